@@ -8,8 +8,8 @@ number of tickets that may be outstanding.
 """
 
 from mpqueue.engine.outcomes import Outcome, Result
-from mpqueue.engine.progress import Place, Progress
-from mpqueue.engine.schedule import DrawnSchedule, EpochSchedule, StreamSchedule, Ticket
+from mpqueue.engine.progress import Progress
+from mpqueue.engine.schedule import Place, Schedule, Ticket
 from mpqueue.system.interrupts import is_of_handler
 
 
@@ -36,13 +36,12 @@ class Ledger:
         needs_attention: Something rare is to be done before the next batch can be handed out.
     """
 
-    def __init__(self, schedule: EpochSchedule | StreamSchedule, credit: int, *, ordered: bool = True) -> None:
+    def __init__(self, schedule: Schedule, credit: int, *, ordered: bool = True) -> None:
         self.schedule, self.is_ordered = schedule, ordered
         self.credit = self.allowance = credit
-        self.progress = Progress(schedule.num_lanes if isinstance(schedule, StreamSchedule) else 0)
+        self.progress = Progress(schedule.num_lanes)
         self.progress.enter(schedule.epoch)
-        if isinstance(schedule, DrawnSchedule):
-            schedule.consumer = self.progress
+        schedule.follow(self.progress)
         self.ready: dict[int, Outcome] = {}
         self.tickets: dict[int, Ticket] = {}
         self.head = self.num_batches = 0
@@ -61,7 +60,7 @@ class Ledger:
     @property
     def is_stream(self) -> bool:
         """True if the tickets belong to lanes: each worker has a stream of its own."""
-        return isinstance(self.schedule, StreamSchedule)
+        return self.schedule.num_lanes > 0
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -108,7 +107,6 @@ class Ledger:
         """Put an error into the place of the next epoch, which the source does not have; once."""
         if any(ticket.position < 0 for ticket in self.tickets.values()):
             return
-        assert isinstance(self.schedule, EpochSchedule)
         ticket = self.schedule.deal_failure()
         self.tickets[ticket.number] = ticket
         self.ready[ticket.number] = Result.failed(error)
@@ -172,22 +170,17 @@ class Ledger:
         return True
 
     def _enter(self, epoch: int) -> None:
-        assert isinstance(self.schedule, EpochSchedule)
         self.progress.enter(epoch)
         self.schedule.forget(epoch - 1)
 
     def go_to(self, place: Place) -> None:
         """Forget all tickets and deal from another place on."""
         self.forget_tickets()
-        if isinstance(self.schedule, EpochSchedule):
-            self.schedule.start_at(place.epoch, place.position, place.ahead)
-        else:
-            self.schedule.start_at(place.epoch, place.counts, place.lane)
+        self.schedule.go_to(place)
         self.progress.go_to(place)
 
     def stand_before(self, epoch: int) -> None:
         """Forget all tickets and wait for the next epoch to be opened."""
-        assert isinstance(self.schedule, EpochSchedule)
         self.schedule.stand_before(epoch)
         self.forget_tickets()
 

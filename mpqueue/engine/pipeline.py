@@ -52,9 +52,8 @@ from mpqueue.engine.epoch_end import EpochEnd
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.lifetime import Life, Lifetime
 from mpqueue.engine.outcomes import Outcome, Result, Unreadable, is_interrupt
-from mpqueue.engine.progress import Place
 from mpqueue.engine.recovery import Recovery
-from mpqueue.engine.schedule import EpochSchedule, StreamSchedule, Ticket
+from mpqueue.engine.schedule import Place, Ticket
 from mpqueue.engine.skips import NOTHING_LEFT, Skips
 from mpqueue.system import forked
 from mpqueue.system.interrupts import is_of_handler
@@ -209,7 +208,6 @@ class Pipeline:
         """Enter the end of a worker's stream, leave out what failed, or raise the exception of a batch."""
         ledger = self.ledger
         if outcome.is_end:
-            assert isinstance(ledger.schedule, StreamSchedule)
             ledger.schedule.end_lane(ticket.lane)
             return None
         if self.skips is not None and ticket.position >= 0:
@@ -347,7 +345,6 @@ class Pipeline:
                 return
             end.cancel_timer()
             schedule = self.ledger.schedule
-            assert isinstance(schedule, EpochSchedule)
             try:
                 end.run_hook()
                 if not self.is_stopped:
@@ -369,7 +366,7 @@ class Pipeline:
             self.finish_epoch()  # its hook may change the source
             schedule = self.ledger.schedule
             try:
-                return (isinstance(schedule, EpochSchedule) and schedule.has_new_length()) or self.backend.is_stale()
+                return schedule.has_new_length() or self.backend.is_stale()
             except Exception as error:
                 # Both only ask, and leave all as it is: else the next loop would end the workers and begin anew.
                 self.recovery.is_raising = not is_of_handler(error)
@@ -413,6 +410,15 @@ class Pipeline:
             if not self.is_stopped:
                 self.backend.pump()
 
+    def bound_epoch(self, epoch: int, *, goes_on: bool) -> None:
+        """Have nothing computed of the epochs behind this one, unless it ``goes_on``, and nothing is against that.
+
+        What an order is drawn from is not asked before its epoch is; and if nobody can tell whether the source has
+        changed since, no batch of a later epoch is computed before somebody asks for one.
+        """
+        may_go_on = goes_on and self.backend.tells_changes and not self.ledger.schedule.is_drawn
+        self.ledger.schedule.last_epoch = None if may_go_on else epoch
+
     def pause(self) -> None:
         """Deal nothing until `resume`, and wait until nothing is at work; what is ready stays."""
         ledger = self.ledger
@@ -429,6 +435,20 @@ class Pipeline:
                 self.backend.pump()
 
     # -- Anybody
+
+    def place(self) -> Place:
+        """Return the place where a stream goes on: behind all that has come to its consumer."""
+        return self.ledger.progress.place()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch up to whose batches is counted; unclaimed ones may be of the one before."""
+        return self.ledger.progress.epoch
+
+    @property
+    def is_endless(self) -> bool:
+        """True if the epoch that is computed never ends."""
+        return self.ledger.schedule.is_endless
 
     @property
     def num_ready(self) -> int:

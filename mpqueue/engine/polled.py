@@ -17,7 +17,7 @@ from mpqueue.engine.backend import Backend, EndOfStream
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Outcome
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.schedule import Drawn, EpochSchedule, StreamSchedule, Ticket
+from mpqueue.engine.schedule import Drawn, Schedule, Ticket
 from mpqueue.engine.skips import Skips
 from mpqueue.telemetry.recorder import Recorder
 
@@ -56,13 +56,12 @@ class PolledLedger(Ledger):
         extras: The numbers of those that were dealt and not taken.
     """
 
-    def __init__(self, schedule: EpochSchedule | StreamSchedule, credit: int, *, ordered: bool = True) -> None:
+    def __init__(self, schedule: Schedule, credit: int, *, ordered: bool = True) -> None:
         super().__init__(schedule, credit, ordered=ordered)
         self._credit = credit  # of each: of the order, and of what stands beside it
         self.settle: Callable[[Ticket, Outcome], bool] = lambda _ticket, _outcome: True
         self.wanted: deque[Ticket] = deque()
         self.extras: deque[int] = deque()
-        self._last: tuple[int, Any, int | None] = (-1, None, None)  # the epoch that was handed out last
         self._next_extra = FIRST_EXTRA
 
     @property
@@ -79,14 +78,6 @@ class PolledLedger(Ledger):
     def has_urgent(self) -> bool:
         """True if nothing is computed beside the order, and something should be."""
         return bool(self.wanted) and not self.extras
-
-    def order_of(self, epoch: int) -> tuple[Any, int | None]:
-        """Return the indices of an epoch (None: they ascend), and its length; of the one that is open, or the last."""
-        schedule = self.schedule
-        if isinstance(schedule, EpochSchedule) and epoch in schedule.lengths:
-            return schedule.orders.get(epoch), schedule.lengths[epoch]
-        last, order, length = self._last
-        return (order, length) if last == epoch else (None, None)
 
     def want(self, epoch: int, position: int, drawn: Drawn) -> None:
         """Have a position computed beside the order."""
@@ -141,10 +132,6 @@ class PolledLedger(Ledger):
             if number >= 0 and self.tickets[number].epoch == self.progress.epoch:
                 return number
         return -1
-
-    def _enter(self, epoch: int) -> None:
-        self._last = epoch - 1, *self.order_of(epoch - 1)
-        super()._enter(epoch)
 
     def enter(self, epoch: int) -> None:
         """Begin an epoch: all of the one before was handed out, and none of it here."""
@@ -229,10 +216,15 @@ class PolledPipeline(Pipeline):
                     break
             return taken
 
-    def want(self, tickets: Iterable[tuple[int, int, Drawn]]) -> None:
-        """Have positions computed beside the order: each with its epoch and its work."""
+    def want(self, epoch: int, positions: Iterable[int]) -> None:
+        """Have positions computed beside the order.
+
+        Raises:
+            LookupError: As of `Schedule.unit_at`; then none of them is.
+        """
+        wanted = [(position, self.ledger.schedule.unit_at(epoch, position)) for position in positions]
         with self._turn():
-            for epoch, position, drawn in tickets:
+            for position, drawn in wanted:
                 self.ledger.want(epoch, position, drawn)
             if not self.is_stopped:
                 self.backend.pump()

@@ -4,37 +4,9 @@ A batch is *counted* when it is opened. It has *come* when its caller has it. Be
 then the batch is *unclaimed* until it is handed out after all, and the place where a stream goes on is before it.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
-from mpqueue.engine.schedule import Ticket
-
-
-class Place(NamedTuple):
-    """A place in the order of a source's batches.
-
-    Attributes:
-        epoch: From 0.
-        position: Batches of it that were taken, all those before this one.
-        ahead: Positions beyond that were taken, too (unordered).
-        counts: For streams: elements taken of each,
-        lane: and whose turn it is.
-    """
-
-    epoch: int = 0
-    position: int = 0
-    ahead: tuple[int, ...] = ()
-    counts: tuple[int, ...] = ()
-    lane: int = 0
-
-    def is_same_as(self, other: "Place") -> bool:
-        """Return whether it is the same place; one in a stream of which nothing was taken may leave out the counts.
-
-        Workers that are there already must not be sent there again: in the middle of a stream's epoch they go on with
-        what they have not computed yet, and what they had computed ahead would be lost.
-        """
-        if self._replace(counts=()) != other._replace(counts=()):
-            return False
-        return self.counts == other.counts or not (any(self.counts) or any(other.counts))
+from mpqueue.engine.schedule import Place, Ticket
 
 
 class Progress:

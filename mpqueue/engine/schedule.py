@@ -1,20 +1,21 @@
 """The order of the work. Pure: no processes, no clock.
 
-Order is arithmetic. A *ticket* is the number of a piece of work; a schedule deals tickets one by one and says which
-(epoch, position, index) each means. Two kinds:
+Order is arithmetic. A *ticket* is the number of a piece of work; a `Schedule` deals tickets one by one and says which
+(epoch, position, index) each means. The ledger and the pipeline know the `Schedule` only; there are three:
 
 `EpochSchedule` is for Sequences: positions 0 to length - 1, epoch after epoch, shuffled by (seed, epoch) if wanted.
 With a *barrier* (the source changes itself at the end of an epoch) it deals nothing of the next epoch until
 `open_epoch` is called. The length is asked for at the start of every epoch.
 
-`StreamSchedule` is for generators: each worker (a *lane*) has a stream of its own, and tickets go round the lanes. A
-lane that has ended answers its remaining tickets with "end" and gets no more; as the others keep going round in the
-same order, the order of delivery does not depend on when the end was noticed.
+`DrawnSchedule` has its batches from a `Draw`, an order that a sampler gives, and draws as it deals. What was drawn is
+kept in one place until it was handed out, because an interrupt may have the work in flight dealt again, and a sampler
+with random numbers of its own would give others; and as long as the epoch is open, where positions are to be computed
+again (`keep`).
 
-An order that a sampler gives is drawn as it is dealt: `DrawnSchedule` has batches of it from a `Draw`, which looks one
-batch ahead, so that the last batch of an epoch is known as the last when it is dealt. What was drawn is kept until it
-was handed out, because an interrupt may have the work in flight dealt again, and a sampler with random numbers of its
-own would give others.
+`StreamSchedule` is for generators: elements come from *lanes*, each a stream with an order of its own, and tickets go
+round the lanes. A lane that has ended answers its remaining tickets with "end" and gets no more; as the others keep
+going round in the same order, the order of delivery does not depend on when the end was noticed. A ticket names its
+lane and says nothing of workers: that lane n is run by worker n is the backends' rule.
 """
 
 import itertools
@@ -44,7 +45,7 @@ class Ticket(NamedTuple):
         epoch: From 0.
         position: Place in its epoch.
         unit: What the source is asked for: an index, or the number of elements that its lane gave before.
-        lane: The worker that it belongs to, -1 for any.
+        lane: The one that it belongs to, -1 without lanes.
         listed: The samples of the batch, if they do not follow from the unit.
     """
 
@@ -56,7 +57,143 @@ class Ticket(NamedTuple):
     listed: Listed | None = None
 
 
-class EpochSchedule:
+class Place(NamedTuple):
+    """A place in the order of a source's batches.
+
+    Attributes:
+        epoch: From 0.
+        position: Batches of it that were taken, all those before this one.
+        ahead: Positions beyond that were taken, too (unordered).
+        counts: With lanes: elements taken of each,
+        lane: and whose turn it is.
+    """
+
+    epoch: int = 0
+    position: int = 0
+    ahead: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
+    lane: int = 0
+
+    def is_same_as(self, other: "Place") -> bool:
+        """Return whether it is the same place; one in a stream of which nothing was taken may leave out the counts.
+
+        Workers that are there already must not be sent there again: in the middle of a stream's epoch they go on with
+        what they have not computed yet, and what they had computed ahead would be lost.
+        """
+        if self._replace(counts=()) != other._replace(counts=()):
+            return False
+        return self.counts == other.counts or not (any(self.counts) or any(other.counts))
+
+
+class Drawn(NamedTuple):
+    """The work of a position: what a sampler gave for it, or what follows from the order.
+
+    Attributes:
+        unit: Of the ticket.
+        listed: Its samples; None: the unit says it.
+        mark: Stands for all that the sampler gave before it in this epoch.
+    """
+
+    unit: int
+    listed: Listed | None = None
+    mark: int = 0
+
+
+class Consumer(Protocol):
+    """How far the consumer is: a `mpqueue.engine.ledger.Progress`."""
+
+    epoch: int
+    position: int
+
+
+class Schedule:
+    """What the ledger and the pipeline ask of an order; the methods here are those of one without epochs to open.
+
+    Attributes:
+        num_lanes: How many streams give the elements; 0: batches have positions instead.
+        is_drawn: The next batches are known only when they are drawn: no sooner than somebody asks for their epoch.
+        epoch: The epoch that is dealt now.
+        next_number: Of the next ticket.
+        lengths: The number of batches of each epoch that was opened and is not handed out, None if it is endless or
+            not known yet.
+        last_epoch: Nothing of later epochs is dealt; None: there is no such bound.
+    """
+
+    num_lanes = 0
+    is_drawn = False
+
+    def __init__(self) -> None:
+        self.epoch = self.next_number = 0
+        self.lengths: dict[int, int | None] = {}
+        self.last_epoch: int | None = None
+
+    def go_to(self, place: Place) -> None:
+        """Deal from a place on.
+
+        Raises:
+            ValueError: The source has no such place, or an impossible length.
+        """
+        raise NotImplementedError
+
+    def deal(self, limit: int = 1) -> list[Ticket]:
+        """Up to so many of the next tickets, of one epoch; none if there is no work for now.
+
+        Raises:
+            Exception: What the source's length, its order or its sampler raised; the next call asks for it again.
+        """
+        raise NotImplementedError
+
+    def deal_failure(self) -> Ticket:
+        """A ticket for what cannot be dealt: it has a place in the order, and none in an epoch."""
+        self.next_number += 1
+        return Ticket(self.next_number - 1, self.epoch, -1, -1)
+
+    def end_lane(self, lane: int) -> None:
+        """A lane's stream has ended: no more tickets for it."""
+
+    def stand_before(self, epoch: int) -> None:
+        """Go to the barrier before an epoch."""
+        self.go_to(Place(epoch))
+
+    def open_epoch(self) -> None:
+        """Lift the barrier before the next epoch."""
+
+    @property
+    def is_endless(self) -> bool:
+        """True if the epoch that is dealt now is one of positions without an end."""
+        return False
+
+    def has_new_length(self) -> bool:
+        """Return True if an epoch was opened with another length than the source has now.
+
+        Raises:
+            Exception: What the source's length raised.
+        """
+        return False
+
+    def follow(self, consumer: Consumer) -> None:
+        """Note who tells what was handed out, and is not kept any longer."""
+
+    def forget(self, epoch: int) -> None:
+        """All of an epoch was handed out."""
+
+    def length_of(self, epoch: int) -> int | None:
+        """Return the number of batches of the epoch that is open, or that is kept; None: no end, or nobody knows."""
+        return self.lengths.get(epoch)
+
+    def keep(self, num_indices: int) -> None:
+        """Keep what `unit_at` needs; of what cannot be drawn again, up to so many indices."""
+
+    def unit_at(self, epoch: int, position: int) -> Drawn:
+        """Return the work of a position of the epoch that is open or was handed out last, for `Ledger.want`.
+
+        Raises:
+            LookupError: There is no such position, or it cannot be drawn again and is not kept.
+        """
+        raise LookupError(f"batch {position} of epoch {epoch} comes from a lane, and cannot be asked for")
+
+
+class EpochSchedule(Schedule):
     """Positions of a Sequence, epoch after epoch.
 
     Args:
@@ -68,10 +205,8 @@ class EpochSchedule:
             of its batches. None: ascending.
 
     Attributes:
-        lengths: The number of batches of each epoch that was opened and is not handed out, None if it is endless.
-        asked: The length of the source for each of these epochs, as it was when the epoch was opened.
+        asked: The length of the source for each epoch of `lengths`, as it was when the epoch was opened.
         orders: The indices of each of these epochs, None if they ascend.
-        last_epoch: Nothing of later epochs is dealt; None: there is no such bound.
     """
 
     def __init__(
@@ -83,18 +218,21 @@ class EpochSchedule:
         barrier: bool = False,
         order_of: Callable[[int, int], Any] | None = None,
     ) -> None:
+        super().__init__()
         self._length_of, self._seed, self._shuffle, self._barrier = length_of, seed, shuffle, barrier
         self._order_of = order_of
-        self.next_number = 0
         self._skip: frozenset[int] = frozenset()
-        self.epoch, self._position = 0, 0
+        self._position = 0
         self._length: int | None = None  # of the epoch that is dealt
-        self.lengths: dict[int, int | None] = {}  # of the epochs that are not all handed out
         self.asked: dict[int, int | None] = {}
         self.orders: dict[int, Any] = {}
-        self._is_open = False
-        self.last_epoch: int | None = None
+        self._is_open = self._keeps = False
         self._opens_until = -1  # with a barrier: the last epoch that may be dealt
+        self._over: tuple[int, Any, int | None] = (-1, None, 0)  # the epoch that was handed out last, if it is kept
+
+    def go_to(self, place: Place) -> None:
+        """Deal from a place on; see `start_at`."""
+        self.start_at(place.epoch, place.position, place.ahead)
 
     def start_at(self, epoch: int, position: int = 0, skip: Iterable[int] = ()) -> None:
         """Go to a place in the order; positions in ``skip`` are left out. Opens that epoch, if it is to be dealt.
@@ -132,21 +270,39 @@ class EpochSchedule:
         return self._length is None
 
     def has_new_length(self) -> bool:
-        """Return True if an epoch was opened with another length than the source has now.
-
-        Raises:
-            Exception: What the source's length raised.
-        """
+        """Return True if an epoch was opened with another length than the source has now."""
         if not self.asked:
             return False
         length = self._length_of()
         return any(asked != length for asked in self.asked.values())
 
     def forget(self, epoch: int) -> None:
-        """An epoch is over and its length will not be asked for again."""
+        """All of an epoch was handed out, and its length will not be asked for again."""
+        if self._keeps and epoch in self.lengths:
+            self._over = epoch, self.orders.get(epoch), self.lengths[epoch]
         self.lengths.pop(epoch, None)
         self.asked.pop(epoch, None)
         self.orders.pop(epoch, None)
+
+    def keep(self, num_indices: int) -> None:  # noqa: ARG002 - there is one order, whatever its length
+        """Keep the order of the epoch that was handed out last."""
+        self._keeps = True
+
+    def length_of(self, epoch: int) -> int | None:
+        """Return the number of batches of the epoch that is open, or that is kept; None: no end, or nobody knows."""
+        return self._order_at(epoch)[2]
+
+    def _order_at(self, epoch: int) -> tuple[int, Any, int | None]:
+        if epoch in self.lengths:
+            return epoch, self.orders.get(epoch), self.lengths[epoch]
+        return self._over if epoch == self._over[0] else (-1, None, None)
+
+    def unit_at(self, epoch: int, position: int) -> Drawn:
+        """Return the work of a position: its index follows from the order of the epoch."""
+        known, order, length = self._order_at(epoch)
+        if epoch != known or position < 0 or (length is not None and position >= length):
+            raise LookupError(f"there is no batch {position} in epoch {epoch}: it has {length} batches")
+        return Drawn(position if order is None else int(order[position]))
 
     def _forget_all(self) -> None:
         self.lengths.clear()
@@ -154,11 +310,7 @@ class EpochSchedule:
         self.orders.clear()
 
     def deal(self, limit: int = 1) -> list[Ticket]:
-        """Up to so many of the next tickets, of one epoch; none behind a barrier.
-
-        Raises:
-            Exception: What the source's length, or order, raised; the next call asks for it again.
-        """
+        """Up to so many of the next tickets, of one epoch; none behind a barrier."""
         while True:
             if not self._is_open:
                 if not self._may_open():
@@ -183,11 +335,6 @@ class EpochSchedule:
         if self._skip:
             return [position for position in range(start, stop) if position not in self._skip]
         return range(start, stop)
-
-    def deal_failure(self) -> Ticket:
-        """A ticket for what cannot be dealt: it has a place in the order, and none in an epoch."""
-        self.next_number += 1
-        return Ticket(self.next_number - 1, self.epoch, -1, -1)
 
     def _leave_finished_epoch(self) -> bool:
         if not self._is_open or self._length is None or self._position < self._length:
@@ -214,25 +361,17 @@ class EpochSchedule:
         self._is_open = True
 
 
-class Drawn(NamedTuple):
-    """A batch that a sampler gave.
+class Draw(Protocol):
+    """The batches of one epoch, drawn one after the other.
 
     Attributes:
-        unit: Of the ticket.
-        listed: Its samples; None: the unit says it.
-        mark: Stands for all that the sampler gave before it in this epoch.
+        is_once: What has raised cannot be drawn again from its beginning: it is asked for what comes behind the error.
     """
 
-    unit: int
-    listed: Listed | None = None
-    mark: int = 0
-
-
-class Draw(Protocol):
-    """The batches of one epoch, drawn one after the other."""
+    is_once: bool
 
     def take(self, limit: int) -> list[Drawn]:
-        """Return up to so many of the next ones.
+        """Return up to so many of the next ones; none: there are no more.
 
         Raises:
             Exception: What the sampler raised.
@@ -241,7 +380,7 @@ class Draw(Protocol):
 
     @property
     def has_ended(self) -> bool:
-        """True if the last one was taken."""
+        """True if the last one was taken, and it is known before somebody asks in vain."""
         ...
 
     @property
@@ -250,32 +389,45 @@ class Draw(Protocol):
         ...
 
 
-class Consumer(Protocol):
-    """Progress of the consumer: a `mpqueue.engine.progress.Progress`."""
-
-    epoch: int
-    position: int
-
-
 class DrawnSchedule(EpochSchedule):
     """Positions of an order that is drawn as it is dealt, epoch after epoch.
 
     Args:
         draw: Begins to draw an epoch.
         barrier: Deal nothing of the next epoch before `open_epoch`.
-
-    Attributes:
-        consumer: What it has taken is not kept any longer; None: all is kept.
     """
+
+    is_drawn = True
 
     def __init__(self, draw: Callable[[int], Draw], *, barrier: bool = False) -> None:
         super().__init__(lambda: None, 0, barrier=barrier)
-        self.consumer: Consumer | None = None
+        self._consumer: Consumer | None = None
         self._begin_draw = draw
         self._draw: Draw | None = None  # None: it broke off, or nothing was drawn
         self._drawn_epoch = -1
-        self._kept: dict[int, Drawn] = {}  # by position
-        self._num_drawn = 0
+        self._taken: list[Drawn] = []  # drawn, and not entered yet
+        self._kept: dict[int, Drawn] = {}  # by position: the first ones for good, the others until handed out
+        self._num_drawn = self._num_lasting = self._forget_at = 0
+        self._num_indices = self._room = 0  # indices that may be kept for good, of an epoch and of the present one
+
+    def follow(self, consumer: Consumer) -> None:
+        """Keep until it is handed out what `deal` has drawn; without a consumer all is kept."""
+        self._consumer = consumer
+
+    def keep(self, num_indices: int) -> None:
+        """Keep of each epoch that is opened from now on so many indices until the next one is."""
+        super().keep(num_indices)
+        self._num_indices = num_indices
+
+    def unit_at(self, epoch: int, position: int) -> Drawn:
+        """Return what was drawn for a position."""
+        if epoch == self._drawn_epoch and position in self._kept:
+            return self._kept[position]
+        num_kept = self._num_lasting if epoch == self._drawn_epoch else 0
+        raise LookupError(
+            f"batch {position} of epoch {epoch} cannot be computed again: the sampler's indices are kept up to "
+            f"{self._num_indices:,} of an epoch, {num_kept:,} batches here"
+        )
 
     def deal(self, limit: int = 1) -> list[Ticket]:
         """Up to so many of the next tickets, of one epoch; none behind a barrier.
@@ -291,8 +443,8 @@ class DrawnSchedule(EpochSchedule):
                 self._open()
             if self._leave_finished_epoch():
                 continue
-            if self._position == self._num_drawn:
-                self._draw_more(limit)
+            if self._position == self._num_drawn and not self._draw_more(limit):
+                break
             start, self._position = self._position, min(self._position + limit, self._num_drawn)
             for position in range(start, self._position):
                 if position not in self._skip:
@@ -312,60 +464,75 @@ class DrawnSchedule(EpochSchedule):
 
     def _open(self) -> None:
         """Go on with what was drawn of this epoch, or begin to draw it, and leave out what was handed out before."""
-        is_kept = self._position in self._kept or self._position == self._num_drawn
+        at = self._position
+        is_kept = at >= self._num_drawn or at >= self._forget_at or self._forget_at == self._num_lasting
         if self._draw is None or self.epoch != self._drawn_epoch or not is_kept:
-            self._draw_anew()
+            self._begin()
+        while (left := at - self._num_drawn) > 0 and self._draw_more(min(left, 1024)):
+            self._forget_before(self._num_drawn)
+        if left > 0:
+            raise ValueError(
+                f"position {at} does not exist: the sampler gave {self._num_drawn} batches for epoch {self.epoch}"
+            )
         self._is_open = True
         self._length = self.lengths[self.epoch] = None
         self._note_end()
 
-    def _draw_anew(self) -> None:
-        self._draw = None
+    def _begin(self) -> None:
+        self._draw, self._taken, self._drawn_epoch = None, [], self.epoch
+        self._num_drawn = self._num_lasting = self._forget_at = 0
+        self._room = self._num_indices
         self._kept.clear()
-        draw = self._begin_draw(self.epoch)
-        left = self._position
-        while left and not draw.has_ended:
-            left -= len(draw.take(min(left, 1024)))
-        if left:
-            raise ValueError(
-                f"position {self._position} does not exist: the sampler gave {self._position - left} batches for "
-                f"epoch {self.epoch}"
-            )
-        self._drawn_epoch, self._num_drawn, self._draw = self.epoch, self._position, draw
+        self._draw = self._begin_draw(self.epoch)
 
-    def _draw_more(self, limit: int) -> None:
-        # An exception, an interrupt too, ends a sampler that is a generator function: then it is begun anew.
-        draw, self._draw, self._is_open = self._draw, None, False
+    def _draw_more(self, limit: int) -> bool:
+        """Draw up to so many; return whether there were any."""
+        draw = self._draw
         assert draw is not None
-        for drawn in draw.take(limit):
-            self._kept[self._num_drawn] = drawn
+        if not self._taken:
+            # An exception, an interrupt too, ends a sampler that is a generator function: then it is begun anew.
+            self._draw, self._is_open = draw if draw.is_once else None, False
+            self._taken = draw.take(limit)
+        is_any = bool(self._taken)
+        while self._taken:  # an interrupt at the jump backward leaves the others for the next call
+            drawn = self._taken[0]
+            self._room -= 1 if drawn.listed is None else len(drawn.listed.indices)
+            self._kept[self._num_drawn], self._taken = drawn, self._taken[1:]
             self._num_drawn += 1
+            if self._room >= 0:
+                self._num_lasting = self._forget_at = self._num_drawn
         self._draw, self._is_open = draw, True
         self._note_end()
+        return is_any
 
     def _note_end(self) -> None:
         if self._draw is not None and self._draw.has_ended:
             self._length = self.lengths[self.epoch] = self._num_drawn
 
     def _forget_handed_out(self) -> None:
-        """Drop what was handed out: the positions up to the consumer's are the oldest."""
-        if self.consumer is None or self.consumer.epoch != self._drawn_epoch:
-            return
-        for position in list(itertools.takewhile(self.consumer.position.__gt__, self._kept)):
-            del self._kept[position]
+        if self._consumer is not None and self._consumer.epoch == self._drawn_epoch:
+            self._forget_before(self._consumer.position)
+
+    def _forget_before(self, position: int) -> None:
+        """Drop what was drawn before this position, but what is kept for good."""
+        while self._forget_at < position:
+            self._kept.pop(self._forget_at, None)
+            self._forget_at += 1
 
 
-class StreamSchedule:
-    """Elements of one stream per worker, round the workers."""
+class StreamSchedule(Schedule):
+    """Elements of so many lanes, round the lanes."""
 
     def __init__(self, num_lanes: int) -> None:
+        super().__init__()
         self.num_lanes = num_lanes
-        self.next_number = 0
         self._next = 0
-        self.epoch = 0
-        self.lengths: dict[int, int | None] = {}  # streams have none
         self._live: set[int] = set()
         self._counts: list[int] = []
+
+    def go_to(self, place: Place) -> None:
+        """Deal from a place on; see `start_at`."""
+        self.start_at(place.epoch, place.counts, place.lane)
 
     def start_at(self, epoch: int, counts: Iterable[int] | None = None, lane: int = 0) -> None:
         """Begin an epoch; ``counts`` says how many elements of each lane were delivered, ``lane`` whose turn it is."""

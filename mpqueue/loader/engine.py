@@ -17,8 +17,7 @@ from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.members import Ended
 from mpqueue.engine.options import BackendName
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.progress import Place
-from mpqueue.engine.schedule import EpochSchedule, StreamSchedule
+from mpqueue.engine.schedule import EpochSchedule, Place, Schedule, StreamSchedule
 from mpqueue.engine.skips import Skips
 from mpqueue.errors import MPQueueError
 from mpqueue.loader.lazy_orders import draw_lazy_order
@@ -86,7 +85,7 @@ class Engine:
     def start(
         self,
         job: Job,
-        schedule: EpochSchedule | StreamSchedule,
+        schedule: Schedule,
         backend: BackendName,
         max_queue_size: int,
         place: Place,
@@ -115,7 +114,7 @@ class Engine:
             schedule, credit_for(backend, job.workers, max_queue_size), ordered=job.options.ordered
         )
         ledger.go_to(place)
-        if isinstance(schedule, EpochSchedule):
+        if not ledger.is_stream:
             draw_lazy_order(job.source, 0 if backend == "thread" else job.workers)
         if allowance is not None:
             ledger.allowance = allowance

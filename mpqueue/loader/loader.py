@@ -26,7 +26,6 @@ from mpqueue.engine.options import (
     shows_options,
 )
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.schedule import DrawnSchedule, EpochSchedule
 from mpqueue.engine.seeds import fresh_seed
 from mpqueue.errors import WorkerDied
 from mpqueue.loader.engine import Engine
@@ -270,24 +269,16 @@ class Loader(Stoppable):
         return pipeline
 
     def _bound(self, pipeline: Pipeline) -> None:
-        """Do not prefetch past the first epoch before a second one is asked for: a validation has only one.
-
-        Nor of any later one, if nobody can tell whether the source has changed since; and a sampler is iterated when
-        it is asked.
-        """
-        schedule, epoch = pipeline.ledger.schedule, self._position.place.epoch
-        if isinstance(schedule, EpochSchedule):
-            is_first, is_drawn = epoch == self._position.first_epoch, isinstance(schedule, DrawnSchedule)
-            is_bound = is_first or is_drawn or not pipeline.backend.tells_changes
-            schedule.last_epoch = epoch if is_bound else None
+        """Do not prefetch past the first epoch before a second one is asked for: a validation has only one."""
+        epoch = self._position.place.epoch
+        pipeline.bound_epoch(epoch, goes_on=epoch != self._position.first_epoch)
 
     def _open(self) -> Pipeline:
         place, job = self._position.place, self._job
         job = replace(job, skip=place.counts)
         epoch_end = None if self._order.is_stream else epoch_end_of(job.source)
         schedule = self._order.schedule(job.seed, self.workers, self.backend, barrier=epoch_end is not None)
-        if isinstance(schedule, EpochSchedule):
-            schedule.last_epoch = place.epoch
+        schedule.last_epoch = place.epoch
         return self._engine.start(job, schedule, self.backend, self.max_queue_size, place, epoch_end=epoch_end)
 
     def _end_epoch(self, iterator: int, pipeline: Pipeline) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from mpqueue.engine.ledger import Ledger
-from mpqueue.engine.progress import Place
+from mpqueue.engine.schedule import Place
 
 
 class LoopPosition:

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.engine.options import BackendName, SampleOptions
-from mpqueue.engine.progress import Place
-from mpqueue.engine.schedule import DrawnSchedule, EpochSchedule, StreamSchedule
+from mpqueue.engine.schedule import DrawnSchedule, EpochSchedule, Place, Schedule
 from mpqueue.engine.seeds import permutation
 from mpqueue.loader.engine import epoch_schedule, stream_schedule
 from mpqueue.loader.sources import as_source, is_stream, length_of
@@ -138,7 +137,7 @@ class Order:
         shard = self.share.shard
         return {"source": self.source, "samples": self.plan, "shard": shard, "skips": skips, "max_errors": max_errors}
 
-    def schedule(self, seed: int, workers: int, backend: BackendName, *, barrier: bool) -> Any:
+    def schedule(self, seed: int, workers: int, backend: BackendName, *, barrier: bool) -> Schedule:
         """Return the schedule of a new stream."""
         if self.is_stream:
             return stream_schedule(self.source, workers, backend)
@@ -235,5 +234,4 @@ class _Shared:
 
 def lanes_of(source: Any, workers: int, backend: BackendName) -> int:
     """Return the number of streams that a generator has here."""
-    schedule: StreamSchedule = stream_schedule(source, workers, backend)
-    return schedule.num_lanes
+    return stream_schedule(source, workers, backend).num_lanes

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.schedule import EpochSchedule, Ticket
+from mpqueue.engine.schedule import Ticket
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.telemetry.units import share_text
 
@@ -58,9 +58,7 @@ class ProgressBar:
             self._describe(bar)
 
     def _open(self, epoch: int) -> Any:
-        schedule = self._pipeline.ledger.schedule
-        if isinstance(schedule, EpochSchedule):
-            self._length = schedule.lengths.get(epoch, self._length)
+        self._length = self._pipeline.ledger.schedule.lengths.get(epoch, self._length)
         self._epoch = epoch
         form = _WITHOUT_END if self._length is None else _WITH_END
         self._bar = bar = self._make(desc=f"{self._name} {epoch}", total=self._length, unit="batch", bar_format=form)

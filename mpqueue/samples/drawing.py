@@ -27,6 +27,8 @@ _END: Any = object()
 class SamplerDraw:
     """The batches of one epoch, drawn one after the other, with a look at the one that follows."""
 
+    is_once = False  # the sampler is iterated anew after an error
+
     def __init__(self, batches: Iterator[Drawn]) -> None:
         self._batches = batches
         self._following: Any = _END

@@ -9,7 +9,7 @@ import os
 import sys
 from typing import Any, NamedTuple
 
-from mpqueue.engine.progress import Place
+from mpqueue.engine.schedule import Place
 
 # The number of batches of a source without an end: no rank comes that far, and it fits into an index.
 ENDLESS = 1 << 62

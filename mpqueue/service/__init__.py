@@ -8,7 +8,6 @@ up; a module imports only from its own line and the lines above it::
     specs.py          how batches are read, as plain data
     home.py           where a server lives: its folder, its name, its socket, and who is at the other end
     lots.py           a batch in its slot, as the server deals it out
-    replays.py        what was dealt before, for positions that are computed again
     plan.py           the options of a stream, checked
     stream.py         the engine as a server drives it
     seats.py          the places of a group, and the batches of each

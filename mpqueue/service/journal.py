@@ -31,7 +31,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from mpqueue.engine.progress import Place
+from mpqueue.engine.schedule import Place
 from mpqueue.errors import ServiceError
 from mpqueue.system import descriptors
 from mpqueue.system.joined_threads import JoinedThread

@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from mpqueue.engine.options import BackendName, Options, SampleOptions, check_counts, check_flags, refuse_torch_names
-from mpqueue.engine.schedule import DrawnSchedule, EpochSchedule, StreamSchedule
+from mpqueue.engine.schedule import Schedule
 from mpqueue.engine.seeds import fresh_seed
 from mpqueue.loader.orders import Order
 from mpqueue.loader.sources import check_replicable, epoch_end_of
@@ -13,7 +13,6 @@ from mpqueue.memory.ring import SPARE_SLOTS
 from mpqueue.memory.segment import largest_segment_bytes
 from mpqueue.samples.shards import ALONE, AllRanks
 from mpqueue.service.lots import LotWork
-from mpqueue.service.replays import KeptDraws
 from mpqueue.workers.job import Job, RingPlan
 
 _NUM_KEPT = 32 * 8  # slots for what consumers hold: so many consumers, with so many batches each
@@ -30,25 +29,18 @@ class StreamPlan(NamedTuple):
         order: Of its batches.
         job: Of its workers.
         max_queue_size: Batches computed ahead.
-        draws: What a sampler gives; None without one.
         backend: What runs the workers: "process" or "ray".
     """
 
     order: Order
     job: Job
     max_queue_size: int
-    draws: KeptDraws | None
     backend: BackendName = "process"
 
-    def schedule(self) -> EpochSchedule | StreamSchedule:
+    def schedule(self) -> Schedule:
         """Return a new schedule."""
         barrier = epoch_end_of(self.job.source) is not None
-        if self.draws is not None:
-            return DrawnSchedule(self.draws, barrier=barrier)
-        schedule: EpochSchedule | StreamSchedule = self.order.schedule(
-            self.job.seed, self.job.workers, self.backend, barrier=barrier
-        )
-        return schedule
+        return self.order.schedule(self.job.seed, self.job.workers, self.backend, barrier=barrier)
 
 
 def make_plan(
@@ -83,8 +75,7 @@ def make_plan(
         ring=_ring_plan(workers, max_queue_size, num_kept),
         **{**order.of_job(), "shard": ALONE},
     )
-    draws = None if order.sampled is None else KeptDraws(order.sampled.draw)
-    return StreamPlan(order, job, max_queue_size, draws, backend)
+    return StreamPlan(order, job, max_queue_size, backend)
 
 
 def _ring_plan(workers: int, max_queue_size: int, num_kept: int | None) -> RingPlan:

@@ -23,21 +23,20 @@ from typing import Any, NamedTuple, cast
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.outcomes import Outcome, Unreadable
 from mpqueue.engine.polled import NotYet, PolledLedger, PolledPipeline
-from mpqueue.engine.progress import Place
-from mpqueue.engine.schedule import DrawnSchedule, EpochSchedule, Ticket
+from mpqueue.engine.schedule import Place, Ticket
 from mpqueue.engine.skips import is_of_source
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.sources import epoch_end_of
 from mpqueue.memory.slots import Slot, SlotError
 from mpqueue.service.lots import Failure, Lot, Stashed
 from mpqueue.service.plan import make_plan
-from mpqueue.service.replays import unit_in
 from mpqueue.system import descriptors, interrupts
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker.failures import never_an_end
 from mpqueue.workers.pressure import Pressure
 from mpqueue.workers.process import ProcessBackend
 
+MAX_KEPT = 1 << 22  # indices of a sampler, to compute again: 32 MB, or twice that where they are no small integers
 _RETRY_S = 0.2  # after an error that is no batch's: the next try would most likely end like the last
 
 
@@ -139,8 +138,8 @@ class Stream:
         """
         plan, place = self.plan, self._place
         schedule = plan.schedule()
-        if isinstance(schedule, EpochSchedule):
-            schedule.last_epoch = place.epoch
+        schedule.keep(MAX_KEPT)
+        schedule.last_epoch = place.epoch
         epoch_end = None if self.is_generator else epoch_end_of(plan.job.source)
         job = replace(plan.job, skip=place.counts)
         pipeline: Any = self._engine.start(job, schedule, plan.backend, plan.max_queue_size, place, epoch_end=epoch_end)
@@ -213,7 +212,7 @@ class Stream:
         """
         self.epoch, self.has_ended, self.count, self._is_wanted = epoch, False, 0, True
         self._unopened = self._open()
-        return self._pipeline.ledger.order_of(epoch)[1]
+        return self._pipeline.ledger.schedule.length_of(epoch)
 
     def _open(self) -> Exception | None:
         """Have the pipeline at the beginning of the epoch, or in the middle of it; return why that is not possible."""
@@ -226,25 +225,19 @@ class Stream:
                 pipeline.restart_at(Place(epoch))
             place = ledger.progress.place()
             self.count = place.position + len(place.ahead) + sum(place.counts)
-            if isinstance(ledger.schedule, EpochSchedule):
-                self._bound(ledger.schedule)
+            if not self.is_generator:
+                # Do not prefetch past the first epoch before a second one is asked for, as a `Loader` does not.
+                pipeline.bound_epoch(epoch, goes_on=epoch != self._place.epoch)
                 pipeline.hand_out(epoch)
         except Exception as error:
             return error
         self._is_open = True
         return None
 
-    def _bound(self, schedule: EpochSchedule) -> None:
-        """Do not prefetch past the first epoch before a second one is asked for, as a `Loader` does not."""
-        is_bound = self.epoch == self._place.epoch or isinstance(schedule, DrawnSchedule)
-        schedule.last_epoch = self.epoch if is_bound else None
-
     def finish_epoch(self) -> None:
         """Run the source's ``on_epoch_end``, if all of the epoch was taken; what it raises is the next failure."""
         with interrupts.unblock_signals():  # it may start processes
             self._pipeline.finish_epoch()
-        if self.plan.draws is not None:
-            self.plan.draws.forget(self.epoch + 1)
 
     # -- Lots
 
@@ -335,10 +328,7 @@ class Stream:
             )
         if epoch != self.epoch or not self._is_wanted:
             raise ValueError(f"batches of epoch {epoch} cannot be computed again: epoch {self.epoch} is open")
-        draws = self.plan.draws
-        order, length = self._pipeline.ledger.order_of(epoch)
-        unit = partial(unit_in, order, length) if draws is None else partial(draws.unit, epoch)
-        self._pipeline.want([(epoch, position, unit(position)) for position in positions])
+        self._pipeline.want(epoch, positions)
 
     def share(self, lot: Lot | Failure, holder: int) -> None:
         """Note that a holder has a lot. Each has it once; a failure has no slot, and is free anyway.

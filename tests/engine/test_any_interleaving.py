@@ -11,8 +11,7 @@ from helpers.aiming import AimingMachine, run_and_require
 from helpers.simulated import Source, World
 
 from mpqueue.engine.backend import EndOfStream, Stopped
-from mpqueue.engine.progress import Place
-from mpqueue.engine.schedule import EpochSchedule, StreamSchedule
+from mpqueue.engine.schedule import EpochSchedule, Place, StreamSchedule
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory import slots
 from mpqueue.memory.slots import SlotState

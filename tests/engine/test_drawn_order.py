@@ -2,15 +2,15 @@
 
 import pytest
 
-from mpqueue.engine.progress import Place, Progress
-from mpqueue.engine.schedule import Drawn, DrawnSchedule, Listed, Ticket
+from mpqueue.engine.progress import Progress
+from mpqueue.engine.schedule import Drawn, DrawnSchedule, Listed, Place, Ticket
 
 
 class Draw:
     """Gives units; an error among them is raised in its place, and is the end."""
 
-    def __init__(self, units):
-        self._left = list(units)
+    def __init__(self, units, *, is_once=False):
+        self._left, self.is_once = list(units), is_once
         self.limits = []
 
     def take(self, limit):
@@ -204,14 +204,14 @@ def test_what_was_drawn_for_an_earlier_epoch_is_not_dealt_in_a_later_one():
     assert schedule.mark_at(1, 2) is None
     schedule.start_at(1, 2)
     assert places(schedule.deal(9)) == [(1, 2, 6)]
-    assert sampler.begun == [0, 1, 1]
+    assert sampler.begun == [0, 1]
 
 
 def test_what_was_handed_out_is_kept_no_longer():
     schedule, sampler = schedule_of(range(6), [70, 71, 72, 73, 74, 75])
-    schedule.consumer = Progress(0)
+    schedule.follow(consumer := Progress(0))
     schedule.deal(3)
-    schedule.consumer.go_to(Place(0, 2))
+    consumer.go_to(Place(0, 2))
     schedule.deal(1)
     schedule.start_at(0, 2)
     assert places(schedule.deal(9)) == [(0, 2, 2), (0, 3, 3)]
@@ -222,25 +222,97 @@ def test_what_was_handed_out_is_kept_no_longer():
 
 def test_a_consumer_in_another_epoch_has_nothing_forgotten():
     schedule, sampler = schedule_of(range(6))
-    schedule.consumer = Progress(0)
-    schedule.consumer.go_to(Place(1, 4))
+    schedule.follow(consumer := Progress(0))
+    consumer.go_to(Place(1, 4))
     schedule.deal(3)
     schedule.start_at(0)
     assert places(schedule.deal(9)) == [(0, 0, 0), (0, 1, 1), (0, 2, 2)]
     assert sampler.begun == [0]
 
 
-def test_nobody_need_consume_for_an_order_to_be_dealt():
-    assert schedule_of([7])[0].consumer is None
-
-
-@pytest.mark.parametrize("place", [(0, 4), (1, 0), (1, 2)])
-def test_an_order_of_another_place_is_drawn_anew(place):
+@pytest.mark.parametrize("place", [(1, 0), (1, 2)])
+def test_another_epoch_is_drawn_anew(place):
     schedule, sampler = schedule_of(range(6), range(60, 66))
     schedule.deal(2)
     schedule.start_at(*place)
     assert places(schedule.deal(1)) == [(*place, 60 + place[1])]
-    assert sampler.begun == [0, place[0]]
+    assert sampler.begun == [0, 1]
+
+
+def test_a_later_place_of_the_epoch_is_one_of_the_same_order():
+    schedule, sampler = schedule_of(range(6), range(60, 66))
+    schedule.deal(2)
+    schedule.start_at(0, 4)
+    assert places(schedule.deal(1)) == [(0, 4, 4)]
+    assert sampler.begun == [0]
+
+
+def test_what_can_be_drawn_once_goes_on_behind_its_error():
+    error = OSError("gone")
+    draw = Draw([7, 8, error], is_once=True)
+    schedule = DrawnSchedule(lambda _epoch: draw)
+    assert places(schedule.deal(9)) == [(0, 0, 7), (0, 1, 8)]
+    with pytest.raises(OSError, match=r"^gone$"):
+        schedule.deal(9)
+    draw._left = [9]
+    assert places(schedule.deal(9)) == [(0, 2, 9)]
+
+
+def test_an_epoch_of_which_nothing_more_is_drawn_deals_nothing():
+    class Open(Draw):
+        has_ended = False
+
+    schedule = DrawnSchedule(lambda _epoch: Open([7]))
+    assert places(schedule.deal(9)) == [(0, 0, 7)]
+    assert schedule.deal(9) == []
+    assert schedule.lengths == {0: None}
+
+
+@pytest.mark.parametrize("start", [0, 2])
+def test_what_may_be_computed_again_is_kept_though_it_was_handed_out(start):
+    schedule, _ = schedule_of(range(10, 14))
+    schedule.keep(3)
+    schedule.follow(consumer := Progress(0))
+    schedule.start_at(0, start)
+    schedule.deal(9)
+    consumer.go_to(Place(0, 4))
+    schedule.deal(9)  # the next epoch begins
+    schedule.start_at(0, start)
+    schedule.deal(9)
+    assert [schedule.unit_at(0, position).unit for position in range(3)] == [10, 11, 12]
+    for epoch, position in ((0, 4), (1, 0), (0, -1)):
+        with pytest.raises(LookupError, match=r"cannot be computed again: the sampler's indices are kept up to 3 "):
+            schedule.unit_at(epoch, position)
+
+
+def test_an_epoch_that_is_drawn_anew_is_kept_anew():
+    schedule, _ = schedule_of([1, 2, OSError("gone")], [5, 6, 7])
+    schedule.keep(100)
+    schedule.deal(2)
+    with pytest.raises(OSError, match=r"^gone$"):
+        schedule.deal(9)
+    schedule.deal(9)
+    assert [schedule.unit_at(0, position).unit for position in range(3)] == [5, 6, 7]
+
+
+def test_no_more_is_kept_than_there_is_room_for():
+    lists = [Drawn(number, Listed(2 * number, [1, 2])) for number in range(3)]
+
+    class Lists(Draw):
+        def take(self, limit):
+            taken, self._left = self._left[:limit], self._left[limit:]
+            return taken
+
+    schedule = DrawnSchedule(lambda _epoch: Lists(lists))
+    schedule.keep(5)
+    schedule.follow(consumer := Progress(0))
+    schedule.deal(3)
+    consumer.go_to(Place(0, 3))
+    schedule.last_epoch = 0
+    schedule.deal(3)
+    assert schedule.unit_at(0, 1) == lists[1]
+    with pytest.raises(LookupError, match="kept up to 5 of an epoch, 2 batches"):
+        schedule.unit_at(0, 2)
 
 
 def test_an_order_that_broke_off_is_drawn_anew_also_where_it_is_kept():

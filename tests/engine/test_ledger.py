@@ -4,8 +4,7 @@ import pytest
 
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import END, Result
-from mpqueue.engine.progress import Place
-from mpqueue.engine.schedule import DrawnSchedule, EpochSchedule, StreamSchedule
+from mpqueue.engine.schedule import EpochSchedule, Place, StreamSchedule
 
 
 class Lengths:
@@ -299,12 +298,6 @@ def test_a_ledger_is_ordered_and_knows_of_no_lane_that_did_not_ask():
     schedule = EpochSchedule(lambda: 3, 1)
     ledger = Ledger(schedule, 2)
     assert (ledger.is_ordered, ledger.unsharded) == (True, set())
-
-
-def test_an_order_that_is_drawn_knows_what_was_handed_out():
-    schedule = DrawnSchedule(lambda _epoch: None)
-    ledger = Ledger(schedule, 2)
-    assert schedule.consumer is ledger.progress
 
 
 def test_an_error_in_dealing_that_comes_next_is_forgotten_to_ask_again():

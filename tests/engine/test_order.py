@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from helpers.aiming import AimingMachine, run_and_require
 
-from mpqueue.engine.progress import Place, Progress
-from mpqueue.engine.schedule import EpochSchedule, StreamSchedule, Ticket
+from mpqueue.engine.progress import Progress
+from mpqueue.engine.schedule import Drawn, EpochSchedule, Place, StreamSchedule, Ticket
 from mpqueue.engine.seeds import permutation
 
 SEED = 7
@@ -443,6 +443,42 @@ def test_a_schedule_that_was_not_started_begins_at_the_beginning():
     schedule = EpochSchedule(lambda: 3, SEED)
     assert (schedule.epoch, schedule.lengths, schedule.is_endless) == (0, {}, True)
     assert schedule.deal(5) == [Ticket(0, 0, 0, 0), Ticket(1, 0, 1, 1), Ticket(2, 0, 2, 2)]
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_the_work_of_a_position_follows_from_the_order(is_over):
+    schedule = schedule_of(3, order_of=lambda epoch, _length: None if epoch else [3, 1, 2])
+    schedule.keep(1)
+    for epoch, units in ((0, [3, 1, 2]), (1, [0, 1, 2])):
+        schedule.deal(3)
+        if is_over:
+            schedule.forget(epoch)
+        assert schedule.length_of(epoch) == 3
+        assert [schedule.unit_at(epoch, position).unit for position in range(3)] == units
+        for other, position in ((epoch, -1), (epoch, 3), (7, 0)):
+            with pytest.raises(LookupError, match="there is no batch"):
+                schedule.unit_at(other, position)
+
+
+def test_an_endless_order_has_every_position():
+    schedule = schedule_of(None)
+    assert schedule.unit_at(0, 1 << 40) == Drawn(1 << 40)
+
+
+def test_an_order_that_was_handed_out_is_kept_on_request_only():
+    schedule = schedule_of(3, shuffle=True)
+    schedule.deal(3)
+    schedule.forget(0)
+    assert schedule.length_of(0) is None
+    with pytest.raises(LookupError):
+        schedule.unit_at(0, 0)
+
+
+def test_lanes_have_no_positions_to_be_asked_for():
+    schedule = StreamSchedule(2)
+    schedule.keep(5)
+    with pytest.raises(LookupError, match="comes from a lane"):
+        schedule.unit_at(0, 0)
 
 
 def test_a_start_elsewhere_forgets_the_lengths_of_other_epochs():

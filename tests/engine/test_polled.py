@@ -5,8 +5,7 @@ import pytest
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.outcomes import END, Partial, Result
 from mpqueue.engine.polled import FIRST_EXTRA, NotYet, PolledLedger, PolledPipeline
-from mpqueue.engine.progress import Place
-from mpqueue.engine.schedule import Drawn, EpochSchedule, StreamSchedule
+from mpqueue.engine.schedule import Drawn, EpochSchedule, Place, StreamSchedule
 from mpqueue.engine.skips import Skips
 
 
@@ -70,6 +69,7 @@ def pipeline_of(length=6, credit=3, *, ordered=True, hook=None, schedule=None, s
     if schedule is None:
         schedule = EpochSchedule(lambda: length, 1, barrier=hook is not None, **options)
     schedule.start_at(0)
+    schedule.keep(0)
     ledger = PolledLedger(schedule, credit, ordered=ordered)
     pipeline = PolledPipeline(ledger, epoch_end=hook, skips=skips)
     pipeline.start(Hands(ledger))
@@ -216,13 +216,13 @@ def test_positions_are_computed_again_and_counted_by_nobody():
     assert positions(pipeline, 2) == [0, 1]
     place, count = pipeline.ledger.progress.place(), pipeline.ledger.num_batches
     for position in (1, 0):
-        pipeline.want([(0, position, Drawn(70 + position))])
+        pipeline.want(0, [position])
     pipeline.look()
     pipeline.backend.work()
     found = []
     while (taken := pipeline.next_extra()) is not None:
         found.append((taken[0].number < 0, taken[1].open()))
-    assert found == [(True, (0, 1, 71)), (True, (0, 0, 70))]
+    assert found == [(True, (0, 1, 1)), (True, (0, 0, 0))]
     assert (pipeline.ledger.progress.place(), pipeline.ledger.num_batches) == (place, count)
     assert positions(pipeline, 4) == [2, 3, 4, 5]
 
@@ -230,7 +230,7 @@ def test_positions_are_computed_again_and_counted_by_nobody():
 def test_they_come_in_the_order_of_the_requests():
     pipeline = pipeline_of(credit=4)
     for position in range(3):
-        pipeline.want([(0, position, Drawn(position))])
+        pipeline.want(0, [position])
     pipeline.look()
     hands = pipeline.backend
     late = [hands.dealt.pop(next(i for i, t in enumerate(hands.dealt) if t.number < 0)) for _ in range(3)]
@@ -243,7 +243,7 @@ def test_they_come_in_the_order_of_the_requests():
 def test_neither_the_order_nor_they_use_the_others_credit():
     pipeline = pipeline_of(length=100, credit=3)
     ledger = pipeline.ledger
-    pipeline.want((0, position, Drawn(position)) for position in range(10))
+    pipeline.want(0, range(10))
     assert (ledger.num_in_order, len(ledger.extras), len(ledger.wanted)) == (3, 3, 7)
     pipeline.backend.work()
     assert len(extras(pipeline)) == 3
@@ -259,7 +259,7 @@ def test_an_extra_one_never_comes_as_the_next_of_the_order(ordered):
     pipeline = pipeline_of(ordered=ordered)
     pipeline.backend.work(1)
     assert pipeline.next()[1] == 0
-    pipeline.want([(0, 0, Drawn(0))])
+    pipeline.want(0, [0])
     pipeline.look()
     extra = next(ticket for ticket in pipeline.backend.dealt if ticket.number < 0)
     pipeline.backend.dealt.remove(extra)
@@ -272,7 +272,7 @@ def test_an_extra_one_never_comes_as_the_next_of_the_order(ordered):
 def test_with_extra_ones_under_way_a_stream_of_batches_has_not_ended():
     pipeline = pipeline_of(length=1)
     assert positions(pipeline, 1) == [0]
-    pipeline.want([(0, 0, Drawn(0))])
+    pipeline.want(0, [0])
     pipeline.ledger.schedule.last_epoch = 0
     pipeline.backend.cancel()
     pipeline.ledger.forget_tickets()
@@ -285,7 +285,7 @@ def test_they_are_dealt_again_when_all_work_is_lost():
     pipeline = pipeline_of()
     positions(pipeline, 2)
     for position in (1, 0):
-        pipeline.want([(0, position, Drawn(position))])
+        pipeline.want(0, [position])
     pipeline.look()
     pipeline.recovery.is_inconsistent = pipeline.ledger.needs_attention = True
     assert extras(pipeline) == []
@@ -308,7 +308,7 @@ def test_one_of_them_is_urgent_if_none_is_under_way():
 
 def test_nothing_comes_of_a_stopped_one():
     pipeline = pipeline_of()
-    pipeline.want([(0, 0, Drawn(0))])
+    pipeline.want(0, [0])
     pipeline.stop()
     pipeline.look()
     assert pipeline.next_extra() is None
@@ -334,12 +334,9 @@ def test_an_outcome_that_cannot_be_settled_waits_in_its_place():
     assert not pipeline.ledger.is_outstanding(0)
 
 
-def test_the_order_of_the_epoch_that_was_handed_out_last_is_known():
+def test_the_epoch_that_was_handed_out_last_can_be_computed_again():
     pipeline = pipeline_of(length=5, shuffle=True, credit=2)
-    order = list(pipeline.ledger.order_of(0)[0])
-    assert sorted(order) == [0, 1, 2, 3, 4]
+    order = list(pipeline.ledger.schedule.orders[0])
     positions(pipeline, 5)
-    assert pipeline.ledger.progress.epoch == 1
-    again, length = pipeline.ledger.order_of(0)
-    assert (list(again), length) == (order, 5)
-    assert pipeline.ledger.order_of(7) == (None, None)
+    assert pipeline.epoch == 1
+    assert [pipeline.ledger.schedule.unit_at(0, position).unit for position in range(5)] == order

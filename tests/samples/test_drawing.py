@@ -8,8 +8,7 @@ import zlib
 import numpy as np
 import pytest
 
-from mpqueue.engine.progress import Place
-from mpqueue.engine.schedule import Drawn, Listed
+from mpqueue.engine.schedule import Drawn, Listed, Place
 from mpqueue.samples.drawing import SamplerDraw, SamplerOrder
 from mpqueue.samples.marks import mark_of
 from mpqueue.samples.shards import Shard, Share

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mpqueue.engine.progress import Place
+from mpqueue.engine.schedule import Place
 from mpqueue.samples.plan import SamplePlan
 from mpqueue.samples.shards import AllRanks, Shard, Share, shard_of
 

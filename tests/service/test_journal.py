@@ -16,7 +16,7 @@ from helpers.others import Other
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpqueue.engine.progress import Place
+from mpqueue.engine.schedule import Place
 from mpqueue.errors import ServiceError
 from mpqueue.service.journal import Journal, Recovered, Survivor, place_in, read_journal, started_at
 

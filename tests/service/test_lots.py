@@ -4,15 +4,13 @@ import numpy as np
 import pytest
 from helpers.segments import PlainMemory
 
-from mpqueue.engine.schedule import Drawn, Listed, Ticket
+from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import ReadSpec, array_specs, base_over, flatten, make_plan, spec_of
 from mpqueue.memory.slots import SlotState, SlotTable
 from mpqueue.samples.shards import AllRanks, Shard, Share
-from mpqueue.service import replays
 from mpqueue.service.lots import LotWork
 from mpqueue.service.records import PARTIAL
-from mpqueue.service.replays import KeptDraws, unit_in
 
 STRIDE = 1 << 14
 
@@ -130,66 +128,6 @@ def test_a_lot_of_which_something_was_left_out_is_moved_out_and_back():
 
 
 # -- What was dealt before
-
-
-class Draw:
-    """Batches of a sampler, so many at a time."""
-
-    mark = 3
-
-    def __init__(self, drawn):
-        self.left = list(drawn)
-
-    def take(self, limit):
-        taken, self.left = self.left[:limit], self.left[limit:]
-        return taken
-
-    @property
-    def has_ended(self):
-        return not self.left
-
-
-def test_what_a_sampler_gave_is_kept_by_epoch_and_position():
-    draws = KeptDraws(lambda epoch: Draw([Drawn(10 * epoch + number) for number in range(4)]))
-    for epoch in range(3):
-        draw = draws(epoch)
-        assert [one.unit for one in draw.take(3)] == [10 * epoch + number for number in range(3)]
-        assert (draw.has_ended, draw.mark) == (False, 3)
-    assert [draws.unit(1, position).unit for position in (2, 0)] == [12, 10]
-    with pytest.raises(LookupError, match="batch 3 of epoch 1"):
-        draws.unit(1, 3)
-    draws.forget(2)
-    assert draws.unit(2, 0).unit == 20
-    with pytest.raises(LookupError):
-        draws.unit(1, 0)
-
-
-def test_an_epoch_that_is_drawn_anew_is_kept_anew():
-    rounds = iter([[1, 2], [5, 6, 7]])
-    draws = KeptDraws(lambda _epoch: Draw(map(Drawn, next(rounds))))
-    draws(0).take(2)
-    draws(0).take(3)
-    assert [draws.unit(0, position).unit for position in range(3)] == [5, 6, 7]
-
-
-def test_no_more_is_kept_than_there_is_room_for(monkeypatch):
-    monkeypatch.setattr(replays, "MAX_KEPT", 5)
-    draws = KeptDraws(
-        lambda _epoch: Draw([Drawn(0, Listed(0, [1, 2])), Drawn(1, Listed(2, [3, 4])), Drawn(2, Listed(4, [5, 6]))])
-    )
-    assert len(draws(0).take(3)) == 3
-    assert draws.unit(0, 1).listed.indices == [3, 4]
-    with pytest.raises(LookupError, match="kept up to 5 of an epoch, 2 batches"):
-        draws.unit(0, 2)
-
-
-def test_the_work_of_a_position_follows_from_the_order():
-    assert unit_in(None, 5, 4) == Drawn(4)
-    assert unit_in(None, None, 1 << 40) == Drawn(1 << 40)
-    assert unit_in(np.array([3, 1, 2]), 3, 2) == Drawn(2)
-    for position in (-1, 3):
-        with pytest.raises(LookupError):
-            unit_in(np.array([3, 1, 2]), 3, position)
 
 
 # -- The batches of all ranks

@@ -397,7 +397,7 @@ def test_what_is_left_out_is_left_out_of_a_replay_too(puppets):
 
 
 def test_what_cannot_be_computed_again_is_an_exception_for_the_late_alone(puppets, monkeypatch):
-    monkeypatch.setattr("mpqueue.service.replays.MAX_KEPT", 2)
+    monkeypatch.setattr("mpqueue.service.stream.MAX_KEPT", 2)
     order = list(reversed(range(8)))
     options = {"batch_size": 1, "sampler": order, "mode": "broadcast", "workers": 1, "max_queue_size": 2}
     with mpqueue.Server("s", Indices(8), **options):

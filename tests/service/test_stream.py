@@ -12,7 +12,7 @@ from helpers.faults import Fault, Growing, Numbers, StrikesAt
 from helpers.hanging import TIMEOUT_S, Stopped, judge_by
 
 from mpqueue import Loader
-from mpqueue.engine.progress import Place
+from mpqueue.engine.schedule import Place
 from mpqueue.errors import BatchTimeout, SharedMemoryFull, WorkerDied
 from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.memory.slots import SlotError

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mpqueue.engine.options import DEFAULT_START_METHOD, BackendName, Options, StartMethod, check_wait_time
-from mpqueue.engine.progress import Place
+from mpqueue.engine.schedule import Place
 from mpqueue.frameworks.enqueuers.base import SequenceEnqueuer
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator
 from mpqueue.loader.engine import stream_schedule

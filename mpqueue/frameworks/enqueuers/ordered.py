@@ -14,8 +14,7 @@ from mpqueue.engine.options import (
     check_wait_time,
 )
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.progress import Place
-from mpqueue.engine.schedule import EpochSchedule
+from mpqueue.engine.schedule import Place
 from mpqueue.frameworks.enqueuers.base import MAX_QUEUE_SIZE, WORKERS, SequenceEnqueuer
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator
 from mpqueue.loader.engine import epoch_schedule
@@ -140,11 +139,10 @@ class OrderedEnqueuer(SequenceEnqueuer):
     def _close(self, pipeline: Pipeline) -> None:
         # A new start begins with item 0, in an epoch of its own, so that it draws other numbers. An endless sequence
         # has no item 0 to come back to: it goes on where it was.
-        schedule, progress = pipeline.ledger.schedule, pipeline.ledger.progress
-        if isinstance(schedule, EpochSchedule) and schedule.is_endless:
-            self._position = progress.place().position
+        if pipeline.is_endless:
+            self._position = pipeline.place().position
         else:
-            self._epoch, self._position = progress.epoch + 1, 0
+            self._epoch, self._position = pipeline.epoch + 1, 0
 
     def get(self) -> Iterator[Any]:
         """Return an iterator of batches, without end, in the order of the sequence.

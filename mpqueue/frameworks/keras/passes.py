@@ -27,8 +27,7 @@ from typing import Any
 from mpqueue.engine.backend import EndOfStream
 from mpqueue.engine.options import BackendName, Options, check_counts, check_flags
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.progress import Place
-from mpqueue.engine.schedule import EpochSchedule
+from mpqueue.engine.schedule import EpochSchedule, Place
 from mpqueue.engine.seeds import fresh_seed
 from mpqueue.loader import idle
 from mpqueue.loader.engine import Engine, Latest

@@ -37,7 +37,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             self._base_seed = beginning.base_seed
             with state.at_beginning(loader, beginning):
                 self._go_on(resumed)
-        self._pass = state.Pass(beginning, self._progress, None)
+        self._pass = state.Pass(beginning, self._progress.place, None)
         loader.note_pass(self._pass)
 
     def _go_on(self, resumed: state.State) -> None:

@@ -29,12 +29,10 @@ from torch.utils.data._utils import pin_memory as torch_pinning
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.options import BackendName, Options, StartMethod
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.progress import Place
-from mpqueue.engine.schedule import StreamSchedule
+from mpqueue.engine.schedule import Drawn, DrawnSchedule, Place, Schedule, StreamSchedule
 from mpqueue.errors import MPQueueError, WorkerRaised
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import refuse_cuda
-from mpqueue.frameworks.torch.drawing import DrawnBatches
 from mpqueue.frameworks.torch.pinned import make_pinned
 from mpqueue.frameworks.torch.worker import LoaderParts, MapSource, StreamSource, listed_of
 from mpqueue.loader.engine import Engine
@@ -44,6 +42,53 @@ from mpqueue.workers.job import Job
 _START_METHODS: dict[str, StartMethod] = {"fork": "fork", "spawn": "spawn", "forkserver": "nursery"}
 _Base = torch_loader._BaseDataLoaderIter
 _is_profiled = torch.autograd._profiler_enabled
+
+
+class _SamplerDraw:
+    """The batches of one pass, drawn from torch's own iterator of its sampler.
+
+    It is asked for one batch whenever one more may be dealt, as torch's iterator does, so that an endless sampler works
+    and the trainer's generator is used at the same moments. That includes the first one, which is drawn here.
+
+    Args:
+        batches: The iterator.
+        epoch: The number of the pass.
+        is_batched: The sampler gives lists of indices.
+
+    Raises:
+        Exception: What the sampler raised instead of its first batch.
+    """
+
+    is_once = True
+    has_ended = False  # nobody looks ahead: a state of the last batch is one of this pass
+    mark = None
+
+    def __init__(self, batches: Any, epoch: int, *, is_batched: bool) -> None:
+        self._batches, self._epoch, self._is_batched = batches, epoch, is_batched
+        self._ahead: list[Drawn] = []
+        self._num_batches = self._num_samples = 0
+        self._draw(1)
+
+    def take(self, limit: int) -> list[Drawn]:
+        """Return up to so many of the next ones; an error of the sampler comes behind all that it gave."""
+        try:
+            self._draw(limit)
+        except Exception:
+            if not self._ahead:
+                raise
+        taken, self._ahead = self._ahead[:limit], self._ahead[limit:]
+        return taken
+
+    def _draw(self, limit: int) -> None:
+        while len(self._ahead) < limit:
+            try:
+                index = next(self._batches)
+            except StopIteration:
+                break
+            listed = listed_of(index, self._epoch, self._num_samples)
+            self._num_samples += len(index) if self._is_batched and hasattr(index, "__len__") else 1
+            self._ahead = [*self._ahead, Drawn(self._num_batches, listed)]
+            self._num_batches += 1
 
 
 class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[misc]  # torch is not looked into
@@ -81,11 +126,12 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         self._epoch = -1
         self._has_warned = False
         self._is_stream = self._dataset_kind == torch_loader._DatasetKind.Iterable
+        self._draws: dict[int, _SamplerDraw] = {}  # of the present pass; not this object, whose end ends the workers
         self._job, self._schedule = self._make_job(loader)
         self._engine = Engine(kind="DataLoader", name=type(self._dataset).__name__)
         self._reset(loader, first_iter=True)
 
-    def _make_job(self, loader: Any) -> tuple[Job, DrawnBatches | StreamSchedule]:
+    def _make_job(self, loader: Any) -> tuple[Job, Schedule]:
         workers = self._num_workers
         parts = LoaderParts(
             self._dataset, self._collate_fn, loader.worker_init_fn, self._base_seed, workers, loader.batch_size,
@@ -100,9 +146,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         job = Job(
             source=source, workers=workers, seed=self._base_seed, is_seed_given=True, options=options, guard=guard
         )
-        if self._is_stream:
-            return job, StreamSchedule(workers)
-        return job, DrawnBatches(listed_of, is_batched=self._auto_collation)
+        return job, StreamSchedule(workers) if self._is_stream else DrawnSchedule(self._draws.__getitem__)
 
     # -- The beginning of a pass
 
@@ -118,12 +162,14 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             _Base._reset(self, loader, first_iter)
             self._epoch = self._epoch + 1 if resumed is None else max(self._epoch + 1, resumed.place.epoch)
             place = Place(self._epoch) if resumed is None else resumed.place._replace(epoch=self._epoch)
-            if isinstance(self._schedule, DrawnBatches):
-                self._schedule.open(self._epoch, self._sampler_iter)
-            else:
+            if self._is_stream:
                 self._check_streams(place)
+            else:
+                draw = _SamplerDraw(self._sampler_iter, self._epoch, is_batched=self._auto_collation)
+                self._draws.clear()
+                self._draws[self._epoch] = draw
         self._begin(place)
-        self._pass = state.Pass(beginning, self._pipeline.ledger.progress, self._engine)
+        self._pass = state.Pass(beginning, self._pipeline.place, self._engine)
         if hasattr(loader, "note_pass"):  # the installation that made this iterator may be over
             loader.note_pass(self._pass)
 
@@ -137,6 +183,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
     def _begin(self, place: Place) -> None:
         """Have the workers at the beginning of the pass."""
         assert self._engine is not None
+        self._schedule.last_epoch = place.epoch
         pipeline = self._engine.pipeline
         if pipeline is None or pipeline.is_stopped or place.counts:
             self._engine.stop()
@@ -145,8 +192,6 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             with contextlib.suppress(Stopped):  # by another thread, meanwhile: the pass ends before its first batch
                 pipeline.restart_at(place)
         self._pipeline: Pipeline = pipeline
-        if isinstance(self._schedule, DrawnBatches):
-            self._schedule.progress = pipeline.ledger.progress
 
     def _start(self, place: Place) -> Pipeline:
         assert self._engine is not None

@@ -7,7 +7,7 @@ each worker has a stream of its own.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import SequentialSampler
 
-from mpqueue.engine.progress import Place, Progress
+from mpqueue.engine.schedule import Place
 from mpqueue.loader.engine import Engine
 from mpqueue.samples.randomness import Randomness
 from mpqueue.telemetry.stats import Statistics
@@ -63,20 +63,20 @@ class Pass:
 
     Args:
         beginning: Its beginning.
-        progress: Of the consumer.
+        place: Returns how far the consumer is.
         engine: That runs it; None: this process does.
 
     Attributes:
         is_over: All of it was handed out, and the loop over it has ended.
     """
 
-    def __init__(self, beginning: Beginning, progress: Progress, engine: Engine | None) -> None:
+    def __init__(self, beginning: Beginning, place: Callable[[], Place], engine: Engine | None) -> None:
         self.is_over = False
-        self._beginning, self._progress, self._engine = beginning, progress, engine
+        self._beginning, self._place, self._engine = beginning, place, engine
 
     def as_dict(self, *, is_left: bool = False) -> dict[str, Any]:
         """Return the place as plain data."""
-        return dict(BETWEEN) if self.is_over else State(self._beginning, self._progress.place(), is_left).as_dict()
+        return dict(BETWEEN) if self.is_over else State(self._beginning, self._place(), is_left).as_dict()
 
     def statistics(self) -> Statistics:
         """Return the counters of its workers."""
