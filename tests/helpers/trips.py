@@ -160,7 +160,10 @@ def _dequeue(queue):
 
 def _of_an_element(at_owner, elsewhere):
     queue = mpqueue.FIFOQueue(10, [np.float64], shapes=[SHAPE])
-    with contextlib.closing(queue), Other(queue) as other:
+    with (
+        contextlib.closing(queue),
+        Other(queue, method="spawn") as other,
+    ):  # to fork this one, it had to have no threads
         other.begin(elsewhere)
         return {"owner": at_owner(queue), "other process": other.end()}
 

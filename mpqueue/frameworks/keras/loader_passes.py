@@ -3,7 +3,7 @@
 A framework learns the shapes of its data from a first batch: it asks for one by number, or begins an epoch, takes a
 batch or two, drops the iterator and begins again. Neither must use up an epoch of the loader, whose order is its own::
 
-    look(i)              batch i of the coming epoch
+    peek(i)              batch i of the coming epoch
     begin()              an iterator of it, which gives what was looked at, too
     begin(on_trial=True) the same, and the first batches are kept, in case it was only a look; then
     take_back(epoch)     undoes that `begin`: the coming epoch is this one, from its first batch on
