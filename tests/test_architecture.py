@@ -3,6 +3,7 @@
 import ast
 import functools
 import importlib
+import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -134,6 +135,12 @@ def test_imports_inside_of_a_folder_point_up_its_map(name):
             if layers[there] > layers[here]:
                 downwards.append(f"{importer} imports {target}")
     assert downwards == []
+
+
+def test_one_module_asks_which_system_this_is():
+    asks = re.compile(r"sys\.platform|hasattr\((os|select|signal|mmap|fcntl|faulthandler)\b")
+    asking = [name for name, module in PACKAGE.items() if asks.search(module.path.read_text())]
+    assert asking == ["mpqueue.system.platform_support"]
 
 
 def test_the_engines_wing_imports_nothing_of_tensorflow_1s():

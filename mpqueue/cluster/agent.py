@@ -33,7 +33,7 @@ from mpqueue.cluster.mirror import Mirror
 from mpqueue.cluster.terms import Terms
 from mpqueue.cluster.wire import HEAD, FromAgent, Messages, ToAgent
 from mpqueue.engine.queue_address import QueueHome
-from mpqueue.system import descriptors, hash_seed
+from mpqueue.system import descriptors, hash_seed, platform_support
 from mpqueue.transport.poller import READABLE, WRITABLE, close_poller, make_poller
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerConfig, WorkerEnds
@@ -105,7 +105,7 @@ class Agent:
         self._handlers: dict[int, Callable[[], object]] = {}  # by descriptor
         self._outgoing = wire.Outgoing(sock)
         self._incoming = wire.Incoming(sock, self._messages())
-        self._raylet = os.pidfd_open(os.getppid()) if hasattr(os, "pidfd_open") else -1
+        self._raylet = os.pidfd_open(os.getppid()) if platform_support.HAS_PIDFD_CALLS else -1
         self._is_over = self._has_lost_nursery = False
         self._said_at = time.monotonic()
 

@@ -42,6 +42,7 @@ from collections.abc import Callable, Generator
 from itertools import islice
 from typing import Any
 
+from mpqueue.system import platform_support
 from mpqueue.transport.credentials import ForeignPeer, Vetting, prove
 
 HEAD = struct.Struct("<B3xIQ")
@@ -134,7 +135,7 @@ class Outgoing:
 
     def _send(self) -> int:
         if self._has_sendmsg:
-            return self._sock.sendmsg(islice(self._views, _MAX_VIEWS), (), getattr(socket, "MSG_NOSIGNAL", 0))
+            return self._sock.sendmsg(islice(self._views, _MAX_VIEWS), (), platform_support.NO_SIGPIPE)
         return self._sock.send(self._views[0])
 
     def _drop(self, count: int) -> None:

@@ -1,10 +1,10 @@
 """Checks of memory: shared, anonymous, and what the machine and the control groups have left."""
 
 import os
-import sys
 
 from mpqueue.commands import limits
 from mpqueue.commands.findings import Check, Finding, size
+from mpqueue.system import platform_support
 
 _SHM = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory
 _SMALL_SHM_BYTES = 1 << 30  # below, the ring is a memory file instead; see mpqueue.memory.segment
@@ -14,7 +14,7 @@ _TRIAL_BYTES = 1 << 20
 
 def shm() -> Finding | None:
     """Look at the size of /dev/shm, and at what is left of it."""
-    if sys.platform != "linux":
+    if not platform_support.IS_LINUX:
         return None
     try:
         status = os.statvfs(_SHM)
@@ -44,7 +44,7 @@ def memfd() -> Finding | None:
     """Make a memory file, write to it, and open it for reading only, as servers do."""
     from mpqueue.memory.segment import Segment
 
-    if sys.platform != "linux":
+    if not platform_support.IS_LINUX:
         return None
     try:
         segment = Segment.create(_TRIAL_BYTES, "memfd")

@@ -8,6 +8,7 @@ import time
 from importlib import metadata
 
 from mpqueue.commands.findings import Check, Finding
+from mpqueue.system import platform_support
 from mpqueue.system.folders import base_of
 
 _OLDEST, _NEWEST = (3, 11), (3, 13)  # of the versions that are tested
@@ -91,7 +92,7 @@ def workers() -> Finding:
 
 def folder() -> Finding | None:
     """Make the folder of servers, and a socket in it."""
-    if sys.platform != "linux":
+    if not platform_support.IS_LINUX:
         return None
     from mpqueue.errors import ServiceError
     from mpqueue.service.home import Home

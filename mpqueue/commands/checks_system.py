@@ -4,10 +4,10 @@ import contextlib
 import os
 import platform
 import resource
-import sys
 
 from mpqueue.commands import limits
 from mpqueue.commands.findings import Check, Finding, size
+from mpqueue.system import platform_support
 from mpqueue.system.cpus import num_cpus
 
 _FEW_FILES, _FILES = 64, 1024
@@ -17,7 +17,7 @@ _PER_WORKER = 4  # descriptors of the trainer: two pipes, a pidfd, and one while
 def kernel() -> Finding:
     """Name the system."""
     name = f"{platform.system()} {platform.release()}, {platform.machine()}"
-    if platform.system() == "Linux":
+    if platform_support.IS_LINUX:
         return Finding("kernel", "ok", name)
     return Finding(
         "kernel",
@@ -29,7 +29,7 @@ def kernel() -> Finding:
 
 def pidfd() -> Finding | None:
     """Open a descriptor of this process, by which a death is seen at once."""
-    if sys.platform != "linux":
+    if not platform_support.IS_LINUX:
         return None
     try:
         os.close(os.pidfd_open(os.getpid()))
@@ -45,7 +45,7 @@ def pidfd() -> Finding | None:
 
 def proc() -> Finding | None:
     """Look into /proc."""
-    if sys.platform != "linux":
+    if not platform_support.IS_LINUX:
         return None
     try:
         os.listdir("/proc/self/fd")

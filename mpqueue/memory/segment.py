@@ -17,6 +17,8 @@ import resource
 import sys
 from typing import Self
 
+from mpqueue.system import platform_support
+
 _SHM_FOLDER = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory
 # Docker gives containers 64 MiB of /dev/shm: too little for a ring of images, while the memory itself is there.
 _SMALLEST_SHM_BYTES = 1 << 30
@@ -83,7 +85,7 @@ class Segment:
         Raises:
             OSError: ENOSPC or ENOMEM: there is not so much memory; what was reserved before stays.
         """
-        if hasattr(os, "posix_fallocate"):
+        if platform_support.HAS_FALLOCATE:
             os.posix_fallocate(self.fd, offset, end - offset)
 
     def populate(self, offset: int, end: int) -> None:
@@ -92,14 +94,14 @@ class Segment:
         To write 77 MiB that are new took 48 ms more than to write them again, and 37 with this; where another process
         had written them, 31 and 12.
         """
-        if sys.platform == "linux":
+        if platform_support.IS_LINUX:
             start = offset // mmap.PAGESIZE * mmap.PAGESIZE
             with contextlib.suppress(OSError):  # an older kernel, or no memory for the page table
                 self.memory.madvise(_MADV_POPULATE_WRITE, start, end - start)
 
     def discard(self, offset: int, end: int) -> None:
         """Give the pages from ``offset`` to ``end`` (page aligned) back to the system; they read as zeros then."""
-        if hasattr(mmap, "MADV_REMOVE"):
+        if platform_support.HAS_HOLES:
             self.memory.madvise(mmap.MADV_REMOVE, offset, end - offset)
 
     def available_bytes(self) -> int | None:
@@ -164,11 +166,11 @@ def memory_file() -> int:
     Raises:
         OSError: There are no descriptors left.
     """
-    return _memory_file() if hasattr(os, "memfd_create") else _anonymous_descriptor()[0]
+    return _memory_file() if platform_support.HAS_MEMORY_FILES else _anonymous_descriptor()[0]
 
 
 def _anonymous_descriptor() -> tuple[int, str]:
-    if not hasattr(os, "memfd_create"):  # macOS: an object of `shm_open` gets its size once, and can never grow
+    if not platform_support.HAS_MEMORY_FILES:  # macOS: an object of `shm_open` gets its size once, and can never grow
         import tempfile
 
         with tempfile.TemporaryFile(prefix="mpqueue") as file:

@@ -14,7 +14,6 @@ import io
 import itertools
 import mmap
 import os
-import sys
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -28,7 +27,6 @@ from mpqueue.system import descriptors
 _PIECE_BYTES = 64 << 20  # between two of these a signal handler may run
 _MADV_DONTNEED = 4
 _IS_THERE, _OF_FILE = np.uint64(3 << 62), np.uint64(1 << 61)  # /proc/self/pagemap: in memory or swap; no own copy
-CAN_RESET = sys.platform == "linux"  # elsewhere the same advice drops nothing
 _numbers = itertools.count()
 
 

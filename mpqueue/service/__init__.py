@@ -38,10 +38,10 @@ up; a module imports only from its own line and the lines above it::
     server.py         `Server`
 """
 
-import sys
+from mpqueue.system.platform_support import require_linux
 
-if sys.platform != "linux":
-    raise ImportError(
-        f"mpqueue's service needs Linux (sockets that keep messages apart, memory files, pidfds), and this is "
-        f"{sys.platform}: use a mpqueue.Loader in each trainer"
-    )
+require_linux(
+    "mpqueue's service",
+    "sockets that keep messages apart, memory files, pidfds",
+    "use a mpqueue.Loader in each trainer",
+)

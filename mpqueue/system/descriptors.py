@@ -10,10 +10,11 @@ import _socket
 import fcntl
 import os
 import socket
-import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
+
+from mpqueue.system import platform_support
 
 _owned: set[int] = set()
 _objects: dict[int, Any] = {}  # sockets and epolls: closed as objects, or their later collection would close a stranger
@@ -31,7 +32,7 @@ def reopen(read_end: int) -> int:
     Not to block, and who is signalled, belongs to the open file, which a `dup` or a fork would share. Elsewhere than on
     Linux there is no such way: there it is a `dup`.
     """
-    if sys.platform != "linux":
+    if not platform_support.CAN_REOPEN:
         return os.dup(read_end)
     return os.open(f"/proc/self/fd/{read_end}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 

@@ -19,14 +19,14 @@ import contextlib
 import fcntl
 import os
 import stat
-import sys
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-CAN_REOPEN = sys.platform == "linux"
+from mpqueue.system import platform_support
+
 _FOLDER = "/proc/self/fd"
 # Only these flags are asked for again: O_TMPFILE, which the kernel keeps as well, would make a new file.
-_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_SYNC | getattr(os, "O_DIRECT", 0)
+_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_SYNC | platform_support.DIRECT
 
 
 class OpenFile(NamedTuple):
@@ -72,7 +72,7 @@ def writable_files() -> dict[int, OpenFile]:
 
 
 def _files() -> list[OpenFile]:
-    if not CAN_REOPEN:
+    if not platform_support.CAN_REOPEN:
         return []
     found = []
     for name in os.listdir(_FOLDER):
@@ -88,7 +88,7 @@ def _files() -> list[OpenFile]:
 def can_reopen(fd: int) -> bool:
     """Return whether a child could: not if it is no file, or this process may not open it any more."""
     try:
-        if CAN_REOPEN and _has_place(fd):
+        if platform_support.CAN_REOPEN and _has_place(fd):
             os.close(_open_again(fd, fcntl.fcntl(fd, fcntl.F_GETFL) & _FLAGS))
             return True
     except OSError:

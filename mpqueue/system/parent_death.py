@@ -13,8 +13,9 @@ import fcntl
 import os
 import select
 import signal
-import sys
 import threading
+
+from mpqueue.system import platform_support
 
 THREAD_NAME = "mpqueue-parent-death"
 _F_SETSIG = 10  # Linux; the fcntl module does not name it
@@ -22,7 +23,7 @@ _F_SETSIG = 10  # Linux; the fcntl module does not name it
 
 def arm(read_end: int, child: int = 0) -> None:
     """Die by SIGKILL as soon as nobody has the write end of this pipe open any more; or let a child of ours do so."""
-    if sys.platform != "linux":
+    if not platform_support.HAS_IO_SIGNALS:
         if child:
             return  # it arms itself, as soon as it runs
         threading.Thread(target=_wait_for_end, args=(read_end,), name=THREAD_NAME, daemon=True).start()

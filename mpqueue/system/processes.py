@@ -19,10 +19,9 @@ import functools
 import os
 import select
 import signal
-import sys
 from typing import Self
 
-from mpqueue.system import descriptors
+from mpqueue.system import descriptors, platform_support
 
 _UNAVAILABLE = (errno.ENOSYS, errno.EPERM)
 
@@ -30,7 +29,7 @@ _UNAVAILABLE = (errno.ENOSYS, errno.EPERM)
 @functools.cache
 def has_pidfds() -> bool:
     """Return whether this system has pidfds and lets us use them."""
-    if not hasattr(os, "pidfd_open") or not hasattr(signal, "pidfd_send_signal"):
+    if not platform_support.HAS_PIDFD_CALLS:
         return False
     try:
         os.close(os.pidfd_open(os.getpid()))
@@ -135,4 +134,4 @@ def reap(pid: int) -> tuple[int, int]:
     if not has_pidfds():
         os.kill(pid, signal.SIGKILL)  # user code may have closed the life pipe, which counts as an end
     _pid, status, usage = os.wait4(pid, 0)
-    return os.waitstatus_to_exitcode(status), usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return os.waitstatus_to_exitcode(status), usage.ru_maxrss * platform_support.MAXRSS_UNIT

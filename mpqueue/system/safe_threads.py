@@ -12,10 +12,10 @@ has a thread of its own, which holds no lock, and which the child starts anew.
 """
 
 import os
-import sys
 import threading
 from collections import Counter
 
+from mpqueue.system import platform_support
 from mpqueue.system.parent_death import THREAD_NAME
 
 SAFE_NAMES = frozenset({"jemalloc_bg_thd"})
@@ -24,7 +24,7 @@ _TASKS = "/proc/self/task"
 
 def unsafe_threads() -> list[str]:
     """Return the names of the threads, but for the main one, beside which this process must not fork."""
-    if sys.platform != "linux":
+    if not platform_support.LISTS_THREADS:
         others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
         return sorted(name for name in others if name != THREAD_NAME)
     if os.stat(_TASKS).st_nlink == 3:  # a folder per thread, "." and "..": the usual case, in 2 µs

@@ -24,10 +24,11 @@ folder could read a token there. Whose the folder is, `mpqueue.system.folders` l
 import os
 import socket
 import struct
-import sys
 from collections.abc import Collection
 from hmac import compare_digest, digest
 from typing import NamedTuple
+
+from mpqueue.system import platform_support
 
 UNKNOWN = -1
 """The user, where the system does not tell; sockets are in private folders there."""
@@ -88,9 +89,9 @@ class ForeignPeer(ConnectionError):
 
 def credentials_of(connection: socket.socket) -> Credentials:
     """Return who is at the other end, as the kernel has noted it."""
-    if hasattr(socket, "SO_PEERCRED"):
+    if platform_support.HAS_PEER_CREDENTIALS:
         return Credentials(*_UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
-    if sys.platform == "darwin":
+    if platform_support.IS_MACOS:
         found = connection.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, _XUCRED_BYTES)
         _version, uid, _num_groups, gid = _XUCRED.unpack_from(found)
         return Credentials(connection.getsockopt(_SOL_LOCAL, _LOCAL_PEERPID), uid, gid)
@@ -179,7 +180,7 @@ def prove(sock: socket.socket, token: bytes) -> None:
 
 def _send(sock: socket.socket, data: bytes) -> None:
     # The user may have a handler of SIGPIPE. A TLS socket takes no flags, and ours are TCP.
-    sock.sendall(data, getattr(socket, "MSG_NOSIGNAL", 0) if sock.family == socket.AF_UNIX else 0)
+    sock.sendall(data, platform_support.NO_SIGPIPE if sock.family == socket.AF_UNIX else 0)
 
 
 def _receive(sock: socket.socket, size: int) -> bytes:

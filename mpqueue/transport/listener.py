@@ -15,10 +15,10 @@ import os
 import secrets
 import shutil
 import socket
-import sys
 import tempfile
 from pathlib import Path
 
+from mpqueue.system import platform_support
 from mpqueue.transport.credentials import Address, ForeignPeer, Vetting, check_peer, credentials_of, new_token, prove
 
 _BACKLOG = 128  # connections that wait while the owner is busy; more of them block in connect
@@ -33,7 +33,7 @@ def listen(path: str | None = None) -> tuple[socket.socket, Address]:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     if path is not None:
         address = path
-    elif sys.platform == "linux":
+    elif platform_support.HAS_ABSTRACT_ADDRESSES:
         address = f"\0mpqueue-{secrets.token_hex(16)}"
     else:
         address = f"{tempfile.mkdtemp(prefix='mpqueue-')}/socket"  # the folder's mode is 0700

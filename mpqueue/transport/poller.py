@@ -10,7 +10,7 @@ import select
 import time
 from typing import Protocol
 
-from mpqueue.system import descriptors
+from mpqueue.system import descriptors, platform_support
 from mpqueue.system.wakeup import Wakeup
 
 READABLE, WRITABLE = select.POLLIN, select.POLLOUT  # the same numbers as EPOLLIN and EPOLLOUT
@@ -115,7 +115,7 @@ class Waitable(Protocol):
 
 def make_poller() -> Poller:
     """A new poller, noted in `descriptors`; to be closed by `close_poller`."""
-    if not hasattr(select, "epoll"):
+    if not platform_support.HAS_EPOLL:
         return PollPoller()
     poller = select.epoll()
     descriptors.own_object(poller)

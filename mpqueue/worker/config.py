@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, Self
 
 from mpqueue.engine import queue_address
 from mpqueue.samples.plan import SamplePlan
+from mpqueue.system import platform_support
 from mpqueue.worker.context import WorkerInfo
 
 # Dumps the stacks of a worker; a real-time signal, so that the user's SIGUSR1 and SIGUSR2 stay free.
-HAS_SIGNAL_OF_ITS_OWN = hasattr(signal, "SIGRTMIN")
-DUMP_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + (5 if hasattr(signal, "SIGRTMIN") else 0)
+DUMP_SIGNAL = signal.SIGRTMIN + 5 if platform_support.HAS_REAL_TIME_SIGNALS else signal.SIGUSR2
 
 
 class Payload(NamedTuple):

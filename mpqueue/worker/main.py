@@ -35,12 +35,13 @@ from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.memory.segment import MEMORY_REMEDY, Segment
 from mpqueue.memory.writer import Placed, SlotWriter
+from mpqueue.system import platform_support
 from mpqueue.system.cpus import busy_ns
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.transport.poller import has_hung_up
 from mpqueue.worker import context, failures, torch_info
-from mpqueue.worker.config import DUMP_SIGNAL, HAS_SIGNAL_OF_ITS_OWN, Payload, WorkerConfig, WorkerEnds
+from mpqueue.worker.config import DUMP_SIGNAL, Payload, WorkerConfig, WorkerEnds
 from mpqueue.worker.first_draw import AtOnce, make_seeder
 from mpqueue.worker.kept_generators import KeptGenerators, kept_generators
 from mpqueue.worker.order_watch import NAME_BYTES, OrderWatch
@@ -130,7 +131,7 @@ def prepare_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's business
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, the exit status of children would be lost
-    if HAS_SIGNAL_OF_ITS_OWN:
+    if platform_support.HAS_REAL_TIME_SIGNALS:
         signal.signal(DUMP_SIGNAL, signal.SIG_IGN)  # until the worker runs: by default the signal would end it
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for stream in (sys.stdout, sys.stderr):
@@ -141,7 +142,7 @@ def prepare_process() -> None:
 
 def answer_for_stacks(ends: WorkerEnds) -> None:
     """Have `DUMP_SIGNAL` write the stacks of all threads, from now on."""
-    if ends.stacks >= 0 and hasattr(faulthandler, "register"):
+    if ends.stacks >= 0:
         faulthandler.register(DUMP_SIGNAL, ends.stacks, all_threads=True)
 
 

@@ -11,7 +11,6 @@ reports end when it does.
 
 import fcntl
 import os
-import sys
 from functools import partial
 from typing import Any
 
@@ -22,7 +21,7 @@ from mpqueue.engine.schedule import Ticket
 from mpqueue.memory.layout import ReadSpec
 from mpqueue.memory.ring import Ring
 from mpqueue.memory.slots import PAGE, Slot
-from mpqueue.system import descriptors
+from mpqueue.system import descriptors, platform_support
 from mpqueue.system.processes import Process
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker import failures
@@ -30,8 +29,6 @@ from mpqueue.worker.config import WorkerEnds
 from mpqueue.worker.records import GRANT
 from mpqueue.worker.unreadable import unreadable
 from mpqueue.workers.lifecycle import Life, WorkerState
-
-CAN_TAKE_BACK = sys.platform == "linux"  # elsewhere a second reader would block, as the worker's has to
 
 
 class Work:
@@ -262,7 +259,7 @@ class WorkerHandle:
     def is_stealable(self) -> bool:
         """True if unread grants may be taken back: not past a source to be loaded first, nor from the dying."""
         return (
-            CAN_TAKE_BACK
+            platform_support.CAN_REOPEN
             and len(self.in_flight) > 1
             and not self.loading
             and self.life.state is WorkerState.SERVING

@@ -38,5 +38,4 @@ def await_end(iterator: Any) -> None:
             has_ended.wait()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_threads.clear)  # a child has none of them: it would wait for ever
+os.register_at_fork(after_in_child=_threads.clear)  # a child has none of them: it would wait for ever

@@ -22,10 +22,11 @@ import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from mpqueue.system import platform_support
+
 _HEAD = struct.Struct("<BBQ")
 _MAX_FDS = 64
 # A user may want SIGPIPE to kill his program, but not for the death of a nursery.
-_QUIETLY = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 class ToNursery:
@@ -58,8 +59,8 @@ def send(sock: socket.socket, kind: int, body: Any, fds: Sequence[int] = ()) -> 
     head = _HEAD.pack(kind, len(fds), len(data))
     # A sent-in-full first byte carries the descriptors; the rest follows as the socket takes it.
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    sent = sock.sendmsg([head], ancillary, _QUIETLY)
-    sock.sendall(head[sent:] + data, _QUIETLY)
+    sent = sock.sendmsg([head], ancillary, platform_support.NO_SIGPIPE)
+    sock.sendall(head[sent:] + data, platform_support.NO_SIGPIPE)
 
 
 def receive(sock: socket.socket) -> Message | None:

@@ -24,8 +24,9 @@ from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
 from mpqueue.engine.schedule import Ticket
 from mpqueue.memory.ring import Ring
+from mpqueue.system import platform_support
 from mpqueue.worker.records import GRANT, Down
-from mpqueue.workers.handle import CAN_TAKE_BACK, Work, WorkerHandle
+from mpqueue.workers.handle import Work, WorkerHandle
 from mpqueue.workers.roster import Roster
 
 _COMPUTED = (Down.WORK, Down.LISTED)
@@ -77,7 +78,7 @@ class Pool:
         A record in a pipe goes to exactly one reader, and the trainer can be that reader.
         """
         taken: list[Work] = []
-        if worker.pipes.unread < 0 or not CAN_TAKE_BACK:
+        if worker.pipes.unread < 0 or not platform_support.CAN_REOPEN:
             return taken
         try:
             data = os.read(worker.pipes.unread, count * GRANT.size)

@@ -26,11 +26,12 @@ from dataclasses import replace
 from mpqueue.engine import queue_address
 from mpqueue.engine.ledger import Ledger
 from mpqueue.memory.ring import Ring
+from mpqueue.system import platform_support
 from mpqueue.system.interrupts import defer_signals, is_of_handler
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.stats import Statistics, summed, workers_of
 from mpqueue.transport.poller import READABLE
-from mpqueue.worker.config import HAS_SIGNAL_OF_ITS_OWN, WorkerConfig
+from mpqueue.worker.config import WorkerConfig
 from mpqueue.workers import incidents
 from mpqueue.workers.blame import Tolerance, worker_died
 from mpqueue.workers.dispatcher import Dispatcher
@@ -108,7 +109,7 @@ class ProcessBackend:
             recorder=job.recorder,
         )
         undo.callback(ring.close)
-        with_stacks = HAS_SIGNAL_OF_ITS_OWN or options.batch_timeout is not None
+        with_stacks = platform_support.HAS_REAL_TIME_SIGNALS or options.batch_timeout is not None
         roster = Roster(ring.segment.fd, self._configure(ring), with_stacks=with_stacks)
         undo.callback(roster.close, reusable=False)
         self._wakeup = Wakeup()

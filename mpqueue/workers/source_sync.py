@@ -14,7 +14,7 @@ Workers that were forked from the trainer have no image to compare: they are for
 from collections.abc import Callable
 
 from mpqueue.memory.slots import Slot
-from mpqueue.memory.snapshot import CAN_RESET
+from mpqueue.system import platform_support
 from mpqueue.worker.config import Payload
 from mpqueue.worker.records import GRANT, MAGIC, Down
 from mpqueue.workers.forker import Forker
@@ -110,7 +110,7 @@ class SourceSync:
         self._launcher = launcher
         if patch is None:
             return True
-        is_small = patch.nbytes <= _MAX_PUSH_BYTES and (CAN_RESET or not patch.old)
+        is_small = patch.nbytes <= _MAX_PUSH_BYTES and (platform_support.CAN_DROP_PAGES or not patch.old)
         return is_small and self._push(pool, patch)
 
     def _take_image(self) -> SourceImage:

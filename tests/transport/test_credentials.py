@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.calls import DEADLOCK_S
 
+from mpqueue.system import platform_support
 from mpqueue.transport import credentials
 from mpqueue.transport.credentials import (
     UNKNOWN,
@@ -194,19 +195,20 @@ class MacSocket:
 
 
 def test_on_macos_it_is_known_as_well(monkeypatch):
-    monkeypatch.delattr(socket, "SO_PEERCRED")
-    monkeypatch.setattr(credentials.sys, "platform", "darwin")
+    monkeypatch.setattr(platform_support, "HAS_PEER_CREDENTIALS", False)
+    monkeypatch.setattr(platform_support, "IS_MACOS", True)
     assert credentials_of(MacSocket()) == (4711, 501, 20)
     with pytest.raises(ForeignPeer, match="of uid 501, expected 502"):
         check_peer(MacSocket(), {502})
 
 
 def test_where_the_system_does_not_tell_nobody_is_refused_by_his_user(monkeypatch):
-    monkeypatch.delattr(socket, "SO_PEERCRED")
-    monkeypatch.setattr(credentials.sys, "platform", "sunos5")
+    monkeypatch.setattr(platform_support, "HAS_PEER_CREDENTIALS", False)
     assert check_peer(MacSocket(), {502}) == Credentials(0, UNKNOWN, UNKNOWN)
 
 
 def test_only_one_module_asks_the_kernel_who_is_there():
-    asking = [path.name for path in PACKAGE.rglob("*.py") if re.search(r"SO_PEERCRED|getpeereid", path.read_text())]
+    asking = [
+        path.name for path in PACKAGE.rglob("*.py") if re.search(r"socket\.SO_PEERCRED|getpeereid", path.read_text())
+    ]
     assert asking == ["credentials.py"]

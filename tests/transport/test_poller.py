@@ -1,7 +1,6 @@
 """The poller that several threads may wait on: over epoll, and over poll where there is none."""
 
 import os
-import select
 import socket
 import threading
 import time
@@ -9,6 +8,7 @@ import time
 import pytest
 from helpers.calls import DEADLOCK_S
 
+from mpqueue.system import platform_support
 from mpqueue.transport.poller import (
     READABLE,
     WRITABLE,
@@ -24,7 +24,7 @@ from mpqueue.transport.poller import (
 @pytest.fixture(params=["epoll", "poll"])
 def poller(request, monkeypatch):
     if request.param == "poll":
-        monkeypatch.delattr(select, "epoll")
+        monkeypatch.setattr(platform_support, "HAS_EPOLL", False)
     made = make_poller()
     assert isinstance(made, PollPoller) == (request.param == "poll")
     yield made

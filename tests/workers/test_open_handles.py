@@ -21,7 +21,7 @@ from helpers.gates import Gate, pass_gate
 
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
-from mpqueue.system import open_files
+from mpqueue.system import open_files, platform_support
 from mpqueue.workers import open_handles
 
 ROW_BYTES = 64
@@ -336,7 +336,7 @@ def test_one_worker_may_read_a_pipe():
 
 
 def test_elsewhere_than_on_linux_an_inherited_file_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(open_files, "CAN_REOPEN", False)
+    monkeypatch.setattr(platform_support, "CAN_REOPEN", False)
     with in_file(tmp_path / "rows") as file:
         loader = Loader(Rows("", file), workers=2, start_method="fork")
         with pytest.raises(TypeError, match=r"source\.file is an open file that cannot be opened anew.*__getstate__"):

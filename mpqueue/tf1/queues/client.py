@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mpqueue.system import descriptors
+from mpqueue.system import descriptors, platform_support
 from mpqueue.tf1.queues.block_line import BlockLine
 from mpqueue.tf1.queues.core import QueueCore
 from mpqueue.tf1.queues.machine import Request
@@ -17,7 +17,7 @@ from mpqueue.tf1.queues.wire import HEAD
 _MAX_OUTBOX_BYTES = 1 << 26
 
 _log = logging.getLogger(__name__)
-_FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)  # elsewhere Python's ignoring SIGPIPE does
+_FLAGS = socket.MSG_DONTWAIT | platform_support.NO_SIGPIPE
 
 
 class ProtocolError(Exception):

@@ -1,7 +1,5 @@
 """Queues between processes without what only Linux has."""
 
-import select
-import socket
 import threading
 
 import numpy as np
@@ -10,13 +8,14 @@ from helpers.others import DEADLOCK_S, Other, in_line
 
 from mpqueue import FIFOQueue
 from mpqueue.errors import CancelledError
+from mpqueue.system import platform_support
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
 
 @pytest.fixture(autouse=True)
 def no_epoll(monkeypatch):
-    monkeypatch.delattr(select, "epoll")
+    monkeypatch.setattr(platform_support, "HAS_EPOLL", False)
 
 
 def test_a_call_that_waits_listens_to_other_processes():
@@ -78,15 +77,3 @@ def test_a_process_that_writes_where_it_is_answered_is_cut_off(caplog):
     with Other(queue) as other, pytest.raises(CancelledError, match="ended this connection"):
         other.ask(write)
     assert "it wrote to the socket" in caplog.text
-
-
-def test_answers_are_sent_where_there_is_no_flag_against_the_signal(monkeypatch):
-    import importlib
-
-    from mpqueue.tf1.queues import client
-
-    monkeypatch.delattr(socket, "MSG_NOSIGNAL")
-    found = importlib.util.find_spec(client.__name__)
-    fresh = importlib.util.module_from_spec(found)
-    found.loader.exec_module(fresh)
-    assert fresh._FLAGS == socket.MSG_DONTWAIT
