@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpqueue.loader.loader import Loader
+from mpqueue.system.interrupts import is_of_handler
 
 __all__ = ["device_iterator"]
 
@@ -174,6 +175,8 @@ class DeviceIterator(Iterator[Any]):
             try:
                 self._ahead.extend(islice(self._batches, 1))  # one call, so that no signal strikes in between
             except Exception as error:
+                if is_of_handler(error):
+                    raise
                 self._ahead.append(_Ahead(error, self._place))
             self._is_over = len(self._ahead) == before
             self._start_last()
@@ -186,6 +189,8 @@ class DeviceIterator(Iterator[Any]):
         try:
             outcome = self._put(self._ahead[-1])
         except Exception as error:
+            if is_of_handler(error):  # else it would take the place of the batch, which stays as it is
+                raise
             outcome = error
         self._ahead[-1] = _Ahead(outcome, self._place)
 

@@ -154,7 +154,7 @@ class _Feed:
         self.raise_error()
         if self._hears and self._is_read(epoch) and not self._is_in_earnest(epoch):
             raise StopIteration  # Keras reads ahead; the loader is not asked before it is known that this is no look
-        batch = _like(self.spec, next(epoch))
+        batch = _like(self.spec, epoch.__next__())
         loader = self.epochs.loader
         if loader.backend != "thread" and loader.workers and self._is_read(epoch) and self._is_in_earnest(epoch):
             try:

@@ -19,6 +19,7 @@ import ml_dtypes
 import numpy as np
 import psutil
 from helpers.numbered import Broken, Mixed, Numbered, numbers_of
+from helpers.strikes import Alarms, Struck
 
 import mpqueue
 import mpqueue.frameworks.jax
@@ -223,6 +224,24 @@ def test_wherever_ctrl_c_strikes_each_batch_is_given_once(prefetch, of_a_loader)
             assert list(batches) == []
         struck, number = strike.has_struck, number + 1
     assert number > 100
+
+
+@pytest.mark.parametrize("error", [Struck, TimeoutError])
+def test_real_signals_at_random_moments_lose_nothing_and_states_count_what_came(error):
+    """Also if what the handler raises is an Exception: it is no error of the loader's, or of JAX's."""
+    with Loader(Numbered(5), workers=1, max_queue_size=4) as loader, Alarms(3, error) as alarms:
+        for epoch in itertools.count():
+            batches, found = device_iterator(loader), []
+            while True:
+                try:
+                    found += alarms.call(next, batches)
+                except StopIteration:
+                    break
+                state = batches.state_dict()
+                assert (state["epoch"], state["position"]) in {(epoch, len(found)), (epoch + (len(found) == 5), 0)}
+            assert numbers_of(found) == [0, 1, 2, 3, 4]
+            if alarms.count > 50:
+                break
 
 
 @pytest.mark.parametrize("prefetch", [0, 1, 3, 9])

@@ -17,7 +17,11 @@ from mpqueue.system.interrupts import deliver_after_return
 _PACKAGE = os.path.dirname(mpqueue.__file__) + os.sep
 
 
-_OF_COLLECTOR = (weakref.finalize.__call__.__code__, deliver_after_return.__code__)
+_OF_COLLECTOR = (
+    weakref.finalize.__call__.__code__,
+    deliver_after_return.__code__,
+    weakref.WeakSet()._remove.__code__,  # of the threads that `threading` knows
+)
 
 
 class Struck(BaseException):
@@ -38,6 +42,8 @@ def in_finalizer(frame):
 
     What comes in the latter is raised behind it, in whatever frame that is.
     """
+    if frame is not None and frame.f_code.co_name == "_xla_gc_callback":  # JAX's, once it was imported
+        return True
     while frame is not None and frame.f_code not in _OF_COLLECTOR:
         frame = frame.f_back
     return frame is not None
@@ -136,13 +142,15 @@ class Alarms:
 
     Args:
         seed: Of the moments.
+        error: The class of what is raised: a time limit raises an Exception, Ctrl-C does not.
 
     Attributes:
         count: How often it has struck.
     """
 
-    def __init__(self, seed):
+    def __init__(self, seed, error=Struck):
         self._random, self._is_armed, self.count = random.Random(seed), False, 0
+        self._error = error
 
     def __enter__(self):
         self._before = signal.signal(signal.SIGALRM, self._strike)
@@ -161,7 +169,7 @@ class Alarms:
         if frame is not None:
             self._is_armed = False
             self.count += 1
-            raise Struck
+            raise self._error
 
     def call(self, function, *arguments):
         """Return what a call returns, in a list; an empty list if it was struck."""
@@ -171,7 +179,7 @@ class Alarms:
             found = function(*arguments)
             self._is_armed = False
             return [found]
-        except Struck:
+        except self._error:
             return []
         finally:
             self._is_armed = False

@@ -47,16 +47,22 @@ class LoaderEpoch(Iterator[Any]):
         self.num_taken = 0
 
     def __next__(self) -> Any:
-        try:
-            batch = self.first.popleft() if self.first else next(self.batches)
-        except StopIteration:
-            self.kept = None
-            raise
-        self.num_taken += 1
-        if self.kept is not None and len(self.kept) == MOST_KEPT:
-            self.kept = None
-        if self.kept is not None:
-            self.kept.append(copy.deepcopy(batch))
+        first, kept = self.first, self.kept
+        if kept is None and not first:
+            batch = self.batches.__next__()  # by no call of C, see NOTE [ Interrupts ] in mpqueue.engine.pipeline
+            self.num_taken += 1
+            return batch
+        if not first:
+            try:
+                first.append(self.batches.__next__())  # what strikes from here on leaves it there
+            except StopIteration:
+                self.kept = None
+                raise
+        batch = first[0]
+        if kept is not None:
+            kept = [*kept, copy.deepcopy(batch)] if len(kept) < MOST_KEPT else None
+        del first[0]
+        self.kept, self.num_taken = kept, self.num_taken + 1
         return batch
 
     def finish(self) -> None:
@@ -102,10 +108,15 @@ class LoaderEpochs:
         with self._lock:
             while len(self._seen) <= index:
                 try:
-                    self._seen.append(copy.deepcopy(next(self._open())))
+                    self._peek_next()
                 except StopIteration:
                     raise IndexError(f"there is no batch {index}: the epoch has {len(self._seen)}") from None
             return copy.deepcopy(self._seen[index])
+
+    def _peek_next(self) -> None:
+        batches, seen = self._open(), self._seen
+        seen.append(batches.__next__())  # what strikes behind it leaves the batch there
+        seen[-1] = copy.deepcopy(seen[-1])
 
     def begin(self, *, on_trial: bool = False) -> LoaderEpoch:
         """Begin the coming epoch."""
@@ -207,7 +218,7 @@ class LoaderEnqueuer:
             try:
                 if epoch is None:
                     epoch = self._epoch = self._epochs.begin(on_trial=self._epoch is None)
-                batch = next(epoch)
+                batch = epoch.__next__()
             except StopIteration:
                 return
             except Exception:

@@ -4,12 +4,16 @@ import pytest
 
 pytest.importorskip("keras.utils")
 
+import contextlib
 import gc
+import itertools
 
 import keras
 import numpy as np
 from helpers import marked
+from helpers.faults import Numbers
 from helpers.fitting import BACKEND, as_py_dataset, assert_same, fit, make_model
+from helpers.strikes import Strike, Struck
 from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
 
 import mpqueue
@@ -318,3 +322,21 @@ def test_a_sequence_may_be_a_py_dataset_too():
     both = Both(workers=2, use_multiprocessing=True)
     assert (both.workers, both.use_multiprocessing, both.max_queue_size) == (2, True, 10)
     assert len(fit(accelerate(both), epochs=1)[1]["loss"]) == 1
+
+
+@pytest.mark.parametrize("on_trial", [True, False])
+def test_wherever_a_signal_strikes_an_epoch_for_keras_gives_each_batch_once(on_trial):
+    for after in itertools.count(1, 2):
+        with Loader(Numbers(6), workers=0) as loader:
+            epochs = LoaderEpochs(loader)
+            assert int(epochs.peek(0)[0]) == 0
+            epoch, found = epochs.begin(on_trial=on_trial), []
+            with Strike(after) as strike:
+                while len(found) < 6:
+                    with contextlib.suppress(Struck):
+                        found.append(epoch.__next__())
+            assert [int(batch[0]) for batch in found] == [0, 1, 2, 3, 4, 5], after
+            assert epoch.num_taken == 6
+        if strike.left > 0:
+            break
+    assert after > 50

@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+from helpers.strikes import Alarms
 from tf1.compat.conftest import Background, waiting_in
 
 import mpqueue.compat.v1 as tf
@@ -114,3 +115,20 @@ def test_a_branch_that_is_not_taken_takes_nothing_out(session):
     node = tf.cond(chosen, queue.dequeue, lambda: tf.constant(-1))
     assert [session.run(node, {chosen: each}) for each in (False, True, False, True)] == [-1, 1, -1, 2]
     assert session.run(queue.size()) == 1
+
+
+def test_a_run_that_a_signal_strikes_gives_nothing_twice_and_later_runs_go_on(session):
+    """What its dequeues had taken is lost with it, as with a run that fails."""
+    queue, numbers, came, sent = tf.FIFOQueue(-1, tf.int64, [()]), tf.placeholder(tf.int64, [None]), [], 0
+    put, size, one, many = queue.enqueue_many([numbers]), queue.size(), queue.dequeue(), queue.dequeue_many(2)
+    both = queue.dequeue(), queue.dequeue()
+    with Alarms(8) as alarms:
+        while alarms.count < 200:
+            session.run(put, {numbers: np.arange(sent, sent + 9)})
+            sent += 9
+            for kind in (one, many, both):
+                for values in alarms.call(session.run, kind):
+                    came += np.ravel(values).tolist()
+            came += session.run(queue.dequeue_many(size), {}).tolist()
+    assert len(came) == len(set(came))
+    assert set(came) <= set(range(sent))

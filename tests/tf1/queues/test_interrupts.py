@@ -309,7 +309,7 @@ def test_nothing_is_lost_while_another_process_waits_for_the_memory_that_a_deque
             process.start()
             process.join(20)
             number += 1000
-            while len(came) < number:
+            while int(queue.size()):
                 came += map(int, alarms.call(queue.dequeue))
     assert came == list(range(number))
     for strike in strikes():

@@ -8,6 +8,9 @@ are cancelled, by the scope of the run. All runs of a session wait in the scope 
 
 Arrays are passed on, not copied. One that is not writeable is somebody else's (a constant's, a variable's, fed by the
 caller), and so is every view of it: who keeps a value beyond the run, or hands it out, copies such an array (`owned`).
+
+An interrupt that raises (see NOTE [ Interrupts ] in `mpqueue.tf1.queues.core`) ends the run as an error does: what its
+dequeues had taken by then is lost with it, as in TensorFlow; nothing comes twice, and later runs go on.
 """
 
 import threading
@@ -20,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.errors import OpError, ResourceExhaustedError
+from mpqueue.system.interrupts import defer_signals
 from mpqueue.tf1.compat.graph.nodes import Tensor
 from mpqueue.tf1.compat.graph.plan import Plan, Step
 from mpqueue.tf1.compat.graph.state import SessionState
@@ -134,7 +138,9 @@ class Run:
             with self.session.scope.active(), self.scope.active(), np.errstate(all="ignore"):
                 finished.put((step, self._outcome(step, slots)))
 
-        threading.Thread(target=call, name=f"run-{step.op.name}", daemon=True).start()
+        thread = threading.Thread(target=call, name=f"run-{step.op.name}", daemon=True)
+        with defer_signals():  # an interrupt in its wait for the thread would become "release unlocked lock"
+            thread.start()
 
     def _outcome(self, step: Step, slots: Slots) -> Any:
         """The outputs of an operation, or what it raised."""
