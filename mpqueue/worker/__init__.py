@@ -7,6 +7,7 @@ From the ground up; a module imports only from its own line and the lines above 
     records.py           fixed-size messages on the two pipes of a worker, lists of samples in a slot
     context.py           what user code may ask in a worker
     config.py            what a worker process is started with
+    tensorflow_numbers.py  the numbers of tf.random, seeded where TensorFlow is imported
     unreadable.py        batches that cannot be unpickled in the trainer
     torch_info.py        torch's get_worker_info(), in workers
     failures.py          exceptions across processes

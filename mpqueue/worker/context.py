@@ -51,7 +51,7 @@ class _Current(threading.local):
     batch: seeds.BatchSeed | None = None
     rng: np.random.Generator | None = None
     source: Any = None
-    has_asked = False
+    has_asked = is_seeded = False
 
 
 _current = _Current()
@@ -79,9 +79,9 @@ def process_info() -> WorkerInfo | None:
     return _process_info
 
 
-def enter_thread(info: WorkerInfo | None, source: Any = None) -> None:
+def enter_thread(info: WorkerInfo | None, source: Any = None, *, is_seed_given: bool = False) -> None:
     """User code runs in this thread on behalf of a worker (None: no more), which has a thread for this source."""
-    _current.info, _current.source = info, source
+    _current.info, _current.source, _current.is_seeded = info, source, is_seed_given
     _current.batch = _current.rng = None
 
 
@@ -94,6 +94,11 @@ def begin_batch(seed: int, epoch: int, unit: int) -> None:
 def thread_batch() -> seeds.BatchSeed | None:
     """Return the batch that user code computes in this thread."""
     return _current.batch
+
+
+def seeded_batch() -> tuple[int, int, int] | None:
+    """Return the batch that is computed here, None if there is none, or the user of a thread has given no seed."""
+    return process_batch.of or (_current.batch if _current.is_seeded else None)
 
 
 def thread_source() -> Any:

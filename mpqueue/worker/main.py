@@ -40,7 +40,7 @@ from mpqueue.system.cpus import busy_ns
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.transport.poller import has_hung_up
-from mpqueue.worker import context, failures, torch_info
+from mpqueue.worker import context, failures, tensorflow_numbers, torch_info
 from mpqueue.worker.config import DUMP_SIGNAL, Payload, WorkerConfig, WorkerEnds
 from mpqueue.worker.first_draw import AtOnce, make_seeder
 from mpqueue.worker.kept_generators import KeptGenerators, kept_generators
@@ -234,6 +234,7 @@ class _Worker:
         self._process_id = os.getpid()
         self._seeder = make_seeder(context.process_batch)
         self._torch = TorchNumbers(lambda: context.process_batch.of, is_ours=True)
+        tensorflow_numbers.follow()
         self._kept = kept_generators(payload)
         self._watch = OrderWatch(payload.source)
         self._runner = make_runner(

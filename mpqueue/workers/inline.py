@@ -15,7 +15,7 @@ from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.telemetry.stats import Statistics, summed, workers_of
-from mpqueue.worker import context
+from mpqueue.worker import context, tensorflow_numbers
 from mpqueue.worker.failures import never_an_exit
 from mpqueue.worker.kept_generators import KeptGenerators, kept_generators
 from mpqueue.worker.runner import BeginBatch, StreamEnd
@@ -41,6 +41,7 @@ class InlineBackend:
         self._info = job.info(0)
         self._kept = kept_generators(job.payload)
         self._torch = TorchNumbers(context.thread_batch, is_ours=False) if job.is_seed_given else None
+        self._tensorflow = tensorflow_numbers.follow() if job.is_seed_given else None
         self._runner = make_runner(
             job.source, self._info, _batch_beginner(self._kept, self._torch), job.samples,
             is_stream=ledger.is_stream, in_slot=False, torch=self._torch, epoch=ledger.epoch, skip=job.skipped_by(0),
@@ -105,9 +106,9 @@ class InlineBackend:
 
     def _compute(self, ticket: Ticket) -> Result:
         torch = self._torch
-        saved = None if torch is None else (GlobalState(), torch.state())
+        saved = None if torch is None else (GlobalState(), tensorflow_numbers.TrainersNumbers(), torch.state())
         kept = [] if torch is None else self._kept.states()
-        context.enter_thread(self._info)
+        context.enter_thread(self._info, is_seed_given=torch is not None)
         self._note_stages(self._stages)
         try:
             return Result(self._runner.run(ticket.epoch, ticket.unit, ticket.listed))
@@ -127,8 +128,9 @@ class InlineBackend:
             self._note_stages(None)
             context.enter_thread(None)
             if torch is not None and saved is not None:
-                of_both, of_torch = saved
+                of_both, of_tensorflow, of_torch = saved
                 of_both.restore()
+                of_tensorflow.restore()
                 torch.restore(of_torch)
             for put_back, state in kept:
                 put_back(state)
@@ -165,8 +167,9 @@ class InlineBackend:
 
     def stop(self, timeout_s: float | None) -> None:  # noqa: ARG002 - nothing runs that could take longer
         """Nothing runs, and nothing is waited for."""
-        if self._torch is not None:
+        if self._torch is not None and self._tensorflow is not None:
             self._torch.end()
+            self._tensorflow.end()
 
     def statistics(self) -> Statistics:
         """Return the counters."""

@@ -31,7 +31,7 @@ from mpqueue.system.interrupts import allow_signals
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.telemetry.stats import Statistics, summed, workers_of
-from mpqueue.worker import context, failures, torch_info
+from mpqueue.worker import context, failures, tensorflow_numbers, torch_info
 from mpqueue.worker.runner import StreamEnd
 from mpqueue.worker.sample_runner import AnyRunner, make_runner
 from mpqueue.worker.shared_draws import SharedDraws
@@ -73,6 +73,7 @@ class ThreadBackend:
         self._pace_ns = float(_QUICK_NS)  # what a batch takes: the average, of which the latest is a sixteenth
         self._tallies = job.recorder.expect(job.workers)
         self._shared_draws = SharedDraws() if job.is_seed_given else None  # until the first batch is computed
+        self._tensorflow = tensorflow_numbers.follow() if job.is_seed_given else None
         self._slow = SlowBatch(ledger)
 
     def start(self) -> None:
@@ -248,6 +249,8 @@ class ThreadBackend:
 
     def stop(self, timeout_s: float | None) -> None:
         """End the threads that wait; those at work end after their item, and are waited for only so long."""
+        if self._tensorflow is not None:
+            self._tensorflow.end()
         with self._condition:
             self._is_stopped = True
             busy = set(self._busy)
@@ -352,7 +355,8 @@ class ThreadBackend:
             return ticket
 
     def _compute(self, runner: AnyRunner, worker: int, ticket: Ticket, stages: Stages | None) -> Result:
-        context.enter_thread(self._job.info(worker), self._job.source)
+        job = self._job
+        context.enter_thread(job.info(worker), job.source, is_seed_given=job.is_seed_given)
         try:
             with contextlib.nullcontext() if stages is None else stages.of(runner):
                 return Result(runner.run(ticket.epoch, ticket.unit, ticket.listed))
