@@ -13,7 +13,10 @@ import os
 import select
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
+from mpqueue.engine.ledger import Ledger
+from mpqueue.engine.schedule import Ticket
 from mpqueue.worker.config import DUMP_SIGNAL
 from mpqueue.workers.handle import WorkerHandle
 from mpqueue.workers.lifecycle import Cause, WorkerState
@@ -62,29 +65,89 @@ class HangWatch:
 
 def stacks_of(worker: WorkerHandle, roster: Roster) -> str:
     """Ask a worker for its stacks, which it tells in C, whatever its interpreter does."""
-    while select.select([worker.pipes.stacks], [], [], 0)[0]:  # the answer to an earlier question, that came late
-        os.read(worker.pipes.stacks, _MAX_STACK_BYTES)
-    roster.signal(worker, DUMP_SIGNAL)
+    _ask_for_stacks(worker, roster)
     return read_stacks(worker.pipes.stacks)
 
 
-def tell_of_slow(slow: SlowBatch, roster: Roster) -> None:
-    """Tell of the batch that is waited for too long, if there is one, and where its worker is."""
-    ticket = slow.overdue()
-    if ticket is None:
-        return
-    at_it = (w for w in roster.living if any(work.ticket is ticket for work in w.in_flight.values()))
-    worker = next(at_it, None)
-    if worker is None or worker.process is None:
-        slow.tell(ticket, "no worker has begun it, because all are busy, being started, or without memory", "")
-        return
-    process, took_s = worker.process, (time.perf_counter_ns() - worker.busy_since) / 1e9
-    where = f" on node {process.machine}" if process.machine else ""
-    who = f"worker {worker.number} (pid {process.pid}{where})"
-    if worker.life.state not in _AT_WORK or worker.pipes.stacks < 0 or took_s < _NEW_S:
-        slow.tell(ticket, f"{who} has it", "")
-        return
-    slow.tell(ticket, f"{who} is here", stacks_of(worker, roster))
+class _Question(NamedTuple):
+    """A worker was asked where it is.
+
+    Attributes:
+        ticket: What is waited for.
+        worker: Has it.
+        who: Names the worker.
+        ends_at: When no answer is expected any more.
+    """
+
+    ticket: Ticket
+    worker: WorkerHandle
+    who: str
+    ends_at: float
+
+
+class SlowWatch:
+    """Tells of the batch that is waited for too long, and where its worker is.
+
+    It never waits for the worker's answer: a server has other things to do. What has come by the next look is read
+    then, and told once no more comes.
+
+    Args:
+        ledger: Whose batches are waited for.
+        roster: The workers.
+    """
+
+    def __init__(self, ledger: Ledger, roster: Roster) -> None:
+        self._batch, self._ledger, self._roster = SlowBatch(ledger), ledger, roster
+        self._question: _Question | None = None
+        self._answer = b""
+
+    def time_left_s(self) -> float | None:
+        """Return the seconds after which `look` is to be called; None: there is nothing to tell of."""
+        left_s = self._batch.time_left_s()
+        return left_s if self._question is None else _QUIET_S
+
+    def look(self) -> None:
+        """Ask, or read what was answered, and tell."""
+        question = self._question
+        if question is None:
+            self._ask()
+            return
+        ticket, worker, who, ends_at = question
+        fd = worker.pipes.stacks
+        if fd >= 0 and self._ledger.tickets.get(ticket.number) is ticket and ticket.number not in self._ledger.ready:
+            piece = os.read(fd, _MAX_STACK_BYTES) if select.select([fd], [], [], 0)[0] else b""
+            self._answer += piece
+            if (piece or not self._answer) and time.monotonic() < ends_at:
+                return  # the dump comes in many small writes
+            self._batch.tell(ticket, f"{who} is here", _text_of(self._answer))
+        self._question = None
+
+    def _ask(self) -> None:
+        ticket = self._batch.overdue()
+        if ticket is None:
+            return
+        at_it = (w for w in self._roster.living if any(work.ticket is ticket for work in w.in_flight.values()))
+        worker = next(at_it, None)
+        if worker is None or worker.process is None:
+            why = "no worker has begun it, because all are busy, being started, or without memory"
+            self._batch.tell(ticket, why, "")
+            return
+        process, took_s = worker.process, (time.perf_counter_ns() - worker.busy_since) / 1e9
+        where = f" on node {process.machine}" if process.machine else ""
+        who = f"worker {worker.number} (pid {process.pid}{where})"
+        if worker.life.state not in _AT_WORK or worker.pipes.stacks < 0 or took_s < _NEW_S:
+            self._batch.tell(ticket, f"{who} has it", "")
+            return
+        _ask_for_stacks(worker, self._roster)
+        self._answer, self._question = b"", _Question(ticket, worker, who, time.monotonic() + _DUMP_S)
+
+
+def _ask_for_stacks(worker: WorkerHandle, roster: Roster) -> None:
+    fd = worker.pipes.stacks
+    # The answer to an earlier question, that came late. The pipe of a worker that has just died has ended.
+    while select.select([fd], [], [], 0)[0] and os.read(fd, _MAX_STACK_BYTES):
+        pass
+    roster.signal(worker, DUMP_SIGNAL)
 
 
 def read_stacks(fd: int) -> str:
@@ -99,4 +162,8 @@ def read_stacks(fd: int) -> str:
             break
         data += piece
         wait_s = _QUIET_S
-    return data.decode("utf-8", "replace") or "(it did not answer: it is stopped, or stuck in the kernel)"
+    return _text_of(data)
+
+
+def _text_of(stacks: bytes) -> str:
+    return stacks.decode("utf-8", "replace") or "(it did not answer: it is stopped, or stuck in the kernel)"

@@ -35,12 +35,11 @@ from mpqueue.worker.config import WorkerConfig
 from mpqueue.workers import incidents
 from mpqueue.workers.blame import Tolerance, worker_died
 from mpqueue.workers.dispatcher import Dispatcher
-from mpqueue.workers.hang import HangWatch, tell_of_slow
+from mpqueue.workers.hang import HangWatch, SlowWatch
 from mpqueue.workers.job import Job
 from mpqueue.workers.pool import Pool
 from mpqueue.workers.pressure import Pressure
 from mpqueue.workers.roster import Roster
-from mpqueue.workers.slow import SlowBatch
 from mpqueue.workers.source_sync import SourceSync
 from mpqueue.workers.supervision import Supervision
 
@@ -69,7 +68,7 @@ class ProcessBackend:
     dispatcher: Dispatcher
     supervision: Supervision
     _hang: HangWatch | None
-    _slow: SlowBatch
+    _slow: SlowWatch
     _wakeup: Wakeup
 
     def __init__(self, ledger: Ledger, sync: SourceSync, job: Job) -> None:
@@ -121,7 +120,7 @@ class ProcessBackend:
         self.dispatcher = Dispatcher(self.pool, self.pressure, tallies, plan.work)
         tolerance = Tolerance(int(options.restarts), job.workers, job.can_replay, options.batch_timeout)
         self.supervision = Supervision(self.pool, self.sync, self.dispatcher, self.pressure, tolerance)
-        self._slow = SlowBatch(self.ledger)
+        self._slow = SlowWatch(self.ledger, roster)
         self._hang = HangWatch(roster, options.batch_timeout) if options.batch_timeout is not None else None
 
     def _configure(self, ring: Ring) -> Callable[[int, int], WorkerConfig]:
@@ -189,9 +188,9 @@ class ProcessBackend:
         events = self._poll(self.timeout_s() if block else 0)
         if not events and self._hang is not None:
             self._hang.end_hanging()
-        if not events and is_asked:  # who only looks how many are ready is not to wait for a worker's stacks
+        if not events and is_asked:  # who only looks how many are ready does not wait for a batch
             self.ledger.is_waiting = True  # safe to interrupt
-            tell_of_slow(self._slow, pool.roster)
+            self._slow.look()
             self.ledger.is_waiting = False
         if not events and block:
             self._end_wait()

@@ -1,6 +1,7 @@
 """A batch that is waited for too long is told of, with the stack of its worker, and nothing else happens."""
 
 import logging
+import os
 import re
 from types import SimpleNamespace
 
@@ -14,7 +15,9 @@ import mpqueue
 from mpqueue import Loader
 from mpqueue.engine.schedule import Ticket
 from mpqueue.service.server import Server
-from mpqueue.workers import slow
+from mpqueue.workers import hang, slow
+from mpqueue.workers.hang import SlowWatch
+from mpqueue.workers.lifecycle import WorkerState
 from mpqueue.workers.slow import SlowBatch
 
 AT, LENGTH = 2, 4
@@ -106,7 +109,7 @@ def test_it_is_told_after_30_60_and_120_seconds_and_anew_for_each_batch(monkeypa
     now = 1000.0
     monkeypatch.setattr(slow, "time", SimpleNamespace(monotonic=lambda: now))
     tickets = {number: Ticket(number, 0, number, number, -1, None) for number in range(2)}
-    ledger = SimpleNamespace(head=0, ready={}, tickets=tickets, is_outstanding=tickets.__contains__)
+    ledger = SimpleNamespace(head=0, num_batches=0, ready={}, tickets=tickets, is_outstanding=tickets.__contains__)
     batch = SlowBatch(ledger)
     told = []
     for second in range(300):
@@ -117,9 +120,75 @@ def test_it_is_told_after_30_60_and_120_seconds_and_anew_for_each_batch(monkeypa
     assert told == [30, 60, 120, 240]
     ledger.head = 1
     assert batch.time_left_s() == 30
-    now += 1000  # as after a SIGSTOP: it is told of once
-    assert batch.overdue() is tickets[1]
+    now += 20
+    assert batch.time_left_s() == 10
+
+
+def test_what_is_no_waiting_does_not_count(monkeypatch):
+    """This process was stopped for a while; or, without an order, other batches came, and were worked on."""
+    now = 0.0
+    monkeypatch.setattr(slow, "time", SimpleNamespace(monotonic=lambda: now))
+    ticket = Ticket(0, 0, 0, 0, -1, None)
+    ledger = SimpleNamespace(head=0, num_batches=0, ready={}, tickets={0: ticket}, is_outstanding=lambda _: True)
+    batch = SlowBatch(ledger)
+    assert batch.time_left_s() == 30
+    now += 10
+    assert batch.time_left_s() == 20
+    now += 1000  # SIGSTOP, and after it SIGCONT
+    assert batch.time_left_s() == 20
+    now += 15
+    ledger.num_batches += 1  # the loop has had another one
+    assert batch.time_left_s() == 30
     assert batch.overdue() is None
+    now += 30
+    assert batch.overdue() is ticket
+
+
+def test_nobody_waits_for_the_answer_of_a_worker_that_is_stopped(monkeypatch):
+    """The question is asked, and what has come is read at a later look; a batch that comes meanwhile ends it."""
+    monkeypatch.setattr(slow, "SLOW_S", 0.0)
+    monkeypatch.setattr(hang, "_NEW_S", 0.0)
+    now, told, asked, (reader, writer) = 0.0, [], [], os.pipe()
+    clock = SimpleNamespace(monotonic=lambda: now, perf_counter_ns=lambda: 0)
+    monkeypatch.setattr(hang, "time", clock)
+    monkeypatch.setattr(SlowBatch, "overdue", lambda _: ticket)
+    monkeypatch.setattr(SlowBatch, "tell", lambda *told_of: told.append(told_of[1:]))
+    ticket = Ticket(0, 0, 0, 0, -1, None)
+    worker = SimpleNamespace(
+        number=0,
+        busy_since=0,
+        in_flight={0: SimpleNamespace(ticket=ticket)},
+        process=SimpleNamespace(pid=1, machine=""),
+        life=SimpleNamespace(state=WorkerState.SERVING),
+        pipes=SimpleNamespace(stacks=reader),
+    )
+    roster = SimpleNamespace(living=[worker], signal=lambda *asks: asked.append(asks))
+    ledger = SimpleNamespace(head=0, num_batches=0, ready={}, tickets={0: ticket}, is_outstanding=lambda _: True)
+    watch = SlowWatch(ledger, roster)
+    watch.look()
+    watch.look()
+    assert (len(asked), told) == (1, [])
+    assert 0 < watch.time_left_s() < 0.2
+    os.write(writer, b"in reads")
+    watch.look()
+    os.write(writer, b"_a_slow_disk")
+    watch.look()
+    assert told == []
+    watch.look()
+    assert told.pop() == (ticket, "worker 0 (pid 1) is here", "in reads_a_slow_disk")
+    watch.look()
+    now += 2
+    watch.look()
+    assert "did not answer" in told.pop()[2]
+    watch.look()
+    ledger.ready[0] = None
+    watch.look()
+    assert (len(asked), told) == (3, [])
+    os.write(writer, b"of the question before")
+    os.close(writer)  # it dies
+    watch.look()
+    assert len(asked) == 4
+    os.close(reader)
 
 
 def test_nobody_looks_at_the_clock_for_what_is_there_or_is_not_asked_for():
@@ -135,9 +204,9 @@ def test_in_time_nothing_is_told(caplog):
     assert not [record for record in caplog.records if "not ready" in record.getMessage()]
 
 
-def test_who_asks_how_many_are_ready_waits_for_no_stacks(opening, monkeypatch):
+def test_who_asks_how_many_are_ready_waits_for_no_batch(opening, monkeypatch):
     asked = []
-    monkeypatch.setattr("mpqueue.workers.process.tell_of_slow", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(SlowWatch, "look", asked.append)
     with Loader(Slow(opening.gate), workers=1) as loader:
         batches = iter(loader)
         assert [int(next(batches)[0]) for _ in range(AT)] == [0, 1]
