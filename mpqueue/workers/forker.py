@@ -17,7 +17,7 @@ from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.process_name import set_process_name, worker_name
 from mpqueue.system.processes import Birth, Process, reap
 from mpqueue.transport.poller import READABLE
-from mpqueue.worker.config import Payload, WorkerConfig, WorkerEnds
+from mpqueue.worker.config import DUMP_SIGNAL, Payload, WorkerConfig, WorkerEnds
 from mpqueue.worker.main import prepare_process, run_and_exit
 from mpqueue.workers.launcher import Event, wait_for
 from mpqueue.workers.open_handles import opened_for_writing
@@ -133,4 +133,13 @@ def _fork_quietly() -> int:
         # 3.12 and JAX warn of every fork beside threads; ours was announced once, with the threads' names.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
-        return os.fork()
+        # A busy machine may let the child wait for seconds before its first step: whoever asks it for its stacks then
+        # would end it, since that is what the signal does by default. `prepare_process` unblocks it, ignored.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {DUMP_SIGNAL})
+        pid = -1
+        try:
+            pid = os.fork()
+            return pid
+        finally:
+            if pid != 0:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)

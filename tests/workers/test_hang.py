@@ -12,7 +12,9 @@ from helpers.hanging import TIMEOUT_S, Stopped, Told, judge_by
 
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
 from mpqueue.errors import BatchTimeout
-from mpqueue.workers import hang
+from mpqueue.system import platform_support
+from mpqueue.worker.config import DUMP_SIGNAL
+from mpqueue.workers import forker, hang
 from mpqueue.workers.lifecycle import Cause, Life
 
 METHODS = pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
@@ -95,6 +97,49 @@ def test_a_stopped_worker_cannot_answer_and_the_error_says_so(monkeypatch):
         with pytest.raises(BatchTimeout, match="it is stopped, or stuck in the kernel") as caught:
             next(batches)
         assert caught.value.index == 2
+
+
+class Answering:
+    """A worker's pipe of stacks, and the roster by which it would get signals."""
+
+    def __init__(self) -> None:
+        self.stacks, self.writing = os.pipe()
+        self.pipes = self
+
+    def signal(self, _worker, _number):
+        """Have no effect."""
+
+
+def test_the_stacks_of_a_worker_that_has_died_are_not_read_for_ever():
+    worker = Answering()
+    try:
+        os.write(worker.writing, b"an answer that came late")
+        os.close(worker.writing)
+        assert "did not answer" in hang.stacks_of(worker, worker)
+    finally:
+        os.close(worker.stacks)
+
+
+@pytest.mark.skipif(not platform_support.HAS_REAL_TIME_SIGNALS, reason="its signal is the user's there")
+def test_a_forked_worker_that_has_not_begun_yet_outlives_the_signal(monkeypatch):
+    """A busy machine may let it wait before its first step."""
+    asked, asking = os.pipe()
+    prepare = forker.prepare_process
+
+    def prepare_late():
+        os.read(asked, 1)
+        prepare()
+
+    with Loader(Numbers(), workers=1, start_method="fork") as loader, monkeypatch.context() as patch:
+        patch.setattr(forker, "prepare_process", prepare_late)
+        batches = iter(loader)
+        (worker,) = loader.statistics().workers
+        os.kill(worker.pid, DUMP_SIGNAL)
+        os.write(asking, b"x")
+        assert next(batches) is not None
+        assert loader.statistics().deaths == 0
+    os.close(asked)
+    os.close(asking)
 
 
 def test_stacks_are_read_until_their_writer_is_quiet(monkeypatch):
