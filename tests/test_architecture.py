@@ -46,8 +46,8 @@ UNNAMED = {  # files that a trip passes and its page does not name
         "workers/slow.py",
     },
     "element to its owner": {
-        "memory/arena.py", "system/interrupts.py", "tf1/coordination/cancellation.py", "tf1/queues/block_line.py",
-        "tf1/queues/block_pool.py", "tf1/queues/client.py", "tf1/queues/shortage.py", "tf1/queues/windows.py",
+        "memory/arena.py", "system/interrupts.py", "tf1/coordination/cancellation.py", "tf1/queues/block_pool.py",
+        "tf1/queues/client.py", "tf1/queues/shortage.py", "tf1/queues/windows.py",
         "worker/context.py",
     },
     "service": {
@@ -88,7 +88,7 @@ WHERE_BACKENDS_ARE_NAMED = (
 PURE = [
     *(f"mpqueue.memory.{name}" for name in ("slots", "arena", "layout")),
     *(f"mpqueue.engine.{name}" for name in ("seeds", "schedule", "progress", "outcomes", "ledger", "recovery")),
-    *(f"mpqueue.tf1.queues.{name}" for name in ("machine", "order", "blocks")),
+    *(f"mpqueue.tf1.queues.{name}" for name in ("machine", "blocks")),
     *(f"mpqueue.tf1.parsing.{name}" for name in ("protobuf_wire", "csv", "number_text")),
     *(f"mpqueue.tf1.compat.{name}" for name in ("graph.plan", "ops.dims")),
 ]

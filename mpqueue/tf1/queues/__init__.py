@@ -5,26 +5,21 @@ From the ground up; a module imports only from its own line and from those above
     spec.py                                        the components of an element, and values as components
     description.py                                 a queue of a shared name as plain data
     lookup.py                                      where shared names are looked up
-    order.py                                       the elements in a queue, and which of them leaves next
-    machine.py                                     the semantics, pure: lines of waiting calls, elements between them
+    machine.py                                     the semantics, pure: elements, and lines of calls that wait for them
     storage.py                                     elements as objects of this process
     holds.py                                       elements that are looked at in their places
     blocks.py                                      elements in blocks of shared memory
     wire.py                                        the messages between processes, and the pipe for them
-    block_line.py                                  empty blocks that were granted
+    block_pool.py                                  the owner's shared memory, and empty blocks that were granted
     selection.py                                   the interface of a queue, and one of several queues
     core.py                                        the queue itself: calls of this process, and who drives the machine
-    absence.py                                     errors where the owner of a queue is gone
-    connection.py                                  a process that uses a queue: its connections to the owner
-    remote.py                                      the queue there
-    windows.py block_pool.py tally_totals.py       the owner: enqueues without an answer, memory, cells of tallies
-    shared_queue.py                                a queue that it serves
-    client.py                                      a connection to it
-    shortage.py                                    the line of those who wait for memory
-    steps.py                                       the step that each message asks for
-    listener.py watch.py                           all connections, and the thread that listens to them
-    hub.py                                         the service as a whole, and the driver of the queues that it serves
+    remote.py                                      the queue in a process that does not own it, and its connections
     tally.py                                       counts of one object by several processes
+    windows.py                                     the owner: enqueues without an answer
+    client.py                                      what it keeps of a queue that it serves, and of a connection to it
+    shortage.py                                    the line of those who wait for memory
+    listener.py watch.py                           all connections, and the thread that listens to them
+    hub.py                                         the service: a step for each message, and the driver of its queues
     registry.py                                    queues by shared name
     making.py                                      new queues
     host.py                                        queues that several programs share

@@ -8,9 +8,30 @@ Words are for limits of windows and cells of tallies. They lie in blocks of thei
 """
 
 from collections import deque
+from collections.abc import Sequence
 
 from mpqueue.memory.arena import Arena, class_for, offset_of
 from mpqueue.tf1.queues.holds import Holds
+
+
+class BlockLine(list[int]):
+    """A line of blocks, kept in reverse: the next one is the last item.
+
+    So one block is taken by `pop`, and a run of them by one slice, where a deque takes a call for each.
+    """
+
+    def add(self, tokens: Sequence[int]) -> None:
+        """Append blocks to the line."""
+        self[:0] = tokens[::-1]
+
+    def take(self, count: int) -> list[int]:
+        """Take the next blocks; there are as many."""
+        first = len(self) - count
+        taken = self[first:]
+        del self[first:]
+        taken.reverse()
+        return taken
+
 
 _WORDS_BYTES = 1 << 12
 

@@ -30,7 +30,7 @@ from mpqueue.memory.arena import CLASS_SHIFT, class_bytes, class_for, first_toke
 from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.memory.segment import Segment
 from mpqueue.tf1.queues.holds import LEAST_BYTES, Holds
-from mpqueue.tf1.queues.order import Token
+from mpqueue.tf1.queues.machine import Token
 from mpqueue.tf1.queues.spec import ElementSpec
 from mpqueue.tf1.queues.storage import PackedColumn, PlainStorage
 from mpqueue.tf1.values.conversion import Array

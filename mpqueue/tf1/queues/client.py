@@ -1,18 +1,71 @@
-"""The owner's side of one connection: blocks granted to it, calls that it waits for, elements not read yet."""
+"""What the owner keeps of a queue that other processes use, and of each of their connections. Under the hub's lock."""
 
 import logging
 import socket
+import weakref
 from collections.abc import Callable
 from typing import NamedTuple
 
 from mpqueue.system import descriptors, platform_support
-from mpqueue.tf1.queues.block_line import BlockLine
+from mpqueue.tf1.queues.block_pool import BlockLine, BlockPool
+from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
 from mpqueue.tf1.queues.core import QueueCore
 from mpqueue.tf1.queues.machine import Request
-from mpqueue.tf1.queues.shared_queue import SharedQueue
-from mpqueue.tf1.queues.tally_totals import TallyTotals
-from mpqueue.tf1.queues.windows import Producer
+from mpqueue.tf1.queues.tally import TallyTotals
+from mpqueue.tf1.queues.windows import Producer, Windows
 from mpqueue.tf1.queues.wire import HEAD
+
+_MAX_NOTED = 1024
+
+
+class SharedQueue:
+    """One queue and what belongs to it.
+
+    Args:
+        number: Its number in records.
+        core: The queue, held weakly: it lives as long as somebody here or a connection refers to it.
+        pool: The blocks.
+        windows: Its producers' windows.
+
+    Attributes:
+        number: As given.
+        machine: The queue's.
+        windows: As given.
+        storage: Keeps its elements, from now on.
+    """
+
+    def __init__(self, number: int, core: QueueCore, pool: BlockPool, windows: Windows) -> None:
+        self.number, self.machine, self.windows = number, core.machine, windows
+        self._core = weakref.ref(core)
+        self._num_entered: dict[int, int] = {}
+        has_plain = bool(self.machine.size or self.machine.num_waiting)
+        codec = BlockCodec(core.spec, pool.arena.segment)
+        self.storage = SharedStorage(core.spec, codec, has_plain=has_plain, holds=pool.holds)
+
+    @property
+    def core(self) -> QueueCore | None:
+        """The queue, if it is still there."""
+        return self._core()
+
+    def held_blocks(self) -> list[int]:
+        """Blocks of the elements in it, and of those that waiting dequeues have taken."""
+        return self.storage.blocks_of(self.machine.held())
+
+    @property
+    def num_stuck(self) -> int:
+        """Number of blocks that will not come free before more is enqueued, since a dequeue waits for that."""
+        return len(self.held_blocks()) if self.machine.has_waiting_dequeues else 0
+
+    def note_entered(self, process_id: int, count: int) -> None:
+        """A connection has ended, by which so many elements went in."""
+        self._num_entered[process_id] = self._num_entered.get(process_id, 0) + count
+        while len(self._num_entered) > _MAX_NOTED:
+            del self._num_entered[next(iter(self._num_entered))]
+
+    def num_entered(self, process_id: int) -> int:
+        """Number of elements that went in by connections of this process that have ended."""
+        return self._num_entered.get(process_id, 0)
+
 
 _MAX_OUTBOX_BYTES = 1 << 26
 

@@ -38,7 +38,7 @@ assignment, a handler may raise. Such an element was handed out.
 
 Three means, so that calls that do not wait pay nothing for it:
 
-1. The machine moves tokens and ends requests by rows of steps between which no handler runs, see `order`.
+1. The machine moves tokens and ends requests by rows of steps between which no handler runs.
    What a struck step has left (callers that were not told) is made good before the queue's lock is let go.
 2. Where a call waits, and where it does other processes' work (the hub's), handlers are deferred, and may run in the
    wait itself. That costs 4 us, the change of threads there takes more.
@@ -56,8 +56,15 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from mpqueue.errors import DeadlineExceededError, OpError
 from mpqueue.system.interrupts import allow_signals, defer_signals
 from mpqueue.tf1.coordination.cancellation import cancellable
-from mpqueue.tf1.queues.machine import CloseRequest, DequeueRequest, EnqueueRequest, QueueMachine, Request, notify
-from mpqueue.tf1.queues.order import Token
+from mpqueue.tf1.queues.machine import (
+    CloseRequest,
+    DequeueRequest,
+    EnqueueRequest,
+    QueueMachine,
+    Request,
+    Token,
+    notify,
+)
 from mpqueue.tf1.queues.selection import checked_timeout
 from mpqueue.tf1.queues.spec import ElementSpec
 from mpqueue.tf1.queues.storage import Storage

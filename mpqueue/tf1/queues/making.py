@@ -8,19 +8,17 @@ from typing import Any
 from mpqueue.engine.queue_address import QueueHome
 from mpqueue.errors import FailedPreconditionError, InvalidArgumentError
 from mpqueue.tf1.queues import lookup, registry
-from mpqueue.tf1.queues.connection import connection
 from mpqueue.tf1.queues.core import QueueCore, living
 from mpqueue.tf1.queues.description import Description, Signature, encode_reset
 from mpqueue.tf1.queues.lookup import Lookup
-from mpqueue.tf1.queues.machine import QueueMachine
-from mpqueue.tf1.queues.order import FirstInFirstOut, Order, RandomOrder
-from mpqueue.tf1.queues.remote import RemoteQueue
+from mpqueue.tf1.queues.machine import ElementOrder, FirstInFirstOut, QueueMachine, RandomOrder
+from mpqueue.tf1.queues.remote import RemoteQueue, connection
 from mpqueue.tf1.queues.selection import QueueRef
 from mpqueue.tf1.queues.spec import ElementSpec
 from mpqueue.tf1.queues.storage import PlainStorage
 from mpqueue.tf1.queues.wire import Place
 
-_ORDERS: dict[str, Callable[[int | None], Order]] = {
+_ORDERS: dict[str, Callable[[int | None], ElementOrder]] = {
     "FIFOQueue": lambda _seed: FirstInFirstOut(),
     "PaddingFIFOQueue": lambda _seed: FirstInFirstOut(),
     "RandomShuffleQueue": RandomOrder,

@@ -20,10 +20,8 @@ from typing import NamedTuple
 
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.arena import class_bytes
-from mpqueue.tf1.queues.block_line import BlockLine
-from mpqueue.tf1.queues.block_pool import BlockPool
-from mpqueue.tf1.queues.client import Client, PendingGrant
-from mpqueue.tf1.queues.shared_queue import SharedQueue
+from mpqueue.tf1.queues.block_pool import BlockLine, BlockPool
+from mpqueue.tf1.queues.client import Client, PendingGrant, SharedQueue
 from mpqueue.tf1.queues.wire import Down, encode_error
 
 

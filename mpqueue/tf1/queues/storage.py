@@ -25,7 +25,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from mpqueue.tf1.queues.order import Token
+from mpqueue.tf1.queues.machine import Token
 from mpqueue.tf1.queues.spec import ElementSpec
 from mpqueue.tf1.values.conversion import Array
 from mpqueue.tf1.values.dtypes import DType

@@ -20,8 +20,8 @@ from mpqueue.service.home import Home, greet, receive_answer
 from mpqueue.service.records import MAX_GREETING, CorruptMessage
 from mpqueue.system import descriptors
 from mpqueue.tf1.queues import lookup
-from mpqueue.tf1.queues.connection import connection
 from mpqueue.tf1.queues.lookup import Lookup
+from mpqueue.tf1.queues.remote import connection
 from mpqueue.tf1.queues.wire import Place
 from mpqueue.transport.credentials import Address
 from mpqueue.transport.poller import wait_readable

@@ -5,7 +5,7 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpqueue.tf1.queues.block_line import BlockLine
+from mpqueue.tf1.queues.block_pool import BlockLine
 
 STEPS = st.lists(st.one_of(st.tuples(st.just("add"), st.integers(0, 5)), st.tuples(st.just("take"), st.integers(0, 5))))
 

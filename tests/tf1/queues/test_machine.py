@@ -6,14 +6,20 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-import pytest
 from helpers.aiming import AimingMachine, run_and_require
 from helpers.queue_oracle import Attempt, Oracle
 
 import mpqueue.tf1.queues
 from mpqueue.errors import CancelledError, OutOfRangeError
-from mpqueue.tf1.queues.machine import CloseRequest, DequeueRequest, EnqueueRequest, QueueMachine, notify
-from mpqueue.tf1.queues.order import FirstInFirstOut, RandomOrder
+from mpqueue.tf1.queues.machine import (
+    CloseRequest,
+    DequeueRequest,
+    EnqueueRequest,
+    FirstInFirstOut,
+    QueueMachine,
+    RandomOrder,
+    notify,
+)
 
 ERRORS = {"Cancelled": CancelledError, "OutOfRange": OutOfRangeError}
 
@@ -263,13 +269,12 @@ def test_withdrawing_a_finished_request_changes_nothing():
     assert enqueue.error is None
 
 
-@pytest.mark.parametrize("module", ["machine", "order"])
-def test_the_machine_knows_nothing_of_threads_clocks_and_arrays(module):
-    tree = ast.parse((Path(mpqueue.tf1.queues.__file__).parent / f"{module}.py").read_text("utf-8"))
+def test_the_machine_knows_nothing_of_threads_clocks_and_arrays():
+    tree = ast.parse((Path(mpqueue.tf1.queues.__file__).parent / "machine.py").read_text("utf-8"))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     allowed = {"collections", "collections.abc", "enum", "itertools", "random", "typing", "mpqueue.errors"}
-    assert imported <= allowed | {"mpqueue.tf1.queues.order"}
+    assert imported <= allowed
 
 
 def test_room_is_what_is_left_of_the_capacity():

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from mpqueue import RandomShuffleQueue
-from mpqueue.tf1.queues.order import FirstInFirstOut, RandomOrder
+from mpqueue.tf1.queues.machine import FirstInFirstOut, RandomOrder
 
 
 class CountingList(list):

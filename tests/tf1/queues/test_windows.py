@@ -7,8 +7,7 @@ import pytest
 from helpers.aiming import AimingMachine, run_and_require
 
 from mpqueue.tf1.queues import windows as module
-from mpqueue.tf1.queues.machine import CloseRequest, DequeueRequest, EnqueueRequest, QueueMachine
-from mpqueue.tf1.queues.order import FirstInFirstOut
+from mpqueue.tf1.queues.machine import CloseRequest, DequeueRequest, EnqueueRequest, FirstInFirstOut, QueueMachine
 from mpqueue.tf1.queues.windows import Recalls, Windows
 
 

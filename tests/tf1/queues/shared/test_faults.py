@@ -16,18 +16,19 @@ from helpers.others import Other, in_line
 from mpqueue import FIFOQueue, RandomShuffleQueue
 from mpqueue.errors import CancelledError, FailedPreconditionError, OutOfRangeError, SharedMemoryFull
 from mpqueue.memory.segment import Segment
-from mpqueue.tf1.queues import blocks, connection, sharing
+from mpqueue.tf1.queues import blocks, sharing
+from mpqueue.tf1.queues.remote import Connection, QueueChannel
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
 # Steps of an enqueue: where it stops, and whether its element is in by then.
 STEPS = [
-    (connection.Connection, "block", "before", False),
-    (connection.Connection, "block", "after", False),
+    (Connection, "block", "before", False),
+    (Connection, "block", "after", False),
     (blocks.BlockCodec, "write_one", "after", False),
-    (connection.QueueChannel, "enqueue", "before", False),
-    (connection.Connection, "call", "after", True),
-    (connection.QueueChannel, "enqueue", "after", True),
+    (QueueChannel, "enqueue", "before", False),
+    (Connection, "call", "after", True),
+    (QueueChannel, "enqueue", "after", True),
 ]
 
 
@@ -104,7 +105,7 @@ def test_only_what_a_killed_consumer_had_last_dequeued_is_lost():
     queue.enqueue_many(np.arange(6))
     with Gate() as gate, Other(queue) as victim:
         address = gate.address
-        victim.begin(lambda q: [stop_at(connection.Connection, "answer", "after", address), q.dequeue_many(2)])
+        victim.begin(lambda q: [stop_at(Connection, "answer", "after", address), q.dequeue_many(2)])
         gate.arrival().let_go()  # it has attached
         arrival = gate.arrival()  # it has the elements' places, and has copied nothing yet
         victim.kill()

@@ -13,7 +13,7 @@ from mpqueue import FIFOQueue, RandomShuffleQueue
 from mpqueue.errors import CancelledError, DeadlineExceededError, SharedMemoryFull
 from mpqueue.memory.segment import Segment
 from mpqueue.tf1.queues import blocks
-from mpqueue.tf1.queues.connection import Connection
+from mpqueue.tf1.queues.remote import Connection
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 

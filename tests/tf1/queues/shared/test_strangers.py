@@ -16,7 +16,7 @@ from mpqueue import FIFOQueue
 from mpqueue.errors import CancelledError, FailedPreconditionError, InvalidArgumentError
 from mpqueue.memory.arena import class_for
 from mpqueue.tf1.queues import sharing
-from mpqueue.tf1.queues.connection import connection
+from mpqueue.tf1.queues.remote import connection
 from mpqueue.tf1.queues.wire import HEAD, RECORD, Down, Up
 from mpqueue.transport import credentials
 from mpqueue.transport.credentials import new_token
