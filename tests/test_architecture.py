@@ -31,34 +31,27 @@ class Limit(NamedTuple):
 
 
 LIMITS = {
-    "index": Limit(("trainer", "worker"), 24, 42, "The way of one index", "16 files, 30 calls"),
+    "index": Limit(("trainer", "worker"), 16, 31, "The way of one index", "16 files, 30 calls"),
     "element to its owner": Limit(("owner", "other process"), 21, 58, "The way of one queue element", "14 files"),
     "element from its owner": Limit(("owner", "other process"), 22, 96, None, "14 files"),
-    "service": Limit(("server",), 30, 130, "The way of a batch to a consumer", "16 files, 60 calls"),
+    "service": Limit(("server",), 26, 115, "The way of a batch to a consumer", "16 files, 60 calls"),
 }
 
 # What is not yet as it should be. These lists only become shorter: nothing may be added to them.
 
 UNNAMED = {  # files that a trip passes and its page does not name
-    "index": {
-        "engine/progress.py", "memory/granted.py", "memory/layout.py", "telemetry/histograms.py",
-        "telemetry/recorder.py", "worker/grants.py", "workers/lifecycle.py", "workers/pressure.py", "workers/reuse.py",
-        "workers/slow.py",
-    },
+    "index": {"engine/progress.py"},
     "element to its owner": {
         "memory/arena.py", "system/interrupts.py", "tf1/coordination/cancellation.py", "tf1/queues/block_pool.py",
         "tf1/queues/client.py", "tf1/queues/shortage.py", "tf1/queues/windows.py",
         "worker/context.py",
     },
     "service": {
-        "engine/polled.py", "engine/progress.py", "loader/engine.py", "memory/granted.py", "memory/layout.py",
-        "service/admission.py", "service/attachment.py", "service/counts.py", "service/handlers.py",
-        "service/reception.py", "service/records.py", "service/seats.py", "telemetry/histograms.py",
-        "telemetry/recorder.py", "worker/grants.py", "worker/stages.py", "workers/lifecycle.py", "workers/pressure.py",
-        "workers/reuse.py", "workers/slow.py",
+        "engine/polled.py", "engine/progress.py", "loader/engine.py", "service/admission.py", "service/attachment.py",
+        "service/counts.py", "service/handlers.py", "service/reception.py", "service/records.py", "service/seats.py",
     },
 }  # fmt: skip
-UNPASSED = {"index": {"worker/records.py"}}  # files that a page names and its trip does not pass
+UNPASSED: dict[str, set[str]] = {}  # files that a page names and its trip does not pass
 
 # Names of several classes outside of `compat`, which mirrors TensorFlow 1.
 AMBIGUOUS = {

@@ -90,10 +90,10 @@ def flatten(tree: Any, arrays: list[Array], objects: list[Any]) -> Signature:
     Only exact built-in containers are taken apart: a namedtuple or a user's dict class has behaviour of its own and
     travels as an object (its arrays out-of-band).
     """
-    return _flatten_each((tree,), arrays, objects)[0]
+    return flatten_each((tree,), arrays, objects)[0]
 
 
-def _flatten_each(trees: Iterable[Any], arrays: list[Array], objects: list[Any]) -> list[Signature]:
+def flatten_each(trees: Iterable[Any], arrays: list[Array], objects: list[Any]) -> list[Signature]:
     """The signatures of several: one call for each container, and none for its arrays."""
     found: list[Signature] = []
     for tree in trees:
@@ -101,18 +101,19 @@ def _flatten_each(trees: Iterable[Any], arrays: list[Array], objects: list[Any])
         if kind is _ndarray and not tree.dtype.hasobject:
             arrays.append(tree)
             found.append((_ARRAY, tree.dtype, tree.shape, tree.strides))
-        elif (kind is tuple or kind is list) and not _is_plain(tree):
-            found.append((_CONTAINERS[kind], *_flatten_each(tree, arrays, objects)))
+        # The first item is looked at here: it spares the tuples of most batches a call.
+        elif (kind is tuple or kind is list) and not (tree and type(tree[0]) in _PLAIN and _is_plain(tree)):
+            found.append((_CONTAINERS[kind], *flatten_each(tree, arrays, objects)))
         elif tree is None:
             found.append(_NONE)
         elif kind is dict:
             # The keys' types count: {1: x} and {True: x} would be one spec without them.
             keys = (tuple(tree), tuple(map(type, tree)))
-            found.append((Kind.DICT, keys, *_flatten_each(tree.values(), arrays, objects)))
+            found.append((Kind.DICT, keys, *flatten_each(tree.values(), arrays, objects)))
         elif kind is Recorded:
-            found.append((Kind.RECORD, (tree.kind, tree.names), *_flatten_each(tree.fields, arrays, objects)))
+            found.append((Kind.RECORD, (tree.kind, tree.names), *flatten_each(tree.fields, arrays, objects)))
         elif kind is np.memmap:
-            found += _flatten_each((tree.view(np.ndarray),), arrays, objects)
+            found += flatten_each((tree.view(np.ndarray),), arrays, objects)
         else:
             objects.append(tree)
             found.append(_OBJECT)
@@ -121,7 +122,7 @@ def _flatten_each(trees: Iterable[Any], arrays: list[Array], objects: list[Any])
 
 def _is_plain(items: Any) -> bool:
     """Return True for text and numbers alone: one object then, at a tenth of the price of as many."""
-    return bool(items) and type(items[0]) in _PLAIN and _PLAIN.issuperset(map(type, items))
+    return _PLAIN.issuperset(map(type, items))
 
 
 def spec_of(signature: Signature, shapes: list[tuple[int, ...]]) -> Spec:

@@ -96,12 +96,15 @@ class Leases:
 
     @property
     def num_live(self) -> int:
-        """Return the number of slots that there are views of, and of those that `next_ended` has not told of yet."""
+        """Return the number of slots that there are views of, and of those that `take_ended` has not taken yet."""
         return len(self._live)
 
     def lease(self, slot: Slot, nbytes: int, structure: np.dtype[Any] | None) -> Array:
         """Bytes of the slot as `base_over` has them; when all views of it are gone, its lease is in `have_ended`."""
-        base = base_over(self._memory, slot.offset, nbytes, structure)
+        if structure is None or structure.itemsize > nbytes:
+            base = base_over(self._memory, slot.offset, nbytes, structure)
+        else:
+            base = np.ndarray((), structure, self._memory, slot.offset)
         lease = _Lease(base, self._ended_append)
         lease.slot = slot
         self._live[slot.number] = lease
@@ -131,21 +134,22 @@ class Leases:
         """Let go of the segment now: what refers to this object waits for the garbage collector."""
         del self._memory
 
-    def next_ended(self) -> Slot | None:
-        """Pop the next ended lease, and return its slot.
-
-        Returns: None for a lease that an interrupt has undone, and that the interrupt's traceback has kept.
-        """
-        lease = self.have_ended.popleft()
-        slot: Slot | None = getattr(lease, "slot", None)
-        if slot is None or self._live.get(slot.number) is not lease:
-            return None
-        del self._live[slot.number]
-        if self._timed:
-            timed = self._timed.pop(slot.number, None)
-            if timed is not None:
-                timed.tell()
-        return slot
+    def take_ended(self) -> list[Slot]:
+        """Take the slots out of `have_ended`: their last views are gone."""
+        ended, have_ended, live = [], self.have_ended, self._live
+        while have_ended:
+            lease = have_ended.popleft()
+            slot: Slot | None = getattr(lease, "slot", None)
+            # Else an interrupt has undone this lease (in `lease`, or by `reset`), and its traceback has kept the base
+            # until now: the slot may have another lease, or be granted.
+            if slot is not None and live.get(slot.number) is lease:
+                del live[slot.number]
+                if self._timed:
+                    timed = self._timed.pop(slot.number, None)
+                    if timed is not None:
+                        timed.tell()
+                ended.append(slot)
+        return ended
 
 
 SPARE_SLOTS = 8
@@ -337,19 +341,17 @@ class Ring:
         if self._guard is not None:
             self._collect_guarded(self._guard)
             return
-        leases = self._leases
-        while leases.have_ended:
-            slot = leases.next_ended()
-            if slot is not None:
-                self.release(slot)
+        if not self._leases.have_ended:
+            return
+        slots, trim_above = self.slots, 4 * self.recent_bytes + _TRIM_ABOVE_BYTES
+        for slot in self._leases.take_ended():
+            slots.release(slot)
+            if slot.high_water > trim_above:
+                self._trim(slot, 2 * self.recent_bytes)
 
     def _collect_guarded(self, guard: Guard) -> None:
         """Release those that the guard lets go of, too."""
-        leases = self._leases
-        while leases.have_ended:
-            ended = leases.next_ended()
-            if ended is not None:
-                self._guarded.append(ended)
+        self._guarded += self._leases.take_ended()
         for slot in list(self._guarded):
             if guard.is_free(slot):
                 self._guarded.remove(slot)

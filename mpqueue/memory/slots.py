@@ -111,7 +111,8 @@ class SlotTable:
 
     def grant(self, worker: int) -> Slot | None:
         """FREE → GRANTED: a slot for ``worker``, large, and written by it before, if possible; None if none is free."""
-        stack = self._large.get(worker) or (self._a_large_stack() if self.shares_large else None)
+        large = self._large  # empty as long as batches are small, which pay for no look into it
+        stack = large.get(worker) or (self._a_large_stack() if large and self.shares_large else None)
         if not stack:
             stack = self._free.get(worker) or self._stack_of_another() or self._a_large_stack()
             if not stack:
@@ -122,7 +123,7 @@ class SlotTable:
         return slot
 
     def _a_large_stack(self) -> list[Slot] | None:
-        return next(filter(None, self._large.values()), None) if self._large else None
+        return next(filter(None, self._large.values()), None)
 
     def _stack_of_another(self) -> list[Slot] | None:
         return self._free.get(-1) or next(filter(None, self._free.values()), None)
@@ -156,8 +157,13 @@ class SlotTable:
         if slot.held:
             slot.state = _RETIRED
             self.num_retired += 1
-        else:
+            return
+        stack = self._free.get(slot.owner)
+        if stack is None or slot.high_water >= LARGE_BYTES:
             self._set_free(slot)
+            return
+        slot.state, slot.turn = _FREE, 0  # `_set_free` without the call: each small batch comes by here
+        stack.append(slot)
 
     def share(self, slot: Slot, holder: int) -> None:
         """READY or SHARED → SHARED: somebody in another process has it, too.

@@ -39,7 +39,7 @@ from mpqueue.memory.layout import (
     SpecNumbers,
     align,
     array_specs,
-    flatten,
+    flatten_each,
     make_plan,
     pickle_objects,
     spec_of,
@@ -116,13 +116,11 @@ class GrantedSlot:
             self._made[id(array)] = weakref.ref(array), start
             return array
 
-    def keep_in_slot(self, signature: Signature, arrays: list[Array]) -> tuple[Places, bool]:
+    def _keep_in_slot(self, signature: Signature, arrays: list[Array]) -> tuple[Places, bool]:
         """Take those out of ``arrays`` that lie in the slot and may stay there.
 
         Returns: Their places, and whether user code holds on to any array of the slot: then none may stay.
         """
-        if self._base is None:
-            return (), False
         found = []
         for number, array in enumerate(arrays):
             if array.base is self._base and _is_packed(array):
@@ -243,12 +241,16 @@ class SlotWriter(GrantedSlot):
         self._is_open = False
         arrays: list[Array] = []
         objects: list[Any] = []
-        self._signature = flatten(holder.pop(), arrays, objects)
+        (self._signature,) = flatten_each(holder, arrays, objects)
+        holder.clear()
         self._arrays = arrays
         if objects:
             self._objects = pickle_objects(objects)
             objects.clear()
-        self._in_slot, self._is_held = self.keep_in_slot(self._signature, arrays)
+        if self._base is None:  # nothing was made in the slot, as in most batches
+            self._in_slot, self._is_held = (), False
+        else:
+            self._in_slot, self._is_held = self._keep_in_slot(self._signature, arrays)
 
     def place(self) -> Placed:
         """Write the batch that was taken into the slot.
@@ -260,26 +262,22 @@ class SlotWriter(GrantedSlot):
         known = None if self._is_held else self._known.get((self._signature, self._end, self._in_slot))
         if known is None:
             placed = self._place_anew()
-        elif self._objects is None:
-            placed = self._place_known(known)
+        elif self._objects is None:  # arrays alone, of a known signature: the way of most batches
+            plan, placed, _, targets = known
+            if placed.nbytes > self.mapped or self._max_batch_bytes is not None:
+                self._check_bound(plan.end)
+                self._check(placed.nbytes)
+            if self._arrays:
+                into = targets.get(self._number) or self._make_targets(known)
+                for target, array in zip(into, self._arrays, strict=True):
+                    target[...] = array
+            start = self._offset
+            self._segment.memory[start + placed.header_offset : start + placed.nbytes] = plan.header
         elif not (known.copied or self._objects.buffers):
             placed = self._place_pickle(known, self._objects)
         else:
             placed = self._place_all(known.plan, known.copied, known.placed.spec, None)
         self._arrays, self._objects = [], None
-        return placed
-
-    def _place_known(self, known: _Known) -> Placed:
-        """For arrays alone, of a known signature: the way of most batches."""
-        plan, placed, _, targets = known
-        if placed.nbytes > self.mapped or self._max_batch_bytes is not None:
-            self._check_bound(plan.end)
-            self._check(placed.nbytes)
-        start = self._offset
-        if self._arrays:
-            for target, array in zip(targets.get(self._number) or self._make_targets(known), self._arrays, strict=True):
-                target[...] = array
-        self._segment.memory[start + placed.header_offset : start + placed.nbytes] = plan.header
         return placed
 
     def _place_pickle(self, known: _Known, objects: PickledObjects) -> Placed:

@@ -21,7 +21,7 @@ from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import Array, ReadSpec, Spec, base_over
 from mpqueue.memory.slots import Slot
 from mpqueue.service.records import PARTIAL
-from mpqueue.worker.unreadable import unreadable
+from mpqueue.worker.failures import unreadable
 from mpqueue.workers.handle import Work
 
 

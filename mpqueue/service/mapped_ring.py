@@ -23,7 +23,7 @@ from mpqueue.memory.slots import Slot
 from mpqueue.service.records import MAX_RELEASED, CorruptMessage, Offer
 from mpqueue.service.specs import MissingClass, decode_spec
 from mpqueue.telemetry.recorder import Recorder
-from mpqueue.worker.unreadable import LateSpec, unreadable
+from mpqueue.worker.failures import LateSpec, unreadable
 
 
 class MappedRing:
@@ -132,10 +132,9 @@ class MappedRing:
 
     def collect(self) -> None:
         """Note the batches whose last view is gone."""
-        leases, owed = self._leases, self.owed
-        while leases.have_ended:
-            slot = leases.next_ended()
-            if slot is not None and slot.turn in owed:
+        owed = self.owed
+        for slot in self._leases.take_ended():
+            if slot.turn in owed:
                 self.ended[slot.turn] = None
 
     def next_released(self) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ from mpqueue.errors import ServiceError
 from mpqueue.memory.layout import Kind, Spec
 from mpqueue.memory.serialize import dumps_object
 from mpqueue.service.records import CorruptMessage
-from mpqueue.worker.unreadable import unreadable
+from mpqueue.worker.failures import unreadable
 
 MAX_SPEC_BYTES = 1 << 22
 _MAX_DEPTH = 64

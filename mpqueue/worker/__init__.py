@@ -8,14 +8,12 @@ From the ground up; a module imports only from its own line and the lines above 
     context.py           what user code may ask in a worker
     config.py            what a worker process is started with
     tensorflow_numbers.py  the numbers of tf.random, seeded where TensorFlow is imported
-    unreadable.py        batches that cannot be unpickled in the trainer
     torch_info.py        torch's get_worker_info(), in workers
-    failures.py          exceptions across processes
+    failures.py          exceptions across processes, and batches that cannot be unpickled
     kept_generators.py   random generators that a source keeps, seeded for each batch
     order_watch.py       notices an order that the first item of a source has drawn
     runner.py            runs a source: an item, or the next element of a stream
     sample_runner.py     runs a source of samples: a batch of them
-    source_receive.py    the source as bytes: how a worker rebuilds it
+    source_receive.py    the source as bytes: how a worker rebuilds it; a stand-in for Keras's PyDataset
     main.py              the life of a worker process
-    stand_ins.py         what stands in a worker for Keras's PyDataset
 """

@@ -6,18 +6,27 @@ if it does not unpickle there all the same. Nothing here trusts the exception: i
 
 A SystemExit of the user's code is an error like any other, and no end of the worker: to run the batch again would give
 it again. It becomes a `WorkerRaised`, because SystemExit itself would end the user's program without a word.
+
+The other way round, a batch that a worker could pickle may be one that this process cannot unpickle. To rebuild it runs
+code of the user (a ``__setstate__``, the import of a module), which may raise; and so may the handler of a signal, in
+the middle of it. The first is the batch's own error: it comes once, and the stream goes on behind it. The second is an
+interrupt: the batch is kept, or computed again. Nothing about an exception tells which it is. So what has raised is
+done once more, with signal handlers deferred (`unreadable`): what raises the same again has raised it by itself.
 """
 
 import pickle
 import traceback
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from mpqueue.engine.outcomes import Unreadable
 from mpqueue.errors import WorkerRaised
+from mpqueue.memory.layout import ReadSpec, Spec
 from mpqueue.memory.serialize import dumps_object
 from mpqueue.memory.slots import FIRST_BYTES
+from mpqueue.system.interrupts import defer_signals
 from mpqueue.worker.context import WorkerInfo
-from mpqueue.worker.unreadable import unreadable
 
 # Every slot has this much memory from its first grant on, so that an exception always has a place to travel in.
 MAX_FAILURE_BYTES = FIRST_BYTES
@@ -122,3 +131,46 @@ def _pickle_of(error: BaseException) -> bytes | None:
     except BaseException:  # __reduce__ and __setstate__ are user code, which may raise anything
         return None
     return packed if type(again) is type(error) else None
+
+
+def unreadable(error: Exception, again: Callable[[], object]) -> Unreadable:
+    """Return what is to be raised for an error in unpickling.
+
+    Args:
+        error: What was raised.
+        again: Does once more what has raised it.
+
+    Raises:
+        Exception: The error itself, if the handler of a signal has raised it.
+    """
+    with defer_signals():
+        try:
+            again()
+        except Exception as own:
+            own.__traceback__ = None  # code that keeps its error would keep the batch with the frames
+            if type(own) is type(error):
+                return Unreadable(error)
+    raise error
+
+
+class LateSpec(ReadSpec):
+    """Takes the place of a spec that could not be unpickled: each batch of it is tried anew, and unreadable.
+
+    Args:
+        load: Unpickles the spec.
+    """
+
+    def __init__(self, load: Callable[[], Spec]) -> None:
+        self._load = load
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute that `ReadSpec` has: all of them need the spec.
+
+        Raises:
+            Unreadable: The spec still cannot be unpickled.
+        """
+        try:
+            spec = self._load()
+        except Exception as error:
+            raise unreadable(error, self._load) from error
+        return getattr(ReadSpec(spec), name)

@@ -260,7 +260,12 @@ class _Worker:
             self._broken = error  # reported in place of every batch that this worker is asked for
         grants, backlog, work = self._grants, self._grants.backlog, Down.WORK
         ended = _clock()
-        while backlog or (grants.read(ended) and self._plan_timing(grants.read_at)):
+        while True:
+            if not backlog:
+                if not grants.read(ended):
+                    return
+                if grants.read_at >= self._timing.due_at:
+                    self._plan_timing()
             _magic, kind, slot, turn, unit, epoch, high_water = backlog.popleft()
             started = _clock()
             if kind == work:
@@ -272,11 +277,9 @@ class _Worker:
                 self._load_state(slot, turn, unit)
             ended = _clock()
 
-    def _plan_timing(self, now: int) -> bool:
-        """Have the next batch timed, if it is time for that."""
-        if now >= self._timing.due_at:
-            self._compute, self._put = self._compute_timed, self._put_timed
-        return True
+    def _plan_timing(self) -> None:
+        """Have the next batch timed, and that one only: `_put_timed` puts back what is replaced here."""
+        self._compute, self._put = self._compute_timed, self._put_timed
 
     def _compute_timed(self, epoch: int, unit: int, listed: Listed | None) -> Any:
         with self._timing.of(self._runner, self._seeder, self._torch, self._kept):

@@ -5,9 +5,6 @@ From the ground up; a module imports only from its own line and the lines above 
     job.py                what a backend is to run, and how
     open_handles.py       files and databases that a source holds open
     left_inside.py        iterators in which threads of a stopped enqueuer are still at work
-    slow.py               batches that are waited for too long
-    threads.py            the backend of threads
-    inline.py             the backend without workers
     mapped_files.py       arrays that are memory maps of files
     source_send.py        the source as bytes: images, and patches of them
     kept_source.py        the large buffers of a source in shared memory
@@ -15,19 +12,18 @@ From the ground up; a module imports only from its own line and the lines above 
     nursery.py            the clean process from which workers are forked
     launcher.py           the protocol of launchers, and the trainer's end of a nursery
     forker.py             workers forked from the trainer
-    lifecycle.py          the states of one worker
-    handle.py             the trainer's handle of one worker: pipes, and work that it was granted
-    orphans.py            workers whose nursery is gone
+    handle.py             the trainer's handle of one worker: its life, its pipes, and work that it was granted
     roster.py             all workers of a pool: start, kill, end
     pool.py               what the parts of a pool share; starts with the list of parts
     source_sync.py        which worker has which version of the source
     incidents.py          messages about starts, ends, deaths, and the ring
     pressure.py           memory for workers that lack it
-    hang.py               the stacks of workers, and the end of those that hang
-    reuse.py              large slots that have memory before those that have none
+    hang.py               batches that are waited for too long, and workers that hang
     dispatcher.py         the hot path: grants and reports
     blame.py              which ticket a death is counted against
     supervision.py        replaces the dead
     process.py            the backend of worker processes
+    threads.py            the backend of threads
+    inline.py             the backend without workers
     backends.py           makes the backend of a job
 """

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import BatchTimeout, WorkerDied
 from mpqueue.system.oom import OomCounter, find_counter
-from mpqueue.workers.lifecycle import Cause
+from mpqueue.workers.handle import Cause
 from mpqueue.workers.pool import Pool
 from mpqueue.workers.roster import Exit
 

@@ -13,6 +13,17 @@ to one worker, a *chunk*, and not before so many can be dealt: 2 to 3 times the 
 workers bring a batch every few microseconds, though each takes its time, it is a *lot* that is waited for, which goes
 round the workers: to deal tickets singly took half of the trainer's time.
 
+*Reuse.* A pool that begins has granted a slot without memory for each batch of its queue. To find, zero and map new
+pages takes longer than to write them again, two to five times. So while such grants lie unread in pipes, a large slot
+that comes free is exchanged for the one whose turn is next: the grants of its worker are taken back and granted anew,
+in their order::
+
+    worker's pipe:  5 -> new slot, 7 -> new slot      the consumer drops a batch, whose slot is free
+                    5 -> that slot, 7 -> new slot     after `Reuse.apply`
+
+A worker writes into new memory only when it is so far ahead of the consumer that no slot is free, which is when more
+slots help: the ring grows to what the queue needs, and no further.
+
 *Reports.* Nothing that comes out of a worker's pipe is believed blindly: user code may have written to a wrong
 descriptor. A report must be of a turn that this worker has been granted, of the slot of that turn, and within its
 bounds; else the worker is not trusted any more, and is ended. What is no outcome of a ticket and concerns other parts
@@ -35,9 +46,10 @@ import numpy as np
 from mpqueue.engine import queue_address
 from mpqueue.engine.schedule import Ticket
 from mpqueue.memory.layout import UNNUMBERED, ReadSpec, load_spec
-from mpqueue.memory.slots import SlotError
+from mpqueue.memory.slots import LARGE_BYTES, SlotError, SlotState
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.telemetry.recorder import Tally
+from mpqueue.worker.failures import LateSpec, unreadable
 from mpqueue.worker.order_watch import Marks
 from mpqueue.worker.records import (
     GRANT,
@@ -52,12 +64,60 @@ from mpqueue.worker.records import (
     Up,
     pack_listed,
 )
-from mpqueue.worker.unreadable import LateSpec, unreadable
-from mpqueue.workers.handle import DrawnWork, TimedWork, Work, WorkerHandle
-from mpqueue.workers.lifecycle import Cause, LifeError
+from mpqueue.workers.handle import Cause, DrawnWork, LifeError, TimedWork, Work, WorkerHandle
 from mpqueue.workers.pool import Pool
 from mpqueue.workers.pressure import Pressure
-from mpqueue.workers.reuse import Reuse
+
+Grant = Callable[[WorkerHandle, list[Ticket]], int]  # returns how many of them there were slots for
+
+# To take a grant back and give it anew costs 3 µs, new memory of this size some 500 µs.
+_WORTH_BYTES = LARGE_BYTES
+_NEVER = 1 << 30
+
+
+class Reuse:
+    """The exchange of slots of one pool.
+
+    Args:
+        pool: Whose.
+
+    Attributes:
+        num_exchanged: How often it has taken back grants.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.num_exchanged = 0
+        self._pool = pool
+
+    def apply(self, grant: Grant) -> None:
+        """Exchange large slots, if there are any; ``grant`` grants tickets to a worker."""
+        workers = self._pool.roster.workers
+        for slot in self._pool.ring.slots.free_large_slots():
+            if slot.state is not SlotState.FREE:
+                continue  # it went with one before
+            places = [(self._distance(worker), number != slot.owner, number) for number, worker in workers.items()]
+            distance, _, number = min(places, default=(_NEVER, True, 0))
+            if distance == _NEVER:
+                return
+            self._exchange(workers[number], grant)
+
+    def _distance(self, worker: WorkerHandle) -> int:
+        """Return how many grants a worker has before the first one of a slot without memory that it has hardly read."""
+        in_flight = worker.in_flight
+        if len(in_flight) * _WORTH_BYTES > self._pool.ring.recent_bytes or not worker.is_stealable:
+            return _NEVER
+        works = iter(in_flight.values())
+        next(works)  # which it is at, most likely
+        return next((place for place, work in enumerate(works) if not work.slot.is_large), _NEVER)
+
+    def _exchange(self, worker: WorkerHandle, grant: Grant) -> None:
+        tickets = [work.ticket for work in self._pool.take_unread(worker)]
+        count = grant(worker, tickets) if tickets else 0
+        if count < len(tickets):
+            self._pool.put_back(tickets[count:])
+        worker.flush()
+        self.num_exchanged += bool(tickets)
+
 
 _CHEAP_NS = 300_000  # of work may go to one worker in a row,
 _BUSY_WORKERS, _MOST_BUSY = 16, 4  # and that for each so many workers, which together give more than can be served
@@ -130,7 +190,8 @@ class Dispatcher:
         """Deal what credit and slots allow, tickets that came back first."""
         self.reuse()
         touched: set[WorkerHandle] = set()
-        while not self._pressure.is_high and (tickets := self._next_tickets()):
+        pressure = self._pressure
+        while not (pressure.is_known and pressure.is_high) and (tickets := self._next_tickets()):
             count = self._grant_all(tickets, touched)
             if count < len(tickets):
                 self._pool.pending.extendleft(reversed(tickets[count:]))
@@ -142,8 +203,9 @@ class Dispatcher:
 
     def reuse(self) -> None:
         """Collect the slots that the consumer has let go of, and have large ones used first."""
-        self._pool.ring.collect()
-        if not (self._pressure.is_known or self._pressure.is_high):
+        ring = self._pool.ring
+        ring.collect()
+        if ring.recent_bytes >= _WORTH_BYTES and not self._pressure.is_known:
             self._reuse.apply(self._grant)
 
     def _next_tickets(self) -> list[Ticket]:

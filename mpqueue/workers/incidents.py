@@ -8,7 +8,7 @@ from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import WorkerDied
 from mpqueue.memory.ring import Ring
 from mpqueue.system.log import debug, debugs, warn
-from mpqueue.workers.lifecycle import Cause
+from mpqueue.workers.handle import Cause
 from mpqueue.workers.roster import Exit
 
 

@@ -8,8 +8,7 @@ The parts, each of which is handed the pool and knows those above it in this lis
 
     pressure       memory for those that lack it
     hang           the end of those that hang
-    reuse          exchanges slots of grants
-    dispatcher     grants tickets, takes in reports
+    dispatcher     grants tickets, takes in reports, exchanges slots of grants
     supervision    starts workers, replaces the dead, gives up tickets
     process        the backend, which calls all of them
 

@@ -21,8 +21,7 @@ from mpqueue.memory.segment import MEMORY_REMEDY
 from mpqueue.memory.slots import FIRST_BYTES, Slot
 from mpqueue.worker.records import GRANT, MAGIC, Down
 from mpqueue.workers import incidents
-from mpqueue.workers.handle import Work, WorkerHandle
-from mpqueue.workers.lifecycle import Cause
+from mpqueue.workers.handle import Cause, Work, WorkerHandle
 from mpqueue.workers.pool import Pool
 
 
@@ -32,9 +31,14 @@ class Pressure:
     Args:
         pool: Theirs.
         can_replay: A batch can be computed again.
+
+    Attributes:
+        is_known: Memory is short, or has been: how much is dealt is to be looked at one by one. As long as it is not,
+            all else here is False, and the hot path asks for nothing else.
     """
 
     def __init__(self, pool: Pool, *, can_replay: bool) -> None:
+        self.is_known = False
         self._pool, self._can_replay = pool, can_replay
         self._starved: dict[WorkerHandle, Work] = {}  # those killed since are in it until they are reaped
         self._moved_out: int | None = None  # the ticket of a batch that is due, and has no room in the ring
@@ -54,11 +58,6 @@ class Pressure:
         return not ((pool.pending or pool.ledger.has_urgent) and pool.nobody_works)
 
     @property
-    def is_known(self) -> bool:
-        """True if memory is short, or has been: how much is dealt is to be looked at one by one."""
-        return self._limit is not None or self._moved_out is not None
-
-    @property
     def has_starved(self) -> bool:
         """True if a worker waits for memory."""
         return bool(self._starved)
@@ -70,7 +69,7 @@ class Pressure:
 
     def cancel(self) -> None:
         """Forget the batch that was moved out and is due: nobody wants it any more."""
-        self._moved_out = None
+        self._move_out(None)
 
     def note(self, worker: WorkerHandle, work: Work) -> None:
         """Enter a worker that has reported *full* for this work."""
@@ -78,6 +77,7 @@ class Pressure:
         self._starved[worker] = work
         self._pool.ring.slots.shares_large = False
         self._limit = max(1, min(self._in_use() - 1, self._limit or self._in_use()))
+        self.is_known = True
 
     def forget(self, worker: WorkerHandle) -> None:
         """Forget a worker that is gone."""
@@ -151,11 +151,16 @@ class Pressure:
                 ring.reclaim(slot)
                 ring.give_back()  # or others would try, in vain, to have what it has reserved
                 slot = None
-        self._moved_out = number if slot is None else None
+        self._move_out(number if slot is None else None)
         if slot is None and pool.nobody_works and not self._sacrifice(number, 0) and may_fail and pool.is_idle:
-            self._moved_out = None
+            self._move_out(None)
             raise SharedMemoryFull(nbytes, ring.segment.available_bytes(), MEMORY_REMEDY)
         return slot
+
+    def _move_out(self, number: int | None) -> None:
+        """Deal nothing that is due later than this ticket; None: there is no such bound."""
+        self._moved_out = number
+        self.is_known = number is not None or self._limit is not None
 
     def _sacrifice(self, number: int, least_bytes: int) -> bool:
         """End the starved worker furthest from its turn beyond this one that has memory; False: there is none.

@@ -58,6 +58,7 @@ class ProcessBackend:
         chunk: How many tickets are worth a `pump`.
         low_water: Pump even for one ticket while fewer than this are in flight.
         tells_changes: False if the workers have inherited their source.
+        pump: Deals what credit and slots allow.
         patience: When the consumer's wait ends, by `time.monotonic`, and the error that it is then; None: it waits as
             long as it takes.
     """
@@ -66,6 +67,7 @@ class ProcessBackend:
     pool: Pool  # these are there from `start` on
     pressure: Pressure
     dispatcher: Dispatcher
+    pump: Callable[[], None]
     supervision: Supervision
     _hang: HangWatch | None
     _slow: SlowWatch
@@ -119,6 +121,7 @@ class ProcessBackend:
         tallies = job.recorder.expect(job.workers)
         self.dispatcher = Dispatcher(self.pool, self.pressure, tallies, plan.work)
         tolerance = Tolerance(int(options.restarts), job.workers, job.can_replay, options.batch_timeout)
+        self.pump = self.dispatcher.pump
         self.supervision = Supervision(self.pool, self.sync, self.dispatcher, self.pressure, tolerance)
         self._slow = SlowWatch(self.ledger, roster)
         self._hang = HangWatch(roster, options.batch_timeout) if options.batch_timeout is not None else None
@@ -135,10 +138,6 @@ class ProcessBackend:
             return common._replace(info=common.info._replace(id=number), epoch=ledger.epoch, skip=skip)
 
         return config_of
-
-    def pump(self) -> None:
-        """Deal what credit and slots allow."""
-        self.dispatcher.pump()
 
     def wait(self, head: int, *, block: bool = True) -> None:
         """Take in reports and exits; with ``block``, wait for one if there is none."""
@@ -162,7 +161,7 @@ class ProcessBackend:
     @property
     def has_waiting(self) -> bool:
         """True if tickets or workers wait for slots or memory to come free."""
-        return bool(self.pool.pending) or self.pressure.has_starved
+        return bool(self.pool.pending) or (self.pressure.is_known and self.pressure.has_starved)
 
     @property
     def is_calm(self) -> bool:
@@ -182,7 +181,8 @@ class ProcessBackend:
             dispatcher.pump()
         else:
             dispatcher.reuse()
-        self.pressure.relieve(dispatcher.pump, may_fail=may_fail and head not in pool.ready)
+        if pool.pending or self.pressure.is_known:  # else nobody waits for memory
+            self.pressure.relieve(dispatcher.pump, may_fail=may_fail and head not in pool.ready)
         if len(pool.ready) != num_ready:
             return True  # a ticket was given up, of which no event will tell
         events = self._poll(self.timeout_s() if block else 0)

@@ -4,19 +4,45 @@ The launcher reports exits; whoever gets the `Exit` drains and closes the worker
 (`mpqueue.workers.supervision`).
 """
 
+import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from mpqueue.errors import StopTimeout
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.transport.poller import READABLE, close_poller, make_poller
 from mpqueue.worker.config import WorkerConfig
-from mpqueue.workers.handle import WorkerHandle
+from mpqueue.workers.handle import Cause, WorkerHandle
 from mpqueue.workers.launcher import Launcher, LauncherGone
-from mpqueue.workers.lifecycle import Cause
-from mpqueue.workers.orphans import STUCK_S, end_orphans
+
+STUCK_S = 5.0  # what SIGKILL has not ended by then is stuck in the kernel
+
+
+def end_orphans(workers: Iterable[WorkerHandle]) -> list[WorkerHandle]:
+    """Kill workers whose nursery is gone and wait for them; return those that are stuck in the kernel."""
+    poll = select.poll()
+    waiting: dict[int, WorkerHandle] = {}
+    for worker in workers:
+        process = worker.process
+        if process is not None and process.sentinel >= 0:
+            process.send(signal.SIGKILL)
+            waiting[process.sentinel] = worker
+            poll.register(process.sentinel, select.POLLIN)
+        elif worker.pipes.reports >= 0:
+            # The nursery had no time to tell of it, so it has run no user code yet: the end of its pipe is its own.
+            waiting[worker.pipes.reports] = worker
+            poll.register(worker.pipes.reports, 0)
+    until = time.monotonic() + STUCK_S
+    while waiting and (left := until - time.monotonic()) > 0:
+        for fd, _ in poll.poll(left * 1000):
+            poll.unregister(fd)
+            process = waiting.pop(fd).process
+            if process is not None and process.sentinel >= 0:
+                process.reap_as_init()
+    return list(waiting.values())
+
 
 _GRACE_S = 0.2  # for workers to leave by themselves, before SIGTERM
 _TERM_S = 1.0  # and after it, before SIGKILL

@@ -18,8 +18,7 @@ import numpy as np
 
 from mpqueue.memory.layout import align
 from mpqueue.memory.serialize import collector
-from mpqueue.worker import stand_ins
-from mpqueue.worker.source_receive import buffers_start
+from mpqueue.worker.source_receive import KERAS_NAME, buffers_start, py_dataset
 from mpqueue.workers.mapped_files import MapFinder, by_value
 
 _LARGE_BYTES = 1 << 16  # smaller buffers stay inside the pickle
@@ -97,8 +96,8 @@ class _SourcePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle 
         if isinstance(obj, np.ndarray):
             reduced = by_value(obj) if self.maps is None else self.maps.reduced(obj)
             return NotImplemented if reduced is None else reduced
-        if isinstance(obj, type) and (obj.__module__, obj.__qualname__) == stand_ins.KERAS_NAME:
-            return stand_ins.py_dataset, ()
+        if isinstance(obj, type) and (obj.__module__, obj.__qualname__) == KERAS_NAME:
+            return py_dataset, ()
         if type(obj).__module__ == "multiprocessing.connection" and hasattr(obj, "fileno"):
             # The number of its descriptor would travel, which is another file's there, or closes one.
             raise TypeError(f"cannot pickle '{type(obj).__name__}' object")

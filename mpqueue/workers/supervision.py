@@ -31,13 +31,11 @@ from mpqueue.worker.records import Up
 from mpqueue.workers import incidents
 from mpqueue.workers.blame import Blame, Tolerance
 from mpqueue.workers.dispatcher import Dispatcher, Notice
-from mpqueue.workers.handle import WorkerHandle
+from mpqueue.workers.handle import Cause, WorkerHandle
 from mpqueue.workers.launcher import LauncherGone
-from mpqueue.workers.lifecycle import Cause
-from mpqueue.workers.orphans import STUCK_S, end_orphans
 from mpqueue.workers.pool import Pool
 from mpqueue.workers.pressure import Pressure
-from mpqueue.workers.roster import Exit
+from mpqueue.workers.roster import STUCK_S, Exit, end_orphans
 from mpqueue.workers.source_sync import SourceSync
 
 

@@ -36,8 +36,8 @@ from mpqueue.worker.runner import StreamEnd
 from mpqueue.worker.sample_runner import AnyRunner, make_runner
 from mpqueue.worker.shared_draws import SharedDraws
 from mpqueue.workers import left_inside
+from mpqueue.workers.hang import SlowBatch
 from mpqueue.workers.job import Job
-from mpqueue.workers.slow import SlowBatch
 
 _QUICK_NS = 50_000  # of a batch, on average
 _PATIENCE_S = 0.001  # of the consumer, before the others are woken

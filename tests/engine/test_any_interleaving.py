@@ -15,7 +15,7 @@ from mpqueue.engine.schedule import EpochSchedule, Place, StreamSchedule
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory import slots
 from mpqueue.memory.slots import SlotState
-from mpqueue.workers import reuse
+from mpqueue.workers import dispatcher
 from mpqueue.workers.handle import Work
 
 SIZES = [1, 100, 3000, 20_000]  # int64s: from a word to more than twice what a slot has at first
@@ -300,5 +300,5 @@ class Unordered(Dispatching):
 )  # fmt: skip
 def test_any_interleaving_delivers_every_ticket_once(machine, arrows, monkeypatch):
     monkeypatch.setattr(slots, "LARGE_BYTES", 100_000)  # of which some batches are, and some not
-    monkeypatch.setattr(reuse, "_WORTH_BYTES", 1)
+    monkeypatch.setattr(dispatcher, "_WORTH_BYTES", 1)
     run_and_require(machine, [*WORLD, *arrows], at_least=3, examples=150, steps=70, shrinks=False)

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from mpqueue.workers.blame import Blame
-from mpqueue.workers.lifecycle import Cause
+from mpqueue.workers.handle import Cause
 
 
 class Kills:

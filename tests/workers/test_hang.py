@@ -15,7 +15,7 @@ from mpqueue.errors import BatchTimeout
 from mpqueue.system import platform_support
 from mpqueue.worker.config import DUMP_SIGNAL
 from mpqueue.workers import forker, hang
-from mpqueue.workers.lifecycle import Cause, Life
+from mpqueue.workers.handle import Cause, Life
 
 METHODS = pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
 

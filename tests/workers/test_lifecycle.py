@@ -2,7 +2,7 @@
 
 import pytest
 
-from mpqueue.workers.lifecycle import Cause, Life, LifeError, WorkerState
+from mpqueue.workers.handle import Cause, Life, LifeError, WorkerState
 
 SERVING, STARVED, KILLED, ABANDONED, ENDED = WorkerState
 

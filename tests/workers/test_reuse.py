@@ -7,14 +7,14 @@ from helpers import simulated
 
 from mpqueue.engine.schedule import EpochSchedule, StreamSchedule
 from mpqueue.memory.slots import LARGE_BYTES
-from mpqueue.workers import dispatcher, reuse
+from mpqueue.workers import dispatcher
 
 WORDS = LARGE_BYTES // 8  # of a batch that makes its slot large
 
 
 @pytest.fixture(autouse=True)
 def always_worth_it(monkeypatch):
-    monkeypatch.setattr(reuse, "_WORTH_BYTES", LARGE_BYTES // 64)
+    monkeypatch.setattr(dispatcher, "_WORTH_BYTES", LARGE_BYTES // 64)
     monkeypatch.setattr(dispatcher, "_CHEAP_NS", 1)  # not several in a row to one worker
 
 
@@ -118,7 +118,7 @@ def test_small_batches_are_left_where_they_are():
 
 def test_what_costs_more_than_it_saves_is_not_done(monkeypatch):
     """Each grant that is taken back has its price: a deep queue of batches that are hardly large."""
-    monkeypatch.setattr(reuse, "_WORTH_BYTES", LARGE_BYTES)
+    monkeypatch.setattr(dispatcher, "_WORTH_BYTES", LARGE_BYTES)
     world = world_of(1, 12)
     try:
         for _ in range(30):

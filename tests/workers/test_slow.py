@@ -15,10 +15,9 @@ import mpqueue
 from mpqueue import Loader
 from mpqueue.engine.schedule import Ticket
 from mpqueue.service.server import Server
-from mpqueue.workers import hang, slow
-from mpqueue.workers.hang import SlowWatch
-from mpqueue.workers.lifecycle import WorkerState
-from mpqueue.workers.slow import SlowBatch
+from mpqueue.workers import hang
+from mpqueue.workers.handle import WorkerState
+from mpqueue.workers.hang import SlowBatch, SlowWatch
 
 AT, LENGTH = 2, 4
 BACKENDS = [{"start_method": "nursery"}, {"start_method": "fork"}, {"start_method": "spawn"}, {"backend": "thread"}]
@@ -60,7 +59,7 @@ class Opening(logging.Handler):
 @pytest.fixture
 def opening(monkeypatch):
     """Warnings come after 20 ms, 40 ms, ...; the second opens the gate."""
-    monkeypatch.setattr(slow, "SLOW_S", 0.02)
+    monkeypatch.setattr(hang, "SLOW_S", 0.02)
     monkeypatch.setattr("mpqueue.workers.hang._NEW_S", 0.0)  # the workers have computed batches before
     logger = logging.getLogger("mpqueue")
     with Gate() as gate:
@@ -107,7 +106,7 @@ def test_so_it_is_with_what_comes_before_the_first_batch(options, opening):
 
 def test_it_is_told_after_30_60_and_120_seconds_and_anew_for_each_batch(monkeypatch):
     now = 1000.0
-    monkeypatch.setattr(slow, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(hang, "time", SimpleNamespace(monotonic=lambda: now))
     tickets = {number: Ticket(number, 0, number, number, -1, None) for number in range(2)}
     ledger = SimpleNamespace(head=0, num_batches=0, ready={}, tickets=tickets, is_outstanding=tickets.__contains__)
     batch = SlowBatch(ledger)
@@ -127,7 +126,7 @@ def test_it_is_told_after_30_60_and_120_seconds_and_anew_for_each_batch(monkeypa
 def test_what_is_no_waiting_does_not_count(monkeypatch):
     """This process was stopped for a while; or, without an order, other batches came, and were worked on."""
     now = 0.0
-    monkeypatch.setattr(slow, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(hang, "time", SimpleNamespace(monotonic=lambda: now))
     ticket = Ticket(0, 0, 0, 0, -1, None)
     ledger = SimpleNamespace(head=0, num_batches=0, ready={}, tickets={0: ticket}, is_outstanding=lambda _: True)
     batch = SlowBatch(ledger)
@@ -146,7 +145,7 @@ def test_what_is_no_waiting_does_not_count(monkeypatch):
 
 def test_nobody_waits_for_the_answer_of_a_worker_that_is_stopped(monkeypatch):
     """The question is asked, and what has come is read at a later look; a batch that comes meanwhile ends it."""
-    monkeypatch.setattr(slow, "SLOW_S", 0.0)
+    monkeypatch.setattr(hang, "SLOW_S", 0.0)
     monkeypatch.setattr(hang, "_NEW_S", 0.0)
     now, told, asked, (reader, writer) = 0.0, [], [], os.pipe()
     clock = SimpleNamespace(monotonic=lambda: now, perf_counter_ns=lambda: 0)

@@ -99,7 +99,7 @@ def test_a_worker_stuck_in_the_kernel_is_replaced_and_its_slots_wait_for_its_end
 
 @pytest.mark.parametrize("method", ["nursery", "fork"])
 def test_a_stop_names_a_worker_that_is_stuck_in_the_kernel_and_hangs_not(method, freezer, tmp_path, monkeypatch):
-    for name in ("roster.STUCK_S", "orphans.STUCK_S", "roster._TERM_S", "forker._REAP_S"):
+    for name in ("roster.STUCK_S", "roster._TERM_S", "forker._REAP_S"):
         monkeypatch.setattr(f"mpqueue.workers.{name}", 0.1)
     with Gate() as gate:
         enqueuer = OrderedEnqueuer(AtGate(gate, tmp_path / "fuse"), True, start_method=method)

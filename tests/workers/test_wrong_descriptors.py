@@ -18,7 +18,7 @@ from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.engine.schedule import EpochSchedule
 from mpqueue.errors import WorkerDied
 from mpqueue.worker.records import GRANT, MAGIC, NEW_SPEC, REPORT, Down, Up
-from mpqueue.workers.lifecycle import Cause
+from mpqueue.workers.handle import Cause
 
 
 def reports():
