@@ -31,10 +31,12 @@ from mpqueue.cluster import wire
 from mpqueue.cluster.hosted import Hosted
 from mpqueue.cluster.mirror import Mirror
 from mpqueue.cluster.terms import Terms
-from mpqueue.cluster.wire import HEAD, FromAgent, Messages, ToAgent
+from mpqueue.cluster.wire import FROM_AGENT, TO_AGENT, FromAgent, ToAgent
 from mpqueue.engine.queue_address import QueueHome
 from mpqueue.system import descriptors, hash_seed, platform_support
+from mpqueue.transport.framing import Incoming, Messages, Outgoing
 from mpqueue.transport.poller import READABLE, WRITABLE, close_poller, make_poller
+from mpqueue.transport.records import Bytes, ProtocolError
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerConfig, WorkerEnds
 from mpqueue.worker.records import GRANT, CorruptRecord
@@ -103,8 +105,8 @@ class Agent:
         self._hosted: dict[int, Hosted] = {}
         self._poller = make_poller()
         self._handlers: dict[int, Callable[[], object]] = {}  # by descriptor
-        self._outgoing = wire.Outgoing(sock)
-        self._incoming = wire.Incoming(sock, self._messages())
+        self._outgoing = Outgoing(sock)
+        self._incoming = Incoming(sock, self._messages())
         self._raylet = os.pidfd_open(os.getppid()) if platform_support.HAS_PIDFD_CALLS else -1
         self._is_over = self._has_lost_nursery = False
         self._said_at = time.monotonic()
@@ -142,8 +144,8 @@ class Agent:
         if self._handlers.pop(fd, None) is not None:
             self._poller.unregister(fd)
 
-    def _put(self, kind: int, key: int, body: wire.Bytes = b"", *payloads: wire.Bytes) -> None:
-        self._outgoing.put(kind, key, body, *payloads)
+    def _put(self, kind: int, key: int, body: Bytes = b"", *payloads: Bytes) -> None:
+        self._outgoing.put(FROM_AGENT.pack(kind, key, len(body)) + body, *payloads)
         self._said_at = time.monotonic()
 
     def _end(self) -> None:
@@ -178,7 +180,7 @@ class Agent:
     def _messages(self) -> Messages:
         """Parse what the trainer says."""
         while True:
-            kind, key, nbytes = HEAD.unpack((yield HEAD.size))
+            kind, key, nbytes = TO_AGENT.parse((yield TO_AGENT.size))
             if kind == ToAgent.GRANTS:
                 self._grant(key, (yield nbytes))
             elif kind == ToAgent.FILLED:
@@ -194,10 +196,8 @@ class Agent:
                     self._hosted[key].close_grants()
             elif kind == ToAgent.KILL:
                 self._kill(key, int.from_bytes((yield nbytes), "little"))
-            elif kind == ToAgent.STOP:
+            else:  # STOP
                 self._is_over = True
-            else:
-                raise wire.ProtocolError(f"a message of kind {kind}")
 
     def _grant(self, key: int, grants: bytes) -> None:
         hosted = self._hosted.get(key)
@@ -224,7 +224,7 @@ class Agent:
             yield new[number]
         for number, digest in digests.items():
             if hashlib.sha256(new[number]).digest() != digest:
-                raise wire.ProtocolError("the source changed while it was sent")
+                raise ProtocolError("the source changed while it was sent")
         self._tell_nursery(self._nursery.send_patch, Patch(bytes(data), new, old))
 
     def _start(self, key: int, config: WorkerConfig, with_stacks: bool) -> None:

@@ -209,7 +209,7 @@ class Links:
                 sock = wire.wrap(sock, is_server=True)
                 descriptors.own_object(sock)
             number = wire.read_greeting(sock, self._token)
-            link = self.past[number] if number is not None and number < len(self.past) else None
+            link = self.past[number] if number < len(self.past) else None
             if link is None or not link.come_up():
                 descriptors.close_object(sock)
                 return

@@ -31,12 +31,14 @@ from mpqueue.cluster import wire
 from mpqueue.cluster.hosted import OUTCOMES, WITH_BYTES
 from mpqueue.cluster.link import Link
 from mpqueue.cluster.remote_worker import RemoteWorker
-from mpqueue.cluster.wire import HEAD, FromAgent, Messages, ProtocolError, ToAgent
+from mpqueue.cluster.wire import FROM_AGENT, TO_AGENT, FromAgent, ToAgent
 from mpqueue.errors import ClusterError
 from mpqueue.system import descriptors
 from mpqueue.system.log import warn
 from mpqueue.system.processes import Process
+from mpqueue.transport.framing import Incoming, Messages, Outgoing
 from mpqueue.transport.poller import READABLE, WRITABLE, close_poller, make_poller
+from mpqueue.transport.records import Bytes, ProtocolError
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerConfig
 from mpqueue.worker.records import GRANT, REPORT, Down
@@ -55,8 +57,8 @@ class Relay:
 
     def __init__(self, link: Link, sock: socket.socket, deadline_s: float) -> None:
         self._link, self._sock, self._deadline_s = link, sock, deadline_s
-        self._outgoing = wire.Outgoing(sock)
-        self._incoming = wire.Incoming(sock, self._messages())
+        self._outgoing = Outgoing(sock)
+        self._incoming = Incoming(sock, self._messages())
         self._poller = make_poller()
         self._readers: dict[int, RemoteWorker] = {}  # workers whose grants are waited for, by descriptor
         self._writers: dict[int, RemoteWorker] = {}  # workers whose pipe of reports was full
@@ -123,18 +125,21 @@ class Relay:
                 self._touched.add(self._writers[fd])
         return is_alive
 
+    def _put(self, kind: int, key: int, body: Bytes = b"", *payloads: Bytes) -> None:
+        self._outgoing.put(TO_AGENT.pack(kind, key, len(body)) + body, *payloads)
+
     # -- Commands
 
     def start_worker(self, worker: RemoteWorker, config: WorkerConfig, *, with_stacks: bool) -> None:
         """Tell the agent to start a worker, and listen to its grants."""
         if self._link.workers.get(worker.key) is not worker:
             return  # it was killed before
-        self._outgoing.put(ToAgent.START, worker.key, pickle.dumps((config, with_stacks), 5))
+        self._put(ToAgent.START, worker.key, pickle.dumps((config, with_stacks), 5))
         self._touched.add(worker)
 
     def kill(self, key: int, number: int) -> None:
         """Tell the agent to send a signal."""
-        self._outgoing.put(ToAgent.KILL, key, number.to_bytes(2, "little"))
+        self._put(ToAgent.KILL, key, number.to_bytes(2, "little"))
 
     def send_image(self, image: SourceImage, sent: threading.Event, *, is_checked: bool = False) -> None:
         """Send what the agent lacks of a source.
@@ -149,7 +154,7 @@ class Relay:
         sizes = [(number, buffer.nbytes) for number, buffer in patch.new.items()]
         digests = {number: image.digests[number] for number in patch.new} if is_checked else {}
         head = pickle.dumps((len(patch.data), sizes, patch.old, digests), 5)
-        self._outgoing.put(ToAgent.SOURCE, 0, head, patch.data, *(buffer.cast("B") for buffer in patch.new.values()))
+        self._put(ToAgent.SOURCE, 0, head, patch.data, *(buffer.cast("B") for buffer in patch.new.values()))
         self._outgoing.when_sent(sent.set)
 
     def give_up(self, reason: str) -> None:
@@ -158,7 +163,7 @@ class Relay:
 
     def stop(self) -> None:
         """Tell the agent to end, and end."""
-        self._outgoing.put(ToAgent.STOP, 0)
+        self._put(ToAgent.STOP, 0)
         with contextlib.suppress(OSError):
             self._outgoing.flush()
         self._end = partial(self._link.lose, f"the link to node {self._link.name} was closed")
@@ -172,7 +177,7 @@ class Relay:
             self._poller.unregister(worker.grants)
             del self._readers[worker.grants]
             worker.close_grants()
-            self._outgoing.put(ToAgent.CLOSE, worker.key)
+            self._put(ToAgent.CLOSE, worker.key)
             return
         plain = bytearray()
         for grant, payload in grants:
@@ -182,12 +187,12 @@ class Relay:
             self._put_grants(worker, plain)
             plain = bytearray()
             nbytes = GRANT.size + payload.nbytes
-            self._outgoing.put_sized(ToAgent.FILLED, worker.key, nbytes, grant, payload)
+            self._outgoing.put(TO_AGENT.pack(ToAgent.FILLED, worker.key, nbytes), grant, payload)
         self._put_grants(worker, plain)
 
     def _put_grants(self, worker: RemoteWorker, grants: bytearray) -> None:
         if grants:
-            self._outgoing.put(ToAgent.GRANTS, worker.key, bytes(grants))
+            self._put(ToAgent.GRANTS, worker.key, bytes(grants))
 
     def _is_there(self, grant: bytes) -> bool:
         """Return whether the agent has the new source that a grant is about, from the grant of another worker."""
@@ -221,7 +226,7 @@ class Relay:
     def _messages(self) -> Messages:
         """Parse what the agent says."""
         while True:
-            kind, key, nbytes = HEAD.unpack((yield HEAD.size))
+            kind, key, nbytes = FROM_AGENT.parse((yield FROM_AGENT.size))
             body = yield nbytes
             if kind == FromAgent.REPORTS:
                 yield from self._take_reports(key, body)
@@ -250,14 +255,14 @@ class Relay:
         if kind == FromAgent.NOTE:
             warn(f"node {link.name}: {body.decode('utf-8', 'replace')}")
         elif kind == FromAgent.ENDED:
-            self._end = partial(link.lose, "", None, *wire.PID.unpack(body))
+            self._end = partial(link.lose, "", None, *wire.PID.parse(body))
         elif kind == FromAgent.FAULT:
             reason = failures.unpack(body)
             self._end = partial(link.lose, f"node {link.name} was lost: {type(reason).__name__}: {reason}")
         elif worker is None:
             raise ProtocolError(f"a message of kind {kind} about a worker that is not there")
         elif kind == FromAgent.STARTED:
-            link.emit(Event(key, Process(int(*wire.PID.unpack(body)), -1, link.name)))
+            link.emit(Event(key, Process(int(*wire.PID.parse(body)), -1, link.name)))
         elif kind == FromAgent.RAW:
             worker.send_raw(body)
             self._touched.add(worker)
@@ -265,12 +270,10 @@ class Relay:
             worker.send_stacks(body)
         elif kind == FromAgent.FAILED:
             self._drop(worker, Event(key, error=failures.unpack(body)))
-        elif kind == FromAgent.EXITED:
-            exitcode, peak_bytes = wire.EXIT.unpack_from(body)
+        else:  # EXITED
+            exitcode, peak_bytes = wire.EXIT.parse(body[: wire.EXIT.size])
             worker.give_back(body[wire.EXIT.size :])
             self._drop(worker, Event(key, exitcode=exitcode, peak_bytes=peak_bytes))
-        else:
-            raise ProtocolError(f"a message of kind {kind}")
 
     def _drop(self, worker: RemoteWorker, event: Event) -> None:
         """Report the end of a worker; what the pipe of its reports does not take is computed again."""

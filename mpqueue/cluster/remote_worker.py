@@ -20,11 +20,11 @@ from collections import deque
 from typing import Any
 
 from mpqueue.cluster.hosted import OUTCOMES
-from mpqueue.cluster.wire import ProtocolError
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import MEMORY_REMEDY, Segment
 from mpqueue.memory.slots import PAGE
 from mpqueue.system import descriptors
+from mpqueue.transport.records import ProtocolError
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerEnds
 from mpqueue.worker.records import GRANT, HELD, MAGIC, REPORT, Down, Up, listed_bytes

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mpqueue.telemetry.monitor.asking import Answer
+from mpqueue.telemetry.monitor.asking import MonitorAnswer
 
 _MANY = {"process": "processes", "thread": "threads", "ray": "by Ray"}
 _SILENT = "does not answer"
@@ -50,7 +50,7 @@ class Row:
     trouble: bool = False
 
 
-def rows_of(answers: Sequence[Answer], before: Sequence[Answer] = ()) -> list[Row]:
+def rows_of(answers: Sequence[MonitorAnswer], before: Sequence[MonitorAnswer] = ()) -> list[Row]:
     """Return the rows, by process; consumers below their server.
 
     Args:
@@ -85,7 +85,7 @@ def _statistics(thing: Mapping[str, Any]) -> dict[str, Any]:
     return thing.get("statistics") or {}
 
 
-def _rows_of_thing(answer: Answer, thing: dict[str, Any], earlier: Mapping[str, Any] | None) -> list[Row]:
+def _rows_of_thing(answer: MonitorAnswer, thing: dict[str, Any], earlier: Mapping[str, Any] | None) -> list[Row]:
     assert answer.report is not None
     now = _statistics(thing)
     then, seconds = _before(answer.report, thing, earlier)

@@ -29,10 +29,10 @@ from mpqueue.system.folders import base_of, check_whose, make_or_check
 from mpqueue.system.interrupts import allow_signals
 from mpqueue.system.log import warn
 from mpqueue.telemetry.monitor.places import NAME as MONITOR
-from mpqueue.transport.credentials import Credentials, ForeignPeer, check_peer
+from mpqueue.transport.credentials import Credentials, ForeignPeer
+from mpqueue.transport.listener import MAX_PATH_BYTES, connect_at, listen_at
 from mpqueue.transport.poller import has_hung_up
 
-_MAX_PATH_BYTES = 107  # of a socket's address, its NUL apart
 _BACKLOG = 512  # connections that wait while the server is busy; for more of them, a consumer tries again
 _SHORTEST_S, _LONGEST_S = 0.001, 0.02  # between two tries of a consumer
 _PATIENCE_S = 5.0  # after which a wait without an end is told of: no such server is more often a mistake than early
@@ -82,9 +82,9 @@ class Home:
             base = base_of(uid)
             home = cls(name, os.path.join(base, name), uid, base)
         length = len(os.fsencode(home.socket_path))
-        if length > _MAX_PATH_BYTES:
+        if length > MAX_PATH_BYTES:
             raise ValueError(
-                f"the path {home.socket_path} has {length} bytes, and a socket's may have {_MAX_PATH_BYTES}: "
+                f"the path {home.socket_path} has {length} bytes, and a socket's may have {MAX_PATH_BYTES}: "
                 "choose a shorter name, or a folder with a shorter path by the environment variable MPQUEUE_HOME"
             )
         return home
@@ -166,18 +166,7 @@ class Home:
     def _listen(self, mode: int) -> socket.socket:
         path = self._path(_NEW)
         _unlink(path)  # of one that was killed at this place
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        descriptors.own_object(listener)
-        try:
-            listener.bind(path)
-            os.chmod(path, mode)
-            listener.listen(_BACKLOG)
-            listener.setblocking(False)
-            os.rename(path, self.socket_path)
-        except BaseException:
-            descriptors.close_object(listener)
-            raise
-        return listener
+        return listen_at(self.socket_path, until=path, mode=mode, backlog=_BACKLOG, kind=socket.SOCK_SEQPACKET)
 
     def _leave(self, lock: int) -> None:
         """Remove what servers have made, and unlock."""
@@ -236,16 +225,9 @@ class Home:
         # is the right user's alone, nobody else can have put a socket, or a link to another server's.
         for folder in [self.folder] if self.base is None else [self.base, self.folder]:
             check_whose(folder, self.uid)
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        descriptors.own_object(connection)
-        try:
-            connection.setblocking(False)  # or it would wait for ever for a server that is stopped
-            connection.connect(self.socket_path)
-            connection.setblocking(True)
-            check_peer(connection, {self.uid})
-        except BaseException:
-            descriptors.close_object(connection)
-            raise
+        # Without waiting, or it would wait for ever for a server that is stopped.
+        connection = connect_at(self.socket_path, {self.uid}, kind=socket.SOCK_SEQPACKET)
+        connection.setblocking(True)
         return connection
 
     def _foreign(self, error: ForeignPeer) -> str:

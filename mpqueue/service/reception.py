@@ -20,9 +20,9 @@ from mpqueue.service.greeting import Hello, Refusal
 from mpqueue.service.handlers import Handlers
 from mpqueue.service.peer import Peer
 from mpqueue.service.records import MAX_GREETING, CorruptMessage
-from mpqueue.system import descriptors
 from mpqueue.system.log import warn
 from mpqueue.transport.credentials import ForeignPeer, check_peer, credentials_of
+from mpqueue.transport.listener import accept
 
 GREETING_S = 5.0
 MAX_STRANGERS = 64
@@ -72,13 +72,11 @@ class Reception:
 
     def _accept(self) -> None:
         try:
-            sock, _ = self._listener.accept()
+            sock = accept(self._listener, None)  # who is refused is told why
         except OSError as error:
             if error.errno in _SCARCE:
                 self._pause(error)
             return  # else the one who connected is gone
-        sock.setblocking(False)
-        descriptors.own_object(sock)
         self._num_peers += 1
         peer = Peer(self._num_peers, sock, credentials_of(sock), time.monotonic())
         self.strangers[peer.number] = peer

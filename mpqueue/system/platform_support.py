@@ -37,6 +37,8 @@ HAS_PEER_CREDENTIALS = hasattr(socket, "SO_PEERCRED")
 
 # A send to an end that is gone raises no SIGPIPE; where the flag lacks, Python's ignoring of the signal does that.
 NO_SIGPIPE: int = getattr(socket, "MSG_NOSIGNAL", 0)
+# Descriptors that come over a socket are not inherited by programs that a thread starts in that moment.
+CLOSE_ON_EXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 # Linux: a file is read past the system's cache.
 DIRECT: int = getattr(os, "O_DIRECT", 0)
 # The bytes in which the largest resident size of a process is counted.

@@ -161,6 +161,22 @@ class Vetting:
         return True
 
 
+def have_proven(sock: socket.socket, token: bytes) -> None:
+    """Have who has connected prove that it has the token, and prove the same.
+
+    Args:
+        sock: The connection; it blocks, or has a timeout.
+        token: The token.
+
+    Raises:
+        ForeignPeer: The other end has not the token.
+        OSError: The connection has ended.
+    """
+    vetting = Vetting(sock, token)
+    while not vetting.hear():
+        pass
+
+
 def prove(sock: socket.socket, token: bytes) -> None:
     """Prove to the listening end of a connection that this one has the token, and have it prove the same.
 
@@ -172,9 +188,9 @@ def prove(sock: socket.socket, token: bytes) -> None:
         ForeignPeer: The other end has not the token.
         OSError: The connection has ended.
     """
-    theirs, own = _receive(sock, _CHALLENGE_BYTES), os.urandom(_CHALLENGE_BYTES)
+    theirs, own = receive_exactly(sock, _CHALLENGE_BYTES), os.urandom(_CHALLENGE_BYTES)
     _send(sock, own + _proof(token, _CONNECTS, theirs, own))
-    if not compare_digest(_receive(sock, _PROOF_BYTES), _proof(token, _LISTENS, theirs, own)):
+    if not compare_digest(receive_exactly(sock, _PROOF_BYTES), _proof(token, _LISTENS, theirs, own)):
         raise ForeignPeer("what listens there has not the token of the one that is looked for")
 
 
@@ -183,7 +199,12 @@ def _send(sock: socket.socket, data: bytes) -> None:
     sock.sendall(data, platform_support.NO_SIGPIPE if sock.family == socket.AF_UNIX else 0)
 
 
-def _receive(sock: socket.socket, size: int) -> bytes:
+def receive_exactly(sock: socket.socket, size: int) -> bytes:
+    """Wait for so many bytes.
+
+    Raises:
+        ConnectionResetError: The connection has ended before.
+    """
     data = b""
     while len(data) < size:
         piece = sock.recv(size - len(data))

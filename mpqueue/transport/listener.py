@@ -1,13 +1,22 @@
-"""Finds, from another process, the process that owns a coordinator or a queue.
+"""An owner listens on a Unix socket, and those who know where connect: by an `Address`, or by a path.
 
-The owner listens on a Unix socket and puts the `Address` into the pickle of a handle. Another process, which
-has unpickled the handle or inherited it by a fork, connects at its first use. It does not connect while it unpickles:
-that happens in the nursery, which must not get threads and connections that its forks would share.
+*An address* is what the pickled handles of a queue or a coordinator carry. Another process, which has unpickled a
+handle or inherited it by a fork, connects at its first use. It does not connect while it unpickles: that happens in the
+nursery, which must not get threads and connections that its forks would share. On Linux the socket has a random name in
+the abstract namespace, which leaves nothing in the file system however the owner ends; elsewhere it is one in a private
+folder of the temporary directory. When the owner is gone, anybody may take the name. So each end looks who the other
+one is (see `credentials`): by its user, and by the token that only those have to whom a handle came.
 
-On Linux the socket has a random name in the abstract namespace, which leaves nothing in the file system however the
-owner ends; elsewhere it is one in a private folder of the temporary directory. When the owner is gone, anybody may take
-the name: so both ends look who the other one is (see `credentials`), by its user, and by the token that is a part of
-the address and that only those have to whom a handle came.
+*A path* in a folder of one user's is how servers and monitors are found, by whoever knows the folder. There the kernel
+tells who the other end is, and there is no token.
+
+    who listens                                who connects
+    -----------                                ------------
+    `Door`      an address, many connections   `connect`
+    `listen_at` a path                         `connect_at`
+
+All sockets made here are noted in `mpqueue.system.descriptors`: each belongs to one process, and a forked child closes
+its copy. Its `close_object` closes them.
 """
 
 import contextlib
@@ -16,88 +25,206 @@ import secrets
 import shutil
 import socket
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
-from mpqueue.system import platform_support
-from mpqueue.transport.credentials import Address, ForeignPeer, Vetting, check_peer, credentials_of, new_token, prove
+from mpqueue.system import descriptors, platform_support
+from mpqueue.system.interrupts import defer_signals
+from mpqueue.transport.credentials import Address, ForeignPeer, Vetting, check_peer, new_token, prove
+from mpqueue.transport.poller import READABLE, Poller
+
+MAX_PATH_BYTES = 107
+"""Longest path that a socket can have, its NUL apart."""
 
 _BACKLOG = 128  # connections that wait while the owner is busy; more of them block in connect
 
 
-def listen(path: str | None = None) -> tuple[socket.socket, Address]:
-    """Return a listening socket and its address.
+class Door:
+    """Listens at an address, and lets in who proves that it has the token.
+
+        accept --> a stranger --its proof--> let in
+                      |
+                      +--> dropped: another user (at once), no proof, its end
 
     Args:
-        path: Where to make the socket, in a folder of the caller's, who removes it; None: where nobody else has one.
+        poller: Waits for the listening socket, and for connections, also for those that were let in.
+        path: Where to make the socket, in a folder of the caller's; None: where nobody else has one.
+
+    Attributes:
+        address: The address at which it listens.
+
+    Raises:
+        OSError: There is no place for a socket, or no descriptor.
     """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    if path is not None:
-        address = path
-    elif platform_support.HAS_ABSTRACT_ADDRESSES:
-        address = f"\0mpqueue-{secrets.token_hex(16)}"
-    else:
-        address = f"{tempfile.mkdtemp(prefix='mpqueue-')}/socket"  # the folder's mode is 0700
-    try:
-        listener.bind(address)
-    except OSError:
-        listener.close()
-        raise
-    listener.listen(_BACKLOG)
-    return listener, Address(address, os.geteuid(), new_token())
 
+    def __init__(self, poller: Poller, path: str | None = None) -> None:
+        self._poller, self._path = poller, path
+        self._listener = _unix_socket(socket.SOCK_STREAM)
+        try:
+            self.address = Address(path or _new_path(), os.geteuid(), new_token())
+            self._listener.bind(self.address.path)
+            self._listener.listen(_BACKLOG)
+            self._listener.setblocking(False)  # who has connected may be gone before it is accepted
+        except BaseException:
+            descriptors.close_object(self._listener)
+            raise
+        self._strangers: dict[int, Vetting] = {}
+        poller.register(self._listener.fileno(), READABLE)
 
-def accept(listener: socket.socket, address: Address) -> Vetting | None:
-    """Return the next connection, which has still to prove itself; None for one of another user, or that is gone.
+    def is_mine(self, fd: int) -> bool:
+        """Return whether this descriptor, which is ready, is for `attend`."""
+        return fd in self._strangers or fd == self._listener.fileno()
 
-    Args:
-        listener: Listens.
-        address: Its address.
-    """
-    try:
-        connection, _ = listener.accept()
-    except OSError:
-        return None
-    connection.setblocking(False)
-    try:
-        check_peer(connection, (os.geteuid(), 0))
-        return Vetting(connection, address.token)
-    except OSError:
-        connection.close()
-        return None
+    def attend(self, fd: int) -> socket.socket | None:
+        """See to a descriptor that is ready; return a connection that is to be let in, which does not block."""
+        with defer_signals():  # what an interrupt made of a proof, its sender would wait for for ever
+            if fd == self._listener.fileno():
+                self._accept()
+                return None
+            vetting = self._strangers[fd]
+            try:
+                is_proven = vetting.hear()
+            except OSError:  # it has not the token, or is gone
+                self._poller.unregister(fd)
+                descriptors.close_object(vetting.sock)
+                is_proven = None
+            if is_proven is not False:
+                del self._strangers[fd]
+            return vetting.sock if is_proven else None
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # another user, or somebody who is gone
+            connection = accept(self._listener, (os.geteuid(), 0))
+            try:
+                self._strangers[connection.fileno()] = Vetting(connection, self.address.token)
+            except OSError:
+                descriptors.close_object(connection)
+                raise
+            self._poller.register(connection.fileno(), READABLE)
+
+    def forget(self) -> None:
+        """Have nobody find the socket any more, before it is closed."""
+        path = self._path or self.address.path
+        if not path.startswith("\0"):
+            with contextlib.suppress(OSError):
+                os.unlink(path) if self._path else shutil.rmtree(Path(path).parent)
+
+    def close(self) -> None:
+        """Listen no more, and drop those who have not proven themselves; those who were let in are the caller's."""
+        self.forget()
+        for sock in (*(vetting.sock for vetting in self._strangers.values()), self._listener):
+            self._poller.unregister(sock.fileno())
+            descriptors.close_object(sock)
+        self._strangers.clear()
 
 
 def connect(address: Address) -> socket.socket:
-    """Connect to the owner.
+    """Connect to the owner of an address; return a socket that blocks.
 
     Raises:
         ForeignPeer: It is gone, and somebody else listens there.
         ConnectionError: It is gone, or does not listen any more.
     """
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        connection.connect(address.path)
         # Of its own user, too: it may be known by another number in another container.
-        check_peer(connection, {address.uid, os.geteuid()})
-        prove(connection, address.token)
+        connection = connect_at(address.path, {address.uid, os.geteuid()}, waits=True)
+        try:
+            prove(connection, address.token)
+        except BaseException:
+            descriptors.close_object(connection)
+            raise
     except ForeignPeer:
-        connection.close()
         raise
     except OSError as error:
-        connection.close()
         raise ConnectionError(f"nobody listens at {address} any more") from error
+    return connection
+
+
+def listen_at(
+    path: str, *, until: str, mode: int, backlog: int, kind: socket.SocketKind = socket.SOCK_STREAM
+) -> socket.socket:
+    """Return a socket that listens at a path, and does not block.
+
+    Args:
+        path: From which on who connects is answered.
+        until: Its path until it listens; who finds it under the other one can connect.
+        mode: Of the file.
+        backlog: Connections that may wait.
+        kind: Of the socket.
+
+    Raises:
+        OSError: There is no place for it, or no descriptor.
+    """
+    listener = _unix_socket(kind)
+    try:
+        listener.bind(until)
+        os.chmod(until, mode)
+        listener.listen(backlog)
+        listener.setblocking(False)  # who has connected may be gone before it is accepted
+        os.rename(until, path)
     except BaseException:
-        connection.close()
+        descriptors.close_object(listener)
+        raise
+    return listener
+
+
+def connect_at(
+    path: str, uids: Collection[int], *, kind: socket.SocketKind = socket.SOCK_STREAM, waits: bool = False
+) -> socket.socket:
+    """Connect to who listens at a path, if it is one of these users.
+
+    Args:
+        path: Of the socket.
+        uids: Users who may listen there.
+        kind: Of the socket.
+        waits: Wait while too many others do; the socket blocks then.
+
+    Raises:
+        ForeignPeer: Another user listens there.
+        BlockingIOError: Too many others wait there.
+        OSError: Nobody listens there, or this user may not connect.
+    """
+    connection = _unix_socket(kind)
+    try:
+        connection.setblocking(waits)
+        connection.connect(path)
+        check_peer(connection, uids)
+    except BaseException:
+        descriptors.close_object(connection)
         raise
     return connection
 
 
-def forget(address: Address) -> None:
-    """Remove the folder that `listen` has made, so that nobody finds it any more; the listener is closed apart."""
-    if not address.path.startswith("\0"):
-        with contextlib.suppress(OSError):
-            shutil.rmtree(Path(address.path).parent)
+def accept(listener: socket.socket, uids: Collection[int] | None) -> socket.socket:
+    """Return the next connection, which does not block.
+
+    Args:
+        listener: Listens; does not block.
+        uids: Users who may connect; None: the caller looks.
+
+    Raises:
+        ForeignPeer: It was another user's.
+        OSError: Who connected is gone, or there are no descriptors left.
+    """
+    connection, _ = listener.accept()
+    descriptors.own_object(connection)
+    try:
+        connection.setblocking(False)
+        if uids is not None:
+            check_peer(connection, uids)
+    except BaseException:
+        descriptors.close_object(connection)
+        raise
+    return connection
 
 
-def process_id_of(connection: socket.socket) -> int:
-    """Return the process id of the other end at the time it connected, 0 where the system does not know it."""
-    return credentials_of(connection).pid
+def _new_path() -> str:
+    if platform_support.HAS_ABSTRACT_ADDRESSES:
+        return f"\0mpqueue-{secrets.token_hex(16)}"
+    return f"{tempfile.mkdtemp(prefix='mpqueue-')}/socket"  # the folder's mode is 0700
+
+
+def _unix_socket(kind: socket.SocketKind) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, kind)
+    descriptors.own_object(made)
+    return made

@@ -16,7 +16,7 @@ from mpqueue.__main__ import main
 from mpqueue.commands import frame
 from mpqueue.commands.top_rows import Row, rows_of
 from mpqueue.commands.top_table import COLUMNS, fit, lines
-from mpqueue.telemetry.monitor.asking import Answer
+from mpqueue.telemetry.monitor.asking import MonitorAnswer
 
 DEADLOCK_S = 60
 
@@ -31,7 +31,7 @@ def home(servers_home):
 
 def answered(pid, *things, clock_s=10.0):
     found = [{"id": number, "is_running": True, **thing} for number, thing in enumerate(things)]
-    return Answer(f"/home/{pid}-aa", pid, {"shown": found, "clock_s": clock_s})
+    return MonitorAnswer(f"/home/{pid}-aa", pid, {"shown": found, "clock_s": clock_s})
 
 
 def loader(batches, **other):
@@ -62,7 +62,7 @@ def test_nobody_waits_for_more_than_all_of_the_time():
 
 @pytest.mark.parametrize(
     "before",
-    [[], [answered(8, loader(100))], [answered(7, loader(400))], [answered(7, clock_s=9.0)], [answered(7, loader(100), clock_s=12.0)], [Answer("/home/7-aa", 7)]],
+    [[], [answered(8, loader(100))], [answered(7, loader(400))], [answered(7, clock_s=9.0)], [answered(7, loader(100), clock_s=12.0)], [MonitorAnswer("/home/7-aa", 7)]],
     ids=["none", "of another process", "counted anew", "of nothing", "at the same time", "no answer"],
 )  # fmt: skip
 def test_without_an_earlier_answer_there_are_no_rates(before):
@@ -94,7 +94,7 @@ def test_a_consumer_of_whom_a_server_tells_is_not_told_of_twice():
 
 
 def test_what_does_not_answer_is_a_row_of_its_own():
-    (row,) = rows_of([Answer("/home/7-aa", 7, None, "it is stopped")])
+    (row,) = rows_of([MonitorAnswer("/home/7-aa", 7, None, "it is stopped")])
     assert row == Row(7, name="does not answer", note="it is stopped", trouble=True)
 
 

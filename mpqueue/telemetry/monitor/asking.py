@@ -6,14 +6,16 @@ that does not answer. A socket on which nobody listens is that of a dead process
 
 import json
 import os
-import selectors
 import socket
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from mpqueue.system import descriptors
 from mpqueue.telemetry.monitor import places
-from mpqueue.transport.credentials import ForeignPeer, check_peer
+from mpqueue.transport.credentials import ForeignPeer, credentials_of
+from mpqueue.transport.listener import connect_at
+from mpqueue.transport.poller import READABLE, close_poller, make_poller
 
 _MAX_BYTES = 1 << 24
 _PIECE = 1 << 16
@@ -21,8 +23,8 @@ _STATES = {"T": "it is stopped", "t": "it is being debugged", "D": "it waits ins
 
 
 @dataclass
-class Answer:
-    """The answer of one process.
+class MonitorAnswer:
+    """The answer of one process to who asks for what runs in it.
 
     Attributes:
         path: Of its socket.
@@ -58,72 +60,67 @@ class Answer:
         return False
 
 
-def ask(timeout_s: float) -> list[Answer]:
+def ask(timeout_s: float) -> list[MonitorAnswer]:
     """Return the answers of all processes of this user, by their sockets; those of dead ones are removed.
 
     Args:
         timeout_s: For how long to wait, in all.
     """
-    answers: list[Answer] = []
-    with selectors.DefaultSelector() as selector:
+    answers: list[MonitorAnswer] = []
+    poller = make_poller()
+    unheard: dict[int, tuple[socket.socket, MonitorAnswer]] = {}  # by descriptor
+    try:
         for path in places.sockets():
-            answer = Answer(path, places.pid_of(path))
+            answer = MonitorAnswer(path, places.pid_of(path))
             connection = _connect(answer)
             if connection is not None:
-                selector.register(connection, selectors.EVENT_READ, answer)
+                unheard[connection.fileno()] = connection, answer
+                poller.register(connection.fileno(), READABLE)
             if connection is not None or answer.trouble:
                 answers.append(answer)
-        _hear(selector, time.monotonic() + timeout_s)
-        for key in list(selector.get_map().values()):
-            key.data.trouble = _state(key.data.pid)
-            _close(selector, key.fileobj)
+        deadline = time.monotonic() + timeout_s
+        while unheard and (ready := poller.poll(max(0.0, deadline - time.monotonic()))):
+            for fd, _ in ready:
+                connection, answer = unheard[fd]
+                if not _hear(connection, answer):
+                    del unheard[fd]
+                    poller.unregister(fd)
+                    descriptors.close_object(connection)
+    finally:
+        close_poller(poller)
+        for connection, answer in unheard.values():
+            answer.trouble = _state(answer.pid)
+            descriptors.close_object(connection)
     return answers
 
 
-def _connect(answer: Answer) -> socket.socket | None:
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.setblocking(False)
+def _connect(answer: MonitorAnswer) -> socket.socket | None:
+    """Connect to a process; None: it has left, or the answer says why not."""
     try:
-        connection.connect(answer.path)
-        answer.pid = check_peer(connection, {os.geteuid()}).pid or answer.pid
+        connection = connect_at(answer.path, {os.geteuid()})
+        answer.pid = credentials_of(connection).pid or answer.pid
     except ForeignPeer as error:
-        connection.close()
         answer.trouble = f"another user listens there: {error}"
-        return None
     except ConnectionRefusedError:
-        connection.close()
         places.remove(answer.path)
-        return None
     except FileNotFoundError:  # it has left
-        connection.close()
-        return None
+        pass
     except BlockingIOError:  # others wait already
-        connection.close()
         answer.trouble = _state(answer.pid)
-        return None
-    return connection
+    else:
+        return connection
+    return None
 
 
-def _hear(selector: selectors.BaseSelector, deadline: float) -> None:
-    while selector.get_map():
-        ready = selector.select(max(0.0, deadline - time.monotonic()))
-        if not ready:
-            return
-        for key, _ in ready:
-            connection: Any = key.fileobj
-            try:
-                goes_on = key.data.add(connection.recv(_PIECE))
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                key.data.trouble, goes_on = f"it has ended: {error.strerror}", False
-            if not goes_on:
-                _close(selector, connection)
-
-
-def _close(selector: selectors.BaseSelector, connection: Any) -> None:
-    selector.unregister(connection)
-    connection.close()
+def _hear(connection: socket.socket, answer: MonitorAnswer) -> bool:
+    """Take in what has come; return False at the end."""
+    try:
+        return answer.add(connection.recv(_PIECE))
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        answer.trouble = f"it has ended: {error.strerror}"
+        return False
 
 
 def _state(pid: int) -> str:

@@ -12,10 +12,11 @@ removed by whoever sees it: who asks, and the next process that shows itself.
 import contextlib
 import os
 import secrets
-import socket
 import stat
 
+from mpqueue.system import descriptors
 from mpqueue.system.folders import base_of, is_of_others, make_or_check
+from mpqueue.transport.listener import connect_at
 
 NAME = ".monitor"
 _TRIES = 100  # at a folder that others remove meanwhile
@@ -102,15 +103,13 @@ def sweep() -> None:
 
 
 def _is_dead(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.setblocking(False)
-        try:
-            connection.connect(path)
-        except ConnectionRefusedError:
-            return True
-        except OSError:
-            return False
+    try:
+        descriptors.close_object(connect_at(path, {os.geteuid()}))
+    except ConnectionRefusedError:
+        return True
+    except OSError:
         return False
+    return False
 
 
 def pid_of(path: str) -> int:

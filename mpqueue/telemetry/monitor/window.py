@@ -11,16 +11,15 @@ import contextlib
 import json
 import os
 import select
-import socket
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.system import descriptors, forked
+from mpqueue.system import descriptors, forked, platform_support
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.monitor import places
-from mpqueue.transport.credentials import check_peer
+from mpqueue.transport.listener import accept, listen_at
 
 _BACKLOG = 16
 _PATIENCE_S = 1.0
@@ -42,7 +41,13 @@ class Window:
         self._wakeup = Wakeup()
         self._is_closing = False
         try:
-            self._listener, self._path = _listen()
+            places.sweep()
+            until, self._path = places.new_path(places.make())
+            try:
+                self._listener = listen_at(self._path, until=until, mode=0o600, backlog=_BACKLOG)
+            except BaseException:
+                places.remove(until)
+                raise
         except BaseException:
             self._wakeup.close()
             raise
@@ -61,15 +66,16 @@ class Window:
                     self._answer()
 
     def _answer(self) -> None:
-        connection, _ = self._listener.accept()
-        with connection:
-            check_peer(connection, {os.geteuid()})
+        connection = accept(self._listener, {os.geteuid()})
+        try:
             connection.settimeout(_PATIENCE_S)
             try:
                 text = json.dumps(self._report(), default=str)
             except Exception as error:  # one odd object is no reason to say nothing for ever
                 text = json.dumps({"error": f"{type(error).__name__}: {error}"})
-            connection.sendall(text.encode())
+            connection.sendall(text.encode(), platform_support.NO_SIGPIPE)
+        finally:
+            descriptors.close_object(connection)
 
     def close(self) -> None:
         """End the thread, remove the socket; idempotent, from any thread, nothing in a forked child."""
@@ -86,23 +92,3 @@ class Window:
     def disown(self) -> None:
         """Have `close` do nothing, in a forked child: path and thread are the parent's."""
         self._is_closing = True
-
-
-def _listen() -> tuple[socket.socket, str]:
-    """Return a socket that listens in the folder, and its path."""
-    places.sweep()
-    place = places.make()
-    new, path = places.new_path(place)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    descriptors.own_object(listener)
-    try:
-        listener.bind(new)
-        os.chmod(new, 0o600)
-        listener.listen(_BACKLOG)
-        listener.setblocking(False)  # who connected may be gone before it is accepted
-        os.rename(new, path)
-    except BaseException:
-        descriptors.close_object(listener)
-        places.remove(new)
-        raise
-    return listener, path

@@ -87,9 +87,6 @@ class Endpoint:
 
     def leave_parent(self) -> None:
         """Become the endpoint of a proxy, in the child of a fork."""
-        for end in (self._server, self._client):
-            if end is not None:
-                end.abandon()
         if self._finalizer is not None:
             self._finalizer.detach()
         self.is_owner, self._server, self._client, self._finalizer = False, None, None, None

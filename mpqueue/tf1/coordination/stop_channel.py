@@ -11,25 +11,71 @@
     TAKEN or TOO_LATE                ── one byte ──►   after the change of state that the report caused
 
 The end of a socket is the end of the process behind it. The owner forgets a proxy that is gone. A proxy whose owner is
-gone stops, since nobody coordinates any more. Both threads sleep until something arrives. Each socket belongs to one
-process: `abandon` closes the copies that a fork has made.
+gone stops, since nobody coordinates any more. Both threads sleep until something arrives.
 """
 
-import selectors
 import socket
-import struct
 import threading
 from collections import deque
 from collections.abc import Callable
 
-from mpqueue.system import interrupts
+from mpqueue.system import descriptors, interrupts, platform_support
 from mpqueue.system.log import warn
-from mpqueue.transport import listener as rendezvous
-from mpqueue.transport.credentials import Address, ForeignPeer, Vetting
+from mpqueue.system.wakeup import Wakeup
+from mpqueue.transport.credentials import Address, ForeignPeer
+from mpqueue.transport.framing import Incoming, Messages
+from mpqueue.transport.listener import Door, connect
+from mpqueue.transport.poller import READABLE, close_poller, make_poller
+from mpqueue.transport.records import ProtocolError, RecordType, kinds_of
 
-_RUNNING, _STOPPING, _TAKEN, _TOO_LATE = b"r", b"s", b"t", b"l"
-_LENGTH = struct.Struct("<I")
+_MOST_REPORT_BYTES = 1 << 30
 _CHUNK_BYTES = 1 << 16
+
+
+class ToProxy:
+    """Kinds of words to a proxy."""
+
+    RUNNING, STOPPING, TAKEN, TOO_LATE = range(1, 5)
+
+
+REPORT = RecordType("nbytes:I", most={"nbytes": _MOST_REPORT_BYTES})
+WORD = RecordType("kind:B", kinds=kinds_of(ToProxy))
+
+
+class _Proxy:
+    """The owner's end of the connection to a proxy.
+
+    Args:
+        sock: The connection; it does not block. Owned.
+        on_report: Takes a report; returns False if it came too late.
+    """
+
+    def __init__(self, sock: socket.socket, on_report: Callable[[bytes], bool]) -> None:
+        self.sock, self._on_report = sock, on_report
+        self._incoming = Incoming(sock, self._reports())
+
+    def _reports(self) -> Messages:
+        while True:
+            (nbytes,) = REPORT.parse((yield REPORT.size))
+            report = bytearray(nbytes)
+            yield memoryview(report)
+            self.say(ToProxy.TAKEN if self._on_report(bytes(report)) else ToProxy.TOO_LATE)
+
+    def take(self) -> bool:
+        """Take the reports that have arrived; return False at the end of the connection."""
+        try:
+            return self._incoming.take()
+        except (OSError, ProtocolError):
+            return False
+
+    def say(self, word: int) -> None:
+        """Send a word without blocking; a proxy that leaves hundreds of them unread is cut off, and stops."""
+        try:
+            self.sock.send(WORD.pack(word), platform_support.NO_SIGPIPE)
+        except BlockingIOError:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # it is gone: the server's thread sees its end
 
 
 class StopServer:
@@ -41,14 +87,16 @@ class StopServer:
 
     def __init__(self, on_report: Callable[[bytes], bool]) -> None:
         self._on_report = on_report
-        self._listener, self.address = rendezvous.listen()
-        self._wakeup, self._waker = socket.socketpair()
+        self._poller = make_poller()
+        self._wakeup = Wakeup()
+        self._poller.register(self._wakeup.fd, READABLE)
+        self._door = Door(self._poller)
+        self.address = self._door.address
         # Re-entrant: the garbage collector may close the server in a thread that is just using it.
         self._lock = threading.RLock()
         self._is_closed = False
-        self._state = _RUNNING
-        self._vettings: dict[socket.socket, Vetting] = {}  # connections that have still to prove themselves
-        self._received: dict[socket.socket, bytearray] = {}
+        self._state = ToProxy.RUNNING
+        self._proxies: dict[int, _Proxy] = {}  # by descriptor
         self._thread: threading.Thread | None = None
 
     def serve(self) -> None:
@@ -61,80 +109,52 @@ class StopServer:
     def send_state(self, *, stopping: bool) -> None:
         """Send the state to all proxies; never blocks."""
         with self._lock:
-            self._state = _STOPPING if stopping else _RUNNING
-            for end in self._received:
-                _send(end, self._state)
+            self._state = ToProxy.STOPPING if stopping else ToProxy.RUNNING
+            for proxy in self._proxies.values():
+                proxy.say(self._state)
 
     def close(self) -> None:
         """End the server and its thread; the proxies stop."""
-        rendezvous.forget(self.address)
+        self._door.forget()
         with self._lock:
             self._is_closed = True
             if self._thread is None:
-                self.abandon()
+                self._end()
             else:
-                self._waker.close()
+                self._wakeup.wake()
 
-    def abandon(self) -> None:
-        """Close this process's copies of all sockets, in a fork that is not the owner."""
-        for sock in (self._listener, self._wakeup, self._waker, *self._vettings, *self._received):
-            sock.close()
+    def _end(self) -> None:
+        self._door.close()
+        for proxy in self._proxies.values():
+            descriptors.close_object(proxy.sock)
+        close_poller(self._poller)
+        self._wakeup.close()
 
     def _serve(self) -> None:
         interrupts.block_signals()
-        with selectors.PollSelector() as selector:  # has no descriptor that forks would share
-            for sock in (self._listener, self._wakeup):
-                selector.register(sock, selectors.EVENT_READ, sock)
-            while True:
-                for key, _ in selector.select():
-                    if key.data is self._wakeup:
-                        self.abandon()
-                        return
-                    self._handle(selector, key.data)
+        while True:
+            for fd, _ in self._poller.poll():
+                if fd == self._wakeup.fd:
+                    self._end()
+                    return
+                self._attend(fd)
 
-    def _handle(self, selector: selectors.BaseSelector, sock: socket.socket) -> None:
-        if sock is self._listener:
-            vetting = rendezvous.accept(self._listener, self.address)
-            if vetting is not None:
-                self._vettings[vetting.sock] = vetting
-                selector.register(vetting.sock, selectors.EVENT_READ, vetting.sock)
-        elif not (self._vet(sock) if sock in self._vettings else self._receive(sock)):
-            selector.unregister(sock)
+    def _attend(self, fd: int) -> None:
+        if self._door.is_mine(fd):
+            sock = self._door.attend(fd)
+            if sock is not None:
+                self._take_in(_Proxy(sock, self._on_report))
+        elif fd in self._proxies and not self._proxies[fd].take():
+            self._poller.unregister(fd)
             with self._lock:
-                self._vettings.pop(sock, None)
-                self._received.pop(sock, None)
-            sock.close()
+                proxy = self._proxies.pop(fd)
+            descriptors.close_object(proxy.sock)
 
-    def _vet(self, sock: socket.socket) -> bool:
-        """Take in a proxy once it has proven itself; return False if it has not, or is gone."""
-        try:
-            is_proven = self._vettings[sock].hear()
-        except OSError:
-            return False
-        if is_proven:
-            with self._lock:
-                del self._vettings[sock]
-                self._received[sock] = bytearray()
-                if not self._is_closed:  # a late proxy would take it for the state of a living owner
-                    _send(sock, self._state)
-        return True
-
-    def _receive(self, end: socket.socket) -> bool:
-        """Take the reports that have arrived; return False at the end of the connection."""
-        try:
-            chunk = end.recv(_CHUNK_BYTES)
-        except OSError:
-            return False
-        received = self._received[end]
-        received += chunk
-        while len(received) >= _LENGTH.size:
-            size = _LENGTH.size + _LENGTH.unpack_from(received)[0]
-            if len(received) < size:
-                break
-            report = bytes(received[_LENGTH.size : size])
-            del received[:size]
-            _send(end, _TAKEN if self._on_report(report) else _TOO_LATE)
-        return bool(chunk)
+    def _take_in(self, proxy: _Proxy) -> None:
+        with self._lock:
+            self._proxies[proxy.sock.fileno()] = proxy
+            if not self._is_closed:  # a late proxy would take it for the state of a living owner
+                proxy.say(self._state)
 
 
 class StopClient:
@@ -153,12 +173,13 @@ class StopClient:
         self._is_open = True
         self._sock: socket.socket | None = None
         try:
-            self._sock = rendezvous.connect(address)
-            self._take(self._sock.recv(1))
-        except OSError as error:  # also in between: it was closing when this client came
+            self._sock = connect(address)
+            self._take(self._sock.recv(WORD.size))
+        except (OSError, ProtocolError) as error:  # also in between: it was closing when this client came
             if isinstance(error, ForeignPeer):
                 warn(f"the owner of a coordinator is gone, and somebody else listens in its place ({error}): a stop")
-            self.abandon()
+            if self._sock is not None:
+                descriptors.close_object(self._sock)
             self._end()
         else:
             threading.Thread(
@@ -173,7 +194,7 @@ class StopClient:
         if self._sock is None or not self._is_open:
             return False
         try:
-            self._sock.sendall(_LENGTH.pack(len(report)) + report)
+            self._sock.sendall(REPORT.pack(len(report)) + report, platform_support.NO_SIGPIPE)
         except OSError:
             return False
         with self._changed:
@@ -185,28 +206,23 @@ class StopClient:
         if self._sock is not None and self._is_open:
             self._sock.shutdown(socket.SHUT_RDWR)
 
-    def abandon(self) -> None:
-        """Close this process's copy of the socket, in a fork or before a thread follows it."""
-        if self._sock is not None:
-            self._sock.close()
-
     def _follow(self, sock: socket.socket) -> None:
         while self._is_open:
             try:
                 self._take(sock.recv(_CHUNK_BYTES))
-            except OSError:
+            except (OSError, ProtocolError):
                 self._end()
-        sock.close()
+        descriptors.close_object(sock)
 
     def _take(self, received: bytes) -> None:
-        for place in range(len(received)):
-            word = received[place : place + 1]
-            if word in (_RUNNING, _STOPPING):
-                self._on_state(word == _STOPPING)
-            else:
-                self._answer(accepted=word == _TAKEN)
         if not received:
             self._end()
+            return
+        for (word,) in WORD.parse_all(received):
+            if word in (ToProxy.RUNNING, ToProxy.STOPPING):
+                self._on_state(word == ToProxy.STOPPING)
+            else:
+                self._answer(accepted=word == ToProxy.TAKEN)
 
     def _answer(self, *, accepted: bool) -> None:
         with self._changed:
@@ -218,13 +234,3 @@ class StopClient:
             self._is_open = False
             self._changed.notify_all()
         self._on_state(True)
-
-
-def _send(end: socket.socket, word: bytes) -> None:
-    """Send one byte without blocking; a proxy that leaves hundreds of them unread is cut off, and stops."""
-    try:
-        end.send(word, socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        end.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return  # it is gone: the server's thread sees its end

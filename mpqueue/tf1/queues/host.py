@@ -23,9 +23,9 @@ from mpqueue.tf1.queues.description import Description, decode_reset
 from mpqueue.tf1.queues.hub import Hub, HubDriver
 from mpqueue.tf1.queues.making import make_described
 from mpqueue.tf1.queues.registry import Registry
+from mpqueue.transport.listener import MAX_PATH_BYTES
 
 _MAX_QUEUES = 1 << 16
-_MAX_PATH_BYTES = 107  # of a socket's address, its NUL apart
 _PREFIX = "q-"
 
 
@@ -118,4 +118,4 @@ def _free_path(folder: Path) -> str | None:
             left.unlink()
     # Never a name that another server of this folder had: who knows that one would take this server's queues for those.
     path = str(folder / f"{_PREFIX}{secrets.token_hex(4)}")
-    return path if len(os.fsencode(path)) <= _MAX_PATH_BYTES else None
+    return path if len(os.fsencode(path)) <= MAX_PATH_BYTES else None

@@ -489,9 +489,6 @@ class Hub:
             for fd, event in events:
                 if self.watch.is_poke(fd):
                     continue
-                if self._listener.has_arrival(fd):
-                    self._listener.accept()
-                    continue
                 ended = self._listener.attend(fd, event, self.pool, self._pipe)
                 if ended is not None:
                     self._remove(ended)

@@ -1,23 +1,18 @@
 """The connections to one owner: accepted, answered, and noticed when they end.
 
-accept --> a stranger --its proof--> a `Client`: told its number, and given the memory and the pipe
-              |
-              +--> dropped: another user (at once), no proof, its end
+who has proven to have the token (see `Door`) --> a `Client`: told its number, given the memory and the pipe
 """
 
-import contextlib
-import os
 import socket
 from functools import partial
 
 from mpqueue.engine import queue_address
-from mpqueue.system import descriptors
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.client import Answers, Client
 from mpqueue.tf1.queues.wire import HEAD, Down, RecordPipe
-from mpqueue.transport import listener as rendezvous
-from mpqueue.transport.credentials import Vetting
+from mpqueue.transport.credentials import credentials_of
+from mpqueue.transport.listener import Door
 from mpqueue.transport.poller import READABLE, WRITABLE, Poller
 
 
@@ -34,45 +29,15 @@ class Listener:
     """
 
     def __init__(self, poller: Poller, path: str | None = None) -> None:
-        self._poller, self._path = poller, path
-        self._sock, self.address = rendezvous.listen(path)
-        descriptors.own_object(self._sock)
-        self._sock.setblocking(False)
-        poller.register(self._sock.fileno(), READABLE)
+        self._poller, self._door = poller, Door(poller, path)
+        self.address = self._door.address
         self.clients: dict[int, Client] = {}
         self._by_fd: dict[int, Client] = {}
-        self._strangers: dict[int, Vetting] = {}  # by descriptor
         self._last_number = 0
-
-    def has_arrival(self, fd: int) -> bool:
-        """True if this descriptor is readable because somebody connects."""
-        return fd == self._sock.fileno()
-
-    def accept(self) -> None:
-        """Accept a connection, which has still to prove itself."""
-        with defer_signals():
-            vetting = rendezvous.accept(self._sock, self.address)
-            if vetting is not None:
-                descriptors.own_object(vetting.sock)
-                self._strangers[vetting.sock.fileno()] = vetting
-                self._poller.register(vetting.sock.fileno(), READABLE)
-
-    def _vet(self, fd: int, vetting: Vetting, pool: BlockPool, pipe: RecordPipe) -> None:
-        """Make a client of a stranger that has proven itself; drop one that has not, or is gone."""
-        try:
-            if not vetting.hear():
-                return
-        except OSError:
-            del self._strangers[fd]
-            self._poller.unregister(fd)
-            descriptors.close_object(vetting.sock)
-            return
-        del self._strangers[fd]
-        self._welcome(vetting.sock, pool, pipe)
 
     def _welcome(self, sock: socket.socket, pool: BlockPool, pipe: RecordPipe) -> None:
         """Tell a client its number, and give it the memory and the pipe."""
-        peer = rendezvous.process_id_of(sock)
+        peer = credentials_of(sock).pid
         queue_address.users.add(peer)
         self._last_number += 1
         client = Client(self._last_number, peer, Answers(sock, partial(self._wait_for_room, sock)))
@@ -97,10 +62,11 @@ class Listener:
             pool: The memory that a new client gets,
             pipe: and the pipe.
         """
-        stranger = self._strangers.get(fd)
-        if stranger is not None:
+        if self._door.is_mine(fd):
             with defer_signals():  # what an interrupt made of a proof, its sender would wait for for ever
-                self._vet(fd, stranger, pool, pipe)
+                sock = self._door.attend(fd)
+                if sock is not None:
+                    self._welcome(sock, pool, pipe)
             return None
         client = self._by_fd.get(fd)
         if client is None:
@@ -121,17 +87,9 @@ class Listener:
         """End all connections, and accept no more."""
         for client in list(self.clients.values()):
             client.close()
-        for stranger in self._strangers.values():
-            descriptors.close_object(stranger.sock)
-        self._strangers.clear()
         self.clients.clear()
         self._by_fd.clear()
-        if self._path is None:
-            rendezvous.forget(self.address)
-        else:
-            with contextlib.suppress(OSError):
-                os.unlink(self._path)
-        descriptors.close_object(self._sock)
+        self._door.close()
 
 
 def _has_data(sock: socket.socket) -> bool:

@@ -51,8 +51,8 @@ from mpqueue.tf1.queues.spec import ElementSpec
 from mpqueue.tf1.queues.wire import HEAD, MAX_COUNT, RECORD, Down, Place, Up, decode_error
 from mpqueue.tf1.values.conversion import Array
 from mpqueue.tf1.values.dtypes import DType
-from mpqueue.transport import listener as rendezvous
 from mpqueue.transport.credentials import Address, ForeignPeer
+from mpqueue.transport.listener import connect
 
 
 def owner_gone(place: Place) -> OpError:
@@ -176,10 +176,9 @@ class Connection:
 
     def _open(self) -> None:
         try:
-            self._sock = rendezvous.connect(self._place.address)
+            self._sock = connect(self._place.address)
         except ConnectionError as error:
             raise owner_unreachable(self._place, error) from error
-        descriptors.own_object(self._sock)
         self._close = descriptors.close_with(self, self._sock)
         self._buffer = bytearray()
         self.number, self.memory, self._mark = self._greet(self._place)

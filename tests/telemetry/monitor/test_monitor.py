@@ -19,7 +19,7 @@ from helpers.watched import loading
 import mpqueue
 from mpqueue.errors import ServiceError
 from mpqueue.telemetry.monitor import asking, places, registry
-from mpqueue.telemetry.monitor.asking import Answer, ask
+from mpqueue.telemetry.monitor.asking import MonitorAnswer, ask
 from mpqueue.telemetry.monitor.window import Window
 from mpqueue.transport import credentials
 
@@ -408,7 +408,7 @@ def test_a_process_with_a_full_queue_of_connections_holds_up_nobody(home):
     ],
 )
 def test_an_answer_that_is_none_is_told(said, trouble):
-    answer = Answer("/x/12-ab", 12)
+    answer = MonitorAnswer("/x/12-ab", 12)
     if said:
         assert answer.add(said)
     assert not answer.add(b"")
@@ -417,7 +417,7 @@ def test_an_answer_that_is_none_is_told(said, trouble):
 
 def test_an_answer_without_end_is_cut_off(monkeypatch):
     monkeypatch.setattr(asking, "_MAX_BYTES", 10)
-    answer = Answer("/x/12-ab", 12)
+    answer = MonitorAnswer("/x/12-ab", 12)
     assert not answer.add(b"x" * 11)
     assert "says more than" in answer.trouble
 

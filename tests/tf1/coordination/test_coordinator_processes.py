@@ -326,7 +326,7 @@ def test_a_server_that_was_closed_tells_nobody_that_all_runs():
     states = []
     late = threading.Thread(target=StopClient, args=[server.address, states.append])
     late.start()
-    assert select.select([server._listener], [], [], DEADLOCK_S)[0]  # it waits to be accepted
+    assert select.select([server._door._listener], [], [], DEADLOCK_S)[0]  # it waits to be accepted
     server.close()
     released.set()
     for thread in (reporter, late):

@@ -13,9 +13,9 @@ from mpqueue.tf1.queues import client
 from mpqueue.tf1.queues.listener import Listener
 from mpqueue.tf1.queues.wire import HEAD, Down, RecordPipe
 from mpqueue.transport import credentials
-from mpqueue.transport import listener as rendezvous
 from mpqueue.transport.credentials import Credentials, new_token
-from mpqueue.transport.poller import close_poller, make_poller
+from mpqueue.transport.listener import connect
+from mpqueue.transport.poller import READABLE, close_poller, make_poller
 
 
 @pytest.fixture
@@ -35,6 +35,11 @@ def listener():
     close_poller(poller)
 
 
+def arrive(listener, pool):
+    """What a connection that has come makes of the listener."""
+    listener.attend(listener._door._listener.fileno(), READABLE, *pool)
+
+
 class Connecting:
     """A thread that connects, as that waits for the listener; and the listener's part of it."""
 
@@ -45,14 +50,11 @@ class Connecting:
         known = len(listener.clients)
         while self._thread.is_alive() or (self.error is None and len(listener.clients) == known):
             for fd, event in listener._poller.poll(0.05):
-                if listener.has_arrival(fd):
-                    listener.accept()
-                else:
-                    listener.attend(fd, event, *pool)
+                listener.attend(fd, event, *pool)
 
     def _connect(self, address):
         try:
-            self.connection = rendezvous.connect(address)
+            self.connection = connect(address)
         except ConnectionError as error:
             self.error = error
 
@@ -73,7 +75,7 @@ def test_who_has_not_the_token_gets_neither_a_number_nor_a_descriptor(listener, 
     assert listener.clients == {}
     with socket.socket(socket.AF_UNIX) as silent:
         silent.connect(listener.address.path)
-        listener.accept()
+        arrive(listener, pool)
         challenge, fds, _, _ = socket.recv_fds(silent, 4096, 4)
         assert (len(challenge), fds) == (16, [])
         silent.send(bytes(47))
@@ -83,24 +85,24 @@ def test_who_has_not_the_token_gets_neither_a_number_nor_a_descriptor(listener, 
             listener.attend(fd, event, *pool)
         assert silent.recv(1) == b""
     assert listener.clients == {}
-    assert listener._strangers == {}
+    assert listener._door._strangers == {}
 
 
 def test_another_user_is_dropped_before_a_word(listener, pool, monkeypatch):
     monkeypatch.setattr(credentials, "credentials_of", lambda _: Credentials(1, os.geteuid() + 1, 0))
     with socket.socket(socket.AF_UNIX) as other:
         other.connect(listener.address.path)
-        listener.accept()
+        arrive(listener, pool)
         assert other.recv(1) == b""
-    assert listener._strangers == {}
+    assert listener._door._strangers == {}
 
 
-def test_those_who_have_not_proven_themselves_end_with_the_listener():
+def test_those_who_have_not_proven_themselves_end_with_the_listener(pool):
     poller = make_poller()
     listener = Listener(poller)
     with socket.socket(socket.AF_UNIX) as silent:
         silent.connect(listener.address.path)
-        listener.accept()
+        arrive(listener, pool)
         listener.close()
         silent.settimeout(DEADLOCK_S)
         assert len(silent.recv(16)) == 16
@@ -108,9 +110,9 @@ def test_those_who_have_not_proven_themselves_end_with_the_listener():
     close_poller(poller)
 
 
-def test_nobody_is_waited_for_who_has_gone_before_being_accepted(listener):
+def test_nobody_is_waited_for_who_has_gone_before_being_accepted(listener, pool):
     """Under the hub's lock, where everybody else would wait as well."""
-    accepting = threading.Thread(target=listener.accept, daemon=True)
+    accepting = threading.Thread(target=arrive, args=[listener, pool], daemon=True)
     accepting.start()
     accepting.join(DEADLOCK_S)
     assert not accepting.is_alive()
@@ -126,7 +128,7 @@ def test_all_connections_end_with_the_listener(pool):
         connection.settimeout(DEADLOCK_S)
         assert connection.recv(1) == b""
         with pytest.raises(ConnectionError, match="nobody listens"):
-            rendezvous.connect(listener.address)
+            connect(listener.address)
     close_poller(poller)
 
 

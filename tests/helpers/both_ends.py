@@ -1,0 +1,41 @@
+"""Two ends of a connection, and what one has received of the other."""
+
+from mpqueue.transport.framing import Incoming, Outgoing
+from mpqueue.transport.records import RecordType
+
+HEAD = RecordType("kind:B key:I nbytes:Q", kinds=(1, 2))
+
+
+class Both:
+    """Messages of kind 1 are received as bytes, those of kind 2 into a view."""
+
+    def __init__(self, ours, theirs):
+        self.ours, self.theirs = ours, theirs
+        self.received = []
+        for end in (ours, theirs):
+            end.setblocking(False)
+        self.outgoing, self.incoming = Outgoing(ours), Incoming(theirs, self._messages())
+
+    def _messages(self):
+        while True:
+            kind, key, nbytes = HEAD.parse((yield HEAD.size))
+            if kind == 1:
+                self.received.append((kind, key, (yield nbytes)))
+            else:
+                view = memoryview(bytearray(nbytes))
+                yield view
+                self.received.append((kind, key, bytes(view)))
+
+    def put(self, kind, key, payload):
+        self.outgoing.put(HEAD.pack(kind, key, len(payload)), payload)
+
+    def carry(self):
+        """Move all that is to be moved."""
+        is_open = True
+        while not self.outgoing.flush() and is_open:
+            is_open = self.incoming.take()
+        self.incoming.take()
+
+    def close(self):
+        self.ours.close()
+        self.theirs.close()

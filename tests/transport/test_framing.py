@@ -1,0 +1,55 @@
+"""Messages over a stream: of all sizes, in any pieces, with descriptors."""
+
+import os
+import socket
+
+import pytest
+from helpers.both_ends import HEAD, Both
+
+from mpqueue.transport.records import ProtocolError
+
+
+@pytest.fixture
+def both():
+    made = Both(*socket.socketpair())
+    yield made
+    made.close()
+
+
+def test_messages_arrive_in_order_with_their_bodies(both):
+    for key in range(300):
+        both.put(1, key, bytes([key % 251]) * key)
+    both.carry()
+    assert both.received == [(1, key, bytes([key % 251]) * key) for key in range(300)]
+
+
+@pytest.mark.parametrize("nbytes", [0, 1, 65_535, 65_536, 70_000, 9_000_001])
+def test_payloads_of_any_size_are_received_where_they_belong(both, nbytes):
+    payload = os.urandom(nbytes)
+    for key in range(3):
+        both.put(2, key, payload)
+        both.put(1, key, b"between")
+    both.carry()
+    assert both.received == [message for key in range(3) for message in ((2, key, payload), (1, key, b"between"))]
+
+
+def test_who_has_put_something_learns_when_it_is_sent(both):
+    told = []
+    both.put(2, 0, bytes(8 << 20))
+    both.outgoing.when_sent(lambda: told.append("large"))
+    both.outgoing.flush()
+    assert told == []
+    both.carry()
+    assert told == ["large"]
+
+
+def test_a_body_that_no_message_has_is_refused(both):
+    both.outgoing.put(HEAD.pack(1, 0, 1 << 30))
+    both.outgoing.flush()
+    with pytest.raises(ProtocolError, match="1073741824 bytes"):
+        both.incoming.take()
+
+
+def test_the_end_of_the_other_side_is_the_end(both):
+    both.ours.close()
+    assert both.incoming.take() is False

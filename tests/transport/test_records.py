@@ -1,0 +1,213 @@
+"""Every record of every protocol: what is packed is parsed, and what is damaged is refused, or says what it says.
+
+A protocol is tested here by the declaration of its records alone: a new record needs no test of its own for this.
+"""
+
+import importlib
+import re
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+from helpers.bending import bent, edits
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mpqueue
+from mpqueue.transport.framing import Incoming
+from mpqueue.transport.records import ProtocolError, RecordType
+
+ROOT = Path(mpqueue.__file__).parent
+PROTOCOLS = ["mpqueue.cluster.wire", "mpqueue.tf1.coordination.stop_channel"]
+DECLARED = {
+    f"{module.removeprefix('mpqueue.')}.{name}": value
+    for module in PROTOCOLS
+    for name, value in vars(importlib.import_module(module)).items()
+    if isinstance(value, RecordType)
+}
+MOST_BODY = 200
+each_record = pytest.mark.parametrize("record", DECLARED.values(), ids=DECLARED)
+
+
+def values_of(code):
+    """The strategy of each value that a code stands for."""
+    times, letter = int(code[:-1] or 1), code[-1]
+    if letter == "s":
+        return [st.binary(min_size=times, max_size=times)]
+    bits = 8 * struct.calcsize("<" + letter)
+    return [
+        st.integers(-(1 << bits - 1), (1 << bits - 1) - 1) if letter.islower() else st.integers(0, (1 << bits) - 1)
+    ] * times
+
+
+def fields_of(record):
+    """The strategy of a record's fields."""
+    found = []
+    for name, code in record.fields:
+        if name == "kind" and record.kinds:
+            found.append(st.sampled_from(sorted(record.kinds)))
+        elif name == "nbytes" or name in record.most:
+            found.append(st.integers(0, min(MOST_BODY, record.most.get(name, MOST_BODY))))
+        else:
+            found += values_of(code)
+    return st.tuples(*found)
+
+
+def place_of(record, wanted):
+    """Where a field stands among the values."""
+    place = 0
+    for name, code in record.fields:
+        if name == wanted:
+            return place
+        place += 1 if code.endswith("s") else int(code[:-1] or 1)
+    return None
+
+
+def message(record, fields):
+    """A record, with as many bytes behind it as it says."""
+    place = place_of(record, "nbytes")
+    return record.pack(*fields) + (b"" if place is None else bytes(fields[place]))
+
+
+def test_every_record_that_is_declared_is_tested_here():
+    declaring = {str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py") if "= RecordType(" in path.read_text()}
+    assert declaring == {module.removeprefix("mpqueue.").replace(".", "/") + ".py" for module in PROTOCOLS}
+    assert len(DECLARED) >= len(PROTOCOLS)
+
+
+@each_record
+@given(data=st.data())
+def test_what_is_packed_comes_out_equal_and_in_one_size(record, data):
+    every = data.draw(st.lists(fields_of(record), min_size=1, max_size=4))
+    packed = [record.pack(*fields) for fields in every]
+    assert {len(one) for one in packed} == {record.size}
+    assert [record.parse(one) for one in packed] == list(record.parse_all(b"".join(packed))) == every
+
+
+@each_record
+@given(data=st.data())
+def test_a_record_of_another_size_is_refused(record, data):
+    packed = record.pack(*data.draw(fields_of(record)))
+    for wrong in (b"", packed[: data.draw(st.integers(0, record.size - 1))], packed + b"\0"):
+        with pytest.raises(ProtocolError, match=f"a message of {len(wrong)} bytes, of {record.size} expected"):
+            record.parse(wrong)
+        if len(wrong) % record.size or not wrong:
+            with pytest.raises(ProtocolError):
+                record.parse_all(wrong)
+
+
+@each_record
+@given(data=st.data())
+def test_a_record_with_a_wrong_magic_number_kind_or_count_is_refused_wherever_it_stands(record, data):
+    fields = data.draw(fields_of(record))
+    good = record.pack(*fields)
+    for at, values in record._columns:
+        wrong = bytearray(good)
+        wrong[at] = data.draw(st.integers(0, 255).filter(lambda byte, values=values: byte not in values))
+        for refuse in (
+            record.parse,
+            lambda one: record.parse_all(good + one),
+            lambda one: record.parse_all(one + good),
+        ):
+            with pytest.raises(ProtocolError, match="which is no record"):
+                refuse(bytes(wrong))
+    for name, most in record.most.items():
+        above = list(fields)
+        above[place_of(record, name)] = most + 1
+        with pytest.raises(ProtocolError):
+            record.parse(record.pack(*above))
+
+
+@each_record
+@settings(max_examples=200)
+@given(data=st.data(), edits=edits)
+def test_damaged_and_random_bytes_are_refused_or_say_what_they_say(record, data, edits):
+    good = b"".join(record.pack(*fields) for fields in data.draw(st.lists(fields_of(record), max_size=3)))
+    for damaged in (bent(good, edits), data.draw(st.binary(max_size=3 * record.size))):
+        for parse in (lambda one: [record.parse(one)], lambda one: list(record.parse_all(one))):
+            try:
+                found = parse(damaged)
+            except ProtocolError:
+                continue
+            assert list(record.parse_all(b"".join(record.pack(*fields) for fields in found))) == found
+
+
+with_body = pytest.mark.parametrize(
+    "record", [pytest.param(one, id=name) for name, one in DECLARED.items() if place_of(one, "nbytes") is not None]
+)
+
+
+@with_body
+@given(data=st.data(), edits=edits)
+def test_a_message_has_the_body_that_its_record_says(record, data, edits):
+    fields = data.draw(fields_of(record))
+    good = message(record, fields)
+    assert record.parse_with_body(good) == (fields, good[record.size :])
+    for wrong in (good[:-1], good + b"\0", good * 2):
+        with pytest.raises(ProtocolError):
+            record.parse_with_body(wrong)
+    damaged = bent(good, edits)
+    try:
+        found, body = record.parse_with_body(damaged)
+    except ProtocolError:
+        return
+    assert record.parse_with_body(record.pack(*found) + body) == (found, body)
+
+
+@with_body
+@given(data=st.data(), edits=edits)
+def test_a_damaged_stream_ends_in_a_refusal_or_waits_for_more(record, data, edits):
+    """And what came before the damage was given out."""
+    every = data.draw(st.lists(fields_of(record), min_size=1, max_size=4))
+    good = b"".join(message(record, fields) for fields in every)
+    place, received = place_of(record, "nbytes"), []
+
+    def messages():
+        while True:
+            fields = record.parse((yield record.size))
+            if fields[place] > 1 << 20:  # a view of so many bytes would be filled by nobody
+                raise ProtocolError("too much")
+            yield memoryview(bytearray(fields[place]))
+            received.append(fields)
+
+    def take(stream):
+        received.clear()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            theirs.sendall(stream)
+            theirs.shutdown(socket.SHUT_WR)
+            incoming = Incoming(ours, messages())
+            try:
+                while incoming.take():
+                    pass
+            except ProtocolError:
+                return True
+        return False
+
+    assert not take(good)
+    assert received == every
+    damaged = bent(good, edits)
+    first = next((at for at, pair in enumerate(zip(good, damaged, strict=False)) if pair[0] != pair[1]), len(damaged))
+    take(damaged)
+    ends = 0
+    for number, fields in enumerate(every):
+        ends += len(message(record, fields))
+        if ends > first:
+            break
+        assert received[number] == fields
+    take(good[:first])
+    assert received == every[: len(received)]
+
+
+def test_no_record_of_a_connection_is_packed_beside_the_declarations():
+    """But those of files, and of pipes and memory between a trainer and its workers."""
+    packing = {str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py") if re.search(r"\bStruct\(", path.read_text())}
+    assert {name for name in packing if not name.startswith(("tf1/readers/", "tf1/compat/", "memory/", "worker"))} == {
+        "transport/credentials.py",
+        "transport/records.py",
+        "service/journal.py",
+        "service/records.py",
+        "tf1/queues/wire.py",
+    }
