@@ -30,7 +30,7 @@ from collections.abc import Iterable, Mapping
 from mpqueue.service.dealing import GROUP, make_dealing
 from mpqueue.service.greeting import Hello, Resume
 from mpqueue.service.group import Group, Replays, Views
-from mpqueue.service.records import DETACHED, LOST
+from mpqueue.service.records import LOST
 from mpqueue.service.rules import Misbehaved, Outside, Refused, Rules
 from mpqueue.service.seats import Batch, Had, Seat
 
@@ -334,15 +334,23 @@ class Core:
         self._go_on()
 
     def advance(self, now: float) -> None:
-        """Detach who says nothing, and tell the group of its dead."""
+        """Tell the group of its dead, and note who has waited until now."""
         self._tell_of_loss(now)
         self.group.note_offered(self._fresh, now)
         self._fresh.clear()
+
+    def silent(self, now: float) -> dict[int, str]:
+        """Return the consumers to detach because they say nothing, and what to tell each; see `leave`."""
         timeout = self.rules.lease_timeout
-        if timeout is not None:
-            for consumer in self.group.silent_at(now):
-                if self.views.count(consumer):
-                    self._detach(consumer, f"you have said nothing for {timeout:g} s while you had batches", now)
+        text = f"you have said nothing for {timeout or 0:g} s while you had batches"
+        return {consumer: text for consumer in self.group.silent_at(now) if self.views.count(consumer)}
+
+    def slow(self) -> dict[int, str]:
+        """Return those for whom others wait, with ``slow="detach"`` and a ring that is full, and what to tell each."""
+        if self.rules.slow != "detach":
+            return {}
+        slow = (seat for seat in self.group.holding_up(self.epoch) if seat.load > self.rules.window)
+        return {seat.consumer: "you were so slow that the others had to wait" for seat in slow}
 
     def _tell_of_loss(self, now: float) -> None:
         """Cut off the group if the running epoch needs a rank in whose place nobody has come."""
@@ -361,16 +369,3 @@ class Core:
             self.group.rise(consumer)
         for seat in self.group.seats:
             seat.overdue_at = None
-
-    def _detach(self, consumer: int, text: str, now: float) -> None:
-        self._outside.cut(consumer, DETACHED, text)
-        self.leave(consumer, now, died=True)
-
-    def relieve(self, now: float) -> bool:
-        """The ring is full: with ``slow="detach"`` those go for whom others wait; return whether somebody did."""
-        if self.rules.slow != "detach":
-            return False
-        slow = [seat for seat in self.group.holding_up(self.epoch) if seat.load > self.rules.window]
-        for seat in slow:
-            self._detach(seat.consumer, "you were so slow that the others had to wait", now)
-        return bool(slow)

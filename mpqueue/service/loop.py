@@ -114,11 +114,14 @@ class Loop:
             stream.advance()
         self._reception.look(now)
         self._admission.look(now, self.handlers)
-        for number in core.group.silent_at(now):  # this process may have been stopped: what they said is unread
-            self._hear(self._peers[number], _MOST_UNREAD)
         core.advance(now)
+        if core.rules.lease_timeout is not None:
+            for number in core.silent(now):  # this process may have been stopped: what they said is unread
+                self._hear(self._peers[number], _MOST_UNREAD)
+            self._detach(core.silent(now), now)
         self._take()
-        if core.rules.slow == "detach" and not core.wants_batch() and stream.is_full and core.relieve(now):
+        if core.rules.slow == "detach" and not core.wants_batch() and stream.is_full and (slow := core.slow()):
+            self._detach(slow, now)
             self._take()
         self._seat_waiting()  # a rank may be free that was cut off
         for peer in self._deliveries.flush():
@@ -137,6 +140,22 @@ class Loop:
                 return
             else:
                 core.ended()
+
+    def _detach(self, consumers: dict[int, str], now: float) -> None:
+        """Cut consumers off, each told why, and give away what they have not taken.
+
+        Told first, then heard, as for a RECALL (see `mpqueue.service.records`): an ASK that has come by then counts, or
+        what it says was taken would come to another consumer, too. One that comes later was sent by somebody who finds
+        the CUT before it opens anything.
+        """
+        for number, why in consumers.items():
+            peer = self._peers[number]
+            self._deliveries.cut(number, DETACHED, why)
+            peer.flush()
+            if peer.sock is not None:
+                self.handlers.watch_room(peer.sock.fileno(), is_full=peer.is_full)
+                self._hear(peer, _MOST_UNREAD)
+            self._core.leave(number, now, died=True)
 
     def _recall(self, now: float) -> bool:
         """Take back what consumers do not ask for while others wait; return whether something was."""

@@ -123,8 +123,12 @@ def check_rules(
         raise ValueError(f"world must be 1 or more, or None, got {world!r}")
     if slow == "skip" and mode == "split":
         raise ValueError('slow="skip" leaves out what others have: it is for mode="broadcast"')
-    if slow == "detach" and mode == "split" and world is not None:
-        raise ValueError('slow="detach" cannot be had with ranks: each has batches that nobody else gets')
+    if slow == "detach" and mode == "split":
+        raise ValueError(
+            'slow="detach" is for mode="broadcast". With "split" nobody waits for a slow consumer: without ranks the '
+            "others get what it does not ask for, and each rank has batches that nobody else gets. One that says "
+            "nothing is detached by lease_timeout=SECONDS"
+        )
     for name, value in (("grace_s", grace_s), ("lease_timeout", lease_timeout)):
         _check_seconds(name, value, may_be_none=name == "lease_timeout")
     return Rules(

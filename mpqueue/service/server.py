@@ -73,7 +73,7 @@ class Server:
             "broadcast" the number of consumers that the first epoch waits for. None: batches go to whoever asks first;
             an epoch begins with the consumers that are there.
         slow: What becomes of a consumer that others wait for: "wait", they wait; "skip" (broadcast), it misses
-            batches, counted; "detach" (without ranks), it is cut off.
+            batches, counted; "detach" (broadcast), it is cut off.
         grace_s: Seconds for which the place of a rank that died waits for another consumer of this rank.
         lease_timeout: Seconds after which a consumer that has batches and says nothing is cut off; None: never.
         journal: Path of a file in which is written what was taken, so that a server that dies can be started again,

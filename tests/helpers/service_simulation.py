@@ -6,6 +6,7 @@ from typing import Any
 
 from mpqueue.service.core import Core
 from mpqueue.service.greeting import Hello
+from mpqueue.service.records import DETACHED
 from mpqueue.service.rules import Occupied, Refused, Rules
 
 
@@ -85,6 +86,12 @@ class Simulation:
 
     def cut(self, consumer: int, flag: int, text: str) -> None:
         self.consumers[consumer].cut = flag, text
+
+    def detach(self, consumers: dict[int, str]) -> None:
+        """Do as the loop does with those whom the core wants to go."""
+        for consumer, why in consumers.items():
+            self.cut(consumer, DETACHED, why)
+            self.core.leave(consumer, self.now, died=True)
 
     def hold(self, batch: Any, holder: int) -> None:
         assert batch.turn not in self.freed

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from helpers.puppets import MODULES, Indices, Puppet, Raised
 
 import mpqueue
 from mpqueue.errors import ServiceError
+from mpqueue.service.deliveries import Deliveries
 from mpqueue.service.journal import read_journal
 
 
@@ -193,6 +195,25 @@ def test_the_place_of_a_stopped_rank_that_was_cut_off_goes_to_who_waits_for_it(p
         until(lambda: server._run.loop._admission._waiting, "the second one does not wait")
         first.process.send_signal(signal.SIGSTOP)
         assert firsts(second.do("take_all")) == list(range(6))
+
+
+def test_what_a_consumer_says_while_it_is_detached_counts(puppets, monkeypatch):
+    """It had been silent, and asks for its next batch in the moment in which it is told to go."""
+    cut = Deliveries.cut
+
+    def cut_late(deliveries, consumer, flag, text):
+        first.tell("take")
+        assert select.select([deliveries._peers[consumer].sock], [], [], 60)[0]
+        cut(deliveries, consumer, flag, text)
+
+    monkeypatch.setattr(Deliveries, "cut", cut_late)
+    with mpqueue.Server("s", Indices(20), workers=1, lease_timeout=0.3):
+        first = puppets("s").attached()
+        first.do("loop")
+        assert first.do("take")[:1] == [0]
+        assert sorted(firsts(puppets("s").do("take_all"))) == list(range(1, 20))
+        with pytest.raises(Raised, match="ConsumerDied"):
+            first.answer()
 
 
 def test_a_server_that_stood_still_hears_its_consumers_before_it_takes_them_for_silent(puppets):
@@ -476,7 +497,8 @@ def test_it_cannot_be_started_twice_or_waited_for_when_it_does_not_run():
         ({"world": 0}, ValueError, "world must be 1 or more"),
         ({"world": "4"}, TypeError, "world must be a number"),
         ({"slow": "skip"}, ValueError, 'for mode="broadcast"'),
-        ({"slow": "detach", "world": 2}, ValueError, "cannot be had with ranks"),
+        ({"slow": "detach", "world": 2}, ValueError, "nobody waits for a slow consumer"),
+        ({"slow": "detach"}, ValueError, "lease_timeout=SECONDS"),
         ({"grace_s": -1}, ValueError, "grace_s must be"),
         ({"lease_timeout": "3"}, TypeError, "lease_timeout must be"),
         ({"workers": 0}, ValueError, "workers=0"),

@@ -75,9 +75,8 @@ class ServiceRound:
             "lease_timeout": chance.choice([None, None, 0.5]),
             "seed": 1,
         }
-        if mode != "ranks":
-            slow = ["wait", "wait", "detach", "skip"] if mode == "broadcast" else ["wait", "detach"]
-            options["slow"] = chance.choice(slow)
+        if mode == "broadcast":
+            options["slow"] = chance.choice(["wait", "wait", "detach", "skip"])
         length = self.size * chance.randint(1, 100)
         return Plan(self.seed, "soak", folder, length, chance.randint(1, 6), options, chance.choice([0.0, 0.004, 0.02]))
 
