@@ -64,17 +64,10 @@ SCHEDULES_ASKED = {
     "frameworks.enqueuers.ordered": 1, "loader.engine": 1, "loader.loader": 3, "loader.progress": 1,
     "service.stream": 3,
 }  # fmt: skip
-# How often a module compares the name of a backend, beside `mpqueue.engine.options`, which checks it, the packages of
-# the backends, and those where "thread" or "process" is an option of another thing.
-BACKENDS_COMPARED = {
-    "commands.bench_advice": 1, "commands.bench_measure": 2, "commands.bench_report": 1, "engine.ray_options": 2,
-    "frameworks.enqueuers.base": 2, "frameworks.keras.accelerate": 1, "frameworks.tf": 1,
-    "frameworks.torch.iterator": 1, "frameworks.torch.loader": 1, "loader.engine": 3, "loader.forms": 1,
-    "loader.loader": 2, "service.plan": 2,
-}  # fmt: skip
+# The packages of the backends may compare their names; and in these modules "thread" or "process" is an option of
+# another thing.
 WHERE_BACKENDS_ARE_NAMED = (
-    "mpqueue.engine.options", "mpqueue.workers.", "mpqueue.cluster.", "mpqueue.tf1.train.queue_runner",
-    "mpqueue.tf1.compat.train.processes",
+    "mpqueue.workers.", "mpqueue.cluster.", "mpqueue.tf1.train.queue_runner", "mpqueue.tf1.compat.train.processes",
 )  # fmt: skip
 
 # No processes, no descriptors, no threads: a test drives them in microseconds.
@@ -245,7 +238,7 @@ def test_only_a_backend_knows_its_name():
             if isinstance(node, ast.Compare):
                 sides = [constant.value for side in node.comparators for constant in _constants(side)]
                 compared[name.removeprefix("mpqueue.")] += bool({"process", "thread", "ray"} & set(sides))
-    assert _more(compared, BACKENDS_COMPARED) == {}
+    assert +compared == {}
 
 
 def _constants(node):

@@ -5,6 +5,7 @@ from functools import partial
 
 from mpqueue.cluster import joining
 from mpqueue.cluster.launcher import ClusterLauncher
+from mpqueue.engine.backend_kinds import BackendName
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.ray_options import RayOptions
 from mpqueue.system.interrupts import allow_signals
@@ -36,7 +37,7 @@ class ClusterBackend(ProcessBackend):
         return tuple(found)
 
 
-def make_cluster_backend(ledger: Ledger, job: Job) -> ClusterBackend:
+def make_backend(_name: BackendName, ledger: Ledger, _lock: object, job: Job) -> ClusterBackend:
     """Make a backend that is to be started.
 
     Args:

@@ -104,7 +104,7 @@ class Advice:
 def advise(results: Results) -> Advice:
     """Return what to change, by the measurements; with what threads would do to the source's random numbers."""
     advice = _advise(results)
-    if advice.setting.backend != "thread" or not results.drawn:
+    if not (advice.setting.is_in_threads and results.drawn):
         return advice
     return replace(advice, sentence=f"{advice.sentence} {_OF_DRAWS.format(drawn=' and '.join(results.drawn))}")
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from mpqueue.engine.backend_kinds import kind_of
 from mpqueue.loader.loader import Loader
 from mpqueue.memory.layout import flatten
 from mpqueue.system.cpus import queued_ns
@@ -36,6 +37,11 @@ class Setting(NamedTuple):
     workers: int
     backend: Backend
 
+    @property
+    def is_in_threads(self) -> bool:
+        """True if the workers are threads of this process."""
+        return self.workers > 0 and not kind_of(self.backend).in_processes
+
     def __str__(self) -> str:
         if not self.workers:
             return "no workers"
@@ -44,7 +50,7 @@ class Setting(NamedTuple):
 
     def code(self) -> str:
         """Return the arguments of a `Loader` that mean this."""
-        return f"workers={self.workers}" + (', backend="thread"' if self.backend == "thread" else "")
+        return f"workers={self.workers}" + (', backend="thread"' if self.is_in_threads else "")
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,7 @@ def measure(source: Any, setting: Setting, seconds: float, options: dict[str, An
         ValueError: The source has no batches.
         Exception: What it raised.
     """
-    backend: Any = "thread" if setting.backend == "thread" else "process"
+    backend: Any = setting.backend if setting.workers else "process"
     started = time.perf_counter()
     with Loader(source, workers=setting.workers, backend=backend, **options) as loader:
         batches = _endless(loader)

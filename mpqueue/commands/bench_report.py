@@ -41,7 +41,7 @@ def _arrays(arrays: Sequence[str]) -> str:
 
 def _costs(results: Results) -> list[str]:
     """Return the stages of one batch: by one worker, or the fewest that were measured."""
-    processes = [one for one in results.measured if one.setting.backend == "process"]
+    processes = [one for one in results.measured if one.setting.workers and not one.setting.is_in_threads]
     rows = [["one batch", "ms"]]
     if processes:
         one = min(processes, key=lambda one: one.setting.workers)

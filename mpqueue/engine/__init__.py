@@ -2,6 +2,7 @@
 
 From the ground up; a module imports only from its own line and the lines above it::
 
+    backend_kinds.py   what sets the kinds of backends apart
     ray_options.py     those of Ray
     options.py         the options of all faces
     queue_address.py   where queues with shared names are found

@@ -16,9 +16,9 @@ from typing import Any, Literal, Self, TypeVar
 import numpy as np
 
 from mpqueue.engine import ray_options as of_ray
+from mpqueue.engine.backend_kinds import kind_of
 
 StartMethod = Literal["nursery", "fork", "spawn"]
-BackendName = Literal["process", "thread", "ray"]
 OnError = Literal["raise", "skip"]
 _Face = TypeVar("_Face")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -140,14 +140,13 @@ class Options:
             ValueError: As said.
             ImportError: The backend is "ray", and there is no Ray.
         """
-        if backend not in {"process", "thread", "ray"}:
-            raise ValueError(f'backend must be "process", "thread" or "ray", got {backend!r}')
+        kind = kind_of(backend)
         of_ray.check_backend(backend, self.ray_options)
-        if backend == "ray" and self.start_method == "fork":
+        if self.start_method == "fork" and not kind.is_local:
             raise ValueError(
                 'start_method="fork" forks this process, which is on one machine only: leave it out with backend="ray"'
             )
-        if backend == "thread" and not self.may_fall_back:
+        if not (kind.in_processes or self.may_fall_back):
             raise ValueError(
                 f"start_method={self.start_method!r} is about worker processes, and this runs threads: "
                 'leave it out, or use backend="process"'
@@ -238,7 +237,7 @@ def check_counts(workers: Any, max_queue_size: Any, backend: str) -> tuple[int, 
     workers, max_queue_size = int(workers), int(max_queue_size)
     if workers < 0:
         raise ValueError(f"workers must be 0 (no workers: the caller computes) or more, got {workers}")
-    if max_queue_size < 0 or (max_queue_size == 0 and backend != "thread" and workers > 0):
+    if max_queue_size < 0 or (max_queue_size == 0 and workers > 0 and kind_of(backend).in_processes):
         unbounded = "; 0 (unbounded) is possible with threads only: shared memory is bounded"
         raise ValueError(
             f"max_queue_size must be at least 1, got {max_queue_size}{'' if max_queue_size else unbounded}"

@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from numbers import Real
 from typing import Any, Self
 
+from mpqueue.engine.backend_kinds import kind_of
+
 _STRATEGIES = ("NodeAffinitySchedulingStrategy", "PlacementGroupSchedulingStrategy")
 DEADLINE_S = 30.0
 
@@ -74,10 +76,11 @@ def check_backend(backend: str, ray_options: Any) -> None:
         ValueError: See `RayOptions`; or the backend is another one.
         ImportError: The backend is "ray", and there is no Ray.
     """
-    if ray_options is not None and backend != "ray":
+    is_local = kind_of(backend).is_local
+    if ray_options is not None and is_local:
         raise ValueError(f'ray_options is about backend="ray", got backend={backend!r}: leave it out')
     RayOptions.of(ray_options)
-    if backend == "ray" and not _is_installed():
+    if not (is_local or _is_installed()):
         raise ImportError('mpqueue.cluster needs Ray: pip install "mpqueue[ray]"', name="ray")
 
 

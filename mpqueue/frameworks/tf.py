@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from mpqueue.engine.backend_kinds import kind_of
 from mpqueue.frameworks.keras import resets as keras_resets
 from mpqueue.frameworks.keras.loader_passes import LoaderEpoch, LoaderEpochs
 from mpqueue.loader.loader import Loader
@@ -156,7 +157,8 @@ class _Feed:
             raise StopIteration  # Keras reads ahead; the loader is not asked before it is known that this is no look
         batch = _like(self.spec, epoch.__next__())
         loader = self.epochs.loader
-        if loader.backend != "thread" and loader.workers and self._is_read(epoch) and self._is_in_earnest(epoch):
+        is_ahead = loader.workers and kind_of(loader.backend).in_processes
+        if is_ahead and self._is_read(epoch) and self._is_in_earnest(epoch):
             try:
                 epoch.finish()
             except Exception as error:

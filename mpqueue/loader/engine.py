@@ -10,12 +10,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from mpqueue.engine.backend import Backend
+from mpqueue.engine.backend_kinds import LOCAL_MAKER, BackendName, kind_of
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.members import Ended
-from mpqueue.engine.options import BackendName
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.schedule import EpochSchedule, Place, Schedule, StreamSchedule
 from mpqueue.engine.skips import Skips
@@ -32,7 +33,7 @@ from mpqueue.telemetry.recorder import Recorder
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.telemetry.timeline import Timeline, path_for
 from mpqueue.worker.context import worker_info
-from mpqueue.workers.backends import credit_for, make_backend
+from mpqueue.workers.backends import credit_for
 from mpqueue.workers.job import Job
 
 _MOST_NAME = 12  # of a source, before its bar
@@ -115,14 +116,14 @@ class Engine:
         )
         ledger.go_to(place)
         if not ledger.is_stream:
-            draw_lazy_order(job.source, 0 if backend == "thread" else job.workers)
+            draw_lazy_order(job.source, job.workers if kind_of(backend).in_processes else 0)
         if allowance is not None:
             ledger.allowance = allowance
         job = replace(job, recorder=Recorder(self._open_timeline(job)))
         pipeline = self._connect(job, ledger, epoch_end)
         with self._lock, defer_signals(), contextlib.ExitStack() as undo:
             undo.callback(job.recorder.end)  # closes a trace
-            pipeline.start(_make_backend(backend, ledger, pipeline.lock, job))
+            pipeline.start(make_backend(backend, ledger, pipeline.lock, job))
             undo.pop_all()
             self.pipeline = pipeline
             self.was_started = True
@@ -215,12 +216,15 @@ class Engine:
         return self.latest.statistics if pipeline is None else _collect(pipeline)
 
 
-def _make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Backend:
-    if name == "ray" and job.workers:
-        from mpqueue.cluster.backend import make_cluster_backend  # Ray itself is imported behind this
+def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Backend:
+    """Make a backend that is to be started; without workers the caller computes, whatever the name says.
 
-        return make_cluster_backend(ledger, job)
-    return make_backend(name, ledger, lock, job)
+    Raises:
+        TypeError: The source cannot be sent to worker processes, and may not be inherited by fork.
+    """
+    maker = import_module(kind_of(name).maker if job.workers else LOCAL_MAKER)
+    made: Backend = maker.make_backend(name, ledger, lock, job)
+    return made
 
 
 def epoch_schedule(source: Any, seed: int, *, shuffle: bool, barrier: bool) -> EpochSchedule:
@@ -230,7 +234,7 @@ def epoch_schedule(source: Any, seed: int, *, shuffle: bool, barrier: bool) -> E
 
 def stream_schedule(source: Any, workers: int, backend: BackendName) -> StreamSchedule:
     """Return the order of the elements of a generator, one stream per worker; threads share an iterator."""
-    is_shared = workers == 0 or (backend == "thread" and not callable(source))
+    is_shared = workers == 0 or not (callable(source) or kind_of(backend).in_processes)
     return StreamSchedule(1 if is_shared else workers)
 
 

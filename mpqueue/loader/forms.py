@@ -4,7 +4,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from mpqueue.engine.options import BackendName, Options
+from mpqueue.engine.backend_kinds import BackendName, kind_of
+from mpqueue.engine.options import Options
 from mpqueue.loader.sequence import Sequence
 
 _KERAS_2 = ("use_multiprocessing", "shuffle")
@@ -52,7 +53,7 @@ def backend_of(backend: BackendName | None, *, use_multiprocessing: bool, option
     chosen: BackendName = backend or ("process" if use_multiprocessing else "thread")
     if backend is not None or options.ray_options is not None:
         options.check_backend(chosen)
-    if chosen == "thread" and use_multiprocessing:
+    if use_multiprocessing and not kind_of(chosen).in_processes:
         raise ValueError('backend="thread" and use_multiprocessing=True contradict each other: give one of them')
     return chosen
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import Any, Literal, Never, NoReturn, Self
 
 from mpqueue.engine.backend import Stopped
+from mpqueue.engine.backend_kinds import BackendName, kind_of
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.members import Stoppable
 from mpqueue.engine.options import (
     DEFAULT_START_METHOD,
-    BackendName,
     OnError,
     Options,
     SampleOptions,
@@ -172,7 +172,7 @@ class Loader(Stoppable):
         self.workers, self.max_queue_size = check_counts(
             num_cpus() if workers is None else workers, max_queue_size, backend
         )
-        check_replicable(self._order.source, self.workers, in_processes=backend != "thread")
+        check_replicable(self._order.source, self.workers, in_processes=kind_of(backend).in_processes)
         self._job = self._make_job(options)
         self._position = LoopPosition()
         self._latest: Callable[[], EpochIterator | None] = lambda: None
@@ -379,7 +379,7 @@ class Loader(Stoppable):
         self._job = replace(self._job, seed=state["seed"], is_seed_given=True)
         self._position.load(place)
         # A worker process has another copy of the iterator then.
-        self._is_spent = self._is_spent and (not self.workers or self.backend == "thread")
+        self._is_spent = self._is_spent and (not self.workers or not kind_of(self.backend).in_processes)
 
     def stop(self, timeout: float | None = None) -> None:
         """End the workers; idempotent, from any thread. The next ``for`` loop starts new ones.

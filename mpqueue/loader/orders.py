@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.engine.options import BackendName, SampleOptions
+from mpqueue.engine.backend_kinds import BackendName
+from mpqueue.engine.options import SampleOptions
 from mpqueue.engine.schedule import DrawnSchedule, EpochSchedule, Place, Schedule
 from mpqueue.engine.seeds import permutation
 from mpqueue.loader.engine import epoch_schedule, stream_schedule

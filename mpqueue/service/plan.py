@@ -4,7 +4,8 @@ import itertools
 from dataclasses import fields
 from typing import Any, NamedTuple
 
-from mpqueue.engine.options import BackendName, Options, SampleOptions, check_counts, check_flags, refuse_torch_names
+from mpqueue.engine.backend_kinds import BackendName, kind_of
+from mpqueue.engine.options import Options, SampleOptions, check_counts, check_flags, refuse_torch_names
 from mpqueue.engine.schedule import Schedule
 from mpqueue.engine.seeds import fresh_seed
 from mpqueue.loader.orders import Order
@@ -88,8 +89,8 @@ def _ring_plan(workers: int, max_queue_size: int, num_kept: int | None) -> RingP
 
 def _refuse(workers: Any, backend: str, options: dict[str, Any]) -> None:
     """Raise for options that a Loader has and a server has not, and for those that nobody has."""
-    if backend == "thread" or workers == 0:
-        got = f"backend={backend!r}" if backend == "thread" else "workers=0"
+    if workers == 0 or not kind_of(backend).in_processes:
+        got = "workers=0" if workers == 0 else f"backend={backend!r}"
         raise ValueError(f"a server's batches lie in shared memory, written by worker processes: leave out {got}")
     if options.pop("shard", None) is not None:
         raise ValueError('a server deals to all ranks: leave out shard, and pass mode="split" with world=N')

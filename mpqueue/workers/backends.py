@@ -9,8 +9,8 @@ import warnings
 from typing import Any
 
 from mpqueue.engine.backend import Backend
+from mpqueue.engine.backend_kinds import BackendName, kind_of
 from mpqueue.engine.ledger import Ledger
-from mpqueue.engine.options import BackendName
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.interrupts import allow_signals
 from mpqueue.system.safe_threads import counted
@@ -33,7 +33,7 @@ def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Back
         from mpqueue.workers.inline import InlineBackend
 
         return InlineBackend(ledger, job)
-    if name == "thread":
+    if not kind_of(name).in_processes:
         from mpqueue.workers.open_handles import warn_of_threads
         from mpqueue.workers.threads import ThreadBackend
 
@@ -47,7 +47,7 @@ def credit_for(name: BackendName, workers: int, max_queue_size: int) -> int:
     """Return how many batches may be under way at a time."""
     if workers == 0:
         return 1
-    if name == "thread":
+    if not kind_of(name).in_processes:
         return max_queue_size or 1 << 62
     from mpqueue.workers.pool import MAX_CREDIT
 

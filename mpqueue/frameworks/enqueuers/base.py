@@ -10,8 +10,9 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Self
 
+from mpqueue.engine.backend_kinds import BackendName, kind_of
 from mpqueue.engine.members import Stoppable
-from mpqueue.engine.options import BackendName, Options, check_counts, check_flags, check_wait_time
+from mpqueue.engine.options import Options, check_counts, check_flags, check_wait_time
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.seeds import fresh_seed
 from mpqueue.errors import MPQueueError
@@ -91,7 +92,8 @@ class SequenceEnqueuer(Stoppable):
     def _choose(self, backend: BackendName | None) -> None:
         """Take the backend that a subclass was given."""
         chosen = backend_of(backend, use_multiprocessing=bool(self.use_multiprocessing), options=self._options)
-        self.use_multiprocessing, self._is_on_cluster = chosen != "thread", chosen == "ray"
+        kind = kind_of(chosen)
+        self.use_multiprocessing, self._is_on_cluster = kind.in_processes, not kind.is_local
 
     def start(
         self,

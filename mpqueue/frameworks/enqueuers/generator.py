@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mpqueue.engine.options import DEFAULT_START_METHOD, BackendName, Options, StartMethod, check_wait_time
+from mpqueue.engine.backend_kinds import BackendName
+from mpqueue.engine.options import DEFAULT_START_METHOD, Options, StartMethod, check_wait_time
 from mpqueue.engine.schedule import Place
 from mpqueue.frameworks.enqueuers.base import SequenceEnqueuer
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator

@@ -4,9 +4,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from mpqueue.engine.backend_kinds import BackendName
 from mpqueue.engine.options import (
     DEFAULT_START_METHOD,
-    BackendName,
     Options,
     StartMethod,
     check_counts,

@@ -18,9 +18,9 @@ from dataclasses import fields
 from importlib import import_module
 from typing import Any, Never
 
+from mpqueue.engine.backend_kinds import BackendName, kind_of
 from mpqueue.engine.options import (
     DEFAULT_START_METHOD,
-    BackendName,
     Options,
     StartMethod,
     check_counts,
@@ -174,7 +174,7 @@ def _accelerate(py_dataset: Any, options: Options, numbers: dict[str, Any], back
         keras_resets.tell(accelerated)
         return accelerated
     if backend is not None:
-        given = {"use_multiprocessing": backend != "thread"} | given
+        given = {"use_multiprocessing": kind_of(backend).in_processes} | given
     return _hooked(_accelerated(source, options, given, backend))
 
 

@@ -25,7 +25,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from mpqueue.engine.backend import EndOfStream
-from mpqueue.engine.options import BackendName, Options, check_counts, check_flags
+from mpqueue.engine.backend_kinds import BackendName
+from mpqueue.engine.options import Options, check_counts, check_flags
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.schedule import EpochSchedule, Place
 from mpqueue.engine.seeds import fresh_seed

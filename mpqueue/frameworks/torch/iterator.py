@@ -27,7 +27,8 @@ from torch.utils.data import dataloader as torch_loader
 from torch.utils.data._utils import pin_memory as torch_pinning
 
 from mpqueue.engine.backend import EndOfStream, Stopped
-from mpqueue.engine.options import BackendName, Options, StartMethod
+from mpqueue.engine.backend_kinds import BackendName, kind_of
+from mpqueue.engine.options import Options, StartMethod
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.schedule import Drawn, DrawnSchedule, Place, Schedule, StreamSchedule
 from mpqueue.errors import MPQueueError, WorkerRaised
@@ -120,7 +121,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             raise AssertionError("prefetch_factor must be greater than 0 for MultiProcessingDataLoaderIter")
         self._backend: BackendName = getattr(loader, "backend", "process")
         self._start_method = _start_method_of(loader)
-        if self._backend == "ray" and self._start_method == "fork":
+        if self._start_method == "fork" and not kind_of(self._backend).is_local:
             self._start_method = "nursery"  # what is forked from this process would be on this machine
         refuse_cuda(self._dataset, self._start_method)
         self._epoch = -1

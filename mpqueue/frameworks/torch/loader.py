@@ -5,6 +5,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from torch.utils import data
 
+from mpqueue.engine.backend_kinds import IN_PROCESSES
 from mpqueue.engine.ray_options import check_backend
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.inline import InlineIterator
@@ -54,7 +55,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         ray_options: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        if backend not in {"process", "ray"}:
+        if backend not in IN_PROCESSES:
             raise ValueError(f'backend must be "process" or "ray", got {backend!r}')
         check_backend(backend, ray_options)
         self.backend, self.ray_options = backend, ray_options
