@@ -6,6 +6,7 @@ From the ground up; a module imports only from its own line and the lines above 
     open_handles.py       files and databases that a source holds open
     left_inside.py        iterators in which threads of a stopped enqueuer are still at work
     mapped_files.py       arrays that are memory maps of files
+    shared_tensors.py     torch's tensors in shared memory
     source_send.py        the source as bytes: images, and patches of them
     kept_source.py        the large buffers of a source in shared memory
     nursery_messages.py   messages between trainer and nursery

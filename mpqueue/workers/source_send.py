@@ -19,6 +19,7 @@ import numpy as np
 from mpqueue.memory.layout import align
 from mpqueue.memory.serialize import collector
 from mpqueue.worker.source_receive import KERAS_NAME, buffers_start, py_dataset
+from mpqueue.workers import shared_tensors
 from mpqueue.workers.mapped_files import MapFinder, by_value
 
 _LARGE_BYTES = 1 << 16  # smaller buffers stay inside the pickle
@@ -85,7 +86,7 @@ def _dumps(value: Any, keep_inside: Callable[[pickle.PickleBuffer], bool], *, is
 
 
 class _SourcePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """cloudpickle, with memory maps as descriptions.
+    """cloudpickle, with memory maps and shared tensors as descriptions.
 
     And modules that another interpreter would not find by `sys.path` travel by value.
     """
@@ -96,6 +97,9 @@ class _SourcePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle 
         if isinstance(obj, np.ndarray):
             reduced = by_value(obj) if self.maps is None else self.maps.reduced(obj)
             return NotImplemented if reduced is None else reduced
+        shared = None if self.maps is None else shared_tensors.reduced(obj)
+        if shared is not None:
+            return shared
         if isinstance(obj, type) and (obj.__module__, obj.__qualname__) == KERAS_NAME:
             return py_dataset, ()
         if type(obj).__module__ == "multiprocessing.connection" and hasattr(obj, "fileno"):

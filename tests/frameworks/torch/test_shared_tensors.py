@@ -1,0 +1,88 @@
+"""Tensors in shared memory stay shared with workers, however they were started."""
+
+import os
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+import mpqueue.torch
+from mpqueue.workers import shared_tensors
+from mpqueue.workers.source_send import take_image
+
+
+class Follows:
+    """Gives what it sees in tensors that the trainer writes into."""
+
+    def __init__(self):
+        self.epoch = torch.tensor(0).share_memory_()
+        self.table = torch.arange(6.0, dtype=torch.float64).share_memory_()
+        self.view = self.table[2:4]
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return torch.tensor([index, int(self.epoch), self.table[2], self.view[0]])
+
+    def write(self, epoch):
+        self.epoch.fill_(epoch)
+        self.table[2] = 10 * epoch
+
+
+def seen(loader, epoch):
+    return [(index, epoch, 10 * epoch, 10 * epoch) for index in range(4)] == [tuple(row.tolist()) for row in loader]
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_persistent_workers_see_what_the_trainer_writes(method):
+    source = Follows()
+    loader = mpqueue.torch.DataLoader(
+        source, batch_size=None, num_workers=2, persistent_workers=True, multiprocessing_context=method
+    )
+    for epoch in range(3):
+        source.write(epoch)
+        assert seen(loader, epoch)
+
+
+def test_workers_of_a_loader_see_it_and_write_into_the_same_memory():
+    class Counts(Follows):
+        def __getitem__(self, index):
+            self.table[index] = 100 + index
+            return index
+
+    source = Counts()
+    with mpqueue.Loader(source, workers=1) as loader:
+        assert list(loader) == [0, 1, 2, 3]
+    assert source.table.tolist() == [100, 101, 102, 103, 4, 5]
+
+
+def test_images_keep_no_descriptor_and_differ_by_no_write():
+    source = Follows()
+    first = take_image(source)
+    num_open = len(os.listdir("/proc/self/fd"))
+    source.write(7)
+    assert take_image(source).data == first.data
+    assert len(os.listdir("/proc/self/fd")) == num_open
+
+
+def test_what_cannot_be_described_travels_by_value(monkeypatch):
+    source = Follows()
+    monkeypatch.setattr(shared_tensors, "_is_readable", lambda: False)
+    assert b"/proc/" not in take_image(source).data
+    monkeypatch.undo()
+    assert b"/proc/" in take_image(source).data
+    assert b"/proc/" not in take_image(source, is_local=False).data  # for another machine
+    assert b"/proc/" not in take_image(torch.arange(6)).data
+
+
+def test_memory_that_the_trainer_has_let_go_of_is_not_taken_for_another():
+    source = Follows()
+    open_storage, (path, inode, nbytes, dtype) = shared_tensors.reduced(source.table.untyped_storage())
+    with pytest.raises(OSError, match="let go of a shared tensor"):
+        open_storage(path, inode + 1, nbytes, dtype)
+    view = torch.empty(0, dtype=torch.float64).set_(open_storage(path, inode, nbytes, dtype))
+    source.table[5] = 55
+    assert view[5] == 55
