@@ -21,8 +21,8 @@ from helpers.others import Other
 
 import mpqueue
 
-WARM_UP, WINDOW, NUM_WINDOWS = 100, 100, 4
-NUM_ELEMENTS = WARM_UP + WINDOW * NUM_WINDOWS
+WARM_UP, WINDOW = 100, 100
+NUM_WINDOWS = 12  # of two sides, each of which runs on as it can; one of them is mostly undisturbed on a busy machine
 SHAPE = (16,)
 # Grants and reports travel several at once; that file counts through which one element in so many passes. Seldomer are
 # the batches that are timed, of which there are so many in a second.
@@ -76,13 +76,13 @@ class Recorder:
         return Leg(calls / WINDOW, files)
 
 
-def watched(step, wait=lambda: None):
+def watched(step, wait=lambda: None, num_windows=NUM_WINDOWS):
     """What this thread passes in a function that takes, or gives, one element; before each it waits, unwatched."""
     recorder = Recorder()
     for _ in range(WARM_UP):
         step()
     try:
-        for _ in range(WINDOW * NUM_WINDOWS):
+        for _ in range(WINDOW * num_windows):
             wait()
             sys.setprofile(recorder)
             step()
@@ -111,7 +111,7 @@ class _Numbers:
         self._recorder = None
 
     def __len__(self):
-        return 4 * NUM_ELEMENTS
+        return 4 * WINDOW * NUM_WINDOWS
 
     def __getitem__(self, index):
         if index == 0:
@@ -120,7 +120,7 @@ class _Numbers:
         elif index == WARM_UP:
             self._recorder = Recorder()
             sys.setprofile(self._recorder)
-        elif index == NUM_ELEMENTS + 1:
+        elif index == WARM_UP + 3 * WINDOW + 1:
             sys.setprofile(None)
             self._path.write_text(json.dumps(self._recorder.leg()))
         elif self._recorder is not None:
@@ -145,7 +145,8 @@ def of_an_index(folder):
     source = _Numbers(folder)
     with mpqueue.Loader(source, workers=1) as loader:
         batches = iter(loader)
-        trainer = watched(lambda: next(batches), source.wait_until_idle)  # else each loop waits for the slower side
+        # Each waits for the other by turns, so that all windows are alike.
+        trainer = watched(lambda: next(batches), source.wait_until_idle, num_windows=3)
         return {"trainer": trainer, "worker": source.leg(batches)}
 
 
