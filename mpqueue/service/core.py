@@ -70,6 +70,7 @@ class Core:
         has_opened: bool = False,
     ) -> None:
         self.rules, self._outside, self.epoch = rules, outside, epoch
+        self._is_ranked = rules.is_ranked
         self.is_running = self._has_ended = False
         self._has_opened = self._may_miss_ranks = has_opened
         self.frontier = frontier
@@ -120,32 +121,37 @@ class Core:
             if not self.rules.is_ranked and resume.count < self.frontier:
                 seat.replay_at = resume.count
 
-    def begin(self, consumer: int, epoch: int, now: float) -> None:
+    def begin(self, consumer: int, epoch: int, now: float) -> Seat | None:
         """A consumer's loop over an epoch begins.
+
+        Returns: As of `ask`.
 
         Raises:
             Misbehaved: It is another epoch than the one that is due.
         """
         seat = self.group.by_consumer.get(consumer)
         if seat is None:
-            return
+            return None
         self.group.last_seen[consumer] = now
         if epoch > seat.epoch or seat.has_begun:
             raise Misbehaved(f"it began epoch {epoch}, and epoch {seat.epoch} is not over")
         seat.has_asked = seat.is_idle = False  # it opens nothing of this loop before it asks
         seat.has_begun = True  # where all of its epoch was taken by others, its loop is the next one
         self._go_on()
+        return seat
 
-    def ask(self, consumer: int, taken: int, released: Iterable[int], now: float) -> None:
+    def ask(self, consumer: int, taken: int, released: Iterable[int], now: float) -> Seat | None:
         """A consumer has taken so many since it came, and looks at these turns no more.
+
+        Returns: Its seat; None: it is detached, and only releases.
 
         Raises:
             Misbehaved: It was not offered so many, or does not hold these.
         """
         self.views.release(consumer, released)
         seat = self.group.by_consumer.get(consumer)
-        if seat is None:  # detached: it only releases
-            return
+        if seat is None:
+            return None
         self.group.last_seen[consumer] = now
         if not seat.num_taken <= taken <= seat.num_taken + len(seat.untaken):
             raise Misbehaved(
@@ -156,6 +162,7 @@ class Core:
             seat.num_taken += 1
             self._count(seat, seat.untaken.popleft())
         self._go_on()
+        return seat
 
     def recall(self, said: Mapping[int, int | None]) -> None:
         """Give to others what consumers of `Group.unasked` have not asked for; all were sent the RECALL.
@@ -238,13 +245,16 @@ class Core:
     def _go_on(self) -> None:
         """Do all that can be done now."""
         while True:
-            self._open_if_due()
             if not self.is_running:
-                return
+                self._open_if_due()
+                if not self.is_running:
+                    return
             for seat in self.group.seats:
                 if seat.replay_at is not None:
                     self._replays.ask(seat, self.frontier)
             self._offer_all()
+            if not (self._has_ended or self._is_ranked):  # a rank may have its share before the stream ends
+                return
             self._dealing.settle(has_ended=self._has_ended)
             self._tell_ends()
             if not self._has_ended or not self.group.is_done_with(self.epoch):
@@ -261,9 +271,7 @@ class Core:
     def _open_if_due(self) -> None:
         """Open the epoch, if somebody's loop over it has begun, and all are there who are to be waited for."""
         group, rules = self.group, self.rules
-        if self.is_running or self.awaited:
-            return
-        if not group.is_begun(self.epoch):
+        if self.awaited or not group.is_begun(self.epoch):
             return
         is_gathering = rules.mode == "broadcast" and not self._has_opened
         if is_gathering and len(group.by_consumer) < (rules.world or 1):
@@ -272,13 +280,18 @@ class Core:
         self._dealing.begin(self._outside.open_epoch(self.epoch))
 
     def _offer_all(self) -> None:
-        window, epoch, has_offered = self.rules.window, self.epoch, True
+        window, epoch, dealing, has_offered = self.rules.window, self.epoch, self._dealing, True
         while has_offered:
             has_offered = False
             for seat in self.group.seats:
                 if not seat.has_begun or seat.is_idle or seat.epoch != epoch or len(seat.untaken) >= window:
                     continue
-                batch = seat.queue.popleft() if seat.queue else self._dealing.next_for(seat)
+                if seat.queue:
+                    batch: Batch | None = seat.queue.popleft()
+                elif dealing.pool:
+                    batch = dealing.next_for(seat)
+                else:
+                    continue
                 if batch is not None:
                     self._offer(seat, batch)
                     has_offered = True
@@ -287,9 +300,8 @@ class Core:
         if seat.num_told != seat.num_skipped:
             self._tell_missed(seat)
         seat.untaken.append(batch)
-        if not self.views.count(seat.consumer):
+        if self.views.add(seat.consumer, batch):
             self._fresh.add(seat.consumer)
-        self.views.add(seat.consumer, batch)
         self._outside.offer(seat.consumer, seat.num_taken + len(seat.untaken), batch)
 
     def _tell_missed(self, seat: Seat) -> None:

@@ -25,9 +25,11 @@ class Dealing(Protocol):
 
     Attributes:
         seats: All seats, also those without a consumer.
+        pool: Batches that belong to no seat yet; always empty where each batch belongs to seats.
     """
 
     seats: list[Seat]
+    pool: deque[Batch]
 
     def begin(self, total: int | None) -> None:
         """An epoch begins, of so many positions; None: nobody knows."""
@@ -42,7 +44,7 @@ class Dealing(Protocol):
         ...
 
     def next_for(self, seat: Seat) -> Batch | None:
-        """Take the next batch of the shared pool for this seat; None where there is none."""
+        """Take the next batch of the shared pool, which has some, for this seat; None: another one is to have it."""
         ...
 
     def regain(self, seat: Seat) -> None:
@@ -68,6 +70,7 @@ class RankedDealing:
     def __init__(self, seats: list[Seat], window: int, hold: Hold, let_go: Hold, *, is_ordered: bool = True) -> None:
         self.seats, self._window, self._hold, self._let_go = seats, window, hold, let_go
         self._is_ordered = is_ordered
+        self.pool: deque[Batch] = deque()
         self._share: int | None = None
         self._dealt: dict[int, int] = {}  # by the number of the seat: its batches of the epoch that have come
         self._round: list[Batch] = []  # where nobody knows the end: they are dealt when there is one for each rank
@@ -134,40 +137,41 @@ class FirstComeDealing:
 
     def __init__(self, seats: list[Seat], window: int, hold: Hold, let_go: Hold) -> None:
         self.seats, self._window, self._hold, self._let_go = seats, window, hold, let_go
-        self._pool: deque[Batch] = deque()
+        self.pool: deque[Batch] = deque()
 
     def begin(self, total: int | None) -> None:
         """An epoch begins: nothing is to be done."""
 
     def has_room(self) -> bool:
         """Return whether somebody waits for more than there is."""
-        return not self._pool and any(
-            seat.has_begun and not seat.is_idle and seat.load < self._window for seat in self.seats
-        )
+        if not self.pool:  # loops without calls, here and in `next_for`: each batch comes by
+            for seat in self.seats:
+                if seat.has_begun and not seat.is_idle and len(seat.queue) + len(seat.untaken) < self._window:
+                    return True
+        return False
 
     def deal(self, batch: Batch) -> None:
         """Put a batch where the next consumer takes it."""
         self._hold(batch, GROUP)
-        self._pool.append(batch)
+        self.pool.append(batch)
 
     def next_for(self, seat: Seat) -> Batch | None:
         """Return the oldest, unless another consumer has fewer."""
-        if not self._pool:
-            return None
-        load = seat.load
-        if any(other.has_begun and not other.is_idle and other.load < load for other in self.seats):
-            return None
-        return self._pool.popleft()
+        load = len(seat.queue) + len(seat.untaken)
+        for other in self.seats:
+            if other.has_begun and not other.is_idle and len(other.queue) + len(other.untaken) < load:
+                return None
+        return self.pool.popleft()
 
     def regain(self, seat: Seat) -> None:
         """Give it to the others, before all else."""
         returned = [batch for batch in seat.queue if batch.position >= 0]  # an error of no batch was told to all
-        self._pool = deque(sorted([*self._pool, *returned], key=_place))
+        self.pool = deque(sorted([*self.pool, *returned], key=_place))
         seat.queue.clear()
 
     def settle(self, *, has_ended: bool) -> None:
         """Mark seats complete once nothing is untaken: until then it may still come to any of them."""
-        is_over = has_ended and not self._pool and not any(seat.load for seat in self.seats)
+        is_over = has_ended and not self.pool and not any(seat.load for seat in self.seats)
         for seat in self.seats:
             seat.has_all = is_over
 
@@ -186,6 +190,7 @@ class BroadcastDealing:
     ) -> None:
         self.seats, self._window, self._hold, self._let_go = seats, window, hold, let_go
         self._skips, self._epoch = skips, epoch
+        self.pool: deque[Batch] = deque()
 
     def begin(self, total: int | None) -> None:
         """An epoch begins: nothing is to be done."""

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 from mpqueue.memory.layout import Spec
+from mpqueue.memory.slots import SlotError
 from mpqueue.service.journal import Journal
 from mpqueue.service.lots import Failure, Lot
 from mpqueue.service.peer import Peer, Stage
@@ -16,6 +17,7 @@ from mpqueue.telemetry.timeline import Timeline
 from mpqueue.worker import failures
 
 _MAX_SPECS = 4096
+_SERVER = 0  # holds each slot that anybody holds, before the stream
 
 
 class Specs:
@@ -29,6 +31,8 @@ class Specs:
     def teach(self, peer: Peer, spec: Spec) -> int:
         """Return the number of a spec, which the peer knows then."""
         number = self._numbers.get(spec)
+        if number is not None and number in peer.specs:  # nearly always
+            return number
         if number is None:
             if len(self._numbers) >= _MAX_SPECS:
                 self._numbers.clear()
@@ -63,6 +67,7 @@ class Deliveries:
         self._stream, self._peers, self._journal, self._uid = stream, peers, journal, uid
         self._rows = None if timeline is None else ConsumerRows(timeline)
         self._specs = Specs()
+        self._holders: dict[int, set[int]] = {}  # of each slot that somebody has, by its turn
         self.touched: set[Peer] = set()
 
     def offer(self, consumer: int, number: int, batch: Batch) -> None:
@@ -122,12 +127,30 @@ class Deliveries:
         peer.tell(Text(Down.CUT, flag, 0, text.encode()))
 
     def hold(self, batch: Any, holder: int) -> None:
-        """Note another holder of a slot."""
-        self._stream.share(batch, holder)
+        """Note another holder of a slot: for the stream all are one, the server."""
+        turn = batch.turn
+        if not turn:
+            return
+        if (holders := self._holders.get(turn)) is None:
+            self._holders[turn] = {holder}
+            self._stream.share(batch, _SERVER)
+        elif holder in holders:
+            raise SlotError(f"{holder} has {batch} already")
+        else:
+            holders.add(holder)
 
     def let_go(self, batch: Any, holder: int) -> None:
-        """Note one less."""
-        self._stream.release(batch, holder)
+        """Note one less; the last one frees it."""
+        turn = batch.turn
+        if not turn:
+            return
+        holders = self._holders.get(turn, set())
+        if holder not in holders:
+            raise SlotError(f"{holder} does not have {batch}")
+        holders.remove(holder)
+        if not holders:
+            del self._holders[turn]
+            self._stream.release(batch, _SERVER)
 
     def open_epoch(self, epoch: int) -> int | None:
         """Have the stream give an epoch."""

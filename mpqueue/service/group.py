@@ -129,7 +129,10 @@ class Group:
 
     def is_starving(self) -> bool:
         """Return True if all who are here wait for the next batch, so that nobody will release a slot."""
-        return all(not seat.load for seat in self.seats if seat.has_begun)
+        for seat in self.seats:  # noqa: SIM110 - each batch asks, and a generator costs a call for each seat
+            if seat.has_begun and (seat.queue or seat.untaken):
+                return False
+        return True
 
     def unasked(self, epoch: int) -> list[Unasked]:
         """Return what can be recalled for those who wait for a batch: nothing where batches belong to seats.
@@ -195,11 +198,14 @@ class Views:
         """A consumer has come."""
         self._of[consumer] = {}
 
-    def add(self, consumer: int, batch: Batch) -> None:
-        """A consumer is about to be offered a batch."""
+    def add(self, consumer: int, batch: Batch) -> bool:
+        """Note what a consumer is about to be offered; return True if it had nothing to look at."""
+        views = self._of[consumer]
+        is_first = not views
         if batch.turn:
-            self._of[consumer][batch.turn] = batch
+            views[batch.turn] = batch
             self._outside.hold(batch, consumer)
+        return is_first
 
     def withdraw(self, consumer: int, batch: Batch) -> None:
         """A consumer has dropped an offer."""

@@ -251,31 +251,24 @@ class Loop:
             self._note_end(peer)
             return False
         try:
-            self._serve(peer, Request.unpack(data))
+            if peer.stage is Stage.WAITING:
+                raise CorruptMessage("a record before the welcome")
+            request, now = Request.unpack(data), _clock()
+            if request.kind == Up.ASK:
+                seat = self._core.ask(peer.number, request.value, request.released, now)
+            elif request.kind == Up.BEGIN:
+                seat = self._core.begin(peer.number, request.value, now)
+            else:
+                self._core.views.release(peer.number, request.released)
+                self._leave(peer, died=request.value == DROPPED)
+                peer.stage = Stage.LEFT
+                return False
         except (CorruptMessage, Misbehaved) as error:
             self._cut_off(peer, str(error))
             return False
-        return peer.stage is not Stage.LEFT
-
-    def _serve(self, peer: Peer, request: Request) -> None:
-        core, number = self._core, peer.number
-        if peer.stage is Stage.WAITING:
-            raise CorruptMessage("a record before the welcome")
-        if request.kind == Up.ASK:
-            core.ask(number, request.value, request.released, _clock())
-            self._note_wait(peer)
-        elif request.kind == Up.BEGIN:
-            core.begin(number, request.value, _clock())
-            self._note_wait(peer)
-        else:
-            core.views.release(number, request.released)
-            self._leave(peer, died=request.value == DROPPED)
-            peer.stage = Stage.LEFT
-
-    def _note_wait(self, peer: Peer) -> None:
-        seat = self._core.group.by_consumer.get(peer.number)
-        if seat is not None and not seat.load and peer.waits_since is None:
-            peer.waits_since = _clock()
+        if seat is not None and not (seat.queue or seat.untaken) and peer.waits_since is None:
+            peer.waits_since = now
+        return True
 
     def _cut_off(self, peer: Peer, why: str) -> None:
         """End the connection of somebody who sends what no consumer sends."""

@@ -44,6 +44,7 @@ class Peer:
         wait_s: Seconds for which it has waited for an offer,
         waits_since: and since when it waits now; None: it does not.
         is_full: The socket takes no more for now.
+        specs: The numbers of those that it knows.
     """
 
     def __init__(self, number: int, sock: socket.socket, credentials: Credentials, since: float) -> None:
@@ -56,7 +57,7 @@ class Peer:
         self.wait_s = 0.0
         self.waits_since: float | None = None
         self.is_full = False
-        self._specs: set[int] = set()
+        self.specs: set[int] = set()
         self._offers = bytearray()
         self._outbox: deque[bytes] = deque()
 
@@ -76,10 +77,8 @@ class Peer:
         self._outbox.append(text.pack())
 
     def teach(self, number: int, body: bytes, *, is_pickled: bool) -> None:
-        """Send it a spec, if it does not know it."""
-        if number in self._specs:
-            return
-        self._specs.add(number)
+        """Send it a spec, which it does not know."""
+        self.specs.add(number)
         flags = PICKLED if is_pickled else 0
         parts = [body[start : start + MAX_BODY] for start in range(0, len(body), MAX_BODY)]
         for part in parts[:-1]:
