@@ -189,3 +189,8 @@ def test_a_tensor_that_numpy_has_no_dtype_for_is_named_with_the_remedy():
         pytest.raises(TypeError, match=r"sample\['x'\] of index 0, a Bfloat16 of dtype torch\.bfloat16.*`\.float\(\)`"),
     ):
         next(iter(loader))
+
+
+def test_a_source_without_a_length_is_named_where_it_is_asked_for():
+    with Loader(lambda: iter(())) as loader, pytest.raises(TypeError, match="the source has no length"):
+        len(loader)

@@ -9,7 +9,7 @@ import pytest
 
 import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
-from mpqueue.engine import seeds, twisters
+from mpqueue.engine import seeds
 
 
 class Drawing:
@@ -217,18 +217,6 @@ def test_keras_random_seed_is_a_seed():
             return list(enqueuer.get())
 
     assert run() == run()
-
-
-def drawn():
-    return random.getstate(), random.random(), random.gauss(0, 1), np.random.rand(3).tolist()
-
-
-def test_the_generators_are_seeded_alike_where_python_keeps_its_state_elsewhere(monkeypatch):
-    seeds.seed_globals(5, 2, 7)
-    quickly = drawn()
-    monkeypatch.setattr(twisters, "_python_state", None)
-    seeds.seed_globals(5, 2, 7)
-    assert drawn() == quickly
 
 
 def test_a_bit_generator_that_the_user_has_set_is_seeded_for_each_batch_too():

@@ -36,6 +36,8 @@ PURE = {
     "tf1/compat/graph/plan.py": ["tf1/compat/test_plan.py"],
     "tf1/compat/ops/dims.py": ["tf1/compat/test_dims.py"],
 }
+# Tests of a module that lie in another folder than those of its neighbours.
+ELSEWHERE = {"engine/torch_numbers.py": ["frameworks/torch/test_random_numbers.py"]}
 # For a sample over the engine: the folders of tests that are run for a mutant of a folder.
 FOLDERS = {
     "engine": ["engine", "loader"],
@@ -55,7 +57,7 @@ def tests_of(module: str) -> list[str]:
     Raises:
         ValueError: No table names it.
     """
-    tests = PURE.get(module) or FOLDERS.get(_folder_of(module))
+    tests = PURE.get(module) or ELSEWHERE.get(module) or FOLDERS.get(_folder_of(module))
     if tests is None:
         raise ValueError(f"{module} has no tests here: name it in scripts/parts/mutants/targets.py")
     return tests

@@ -48,7 +48,7 @@ def test_the_epochs_of_a_fit_are_those_of_a_loop_over_the_loader(delivered, kind
         assert (loader.epoch, source.state) == (3, 3)
 
 
-@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("length", [1, 2, 5])
 @pytest.mark.parametrize("kind", ["plain", "built"])
 def test_a_look_uses_up_no_epoch_however_short(delivered, kind, length):
     expected = epochs_of(marked.Marked(length), 3, workers=1, shuffle=True, seed=1)

@@ -194,7 +194,7 @@ class Changing(data.Dataset):
         return torch.tensor([self.value, os.getpid()])
 
 
-@pytest.mark.parametrize(("method", "values"), [("fork", {1, 2}), ("forkserver", {1}), ("spawn", {1})])
+@pytest.mark.parametrize(("method", "values"), [("fork", {1, 2}), ("spawn", {1})])
 def test_a_worker_that_replaces_a_dead_one_has_the_dataset_that_is_documented(method, values):
     dataset = Changing()
     dataset.value = 1
@@ -495,12 +495,12 @@ def test_torchs_own_workers_and_ways_to_share_live_beside_ours(strategy):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
-def test_each_start_method_gives_the_same_batches(method):
+def test_a_fork_server_gives_the_same_batches():
+    """The other start methods are among the golden cases."""
     torch.manual_seed(2)
     expected = _numbers(data.DataLoader(Numbers(), batch_size=5, shuffle=True))
     torch.manual_seed(2)
-    loader = DataLoader(Numbers(), batch_size=5, shuffle=True, num_workers=1, multiprocessing_context=method)
+    loader = DataLoader(Numbers(), batch_size=5, shuffle=True, num_workers=1, multiprocessing_context="forkserver")
     assert _numbers(loader) == expected
 
 
