@@ -5,7 +5,7 @@ From the ground up; a module imports only from its own line and the lines above 
     sequence.py           `Sequence`, the base class of sources
     sources.py            what is asked of a source of batches
     forms.py              the forms of a source that enqueuers take
-    lazy_orders.py        orders that a source would draw in its first item
+    lazy_orders.py        orders that Keras's iterators would draw in their first item
     progress.py           the bar of an epoch
     engine.py             what all faces stand on: one stream of batches, its workers, and their end
     idle.py               pools that live on between uses, for a while

@@ -116,7 +116,7 @@ class Engine:
         )
         ledger.go_to(place)
         if not ledger.is_stream:
-            draw_lazy_order(job.source, job.workers if kind_of(backend).in_processes else 0)
+            draw_lazy_order(job.source)
         if allowance is not None:
             ledger.allowance = allowance
         job = replace(job, recorder=Recorder(self._open_timeline(job)))

@@ -56,6 +56,8 @@ class WhenCollected(weakref.ref[Any]):
 
 
 def _end(watch: WhenCollected) -> None:
+    if not _live:
+        return  # all were called; and at the interpreter's end the names of this module are gone
     interrupts.deliver_after_return(watch.call)  # nothing after this: the signals that came are pending
 
 

@@ -1,13 +1,15 @@
 """Notices, in a worker process, an order that the source has drawn in its first item.
 
 Each worker has a copy of the source, and would draw an order of its own: some items come twice, and others not at all.
-`mpqueue.loader.lazy_orders` finds some of them before any item runs; this one looks at what has happened instead.
+How the item binds it does not matter: by an assignment, a setter by name, a helper, as an attribute of the class.
 Before the first item, before the second and before the third the worker looks for what may be an order in its source,
 among the attributes of it and of its class: a row of whole numbers or texts, all different, that do not ascend. What
 the first item has bound, and the second has left alone, is reported to the trainer with two checksums: of the row, and
 of its elements in any order. The trainer warns if two workers report the same elements in different orders under one
 name. Then the row is no table that all have read from the same file, and nothing that differs by item, as a shape or
-the words of a text do. What has fewer than `_LEAST` elements may be a shape of either orientation, and is no order.
+the words of a text do. What has fewer than `_LEAST` elements may be a shape of either orientation, and is an order only
+if it is one of 0, 1, 2 and so on. A random *subset* that each worker has drawn for itself is not noticed: nothing tells
+it from what a worker keeps of the item that it has read first.
 
 Only the first elements of each are looked at before it is reported, and nothing from the third item on.
 """
@@ -88,8 +90,10 @@ def _first_of(value: Any) -> list[Any]:
 def _may_be_order(value: Any) -> bool:
     first = _first_of(value)
     kinds = {type(item) for item in first}
-    if len(first) < _LEAST or len(kinds) > 1 or not issubclass(kinds.pop(), int | str | np.integer):
+    if len(first) < 2 or len(kinds) > 1 or not issubclass(kinds.pop(), int | str | np.integer):
         return False
+    if len(first) < _LEAST:
+        return set(first) == set(range(len(first)))  # ascending, too: one of two workers may have drawn just that
     return len(set(first)) == len(first) and first != sorted(first)
 
 

@@ -1,11 +1,11 @@
-"""An order that a source draws in its first item is drawn in the trainer, or the user is told."""
+"""An order that a source draws in its first item is drawn in the trainer if Keras's iterators have it, else told of."""
 
 import warnings
 
 import numpy as np
 import pytest
 
-from mpqueue import Loader
+from mpqueue import Loader, worker_info
 
 
 class Lazy:
@@ -44,28 +44,20 @@ class Dunder(Lazy):
         self.index_array = np.random.permutation(self.length)
 
 
-@pytest.mark.parametrize("make", [Lazy, Dunder])
-def test_an_order_that_a_method_draws_is_drawn_in_the_trainer(make):
+def test_an_order_of_keras_iterators_is_drawn_in_the_trainer():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with Loader(make(), workers=3) as loader:
+        with Loader(Dunder(), workers=3) as loader:
             assert sorted(int(batch[0]) for batch in loader) == list(range(40))
 
 
 class Inside(Lazy):
-    """No method draws it by itself."""
+    """The item itself binds it."""
 
     def __getitem__(self, index):
         if self.order is None:
             self.order = np.random.permutation(self.length)
         return np.full(2, self.order[index])
-
-
-def test_an_order_that_only_the_item_draws_gets_a_warning():
-    loader = Loader(Inside(), workers=2)
-    with pytest.warns(UserWarning, match=r"Inside\.order is None until the first item.*__init__ and in on_epoch_end"):
-        iter(loader)
-    loader.stop()
 
 
 class Opening(Lazy):
@@ -112,6 +104,18 @@ class OfClass(Lazy):
         return np.full(2, self.drawn[index])
 
 
+class OfThree(Inside):
+    """A short one, which one of the workers has ascending."""
+
+    def __init__(self):
+        super().__init__(3)
+
+    def __getitem__(self, index):
+        if self.order is None:
+            self.order = [[0, 1, 2], [2, 0, 1]][worker_info().id]
+        return np.full(2, self.order[index])
+
+
 def _help(source):
     source.order = list(map(int, np.random.permutation(source.length)))
 
@@ -147,7 +151,15 @@ def read_until_told(loader, caught):
 
 @pytest.mark.parametrize(
     ("make", "name"),
-    [(BySetattr, "order"), (OfClass, "drawn"), (ByHelper, "order"), (Within, r"part\['order'\]")],
+    [
+        (Lazy, "order"),
+        (Inside, "order"),
+        (OfThree, "order"),
+        (BySetattr, "order"),
+        (OfClass, "drawn"),
+        (ByHelper, "order"),
+        (Within, r"part\['order'\]"),
+    ],
 )
 def test_an_order_that_the_first_item_draws_in_any_way_gets_a_warning_of_the_workers(make, name):
     pattern = rf"{make.__name__}\.{name} was bound by the first item.*{make.__name__}\.__init__ and in on_epoch_end"
@@ -176,6 +188,7 @@ def test_a_table_that_all_read_and_what_an_item_keeps_for_itself_get_none():
 
 BOUND = {
     "shape": lambda index: (480 + 16 * index, 320, 3),
+    "strides": lambda index: [1, 2] if index else [2, 1],
     "turned shape": lambda index: (480, 320, 3) if index else (320, 480, 3),
     "crop box": lambda index: np.random.permutation([4, 30, 8, 60]),
     "sizes": lambda index: [900 - index, 30 + index, 70, 60, 50, 40, 1],

@@ -40,7 +40,7 @@ def _footprint():
 
 
 @pytest.fixture(autouse=True)
-def _leaves_nothing():
+def _leaves_nothing(_starts_nurseries):  # which may start the interpreter that stands by, for all tests
     before = _footprint()
     yield
     left = left_behind(_footprint, before)

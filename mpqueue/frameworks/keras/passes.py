@@ -197,7 +197,7 @@ class PassEnqueuer(idle.Pool):
     def _begin(self) -> int:
         """Begin a pass with what the dataset is now."""
         with self._lock:
-            draw_lazy_order(self.source, self.workers if self.use_multiprocessing else 0)
+            draw_lazy_order(self.source)
             self._plan.begin(self.source, shuffle=self.shuffle)
             _numbers.note_state()
             if self._engine.pipeline is not None:
