@@ -6,13 +6,12 @@ consumer waits for the first batch of a stream, as a rule, and draws nothing mea
 that batch, the source has drawn from. Later batches are not looked at.
 """
 
-import random
-import sys
 from typing import Any
 
-import numpy as np
-
+from mpqueue.engine.generators import global_generators, state_of
 from mpqueue.system import log
+
+_SHOWN = {"random": "Python's random", "numpy": "numpy.random", "torch": "torch's generator"}
 
 
 class SharedDraws:
@@ -39,10 +38,4 @@ class SharedDraws:
 
 
 def _states() -> dict[str, Any]:
-    numpy_state: Any = np.random.get_state()  # noqa: NPY002 - the global one
-    kind, words, *rest = numpy_state
-    states = {"Python's random": random.getstate(), "numpy.random": (kind, words.tobytes(), *rest)}
-    torch = getattr(sys.modules.get("torch"), "default_generator", None)
-    if torch is not None:
-        states["torch's generator"] = torch.get_state().numpy().tobytes()
-    return states
+    return {_SHOWN[name]: state_of(generator) for name, generator in global_generators().items()}
