@@ -11,13 +11,21 @@ from collections import deque
 
 from mpqueue.cluster.mirror import Mirror
 from mpqueue.memory.slots import PAGE
-from mpqueue.worker.records import GRANT, HELD, MAGIC, REPORT, CorruptRecord, Down, Up
+from mpqueue.worker.records import (
+    GRANT,
+    HELD,
+    MAGIC,
+    OUTCOMES,
+    REPORT,
+    WITH_BYTES,
+    CorruptRecord,
+    GrantKind,
+    ReportKind,
+)
 from mpqueue.workers.handle import Pipes
 
 _READ_BYTES = REPORT.size * 512
-_ANSWERS = (Down.RETRY, Down.FAIL)
-WITH_BYTES = (Up.BATCH, Up.RAISED)
-OUTCOMES = (*WITH_BYTES, Up.END)
+_ANSWERS = (GrantKind.RETRY, GrantKind.FAIL)
 
 
 class Hosted:
@@ -117,12 +125,12 @@ class Hosted:
                 del self._granted[turn]
                 self._enter_outcome(slot, flags, nbytes, high_water)
                 payloads.append((slot, self._mirror.view(slot, nbytes if kind in WITH_BYTES else 0)))
-            elif kind == Up.FULL and self._mirror.relieve():
-                self._outbox.appendleft(GRANT.pack(MAGIC, Down.RETRY, 0, turn, 0, 0, 0))
+            elif kind == ReportKind.FULL and self._mirror.relieve():
+                self._outbox.appendleft(GRANT.pack(MAGIC, GrantKind.RETRY, 0, turn, 0, 0, 0))
                 continue
-            elif kind == Up.LOADED:
+            elif kind == ReportKind.LOADED:
                 self._mirror.end(self._granted.pop(turn))
-            elif kind == Up.LET_GO:
+            elif kind == ReportKind.LET_GO:
                 self._mirror.held.pop(slot, None)
             forwarded += data[number * REPORT.size : (number + 1) * REPORT.size]
         self.flush()

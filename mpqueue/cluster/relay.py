@@ -28,7 +28,6 @@ from collections.abc import Callable
 from functools import partial
 
 from mpqueue.cluster import wire
-from mpqueue.cluster.hosted import OUTCOMES, WITH_BYTES
 from mpqueue.cluster.link import Link
 from mpqueue.cluster.remote_worker import RemoteWorker
 from mpqueue.cluster.wire import FROM_AGENT, TO_AGENT, FromAgent, ToAgent
@@ -41,7 +40,7 @@ from mpqueue.transport.poller import READABLE, WRITABLE, close_poller, make_poll
 from mpqueue.transport.records import Bytes, ProtocolError
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerConfig
-from mpqueue.worker.records import GRANT, REPORT, Down
+from mpqueue.worker.records import GRANT, OUTCOMES, REPORT, WITH_BYTES, GrantKind
 from mpqueue.workers.launcher import Event
 from mpqueue.workers.source_send import SourceImage, find_digests, make_patch
 
@@ -197,8 +196,8 @@ class Relay:
     def _is_there(self, grant: bytes) -> bool:
         """Return whether the agent has the new source that a grant is about, from the grant of another worker."""
         _magic, kind, _slot, turn, *_ = GRANT.unpack(grant)
-        if kind != Down.STATE or turn in self._states:
-            return bool(kind == Down.STATE)
+        if kind != GrantKind.STATE or turn in self._states:
+            return bool(kind == GrantKind.STATE)
         self._states = {turn}
         return False
 

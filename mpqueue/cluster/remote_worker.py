@@ -19,7 +19,6 @@ import os
 from collections import deque
 from typing import Any
 
-from mpqueue.cluster.hosted import OUTCOMES
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import MEMORY_REMEDY, Segment
 from mpqueue.memory.slots import PAGE
@@ -27,7 +26,7 @@ from mpqueue.system import descriptors
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerEnds
-from mpqueue.worker.records import GRANT, HELD, MAGIC, REPORT, Down, Up, listed_bytes
+from mpqueue.worker.records import GRANT, HELD, MAGIC, OUTCOMES, REPORT, GrantKind, ReportKind, listed_bytes
 
 _AHEAD_NS = 2_000_000  # a message there and back, with some delay of either side
 _LEAST_AHEAD, _MOST_AHEAD = 3, 64  # as many grants fit into the smallest pipes that there are
@@ -91,16 +90,16 @@ class RemoteWorker:
     def _take(self, grant: tuple[Any, ...]) -> tuple[bytes, memoryview | None] | None:
         _magic, kind, slot, turn, unit, _epoch, high_water = grant
         payload = None
-        if kind in (Down.RETRY, Down.FAIL):
+        if kind in (GrantKind.RETRY, GrantKind.FAIL):
             if self._kept:
-                self._try_again(is_last=kind == Down.FAIL)
+                self._try_again(is_last=kind == GrantKind.FAIL)
                 return None
             self._is_full_there = False
         else:
             self._granted[turn] = (slot, high_water)
-            if kind == Down.LISTED:
+            if kind == GrantKind.LISTED:
                 payload = self._view(slot, listed_bytes(self._segment.memory, slot * self._stride))
-            elif kind == Down.STATE:
+            elif kind == GrantKind.STATE:
                 payload = self._view(slot, unit)
         return GRANT.pack(*grant), payload
 
@@ -141,9 +140,9 @@ class RemoteWorker:
 
     def _send_notice(self, report: tuple[Any, ...]) -> None:
         """Pass on a report that is no outcome."""
-        if report[1] == Up.LOADED:
+        if report[1] == ReportKind.LOADED:
             self._granted.pop(report[4], None)
-        if report[1] == Up.FULL:
+        if report[1] == ReportKind.FULL:
             self._is_full_there = True
             report = (*report[:8], 0, *report[9:])  # what is backed by memory there says nothing of the slot here
         self._send(report)
@@ -211,7 +210,7 @@ class RemoteWorker:
 
     def _say_full(self, report: tuple[Any, ...]) -> None:
         slot, turn, nbytes = report[3], report[4], report[7]
-        self._send((MAGIC, Up.FULL, 0, slot, turn, 0, 0, nbytes, self._granted[turn][1], 0, 0, 0))
+        self._send((MAGIC, ReportKind.FULL, 0, slot, turn, 0, 0, nbytes, self._granted[turn][1], 0, 0, 0))
 
     def _try_again(self, *, is_last: bool) -> None:
         """Place what lacked memory; with ``is_last`` an error takes its place if there is none."""
@@ -249,7 +248,9 @@ class RemoteWorker:
         nbytes = min(len(packed), high_water)
         self._view(slot, nbytes)[:] = packed[:nbytes]
         magic, _kind, flags, _slot, turn, *_ = report
-        self._send_outcome((magic, Up.RAISED, flags & HELD, slot, turn, 0, 0, nbytes, 0, *report[9:]), high_water)
+        self._send_outcome(
+            (magic, ReportKind.RAISED, flags & HELD, slot, turn, 0, 0, nbytes, 0, *report[9:]), high_water
+        )
 
     # -- The end
 

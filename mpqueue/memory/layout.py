@@ -39,7 +39,7 @@ MAX_PLANS = 4096
 _SMALL_BUFFER_BYTES = 4096  # below, a buffer of a pickled object is cheaper inside the pickle
 
 
-class Kind:
+class NodeKind:
     """The node kinds of a spec; plain ints, because specs are dictionary keys in the hot path."""
 
     NONE, ARRAY, TUPLE, LIST, DICT, OBJECT, RECORD = range(7)
@@ -69,17 +69,18 @@ class Recorded:
         return built
 
 
-_ndarray, _ARRAY = np.ndarray, Kind.ARRAY  # for the hot path
-_CONTAINERS: dict[type, int] = {tuple: Kind.TUPLE, list: Kind.LIST}
-_NAMED = (Kind.DICT, Kind.RECORD)  # their spec has keys, or a class, before the items
-_WITH_ITEMS = (Kind.TUPLE, Kind.LIST, *_NAMED)
+_ndarray, _ARRAY = np.ndarray, NodeKind.ARRAY  # for the hot path
+_CONTAINERS: dict[type, int] = {tuple: NodeKind.TUPLE, list: NodeKind.LIST}
+_NAMED = (NodeKind.DICT, NodeKind.RECORD)  # their spec has keys, or a class, before the items
+_WITH_ITEMS = (NodeKind.TUPLE, NodeKind.LIST, *_NAMED)
 _PLAIN = frozenset({bytes, str, int, float, complex, bool})
 # Of lists and tuples only those are objects that are plain. All else marshal would refuse, or take for its bytes.
 _MARSHALLED = _PLAIN | _CONTAINERS.keys()
 _MARSHAL_VERSION = 4  # which every Python reads that mpqueue runs on
-_PICKLE = struct.Struct("<2q")
-_NONE: tuple[Any, ...] = (Kind.NONE,)
-_OBJECT: tuple[Any, ...] = (Kind.OBJECT,)
+_OBJECTS = struct.Struct("<3q")  # in the header: where the objects begin, their room, and who has written them
+_BY_PICKLE, _BY_MARSHAL = range(2)
+_NONE: tuple[Any, ...] = (NodeKind.NONE,)
+_OBJECT: tuple[Any, ...] = (NodeKind.OBJECT,)
 Spec: TypeAlias = tuple[Any, ...]
 Signature: TypeAlias = tuple[Any, ...]  # a spec with shape and strides of each array instead of its rank and order
 
@@ -109,9 +110,9 @@ def flatten_each(trees: Iterable[Any], arrays: list[Array], objects: list[Any]) 
         elif kind is dict:
             # The keys' types count: {1: x} and {True: x} would be one spec without them.
             keys = (tuple(tree), tuple(map(type, tree)))
-            found.append((Kind.DICT, keys, *flatten_each(tree.values(), arrays, objects)))
+            found.append((NodeKind.DICT, keys, *flatten_each(tree.values(), arrays, objects)))
         elif kind is Recorded:
-            found.append((Kind.RECORD, (tree.kind, tree.names), *flatten_each(tree.fields, arrays, objects)))
+            found.append((NodeKind.RECORD, (tree.kind, tree.names), *flatten_each(tree.fields, arrays, objects)))
         elif kind is np.memmap:
             found += flatten_each((tree.view(np.ndarray),), arrays, objects)
         else:
@@ -128,7 +129,7 @@ def _is_plain(items: Any) -> bool:
 def spec_of(signature: Signature, shapes: list[tuple[int, ...]]) -> Spec:
     """The spec of a batch of this signature; the shapes of its arrays are added to ``shapes``."""
     kind = signature[0]
-    if kind == Kind.ARRAY:
+    if kind == NodeKind.ARRAY:
         _, dtype, shape, strides = signature
         shapes.append(shape)
         is_fortran = _is_packed(dtype, shape, strides) and not _is_packed(dtype, shape[::-1], strides[::-1])
@@ -148,7 +149,7 @@ def _is_packed(dtype: np.dtype[Any], shape: tuple[int, ...], strides: tuple[int,
     return True
 
 
-class Field(NamedTuple):
+class ArrayPlace(NamedTuple):
     """Place of one array: offset from the slot's start, shape, dtype and memory order."""
 
     offset: int
@@ -158,7 +159,7 @@ class Field(NamedTuple):
     nbytes: int
 
 
-class Plan(NamedTuple):
+class BatchPlan(NamedTuple):
     """The places of a batch in its slot.
 
     Attributes:
@@ -167,7 +168,7 @@ class Plan(NamedTuple):
         end: Bytes up to the end of the arrays; the header follows if nothing else does.
     """
 
-    fields: tuple[Field, ...]
+    fields: tuple[ArrayPlace, ...]
     header: bytes
     end: int
 
@@ -186,7 +187,7 @@ def room_for(nbytes: int) -> int:
 def array_specs(spec: Spec) -> Iterator[Spec]:
     """The arrays' nodes of a spec, in the order of `flatten`."""
     kind = spec[0]
-    if kind == Kind.ARRAY:
+    if kind == NodeKind.ARRAY:
         yield spec
     elif kind in _WITH_ITEMS:
         for item in spec[2 if kind in _NAMED else 1 :]:
@@ -221,7 +222,7 @@ class SpecNumbers:
 
 def make_plan(
     spec: Spec, shapes: Sequence[tuple[int, ...]], start: int = 0, placed: dict[int, int] | None = None
-) -> Plan:
+) -> BatchPlan:
     """Lay arrays out from ``start`` on; ``placed`` gives the offset of those that are in the slot already."""
     fields, words, end = [], [], start
     for number, (node, shape) in enumerate(zip(array_specs(spec), shapes, strict=True)):
@@ -234,9 +235,9 @@ def make_plan(
         else:
             offset = align(end)
             end = offset + nbytes
-        fields.append(Field(offset, shape, dtype, "F" if node[3] else "C", nbytes))
+        fields.append(ArrayPlace(offset, shape, dtype, "F" if node[3] else "C", nbytes))
         words += [offset, *shape]
-    return Plan(tuple(fields), struct.pack(f"<{len(words)}q", *words), end)
+    return BatchPlan(tuple(fields), struct.pack(f"<{len(words)}q", *words), end)
 
 
 class PickledObjects(NamedTuple):
@@ -247,12 +248,9 @@ class PickledObjects(NamedTuple):
     is_marshalled: bool = False
 
     def place(self, end: int) -> tuple[int, int, bytes]:
-        """Return where the pickle begins behind that end, its room, and what the header says of both.
-
-        The room of what marshal has written is negative there.
-        """
+        """Return where the pickle begins behind that end, its room, and what the header says of it."""
         start, room = align(end), room_for(len(self.data))
-        return start, room, _PICKLE.pack(start, -room if self.is_marshalled else room)
+        return start, room, _OBJECTS.pack(start, room, _BY_MARSHAL if self.is_marshalled else _BY_PICKLE)
 
 
 def pickle_objects(objects: list[Any]) -> PickledObjects:
@@ -345,10 +343,10 @@ class _Recipes(dict[bytes, Recipe]):
             structure = _structure_of(fields)
             take = None if structure is None or structure.names is None else _taking(structure.names)
             return Recipe(bool(fields), structure, take, tuple(fields), 0, 0, ())
-        pickle_at, room, *pairs = words[at:]
+        pickle_at, room, written_by, *pairs = words[at:]
         buffers = tuple(zip(pairs[::2], pairs[1::2], strict=True))
         has_views = bool(fields or buffers)
-        return Recipe(has_views, None, None, tuple(fields), pickle_at, abs(room), buffers, room < 0)
+        return Recipe(has_views, None, None, tuple(fields), pickle_at, room, buffers, written_by == _BY_MARSHAL)
 
 
 def _structure_of(fields: Sequence[tuple[tuple[int, ...], np.dtype[Any], int, Any]]) -> np.dtype[Any] | None:
@@ -391,11 +389,11 @@ class ReadSpec:
     def _flat_container(spec: Spec) -> Callable[[Sequence[Array]], Any] | None:
         """For a bare array, or a tuple, list or dict of arrays, what makes the batch of all arrays."""
         kind = spec[0]
-        if kind == Kind.ARRAY:
+        if kind == NodeKind.ARRAY:
             return operator.itemgetter(0)
-        if kind in (Kind.TUPLE, Kind.LIST) and all(node[0] == Kind.ARRAY for node in spec[1:]):
-            return tuple if kind == Kind.TUPLE else list
-        if kind == Kind.DICT and all(node[0] == Kind.ARRAY for node in spec[2:]):
+        if kind in (NodeKind.TUPLE, NodeKind.LIST) and all(node[0] == NodeKind.ARRAY for node in spec[1:]):
+            return tuple if kind == NodeKind.TUPLE else list
+        if kind == NodeKind.DICT and all(node[0] == NodeKind.ARRAY for node in spec[2:]):
             return lambda arrays: dict(zip(spec[1][0], arrays, strict=True))
         return None
 
@@ -424,19 +422,19 @@ class ReadSpec:
 def builder(spec: Spec) -> Builder:
     """A function that rebuilds a tree of this spec from its arrays and objects, in the order of `flatten`."""
     kind = spec[0]
-    if kind == Kind.NONE:
+    if kind == NodeKind.NONE:
         return lambda _arrays, _objects: None
-    if kind == Kind.ARRAY:
+    if kind == NodeKind.ARRAY:
         return lambda arrays, _objects: next(arrays)
-    if kind == Kind.OBJECT:
+    if kind == NodeKind.OBJECT:
         return lambda _arrays, objects: next(objects)
-    if kind == Kind.DICT:
+    if kind == NodeKind.DICT:
         keys, items = spec[1][0], [builder(item) for item in spec[2:]]
         return lambda arrays, objects: {k: item(arrays, objects) for k, item in zip(keys, items, strict=True)}
-    if kind == Kind.RECORD:
+    if kind == NodeKind.RECORD:
         (made, names), members = spec[1], [builder(item) for item in spec[2:]]
         return lambda arrays, objects: Recorded(made, names, [part(arrays, objects) for part in members]).build()
     parts = [builder(item) for item in spec[1:]]
-    if kind == Kind.TUPLE:
+    if kind == NodeKind.TUPLE:
         return lambda arrays, objects: tuple([part(arrays, objects) for part in parts])
     return lambda arrays, objects: [part(arrays, objects) for part in parts]

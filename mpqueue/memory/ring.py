@@ -47,7 +47,7 @@ class _Lease(weakref.ref[Array]):
     slot: Slot
 
 
-class _Watch(weakref.ref[Array]):
+class _TimeOfEnd(weakref.ref[Array]):
     """A weak reference that, looked through as an iterable, has one item: the time.
 
     So ``list.extend``, as its callback, appends the time at which the array has ended, and no Python code runs.
@@ -60,7 +60,7 @@ class _Watch(weakref.ref[Array]):
 class _Timed(NamedTuple):
     """A lease whose end is told of."""
 
-    watch: _Watch
+    watch: _TimeOfEnd
     ended_at: list[int]
     on_end: Callable[[int], object]
 
@@ -116,7 +116,7 @@ class Leases:
         base = None if lease is None else lease()
         if base is not None:
             ended_at: list[int] = []
-            self._timed[slot.number] = _Timed(_Watch(base, ended_at.extend), ended_at, on_end)
+            self._timed[slot.number] = _Timed(_TimeOfEnd(base, ended_at.extend), ended_at, on_end)
 
     def tell_ended(self) -> None:
         """Tell of the leases that have ended, each once; from any thread."""

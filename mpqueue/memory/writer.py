@@ -32,9 +32,9 @@ from mpqueue.memory.layout import (
     MAX_PLANS,
     UNNUMBERED,
     Array,
-    Field,
+    ArrayPlace,
+    BatchPlan,
     PickledObjects,
-    Plan,
     Signature,
     SpecNumbers,
     align,
@@ -209,9 +209,9 @@ class Placed(NamedTuple):
 class _Known(NamedTuple):
     """The plan for batches that are alike: the fields that are copied, and the arrays to copy them to, by slot."""
 
-    plan: Plan
+    plan: BatchPlan
     placed: Placed
-    copied: list[Field]
+    copied: list[ArrayPlace]
     targets: dict[int, list[Array]]
 
 
@@ -344,7 +344,7 @@ class SlotWriter(GrantedSlot):
         self._segment.memory[self._offset + start : self._offset + end] = data
         return Placed(UNNUMBERED, new_spec=False, header_offset=start, nbytes=end, held=is_held)
 
-    def _place_all(self, plan: Plan, copied: list[Field], spec: int, encoded: bytes | None) -> Placed:
+    def _place_all(self, plan: BatchPlan, copied: list[ArrayPlace], spec: int, encoded: bytes | None) -> Placed:
         """Write arrays, objects and spec, where there are any, and the header."""
         header, end, writes, objects = plan.header, plan.end, [], self._objects
         if objects is not None:
@@ -375,7 +375,7 @@ class SlotWriter(GrantedSlot):
             memory[offset + start : offset + start + data.nbytes] = data
         return Placed(spec, encoded is not None, end, end + len(header), self._is_held)
 
-    def _copy(self, fields: list[Field]) -> None:
+    def _copy(self, fields: list[ArrayPlace]) -> None:
         memory, start = self._segment.memory, self._offset
         for (offset, shape, dtype, order, _), array in zip(fields, self._arrays, strict=True):
             np.ndarray(shape, dtype, memory, start + offset, None, order)[...] = array

@@ -11,7 +11,7 @@ when their turn has come.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -80,6 +80,10 @@ class LotWork(Work):
     """A ticket at a worker; once it is reported, a lot that lies in its slot."""
 
     __slots__ = ()
+
+    def timed(self, *, is_drawn: bool) -> Self:  # noqa: ARG002 - see `Work`
+        """Return the same: consumers time their leases themselves."""
+        return self
 
     def open(self) -> Any:
         """Return the lot, whose slot stays as it is; or raise what is there instead.

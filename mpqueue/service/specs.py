@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.errors import ServiceError
-from mpqueue.memory.layout import Kind, Spec
+from mpqueue.memory.layout import NodeKind, Spec
 from mpqueue.memory.serialize import dumps_object
 from mpqueue.service.records import CorruptMessage
 from mpqueue.worker.failures import unreadable
@@ -31,7 +31,7 @@ MAX_SPEC_BYTES = 1 << 22
 _MAX_DEPTH = 64
 _MAX_RANK = 64  # NumPy's own bound
 _ORDINARY = re.compile(r"[<>|][biufcmMSUV]\d{1,10}(\[\w{1,24}\])?", re.ASCII)
-_CONTAINERS = (Kind.TUPLE, Kind.LIST)
+_CONTAINERS = (NodeKind.TUPLE, NodeKind.LIST)
 
 
 class MissingClass(ServiceError):
@@ -102,7 +102,7 @@ def _unpickled(body: bytes, *, allow_pickle: bool) -> Spec:
     except Exception as error:
         unreadable(error, partial(pickle.loads, body))
         raise CorruptMessage(f"a spec that is no pickle: {type(error).__name__}: {error}") from error
-    if not isinstance(spec, tuple) or not spec or spec[0] not in range(Kind.RECORD + 1):
+    if not isinstance(spec, tuple) or not spec or spec[0] not in range(NodeKind.RECORD + 1):
         raise CorruptMessage(f"a spec that is a {type(spec).__name__}")
     return spec
 
@@ -111,17 +111,17 @@ def _to_json(spec: Spec, depth: int) -> list[Any]:
     if depth > _MAX_DEPTH:
         raise _NoJSON
     kind = spec[0]
-    if kind == Kind.ARRAY:
+    if kind == NodeKind.ARRAY:
         _, dtype, rank, is_fortran = spec
         return [kind, _name_of(dtype), rank, int(is_fortran)]
     if kind in _CONTAINERS:
         return [kind, *[_to_json(item, depth + 1) for item in spec[1:]]]
-    if kind == Kind.DICT:
+    if kind == NodeKind.DICT:
         keys = spec[1][0]
         if not all(map(_is_plain, keys)):
             raise _NoJSON
         return [kind, list(keys), *[_to_json(item, depth + 1) for item in spec[2:]]]
-    if kind == Kind.RECORD:
+    if kind == NodeKind.RECORD:
         raise _NoJSON
     return [kind]
 
@@ -188,10 +188,10 @@ def _read_dict(found: list[Any], depth: int) -> Spec:
 
 
 _READERS: dict[int, Callable[[list[Any], int], Spec]] = {
-    Kind.NONE: _read_leaf,
-    Kind.ARRAY: _read_array,
-    Kind.TUPLE: _read_items,
-    Kind.LIST: _read_items,
-    Kind.DICT: _read_dict,
-    Kind.OBJECT: _read_leaf,
+    NodeKind.NONE: _read_leaf,
+    NodeKind.ARRAY: _read_array,
+    NodeKind.TUPLE: _read_items,
+    NodeKind.LIST: _read_items,
+    NodeKind.DICT: _read_dict,
+    NodeKind.OBJECT: _read_leaf,
 }

@@ -151,7 +151,7 @@ def bounds_ns(bucket: int) -> tuple[int, int]:
     return lower, lower + (1 << shift)
 
 
-class Tally:
+class WorkerTally:
     """The counts and times of one worker, of all processes that bore its number.
 
     Attributes:
@@ -210,14 +210,14 @@ class Recorder:
 
     def __init__(self, timeline: Timeline | None = None) -> None:
         self.timeline = timeline
-        self.workers: list[Tally] = []
+        self.workers: list[WorkerTally] = []
         self.waits, self.leases = Histogram(), Histogram()
         self._awaited, self._waited_ns = -1, 0  # a batch, and what was waited for it
         self._began_ns, self._ended_ns = clock_ns(), 0
 
-    def expect(self, num_workers: int) -> list[Tally]:
+    def expect(self, num_workers: int) -> list[WorkerTally]:
         """Return the tallies of so many workers."""
-        self.workers = [Tally() for _ in range(num_workers)]
+        self.workers = [WorkerTally() for _ in range(num_workers)]
         return self.workers
 
     def begin(self) -> None:

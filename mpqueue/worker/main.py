@@ -54,8 +54,8 @@ from mpqueue.worker.records import (
     PARTIAL,
     REPORT,
     UNSHARDED,
-    Down,
-    Up,
+    GrantKind,
+    ReportKind,
     unpack_listed,
 )
 from mpqueue.worker.runner import BeginBatch, StreamEnd
@@ -103,9 +103,9 @@ class GrantReader:
         """
         while data := os.read(self._fd, GRANT.size):
             grant = GRANT.unpack(data)
-            if grant[1] == Down.RETRY:
+            if grant[1] == GrantKind.RETRY:
                 return True
-            if grant[1] == Down.FAIL:
+            if grant[1] == GrantKind.FAIL:
                 return False
             self.backlog.append(grant)
         raise Dismissed
@@ -120,7 +120,7 @@ _NO_MEMORY = (errno.ENOSPC, errno.ENOMEM)
 _FEW_WORKERS = 4
 _SLOW_NS, _LOOK_EVERY_NS = 1_000_000, 100_000_000  # a look takes 15 µs
 _MOST_US = (1 << 32) - 1
-_BATCH = Up.BATCH
+_BATCH = ReportKind.BATCH
 _clock = time.perf_counter_ns
 
 
@@ -218,7 +218,7 @@ class _Timing:
         stages = self._stages
         blocked_us = min(1 + stages.blocked_ns // 1000, _MOST_US) if stages.is_looked_at else 0
         times = REPORT.pack(
-            MAGIC, Up.TIMES, 0, slot, turn, blocked_us,
+            MAGIC, ReportKind.TIMES, 0, slot, turn, blocked_us,
             began, stages.seed_ns, stages.collate_ns, compute_ns, copy_ns, wait_ns,
         )  # fmt: skip
         return self.put(times + record)
@@ -258,7 +258,7 @@ class _Worker:
             if self._is_to_leave(error):
                 raise
             self._broken = error  # reported in place of every batch that this worker is asked for
-        grants, backlog, work = self._grants, self._grants.backlog, Down.WORK
+        grants, backlog, work = self._grants, self._grants.backlog, GrantKind.WORK
         ended = _clock()
         while True:
             if not backlog:
@@ -270,10 +270,10 @@ class _Worker:
             started = _clock()
             if kind == work:
                 self._work(slot, turn, unit, epoch, high_water, started - ended, None)
-            elif kind == Down.LISTED:
+            elif kind == GrantKind.LISTED:
                 listed = unpack_listed(self._segment.memory, slot * self._config.stride)
                 self._work(slot, turn, unit, epoch, high_water, started - ended, listed)
-            elif kind == Down.STATE:
+            elif kind == GrantKind.STATE:
                 self._load_state(slot, turn, unit)
             ended = _clock()
 
@@ -311,12 +311,12 @@ class _Worker:
             spec, is_new, header_offset, nbytes, is_held = placed
             flags += NEW_SPEC * is_new + HELD * is_held
         except StreamEnd:
-            kind, spec, header_offset, nbytes = Up.END, 0, 0, 0
+            kind, spec, header_offset, nbytes = ReportKind.END, 0, 0, 0
             flags = HELD * writer.keeps_slot() + UNSHARDED * (not context.has_asked())
         except BaseException as error:
             if self._is_to_leave(error):
                 raise
-            kind = Up.RAISED
+            kind = ReportKind.RAISED
             spec, _, header_offset, nbytes, is_held = self._place_failure(error, unit, epoch)
             flags = HELD * is_held
         done = _clock()
@@ -326,7 +326,7 @@ class _Worker:
         )  # fmt: skip
         self._put(record)
         while writer.let_go:
-            self._report(Up.LET_GO, writer.let_go.popleft(), 0)
+            self._report(ReportKind.LET_GO, writer.let_go.popleft(), 0)
 
     def _is_to_leave(self, error: BaseException) -> bool:
         """Return whether this ends the process, and is no error of a batch.
@@ -361,7 +361,7 @@ class _Worker:
         """Look for orders that the first item has drawn, and report them; return True after the last look."""
         for name, (row, elements) in self._watch.look().items():
             shown = name.encode()[:NAME_BYTES]
-            os.write(self._ends.reports, ORDER.pack(MAGIC, Up.ORDER, 0, 0, row, elements, shown))
+            os.write(self._ends.reports, ORDER.pack(MAGIC, ReportKind.ORDER, 0, 0, row, elements, shown))
         return self._watch.is_over
 
     def _place_again(self, error: OSError, slot: int, turn: int) -> Placed:
@@ -371,7 +371,7 @@ class _Worker:
             wanted = self._writer.wanted
             if is_last:
                 raise SharedMemoryFull(wanted, self._segment.available_bytes(), MEMORY_REMEDY) from error
-            self._report(Up.FULL, slot, turn, wanted)
+            self._report(ReportKind.FULL, slot, turn, wanted)
             # Others may have given memory back since the trainer decided: a refusal, too, is followed by an attempt.
             is_last = not self._grants.may_retry()
             try:
@@ -400,11 +400,11 @@ class _Worker:
             if self._is_to_leave(error):
                 raise
             self._broken = error
-        self._report(Up.LOADED, slot, turn)
+        self._report(ReportKind.LOADED, slot, turn)
 
     def _report_queues(self, process_id: int) -> None:
         if os.getpid() == process_id:  # else a child that user code has forked, which has no pipe
-            self._report(Up.QUEUES, 0, 0)
+            self._report(ReportKind.QUEUES, 0, 0)
 
     def _report(self, kind: int, slot: int, turn: int, nbytes: int = 0) -> None:
         os.write(

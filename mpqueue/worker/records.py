@@ -55,17 +55,22 @@ REPORT = struct.Struct("<HBBIQIxxxxQQQQQQ")
 ORDER = struct.Struct("<HBBIQIxxxx48s")
 
 
-class Down:
+class GrantKind:
     """Kinds of grants; plain ints, because they are compared in the hot path."""
 
     WORK, STATE, RETRY, FAIL, LISTED = 1, 2, 3, 4, 5
 
 
-class Up:
+class ReportKind:
     """Kinds of reports."""
 
     BATCH, RAISED, END, FULL, LOADED, LET_GO, QUEUES, TIMES, ORDER = 1, 2, 3, 4, 5, 6, 7, 8, 9
 
+
+# What answers a ticket; for the first two there are bytes in the slot. Plain tuples: two comparisons are quicker than a
+# hash.
+WITH_BYTES = (ReportKind.BATCH, ReportKind.RAISED)
+OUTCOMES = (*WITH_BYTES, ReportKind.END)
 
 # Flags of a report: the spec lies in the slot; the worker's code holds an array in it; the stream that has ended never
 # asked for its worker, and so has not taken its share only; something of the batch was left out.

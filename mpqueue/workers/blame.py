@@ -12,7 +12,7 @@ from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import BatchTimeout, WorkerDied
 from mpqueue.system.oom import OomCounter, find_counter
 from mpqueue.workers.handle import Cause
-from mpqueue.workers.pool import Pool
+from mpqueue.workers.pool import WorkerPool
 from mpqueue.workers.roster import Exit
 
 _NO_REPLAY = "A generator object cannot be computed again: pass a generator function instead"
@@ -44,7 +44,7 @@ class Blame:
         tolerance: What it bears.
     """
 
-    def __init__(self, pool: Pool, tolerance: Tolerance) -> None:
+    def __init__(self, pool: WorkerPool, tolerance: Tolerance) -> None:
         self._pool, self._tolerance = pool, tolerance
         self._oom = OomCounter(find_counter())
         self._by_ticket: dict[int, int] = {}  # deaths, by the number of the ticket that was worked on

@@ -48,7 +48,7 @@ from mpqueue.engine.schedule import Ticket
 from mpqueue.memory.layout import UNNUMBERED, ReadSpec, load_spec
 from mpqueue.memory.slots import LARGE_BYTES, SlotError, SlotState
 from mpqueue.system.callers import outside_stacklevel
-from mpqueue.telemetry.recorder import Tally
+from mpqueue.telemetry.recorder import WorkerTally
 from mpqueue.worker.failures import LateSpec, unreadable
 from mpqueue.worker.order_watch import Marks
 from mpqueue.worker.records import (
@@ -56,16 +56,17 @@ from mpqueue.worker.records import (
     HELD,
     MAGIC,
     NEW_SPEC,
+    OUTCOMES,
     PARTIAL,
     REPORT,
     UNSHARDED,
     CorruptRecord,
-    Down,
-    Up,
+    GrantKind,
+    ReportKind,
     pack_listed,
 )
-from mpqueue.workers.handle import Cause, DrawnWork, LifeError, TimedWork, Work, WorkerHandle
-from mpqueue.workers.pool import Pool
+from mpqueue.workers.handle import Cause, LifeError, Work, WorkerHandle
+from mpqueue.workers.pool import WorkerPool
 from mpqueue.workers.pressure import Pressure
 
 Grant = Callable[[WorkerHandle, list[Ticket]], int]  # returns how many of them there were slots for
@@ -85,7 +86,7 @@ class Reuse:
         num_exchanged: How often it has taken back grants.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: WorkerPool) -> None:
         self.num_exchanged = 0
         self._pool = pool
 
@@ -128,7 +129,7 @@ _MANY_WORKERS, _LOOK_PAUSE_NS = 64, 2_000  # the pause for each worker: a look a
 _ORDER_NAME = struct.Struct("<6Q")
 _READ_BYTES = REPORT.size * 512
 
-_WORK, _BATCH = Down.WORK, Up.BATCH
+_WORK, _BATCH = GrantKind.WORK, ReportKind.BATCH
 _FLAGGED = NEW_SPEC | PARTIAL
 _clock = time.perf_counter_ns
 
@@ -137,7 +138,7 @@ class Notice(NamedTuple):
     """A report that is no outcome of a ticket.
 
     Attributes:
-        kind: `Up.FULL` or `Up.LOADED`.
+        kind: `ReportKind.FULL` or `ReportKind.LOADED`.
         turn: Of the slot that it is about.
         work: What there is no memory for; None if a new source was loaded.
     """
@@ -164,7 +165,11 @@ class Dispatcher:
     """
 
     def __init__(
-        self, pool: Pool, pressure: Pressure, tallies: Sequence[Tally], work: Callable[..., Work] | None = None
+        self,
+        pool: WorkerPool,
+        pressure: Pressure,
+        tallies: Sequence[WorkerTally],
+        work: Callable[..., Work] | None = None,
     ) -> None:
         self.chunk = self.lot = 1
         self.num_drained = 0
@@ -276,7 +281,7 @@ class Dispatcher:
             ring.memory[slot.offset : slot.offset + len(data)] = data
             worker.in_flight[slot.turn] = self._work(ticket, slot, ring)
             worker.outbox += GRANT.pack(
-                MAGIC, Down.LISTED, slot.number, slot.turn, ticket.unit, ticket.epoch, slot.high_water
+                MAGIC, GrantKind.LISTED, slot.number, slot.turn, ticket.unit, ticket.epoch, slot.high_water
             )
         return len(tickets)
 
@@ -345,12 +350,12 @@ class Dispatcher:
         ) in REPORT.iter_unpack(data):  # fmt: skip
             if magic != MAGIC:
                 raise CorruptRecord("a report without its magic number")
-            if kind > Up.END:
+            if kind != _BATCH and kind not in OUTCOMES:
                 num_others += 1
-                if kind == Up.TIMES:
+                if kind == ReportKind.TIMES:
                     self._enter_times(worker, turn, header, (compute, copy, wait, nbytes, high_water), spec)
                     continue
-                if kind == Up.ORDER:
+                if kind == ReportKind.ORDER:
                     self._enter_order(
                         Marks(turn, spec), _ORDER_NAME.pack(header, nbytes, high_water, compute, copy, wait)
                     )
@@ -381,7 +386,11 @@ class Dispatcher:
                 worker.published += 1
                 ready[work.ticket.number] = work
             del in_flight[turn]  # last: see the module's head
-        if notices and kind not in (Up.FULL, Up.QUEUES) and any(notice.kind == Up.FULL for notice in notices):
+        if (
+            notices
+            and kind not in (ReportKind.FULL, ReportKind.QUEUES)
+            and any(notice.kind == ReportKind.FULL for notice in notices)
+        ):
             raise CorruptRecord("reports of a worker that waits for an answer")
         count = len(data) // REPORT.size - num_others
         self.tallies[worker.number].add(count, num_bytes, compute_ns, copy_ns, wait_ns)
@@ -395,7 +404,7 @@ class Dispatcher:
         self, worker: WorkerHandle, turn: int, began_ns: int, stages_ns: tuple[int, int, int, int, int], blocked: int
     ) -> None:
         """Enter the times of a batch whose outcome comes next, and have the lease of it timed, too."""
-        work = worker.in_flight[turn]
+        work = worker.in_flight[turn]  # a KeyError for a turn that this worker was not granted
         tally = self.tallies[worker.number]
         tally.time(*stages_ns)
         if blocked:
@@ -404,16 +413,15 @@ class Dispatcher:
         if timeline is not None and (worker.process is None or not worker.process.machine):  # one clock
             place = ticket.number, ticket.epoch, ticket.unit
             is_drawn = timeline.batch(worker.number, place, began_ns, stages_ns)
-        if type(work) is Work:
-            work.__class__ = DrawnWork if is_drawn else TimedWork
+        worker.in_flight[turn] = work.timed(
+            is_drawn=is_drawn
+        )  # its outcome comes next, in the same read or a later one
 
     @staticmethod
     def _enter_no_batch(worker: WorkerHandle, work: Work, kind: int) -> None:
         """Enter an exception, or the end of a stream."""
-        if kind < _BATCH:
-            raise CorruptRecord(f"a report of kind {kind}")
         work.is_plain, work.read = False, None
-        work.is_end = kind == Up.END
+        work.is_end = kind == ReportKind.END
         worker.has_ended = worker.has_ended or work.is_end
 
     def _enter_flagged(self, worker: WorkerHandle, spec: int, work: Work, flags: int) -> None:
@@ -437,20 +445,20 @@ class Dispatcher:
     ) -> Sequence[Notice]:
         """Enter a report that is no outcome of a ticket; return the notices with it, if it is to be routed."""
         ring = self._pool.ring
-        if kind == Up.FULL:
+        if kind == ReportKind.FULL:
             work = worker.in_flight[turn]
             work.slot.high_water = max(work.slot.high_water, min(high_water, ring.stride))
             return (*notices, Notice(kind, turn, work)) if worker.life.starve() else notices
-        if kind == Up.LOADED:
+        if kind == ReportKind.LOADED:
             if turn not in worker.loading:
                 raise CorruptRecord("a source was loaded that was not sent")
             return (*notices, Notice(kind, turn, None))
-        if kind == Up.QUEUES:
+        if kind == ReportKind.QUEUES:
             if worker.process is not None:
                 queue_address.users.add(worker.process.pid)
             return notices
         slots = ring.slots
-        if kind != Up.LET_GO or number >= slots.num_slots or slots.slots[number].owner != worker.number:
+        if kind != ReportKind.LET_GO or number >= slots.num_slots or slots.slots[number].owner != worker.number:
             raise CorruptRecord(f"a report of kind {kind}, or of slot {number}, which worker {worker.number} never had")
         slots.let_go(number)
         return notices

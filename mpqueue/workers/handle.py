@@ -8,7 +8,7 @@ The second reader serves two ends: a write to a dead worker is never a SIGPIPE, 
 grants that were not read can be taken back. The worker's own ends are closed here as soon as it runs, so that its
 reports end when it does.
 
-The life of a worker, as the trainer knows it (`Life`)::
+The life of a worker, as the trainer knows it (`WorkerLife`)::
 
     SERVING <--feed-- STARVED     it holds a batch that it found no memory for, and waits
        | ---starve-->   |
@@ -70,7 +70,7 @@ class LifeError(Exception):
     """A move that the diagram does not have."""
 
 
-class Life:
+class WorkerLife:
     """The state of one worker, and the only code that changes it.
 
     Attributes:
@@ -197,6 +197,12 @@ class Work:
         finally:
             ring.release(slot)
 
+    def timed(self, *, is_drawn: bool) -> "Work":
+        """Return what takes this one's place before its outcome is entered: the same, whose lease will be timed."""
+        timed = (DrawnWork if is_drawn else TimedWork)(self.ticket, self.slot, self.ring)
+        timed.cancelled = self.cancelled
+        return timed
+
     def is_own(self, error: BaseException) -> bool:
         """Return whether this was raised in the worker, and not by a signal handler here, in the middle of `open`."""
         return isinstance(error.__cause__, failures.RemoteTraceback)
@@ -228,7 +234,7 @@ class Work:
 
 
 class TimedWork(Work):
-    """A ticket whose batch is timed: what it was becomes this when its times come."""
+    """A ticket whose batch was timed."""
 
     __slots__ = ()
 
@@ -240,7 +246,7 @@ class TimedWork(Work):
 
 
 class DrawnWork(Work):
-    """A ticket whose batch is timed, and drawn in the timeline."""
+    """A ticket whose batch was timed, and drawn in the timeline."""
 
     __slots__ = ()
 
@@ -344,7 +350,7 @@ class WorkerHandle:
         self.number, self.key = number, key
         self.process: Process | None = None
         self.pipes = Pipes(with_stacks=with_stacks)
-        self.life = Life()
+        self.life = WorkerLife()
         self.room = _room_of(self.pipes.grants)
         self.in_flight: dict[int, Work] = {}
         self.outbox = bytearray()

@@ -24,15 +24,15 @@ from mpqueue.engine.outcomes import Result
 from mpqueue.engine.schedule import Ticket
 from mpqueue.memory.ring import Ring
 from mpqueue.system import platform_support
-from mpqueue.worker.records import GRANT, Down
+from mpqueue.worker.records import GRANT, GrantKind
 from mpqueue.workers.handle import Work, WorkerHandle
 from mpqueue.workers.roster import Roster
 
-_COMPUTED = (Down.WORK, Down.LISTED)
+_COMPUTED = (GrantKind.WORK, GrantKind.LISTED)
 MAX_CREDIT = 4096  # tickets that may be outstanding
 
 
-class Pool:
+class WorkerPool:
     """Ring, workers and tickets of one pool.
 
     Args:

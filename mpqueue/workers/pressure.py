@@ -19,10 +19,10 @@ from collections.abc import Callable
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import MEMORY_REMEDY
 from mpqueue.memory.slots import FIRST_BYTES, Slot
-from mpqueue.worker.records import GRANT, MAGIC, Down
+from mpqueue.worker.records import GRANT, MAGIC, GrantKind
 from mpqueue.workers import incidents
 from mpqueue.workers.handle import Cause, Work, WorkerHandle
-from mpqueue.workers.pool import Pool
+from mpqueue.workers.pool import WorkerPool
 
 
 class Pressure:
@@ -37,7 +37,7 @@ class Pressure:
             all else here is False, and the hot path asks for nothing else.
     """
 
-    def __init__(self, pool: Pool, *, can_replay: bool) -> None:
+    def __init__(self, pool: WorkerPool, *, can_replay: bool) -> None:
         self.is_known = False
         self._pool, self._can_replay = pool, can_replay
         self._starved: dict[WorkerHandle, Work] = {}  # those killed since are in it until they are reaped
@@ -110,13 +110,13 @@ class Pressure:
         worker, pending = waiting[0], self._pool.pending
         number = self._number_of(worker)
         if self._starved[worker].cancelled:
-            self._answer(worker, Down.FAIL)
+            self._answer(worker, GrantKind.FAIL)
         elif self._make_room(number):
-            self._answer(worker, Down.RETRY)
+            self._answer(worker, GrantKind.RETRY)
         elif not self._pool.nobody_works or self._sacrifice(number, FIRST_BYTES):
             return  # there will be finished batches to move out, or a slot to be had
         elif may_fail and not (pending and pending[0].number < number):
-            self._answer(worker, Down.FAIL)
+            self._answer(worker, GrantKind.FAIL)
 
     def _start_lowest(self, pump: Callable[[], None], *, may_fail: bool) -> None:
         """Start the first pending ticket, though there is not even the memory that a slot starts with."""
@@ -128,7 +128,7 @@ class Pressure:
             return
         waiting = self._waiting()
         if waiting:  # nobody could compute again what the sacrificed one holds
-            self._answer(waiting[-1], Down.FAIL)
+            self._answer(waiting[-1], GrantKind.FAIL)
         else:
             pool.pending.popleft()
             pool.give_up(ticket, SharedMemoryFull(FIRST_BYTES, pool.ring.segment.available_bytes(), MEMORY_REMEDY))

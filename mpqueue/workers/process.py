@@ -37,7 +37,7 @@ from mpqueue.workers.blame import Tolerance, worker_died
 from mpqueue.workers.dispatcher import Dispatcher
 from mpqueue.workers.hang import HangWatch, SlowWatch
 from mpqueue.workers.job import Job
-from mpqueue.workers.pool import Pool
+from mpqueue.workers.pool import WorkerPool
 from mpqueue.workers.pressure import Pressure
 from mpqueue.workers.roster import Roster
 from mpqueue.workers.source_sync import SourceSync
@@ -64,7 +64,7 @@ class ProcessBackend:
     """
 
     patience: tuple[float, Exception] | None = None
-    pool: Pool  # these are there from `start` on
+    pool: WorkerPool  # these are there from `start` on
     pressure: Pressure
     dispatcher: Dispatcher
     pump: Callable[[], None]
@@ -116,7 +116,7 @@ class ProcessBackend:
         self._wakeup = Wakeup()
         undo.callback(self._wakeup.close)
         roster.poller.register(self._wakeup.fd, READABLE)
-        self.pool = Pool(self.ledger, ring, roster)
+        self.pool = WorkerPool(self.ledger, ring, roster)
         self.pressure = Pressure(self.pool, can_replay=job.can_replay)
         tallies = job.recorder.expect(job.workers)
         self.dispatcher = Dispatcher(self.pool, self.pressure, tallies, plan.work)

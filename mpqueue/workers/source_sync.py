@@ -16,11 +16,11 @@ from collections.abc import Callable
 from mpqueue.memory.slots import Slot
 from mpqueue.system import platform_support
 from mpqueue.worker.config import Payload
-from mpqueue.worker.records import GRANT, MAGIC, Down
+from mpqueue.worker.records import GRANT, MAGIC, GrantKind
 from mpqueue.workers.forker import Forker
 from mpqueue.workers.handle import WorkerHandle
 from mpqueue.workers.launcher import Launcher, LauncherGone, Nursery, take_nursery
-from mpqueue.workers.pool import Pool
+from mpqueue.workers.pool import WorkerPool
 from mpqueue.workers.source_send import Patch, SourceImage, UnpicklableSource, encode_patch, take_image
 
 _MAX_PUSH_BYTES = 16 << 20
@@ -95,7 +95,7 @@ class SourceSync:
         """Return whether the source has changed since the workers got it; of an inherited one nobody can tell."""
         return self._image is None or self._launcher is None or not self._launcher.has_image(self._take_image())
 
-    def refresh(self, pool: Pool) -> bool:
+    def refresh(self, pool: WorkerPool) -> bool:
         """Make the workers compute from the source's present state; False: they have to be started anew for it."""
         if self._image is None:
             return False
@@ -130,7 +130,7 @@ class SourceSync:
             launcher.set_image(self._image)
             self._launcher = launcher
 
-    def _push(self, pool: Pool, patch: Patch) -> bool:
+    def _push(self, pool: WorkerPool, patch: Patch) -> bool:
         """Send a patch to the living workers; False if there is no slot, or no memory, for it."""
         ring, workers = pool.ring, list(pool.roster.workers.values())
         slot = ring.grant(-1)
@@ -146,7 +146,7 @@ class SourceSync:
         self._loading[slot.turn] = (slot, len(workers))
         for worker in workers:
             worker.loading.add(slot.turn)
-            worker.outbox += GRANT.pack(MAGIC, Down.STATE, slot.number, slot.turn, nbytes, 0, slot.high_water)
+            worker.outbox += GRANT.pack(MAGIC, GrantKind.STATE, slot.number, slot.turn, nbytes, 0, slot.high_water)
             worker.flush()
         if not workers:
             del self._loading[slot.turn]
@@ -157,7 +157,7 @@ class SourceSync:
         """Forget what is being loaded: all workers are gone, and their slots are free."""
         self._loading.clear()
 
-    def note_loaded(self, pool: Pool, worker: WorkerHandle, turn: int) -> None:
+    def note_loaded(self, pool: WorkerPool, worker: WorkerHandle, turn: int) -> None:
         """Enter that a worker has loaded the source of this turn."""
         if turn not in worker.loading:
             return  # it has said so before
@@ -168,7 +168,7 @@ class SourceSync:
         else:
             pool.ring.release(slot)
 
-    def note_gone(self, pool: Pool, worker: WorkerHandle) -> None:
+    def note_gone(self, pool: WorkerPool, worker: WorkerHandle) -> None:
         """Enter that a worker is gone, and loads nothing any more."""
         for turn in list(worker.loading):
             self.note_loaded(pool, worker, turn)

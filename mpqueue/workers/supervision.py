@@ -27,13 +27,13 @@ from typing import NamedTuple
 
 from mpqueue.engine import queue_address
 from mpqueue.engine.schedule import Ticket
-from mpqueue.worker.records import Up
+from mpqueue.worker.records import ReportKind
 from mpqueue.workers import incidents
 from mpqueue.workers.blame import Blame, Tolerance
 from mpqueue.workers.dispatcher import Dispatcher, Notice
 from mpqueue.workers.handle import Cause, WorkerHandle
 from mpqueue.workers.launcher import LauncherGone
-from mpqueue.workers.pool import Pool
+from mpqueue.workers.pool import WorkerPool
 from mpqueue.workers.pressure import Pressure
 from mpqueue.workers.roster import STUCK_S, Exit, end_orphans
 from mpqueue.workers.source_sync import SourceSync
@@ -63,7 +63,7 @@ class Supervision:
     """
 
     def __init__(
-        self, pool: Pool, sync: SourceSync, dispatcher: Dispatcher, pressure: Pressure, tolerance: Tolerance
+        self, pool: WorkerPool, sync: SourceSync, dispatcher: Dispatcher, pressure: Pressure, tolerance: Tolerance
     ) -> None:
         self.num_deaths = self.num_restarts = 0
         self.vacant: dict[int, _Vacancy] = {}
@@ -230,7 +230,7 @@ class Supervision:
     def route(self, worker: WorkerHandle, notices: Sequence[Notice]) -> None:
         """Hand what a worker has said beside its outcomes to whom it concerns."""
         for notice in notices:
-            if notice.kind == Up.LOADED:
+            if notice.kind == ReportKind.LOADED:
                 self._sync.note_loaded(self._pool, worker, notice.turn)
             elif notice.work is not None:
                 self._pressure.note(worker, notice.work)

@@ -8,7 +8,7 @@ from mpqueue.cluster import remote_worker
 from mpqueue.cluster.remote_worker import RemoteWorker
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.slots import PAGE
-from mpqueue.worker.records import GRANT, MAGIC, REPORT, Down, Up
+from mpqueue.worker.records import GRANT, MAGIC, REPORT, GrantKind, ReportKind
 from mpqueue.workers.handle import WorkerHandle
 
 
@@ -25,12 +25,12 @@ def pair():
 
 
 def granted(handle, turns):
-    handle.outbox += b"".join(GRANT.pack(MAGIC, Down.WORK, turn, turn, turn, 0, PAGE) for turn in turns)
+    handle.outbox += b"".join(GRANT.pack(MAGIC, GrantKind.WORK, turn, turn, turn, 0, PAGE) for turn in turns)
     handle.flush()
 
 
 def reported(worker, turn, compute_ns):
-    worker.enter((MAGIC, Up.BATCH, 0, turn, turn, 0, 0, 8, PAGE, compute_ns, 0, 0))
+    worker.enter((MAGIC, ReportKind.BATCH, 0, turn, turn, 0, 0, 8, PAGE, compute_ns, 0, 0))
     worker.flush()
 
 

@@ -16,7 +16,7 @@ from mpqueue.memory.segment import Segment
 from mpqueue.memory.slots import FIRST_BYTES
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerEnds
-from mpqueue.worker.records import GRANT, MAGIC, REPORT, Down, Up
+from mpqueue.worker.records import GRANT, MAGIC, REPORT, GrantKind, ReportKind
 from mpqueue.workers.handle import Pipes
 
 STRIDE = 1 << 20
@@ -81,61 +81,61 @@ def relayed(monkeypatch):
 
 
 def test_a_batch_with_memory_is_in_the_slot_and_reported_with_what_is_backed_here(relayed):
-    assert relayed.grant(Down.WORK) == [Down.WORK]
-    relayed.report(Up.BATCH, data=b"x" * BIG)
-    assert relayed.heard() == [(Up.BATCH, 1, BIG, BIG)]
+    assert relayed.grant(GrantKind.WORK) == [GrantKind.WORK]
+    relayed.report(ReportKind.BATCH, data=b"x" * BIG)
+    assert relayed.heard() == [(ReportKind.BATCH, 1, BIG, BIG)]
     assert relayed.bytes_at(0, BIG) == b"x" * BIG
 
 
 def test_a_batch_without_memory_waits_and_what_comes_behind_it_too(relayed):
     for turn in (1, 2, 3):
-        relayed.grant(Down.WORK, slot=turn, turn=turn)
+        relayed.grant(GrantKind.WORK, slot=turn, turn=turn)
     relayed.has_memory = False
-    relayed.report(Up.BATCH, turn=1, slot=1, data=b"a" * BIG)
-    assert relayed.heard() == [(Up.FULL, 1, BIG, FIRST_BYTES)]
-    relayed.report(Up.LET_GO)
-    relayed.report(Up.BATCH, turn=2, slot=2, data=b"b" * 10)
+    relayed.report(ReportKind.BATCH, turn=1, slot=1, data=b"a" * BIG)
+    assert relayed.heard() == [(ReportKind.FULL, 1, BIG, FIRST_BYTES)]
+    relayed.report(ReportKind.LET_GO)
+    relayed.report(ReportKind.BATCH, turn=2, slot=2, data=b"b" * 10)
     assert relayed.heard() == []
-    assert relayed.grant(Down.RETRY, turn=1) == []
-    assert relayed.heard() == [(Up.FULL, 1, BIG, FIRST_BYTES)]
+    assert relayed.grant(GrantKind.RETRY, turn=1) == []
+    assert relayed.heard() == [(ReportKind.FULL, 1, BIG, FIRST_BYTES)]
     relayed.has_memory = True
-    assert relayed.grant(Down.RETRY, turn=1) == []
-    assert [kind for kind, *_ in relayed.heard()] == [Up.BATCH, Up.LET_GO, Up.BATCH]
+    assert relayed.grant(GrantKind.RETRY, turn=1) == []
+    assert [kind for kind, *_ in relayed.heard()] == [ReportKind.BATCH, ReportKind.LET_GO, ReportKind.BATCH]
     assert relayed.bytes_at(1, BIG) == b"a" * BIG
     assert relayed.bytes_at(2, 10) == b"b" * 10
 
 
 def test_a_batch_for_which_none_will_come_is_an_error_in_its_place(relayed):
-    relayed.grant(Down.WORK)
+    relayed.grant(GrantKind.WORK)
     relayed.has_memory = False
-    relayed.report(Up.BATCH, data=b"a" * BIG)
+    relayed.report(ReportKind.BATCH, data=b"a" * BIG)
     relayed.heard()
-    relayed.grant(Down.FAIL)
+    relayed.grant(GrantKind.FAIL)
     ((kind, turn, nbytes, high_water),) = relayed.heard()
-    assert (kind, turn, high_water) == (Up.RAISED, 1, FIRST_BYTES)
+    assert (kind, turn, high_water) == (ReportKind.RAISED, 1, FIRST_BYTES)
     error = failures.unpack(relayed.bytes_at(0, nbytes))
     assert isinstance(error, SharedMemoryFull)
     assert error.bytes_asked == BIG
 
 
 def test_the_answer_to_a_lack_of_memory_there_goes_there(relayed):
-    relayed.grant(Down.WORK)
-    relayed.report(Up.FULL, high_water=1 << 19)
-    assert relayed.heard() == [(Up.FULL, 1, 0, 0)]  # nothing of it is true of the slot here
+    relayed.grant(GrantKind.WORK)
+    relayed.report(ReportKind.FULL, high_water=1 << 19)
+    assert relayed.heard() == [(ReportKind.FULL, 1, 0, 0)]  # nothing of it is true of the slot here
     assert relayed.worker.num_wanted == 1
-    assert relayed.grant(Down.RETRY) == [Down.RETRY]
+    assert relayed.grant(GrantKind.RETRY) == [GrantKind.RETRY]
 
 
 @pytest.mark.parametrize("bent", [{"turn": 2}, {"slot": 1}, {"data": b"x" * (STRIDE + 1)}], ids=str)
 def test_a_report_of_what_was_not_granted_is_refused_before_a_byte_is_written(relayed, bent):
-    relayed.grant(Down.WORK)
+    relayed.grant(GrantKind.WORK)
     with pytest.raises(ProtocolError):
-        relayed.report(Up.BATCH, **({"data": b"x"} | bent))
+        relayed.report(ReportKind.BATCH, **({"data": b"x"} | bent))
 
 
 def test_grants_that_nobody_has_read_come_back_when_the_worker_is_gone(relayed):
-    relayed.grant(Down.WORK, turn=4)
-    unread = GRANT.pack(MAGIC, Down.WORK, 0, 4, 5, 0, 0)
+    relayed.grant(GrantKind.WORK, turn=4)
+    unread = GRANT.pack(MAGIC, GrantKind.WORK, 0, 4, 5, 0, 0)
     relayed.worker.give_back(unread)
     assert os.read(relayed.pipes.unread, 1 << 12) == unread
 

@@ -24,7 +24,7 @@ from mpqueue.memory.slots import PAGE
 from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.system.processes import Process
 from mpqueue.worker import failures
-from mpqueue.worker.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, Down, Up
+from mpqueue.worker.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, GrantKind, ReportKind
 from mpqueue.worker.source_receive import apply_patch, load
 from mpqueue.workers import dispatcher
 from mpqueue.workers.job import LOCAL, Job
@@ -127,17 +127,17 @@ class Worker:
     def begin(self):
         grant = self.backlog.popleft()
         _, kind, slot, turn, unit, _, high_water = grant
-        if kind == Down.STATE:
+        if kind == GrantKind.STATE:
             encoded = np.frombuffer(self.world.ring.segment.memory, np.uint8, unit, slot * self.config.stride)
             self.world.reached["source sent"] += 1
             payload, self.buffers = apply_patch(encoded, self.buffers)
             self.source = payload.source
-            self.say(Up.LOADED, slot, turn)
+            self.say(ReportKind.LOADED, slot, turn)
             return
-        assert kind == Down.WORK
+        assert kind == GrantKind.WORK
         self.world.note_begun(self, grant)
         self.writer.begin(slot, high_water)
-        self.grant, self.kind = grant, Up.BATCH
+        self.grant, self.kind = grant, ReportKind.BATCH
         try:
             self.writer.take([self.compute()])
         except ValueError as error:
@@ -153,7 +153,7 @@ class Worker:
             lane, number = self.config.info.id, self.count
             self.count += 1
             if number >= self.source.lengths[lane]:
-                self.kind, self.placed = Up.END, Placed(0, False, 0, 0, self.writer.keeps_slot())
+                self.kind, self.placed = ReportKind.END, Placed(0, False, 0, 0, self.writer.keeps_slot())
                 return None
             content = self.source.content(0, number, lane)
         if type(content) is np.ndarray and self.world.choose([False, False, True]):
@@ -168,7 +168,7 @@ class Worker:
 
     def fail(self, error):
         try:
-            self.kind, self.placed = Up.RAISED, self.writer.place_bytes(failures.pack(error, "a note"))
+            self.kind, self.placed = ReportKind.RAISED, self.writer.place_bytes(failures.pack(error, "a note"))
         except OSError:  # no memory behind what its code holds
             self.world.reached["dies of no memory"] += 1
             self.world.dies(self, 1)
@@ -181,7 +181,7 @@ class Worker:
                 raise
             self.is_starved = True
             self.world.reached["no memory"] += 1
-            self.say(Up.FULL, self.grant[2], self.grant[3], self.writer.wanted)
+            self.say(ReportKind.FULL, self.grant[2], self.grant[3], self.writer.wanted)
 
     def retry(self):
         data = os.read(self.grants, GRANT.size)
@@ -189,12 +189,12 @@ class Worker:
             self.world.dies(self, 0)
             return
         grant = GRANT.unpack(data)
-        if grant[1] in (Down.WORK, Down.STATE):
+        if grant[1] in (GrantKind.WORK, GrantKind.STATE):
             self.backlog.append(grant)
             return
         self.is_starved = False
-        self.world.reached["given up" if grant[1] == Down.FAIL else "tried again"] += 1
-        if grant[1] == Down.FAIL:
+        self.world.reached["given up" if grant[1] == GrantKind.FAIL else "tried again"] += 1
+        if grant[1] == GrantKind.FAIL:
             self.fail(SharedMemoryFull(self.writer.wanted, 0, MEMORY_REMEDY))
 
     def report(self):
@@ -219,7 +219,7 @@ class Worker:
     def say_let_go(self):
         while self.writer.let_go:
             self.world.reached["let go by the worker"] += 1
-            self.say(Up.LET_GO, self.writer.let_go.popleft(), 0)
+            self.say(ReportKind.LET_GO, self.writer.let_go.popleft(), 0)
 
     def say(self, kind, slot, turn, nbytes=0):
         self.send(MAGIC, kind, 0, slot, turn, 0, 0, nbytes, self.writer.high_water, 0, 0, 0)

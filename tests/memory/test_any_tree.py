@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from mpqueue import Loader, stack
 from mpqueue.errors import BatchTooLarge
-from mpqueue.memory.layout import Kind, ReadSpec, base_over, load_spec
+from mpqueue.memory.layout import NodeKind, ReadSpec, base_over, load_spec
 from mpqueue.memory.writer import SlotWriter
 
 STRIDE = 1 << 21
@@ -155,7 +155,7 @@ def placed_array(array):
         writer.begin(0, 0)
         writer.take([array])
         placed = writer.place()
-    spec = ReadSpec((Kind.ARRAY, array.dtype, array.ndim, False))
+    spec = ReadSpec((NodeKind.ARRAY, array.dtype, array.ndim, False))
     return spec, bytes(segment.memory[placed.header_offset : placed.nbytes]), placed
 
 

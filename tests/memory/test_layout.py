@@ -14,9 +14,9 @@ from helpers.trees import Pair, Tagged, same
 from mpqueue.memory import layout
 from mpqueue.memory.layout import (
     UNNUMBERED,
-    Field,
-    Kind,
-    Plan,
+    ArrayPlace,
+    BatchPlan,
+    NodeKind,
     ReadSpec,
     Recipe,
     Recorded,
@@ -34,8 +34,8 @@ from mpqueue.memory.layout import (
 )
 
 F4, I8, U1 = np.dtype("f4"), np.dtype("i8"), np.dtype("u1")
-A = (Kind.ARRAY, F4, 1, False)
-OBJECT, NONE = (Kind.OBJECT,), (Kind.NONE,)
+A = (NodeKind.ARRAY, F4, 1, False)
+OBJECT, NONE = (NodeKind.OBJECT,), (NodeKind.NONE,)
 
 
 def taken_apart(tree):
@@ -58,19 +58,19 @@ OBJECTS = np.array([None])
     [
         (ONE, A, []),
         (None, NONE, []),
-        ((ONE, TWO), (Kind.TUPLE, A, A), []),
-        ([ONE, None], (Kind.LIST, A, NONE), []),
-        ({"x": ONE, 1: [TWO]}, (Kind.DICT, (("x", 1), (str, int)), A, (Kind.LIST, A)), []),
-        ({True: ONE}, (Kind.DICT, ((True,), (bool,)), A), []),
-        ((), (Kind.TUPLE,), []),
-        ([], (Kind.LIST,), []),
-        ({}, (Kind.DICT, ((), ())), []),
+        ((ONE, TWO), (NodeKind.TUPLE, A, A), []),
+        ([ONE, None], (NodeKind.LIST, A, NONE), []),
+        ({"x": ONE, 1: [TWO]}, (NodeKind.DICT, (("x", 1), (str, int)), A, (NodeKind.LIST, A)), []),
+        ({True: ONE}, (NodeKind.DICT, ((True,), (bool,)), A), []),
+        ((), (NodeKind.TUPLE,), []),
+        ([], (NodeKind.LIST,), []),
+        ({}, (NodeKind.DICT, ((), ())), []),
         (7, OBJECT, [7]),
         ([1, "a", 2.0, b"", True, 1j], OBJECT, [[1, "a", 2.0, b"", True, 1j]]),
         ((1, 2), OBJECT, [(1, 2)]),
-        ([1, ONE], (Kind.LIST, OBJECT, A), [1]),
-        ([1, None], (Kind.LIST, OBJECT, NONE), [1]),
-        ([{1}, 1], (Kind.LIST, OBJECT, OBJECT), [{1}, 1]),
+        ([1, ONE], (NodeKind.LIST, OBJECT, A), [1]),
+        ([1, None], (NodeKind.LIST, OBJECT, NONE), [1]),
+        ([{1}, 1], (NodeKind.LIST, OBJECT, OBJECT), [{1}, 1]),
         (PAIR, OBJECT, [PAIR]),
         (OBJECTS, OBJECT, [OBJECTS]),
     ],
@@ -92,7 +92,7 @@ def test_arrays_and_shapes_are_in_the_order_of_the_tree():
 def test_a_signature_tells_apart_what_shapes_and_strides_tell_apart():
     signatures = {flatten(one, [], []) for one in (array(4), array(2), array(4)[::2], array(2, 2), array(4).astype(I8))}
     assert len(signatures) == 5
-    assert flatten(array(4), [], []) == flatten(array(4) + 1, [], []) == (Kind.ARRAY, F4, (4,), (4,))
+    assert flatten(array(4), [], []) == flatten(array(4) + 1, [], []) == (NodeKind.ARRAY, F4, (4,), (4,))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,9 +114,9 @@ def image(pixels, name):
 def test_a_record_is_taken_apart_into_its_class_and_its_fields():
     spec, shapes, arrays, objects = taken_apart([Recorded(Pair, None, (ONE, "x")), image(TWO, None)])
     assert spec == (
-        Kind.LIST,
-        (Kind.RECORD, (Pair, None), A, OBJECT),
-        (Kind.RECORD, (Image, ("pixels", "name")), A, NONE),
+        NodeKind.LIST,
+        (NodeKind.RECORD, (Pair, None), A, OBJECT),
+        (NodeKind.RECORD, (Image, ("pixels", "name")), A, NONE),
     )
     assert (shapes, objects) == ([(2,), (3,)], ["x"])
     assert arrays[0] is ONE
@@ -127,7 +127,7 @@ def test_a_record_is_taken_apart_into_its_class_and_its_fields():
 def test_a_memory_map_is_an_array_like_any_other(tmp_path):
     mapped = np.memmap(tmp_path / "m", F4, "w+", shape=(3,))
     spec, _, (view,), objects = taken_apart([mapped])
-    assert spec == (Kind.LIST, A)
+    assert spec == (NodeKind.LIST, A)
     assert type(view) is np.ndarray
     assert objects == []
     assert np.shares_memory(view, mapped)
@@ -189,7 +189,7 @@ def local_key():
 
 def test_a_spec_is_sent_once_and_known_by_its_number_from_then_on():
     numbers = SpecNumbers()
-    first, second = (Kind.LIST, A), (Kind.TUPLE, A)
+    first, second = (NodeKind.LIST, A), (NodeKind.TUPLE, A)
     number, encoded = numbers.number(first)
     assert (number, load_spec(encoded)) == (0, first)
     assert numbers.number(second)[0] == 1
@@ -208,7 +208,7 @@ def test_a_spec_that_was_not_sent_is_sent_again_under_its_number():
 
 def test_beyond_512_specs_each_batch_carries_its_own():
     numbers = SpecNumbers()
-    specs = [(Kind.DICT, ((key,), (int,)), A) for key in range(513)]
+    specs = [(NodeKind.DICT, ((key,), (int,)), A) for key in range(513)]
     assert [numbers.number(spec)[0] for spec in specs] == [*range(512), UNNUMBERED]
     for _ in range(2):
         number, encoded = numbers.number(specs[512])
@@ -220,22 +220,27 @@ def test_beyond_512_specs_each_batch_carries_its_own():
 def test_keys_of_a_class_that_no_module_has_are_sent_by_value(num_before):
     numbers = SpecNumbers()
     for key in range(num_before):
-        numbers.number((Kind.DICT, ((key,), (int,)), A))
+        numbers.number((NodeKind.DICT, ((key,), (int,)), A))
     key = local_key()
-    spec = (Kind.DICT, ((key,), (type(key),)), A)
+    spec = (NodeKind.DICT, ((key,), (type(key),)), A)
     number, encoded = numbers.number(spec)
     assert number == (UNNUMBERED if num_before else 0)
     assert load_spec(encoded)[1][0] == (key,)
 
 
-SPEC = (Kind.TUPLE, A, (Kind.LIST, NONE, (Kind.ARRAY, U1, 2, True), OBJECT), (Kind.DICT, (("k",), (str,)), A))
+SPEC = (
+    NodeKind.TUPLE,
+    A,
+    (NodeKind.LIST, NONE, (NodeKind.ARRAY, U1, 2, True), OBJECT),
+    (NodeKind.DICT, (("k",), (str,)), A),
+)
 SHAPES = [(3,), (2, 5), (100,)]
 
 
 def test_arrays_are_laid_out_one_behind_the_other():
     plan = make_plan(SPEC, SHAPES)
-    assert plan == Plan(
-        (Field(0, (3,), F4, "C", 12), Field(64, (2, 5), U1, "F", 10), Field(128, (100,), F4, "C", 400)),
+    assert plan == BatchPlan(
+        (ArrayPlace(0, (3,), F4, "C", 12), ArrayPlace(64, (2, 5), U1, "F", 10), ArrayPlace(128, (100,), F4, "C", 400)),
         struct.pack("<7q", 0, 3, 64, 2, 5, 128, 100),
         528,
     )
@@ -250,7 +255,7 @@ def test_arrays_are_laid_out_behind_what_is_in_the_slot_already():
 
 
 def test_arrays_without_elements_take_no_room():
-    assert make_plan((Kind.LIST, A, A), [(0,), (1,)]).end == 4
+    assert make_plan((NodeKind.LIST, A, A), [(0,), (1,)]).end == 4
 
 
 def big(nbytes):
@@ -359,7 +364,7 @@ def recipe_of(spec, *words):
 
 
 def test_the_recipe_of_arrays_alone_is_a_structure_of_them():
-    recipe = recipe_of((Kind.TUPLE, A, (Kind.ARRAY, U1, 2, False)), 64, 3, 0, 2, 5)
+    recipe = recipe_of((NodeKind.TUPLE, A, (NodeKind.ARRAY, U1, 2, False)), 64, 3, 0, 2, 5)
     assert recipe[:2] == (True, np.dtype({"names": ["0", "1"], "formats": [(F4, (3,)), (U1, (2, 5))],
                                           "offsets": [64, 0], "itemsize": 76}))  # fmt: skip
     assert recipe[3:] == ((((3,), F4, 64, "C"), ((2, 5), U1, 0, "C")), 0, 0, (), False)
@@ -370,7 +375,7 @@ def test_the_recipe_of_arrays_alone_is_a_structure_of_them():
 
 
 def test_the_structure_of_one_array_gives_a_sequence_of_one():
-    recipe = recipe_of((Kind.LIST, A), 0, 2)
+    recipe = recipe_of((NodeKind.LIST, A), 0, 2)
     (only,) = recipe.take(base_over(bytearray(8), 0, 8, recipe.structure))
     assert same(only, np.zeros(2, F4))
 
@@ -378,9 +383,9 @@ def test_the_structure_of_one_array_gives_a_sequence_of_one():
 @pytest.mark.parametrize(
     ("node", "words"),
     [
-        ((Kind.ARRAY, F4, 1, True), (0, 2)),
-        ((Kind.ARRAY, U1, 1, False), (0, 1 << 31)),
-        ((Kind.ARRAY, np.dtype("S0"), 1, False), (0, 2)),
+        ((NodeKind.ARRAY, F4, 1, True), (0, 2)),
+        ((NodeKind.ARRAY, U1, 1, False), (0, 1 << 31)),
+        ((NodeKind.ARRAY, np.dtype("S0"), 1, False), (0, 2)),
     ],
 )
 def test_what_no_structure_can_hold_is_known_by_its_fields(node, words):
@@ -389,21 +394,21 @@ def test_what_no_structure_can_hold_is_known_by_its_fields(node, words):
 
 
 def test_one_array_in_columns_is_enough_for_no_structure():
-    recipe = recipe_of((Kind.LIST, A, (Kind.ARRAY, F4, 1, True)), 0, 2, 64, 2)
+    recipe = recipe_of((NodeKind.LIST, A, (NodeKind.ARRAY, F4, 1, True)), 0, 2, 64, 2)
     assert (recipe.structure, recipe.take) == (None, None)
 
 
 def test_a_batch_without_arrays_has_no_views():
-    assert recipe_of((Kind.LIST, NONE)) == Recipe(False, None, None, (), 0, 0, ())
-    assert recipe_of(OBJECT, 64, 128) == Recipe(False, None, None, (), 64, 128, ())
-    assert recipe_of(OBJECT, 64, -128) == Recipe(False, None, None, (), 64, 128, (), is_marshalled=True)
+    assert recipe_of((NodeKind.LIST, NONE)) == Recipe(False, None, None, (), 0, 0, ())
+    assert recipe_of(OBJECT, 64, 128, 0) == Recipe(False, None, None, (), 64, 128, ())
+    assert recipe_of(OBJECT, 64, 128, 1) == Recipe(False, None, None, (), 64, 128, (), is_marshalled=True)
 
 
 def test_the_recipe_of_objects_says_where_their_pickle_and_its_buffers_are():
-    assert recipe_of(OBJECT, 64, 128, 0, 5, 8, 7) == Recipe(True, None, None, (), 64, 128, ((0, 5), (8, 7)))
-    recipe = recipe_of((Kind.LIST, A, OBJECT), 0, 3, 64, 128)
+    assert recipe_of(OBJECT, 64, 128, 0, 0, 5, 8, 7) == Recipe(True, None, None, (), 64, 128, ((0, 5), (8, 7)))
+    recipe = recipe_of((NodeKind.LIST, A, OBJECT), 0, 3, 64, 128, 0)
     assert recipe == Recipe(True, None, None, (((3,), F4, 0, "C"),), 64, 128, ())
-    recipe = recipe_of((Kind.LIST, A, OBJECT), 0, 3, 64, 128, 256, 9)
+    recipe = recipe_of((NodeKind.LIST, A, OBJECT), 0, 3, 64, 128, 0, 256, 9)
     assert recipe == Recipe(True, None, None, (((3,), F4, 0, "C"),), 64, 128, ((256, 9),))
 
 
@@ -436,8 +441,7 @@ def through_memory(tree):
             pairs += [start, buffer.nbytes]
         start, end = align(end), align(end) + room_for(len(pickled.data))
         memory[start : start + len(pickled.data)] = pickled.data
-        room = start - end if pickled.is_marshalled else end - start
-        header += struct.pack(f"<{2 + len(pairs)}q", start, room, *pairs)
+        header += struct.pack(f"<{3 + len(pairs)}q", start, end - start, pickled.is_marshalled, *pairs)
     read = ReadSpec(load_spec(pickle.dumps(spec)))
     recipe = read.recipes[header]
     return read.rebuild(recipe, base_over(memory, 0, end, recipe.structure)), memory
@@ -496,12 +500,12 @@ def test_a_dataclass_is_rebuilt_without_its_init():
     ("spec", "is_flat"),
     [
         (A, True),
-        ((Kind.TUPLE, A, A), True),
-        ((Kind.LIST, A), True),
-        ((Kind.DICT, (("a",), (str,)), A), True),
-        ((Kind.TUPLE, A, NONE), False),
-        ((Kind.LIST, OBJECT), False),
-        ((Kind.DICT, (("a", "b"), (str, str)), A, NONE), False),
+        ((NodeKind.TUPLE, A, A), True),
+        ((NodeKind.LIST, A), True),
+        ((NodeKind.DICT, (("a",), (str,)), A), True),
+        ((NodeKind.TUPLE, A, NONE), False),
+        ((NodeKind.LIST, OBJECT), False),
+        ((NodeKind.DICT, (("a", "b"), (str, str)), A, NONE), False),
         (OBJECT, False),
         (NONE, False),
     ],

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mpqueue.errors import ServiceError
-from mpqueue.memory.layout import Kind, Recorded, array_specs, flatten, spec_of
+from mpqueue.memory.layout import NodeKind, Recorded, array_specs, flatten, spec_of
 from mpqueue.service.records import CorruptMessage
 from mpqueue.service.specs import MAX_SPEC_BYTES, decode_spec, encode_spec
 
@@ -127,7 +127,7 @@ def test_nothing_of_a_pickle_is_run_where_it_must_not_be(tmp_path):
 
 
 def test_a_class_that_cannot_be_imported_is_told_with_a_remedy():
-    body = pickle.dumps((Kind.RECORD, (OrderedDict, None))).replace(b"collections", b"collectionz")
+    body = pickle.dumps((NodeKind.RECORD, (OrderedDict, None))).replace(b"collections", b"collectionz")
     with pytest.raises(ServiceError, match=r"cannot import .*collectionz.*install its module"):
         decode_spec(body, True, allow_pickle=True)
 
@@ -135,7 +135,7 @@ def test_a_class_that_cannot_be_imported_is_told_with_a_remedy():
 def test_classes_of_a_script_travel_by_value():
     namespace = {"__name__": "__main__", "NamedTuple": NamedTuple}
     exec("class Local(NamedTuple):\n    x: object", namespace)
-    spec = (Kind.RECORD, (namespace["Local"], None), (Kind.ARRAY, np.dtype("f4"), 1, False))
+    spec = (NodeKind.RECORD, (namespace["Local"], None), (NodeKind.ARRAY, np.dtype("f4"), 1, False))
     body, is_pickled = encode_spec(spec)
     assert is_pickled
     assert decode_spec(body, True, allow_pickle=True)[1][0].__name__ == "Local"
@@ -165,7 +165,7 @@ def test_trees_that_are_nested_deeply_arrive_too(depth):
 
 
 def test_a_structure_that_is_too_large_is_told_with_its_size():
-    spec = (Kind.LIST, *[(Kind.ARRAY, np.dtype("f4"), 1, False)] * 400_000)
+    spec = (NodeKind.LIST, *[(NodeKind.ARRAY, np.dtype("f4"), 1, False)] * 400_000)
     with pytest.raises(ServiceError, match=r"takes [\d,]+ bytes, and 4,194,304 can be sent.*fewer arrays"):
         encode_spec(spec)
 

@@ -15,7 +15,7 @@ from mpqueue.errors import BatchTimeout
 from mpqueue.system import platform_support
 from mpqueue.worker.config import DUMP_SIGNAL
 from mpqueue.workers import forker, hang
-from mpqueue.workers.handle import Cause, Life
+from mpqueue.workers.handle import Cause, WorkerLife
 
 METHODS = pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
 
@@ -197,8 +197,8 @@ def test_a_batch_has_its_time_from_when_its_worker_runs(monkeypatch):
     now_s = 1000.0
     monkeypatch.setattr(hang, "time", SimpleNamespace(perf_counter_ns=lambda: round(now_s * 1e9)))
     process = object()
-    worker = SimpleNamespace(in_flight={1: "a batch"}, life=Life(), process=None, busy_since=round(now_s * 1e9))
-    idle = SimpleNamespace(in_flight={}, life=Life(), process=process, busy_since=0)
+    worker = SimpleNamespace(in_flight={1: "a batch"}, life=WorkerLife(), process=None, busy_since=round(now_s * 1e9))
+    idle = SimpleNamespace(in_flight={}, life=WorkerLife(), process=process, busy_since=0)
     watch = hang.HangWatch(SimpleNamespace(living=[worker, idle]), 2.0)
     now_s += 1.5
     assert watch.time_left_s() == pytest.approx(hang.START_S + 0.5)

@@ -2,14 +2,14 @@
 
 import pytest
 
-from mpqueue.workers.handle import Cause, Life, LifeError, WorkerState
+from mpqueue.workers.handle import Cause, LifeError, WorkerLife, WorkerState
 
 SERVING, STARVED, KILLED, ABANDONED, ENDED = WorkerState
 
 
 def brought_to(state):
     """A life that has come to a state."""
-    life = Life()
+    life = WorkerLife()
     if state is STARVED:
         life.starve()
     if state in (KILLED, ABANDONED):
@@ -66,7 +66,7 @@ def test_a_move_that_the_diagram_does_not_have_is_an_error_and_changes_nothing(s
 
 
 def test_the_first_cause_of_a_kill_stands():
-    life = Life()
+    life = WorkerLife()
     life.kill(Cause.SACRIFICED)
     life.kill(Cause.CLOSED)
     assert life.cause is Cause.SACRIFICED

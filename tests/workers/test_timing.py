@@ -5,7 +5,7 @@ import pytest
 from mpqueue.telemetry.clock import EVERY_NS
 from mpqueue.worker import main as worker_main
 from mpqueue.worker.main import _Timing
-from mpqueue.worker.records import MAGIC, REPORT, Up
+from mpqueue.worker.records import MAGIC, REPORT, ReportKind
 
 BEGAN_NS = 1_000_000_000
 
@@ -21,6 +21,6 @@ def test_the_next_batch_to_be_timed_is_later_with_many_workers(monkeypatch, num_
     timing = _Timing(lambda record: written.append(record) or len(record), num_workers)
     assert timing.due_at == 0
     timing._began = BEGAN_NS
-    timing.report(REPORT.pack(MAGIC, Up.BATCH, 0, 0, 1, 0, 0, 0, 0, compute_ns, 0, 0))
+    timing.report(REPORT.pack(MAGIC, ReportKind.BATCH, 0, 0, 1, 0, 0, 0, 0, compute_ns, 0, 0))
     assert timing.due_at == BEGAN_NS + pause * EVERY_NS
     assert len(written[0]) == 2 * REPORT.size

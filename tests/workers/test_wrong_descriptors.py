@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.engine.schedule import EpochSchedule
 from mpqueue.errors import WorkerDied
-from mpqueue.worker.records import GRANT, MAGIC, NEW_SPEC, REPORT, Down, Up
+from mpqueue.worker.records import GRANT, MAGIC, NEW_SPEC, REPORT, GrantKind, ReportKind
 from mpqueue.workers.handle import Cause
 
 
@@ -64,11 +64,11 @@ class CutsTheRecord(WritesAstray):
     """The first half of a report, and then the end of the process: as if a write had been cut in two."""
 
     def astray(self):
-        os.write(reports(), REPORT.pack(MAGIC, Up.BATCH, 0, 1, 2, *[0] * 7)[: REPORT.size // 2])
+        os.write(reports(), REPORT.pack(MAGIC, ReportKind.BATCH, 0, 1, 2, *[0] * 7)[: REPORT.size // 2])
         os._exit(0)
 
 
-def record(kind=Up.BATCH, flags=0, slot=0, turn=1, spec=0, header=0, nbytes=0, high_water=1 << 16):
+def record(kind=ReportKind.BATCH, flags=0, slot=0, turn=1, spec=0, header=0, nbytes=0, high_water=1 << 16):
     return REPORT.pack(MAGIC, kind, flags, slot, turn, spec, header, nbytes, high_water, 0, 0, 0)
 
 
@@ -80,9 +80,9 @@ ASTRAY = {
     "a record of no kind": record(kind=0),
     "a record of a later kind": record(kind=99),
     "a turn of nobody": record(turn=1 << 60),
-    "a state that was never sent": record(kind=Up.LOADED, turn=5),
-    "a slot that does not exist": record(kind=Up.LET_GO, slot=1 << 31),
-    "a lack of memory for nothing": record(kind=Up.FULL, turn=1 << 50),
+    "a state that was never sent": record(kind=ReportKind.LOADED, turn=5),
+    "a slot that does not exist": record(kind=ReportKind.LET_GO, slot=1 << 31),
+    "a lack of memory for nothing": record(kind=ReportKind.FULL, turn=1 << 50),
     "a good beginning and a cut end": record(turn=1 << 60) + b"12345",
 }
 
@@ -121,7 +121,7 @@ def test_code_that_always_writes_astray_is_named_with_its_index(tmp_path):
 def one_field_wrong(worker, chance):
     """A report of a turn that the worker was granted, wrong in one of the fields that can be checked."""
     grant = worker.grant
-    fields = [MAGIC, Up.BATCH, NEW_SPEC, grant[2], grant[3], 0, 0, 64, 1 << 16, 0, 0, 0]
+    fields = [MAGIC, ReportKind.BATCH, NEW_SPEC, grant[2], grant[3], 0, 0, 64, 1 << 16, 0, 0, 0]
     where, value = chance.choice(
         [(0, chance.randrange(MAGIC)), (1, 0), (1, chance.randrange(7, 256)), (3, grant[2] + 1), (4, grant[3] + 1000),
          (6, 65), (7, 1 << 17), (8, 1 << 50)],
@@ -187,9 +187,9 @@ def world():
 @pytest.mark.parametrize("in_one_read", [True, False])
 def test_a_worker_that_waits_for_memory_and_reports_all_the_same_is_not_believed(world, in_one_read):
     worker, handle, dispatcher = world.workers[0], world.backend.pool.roster.workers[0], world.backend.dispatcher
-    worker.say(Up.FULL, worker.grant[2], worker.grant[3])
+    worker.say(ReportKind.FULL, worker.grant[2], worker.grant[3])
     if not in_one_read:
-        assert [notice.kind for notice in dispatcher.drain(handle)] == [Up.FULL]
+        assert [notice.kind for notice in dispatcher.drain(handle)] == [ReportKind.FULL]
     worker.write()
     worker.report()
     assert dispatcher.drain(handle) is None
@@ -213,4 +213,4 @@ def test_the_records_are_what_the_wire_says():
     """A write of them is atomic, and many of them fit into a pipe."""
     assert GRANT.size <= 64
     assert REPORT.size <= 128
-    assert Down.WORK != 0 != Up.BATCH  # a pipe full of zeros says nothing
+    assert GrantKind.WORK != 0 != ReportKind.BATCH  # a pipe full of zeros says nothing

@@ -10,10 +10,10 @@ import time
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.schedule import EpochSchedule
 from mpqueue.samples.shards import Shard, Share
-from mpqueue.telemetry.recorder import Tally
+from mpqueue.telemetry.recorder import WorkerTally
 from mpqueue.workers.dispatcher import Dispatcher
 from mpqueue.workers.handle import Work
-from mpqueue.workers.pool import Pool
+from mpqueue.workers.pool import WorkerPool
 from mpqueue.workers.pressure import Pressure
 from parts.scaling.clock import Clock, Line
 from parts.scaling.cluster import Cluster
@@ -67,8 +67,10 @@ class Trainer:
         schedule.start_at(0)
         self.ledger = Ledger(schedule, cluster.credit_of_trainer)
         self.ring = Ring(cluster.credit_of_trainer, num_workers, round(1e6 * cluster.batch_mb))
-        pool = Pool(self.ledger, self.ring, Crew(self.handles))  # type: ignore[arg-type]
-        self._dispatcher = Dispatcher(pool, Pressure(pool, can_replay=True), [Tally() for _ in range(num_workers)])
+        pool = WorkerPool(self.ledger, self.ring, Crew(self.handles))  # type: ignore[arg-type]
+        self._dispatcher = Dispatcher(
+            pool, Pressure(pool, can_replay=True), [WorkerTally() for _ in range(num_workers)]
+        )
         self._clock, self._cluster, self._interpreter = clock, cluster, interpreter
         self._reported: dict[Handle, None] = {}
         self._low_water = 2 * num_workers

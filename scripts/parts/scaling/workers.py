@@ -10,7 +10,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 
-from mpqueue.worker.records import GRANT, MAGIC, REPORT, Down, Up
+from mpqueue.worker.records import GRANT, MAGIC, REPORT, GrantKind, ReportKind
 from mpqueue.workers.handle import WorkerHandle
 from parts.scaling.clock import Clock
 from parts.scaling.nodes import Way
@@ -100,7 +100,7 @@ class Worker:
         except BlockingIOError:
             return
         for grant in GRANT.iter_unpack(data):
-            assert grant[1] == Down.WORK
+            assert grant[1] == GrantKind.WORK
             self._held += 1
             self._way.grant(lambda grant=grant: self._begin(grant))
 
@@ -125,7 +125,7 @@ class Worker:
         nbytes = self._costs.batch_bytes
         os.write(
             self._handle.reports_end,
-            REPORT.pack(MAGIC, Up.BATCH, 0, slot, turn, 0, 0, nbytes, nbytes, round(1e9 * cost_s), 0, 0),
+            REPORT.pack(MAGIC, ReportKind.BATCH, 0, slot, turn, 0, 0, nbytes, nbytes, round(1e9 * cost_s), 0, 0),
         )
         self._held -= 1
         self._report(self._handle)
