@@ -22,5 +22,6 @@ From the ground up; a module imports only from its own line and the lines above 
     backend.py         the protocol of those who run tickets
     pipeline.py        the consumer's side
     polled.py          the same for a server's loop: it never waits, and computes batches again
+    async_batches.py   ``async for``: steps of a stream, and waits in the event loop that runs
     members.py         what a coordinator waits for
 """

@@ -84,8 +84,11 @@ class Attachment:
             if not ring.ended:
                 return
 
-    def next_record(self) -> Offer | Text:
+    def next_record(self, *, waits: bool = True) -> Offer | Text | None:
         """Wait for the next batch, exception, or end of an epoch; it stays the next one until it is handed out.
+
+        Args:
+            waits: False: None is returned if nothing has come.
 
         Raises:
             ServiceDied: The server is gone, or was stopped.
@@ -114,6 +117,8 @@ class Attachment:
                     return record
             if link.death is not None:
                 raise link.death.error()
+            if not waits:
+                return None
             link.wait()
 
     def _learn(self) -> bool:

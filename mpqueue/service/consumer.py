@@ -10,9 +10,10 @@ import enum
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, NoReturn, Self
 
+from mpqueue.engine.async_batches import AsyncBatches
 from mpqueue.engine.outcomes import Unreadable
 from mpqueue.errors import ServiceDied, ServiceError
 from mpqueue.service.attaching import open_attachment
@@ -27,6 +28,7 @@ from mpqueue.telemetry.monitor import registry
 from mpqueue.telemetry.stats import ConsumerStatistics
 
 _NOTHING: Any = object()
+_NOT_YET: Any = object()
 
 
 class _Life(enum.Enum):
@@ -46,6 +48,9 @@ class Consumer:
         attachment: The connection.
         counts: What it counts.
 
+    Attributes:
+        watchers: Are woken when it is closed, and when a later loop goes on in the place of theirs.
+
     Follows: `mpqueue.Loader`.
     """
 
@@ -57,6 +62,7 @@ class Consumer:
         self._loop: ConsumerIterator | None = None
         self._unclaimed = _NOTHING  # a batch that was handed out, and that an interrupt kept from its caller
         self._needs_attention = False
+        self.watchers: weakref.WeakSet[AsyncBatches] = weakref.WeakSet()
         self._counts = counts
         self._finalizer = weakref.finalize(self, _abandon, attachment, counts)
         forked.watch(self)
@@ -78,7 +84,7 @@ class Consumer:
             )
         return length
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> "ConsumerIterator":
         """Return the batches of one epoch: of the next one, or the rest of one that was left on its way.
 
         An iterator that is not read to its end is over when the next one is made, which goes on in its place.
@@ -98,6 +104,7 @@ class Consumer:
                 if self._loop is not None:
                     self._loop.is_replaced = True
                 self._loop = loop
+                self._wake()
             except BaseException:
                 self._needs_attention = True
                 self._close_late()
@@ -105,11 +112,19 @@ class Consumer:
             else:
                 return loop
 
-    def next(self, loop: "ConsumerIterator") -> Any:
+    def __aiter__(self) -> AsyncIterator[Any]:
+        """Return the same batches for ``async for``, in asyncio and in trio: see `Loader.__aiter__`.
+
+        To attach to another server (``reconnect=True``) holds up the event loop.
+        """
+        return AsyncBatches(self.__iter__().step, self)
+
+    def next(self, loop: "ConsumerIterator", *, waits: bool = True) -> Any:
         """Return the next batch to an iterator of this consumer.
 
         Args:
             loop: The iterator.
+            waits: False: `_NOT_YET` is returned where it would wait.
 
         Raises:
             StopIteration: The loop is over.
@@ -121,19 +136,30 @@ class Consumer:
         batch = _NOTHING
         try:
             with self._lock:
-                batch = self._take(loop)
+                batch = self._take(loop, waits=waits)
                 if self._needs_attention:
                     self._close_late()
             if batch is _NOTHING:
                 loop.end()
             return batch  # noqa: TRY300 - a signal may still strike here
         except BaseException:
-            if batch is not _NOTHING:
+            if batch is not _NOTHING and batch is not _NOT_YET:
                 self._unclaimed = batch
                 self._needs_attention = True
             raise
 
-    def _take(self, loop: "ConsumerIterator") -> Any:
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when the server has said something, or is dead."""
+        return self._attachment.link.fileno()
+
+    def timeout_s(self) -> None:
+        """There is no time at which something is due."""
+
+    def _wake(self) -> None:
+        for watcher in tuple(self.watchers):
+            watcher.wake()
+
+    def _take(self, loop: "ConsumerIterator", *, waits: bool) -> Any:
         record, batch, attachment = None, _NOTHING, self._attachment
         try:
             if self._needs_attention:
@@ -146,11 +172,13 @@ class Consumer:
                 attachment = self._attachment
                 attachment.ask()
                 try:
-                    record = attachment.next_record()
+                    record = attachment.next_record(waits=waits)
                 except ServiceDied as error:
                     self._replace(error)
                     continue
                 if not isinstance(record, Offer) or record.kind != Down.OFFER:
+                    if record is None:
+                        return _NOT_YET
                     self._take_rare(record, loop)
                     continue
                 try:
@@ -289,6 +317,7 @@ class Consumer:
         with defer_signals():
             registry.hide(self)
             self._life, self._needs_attention = _Life.CLOSED, True
+            self._wake()
             if not is_inside and self._lock.acquire(blocking=False):
                 try:
                     self._attachment.leave()
@@ -362,6 +391,11 @@ class ConsumerIterator(Iterator[Any]):
 
     def __next__(self) -> Any:
         return self._next(self)  # nothing may come between: a batch that was handed out is to reach the caller
+
+    def step(self) -> tuple[Any, Any] | None:
+        """Return None and the next batch; or None: it is not there yet."""
+        found = self._next(self, waits=False)
+        return None if found is _NOT_YET else (None, found)
 
     def end(self) -> NoReturn:
         """Raise what its end is."""

@@ -34,6 +34,7 @@ from mpqueue.service.records import (
 )
 from mpqueue.system import descriptors
 from mpqueue.system.interrupts import defer_signals
+from mpqueue.transport.poller import READABLE, Poller, close_poller, make_poller
 
 _NO_WAIT = (socket.MSG_DONTWAIT,)
 _NO_SIGNAL = (socket.MSG_NOSIGNAL,)
@@ -82,6 +83,7 @@ class Link:
         if sentinel >= 0:
             poll.register(sentinel, select.POLLIN)
         self._poll = poll.poll
+        self._poller: Poller | None = None  # of an event loop, which waits for one descriptor
         self._came: deque[bytes] = deque()
         self._parsed: tuple[bytes, list[Any]] | None = None
         self.arrived: deque[Offer | Text] = deque()
@@ -109,6 +111,17 @@ class Link:
         if self.death is None:
             with contextlib.suppress(ConnectionError, BlockingIOError):
                 self._send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when there is something to receive, or the server is dead."""
+        if self.death is not None:
+            raise OSError("the connection is closed")
+        if self._poller is None:
+            self._poller = make_poller()
+            self._poller.register(self._connection.fileno(), READABLE)
+            if self._sentinel >= 0:
+                self._poller.register(self._sentinel, READABLE)
+        return self._poller.fileno()
 
     def look(self) -> None:
         """Receive what has come, without waiting."""
@@ -208,9 +221,7 @@ class Link:
         The server takes its end, after LEAVE, as the news that all slots may be written again.
         """
         with defer_signals():
-            sentinel, self._sentinel = self._sentinel, -1
-            if sentinel >= 0:
-                descriptors.close(sentinel)
+            self._close_waits()
             descriptors.close_with(memory, self._connection)
             self.death = Death(ServiceDied, f"the connection to the server {self._name!r} was closed", is_final=True)
 
@@ -220,9 +231,16 @@ class Link:
             self.death = Death(ServiceDied, f"the connection to the server {self._name!r} was closed", is_final=True)
         with defer_signals():
             descriptors.close_object(self._connection)
-            sentinel, self._sentinel = self._sentinel, -1
-            if sentinel >= 0:
-                descriptors.close(sentinel)
+            self._close_waits()
+
+    def _close_waits(self) -> None:
+        """Close what was only waited for."""
+        sentinel, self._sentinel = self._sentinel, -1
+        if sentinel >= 0:
+            descriptors.close(sentinel)
+        poller, self._poller = self._poller, None
+        if poller is not None:
+            close_poller(poller)
 
 
 def _is_above(record: Offer | Text, number: int) -> bool:

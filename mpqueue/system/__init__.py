@@ -22,5 +22,6 @@ From the ground up; a module imports only from its own line and the lines above 
     joined_threads.py   threads that may be waited for under Ctrl-C
     hash_seed.py        one order of sets of strings in all workers
     wakeup.py           the end of another thread's wait
+    event_loops.py      waits in the event loop of asyncio or trio
     oom.py              kills by the kernel's out-of-memory killer
 """

@@ -1,0 +1,275 @@
+"""``async for`` over a loader, an enqueuer and a consumer, in asyncio and in trio.
+
+A wait takes no batch: whatever ends it, the same batch comes to whoever asks next.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+
+import anyio
+import numpy as np
+import pytest
+from anyio.lowlevel import checkpoint
+from helpers.gates import Gate, pass_gate
+from helpers.numbered import Broken, Numbered
+
+import mpqueue
+
+LENGTH = 12
+DEADLOCK_S = 60
+
+
+@contextlib.contextmanager
+def consumer_of(source, folder):
+    with (
+        mpqueue.Server(f"{folder}/server", source, workers=1) as server,
+        mpqueue.attach(server.folder, timeout=DEADLOCK_S) as consumer,
+    ):
+        yield consumer
+
+
+def made(face, source, folder):
+    """A context whose object gives the batches of a source."""
+    if face == "consumer":
+        return consumer_of(source, folder)
+    workers, backend = {"process": (2, "process"), "thread": (2, "thread"), "inline": (0, "process")}[face]
+    return mpqueue.Loader(source, workers=workers, backend=backend)
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def run(request):
+    """Runs a coroutine function in an event loop, and fails where it hangs."""
+
+    def call(function, *args):
+        async def bounded():
+            with anyio.fail_after(DEADLOCK_S):
+                return await function(*args)
+
+        return anyio.run(bounded, backend=request.param)
+
+    return call
+
+
+@pytest.fixture(params=["consumer"])
+def batches_of(request, tmp_path):
+    """Makes what gives the batches of a source."""
+    return lambda source: made(request.param, source, tmp_path)
+
+
+@pytest.fixture(params=["consumer"])
+def awaited_of(request, tmp_path):
+    """The same, but for what computes a batch where it is asked for."""
+    return lambda source: made(request.param, source, tmp_path)
+
+
+def number(batch):
+    return int(np.asarray(batch).flat[0])
+
+
+async def numbers(batches):
+    return [number(batch) async for batch in batches]
+
+
+def test_one_loop_is_one_epoch(run, batches_of):
+    with batches_of(Numbered(LENGTH)) as batches:
+        for _ in range(2):
+            assert run(numbers, batches) == list(range(LENGTH))
+
+
+class Gated(Numbered):
+    """Batch 2 waits at a gate, the first time."""
+
+    def __init__(self, address):
+        super().__init__(LENGTH)
+        self.address = address
+
+    def __getitem__(self, index):
+        if index == 2 and not os.path.exists(f"{self.address}.seen"):
+            with open(f"{self.address}.seen", "x"):
+                pass_gate(self.address)
+        return super().__getitem__(index)
+
+
+def test_a_cancelled_wait_takes_nothing(run, awaited_of):
+    async def struck(batches, gate):
+        stream = aiter(batches)
+        found = [number(await anext(stream)) for _ in range(2)]
+        arrival = await anyio.to_thread.run_sync(gate.arrival)
+        for _ in range(3):
+            with anyio.move_on_after(0.001) as scope:
+                await anext(stream)
+            assert scope.cancelled_caught
+        arrival.let_go()
+        return found + [number(batch) async for batch in stream]
+
+    with Gate() as gate, awaited_of(Gated(gate.address)) as batches:
+        assert run(struck, batches, gate) == list(range(LENGTH))
+
+
+def test_a_cancellation_at_any_turn_of_the_event_loop_loses_and_doubles_nothing(run, batches_of):
+    """The task is cancelled after so many turns, wherever it is then; another one goes on."""
+
+    async def consume(stream, found):
+        async for batch in stream:
+            found.append(number(batch))
+            await checkpoint()
+
+    async def struck(batches):
+        for turns in range(25):
+            stream, found = aiter(batches), []
+            async with anyio.create_task_group() as group:
+                group.start_soon(consume, stream, found)
+                for _ in range(turns):
+                    await checkpoint()
+                group.cancel_scope.cancel()
+            await consume(stream, found)
+            assert found == list(range(LENGTH)), turns
+
+    with batches_of(Numbered(LENGTH)) as batches:
+        run(struck, batches)
+
+
+def test_other_tasks_run_while_one_waits(run, awaited_of):
+    """Nobody else could open the gate."""
+
+    async def alone(batches, gate):
+        async def open_it():
+            (await anyio.to_thread.run_sync(gate.arrival)).let_go()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(open_it)
+            return await numbers(batches)
+
+    with Gate() as gate, awaited_of(Gated(gate.address)) as batches:
+        assert run(alone, batches, gate) == list(range(LENGTH))
+
+
+def test_tasks_share_an_iterator(run, batches_of):
+    async def shared(batches):
+        stream, found = aiter(batches), []
+
+        async def take():
+            async for batch in stream:
+                found.append(number(batch))
+                await checkpoint()
+
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(take)
+        return sorted(found)
+
+    with batches_of(Numbered(LENGTH)) as batches:
+        for _ in range(3):
+            assert run(shared, batches) == list(range(LENGTH))
+
+
+def test_a_later_loop_ends_one_that_waits_and_says_so(run, awaited_of):
+    async def both(batches, gate):
+        told, earlier = [], aiter(batches)
+        assert [number(await anext(earlier)) for _ in range(2)] == [0, 1]
+
+        async def go_on():
+            with pytest.raises(RuntimeError, match="was ended by another one") as caught:
+                await anext(earlier)
+            told.append(caught)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(go_on)
+            arrival = await anyio.to_thread.run_sync(gate.arrival)
+            await anyio.wait_all_tasks_blocked()
+            later = aiter(batches)
+            while not told:  # nothing comes meanwhile that could wake it
+                await checkpoint()
+            arrival.let_go()
+            return [number(batch) async for batch in later]
+
+    with Gate() as gate, awaited_of(Gated(gate.address)) as batches:
+        rest = run(both, batches, gate)
+        assert rest[-1] == LENGTH - 1
+        if isinstance(batches, mpqueue.Consumer):  # which goes on where the other was
+            assert rest == list(range(2, LENGTH))
+
+
+def test_a_stop_from_another_thread_ends_a_loop_that_waits(run, awaited_of):
+    async def stopped(batches, gate):
+        stream = aiter(batches)
+        assert [number(await anext(stream)) for _ in range(2)] == [0, 1]
+        arrival = await anyio.to_thread.run_sync(gate.arrival)
+
+        async def close():
+            await anyio.wait_all_tasks_blocked()
+            await anyio.to_thread.run_sync(batches.close)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(close)
+            assert await anext(stream, "the end") == "the end"
+        arrival.let_go()
+
+    with Gate() as gate, awaited_of(Gated(gate.address)) as batches:
+        run(stopped, batches, gate)
+
+
+def test_what_the_source_raises_comes_in_the_place_of_its_batch(run, batches_of):
+    async def through(batches):
+        stream, found = aiter(batches), []
+        while True:
+            try:
+                found.append(number(await anext(stream)))
+            except StopAsyncIteration:
+                return found
+            except LookupError as error:
+                found.append(str(error))
+
+    with batches_of(Broken(5)) as batches:
+        assert run(through, batches) == [0, 1, 2, "batch 3 has gone bad", 4]
+
+
+class Killed(Numbered):
+    """Kills its worker once, in batch 3."""
+
+    def __init__(self, fuse):
+        super().__init__(LENGTH)
+        self.fuse = fuse
+
+    def __getitem__(self, index):
+        if index == 3 and self.fuse.exists():
+            self.fuse.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("face", ["consumer"])
+def test_a_killed_worker_is_replaced_while_a_task_waits(run, face, tmp_path):
+    fuse = tmp_path / "fuse"
+    fuse.touch()
+    with made(face, Killed(fuse), tmp_path) as batches:
+        assert run(numbers, batches) == list(range(LENGTH))
+    assert not fuse.exists()
+
+
+def test_ctrl_c_ends_the_wait_and_the_stream_goes_on(run, awaited_of):
+    """asyncio cancels its main task for it; trio raises it where the task is."""
+
+    def strike(gate, arrivals):
+        arrivals.append(gate.arrival())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    async def begin(stream, found, gate, arrivals):
+        thread = threading.Thread(target=strike, args=(gate, arrivals))
+        thread.start()
+        async for batch in stream:
+            found.append(number(batch))
+
+    async def go_on(stream, found):
+        async for batch in stream:
+            found.append(number(batch))
+
+    with Gate() as gate, awaited_of(Gated(gate.address)) as batches:
+        stream, found, arrivals = aiter(batches), [], []
+        with pytest.raises(KeyboardInterrupt):
+            run(begin, stream, found, gate, arrivals)
+        arrivals[0].let_go()
+        run(go_on, stream, found)
+        assert found == list(range(LENGTH))
