@@ -316,18 +316,12 @@ class Ring:
         if slot.high_water > 4 * self.recent_bytes + _TRIM_ABOVE_BYTES:
             self._trim(slot, 2 * self.recent_bytes)
 
-    def share(self, slot: Slot, holder: int, nbytes: int) -> None:
-        """A holder in another process gets a slot, of which so many bytes are the batch."""
+    def share(self, slot: Slot, nbytes: int) -> None:
+        """Other processes get a slot, of which so many bytes are the batch; until its `release`."""
         recent = self.recent_bytes
         if nbytes != recent:
             self.recent_bytes = nbytes if nbytes > recent else recent - ((recent - nbytes) >> 5)
-        self.slots.share(slot, holder)
-
-    def unshare(self, slot: Slot, holder: int) -> None:
-        """A holder in another process does not read a slot any more."""
-        self.slots.unshare(slot, holder)
-        if slot.high_water > 4 * self.recent_bytes + _TRIM_ABOVE_BYTES:
-            self._trim(slot, 2 * self.recent_bytes)
+        self.slots.share(slot)
 
     def reclaim(self, slot: Slot) -> None:
         """A slot whose worker is gone; what that had reserved and not reported goes back to the system."""

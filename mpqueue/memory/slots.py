@@ -2,14 +2,12 @@
 
     FREE --grant--> GRANTED --publish--> READY --take---> LEASED --release--------> FREE (or RETIRED)
       ^                |                   |
-      +----reclaim-----+-------------------+---share--> SHARED --unshare, the last--> FREE (or RETIRED)
-                                                         ^  |
-                                                         +--+ share, unshare
+      +----reclaim-----+-------------------+---share--> SHARED --release--------> FREE (or RETIRED)
 
     RETIRED: nobody reads it any more, and its worker's code still holds an array in it  --let_go--> FREE
 
-A slot is *leased* to the one consumer of this process, or *shared* by any number of holders in other processes, which
-are known by number: each lets go of it once. One that is stopped, or cut off, stays a holder until its process is gone.
+A slot is *leased* to the one consumer of this process, or *shared* with other processes; a server knows with which
+(`mpqueue.service.deliveries`), and releases it when none of them looks at it any more.
 
 A dying worker can leave no lock held and no word half written, having neither: it owns payload bytes only. Messages
 name a *turn*, not a slot: a number that is never used again, so that a late message from a turn that was reclaimed is
@@ -61,7 +59,6 @@ class Slot:
         owner: Worker that was granted it last: its pages are warm there.
         high_water: Bytes that are reserved.
         held: The worker's code still holds an array in it: it may not be granted after its release.
-        holders: Who shares it.
     """
 
     number: int
@@ -71,7 +68,6 @@ class Slot:
     owner: int = -1
     high_water: int = 0
     held: bool = False
-    holders: set[int] = field(default_factory=set)
 
     @property
     def is_large(self) -> bool:
@@ -149,10 +145,10 @@ class SlotTable:
         self.num_leased += 1
 
     def release(self, slot: Slot) -> None:
-        """GRANTED, READY or LEASED → FREE (or RETIRED while the worker's code holds it): nobody reads it any more."""
-        if slot.state is _LEASED:
+        """GRANTED, READY, LEASED or SHARED → FREE (RETIRED while the worker's code holds it): nobody reads it now."""
+        if slot.state is _LEASED or slot.state is _SHARED:
             self.num_leased -= 1
-        elif slot.state is _RETIRED or slot.state is _FREE or slot.state is _SHARED:
+        elif slot.state is _RETIRED or slot.state is _FREE:
             raise SlotError(f"slot {slot.number} is {slot.state.value} and cannot be released")
         if slot.held:
             slot.state = _RETIRED
@@ -165,36 +161,16 @@ class SlotTable:
         slot.state, slot.turn = _FREE, 0  # `_set_free` without the call: each small batch comes by here
         stack.append(slot)
 
-    def share(self, slot: Slot, holder: int) -> None:
-        """READY or SHARED → SHARED: somebody in another process has it, too.
+    def share(self, slot: Slot) -> None:
+        """READY → SHARED: other processes have it.
 
         Raises:
-            SlotError: It is in another state, or this holder has it already; nothing was changed.
+            SlotError: It is in another state; nothing was changed.
         """
-        if slot.state is _READY:
-            slot.state = _SHARED
-            self.num_leased += 1
-        elif slot.state is not _SHARED or holder in slot.holders:
-            raise SlotError(f"slot {slot.number} is {slot.state.value} and cannot be shared with {holder}")
-        slot.holders.add(holder)
-
-    def unshare(self, slot: Slot, holder: int) -> None:
-        """One holder less: SHARED → FREE (or RETIRED while the worker's code holds it) with the last one.
-
-        Raises:
-            SlotError: This holder does not have it; nothing was changed.
-        """
-        if holder not in slot.holders:
-            raise SlotError(f"slot {slot.number} is {slot.state.value} and {holder} does not share it")
-        slot.holders.remove(holder)
-        if slot.holders:
-            return
-        self.num_leased -= 1
-        if slot.held:
-            slot.state = _RETIRED
-            self.num_retired += 1
-        else:
-            self._set_free(slot)
+        if slot.state is not _READY:
+            raise SlotError(f"slot {slot.number} is {slot.state.value} and cannot be shared")
+        slot.state = _SHARED
+        self.num_leased += 1
 
     def let_go(self, number: int) -> None:
         """The worker's code holds no array in the slot any more (or is gone): RETIRED → FREE."""
@@ -224,8 +200,7 @@ class SlotTable:
             slot.owner, slot.held = -1, False
             if slot in leased:
                 slot.state = _LEASED
-            elif slot.holders:
-                slot.state = _SHARED
+            elif slot.state is _SHARED:
                 self.num_leased += 1
             else:
                 self._set_free(slot)

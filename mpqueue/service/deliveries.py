@@ -17,7 +17,6 @@ from mpqueue.telemetry.timeline import Timeline
 from mpqueue.worker import failures
 
 _MAX_SPECS = 4096
-_SERVER = 0  # holds each slot that anybody holds, before the stream
 
 
 class Specs:
@@ -127,13 +126,13 @@ class Deliveries:
         peer.tell(Text(Down.CUT, flag, 0, text.encode()))
 
     def hold(self, batch: Any, holder: int) -> None:
-        """Note another holder of a slot: for the stream all are one, the server."""
+        """Note another holder of a slot; the stream hears of the first one."""
         turn = batch.turn
         if not turn:
             return
         if (holders := self._holders.get(turn)) is None:
             self._holders[turn] = {holder}
-            self._stream.share(batch, _SERVER)
+            self._stream.share(batch)
         elif holder in holders:
             raise SlotError(f"{holder} has {batch} already")
         else:
@@ -150,7 +149,7 @@ class Deliveries:
         holders.remove(holder)
         if not holders:
             del self._holders[turn]
-            self._stream.release(batch, _SERVER)
+            self._stream.release(batch)
 
     def open_epoch(self, epoch: int) -> int | None:
         """Have the stream give an epoch."""

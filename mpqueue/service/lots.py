@@ -1,6 +1,6 @@
 """A batch as a server deals it out: the place of its bytes in the ring, and nothing opened.
 
-    worker --report--> LotWork --open--> Lot (its slot is READY) --share, unshare--> FREE
+    worker --report--> LotWork --open--> Lot (its slot is READY) --share, release--> FREE
                           |
                           +--evict--> Stashed --settle, in another slot--> open
 

@@ -1,14 +1,14 @@
-"""The engine as a server drives it: it gives lots, never waits, and knows who holds which of them.
+"""The engine as a server drives it: it gives lots, and never waits.
 
     open_epoch --> take, take, ... --> has_ended --> finish_epoch --> open_epoch
                      |
-                     +--> Lot: share(lot, holder) for each that has it, release(lot, holder) when one has it no more
+                     +--> Lot: share(lot) when others have it, release(lot) when none of them has it any more
                      +--> Failure: what was raised in the place of a batch
 
 One thread calls everything: `take` when somebody wants a batch, `advance` when `fileno` is readable or `timeout_s` is
-over. A lot belongs to the server until it is shared for the first time; from then on it is free when its last holder
-has released it. What the workers compute ahead is bounded by ``max_queue_size``, as in a `Loader`; what the holders
-keep by ``num_kept``, the slots that are there for it.
+over. A lot belongs to the server until it is shared; who then holds it the server counts
+(`mpqueue.service.deliveries`). What the workers compute ahead is bounded by ``max_queue_size``, as in a `Loader`; what
+the holders keep by ``num_kept``, the slots that are there for it.
 
 Everything else is as in a `Loader`: order, seeds, restarts of workers, time-outs, lack of memory.
 """
@@ -330,29 +330,25 @@ class Stream:
             raise ValueError(f"batches of epoch {epoch} cannot be computed again: epoch {self.epoch} is open")
         self._pipeline.want(epoch, positions)
 
-    def share(self, lot: Lot | Failure, holder: int) -> None:
-        """Note that a holder has a lot. Each has it once; a failure has no slot, and is free anyway.
+    def share(self, lot: Lot) -> None:
+        """Note that others have a lot.
 
         Raises:
-            SlotError: The lot is free, or the holder has it already.
+            SlotError: The lot is free, or shared already.
         """
-        if isinstance(lot, Lot) and self.is_running:
-            self._backend.pool.ring.share(_slot_of(lot), holder, lot.header_offset)
+        if not self._pipeline.is_stopped:
+            self._backend.pool.ring.share(_slot_of(lot), lot.header_offset)
 
-    def release(self, lot: Lot | Failure, holder: int | None = None) -> None:
-        """Note that a holder has a lot no more; the last one frees it. None: it was never shared, and nobody wants it.
+    def release(self, lot: Lot) -> None:
+        """Note that nobody has a lot any more, shared or not: its slot is free.
 
         Raises:
-            SlotError: The holder does not have it.
+            SlotError: It was so before.
         """
-        if not isinstance(lot, Lot) or not self.is_running:
-            return
-        ring, slot = self._backend.pool.ring, _slot_of(lot)
-        if holder is None:
-            ring.release(slot)
-        else:
-            ring.unshare(slot, holder)
-        self._has_freed = self._has_freed or not slot.turn
+        if not self._pipeline.is_stopped:
+            slot = _slot_of(lot)
+            self._backend.pool.ring.release(slot)
+            self._has_freed = self._has_freed or not slot.turn
 
     def __repr__(self) -> str:
         state = f"epoch {self.epoch}, {self.count} given" if self.is_running else "stopped"

@@ -1,7 +1,7 @@
 """The table of slots under any moves: each slot has one owner, a refused move changes nothing, no slot gets lost."""
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import pytest
@@ -14,17 +14,14 @@ FREE, GRANTED, READY, LEASED, SHARED, RETIRED = SlotState
 ALLOWED = {
     "publish": {GRANTED},
     "take": {READY},
-    "release": {GRANTED, READY, LEASED},
-    "share": {READY, SHARED},
-    "unshare": {SHARED},
+    "release": {GRANTED, READY, LEASED, SHARED},
+    "share": {READY},
 }
-HOLDERS = range(-1, 3)
 ARROWS = [
     "grant warm", "grant of nobody", "grant of another", "grant none", "grant large warm", "grant large of another",
     "grant before a warm one", "grant large at last", "memory is short", "shrink large", "shrink large to large", "shrink", "publish", "publish held", "take", "reset",
-    "release granted", "release ready", "release leased", "retire ready", "retire leased",
-    "share ready", "share shared", "unshare one of several", "unshare the last", "retire shared",
-    "shared over the death of all", "refused share with a holder", "refused unshare of another",
+    "release granted", "release ready", "release leased", "release shared",
+    "retire ready", "retire leased", "retire shared", "share", "shared over the death of all",
     *[f"let go {state.value}" for state in SlotState],
     *[f"worker of a {state.value} dies" for state in SlotState],
     *[f"refused {move} of {state.value}" for move, states in ALLOWED.items() for state in SlotState if state not in states],
@@ -41,7 +38,6 @@ class Known:
     owner: int = -1
     high_water: int = 0
     held: bool = False
-    holders: set = field(default_factory=set)
 
 
 class SlotsAgainstAnOracle(AimingMachine):
@@ -66,17 +62,12 @@ class SlotsAgainstAnOracle(AimingMachine):
             moves[f"let go of {number}"] = 8 if known.state is RETIRED else 2, partial(self.let_go, number)
             for move, states in ALLOWED.items():
                 if known.state in states:
-                    weight = {"publish": 8, "take": 4, "release": 5 if known.held else 2, "share": 4, "unshare": 6}[
-                        move
-                    ]
+                    weight = {"publish": 8, "take": 4, "release": 5 if known.held else 2, "share": 4}[move]
                     moves[f"{move} {number}"] = weight, partial(getattr(self, move), number)
                 else:
                     moves[f"{move} {number}, which is refused"] = 1, partial(self.is_refused, move, number)
             if known.state is FREE:
                 moves[f"shrink {number}"] = 3, partial(self.shrink, number)
-            if known.state is SHARED:
-                moves[f"share {number} twice, which is refused"] = 1, partial(self.is_refused_to_a_holder, number)
-                moves[f"unshare {number} of another"] = 1, partial(self.is_refused_to_another, number)
             if known.state is GRANTED:
                 moves[f"publish too much in {number}"] = 1, partial(self.is_refused, "publish", number, STRIDE + 1)
         return moves
@@ -165,43 +156,14 @@ class SlotsAgainstAnOracle(AimingMachine):
             self.becomes_free(number)
 
     def share(self, number):
-        known = self.known[number]
-        others = [holder for holder in HOLDERS if holder not in known.holders]
-        if not others:
-            return
-        holder = self.choose(others)
-        self.table.share(self.table.slots[number], holder)
-        self.reached[f"share {known.state.value}"] += 1
-        known.state = SHARED
-        known.holders.add(holder)
+        self.table.share(self.table.slots[number])
+        self.reached["share"] += 1
+        self.known[number].state = SHARED
 
-    def unshare(self, number):
-        known = self.known[number]
-        holder = self.choose(sorted(known.holders))
-        self.table.unshare(self.table.slots[number], holder)
-        known.holders.remove(holder)
-        if known.holders:
-            self.reached["unshare one of several"] += 1
-        elif known.held:
-            self.reached["retire shared"] += 1
-            known.state = RETIRED
-        else:
-            self.reached["unshare the last"] += 1
-            self.becomes_free(number)
-
-    def is_refused_to_a_holder(self, number):
-        self.reached["refused share with a holder"] += 1
-        self.is_refused("share", number, self.choose(sorted(self.known[number].holders)))
-
-    def is_refused_to_another(self, number):
-        self.reached["refused unshare of another"] += 1
-        self.is_refused("unshare", number, 77)
-
-    def is_refused(self, move, number, argument=1):
-        """``argument``: bytes, or a holder."""
+    def is_refused(self, move, number, nbytes=1):
         slot, before = self.table.slots[number], copy.deepcopy(self.table)
         with pytest.raises(SlotError):
-            getattr(self.table, move)(slot, *[argument] * (move in {"publish", "share", "unshare"}))
+            getattr(self.table, move)(slot, *[nbytes] * (move == "publish"))
         assert self.table == before
         self.reached[f"refused {move} of {slot.state.value}"] += 1
 
@@ -230,7 +192,7 @@ class SlotsAgainstAnOracle(AimingMachine):
     def all_die(self):
         """In the middle of anything: what there are views of is leased, what others hold is shared, all else free."""
         numbers = range(len(self.known))
-        leased = [number for number in numbers if not self.known[number].holders and self.choose([False, True])]
+        leased = [n for n in numbers if self.known[n].state is not SHARED and self.choose([False, True])]
         self.table.reset([self.table.slots[number] for number in leased])
         self.reached["reset"] += 1
         self.free.clear()
@@ -238,7 +200,7 @@ class SlotsAgainstAnOracle(AimingMachine):
             self.known[number].owner, self.known[number].held = -1, False
             if number in leased:
                 self.known[number].state = LEASED
-            elif self.known[number].holders:
+            elif self.known[number].state is SHARED:
                 self.reached["shared over the death of all"] += 1
             else:
                 self.becomes_free(number)
@@ -249,7 +211,6 @@ class SlotsAgainstAnOracle(AimingMachine):
             expected = (known.state, known.turn, known.owner, known.high_water, known.held)
             assert (slot.number, slot.offset) == (number, number * STRIDE)
             assert (slot.state, slot.turn, slot.owner, slot.high_water, slot.held) == expected
-            assert slot.holders == known.holders
         states = [known.state for known in self.known]
         counts = table.num_free, table.num_leased, table.num_retired
         assert counts == (states.count(FREE), states.count(LEASED) + states.count(SHARED), states.count(RETIRED))
@@ -278,7 +239,7 @@ def moved_to(state):
         if state is LEASED:
             table.take(slot)
         elif state is SHARED:
-            table.share(slot, 3)
+            table.share(slot)
         elif state is RETIRED:
             table.release(slot)
     return table, table.slots[0]
@@ -291,18 +252,16 @@ def moved_to(state):
         (GRANTED, "take", "slot 0 is granted and cannot be taken"),
         (READY, "publish", "slot 0 is ready and cannot hold 7 published bytes"),
         (LEASED, "take", "slot 0 is leased and cannot be taken"),
-        (SHARED, "release", "slot 0 is shared and cannot be released"),
         (SHARED, "take", "slot 0 is shared and cannot be taken"),
-        (SHARED, "share", "slot 0 is shared and cannot be shared with 3"),
-        (LEASED, "share", "slot 0 is leased and cannot be shared with 3"),
-        (LEASED, "unshare", "slot 0 is leased and 3 does not share it"),
+        (SHARED, "share", "slot 0 is shared and cannot be shared"),
+        (LEASED, "share", "slot 0 is leased and cannot be shared"),
         (RETIRED, "release", "slot 0 is retired and cannot be released"),
     ],
 )
 def test_a_refused_move_says_where_the_slot_is(state, move, message):
     table, slot = moved_to(state)
     with pytest.raises(SlotError) as caught:
-        getattr(table, move)(slot, *{"publish": [7], "share": [3], "unshare": [3]}.get(move, []))
+        getattr(table, move)(slot, *{"publish": [7]}.get(move, []))
     assert str(caught.value) == message
 
 

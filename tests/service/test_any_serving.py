@@ -16,6 +16,7 @@ from mpqueue.engine.schedule import EpochSchedule
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.memory.slots import SlotState
+from mpqueue.service.deliveries import Deliveries
 from mpqueue.service.lots import Failure, LotWork, Stashed
 from mpqueue.service.stream import Stream
 from mpqueue.workers.job import RingPlan
@@ -51,6 +52,7 @@ class Serving(AimingMachine):
             kinds=(PolledLedger, PolledPipeline), ring=RingPlan("memfd", self.choose([2, 6, 60]), LotWork),
         )  # fmt: skip
         self.stream = Stream(Numbers(self.length), workers=self.workers, max_queue_size=credit)
+        self.deliveries = Deliveries(self.stream, {}, None, 0)
         self.stream._engine.pipeline = self.world.pipeline
         self.stream._use(self.world.pipeline)
         self.held, self.wanted = [], []
@@ -149,7 +151,7 @@ class Serving(AimingMachine):
         self.reached[f"{kind}lot"] += 1
         holders = [holder for holder in (1, 2, -3) if self.choose([False, True])] or [1]
         for holder in holders:
-            self.stream.share(given, holder)
+            self.deliveries.hold(given, holder)
         self.reached["shared by several"] += len(holders) > 1
         self.held.append((given, holders, word, size))
 
@@ -179,7 +181,7 @@ class Serving(AimingMachine):
 
     def release(self, number):
         lot, holders, _, _ = self.held[number]
-        self.stream.release(lot, holders.pop())
+        self.deliveries.let_go(lot, holders.pop())
         if not holders:
             del self.held[number]
 

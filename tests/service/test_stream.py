@@ -16,6 +16,7 @@ from mpqueue.engine.schedule import Place
 from mpqueue.errors import BatchTimeout, SharedMemoryFull, WorkerDied
 from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.memory.slots import SlotError
+from mpqueue.service.deliveries import Deliveries
 from mpqueue.service.lots import Failure, Lot
 from mpqueue.service.records import PARTIAL
 from mpqueue.service.stream import Stream
@@ -70,8 +71,8 @@ class Server:
         if isinstance(given, Failure):
             return given.error
         batch = self.reader.read(given)
-        self.stream.share(given, 1)
-        self.stream.release(given, 1)
+        self.stream.share(given)
+        self.stream.release(given)
         return int(np.asarray(batch).flat[0])
 
     def epoch(self, number):
@@ -315,16 +316,21 @@ def test_a_slot_is_free_when_its_last_holder_has_released_it():
         stream = server.stream
         stream.open_epoch(0)
         lot = server.take()
+        deliveries = Deliveries(stream, {}, None, 0)
         for holder in (4, -2, 9):
-            stream.share(lot, holder)
+            deliveries.hold(lot, holder)
         for holder in (9, 4):
-            stream.release(lot, holder)
+            deliveries.let_go(lot, holder)
+        with pytest.raises(SlotError):
+            deliveries.let_go(lot, 4)
+        with pytest.raises(SlotError):
+            deliveries.hold(lot, -2)
         assert server.reader.read(lot)[0] == 0
-        stream.release(lot, -2)
+        deliveries.let_go(lot, -2)
         with pytest.raises(SlotError):
-            stream.release(lot, -2)
+            stream.release(lot)
         with pytest.raises(SlotError):
-            stream.share(lot, 4)
+            stream.share(lot)
 
 
 def test_what_is_held_is_never_written_again():
@@ -333,7 +339,7 @@ def test_what_is_held_is_never_written_again():
         server.stream.open_epoch(0)
         held = [server.take() for _ in range(4)]
         for lot in held:
-            server.stream.share(lot, 7)
+            server.stream.share(lot)
         assert [server.value(server.take()) for _ in range(596)] == list(range(4, 600))
         assert [int(server.reader.read(lot)[0]) for lot in held] == [0, 1, 2, 3]
 
@@ -345,11 +351,11 @@ def test_when_all_slots_are_held_it_goes_on_with_the_first_that_comes_free():
         held = []
         while stream.statistics().slots_in_use < stream.statistics().num_slots or len(held) < 3:
             lot = server.take()
-            stream.share(lot, 1)
+            stream.share(lot)
             held.append(lot)
         assert stream.take() is None
         for lot in held:
-            stream.release(lot, 1)
+            stream.release(lot)
         assert server.take().position == len(held)
 
 
@@ -358,12 +364,12 @@ def test_when_all_slots_are_held_by_those_who_wait_it_is_an_error():
         server.stream.open_epoch(0)
         held = []
         while not isinstance(given := server.take(may_fail=True), Failure):
-            server.stream.share(given, 1)
+            server.stream.share(given)
             held.append(given)
         assert isinstance(given.error, SharedMemoryFull)
         assert len(held) == server.stream.statistics().num_slots
         for lot in held:
-            server.stream.release(lot, 1)
+            server.stream.release(lot)
         assert server.take().position == given.position + 1
 
 
@@ -371,9 +377,10 @@ def test_a_failure_needs_no_holders():
     with Server(StrikesAt(Fault("raise"), at=0)) as server:
         server.stream.open_epoch(0)
         failure = server.take()
-        server.stream.share(failure, 1)
-        server.stream.share(failure, 1)
-        server.stream.release(failure, 1)
+        deliveries = Deliveries(server.stream, {}, None, 0)
+        deliveries.hold(failure, 1)
+        deliveries.hold(failure, 1)
+        deliveries.let_go(failure, 1)
         assert (failure.position, failure.is_extra, failure.turn) == (0, False, 0)
 
 
