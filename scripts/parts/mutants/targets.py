@@ -37,7 +37,10 @@ PURE = {
     "tf1/compat/ops/dims.py": ["tf1/compat/test_dims.py"],
 }
 # Tests of a module that lie in another folder than those of its neighbours.
-ELSEWHERE = {"engine/torch_numbers.py": ["frameworks/torch/test_random_numbers.py"]}
+ELSEWHERE = {
+    "engine/torch_numbers.py": ["frameworks/torch/test_random_numbers.py"],
+    "loader/sequence.py": ["frameworks/enqueuers/test_enqueuer_forms.py"],
+}
 # For a sample over the engine: the folders of tests that are run for a mutant of a folder.
 FOLDERS = {
     "engine": ["engine", "loader"],

@@ -58,23 +58,6 @@ def coord():
     return Coordinator()
 
 
-def test_every_waiting_thread_is_freed_by_one_stop(coord):
-    waiting = [in_thread(coord.wait_for_stop) for _ in range(20)]
-    coord.request_stop()
-    assert all(ended(thread) for thread in waiting)
-
-
-def test_join_returns_when_the_last_member_ends(coord):
-    gates = [Gate(), Gate()]
-    joining = in_thread(coord.join, gates)
-    gates[1].open()
-    assert joining.is_alive()
-    gates[0].open()
-    assert ended(joining)
-    assert coord.joined
-    assert not coord.should_stop()
-
-
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 def test_a_blocked_join_does_not_wake_up(coord):
     """The threads that wait in a join are not scheduled: there is no polling in it."""
@@ -305,13 +288,6 @@ def test_sys_exc_info_outside_of_a_handler_is_a_plain_stop(coord):
     coord.request_stop(sys.exc_info())
     assert coord.should_stop()
     coord.join()
-
-
-def test_an_exception_that_was_never_raised_is_reported_like_any_other(coord):
-    coord.request_stop(RuntimeError("boom"))
-    assert coord.should_stop()
-    with pytest.raises(RuntimeError, match="boom"):
-        coord.join()
 
 
 def test_after_join_an_exception_is_raised_where_it_is_reported(coord):

@@ -45,39 +45,6 @@ TEXT = [np.array([], object)]
 TWO_TEXTS = TEXT * 2
 
 
-@pytest.mark.parametrize(
-    ("record", "expected"),
-    [
-        (b'"a""b",c', [b'a"b', b"c"]),
-        (b'"a,b",c', [b"a,b", b"c"]),
-        (b'"a\r\nb",c', [b"a\r\nb", b"c"]),
-        (b'"""",""""', [b'"', b'"']),
-        (b'"a"",b",c', [b'a",b', b"c"]),
-        (b"\na,\rb", [b"a", b"b"]),
-        (b'\n\n"a",b', [b"a", b"b"]),
-        (b"a,b\n", REFUSED),
-        (b"a\n,b", REFUSED),
-        (b"a,\n", REFUSED),
-        (b'a",b', REFUSED),
-        (b'"a"b,c', REFUSED),
-        (b'"a" ,c', REFUSED),
-        (b' "a",c', REFUSED),
-        (b'"a,b', REFUSED),
-        (b'a,"b', REFUSED),
-        (b'a,"', REFUSED),
-        (b'a,"""', REFUSED),
-        (b'"a\nb,c', REFUSED),
-        (b"a", REFUSED),
-        (b"a,b,c", REFUSED),
-        (b"a,b,", REFUSED),
-        (b"", REFUSED),
-        (b"\n", REFUSED),
-    ],
-)
-def test_a_record_is_cut_as_tensorflow_cuts_it(record, expected):
-    assert decode(record, TWO_TEXTS) == expected
-
-
 @pytest.mark.parametrize("record", [b'"x\ny"', b'x"', b'"x'])
 def test_one_bad_record_does_not_spoil_the_cut_of_the_others(record):
     """Quotes that are open in one record must not reach into the next."""
@@ -125,19 +92,6 @@ def test_an_argument_that_is_no_text_is_named(argument):
 def test_the_delimiter_is_one_byte(delim):
     with pytest.raises(InvalidArgumentError, match="must be one byte"):
         mpqueue.decode_csv("a", TEXT, field_delim=delim)
-
-
-@pytest.mark.parametrize(
-    ("record", "expected"),
-    [
-        (b'"a",b"c', [b'"a"', b'b"c']),
-        (b'"a","b"', [b'"a"', b'"b"']),
-        (b"a\n,b", REFUSED),
-        (b"\na,b", [b"a", b"b"]),
-    ],
-)
-def test_without_quotes_a_quote_is_a_character(record, expected):
-    assert decode(record, TWO_TEXTS, use_quote_delim=False) == expected
 
 
 @pytest.mark.parametrize(
