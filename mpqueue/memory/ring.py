@@ -262,6 +262,7 @@ class Ring:
         if slot is None:
             self.collect()
             slot = self.slots.grant(worker)
+        # Each slot has some memory from its first grant on, so that an exception always has a place to travel in.
         if slot is not None and not slot.high_water and not self.reserve(slot, FIRST_BYTES):
             self.slots.release(slot)
             return None
@@ -282,15 +283,18 @@ class Ring:
     def view(self, slot: Slot, nbytes: int, structure: np.dtype[Any] | None) -> Array:
         """The first bytes of a READY slot, as `base_over` has them: leased while views live, or a private copy."""
         recent, slots = self.recent_bytes, self.slots
-        if nbytes != recent:
+        if nbytes != recent:  # a small batch among large ones must not have their slots trimmed: it sinks by a 32nd
             self.recent_bytes = nbytes if nbytes > recent else recent - ((recent - nbytes) >> 5)
         if slots.num_leased >= self._max_leased:
             self.collect()
+            # The workers' credit is covered by the other slots: one view more could leave the head of the line without
+            # a slot, and the consumer, who waits for it, would never drop the views.
             if slots.num_leased >= self._max_leased:
                 self._held_copies.note(nbytes, slots.num_leased)
                 return self.private_copy(slot, nbytes, structure)
         if self._guard is not None:
             self._guard.admit(slot)
+        # First the state: interrupted between the two, the slot is leased by nobody, and `reset` frees it.
         slots.take(slot)
         return self._leases.lease(slot, nbytes, structure)
 
@@ -325,6 +329,7 @@ class Ring:
 
     def reclaim(self, slot: Slot) -> None:
         """A slot whose worker is gone; what that had reserved and not reported goes back to the system."""
+        # A worker reserves pages before it reports them; killed in between, it leaves pages that nobody counts.
         known = -(-slot.high_water // PAGE) * PAGE
         if known < self.stride:
             self.segment.discard(slot.offset + known, slot.offset + self.stride)
@@ -370,6 +375,7 @@ class Ring:
         self.enter_leases()
         if self._guard is not None:
             self._guard.close(self._leases)
+        # A reference cycle, or a traceback, may keep this object; the mapping is to go now.
         del self.memory
         self._leases.close()
         self.segment.close()

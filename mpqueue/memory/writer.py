@@ -89,6 +89,7 @@ class GrantedSlot:
         mapped = self._mapped.get(number, _STEP)  # small batches leave most of it unwritten
         self.mapped = min(high_water, mapped)
         self._end, self._base, self._is_open = 0, None, True
+        # A weak reference for each array that was made: in most workers there are none, and to clear costs a call.
         if self._made:
             self._made.clear()
 
@@ -242,7 +243,7 @@ class SlotWriter(GrantedSlot):
         arrays: list[Array] = []
         objects: list[Any] = []
         (self._signature,) = flatten_each(holder, arrays, objects)
-        holder.clear()
+        holder.clear()  # before references are counted
         self._arrays = arrays
         if objects:
             self._objects = pickle_objects(objects)
@@ -259,11 +260,13 @@ class SlotWriter(GrantedSlot):
             OSError: ENOSPC: there is no memory for it now; nothing is lost, call again.
             BatchTooLarge: It is larger than the user's bound, or than a slot.
         """
+        # Held arrays are copied behind the held ones, wherever those end: no plan of another batch fits.
         known = None if self._is_held else self._known.get((self._signature, self._end, self._in_slot))
         if known is None:
             placed = self._place_anew()
         elif self._objects is None:  # arrays alone, of a known signature: the way of most batches
             plan, placed, _, targets = known
+            # Before the first byte is written: beyond what is reserved a write is a SIGBUS, and no exception.
             if placed.nbytes > self.mapped or self._max_batch_bytes is not None:
                 self._check_bound(plan.end)
                 self._check(placed.nbytes)

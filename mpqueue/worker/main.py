@@ -264,6 +264,7 @@ class _Worker:
             if not backlog:
                 if not grants.read(ended):
                     return
+                # Asked once for each read and not for each batch: cheap grants come up to 16 at a time.
                 if grants.read_at >= self._timing.due_at:
                     self._plan_timing()
             _magic, kind, slot, turn, unit, epoch, high_water = backlog.popleft()
@@ -299,6 +300,8 @@ class _Worker:
         try:
             if self._broken is not None:
                 raise self._broken
+            # In a list and in no variable, so that the writer can drop the last reference: what this frame kept of the
+            # batch would look like an array that the user's code holds in the slot.
             holder = [self._compute(epoch, unit, listed)]
             copying = _clock()
             if type(holder[0]) is Partial:
@@ -306,7 +309,9 @@ class _Worker:
             writer.take(holder)
             try:
                 placed = writer.place()
-            except OSError as error:
+            except (
+                OSError
+            ) as error:  # no memory, maybe: the batch is kept, for it may not be possible to compute it again
                 placed = self._place_again(error, slot, turn)
             spec, is_new, header_offset, nbytes, is_held = placed
             flags += NEW_SPEC * is_new + HELD * is_held
@@ -314,6 +319,8 @@ class _Worker:
             kind, spec, header_offset, nbytes = ReportKind.END, 0, 0, 0
             flags = HELD * writer.keeps_slot() + UNSHARDED * (not context.has_asked())
         except BaseException as error:
+            # SystemExit and KeyboardInterrupt of the source, too: ended by them, this worker would be replaced, and its
+            # successor would meet them again, until `restarts` is used up.
             if self._is_to_leave(error):
                 raise
             kind = ReportKind.RAISED
@@ -324,6 +331,8 @@ class _Worker:
             MAGIC, kind, flags, slot, turn, spec, header_offset, nbytes,
             writer.high_water, copying - started, done - copying, wait_ns,
         )  # fmt: skip
+        # One write, below PIPE_BUF: killed before it, the worker leaves its ticket to be computed again; behind it, the
+        # batch stands. There is nothing between.
         self._put(record)
         while writer.let_go:
             self._report(ReportKind.LET_GO, writer.let_go.popleft(), 0)

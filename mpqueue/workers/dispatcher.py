@@ -262,9 +262,11 @@ class Dispatcher:
             slot = grant(number)
             if slot is None:
                 break
+            # Entered before it is written: whatever happens from here on, the ticket is granted again when this worker
+            # is reaped.
             in_flight[slot.turn] = make(ticket, slot, ring)
             records.append(pack(MAGIC, _WORK, slot.number, slot.turn, ticket.unit, ticket.epoch, slot.high_water))
-        worker.outbox += b"".join(records)
+        worker.outbox += b"".join(records)  # one write for all of them, by `flush`: each may have to wake a process
         return len(records)
 
     def _grant_listed(self, worker: WorkerHandle, tickets: list[Ticket]) -> int:
@@ -332,6 +334,7 @@ class Dispatcher:
             self._pool.roster.silence(worker, Cause.CLOSED)
             return None
         try:
+            # Records are written whole, so a read of whole records ends between two, unless a stranger wrote.
             if len(data) % REPORT.size or worker.life.is_starved:
                 raise CorruptRecord(f"{len(data)} bytes are no reports, or come from a worker that waits for an answer")
             return self._enter(worker, data)
@@ -362,8 +365,9 @@ class Dispatcher:
                     continue
                 notices = self._enter_notice(worker, kind, number, turn, high_water, notices)
                 continue
-            work = in_flight[turn]
+            work = in_flight[turn]  # a turn that it was not granted, or has reported, is a KeyError: see `drain`
             slot = work.slot
+            # The bounds are checked here, so that no view of the consumer ever reaches into another slot.
             if slot.number != number or not header <= nbytes <= high_water:
                 raise CorruptRecord(f"a batch of {nbytes} bytes in slot {number}, which has {high_water}")
             publish(slot, high_water, flags & HELD)
@@ -380,7 +384,7 @@ class Dispatcher:
             compute_ns += compute
             copy_ns += copy
             wait_ns += wait
-            if work.is_end or work.cancelled:
+            if work.is_end or work.cancelled:  # nobody will open it, and so nobody would release its slot
                 ring.release(slot)
             if not work.cancelled:
                 worker.published += 1

@@ -178,13 +178,14 @@ class Work:
             finally:
                 ring.release(slot)
         header_offset = self.header_offset
+        # The header's bytes are the key: a batch that is laid out like one before costs this look-up, and no parsing.
         try:
             recipe = read.recipes[memory[start + header_offset : start + self.nbytes]]
         except Unreadable:
             ring.release(slot)
             raise
         if recipe.has_views:
-            base = ring.view(slot, header_offset, recipe.structure)
+            base = ring.view(slot, header_offset, recipe.structure)  # from here on the slot is free when `base` dies
             try:
                 return read.rebuild(recipe, base)
             except Exception as error:
