@@ -18,7 +18,7 @@ from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.memory.slots import SlotState
 from mpqueue.service.deliveries import Deliveries
 from mpqueue.service.lots import Failure, LotWork, Stashed
-from mpqueue.service.stream import Stream
+from mpqueue.service.stream import MAX_KEPT, Stream
 from mpqueue.workers.job import RingPlan
 
 SIZES = [1, 100, 3000, 20_000]  # int64s: from a word to more than twice what a slot has at first
@@ -44,6 +44,7 @@ class Serving(AimingMachine):
         credit, self.most_pages = self.choose(range(1, 7)), self.choose([1 << 40, 200, 90, 45, 17, 5])
         self.workers = self.choose(range(1, 4))
         schedule = EpochSchedule(lambda: self.length, 3, shuffle=shuffle, barrier=has_end)
+        schedule.keep(MAX_KEPT)
         schedule.start_at(0)
         self.orders = EpochSchedule(lambda: self.length, 3, shuffle=shuffle)
         self.world = World(
@@ -218,8 +219,8 @@ class Serving(AimingMachine):
         for lot, _, word, size in self.held:
             assert self.opened(lot) == (word, size)
         slots = self.world.ring.slots.slots
-        shared = {slot.number: slot.holders for slot in slots if slot.state is SlotState.SHARED}
-        assert shared == {lot.slot.number: set(holders) for lot, holders, _, _ in self.held}
+        shared = {slot.number for slot in slots if slot.state is SlotState.SHARED}
+        assert shared == {lot.slot.number for lot, _, _, _ in self.held}
         self.nothing_is_granted_without_credit()
 
     def nothing_is_granted_without_credit(self):
