@@ -55,8 +55,8 @@ UNPASSED: dict[str, set[str]] = {}  # files that a page names and its trip does 
 
 # Names of several classes outside of `compat`, which mirrors TensorFlow 1.
 AMBIGUOUS = {
-    "Answer", "Batch", "Column", "Consumer", "Down", "Event", "Field", "Kind", "Link", "Order", "Pipeline",
-    "Place", "Progress", "ProtocolError", "Request", "Row", "Rows", "Terms", "Up", "Watch",
+    "Batch", "Column", "Consumer", "Down", "Event", "Field", "Kind", "Order", "Pipeline",
+    "Place", "Progress", "ProtocolError", "Row", "Rows", "Up", "Watch",
     "_Default", "_Kind",
 }  # fmt: skip
 # How often a module outside of `mpqueue.engine` asks what class of a schedule it has.

@@ -30,7 +30,7 @@ import numpy as np
 from mpqueue.cluster import wire
 from mpqueue.cluster.hosted import Hosted
 from mpqueue.cluster.mirror import Mirror
-from mpqueue.cluster.terms import Terms
+from mpqueue.cluster.terms import AgentTerms
 from mpqueue.cluster.wire import FROM_AGENT, TO_AGENT, FromAgent, ToAgent
 from mpqueue.engine.queue_address import QueueHome
 from mpqueue.system import descriptors, hash_seed, platform_support
@@ -46,7 +46,7 @@ from mpqueue.workers.source_send import Patch
 _CONNECT_S = 20.0
 
 
-def serve(terms: Terms) -> None:
+def serve(terms: AgentTerms) -> None:
     """Serve the trainer until its connection ends.
 
     Raises:
@@ -65,7 +65,7 @@ def serve(terms: Terms) -> None:
         agent.close()
 
 
-def _settle(terms: Terms) -> None:
+def _settle(terms: AgentTerms) -> None:
     """Make this process like the trainer, as far as another machine can be."""
     with contextlib.suppress(OSError):  # it need not be on this machine
         os.chdir(terms.cwd)
@@ -73,7 +73,7 @@ def _settle(terms: Terms) -> None:
     os.environ[hash_seed.VARIABLE] = terms.hash_seed
 
 
-def _connect(terms: Terms) -> socket.socket:
+def _connect(terms: AgentTerms) -> socket.socket:
     sock = socket.socket()
     try:
         wire.enlarge_buffers(sock)
@@ -97,7 +97,7 @@ class Agent:
         terms: What was agreed on.
     """
 
-    def __init__(self, sock: socket.socket, terms: Terms) -> None:
+    def __init__(self, sock: socket.socket, terms: AgentTerms) -> None:
         self._sock, self._terms = sock, terms
         self._nursery = Nursery(spawn=terms.spawn)
         self._nursery.settle()

@@ -5,11 +5,11 @@ from typing import Any
 
 from mpqueue import version
 from mpqueue.cluster.joining import Node, bundles_of
-from mpqueue.cluster.terms import Terms
+from mpqueue.cluster.terms import AgentTerms
 from mpqueue.engine.ray_options import RayOptions
 
 
-def start_agent(node: Node, num_workers: int, options: RayOptions, terms: Terms) -> tuple[Any, Any]:
+def start_agent(node: Node, num_workers: int, options: RayOptions, terms: AgentTerms) -> tuple[Any, Any]:
     """Have Ray start an agent on a node; return its actor, and what is ready when it has ended or could not start.
 
     Args:
@@ -78,9 +78,9 @@ def _make_agent() -> type:
             if found != version:
                 raise RuntimeError(f"mpqueue is {found} there and {version} here: use the same version on all nodes")
             from mpqueue.cluster.agent import serve
-            from mpqueue.cluster.terms import Terms
+            from mpqueue.cluster.terms import AgentTerms
 
-            serve(Terms(*terms))
+            serve(AgentTerms(*terms))
 
     return MpqueueAgent
 

@@ -1,7 +1,7 @@
 """A launcher that has the nodes of a Ray cluster: it places workers, and has them started where they are placed.
 
     ClusterLauncher --- Nursery                       workers on the trainer's own node: they write into the ring
-                    +-- Links --- Link, Link, ...     workers on other nodes: see `mpqueue.cluster.relay`
+                    +-- Links --- NodeLink, NodeLink, ...     workers on other nodes: see `mpqueue.cluster.relay`
 
 To the pool a worker on another node is like any other: grants and reports in pipes, batches in the ring, its end an
 event. What is different is decided here:
@@ -23,7 +23,7 @@ from typing import Any
 
 from mpqueue.cluster import joining, placement
 from mpqueue.cluster.joining import Node
-from mpqueue.cluster.link import Link, LinkState
+from mpqueue.cluster.link import LinkState, NodeLink
 from mpqueue.cluster.links import Links
 from mpqueue.cluster.placement import Room
 from mpqueue.cluster.remote_worker import RemoteWorker
@@ -66,7 +66,7 @@ class ClusterLauncher:
         self._require_room(num_workers, rooms)
         self._places = dict(enumerate(placement.spread(num_workers, rooms)))  # by worker
         self._where: dict[int, tuple[int, str]] = {}  # by key: number, node
-        self._arrived: deque[Event | Link] = deque()
+        self._arrived: deque[Event | NodeLink] = deque()
         self._wakeup = Wakeup()
         self._poller: Any = None
         self._segment: Segment | None = None
@@ -238,7 +238,7 @@ class ClusterLauncher:
         elif node == self._own and self._nursery is not None:
             self._nursery.kill(key, number)
 
-    def _link_of(self, key: int) -> Link | None:
+    def _link_of(self, key: int) -> NodeLink | None:
         for link in list(self._links.by_node.values()):
             if key in link.workers:
                 return link
@@ -271,7 +271,7 @@ class ClusterLauncher:
         found: list[Event] = []
         while self._arrived:
             arrived = self._arrived.popleft()
-            found += self._moves() if isinstance(arrived, Link) else [arrived]
+            found += self._moves() if isinstance(arrived, NodeLink) else [arrived]
         if self._nursery is not None:
             found += self._nursery.events()
         for event in found:
@@ -281,7 +281,7 @@ class ClusterLauncher:
                     del self._places[number]
         return found
 
-    def _arrive(self, what: Event | Link) -> None:
+    def _arrive(self, what: Event | NodeLink) -> None:
         """Take an event, in any thread."""
         self._arrived.append(what)
         self._wakeup.wake()

@@ -52,7 +52,7 @@ class LinkState(enum.Enum):
     LOST = "lost"
 
 
-class Link:
+class NodeLink:
     """One node that has, or is to have, an agent of ours; used by any thread.
 
     Args:

@@ -19,9 +19,9 @@ from typing import Any
 from mpqueue.cluster import wire
 from mpqueue.cluster.agents import end_agent, reason_of, start_agent
 from mpqueue.cluster.joining import Node, living_nodes
-from mpqueue.cluster.link import Link, LinkState
+from mpqueue.cluster.link import LinkState, NodeLink
 from mpqueue.cluster.relay import Relay
-from mpqueue.cluster.terms import Terms
+from mpqueue.cluster.terms import AgentTerms
 from mpqueue.engine.ray_options import RayOptions
 from mpqueue.errors import ClusterError
 from mpqueue.system import descriptors, hash_seed
@@ -66,14 +66,14 @@ class Links:
         *,
         spawn: bool,
         address: str,
-        emit: "Callable[[Event | Link], None]",
+        emit: "Callable[[Event | NodeLink], None]",
         choose: "Callable[[list[Node]], list[tuple[Node, int]]]",
     ) -> None:
-        self.by_node: dict[str, Link] = {}
-        self.past: list[Link] = []
+        self.by_node: dict[str, NodeLink] = {}
+        self.past: list[NodeLink] = []
         self._options, self._spawn, self._emit, self._choose = options, spawn, emit, choose
         self._token = new_token()
-        self._agents: dict[Link, tuple[Any, Any, float]] = {}  # actor, its end, and until when it is to connect
+        self._agents: dict[NodeLink, tuple[Any, Any, float]] = {}  # actor, its end, and until when it is to connect
         self._delays: dict[str, tuple[float, float]] = {}  # by node: not before, and how long that was
         self._is_closed = False
         self._relays: list[JoinedThread] = []
@@ -86,13 +86,13 @@ class Links:
         self._thread = JoinedThread(self._run, "mpqueue-cluster")
         self._thread.start()
 
-    def open(self, node: Node, num_workers: int, image: SourceImage | None, *, is_late: bool) -> Link:
+    def open(self, node: Node, num_workers: int, image: SourceImage | None, *, is_late: bool) -> NodeLink:
         """Have an agent started on a node."""
-        link = Link(node.id, node.name, self._emit, is_late=is_late)
+        link = NodeLink(node.id, node.name, self._emit, is_late=is_late)
         link.image = image
         number = len(self.past)
         self.past.append(link)
-        terms = Terms(
+        terms = AgentTerms(
             self._listener.getsockname(), self._token, number, list(sys.path), _cwd(),
             hash_seed.chosen_hash_seed(os.environ), self._spawn, self._options.deadline_s,
         )  # fmt: skip
@@ -167,7 +167,7 @@ class Links:
             if reason is not None:
                 self._fail(link, reason)
 
-    def _fail(self, link: Link, reason: str) -> None:
+    def _fail(self, link: NodeLink, reason: str) -> None:
         """An agent could not be started."""
         text = f"node {link.name}: {reason}"
         is_gone = _NODE_DIED in reason or all(node.id != link.node for node in self._nodes())
@@ -222,7 +222,7 @@ class Links:
         Relay(link, sock, self._options.deadline_s).run()
         self._forget(link)
 
-    def _forget(self, link: Link) -> None:
+    def _forget(self, link: NodeLink) -> None:
         """A link is lost: end what may be left of its agent, and leave the node alone for a while."""
         agent = self._agents.pop(link, None)
         if agent is not None:

@@ -28,7 +28,7 @@ from collections.abc import Callable
 from functools import partial
 
 from mpqueue.cluster import wire
-from mpqueue.cluster.link import Link
+from mpqueue.cluster.link import NodeLink
 from mpqueue.cluster.remote_worker import RemoteWorker
 from mpqueue.cluster.wire import FROM_AGENT, TO_AGENT, FromAgent, ToAgent
 from mpqueue.errors import ClusterError
@@ -54,7 +54,7 @@ class Relay:
         deadline_s: Silence for so long is the loss of the node.
     """
 
-    def __init__(self, link: Link, sock: socket.socket, deadline_s: float) -> None:
+    def __init__(self, link: NodeLink, sock: socket.socket, deadline_s: float) -> None:
         self._link, self._sock, self._deadline_s = link, sock, deadline_s
         self._outgoing = Outgoing(sock)
         self._incoming = Incoming(sock, self._messages())

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Terms(NamedTuple):
+class AgentTerms(NamedTuple):
     """Instructions for an agent: where its trainer listens, and what it is to be like.
 
     Attributes:

@@ -35,7 +35,8 @@ import os
 import socket
 import ssl
 
-from mpqueue.transport.credentials import have_proven, prove, receive_exactly
+from mpqueue.transport.credentials import have_proven, prove
+from mpqueue.transport.framing import receive_exactly
 from mpqueue.transport.records import RecordType, kinds_of
 
 _BUFFER_BYTES = 1 << 22  # of the sockets

@@ -8,7 +8,7 @@ from mpqueue.service.consumer import Consumer
 from mpqueue.service.consumer_row import open_timeline
 from mpqueue.service.counts import Counts
 from mpqueue.service.greeting import Join
-from mpqueue.service.terms import Terms
+from mpqueue.service.terms import AttachTerms
 from mpqueue.system.interrupts import defer_signals
 
 
@@ -66,7 +66,7 @@ def attach(
         TypeError: An option has the wrong type.
         OSError: The trace cannot be written.
     """
-    terms = Terms(
+    terms = AttachTerms(
         name=name, rank=rank, timeout=timeout, uid=uid, join=join, reconnect=reconnect, writable=writable,
         allow_pickle=allow_pickle, trace=trace, monitor=monitor,
     )  # fmt: skip

@@ -15,16 +15,15 @@ from collections.abc import Callable, Iterable
 from mpqueue.errors import ServiceError
 from mpqueue.memory.segment import ForeignSegment
 from mpqueue.service.attachment import Attachment
-from mpqueue.service.greeting import Hello, Refusal, Resume, Welcome, decode_answer
-from mpqueue.service.home import greet, receive_answer, sentinel_of
-from mpqueue.service.link import Link
+from mpqueue.service.greeting import Hello, Resume, Welcome
+from mpqueue.service.home import converse
+from mpqueue.service.link import ServerLink
 from mpqueue.service.mapped_ring import MappedRing
-from mpqueue.service.records import MAX_GREETING, CorruptMessage
-from mpqueue.service.terms import Terms
+from mpqueue.service.terms import AttachTerms
 from mpqueue.system import descriptors
-from mpqueue.system.interrupts import allow_signals, defer_signals
-from mpqueue.transport.credentials import credentials_of
-from mpqueue.transport.poller import wait_readable
+from mpqueue.system.interrupts import defer_signals
+from mpqueue.transport.credentials import credentials_of, sentinel_of
+from mpqueue.transport.framing import close_descriptors
 
 _PAUSE_S = 0.02  # after a server that was gone before it answered
 
@@ -34,7 +33,7 @@ class _Gone(Exception):
 
 
 def open_attachment(
-    terms: Terms,
+    terms: AttachTerms,
     resume: Resume | None = None,
     positions: Iterable[tuple[int, int]] = (),
     is_wanted: Callable[[], bool] = lambda: True,
@@ -52,7 +51,7 @@ def open_attachment(
         OSError: There are not enough descriptors, or address space.
     """
     home = terms.home
-    hello = Hello(rank=None if terms.rank is None else int(terms.rank), join=terms.join, resume=resume).encode()
+    hello = Hello(rank=None if terms.rank is None else int(terms.rank), join=terms.join, resume=resume)
     deadline = None if terms.timeout is None else time.monotonic() + terms.timeout
     while True:
         opened: list[socket.socket] = []
@@ -73,37 +72,25 @@ def open_attachment(
         time.sleep(_PAUSE_S)
 
 
-def _greet(connection: socket.socket, hello: bytes, deadline: float | None) -> tuple[Welcome, ForeignSegment]:
-    """Send a greeting, and wait for the answer."""
-    fds: list[int] = []
-    try:
-        greet(connection, hello)
-        if not allow_signals(wait_readable, connection.fileno(), deadline):
-            raise ServiceError(
-                "the server has not answered in time: it is busy, or stopped, or waits for the end of the consumer "
-                "that has this rank"
-            )
-        data, fds = receive_answer(connection, MAX_GREETING)
-        if not data:
-            raise _Gone
-        answer = decode_answer(data)
-        if isinstance(answer, Refusal):
-            raise ServiceError(f"the server refuses: {answer.refused}")
-        if answer.mode is None or not fds or not 0 < answer.stride <= answer.segment_bytes:
-            raise ServiceError(f"the server {answer.name!r} has no batches: it serves queues only (mpqueue.connect)")
-        return answer, ForeignSegment(fds.pop(), answer.segment_bytes)
-    except ConnectionError as error:
-        raise _Gone from error
-    except CorruptMessage as error:
-        raise ServiceError(f"what listens there is no server of this version of mpqueue: {error}") from error
-    finally:
-        for fd in fds:
-            os.close(fd)
+def _greet(connection: socket.socket, hello: Hello, deadline: float | None) -> tuple[Welcome, ForeignSegment]:
+    """Exchange greetings, and map the ring that came with the answer."""
+    found = converse(
+        connection, hello, deadline,
+        "the server has not answered in time: it is busy, or stopped, or waits for the end of the consumer that has "
+        "this rank",
+    )  # fmt: skip
+    if found is None:
+        raise _Gone
+    welcome, fds = found
+    if welcome.mode is None or not fds or not 0 < welcome.stride <= welcome.segment_bytes:
+        close_descriptors(fds)
+        raise ServiceError(f"the server {welcome.name!r} has no batches: it serves queues only (mpqueue.connect)")
+    return welcome, ForeignSegment(fds.pop(), welcome.segment_bytes)
 
 
 def _make_attachment(
     connection: socket.socket,
-    terms: Terms,
+    terms: AttachTerms,
     welcome: Welcome,
     segment: ForeignSegment,
     positions: Iterable[tuple[int, int]],
@@ -112,8 +99,8 @@ def _make_attachment(
     allow_pickle = credentials.uid == os.geteuid() if terms.allow_pickle is None else terms.allow_pickle
     try:
         sentinel = sentinel_of(connection, credentials)
-    except (ServiceError, ProcessLookupError):  # another container, or dead already: the socket's end tells, too
+    except (NotImplementedError, ProcessLookupError):  # another container, or dead already: the socket's end tells, too
         sentinel = -1
-    link = Link(connection, sentinel, welcome.name)
+    link = ServerLink(connection, sentinel, welcome.name)
     ring = MappedRing(segment, welcome.stride, copy=terms.writable == "copy", allow_pickle=allow_pickle)
     return Attachment(link, ring, welcome, positions)

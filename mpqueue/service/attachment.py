@@ -11,7 +11,7 @@ from typing import Any
 
 from mpqueue.errors import ServiceError
 from mpqueue.service.greeting import Resume, Welcome
-from mpqueue.service.link import Link
+from mpqueue.service.link import ServerLink
 from mpqueue.service.mapped_ring import MappedRing
 from mpqueue.service.records import (
     BATCHES,
@@ -19,17 +19,17 @@ from mpqueue.service.records import (
     MAX_BODY,
     MORE,
     PICKLED,
-    CorruptMessage,
-    Down,
+    ConsumerRequest,
     Offer,
-    Request,
     Text,
-    Up,
+    ToConsumer,
+    ToServer,
     pack_ask,
 )
 from mpqueue.service.specs import MAX_SPEC_BYTES
+from mpqueue.transport.records import ProtocolError
 
-_BETWEEN = frozenset({Down.SPEC, Down.MISSED})  # what the consumer is not handed out
+_BETWEEN = frozenset({ToConsumer.SPEC, ToConsumer.MISSED})  # what the consumer is not handed out
 _MOST_PARTS = MAX_SPEC_BYTES // MAX_BODY + 1
 _MOST_POSITIONS = 256  # in a `Resume`, all together in one greeting
 
@@ -53,7 +53,7 @@ class Attachment:
     """
 
     def __init__(
-        self, link: Link, ring: MappedRing, welcome: Welcome, positions: Iterable[tuple[int, int]] = ()
+        self, link: ServerLink, ring: MappedRing, welcome: Welcome, positions: Iterable[tuple[int, int]] = ()
     ) -> None:
         self.link, self.ring, self.welcome = link, ring, welcome
         self.latest: Offer | Text | None = None
@@ -69,7 +69,7 @@ class Attachment:
     def begin(self, epoch: int) -> None:
         """Tell the server that a loop over an epoch begins; nothing if it knows."""
         if not self.has_begun:
-            self.link.send(Request(Up.BEGIN, epoch).pack(), self.has_begun)
+            self.link.send(ConsumerRequest(ToServer.BEGIN, epoch).pack(), self.has_begun)
 
     def ask(self) -> None:
         """Tell the server that all that was handed out is taken, and what is not looked at any more."""
@@ -113,7 +113,7 @@ class Attachment:
                         continue
                     if self._learn():
                         continue
-                elif record.kind == Down.END:  # nothing of the epoch is left for the server to do
+                elif record.kind == ToConsumer.END:  # nothing of the epoch is left for the server to do
                     return record
             if link.death is not None:
                 raise link.death.error()
@@ -126,7 +126,7 @@ class Attachment:
         link = self.link
         parts: list[Text] = []
         for part in link.arrived:
-            if not isinstance(part, Text) or part.kind != Down.SPEC or len(parts) > _MOST_PARTS:
+            if not isinstance(part, Text) or part.kind != ToConsumer.SPEC or len(parts) > _MOST_PARTS:
                 link.fail("a part of a spec without the rest")
                 return True
             parts.append(part)
@@ -137,7 +137,7 @@ class Attachment:
         body = b"".join([part.body for part in parts])
         try:
             self.ring.learn(part.number, body, is_pickled=bool(part.flags & PICKLED))
-        except CorruptMessage as error:
+        except ProtocolError as error:
             link.fail(str(error))
         link.arrived = deque(islice(link.arrived, len(parts), None))  # by one assignment
         return True
@@ -155,7 +155,7 @@ class Attachment:
         self._settle()
         self.link.recover()
         arrived = self.link.arrived
-        if arrived and arrived[0] is self.latest and self.latest.kind != Down.END:
+        if arrived and arrived[0] is self.latest and self.latest.kind != ToConsumer.END:
             self.enter(self.latest)
         self.ring.recover()
 
@@ -183,7 +183,7 @@ class Attachment:
         """
         try:
             return self.ring.open(offer)
-        except CorruptMessage as error:
+        except ProtocolError as error:
             self.link.fail(str(error))
             assert self.link.death is not None
             raise self.link.death.error() from error

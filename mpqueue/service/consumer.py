@@ -19,8 +19,8 @@ from mpqueue.errors import ServiceDied, ServiceError
 from mpqueue.service.attaching import open_attachment
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.counts import Counts
-from mpqueue.service.records import PARTIAL, Down, Offer, Text
-from mpqueue.service.terms import Terms
+from mpqueue.service.records import PARTIAL, Offer, Text, ToConsumer
+from mpqueue.service.terms import AttachTerms
 from mpqueue.system import forked
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.telemetry import live
@@ -54,7 +54,7 @@ class Consumer:
     Follows: `mpqueue.Loader`.
     """
 
-    def __init__(self, terms: Terms, attachment: Attachment, counts: Counts) -> None:
+    def __init__(self, terms: AttachTerms, attachment: Attachment, counts: Counts) -> None:
         self._terms, self._attachment = terms, attachment
         self._epoch = attachment.welcome.epoch
         self._lock = threading.RLock()  # a signal handler may call close() inside next()
@@ -176,7 +176,7 @@ class Consumer:
                 except ServiceDied as error:
                     self._replace(error)
                     continue
-                if not isinstance(record, Offer) or record.kind != Down.OFFER:
+                if not isinstance(record, Offer) or record.kind != ToConsumer.OFFER:
                     if record is None:
                         return _NOT_YET
                     self._take_rare(record, loop)

@@ -9,7 +9,7 @@ traces of a machine: those of a server and of its consumers can be laid side by 
 """
 
 from mpqueue.service.records import Offer
-from mpqueue.service.terms import Terms
+from mpqueue.service.terms import AttachTerms
 from mpqueue.telemetry.clock import EVERY_NS
 from mpqueue.telemetry.timeline import Timeline, path_for
 from mpqueue.worker.context import worker_info
@@ -47,7 +47,7 @@ class ConsumerRow:
             self._timeline.mark(text)
 
 
-def open_timeline(terms: Terms) -> Timeline | None:
+def open_timeline(terms: AttachTerms) -> Timeline | None:
     """Return the timeline that a consumer is to have; None: it has none.
 
     Raises:

@@ -8,7 +8,7 @@ from mpqueue.memory.slots import SlotError
 from mpqueue.service.journal import Journal
 from mpqueue.service.lots import Failure, Lot
 from mpqueue.service.peer import Peer, Stage
-from mpqueue.service.records import PICKLED, Down, Offer, Text
+from mpqueue.service.records import PICKLED, Offer, Text, ToConsumer
 from mpqueue.service.seats import Batch, Seat
 from mpqueue.service.specs import encode_spec
 from mpqueue.service.stream import Stream
@@ -85,7 +85,7 @@ class Deliveries:
         spec = self._specs.teach(peer, batch.spec)
         peer.offer(
             Offer(
-                Down.OFFER, batch.flags, spec, number, batch.turn, batch.slot.number, batch.epoch, batch.position,
+                ToConsumer.OFFER, batch.flags, spec, number, batch.turn, batch.slot.number, batch.epoch, batch.position,
                 batch.header_offset, batch.nbytes,
             )
         )  # fmt: skip
@@ -95,8 +95,8 @@ class Deliveries:
         assert error is not None
         if peer.credentials.uid == self._uid:
             note = f"raised in the server, in the place of batch {failure.position} of epoch {failure.epoch}"
-            return Text(Down.RAISED, PICKLED, number, failures.pack(error, note))
-        return Text(Down.RAISED, 0, number, f"{type(error).__name__}: {error}".encode()[:4096])
+            return Text(ToConsumer.RAISED, PICKLED, number, failures.pack(error, note))
+        return Text(ToConsumer.RAISED, 0, number, f"{type(error).__name__}: {error}".encode()[:4096])
 
     def withdraw(self, consumer: int, batch: Batch, *, has_more: bool) -> None:
         """Count and draw as if a consumer had not been offered a batch."""
@@ -110,20 +110,20 @@ class Deliveries:
         """Tell a consumer how many batches it has not had since it came, because it was slow."""
         peer = self._peers[consumer]
         self.touched.add(peer)
-        peer.offer(Offer(Down.MISSED, 0, 0, 0, 0, 0, 0, count, 0, 0))
+        peer.offer(Offer(ToConsumer.MISSED, 0, 0, 0, 0, 0, 0, count, 0, 0))
 
     def end(self, consumer: int, epoch: int, count: int) -> None:
         """Tell a consumer that it has had all of an epoch."""
         peer = self._peers[consumer]
         self.touched.add(peer)
-        peer.offer(Offer(Down.END, 0, 0, 0, 0, 0, epoch, count, 0, 0))
+        peer.offer(Offer(ToConsumer.END, 0, 0, 0, 0, 0, epoch, count, 0, 0))
 
     def cut(self, consumer: int, flag: int, text: str) -> None:
         """Tell a consumer that it is detached, and why."""
         peer = self._peers[consumer]
         self.touched.add(peer)
         peer.stage = Stage.CUT
-        peer.tell(Text(Down.CUT, flag, 0, text.encode()))
+        peer.tell(Text(ToConsumer.CUT, flag, 0, text.encode()))
 
     def hold(self, batch: Any, holder: int) -> None:
         """Note another holder of a slot; the stream hears of the first one."""

@@ -7,7 +7,7 @@
                                          or:   Refusal    why not, and what to do; the connection ends
 
 The server reads it before it gives anything away, so a decoder accepts nothing but the fields below: each has a check,
-and what fails one is a `CorruptMessage`. Unknown keys are ignored, so that a later version can say more. What speaks
+and what fails one is a `ProtocolError`. Unknown keys are ignored, so that a later version can say more. What speaks
 another protocol is refused with words on either side, and a refusal is understood whatever protocol it comes from.
 """
 
@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 from mpqueue.errors import ServiceError
-from mpqueue.service.records import MAX_GREETING, CorruptMessage
+from mpqueue.service.records import MAX_GREETING
+from mpqueue.transport.records import ProtocolError
 from mpqueue.version import __version__
 
 PROTOCOL = 3
@@ -37,7 +38,7 @@ Check: TypeAlias = Callable[[Any], Any]
 
 def _number(value: Any, least: int = 0) -> int:
     if type(value) is not int or not least <= value <= _MAX_NUMBER:
-        raise CorruptMessage(f"got {_shown(value)}, expected an integer from {least} to 2**63 - 1")
+        raise ProtocolError(f"got {_shown(value)}, expected an integer from {least} to 2**63 - 1")
     return value
 
 
@@ -47,13 +48,13 @@ def _positive(value: Any) -> int:
 
 def _text(value: Any) -> str:
     if type(value) is not str or len(value) > _MAX_TEXT or not _is_text(value):
-        raise CorruptMessage(f"got {_shown(value)}, expected a text of at most {_MAX_TEXT} characters")
+        raise ProtocolError(f"got {_shown(value)}, expected a text of at most {_MAX_TEXT} characters")
     return value
 
 
 def _reason(value: Any) -> str:
     if type(value) is not str or len(value) > MAX_GREETING or not _is_text(value):
-        raise CorruptMessage(f"got {_shown(value)}, expected a text")
+        raise ProtocolError(f"got {_shown(value)}, expected a text")
     return value
 
 
@@ -64,20 +65,20 @@ def _is_text(value: str) -> bool:
 
 def _token(value: Any) -> str:
     if not re.fullmatch("(?:[0-9a-f]{2})*", _text(value), re.ASCII):
-        raise CorruptMessage(f"got {_shown(value)}, expected hexadecimal digits")
+        raise ProtocolError(f"got {_shown(value)}, expected hexadecimal digits")
     return str(value)
 
 
 def _numbers(value: Any) -> tuple[int, ...]:
     if type(value) is not list or len(value) > MAX_TAKEN:
-        raise CorruptMessage(f"got {_shown(value)}, expected a list of at most {MAX_TAKEN} positions")
+        raise ProtocolError(f"got {_shown(value)}, expected a list of at most {MAX_TAKEN} positions")
     return tuple(map(_number, value))
 
 
 def _one_of(*choices: str) -> Check:
     def check(value: Any) -> Any:
         if type(value) is not str or value not in choices:
-            raise CorruptMessage(f"got {_shown(value)}, expected one of {', '.join(map(repr, choices))}")
+            raise ProtocolError(f"got {_shown(value)}, expected one of {', '.join(map(repr, choices))}")
         return value
 
     return check
@@ -98,16 +99,16 @@ def _parse(data: bytes) -> dict[str, Any]:
     """Return the object of a message.
 
     Raises:
-        CorruptMessage: It is too long, or holds no JSON object.
+        ProtocolError: It is too long, or holds no JSON object.
     """
     if len(data) > MAX_GREETING:
-        raise CorruptMessage(f"a greeting of {len(data)} bytes, expected at most {MAX_GREETING}")
+        raise ProtocolError(f"a greeting of {len(data)} bytes, expected at most {MAX_GREETING}")
     try:
         found = json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # no UTF-8; no JSON; a number of thousands of digits; nested deeply
-        raise CorruptMessage(f"a greeting that is no JSON: {type(error).__name__}") from error
+        raise ProtocolError(f"a greeting that is no JSON: {type(error).__name__}") from error
     if type(found) is not dict:
-        raise CorruptMessage(f"a greeting that is {_shown(found)}, expected a JSON object")
+        raise ProtocolError(f"a greeting that is {_shown(found)}, expected a JSON object")
     return found
 
 
@@ -122,7 +123,7 @@ def _check_protocol(found: Mapping[str, Any]) -> None:
 
 def _of(found: Mapping[str, Any], key: str) -> Any:
     if key not in found:
-        raise CorruptMessage(f"a greeting without {key!r}")
+        raise ProtocolError(f"a greeting without {key!r}")
     return found[key]
 
 
@@ -136,16 +137,16 @@ class _Checked:
         """Return the values of a JSON object, checked.
 
         Raises:
-            CorruptMessage: One is missing, or of another type, or out of its bounds.
+            ProtocolError: One is missing, or of another type, or out of its bounds.
         """
         if type(found) is not dict:
-            raise CorruptMessage(f"got {_shown(found)}, expected an object")
+            raise ProtocolError(f"got {_shown(found)}, expected an object")
         values = {}
         for key, check in cls.CHECKS.items():
             try:
                 values[key] = check(_of(found, key))
-            except CorruptMessage as error:
-                raise CorruptMessage(f"{cls.__name__}.{key}: {error}") from None
+            except ProtocolError as error:
+                raise ProtocolError(f"{cls.__name__}.{key}: {error}") from None
         return cls(**values)
 
 
@@ -163,7 +164,7 @@ class _Greeting(_Checked):
         """Return what a message says.
 
         Raises:
-            CorruptMessage: It says nothing.
+            ProtocolError: It says nothing.
             ServiceError: It is of another protocol; the text is fit for a refusal.
         """
         found = _parse(data)
@@ -296,7 +297,7 @@ def decode_answer(data: bytes) -> Welcome | Refusal:
     """Return what a server has answered.
 
     Raises:
-        CorruptMessage: It says nothing.
+        ProtocolError: It says nothing.
         ServiceError: It is a welcome of another protocol.
     """
     found = _parse(data)

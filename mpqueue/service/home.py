@@ -24,14 +24,18 @@ from numbers import Integral
 from typing import Any, NoReturn, Self
 
 from mpqueue.errors import ServiceError
+from mpqueue.service.greeting import Hello, Refusal, Welcome, decode_answer
+from mpqueue.service.records import MAX_GREETING
 from mpqueue.system import descriptors
 from mpqueue.system.folders import base_of, check_whose, make_or_check
 from mpqueue.system.interrupts import allow_signals
 from mpqueue.system.log import warn
 from mpqueue.telemetry.monitor.places import NAME as MONITOR
-from mpqueue.transport.credentials import Credentials, ForeignPeer
+from mpqueue.transport.credentials import ForeignPeer
+from mpqueue.transport.framing import close_descriptors, receive_with_descriptors
 from mpqueue.transport.listener import MAX_PATH_BYTES, connect_at, listen_at
-from mpqueue.transport.poller import has_hung_up
+from mpqueue.transport.poller import wait_readable
+from mpqueue.transport.records import ProtocolError
 
 _BACKLOG = 512  # connections that wait while the server is busy; for more of them, a consumer tries again
 _SHORTEST_S, _LONGEST_S = 0.001, 0.02  # between two tries of a consumer
@@ -39,7 +43,6 @@ _PATIENCE_S = 5.0  # after which a wait without an end is told of: no such serve
 _DENIED_S = 0.5  # a folder that a server is just making lets nobody in before it has its mode
 _LOCK, _SOCKET, _NEW, _MADE = "lock", "socket", "new", "made"
 _TRIES = 100  # at a folder that others remove meanwhile
-_SO_PEERPIDFD = 77  # since Linux 6.5
 
 
 @dataclass(frozen=True)
@@ -293,39 +296,46 @@ def receive_answer(connection: socket.socket, most_bytes: int) -> tuple[bytes, l
     """
     for _ in range(2):
         with contextlib.suppress(ConnectionResetError):
-            data, fds, _, _ = socket.recv_fds(connection, most_bytes, 1, socket.MSG_CMSG_CLOEXEC)
-            return data, fds
+            return receive_with_descriptors(connection, most_bytes, 1)
     return b"", []
 
 
-def sentinel_of(connection: socket.socket, credentials: Credentials) -> int:
-    """Return a pidfd of the process at the other end.
+def converse(
+    connection: socket.socket, hello: Hello, deadline: float | None, too_late: str
+) -> tuple[Welcome, list[int]] | None:
+    """Exchange greetings with a server.
 
-    Returns:
-        A descriptor, noted in `mpqueue.system.descriptors`, whose `close` closes it.
+    Args:
+        connection: To it.
+        hello: What this end says.
+        deadline: When to give up, by `time.monotonic`; None: never.
+        too_late: What to tell the user then.
+
+    Returns: What it has said, and the descriptors that came with that, which are the caller's; None: it is gone.
 
     Raises:
-        ProcessLookupError: The process has ended, and may be somebody else's by its id.
-        ServiceError: Its end could not be seen from here.
-        OSError: There are no descriptors left.
+        ServiceError: It has not answered in time, or has refused, or is of another version.
     """
+    fds: list[int] = []
     try:
-        return descriptors.own(connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD))
-    except OSError as error:
-        if error.errno in {errno.ESRCH, errno.EINVAL}:
-            raise ProcessLookupError(errno.ESRCH, f"process {credentials.pid} has ended") from error
-        if error.errno != errno.ENOPROTOOPT:
-            raise
-    if credentials.pid == 0:
-        raise ServiceError(
-            "the consumer runs in another container, and this server cannot see its process end: share the process ids "
-            "(docker run --pid), or use Linux 6.5 or later"
-        )
-    found = descriptors.own(os.pidfd_open(credentials.pid))
-    if has_hung_up(connection.fileno()):  # the id may have become a stranger's before it was opened
-        descriptors.close(found)
-        raise ProcessLookupError(errno.ESRCH, f"process {credentials.pid} has ended")
-    return found
+        greet(connection, hello.encode())
+        if not allow_signals(wait_readable, connection.fileno(), deadline):
+            raise ServiceError(too_late)
+        data, fds = receive_answer(connection, MAX_GREETING)
+        answer = decode_answer(data) if data else None
+        if isinstance(answer, Refusal):
+            raise ServiceError(f"the server refuses: {answer.refused}")
+    except BaseException as error:
+        close_descriptors(fds)
+        if isinstance(error, ConnectionError):
+            return None
+        if isinstance(error, ProtocolError):
+            raise ServiceError(f"what listens there is no server of this version of mpqueue: {error}") from error
+        raise
+    if answer is None:
+        close_descriptors(fds)
+        return None
+    return answer, fds
 
 
 def _check_name(name: str) -> None:

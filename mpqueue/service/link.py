@@ -24,17 +24,17 @@ from mpqueue.service.records import (
     DETACHED,
     LOST,
     MAX_MESSAGE,
-    CorruptMessage,
-    Down,
+    ConsumerRequest,
     Offer,
-    Request,
     Text,
-    Up,
+    ToConsumer,
+    ToServer,
     unpack_down,
 )
 from mpqueue.system import descriptors
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.transport.poller import READABLE, Poller, close_poller, make_poller
+from mpqueue.transport.records import ProtocolError
 
 _NO_WAIT = (socket.MSG_DONTWAIT,)
 _NO_SIGNAL = (socket.MSG_NOSIGNAL,)
@@ -61,7 +61,7 @@ class Death(NamedTuple):
         return self.kind(self.text)
 
 
-class Link:
+class ServerLink:
     """One connection to a server.
 
     Args:
@@ -152,17 +152,17 @@ class Link:
             message = came[0]
             try:
                 found = unpack_down(message) if message else None
-            except CorruptMessage as error:
+            except ProtocolError as error:
                 self.fail(str(error))
                 return
             if found is None:
                 self._die(self._gone())
                 return
             first = found[0]
-            if isinstance(first, Text) and first.kind == Down.CUT:
+            if isinstance(first, Text) and first.kind == ToConsumer.CUT:
                 self._die(self._verdict(first))
                 return
-            if first.kind == Down.RECALL:  # by one assignment; to do it again changes nothing
+            if first.kind == ToConsumer.RECALL:  # by one assignment; to do it again changes nothing
                 self.arrived = arrived = deque(record for record in arrived if not _is_above(record, first.number))
                 came.popleft()
                 continue
@@ -208,7 +208,7 @@ class Link:
 
     def leave(self, how: int = 0) -> None:
         """Tell the server that the consumer goes, as far as it listens now; ``how``: see `DROPPED`."""
-        self.send_nowait(Request(Up.LEAVE, how).pack())
+        self.send_nowait(ConsumerRequest(ToServer.LEAVE, how).pack())
 
     def shut(self) -> None:
         """Have whoever waits here in another thread wake up: as if the server were gone."""

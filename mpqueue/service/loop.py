@@ -23,20 +23,21 @@ import time
 from functools import partial
 from typing import Any
 
-from mpqueue.errors import ServiceError
 from mpqueue.service.admission import Admission
 from mpqueue.service.core import Core
 from mpqueue.service.deliveries import Deliveries
 from mpqueue.service.group import RECALL_AFTER_S
 from mpqueue.service.handlers import Handlers
-from mpqueue.service.home import Claim, sentinel_of
+from mpqueue.service.home import Claim
 from mpqueue.service.peer import Peer, Stage
 from mpqueue.service.reception import Reception
-from mpqueue.service.records import DETACHED, DROPPED, REQUEST_BYTES, STOPPED, CorruptMessage, Down, Request, Text, Up
+from mpqueue.service.records import DETACHED, DROPPED, REQUEST, STOPPED, ConsumerRequest, Text, ToConsumer, ToServer
 from mpqueue.service.rules import Misbehaved, Refused
 from mpqueue.service.stream import Stream
 from mpqueue.system.log import warn
 from mpqueue.system.wakeup import Wakeup
+from mpqueue.transport.credentials import sentinel_of
+from mpqueue.transport.records import ProtocolError
 
 MAX_CONSUMERS = 256
 MAX_OF_PROCESS = 64
@@ -205,7 +206,7 @@ class Loop:
         except ProcessLookupError:
             self._reception.drop(peer)
             return
-        except (OSError, ServiceError) as error:
+        except (OSError, NotImplementedError) as error:
             self._reception.refuse(peer, str(error))
             return
         self._peers[peer.number] = peer
@@ -241,7 +242,7 @@ class Loop:
         if peer.is_full and peer.flush() and peer.sock is not None:
             self.handlers.watch_room(peer.sock.fileno(), is_full=False)
         for _ in range(most or _AT_ONCE):
-            data = peer.receive(REQUEST_BYTES + 1)
+            data = peer.receive(REQUEST.size + 1)
             if data is None or not self._hear_one(peer, data):
                 return
 
@@ -252,18 +253,18 @@ class Loop:
             return False
         try:
             if peer.stage is Stage.WAITING:
-                raise CorruptMessage("a record before the welcome")
-            request, now = Request.unpack(data), _clock()
-            if request.kind == Up.ASK:
+                raise ProtocolError("a record before the welcome")
+            request, now = ConsumerRequest.unpack(data), _clock()
+            if request.kind == ToServer.ASK:
                 seat = self._core.ask(peer.number, request.value, request.released, now)
-            elif request.kind == Up.BEGIN:
+            elif request.kind == ToServer.BEGIN:
                 seat = self._core.begin(peer.number, request.value, now)
             else:
                 self._core.views.release(peer.number, request.released)
                 self._leave(peer, died=request.value == DROPPED)
                 peer.stage = Stage.LEFT
                 return False
-        except (CorruptMessage, Misbehaved) as error:
+        except (ProtocolError, Misbehaved) as error:
             self._cut_off(peer, str(error))
             return False
         if seat is not None and not (seat.queue or seat.untaken) and peer.waits_since is None:
@@ -272,7 +273,7 @@ class Loop:
 
     def _cut_off(self, peer: Peer, why: str) -> None:
         """End the connection of somebody who sends what no consumer sends."""
-        peer.tell(Text(Down.CUT, DETACHED, 0, f"you were cut off: {why}".encode()))
+        peer.tell(Text(ToConsumer.CUT, DETACHED, 0, f"you were cut off: {why}".encode()))
         peer.flush()
         self._note_end(peer)
 
@@ -325,7 +326,7 @@ class Loop:
         self._admission.close(self.handlers)
         for peer in list(self._peers.values()):
             if peer.stage is Stage.ATTACHED:
-                peer.tell(Text(Down.CUT, STOPPED, 0, self._stop_text.encode()[:4096]))
+                peer.tell(Text(ToConsumer.CUT, STOPPED, 0, self._stop_text.encode()[:4096]))
                 peer.flush()
             self._close_socket(peer)
             self.handlers.unwatch(peer.sentinel)
@@ -340,8 +341,8 @@ class Loop:
 def _last_taken(said: list[bytes]) -> int | None:
     """Return how many batches a consumer has taken by the last ASK of these messages; None: there is no ASK."""
     for data in reversed(said):
-        with contextlib.suppress(CorruptMessage):  # it is heard as the others, and is the last one then
-            request = Request.unpack(data)
-            if request.kind == Up.ASK:
+        with contextlib.suppress(ProtocolError):  # it is heard as the others, and is the last one then
+            request = ConsumerRequest.unpack(data)
+            if request.kind == ToServer.ASK:
                 return request.value
     return None

@@ -20,9 +20,10 @@ from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.memory.ring import SPARE_SLOTS, HeldCopies, Leases
 from mpqueue.memory.segment import ForeignSegment
 from mpqueue.memory.slots import Slot
-from mpqueue.service.records import MAX_RELEASED, CorruptMessage, Offer
+from mpqueue.service.records import MAX_RELEASED, Offer
 from mpqueue.service.specs import MissingClass, decode_spec
 from mpqueue.telemetry.recorder import Recorder
+from mpqueue.transport.records import ProtocolError
 from mpqueue.worker.failures import LateSpec, unreadable
 
 
@@ -67,7 +68,7 @@ class MappedRing:
 
         Raises:
             ServiceError: It is a pickle, and those are not allowed.
-            CorruptMessage: It is no spec.
+            ProtocolError: It is no spec.
         """
         load = partial(decode_spec, body, is_pickled, allow_pickle=self.allow_pickle)
         try:
@@ -80,20 +81,20 @@ class MappedRing:
 
         Raises:
             ServiceError: Something of it is a pickle, and those are not allowed.
-            CorruptMessage: It lies nowhere in the ring, or nobody knows how to read it.
+            ProtocolError: It lies nowhere in the ring, or nobody knows how to read it.
             Unreadable: It cannot be unpickled here.
         """
         self._latest_turn = 0
         read, memory, number = self._specs.get(offer.spec), self.memory, offer.slot
         header_offset, nbytes = offer.header_offset, offer.nbytes
         if read is None or number >= len(self._slots) or not header_offset <= nbytes <= self._stride:
-            raise CorruptMessage(f"an offer of a batch that cannot be there: {offer}")
+            raise ProtocolError(f"an offer of a batch that cannot be there: {offer}")
         slot = self._slots[number]
         start = slot.offset
         try:
             recipe = read.recipes[memory[start + header_offset : start + nbytes]]
         except (IndexError, ValueError, struct.error) as error:
-            raise CorruptMessage("the header of a batch that is not of its spec") from error
+            raise ProtocolError("the header of a batch that is not of its spec") from error
         if recipe.pickle_bytes and not self.allow_pickle:
             raise ServiceError(
                 "a batch holds objects that the server of another user has pickled, and a pickle can run any code: "

@@ -11,7 +11,7 @@ import socket
 from collections import deque
 
 from mpqueue.service.greeting import Hello
-from mpqueue.service.records import MAX_BODY, MAX_OFFERS, MORE, OFFER_BYTES, PICKLED, REQUEST_BYTES, Down, Offer, Text
+from mpqueue.service.records import MAX_BODY, MAX_OFFERS, MORE, OFFER, PICKLED, REQUEST, Offer, Text, ToConsumer
 from mpqueue.system import descriptors
 from mpqueue.transport.credentials import Credentials
 
@@ -66,9 +66,9 @@ class Peer:
     def offer(self, offer: Offer) -> None:
         """Tell it of a batch, or of the end of an epoch."""
         self._offers += offer.pack()
-        if offer.kind == Down.OFFER:
+        if offer.kind == ToConsumer.OFFER:
             self.num_bytes += offer.nbytes
-        if len(self._offers) >= MAX_OFFERS * OFFER_BYTES:
+        if len(self._offers) >= MAX_OFFERS * OFFER.size:
             self._collect()
 
     def tell(self, text: Text) -> None:
@@ -82,8 +82,8 @@ class Peer:
         flags = PICKLED if is_pickled else 0
         parts = [body[start : start + MAX_BODY] for start in range(0, len(body), MAX_BODY)]
         for part in parts[:-1]:
-            self.tell(Text(Down.SPEC, flags | MORE, number, part))
-        self.tell(Text(Down.SPEC, flags, number, parts[-1]))
+            self.tell(Text(ToConsumer.SPEC, flags | MORE, number, part))
+        self.tell(Text(ToConsumer.SPEC, flags, number, parts[-1]))
 
     def _collect(self) -> None:
         if self._offers:
@@ -119,11 +119,11 @@ class Peer:
         if self._offers or self._outbox or self.sock is None:  # those would come behind it, and are not meant
             return None
         try:
-            self.sock.send(Text(Down.RECALL, 0, number, b"").pack(), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            self.sock.send(Text(ToConsumer.RECALL, 0, number, b"").pack(), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except OSError:  # it is full; or gone, and its end is about to be read
             return None
         said = []
-        while (data := self.receive(REQUEST_BYTES + 1)) is not None:
+        while (data := self.receive(REQUEST.size + 1)) is not None:
             said.append(data)
             if not data:  # it has ended
                 break

@@ -19,10 +19,11 @@ from mpqueue.errors import ServiceError
 from mpqueue.service.greeting import Hello, Refusal
 from mpqueue.service.handlers import Handlers
 from mpqueue.service.peer import Peer
-from mpqueue.service.records import MAX_GREETING, CorruptMessage
+from mpqueue.service.records import MAX_GREETING
 from mpqueue.system.log import warn
 from mpqueue.transport.credentials import ForeignPeer, check_peer, credentials_of
 from mpqueue.transport.listener import accept
+from mpqueue.transport.records import ProtocolError
 
 GREETING_S = 5.0
 MAX_STRANGERS = 64
@@ -104,7 +105,7 @@ class Reception:
             return
         try:
             peer.hello = Hello.decode(data)
-        except (CorruptMessage, ServiceError) as error:
+        except (ProtocolError, ServiceError) as error:
             self.refuse(peer, str(error))
             return
         del self.strangers[peer.number]

@@ -42,9 +42,10 @@ server does not recall where it cannot send at once, nor while offers wait to be
 RECALL, and not be dropped.
 """
 
-import functools
-import struct
+from functools import partial
 from typing import NamedTuple
+
+from mpqueue.transport.records import ProtocolError, RecordType, kinds_of
 
 MAGIC = 0x5153
 MAX_BODY = 1 << 16
@@ -52,28 +53,38 @@ MAX_GREETING = 1 << 17  # the positions of 4096 batches in decimal, at most
 MAX_RELEASED = 6  # turns in one ASK
 MAX_OFFERS = 32  # in one message
 
-_REQUEST = struct.Struct("<HBBxxxxQ6Q")
-_OFFER = struct.Struct("<HBBIQQIIQQQ")
-_OFFER_FIELDS = struct.Struct("<2xBBIQQIIQQQ")
-_HEAD = struct.Struct("<HBBIQ")
-REQUEST_BYTES, OFFER_BYTES = _REQUEST.size, _OFFER.size
-_PADDING = tuple((0,) * (MAX_RELEASED - length) for length in range(MAX_RELEASED + 1))
-MAX_MESSAGE = max(_HEAD.size + MAX_BODY, MAX_OFFERS * OFFER_BYTES)  # of the records; a greeting is apart
 
-
-class Up:
+class ToServer:
     """Kinds of a consumer's records; plain ints, because they are compared in the hot path."""
 
     ASK, BEGIN, LEAVE = 1, 2, 3
 
 
-class Down:
+class ToConsumer:
     """Kinds of a server's records."""
 
     OFFER, END, SPEC, RAISED, CUT, MISSED, RECALL = 11, 12, 13, 14, 15, 16, 17
 
 
-BATCHES = frozenset({Down.OFFER, Down.RAISED})  # the kinds that are numbered for their consumer
+BATCHES = frozenset({ToConsumer.OFFER, ToConsumer.RAISED})  # the kinds that are numbered for their consumer
+_OFFERS = frozenset({ToConsumer.OFFER, ToConsumer.END, ToConsumer.MISSED})
+
+REQUEST = RecordType(
+    "kind:B num_released:B _:4x value:Q released:6Q",
+    magic=MAGIC, kinds=kinds_of(ToServer), most={"num_released": MAX_RELEASED},
+)  # fmt: skip
+OFFER = RecordType(
+    "kind:B flags:B spec:I number:Q turn:Q slot:I epoch:I position:Q header_offset:Q nbytes:Q",
+    magic=MAGIC, kinds=_OFFERS,
+)  # fmt: skip
+TEXT = RecordType(
+    "kind:B flags:B nbytes:I number:Q",
+    magic=MAGIC, kinds=kinds_of(ToConsumer) - _OFFERS, most={"nbytes": MAX_BODY},
+)  # fmt: skip
+
+_PADDING = tuple((0,) * (MAX_RELEASED - length) for length in range(MAX_RELEASED + 1))
+MAX_MESSAGE = max(TEXT.size + MAX_BODY, MAX_OFFERS * OFFER.size)  # of the records; a greeting is apart
+
 PARTIAL = 1  # a flag of OFFER: the slot holds a batch of which something was left out, with the list of that
 PICKLED = 1  # a flag of SPEC and RAISED: the body is a pickle
 MORE = 2  # a flag of SPEC: its body goes on in the next message
@@ -81,11 +92,7 @@ DROPPED = 1  # the value of LEAVE: nobody refers to the consumer any more, which
 DETACHED, LOST, STOPPED = 0, 1, 2  # the flags of CUT: you; another of the group; the server
 
 
-class CorruptMessage(Exception):
-    """A message that no server, or consumer, of this protocol sends."""
-
-
-class Request(NamedTuple):
+class ConsumerRequest(NamedTuple):
     """A record of a consumer.
 
     Attributes:
@@ -103,43 +110,36 @@ class Request(NamedTuple):
         """Return its bytes."""
         kind, value, released = self
         length = len(released)
-        return _REQUEST.pack(MAGIC, kind, length, value, *released, *_PADDING[length])
+        return REQUEST.pack(kind, length, value, *released, *_PADDING[length])
 
     @classmethod
-    def unpack(cls, data: bytes) -> "Request":
+    def unpack(cls, data: bytes) -> "ConsumerRequest":
         """Return what a message says.
 
         Raises:
-            CorruptMessage: It says nothing.
+            ProtocolError: It says nothing.
         """
-        if len(data) != REQUEST_BYTES:
-            raise CorruptMessage(f"a message of {len(data)} bytes, of {REQUEST_BYTES} expected")
-        magic, kind, num_released, value, *released = _REQUEST.unpack(data)
-        if (
-            magic != MAGIC
-            or not Up.ASK <= kind <= Up.LEAVE
-            or num_released > MAX_RELEASED
-            or any(released[num_released:])
-        ):
-            raise CorruptMessage(f"a record that begins with {data[:4].hex()}")
+        kind, num_released, value, *released = REQUEST.parse(data)
+        if any(released[num_released:]):
+            raise ProtocolError(f"a record that begins with {data[:4].hex()}, with turns behind the last one")
         return cls(kind, value, tuple(released[:num_released]))
 
 
 def pack_ask(taken: int, released: tuple[int, ...]) -> bytes:
     """Return the bytes of the request that goes with each batch, without making one."""
     length = len(released)
-    return _REQUEST.pack(MAGIC, Up.ASK, length, taken, *released, *_PADDING[length])
+    return REQUEST.pack(ToServer.ASK, length, taken, *released, *_PADDING[length])
 
 
 class Offer(NamedTuple):
     """A batch that lies in a slot, the end of an epoch, or how many batches were missed.
 
     Attributes:
-        kind: `Down.OFFER`, `Down.END` or `Down.MISSED`.
+        kind: `ToConsumer.OFFER`, `ToConsumer.END` or `ToConsumer.MISSED`.
         flags: `PARTIAL` or 0.
         spec: Number of its spec.
         number: Its place among the consumer's offers, from 1.
-        turn: Of the slot; what `Request.released` names.
+        turn: Of the slot; what `ConsumerRequest.released` names.
         slot: Number of the slot.
         epoch: From 0.
         position: Of the batch in its epoch, over all consumers; of END: how many batches the consumer has had of it;
@@ -161,19 +161,17 @@ class Offer(NamedTuple):
 
     def pack(self) -> bytes:
         """Return its bytes."""
-        return _OFFER.pack(MAGIC, *self)
+        return OFFER.pack(*self)
 
 
-_make_offer = functools.partial(tuple.__new__, Offer)  # Offer's own `_make` takes twice as long
-_OFFER_KINDS = frozenset({Down.OFFER, Down.END, Down.MISSED})
-_TEXT_KINDS = frozenset({Down.SPEC, Down.RAISED, Down.CUT, Down.RECALL})
+_make_offer = partial(tuple.__new__, Offer)  # Offer's own `_make` takes twice as long
 
 
 class Text(NamedTuple):
     """A message with a body.
 
     Attributes:
-        kind: `Down.SPEC`, `Down.RAISED`, `Down.RECALL` or `Down.CUT`.
+        kind: `ToConsumer.SPEC`, `ToConsumer.RAISED`, `ToConsumer.RECALL` or `ToConsumer.CUT`.
         flags: See `PICKLED`, `MORE` and `DETACHED`.
         number: Of the spec; of RAISED its place among the consumer's offers; of RECALL that of the last which stays.
         body: A spec, an exception, or a text in UTF-8; of RECALL nothing.
@@ -187,22 +185,16 @@ class Text(NamedTuple):
     def pack(self) -> bytes:
         """Return its bytes."""
         assert len(self.body) <= MAX_BODY
-        return _HEAD.pack(MAGIC, self.kind, self.flags, len(self.body), self.number) + self.body
+        return TEXT.pack(self.kind, self.flags, len(self.body), self.number) + self.body
 
 
 def unpack_down(data: bytes) -> "list[Offer] | list[Text]":
     """Return what a server's message says: offers and ends in their order, or one text.
 
     Raises:
-        CorruptMessage: It says nothing.
+        ProtocolError: It says nothing.
     """
-    if len(data) >= 3 and data[2] in _OFFER_KINDS and len(data) % OFFER_BYTES == 0:
-        low, high, count = *MAGIC.to_bytes(2, "little"), len(data) // OFFER_BYTES
-        are_records = data[::OFFER_BYTES].count(low) == data[1::OFFER_BYTES].count(high) == count
-        if are_records and _OFFER_KINDS.issuperset(data[2::OFFER_BYTES]):
-            return list(map(_make_offer, _OFFER_FIELDS.iter_unpack(data)))
-    elif len(data) >= _HEAD.size:
-        magic, kind, flags, length, number = _HEAD.unpack_from(data)
-        if magic == MAGIC and kind in _TEXT_KINDS and length == len(data) - _HEAD.size:
-            return [Text(kind, flags, number, data[_HEAD.size :])]
-    raise CorruptMessage(f"a message of {len(data)} bytes that begins with {data[:4].hex()}")
+    if data[2:3] and data[2] in _OFFERS:  # the kind of the first one
+        return list(map(_make_offer, OFFER.parse_all(data)))
+    (kind, flags, _nbytes, number), body = TEXT.parse_with_body(data)
+    return [Text(kind, flags, number, body)]

@@ -24,7 +24,7 @@ import numpy as np
 from mpqueue.errors import ServiceError
 from mpqueue.memory.layout import NodeKind, Spec
 from mpqueue.memory.serialize import dumps_object
-from mpqueue.service.records import CorruptMessage
+from mpqueue.transport.records import ProtocolError
 from mpqueue.worker.failures import unreadable
 
 MAX_SPEC_BYTES = 1 << 22
@@ -66,16 +66,16 @@ def decode_spec(body: bytes, is_pickled: bool, *, allow_pickle: bool) -> Spec:
     Raises:
         ServiceError: It is a pickle and must not be loaded.
         MissingClass: It needs a module that is not there.
-        CorruptMessage: It is no spec.
+        ProtocolError: It is no spec.
     """
     if len(body) > MAX_SPEC_BYTES:
-        raise CorruptMessage(f"a spec of {len(body)} bytes, expected at most {MAX_SPEC_BYTES}")
+        raise ProtocolError(f"a spec of {len(body)} bytes, expected at most {MAX_SPEC_BYTES}")
     if is_pickled:
         return _unpickled(body, allow_pickle=allow_pickle)
     try:
         found = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise CorruptMessage(f"a spec that is no JSON: {type(error).__name__}") from error
+        raise ProtocolError(f"a spec that is no JSON: {type(error).__name__}") from error
     return _from_json(found, 0)
 
 
@@ -101,9 +101,9 @@ def _unpickled(body: bytes, *, allow_pickle: bool) -> Spec:
         ) from error
     except Exception as error:
         unreadable(error, partial(pickle.loads, body))
-        raise CorruptMessage(f"a spec that is no pickle: {type(error).__name__}: {error}") from error
+        raise ProtocolError(f"a spec that is no pickle: {type(error).__name__}: {error}") from error
     if not isinstance(spec, tuple) or not spec or spec[0] not in range(NodeKind.RECORD + 1):
-        raise CorruptMessage(f"a spec that is a {type(spec).__name__}")
+        raise ProtocolError(f"a spec that is a {type(spec).__name__}")
     return spec
 
 
@@ -145,31 +145,31 @@ def _is_plain(key: Any) -> bool:
 
 def _from_json(found: Any, depth: int) -> Spec:
     if type(found) is not list or not found or type(found[0]) is not int or depth > _MAX_DEPTH:
-        raise CorruptMessage("a spec with a node that is none")
+        raise ProtocolError("a spec with a node that is none")
     read = _READERS.get(found[0])
     if read is None:
-        raise CorruptMessage(f"a spec with a node of kind {found[0]}")
+        raise ProtocolError(f"a spec with a node of kind {found[0]}")
     return read(found, depth)
 
 
 def _read_leaf(found: list[Any], _depth: int) -> Spec:
     if len(found) != 1:
-        raise CorruptMessage("a spec with a leaf of several parts")
+        raise ProtocolError("a spec with a leaf of several parts")
     return (found[0],)
 
 
 def _read_array(found: list[Any], _depth: int) -> Spec:
     if len(found) != 4:
-        raise CorruptMessage(f"a spec with an array of {len(found)} parts, expected 4")
+        raise ProtocolError(f"a spec with an array of {len(found)} parts, expected 4")
     kind, name, rank, is_fortran = found
     if type(name) is not str or not _ORDINARY.fullmatch(name):
-        raise CorruptMessage("a spec with an array of no ordinary dtype")
+        raise ProtocolError("a spec with an array of no ordinary dtype")
     if type(rank) is not int or not 0 <= rank <= _MAX_RANK or type(is_fortran) is not int or is_fortran not in {0, 1}:
-        raise CorruptMessage("a spec with an array of no possible rank or order")
+        raise ProtocolError("a spec with an array of no possible rank or order")
     try:
         dtype = np.dtype(name)
     except (TypeError, ValueError) as error:
-        raise CorruptMessage(f"a spec with the dtype {name}") from error
+        raise ProtocolError(f"a spec with the dtype {name}") from error
     return (kind, dtype, rank, bool(is_fortran))
 
 
@@ -180,9 +180,9 @@ def _read_items(found: list[Any], depth: int) -> Spec:
 def _read_dict(found: list[Any], depth: int) -> Spec:
     keys = found[1] if len(found) > 1 else None
     if type(keys) is not list or not all(map(_is_plain, keys)):
-        raise CorruptMessage("a spec with a dict of impossible keys")
+        raise ProtocolError("a spec with a dict of impossible keys")
     if len(set(keys)) != len(keys) or len(keys) != len(found) - 2:
-        raise CorruptMessage(f"a spec with a dict of {len(keys)} keys for {len(found) - 2} items, or a key twice")
+        raise ProtocolError(f"a spec with a dict of {len(keys)} keys for {len(found) - 2} items, or a key twice")
     items = [_from_json(item, depth + 1) for item in found[2:]]
     return (found[0], (tuple(keys), tuple(map(type, keys))), *items)
 

@@ -12,7 +12,7 @@ from mpqueue.telemetry.monitor.registry import is_asked_for
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
+class AttachTerms:
     """The terms of a consumer; see `mpqueue.attach`.
 
     Attributes:

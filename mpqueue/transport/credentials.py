@@ -21,6 +21,7 @@ Servers and monitors have no token: they are found by a name, not by a handle, a
 folder could read a token there. Whose the folder is, `mpqueue.system.folders` looks.
 """
 
+import errno
 import os
 import socket
 import struct
@@ -28,7 +29,11 @@ from collections.abc import Collection
 from hmac import compare_digest, digest
 from typing import NamedTuple
 
-from mpqueue.system import platform_support
+from mpqueue.system import descriptors, platform_support
+from mpqueue.transport.framing import receive_exactly
+from mpqueue.transport.poller import has_hung_up
+
+_SO_PEERPIDFD = 77  # since Linux 6.5
 
 UNKNOWN = -1
 """The user, where the system does not tell; sockets are in private folders there."""
@@ -108,6 +113,36 @@ def check_peer(connection: socket.socket, uids: Collection[int]) -> Credentials:
     if found.uid != UNKNOWN and found.uid not in uids:
         expected = " or ".join(map(str, sorted(set(uids))))
         raise ForeignPeer(f"the other end is of uid {found.uid}, expected {expected}", found)
+    return found
+
+
+def sentinel_of(connection: socket.socket, credentials: Credentials) -> int:
+    """Return a pidfd of the process at the other end.
+
+    Returns:
+        A descriptor, noted in `mpqueue.system.descriptors`, whose `close` closes it.
+
+    Raises:
+        ProcessLookupError: The process has ended, and may be somebody else's by its id.
+        NotImplementedError: Its end could not be seen from here.
+        OSError: There are no descriptors left.
+    """
+    try:
+        return descriptors.own(connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD))
+    except OSError as error:
+        if error.errno in {errno.ESRCH, errno.EINVAL}:
+            raise ProcessLookupError(errno.ESRCH, f"process {credentials.pid} has ended") from error
+        if error.errno != errno.ENOPROTOOPT:
+            raise
+    if credentials.pid == 0:
+        raise NotImplementedError(
+            "the other end runs in another container, and its end cannot be seen from here: share the process ids "
+            "(docker run --pid), or use Linux 6.5 or later"
+        )
+    found = descriptors.own(os.pidfd_open(credentials.pid))
+    if has_hung_up(connection.fileno()):  # the id may have become a stranger's before it was opened
+        descriptors.close(found)
+        raise ProcessLookupError(errno.ESRCH, f"process {credentials.pid} has ended")
     return found
 
 
@@ -197,18 +232,3 @@ def prove(sock: socket.socket, token: bytes) -> None:
 def _send(sock: socket.socket, data: bytes) -> None:
     # The user may have a handler of SIGPIPE. A TLS socket takes no flags, and ours are TCP.
     sock.sendall(data, platform_support.NO_SIGPIPE if sock.family == socket.AF_UNIX else 0)
-
-
-def receive_exactly(sock: socket.socket, size: int) -> bytes:
-    """Wait for so many bytes.
-
-    Raises:
-        ConnectionResetError: The connection has ended before.
-    """
-    data = b""
-    while len(data) < size:
-        piece = sock.recv(size - len(data))
-        if not piece:
-            raise ConnectionResetError("the other end has ended the connection")
-        data += piece
-    return data

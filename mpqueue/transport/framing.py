@@ -12,7 +12,6 @@ Descriptors go with the first byte of a message, over Unix sockets only, and bel
 import array
 import os
 import socket
-import ssl
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from itertools import islice
@@ -27,7 +26,18 @@ Messages = Generator[Wants, Any, None]
 _SCRATCH_BYTES = 1 << 16
 _MAX_VIEWS = 64  # in one call; the kernel takes at most 1,024
 _MAX_RECEIVES = 32  # before others are looked at
-_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+_PLAIN: tuple[type[OSError], ...] = (BlockingIOError,)
+
+
+def _not_now(sock: socket.socket) -> tuple[type[OSError], ...]:
+    """Return what a socket raises that has nothing, or no room, now; `_PLAIN` for one that is not encrypted."""
+    if not hasattr(sock, "do_handshake"):
+        return _PLAIN
+    import ssl  # 15 ms that most processes never need: not at the top, for the sake of nurseries
+
+    return BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError
 
 
 class Outgoing:
@@ -42,7 +52,7 @@ class Outgoing:
         self._views: deque[memoryview] = deque()
         self._num_put = self._num_sent = 0
         self._when_sent: deque[tuple[int, Callable[[], None]]] = deque()
-        self._has_sendmsg = not isinstance(sock, ssl.SSLSocket)
+        self._not_now = _not_now(sock)
 
     def put(self, *pieces: Bytes) -> None:
         """Queue the pieces of a message; they are not copied."""
@@ -75,7 +85,7 @@ class Outgoing:
         while self._views:
             try:
                 count = self._send()
-            except _NOT_NOW:
+            except self._not_now:
                 break
             self._drop(count)
         while self._when_sent and self._when_sent[0][0] <= self._num_sent:
@@ -83,7 +93,7 @@ class Outgoing:
         return not self._views
 
     def _send(self) -> int:
-        if self._has_sendmsg:
+        if self._not_now is _PLAIN:
             return self._sock.sendmsg(islice(self._views, _MAX_VIEWS), (), platform_support.NO_SIGPIPE)
         return self._sock.send(self._views[0])
 
@@ -112,7 +122,7 @@ class Incoming:
         self._start = self._end = 0  # of what was received and not parsed
         self._wants: Wants = next(messages)
         self._filled = 0  # of a view
-        self._is_encrypted = isinstance(sock, ssl.SSLSocket)
+        self._not_now = _not_now(sock)
 
     def take(self) -> bool:
         """Receive and parse what is there; False at the end of the connection.
@@ -122,11 +132,11 @@ class Incoming:
             ProtocolError: That is no message.
         """
         num_received = 0
-        while num_received < _MAX_RECEIVES or self._is_encrypted:  # what TLS has decrypted, no poll tells of
+        while num_received < _MAX_RECEIVES or self._not_now is not _PLAIN:  # what TLS has decrypted, no poll tells of
             self._parse()
             try:
                 count = self._receive()
-            except _NOT_NOW:
+            except self._not_now:
                 return True
             if not count:
                 return False
@@ -197,6 +207,30 @@ def receive_with_descriptors(sock: socket.socket, size: int, most: int) -> tuple
     for fd in fds:
         os.set_inheritable(fd, False)  # where there is no such flag; as all descriptors that Python makes itself
     return data, list(fds)
+
+
+def receive_exactly(sock: socket.socket, size: int) -> bytes:
+    """Wait for so many bytes.
+
+    Raises:
+        ConnectionResetError: The connection has ended before.
+    """
+    data = bytearray(size)
+    receive_into(sock, memoryview(data))
+    return bytes(data)
+
+
+def receive_into(sock: socket.socket, view: memoryview) -> None:
+    """Wait until a view is filled.
+
+    Raises:
+        ConnectionResetError: The connection has ended before.
+    """
+    while view.nbytes:
+        count = sock.recv_into(view)
+        if not count:
+            raise ConnectionResetError("the other end has ended the connection")
+        view = view[count:]
 
 
 def close_descriptors(fds: Sequence[int]) -> None:

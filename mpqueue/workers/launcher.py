@@ -247,7 +247,7 @@ class Nursery:
         found: list[Event] = []
         while wait_for(poll, 0 if found else timeout_s):
             self._is_whole = False
-            message = messages.receive(self._socket)
+            message = messages.receive(self._socket, messages.FROM_NURSERY)
             self._is_whole = True
             if message is None:
                 if found:
@@ -303,7 +303,7 @@ class Nursery:
             self._send(messages.ToNursery.RETURN, None)
             self._is_whole = False
             wait_for(poll, None)  # it may be busy; its answer comes in one piece
-            message = messages.receive(self._socket)
+            message = messages.receive(self._socket, messages.FROM_NURSERY)
             is_kept = message is not None and message.kind == messages.FromNursery.KEPT
             if message is None or not is_kept or len(message.fds) != len(kept.snapshots):
                 for fd in message.fds if message else ():

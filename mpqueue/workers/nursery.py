@@ -93,7 +93,7 @@ class _Nursery:
                     return
 
     def _answer(self) -> bool:
-        message = messages.receive(self._sock)
+        message = messages.receive(self._sock, messages.TO_NURSERY)
         if message is None:
             return False
         self._timeout_ms = None
@@ -291,7 +291,7 @@ def spawned() -> None:
     sys.argv[:] = [""]
     prepare_process()
     with socket.socket(fileno=fd) as sock:
-        message = messages.receive(sock)
+        message = messages.receive(sock, messages.TO_NURSERY)
     if message is None:
         os._exit(1)
     config, (data, numbers, places), shown = message.body

@@ -14,19 +14,20 @@ PARK      nobody needs you now: end in 5 s             KEPT    the numbers of th
 RETURN    send the memory of the source back
 """
 
-import array
-import os
 import pickle
 import socket
-import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mpqueue.system import platform_support
-
-_HEAD = struct.Struct("<BBQ")
-_MAX_FDS = 64
-# A user may want SIGPIPE to kill his program, but not for the death of a nursery.
+from mpqueue.transport.framing import (
+    close_descriptors,
+    receive_exactly,
+    receive_into,
+    receive_with_descriptors,
+    send_with_descriptors,
+)
+from mpqueue.transport.records import ProtocolError, RecordType, kinds_of
 
 
 class ToNursery:
@@ -49,6 +50,11 @@ class Message(NamedTuple):
     fds: list[int]
 
 
+_FIELDS, _MOST = "kind:B num_fds:B nbytes:Q", {"num_fds": 64}
+TO_NURSERY = RecordType(_FIELDS, kinds=kinds_of(ToNursery), most=_MOST)
+FROM_NURSERY = RecordType(_FIELDS, kinds=kinds_of(FromNursery), most=_MOST)
+
+
 def send(sock: socket.socket, kind: int, body: Any, fds: Sequence[int] = ()) -> None:
     """Send one message.
 
@@ -56,51 +62,30 @@ def send(sock: socket.socket, kind: int, body: Any, fds: Sequence[int] = ()) -> 
         OSError: The other side is gone.
     """
     data = pickle.dumps(body, 5)
-    head = _HEAD.pack(kind, len(fds), len(data))
+    head = TO_NURSERY.pack(kind, len(fds), len(data))  # both ways are packed alike
     # A sent-in-full first byte carries the descriptors; the rest follows as the socket takes it.
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    sent = sock.sendmsg([head], ancillary, platform_support.NO_SIGPIPE)
+    sent = send_with_descriptors(sock, head, fds)
     sock.sendall(head[sent:] + data, platform_support.NO_SIGPIPE)
 
 
-def receive(sock: socket.socket) -> Message | None:
-    """Receive one message; None at the end, whether clean or cut."""
+def receive(sock: socket.socket, record: RecordType) -> Message | None:
+    """Receive one message; None at the end, whether clean or cut, and where no message of this side comes.
+
+    Args:
+        sock: The socket.
+        record: What the other side sends.
+    """
+    fds: list[int] = []
     try:
-        head, fds, _flags, _address = socket.recv_fds(sock, _HEAD.size, _MAX_FDS)
-    except ConnectionError:
-        return None
-    for fd in fds:
-        os.set_inheritable(fd, False)  # as all descriptors that Python makes itself
-    message = _receive_rest(sock, head, fds) if head else None
-    if message is None:
-        for fd in fds:  # of a sender that was killed in the middle of a message
-            os.close(fd)
-    return message
-
-
-def _receive_rest(sock: socket.socket, head: bytes, fds: list[int]) -> Message | None:
-    head += _read(sock, _HEAD.size - len(head)) or b""
-    if len(head) < _HEAD.size:
-        return None
-    kind, _num_fds, length = _HEAD.unpack(head)
-    data = _read(sock, length)
-    if data is None:
-        return None
-    return Message(kind, pickle.loads(data), list(fds))
-
-
-def _read(sock: socket.socket, length: int) -> bytearray | None:
-    data = bytearray(length)
-    return data if _read_into(sock, memoryview(data)) else None
-
-
-def _read_into(sock: socket.socket, view: memoryview) -> bool:
-    while view.nbytes:
-        try:
-            count = sock.recv_into(view)
-        except ConnectionError:
-            return False
-        if not count:
-            return False
-        view = view[count:]
-    return True
+        head, fds = receive_with_descriptors(sock, record.size, _MOST["num_fds"])
+        kind, num_fds, nbytes = record.parse(head + receive_exactly(sock, record.size - len(head)) if head else head)
+        if num_fds != len(fds):
+            raise ProtocolError(f"a message with {len(fds)} descriptors, {num_fds} expected")
+        body = bytearray(nbytes)
+        receive_into(sock, memoryview(body))
+    except BaseException as error:  # of a sender that was killed in the middle of a message, too
+        close_descriptors(fds)
+        if isinstance(error, (ConnectionError, ProtocolError)):
+            return None
+        raise
+    return Message(kind, pickle.loads(body), fds)

@@ -11,7 +11,7 @@ from helpers.certificates import certificates
 
 from mpqueue.cluster import wire
 from mpqueue.cluster.agent import _connect
-from mpqueue.cluster.terms import Terms
+from mpqueue.cluster.terms import AgentTerms
 from mpqueue.cluster.wire import TO_AGENT, greet, read_greeting
 from mpqueue.transport.credentials import ForeignPeer, new_token
 
@@ -82,7 +82,7 @@ def test_an_agent_takes_nothing_from_who_listens_in_the_place_of_its_trainer(as_
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=impostor)
         thread.start()
-        terms = Terms(listener.getsockname(), new_token(), 0, [], "/", "0", False, 10.0)
+        terms = AgentTerms(listener.getsockname(), new_token(), 0, [], "/", "0", False, 10.0)
         with pytest.raises(ConnectionError):
             _connect(terms)
         thread.join(60)

@@ -23,14 +23,14 @@ from mpqueue.service.records import (
     MAX_MESSAGE,
     MORE,
     PICKLED,
-    CorruptMessage,
-    Down,
+    ConsumerRequest,
     Offer,
-    Request,
     Text,
-    Up,
-)  # fmt: skip
+    ToConsumer,
+    ToServer,
+)
 from mpqueue.service.specs import encode_spec
+from mpqueue.transport.records import ProtocolError
 
 STRIDE = 1 << 20
 
@@ -114,7 +114,7 @@ class ScriptedServer:
         parts = [body[at : at + part] for at in range(0, len(body), part)]
         for place, text in enumerate(parts):
             more = MORE if place < len(parts) - 1 else 0
-            self.send(Text(Down.SPEC, flags | more, number, text).pack())
+            self.send(Text(ToConsumer.SPEC, flags | more, number, text).pack())
 
     def offer_of(self, batch, epoch=0, position=0, flags=0):
         """Write a batch into a free slot; return its offer."""
@@ -127,7 +127,7 @@ class ScriptedServer:
         self.held[self.turn] = slot
         header = placed.header_offset + (16 if placed.new_spec else 0)
         return Offer(
-            Down.OFFER, flags, spec, self.number, self.turn, slot, epoch, position, header, placed.nbytes
+            ToConsumer.OFFER, flags, spec, self.number, self.turn, slot, epoch, position, header, placed.nbytes
         )  # fmt: skip
 
     def offer(self, *batches, epoch=0, position=0, flags=0):
@@ -137,14 +137,14 @@ class ScriptedServer:
         return offers
 
     def end(self, epoch=0, count=0):
-        self.send(Offer(Down.END, 0, 0, 0, 0, 0, epoch, count, 0, 0).pack())
+        self.send(Offer(ToConsumer.END, 0, 0, 0, 0, 0, epoch, count, 0, 0).pack())
 
     def raised(self, body, flags=0):
         self.number += 1
-        self.send(Text(Down.RAISED, flags, self.number, body).pack())
+        self.send(Text(ToConsumer.RAISED, flags, self.number, body).pack())
 
     def cut(self, flag, why="because"):
-        self.send(Text(Down.CUT, flag, 0, why.encode()).pack())
+        self.send(Text(ToConsumer.CUT, flag, 0, why.encode()).pack())
 
     def send(self, message):
         self.peer.send(message)
@@ -154,7 +154,7 @@ class ScriptedServer:
     def hear(self):
         """The consumer's next request; None: it is gone."""
         data = self.peer.recv(MAX_MESSAGE)
-        request = Request.unpack(data) if data else None
+        request = ConsumerRequest.unpack(data) if data else None
         for turn in request.released if request else ():
             self.free.append(self.held.pop(turn))
         return request
@@ -221,7 +221,7 @@ class AutoServer(ScriptedServer):
                 self._serve_one(epoch, at)
             except ConnectionError:  # the consumer has closed
                 continue
-            except (OSError, KeyError, CorruptMessage, AssertionError) as error:
+            except (OSError, KeyError, ProtocolError, AssertionError) as error:
                 self.faults.append(repr(error))
             finally:
                 self.hang_up()
@@ -246,9 +246,9 @@ class AutoServer(ScriptedServer):
                     continue
                 break
             request = self.hear()
-            if request is None or request.kind == Up.LEAVE:
+            if request is None or request.kind == ToServer.LEAVE:
                 return
-            if request.kind == Up.BEGIN:
+            if request.kind == ToServer.BEGIN:
                 if has_begun or request.value != epoch:
                     self.faults.append(f"began {request.value} in {epoch}, {has_begun}")
                 has_begun = True

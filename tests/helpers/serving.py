@@ -13,7 +13,15 @@ import numpy as np
 from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.service.greeting import Hello, Refusal, decode_answer
 from mpqueue.service.home import Home, greet, receive_answer
-from mpqueue.service.records import MAX_GREETING, MAX_MESSAGE, PICKLED, Down, Request, Up, unpack_down
+from mpqueue.service.records import (
+    MAX_GREETING,
+    MAX_MESSAGE,
+    PICKLED,
+    ConsumerRequest,
+    ToConsumer,
+    ToServer,
+    unpack_down,
+)
 from mpqueue.service.specs import decode_spec
 from mpqueue.system import descriptors
 
@@ -73,7 +81,7 @@ class RawConsumer:
         self.epoch = self.welcome.epoch
 
     def begin(self):
-        self.say(Request(Up.BEGIN, self.epoch))
+        self.say(ConsumerRequest(ToServer.BEGIN, self.epoch))
 
     def say(self, request):
         self.sock.send(request.pack())
@@ -83,7 +91,7 @@ class RawConsumer:
         while not self._waiting:
             self._waiting += self._heard()
         found = self._waiting.popleft()
-        if found.kind == Down.END:
+        if found.kind == ToConsumer.END:
             self.epoch += 1
             return found, None
         batch = self._batch(found)
@@ -93,7 +101,7 @@ class RawConsumer:
 
     def ask(self):
         """What was given is taken, and not looked at any more."""
-        self.say(Request(Up.ASK, self.taken, tuple(self._held)))
+        self.say(ConsumerRequest(ToServer.ASK, self.taken, tuple(self._held)))
         self._held.clear()
 
     def epoch_through(self):
@@ -102,7 +110,7 @@ class RawConsumer:
         found = []
         while True:
             offer, batch = self.next()
-            if offer.kind == Down.END:
+            if offer.kind == ToConsumer.END:
                 return found
             self.ask()
             found.append((offer.position, batch))
@@ -112,9 +120,9 @@ class RawConsumer:
         if not data:
             raise CutOff
         found = unpack_down(data)
-        if found[0].kind in (Down.OFFER, Down.END):
+        if found[0].kind in (ToConsumer.OFFER, ToConsumer.END):
             return found
-        if found[0].kind == Down.SPEC:
+        if found[0].kind == ToConsumer.SPEC:
             text = found[0]
             self.specs[text.number] = ReadSpec(decode_spec(text.body, bool(text.flags & PICKLED), allow_pickle=False))
             return []
@@ -128,7 +136,7 @@ class RawConsumer:
     def close(self):
         """Leave, as a consumer does that looks at nothing any more."""
         with contextlib.suppress(OSError):
-            self.say(Request(Up.LEAVE))
+            self.say(ConsumerRequest(ToServer.LEAVE))
         self.drop()
 
     def drop(self):

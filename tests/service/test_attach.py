@@ -14,7 +14,7 @@ from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_
 import mpqueue
 from mpqueue.errors import ConsumerDied, ServiceDied, ServiceError
 from mpqueue.service.greeting import Resume
-from mpqueue.service.records import DETACHED, STOPPED, Request, Up
+from mpqueue.service.records import DETACHED, STOPPED, ConsumerRequest, ToServer
 
 
 def numbers(batches):
@@ -152,11 +152,11 @@ class TestReconnect:
             third = pool.submit(next, batches)
             hello = server.greet()
             assert hello.resume == Resume(job="job", epoch=0, taken=(4, 6), count=7)
-            assert server.hear() == Request(Up.BEGIN, 0)
+            assert server.hear() == ConsumerRequest(ToServer.BEGIN, 0)
             server.offer(batch_of(9), position=9)
             assert numbers([third.result(60)]) == [9]
             assert numbers(kept) == [4, 6]
-            assert server.hear() == Request(Up.ASK, 0)
+            assert server.hear() == ConsumerRequest(ToServer.ASK, 0)
 
     def test_a_rank_counts_its_own_batches(self, tmp_path, pool):
         with ScriptedServer(tmp_path / "home", mode="split", world=3) as server:
@@ -183,7 +183,7 @@ class TestReconnect:
             server.fields["epoch"] = 1
             assert server.greet().resume == Resume(job="job", epoch=1, taken=(), count=0, before=(0,))
             begun.result(60)
-            assert server.hear() == Request(Up.BEGIN, 1)
+            assert server.hear() == ConsumerRequest(ToServer.BEGIN, 1)
 
     def test_a_loop_whose_rest_others_have_taken_ends(self, server, pool):
         with attached(server, reconnect=True) as consumer:
@@ -217,7 +217,7 @@ class TestReconnect:
     def test_close_ends_the_wait_for_another_server(self, server, pool):
         with attached(server, reconnect=True) as consumer:
             rest = pool.submit(list, consumer)
-            assert (server.hear().kind, server.hear().kind) == (Up.BEGIN, Up.ASK)
+            assert (server.hear().kind, server.hear().kind) == (ToServer.BEGIN, ToServer.ASK)
             server._claim.close()
             server.hang_up()
             consumer.close()

@@ -13,7 +13,18 @@ import pytest
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of
 
 from mpqueue.errors import ConsumerDied, ServiceDied, ServiceError
-from mpqueue.service.records import DETACHED, DROPPED, LOST, PARTIAL, PICKLED, STOPPED, Down, Request, Text, Up
+from mpqueue.service.records import (
+    DETACHED,
+    DROPPED,
+    LOST,
+    PARTIAL,
+    PICKLED,
+    STOPPED,
+    ConsumerRequest,
+    Text,
+    ToConsumer,
+    ToServer,
+)
 from mpqueue.worker import failures
 
 
@@ -87,7 +98,7 @@ class TestLoops:
     def test_the_first_epoch_is_the_one_of_the_welcome(self, tmp_path):
         with ScriptedServer(tmp_path / "home", epoch=4) as server, attached(server) as consumer:
             iter(consumer)
-            assert (consumer.epoch, server.hear()) == (4, Request(Up.BEGIN, 4))
+            assert (consumer.epoch, server.hear()) == (4, ConsumerRequest(ToServer.BEGIN, 4))
 
     def test_the_epoch_is_that_of_the_batches_where_others_have_taken_all_of_one(self, server):
         with attached(server) as consumer:
@@ -120,9 +131,9 @@ class TestRequests:
             server.offer(batch_of(0), batch_of(1))
             batches = iter(consumer)
             first = next(batches)
-            assert server.hear_all() == [Request(Up.BEGIN, 0), Request(Up.ASK, 0)]
+            assert server.hear_all() == [ConsumerRequest(ToServer.BEGIN, 0), ConsumerRequest(ToServer.ASK, 0)]
             second = next(batches)
-            assert server.hear_all() == [Request(Up.ASK, 1)]
+            assert server.hear_all() == [ConsumerRequest(ToServer.ASK, 1)]
             assert numbers([first, second]) == [0, 1]
 
     def test_a_slot_is_released_with_the_request_after_the_end_of_its_last_view(self, server):
@@ -133,7 +144,7 @@ class TestRequests:
             next(batches)
             del view
             kept = next(batches)
-            assert server.hear_all()[-1] == Request(Up.ASK, 2, (2, first.turn))
+            assert server.hear_all()[-1] == ConsumerRequest(ToServer.ASK, 2, (2, first.turn))
             assert third.turn in server.held
             assert kept[0][0, 0] == 2
 
@@ -156,11 +167,17 @@ class TestRequests:
             for _ in consumer:
                 break
             server.end()
-            assert server.hear_all() == [Request(Up.BEGIN, 0), Request(Up.ASK, 0), Request(Up.ASK, 1, ())]
+            assert server.hear_all() == [
+                ConsumerRequest(ToServer.BEGIN, 0),
+                ConsumerRequest(ToServer.ASK, 0),
+                ConsumerRequest(ToServer.ASK, 1, ()),
+            ]
             server.offer(batch_of(2), epoch=1)
             for _ in consumer:
                 break
-            assert [request for request in server.hear_all() if request.kind == Up.BEGIN] == [Request(Up.BEGIN, 1)]
+            assert [request for request in server.hear_all() if request.kind == ToServer.BEGIN] == [
+                ConsumerRequest(ToServer.BEGIN, 1)
+            ]
             assert consumer.epoch == 1
 
     def test_close_releases_what_has_no_view_and_leaves(self, server):
@@ -171,7 +188,7 @@ class TestRequests:
             next(batches)
             server.hear_all()
             consumer.close()
-            assert server.hear_all() == [Request(Up.ASK, 1, (2,)), Request(Up.LEAVE)]
+            assert server.hear_all() == [ConsumerRequest(ToServer.ASK, 1, (2,)), ConsumerRequest(ToServer.LEAVE)]
             assert kept[0][0, 0] == 0
 
     def test_a_server_that_reads_nothing_does_not_hold_up_close(self, server):
@@ -180,7 +197,9 @@ class TestRequests:
             next(iter(consumer))
             with pytest.raises(BlockingIOError):
                 while True:
-                    consumer._attachment.link._connection.send(Request(Up.ASK).pack(), socket.MSG_DONTWAIT)
+                    consumer._attachment.link._connection.send(
+                        ConsumerRequest(ToServer.ASK).pack(), socket.MSG_DONTWAIT
+                    )
             consumer.close()
             assert "closed" in repr(consumer)
             server.hang_up()
@@ -222,7 +241,7 @@ class TestBatches:
             kept = [next(batches)]
             kept[0][0][:] = 5
             kept += [next(batches)]
-            assert server.hear_all()[-1] == Request(Up.ASK, 1, (offers[0].turn,))
+            assert server.hear_all()[-1] == ConsumerRequest(ToServer.ASK, 1, (offers[0].turn,))
             assert kept[0][0].tolist() == [[5] * 3] * 4
             assert consumer.statistics().copies == 2
 
@@ -255,7 +274,7 @@ class TestBatches:
         with attached(server) as consumer:
             server.offer("one", "two")
             assert [next(iter(consumer)), next(iter(consumer))] == ["one", "two"]
-            assert server.hear_all()[-1] == Request(Up.ASK, 1, (1,))
+            assert server.hear_all()[-1] == ConsumerRequest(ToServer.ASK, 1, (1,))
 
     def test_a_spec_may_come_in_parts(self, server):
         batch = {f"key {number}": np.array([number]) for number in range(100)}
@@ -341,7 +360,7 @@ class TestFailures:
     def test_the_death_of_the_server_wakes_who_waits(self, server):
         with attached(server) as consumer, ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(next, iter(consumer))
-            assert (server.hear().kind, server.hear().kind) == (Up.BEGIN, Up.ASK)
+            assert (server.hear().kind, server.hear().kind) == (ToServer.BEGIN, ToServer.ASK)
             server.hang_up()
             with pytest.raises(ServiceDied, match=r"is gone.*stay valid"):
                 waiting.result(60)
@@ -363,10 +382,10 @@ class TestFailures:
         "message",
         [
             b"x" * 56,
-            Text(Down.RAISED, 0, 1, b"text").pack()[:-1],
+            Text(ToConsumer.RAISED, 0, 1, b"text").pack()[:-1],
             b"\x53\x51\x0b" + bytes(50),
             b"x" * 40_000,
-            Request(Up.ASK, 1).pack(),
+            ConsumerRequest(ToServer.ASK, 1).pack(),
         ],
     )
     def test_what_does_not_parse_ends_the_connection(self, server, message):
@@ -393,7 +412,7 @@ class TestFailures:
 
     def test_a_spec_without_its_rest_ends_the_connection(self, server):
         with attached(server) as consumer:
-            server.send(Text(Down.SPEC, 2, 0, b"[").pack())
+            server.send(Text(ToConsumer.SPEC, 2, 0, b"[").pack())
             server.end()
             with pytest.raises(ServiceError, match="without the rest"):
                 next(iter(consumer))
@@ -440,10 +459,10 @@ class TestEnd:
     def test_close_ends_an_iterator_that_waits_in_another_thread(self, server):
         with attached(server) as consumer, ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(list, consumer)
-            assert (server.hear().kind, server.hear().kind) == (Up.BEGIN, Up.ASK)
+            assert (server.hear().kind, server.hear().kind) == (ToServer.BEGIN, ToServer.ASK)
             consumer.close()
             assert waiting.result(60) == []
-            assert server.hear() == Request(Up.LEAVE)
+            assert server.hear() == ConsumerRequest(ToServer.LEAVE)
             assert server.hear() is None
 
     def test_a_closed_consumer_says_so(self, server):
@@ -464,7 +483,7 @@ class TestEnd:
         gc.collect()
         assert attachment.link._connection.fileno() == -1
         requests = server.hear_all()
-        assert [request.kind for request in requests] == [Up.BEGIN, Up.LEAVE]
+        assert [request.kind for request in requests] == [ToServer.BEGIN, ToServer.LEAVE]
         assert requests[-1].value == DROPPED  # it has not left: a rank in its place is waited for
 
     def test_an_iterator_keeps_its_consumer(self, tmp_path):
@@ -497,7 +516,7 @@ class TestEnd:
             assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
             server.hear_all()
             assert numbers([next(batches)]) == [1]
-            assert server.hear_all() == [Request(Up.ASK, 1)]
+            assert server.hear_all() == [ConsumerRequest(ToServer.ASK, 1)]
 
     def test_a_child_that_keeps_the_socket_open_does_not_hide_the_death_of_the_server(self, tmp_path):
         """The consumer watches the process, too."""
@@ -540,7 +559,7 @@ class TestStatistics:
             batches = iter(consumer)
 
             def answer():
-                while server.hear().kind != Up.ASK:
+                while server.hear().kind != ToServer.ASK:
                     pass
                 time.sleep(0.2)  # what is measured
                 server.offer(batch_of(0))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import mpqueue
 from mpqueue.errors import ServiceError
 from mpqueue.service.greeting import MAX_TAKEN, PROTOCOL, Hello, Refusal, Resume, Welcome, decode_answer
-from mpqueue.service.records import MAX_GREETING, CorruptMessage
+from mpqueue.service.records import MAX_GREETING
+from mpqueue.transport.records import ProtocolError
 
 numbers = st.integers(0, (1 << 63) - 1)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=256)
@@ -119,14 +120,14 @@ WRONG = {
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG.items() for value in values])
 def test_a_value_of_another_type_or_out_of_its_bounds_is_no_greeting(key, value):
-    with pytest.raises(CorruptMessage, match=f"without '{key}'" if value is ... else None):
+    with pytest.raises(ProtocolError, match=f"without '{key}'" if value is ... else None):
         Hello.decode(changed(Hello(), **{key: value}))
 
 
 @pytest.mark.parametrize("key", json.loads(WELCOME.encode()))
 @pytest.mark.parametrize("value", [-1, True, 0.5, [], {}, "x" * 300, ...])
 def test_no_value_of_a_welcome_is_taken_as_it_comes(key, value):
-    with pytest.raises(CorruptMessage):
+    with pytest.raises(ProtocolError):
         decode_answer(changed(WELCOME, **{key: value}))
 
 
@@ -135,7 +136,7 @@ def test_no_value_of_a_welcome_is_taken_as_it_comes(key, value):
 )
 def test_the_batches_that_were_taken_are_a_list_of_bounded_length(taken):
     resume = {"job": "a", "epoch": 0, "taken": taken, "count": 0}
-    with pytest.raises(CorruptMessage, match=r"Resume\.taken"):
+    with pytest.raises(ProtocolError, match=r"Resume\.taken"):
         Hello.decode(changed(Hello(), resume=resume))
 
 
@@ -164,7 +165,7 @@ def test_the_batches_that_were_taken_are_a_list_of_bounded_length(taken):
 )
 def test_what_is_no_object_of_json_is_no_greeting(data):
     for decode in (Hello.decode, decode_answer, Welcome.decode, Refusal.decode):
-        with pytest.raises(CorruptMessage):
+        with pytest.raises(ProtocolError):
             decode(data)
 
 
@@ -173,7 +174,7 @@ def test_an_object_that_is_nested_as_deeply_as_python_goes_is_no_greeting():
     for depth in range(800, 1100):
         nested = b"[" * depth + b"]" * depth
         for data in (nested, b'{"protocol": %d, "version": "1", "purpose": ' % PROTOCOL + nested + b"}"):
-            with pytest.raises(CorruptMessage):
+            with pytest.raises(ProtocolError):
                 Hello.decode(data)
 
 
@@ -184,7 +185,7 @@ def test_random_truncated_and_mutated_bytes_are_a_greeting_or_a_corrupt_message(
         for decode in (Hello.decode, decode_answer):
             try:
                 found = decode(damaged)
-            except (CorruptMessage, ServiceError):
+            except (ProtocolError, ServiceError):
                 continue
             assert decode(found.encode()) == found  # what is taken could have been said
 
@@ -202,7 +203,7 @@ def test_any_object_of_json_is_a_greeting_or_a_corrupt_message(found):
     for decode in (Hello.decode, decode_answer):
         try:
             decode(json.dumps({"protocol": PROTOCOL, "version": "1"} | found).encode())
-        except (CorruptMessage, ServiceError) as error:
+        except (ProtocolError, ServiceError) as error:
             told = str(error)
             assert len(told) < 500  # a peer does not fill our logs
 
@@ -217,7 +218,7 @@ def test_the_worst_greeting_costs_little_time_and_memory(data):
     tracemalloc.start()
     before = time.process_time()
     try:
-        with pytest.raises(CorruptMessage):
+        with pytest.raises(ProtocolError):
             Hello.decode(data)
         spent_s, (_, peak_bytes) = time.process_time() - before, tracemalloc.get_traced_memory()
     finally:

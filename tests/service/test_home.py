@@ -14,9 +14,10 @@ from helpers.others import Other
 
 from mpqueue.errors import ServiceError
 from mpqueue.service import home as homes
-from mpqueue.service.home import Home, greet, receive_answer, sentinel_of
+from mpqueue.service.home import Home, greet, receive_answer
 from mpqueue.system import descriptors
-from mpqueue.transport.credentials import credentials_of
+from mpqueue.transport import credentials
+from mpqueue.transport.credentials import credentials_of, sentinel_of
 
 DEADLOCK_S = 60
 
@@ -431,7 +432,7 @@ def test_another_user_can_connect_to_a_server_that_is_open_and_is_known(claim):
 def way(request, monkeypatch):
     """How a peer's pidfd is had: kernels before 6.5 have only the second way."""
     if request.param == "of the process id":
-        monkeypatch.setattr(homes, "_SO_PEERPIDFD", 9999)
+        monkeypatch.setattr(credentials, "_SO_PEERPIDFD", 9999)
 
 
 def test_the_sentinel_of_a_peer_tells_its_end(claim, way):
@@ -439,9 +440,9 @@ def test_the_sentinel_of_a_peer_tells_its_end(claim, way):
     with Other() as consumer:
         consumer.ask(keep_connected, "photos")
         with accepted(held) as peer:
-            credentials = credentials_of(peer)
-            assert credentials == (consumer.pid, os.geteuid(), os.getegid())
-            sentinel = sentinel_of(peer, credentials)
+            theirs = credentials_of(peer)
+            assert theirs == (consumer.pid, os.geteuid(), os.getegid())
+            sentinel = sentinel_of(peer, theirs)
             assert not select.select([sentinel], [], [], 0)[0]
             consumer.kill()
             assert select.select([sentinel], [], [], DEADLOCK_S)[0]
@@ -462,10 +463,10 @@ def test_a_peer_that_dies_before_its_sentinel_is_opened_is_known_to_be_dead(clai
     with Other() as consumer:
         consumer.ask(keep_connected, "photos")
         with accepted(held) as peer:
-            credentials = credentials_of(peer)
+            theirs = credentials_of(peer)
             consumer.kill()  # and it was reaped
             try:
-                sentinel = sentinel_of(peer, credentials)
+                sentinel = sentinel_of(peer, theirs)
             except ProcessLookupError:
                 return
             assert select.select([sentinel], [], [], 0)[0]  # newer kernels give it out still
@@ -475,22 +476,22 @@ def test_a_peer_that_dies_before_its_sentinel_is_opened_is_known_to_be_dead(clai
 @pytest.mark.parametrize("last_words", [b"", b"hello"])
 def test_an_id_that_a_stranger_has_by_now_is_not_taken_for_the_peer(claim, monkeypatch, last_words):
     """Also if what it has said before its death is still to be read."""
-    monkeypatch.setattr(homes, "_SO_PEERPIDFD", 9999)
+    monkeypatch.setattr(credentials, "_SO_PEERPIDFD", 9999)
     held = claim()
     with Other() as consumer:
         consumer.ask(keep_connected, "photos", last_words)
         consumer.kill()
         with accepted(held) as peer:
-            credentials = credentials_of(peer)._replace(pid=os.getpid())
+            theirs = credentials_of(peer)._replace(pid=os.getpid())
             with pytest.raises(ProcessLookupError, match="has ended"):
-                sentinel_of(peer, credentials)
+                sentinel_of(peer, theirs)
 
 
 def test_a_peer_of_another_container_is_told_what_to_do_where_its_end_cannot_be_seen(claim, connect, monkeypatch):
-    monkeypatch.setattr(homes, "_SO_PEERPIDFD", 9999)
+    monkeypatch.setattr(credentials, "_SO_PEERPIDFD", 9999)
     held = claim()
     connect(held.home)
-    with accepted(held) as peer, pytest.raises(ServiceError, match=r"another container.*docker run --pid"):
+    with accepted(held) as peer, pytest.raises(NotImplementedError, match=r"another container.*docker run --pid"):
         sentinel_of(peer, credentials_of(peer)._replace(pid=0))
 
 

@@ -19,10 +19,10 @@ from mpqueue.errors import ServiceDied
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.core import Core
 from mpqueue.service.greeting import Hello
-from mpqueue.service.link import Link
+from mpqueue.service.link import ServerLink
 from mpqueue.service.loop import Loop
 from mpqueue.service.peer import Peer, Stage
-from mpqueue.service.records import Down, Offer
+from mpqueue.service.records import Offer, ToConsumer
 from mpqueue.service.rules import Rules
 from mpqueue.system import descriptors
 from mpqueue.transport.credentials import Credentials
@@ -214,11 +214,11 @@ class Ring:
 
 
 class Trainer:
-    """A consumer with its real `Attachment` and `Link`."""
+    """A consumer with its real `Attachment` and `ServerLink`."""
 
     def __init__(self, sock, num_epochs):
         self.sock, self._num_epochs = sock, num_epochs
-        self.link = Link(sock, -1, "s")
+        self.link = ServerLink(sock, -1, "s")
         self.attachment = Attachment(self.link, Ring(), None)
         self.handed = []
         self.has_asked = False
@@ -249,7 +249,7 @@ class Trainer:
             attachment.ask()
             record = attachment.next_record()
             actor.pause()  # it is being opened
-            if record.kind == Down.END:
+            if record.kind == ToConsumer.END:
                 attachment.has_begun.clear()
                 link.arrived.popleft()
                 self.epoch, self.has_asked = record.epoch + 1, False
@@ -308,13 +308,15 @@ class ModelLoop(Loop):
     # What the core has done.
 
     def offer(self, consumer, number, batch):
-        self._peers[consumer].offer(Offer(Down.OFFER, 0, 0, number, batch.turn, 0, batch.epoch, batch.position, 0, 0))
+        self._peers[consumer].offer(
+            Offer(ToConsumer.OFFER, 0, 0, number, batch.turn, 0, batch.epoch, batch.position, 0, 0)
+        )
 
     def withdraw(self, consumer, batch, *, has_more):
         """Nothing is drawn."""
 
     def end(self, consumer, epoch, count):
-        self._peers[consumer].offer(Offer(Down.END, 0, 0, 0, 0, 0, epoch, count, 0, 0))
+        self._peers[consumer].offer(Offer(ToConsumer.END, 0, 0, 0, 0, 0, epoch, count, 0, 0))
 
     def cut(self, consumer, flag, text):
         raise AssertionError(text)

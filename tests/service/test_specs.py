@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from mpqueue.errors import ServiceError
 from mpqueue.memory.layout import NodeKind, Recorded, array_specs, flatten, spec_of
-from mpqueue.service.records import CorruptMessage
 from mpqueue.service.specs import MAX_SPEC_BYTES, decode_spec, encode_spec
+from mpqueue.transport.records import ProtocolError
 
 quick = {"suppress_health_check": list(HealthCheck)}
 
@@ -121,7 +121,7 @@ def test_nothing_of_a_pickle_is_run_where_it_must_not_be(tmp_path):
             return os.mkdir, (str(tmp_path / "it ran"),)
 
     for is_pickled in (True, False):
-        with pytest.raises((ServiceError, CorruptMessage)):
+        with pytest.raises((ServiceError, ProtocolError)):
             decode_spec(pickle.dumps(Bomb()), is_pickled, allow_pickle=False)
     assert not (tmp_path / "it ran").exists()
 
@@ -145,7 +145,7 @@ def test_classes_of_a_script_travel_by_value():
     "spec", [b"", b"nonsense", pickle.dumps(5), pickle.dumps(()), pickle.dumps((99,)), pickle.dumps([1])]
 )
 def test_a_pickle_of_something_else_is_no_spec(spec):
-    with pytest.raises(CorruptMessage):
+    with pytest.raises(ProtocolError):
         decode_spec(spec, True, allow_pickle=True)
 
 
@@ -226,12 +226,12 @@ WRONG = [
 
 @pytest.mark.parametrize("body", WRONG, ids=lambda body: repr(body[:30]))
 def test_what_is_no_spec_is_a_corrupt_message(body):
-    with pytest.raises(CorruptMessage):
+    with pytest.raises(ProtocolError):
         decoded(body)
 
 
 def test_a_refused_dtype_is_told_without_all_of_it():
-    with pytest.raises(CorruptMessage) as caught:
+    with pytest.raises(ProtocolError) as caught:
         decoded(json.dumps([1, "x" * 1_000_000, 1, 0]).encode())
     assert len(str(caught.value)) < 300
 
@@ -245,7 +245,7 @@ def test_random_truncated_and_mutated_bytes_are_a_spec_or_a_corrupt_message(body
     for damaged in (body, body[:length], bent(body, edits), bent(body, edits)[:length]):
         try:
             spec = decoded(damaged)
-        except CorruptMessage:
+        except ProtocolError:
             continue
         assert not any(node[1].hasobject for node in array_specs(spec))
         again, is_pickled = encode_spec(spec)
@@ -264,7 +264,7 @@ json_nodes = st.recursive(
 def test_any_lists_of_json_are_a_spec_or_a_corrupt_message(found):
     try:
         spec = decoded(json.dumps(found).encode())
-    except CorruptMessage:
+    except ProtocolError:
         return
     assert encode_spec(spec)[1] is False
 
@@ -284,7 +284,7 @@ def test_the_largest_spec_costs_bounded_time_and_memory(body):
     try:
         try:
             decoded(body)
-        except CorruptMessage:
+        except ProtocolError:
             pass
         spent_s, (_, peak_bytes) = time.process_time() - before, tracemalloc.get_traced_memory()
     finally:

@@ -17,7 +17,7 @@ from helpers.serving import DEADLOCK_S, CutOff, RawConsumer, Refused, connected,
 from mpqueue.service.greeting import Hello, Refusal, Resume, Welcome, decode_answer
 from mpqueue.service.loop import MAX_OF_PROCESS
 from mpqueue.service.reception import MAX_STRANGERS
-from mpqueue.service.records import MAX_GREETING, MAX_RELEASED, REQUEST_BYTES, Request, Up
+from mpqueue.service.records import MAX_GREETING, MAX_RELEASED, REQUEST, ConsumerRequest, ToServer
 from mpqueue.system import descriptors
 
 LENGTH = 40
@@ -144,9 +144,7 @@ def greeting(rng):
         join=rng.choice(["next", "now", "replay"]),
         resume=rng.choice([None, None, resume]),
     )
-    size = rng.choice(
-        [0, 1, REQUEST_BYTES, 1000, MAX_GREETING - 1, MAX_GREETING, MAX_GREETING + 1, MAX_GREETING + 5000]
-    )
+    size = rng.choice([0, 1, REQUEST.size, 1000, MAX_GREETING - 1, MAX_GREETING, MAX_GREETING + 1, MAX_GREETING + 5000])
     return rng.choice(
         [bent_at_random(rng, hello.encode()), hello.encode(), rng.randbytes(size), b"{" * size, b" " * size]
     )
@@ -182,19 +180,21 @@ def test_greetings_of_any_size_and_kind_are_answered_or_dropped(server, stranger
 def records(rng, consumer):
     """A few messages: random, cut, changed; asked and released too much; twice; in another order; and good ones."""
     good = [
-        Request(Up.BEGIN, consumer.epoch),
-        Request(Up.ASK, consumer.taken),
-        Request(Up.ASK, consumer.taken + 1),
-        Request(Up.ASK, rng.choice([2, 10**6, (1 << 64) - 1])),
-        Request(Up.ASK, consumer.taken, tuple(rng.randrange(50) for _ in range(rng.randint(1, MAX_RELEASED)))),
-        Request(Up.ASK, consumer.taken, ((1 << 64) - 1,)),
-        Request(Up.BEGIN, rng.choice([0, 1, 1 << 40])),
-        Request(Up.LEAVE),
-        Request(Up.LEAVE, 0, (1, 2)),
+        ConsumerRequest(ToServer.BEGIN, consumer.epoch),
+        ConsumerRequest(ToServer.ASK, consumer.taken),
+        ConsumerRequest(ToServer.ASK, consumer.taken + 1),
+        ConsumerRequest(ToServer.ASK, rng.choice([2, 10**6, (1 << 64) - 1])),
+        ConsumerRequest(
+            ToServer.ASK, consumer.taken, tuple(rng.randrange(50) for _ in range(rng.randint(1, MAX_RELEASED)))
+        ),
+        ConsumerRequest(ToServer.ASK, consumer.taken, ((1 << 64) - 1,)),
+        ConsumerRequest(ToServer.BEGIN, rng.choice([0, 1, 1 << 40])),
+        ConsumerRequest(ToServer.LEAVE),
+        ConsumerRequest(ToServer.LEAVE, 0, (1, 2)),
     ]
     chosen = [request.pack() for request in rng.choices(good, k=rng.randint(1, 8))]
     if rng.random() < 0.5:
-        chosen[-1] = rng.choice([bent_at_random(rng, chosen[-1]), rng.randbytes(rng.choice([1, REQUEST_BYTES, 9000]))])
+        chosen[-1] = rng.choice([bent_at_random(rng, chosen[-1]), rng.randbytes(rng.choice([1, REQUEST.size, 9000]))])
     return chosen + chosen[: rng.randrange(3)]  # some are replayed
 
 
@@ -304,7 +304,7 @@ def send_descriptors(name, hello, times):
     connection = connected(name)
     try:
         for _ in range(times):
-            message = hello or Request(Up.ASK, 0).pack()
+            message = hello or ConsumerRequest(ToServer.ASK, 0).pack()
             connection.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, many)])
             hello = None
     except ConnectionError:
@@ -328,7 +328,7 @@ def flood(name, count):
     consumer = RawConsumer(name, Hello(join="now"))
     with contextlib.suppress(ConnectionError):
         for _ in range(count):
-            consumer.say(Request(Up.ASK, 0))
+            consumer.say(ConsumerRequest(ToServer.ASK, 0))
     consumer.drop()
 
 

@@ -68,6 +68,11 @@ class Tapped:
         self.heard += data
         return data
 
+    def recv_into(self, view):
+        data = self.recv(len(view))
+        view[: len(data)] = data
+        return len(data)
+
     def sendall(self, data, flags=0):
         self.said += data
         self._sock.sendall(data, flags)

@@ -19,7 +19,12 @@ from mpqueue.transport.framing import Incoming
 from mpqueue.transport.records import ProtocolError, RecordType
 
 ROOT = Path(mpqueue.__file__).parent
-PROTOCOLS = ["mpqueue.cluster.wire", "mpqueue.tf1.coordination.stop_channel"]
+PROTOCOLS = [
+    "mpqueue.cluster.wire",
+    "mpqueue.service.records",
+    "mpqueue.workers.nursery_messages",
+    "mpqueue.tf1.coordination.stop_channel",
+]
 DECLARED = {
     f"{module.removeprefix('mpqueue.')}.{name}": value
     for module in PROTOCOLS
@@ -208,6 +213,5 @@ def test_no_record_of_a_connection_is_packed_beside_the_declarations():
         "transport/credentials.py",
         "transport/records.py",
         "service/journal.py",
-        "service/records.py",
         "tf1/queues/wire.py",
     }

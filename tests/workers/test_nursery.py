@@ -294,8 +294,8 @@ def test_an_interrupt_at_the_return_of_its_memory_leaves_no_descriptor_behind(pa
     nursery_messages.send(theirs, nursery_messages.FromNursery.KEPT, numbers_of, fds)
     receive = nursery_messages.receive
 
-    def interrupted(sock):
-        message = receive(sock)
+    def interrupted(*args):
+        message = receive(*args)
         os.kill(os.getpid(), signal.SIGINT)
         return message
 

@@ -33,5 +33,5 @@ def test_the_descriptors_of_a_message_that_was_cut_are_closed(num_bytes):
     with ours:
         with theirs, open(os.devnull) as sent:
             messages.send(Cutting(theirs, num_bytes), 1, "a body, which is longer than the others", [sent.fileno()])
-        assert messages.receive(ours) is None
+        assert messages.receive(ours, messages.TO_NURSERY) is None
     assert os.listdir("/proc/self/fd") == before

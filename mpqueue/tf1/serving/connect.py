@@ -15,16 +15,15 @@ from typing import Self
 
 from mpqueue.engine.queue_address import QueueHome
 from mpqueue.errors import OpError, ServiceError
-from mpqueue.service.greeting import Hello, Refusal, Welcome, decode_answer
-from mpqueue.service.home import Home, greet, receive_answer
-from mpqueue.service.records import MAX_GREETING, CorruptMessage
+from mpqueue.service.greeting import Hello, Welcome
+from mpqueue.service.home import Home, converse
 from mpqueue.system import descriptors
 from mpqueue.tf1.queues import lookup
 from mpqueue.tf1.queues.lookup import Lookup
 from mpqueue.tf1.queues.remote import connection
 from mpqueue.tf1.queues.wire import Place
 from mpqueue.transport.credentials import Address
-from mpqueue.transport.poller import wait_readable
+from mpqueue.transport.framing import close_descriptors
 
 _ANSWER_S = 5.0
 _PAUSE_S = 0.02  # after a server that was gone before it answered
@@ -137,25 +136,20 @@ def find_queues(home: Home, timeout: float | None) -> QueueHome:
 
 def _greet(home: Home, deadline: float | None) -> Welcome | None:
     """Exchange greetings; None if the server was gone before it answered."""
-    conversation = home.connect(deadline)
+    connection_to_server = home.connect(deadline)
     try:
-        greet(conversation, Hello(purpose="queues").encode())
         patience = None if deadline is None else max(deadline, time.monotonic() + _ANSWER_S)  # it is there, and busy
-        if not wait_readable(conversation.fileno(), patience):
-            raise ServiceError(f"the server {home.name!r} has not answered in time: it is busy, or stopped by a signal")
-        data, _ = receive_answer(conversation, MAX_GREETING)
-        if not data:
-            return None
-        answer = decode_answer(data)
-    except ConnectionError:
-        return None
-    except CorruptMessage as error:
-        raise ServiceError(f"what listens there is no server of this version of mpqueue: {error}") from error
+        found = converse(
+            connection_to_server, Hello(purpose="queues"), patience,
+            f"the server {home.name!r} has not answered in time: it is busy, or stopped by a signal",
+        )  # fmt: skip
     finally:
-        descriptors.close_object(conversation)
-    if isinstance(answer, Refusal):
-        raise ServiceError(f"the server {home.name!r} refuses: {answer.refused}")
-    return answer
+        descriptors.close_object(connection_to_server)
+    if found is None:
+        return None
+    welcome, fds = found
+    close_descriptors(fds)  # an answer about queues has none
+    return welcome
 
 
 def _path_in(home: Home, welcome: Welcome) -> str:
