@@ -10,10 +10,10 @@ from helpers.on_cluster import Told, hash_of, on
 from mpqueue import Loader
 from mpqueue.cluster.mirror import Mirror
 from mpqueue.cluster.remote_worker import RemoteWorker
-from mpqueue.cluster.wire import ProtocolError
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.slots import FIRST_BYTES
+from mpqueue.transport.records import ProtocolError
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerEnds
 from mpqueue.worker.records import GRANT, MAGIC, REPORT, GrantKind, ReportKind
