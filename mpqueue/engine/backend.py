@@ -12,6 +12,9 @@ own takes that lock for whatever it does with the ledger.
 *What of the ledger is the backend's*: `deal` gives it tickets; each is answered by an outcome in `ready`. It may look
 at `credit`, `num_outstanding`, `is_outstanding`, `epoch`, `is_stream`, `counts`, `is_closed`, and call `fail` with an
 error that belongs to no ticket. It sets `is_waiting` around a wait that an interrupt may end without harm.
+
+*Nothing here waits* but `wait`, which those may call that can block. Others wait for `fileno` and `timeout_s` in a loop
+of their own, and call `take_in` then.
 """
 
 from typing import Protocol
@@ -25,6 +28,10 @@ class EndOfStream(Exception):
 
 class Stopped(Exception):
     """The pipeline was stopped while, or before, the caller waited."""
+
+
+class NotYet(Exception):
+    """The next batch is not there yet."""
 
 
 class Backend(Protocol):
@@ -42,6 +49,16 @@ class Backend(Protocol):
     low_water: int
     tells_changes: bool
 
+    @property
+    def has_waiting(self) -> bool:
+        """True if tickets or workers wait for slots or memory to come free."""
+        ...
+
+    @property
+    def is_calm(self) -> bool:
+        """True if nothing is to be done before a worker reports something."""
+        ...
+
     def start(self) -> None:
         """Start the workers and set them to work.
 
@@ -55,11 +72,30 @@ class Backend(Protocol):
         """Take as many tickets as `Ledger.deal` gives and get them done."""
         ...
 
-    def wait(self, head: int, *, block: bool = True) -> None:
-        """Take in what has arrived; if nothing has, wait for the next event, or for `wake`.
+    def take_in(self, head: int | None, *, may_fail: bool = True) -> bool:
+        """Take in what has arrived; return False if nothing has, and nothing has changed. Never waits.
 
-        ``head`` is the ticket that the consumer waits for.
+        Args:
+            head: The ticket that is asked for; None: somebody only looks.
+            may_fail: No memory will come free without it.
         """
+        ...
+
+    def wait(self, head: int, deadline: float | None = None) -> None:
+        """Sleep until there is something for `take_in`, a time is over, or `wake`; it may return sooner.
+
+        Args:
+            head: The ticket that is asked for.
+            deadline: By `time.monotonic`; None: there is none.
+        """
+        ...
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when there is something for `take_in`, or after a `wake`."""
+        ...
+
+    def timeout_s(self) -> float | None:
+        """Return the seconds after which `take_in` has to be called though nothing has arrived; None: it has not."""
         ...
 
     def cancel(self) -> None:
@@ -86,7 +122,7 @@ class Backend(Protocol):
         ...
 
     def wake(self) -> None:
-        """Make a blocked `wait` return."""
+        """End a `wait`, and make `fileno` readable."""
         ...
 
     def statistics(self) -> Statistics:

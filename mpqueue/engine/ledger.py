@@ -1,16 +1,112 @@
 """The ledger of one stream: which tickets were dealt, which are answered, which were handed out. Pure.
 
-    schedule --deal--> tickets (outstanding) --answered--> ready --take--> opened --count--> progress
+    schedule --deal--+--> tickets --answered--> ready --take--> opened --count--> progress
+    wanted ----deal--+    (outstanding)           +---take_extra--> (counted by nobody)
 
 The consumer's side (`mpqueue.engine.pipeline`) and the backend share it; each call is made under the lock of the
 pipeline. The backend deals and answers; the pipeline takes and counts. What may be dealt is bounded by `credit`, the
 number of tickets that may be outstanding.
+
+*Two queues.* Beside the order stand *extra* tickets, of positions that were handed out before and are to be computed
+again. They have numbers (below 0: where memory is short, what is due later makes room for them) and a credit of their
+own, are dealt first, and are taken in the order of the requests.
+
+*Progress.* A batch is *counted* when it is opened. It has *come* when its caller has it. Between the two an interrupt
+may strike; then the batch is *unclaimed* until it is handed out after all, and the place where a stream goes on is
+before it.
 """
 
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
 from mpqueue.engine.outcomes import Outcome, Result
-from mpqueue.engine.progress import Progress
 from mpqueue.engine.schedule import Place, Schedule, Ticket
 from mpqueue.system.interrupts import is_of_handler
+
+FIRST_EXTRA = -1 << 62
+
+
+class Progress:
+    """The place up to which batches are counted; see `Place` for the attributes.
+
+    Attributes:
+        unclaimed: Tickets and batches that were counted and have not come to their caller: they are handed out first.
+            By one assignment, so that no interrupt finds half of it.
+    """
+
+    def __init__(self, num_lanes: int) -> None:
+        self.epoch = self.position = self.lane = 0
+        self.ahead: set[int] = set()
+        self.counts = [0] * num_lanes
+        self.unclaimed: tuple[tuple[Ticket, Any], ...] = ()
+        self._ended = (-1, 0)  # the epoch before this one, and the number of its batches
+
+    def place(self) -> Place:
+        """Return the place of the consumer: behind all that has come to it, before what has not."""
+        counted = self.counted()
+        return self._before([ticket for ticket, _ in self.unclaimed], counted) if self.unclaimed else counted
+
+    def counted(self) -> Place:
+        """Return the place up to which batches are counted."""
+        return Place(self.epoch, self.position, tuple(sorted(self.ahead)), tuple(self.counts), self.lane)
+
+    def _before(self, missing: list[Ticket], counted: Place) -> Place:
+        """Return a place without some tickets that may have been counted."""
+        if missing[0].lane >= 0:
+            counts = list(counted.counts)
+            for ticket in missing:
+                counts[ticket.lane] = min(counts[ticket.lane], ticket.unit)
+            return counted._replace(counts=tuple(counts), lane=missing[0].lane)
+        epoch = min(ticket.epoch for ticket in missing)
+        positions = {ticket.position for ticket in missing if ticket.epoch == epoch}
+        end, ahead = counted.position, counted.ahead
+        if epoch != counted.epoch:  # it is over but for these
+            end, ahead = self._ended[1] if self._ended[0] == epoch else max(positions) + 1, ()
+        first = min(end, *positions)
+        return Place(epoch, first, tuple(place for place in (*range(first, end), *ahead) if place not in positions))
+
+    def go_to(self, place: Place) -> None:
+        """Go on counting from this place."""
+        self.epoch, self.position, self.ahead, self.lane = place.epoch, place.position, set(place.ahead), place.lane
+        self.counts = list(place.counts) or [0] * len(self.counts)
+
+    def count(self, ticket: Ticket) -> int:
+        """Count a batch that was handed out, by one assignment, so that an interrupt cannot count half of it.
+
+        Returns: The number of batches of the epoch that were handed out without a gap; -1 for streams.
+        """
+        if ticket[4] >= 0:  # by number: a third of the time that names take
+            self.counts[ticket.lane] = ticket.unit + 1
+            self.lane = (ticket.lane + 1) % len(self.counts)
+            return -1
+        position, ahead = ticket[2], self.ahead
+        if position != self.position:
+            ahead.add(position)
+            return self.position
+        position += 1
+        if not ahead:
+            self.position = position
+            return position
+        while position in ahead:
+            position += 1
+        self.position = position
+        ahead.difference_update([earlier for earlier in ahead if earlier < position])
+        return position
+
+    def is_counted(self, ticket: Ticket) -> bool:
+        """Return True if `count` has counted this ticket; for after an interrupt in the middle of it."""
+        return ticket.lane < 0 and (
+            ticket.epoch != self.epoch or ticket.position < self.position or ticket.position in self.ahead
+        )
+
+    def enter(self, epoch: int) -> None:
+        """Begin an epoch: all batches of the epochs before were handed out."""
+        if epoch != self.epoch:
+            self._ended = self.epoch, self.position
+        self.epoch = epoch
+        self.position = 0
+        self.ahead.clear()
 
 
 class Ledger:
@@ -18,14 +114,18 @@ class Ledger:
 
     Args:
         schedule: Deals the tickets.
-        credit: How many tickets may be dealt and not yet handed out.
+        credit: How many tickets of the order may be dealt and not yet handed out, and as many extra ones.
         ordered: Tickets are taken in their order; otherwise as they are answered.
 
     Attributes:
-        allowance: How much of the credit may be used now; 0 during a pause.
+        credit: How many tickets may be outstanding: those of the order, and the extra ones that are.
+        allowance: How many of the order may be outstanding now; 0 during a pause.
         progress: What was handed out.
         ready: Outcomes by the number of their ticket, in the order of their coming. The backend adds them.
         tickets: Those that were dealt and not taken, by number.
+        wanted: Extra tickets that are to be dealt.
+        extras: The numbers of those that were dealt and not taken.
+        settle: Called with a ticket and its outcome that is no plain batch, before it is taken; False: not now.
         head: The number of the next ticket to be handed out.
         latest: The ticket that was counted last.
         num_batches: How many were counted.
@@ -38,12 +138,16 @@ class Ledger:
 
     def __init__(self, schedule: Schedule, credit: int, *, ordered: bool = True) -> None:
         self.schedule, self.is_ordered = schedule, ordered
-        self.credit = self.allowance = credit
+        self.credit = self.allowance = self._credit = credit
         self.progress = Progress(schedule.num_lanes)
         self.progress.enter(schedule.epoch)
         schedule.follow(self.progress)
         self.ready: dict[int, Outcome] = {}
         self.tickets: dict[int, Ticket] = {}
+        self.wanted: deque[Ticket] = deque()
+        self.extras: deque[int] = deque()
+        self.settle: Callable[[Ticket, Outcome], bool] = lambda _ticket, _outcome: True
+        self._next_extra = FIRST_EXTRA
         self.head = self.num_batches = 0
         self.latest: Ticket | None = None
         self.is_waiting = self.is_closed = self.needs_attention = False
@@ -69,8 +173,8 @@ class Ledger:
 
     @property
     def has_urgent(self) -> bool:
-        """True if a ticket is to be dealt that must not wait until others are taken."""
-        return False
+        """True if nothing is computed beside the order, and something should be: it must not wait for the order."""
+        return bool(self.wanted) and not self.extras
 
     @property
     def num_taken(self) -> int:
@@ -82,15 +186,24 @@ class Ledger:
         """Tickets that were dealt and not taken."""
         return len(self.tickets)
 
+    @property
+    def num_in_order(self) -> int:
+        """Tickets of the order that were dealt and not taken."""
+        return len(self.tickets) - len(self.extras)
+
     def is_outstanding(self, number: int) -> bool:
         """Return True if this ticket was dealt and not taken."""
         return number in self.tickets
 
     def deal(self, limit: int = 1) -> list[Ticket]:
-        """Deal up to so many of the next tickets; none where there is no credit, or no work for now."""
+        """Deal up to so many of the next tickets, extra ones first; none without credit, or without work for now."""
+        if self.is_closed:
+            return []
         tickets = self.tickets
-        room = self.allowance - len(tickets)
-        if room <= 0 or self.is_closed:
+        if self.wanted and (dealt := self._deal_extras(limit)):
+            return dealt
+        room = self.allowance - self.num_in_order
+        if room <= 0:
             return []
         try:
             dealt = self.schedule.deal(min(limit, room))
@@ -102,6 +215,20 @@ class Ledger:
         for ticket in dealt:
             tickets[ticket.number] = ticket
         return dealt
+
+    def _deal_extras(self, limit: int) -> list[Ticket]:
+        dealt: list[Ticket] = []
+        while self.wanted and len(dealt) < limit and len(self.extras) < self._credit:
+            ticket = self.wanted.popleft()
+            self.tickets[ticket.number] = ticket
+            self.extras.append(ticket.number)
+            dealt.append(ticket)
+        self._extend_credit()
+        return dealt
+
+    def _extend_credit(self) -> None:
+        """Extra tickets use up none of the order's credit."""
+        self.credit = self._credit + len(self.extras)
 
     def _note_undealt(self, error: Exception) -> None:
         """Put an error into the place of the next epoch, which the source does not have; once."""
@@ -119,29 +246,64 @@ class Ledger:
             self.head += 1
 
     def fail(self, error: BaseException) -> None:
-        """Have the consumer's following `next` raise this error, which belongs to no ticket."""
+        """Have the consumer's following `step` raise this error, which belongs to no ticket."""
         self.failure = error
         self.needs_attention = True
 
     # -- The consumer's side
 
+    @property
+    def has_next(self) -> bool:
+        """True if `take` would return something, if it is plain."""
+        return (self.head if self.is_ordered else self._first_ready()) in self.ready
+
     def take(self) -> tuple[Ticket, Outcome] | None:
-        """Take the next outcome, with its ticket; None: it is not ready."""
+        """Take the next outcome of the order, with its ticket; None: it is not ready."""
         head = self.head
         number = head if self.is_ordered else self._first_ready()
         outcome = self.ready.pop(number, None)
         if outcome is None:
             return None
+        ticket = self.tickets.pop(number)
+        if not (outcome.is_plain or self.settle(ticket, outcome)):
+            self._put_back(ticket, outcome)
+            return None
         if number == head:
             self.head = number + 1
-        return self.tickets.pop(number), outcome
+        return ticket, outcome
 
     def _first_ready(self) -> int:
         """Return the ticket that was answered first in this epoch; those of the next epoch wait for the rest of it."""
         for number in self.ready:
-            if self.tickets[number].epoch == self.progress.epoch:
+            if number >= 0 and self.tickets[number].epoch == self.progress.epoch:
                 return number
         return -1
+
+    def _put_back(self, ticket: Ticket, outcome: Outcome) -> None:
+        self.tickets[ticket.number], self.ready[ticket.number] = ticket, outcome
+
+    def want(self, epoch: int, position: int) -> None:
+        """Have a position computed beside the order.
+
+        Raises:
+            LookupError: As of `mpqueue.engine.schedule.Schedule.unit_at`.
+        """
+        drawn = self.schedule.unit_at(epoch, position)
+        self.wanted.append(Ticket(self._next_extra, epoch, position, drawn.unit, -1, drawn.listed))
+        self._next_extra += 1
+
+    def take_extra(self) -> tuple[Ticket, Outcome] | None:
+        """Take the next outcome beside the order, with its ticket; None: it is not ready, or there is none."""
+        outcome = self.ready.pop(self.extras[0], None) if self.extras else None
+        if outcome is None:
+            return None
+        ticket = self.tickets.pop(self.extras.popleft())
+        if outcome.is_plain or self.settle(ticket, outcome):
+            self._extend_credit()
+            return ticket, outcome
+        self._put_back(ticket, outcome)
+        self.extras.appendleft(ticket.number)
+        return None
 
     def at_work(self) -> set[int]:
         """Return the numbers of the tickets that are not answered."""
@@ -153,7 +315,7 @@ class Ledger:
         self.num_batches += 1
         if self.progress.count(ticket) != self.schedule.lengths.get(ticket[1]):
             return False
-        self._enter(ticket.epoch + 1)
+        self.enter(ticket.epoch + 1)
         return True
 
     def recount(self, ticket: Ticket) -> bool:
@@ -164,12 +326,13 @@ class Ledger:
         if ticket.epoch == progress.epoch:
             is_last = progress.position == self.schedule.lengths.get(ticket.epoch, -1)
             if is_last:
-                self._enter(ticket.epoch + 1)
+                self.enter(ticket.epoch + 1)
             return is_last
-        self._enter(progress.epoch)
+        self.enter(progress.epoch)
         return True
 
-    def _enter(self, epoch: int) -> None:
+    def enter(self, epoch: int) -> None:
+        """Begin an epoch: all of the one before was handed out."""
         self.progress.enter(epoch)
         self.schedule.forget(epoch - 1)
 
@@ -185,9 +348,20 @@ class Ledger:
         self.forget_tickets()
 
     def forget_tickets(self) -> None:
-        """No ticket is outstanding."""
+        """No ticket is outstanding; the extra ones are to be dealt again."""
+        self.wanted.extendleft(self.tickets[number] for number in reversed(self.extras))
+        self.extras.clear()
+        self._extend_credit()
         self.tickets.clear()
         self.head = self.schedule.next_number
+
+    def pause(self) -> None:
+        """Deal nothing of the order until `resume`."""
+        self.allowance = 0
+
+    def resume(self) -> None:
+        """Deal with all of the credit."""
+        self.allowance = self._credit
 
     def close(self) -> None:
         """Deal nothing any more, and have the consumer look."""

@@ -1,13 +1,27 @@
-"""The consumer's side: hands out batches in order, ends epochs, and keeps the workers in work.
+"""The core: one stream of batches, driven by steps that never wait.
 
-There is no feeder thread. The consumer's own `next` takes the outcomes that have arrived, deals more tickets, and waits
-if the next batch is not there; workers run ahead on the credit that they hold. One lock orders the threads that may
-call (several consumers, a `stop` from elsewhere, the one-shot thread of an epoch's end). User code that is called here
-(`on_epoch_end`) runs inside the lock and may call back.
+    step ------> a batch with its ticket, or None: nothing is there now; what is raised is in a batch's place
+    fileno ----> readable when there is something for `step` to do
+    timeout_s -> the seconds after which `step` has to be called all the same; None: there is no such time
 
-The `Ledger`, which the backend shares, holds the tickets that were dealt and their outcomes; the `Recovery` holds what
-an interrupt has left. A `Backend` runs the tickets: worker processes, worker threads, or the caller itself. It pulls
-them: `Ledger.deal` gives it the next ticket as long as there is credit, so that the ledger alone counts.
+Whoever has a loop of his own (a server's, an event loop) waits for these two and calls `step`; everybody else calls
+`next`, which is `step` and `wait` by turns.
+
+*Cancellation.* A `step` that has returned None has done nothing that must be undone, so whoever waits for `fileno` may
+give up at any moment, and loses nothing. What a `step` has returned counts as handed out: who cannot pass it on returns
+it by `give_back`, and the next `step` hands it out again. So a batch is to be passed on without a wait in between, or
+given back when that wait is cancelled. Several threads and tasks may step: each batch goes to one of them, and when one
+has taken in what arrived for others, `fileno` is made readable once more. A stop makes it readable, and closes it then:
+who may be late for that is one of the `watchers`. The descriptor is the backend's: never read from it, nor close it.
+
+There is no feeder thread. `step` takes the outcomes that have arrived and deals more tickets; workers run ahead on the
+credit that they hold. One lock orders the threads that may call (several consumers, a `stop` from elsewhere, the
+one-shot thread of an epoch's end). User code that is called here (`on_epoch_end`) runs inside the lock and may call
+back.
+
+The `Ledger`, which the backend shares, holds the tickets that were dealt and their outcomes. A `Backend` runs the
+tickets: worker processes, worker threads, or the caller itself, whose `step` computes. It pulls them: `Ledger.deal`
+gives it the next ticket as long as there is credit, so that the ledger alone counts.
 
 # NOTE [ Interrupts ]
 A signal handler runs in the main thread, and may raise (Ctrl-C, `sys.exit`, a time-out by SIGALRM) or call `stop`.
@@ -17,13 +31,14 @@ assignments to attributes and the return from a Python function are as one step.
 ``pop()`` are calls of C: what they have returned is lost if a handler raises behind them. Four rules keep the stream
 whole, and cost nothing as long as none strikes:
 
-1. While we wait, nothing is half done: what was raised passes through, and the next `next` goes on where it was.
-2. Anywhere else the state may be *inconsistent*. The next `next` discards the work in flight and rolls back to the last
+1. While we wait, nothing is half done: what was raised passes through, and the next `step` goes on where it was.
+2. Anywhere else the state may be *inconsistent*. The next `step` discards the work in flight and rolls back to the last
    place that was counted. It is marked by assignments alone, so that a second interrupt does not undo the mark.
 3. A batch is counted after it was opened, by one assignment (`Ledger.latest`). From there to its caller it is in a
    local variable of a frame that gives it back (`Progress.unclaimed`) if anything is raised: it is handed out first, in
    its turn, before the end of its epoch. Until then it has not come, and no state counts it (`Progress.place`). The
-   layers between (iterators) return what they got at once: by a call of a Python method, and no other call behind it.
+   layers between (`next`, iterators) return what they got at once: by a call of a Python method, and no other call
+   behind it.
 4. A `stop` from a handler in the middle of our own work only sets a mark; the work itself stops at its end. (The
    alternative, to close descriptors that a line further up the stack is about to use, could write to strangers.)
 
@@ -33,7 +48,7 @@ batch. ``next(batches)`` is a call of C code in that frame: a handler may raise 
 batch was handed out, and counts; the frames of the traceback tell (no frame of ours is in it). In ``for batch in
 batches`` there is no such place: the loop's variable has the batch before a handler runs.
 
-A stream (a generator) gives its elements once. Where an interrupt falls so that an element may be gone, the next `next`
+A stream (a generator) gives its elements once. Where an interrupt falls so that an element may be gone, the next `step`
 raises a RuntimeError that says so, each time, until the stream is begun anew. An interrupt inside of the code of a
 source without workers is told from its errors by the traceback, which leads through the handler
 (`mpqueue.system.interrupts.is_of_handler`): the function that is set as handler now, or one that was called with the
@@ -44,15 +59,15 @@ binds anew, its parameters cannot be told: what it raises there counts as the so
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
-from mpqueue.engine.backend import Backend, EndOfStream, Stopped
+from mpqueue.engine.backend import Backend, EndOfStream, NotYet, Stopped
 from mpqueue.engine.epoch_end import EpochEnd
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.lifetime import Life, Lifetime
 from mpqueue.engine.outcomes import Outcome, Result, Unreadable, is_interrupt
-from mpqueue.engine.recovery import Recovery
 from mpqueue.engine.schedule import Place, Ticket
 from mpqueue.engine.skips import NOTHING_LEFT, Skips
 from mpqueue.system import forked
@@ -79,6 +94,7 @@ class Pipeline:
         ledger: The tickets; the backend has the same one.
         epoch_end: Called once per epoch, after its last batch; None: there is nothing to call.
         timed_epoch_end: Run a due epoch end by itself after 0.1 s.
+        ends_epochs: `step` runs a due epoch end; else it raises EndOfStream there until `finish_epoch` was called.
         skips: What the source raises is left out, and entered here; None: it is raised.
         recorder: Where is counted how long the consumer waits; the backend has the same one.
 
@@ -86,7 +102,11 @@ class Pipeline:
         bar: Shows each batch; None: there is none.
         lock: Held around every call of the backend but `start` and `wake`.
         loop: The number of the loop that batches go to; who asks for an earlier one is told that it was stopped.
-        wait_ns: Nanoseconds that the consumer waited for batches.
+        may_fail: No memory will come free while the next batch is waited for, so that it may fail for want of it.
+        failed: The last ticket for which `step` has raised.
+        is_inconsistent: An interrupt may have left anything half done: the next `step` discards the work in flight and
+            rolls back to the last place that was counted.
+        watchers: Those who wait for `fileno`: woken by `stop`, before descriptors are closed, and by a later loop.
         skips: What is left out, None if errors are raised.
         recorder: As given.
     """
@@ -99,17 +119,28 @@ class Pipeline:
         *,
         epoch_end: Callable[[], Any] | None = None,
         timed_epoch_end: bool = True,
+        ends_epochs: bool = True,
         skips: Skips | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        self.ledger, self.recovery = ledger, Recovery()
+        self.ledger = ledger
         self.lock = threading.RLock()
-        self.loop = self.wait_ns = 0
+        self.loop = 0
+        self.may_fail = True
+        self.failed: Ticket | None = None
         self.recorder = recorder or Recorder()
         self.bar: Bar | None = None
+        self.watchers: weakref.WeakSet[Any] = weakref.WeakSet()
         self.lifetime = Lifetime(self.lock)
         self.skips = skips
+        self.is_inconsistent = False
+        self._is_raising = False  # the exception that is on its way was raised on purpose
+        self._has_failed = False  # so was the last one: it was no interrupt
+        self._failure: BaseException | None = None  # that of a batch which is being counted
+        self._half_counted: Ticket | None = None  # an interrupt has struck in its counting, which is to be finished
+        self._is_polled = False  # somebody waits for `fileno`
         self._last_epoch: int | None = None  # nothing behind it is handed out
+        self._ends_epochs = ends_epochs
         self._end = EpochEnd(epoch_end, timed=timed_epoch_end)
         forked.watch(self)
 
@@ -126,8 +157,8 @@ class Pipeline:
 
     # -- The consumer's side
 
-    def next(self, loop: int = 0) -> Any:
-        """Return the next batch.
+    def step(self, loop: int = 0) -> tuple[Ticket, Any] | None:
+        """Return the next batch with its ticket, None if it is not there. Never waits; see the module's head.
 
         Args:
             loop: What `loop` was when the caller's loop began; 0 where there is but one.
@@ -138,77 +169,153 @@ class Pipeline:
             RuntimeError: This process was forked from the one that owns the pipeline.
             Exception: What the source raised for this batch, or its epoch end.
         """
-        taken = None
+        ledger, backend = self.ledger, self.backend
+        progress, ticket, taken = ledger.progress, None, None
         try:
             with self.lock:
-                taken = self._take(loop)
+                try:
+                    # CPython 3.11 takes a handler's exception at a jump backward for one of the instruction before the
+                    # loop: this one, or neither would the lock be released nor the state be marked.
+                    is_in_vain: bool | None = None  # the last look at what has arrived; None: there was none
+                    while True:
+                        if loop != self.loop:  # under the lock: else the batch could be another loop's
+                            raise self._own(Stopped())
+                        if ledger.needs_attention:
+                            self._attend()
+                            if progress.unclaimed:
+                                taken, progress.unclaimed = progress.unclaimed[0], progress.unclaimed[1:]
+                                break
+                        found = ledger.take()
+                        if found is None:
+                            if is_in_vain:
+                                break
+                            is_in_vain = not self._look()
+                            continue
+                        ticket, outcome = found
+                        if not outcome.is_plain:
+                            left = self._take_rare(ticket, outcome)
+                            if left is None:
+                                continue
+                            outcome = left
+                        if ledger.credit - len(ledger.tickets) >= backend.chunk:
+                            backend.pump()
+                        try:
+                            taken = ticket, outcome.open()
+                        except Unreadable as unreadable:  # no interrupt: computed again it would be the same again
+                            outcome = Result.failed(unreadable.settle(f"index {ticket.unit} of epoch {ticket.epoch}"))
+                        else:
+                            if ledger.count(ticket):
+                                self._fall_due()
+                            break
+                        self._take_rare(ticket, outcome)
+                    if is_in_vain is not None and self._is_polled and ledger.has_next:
+                        backend.wake()  # what else has arrived with it is of others, whom nobody would wake
+                except BaseException:  # up to the last line by assignments alone: see NOTE [ Interrupts ]
+                    if not (ledger.is_waiting or self._is_raising):
+                        self.is_inconsistent = ledger.needs_attention = True
+                        if ticket is not None and ticket is ledger.latest:
+                            self._half_counted = ticket
+                            ledger.failure = self._failure or ledger.failure
+                            if taken is not None:
+                                progress.unclaimed = (taken, *progress.unclaimed)
+                    taken = None
+                    self._has_failed, self._failure = self._is_raising, None
+                    ledger.is_waiting = self._is_raising = False
+                    raise
             if self.lifetime.late_stop is not None:
                 self.lifetime.stop_late(self.stop)
-            if self.bar is not None:
+            if self.bar is not None and taken is not None:
                 self.bar.step(taken[0])
-            return taken[1]
         except BaseException as error:
             if taken is not None:  # with its own ticket: another thread's batch may have been counted since
-                progress = self.ledger.progress
                 progress.unclaimed = (taken, *progress.unclaimed)
-                self.ledger.needs_attention = True
+                ledger.needs_attention = True
             if self.lifetime.late_stop is not None:
                 self.lifetime.stop_late(self.stop)
             if self.bar is not None and isinstance(error, EndOfStream | Stopped):
                 self.bar.close()
             raise
+        return taken
 
-    def _take(self, loop: int) -> tuple[Ticket, Any]:
+    def _look(self) -> bool:
+        """Deal, and take in what has arrived; return False if nothing has, and nothing has changed."""
         ledger, backend = self.ledger, self.backend
-        progress, ticket, taken = ledger.progress, None, None
+        if not self._has_enough_dealt():
+            backend.pump()
+        if not ledger.num_in_order:
+            if ledger.needs_attention:
+                return True
+            if not ledger.extras:
+                raise self._own(EndOfStream())
+        return backend.take_in(ledger.head, may_fail=self.may_fail)
+
+    def _has_enough_dealt(self) -> bool:
+        """Return True if there is nothing to deal, or it is not worth while: see `Backend.chunk`."""
+        ledger, backend = self.ledger, self.backend
+        num_dealt = len(ledger.tickets)
+        room = ledger.credit - num_dealt
+        return room <= 0 or (room < backend.chunk and num_dealt - len(ledger.ready) >= backend.low_water)
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when there is something for `step` to do."""
+        with self.lock:
+            self._is_polled = True
+            return self.backend.fileno()
+
+    def timeout_s(self) -> float | None:
+        """Return the seconds after which `step` is to be called though nothing has arrived; None: it need not be."""
+        with self._turn():
+            return None if self.is_stopped else self.backend.timeout_s()
+
+    def give_back(self, taken: tuple[Ticket, Any]) -> None:
+        """Have the following `step` hand this out again, which one has returned and nobody has got."""
+        with self.lock:
+            if not self.is_stopped:
+                progress, self.ledger.needs_attention = self.ledger.progress, True
+                progress.unclaimed = (taken, *progress.unclaimed)
+
+    def next(self, loop: int = 0, deadline: float | None = None) -> Any:
+        """Return the next batch, for those who may block: `step`, and a `wait` where nothing is there.
+
+        Args:
+            loop: As of `step`.
+            deadline: When the wait ends, by `time.monotonic`; None: when there is a batch.
+
+        Raises:
+            NotYet: The deadline is over.
+            Exception: As of `step`.
+        """
+        while True:
+            taken = self.step(loop)
+            if taken is not None:
+                return taken[1]
+            if deadline is not None and time.monotonic() >= deadline:
+                raise NotYet
+            self.wait(loop, deadline)
+
+    def wait(self, loop: int = 0, deadline: float | None = None) -> None:
+        """Sleep until `step` may have something to do; it tears nothing, wherever an interrupt strikes.
+
+        With the lock, but where the backend lets go of it: other consumers wait for it meanwhile, and a `stop` ends the
+        sleep before it closes any descriptor.
+        """
+        ledger = self.ledger
         try:
-            while True:
-                if loop != self.loop:  # looked at after each wait, and under the lock: what comes is another's
-                    raise self.recovery.own(Stopped())
-                if ledger.needs_attention:
-                    self._attend()
-                    if progress.unclaimed:
-                        taken, progress.unclaimed = progress.unclaimed[0], progress.unclaimed[1:]
-                        return taken
-                found = ledger.take()
-                if found is None:
-                    self._wait()
-                    continue
-                ticket, outcome = found
-                if not outcome.is_plain:
-                    left = self._take_rare(ticket, outcome)
-                    if left is None:
-                        continue
-                    outcome = left
-                if ledger.credit - len(ledger.tickets) >= backend.chunk:
-                    backend.pump()
-                try:
-                    taken = ticket, outcome.open()
-                except Unreadable as unreadable:  # no interrupt: to compute it again would give the same again
-                    outcome = Result.failed(unreadable.settle(f"index {ticket.unit} of epoch {ticket.epoch}"))
-                else:
-                    if ledger.count(ticket):
-                        self._fall_due()
-                    return taken
-                self._take_rare(ticket, outcome)
-        except BaseException:
-            recovery = self.recovery  # up to the last line by assignments alone: see NOTE [ Interrupts ]
-            if not (ledger.is_waiting or recovery.is_raising):
-                recovery.is_inconsistent = ledger.needs_attention = True
-                if ticket is not None and ticket is ledger.latest:
-                    recovery.half_counted = ticket
-                    ledger.failure = recovery.failure or ledger.failure
-                    if taken is not None:
-                        progress.unclaimed = (taken, *progress.unclaimed)
-            recovery.has_failed, recovery.failure = recovery.is_raising, None
-            ledger.is_waiting = recovery.is_raising = False
-            raise
+            with self.lock:
+                # Another thread may have taken in what is ours between our `step` and here.
+                if loop == self.loop and not (ledger.needs_attention or ledger.has_next):
+                    started = _clock()
+                    self.backend.wait(ledger.head, deadline)
+                    self.recorder.wait(ledger.num_batches, _clock() - started)
+        finally:
+            ledger.is_waiting = False
+            if self.lifetime.late_stop is not None and not self.lifetime.is_inside:
+                self.lifetime.stop_late(self.stop)
 
     def _take_rare(self, ticket: Ticket, outcome: Outcome) -> Outcome | None:
-        """Enter the end of a worker's stream, leave out what failed, or raise the exception of a batch."""
-        ledger = self.ledger
+        """Enter the end of a lane, leave out what failed, or raise the exception of a batch."""
         if outcome.is_end:
-            ledger.schedule.end_lane(ticket.lane)
+            self.ledger.schedule.end_lane(ticket.lane)
             return None
         if self.skips is not None and ticket.position >= 0:
             outcome = self.skips.sort_out(ticket, outcome)
@@ -220,9 +327,9 @@ class Pipeline:
         except BaseException as error:
             if is_interrupt(error, outcome):
                 raise
-            self.recovery.failure = error
+            self._failure, self.failed = error, ticket
             self._count(ticket)
-            self.recovery.failure, self.recovery.is_raising = None, True
+            self._failure, self._is_raising = None, True
             raise
         self._count(ticket)
         return None
@@ -232,99 +339,86 @@ class Pipeline:
         if ticket.position >= 0 and self.ledger.count(ticket):
             self._fall_due()
 
-    def _wait(self) -> None:
-        ledger, backend = self.ledger, self.backend
-        if not self._has_enough_dealt():
-            backend.pump()
-        if len(ledger.ready) == len(ledger.tickets):  # nobody is at work who could tell of anything
-            if ledger.tickets or ledger.needs_attention:
-                return
-            raise self.recovery.own(EndOfStream())
-        started = _clock()
-        backend.wait(ledger.head)
-        waited_ns = _clock() - started
-        self.wait_ns += waited_ns
-        self.recorder.wait(ledger.num_batches, waited_ns)
-
-    def _has_enough_dealt(self) -> bool:
-        """Return True if it is not worth while to deal: see `Backend.chunk`."""
-        ledger, backend = self.ledger, self.backend
-        num_dealt = len(ledger.tickets)
-        return ledger.credit - num_dealt < backend.chunk and num_dealt - len(ledger.ready) >= backend.low_water
+    # -- What is rare
 
     def _attend(self) -> None:
-        """Do what is to be done before a batch can be handed out."""
-        self._refuse_foreign()
-        self.ledger.needs_attention = False  # before the look: a stop from another thread may come right now
+        """Do what is to be done before a batch can be handed out; where it is not all done, attention stays needed."""
+        ledger, lifetime = self.ledger, self.lifetime
+        if lifetime.state is Life.FOREIGN:
+            raise self._own(lifetime.refusal())
         if self.is_stopped:
-            self.ledger.needs_attention = True
-            raise self.recovery.own(Stopped())
+            raise self._own(Stopped())
         self._finish_count()
-        if self.ledger.progress.unclaimed:
-            self.ledger.needs_attention = True
+        if ledger.progress.unclaimed:
             return
         self.raise_failure()
-        if self.recovery.is_inconsistent:
+        if self.is_inconsistent:
             self._recover()
         if self._end.is_due:
+            if not self._ends_epochs:
+                raise self._own(EndOfStream())
             self.finish_epoch()
         self.raise_failure()
-        if self._last_epoch is not None and self.ledger.progress.epoch > self._last_epoch:
-            self.ledger.needs_attention = True
-            raise self.recovery.own(EndOfStream())
+        if self._last_epoch is not None and ledger.progress.epoch > self._last_epoch:
+            raise self._own(EndOfStream())
+        ledger.needs_attention = False
+        if ledger.is_closed:  # by the stop of another thread, or of a handler, since we looked
+            ledger.needs_attention = True
 
-    def _refuse_foreign(self) -> None:
-        if self.lifetime.state is Life.FOREIGN:
-            raise self.recovery.own(self.lifetime.refusal())
+    def _own(self, error: BaseException) -> BaseException:
+        """Return an exception that is about to be raised on purpose: it is no interrupt."""
+        self._is_raising = True
+        return error
 
     def raise_failure(self) -> None:
         """Raise what belongs to no ticket, if it was not raised yet: what an epoch end has raised."""
         ledger = self.ledger
         if ledger.failure is not None:
             failure, ledger.failure = ledger.failure, None
-            raise self.recovery.own(failure)
+            raise self._own(failure)
 
     # -- Interrupts
 
     def _finish_count(self) -> None:
         """Finish the counting of a batch that an interrupt has broken off; may be repeated."""
-        ticket = self.recovery.half_counted
+        ticket = self._half_counted
         if ticket is not None:
             if self.ledger.recount(ticket) and not self._end.is_due:
                 self._fall_due()
-            self.recovery.half_counted = None
+            self._half_counted = None
 
     def _recover(self) -> None:
         """Discard the work in flight and roll back to the last place that was counted; tried again until it is done."""
-        ledger, recovery = self.ledger, self.recovery
+        ledger = self.ledger
         self._finish_count()
-        recovery.is_raising = ledger.needs_attention = True  # what cannot be computed again is an error
+        self._is_raising = True  # what cannot be computed again is an error
         self.backend.reset()
         if self._end.is_due:
             ledger.stand_before(ledger.progress.epoch)
         else:
             ledger.go_to(ledger.progress.counted())
             self.backend.pump()
-        recovery.is_raising = recovery.is_inconsistent = False  # attention stays: a `stop` may have asked for it
+        self._is_raising = self.is_inconsistent = False
 
     def is_failure(self, error: BaseException) -> bool:
-        """Return whether what `next` has raised is a failure of the stream, and not what a signal handler raised."""
-        return self.recovery.has_failed and not is_of_handler(error)
+        """Return whether what `step` has raised is a failure of the stream, and not what a signal handler raised."""
+        return self._has_failed and not is_of_handler(error)
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
-        """Do what `next` does around its work, for the others."""
+        """Do what `step` does around its work, for the others."""
         try:
             with self.lock:
                 try:
-                    self._refuse_foreign()
+                    if self.lifetime.state is Life.FOREIGN:
+                        raise self._own(self.lifetime.refusal())
                     yield
                 except BaseException:
-                    ledger, recovery = self.ledger, self.recovery  # by assignments alone, as in `_take`
-                    if not (ledger.is_waiting or recovery.is_raising):
-                        recovery.is_inconsistent = ledger.needs_attention = True
-                    recovery.has_failed = recovery.is_raising
-                    ledger.is_waiting = recovery.is_raising = False
+                    ledger = self.ledger  # by assignments alone, as in `step`
+                    if not (ledger.is_waiting or self._is_raising):
+                        self.is_inconsistent = ledger.needs_attention = True
+                    self._has_failed = self._is_raising
+                    ledger.is_waiting = self._is_raising = False
                     raise
         finally:
             if self.lifetime.late_stop is not None and not self.lifetime.is_inside:
@@ -338,21 +432,20 @@ class Pipeline:
             self.ledger.needs_attention = True
 
     def finish_epoch(self) -> None:
-        """Run the epoch end if it is due, and begin the next epoch; what it raises is kept for the next `next`."""
+        """Run the epoch end if it is due, and begin the next epoch; what it raises is kept for the next `step`."""
         with self._turn():
             end = self._end
             if not end.is_due or self.is_stopped or self.ledger.progress.unclaimed:
                 return
             end.cancel_timer()
-            schedule = self.ledger.schedule
             try:
                 end.run_hook()
                 if not self.is_stopped:
-                    self.recovery.is_inconsistent = True  # until the epoch is open
+                    self.is_inconsistent = True  # until the epoch is open
                     self.backend.refresh()  # workers begin the next epoch from the source's present state
-                    schedule.open_epoch()
+                    self.ledger.schedule.open_epoch()
                     self.backend.pump()
-                    self.recovery.is_inconsistent = end.is_due = False
+                    self.is_inconsistent = end.is_due = False
             except BaseException as error:
                 self.ledger.fail(error)
 
@@ -364,12 +457,11 @@ class Pipeline:
         """
         with self._turn():
             self.finish_epoch()  # its hook may change the source
-            schedule = self.ledger.schedule
             try:
-                return schedule.has_new_length() or self.backend.is_stale()
+                return self.ledger.schedule.has_new_length() or self.backend.is_stale()
             except Exception as error:
                 # Both only ask, and leave all as it is: else the next loop would end the workers and begin anew.
-                self.recovery.is_raising = not is_of_handler(error)
+                self._is_raising = not is_of_handler(error)
                 raise
 
     def begin_loop(self) -> None:
@@ -377,38 +469,48 @@ class Pipeline:
         with self.lock:  # safe to interrupt: a number is left out
             self.loop += 1
         self.backend.wake()
+        self._wake_watchers()
+
+    def _wake_watchers(self) -> None:
+        for watcher in tuple(self.watchers):
+            watcher.wake()
 
     def restart_at(self, place: Place, *, refresh: bool = False) -> None:
         """Drop all that is under way and go to another place in the order; ``refresh``: the source may have changed."""
         with self._turn():
             if self.is_stopped:
-                raise self.recovery.own(Stopped())
-            ledger, recovery = self.ledger, self.recovery
+                raise self._own(Stopped())
+            ledger = self.ledger
             self._finish_count()
             ledger.progress.unclaimed = ()
             self.finish_epoch()
-            ledger.allowance = ledger.credit
-            if recovery.is_inconsistent:
+            ledger.resume()
+            if self.is_inconsistent:
                 ledger.go_to(place)
                 self.backend.reset(anew=True)
             else:
                 self.backend.cancel()
             if refresh:
                 self.backend.refresh()
-            if not recovery.is_inconsistent:
+            if not self.is_inconsistent:
                 ledger.go_to(place)
             self.backend.pump()
-            recovery.is_inconsistent = False
+            self.is_inconsistent = False
 
     def hand_out(self, epoch: int) -> None:
-        """Have `next` end behind this epoch of a sequence, and not behind the one before."""
+        """Have `step` end behind this epoch of a sequence, and not behind the one before."""
         with self._turn():
+            ledger = self.ledger
             self.recorder.mark(f"epoch {epoch} begins")
             self._last_epoch = epoch
-            self.ledger.forget_undealt()
-            self.ledger.needs_attention = True
+            ledger.forget_undealt()
+            ledger.needs_attention = True  # what has ended with the epoch before has not any more
             if not self.is_stopped:
                 self.backend.pump()
+            progress = ledger.progress
+            if progress.epoch == epoch and ledger.schedule.lengths.get(epoch, -1) == progress.position:
+                ledger.enter(epoch + 1)  # all of it was handed out before, and nobody will count its last batch
+                self._fall_due()
 
     def bound_epoch(self, epoch: int, *, goes_on: bool) -> None:
         """Have nothing computed of the epochs behind this one, unless it ``goes_on``, and nothing is against that.
@@ -419,22 +521,103 @@ class Pipeline:
         may_go_on = goes_on and self.backend.tells_changes and not self.ledger.schedule.is_drawn
         self.ledger.schedule.last_epoch = None if may_go_on else epoch
 
-    def pause(self) -> None:
-        """Deal nothing until `resume`, and wait until nothing is at work; what is ready stays."""
-        ledger = self.ledger
+    def pause(self, *, waits: bool = True) -> None:
+        """Deal nothing until `resume`, and wait until nothing is at work; what is ready stays.
+
+        Args:
+            waits: False: what is at work goes on.
+        """
+        ledger, backend = self.ledger, self.backend
         with self._turn():
-            ledger.allowance = 0
-            while not self.is_stopped and ledger.failure is None and (at_work := ledger.at_work()):
-                self.backend.wait(min(at_work))  # the oldest: the one that a `batch_timeout` can end
+            ledger.pause()
+            while waits and not self.is_stopped and ledger.failure is None and (at_work := ledger.at_work()):
+                head = min(at_work)  # the oldest: the one that a `batch_timeout` can end
+                if not backend.take_in(head):
+                    backend.wait(head)
 
     def resume(self) -> None:
         """Go on after a `pause`, and with all of the credit."""
         with self._turn():
-            self.ledger.allowance = self.ledger.credit
+            self.ledger.resume()
             if not self.is_stopped:
                 self.backend.pump()
 
+    # -- Batches that are computed again
+
+    def want(self, epoch: int, positions: Iterable[int]) -> None:
+        """Have positions computed beside the order, of the epoch that is open or was handed out last.
+
+        Raises:
+            LookupError: There is none of these, or it is not kept; those before it are computed.
+        """
+        with self._turn():
+            try:
+                for position in positions:
+                    self.ledger.want(epoch, position)
+            except LookupError:
+                self._is_raising = True
+                raise
+            finally:
+                if not self.is_stopped:
+                    self.backend.pump()
+
+    def settle_by(self, settle: Callable[[Ticket, Outcome], bool]) -> None:
+        """Have this called with what is no plain batch, before it is taken; False: not now."""
+        self.ledger.settle = settle
+
+    def forget_wanted(self) -> None:
+        """Nobody wants the extra ones that were not dealt."""
+        self.ledger.wanted.clear()
+
+    @property
+    def has_wanted(self) -> bool:
+        """True if there are extra ones to come."""
+        return bool(self.ledger.extras or self.ledger.wanted)
+
+    def step_extra(self) -> tuple[Ticket, Outcome] | None:
+        """Return the next outcome beside the order with its ticket, None if it is not there. Never waits."""
+        with self._turn():
+            if self.is_stopped:
+                return None
+            if self.is_inconsistent:
+                self._recover()
+            ledger = self.ledger
+            if ledger.wanted:
+                self.backend.pump()
+            while (taken := ledger.take_extra()) is None and ledger.extras:
+                if not self.backend.take_in(ledger.extras[0], may_fail=self.may_fail):
+                    break
+            return taken
+
     # -- Anybody
+
+    @property
+    def is_paused(self) -> bool:
+        """True from a `pause` to the `resume`."""
+        return not self.ledger.allowance
+
+    def length_of(self, epoch: int, default: int | None = None) -> int | None:
+        """Return the number of batches of the epoch that is open; None: it has no end, or nobody knows."""
+        length = self.ledger.schedule.length_of(epoch)
+        return default if length is None else length
+
+    @property
+    def num_batches(self) -> int:
+        """Batches that were counted."""
+        return self.ledger.num_batches
+
+    @property
+    def num_taken(self) -> int:
+        """Batches that have come to the consumer."""
+        return self.ledger.num_taken
+
+    def is_stale(self) -> bool:
+        """Return whether the workers' source differs from the caller's, or may do so."""
+        return self.backend.is_stale()
+
+    def has_unsharded(self) -> bool:
+        """Return whether each of several lanes has ended, and its stream never asked which one it is."""
+        return len(self.ledger.unsharded) == self.ledger.schedule.num_lanes > 1
 
     def place(self) -> Place:
         """Return the place where a stream goes on: behind all that has come to its consumer."""
@@ -450,14 +633,39 @@ class Pipeline:
         """True if the epoch that is computed never ends."""
         return self.ledger.schedule.is_endless
 
+    def look(self) -> None:
+        """Take in what has arrived, for nobody."""
+        with self._turn():
+            if self.is_stopped:
+                return
+            if self.is_inconsistent:
+                self._recover()
+            self.backend.take_in(None, may_fail=False)
+
+    @property
+    def is_quiet(self) -> bool:
+        """True if `step` and `step_extra` have nothing, and nothing to do: cheaper than to call them."""
+        ledger = self.ledger
+        return (
+            not (ledger.needs_attention or ledger.has_next or ledger.extras or ledger.wanted)
+            and self._has_enough_dealt()
+            and self.backend.is_calm
+        )
+
+    @property
+    def is_full(self) -> bool:
+        """True if all that may be computed ahead is there, or waits for room: nothing goes on before some is taken."""
+        ledger = self.ledger
+        return bool(ledger.num_in_order) and (self.backend.has_waiting or not ledger.at_work())
+
     @property
     def num_ready(self) -> int:
         """Batches that are computed and not handed out."""
         with self._turn():
-            if self.is_stopped or self.recovery.is_inconsistent:
+            if self.is_stopped or self.is_inconsistent:
                 return 0
             self.backend.pump()
-            self.backend.wait(self.ledger.head, block=False)
+            self.backend.take_in(None, may_fail=False)
             return len(self.ledger.ready) + len(self.ledger.progress.unclaimed)
 
     @property
@@ -477,7 +685,7 @@ class Pipeline:
         self.ledger.needs_attention = True
 
     def stop(self, timeout_s: float | None = None) -> None:
-        """End the stream: frees whoever waits in `next`, ends the workers. Idempotent, from any thread.
+        """End the stream: frees whoever waits, ends the workers. Idempotent, from any thread.
 
         Raises:
             StopTimeout: Workers outlived the deadline.
@@ -486,6 +694,7 @@ class Pipeline:
             return
         self.ledger.close()
         self.backend.wake()
+        self._wake_watchers()
         if self.lifetime.is_inside and not self._end.is_calling:
             self.lifetime.late_stop = (timeout_s,)  # a signal handler; see NOTE [ Interrupts ]
         else:
@@ -493,6 +702,7 @@ class Pipeline:
 
     def _end_workers(self, timeout_s: float | None) -> None:
         self.ledger.tickets.clear()
+        self.ledger.extras.clear()
         progress = self.ledger.progress
         progress.unclaimed = tuple((ticket, None) for ticket, _ in progress.unclaimed)  # they have not come
         self.backend.stop(timeout_s)

@@ -54,8 +54,7 @@ class Engine:
     """One stream of batches at a time; it may be stopped and started again.
 
     Args:
-        make_ledger: Makes the ledger of a stream,
-        make_pipeline: and its pipeline.
+        ends_epochs: As of `Pipeline`.
         kind: The word for its face in `mpqueue top`; empty: it is not shown there.
         name: The name of its source there; empty: the source's own.
 
@@ -68,12 +67,12 @@ class Engine:
 
     def __init__(
         self,
-        make_ledger: Callable[..., Any] = Ledger,
-        make_pipeline: Callable[..., Pipeline] = Pipeline,
         kind: str = "",
         name: str = "",
+        *,
+        ends_epochs: bool = True,
     ) -> None:
-        self._make_ledger, self._make_pipeline, self._kind = make_ledger, make_pipeline, kind
+        self._kind, self._ends_epochs = kind, ends_epochs
         self._shown_as: dict[str, Any] = {"kind": kind, "name": name}
         self.pipeline: Pipeline | None = None
         self.ended = Ended()
@@ -111,9 +110,7 @@ class Engine:
             OSError: There are not enough processes, descriptors or memory.
             Exception: What unpickling the source raised.
         """
-        ledger = self._make_ledger(
-            schedule, credit_for(backend, job.workers, max_queue_size), ordered=job.options.ordered
-        )
+        ledger = Ledger(schedule, credit_for(backend, job.workers, max_queue_size), ordered=job.options.ordered)
         ledger.go_to(place)
         if not ledger.is_stream:
             draw_lazy_order(job.source)
@@ -133,11 +130,14 @@ class Engine:
         debug(f"{job.workers} workers ({backend}) run, up to {max_queue_size} batches ahead, from {place} on")
         return pipeline
 
-    def _connect(self, job: Job, ledger: Any, epoch_end: Callable[[], Any] | None) -> Pipeline:
+    def _connect(self, job: Job, ledger: Ledger, epoch_end: Callable[[], Any] | None) -> Pipeline:
         skips = Skips(job.max_errors) if job.skips else None
-        pipeline = self._make_pipeline(
-            ledger, epoch_end=epoch_end, timed_epoch_end=job.workers > 0, skips=skips, recorder=job.recorder
-        )
+        ends_epochs = self._ends_epochs
+        is_timed = ends_epochs and job.workers > 0
+        pipeline = Pipeline(
+            ledger, epoch_end=epoch_end, timed_epoch_end=is_timed, ends_epochs=ends_epochs, skips=skips,
+            recorder=job.recorder,
+        )  # fmt: skip
         if job.options.progress:
             name = type(job.source).__name__[:_MOST_NAME]
             pipeline.bar = ProgressBar(pipeline, partial(_collect, pipeline), name)
@@ -171,7 +171,7 @@ class Engine:
     def report(self) -> dict[str, Any]:
         """Return what `mpqueue top` shows of the stream."""
         pipeline = self.pipeline
-        epoch = None if pipeline is None else pipeline.ledger.progress.epoch
+        epoch = None if pipeline is None else pipeline.epoch
         return self._shown_as | {"epoch": epoch, "is_running": self.is_running, "statistics": self.statistics()}
 
     @property
@@ -241,13 +241,13 @@ def stream_schedule(source: Any, workers: int, backend: BackendName) -> StreamSc
 def _collect(pipeline: Pipeline) -> Statistics:
     """Take no lock, so that a monitoring thread never waits for a consumer."""
     counted, recorder = pipeline.backend.statistics(), pipeline.recorder
-    batches, skipped = pipeline.ledger.num_batches, pipeline.skips.total if pipeline.skips is not None else 0
+    batches, skipped = pipeline.num_batches, pipeline.skips.total if pipeline.skips is not None else 0
     times = replace(counted.times, wait=recorder.waited(batches), lease=recorder.leases.snapshot())
     return replace(
         counted,
         batches=batches,
         skipped=skipped,
-        wait_s=pipeline.wait_ns / 1e9,
+        wait_s=recorder.waited_ns / 1e9,
         elapsed_s=recorder.elapsed_s,
         times=times,
     )

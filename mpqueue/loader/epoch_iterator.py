@@ -35,22 +35,22 @@ class EpochIterator(Iterator[Any]):
         self._end_epoch, self._note_failure = end_epoch, note_failure
         self._number, self._epoch = position.iterator, position.place.epoch
         self._is_unfinished = False
-        self._next, self._loop = pipeline.next, pipeline.loop
+        self._failure: Exception | None = None  # an interrupt has kept it from the caller
+        self._next: Callable[[int], Any] = pipeline.next  # this is the way of every batch
+        self._loop = pipeline.loop
 
     def replace(self) -> None:
         """Note that a later iterator ends this one, if it has not given all."""
         self._is_unfinished = self._number != -1 and self._position.where().epoch == self._epoch
 
     def __next__(self) -> Any:
-        if self._number != self._position.iterator:
-            self._end()
         try:
             return self._next(self._loop)
         except EndOfStream:
             self._end_epoch(self._number, self._pipeline)
         except Stopped:
-            if not self._pipeline.is_stopped:
-                self._end()  # a later one has begun while this one waited
+            if self._number != self._position.iterator or not self._pipeline.is_stopped:
+                self._end()  # a later one has begun
         except Exception as error:
             told = None  # never the error itself: it would be kept by this frame, which its traceback keeps
             try:
@@ -58,14 +58,18 @@ class EpochIterator(Iterator[Any]):
                 if isinstance(error, StopIteration):  # of the source or its hooks, not of the epoch
                     told = never_an_end(error)
             except BaseException:  # an interrupt: the error is raised by the next call
-                ledger = self._pipeline.ledger
-                ledger.failure, ledger.needs_attention = error, True
+                self._failure, self._next = error, self._raise_failure
                 raise
             if told is not None:
                 raise told from error
             raise
         self._number = -1
         raise StopIteration
+
+    def _raise_failure(self, _loop: int) -> NoReturn:
+        failure, self._failure, self._next = self._failure, None, self._pipeline.next
+        assert failure is not None
+        raise failure
 
     def _end(self) -> NoReturn:
         if self._is_unfinished:

@@ -12,7 +12,6 @@ from typing import Any, Literal, Never, NoReturn, Self
 
 from mpqueue.engine.backend import Stopped
 from mpqueue.engine.backend_kinds import BackendName, kind_of
-from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.members import Stoppable
 from mpqueue.engine.options import (
     DEFAULT_START_METHOD,
@@ -230,6 +229,9 @@ class Loader(Stoppable):
             before = self._latest()
             if before is not None:
                 before.replace()
+            pipeline = self._engine.pipeline
+            if pipeline is not None:  # before the look where it is: from here on the loop before takes nothing
+                pipeline.begin_loop()
             goes_on = self._position.begin(stays=self._is_iterator and self._is_whole())
             pipeline = self._begin(goes_on=goes_on, is_outdated=is_outdated)
             batches = EpochIterator(self._position, pipeline, self._end_epoch, self._note_failure)
@@ -239,7 +241,7 @@ class Loader(Stoppable):
     def _is_whole(self) -> bool:
         """Return whether there is a stream that is not inconsistent after an interrupt."""
         pipeline = self._engine.pipeline
-        return pipeline is not None and not (pipeline.is_stopped or pipeline.recovery.is_inconsistent)
+        return pipeline is not None and not (pipeline.is_stopped or pipeline.is_inconsistent)
 
     def _is_outdated(self) -> bool:
         """Return whether the source may have changed since the workers got it, or computed ahead."""
@@ -254,18 +256,17 @@ class Loader(Stoppable):
             pipeline = self._open()
             self._bound(pipeline)
         else:
-            pipeline.begin_loop()  # before the look where it is: from here on the loop before takes nothing
             self._bound(pipeline)
-            is_elsewhere = not goes_on and not pipeline.ledger.progress.place().is_same_as(place)
+            is_elsewhere = not goes_on and not pipeline.place().is_same_as(place)
             # The streams of generator functions that go on have begun, and cannot be begun anew in their middle.
             is_stream = self._order.is_stream
-            is_inconsistent = is_stream and not goes_on and pipeline.recovery.is_inconsistent
+            is_inconsistent = is_stream and not goes_on and pipeline.is_inconsistent
             if is_elsewhere or is_inconsistent or (is_outdated and not is_stream):
                 with contextlib.suppress(Stopped):  # by another thread, meanwhile: the loop ends before its first batch
                     pipeline.restart_at(place, refresh=is_outdated)
         if not self._order.is_stream:
             pipeline.hand_out(place.epoch)
-        self._position.count_by(pipeline.ledger)
+        self._position.count_by(pipeline)
         return pipeline
 
     def _bound(self, pipeline: Pipeline) -> None:
@@ -287,13 +288,13 @@ class Loader(Stoppable):
             if iterator != self._position.iterator:
                 return
             if self._order.is_stream:
-                self._warn_of_copies(pipeline.ledger)
+                self._warn_of_copies(pipeline)
                 self._position.end_stream()
                 self._is_spent = self._is_iterator
             self._position.epoch = self._position.where().epoch
 
-    def _warn_of_copies(self, ledger: Ledger) -> None:
-        if self.workers > 1 and len(ledger.unsharded) == self.workers and not self._has_warned:
+    def _warn_of_copies(self, pipeline: Pipeline) -> None:
+        if pipeline.has_unsharded() and not self._has_warned:
             self._has_warned = True
             warnings.warn(
                 f"{asked_of(self._job.source)}: each of {self.workers} workers gave all of its elements, so that they "
@@ -306,7 +307,7 @@ class Loader(Stoppable):
         """An error has come in a batch's place; the stream goes on behind it, if it can."""
         if not pipeline.is_failure(error):  # but what the handler of a signal has raised
             return
-        if pipeline.recovery.is_inconsistent:  # and an element of a generator is lost: the next loop begins anew
+        if pipeline.is_inconsistent:  # and an element of a generator is lost: the next loop begins anew
             self._position.give_up()
             return
         self._position.note_failure()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mpqueue.engine.ledger import Ledger
+from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.schedule import Place
 
 
@@ -10,7 +10,7 @@ class LoopPosition:
     """Position of the loops over a loader.
 
     Attributes:
-        place: Where the loop began, or the next one goes on, as long as no ledger counts.
+        place: Where the loop began, or the next one goes on, as long as no pipeline counts.
         iterator: The number of the latest one.
         first_epoch: The first that a loop has asked for.
         epoch: That of the loop that runs, or of the next one.
@@ -20,21 +20,21 @@ class LoopPosition:
         self.place = Place()
         self.iterator = self.epoch = 0
         self.first_epoch: int | None = None
-        self._ledger: Ledger | None = None
-        # The ledger, and how many batches had come, when an error came in a batch's place, or when a loop began that
+        self._pipeline: Pipeline | None = None
+        # The pipeline, and how many batches had come, when an error came in a batch's place, or when a loop began that
         # goes on in mid-epoch: if no more have come, another loop goes on there.
-        self._goes_on_at: tuple[Ledger | None, int] = (None, 0)
+        self._goes_on_at: tuple[Pipeline | None, int] = (None, 0)
         self._goes_on = False  # the next loop goes on in mid-epoch
 
     def where(self) -> Place:
         """Return how far the loops are now."""
-        return self.place if self._ledger is None else self._ledger.progress.place()
+        return self.place if self._pipeline is None else self._pipeline.place()
 
     def settle(self) -> None:
         """Count no further."""
-        if self._ledger is not None:
-            self._goes_on = self._goes_on_at == (self._ledger, self._ledger.num_taken)
-            self.place, self._ledger = self.where(), None
+        if self._pipeline is not None:
+            self._goes_on = self._goes_on_at == (self._pipeline, self._pipeline.num_taken)
+            self.place, self._pipeline = self.where(), None
 
     def begin(self, *, stays: bool = False) -> bool:
         """Go to the place where another loop begins; return whether it goes on in the epoch of the last one.
@@ -53,16 +53,16 @@ class LoopPosition:
         self.epoch = self.place.epoch
         return goes_on
 
-    def count_by(self, ledger: Ledger) -> None:
-        """Count what this ledger counts."""
+    def count_by(self, pipeline: Pipeline) -> None:
+        """Count what this pipeline counts."""
         if self._goes_on:
-            self._goes_on_at = ledger, ledger.num_taken
-        self._ledger = ledger
+            self._goes_on_at = pipeline, pipeline.num_taken
+        self._pipeline = pipeline
 
     def note_failure(self) -> None:
         """An error was raised in the place of a batch."""
-        if self._ledger is not None:
-            self._goes_on_at = self._ledger, self._ledger.num_taken
+        if self._pipeline is not None:
+            self._goes_on_at = self._pipeline, self._pipeline.num_taken
 
     def give_up(self) -> None:
         """The stream cannot go on where it is: another loop begins another epoch."""
@@ -70,13 +70,13 @@ class LoopPosition:
 
     def end_stream(self) -> None:
         """The epoch of a stream is over; may be repeated."""
-        if self._ledger is not None:
-            self.place, self._ledger = Place(self.where().epoch + 1), None
+        if self._pipeline is not None:
+            self.place, self._pipeline = Place(self.where().epoch + 1), None
             self._goes_on = False
 
     def load(self, place: Place) -> None:
         """Have the next loop go on there."""
-        self.place, self._ledger, self._goes_on, self.first_epoch = place, None, True, None
+        self.place, self._pipeline, self._goes_on, self.first_epoch = place, None, True, None
         self.epoch = place.epoch
 
 

@@ -58,7 +58,7 @@ class ProgressBar:
             self._describe(bar)
 
     def _open(self, epoch: int) -> Any:
-        self._length = self._pipeline.ledger.schedule.lengths.get(epoch, self._length)
+        self._length = self._pipeline.length_of(epoch, self._length)
         self._epoch = epoch
         form = _WITHOUT_END if self._length is None else _WITH_END
         self._bar = bar = self._make(desc=f"{self._name} {epoch}", total=self._length, unit="batch", bar_format=form)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, cast
 
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.outcomes import Outcome, Unreadable
-from mpqueue.engine.polled import NotYet, PolledLedger, PolledPipeline
+from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.schedule import Place, Ticket
 from mpqueue.engine.skips import is_of_source
 from mpqueue.loader.engine import Engine
@@ -82,7 +82,7 @@ class Stream:
         ValueError: An option has an impossible value, excludes another one, or means nothing to a server.
     """
 
-    _pipeline: PolledPipeline  # these are there from `start` on
+    _pipeline: Pipeline  # these are there from `start` on
     _backend: ProcessBackend
 
     def __init__(
@@ -104,7 +104,7 @@ class Stream:
         self._place = _settled(place or Place())
         self.epoch, self.has_ended, self.count = self._place.epoch, False, 0
         self.ring: SharedRing | None = None
-        self._engine = Engine(PolledLedger, PolledPipeline)
+        self._engine = Engine(ends_epochs=False)
         self._unopened: Exception | None = None
         self._is_wanted = self._is_open = self._has_freed = False
         self._retry_at: float | None = None
@@ -142,16 +142,16 @@ class Stream:
         schedule.last_epoch = place.epoch
         epoch_end = None if self.is_generator else epoch_end_of(plan.job.source)
         job = replace(plan.job, skip=place.counts)
-        pipeline: Any = self._engine.start(job, schedule, plan.backend, plan.max_queue_size, place, epoch_end=epoch_end)
+        pipeline = self._engine.start(job, schedule, plan.backend, plan.max_queue_size, place, epoch_end=epoch_end)
         try:
             self._use(pipeline)
         except BaseException:
             self.stop()
             raise
 
-    def _use(self, pipeline: Any) -> None:
-        self._pipeline, self._backend = pipeline, pipeline.backend
-        pipeline.ledger.settle = _settling(pipeline, self._backend.pressure)
+    def _use(self, pipeline: Pipeline) -> None:
+        self._pipeline, self._backend = pipeline, cast("ProcessBackend", pipeline.backend)
+        pipeline.settle_by(_settling(pipeline, self._backend.pressure))
         ring = self._backend.pool.ring
         self.ring = SharedRing(descriptors.own(ring.segment.open_read_only()), ring.segment.size, ring.stride)
 
@@ -174,8 +174,7 @@ class Stream:
     @property
     def is_full(self) -> bool:
         """True if all that may be computed ahead is there, or waits for room: nothing goes on before some is taken."""
-        ledger = self._pipeline.ledger
-        return bool(ledger.num_in_order) and (self._backend.has_waiting or not ledger.at_work())
+        return self._pipeline.is_full
 
     def statistics(self) -> Statistics:
         """Return the counters of the engine; after `stop` they stay as they were last."""
@@ -185,7 +184,7 @@ class Stream:
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when there is something for `advance` to do."""
-        return self._backend.fileno()
+        return self._pipeline.fileno()
 
     def timeout_s(self) -> float | None:
         """Return the seconds after which `advance` is to be called at the latest; None: there is no such time."""
@@ -212,18 +211,18 @@ class Stream:
         """
         self.epoch, self.has_ended, self.count, self._is_wanted = epoch, False, 0, True
         self._unopened = self._open()
-        return self._pipeline.ledger.schedule.length_of(epoch)
+        return self._pipeline.length_of(epoch)
 
     def _open(self) -> Exception | None:
         """Have the pipeline at the beginning of the epoch, or in the middle of it; return why that is not possible."""
-        pipeline, ledger, epoch = self._pipeline, self._pipeline.ledger, self.epoch
+        pipeline, epoch = self._pipeline, self.epoch
         self._is_open = False
         try:
             pipeline.finish_epoch()  # again, if the source's hook has failed
-            if ledger.progress.epoch != epoch:
-                ledger.forget_extras()
+            if pipeline.epoch != epoch:
+                pipeline.forget_wanted()
                 pipeline.restart_at(Place(epoch))
-            place = ledger.progress.place()
+            place = pipeline.place()
             self.count = place.position + len(place.ahead) + sum(place.counts)
             if not self.is_generator:
                 # Do not prefetch past the first epoch before a second one is asked for, as a `Loader` does not.
@@ -262,10 +261,9 @@ class Stream:
             if error is not None:
                 return self._failed(error, None)
         pipeline = self._pipeline
+        pipeline.failed = None
         try:
-            lot: Lot = pipeline.next()
-        except NotYet:
-            return None
+            taken = pipeline.step()
         except EndOfStream:
             self.has_ended = True
             return None
@@ -273,6 +271,9 @@ class Stream:
             return None
         except Exception as error:
             return self._failed(error, pipeline.failed)
+        if taken is None:
+            return None
+        lot: Lot = taken[1]
         if self.is_generator:
             lot = lot._replace(position=self.count)
         self.count += 1
@@ -284,11 +285,11 @@ class Stream:
         Args:
             may_fail: As of `take`.
         """
-        pipeline, ledger = self._pipeline, self._pipeline.ledger
+        pipeline = self._pipeline
         pipeline.may_fail = may_fail or not self._backend.pool.ring.slots.num_leased
-        if not ledger.extras and not ledger.wanted:
+        if not pipeline.has_wanted:
             return self.unknown.popleft() if self.unknown else None
-        taken = pipeline.next_extra()
+        taken = pipeline.step_extra()
         if taken is None:
             return None
         ticket, outcome = taken
@@ -362,7 +363,7 @@ def _slot_of(lot: Lot) -> Slot:
     return slot
 
 
-def _settling(pipeline: PolledPipeline, pressure: Pressure) -> Callable[[Ticket, Outcome], bool]:
+def _settling(pipeline: Pipeline, pressure: Pressure) -> Callable[[Ticket, Outcome], bool]:
     """Return what moves a batch that was moved out of the ring into it again, when its turn has come."""
 
     def settle(ticket: Ticket, outcome: Outcome) -> bool:

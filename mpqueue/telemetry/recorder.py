@@ -204,7 +204,8 @@ class Recorder:
     Attributes:
         timeline: As given.
         workers: A tally for each of its workers; without workers, for the caller.
-        waits: How long the consumer has waited for each batch that it has waited for.
+        waited_ns: How long the consumer has waited; without workers, what it has computed itself, too.
+        waits: How long it has waited for each batch that it has waited for.
         leases: How long it has kept the views of a batch.
     """
 
@@ -212,6 +213,7 @@ class Recorder:
         self.timeline = timeline
         self.workers: list[WorkerTally] = []
         self.waits, self.leases = Histogram(), Histogram()
+        self.waited_ns = 0
         self._awaited, self._waited_ns = -1, 0  # a batch, and what was waited for it
         self._began_ns, self._ended_ns = clock_ns(), 0
 
@@ -242,6 +244,7 @@ class Recorder:
 
     def wait(self, batch: int, ns: int) -> None:
         """Enter that the consumer has waited for the batch of this number: once more, or for the first time."""
+        self.waited_ns += ns
         if self.timeline is not None:
             self.timeline.wait(clock_ns() - ns, ns)
         if batch == self._awaited:
@@ -249,6 +252,7 @@ class Recorder:
             return
         if self._awaited >= 0:
             self.waits.add(self._waited_ns)
+        self.waited_ns = 0
         self._awaited, self._waited_ns = batch, ns
 
     def lease(self, number: int | None) -> Callable[[int], None]:

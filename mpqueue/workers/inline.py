@@ -12,6 +12,7 @@ from mpqueue.engine.schedule import Ticket
 from mpqueue.engine.seeds import GlobalState, seed_globals
 from mpqueue.engine.torch_numbers import TorchNumbers
 from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.telemetry.stats import Statistics, summed, workers_of
@@ -33,7 +34,8 @@ class InlineBackend:
         job: What is run.
     """
 
-    tells_changes = False
+    tells_changes = has_waiting = False
+    is_calm = True
 
     def __init__(self, ledger: Ledger, job: Job) -> None:
         self.chunk = self.low_water = 1
@@ -47,6 +49,7 @@ class InlineBackend:
             is_stream=ledger.is_stream, in_slot=False, torch=self._torch, epoch=ledger.epoch, skip=job.skipped_by(0),
         )  # fmt: skip
         self._tickets: deque[Ticket] = deque()
+        self._wakeup: Wakeup | None = None  # for those who poll
         self._init = job.options.worker_init
         self._awaits_others = ledger.is_stream  # threads of another start, before the first element
         self._recorder = job.recorder
@@ -63,10 +66,12 @@ class InlineBackend:
         if not self._tickets:
             self._tickets.extend(self._ledger.deal())
 
-    def wait(self, head: int, *, block: bool = True) -> None:  # noqa: ARG002 - there is only one ticket
-        """Compute the next batch."""
-        if not block or not self._tickets:
-            return
+    def take_in(self, head: int | None, *, may_fail: bool = True) -> bool:  # noqa: ARG002 - there is only one ticket
+        """Compute the next batch, unless somebody only looks."""
+        if self._wakeup is not None:
+            self._wakeup.clear()
+        if head is None or not self._tickets:
+            return False
         started, ledger = clock_ns(), self._ledger
         if self._awaits_others:
             ledger.is_waiting = True
@@ -75,8 +80,23 @@ class InlineBackend:
         ledger.is_waiting = not ledger.is_stream  # an item is computed again after an interrupt; an element is gone
         outcome = self._initialise() or self._compute(self._tickets[0])
         ledger.is_waiting = False
-        self._count(self._tickets[0], started, clock_ns())
+        ended = clock_ns()
+        self._count(self._tickets[0], started, ended)
+        self._recorder.wait(ledger.num_batches, ended - started)
         ledger.ready[self._tickets.popleft().number] = outcome
+        return True
+
+    def wait(self, head: int, deadline: float | None = None) -> None:
+        """Nothing is computed by others."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that only `wake` makes readable: `take_in` has something whenever there is a ticket."""
+        self._wakeup = self._wakeup or Wakeup()
+        return self._wakeup.fd
+
+    def timeout_s(self) -> float | None:
+        """There is no time at which something is due."""
+        return None
 
     def _count(self, ticket: Ticket, started: int, ended: int) -> None:
         """Count a batch, and enter its times if it was to be timed; see `mpqueue.telemetry.recorder`."""
@@ -163,10 +183,14 @@ class InlineBackend:
         """It is the caller's own source: nothing is to be done."""
 
     def wake(self) -> None:
-        """Nobody waits."""
+        """Make `fileno` readable; nobody else waits."""
+        if self._wakeup is not None:
+            self._wakeup.wake()
 
     def stop(self, timeout_s: float | None) -> None:  # noqa: ARG002 - nothing runs that could take longer
         """Nothing runs, and nothing is waited for."""
+        if self._wakeup is not None:
+            self._wakeup.close()
         if self._torch is not None and self._tensorflow is not None:
             self._torch.end()
             self._tensorflow.end()

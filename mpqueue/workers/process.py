@@ -1,7 +1,7 @@
 """The backend of worker processes: what the pipeline calls, and which part of the pool sees to it.
 
     pump ---> dispatcher
-    wait ---> pressure, poll --+--> dispatcher.drain --notices--> supervision.route
+    take_in -> pressure, poll -+--> dispatcher.drain --notices--> supervision.route
                                +--> supervision.take_exits
     refresh, reset ----------------> source_sync, supervision
 
@@ -20,7 +20,7 @@ workers anew: what was lost with the report is computed again.
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mpqueue.engine import queue_address
@@ -59,11 +59,8 @@ class ProcessBackend:
         low_water: Pump even for one ticket while fewer than this are in flight.
         tells_changes: False if the workers have inherited their source.
         pump: Deals what credit and slots allow.
-        patience: When the consumer's wait ends, by `time.monotonic`, and the error that it is then; None: it waits as
-            long as it takes.
     """
 
-    patience: tuple[float, Exception] | None = None
     pool: WorkerPool  # these are there from `start` on
     pressure: Pressure
     dispatcher: Dispatcher
@@ -78,6 +75,7 @@ class ProcessBackend:
         self.low_water = 2 * job.workers
         self.tells_changes = not sync.is_inherited
         self.ledger, self.sync, self.job = ledger, sync, job
+        self._events: Sequence[tuple[int, int]] = ()  # that have ended a wait, and are to be taken in
 
     def start(self) -> None:
         """Make the ring, start the workers, and set them to work.
@@ -139,21 +137,6 @@ class ProcessBackend:
 
         return config_of
 
-    def wait(self, head: int, *, block: bool = True) -> None:
-        """Take in reports and exits; with ``block``, wait for one if there is none."""
-        self._take_in(head, block=block, is_asked=block, may_fail=block)
-
-    def look(self, head: int, *, may_fail: bool) -> bool:
-        """Take in reports and exits, for a loop that waits by itself: for `fileno`, and so long as `timeout_s` says.
-
-        Args:
-            head: The ticket that is asked for.
-            may_fail: No memory will come free without it.
-
-        Returns: False if nothing has arrived.
-        """
-        return self._take_in(head, block=False, is_asked=True, may_fail=may_fail)
-
     def fileno(self) -> int:
         """Return a descriptor that is readable when there is something to take in."""
         return self.pool.roster.poller.fileno()
@@ -169,11 +152,19 @@ class ProcessBackend:
         supervision = self.supervision
         return not (self.has_waiting or supervision.vacant or supervision.lost is not None)
 
-    def _take_in(self, head: int, *, block: bool, is_asked: bool, may_fail: bool) -> bool:
+    def take_in(self, head: int | None, *, may_fail: bool = True) -> bool:
+        """Take in reports and exits that have come.
+
+        Args:
+            head: The ticket that is asked for; None: somebody only looks.
+            may_fail: No memory will come free without it.
+
+        Returns: False if nothing has arrived.
+        """
         pool, supervision, dispatcher = self.pool, self.supervision, self.dispatcher
         if supervision.vacant and not self._run_supervised(supervision.take_exits):
             return True
-        if supervision.lost is not None and is_asked:  # nobody else would report anything
+        if supervision.lost is not None and head is not None:  # nobody else would report anything
             self.ledger.fail(worker_died(supervision.lost))
             return True
         num_ready = len(pool.ready)
@@ -185,17 +176,15 @@ class ProcessBackend:
             self.pressure.relieve(dispatcher.pump, may_fail=may_fail and head not in pool.ready)
         if len(pool.ready) != num_ready:
             return True  # a ticket was given up, of which no event will tell
-        events = self._poll(self.timeout_s() if block else 0)
-        if not events and self._hang is not None:
-            self._hang.end_hanging()
-        if not events and is_asked:  # who only looks how many are ready does not wait for a batch
-            self.ledger.is_waiting = True  # safe to interrupt
-            self._slow.look()
+        events, self._events = self._events, ()
+        if not events:
+            self.ledger.is_waiting = True  # safe to interrupt: what has come is still there
+            if head is not None and dispatcher.chunk > 1:
+                os.sched_yield()  # see the module's head
+            events = pool.roster.poller.poll(0)
             self.ledger.is_waiting = False
-        if not events and block:
-            self._end_wait()
-        if not events and pool.roster.dying:
-            self._run_supervised(supervision.give_up_overdue)
+        if not events:
+            self._look_at_clocks(tells_slow=head is not None)
         has_exits = False
         for fd, _ in events:
             worker = pool.roster.by_reports.get(fd)
@@ -212,7 +201,26 @@ class ProcessBackend:
             self._run_supervised(supervision.take_exits)
         return bool(events)
 
-    def _poll(self, timeout_s: float | None) -> list[tuple[int, int]]:
+    def _look_at_clocks(self, *, tells_slow: bool) -> None:
+        """Do what time alone brings; who only looks how many are ready is not to wait for a worker's stacks."""
+        if self._hang is not None:
+            self._hang.end_hanging()
+        if tells_slow:
+            self.ledger.is_waiting = True  # safe to interrupt
+            self._slow.look()
+            self.ledger.is_waiting = False
+        if self.pool.roster.dying:
+            self._run_supervised(self.supervision.give_up_overdue)
+
+    def wait(self, head: int, deadline: float | None = None) -> None:  # noqa: ARG002 - whatever comes is taken in
+        """Sleep until something comes, a time is over, or `wake`."""
+        timeout_s = self.timeout_s()
+        if deadline is not None:
+            left = max(0.0, deadline - time.monotonic())
+            timeout_s = left if timeout_s is None else min(timeout_s, left)
+        self._events = self._poll(timeout_s)
+
+    def _poll(self, timeout_s: float | None) -> Sequence[tuple[int, int]]:
         ledger, poll = self.ledger, self.pool.roster.poller.poll
         events: list[tuple[int, int]] = []
         ledger.is_waiting = True  # safe to interrupt: what has come is still there
@@ -238,18 +246,9 @@ class ProcessBackend:
         self.pump()
         return True
 
-    def _end_wait(self) -> None:
-        """Nothing has come: that is the consumer's error once its patience is over."""
-        patience = self.patience
-        if patience is not None and time.monotonic() >= patience[0]:
-            self.patience = None
-            self.ledger.fail(patience[1])
-
     def timeout_s(self) -> float | None:
         """Return the seconds after which something is to be done though nothing has arrived; None: there is nothing."""
         waits = [self.dispatcher.balance(), self._slow.time_left_s()]
-        if self.patience is not None:
-            waits.append(max(0.0, self.patience[0] - time.monotonic()))
         if self._hang is not None:
             waits.append(self._hang.time_left_s())
         if self.pool.roster.dying:
@@ -297,7 +296,7 @@ class ProcessBackend:
             self.supervision.await_workers()
 
     def wake(self) -> None:
-        """Make a blocked `wait` return."""
+        """End a `wait`, and make `fileno` readable."""
         self._wakeup.wake()
 
     def stop(self, timeout_s: float | None) -> None:

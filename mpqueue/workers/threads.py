@@ -28,6 +28,7 @@ from mpqueue.engine.outcomes import END, NotifyingResult, Result
 from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import BatchTimeout, StopTimeout
 from mpqueue.system.interrupts import allow_signals
+from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.telemetry.stats import Statistics, summed, workers_of
@@ -54,7 +55,8 @@ class ThreadBackend:
     """
 
     chunk = low_water = 1
-    tells_changes = False
+    tells_changes = has_waiting = False
+    is_calm = True
 
     def __init__(self, ledger: Ledger, lock: threading.RLock, job: Job) -> None:
         self._ledger, self._job = ledger, job
@@ -75,6 +77,8 @@ class ThreadBackend:
         self._shared_draws = SharedDraws() if job.is_seed_given else None  # until the first batch is computed
         self._tensorflow = tensorflow_numbers.follow() if job.is_seed_given else None
         self._slow = SlowBatch(ledger)
+        self._asked: tuple[int, float] = (-1, 0.0)  # the ticket that is asked for, and since when
+        self._wakeup: Wakeup | None = None  # for those who poll
 
     def start(self) -> None:
         """Start the threads.
@@ -121,33 +125,54 @@ class ThreadBackend:
             self._num_coming += 1
             self._condition.notify()
 
-    def wait(self, head: int, *, block: bool = True) -> None:
-        """Wait until a batch is done, or somebody wakes us."""
-        if not block:
-            return
+    def take_in(self, head: int | None, *, may_fail: bool = True) -> bool:  # noqa: ARG002 - nothing lacks memory
+        """See to what takes too long; what is done the threads have entered themselves."""
+        if self._wakeup is not None:
+            self._wakeup.clear()
+        if head is None:
+            return False
+        ready = self._ledger.ready
         if self._stuck is not None:
-            self._ledger.ready[head] = self._stuck
-            return
-        left, timeout_s = None, self._job.options.batch_timeout
+            ready[head] = self._stuck
+        elif self._job.options.batch_timeout is not None:
+            self._give_up_overdue(self._job.options.batch_timeout)
+        if head in ready or self._ledger.has_next:
+            return True
+        if self._pace_ns < _QUICK_NS:
+            if self._asked[0] != head:
+                self._asked = head, time.monotonic()
+            elif time.monotonic() >= self._asked[1] + _PATIENCE_S:  # what is at work is slow: whoever sleeps shall help
+                self._pace_ns = float(_QUICK_NS)
+                self._condition.notify_all()
+        self._ledger.is_waiting = True
+        self._tell_of_slow()
+        self._ledger.is_waiting = False
+        return False
+
+    def wait(self, head: int, deadline: float | None = None) -> None:
+        """Sleep until a batch is done, a time is over, or somebody wakes us."""
+        left = self.timeout_s()
+        if deadline is not None:
+            until = max(0.0, deadline - time.monotonic())
+            left = until if left is None else min(left, until)
+        self._ledger.is_waiting = True
+        self._sleep(head, left)
+        self._ledger.is_waiting = False
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable after a batch was done; made for those who ask for it."""
+        self._wakeup = self._wakeup or Wakeup()
+        return self._wakeup.fd
+
+    def timeout_s(self) -> float | None:
+        """Return the seconds until a batch takes too long; None: nothing does, whatever it takes."""
+        waits = [self._slow.time_left_s(), _PATIENCE_S if self._pace_ns < _QUICK_NS else None]
+        timeout_s = self._job.options.batch_timeout
         if timeout_s is not None:
             now = time.monotonic()  # and that long if nothing is at work yet: nobody tells us when it begins
             since = min((since for _, since in self._working.values()), default=now)
-            left = max(0.0, since + timeout_s - now)
-        slow_s = self._slow.time_left_s()
-        left = slow_s if left is None else min(left, left if slow_s is None else slow_s)
-        is_quick = self._pace_ns < _QUICK_NS
-        self._ledger.is_waiting = True
-        self._sleep(head, _PATIENCE_S if is_quick else left)
-        self._ledger.is_waiting = False
-        ready = self._ledger.ready
-        is_answered = head in ready if self._ledger.is_ordered else bool(ready)
-        if is_quick and not is_answered:  # what is at work is slow: whoever sleeps shall help
-            self._pace_ns = float(_QUICK_NS)
-            self._condition.notify_all()
-        if timeout_s is not None:
-            self._give_up_overdue(timeout_s)
-        if not is_answered:
-            self._tell_of_slow()
+            waits.append(max(0.0, since + timeout_s - now))
+        return min((wait for wait in waits if wait is not None), default=None)
 
     def _tell_of_slow(self) -> None:
         """Tell of the batch that is waited for too long, if there is one, and where its thread is."""
@@ -197,6 +222,8 @@ class ThreadBackend:
 
     def _wake_consumers(self, number: int | None = None) -> None:
         """Wake those who wait for this ticket, or all: to be woken for another one costs two switches of threads."""
+        if self._wakeup is not None:
+            self._wakeup.wake()
         for waker, head in list(self._consumers.items()):
             if number is not None and number != head and self._ledger.is_ordered:
                 continue
@@ -244,7 +271,7 @@ class ThreadBackend:
         """Threads work on the caller's own source: nothing is to be done."""
 
     def wake(self) -> None:
-        """Free whoever waits in `wait`."""
+        """End each `wait`, and make `fileno` readable."""
         self._wake_consumers()
 
     def stop(self, timeout_s: float | None) -> None:
@@ -264,6 +291,8 @@ class ThreadBackend:
                 continue
             allow_signals(thread.join, None if deadline is None else max(0.0, deadline - time.monotonic()))
         stragglers = tuple(thread.name for thread in self._threads.values() if thread in busy and thread.is_alive())
+        if self._wakeup is not None:
+            self._wakeup.close()
         if stragglers and deadline is not None and timeout_s is not None:
             raise StopTimeout(stragglers, timeout_s)
 

@@ -123,7 +123,7 @@ class Dispatching(AimingMachine):
         """By an interrupt."""
         self.new_chance()
         pipeline = self.world.pipeline
-        pipeline.recovery.is_inconsistent = pipeline.ledger.needs_attention = True
+        pipeline.is_inconsistent = pipeline.ledger.needs_attention = True
         self.reached["inconsistent"] += 1
 
     def check(self):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mpqueue.engine.progress import Progress
+from mpqueue.engine.ledger import Progress
 from mpqueue.engine.schedule import Drawn, DrawnSchedule, Listed, Place, Ticket
 
 

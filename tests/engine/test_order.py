@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.aiming import AimingMachine, run_and_require
 
-from mpqueue.engine.progress import Progress
+from mpqueue.engine.ledger import Progress
 from mpqueue.engine.schedule import Drawn, EpochSchedule, Place, StreamSchedule, Ticket
 from mpqueue.engine.seeds import permutation
 

@@ -362,21 +362,21 @@ class World:
         restarts: As an enqueuer takes it.
         death_rate: Of so many steps one is a death, 0: none.
         reached: Counts what happens in it.
-        kinds: The classes of the ledger and of the pipeline.
+        ends_epochs: As `Pipeline` takes it.
         ring: As a job has it.
     """
 
     def __init__(
         self, source, schedule, num_workers, credit, choose, *, max_pages=1 << 40, epoch_end=None, ordered=True,
-        restarts=1000, death_rate=0, copy=False, reached=None, kinds=(Ledger, Pipeline), ring=LOCAL,
+        restarts=1000, death_rate=0, copy=False, reached=None, ends_epochs=True, ring=LOCAL,
     ):  # fmt: skip
         self.reached = Counter() if reached is None else reached
         self.choose, self.death_rate = choose, death_rate
         self.workers, self.nursery, self.ring = {}, None, None
         self.at_work = {}  # by the worker's key: the grants that it has read and not reported
         self.num_deaths = 0
-        ledger = kinds[0](schedule, credit, ordered=ordered)
-        self.pipeline = kinds[1](ledger, epoch_end=epoch_end, timed_epoch_end=False)
+        ledger = Ledger(schedule, credit, ordered=ordered)
+        self.pipeline = Pipeline(ledger, epoch_end=epoch_end, timed_epoch_end=False, ends_epochs=ends_epochs)
         options = Options(restarts=restarts, copy=copy)
         self.job = Job(
             source=source, workers=num_workers, seed=0, is_seed_given=True, options=options, ring=ring

@@ -11,7 +11,6 @@ from helpers.aiming import AimingMachine, run_and_require
 from helpers.faults import Numbers
 from helpers.simulated import Deadlock, Source, World
 
-from mpqueue.engine.polled import PolledLedger, PolledPipeline
 from mpqueue.engine.schedule import EpochSchedule
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import ReadSpec, base_over
@@ -46,11 +45,12 @@ class Serving(AimingMachine):
         schedule = EpochSchedule(lambda: self.length, 3, shuffle=shuffle, barrier=has_end)
         schedule.keep(MAX_KEPT)
         schedule.start_at(0)
+        schedule.keep(0)
         self.orders = EpochSchedule(lambda: self.length, 3, shuffle=shuffle)
         self.world = World(
             self.source, schedule, self.workers, credit, self.chance, max_pages=self.most_pages,
             death_rate=self.choose([0, 30, 8]), reached=self.reached, epoch_end=self.change if has_end else None,
-            kinds=(PolledLedger, PolledPipeline), ring=RingPlan("memfd", self.choose([2, 6, 60]), LotWork),
+            ends_epochs=False, ring=RingPlan("memfd", self.choose([2, 6, 60]), LotWork),
         )  # fmt: skip
         self.stream = Stream(Numbers(self.length), workers=self.workers, max_queue_size=credit)
         self.deliveries = Deliveries(self.stream, {}, None, 0)
@@ -210,7 +210,7 @@ class Serving(AimingMachine):
     def the_state_is_inconsistent(self):
         self.new_chance()
         pipeline = self.world.pipeline
-        pipeline.recovery.is_inconsistent = pipeline.ledger.needs_attention = True
+        pipeline.is_inconsistent = pipeline.ledger.needs_attention = True
         self.reached["inconsistent"] += 1
 
     # -- What holds at any time

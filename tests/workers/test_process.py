@@ -38,7 +38,7 @@ def test_what_was_under_way_before_an_interrupt_is_computed_for_nobody():
             assert pipeline.num_ready <= 8  # which has a look at what has come
         pool = pipeline.backend.pool
         for _ in range(2):  # all is ready, and then some of it is not even granted
-            pipeline.recovery.is_inconsistent = pipeline.ledger.needs_attention = True
+            pipeline.is_inconsistent = pipeline.ledger.needs_attention = True
             (number,) = numbers(batches, 1)
             known = pipeline.ledger.tickets.keys()
             assert pool.ready.keys() <= known

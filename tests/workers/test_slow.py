@@ -205,7 +205,7 @@ def test_in_time_nothing_is_told(caplog):
 
 def test_who_asks_how_many_are_ready_waits_for_no_batch(opening, monkeypatch):
     asked = []
-    monkeypatch.setattr(SlowWatch, "look", asked.append)
+    monkeypatch.setattr(SlowWatch, "look", lambda watch: asked.append(watch))
     with Loader(Slow(opening.gate), workers=1) as loader:
         batches = iter(loader)
         assert [int(next(batches)[0]) for _ in range(AT)] == [0, 1]

@@ -61,7 +61,7 @@ class _Plan:
 
     def note(self, pipeline: Pipeline) -> None:
         """Take down where the consumer is."""
-        place = pipeline.ledger.progress.place()
+        place = pipeline.place()
         self.is_over = place.epoch != self.number
         self.position, self.ahead = place.position, place.ahead
 
@@ -213,7 +213,7 @@ class PassEnqueuer(idle.Pool):
                 pipeline = self._launch()
             elif self._has_paused:
                 self._go_on(pipeline)
-            elif not pipeline.ledger.allowance:
+            elif pipeline.is_paused:
                 pipeline.resume()
             self._has_paused = False
             return pipeline.next()
@@ -232,7 +232,7 @@ class PassEnqueuer(idle.Pool):
     def _is_stale(self, pipeline: Pipeline) -> bool:
         if not self.use_multiprocessing:  # the hooks have changed the very object that was computed from, or nothing
             return has_hooks(self.source)
-        return pipeline.is_stopped or pipeline.backend.is_stale()
+        return pipeline.is_stopped or pipeline.is_stale()
 
     def _launch(self) -> Pipeline:
         plan = self._plan
@@ -254,7 +254,7 @@ class PassEnqueuer(idle.Pool):
             job, schedule, self._backend, self.max_queue_size, plan.place(), allowance=1 if is_very_first else None
         )
         if is_very_first:
-            pipeline.ledger.allowance = 0
+            pipeline.pause(waits=False)
         idle.watch(self)
         return pipeline
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch.utils.data import dataloader as torch_loader
 
-from mpqueue.engine.progress import Progress
+from mpqueue.engine.ledger import Progress
 from mpqueue.frameworks.torch import state
 
 

@@ -26,7 +26,7 @@ import torch
 from torch.utils.data import dataloader as torch_loader
 from torch.utils.data._utils import pin_memory as torch_pinning
 
-from mpqueue.engine.backend import EndOfStream, Stopped
+from mpqueue.engine.backend import EndOfStream, NotYet, Stopped
 from mpqueue.engine.backend_kinds import BackendName, kind_of
 from mpqueue.engine.options import Options, StartMethod
 from mpqueue.engine.pipeline import Pipeline
@@ -211,11 +211,10 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
 
     def _next_data(self) -> Any:
         pipeline = self._pipeline
-        if self._timeout > 0:
-            backend: Any = pipeline.backend
-            backend.patience = time.monotonic() + self._timeout, self._timed_out()
         try:
-            batch = pipeline.next()
+            batch = pipeline.next(deadline=time.monotonic() + self._timeout if self._timeout > 0 else None)
+        except NotYet:
+            raise RuntimeError(f"DataLoader timed out after {self._timeout} seconds") from None
         except (EndOfStream, Stopped):
             self._end()
             raise StopIteration from None
@@ -229,9 +228,6 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         if self._pin_memory:  # what lies in a pinned slot stays as it is, all else is copied
             return torch_pinning.pin_memory(batch, self._pin_memory_device)
         return batch
-
-    def _timed_out(self) -> RuntimeError:
-        return RuntimeError(f"DataLoader timed out after {self._timeout} seconds")
 
     def _end(self) -> None:
         """The pass is over."""

@@ -1,22 +1,25 @@
-"""A pipeline that never waits, and tickets beside the order, without workers."""
+"""The core that never waits, the calls that do, and tickets beside the order, without workers."""
 
 import pytest
 
-from mpqueue.engine.backend import EndOfStream, Stopped
+from mpqueue.engine.backend import EndOfStream, NotYet, Stopped
+from mpqueue.engine.ledger import FIRST_EXTRA, Ledger
 from mpqueue.engine.outcomes import END, Partial, Result
-from mpqueue.engine.polled import FIRST_EXTRA, NotYet, PolledLedger, PolledPipeline
-from mpqueue.engine.schedule import Drawn, EpochSchedule, Place, StreamSchedule
+from mpqueue.engine.pipeline import Pipeline
+from mpqueue.engine.schedule import EpochSchedule, Place, StreamSchedule
 from mpqueue.engine.skips import Skips
 
 
 class Hands:
     """A backend whose work is done by the test: `work` answers what was dealt, at the next look."""
 
-    chunk, low_water = 1, 1
+    chunk = low_water = 1
+    is_calm, has_waiting = True, False
 
     def __init__(self, ledger):
         self.ledger, self.dealt, self.answers = ledger, [], []
-        self.looks = []
+        self.looks, self.waits, self.while_waiting = [], [], []
+        self.num_wakes = 0
         self.error = None  # what a look finds, that belongs to no ticket
         self.num_refreshed = 0
 
@@ -35,7 +38,7 @@ class Hands:
     def answer(self, outcome):
         self.answers.append((self.dealt.pop(0), outcome))
 
-    def look(self, head, *, may_fail):
+    def take_in(self, head, *, may_fail):
         self.looks.append((head, may_fail))
         found, self.answers = self.answers, []
         for ticket, outcome in found:
@@ -44,9 +47,16 @@ class Hands:
             self.ledger.fail(self.error)
         return bool(found) or self.error is not None
 
-    def wait(self, head, *, block=True):
-        assert not block
-        self.look(head, may_fail=False)
+    def wait(self, head, deadline):
+        self.waits.append((head, deadline))
+        if self.while_waiting:
+            self.while_waiting.pop(0)()
+
+    def fileno(self):
+        return 77
+
+    def timeout_s(self):
+        return 1.5
 
     def cancel(self):
         self.dealt.clear()
@@ -59,7 +69,7 @@ class Hands:
         self.num_refreshed += 1
 
     def wake(self):
-        """Nobody waits."""
+        self.num_wakes += 1
 
     def stop(self, timeout_s):
         """There is nobody."""
@@ -70,10 +80,15 @@ def pipeline_of(length=6, credit=3, *, ordered=True, hook=None, schedule=None, s
         schedule = EpochSchedule(lambda: length, 1, barrier=hook is not None, **options)
     schedule.start_at(0)
     schedule.keep(0)
-    ledger = PolledLedger(schedule, credit, ordered=ordered)
-    pipeline = PolledPipeline(ledger, epoch_end=hook, skips=skips)
+    ledger = Ledger(schedule, credit, ordered=ordered)
+    pipeline = Pipeline(ledger, epoch_end=hook, timed_epoch_end=False, ends_epochs=False, skips=skips)
     pipeline.start(Hands(ledger))
     return pipeline
+
+
+def batch(pipeline):
+    """The next one, which is there."""
+    return pipeline.step()[1]
 
 
 def positions(pipeline, count):
@@ -81,14 +96,14 @@ def positions(pipeline, count):
     found = []
     for _ in range(count):
         pipeline.backend.work()
-        found.append(pipeline.next()[1])
+        found.append(batch(pipeline)[1])
     return found
 
 
 def extras(pipeline):
     """Positions of the extra ones that are there."""
     found = []
-    while (taken := pipeline.next_extra()) is not None:
+    while (taken := pipeline.step_extra()) is not None:
         ticket, outcome = taken
         found.append((ticket.position, outcome.open()[1]))
     return found
@@ -97,12 +112,10 @@ def extras(pipeline):
 def test_what_is_not_there_is_not_waited_for():
     pipeline = pipeline_of()
     for _ in range(2):
-        with pytest.raises(NotYet):
-            pipeline.next()
+        assert pipeline.step() is None
     pipeline.backend.work(1)
-    assert pipeline.next() == (0, 0, 0)
-    with pytest.raises(NotYet):
-        pipeline.next()
+    assert batch(pipeline) == (0, 0, 0)
+    assert pipeline.step() is None
 
 
 def test_a_look_that_has_found_something_is_followed_by_another():
@@ -110,23 +123,20 @@ def test_a_look_that_has_found_something_is_followed_by_another():
     second = pipeline.backend.dealt.pop(1)
     pipeline.backend.answers.append((second, Result("late")))
     pipeline.backend.looks.clear()
-    with pytest.raises(NotYet):
-        pipeline.next()
+    assert pipeline.step() is None
     assert len(pipeline.backend.looks) == 2
 
 
 def test_no_recovery_follows_when_nothing_was_there():
     pipeline = pipeline_of()
-    with pytest.raises(NotYet):
-        pipeline.next()
-    assert not pipeline.recovery.is_inconsistent
+    assert pipeline.step() is None
+    assert not pipeline.is_inconsistent
 
 
 def test_whether_the_next_one_may_fail_is_passed_on():
     pipeline = pipeline_of()
     pipeline.may_fail = True
-    with pytest.raises(NotYet):
-        pipeline.next()
+    assert pipeline.step() is None
     assert pipeline.backend.looks[-1] == (0, True)
 
 
@@ -136,7 +146,7 @@ def test_it_ends_with_the_epoch_that_is_handed_out():
     assert positions(pipeline, 2) == [0, 1]
     for _ in range(2):
         with pytest.raises(EndOfStream):
-            pipeline.next()
+            pipeline.step()
     pipeline.hand_out(1)
     assert positions(pipeline, 2) == [0, 1]
 
@@ -148,7 +158,7 @@ def test_the_hook_is_called_by_finish_epoch_alone():
     positions(pipeline, 1)
     for _ in range(2):
         with pytest.raises(EndOfStream):
-            pipeline.next()
+            pipeline.step()
         pipeline.look()
     assert not calls
     pipeline.finish_epoch()
@@ -164,7 +174,7 @@ def test_an_epoch_of_which_nothing_is_left_is_due_to_end():
     pipeline.restart_at(Place(0, 3))
     pipeline.hand_out(0)
     with pytest.raises(EndOfStream):
-        pipeline.next()
+        pipeline.step()
     pipeline.finish_epoch()
     assert calls == [1]
 
@@ -175,14 +185,14 @@ def test_the_end_of_the_last_stream_is_seen_at_once():
     for _ in range(2):
         pipeline.backend.answer(END)
     with pytest.raises(EndOfStream):
-        pipeline.next()
+        pipeline.step()
 
 
 def test_an_error_that_belongs_to_no_ticket_is_raised():
     pipeline = pipeline_of()
     pipeline.backend.error = OSError("no more processes")
     with pytest.raises(OSError, match="no more processes"):
-        pipeline.next()
+        pipeline.step()
     assert pipeline.failed is None
 
 
@@ -191,21 +201,95 @@ def test_the_ticket_that_has_failed_is_known():
     pipeline.backend.answer(Result.failed(ValueError("bad")))
     pipeline.backend.work()
     with pytest.raises(ValueError, match="bad"):
-        pipeline.next()
+        pipeline.step()
     assert pipeline.failed.position == 0
-    assert pipeline.next() == (0, 1, 1)
-    assert pipeline.failed is None
+    assert batch(pipeline) == (0, 1, 1)
 
 
 def test_a_failure_behind_one_that_was_left_out_is_not_its_own(caplog):
     pipeline = pipeline_of(skips=Skips(None))
     pipeline.backend.answer(Result.failed(ValueError("left out")))
-    pipeline.backend.look(0, may_fail=False)
+    pipeline.backend.take_in(0, may_fail=False)
     pipeline.backend.error = OSError("of nobody")
     with pytest.raises(OSError, match="of nobody"):
-        pipeline.next()
+        pipeline.step()
     assert pipeline.failed is None
     assert "left out" in caplog.text
+
+
+# -- Those who wait
+
+
+def test_next_waits_for_a_batch_and_steps_again():
+    pipeline = pipeline_of()
+    hands = pipeline.backend
+    hands.while_waiting = [lambda: None, hands.work]
+    assert [pipeline.next()[1] for _ in range(2)] == [0, 1]
+    assert hands.waits == [(0, None)] * 2
+
+
+def test_what_another_thread_has_taken_in_is_not_waited_for():
+    pipeline = pipeline_of()
+    assert pipeline.step() is None
+    pipeline.backend.work()
+    pipeline.look()
+    pipeline.wait()
+    assert not pipeline.backend.waits
+
+
+@pytest.mark.parametrize("change", ["failure", "loop", "stop"])
+def test_nobody_waits_who_is_to_be_told_of_something(change):
+    pipeline = pipeline_of()
+    assert pipeline.step() is None
+    {"failure": lambda: pipeline.ledger.fail(OSError()), "loop": pipeline.begin_loop, "stop": pipeline.stop}[change]()
+    pipeline.wait()
+    assert not pipeline.backend.waits
+
+
+def test_a_deadline_ends_the_wait():
+    pipeline = pipeline_of()
+    with pytest.raises(NotYet):
+        pipeline.next(deadline=0.0)
+    assert not pipeline.backend.waits
+    pipeline.backend.work()
+    assert pipeline.next(deadline=0.0) == (0, 0, 0)  # what is there is not waited for
+
+
+def test_whoever_polls_is_woken_once_more_for_what_came_with_a_batch():
+    pipeline = pipeline_of()
+    assert (pipeline.fileno(), pipeline.timeout_s()) == (77, 1.5)
+    pipeline.backend.work(2)
+    assert batch(pipeline)[1] == 0
+    assert pipeline.backend.num_wakes == 1
+    assert batch(pipeline)[1] == 1
+    assert pipeline.backend.num_wakes == 1
+
+
+def test_a_batch_that_is_given_back_comes_first_and_has_not_come_before():
+    pipeline = pipeline_of()
+    pipeline.backend.work(2)
+    taken = pipeline.step()
+    assert pipeline.place() == Place(0, 1)
+    pipeline.give_back(taken)
+    assert (pipeline.place(), pipeline.num_taken) == (Place(0, 0), 0)
+    assert [batch(pipeline)[1] for _ in range(2)] == [0, 1]
+
+
+class Watcher:
+    """Notes how often it is woken."""
+
+    num_wakes = 0
+
+    def wake(self):
+        self.num_wakes += 1
+
+
+@pytest.mark.parametrize("change", [Pipeline.stop, Pipeline.begin_loop])
+def test_those_who_wait_for_the_descriptor_are_woken_by_a_stop_and_by_a_later_loop(change):
+    pipeline, watcher = pipeline_of(), Watcher()
+    pipeline.watchers.add(watcher)
+    change(pipeline)
+    assert watcher.num_wakes == 1
 
 
 # -- Tickets beside the order
@@ -214,16 +298,16 @@ def test_a_failure_behind_one_that_was_left_out_is_not_its_own(caplog):
 def test_positions_are_computed_again_and_counted_by_nobody():
     pipeline = pipeline_of()
     assert positions(pipeline, 2) == [0, 1]
-    place, count = pipeline.ledger.progress.place(), pipeline.ledger.num_batches
+    place, count = pipeline.place(), pipeline.ledger.num_batches
     for position in (1, 0):
         pipeline.want(0, [position])
     pipeline.look()
     pipeline.backend.work()
     found = []
-    while (taken := pipeline.next_extra()) is not None:
+    while (taken := pipeline.step_extra()) is not None:
         found.append((taken[0].number < 0, taken[1].open()))
     assert found == [(True, (0, 1, 1)), (True, (0, 0, 0))]
-    assert (pipeline.ledger.progress.place(), pipeline.ledger.num_batches) == (place, count)
+    assert (pipeline.place(), pipeline.ledger.num_batches) == (place, count)
     assert positions(pipeline, 4) == [2, 3, 4, 5]
 
 
@@ -258,14 +342,13 @@ def test_neither_the_order_nor_they_use_the_others_credit():
 def test_an_extra_one_never_comes_as_the_next_of_the_order(ordered):
     pipeline = pipeline_of(ordered=ordered)
     pipeline.backend.work(1)
-    assert pipeline.next()[1] == 0
+    assert batch(pipeline)[1] == 0
     pipeline.want(0, [0])
     pipeline.look()
     extra = next(ticket for ticket in pipeline.backend.dealt if ticket.number < 0)
     pipeline.backend.dealt.remove(extra)
     pipeline.backend.answers.append((extra, Result((0, 0, 0))))
-    with pytest.raises(NotYet):
-        pipeline.next()
+    assert pipeline.step() is None
     assert extras(pipeline) == [(0, 0)]
 
 
@@ -277,8 +360,7 @@ def test_with_extra_ones_under_way_a_stream_of_batches_has_not_ended():
     pipeline.backend.cancel()
     pipeline.ledger.forget_tickets()
     pipeline.look()
-    with pytest.raises(NotYet):
-        pipeline.next()
+    assert pipeline.step() is None
 
 
 def test_they_are_dealt_again_when_all_work_is_lost():
@@ -287,7 +369,7 @@ def test_they_are_dealt_again_when_all_work_is_lost():
     for position in (1, 0):
         pipeline.want(0, [position])
     pipeline.look()
-    pipeline.recovery.is_inconsistent = pipeline.ledger.needs_attention = True
+    pipeline.is_inconsistent = pipeline.ledger.needs_attention = True
     assert extras(pipeline) == []
     pipeline.backend.work()
     assert extras(pipeline) == [(1, 1), (0, 0)]
@@ -297,13 +379,11 @@ def test_they_are_dealt_again_when_all_work_is_lost():
 def test_one_of_them_is_urgent_if_none_is_under_way():
     ledger = pipeline_of().ledger
     assert not ledger.has_urgent
-    ledger.want(0, 0, Drawn(0))
+    ledger.want(0, 0)
     assert ledger.has_urgent
     assert [ticket.number for ticket in ledger.deal()] == [FIRST_EXTRA]
-    ledger.want(0, 1, Drawn(1))
+    ledger.want(0, 1)
     assert not ledger.has_urgent
-    ledger.forget_extras()
-    assert not ledger.wanted
 
 
 def test_nothing_comes_of_a_stopped_one():
@@ -311,9 +391,9 @@ def test_nothing_comes_of_a_stopped_one():
     pipeline.want(0, [0])
     pipeline.stop()
     pipeline.look()
-    assert pipeline.next_extra() is None
+    assert pipeline.step_extra() is None
     with pytest.raises(Stopped):
-        pipeline.next()
+        pipeline.step()
 
 
 def test_an_outcome_that_cannot_be_settled_waits_in_its_place():
@@ -322,15 +402,13 @@ def test_an_outcome_that_cannot_be_settled_waits_in_its_place():
     pipeline.ledger.settle = lambda ticket, outcome: asked.append((ticket.number, outcome)) or bool(may_settle)
     rare = Result(Partial(("rest", 0), [], False))
     pipeline.backend.answer(rare)
-    with pytest.raises(NotYet):
-        pipeline.next()
+    assert pipeline.step() is None
     assert asked[-1] == (0, rare)
     assert pipeline.ledger.is_outstanding(0)
     pipeline.backend.work(1)
-    assert pipeline.next() == (0, 1, 1)  # the others do not wait for it
+    assert batch(pipeline) == (0, 1, 1)  # the others do not wait for it
     may_settle.append(True)
-    with pytest.raises(NotYet):
-        pipeline.next()
+    assert pipeline.step() is None
     assert not pipeline.ledger.is_outstanding(0)
 
 
