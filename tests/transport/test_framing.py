@@ -6,6 +6,7 @@ import socket
 import pytest
 from helpers.both_ends import HEAD, Both
 
+from mpqueue.transport.framing import close_descriptors, receive_with_descriptors, send_with_descriptors
 from mpqueue.transport.records import ProtocolError
 
 
@@ -53,3 +54,17 @@ def test_a_body_that_no_message_has_is_refused(both):
 def test_the_end_of_the_other_side_is_the_end(both):
     both.ours.close()
     assert both.incoming.take() is False
+
+
+def test_descriptors_that_come_are_not_inherited_and_no_more_than_are_expected(tmp_path):
+    ours, theirs = socket.socketpair()
+    with ours, theirs, open(tmp_path / "file", "w") as file:
+        before = os.listdir("/proc/self/fd")
+        send_with_descriptors(theirs, b"!?", [file.fileno()] * 3)
+        data, fds = receive_with_descriptors(ours, 1, 2)
+        assert data == b"!"
+        assert len(fds) <= 2
+        assert not any(map(os.get_inheritable, fds))
+        close_descriptors(fds)
+        assert ours.recv(1) == b"?"
+        assert os.listdir("/proc/self/fd") == before

@@ -21,7 +21,6 @@ one that enqueues again and again waits for no answer.
 import contextlib
 import os
 import select
-import socket
 import threading
 import time
 import weakref
@@ -52,6 +51,7 @@ from mpqueue.tf1.queues.wire import HEAD, MAX_COUNT, RECORD, Down, Place, Up, de
 from mpqueue.tf1.values.conversion import Array
 from mpqueue.tf1.values.dtypes import DType
 from mpqueue.transport.credentials import Address, ForeignPeer
+from mpqueue.transport.framing import close_descriptors, receive_with_descriptors
 from mpqueue.transport.listener import connect
 
 
@@ -199,21 +199,19 @@ class Connection:
 
     def _greet(self, place: Place) -> tuple[int, OwnerMapping, int]:
         try:
-            head, fds, _flags, _address = socket.recv_fds(self._sock, HEAD.size, 2)
+            head, fds = receive_with_descriptors(self._sock, HEAD.size, 2)
         except OSError:
             head, fds = b"", []
         if len(head) < HEAD.size or len(fds) != 2:
-            for fd in fds:
-                os.close(fd)
+            close_descriptors(fds)
             raise owner_unreachable(place)
         _kind, number, size, mark, _ = HEAD.unpack(head)
         with _mappings_lock:
             memory = _mappings.get(place.address)
             if memory is None:
-                memory = _mappings[place.address] = OwnerMapping(list(fds), size)
+                memory = _mappings[place.address] = OwnerMapping(fds, size)
             else:
-                for fd in fds:
-                    os.close(fd)
+                close_descriptors(fds)
         return number, memory, mark
 
     # -- Sending
