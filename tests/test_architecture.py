@@ -32,8 +32,8 @@ class Limit(NamedTuple):
 
 LIMITS = {
     "index": Limit(("trainer", "worker"), 16, 31, "The way of one index", "16 files, 30 calls"),
-    "element to its owner": Limit(("owner", "other process"), 21, 58, "The way of one queue element", "14 files"),
-    "element from its owner": Limit(("owner", "other process"), 22, 96, None, "14 files"),
+    "element to its owner": Limit(("owner", "other process"), 14, 50, "The way of one queue element", "14 files"),
+    "element from its owner": Limit(("owner", "other process"), 14, 88, None, "14 files"),
     "service": Limit(("server",), 24, 70, "The way of a batch to a consumer", "16 files, 60 calls"),
 }
 
@@ -42,9 +42,7 @@ LIMITS = {
 UNNAMED = {  # files that a trip passes and its page does not name
     "index": set(),
     "element to its owner": {
-        "memory/arena.py", "system/interrupts.py", "tf1/coordination/cancellation.py", "tf1/queues/block_pool.py",
-        "tf1/queues/client.py", "tf1/queues/shortage.py", "tf1/queues/windows.py",
-        "worker/context.py",
+        "memory/arena.py", "tf1/coordination/cancellation.py", "tf1/queues/client.py", "worker/context.py",
     },
     "service": {
         "loader/engine.py", "service/admission.py", "service/attachment.py",

@@ -17,7 +17,7 @@ array: many of them are gathered, or written, by one indexing operation.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import Segment, largest_segment_bytes
@@ -98,19 +98,17 @@ class Arena:
         self._num_used[size_class] = self._num_used.get(size_class, 0) + count
         return taken
 
-    def give(self, tokens: Iterable[int]) -> None:
+    def give(self, tokens: Sequence[int]) -> None:
         """Nobody uses these blocks any more."""
         free, used = self._free, self._num_used
+        # Nearly always they are of one class. Block by block, 64 elements cost their queue's owner a tenth more CPU.
+        if tokens and min(tokens) >> CLASS_SHIFT == (size_class := max(tokens) >> CLASS_SHIFT):
+            free[size_class] += tokens
+            used[size_class] -= len(tokens)
+            return
         for token in tokens:
-            size_class = token >> CLASS_SHIFT
-            free[size_class].append(token)
-            used[size_class] -= 1
-
-    def give_alike(self, size_class: int, tokens: list[int]) -> None:
-        """The same for blocks of one class."""
-        if tokens:
-            self._free[size_class] += tokens
-            self._num_used[size_class] -= len(tokens)
+            free[token >> CLASS_SHIFT].append(token)
+            used[token >> CLASS_SHIFT] -= 1
 
     @property
     def num_used(self) -> int:

@@ -43,7 +43,7 @@ class Poller(Protocol):
 class PollPoller:
     """A poller over `select.poll`.
 
-    Only one wait with a timeout other than 0 may be under way at a time: the pipe ends one of them.
+    Of several waits with a timeout other than 0 the pipe may end only one, with no event: its caller tells the others.
     """
 
     def __init__(self) -> None:
@@ -66,16 +66,10 @@ class PollPoller:
 
     def poll(self, timeout: float | None = None) -> Events:
         """Wait, at most so many seconds; the descriptors that are ready. It returns early when the list changes."""
-        return self.poll_beside(timeout, -1)
-
-    def poll_beside(self, timeout: float | None, beside: int) -> Events:
-        """Wait for one more descriptor."""
         poll = select.poll()
         for fd, events in list(self._events.items()):
             poll.register(fd, events)
-        for fd in (self._changed.fd, beside):
-            if fd >= 0:
-                poll.register(fd, READABLE)
+        poll.register(self._changed.fd, READABLE)
         ready = poll.poll(None if timeout is None else timeout * 1000)
         if timeout != 0 and any(fd == self._changed.fd for fd, _ in ready):
             self._changed.clear()
@@ -90,29 +84,6 @@ class PollPoller:
         self._changed.close()
 
 
-class _Beside:
-    """A `PollPoller` and one descriptor more."""
-
-    def __init__(self, poller: PollPoller, fd: int) -> None:
-        self._poller, self._fd = poller, fd
-
-    def poll(self, timeout: float | None = None) -> Events:
-        return self._poller.poll_beside(timeout, self._fd)
-
-    def close(self) -> None:
-        """Do nothing: it has no descriptor of its own."""
-
-
-class Waitable(Protocol):
-    """A poller whose list is fixed."""
-
-    def poll(self, timeout: float | None = None, /) -> Events:
-        """Wait as `Poller.poll` does."""
-
-    def close(self) -> None:
-        """Let go of its own descriptors."""
-
-
 def make_poller() -> Poller:
     """A new poller, noted in `descriptors`; to be closed by `close_poller`."""
     if not platform_support.HAS_EPOLL:
@@ -122,18 +93,7 @@ def make_poller() -> Poller:
     return poller
 
 
-def make_poller_beside(poller: Poller, fd: int) -> Waitable:
-    """One that waits for all that ``poller`` waits for, and for the descriptor; to be closed by `close_poller`."""
-    if isinstance(poller, PollPoller):
-        return _Beside(poller, fd)
-    both = select.epoll()
-    descriptors.own_object(both)
-    both.register(poller.fileno(), READABLE)
-    both.register(fd, READABLE)
-    return both
-
-
-def close_poller(poller: Waitable) -> None:
+def close_poller(poller: Poller) -> None:
     """Close what was made here."""
     descriptors.close_object(poller)
 

@@ -177,8 +177,8 @@ class ArenaAgainstAnOracle(AimingMachine):
 
     def give_alike(self, size_class):
         tokens = self.taken[size_class]
-        self.arena.give_alike(size_class, [])
-        self.arena.give_alike(size_class, tokens)
+        self.arena.give([])
+        self.arena.give(tokens)
         self.given[size_class] += tokens
         self.taken[size_class] = []
         self.reached["give alike"] += 1
@@ -221,7 +221,7 @@ def test_blocks_come_from_the_front_of_a_slab_last():
     blocks = arena_of(100)
     first = first_token(0)
     assert blocks.take(0, 2) == [first + 4094, first + 4095]
-    blocks.give_alike(0, [first + 4094])
+    blocks.give([first + 4094])
     assert blocks.take(0, 1) == [first + 4094]
     assert blocks.take(0, 4095)[:2] == [first + 8191, first]  # a new slab is in front of what was there
 

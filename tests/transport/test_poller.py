@@ -16,7 +16,6 @@ from mpqueue.transport.poller import (
     close_poller,
     has_hung_up,
     make_poller,
-    make_poller_beside,
     wait_readable,
 )
 
@@ -74,23 +73,6 @@ def test_a_wait_ends_when_its_time_is_over(poller, pipe):
     poller.register(pipe[0], READABLE)
     assert poller.poll(0.001) == []
     assert poller.poll(0.001) == []
-
-
-def test_one_beside_it_waits_for_all_of_that_and_one_more(poller, pipe):
-    poller.register(pipe[0], READABLE)
-    more = os.pipe()
-    beside = make_poller_beside(poller, more[0])
-    try:
-        os.write(more[1], b"!")
-        assert [fd for fd, _ in until_ready(beside)] == [more[0]]
-        os.read(more[0], 1)
-        os.write(pipe[1], b"!")
-        until_ready(beside)
-        assert poller.poll(0) == [(pipe[0], READABLE)]
-    finally:
-        close_poller(beside)
-        for end in more:
-            os.close(end)
 
 
 def test_one_descriptor_is_waited_for_until_it_is_readable_or_a_deadline(pipe):

@@ -3,17 +3,18 @@
 import logging
 import socket
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
 from mpqueue.system import descriptors, platform_support
-from mpqueue.tf1.queues.block_pool import BlockLine, BlockPool
+from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
 from mpqueue.tf1.queues.core import QueueCore
 from mpqueue.tf1.queues.machine import Request
 from mpqueue.tf1.queues.tally import TallyTotals
 from mpqueue.tf1.queues.windows import Producer, Windows
-from mpqueue.tf1.queues.wire import HEAD
+from mpqueue.tf1.queues.wire import HEAD, take_first
 
 _MAX_NOTED = 1024
 
@@ -108,18 +109,6 @@ class PendingGrant(NamedTuple):
         return self.producer.received == self.num_enqueued
 
 
-class Delivered(NamedTuple):
-    """Elements that a client reads.
-
-    Attributes:
-        blocks: Where they lie.
-        size_class: The size class of all these blocks, -1 if they differ.
-    """
-
-    blocks: list[int]
-    size_class: int
-
-
 class Answers:
     """The socket on which one client is answered; never blocks.
 
@@ -191,7 +180,7 @@ class Client:
         filled: Blocks that it has written, to be enqueued with its next call.
         pending_grant: Blocks granted when memory was short and not yet enqueued, or None.
         waiting: Its calls in line, by their number.
-        delivered: The elements that it was given to read, by the number of the call.
+        delivered: The blocks of the elements that it was given to read, by the number of the call.
         uses: Queues that it uses, by their number.
         words: Places of shared memory that are its own: limits, and cells of tallies.
         totals: Tallies that it counts for.
@@ -201,11 +190,11 @@ class Client:
 
     def __init__(self, number: int, process_id: int, answers: Answers) -> None:
         self.number, self.process_id, self.answers = number, process_id, answers
-        self.granted: dict[int, BlockLine] = {}
+        self.granted: dict[int, deque[int]] = {}
         self.filled: list[int] = []
         self.pending_grant: PendingGrant | None = None
         self.waiting: dict[int, Request] = {}
-        self.delivered: dict[int, Delivered] = {}
+        self.delivered: dict[int, list[int]] = {}
         self.uses: dict[int, QueueUse] = {}
         self.words: list[int] = []
         self.totals: set[TallyTotals] = set()
@@ -217,10 +206,10 @@ class Client:
         Raises:
             ProtocolError: It was not granted so many.
         """
-        granted = self.granted.get(size_class) or BlockLine()
+        granted = self.granted.get(size_class) or deque()
         if count > len(granted):
             raise ProtocolError(f"{count} blocks of class {size_class} were filled, {len(granted)} are granted")
-        self.filled += granted.take(count)
+        self.filled += take_first(granted, count)
 
     @property
     def num_granted(self) -> int:
@@ -234,7 +223,7 @@ class Client:
 
     def blocks(self) -> list[int]:
         """All blocks in its hands."""
-        read = [block for each in self.delivered.values() for block in each.blocks]
+        read = [block for each in self.delivered.values() for block in each]
         return [block for some in (*self.granted.values(), self.filled, read) for block in some]
 
     def cut(self, why: str) -> None:

@@ -5,9 +5,9 @@
     the last view     the array ends, anywhere                 its weak reference is in ``ended``
     the next step that needs blocks                            `Holds.next_ended`: the block is free
 
-A copy of 150 KB that another CPU has written takes 25 to 35 us, a view 6. Text becomes objects, and is copied always;
-so are elements that are stacked, and those that other processes dequeue: their views would outlive the connection by
-which the owner knows who reads what.
+A copy of 150 KB that another CPU has written takes 25 to 35 us, a view 6; by copies, elements of 4.8 MB take the owner
+3.4 times the CPU time. Text becomes objects, and is copied always; so are elements that are stacked, and those that
+other processes dequeue: their views would outlive the connection by which the owner knows who reads what.
 
 Who keeps views keeps shared memory from those who enqueue. So there are at most `MAX_HELD` of them, and none where
 memory is not plenty, or was short once; other elements are copied. Nobody waits for memory that is only held: see

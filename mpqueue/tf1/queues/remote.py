@@ -24,6 +24,7 @@ import select
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -43,11 +44,10 @@ from mpqueue.memory.segment import Segment
 from mpqueue.system import descriptors
 from mpqueue.system.interrupts import allow_signals, are_signals_deferred, defer_signals
 from mpqueue.tf1.coordination.cancellation import cancellable
-from mpqueue.tf1.queues.block_pool import BlockLine
 from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
 from mpqueue.tf1.queues.selection import checked_timeout
 from mpqueue.tf1.queues.spec import ElementSpec
-from mpqueue.tf1.queues.wire import HEAD, MAX_COUNT, RECORD, Down, Place, Up, decode_error
+from mpqueue.tf1.queues.wire import HEAD, MAX_COUNT, RECORD, Down, Place, Up, decode_error, take_first
 from mpqueue.tf1.values.conversion import Array
 from mpqueue.tf1.values.dtypes import DType
 from mpqueue.transport.credentials import Address, ForeignPeer
@@ -183,7 +183,7 @@ class Connection:
         self._buffer = bytearray()
         self.number, self.memory, self._mark = self._greet(self._place)
         self._pipe = self.memory.pipe
-        self._blocks: dict[int, BlockLine] = {}
+        self._blocks: dict[int, deque[int]] = {}
         self._is_wanted: set[int] = set()
 
     def renew(self) -> None:
@@ -257,16 +257,16 @@ class Connection:
             have = self._look_ahead(size_class, 1)
             if not have:
                 return None
-        return have.pop()
+        return have.popleft()
 
     def blocks(self, size_class: int, count: int) -> list[int] | None:
         """Empty blocks, to be filled and reported in this order; None if there are not so many: see `want`."""
         have = self._look_ahead(size_class, count)
-        return None if len(have) < count else have.take(count)
+        return None if len(have) < count else take_first(have, count)
 
-    def _look_ahead(self, size_class: int, count: int) -> BlockLine:
+    def _look_ahead(self, size_class: int, count: int) -> deque[int]:
         """Ask for more blocks in time, so that this many may be used; waits for an answer, but not for memory."""
-        have = self._blocks.setdefault(size_class, BlockLine())
+        have = self._blocks.setdefault(size_class, deque())
         while len(have) < count and size_class in self._is_wanted:
             found = self._next(None)
             if found is not None:
@@ -278,7 +278,7 @@ class Connection:
 
     def want(self, queue: int, size_class: int, count: int) -> int:
         """Ask for blocks without which it cannot go on; the number of the call, whose answer is for `keep`."""
-        missing = count - len(self._blocks.setdefault(size_class, BlockLine()))
+        missing = count - len(self._blocks.setdefault(size_class, deque()))
         wanted = max(self._num_to_want(size_class, count), missing)
         return self.call(Up.WANT, queue, wanted, flag=size_class, seq=count)
 
@@ -291,7 +291,7 @@ class Connection:
 
     def keep(self, found: "Answer") -> None:
         """Take in the blocks of an answer."""
-        self._blocks[found.one].add(np.frombuffer(found.data, np.int64).tolist())
+        self._blocks[found.one].extend(np.frombuffer(found.data, np.int64).tolist())
 
     # -- Receiving
 
@@ -380,7 +380,7 @@ class Connection:
         token = self.block(size_class)
         if token is None:
             self.keep(self._ask(self.want(0, size_class, 1)))
-            token = self._blocks[size_class].pop()
+            token = self._blocks[size_class].popleft()
         at = offset_of(token)
         memoryview(self.memory.segment.memory)[at : at + len(description)] = description
         return self._ask(self.call(Up.FIND, 0, len(description), flag=size_class)).one
@@ -654,7 +654,8 @@ class RemoteQueue:
         takes_fewer: bool,
         as_one: bool,
     ) -> Any:
-        timeout = checked_timeout(timeout)
+        if timeout is not None:
+            timeout = checked_timeout(timeout)
         channel = self._channel()
         connection = channel.connection
         before = connection.last_call

@@ -15,12 +15,13 @@ Those who stand in the line give back what they were granted ahead, of other siz
 """
 
 from array import array
+from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.arena import class_bytes
-from mpqueue.tf1.queues.block_pool import BlockLine, BlockPool
+from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.client import Client, PendingGrant, SharedQueue
 from mpqueue.tf1.queues.wire import Down, encode_error
 
@@ -52,26 +53,24 @@ class Shortage:
         pool: The blocks.
         clients: All connections, by number.
         queues: All queues, by number.
+
+    Attributes:
+        demands: Those who wait, in line.
     """
 
     def __init__(self, pool: BlockPool, clients: Mapping[int, Client], queues: Mapping[int, SharedQueue]) -> None:
         self._pool, self._clients, self._queues = pool, clients, queues
-        self._demands: list[Demand] = []
-
-    @property
-    def has_waiting(self) -> bool:
-        """True if anybody waits."""
-        return bool(self._demands)
+        self.demands: list[Demand] = []
 
     def want(self, client: Client, size_class: int, queue: int, number: int, count: int, num_needed: int) -> None:
         """Grant blocks, now or when there are some; at once, and perhaps none, if none is needed yet."""
         if num_needed:
-            self._demands.append(Demand(client, number, queue, size_class, count, num_needed))
+            self.demands.append(Demand(client, number, queue, size_class, count, num_needed))
             self.relieve()
             return
         self._pool.collect()
         try:
-            is_fair = not self._demands and self._is_fair(client, size_class, count)
+            is_fair = not self.demands and self._is_fair(client, size_class, count)
             tokens = self._pool.arena.take(size_class, count) if is_fair else []
         except SharedMemoryFull:
             tokens = []
@@ -79,15 +78,13 @@ class Shortage:
 
     def relieve(self) -> None:
         """Serve those who wait, as far as there are blocks, and send away those who would wait for ever."""
-        if not self._demands:
-            return
         self._pool.collect()
-        for demand in list(self._demands):
+        for demand in list(self.demands):
             error = self._serve(demand)
             if error is not None and self._revoke():
                 error = self._serve(demand)
             if error is not None and not self._may_be_met(demand):
-                self._demands.remove(demand)
+                self.demands.remove(demand)
                 demand.client.answers.send(Down.FAILED, demand.number, *encode_error(error))
 
     def _serve(self, demand: Demand) -> SharedMemoryFull | None:
@@ -101,7 +98,7 @@ class Shortage:
                 tokens = arena.take(demand.size_class, missing)
         except SharedMemoryFull as error:
             return error
-        self._demands.remove(demand)
+        self.demands.remove(demand)
         use = demand.client.uses.get(demand.queue)
         demand.client.pending_grant = None if use is None else PendingGrant(use.producer, use.producer.received)
         _grant(demand.client, demand.number, demand.size_class, tokens)
@@ -114,33 +111,33 @@ class Shortage:
 
     def _revoke(self) -> bool:
         """Take back the empty blocks of those who wait: until they are answered they use none."""
-        clients = {demand.client for demand in self._demands if demand.client.num_granted}
+        clients = {demand.client for demand in self.demands if demand.client.num_granted}
         for client in clients:
             for tokens in client.granted.values():
-                self._pool.arena.give(tokens)
+                self._pool.arena.give([*tokens])
                 tokens.clear()
             client.answers.send(Down.REVOKED, 0)
         return bool(clients)
 
     def withdraw(self, client: Client, number: int) -> bool:
         """End a call; False if it does not wait here."""
-        for demand in self._demands:
+        for demand in self.demands:
             if demand.client is client and demand.number == number:
-                self._demands.remove(demand)
+                self.demands.remove(demand)
                 client.answers.send(Down.FAILED, number, *encode_error(None))
                 return True
         return False
 
     def forget(self, client: Client) -> None:
         """A client is gone."""
-        self._demands = [demand for demand in self._demands if demand.client is not client]
+        self.demands = [demand for demand in self.demands if demand.client is not client]
 
     def _may_be_met(self, demand: Demand) -> bool:
         arena = self._pool.arena
         available = arena.segment.available_bytes() or 0
         if demand.num_needed * class_bytes(demand.size_class) > available + arena.num_reserved_bytes:
             return False
-        waiting = {one.client for one in self._demands}
+        waiting = {one.client for one in self.demands}
         stuck = sum(queue.num_stuck for queue in self._queues.values())
         stuck += self._pool.num_word_blocks + self._pool.holds.num_live
         for client in self._clients.values():
@@ -152,5 +149,5 @@ class Shortage:
 
 
 def _grant(client: Client, number: int, size_class: int, tokens: list[int]) -> None:
-    client.granted.setdefault(size_class, BlockLine()).add(tokens)
+    client.granted.setdefault(size_class, deque()).extend(tokens)
     client.answers.send(Down.BLOCKS, number, size_class, 0, array("q", tokens).tobytes())

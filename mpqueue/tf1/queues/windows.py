@@ -1,6 +1,7 @@
 """Windows: permission to enqueue without waiting for an answer, and no element too many.
 
-A producer whose every call waits for an answer makes two changes of process per element. So the owner sets room aside
+A producer whose every call waits for an answer makes two changes of process per element, and takes 1.6 to 6 times the
+CPU time one by one. So the owner sets room aside
 for it, a *window*: as long as the number of elements that the producer has enqueued is at most its *limit*, they are
 in the queue as soon as the record is written, and no answer is needed. The limit is one word of shared memory that
 only the owner writes::

@@ -39,6 +39,7 @@ import secrets
 import struct
 from collections import deque
 from collections.abc import Callable
+from itertools import repeat, starmap
 from typing import NamedTuple, TypeAlias
 
 from mpqueue import errors
@@ -98,6 +99,11 @@ class Down:
 
 
 _NUM_KINDS = len([name for name in vars(Up) if name.isupper()])
+
+
+def take_first(line: deque[int], count: int) -> list[int]:
+    """Take empty blocks from the front of a line; there are as many. Producer and owner keep the same line."""
+    return [*starmap(line.popleft, repeat((), count))]
 
 
 class RecordReader:

@@ -293,9 +293,22 @@ def test_handlers_see_the_array_that_was_dequeued_as_it_was_put_in():
     assert sorted(int(queue.dequeue(timeout=20)[0]) for _ in range(4)) == [0, 1, 2, 3]
 
 
+class NeverEmpty(list):
+    """A line in which somebody seems to wait."""
+
+    def __bool__(self):
+        return True
+
+
 def test_nothing_is_lost_while_another_process_waits_for_the_memory_that_a_dequeue_frees(monkeypatch):
     """Then who listens is told of it, behind the place up to which the element can go back."""
-    monkeypatch.setattr(Shortage, "has_waiting", True)
+    init = Shortage.__init__
+
+    def begin(self, *args):
+        init(self, *args)
+        self.demands = NeverEmpty()
+
+    monkeypatch.setattr(Shortage, "__init__", begin)
     monkeypatch.setattr(strikes_helper, "_OF_COLLECTOR", ())  # what defers handlers for a finalizer is struck, too
     queue, came, end = FIFOQueue(-1, "int64", [()]), [], time.monotonic() + RANDOM_S
     number = 0

@@ -79,4 +79,4 @@ def test_one_who_cannot_go_on_gets_what_it_needs_and_no_more(pool, clients):
     shortage = Shortage(pool, clients, {})
     shortage.want(clients[0], CLASS, 1, 1, 6, 3)
     assert granted(clients[0]) == 3
-    assert not shortage.has_waiting
+    assert not shortage.demands

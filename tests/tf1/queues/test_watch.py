@@ -8,6 +8,7 @@ from helpers.calls import DEADLOCK_S
 
 from mpqueue.tf1.queues.machine import Request
 from mpqueue.tf1.queues.watch import Waiter, Watch
+from mpqueue.transport.poller import close_poller
 
 
 class Gate:
@@ -169,6 +170,7 @@ def listener(served):
     watch = Watch(lambda events: served.append((threading.get_ident(), [watch.is_poke(fd) for fd, _ in events])))
     thread = threading.Thread(target=watch.run)
     thread.start()
+    watch.run_by = thread.ident
     yield watch
     watch.close()
     thread.join(DEADLOCK_S)
@@ -176,20 +178,48 @@ def listener(served):
 
 
 def test_the_thread_listens_while_nobody_waits(listener, served):
-    until(lambda: listener._thread_listens)
     listener.poke()
     until(lambda: any(True in pokes for _, pokes in served))
     assert threading.get_ident() not in {ident for ident, _ in served}
 
 
-def test_the_thread_sleeps_under_a_leader_that_stays_and_listens_when_it_has_left(listener):
+def test_the_thread_sleeps_under_a_leader_that_stays_and_listens_when_it_has_left(listener, served):
     leader = leading(listener)
+    listener.poke()  # the thread was listening, and finds that somebody leads
     until(lambda: listener._thread_sleeps)
     leader.finish()
-    until(lambda: listener._thread_listens)
+    served.clear()
+    listener.poke()
+    until(lambda: served)
+    assert {ident for ident, _ in served} == {listener.run_by}
+
+
+def test_the_thread_leaves_what_comes_to_a_loop_of_calls_and_serves_when_that_has_ended(served):
+    class Poller:
+        """A call begins while the thread waits for the first time, and the watch is closed at the third."""
+
+        num_polls = 0
+
+        def poll(self, timeout=None):
+            self.num_polls += 1
+            watch.num_calls += self.num_polls == 1
+            if self.num_polls == 3:
+                watch.close()
+            return [(-self.num_polls, 1)]
+
+        def close(self):
+            close_poller(poller)
+
+    watch = Watch(served.append)
+    poller, watch.poller = watch.poller, Poller()
+    thread = threading.Thread(target=watch.run)
+    thread.start()
+    thread.join(DEADLOCK_S)
+    assert served == [[(-2, 1)], [(-3, 1)]]
 
 
 def test_the_thread_ends_while_it_sleeps(listener):
     assert listener._lead(Waiter(listener))  # and does not listen: `close` closes what a leader listens to
+    listener.poke()
     until(lambda: listener._thread_sleeps)
     listener.close()

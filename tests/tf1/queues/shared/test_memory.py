@@ -51,7 +51,7 @@ def hub_of(queue):
 def short(queue):
     """Wait until somebody waits for memory."""
     never, until = threading.Event(), time.monotonic() + DEADLOCK_S
-    while not hub_of(queue).shortage.has_waiting:
+    while not hub_of(queue).shortage.demands:
         queue.size()  # reads what other processes have said
         assert not never.wait(0.001)
         assert time.monotonic() < until, "nobody waits for memory"
