@@ -54,8 +54,8 @@ UNPASSED = {"index": {"workers/hang.py"}}
 
 # Names of several classes outside of `compat`, which mirrors TensorFlow 1.
 AMBIGUOUS = {
-    "Batch", "Column", "Consumer", "Down", "Event", "Field", "Kind", "Order", "Pipeline",
-    "Place", "Progress", "ProtocolError", "Row", "Rows", "Up", "Watch",
+    "Batch", "Column", "Consumer", "Down", "Event", "Kind", "Order", "Pipeline",
+    "Place", "Progress", "ProtocolError", "Row", "Up",
     "_Default", "_Kind",
 }  # fmt: skip
 # How often a module outside of `mpqueue.engine` asks what class of a schedule it has.

@@ -43,7 +43,7 @@ _Piece = tuple[int, Any]
 """An offset in a block, and the array or bytes that go there."""
 
 
-class Field(NamedTuple):
+class BlockField(NamedTuple):
     """A component of a fixed shape: where it is in each block, and as an array over all blocks there could be."""
 
     offset: int
@@ -71,7 +71,7 @@ class BlockCodec:
         self._dtypes = spec.dtypes
         self.size_class = -1
         self.is_single = False
-        self._fields: list[Field] = []
+        self._fields: list[BlockField] = []
         if spec.are_shapes_fixed and not any(isinstance(dtype, str) for dtype in spec.dtypes):
             self._lay_out(spec)
         else:
@@ -96,7 +96,7 @@ class BlockCodec:
                 if nbytes
                 else _NOTHING
             )
-            self._fields.append(Field(offset, nbytes, dtype, shape, rows))
+            self._fields.append(BlockField(offset, nbytes, dtype, shape, rows))
         self._nbytes = places[0][1]
         self.is_single = len(places) == 1
 

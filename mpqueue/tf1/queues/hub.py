@@ -55,7 +55,7 @@ from mpqueue.tf1.queues.machine import (
 )
 from mpqueue.tf1.queues.shortage import Shortage
 from mpqueue.tf1.queues.tally import find
-from mpqueue.tf1.queues.watch import Waiter, Watch
+from mpqueue.tf1.queues.watch import QueueWatch, Waiter
 from mpqueue.tf1.queues.windows import Recalls, Windows
 from mpqueue.tf1.queues.wire import Down, Record, RecordPipe, Up, encode_error
 from mpqueue.transport.credentials import Address
@@ -419,7 +419,7 @@ class Hub:
     def __init__(self, find_shared: Callable[[bytes], int], path: str | None = None) -> None:
         self.lock = threading.Lock()
         self._process_id = os.getpid()
-        self.watch = Watch(self._serve)
+        self.watch = QueueWatch(self._serve)
         self._pipe = RecordPipe()
         self.watch.poller.register(self._pipe.fd, READABLE)
         poll = select.poll()

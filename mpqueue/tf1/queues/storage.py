@@ -61,7 +61,7 @@ class Column(Protocol):
     def put(self, array: Array) -> Token:
         """A token for one array."""
 
-    def put_rows(self, block: Array) -> "Rows":
+    def put_rows(self, block: Array) -> "TokenRows":
         """Tokens for the rows of an array."""
 
     def get(self, token: Token) -> Any:
@@ -74,7 +74,7 @@ class Column(Protocol):
         """The array, which may share the token's memory."""
 
 
-class Rows(Protocol):
+class TokenRows(Protocol):
     """Tokens of one column, made when they are sliced."""
 
     def __getitem__(self, places: slice) -> list[Token]:
@@ -139,7 +139,7 @@ class PackedColumn:
         """Its bytes in row-major order."""
         return array.tobytes()
 
-    def put_rows(self, block: Array) -> Rows:
+    def put_rows(self, block: Array) -> TokenRows:
         """Pieces of its bytes."""
         if self._num_bytes > _EAGER_BYTES:
             return _pieces(np.ascontiguousarray(block), self._num_bytes, 0, len(block))
@@ -170,7 +170,7 @@ class ArrayColumn:
         """A copy of it."""
         return array.copy()
 
-    def put_rows(self, block: Array) -> Rows:
+    def put_rows(self, block: Array) -> TokenRows:
         """Views of one copy; of large arrays copies, so that the last one to leave does not keep all others alive."""
         if block.dtype != object and block.nbytes > _SHARED_BYTES * len(block):
             return [row.copy() for row in block]
@@ -237,7 +237,7 @@ class _ArrayRows:
 class _Tokens(Sequence[Token]):
     """The elements of one `put_many`: a million rows that wait for room are one block, not a million objects."""
 
-    def __init__(self, columns: list[Rows], count: int) -> None:
+    def __init__(self, columns: list[TokenRows], count: int) -> None:
         self._columns, self._count = columns, count
 
     def __len__(self) -> int:

@@ -38,7 +38,7 @@ class Waiter:
 
     __slots__ = ("_watch", "gate", "thread_id")
 
-    def __init__(self, watch: "Watch") -> None:
+    def __init__(self, watch: "QueueWatch") -> None:
         self._watch = watch
         self.gate = threading.Lock()
         self.gate.acquire()
@@ -53,7 +53,7 @@ class Waiter:
         return self._watch.wait(request, self, timeout)
 
 
-class Watch:
+class QueueWatch:
     """Waits for descriptors on behalf of a hub.
 
     Args:

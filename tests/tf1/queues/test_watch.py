@@ -7,7 +7,7 @@ import pytest
 from helpers.calls import DEADLOCK_S
 
 from mpqueue.tf1.queues.machine import Request
-from mpqueue.tf1.queues.watch import Waiter, Watch
+from mpqueue.tf1.queues.watch import QueueWatch, Waiter
 from mpqueue.transport.poller import close_poller
 
 
@@ -68,7 +68,7 @@ def served():
 
 @pytest.fixture
 def watch(served):
-    made = Watch(lambda events: served.append((threading.get_ident(), [made.is_poke(fd) for fd, _ in events])))
+    made = QueueWatch(lambda events: served.append((threading.get_ident(), [made.is_poke(fd) for fd, _ in events])))
     yield made
     made.close()
     ended = threading.Thread(target=made.run)  # it keeps signals out of the thread that it runs in
@@ -167,7 +167,7 @@ def test_a_call_that_has_finished_waits_for_nothing(watch):
 @pytest.fixture
 def listener(served):
     """A watch whose thread runs."""
-    watch = Watch(lambda events: served.append((threading.get_ident(), [watch.is_poke(fd) for fd, _ in events])))
+    watch = QueueWatch(lambda events: served.append((threading.get_ident(), [watch.is_poke(fd) for fd, _ in events])))
     thread = threading.Thread(target=watch.run)
     thread.start()
     watch.run_by = thread.ident
@@ -210,7 +210,7 @@ def test_the_thread_leaves_what_comes_to_a_loop_of_calls_and_serves_when_that_ha
         def close(self):
             close_poller(poller)
 
-    watch = Watch(served.append)
+    watch = QueueWatch(served.append)
     poller, watch.poller = watch.poller, Poller()
     thread = threading.Thread(target=watch.run)
     thread.start()
