@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from mpqueue.service.deliveries import Deliveries
-from mpqueue.service.home import Credentials
 from mpqueue.service.peer import Peer, Stage
 from mpqueue.service.records import LOST
 from mpqueue.system import descriptors
+from mpqueue.transport.credentials import Credentials
 
 
 @pytest.fixture
