@@ -54,8 +54,8 @@ UNPASSED = {"index": {"workers/hang.py"}}
 
 # Names of several classes outside of `compat`, which mirrors TensorFlow 1.
 AMBIGUOUS = {
-    "Batch", "Column", "Consumer", "Down", "Event", "Kind", "Order", "Pipeline",
-    "Place", "Progress", "ProtocolError", "Row", "Up",
+    "Batch", "Column", "Consumer", "Event", "Kind", "Order", "Pipeline",
+    "Place", "Progress", "Row",
     "_Default", "_Kind",
 }  # fmt: skip
 # How often a module outside of `mpqueue.engine` asks what class of a schedule it has.

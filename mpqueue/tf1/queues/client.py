@@ -15,6 +15,7 @@ from mpqueue.tf1.queues.machine import Request
 from mpqueue.tf1.queues.tally import TallyTotals
 from mpqueue.tf1.queues.windows import Producer, Windows
 from mpqueue.tf1.queues.wire import HEAD, take_first
+from mpqueue.transport.records import ProtocolError
 
 _MAX_NOTED = 1024
 
@@ -72,10 +73,6 @@ _MAX_OUTBOX_BYTES = 1 << 26
 
 _log = logging.getLogger(__name__)
 _FLAGS = socket.MSG_DONTWAIT | platform_support.NO_SIGPIPE
-
-
-class ProtocolError(Exception):
-    """The client violated the protocol: it is cut off."""
 
 
 class QueueUse(NamedTuple):

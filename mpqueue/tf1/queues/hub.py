@@ -40,7 +40,7 @@ from mpqueue.errors import CancelledError, InvalidArgumentError, OpError, Shared
 from mpqueue.memory.arena import class_bytes, class_for, offset_of
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.tf1.queues.block_pool import BlockPool
-from mpqueue.tf1.queues.client import Client, ProtocolError, QueueUse, SharedQueue
+from mpqueue.tf1.queues.client import Client, QueueUse, SharedQueue
 from mpqueue.tf1.queues.core import Call, QueueCore, recover
 from mpqueue.tf1.queues.description import MAX_BYTES
 from mpqueue.tf1.queues.listener import Listener
@@ -60,6 +60,7 @@ from mpqueue.tf1.queues.windows import Recalls, Windows
 from mpqueue.tf1.queues.wire import Down, Record, RecordPipe, Up, encode_error
 from mpqueue.transport.credentials import Address
 from mpqueue.transport.poller import READABLE, Events
+from mpqueue.transport.records import ProtocolError
 
 _LARGEST_CLASS = class_for(1 << 62)  # beyond that, how much was asked for would fit into no answer
 
