@@ -20,23 +20,28 @@ class EpochIterator(Iterator[Any]):
     Args:
         position: Of the loader: tells whether there is a later iterator.
         pipeline: Hands the batches out.
+        take: Its `next`; or its `step`, whose answers this iterator then gives: see `mpqueue.engine.async_batches`.
         end_epoch: Called with the number of this iterator and the pipeline, when all batches were handed out.
         note_failure: Called with an error that came in a batch's place, and the pipeline.
+
+    Attributes:
+        pipeline: As given.
     """
 
     def __init__(
         self,
         position: LoopPosition,
         pipeline: Pipeline,
+        take: Callable[[int], Any],
         end_epoch: Callable[[int, Pipeline], None],
         note_failure: Callable[[Exception, Pipeline], None],
     ) -> None:
-        self._position, self._pipeline = position, pipeline
+        self._position, self.pipeline, self._take = position, pipeline, take
         self._end_epoch, self._note_failure = end_epoch, note_failure
         self._number, self._epoch = position.iterator, position.place.epoch
         self._is_unfinished = False
         self._failure: Exception | None = None  # an interrupt has kept it from the caller
-        self._next: Callable[[int], Any] = pipeline.next  # this is the way of every batch
+        self._next = take  # this is the way of every batch
         self._loop = pipeline.loop
 
     def replace(self) -> None:
@@ -47,14 +52,14 @@ class EpochIterator(Iterator[Any]):
         try:
             return self._next(self._loop)
         except EndOfStream:
-            self._end_epoch(self._number, self._pipeline)
+            self._end_epoch(self._number, self.pipeline)
         except Stopped:
-            if self._number != self._position.iterator or not self._pipeline.is_stopped:
+            if self._number != self._position.iterator or not self.pipeline.is_stopped:
                 self._end()  # a later one has begun
         except Exception as error:
             told = None  # never the error itself: it would be kept by this frame, which its traceback keeps
             try:
-                self._note_failure(error, self._pipeline)
+                self._note_failure(error, self.pipeline)
                 if isinstance(error, StopIteration):  # of the source or its hooks, not of the epoch
                     told = never_an_end(error)
             except BaseException:  # an interrupt: the error is raised by the next call
@@ -67,7 +72,7 @@ class EpochIterator(Iterator[Any]):
         raise StopIteration
 
     def _raise_failure(self, _loop: int) -> NoReturn:
-        failure, self._failure, self._next = self._failure, None, self._pipeline.next
+        failure, self._failure, self._next = self._failure, None, self._take
         assert failure is not None
         raise failure
 

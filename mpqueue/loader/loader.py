@@ -6,10 +6,11 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal, Never, NoReturn, Self
 
+from mpqueue.engine.async_batches import AsyncBatches
 from mpqueue.engine.backend import Stopped
 from mpqueue.engine.backend_kinds import BackendName, kind_of
 from mpqueue.engine.members import Stoppable
@@ -218,6 +219,22 @@ class Loader(Stoppable):
                 `WorkerRaised`, `WorkerDied`, `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`, `TooManyErrors`;
                 with Ray also `ClusterError`.
         """
+        return self._iterate(lambda pipeline: pipeline.next)
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        """Return the batches of one epoch for ``async for``, in asyncio and in trio.
+
+        It waits in the event loop, so that other tasks run meanwhile. A task may be cancelled at any moment: what it
+        waited for comes to whoever asks next. Any number of tasks of one event loop may share it. All else is as of
+        `__iter__`, whose errors it raises.
+
+        The workers are started, and ``on_epoch_end`` is run, in the caller's thread, and hold up its event loop.
+        """
+        epoch = self._iterate(lambda pipeline: pipeline.step)
+        return AsyncBatches(epoch.__next__, epoch.pipeline)
+
+    def _iterate(self, way: Callable[[Pipeline], Callable[[int], Any]]) -> EpochIterator:
+        """Begin an epoch whose batches are taken in a way."""
         with self._lock:
             if self._is_spent:
                 raise RuntimeError(
@@ -234,7 +251,7 @@ class Loader(Stoppable):
                 pipeline.begin_loop()
             goes_on = self._position.begin(stays=self._is_iterator and self._is_whole())
             pipeline = self._begin(goes_on=goes_on, is_outdated=is_outdated)
-            batches = EpochIterator(self._position, pipeline, self._end_epoch, self._note_failure)
+            batches = EpochIterator(self._position, pipeline, way(pipeline), self._end_epoch, self._note_failure)
             self._latest = weakref.ref(batches)
             return batches
 

@@ -3,6 +3,7 @@
 A wait takes no batch: whatever ends it, the same batch comes to whoever asks next.
 """
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -16,9 +17,17 @@ from helpers.gates import Gate, pass_gate
 from helpers.numbered import Broken, Numbered
 
 import mpqueue
+from mpqueue.engine.async_batches import AsyncBatches
 
 LENGTH = 12
 DEADLOCK_S = 60
+
+
+def elements():
+    """A generator function."""
+    source = Numbered(LENGTH)
+    for index in range(LENGTH):
+        yield source[index]
 
 
 @contextlib.contextmanager
@@ -52,13 +61,13 @@ def run(request):
     return call
 
 
-@pytest.fixture(params=["consumer"])
+@pytest.fixture(params=["process", "thread", "inline", "consumer"])
 def batches_of(request, tmp_path):
     """Makes what gives the batches of a source."""
     return lambda source: made(request.param, source, tmp_path)
 
 
-@pytest.fixture(params=["consumer"])
+@pytest.fixture(params=["process", "thread", "consumer"])
 def awaited_of(request, tmp_path):
     """The same, but for what computes a batch where it is asked for."""
     return lambda source: made(request.param, source, tmp_path)
@@ -76,6 +85,39 @@ def test_one_loop_is_one_epoch(run, batches_of):
     with batches_of(Numbered(LENGTH)) as batches:
         for _ in range(2):
             assert run(numbers, batches) == list(range(LENGTH))
+
+
+def test_a_generator_comes_to_its_end(run):
+    with mpqueue.Loader(elements, workers=1) as loader:
+        assert run(numbers, loader) == list(range(LENGTH))
+
+
+def test_an_enqueuer_goes_on_from_loop_to_loop_and_ends_with_its_stop(run):
+    async def some(enqueuer, found):
+        async for batch in enqueuer:
+            found.append(number(batch))
+            if len(found) % 5 == 0:
+                return
+
+    found, enqueuer = [], mpqueue.OrderedEnqueuer(Numbered(LENGTH), use_multiprocessing=True)
+    enqueuer.start(workers=2)
+    for _ in range(4):
+        run(some, enqueuer, found)
+    assert found == [index % LENGTH for index in range(20)]
+    enqueuer.stop()
+    assert run(numbers, enqueuer) == []
+
+
+def test_a_generator_enqueuer_leaves_none_out(run):
+    enqueuer = mpqueue.GeneratorEnqueuer(iter([np.zeros(1), None, np.ones(1)]))
+    enqueuer.start()
+    assert run(numbers, enqueuer) == [0, 1]
+    enqueuer.stop()
+
+
+def test_an_enqueuer_that_was_never_started_says_so(run):
+    with pytest.raises(RuntimeError, match="never started"):
+        run(numbers, mpqueue.OrderedEnqueuer(Numbered()))
 
 
 class Gated(Numbered):
@@ -146,6 +188,29 @@ def test_other_tasks_run_while_one_waits(run, awaited_of):
         assert run(alone, batches, gate) == list(range(LENGTH))
 
 
+def test_a_loop_that_never_waits_lets_others_run(run):
+    async def busy(loader):
+        turns, others = 0, anyio.Event()
+
+        async def other():
+            nonlocal turns
+            while not others.is_set():
+                turns += 1
+                await checkpoint()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(other)
+            async for _ in loader:
+                if turns > 3:
+                    others.set()
+                    return True
+            others.set()
+            return False
+
+    with mpqueue.Loader(Numbered(20_000), workers=0) as loader:
+        assert run(busy, loader)
+
+
 def test_tasks_share_an_iterator(run, batches_of):
     async def shared(batches):
         stream, found = aiter(batches), []
@@ -163,6 +228,17 @@ def test_tasks_share_an_iterator(run, batches_of):
     with batches_of(Numbered(LENGTH)) as batches:
         for _ in range(3):
             assert run(shared, batches) == list(range(LENGTH))
+
+
+def test_a_break_ends_the_loop_and_the_next_one_begins(run):
+    async def broken_off(loader):
+        async for batch in loader:
+            if number(batch) == 3:
+                break
+        return await numbers(loader)
+
+    with mpqueue.Loader(Numbered(LENGTH), workers=2) as loader:
+        assert run(broken_off, loader) == list(range(LENGTH))
 
 
 def test_a_later_loop_ends_one_that_waits_and_says_so(run, awaited_of):
@@ -226,6 +302,23 @@ def test_what_the_source_raises_comes_in_the_place_of_its_batch(run, batches_of)
         assert run(through, batches) == [0, 1, 2, "batch 3 has gone bad", 4]
 
 
+class EndsTooSoon(Numbered):
+    """Batch 1 raises what would end an ``async for``."""
+
+    def __getitem__(self, index):
+        if index == 1:
+            raise StopAsyncIteration
+        return super().__getitem__(index)
+
+
+def test_the_source_cannot_end_the_loop_without_a_word(run):
+    with (
+        mpqueue.Loader(EndsTooSoon(), workers=1) as loader,
+        pytest.raises(RuntimeError, match="the source raised StopAsyncIteration"),
+    ):
+        run(numbers, loader)
+
+
 class Killed(Numbered):
     """Kills its worker once, in batch 3."""
 
@@ -240,13 +333,27 @@ class Killed(Numbered):
         return super().__getitem__(index)
 
 
-@pytest.mark.parametrize("face", ["consumer"])
+@pytest.mark.parametrize("face", ["process", "consumer"])
 def test_a_killed_worker_is_replaced_while_a_task_waits(run, face, tmp_path):
     fuse = tmp_path / "fuse"
     fuse.touch()
     with made(face, Killed(fuse), tmp_path) as batches:
         assert run(numbers, batches) == list(range(LENGTH))
     assert not fuse.exists()
+
+
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_a_time_is_noticed_though_nothing_comes(run, backend):
+    async def timed_out(loader):
+        with pytest.raises(mpqueue.errors.BatchTimeout):
+            await numbers(loader)
+
+    with (
+        Gate() as gate,
+        mpqueue.Loader(Gated(gate.address), workers=1, backend=backend, batch_timeout=0.1, restarts=0) as loader,
+    ):
+        run(timed_out, loader)
+        gate.arrival().let_go()
 
 
 def test_ctrl_c_ends_the_wait_and_the_stream_goes_on(run, awaited_of):
@@ -273,3 +380,34 @@ def test_ctrl_c_ends_the_wait_and_the_stream_goes_on(run, awaited_of):
         arrivals[0].let_go()
         run(go_on, stream, found)
         assert found == list(range(LENGTH))
+
+
+def test_a_state_counts_what_has_come(run):
+    async def half(loader):
+        async for batch in loader:
+            if number(batch) == 4:
+                return loader.state_dict()
+
+    with mpqueue.Loader(Numbered(LENGTH), workers=2, seed=3) as loader:
+        state = run(half, loader)
+        assert state["position"] == 5
+        loader.load_state_dict(state)
+        assert run(numbers, loader) == list(range(5, LENGTH))
+
+
+def test_without_an_event_loop_it_says_what_it_needs():
+    with mpqueue.Loader(Numbered(), workers=0) as loader:
+        waiting = anext(aiter(loader))
+        with pytest.raises(RuntimeError, match="a task of asyncio or trio"):
+            waiting.send(None)
+
+
+def test_what_is_dropped_is_not_kept_by_its_stream():
+    async def dropped(loader):
+        stream = aiter(loader)
+        await anext(stream)
+        assert isinstance(stream, AsyncBatches)
+
+    with mpqueue.Loader(Numbered(LENGTH), workers=1) as loader:
+        asyncio.run(dropped(loader))
+        assert not loader._engine.pipeline.watchers

@@ -46,6 +46,12 @@ def enqueue() -> None:
     mpqueue.shutdown()
 
 
+async def wait(loader: mpqueue.Loader, enqueuer: mpqueue.OrderedEnqueuer, consumer: mpqueue.Consumer) -> None:
+    for batches in (loader, enqueuer, consumer):
+        async for _batch in batches:
+            await anext(aiter(batches))
+
+
 def load() -> None:
     loader = mpqueue.Loader(
         numbers, workers=None, backend="thread", max_queue_size=3, worker_init=enqueue, max_batch_bytes=10, copy=True

@@ -7,16 +7,17 @@ the enqueuer; when both are gone without a `stop`, a finalizer ends the workers.
 import contextlib
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Self
 
+from mpqueue.engine.async_batches import AsyncBatches
 from mpqueue.engine.backend_kinds import BackendName, kind_of
 from mpqueue.engine.members import Stoppable
 from mpqueue.engine.options import Options, check_counts, check_flags, check_wait_time
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.seeds import fresh_seed
 from mpqueue.errors import MPQueueError
-from mpqueue.frameworks.enqueuers.iterators import EnqueuerQueue
+from mpqueue.frameworks.enqueuers.iterators import BatchIterator, EnqueuerQueue
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.forms import backend_of, by_old_names
 from mpqueue.telemetry.stats import Statistics
@@ -164,6 +165,16 @@ class SequenceEnqueuer(Stoppable):
             NotImplementedError: Here.
         """
         raise NotImplementedError(f"{type(self).__name__} gives no batches: use OrderedEnqueuer or GeneratorEnqueuer")
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        """Return the batches of `get` for ``async for``, in asyncio and in trio: see `Loader.__aiter__`.
+
+        Raises:
+            NotImplementedError: As of `get`.
+        """
+        self.get()
+        batches = BatchIterator(self._running_pipeline, self._stop_after_failure, steps=True)
+        return AsyncBatches(batches.__next__, batches)
 
     def _running_pipeline(self) -> Pipeline | None:
         if not self._starts:

@@ -3,8 +3,10 @@
 import types
 import weakref
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any, Self
 
+from mpqueue.engine.async_batches import AsyncBatches
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.worker.failures import never_an_end
@@ -55,12 +57,16 @@ class BatchIterator(Generator[Any, None, None]):
     Args:
         running: Returns the pipeline of the enqueuer, None after a stop.
         stop: Called when the source has failed.
+        steps: It never waits, and gives the answers of `Pipeline.step`, an empty tuple where a batch is not there yet:
+            see `mpqueue.engine.async_batches`, whose `Pollable` it is then.
     """
 
     __class__ = types.GeneratorType  # type: ignore[assignment]
 
-    def __init__(self, running: Callable[[], Pipeline | None], stop: Callable[[], object]) -> None:
-        self._running, self._stop = running, stop
+    def __init__(
+        self, running: Callable[[], Pipeline | None], stop: Callable[[], object], *, steps: bool = False
+    ) -> None:
+        self._running, self._stop, self._steps = running, stop, steps
         self._pipeline: Pipeline | None = None
         self._next: Callable[[], Any] = _begin  # of the pipeline: this is the way of every batch
         self._is_over = False
@@ -101,7 +107,10 @@ class BatchIterator(Generator[Any, None, None]):
         if pipeline is None or pipeline is self._pipeline:
             self._is_over = True
             raise StopIteration
-        self._pipeline, self._next = pipeline, pipeline.next
+        self._pipeline, self._next = pipeline, self._way(pipeline)
+
+    def _way(self, pipeline: Pipeline) -> Callable[[], Any]:
+        return partial(_step, pipeline) if self._steps else pipeline.next
 
     def _note_failure(self, error: Exception) -> None:
         # What the handler of a signal raises is no failure, and the stream goes on.
@@ -111,7 +120,25 @@ class BatchIterator(Generator[Any, None, None]):
             self._is_over = True
             self._stop()
         else:
-            self._next = self._pipeline.next
+            self._next = self._way(self._pipeline)
+
+    # -- Of the stream that it gives batches of, once it has given or refused one
+
+    @property
+    def watchers(self) -> "weakref.WeakSet[AsyncBatches]":
+        """See `Pollable`."""
+        assert self._pipeline is not None
+        return self._pipeline.watchers
+
+    def fileno(self) -> int:
+        """See `Pollable`."""
+        assert self._pipeline is not None
+        return self._pipeline.fileno()
+
+    def timeout_s(self) -> float | None:
+        """See `Pollable`."""
+        assert self._pipeline is not None
+        return self._pipeline.timeout_s()
 
     def send(self, value: None) -> Any:
         """Return the next batch; nothing can be sent."""
@@ -123,6 +150,13 @@ class BatchIterator(Generator[Any, None, None]):
         """End this iterator by an exception, as a generator ends that does not catch it."""
         self._is_over = True
         return Generator.throw(self, *args)  # no super(): it would look at our __class__
+
+
+def _step(pipeline: Pipeline) -> Any:
+    taken = pipeline.step()
+    if taken is None:
+        return ()
+    return None if taken[1] is None else taken  # an item that is None is left out
 
 
 def _begin() -> Any:
