@@ -30,14 +30,18 @@ class Admission:
         job: Hash of the stream's identity.
         welcome: Makes the answer to a consumer that has this seat.
         ring_fd: What it gets with that.
+
+    Attributes:
+        waiting: Consumers that wait for their rank.
+        sentinels: Of the processes that are awaited, by id.
     """
 
     def __init__(
         self, core: Core, journal: Journal | None, job: str, welcome: Callable[[Seat], Welcome], ring_fd: int
     ) -> None:
         self._core, self._journal, self._job, self._welcome, self._ring_fd = core, journal, job, welcome, ring_fd
-        self._waiting: list[Peer] = []
-        self._sentinels: dict[int, int] = {}  # of awaited processes, by id
+        self.waiting: list[Peer] = []
+        self.sentinels: dict[int, int] = {}
         self._awaited_until = 0.0
 
     def seat(self, peer: Peer) -> None:
@@ -55,7 +59,7 @@ class Admission:
             seat = self._core.attach(peer.number, hello, now=time.monotonic(), pid=pid)
         except Occupied:
             peer.stage = Stage.WAITING
-            self._waiting.append(peer)
+            self.waiting.append(peer)
             return
         peer.stage = Stage.ATTACHED
         if self._journal is not None:
@@ -67,7 +71,7 @@ class Admission:
 
     def take_waiting(self) -> list[Peer]:
         """Return those who wait for a rank, to be seated anew: somebody is gone."""
-        waiting, self._waiting = self._waiting, []
+        waiting, self.waiting = self.waiting, []
         return [peer for peer in waiting if peer.sock is not None]
 
     def note_departure(self, peer: Peer) -> None:
@@ -89,7 +93,7 @@ class Admission:
                 descriptors.close(sentinel)
                 continue
             self._core.awaited.add(pid)
-            self._sentinels[pid] = sentinel
+            self.sentinels[pid] = sentinel
             handlers.watch(sentinel, partial(self._give_up, handlers, pid))
 
     def due_at(self) -> float | None:
@@ -99,12 +103,12 @@ class Admission:
     def look(self, now: float, handlers: Handlers) -> None:
         """Wait no longer for those who are late, nor for those who are back."""
         is_over = now >= self._awaited_until
-        for pid in list(self._sentinels):
+        for pid in list(self.sentinels):
             if is_over or pid not in self._core.awaited:
                 self._give_up(handlers, pid)
 
     def _give_up(self, handlers: Handlers, pid: int) -> None:
-        sentinel = self._sentinels.pop(pid)
+        sentinel = self.sentinels.pop(pid)
         handlers.unwatch(sentinel)
         descriptors.close(sentinel)
         if self._journal is not None:
@@ -113,7 +117,7 @@ class Admission:
 
     def close(self, handlers: Handlers) -> None:
         """Wait for nobody."""
-        for sentinel in self._sentinels.values():
+        for sentinel in self.sentinels.values():
             handlers.unwatch(sentinel)
             descriptors.close(sentinel)
-        self._sentinels.clear()
+        self.sentinels.clear()

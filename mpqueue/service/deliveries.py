@@ -20,24 +20,26 @@ _MAX_SPECS = 4096
 
 
 class Specs:
-    """Numbers for the specs of batches; one that has one keeps it, as long as there are not thousands of others."""
+    """Numbers for the specs of batches; one that has one keeps it, as long as there are not thousands of others.
+
+    Attributes:
+        numbers: Of all that have one.
+    """
 
     def __init__(self) -> None:
-        self._numbers: dict[Spec, int] = {}
+        self.numbers: dict[Spec, int] = {}
         self._bodies: dict[int, tuple[bytes, bool]] = {}
         self._last = 0
 
     def teach(self, peer: Peer, spec: Spec) -> int:
-        """Return the number of a spec, which the peer knows then."""
-        number = self._numbers.get(spec)
-        if number is not None and number in peer.specs:  # nearly always
-            return number
+        """Return the number of a spec, which the peer does not know yet, or which has none."""
+        number = self.numbers.get(spec)
         if number is None:
-            if len(self._numbers) >= _MAX_SPECS:
-                self._numbers.clear()
+            if len(self.numbers) >= _MAX_SPECS:
+                self.numbers.clear()
                 self._bodies.clear()
             self._last += 1
-            number = self._numbers[spec] = self._last
+            number = self.numbers[spec] = self._last
             self._bodies[number] = encode_spec(spec)
         body, is_pickled = self._bodies[number]
         peer.teach(number, body, is_pickled=is_pickled)
@@ -82,7 +84,9 @@ class Deliveries:
             peer.tell(self._raised(peer, number, batch))
             return
         assert isinstance(batch, Lot)
-        spec = self._specs.teach(peer, batch.spec)
+        spec = self._specs.numbers.get(batch.spec)
+        if spec is None or spec not in peer.specs:  # seldom
+            spec = self._specs.teach(peer, batch.spec)
         peer.offer(
             Offer(
                 ToConsumer.OFFER, batch.flags, spec, number, batch.turn, batch.slot.number, batch.epoch, batch.position,

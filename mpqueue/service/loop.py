@@ -113,8 +113,11 @@ class Loop:
         if self._has_reports or now >= self._look_at:
             self._has_reports = False
             stream.advance()
-        self._reception.look(now)
-        self._admission.look(now, self.handlers)
+        reception, admission = self._reception, self._admission
+        if reception.strangers or reception.again_at is not None:  # seldom: a batch is to pass no more than it must
+            reception.look(now)
+        if admission.sentinels:
+            admission.look(now, self.handlers)
         core.advance(now)
         if core.rules.lease_timeout is not None:
             for number in core.silent(now):  # this process may have been stopped: what they said is unread
@@ -124,7 +127,8 @@ class Loop:
         if core.rules.slow == "detach" and not core.wants_batch() and stream.is_full and (slow := core.slow()):
             self._detach(slow, now)
             self._take()
-        self._seat_waiting()  # a rank may be free that was cut off
+        if admission.waiting:
+            self._seat_waiting()  # a rank may be free that was cut off
         for peer in self._deliveries.flush():
             if peer.sock is not None:
                 self.handlers.watch_room(peer.sock.fileno(), is_full=peer.is_full)
@@ -176,8 +180,12 @@ class Loop:
         return bool(said)
 
     def _timeout_s(self) -> float | None:
-        now = _clock()
-        dues = (self._core.group.due_at(now, self._core.views), self._reception.due_at(), self._admission.due_at())
+        core, reception, now = self._core, self._reception, _clock()
+        dues = [core.group.due_at(now, core.views)]
+        if reception.strangers or reception.again_at is not None:
+            dues.append(reception.due_at())
+        if core.awaited:
+            dues.append(self._admission.due_at())
         waits = [max(0.0, due - now) for due in dues if due is not None]
         if self._recall_at < math.inf:
             waits.append(max(0.0, self._recall_at - now))

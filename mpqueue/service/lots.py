@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from mpqueue.engine.outcomes import Partial, Unreadable
-from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import Array, ReadSpec, Spec, base_over
 from mpqueue.memory.slots import Slot
@@ -94,7 +93,8 @@ class LotWork(Work):
         if read is None:
             return super().open()
         try:
-            lot = _lot(self.ticket, slot, read, self.header_offset, self.nbytes)
+            ticket = self.ticket
+            lot = Lot(ticket.epoch, ticket.position, slot.turn, slot, read.spec, self.header_offset, self.nbytes)
             if not self.is_partial:
                 return lot
             batch = Partial(lot._replace(flags=PARTIAL), *_left_out(read, self._bytes(), self.header_offset))
@@ -164,10 +164,6 @@ class Stashed:
     def is_own(self, error: BaseException) -> bool:
         """As of `LotWork`."""
         return error is self._error or self._work.is_own(error)
-
-
-def _lot(ticket: Ticket, slot: Slot, read: ReadSpec, header_offset: int, nbytes: int) -> Lot:
-    return Lot(ticket.epoch, ticket.position, slot.turn, slot, read.spec, header_offset, nbytes)
 
 
 def _left_out(read: ReadSpec, data: Array, header_offset: int) -> tuple[list[Any], bool]:

@@ -42,6 +42,7 @@ class Reception:
 
     Attributes:
         strangers: Those who have not.
+        again_at: No connection is accepted before; None: they are accepted.
     """
 
     def __init__(
@@ -54,18 +55,18 @@ class Reception:
         self._handlers, self._listener, self._uids, self._admit = handlers, listener, uids, admit
         self.strangers: dict[int, Peer] = {}
         self._num_peers = 0
-        self._again_at: float | None = None  # no connection is accepted before
+        self.again_at: float | None = None
         handlers.watch(listener.fileno(), self._accept)
 
     def due_at(self) -> float | None:
         """Return when `look` is to be called, by `time.monotonic`."""
         dues = [peer.since + GREETING_S for peer in self.strangers.values()]
-        return min(dues if self._again_at is None else [*dues, self._again_at], default=None)
+        return min(dues if self.again_at is None else [*dues, self.again_at], default=None)
 
     def look(self, now: float) -> None:
         """Drop who says nothing, and accept again."""
-        if self._again_at is not None and self._again_at <= now:
-            self._again_at = None
+        if self.again_at is not None and self.again_at <= now:
+            self.again_at = None
             self._handlers.watch(self._listener.fileno(), self._accept)
         for peer in list(self.strangers.values()):
             if peer.since + GREETING_S <= now:
@@ -94,7 +95,7 @@ class Reception:
     def _pause(self, error: OSError) -> None:
         warn(f"the server accepts nobody for {_PAUSE_S:g} s: {error}")
         self._handlers.unwatch(self._listener.fileno())
-        self._again_at = time.monotonic() + _PAUSE_S
+        self.again_at = time.monotonic() + _PAUSE_S
 
     def _hear(self, peer: Peer) -> None:
         data = peer.receive(MAX_GREETING + 1)
@@ -127,5 +128,5 @@ class Reception:
         """Drop all strangers, and accept no more."""
         for peer in list(self.strangers.values()):
             self.refuse(peer, "the server was stopped")
-        if self._again_at is None:
+        if self.again_at is None:
             self._handlers.unwatch(self._listener.fileno())

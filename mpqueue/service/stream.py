@@ -27,7 +27,7 @@ from mpqueue.engine.schedule import Place, Ticket
 from mpqueue.engine.skips import is_of_source
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.sources import epoch_end_of
-from mpqueue.memory.slots import Slot, SlotError
+from mpqueue.memory.slots import SlotError
 from mpqueue.service.lots import Failure, Lot, Stashed
 from mpqueue.service.plan import make_plan
 from mpqueue.system import descriptors, interrupts
@@ -71,6 +71,7 @@ class Stream:
 
     Attributes:
         plan: What it runs.
+        is_generator: The source is a generator: nothing of it can be computed again beside its order.
         epoch: The one that was opened last.
         has_ended: All its batches were taken.
         count: Lots and failures that it has given of it, and those before the place where it began.
@@ -101,6 +102,7 @@ class Stream:
             source, workers=workers, max_queue_size=max_queue_size, shuffle=shuffle, world=world, num_kept=num_kept,
             options=options,
         )  # fmt: skip
+        self.is_generator = self.plan.order.is_stream
         self._place = _settled(place or Place())
         self.epoch, self.has_ended, self.count = self._place.epoch, False, 0
         self.ring: SharedRing | None = None
@@ -109,11 +111,6 @@ class Stream:
         self._is_wanted = self._is_open = self._has_freed = False
         self._retry_at: float | None = None
         self.unknown: deque[Failure] = deque()
-
-    @property
-    def is_generator(self) -> bool:
-        """True if the source is a generator: nothing of it can be computed again beside its order."""
-        return self.plan.order.is_stream
 
     @property
     def seed(self) -> int:
@@ -337,8 +334,11 @@ class Stream:
         Raises:
             SlotError: The lot is free, or shared already.
         """
+        slot = lot.slot
         if not self._pipeline.is_stopped:
-            self._backend.pool.ring.share(_slot_of(lot), lot.header_offset)
+            if slot.turn != lot.turn:
+                raise _gone(lot)
+            self._backend.pool.ring.share(slot, lot.header_offset)
 
     def release(self, lot: Lot) -> None:
         """Note that nobody has a lot any more, shared or not: its slot is free.
@@ -346,8 +346,10 @@ class Stream:
         Raises:
             SlotError: It was so before.
         """
+        slot = lot.slot
         if not self._pipeline.is_stopped:
-            slot = _slot_of(lot)
+            if slot.turn != lot.turn:
+                raise _gone(lot)
             self._backend.pool.ring.release(slot)
             self._has_freed = self._has_freed or not slot.turn
 
@@ -356,11 +358,8 @@ class Stream:
         return f"<Stream of {type(self.plan.job.source).__name__}, {self.plan.job.workers} workers, {state}>"
 
 
-def _slot_of(lot: Lot) -> Slot:
-    slot = lot.slot
-    if slot.turn != lot.turn:
-        raise SlotError(f"slot {slot.number} has turn {slot.turn} and not {lot.turn} any more")
-    return slot
+def _gone(lot: Lot) -> SlotError:
+    return SlotError(f"slot {lot.slot.number} has turn {lot.slot.turn} and not {lot.turn} any more")
 
 
 def _settling(pipeline: Pipeline, pressure: Pressure) -> Callable[[Ticket, Outcome], bool]:

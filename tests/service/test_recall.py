@@ -271,7 +271,7 @@ class ModelLoop(Loop):
         self.holders, self.taken = {}, Counter()
         self._core = Core(Rules(mode="split", window=window), self)
         self.handlers = SimpleNamespace(unwatch=lambda fd: None, watch_room=lambda fd, is_full: None)
-        self._admission = SimpleNamespace(note_departure=lambda peer: None, take_waiting=list)
+        self._admission = SimpleNamespace(note_departure=lambda peer: None, take_waiting=list, waiting=(), sentinels={})
         self._peers = {}
         self.actor = Actor(self.serve)
         for number, sock in enumerate(socks, 1):

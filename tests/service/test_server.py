@@ -192,7 +192,7 @@ def test_the_place_of_a_stopped_rank_that_was_cut_off_goes_to_who_waits_for_it(p
         first.do("loop")
         first.do("take")
         second = puppets("s", rank=0, timeout=10.0)
-        until(lambda: server._run.loop._admission._waiting, "the second one does not wait")
+        until(lambda: server._run.loop._admission.waiting, "the second one does not wait")
         first.process.send_signal(signal.SIGSTOP)
         assert firsts(second.do("take_all")) == list(range(6))
 
