@@ -7,8 +7,8 @@ To pickle one would copy it, so that what the trainer writes into it would not r
     receiver   opens that path, sees that it is the same memory (inode), and maps it
 
 Torch keeps the descriptor as long as the storage lives, which the source keeps alive. Whatever cannot be described
-travels by value: torch keeps no descriptor (the sharing strategy "file_system"), the system has no /proc, the storage
-is of another device; and so does all that goes to another machine.
+travels by value: torch keeps no descriptor (`torch.from_file`, the sharing strategy "file_system"), the system has no
+/proc, the storage is of another device; and so does all that goes to another machine.
 """
 
 import os
@@ -30,6 +30,8 @@ def reduced(storage: Any) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
     if torch.multiprocessing.get_sharing_strategy() != "file_descriptor":
         return None  # to ask for its descriptor would move it to other memory
     fd, nbytes = plain._share_fd_cpu_()
+    if fd < 0:  # `torch.from_file` has closed its file
+        return None
     return _open_storage, (
         f"/proc/{os.getpid()}/fd/{fd}",
         os.fstat(fd).st_ino,

@@ -1,6 +1,7 @@
 """Tensors in shared memory stay shared with workers, however they were started."""
 
 import os
+import pickle
 
 import pytest
 
@@ -76,6 +77,16 @@ def test_what_cannot_be_described_travels_by_value(monkeypatch):
     assert b"/proc/" in take_image(source).data
     assert b"/proc/" not in take_image(source, is_local=False).data  # for another machine
     assert b"/proc/" not in take_image(torch.arange(6)).data
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_a_tensor_of_a_file_travels_by_value(tmp_path, is_shared):
+    path = tmp_path / "table"
+    path.write_bytes(torch.arange(6, dtype=torch.uint8).numpy().tobytes())
+    table = torch.from_file(str(path), shared=is_shared, size=6, dtype=torch.uint8)
+    image = take_image(table)
+    assert pickle.loads(image.data, buffers=image.buffers).tolist() == [0, 1, 2, 3, 4, 5]
+    assert b"/proc/" not in image.data
 
 
 def test_memory_that_the_trainer_has_let_go_of_is_not_taken_for_another():
