@@ -22,6 +22,7 @@ from typing import NamedTuple
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.schedule import Ticket
 from mpqueue.system.log import warn
+from mpqueue.transport.poller import wait_readable
 from mpqueue.worker.config import DUMP_SIGNAL
 from mpqueue.workers.handle import Cause, WorkerHandle, WorkerState
 from mpqueue.workers.roster import Roster
@@ -169,7 +170,7 @@ class SlowWatch:
         ticket, worker, who, ends_at = question
         fd = worker.pipes.stacks
         if fd >= 0 and self._ledger.tickets.get(ticket.number) is ticket and ticket.number not in self._ledger.ready:
-            piece = os.read(fd, _MAX_STACK_BYTES) if select.select([fd], [], [], 0)[0] else b""
+            piece = os.read(fd, _MAX_STACK_BYTES) if wait_readable(fd, 0.0) else b""
             self._answer += piece
             if (piece or not self._answer) and time.monotonic() < ends_at:
                 return  # the dump comes in many small writes
@@ -199,7 +200,7 @@ class SlowWatch:
 def _ask_for_stacks(worker: WorkerHandle, roster: Roster) -> None:
     fd = worker.pipes.stacks
     # The answer to an earlier question, that came late. The pipe of a worker that has just died has ended.
-    while select.select([fd], [], [], 0)[0] and os.read(fd, _MAX_STACK_BYTES):
+    while wait_readable(fd, 0.0) and os.read(fd, _MAX_STACK_BYTES):
         pass
     roster.signal(worker, DUMP_SIGNAL)
 

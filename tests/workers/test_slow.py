@@ -1,8 +1,10 @@
 """A batch that is waited for too long is told of, with the stack of its worker, and nothing else happens."""
 
+import fcntl
 import logging
 import os
 import re
+import resource
 from types import SimpleNamespace
 
 import numpy as np
@@ -147,7 +149,12 @@ def test_nobody_waits_for_the_answer_of_a_worker_that_is_stopped(monkeypatch):
     """The question is asked, and what has come is read at a later look; a batch that comes meanwhile ends it."""
     monkeypatch.setattr(hang, "SLOW_S", 0.0)
     monkeypatch.setattr(hang, "_NEW_S", 0.0)
-    now, told, asked, (reader, writer) = 0.0, [], [], os.pipe()
+    now, told, asked, (low, writer) = 0.0, [], [], os.pipe()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1025), hard))
+    reader = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 1024)  # as in a program with many open files
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    os.close(low)
     clock = SimpleNamespace(monotonic=lambda: now, perf_counter_ns=lambda: 0)
     monkeypatch.setattr(hang, "time", clock)
     monkeypatch.setattr(SlowBatch, "overdue", lambda _: ticket)
