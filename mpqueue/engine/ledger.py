@@ -129,7 +129,7 @@ class Ledger:
         head: The number of the next ticket to be handed out.
         latest: The ticket that was counted last.
         num_batches: How many were counted.
-        is_waiting: The backend sets it around its wait, during which an interrupt does no harm.
+        is_waiting: The backend sets it, with the pipeline's lock, around what an interrupt may end without harm.
         is_closed: Nothing is dealt any more.
         failure: An error for the consumer that belongs to no ticket.
         unsharded: The lanes that ended, and whose stream never asked which worker it is in. The backend adds them.

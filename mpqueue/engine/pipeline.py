@@ -305,10 +305,12 @@ class Pipeline:
                 # Another thread may have taken in what is ours between our `step` and here.
                 if loop == self.loop and not (ledger.needs_attention or ledger.has_next):
                     started = _clock()
-                    self.backend.wait(ledger.head, deadline)
+                    try:
+                        self.backend.wait(ledger.head, deadline)
+                    finally:
+                        ledger.is_waiting = False  # under the lock: behind it the mark is another thread's
                     self.recorder.wait(ledger.num_batches, _clock() - started)
         finally:
-            ledger.is_waiting = False
             if self.lifetime.late_stop is not None and not self.lifetime.is_inside:
                 self.lifetime.stop_late(self.stop)
 
@@ -530,10 +532,19 @@ class Pipeline:
         ledger, backend = self.ledger, self.backend
         with self._turn():
             ledger.pause()
-            while waits and not self.is_stopped and ledger.failure is None and (at_work := ledger.at_work()):
+        while waits:
+            with self._turn():
+                if self.is_stopped or ledger.failure is not None or not (at_work := ledger.at_work()):
+                    return
                 head = min(at_work)  # the oldest: the one that a `batch_timeout` can end
-                if not backend.take_in(head):
-                    backend.wait(head)
+                has_come = backend.take_in(head)
+            if not has_come:
+                with self.lock:  # no turn: an interrupt of a sleep tears nothing
+                    try:
+                        if not self.is_stopped and head in ledger.at_work():
+                            backend.wait(head)
+                    finally:
+                        ledger.is_waiting = False
 
     def resume(self) -> None:
         """Go on after a `pause`, and with all of the credit."""

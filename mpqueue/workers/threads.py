@@ -155,9 +155,8 @@ class ThreadBackend:
         if deadline is not None:
             until = max(0.0, deadline - time.monotonic())
             left = until if left is None else min(left, until)
-        self._ledger.is_waiting = True
+        # `is_waiting` stays as it is: without the lock, it would say of another thread that an interrupt does no harm.
         self._sleep(head, left)
-        self._ledger.is_waiting = False
 
     def fileno(self) -> int:
         """Return a descriptor that is readable after a batch was done; made for those who ask for it."""

@@ -14,6 +14,7 @@ from helpers.faults import Numbers
 from helpers.strikes import Alarms, Strike, Struck
 
 import mpqueue
+from mpqueue.workers.threads import ThreadBackend
 
 KINDS = {
     "process": {"workers": 2, "max_queue_size": 4},
@@ -237,6 +238,51 @@ def test_the_error_of_a_batch_is_not_lost_in_an_interrupt():
         if strike.left > 0:
             break
     assert after > 50
+
+
+def test_a_thread_that_sleeps_says_nothing_of_what_another_is_doing(monkeypatch):
+    """It has let go of the lock: the main thread may be in the middle of anything when a handler raises."""
+    sleep = ThreadBackend._sleep
+
+    class Later(Numbers):
+        may_begin, has_two = threading.Event(), threading.Event()
+
+        def __getitem__(self, index):
+            self.may_begin.wait()
+            if index == 2:  # its only thread has entered those before
+                self.has_two.set()
+            return super().__getitem__(index)
+
+    def sleep_until_awake(backend, head, timeout_s):
+        if threading.current_thread() is threading.main_thread():
+            sleep(backend, head, timeout_s)
+            return
+        lock = backend._condition._lock
+        state = lock._release_save()
+        asleep.set()
+        awake.wait()
+        lock._acquire_restore(state)
+
+    monkeypatch.setattr(ThreadBackend, "_sleep", sleep_until_awake)
+    for after in itertools.count(1):
+        asleep, awake, found = threading.Event(), threading.Event(), []
+        Later.may_begin.clear()
+        Later.has_two.clear()
+        with mpqueue.Loader(Later(6), workers=1, backend="thread") as loader:
+            batches = iter(loader)
+            other = threading.Thread(target=lambda: found.extend(int(batch[0]) for batch in batches))  # noqa: B023
+            other.start()
+            asleep.wait()
+            Later.may_begin.set()
+            Later.has_two.wait()
+            with Strike(after) as strike:
+                mine = [int(batch[0]) for batch in unless_struck(next, batches)]
+            awake.set()
+            other.join()
+        assert sorted(found + mine) == list(range(6)), after
+        if strike.left > 0:
+            break
+    assert after > 5
 
 
 def test_a_thread_that_consumes_as_well_gets_its_share():
