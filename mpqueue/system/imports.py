@@ -40,7 +40,7 @@ class Watch:  # no `importlib.abc.MetaPathFinder`, which the interpreter does no
     ) -> "ModuleSpec | None":
         """Return what the other finders find, whose code is followed by the call."""
         finders: list[Any] = sys.meta_path
-        if fullname != self._name or self not in finders:
+        if fullname != self._name or self not in finders:  # ended, while a thread was on its way through the old list
             return None
         for finder in finders[finders.index(self) + 1 :]:  # another watch before this one has asked it
             spec: ModuleSpec | None = finder.find_spec(fullname, path, target)
@@ -67,6 +67,9 @@ class Watch:  # no `importlib.abc.MetaPathFinder`, which the interpreter does no
 
     def end(self) -> None:
         """Watch no longer."""
+        # A list of its own: another thread may be on its way through this one, asking for any module, and would step
+        # over the finder behind a place that is taken out.
+        finders: list[Any] = sys.meta_path.copy()
         with contextlib.suppress(ValueError):  # the module was imported
-            finders: list[Any] = sys.meta_path
             finders.remove(self)
+            sys.meta_path = finders

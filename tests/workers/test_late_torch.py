@@ -4,6 +4,7 @@ import pathlib
 import sys
 import tempfile
 import types
+from importlib.machinery import PathFinder
 
 import numpy as np
 import pytest
@@ -134,3 +135,24 @@ def test_two_may_watch_and_one_may_end(module):
     Watch("mpqueue_watched", lambda _: calls.append("third")).end()
     __import__("mpqueue_watched")
     assert sorted(calls) == ["first", "second"]
+
+
+class Ends:
+    """A finder in whose turn another thread ends a watch."""
+
+    def __init__(self, watch):
+        self.watch = watch
+
+    def find_spec(self, *_):
+        self.watch.end()
+
+
+def test_an_import_that_is_under_way_finds_its_module_though_a_watch_ends(module):
+    """Any module, in any thread, while another thread stops a loader."""
+    module("")
+    watch = Watch("mpqueue_never_imported", print)
+    sys.meta_path.insert(sys.meta_path.index(PathFinder), Ends(watch))
+    import mpqueue_watched
+
+    assert mpqueue_watched
+    assert watch not in sys.meta_path
