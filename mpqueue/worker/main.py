@@ -23,7 +23,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -122,6 +122,7 @@ _SLOW_NS, _LOOK_EVERY_NS = 1_000_000, 100_000_000  # a look takes 15 µs
 _MOST_US = (1 << 32) - 1
 _BATCH = ReportKind.BATCH
 _clock = time.perf_counter_ns
+_Run: TypeAlias = Callable[[int, int, Listed | None], Any]
 
 
 def prepare_process() -> None:
@@ -236,12 +237,15 @@ class _Worker:
         self._torch = TorchNumbers(lambda: context.process_batch.of, is_ours=True)
         tensorflow_numbers.follow()
         self._kept = kept_generators(payload)
-        self._watch = OrderWatch(payload.source)
+        # One, until it is over; but beside one process there is no other order, and a stream has none.
+        has_others = not config.is_stream and config.info.num_workers > 1
+        self._watches = [OrderWatch(payload.source)] if has_others else []
         self._runner = make_runner(
             payload.source, config.info, self._make_begin(), payload.samples,
             is_stream=config.is_stream, in_slot=True, torch=self._torch, epoch=config.epoch, skip=config.skip,
         )  # fmt: skip
-        self._compute: Callable[[int, int, Listed | None], Any] = self._runner.run
+        self._run: _Run = self._run_watched if self._watches else self._runner.run
+        self._compute: _Run = self._run  # or the same with clocks
         self._put: Callable[[bytes], int] = partial(os.write, ends.reports)
         self._timing = _Timing(self._put, config.info.num_workers)
         context.enter_worker_process(config.info, self._writer)
@@ -284,10 +288,16 @@ class _Worker:
 
     def _compute_timed(self, epoch: int, unit: int, listed: Listed | None) -> Any:
         with self._timing.of(self._runner, self._seeder, self._torch, self._kept):
+            return self._run(epoch, unit, listed)
+
+    def _run_watched(self, epoch: int, unit: int, listed: Listed | None) -> Any:
+        try:
             return self._runner.run(epoch, unit, listed)
+        finally:
+            self._look_for_orders(is_behind=True)
 
     def _put_timed(self, record: bytes) -> int:
-        self._compute, self._put = self._runner.run, self._timing.put
+        self._compute, self._put = self._run, self._timing.put
         return self._timing.report(record)
 
     def _work(
@@ -348,13 +358,11 @@ class _Worker:
 
     def _make_begin(self) -> BeginBatch:
         """Make what is called before each batch, or sample; it is called for millions, so it looks up little."""
-        current, seeder, torch = context.process_batch, self._seeder, self._torch
-        # Beside one process there is no other order, and a stream has none.
-        watches = [] if self._config.is_stream or self._config.info.num_workers < 2 else [self._watch]
+        current, seeder, torch, watches = context.process_batch, self._seeder, self._torch, self._watches
 
         def begin(seed: int, epoch: int, unit: int) -> None:
-            if watches and self._has_watched():
-                watches.clear()
+            if watches:
+                self._look_for_orders(is_behind=False)
             current.of = (seed, epoch, unit)
             current.rng = None
             if not seeder.is_armed:
@@ -366,12 +374,17 @@ class _Worker:
 
         return begin
 
-    def _has_watched(self) -> bool:
-        """Look for orders that the first item has drawn, and report them; return True after the last look."""
-        for name, (row, elements) in self._watch.look().items():
-            shown = name.encode()[:NAME_BYTES]
-            os.write(self._ends.reports, ORDER.pack(MAGIC, ReportKind.ORDER, 0, 0, row, elements, shown))
-        return self._watch.is_over
+    def _look_for_orders(self, *, is_behind: bool) -> None:
+        """Report the orders that the first item has drawn; after the last look all is as if there had been none."""
+        for watch in tuple(self._watches):
+            for name, (row, elements, is_kept) in watch.look(is_behind=is_behind).items():
+                shown = name.encode()[:NAME_BYTES]
+                os.write(self._ends.reports, ORDER.pack(MAGIC, ReportKind.ORDER, is_kept, 0, row, elements, shown))
+            if watch.is_over:
+                self._watches.clear()
+                if self._compute == self._run:  # else `_put_timed` puts it back
+                    self._compute = self._runner.run
+                self._run = self._runner.run
 
     def _place_again(self, error: OSError, slot: int, turn: int) -> Placed:
         """Place the batch for which there was no memory, once there is; give up when the trainer does."""

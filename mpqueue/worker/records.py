@@ -31,7 +31,7 @@ the nanosecond at which it was begun as `header_offset`, those for seeding as `n
 and the microseconds for which it was blocked, and one more, as `spec`; 0: that was not looked at.
 
 ORDER has the name of an attribute in the place of the last six fields, and its two checksums as
-`turn` and `spec`: see `mpqueue.worker.order_watch`.
+`turn` and `spec`, and a flag, 1 for one that is kept: see `mpqueue.worker.order_watch`.
 
 A list of samples is written into the granted slot, before the grant, and read before anything else is written there:
 its length and kind, and then the numbers, or a pickle where they are no 64-bit integers.

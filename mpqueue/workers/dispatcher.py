@@ -183,9 +183,8 @@ class Dispatcher:
         self._max_lot = max(1, min(credit // 4, credit - 2 * self._num_workers))
         self._item_ns = _CHEAP_NS  # what the latest batches have cost a worker, each
         self._rotation = -1  # the first ticket is for worker 0, which runs first
-        self._orders: dict[
-            tuple[str, int], int
-        ] = {}  # that first items have bound: of each the row, by name and elements
+        # That first items have bound: by name and elements the rows, and whether a worker has kept each.
+        self._orders: dict[tuple[str, int], dict[int, bool]] = {}
         self._warned: set[str] = set()
         self._look_at = 0  # not before this time for those that are idle
 
@@ -360,7 +359,8 @@ class Dispatcher:
                     continue
                 if kind == ReportKind.ORDER:
                     self._enter_order(
-                        Marks(turn, spec), _ORDER_NAME.pack(header, nbytes, high_water, compute, copy, wait)
+                        Marks(turn, spec, bool(flags)),
+                        _ORDER_NAME.pack(header, nbytes, high_water, compute, copy, wait),
                     )
                     continue
                 notices = self._enter_notice(worker, kind, number, turn, high_water, notices)
@@ -470,8 +470,9 @@ class Dispatcher:
     def _enter_order(self, marks: Marks, name: bytes) -> None:
         """Enter an order that the first item of a worker has bound; warn if another worker has another one."""
         shown = name.rstrip(b"\0").decode(errors="replace")
-        other = self._orders.setdefault((shown, marks.elements), marks.row)  # of other elements: it differs by item
-        if other == marks.row or shown in self._warned:
+        rows = self._orders.setdefault((shown, marks.elements), {})  # of other elements: it differs by item
+        rows[marks.row] = marks.is_kept or rows.get(marks.row, False)
+        if len(rows) < 2 or not any(rows.values()) or shown in self._warned:
             return
         self._warned.add(shown)
         warnings.warn(

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from helpers.gates import Gate, pass_gate
 
 from mpqueue import Loader, worker_info
 
@@ -141,7 +142,7 @@ class Within(Lazy):
 
 
 def read_until_told(loader, caught):
-    """Both workers are to have computed three items; on a loaded machine one of them may compute an epoch alone."""
+    """Both workers are to have computed an item, and one of them two; on a loaded machine one of them may compute an epoch alone."""
     for _ in range(1000):
         if caught:
             break
@@ -166,6 +167,32 @@ def test_an_order_that_the_first_item_draws_in_any_way_gets_a_warning_of_the_wor
     with Loader(make(), workers=2, max_queue_size=4) as loader:
         with pytest.warns(UserWarning, match=pattern) as caught:
             read_until_told(loader, caught)
+        assert len(caught) == 1
+
+
+class Meeting(Inside):
+    """Both workers are in their first items before one of them goes on: none computes an epoch alone."""
+
+    def __init__(self, length, gate):
+        super().__init__(length)
+        self.gate = gate.address
+
+    def __getitem__(self, index):
+        if self.order is None:
+            # Not at random: two draws of so few numbers may be the same.
+            self.order = np.roll(np.arange(self.length), 1 + worker_info().id)
+            pass_gate(self.gate)
+        return np.full(2, self.order[index])
+
+
+@pytest.mark.parametrize(("length", "batch_size"), [(3, None), (4, 2), (200, None)])
+def test_the_first_epoch_tells_of_it_however_short_it_is(length, batch_size):
+    with Gate() as gate, Loader(Meeting(length, gate), workers=2, batch_size=batch_size, max_queue_size=2) as loader:
+        batches = iter(loader)
+        for arrival in (gate.arrival(), gate.arrival()):
+            arrival.let_go()
+        with pytest.warns(UserWarning, match=r"Meeting\.order was bound by the first item") as caught:
+            assert len(list(batches)) == length // (batch_size or 1)
         assert len(caught) == 1
 
 
