@@ -36,6 +36,17 @@ def take(generator, count):
 
 
 @pytest.mark.parametrize(("processes", "workers"), WAYS)
+def test_order_holds_over_changing_epochs_and_a_start_after_a_stop_begins_with_item_0(processes, workers):
+    with OrderedEnqueuer(Counting(), processes) as enqueuer:
+        enqueuer.start(workers, 3)
+        assert take(enqueuer.get(), 10) == [0, 1, 2, 3, 100, 101, 102, 103, 200, 201]
+        enqueuer.stop()
+        assert not enqueuer.is_running()
+        enqueuer.start(workers, 3)
+        assert take(enqueuer.get(), 5) == [200, 201, 202, 203, 300]
+
+
+@pytest.mark.parametrize(("processes", "workers"), WAYS)
 def test_stop_straight_after_the_last_batch_means_no_epoch_end(processes, workers):
     sequence = Counting()
     with OrderedEnqueuer(sequence, processes) as enqueuer:
