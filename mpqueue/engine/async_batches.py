@@ -32,7 +32,7 @@ _clock = time.perf_counter_ns
 
 
 class Pollable(Protocol):
-    """What is waited for."""
+    """A stream of steps, and what tells when to step again."""
 
     @property
     def watchers(self) -> "weakref.WeakSet[AsyncBatches]":

@@ -12,7 +12,7 @@ LOCAL_MAKER: Final = "mpqueue.workers.backends"
 
 
 class BackendKind(NamedTuple):
-    """What sets a kind of backend apart.
+    """A kind of backend, and all that sets it apart from the others.
 
     Attributes:
         in_processes: Its workers are processes. Each has a copy of the source, which is pickled or inherited by a fork,

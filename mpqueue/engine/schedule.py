@@ -100,14 +100,14 @@ class Drawn(NamedTuple):
 
 
 class Consumer(Protocol):
-    """How far the consumer is: a `mpqueue.engine.ledger.Progress`."""
+    """Progress of the consumer: a `mpqueue.engine.ledger.Progress`."""
 
     epoch: int
     position: int
 
 
 class Schedule:
-    """What the ledger and the pipeline ask of an order; the methods here are those of one without epochs to open.
+    """An order, as the ledger and the pipeline ask it; the methods here are those of one without epochs to open.
 
     Attributes:
         num_lanes: How many streams give the elements; 0: batches have positions instead.

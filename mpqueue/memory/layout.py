@@ -344,6 +344,8 @@ class _Recipes(dict[bytes, Recipe]):
             take = None if structure is None or structure.names is None else _taking(structure.names)
             return Recipe(bool(fields), structure, take, tuple(fields), 0, 0, ())
         pickle_at, room, written_by, *pairs = words[at:]
+        if room <= 0 or written_by not in (_BY_PICKLE, _BY_MARSHAL):  # no writer of ours puts down nothing
+            raise ValueError(f"objects of {room} bytes, written by {written_by}")
         buffers = tuple(zip(pairs[::2], pairs[1::2], strict=True))
         has_views = bool(fields or buffers)
         return Recipe(has_views, None, None, tuple(fields), pickle_at, room, buffers, written_by == _BY_MARSHAL)

@@ -1,4 +1,4 @@
-"""What this system can do, each ability under a name: the one place where the package asks which system it runs on.
+"""Abilities of this system, each under a name: the one place where the package asks which system it runs on.
 
 Linux has them all; a sandbox or an older kernel may lack some. macOS lacks all that are marked "Linux". Nobody has run
 the package there: the tests take these calls away on Linux, and go the ways that are left.

@@ -1,4 +1,4 @@
-"""What a worker process is started with: its settings, its descriptors, and what it is to run.
+"""The things that a worker process is started with: its settings, its descriptors, and what it is to run.
 
 The trainer makes these, a launcher carries them, and the worker's `mpqueue.worker.main` reads them.
 """

@@ -37,7 +37,7 @@ _HELP = (
 
 
 class _Draws:
-    """How often a batch has drawn."""
+    """The number of draws of a batch."""
 
     of: tuple[int, int, int] | None = None
     count = 0

@@ -42,7 +42,8 @@ def in_finalizer(frame):
 
     What comes in the latter is raised behind it, in whatever frame that is.
     """
-    if frame is not None and frame.f_code.co_name == "_xla_gc_callback":  # JAX's, once it was imported
+    # JAX's and hypothesis's, once these were imported.
+    if frame is not None and frame.f_code.co_name in {"_xla_gc_callback", "gc_callback"}:
         return True
     while frame is not None and frame.f_code not in _OF_COLLECTOR:
         frame = frame.f_back

@@ -1,4 +1,4 @@
-"""What the owner keeps of a queue that other processes use, and of each of their connections. Under the hub's lock."""
+"""The owner's side of a queue that other processes use, and of each of their connections. Under the hub's lock."""
 
 import logging
 import socket
