@@ -85,6 +85,17 @@ def enter_thread(info: WorkerInfo | None, source: Any = None, *, is_seed_given: 
     _current.batch = _current.rng = None
 
 
+def of_thread() -> dict[str, Any]:
+    """Return what this thread computes now, for `go_back`: nothing, or a batch whose source reads another loader."""
+    return vars(_current).copy()
+
+
+def go_back(before: dict[str, Any]) -> None:
+    """This thread goes on with what it computed before."""
+    enter_thread(None)
+    vars(_current).update(before)
+
+
 def begin_batch(seed: int, epoch: int, unit: int) -> None:
     """User code is about to compute this batch in this thread."""
     _current.batch = seeds.BatchSeed(seed, epoch, unit)

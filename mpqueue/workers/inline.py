@@ -128,6 +128,7 @@ class InlineBackend:
         torch = self._torch
         saved = None if torch is None else (GlobalState(), tensorflow_numbers.TrainersNumbers(), torch.state())
         kept = [] if torch is None else self._kept.states()
+        before = context.of_thread()
         context.enter_thread(self._info, is_seed_given=torch is not None)
         self._note_stages(self._stages)
         try:
@@ -146,7 +147,7 @@ class InlineBackend:
             return Result.failed(error)
         finally:
             self._note_stages(None)
-            context.enter_thread(None)
+            context.go_back(before)
             if torch is not None and saved is not None:
                 of_both, of_tensorflow, of_torch = saved
                 of_both.restore()

@@ -3,12 +3,13 @@
 import os
 import subprocess
 
+import numpy as np
 import pytest
 from helpers.faults import Numbers, numbers
 from helpers.outside import Trainer
 
 import mpqueue
-from mpqueue import OrderedEnqueuer
+from mpqueue import Loader, OrderedEnqueuer
 
 
 class Nested(Numbers):
@@ -28,6 +29,28 @@ def test_a_worker_may_start_workers(method):
     with OrderedEnqueuer(Nested(), True, start_method=method) as enqueuer:
         enqueuer.start(1, 2)
         assert numbers(enqueuer.get(), 3) == [0, 1, 2]
+
+
+class Reads(Numbers):
+    """An item reads a loader without workers."""
+
+    def __getitem__(self, index):
+        drawn = mpqueue.rng().random(), np.random.random()
+        inner = list(Loader([index], workers=0, seed=1))
+        return inner[0], *drawn, mpqueue.rng().random(), np.random.random(), mpqueue.worker_info().num_workers
+
+
+def test_an_item_that_reads_a_loader_without_workers_goes_on_with_its_own_numbers():
+    read = {
+        (workers, backend): [
+            tuple(map(float, item)) for item in Loader(Reads(3), workers=workers, backend=backend, seed=2)
+        ]
+        for workers, backend in ((1, "process"), (1, "thread"), (0, "process"))
+    }
+    of_process, of_thread, inline = read.values()
+    assert of_process == inline
+    assert [item[:2] + item[3:4] for item in of_thread] == [item[:2] + item[3:4] for item in inline]
+    assert {item[-1] for items in read.values() for item in items} == {1}
 
 
 def test_the_death_of_a_worker_takes_its_own_workers_along():
