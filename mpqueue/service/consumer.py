@@ -181,6 +181,8 @@ class Consumer:
                         return _NOT_YET
                     self._take_rare(record, loop)
                     continue
+                if len(attachment.link.arrived) > 1:
+                    self._wake()  # other tasks: what came for them is read, and no descriptor is readable any more
                 try:
                     left, skipped = attachment.open(record), 0
                 except Unreadable as unreadable:  # no interrupt: the next time would be like this one
@@ -230,6 +232,7 @@ class Consumer:
         self._loop, self._epoch = None, end.epoch + 1
         self._counts.end_epoch(end.epoch, self._attachment)
         self._attachment.has_begun.clear()
+        self._wake()  # tasks that share the loop: nothing comes any more that could tell them
         self._attachment.link.arrived.popleft()
 
     def _attend(self) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 
 import anyio
 import numpy as np
@@ -228,6 +229,32 @@ def test_tasks_share_an_iterator(run, batches_of):
     with batches_of(Numbered(LENGTH)) as batches:
         for _ in range(3):
             assert run(shared, batches) == list(range(LENGTH))
+
+
+@pytest.mark.parametrize("num_steps", [1, LENGTH - 2], ids=["the next batch", "the end"])
+def test_what_one_task_takes_in_for_another_wakes_that_one(run, awaited_of, num_steps):
+    """The one that steps has read it: no descriptor is readable any more."""
+
+    async def shared(batches, gate):
+        stream, found = aiter(batches), []
+        assert [number(await anext(stream)) for _ in range(2)] == [0, 1]
+
+        async def wait():
+            found.append(number(await anext(stream, [LENGTH])))
+
+        async with anyio.create_task_group() as group:
+            arrival = await anyio.to_thread.run_sync(gate.arrival)
+            group.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            arrival.let_go()
+            for _ in range(num_steps):  # as a task that had its turn just now: without a turn of the event loop
+                while not (taken := stream._step()):
+                    time.sleep(0.001)  # noqa: ASYNC251 - no turn
+                found.append(number(taken[1]))
+        return found
+
+    with Gate() as gate, awaited_of(Gated(gate.address)) as batches:
+        assert run(shared, batches, gate) == list(range(2, num_steps + 3))
 
 
 def test_a_break_ends_the_loop_and_the_next_one_begins(run):

@@ -1,5 +1,6 @@
 """Who listens while calls wait: one leads, the others sleep, and a thread listens when nobody waits."""
 
+import itertools
 import threading
 import time
 
@@ -216,6 +217,24 @@ def test_the_thread_leaves_what_comes_to_a_loop_of_calls_and_serves_when_that_ha
     thread.start()
     thread.join(DEADLOCK_S)
     assert served == [[(-2, 1)], [(-3, 1)]]
+
+
+def test_the_thread_serves_now_and_then_while_calls_come_without_end_and_none_of_them_listens(served):
+    class Busy(QueueWatch):
+        """A watch that is called anew each time that its thread looks."""
+
+        num_calls = property(lambda _: next(calls), lambda *_: None)
+
+    calls = itertools.count()
+    watch = Busy(served.append)
+    watch.poke()
+    thread = threading.Thread(target=watch.run)
+    thread.start()
+    try:
+        until(lambda: any(served))
+    finally:
+        watch.close()
+        thread.join(DEADLOCK_S)
 
 
 def test_the_thread_ends_while_it_sleeps(listener):
