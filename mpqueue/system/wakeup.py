@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from itertools import repeat
 
 from mpqueue.system import descriptors
 
@@ -27,12 +28,12 @@ class Wakeup:
             return  # full: it wakes as it is; closed: nobody waits
 
     def prepare(self) -> Iterator[int]:
-        """Return an iterator whose first item makes the descriptor readable, by one call of C.
+        """Return an endless iterator of which each item makes the descriptor readable, by one call of C, until `close`.
 
         Raises:
-            OSError: At the item: the pipe is full, and so it is readable; or it is closed.
+            OSError: At the item: the pipe is full, and so it is readable.
         """
-        return map(os.write, (self._write,), (b"!",))
+        return map(os.write, repeat(self._write), repeat(b"!"))
 
     def clear(self) -> None:
         """Take the calls in, so that the next wait waits."""

@@ -531,6 +531,7 @@ class Hub:
 
     def _close(self) -> None:
         self.is_closed = True
+        self.shortage.demands.clear()  # or a thread that has read an element would poke what is closed
         self._listener.close()
         self._pipe.close()
         self.watch.close()
@@ -578,6 +579,7 @@ class HubDriver:
     def __init__(self, hub: Hub, queue: SharedQueue) -> None:
         self.hub, self._queue = hub, queue
         self.lock, self.storage = hub.lock, queue.storage
+        self._poke = hub.watch.prepare_poke()
 
     @property
     def number(self) -> int:
@@ -656,15 +658,17 @@ class HubDriver:
         blocks = self.storage.blocks_of(request.taken)
         if not blocks:
             return
-        poke = self.hub.watch.prepare_poke() if self.hub.shortage.demands else ()
         self.hub.pool.read += (blocks,)  # no call: no handler runs behind it
         request.is_read = True
-        # Who listens is told behind the note, or it would find nothing. An unpacking makes the call in C, without a
-        # look for signals behind it: what a handler raised here would lose the element.
-        try:
-            _ = [*poke]
-        except OSError:
-            return  # the pipe is full: it wakes as it is
+        # Who listens is told behind the note, or it would find nothing; and whether anybody waits is asked behind it,
+        # too, or who begins to wait in between would not be told of. The first step of a loop over an iterator of C
+        # makes the call without a look for signals behind it: what a handler raised here would lose the element.
+        if self.hub.shortage.demands:
+            try:
+                for _ in self._poke:
+                    break
+            except OSError:
+                return  # the pipe is full: it wakes as it is
 
     def keep(self, taken: list[Token]) -> None:
         """Forget the views of blocks that a call had made."""

@@ -182,7 +182,7 @@ class QueueWatch:
                 self._poke.wake()
 
     def prepare_poke(self) -> Iterator[int]:
-        """Return a `poke` that is made, in C alone, when the first item is taken; for a thread that uses a queue."""
+        """Return an iterator of which each item taken is a `poke`, in C alone; for threads that use a queue."""
         return self._poke.prepare()
 
     def is_poke(self, fd: int) -> bool:

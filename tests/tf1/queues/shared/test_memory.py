@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import deque
 
 import numpy as np
 import pytest
@@ -91,6 +92,26 @@ def test_an_enqueue_waits_until_a_dequeue_has_freed_memory(memory_of_4_mb, shape
         short(queue)
         assert [int(queue.dequeue(timeout=DEADLOCK_S)[0]) for _ in range(20)] == list(range(20))
         other.end()
+
+
+class NotedLate(deque):
+    """What threads of the owner have read; another process begins to wait for memory just before the next note."""
+
+    def __iadd__(self, blocks):
+        self.begin()
+        return deque(self) + deque(blocks)
+
+
+def test_who_begins_to_wait_for_memory_while_a_dequeue_frees_some_gets_it(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8", [[MB - 64]])
+    with Other(queue) as other:
+        other.ask(put_all, range(3))
+        pool = hub_of(queue).pool
+        pool.read = read = NotedLate(pool.read)
+        read.begin = lambda: (other.begin(put_all, [3]), short(queue))
+        assert queue.dequeue(timeout=DEADLOCK_S)[0] == 0
+        other.end()  # and this process calls nothing meanwhile
+    assert [int(queue.dequeue(timeout=DEADLOCK_S)[0]) for _ in range(3)] == [1, 2, 3]
 
 
 def test_a_dequeue_of_another_process_frees_memory_too(memory_of_4_mb):
