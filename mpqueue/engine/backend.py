@@ -82,12 +82,14 @@ class Backend(Protocol):
         """
         ...
 
-    def wait(self, head: int, deadline: float | None = None) -> None:
-        """Sleep until there is something for `take_in`, a time is over, or `wake`; it may return sooner.
+    def wait(self, head: int, timeout_s: float | None) -> None:
+        """Sleep until there is something for `take_in`, the time is over, or `wake`; it may return sooner.
+
+        An interrupt of it is not noted: it does nothing but sleep.
 
         Args:
             head: The ticket that is asked for.
-            deadline: By `time.monotonic`; None: there is none.
+            timeout_s: At most so long; None: there is no such time.
         """
         ...
 
@@ -96,7 +98,10 @@ class Backend(Protocol):
         ...
 
     def timeout_s(self) -> float | None:
-        """Return the seconds after which `take_in` has to be called though nothing has arrived; None: it has not."""
+        """Return the seconds after which `take_in` has to be called though nothing has arrived; None: it has not.
+
+        Grants may be taken back and dealt anew for that.
+        """
         ...
 
     def cancel(self) -> None:

@@ -305,14 +305,30 @@ class Pipeline:
                 # Another thread may have taken in what is ours between our `step` and here.
                 if loop == self.loop and not (ledger.needs_attention or ledger.has_next):
                     started = _clock()
-                    try:
-                        self.backend.wait(ledger.head, deadline)
-                    finally:
-                        ledger.is_waiting = False  # under the lock: behind it the mark is another thread's
+                    timeout_s = self._asked_timeout_s()
+                    if deadline is not None:
+                        left_s = max(0.0, deadline - time.monotonic())
+                        timeout_s = left_s if timeout_s is None else min(timeout_s, left_s)
+                    if not ledger.has_next:
+                        self._sleep(ledger.head, timeout_s)
                     self.recorder.wait(ledger.num_batches, _clock() - started)
         finally:
             if self.lifetime.late_stop is not None and not self.lifetime.is_inside:
                 self.lifetime.stop_late(self.stop)
+
+    def _asked_timeout_s(self) -> float | None:
+        """Ask the backend when it is to be called at the latest, for which it may take grants back and deal."""
+        try:
+            return self.backend.timeout_s()
+        except BaseException:  # by assignments alone, as in `step`
+            self.is_inconsistent = self.ledger.needs_attention = True
+            raise
+
+    def _sleep(self, head: int, timeout_s: float | None) -> None:
+        try:
+            self.backend.wait(head, timeout_s)
+        finally:
+            self.ledger.is_waiting = False  # under the lock: without it the mark may be another thread's
 
     def _take_rare(self, ticket: Ticket, outcome: Outcome) -> Outcome | None:
         """Enter the end of a lane, leave out what failed, or raise the exception of a batch."""
@@ -540,11 +556,10 @@ class Pipeline:
                 has_come = backend.take_in(head)
             if not has_come:
                 with self.lock:  # no turn: an interrupt of a sleep tears nothing
-                    try:
-                        if not self.is_stopped and head in ledger.at_work():
-                            backend.wait(head)
-                    finally:
-                        ledger.is_waiting = False
+                    if not self.is_stopped:
+                        timeout_s = self._asked_timeout_s()
+                        if head in ledger.at_work():
+                            self._sleep(head, timeout_s)
 
     def resume(self) -> None:
         """Go on after a `pause`, and with all of the credit."""

@@ -252,7 +252,6 @@ class Recorder:
             return
         if self._awaited >= 0:
             self.waits.add(self._waited_ns)
-        self.waited_ns = 0
         self._awaited, self._waited_ns = batch, ns
 
     def lease(self, number: int | None) -> Callable[[int], None]:

@@ -86,7 +86,7 @@ class InlineBackend:
         ledger.ready[self._tickets.popleft().number] = outcome
         return True
 
-    def wait(self, head: int, deadline: float | None = None) -> None:
+    def wait(self, head: int, timeout_s: float | None) -> None:
         """Nothing is computed by others."""
 
     def fileno(self) -> int:

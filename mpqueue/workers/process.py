@@ -19,7 +19,6 @@ workers anew: what was lost with the report is computed again.
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -212,26 +211,18 @@ class ProcessBackend:
         if self.pool.roster.dying:
             self._run_supervised(self.supervision.give_up_overdue)
 
-    def wait(self, head: int, deadline: float | None = None) -> None:  # noqa: ARG002 - whatever comes is taken in
+    def wait(self, head: int, timeout_s: float | None) -> None:  # noqa: ARG002 - whatever comes is taken in
         """Sleep until something comes, a time is over, or `wake`."""
-        timeout_s = self.timeout_s()
-        if deadline is not None:
-            left = max(0.0, deadline - time.monotonic())
-            timeout_s = left if timeout_s is None else min(timeout_s, left)
-        self._events = self._poll(timeout_s)
-
-    def _poll(self, timeout_s: float | None) -> Sequence[tuple[int, int]]:
         ledger, poll = self.ledger, self.pool.roster.poller.poll
-        events: list[tuple[int, int]] = []
+        events: Sequence[tuple[int, int]] = ()
         ledger.is_waiting = True  # safe to interrupt: what has come is still there
         if timeout_s != 0 and self.dispatcher.chunk > 1:  # see the module's head
             for _ in range(_MAX_YIELDS):
                 os.sched_yield()
                 if events := poll(0):
                     break
-        events = events or poll(timeout_s)
+        self._events = events or poll(timeout_s)
         ledger.is_waiting = False
-        return events
 
     def _run_supervised(self, supervise: Callable[[], None]) -> bool:
         """Have workers reaped and replaced; return False if that failed, which is the consumer's next error."""

@@ -149,14 +149,10 @@ class ThreadBackend:
         self._ledger.is_waiting = False
         return False
 
-    def wait(self, head: int, deadline: float | None = None) -> None:
+    def wait(self, head: int, timeout_s: float | None) -> None:
         """Sleep until a batch is done, a time is over, or somebody wakes us."""
-        left = self.timeout_s()
-        if deadline is not None:
-            until = max(0.0, deadline - time.monotonic())
-            left = until if left is None else min(left, until)
         # `is_waiting` stays as it is: without the lock, it would say of another thread that an interrupt does no harm.
-        self._sleep(head, left)
+        self._sleep(head, timeout_s)
 
     def fileno(self) -> int:
         """Return a descriptor that is readable after a batch was done; made for those who ask for it."""

@@ -47,8 +47,8 @@ class Hands:
             self.ledger.fail(self.error)
         return bool(found) or self.error is not None
 
-    def wait(self, head, deadline):
-        self.waits.append((head, deadline))
+    def wait(self, head, timeout_s):
+        self.waits.append((head, timeout_s))
         if self.while_waiting:
             self.while_waiting.pop(0)()
 
@@ -225,7 +225,7 @@ def test_next_waits_for_a_batch_and_steps_again():
     hands = pipeline.backend
     hands.while_waiting = [lambda: None, hands.work]
     assert [pipeline.next()[1] for _ in range(2)] == [0, 1]
-    assert hands.waits == [(0, None)] * 2
+    assert hands.waits == [(0, 1.5)] * 2
 
 
 def test_what_another_thread_has_taken_in_is_not_waited_for():

@@ -118,7 +118,7 @@ KINDS = {
 def test_a_list_of_text_and_numbers_is_one_object(plain):
     objects = []
     assert layout.flatten([plain, floats, plain], [], objects)[1:] == (
-        (layout.Kind.OBJECT,), (layout.Kind.ARRAY, floats.dtype, floats.shape, floats.strides), (layout.Kind.OBJECT,)
+        (layout.NodeKind.OBJECT,), (layout.NodeKind.ARRAY, floats.dtype, floats.shape, floats.strides), (layout.NodeKind.OBJECT,)
     )  # fmt: skip
     assert objects == [plain, plain]
 
