@@ -6,6 +6,7 @@ A `TaskWaiter` waits for a descriptor, for a time, or until somebody wakes it, w
 copy of the descriptor, because an event loop knows one waiter of each number; so any number of tasks may wait for one.
 """
 
+import errno
 import math
 import os
 import sys
@@ -47,6 +48,15 @@ async def checkpoint() -> None:
     await waiter.wait(-1, None)
 
 
+def _copy_of(fd: int) -> int:
+    try:
+        return os.dup(fd) if fd >= 0 else -1
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        return -1  # closed by a stop in another thread, which has woken the waiter before
+
+
 class AsyncioWaiter:
     """A `TaskWaiter` of asyncio.
 
@@ -71,7 +81,7 @@ class AsyncioWaiter:
 
     async def wait(self, fd: int, timeout_s: float | None) -> None:
         """Wait; see `TaskWaiter`."""
-        copy = -1 if fd < 0 else os.dup(fd)
+        copy = _copy_of(fd)
         timer = None if timeout_s is None else self._loop.call_later(timeout_s, self._end)
         try:
             if copy >= 0:
@@ -81,8 +91,10 @@ class AsyncioWaiter:
             if timer is not None:
                 timer.cancel()
             if copy >= 0:
-                self._loop.remove_reader(copy)
-                os.close(copy)
+                try:
+                    self._loop.remove_reader(copy)
+                finally:
+                    os.close(copy)
 
 
 class TrioWaiter:
@@ -108,7 +120,7 @@ class TrioWaiter:
 
     async def wait(self, fd: int, timeout_s: float | None) -> None:
         """Wait; see `TaskWaiter`."""
-        copy = -1 if fd < 0 else os.dup(fd)
+        copy = _copy_of(fd)
         self._scope.deadline = math.inf if timeout_s is None else self._trio.current_time() + timeout_s
         try:
             with self._scope:

@@ -11,7 +11,7 @@ from mpqueue.engine.outcomes import END, Result
 from mpqueue.engine.schedule import Ticket
 from mpqueue.engine.seeds import GlobalState, seed_globals
 from mpqueue.engine.torch_numbers import TorchNumbers
-from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.interrupts import defer_signals, is_of_handler
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
@@ -91,7 +91,9 @@ class InlineBackend:
 
     def fileno(self) -> int:
         """Return a descriptor that only `wake` makes readable: `take_in` has something whenever there is a ticket."""
-        self._wakeup = self._wakeup or Wakeup()
+        if self._wakeup is None:
+            with defer_signals():  # Ctrl-C between the pipe and its name would leave it open
+                self._wakeup = Wakeup()
         return self._wakeup.fd
 
     def timeout_s(self) -> float | None:

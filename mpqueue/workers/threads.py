@@ -27,7 +27,7 @@ from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import END, NotifyingResult, Result
 from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import BatchTimeout, StopTimeout
-from mpqueue.system.interrupts import allow_signals
+from mpqueue.system.interrupts import allow_signals, defer_signals
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
@@ -156,7 +156,9 @@ class ThreadBackend:
 
     def fileno(self) -> int:
         """Return a descriptor that is readable after a batch was done; made for those who ask for it."""
-        self._wakeup = self._wakeup or Wakeup()
+        if self._wakeup is None:
+            with defer_signals():  # Ctrl-C between the pipe and its name would leave it open
+                self._wakeup = Wakeup()
         return self._wakeup.fd
 
     def timeout_s(self) -> float | None:

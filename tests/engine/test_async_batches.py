@@ -19,6 +19,7 @@ from helpers.numbered import Broken, Numbered
 
 import mpqueue
 from mpqueue.engine.async_batches import AsyncBatches
+from mpqueue.system.event_loops import make_waiter
 
 LENGTH = 12
 DEADLOCK_S = 60
@@ -49,8 +50,10 @@ def made(face, source, folder):
 
 
 @pytest.fixture(params=["asyncio", "trio"])
-def run(request):
+def run(request, monkeypatch):
     """Runs a coroutine function in an event loop, and fails where it hangs."""
+    # trio keeps an idle thread for 10 s, and each test waits until all threads of its own have ended.
+    monkeypatch.setattr("trio._core._thread_cache.IDLE_TIMEOUT", 0.01)
 
     def call(function, *args):
         async def bounded():
@@ -438,3 +441,17 @@ def test_what_is_dropped_is_not_kept_by_its_stream():
     with mpqueue.Loader(Numbered(LENGTH), workers=1) as loader:
         asyncio.run(dropped(loader))
         assert not loader._engine.pipeline.watchers
+
+
+def test_a_descriptor_that_another_thread_closes_before_the_wait_is_no_error(run):
+    """Its stop has woken whoever was about to wait for it."""
+
+    async def wait():
+        reading, writing = os.pipe()
+        os.close(reading)
+        os.close(writing)
+        waiter = make_waiter()
+        waiter.wake()
+        await waiter.wait(reading, None)
+
+    run(wait)
