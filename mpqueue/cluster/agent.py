@@ -40,7 +40,7 @@ from mpqueue.transport.records import Bytes, ProtocolError
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerConfig, WorkerEnds
 from mpqueue.worker.records import GRANT, CorruptRecord
-from mpqueue.workers.launcher import Event, LauncherGone, Nursery
+from mpqueue.workers.launcher import LauncherGone, Nursery, ProcessEvent
 from mpqueue.workers.source_send import Patch
 
 _CONNECT_S = 20.0
@@ -300,7 +300,7 @@ class Agent:
         for event in events:
             self._take_event(event)
 
-    def _take_event(self, event: Event) -> None:
+    def _take_event(self, event: ProcessEvent) -> None:
         key = event.key
         if event.process is not None:
             self._put(FromAgent.STARTED, key, wire.PID.pack(event.process.pid))

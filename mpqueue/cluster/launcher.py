@@ -35,7 +35,7 @@ from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.stats import NodeStatistics
 from mpqueue.transport.poller import READABLE
 from mpqueue.worker.config import WorkerConfig, WorkerEnds
-from mpqueue.workers.launcher import Event, Nursery, take_nursery, wait_for
+from mpqueue.workers.launcher import Nursery, ProcessEvent, take_nursery, wait_for
 from mpqueue.workers.source_send import Patch, SourceImage, find_digests, make_patch
 
 _NO_NODE = (
@@ -66,7 +66,7 @@ class ClusterLauncher:
         self._require_room(num_workers, rooms)
         self._places = dict(enumerate(placement.spread(num_workers, rooms)))  # by worker
         self._where: dict[int, tuple[int, str]] = {}  # by key: number, node
-        self._arrived: deque[Event | NodeLink] = deque()
+        self._arrived: deque[ProcessEvent | NodeLink] = deque()
         self._wakeup = Wakeup()
         self._poller: Any = None
         self._segment: Segment | None = None
@@ -161,7 +161,7 @@ class ClusterLauncher:
         counts = Counter(moved.values())
         return [(node, counts[node.id]) for node in new.values() if counts[node.id]]
 
-    def _moves(self) -> list[Event]:
+    def _moves(self) -> list[ProcessEvent]:
         """Return the moves that make all nodes evenly filled."""
         ups = [node for node, link in list(self._links.by_node.items()) if link.state is LinkState.UP]
         rooms = self._rooms([self._own] * bool(self._own) + ups)
@@ -170,7 +170,7 @@ class ClusterLauncher:
         keys = {number: key for key, (number, _) in self._where.items()}
         moved = {number: node for number, node in placement.moves(self._places, rooms).items() if number in keys}
         self._places.update(moved)
-        return [Event(keys[number], moves=True) for number in moved]
+        return [ProcessEvent(keys[number], moves=True) for number in moved]
 
     # -- The protocol of launchers
 
@@ -216,7 +216,7 @@ class ClusterLauncher:
         link = self._links.by_node.get(node)
         if link is None:  # lost in this moment
             worker.close()
-            self._arrive(Event(key, lost=f"node {self._nodes[node].name} was lost before it was started"))
+            self._arrive(ProcessEvent(key, lost=f"node {self._nodes[node].name} was lost before it was started"))
         else:
             link.start_worker(worker, config, with_stacks=ends.stacks >= 0)
 
@@ -252,7 +252,7 @@ class ClusterLauncher:
         link.give_up("a worker on it was killed and does not end")
         return True
 
-    def events(self, timeout_s: float | None = 0) -> list[Event]:
+    def events(self, timeout_s: float | None = 0) -> list[ProcessEvent]:
         """Events of all nodes."""
         until = None if timeout_s is None else time.monotonic() + timeout_s
         poll = select.poll()
@@ -266,9 +266,9 @@ class ClusterLauncher:
                 return found
             wait_for(poll, left)
 
-    def _take(self) -> list[Event]:
+    def _take(self) -> list[ProcessEvent]:
         self._wakeup.clear()
-        found: list[Event] = []
+        found: list[ProcessEvent] = []
         while self._arrived:
             arrived = self._arrived.popleft()
             found += self._moves() if isinstance(arrived, NodeLink) else [arrived]
@@ -281,7 +281,7 @@ class ClusterLauncher:
                     del self._places[number]
         return found
 
-    def _arrive(self, what: Event | NodeLink) -> None:
+    def _arrive(self, what: ProcessEvent | NodeLink) -> None:
         """Take an event, in any thread."""
         self._arrived.append(what)
         self._wakeup.wake()

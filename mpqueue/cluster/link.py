@@ -13,7 +13,7 @@ from typing import Protocol
 from mpqueue.cluster.remote_worker import RemoteWorker
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.worker.config import WorkerConfig
-from mpqueue.workers.launcher import Event
+from mpqueue.workers.launcher import ProcessEvent
 from mpqueue.workers.source_send import SourceImage
 
 
@@ -70,7 +70,7 @@ class NodeLink:
         image: The source that its workers are started with; None: there is none yet.
     """
 
-    def __init__(self, node: str, name: str, emit: Callable[[Event], None], *, is_late: bool) -> None:
+    def __init__(self, node: str, name: str, emit: Callable[[ProcessEvent], None], *, is_late: bool) -> None:
         self.node, self.name, self.is_late = node, name, is_late
         self.state = LinkState.STARTING
         self.workers: dict[int, RemoteWorker] = {}
@@ -98,7 +98,7 @@ class NodeLink:
         with self._lock:
             if self.state is LinkState.LOST:
                 worker.close()
-                self.emit(Event(worker.key, lost=f"node {self.name} was lost before it was started"))
+                self.emit(ProcessEvent(worker.key, lost=f"node {self.name} was lost before it was started"))
                 return
             self.workers[worker.key] = worker
         self._ask(lambda relay: relay.start_worker(worker, config, with_stacks=with_stacks))
@@ -110,7 +110,7 @@ class NodeLink:
         if worker is None:
             self._ask(lambda relay: relay.kill(key, number))
         else:
-            self.emit(Event(key, exitcode=-number))
+            self.emit(ProcessEvent(key, exitcode=-number))
             worker.close()
 
     def set_image(self, image: SourceImage) -> threading.Event:
@@ -145,7 +145,7 @@ class NodeLink:
         for worker in workers:
             worker.flush()
             is_known = error is not None or exitcode is not None
-            self.emit(Event(worker.key, exitcode=exitcode, error=error, lost="" if is_known else reason))
+            self.emit(ProcessEvent(worker.key, exitcode=exitcode, error=error, lost="" if is_known else reason))
             worker.close()
 
     def give_up(self, reason: str) -> None:

@@ -29,7 +29,7 @@ from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.log import warn
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.transport.credentials import new_token
-from mpqueue.workers.launcher import Event
+from mpqueue.workers.launcher import ProcessEvent
 from mpqueue.workers.source_send import SourceImage
 
 LOOK_S = 1.0
@@ -66,7 +66,7 @@ class Links:
         *,
         spawn: bool,
         address: str,
-        emit: "Callable[[Event | NodeLink], None]",
+        emit: "Callable[[ProcessEvent | NodeLink], None]",
         choose: "Callable[[list[Node]], list[tuple[Node, int]]]",
     ) -> None:
         self.by_node: dict[str, NodeLink] = {}

@@ -41,7 +41,7 @@ from mpqueue.transport.records import Bytes, ProtocolError
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerConfig
 from mpqueue.worker.records import GRANT, OUTCOMES, REPORT, WITH_BYTES, GrantKind
-from mpqueue.workers.launcher import Event
+from mpqueue.workers.launcher import ProcessEvent
 from mpqueue.workers.source_send import SourceImage, find_digests, make_patch
 
 
@@ -261,20 +261,20 @@ class Relay:
         elif worker is None:
             raise ProtocolError(f"a message of kind {kind} about a worker that is not there")
         elif kind == FromAgent.STARTED:
-            link.emit(Event(key, Process(int(*wire.PID.parse(body)), -1, link.name)))
+            link.emit(ProcessEvent(key, Process(int(*wire.PID.parse(body)), -1, link.name)))
         elif kind == FromAgent.RAW:
             worker.send_raw(body)
             self._touched.add(worker)
         elif kind == FromAgent.STACKS:
             worker.send_stacks(body)
         elif kind == FromAgent.FAILED:
-            self._drop(worker, Event(key, error=failures.unpack(body)))
+            self._drop(worker, ProcessEvent(key, error=failures.unpack(body)))
         else:  # EXITED
             exitcode, peak_bytes = wire.EXIT.parse(body[: wire.EXIT.size])
             worker.give_back(body[wire.EXIT.size :])
-            self._drop(worker, Event(key, exitcode=exitcode, peak_bytes=peak_bytes))
+            self._drop(worker, ProcessEvent(key, exitcode=exitcode, peak_bytes=peak_bytes))
 
-    def _drop(self, worker: RemoteWorker, event: Event) -> None:
+    def _drop(self, worker: RemoteWorker, event: ProcessEvent) -> None:
         """Report the end of a worker; what the pipe of its reports does not take is computed again."""
         worker.flush()
         self._watch(self._writers, worker.reports, worker, WRITABLE, wanted=False)

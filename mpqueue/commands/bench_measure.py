@@ -85,7 +85,7 @@ class Measured:
         return 0.0 if self.cpu_share is None else max(0.0, 1 - self.cpu_share - (self.crowded_share or 0.0))
 
 
-class Batch(NamedTuple):
+class MeasuredBatch(NamedTuple):
     """One batch of a source: itself, a private copy; the size and kind of its arrays; the generators it drew from."""
 
     value: Any
@@ -107,7 +107,7 @@ class Replay:
         return self._batch
 
 
-def first_batch(source: Any, options: dict[str, Any]) -> Batch:
+def first_batch(source: Any, options: dict[str, Any]) -> MeasuredBatch:
     """Return a batch of a source.
 
     Raises:
@@ -120,7 +120,7 @@ def first_batch(source: Any, options: dict[str, Any]) -> Batch:
         drawn = before.drawn()
     arrays: list[np.ndarray[Any, Any]] = []
     flatten(value, arrays, [])
-    return Batch(
+    return MeasuredBatch(
         value, sum(array.nbytes for array in arrays), tuple(f"{a.shape} {a.dtype}" for a in arrays), tuple(drawn)
     )
 

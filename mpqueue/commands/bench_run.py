@@ -6,7 +6,7 @@ from typing import Any
 
 from mpqueue.commands import limits
 from mpqueue.commands.bench_advice import Results
-from mpqueue.commands.bench_measure import Backend, Batch, Measured, Replay, Setting, copy_rate, measure
+from mpqueue.commands.bench_measure import Backend, Measured, MeasuredBatch, Replay, Setting, copy_rate, measure
 from mpqueue.commands.bench_search import climb, knee
 from mpqueue.system.cpus import num_cpus
 
@@ -15,7 +15,7 @@ _ON_WAITING, _WAITING = 4, 0.5  # workers per CPU that are tried where the sourc
 
 
 def explore(
-    source: Any, batch: Batch, made: dict[str, Any], options: argparse.Namespace, tell: Callable[[str], None]
+    source: Any, batch: MeasuredBatch, made: dict[str, Any], options: argparse.Namespace, tell: Callable[[str], None]
 ) -> Results:
     """Measure a source without workers, with more and more of each kind, and the ideal loader.
 
@@ -60,7 +60,7 @@ def _present(options: argparse.Namespace) -> Setting:
     return Setting(workers, options.backend if workers else "none")
 
 
-def _ideal(batch: Batch, setting: Setting, seconds: float, tell: Callable[[str], None]) -> float | None:
+def _ideal(batch: MeasuredBatch, setting: Setting, seconds: float, tell: Callable[[str], None]) -> float | None:
     """Return the rate of a loader whose source costs nothing; None: its batch cannot be sent to processes."""
     setting = setting if setting.workers else Setting(1, "process")
     tell(f"measuring the ideal loader, {setting} ...")

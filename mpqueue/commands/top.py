@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from mpqueue.commands import frame
-from mpqueue.commands.top_rows import Row, rows_of
+from mpqueue.commands.top_rows import TopRow, rows_of
 from mpqueue.commands.top_table import lines, render
 from mpqueue.telemetry.monitor import places
 from mpqueue.telemetry.monitor.asking import MonitorAnswer, ask
@@ -60,7 +60,7 @@ def _make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _looks(options: argparse.Namespace, *, is_live: bool) -> Iterator[tuple[list[MonitorAnswer], list[Row]]]:
+def _looks(options: argparse.Namespace, *, is_live: bool) -> Iterator[tuple[list[MonitorAnswer], list[TopRow]]]:
     """Yield what is to be seen; rates need an earlier look, which is taken but not shown where that is the only one."""
     before = ask(options.timeout)
     left = options.count if options.count is not None else None if is_live else 1
@@ -87,7 +87,7 @@ def _wait(seconds: float, *, is_live: bool) -> bool:
     return True
 
 
-def _show_live(looks: Iterator[tuple[list[MonitorAnswer], list[Row]]]) -> int:
+def _show_live(looks: Iterator[tuple[list[MonitorAnswer], list[TopRow]]]) -> int:
     console = frame.import_extra("rich.console", _REMEDY).Console()
     live = frame.import_extra("rich.live", _REMEDY).Live(console=console, auto_refresh=False)
     table, text = (frame.import_extra(f"rich.{name}", _REMEDY) for name in ("table", "text"))
@@ -116,7 +116,7 @@ def _key_by_key() -> Iterator[None]:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
-def _plain(answers: Sequence[MonitorAnswer], rows: Sequence[Row]) -> dict[str, object]:
+def _plain(answers: Sequence[MonitorAnswer], rows: Sequence[TopRow]) -> dict[str, object]:
     """Return a look for JSON: the rows of the table, and what the processes have said."""
     processes = [
         {"pid": answer.pid, "socket": answer.path, "trouble": answer.trouble or None, "report": answer.report}

@@ -15,7 +15,7 @@ _SILENT = "does not answer"
 
 
 @dataclass(frozen=True)
-class Row:
+class TopRow:
     """One loader, enqueuer, server or consumer; or a process that does not answer.
 
     Attributes:
@@ -50,7 +50,7 @@ class Row:
     trouble: bool = False
 
 
-def rows_of(answers: Sequence[MonitorAnswer], before: Sequence[MonitorAnswer] = ()) -> list[Row]:
+def rows_of(answers: Sequence[MonitorAnswer], before: Sequence[MonitorAnswer] = ()) -> list[TopRow]:
     """Return the rows, by process; consumers below their server.
 
     Args:
@@ -64,10 +64,10 @@ def rows_of(answers: Sequence[MonitorAnswer], before: Sequence[MonitorAnswer] = 
         for thing in _shown(answer.report)
         for consumer in _statistics(thing).get("consumers", ())
     }
-    found: list[Row] = []
+    found: list[TopRow] = []
     for answer in answers:
         if answer.report is None:
-            found.append(Row(answer.pid, name=_SILENT, note=answer.trouble, trouble=True))
+            found.append(TopRow(answer.pid, name=_SILENT, note=answer.trouble, trouble=True))
             continue
         past = earlier.get(answer.path)
         for thing in _shown(answer.report):
@@ -85,11 +85,11 @@ def _statistics(thing: Mapping[str, Any]) -> dict[str, Any]:
     return thing.get("statistics") or {}
 
 
-def _rows_of_thing(answer: MonitorAnswer, thing: dict[str, Any], earlier: Mapping[str, Any] | None) -> list[Row]:
+def _rows_of_thing(answer: MonitorAnswer, thing: dict[str, Any], earlier: Mapping[str, Any] | None) -> list[TopRow]:
     assert answer.report is not None
     now = _statistics(thing)
     then, seconds = _before(answer.report, thing, earlier)
-    own = Row(
+    own = TopRow(
         pid=answer.pid,
         kind=str(thing.get("kind", "?")),
         name=str(thing.get("name", "")),
@@ -110,14 +110,14 @@ def _rows_of_thing(answer: MonitorAnswer, thing: dict[str, Any], earlier: Mappin
     return [own, *consumers]
 
 
-def _consumer(server: Row, now: dict[str, Any], then: dict[str, Any] | None, seconds: float) -> Row:
+def _consumer(server: TopRow, now: dict[str, Any], then: dict[str, Any] | None, seconds: float) -> TopRow:
     """Return the row of a consumer, as its server sees it."""
     rank = "" if now.get("rank") is None else f", rank {now['rank']}"
     notes = ["the others wait for it"] if now.get("holds_up") else []
     notes += [f"{now['skipped']} skipped"] if now.get("skipped") else []
     notes += [f"{now['recalled']} recalled"] if now.get("recalled") else []
     notes += [f"{now['behind']} batches behind"] if now.get("behind") else []
-    return Row(
+    return TopRow(
         pid=int(now.get("pid", 0)),
         kind="Consumer",
         name=f"{server.name}{rank}",

@@ -4,18 +4,18 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mpqueue.commands.frame import aligned
-from mpqueue.commands.top_rows import Row
+from mpqueue.commands.top_rows import TopRow
 
 _NOTHING = "nothing of this user shows itself: set MPQUEUE_MONITOR=1, or pass monitor=True, where you train"
 _LEAST_NOTE = 12
 _GAP = 2
 
 
-class Column(NamedTuple):
+class TableColumn(NamedTuple):
     """A column: its heading, its cells, whether they are numbers, and how soon it is left out (the largest first)."""
 
     heading: str
-    cell: Callable[[Row], str]
+    cell: Callable[[TopRow], str]
     is_number: bool
     rank: int
 
@@ -26,11 +26,11 @@ def _number(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _bytes(row: Row) -> str:
+def _bytes(row: TopRow) -> str:
     return "-" if row.bytes_per_s is None else f"{row.bytes_per_s / 1e6:,.0f}"
 
 
-def _share(row: Row) -> str:
+def _share(row: TopRow) -> str:
     """Return the consumer's waiting; a server has none of its own, but those of its consumers."""
     if row.batches is None or row.kind == "Server":
         return ""
@@ -38,35 +38,37 @@ def _share(row: Row) -> str:
 
 
 COLUMNS = (
-    Column("pid", lambda row: str(row.pid or "?"), is_number=True, rank=0),
-    Column("what", lambda row: row.kind, is_number=False, rank=2),
-    Column("name", lambda row: row.name, is_number=False, rank=0),
-    Column("workers", lambda row: row.workers, is_number=False, rank=6),
-    Column("epoch", lambda row: "" if row.epoch is None else str(row.epoch), is_number=True, rank=5),
-    Column("batches", lambda row: "" if row.batches is None else f"{row.batches:,}", is_number=True, rank=7),
-    Column("batches/s", lambda row: "" if row.batches is None else _number(row.batches_per_s), is_number=True, rank=0),
-    Column("MB/s", lambda row: "" if row.batches is None else _bytes(row), is_number=True, rank=4),
-    Column(
+    TableColumn("pid", lambda row: str(row.pid or "?"), is_number=True, rank=0),
+    TableColumn("what", lambda row: row.kind, is_number=False, rank=2),
+    TableColumn("name", lambda row: row.name, is_number=False, rank=0),
+    TableColumn("workers", lambda row: row.workers, is_number=False, rank=6),
+    TableColumn("epoch", lambda row: "" if row.epoch is None else str(row.epoch), is_number=True, rank=5),
+    TableColumn("batches", lambda row: "" if row.batches is None else f"{row.batches:,}", is_number=True, rank=7),
+    TableColumn(
+        "batches/s", lambda row: "" if row.batches is None else _number(row.batches_per_s), is_number=True, rank=0
+    ),
+    TableColumn("MB/s", lambda row: "" if row.batches is None else _bytes(row), is_number=True, rank=4),
+    TableColumn(
         "waits",
         _share,
         is_number=True,
         rank=1,
     ),
-    Column("ring", lambda row: "" if row.ring is None else f"{row.ring[0]}/{row.ring[1]}", is_number=True, rank=8),
-    Column("deaths", lambda row: str(row.deaths or ""), is_number=True, rank=3),
-    Column("", lambda row: row.note, is_number=False, rank=9),
+    TableColumn("ring", lambda row: "" if row.ring is None else f"{row.ring[0]}/{row.ring[1]}", is_number=True, rank=8),
+    TableColumn("deaths", lambda row: str(row.deaths or ""), is_number=True, rank=3),
+    TableColumn("", lambda row: row.note, is_number=False, rank=9),
 )
 
 
 class Table(NamedTuple):
     """The columns that have room, and the cells of each row."""
 
-    columns: list[Column]
+    columns: list[TableColumn]
     cells: list[list[str]]
-    rows: Sequence[Row]
+    rows: Sequence[TopRow]
 
 
-def fit(rows: Sequence[Row], width: int | None) -> Table:
+def fit(rows: Sequence[TopRow], width: int | None) -> Table:
     """Return the columns that have room; the last one, of notes, is cut where it is too long.
 
     Args:
@@ -79,7 +81,7 @@ def fit(rows: Sequence[Row], width: int | None) -> Table:
     return Table(columns, [[column.cell(row) for column in columns] for row in rows], rows)
 
 
-def _width(columns: Sequence[Column], rows: Sequence[Row]) -> int:
+def _width(columns: Sequence[TableColumn], rows: Sequence[TopRow]) -> int:
     """Return the characters that the columns need; a few of the notes are enough."""
     needed = 0
     for column in columns:
@@ -88,7 +90,7 @@ def _width(columns: Sequence[Column], rows: Sequence[Row]) -> int:
     return needed - _GAP
 
 
-def lines(rows: Sequence[Row], width: int | None = None) -> list[str]:
+def lines(rows: Sequence[TopRow], width: int | None = None) -> list[str]:
     """Return the table as text."""
     if not rows:
         return [_NOTHING]
@@ -98,7 +100,7 @@ def lines(rows: Sequence[Row], width: int | None = None) -> list[str]:
     return found if width is None else [line[:width] for line in found]
 
 
-def render(rows: Sequence[Row], width: int, rich_table: Any, rich_text: Any) -> Any:
+def render(rows: Sequence[TopRow], width: int, rich_table: Any, rich_text: Any) -> Any:
     """Return the table for rich.
 
     Args:
@@ -117,7 +119,7 @@ def render(rows: Sequence[Row], width: int, rich_table: Any, rich_text: Any) -> 
     return made
 
 
-def _style(row: Row) -> str:
+def _style(row: TopRow) -> str:
     if row.trouble:
         return "bold red"
     if row.deaths or row.note.startswith("the others wait"):

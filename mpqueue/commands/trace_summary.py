@@ -14,7 +14,7 @@ _MOST_MARKS = 8
 
 
 @dataclass(frozen=True)
-class Kind:
+class EventKind:
     """All spans of one name.
 
     Attributes:
@@ -56,7 +56,7 @@ class Summary:
     start_s: float
     num_events: int
     is_broken: bool
-    kinds: tuple[Kind, ...]
+    kinds: tuple[EventKind, ...]
     shares: dict[str, dict[str, float]]
     deaths: tuple[Mark, ...]
     marks: dict[str, int]
@@ -96,12 +96,12 @@ def is_death(mark: Mark) -> bool:
     return any(word in mark.name.lower() for word in ("death", "died", "killed"))
 
 
-def _kind(trace: Trace, name: str, spans: Sequence[Span]) -> Kind:
+def _kind(trace: Trace, name: str, spans: Sequence[Span]) -> EventKind:
     times = sorted(span.duration_s for span in spans)
     longest = max(spans, key=lambda span: span.duration_s)
     told = {"row": trace.name(longest.row), "start_s": longest.start_s, "duration_s": longest.duration_s}
     p50_s, p95_s, p99_s = (_quantile(times, share) for share in (0.5, 0.95, 0.99))
-    return Kind(name, len(times), sum(times), p50_s, p95_s, p99_s, told | {"arguments": longest.arguments})
+    return EventKind(name, len(times), sum(times), p50_s, p95_s, p99_s, told | {"arguments": longest.arguments})
 
 
 def _quantile(times: Sequence[float], share: float) -> float:

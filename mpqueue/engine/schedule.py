@@ -99,7 +99,7 @@ class Drawn(NamedTuple):
     mark: int = 0
 
 
-class Consumer(Protocol):
+class ConsumerProgress(Protocol):
     """Progress of the consumer: a `mpqueue.engine.ledger.Progress`."""
 
     epoch: int
@@ -171,7 +171,7 @@ class Schedule:
         """
         return False
 
-    def follow(self, consumer: Consumer) -> None:
+    def follow(self, consumer: ConsumerProgress) -> None:
         """Note who tells what was handed out, and is not kept any longer."""
 
     def forget(self, epoch: int) -> None:
@@ -401,7 +401,7 @@ class DrawnSchedule(EpochSchedule):
 
     def __init__(self, draw: Callable[[int], Draw], *, barrier: bool = False) -> None:
         super().__init__(lambda: None, 0, barrier=barrier)
-        self._consumer: Consumer | None = None
+        self._consumer: ConsumerProgress | None = None
         self._begin_draw = draw
         self._draw: Draw | None = None  # None: it broke off, or nothing was drawn
         self._drawn_epoch = -1
@@ -410,7 +410,7 @@ class DrawnSchedule(EpochSchedule):
         self._num_drawn = self._num_lasting = self._forget_at = 0
         self._num_indices = self._room = 0  # indices that may be kept for good, of an epoch and of the present one
 
-    def follow(self, consumer: Consumer) -> None:
+    def follow(self, consumer: ConsumerProgress) -> None:
         """Keep until it is handed out what `deal` has drawn; without a consumer all is kept."""
         self._consumer = consumer
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 
-class _Default:
+class _AttributeDefault:
     """A class attribute that says what a `Sequence` says of itself until it is told; another base class says it first.
 
     Args:
@@ -58,9 +58,9 @@ class Sequence:
     """
 
     # Set only where they are given, so that `mpqueue.loader.forms.own_of` knows.
-    workers: Any = _Default(1)
-    use_multiprocessing: Any = _Default(False)
-    max_queue_size: Any = _Default(10)
+    workers: Any = _AttributeDefault(1)
+    use_multiprocessing: Any = _AttributeDefault(False)
+    max_queue_size: Any = _AttributeDefault(10)
 
     def __init__(
         self, workers: int | None = None, use_multiprocessing: bool | None = None, max_queue_size: int | None = None

@@ -17,7 +17,7 @@ import numpy as np
 from mpqueue.memory.layout import Array, Recorded
 from mpqueue.samples.leaves import (
     Empty,
-    Place,
+    LeafPlace,
     is_masked,
     is_number,
     is_stackable,
@@ -97,11 +97,11 @@ class Collation:
             ValueError: Two samples cannot be stacked; the text names the leaf, the two indices and what is unlike.
         """
         samples, self._samples = self._samples, []
-        batch = self._merge(samples, Place(indices))
+        batch = self._merge(samples, LeafPlace(indices))
         self._rows.clear()
         return batch
 
-    def _merge(self, values: Sequence[Any], place: Place) -> Any:
+    def _merge(self, values: Sequence[Any], place: LeafPlace) -> Any:
         kinds = set(map(type, values))
         if _Rows in kinds:
             if len(kinds) == 1:
@@ -123,7 +123,7 @@ class Collation:
             return None
         return self._merge_others(values, kind, place)
 
-    def _merge_others(self, values: Sequence[Any], kind: type, place: Place) -> Any:
+    def _merge_others(self, values: Sequence[Any], kind: type, place: LeafPlace) -> Any:
         first = values[0]
         if issubclass(kind, Mapping):
             return self._merge_mappings(values, place)
@@ -142,12 +142,12 @@ class Collation:
             return merge_arrays(values, self._empty, place)
         return list(values)
 
-    def _merge_mappings(self, values: Sequence[Any], place: Place) -> dict[Any, Any]:
+    def _merge_mappings(self, values: Sequence[Any], place: LeafPlace) -> dict[Any, Any]:
         keys = values[0].keys()
         self._require_equal([value.keys() for value in values], lambda found: f"has the keys {list(found)}", place)
         return {key: self._merge([value[key] for value in values], place.step(f"[{key!r}]")) for key in keys}
 
-    def _merge_items(self, values: Sequence[Any], steps: Sequence[str], place: Place) -> list[Any]:
+    def _merge_items(self, values: Sequence[Any], steps: Sequence[str], place: LeafPlace) -> list[Any]:
         try:
             columns = list(zip(*values, strict=True))
         except ValueError:
@@ -156,7 +156,7 @@ class Collation:
         return [self._merge(column, place.step(step)) for step, column in zip(steps, columns, strict=True)]
 
     @staticmethod
-    def _require_equal(found: Sequence[Any], text: Callable[[Any], str], place: Place) -> None:
+    def _require_equal(found: Sequence[Any], text: Callable[[Any], str], place: LeafPlace) -> None:
         unlike = next((number for number, other in enumerate(found) if other != found[0]), 0)
         if unlike:
             raise place.refuse(0, unlike, lambda number: text(found[number]))

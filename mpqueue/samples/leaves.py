@@ -17,7 +17,7 @@ _NUMBERS: dict[type, Any] = {bool: np.bool_, int: np.int64, float: np.float64, c
 _TEXTS = (str, bytes, bytearray)
 
 
-class Place:
+class LeafPlace:
     """The way to a leaf from the sample, and the samples' indices, for errors.
 
     Args:
@@ -30,9 +30,9 @@ class Place:
     def __init__(self, indices: Sequence[Any], path: tuple[str, ...] = ()) -> None:
         self._indices, self._path = indices, path
 
-    def step(self, step: str) -> "Place":
+    def step(self, step: str) -> "LeafPlace":
         """One step further."""
-        return Place(self._indices, (*self._path, step))
+        return LeafPlace(self._indices, (*self._path, step))
 
     def name(self, number: int) -> str:
         """Return the leaf of a sample, by its number in the batch."""
@@ -89,7 +89,7 @@ def stack_alike(arrays: Sequence[Array], empty: Empty) -> Array | None:
     return out
 
 
-def merge_arrays(values: Sequence[Any], empty: Empty, place: Place) -> Any:
+def merge_arrays(values: Sequence[Any], empty: Empty, place: LeafPlace) -> Any:
     """The stacked arrays, of their common dtype.
 
     Raises:
@@ -111,7 +111,7 @@ def merge_arrays(values: Sequence[Any], empty: Empty, place: Place) -> Any:
     return out
 
 
-def _as_array(value: Any, number: int, place: Place) -> Array:
+def _as_array(value: Any, number: int, place: LeafPlace) -> Array:
     try:
         return np.asarray(value)
     except TypeError as error:
@@ -122,7 +122,7 @@ def _as_array(value: Any, number: int, place: Place) -> Array:
         ) from error
 
 
-def _common(arrays: Sequence[Array], place: Place) -> np.dtype[Any]:
+def _common(arrays: Sequence[Array], place: LeafPlace) -> np.dtype[Any]:
     try:
         return np.result_type(*{array.dtype for array in arrays})
     except TypeError:
@@ -130,7 +130,7 @@ def _common(arrays: Sequence[Array], place: Place) -> np.dtype[Any]:
         raise place.refuse(0, other, lambda number: f"has dtype {arrays[number].dtype}") from None
 
 
-def merge_unlike(values: Sequence[Any], empty: Empty, place: Place) -> Any:
+def merge_unlike(values: Sequence[Any], empty: Empty, place: LeafPlace) -> Any:
     """The leaves of samples that are not all of one type.
 
     Raises:

@@ -32,7 +32,7 @@ from mpqueue.service.greeting import Hello, Resume
 from mpqueue.service.group import Group, Replays, Views
 from mpqueue.service.records import LOST
 from mpqueue.service.rules import Misbehaved, Outside, Refused, Rules
-from mpqueue.service.seats import Batch, Had, Seat
+from mpqueue.service.seats import Had, Seat, SeatBatch
 
 
 class Core:
@@ -217,7 +217,7 @@ class Core:
         """Return whether the stream's end of the running epoch is news."""
         return self.is_running and not self._has_ended
 
-    def arrived(self, batch: Batch) -> None:
+    def arrived(self, batch: SeatBatch) -> None:
         """A batch of the running epoch has come."""
         if batch.is_extra:
             self._replays.arrived(batch, self.group.seats)
@@ -287,7 +287,7 @@ class Core:
                 if not seat.has_begun or seat.is_idle or seat.epoch != epoch or len(seat.untaken) >= window:
                     continue
                 if seat.queue:
-                    batch: Batch | None = seat.queue.popleft()
+                    batch: SeatBatch | None = seat.queue.popleft()
                 elif dealing.pool:
                     batch = dealing.next_for(seat)
                 else:
@@ -296,7 +296,7 @@ class Core:
                     self._offer(seat, batch)
                     has_offered = True
 
-    def _offer(self, seat: Seat, batch: Batch) -> None:
+    def _offer(self, seat: Seat, batch: SeatBatch) -> None:
         if seat.num_told != seat.num_skipped:
             self._tell_missed(seat)
         seat.untaken.append(batch)
@@ -309,7 +309,7 @@ class Core:
         seat.num_told = seat.num_skipped
         self._outside.miss(seat.consumer, seat.num_told)
 
-    def _count(self, seat: Seat, batch: Batch) -> None:
+    def _count(self, seat: Seat, batch: SeatBatch) -> None:
         """A batch was taken: it is never offered again."""
         if batch.position < 0:
             return

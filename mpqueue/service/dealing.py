@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from mpqueue.service.rules import Outside, Rules
-from mpqueue.service.seats import Batch, Seat
+from mpqueue.service.seats import Seat, SeatBatch
 
 GROUP = -1  # holds the batches that belong to no seat yet
-Hold = Callable[[Batch, int], Any]
+Hold = Callable[[SeatBatch, int], Any]
 
 
 class Dealing(Protocol):
@@ -29,7 +29,7 @@ class Dealing(Protocol):
     """
 
     seats: list[Seat]
-    pool: deque[Batch]
+    pool: deque[SeatBatch]
 
     def begin(self, total: int | None) -> None:
         """An epoch begins, of so many positions; None: nobody knows."""
@@ -39,11 +39,11 @@ class Dealing(Protocol):
         """Return whether another batch of the running epoch can be dealt."""
         ...
 
-    def deal(self, batch: Batch) -> None:
+    def deal(self, batch: SeatBatch) -> None:
         """Give a batch to its seat, or seats."""
         ...
 
-    def next_for(self, seat: Seat) -> Batch | None:
+    def next_for(self, seat: Seat) -> SeatBatch | None:
         """Take the next batch of the shared pool, which has some, for this seat; None: another one is to have it."""
         ...
 
@@ -70,10 +70,10 @@ class RankedDealing:
     def __init__(self, seats: list[Seat], window: int, hold: Hold, let_go: Hold, *, is_ordered: bool = True) -> None:
         self.seats, self._window, self._hold, self._let_go = seats, window, hold, let_go
         self._is_ordered = is_ordered
-        self.pool: deque[Batch] = deque()
+        self.pool: deque[SeatBatch] = deque()
         self._share: int | None = None
         self._dealt: dict[int, int] = {}  # by the number of the seat: its batches of the epoch that have come
-        self._round: list[Batch] = []  # where nobody knows the end: they are dealt when there is one for each rank
+        self._round: list[SeatBatch] = []  # where nobody knows the end: they are dealt when there is one for each rank
 
     def begin(self, total: int | None) -> None:
         """An epoch begins."""
@@ -84,7 +84,7 @@ class RankedDealing:
         """Return whether each rank can have one more: the ranks get them in turn."""
         return all(seat.load <= self._window for seat in self.seats)
 
-    def deal(self, batch: Batch) -> None:
+    def deal(self, batch: SeatBatch) -> None:
         """Give a batch to its rank."""
         if self._share is not None:
             self._give(batch)
@@ -96,7 +96,7 @@ class RankedDealing:
                 self._give(one)
             self._clear_round()
 
-    def _give(self, batch: Batch) -> None:
+    def _give(self, batch: SeatBatch) -> None:
         number, rank = divmod(batch.position, len(self.seats))
         seat = self.seats[rank]
         # Where they come in order, those between that were left out count.
@@ -112,7 +112,7 @@ class RankedDealing:
             self._let_go(batch, GROUP)
         self._round.clear()
 
-    def next_for(self, seat: Seat) -> Batch | None:  # noqa: ARG002 - each batch belongs to a rank
+    def next_for(self, seat: Seat) -> SeatBatch | None:  # noqa: ARG002 - each batch belongs to a rank
         """Return None: this mode has no shared pool."""
         return None
 
@@ -137,7 +137,7 @@ class FirstComeDealing:
 
     def __init__(self, seats: list[Seat], window: int, hold: Hold, let_go: Hold) -> None:
         self.seats, self._window, self._hold, self._let_go = seats, window, hold, let_go
-        self.pool: deque[Batch] = deque()
+        self.pool: deque[SeatBatch] = deque()
 
     def begin(self, total: int | None) -> None:
         """An epoch begins: nothing is to be done."""
@@ -150,12 +150,12 @@ class FirstComeDealing:
                     return True
         return False
 
-    def deal(self, batch: Batch) -> None:
+    def deal(self, batch: SeatBatch) -> None:
         """Put a batch where the next consumer takes it."""
         self._hold(batch, GROUP)
         self.pool.append(batch)
 
-    def next_for(self, seat: Seat) -> Batch | None:
+    def next_for(self, seat: Seat) -> SeatBatch | None:
         """Return the oldest, unless another consumer has fewer."""
         load = len(seat.queue) + len(seat.untaken)
         for other in self.seats:
@@ -190,7 +190,7 @@ class BroadcastDealing:
     ) -> None:
         self.seats, self._window, self._hold, self._let_go = seats, window, hold, let_go
         self._skips, self._epoch = skips, epoch
-        self.pool: deque[Batch] = deque()
+        self.pool: deque[SeatBatch] = deque()
 
     def begin(self, total: int | None) -> None:
         """An epoch begins: nothing is to be done."""
@@ -210,7 +210,7 @@ class BroadcastDealing:
             return any(seat.has_begun and seat.load < self._window for seat in members)
         return bool(members) and all(seat.load <= self._window for seat in members)
 
-    def deal(self, batch: Batch) -> None:
+    def deal(self, batch: SeatBatch) -> None:
         """Give a batch to all."""
         self._hold(batch, GROUP)
         for seat in self.members():
@@ -221,7 +221,7 @@ class BroadcastDealing:
                 seat.queue.append(batch)
         self._let_go(batch, GROUP)
 
-    def next_for(self, seat: Seat) -> Batch | None:  # noqa: ARG002 - each batch belongs to seats
+    def next_for(self, seat: Seat) -> SeatBatch | None:  # noqa: ARG002 - each batch belongs to seats
         """Return None: this mode has no shared pool."""
         return None
 
@@ -246,5 +246,5 @@ def make_dealing(rules: Rules, seats: list[Seat], outside: Outside, epoch: Calla
     return RankedDealing(*common, is_ordered=rules.is_ordered) if rules.is_ranked else FirstComeDealing(*common)
 
 
-def _place(batch: Batch) -> tuple[int, int]:
+def _place(batch: SeatBatch) -> tuple[int, int]:
     return batch.epoch, batch.position

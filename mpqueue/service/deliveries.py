@@ -9,7 +9,7 @@ from mpqueue.service.journal import Journal
 from mpqueue.service.lots import Failure, Lot
 from mpqueue.service.peer import Peer, Stage
 from mpqueue.service.records import PICKLED, Offer, Text, ToConsumer
-from mpqueue.service.seats import Batch, Seat
+from mpqueue.service.seats import Seat, SeatBatch
 from mpqueue.service.specs import encode_spec
 from mpqueue.service.stream import Stream
 from mpqueue.service.tracing import ConsumerRows
@@ -71,7 +71,7 @@ class Deliveries:
         self._holders: dict[int, set[int]] = {}  # of each slot that somebody has, by its turn
         self.touched: set[Peer] = set()
 
-    def offer(self, consumer: int, number: int, batch: Batch) -> None:
+    def offer(self, consumer: int, number: int, batch: SeatBatch) -> None:
         """Tell a consumer of a batch, or of the exception in its place."""
         peer = self._peers[consumer]
         self.touched.add(peer)
@@ -102,7 +102,7 @@ class Deliveries:
             return Text(ToConsumer.RAISED, PICKLED, number, failures.pack(error, note))
         return Text(ToConsumer.RAISED, 0, number, f"{type(error).__name__}: {error}".encode()[:4096])
 
-    def withdraw(self, consumer: int, batch: Batch, *, has_more: bool) -> None:
+    def withdraw(self, consumer: int, batch: SeatBatch, *, has_more: bool) -> None:
         """Count and draw as if a consumer had not been offered a batch."""
         peer = self._peers[consumer]
         if isinstance(batch, Lot):
@@ -179,7 +179,7 @@ class Deliveries:
         except LookupError as error:  # a sampler's, not kept any more: then none behind it is
             self._stream.unknown.append(Failure(epoch, position, error, is_extra=True))
 
-    def note_taken(self, seat: Seat, batch: Batch) -> None:
+    def note_taken(self, seat: Seat, batch: SeatBatch) -> None:
         """Write down that a batch was taken, and draw it."""
         if self._rows is not None:
             self._rows.take(self._peers[seat.consumer], batch, has_more=bool(seat.untaken))

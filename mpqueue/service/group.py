@@ -6,7 +6,7 @@ from typing import NamedTuple
 from mpqueue.service.dealing import GROUP
 from mpqueue.service.greeting import Join
 from mpqueue.service.rules import Misbehaved, Occupied, Outside, Refused, Rules
-from mpqueue.service.seats import Batch, Had, Seat
+from mpqueue.service.seats import Had, Seat, SeatBatch
 
 RECALL_AFTER_S = 0.1  # much more than the wait for a batch that is on its way, little to somebody who has none
 
@@ -192,13 +192,13 @@ class Views:
 
     def __init__(self, outside: Outside) -> None:
         self._outside = outside
-        self._of: dict[int, dict[int, Batch]] = {}
+        self._of: dict[int, dict[int, SeatBatch]] = {}
 
     def open(self, consumer: int) -> None:
         """A consumer has come."""
         self._of[consumer] = {}
 
-    def add(self, consumer: int, batch: Batch) -> bool:
+    def add(self, consumer: int, batch: SeatBatch) -> bool:
         """Note what a consumer is about to be offered; return True if it had nothing to look at."""
         views = self._of[consumer]
         is_first = not views
@@ -207,7 +207,7 @@ class Views:
             self._outside.hold(batch, consumer)
         return is_first
 
-    def withdraw(self, consumer: int, batch: Batch) -> None:
+    def withdraw(self, consumer: int, batch: SeatBatch) -> None:
         """A consumer has dropped an offer."""
         if self._of[consumer].pop(batch.turn, None) is not None:
             self._outside.let_go(batch, consumer)
@@ -257,7 +257,7 @@ class Replays:
         if seat.replay_at >= frontier and not seat.num_replaying:
             seat.replay_at = None
 
-    def arrived(self, batch: Batch, seats: list[Seat]) -> None:
+    def arrived(self, batch: SeatBatch, seats: list[Seat]) -> None:
         """Give a batch to the seat that waits for it, if that is still there."""
         key = batch.epoch, batch.position
         waiting = self._waiting.get(key, [])

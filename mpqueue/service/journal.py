@@ -44,7 +44,7 @@ _MAX_DEPTH = 100  # of a state in JSON, whose parser calls itself for each level
 _MAX_BITS = 4096  # of a number in JSON: Python parses no more than 4,300 digits
 
 
-class _Kind:
+class _JournalKind:
     TAKEN, CAME, WENT = 1, 2, 3
 
 
@@ -121,9 +121,9 @@ def read_journal(path: str) -> Recovered | None:
         text = f"{type(error).__name__}: {error}"
         raise ServiceError(f"{path} is no journal of a server ({text}): choose another path, or remove it") from error
     for kind, value, extra, who in _records(data):
-        if kind == _Kind.TAKEN:
+        if kind == _JournalKind.TAKEN:
             found.taken.setdefault(who, set()).add(value)
-        elif kind == _Kind.CAME:
+        elif kind == _JournalKind.CAME:
             found.survivors[who] = Survivor(value, extra)
         else:
             found.survivors.pop(who, None)
@@ -236,8 +236,8 @@ class Journal:
             OSError: It cannot be written.
         """
         head = {"journal": _VERSION, "job": self._job, "seed": self._seed, "epoch": epoch, "state": _pack_state(state)}
-        records = [_pack(_Kind.CAME, *survivor, who) for who, survivor in self._present.items()]
-        records += [_pack(_Kind.TAKEN, position, 0, who) for who, position in taken]
+        records = [_pack(_JournalKind.CAME, *survivor, who) for who, survivor in self._present.items()]
+        records += [_pack(_JournalKind.TAKEN, position, 0, who) for who, position in taken]
         with self._named():
             fd = self._replace(json.dumps(head).encode() + b"\n" + b"".join(records))
         with self._lock:
@@ -282,14 +282,14 @@ class Journal:
         Raises:
             OSError: It cannot be written. Nothing may be written behind a record that is not whole.
         """
-        self._append(_pack(_Kind.TAKEN, position, 0, who))
+        self._append(_pack(_JournalKind.TAKEN, position, 0, who))
         self._is_due.set()
 
     def note_arrival(self, consumer: int, survivor: Survivor) -> None:
         """Write down that a consumer has attached."""
         self._present[consumer] = survivor
         if self._fd >= 0:
-            self._append(_pack(_Kind.CAME, *survivor, consumer))
+            self._append(_pack(_JournalKind.CAME, *survivor, consumer))
         self.note_given_up(survivor.pid)
 
     def await_back(self, survivors: Iterable[Survivor]) -> None:
@@ -303,7 +303,7 @@ class Journal:
     def note_departure(self, consumer: int) -> None:
         """Write down that a consumer takes no more."""
         if self._present.pop(consumer, None) is not None and self._fd >= 0:
-            self._append(_pack(_Kind.WENT, 0, 0, consumer))
+            self._append(_pack(_JournalKind.WENT, 0, 0, consumer))
 
     def _sync(self) -> None:
         while not self._is_closed:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, Protocol
 
-from mpqueue.service.seats import Batch, Seat
+from mpqueue.service.seats import Seat, SeatBatch
 
 Slow = Literal["wait", "skip", "detach"]
 
@@ -55,11 +55,11 @@ class Rules:
 class Outside(Protocol):
     """Does what the core decides, and never calls it back."""
 
-    def offer(self, consumer: int, number: int, batch: Batch) -> None:
+    def offer(self, consumer: int, number: int, batch: SeatBatch) -> None:
         """Offer a batch to a consumer: its so many-th."""
         ...
 
-    def withdraw(self, consumer: int, batch: Batch, *, has_more: bool) -> None:
+    def withdraw(self, consumer: int, batch: SeatBatch, *, has_more: bool) -> None:
         """Note that a consumer is offered a batch no more, and whether it has others."""
         ...
 
@@ -75,11 +75,11 @@ class Outside(Protocol):
         """Tell a consumer that it is detached, and why."""
         ...
 
-    def hold(self, batch: Batch, holder: int) -> None:
+    def hold(self, batch: SeatBatch, holder: int) -> None:
         """Note that the slot of a batch has another holder."""
         ...
 
-    def let_go(self, batch: Batch, holder: int) -> None:
+    def let_go(self, batch: SeatBatch, holder: int) -> None:
         """Note that it has one less; without any it is free."""
         ...
 
@@ -99,7 +99,7 @@ class Outside(Protocol):
         """Have the stream compute a batch again: it arrives as an extra one."""
         ...
 
-    def note_taken(self, seat: Seat, batch: Batch) -> None:
+    def note_taken(self, seat: Seat, batch: SeatBatch) -> None:
         """Write down that a batch was taken."""
         ...
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
-class Batch(Protocol):
+class SeatBatch(Protocol):
     """A batch in a slot, or the exception in the place of one, as the core deals it."""
 
     @property
@@ -88,8 +88,8 @@ class Seat:
         self.number, self.rank, self.epoch = number, rank, epoch
         self.consumer = 0
         self.has_begun = self.has_all = self.has_end = self.has_asked = self.is_idle = False
-        self.queue: deque[Batch] = deque()
-        self.untaken: deque[Batch] = deque()
+        self.queue: deque[SeatBatch] = deque()
+        self.untaken: deque[SeatBatch] = deque()
         self.had = Had()
         self.num_taken = self.num_recalled = self.num_skipped = self.num_told = self.num_replaying = 0
         self.replay_at: int | None = None

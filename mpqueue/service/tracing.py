@@ -10,7 +10,7 @@ A consumer has a batch from the moment in which it had nothing else to do. As of
 from weakref import WeakKeyDictionary
 
 from mpqueue.service.peer import Peer
-from mpqueue.service.seats import Batch
+from mpqueue.service.seats import SeatBatch
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.timeline import Timeline
 
@@ -38,7 +38,7 @@ class ConsumerRows:
         """All that a consumer was offered was recalled: it has nothing to work at."""
         self._since.pop(peer, None)
 
-    def take(self, peer: Peer, batch: Batch, *, has_more: bool) -> None:
+    def take(self, peer: Peer, batch: SeatBatch, *, has_more: bool) -> None:
         """A consumer has taken a batch; ``has_more``: it was offered others."""
         now, began = clock_ns(), self._since.pop(peer, 0)
         if has_more:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mpqueue.telemetry import live
 from mpqueue.telemetry.live import HasStatistics
-from mpqueue.telemetry.rows import ROWS, TIMES, Row
+from mpqueue.telemetry.rows import ROWS, TIMES, MonitorRow
 
 __all__ = ["collector", "log_to", "observe"]
 
@@ -60,7 +60,7 @@ class Collector:
         for stage, text in TIMES.items():
             yield self._histogram(stage, text, found)
 
-    def _family(self, row: Row) -> Any:
+    def _family(self, row: MonitorRow) -> Any:
         make = self._core.CounterMetricFamily if row.is_counter else self._core.GaugeMetricFamily
         name = "_".join(part for part in ("mpqueue", row.name, row.unit) if part)
         return make(name, f"{row.text}.", labels=["engine", *([row.label] if row.label else [])])
@@ -143,7 +143,7 @@ def observe(meter_provider: Any = None, **engines: HasStatistics) -> None:
         meter.create_observable_gauge(f"mpqueue.batch.{stage}", [read], unit="s", description=text)
 
 
-def _observer(row: Row, engines: Mapping[str, HasStatistics], make: Any) -> Callable[[Any], Iterator[Any]]:
+def _observer(row: MonitorRow, engines: Mapping[str, HasStatistics], make: Any) -> Callable[[Any], Iterator[Any]]:
     def read(_: Any) -> Iterator[Any]:
         for engine, statistics in _collected(engines).items():
             for labels, value in row.read(statistics):

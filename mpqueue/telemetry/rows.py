@@ -10,7 +10,7 @@ STAGES = ("wait", "seed", "compute", "collate", "copy", "lease")
 Values = Iterator[tuple[dict[str, str], float]]
 
 
-class Row(NamedTuple):
+class MonitorRow(NamedTuple):
     """One metric.
 
     Attributes:
@@ -61,26 +61,30 @@ def _copies(found: Any) -> Values:
 
 
 ROWS = (
-    Row("batches", "", True, "Batches handed out", "", _field("batches")),
-    Row("read", "bytes", True, "Bytes written into the ring, or read by a consumer", "", _field("bytes")),
-    Row("elapsed", "seconds", False, "Time since the workers ran, or the consumer attached", "", _field("elapsed_s")),
-    Row("wait", "seconds", True, "Time that the consumer waited for batches", "", _field("wait_s")),
-    Row("compute", "seconds", True, "Time that a worker spent in the source", "worker", _of_workers("compute_s")),
-    Row("copy", "seconds", True, "Time that a worker spent writing batches", "worker", _of_workers("copy_s")),
-    Row("idle", "seconds", True, "Time that a worker waited for work", "worker", _of_workers("credit_wait_s")),
-    Row("worker_batches", "", True, "Batches that a worker computed", "worker", _of_workers("batches")),
-    Row("worker_deaths", "", True, "Deaths of a worker", "worker", _of_workers("deaths")),
-    Row("worker_resident", "bytes", False, "Resident memory of a worker", "worker", _of_workers("rss_bytes")),
-    Row("restarts", "", True, "Workers started in the place of dead ones", "", _field("restarts")),
-    Row("retries", "", True, "Batches that were computed again", "", _field("retries")),
-    Row("skipped", "", True, "Samples or batches that were left out", "", _field("skipped")),
-    Row("copies", "", True, "Batches handed out as private copies, by the reason", "reason", _copies),
-    Row("slots", "", False, "Slots of the ring", "", _field("num_slots")),
-    Row("slots_in_use", "", False, "Slots that are not free", "", _field("slots_in_use")),
-    Row("ring", "bytes", False, "Memory behind the ring", "", _field("ring_bytes")),
-    Row("consumer_batches", "", True, "Batches that a consumer took", "consumer", _of_consumers("batches")),
-    Row("consumer_wait", "seconds", True, "Time that a consumer waited", "consumer", _of_consumers("wait_s")),
-    Row("consumer_behind", "", False, "Batches given and not taken", "consumer", _of_consumers("behind")),
+    MonitorRow("batches", "", True, "Batches handed out", "", _field("batches")),
+    MonitorRow("read", "bytes", True, "Bytes written into the ring, or read by a consumer", "", _field("bytes")),
+    MonitorRow(
+        "elapsed", "seconds", False, "Time since the workers ran, or the consumer attached", "", _field("elapsed_s")
+    ),
+    MonitorRow("wait", "seconds", True, "Time that the consumer waited for batches", "", _field("wait_s")),
+    MonitorRow(
+        "compute", "seconds", True, "Time that a worker spent in the source", "worker", _of_workers("compute_s")
+    ),
+    MonitorRow("copy", "seconds", True, "Time that a worker spent writing batches", "worker", _of_workers("copy_s")),
+    MonitorRow("idle", "seconds", True, "Time that a worker waited for work", "worker", _of_workers("credit_wait_s")),
+    MonitorRow("worker_batches", "", True, "Batches that a worker computed", "worker", _of_workers("batches")),
+    MonitorRow("worker_deaths", "", True, "Deaths of a worker", "worker", _of_workers("deaths")),
+    MonitorRow("worker_resident", "bytes", False, "Resident memory of a worker", "worker", _of_workers("rss_bytes")),
+    MonitorRow("restarts", "", True, "Workers started in the place of dead ones", "", _field("restarts")),
+    MonitorRow("retries", "", True, "Batches that were computed again", "", _field("retries")),
+    MonitorRow("skipped", "", True, "Samples or batches that were left out", "", _field("skipped")),
+    MonitorRow("copies", "", True, "Batches handed out as private copies, by the reason", "reason", _copies),
+    MonitorRow("slots", "", False, "Slots of the ring", "", _field("num_slots")),
+    MonitorRow("slots_in_use", "", False, "Slots that are not free", "", _field("slots_in_use")),
+    MonitorRow("ring", "bytes", False, "Memory behind the ring", "", _field("ring_bytes")),
+    MonitorRow("consumer_batches", "", True, "Batches that a consumer took", "consumer", _of_consumers("batches")),
+    MonitorRow("consumer_wait", "seconds", True, "Time that a consumer waited", "consumer", _of_consumers("wait_s")),
+    MonitorRow("consumer_behind", "", False, "Batches given and not taken", "consumer", _of_consumers("behind")),
 )
 TIMES = {
     "wait": "Time that the consumer waited for a batch",

@@ -19,7 +19,7 @@ from mpqueue.system.processes import Birth, Process, reap
 from mpqueue.transport.poller import READABLE
 from mpqueue.worker.config import DUMP_SIGNAL, Payload, WorkerConfig, WorkerEnds
 from mpqueue.worker.main import prepare_process, run_and_exit
-from mpqueue.workers.launcher import Event, wait_for
+from mpqueue.workers.launcher import ProcessEvent, wait_for
 from mpqueue.workers.open_handles import opened_for_writing
 from mpqueue.workers.source_send import SourceImage
 
@@ -51,7 +51,7 @@ class Forker:
         """Return True."""
         return True
 
-    def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> Event:
+    def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> ProcessEvent:
         """Fork; see `mpqueue.worker.main` for what the child does."""
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
@@ -77,7 +77,7 @@ class Forker:
             sentinel = descriptors.own(birth.sentinel_of(pid))
             self._children[sentinel] = (key, pid)
             self._poller.register(sentinel, READABLE)
-            return Event(key, Process(pid, descriptors.own(os.dup(sentinel))))
+            return ProcessEvent(key, Process(pid, descriptors.own(os.dup(sentinel))))
 
     def _live(self, config: WorkerConfig, ends: WorkerEnds, read_end: int) -> None:
         """In the child; never returns."""
@@ -93,20 +93,20 @@ class Forker:
     def kill(self, key: int, number: int) -> None:
         """Do nothing: `start_worker` has reported every worker with its process."""
 
-    def events(self, timeout_s: float | None = 0) -> list[Event]:
+    def events(self, timeout_s: float | None = 0) -> list[ProcessEvent]:
         """Return the exits of children whose sentinels are readable."""
         poll = select.poll()
         for sentinel in self._children:
             poll.register(sentinel, select.POLLIN)
         return [self._reap(sentinel) for sentinel, _ in wait_for(poll, timeout_s)]
 
-    def _reap(self, sentinel: int) -> Event:
+    def _reap(self, sentinel: int) -> ProcessEvent:
         key, pid = self._forget(sentinel)
         try:
             exitcode, peak_bytes = reap(pid)
         except (ChildProcessError, ProcessLookupError):  # a SIGCHLD handler of the user was faster: it is not known how
-            return Event(key, exitcode=-signal.SIGKILL)
-        return Event(key, exitcode=exitcode, peak_bytes=peak_bytes)
+            return ProcessEvent(key, exitcode=-signal.SIGKILL)
+        return ProcessEvent(key, exitcode=exitcode, peak_bytes=peak_bytes)
 
     def _forget(self, sentinel: int) -> tuple[int, int]:
         self._poller.unregister(sentinel)

@@ -29,7 +29,7 @@ _MAX_SNAPSHOTS = 32  # then all that is still used goes into new ones: each cost
 _NUM_SAMPLES, _SAMPLE_BYTES = 8, 64
 
 
-class Place(NamedTuple):
+class BufferPlace(NamedTuple):
     """The place of a buffer in shared memory.
 
     Attributes:
@@ -55,7 +55,7 @@ class KeptSource(NamedTuple):
     """
 
     data: bytes
-    places: list[Place]
+    places: list[BufferPlace]
     snapshots: dict[int, Snapshot]
 
     def is_same(self, image: "SourceImage") -> bool:
@@ -75,7 +75,7 @@ class KeptSource(NamedTuple):
                     break
         return found
 
-    def _is_at(self, place: Place, buffer: memoryview) -> bool:
+    def _is_at(self, place: BufferPlace, buffer: memoryview) -> bool:
         return place.nbytes == buffer.nbytes and self.snapshots[place.snapshot].has(place.offset, buffer)
 
 
@@ -98,7 +98,7 @@ def keep(patch: "Patch", known: KeptSource) -> KeptSource:
         snapshot = Snapshot([new[number] for number in group])
         snapshots[snapshot.number] = snapshot
         for number, offset in zip(group, snapshot.offsets, strict=True):
-            places[number] = Place(snapshot.number, offset, new[number].nbytes, _sample(new[number]))
+            places[number] = BufferPlace(snapshot.number, offset, new[number].nbytes, _sample(new[number]))
     return KeptSource(patch.data, [places[number] for number in sorted(places)], snapshots)
 
 
@@ -110,7 +110,7 @@ def _groups(new: Mapping[int, memoryview]) -> list[list[int]]:
     return [*alone, together] if together else alone
 
 
-def mapped(places: Iterable[Place], fds: Mapping[int, int]) -> list[Array]:
+def mapped(places: Iterable[BufferPlace], fds: Mapping[int, int]) -> list[Array]:
     """In a receiver: map the snapshots, and return the buffers, as private, writable memory.
 
     Args:

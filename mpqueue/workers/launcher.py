@@ -48,7 +48,7 @@ class LauncherGone(Exception):
         self.exitcode = exitcode
 
 
-class Event(NamedTuple):
+class ProcessEvent(NamedTuple):
     """Event of one worker that a launcher reports.
 
     Attributes:
@@ -85,8 +85,8 @@ class Launcher(Protocol):
         """Return whether workers that are started now run this very source."""
         ...
 
-    def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> Event | None:
-        """Start a worker; its `Event` is returned, or follows. The ends stay the caller's.
+    def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> ProcessEvent | None:
+        """Start a worker; its `ProcessEvent` is returned, or follows. The ends stay the caller's.
 
         Raises:
             LauncherGone: The nursery has died.
@@ -98,7 +98,7 @@ class Launcher(Protocol):
         """Send a signal to a worker that no event has reported yet."""
         ...
 
-    def events(self, timeout_s: float | None = 0) -> list[Event]:
+    def events(self, timeout_s: float | None = 0) -> list[ProcessEvent]:
         """Return the events; wait at most so long (None: until there is one).
 
         Raises:
@@ -122,15 +122,15 @@ def wait_for(poll: select.poll, timeout_s: float | None) -> list[tuple[int, int]
     return allow_signals(poll.poll, None if timeout_s is None else max(0.0, timeout_s * 1000))
 
 
-class _Kind(NamedTuple):
+class _LauncherKind(NamedTuple):
     """A nursery serves streams of its own kind only."""
 
     spawn: bool
     hash_seed: str
 
 
-def _kind_of(*, spawn: bool) -> _Kind:
-    return _Kind(spawn, hash_seed.chosen_hash_seed(os.environ))
+def _kind_of(*, spawn: bool) -> _LauncherKind:
+    return _LauncherKind(spawn, hash_seed.chosen_hash_seed(os.environ))
 
 
 def _interpreter_flags() -> list[str]:
@@ -239,12 +239,12 @@ class Nursery:
         """Have the nursery send a signal."""
         self._send(messages.ToNursery.KILL, (key, number))
 
-    def events(self, timeout_s: float | None = 0) -> list[Event]:
+    def events(self, timeout_s: float | None = 0) -> list[ProcessEvent]:
         """Messages of the nursery."""
         self._require_whole()
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
-        found: list[Event] = []
+        found: list[ProcessEvent] = []
         while wait_for(poll, 0 if found else timeout_s):
             self._is_whole = False
             message = messages.receive(self._socket, messages.FROM_NURSERY)
@@ -256,12 +256,12 @@ class Nursery:
             if message.kind == messages.FromNursery.FORKED:
                 key, pid = message.body
                 sentinel = descriptors.own(message.fds[0]) if message.fds else -1
-                found.append(Event(key, Process(pid, sentinel)))
+                found.append(ProcessEvent(key, Process(pid, sentinel)))
             elif message.kind == messages.FromNursery.EXITED:
                 key, code, peak = message.body
-                found.append(Event(key, exitcode=code, peak_bytes=peak))
+                found.append(ProcessEvent(key, exitcode=code, peak_bytes=peak))
             elif message.kind == messages.FromNursery.FAILED:
-                found.append(Event(message.body[0], error=failures.unpack(message.body[1])))
+                found.append(ProcessEvent(message.body[0], error=failures.unpack(message.body[1])))
             elif message.kind == messages.FromNursery.NOTE:
                 warnings.warn(f"mpqueue: {message.body}", RuntimeWarning, stacklevel=2)
         return found

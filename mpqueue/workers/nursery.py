@@ -32,7 +32,7 @@ from mpqueue.worker.config import Payload, WorkerConfig, WorkerEnds
 from mpqueue.worker.main import answer_for_stacks, prepare_process, run_and_exit
 from mpqueue.worker.source_receive import load
 from mpqueue.workers import nursery_messages as messages
-from mpqueue.workers.kept_source import Place, mapped
+from mpqueue.workers.kept_source import BufferPlace, mapped
 from mpqueue.workers.open_handles import opened_for_writing
 
 PARK_S = 5.0
@@ -71,7 +71,7 @@ class _Nursery:
         self._timeout_ms: float | None = None
         self._settings: Settings | None = None
         self._data: bytes = b""
-        self._places: list[Place] = []
+        self._places: list[BufferPlace] = []
         self._snapshots: dict[int, int] = {}  # descriptors, by number
         self._buffers: list[Any] = []
         self._payload: Payload | None = None

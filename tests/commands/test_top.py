@@ -14,7 +14,7 @@ from helpers.watched import loading
 import mpqueue
 from mpqueue.__main__ import main
 from mpqueue.commands import frame
-from mpqueue.commands.top_rows import Row, rows_of
+from mpqueue.commands.top_rows import TopRow, rows_of
 from mpqueue.commands.top_table import COLUMNS, fit, lines
 from mpqueue.telemetry.monitor.asking import MonitorAnswer
 
@@ -95,7 +95,7 @@ def test_a_consumer_of_whom_a_server_tells_is_not_told_of_twice():
 
 def test_what_does_not_answer_is_a_row_of_its_own():
     (row,) = rows_of([MonitorAnswer("/home/7-aa", 7, None, "it is stopped")])
-    assert row == Row(7, name="does not answer", note="it is stopped", trouble=True)
+    assert row == TopRow(7, name="does not answer", note="it is stopped", trouble=True)
 
 
 @pytest.mark.parametrize(
@@ -128,9 +128,9 @@ def test_a_report_of_another_version_that_lacks_things_is_shown_as_far_as_it_goe
 # The table
 
 ROWS = [
-    Row(4711, "Loader", "Photos", "4 processes", 3, 12345, 97.25, 58e6, 0.984, (11, 20), 0, ""),
-    Row(4800, "Server", "photos", "2 processes", 1, 10, None, None, None, (3, 12), 2, "broadcast"),
-    Row(4810, name="does not answer", note="it is stopped", trouble=True),
+    TopRow(4711, "Loader", "Photos", "4 processes", 3, 12345, 97.25, 58e6, 0.984, (11, 20), 0, ""),
+    TopRow(4800, "Server", "photos", "2 processes", 1, 10, None, None, None, (3, 12), 2, "broadcast"),
+    TopRow(4810, name="does not answer", note="it is stopped", trouble=True),
 ]
 
 

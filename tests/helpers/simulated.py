@@ -28,7 +28,7 @@ from mpqueue.worker.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, GrantKi
 from mpqueue.worker.source_receive import apply_patch, load
 from mpqueue.workers import dispatcher
 from mpqueue.workers.job import LOCAL, Job
-from mpqueue.workers.launcher import Event, LauncherGone
+from mpqueue.workers.launcher import LauncherGone, ProcessEvent
 from mpqueue.workers.process import ProcessBackend
 from mpqueue.workers.source_send import find_digests, make_patch, take_image
 from mpqueue.workers.source_sync import SourceSync
@@ -270,7 +270,7 @@ class Nursery:
         buffers = [np.frombuffer(buffer, np.uint8).copy() for buffer in self.image.buffers]
         source = load(self.image.data, buffers).source
         self.world.workers[key] = Worker(self.world, key, config, ends, source, buffers)
-        self.tell(Event(key, Process(10**9 + key, -1)))
+        self.tell(ProcessEvent(key, Process(10**9 + key, -1)))
 
     def kill(self, key, number):
         self.check()
@@ -400,7 +400,7 @@ class World:
             return
         self.at_work.pop(worker.key, None)
         worker.close()
-        self.nursery.tell(Event(worker.key, exitcode=exitcode))
+        self.nursery.tell(ProcessEvent(worker.key, exitcode=exitcode))
 
     def kill_one(self, *, starved_first=False):
         """Somebody kills a worker, or the nursery."""

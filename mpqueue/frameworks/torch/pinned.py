@@ -40,7 +40,7 @@ from mpqueue.system.log import warn
 _PORTABLE = 1  # cudaHostRegisterPortable: pinned for the contexts of all devices
 
 
-class Event(Protocol):
+class CudaEvent(Protocol):
     """A mark in a stream."""
 
     def query(self) -> bool:
@@ -63,7 +63,7 @@ class Cuda(Protocol):
         """Note the stream that is current in this thread."""
         ...
 
-    def record(self) -> list[Event]:
+    def record(self) -> list[CudaEvent]:
         """Record an event on each stream that was noted."""
         ...
 
@@ -80,7 +80,7 @@ class _Piece:
 
     def __init__(self, address: int, nbytes: int) -> None:
         self.address, self.nbytes = address, nbytes
-        self.events: list[Event] | None = []
+        self.events: list[CudaEvent] | None = []
 
 
 class PinnedSlots:
@@ -202,9 +202,9 @@ class TorchCuda:
         """Note a stream."""
         self._streams[stream.device_index, stream.stream_id] = stream
 
-    def record(self) -> list[Event]:
+    def record(self) -> list[CudaEvent]:
         """Record an event on each stream that was noted."""
-        events: list[Event] = []
+        events: list[CudaEvent] = []
         for key, stream in list(self._streams.items()):
             event = torch.cuda.Event()
             try:

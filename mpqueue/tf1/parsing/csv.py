@@ -13,7 +13,7 @@ import numpy as np
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.parsing import csv_columns, csv_rows
 from mpqueue.tf1.parsing.arguments import as_bytes, string_list
-from mpqueue.tf1.parsing.csv_format import Column, CsvFormat
+from mpqueue.tf1.parsing.csv_format import CSVColumn, CsvFormat
 from mpqueue.tf1.values.conversion import infer_array
 from mpqueue.tf1.values.dtypes import STRING
 
@@ -93,7 +93,7 @@ def checked_format(
         raise ValueError("record_defaults is empty: decode_csv needs one default per column")
     numbers = range(len(record_defaults)) if select_cols is None else _checked_cols(select_cols, len(record_defaults))
     columns = tuple(
-        Column(number, *_dtype_and_default(default, place))
+        CSVColumn(number, *_dtype_and_default(default, place))
         for place, (number, default) in enumerate(zip(numbers, record_defaults, strict=True))
     )
     stop = None if select_cols is None else numbers[-1] + 1

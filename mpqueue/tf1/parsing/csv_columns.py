@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.memory.glibc import keep_freed_memory
-from mpqueue.tf1.parsing.csv_cut import Batch, cut
+from mpqueue.tf1.parsing.csv_cut import CutBatch, cut
 from mpqueue.tf1.parsing.csv_format import CsvFormat
 from mpqueue.tf1.parsing.number_columns import Fields, add_long_decimals, floats, integers, read_fields
 from mpqueue.tf1.parsing.number_text import to_float, to_float32, to_int64
@@ -45,7 +45,7 @@ def decode(records: list[bytes], csv_format: CsvFormat) -> list[NDArray[Any]] | 
     return [columns[place] for place in range(len(columns))]
 
 
-def _missing(batch: Batch, na_value: bytes) -> Mask:
+def _missing(batch: CutBatch, na_value: bytes) -> Mask:
     """Mark the fields that are empty, or hold the text that means so."""
     lengths = batch.ends - batch.starts
     missing: Mask = lengths == 0
@@ -60,7 +60,7 @@ def _places_of(csv_format: CsvFormat, dtype: str) -> list[int]:
     return [place for place, column in enumerate(csv_format.columns) if column.dtype == dtype]
 
 
-def _strings(batch: Batch, csv_format: CsvFormat) -> dict[int, NDArray[Any]]:
+def _strings(batch: CutBatch, csv_format: CsvFormat) -> dict[int, NDArray[Any]]:
     """Return the columns of strings, by their places."""
     places = _places_of(csv_format, STRING)
     columns = np.empty((len(places), batch.num_records), object)
@@ -68,7 +68,7 @@ def _strings(batch: Batch, csv_format: CsvFormat) -> dict[int, NDArray[Any]]:
     return dict(zip(places, columns, strict=True))
 
 
-def _numbers(batch: Batch, missing: Mask, csv_format: CsvFormat) -> dict[int, NDArray[Any]] | None:
+def _numbers(batch: CutBatch, missing: Mask, csv_format: CsvFormat) -> dict[int, NDArray[Any]] | None:
     """Return the columns of numbers, by their places; None if a field is no number of its column's dtype."""
     by_dtype = {dtype: places for dtype in _NUMBERS if (places := _places_of(csv_format, dtype))}
     places = [place for members in by_dtype.values() for place in members]
@@ -90,7 +90,7 @@ def _numbers(batch: Batch, missing: Mask, csv_format: CsvFormat) -> dict[int, ND
     return columns
 
 
-def _floats(fields: Fields, batch: Batch, missing: Mask, dtype: str) -> NDArray[Any] | None:
+def _floats(fields: Fields, batch: CutBatch, missing: Mask, dtype: str) -> NDArray[Any] | None:
     """Read fields as floats, zero where they are missing; None if one of the others is none."""
     values, known = floats(fields)
     if dtype == "float32":
@@ -102,7 +102,7 @@ def _floats(fields: Fields, batch: Batch, missing: Mask, dtype: str) -> NDArray[
     return to_float32(values, lambda place: batch.memory[batch.starts[place] : batch.ends[place]])
 
 
-def _integers(fields: Fields, batch: Batch, missing: Mask, dtype: str) -> NDArray[Any] | None:
+def _integers(fields: Fields, batch: CutBatch, missing: Mask, dtype: str) -> NDArray[Any] | None:
     """Read fields as integers, zero where they are missing; None if one of the others is none."""
     values, known = integers(fields)
     if not _fill(values, known, batch, missing, to_int64):
@@ -113,7 +113,7 @@ def _integers(fields: Fields, batch: Batch, missing: Mask, dtype: str) -> NDArra
     return np.asarray(values, dtype)
 
 
-def _fill(values: Any, known: Mask, batch: Batch, missing: Mask, read: Callable[[bytes], Any]) -> bool:
+def _fill(values: Any, known: Mask, batch: CutBatch, missing: Mask, read: Callable[[bytes], Any]) -> bool:
     """Write zeros for missing fields, and read unknown ones one by one; False if one cannot be read."""
     values[missing] = 0
     odd = ~(known | missing)

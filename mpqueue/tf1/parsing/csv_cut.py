@@ -17,7 +17,7 @@ _Letters = NDArray[np.uint8]
 _QUOTE, _LINE_BREAK, _RETURN = b'"\n\r'
 
 
-class Batch(NamedTuple):
+class CutBatch(NamedTuple):
     """Fields as places in a buffer.
 
     Args:
@@ -41,7 +41,7 @@ class Batch(NamedTuple):
         return [self.memory[start:end] for start, end in zip(starts, ends, strict=True)]
 
 
-def cut(records: list[bytes], csv_format: CsvFormat) -> Batch | None:
+def cut(records: list[bytes], csv_format: CsvFormat) -> CutBatch | None:
     """Return the fields of a batch, None if it is refused."""
     if csv_format.delim in b'"\r\n' or b"" in records:  # an empty record has no field, not one that is empty
         return None
@@ -67,7 +67,7 @@ def cut(records: list[bytes], csv_format: CsvFormat) -> Batch | None:
         inside = letters[starts] == _QUOTE
         starts += inside
         ends -= inside
-    return Batch(memory, starts, ends)
+    return CutBatch(memory, starts, ends)
 
 
 def _outside_quotes(letters: _Letters) -> NDArray[np.bool_]:

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 
-class Column(NamedTuple):
+class CSVColumn(NamedTuple):
     """One column that is read.
 
     Args:
@@ -28,7 +28,7 @@ class CsvFormat(NamedTuple):
         stop: Number of fields to look at; None: all, and a record must have one for each column.
     """
 
-    columns: tuple[Column, ...]
+    columns: tuple[CSVColumn, ...]
     delim: bytes
     use_quote_delim: bool
     na_value: bytes

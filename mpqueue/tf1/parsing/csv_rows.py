@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.parsing.csv_fields import BadField, cut, shown
-from mpqueue.tf1.parsing.csv_format import Column, CsvFormat
+from mpqueue.tf1.parsing.csv_format import CSVColumn, CsvFormat
 from mpqueue.tf1.parsing.number_text import to_float, to_float32, to_int32, to_int64
 from mpqueue.tf1.values.dtypes import STRING
 
@@ -74,7 +74,7 @@ def _fields(record: bytes, place: int, csv_format: CsvFormat) -> list[bytes]:
     return fields
 
 
-def _bad_value(column: Column, text: bytes, where: str, na_value: bytes) -> InvalidArgumentError:
+def _bad_value(column: CSVColumn, text: bytes, where: str, na_value: bytes) -> InvalidArgumentError:
     if not text or text == na_value:
         return InvalidArgumentError(
             None, None, f"{where} is empty, and its column has no default: give one in record_defaults"

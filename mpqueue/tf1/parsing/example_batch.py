@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.memory.glibc import keep_freed_memory
-from mpqueue.tf1.parsing.example_columns import Column
+from mpqueue.tf1.parsing.example_columns import ExampleColumn
 from mpqueue.tf1.parsing.example_entries import Entries, blocks_at, find
 from mpqueue.tf1.parsing.example_plan import Plan
 from mpqueue.tf1.parsing.protobuf_wire import BYTES_LIST, FLOAT_LIST, INT64_LIST, Malformed, read_bytes
@@ -42,7 +42,7 @@ class Lists(NamedTuple):
         return Lists(self.counts[kept], self.values[np.repeat(kept, self.counts)], self.good[kept])
 
 
-def read_batch(records: list[bytes], plan: Plan, columns: dict[bytes, Column]) -> Places:
+def read_batch(records: list[bytes], plan: Plan, columns: dict[bytes, ExampleColumn]) -> Places:
     """Read the records that can be read at once into the columns.
 
     Args:
@@ -68,7 +68,7 @@ def read_batch(records: list[bytes], plan: Plan, columns: dict[bytes, Column]) -
     return np.flatnonzero(refused)
 
 
-def _put(columns: dict[bytes, Column], plan: Plan, entries: Entries, lists: list[Lists], kept: Mask) -> None:
+def _put(columns: dict[bytes, ExampleColumn], plan: Plan, entries: Entries, lists: list[Lists], kept: Mask) -> None:
     """Put the lists that are kept into their columns."""
     first = 0
     for part in lists:

@@ -5,12 +5,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.tf1.parsing.features import Kind, Spec
+from mpqueue.tf1.parsing.features import FeatureKind, Spec
 from mpqueue.tf1.parsing.vectorized import Places
 from mpqueue.tf1.values.sparse import SparseTensorValue
 
 
-class Column(Protocol):
+class ExampleColumn(Protocol):
     """A feature of all records of a batch. Each record is put once, or left out if it lacks the feature."""
 
     def put(self, records: Places, counts: Places, values: NDArray[Any]) -> None:
@@ -23,9 +23,9 @@ class Column(Protocol):
         """Return the array of each record, without padding: in one array if all have one shape, else in a list."""
 
 
-def column(spec: Spec, num_records: int) -> Column:
+def column(spec: Spec, num_records: int) -> ExampleColumn:
     """Make the column of a feature."""
-    return FixedColumn(spec, num_records) if spec.kind is Kind.FIXED else ListColumn(spec, num_records)
+    return FixedColumn(spec, num_records) if spec.kind is FeatureKind.FIXED else ListColumn(spec, num_records)
 
 
 class FixedColumn:
@@ -38,7 +38,7 @@ class FixedColumn:
             self._values[:] = spec.default
 
     def put(self, records: Places, counts: Places, values: NDArray[Any]) -> None:  # noqa: ARG002 - always the size
-        """See `Column.put`."""
+        """See `ExampleColumn.put`."""
         values = values.reshape(len(records), self._spec.size)
         if len(records) == len(self._values):
             self._values = values
@@ -50,7 +50,7 @@ class FixedColumn:
         return self._values.reshape(len(self._values), *self._spec.shape)
 
     def apart(self) -> NDArray[Any]:
-        """See `Column.apart`."""
+        """See `ExampleColumn.apart`."""
         return self.result()
 
 
@@ -63,7 +63,7 @@ class ListColumn:
         self._pieces: list[tuple[Places, NDArray[Any]]] = []
 
     def put(self, records: Places, counts: Places, values: NDArray[Any]) -> None:
-        """See `Column.put`."""
+        """See `ExampleColumn.put`."""
         self._counts[records] = counts
         self._pieces.append((np.repeat(records, counts), values))
 
@@ -73,7 +73,7 @@ class ListColumn:
         rows = np.repeat(np.arange(len(self._counts)), self._counts)
         places = np.arange(len(values)) - np.repeat(np.cumsum(self._counts) - self._counts, self._counts)
         longest = int(self._counts.max(initial=0))
-        if self._spec.kind is Kind.VARLEN:
+        if self._spec.kind is FeatureKind.VARLEN:
             shape = np.array([len(self._counts), longest], np.int64)
             return SparseTensorValue(np.stack([rows, places], axis=1), values, shape)
         padded = np.empty((len(self._counts), longest), self._spec.numpy_dtype)
@@ -82,9 +82,11 @@ class ListColumn:
         return padded.reshape(len(self._counts), longest // self._spec.size, *self._spec.shape)
 
     def apart(self) -> list[NDArray[Any]]:
-        """See `Column.apart`."""
+        """See `ExampleColumn.apart`."""
         parts = np.split(self._in_order(), np.cumsum(self._counts)[:-1])
-        return parts if self._spec.kind is Kind.VARLEN else [each.reshape(-1, *self._spec.shape) for each in parts]
+        return (
+            parts if self._spec.kind is FeatureKind.VARLEN else [each.reshape(-1, *self._spec.shape) for each in parts]
+        )
 
     def _in_order(self) -> NDArray[Any]:
         """Return all values, in the order of the records."""

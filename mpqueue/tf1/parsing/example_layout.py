@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.tf1.parsing.example_columns import Column
+from mpqueue.tf1.parsing.example_columns import ExampleColumn
 from mpqueue.tf1.parsing.example_plan import Plan
-from mpqueue.tf1.parsing.features import Kind, Spec
+from mpqueue.tf1.parsing.features import FeatureKind, Spec
 from mpqueue.tf1.parsing.protobuf_wire import BYTES_LIST, FLOAT_LIST, INT64_LIST, Malformed, entries, run_of
 from mpqueue.tf1.parsing.vectorized import decode_varints, split_varints
 
@@ -64,7 +64,7 @@ class Layout(NamedTuple):
         return (rows & self.mask).tobytes() == self.expected * len(rows)
 
 
-def read_alike(records: list[bytes], plan: Plan, columns: dict[bytes, Column]) -> bool:
+def read_alike(records: list[bytes], plan: Plan, columns: dict[bytes, ExampleColumn]) -> bool:
     """Put a batch of records of one length into the columns if they are of one layout, else nothing.
 
     Args:
@@ -111,7 +111,7 @@ def _layout(record: bytes, plan: Plan) -> Layout | None:
             return None
         mask[field.start : field.end] = _GOES_ON if spec.tag == INT64_LIST else 0
         fields[key] = field
-    if any(spec.kind is Kind.FIXED and spec.default is None and spec.key not in fields for spec in plan.specs):
+    if any(spec.kind is FeatureKind.FIXED and spec.default is None and spec.key not in fields for spec in plan.specs):
         return None
     return Layout(mask, (np.frombuffer(record, np.uint8) & mask).tobytes(), tuple(fields.values()))
 
@@ -126,7 +126,7 @@ def _field(record: bytes, start: int, end: int, spec: Spec) -> Field | None:
     if parts is None or (spec.tag == FLOAT_LIST and (run[1] - run[0]) % 4):
         return None
     field = Field(spec, *run, *parts)
-    is_right = field.size == spec.size if spec.kind is Kind.FIXED else field.size % spec.size == 0
+    is_right = field.size == spec.size if spec.kind is FeatureKind.FIXED else field.size % spec.size == 0
     return field if is_right else None
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.tf1.parsing.features import Kind, Spec, checked
+from mpqueue.tf1.parsing.features import FeatureKind, Spec, checked
 from mpqueue.tf1.parsing.vectorized import Places, Words
 
 _U64 = np.uint64
@@ -69,12 +69,12 @@ def _frozen(value: Any) -> Any:
 def _made(features: Mapping[Any, Any]) -> Plan:
     by_key = {spec.key: spec for spec in checked(features)}
     for spec in by_key.values():
-        if spec.kind is Kind.SEQUENCE and not spec.allow_missing:
+        if spec.kind is FeatureKind.SEQUENCE and not spec.allow_missing:
             raise ValueError(
                 f"feature {spec.name!r} is a FixedLenSequenceFeature: in Examples its allow_missing must be True"
             )
     specs = tuple(sorted(by_key.values(), key=lambda spec: spec.tag))
-    is_fixed = np.array([spec.kind is Kind.FIXED for spec in specs])
+    is_fixed = np.array([spec.kind is FeatureKind.FIXED for spec in specs])
     return Plan(
         specs,
         by_key,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.tf1.parsing.features import Kind, Spec
+from mpqueue.tf1.parsing.features import FeatureKind, Spec
 from mpqueue.tf1.parsing.protobuf_wire import (
     BYTES_LIST,
     FLOAT_LIST,
@@ -63,7 +63,7 @@ def read_example(record: bytes, specs: Mapping[bytes, Spec], is_single: bool) ->
         if spec is None:
             continue
         if start == end:
-            if spec.kind is Kind.VARLEN and not is_single:
+            if spec.kind is FeatureKind.VARLEN and not is_single:
                 hidden.add(key)
         elif record[start] not in _READERS:
             raise BadFeature(spec.name, f"has a list of no known kind, {record[start]:#04x} at byte {start}")
@@ -71,7 +71,7 @@ def read_example(record: bytes, specs: Mapping[bytes, Spec], is_single: bool) ->
             found[key] = _checked_values(record, start, end, spec)
     if len(found) < len(specs):
         for key, spec in specs.items():
-            if key not in found and spec.kind is Kind.FIXED and spec.default is None:
+            if key not in found and spec.kind is FeatureKind.FIXED and spec.default is None:
                 raise BadFeature(spec.name, "is missing, and its FixedLenFeature has no default_value")
     return found
 
@@ -84,9 +84,9 @@ def _checked_values(record: bytes, start: int, end: int, spec: Spec) -> Values:
     except Malformed as error:
         raise BadFeature(spec.name, str(error)) from None
     count = num_values(values)
-    if spec.kind is Kind.FIXED and count != spec.size:
+    if spec.kind is FeatureKind.FIXED and count != spec.size:
         raise BadFeature(spec.name, f"has {count} values, its shape {list(spec.shape)} needs {spec.size}")
-    if spec.kind is Kind.SEQUENCE and count % spec.size:
+    if spec.kind is FeatureKind.SEQUENCE and count % spec.size:
         raise BadFeature(
             spec.name, f"has {count} values, which is no multiple of the {spec.size} of an item {list(spec.shape)}"
         )

@@ -63,7 +63,7 @@ class FixedLenSequenceFeature(NamedTuple):
     default_value: Any = None
 
 
-class Kind(enum.Enum):
+class FeatureKind(enum.Enum):
     """Kinds of features, by the array that they become."""
 
     FIXED, SEQUENCE, VARLEN = "fixed", "sequence", "varlen"
@@ -86,7 +86,7 @@ class Spec(NamedTuple):
 
     name: str | bytes
     key: bytes
-    kind: Kind
+    kind: FeatureKind
     dtype: str
     tag: int
     shape: tuple[int, ...]
@@ -130,18 +130,18 @@ def _spec(name: Any, feature: Any) -> Spec:
     if dtype not in _TAGS:
         raise TypeError(f"feature {name!r} has dtype {dtype}; Examples hold float32, int64 and string")
     if isinstance(feature, VarLenFeature):
-        return Spec(name, key, Kind.VARLEN, dtype, _TAGS[dtype], (), 1, None, True)
+        return Spec(name, key, FeatureKind.VARLEN, dtype, _TAGS[dtype], (), 1, None, True)
     shape = _known_shape(name, feature.shape)
     size = math.prod(shape)
     if isinstance(feature, FixedLenFeature):
         default = _default(name, feature.default_value, dtype, size)
-        return Spec(name, key, Kind.FIXED, dtype, _TAGS[dtype], shape, size, default, default is not None)
+        return Spec(name, key, FeatureKind.FIXED, dtype, _TAGS[dtype], shape, size, default, default is not None)
     if not size:
         raise ValueError(f"feature {name!r} has items of shape {list(shape)}, which hold no values to count them by")
     padding = _default(name, feature.default_value, dtype, 1)
     if padding is None:
         padding = np.array([b""], object) if dtype == STRING else np.zeros(1, dtype)
-    return Spec(name, key, Kind.SEQUENCE, dtype, _TAGS[dtype], shape, size, padding, bool(feature.allow_missing))
+    return Spec(name, key, FeatureKind.SEQUENCE, dtype, _TAGS[dtype], shape, size, padding, bool(feature.allow_missing))
 
 
 def _known_shape(name: Any, shape: Any) -> tuple[int, ...]:

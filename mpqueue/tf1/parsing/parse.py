@@ -10,11 +10,11 @@ import numpy as np
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.parsing.arguments import string_list
 from mpqueue.tf1.parsing.example_batch import read_batch
-from mpqueue.tf1.parsing.example_columns import Column, column
+from mpqueue.tf1.parsing.example_columns import ExampleColumn, column
 from mpqueue.tf1.parsing.example_layout import read_alike
 from mpqueue.tf1.parsing.example_plan import Plan, plan
 from mpqueue.tf1.parsing.example_rows import BadFeature, Values, as_array, bad_record, num_values, read_example
-from mpqueue.tf1.parsing.features import Kind, Spec
+from mpqueue.tf1.parsing.features import FeatureKind, Spec
 from mpqueue.tf1.parsing.protobuf_wire import BYTES_LIST, Malformed
 from mpqueue.tf1.values.sparse import SparseTensorValue
 
@@ -91,7 +91,7 @@ def _names(example_names: Any, num_records: int) -> list[bytes] | None:
     return names
 
 
-def _put_at_once(columns: dict[bytes, Column], what: Plan, records: list[bytes]) -> Sequence[int]:
+def _put_at_once(columns: dict[bytes, ExampleColumn], what: Plan, records: list[bytes]) -> Sequence[int]:
     """Read the records of a batch that can be read at once; return the indices of the others."""
     if len(records) < _AT_ONCE_FROM or sum(map(len, records)) > len(records) * _AT_ONCE_BYTES:
         return range(len(records))
@@ -119,7 +119,7 @@ def parse_apart(records: list[bytes], what: Plan) -> dict[Any, Any]:
 
 
 def _put_rows(
-    columns: dict[bytes, Column],
+    columns: dict[bytes, ExampleColumn],
     specs: dict[bytes, Spec],
     records: list[bytes],
     places: Sequence[int],
@@ -195,15 +195,15 @@ def parse_one(record: bytes, specs: Mapping[bytes, Spec], name: bytes | None) ->
 
 def _single(spec: Spec, found: Values | None) -> Any:
     """Make the array or sparse triple of one Example."""
-    if found is None and spec.kind is Kind.FIXED:
+    if found is None and spec.kind is FeatureKind.FIXED:
         assert spec.default is not None, "a required feature was missed"
         return spec.default.copy().reshape(spec.shape)[()]
-    if found is not None and spec.kind is Kind.FIXED and not spec.shape:
+    if found is not None and spec.kind is FeatureKind.FIXED and not spec.shape:
         return _scalar(spec, found)
     flat = as_array([] if found is None else [found], spec)
-    if spec.kind is Kind.VARLEN:
+    if spec.kind is FeatureKind.VARLEN:
         return sparse_of_one(flat)
-    if spec.kind is Kind.SEQUENCE:
+    if spec.kind is FeatureKind.SEQUENCE:
         return flat.reshape(-1, *spec.shape)
     return flat.reshape(spec.shape)[()]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.parsing.arguments import string_list
-from mpqueue.tf1.parsing.features import Kind, Spec, checked
+from mpqueue.tf1.parsing.features import FeatureKind, Spec, checked
 from mpqueue.tf1.values.sparse import SparseTensorValue
 
 _KINDS = {"string": "bytes_list", "float32": "float_list", "int64": "int64_list"}
@@ -71,15 +71,15 @@ def check_features(
     """
     if not context_features and not sequence_features:
         raise ValueError("neither context_features nor sequence_features are given: give at least one feature")
-    context = _checked(context_features, Kind.FIXED, "context_features")
-    return context, _checked(sequence_features, Kind.SEQUENCE, "sequence_features")
+    context = _checked(context_features, FeatureKind.FIXED, "context_features")
+    return context, _checked(sequence_features, FeatureKind.SEQUENCE, "sequence_features")
 
 
-def _checked(features: Mapping[Any, Any] | None, dense: Kind, name: str) -> tuple[Spec, ...]:
+def _checked(features: Mapping[Any, Any] | None, dense: FeatureKind, name: str) -> tuple[Spec, ...]:
     specs = checked(features) if features else ()
     for spec in specs:
-        if spec.kind not in (dense, Kind.VARLEN):
-            right = "FixedLenFeature" if dense is Kind.FIXED else "FixedLenSequenceFeature"
+        if spec.kind not in (dense, FeatureKind.VARLEN):
+            right = "FixedLenFeature" if dense is FeatureKind.FIXED else "FixedLenSequenceFeature"
             raise ValueError(f"{name}[{spec.name!r}] must be a {right} or a VarLenFeature")
     return specs
 
@@ -141,7 +141,7 @@ def _array(values: Iterable[Any], spec: Spec, shape: tuple[int, ...]) -> NDArray
 
 def _context_value(features: Any, spec: Spec, where: str) -> Any:
     feature = _find(features, spec)
-    if spec.kind is Kind.VARLEN:
+    if spec.kind is FeatureKind.VARLEN:
         is_empty = feature is None or feature.WhichOneof("kind") is None
         values = _array([] if is_empty else _values(feature, spec, where), spec, (-1,))
         return SparseTensorValue(np.arange(len(values))[:, np.newaxis], values, np.array([len(values)]))
@@ -161,7 +161,7 @@ def _list_value(lists: Any, spec: Spec, where: str) -> Any:
             None, None, f"{where}: feature list {spec.name!r} is missing, and its allow_missing is False"
         )
     steps = [] if found is None else found.feature
-    if spec.kind is Kind.SEQUENCE:
+    if spec.kind is FeatureKind.SEQUENCE:
         rows = [_fixed(feature, spec, f"{where}, step {step}") for step, feature in enumerate(steps)]
         return _array((value for row in rows for value in row), spec, (len(rows), *spec.shape))
     rows = [

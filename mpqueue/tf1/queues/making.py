@@ -16,7 +16,7 @@ from mpqueue.tf1.queues.remote import RemoteQueue, connection
 from mpqueue.tf1.queues.selection import QueueRef
 from mpqueue.tf1.queues.spec import ElementSpec
 from mpqueue.tf1.queues.storage import PlainStorage
-from mpqueue.tf1.queues.wire import Place
+from mpqueue.tf1.queues.wire import QueuePlace
 
 _ORDERS: dict[str, Callable[[int | None], ElementOrder]] = {
     "FIFOQueue": lambda _seed: FirstInFirstOut(),
@@ -98,9 +98,9 @@ def _find(where: Lookup, wanted: Description, spec: ElementSpec) -> RemoteQueue:
     return RemoteQueue(place._replace(number=connection(place).find(wanted.encode())), spec, wanted.shared_name)
 
 
-def _place_in(home: QueueHome) -> Place:
+def _place_in(home: QueueHome) -> QueuePlace:
     assert home.address is not None
-    return Place(home.address, 0, home.process_id, home.server)
+    return QueuePlace(home.address, 0, home.process_id, home.server)
 
 
 def as_integer(value: Any, what: str) -> int:

@@ -47,7 +47,7 @@ from mpqueue.tf1.coordination.cancellation import cancellable
 from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
 from mpqueue.tf1.queues.selection import checked_timeout
 from mpqueue.tf1.queues.spec import ElementSpec
-from mpqueue.tf1.queues.wire import HEAD, MAX_COUNT, RECORD, Down, Place, Up, decode_error, take_first
+from mpqueue.tf1.queues.wire import HEAD, MAX_COUNT, RECORD, Down, QueuePlace, Up, decode_error, take_first
 from mpqueue.tf1.values.conversion import Array
 from mpqueue.tf1.values.dtypes import DType
 from mpqueue.transport.credentials import Address, ForeignPeer
@@ -55,14 +55,14 @@ from mpqueue.transport.framing import close_descriptors, receive_with_descriptor
 from mpqueue.transport.listener import connect
 
 
-def owner_gone(place: Place) -> OpError:
+def owner_gone(place: QueuePlace) -> OpError:
     """The error of who uses a queue whose owner has ended the connection."""
     if place.server:
         return _server_gone(place)
     return CancelledError(None, None, "the process that owned the queue is gone, or has ended this connection")
 
 
-def _server_gone(place: Place) -> UnavailableError:
+def _server_gone(place: QueuePlace) -> UnavailableError:
     # Not a CancelledError, which ends the threads of queue runners without a word.
     return UnavailableError(
         None,
@@ -72,7 +72,7 @@ def _server_gone(place: Place) -> UnavailableError:
     )
 
 
-def owner_unreachable(place: Place, reason: BaseException | None = None) -> OpError:
+def owner_unreachable(place: QueuePlace, reason: BaseException | None = None) -> OpError:
     """The error of who cannot connect to the owner of a queue, for this reason."""
     if place.server:
         return _server_gone(place)
@@ -164,7 +164,7 @@ class Connection:
         UnavailableError: It is a server, and gone or not to be reached.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: QueuePlace) -> None:
         self._place = place
         self.channels: weakref.WeakValueDictionary[int, QueueChannel] = weakref.WeakValueDictionary()
         self.last_call = 0
@@ -197,7 +197,7 @@ class Connection:
             channel.begin(*self._attach(channel.queue))
         close()
 
-    def _greet(self, place: Place) -> tuple[int, OwnerMapping, int]:
+    def _greet(self, place: QueuePlace) -> tuple[int, OwnerMapping, int]:
         try:
             head, fds = receive_with_descriptors(self._sock, HEAD.size, 2)
         except OSError:
@@ -443,7 +443,7 @@ class _Own(threading.local):
 _own = _Own()
 
 
-def connection(place: Place) -> Connection:
+def connection(place: QueuePlace) -> Connection:
     """This thread's connection to the owner of a queue, made now if there is none."""
     found = _own.connections.get(place.address)
     if found is None:
@@ -483,7 +483,7 @@ class RemoteQueue:
         name: As given.
     """
 
-    def __init__(self, place: Place, spec: ElementSpec, name: str) -> None:
+    def __init__(self, place: QueuePlace, spec: ElementSpec, name: str) -> None:
         self.place, self.spec, self.name = place, spec, name
         self._own = threading.local()
         self._memory: OwnerMapping | None = None

@@ -1,10 +1,10 @@
 """Attaches queues to the service that other processes use them by: in pickles, at forks, and by shared names.
 
 A queue is used by its own process alone until a handle of it leaves: it is pickled, or its process forks. Then it gets
-a `Place`: the address at which its owner's hub listens, and its number there. That is all that travels. A process that
-unpickles it elsewhere gets a `RemoteQueue`, which connects when it is used for the first time; in the owner's process
-it is the queue itself again. A queue that a fork has copied turns into a `RemoteQueue`, too: nothing is pickled then,
-so that all queues get their places before any fork.
+a `QueuePlace`: the address at which its owner's hub listens, and its number there. That is all that travels. A
+process that unpickles it elsewhere gets a `RemoteQueue`, which connects when it is used for the first time; in the
+owner's process it is the queue itself again. A queue that a fork has copied turns into a `RemoteQueue`, too: nothing is
+pickled then, so that all queues get their places before any fork.
 
 So a handle may travel in any way: captured by a source, as an argument of `multiprocessing`, through a pipe. A process
 whose queues no handle has left has no hub: no thread, no descriptor.
@@ -27,7 +27,7 @@ from mpqueue.tf1.queues.description import Description
 from mpqueue.tf1.queues.making import make_described
 from mpqueue.tf1.queues.remote import RemoteQueue
 from mpqueue.tf1.queues.spec import ElementSpec
-from mpqueue.tf1.queues.wire import Place
+from mpqueue.tf1.queues.wire import QueuePlace
 
 if TYPE_CHECKING:
     from mpqueue.tf1.queues.hub import Hub, HubDriver
@@ -36,15 +36,15 @@ _lock = threading.RLock()
 _hub: "Hub | None" = None
 
 
-def place_of(core: QueueCore, *, serve: bool = True) -> Place:
+def place_of(core: QueueCore, *, serve: bool = True) -> QueuePlace:
     """The place of a queue of this process, which is shared from now on; with ``serve``, it answers at once."""
     driver = _shared(core)
     if serve:
         driver.hub.serve()
-    return Place(driver.hub.address, driver.number, os.getpid())
+    return QueuePlace(driver.hub.address, driver.number, os.getpid())
 
 
-def attach(place: Place, spec: ElementSpec, name: str) -> QueueCore | RemoteQueue:
+def attach(place: QueuePlace, spec: ElementSpec, name: str) -> QueueCore | RemoteQueue:
     """The queue of a place, as this process uses it."""
     hub = _hub
     if hub is not None and hub.address == place.address:
@@ -141,7 +141,7 @@ def _in_child() -> None:
     for core in list(living):
         driver = core.driver
         if isinstance(driver, HubDriver):
-            place = Place(driver.hub.address, driver.number, os.getppid())
+            place = QueuePlace(driver.hub.address, driver.number, os.getppid())
             remote = RemoteQueue(place, core.spec, core.name)
             core.__class__ = RemoteQueue  # type: ignore[assignment]  # all that refers to it is to have the other one
             core.__dict__ = remote.__dict__

@@ -55,7 +55,7 @@ class Storage(Protocol):
         """The components of several elements, stacked; new arrays."""
 
 
-class Column(Protocol):
+class StorageColumn(Protocol):
     """One component in a `PlainStorage`."""
 
     def put(self, array: Array) -> Token:
@@ -120,7 +120,7 @@ class PlainStorage:
         return [column.get_many(column_parts) for column, column_parts in zip(self.columns, parts, strict=True)]
 
 
-def _column(dtype: DType, shape: Shape) -> Column:
+def _column(dtype: DType, shape: Shape) -> StorageColumn:
     if not isinstance(dtype, str) and shape is not None and None not in shape:
         fixed = tuple(size for size in shape if size is not None)
         if math.prod(fixed) * dtype.itemsize <= PACK_LIMIT_BYTES:

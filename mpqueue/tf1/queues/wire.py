@@ -68,7 +68,7 @@ _WITHDRAWN, _MEMORY = -1, -2
 _log = logging.getLogger(__name__)
 
 
-class Place(NamedTuple):
+class QueuePlace(NamedTuple):
     """A queue as other processes find it.
 
     Attributes:

@@ -21,7 +21,7 @@ from mpqueue.system import descriptors
 from mpqueue.tf1.queues import lookup
 from mpqueue.tf1.queues.lookup import Lookup
 from mpqueue.tf1.queues.remote import connection
-from mpqueue.tf1.queues.wire import Place
+from mpqueue.tf1.queues.wire import QueuePlace
 from mpqueue.transport.credentials import Address
 from mpqueue.transport.framing import close_descriptors
 
@@ -125,7 +125,7 @@ def find_queues(home: Home, timeout: float | None) -> QueueHome:
     address = Address(_path_in(home, welcome), home.uid, bytes.fromhex(welcome.queues_token or ""))
     found = QueueHome(address, welcome.pid, welcome.name)
     try:
-        connection(Place(address, 0, found.process_id, found.server))
+        connection(QueuePlace(address, 0, found.process_id, found.server))
     except OpError as error:
         raise ServiceError(
             f"the queues of the server {welcome.name!r} cannot be used from here, at {address}: {error}. Both "

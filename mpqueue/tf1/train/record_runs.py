@@ -32,7 +32,7 @@ _MAX_FAILURES: Final = 3  # in a row
 Queue: TypeAlias = QueueCore | RemoteQueue
 
 
-class Pipeline(Protocol):
+class RecordPipeline(Protocol):
     """The work that is done with records. A `RecordRuns` calls it, in one thread."""
 
     @property
@@ -73,7 +73,7 @@ class RecordRuns:
         """True if the op is to be carried out record by record from now on."""
         return self._num_failures >= _MAX_FAILURES
 
-    def next(self, pipeline: Pipeline) -> None:
+    def next(self, pipeline: RecordPipeline) -> None:
         """Enqueue the examples of the next records, of one at least.
 
         Raises:
@@ -97,7 +97,7 @@ class RecordRuns:
             queue.release(kept)
         self._length.note(len(records), sum(len(value) for _, value in records), time.thread_time() - began)
 
-    def _together(self, pipeline: Pipeline, records: list[Record]) -> None:
+    def _together(self, pipeline: RecordPipeline, records: list[Record]) -> None:
         try:
             examples = pipeline.examples(records)
             _check(pipeline.queue, examples, len(records))
@@ -112,7 +112,7 @@ class RecordRuns:
         else:
             pipeline.put(examples, len(records))
 
-    def _apart(self, pipeline: Pipeline, records: list[Record]) -> None:
+    def _apart(self, pipeline: RecordPipeline, records: list[Record]) -> None:
         """Carry the op out for each record."""
         for place, record in enumerate(records):
             if place and self._should_stop():

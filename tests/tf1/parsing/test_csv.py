@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import mpqueue
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.parsing import csv_columns, csv_rows
-from mpqueue.tf1.parsing.csv_format import Column, CsvFormat
+from mpqueue.tf1.parsing.csv_format import CSVColumn, CsvFormat
 
 REFUSED = None
 BATCH = 200  # long enough to be read at once
@@ -255,7 +255,7 @@ def test_records_read_at_once_are_what_the_rows_give(seed):
     records = [
         ",".join(rng.choice(FIELDS[dtype][:good]) for dtype in dtypes).encode() for _ in range(rng.randint(1, 12))
     ]
-    columns = [Column(i, d, {"string": b"d"}.get(d, 5)) for i, d in enumerate(dtypes)]
+    columns = [CSVColumn(i, d, {"string": b"d"}.get(d, 5)) for i, d in enumerate(dtypes)]
     csv_format = CsvFormat(tuple(columns), b",", True, b"NA", None)
     at_once = csv_columns.decode(records, csv_format)
     if at_once is not None:

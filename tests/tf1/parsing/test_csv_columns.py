@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from mpqueue.tf1.parsing import csv_columns, csv_rows
-from mpqueue.tf1.parsing.csv_format import Column, CsvFormat
+from mpqueue.tf1.parsing.csv_format import CSVColumn, CsvFormat
 
 DTYPES = {"float32": np.float32, "float64": np.float64, "int32": np.int32, "int64": np.int64, "string": object}
 
 
 def format_of(dtypes, defaults=None, na_value=b""):
-    columns = [Column(place, dtype, (defaults or {}).get(place)) for place, dtype in enumerate(dtypes)]
+    columns = [CSVColumn(place, dtype, (defaults or {}).get(place)) for place, dtype in enumerate(dtypes)]
     return CsvFormat(tuple(columns), b",", True, na_value, None)
 
 

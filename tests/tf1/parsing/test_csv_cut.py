@@ -7,11 +7,11 @@ import pytest
 
 from mpqueue.tf1.parsing import csv_fields
 from mpqueue.tf1.parsing.csv_cut import cut
-from mpqueue.tf1.parsing.csv_format import Column, CsvFormat
+from mpqueue.tf1.parsing.csv_format import CSVColumn, CsvFormat
 
 
 def format_of(numbers, delim=b",", use_quote_delim=True, stop=None):
-    columns = tuple(Column(number, "string", None) for number in numbers)
+    columns = tuple(CSVColumn(number, "string", None) for number in numbers)
     return CsvFormat(columns, delim, use_quote_delim, b"", stop)
 
 

@@ -21,7 +21,7 @@ from mpqueue.tf1.compat.ops.dtypes import DType, as_dtype, int64, string
 from mpqueue.tf1.compat.ops.infer import invalid
 from mpqueue.tf1.parsing import parse, sequence
 from mpqueue.tf1.parsing.example_plan import Plan, plan
-from mpqueue.tf1.parsing.features import Kind, Spec, checked
+from mpqueue.tf1.parsing.features import FeatureKind, Spec, checked
 from mpqueue.tf1.runs.rows import Rows, Value
 from mpqueue.tf1.runs.rules import Call, Rule, per_row
 
@@ -44,26 +44,26 @@ class _Outputs:
         """The type and shape of each tensor."""
         for spec in self._specs:
             dtype, lead = as_dtype(spec.dtype), self._lead
-            if spec.kind is Kind.VARLEN:
+            if spec.kind is FeatureKind.VARLEN:
                 rank = None if lead is None else len(lead) + 1
                 yield from ((int64, (None, rank)), (dtype, (None,)), (int64, (rank,)))
             elif lead is None:
                 yield dtype, None
             else:
-                varies = (None,) if spec.kind is Kind.SEQUENCE and not self._lists else ()
+                varies = (None,) if spec.kind is FeatureKind.SEQUENCE and not self._lists else ()
                 yield dtype, (*lead, *varies, *spec.shape)
 
     def arrays(self, parsed: Features) -> Iterator[np.ndarray]:
         """The values of the tensors, of what a parser gave."""
         for spec in self._specs:
             value = parsed[spec.name]
-            yield from (value if spec.kind is Kind.VARLEN else [array_of(value)])
+            yield from (value if spec.kind is FeatureKind.VARLEN else [array_of(value)])
 
     def rows(self, parsed: Features) -> Iterator[np.ndarray | list[np.ndarray]]:
         """The values of the tensors for each record, of what `parse.parse_apart` gave."""
         for spec in self._specs:
             value = parsed[spec.name]
-            if spec.kind is Kind.VARLEN:
+            if spec.kind is FeatureKind.VARLEN:
                 sparse = [parse.sparse_of_one(each) for each in value]
                 yield from ([each[place] for each in sparse] for place in range(3))
             else:
@@ -74,7 +74,7 @@ class _Outputs:
         return {spec.name: self._one(spec, tensors) for spec in self._specs}
 
     def _one(self, spec: Spec, tensors: Iterator[Tensor]) -> Tensor | SparseTensor:
-        if spec.kind is not Kind.VARLEN:
+        if spec.kind is not FeatureKind.VARLEN:
             return next(tensors)
         return SparseTensor(next(tensors), next(tensors), next(tensors))
 

@@ -14,7 +14,7 @@ import numpy as np
 _REFERENCE: Final = 100  # TensorFlow's distance between a type and the reference to it
 
 
-class Kind(enum.Enum):
+class DTypeKind(enum.Enum):
     """The families of element types."""
 
     FLOAT = "float"
@@ -42,32 +42,32 @@ class DType:
     as_datatype_enum: int
     name: str
     as_numpy_dtype: type[Any]
-    kind: Kind
+    kind: DTypeKind
 
     @property
     def is_floating(self) -> bool:
         """True for the float types."""
-        return self.kind is Kind.FLOAT
+        return self.kind is DTypeKind.FLOAT
 
     @property
     def is_integer(self) -> bool:
         """True for the signed and unsigned ints, not for bool."""
-        return self.kind in (Kind.INT, Kind.UINT)
+        return self.kind in (DTypeKind.INT, DTypeKind.UINT)
 
     @property
     def is_unsigned(self) -> bool:
         """True for the unsigned ints."""
-        return self.kind is Kind.UINT
+        return self.kind is DTypeKind.UINT
 
     @property
     def is_complex(self) -> bool:
         """True for the complex types."""
-        return self.kind is Kind.COMPLEX
+        return self.kind is DTypeKind.COMPLEX
 
     @property
     def is_bool(self) -> bool:
         """True for bool."""
-        return self.kind is Kind.BOOL
+        return self.kind is DTypeKind.BOOL
 
     @property
     def is_quantized(self) -> bool:
@@ -82,7 +82,7 @@ class DType:
     @property
     def size(self) -> int:
         """Bytes of one element, 0 for text."""
-        return 0 if self.kind is Kind.TEXT else np.dtype(self.as_numpy_dtype).itemsize
+        return 0 if self.kind is DTypeKind.TEXT else np.dtype(self.as_numpy_dtype).itemsize
 
     @property
     def min(self) -> Any:
@@ -169,7 +169,7 @@ _BY_NUMBER: dict[int, DType] = {}
 _BY_KEY: dict[Any, DType] = {}
 
 
-def _make(number: int, numpy_type: type[Any], kind: Kind, name: str | None = None) -> DType:
+def _make(number: int, numpy_type: type[Any], kind: DTypeKind, name: str | None = None) -> DType:
     name = name or np.dtype(numpy_type).name
     made = DType(number, name, numpy_type, kind)
     reference = DType(number + _REFERENCE, f"{name}_ref", numpy_type, kind)
@@ -179,22 +179,22 @@ def _make(number: int, numpy_type: type[Any], kind: Kind, name: str | None = Non
     return made
 
 
-float32 = _make(1, np.float32, Kind.FLOAT)
-float64 = _make(2, np.float64, Kind.FLOAT)
-int32 = _make(3, np.int32, Kind.INT)
-uint8 = _make(4, np.uint8, Kind.UINT)
-int16 = _make(5, np.int16, Kind.INT)
-int8 = _make(6, np.int8, Kind.INT)
-string = _make(7, object, Kind.TEXT, "string")
-complex64 = _make(8, np.complex64, Kind.COMPLEX)
-int64 = _make(9, np.int64, Kind.INT)
-bool_ = _make(10, np.bool_, Kind.BOOL, "bool")
-uint16 = _make(17, np.uint16, Kind.UINT)
-complex128 = _make(18, np.complex128, Kind.COMPLEX)
-float16 = _make(19, np.float16, Kind.FLOAT)
-resource = _make(20, object, Kind.RESOURCE, "resource")
-uint32 = _make(22, np.uint32, Kind.UINT)
-uint64 = _make(23, np.uint64, Kind.UINT)
+float32 = _make(1, np.float32, DTypeKind.FLOAT)
+float64 = _make(2, np.float64, DTypeKind.FLOAT)
+int32 = _make(3, np.int32, DTypeKind.INT)
+uint8 = _make(4, np.uint8, DTypeKind.UINT)
+int16 = _make(5, np.int16, DTypeKind.INT)
+int8 = _make(6, np.int8, DTypeKind.INT)
+string = _make(7, object, DTypeKind.TEXT, "string")
+complex64 = _make(8, np.complex64, DTypeKind.COMPLEX)
+int64 = _make(9, np.int64, DTypeKind.INT)
+bool_ = _make(10, np.bool_, DTypeKind.BOOL, "bool")
+uint16 = _make(17, np.uint16, DTypeKind.UINT)
+complex128 = _make(18, np.complex128, DTypeKind.COMPLEX)
+float16 = _make(19, np.float16, DTypeKind.FLOAT)
+resource = _make(20, object, DTypeKind.RESOURCE, "resource")
+uint32 = _make(22, np.uint32, DTypeKind.UINT)
+uint64 = _make(23, np.uint64, DTypeKind.UINT)
 half, double = float16, float64
 
 # np.dtype(float) would be float64; TensorFlow gives these three Python types a meaning of their own, and no others.

@@ -13,7 +13,7 @@ import numpy as np
 from mpqueue.errors import UnimplementedError
 from mpqueue.tf1.compat.ops import dtypes
 from mpqueue.tf1.compat.ops.dims import merged_all
-from mpqueue.tf1.compat.ops.dtypes import DType, Kind
+from mpqueue.tf1.compat.ops.dtypes import DType, DTypeKind
 from mpqueue.tf1.compat.ops.infer import invalid
 from mpqueue.tf1.compat.ops.known import Array
 from mpqueue.tf1.compat.ops.registry import ALL, COMPLEX, FLOATS, INTS, NUMBERS, REALS, SIGNED, op
@@ -207,7 +207,7 @@ for _name, _one in (("ComplexAbs", np.abs), ("Real", np.real), ("Imag", np.imag)
 )
 def cast(x: Array, *, DstT: DType) -> Array:
     """The elements in another type, cut or wrapped as C does; text is not parsed."""
-    if (x.dtype == object) is not (DstT.kind is Kind.TEXT):
+    if (x.dtype == object) is not (DstT.kind is DTypeKind.TEXT):
         source = dtypes.as_dtype(x.dtype).name
         raise UnimplementedError(None, None, f"Cast {source} to {DstT.name} is not supported")
     if x.dtype.kind == "c" and not DstT.is_complex:
