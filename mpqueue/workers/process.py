@@ -213,6 +213,9 @@ class ProcessBackend:
 
     def wait(self, head: int, timeout_s: float | None) -> None:  # noqa: ARG002 - whatever comes is taken in
         """Sleep until something comes, a time is over, or `wake`."""
+        self._events = self._poll(timeout_s)
+
+    def _poll(self, timeout_s: float | None) -> Sequence[tuple[int, int]]:
         ledger, poll = self.ledger, self.pool.roster.poller.poll
         events: Sequence[tuple[int, int]] = ()
         ledger.is_waiting = True  # safe to interrupt: what has come is still there
@@ -221,8 +224,9 @@ class ProcessBackend:
                 os.sched_yield()
                 if events := poll(0):
                     break
-        self._events = events or poll(timeout_s)
+        events = events or poll(timeout_s)
         ledger.is_waiting = False
+        return events
 
     def _run_supervised(self, supervise: Callable[[], None]) -> bool:
         """Have workers reaped and replaced; return False if that failed, which is the consumer's next error."""

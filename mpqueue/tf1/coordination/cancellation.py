@@ -118,6 +118,8 @@ class CancellationScope:
 
 _active: ContextVar[tuple[CancellationScope, ...]] = ContextVar("mpqueue_active_scopes", default=())
 _ambient: list[CancellationScope] = []
+# For those who put a thread's scopes back where an interrupt may have kept `active` from doing so.
+active_scopes, set_active_scopes = _active.get, _active.set
 
 
 def remove_last(stack: list[Any], entry: object) -> None:

@@ -10,6 +10,7 @@ from helpers.strikes import Alarms
 from tf1.compat.conftest import Background, waiting_in
 
 import mpqueue.compat.v1 as tf
+from mpqueue.tf1.coordination.cancellation import active_scopes
 
 
 def test_an_enqueue_and_a_dequeue_of_one_run_do_not_wait_for_each_others_sake(session):
@@ -132,3 +133,4 @@ def test_a_run_that_a_signal_strikes_gives_nothing_twice_and_later_runs_go_on(se
             came += session.run(queue.dequeue_many(size), {}).tolist()
     assert len(came) == len(set(came))
     assert set(came) <= set(range(sent))
+    assert active_scopes() == ()

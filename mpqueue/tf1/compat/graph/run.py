@@ -27,7 +27,7 @@ from mpqueue.system.interrupts import defer_signals
 from mpqueue.tf1.compat.graph.nodes import Tensor
 from mpqueue.tf1.compat.graph.plan import Plan, Step
 from mpqueue.tf1.compat.graph.state import SessionState
-from mpqueue.tf1.coordination.cancellation import CancellationScope
+from mpqueue.tf1.coordination.cancellation import CancellationScope, active_scopes, set_active_scopes
 
 Slots = list[Any]
 
@@ -45,8 +45,12 @@ class Run:
 
     def carry_out(self, plan: Plan, values: Mapping[Tensor, np.ndarray]) -> Slots:
         """Run the plan of this run; `execute` is for the parts of it that are plans themselves."""
-        with self.entered():
-            return self.execute(plan, values)
+        before = active_scopes()
+        try:
+            with self.entered():
+                return self.execute(plan, values)
+        finally:  # in C: an interrupt on the way out of `entered` would leave this thread in the session's scope
+            set_active_scopes(before)
 
     @contextmanager
     def entered(self) -> Iterator[None]:
