@@ -14,9 +14,9 @@ import tempfile
 class Arrival:
     """Somebody waits at the gate."""
 
-    def __init__(self, connection):
+    def __init__(self, connection, words):
         self._connection = connection
-        self.pid, self.tag = struct.unpack("<QQ", connection.recv(16, socket.MSG_WAITALL))
+        self.pid, self.tag = struct.unpack("<QQ", words)
 
     def let_go(self):
         """Let it pass."""
@@ -38,9 +38,13 @@ class Gate:
 
     def arrival(self) -> Arrival:
         """Wait for the next who comes."""
-        connection, _ = self._server.accept()
-        connection.settimeout(60)
-        return Arrival(connection)
+        while True:
+            connection, _ = self._server.accept()
+            connection.settimeout(60)
+            words = connection.recv(16, socket.MSG_WAITALL)
+            if len(words) == 16:
+                return Arrival(connection, words)
+            connection.close()  # killed before it could say who it was
 
     def __enter__(self):
         return self
