@@ -13,6 +13,7 @@ From the ground up; a module imports only from its own line and the lines above 
     kept_generators.py   random generators that a source keeps, seeded for each batch
     order_watch.py       notices an order that the first item of a source has drawn
     runner.py            runs a source: an item, or the next element of a stream
+    lanes.py             a stream in lanes: what the source of one is asked
     sample_runner.py     runs a source of samples: a batch of them
     source_receive.py    the source as bytes: how a worker rebuilds it; a stand-in for Keras's PyDataset
     main.py              the life of a worker process
