@@ -13,6 +13,7 @@ the faces that are fed by it, and the input toolbox of TensorFlow 1, which the e
     worker/         what runs inside of a worker: main loop, runner of the source, what user code may ask
     workers/        the trainer's side of them: nursery, dispatcher, supervision; threads, inline
     cluster/        the same on the nodes of a Ray cluster
+    dataset/        descriptions of samples, and what computes them: by place, or as streams in lanes
     loader/         sources, orders, one stream of batches, `Loader`
     service/        one preparation for many trainers: servers, and the consumers that attach to them
     frameworks/     Keras, with the enqueuers; torch, JAX, tf.data

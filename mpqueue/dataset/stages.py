@@ -1,0 +1,315 @@
+"""What a stage of a lane is: it hands on blocks of elements with their tokens, and snapshots of where it is.
+
+A lane of a stream is a chain of stages, or a tree. The last one is asked for elements, and asks those before it. They
+come in blocks, because a frame of Python for each sample and stage would cost more than the samples do.
+
+    pull     gives some of the next elements, each with its *token*
+    save     tells where the stage is, and those before it: positions, and tokens of what it holds; never contents
+    load     goes back there, in a new object: what was held is computed again by its tokens
+    rebuild  computes elements again by their tokens, and changes nothing
+
+A token is the identity of an element in its lane: an int, or a tuple of tokens. That of a root is the place of the
+sample in the whole dataset; `map`, `filter` and `shuffle` hand tokens on, other stages make tuples of them. The random
+numbers of a sample in a stage follow from its token, as its hash says it: that of an int below 2**61 is the int itself,
+and that of a tuple is not salted. So they are the same when it is computed again, whatever came between.
+
+What a stage holds needs what is before it, for as long as it may be computed again: `save` is told the tokens that
+the stages behind hold, and tells its input those and its own. A root that cannot compute a sample by its place keeps
+what it needs for these only.
+
+*Errors.* What a function of the user's raises for the k-th element of a block is raised by the next `pull`; the k - 1
+before it are handed on first, and those behind it are kept (`Applied`). So an error takes the place of one element
+wherever blocks begin, and no other is lost. Where errors are to be skipped (``run.skip``) the element is left out, and
+a stage sees the same elements as it does where they are raised: numbers count what was given, not what was raised.
+An exception of a signal's handler passes at once; the lane is then to be thrown away, and opened from its snapshot.
+"""
+
+import reprlib
+import time
+from collections.abc import Callable, Sequence
+from itertools import compress
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from mpqueue.engine.skips import Skipped, is_of_source
+from mpqueue.system.interrupts import is_of_handler
+from mpqueue.worker.failures import never_an_end
+from mpqueue.worker.lanes import LaneRun
+
+Token: TypeAlias = Any  # int | tuple[Token, ...]
+Block: TypeAlias = tuple[list[Any], list[Token]]
+Row: TypeAlias = tuple[str, int, int, int, int]
+
+_SALT = 0x9E3779B97F4A7C15
+_SLOW_NS = 50_000
+_BOOLS = {bool, np.bool_}
+_clock = time.perf_counter_ns
+_busy = time.thread_time_ns
+
+
+def salted(seed: int, number: int) -> int:
+    """Return the seed of a stage's own random numbers."""
+    return (seed + number * _SALT) & 0xFFFFFFFFFFFFFFFF
+
+
+def token_of(saved: Any) -> Token:
+    """Return a token that was saved, and has become lists on its way (as JSON does it)."""
+    return saved if type(saved) is int else tuple([token_of(item) for item in saved])
+
+
+def tokens_of(saved: Sequence[Any]) -> list[Token]:
+    """Return tokens that were saved."""
+    return list(saved) if set(map(type, saved)) <= {int} else [token_of(item) for item in saved]
+
+
+class LaneStage:
+    """A stage of a lane that is open.
+
+    Args:
+        run: What the lane was opened with.
+        number: Of the stage in its tree, from the sources upwards.
+        line: The stage in one line, for errors and statistics.
+        inputs: The stages that it reads.
+
+    Attributes:
+        seed: Of its own random numbers.
+        num_in: Elements that it has taken,
+        num_out: and that it has given.
+        ns: Nanoseconds of its own work,
+        waiting_ns: of them, when it waited for anything but a CPU. Both are noted for each block.
+    """
+
+    def __init__(self, run: LaneRun, number: int, line: str, *inputs: "LaneStage") -> None:
+        self.run, self.number, self.line, self.inputs = run, number, line, inputs
+        self.seed = salted(run.seed, number)
+        self.num_in = self.num_out = self.ns = self.waiting_ns = 0
+        self._is_slow, self._busy_at = False, 0
+
+    def pull(self, count: int) -> Block:
+        """Return the next elements and their tokens: from 1 to ``count`` of them; none at the end, each time.
+
+        The lists are the caller's from then on. A stage takes no more from its input than it needs for them.
+
+        Raises:
+            Exception: What a function of the user's raised for the next element.
+        """
+        raise NotImplementedError
+
+    def save(self, held: Sequence[Token] = ()) -> Any:
+        """Return where this stage is and those before it, as plain data.
+
+        Args:
+            held: Tokens of its own elements that are to be rebuilt when this is loaded.
+        """
+        raise NotImplementedError
+
+    def load(self, state: Any) -> None:
+        """Go to where `save` was called; this object has given nothing yet.
+
+        Raises:
+            Exception: What the user's functions raise when elements are computed again.
+        """
+        raise NotImplementedError
+
+    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+        """Return the elements of these tokens, which this stage has given before; its position stays.
+
+        Raises:
+            Exception: What the user's functions raise.
+        """
+        raise NotImplementedError
+
+    def counts(self) -> list[Row]:
+        """Return a row for each stage, those before it first."""
+        rows = [row for stage in self.inputs for row in stage.counts()]
+        return [*rows, (self.line, self.num_in, self.num_out, self.ns, self.waiting_ns)]
+
+    def begin(self, token: Token) -> None:
+        """Set the random numbers to those of an element in this stage."""
+        self.run.begin(self.seed, self.run.epoch, hash(token))
+
+    def leaves_out(self, error: BaseException, *tokens: Token) -> bool:
+        """Note what the user's code raised for elements: True if they are left out, False if it is to be raised."""
+        error.add_note(self.told(*tokens))
+        skip = self.run.skip
+        if skip is None or not isinstance(error, Exception) or not is_of_source(error):
+            return False
+        skip(Skipped.because_of(error, *tokens))
+        return True
+
+    def told(self, *tokens: Token) -> str:
+        """Return the note of an error: stage, sample and lane."""
+        which = f"sample {tokens[0]!r}" if len(tokens) == 1 else f"samples {', '.join(map(repr, tokens[:8]))}"
+        more = ", ..." if len(tokens) > 8 else ""
+        lane = f"lane {self.run.lane} of {self.run.num_lanes}"
+        return f"raised by stage {self.number}, {self.line}, for {which}{more} of epoch {self.run.epoch} in {lane}"
+
+    def _clock_in(self) -> int:
+        """Return when work begins. Only where the last block was slow is the CPU's time asked for, a system call."""
+        if self._is_slow:
+            self._busy_at = _busy()
+        return _clock()
+
+    def _clock_out(self, started: int) -> None:
+        """Note the time of work that is done."""
+        ns = _clock() - started
+        self.ns += ns
+        if self._is_slow:
+            self.waiting_ns += max(0, ns - (_busy() - self._busy_at))
+        self._is_slow = ns > _SLOW_NS
+
+
+def passes_at_once(error: BaseException) -> bool:
+    """Return whether an exception is an interrupt, and of no element."""
+    return not isinstance(error, Exception | SystemExit) or is_of_handler(error)
+
+
+def raisable(error: BaseException) -> BaseException:
+    """Return what a stage raises for an exception of the user's code."""
+    return never_an_end(error)
+
+
+class Applied(LaneStage):
+    """A stage that calls a function of the user's for each element of its one input.
+
+    Elements that were taken and not used, those behind an error, wait in ``_values`` and ``_tokens``. The error is kept
+    until it is raised; the element that it is of waits before those, so that a snapshot that is taken meanwhile has it
+    computed, and raised, again.
+
+    Args:
+        source: The input.
+        function: The user's.
+        run, number, line: See `LaneStage`.
+    """
+
+    def __init__(
+        self, source: LaneStage, function: Callable[[Any], Any], run: LaneRun, number: int, line: str
+    ) -> None:  # fmt: skip
+        super().__init__(run, number, line, source)
+        self._input, self._function = source, function
+        self._values: list[Any] = []
+        self._tokens: list[Token] = []
+        self._error: BaseException | None = None
+
+    def _take(self, count: int) -> Block:
+        """Return the next elements of the input, or raise what was raised for the first of them."""
+        if not self._tokens:
+            block = self._input.pull(count)
+            self.num_in += len(block[1])
+            return block
+        if self._error is not None:
+            error, self._error = self._error, None
+            del self._values[0], self._tokens[0]
+            raise error
+        block = self._values[:count], self._tokens[:count]
+        del self._values[:count], self._tokens[:count]
+        return block
+
+    def _keep(self, error: BaseException, values: list[Any], tokens: list[Token]) -> None:
+        """Keep an error, and the elements from the one on that it is of; or leave that one out."""
+        is_left_out = self.leaves_out(error, tokens[0])
+        self._values[:0], self._tokens[:0] = values[is_left_out:], tokens[is_left_out:]
+        if not is_left_out:
+            self._error = raisable(error)
+
+    def save(self, held: Sequence[Token] = ()) -> Any:
+        """Return the state of the input, and the tokens that wait."""
+        return {"input": self._input.save([*held, *self._tokens]), "waiting": list(self._tokens)}
+
+    def load(self, state: Any) -> None:
+        """Go to where this was saved."""
+        self._input.load(state["input"])
+        self._tokens = tokens_of(state["waiting"])
+        self._values = self._input.rebuild(self._tokens) if self._tokens else []
+
+
+class MapStage(Applied):
+    """What a function returns for each element."""
+
+    def pull(self, count: int) -> Block:
+        """Return the next elements, and the tokens of those that they were made of."""
+        out: list[Any] = []
+        while not out:
+            values, tokens = self._take(count)
+            if not tokens:
+                return values, tokens
+            self._apply(values, tokens, out)
+        self.num_out += len(out)
+        return out, tokens[: len(out)]
+
+    def _apply(self, values: list[Any], tokens: list[Token], out: list[Any]) -> None:
+        started = self._clock_in()
+        function, begin, seed, epoch, add = self._function, self.run.begin, self.seed, self.run.epoch, out.append
+        try:
+            for value, place in zip(values, map(hash, tokens), strict=True):
+                begin(seed, epoch, place)
+                made = function(value)
+                if made is None:
+                    raise TypeError(f"{self.line} returned None: did you forget to return what it made? To leave out "
+                                    "a sample, use filter")  # fmt: skip
+                add(made)
+        except BaseException as error:
+            if passes_at_once(error):
+                raise
+            done = len(out)
+            self._keep(error, values[done:], tokens[done:])
+        self._clock_out(started)
+
+    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+        """Return what the function returns for the elements of these tokens."""
+        made = []
+        for value, token in zip(self._input.rebuild(tokens), tokens, strict=True):
+            self.begin(token)
+            made.append(self._function(value))
+        return made
+
+
+class FilterStage(Applied):
+    """The elements for which a function returns True."""
+
+    def pull(self, count: int) -> Block:
+        """Return the next elements that are kept."""
+        while True:
+            values, tokens = self._take(count)
+            if not tokens:
+                return values, tokens
+            verdicts = self._judge(values, tokens)
+            out, kept = list(compress(values, verdicts)), list(compress(tokens, verdicts))
+            if out:
+                self.num_out += len(out)
+                return out, kept
+
+    def _judge(self, values: list[Any], tokens: list[Token]) -> list[Any]:
+        started = self._clock_in()
+        function, begin, seed, epoch = self._function, self.run.begin, self.seed, self.run.epoch
+        verdicts: list[Any] = []
+        add = verdicts.append
+        error: BaseException | None = None
+        try:
+            for value, place in zip(values, map(hash, tokens), strict=True):
+                begin(seed, epoch, place)
+                add(function(value))
+        except BaseException as raised:
+            if passes_at_once(raised):
+                raise
+            error = raised
+        if not _BOOLS.issuperset(map(type, verdicts)):  # looked at once for each block, which costs 20 ns a sample
+            error = self._wrong(verdicts)
+        if error is not None:
+            done = len(verdicts)
+            self._keep(error, values[done:], tokens[done:])
+        self._clock_out(started)
+        return verdicts
+
+    def _wrong(self, verdicts: list[Any]) -> TypeError:
+        """Return the error of the first verdict that is none, and take it and those behind it away."""
+        at = next(at for at, verdict in enumerate(verdicts) if type(verdict) not in _BOOLS)
+        got = verdicts[at]
+        del verdicts[at:]
+        return TypeError(f"{self.line} must return True or False for each sample, got {type(got).__name__}: "
+                         f"{reprlib.repr(got)}. Of an array, take .all() or .any()")  # fmt: skip
+
+    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+        """Return the elements of these tokens: they were kept."""
+        return self._input.rebuild(tokens)
