@@ -11,6 +11,7 @@ From the ground up; a module imports only from its own line and the lines above 
     contents.py        what an object holds, found within bounds
     generators.py      random generators inside of an object, and their states as plain data
     torch_numbers.py   seeds torch's generator, where torch is imported
+    lanes.py           where the streams of a source can be begun again, and where they end
     schedule.py        the order of the work: tickets, places, what a sampler drew
     outcomes.py        the outcome of a ticket: a value or an error
     skips.py           what is left out because of an error

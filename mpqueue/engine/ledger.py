@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from mpqueue.engine.lanes import LaneTable, starts
 from mpqueue.engine.outcomes import Outcome, Result
 from mpqueue.engine.schedule import Place, Schedule, Ticket
 from mpqueue.system.interrupts import is_of_handler
@@ -30,13 +31,19 @@ FIRST_EXTRA = -1 << 62
 class Progress:
     """The place up to which batches are counted; see `Place` for the attributes.
 
+    Args:
+        num_lanes: How many streams the batches come from; 0: they have positions.
+        lanes: What is known of these streams.
+
     Attributes:
         unclaimed: Tickets and batches that were counted and have not come to their caller: they are handed out first.
             By one assignment, so that no interrupt finds half of it.
     """
 
-    def __init__(self, num_lanes: int) -> None:
-        self.epoch = self.position = self.lane = 0
+    def __init__(self, num_lanes: int, lanes: LaneTable | None = None) -> None:
+        self._lanes = lanes or LaneTable(num_lanes)
+        self._lanes.follow(lambda: self.counts)
+        self.epoch = self.position = 0
         self.ahead: set[int] = set()
         self.counts = [0] * num_lanes
         self.unclaimed: tuple[tuple[Ticket, Any], ...] = ()
@@ -44,12 +51,18 @@ class Progress:
 
     def place(self) -> Place:
         """Return the place of the consumer: behind all that has come to it, before what has not."""
-        counted = self.counted()
-        return self._before([ticket for ticket, _ in self.unclaimed], counted) if self.unclaimed else counted
+        known, counted = self._lanes.known(), self._counted()  # in this order: another thread may count meanwhile
+        if self.unclaimed:
+            counted = self._before([ticket for ticket, _ in self.unclaimed], counted)
+        return counted._replace(starts=starts(known, counted.counts), ends=self._lanes.ends_by_lane())
 
     def counted(self) -> Place:
         """Return the place up to which batches are counted."""
-        return Place(self.epoch, self.position, tuple(sorted(self.ahead)), tuple(self.counts), self.lane)
+        known, counted = self._lanes.known(), self._counted()
+        return counted._replace(starts=starts(known, counted.counts), ends=self._lanes.ends_by_lane())
+
+    def _counted(self) -> Place:
+        return Place(self.epoch, self.position, tuple(sorted(self.ahead)), tuple(self.counts))
 
     def _before(self, missing: list[Ticket], counted: Place) -> Place:
         """Return a place without some tickets that may have been counted."""
@@ -57,7 +70,7 @@ class Progress:
             counts = list(counted.counts)
             for ticket in missing:
                 counts[ticket.lane] = min(counts[ticket.lane], ticket.unit)
-            return counted._replace(counts=tuple(counts), lane=missing[0].lane)
+            return counted._replace(counts=tuple(counts))
         epoch = min(ticket.epoch for ticket in missing)
         positions = {ticket.position for ticket in missing if ticket.epoch == epoch}
         end, ahead = counted.position, counted.ahead
@@ -68,7 +81,7 @@ class Progress:
 
     def go_to(self, place: Place) -> None:
         """Go on counting from this place."""
-        self.epoch, self.position, self.ahead, self.lane = place.epoch, place.position, set(place.ahead), place.lane
+        self.epoch, self.position, self.ahead = place.epoch, place.position, set(place.ahead)
         self.counts = list(place.counts) or [0] * len(self.counts)
 
     def count(self, ticket: Ticket) -> int:
@@ -78,7 +91,6 @@ class Progress:
         """
         if ticket[4] >= 0:  # by number: a third of the time that names take
             self.counts[ticket.lane] = ticket.unit + 1
-            self.lane = (ticket.lane + 1) % len(self.counts)
             return -1
         position, ahead = ticket[2], self.ahead
         if position != self.position:
@@ -121,6 +133,7 @@ class Ledger:
         credit: How many tickets may be outstanding: those of the order, and the extra ones that are.
         allowance: How many of the order may be outstanding now; 0 during a pause.
         progress: What was handed out.
+        lanes: What is known of the streams that batches come from. The backend adds their snapshots.
         ready: Outcomes by the number of their ticket, in the order of their coming. The backend adds them.
         tickets: Those that were dealt and not taken, by number.
         wanted: Extra tickets that are to be dealt.
@@ -139,7 +152,8 @@ class Ledger:
     def __init__(self, schedule: Schedule, credit: int, *, ordered: bool = True) -> None:
         self.schedule, self.is_ordered = schedule, ordered
         self.credit = self.allowance = self._credit = credit
-        self.progress = Progress(schedule.num_lanes)
+        self.lanes = schedule.lanes
+        self.progress = Progress(schedule.num_lanes, self.lanes)
         self.progress.enter(schedule.epoch)
         schedule.follow(self.progress)
         self.ready: dict[int, Outcome] = {}

@@ -333,7 +333,7 @@ class Pipeline:
     def _take_rare(self, ticket: Ticket, outcome: Outcome) -> Outcome | None:
         """Enter the end of a lane, leave out what failed, or raise the exception of a batch."""
         if outcome.is_end:
-            self.ledger.schedule.end_lane(ticket.lane)
+            self.ledger.schedule.end_lane(ticket.lane, ticket.unit)
             return None
         if self.skips is not None and ticket.position >= 0:
             outcome = self.skips.sort_out(ticket, outcome)

@@ -13,15 +13,18 @@ with random numbers of its own would give others; and as long as the epoch is op
 again (`keep`).
 
 `StreamSchedule` is for generators: elements come from *lanes*, each a stream with an order of its own, and tickets go
-round the lanes. A lane that has ended answers its remaining tickets with "end" and gets no more; as the others keep
-going round in the same order, the order of delivery does not depend on when the end was noticed. A ticket names its
-lane and says nothing of workers: that lane n is run by worker n is the backends' rule.
+round the lanes: element 0 of each, then element 1 of each, and so on. A lane that has ended answers its remaining
+tickets with "end" and gets no more; as the others keep going round in the same order, the order of delivery does not
+depend on when the end was noticed. Whose turn it is follows from how many each has given. A ticket names its lane and
+says nothing of workers: which one runs a lane is the backends' business.
 """
 
+import heapq
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from mpqueue.engine.lanes import LaneStart, LaneTable
 from mpqueue.engine.seeds import permutation
 
 
@@ -64,15 +67,17 @@ class Place(NamedTuple):
         epoch: From 0.
         position: Batches of it that were taken, all those before this one.
         ahead: Positions beyond that were taken, too (unordered).
-        counts: With lanes: elements taken of each,
-        lane: and whose turn it is.
+        counts: With lanes: elements taken of each. The next is of the live lane that gave the fewest;
+        starts: where each can begin to get there, empty: all at their beginning;
+        ends: how many elements each has, -1 where that is not known, empty: of none.
     """
 
     epoch: int = 0
     position: int = 0
     ahead: tuple[int, ...] = ()
     counts: tuple[int, ...] = ()
-    lane: int = 0
+    starts: tuple[LaneStart, ...] = ()
+    ends: tuple[int, ...] = ()
 
     def is_same_as(self, other: "Place") -> bool:
         """Return whether it is the same place; one in a stream of which nothing was taken may leave out the counts.
@@ -80,9 +85,13 @@ class Place(NamedTuple):
         Workers that are there already must not be sent there again: in the middle of a stream's epoch they go on with
         what they have not computed yet, and what they had computed ahead would be lost.
         """
-        if self._replace(counts=()) != other._replace(counts=()):
+        if self[:3] != other[:3]:
             return False
         return self.counts == other.counts or not (any(self.counts) or any(other.counts))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what a state says of it, but where its lanes can begin."""
+        return dict(zip(self._fields[:4], self[:4], strict=True))
 
 
 class Drawn(NamedTuple):
@@ -111,6 +120,7 @@ class Schedule:
 
     Attributes:
         num_lanes: How many streams give the elements; 0: batches have positions instead.
+        lanes: What is known of these streams.
         is_drawn: The next batches are known only when they are drawn: no sooner than somebody asks for their epoch.
         epoch: The epoch that is dealt now.
         next_number: Of the next ticket.
@@ -124,6 +134,7 @@ class Schedule:
 
     def __init__(self) -> None:
         self.epoch = self.next_number = 0
+        self.lanes = LaneTable(0)
         self.lengths: dict[int, int | None] = {}
         self.last_epoch: int | None = None
 
@@ -148,8 +159,12 @@ class Schedule:
         self.next_number += 1
         return Ticket(self.next_number - 1, self.epoch, -1, -1)
 
-    def end_lane(self, lane: int) -> None:
-        """A lane's stream has ended: no more tickets for it."""
+    def end_lane(self, lane: int, number: int) -> None:
+        """A lane has been found to have no element of this number: no more tickets for it."""
+
+    def element(self, ticket: Ticket) -> int:
+        """Return the number of an element of a lane among those of all lanes of all ranks."""
+        raise NotImplementedError
 
     def stand_before(self, epoch: int) -> None:
         """Go to the barrier before an epoch."""
@@ -521,38 +536,45 @@ class DrawnSchedule(EpochSchedule):
 
 
 class StreamSchedule(Schedule):
-    """Elements of so many lanes, round the lanes."""
+    """Elements of so many lanes, round the lanes: the next is of the live lane that gave the fewest.
 
-    def __init__(self, num_lanes: int) -> None:
+    Args:
+        num_lanes: How many there are here.
+        rank: This process has the lanes of all that are ``rank``
+        world: modulo this number.
+    """
+
+    def __init__(self, num_lanes: int, *, rank: int = 0, world: int = 1) -> None:
         super().__init__()
-        self.num_lanes = num_lanes
-        self._next = 0
-        self._live: set[int] = set()
-        self._counts: list[int] = []
+        self.num_lanes, self.lanes = num_lanes, LaneTable(num_lanes)
+        self._rank, self._world = rank, world
+        self._turns: list[tuple[int, int]] = []  # a heap of (next element, lane), of lanes that may have it
 
     def go_to(self, place: Place) -> None:
-        """Deal from a place on; see `start_at`."""
-        self.start_at(place.epoch, place.counts, place.lane)
+        """Deal from a place on."""
+        self.epoch = place.epoch
+        self.lanes.go_to(place.starts, place.ends)
+        counts, ends = place.counts or [0] * self.num_lanes, self.lanes.ends
+        turns = [(count, lane) for lane, count in enumerate(counts) if count < ends.get(lane, count + 1)]
+        heapq.heapify(turns)
+        self._turns = turns
 
-    def start_at(self, epoch: int, counts: Iterable[int] | None = None, lane: int = 0) -> None:
-        """Begin an epoch; ``counts`` says how many elements of each lane were delivered, ``lane`` whose turn it is."""
-        self.epoch, self._next = epoch, lane
-        self._live = set(range(self.num_lanes))
-        self._counts = list(counts or [0] * self.num_lanes)
+    def end_lane(self, lane: int, number: int) -> None:
+        """A lane has been found to have no element of this number: no more tickets for it."""
+        self.lanes.end(lane, number)
+        self._turns = [turn for turn in self._turns if turn[1] != lane]
+        heapq.heapify(self._turns)
 
-    def end_lane(self, lane: int) -> None:
-        """A lane's stream has ended: no more tickets for it."""
-        self._live.discard(lane)
+    def element(self, ticket: Ticket) -> int:
+        """Return the number of an element of a lane among those of all lanes of all ranks."""
+        return (ticket.unit * self.num_lanes + ticket.lane) * self._world + self._rank
 
     def deal(self, limit: int = 1) -> list[Ticket]:
         """Up to so many of the next tickets, none if all lanes have ended."""
         dealt: list[Ticket] = []
-        while self._live and len(dealt) < limit:
-            while self._next not in self._live:
-                self._next = (self._next + 1) % self.num_lanes
-            lane = self._next
-            self._next = (lane + 1) % self.num_lanes
-            dealt.append(Ticket(self.next_number, self.epoch, self._counts[lane], self._counts[lane], lane))
-            self._counts[lane] += 1
+        while self._turns and len(dealt) < limit:
+            count, lane = self._turns[0]
+            heapq.heapreplace(self._turns, (count + 1, lane))
+            dealt.append(Ticket(self.next_number, self.epoch, count, count, lane))
             self.next_number += 1
         return dealt

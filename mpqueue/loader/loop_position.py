@@ -89,10 +89,10 @@ def place_of(state: Any) -> Place:
     """
     if not isinstance(state, dict):
         raise TypeError(f"load_state_dict takes what state_dict() gave, a dict; got {state!r}")
-    missing = [name for name in ("seed", *Place._fields) if name not in state]
+    missing = [name for name in ("seed", *Place._fields[:4]) if name not in state]
     if missing:
         raise ValueError(
             f"this is no state of a Loader: it lacks {', '.join(missing)}. "
             "load_state_dict takes what state_dict() of a Loader of the same source gave"
         )
-    return Place(state["epoch"], state["position"], tuple(state["ahead"]), tuple(state["counts"]), state["lane"])
+    return Place(state["epoch"], state["position"], tuple(state["ahead"]), tuple(state["counts"]))

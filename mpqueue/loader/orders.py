@@ -161,7 +161,7 @@ class Order:
             place: The place.
             ordered: Batches come in order; otherwise this rank knows nothing of what the others took out of turn.
         """
-        state: dict[str, Any] = (place if self.is_stream else self.share.to_global(place))._asdict()
+        state: dict[str, Any] = (place if self.is_stream else self.share.to_global(place)).as_dict()
         if self.plan is not None:
             state["batch_size"] = self.plan.batch_size
         is_of_its_rank = self.is_stream or (not ordered and (place.position or place.ahead))

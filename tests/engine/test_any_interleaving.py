@@ -233,7 +233,7 @@ class Streams(Dispatching):
     def make(self):
         self.lengths, self.epoch = [self.choose(range(7)) for _ in range(self.choose([1, 2, 3]))], 0
         schedule = StreamSchedule(len(self.lengths))
-        schedule.start_at(0)
+        schedule.go_to(Place())
         credit = self.choose(range(1, 7))
         self.build(Source(SIZES, (), self.lengths), schedule, len(self.lengths), credit, 1 << 40)
         self.expected = self.of_an_epoch()

@@ -30,7 +30,7 @@ def ledger_of(length=3, credit=4, *, ordered=True, epoch=0, **options):
 
 def ledger_of_streams(num_lanes=2, credit=4):
     schedule = StreamSchedule(num_lanes)
-    schedule.start_at(0)
+    schedule.go_to(Place())
     return Ledger(schedule, credit)
 
 
@@ -189,7 +189,7 @@ def test_elements_of_streams_are_counted_for_their_lane():
     ledger = ledger_of_streams()
     assert [ledger.count(ticket) for ticket in counting(ledger, 3)] == [False] * 3
     assert ledger.counts == (2, 1)
-    assert ledger.progress.place() == Place(0, 0, (), (2, 1), 1)
+    assert ledger.progress.place() == Place(0, 0, (), (2, 1))
 
 
 @pytest.mark.parametrize("position", [0, 1])
@@ -249,7 +249,7 @@ def test_going_elsewhere_forgets_what_was_dealt():
 def test_streams_go_on_at_the_lane_whose_turn_it_was():
     ledger = ledger_of_streams()
     ledger.deal(3)
-    ledger.go_to(Place(1, 0, (), (5, 4), 1))
+    ledger.go_to(Place(1, 0, (), (5, 4)))
     assert ledger.counts == (5, 4)
     assert [(ticket.number, ticket.epoch, ticket.lane, ticket.unit) for ticket in ledger.deal(2)] == [
         (3, 1, 1, 4),

@@ -78,7 +78,7 @@ class Hands:
 def pipeline_of(length=6, credit=3, *, ordered=True, hook=None, schedule=None, skips=None, **options):
     if schedule is None:
         schedule = EpochSchedule(lambda: length, 1, barrier=hook is not None, **options)
-    schedule.start_at(0)
+    schedule.go_to(Place())
     schedule.keep(0)
     ledger = Ledger(schedule, credit, ordered=ordered)
     pipeline = Pipeline(ledger, epoch_end=hook, timed_epoch_end=False, ends_epochs=False, skips=skips)

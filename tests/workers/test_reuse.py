@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from helpers import simulated
 
-from mpqueue.engine.schedule import EpochSchedule, StreamSchedule
+from mpqueue.engine.schedule import EpochSchedule, Place, StreamSchedule
 from mpqueue.memory.slots import LARGE_BYTES
 from mpqueue.workers import dispatcher
 
@@ -37,7 +37,7 @@ def world_of(num_workers, credit, *, words=WORDS, lengths=None):
         schedule = EpochSchedule(lambda: 1 << 20, 0)
     else:
         schedule = StreamSchedule(num_workers)
-    schedule.start_at(0)
+    schedule.go_to(Place())
     return simulated.World(simulated.Source([words], lengths=lengths), schedule, num_workers, credit, Fair())
 
 

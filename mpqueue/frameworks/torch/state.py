@@ -54,7 +54,7 @@ class State(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
-        found = {"version": _VERSION, **self.beginning._asdict(), "place": self.place._asdict()}
+        found = {"version": _VERSION, **self.beginning._asdict(), "place": self.place.as_dict()}
         return found | {"is_left": True} if self.is_left else found
 
 
@@ -97,8 +97,8 @@ def state_of(saved: dict[str, Any]) -> State | None:
         raise ValueError(f"this is no state of a mpqueue.torch.DataLoader: {str(saved)[:100]}")
     if saved["place"] is None:
         return None
-    epoch, position, ahead, counts, lane = (saved["place"][name] for name in Place._fields)
-    place = Place(epoch, position, tuple(ahead), tuple(counts), lane)
+    epoch, position, ahead, counts = (saved["place"][name] for name in Place._fields[:4])
+    place = Place(epoch, position, tuple(ahead), tuple(counts))
     beginning = Beginning(saved["base_seed"], saved["generator"], saved["sampler"], saved.get("kept"))
     return State(beginning, place, bool(saved.get("is_left")))
 

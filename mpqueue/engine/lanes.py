@@ -1,0 +1,101 @@
+"""Where lanes can be begun again: their snapshots, and where they end. Pure.
+
+    worker --batch n, and a snapshot behind it--> note(lane, n + 1, snapshot) -> kept, until a later one is handed out
+    place(counts) -> for each lane the newest that is not ahead of its count -> state of a loader, or a worker's start
+
+A *lane* is one of the streams that the elements of a source come from. A *snapshot* is what it says from time to time
+about itself, so that another worker, or another process on another day, can go on behind that element. What lies
+between a snapshot and the place where a lane goes on is computed again and dropped.
+
+Snapshots and ends are facts about the streams of one epoch: they hold wherever in it the consumer stands. So they are
+forgotten only where another epoch, or another source, begins (`LaneTable.go_to`), and where nobody can go back to.
+
+Any thread may ask for a place while another one notes: what is kept of a lane is one tuple, replaced by one assignment.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+
+class LaneStart(NamedTuple):
+    """Where a lane can begin.
+
+    Attributes:
+        number: The first element that it gives from here.
+        state: What brings it there, pickled; None: it runs from its beginning.
+    """
+
+    number: int
+    state: bytes | None
+
+
+BEGINNING = LaneStart(0, None)
+
+
+class LaneTable:
+    """The snapshots and the ends of the lanes of one stream, in its present epoch.
+
+    Args:
+        num_lanes: How many there are here.
+
+    Attributes:
+        ends: By lane: how many elements it has, once that is known.
+    """
+
+    def __init__(self, num_lanes: int) -> None:
+        self.ends: dict[int, int] = {}
+        self._known: list[tuple[LaneStart, ...]] = [()] * num_lanes  # ascending
+        self._counts: Callable[[], Sequence[int]] | None = None
+
+    def follow(self, counts: Callable[[], Sequence[int]]) -> None:
+        """Have this tell what was handed out of each lane; without it nothing is forgotten."""
+        self._counts = counts
+
+    def note(self, lane: int, number: int, state: bytes) -> None:
+        """Enter a snapshot that was taken behind element ``number - 1``, and forget what has become too old."""
+        known = {start.number: start for start in self._known[lane]}
+        known[number] = LaneStart(number, state)
+        kept = tuple(sorted(known.values(), key=_number))
+        if self._counts is not None:
+            # One more than is needed now: a batch that was counted may be given back, and has not come then.
+            kept = kept[max(0, bisect_right(kept, self._counts()[lane], key=_number) - 2) :]
+        self._known[lane] = kept
+
+    def start(self, lane: int, number: int) -> LaneStart:
+        """Return where a lane is to begin, to go on at an element: the newest snapshot that is not ahead of it."""
+        return _newest(self._known[lane], number)
+
+    def end(self, lane: int, number: int) -> None:
+        """A lane has been found to have no element of this number."""
+        self.ends[lane] = min(number, self.ends.get(lane, number))
+
+    def known(self) -> Sequence[tuple[LaneStart, ...]]:
+        """Return what is kept of each lane; to be asked before it is asked what was handed out, for `starts`."""
+        return tuple(self._known)
+
+    def ends_by_lane(self) -> tuple[int, ...]:
+        """Return how many elements each lane has, -1 where that is not known; empty if no end is known."""
+        ends = self.ends.copy()
+        return tuple(ends.get(lane, -1) for lane in range(len(self._known))) if ends else ()
+
+    def go_to(self, starts: Sequence[LaneStart], ends: Iterable[int]) -> None:
+        """Forget all but what a place brings with it."""
+        self._known = [(start,) if start.state is not None else () for start in starts] or [()] * len(self._known)
+        self.ends = {lane: number for lane, number in enumerate(ends) if number >= 0}
+
+
+def starts(known: Sequence[tuple[LaneStart, ...]], counts: Sequence[int]) -> tuple[LaneStart, ...]:
+    """Return where each lane is to begin, to go on behind what was counted; empty if all run from their beginning."""
+    if not any(known):
+        return ()
+    return tuple(_newest(kept, count) for kept, count in zip(known, counts, strict=True))
+
+
+def _newest(known: tuple[LaneStart, ...], number: int) -> LaneStart:
+    place = bisect_right(known, number, key=_number)
+    return known[place - 1] if place else BEGINNING
+
+
+def _number(start: LaneStart) -> int:
+    return start.number
