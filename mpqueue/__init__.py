@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from mpqueue.frameworks.enqueuers import SequenceEnqueuer as SequenceEnqueuer
     from mpqueue.loader.loader import Loader as Loader
     from mpqueue.loader.sequence import Sequence as Sequence
-    from mpqueue.service.attach import attach as attach
     from mpqueue.service.consumer import Consumer as Consumer
+    from mpqueue.service.consumer import attach as attach
     from mpqueue.service.server import Server as Server
     from mpqueue.telemetry.stats import Statistics as Statistics
     from mpqueue.tf1.coordinator import Coordinator as Coordinator
@@ -126,8 +126,7 @@ _HOMES = {
     "tf1.parsing.sequence": ("parse_single_sequence_example",),
     "tf1.values.sparse": ("SparseTensorValue",),
     "loader.sequence": ("Sequence",),
-    "service.attach": ("attach",),
-    "service.consumer": ("Consumer",),
+    "service.consumer": ("Consumer", "attach"),
     "tf1.serving.connect": ("connect",),
     "service.server": ("Server",),
     "telemetry.stats": ("Statistics",),

@@ -44,9 +44,7 @@ UNNAMED = {  # files that a trip passes and its page does not name
     "element to its owner": {
         "memory/arena.py", "tf1/coordination/cancellation.py", "tf1/queues/client.py", "worker/context.py",
     },
-    "service": {
-        "service/attachment.py", "service/counts.py", "service/handlers.py", "service/records.py",
-    },
+    "service": set(),
 }  # fmt: skip
 # Files that a page names and its trip does not pass, or only on a machine on which it has to wait.
 UNPASSED = {"index": {"workers/hang.py"}}

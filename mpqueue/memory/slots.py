@@ -7,7 +7,7 @@
     RETIRED: nobody reads it any more, and its worker's code still holds an array in it  --let_go--> FREE
 
 A slot is *leased* to the one consumer of this process, or *shared* with other processes; a server knows with which
-(`mpqueue.service.deliveries`), and releases it when none of them looks at it any more.
+(`mpqueue.service.loop`), and releases it when none of them looks at it any more.
 
 A dying worker can leave no lock held and no word half written, having neither: it owns payload bytes only. Messages
 name a *turn*, not a slot: a number that is never used again, so that a late message from a turn that was reclaimed is

@@ -11,13 +11,12 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from mpqueue.service.connections import Handlers, Peer, Stage
 from mpqueue.service.core import Core
+from mpqueue.service.dealing import Seat
 from mpqueue.service.greeting import Welcome
-from mpqueue.service.handlers import Handlers
 from mpqueue.service.journal import Journal, Survivor, started_at
-from mpqueue.service.peer import Peer, Stage
 from mpqueue.service.rules import Occupied, Refused
-from mpqueue.service.seats import Seat
 from mpqueue.system import descriptors
 
 

@@ -16,7 +16,7 @@ detached, stopped or cut off may still look at it.
 have taken all of it; a seat that is done gets its end at once, and waits for the others before the next epoch only.
 
 *The idle.* Where each batch goes to whoever comes first, what was offered ahead to one consumer and not asked for is
-recalled when another one has waited for a while (`mpqueue.service.group.RECALL_AFTER_S`), and the first has said
+recalled when another one has waited for a while (`mpqueue.service.dealing.RECALL_AFTER_S`), and the first has said
 nothing for as long. The loop sends RECALL and reads what the consumer has said until then; `mpqueue.service.records`
 says why that tells what it cannot have opened. It is offered nothing more before it asks. What it was handed out stays
 with it, and so the epoch does not end before it asks for the next one, or goes.
@@ -26,13 +26,154 @@ needs that rank's batches or waits for it. A group without ranks goes on without
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Protocol
 
-from mpqueue.service.dealing import GROUP, make_dealing
+from mpqueue.service.dealing import GROUP, Group, Had, Seat, SeatBatch, make_dealing
 from mpqueue.service.greeting import Hello, Resume
-from mpqueue.service.group import Group, Replays, Views
 from mpqueue.service.records import LOST
-from mpqueue.service.rules import Misbehaved, Outside, Refused, Rules
-from mpqueue.service.seats import Had, Seat, SeatBatch
+from mpqueue.service.rules import Misbehaved, Refused, Rules
+
+
+class Outside(Protocol):
+    """Does what the core decides, and never calls it back."""
+
+    def offer(self, consumer: int, number: int, batch: SeatBatch) -> None:
+        """Offer a batch to a consumer: its so many-th."""
+        ...
+
+    def withdraw(self, consumer: int, batch: SeatBatch, *, has_more: bool) -> None:
+        """Note that a consumer is offered a batch no more, and whether it has others."""
+        ...
+
+    def miss(self, consumer: int, count: int) -> None:
+        """Tell a consumer how many batches it has not had since it came, because it was slow."""
+        ...
+
+    def end(self, consumer: int, epoch: int, count: int) -> None:
+        """Tell a consumer that it has had all of an epoch, behind what it was offered before."""
+        ...
+
+    def cut(self, consumer: int, flag: int, text: str) -> None:
+        """Tell a consumer that it is detached, and why."""
+        ...
+
+    def hold(self, batch: SeatBatch, holder: int) -> None:
+        """Note that the slot of a batch has another holder."""
+        ...
+
+    def let_go(self, batch: SeatBatch, holder: int) -> None:
+        """Note that it has one less; without any it is free."""
+        ...
+
+    def open_epoch(self, epoch: int) -> int | None:
+        """Have the stream give the batches of an epoch; return the number of its positions, if that is known."""
+        ...
+
+    def finish_epoch(self, epoch: int) -> None:
+        """All have taken all of an epoch: run its end."""
+        ...
+
+    def abandon(self, epoch: int) -> None:
+        """Nobody is left who would take the rest of an epoch."""
+        ...
+
+    def recompute(self, epoch: int, position: int) -> None:
+        """Have the stream compute a batch again: it arrives as an extra one."""
+        ...
+
+    def note_taken(self, seat: Seat, batch: SeatBatch) -> None:
+        """Write down that a batch was taken."""
+        ...
+
+
+class Views:
+    """The slots that each consumer may look at.
+
+    Args:
+        outside: Keeps the holders of slots.
+    """
+
+    def __init__(self, outside: Outside) -> None:
+        self._outside = outside
+        self._of: dict[int, dict[int, SeatBatch]] = {}
+
+    def open(self, consumer: int) -> None:
+        """A consumer has come."""
+        self._of[consumer] = {}
+
+    def add(self, consumer: int, batch: SeatBatch) -> bool:
+        """Note what a consumer is about to be offered; return True if it had nothing to look at."""
+        views = self._of[consumer]
+        is_first = not views
+        if batch.turn:
+            views[batch.turn] = batch
+            self._outside.hold(batch, consumer)
+        return is_first
+
+    def withdraw(self, consumer: int, batch: SeatBatch) -> None:
+        """A consumer has dropped an offer."""
+        if self._of[consumer].pop(batch.turn, None) is not None:
+            self._outside.let_go(batch, consumer)
+
+    def release(self, consumer: int, turns: Iterable[int]) -> None:
+        """A consumer looks at these no more.
+
+        Raises:
+            Misbehaved: It has never, or not any more.
+        """
+        views = self._of.get(consumer, {})
+        for turn in turns:
+            batch = views.pop(turn, None)
+            if batch is None:
+                raise Misbehaved(f"it released turn {turn}, which it does not hold")
+            self._outside.let_go(batch, consumer)
+
+    def count(self, consumer: int) -> int:
+        """Return how many it may look at."""
+        return len(self._of.get(consumer, ()))
+
+    def close(self, consumer: int) -> None:
+        """A consumer looks at nothing any more."""
+        for batch in self._of.pop(consumer, {}).values():
+            self._outside.let_go(batch, consumer)
+
+
+class Replays:
+    """Batches that are computed again for consumers that came late to an epoch.
+
+    Args:
+        outside: Has it computed.
+        window: The batches that a seat may have, at most.
+    """
+
+    def __init__(self, outside: Outside, window: int) -> None:
+        self._outside, self._window = outside, window
+        self._waiting: dict[tuple[int, int], list[Seat]] = {}
+
+    def ask(self, seat: Seat, frontier: int) -> None:
+        """Ask for what a seat has missed of the positions before ``frontier``, as far as it has room."""
+        assert seat.replay_at is not None
+        while seat.replay_at < frontier and seat.load + seat.num_replaying < self._window:
+            self._waiting.setdefault((seat.epoch, seat.replay_at), []).append(seat)
+            self._outside.recompute(seat.epoch, seat.replay_at)
+            seat.replay_at, seat.num_replaying = seat.replay_at + 1, seat.num_replaying + 1
+        if seat.replay_at >= frontier and not seat.num_replaying:
+            seat.replay_at = None
+
+    def arrived(self, batch: SeatBatch, seats: list[Seat]) -> None:
+        """Give a batch to the seat that waits for it, if that is still there."""
+        key = batch.epoch, batch.position
+        waiting = self._waiting.get(key, [])
+        seat = waiting.pop(0) if waiting else None
+        if not waiting:
+            self._waiting.pop(key, None)
+        self._outside.hold(batch, GROUP)
+        if seat is not None and seat in seats and seat.epoch == batch.epoch:
+            seat.num_replaying -= 1
+            if not batch.is_left_out:
+                self._outside.hold(batch, seat.number)
+                seat.queue.append(batch)
+        self._outside.let_go(batch, GROUP)
 
 
 class Core:
@@ -79,7 +220,7 @@ class Core:
         self.awaited = set(awaited)
         self.group, self.views = Group(rules, epoch, had), Views(outside)
         self._replays = Replays(outside, rules.window)
-        self._dealing = make_dealing(rules, self.group.seats, outside, lambda: self.epoch)
+        self._dealing = make_dealing(rules, self.group.seats, outside.hold, outside.let_go, lambda: self.epoch)
 
     # -- What consumers do
 
@@ -350,6 +491,14 @@ class Core:
         self._tell_of_loss(now)
         self.group.note_offered(self._fresh, now)
         self._fresh.clear()
+
+    def due_at(self, now: float) -> float | None:
+        """Return when the next one is overdue, or silent for too long; None: there is no such time."""
+        group, timeout = self.group, self.rules.lease_timeout
+        dues = [seat.overdue_at for seat in group.seats if seat.overdue_at is not None]
+        if timeout is not None:
+            dues += [seen + timeout for consumer, seen in group.last_seen.items() if self.views.count(consumer)]
+        return min((due for due in dues if due > now), default=None)
 
     def silent(self, now: float) -> dict[int, str]:
         """Return the consumers to detach because they say nothing, and what to tell each; see `leave`."""

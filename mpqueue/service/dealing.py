@@ -1,4 +1,13 @@
-"""Deals batches to consumers: one class for each mode of a server. Pure.
+"""The seats of a group, who sits there, and which batch is dealt to which seat. Pure.
+
+    queue --offer--> untaken --ASK--> taken
+      ^                 |
+      +---- its consumer is gone, or does not ask while another one waits
+
+A *seat* is what a batch is dealt to: a rank, or one consumer of a group without ranks. A rank's seat outlives its
+consumer: what that had not taken waits for the one that comes in its place.
+
+Which seat a batch goes to is said by one class for each mode of a server:
 
     RankedDealing      batch i goes to rank i mod world; all ranks get equally many
     FirstComeDealing   each batch goes to one consumer, the one that has fewest; what that does not ask for may go on
@@ -11,10 +20,121 @@ one, and asks for more only when the first has gone on.
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
-from mpqueue.service.rules import Outside, Rules
-from mpqueue.service.seats import Seat, SeatBatch
+from mpqueue.service.greeting import Join
+from mpqueue.service.rules import Occupied, Refused, Rules
+
+
+class SeatBatch(Protocol):
+    """A batch in a slot, or the exception in the place of one, as the core deals it."""
+
+    @property
+    def epoch(self) -> int:
+        """Return its epoch, from 0."""
+        ...
+
+    @property
+    def position(self) -> int:
+        """Return its place in the epoch, over all consumers; below 0: it has none, and is for everybody."""
+        ...
+
+    @property
+    def turn(self) -> int:
+        """Return the turn of its slot; 0: it has none."""
+        ...
+
+    @property
+    def is_extra(self) -> bool:
+        """Return True if it was computed again, for one late consumer alone."""
+        ...
+
+    @property
+    def is_left_out(self) -> bool:
+        """Return True if it was computed again, and is to be left out: nobody is to hear of it."""
+        ...
+
+
+@dataclass
+class Had:
+    """Counts of the batches of an epoch that a seat has taken.
+
+    Attributes:
+        num: All of them.
+        before: Of these, those that another server of this stream has given it: its first ones.
+    """
+
+    num: int = 0
+    before: int = 0
+
+
+class Seat:
+    """One place of a group.
+
+    Args:
+        number: By which it holds the slots of what was not taken; below 0, not to be taken for a consumer. Seats that
+            have nothing of their own share one.
+        rank: Its rank, None in a group without ranks.
+        epoch: The epoch that its consumer's next loop is.
+
+    Attributes:
+        number, rank, epoch: As given; the epoch advances when all of it was taken.
+        consumer: Who sits here; 0: nobody.
+        has_begun: The consumer's loop over the epoch has begun.
+        has_asked: It has asked for a batch since: the first untaken one may be open.
+        is_idle: What it had not asked for was recalled: it is offered nothing before it asks.
+        has_all: No more of the epoch will be dealt to it.
+        has_end: Its consumer was told so, behind the last batch.
+        queue: Its batches that were not offered to its consumer.
+        untaken: Those that were, in this order.
+        num_taken: Offers that this consumer has taken, since it came.
+        had: Counts the batches of the epoch that this seat has taken.
+        num_recalled: Offers that were recalled from it since it came.
+        num_skipped: Batches that it did not get because it was slow,
+        num_told: and how many of them its consumer was told of.
+        replay_at: The next position that is to be computed again for it; None: it has caught up.
+        num_replaying: Positions that are being computed again.
+        overdue_at: When the others are told that nobody has come in its consumer's place; None: nobody was lost.
+    """
+
+    def __init__(self, number: int, rank: int | None, epoch: int) -> None:
+        self.number, self.rank, self.epoch = number, rank, epoch
+        self.consumer = 0
+        self.has_begun = self.has_all = self.has_end = self.has_asked = self.is_idle = False
+        self.queue: deque[SeatBatch] = deque()
+        self.untaken: deque[SeatBatch] = deque()
+        self.had = Had()
+        self.num_taken = self.num_recalled = self.num_skipped = self.num_told = self.num_replaying = 0
+        self.replay_at: int | None = None
+        self.overdue_at: float | None = None
+
+    @property
+    def load(self) -> int:
+        """Batches that it has and has not taken."""
+        return len(self.queue) + len(self.untaken)
+
+    def sit(self, consumer: int) -> None:
+        """A consumer comes."""
+        self.consumer, self.num_taken, self.num_recalled, self.overdue_at = consumer, 0, 0, None
+        self.has_begun = self.has_end = self.has_asked = self.is_idle = False
+
+    def be_left(self) -> None:
+        """Its consumer is gone: what that had not taken is to be offered again."""
+        self.queue.extendleft(reversed(self.untaken))
+        self.untaken.clear()
+        self.consumer = 0
+        self.has_begun = self.has_end = self.has_asked = self.is_idle = False
+
+    def enter(self, epoch: int) -> None:
+        """All of the epoch before was taken."""
+        self.epoch, self.had, self.replay_at = epoch, Had(), None
+        self.has_begun = self.has_all = self.has_end = self.has_asked = self.is_idle = False
+
+    def __repr__(self) -> str:
+        who = f"rank {self.rank}" if self.rank is not None else f"seat {-self.number}"
+        return f"<{who}, consumer {self.consumer}, epoch {self.epoch}, {self.had.num} taken, {self.load} waiting>"
+
 
 GROUP = -1  # holds the batches that belong to no seat yet
 Hold = Callable[[SeatBatch, int], Any]
@@ -238,9 +358,9 @@ class BroadcastDealing:
             seat.has_all = has_ended
 
 
-def make_dealing(rules: Rules, seats: list[Seat], outside: Outside, epoch: Callable[[], int]) -> Dealing:
+def make_dealing(rules: Rules, seats: list[Seat], hold: Hold, let_go: Hold, epoch: Callable[[], int]) -> Dealing:
     """Return the dealing of a mode."""
-    common = seats, rules.window, outside.hold, outside.let_go
+    common = seats, rules.window, hold, let_go
     if rules.mode == "broadcast":
         return BroadcastDealing(*common, skips=rules.slow == "skip", epoch=epoch)
     return RankedDealing(*common, is_ordered=rules.is_ordered) if rules.is_ranked else FirstComeDealing(*common)
@@ -248,3 +368,170 @@ def make_dealing(rules: Rules, seats: list[Seat], outside: Outside, epoch: Calla
 
 def _place(batch: SeatBatch) -> tuple[int, int]:
     return batch.epoch, batch.position
+
+
+RECALL_AFTER_S = 0.1  # much more than the wait for a batch that is on its way, little to somebody who has none
+
+
+class Unasked(NamedTuple):
+    """Offers that a consumer has not asked for, while another one waits.
+
+    Attributes:
+        due_at: When they are to be recalled.
+        consumer: Whose they are.
+        last: The number of the last offer that it may have opened.
+    """
+
+    due_at: float
+    consumer: int
+    last: int
+
+
+class Group:
+    """The seats, and who sits there.
+
+    Args:
+        rules: Of the server.
+        epoch: The one that the group is in.
+        had: Batches of it that each rank has taken.
+
+    Attributes:
+        seats: All, also those of ranks that are not there.
+        by_consumer: Those that have a consumer.
+        last_seen: When each consumer has said something, or was offered a batch while it had none.
+    """
+
+    def __init__(self, rules: Rules, epoch: int, had: Iterable[int]) -> None:
+        self._rules = rules
+        self._is_shared = rules.mode == "split" and not rules.is_ranked  # what was not taken belongs to all
+        self.seats: list[Seat] = []
+        self.by_consumer: dict[int, Seat] = {}
+        self.last_seen: dict[int, float] = {}
+        self._num_seats = -GROUP  # numbers of seats are not used again
+        if rules.is_ranked:
+            for _, count in zip(range(rules.world or 0), [*had, *[0] * (rules.world or 0)], strict=False):
+                seat = self._add(len(self.seats), epoch)
+                seat.had = Had(count, count)
+
+    def _add(self, rank: int | None, epoch: int) -> Seat:
+        self._num_seats += 1
+        seat = Seat(GROUP if self._is_shared else -self._num_seats, rank, epoch)
+        self.seats.append(seat)
+        return seat
+
+    def sit(self, consumer: int, seat: Seat, now: float) -> None:
+        """A consumer takes its seat."""
+        seat.sit(consumer)
+        self.by_consumer[consumer], self.last_seen[consumer] = seat, now
+
+    def rise(self, consumer: int) -> Seat | None:
+        """A consumer leaves its seat, if it has one; it is the seat's dealer who decides on what that had."""
+        self.last_seen.pop(consumer, None)
+        seat = self.by_consumer.pop(consumer, None)
+        if seat is not None:
+            seat.be_left()
+            if not self._rules.is_ranked:
+                self.seats.remove(seat)
+        return seat
+
+    def seat_for(self, rank: int | None, join: Join, epoch: int, *, is_running: bool) -> Seat:
+        """Return the seat of a consumer that comes now.
+
+        Raises:
+            Refused: It has no place here.
+            Occupied: Its rank has a consumer.
+        """
+        rules = self._rules
+        if not rules.is_ranked:
+            self._check_without_rank(rank, join)
+            seat = self._add(None, epoch)
+            if rules.mode == "broadcast" and is_running:
+                if join == "next":
+                    seat.epoch = epoch + 1
+                seat.replay_at = 0 if join == "replay" else None
+            return seat
+        if rank is None or not 0 <= rank < len(self.seats):
+            raise Refused(
+                f"its batches are split among {rules.world} ranks: attach with rank=0 to {len(self.seats) - 1}"
+            )
+        if self.seats[rank].consumer:
+            raise Occupied
+        return self.seats[rank]
+
+    def _check_without_rank(self, rank: int | None, join: Join) -> None:
+        rules = self._rules
+        if rank is not None and rules.mode == "split":
+            raise Refused(
+                f"it has no ranks, and you have rank={rank}: attach without, or start the server with world=N"
+            )
+        if join == "replay" and rules.mode == "split":
+            raise Refused('join="replay" is for servers with mode="broadcast": here each batch goes to one consumer')
+        if join == "replay" and not rules.can_replay:
+            raise Refused(
+                'join="replay" computes again what you have missed, which its source cannot: use "now" or "next"'
+            )
+
+    def is_done_with(self, epoch: int) -> bool:
+        """Return True if all seats, of which there are some, have taken all of an epoch."""
+        return bool(self.seats) and all(seat.epoch > epoch for seat in self.seats)
+
+    def is_begun(self, epoch: int) -> bool:
+        """Return whether an epoch may open: a consumer has begun its loop over it, or all have taken all of it.
+
+        The latter is so where another server has died before it could finish the epoch: only its end is left to do.
+        """
+        begun = [seat for seat in self.seats if seat.has_begun]
+        return any(seat.epoch == epoch for seat in begun) or (bool(begun) and self.is_done_with(epoch))
+
+    def holding_up(self, epoch: int) -> list[Seat]:
+        """Return the seats of consumers for whom others wait."""
+        here = [seat for seat in self.seats if seat.epoch == epoch]
+        is_waiting = any(seat.has_begun and not seat.is_idle and not seat.load and not seat.has_all for seat in here)
+        return [seat for seat in here if seat.consumer and seat.load >= self._rules.window] if is_waiting else []
+
+    def is_starving(self) -> bool:
+        """Return True if all who are here wait for the next batch, so that nobody will release a slot."""
+        for seat in self.seats:  # noqa: SIM110 - each batch asks, and a generator costs a call for each seat
+            if seat.has_begun and (seat.queue or seat.untaken):
+                return False
+        return True
+
+    def unasked(self, epoch: int) -> list[Unasked]:
+        """Return what can be recalled for those who wait for a batch: nothing where batches belong to seats.
+
+        Recalled is from who has said nothing for a while, and for who has waited as long: two that are fast would take
+        each other's batches to and fro.
+        """
+        seats, last_seen = self.seats, self.last_seen
+        if not self._is_shared or len(seats) < 2:
+            return []
+        waiting = [
+            seat for seat in seats if seat.has_asked and not seat.load and seat.epoch == epoch and seat.has_begun
+        ]
+        if not waiting:
+            return []
+        since = min(last_seen[seat.consumer] for seat in waiting)
+        return [
+            Unasked(
+                max(since, last_seen[seat.consumer]) + RECALL_AFTER_S, seat.consumer, seat.num_taken + seat.has_asked
+            )
+            for seat in seats
+            if len(seat.untaken) > seat.has_asked and not seat.is_idle
+        ]
+
+    def await_absent(self, until: float) -> None:
+        """Give the ranks that are not there so much time."""
+        for seat in self.seats:
+            if not seat.consumer and seat.overdue_at is None:
+                seat.overdue_at = until
+
+    def note_offered(self, consumers: Iterable[int], now: float) -> None:
+        """These have waited until now: it was not they who said nothing."""
+        for consumer in consumers:
+            if consumer in self.last_seen:
+                self.last_seen[consumer] = now
+
+    def silent_at(self, now: float) -> list[int]:
+        """Return the consumers that have said nothing for too long."""
+        timeout = self._rules.lease_timeout
+        return [] if timeout is None else [who for who, seen in self.last_seen.items() if seen + timeout <= now]

@@ -18,6 +18,7 @@ only keep a server from starting: what they have put in the place of the journal
 import base64
 import contextlib
 import errno
+import hashlib
 import itertools
 import json
 import math
@@ -33,6 +34,9 @@ from typing import Any, NamedTuple
 
 from mpqueue.engine.schedule import Place
 from mpqueue.errors import ServiceError
+from mpqueue.loader.sources import epoch_end_of
+from mpqueue.service.rules import Rules
+from mpqueue.service.stream import Stream
 from mpqueue.system import descriptors
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.log import warn
@@ -358,3 +362,35 @@ def started_at(pid: int) -> int:
             return int(file.read().rpartition(b")")[2].split()[19])
     except (OSError, IndexError):
         return 0
+
+
+def state_of(source: Any) -> Any:
+    """Return the state of a source that has one, else None."""
+    take = getattr(source, "state_dict", None)
+    return take() if callable(take) else None
+
+
+def job_of(stream: Stream, rules: Rules) -> str:
+    """Return a hash of what makes a stream the same one."""
+    identity = [stream.seed, stream.length(), rules.mode, rules.world, repr(stream.plan.job.samples)]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
+
+
+def check_restartable(stream: Stream, *, is_ordered: bool) -> None:
+    """Raise a `ValueError` if a server that comes back could not go on with this source."""
+    source = stream.plan.job.source
+    if not is_ordered:
+        raise ValueError(
+            "a journal counts the batches of each consumer, which says nothing where they come as they are ready: "
+            "leave out ordered=False, or journal"
+        )
+    if stream.is_generator:
+        raise ValueError(
+            "a journal says which batches were taken, and a generator cannot begin behind them: pass a source with "
+            "__getitem__, or leave out journal"
+        )
+    if epoch_end_of(source) is not None and not hasattr(source, "state_dict"):
+        raise ValueError(
+            f"{type(source).__name__}.on_epoch_end changes the source, and a server that comes back would have it as "
+            "it was at first: give it state_dict() and load_state_dict(), or leave out journal"
+        )

@@ -1,7 +1,7 @@
 """The server's one thread: waits for everything at once, and lets the core decide.
 
     listening socket --> reception --> attach ---+
-    consumers' sockets --> requests -------------+--> core --> deliveries --> flush
+    consumers' sockets --> requests -------------+--> core --> Deliveries --> flush
     sentinels of their processes --> gone -------+
     the workers' poller --> advance, take -------+
     wake-up pipe --> stop
@@ -23,21 +23,190 @@ import time
 from functools import partial
 from typing import Any
 
+from mpqueue.memory.slots import SlotError
 from mpqueue.service.admission import Admission
+from mpqueue.service.connections import Handlers, Peer, Reception, Stage
 from mpqueue.service.core import Core
-from mpqueue.service.deliveries import Deliveries
-from mpqueue.service.group import RECALL_AFTER_S
-from mpqueue.service.handlers import Handlers
+from mpqueue.service.dealing import RECALL_AFTER_S, Seat, SeatBatch
 from mpqueue.service.home import Claim
-from mpqueue.service.peer import Peer, Stage
-from mpqueue.service.reception import Reception
-from mpqueue.service.records import DETACHED, DROPPED, REQUEST, STOPPED, ConsumerRequest, Text, ToConsumer, ToServer
+from mpqueue.service.journal import Journal, state_of
+from mpqueue.service.records import (
+    DETACHED,
+    DROPPED,
+    PICKLED,
+    REQUEST,
+    STOPPED,
+    ConsumerRequest,
+    Offer,
+    Text,
+    ToConsumer,
+    ToServer,
+)
 from mpqueue.service.rules import Misbehaved, Refused
-from mpqueue.service.stream import Stream
+from mpqueue.service.specs import Specs
+from mpqueue.service.stream import Failure, Lot, Stream
+from mpqueue.service.tracing import ConsumerRows
 from mpqueue.system.log import warn
 from mpqueue.system.wakeup import Wakeup
+from mpqueue.telemetry.timeline import Timeline
 from mpqueue.transport.credentials import sentinel_of
 from mpqueue.transport.records import ProtocolError
+from mpqueue.worker import failures
+
+
+class Deliveries:
+    """The core's `mpqueue.service.rules.Outside`.
+
+    Args:
+        stream: Gives the lots, and keeps who holds them.
+        peers: By number of the consumer.
+        journal: None: there is none.
+        uid: Of this process: others' consumers get exceptions as text.
+        timeline: Where the consumers are drawn; None: nowhere.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        peers: dict[int, Peer],
+        journal: Journal | None,
+        uid: int,
+        timeline: Timeline | None = None,
+    ) -> None:
+        self._stream, self._peers, self._journal, self._uid = stream, peers, journal, uid
+        self._rows = None if timeline is None else ConsumerRows(timeline)
+        self._specs = Specs()
+        self._holders: dict[int, set[int]] = {}  # of each slot that somebody has, by its turn
+        self.touched: set[Peer] = set()
+
+    def offer(self, consumer: int, number: int, batch: SeatBatch) -> None:
+        """Tell a consumer of a batch, or of the exception in its place."""
+        peer = self._peers[consumer]
+        self.touched.add(peer)
+        if peer.waits_since is not None:
+            peer.wait_s += time.monotonic() - peer.waits_since
+            peer.waits_since = None
+        if self._rows is not None:
+            self._rows.offer(peer)
+        if isinstance(batch, Failure):
+            peer.tell(self._raised(peer, number, batch))
+            return
+        assert isinstance(batch, Lot)
+        spec = self._specs.numbers.get(batch.spec)
+        if spec is None or spec not in peer.specs:  # seldom
+            spec = self._specs.number_of(batch.spec)
+            body, is_pickled = self._specs.bodies[spec]
+            peer.teach(spec, body, is_pickled=is_pickled)
+        peer.offer(
+            Offer(
+                ToConsumer.OFFER, batch.flags, spec, number, batch.turn, batch.slot.number, batch.epoch, batch.position,
+                batch.header_offset, batch.nbytes,
+            )
+        )  # fmt: skip
+
+    def _raised(self, peer: Peer, number: int, failure: Failure) -> Text:
+        error = failure.error
+        assert error is not None
+        if peer.credentials.uid == self._uid:
+            note = f"raised in the server, in the place of batch {failure.position} of epoch {failure.epoch}"
+            return Text(ToConsumer.RAISED, PICKLED, number, failures.pack(error, note))
+        return Text(ToConsumer.RAISED, 0, number, f"{type(error).__name__}: {error}".encode()[:4096])
+
+    def withdraw(self, consumer: int, batch: SeatBatch, *, has_more: bool) -> None:
+        """Count and draw as if a consumer had not been offered a batch."""
+        peer = self._peers[consumer]
+        if isinstance(batch, Lot):
+            peer.num_bytes -= batch.nbytes
+        if self._rows is not None and not has_more:
+            self._rows.withdraw(peer)
+
+    def miss(self, consumer: int, count: int) -> None:
+        """Tell a consumer how many batches it has not had since it came, because it was slow."""
+        peer = self._peers[consumer]
+        self.touched.add(peer)
+        peer.offer(Offer(ToConsumer.MISSED, 0, 0, 0, 0, 0, 0, count, 0, 0))
+
+    def end(self, consumer: int, epoch: int, count: int) -> None:
+        """Tell a consumer that it has had all of an epoch."""
+        peer = self._peers[consumer]
+        self.touched.add(peer)
+        peer.offer(Offer(ToConsumer.END, 0, 0, 0, 0, 0, epoch, count, 0, 0))
+
+    def cut(self, consumer: int, flag: int, text: str) -> None:
+        """Tell a consumer that it is detached, and why."""
+        peer = self._peers[consumer]
+        self.touched.add(peer)
+        peer.stage = Stage.CUT
+        peer.tell(Text(ToConsumer.CUT, flag, 0, text.encode()))
+
+    def hold(self, batch: Any, holder: int) -> None:
+        """Note another holder of a slot; the stream hears of the first one."""
+        turn = batch.turn
+        if not turn:
+            return
+        if (holders := self._holders.get(turn)) is None:
+            self._holders[turn] = {holder}
+            self._stream.share(batch)
+        elif holder in holders:
+            raise SlotError(f"{holder} has {batch} already")
+        else:
+            holders.add(holder)
+
+    def let_go(self, batch: Any, holder: int) -> None:
+        """Note one less; the last one frees it."""
+        turn = batch.turn
+        if not turn:
+            return
+        holders = self._holders.get(turn, set())
+        if holder not in holders:
+            raise SlotError(f"{holder} does not have {batch}")
+        holders.remove(holder)
+        if not holders:
+            del self._holders[turn]
+            self._stream.release(batch)
+
+    def open_epoch(self, epoch: int) -> int | None:
+        """Have the stream give an epoch."""
+        return self._stream.open_epoch(epoch)
+
+    def finish_epoch(self, epoch: int) -> None:
+        """Run the end of an epoch."""
+        self._stream.finish_epoch()
+        self._note_epoch(epoch + 1)
+
+    def abandon(self, epoch: int) -> None:
+        """Leave the rest of an epoch: the stream drops it when the next one is opened."""
+        self._note_epoch(epoch + 1)
+
+    def _note_epoch(self, epoch: int) -> None:
+        if self._journal is not None:
+            self._journal.begin(epoch, state_of(self._stream.plan.job.source))
+
+    def recompute(self, epoch: int, position: int) -> None:
+        """Have a batch computed again."""
+        try:
+            self._stream.recompute(epoch, [position])
+        except LookupError as error:  # a sampler's, not kept any more: then none behind it is
+            self._stream.unknown.append(Failure(epoch, position, error, is_extra=True))
+
+    def note_taken(self, seat: Seat, batch: SeatBatch) -> None:
+        """Write down that a batch was taken, and draw it."""
+        if self._rows is not None:
+            self._rows.take(self._peers[seat.consumer], batch, has_more=bool(seat.untaken))
+        if self._journal is not None:
+            self._journal.note_taken(batch.position, seat.consumer if seat.rank is None else seat.rank)
+
+    def flush(self) -> list[Peer]:
+        """Send what was collected; return the peers whose sockets are full now, or have room again."""
+        changed = []
+        for peer in self.touched:
+            was_full = peer.is_full
+            peer.flush()
+            if peer.is_full != was_full:
+                changed.append(peer)
+        self.touched.clear()
+        return changed
+
 
 MAX_CONSUMERS = 256
 MAX_OF_PROCESS = 64
@@ -181,7 +350,7 @@ class Loop:
 
     def _timeout_s(self) -> float | None:
         core, reception, now = self._core, self._reception, _clock()
-        dues = [core.group.due_at(now, core.views)]
+        dues = [core.due_at(now)]
         if reception.strangers or reception.again_at is not None:
             dues.append(reception.due_at())
         if core.awaited:

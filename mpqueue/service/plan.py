@@ -13,7 +13,7 @@ from mpqueue.loader.sources import check_replicable, epoch_end_of
 from mpqueue.memory.ring import SPARE_SLOTS
 from mpqueue.memory.segment import largest_segment_bytes
 from mpqueue.samples.shards import ALONE, AllRanks
-from mpqueue.service.lots import LotWork
+from mpqueue.workers.handle import Work
 from mpqueue.workers.job import Job, RingPlan
 
 _NUM_KEPT = 32 * 8  # slots for what consumers hold: so many consumers, with so many batches each
@@ -52,9 +52,10 @@ def make_plan(
     shuffle: bool,
     world: int,
     num_kept: int | None,
+    work: type[Work],
     options: dict[str, Any],
 ) -> StreamPlan:
-    """Return the plan of a stream; see `mpqueue.service.stream.Stream` for the arguments.
+    """Return the plan of a stream, whose tickets are this ``work``; else see `mpqueue.service.stream.Stream`.
 
     Raises:
         TypeError: The source is no source, or an option has the wrong type.
@@ -73,18 +74,18 @@ def make_plan(
         seed=int(chosen.seed) if chosen.seed is not None else fresh_seed(next(_uids), 0),
         is_seed_given=chosen.seed is not None,
         options=chosen,
-        ring=_ring_plan(workers, max_queue_size, num_kept),
+        ring=_ring_plan(workers, max_queue_size, num_kept, work),
         **{**order.of_job(), "shard": ALONE},
     )
     return StreamPlan(order, job, max_queue_size, backend)
 
 
-def _ring_plan(workers: int, max_queue_size: int, num_kept: int | None) -> RingPlan:
+def _ring_plan(workers: int, max_queue_size: int, num_kept: int | None, work: type[Work]) -> RingPlan:
     """Return a ring with as many slots, beside the order, as are computed again at a time, and kept by consumers."""
     if num_kept is None:
         room = largest_segment_bytes() // _GOOD_STRIDE - 2 * max_queue_size - workers
         num_kept = max(SPARE_SLOTS, min(_NUM_KEPT, room))
-    return RingPlan("memfd", max_queue_size + num_kept, LotWork)
+    return RingPlan("memfd", max_queue_size + num_kept, work)
 
 
 def _refuse(workers: Any, backend: str, options: dict[str, Any]) -> None:

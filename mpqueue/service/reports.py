@@ -3,8 +3,8 @@
 import time
 from dataclasses import dataclass, fields
 
+from mpqueue.service.connections import Peer
 from mpqueue.service.core import Core
-from mpqueue.service.peer import Peer
 from mpqueue.telemetry import verdict
 from mpqueue.telemetry.stats import Rated, Statistics
 

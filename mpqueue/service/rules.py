@@ -1,10 +1,8 @@
-"""The rules by which a server deals, and the protocol of those who do what the core decides. Pure."""
+"""The rules by which a server deals. Pure."""
 
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Literal, Protocol
-
-from mpqueue.service.seats import Seat, SeatBatch
+from typing import Any, Literal
 
 Slow = Literal["wait", "skip", "detach"]
 
@@ -50,58 +48,6 @@ class Rules:
     def is_ranked(self) -> bool:
         """True if each batch belongs to a rank."""
         return self.mode == "split" and self.world is not None
-
-
-class Outside(Protocol):
-    """Does what the core decides, and never calls it back."""
-
-    def offer(self, consumer: int, number: int, batch: SeatBatch) -> None:
-        """Offer a batch to a consumer: its so many-th."""
-        ...
-
-    def withdraw(self, consumer: int, batch: SeatBatch, *, has_more: bool) -> None:
-        """Note that a consumer is offered a batch no more, and whether it has others."""
-        ...
-
-    def miss(self, consumer: int, count: int) -> None:
-        """Tell a consumer how many batches it has not had since it came, because it was slow."""
-        ...
-
-    def end(self, consumer: int, epoch: int, count: int) -> None:
-        """Tell a consumer that it has had all of an epoch, behind what it was offered before."""
-        ...
-
-    def cut(self, consumer: int, flag: int, text: str) -> None:
-        """Tell a consumer that it is detached, and why."""
-        ...
-
-    def hold(self, batch: SeatBatch, holder: int) -> None:
-        """Note that the slot of a batch has another holder."""
-        ...
-
-    def let_go(self, batch: SeatBatch, holder: int) -> None:
-        """Note that it has one less; without any it is free."""
-        ...
-
-    def open_epoch(self, epoch: int) -> int | None:
-        """Have the stream give the batches of an epoch; return the number of its positions, if that is known."""
-        ...
-
-    def finish_epoch(self, epoch: int) -> None:
-        """All have taken all of an epoch: run its end."""
-        ...
-
-    def abandon(self, epoch: int) -> None:
-        """Nobody is left who would take the rest of an epoch."""
-        ...
-
-    def recompute(self, epoch: int, position: int) -> None:
-        """Have the stream compute a batch again: it arrives as an extra one."""
-        ...
-
-    def note_taken(self, seat: Seat, batch: SeatBatch) -> None:
-        """Write down that a batch was taken."""
-        ...
 
 
 def check_rules(

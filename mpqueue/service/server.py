@@ -11,23 +11,21 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from functools import partial
+from importlib import import_module
 from typing import Any, Literal, Never, Self
 
 from mpqueue.engine.options import DEFAULT_START_METHOD, OnError, Options, SampleOptions, StartMethod, shows_options
 from mpqueue.errors import ServiceError
 from mpqueue.service.admission import Admission
+from mpqueue.service.connections import Peer
 from mpqueue.service.core import Core
-from mpqueue.service.deliveries import Deliveries, state_of
+from mpqueue.service.dealing import Seat
 from mpqueue.service.greeting import Welcome
 from mpqueue.service.home import Claim, Home
-from mpqueue.service.journal import Journal, Recovered, place_in, read_journal
-from mpqueue.service.loop import Loop
-from mpqueue.service.peer import Peer
-from mpqueue.service.purposes import make_desk, queue_server_class
+from mpqueue.service.journal import Journal, Recovered, check_restartable, job_of, place_in, read_journal, state_of
+from mpqueue.service.loop import Deliveries, Loop
 from mpqueue.service.reports import ServerStatistics, statistics_of
-from mpqueue.service.restarting import check_restartable, job_of
 from mpqueue.service.rules import Slow, check_rules
-from mpqueue.service.seats import Seat
 from mpqueue.service.stream import Stream
 from mpqueue.system.cpus import num_cpus
 from mpqueue.system.joined_threads import JoinedThread
@@ -387,3 +385,17 @@ class _Run:
     def __init__(self, loop: Loop, core: Core, peers: dict[int, Peer]) -> None:
         self.loop, self.core, self.peers = loop, core, peers
         self.thread = JoinedThread(loop.run, "mpqueue-server")
+
+
+_DESK = "mpqueue.tf1.serving.desk"
+_SERVER = "mpqueue.tf1.serving.server"
+
+
+def make_desk(home: Any) -> Any:
+    """Return the `mpqueue.tf1.serving.desk.QueueDesk` of a server, which answers those who want its queues."""
+    return import_module(_DESK).QueueDesk(home)
+
+
+def queue_server_class() -> Any:
+    """Return `mpqueue.tf1.serving.server.QueueServer`: a `Server` that has queues, and no batches."""
+    return import_module(_SERVER).QueueServer

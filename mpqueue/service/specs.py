@@ -28,6 +28,7 @@ from mpqueue.transport.records import ProtocolError
 from mpqueue.worker.failures import unreadable
 
 MAX_SPEC_BYTES = 1 << 22
+_MAX_SPECS = 4096
 _MAX_DEPTH = 64
 _MAX_RANK = 64  # NumPy's own bound
 _ORDINARY = re.compile(r"[<>|][biufcmMSUV]\d{1,10}(\[\w{1,24}\])?", re.ASCII)
@@ -195,3 +196,33 @@ _READERS: dict[int, Callable[[list[Any], int], Spec]] = {
     NodeKind.DICT: _read_dict,
     NodeKind.OBJECT: _read_leaf,
 }
+
+
+class Specs:
+    """Numbers for the specs of batches; one that has one keeps it, as long as there are not thousands of others.
+
+    Attributes:
+        numbers: Of all that have one.
+        bodies: By number: what `encode_spec` has made of it.
+    """
+
+    def __init__(self) -> None:
+        self.numbers: dict[Spec, int] = {}
+        self.bodies: dict[int, tuple[bytes, bool]] = {}
+        self._last = 0
+
+    def number_of(self, spec: Spec) -> int:
+        """Return the number of a spec, a new one if it has none.
+
+        Raises:
+            ServiceError: As of `encode_spec`.
+        """
+        number = self.numbers.get(spec)
+        if number is None:
+            if len(self.numbers) >= _MAX_SPECS:
+                self.numbers.clear()
+                self.bodies.clear()
+            self._last += 1
+            number = self.numbers[spec] = self._last
+            self.bodies[number] = encode_spec(spec)
+        return number

@@ -1,4 +1,4 @@
-"""The engine as a server drives it: it gives lots, and never waits.
+"""The engine as a server drives it: it gives lots, which are the places of batches in its ring, and never waits.
 
     open_epoch --> take, take, ... --> has_ended --> finish_epoch --> open_epoch
                      |
@@ -7,10 +7,18 @@
 
 One thread calls everything: `take` when somebody wants a batch, `advance` when `fileno` is readable or `timeout_s` is
 over. A lot belongs to the server until it is shared; who then holds it the server counts
-(`mpqueue.service.deliveries`). What the workers compute ahead is bounded by ``max_queue_size``, as in a `Loader`; what
-the holders keep by ``num_kept``, the slots that are there for it.
+(`mpqueue.service.loop.Deliveries`). What the workers compute ahead is bounded by ``max_queue_size``, as in a `Loader`;
+what the holders keep by ``num_kept``, the slots that are there for it.
 
-Everything else is as in a `Loader`: order, seeds, restarts of workers, time-outs, lack of memory.
+    worker --report--> LotWork --open--> Lot (its slot is READY) --share, release--> FREE
+                          |
+                          +--evict--> Stashed --settle, in another slot--> open
+
+`LotWork` is what a granted ticket is for this server; see `mpqueue.workers.handle.Work`, whose place it takes. Where
+memory is short, the finished batches furthest from their turn are moved out of the ring as they are, and back into it
+when their turn has come.
+
+Everything else is as in a `Loader`: order, seeds, restarts of workers, time-outs.
 """
 
 import time
@@ -18,23 +26,182 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Self, cast
+
+import numpy as np
 
 from mpqueue.engine.backend import EndOfStream, Stopped
-from mpqueue.engine.outcomes import Outcome, Unreadable
+from mpqueue.engine.outcomes import Outcome, Partial, Unreadable
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.schedule import Place, Ticket
 from mpqueue.engine.skips import is_of_source
+from mpqueue.errors import SharedMemoryFull
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.sources import epoch_end_of
-from mpqueue.memory.slots import SlotError
-from mpqueue.service.lots import Failure, Lot, Stashed
+from mpqueue.memory.layout import Array, ReadSpec, Spec, base_over
+from mpqueue.memory.slots import Slot, SlotError
 from mpqueue.service.plan import make_plan
+from mpqueue.service.records import PARTIAL
 from mpqueue.system import descriptors, interrupts
 from mpqueue.telemetry.stats import Statistics
-from mpqueue.worker.failures import never_an_end
+from mpqueue.worker.failures import never_an_end, unreadable
+from mpqueue.workers.handle import Work
 from mpqueue.workers.pressure import Pressure
 from mpqueue.workers.process import ProcessBackend
+
+
+class Lot(NamedTuple):
+    """A batch that lies in a slot.
+
+    Attributes:
+        epoch: From 0.
+        position: In the order of the epoch, over all consumers.
+        turn: Of the slot: a number that is never used again.
+        slot: The slot itself.
+        spec: How the batch is read, see `mpqueue.memory.layout`.
+        header_offset: Where in the slot its header begins.
+        nbytes: Where in the slot it ends.
+        flags: `PARTIAL` where something was left out: the batch is the first item of what the spec describes.
+        is_extra: It was computed again, for a late consumer.
+        is_left_out: False: it is there.
+    """
+
+    epoch: int
+    position: int
+    turn: int
+    slot: Slot
+    spec: Spec
+    header_offset: int
+    nbytes: int
+    flags: int = 0
+    is_extra: bool = False
+    is_left_out: bool = False
+
+
+class Failure(NamedTuple):
+    """An error, in the place of a batch.
+
+    Attributes:
+        epoch: From 0.
+        position: In the order of the epoch; -1: it belongs to no batch.
+        error: What the source, or the engine, raised; None: a batch that was to be computed again is left out.
+        is_extra: As of a lot.
+        turn: 0: there is no slot.
+    """
+
+    epoch: int
+    position: int
+    error: BaseException | None
+    is_extra: bool = False
+    turn: int = 0
+
+    @property
+    def is_left_out(self) -> bool:
+        """True if there is nothing to tell."""
+        return self.error is None
+
+
+class LotWork(Work):
+    """A ticket at a worker; once it is reported, a lot that lies in its slot."""
+
+    __slots__ = ()
+
+    def timed(self, *, is_drawn: bool) -> Self:  # noqa: ARG002 - see `Work`
+        """Return the same: consumers time their leases themselves."""
+        return self
+
+    def open(self) -> Any:
+        """Return the lot, whose slot stays as it is; or raise what is there instead.
+
+        Where something was left out: the fields of a `Partial`. An empty one has no slot any more.
+        """
+        read, slot = self.read, self.slot
+        if read is None:
+            return super().open()
+        try:
+            ticket = self.ticket
+            lot = Lot(ticket.epoch, ticket.position, slot.turn, slot, read.spec, self.header_offset, self.nbytes)
+            if not self.is_partial:
+                return lot
+            batch = Partial(lot._replace(flags=PARTIAL), *_left_out(read, self._bytes(), self.header_offset))
+        except Unreadable:
+            self.ring.release(slot)
+            raise
+        if batch.is_empty:
+            self.ring.release(slot)
+        return batch
+
+    def evict(self) -> Any:
+        """Return the same outcome in private memory; the slot is free then."""
+        if self.read is None:
+            return super().evict()
+        stashed = Stashed(self, self._bytes())
+        self.ring.release(self.slot)
+        return stashed
+
+    def _bytes(self) -> Array:
+        return np.frombuffer(self.ring.memory, np.uint8, self.nbytes, self.slot.offset).copy()
+
+
+class Stashed:
+    """A lot that was moved out of the ring.
+
+    Args:
+        work: What it was.
+        data: Its bytes.
+
+    Attributes:
+        is_plain, is_end, is_partial: See `mpqueue.engine.outcomes.Outcome`; it is plain once it is settled.
+    """
+
+    is_end = False
+
+    def __init__(self, work: LotWork, data: Array) -> None:
+        self.is_plain, self.is_partial = False, work.is_partial
+        self._work, self._data = work, data
+        self._error: SharedMemoryFull | None = None
+
+    def settle(self, make_slot: Callable[[int], Slot | None]) -> bool:
+        """Move it into a slot; return False if there is none with so many bytes now."""
+        work, ring, nbytes = self._work, self._work.ring, len(self._data)
+        try:
+            slot = make_slot(nbytes)
+        except SharedMemoryFull as error:
+            self._error = error
+            return True
+        if slot is None:
+            return False
+        ring.memory[slot.offset : slot.offset + nbytes] = self._data.data
+        ring.slots.publish(slot, nbytes)
+        work.slot = slot
+        self.is_plain = not self.is_partial
+        return True
+
+    def open(self) -> Any:
+        """As of `LotWork`.
+
+        Raises:
+            SharedMemoryFull: There was no room for it.
+        """
+        if self._error is not None:
+            raise self._error
+        return self._work.open()
+
+    def is_own(self, error: BaseException) -> bool:
+        """As of `LotWork`."""
+        return error is self._error or self._work.is_own(error)
+
+
+def _left_out(read: ReadSpec, data: Array, header_offset: int) -> tuple[list[Any], bool]:
+    """Return the entries of what was left out of a batch, and whether nothing is left of it."""
+    recipe = read.recipes[data[header_offset:].tobytes()]
+    base = base_over(data, 0, header_offset, recipe.structure)
+    try:
+        _, skipped, is_empty = read.rebuild(recipe, base)
+    except Exception as error:
+        raise unreadable(error, partial(read.rebuild, recipe, base)) from error
+    return skipped, is_empty
+
 
 MAX_KEPT = 1 << 22  # indices of a sampler, to compute again: 32 MB, or twice that where they are no small integers
 _RETRY_S = 0.2  # after an error that is no batch's: the next try would most likely end like the last
@@ -100,7 +267,7 @@ class Stream:
     ) -> None:
         self.plan = make_plan(
             source, workers=workers, max_queue_size=max_queue_size, shuffle=shuffle, world=world, num_kept=num_kept,
-            options=options,
+            work=LotWork, options=options,
         )  # fmt: skip
         self.is_generator = self.plan.order.is_stream
         self._place = _settled(place or Place())

@@ -8,8 +8,8 @@ import pytest
 from helpers.service_simulation import Consumer, Simulation
 
 from mpqueue.service.admission import Admission
+from mpqueue.service.connections import Handlers
 from mpqueue.service.greeting import Hello, Resume
-from mpqueue.service.handlers import Handlers
 from mpqueue.service.journal import Journal, Survivor, read_journal, started_at
 from mpqueue.service.rules import Rules
 

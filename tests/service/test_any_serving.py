@@ -15,9 +15,8 @@ from mpqueue.engine.schedule import EpochSchedule
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.memory.slots import SlotState
-from mpqueue.service.deliveries import Deliveries
-from mpqueue.service.lots import Failure, LotWork, Stashed
-from mpqueue.service.stream import MAX_KEPT, Stream
+from mpqueue.service.loop import Deliveries
+from mpqueue.service.stream import MAX_KEPT, Failure, LotWork, Stashed, Stream
 from mpqueue.workers.job import RingPlan
 
 SIZES = [1, 100, 3000, 20_000]  # int64s: from a word to more than twice what a slot has at first

@@ -98,7 +98,7 @@ def test_the_group_is_told_of_a_dead_rank_when_its_grace_is_over_and_not_before(
     simulation.leave(2, died=True)
     simulation.core.advance(4.9)
     assert simulation.consumers[1].cut is None
-    assert simulation.core.group.due_at(4.9, simulation.core.views) == 5.0
+    assert simulation.core.due_at(4.9) == 5.0
     simulation.core.advance(5.0)
     assert simulation.consumers[1].cut == (LOST, "rank 1 is gone, and no other came in its place")
 
@@ -485,7 +485,7 @@ def test_a_wait_for_a_batch_is_no_silence_of_who_has_some():
     simulation.give()
     simulation.core.advance(50.1)
     assert not simulation.core.silent(50.1), "it was given its first batch just now"
-    assert simulation.core.group.due_at(50.1, simulation.core.views) == pytest.approx(52.1)
+    assert simulation.core.due_at(50.1) == pytest.approx(52.1)
     assert list(simulation.core.silent(52.2)) == [1]
 
 
@@ -561,7 +561,7 @@ def test_a_rank_that_died_with_its_server_is_not_waited_for_for_ever():
     simulation.core.advance(101.0)
     simulation.core.advance(105.9)
     assert simulation.consumers[1].cut is None, "it may be on its way"
-    assert simulation.core.group.due_at(105.9, simulation.core.views) == 106.0
+    assert simulation.core.due_at(105.9) == 106.0
     simulation.core.advance(106.0)
     assert simulation.consumers[1].cut == (LOST, "rank 1 is gone, and no other came in its place")
 

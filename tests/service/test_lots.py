@@ -9,8 +9,8 @@ from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import ReadSpec, array_specs, base_over, flatten, make_plan, spec_of
 from mpqueue.memory.slots import SlotState, SlotTable
 from mpqueue.samples.shards import AllRanks, Shard, Share
-from mpqueue.service.lots import LotWork
 from mpqueue.service.records import PARTIAL
+from mpqueue.service.stream import LotWork
 
 STRIDE = 1 << 14
 

@@ -12,7 +12,7 @@ from helpers.others import Other
 import mpqueue
 from mpqueue import FIFOQueue
 from mpqueue.errors import ServiceError, UnavailableError
-from mpqueue.service import reception
+from mpqueue.service import connections
 from mpqueue.service.greeting import Hello, Refusal, Welcome, decode_answer
 from mpqueue.service.home import Home
 from mpqueue.service.records import MAX_GREETING
@@ -71,7 +71,7 @@ def test_who_says_anything_else_is_told_why_not(stranger, said, why):
 
 
 def test_those_who_say_nothing_keep_nobody_waiting_and_are_dropped(stranger):
-    silent = [stranger() for _ in range(reception.MAX_STRANGERS + 20)]
+    silent = [stranger() for _ in range(connections.MAX_STRANGERS + 20)]
     with mpqueue.connect("photos", timeout=DEADLOCK_S):
         assert FIFOQueue(10, "int64", shared_name="jobs").size() == 0
     assert "too many connections" in decode_answer(silent[0].recv(1 << 16)).refused
@@ -79,7 +79,7 @@ def test_those_who_say_nothing_keep_nobody_waiting_and_are_dropped(stranger):
 
 
 def test_who_says_nothing_is_dropped_after_a_while(stranger, monkeypatch):
-    monkeypatch.setattr(reception, "GREETING_S", 0.05)
+    monkeypatch.setattr(connections, "GREETING_S", 0.05)
     assert "no greeting came" in decode_answer(stranger().recv(1 << 16)).refused
 
 

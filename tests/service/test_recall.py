@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 import mpqueue
 from mpqueue.errors import ServiceDied
 from mpqueue.service.attachment import Attachment
+from mpqueue.service.connections import Peer, Stage
 from mpqueue.service.core import Core
 from mpqueue.service.greeting import Hello
 from mpqueue.service.link import ServerLink
 from mpqueue.service.loop import Loop
-from mpqueue.service.peer import Peer, Stage
 from mpqueue.service.records import Offer, ToConsumer
 from mpqueue.service.rules import Rules
 from mpqueue.system import descriptors

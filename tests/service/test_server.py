@@ -21,8 +21,8 @@ from helpers.puppets import MODULES, Indices, Puppet, Raised
 
 import mpqueue
 from mpqueue.errors import ServiceError
-from mpqueue.service.deliveries import Deliveries
 from mpqueue.service.journal import read_journal
+from mpqueue.service.loop import Deliveries
 
 
 @pytest.fixture(autouse=True)

@@ -14,9 +14,9 @@ from helpers.homes import STRANGER, become, needs_root
 from helpers.others import Other
 from helpers.serving import DEADLOCK_S, CutOff, RawConsumer, Refused, connected, num_descriptors, resident_bytes, served
 
+from mpqueue.service.connections import MAX_STRANGERS
 from mpqueue.service.greeting import Hello, Refusal, Resume, Welcome, decode_answer
 from mpqueue.service.loop import MAX_OF_PROCESS
-from mpqueue.service.reception import MAX_STRANGERS
 from mpqueue.service.records import MAX_GREETING, MAX_RELEASED, REQUEST, ConsumerRequest, ToServer
 from mpqueue.system import descriptors
 

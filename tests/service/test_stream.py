@@ -16,10 +16,9 @@ from mpqueue.engine.schedule import Place
 from mpqueue.errors import BatchTimeout, SharedMemoryFull, WorkerDied
 from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.memory.slots import SlotError
-from mpqueue.service.deliveries import Deliveries
-from mpqueue.service.lots import Failure, Lot
+from mpqueue.service.loop import Deliveries
 from mpqueue.service.records import PARTIAL
-from mpqueue.service.stream import Stream
+from mpqueue.service.stream import Failure, Lot, Stream
 
 DEADLOCK_S = 60
 

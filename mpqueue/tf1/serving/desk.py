@@ -2,9 +2,8 @@
 
 import os
 
+from mpqueue.service.connections import Peer, Reception
 from mpqueue.service.home import Home
-from mpqueue.service.peer import Peer
-from mpqueue.service.reception import Reception
 from mpqueue.tf1.queues.host import QueueHost
 from mpqueue.tf1.serving.connect import welcome_to_queues
 

@@ -9,10 +9,8 @@ import threading
 import time
 from typing import Any, Never, Self
 
-from mpqueue.service.handlers import Handlers
+from mpqueue.service.connections import Handlers, Peer, Reception
 from mpqueue.service.home import Claim, Home
-from mpqueue.service.peer import Peer
-from mpqueue.service.reception import Reception
 from mpqueue.service.reports import ServerStatistics
 from mpqueue.service.server import Server
 from mpqueue.system.joined_threads import JoinedThread

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from mpqueue.service.handlers import Handlers
+from mpqueue.service.connections import Handlers
 
 
 @pytest.fixture

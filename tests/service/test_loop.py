@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from mpqueue.service.deliveries import Deliveries
-from mpqueue.service.peer import Peer, Stage
+from mpqueue.service.connections import Peer, Stage
+from mpqueue.service.loop import Deliveries
 from mpqueue.service.records import LOST
 from mpqueue.system import descriptors
 from mpqueue.transport.credentials import Credentials

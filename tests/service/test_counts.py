@@ -13,7 +13,7 @@ from helpers.scripted_server import ScriptedServer, attached, batch_of
 
 import mpqueue
 from mpqueue.errors import ServiceDied
-from mpqueue.service.consumer_row import ConsumerRow
+from mpqueue.service.counts import ConsumerRow
 
 MS = 1_000_000
 

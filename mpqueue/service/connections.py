@@ -1,0 +1,343 @@
+"""The server's ends of its connections: waited for, accepted, greeted, and told what there is.
+
+    accept --> SILENT --greeting--> admit (the loop's) --> ATTACHED, or WAITING for a rank --> CUT, LEFT
+                  |
+                  +--> refused with words, and dropped: another user; no greeting after `GREETING_S`; nonsense;
+                       the oldest of more than `MAX_STRANGERS`
+
+*Strangers* are those whose greeting has not come. What one costs is bounded: a descriptor for a while. Where there are
+none left, nobody is accepted for a moment; connections wait in the kernel's queue then.
+
+*What is sent.* Nobody waits for the other side. Offers are collected and go out together, up to `MAX_OFFERS` in one
+message. What the socket does not take stays here and goes when it is writable again. That is little: a consumer is
+offered no more than its window, and besides hears of new specs, ends and exceptions only.
+"""
+
+import contextlib
+import enum
+import errno
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from mpqueue.errors import ServiceError
+from mpqueue.service.greeting import Hello, Refusal
+from mpqueue.service.records import (
+    MAX_BODY,
+    MAX_GREETING,
+    MAX_OFFERS,
+    MORE,
+    OFFER,
+    PICKLED,
+    REQUEST,
+    Offer,
+    Text,
+    ToConsumer,
+)
+from mpqueue.system import descriptors
+from mpqueue.system.log import warn
+from mpqueue.transport.credentials import Credentials, ForeignPeer, check_peer, credentials_of
+from mpqueue.transport.listener import accept
+from mpqueue.transport.poller import READABLE, WRITABLE, close_poller, make_poller
+from mpqueue.transport.records import ProtocolError
+
+
+class Handlers:
+    """A poller with a function for each descriptor.
+
+    Raises:
+        OSError: There are no descriptors left.
+    """
+
+    def __init__(self) -> None:
+        self._poller = make_poller()
+        self._by_fd: dict[int, Callable[[], Any]] = {}
+
+    def watch(self, fd: int, handler: Callable[[], Any]) -> None:
+        """Call the handler whenever this descriptor is readable, or at its end."""
+        self._by_fd[fd] = handler
+        self._poller.register(fd, READABLE)
+
+    def watch_room(self, fd: int, *, is_full: bool) -> None:
+        """Call the handler also when there is room again to write, as long as it is full."""
+        self._poller.modify(fd, READABLE | WRITABLE if is_full else READABLE)
+
+    def unwatch(self, fd: int) -> None:
+        """Wait for it no more; before it is closed."""
+        del self._by_fd[fd]
+        self._poller.unregister(fd)
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Wait, at most so many seconds, and call the handlers of what is ready."""
+        for fd, handler in [(fd, self._by_fd.get(fd)) for fd, _ in self._poller.poll(timeout_s)]:
+            # Not if a handler before it has closed this one: the number may be another descriptor's by now, which
+            # nobody has said to be ready.
+            if handler is not None and self._by_fd.get(fd) is handler:
+                handler()
+
+    def close(self) -> None:
+        """Let go of the poller."""
+        close_poller(self._poller)
+
+
+class Stage(enum.Enum):
+    """The stage of a connection."""
+
+    SILENT = "silent"  # no greeting has come
+    WAITING = "waiting"  # for its rank, which another consumer has
+    ATTACHED = "attached"
+    CUT = "cut"  # it was told to go, and may release what it looks at
+    LEFT = "left"  # it has said so
+
+
+class Peer:
+    """A consumer, as its server has it.
+
+    Args:
+        number: Of the consumer; never used again.
+        sock: The connection, noted in `descriptors`; does not block. Owned: closed by `close`.
+        credentials: Who it is.
+        since: When it connected.
+
+    Attributes:
+        number, sock, credentials, since: As given; the socket is None when it was closed.
+        sentinel: Readable when its process has ended; noted in `descriptors`, and owned; -1 for a stranger.
+        stage: How far it has come.
+        hello: Its greeting.
+        num_bytes: Bytes of the batches that it was offered.
+        wait_s: Seconds for which it has waited for an offer,
+        waits_since: and since when it waits now; None: it does not.
+        is_full: The socket takes no more for now.
+        specs: The numbers of those that it knows.
+    """
+
+    def __init__(self, number: int, sock: socket.socket, credentials: Credentials, since: float) -> None:
+        self.number, self.credentials, self.since = number, credentials, since
+        self.sentinel = -1
+        self.sock: socket.socket | None = sock
+        self.stage = Stage.SILENT
+        self.hello: Hello | None = None
+        self.num_bytes = 0
+        self.wait_s = 0.0
+        self.waits_since: float | None = None
+        self.is_full = False
+        self.specs: set[int] = set()
+        self._offers = bytearray()
+        self._outbox: deque[bytes] = deque()
+
+    # -- What it is to hear
+
+    def offer(self, offer: Offer) -> None:
+        """Tell it of a batch, or of the end of an epoch."""
+        self._offers += offer.pack()
+        if offer.kind == ToConsumer.OFFER:
+            self.num_bytes += offer.nbytes
+        if len(self._offers) >= MAX_OFFERS * OFFER.size:
+            self._collect()
+
+    def tell(self, text: Text) -> None:
+        """Send it a message with a body."""
+        self._collect()
+        self._outbox.append(text.pack())
+
+    def teach(self, number: int, body: bytes, *, is_pickled: bool) -> None:
+        """Send it a spec, which it does not know."""
+        self.specs.add(number)
+        flags = PICKLED if is_pickled else 0
+        parts = [body[start : start + MAX_BODY] for start in range(0, len(body), MAX_BODY)]
+        for part in parts[:-1]:
+            self.tell(Text(ToConsumer.SPEC, flags | MORE, number, part))
+        self.tell(Text(ToConsumer.SPEC, flags, number, parts[-1]))
+
+    def _collect(self) -> None:
+        if self._offers:
+            self._outbox.append(bytes(self._offers))
+            self._offers.clear()
+
+    def flush(self) -> bool:
+        """Send what can be sent now; return False if the socket is full."""
+        self._collect()
+        if self.sock is None:
+            self._outbox.clear()
+        while self._outbox:
+            assert self.sock is not None
+            try:
+                self.sock.send(self._outbox[0], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                self.is_full = True
+                return False
+            except OSError:  # it is gone; its end is about to be read
+                self._outbox.clear()
+                break
+            self._outbox.popleft()
+        self.is_full = False
+        return True
+
+    def recall(self, number: int) -> list[bytes] | None:
+        """Tell it to forget the offers above this number; return what it has said until then, to be heard by `Loop`.
+
+        See the head of `mpqueue.service.records`: what it says later it says with the RECALL before its eyes.
+
+        Returns: None if it cannot be told now, and knows of nothing.
+        """
+        if self._offers or self._outbox or self.sock is None:  # those would come behind it, and are not meant
+            return None
+        try:
+            self.sock.send(Text(ToConsumer.RECALL, 0, number, b"").pack(), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except OSError:  # it is full; or gone, and its end is about to be read
+            return None
+        said = []
+        while (data := self.receive(REQUEST.size + 1)) is not None:
+            said.append(data)
+            if not data:  # it has ended
+                break
+        return said
+
+    def send_now(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
+        """Send a greeting, which is the first message and finds room; or the peer is gone."""
+        assert self.sock is not None
+        with contextlib.suppress(OSError):
+            socket.send_fds(self.sock, [data], list(fds), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+    # -- What it says
+
+    def receive(self, size: int) -> bytes | None:
+        """Return the next message, at most so many bytes of it; empty at the end; None: there is none yet.
+
+        Descriptors that come with it are dropped by the kernel.
+        """
+        assert self.sock is not None
+        try:
+            return self.sock.recv(size, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    # -- Its end
+
+    def close_socket(self) -> None:
+        """Hear no more of it, and say no more to it."""
+        if self.sock is not None:
+            descriptors.close_object(self.sock)
+            self.sock = None
+
+    def close(self) -> None:
+        """Let go of all that it costs."""
+        self.close_socket()
+        if self.sentinel >= 0:
+            sentinel, self.sentinel = self.sentinel, -1
+            descriptors.close(sentinel)
+
+    def __repr__(self) -> str:
+        return f"<consumer {self.number}, process {self.credentials.pid}, {self.stage.value}>"
+
+
+GREETING_S = 5.0
+MAX_STRANGERS = 64
+_PAUSE_S = 0.2
+_SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+
+
+class Reception:
+    """See the module's head.
+
+    Args:
+        handlers: Call it.
+        listener: Where connections come.
+        uids: The users who may attach.
+        admit: Called with a stranger that has said its greeting.
+
+    Attributes:
+        strangers: Those who have not.
+        again_at: No connection is accepted before; None: they are accepted.
+    """
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        listener: socket.socket,
+        uids: frozenset[int],
+        admit: Callable[[Peer], None],
+    ) -> None:
+        self._handlers, self._listener, self._uids, self._admit = handlers, listener, uids, admit
+        self.strangers: dict[int, Peer] = {}
+        self._num_peers = 0
+        self.again_at: float | None = None
+        handlers.watch(listener.fileno(), self._accept)
+
+    def due_at(self) -> float | None:
+        """Return when `look` is to be called, by `time.monotonic`."""
+        dues = [peer.since + GREETING_S for peer in self.strangers.values()]
+        return min(dues if self.again_at is None else [*dues, self.again_at], default=None)
+
+    def look(self, now: float) -> None:
+        """Drop who says nothing, and accept again."""
+        if self.again_at is not None and self.again_at <= now:
+            self.again_at = None
+            self._handlers.watch(self._listener.fileno(), self._accept)
+        for peer in list(self.strangers.values()):
+            if peer.since + GREETING_S <= now:
+                self.refuse(peer, f"no greeting came within {GREETING_S:g} s")
+
+    def _accept(self) -> None:
+        try:
+            sock = accept(self._listener, None)  # who is refused is told why
+        except OSError as error:
+            if error.errno in _SCARCE:
+                self._pause(error)
+            return  # else the one who connected is gone
+        self._num_peers += 1
+        peer = Peer(self._num_peers, sock, credentials_of(sock), time.monotonic())
+        self.strangers[peer.number] = peer
+        self._handlers.watch(sock.fileno(), partial(self._hear, peer))
+        try:
+            check_peer(sock, self._uids)
+        except ForeignPeer:
+            uid = peer.credentials.uid
+            self.refuse(peer, f"uid {uid} may not attach: start the server with allow_uids=({uid},)")
+            return
+        if len(self.strangers) > MAX_STRANGERS:
+            self.refuse(next(iter(self.strangers.values())), "too many connections say nothing")
+
+    def _pause(self, error: OSError) -> None:
+        warn(f"the server accepts nobody for {_PAUSE_S:g} s: {error}")
+        self._handlers.unwatch(self._listener.fileno())
+        self.again_at = time.monotonic() + _PAUSE_S
+
+    def _hear(self, peer: Peer) -> None:
+        data = peer.receive(MAX_GREETING + 1)
+        if data is None:
+            return
+        if not data:
+            self.drop(peer)
+            return
+        try:
+            peer.hello = Hello.decode(data)
+        except (ProtocolError, ServiceError) as error:
+            self.refuse(peer, str(error))
+            return
+        del self.strangers[peer.number]
+        self._admit(peer)
+
+    def refuse(self, peer: Peer, why: str) -> None:
+        """Tell a peer why it is not admitted, and drop it."""
+        peer.send_now(Refusal(refused=why).encode())
+        self.drop(peer)
+
+    def drop(self, peer: Peer) -> None:
+        """Close a connection that is no consumer's."""
+        self.strangers.pop(peer.number, None)
+        if peer.sock is not None:
+            self._handlers.unwatch(peer.sock.fileno())
+        peer.close()
+
+    def close(self) -> None:
+        """Drop all strangers, and accept no more."""
+        for peer in list(self.strangers.values()):
+            self.refuse(peer, "the server was stopped")
+        if self.again_at is None:
+            self._handlers.unwatch(self._listener.fileno())
