@@ -12,7 +12,7 @@ own takes that lock for whatever it does with the ledger.
 *What of the ledger is the backend's*: `deal` gives it tickets; each is answered by an outcome in `ready`. It may look
 at `credit`, `num_outstanding`, `is_outstanding`, `epoch`, `is_stream`, `counts`, `is_closed`, and call `fail` with an
 error that belongs to no ticket. It sets `is_waiting` around what an interrupt may end without harm, never without the
-lock.
+lock. An interrupt of a `wait` never does harm, and nobody asks there.
 
 *Nothing here waits* but `wait`, which those may call that can block. Others wait for `fileno` and `timeout_s` in a loop
 of their own, and call `take_in` then.

@@ -310,7 +310,7 @@ class Pipeline:
                         left_s = max(0.0, deadline - time.monotonic())
                         timeout_s = left_s if timeout_s is None else min(timeout_s, left_s)
                     if not ledger.has_next:
-                        self._sleep(ledger.head, timeout_s)
+                        self.backend.wait(ledger.head, timeout_s)
                     self.recorder.wait(ledger.num_batches, _clock() - started)
         finally:
             if self.lifetime.late_stop is not None and not self.lifetime.is_inside:
@@ -323,12 +323,6 @@ class Pipeline:
         except BaseException:  # by assignments alone, as in `step`
             self.is_inconsistent = self.ledger.needs_attention = True
             raise
-
-    def _sleep(self, head: int, timeout_s: float | None) -> None:
-        try:
-            self.backend.wait(head, timeout_s)
-        finally:
-            self.ledger.is_waiting = False  # under the lock: without it the mark may be another thread's
 
     def _take_rare(self, ticket: Ticket, outcome: Outcome) -> Outcome | None:
         """Enter the end of a lane, leave out what failed, or raise the exception of a batch."""
@@ -559,7 +553,7 @@ class Pipeline:
                     if not self.is_stopped:
                         timeout_s = self._asked_timeout_s()
                         if head in ledger.at_work():
-                            self._sleep(head, timeout_s)
+                            self.backend.wait(head, timeout_s)
 
     def resume(self) -> None:
         """Go on after a `pause`, and with all of the credit."""

@@ -216,17 +216,13 @@ class ProcessBackend:
         self._events = self._poll(timeout_s)
 
     def _poll(self, timeout_s: float | None) -> Sequence[tuple[int, int]]:
-        ledger, poll = self.ledger, self.pool.roster.poller.poll
-        events: Sequence[tuple[int, int]] = ()
-        ledger.is_waiting = True  # safe to interrupt: what has come is still there
+        poll = self.pool.roster.poller.poll
         if timeout_s != 0 and self.dispatcher.chunk > 1:  # see the module's head
             for _ in range(_MAX_YIELDS):
                 os.sched_yield()
                 if events := poll(0):
-                    break
-        events = events or poll(timeout_s)
-        ledger.is_waiting = False
-        return events
+                    return events
+        return poll(timeout_s)
 
     def _run_supervised(self, supervise: Callable[[], None]) -> bool:
         """Have workers reaped and replaced; return False if that failed, which is the consumer's next error."""

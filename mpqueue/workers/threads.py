@@ -151,7 +151,6 @@ class ThreadBackend:
 
     def wait(self, head: int, timeout_s: float | None) -> None:
         """Sleep until a batch is done, a time is over, or somebody wakes us."""
-        # `is_waiting` stays as it is: without the lock, it would say of another thread that an interrupt does no harm.
         self._sleep(head, timeout_s)
 
     def fileno(self) -> int:
