@@ -133,7 +133,8 @@ def prepare_process() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, the exit status of children would be lost
     if platform_support.HAS_REAL_TIME_SIGNALS:
-        signal.signal(DUMP_SIGNAL, signal.SIG_IGN)  # until the worker runs: by default the signal would end it
+        # Until the worker runs: by default the signal would end it. A nursery's children inherit that, also by `exec`.
+        signal.signal(DUMP_SIGNAL, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
@@ -319,9 +320,8 @@ class _Worker:
             writer.take(holder)
             try:
                 placed = writer.place()
-            except (
-                OSError
-            ) as error:  # no memory, maybe: the batch is kept, for it may not be possible to compute it again
+            except OSError as error:
+                # No memory, maybe: the batch is kept, for it may not be possible to compute it again.
                 placed = self._place_again(error, slot, turn)
             spec, is_new, header_offset, nbytes, is_held = placed
             flags += NEW_SPEC * is_new + HELD * is_held

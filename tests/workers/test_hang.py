@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -140,6 +141,39 @@ def test_a_forked_worker_that_has_not_begun_yet_outlives_the_signal(monkeypatch)
         assert loader.statistics().deaths == 0
     os.close(asked)
     os.close(asking)
+
+
+_WAITS = """
+import os, sys
+if "nursery.spawned(" in " ".join(sys.orig_argv):
+    with open({told!r}, "w") as told:
+        told.write(str(os.getpid()))
+    with open({gate!r}) as gate:
+        gate.read()
+"""
+
+
+@pytest.mark.fresh_nursery
+@pytest.mark.skipif(not platform_support.HAS_REAL_TIME_SIGNALS, reason="its signal is the user's there")
+def test_so_does_a_worker_whose_interpreter_starts(tmp_path, monkeypatch):
+    """It inherits from the nursery that the signal is ignored."""
+    told, gate = str(tmp_path / "told"), str(tmp_path / "gate")
+    os.mkfifo(told)
+    os.mkfifo(gate)
+    (tmp_path / "sitecustomize.py").write_text(_WAITS.format(told=told, gate=gate))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def strike():
+        pid = int(Path(told).read_text())
+        os.kill(pid, DUMP_SIGNAL)
+        Path(gate).write_text("go on")
+
+    striking = threading.Thread(target=strike)
+    striking.start()
+    with Loader(Numbers(), workers=1, start_method="spawn") as loader:
+        assert numbers(iter(loader), 1) == [0]
+        assert loader.statistics().deaths == 0
+    striking.join()
 
 
 def test_stacks_are_read_until_their_writer_is_quiet(monkeypatch):
