@@ -164,3 +164,8 @@ class Indices:
 
     def __getitem__(self, index):
         return np.full(self.width, index)
+
+
+def firsts(batches):
+    """Return the first number of each batch."""
+    return [batch[0] for batch in batches]

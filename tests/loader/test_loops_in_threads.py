@@ -51,6 +51,15 @@ class Asking(threading.Thread):
             self.got = error
 
 
+def asleep(batches, loader):
+    """Return a thread that asks for one more, and waits for it."""
+    asking = Asking(batches)
+    asking.start()
+    while not loader._engine.pipeline.backend._consumers:
+        time.sleep(0.001)
+    return asking
+
+
 @pytest.mark.parametrize("progress", [False, True])
 @pytest.mark.parametrize("is_stream", [False, True])
 def test_who_waits_in_a_loop_is_told_at_once_that_another_has_begun(is_stream, progress):
@@ -60,10 +69,7 @@ def test_who_waits_in_a_loop_is_told_at_once_that_another_has_begun(is_stream, p
     with Loader(source, batch_size=None, workers=workers, backend="thread", progress=progress) as loader:
         first = iter(loader)
         assert [next(first), next(first)] == [0, 1]
-        asking = Asking(first)
-        asking.start()
-        while not loader._engine.pipeline.backend._consumers:
-            time.sleep(0.001)
+        asking = asleep(first, loader)
         second = iter(loader)
         asking.join(60)
         assert isinstance(asking.got, RuntimeError)
@@ -95,10 +101,7 @@ def test_who_waits_when_the_loader_is_stopped_has_a_silent_end():
     with Loader(held, batch_size=None, **KINDS["thread"]) as loader:
         first = iter(loader)
         assert [next(first), next(first)] == [0, 1]
-        asking = Asking(first)
-        asking.start()
-        while not loader._engine.pipeline.backend._consumers:
-            time.sleep(0.001)
+        asking = asleep(first, loader)
         loader.stop()
         asking.join(60)
         assert isinstance(asking.got, StopIteration)

@@ -4,12 +4,10 @@ import math
 import socket
 import threading
 from collections import Counter
-from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
-from helpers.forked import Interpreter
-from helpers.puppets import MODULES, Indices, Puppet
+from helpers.puppets import Indices, firsts
 from helpers.service_simulation import Simulation
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -27,27 +25,7 @@ from mpqueue.service.rules import Rules
 from mpqueue.system import descriptors
 from mpqueue.transport.credentials import Credentials
 
-
-@pytest.fixture(autouse=True)
-def _home(tmp_path, monkeypatch):
-    monkeypatch.setenv("MPQUEUE_HOME", str(tmp_path / "servers"))
-
-
-@pytest.fixture(scope="module")
-def interpreter():
-    with Interpreter(*MODULES) as made:
-        yield made
-
-
-@pytest.fixture
-def puppets(interpreter):
-    """Make consumers that end with the test."""
-    with ExitStack() as stack:
-        yield lambda *args, **kwargs: stack.enter_context(Puppet(interpreter, *args, **kwargs))
-
-
-def firsts(batches):
-    return [batch[0] for batch in batches]
+pytestmark = pytest.mark.usefixtures("servers_home")
 
 
 def test_a_consumer_that_begins_and_asks_for_nothing_keeps_no_batch_and_no_end_from_another(puppets):

@@ -11,40 +11,18 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
 
 import numpy as np
 import pytest
 from helpers.faults import Fault, StrikesAt
-from helpers.forked import Interpreter
-from helpers.puppets import MODULES, Indices, Puppet, Raised
+from helpers.puppets import Indices, Raised, firsts
 
 import mpqueue
 from mpqueue.errors import ServiceError
 from mpqueue.service.journal import read_journal
 from mpqueue.service.loop import Deliveries
 
-
-@pytest.fixture(autouse=True)
-def _home(tmp_path, monkeypatch):
-    monkeypatch.setenv("MPQUEUE_HOME", str(tmp_path / "servers"))
-
-
-@pytest.fixture(scope="module")
-def interpreter():
-    with Interpreter(*MODULES) as made:
-        yield made
-
-
-@pytest.fixture
-def puppets(interpreter):
-    """Make consumers that end with the test."""
-    with ExitStack() as stack:
-        yield lambda *args, **kwargs: stack.enter_context(Puppet(interpreter, *args, **kwargs))
-
-
-def firsts(batches):
-    return [batch[0] for batch in batches]
+pytestmark = pytest.mark.usefixtures("servers_home")
 
 
 def until(condition, what, seconds=30.0):

@@ -223,51 +223,33 @@ def test_without_workers_so_it_is_in_worker_init():
         assert list(batches) == []
 
 
-def test_a_handlers_exit_without_workers_stays_and_loses_nothing():
-    struck = []
-
-    class Signalled(Numbers):
-        def __getitem__(self, index):
-            if index == AT and not struck:
-                struck.append(index)
-                signal.raise_signal(signal.SIGUSR1)
-            return super().__getitem__(index)
-
-    before = signal.signal(signal.SIGUSR1, lambda *_: leave(5))
-    try:
-        with Loader(Signalled(LENGTH), workers=0) as loader:
-            batches = iter(loader)
-            assert numbers(batches, AT) == list(range(AT))
-            with pytest.raises(SystemExit):
-                next(batches)
-            assert [int(batch[0]) for batch in batches] == list(range(AT, LENGTH))
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-
-
-@pytest.mark.parametrize("once", [lambda *_: reset_and_leave(), lambda number, frame: reset_and_leave()])
-def test_so_it_is_with_a_handler_that_is_set_no_more(once):
-    struck = []
-
-    class Signalled(Numbers):
-        def __getitem__(self, index):
-            if index == AT and not struck:
-                struck.append(index)
-                signal.raise_signal(signal.SIGUSR1)
-            return super().__getitem__(index)
-
-    before = signal.signal(signal.SIGUSR1, once)
-    try:
-        with Loader(Signalled(LENGTH), workers=0) as loader:
-            batches = iter(loader)
-            assert numbers(batches, AT) == list(range(AT))
-            with pytest.raises(SystemExit):
-                next(batches)
-            assert [int(batch[0]) for batch in batches] == list(range(AT, LENGTH))
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-
-
 def reset_and_leave():
     signal.signal(signal.SIGUSR1, signal.SIG_DFL)
     leave(6)
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [lambda *_: leave(5), lambda *_: reset_and_leave(), lambda number, frame: reset_and_leave()],
+    ids=["stays", "is set no more", "is set no more, and names what it gets"],
+)
+def test_a_handlers_exit_without_workers_stays_and_loses_nothing(handler):
+    struck = []
+
+    class Signalled(Numbers):
+        def __getitem__(self, index):
+            if index == AT and not struck:
+                struck.append(index)
+                signal.raise_signal(signal.SIGUSR1)
+            return super().__getitem__(index)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with Loader(Signalled(LENGTH), workers=0) as loader:
+            batches = iter(loader)
+            assert numbers(batches, AT) == list(range(AT))
+            with pytest.raises(SystemExit):
+                next(batches)
+            assert [int(batch[0]) for batch in batches] == list(range(AT, LENGTH))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
