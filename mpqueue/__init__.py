@@ -13,7 +13,7 @@ the faces that are fed by it, and the input toolbox of TensorFlow 1, which the e
     worker/         what runs inside of a worker: main loop, runner of the source, what user code may ask
     workers/        the trainer's side of them: nursery, dispatcher, supervision; threads, inline
     cluster/        the same on the nodes of a Ray cluster
-    dataset/        descriptions of samples, and what computes them: by place, or as streams in lanes
+    dataset/        `Dataset`: descriptions of samples, and what computes them, by place or as streams in lanes
     loader/         sources, orders, one stream of batches, `Loader`
     service/        one preparation for many trainers: servers, and the consumers that attach to them
     frameworks/     Keras, with the enqueuers; torch, JAX, tf.data
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mpqueue import tf as tf
     from mpqueue import torch as torch
     from mpqueue import train as train
+    from mpqueue.dataset.dataset import Dataset as Dataset
     from mpqueue.frameworks.enqueuers import GeneratorEnqueuer as GeneratorEnqueuer
     from mpqueue.frameworks.enqueuers import OrderedEnqueuer as OrderedEnqueuer
     from mpqueue.frameworks.enqueuers import SequenceEnqueuer as SequenceEnqueuer
@@ -96,6 +97,7 @@ if TYPE_CHECKING:
 # Where each name lives; loaded on first use, so that a worker process imports only what it needs.
 _HOMES = {
     "tf1.coordinator": ("Coordinator",),
+    "dataset.dataset": ("Dataset",),
     "frameworks.enqueuers": ("GeneratorEnqueuer", "OrderedEnqueuer", "SequenceEnqueuer"),
     "loader.loader": ("Loader",),
     "tf1.queues": (
@@ -143,7 +145,6 @@ _PACKAGES = {"compat", "jax", "keras", "metrics", "python_io", "tf", "torch", "t
 _ELSEWHERE = {
     "DataLoader": "mpqueue.Loader iterates over any source that has __getitem__ and __len__; torch's own is "
     "mpqueue.torch.DataLoader",
-    "Dataset": "mpqueue.Sequence is the base class of sources, and mpqueue.Loader iterates over one",
     "IterableDataset": "pass a generator function to mpqueue.Loader",
     "PyDataset": "mpqueue.Sequence is the base class of sources; mpqueue.keras.accelerate takes a Keras PyDataset",
 }
@@ -151,6 +152,7 @@ _ELSEWHERE = {
 __all__ = [
     "Consumer",
     "Coordinator",
+    "Dataset",
     "FIFOQueue",
     "FixedLenFeature",
     "FixedLenSequenceFeature",

@@ -50,7 +50,6 @@ def test_a_module_for_a_framework_loads_without_the_framework(use, framework):
     ("mistaken", "right"),
     [
         ("DataLoader", "mpqueue.Loader"),
-        ("Dataset", "mpqueue.Sequence"),
         ("IterableDataset", "mpqueue.Loader"),
         ("PyDataset", "mpqueue.keras.accelerate"),
     ],

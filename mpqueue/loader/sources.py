@@ -2,16 +2,19 @@
 
 A *sequence* has ``__getitem__`` and ``__len__`` (or Keras 3's ``num_batches``, ``None`` meaning endless); no base
 class is asked for. A *stream* is a callable without arguments that returns an iterator (a generator function), or an
-iterator. What looks like one of them and is something else (a class, a dict of columns, arrays) is refused with the
-words that a newcomer needs.
+iterator. What looks like one of them and is something else is refused by `mpqueue.dataset.lookalikes`.
 """
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
+from mpqueue.dataset.lookalikes import (
+    check_call,
+    has_num_batches,
+    is_sequence,
+    is_torch_iterable,
+    refuse_lookalikes,
+)
 from mpqueue.loader.sequence import Sequence
 
 # Hooks of base classes, which do nothing; a source that inherits one has nothing to wait for.
@@ -36,15 +39,15 @@ def as_source(source: Any, *, of_samples: bool = False, is_sampled: bool = False
         TypeError: It is neither a sequence nor a stream.
         ValueError: Its items are to be samples, and are batches.
     """
-    if _is_torch_iterable(source):
+    if is_torch_iterable(source):
         return source.__iter__
     if is_sampled and hasattr(type(source), "__getitem__") and not isinstance(source, tuple):
         return source
-    _refuse_lookalikes(source, "sample" if of_samples else "batch")
+    refuse_lookalikes(source, "sample" if of_samples else "batch")
     if of_samples:
         _refuse_batches(source)
     if is_stream(source):
-        _check_call(source)
+        check_call(source)
     else:
         check_sequence(source)
     return source
@@ -52,7 +55,7 @@ def as_source(source: Any, *, of_samples: bool = False, is_sampled: bool = False
 
 def asked_of(source: Any) -> str:
     """Return the words for a stream that never asked which worker it is in."""
-    if _is_torch_iterable(getattr(source, "__self__", None)):
+    if is_torch_iterable(getattr(source, "__self__", None)):
         return f"the IterableDataset {type(source.__self__).__name__} never asked torch.utils.data.get_worker_info()"
     name = getattr(source, "__qualname__", type(source).__name__)
     return f"the generator function {name} never asked mpqueue.worker_info()"
@@ -60,30 +63,12 @@ def asked_of(source: Any) -> str:
 
 def ways_out_of(source: Any) -> str:
     """Return what to do about such a stream."""
-    if _is_torch_iterable(getattr(source, "__self__", None)):
+    if is_torch_iterable(getattr(source, "__self__", None)):
         return (
             "Either have each worker take its share in __iter__: `info = torch.utils.data.get_worker_info()`, and "
             "`itertools.islice(elements, info.id, None, info.num_workers)` where info is not None. Or use workers=1"
         )
     return TWO_WAYS_OUT
-
-
-def _check_call(source: Any) -> None:
-    """Raise a `TypeError` for a function that cannot be called without arguments."""
-    if hasattr(source, "__next__"):
-        return
-    try:
-        signature = inspect.signature(source)
-    except (TypeError, ValueError):  # some built-ins have none
-        return
-    try:
-        signature.bind()
-    except TypeError as error:
-        name = getattr(source, "__name__", repr(source))
-        raise TypeError(
-            f"a generator function is called without arguments, but {name}{signature} needs some ({error}): pass "
-            f"functools.partial({name}, ...)"
-        ) from None
 
 
 def _refuse_batches(source: Any) -> None:
@@ -92,31 +77,12 @@ def _refuse_batches(source: Any) -> None:
         kind.__name__ in {"PyDataset", "Sequence"} and kind.__module__.partition(".")[0] in _FRAMEWORKS
         for kind in type(source).__mro__
     )
-    if is_keras or _has_num_batches(source):
+    if is_keras or has_num_batches(source):
         why = "a Sequence of Keras's kind" if is_keras else "what has num_batches"
         raise ValueError(
             f"batch_size makes batches of samples, and the items of {type(source).__name__} are batches already, as "
             f"those of {why} are: leave out batch_size, or give the samples by an object that is not one"
         )
-
-
-def _is_torch_iterable(source: Any) -> bool:
-    # By name: torch is not imported for this, and its base class has a __getitem__ that only raises.
-    return any(
-        kind.__name__ == "IterableDataset" and kind.__module__.startswith("torch.utils.data")
-        for kind in type(source).__mro__
-    )
-
-
-def is_sequence(source: Any) -> bool:
-    """Return whether it has what a sequence needs."""
-    kind = type(source)
-    return hasattr(kind, "__getitem__") and (hasattr(kind, "__len__") or _has_num_batches(source))
-
-
-def _has_num_batches(source: Any) -> bool:
-    # Not by looking at its value: a property may raise.
-    return hasattr(type(source), "num_batches") or "num_batches" in getattr(source, "__dict__", {})
 
 
 def is_stream(source: Any) -> bool:
@@ -126,7 +92,7 @@ def is_stream(source: Any) -> bool:
 
 def check_sequence(source: Any) -> None:
     """Raise a `TypeError` that says what a source lacks to be a sequence."""
-    _refuse_lookalikes(source)
+    refuse_lookalikes(source)
     if is_sequence(source):
         return
     kind = type(source)
@@ -141,7 +107,7 @@ def check_sequence(source: Any) -> None:
 
 def check_stream(source: Any) -> None:
     """Raise a `TypeError` that says what a source lacks to be a stream."""
-    _refuse_lookalikes(source)
+    refuse_lookalikes(source)
     if callable(source) or hasattr(source, "__next__"):
         return
     hint = "; a Sequence needs OrderedEnqueuer or Loader" if is_sequence(source) else ""
@@ -149,80 +115,6 @@ def check_stream(source: Any) -> None:
         "a generator source must be an iterator, or a callable without arguments that returns one; "
         f"got {type(source).__name__}{hint}"
     )
-
-
-def _refuse_lookalikes(source: Any, item: str = "batch") -> None:
-    """Raise a `TypeError` for what has the methods of a source and gives no batches (or samples)."""
-    _refuse_tables(source, item)
-    _refuse_streams_of_others(source)
-    if inspect.isclass(source) and hasattr(source, "__getitem__"):
-        name = source.__name__
-        raise TypeError(f"the source is the class {name}: pass an instance of it, {name}(...)")
-    if isinstance(source, str):
-        raise TypeError(
-            "the source is text, whose items are characters: pass an object whose __getitem__(index) returns a "
-            f"{item}; a list of names of files is a source of names"
-        )
-    part, many = ("that row", "samples") if item == "sample" else ("that slice", "batches")
-    if isinstance(source, Mapping) and not all(isinstance(key, int) for key in source):
-        raise TypeError(
-            f"the source is a {type(source).__name__} of columns ({', '.join(map(repr, list(source)[:3]))}, ...), and "
-            f"item 0 of it is no {item}: pass an object whose __getitem__(index) returns a dict with {part} of each "
-            f"column, and whose __len__ is the number of {many}"
-        )
-    if isinstance(source, tuple) and source and all(isinstance(array, np.ndarray) for array in source):
-        raise TypeError(
-            f"the source is a tuple of {len(source)} arrays, which would be {len(source)} {many}: pass an object "
-            f"whose __getitem__(index) returns a tuple with {part} of each array, and whose __len__ is the number "
-            f"of {many}; or a list, if each array is a {item}"
-        )
-
-
-_ROWS = {  # by the library: rows as a list of dicts, and one of them
-    "pandas": ('frame.to_dict("records")', "frame.iloc[index].to_dict()"),
-    "polars": ("frame.to_dicts()", "frame.row(index, named=True)"),
-    "pyarrow": ("table.to_pylist()", "table.slice(index, 1).to_pylist()[0]"),
-}
-
-
-def _refuse_tables(source: Any, item: str) -> None:
-    """Raise a `TypeError` for a table, whose items are columns, and for a series that is asked by labels."""
-    kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(source).__mro__}
-    for library, (rows, row) in _ROWS.items():
-        if kinds & {(library, name) for name in ("DataFrame", "LazyFrame", "Table")}:
-            raise TypeError(
-                f"the source is a {type(source).__name__} of {library}, whose items are columns: no {item}. Pass its "
-                f"rows, as a list of dicts (`{rows}`) or as an array (`.to_numpy()`); or an object whose "
-                f"__getitem__(index) returns `{row}`, and whose __len__ is the number of rows"
-            )
-    if ("pandas", "Series") in kinds and not np.array_equal(source.index, np.arange(len(source))):
-        raise TypeError(
-            "the source is a Series of pandas with an index of its own, by whose labels its items are asked for: pass "
-            "`series.to_numpy()`, or `series.reset_index(drop=True)`"
-        )
-
-
-_STREAMS = {  # by the library and the class: what to do instead
-    ("torch", "DataLoader"): "pass its dataset (`loader.dataset`), or use mpqueue.torch.DataLoader, which takes the "
-    "arguments of torch's",
-    ("mpqueue", "Loader"): "pass its source (`loader.source`)",
-    ("mpqueue", "Consumer"): "a server computes them already",
-    ("mpqueue", "SequenceEnqueuer"): "pass its source",
-    ("tensorflow", "DatasetV2"): "pass a generator function that makes the dataset and gives "
-    "`dataset.as_numpy_iterator()`, which each worker calls and in which it takes its share: "
-    "`dataset.shard(info.num_shards, info.shard_id)` with `info = mpqueue.worker_info()`",
-    ("pathlib", "PurePath"): "list its files, and pass an object whose __getitem__(index) reads one",
-    ("builtins", "set"): "pass a list of it, which has an order",
-    ("builtins", "frozenset"): "pass a list of it, which has an order",
-}
-
-
-def _refuse_streams_of_others(source: Any) -> None:
-    """Raise a `TypeError` for what gives batches or samples, and is not asked for them by index."""
-    for kind in () if is_sequence(source) else type(source).__mro__:
-        remedy = _STREAMS.get((kind.__module__.partition(".")[0], kind.__name__))
-        if remedy is not None:
-            raise TypeError(f"the source is a {type(source).__name__}, which has no items by index: {remedy}")
 
 
 def check_replicable(source: Any, workers: int, *, in_processes: bool) -> None:
@@ -248,7 +140,7 @@ def length_of(source: Any, what_it_gives: str = "batches") -> int | None:
         TypeError: It is no integer.
     """
     name = type(source).__name__
-    if _has_num_batches(source):
+    if has_num_batches(source):
         length = source.num_batches
         if length is None:
             return None

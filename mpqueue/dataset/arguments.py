@@ -1,0 +1,139 @@
+"""Checks of the arguments of stages, made where a stage is described: each error names the stage and the argument."""
+
+import inspect
+import itertools
+import math
+import operator
+from collections.abc import Iterable, Sequence
+from numbers import Real
+from typing import Any
+
+
+def check_count(stage: str, name: str, value: Any, least: int = 1) -> int:
+    """Return a number of things as a plain integer.
+
+    Args:
+        stage: What the stage is called.
+        name: What the argument is called.
+        value: It.
+        least: The least that makes sense.
+
+    Raises:
+        TypeError: It is no integer.
+        ValueError: It is too small.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{stage}: {name} must be an integer, got {value!r}")
+    try:
+        number = operator.index(value)
+    except TypeError:  # an array of several numbers
+        raise TypeError(f"{stage}: {name} must be an integer, got {value!r}") from None
+    if number < least:
+        raise ValueError(f"{stage}: {name} must be {least} or more, got {number}")
+    return number
+
+
+def check_flag(stage: str, name: str, value: Any) -> bool:
+    """Return a flag as a plain bool.
+
+    Raises:
+        TypeError: It is neither true nor false.
+    """
+    if not isinstance(value, bool) and not (
+        type(value).__module__ == "numpy" and type(value).__name__.startswith("bool")
+    ):
+        raise TypeError(f"{stage}: {name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def check_choice(stage: str, name: str, value: Any, choices: Sequence[str]) -> None:
+    """Raise a `ValueError` for what is none of the choices."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{stage}: {name} must be {' or '.join(map(repr, choices))}, got {value!r}")
+
+
+def check_function(stage: str, name: str, function: Any, of: str) -> None:
+    """Raise a `TypeError` for what cannot be called with one argument.
+
+    Args:
+        stage: What the stage is called.
+        name: What the argument is called.
+        function: It.
+        of: What it is called with.
+    """
+    if not callable(function):
+        raise TypeError(f"{stage}: {name} must be a function of {of}, got {function!r}")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some built-ins have none
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        shown = getattr(function, "__name__", repr(function))
+        raise TypeError(
+            f"{stage}: {name} is called with {of}, but {shown}{signature} takes other arguments ({error})"
+        ) from None
+
+
+def check_weights(weights: Any, count: int) -> tuple[float, ...]:
+    """Return the weights of a mix, one for each of so many datasets; None: all are equal.
+
+    Raises:
+        TypeError: They are no numbers.
+        ValueError: There are too few or too many; one is negative or not finite; all are zero.
+    """
+    if weights is None:
+        return (1.0,) * count
+    if isinstance(weights, str) or not isinstance(weights, Iterable):
+        raise TypeError(f"mix: weights must be a list of numbers, got {weights!r}")
+    found = list(weights)
+    if not all(isinstance(weight, Real) and not isinstance(weight, bool) for weight in found):
+        raise TypeError(f"mix: weights must be numbers, got {found!r}")
+    numbers = tuple(float(weight) for weight in found)
+    if len(numbers) != count:
+        raise ValueError(
+            f"mix: there are {count} datasets and {len(numbers)} weights: pass one weight for each dataset"
+        )
+    if not all(math.isfinite(number) and number >= 0 for number in numbers):
+        raise ValueError(f"mix: weights must be 0 or more, and finite, got {list(numbers)}")
+    if not any(numbers):
+        raise ValueError(f"mix: weights must not all be zero, got {list(numbers)}")
+    return numbers
+
+
+def check_boundaries(boundaries: Any) -> tuple[int, ...]:
+    """Return the boundaries of buckets as plain integers.
+
+    Raises:
+        TypeError: They are no integers.
+        ValueError: There is none, or they do not ascend.
+    """
+    if isinstance(boundaries, str) or not isinstance(boundaries, Iterable):
+        raise TypeError(f"bucket: boundaries must be a list of integers, got {boundaries!r}")
+    found = tuple(check_count("bucket", "each of boundaries", boundary) for boundary in boundaries)
+    if not found or any(low >= high for low, high in itertools.pairwise(found)):
+        raise ValueError(f"bucket: boundaries must be one or more ascending integers, got {list(found)}")
+    return found
+
+
+def check_batch_sizes(batch_sizes: Any, max_tokens: Any, num_boundaries: int) -> tuple[int, ...] | None:
+    """Return the batch sizes of buckets as plain integers; None: ``max_tokens`` says them.
+
+    Raises:
+        TypeError: They are no integers.
+        ValueError: They are not one more than boundaries; both, or neither are given.
+    """
+    if (batch_sizes is None) == (max_tokens is None):
+        raise ValueError("bucket: pass either batch_sizes, one for each bucket, or max_tokens, the bound of a batch")
+    if batch_sizes is None:
+        return None
+    if isinstance(batch_sizes, str) or not isinstance(batch_sizes, Iterable):
+        raise TypeError(f"bucket: batch_sizes must be a list of integers, got {batch_sizes!r}")
+    found = tuple(check_count("bucket", "each of batch_sizes", size) for size in batch_sizes)
+    if len(found) != num_boundaries + 1:
+        raise ValueError(
+            f"bucket: {num_boundaries} boundaries make {num_boundaries + 1} buckets, and there are {len(found)} "
+            "batch_sizes: pass one more than boundaries"
+        )
+    return found

@@ -1,0 +1,486 @@
+"""`Dataset`: a description of samples, whose methods have the names of tf.data and Grain."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, NoReturn, Self
+
+from mpqueue.dataset import nodes
+from mpqueue.dataset.arguments import (
+    check_batch_sizes,
+    check_boundaries,
+    check_choice,
+    check_count,
+    check_flag,
+    check_function,
+    check_weights,
+)
+from mpqueue.dataset.lookalikes import check_call, is_sequence, is_torch_iterable, refuse_lookalikes
+
+# What users of other libraries look for.
+_ELSEWHERE = {
+    "prefetch": "the engine computes batches ahead: Loader(..., max_queue_size=10) says how many",
+    "interleave": "use flat_map, or Dataset.mix of several datasets",
+    "padded_batch": "use batch(size, collate=...), or bucket, which puts elements of similar lengths together",
+    "unbatch": "use flat_map(lambda batch: ...), which gives the elements of what a function returns",
+    "rebatch": "use flat_map and batch",
+    "window": "use batch, or flat_map",
+    "with_epoch": "use take(n), or Loader(..., epoch_batches=n)",
+    "to_iter_dataset": "it is not needed: stages that make a stream may follow any other",
+    "as_numpy_iterator": "iterate over the dataset itself, or over mpqueue.Loader(dataset)",
+    "shard": "Loader(..., shard=(rank, number of ranks)) divides any dataset",
+    "select": "use take and skip",
+    "from_tensor_slices": "use Dataset(source): an array is a source of its rows",
+    "from_generator": "use Dataset(function): a generator function is a source",
+    "sample_from_datasets": "it is called Dataset.mix here",
+}
+
+
+class Dataset:
+    """A description of samples: where they come from, and what is done with them.
+
+    It holds no data and starts nothing. Each method returns a new dataset with one stage more, and leaves this one as
+    it is. A `Loader` computes it, and so does everything else that takes a source.
+
+    An *indexed* dataset has ``len``, and each element is computed by its place. A *stream* has neither; it begins where
+    the number of elements is not known before they are computed: behind ``filter``, ``flat_map``,
+    ``shuffle(buffer=...)``, ``pack``, ``bucket``, and with a source that is a stream itself.
+
+    Random numbers of a stage (`mpqueue.rng`, and in worker processes the global generators) follow from the seed, the
+    epoch, the place of the element before that stage, and the number of the stage. Functions may be lambdas and local
+    ones: they are sent to worker processes by value.
+
+    ``iter(dataset)`` and ``dataset[i]`` compute in this process, and give what a `Loader` with ``seed=0`` gives in its
+    first epoch.
+
+    Example:
+        Three stages::
+
+            import mpqueue
+
+            squares = mpqueue.Dataset.range(100).shuffle().map(lambda x: x * x).batch(32)
+            assert len(squares) == 4
+
+    Args:
+        source: An object with ``__getitem__`` and ``__len__`` (a list, an array, a dataset of torch or Hugging Face;
+            its ``__getitems__`` is used where there is one): an indexed dataset. A generator function, or an object
+            with ``__iter__`` only: a stream.
+
+    Raises:
+        TypeError: The source is none of these.
+
+    Follows: ``tf.data.Dataset``, and ``grain.MapDataset`` and ``grain.IterDataset``, in one class.
+    """
+
+    __slots__ = ("_root",)
+
+    def __init__(self, source: Any) -> None:
+        self._root = _source_node(source)
+
+    @classmethod
+    def _of(cls, root: nodes.StageNode) -> Self:
+        dataset = cls.__new__(cls)
+        dataset._root = root
+        return dataset
+
+    @property
+    def root(self) -> nodes.StageNode:
+        """The last stage, for the library and its tests."""
+        return self._root
+
+    # -- Several datasets
+
+    @classmethod
+    def range(cls, *arguments: int) -> Self:
+        """Return a dataset of integers.
+
+        Args:
+            *arguments: As of Python's ``range``.
+
+        Raises:
+            TypeError: They are no integers.
+            ValueError: The step is zero.
+
+        Follows: ``tf.data.Dataset.range``.
+        """
+        return cls._of(nodes.SourceNode(source=range(*arguments)))
+
+    @classmethod
+    def zip(cls, *datasets: "Dataset") -> Self:
+        """Return a dataset of tuples, each of one element of each dataset; it is as long as the shortest.
+
+        Args:
+            *datasets: One or more.
+
+        Raises:
+            TypeError: One is no dataset.
+            ValueError: There is none.
+
+        Follows: ``tf.data.Dataset.zip``.
+        """
+        return cls._of(nodes.ZipNode.of(_roots("zip", datasets)))
+
+    @classmethod
+    def concatenate(cls, *datasets: "Dataset") -> Self:
+        """Return a dataset of the elements of the first one, then of the second one, and so on.
+
+        Args:
+            *datasets: One or more.
+
+        Raises:
+            TypeError: One is no dataset.
+            ValueError: There is none.
+
+        Follows: ``tf.data.Dataset.concatenate``.
+        """
+        return cls._of(nodes.ConcatenateNode.of(_roots("concatenate", datasets)))
+
+    @classmethod
+    def mix(
+        cls,
+        datasets: "Iterable[Dataset]",
+        weights: Sequence[float] | None = None,
+        stop: Literal["first", "all", "never"] = "first",
+    ) -> Self:
+        """Return a dataset with the elements of several ones, as often as their weights say.
+
+        They come in blocks of some hundred elements. In each block each dataset has its share, to the nearest element,
+        and what is left over is made up for by later blocks; the order in the block follows from the seed.
+
+        Args:
+            datasets: The datasets.
+            weights: One for each, of any sum; None: all are equal.
+            stop: "first": it ends with the first one that is used up. "all": those that are used up begin anew, until
+                each was seen whole. "never": it has no end.
+
+        Raises:
+            TypeError: One is no dataset, or a weight is no number.
+            ValueError: There is no dataset; a weight is negative, or all are zero; there is no such ``stop``; or a
+                dataset is empty.
+
+        Follows: ``tf.data.Dataset.sample_from_datasets`` and ``grain.MapDataset.mix``; shares are kept, not
+            drawn.
+        """
+        if isinstance(datasets, Dataset):
+            raise TypeError("mix: datasets must be a list of datasets, got one dataset")
+        roots = _roots("mix", tuple(datasets))
+        check_choice("mix", "stop", stop, ("first", "all", "never"))
+        node = nodes.MixNode.of(roots, weights=check_weights(weights, len(roots)), stop=stop)
+        for number, root in enumerate(roots):
+            if node.weights[number] and root.is_indexed and root.length() == 0:
+                raise ValueError(f"mix: dataset {number} is empty: leave it out, or give it the weight 0")
+        return cls._of(node)
+
+    # -- Stages
+
+    def map(self, function: Callable[[Any], Any], *, threads: int = 1) -> Self:
+        """Return a dataset of what a function makes of each element.
+
+        Args:
+            function: Called with an element; what it returns takes its place.
+            threads: In how many threads a worker calls it, in order: more than one are for functions that wait for
+                disks or networks. The global random generators are not set for each element then.
+
+        Raises:
+            TypeError: It is no function of one argument. While elements are computed: it returned None.
+            ValueError: ``threads`` is less than one.
+
+        Follows: ``tf.data.Dataset.map``.
+        """
+        check_function("map", "the function", function, "an element")
+        count = check_count("map", "threads", threads)
+        return self._then(nodes.MapNode, function=function, threads=count)
+
+    def filter(self, keep: Callable[[Any], bool], *, threads: int = 1) -> Self:
+        """Return a stream of the elements for which a function returns True.
+
+        Args:
+            keep: Called with an element; returns a bool.
+            threads: In how many threads a worker calls it, in order.
+
+        Raises:
+            TypeError: It is no function of one argument. While elements are computed: it returned no bool.
+            ValueError: ``threads`` is less than one.
+
+        Follows: ``tf.data.Dataset.filter``.
+        """
+        check_function("filter", "the function", keep, "an element")
+        count = check_count("filter", "threads", threads)
+        return self._then(nodes.FilterNode, function=keep, threads=count)
+
+    def flat_map(self, function: Callable[[Any], Iterable[Any]]) -> Self:
+        """Return a stream of the elements of what a function makes of each element.
+
+        Args:
+            function: Called with an element; returns an iterable, which may be empty.
+
+        Raises:
+            TypeError: It is no function of one argument. While elements are computed: it returned no iterable.
+
+        Follows: ``tf.data.Dataset.flat_map``.
+        """
+        check_function("flat_map", "the function", function, "an element")
+        return self._then(nodes.FlatMapNode, function=function)
+
+    def shuffle(self, buffer: int | None = None) -> Self:
+        """Return a dataset of the same elements in another order, which differs from epoch to epoch.
+
+        Args:
+            buffer: None: a permutation of the whole, of an indexed dataset only; it needs no memory. Otherwise a
+                stream: so many elements are held in memory (by each lane), of which the next one is picked.
+
+        Raises:
+            TypeError: ``buffer`` is no integer.
+            ValueError: ``buffer`` is less than one; or it is None, and this dataset is a stream, or has no end.
+
+        Follows: ``tf.data.Dataset.shuffle`` with a buffer, ``grain.MapDataset.shuffle`` without one.
+        """
+        if buffer is not None:
+            return self._then(nodes.ShuffleNode, buffer=check_count("shuffle", "buffer", buffer))
+        stage = stream_stage(self._root)
+        if stage is not None:
+            raise ValueError(
+                f"shuffle() permutes a whole indexed dataset, and {_named(stage)} makes this one a stream: pass "
+                "shuffle(buffer=1000), or put shuffle() before that stage"
+            )
+        if self._root.length() is None:
+            raise ValueError("shuffle() permutes a whole dataset, and this one has no end: put it before repeat()")
+        return self._then(nodes.ShuffleNode)
+
+    def batch(self, size: int, *, drop_last: bool = False, collate: Callable[[list[Any]], Any] | None = None) -> Self:
+        """Return a dataset of batches.
+
+        Args:
+            size: Elements of a batch.
+            drop_last: A last batch with fewer is left out; of a stream: those of all lanes.
+            collate: Makes a batch of a list of elements; None: numbers and arrays are stacked, and dicts, tuples,
+                lists, named tuples and dataclasses joined by field, as by `Loader`.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: ``size`` is less than one.
+
+        Follows: ``tf.data.Dataset.batch``.
+        """
+        return self._then(
+            nodes.BatchNode, size=check_count("batch", "size", size),
+            drop_last=check_flag("batch", "drop_last", drop_last), collate=_checked_collate("batch", collate),
+        )  # fmt: skip
+
+    def bucket(
+        self,
+        length: Callable[[Any], int],
+        boundaries: Sequence[int],
+        batch_sizes: Sequence[int] | None = None,
+        *,
+        max_tokens: int | None = None,
+        drop_last: bool = False,
+        collate: Callable[[list[Any]], Any] | None = None,
+    ) -> Self:
+        """Return a stream of batches of elements that have similar lengths.
+
+        Args:
+            length: Called with an element; returns its length.
+            boundaries: Ascending lengths: the first bucket has elements below the first one, the last bucket those not
+                below the last one.
+            batch_sizes: One for each bucket, one more than boundaries.
+            max_tokens: In place of ``batch_sizes``: a batch is as large as it can be so that its number of elements
+                times the greatest length among them is at most this.
+            drop_last: Batches that are short at the end are left out.
+            collate: Makes a batch of a list of elements; None: arrays are padded with zeros to the longest, and then as
+                by `batch`.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: Boundaries that do not ascend; another number of ``batch_sizes``; both of them and
+                ``max_tokens``, or neither.
+
+        Follows: ``tf.data.Dataset.bucket_by_sequence_length``.
+        """
+        check_function("bucket", "length", length, "an element")
+        limits = check_boundaries(boundaries)
+        return self._then(
+            nodes.BucketNode, length_of=length, boundaries=limits,
+            batch_sizes=check_batch_sizes(batch_sizes, max_tokens, len(limits)),
+            max_tokens=None if max_tokens is None else check_count("bucket", "max_tokens", max_tokens),
+            drop_last=check_flag("bucket", "drop_last", drop_last), collate=_checked_collate("bucket", collate),
+        )  # fmt: skip
+
+    def pack(
+        self,
+        length: int,
+        *,
+        strategy: Literal["best_fit", "concatenate"] = "best_fit",
+        bins: int = 64,
+        long: Literal["cut", "error", "drop"] = "cut",
+    ) -> Self:
+        """Return a stream of rows of one length, filled with elements that are sequences.
+
+        Elements are arrays, or dicts of arrays of one length. A row is a dict of arrays, with ``segment_ids`` (from 1
+        on; 0: padding) and ``positions`` (of each item in its element).
+
+        Args:
+            length: Of a row.
+            strategy: "best_fit": an element goes whole into the open row that it fills best. "concatenate": the
+                elements are one running text, which is cut into rows.
+            bins: Rows that are open at a time, by each lane: more leave less padding, and need more memory.
+            long: An element that is longer than a row is cut into rows ("cut"), is an error ("error"), or is left out
+                and counted ("drop").
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: ``length`` or ``bins`` is less than one; there is no such ``strategy`` or ``long``.
+
+        Follows: ``grain.experimental.BestFitPackIterDataset`` and ``ConcatThenSplitIterDataset``.
+        """
+        check_choice("pack", "strategy", strategy, ("best_fit", "concatenate"))
+        check_choice("pack", "long", long, ("cut", "error", "drop"))
+        return self._then(
+            nodes.PackNode, row_length=check_count("pack", "length", length), strategy=strategy,
+            bins=check_count("pack", "bins", bins), long=long,
+        )  # fmt: skip
+
+    def repeat(self, times: int | None = None) -> Self:
+        """Return a dataset of the same elements again and again.
+
+        Each pass is an epoch of its own for the stages before: they draw other numbers, and `shuffle` gives another
+        order.
+
+        Args:
+            times: How often; None: without end.
+
+        Raises:
+            TypeError: ``times`` is no integer.
+            ValueError: It is negative.
+
+        Follows: ``tf.data.Dataset.repeat``.
+        """
+        return self._then(nodes.RepeatNode, times=None if times is None else check_count("repeat", "times", times, 0))
+
+    def take(self, count: int) -> Self:
+        """Return a dataset of the first elements.
+
+        Args:
+            count: How many at most.
+
+        Raises:
+            TypeError: It is no integer.
+            ValueError: It is negative.
+
+        Follows: ``tf.data.Dataset.take``.
+        """
+        return self._then(nodes.TakeNode, count=check_count("take", "count", count, 0))
+
+    def skip(self, count: int) -> Self:
+        """Return a dataset without the first elements.
+
+        Args:
+            count: How many are left out.
+
+        Raises:
+            TypeError: It is no integer.
+            ValueError: It is negative.
+
+        Follows: ``tf.data.Dataset.skip``.
+        """
+        return self._then(nodes.SkipNode, count=check_count("skip", "count", count, 0))
+
+    def enumerate(self) -> Self:
+        """Return a dataset of pairs of a number, from 0 on, and the element.
+
+        Follows: ``tf.data.Dataset.enumerate``.
+        """
+        return self._then(nodes.EnumerateNode)
+
+    def _then(self, kind: type[nodes.LinkNode], **arguments: Any) -> Self:
+        return self._of(kind.behind(self._root, **arguments))
+
+    # -- Elements
+
+    def __len__(self) -> int:
+        """The number of elements of an indexed dataset.
+
+        Raises:
+            TypeError: It is a stream, or has no end.
+        """
+        self._require_index("no length")
+        length = self._root.length()
+        if length is None:
+            raise TypeError("the dataset has no end, and so no length: take(n) gives its first n elements")
+        return length
+
+    def _require_index(self, lack: str) -> None:
+        stage = stream_stage(self._root)
+        if stage is not None:
+            raise TypeError(f"the dataset has {lack}: {_named(stage)} makes it a stream")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        remedy = _ELSEWHERE.get(name)
+        raise AttributeError(
+            f"{type(self).__name__!r} object has no attribute {name!r}" + (f": {remedy}" if remedy else ""),
+            name=name, obj=self,
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        """The stages, each in a line."""
+        lines = [f"{depth * '  '}{node.number}: {node.line()}" for depth, node in _lines(self._root, 1)]
+        stage = stream_stage(self._root)
+        return "\n".join([f"<{type(self).__name__}, {'indexed' if stage is None else 'a stream'}", *lines]) + ">"
+
+
+def stream_stage(node: nodes.StageNode) -> nodes.StageNode | None:
+    """Return the first stage that makes a stream of what is indexed before it; None: all of it is indexed."""
+    return None if node.is_indexed else next(stage for stage in node.stages() if not stage.is_indexed)
+
+
+def _named(stage: nodes.StageNode) -> str:
+    return f"stage {stage.number}, {stage.line()},"
+
+
+def _lines(node: nodes.StageNode, depth: int) -> Iterator[tuple[int, nodes.StageNode]]:
+    """Yield the stages by their numbers; the branches of a stage lie deeper than it."""
+    deeper = depth + isinstance(node, nodes.JoinNode)
+    for before in node.inputs:
+        yield from _lines(before, deeper)
+    yield depth, node
+
+
+def _roots(stage: str, datasets: tuple[Any, ...]) -> tuple[nodes.StageNode, ...]:
+    if not datasets:
+        raise ValueError(f"{stage} needs at least one dataset, got none")
+    for dataset in datasets:
+        if not isinstance(dataset, Dataset):
+            raise TypeError(f"{stage} takes datasets, got {type(dataset).__name__}: wrap it, mpqueue.Dataset(source)")
+    return tuple(dataset.root for dataset in datasets)
+
+
+def _checked_collate(stage: str, collate: Any) -> Any:
+    if collate is not None:
+        check_function(stage, "collate", collate, "a list of elements")
+    return collate
+
+
+def _source_node(source: Any) -> nodes.StageNode:
+    """Return the stage of a source.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if isinstance(source, Dataset):
+        raise TypeError("the source is a Dataset already: call its methods")
+    if is_torch_iterable(source):
+        return nodes.StreamNode(source=source)
+    refuse_lookalikes(source, "sample")
+    if is_sequence(source):
+        return nodes.SourceNode(source=source)
+    if hasattr(source, "__next__"):
+        raise TypeError(
+            f"the source is an iterator ({type(source).__name__}), which can be read once and from its beginning only: "
+            "pass the generator function itself, a callable without arguments that returns a new iterator"
+        )
+    if callable(source):
+        check_call(source)
+        return nodes.StreamNode(source=source)
+    if hasattr(type(source), "__iter__"):
+        return nodes.StreamNode(source=source)
+    raise TypeError(
+        f"a source needs __getitem__ and __len__, or is a generator function, or has __iter__; got {source!r}"
+    )
