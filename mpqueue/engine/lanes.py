@@ -33,6 +33,32 @@ class LaneStart(NamedTuple):
 BEGINNING = LaneStart(0, None)
 
 
+class LaneShare(NamedTuple):
+    """The lanes of this process among those of all ranks.
+
+    Attributes:
+        num_lanes: How many there are here, with the local numbers 0 to ``num_lanes - 1``.
+        total: How many all ranks have together.
+        first: The number of local lane 0 among all,
+        step: and how far apart the others are.
+        is_endless: A source that ends is begun anew, as its next epoch: the lanes go on for ever.
+    """
+
+    num_lanes: int
+    total: int
+    first: int = 0
+    step: int = 1
+    is_endless: bool = False
+
+    def lane(self, local: int) -> int:
+        """Return the number among all lanes of one of these."""
+        return self.first + local * self.step
+
+    def lanes(self) -> range:
+        """Return the numbers of all of these among all."""
+        return range(self.first, self.first + self.num_lanes * self.step, self.step)
+
+
 class LaneTable:
     """The snapshots and the ends of the lanes of one stream, in its present epoch.
 

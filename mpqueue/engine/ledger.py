@@ -62,15 +62,15 @@ class Progress:
         return counted._replace(starts=starts(known, counted.counts), ends=self._lanes.ends_by_lane())
 
     def _counted(self) -> Place:
-        return Place(self.epoch, self.position, tuple(sorted(self.ahead)), tuple(self.counts))
+        while True:  # another thread may count meanwhile
+            place = Place(self.epoch, self.position, tuple(sorted(self.ahead)), tuple(self.counts))
+            if (self.epoch, self.position) == place[:2]:
+                return place
 
     def _before(self, missing: list[Ticket], counted: Place) -> Place:
         """Return a place without some tickets that may have been counted."""
         if missing[0].lane >= 0:
-            counts = list(counted.counts)
-            for ticket in missing:
-                counts[ticket.lane] = min(counts[ticket.lane], ticket.unit)
-            return counted._replace(counts=tuple(counts))
+            return self._before_elements(missing, counted)
         epoch = min(ticket.epoch for ticket in missing)
         positions = {ticket.position for ticket in missing if ticket.epoch == epoch}
         end, ahead = counted.position, counted.ahead
@@ -78,6 +78,15 @@ class Progress:
             end, ahead = self._ended[1] if self._ended[0] == epoch else max(positions) + 1, ()
         first = min(end, *positions)
         return Place(epoch, first, tuple(place for place in (*range(first, end), *ahead) if place not in positions))
+
+    def _before_elements(self, missing: list[Ticket], counted: Place) -> Place:
+        epoch, position, counts = counted.epoch, counted.position, list(counted.counts)
+        position -= sum(ticket.unit < counts[ticket.lane] for ticket in missing)
+        for ticket in missing:
+            counts[ticket.lane] = min(counts[ticket.lane], ticket.unit)
+        if position < 0 and self._ended[0] == epoch - 1:  # some are of the epoch before
+            epoch, position = self._ended[0], self._ended[1] + position
+        return Place(epoch, max(0, position), (), tuple(counts))
 
     def go_to(self, place: Place) -> None:
         """Go on counting from this place."""
@@ -87,11 +96,12 @@ class Progress:
     def count(self, ticket: Ticket) -> int:
         """Count a batch that was handed out, by one assignment, so that an interrupt cannot count half of it.
 
-        Returns: The number of batches of the epoch that were handed out without a gap; -1 for streams.
+        Returns: The number of batches of the epoch that were handed out without a gap.
         """
         if ticket[4] >= 0:  # by number: a third of the time that names take
-            self.counts[ticket.lane] = ticket.unit + 1
-            return -1
+            self.counts[ticket.lane] = ticket.unit + 1  # and no call before the next line: they are as one
+            self.position += 1
+            return self.position
         position, ahead = ticket[2], self.ahead
         if position != self.position:
             ahead.add(position)
@@ -108,9 +118,13 @@ class Progress:
 
     def is_counted(self, ticket: Ticket) -> bool:
         """Return True if `count` has counted this ticket; for after an interrupt in the middle of it."""
-        return ticket.lane < 0 and (
-            ticket.epoch != self.epoch or ticket.position < self.position or ticket.position in self.ahead
-        )
+        if ticket.lane >= 0:
+            return ticket.unit < self.counts[ticket.lane]
+        return ticket.epoch != self.epoch or ticket.position < self.position or ticket.position in self.ahead
+
+    def pass_over(self, ticket: Ticket) -> None:
+        """Count an element of a lane that was left out: it is no batch of the epoch."""
+        self.counts[ticket.lane] = ticket.unit + 1
 
     def enter(self, epoch: int) -> None:
         """Begin an epoch: all batches of the epochs before were handed out."""
@@ -216,11 +230,14 @@ class Ledger:
         tickets = self.tickets
         if self.wanted and (dealt := self._deal_extras(limit)):
             return dealt
-        room = self.allowance - self.num_in_order
+        num_dealt, schedule = self.num_in_order, self.schedule
+        room = self.allowance - num_dealt
+        if schedule.num_lanes:
+            room = min(room, schedule.room_for(num_dealt))
         if room <= 0:
             return []
         try:
-            dealt = self.schedule.deal(min(limit, room))
+            dealt = schedule.deal(min(limit, room))
         except Exception as error:
             if is_of_handler(error):
                 raise
@@ -289,8 +306,10 @@ class Ledger:
     def _first_ready(self) -> int:
         """Return the ticket that was answered first in this epoch; those of the next epoch wait for the rest of it."""
         for number in self.ready:
-            if number >= 0 and self.tickets[number].epoch == self.progress.epoch:
-                return number
+            if number >= 0:
+                ticket = self.tickets[number]
+                if ticket.lane >= 0 or ticket.epoch == self.progress.epoch:
+                    return number
         return -1
 
     def _put_back(self, ticket: Ticket, outcome: Outcome) -> None:
@@ -329,7 +348,7 @@ class Ledger:
         self.num_batches += 1
         if self.progress.count(ticket) != self.schedule.lengths.get(ticket[1]):
             return False
-        self.enter(ticket.epoch + 1)
+        self.enter(1 + (ticket.epoch if ticket.lane < 0 else self.progress.epoch))  # an element is of any epoch
         return True
 
     def recount(self, ticket: Ticket) -> bool:
@@ -337,6 +356,12 @@ class Ledger:
         progress = self.progress
         if not progress.is_counted(ticket):
             return self.count(ticket)
+        if ticket.lane >= 0:
+            length = self.schedule.lengths.get(ticket.epoch)
+            if length is None or 0 < progress.position < length:
+                return False
+            self.enter(progress.epoch + (progress.position > 0))
+            return True
         if ticket.epoch == progress.epoch:
             is_last = progress.position == self.schedule.lengths.get(ticket.epoch, -1)
             if is_last:

@@ -330,7 +330,7 @@ class Pipeline:
             self.ledger.schedule.end_lane(ticket.lane, ticket.unit)
             return None
         if self.skips is not None and ticket.position >= 0:
-            outcome = self.skips.sort_out(ticket, outcome)
+            outcome = self.skips.sort_out(ticket._replace(epoch=self.epoch_of(ticket)), outcome)
             if outcome.is_plain:
                 return outcome
         try:
@@ -343,7 +343,10 @@ class Pipeline:
             self._count(ticket)
             self._failure, self._is_raising = None, True
             raise
-        self._count(ticket)
+        if self.ledger.schedule.lane_share.is_endless:  # the epoch gets another batch for it
+            self.ledger.progress.pass_over(ticket)
+        else:
+            self._count(ticket)
         return None
 
     def _count(self, ticket: Ticket) -> None:
@@ -647,6 +650,15 @@ class Pipeline:
     def epoch(self) -> int:
         """The epoch up to whose batches is counted; unclaimed ones may be of the one before."""
         return self.ledger.progress.epoch
+
+    def epoch_of(self, ticket: Ticket) -> int:
+        """Return the epoch of a batch that is being handed out, or was just counted."""
+        ledger = self.ledger
+        if not ledger.schedule.lane_share.is_endless:
+            return ticket.epoch
+        progress = ledger.progress
+        has_ended_it = ticket is ledger.latest and not progress.position
+        return progress.epoch - has_ended_it
 
     @property
     def is_endless(self) -> bool:

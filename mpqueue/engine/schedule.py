@@ -24,7 +24,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from mpqueue.engine.lanes import LaneStart, LaneTable
+from mpqueue.engine.lanes import LaneShare, LaneStart, LaneTable
 from mpqueue.engine.seeds import permutation
 
 
@@ -115,12 +115,16 @@ class ConsumerProgress(Protocol):
     position: int
 
 
+ENDLESS = 1 << 62
+
+
 class Schedule:
     """An order, as the ledger and the pipeline ask it; the methods here are those of one without epochs to open.
 
     Attributes:
         num_lanes: How many streams give the elements; 0: batches have positions instead.
-        lanes: What is known of these streams.
+        lanes: What is known of these streams,
+        lane_share: and which they are among those of all ranks.
         is_drawn: The next batches are known only when they are drawn: no sooner than somebody asks for their epoch.
         epoch: The epoch that is dealt now.
         next_number: Of the next ticket.
@@ -134,7 +138,7 @@ class Schedule:
 
     def __init__(self) -> None:
         self.epoch = self.next_number = 0
-        self.lanes = LaneTable(0)
+        self.lanes, self.lane_share = LaneTable(0), LaneShare(0, 0)
         self.lengths: dict[int, int | None] = {}
         self.last_epoch: int | None = None
 
@@ -188,6 +192,10 @@ class Schedule:
 
     def follow(self, consumer: ConsumerProgress) -> None:
         """Note who tells what was handed out, and is not kept any longer."""
+
+    def room_for(self, num_outstanding: int) -> int:  # noqa: ARG002 - epochs of positions end by themselves
+        """Return how many more tickets may be dealt, beside those of the order that were and are not taken."""
+        return ENDLESS
 
     def forget(self, epoch: int) -> None:
         """All of an epoch was handed out."""
@@ -538,21 +546,34 @@ class DrawnSchedule(EpochSchedule):
 class StreamSchedule(Schedule):
     """Elements of so many lanes, round the lanes: the next is of the live lane that gave the fewest.
 
+    With ``epoch_batches`` the lanes go on for ever, and an epoch is so many elements in a row, so that tickets know of
+    no epochs: theirs is 0, and which one a batch belongs to is known when it is handed out. Then `length_of` is the
+    same for all epochs, and what was dealt ahead stays across their ends.
+
     Args:
-        num_lanes: How many there are here.
-        rank: This process has the lanes of all that are ``rank``
-        world: modulo this number.
+        share: The lanes of this process; or how many there are, if it is the only one.
+        epoch_batches: An epoch is so many elements; None: it ends with the last of the lanes.
     """
 
-    def __init__(self, num_lanes: int, *, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, share: LaneShare | int, *, epoch_batches: int | None = None) -> None:
         super().__init__()
-        self.num_lanes, self.lanes = num_lanes, LaneTable(num_lanes)
-        self._rank, self._world = rank, world
+        if isinstance(share, int):
+            share = LaneShare(share, share)
+        self.lane_share = share._replace(is_endless=epoch_batches is not None)
+        self.num_lanes, self.lanes = share.num_lanes, LaneTable(share.num_lanes)
+        self._epoch_batches = epoch_batches
+        self._consumer: ConsumerProgress | None = None
         self._turns: list[tuple[int, int]] = []  # a heap of (next element, lane), of lanes that may have it
+        if epoch_batches is not None:
+            self.lengths[0] = epoch_batches
+
+    def follow(self, consumer: ConsumerProgress) -> None:
+        """Note who tells in which epoch, and how far in it, batches are handed out."""
+        self._consumer = consumer
 
     def go_to(self, place: Place) -> None:
         """Deal from a place on."""
-        self.epoch = place.epoch
+        self.epoch = place.epoch if self._epoch_batches is None else 0
         self.lanes.go_to(place.starts, place.ends)
         counts, ends = place.counts or [0] * self.num_lanes, self.lanes.ends
         turns = [(count, lane) for lane, count in enumerate(counts) if count < ends.get(lane, count + 1)]
@@ -567,7 +588,21 @@ class StreamSchedule(Schedule):
 
     def element(self, ticket: Ticket) -> int:
         """Return the number of an element of a lane among those of all lanes of all ranks."""
-        return (ticket.unit * self.num_lanes + ticket.lane) * self._world + self._rank
+        return ticket.unit * self.lane_share.total + self.lane_share.lane(ticket.lane)
+
+    def room_for(self, num_outstanding: int) -> int:
+        """Return how many more tickets may be dealt before the end of the last epoch that was asked for.
+
+        A ticket that brings the end of a lane is no batch: there is room for another one when it was taken.
+        """
+        length, consumer = self._epoch_batches, self._consumer
+        if length is None or self.last_epoch is None or consumer is None:
+            return ENDLESS
+        return (self.last_epoch + 1 - consumer.epoch) * length - consumer.position - num_outstanding
+
+    def length_of(self, epoch: int) -> int | None:  # noqa: ARG002 - all have the same
+        """Return the number of batches of an epoch; None: nobody knows."""
+        return self._epoch_batches
 
     def deal(self, limit: int = 1) -> list[Ticket]:
         """Up to so many of the next tickets, none if all lanes have ended."""

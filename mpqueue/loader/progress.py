@@ -48,9 +48,10 @@ class ProgressBar:
     def step(self, ticket: Ticket) -> None:
         """Show one more batch."""
         bar = self._bar
-        if bar is None or ticket.epoch != self._epoch:
+        epoch = self._pipeline.epoch_of(ticket)
+        if bar is None or epoch != self._epoch:
             self.close()
-            bar = self._open(ticket.epoch)
+            bar = self._open(epoch)
         bar.update()
         now = time.monotonic()
         if now >= self._drawn_at + _DRAW_EVERY_S or bar.n == bar.total:

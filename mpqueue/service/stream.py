@@ -387,7 +387,7 @@ class Stream:
                 pipeline.forget_wanted()
                 pipeline.restart_at(Place(epoch))
             place = pipeline.place()
-            self.count = place.position + len(place.ahead) + sum(place.counts)
+            self.count = place.position + len(place.ahead)
             if not self.is_generator:
                 # Do not prefetch past the first epoch before a second one is asked for, as a `Loader` does not.
                 pipeline.bound_epoch(epoch, goes_on=epoch != self._place.epoch)

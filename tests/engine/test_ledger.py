@@ -189,7 +189,7 @@ def test_elements_of_streams_are_counted_for_their_lane():
     ledger = ledger_of_streams()
     assert [ledger.count(ticket) for ticket in counting(ledger, 3)] == [False] * 3
     assert ledger.counts == (2, 1)
-    assert ledger.progress.place() == Place(0, 0, (), (2, 1))
+    assert ledger.progress.place() == Place(0, 3, (), (2, 1))
 
 
 @pytest.mark.parametrize("position", [0, 1])

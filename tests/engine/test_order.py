@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers.aiming import AimingMachine, run_and_require
 
+from mpqueue.engine.lanes import LaneShare
 from mpqueue.engine.ledger import Progress
 from mpqueue.engine.schedule import Drawn, EpochSchedule, Place, StreamSchedule, Ticket
 from mpqueue.engine.seeds import permutation
@@ -196,8 +197,9 @@ class StreamsInAnyWay(AimingMachine):
             self.ended.add(ticket.lane)
             self.reached["end of a lane"] += 1
             return
-        assert self.progress.count(ticket) == -1
-        assert not self.progress.is_counted(ticket)  # nobody asks for streams, which go back to the last place
+        assert not self.progress.is_counted(ticket)
+        assert self.progress.count(ticket) == len(self.taken) + 1
+        assert self.progress.is_counted(ticket)
         self.taken.append((ticket.lane, ticket.unit))
         self.reached["take"] += 1
 
@@ -422,7 +424,8 @@ def test_an_element_has_a_number_among_those_of_all_lanes_and_ranks():
     """Lane l of n has l, l + n, l + 2 n ...; rank r of a world has the lanes that are r modulo world."""
     found = set()
     for rank in (0, 1, 2):
-        schedule = StreamSchedule(2, rank=rank, world=3)
+        schedule = StreamSchedule(LaneShare(2, 6, first=rank, step=3))
+        assert list(schedule.lane_share.lanes()) == [rank, rank + 3]
         schedule.go_to(Place())
         elements = [schedule.element(ticket) for ticket in schedule.deal(8)]
         assert {element % 6 % 3 for element in elements} == {rank}
@@ -438,17 +441,18 @@ def test_progress_begins_at_the_beginning():
 def test_a_place_without_counts_is_the_beginning_of_all_streams():
     progress = Progress(2)
     progress.count(Ticket(0, 0, 3, 3, 1))
-    assert progress.place() == Place(0, 0, (), (0, 4))
+    assert progress.place() == Place(0, 1, (), (0, 4))
     progress.count(Ticket(0, 0, 0, 0, 0))
-    assert progress.place() == Place(0, 0, (), (1, 4))
+    assert progress.place() == Place(0, 2, (), (1, 4))
     progress.go_to(Place(2))
     assert progress.place() == Place(2, 0, (), (0, 0))
 
 
-def test_a_stream_of_any_lane_and_epoch_is_not_told_to_be_counted():
+def test_an_element_is_counted_in_whatever_epoch():
     progress = Progress(2)
-    for lane in (0, 1):
-        assert not progress.is_counted(Ticket(0, 5, 0, 0, lane))
+    progress.count(Ticket(0, 5, 0, 0, 1))
+    assert [progress.is_counted(Ticket(0, 5, 0, 0, lane)) for lane in (0, 1)] == [False, True]
+    assert not progress.is_counted(Ticket(0, 5, 1, 1, 1))
 
 
 def test_progress_in_a_new_epoch_is_none():
