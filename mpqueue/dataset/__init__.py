@@ -5,6 +5,13 @@ From the ground up; a module imports only from its own line and the lines above 
     lookalikes.py   the marks of a source, and words for what only looks like one
     arguments.py    checks of the arguments of stages
     nodes.py        the stages of a dataset, as a tree of immutable descriptions
-    stages.py       what a stage of a lane is: blocks of elements with their tokens, snapshots of positions
+    stages.py       what a stage of a lane is: blocks of elements with tokens, snapshots of positions; map, filter
+    roots.py        where a lane's elements come from: places of an indexed dataset, a source that is a stream
+    flattening.py   what a function makes of each element, item by item
+    buffers.py      a buffer of elements of which the next one is picked
+    batching.py     so many elements as one
+    passes.py       stages that count elements: take, skip, enumerate, repeat
+    joining.py      several inputs as one: zip, concatenate, mix
+    lane.py         a lane: its last stage, asked for one element after the other
     dataset.py      `Dataset`
 """

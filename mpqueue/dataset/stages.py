@@ -32,6 +32,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from mpqueue.dataset.nodes import salted
 from mpqueue.engine.skips import Skipped, is_of_source
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.worker.failures import never_an_end
@@ -41,16 +42,10 @@ Token: TypeAlias = Any  # int | tuple[Token, ...]
 Block: TypeAlias = tuple[list[Any], list[Token]]
 Row: TypeAlias = tuple[str, int, int, int, int]
 
-_SALT = 0x9E3779B97F4A7C15
 _SLOW_NS = 50_000
 _BOOLS = {bool, np.bool_}
 _clock = time.perf_counter_ns
 _busy = time.thread_time_ns
-
-
-def salted(seed: int, number: int) -> int:
-    """Return the seed of a stage's own random numbers."""
-    return (seed + number * _SALT) & 0xFFFFFFFFFFFFFFFF
 
 
 def token_of(saved: Any) -> Token:
@@ -61,6 +56,16 @@ def token_of(saved: Any) -> Token:
 def tokens_of(saved: Sequence[Any]) -> list[Token]:
     """Return tokens that were saved."""
     return list(saved) if set(map(type, saved)) <= {int} else [token_of(item) for item in saved]
+
+
+def summed(rows: list[Row], more: list[Row]) -> list[Row]:
+    """Return the sums of the rows of the same stages; one of both may be empty."""
+    if not rows or not more:
+        return rows or more
+    added = zip(rows, more, strict=True)
+    return [
+        (row[0], row[1] + other[1], row[2] + other[2], row[3] + other[3], row[4] + other[4]) for row, other in added
+    ]
 
 
 class LaneStage:

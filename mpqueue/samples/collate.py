@@ -68,6 +68,23 @@ class Collation:
         """Add samples that are all there already."""
         self._samples += samples
 
+    def take_back(self) -> list[Any]:
+        """Return the samples that were added, with memory of their own; none is left."""
+        samples, self._samples = self._samples, []
+        taken = [self._take(sample, row) for row, sample in enumerate(samples)]
+        self._rows.clear()
+        return taken
+
+    def _take(self, value: Any, row: int) -> Any:
+        kind = type(value)
+        if kind is _Rows:
+            return value.out[row].copy()
+        if kind is tuple or kind is list:
+            return kind([self._take(item, row) for item in value])
+        if kind is dict:
+            return {key: self._take(item, row) for key, item in value.items()}
+        return value
+
     def _put(self, value: Any, path: tuple[Any, ...]) -> Any:
         """Write the large arrays of a sample at their rows; what is left of it has the rows in their place."""
         kind = type(value)

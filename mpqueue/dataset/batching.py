@@ -1,0 +1,131 @@
+"""So many elements of a lane as one: `batch`.
+
+The last batch stage of a stream collates into the granted slot. Samples with large arrays are taken one by one, so that
+each is written at its row while it is in the processor's cache; small ones in one block. A batch that an error comes
+into stays open, and goes on with the next call: what lies in the slot is copied out of it, because the error goes to
+the trainer in that slot.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mpqueue.dataset.stages import Block, LaneStage, Token, passes_at_once, raisable, tokens_of
+from mpqueue.samples.collate import Collation
+from mpqueue.samples.leaves import Empty
+from mpqueue.worker import context
+from mpqueue.worker.lanes import LaneRun
+
+Collate = Callable[[list[Any]], Any]
+
+
+class BatchStage(LaneStage):
+    """Batches of the elements of its input.
+
+    Args:
+        source: The input.
+        size: Elements of a batch.
+        run, number, line: See `LaneStage`.
+        drop_last: A last batch with fewer elements is left out.
+        collate: The user's function from a list of elements to a batch.
+        is_last: What it gives is what the lane gives, one by one.
+    """
+
+    def __init__(
+        self, source: LaneStage, size: int, run: LaneRun, number: int, line: str, *,
+        drop_last: bool = False, collate: Collate | None = None, is_last: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(run, number, line, source)
+        self._input, self._size, self._drop_last, self._collate = source, size, drop_last, collate
+        self._empty: Empty = context.empty if is_last else np.empty
+        self._keeps_records = is_last and run.in_slot
+        self._values: list[Any] = []  # of a batch that an error came into
+        self._tokens: list[Token] = []
+
+    def pull(self, count: int) -> Block:  # noqa: ARG002 - one at a time, which is no less than asked for
+        """Return the next batch, whose token is the tuple of its elements' tokens."""
+        while True:
+            collation = self._collation()
+            self._fill(collation)
+            tokens, self._tokens = self._tokens, []
+            values, self._values = self._values, []
+            if not tokens or (self._drop_last and len(tokens) < self._size):
+                return [], []
+            started = self._clock_in()
+            try:
+                batch = self._join(collation, values, tokens)
+            except BaseException as error:
+                if passes_at_once(error):
+                    raise
+                if not self.leaves_out(error, *tokens):
+                    raise raisable(error) from error.__cause__
+                continue
+            finally:
+                self._clock_out(started)
+            self.num_out += 1
+            return [batch], [tuple(tokens)]
+
+    def _collation(self) -> Collation | None:
+        if self._collate is not None:
+            return None
+        return Collation(self._size, self._empty, keeps_records=self._keeps_records)
+
+    def _fill(self, collation: Collation | None) -> None:
+        """Take elements until the batch is full, or the input has ended."""
+        add_all: Callable[[list[Any]], object] = self._values.extend
+        count = self._size - len(self._tokens)
+        if collation is not None:
+            collation.add_all(self._values)
+            self._values = []
+            add_all = collation.add_all
+            count = 1  # the first one tells how the others are added
+        try:
+            while len(self._tokens) < self._size:
+                values, tokens = self._input.pull(count)
+                if not tokens:
+                    break
+                self.num_in += len(tokens)
+                self._tokens += tokens
+                if collation is not None and count == 1:
+                    collation.add(values[0])
+                    if collation.adder() == collation.add:
+                        continue
+                else:
+                    add_all(values)
+                count = self._size - len(self._tokens)
+        except BaseException:
+            if collation is not None:
+                self._values = collation.take_back()
+            raise
+
+    def _join(self, collation: Collation | None, values: list[Any], tokens: list[Token]) -> Any:
+        if collation is not None:
+            return collation.finish(tokens)
+        assert self._collate is not None
+        self.begin(tokens[0])
+        return self._collate(values)
+
+    def save(self, held: Sequence[Token] = ()) -> Any:
+        """Return the state of the input, and the tokens of the batch that is open."""
+        inner = [token for batch in held for token in batch]
+        return {"input": self._input.save([*inner, *self._tokens]), "open": list(self._tokens)}
+
+    def load(self, state: Any) -> None:
+        """Go to where this was saved; the elements of the open batch are computed again."""
+        self._input.load(state["input"])
+        self._tokens = tokens_of(state["open"])
+        self._values = self._input.rebuild(self._tokens) if self._tokens else []
+
+    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+        """Return these batches, made again of their elements."""
+        values = self._input.rebuild([token for batch in tokens for token in batch])
+        made, first = [], 0
+        for batch in tokens:
+            part = values[first : first + len(batch)]
+            first += len(batch)
+            collation = None if self._collate is not None else Collation(len(batch), np.empty)
+            if collation is not None:
+                collation.add_all(part)
+            made.append(self._join(collation, part, list(batch)))
+        return made

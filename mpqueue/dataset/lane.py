@@ -1,0 +1,84 @@
+"""A lane of a stream: its last stage, asked for one element after the other.
+
+An endless lane begins anew, as the next epoch, whenever it ends. One that gives nothing in a whole epoch has ended, or
+it would never answer.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from mpqueue.dataset.stages import LaneStage, Row, passes_at_once, summed
+from mpqueue.worker.failures import never_an_end
+from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runner import StreamEnd
+
+
+class StreamLane:
+    """A lane that is open.
+
+    Args:
+        open_stages: Opens the stages of a lane, and returns the last one.
+        run: What the lane is opened with.
+
+    Raises:
+        Exception: What the user's functions raise when elements that were held are computed again.
+    """
+
+    def __init__(self, open_stages: Callable[[LaneRun], LaneStage], run: LaneRun) -> None:
+        self._open, self._run = open_stages, run._replace(state=None)
+        self._epoch, self._has_given, self._has_ended, self._is_broken = run.epoch, False, False, False
+        self._counts: list[Row] = []  # of epochs that have ended
+        state = run.state
+        if state is not None:
+            self._epoch, self._has_given, self._has_ended = state["epoch"], state["given"], state["ended"]
+        self._stage = self._opened()
+        if state is not None:
+            try:
+                self._stage.load(state["stages"])
+            except StopIteration as error:
+                raise never_an_end(error) from error
+
+    def _opened(self) -> LaneStage:
+        return self._open(self._run._replace(epoch=self._epoch))
+
+    def next(self) -> Any:
+        """Return the next element.
+
+        Raises:
+            StreamEnd: There is none.
+            Exception: What the user's functions raised for it.
+            RuntimeError: The lane was interrupted.
+        """
+        if self._is_broken:
+            raise RuntimeError("this lane was interrupted, and is to be opened again from its last snapshot")
+        try:
+            while not self._has_ended:
+                values, tokens = self._stage.pull(1)
+                if tokens:
+                    self._has_given = True
+                    return values.pop()
+                self._end()
+        except BaseException as error:
+            self._is_broken = passes_at_once(error)
+            raise
+        raise StreamEnd
+
+    def _end(self) -> None:
+        """Begin the next epoch, or end."""
+        if not self._run.endless or not self._has_given:
+            self._has_ended = True
+            return
+        self._counts = summed(self._counts, self._stage.counts())
+        self._epoch += 1
+        self._has_given = False
+        self._stage = self._opened()
+
+    def save(self) -> Any:
+        """Return where the lane is."""
+        return {
+            "epoch": self._epoch, "given": self._has_given, "ended": self._has_ended, "stages": self._stage.save()
+        }  # fmt: skip
+
+    def counts(self) -> list[Row]:
+        """Return a row for each stage: its line, elements in and out, nanoseconds, of them waiting."""
+        return summed(self._counts, self._stage.counts())

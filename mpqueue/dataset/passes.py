@@ -1,0 +1,216 @@
+"""Stages that count the elements of a lane: `take`, `skip`, `enumerate`, `repeat`.
+
+The n-th element of lane l is the one at place ``n * lanes + l`` of the stream's round, and these stages go by that
+place: so ``take(100)`` of a stream in 16 lanes has 6 or 7 elements of each. A lane that ends before gives fewer.
+
+A pass of `repeat` is opened anew, as an epoch of its own for the stages before it. The token of an element is (pass,
+token). What was given in an earlier pass is computed again by stages that are opened for it; the last ones are kept,
+because the states of a source lie with them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mpqueue.dataset.stages import Block, LaneStage, Row, Token, summed
+from mpqueue.worker.lanes import LaneRun
+
+
+def share_of(count: int, run: LaneRun) -> int:
+    """Return how many of the first ``count`` places of a stream's round a lane has."""
+    return max(0, -(-(count - run.lane) // run.num_lanes))
+
+
+class CountedStage(LaneStage):
+    """A stage that counts the elements of its input.
+
+    Args:
+        source: The input.
+        run, number, line: See `LaneStage`.
+    """
+
+    def __init__(self, source: LaneStage, run: LaneRun, number: int, line: str) -> None:
+        super().__init__(run, number, line, source)
+        self._input = source
+        self._count = 0  # that were taken
+
+    def _take(self, count: int) -> Block:
+        block = self._input.pull(count)
+        self._count += len(block[1])
+        self.num_in = self._count
+        return block
+
+    def save(self, held: Sequence[Token] = ()) -> Any:
+        """Return the state of the input, and how many elements were taken from it."""
+        return {"input": self._input.save(held), "count": self._count}
+
+    def load(self, state: Any) -> None:
+        """Go to where this was saved."""
+        self._input.load(state["input"])
+        self._count = state["count"]
+
+    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+        """Return the elements of these tokens, which are the input's."""
+        return self._input.rebuild(tokens)
+
+
+class TakeStage(CountedStage):
+    """A lane's share of the first elements.
+
+    Args:
+        source: The input.
+        count: How many there are in all lanes.
+        run, number, line: See `LaneStage`.
+    """
+
+    def __init__(self, source: LaneStage, count: int, run: LaneRun, number: int, line: str) -> None:
+        super().__init__(source, run, number, line)
+        self._share = share_of(count, run)
+
+    def pull(self, count: int) -> Block:
+        """Return the next elements."""
+        left = min(count, self._share - self._count)
+        block = self._take(left) if left > 0 else ([], [])
+        self.num_out = self._count
+        return block
+
+
+class SkipStage(CountedStage):
+    """What is behind a lane's share of the first elements.
+
+    Args:
+        source: The input.
+        count: How many are left out in all lanes.
+        run, number, line: See `LaneStage`.
+    """
+
+    def __init__(self, source: LaneStage, count: int, run: LaneRun, number: int, line: str) -> None:
+        super().__init__(source, run, number, line)
+        self._share = share_of(count, run)
+
+    def pull(self, count: int) -> Block:
+        """Return the next elements; the first call takes those that are left out."""
+        while self._count < self._share:
+            if not self._take(min(256, self._share - self._count))[1]:
+                return [], []
+        block = self._take(count)
+        self.num_out += len(block[1])
+        return block
+
+
+class EnumerateStage(CountedStage):
+    """Pairs of the place of an element and the element."""
+
+    def pull(self, count: int) -> Block:
+        """Return the next pairs; their tokens are (place, token)."""
+        step = self.run.num_lanes
+        first = self._count * step + self.run.lane
+        values, tokens = self._take(count)
+        self.num_out = self._count
+        places = range(first, first + len(tokens) * step, step)
+        return list(zip(places, values, strict=True)), list(zip(places, tokens, strict=True))
+
+    def save(self, held: Sequence[Token] = ()) -> Any:
+        """Return the state of the input, and how many elements were taken from it."""
+        return super().save([token for _, token in held])
+
+    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+        """Return these pairs."""
+        values = self._input.rebuild([token for _, token in tokens])
+        return [(place, value) for (place, _), value in zip(tokens, values, strict=True)]
+
+
+class RepeatStage(LaneStage):
+    """The elements of its input again and again.
+
+    Args:
+        open_pass: Opens the input for the pass of this number.
+        times: Passes; None: without end. A pass in which the lane gives nothing is then the last one.
+        run, number, line: See `LaneStage`.
+
+    Attributes:
+        num_passes: Passes that have ended.
+        has_ended: There are no more elements.
+    """
+
+    def __init__(
+        self, open_pass: Callable[[int], LaneStage], times: int | None, run: LaneRun, number: int, line: str
+    ) -> None:
+        super().__init__(run, number, line)
+        self._open, self._times = open_pass, times
+        self.num_passes = 0
+        self.has_ended = times == 0
+        self._has_given = False  # in this pass
+        self._input = open_pass(0)
+        self._before: LaneStage | None = None  # of the pass before this one
+        self._counts: list[Row] = []  # of all passes that have ended
+
+    def pull(self, count: int) -> Block:
+        """Return the next elements; their tokens are (pass, token)."""
+        while not self.has_ended:
+            values, tokens = self._input.pull(count)
+            if tokens:
+                self._has_given = True
+                self.num_in = self.num_out = self.num_out + len(tokens)
+                number = self.num_passes
+                return values, [(number, token) for token in tokens]
+            self.next_pass()
+        return [], []
+
+    def next_pass(self) -> None:
+        """Begin the next pass, if there is one."""
+        self.num_passes += 1
+        is_last = self.num_passes == self._times or (self._times is None and not self._has_given)
+        if is_last:
+            self.has_ended = True
+            return
+        self._counts = summed(self._counts, self._input.counts())
+        self._before, self._has_given = self._input, False
+        self._input = self._open(self.num_passes)
+
+    def _now(self) -> int:
+        """The number of the pass that the input is of."""
+        return max(0, self.num_passes - self.has_ended)
+
+    def save(self, held: Sequence[Token] = ()) -> Any:
+        """Return the pass, the state of the input in it, and in the pass before if elements of that are held."""
+        of_pass: dict[int, list[Token]] = {}
+        for number, token in held:
+            of_pass.setdefault(number, []).append(token)
+        now = self._now()
+        if now - 1 not in of_pass:
+            self._before = None
+        return {
+            "pass": self.num_passes, "ended": self.has_ended, "given": self._has_given,
+            "input": self._input.save(of_pass.get(now, ())),
+            "before": None if self._before is None else self._before.save(of_pass[now - 1]),
+        }  # fmt: skip
+
+    def load(self, state: Any) -> None:
+        """Go to where this was saved."""
+        self.num_passes, self.has_ended, self._has_given = state["pass"], state["ended"], state["given"]
+        now = self._now()
+        self._input = self._open(now)
+        self._input.load(state["input"])
+        if state["before"] is not None:
+            self._before = self._open(now - 1)
+            self._before.load(state["before"])
+
+    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+        """Return these elements, each computed by the stages of its pass."""
+        of_pass: dict[int, dict[Token, Any]] = {}
+        for number, token in tokens:
+            of_pass.setdefault(number, {})[token] = None
+        for number, found in of_pass.items():
+            found.update(zip(found, self._stages_of(number).rebuild(list(found)), strict=True))
+        return [of_pass[number][token] for number, token in tokens]
+
+    def _stages_of(self, number: int) -> LaneStage:
+        if number == self._now():
+            return self._input
+        if number == self._now() - 1 and self._before is not None:
+            return self._before
+        return self._open(number)
+
+    def counts(self) -> list[Row]:
+        """Return a row for each stage, those of the passes before this one included."""
+        return [*summed(self._counts, self._input.counts()), *super().counts()]

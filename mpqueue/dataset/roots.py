@@ -1,0 +1,310 @@
+"""Where the elements of a lane come from: the places of an indexed dataset, or a source that is a stream itself.
+
+A lane l of L has the places l, l + L, l + 2 L ... of an indexed dataset. They are asked for in blocks; where one
+raises, the block is asked for again place by place, which is rare and costs nothing otherwise.
+
+A source that is a stream is read one element after the other, and its elements are computed again by reading it again:
+from the beginning, or from a state that it gave. Such a source has ``state_dict()`` and ``load_state_dict()``, torch's
+convention, itself or on what it returns. A root keeps states with the numbers at which they were taken, so many that
+any element that stages behind hold is near one, and so seldom that it costs a hundredth of the reading. A snapshot has
+those that are needed to read what is held, and the newest one.
+"""
+
+import copy
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mpqueue.dataset.stages import Block, LaneStage, Token, passes_at_once, raisable
+from mpqueue.errors import OutOfRangeError
+from mpqueue.system.log import warn
+from mpqueue.telemetry.clock import clock_ns
+from mpqueue.worker.lanes import LaneRun
+
+_KEEP_EVERY, _KEEP_SHARE, _MOST_KEPT = 64, 100, 256
+_LONG_NS = 10_000_000_000
+
+
+class IndexedRoot(LaneStage):
+    """The places of an indexed dataset that a lane has.
+
+    Args:
+        at: Returns the elements of a list of places, with random numbers that it sets by itself.
+        length: Of the dataset; None: it has no end.
+        run, number, line: See `LaneStage`.
+    """
+
+    def __init__(
+        self, at: Callable[[Sequence[int]], list[Any]], length: int | None, run: LaneRun, number: int, line: str
+    ) -> None:
+        super().__init__(run, number, line)
+        self._at, self._length = at, length
+        self._place = run.lane
+        self._error: BaseException | None = None  # of the element at `_place`
+
+    def pull(self, count: int) -> Block:
+        """Return the elements at the next places; their tokens are the places."""
+        step = self.run.num_lanes
+        values: list[Any] = []
+        tokens: list[Token] = []
+        while not values:
+            if self._error is not None:
+                error, self._error = self._error, None
+                self._place += step
+                raise error
+            end = self._place + count * step
+            tokens = list(range(self._place, end if self._length is None else min(end, self._length), step))
+            if not tokens:
+                break
+            started = self._clock_in()
+            values, tokens = self._compute(tokens)
+            self._clock_out(started)
+        self.num_out += len(values)
+        return values, tokens
+
+    def _compute(self, places: list[int]) -> Block:
+        try:
+            values = self._at(places)
+        except BaseException as error:
+            if passes_at_once(error):
+                raise
+            return self._each(places)
+        self._place = places[-1] + self.run.num_lanes
+        return values, places
+
+    def _each(self, places: list[int]) -> Block:
+        """Return the elements before the one that raises, which is left where it is until its error is raised."""
+        values, tokens = [], []
+        for place in places:
+            self._place = place
+            try:
+                values += self._at([place])
+                tokens.append(place)
+            except BaseException as error:
+                if passes_at_once(error):
+                    raise
+                if not self.leaves_out(error, place):
+                    self._error = raisable(error)
+                    break
+            self._place = place + self.run.num_lanes
+        return values, tokens
+
+    def save(self, held: Sequence[Token] = ()) -> Any:  # noqa: ARG002 - any place can be computed again
+        """Return the next place."""
+        return {"place": self._place}
+
+    def load(self, state: Any) -> None:
+        """Go to the place that was the next one."""
+        self._place = state["place"]
+
+    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+        """Return the elements at these places."""
+        return self._at(list(tokens)) if tokens else []
+
+
+class _Reader:
+    """Reads a source from its beginning, or from a state that it gave.
+
+    Args:
+        source: A callable that returns an iterable, or an iterable.
+        begin: Called with the number of an element before it is read, and with None before the source is opened.
+        number: Of the next element.
+        state: Of the source, before that element; None: the beginning.
+    """
+
+    def __init__(self, source: Any, begin: Callable[[int | None], None], number: int, state: Any) -> None:
+        self.number = number
+        self._begin = begin
+        begin(None)
+        # What keeps its state in itself is copied: several lanes of one worker read it in turn.
+        opened = source() if callable(source) else copy.deepcopy(source) if _is_stateful(source) else source
+        if state is not None and _is_stateful(opened):
+            opened.load_state_dict(copy.deepcopy(state))
+        self._iterator: Any = iter(opened)
+        self._keeper: Any = opened if _is_stateful(opened) else self._iterator
+        if state is not None and self._keeper is self._iterator and self._iterator is not opened:
+            self._keeper.load_state_dict(copy.deepcopy(state))
+        self.is_stateful = _is_stateful(self._keeper)
+
+    def next(self) -> Any:
+        """Return the next element.
+
+        Raises:
+            StopIteration: There is none.
+            Exception: What the source raised; the next element is the one behind it.
+        """
+        self._begin(self.number)
+        self.number += 1
+        try:
+            return next(self._iterator)
+        except (StopIteration, OutOfRangeError):
+            self.number -= 1
+            raise StopIteration from None
+
+    def state(self) -> Any:
+        """Return the state of the source, as no later reading changes it."""
+        return copy.deepcopy(self._keeper.state_dict())
+
+
+def _is_stateful(source: Any) -> bool:
+    return hasattr(source, "state_dict") and hasattr(source, "load_state_dict")
+
+
+class StreamRoot(LaneStage):
+    """The elements of a source that is a stream itself: it takes its share by `mpqueue.worker_info`.
+
+    Args:
+        source: A callable that returns an iterable, or an iterable.
+        run, number, line: See `LaneStage`.
+    """
+
+    def __init__(self, source: Any, run: LaneRun, number: int, line: str) -> None:
+        super().__init__(run, number, line)
+        self._source = source
+        self._number = 0  # of the next element of this lane
+        self._has_ended = False
+        self._error: BaseException | None = None  # of that element
+        self._reader: _Reader | None = None
+        self._numbers: list[int] = []  # ascending, where states of the source were taken,
+        self._states: list[Any] = []  # and these
+        self._kept_at_ns = 0
+
+    def pull(self, count: int) -> Block:
+        """Return the next elements; their tokens are their numbers in the stream of all lanes."""
+        values: list[Any] = []
+        while not values and not self._has_ended:
+            if self._error is not None:
+                error, self._error = self._error, None
+                self._number += 1
+                raise error
+            started = self._clock_in()
+            first = self._number
+            self._read(self._opened(), count, values)
+            self._clock_out(started)
+            if self._error is None and self.ns >= self._kept_at_ns:
+                self._keep_state()
+        step, length = self.run.num_lanes, len(values)
+        self.num_out += length
+        return values, [(first + at) * step + self.run.lane for at in range(length)] if values else []
+
+    def _opened(self) -> "_Reader":
+        """Return the reader, at the next element. What opening it raises is of no element: it is tried again."""
+        try:
+            return self._reader_at(self._number)
+        except BaseException as error:
+            if passes_at_once(error):
+                raise
+            error.add_note(self.told(self._token_of(self._number)))
+            raise raisable(error) from error.__cause__
+
+    def _read(self, reader: "_Reader", count: int, values: list[Any]) -> None:
+        read, add = reader.next, values.append
+        try:
+            for _ in range(count):
+                add(read())
+        except StopIteration:
+            self._has_ended = True
+        except BaseException as error:
+            if passes_at_once(error):
+                raise
+            self._number += len(values)
+            if self.leaves_out(error, self._token_of(self._number)):
+                self._number += 1
+            else:
+                self._error = raisable(error)
+            return
+        self._number += len(values)
+
+    def _token_of(self, number: int) -> Token:
+        return number * self.run.num_lanes + self.run.lane
+
+    def _reader_at(self, number: int) -> _Reader:
+        """Return the reader, at this element."""
+        at = bisect_right(self._numbers, number) - 1
+        first = self._numbers[at] if at >= 0 else 0
+        reader = self._reader
+        if reader is None or not first <= reader.number <= number:
+            reader = self._reader = None  # not two at a time: they may hold a file
+            reader = self._reader = _Reader(
+                self._source, self._begin, first, self._states[at] if at >= 0 else None
+            )  # fmt: skip
+        if reader.number < number:
+            self._drop(reader, number)
+        return reader
+
+    def _drop(self, reader: _Reader, number: int) -> None:
+        """Read what was handed out before."""
+        first, long_at = reader.number, clock_ns() + _LONG_NS
+        while reader.number < number:
+            try:
+                reader.next()
+            except StopIteration:
+                return
+            except (Exception, SystemExit) as error:
+                if passes_at_once(error):
+                    raise  # else it was raised at its place
+            if clock_ns() > long_at:
+                warn(
+                    f"{self.line} is read again from its element {first} to {number}, which has taken 10 s: where what "
+                    "the source returns has state_dict() and load_state_dict(), it is read from its last state"
+                )
+                long_at += 1 << 62
+
+    def _begin(self, number: int | None) -> None:
+        run = self.run
+        run.begin(self.seed, run.epoch, run.lane if number is None else self._token_of(number))
+
+    def _keep_state(self) -> None:
+        """Keep the state of the source, if it is due; that takes a hundredth of the time at most."""
+        reader = self._reader
+        if reader is None or not reader.is_stateful:
+            self._kept_at_ns = 1 << 62
+            return
+        if self._number - (self._numbers[-1] if self._numbers else 0) >= _KEEP_EVERY:
+            started = clock_ns()
+            self._enter(self._number, reader.state())
+            self._kept_at_ns = self.ns + _KEEP_SHARE * (clock_ns() - started)
+            if len(self._numbers) > _MOST_KEPT:  # nobody asks for snapshots: every other one does
+                del self._numbers[:-1:2], self._states[:-1:2]
+
+    def _enter(self, number: int, state: Any) -> None:
+        if self._numbers and self._numbers[-1] == number:
+            self._states[-1] = state
+        else:
+            self._numbers.append(number)
+            self._states.append(state)
+
+    def save(self, held: Sequence[Token] = ()) -> Any:
+        """Return the number of the next element, and the states from which that one and those held are read."""
+        reader = self._reader
+        if self._error is None and not self._has_ended and reader is not None and reader.is_stateful:
+            self._enter(self._number, reader.state())
+        wanted = [self._number, *(token // self.run.num_lanes for token in held)]
+        needed = sorted({bisect_right(self._numbers, number) - 1 for number in wanted} - {-1})
+        self._numbers, self._states = [self._numbers[at] for at in needed], [self._states[at] for at in needed]
+        return {
+            "number": self._number, "ended": self._has_ended,
+            "states": [list(pair) for pair in zip(self._numbers, self._states, strict=True)],
+        }  # fmt: skip
+
+    def load(self, state: Any) -> None:
+        """Go to that element; it is read when it is asked for."""
+        self._number, self._has_ended = state["number"], state["ended"]
+        self._numbers = [number for number, _ in state["states"]]
+        self._states = [kept for _, kept in state["states"]]
+
+    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+        """Read these elements again, each from the newest state before it."""
+        found = {}
+        before, self._reader = self._reader, None
+        for token in sorted(set(tokens)):
+            try:
+                found[token] = self._reader_at(token // self.run.num_lanes).next()
+            except StopIteration:
+                raise RuntimeError(
+                    f"{self.line} has ended before its element {token // self.run.num_lanes} of lane {self.run.lane}, "
+                    "which it has given before: it must give the same elements again"
+                ) from None
+        if before is not None:
+            self._reader = before
+        return [found[token] for token in tokens]
