@@ -13,5 +13,9 @@ From the ground up; a module imports only from its own line and the lines above 
     passes.py       stages that count elements: take, skip, enumerate, repeat
     joining.py      several inputs as one: zip, concatenate, mix
     lane.py         a lane: its last stage, asked for one element after the other
+    rows.py         which row a sequence goes into: best fit, running text
+    sequences.py    samples that are sequences, and the row that pieces of them make
+    packing.py      the stage `pack`
+    buckets.py      the stage `bucket`
     dataset.py      `Dataset`
 """

@@ -1,0 +1,213 @@
+"""Samples of a lane become batches of similar lengths.
+
+Each sample goes into the bucket of its length, and a bucket that has enough samples becomes a batch. At the end the
+others follow, in the order of the buckets. The token of a batch is the tuple of its samples' tokens. A batch is made
+when it is handed on, so what is held is samples.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
+from operator import index
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, passes_at_once, raisable, token_of
+from mpqueue.dataset.stages import Row as CountsRow
+from mpqueue.samples.leaves import Empty
+from mpqueue.samples.padding import PaddedCollation
+from mpqueue.worker import context
+from mpqueue.worker.lanes import LaneRun
+
+
+class _Held(NamedTuple):
+    """A sample in a bucket."""
+
+    value: Any
+    token: Token
+    length: int
+
+
+class BucketStage(Applied):
+    """Batches of samples of similar lengths.
+
+    Args:
+        source: The input.
+        length: Returns the length of a sample.
+        run, number, line: See `LaneStage`.
+        boundaries: Ascending; bucket n has the lengths below the n-th one that are not below the one before.
+        batch_sizes: One for each bucket: one more than boundaries; None: ``max_tokens`` says them.
+        max_tokens: Bound of the number of samples in a batch times the longest length that its bucket may have; in the
+            last bucket, which has no bound, times the longest that is in the batch.
+        drop_last: Leaves out what is in buckets at the end.
+        collate: Makes a batch of a list of samples; None: arrays are padded to the longest one.
+        is_last: What it gives is what the lane gives, one by one.
+    """
+
+    def __init__(
+        self, source: LaneStage, length: Callable[[Any], Any], run: LaneRun, number: int, line: str, *,
+        boundaries: Sequence[int], batch_sizes: Sequence[int] | None = None, max_tokens: int | None = None,
+        drop_last: bool = False, collate: Callable[[list[Any]], Any] | None = None, is_last: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(source, length, run, number, line)
+        self._boundaries, self._max_tokens = boundaries, max_tokens
+        self._sizes = _sizes(boundaries, batch_sizes, max_tokens)
+        self._drop_last, self._collate = drop_last, collate
+        self._empty: Empty = context.empty if is_last else np.empty
+        self._keeps_records = is_last and run.in_slot
+        self._buckets: list[list[_Held]] = [[] for _ in range(len(boundaries) + 1)]
+        self._ready: list[list[_Held]] = []  # full, and no batch yet
+        self._places = self._padding = self._num_dropped = 0
+
+    def pull(self, count: int) -> Block:  # noqa: ARG002 - one at a time, which is no less than asked for
+        """Return the next batch, whose token is the tuple of its samples' tokens."""
+        while self._fill():
+            bucket = self._ready.pop(0)
+            tokens = [held.token for held in bucket]
+            started = self._clock_in()
+            try:
+                batch = self._join([held.value for held in bucket], tokens, self._empty)
+            except BaseException as error:
+                if passes_at_once(error):
+                    raise
+                if not self.leaves_out(error, *tokens):
+                    raise raisable(error) from error.__cause__
+                continue
+            finally:
+                self._clock_out(started)
+            places = max(held.length for held in bucket) * len(bucket)
+            self._places += places
+            self._padding += places - sum(held.length for held in bucket)
+            self.num_out += 1
+            return [batch], [tuple(tokens)]
+        return [], []
+
+    def _fill(self) -> bool:
+        """Take samples until a bucket is full; False at the end."""
+        while not self._ready:
+            values, tokens = self._take(self._missing())
+            if not tokens:
+                self._empty_buckets()
+                break
+            started = self._clock_in()
+            self._sort(values, tokens)
+            self._clock_out(started)
+        return bool(self._ready)
+
+    def _sort(self, values: list[Any], tokens: list[Token]) -> None:
+        """Put samples into their buckets."""
+        done = 0
+        try:
+            for value, token in zip(values, tokens, strict=True):
+                self._put(_Held(value, token, self._length_of(value)))
+                done += 1
+        except BaseException as error:
+            if passes_at_once(error):
+                raise
+            self._keep(error, values[done:], tokens[done:])
+
+    def _put(self, sample: _Held) -> None:
+        number = bisect_right(self._boundaries, sample.length)
+        size = self._sizes[number]
+        if size is None:
+            assert self._max_tokens is not None
+            longest = max([sample.length, *[held.length for held in self._buckets[number]]])
+            size = self._max_tokens // max(1, longest)
+            if len(self._buckets[number]) >= size:  # this one is so long that there is no room for it beside the others
+                self._close(number)
+                size = self._max_tokens // max(1, sample.length)
+        self._buckets[number].append(sample)
+        if len(self._buckets[number]) >= size:
+            self._close(number)
+
+    def _close(self, number: int) -> None:
+        self._ready.append(self._buckets[number])
+        self._buckets[number] = []
+
+    def _missing(self) -> int:
+        """Return how many samples may be taken so that none is behind the one that fills a bucket."""
+        missing = zip(self._sizes, self._buckets, strict=True)
+        return min(1 if size is None else size - len(bucket) for size, bucket in missing)
+
+    def _length_of(self, value: Any) -> int:
+        got = self._function(value)
+        try:
+            length = index(got)
+        except TypeError:
+            raise TypeError(f"{self.line} takes a function that returns the length of a sample, an int; it returned "
+                            f"{type(got).__name__}: {got!r}") from None  # fmt: skip
+        if length < 0:
+            raise ValueError(f"{self.line} got the length {length} of a sample: it must be 0 or more")
+        if self._max_tokens is not None and length > self._max_tokens:
+            raise ValueError(
+                f"{self.line} got a sample of length {length}, of which no batch has room in max_tokens="
+                f"{self._max_tokens}: leave such samples out by a filter, or cut them by a map"
+            )
+        return length
+
+    def _empty_buckets(self) -> None:
+        """Make batches of what is left at the end, or leave it out."""
+        left = [bucket for bucket in self._buckets if bucket]
+        self._buckets = [[] for _ in self._buckets]
+        if self._drop_last:
+            self._num_dropped += sum(map(len, left))
+        else:
+            self._ready += left
+
+    def _join(self, samples: list[Any], tokens: Sequence[Token], empty: Empty) -> Any:
+        self.begin(tokens[0])
+        if self._collate is not None:
+            return self._collate(samples)
+        collation = PaddedCollation(len(samples), empty, keeps_records=self._keeps_records)
+        collation.add_all(samples)
+        return collation.finish(tokens)
+
+    def save(self, held: Sequence[Token] = ()) -> Any:
+        """Return the state of the input, and the tokens of all samples that are held."""
+        buckets, ready = [[[sample.token for sample in bucket] for bucket in some]
+                          for some in (self._buckets, self._ready)]  # fmt: skip
+        return {
+            **super().save([*chain(*held), *chain(*buckets), *chain(*ready)]),
+            "buckets": buckets,
+            "ready": ready,
+        }
+
+    def load(self, state: Any) -> None:
+        """Go to where this was saved."""
+        super().load(state)
+        saved = [[token_of(token) for token in bucket] for bucket in [*state["buckets"], *state["ready"]]]
+        values = self._samples_of(saved)
+        filled = [
+            [_Held(value, token, self._length_of(value)) for value, token in zip(samples, tokens, strict=True)]
+            for samples, tokens in zip(values, saved, strict=True)
+        ]
+        self._buckets, self._ready = filled[: len(self._buckets)], filled[len(self._buckets) :]
+
+    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+        """Return the batches of these samples."""
+        found = self._samples_of(tokens)
+        return [self._join(samples, token, np.empty) for samples, token in zip(found, tokens, strict=True)]
+
+    def _samples_of(self, batches: Sequence[Sequence[Token]]) -> Iterator[list[Any]]:
+        asked = list(chain(*batches))
+        found = iter(self._input.rebuild(asked) if asked else ())
+        return (list(islice(found, len(batch))) for batch in batches)
+
+    def counts(self) -> list[CountsRow]:
+        """Return a row for each stage, those before it first; this one has two more, of padding and the end."""
+        return [
+            *super().counts(),
+            (f"{self.line}: places padded", self._places, self._padding, 0, 0),
+            (f"{self.line}: samples left out", self.num_in, self._num_dropped, 0, 0),
+        ]
+
+
+def _sizes(
+    boundaries: Sequence[int], batch_sizes: Sequence[int] | None, max_tokens: int | None
+) -> Sequence[int | None]:  # fmt: skip
+    """Return the batch size of each bucket; None: it depends on what is in it."""
+    if batch_sizes is not None:
+        return batch_sizes
+    assert max_tokens is not None
+    return [*[max(1, max_tokens // above) for above in boundaries], None]

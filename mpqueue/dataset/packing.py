@@ -1,0 +1,175 @@
+"""Sequences of a lane become rows of one length.
+
+The stage takes samples from its input until rows are closed, and makes a row's arrays when it hands the row on; so what
+is open are pieces, which are views of the samples. The token of a row is the tuple of its pieces' (token, start, stop).
+
+What becomes of a sample that is longer than a row: it is cut into whole rows and a rest, which is placed as any other
+piece, so that no number is lost. (To truncate instead is a map before it, ``lambda tokens: tokens[:2048]``.) Each piece
+is a segment of its own, with positions from 0: they are always below the length of a row, as tables of position
+embeddings are long.
+
+In a worker, one core of a shared machine, best of 9 by turns, log-normal lengths of median 400 and sigma 1.0, rows of
+2,048, 64 of them open; million tokens/s, of arrays of int32, dicts of two such arrays, and lists:
+
+    best_fit       74   51   24
+    concatenate    80   52   26
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mpqueue.dataset.nodes import Long, Strategy
+from mpqueue.dataset.rows import BestFit, Concatenation, Piece, Row, RowFiller
+from mpqueue.dataset.sequences import SequenceReader
+from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, passes_at_once, token_of
+from mpqueue.dataset.stages import Row as CountsRow
+from mpqueue.memory.layout import Array
+from mpqueue.worker.lanes import LaneRun
+
+
+class PackStage(Applied):
+    """Rows of one length, filled with the sequences of its input.
+
+    Args:
+        source: The input.
+        run, number, line: See `LaneStage`.
+        length: Places of a row.
+        strategy: "best_fit" fits whole sequences into open rows, "concatenate" cuts the running text.
+        bins: How many rows "best_fit" holds open.
+        long: What becomes of a sample that is longer than a row: "cut" places it in pieces, "drop" leaves it out and
+            counts it, "error" raises.
+    """
+
+    def __init__(
+        self, source: LaneStage, run: LaneRun, number: int, line: str, *,
+        length: int, strategy: Strategy = "best_fit", bins: int = 64, long: Long = "cut",
+    ) -> None:  # fmt: skip
+        self._reader = SequenceReader(length)
+        super().__init__(source, self._reader.read, run, number, line)
+        self._length, self._long = length, long
+        self._filler: RowFiller = BestFit(length, bins) if strategy == "best_fit" else Concatenation(length)
+        self._ready: list[Row] = []  # closed, and not handed on yet
+        self._padding = self._num_cut = self._num_dropped = self._num_empty = 0
+
+    def pull(self, count: int) -> Block:
+        """Return the next rows, and the pieces that they are made of."""
+        ready = self._ready
+        while not ready:
+            values, tokens = self._take(count)
+            started = self._clock_in()
+            if tokens:
+                self._place(values, tokens)
+            else:
+                ready += self._filler.finish()
+            self._clock_out(started)
+            if not tokens:
+                break
+        started = self._clock_in()
+        rows = ready[:count]
+        made = [self._reader.row(row) for row in rows]
+        del ready[:count]
+        self.num_out += len(made)
+        self._padding += self._length * len(rows) - sum(piece.stop - piece.start for row in rows for piece in row)
+        self._clock_out(started)
+        return made, [_token_of_row(row) for row in rows]
+
+    def _place(self, values: list[Any], tokens: list[Token]) -> None:
+        done = 0
+        try:
+            for value, token in zip(values, tokens, strict=True):
+                self._add(value, token)
+                done += 1
+        except BaseException as error:
+            if passes_at_once(error):
+                raise
+            self._keep(error, values[done:], tokens[done:])
+
+    def _add(self, value: Any, token: Token) -> None:
+        fields = self._function(value)
+        size = len(fields[0])
+        if size > self._length:
+            if self._long == "drop":
+                self._num_dropped += 1
+                return
+            if self._long == "error":
+                raise ValueError(
+                    f"a sequence of length {size} is longer than a row, which has {self._length} places: cut it by a "
+                    "map before pack, or pass long='cut' or long='drop', or a larger length"
+                )
+            self._num_cut += 1
+        elif not size:
+            self._num_empty += 1
+            return
+        left: Piece | None = Piece(token, 0, size, fields)
+        while left is not None:
+            row, left = self._filler.add(left)
+            if row is not None:
+                self._ready.append(row)
+
+    def save(self, held: Sequence[Token] = ()) -> Any:
+        """Return the state of the input, and the pieces in rows that are open or closed."""
+        opened, rows = self._filler.save()
+        shapes = self._reader.shapes
+        pieces = [piece for _, row in rows for piece in row]
+        pieces += [piece for row in self._ready for piece in row]
+        inside = [piece.token for piece in pieces]
+        return {
+            **super().save([*[token for row in held for token, _, _ in row], *inside]),
+            "opened": opened,
+            "rows": [[number, _token_of_row(row)] for number, row in rows],
+            "ready": [_token_of_row(row) for row in self._ready],
+            "shapes": None if shapes is None else [[name, list(shape)] for name, shape in shapes],
+        }
+
+    def load(self, state: Any) -> None:
+        """Go to where this was saved."""
+        super().load(state)
+        shapes = state["shapes"]
+        self._reader.shapes = None if shapes is None else [(name, tuple(shape)) for name, shape in shapes]
+        numbers = [number for number, _ in state["rows"]]
+        saved = [*[row for _, row in state["rows"]], *state["ready"]]
+        rows = self._rows_of([token_of(row) for row in saved])
+        self._filler.load(state["opened"], zip(numbers, rows, strict=False))
+        self._ready = rows[len(numbers) :]
+
+    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+        """Return the rows of these pieces."""
+        return [self._reader.row(row) for row in self._rows_of(tokens)]
+
+    def _rows_of(self, tokens: Sequence[Token]) -> list[Row]:
+        """Read the samples of rows again, one that fills several of them once."""
+        asked: list[Token] = []
+        for row in tokens:
+            for token, _, _ in row:
+                if not asked or asked[-1] != token:
+                    asked.append(token)
+        found = iter(self._input.rebuild(asked) if asked else ())
+        rows: list[Row] = []
+        last: Token = None
+        fields: tuple[Array, ...] = ()
+        for row in tokens:
+            pieces = []
+            for token, start, stop in row:
+                if token != last:
+                    last, fields = token, self._reader.read(next(found))
+                if stop > len(fields[0]):
+                    raise ValueError(
+                        f"{self.line} reads sample {token!r} again, and finds {len(fields[0])} places where it had at "
+                        f"least {stop}: a source must give the same sample each time"
+                    )
+                pieces.append(Piece(token, start, stop, tuple([field[start:stop] for field in fields])))
+            rows.append(pieces)
+        return rows
+
+    def counts(self) -> list[CountsRow]:
+        """Return a row for each stage, those before it first; this one has three more, of what became of places."""
+        return [
+            *super().counts(),
+            (f"{self.line}: places padded", self.num_out * self._length, self._padding, 0, 0),
+            (f"{self.line}: samples cut", self.num_in, self._num_cut, 0, 0),
+            (f"{self.line}: samples left out", self.num_in, self._num_dropped + self._num_empty, 0, 0),
+        ]
+
+
+def _token_of_row(row: Row) -> Token:
+    return tuple([(piece.token, piece.start, piece.stop) for piece in row])

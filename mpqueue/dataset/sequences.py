@@ -1,0 +1,123 @@
+"""Samples that are sequences: what may be packed, and the row that pieces of them make.
+
+A row is a dict: the fields, `SEGMENT_IDS` and `POSITIONS`. It follows from its pieces alone, so that it can be made
+again from their samples.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mpqueue.dataset.rows import Piece
+from mpqueue.memory.layout import Array
+
+TOKENS = "tokens"
+SEGMENT_IDS, POSITIONS = "segment_ids", "positions"
+_REMEDY = (
+    "pack takes arrays or lists of numbers, one for each sample, or dicts of these, all of one length: make such "
+    "samples by a map before it"
+)
+
+
+class SequenceReader:
+    """Takes samples apart into arrays of one length, and joins pieces of them to rows.
+
+    Args:
+        length: Places of a row.
+
+    Attributes:
+        shapes: Name and shape behind the first axis of each field, as the first sample has them; None before that.
+    """
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._count = np.arange(length + 1, dtype=np.int32)
+        self.shapes: list[tuple[Any, tuple[int, ...]]] | None = None
+
+    def read(self, sample: Any) -> tuple[Array, ...]:
+        """Return the fields of a sample, in the order of those of the first sample.
+
+        Raises:
+            TypeError: It is no sequence, or one of its fields is none.
+            ValueError: Its fields are of unequal lengths, or others than those of the first sample.
+        """
+        if isinstance(sample, Mapping):
+            fields = {name: _as_array(value, f"field {name!r} of a sample") for name, value in sample.items()}
+            self._check_names(fields)
+        else:
+            fields = {TOKENS: _as_array(sample, "a sample")}
+        shapes = self.shapes
+        if shapes is None:
+            shapes = self.shapes = [(name, field.shape[1:]) for name, field in fields.items()]
+        if len(fields) != len(shapes) or any(
+            name not in fields or fields[name].shape[1:] != shape for name, shape in shapes
+        ):
+            got = [(name, field.shape[1:]) for name, field in fields.items()]
+            raise ValueError(f"pack got {_told(got)}, and before that {_told(shapes)}: rows need samples of one form")
+        return tuple([fields[name] for name, _ in shapes])
+
+    @staticmethod
+    def _check_names(fields: dict[Any, Array]) -> None:
+        if not fields:
+            raise ValueError(f"pack got a dict without any field. {_REMEDY}")
+        for name in (SEGMENT_IDS, POSITIONS):
+            if name in fields:
+                raise ValueError(
+                    f"pack got a sample with the field {name!r}, which is the name of what it adds to each row itself: "
+                    "rename the field by a map before it"
+                )
+        if len({len(field) for field in fields.values()}) > 1:
+            lengths = ", ".join(f"{name!r}: {len(field)}" for name, field in fields.items())
+            raise ValueError(f"pack got a sample whose fields are of unequal lengths: {lengths}. {_REMEDY}")
+
+    def row(self, pieces: Sequence[Piece]) -> dict[Any, Array]:
+        """Join pieces to a row."""
+        assert self.shapes is not None
+        length, sizes = self._length, [piece.stop - piece.start for piece in pieces]
+        used = sum(sizes)
+        row: dict[Any, Array] = {}
+        for (name, shape), *parts in zip(self.shapes, *[piece.fields for piece in pieces], strict=True):
+            dtypes = {part.dtype for part in parts}
+            out = np.empty((length, *shape), dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes))
+            np.concatenate(parts, out=out[:used])
+            out[used:] = 0
+            row[name] = out
+        row[SEGMENT_IDS] = segment_ids = np.zeros(length, np.int32)
+        row[POSITIONS] = positions = np.zeros(length, np.int32)
+        segment_ids[:used] = np.repeat(self._count[1 : len(sizes) + 1], sizes)
+        np.concatenate([self._count[:size] for size in sizes], out=positions[:used])
+        return row
+
+
+def _as_array(value: Any, what: str) -> Array:
+    if isinstance(value, str | bytes | bytearray | tuple | set | Mapping) or not hasattr(value, "__len__"):
+        raise TypeError(f"{what} is {_kind(value)}, no sequence of numbers. {_REMEDY}{_hint(value)}")
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{what} is {_kind(value)} that makes no array: {error}. {_REMEDY}") from error
+    if array.ndim == 0 or array.dtype.kind in "OSU":
+        raise TypeError(f"{what} is {_kind(value)} of dtype {array.dtype}, no sequence of numbers. {_REMEDY}")
+    return array
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}"
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def _hint(value: Any) -> str:
+    if isinstance(value, str):
+        return ", which turns text into numbers of tokens"
+    if isinstance(value, bytes | bytearray):
+        return ": np.frombuffer(sample, np.uint8) has a number for each byte"
+    if isinstance(value, tuple):
+        return ", with a name for each part of the tuple"
+    return ""
+
+
+def _told(shapes: list[tuple[Any, tuple[int, ...]]]) -> str:
+    return ", ".join(f"{name!r} of shape {('n', *shape)}".replace("'n'", "n") for name, shape in shapes)

@@ -1,0 +1,70 @@
+"""Samples whose arrays have unlike lengths become a batch: each array is padded to the longest one.
+
+Lists of numbers count as arrays here, since that is how tokenizers and tables give them.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mpqueue.memory.layout import Array
+from mpqueue.samples.collate import Collation
+from mpqueue.samples.leaves import Empty, LeafPlace, is_masked, is_stackable
+
+_NUMBERS = {bool, int, float, complex}
+
+
+class PaddedCollation(Collation):
+    """Makes a batch of samples; arrays of unlike shapes are padded with zeros behind each axis, to the longest one.
+
+    Text in arrays is padded with empty text.
+
+    Follows: TensorFlow's ``padded_batch`` with its default shapes and values.
+    """
+
+    def _merge(self, values: Sequence[Any], place: LeafPlace) -> Any:
+        arrays = _as_arrays(values)
+        if arrays is None:
+            return super()._merge(values, place)
+        if len({array.shape for array in arrays}) == 1:
+            return super()._merge(arrays, place)
+        return _pad(arrays, self._empty, place)
+
+
+def _as_arrays(values: Sequence[Any]) -> list[Array] | None:
+    """Arrays of all values; None: one is no array, or of another kind than those that are padded."""
+    arrays = []
+    for value in values:
+        if type(value) is list:
+            if not _NUMBERS.issuperset(map(type, value)):
+                return None
+        elif type(value) is not np.ndarray and (
+            not is_stackable(value) or is_masked(value) or not getattr(value, "shape", ())
+        ):
+            return None
+        array = np.asarray(value)
+        if not array.ndim or array.dtype.hasobject:
+            return None
+        arrays.append(array)
+    return arrays
+
+
+def _pad(arrays: Sequence[Array], empty: Empty, place: LeafPlace) -> Array:
+    """Stack arrays of one number of axes.
+
+    Raises:
+        ValueError: One has more axes than another.
+    """
+    num_axes = arrays[0].ndim
+    other = next((number for number, array in enumerate(arrays) if array.ndim != num_axes), 0)
+    if other:
+        raise place.refuse(0, other, lambda number: f"has {arrays[number].ndim} axes")
+    shape = tuple(map(max, zip(*[array.shape for array in arrays], strict=True)))
+    # An empty list says nothing of its numbers' kind, and would make floats of all.
+    dtype = np.result_type(*({array.dtype for array in arrays if array.size} or {arrays[0].dtype}))
+    out = empty((len(arrays), *shape), dtype)
+    out[...] = np.zeros((), dtype)
+    for row, array in zip(out, arrays, strict=True):
+        row[tuple(map(slice, array.shape))] = array
+    return out

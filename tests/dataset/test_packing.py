@@ -1,0 +1,268 @@
+"""Sequences become rows of one length: the stage, its snapshots and its errors."""
+
+import numpy as np
+import pytest
+from helpers.lane_inputs import Samples, assert_resumes_everywhere, drain, lane_run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpqueue.dataset.packing import PackStage
+
+
+def pack(samples, length, *, run=None, **arguments):
+    run = run or lane_run()
+    return PackStage(Samples(samples, run), run, 1, f"pack({length})", length=length, **arguments)
+
+
+def rows_of(samples, length, blocks=(1,), **arguments):
+    return drain(pack(samples, length, **arguments), blocks)[0]
+
+
+def lists(row):
+    return {name: array.tolist() for name, array in row.items()}
+
+
+def same(one, other):
+    return list(one) == list(other) and all(
+        one[name].dtype == other[name].dtype and np.array_equal(one[name], other[name]) for name in one
+    )
+
+
+def numbered(sizes):
+    """Sequences in which each number says its sample and its place."""
+    return [1000 * (1 + number) + np.arange(size) for number, size in enumerate(sizes)]
+
+
+SIZES = st.lists(st.integers(0, 30), max_size=25)
+STRATEGIES = st.sampled_from([{"strategy": "best_fit", "bins": 1}, {"bins": 3}, {"strategy": "concatenate"}])
+
+
+def test_sequences_become_rows_with_segments_and_positions():
+    (row,) = rows_of([[5, 6, 7], [8, 9]], 8)
+    assert lists(row) == {
+        "tokens": [5, 6, 7, 8, 9, 0, 0, 0],
+        "segment_ids": [1, 1, 1, 2, 2, 0, 0, 0],
+        "positions": [0, 1, 2, 0, 1, 0, 0, 0],
+    }
+    assert [array.dtype for array in row.values()] == [np.int64, np.int32, np.int32]
+
+
+def test_fields_of_one_length_are_packed_alike_with_what_lies_behind_their_first_axis():
+    samples = [{"ids": np.arange(n, dtype=np.uint16), "at": np.ones((n, 2), np.float32)} for n in (2, 3)]
+    (row,) = rows_of(samples, 6)
+    assert list(row) == ["ids", "at", "segment_ids", "positions"]
+    assert (row["ids"].dtype, row["ids"].tolist()) == (np.uint16, [0, 1, 0, 1, 2, 0])
+    assert row["at"].dtype == np.float32
+    assert row["at"].tolist() == [[1, 1]] * 5 + [[0, 0]]
+
+
+def test_fields_may_come_in_another_order():
+    (row,) = rows_of([{"a": [1], "b": [2]}, {"b": [4], "a": [3]}], 3)
+    assert (row["a"].tolist(), row["b"].tolist()) == ([1, 3, 0], [2, 4, 0])
+
+
+def test_dtypes_of_one_row_become_their_common_one():
+    (row,) = rows_of([np.array([1], np.int32), np.array([0.5], np.float32), [True]], 3)
+    assert (row["tokens"].dtype, row["tokens"].tolist()) == (np.float64, [1, 0.5, 1])
+
+
+def test_what_arrays_of_other_libraries_hold_is_packed():
+    torch = pytest.importorskip("torch")
+    (row,) = rows_of([torch.tensor([1, 2]), torch.tensor([3])], 4)
+    assert row["tokens"].tolist() == [1, 2, 3, 0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes=SIZES, arguments=STRATEGIES, blocks=st.lists(st.integers(1, 7), min_size=1, max_size=3))
+def test_rows_hold_each_number_once_and_tell_whose_it_is(sizes, arguments, blocks):
+    samples = numbered(sizes)
+    rows = rows_of(samples, 8, blocks, **arguments)
+    found = []
+    for row in rows:
+        ids, positions, tokens = row["segment_ids"], row["positions"], row["tokens"]
+        assert ids.shape == positions.shape == tokens.shape == (8,)
+        used = np.count_nonzero(ids)
+        assert used
+        assert not tokens[used:].any()
+        assert not positions[used:].any()
+        assert np.unique(ids[:used]).tolist() == list(range(1, ids.max() + 1))
+        for segment in range(1, ids.max() + 1):
+            inside = tokens[ids == segment]
+            assert np.array_equal(inside, inside[0] + np.arange(len(inside)))  # of one sample, in order
+            assert positions[ids == segment].tolist() == list(range(len(inside)))
+            found += inside.tolist()
+    assert sorted(found) == np.concatenate([[], *samples]).astype(int).tolist()
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes=SIZES, arguments=STRATEGIES, blocks=st.lists(st.integers(1, 7), min_size=1, max_size=3))
+def test_rows_do_not_depend_on_blocks(sizes, arguments, blocks):
+    one, other = (rows_of(numbered(sizes), 8, some, **arguments) for some in ((1,), blocks))
+    assert len(one) == len(other)
+    assert all(map(same, one, other))
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes=SIZES, arguments=STRATEGIES)
+def test_a_snapshot_behind_any_row_gives_the_rest(sizes, arguments):
+    assert_resumes_everywhere(lambda: pack(numbered(sizes), 8, **arguments), same)
+
+
+@pytest.mark.parametrize("strategy", ["best_fit", "concatenate"])
+def test_a_snapshot_behind_any_row_or_error_gives_the_rest(strategy):
+    samples = [*numbered([3, 5, 30, 2]), ValueError("of the source"), "text", *numbered([4, 0, 9])]
+    assert_resumes_everywhere(lambda: pack(samples, 8, strategy=strategy), same)
+
+
+def test_a_snapshot_amid_a_block_has_what_was_taken_and_not_placed():
+    samples = [*numbered([40, 3, 3]), "text", *numbered([5, 2])]
+    whole, _ = drain(pack(samples, 8))
+    first = pack(samples, 8)
+    assert len(first.pull(4)[0]) == 4  # takes four samples, the text among them
+    second = pack(samples, 8)
+    second.load(first.save())
+    rest, _ = drain(second)
+    assert len(rest) == len(whole) - 4
+    assert isinstance(whole[5], TypeError)
+    assert isinstance(rest[1], TypeError)
+    assert all(same(got, row) for got, row in zip(rest, whole[4:], strict=True) if isinstance(row, dict))
+
+
+def test_a_sample_that_fills_many_rows_is_read_again_once():
+    stage = pack([np.arange(1000)], 8)
+    stage.pull(1)
+    other = pack([np.arange(1000)], 8)
+    other.load(stage.save())
+    assert other._input.rebuilt == [0]
+
+
+def test_a_source_that_gives_less_than_before_is_told():
+    stage = pack([np.arange(5), np.arange(2)], 8)
+    stage.pull(1)
+    other = pack([np.arange(5), np.arange(7)], 8)
+    other._input.pull(2)
+    other._input.may_rebuild = {0, 1}
+    with pytest.raises(ValueError, match=r"reads sample 1 again, and finds 7 places where it had at least 9"):
+        other.rebuild([((0, 0, 5), (1, 0, 9))])
+
+
+def test_the_input_is_asked_only_until_a_row_is_closed():
+    stage = pack([np.arange(8)] * 5, 8)
+    stage.pull(1)
+    assert stage._input.at == 1
+
+
+def test_what_is_longer_than_a_row_is_cut_and_its_rest_is_placed():
+    first, second = rows_of([np.arange(1, 12), [50, 51]], 8)
+    assert first["tokens"].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert lists(second) == {
+        "tokens": [9, 10, 11, 50, 51, 0, 0, 0],
+        "segment_ids": [1, 1, 1, 2, 2, 0, 0, 0],
+        "positions": [0, 1, 2, 0, 1, 0, 0, 0],
+    }
+
+
+@pytest.mark.parametrize("strategy", ["best_fit", "concatenate"])
+def test_what_is_longer_than_a_row_is_left_out_and_counted(strategy):
+    stage = pack([[1, 2], range(1, 10), [3]], 8, strategy=strategy, long="drop")
+    (row,), _ = drain(stage)
+    assert row["tokens"].tolist() == [1, 2, 3, 0, 0, 0, 0, 0]
+    assert stage.counts()[-1][:3] == ("pack(8): samples left out", 3, 1)
+
+
+@pytest.mark.parametrize("strategy", ["best_fit", "concatenate"])
+def test_what_is_longer_than_a_row_is_an_error_in_its_place(strategy):
+    error, row = rows_of([[1, 2], np.arange(9), [3]], 8, strategy=strategy, long="error")
+    assert isinstance(error, ValueError)
+    assert "of length 9 is longer than a row, which has 8 places" in str(error)
+    assert "stage 1, pack(8), for sample 1" in error.__notes__[0]
+    assert row["tokens"].tolist() == [1, 2, 3, 0, 0, 0, 0, 0]
+
+
+def test_what_is_padded_cut_and_left_out_is_counted():
+    stage = pack([np.arange(11), [], [1, 2], np.arange(7)], 8)
+    rows, _ = drain(stage)
+    assert len(rows) == 3
+    counts = {name: (a, b) for name, a, b, *_ in stage.counts()}
+    assert counts == {
+        "samples": (0, 0),
+        "pack(8)": (4, 3),
+        "pack(8): places padded": (24, 4),
+        "pack(8): samples cut": (4, 1),
+        "pack(8): samples left out": (4, 1),
+    }
+
+
+def test_an_input_without_samples_gives_no_rows():
+    assert rows_of([], 8) == []
+    assert rows_of([[], np.zeros(0)], 8, strategy="concatenate") == []
+
+
+def test_rows_before_an_error_come_before_it():
+    """Whatever the blocks; and a later sample goes into the row that was open."""
+    samples = [*numbered([8, 3]), "text", *numbered([5])]
+    for blocks in ((1,), (4,)):
+        first, error, second = rows_of(samples, 8, blocks)
+        assert first["tokens"][0] == 1000
+        assert isinstance(error, TypeError)
+        assert second["segment_ids"].tolist() == [1, 1, 1, 2, 2, 2, 2, 2]
+
+
+def test_a_sample_with_an_error_is_left_out_where_errors_are_skipped():
+    skipped = []
+    samples = [*numbered([3]), "text", *numbered([5])]
+    (row,) = rows_of(samples, 8, (4,), run=lane_run(skipped.append))
+    assert row["segment_ids"].tolist() == [1, 1, 1, 2, 2, 2, 2, 2]
+    assert [entry.indices for entry in skipped] == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("sample", "kind", "words"),
+    [
+        ("some text", TypeError, "a sample is a str, no sequence of numbers.*which turns text into numbers"),
+        (b"bytes", TypeError, "is a bytes.*np.frombuffer"),
+        (7, TypeError, "a sample is an int, no sequence"),
+        (None, TypeError, "a sample is None"),
+        (np.float32(1), TypeError, "is a float32"),
+        (np.array(3), TypeError, "an array of shape \\(\\)"),
+        ((1, 2), TypeError, "a tuple.*a name for each part"),
+        ({1, 2}, TypeError, "a set"),
+        (["a", "b"], TypeError, "a list of dtype <U1"),
+        ([[1], [2, 3]], ValueError, "a list that makes no array"),
+        ([None, 1], TypeError, "a list of dtype object"),
+        (iter([1]), TypeError, "a list_iterator, no sequence"),
+        ({}, ValueError, "a dict without any field"),
+        ({"a": [1, 2], "b": 3}, TypeError, "field 'b' of a sample is an int"),
+        ({"a": [1, 2], "b": [3]}, ValueError, "unequal lengths: 'a': 2, 'b': 1"),
+        ({"a": [1], "positions": [1]}, ValueError, "the field 'positions', which is the name of what it adds"),
+    ],
+)
+def test_a_sample_that_is_no_sequence_is_an_error_that_says_what_to_do(sample, kind, words):
+    with pytest.raises(kind, match=words):
+        pack([sample], 8).pull(1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        ([1], {"a": [1]}, "got 'a' of shape \\(n,\\), and before that 'tokens' of shape \\(n,\\)"),
+        ({"a": [1], "b": [1]}, {"a": [1]}, "one form"),
+        ({"a": [1]}, {"a": [1], "b": [1]}, "one form"),
+        ([1], [[1, 2]], "'tokens' of shape \\(n, 2\\)"),
+    ],
+)
+def test_a_sample_of_another_form_than_the_first_is_an_error(first, second, words):
+    error, row = rows_of([first, second], 8)
+    assert isinstance(error, ValueError)
+    with pytest.raises(ValueError, match=words):
+        raise error
+    assert row["segment_ids"].sum() == 1
+
+
+def test_a_form_is_known_behind_a_snapshot():
+    stage = pack([[1] * 8, {"a": [1]}], 8)
+    stage.pull(1)
+    other = pack([[1] * 8, {"a": [1]}], 8)
+    other.load(stage.save())
+    with pytest.raises(ValueError, match="one form"):
+        other.pull(1)

@@ -1,0 +1,97 @@
+"""Inputs of stages that are tested alone, and snapshots of them at every element."""
+
+import json
+import operator
+
+import pytest
+
+from mpqueue.dataset.stages import LaneStage
+from mpqueue.worker.lanes import LaneRun
+
+
+def lane_run(skip=None):
+    """What a lane is opened with, whose random numbers nobody draws."""
+    return LaneRun(0, 1, seed=0, epoch=0, begin=lambda seed, epoch, place: None, skip=skip)
+
+
+class Samples(LaneStage):
+    """A root that gives the samples of a list; one that is an exception is raised.
+
+    Attributes:
+        rebuilt: Tokens that were asked for again.
+    """
+
+    def __init__(self, samples, run=None):
+        super().__init__(run or lane_run(), 0, "samples")
+        self.samples, self.at, self.rebuilt = samples, 0, []
+
+    def pull(self, count):
+        block = []
+        while len(block) < count and self.at < len(self.samples):
+            if isinstance(self.samples[self.at], Exception):
+                if block:
+                    break
+                self.at += 1
+                raise self.samples[self.at - 1]
+            block.append(self.at)
+            self.at += 1
+        return [self.samples[place] for place in block], block
+
+    def save(self, held=()):
+        return {"at": self.at, "held": list(held)}
+
+    def load(self, state):
+        self.at, self.may_rebuild = state["at"], set(state["held"])
+
+    def rebuild(self, tokens):
+        assert self.may_rebuild.issuperset(tokens), "the input was not told that these are held"
+        self.rebuilt += tokens
+        return [self.samples[token] for token in tokens]
+
+
+def drain(stage, blocks=(1,), limit=10_000):
+    """Return what a stage gives, errors in their places, and the tokens; asked for blocks of these sizes in turn."""
+    got, tokens = [], []
+    for number in range(limit):
+        try:
+            values, some = stage.pull(blocks[number % len(blocks)])
+        except Exception as error:
+            values, some = [error], [None]
+        if not some:
+            assert values == []
+            assert stage.pull(3) == ([], [])
+            return got, tokens
+        assert len(values) == len(some) <= blocks[number % len(blocks)] or isinstance(values[0], Exception)
+        got += values
+        tokens += some
+    raise AssertionError("the stage does not end")
+
+
+def assert_resumes_everywhere(make, same=operator.eq):
+    """A stage that is loaded from a snapshot, behind any element, gives the rest; the snapshot is plain data.
+
+    Args:
+        make: Makes the stage, anew each time.
+        same: Compares two elements.
+    """
+    whole, tokens = drain(make())
+    for place in range(len(whole) + 1):
+        first = make()
+        for number in range(place):
+            if isinstance(whole[number], Exception):
+                with pytest.raises(type(whole[number])):
+                    first.pull(1)
+            else:
+                first.pull(1)
+        second = make()
+        second.load(json.loads(json.dumps(first.save([token for token in tokens[:place] if token is not None]))))
+        rest, _ = drain(second)
+        assert len(rest) == len(whole) - place
+        for got, expected in zip(rest, whole[place:], strict=True):
+            if isinstance(expected, Exception):
+                assert (type(got), str(got)) == (type(expected), str(expected))
+            else:
+                assert same(got, expected)
+        again = [number for number in range(place) if tokens[number] is not None]
+        rebuilt = second.rebuild([tokens[number] for number in again])
+        assert all(same(got, whole[number]) for got, number in zip(rebuilt, again, strict=True))
