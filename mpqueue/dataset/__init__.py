@@ -4,7 +4,10 @@ From the ground up; a module imports only from its own line and the lines above 
 
     lookalikes.py   the marks of a source, and words for what only looks like one
     arguments.py    checks of the arguments of stages
+    mixing.py       the arithmetic of a mix: which dataset each place takes its element from
     nodes.py        the stages of a dataset, as a tree of immutable descriptions
+    indexed.py      elements of indexed datasets, computed by their places
+    source.py       what workers run: an indexed dataset
     stages.py       what a stage of a lane is: blocks of elements with tokens, snapshots of positions; map, filter
     roots.py        where a lane's elements come from: places of an indexed dataset, a source that is a stream
     flattening.py   what a function makes of each element, item by item

@@ -1,5 +1,7 @@
 """`Dataset`: a description of samples, whose methods have the names of tf.data and Grain."""
 
+import itertools
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NoReturn, Self
 
@@ -14,6 +16,8 @@ from mpqueue.dataset.arguments import (
     check_weights,
 )
 from mpqueue.dataset.lookalikes import check_call, is_sequence, is_torch_iterable, refuse_lookalikes
+from mpqueue.dataset.source import Readers, compute_aside
+from mpqueue.memory.serialize import ByValue
 
 # What users of other libraries look for.
 _ELSEWHERE = {
@@ -70,16 +74,22 @@ class Dataset:
     Follows: ``tf.data.Dataset``, and ``grain.MapDataset`` and ``grain.IterDataset``, in one class.
     """
 
-    __slots__ = ("_root",)
+    __slots__ = ("_readers", "_root")
 
     def __init__(self, source: Any) -> None:
-        self._root = _source_node(source)
+        self._set(_source_node(source))
+
+    def _set(self, root: nodes.StageNode) -> None:
+        self._root, self._readers = root, Readers(root)
 
     @classmethod
     def _of(cls, root: nodes.StageNode) -> Self:
         dataset = cls.__new__(cls)
-        dataset._root = root
+        dataset._set(root)
         return dataset
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), ByValue(self._root))
 
     @property
     def root(self) -> nodes.StageNode:
@@ -186,8 +196,7 @@ class Dataset:
         Follows: ``tf.data.Dataset.map``.
         """
         check_function("map", "the function", function, "an element")
-        count = check_count("map", "threads", threads)
-        return self._then(nodes.MapNode, function=function, threads=count)
+        return self._then(nodes.MapNode, function=function, threads=check_count("map", "threads", threads))
 
     def filter(self, keep: Callable[[Any], bool], *, threads: int = 1) -> Self:
         """Return a stream of the elements for which a function returns True.
@@ -203,8 +212,7 @@ class Dataset:
         Follows: ``tf.data.Dataset.filter``.
         """
         check_function("filter", "the function", keep, "an element")
-        count = check_count("filter", "threads", threads)
-        return self._then(nodes.FilterNode, function=keep, threads=count)
+        return self._then(nodes.FilterNode, function=keep, threads=check_count("filter", "threads", threads))
 
     def flat_map(self, function: Callable[[Any], Iterable[Any]]) -> Self:
         """Return a stream of the elements of what a function makes of each element.
@@ -407,6 +415,43 @@ class Dataset:
             raise TypeError("the dataset has no end, and so no length: take(n) gives its first n elements")
         return length
 
+    def __getitem__(self, index: int) -> Any:
+        """The element at a place of an indexed dataset, computed here and now.
+
+        Args:
+            index: The place; a negative one counts from the end.
+
+        Raises:
+            TypeError: The dataset is a stream; or the index is no integer.
+            IndexError: There is no such place.
+            Exception: What a function of a stage raised.
+        """
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """The elements at several places, computed together: as torch's loader asks for the samples of a batch.
+
+        Args:
+            indices: The places.
+
+        Raises:
+            TypeError, IndexError, Exception: As of `__getitem__`.
+        """
+        self._require_index("no items by index")
+        length = self._root.length()
+        return compute_aside(self._readers, [_checked_index(index, length) for index in indices])
+
+    def __iter__(self) -> Iterator[Any]:
+        """Compute the elements of the first epoch here, one after the other, as a `Loader` with ``seed=0`` gives them.
+
+        Raises:
+            Exception: What a function of a stage raised.
+        """
+        self._require_index("no elements outside of a loader")
+        length = self._root.length()
+        for place in itertools.count() if length is None else range(length):
+            yield compute_aside(self._readers, [place])[0]
+
     def _require_index(self, lack: str) -> None:
         stage = stream_stage(self._root)
         if stage is not None:
@@ -426,9 +471,26 @@ class Dataset:
         return "\n".join([f"<{type(self).__name__}, {'indexed' if stage is None else 'a stream'}", *lines]) + ">"
 
 
+def _rebuilt(kind: type[Dataset], root: nodes.StageNode) -> Dataset:
+    return kind._of(root)
+
+
 def stream_stage(node: nodes.StageNode) -> nodes.StageNode | None:
     """Return the first stage that makes a stream of what is indexed before it; None: all of it is indexed."""
     return None if node.is_indexed else next(stage for stage in node.stages() if not stage.is_indexed)
+
+
+def _checked_index(index: Any, length: int | None) -> int:
+    if isinstance(index, slice):
+        raise TypeError("a dataset has no slices: use skip(start).take(count)")
+    try:
+        place = operator.index(index)
+    except TypeError:
+        raise TypeError(f"the index of an element must be an integer, got {index!r}") from None
+    inside = place + length if place < 0 and length is not None else place
+    if inside < 0 or (length is not None and inside >= length):
+        raise IndexError(f"there is no element {place}: the dataset has {'no end' if length is None else length}")
+    return inside
 
 
 def _named(stage: nodes.StageNode) -> str:

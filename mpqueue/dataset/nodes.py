@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
+from mpqueue.dataset.mixing import Extent, extent_of
+
 Function = Callable[[Any], Any]
 Collate = Callable[[list[Any]], Any]
 Stop = Literal["first", "all", "never"]
@@ -194,6 +196,14 @@ class MixNode(JoinNode):
     name: ClassVar[str] = "mix"
     weights: tuple[float, ...]
     stop: Stop = "first"
+
+    def extent(self) -> Extent:
+        """The blocks of an indexed mix."""
+        return extent_of(self.weights, tuple(node.length() for node in self.branches), self.stop)
+
+    def length(self) -> int | None:
+        """The number of elements until it ends, the same for all seeds."""
+        return self.extent().length
 
     def _shown(self) -> Iterator[str]:
         yield f"weights={self.weights!r}"

@@ -89,5 +89,10 @@ def fresh_seed(*numbers: int) -> int:
 
 def sequence_of(of: BatchSeed) -> np.random.SeedSequence:
     """The entropy of these numbers, for any generator of NumPy."""
+    return sequence_of_words(*of)
+
+
+def sequence_of_words(*words: int) -> np.random.SeedSequence:
+    """The entropy of any numbers, for any generator of NumPy."""
     # Entropy must not be negative, indices of user-made orders may be.
-    return np.random.SeedSequence([number & 0xFFFFFFFFFFFFFFFF for number in of])
+    return np.random.SeedSequence([number & 0xFFFFFFFFFFFFFFFF for number in words])

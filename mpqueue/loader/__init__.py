@@ -4,6 +4,7 @@ From the ground up; a module imports only from its own line and the lines above 
 
     sequence.py           `Sequence`, the base class of sources
     sources.py            what is asked of a source of batches
+    datasets.py           the source of a `mpqueue.Dataset`, and its last stages as options
     forms.py              the forms of a source that enqueuers take
     lazy_orders.py        orders that Keras's iterators would draw in their first item
     progress.py           the bar of an epoch

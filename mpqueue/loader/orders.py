@@ -19,6 +19,7 @@ from mpqueue.engine.backend_kinds import BackendName
 from mpqueue.engine.options import SampleOptions
 from mpqueue.engine.schedule import DrawnSchedule, EpochSchedule, Place, Schedule
 from mpqueue.engine.seeds import permutation
+from mpqueue.loader.datasets import unfold
 from mpqueue.loader.engine import epoch_schedule, stream_schedule
 from mpqueue.loader.sources import as_source, is_stream, length_of
 from mpqueue.samples.drawing import SamplerOrder
@@ -48,6 +49,7 @@ class Order:
     """
 
     def __init__(self, source: Any, options: SampleOptions, *, shuffle: bool, share: Share | None = None) -> None:
+        source, options, shuffle = unfold(source, options, shuffle=shuffle)
         sampler = options.sampler if options.batch_sampler is None else options.batch_sampler
         self.source = as_source(source, of_samples=options.are_samples, is_sampled=sampler is not None)
         # With a sampler a callable that has keys and no length is a source of items, too.

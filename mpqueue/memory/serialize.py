@@ -24,6 +24,25 @@ def dumps_object(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], An
         return file.getvalue()
 
 
+class ByValue:
+    """Has a value pickled by value also where plain `pickle` pickles what holds it; in its place comes the value.
+
+    Args:
+        value: It.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickle.loads, (dumps_object(self.value, None),)
+
+
+def itself(value: Any) -> Any:
+    """Return it: what a pickle calls that has a value by value already."""
+    return value
+
+
 def collector(buffers: list[memoryview], least_bytes: int) -> Callable[[pickle.PickleBuffer], bool]:
     """Return a buffer callback that adds the large contiguous ones to ``buffers``, and keeps all others inside."""
 

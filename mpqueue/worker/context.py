@@ -6,7 +6,7 @@ a worker process is there a granted slot, which all threads of the process share
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +48,7 @@ class WorkerInfo(NamedTuple):
 
 class _Current(threading.local):
     info: WorkerInfo | None = None
+    begin: Callable[[int, int, int], None] | None = None
     batch: seeds.BatchSeed | None = None
     rng: np.random.Generator | None = None
     source: Any = None
@@ -58,14 +59,15 @@ _current = _Current()
 # In a worker process every thread of the user's code belongs to the one worker.
 _process_info: WorkerInfo | None = None
 process_batch = seeds.CurrentBatch()
+_process_begin: Callable[[int, int, int], None] | None = None
 _process_has_asked = False
 _granted: GrantedSlot | None = None
 
 
-def enter_worker_process(info: WorkerInfo, granted: GrantedSlot) -> None:
-    """This process is a worker from now on."""
-    global _process_info, _granted
-    _process_info, _granted = info, granted
+def enter_worker_process(info: WorkerInfo, granted: GrantedSlot, begin: Callable[[int, int, int], None]) -> None:
+    """This process is a worker from now on; ``begin`` sets the random numbers of a batch, or of a sample."""
+    global _process_info, _process_begin, _granted
+    _process_info, _process_begin, _granted = info, begin, granted
     os.register_at_fork(after_in_child=_leave_slot)
 
 
@@ -82,7 +84,7 @@ def process_info() -> WorkerInfo | None:
 def enter_thread(info: WorkerInfo | None, source: Any = None, *, is_seed_given: bool = False) -> None:
     """User code runs in this thread on behalf of a worker (None: no more), which has a thread for this source."""
     _current.info, _current.source, _current.is_seeded = info, source, is_seed_given
-    _current.batch = _current.rng = None
+    _current.batch = _current.rng = _current.begin = None
 
 
 def of_thread() -> dict[str, Any]:
@@ -100,6 +102,21 @@ def begin_batch(seed: int, epoch: int, unit: int) -> None:
     """User code is about to compute this batch in this thread."""
     _current.batch = seeds.BatchSeed(seed, epoch, unit)
     _current.rng = None
+
+
+def set_begin(begin: Callable[[int, int, int], None]) -> None:
+    """Have this function set the random numbers of what this thread computes, until the next `enter_thread`."""
+    _current.begin = begin
+
+
+def current_batch() -> tuple[tuple[int, int, int], Callable[[int, int, int], None]] | None:
+    """Return the seed, epoch and unit of the batch or sample that is computed here, and what sets those of another.
+
+    None: nothing is computed here, as by a worker.
+    """
+    if process_batch.of is not None and _process_begin is not None:
+        return process_batch.of, _process_begin
+    return None if _current.batch is None else (_current.batch, _current.begin or begin_batch)
 
 
 def thread_batch() -> seeds.BatchSeed | None:

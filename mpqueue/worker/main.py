@@ -241,15 +241,16 @@ class _Worker:
         # One, until it is over; but beside one process there is no other order, and a stream has none.
         has_others = not config.is_stream and config.info.num_workers > 1
         self._watches = [OrderWatch(payload.source)] if has_others else []
+        begin = self._make_begin()
         self._runner = make_runner(
-            payload.source, config.info, self._make_begin(), payload.samples,
+            payload.source, config.info, begin, payload.samples,
             is_stream=config.is_stream, in_slot=True, torch=self._torch, epoch=config.epoch, skip=config.skip,
         )  # fmt: skip
         self._run: _Run = self._run_watched if self._watches else self._runner.run
         self._compute: _Run = self._run  # or the same with clocks
         self._put: Callable[[bytes], int] = partial(os.write, ends.reports)
         self._timing = _Timing(self._put, config.info.num_workers)
-        context.enter_worker_process(config.info, self._writer)
+        context.enter_worker_process(config.info, self._writer, begin)
         torch_info.enter_worker_process(payload.source)
         queue_address.set_home(config.queue_home)
         queue_address.report_use = partial(self._report_queues, os.getpid())

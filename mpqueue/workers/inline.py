@@ -44,8 +44,9 @@ class InlineBackend:
         self._kept = kept_generators(job.payload)
         self._torch = TorchNumbers(context.thread_batch, is_ours=False) if job.is_seed_given else None
         self._tensorflow = tensorflow_numbers.follow() if job.is_seed_given else None
+        self._begin = _batch_beginner(self._kept, self._torch)
         self._runner = make_runner(
-            job.source, self._info, _batch_beginner(self._kept, self._torch), job.samples,
+            job.source, self._info, self._begin, job.samples,
             is_stream=ledger.is_stream, in_slot=False, torch=self._torch, epoch=ledger.epoch, skip=job.skipped_by(0),
         )  # fmt: skip
         self._tickets: deque[Ticket] = deque()
@@ -132,6 +133,7 @@ class InlineBackend:
         kept = [] if torch is None else self._kept.states()
         before = context.of_thread()
         context.enter_thread(self._info, is_seed_given=torch is not None)
+        context.set_begin(self._begin)
         self._note_stages(self._stages)
         try:
             return Result(self._runner.run(ticket.epoch, ticket.unit, ticket.listed))

@@ -17,7 +17,7 @@ import cloudpickle
 import numpy as np
 
 from mpqueue.memory.layout import align
-from mpqueue.memory.serialize import collector
+from mpqueue.memory.serialize import ByValue, collector, itself
 from mpqueue.worker.source_receive import KERAS_NAME, buffers_start, py_dataset
 from mpqueue.workers import shared_tensors
 from mpqueue.workers.mapped_files import MapFinder, by_value
@@ -100,6 +100,8 @@ class _SourcePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle 
         shared = None if self.maps is None else shared_tensors.reduced(obj)
         if shared is not None:
             return shared
+        if type(obj) is ByValue:  # all is by value here; and its large arrays are to stay outside
+            return itself, (obj.value,)
         if isinstance(obj, type) and (obj.__module__, obj.__qualname__) == KERAS_NAME:
             return py_dataset, ()
         if type(obj).__module__ == "multiprocessing.connection" and hasattr(obj, "fileno"):

@@ -1,0 +1,490 @@
+"""Elements of indexed datasets, computed by their places, in blocks.
+
+A *reader* is made of each node of a tree. It is asked for the elements at any places, and asks the readers of its
+inputs for what lies there: for all places at once, because a call for each sample and stage would cost more than small
+samples do. It keeps nothing but what arithmetic has found (the order of a block, the keys of a permutation), so that
+the same place always has the same element, whoever asks, and whatever was asked for before.
+
+The random numbers of a sample are set before each function that is called for it, see `mpqueue.dataset.nodes`.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+
+from mpqueue.dataset import nodes
+from mpqueue.dataset.mixing import Counts, shuffled
+from mpqueue.dataset.nodes import StageNode, inner_epoch, salted
+from mpqueue.samples.collate import Collation
+from mpqueue.samples.permutation import SampleOrder
+from mpqueue.worker import context
+from mpqueue.worker.runner import BeginBatch
+
+Places: TypeAlias = Sequence[int]
+
+_MAX_BLOCKS = 8
+# Their items are there already: no code of the user runs, and no numbers are to be set.
+_STORED = {list, tuple, range, np.ndarray}
+
+
+class Drawing(Protocol):
+    """The epoch for which elements are computed; a `mpqueue.worker.lanes.LaneRun` is one, too."""
+
+    @property
+    def seed(self) -> int:
+        """Order and random numbers follow from it."""
+
+    @property
+    def epoch(self) -> int:
+        """From 0."""
+
+    @property
+    def begin(self) -> BeginBatch:
+        """Called with (seed, epoch, place) before code of the user's."""
+
+
+class IndexedRun(NamedTuple):
+    """An epoch of an indexed dataset: what a `Drawing` is made of."""
+
+    seed: int
+    epoch: int
+    begin: BeginBatch
+
+
+class Reader:
+    """Computes the elements of a stage by their places.
+
+    Args:
+        node: The stage.
+
+    Attributes:
+        length: The number of elements; None: there is no end.
+    """
+
+    length: int | None
+
+    def __init__(self, node: Any) -> None:
+        self.node = node
+        self.length = node.length()
+
+    def at(self, places: Places, run: Drawing) -> list[Any]:
+        """Return the elements at these places, each of which is below the length.
+
+        Raises:
+            Exception: What the user's code raised, with a note that names stage and sample.
+        """
+        raise NotImplementedError
+
+    def origin(self, place: int, run: Drawing) -> str:
+        """Return the words for the sample of which the element at a place is made."""
+        raise NotImplementedError
+
+    def told(self, place: int, run: Drawing) -> str:
+        """Return the note of an error in this stage."""
+        node = self.node
+        return (
+            f"raised by stage {node.number}, {node.line()}, at place {place} of epoch {run.epoch}, for "
+            f"{self.origin(place, run)}"
+        )
+
+
+class SourceReader(Reader):
+    """Samples of a source."""
+
+    node: nodes.SourceNode
+
+    def at(self, places: Places, run: Drawing) -> list[Any]:
+        """Return samples by their indices."""
+        source = self.node.source
+        if type(source) in _STORED:
+            return [source[place] for place in places]
+        getitems = getattr(source, "__getitems__", None)
+        if getitems is not None and places:
+            return self._at_once(getitems, places, run)
+        begin, seed, epoch = run.begin, salted(run.seed, self.node.number), run.epoch
+        found: list[Any] = []
+        add = found.append
+        try:
+            for place in places:
+                begin(seed, epoch, place)
+                add(source[place])
+        except Exception as error:
+            error.add_note(self.told(places[len(found)], run))
+            raise
+        return found
+
+    def _at_once(self, getitems: Callable[[list[int]], Any], places: Places, run: Drawing) -> list[Any]:
+        run.begin(salted(run.seed, self.node.number), run.epoch, ~places[0])
+        try:
+            found = list(getitems(list(places)))
+            if len(found) != len(places):
+                name = type(self.node.source).__name__
+                raise ValueError(f"{name}.__getitems__ gave {len(found)} samples for {len(places)} indices")
+        except Exception as error:
+            error.add_note(self.told(places[0], run) + (" and others" if len(places) > 1 else ""))
+            raise
+        return found
+
+    def origin(self, place: int, run: Drawing) -> str:  # noqa: ARG002 - it is the same in each epoch
+        """Return the words for a sample."""
+        return f"sample {place} of {type(self.node.source).__name__}"
+
+
+class LinkReader(Reader):
+    """A stage that reads one other."""
+
+    node: nodes.LinkNode
+
+    def __init__(self, node: nodes.LinkNode) -> None:
+        super().__init__(node)
+        self.input = make_reader(node.input)
+
+    def origin(self, place: int, run: Drawing) -> str:
+        """Return the words for the sample at the same place of the input."""
+        return self.input.origin(place, run)
+
+
+class MapReader(LinkReader):
+    """The results of a function."""
+
+    node: nodes.MapNode
+
+    def at(self, places: Places, run: Drawing) -> list[Any]:
+        """Return what the function makes of the elements there."""
+        values = self.input.at(places, run)
+        function, begin, seed, epoch = self.node.function, run.begin, salted(run.seed, self.node.number), run.epoch
+        made: list[Any] = []
+        add = made.append
+        try:
+            for place, value in zip(places, values, strict=True):
+                begin(seed, epoch, place)
+                result = function(value)
+                if result is None:
+                    raise TypeError(returned_none(self.node))
+                add(result)
+        except Exception as error:
+            error.add_note(self.told(places[len(made)], run))
+            raise
+        return made
+
+
+def returned_none(node: nodes.MapNode) -> str:
+    """Return what an error says of a function that returned None."""
+    return f"{node.line()} returned None: did you forget `return`? To leave out samples, use filter"
+
+
+class ShuffleReader(LinkReader):
+    """A permutation of the whole."""
+
+    node: nodes.ShuffleNode
+
+    def __init__(self, node: nodes.ShuffleNode) -> None:
+        super().__init__(node)
+        self._of = 0
+        self._order: SampleOrder | None = None
+
+    def at(self, places: Places, run: Drawing) -> list[Any]:
+        """Return the elements that the permutation puts there."""
+        return self.input.at(self._before(places, run), run)
+
+    def _before(self, places: Places, run: Drawing) -> Places:
+        if self._order is None or self._of != run.seed:
+            self._of = run.seed
+            self._order = SampleOrder(salted(run.seed, self.node.number), shuffle=True)
+        assert self.length is not None
+        return self._order.at(run.epoch, self.length, places)
+
+    def origin(self, place: int, run: Drawing) -> str:
+        """Return the words for the sample that comes there."""
+        return self.input.origin(self._before([place], run)[0], run)
+
+
+class BatchReader(LinkReader):
+    """Batches."""
+
+    node: nodes.BatchNode
+
+    def at(self, places: Places, run: Drawing) -> list[Any]:
+        """Return the batches of these numbers."""
+        rows = [self._rows(place) for place in places]
+        flat = rows[0] if len(rows) == 1 else [row for each in rows for row in each]
+        samples = self.input.at(flat, run)
+        batches, start = [], 0
+        for place, each in zip(places, rows, strict=True):
+            try:
+                batches.append(join_samples(self.node, samples[start : start + len(each)], each, run))
+            except Exception as error:
+                error.add_note(self.told(place, run))
+                raise
+            start += len(each)
+        return batches
+
+    def _rows(self, place: int) -> range:
+        first, length = place * self.node.size, self.input.length
+        end = first + self.node.size
+        return range(first, end if length is None else min(end, length))
+
+    def origin(self, place: int, run: Drawing) -> str:
+        """Return the words for the samples of a batch."""
+        rows = self._rows(place)
+        return f"a batch from {self.input.origin(rows[0], run)} to {self.input.origin(rows[-1], run)}"
+
+
+def join_samples(node: nodes.BatchNode, samples: list[Any], places: Places, run: Drawing) -> Any:
+    """Return a batch of samples, which were at these places.
+
+    Raises:
+        Exception: What ``collate`` raised, or the samples cannot be stacked.
+    """
+    if node.collate is None:
+        collation = Collation(len(samples), context.empty)
+        collation.add_all(samples)
+        return collation.finish(places)
+    run.begin(salted(run.seed, node.number), run.epoch, ~places[0])
+    return node.collate(samples)
+
+
+class RepeatReader(LinkReader):
+    """Several passes."""
+
+    node: nodes.RepeatNode
+
+    def at(self, places: Places, run: Drawing) -> list[Any]:
+        """Return elements of the passes that these places are in."""
+        length = self.input.length
+        if length is None:
+            return self.input.at(places, run)
+        return _by_part(places, lambda place: divmod(place, length), lambda number: self._pass(number, run))
+
+    def _pass(self, number: int, run: Drawing) -> Callable[[Places], list[Any]]:
+        inner = IndexedRun(run.seed, inner_epoch(run.epoch, number, self.node.times), run.begin)
+        return lambda places: self.input.at(places, inner)
+
+    def origin(self, place: int, run: Drawing) -> str:
+        """Return the words for a sample."""
+        if not self.input.length:
+            return self.input.origin(place, run)
+        number, place = divmod(place, self.input.length)
+        inner = IndexedRun(run.seed, inner_epoch(run.epoch, number, self.node.times), run.begin)
+        return self.input.origin(place, inner)
+
+
+class TakeReader(LinkReader):
+    """The first elements."""
+
+    def at(self, places: Places, run: Drawing) -> list[Any]:
+        """Return elements of the input."""
+        return self.input.at(places, run)
+
+
+class SkipReader(LinkReader):
+    """All but the first elements."""
+
+    node: nodes.SkipNode
+
+    def at(self, places: Places, run: Drawing) -> list[Any]:
+        """Return elements that lie behind those that are left out."""
+        count = self.node.count
+        return self.input.at([place + count for place in places], run)
+
+    def origin(self, place: int, run: Drawing) -> str:
+        """Return the words for a sample."""
+        return self.input.origin(place + self.node.count, run)
+
+
+class EnumerateReader(LinkReader):
+    """Pairs of a place and the element there."""
+
+    def at(self, places: Places, run: Drawing) -> list[Any]:
+        """Return pairs."""
+        return list(zip(places, self.input.at(places, run), strict=True))
+
+
+class JoinReader(Reader):
+    """A stage that reads several others."""
+
+    node: nodes.JoinNode
+
+    def __init__(self, node: nodes.JoinNode) -> None:
+        super().__init__(node)
+        self.branches = [make_reader(branch) for branch in node.branches]
+
+
+class ZipReader(JoinReader):
+    """Tuples of one element of each input."""
+
+    def at(self, places: Places, run: Drawing) -> list[Any]:
+        """Return tuples."""
+        return list(zip(*(branch.at(places, run) for branch in self.branches), strict=True))
+
+    def origin(self, place: int, run: Drawing) -> str:
+        """Return the words for the samples of a tuple."""
+        return " with ".join(branch.origin(place, run) for branch in self.branches)
+
+
+class ConcatenateReader(JoinReader):
+    """One input behind the other."""
+
+    def __init__(self, node: nodes.ConcatenateNode) -> None:
+        super().__init__(node)
+        ends: list[int] = []
+        for branch in self.branches:
+            if branch.length is None:
+                break  # nothing comes behind it
+            ends.append((ends[-1] if ends else 0) + branch.length)
+        self._ends = ends
+
+    def at(self, places: Places, run: Drawing) -> list[Any]:
+        """Return elements of the inputs in which these places are."""
+        return _by_part(places, self._find, lambda number: lambda inner: self.branches[number].at(inner, run))
+
+    def _find(self, place: int) -> tuple[int, int]:
+        number = bisect_right(self._ends, place)
+        return number, place - self._ends[number - 1] if number else place
+
+    def origin(self, place: int, run: Drawing) -> str:
+        """Return the words for a sample."""
+        number, place = self._find(place)
+        return self.branches[number].origin(place, run)
+
+
+class _MixBlock:
+    """A block of a mix, of one seed and epoch.
+
+    Args:
+        order: The numbers of the datasets, place by place.
+        before: How many elements each dataset has before this block.
+    """
+
+    def __init__(self, order: Counts, before: Counts) -> None:
+        self._order, self._before = order, before
+        self._numbers: list[int] | None = None  # of the elements in their datasets; all are found if many are wanted
+
+    def find(self, inside: int) -> tuple[int, int]:
+        """Return the dataset of a place, and the number of the element in it."""
+        branch = int(self._order[inside])
+        if self._numbers is not None:
+            return branch, self._numbers[inside]
+        return branch, int(self._before[branch]) + int(np.count_nonzero(self._order[:inside] == branch))
+
+    def find_all(self) -> None:
+        """Find all places at once."""
+        if self._numbers is not None:
+            return
+        order = self._order
+        sorted_places = np.argsort(order, kind="stable")
+        counts = np.bincount(order, minlength=len(self._before))
+        starts = np.cumsum(counts) - counts
+        numbers = np.empty(len(order), np.int64)
+        numbers[sorted_places] = np.arange(len(order)) - np.repeat(starts - self._before, counts)
+        self._numbers = numbers.tolist()
+
+
+class MixReader(JoinReader):
+    """Elements of all inputs, as often as their weights say."""
+
+    node: nodes.MixNode
+
+    def __init__(self, node: nodes.MixNode) -> None:
+        super().__init__(node)
+        self._extent = node.extent()
+        self._shares = self._extent.shares
+        self._of: tuple[int, int] = (0, -1)
+        self._blocks: dict[int, _MixBlock] = {}
+
+    def at(self, places: Places, run: Drawing) -> list[Any]:
+        """Return elements of the inputs that have these places."""
+        size = self._shares.size
+        if len(places) > _FEW_PLACES:
+            for number in {place // size for place in places}:
+                self._block(number, run).find_all()
+        return _by_part(places, lambda place: self._find(place, run), lambda part: self._part(part, run))
+
+    def _find(self, place: int, run: Drawing) -> tuple[tuple[int, int], int]:
+        """Return the dataset, the pass through it, and the number of the element."""
+        block, inside = divmod(place, self._shares.size)
+        branch, number = self._block(block, run).find(inside)
+        length = self.branches[branch].length
+        if self.node.stop == "first" or not length:
+            return (branch, 0), number  # an input without end is never begun anew
+        begun, number = divmod(number, length)
+        return (branch, begun), number
+
+    def _part(self, part: tuple[int, int], run: Drawing) -> Callable[[Places], list[Any]]:
+        branch, inner = self.branches[part[0]], self._inner(part[1], run)
+        return lambda places: branch.at(places, inner)
+
+    def _inner(self, begun: int, run: Drawing) -> Drawing:
+        if self.node.stop == "first":
+            return run
+        return IndexedRun(run.seed, inner_epoch(run.epoch, begun, None), run.begin)
+
+    def _block(self, number: int, run: Drawing) -> _MixBlock:
+        if self._of != (run.seed, run.epoch):
+            self._of = run.seed, run.epoch
+            self._blocks.clear()
+        block = self._blocks.get(number)
+        if block is None:
+            if len(self._blocks) >= _MAX_BLOCKS:
+                del self._blocks[next(iter(self._blocks))]
+            order = shuffled(self._extent.quotas(number), salted(run.seed, self.node.number), run.epoch, number)
+            block = self._blocks[number] = _MixBlock(order, self._shares.before(number))
+        return block
+
+    def origin(self, place: int, run: Drawing) -> str:
+        """Return the words for a sample."""
+        (branch, begun), number = self._find(place, run)
+        return self.branches[branch].origin(number, self._inner(begun, run))
+
+
+_FEW_PLACES = 8  # a count for each costs less than to find all places of a block
+
+
+def _by_part(
+    places: Places, find: Callable[[int], tuple[Any, int]], part: Callable[[Any], Callable[[Places], list[Any]]]
+) -> list[Any]:
+    """Return the elements at places that lie in several parts: each part is asked once.
+
+    Args:
+        places: The places.
+        find: Returns the part in which a place lies, and the place there.
+        part: Returns what computes the elements at places of a part.
+    """
+    asked: dict[Any, tuple[list[int], list[int]]] = {}
+    for number, place in enumerate(places):
+        name, inner = find(place)
+        lists = asked.get(name)
+        if lists is None:
+            lists = asked[name] = [], []
+        lists[0].append(number)
+        lists[1].append(inner)
+    if len(asked) == 1:
+        ((name, (_, inners)),) = asked.items()
+        return part(name)(inners)
+    found: list[Any] = [None] * len(places)
+    for name, (numbers, inners) in asked.items():
+        for number, value in zip(numbers, part(name)(inners), strict=True):
+            found[number] = value
+    return found
+
+
+_READERS: dict[type[StageNode], Callable[[Any], Reader]] = {
+    nodes.SourceNode: SourceReader,
+    nodes.MapNode: MapReader,
+    nodes.ShuffleNode: ShuffleReader,
+    nodes.BatchNode: BatchReader,
+    nodes.RepeatNode: RepeatReader,
+    nodes.TakeNode: TakeReader,
+    nodes.SkipNode: SkipReader,
+    nodes.EnumerateNode: EnumerateReader,
+    nodes.ZipNode: ZipReader,
+    nodes.ConcatenateNode: ConcatenateReader,
+    nodes.MixNode: MixReader,
+}
+
+
+def make_reader(node: StageNode) -> Reader:
+    """Return what computes the elements of an indexed tree, whose sources have the lengths that they have now."""
+    return _READERS[type(node)](node)
