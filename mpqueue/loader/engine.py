@@ -18,7 +18,7 @@ from mpqueue.engine.backend_kinds import LOCAL_MAKER, BackendName, kind_of
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.members import Ended
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.schedule import EpochSchedule, Place, Schedule, StreamSchedule
+from mpqueue.engine.schedule import EpochSchedule, Place, Schedule
 from mpqueue.engine.skips import Skips
 from mpqueue.errors import MPQueueError
 from mpqueue.loader.lazy_orders import draw_lazy_order
@@ -230,12 +230,6 @@ def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Back
 def epoch_schedule(source: Any, seed: int, *, shuffle: bool, barrier: bool) -> EpochSchedule:
     """Return the order of a sequence's batches."""
     return EpochSchedule(lambda: length_of(source), seed, shuffle=shuffle, barrier=barrier)
-
-
-def stream_schedule(source: Any, workers: int, backend: BackendName) -> StreamSchedule:
-    """Return the order of the elements of a generator, one stream per worker; threads share an iterator."""
-    is_shared = workers == 0 or not (callable(source) or kind_of(backend).in_processes)
-    return StreamSchedule(1 if is_shared else workers)
 
 
 def _collect(pipeline: Pipeline) -> Statistics:
