@@ -89,6 +89,10 @@ class IndexedRoot(LaneStage):
             self._place = place + self.run.num_lanes
         return values, tokens
 
+    def told(self, *tokens: Token) -> str:
+        """Return the note of an error, which has one that tells stage and sample."""
+        return f"which has place {tokens[0]} in lane {self.run.lane} of {self.run.num_lanes}"
+
     def save(self, held: Sequence[Token] = ()) -> Any:  # noqa: ARG002 - any place can be computed again
         """Return the next place."""
         return {"place": self._place}
@@ -277,7 +281,7 @@ class StreamRoot(LaneStage):
     def save(self, held: Sequence[Token] = ()) -> Any:
         """Return the number of the next element, and the states from which that one and those held are read."""
         reader = self._reader
-        if self._error is None and not self._has_ended and reader is not None and reader.is_stateful:
+        if reader is not None and reader.is_stateful and reader.number == self._number:
             self._enter(self._number, reader.state())
         wanted = [self._number, *(token // self.run.num_lanes for token in held)]
         needed = sorted({bisect_right(self._numbers, number) - 1 for number in wanted} - {-1})

@@ -128,7 +128,7 @@ class LaneStage:
     def counts(self) -> list[Row]:
         """Return a row for each stage, those before it first."""
         rows = [row for stage in self.inputs for row in stage.counts()]
-        return [*rows, (self.line, self.num_in, self.num_out, self.ns, self.waiting_ns)]
+        return [*rows, (f"{self.number}: {self.line}", self.num_in, self.num_out, self.ns, self.waiting_ns)]
 
     def begin(self, token: Token) -> None:
         """Set the random numbers to those of an element in this stage."""
@@ -251,8 +251,7 @@ class MapStage(Applied):
                 begin(seed, epoch, place)
                 made = function(value)
                 if made is None:
-                    raise TypeError(f"{self.line} returned None: did you forget to return what it made? To leave out "
-                                    "a sample, use filter")  # fmt: skip
+                    raise TypeError(f"{self.line} returned None: did you forget `return`? To leave out samples, use filter")
                 add(made)
         except BaseException as error:
             if passes_at_once(error):

@@ -1,0 +1,381 @@
+"""What a lane of a stream promises beside its elements: errors, what is left out, snapshots, epochs without end."""
+
+import pickle
+import signal
+
+import numpy as np
+import pytest
+from helpers import pipelines
+from helpers.pipelines import Failed, Raising, Shards, StatefulShards
+
+import mpqueue
+from mpqueue.dataset import roots
+from mpqueue.dataset.opening import StreamSource
+from mpqueue.worker import context
+from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runner import StreamEnd
+
+
+@pytest.fixture(autouse=True)
+def thread():
+    before = context.of_thread()
+    yield
+    context.go_back(before)
+
+
+def opened(dataset, lane=0, num_lanes=1, seed=0, epoch=0, **options):
+    """Open a lane of a dataset in this thread."""
+    context.enter_thread(context.WorkerInfo(0, 1, seed, lane, num_lanes), is_seed_given=True)
+    return StreamSource(dataset.root).open_lane(LaneRun(lane, num_lanes, seed, epoch, context.begin_batch, **options))
+
+
+def reopened(dataset, before, *args, **options):
+    """Open a lane again where another one is."""
+    return opened(dataset, *args, state=pickle.loads(pickle.dumps(before.save())), **options)
+
+
+def rest_of(lane):
+    """Return what a lane gives until its end, errors included."""
+    found = []
+    while True:
+        try:
+            found.append(lane.next())
+        except StreamEnd:
+            return found
+        except Exception as error:
+            found.append(Failed(type(error).__name__, str(error)))
+
+
+def always(value):
+    return True
+
+
+# -- Errors
+
+
+def failing_at(*places):
+    def function(value):
+        if value in places:
+            raise ValueError(f"no {value}")
+        return value
+
+    return function
+
+
+def test_an_error_takes_the_place_of_one_element_and_nothing_is_lost_around_it():
+    dataset = mpqueue.Dataset.range(8).filter(always).map(failing_at(0, 3, 4, 7))
+    wanted = [Failed("ValueError", f"no {i}") if i in (0, 3, 4, 7) else i for i in range(8)]
+    assert rest_of(opened(dataset)) == wanted
+
+
+def test_the_notes_of_an_error_name_stage_sample_and_lane():
+    dataset = mpqueue.Dataset.range(20).filter(always).map(failing_at(9)).batch(4)
+    with pytest.raises(ValueError, match="no 9") as caught:
+        opened(dataset, 1, 4, epoch=2).next()
+    assert caught.value.__notes__ == [
+        "raised by stage 2, map(function), for sample 9 of epoch 2 in lane 1 of 4"
+    ]  # fmt: skip
+
+
+def test_an_error_of_the_source_names_the_sample_and_the_lane():
+    class Broken:
+        def __len__(self):
+            return 6
+
+        def __getitem__(self, index):
+            if index == 3:
+                raise OSError("cannot read")
+            return index
+
+    found = rest_of(opened(mpqueue.Dataset(Broken()).filter(always), 1, 2))
+    assert found == [1, Failed("OSError", "cannot read"), 5]
+    with pytest.raises(OSError, match="cannot read") as caught:
+        lane = opened(mpqueue.Dataset(Broken()).filter(always), 1, 2)
+        lane.next(), lane.next()
+    assert "place 3" in " ".join(caught.value.__notes__)
+    assert "lane 1 of 2" in " ".join(caught.value.__notes__)
+
+
+def test_what_an_open_batch_has_collected_stays_in_it_when_an_error_comes():
+    dataset = mpqueue.Dataset.range(6).filter(always).map(failing_at(2)).batch(3)
+    found = rest_of(opened(dataset))
+    assert found[0] == Failed("ValueError", "no 2")
+    assert [batch.tolist() for batch in found[1:]] == [[0, 1, 3], [4, 5]]
+
+
+def test_large_samples_of_an_open_batch_are_copied_out_of_the_slot(monkeypatch):
+    slots = []
+
+    def empty(shape, dtype=float):
+        slots.append(np.zeros(shape, dtype))
+        return slots[-1]
+
+    monkeypatch.setattr(context, "empty", empty)
+
+    def row(value):
+        if value == 2:
+            raise ValueError("no 2")
+        return {"x": np.full(1000, value), "y": (np.full(2000, -value), value)}
+
+    lane = opened(mpqueue.Dataset.range(6).filter(always).map(row).batch(3), in_slot=True)
+    with pytest.raises(ValueError, match="no 2"):
+        lane.next()
+    for slot in slots:
+        slot.fill(77)  # the trainer has given it away
+    batch = lane.next()
+    assert batch["x"][:, 0].tolist() == [0, 1, 3]
+    assert batch["y"][0][:, -1].tolist() == [0, -1, -3]
+    assert batch["y"][1].tolist() == [0, 1, 3]
+
+
+def test_a_batch_that_ends_the_stream_is_made_where_it_will_lie_and_no_other_one(monkeypatch):
+    made = []
+
+    def empty(shape, dtype=float):
+        made.append(np.empty(shape, dtype))
+        return made[-1]
+
+    monkeypatch.setattr(context, "empty", empty)
+    lane = opened(mpqueue.Dataset.range(8).filter(always).batch(2).shuffle(buffer=2).batch(2), in_slot=True)
+    batch = lane.next()
+    assert len(made) == 1
+    assert batch is made[0]
+    assert batch.shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("stage", "function", "text"),
+    [
+        ("map", lambda value: None, r"returned None: did you forget `return`"),
+        ("filter", lambda value: np.array([True, False]), r"must return True or False for each sample, got ndarray"),
+        ("filter", lambda value: None, r"must return True or False for each sample, got NoneType"),
+        ("filter", lambda value: 1, r"must return True or False for each sample, got int"),
+        ("flat_map", lambda value: value, r"must return an iterable .* got int: 0"),
+        ("flat_map", lambda value: "text", r"must return an iterable .* got str: 'text'"),
+        ("flat_map", lambda value: {"a": 1}, r"must return an iterable .* got dict"),
+        ("flat_map", lambda value: None, r"must return an iterable .* None: did you forget"),
+    ],
+)
+def test_what_is_no_value_of_a_stage_is_an_error_at_its_first_sample(stage, function, text):
+    dataset = getattr(mpqueue.Dataset.range(3).filter(always), stage)(function)
+    with pytest.raises(TypeError, match=text) as caught:
+        opened(dataset).next()
+    assert "sample 0" in caught.value.__notes__[0]
+
+
+def test_a_stop_iteration_of_the_users_is_no_end():
+    def stop(value):
+        raise StopIteration
+
+    found = rest_of(opened(mpqueue.Dataset.range(2).filter(always).map(stop)))
+    assert found == [Failed("RuntimeError", "the source raised StopIteration")] * 2
+
+
+def test_a_generator_that_raises_has_ended():
+    def elements():
+        yield 1
+        raise OSError("the disk is gone")
+
+    assert rest_of(opened(mpqueue.Dataset(elements))) == [1, Failed("OSError", "the disk is gone")]
+
+
+# -- Leaving out
+
+
+@pytest.mark.parametrize("stateful", [False, True])
+def test_what_raises_is_left_out_and_the_others_are_those_that_come_between_the_errors(stateful):
+    root = mpqueue.Dataset(StatefulShards(60)) if stateful else mpqueue.Dataset.range(60)
+    dataset = (
+        root.map(Raising(1)).filter(pipelines.RaisingFilter(2)).flat_map(pipelines.Copies(3))
+        .shuffle(buffer=5).map(Raising(4)).batch(3, collate=tuple)
+    )  # fmt: skip
+    raised = rest_of(opened(dataset, 1, 2))
+    skipped = []
+    kept = rest_of(opened(dataset, 1, 2, skip=skipped.append))
+    assert kept == [one for one in raised if not isinstance(one, Failed)]
+    assert len(skipped) == sum(isinstance(one, Failed) for one in raised) > 5
+    assert all("raised by stage" in entry.text for entry in skipped)
+
+
+def test_a_batch_that_cannot_be_made_is_left_out_whole():
+    skipped = []
+    dataset = mpqueue.Dataset([[1], [2], [3, 4], [5], [6], [7]]).map(np.array).filter(always).batch(2)
+    found = rest_of(opened(dataset, skip=skipped.append))
+    assert [batch.tolist() for batch in found] == [[[1], [2]], [[6], [7]]]
+    assert [entry.indices for entry in skipped] == [(2, 3)]
+
+
+# -- Snapshots
+
+
+def test_a_snapshot_has_positions_only():
+    """For 16 lanes with buffers of 1,000 samples of a kilobyte: under a megabyte in all."""
+    dataset = mpqueue.Dataset.range(10**9).shuffle().map(lambda value: bytes(1000)).filter(always)
+    dataset = dataset.shuffle(buffer=1000).batch(8)
+    size = 0
+    for lane in range(16):
+        one = opened(dataset, lane, 16)
+        one.next()
+        size += len(pickle.dumps(one.save()))
+    assert 16 * 1000 < size < 1_000_000
+
+
+def test_going_on_costs_no_more_than_filling_the_buffer():
+    calls = []
+
+    def counted(value):
+        calls.append(value)
+        return value
+
+    dataset = mpqueue.Dataset.range(10**7).map(counted).filter(always).shuffle(buffer=100).batch(10)
+    lane = opened(dataset)
+    for _ in range(200):
+        lane.next()
+    calls.clear()
+    again = reopened(dataset, lane)
+    assert len(calls) == 100
+    assert again.next().tolist() == lane.next().tolist()
+
+
+def test_a_source_that_tells_its_state_is_not_read_from_its_beginning_again():
+    reads = []
+
+    class Counting(pipelines._StatefulIterator):
+        def __next__(self):
+            reads.append(self.at)
+            return super().__next__()
+
+    dataset = mpqueue.Dataset(lambda: Counting(10**9)).shuffle(buffer=50).batch(8, collate=tuple)
+    lane = opened(dataset, skip=lambda entry: None)
+    for _ in range(2000):
+        lane.next()
+    reads.clear()
+    again = reopened(dataset, lane, skip=lambda entry: None)
+    # The oldest of 50 elements, each of which stays with 49 of 50 picks, is some hundred elements old.
+    assert len(reads) < 2000
+    assert [again.next() for _ in range(20)] == [lane.next() for _ in range(20)]
+
+
+def test_the_state_may_be_that_of_an_iterable_dataset_itself():
+    class Lines:
+        """As Hugging Face's: iterated over again, it goes on from the state that was loaded."""
+
+        def __init__(self):
+            self.at = 0
+
+        def __iter__(self):
+            while self.at < 40:
+                self.at += 1
+                yield self.at
+
+        def state_dict(self):
+            return {"at": self.at}
+
+        def load_state_dict(self, state):
+            self.at = state["at"]
+
+    dataset = mpqueue.Dataset(Lines()).shuffle(buffer=5)
+    wanted = rest_of(opened(dataset))
+    lane = opened(dataset)
+    begun = [lane.next() for _ in range(17)]
+    assert [*begun, *rest_of(reopened(dataset, lane))] == wanted
+    assert sorted(wanted) == list(range(1, 41))
+
+
+def test_a_source_without_a_state_that_is_long_to_read_again_is_told_of(monkeypatch, caplog):
+    dataset = mpqueue.Dataset(Shards(30)).filter(always)
+    lane = opened(dataset)
+    for _ in range(20):
+        lane.next()
+    now = iter(range(0, 10**12, 10**9))
+    monkeypatch.setattr(roots, "clock_ns", lambda: next(now))
+    assert len(rest_of(reopened(dataset, lane))) == 10
+    (record,) = caplog.records
+    assert "state_dict() and load_state_dict()" in record.getMessage()
+
+
+def test_a_lane_that_has_ended_stays_so():
+    dataset = mpqueue.Dataset.range(5).shuffle(buffer=2)
+    lane = opened(dataset)
+    rest_of(lane)
+    again = reopened(dataset, lane)
+    for one in (lane, again):
+        with pytest.raises(StreamEnd):
+            one.next()
+
+
+def test_an_interrupted_lane_is_to_be_opened_again(monkeypatch):
+    class Interrupt(Exception):
+        pass
+
+    def handler(number, frame):
+        raise Interrupt
+
+    def interrupted(value):
+        if value == 2:
+            signal.raise_signal(signal.SIGUSR1)
+        return value
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        dataset = mpqueue.Dataset.range(5).filter(always).map(interrupted).batch(4)
+        lane = opened(dataset, skip=lambda entry: None)
+        with pytest.raises(Interrupt):
+            lane.next()
+        with pytest.raises(RuntimeError, match="was interrupted"):
+            lane.next()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+# -- Epochs without end, random numbers, counts
+
+
+def test_an_endless_lane_goes_on_with_the_next_epoch():
+    dataset = mpqueue.Dataset.range(12).shuffle().filter(lambda value: value % 3 > 0)
+    epochs = [rest_of(opened(dataset, 1, 2, epoch=epoch)) for epoch in (4, 5, 6)]
+    lane = opened(dataset, 1, 2, epoch=4, endless=True)
+    wanted = [value for epoch in epochs for value in epoch]
+    assert epochs[0] != epochs[1]
+    begun = [lane.next() for _ in range(len(epochs[0]))]
+    lane = reopened(dataset, lane, 1, 2, epoch=4, endless=True)
+    assert begun + [lane.next() for _ in range(len(wanted) - len(begun))] == wanted
+
+
+def test_an_endless_lane_without_elements_ends():
+    with pytest.raises(StreamEnd):
+        opened(mpqueue.Dataset.range(3).filter(always), 3, 4, endless=True).next()
+
+
+def test_a_stage_that_is_added_behind_changes_nothing_before_it():
+    def drawn(value):
+        return value, float(mpqueue.rng().random())
+
+    before = mpqueue.Dataset.range(30).filter(lambda value: mpqueue.rng().random() < 0.5).map(drawn)
+    behind = before.shuffle(buffer=4).map(drawn)
+    twice = rest_of(opened(behind, seed=3))
+    assert sorted(value for value, _ in twice) == rest_of(opened(before, seed=3))
+    assert all(number != again for (_, number), again in twice)
+
+
+def test_a_row_of_counts_for_each_stage():
+    dataset = mpqueue.Dataset.range(10).map(abs).filter(lambda value: value > 3).batch(4)
+    lane = opened(dataset)
+    rest_of(lane)
+    rows = [row[:3] for row in lane.counts()]
+    assert rows == [("0: range(0, 10)", 0, 10), ("1: map(abs)", 10, 10), (rows[2][0], 10, 6), ("3: batch(4)", 6, 2)]
+    assert all(0 <= row[4] <= row[3] for row in lane.counts())
+    assert lane.counts()[1][3] > 0
+
+
+def test_counts_of_passes_and_epochs_add_up():
+    dataset = mpqueue.Dataset.range(3).filter(always).repeat(2)
+    lane = opened(dataset, endless=True)
+    for _ in range(15):
+        lane.next()
+    assert [row[2] for row in lane.counts()] == [15, 15, 15]
+
+
+def test_a_shape_has_a_line_for_each_stage_and_the_length_of_its_source():
+    dataset = mpqueue.Dataset.range(7).shuffle(buffer=4).batch(2)
+    assert StreamSource(dataset.root).shape() == ["0: range(0, 7)", "1: shuffle(buffer=4)", "2: batch(2)"]
