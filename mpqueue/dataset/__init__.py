@@ -20,5 +20,7 @@ From the ground up; a module imports only from its own line and the lines above 
     sequences.py    samples that are sequences, and the row that pieces of them make
     packing.py      the stage `pack`
     buckets.py      the stage `bucket`
+    opening.py      from the description of a stream to the stages of its lanes
+    rounds.py       a stream that is computed here: its elements come round the lanes
     dataset.py      `Dataset`
 """

@@ -198,8 +198,8 @@ class BucketStage(Applied):
         """Return a row for each stage, those before it first; this one has two more, of padding and the end."""
         return [
             *super().counts(),
-            (f"{self.line}: places padded", self._places, self._padding, 0, 0),
-            (f"{self.line}: samples left out", self.num_in, self._num_dropped, 0, 0),
+            (f"{self.row_name}: places padded", self._places, self._padding, 0, 0),
+            (f"{self.row_name}: samples left out", self.num_in, self._num_dropped, 0, 0),
         ]
 
 

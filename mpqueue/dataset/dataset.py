@@ -16,6 +16,8 @@ from mpqueue.dataset.arguments import (
     check_weights,
 )
 from mpqueue.dataset.lookalikes import check_call, is_sequence, is_torch_iterable, refuse_lookalikes
+from mpqueue.dataset.opening import DatasetLanes
+from mpqueue.dataset.rounds import LaneRounds
 from mpqueue.dataset.source import Readers, compute_aside
 from mpqueue.memory.serialize import ByValue
 
@@ -450,7 +452,9 @@ class Dataset:
         Raises:
             Exception: What a function of a stage raised.
         """
-        self._require_index("no elements outside of a loader")
+        return self._elements() if stream_stage(self._root) is None else LaneRounds(DatasetLanes(self._root))
+
+    def _elements(self) -> Iterator[Any]:
         length = self._root.length()
         for place in itertools.count() if length is None else range(length):
             yield compute_aside(self._readers, [place])[0]

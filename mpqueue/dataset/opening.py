@@ -10,27 +10,40 @@ from typing import Any
 
 from mpqueue.dataset import nodes
 from mpqueue.dataset.batching import BatchStage
+from mpqueue.dataset.buckets import BucketStage
 from mpqueue.dataset.buffers import ShuffleStage
 from mpqueue.dataset.flattening import FlatMapStage
 from mpqueue.dataset.indexed import make_reader
 from mpqueue.dataset.joining import ConcatenateStage, MixStage, ZipStage
 from mpqueue.dataset.lane import StreamLane
 from mpqueue.dataset.mixing import Shares, shuffled
+from mpqueue.dataset.packing import PackStage
 from mpqueue.dataset.passes import EnumerateStage, RepeatStage, SkipStage, TakeStage
 from mpqueue.dataset.roots import IndexedRoot, StreamRoot
+from mpqueue.dataset.source import functions_of
 from mpqueue.dataset.stages import FilterStage, LaneStage, MapStage
 from mpqueue.worker.lanes import LaneRun
 
 
-class StreamSource:
-    """What workers run of a dataset that is a stream.
+class DatasetLanes:
+    """A dataset that is a stream, as workers run it: a source of lanes.
 
     Args:
-        root: The last stage.
+        root: Its last stage.
+
+    Attributes:
+        sources: The objects that its samples come from.
+        functions: The functions of the user's. Both stand here, so that what looks for random generators in a source
+            finds them at any depth of the tree.
     """
 
     def __init__(self, root: nodes.StageNode) -> None:
-        self._root = root
+        self.root = root
+        self.sources = [stage.source for stage in root.stages() if isinstance(stage, nodes.SourceNode)]
+        self.functions = functions_of(root)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DatasetLanes, (self.root,)
 
     def open_lane(self, run: LaneRun) -> StreamLane:
         """Open a lane, at its beginning or where ``run.state`` was saved.
@@ -38,11 +51,11 @@ class StreamSource:
         Raises:
             Exception: What the user's functions raise when elements that were held are computed again.
         """
-        return StreamLane(partial(open_stages, self._root, is_last=True), run)
+        return StreamLane(partial(open_stages, self.root, is_last=True), run)
 
     def shape(self) -> list[str]:
         """Return a line for each stage."""
-        return [f"{node.number}: {node.line()}" for node in self._root.stages()]
+        return [f"{node.number}: {node.line()}" for node in self.root.stages()]
 
 
 def open_stages(node: nodes.StageNode, run: LaneRun, *, is_last: bool = False) -> LaneStage:
@@ -64,6 +77,12 @@ def open_stages(node: nodes.StageNode, run: LaneRun, *, is_last: bool = False) -
             source, node.size, run, node.number, line,
             drop_last=node.drop_last, collate=node.collate, is_last=is_last,
         )  # fmt: skip
+    if type(node) is nodes.BucketNode:
+        return BucketStage(
+            open_stages(node.input, run), node.length_of, run, node.number, line,
+            boundaries=node.boundaries, batch_sizes=node.batch_sizes, max_tokens=node.max_tokens,
+            drop_last=node.drop_last, collate=node.collate, is_last=is_last,
+        )  # fmt: skip
     return _OPENERS[type(node)](node, run, line)
 
 
@@ -82,6 +101,14 @@ def _open_flat_map(node: nodes.FlatMapNode, run: LaneRun, line: str) -> LaneStag
 def _open_shuffle(node: nodes.ShuffleNode, run: LaneRun, line: str) -> LaneStage:
     assert node.buffer is not None
     return ShuffleStage(open_stages(node.input, run), node.buffer, run, node.number, line)
+
+
+def _open_pack(node: nodes.PackNode, run: LaneRun, line: str) -> LaneStage:
+    source = open_stages(node.input, run)
+    return PackStage(
+        source, run, node.number, line,
+        length=node.row_length, strategy=node.strategy, bins=node.bins, long=node.long,
+    )  # fmt: skip
 
 
 def _open_take(node: nodes.TakeNode, run: LaneRun, line: str) -> LaneStage:
@@ -126,8 +153,7 @@ def _open_mix(node: nodes.MixNode, run: LaneRun, line: str) -> LaneStage:
 
 
 class MixPicks:
-    """Which input each element of a mix in a lane is of: each block has the quotas of the weights, in an order of its
-    own.
+    """Which input each element of a mix in a lane is of; each block of them has the quotas of the weights.
 
     Args:
         weights: Of the inputs.
@@ -153,6 +179,7 @@ _OPENERS: dict[type[nodes.StageNode], Callable[[Any, LaneRun, str], LaneStage]] 
     nodes.FilterNode: _open_filter,
     nodes.FlatMapNode: _open_flat_map,
     nodes.ShuffleNode: _open_shuffle,
+    nodes.PackNode: _open_pack,
     nodes.TakeNode: _open_take,
     nodes.SkipNode: _open_skip,
     nodes.EnumerateNode: _open_enumerate,

@@ -171,6 +171,7 @@ class StreamRoot(LaneStage):
         self._reader: _Reader | None = None
         self._numbers: list[int] = []  # ascending, where states of the source were taken,
         self._states: list[Any] = []  # and these
+        self._keep_ns = 1 << 62  # what it takes to keep a state
         self._kept_at_ns = 0
 
     def pull(self, count: int) -> Block:
@@ -267,7 +268,8 @@ class StreamRoot(LaneStage):
         if self._number - (self._numbers[-1] if self._numbers else 0) >= _KEEP_EVERY:
             started = clock_ns()
             self._enter(self._number, reader.state())
-            self._kept_at_ns = self.ns + _KEEP_SHARE * (clock_ns() - started)
+            self._keep_ns = min(self._keep_ns, clock_ns() - started)  # the others were longer for other reasons
+            self._kept_at_ns = self.ns + _KEEP_SHARE * self._keep_ns
             if len(self._numbers) > _MOST_KEPT:  # nobody asks for snapshots: every other one does
                 del self._numbers[:-1:2], self._states[:-1:2]
 

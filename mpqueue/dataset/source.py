@@ -124,12 +124,12 @@ def compute_aside(readers: Readers, places: Sequence[int]) -> list[Any]:
     Raises:
         Exception: What the user's code raised.
     """
-    with _aside() as run:
+    with aside() as run:
         return readers.get().at(places, run)
 
 
 @contextmanager
-def _aside() -> Iterator[IndexedRun]:
+def aside() -> Iterator[IndexedRun]:
     """Compute here, and leave all random numbers as they were."""
     found = context.current_batch()
     if found is None:

@@ -125,10 +125,15 @@ class LaneStage:
         """
         raise NotImplementedError
 
+    @property
+    def row_name(self) -> str:
+        """The name of its row of counts: a line alone may be that of two stages."""
+        return f"{self.number}: {self.line}"
+
     def counts(self) -> list[Row]:
         """Return a row for each stage, those before it first."""
         rows = [row for stage in self.inputs for row in stage.counts()]
-        return [*rows, (f"{self.number}: {self.line}", self.num_in, self.num_out, self.ns, self.waiting_ns)]
+        return [*rows, (self.row_name, self.num_in, self.num_out, self.ns, self.waiting_ns)]
 
     def begin(self, token: Token) -> None:
         """Set the random numbers to those of an element in this stage."""
@@ -251,7 +256,9 @@ class MapStage(Applied):
                 begin(seed, epoch, place)
                 made = function(value)
                 if made is None:
-                    raise TypeError(f"{self.line} returned None: did you forget `return`? To leave out samples, use filter")
+                    raise TypeError(
+                        f"{self.line} returned None: did you forget `return`? To leave out samples, use filter"
+                    )
                 add(made)
         except BaseException as error:
             if passes_at_once(error):

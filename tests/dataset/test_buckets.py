@@ -125,10 +125,10 @@ def test_what_is_padded_and_left_out_is_counted():
     stage = bucket(numbered([1, 3, 9]), [4], [2, 2], drop_last=True)
     drain(stage)
     assert [row[:3] for row in stage.counts()] == [
-        ("samples", 0, 0),
-        ("bucket(len)", 3, 1),
-        ("bucket(len): places padded", 6, 2),
-        ("bucket(len): samples left out", 3, 1),
+        ("0: samples", 0, 0),
+        ("1: bucket(len)", 3, 1),
+        ("1: bucket(len): places padded", 6, 2),
+        ("1: bucket(len): samples left out", 3, 1),
     ]
 
 

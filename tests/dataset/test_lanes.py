@@ -10,7 +10,7 @@ from helpers.pipelines import Failed, Raising, Shards, StatefulShards
 
 import mpqueue
 from mpqueue.dataset import roots
-from mpqueue.dataset.opening import StreamSource
+from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.worker import context
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd
@@ -26,7 +26,7 @@ def thread():
 def opened(dataset, lane=0, num_lanes=1, seed=0, epoch=0, **options):
     """Open a lane of a dataset in this thread."""
     context.enter_thread(context.WorkerInfo(0, 1, seed, lane, num_lanes), is_seed_given=True)
-    return StreamSource(dataset.root).open_lane(LaneRun(lane, num_lanes, seed, epoch, context.begin_batch, **options))
+    return DatasetLanes(dataset.root).open_lane(LaneRun(lane, num_lanes, seed, epoch, context.begin_batch, **options))
 
 
 def reopened(dataset, before, *args, **options):
@@ -237,7 +237,8 @@ def test_going_on_costs_no_more_than_filling_the_buffer():
     assert again.next().tolist() == lane.next().tolist()
 
 
-def test_a_source_that_tells_its_state_is_not_read_from_its_beginning_again():
+def test_a_source_that_tells_its_state_is_not_read_from_its_beginning_again(monkeypatch):
+    monkeypatch.setattr(roots, "clock_ns", lambda: 0)  # to tell it costs nothing
     reads = []
 
     class Counting(pipelines._StatefulIterator):
@@ -378,4 +379,4 @@ def test_counts_of_passes_and_epochs_add_up():
 
 def test_a_shape_has_a_line_for_each_stage_and_the_length_of_its_source():
     dataset = mpqueue.Dataset.range(7).shuffle(buffer=4).batch(2)
-    assert StreamSource(dataset.root).shape() == ["0: range(0, 7)", "1: shuffle(buffer=4)", "2: batch(2)"]
+    assert DatasetLanes(dataset.root).shape() == ["0: range(0, 7)", "1: shuffle(buffer=4)", "2: batch(2)"]

@@ -167,7 +167,7 @@ def test_what_is_longer_than_a_row_is_left_out_and_counted(strategy):
     stage = pack([[1, 2], range(1, 10), [3]], 8, strategy=strategy, long="drop")
     (row,), _ = drain(stage)
     assert row["tokens"].tolist() == [1, 2, 3, 0, 0, 0, 0, 0]
-    assert stage.counts()[-1][:3] == ("pack(8): samples left out", 3, 1)
+    assert stage.counts()[-1][:3] == ("1: pack(8): samples left out", 3, 1)
 
 
 @pytest.mark.parametrize("strategy", ["best_fit", "concatenate"])
@@ -185,11 +185,11 @@ def test_what_is_padded_cut_and_left_out_is_counted():
     assert len(rows) == 3
     counts = {name: (a, b) for name, a, b, *_ in stage.counts()}
     assert counts == {
-        "samples": (0, 0),
-        "pack(8)": (4, 3),
-        "pack(8): places padded": (24, 4),
-        "pack(8): samples cut": (4, 1),
-        "pack(8): samples left out": (4, 1),
+        "0: samples": (0, 0),
+        "1: pack(8)": (4, 3),
+        "1: pack(8): places padded": (24, 4),
+        "1: pack(8): samples cut": (4, 1),
+        "1: pack(8): samples left out": (4, 1),
     }
 
 

@@ -9,7 +9,7 @@ from helpers import pipelines
 from helpers.pipelines import DATASETS, Failed
 from hypothesis import strategies as st
 
-from mpqueue.dataset.opening import StreamSource
+from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.worker import context
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd
@@ -59,7 +59,7 @@ RUNS = st.builds(
 def test_a_lane_gives_what_plain_python_gives_across_saves(dataset, run, saves, by_json):
     run = make_run(*run)
     wanted = pipelines.model_of(dataset, run, MOST)
-    source = StreamSource(dataset.root)
+    source = DatasetLanes(dataset.root)
     lane, found = source.open_lane(run), []
     for count in saves:
         found += given_by(lane, min(count, MOST - len(found)))

@@ -18,7 +18,6 @@ from mpqueue.dataset.buffers import Picks
 from mpqueue.dataset.indexed import make_reader
 from mpqueue.dataset.mixing import Shares, shuffled
 from mpqueue.dataset.passes import share_of
-from mpqueue.worker import context
 from mpqueue.worker.lanes import LaneRun
 
 
