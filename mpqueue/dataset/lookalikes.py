@@ -33,7 +33,7 @@ def is_torch_iterable(source: Any) -> bool:
 
 def check_call(source: Any) -> None:
     """Raise a `TypeError` for a function that cannot be called without arguments."""
-    if hasattr(source, "__next__"):
+    if hasattr(source, "__next__") or hasattr(type(source), "open_lane"):
         return
     try:
         signature = inspect.signature(source)

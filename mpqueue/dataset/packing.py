@@ -26,8 +26,6 @@ from mpqueue.dataset.stages import Row as CountsRow
 from mpqueue.memory.layout import Array
 from mpqueue.worker.lanes import LaneRun
 
-_BLOCK = 64
-
 
 class PackStage(Applied):
     """Rows of one length, filled with the sequences of its input.
@@ -57,10 +55,7 @@ class PackStage(Applied):
         """Return the next rows, and the pieces that they are made of."""
         ready = self._ready
         while not ready:
-            # Half of what rows took so far: sources that read many samples at once are not asked for each alone, and
-            # hardly any row is closed before it is asked for.
-            ahead = count * self.num_in // (2 * self.num_out + 1)
-            values, tokens = self._take(max(count, min(_BLOCK, ahead)))
+            values, tokens = self._take(count)
             started = self._clock_in()
             if tokens:
                 self._place(values, tokens)

@@ -22,6 +22,18 @@ class Partial(NamedTuple):
     is_empty: bool
 
 
+class WithSnapshot(NamedTuple):
+    """What a lane gave, with a snapshot of the lane behind it.
+
+    Attributes:
+        value: The batch, or what is left of it (a `Partial`).
+        state: The snapshot, pickled.
+    """
+
+    value: Any
+    state: bytes
+
+
 class Unreadable(Exception):
     """A batch cannot be rebuilt in this process: its code has raised, and not the handler of a signal.
 
@@ -83,17 +95,31 @@ def is_interrupt(error: BaseException, outcome: Outcome) -> bool:
 
 
 class Result:
-    """An outcome that is an object of this process already."""
+    """An outcome that is an object of this process already.
 
-    __slots__ = ("_error", "_value", "is_end", "is_partial", "is_plain")
+    Attributes:
+        snapshot: That of its lane behind it, pickled; None: none was taken.
+    """
+
+    __slots__ = ("_error", "_value", "is_end", "is_partial", "is_plain", "snapshot")
 
     def __init__(self, value: Any = None, error: BaseException | None = None, *, is_end: bool = False) -> None:
         self._value, self._error = value, error
+        self.snapshot: bytes | None = None
         self.is_end = is_end
         self.is_partial = type(value) is Partial
         # What was found to be unreadable ahead of its turn is a batch until it is opened, as it is in its slot.
         is_batch = error is None or type(error) is Unreadable
         self.is_plain = is_batch and not is_end and not self.is_partial
+
+    @classmethod
+    def of(cls, value: Any) -> Self:
+        """Return the outcome for what a runner has returned."""
+        if type(value) is not WithSnapshot:
+            return cls(value)
+        result = cls(value.value)
+        result.snapshot = value.state
+        return result
 
     @classmethod
     def failed(cls, error: BaseException) -> Self:

@@ -48,7 +48,8 @@ batch. ``next(batches)`` is a call of C code in that frame: a handler may raise 
 batch was handed out, and counts; the frames of the traceback tell (no frame of ours is in it). In ``for batch in
 batches`` there is no such place: the loop's variable has the batch before a handler runs.
 
-A stream (a generator) gives its elements once. Where an interrupt falls so that an element may be gone, the next `step`
+The lanes of a stream go on from their last snapshots, or from their beginning: what was handed out is computed again
+and dropped. A bare iterator gives its elements once: where an interrupt falls so that one may be gone, the next `step`
 raises a RuntimeError that says so, each time, until the stream is begun anew. An interrupt inside of the code of a
 source without workers is told from its errors by the traceback, which leads through the handler
 (`mpqueue.system.interrupts.is_of_handler`): the function that is set as handler now, or one that was called with the
@@ -512,15 +513,8 @@ class Pipeline:
             self.backend.pump()
             self.is_inconsistent = False
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Have the epoch begin where an endless stream is now; what is computed ahead stays."""
-        with self._turn():
-            self._finish_count()
-            if not (self.is_stopped or self.is_inconsistent or self.ledger.progress.unclaimed):
-                self.ledger.enter(epoch)
-
     def hand_out(self, epoch: int) -> None:
-        """Have `step` end behind this epoch, which has a length, and not behind the one before."""
+        """Have `step` end behind this epoch of a sequence, and not behind the one before."""
         with self._turn():
             ledger = self.ledger
             self.recorder.mark(f"epoch {epoch} begins")
@@ -540,9 +534,8 @@ class Pipeline:
         What an order is drawn from is not asked before its epoch is; and if nobody can tell whether the source has
         changed since, no batch of a later epoch is computed before somebody asks for one.
         """
-        schedule = self.ledger.schedule
-        is_known = schedule.lane_share.is_endless or (self.backend.tells_changes and not schedule.is_drawn)
-        schedule.last_epoch = None if goes_on and is_known else epoch
+        may_go_on = goes_on and self.backend.tells_changes and not self.ledger.schedule.is_drawn
+        self.ledger.schedule.last_epoch = None if may_go_on else epoch
 
     def pause(self, *, waits: bool = True) -> None:
         """Deal nothing until `resume`, and wait until nothing is at work; what is ready stays.

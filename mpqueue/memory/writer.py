@@ -16,6 +16,7 @@ that has not happened yet on: the memory of a slot that another worker wrote is 
 be a fault.
 """
 
+import errno
 import math
 import operator
 import struct
@@ -332,6 +333,19 @@ class SlotWriter(GrantedSlot):
             again = Placed(spec_number, False, plan.end, plan.end + len(plan.header), False)
             self._known[self._signature, self._end, self._in_slot] = _Known(plan, again, copied, {})
         return placed
+
+    def append(self, start: int, data: bytes) -> None:
+        """Write bytes behind the batch that was placed, which ends at ``start``.
+
+        Raises:
+            OSError: ENOSPC: there is no room, or no memory, for them.
+        """
+        end = start + len(data)
+        if end > self.mapped:
+            if end > self._stride:
+                raise OSError(errno.ENOSPC, "a slot has no address space for what is to go behind the batch")
+            self.reserve(end)
+        self._segment.memory[self._offset + start : self._offset + end] = data
 
     def place_bytes(self, data: bytes) -> Placed:
         """Write a message instead of a batch (an exception), behind the arrays that user code holds in the slot.

@@ -24,7 +24,6 @@ Everything else is as in a `Loader`: order, seeds, restarts of workers, time-out
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Self, cast
 
@@ -305,8 +304,7 @@ class Stream:
         schedule.keep(MAX_KEPT)
         schedule.last_epoch = place.epoch
         epoch_end = None if self.is_generator else epoch_end_of(plan.job.source)
-        job = replace(plan.job, skip=place.counts)
-        pipeline = self._engine.start(job, schedule, plan.backend, plan.max_queue_size, place, epoch_end=epoch_end)
+        pipeline = self._engine.start(plan.job, schedule, plan.backend, plan.max_queue_size, place, epoch_end=epoch_end)
         try:
             self._use(pipeline)
         except BaseException:

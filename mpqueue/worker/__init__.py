@@ -12,9 +12,13 @@ From the ground up; a module imports only from its own line and the lines above 
     failures.py          exceptions across processes, and batches that cannot be unpickled
     kept_generators.py   random generators that a source keeps, seeded for each batch
     order_watch.py       notices an order that the first item of a source has drawn
-    runner.py            runs a source: an item, or the next element of a stream
+    runner.py            runs a source with an index: an item
     lanes.py             a stream in lanes: what the source of one is asked
     sample_runner.py     runs a source of samples: a batch of them
+    elements.py          the elements of an iterator, or so many in a row as a batch
+    generator_lanes.py   lanes of generator functions; bare iterators
+    lane_runner.py       runs the lanes that a worker has, and takes their snapshots
+    runners.py           makes what runs the source of a worker
     source_receive.py    the source as bytes: how a worker rebuilds it; a stand-in for Keras's PyDataset
     main.py              the life of a worker process
 """

@@ -36,25 +36,30 @@ class WorkerConfig(NamedTuple):
 
     Attributes:
         info: Number of the worker, number of workers, seed.
-        is_stream: The source is a generator function (or an iterator), not a Sequence.
+        num_lanes: Lanes of all ranks, if the source is a stream; 0: it has an index.
         segment_bytes: Size of the ring's segment.
         segment_kind: Its kind.
         stride: Address space per slot.
         max_batch_bytes: The user's bound.
-        epoch: For streams: the epoch that a replacement begins with,
-        skip: and how many of its elements were published before.
         queue_home: Where queues are found by their shared names.
+        is_endless: A lane that has ended begins anew.
+        skips: A lane leaves out what the source raises for.
     """
 
     info: WorkerInfo
-    is_stream: bool
+    num_lanes: int
     segment_bytes: int
     segment_kind: str
     stride: int
     max_batch_bytes: int | None
-    epoch: int = 0
-    skip: int = 0
     queue_home: queue_address.QueueHome = queue_address.QueueHome()
+    is_endless: bool = False
+    skips: bool = False
+
+    @property
+    def is_stream(self) -> bool:
+        """True if the source has lanes instead of an index."""
+        return self.num_lanes > 0
 
 
 class WorkerEnds(NamedTuple):

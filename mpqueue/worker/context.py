@@ -27,6 +27,8 @@ class WorkerInfo(NamedTuple):
         seed: The enqueuer's seed.
         rank: The rank of this loader among several (see its option ``shard``),
         world: and how many ranks there are.
+        lane: Of a stream: the number of the lane whose code this is, among those of all ranks,
+        num_lanes: and how many there are; 0: it is no lane's.
     """
 
     id: int
@@ -34,16 +36,18 @@ class WorkerInfo(NamedTuple):
     seed: int
     rank: int = 0
     world: int = 1
+    lane: int = 0
+    num_lanes: int = 0
 
     @property
     def shard_id(self) -> int:
-        """The number of this worker among those of all ranks: a generator takes its elements by it."""
-        return self.rank * self.num_workers + self.id
+        """The number of this lane, or worker, among those of all ranks: a generator takes its elements by it."""
+        return self.lane if self.num_lanes else self.id * self.world + self.rank
 
     @property
     def num_shards(self) -> int:
-        """Workers of all ranks together."""
-        return self.world * self.num_workers
+        """Lanes, or workers, of all ranks together."""
+        return self.num_lanes or self.world * self.num_workers
 
 
 class _Current(threading.local):
@@ -69,6 +73,15 @@ def enter_worker_process(info: WorkerInfo, granted: GrantedSlot, begin: Callable
     global _process_info, _process_begin, _granted
     _process_info, _process_begin, _granted = info, begin, granted
     os.register_at_fork(after_in_child=_leave_slot)
+
+
+def enter_lane(info: WorkerInfo) -> None:
+    """The code of another lane of this worker (of this thread, where workers are threads) is about to run."""
+    global _process_info
+    if _process_info is None:
+        _current.info = info
+    else:
+        _process_info = info
 
 
 def _leave_slot() -> None:
@@ -152,7 +165,7 @@ def worker_info() -> WorkerInfo | None:
 
     Returns:
         A record with ``id``, ``num_workers`` and ``seed``, and with ``shard_id`` and ``num_shards``, which count the
-        workers of all ranks.
+        workers of all ranks; where a stream has lanes, they count these.
 
     Follows: ``torch.utils.data.get_worker_info``.
     """

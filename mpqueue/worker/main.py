@@ -28,7 +28,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from mpqueue.engine import queue_address
-from mpqueue.engine.outcomes import Partial
+from mpqueue.engine.lanes import LaneStart
+from mpqueue.engine.outcomes import Partial, WithSnapshot
 from mpqueue.engine.schedule import Listed
 from mpqueue.engine.torch_numbers import TorchNumbers
 from mpqueue.errors import SharedMemoryFull
@@ -53,13 +54,16 @@ from mpqueue.worker.records import (
     ORDER,
     PARTIAL,
     REPORT,
+    SNAPSHOT,
     UNSHARDED,
     GrantKind,
     ReportKind,
+    behind_batch,
     unpack_listed,
+    unpack_start,
 )
 from mpqueue.worker.runner import BeginBatch, StreamEnd
-from mpqueue.worker.sample_runner import AnyRunner, make_runner
+from mpqueue.worker.runners import AnyRunner, StreamRunner, make_runner, make_stream_runner
 from mpqueue.worker.source_receive import apply_patch
 
 _AHEAD_NS = 100_000  # several cheap grants in one read: 0.7 µs less for each
@@ -122,7 +126,9 @@ _SLOW_NS, _LOOK_EVERY_NS = 1_000_000, 100_000_000  # a look takes 15 µs
 _MOST_US = (1 << 32) - 1
 _BATCH = ReportKind.BATCH
 _clock = time.perf_counter_ns
-_Run: TypeAlias = Callable[[int, int, Listed | None], Any]
+_WRAPPED = (Partial, WithSnapshot)
+_Given: TypeAlias = Listed | LaneStart | None  # what the slot held with the grant
+_Run: TypeAlias = Callable[[int, int, Any], Any]
 
 
 def prepare_process() -> None:
@@ -242,10 +248,7 @@ class _Worker:
         has_others = not config.is_stream and config.info.num_workers > 1
         self._watches = [OrderWatch(payload.source)] if has_others else []
         begin = self._make_begin()
-        self._runner = make_runner(
-            payload.source, config.info, begin, payload.samples,
-            is_stream=config.is_stream, in_slot=True, torch=self._torch, epoch=config.epoch, skip=config.skip,
-        )  # fmt: skip
+        self._runner: AnyRunner = self._make_runner(begin)
         self._run: _Run = self._run_watched if self._watches else self._runner.run
         self._compute: _Run = self._run  # or the same with clocks
         self._put: Callable[[bytes], int] = partial(os.write, ends.reports)
@@ -254,6 +257,16 @@ class _Worker:
         torch_info.enter_worker_process(payload.source)
         queue_address.set_home(config.queue_home)
         queue_address.report_use = partial(self._report_queues, os.getpid())
+
+    def _make_runner(self, begin: BeginBatch) -> AnyRunner:
+        config, payload = self._config, self._payload
+        common = payload.source, config.info, begin, payload.samples
+        if not config.is_stream:
+            return make_runner(*common, in_slot=True, torch=self._torch)
+        return make_stream_runner(
+            *common, num_lanes=config.num_lanes, in_slot=True, torch=self._torch, endless=config.is_endless,
+            skips=config.skips,
+        )  # fmt: skip
 
     def run(self) -> None:
         """Serve grants until there are no more."""
@@ -280,6 +293,9 @@ class _Worker:
             elif kind == GrantKind.LISTED:
                 listed = unpack_listed(self._segment.memory, slot * self._config.stride)
                 self._work(slot, turn, unit, epoch, high_water, started - ended, listed)
+            elif kind == GrantKind.LANE:
+                lane_start = unpack_start(self._segment.memory, slot * self._config.stride)
+                self._work(slot, turn, unit, epoch, high_water, started - ended, lane_start)
             elif kind == GrantKind.STATE:
                 self._load_state(slot, turn, unit)
             ended = _clock()
@@ -288,13 +304,13 @@ class _Worker:
         """Have the next batch timed, and that one only: `_put_timed` puts back what is replaced here."""
         self._compute, self._put = self._compute_timed, self._put_timed
 
-    def _compute_timed(self, epoch: int, unit: int, listed: Listed | None) -> Any:
+    def _compute_timed(self, epoch: int, unit: int, given: _Given) -> Any:
         with self._timing.of(self._runner, self._seeder, self._torch, self._kept):
-            return self._run(epoch, unit, listed)
+            return self._run(epoch, unit, given)
 
-    def _run_watched(self, epoch: int, unit: int, listed: Listed | None) -> Any:
+    def _run_watched(self, epoch: int, unit: int, given: Any) -> Any:
         try:
-            return self._runner.run(epoch, unit, listed)
+            return self._runner.run(epoch, unit, given)
         finally:
             self._look_for_orders(is_behind=True)
 
@@ -302,22 +318,20 @@ class _Worker:
         self._compute, self._put = self._run, self._timing.put
         return self._timing.report(record)
 
-    def _work(
-        self, slot: int, turn: int, unit: int, epoch: int, high_water: int, wait_ns: int, listed: Listed | None
-    ) -> None:
+    def _work(self, slot: int, turn: int, unit: int, epoch: int, high_water: int, wait_ns: int, given: _Given) -> None:
         writer = self._writer
         writer.begin(slot, high_water)
         started = copying = _clock()
-        flags, kind = 0, _BATCH
+        flags, kind, snapshot = 0, _BATCH, None
         try:
             if self._broken is not None:
                 raise self._broken
             # In a list and in no variable, so that the writer can drop the last reference: what this frame kept of the
             # batch would look like an array that the user's code holds in the slot.
-            holder = [self._compute(epoch, unit, listed)]
+            holder = [self._compute(epoch, unit, given)]
             copying = _clock()
-            if type(holder[0]) is Partial:
-                holder[0], flags = tuple(holder[0]), PARTIAL
+            if type(holder[0]) in _WRAPPED:
+                flags, snapshot = _unwrap(holder)
             writer.take(holder)
             try:
                 placed = writer.place()
@@ -326,9 +340,11 @@ class _Worker:
                 placed = self._place_again(error, slot, turn)
             spec, is_new, header_offset, nbytes, is_held = placed
             flags += NEW_SPEC * is_new + HELD * is_held
+            if snapshot is not None and (end := self._put_behind(nbytes, snapshot)):
+                nbytes, flags = end, flags | SNAPSHOT
         except StreamEnd:
             kind, spec, header_offset, nbytes = ReportKind.END, 0, 0, 0
-            flags = HELD * writer.keeps_slot() + UNSHARDED * (not context.has_asked())
+            flags = HELD * writer.keeps_slot() + UNSHARDED * self._gives_all()
         except BaseException as error:
             # SystemExit and KeyboardInterrupt of the source, too: ended by them, this worker would be replaced, and its
             # successor would meet them again, until `restarts` is used up.
@@ -347,6 +363,21 @@ class _Worker:
         self._put(record)
         while writer.let_go:
             self._report(ReportKind.LET_GO, writer.let_go.popleft(), 0)
+
+    def _put_behind(self, end: int, snapshot: bytes) -> int:
+        """Write a snapshot behind the batch; return where it ends, 0 if there is no memory for it."""
+        data = behind_batch(snapshot)
+        try:
+            self._writer.append(end, data)
+        except (
+            OSError
+        ):  # nobody waits for it: another one is due soon, and the lane goes on from an older one meanwhile
+            return 0
+        return end + len(data)
+
+    def _gives_all(self) -> bool:
+        """Return whether a stream that has ended never asked which share of its elements is its own."""
+        return isinstance(self._runner, StreamRunner) and not self._runner.is_shared
 
     def _is_to_leave(self, error: BaseException) -> bool:
         """Return whether this ends the process, and is no error of a batch.
@@ -434,3 +465,16 @@ class _Worker:
             self._ends.reports,
             REPORT.pack(MAGIC, kind, 0, slot, turn, 0, 0, nbytes, self._writer.high_water, 0, 0, 0),
         )
+
+
+def _unwrap(holder: list[Any]) -> tuple[int, bytes | None]:
+    """Leave in a list of one what a lane or a plan of samples gave, without what it is wrapped in.
+
+    Returns: The flags of its report, and the snapshot to go behind it.
+    """
+    flags, snapshot = 0, None
+    if type(holder[0]) is WithSnapshot:
+        holder[0], snapshot = holder[0]
+    if type(holder[0]) is Partial:
+        holder[0], flags = tuple(holder[0]), PARTIAL
+    return flags, snapshot

@@ -9,7 +9,9 @@ Down (`GRANT`: a worker's right to a slot)          Up (`REPORT`: what became of
 ------------------------------------------          -------------------------------------
 WORK    compute this index into this slot           BATCH     the slot holds the batch of that turn
 STATE   the slot holds a new state of the source    RAISED    the slot holds the exception of that turn
-LISTED  as WORK, of the samples listed in the slot  END       the generator has ended
+LISTED  as WORK, of the samples listed in the slot  END       the lane has ended
+LANE    as WORK, but open the lane anew before,
+        from the snapshot in the slot
 RETRY   there may be memory now: place it again     FULL      there is no memory for so many bytes; I hold the batch
 FAIL    there is none: try once more, then report   LOADED    the new state is loaded, the slot may be used again
                                                     LET_GO    user code holds no array in that slot any more
@@ -19,7 +21,8 @@ Its fields                                          Its fields
 magic, kind                                         magic, kind, flags
 slot        its number                              slot, turn     the grant's
 turn        to be repeated in the report            spec           number of the batch's spec
-unit        index; for STATE the bytes in the slot  header_offset  where in the slot the header begins
+unit        index, or number in the stream;         header_offset  where in the slot the header begins
+            for STATE the bytes in the slot
 epoch       from 0                                  nbytes         where the batch ends; for FULL how many are missing
 high_water  bytes of the slot that are reserved     high_water     bytes of the slot that are reserved now
                                                     compute_ns     in user code,
@@ -34,7 +37,12 @@ ORDER has the name of an attribute in the place of the last six fields, and its 
 `turn` and `spec`, and a flag, 1 for one that is kept: see `mpqueue.worker.order_watch`.
 
 A list of samples is written into the granted slot, before the grant, and read before anything else is written there:
-its length and kind, and then the numbers, or a pickle where they are no 64-bit integers.
+its length and kind, and then the numbers, or a pickle where they are no 64-bit integers. So is a snapshot from which a
+lane is opened. One that a lane gives goes the other way, behind a batch (flag `SNAPSHOT`), and then its length, in the
+last 8 bytes of the batch.
+
+*Streams.* Element n of lane l of L lanes has the number n * L + l. A WORK for element 0 opens the lane anew, any other
+is for the element behind the last one of its lane that was granted to this worker.
 """
 
 import pickle
@@ -43,6 +51,7 @@ from typing import Any
 
 import numpy as np
 
+from mpqueue.engine.lanes import LaneStart
 from mpqueue.engine.schedule import Listed
 from mpqueue.memory.serialize import dumps_object
 
@@ -58,7 +67,7 @@ ORDER = struct.Struct("<HBBIQIxxxx48s")
 class GrantKind:
     """Kinds of grants; plain ints, because they are compared in the hot path."""
 
-    WORK, STATE, RETRY, FAIL, LISTED = 1, 2, 3, 4, 5
+    WORK, STATE, RETRY, FAIL, LISTED, LANE = 1, 2, 3, 4, 5, 6
 
 
 class ReportKind:
@@ -73,15 +82,17 @@ WITH_BYTES = (ReportKind.BATCH, ReportKind.RAISED)
 OUTCOMES = (*WITH_BYTES, ReportKind.END)
 
 # Flags of a report: the spec lies in the slot; the worker's code holds an array in it; the stream that has ended never
-# asked for its worker, and so has not taken its share only; something of the batch was left out.
-NEW_SPEC, HELD, UNSHARDED, PARTIAL = 1, 2, 4, 8
+# asked for its worker, and so has not taken its share only; something of the batch was left out; a snapshot of its lane
+# lies behind the batch.
+NEW_SPEC, HELD, UNSHARDED, PARTIAL, SNAPSHOT = 1, 2, 4, 8, 16
 
 
 class CorruptRecord(Exception):
     """Bytes on a pipe that no record begins with."""
 
 
-_LIST_HEAD = struct.Struct("<2q")  # bytes that follow, and whether they are a pickle
+_LIST_HEAD = struct.Struct("<2q")  # bytes that follow, and whether they are a pickle; of a lane: whether it has a state
+_NUMBER = struct.Struct("<q")
 
 
 def pack_listed(listed: Listed) -> bytes:
@@ -103,7 +114,7 @@ def _packed_numbers(listed: Listed) -> bytes | None:
 
 
 def listed_bytes(memory: Any, offset: int) -> int:
-    """Return the bytes of a list of samples that begins there."""
+    """Return the bytes of a list of samples, or of where to begin a lane, that begins there."""
     length, _is_pickle = _LIST_HEAD.unpack_from(memory, offset)
     return int(_LIST_HEAD.size + length)
 
@@ -117,3 +128,40 @@ def unpack_listed(memory: Any, offset: int) -> Listed:
         return Listed(*pickle.loads(data))
     first, *indices = np.frombuffer(data, np.int64).tolist()
     return Listed(first, indices)
+
+
+def pack_start(start: LaneStart) -> bytes:
+    """Return where a lane is to begin as bytes."""
+    data = _NUMBER.pack(start.number) + (start.state or b"")
+    return _LIST_HEAD.pack(len(data), start.state is not None) + data
+
+
+def unpack_start(memory: Any, offset: int) -> LaneStart:
+    """Read where a lane is to begin."""
+    length, has_state = _LIST_HEAD.unpack_from(memory, offset)
+    start = offset + _LIST_HEAD.size
+    (number,) = _NUMBER.unpack_from(memory, start)
+    return LaneStart(number, bytes(memory[start + _NUMBER.size : start + length]) if has_state else None)
+
+
+def behind_batch(snapshot: bytes) -> bytes:
+    """Return what is written behind a batch: a snapshot, and its length, by which it is found."""
+    return snapshot + _NUMBER.pack(len(snapshot))
+
+
+def snapshot_behind(memory: Any, start: int, end: int) -> bytes:
+    """Return the snapshot at the end of these bytes.
+
+    Raises:
+        CorruptRecord: There is none.
+    """
+    at = end - _NUMBER.size
+    if at < start:
+        raise CorruptRecord("a batch without the snapshot behind it")
+    (length,) = _NUMBER.unpack_from(memory, at)
+    if not 0 <= length <= at - start:
+        raise CorruptRecord(f"a snapshot of {length} bytes behind a batch")
+    return bytes(memory[at - length : at])
+
+
+SNAPSHOT_TAIL = _NUMBER.size

@@ -8,7 +8,6 @@ sample has.
 
 import contextlib
 import itertools
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -23,7 +22,7 @@ from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import never_an_end, note_of
-from mpqueue.worker.runner import BeginBatch, Runner, StreamEnd
+from mpqueue.worker.runner import BeginBatch
 
 
 class ClockedCollation:
@@ -187,68 +186,11 @@ class SampleRunner:
             return collation.finish(indices)
         assert self._plan.collate is not None
         self._begin_batch(self._info.seed, epoch, ~first)
-        return _collate(self._plan.collate, self.stages)(samples)
+        return collating(self._plan.collate, self.stages)(samples)
 
 
-class StreamSampleRunner(Runner):
-    """Runs a stream of samples for one worker: so many elements in a row are a batch.
-
-    Args:
-        source, info, begin_batch, torch, epoch, skip: See `Runner`; batches are skipped.
-        plan: How samples become batches.
-        in_slot: What the source returns is written into a slot.
-    """
-
-    def __init__(
-        self, source: Any, info: WorkerInfo, begin_batch: BeginBatch, plan: SamplePlan, *,
-        in_slot: bool, torch: TorchNumbers | None, epoch: int, skip: int,
-    ) -> None:  # fmt: skip
-        super().__init__(source, info, begin_batch, is_stream=True, torch=torch, epoch=epoch, skip=skip)
-        self._plan, self._in_slot = plan, in_slot
-        self._lock = threading.Lock()  # threads share an iterator, and a batch is a run of its elements
-
-    def _next(self, epoch: int, number: int) -> Any:
-        if self._torch is None:
-            return self._next_batch(epoch, number)
-        of = self._seed, epoch, number * self._num_lanes + self._lane
-        return self._torch.at_once(of, self._next_batch, epoch, number)
-
-    def _next_batch(self, epoch: int, number: int) -> Any:
-        size = self._plan.batch_size
-        assert size is not None
-        first = number * size
-        skipped: list[Skipped] = []
-        with self._lock:
-            samples = self._elements(epoch, first, size, skipped)
-        if not skipped and (not samples or (self._plan.drops and len(samples) < size)):
-            raise StreamEnd
-        if not self._plan.skips:
-            return self._join(first, samples)
-        return joined_or_skipped(range(first, first + len(samples)), skipped, lambda: self._join(first, samples))
-
-    def _elements(self, epoch: int, first: int, count: int, skipped: list[Skipped]) -> list[Any]:
-        elements: list[Any] = []
-        for number in range(first, first + count):
-            try:
-                elements.append(super()._next(epoch, number))
-            except StreamEnd:
-                break
-            except Exception as error:
-                if not self._plan.skips:
-                    raise
-                skipped.append(Skipped.because_of(error, number))
-        return elements
-
-    def _join(self, first: int, samples: list[Any]) -> Any:
-        if self._plan.collate is not None:
-            return _collate(self._plan.collate, self.stages)(samples)
-        plain = Collation(len(samples), context.empty, keeps_records=self._in_slot)
-        collation = plain if self.stages is None else ClockedCollation(plain, self.stages)
-        collation.add_all(samples)
-        return collation.finish(range(first, first + len(samples)))
-
-
-def _collate(collate: Callable[[list[Any]], Any], stages: Stages | None) -> Callable[[list[Any]], Any]:
+def collating(collate: Callable[[list[Any]], Any], stages: Stages | None) -> Callable[[list[Any]], Any]:
+    """Return the user's function, whose time is noted, if it is timed."""
     return collate if stages is None else stages.collating(collate)
 
 
@@ -262,28 +204,3 @@ def joined_or_skipped(kept: Sequence[Any], skipped: list[Skipped], join: Callabl
             skipped.append(Skipped.because_of(error, *kept))
             is_empty = True
     return Partial(batch, [tuple(entry) for entry in skipped], is_empty) if skipped else batch
-
-
-AnyRunner: TypeAlias = Runner | SampleRunner
-
-
-def make_runner(
-    source: Any,
-    info: WorkerInfo,
-    begin_batch: BeginBatch,
-    samples: SamplePlan | None,
-    *,
-    is_stream: bool,
-    in_slot: bool,
-    torch: TorchNumbers | None = None,
-    epoch: int = 0,
-    skip: int = 0,
-) -> AnyRunner:
-    """Make the runner of a source of batches or of samples; see those for the arguments."""
-    if samples is None:
-        return Runner(source, info, begin_batch, is_stream=is_stream, torch=torch, epoch=epoch, skip=skip)
-    if is_stream:
-        return StreamSampleRunner(
-            source, info, begin_batch, samples, in_slot=in_slot, torch=torch, epoch=epoch, skip=skip
-        )
-    return SampleRunner(source, info, begin_batch, samples, in_slot=in_slot, torch=torch)

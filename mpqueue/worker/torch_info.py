@@ -63,9 +63,10 @@ def _settle() -> None:
 
 
 def _make(module: Any, info: context.WorkerInfo, source: Any) -> Any:
-    return module.WorkerInfo(
-        id=info.id, num_workers=info.num_workers, seed=info.seed + info.id, dataset=_dataset_of(source)
-    )
+    number, count = info.id, info.num_workers
+    if info.num_lanes:  # those of this rank: as in torch, the ranks are the dataset's own business
+        number, count = info.lane // info.world, info.num_lanes // info.world
+    return module.WorkerInfo(id=number, num_workers=count, seed=info.seed + number, dataset=_dataset_of(source))
 
 
 def _dataset_of(source: Any) -> Any:
@@ -97,9 +98,9 @@ def _answer(own: Any) -> Any:
     if is_collation:
         return None
     info = context.worker_info()  # which notes that somebody has asked
-    if source is None or info is None:
+    if info is None or (source is None and not info.num_lanes):
         return own
-    return _make(sys.modules["torch.utils.data._utils.worker"], info, source)
+    return _make(sys.modules["torch.utils.data._utils.worker"], info, _process_source if source is None else source)
 
 
 def _forget_thread() -> None:

@@ -14,6 +14,7 @@ From the ground up; a module imports only from its own line and the lines above 
     launcher.py           the protocol of launchers, and the trainer's end of a nursery
     forker.py             workers forked from the trainer
     handle.py             the trainer's handle of one worker: its life, its pipes, and work that it was granted
+    lane_owners.py        which worker has which lane of a stream
     roster.py             all workers of a pool: start, kill, end
     pool.py               what the parts of a pool share; starts with the list of parts
     source_sync.py        which worker has which version of the source

@@ -24,6 +24,10 @@ in their order::
 A worker writes into new memory only when it is so far ahead of the consumer that no slot is free, which is when more
 slots help: the ring grows to what the queue needs, and no further.
 
+*Lanes.* The elements of a stream go to the workers that have their lanes (`mpqueue.workers.lane_owners`), each with
+where to begin if its worker is not there. While the consumer waits, a lane of which the busiest worker has begun nothing
+is given to an idle one, if that pays. Snapshots come back behind batches, and are copied out of the slot at once.
+
 *Reports.* Nothing that comes out of a worker's pipe is believed blindly: user code may have written to a wrong
 descriptor. A report must be of a turn that this worker has been granted, of the slot of that turn, and within its
 bounds; else the worker is not trusted any more, and is ended. What is no outcome of a ticket and concerns other parts
@@ -59,13 +63,18 @@ from mpqueue.worker.records import (
     OUTCOMES,
     PARTIAL,
     REPORT,
+    SNAPSHOT,
+    SNAPSHOT_TAIL,
     UNSHARDED,
     CorruptRecord,
     GrantKind,
     ReportKind,
     pack_listed,
+    pack_start,
+    snapshot_behind,
 )
 from mpqueue.workers.handle import Cause, LifeError, Work, WorkerHandle
+from mpqueue.workers.lane_owners import LaneOwners
 from mpqueue.workers.pool import WorkerPool
 from mpqueue.workers.pressure import Pressure
 
@@ -125,12 +134,16 @@ _BUSY_WORKERS, _MOST_BUSY = 16, 4  # and that for each so many workers, which to
 _MAX_CHUNK = 50  # and not more than fit into the smallest pipes, which unprivileged users with many get
 _STEAL_AFTER_NS = 300_000  # taking back costs about 5 µs: not worth it for work that is nearly done
 _STEAL_WAIT_S = 0.001
+# A lane is moved for work that its owner will not get to for so long, and for so many times what it takes to compute
+# again what lies behind its last snapshot: what its buffers hold is computed again, too, and nobody knows how much.
+_MOVE_AFTER_NS, _WORTH_MOVING = 100_000_000, 4
+_MOVE_PAUSE_NS = 1_000_000_000
 _MANY_WORKERS, _LOOK_PAUSE_NS = 64, 2_000  # the pause for each worker: a look at it costs a tenth of that
 _ORDER_NAME = struct.Struct("<6Q")
 _READ_BYTES = REPORT.size * 512
 
 _WORK, _BATCH = GrantKind.WORK, ReportKind.BATCH
-_FLAGGED = NEW_SPEC | PARTIAL
+_FLAGGED = NEW_SPEC | PARTIAL | SNAPSHOT
 _clock = time.perf_counter_ns
 
 
@@ -177,7 +190,9 @@ class Dispatcher:
         self._pool, self._pressure, self._num_workers = pool, pressure, len(tallies)
         self._work: Callable[..., Work] = work or Work
         self._reuse = Reuse(pool)
-        self._is_stream = pool.ledger.is_stream
+        self._owners = pool.owners
+        if self._owners is not None:
+            self._grant = self._grant_lanes  # type: ignore[method-assign]  # nothing more for what has an index
         credit = pool.ledger.credit
         self._max_chunk = max(1, min(credit // 2, _MAX_CHUNK))
         self._max_lot = max(1, min(credit // 4, credit - 2 * self._num_workers))
@@ -236,8 +251,8 @@ class Dispatcher:
     def _choose(self, ticket: Ticket) -> WorkerHandle | None:
         """Return the ticket's own worker, or the less busy of the next two; None if it has enough, or is gone."""
         workers = self._pool.roster.workers
-        if ticket.lane >= 0:
-            worker = workers.get(ticket.lane)
+        if self._owners is not None:
+            worker = workers.get(self._owners.owner(ticket.lane))
             return None if worker is None or len(worker.in_flight) >= worker.room else worker
         count = self._num_workers
         self._rotation = first = (self._rotation + 1) % count
@@ -286,13 +301,38 @@ class Dispatcher:
             )
         return len(tickets)
 
+    def _grant_lanes(self, worker: WorkerHandle, tickets: list[Ticket]) -> int:
+        """Grant elements of lanes, each with where to open its lane, if the worker is not there."""
+        ring, owners = self._pool.ring, self._owners
+        assert owners is not None
+        if not worker.in_flight:
+            worker.busy_since = _clock()
+        for count, ticket in enumerate(tickets):
+            slot = ring.grant(worker.number)
+            if slot is None:
+                return count
+            start = owners.start_for(worker.key, ticket)
+            if start is not None:
+                data = pack_start(start)
+                if not ring.reserve(slot, len(data)):
+                    ring.slots.release(slot)
+                    return count
+                ring.memory[slot.offset : slot.offset + len(data)] = data
+            worker.in_flight[slot.turn] = self._work(ticket, slot, ring)
+            owners.note_granted(worker.key, ticket)
+            worker.outbox += GRANT.pack(
+                MAGIC, _WORK if start is None else GrantKind.LANE, slot.number, slot.turn, owners.element(ticket),
+                ticket.epoch, slot.high_water,
+            )  # fmt: skip
+        return len(tickets)
+
     def balance(self) -> float | None:
         """Give idle workers what the busiest has not begun; return the seconds until that is worth another try.
 
         A look through thousands of workers costs as much as dozens of batches, so there is a pause after it.
         """
-        if self._is_stream:
-            return None
+        if self._owners is not None:
+            return self._move_lane(self._owners)
         workers, now = self._pool.roster.workers.values(), _clock()
         if now < self._look_at:
             return (self._look_at - now) / 1e9
@@ -314,6 +354,38 @@ class Dispatcher:
         self._pool.put_back(work.ticket for work in taken)
         if taken:
             self.pump()
+        return None
+
+    def _move_lane(self, owners: LaneOwners) -> float | None:
+        """Give an idle worker a lane of the busiest, if that will not come to it for long; return as `balance` does."""
+        if not owners.may_move:
+            return None
+        workers, now = self._pool.roster.workers.values(), _clock()
+        idle = [worker for worker in workers if not worker.in_flight]
+        if not idle or len(idle) == len(workers):
+            return None
+        victim = _busiest(worker for worker in workers if worker.is_stealable)
+        if victim is None:
+            return None
+        worth_ns = now - victim.busy_since + (len(victim.in_flight) - 1) * self._item_ns
+        wait_ns = max(self._look_at - now, _MOVE_AFTER_NS - worth_ns)
+        if wait_ns > 0:
+            return max(_STEAL_WAIT_S, wait_ns / 1e9)
+        self._look_at = now + _MOVE_PAUSE_NS
+        tickets = [work.ticket for work in self._pool.take_unread(victim)]
+        victim.flush()
+        begun = {work.ticket.lane for work in victim.in_flight.values()}
+        seen: set[int] = set()
+        for ticket in tickets:
+            if ticket.lane in begun or ticket.lane in seen:
+                continue
+            seen.add(ticket.lane)
+            distance = owners.distance(ticket)
+            if distance is not None and distance * self._item_ns * _WORTH_MOVING < worth_ns:
+                owners.move(ticket.lane, idle[0].number)
+                break
+        self._pool.put_back(tickets)
+        self.pump()
         return None
 
     # -- Reports
@@ -387,7 +459,6 @@ class Dispatcher:
             if work.is_end or work.cancelled:  # nobody will open it, and so nobody would release its slot
                 ring.release(slot)
             if not work.cancelled:
-                worker.published += 1
                 ready[work.ticket.number] = work
             del in_flight[turn]  # last: see the module's head
         if (
@@ -429,13 +500,25 @@ class Dispatcher:
         worker.has_ended = worker.has_ended or work.is_end
 
     def _enter_flagged(self, worker: WorkerHandle, spec: int, work: Work, flags: int) -> None:
-        """Enter a batch whose spec is new, or of which something was left out."""
+        """Enter a batch whose spec is new, of which something was left out, or that has a snapshot behind it."""
+        if flags & SNAPSHOT:
+            self._enter_snapshot(work)
         work.is_partial = flags & PARTIAL != 0
         work.is_plain = not work.is_partial
         if flags & NEW_SPEC:
             self._learn_spec(worker, spec, work)
         else:
             work.read = worker.specs[spec]
+
+    def _enter_snapshot(self, work: Work) -> None:
+        """Copy a snapshot out of the slot: from here on the batch ends before it."""
+        ticket, start = work.ticket, work.slot.offset
+        if ticket.lane < 0:
+            raise CorruptRecord("a snapshot of no lane")
+        state = snapshot_behind(self._pool.ring.memory, start + work.header_offset, start + work.nbytes)
+        work.nbytes -= len(state) + SNAPSHOT_TAIL
+        if not work.cancelled:  # else it may be of another epoch, or of a source as it was
+            self._pool.ledger.lanes.note(ticket.lane, ticket.unit + 1, state)
 
     def _note_cost(self, item_ns: int) -> None:
         self._item_ns += (item_ns - self._item_ns) >> 4

@@ -341,7 +341,6 @@ class WorkerHandle:
         specs: Those that it has sent, by number.
         busy_since: When it took up its present grant, as far as the trainer knows.
         loading: Turns of the new versions of the source that it has not loaded yet.
-        published: Elements of a stream that it has reported in this epoch.
         has_ended: Its stream has ended.
         stacks: What it has said of its stacks, if it hung.
         is_leaving: It gets no more grants, and ends when it has served what it has.
@@ -358,7 +357,6 @@ class WorkerHandle:
         self.specs: dict[int, ReadSpec] = {}
         self.busy_since = 0
         self.loading: set[int] = set()
-        self.published = 0
         self.has_ended = False
         self.stacks = ""
         self.is_leaving = False

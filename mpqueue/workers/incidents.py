@@ -37,9 +37,9 @@ def report_launcher_death(exitcode: int | None, num_workers: int) -> None:
     warn(f"{WorkerDied(-1, exitcode)}, and its {num_workers} workers with it", "Worker processes", "How to see them")
 
 
-def report_start(number: int, skip: int) -> None:
+def report_start(number: int) -> None:
     """Tell that a worker was asked for."""
-    debug(f"worker {number} was asked for{f', to go on behind {skip} elements' if skip else ''}")
+    debug(f"worker {number} was asked for")
 
 
 def report_end(leaving: Exit) -> None:

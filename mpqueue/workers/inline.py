@@ -20,10 +20,10 @@ from mpqueue.worker import context, tensorflow_numbers
 from mpqueue.worker.failures import never_an_exit
 from mpqueue.worker.kept_generators import KeptGenerators, kept_generators
 from mpqueue.worker.runner import BeginBatch, StreamEnd
-from mpqueue.worker.sample_runner import make_runner
+from mpqueue.worker.runners import AnyRunner, make_runner, make_stream_runner
 from mpqueue.workers import left_inside
 from mpqueue.workers.job import Job
-from mpqueue.workers.threads import INTERRUPTED
+from mpqueue.workers.threads import INTERRUPTED, work_of
 
 
 class InlineBackend:
@@ -45,18 +45,26 @@ class InlineBackend:
         self._torch = TorchNumbers(context.thread_batch, is_ours=False) if job.is_seed_given else None
         self._tensorflow = tensorflow_numbers.follow() if job.is_seed_given else None
         self._begin = _batch_beginner(self._kept, self._torch)
-        self._runner = make_runner(
-            job.source, self._info, self._begin, job.samples,
-            is_stream=ledger.is_stream, in_slot=False, torch=self._torch, epoch=ledger.epoch, skip=job.skipped_by(0),
-        )  # fmt: skip
+        self._runner = self._make_runner()
+        self._can_repeat = not ledger.is_stream or job.can_replay  # what an interrupt has broken off
         self._tickets: deque[Ticket] = deque()
         self._wakeup: Wakeup | None = None  # for those who poll
         self._init = job.options.worker_init
-        self._awaits_others = ledger.is_stream  # threads of another start, before the first element
+        self._awaits_others = not self._can_repeat  # threads of another start, before the first element
         self._recorder = job.recorder
         (self._tally,) = job.recorder.expect(1)
         self._stages: Stages | None = Stages()  # of the next batch, if it is to be timed
         self._time_at = 0
+
+    def _make_runner(self) -> AnyRunner:
+        job, ledger = self._job, self._ledger
+        common = job.source, self._info, self._begin, job.samples
+        if not ledger.is_stream:
+            return make_runner(*common, in_slot=False, torch=self._torch)
+        return make_stream_runner(
+            *common, num_lanes=ledger.schedule.lane_share.total, in_slot=False, torch=self._torch,
+            endless=ledger.schedule.lane_share.is_endless, skips=job.skips, is_callers=True,
+        )  # fmt: skip
 
     def start(self) -> None:
         """Nothing is to be started."""
@@ -78,9 +86,12 @@ class InlineBackend:
             ledger.is_waiting = True
             left_inside.await_end(self._job.source)
             ledger.is_waiting = self._awaits_others = False
-        ledger.is_waiting = not ledger.is_stream  # an item is computed again after an interrupt; an element is gone
+        # What is broken off by an interrupt is computed again; only an element of an iterator is gone.
+        ledger.is_waiting = self._can_repeat
         outcome = self._initialise() or self._compute(self._tickets[0])
         ledger.is_waiting = False
+        if outcome.snapshot is not None:
+            ledger.lanes.note(self._tickets[0].lane, self._tickets[0].unit + 1, outcome.snapshot)
         ended = clock_ns()
         self._count(self._tickets[0], started, ended)
         self._recorder.wait(ledger.num_batches, ended - started)
@@ -135,8 +146,9 @@ class InlineBackend:
         context.enter_thread(self._info, is_seed_given=torch is not None)
         context.set_begin(self._begin)
         self._note_stages(self._stages)
+        unit, given = work_of(ticket, self._runner, self._ledger)
         try:
-            return Result(self._runner.run(ticket.epoch, ticket.unit, ticket.listed))
+            return Result.of(self._runner.run(ticket.epoch, unit, given))
         except StreamEnd:
             return END
         except KeyboardInterrupt:
@@ -144,7 +156,7 @@ class InlineBackend:
         except BaseException as error:
             if is_of_handler(error):
                 raise
-            note = self._runner.note(ticket.unit, ticket.epoch)
+            note = self._runner.note(unit, ticket.epoch)
             if isinstance(error, SystemExit):  # of the source: as it is, it would end the program without a word
                 return Result.failed(never_an_exit(error, note))
             error.add_note(note)
@@ -174,10 +186,10 @@ class InlineBackend:
         """Forget the ticket.
 
         Raises:
-            RuntimeError: The source is a generator, which does not give its elements again.
+            RuntimeError: The source is a generator object, which does not give its elements again.
         """
         self.cancel()
-        if self._ledger.is_stream and not anew:
+        if not (self._can_repeat or anew):
             raise RuntimeError(INTERRUPTED)
 
     def is_stale(self) -> bool:

@@ -40,7 +40,6 @@ class Job:
         seed: Random numbers follow from it.
         is_seed_given: By the user, not made up: then also the caller's own batches draw from it.
         options: The options of the face.
-        skip: For streams: how many batches of each were handed out before.
         samples: How its samples become batches; None: it gives batches.
         shard: The rank of this process among those that share the batches.
         skips: What the source raises for is left out,
@@ -55,7 +54,6 @@ class Job:
     seed: int
     is_seed_given: bool
     options: Options
-    skip: tuple[int, ...] = ()
     samples: SamplePlan | None = None
     shard: Shard = ALONE
     skips: bool = False
@@ -76,8 +74,5 @@ class Job:
     @property
     def can_replay(self) -> bool:
         """True if the source can give again what was lost; an iterator cannot."""
-        return callable(self.source) or not hasattr(self.source, "__next__")
-
-    def skipped_by(self, worker: int) -> int:
-        """Return how many elements of this worker's stream were handed out before."""
-        return self.skip[worker] if self.skip else 0
+        source = self.source
+        return callable(source) or hasattr(type(source), "open_lane") or not hasattr(source, "__next__")

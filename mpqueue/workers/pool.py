@@ -26,9 +26,10 @@ from mpqueue.memory.ring import Ring
 from mpqueue.system import platform_support
 from mpqueue.worker.records import GRANT, GrantKind
 from mpqueue.workers.handle import Work, WorkerHandle
+from mpqueue.workers.lane_owners import LaneOwners
 from mpqueue.workers.roster import Roster
 
-_COMPUTED = (GrantKind.WORK, GrantKind.LISTED)
+_COMPUTED = (GrantKind.WORK, GrantKind.LISTED, GrantKind.LANE)
 MAX_CREDIT = 4096  # tickets that may be outstanding
 
 
@@ -39,6 +40,7 @@ class WorkerPool:
         ledger: Of its stream.
         ring: Where batches lie.
         roster: Its workers.
+        owners: Of the lanes of its stream; None: it has no lanes.
 
     Attributes:
         ready: Outcomes by the number of their ticket: the ledger's.
@@ -46,8 +48,8 @@ class WorkerPool:
         num_retries: Tickets that were put back because what was done for them is lost.
     """
 
-    def __init__(self, ledger: Ledger, ring: Ring, roster: Roster) -> None:
-        self.ledger, self.ring, self.roster = ledger, ring, roster
+    def __init__(self, ledger: Ledger, ring: Ring, roster: Roster, owners: LaneOwners | None = None) -> None:
+        self.ledger, self.ring, self.roster, self.owners = ledger, ring, roster, owners
         self.ready = ledger.ready
         self.pending: deque[Ticket] = deque()
         self.num_retries = 0
@@ -74,7 +76,8 @@ class WorkerPool:
     def take_unread(self, worker: WorkerHandle, count: int = MAX_CREDIT) -> list[Work]:
         """Take grants of work that a worker has not read out of its pipe; their slots are free again.
 
-        A record in a pipe goes to exactly one reader, and the trainer can be that reader.
+        A record in a pipe goes to exactly one reader, and the trainer can be that reader. Of a stream's worker all are
+        to be taken: the elements of a lane are granted in their order.
         """
         taken: list[Work] = []
         if worker.pipes.unread < 0 or not platform_support.CAN_REOPEN:
@@ -87,6 +90,8 @@ class WorkerPool:
             if grant[1] in _COMPUTED:
                 work = worker.in_flight.pop(grant[3])
                 self.ring.release(work.slot)
+                if self.owners is not None:
+                    self.owners.note_taken_back(worker.key, work.ticket, with_start=grant[1] == GrantKind.LANE)
                 if not work.cancelled:
                     taken.append(work)
             else:
@@ -129,7 +134,6 @@ class WorkerPool:
         for worker in self.roster.living:
             self.take_unread(worker)
             worker.flush()
-            worker.published = 0
             for work in worker.in_flight.values():
                 work.cancelled = True
 

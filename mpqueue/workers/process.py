@@ -36,6 +36,7 @@ from mpqueue.workers.blame import Tolerance, worker_died
 from mpqueue.workers.dispatcher import Dispatcher
 from mpqueue.workers.hang import HangWatch, SlowWatch
 from mpqueue.workers.job import Job
+from mpqueue.workers.lane_owners import LaneOwners
 from mpqueue.workers.pool import WorkerPool
 from mpqueue.workers.pressure import Pressure
 from mpqueue.workers.roster import Roster
@@ -87,7 +88,7 @@ class ProcessBackend:
             undo.callback(self.sync.drop)
             self.sync.begin()
             self._open(undo)
-            self.supervision.ask_for_workers(self.job.skip)
+            self.supervision.ask_for_workers()
             self.pump()  # grants wait in the pipes: the first worker computes while the next is forked
             self.supervision.await_workers()
             undo.pop_all()
@@ -113,7 +114,7 @@ class ProcessBackend:
         self._wakeup = Wakeup()
         undo.callback(self._wakeup.close)
         roster.poller.register(self._wakeup.fd, READABLE)
-        self.pool = WorkerPool(self.ledger, ring, roster)
+        self.pool = WorkerPool(self.ledger, ring, roster, self._make_owners())
         self.pressure = Pressure(self.pool, can_replay=job.can_replay)
         tallies = job.recorder.expect(job.workers)
         self.dispatcher = Dispatcher(self.pool, self.pressure, tallies, plan.work)
@@ -123,16 +124,23 @@ class ProcessBackend:
         self._slow = SlowWatch(self.ledger, roster)
         self._hang = HangWatch(roster, options.batch_timeout) if options.batch_timeout is not None else None
 
-    def _configure(self, ring: Ring) -> Callable[[int, int], WorkerConfig]:
-        """Return what a worker is started with, by its number and the stream elements that it has to skip."""
-        job, ledger = self.job, self.ledger  # not `self`: a cycle would keep the source until a garbage collection
+    def _make_owners(self) -> LaneOwners | None:
+        return LaneOwners(self.ledger.schedule, self.job.workers) if self.ledger.is_stream else None
+
+    def _configure(self, ring: Ring) -> Callable[[int], WorkerConfig]:
+        """Return what a worker is started with, by its number."""
+        job, share = (
+            self.job,
+            self.ledger.schedule.lane_share,
+        )  # not `self`: a cycle would keep the source until a garbage collection
         common = WorkerConfig(
-            job.info(0), ledger.is_stream, ring.segment.size,
+            job.info(0), share.total, ring.segment.size,
             ring.segment.kind, ring.stride, job.options.max_batch_bytes, queue_home=queue_address.home_for_workers(),
+            is_endless=share.is_endless, skips=job.skips,
         )  # fmt: skip
 
-        def config_of(number: int, skip: int) -> WorkerConfig:
-            return common._replace(info=common.info._replace(id=number), epoch=ledger.epoch, skip=skip)
+        def config_of(number: int) -> WorkerConfig:
+            return common._replace(info=common.info._replace(id=number))
 
         return config_of
 
@@ -283,7 +291,7 @@ class ProcessBackend:
                 raise RuntimeError(
                     "an interrupt fell between two elements of a generator object, which gives them only once"
                 )
-            self.supervision.ask_for_workers(self.ledger.counts)
+            self.supervision.ask_for_workers()
             self.supervision.await_workers()
 
     def wake(self) -> None:

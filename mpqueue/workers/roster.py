@@ -73,7 +73,7 @@ class Roster:
 
     Args:
         segment_fd: Descriptor of the ring.
-        config_of: What a worker is started with, by its number and the stream elements that it has to skip.
+        config_of: What a worker is started with, by its number.
         with_stacks: Give each worker a pipe for its stacks.
 
     Attributes:
@@ -87,7 +87,7 @@ class Roster:
         moving: Workers whose launcher wants them to end after their work.
     """
 
-    def __init__(self, segment_fd: int, config_of: Callable[[int, int], WorkerConfig], *, with_stacks: bool) -> None:
+    def __init__(self, segment_fd: int, config_of: Callable[[int], WorkerConfig], *, with_stacks: bool) -> None:
         self.launcher: Launcher | None = None
         self.workers: dict[int, WorkerHandle] = {}
         self.by_reports: dict[int, WorkerHandle] = {}
@@ -109,7 +109,7 @@ class Roster:
         launcher, self.launcher = self.launcher, None
         return None if launcher is None else launcher.release(reusable=False)
 
-    def start(self, number: int, *, skip: int = 0) -> None:
+    def start(self, number: int) -> None:
         """Ask for a worker; that it runs, or why it does not, is reported by `events`.
 
         Raises:
@@ -121,11 +121,10 @@ class Roster:
         with defer_signals():
             worker = WorkerHandle(number, self._next_key, with_stacks=self._with_stacks)
             self._next_key += 1
-            worker.published = skip
             self.workers[number] = self._by_key[worker.key] = self.by_reports[worker.pipes.reports] = worker
             try:
                 self.poller.register(worker.pipes.reports, READABLE)
-                config = self._config_of(number, skip)
+                config = self._config_of(number)
                 event = self.launcher.start_worker(worker.key, config, worker.ends_for(self._segment_fd))
                 if event is not None:
                     worker.process = event.process

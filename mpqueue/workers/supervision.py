@@ -23,7 +23,6 @@ Each death, and each restart, is a WARNING in the logger ``mpqueue``.
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from mpqueue.engine import queue_address
 from mpqueue.engine.schedule import Ticket
@@ -39,11 +38,6 @@ from mpqueue.workers.roster import STUCK_S, Exit, end_orphans
 from mpqueue.workers.source_sync import SourceSync
 
 
-class _Vacancy(NamedTuple):
-    skip: int  # elements of the stream that were published before
-    by_death: bool
-
-
 class Supervision:
     """The workers of one pool: started, replaced, started anew.
 
@@ -57,7 +51,7 @@ class Supervision:
     Attributes:
         num_deaths: Workers that died.
         num_restarts: Workers that were started in their place.
-        vacant: Numbers of the workers that are to be started.
+        vacant: Numbers of the workers that are to be started, each with whether its predecessor has died.
         lost: The death of a worker that cannot be replaced; None: there was none.
         deaths_on: Workers that died, by the machine that they were on; "" is this one.
     """
@@ -66,7 +60,7 @@ class Supervision:
         self, pool: WorkerPool, sync: SourceSync, dispatcher: Dispatcher, pressure: Pressure, tolerance: Tolerance
     ) -> None:
         self.num_deaths = self.num_restarts = 0
-        self.vacant: dict[int, _Vacancy] = {}
+        self.vacant: dict[int, bool] = {}
         self.lost: Exit | None = None
         self.deaths_on: Counter[str] = Counter()
         self._pool, self._sync, self._dispatcher, self._pressure = pool, sync, dispatcher, pressure
@@ -76,11 +70,8 @@ class Supervision:
 
     # -- Starting
 
-    def ask_for_workers(self, skip: tuple[int, ...] = ()) -> None:
+    def ask_for_workers(self) -> None:
         """Ask for all workers; they run when `await_workers` has returned.
-
-        Args:
-            skip: For each stream the elements that were handed out before.
 
         Raises:
             OSError: There are not enough processes or descriptors.
@@ -88,7 +79,7 @@ class Supervision:
         """
         roster = self._pool.roster
         for number in range(self._num_workers):
-            self.vacant[number] = _Vacancy(skip[number] if skip else 0, by_death=False)
+            self.vacant[number] = False
         try:
             if roster.launcher is None:
                 roster.set_launcher(self._sync.launch())
@@ -125,16 +116,16 @@ class Supervision:
 
     def _fill(self) -> None:
         while self.vacant:
-            number, vacancy = next(iter(self.vacant.items()))
+            number, is_by_death = next(iter(self.vacant.items()))
             try:
-                incidents.report_start(number, vacancy.skip)
-                self._pool.roster.start(number, skip=vacancy.skip)
+                incidents.report_start(number)
+                self._pool.roster.start(number)
             except LauncherGone as gone:
                 self._renew_launcher(gone)
             else:
                 del self.vacant[number]
-                self.num_restarts += vacancy.by_death
-                if vacancy.by_death:
+                self.num_restarts += is_by_death
+                if is_by_death:
                     incidents.report_restart(number)
 
     # -- Deaths
@@ -176,7 +167,7 @@ class Supervision:
         if worker.life.is_abandoned:
             return None  # it has a successor already
         if worker.is_leaving and leaving.exitcode == 0:
-            self.vacant[worker.number] = _Vacancy(0, by_death=False)
+            self.vacant[worker.number] = False
             return None
         self._leave_vacant(leaving)
         if leaving.error is not None:
@@ -199,10 +190,11 @@ class Supervision:
             self.lost = leaving
             return
         worker = leaving.worker
-        # What has used a queue is called afresh: the queue knows what was taken.
-        pid = worker.process.pid if worker.process is not None else 0
-        is_replayed = self._pool.ledger.is_stream and pid not in queue_address.users
-        self.vacant[worker.number] = _Vacancy(worker.published if is_replayed else 0, by_death=True)
+        owners = self._pool.owners
+        if owners is not None and worker.process is not None and worker.process.pid in queue_address.users:
+            # What has used a queue is called afresh, and nothing of it dropped: the queue knows what was taken.
+            owners.begin_afresh(worker.number)
+        self.vacant[worker.number] = True
 
     def reap(self, worker: WorkerHandle, *, is_gone: bool = True) -> Ticket | None:
         """Enter the last reports of a worker and free what it held; return the ticket that it was working on, if any.

@@ -34,7 +34,7 @@ from mpqueue.telemetry.recorder import Stages
 from mpqueue.telemetry.stats import Statistics, summed, workers_of
 from mpqueue.worker import context, failures, tensorflow_numbers, torch_info
 from mpqueue.worker.runner import StreamEnd
-from mpqueue.worker.sample_runner import AnyRunner, make_runner
+from mpqueue.worker.runners import AnyRunner, StreamRunner, make_runner, make_stream_runner
 from mpqueue.worker.shared_draws import SharedDraws
 from mpqueue.workers import left_inside
 from mpqueue.workers.hang import SlowBatch
@@ -42,7 +42,16 @@ from mpqueue.workers.job import Job
 
 _QUICK_NS = 50_000  # of a batch, on average
 _PATIENCE_S = 0.001  # of the consumer, before the others are woken
-INTERRUPTED = "an interrupt fell between two elements of a generator, which gives them only once"
+INTERRUPTED = "an interrupt fell between two elements of a generator object, which gives them only once"
+
+
+def work_of(ticket: Ticket, runner: AnyRunner, ledger: Ledger) -> tuple[int, Any]:
+    """Return what a runner of this process is asked for: a number, and a list of samples or where to open a lane."""
+    if ticket.lane < 0:
+        return ticket.unit, ticket.listed
+    unit = ledger.schedule.element(ticket)
+    assert isinstance(runner, StreamRunner)
+    return unit, None if runner.is_at(ticket.epoch, unit) else ledger.lanes.start(ticket.lane, ticket.unit)
 
 
 class ThreadBackend:
@@ -64,7 +73,7 @@ class ThreadBackend:
         self._consumers: dict[threading.Lock, int] = {}  # of those in `wait`: what wakes one, and its ticket
         self._dealt: deque[Ticket] = deque()
         self._is_stopped = False
-        has_lanes = ledger.is_stream and callable(job.source)
+        has_lanes = ledger.is_stream and job.can_replay
         self._shares_iterator = ledger.is_stream and not has_lanes  # all threads do
         self._lanes: list[deque[Ticket]] = [deque() for _ in range(job.workers)] if has_lanes else []
         self._working: dict[int, tuple[Ticket, float]] = {}  # by worker: its ticket, since when
@@ -95,10 +104,13 @@ class ThreadBackend:
 
     def _make_runner(self, worker: int) -> AnyRunner:
         job, ledger = self._job, self._ledger
-        return make_runner(
-            job.source, job.info(worker), context.begin_batch, job.samples,
-            is_stream=ledger.is_stream, in_slot=False, epoch=ledger.epoch, skip=job.skipped_by(worker),
-        )  # fmt: skip
+        common = job.source, job.info(worker), context.begin_batch, job.samples
+        if not ledger.is_stream:
+            return make_runner(*common, in_slot=False)
+        share = ledger.schedule.lane_share
+        return make_stream_runner(
+            *common, num_lanes=share.total, in_slot=False, endless=share.is_endless, skips=job.skips
+        )
 
     def _begin(self, runner: AnyRunner, worker: int) -> None:
         name = f"mpqueue-worker-{worker}"
@@ -114,8 +126,11 @@ class ThreadBackend:
     def pump(self) -> None:
         """Deal a ticket, and wake a thread for it, or the one whose it is."""
         for ticket in self._ledger.deal():
-            (self._lanes[ticket.lane] if self._lanes else self._dealt).append(ticket)
+            (self._lanes[self._worker_of(ticket)] if self._lanes else self._dealt).append(ticket)
         self._wake_worker()
+
+    def _worker_of(self, ticket: Ticket) -> int:
+        return ticket.lane % len(self._lanes)
 
     def _wake_worker(self) -> None:
         """Wake one: who takes a ticket wakes the next, if there is another. All of them would fight for the lock."""
@@ -250,13 +265,15 @@ class ThreadBackend:
     def reset(self, *, anew: bool = False) -> None:
         """Forget what was dealt, and wake all: a thread that was counted as woken may not have been.
 
+        A lane that is behind the place by now is opened anew, from its last snapshot.
+
         Raises:
-            RuntimeError: The source is a generator, which does not give its elements again.
+            RuntimeError: The source is a generator object, which does not give its elements again.
         """
         self.cancel()
         self._num_coming = 0
         self._condition.notify_all()
-        if self._ledger.is_stream and not anew:
+        if self._shares_iterator and not anew:
             raise RuntimeError(INTERRUPTED)
 
     def is_stale(self) -> bool:
@@ -343,6 +360,9 @@ class ThreadBackend:
         if at_work is None or at_work[0] is not ticket or self._is_stopped:
             return
         del self._working[worker]
+        snapshot = outcome.snapshot
+        if snapshot is not None:
+            ledger.lanes.note(ticket.lane, ticket.unit + 1, snapshot)
         ledger.ready[ticket.number] = outcome
         self._wake_consumers(ticket.number)
 
@@ -381,20 +401,21 @@ class ThreadBackend:
 
     def _compute(self, runner: AnyRunner, worker: int, ticket: Ticket, stages: Stages | None) -> Result:
         job = self._job
+        unit, given = work_of(ticket, runner, self._ledger)
         context.enter_thread(job.info(worker), job.source, is_seed_given=job.is_seed_given)
         try:
             with contextlib.nullcontext() if stages is None else stages.of(runner):
-                return Result(runner.run(ticket.epoch, ticket.unit, ticket.listed))
+                return Result.of(runner.run(ticket.epoch, unit, given))
         except StreamEnd:
-            if not context.has_asked():
+            if isinstance(runner, StreamRunner) and not runner.is_shared:
                 self._ledger.unsharded.add(ticket.lane)
             return END
         except KeyboardInterrupt as error:
             return Result.failed(error)
         except SystemExit as error:  # of the source: handlers of signals run in the main thread only
-            return Result.failed(failures.never_an_exit(error, runner.note(ticket.unit, ticket.epoch)))
+            return Result.failed(failures.never_an_exit(error, runner.note(unit, ticket.epoch)))
         except BaseException as error:
-            error.add_note(runner.note(ticket.unit, ticket.epoch))
+            error.add_note(runner.note(unit, ticket.epoch))
             return Result.failed(error)
         finally:
             context.enter_thread(None)
@@ -425,8 +446,9 @@ class ThreadBackend:
                 dealt = self._ledger.deal()
                 if not dealt:
                     return None
-                self._lanes[dealt[0].lane].extend(dealt)
-                if dealt[0].lane != worker:
+                for ticket in dealt:
+                    self._lanes[self._worker_of(ticket)].append(ticket)
+                if self._worker_of(dealt[0]) != worker:
                     self._condition.notify_all()
             return self._lanes[worker].popleft()
         except Exception as error:

@@ -24,7 +24,7 @@ from mpqueue.memory.slots import PAGE
 from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.system.processes import Process
 from mpqueue.worker import failures
-from mpqueue.worker.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, GrantKind, ReportKind
+from mpqueue.worker.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, GrantKind, ReportKind, unpack_start
 from mpqueue.worker.source_receive import apply_patch, load
 from mpqueue.workers import dispatcher
 from mpqueue.workers.job import LOCAL, Job
@@ -96,7 +96,7 @@ class Worker:
         self.grant = self.placed = self.kind = None  # what it works on, and what it has written of it
         self.is_starved = False
         self.kept = deque()  # arrays in slots that its code holds on to
-        self.epoch, self.count = -1, 0
+        self.lanes = {}  # by number: the epoch of a lane that is open, and its next element
         self.poll = select.poll()
         self.poll.register(self.grants, select.POLLIN)
 
@@ -134,7 +134,13 @@ class Worker:
             self.source = payload.source
             self.say(ReportKind.LOADED, slot, turn)
             return
-        assert kind == GrantKind.WORK
+        assert kind == GrantKind.WORK or (kind == GrantKind.LANE and self.config.is_stream)
+        if kind == GrantKind.LANE:
+            start = unpack_start(self.world.ring.segment.memory, slot * self.config.stride)
+            number, lane = divmod(unit, self.config.num_lanes)
+            assert start.number <= number
+            self.world.reached["lane begun anew"] += 1
+            self.lanes[lane] = grant[5], number
         self.world.note_begun(self, grant)
         self.writer.begin(slot, high_water)
         self.grant, self.kind = grant, ReportKind.BATCH
@@ -148,10 +154,11 @@ class Worker:
         if not self.config.is_stream:
             content = self.source.content(epoch, unit)
         else:
-            if epoch != self.epoch:
-                self.epoch, self.count = epoch, self.config.skip if epoch == self.config.epoch else 0
-            lane, number = self.config.info.id, self.count
-            self.count += 1
+            number, lane = divmod(unit, self.config.num_lanes)
+            if not number:
+                self.lanes[lane] = epoch, 0
+            assert self.lanes[lane] == (epoch, number)  # nobody is asked for an element that he is not at
+            self.lanes[lane] = epoch, number + 1
             if number >= self.source.lengths[lane]:
                 self.kind, self.placed = ReportKind.END, Placed(0, False, 0, 0, self.writer.keeps_slot())
                 return None
@@ -189,7 +196,7 @@ class Worker:
             self.world.dies(self, 0)
             return
         grant = GRANT.unpack(data)
-        if grant[1] in (GrantKind.WORK, GrantKind.STATE):
+        if grant[1] in (GrantKind.WORK, GrantKind.LANE, GrantKind.STATE):
             self.backlog.append(grant)
             return
         self.is_starved = False

@@ -180,7 +180,7 @@ def test_only_few_workers_are_looked_through_at_every_wait(monkeypatch, num_work
     looks = []
     workers = {number: Seen(looks) for number in range(num_workers)}
     ledger = types.SimpleNamespace(is_stream=False, credit=10)
-    pool = types.SimpleNamespace(ledger=ledger, roster=types.SimpleNamespace(workers=workers))
+    pool = types.SimpleNamespace(ledger=ledger, owners=None, roster=types.SimpleNamespace(workers=workers))
     made = dispatcher.Dispatcher(pool, None, [None] * num_workers)
     waits = []
     for now in (0, 1, 199_999, 200_000):
@@ -208,7 +208,9 @@ def test_only_few_workers_are_looked_through_at_every_wait(monkeypatch, num_work
 def test_where_batches_come_quickly_several_are_dealt_at_a_time(num_workers, credit, cost_ns, chunk, lot):
     """To one worker those that it computes quickly, and round the workers those that come quickly because of many."""
     made = dispatcher.Dispatcher(
-        types.SimpleNamespace(ledger=types.SimpleNamespace(is_stream=False, credit=credit)), None, [None] * num_workers
+        types.SimpleNamespace(ledger=types.SimpleNamespace(is_stream=False, credit=credit), owners=None),
+        None,
+        [None] * num_workers,
     )
     for _ in range(200):
         made._note_cost(cost_ns)

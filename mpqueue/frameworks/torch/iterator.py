@@ -19,7 +19,6 @@ import multiprocessing
 import sys
 import time
 import warnings
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -197,8 +196,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
     def _start(self, place: Place) -> Pipeline:
         assert self._engine is not None
         credit = self._prefetch_factor * self._num_workers
-        job = replace(self._job, skip=place.counts)
-        return self._engine.start(job, self._schedule, self._backend, credit, place)
+        return self._engine.start(self._job, self._schedule, self._backend, credit, place)
 
     # -- The batches
 

@@ -1,0 +1,103 @@
+"""The elements of an iterator, one by one, or so many in a row as a batch.
+
+Each element has random numbers of its own, which follow from its number: also where several make a batch.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mpqueue.engine.skips import Skipped
+from mpqueue.engine.torch_numbers import TorchNumbers
+from mpqueue.errors import OutOfRangeError
+from mpqueue.samples.collate import Collation
+from mpqueue.samples.plan import SamplePlan
+from mpqueue.telemetry.recorder import Stages
+from mpqueue.worker import context
+from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runner import StreamEnd
+from mpqueue.worker.sample_runner import ClockedCollation, collating, joined_or_skipped
+
+
+class Elements:
+    """What the iterator of a lane gives.
+
+    Args:
+        run: The lane.
+        plan: How elements become batches; None: each is one.
+        torch: Seeds torch's generator, by what ``run.begin`` does; None: nobody does.
+
+    Attributes:
+        iterator: Whose elements they are; None: it has ended.
+    """
+
+    def __init__(self, run: LaneRun, plan: SamplePlan | None, torch: TorchNumbers | None) -> None:
+        self.iterator: Iterator[Any] | None = None
+        self._run, self._plan, self._torch = run, plan, torch
+
+    def next(self, epoch: int, number: int, stages: Stages | None) -> Any:
+        """Return the next one, or the next batch.
+
+        Args:
+            epoch: Of its random numbers.
+            number: Of the element, or the batch.
+            stages: Where the time for collation is noted; None: it is not timed.
+
+        Raises:
+            StreamEnd: The iterator has ended.
+            Exception: What it raised.
+        """
+        plan, torch, run = self._plan, self._torch, self._run
+        if plan is None:
+            return self._element(epoch, number)
+        if torch is None:
+            return self._batch(epoch, number, plan, stages)
+        of = run.seed, epoch, number * run.num_lanes + run.lane
+        return torch.at_once(of, self._batch, epoch, number, plan, stages)
+
+    def _element(self, epoch: int, number: int) -> Any:
+        iterator, run = self.iterator, self._run
+        if iterator is None:
+            raise StreamEnd
+        run.begin(run.seed, epoch, number * run.num_lanes + run.lane)
+        try:
+            return next(iterator)
+        except (StopIteration, OutOfRangeError):
+            self.iterator = None
+            raise StreamEnd from None
+        except ValueError as error:
+            if "already executing" not in str(error):
+                raise
+            raise RuntimeError(
+                "this generator is not thread-safe: it was asked for an element while another thread ran it. "
+                "Use workers=1, or protect it with a lock"
+            ) from error
+
+    def _batch(self, epoch: int, number: int, plan: SamplePlan, stages: Stages | None) -> Any:
+        size = plan.batch_size
+        assert size is not None
+        first = number * size
+        skipped: list[Skipped] = []
+        samples: list[Any] = []
+        for place in range(first, first + size):
+            try:
+                samples.append(self._element(epoch, place))
+            except StreamEnd:
+                break
+            except Exception as error:
+                if not plan.skips:
+                    raise
+                skipped.append(Skipped.because_of(error, place))
+        if not skipped and (not samples or (plan.drops and len(samples) < size)):
+            raise StreamEnd
+        if not plan.skips:
+            return self._join(first, samples, plan, stages)
+        kept = range(first, first + len(samples))
+        return joined_or_skipped(kept, skipped, lambda: self._join(first, samples, plan, stages))
+
+    def _join(self, first: int, samples: list[Any], plan: SamplePlan, stages: Stages | None) -> Any:
+        if plan.collate is not None:
+            return collating(plan.collate, stages)(samples)
+        plain = Collation(len(samples), context.empty, keeps_records=self._run.in_slot)
+        collation = plain if stages is None else ClockedCollation(plain, stages)
+        collation.add_all(samples)
+        return collation.finish(range(first, first + len(samples)))

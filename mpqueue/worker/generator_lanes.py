@@ -1,0 +1,181 @@
+"""Lanes of a generator function, or of anything that returns an iterator when it is called; and a bare iterator.
+
+Each lane calls the function, whose code asks `mpqueue.worker_info` which share is its own. Where it goes on after an
+interruption is for the function to say: a *state*, by ``state_dict()`` and ``load_state_dict(state)``, torch's
+convention, of what it returned, or of the iterable-style dataset whose ``__iter__`` it is. (The dataset is copied for
+each lane: it tells the state of one iterator.) Without a state a lane is run from its beginning, and what was handed
+out before is dropped.
+
+A bare iterator gives each element once: there is no way back, and so it is no lane that could be opened again.
+"""
+
+import copy
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from mpqueue.engine.lanes import LaneStart
+from mpqueue.engine.torch_numbers import TorchNumbers
+from mpqueue.samples.plan import SamplePlan
+from mpqueue.telemetry.recorder import Stages
+from mpqueue.worker import context
+from mpqueue.worker.context import WorkerInfo
+from mpqueue.worker.elements import Elements
+from mpqueue.worker.failures import note_of
+from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runner import BeginBatch, StreamEnd
+
+
+class GeneratorLane:
+    """One lane.
+
+    Args:
+        source: The function.
+        run: What the lane is opened with.
+        number: Of the first element that it gives.
+        plan: How elements become batches; None: each is one.
+        torch: Seeds torch's generator, by what ``run.begin`` does; None: nobody does.
+
+    Attributes:
+        stages: Where the time for collation is noted; None: it is not timed.
+    """
+
+    def __init__(
+        self, source: Any, run: LaneRun, number: int, plan: SamplePlan | None, torch: TorchNumbers | None
+    ) -> None:
+        self._source, self._run, self._number = source, run, number
+        self.stages: Stages | None = None
+        self._elements = Elements(run, plan, torch)
+        self._holder: Any = None  # has the state
+        self._epoch = run.epoch if run.state is None else run.state["epoch"]  # of an endless lane it grows
+        self._is_empty = run.state is None
+        self._open(None if run.state is None else run.state["state"])
+
+    def _open(self, state: Any) -> None:
+        run, source = self._run, self._source
+        run.begin(run.seed, self._epoch, run.lane)
+        dataset = getattr(source, "__self__", None) if getattr(source, "__name__", "") == "__iter__" else None
+        if dataset is not None and has_state(dataset):
+            dataset = copy.deepcopy(dataset)
+            made, source = None, dataset.__iter__
+        else:
+            made = source()
+            dataset = made if has_state(made) else None
+        if dataset is not None and state is not None and not isinstance(made, Iterator):
+            dataset.load_state_dict(state)
+        iterator = iter(source() if made is None else made)
+        self._holder = iterator if has_state(iterator) else dataset
+        if isinstance(self._holder, Iterator) and state is not None:
+            self._holder.load_state_dict(state)  # type: ignore[attr-defined]
+        self._elements.iterator = iterator
+
+    def next(self) -> Any:
+        """Return the next element, or batch.
+
+        Raises:
+            StreamEnd: The iterator has ended.
+            Exception: What it raised.
+        """
+        number, self._number = self._number, self._number + 1
+        while True:
+            try:
+                value = self._elements.next(self._epoch, number, self.stages)
+            except StreamEnd:
+                if not self._run.endless or self._is_empty:
+                    raise
+            else:
+                self._is_empty = False
+                return value
+            self._epoch, self._is_empty = self._epoch + 1, True
+            self._open(None)
+
+    def save(self) -> Any:
+        """Return the state of what was returned; None if it has none."""
+        if self._holder is None or self._elements.iterator is None:
+            return None
+        state = self._holder.state_dict()
+        return None if state is None else {"epoch": self._epoch, "state": state}
+
+
+def has_state(made: Any) -> bool:
+    """Return whether something says where it is, by torch's convention."""
+    return hasattr(made, "state_dict") and hasattr(made, "load_state_dict")
+
+
+class IteratorRunner:
+    """Runs a bare iterator, which workers that are threads may share.
+
+    Args:
+        source: The iterator.
+        info: The worker.
+        begin: Called with (seed, epoch, number) before an element.
+        plan: How elements become batches; None: each is one.
+        num_lanes: As many iterators there are, of all ranks.
+        in_slot: A batch is written into a slot.
+        torch: Seeds torch's generator, by what ``begin`` does; None: nobody does.
+
+    Attributes:
+        stages: Where the parts of its time are noted; None: it is not timed.
+    """
+
+    def __init__(
+        self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: SamplePlan | None, *,
+        num_lanes: int, in_slot: bool, torch: TorchNumbers | None,
+    ) -> None:  # fmt: skip
+        self.stages: Stages | None = None
+        self._source, self._info, self._plan, self._num_lanes = source, info, plan, num_lanes
+        run = LaneRun(info.shard_id, num_lanes, info.seed, 0, begin, in_slot=in_slot)
+        self._elements = Elements(run, plan, torch)
+        self._lock = threading.RLock()  # a batch is a run of elements
+        self._has_begun = False
+        self._epoch = -1
+
+    @property
+    def is_shared(self) -> bool:
+        """True if its code has asked which worker it is in."""
+        return context.has_asked()
+
+    def note(self, unit: int, epoch: int) -> str:
+        """The note of an exception that `run` raised."""
+        return note_of(unit // self._num_lanes, epoch, self._info)
+
+    def load(self, source: Any) -> None:
+        """There is no other source: an iterator is never sent anew."""
+
+    def is_at(self, epoch: int, unit: int) -> bool:  # noqa: ARG002 - there is no other place to go to
+        """Return True if `run` needs no start: always, once it has begun."""
+        return self._has_begun
+
+    def run(self, epoch: int, unit: int, start: Any = None) -> Any:
+        """Return the next element, or batch.
+
+        Args:
+            epoch: Of the element.
+            unit: Its number in the stream.
+            start: A `LaneStart`, where nothing was taken of the iterator by now: it is at the element of this number.
+
+        Raises:
+            StreamEnd: It has ended.
+            Exception: What the iterator raised.
+        """
+        number = unit // self._num_lanes
+        if self._plan is None and self._has_begun and epoch == self._epoch:
+            return self._elements.next(epoch, number, self.stages)
+        with self._lock:
+            self._begin(epoch, number, start)
+            return self._elements.next(epoch, number, self.stages)
+
+    def _begin(self, epoch: int, number: int, start: LaneStart | None) -> None:
+        """Begin an epoch; the first time drop what was handed out before, as the state that was loaded says."""
+        if epoch != self._epoch:
+            self._epoch, self._elements.iterator = epoch, self._source
+        if self._has_begun:
+            return
+        self._has_begun = True
+        for dropped in range(number if start is None else number - start.number):
+            try:
+                self._elements.next(epoch, dropped, None)
+            except StreamEnd:
+                break
+            except (Exception, SystemExit):  # noqa: S112 - it was raised for the consumer at its place
+                continue

@@ -1,0 +1,233 @@
+"""Runs the lanes of a stream that one worker has: opens them, goes on with them, takes their snapshots.
+
+    a grant for element 0                      the lane is opened at its beginning
+    a grant with a start (a snapshot, or none) the lane is opened there; what lies before the element is computed and
+                                               dropped, its errors too: they were raised at their place
+    any other grant                            is for the next element of a lane that is open
+
+*Snapshots.* One is taken behind an element when it is *due*: when the lane has worked for 100 times as long as its last
+snapshot has taken, so that all of them take less than 1 % of the time, and for its share of half a second, so that what
+lies between the last snapshots of all lanes takes no longer to compute again. Nobody waits for one: where there is no
+memory for it, the next is due soon.
+
+*Interrupts.* A lane is taken out of the table while it runs, and put back behind the element, by one assignment. In the
+caller's own thread a signal handler may raise in the middle of its code, which tears generators: the lane is not put
+back then, and is opened anew from its last snapshot.
+"""
+
+import pickle
+import warnings
+from typing import Any
+
+from mpqueue.engine.lanes import BEGINNING, LaneStart
+from mpqueue.engine.outcomes import Partial, WithSnapshot
+from mpqueue.engine.skips import Skipped
+from mpqueue.engine.torch_numbers import TorchNumbers
+from mpqueue.samples.plan import SamplePlan
+from mpqueue.system.interrupts import is_of_handler
+from mpqueue.telemetry.clock import clock_ns
+from mpqueue.telemetry.recorder import Stages
+from mpqueue.worker import context
+from mpqueue.worker.context import WorkerInfo
+from mpqueue.worker.failures import note_of
+from mpqueue.worker.generator_lanes import GeneratorLane
+from mpqueue.worker.lanes import Lane, LaneRun
+from mpqueue.worker.runner import BeginBatch, StreamEnd
+
+_WORK_PER_SAVE = 100
+_BETWEEN_NS = 500_000_000  # the work of all lanes between two rounds of snapshots
+_SLOW_S = 10
+
+
+class OpenLane:
+    """A lane that is open.
+
+    Attributes:
+        lane: It.
+        info: What its code is told of its worker.
+        epoch: That it is of,
+        number: and its next element.
+        skipped: What it has left out for the element at work.
+        worked_ns: In its code, since the last snapshot,
+        due_ns: after which the next one is due.
+    """
+
+    __slots__ = ("due_ns", "epoch", "info", "lane", "number", "skipped", "worked_ns")
+    lane: Lane
+
+    def __init__(self, info: WorkerInfo, epoch: int, number: int, due_ns: int) -> None:
+        self.info, self.epoch, self.number, self.due_ns = info, epoch, number, due_ns
+        self.worked_ns = 0
+        self.skipped: list[Skipped] = []
+
+
+class LaneRunner:
+    """Runs lanes, one at a time.
+
+    Args:
+        source: A `mpqueue.worker.lanes.LaneSource`, or a callable that returns an iterator.
+        info: The worker.
+        begin: Called with (seed, epoch, place) before a sample.
+        plan: How the elements of a callable become batches; None: each is one. A source of lanes knows by itself.
+        num_lanes: Of all ranks.
+        in_slot: A batch is written into a slot.
+        torch: Seeds torch's generator, by what ``begin`` does; None: nobody does.
+        endless: A lane that has ended begins anew.
+        skips: What the source raises is left out.
+        is_callers: It is run by the thread in which signals are handled.
+
+    Attributes:
+        stages: Where the parts of its time are noted; None: it is not timed.
+    """
+
+    def __init__(
+        self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: SamplePlan | None, *, num_lanes: int,
+        in_slot: bool, torch: TorchNumbers | None, endless: bool = False, skips: bool = False, is_callers: bool = False,
+    ) -> None:  # fmt: skip
+        self.stages: Stages | None = None
+        self._source, self._info, self._begin, self._plan, self._torch = source, info, begin, plan, torch
+        self._num_lanes, self._in_slot, self._is_endless = num_lanes, in_slot, endless
+        self._skips, self._is_callers = skips, is_callers
+        self._is_of_lanes = hasattr(type(source), "open_lane")
+        self._between_ns = _BETWEEN_NS * info.world // num_lanes
+        self._open: dict[int, OpenLane] = {}
+        self._starts: dict[int, tuple[int, LaneStart]] = {}  # the last ones, with their epochs
+
+    @property
+    def is_shared(self) -> bool:
+        """True if the lanes have asked which they are, or need not: none gives all elements of the source."""
+        return self._is_of_lanes or context.has_asked()
+
+    def note(self, unit: int, epoch: int) -> str:
+        """The note of an exception that `run` raised."""
+        number, lane = divmod(unit, self._num_lanes)
+        of = note_of(number, epoch, self._info)
+        return of if self._num_lanes == self._info.num_workers else f"{of}, lane {lane} of {self._num_lanes}"
+
+    def load(self, source: Any) -> None:
+        """Go on with another source: the lanes are opened anew."""
+        self._source = source
+        self._open.clear()
+
+    def is_at(self, epoch: int, unit: int) -> bool:
+        """Return True if `run` needs no start: the element is the first of its lane, or the next."""
+        number, lane = divmod(unit, self._num_lanes)
+        found = self._open.get(lane)
+        return not number or (found is not None and self._is_next(found, epoch, number))
+
+    def _is_next(self, found: OpenLane, epoch: int, number: int) -> bool:
+        """Return whether a lane that is open is at an element behind its first one."""
+        return found.number == number > 0 and found.epoch == epoch
+
+    def run(self, epoch: int, unit: int, start: Any = None) -> Any:
+        """Return an element: a batch, what is left of one (`Partial`), or one of them `WithSnapshot`.
+
+        Args:
+            epoch: Of the element.
+            unit: Its number in the stream.
+            start: A `LaneStart`, to open the lane there; None: it is at the element, or that is its first one.
+
+        Raises:
+            StreamEnd: The lane has ended.
+            Exception: What the source raised.
+        """
+        number, lane = divmod(unit, self._num_lanes)
+        found = self._open.pop(lane, None)
+        if found is None or start is not None or not self._is_next(found, epoch, number):
+            found = self._open_lane(lane, epoch, number, start)
+        else:
+            context.enter_lane(found.info)
+        began, skipped = clock_ns(), found.skipped
+        if skipped:
+            skipped.clear()
+        try:
+            if type(found.lane) is GeneratorLane:
+                found.lane.stages = self.stages
+            value = found.lane.next()
+        except BaseException as error:
+            if not self._is_interrupt(error):
+                found.number = number + 1
+                self._open[lane] = found
+            if skipped and isinstance(error, StreamEnd):  # which it says again for the next element
+                return Partial(None, [tuple(entry) for entry in skipped], True)
+            raise
+        found.number = number + 1
+        if skipped:
+            value = Partial(value, [tuple(entry) for entry in skipped], False)
+        found.worked_ns += clock_ns() - began
+        if found.worked_ns >= found.due_ns:
+            state = self._save(found, lane)
+            if state is not None:
+                value = WithSnapshot(value, state)
+        self._open[lane] = found
+        return value
+
+    def _open_lane(self, lane: int, epoch: int, number: int, start: LaneStart | None) -> OpenLane:
+        """Open a lane at an element, and drop what lies before it."""
+        if start is None:
+            # The opening has failed before, or the element is the first one.
+            of, start = self._starts.get(lane, (epoch, BEGINNING))
+            if not number or of != epoch:
+                start = BEGINNING
+        self._starts[lane] = epoch, start
+        info = self._info._replace(lane=lane, num_lanes=self._num_lanes)
+        found = OpenLane(info, epoch, number, self._between_ns)
+        context.enter_lane(info)
+        state = None if start.state is None else pickle.loads(start.state)
+        run = LaneRun(
+            lane, self._num_lanes, info.seed, epoch, self._begin, found.skipped.append if self._skips else None,
+            self._in_slot, state, self._is_endless,
+        )  # fmt: skip
+        if self._is_of_lanes:
+            found.lane = self._source.open_lane(run)
+        else:
+            found.lane = GeneratorLane(self._source, run, start.number, self._plan, self._torch)
+        self._drop(found.lane, number - start.number, is_from_beginning=start.state is None)
+        return found
+
+    def _drop(self, lane: Lane, count: int, *, is_from_beginning: bool) -> None:
+        began = clock_ns()
+        for _ in range(count):
+            try:
+                lane.next()
+            except StreamEnd:
+                break
+            except (Exception, SystemExit) as error:
+                if self._is_interrupt(error):
+                    raise
+                continue  # it was raised for the consumer at its place
+        took_s = (clock_ns() - began) / 1e9
+        if is_from_beginning and took_s > _SLOW_S:
+            warnings.warn(
+                f"a stream was run from its beginning again, for {took_s:.0f} s, to go on behind element {count}: it "
+                "has no state. Give what the function returns state_dict() and load_state_dict(state), and it goes on "
+                "from there at once",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _save(self, found: OpenLane, lane: int) -> bytes | None:
+        """Take a snapshot, and say when the next one is due."""
+        began, name = clock_ns(), type(found.lane).__name__
+        found.worked_ns, found.due_ns = 0, 1 << 62  # what fails once would fail each time
+        try:
+            state = found.lane.save()
+        except Exception as error:
+            if self._is_interrupt(error):
+                raise
+            raise RuntimeError(f"the state of lane {lane} cannot be had: {name}.save() raised {error!r}") from error
+        data = None
+        if state is not None:
+            try:
+                data = pickle.dumps(state, 5)
+            except Exception as error:
+                raise TypeError(
+                    f"the state of lane {lane} cannot be pickled ({error}): it is to be plain data, as numbers, text, "
+                    "lists and dicts are"
+                ) from error
+        found.due_ns = max(_WORK_PER_SAVE * (clock_ns() - began), self._between_ns)
+        return data
+
+    def _is_interrupt(self, error: BaseException) -> bool:
+        """Return whether a signal handler has raised this in the middle of the lane's code."""
+        return self._is_callers and (isinstance(error, KeyboardInterrupt) or is_of_handler(error))

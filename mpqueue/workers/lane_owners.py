@@ -1,0 +1,85 @@
+"""Who has which lane of a stream, and at which element.
+
+    initially              lane l is of worker l modulo their number
+    a worker dies          its successor has its number, and so its lanes: each is opened anew, from its last snapshot
+    an owner stays behind  a lane of which it has begun nothing goes to an idle worker, which opens it anew
+
+At most one worker runs a lane at a time, and each knows only the lanes that it has opened. So it is told to open one,
+by a grant with a *start*, whenever the element that it is granted is not the next one of what it has: it is another
+process than the one that had it before, or the tickets have gone to another place. That is the only way to go on after
+a death, a move or an interrupt, and to resume. A first element needs no start: a lane is opened anew for it.
+
+What is kept of a lane here is what its owner will have when it has served all of its grants. Grants that are taken
+back before they were read are taken off again.
+"""
+
+from mpqueue.engine.lanes import LaneStart
+from mpqueue.engine.schedule import Schedule, Ticket
+
+
+class LaneOwners:
+    """The owners of the lanes of one pool.
+
+    Args:
+        schedule: Of the stream; it knows the snapshots.
+        num_workers: In the pool.
+
+    Attributes:
+        may_move: A lane may be given to another worker.
+    """
+
+    def __init__(self, schedule: Schedule, num_workers: int) -> None:
+        self.element = schedule.element
+        self._lanes = schedule.lanes
+        self._owners = [lane % num_workers for lane in range(schedule.num_lanes)]
+        # With a lane for each worker, its code may take its share by the number of its worker.
+        self.may_move = schedule.num_lanes != num_workers
+        # By lane: the key of the process that has it, the epoch of its last grant, the next element.
+        self._at: dict[int, tuple[int, int, int]] = {}
+        self._afresh: set[int] = set()  # lanes that are begun anew, but not from their first element
+
+    def owner(self, lane: int) -> int:
+        """Return the number of the worker that has a lane."""
+        return self._owners[lane]
+
+    def of(self, number: int) -> list[int]:
+        """Return the lanes of a worker."""
+        return [lane for lane, owner in enumerate(self._owners) if owner == number]
+
+    def start_for(self, key: int, ticket: Ticket) -> LaneStart | None:
+        """Return where a process is to open the lane of a ticket; None: it is at that element, or need not be told."""
+        lane, number = ticket.lane, ticket.unit
+        if not number:
+            return None
+        at = self._at.get(lane)
+        if at is not None and at == (key, ticket.epoch, number):
+            return None
+        return LaneStart(number, None) if lane in self._afresh else self._lanes.start(lane, number)
+
+    def note_granted(self, key: int, ticket: Ticket) -> None:
+        """A process was granted this element."""
+        self._at[ticket.lane] = key, ticket.epoch, ticket.unit + 1
+        self._afresh.discard(ticket.lane)
+
+    def note_taken_back(self, key: int, ticket: Ticket, *, with_start: bool) -> None:
+        """A grant was taken back unread, and all that were granted after it will be: it was not granted."""
+        at = self._at.get(ticket.lane)
+        if at is None or at[0] != key:
+            return  # the lane is another's by now
+        if with_start or not ticket.unit:
+            del self._at[ticket.lane]
+        elif ticket.unit < at[2]:
+            self._at[ticket.lane] = key, ticket.epoch, ticket.unit
+
+    def begin_afresh(self, number: int) -> None:
+        """A worker is gone whose streams are to be called once more and go on where they then are."""
+        self._afresh.update(self.of(number))
+
+    def distance(self, ticket: Ticket) -> int | None:
+        """Return how many elements another worker has to compute again to take this ticket; None: nobody can tell."""
+        start = self._lanes.start(ticket.lane, ticket.unit)
+        return ticket.unit - start.number if start.state is not None or not ticket.unit else None
+
+    def move(self, lane: int, number: int) -> None:
+        """Give a lane to another worker."""
+        self._owners[lane] = number

@@ -1,0 +1,424 @@
+"""Streams in lanes: the same elements whoever computes them, and whoever dies; from snapshots, not from the beginning."""
+
+import collections
+import contextlib
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+from helpers.faults import burns
+from helpers.gates import Gate, pass_gate
+from helpers.hanging import TIMEOUT_S, Told, judge_by
+
+import mpqueue
+from mpqueue.engine.backend import EndOfStream
+from mpqueue.engine.options import Options
+from mpqueue.engine.schedule import Place, StreamSchedule
+from mpqueue.engine.skips import Skipped
+from mpqueue.loader.engine import Engine
+from mpqueue.memory.writer import SlotWriter
+from mpqueue.worker import context, lane_runner
+from mpqueue.worker.runner import StreamEnd
+from mpqueue.workers.job import Job
+
+LANES = 16
+BACKENDS = pytest.mark.parametrize(("backend", "workers"), [("process", 3), ("thread", 3), ("process", 0)])
+
+
+@pytest.fixture
+def _always_saved(monkeypatch):
+    """A snapshot behind each element; workers that are forked from here have this, too."""
+    monkeypatch.setattr(lane_runner, "_BETWEEN_NS", 0)
+    monkeypatch.setattr(lane_runner, "_WORK_PER_SAVE", 0)
+
+
+always_saved = pytest.mark.usefixtures("_always_saved")
+
+
+class Counted:
+    """Lanes of so many elements: each (lane, number, a random word, the sum of all words before it).
+
+    Args:
+        length: Of each lane; those of odd lanes are one shorter.
+        log: A file with a line for each element that was computed.
+        at: Called with (lane, number) before an element is computed,
+        saving: and before it is said where a lane is.
+    """
+
+    def __init__(self, log, length=12, at=None, saving=None):
+        self.log, self.length, self.at, self.saving = str(log), length, at, saving
+
+    def open_lane(self, run):
+        return CountedLane(self, run)
+
+    def shape(self):
+        return [f"Counted({self.length})"]
+
+
+class CountedLane:
+    def __init__(self, source, run):
+        self.source, self.run = source, run
+        self.number, self.total = run.state or (0, 0)
+
+    def next(self):
+        source, run, number = self.source, self.run, self.number
+        assert context.worker_info().shard_id == run.lane
+        if number == source.length - run.lane % 2:
+            raise StreamEnd
+        if source.at is not None:
+            source.at(run, number)
+        with open(source.log, "a", encoding="ascii") as log:
+            log.write(f"{run.lane} {number}\n")
+        run.begin(run.seed, run.epoch, number * run.num_lanes + run.lane)
+        word = int(mpqueue.rng().integers(1 << 30))
+        self.number, self.total = number + 1, self.total + word
+        return np.array([run.lane, number, word, self.total])
+
+    def save(self):
+        if self.source.saving is not None:
+            self.source.saving(self.run, self.number)
+        return [self.number, self.total]
+
+
+def expected(length=12, num_lanes=LANES):
+    """What comes: round the lanes, each as long as it lasts."""
+    rounds = [(lane, number) for number in range(length) for lane in range(num_lanes)]
+    return [(lane, number) for lane, number in rounds if number < length - lane % 2]
+
+
+@contextlib.contextmanager
+def running(source, *, workers=3, lanes=LANES, backend="process", place=None, skips=False, **options):
+    engine = Engine()
+    job = Job(source=source, workers=workers, seed=3, is_seed_given=True, options=Options(**options), skips=skips)
+    try:
+        yield engine.start(job, StreamSchedule(lanes), backend, 2 * lanes, place or Place())
+    finally:
+        engine.stop()
+
+
+def rest(pipeline):
+    found = []
+    with contextlib.suppress(EndOfStream):
+        while True:
+            found.append(pipeline.next().tolist())
+    return found
+
+
+def all_of(source, **options):
+    with running(source, **options) as pipeline:
+        return rest(pipeline)
+
+
+def computed(log):
+    """How often each element was computed."""
+    with open(log, encoding="ascii") as lines:
+        return collections.Counter(tuple(map(int, line.split())) for line in lines)
+
+
+@pytest.fixture
+def undisturbed(tmp_path):
+    return all_of(Counted(tmp_path / "undisturbed"), workers=0)
+
+
+@BACKENDS
+def test_the_elements_come_round_the_lanes_whoever_computes_them(tmp_path, undisturbed, backend, workers):
+    found = all_of(Counted(tmp_path / "log"), workers=workers, backend=backend)
+    assert [(lane, number) for lane, number, *_ in found] == expected()
+    assert found == undisturbed
+    assert set(computed(tmp_path / "log")) == set(expected())
+
+
+class AtGate:
+    """Passes a gate before one element, once."""
+
+    def __init__(self, gate, fuse, lane, number):
+        self.gate, self.fuse, self.place = gate, str(fuse), (lane, number)
+
+    def __call__(self, run, number):
+        if (run.lane, number) == self.place and burns(self.fuse):
+            pass_gate(self.gate)
+
+
+@always_saved
+@pytest.mark.parametrize("when", ["at", "saving"])
+def test_what_a_killed_worker_had_goes_on_from_its_snapshots(tmp_path, undisturbed, when):
+    with Gate() as gate:
+        source = Counted(tmp_path / "log", **{when: AtGate(gate.address, tmp_path / "fuse", 5, 8)})
+        with running(source, start_method="fork") as pipeline:
+            found = [pipeline.next().tolist() for _ in range(LANES)]
+            killer = threading.Thread(target=lambda: kill_next(gate))
+            killer.start()
+            found += rest(pipeline)
+            killer.join()
+            assert (pipeline.backend.statistics().deaths, pipeline.backend.statistics().restarts) == (1, 1)
+    assert found == undisturbed
+    again = {place for place, count in computed(tmp_path / "log").items() if count > 1}
+    assert all(number >= 6 for _, number in again), "computed from the beginning"
+    assert len(again) <= 2 * LANES // 3
+
+
+def kill_next(gate):
+    arrival = gate.arrival()
+    os.kill(arrival.pid, signal.SIGKILL)
+    arrival.let_go()
+
+
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_without_snapshots_a_lane_is_run_from_its_beginning(tmp_path, undisturbed, monkeypatch, backend):
+    monkeypatch.setattr(CountedLane, "save", lambda _self: None)
+    with running(Counted(tmp_path / "log"), backend=backend, start_method="fork") as pipeline:
+        found = [pipeline.next().tolist() for _ in range(4 * LANES)]
+        if backend == "process":
+            os.kill(next(iter(pipeline.backend.pool.roster.pids.values())), signal.SIGKILL)
+        else:
+            pipeline.restart_at(pipeline.place())
+        found += rest(pipeline)
+    assert found == undisturbed
+
+
+@always_saved
+@BACKENDS
+def test_a_place_goes_on_in_any_number_of_workers_of_any_kind(tmp_path, undisturbed, backend, workers):
+    with running(Counted(tmp_path / "log"), backend=backend, workers=workers, start_method="fork") as pipeline:
+        found = [pipeline.next().tolist() for _ in range(5 * LANES + 3)]
+        place = pipeline.place()
+    assert [start.number for start in place.starts] == [6] * 3 + [5] * 13
+    for other, count in (("process", 2), ("thread", 5), ("process", 0)):
+        log = tmp_path / f"log of {other} {count}"
+        assert found + all_of(Counted(log), backend=other, workers=count, place=place) == undisturbed
+        assert min(number for _, number in computed(log)) == 5  # a lane that moves may compute some of them again
+
+
+def pid_at(gate, run, number):
+    if run.lane % 2 == 0 and number == 3:
+        pass_gate(gate, run.lane)
+
+
+@always_saved
+def test_a_lane_of_a_worker_that_stays_behind_moves_to_an_idle_one(tmp_path):
+    with Gate() as gate:
+        source = Counted(tmp_path / "log", at=lambda run, number: pid_at(gate.address, run, number))
+        with running(source, workers=2, lanes=4, start_method="fork") as pipeline:
+            found = []
+            consumer = threading.Thread(target=lambda: found.extend(rest(pipeline)))
+            consumer.start()
+            first = gate.arrival()
+            second = gate.arrival()  # while the first stays where it is
+            assert {first.tag, second.tag} == {0, 2}
+            assert first.pid != second.pid
+            second.let_go()
+            first.let_go()
+            consumer.join()
+    assert [(lane, number) for lane, number, *_ in found] == expected(num_lanes=4)
+    assert found == all_of(Counted(tmp_path / "other"), workers=0, lanes=4)
+
+
+def test_a_lane_for_each_worker_stays_with_it(tmp_path):
+    """Code may take its share by the number of its worker."""
+    with running(Counted(tmp_path / "log"), workers=3, lanes=3) as pipeline:
+        assert not pipeline.backend.pool.owners.may_move
+    with running(Counted(tmp_path / "log"), workers=3, lanes=6) as pipeline:
+        assert pipeline.backend.pool.owners.may_move
+
+
+class Refusing:
+    """Leaves out its element 4, or raises."""
+
+    def __init__(self, number=4):
+        self.number = number
+
+    def __call__(self, run, number):
+        if number == self.number:
+            error = ValueError("a bad record")
+            if run.skip is None:
+                raise error
+            run.skip(Skipped.because_of(error, number))
+
+
+@BACKENDS
+def test_what_a_lane_leaves_out_is_counted(tmp_path, undisturbed, backend, workers):
+    source = Counted(tmp_path / "log", at=Refusing())
+    with running(source, backend=backend, workers=workers, lanes=4, skips=True) as pipeline:
+        found = rest(pipeline)
+        assert pipeline.skips.total == 4
+    assert [(lane, number) for lane, number, *_ in found] == expected(num_lanes=4)
+
+
+@BACKENDS
+def test_an_error_takes_the_place_of_an_element(tmp_path, backend, workers):
+    def breaks(run, number):
+        if (run.lane, number) == (1, 2) and burns(str(tmp_path / "fuse")):
+            raise ValueError("a bad record")
+
+    source = Counted(tmp_path / "log", at=breaks)
+    with running(source, backend=backend, workers=workers, lanes=4, start_method="fork") as pipeline:
+        found = [pipeline.next().tolist() for _ in range(9)]
+        with pytest.raises(ValueError, match="a bad record") as raised:
+            pipeline.next()
+        found += rest(pipeline)
+    assert any("index 2 of epoch 0" in note and "lane 1 of 4" in note for note in raised.value.__notes__)
+    assert [(lane, number) for lane, number, *_ in found if lane != 1] == [
+        place for place in expected(num_lanes=4) if place[0] != 1
+    ]
+
+
+@always_saved
+def test_what_hangs_over_its_time_is_computed_again_from_its_snapshot(tmp_path, undisturbed, monkeypatch):
+    told = Told(tmp_path / "told")
+    judge_by(told, monkeypatch)
+    monkeypatch.setattr("mpqueue.workers.hang._DUMP_S", 0.1)
+
+    def hangs(run, number):
+        if (run.lane, number) == (4, 7) and burns(str(tmp_path / "fuse")):
+            told.tell()
+            threading.Event().wait()
+
+    source = Counted(tmp_path / "log", at=hangs)
+    assert all_of(source, start_method="fork", batch_timeout=TIMEOUT_S) == undisturbed
+    assert all(number >= 5 for (_, number), count in computed(tmp_path / "log").items() if count > 1)
+
+
+@always_saved
+def test_where_there_is_no_memory_for_a_snapshot_it_is_left_out(tmp_path, undisturbed, monkeypatch):
+    def append(_writer, _start, _data):
+        raise OSError(28, "no room")
+
+    monkeypatch.setattr(SlotWriter, "append", append)
+    with running(Counted(tmp_path / "log"), start_method="fork") as pipeline:
+        found = rest(pipeline)
+        assert pipeline.place().starts == ()
+    assert found == undisturbed
+
+
+@always_saved
+def test_where_there_is_no_memory_for_a_start_it_waits_for_some(tmp_path, undisturbed, monkeypatch):
+    with running(Counted(tmp_path / "log"), workers=0) as pipeline:
+        found = [pipeline.next().tolist() for _ in range(2 * LANES)]
+        place = pipeline.place()
+    with running(Counted(tmp_path / "other"), place=Place(counts=(0,) * LANES)) as pipeline:
+        ring = pipeline.backend.pool.ring
+        pipeline.next()
+        refused = []
+
+        def reserve(slot, nbytes, of=ring.reserve):
+            refused.append(nbytes)
+            return len(refused) > 3 and of(slot, nbytes)
+
+        monkeypatch.setattr(ring, "reserve", reserve)
+        pipeline.restart_at(place)
+        assert found + rest(pipeline) == undisturbed
+    assert len(refused) > 3
+
+
+@always_saved
+@BACKENDS
+@pytest.mark.parametrize(
+    ("saves", "error", "told"),
+    [
+        (
+            lambda _: {}["gone"],
+            RuntimeError,
+            r"the state of lane 0 cannot be had: CountedLane.save\(\) raised KeyError",
+        ),
+        (lambda _: threading.Lock(), TypeError, "the state of lane 0 cannot be pickled.*plain data"),
+    ],
+    ids=["raises", "is not plain"],
+)
+def test_a_state_that_cannot_be_had_is_an_error(tmp_path, monkeypatch, backend, workers, saves, error, told):
+    monkeypatch.setattr(CountedLane, "save", saves)
+    source = Counted(tmp_path / "log")
+    with (
+        running(source, backend=backend, workers=workers, start_method="fork") as pipeline,
+        pytest.raises(error, match=told),
+    ):
+        pipeline.next()
+
+
+@BACKENDS
+def test_an_epoch_that_begins_anew_opens_its_lanes_anew(tmp_path, undisturbed, backend, workers):
+    with running(Counted(tmp_path / "log"), backend=backend, workers=workers) as pipeline:
+        for number in (3, 5 * LANES, 0):
+            for _ in range(number):
+                pipeline.next()
+            pipeline.restart_at(Place())
+        assert rest(pipeline) == undisturbed
+        pipeline.restart_at(Place(1))
+        assert [found[:2] for found in rest(pipeline)] == [found[:2] for found in undisturbed]
+
+
+class Resumable:
+    """What a function returns: numbers, and where it is."""
+
+    def __init__(self, log, length=8):
+        self.info, self.log, self.number, self.length = mpqueue.worker_info(), log, 0, length
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.number == self.length:
+            raise StopIteration
+        with open(self.log, "a", encoding="ascii") as log:
+            log.write(f"{self.info.shard_id} {self.number}\n")
+        self.number += 1
+        return np.array([self.info.shard_id, self.number - 1, mpqueue.rng().integers(1 << 30)])
+
+    def state_dict(self):
+        return {"number": self.number}
+
+    def load_state_dict(self, state):
+        self.number = state["number"]
+
+
+class Stateful:
+    """An iterable that tells the state of its latest iterator, as Hugging Face's datasets do."""
+
+    def __init__(self, log):
+        self.log, self.latest, self.begins_at = log, None, 0
+
+    def __iter__(self):
+        self.latest = Resumable(self.log)
+        self.latest.number = self.begins_at
+        while True:
+            try:
+                number = next(self.latest)
+            except StopIteration:
+                return
+            yield number
+
+    def state_dict(self):
+        return self.latest.state_dict()
+
+    def load_state_dict(self, state):
+        self.begins_at = state["number"]
+
+
+@always_saved
+@BACKENDS
+@pytest.mark.parametrize("made", [lambda log: lambda: Resumable(log), lambda log: Stateful(log).__iter__])
+def test_what_a_function_returns_goes_on_from_its_state(tmp_path, backend, workers, made):
+    whole = all_of(made(str(tmp_path / "whole")), workers=0, lanes=4)
+    assert [(lane, number) for lane, number, _ in whole] == [(lane, n) for n in range(8) for lane in range(4)]
+    source = made(str(tmp_path / "log"))
+    with running(source, backend=backend, workers=workers, lanes=4, start_method="fork") as pipeline:
+        found = [pipeline.next().tolist() for _ in range(18)]
+        place = pipeline.place()
+    assert [start.number for start in place.starts] == [5, 5, 4, 4]
+    rest_of = made(str(tmp_path / "rest"))
+    with running(rest_of, backend=backend, workers=workers, lanes=4, place=place, start_method="fork") as pipeline:
+        assert found + rest(pipeline) == whole
+    assert set(computed(tmp_path / "rest").values()) == {1}
+    assert len(computed(tmp_path / "rest")) == len(whole) - 18
+
+
+def test_a_lane_that_is_slow_to_come_back_is_told_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(lane_runner, "_SLOW_S", -1)
+
+    def numbers():
+        yield from range(6)
+
+    with running(numbers, workers=0, lanes=1, place=Place(counts=(3,))) as pipeline:
+        with pytest.warns(RuntimeWarning, match="from its beginning again.*behind element 3.*state_dict"):
+            assert pipeline.next() == 3
