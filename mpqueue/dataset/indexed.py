@@ -287,6 +287,8 @@ class SkipReader(LinkReader):
     def at(self, places: Places, run: Drawing) -> list[Any]:
         """Return elements that lie behind those that are left out."""
         count = self.node.count
+        if type(places) is range:  # a lane's: regular places have their order by the block
+            return self.input.at(range(places.start + count, places.stop + count, places.step), run)
         return self.input.at([place + count for place in places], run)
 
     def origin(self, place: int, run: Drawing) -> str:

@@ -53,16 +53,16 @@ class IndexedRoot(LaneStage):
                 self._place += step
                 raise error
             end = self._place + count * step
-            tokens = list(range(self._place, end if self._length is None else min(end, self._length), step))
-            if not tokens:
+            places = range(self._place, end if self._length is None else min(end, self._length), step)
+            if not places:
                 break
             started = self._clock_in()
-            values, tokens = self._compute(tokens)
+            values, tokens = self._compute(places)
             self._clock_out(started)
         self.num_out += len(values)
         return values, tokens
 
-    def _compute(self, places: list[int]) -> Block:
+    def _compute(self, places: range) -> Block:
         try:
             values = self._at(places)
         except BaseException as error:
@@ -70,9 +70,9 @@ class IndexedRoot(LaneStage):
                 raise
             return self._each(places)
         self._place = places[-1] + self.run.num_lanes
-        return values, places
+        return values, list(places)
 
-    def _each(self, places: list[int]) -> Block:
+    def _each(self, places: range) -> Block:
         """Return the elements before the one that raises, which is left where it is until its error is raised."""
         values, tokens = [], []
         for place in places:

@@ -107,7 +107,7 @@ class SampleOrder:
         self._seed, self._shuffle = seed, shuffle
         self._of: tuple[int, int] = (-1, -1)  # epoch and length that are kept
         self._whole: Indices | None = None
-        self._blocks: dict[int, Indices] = {}
+        self._blocks: dict[tuple[int, int, int], Indices] = {}  # by number, step and offset of places
         self._keys: list[int] = []
 
     def indices(self, epoch: int, length: int, first: int, count: int) -> Sequence[int]:
@@ -139,6 +139,8 @@ class SampleOrder:
         if self._whole is not None:
             whole: list[int] = self._whole[np.asarray(places)].tolist()
             return whole
+        if type(places) is range and places.step > 1:
+            return self._from_blocks(places.start // places.step, count, places.step, places.start % places.step)
         if count >= _MANY:
             many: list[int] = permuted(self._seed, epoch, length, np.asarray(places)).tolist()
             return many
@@ -154,19 +156,21 @@ class SampleOrder:
         else:
             self._keys = _keys_of(self._seed, epoch).tolist()
 
-    def _from_blocks(self, first: int, count: int) -> list[int]:
+    def _from_blocks(self, first: int, count: int, step: int = 1, offset: int = 0) -> list[int]:
+        """The indices at places ``offset + step * number``, for so many numbers."""
         found: list[int] = []
         while len(found) < count:
             number, start = divmod(first + len(found), _BLOCK)
-            found += self._block(number)[start : start + count - len(found)].tolist()
+            found += self._block(number, step, offset)[start : start + count - len(found)].tolist()
         return found
 
-    def _block(self, number: int) -> Indices:
-        block = self._blocks.get(number)
+    def _block(self, number: int, step: int, offset: int) -> Indices:
+        block = self._blocks.get((number, step, offset))
         if block is None:
             if len(self._blocks) >= _MAX_BLOCKS:
                 self._blocks.clear()
             epoch, length = self._of
-            places = np.arange(number * _BLOCK, min((number + 1) * _BLOCK, length))
-            block = self._blocks[number] = permuted(self._seed, epoch, length, places)
+            first = offset + step * number * _BLOCK
+            places = np.arange(first, min(first + step * _BLOCK, length), step)
+            block = self._blocks[number, step, offset] = permuted(self._seed, epoch, length, places)
         return block

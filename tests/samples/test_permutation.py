@@ -71,6 +71,18 @@ def test_places_may_lie_across_blocks():
     assert order.indices(0, 70_000, 4090, 20) == whole[4090:4110]
 
 
+@pytest.mark.parametrize("length", [1000, 70_000])
+@pytest.mark.parametrize(("first", "step"), [(3, 16), (0, 1), (5, 7)])
+def test_places_may_be_those_of_a_lane(length, first, step):
+    """Every so many-th: they are found by the block, as those behind each other are."""
+    whole = SampleOrder(3, shuffle=True).indices(2, length, 0, length)
+    order, places = SampleOrder(3, shuffle=True), range(first, length, step)
+    found = []
+    for start in range(0, len(places), 100):
+        found += order.at(2, length, places[start : start + 100])
+    assert found == whole[first::step]
+
+
 def test_what_is_not_shuffled_ascends_and_begins_anew_as_often_as_it_takes():
     order = SampleOrder(3, shuffle=False)
     assert order.indices(0, 10, 4, 6) == range(4, 10)
