@@ -292,11 +292,12 @@ class Dataset:
             boundaries: Ascending lengths: the first bucket has elements below the first one, the last bucket those not
                 below the last one.
             batch_sizes: One for each bucket, one more than boundaries.
-            max_tokens: In place of ``batch_sizes``: a batch is as large as it can be so that its number of elements
-                times the greatest length among them is at most this.
+            max_tokens: In place of ``batch_sizes``: those of a bucket are ``max_tokens // boundary``, with the boundary
+                above it. The last bucket has none: there the greatest length in a batch counts. A longer element is
+                an error in its place.
             drop_last: Batches that are short at the end are left out.
-            collate: Makes a batch of a list of elements; None: arrays are padded with zeros to the longest, and then as
-                by `batch`.
+            collate: Makes a batch of a list of elements; None: arrays and lists of numbers are padded with zeros to the
+                longest, and then as by `batch`.
 
         Raises:
             TypeError: An argument has the wrong type.
@@ -324,16 +325,18 @@ class Dataset:
     ) -> Self:
         """Return a stream of rows of one length, filled with elements that are sequences.
 
-        Elements are arrays, or dicts of arrays of one length. A row is a dict of arrays, with ``segment_ids`` (from 1
-        on; 0: padding) and ``positions`` (of each item in its element).
+        Elements are arrays or lists of numbers, or dicts of these, all of one length; there may be more axes behind the
+        first. A row is a dict of arrays: the fields, of a bare array ``tokens``, ``segment_ids`` (int32, from 1 on in
+        each row) and ``positions`` (int32, from 0 on in each segment). What is left of a row is 0 in each of them.
+        Elements without any item are left out. Each lane has rows of its own.
 
         Args:
             length: Of a row.
             strategy: "best_fit": an element goes whole into the open row that it fills best. "concatenate": the
                 elements are one running text, which is cut into rows.
             bins: Rows that are open at a time, by each lane: more leave less padding, and need more memory.
-            long: An element that is longer than a row is cut into rows ("cut"), is an error ("error"), or is left out
-                and counted ("drop").
+            long: An element that is longer than a row is cut into whole rows and a rest, which is packed as any other
+                ("cut"); is an error in its place ("error"); or is left out and counted ("drop").
 
         Raises:
             TypeError: An argument has the wrong type.

@@ -13,6 +13,9 @@ In a worker, one core of a shared machine, best of 9 by turns, log-normal length
 
     best_fit       74   51   24
     concatenate    80   52   26
+
+Grain 0.2.18's `BestFitPackIterDataset` with 64 bins, which closes all of them at once, and makes an array of each:
+1.2 million tokens/s with 1.96 % of padding, where this has 0.64 %.
 """
 
 from collections.abc import Sequence
@@ -25,6 +28,8 @@ from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, passes_at_o
 from mpqueue.dataset.stages import Row as CountsRow
 from mpqueue.memory.layout import Array
 from mpqueue.worker.lanes import LaneRun
+
+_BLOCK = 64
 
 
 class PackStage(Applied):
@@ -55,7 +60,10 @@ class PackStage(Applied):
         """Return the next rows, and the pieces that they are made of."""
         ready = self._ready
         while not ready:
-            values, tokens = self._take(count)
+            # Half of what rows took so far: sources that read many samples at once are not asked for each alone, and
+            # hardly any row is closed before it is asked for.
+            ahead = count * self.num_in // (2 * self.num_out + 1)
+            values, tokens = self._take(max(count, min(_BLOCK, ahead)))
             started = self._clock_in()
             if tokens:
                 self._place(values, tokens)
@@ -165,9 +173,9 @@ class PackStage(Applied):
         """Return a row for each stage, those before it first; this one has three more, of what became of places."""
         return [
             *super().counts(),
-            (f"{self.row_name}: places padded", self.num_out * self._length, self._padding, 0, 0),
-            (f"{self.row_name}: samples cut", self.num_in, self._num_cut, 0, 0),
-            (f"{self.row_name}: samples left out", self.num_in, self._num_dropped + self._num_empty, 0, 0),
+            (f"{self.line}: places padded", self.num_out * self._length, self._padding, 0, 0),
+            (f"{self.line}: samples cut", self.num_in, self._num_cut, 0, 0),
+            (f"{self.line}: samples left out", self.num_in, self._num_dropped + self._num_empty, 0, 0),
         ]
 
 
