@@ -158,11 +158,12 @@ class Pipeline:
 
     # -- The consumer's side
 
-    def step(self, loop: int = 0) -> tuple[Ticket, Any] | None:
+    def step(self, loop: int = 0, *, looks: bool = True) -> tuple[Ticket, Any] | None:
         """Return the next batch with its ticket, None if it is not there. Never waits; see the module's head.
 
         Args:
             loop: What `loop` was when the caller's loop began; 0 where there is but one.
+            looks: False: the caller calls `look` whenever `fileno` is readable, so that reports need not be asked for.
 
         Raises:
             EndOfStream: There are no more, or none before the next epoch is opened.
@@ -188,7 +189,7 @@ class Pipeline:
                                 break
                         found = ledger.take()
                         if found is None:
-                            if is_in_vain:
+                            if is_in_vain or not (looks or self._has_work()):
                                 break
                             is_in_vain = not self._look()
                             continue
@@ -256,6 +257,11 @@ class Pipeline:
         num_dealt = len(ledger.tickets)
         room = ledger.credit - num_dealt
         return room <= 0 or (room < backend.chunk and num_dealt - len(ledger.ready) >= backend.low_water)
+
+    def _has_work(self) -> bool:
+        """Return whether there is something to do for a batch that is not there, though no report has come."""
+        ledger = self.ledger
+        return bool(ledger.extras or ledger.wanted) or not (self._has_enough_dealt() and self.backend.is_calm)
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when there is something for `step` to do."""
@@ -674,16 +680,6 @@ class Pipeline:
             if self.is_inconsistent:
                 self._recover()
             self.backend.take_in(None, may_fail=False)
-
-    @property
-    def is_quiet(self) -> bool:
-        """True if `step` and `step_extra` have nothing, and nothing to do: cheaper than to call them."""
-        ledger = self.ledger
-        return (
-            not (ledger.needs_attention or ledger.has_next or ledger.extras or ledger.wanted)
-            and self._has_enough_dealt()
-            and self.backend.is_calm
-        )
 
     @property
     def is_full(self) -> bool:

@@ -18,7 +18,6 @@ import enum
 import errno
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -33,13 +32,13 @@ from mpqueue.service.records import (
     OFFER,
     PICKLED,
     REQUEST,
-    Offer,
     Text,
     ToConsumer,
 )
 from mpqueue.system import descriptors
 from mpqueue.system.log import warn
 from mpqueue.transport.credentials import Credentials, ForeignPeer, check_peer, credentials_of
+from mpqueue.transport.framing import Outgoing, send_with_descriptors
 from mpqueue.transport.listener import accept
 from mpqueue.transport.poller import READABLE, WRITABLE, close_poller, make_poller
 from mpqueue.transport.records import ProtocolError
@@ -126,22 +125,20 @@ class Peer:
         self.is_full = False
         self.specs: set[int] = set()
         self._offers = bytearray()
-        self._outbox: deque[bytes] = deque()
+        self._outgoing = Outgoing(sock)
 
     # -- What it is to hear
 
-    def offer(self, offer: Offer) -> None:
-        """Tell it of a batch, or of the end of an epoch."""
-        self._offers += offer.pack()
-        if offer.kind == ToConsumer.OFFER:
-            self.num_bytes += offer.nbytes
+    def offer(self, record: bytes) -> None:
+        """Tell it of a batch, or of the end of an epoch, by an `OFFER`: many of them are one message."""
+        self._offers += record
         if len(self._offers) >= MAX_OFFERS * OFFER.size:
             self._collect()
 
     def tell(self, text: Text) -> None:
         """Send it a message with a body."""
-        self._collect()
-        self._outbox.append(text.pack())
+        self._collect()  # what was said before goes before it
+        self._outgoing.put(text.pack())
 
     def teach(self, number: int, body: bytes, *, is_pickled: bool) -> None:
         """Send it a spec, which it does not know."""
@@ -154,27 +151,17 @@ class Peer:
 
     def _collect(self) -> None:
         if self._offers:
-            self._outbox.append(bytes(self._offers))
-            self._offers.clear()
+            self._outgoing.put(self._offers)
+            self._offers = bytearray()
 
     def flush(self) -> bool:
         """Send what can be sent now; return False if the socket is full."""
         self._collect()
-        if self.sock is None:
-            self._outbox.clear()
-        while self._outbox:
-            assert self.sock is not None
-            try:
-                self.sock.send(self._outbox[0], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-            except BlockingIOError:
-                self.is_full = True
-                return False
-            except OSError:  # it is gone; its end is about to be read
-                self._outbox.clear()
-                break
-            self._outbox.popleft()
-        self.is_full = False
-        return True
+        try:
+            self.is_full = self.sock is not None and not self._outgoing.flush()
+        except OSError:  # it is gone, and its end is about to be read: what is left is little, and goes with the peer
+            self.is_full = False
+        return not self.is_full
 
     def recall(self, number: int) -> list[bytes] | None:
         """Tell it to forget the offers above this number; return what it has said until then, to be heard by `Loop`.
@@ -183,9 +170,10 @@ class Peer:
 
         Returns: None if it cannot be told now, and knows of nothing.
         """
-        if self._offers or self._outbox or self.sock is None:  # those would come behind it, and are not meant
-            return None
+        if self._offers or not self._outgoing.is_empty or self.sock is None:
+            return None  # what waits would come behind it, and would not be dropped
         try:
+            # Not by way of the outbox: a RECALL that goes out later would be heard by nobody here.
             self.sock.send(Text(ToConsumer.RECALL, 0, number, b"").pack(), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except OSError:  # it is full; or gone, and its end is about to be read
             return None
@@ -200,7 +188,7 @@ class Peer:
         """Send a greeting, which is the first message and finds room; or the peer is gone."""
         assert self.sock is not None
         with contextlib.suppress(OSError):
-            socket.send_fds(self.sock, [data], list(fds), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            send_with_descriptors(self.sock, data, fds, socket.MSG_DONTWAIT)
 
     # -- What it says
 

@@ -61,7 +61,7 @@ class Consumer:
         self._life, self._pid = _Life.ATTACHED, os.getpid()
         self._loop: ConsumerIterator | None = None
         self._unclaimed = _NOTHING  # a batch that was handed out, and that an interrupt kept from its caller
-        self._needs_attention = False
+        self._needs_attention = self._has_tasks = False
         self.watchers: weakref.WeakSet[AsyncBatches] = weakref.WeakSet()
         self._counts = counts
         self._finalizer = weakref.finalize(self, _abandon, attachment, counts)
@@ -117,6 +117,7 @@ class Consumer:
 
         To attach to another server (``reconnect=True``) holds up the event loop.
         """
+        self._has_tasks = True
         return AsyncBatches(self.__iter__().step, self)
 
     def next(self, loop: "ConsumerIterator", *, waits: bool = True) -> Any:
@@ -181,7 +182,7 @@ class Consumer:
                         return _NOT_YET
                     self._take_rare(record, loop)
                     continue
-                if len(attachment.link.arrived) > 1:
+                if self._has_tasks and len(attachment.link.arrived) > 1:
                     self._wake()  # other tasks: what came for them is read, and no descriptor is readable any more
                 try:
                     left, skipped = attachment.open(record), 0

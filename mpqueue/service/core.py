@@ -1,7 +1,7 @@
 """Decides which consumer is offered what, when its slot is free, and when an epoch is over. Pure: no sockets, no clock.
 
     attach, begin, ask, leave, gone        what consumers do        ---+
-    arrived, ended                         what the stream gives    ---+--> Core --> offer, end, cut, hold, let_go,
+    arrived, ended                         what the stream gives    ---+--> Core --> offer, end, cut, share, free,
     advance, recall                        the time                 ---+             open_epoch, finish_epoch, ...
 
 The loop of the server (`mpqueue.service.loop`) calls the core, and the core calls its `Outside` back. Both are in one
@@ -28,6 +28,7 @@ needs that rank's batches or waits for it. A group without ranks goes on without
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from mpqueue.memory.slots import SlotError
 from mpqueue.service.dealing import GROUP, Group, Had, Seat, SeatBatch, make_dealing
 from mpqueue.service.greeting import Hello, Resume
 from mpqueue.service.records import LOST
@@ -57,12 +58,12 @@ class Outside(Protocol):
         """Tell a consumer that it is detached, and why."""
         ...
 
-    def hold(self, batch: SeatBatch, holder: int) -> None:
-        """Note that the slot of a batch has another holder."""
+    def share(self, batch: SeatBatch) -> None:
+        """A batch, which lies in a slot, has its first holder."""
         ...
 
-    def let_go(self, batch: SeatBatch, holder: int) -> None:
-        """Note that it has one less; without any it is free."""
+    def free(self, batch: SeatBatch) -> None:
+        """It has no holder any more: its slot is free."""
         ...
 
     def open_epoch(self, epoch: int) -> int | None:
@@ -86,34 +87,77 @@ class Outside(Protocol):
         ...
 
 
-class Views:
-    """The slots that each consumer may look at.
+class Holders:
+    """The holders of each slot: its batch's seat until that is taken, and who was offered it until it looks no more.
+
+    So a slot that a consumer may read is never written, though its batch is taken, or the seat another's by now.
 
     Args:
-        outside: Keeps the holders of slots.
+        outside: Hears of the first holder of a slot, and when it has none any more.
+
+    Attributes:
+        by_turn: The holders of each slot that has some, by its turn: consumers above 0, seats below.
     """
 
     def __init__(self, outside: Outside) -> None:
         self._outside = outside
-        self._of: dict[int, dict[int, SeatBatch]] = {}
+        self.by_turn: dict[int, set[int]] = {}
+        self._views: dict[int, dict[int, SeatBatch]] = {}  # of each consumer, by turn
+
+    def hold(self, batch: SeatBatch, holder: int) -> None:
+        """Note another holder of a slot.
+
+        Raises:
+            SlotError: It holds that already.
+        """
+        turn = batch.turn
+        if not turn:  # an exception lies in no slot
+            return
+        holders = self.by_turn.get(turn)
+        if holders is None:
+            self.by_turn[turn] = {holder}
+            self._outside.share(batch)
+        elif holder in holders:
+            raise SlotError(f"{holder} has {batch} already")
+        else:
+            holders.add(holder)
+
+    def let_go(self, batch: SeatBatch, holder: int) -> None:
+        """Note one less; without the last one the slot is free.
+
+        Raises:
+            SlotError: It does not hold that.
+        """
+        turn = batch.turn
+        if not turn:
+            return
+        holders = self.by_turn.get(turn, set())
+        if holder not in holders:
+            raise SlotError(f"{holder} does not have {batch}")
+        holders.remove(holder)
+        if not holders:
+            del self.by_turn[turn]
+            self._outside.free(batch)
+
+    # -- What consumers may look at
 
     def open(self, consumer: int) -> None:
         """A consumer has come."""
-        self._of[consumer] = {}
+        self._views[consumer] = {}
 
-    def add(self, consumer: int, batch: SeatBatch) -> bool:
-        """Note what a consumer is about to be offered; return True if it had nothing to look at."""
-        views = self._of[consumer]
+    def view(self, consumer: int, batch: SeatBatch) -> bool:
+        """Note what a consumer is about to be offered, and its seat holds; return True if it had nothing to look at."""
+        views = self._views[consumer]
         is_first = not views
-        if batch.turn:
-            views[batch.turn] = batch
-            self._outside.hold(batch, consumer)
+        if turn := batch.turn:
+            views[turn] = batch
+            self.by_turn[turn].add(consumer)
         return is_first
 
     def withdraw(self, consumer: int, batch: SeatBatch) -> None:
         """A consumer has dropped an offer."""
-        if self._of[consumer].pop(batch.turn, None) is not None:
-            self._outside.let_go(batch, consumer)
+        if self._views[consumer].pop(batch.turn, None) is not None:
+            self.let_go(batch, consumer)
 
     def release(self, consumer: int, turns: Iterable[int]) -> None:
         """A consumer looks at these no more.
@@ -121,21 +165,21 @@ class Views:
         Raises:
             Misbehaved: It has never, or not any more.
         """
-        views = self._of.get(consumer, {})
+        views = self._views.get(consumer, {})
         for turn in turns:
             batch = views.pop(turn, None)
             if batch is None:
                 raise Misbehaved(f"it released turn {turn}, which it does not hold")
-            self._outside.let_go(batch, consumer)
+            self.let_go(batch, consumer)
 
     def count(self, consumer: int) -> int:
         """Return how many it may look at."""
-        return len(self._of.get(consumer, ()))
+        return len(self._views.get(consumer, ()))
 
     def close(self, consumer: int) -> None:
         """A consumer looks at nothing any more."""
-        for batch in self._of.pop(consumer, {}).values():
-            self._outside.let_go(batch, consumer)
+        for batch in self._views.pop(consumer, {}).values():
+            self.let_go(batch, consumer)
 
 
 class Replays:
@@ -143,11 +187,12 @@ class Replays:
 
     Args:
         outside: Has it computed.
+        holders: Of the slots.
         window: The batches that a seat may have, at most.
     """
 
-    def __init__(self, outside: Outside, window: int) -> None:
-        self._outside, self._window = outside, window
+    def __init__(self, outside: Outside, holders: Holders, window: int) -> None:
+        self._outside, self._holders, self._window = outside, holders, window
         self._waiting: dict[tuple[int, int], list[Seat]] = {}
 
     def ask(self, seat: Seat, frontier: int) -> None:
@@ -167,13 +212,13 @@ class Replays:
         seat = waiting.pop(0) if waiting else None
         if not waiting:
             self._waiting.pop(key, None)
-        self._outside.hold(batch, GROUP)
+        self._holders.hold(batch, GROUP)
         if seat is not None and seat in seats and seat.epoch == batch.epoch:
             seat.num_replaying -= 1
             if not batch.is_left_out:
-                self._outside.hold(batch, seat.number)
+                self._holders.hold(batch, seat.number)
                 seat.queue.append(batch)
-        self._outside.let_go(batch, GROUP)
+        self._holders.let_go(batch, GROUP)
 
 
 class Core:
@@ -193,7 +238,7 @@ class Core:
     Attributes:
         epoch: The one that runs, or the next.
         group: The consumers and their seats.
-        views: What they may look at.
+        holders: Of the slots.
         awaited: Processes whose consumers it waits for.
         is_running: It was opened and is not finished.
         frontier: The next position that the stream gives.
@@ -218,9 +263,11 @@ class Core:
         self._fresh: set[int] = set()  # consumers that have something since the latest `advance`, and had nothing
         self._known: set[int] = set()  # positions that consumers have said to have taken
         self.awaited = set(awaited)
-        self.group, self.views = Group(rules, epoch, had), Views(outside)
-        self._replays = Replays(outside, rules.window)
-        self._dealing = make_dealing(rules, self.group.seats, outside.hold, outside.let_go, lambda: self.epoch)
+        self.group, self.holders = Group(rules, epoch, had), Holders(outside)
+        self._replays = Replays(outside, self.holders, rules.window)
+        self._dealing = make_dealing(
+            rules, self.group.seats, self.holders.hold, self.holders.let_go, lambda: self.epoch
+        )
 
     # -- What consumers do
 
@@ -243,7 +290,7 @@ class Core:
         seat = self.group.seat_for(hello.rank, join, self.epoch, is_running=is_midway)
         self.awaited.discard(pid)
         self.group.sit(consumer, seat, now)
-        self.views.open(consumer)
+        self.holders.open(consumer)
         if resume is not None:
             self._resume(seat, resume)
         return seat
@@ -258,7 +305,7 @@ class Core:
         else:
             seat.had = Had(max(seat.had.num, resume.count), max(seat.had.before, resume.count))
             while seat.queue and seat.queue[0].position // len(self.group.seats) < resume.count:
-                self._outside.let_go(seat.queue.popleft(), seat.number)
+                self.holders.let_go(seat.queue.popleft(), seat.number)
             if not self.rules.is_ranked and resume.count < self.frontier:
                 seat.replay_at = resume.count
 
@@ -289,7 +336,7 @@ class Core:
         Raises:
             Misbehaved: It was not offered so many, or does not hold these.
         """
-        self.views.release(consumer, released)
+        self.holders.release(consumer, released)
         seat = self.group.by_consumer.get(consumer)
         if seat is None:
             return None
@@ -301,7 +348,12 @@ class Core:
         seat.has_asked, seat.is_idle = True, False
         while seat.num_taken < taken:
             seat.num_taken += 1
-            self._count(seat, seat.untaken.popleft())
+            batch = seat.untaken.popleft()
+            if batch.position >= 0:  # else an error that belongs to no batch
+                seat.had.num += 1
+                # Before its consumer can be handed the next one: a server that comes back is not to offer this again.
+                self._outside.note_taken(seat, batch)
+                self.holders.let_go(batch, seat.number)
         self._go_on()
         return seat
 
@@ -329,7 +381,7 @@ class Core:
         batch = seat.untaken.pop()
         seat.num_recalled += 1
         seat.queue.append(batch)
-        self.views.withdraw(seat.consumer, batch)
+        self.holders.withdraw(seat.consumer, batch)
         self._outside.withdraw(seat.consumer, batch, has_more=bool(seat.untaken))
 
     def leave(self, consumer: int, now: float, *, died: bool) -> None:
@@ -346,7 +398,7 @@ class Core:
 
     def gone(self, consumer: int) -> None:
         """A consumer looks at nothing any more: it says so, or its process has ended."""
-        self.views.close(consumer)
+        self.holders.close(consumer)
 
     # -- What the stream gives
 
@@ -370,8 +422,8 @@ class Core:
             self.frontier = batch.position + 1
             if batch.position in self._known:
                 self._known.discard(batch.position)
-                self._outside.hold(batch, GROUP)
-                self._outside.let_go(batch, GROUP)
+                self.holders.hold(batch, GROUP)
+                self.holders.let_go(batch, GROUP)
             else:
                 self._dealing.deal(batch)
         self._go_on()
@@ -441,7 +493,7 @@ class Core:
         if seat.num_told != seat.num_skipped:
             self._tell_missed(seat)
         seat.untaken.append(batch)
-        if self.views.add(seat.consumer, batch):
+        if self.holders.view(seat.consumer, batch):
             self._fresh.add(seat.consumer)
         self._outside.offer(seat.consumer, seat.num_taken + len(seat.untaken), batch)
 
@@ -449,14 +501,6 @@ class Core:
         """Tell a slow consumer what it has missed, ahead of what comes next."""
         seat.num_told = seat.num_skipped
         self._outside.miss(seat.consumer, seat.num_told)
-
-    def _count(self, seat: Seat, batch: SeatBatch) -> None:
-        """A batch was taken: it is never offered again."""
-        if batch.position < 0:
-            return
-        seat.had.num += 1
-        self._outside.note_taken(seat, batch)
-        self._outside.let_go(batch, seat.number)
 
     def _tell_ends(self) -> None:
         """Send the end of the epoch behind the last batch; a seat that has taken that is in the next epoch."""
@@ -497,14 +541,14 @@ class Core:
         group, timeout = self.group, self.rules.lease_timeout
         dues = [seat.overdue_at for seat in group.seats if seat.overdue_at is not None]
         if timeout is not None:
-            dues += [seen + timeout for consumer, seen in group.last_seen.items() if self.views.count(consumer)]
+            dues += [seen + timeout for consumer, seen in group.last_seen.items() if self.holders.count(consumer)]
         return min((due for due in dues if due > now), default=None)
 
     def silent(self, now: float) -> dict[int, str]:
         """Return the consumers to detach because they say nothing, and what to tell each; see `leave`."""
         timeout = self.rules.lease_timeout
         text = f"you have said nothing for {timeout or 0:g} s while you had batches"
-        return {consumer: text for consumer in self.group.silent_at(now) if self.views.count(consumer)}
+        return {consumer: text for consumer in self.group.silent_at(now) if self.holders.count(consumer)}
 
     def slow(self) -> dict[int, str]:
         """Return those for whom others wait, with ``slow="detach"`` and a ring that is full, and what to tell each."""

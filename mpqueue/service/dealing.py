@@ -18,6 +18,7 @@ more in its queue. That one is for groups in lock-step: a rank asks for its next
 one, and asks for more only when the first has gone on.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -140,57 +141,58 @@ GROUP = -1  # holds the batches that belong to no seat yet
 Hold = Callable[[SeatBatch, int], Any]
 
 
-class Dealing(Protocol):
-    """The way of one mode.
-
-    Attributes:
-        seats: All seats, also those without a consumer.
-        pool: Batches that belong to no seat yet; always empty where each batch belongs to seats.
-    """
-
-    seats: list[Seat]
-    pool: deque[SeatBatch]
-
-    def begin(self, total: int | None) -> None:
-        """An epoch begins, of so many positions; None: nobody knows."""
-        ...
-
-    def has_room(self) -> bool:
-        """Return whether another batch of the running epoch can be dealt."""
-        ...
-
-    def deal(self, batch: SeatBatch) -> None:
-        """Give a batch to its seat, or seats."""
-        ...
-
-    def next_for(self, seat: Seat) -> SeatBatch | None:
-        """Take the next batch of the shared pool, which has some, for this seat; None: another one is to have it."""
-        ...
-
-    def regain(self, seat: Seat) -> None:
-        """The consumer of a seat is gone, or was recalled from: decide on what is in the queue again."""
-        ...
-
-    def settle(self, *, has_ended: bool) -> None:
-        """Note which seats have all of the epoch; ``has_ended``: the stream has no more of it."""
-        ...
-
-
-class RankedDealing:
-    """Batch i to rank i mod world.
+class Dealing(ABC):
+    """The way of one mode. What is here holds where each batch belongs to one seat, or several, when it is dealt.
 
     Args:
-        seats: One for each rank.
+        seats: All seats, also those without a consumer.
         window: See the module's head.
         hold: Notes that a holder has a batch.
         let_go: Notes that it has it no more.
+
+    Attributes:
+        pool: Batches that belong to no seat yet.
+    """
+
+    def __init__(self, seats: list[Seat], window: int, hold: Hold, let_go: Hold) -> None:
+        self.seats, self._window, self._hold, self._let_go = seats, window, hold, let_go
+        self.pool: deque[SeatBatch] = deque()
+
+    def begin(self, total: int | None) -> None:  # noqa: B027 - only who splits equally has to know
+        """An epoch begins, of so many positions; None: nobody knows."""
+
+    @abstractmethod
+    def has_room(self) -> bool:
+        """Return whether another batch of the running epoch can be dealt."""
+
+    @abstractmethod
+    def deal(self, batch: SeatBatch) -> None:
+        """Give a batch to its seat, or seats."""
+
+    def next_for(self, seat: Seat) -> SeatBatch | None:  # noqa: ARG002 - the pool is empty
+        """Take the next batch of the pool, which has some, for this seat; None: another one is to have it."""
+        return None
+
+    def regain(self, seat: Seat) -> None:  # noqa: B027 - it may stay where it is
+        """The consumer of a seat is gone, or was recalled from: decide on what is in the queue again."""
+
+    @abstractmethod
+    def settle(self, *, has_ended: bool) -> None:
+        """Note which seats have all of the epoch; ``has_ended``: the stream has no more of it."""
+
+
+class RankedDealing(Dealing):
+    """Batch i to rank i mod world. What a rank has not taken stays its own, for the consumer that comes in its place.
+
+    Args:
+        seats: One for each rank.
+        window, hold, let_go: See `Dealing`.
         is_ordered: The batches of a rank come in their order.
     """
 
     def __init__(self, seats: list[Seat], window: int, hold: Hold, let_go: Hold, *, is_ordered: bool = True) -> None:
-        self.seats, self._window, self._hold, self._let_go = seats, window, hold, let_go
+        super().__init__(seats, window, hold, let_go)
         self._is_ordered = is_ordered
-        self.pool: deque[SeatBatch] = deque()
         self._share: int | None = None
         self._dealt: dict[int, int] = {}  # by the number of the seat: its batches of the epoch that have come
         self._round: list[SeatBatch] = []  # where nobody knows the end: they are dealt when there is one for each rank
@@ -232,13 +234,6 @@ class RankedDealing:
             self._let_go(batch, GROUP)
         self._round.clear()
 
-    def next_for(self, seat: Seat) -> SeatBatch | None:  # noqa: ARG002 - each batch belongs to a rank
-        """Return None: this mode has no shared pool."""
-        return None
-
-    def regain(self, seat: Seat) -> None:
-        """Keep it for the consumer that comes in its place."""
-
     def settle(self, *, has_ended: bool) -> None:
         """Mark a rank complete once its share was dealt; a last round that is not full is left out."""
         if has_ended:
@@ -248,19 +243,8 @@ class RankedDealing:
             seat.has_all = has_ended or (self._share is not None and num_dealt >= self._share)
 
 
-class FirstComeDealing:
-    """Each batch to one consumer.
-
-    Args:
-        seats, window, hold, let_go: See `RankedDealing`.
-    """
-
-    def __init__(self, seats: list[Seat], window: int, hold: Hold, let_go: Hold) -> None:
-        self.seats, self._window, self._hold, self._let_go = seats, window, hold, let_go
-        self.pool: deque[SeatBatch] = deque()
-
-    def begin(self, total: int | None) -> None:
-        """An epoch begins: nothing is to be done."""
+class FirstComeDealing(Dealing):
+    """Each batch to one consumer."""
 
     def has_room(self) -> bool:
         """Return whether somebody waits for more than there is."""
@@ -296,11 +280,11 @@ class FirstComeDealing:
             seat.has_all = is_over
 
 
-class BroadcastDealing:
+class BroadcastDealing(Dealing):
     """Each batch to all consumers that take part in the epoch.
 
     Args:
-        seats, window, hold, let_go: See `RankedDealing`.
+        seats, window, hold, let_go: See `Dealing`.
         skips: A consumer whose window is full does not get it, instead of holding up the others.
         epoch: Gives the epoch that runs.
     """
@@ -308,12 +292,8 @@ class BroadcastDealing:
     def __init__(
         self, seats: list[Seat], window: int, hold: Hold, let_go: Hold, *, skips: bool, epoch: Callable[[], int]
     ) -> None:
-        self.seats, self._window, self._hold, self._let_go = seats, window, hold, let_go
+        super().__init__(seats, window, hold, let_go)
         self._skips, self._epoch = skips, epoch
-        self.pool: deque[SeatBatch] = deque()
-
-    def begin(self, total: int | None) -> None:
-        """An epoch begins: nothing is to be done."""
 
     def members(self) -> Iterable[Seat]:
         """Return the seats that get what the stream gives now."""
@@ -340,10 +320,6 @@ class BroadcastDealing:
                 self._hold(batch, seat.number)
                 seat.queue.append(batch)
         self._let_go(batch, GROUP)
-
-    def next_for(self, seat: Seat) -> SeatBatch | None:  # noqa: ARG002 - each batch belongs to seats
-        """Return None: this mode has no shared pool."""
-        return None
 
     def regain(self, seat: Seat) -> None:
         """Drop it: the others have it, too."""

@@ -20,10 +20,10 @@ lives; so there are no more than `MAX_CONSUMERS`, and no more of one process tha
 import contextlib
 import math
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from mpqueue.memory.slots import SlotError
 from mpqueue.service.admission import Admission
 from mpqueue.service.connections import Handlers, Peer, Reception, Stage
 from mpqueue.service.core import Core
@@ -33,11 +33,11 @@ from mpqueue.service.journal import Journal, state_of
 from mpqueue.service.records import (
     DETACHED,
     DROPPED,
+    OFFER,
     PICKLED,
     REQUEST,
     STOPPED,
     ConsumerRequest,
-    Offer,
     Text,
     ToConsumer,
     ToServer,
@@ -55,7 +55,7 @@ from mpqueue.worker import failures
 
 
 class Deliveries:
-    """The core's `mpqueue.service.rules.Outside`.
+    """The core's `mpqueue.service.core.Outside`.
 
     Args:
         stream: Gives the lots, and keeps who holds them.
@@ -76,7 +76,9 @@ class Deliveries:
         self._stream, self._peers, self._journal, self._uid = stream, peers, journal, uid
         self._rows = None if timeline is None else ConsumerRows(timeline)
         self._specs = Specs()
-        self._holders: dict[int, set[int]] = {}  # of each slot that somebody has, by its turn
+        # Of the core's outside, and the stream's own: each batch comes by, and a call between would do nothing.
+        self.share: Callable[[Any], None] = stream.share
+        self.free: Callable[[Any], None] = stream.release
         self.touched: set[Peer] = set()
 
     def offer(self, consumer: int, number: int, batch: SeatBatch) -> None:
@@ -97,8 +99,9 @@ class Deliveries:
             spec = self._specs.number_of(batch.spec)
             body, is_pickled = self._specs.bodies[spec]
             peer.teach(spec, body, is_pickled=is_pickled)
+        peer.num_bytes += batch.nbytes
         peer.offer(
-            Offer(
+            OFFER.pack(
                 ToConsumer.OFFER, batch.flags, spec, number, batch.turn, batch.slot.number, batch.epoch, batch.position,
                 batch.header_offset, batch.nbytes,
             )
@@ -124,13 +127,13 @@ class Deliveries:
         """Tell a consumer how many batches it has not had since it came, because it was slow."""
         peer = self._peers[consumer]
         self.touched.add(peer)
-        peer.offer(Offer(ToConsumer.MISSED, 0, 0, 0, 0, 0, 0, count, 0, 0))
+        peer.offer(OFFER.pack(ToConsumer.MISSED, 0, 0, 0, 0, 0, 0, count, 0, 0))
 
     def end(self, consumer: int, epoch: int, count: int) -> None:
         """Tell a consumer that it has had all of an epoch."""
         peer = self._peers[consumer]
         self.touched.add(peer)
-        peer.offer(Offer(ToConsumer.END, 0, 0, 0, 0, 0, epoch, count, 0, 0))
+        peer.offer(OFFER.pack(ToConsumer.END, 0, 0, 0, 0, 0, epoch, count, 0, 0))
 
     def cut(self, consumer: int, flag: int, text: str) -> None:
         """Tell a consumer that it is detached, and why."""
@@ -138,32 +141,6 @@ class Deliveries:
         self.touched.add(peer)
         peer.stage = Stage.CUT
         peer.tell(Text(ToConsumer.CUT, flag, 0, text.encode()))
-
-    def hold(self, batch: Any, holder: int) -> None:
-        """Note another holder of a slot; the stream hears of the first one."""
-        turn = batch.turn
-        if not turn:
-            return
-        if (holders := self._holders.get(turn)) is None:
-            self._holders[turn] = {holder}
-            self._stream.share(batch)
-        elif holder in holders:
-            raise SlotError(f"{holder} has {batch} already")
-        else:
-            holders.add(holder)
-
-    def let_go(self, batch: Any, holder: int) -> None:
-        """Note one less; the last one frees it."""
-        turn = batch.turn
-        if not turn:
-            return
-        holders = self._holders.get(turn, set())
-        if holder not in holders:
-            raise SlotError(f"{holder} does not have {batch}")
-        holders.remove(holder)
-        if not holders:
-            del self._holders[turn]
-            self._stream.release(batch)
 
     def open_epoch(self, epoch: int) -> int | None:
         """Have the stream give an epoch."""
@@ -305,9 +282,8 @@ class Loop:
     def _take(self) -> None:
         """Give the core all batches that are there and wanted."""
         stream, core = self._stream, self._core
-        while not stream.is_quiet:
-            may_fail = core.group.is_starving()
-            given = stream.take(may_fail=may_fail) if core.wants_batch() else stream.take_extra(may_fail=may_fail)
+        while True:
+            given = stream.take(is_wanted=core.wants_batch(), may_fail=core.group.is_starving())
             if given is not None:
                 core.arrived(given)
             elif not stream.has_ended or not core.wants_end():
@@ -437,7 +413,7 @@ class Loop:
             elif request.kind == ToServer.BEGIN:
                 seat = self._core.begin(peer.number, request.value, now)
             else:
-                self._core.views.release(peer.number, request.released)
+                self._core.holders.release(peer.number, request.released)
                 self._leave(peer, died=request.value == DROPPED)
                 peer.stage = Stage.LEFT
                 return False
@@ -470,7 +446,7 @@ class Loop:
         self._close_socket(peer)
         if peer.stage is not Stage.LEFT:
             self._leave(peer, died=True)
-        if peer.stage is Stage.LEFT or not self._core.views.count(peer.number):
+        if peer.stage is Stage.LEFT or not self._core.holders.count(peer.number):
             self._forget(peer)
 
     def _note_death(self, peer: Peer) -> None:

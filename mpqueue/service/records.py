@@ -159,10 +159,6 @@ class Offer(NamedTuple):
     header_offset: int
     nbytes: int
 
-    def pack(self) -> bytes:
-        """Return its bytes."""
-        return OFFER.pack(*self)
-
 
 _make_offer = partial(tuple.__new__, Offer)  # Offer's own `_make` takes twice as long
 

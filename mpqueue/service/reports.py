@@ -65,7 +65,7 @@ def statistics_of(engine: Statistics, core: Core, peers: dict[int, Peer]) -> Ser
     consumers = [
         ServedConsumer(
             number, peers[number].credentials.pid, seat.rank, seat.epoch, seat.num_taken, peers[number].num_bytes,
-            peers[number].wait_s, seat.load, core.views.count(number), seat.num_skipped, seat.num_recalled,
+            peers[number].wait_s, seat.load, core.holders.count(number), seat.num_skipped, seat.num_recalled,
             seat in holding_up, now - peers[number].since,
         )
         for number, seat in list(core.group.by_consumer.items())

@@ -402,30 +402,32 @@ class Stream:
 
     # -- Lots
 
-    @property
-    def is_quiet(self) -> bool:
-        """True if `take` would return None, and change nothing."""
-        return self._is_open and not self.has_ended and not self.unknown and self._pipeline.is_quiet
-
-    def take(self, *, may_fail: bool = False) -> Lot | Failure | None:
+    def take(self, *, is_wanted: bool = True, may_fail: bool = False) -> Lot | Failure | None:
         """Return the next batch: of those that are computed again, or of the open epoch. Never waits.
 
         Args:
+            is_wanted: False: only of those that are computed again.
             may_fail: All who hold lots wait for this one: where there is no memory for it, none will come free.
 
         Returns: None if it is not ready, or all were taken.
         """
-        extra = self.take_extra(may_fail=may_fail)
-        if extra is not None or self.has_ended or not self._is_wanted or self._retry_at is not None:
-            return extra
+        pipeline = self._pipeline
+        pipeline.may_fail = may_fail or not self._backend.pool.ring.slots.num_leased
+        if pipeline.has_wanted or self.unknown:
+            extra = self._take_extra()
+            if extra is not None:
+                return extra
+        if not is_wanted or self.has_ended or not self._is_wanted or self._retry_at is not None:
+            return None
         if not self._is_open:
             error, self._unopened = self._unopened or self._open(), None
             if error is not None:
                 return self._failed(error, None)
-        pipeline = self._pipeline
         pipeline.failed = None
         try:
-            taken = pipeline.step()
+            # Reports are taken in by `advance`, which is called when there are some: to ask for them here would cost a
+            # system call for each batch that is not there.
+            taken = pipeline.step(looks=False)
         except EndOfStream:
             self.has_ended = True
             return None
@@ -441,14 +443,9 @@ class Stream:
         self.count += 1
         return lot
 
-    def take_extra(self, *, may_fail: bool = False) -> Lot | Failure | None:
-        """Return the next of the batches that are computed again; None if it is not ready, or there is none.
-
-        Args:
-            may_fail: As of `take`.
-        """
+    def _take_extra(self) -> Lot | Failure | None:
+        """Return the next of the batches that are computed again; None if it is not ready, or there is none."""
         pipeline = self._pipeline
-        pipeline.may_fail = may_fail or not self._backend.pool.ring.slots.num_leased
         if not pipeline.has_wanted:
             return self.unknown.popleft() if self.unknown else None
         taken = pipeline.step_extra()
@@ -500,7 +497,7 @@ class Stream:
             SlotError: The lot is free, or shared already.
         """
         slot = lot.slot
-        if not self._pipeline.is_stopped:
+        if self.ring is not None:
             if slot.turn != lot.turn:
                 raise _gone(lot)
             self._backend.pool.ring.share(slot, lot.header_offset)
@@ -512,7 +509,7 @@ class Stream:
             SlotError: It was so before.
         """
         slot = lot.slot
-        if not self._pipeline.is_stopped:
+        if self.ring is not None:
             if slot.turn != lot.turn:
                 raise _gone(lot)
             self._backend.pool.ring.release(slot)

@@ -22,6 +22,7 @@ from mpqueue.service.records import (
     MAX_GREETING,
     MAX_MESSAGE,
     MORE,
+    OFFER,
     PICKLED,
     ConsumerRequest,
     Offer,
@@ -133,11 +134,11 @@ class ScriptedServer:
     def offer(self, *batches, epoch=0, position=0, flags=0):
         """Offer batches in one message."""
         offers = [self.offer_of(batch, epoch, position + at, flags) for at, batch in enumerate(batches)]
-        self.send(b"".join(offer.pack() for offer in offers))
+        self.send(b"".join(OFFER.pack(*offer) for offer in offers))
         return offers
 
     def end(self, epoch=0, count=0):
-        self.send(Offer(ToConsumer.END, 0, 0, 0, 0, 0, epoch, count, 0, 0).pack())
+        self.send(OFFER.pack(ToConsumer.END, 0, 0, 0, 0, 0, epoch, count, 0, 0))
 
     def raised(self, body, flags=0):
         self.number += 1

@@ -56,7 +56,6 @@ class Simulation:
         self.order = order  # in which the positions of an epoch come; None: ascending
         self.now = 0.0
         self.consumers: dict[int, Consumer] = {}
-        self.holders: dict[int, set[int]] = {}  # by turn
         self.freed: set[int] = set()
         self.extras: deque[tuple[int, int]] = deque()
         self.opened: int | None = None
@@ -93,19 +92,18 @@ class Simulation:
             self.cut(consumer, DETACHED, why)
             self.core.leave(consumer, self.now, died=True)
 
-    def hold(self, batch: Any, holder: int) -> None:
-        assert batch.turn not in self.freed
-        holders = self.holders.setdefault(batch.turn, set())
-        assert holder not in holders
-        holders.add(holder)
+    @property
+    def holders(self) -> dict[int, set[int]]:
+        """By turn."""
+        return self.core.holders.by_turn
 
-    def let_go(self, batch: Any, holder: int) -> None:
-        self.holders[batch.turn].remove(holder)
-        if not self.holders[batch.turn]:
-            del self.holders[batch.turn]
-            self.freed.add(batch.turn)
-            for it in self.consumers.values():
-                assert batch.turn not in it.views, "a slot is free that somebody looks at"
+    def share(self, batch: Any) -> None:
+        assert batch.turn not in self.freed
+
+    def free(self, batch: Any) -> None:
+        self.freed.add(batch.turn)
+        for it in self.consumers.values():
+            assert batch.turn not in it.views, "a slot is free that somebody looks at"
 
     def open_epoch(self, epoch: int) -> int | None:
         assert self.opened is None

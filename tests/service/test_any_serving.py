@@ -5,6 +5,7 @@ what is computed again is the same, and as long as somebody can let go of a slot
 """
 
 import random
+from types import SimpleNamespace
 
 import pytest
 from helpers.aiming import AimingMachine, run_and_require
@@ -15,7 +16,7 @@ from mpqueue.engine.schedule import EpochSchedule
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.memory.slots import SlotState
-from mpqueue.service.loop import Deliveries
+from mpqueue.service.core import Holders
 from mpqueue.service.stream import MAX_KEPT, Failure, LotWork, Stashed, Stream
 from mpqueue.workers.job import RingPlan
 
@@ -52,7 +53,7 @@ class Serving(AimingMachine):
             ends_epochs=False, ring=RingPlan("memfd", self.choose([2, 6, 60]), LotWork),
         )  # fmt: skip
         self.stream = Stream(Numbers(self.length), workers=self.workers, max_queue_size=credit)
-        self.deliveries = Deliveries(self.stream, {}, None, 0)
+        self.holders = Holders(SimpleNamespace(share=self.stream.share, free=self.stream.release))
         self.stream._engine.pipeline = self.world.pipeline
         self.stream._use(self.world.pipeline)
         self.held, self.wanted = [], []
@@ -151,7 +152,7 @@ class Serving(AimingMachine):
         self.reached[f"{kind}lot"] += 1
         holders = [holder for holder in (1, 2, -3) if self.choose([False, True])] or [1]
         for holder in holders:
-            self.deliveries.hold(given, holder)
+            self.holders.hold(given, holder)
         self.reached["shared by several"] += len(holders) > 1
         self.held.append((given, holders, word, size))
 
@@ -181,7 +182,7 @@ class Serving(AimingMachine):
 
     def release(self, number):
         lot, holders, _, _ = self.held[number]
-        self.deliveries.let_go(lot, holders.pop())
+        self.holders.let_go(lot, holders.pop())
         if not holders:
             del self.held[number]
 

@@ -17,6 +17,7 @@ from mpqueue.service.records import (
     DETACHED,
     DROPPED,
     LOST,
+    OFFER,
     PARTIAL,
     PICKLED,
     STOPPED,
@@ -398,7 +399,7 @@ class TestFailures:
     @pytest.mark.parametrize("field", [{"slot": 999}, {"nbytes": 1 << 40}, {"header_offset": 1 << 30}, {"spec": 77}])
     def test_an_offer_of_what_is_not_there_ends_the_connection(self, server, field):
         with attached(server) as consumer:
-            server.send(server.offer_of(batch_of(0))._replace(**field).pack())
+            server.send(OFFER.pack(*server.offer_of(batch_of(0))._replace(**field)))
             with pytest.raises(ServiceError, match="cannot be there"):
                 next(iter(consumer))
 
@@ -406,7 +407,7 @@ class TestFailures:
     def test_a_header_that_is_not_of_its_spec_ends_the_connection(self, server, nbytes):
         with attached(server) as consumer:
             offer = server.offer_of(batch_of(0))
-            server.send(offer._replace(nbytes=offer.header_offset + nbytes).pack())
+            server.send(OFFER.pack(*offer._replace(nbytes=offer.header_offset + nbytes)))
             with pytest.raises(ServiceError, match=r"not of its spec|same version"):
                 next(iter(consumer))
 

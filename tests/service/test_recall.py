@@ -20,7 +20,7 @@ from mpqueue.service.core import Core
 from mpqueue.service.greeting import Hello
 from mpqueue.service.link import ServerLink
 from mpqueue.service.loop import Loop
-from mpqueue.service.records import Offer, ToConsumer
+from mpqueue.service.records import OFFER, ToConsumer
 from mpqueue.service.rules import Rules
 from mpqueue.system import descriptors
 from mpqueue.transport.credentials import Credentials
@@ -159,11 +159,15 @@ class PausingSocket:
 
     def __init__(self, sock, pause):
         self._sock, self._pause = sock, pause
-        self.fileno, self.close = sock.fileno, sock.close
+        self.fileno, self.close, self.type = sock.fileno, sock.close, sock.type
 
     def send(self, data, flags=0):
         self._pause()
         return self._sock.send(data, flags)
+
+    def sendmsg(self, pieces, ancillary, flags):
+        self._pause()
+        return self._sock.sendmsg(pieces, ancillary, flags)
 
     def recv(self, size, flags=0):
         self._pause()
@@ -246,7 +250,7 @@ class ModelLoop(Loop):
 
     def __init__(self, length, window, socks):
         self._length, self._position = length, 0
-        self.holders, self.taken = {}, Counter()
+        self.taken = Counter()
         self._core = Core(Rules(mode="split", window=window), self)
         self.handlers = SimpleNamespace(unwatch=lambda fd: None, watch_room=lambda fd, is_full: None)
         self._admission = SimpleNamespace(note_departure=lambda peer: None, take_waiting=list, waiting=(), sentinels={})
@@ -287,14 +291,14 @@ class ModelLoop(Loop):
 
     def offer(self, consumer, number, batch):
         self._peers[consumer].offer(
-            Offer(ToConsumer.OFFER, 0, 0, number, batch.turn, 0, batch.epoch, batch.position, 0, 0)
+            OFFER.pack(ToConsumer.OFFER, 0, 0, number, batch.turn, 0, batch.epoch, batch.position, 0, 0)
         )
 
     def withdraw(self, consumer, batch, *, has_more):
         """Nothing is drawn."""
 
     def end(self, consumer, epoch, count):
-        self._peers[consumer].offer(Offer(ToConsumer.END, 0, 0, 0, 0, 0, epoch, count, 0, 0))
+        self._peers[consumer].offer(OFFER.pack(ToConsumer.END, 0, 0, 0, 0, 0, epoch, count, 0, 0))
 
     def cut(self, consumer, flag, text):
         raise AssertionError(text)
@@ -302,13 +306,11 @@ class ModelLoop(Loop):
     def _cut_off(self, peer, why):
         raise AssertionError(why)
 
-    def hold(self, batch, holder):
-        holders = self.holders.setdefault(batch.turn, set())
-        assert holder not in holders
-        holders.add(holder)
+    def share(self, batch):
+        """There is no ring, and so no slot."""
 
-    def let_go(self, batch, holder):
-        self.holders[batch.turn].remove(holder)
+    def free(self, batch):
+        """See `share`."""
 
     def open_epoch(self, epoch):
         self._position = 0
@@ -379,7 +381,7 @@ def test_each_batch_is_handed_out_once_in_all_orders_of_asks_and_recalls(steps, 
         assert model.go_on(*model.trainers)
         everything = Counter((epoch, position) for epoch in range(2) for position in range(length))
         assert model.handed() == model.server.taken == everything
-        assert not any(model.server.holders.values())
+        assert not model.server._core.holders.by_turn
     finally:
         model.close()
 

@@ -39,7 +39,7 @@ def test_what_a_consumer_sends_comes_out_equal_and_is_of_one_size(kind, value, r
 @pytest.mark.parametrize("count", [1, 2, MAX_OFFERS])
 def test_offers_and_ends_of_one_message_come_out_in_their_order(count):
     sent = [offer(number=number, kind=(ToConsumer.OFFER, ToConsumer.END)[number % 2]) for number in range(count)]
-    data = b"".join(one.pack() for one in sent)
+    data = b"".join(OFFER.pack(*one) for one in sent)
     assert len(data) == count * OFFER.size <= MAX_MESSAGE
     assert unpack_down(data) == sent
 
@@ -64,9 +64,9 @@ def test_turns_behind_the_last_one_that_is_released_are_none():
     [
         b"",
         b"\0" * OFFER.size,
-        offer().pack() + offer(kind=ToConsumer.SPEC).pack(),
-        offer().pack() + ConsumerRequest(ToServer.ASK).pack(),
-        offer().pack() + Text(ToConsumer.CUT, DETACHED, 0, b"").pack(),
+        OFFER.pack(*offer()) + OFFER.pack(*offer(kind=ToConsumer.SPEC)),
+        OFFER.pack(*offer()) + ConsumerRequest(ToServer.ASK).pack(),
+        OFFER.pack(*offer()) + Text(ToConsumer.CUT, DETACHED, 0, b"").pack(),
         ConsumerRequest(ToServer.ASK).pack(),
     ],
     ids=["nothing", "zeros", "a text as an offer", "a request behind", "a text behind", "a request"],

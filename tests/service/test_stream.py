@@ -5,6 +5,7 @@ import logging
 import mmap
 import os
 import select
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from mpqueue.engine.schedule import Place
 from mpqueue.errors import BatchTimeout, SharedMemoryFull, WorkerDied
 from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.memory.slots import SlotError
-from mpqueue.service.loop import Deliveries
+from mpqueue.service.core import Holders
 from mpqueue.service.records import PARTIAL
 from mpqueue.service.stream import Failure, Lot, Stream
 
@@ -61,7 +62,7 @@ class Server:
         return given
 
     def take_extra(self):
-        while (given := self.stream.take_extra()) is None:
+        while (given := self.stream.take(is_wanted=False)) is None:
             self.wait()
         return given
 
@@ -310,22 +311,27 @@ def test_positions_that_are_not_there_cannot_be_computed_again():
 # -- Holders
 
 
+def holders_of(stream):
+    """As the core of a server counts them."""
+    return Holders(SimpleNamespace(share=stream.share, free=stream.release))
+
+
 def test_a_slot_is_free_when_its_last_holder_has_released_it():
     with Server(Numbers(3)) as server:
         stream = server.stream
         stream.open_epoch(0)
         lot = server.take()
-        deliveries = Deliveries(stream, {}, None, 0)
+        holders = holders_of(stream)
         for holder in (4, -2, 9):
-            deliveries.hold(lot, holder)
+            holders.hold(lot, holder)
         for holder in (9, 4):
-            deliveries.let_go(lot, holder)
+            holders.let_go(lot, holder)
         with pytest.raises(SlotError):
-            deliveries.let_go(lot, 4)
+            holders.let_go(lot, 4)
         with pytest.raises(SlotError):
-            deliveries.hold(lot, -2)
+            holders.hold(lot, -2)
         assert server.reader.read(lot)[0] == 0
-        deliveries.let_go(lot, -2)
+        holders.let_go(lot, -2)
         with pytest.raises(SlotError):
             stream.release(lot)
         with pytest.raises(SlotError):
@@ -376,10 +382,10 @@ def test_a_failure_needs_no_holders():
     with Server(StrikesAt(Fault("raise"), at=0)) as server:
         server.stream.open_epoch(0)
         failure = server.take()
-        deliveries = Deliveries(server.stream, {}, None, 0)
-        deliveries.hold(failure, 1)
-        deliveries.hold(failure, 1)
-        deliveries.let_go(failure, 1)
+        holders = holders_of(server.stream)
+        holders.hold(failure, 1)
+        holders.hold(failure, 1)
+        holders.let_go(failure, 1)
         assert (failure.position, failure.is_extra, failure.turn) == (0, False, 0)
 
 
