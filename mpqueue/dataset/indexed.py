@@ -352,38 +352,6 @@ class ConcatenateReader(JoinReader):
         return self.branches[number].origin(place, run)
 
 
-class _MixBlock:
-    """A block of a mix, of one seed and epoch.
-
-    Args:
-        order: The numbers of the datasets, place by place.
-        before: How many elements each dataset has before this block.
-    """
-
-    def __init__(self, order: Counts, before: Counts) -> None:
-        self._order, self._before = order, before
-        self._numbers: list[int] | None = None  # of the elements in their datasets; all are found if many are wanted
-
-    def find(self, inside: int) -> tuple[int, int]:
-        """Return the dataset of a place, and the number of the element in it."""
-        branch = int(self._order[inside])
-        if self._numbers is not None:
-            return branch, self._numbers[inside]
-        return branch, int(self._before[branch]) + int(np.count_nonzero(self._order[:inside] == branch))
-
-    def find_all(self) -> None:
-        """Find all places at once."""
-        if self._numbers is not None:
-            return
-        order = self._order
-        sorted_places = np.argsort(order, kind="stable")
-        counts = np.bincount(order, minlength=len(self._before))
-        starts = np.cumsum(counts) - counts
-        numbers = np.empty(len(order), np.int64)
-        numbers[sorted_places] = np.arange(len(order)) - np.repeat(starts - self._before, counts)
-        self._numbers = numbers.tolist()
-
-
 class MixReader(JoinReader):
     """Elements of all inputs, as often as their weights say."""
 
@@ -394,24 +362,58 @@ class MixReader(JoinReader):
         self._extent = node.extent()
         self._shares = self._extent.shares
         self._of: tuple[int, int] = (0, -1)
-        self._blocks: dict[int, _MixBlock] = {}
+        self._blocks: dict[int, tuple[Counts, Counts]] = {}
 
     def at(self, places: Places, run: Drawing) -> list[Any]:
         """Return elements of the inputs that have these places."""
-        size = self._shares.size
-        if len(places) > _FEW_PLACES:
-            for number in {place // size for place in places}:
-                self._block(number, run).find_all()
-        return _by_part(places, lambda place: self._find(place, run), lambda part: self._part(part, run))
+        if len(places) <= _FEW_PLACES:
+            return _by_part(places, lambda place: self._find(place, run), lambda part: self._part(part, run))
+        branches, numbers = self._find_all(np.asarray(places), run)
+        found: list[Any] = [None] * len(places)
+        for branch, reader in enumerate(self.branches):
+            (mine,) = np.nonzero(branches == branch)
+            if not len(mine):
+                continue
+            inner = numbers[mine]
+            length = reader.length if self.node.stop != "first" else None
+            if not length:
+                self._put(found, mine, reader.at(inner.tolist(), self._inner(0, run)))
+                continue
+            begun, inner = np.divmod(inner, length)
+            for number in np.unique(begun).tolist():
+                rows = begun == number
+                self._put(found, mine[rows], reader.at(inner[rows].tolist(), self._inner(number, run)))
+        return found
+
+    @staticmethod
+    def _put(found: list[Any], rows: Counts, values: list[Any]) -> None:
+        for row, value in zip(rows.tolist(), values, strict=True):
+            found[row] = value
+
+    def _find_all(self, places: Counts, run: Drawing) -> tuple[Counts, Counts]:
+        """Return the datasets of places, and the numbers of their elements."""
+        blocks, inside = np.divmod(places, self._shares.size)
+        branches, numbers = np.empty_like(places), np.empty_like(places)
+        for block in np.unique(blocks).tolist():
+            rows = blocks == block
+            order, before = self._block(block, run)
+            counts = np.bincount(order, minlength=len(before))
+            all_numbers = np.empty_like(order)
+            starts = np.cumsum(counts) - counts
+            all_numbers[np.argsort(order, kind="stable")] = np.arange(len(order)) - np.repeat(starts - before, counts)
+            branches[rows], numbers[rows] = order[inside[rows]], all_numbers[inside[rows]]
+        return branches, numbers
 
     def _find(self, place: int, run: Drawing) -> tuple[tuple[int, int], int]:
-        """Return the dataset, the pass through it, and the number of the element."""
+        """Return the dataset of a place with the pass through it, and the number of the element."""
         block, inside = divmod(place, self._shares.size)
-        branch, number = self._block(block, run).find(inside)
-        length = self.branches[branch].length
-        if self.node.stop == "first" or not length:
-            return (branch, 0), number  # an input without end is never begun anew
-        begun, number = divmod(number, length)
+        order, before = self._block(block, run)
+        branch = int(order[inside])
+        number = int(before[branch]) + int(np.count_nonzero(order[:inside] == branch))
+        reader = self.branches[branch]
+        if self.node.stop == "first" or not reader.length:
+            return (branch, 0), number
+        begun, number = divmod(number, reader.length)
         return (branch, begun), number
 
     def _part(self, part: tuple[int, int], run: Drawing) -> Callable[[Places], list[Any]]:
@@ -423,7 +425,8 @@ class MixReader(JoinReader):
             return run
         return IndexedRun(run.seed, inner_epoch(run.epoch, begun, None), run.begin)
 
-    def _block(self, number: int, run: Drawing) -> _MixBlock:
+    def _block(self, number: int, run: Drawing) -> tuple[Counts, Counts]:
+        """Return the order of a block, and how many elements each dataset has before it."""
         if self._of != (run.seed, run.epoch):
             self._of = run.seed, run.epoch
             self._blocks.clear()
@@ -432,7 +435,7 @@ class MixReader(JoinReader):
             if len(self._blocks) >= _MAX_BLOCKS:
                 del self._blocks[next(iter(self._blocks))]
             order = shuffled(self._extent.quotas(number), salted(run.seed, self.node.number), run.epoch, number)
-            block = self._blocks[number] = _MixBlock(order, self._shares.before(number))
+            block = self._blocks[number] = order, self._shares.before(number)
         return block
 
     def origin(self, place: int, run: Drawing) -> str:

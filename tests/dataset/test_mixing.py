@@ -1,0 +1,133 @@
+"""The arithmetic of a mix: shares follow the weights at any place, lengths are exact, and nothing depends on memory."""
+
+from collections import Counter
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mpqueue
+from mpqueue.dataset.mixing import Extent, Shares, apportioned
+
+WEIGHTS = st.lists(
+    st.one_of(st.integers(1, 50).map(float), st.floats(0.001, 1.0), st.sampled_from([0.1, 0.2, 0.3, 1 / 3])),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(WEIGHTS, st.integers(0, 5000))
+def test_blocks_follow_the_weights_without_drift(weights, block):
+    shares = Shares(weights)
+    total = sum(map(Fraction, weights))
+    before, size = shares.before(block), shares.size
+    assert before.sum() == block * size
+    assert (shares.before(block) + shares.quotas(block) == shares.before(block + 1)).all()
+    assert (shares.quotas(block) >= 0).all()
+    for weight, count in zip(weights, before, strict=True):
+        # Within a place or two for each dataset, and what is rounded behind 25 binary digits.
+        assert abs(float(Fraction(weight) / total * block * size) - count) < 2 * len(weights) + 1e-6 * block * size
+
+
+@pytest.mark.parametrize("weights", [(0.3, 0.7), (1.0,) * 10, (2.0, 1.0), (0.25, 0.25, 0.5)])
+def test_simple_ratios_are_exact_in_each_block(weights):
+    shares = Shares(weights)
+    expected = [Fraction(repr(weight)) / sum(Fraction(repr(w)) for w in weights) * shares.size for weight in weights]
+    assert shares.quotas(17).tolist() == expected
+
+
+def test_a_tiny_weight_has_its_share():
+    counts = Shares((1.0, 0.0001)).before(100_000)
+    assert counts[1] / counts[0] == pytest.approx(0.0001, rel=1e-3)
+
+
+@given(WEIGHTS, st.data())
+def test_the_mix_that_ends_with_the_first_uses_up_one_and_asks_none_for_more(weights, data):
+    lengths = data.draw(st.lists(st.integers(1, 3000), min_size=len(weights), max_size=len(weights)))
+    extent = Extent(Shares(weights), lengths, "first")
+    counts = _counts_of(extent)
+    assert counts.sum() == extent.length
+    assert (counts <= lengths).all()
+    # One place more would ask one of them for more than it has, or nearly: rounding is by less than a place each.
+    assert any(
+        length - count <= 1 + weight / sum(weights) * 2
+        for count, length, weight in zip(counts, lengths, weights, strict=True)
+    )
+
+
+@given(WEIGHTS, st.data())
+def test_the_mix_that_shows_all_shows_each_whole_and_ends_soon_then(weights, data):
+    lengths = data.draw(st.lists(st.integers(1, 2000), min_size=len(weights), max_size=len(weights)))
+    extent = Extent(Shares(weights), lengths, "all")
+    counts = _counts_of(extent)
+    assert counts.sum() == extent.length
+    assert (counts >= lengths).all()
+    assert any(
+        count - length <= 1 + 2 * w / sum(weights) for count, length, w in zip(counts, lengths, weights, strict=True)
+    )
+
+
+def _counts_of(extent):
+    counts, left, block = np.zeros_like(extent.shares.before(0)), extent.length, 0
+    while left:
+        quotas = extent.quotas(block)
+        counts, left, block = counts + quotas, left - int(quotas.sum()), block + 1
+    return counts
+
+
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=5).filter(any), st.data())
+def test_the_last_block_is_apportioned_to_the_nearest(quotas, data):
+    quotas = np.array(quotas)
+    places = data.draw(st.integers(0, int(quotas.sum())))
+    found = apportioned(quotas, places)
+    assert found.sum() == places
+    assert (abs(found - quotas * places / quotas.sum()) < 1).all()
+
+
+def test_a_mix_is_in_another_order_for_each_seed_and_epoch_and_as_long():
+    parts = [mpqueue.Dataset.range(700), mpqueue.Dataset.range(1000, 1300)]
+    mixed = mpqueue.Dataset.mix(parts, [0.7, 0.3])
+    assert len(mixed) == 1000
+    orders = []
+    for seed in (0, 1):
+        with mpqueue.Loader(mixed, batch_size=100, workers=0, seed=seed) as loader:
+            orders += [np.concatenate(list(loader)).tolist() for _ in range(2)]
+    assert all(sorted(order) == [*range(700), *range(1000, 1300)] for order in orders)
+    assert len(set(map(tuple, orders))) == 4
+    for order in orders:  # each dataset in its own order
+        assert [x for x in order if x < 1000] == list(range(700))
+
+
+def test_those_that_are_used_up_begin_anew_until_all_were_seen():
+    short, long = mpqueue.Dataset.range(3).shuffle(), mpqueue.Dataset.range(100, 110)
+    mixed = mpqueue.Dataset.mix([short, long], stop="all")
+    assert len(mixed) == 20
+    seen = list(mixed)
+    assert [x for x in seen if x >= 100] == list(range(100, 110))
+    passes = [x for x in seen if x < 100]
+    assert len(passes) == 10
+    assert all(sorted(passes[start : start + 3]) == [0, 1, 2] for start in (0, 3, 6))
+
+
+def test_a_mix_without_end_has_its_shares_at_any_place():
+    mixed = mpqueue.Dataset.mix([mpqueue.Dataset.range(10), mpqueue.Dataset.range(10, 17)], [3, 1], stop="never")
+    with pytest.raises(TypeError, match="no end"):
+        len(mixed)
+    far = [mixed[10**12 + place] for place in range(2048)]
+    assert Counter(value < 10 for value in far)[True] == pytest.approx(1536, abs=512)
+    assert mixed.take(8)[7] == mixed[7]
+
+
+def test_a_dataset_of_weight_zero_is_never_asked():
+    mixed = mpqueue.Dataset.mix([mpqueue.Dataset.range(5), mpqueue.Dataset.range(0)], [1, 0], stop="all")
+    assert list(mixed) == list(range(5))
+
+
+def test_each_order_of_access_gives_the_same():
+    parts = [mpqueue.Dataset.range(number * 1000, number * 1000 + 300) for number in range(7)]
+    mixed = mpqueue.Dataset.mix(parts, [0.31, 0.17, 0.2, 0.1, 0.05, 0.12, 0.05]).shuffle().repeat(2)
+    whole = mixed.__getitems__(range(len(mixed)))
+    assert [mixed[place] for place in range(0, len(mixed), 37)] == whole[::37]
+    assert mixed.__getitems__([len(mixed) - 1, 3, 3, 100]) == [whole[-1], whole[3], whole[3], whole[100]]
