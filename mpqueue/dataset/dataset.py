@@ -414,7 +414,7 @@ class Dataset:
         Raises:
             TypeError: It is a stream, or has no end.
         """
-        self._require_index("no length")
+        self.require_index("no length")
         length = self._root.length()
         if length is None:
             raise TypeError("the dataset has no end, and so no length: take(n) gives its first n elements")
@@ -442,7 +442,7 @@ class Dataset:
         Raises:
             TypeError, IndexError, Exception: As of `__getitem__`.
         """
-        self._require_index("no items by index")
+        self.require_index("no items by index")
         length = self._root.length()
         return compute_aside(self._readers, [_checked_index(index, length) for index in indices])
 
@@ -459,7 +459,8 @@ class Dataset:
         for place in itertools.count() if length is None else range(length):
             yield compute_aside(self._readers, [place])[0]
 
-    def _require_index(self, lack: str) -> None:
+    def require_index(self, lack: str) -> None:
+        """Raise a `TypeError` that says what a stream lacks, and which stage makes it one; for the library."""
         stage = stream_stage(self._root)
         if stage is not None:
             raise TypeError(f"the dataset has {lack}: {_named(stage)} makes it a stream")

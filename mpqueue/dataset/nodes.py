@@ -65,6 +65,11 @@ class StageNode:
         """Return a copy with higher numbers."""
         return replace(self, number=self.number + by)
 
+    def functions(self) -> list[Any]:
+        """Return the functions of the user's that the stage calls."""
+        named = [getattr(self, name, None) for name in ("function", "length_of", "collate")]
+        return [function for function in named if function is not None]
+
     def stages(self) -> "Iterator[StageNode]":
         """Yield all stages of the tree, by their numbers."""
         for node in self.inputs:

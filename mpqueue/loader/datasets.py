@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 from mpqueue.dataset import nodes
 from mpqueue.dataset.dataset import Dataset, stream_stage
 from mpqueue.dataset.source import IndexedSource, StageCollate
+from mpqueue.engine.backend_kinds import BackendName, kind_of
 from mpqueue.engine.options import SampleOptions
 from mpqueue.loader.sources import epoch_end_of
+from mpqueue.workers.source_send import why_not_sent
 
 _KEEP_ELEMENTS = (nodes.TakeNode, nodes.SkipNode, nodes.ShuffleNode, nodes.RepeatNode)
 
@@ -76,8 +78,30 @@ def items_of(source: Any) -> Any:
     """
     if not isinstance(source, Dataset):
         return source
-    _require_index(source, "batches are asked for by their indices here", remedy=": pass it to mpqueue.Loader")
+    source.require_index("no batches by index, which are asked for here: pass it to mpqueue.Loader")
     return _indexed(source.root)
+
+
+def check_portable(source: Any, workers: int, backend: BackendName, start_method: str) -> None:
+    """Raise a `TypeError` for a function of a dataset that worker processes cannot get, before any is started.
+
+    Args:
+        source: What workers run.
+        workers: How many.
+        backend: What they are.
+        start_method: How they are made; those that are forked from this process have its functions as they are.
+    """
+    root = getattr(source, "root", None)
+    if not isinstance(root, nodes.StageNode) or not workers or not kind_of(backend).in_processes:
+        return
+    for stage in root.stages() if start_method != "fork" else ():
+        for function in stage.functions():
+            where, why = why_not_sent(function)
+            if why:
+                raise TypeError(
+                    f"stage {stage.number}, {stage.line()}, cannot be sent to worker processes: {where} cannot be "
+                    f"pickled ({why}). Make it in the function itself, on first use, or in `worker_init`"
+                )
 
 
 def _indexed(root: nodes.StageNode) -> IndexedSource:

@@ -28,6 +28,7 @@ from mpqueue.engine.options import (
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.seeds import fresh_seed
 from mpqueue.errors import WorkerDied
+from mpqueue.loader.datasets import check_portable
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.epoch_iterator import EpochIterator
 from mpqueue.loader.loop_position import LoopPosition, place_of
@@ -173,6 +174,7 @@ class Loader(Stoppable):
             num_cpus() if workers is None else workers, max_queue_size, backend
         )
         check_replicable(self._order.source, self.workers, in_processes=kind_of(backend).in_processes)
+        check_portable(self._order.source, self.workers, backend, options.start_method)
         self._job = self._make_job(options)
         self._position = LoopPosition()
         self._latest: Callable[[], EpochIterator | None] = lambda: None

@@ -8,6 +8,7 @@ from mpqueue.engine.backend_kinds import BackendName, kind_of
 from mpqueue.engine.options import Options, SampleOptions, check_counts, check_flags, refuse_torch_names
 from mpqueue.engine.schedule import Schedule
 from mpqueue.engine.seeds import fresh_seed
+from mpqueue.loader.datasets import check_portable
 from mpqueue.loader.orders import Order
 from mpqueue.loader.sources import check_replicable, epoch_end_of
 from mpqueue.memory.ring import SPARE_SLOTS
@@ -69,6 +70,7 @@ def make_plan(
     order = _make_order(source, options, shuffle=bool(shuffle), world=world)
     workers, max_queue_size = check_counts(workers, max_queue_size, "process")
     check_replicable(order.source, workers, in_processes=True)
+    check_portable(order.source, workers, backend, chosen.start_method)
     job = Job(
         workers=workers,
         seed=int(chosen.seed) if chosen.seed is not None else fresh_seed(next(_uids), 0),

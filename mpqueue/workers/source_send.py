@@ -183,6 +183,15 @@ def find_culprit(source: Any) -> tuple[str, str]:
     return path.removeprefix("it").removeprefix(".") or "the source itself", why
 
 
+def why_not_sent(function: Any) -> tuple[str, str]:
+    """Return what of a function cannot be pickled, and why not; both are empty if all can."""
+    why = _why_not(function)
+    if why is None:
+        return "", ""
+    path, found = find_culprit(function)
+    return path.removeprefix(" (").removesuffix(")") if path != "the source itself" else "its function", found or why
+
+
 def _children(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         yield from ((f"[{key!r}]", child) for key, child in value.items())

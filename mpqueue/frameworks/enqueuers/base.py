@@ -18,6 +18,7 @@ from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.seeds import fresh_seed
 from mpqueue.errors import MPQueueError
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator, EnqueuerQueue
+from mpqueue.loader.datasets import items_of
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.forms import backend_of, by_old_names
 from mpqueue.telemetry.stats import Statistics
@@ -156,7 +157,7 @@ class SequenceEnqueuer(Stoppable):
         options = self._options
         is_given = options.seed is not None
         seed = int(options.seed) if options.seed is not None else fresh_seed(self.uid, self._starts)
-        return Job(source=self.sequence, workers=workers, seed=seed, is_seed_given=is_given, options=options)
+        return Job(source=items_of(self.sequence), workers=workers, seed=seed, is_seed_given=is_given, options=options)
 
     def get(self) -> Iterator[Any]:
         """Return an iterator of batches; the subclasses implement it.

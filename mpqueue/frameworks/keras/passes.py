@@ -31,6 +31,7 @@ from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.schedule import EpochSchedule, Place
 from mpqueue.engine.seeds import fresh_seed
 from mpqueue.loader import idle
+from mpqueue.loader.datasets import items_of
 from mpqueue.loader.engine import Engine, Latest
 from mpqueue.loader.forms import backend_of
 from mpqueue.loader.lazy_orders import draw_lazy_order
@@ -242,7 +243,7 @@ class PassEnqueuer(idle.Pool):
             idle.make_room(self.source)
         options = self._options
         job = Job(
-            source=self.source,
+            source=items_of(self.source),
             workers=self.workers,
             seed=self._seed,
             is_seed_given=options.seed is not None,
