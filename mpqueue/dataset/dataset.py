@@ -1,5 +1,6 @@
 """`Dataset`: a description of samples, whose methods have the names of tf.data and Grain."""
 
+import inspect
 import itertools
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -546,6 +547,8 @@ def _source_node(source: Any) -> nodes.StageNode:
             f"the source is an iterator ({type(source).__name__}), which can be read once and from its beginning only: "
             "pass the generator function itself, a callable without arguments that returns a new iterator"
         )
+    if inspect.isclass(source):
+        raise TypeError(f"the source is the class {source.__name__}: pass an instance of it, {source.__name__}(...)")
     if callable(source):
         check_call(source)
         return nodes.StreamNode(source=source)

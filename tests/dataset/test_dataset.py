@@ -1,0 +1,209 @@
+"""Descriptions of datasets: what each stage is, what it is not, and what is said of mistakes."""
+
+import pickle
+import threading
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue import Dataset
+
+
+def double(x):
+    return 2 * x
+
+
+def keep(_):
+    return True
+
+
+def numbers():
+    yield from range(10)
+
+
+class Iterable:
+    def __iter__(self):
+        return iter(range(3))
+
+
+def test_each_stage_is_a_line_and_branches_lie_deeper():
+    mixed = Dataset.mix(
+        [Dataset.range(10).shuffle(), Dataset([1, 2, 3]).map(double, threads=2)], [0.3, 0.7], stop="all"
+    )
+    lines = repr(mixed.filter(keep).shuffle(buffer=100).batch(4, drop_last=True)).splitlines()
+    assert [line.strip() for line in lines] == [
+        "<Dataset, a stream",
+        "0: range(0, 10)",
+        "1: shuffle()",
+        "2: list, 3",
+        "3: map(double, threads=2)",
+        "4: mix(weights=(0.3, 0.7), stop='all')",
+        "5: filter(keep)",
+        "6: shuffle(buffer=100)",
+        "7: batch(4, drop_last=True)>",
+    ]
+    assert [len(line) - len(line.lstrip()) for line in lines[1:]] == [4, 4, 4, 4, 2, 2, 2, 2]
+
+
+def test_a_dataset_is_left_as_it_is_by_its_methods():
+    first = Dataset.range(10)
+    assert len(first.take(3)) == 3
+    assert len(first) == 10
+    assert (first.root.number, first.batch(2).root.number, first.root.number) == (0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "length"),
+    [
+        (Dataset.range(10), 10),
+        (Dataset.range(2, 10, 3), 3),
+        (Dataset(np.zeros((7, 2))), 7),
+        (Dataset.range(10).batch(4), 3),
+        (Dataset.range(10).batch(4, drop_last=True), 2),
+        (Dataset.range(10).repeat(3), 30),
+        (Dataset.range(10).repeat(0), 0),
+        (Dataset.range(10).repeat().take(25), 25),
+        (Dataset.range(10).take(25), 10),
+        (Dataset.range(10).skip(25), 0),
+        (Dataset.range(10).skip(4), 6),
+        (Dataset.zip(Dataset.range(10), Dataset.range(3)), 3),
+        (Dataset.concatenate(Dataset.range(10), Dataset.range(3)), 13),
+        (Dataset.range(10).map(double).shuffle().enumerate(), 10),
+    ],
+)
+def test_an_indexed_dataset_has_a_length(dataset, length):
+    assert len(dataset) == length
+    assert len(list(dataset)) == length
+
+
+@pytest.mark.parametrize(
+    ("make", "stage"),
+    [
+        (lambda base: base.filter(keep), "stage 1, filter"),
+        (lambda base: base.flat_map(lambda x: [x]), "stage 1, flat_map"),
+        (lambda base: base.shuffle(buffer=3), "stage 1, shuffle"),
+        (lambda base: base.pack(8), "stage 1, pack"),
+        (lambda base: base.bucket(int, [3], [2, 2]), "stage 1, bucket"),
+        (lambda base: Dataset.zip(base, base.filter(keep)), "stage 2, filter"),
+        (lambda _: Dataset(numbers), r"stage 0, numbers\(\)"),
+        (lambda _: Dataset(Iterable()), "stage 0, Iterable"),
+    ],
+)
+def test_a_stream_has_no_length_and_no_items_and_says_which_stage_makes_it_one(make, stage):
+    stream = make(Dataset.range(10)).map(double).take(3)
+    for use in (len, lambda dataset: dataset[0]):
+        with pytest.raises(TypeError, match=stage):
+            use(stream)
+
+
+@pytest.mark.parametrize(
+    ("use", "error", "text"),
+    [
+        (lambda _: Dataset(7), TypeError, "__getitem__ and __len__"),
+        (lambda _: Dataset("abc"), TypeError, "text"),
+        (lambda _: Dataset(numbers()), TypeError, "pass the generator function itself"),
+        (lambda _: Dataset(Iterable), TypeError, "pass an instance"),
+        (lambda _: Dataset({"x": [1], "y": [2]}), TypeError, "columns"),
+        (lambda _: Dataset(lambda x: x), TypeError, "without arguments"),
+        (lambda base: Dataset(base), TypeError, "already"),
+        (lambda base: base.map(None), TypeError, "map: the function must be a function of an element, got None"),
+        (lambda base: base.map(lambda: 1), TypeError, "map: the function is called with an element"),
+        (lambda base: base.map(double, threads=0), ValueError, "map: threads must be 1 or more, got 0"),
+        (lambda base: base.filter(3), TypeError, "filter: the function"),
+        (lambda base: base.flat_map("x"), TypeError, "flat_map: the function"),
+        (lambda base: base.batch(0), ValueError, "batch: size must be 1 or more, got 0"),
+        (lambda base: base.batch(2.5), TypeError, "batch: size must be an integer"),
+        (lambda base: base.batch(True), TypeError, "batch: size must be an integer"),
+        (lambda base: base.batch(2, drop_last="yes"), TypeError, "batch: drop_last must be True or False"),
+        (lambda base: base.batch(2, collate=3), TypeError, "batch: collate"),
+        (lambda base: base.shuffle(buffer=0), ValueError, "shuffle: buffer must be 1 or more"),
+        (lambda base: base.shuffle(True), TypeError, "shuffle: buffer must be an integer"),
+        (lambda base: base.filter(keep).shuffle(), ValueError, r"stage 1, filter\(keep\).*shuffle\(buffer=1000\)"),
+        (lambda base: base.repeat().shuffle(), ValueError, "no end: put it before repeat"),
+        (lambda base: base.repeat(-1), ValueError, "repeat: times must be 0 or more"),
+        (lambda base: base.take(-1), ValueError, "take: count"),
+        (lambda base: base.skip("1"), TypeError, "skip: count"),
+        (lambda _: Dataset.range(1.5), TypeError, "float"),
+        (lambda _: Dataset.zip(), ValueError, "zip needs at least one dataset"),
+        (lambda base: Dataset.zip(base, [1, 2]), TypeError, r"zip takes datasets, got list.*mpqueue.Dataset\(source\)"),
+        (lambda _: Dataset.concatenate(), ValueError, "concatenate needs at least one"),
+        (lambda _: Dataset.mix([]), ValueError, "mix needs at least one"),
+        (lambda base: Dataset.mix(base), TypeError, "must be a list of datasets"),
+        (lambda base: Dataset.mix([base, base], [1]), ValueError, "2 datasets and 1 weights"),
+        (lambda base: Dataset.mix([base, base], [1, -1]), ValueError, "must be 0 or more"),
+        (lambda base: Dataset.mix([base, base], [1, float("nan")]), ValueError, "finite"),
+        (lambda base: Dataset.mix([base, base], [0, 0]), ValueError, "all be zero"),
+        (lambda base: Dataset.mix([base, base], "ab"), TypeError, "list of numbers"),
+        (lambda base: Dataset.mix([base, base], [1, "a"]), TypeError, "must be numbers"),
+        (lambda base: Dataset.mix([base, base], stop="last"), ValueError, "'first' or 'all' or 'never'"),
+        (lambda base: Dataset.mix([base, base.take(0)]), ValueError, "dataset 1 is empty"),
+        (lambda base: base.pack(0), ValueError, "pack: length"),
+        (lambda base: base.pack(8, strategy="worst"), ValueError, "'best_fit' or 'concatenate'"),
+        (lambda base: base.pack(8, bins=0), ValueError, "pack: bins"),
+        (lambda base: base.pack(8, long="keep"), ValueError, "'cut' or 'error' or 'drop'"),
+        (lambda base: base.bucket(None, [1], [1, 1]), TypeError, "bucket: length"),
+        (lambda base: base.bucket(int, [], [1]), ValueError, "ascending"),
+        (lambda base: base.bucket(int, [3, 3], [1, 1, 1]), ValueError, "ascending"),
+        (lambda base: base.bucket(int, 3, [1]), TypeError, "list of integers"),
+        (lambda base: base.bucket(int, [3], [1]), ValueError, "one more than boundaries"),
+        (lambda base: base.bucket(int, [3], [1, 0]), ValueError, "batch_sizes must be 1 or more"),
+        (lambda base: base.bucket(int, [3]), ValueError, "either batch_sizes"),
+        (lambda base: base.bucket(int, [3], [1, 1], max_tokens=3), ValueError, "either batch_sizes"),
+        (lambda base: base[10], IndexError, "no element 10: the dataset has 10"),
+        (lambda base: base[-11], IndexError, "no element -11"),
+        (lambda base: base["a"], TypeError, "must be an integer"),
+        (lambda base: base[1:2], TypeError, "skip"),
+        (lambda base: base.repeat()[-1], IndexError, "no end"),
+        (lambda base: base.prefetch(3), AttributeError, "the engine computes batches ahead"),
+        (lambda base: base.interleave(double), AttributeError, "flat_map"),
+        (lambda base: base.no_such_method(), AttributeError, "no attribute 'no_such_method'$"),
+    ],
+)
+def test_a_mistake_is_told_where_it_is_made(use, error, text):
+    with pytest.raises(error, match=text):
+        use(Dataset.range(10))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "options", "error", "text"),
+    [
+        (Dataset.range(10).batch(2), {"batch_size": 2}, ValueError, r"batch_size=2.*stage 1, batch\(2\)"),
+        (Dataset.range(10).batch(2).shuffle(), {"batch_size": 2}, ValueError, "gives batches already"),
+        (Dataset.range(10).batch(2), {"batch_sampler": [[0]]}, ValueError, "batch_sampler makes batches"),
+        (
+            Dataset.range(10).filter(keep),
+            {"shuffle": True},
+            ValueError,
+            r"stage 1, filter\(keep\).*shuffle\(buffer=1000\)",
+        ),
+        (Dataset.range(10).filter(keep), {"batch_size": 2, "sampler": [0]}, TypeError, "by their indices"),
+        (Dataset.range(10).take(0), {"batch_size": 2}, ValueError, "at least one"),
+    ],
+)
+def test_a_loader_tells_what_it_cannot_run_before_any_process_starts(dataset, options, error, text):
+    with pytest.raises(error, match=text):
+        len(mpqueue.Loader(dataset, workers=2, **options))
+
+
+@pytest.mark.parametrize("wrong", [mpqueue.OrderedEnqueuer])
+def test_a_stream_is_refused_where_batches_are_asked_for_by_index(wrong):
+    with pytest.raises(TypeError, match=r"stage 1, filter\(keep\), makes it a stream"):
+        wrong(Dataset.range(10).filter(keep).batch(2))
+
+
+def test_what_cannot_be_sent_to_processes_is_named_when_the_loader_is_made():
+    lock = threading.Lock()
+    dataset = Dataset.range(10).map(double).map(lambda x: (lock, x)[1]).batch(2)
+    with pytest.raises(TypeError, match=r"stage 2, map\(<lambda>\).*its variable lock.*thread.lock"):
+        mpqueue.Loader(dataset, workers=2)
+    with mpqueue.Loader(dataset, workers=2, backend="thread") as loader:
+        assert np.concatenate(list(loader)).tolist() == list(range(0, 20, 2))
+
+
+def test_a_dataset_is_pickled_with_its_functions_by_value():
+    offset = 7
+    dataset = Dataset.range(5).map(lambda x: x + offset)
+    again = pickle.loads(pickle.dumps(dataset))
+    assert list(again) == [7, 8, 9, 10, 11]
+    assert repr(again) == repr(dataset)

@@ -1,0 +1,147 @@
+"""Elements of indexed datasets: what each stage gives, in blocks and one by one, and what errors tell."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mpqueue
+from mpqueue import Dataset
+
+
+class Squares:
+    """A map-style dataset that counts how it was asked."""
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        return index * index
+
+
+class AtOnce(Squares):
+    def __getitems__(self, indices):
+        return [index * index for index in indices]
+
+
+def test_stages_give_what_their_names_say():
+    base = Dataset.range(7)
+    assert list(base.map(lambda x: x + 1)) == [1, 2, 3, 4, 5, 6, 7]
+    assert list(base.skip(2).take(3)) == [2, 3, 4]
+    assert list(base.enumerate().skip(5)) == [(5, 5), (6, 6)]
+    assert list(Dataset.zip(base, Dataset(b"xyz"))) == [(0, 120), (1, 121), (2, 122)]
+    assert list(Dataset.concatenate(base.take(2), base.skip(5), base.take(1))) == [0, 1, 5, 6, 0]
+    assert list(base.take(2).repeat(3)) == [0, 1] * 3
+    assert [batch.tolist() for batch in base.batch(3)] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert [batch.tolist() for batch in base.batch(2, drop_last=True).batch(2)] == [[[0, 1], [2, 3]], [[4, 5]]]
+    assert list(base.batch(3, collate=sum)) == [3, 12, 6]
+    assert list(base)[-1] == base[-1] == 6
+
+
+@pytest.mark.parametrize("source", [Squares(), AtOnce(), [x * x for x in range(20)], np.arange(20) ** 2])
+def test_any_source_by_index(source):
+    shuffled = Dataset(source).shuffle()
+    assert sorted(shuffled) == [x * x for x in range(20)]
+    assert shuffled.__getitems__(range(20)) == [shuffled[place] for place in range(20)]
+
+
+def test_a_shuffled_epoch_is_a_permutation_of_its_own():
+    for length in (1, 2, 1000, 70_000):
+        shuffled = Dataset.range(length).shuffle().repeat(2)
+        first, second = shuffled.__getitems__(range(length)), shuffled.__getitems__(range(length, 2 * length))
+        assert sorted(first) == sorted(second) == list(range(length))
+        assert length < 1000 or first != second
+        assert [shuffled[place] for place in range(0, 2 * length, 997)] == (first + second)[::997]
+
+
+def test_a_billion_samples_cost_nothing_before_they_are_asked_for():
+    parts = [Dataset.range(10**9).shuffle() for _ in range(3)]
+    mixed = Dataset.mix(parts, [0.31, 0.27, 0.42], stop="all").shuffle().map(str)
+    assert len(mixed) > 3 * 10**9
+    assert len({mixed[place] for place in range(0, len(mixed), len(mixed) // 100)}) > 90
+
+
+def test_what_one_epoch_of_a_repeated_dataset_gives_is_what_its_epochs_give():
+    drawn = Dataset.range(10).shuffle().map(lambda x: (x, mpqueue.rng().integers(1000)))
+    with mpqueue.Loader(drawn, batch_size=5, workers=0, seed=3) as loader:
+        epochs = [
+            pair for _ in range(3) for batch in loader for pair in zip(*map(np.ndarray.tolist, batch), strict=True)
+        ]
+    for times in (3, None):
+        repeated = drawn.repeat(times).take(30)
+        with mpqueue.Loader(repeated, batch_size=5, workers=0, seed=3) as loader:
+            assert [p for batch in loader for p in zip(*map(np.ndarray.tolist, batch), strict=True)] == epochs
+
+
+STAGES = {
+    "map": (lambda d: d.map(lambda x: x + 1), lambda xs: [x + 1 for x in xs]),
+    "take": (lambda d: d.take(9), lambda xs: xs[:9]),
+    "skip": (lambda d: d.skip(3), lambda xs: xs[3:]),
+    "repeat": (lambda d: d.repeat(2), lambda xs: xs * 2),
+    "twice": (lambda d: Dataset.concatenate(d, d), lambda xs: xs + xs),
+    "pairs": (lambda d: Dataset.zip(d, d).map(sum), lambda xs: [2 * x for x in xs]),
+    "places": (lambda d: d.enumerate().map(lambda p: p[0] + p[1]), lambda xs: [n + x for n, x in enumerate(xs)]),
+    "sums": (lambda d: d.batch(2, collate=sum), lambda xs: [sum(xs[n : n + 2]) for n in range(0, len(xs), 2)]),
+}
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 30), st.lists(st.sampled_from(sorted(STAGES)), max_size=6), st.data())
+def test_any_composition_is_what_lists_give(length, names, data):
+    dataset, model = Dataset.range(length), list(range(length))
+    for name in names:
+        dataset, model = STAGES[name][0](dataset), STAGES[name][1](model)
+    assert len(dataset) == len(model)
+    if not model:
+        return
+    places = data.draw(st.lists(st.integers(0, len(model) - 1), max_size=12))
+    assert dataset.__getitems__(places) == [model[place] for place in places]
+    assert dataset.__getitems__(range(len(model))) == model
+
+
+def fails_at_7(x):
+    if x == 7:
+        raise KeyError("seven")
+    return x
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_names_stage_place_and_sample(workers):
+    base = Dataset.concatenate(Dataset.range(5), Dataset(list(range(5, 10))))
+    dataset = base.skip(1).map(fails_at_7).batch(3)
+    with mpqueue.Loader(dataset, workers=workers, seed=0) as loader, pytest.raises(KeyError) as caught:
+        list(loader)
+    notes = "\n".join(caught.value.__notes__)
+    assert "stage 4, map(fails_at_7), at place 6 of epoch 0, for sample 2 of list" in notes
+
+
+def test_a_map_that_returns_none_is_asked_whether_it_forgot_to_return():
+    with pytest.raises(TypeError, match=r"map\(<lambda>\) returned None: did you forget `return`"):
+        Dataset.range(3).map(lambda _: None)[1]
+
+
+def test_samples_that_raise_are_left_out_one_by_one():
+    dataset = Dataset.range(10).map(fails_at_7).batch(5)
+    with mpqueue.Loader(dataset, workers=1, on_error="skip", seed=0) as loader:
+        assert [batch.tolist() for batch in loader] == [[0, 1, 2, 3, 4], [5, 6, 8, 9]]
+        assert loader.statistics().skipped == 1
+
+
+def test_a_source_whose_getitems_gives_too_few_is_told():
+    class Short(Squares):
+        def __getitems__(self, indices):
+            return [0]
+
+    with pytest.raises(ValueError, match=r"Short\.__getitems__ gave 1 samples for 2 indices"):
+        Dataset(Short()).__getitems__([1, 2])
+
+
+def test_a_source_that_grows_is_seen_by_the_next_epoch():
+    items = [1, 2, 3]
+    dataset = Dataset(items).shuffle()
+    assert sorted(dataset) == [1, 2, 3]
+    with mpqueue.Loader(dataset, batch_size=10, workers=1) as loader:
+        assert sorted(next(iter(loader)).tolist()) == [1, 2, 3]
+        items.append(4)
+        assert sorted(dataset) == [1, 2, 3, 4]
+        assert sorted(next(iter(loader)).tolist()) == [1, 2, 3, 4]

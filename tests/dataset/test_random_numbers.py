@@ -1,0 +1,143 @@
+"""Random numbers of stages: from the seed, the epoch, the stage, and the place of the sample before it."""
+
+import random
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue import Dataset
+
+
+class Noisy:
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return index, random.random(), np.random.rand(), mpqueue.rng().random()
+
+
+def draw(sample):
+    return (*sample, random.random(), np.random.rand(), mpqueue.rng().random())
+
+
+def collate(samples):
+    return [list(sample) for sample in samples] + [[mpqueue.rng().random()]]
+
+
+def flat(loader):
+    return [sample for batch in loader for sample in batch]
+
+
+DATASET = Dataset(Noisy()).shuffle().map(draw).map(draw)
+
+
+def epochs(dataset, num_epochs=2, **options):
+    with mpqueue.Loader(dataset, seed=5, **options) as loader:
+        return [flat(loader) for _ in range(num_epochs)]
+
+
+def test_they_are_the_same_for_any_number_of_worker_processes_and_without_any():
+    expected = epochs(DATASET.batch(5, collate=collate), workers=0)
+    assert expected[0] != expected[1]
+    for workers in (1, 3):
+        assert epochs(DATASET.batch(5, collate=collate), workers=workers) == expected
+
+
+def test_those_of_rng_are_the_same_in_threads():
+    own = Dataset.range(12).shuffle().map(lambda x: (x, mpqueue.rng().random())).batch(5, collate=list)
+    assert epochs(own, workers=2, backend="thread") == epochs(own, workers=2)
+
+
+def test_batch_sizes_and_ranks_change_no_sample():
+    by_index = {sample[0]: sample for sample in epochs(DATASET.batch(12, collate=list), workers=0)[0]}
+    assert {sample[0]: sample for sample in epochs(DATASET.batch(1, collate=list), workers=1)[0]} == by_index
+    ranks = [epochs(DATASET.batch(3, collate=list), workers=1, shard=(rank, 2))[0] for rank in range(2)]
+    assert {sample[0]: sample for each in ranks for sample in each} == by_index
+
+
+def test_what_is_asked_here_is_what_a_loader_with_seed_0_gives():
+    with mpqueue.Loader(DATASET.batch(5, collate=collate), workers=1, seed=0) as loader:
+        expected = list(loader)
+    assert list(DATASET.batch(5, collate=collate)) == expected
+    assert [DATASET.batch(5, collate=collate)[place] for place in (2, 0)] == [expected[2], expected[0]]
+
+
+def test_the_callers_generators_are_as_they_were():
+    torch = pytest.importorskip("torch")
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(1)
+    expected = random.random(), np.random.rand(), torch.rand(1).item()
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(1)
+    drawn = [DATASET.map(lambda sample: (*sample, torch.rand(1).item()))[3] for _ in range(2)]
+    assert drawn[0] == drawn[1]
+    assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
+    with pytest.raises(RuntimeError, match="none is in this thread"):
+        mpqueue.rng()
+
+
+def test_a_stage_behind_changes_nothing_before_it():
+    first = epochs(DATASET.batch(4, collate=list), 1, workers=0)[0]
+    more = epochs(DATASET.map(draw).take(9).batch(4, collate=list), 1, workers=0)[0]
+    assert [sample[: len(first[0])] for sample in more] == first[:9]
+
+
+def test_the_same_dataset_in_two_branches_draws_other_numbers():
+    drawn = Dataset.range(3).map(lambda _: mpqueue.rng().random())
+    assert len({number for pair in Dataset.zip(drawn, drawn) for number in pair}) == 6
+
+
+def test_passes_of_a_repeated_dataset_draw_other_numbers():
+    drawn = Dataset.range(3).map(lambda _: mpqueue.rng().random())
+    assert len(set(drawn.repeat(4))) == 12
+    assert len(set(Dataset.mix([drawn, Dataset.range(100, 110)], stop="all"))) == 20
+
+
+class Nested:
+    """Code of a source that asks a dataset for elements: its own numbers go on behind that."""
+
+    def __init__(self, asks):
+        self.asks = asks
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        before = random.random(), mpqueue.rng().random()
+        inner = DATASET[index] if self.asks else None
+        return [before, random.random(), np.random.rand(), mpqueue.rng().random(), inner]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_elements_that_a_source_asks_for_leave_its_own_numbers_alone(workers):
+    asking, plain = (list(_items(Nested(asks), workers)) for asks in (True, False))
+    assert [item[:4] for item in asking] == [item[:4] for item in plain]
+    assert len({item[4][1] for item in asking}) == 6
+
+
+def _items(source, workers):
+    with mpqueue.Loader(source, workers=workers, seed=2) as loader:
+        return list(loader)
+
+
+def test_a_generator_that_a_source_keeps_is_seeded_at_any_depth_of_stages():
+    class Keeps:
+        def __init__(self):
+            self.rng = np.random.default_rng()
+
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, index):
+            return self.rng.random()
+
+    def drawn(workers):
+        dataset = (
+            Dataset(Keeps()).take(8).skip(0).shuffle().map(float).map(float).take(8).map(float).batch(3, collate=list)
+        )
+        return epochs(dataset, 2, workers=workers)
+
+    first = drawn(0)
+    assert first == drawn(2) == drawn(1)
+    assert len(set(first[0] + first[1])) == 16
