@@ -61,7 +61,7 @@ class IndexedSource:
     def __init__(self, root: StageNode) -> None:
         self.root = root
         self.sources = [stage.source for stage in root.stages() if isinstance(stage, nodes.SourceNode)]
-        self.functions = [function for stage in root.stages() for function in stage.functions()]
+        self.functions = functions_of(root)
         if root.length() is None:
             self.num_batches = None  # it has no end, as Keras 3 says it
         self._readers = Readers(root)
@@ -84,6 +84,11 @@ class IndexedSource:
             return compute_aside(self._readers, indices)
         (seed, epoch, _), begin = found
         return self._readers.get().at(indices, IndexedRun(seed, epoch, begin))
+
+
+def functions_of(root: StageNode) -> list[Any]:
+    """Return the functions of the user's in a tree."""
+    return [function for stage in root.stages() for function in stage.functions()]
 
 
 class StageCollate:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from mpqueue.dataset import nodes
 from mpqueue.dataset.dataset import Dataset, stream_stage
+from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.source import IndexedSource, StageCollate
 from mpqueue.engine.backend_kinds import BackendName, kind_of
 from mpqueue.engine.options import SampleOptions
@@ -61,7 +62,7 @@ def unfold(source: Any, options: SampleOptions, *, shuffle: bool) -> Unfolded:
 def _peel(dataset: Dataset, options: SampleOptions) -> Unfolded:
     root = dataset.root
     if not root.is_indexed:
-        raise TypeError("a dataset that is a stream cannot be run by a loader yet")
+        return Unfolded(DatasetLanes(root), options, shuffle=False)
     if not isinstance(root, nodes.BatchNode) or root.input.length() is None:
         return Unfolded(_indexed(root), options, shuffle=False)
     collate = None if root.collate is None else StageCollate(root)
