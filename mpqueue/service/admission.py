@@ -21,7 +21,7 @@ from mpqueue.system import descriptors
 
 
 class Admission:
-    """See the module's head.
+    """Gives the seats of a core, and knows who waits for one.
 
     Args:
         core: Has the seats.

@@ -77,6 +77,8 @@ class Attachment:
         ring.collect()
         self._asked = self.number
         while True:
+            # Noted before it is sent, and forgotten behind: after an interrupt in between, `sent` says whether the
+            # server has heard of these. A turn that is named twice would end the connection.
             self._released = released = ring.next_released()
             self.link.send(pack_ask(self.number, released), sent)
             ring.forget(released)

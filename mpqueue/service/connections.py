@@ -151,7 +151,7 @@ class Peer:
 
     def _collect(self) -> None:
         if self._offers:
-            self._outgoing.put(self._offers)
+            self._outgoing.put(self._offers)  # it does not copy them, so that the next ones go elsewhere
             self._offers = bytearray()
 
     def flush(self) -> bool:
@@ -231,7 +231,7 @@ _SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
 
 class Reception:
-    """See the module's head.
+    """Accepts connections, and hears the greetings of strangers.
 
     Args:
         handlers: Call it.

@@ -171,7 +171,7 @@ class Consumer:
                     loop.goes_on = False
                     return batch
                 attachment = self._attachment
-                attachment.ask()
+                attachment.ask()  # before it looks for a RECALL: the order that `records` explains
                 try:
                     record = attachment.next_record(waits=waits)
                 except ServiceDied as error:

@@ -22,7 +22,7 @@ from mpqueue.worker.context import worker_info
 
 
 class ConsumerRow:
-    """See the module's head.
+    """What a consumer has done, in its own timeline.
 
     Args:
         timeline: Of this consumer alone.

@@ -146,7 +146,7 @@ class Dealing(ABC):
 
     Args:
         seats: All seats, also those without a consumer.
-        window: See the module's head.
+        window: Batches that a seat is offered ahead, at most; one more may wait in its queue.
         hold: Notes that a holder has a batch.
         let_go: Notes that it has it no more.
 

@@ -193,7 +193,7 @@ _clock = time.monotonic
 
 
 class Loop:
-    """See the module's head.
+    """The thread of a server, and all that it touches between the start and the stop.
 
     Args:
         claim: The name, and the socket that listens.
@@ -256,7 +256,7 @@ class Loop:
     def _feed(self) -> None:
         """Let the core know what has come and how late it is, and send what it decides."""
         stream, core, now = self._stream, self._core, _clock()
-        if self._has_reports or now >= self._look_at:
+        if self._has_reports or now >= self._look_at:  # else workers have said nothing, and it would cost a system call
             self._has_reports = False
             stream.advance()
         reception, admission = self._reception, self._admission
@@ -270,12 +270,13 @@ class Loop:
                 self._hear(self._peers[number], _MOST_UNREAD)
             self._detach(core.silent(now), now)
         self._take()
+        # Only where the ring is full: before, nobody waits for the slow one but its own batches.
         if core.rules.slow == "detach" and not core.wants_batch() and stream.is_full and (slow := core.slow()):
             self._detach(slow, now)
             self._take()
         if admission.waiting:
             self._seat_waiting()  # a rank may be free that was cut off
-        for peer in self._deliveries.flush():
+        for peer in self._deliveries.flush():  # once, behind all: several offers make one message
             if peer.sock is not None:
                 self.handlers.watch_room(peer.sock.fileno(), is_full=peer.is_full)
 

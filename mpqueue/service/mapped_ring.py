@@ -87,11 +87,13 @@ class MappedRing:
         self._latest_turn = 0
         read, memory, number = self._specs.get(offer.spec), self.memory, offer.slot
         header_offset, nbytes = offer.header_offset, offer.nbytes
+        # The server may be another user's: what it offers lies inside of what is mapped, or is refused.
         if read is None or number >= len(self._slots) or not header_offset <= nbytes <= self._stride:
             raise ProtocolError(f"an offer of a batch that cannot be there: {offer}")
         slot = self._slots[number]
         start = slot.offset
         try:
+            # By a copy of the bytes, which cannot change while it is parsed. Most are as those of a batch before.
             recipe = read.recipes[memory[start + header_offset : start + nbytes]]
         except (IndexError, ValueError, struct.error) as error:
             raise ProtocolError("the header of a batch that is not of its spec") from error
@@ -103,7 +105,7 @@ class MappedRing:
         leases = self._leases
         if not recipe.has_views:  # nothing of it stays in the slot
             base = np.frombuffer(memory, np.uint8, nbytes, start)
-        elif leases.num_live >= self._max_leased:
+        elif leases.num_live >= self._max_leased:  # else who keeps batches would leave the server without slots
             self.num_copies += 1
             self._held_copies.note(nbytes, self.num_leased)
             private = base_over(memory, start, header_offset, None).copy()

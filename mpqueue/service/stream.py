@@ -412,6 +412,7 @@ class Stream:
         Returns: None if it is not ready, or all were taken.
         """
         pipeline = self._pipeline
+        # Without a slot that others have, nothing will come free either.
         pipeline.may_fail = may_fail or not self._backend.pool.ring.slots.num_leased
         if pipeline.has_wanted or self.unknown:
             extra = self._take_extra()
@@ -498,7 +499,7 @@ class Stream:
         """
         slot = lot.slot
         if self.ring is not None:
-            if slot.turn != lot.turn:
+            if slot.turn != lot.turn:  # the slot is another batch's by now: consumers would read that
                 raise _gone(lot)
             self._backend.pool.ring.share(slot, lot.header_offset)
 

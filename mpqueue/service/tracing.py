@@ -16,7 +16,7 @@ from mpqueue.telemetry.timeline import Timeline
 
 
 class ConsumerRows:
-    """See the module's head.
+    """A row in the server's timeline for each of its consumers.
 
     Args:
         timeline: Of the server's engine.
