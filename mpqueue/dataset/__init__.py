@@ -9,6 +9,7 @@ From the ground up; a module imports only from its own line and the lines above 
     indexed.py      elements of indexed datasets, computed by their places
     source.py       what workers run: an indexed dataset
     stages.py       what a stage of a lane is: blocks of elements with tokens, snapshots of positions; map, filter
+    threaded.py     map and filter whose function is called in threads
     roots.py        where a lane's elements come from: places of an indexed dataset, a source that is a stream
     flattening.py   what a function makes of each element, item by item
     buffers.py      a buffer of elements of which the next one is picked

@@ -22,6 +22,7 @@ from mpqueue.dataset.passes import EnumerateStage, RepeatStage, SkipStage, TakeS
 from mpqueue.dataset.roots import IndexedRoot, StreamRoot
 from mpqueue.dataset.source import functions_of
 from mpqueue.dataset.stages import FilterStage, LaneStage, MapStage
+from mpqueue.dataset.threaded import ThreadedStage
 from mpqueue.worker.lanes import LaneRun
 
 
@@ -68,6 +69,8 @@ def open_stages(node: nodes.StageNode, run: LaneRun, *, is_last: bool = False) -
     """
     line = node.line()
     if type(node) is nodes.MapNode:
+        if node.threads > 1:
+            return ThreadedStage(open_stages(node.input, run), node.function, node.threads, run, node.number, line)
         return MapStage(open_stages(node.input, run), node.function, run, node.number, line)
     if node.is_indexed:
         return IndexedRoot(partial(make_reader(node).at, run=run), node.length(), run, node.number, line)
@@ -91,6 +94,9 @@ def _open_stream(node: nodes.StreamNode, run: LaneRun, line: str) -> LaneStage:
 
 
 def _open_filter(node: nodes.FilterNode, run: LaneRun, line: str) -> LaneStage:
+    if node.threads > 1:
+        source = open_stages(node.input, run)
+        return ThreadedStage(source, node.function, node.threads, run, node.number, line, is_filter=True)
     return FilterStage(open_stages(node.input, run), node.function, run, node.number, line)
 
 

@@ -43,7 +43,7 @@ Block: TypeAlias = tuple[list[Any], list[Token]]
 Row: TypeAlias = tuple[str, int, int, int, int]
 
 _SLOW_NS = 50_000
-_BOOLS = {bool, np.bool_}
+VERDICTS = {bool, np.bool_}
 _clock = time.perf_counter_ns
 _busy = time.thread_time_ns
 
@@ -180,6 +180,19 @@ def raisable(error: BaseException) -> BaseException:
     return never_an_end(error)
 
 
+def returned_none(line: str) -> TypeError:
+    """Return the error of a map that returned None."""
+    return TypeError(f"{line} returned None: did you forget `return`? To leave out samples, use filter")
+
+
+def no_verdict(line: str, got: Any) -> TypeError:
+    """Return the error of a filter that returned no bool."""
+    return TypeError(
+        f"{line} must return True or False for each sample, got {type(got).__name__}: {reprlib.repr(got)}. Of an "
+        "array, take .all() or .any()"
+    )
+
+
 class Applied(LaneStage):
     """A stage that calls a function of the user's for each element of its one input.
 
@@ -256,9 +269,7 @@ class MapStage(Applied):
                 begin(seed, epoch, place)
                 made = function(value)
                 if made is None:
-                    raise TypeError(
-                        f"{self.line} returned None: did you forget `return`? To leave out samples, use filter"
-                    )
+                    raise returned_none(self.line)
                 add(made)
         except BaseException as error:
             if passes_at_once(error):
@@ -305,7 +316,7 @@ class FilterStage(Applied):
             if passes_at_once(raised):
                 raise
             error = raised
-        if not _BOOLS.issuperset(map(type, verdicts)):  # looked at once for each block, which costs 20 ns a sample
+        if not VERDICTS.issuperset(map(type, verdicts)):  # looked at once for each block, which costs 20 ns a sample
             error = self._wrong(verdicts)
         if error is not None:
             done = len(verdicts)
@@ -315,11 +326,10 @@ class FilterStage(Applied):
 
     def _wrong(self, verdicts: list[Any]) -> TypeError:
         """Return the error of the first verdict that is none, and take it and those behind it away."""
-        at = next(at for at, verdict in enumerate(verdicts) if type(verdict) not in _BOOLS)
+        at = next(at for at, verdict in enumerate(verdicts) if type(verdict) not in VERDICTS)
         got = verdicts[at]
         del verdicts[at:]
-        return TypeError(f"{self.line} must return True or False for each sample, got {type(got).__name__}: "
-                         f"{reprlib.repr(got)}. Of an array, take .all() or .any()")  # fmt: skip
+        return no_verdict(self.line, got)
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
         """Return the elements of these tokens: they were kept."""

@@ -56,7 +56,7 @@ class _Current(threading.local):
     batch: seeds.BatchSeed | None = None
     rng: np.random.Generator | None = None
     source: Any = None
-    has_asked = is_seeded = False
+    has_asked = is_seeded = is_helper = False
 
 
 _current = _Current()
@@ -127,9 +127,15 @@ def current_batch() -> tuple[tuple[int, int, int], Callable[[int, int, int], Non
 
     None: nothing is computed here, as by a worker.
     """
-    if process_batch.of is not None and _process_begin is not None:
+    if process_batch.of is not None and _process_begin is not None and not _current.is_helper:
         return process_batch.of, _process_begin
     return None if _current.batch is None else (_current.batch, _current.begin or begin_batch)
+
+
+def begin_in_helper(info: WorkerInfo | None, seed: int, epoch: int, place: int) -> None:
+    """A thread that helps a worker is about to compute this sample, while the worker's own thread computes others."""
+    _current.info, _current.is_helper = info, True
+    begin_batch(seed, epoch, place)
 
 
 def thread_batch() -> seeds.BatchSeed | None:
@@ -177,6 +183,11 @@ def worker_info() -> WorkerInfo | None:
     return _current.info
 
 
+def worker_info_unasked() -> WorkerInfo | None:
+    """Return what `worker_info` does; nothing is noted of who asks."""
+    return _current.info if _process_info is None else _process_info
+
+
 def note_shared_input() -> None:
     """The code of this thread takes its elements from a queue of this process, which divides them among those who ask.
 
@@ -221,7 +232,7 @@ def rng() -> np.random.Generator:
         RuntimeError: No batch is being computed in this thread.
     """
     process = process_batch
-    if process.of is not None:
+    if process.of is not None and not _current.is_helper:
         if process.rng is None:
             process.rng = seeds.generator(seeds.BatchSeed(*process.of))
         return process.rng
@@ -270,7 +281,7 @@ def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = float) -> Array:
 
     Follows: ``numpy.empty``.
     """
-    if _granted is not None:
+    if _granted is not None and not _current.is_helper:  # which may compute what another slot is for
         array = _granted.empty(shape, dtype)
         if array is not None:
             return array

@@ -55,7 +55,7 @@ RUNS = st.builds(
 
 
 @hypothesis.given(dataset=DATASETS, run=RUNS, saves=st.lists(st.integers(0, 15), max_size=4), by_json=st.booleans())
-@hypothesis.settings(max_examples=300)
+@hypothesis.settings(max_examples=150)
 def test_a_lane_gives_what_plain_python_gives_across_saves(dataset, run, saves, by_json):
     run = make_run(*run)
     wanted = pipelines.model_of(dataset, run, MOST)

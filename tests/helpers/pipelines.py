@@ -408,9 +408,12 @@ def _with(function):
     return st.builds(lambda salt: function(salt), _SALTS)
 
 
+_THREADS = st.sampled_from([1, 1, 2])
 _LINKS = [
-    st.builds(lambda f: ("map", f), st.one_of(*map(_with, (Mixed, Drawn, Raising)))),
-    st.builds(lambda f: ("filter", f), st.one_of(*map(_with, (Kept, KeptByDraw, RaisingFilter)))),
+    st.builds(lambda f, threads: ("map", f, threads), st.one_of(*map(_with, (Mixed, Drawn, Raising))), _THREADS),
+    st.builds(
+        lambda f, threads: ("filter", f, threads), st.one_of(*map(_with, (Kept, KeptByDraw, RaisingFilter))), _THREADS
+    ),
     st.builds(lambda f: ("flat_map", f), _with(Copies)),
     st.builds(lambda size: ("shuffle", size), st.integers(1, 7)),
     st.builds(lambda size, drop: ("batch", size, drop), st.integers(1, 4), st.booleans()),
@@ -435,6 +438,8 @@ def linked(dataset, link):
         return dataset.shuffle(buffer=arguments[0])
     if name == "batch":
         return dataset.batch(arguments[0], drop_last=arguments[1], collate=tuple)
+    if name in {"map", "filter"}:
+        return getattr(dataset, name)(arguments[0], threads=arguments[1])
     return getattr(dataset, name)(*arguments)
 
 

@@ -1,0 +1,158 @@
+"""A function of the user's that is called in threads, for `map` and `filter`: results in order, some ahead.
+
+At most ``2 * threads`` elements are at work. Those whose turn has not come wait as the elements of any other stage do:
+a snapshot has their tokens, and they are computed again. An error of an element stays with it until its turn; one that
+the input raised meanwhile comes behind all that were taken before it, and is the one thing of which a snapshot has
+more than a token.
+
+`mpqueue.rng` in a thread is that of the sample that the thread computes. The global generators are nobody's there.
+
+The threads of a process are shared by all lanes that have the same number of them, and end with the last lane.
+"""
+
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from mpqueue.dataset.stages import (
+    VERDICTS,
+    Block,
+    LaneStage,
+    Token,
+    no_verdict,
+    passes_at_once,
+    raisable,
+    returned_none,
+    tokens_of,
+)
+from mpqueue.telemetry.clock import clock_ns
+from mpqueue.worker import context, failures
+from mpqueue.worker.lanes import LaneRun
+
+_pools: "weakref.WeakValueDictionary[int, ThreadPoolExecutor]" = weakref.WeakValueDictionary()
+_pools_lock = threading.Lock()
+
+
+def _pool_of(threads: int) -> ThreadPoolExecutor:
+    with _pools_lock:
+        pool = _pools.get(threads)
+        if pool is None:
+            pool = _pools[threads] = ThreadPoolExecutor(threads, "mpqueue-map")
+        return pool
+
+
+class ThreadedStage(LaneStage):
+    """What a function returns for each element, or the elements for which it returns True; called in threads.
+
+    Args:
+        source: The input.
+        function: The user's.
+        threads: In how many threads.
+        run, number, line: See `LaneStage`.
+        is_filter: It tells which elements are kept.
+    """
+
+    def __init__(
+        self, source: LaneStage, function: Callable[[Any], Any], threads: int, run: LaneRun, number: int, line: str,
+        *, is_filter: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(run, number, line, source)
+        self._input, self._function, self._ahead, self._is_filter = source, function, 2 * threads, is_filter
+        self._pool = _pool_of(threads)
+        self._pending: deque[tuple[Any, Token, Future[Any]]] = deque()
+        self._error: BaseException | None = None  # of the input, behind what is pending
+
+    def pull(self, count: int) -> Block:
+        """Return the next elements, and have those behind them computed meanwhile."""
+        values: list[Any] = []
+        tokens: list[Token] = []
+        while len(values) < count:
+            self._take()
+            if not self._pending:
+                if self._error is None or values:
+                    break
+                error, self._error = self._error, None
+                raise error
+            value, token, future = self._pending[0]
+            error_of = self._wait(future)
+            if error_of is not None and values:
+                break  # it is raised by the next call
+            self._pending.popleft()
+            if error_of is not None:
+                if self.leaves_out(error_of, token):
+                    continue
+                raise raisable(error_of)
+            if not self._is_filter or future.result():
+                values.append(value if self._is_filter else future.result())
+                tokens.append(token)
+        self.num_out += len(values)
+        return values, tokens
+
+    def _take(self) -> None:
+        """Have as many elements at work as may be."""
+        while self._error is None and len(self._pending) < self._ahead:
+            try:
+                values, tokens = self._input.pull(self._ahead - len(self._pending))
+            except BaseException as error:
+                if passes_at_once(error):
+                    raise
+                self._error = error
+                return
+            if not tokens:
+                return
+            self.num_in += len(tokens)
+            self._submit(values, tokens)
+
+    def _submit(self, values: list[Any], tokens: list[Token]) -> None:
+        info = context.worker_info_unasked()
+        for value, token in zip(values, tokens, strict=True):
+            self._pending.append((value, token, self._pool.submit(self._call, value, token, info)))
+
+    def _call(self, value: Any, token: Token, info: Any) -> Any:
+        """Compute an element in a thread."""
+        context.begin_in_helper(info, self.seed, self.run.epoch, hash(token))
+        made = self._function(value)
+        if self._is_filter and type(made) not in VERDICTS:
+            raise no_verdict(self.line, made)
+        if made is None:
+            raise returned_none(self.line)
+        return made
+
+    def _wait(self, future: "Future[Any]") -> BaseException | None:
+        """Wait for an element; return what was raised for it."""
+        if future.done():
+            return future.exception()
+        started = clock_ns()
+        raised = future.exception()
+        waited = clock_ns() - started
+        self.ns += waited
+        self.waiting_ns += waited
+        return raised
+
+    def save(self, held: Sequence[Token] = ()) -> Any:
+        """Return the state of the input, and the tokens of what is at work."""
+        pending = [token for _, token, _ in self._pending]
+        return {
+            "input": self._input.save([*held, *pending]), "pending": pending,
+            "error": None if self._error is None else failures.pack(self._error, "raised before the snapshot").hex(),
+        }  # fmt: skip
+
+    def load(self, state: Any) -> None:
+        """Go to where this was saved; what was at work is begun again."""
+        self._input.load(state["input"])
+        tokens = tokens_of(state["pending"])
+        if tokens:
+            self._submit(self._input.rebuild(tokens), tokens)
+        self._error = None if state["error"] is None else failures.unpack(bytes.fromhex(state["error"]))
+
+    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+        """Return these elements, computed in the threads."""
+        values = self._input.rebuild(tokens)
+        if self._is_filter:
+            return values
+        info = context.worker_info_unasked()
+        made = [self._pool.submit(self._call, value, token, info) for value, token in zip(values, tokens, strict=True)]
+        return [future.result() for future in made]
