@@ -60,27 +60,19 @@ class LaneRounds(Iterator[Any]):
                     return value
             finally:
                 if before is not None:
-                    _enter(before)
+                    context.enter_lane(before)
         raise StopIteration
 
     def _lane(self, number: int) -> StreamLane:
         lane = self._lanes.get(number)
         if lane is None:
             seed, epoch = self._of
-            info = WorkerInfo(0, 1, seed, rank=number, world=self._num_lanes)
+            info = WorkerInfo(0, 1, seed, lane=number, num_lanes=self._num_lanes)
 
             def begin(seed: int, epoch: int, place: int) -> None:
                 self._begin_aside(seed, epoch, place)  # before: what it keeps for later is of the caller
-                _enter(info)
+                context.enter_lane(info)
 
             run = LaneRun(number, self._num_lanes, seed, epoch, begin)
             lane = self._lanes[number] = self._source.open_lane(run)
         return lane
-
-
-def _enter(info: WorkerInfo) -> None:
-    """The code of a lane is about to run in this thread."""
-    if context.process_info() is None:
-        context._current.info = info
-    else:
-        context._process_info = info

@@ -22,6 +22,10 @@ before it are handed on first, and those behind it are kept (`Applied`). So an e
 wherever blocks begin, and no other is lost. Where errors are to be skipped (``run.skip``) the element is left out, and
 a stage sees the same elements as it does where they are raised: numbers count what was given, not what was raised.
 An exception of a signal's handler passes at once; the lane is then to be thrown away, and opened from its snapshot.
+
+*Cost.* On top of a function's own time a sample pays 0.18 us for `map` and 0.21 for `filter`, random numbers and tokens
+included, and 0.10 for `shuffle` (blocks of 256; one core; minima of 150 turns beside the bare function in a list
+comprehension). A block costs some 2 us for each stage, so elements that are asked for one by one cost that much.
 """
 
 import reprlib
@@ -35,6 +39,7 @@ import numpy as np
 from mpqueue.dataset.nodes import salted
 from mpqueue.engine.skips import Skipped, is_of_source
 from mpqueue.system.interrupts import is_of_handler
+from mpqueue.worker import context
 from mpqueue.worker.failures import never_an_end
 from mpqueue.worker.lanes import LaneRun
 
@@ -171,7 +176,13 @@ class LaneStage:
 
 
 def passes_at_once(error: BaseException) -> bool:
-    """Return whether an exception is an interrupt, and of no element."""
+    """Return whether an exception is an interrupt, and of no element.
+
+    In a worker process nobody but code of the user's is interrupted, which may use signals for timeouts of its own:
+    only a handler that leaves the process passes there.
+    """
+    if context.process_info() is not None:
+        return isinstance(error, SystemExit) and is_of_handler(error)
     return not isinstance(error, Exception | SystemExit) or is_of_handler(error)
 
 
