@@ -59,12 +59,13 @@ class Dataset:
     first epoch.
 
     Example:
-        Three stages::
+        Squares in a shuffled order::
 
             import mpqueue
 
             squares = mpqueue.Dataset.range(100).shuffle().map(lambda x: x * x).batch(32)
-            assert len(squares) == 4
+            with mpqueue.Loader(squares, workers=2, seed=1) as loader:
+                assert [len(batch) for batch in loader] == [32, 32, 32, 4]
 
     Args:
         source: An object with ``__getitem__`` and ``__len__`` (a list, an array, a dataset of torch or Hugging Face;
@@ -415,7 +416,7 @@ class Dataset:
         Raises:
             TypeError: It is a stream, or has no end.
         """
-        self.require_index("no length")
+        require_index(self, "no length")
         length = self._root.length()
         if length is None:
             raise TypeError("the dataset has no end, and so no length: take(n) gives its first n elements")
@@ -443,7 +444,7 @@ class Dataset:
         Raises:
             TypeError, IndexError, Exception: As of `__getitem__`.
         """
-        self.require_index("no items by index")
+        require_index(self, "no items by index")
         length = self._root.length()
         return compute_aside(self._readers, [_checked_index(index, length) for index in indices])
 
@@ -459,12 +460,6 @@ class Dataset:
         length = self._root.length()
         for place in itertools.count() if length is None else range(length):
             yield compute_aside(self._readers, [place])[0]
-
-    def require_index(self, lack: str) -> None:
-        """Raise a `TypeError` that says what a stream lacks, and which stage makes it one; for the library."""
-        stage = stream_stage(self._root)
-        if stage is not None:
-            raise TypeError(f"the dataset has {lack}: {_named(stage)} makes it a stream")
 
     def __getattr__(self, name: str) -> NoReturn:
         remedy = _ELSEWHERE.get(name)
@@ -504,6 +499,18 @@ def _checked_index(index: Any, length: int | None) -> int:
 
 def _named(stage: nodes.StageNode) -> str:
     return f"stage {stage.number}, {stage.line()},"
+
+
+def require_index(dataset: Dataset, lack: str) -> None:
+    """Raise a `TypeError` for a stream.
+
+    Args:
+        dataset: The dataset.
+        lack: What it has not got therefore, in words.
+    """
+    stage = stream_stage(dataset.root)
+    if stage is not None:
+        raise TypeError(f"the dataset has {lack}: {_named(stage)} makes it a stream")
 
 
 def _lines(node: nodes.StageNode, depth: int) -> Iterator[tuple[int, nodes.StageNode]]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from mpqueue.dataset import nodes
-from mpqueue.dataset.dataset import Dataset, stream_stage
+from mpqueue.dataset.dataset import Dataset, require_index, stream_stage
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.source import IndexedSource, StageCollate
 from mpqueue.engine.backend_kinds import BackendName, kind_of
@@ -79,7 +79,7 @@ def items_of(source: Any) -> Any:
     """
     if not isinstance(source, Dataset):
         return source
-    source.require_index("no batches by index, which are asked for here: pass it to mpqueue.Loader")
+    require_index(source, "no batches by index, which are asked for here: pass it to mpqueue.Loader")
     return _indexed(source.root)
 
 

@@ -8,7 +8,7 @@ iterator. What looks like one of them and is something else is refused by `mpque
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.dataset.dataset import Dataset
+from mpqueue.dataset.dataset import Dataset, require_index
 from mpqueue.dataset.lookalikes import (
     check_call,
     has_num_batches,
@@ -96,7 +96,7 @@ def is_stream(source: Any) -> bool:
 def check_sequence(source: Any) -> None:
     """Raise a `TypeError` that says what a source lacks to be a sequence."""
     if isinstance(source, Dataset):
-        source.require_index("no batches by index, which are asked for here: pass it to mpqueue.Loader")
+        require_index(source, "no batches by index, which are asked for here: pass it to mpqueue.Loader")
         return
     refuse_lookalikes(source)
     if is_sequence(source):
