@@ -1,0 +1,145 @@
+"""An indexed dataset in everything that takes a source: the same elements, for any workers and ranks, after any death."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+from helpers.homes import servers_home  # noqa: F401 - a fixture
+
+import mpqueue
+from mpqueue import Dataset
+
+DATASET = (
+    Dataset.mix([Dataset.range(40).shuffle(), Dataset.range(100, 160)], [0.4, 0.6])
+    .map(lambda x: {"x": x, "drawn": mpqueue.rng().random()})
+    .batch(8)
+)
+
+
+def plain(batches):
+    return [{name: column.tolist() for name, column in batch.items()} for batch in batches]
+
+
+def expected(seed=3, num_epochs=2):
+    with mpqueue.Loader(DATASET, workers=0, seed=seed) as loader:
+        return [plain(loader) for _ in range(num_epochs)]
+
+
+@pytest.mark.parametrize(
+    "options", [{"workers": 3}, {"workers": 2, "backend": "thread"}, {"workers": 1, "ordered": False}]
+)
+def test_a_loader_gives_the_same_with_any_workers(options):
+    with mpqueue.Loader(DATASET, seed=3, **options) as loader:
+        assert len(loader) == 13
+        assert [plain(loader) for _ in range(2)] == expected()
+
+
+def test_options_of_a_loader_are_stages():
+    samples = Dataset.range(20).map(lambda x: x + mpqueue.rng().random())
+
+    def join(values):
+        return [*values, mpqueue.rng().random()]
+
+    pairs = [
+        ({"batch_size": 6, "shuffle": True, "collate": join}, samples.shuffle().batch(6, collate=join)),
+        ({"batch_size": 6, "drop_last": True}, samples.batch(6, drop_last=True)),
+        ({"shuffle": True}, samples.shuffle()),
+    ]
+    for options, described in pairs:
+        with (
+            mpqueue.Loader(samples, workers=1, seed=1, **options) as by_options,
+            mpqueue.Loader(described, workers=0, seed=1) as by_stages,
+        ):
+            assert len(by_options) == len(by_stages) == len(described)
+            for _ in range(2):
+                assert list(map(list, map(np.atleast_1d, by_options))) == list(map(list, map(np.atleast_1d, by_stages)))
+
+
+def test_a_sampler_chooses_the_elements():
+    with mpqueue.Loader(Dataset.range(10).map(str), batch_size=2, sampler=[7, 1, 5], workers=1) as loader:
+        assert list(loader) == [["7", "1"], ["5"]]
+
+
+def test_ranks_have_equal_shares_of_what_one_has_alone():
+    alone = [x for batch in expected(num_epochs=1)[0] for x in batch["x"]]
+    ranks = []
+    for rank in range(2):
+        with mpqueue.Loader(DATASET, workers=1, seed=3, shard=(rank, 2)) as loader:
+            ranks.append(plain(loader))
+    assert [len(batches) for batches in ranks] == [7, 7]
+    assert {x for batches in ranks for batch in batches for x in batch["x"]} == set(alone)
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 0), (0, 3)])
+def test_a_state_goes_on_in_the_middle_of_an_epoch_with_other_workers(before, after):
+    with mpqueue.Loader(DATASET, workers=before, seed=3) as loader:
+        list(loader)
+        batches = iter(loader)
+        taken = plain(next(batches) for _ in range(4))
+        state = loader.state_dict()
+    with mpqueue.Loader(DATASET, workers=after, seed=99) as loader:
+        loader.load_state_dict(state)
+        assert taken + plain(loader) == expected()[1]
+
+
+def test_a_worker_that_is_killed_in_a_stage_changes_nothing(tmp_path):
+    mark, parent = tmp_path / "killed", os.getpid()
+
+    def kill_once(x):
+        if x == 20 and os.getpid() != parent and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+    dataset = Dataset.range(40).shuffle().map(kill_once).batch(4)
+    with mpqueue.Loader(dataset, workers=2, seed=0) as loader:
+        assert np.concatenate(list(loader)).tolist() == [x for batch in dataset for x in batch.tolist()]
+    assert mark.exists()
+
+
+@pytest.mark.parametrize("use_multiprocessing", [True, False])
+def test_an_enqueuer_takes_a_dataset_of_batches(use_multiprocessing):
+    enqueuer = mpqueue.OrderedEnqueuer(DATASET, use_multiprocessing=use_multiprocessing, seed=3)
+    enqueuer.start(workers=2, max_queue_size=4)
+    try:
+        batches = enqueuer.get()
+        assert plain(next(batches) for _ in range(13)) == expected()[0]
+    finally:
+        enqueuer.stop()
+
+
+def test_a_server_takes_a_dataset(servers_home):  # noqa: F811
+    with mpqueue.Server("numbers", DATASET, workers=1, seed=3), mpqueue.attach("numbers") as consumer:
+        assert plain(consumer) == expected()[0]
+
+
+def test_keras_is_fed_by_a_dataset():
+    pytest.importorskip("keras")
+    import mpqueue.keras
+
+    batches = Dataset.range(12).map(lambda x: (np.float32([x]), np.float32([2 * x]))).batch(4)
+    accelerated = mpqueue.keras.accelerate(batches, workers=1)
+    assert len(accelerated) == 3
+    assert accelerated[1][0].ravel().tolist() == [4, 5, 6, 7]
+    with pytest.raises(TypeError, match="stage 3, filter"):
+        mpqueue.keras.accelerate(batches.filter(bool))
+
+
+def test_torchs_loaders_take_a_dataset_of_samples():
+    torch = pytest.importorskip("torch")
+    import mpqueue.torch
+
+    samples = Dataset.range(30).shuffle().map(lambda x: (x, mpqueue.rng().random()))
+    for make in (torch.utils.data.DataLoader, mpqueue.torch.DataLoader):
+        loader = make(samples, batch_size=4, num_workers=2)
+        epochs = [
+            [(x, drawn) for xs, numbers in loader for x, drawn in zip(xs.tolist(), numbers.tolist(), strict=True)]
+        ]
+        epochs += [
+            [(x, drawn) for xs, numbers in loader for x, drawn in zip(xs.tolist(), numbers.tolist(), strict=True)]
+        ]
+        for epoch in epochs:  # each sample once, whichever worker computed it
+            assert sorted(x for x, _ in epoch) == list(range(30))
+        assert epochs[0] != epochs[1]
+        assert len({drawn for epoch in epochs for _, drawn in epoch}) == 60
