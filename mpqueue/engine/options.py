@@ -172,6 +172,11 @@ class SampleOptions:
         on_error: "raise": an exception of the source is raised in the place of its batch. "skip": the sample (without
             ``batch_size``: the batch) is left out, counted in the statistics, and logged.
         max_errors: More skipped samples in one epoch are an error (`TooManyErrors`); None: no bound.
+        lanes: Into so many parts a stream is divided, over all ranks: its order follows from that and the seed, and its
+            state is of use to any number of workers, and of ranks that divides it. None: 16, or the smallest multiple
+            of the number of ranks above it; of a plain generator function, one for each worker.
+        epoch_batches: An epoch is so many batches of a stream that never ends, on each rank, and the next epoch goes on
+            behind them: what ends is begun anew. None: an epoch ends with the stream.
 
     Raises:
         TypeError: An option has the wrong type.
@@ -186,9 +191,12 @@ class SampleOptions:
     shard: tuple[int, int] | Literal["auto"] | None = None
     on_error: OnError = "raise"
     max_errors: int | None = None
+    lanes: int | None = None
+    epoch_batches: int | None = None
 
     def __post_init__(self) -> None:
-        _check_integer_or_none("batch_size", self.batch_size, 1)
+        for name in ("batch_size", "lanes", "epoch_batches"):
+            _check_integer_or_none(name, getattr(self, name), 1)
         check_flags(drop_last=self.drop_last)
         if self.collate is not None and not callable(self.collate):
             raise TypeError(f"collate must be a function from a list of samples to a batch, got {self.collate!r}")

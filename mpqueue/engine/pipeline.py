@@ -519,8 +519,15 @@ class Pipeline:
             self.backend.pump()
             self.is_inconsistent = False
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Have the epoch begin where an endless stream is now; what is computed ahead stays."""
+        with self._turn():
+            self._finish_count()
+            if not (self.is_stopped or self.is_inconsistent or self.ledger.progress.unclaimed):
+                self.ledger.enter(epoch)
+
     def hand_out(self, epoch: int) -> None:
-        """Have `step` end behind this epoch of a sequence, and not behind the one before."""
+        """Have `step` end behind this epoch, which has a length, and not behind the one before."""
         with self._turn():
             ledger = self.ledger
             self.recorder.mark(f"epoch {epoch} begins")
@@ -540,8 +547,9 @@ class Pipeline:
         What an order is drawn from is not asked before its epoch is; and if nobody can tell whether the source has
         changed since, no batch of a later epoch is computed before somebody asks for one.
         """
-        may_go_on = goes_on and self.backend.tells_changes and not self.ledger.schedule.is_drawn
-        self.ledger.schedule.last_epoch = None if may_go_on else epoch
+        schedule = self.ledger.schedule
+        is_known = schedule.lane_share.is_endless or (self.backend.tells_changes and not schedule.is_drawn)
+        schedule.last_epoch = None if goes_on and is_known else epoch
 
     def pause(self, *, waits: bool = True) -> None:
         """Deal nothing until `resume`, and wait until nothing is at work; what is ready stays.

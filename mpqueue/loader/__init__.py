@@ -11,6 +11,8 @@ From the ground up; a module imports only from its own line and the lines above 
     engine.py             what all faces stand on: one stream of batches, its workers, and their end
     idle.py               pools that live on between uses, for a while
     lightning_epochs.py   whether the trainer of Lightning saves at an epoch's end
+    lane_shares.py        which lanes a stream has, and which are this rank's
+    lane_states.py        states of streams, of one rank or of all
     loop_position.py      how far the loops of a loader are
     epoch_iterator.py     the iterator of one epoch
     orders.py             the order of the batches of a loader

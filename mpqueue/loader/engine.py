@@ -15,17 +15,15 @@ from typing import Any
 
 from mpqueue.engine.backend import Backend
 from mpqueue.engine.backend_kinds import LOCAL_MAKER, BackendName, kind_of
-from mpqueue.engine.lanes import LaneShare
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.members import Ended
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.schedule import EpochSchedule, Place, Schedule, StreamSchedule
+from mpqueue.engine.schedule import EpochSchedule, Place, Schedule
 from mpqueue.engine.skips import Skips
 from mpqueue.errors import MPQueueError
 from mpqueue.loader.lazy_orders import draw_lazy_order
 from mpqueue.loader.progress import ProgressBar
 from mpqueue.loader.sources import length_of
-from mpqueue.samples.shards import ALONE, Shard
 from mpqueue.system.collected import WhenCollected
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.log import debug, debugs
@@ -232,14 +230,6 @@ def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Back
 def epoch_schedule(source: Any, seed: int, *, shuffle: bool, barrier: bool) -> EpochSchedule:
     """Return the order of a sequence's batches."""
     return EpochSchedule(lambda: length_of(source), seed, shuffle=shuffle, barrier=barrier)
-
-
-def stream_schedule(source: Any, workers: int, backend: BackendName, shard: Shard = ALONE) -> StreamSchedule:
-    """Return the order of the elements of a generator, one stream per worker; threads share an iterator."""
-    is_callable = callable(source) or hasattr(type(source), "open_lane")
-    is_shared = workers == 0 or not (is_callable or kind_of(backend).in_processes)
-    count = 1 if is_shared else workers
-    return StreamSchedule(LaneShare(count, count * shard.world, shard.rank, shard.world))
 
 
 def _collect(pipeline: Pipeline) -> Statistics:

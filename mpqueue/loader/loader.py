@@ -7,6 +7,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
 from typing import Any, Literal, Never, NoReturn, Self
 
@@ -31,8 +32,9 @@ from mpqueue.errors import WorkerDied
 from mpqueue.loader.datasets import check_portable
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.epoch_iterator import EpochIterator
-from mpqueue.loader.loop_position import LoopPosition, place_of
-from mpqueue.loader.orders import Order, lanes_of
+from mpqueue.loader.lane_states import plain
+from mpqueue.loader.loop_position import LoopPosition
+from mpqueue.loader.orders import Order
 from mpqueue.loader.sources import asked_of, check_replicable, epoch_end_of, ways_out_of
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.cpus import num_cpus
@@ -104,6 +106,12 @@ class Loader(Stoppable):
         on_error: "raise": an exception of the source is raised in the place of its batch. "skip": the sample (without
             ``batch_size``: the batch) is left out, counted in the statistics, and logged.
         max_errors: More skipped samples in one epoch are an error (`TooManyErrors`); None: no bound.
+        lanes: Into so many parts a stream is divided, over all ranks: its order follows from that and the seed, and its
+            state is of use to any number of workers, and of ranks that divides it. None: 16, or the smallest multiple
+            of the number of ranks above it; of a plain generator function, one for each worker. In one, the lane is
+            ``mpqueue.worker_info().shard_id``, and the number of lanes ``num_shards``.
+        epoch_batches: An epoch is so many batches of a stream that never ends, on each rank, and the next epoch goes on
+            behind them: what ends is begun anew. None: an epoch ends with the stream.
         seed: Shuffled orders and the random numbers of each batch follow from (seed, epoch, index), for any number of
             workers; None: from the state of Python's `random`.
         ordered: Batches come in the order of the source; elements of generators come round the workers in turn. False:
@@ -150,6 +158,8 @@ class Loader(Stoppable):
         shard: tuple[int, int] | Literal["auto"] | None = None,
         on_error: OnError = "raise",
         max_errors: int | None = None,
+        lanes: int | None = None,
+        epoch_batches: int | None = None,
         seed: int | None = None,
         ordered: bool = True,
         start_method: StartMethod = DEFAULT_START_METHOD,
@@ -176,7 +186,8 @@ class Loader(Stoppable):
         check_replicable(self._order.source, self.workers, in_processes=kind_of(backend).in_processes)
         check_portable(self._order.source, self.workers, backend, options.start_method)
         self._job = self._make_job(options)
-        self._position = LoopPosition()
+        self._is_endless = self._order.epoch_batches is not None
+        self._position = LoopPosition(is_endless=self._is_endless)
         self._latest: Callable[[], EpochIterator | None] = lambda: None
         self._is_iterator = self._order.is_stream and not self._job.can_replay
         self._has_warned = self._is_spent = False
@@ -276,6 +287,8 @@ class Loader(Stoppable):
             self._bound(pipeline)
         else:
             self._bound(pipeline)
+            if self._is_endless and pipeline.place().counts == place.counts:
+                pipeline.begin_epoch(place.epoch)
             is_elsewhere = not goes_on and not pipeline.place().is_same_as(place)
             # The streams of generator functions that go on have begun, and cannot be begun anew in their middle.
             is_stream = self._order.is_stream
@@ -283,7 +296,7 @@ class Loader(Stoppable):
             if is_elsewhere or is_inconsistent or (is_outdated and not is_stream):
                 with contextlib.suppress(Stopped):  # by another thread, meanwhile: the loop ends before its first batch
                     pipeline.restart_at(place, refresh=is_outdated)
-        if not self._order.is_stream:
+        if self._is_endless or not self._order.is_stream:
             pipeline.hand_out(place.epoch)
         self._position.count_by(pipeline)
         return pipeline
@@ -305,18 +318,25 @@ class Loader(Stoppable):
         with self._lock:
             if iterator != self._position.iterator:
                 return
-            if self._order.is_stream:
+            if self._order.is_stream and not (self._is_endless and pipeline.epoch > self._position.epoch):
                 self._warn_of_copies(pipeline)
                 self._position.end_stream()
                 self._is_spent = self._is_iterator
             self._position.epoch = self._position.where().epoch
+            if self._is_endless and not self._is_iterator and not pipeline.num_batches:
+                raise RuntimeError(
+                    f"the stream of {type(self.source).__name__} has no elements, also when it is begun anew: no epoch "
+                    f"of {self._order.epoch_batches} batches can be made of it"
+                )
 
     def _warn_of_copies(self, pipeline: Pipeline) -> None:
         if pipeline.has_unsharded() and not self._has_warned:
             self._has_warned = True
+            count = self._order.lanes or self.workers
+            which = "workers" if self._order.lanes is None else "lanes"
             warnings.warn(
-                f"{asked_of(self._job.source)}: each of {self.workers} workers gave all of its elements, so that they "
-                f"came {self.workers} times. {ways_out_of(self._job.source)}",
+                f"{asked_of(self._job.source)}: each of {count} {which} gave all of its elements, so that they "
+                f"came {count} times. {ways_out_of(self._job.source)}",
                 UserWarning,
                 stacklevel=outside_stacklevel(),
             )
@@ -362,7 +382,7 @@ class Loader(Stoppable):
             RuntimeError: The state of the source in that epoch could not be brought back; `state_dict` tells when.
         """
         source = self.source
-        state: dict[str, Any] = {"seed": self._job.seed, **place}
+        state: dict[str, Any] = {"seed": self._job.seed, **plain(place)}
         if hasattr(source, "state_dict"):
             state["source"] = source.state_dict()
         elif not self._order.is_stream and place["epoch"] and epoch_end_of(source) is not None:
@@ -372,30 +392,30 @@ class Loader(Stoppable):
             )
         return state
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any] | SequenceOf[dict[str, Any]]) -> None:
         """Continue the stream of which ``state`` tells: the next ``for`` loop gives the batches that were to follow.
 
-        For sequences, with any number of workers, and of ranks. Running workers are ended.
+        With any number of workers, of any backend, and of ranks; but a generator function without ``lanes`` goes on
+        with the same numbers. Running workers are ended.
 
         Args:
-            state: What `state_dict` gave.
+            state: What `state_dict` gave. Of a stream with ranks: on this rank of as many; or a list of what it gave on
+                all ranks at one moment, in any order.
 
         Raises:
-            ValueError: It is no such state, or of another ``batch_size``, or of a generator that was run by another
-                number of workers.
+            TypeError: It is neither a dict nor a list of dicts.
+            ValueError: It is no such state, or of another ``batch_size``, of another dataset, of other ``lanes``; or
+                the states of some ranks are missing, or there twice.
         """
-        place = place_of(state)
-        lanes = lanes_of(self._job.source, self.workers, self.backend)
-        if self._order.is_stream and place.counts and len(place.counts) != lanes:
-            raise ValueError(
-                f"the state is of a generator in {len(place.counts)} workers, each with a stream of its own; "
-                f"this loader has {lanes}"
-            )
+        states: list[Any] = list(state) if isinstance(state, list | tuple) else [state]
+        if not states:
+            raise ValueError("load_state_dict got an empty list: pass the states of all ranks, or one")
+        place, first = self._order.place_in(states, self.workers, self.backend), states[0]
         self.stop()
-        place = self._order.load(state, place)
-        if "source" in state:
-            self.source.load_state_dict(state["source"])
-        self._job = replace(self._job, seed=state["seed"], is_seed_given=True)
+        place = self._order.load(first, place)
+        if "source" in first:
+            self.source.load_state_dict(first["source"])
+        self._job = replace(self._job, seed=first["seed"], is_seed_given=True)
         self._position.load(place)
         # A worker process has another copy of the iterator then.
         self._is_spent = self._is_spent and (not self.workers or not kind_of(self.backend).in_processes)

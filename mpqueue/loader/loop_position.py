@@ -9,6 +9,9 @@ from mpqueue.engine.schedule import Place
 class LoopPosition:
     """Position of the loops over a loader.
 
+    Args:
+        is_endless: An epoch of its stream goes on where the one before was left.
+
     Attributes:
         place: Where the loop began, or the next one goes on, as long as no pipeline counts.
         iterator: The number of the latest one.
@@ -16,7 +19,8 @@ class LoopPosition:
         epoch: That of the loop that runs, or of the next one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_endless: bool = False) -> None:
+        self._is_endless = is_endless
         self.place = Place()
         self.iterator = self.epoch = 0
         self.first_epoch: int | None = None
@@ -47,11 +51,18 @@ class LoopPosition:
         self.settle()
         self.iterator += 1
         goes_on, place = self._goes_on or stays, self.place
-        if not goes_on and (place.position or place.ahead or any(place.counts)):
-            self.place = Place(place.epoch + 1)  # the last loop was left on its way
+        if not goes_on:
+            self.place = self._behind(place)
         self.first_epoch = self.place.epoch if self.first_epoch is None else self.first_epoch
         self.epoch = self.place.epoch
         return goes_on
+
+    def _behind(self, place: Place) -> Place:
+        """Return where the next epoch begins, if the last loop was left on its way."""
+        if self._is_endless:
+            return place._replace(epoch=place.epoch + 1, position=0) if place.position else place
+        is_on_its_way = place.position or place.ahead or any(place.counts)
+        return Place(place.epoch + 1) if is_on_its_way else place
 
     def count_by(self, pipeline: Pipeline) -> None:
         """Count what this pipeline counts."""

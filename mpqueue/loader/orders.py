@@ -5,7 +5,7 @@ Four kinds of sources, one place where they are told apart::
     batches            the index of a batch follows from (seed, epoch, position)
     samples            a ticket is the number of a batch; the workers know which samples that means
     with a sampler     the trainer draws what a batch is made of, and the ticket carries it
-    generators         each worker has elements of its own
+    streams            elements come from lanes, each with an order of its own
 
 Positions count this rank's batches; a state counts those of all ranks, see `mpqueue.samples.shards`.
 """
@@ -16,15 +16,19 @@ from typing import Any
 import numpy as np
 
 from mpqueue.engine.backend_kinds import BackendName
+from mpqueue.engine.lanes import LaneShare
 from mpqueue.engine.options import SampleOptions
-from mpqueue.engine.schedule import DrawnSchedule, EpochSchedule, Place, Schedule
+from mpqueue.engine.schedule import DrawnSchedule, EpochSchedule, Place, Schedule, StreamSchedule
 from mpqueue.engine.seeds import permutation
 from mpqueue.loader.datasets import unfold
-from mpqueue.loader.engine import epoch_schedule, stream_schedule
-from mpqueue.loader.sources import as_source, is_stream, length_of
+from mpqueue.loader.engine import epoch_schedule
+from mpqueue.loader.lane_shares import check_lanes, share_of
+from mpqueue.loader.lane_states import as_state, check_shape, place_in, starts_in
+from mpqueue.loader.loop_position import place_of
+from mpqueue.loader.sources import as_source, has_lanes, is_stream, length_of
 from mpqueue.samples.drawing import SamplerOrder
 from mpqueue.samples.plan import SamplePlan
-from mpqueue.samples.shards import ENDLESS, Share, shard_of
+from mpqueue.samples.shards import ALONE, ENDLESS, Share, shard_of
 from mpqueue.system.callers import outside_stacklevel
 
 
@@ -39,7 +43,9 @@ class Order:
 
     Attributes:
         source: What the workers run.
-        is_stream: It is a generator.
+        is_stream: It is a generator, or has lanes.
+        lanes: So many over all ranks; None: it is no stream, or has one for each worker.
+        epoch_batches: Of an epoch of an endless stream; None: its epochs end by themselves.
         share: The batches of this rank.
         plan: How samples become batches; None: items are batches.
 
@@ -57,6 +63,12 @@ class Order:
         self._options, self._shuffle = options, shuffle
         self._check_exclusions(shuffle=shuffle, is_sampled=sampler is not None)
         self.share = share or Share(shard_of(options.shard), drop_last=options.drop_last)
+        # Who deals the batches of all ranks has all lanes.
+        self._shard = self.share.shard if share is None else ALONE
+        lanes = None if options.lanes is None else int(options.lanes)
+        self.lanes = check_lanes(self.source, lanes, self._shard.world) if self.is_stream else None
+        self.epoch_batches = None if options.epoch_batches is None else int(options.epoch_batches)
+        self._warn_of_unequal_ranks()
         self.plan = self._make_plan() if options.are_samples else None
         self.sampled: SamplerOrder | None = None
         self._drawn: DrawnSchedule | None = None  # the latest one
@@ -78,6 +90,24 @@ class Order:
         if is_sampled and shuffle:
             name = "sampler" if self._options.batch_sampler is None else "batch_sampler"
             raise ValueError(f"a {name} gives the order, and excludes shuffle")
+        for name, value in (("lanes", self._options.lanes), ("epoch_batches", self._options.epoch_batches)):
+            if value is not None and not self.is_stream:
+                raise ValueError(
+                    f"{name}={value} is about streams, whose elements have no numbers (generator functions, datasets "
+                    f"behind a filter or a buffer), and {type(self.source).__name__} has __getitem__ and __len__: its "
+                    "batches are dealt by their numbers, its epochs end with them. Leave it out"
+                )
+
+    def _warn_of_unequal_ranks(self) -> None:
+        rank, world = self._shard
+        if self.is_stream and world > 1 and not rank and self.epoch_batches is None:
+            warnings.warn(
+                f"{world} ranks share a stream, and nobody knows how many batches each of them gets: where they wait "
+                "for each other in every step, the one that gets more hangs. Pass epoch_batches=n for epochs of n "
+                "batches on each rank",
+                UserWarning,
+                stacklevel=outside_stacklevel(),
+            )
 
     def _make_plan(self) -> SamplePlan:
         options = self._options
@@ -117,13 +147,13 @@ class Order:
         return self.plan.num_batches(num_samples)
 
     def length(self) -> int | None:
-        """This rank's batches per epoch; None if it has no end, or nobody knows.
+        """Return this rank's batches per epoch; None if it has no end, or nobody knows.
 
         Raises:
             TypeError: What gives the order has no length.
         """
         if self.is_stream:
-            return None
+            return self.epoch_batches
         total = self._total() if self.sampled is None else self._total_sampled()
         return None if total is None else len(self.share.numbers(-1, total))
 
@@ -143,7 +173,7 @@ class Order:
     def schedule(self, seed: int, workers: int, backend: BackendName, *, barrier: bool) -> Schedule:
         """Return the schedule of a new stream."""
         if self.is_stream:
-            return stream_schedule(self.source, workers, backend, self.share.shard)
+            return StreamSchedule(self._lane_share(workers, backend), epoch_batches=self.epoch_batches)
         if self.sampled is not None:
             self._drawn = DrawnSchedule(self.sampled.draw, barrier=barrier)
             return self._drawn
@@ -156,42 +186,62 @@ class Order:
         source, shared = self.source, _Shared(self.share, seed, shuffle=self._shuffle)
         return EpochSchedule(lambda: length_of(source) or ENDLESS, seed, barrier=barrier, order_of=shared)
 
+    def _lane_share(self, workers: int, backend: BackendName) -> LaneShare:
+        return share_of(self.source, self.lanes, self._shard, workers, backend)
+
     def state(self, place: Place, *, ordered: bool = True) -> dict[str, Any]:
         """Return a place of this rank as plain data that other numbers of ranks understand.
+
+        But for the snapshots of lanes, which are as they came: see `mpqueue.loader.lane_states.plain`.
 
         Args:
             place: The place.
             ordered: Batches come in order; otherwise this rank knows nothing of what the others took out of turn.
         """
-        state: dict[str, Any] = (place if self.is_stream else self.share.to_global(place)).as_dict()
+        state = as_state(place) if self.is_stream else self.share.to_global(place).as_dict()
         if self.plan is not None:
             state["batch_size"] = self.plan.batch_size
         is_of_its_rank = self.is_stream or (not ordered and (place.position or place.ahead))
         if is_of_its_rank and self.share.shard.world > 1:
             state["shard"] = list(self.share.shard)
+        if self.lanes is not None:
+            state |= {"lanes": self.lanes, "shard": list(self.share.shard)}
+            if has_lanes(self.source):
+                state["shape"] = list(self.source.shape())
         if self.sampled is not None:
             mark = None if self._drawn is None else self._drawn.mark_at(place.epoch, place.position)
             state |= self.sampled.state_at(place.epoch, state["position"], mark)
         return state
 
-    def load(self, state: dict[str, Any], place: Place) -> Place:
-        """Return the place of this rank in a state, and go on from there.
+    def place_in(self, states: list[dict[str, Any]], workers: int, backend: BackendName) -> Place:
+        """Return the place of this rank in a state of a stream, or in those of all ranks; of others that of all.
+
+        Args:
+            states: One, or those of all ranks at one moment.
+            workers: How many there are here,
+            backend: and where.
 
         Raises:
-            ValueError: The state is of batches of another size, or of another rank of a generator.
+            TypeError: One is no state.
+            ValueError: The states are of batches of another size, of another stream, or lack a part of it.
         """
+        places = [place_of(state) for state in states]
         size = None if self.plan is None else self.plan.batch_size
-        if state.get("batch_size") != size:
-            raise ValueError(
-                f"the state counts batches of batch_size={state.get('batch_size')}, and this loader has "
-                f"batch_size={size}: the samples that were handed out cannot be told"
-            )
-        if self.is_stream:
-            if tuple(state.get("shard", (0, 1))) != self.share.shard:
+        for state in states:
+            if state.get("batch_size") != size:
                 raise ValueError(
-                    f"the state is of a generator on rank and number of ranks {state.get('shard', [0, 1])}, and "
-                    f"this loader has {list(self.share.shard)}"
+                    f"the state counts batches of batch_size={state.get('batch_size')}, and this loader has "
+                    f"batch_size={size}: the samples that were handed out cannot be told"
                 )
+        if self.is_stream:
+            return self._load_stream(states, places, self._lane_share(workers, backend))
+        if any(place != places[0] for place in places):
+            raise ValueError("the states are not of one moment: they tell of different places. Pass one of them")
+        return places[0]
+
+    def load(self, state: dict[str, Any], place: Place) -> Place:
+        """Return the place of this rank at the one that `place_in` gave for a state, and go on from there."""
+        if self.is_stream:
             return place
         self._warn_of_another_rank(tuple(state.get("shard", self.share.shard)))
         if self.sampled is not None:
@@ -199,6 +249,44 @@ class Order:
             self.sampled.load(place.epoch, place.position, state)
         place = self.share.go_to(place)
         return Place(place.epoch + 1) if self._is_over(place.epoch) else place
+
+    def _load_stream(self, states: list[dict[str, Any]], places: list[Place], share: LaneShare) -> Place:
+        places = [
+            place._replace(starts=starts_in(state), ends=tuple(state.get("ends", ())))
+            for state, place in zip(states, places, strict=True)
+        ]
+        if self.lanes is None:
+            return self._load_workers(states, places, share)
+        shape = list(self.source.shape()) if has_lanes(self.source) else None
+        for state in states:
+            check_shape(state.get("shape"), shape)
+        place = place_in(states, places, share, self.share.shard)
+        length = self.epoch_batches
+        if length is not None and place.position >= length:  # of a world in which each rank had more of them
+            place = place._replace(epoch=place.epoch + 1, position=0)
+        return place
+
+    def _load_workers(self, states: list[dict[str, Any]], places: list[Place], share: LaneShare) -> Place:
+        """Return the place of a generator that has a lane for each worker."""
+        (state, *others), (place, *_) = states, places
+        lanes = state.get("lanes")
+        if others or lanes is not None:
+            which = "states of several ranks" if lanes is None else f"a state of a stream of lanes={lanes}"
+            raise ValueError(
+                f"a generator function without lanes= takes the state of its own rank and number of workers, got "
+                f"{which}: pass lanes={'n' if lanes is None else lanes} to Loader, in the run that saves as well"
+            )
+        if place.counts and len(place.counts) != share.num_lanes:
+            raise ValueError(
+                f"the state is of a generator in {len(place.counts)} workers, each with a stream of its own; "
+                f"this loader has {share.num_lanes}"
+            )
+        if tuple(state.get("shard", (0, 1))) != self.share.shard:
+            raise ValueError(
+                f"the state is of a generator on rank and number of ranks {state.get('shard', [0, 1])}, and "
+                f"this loader has {list(self.share.shard)}"
+            )
+        return place
 
     def _warn_of_another_rank(self, shard: tuple[int, int]) -> None:
         if shard == self.share.shard:
@@ -233,8 +321,3 @@ class _Shared:
             return numbers
         mine = np.arange(numbers.start, numbers.stop, numbers.step) % length  # the end is filled up from the beginning
         return permutation(self._seed, epoch, length)[mine] if self._shuffle else mine
-
-
-def lanes_of(source: Any, workers: int, backend: BackendName) -> int:
-    """Return the number of streams that a generator has here."""
-    return stream_schedule(source, workers, backend).num_lanes

@@ -47,10 +47,10 @@ def as_source(source: Any, *, of_samples: bool = False, is_sampled: bool = False
     refuse_lookalikes(source, "sample" if of_samples else "batch")
     if of_samples:
         _refuse_batches(source)
-    if is_stream(source):
-        check_call(source)
-    else:
+    if not is_stream(source):
         check_sequence(source)
+    elif not has_lanes(source):
+        check_call(source)
     return source
 
 
@@ -88,9 +88,12 @@ def _refuse_batches(source: Any) -> None:
 
 def is_stream(source: Any) -> bool:
     """Return whether it has lanes, is an iterator, or can be called to get one."""
-    return hasattr(type(source), "open_lane") or (
-        not is_sequence(source) and (callable(source) or hasattr(source, "__next__"))
-    )
+    return has_lanes(source) or (not is_sequence(source) and (callable(source) or hasattr(source, "__next__")))
+
+
+def has_lanes(source: Any) -> bool:
+    """Return whether it opens the lanes of its stream by itself: a `mpqueue.worker.lanes.LaneSource`."""
+    return hasattr(type(source), "open_lane")
 
 
 def check_sequence(source: Any) -> None:
@@ -114,7 +117,7 @@ def check_sequence(source: Any) -> None:
 def check_stream(source: Any) -> None:
     """Raise a `TypeError` that says what a source lacks to be a stream."""
     refuse_lookalikes(source)
-    if callable(source) or hasattr(source, "__next__"):
+    if callable(source) or hasattr(source, "__next__") or has_lanes(source):
         return
     hint = "; a Sequence needs OrderedEnqueuer or Loader" if is_sequence(source) else ""
     raise TypeError(

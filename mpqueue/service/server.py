@@ -92,6 +92,9 @@ class Server:
         on_error: "raise": an exception of the source is raised in the place of its batch. "skip": the sample (without
             ``batch_size``: the batch) is left out, counted in the statistics, and logged.
         max_errors: More skipped samples in one epoch are an error (`TooManyErrors`); None: no bound.
+        lanes: Into so many parts a stream is divided, over all ranks: its order follows from that and the seed, and its
+            state is of use to any number of workers, and of ranks that divides it. None: 16, or the smallest multiple
+            of the number of ranks above it; of a plain generator function, one for each worker.
         seed: Shuffled orders and the random numbers of each batch follow from (seed, epoch, index), for any number of
             workers; None: from the state of Python's `random`.
         ordered: Batches come in the order of the source; elements of generators come round the workers in turn. False:
@@ -149,6 +152,7 @@ class Server:
         batch_sampler: Iterable[Any] | None = None,
         on_error: OnError = "raise",
         max_errors: int | None = None,
+        lanes: int | None = None,
         seed: int | None = None,
         ordered: bool = True,
         start_method: StartMethod = DEFAULT_START_METHOD,
@@ -375,7 +379,7 @@ def _stream_options(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return those arguments that are options of a `Stream`, but for those that mean nothing here."""
     names = {"workers", "max_queue_size", "shuffle", "world", "backend"}
     names |= {field.name for kind in (Options, SampleOptions) for field in fields(kind)}
-    names -= {"copy", "monitor", "progress", "shard"}
+    names -= {"copy", "monitor", "progress", "shard", "epoch_batches"}
     return {name: arguments[name] for name in names}
 
 

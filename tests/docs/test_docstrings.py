@@ -22,7 +22,7 @@ FACES = {
 }
 PAIRS = [(face, options) for face, many in FACES.items() for options in many]
 # These mean nothing to a server. Keras has a bar of its own.
-LACKING = {("mpqueue.Server", name) for name in ("copy", "monitor", "progress", "shard")}
+LACKING = {("mpqueue.Server", name) for name in ("copy", "epoch_batches", "monitor", "progress", "shard")}
 LACKING |= {("mpqueue.keras.accelerate", "progress")}
 EXAMPLES = examples()
 # A framework starts threads and hooks, which the forks of other tests are not to meet.

@@ -6,12 +6,13 @@ from typing import Any
 
 from mpqueue.engine.backend_kinds import BackendName
 from mpqueue.engine.options import DEFAULT_START_METHOD, Options, StartMethod, check_wait_time
-from mpqueue.engine.schedule import Place
+from mpqueue.engine.schedule import Place, StreamSchedule
 from mpqueue.frameworks.enqueuers.base import SequenceEnqueuer
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator
-from mpqueue.loader.engine import stream_schedule
 from mpqueue.loader.forms import by_old_names
+from mpqueue.loader.lane_shares import check_lanes, share_of
 from mpqueue.loader.sources import check_stream
+from mpqueue.samples.shards import ALONE
 
 
 class GeneratorEnqueuer(SequenceEnqueuer):
@@ -112,7 +113,7 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         self._epoch = 0
 
     def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:
-        schedule = stream_schedule(self.sequence, workers, backend)
+        schedule = StreamSchedule(share_of(self.sequence, check_lanes(self.sequence, None, 1), ALONE, workers, backend))
         place, self._epoch = Place(self._epoch), self._epoch + 1
         self._engine.start(self._job(workers), schedule, backend, max_queue_size, place)
 

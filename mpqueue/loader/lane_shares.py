@@ -1,0 +1,63 @@
+"""Which lanes a stream has, and which of them are this rank's: checked, and chosen where nothing was said.
+
+A stream whose source opens its lanes (it has ``open_lane``), or for which ``lanes=`` was given, has the same lanes for
+any number of workers and of ranks: rank r of a world has those that are r modulo world. Any other generator function
+has a lane for each worker, and rank 0 has the first ones.
+"""
+
+from typing import Any
+
+from mpqueue.engine.backend_kinds import BackendName, kind_of
+from mpqueue.engine.lanes import LaneShare
+from mpqueue.loader.sources import has_lanes
+from mpqueue.samples.shards import Shard
+
+DEFAULT_LANES = 16
+_NUM_SHOWN = 4  # choices in an error
+
+
+def check_lanes(source: Any, lanes: int | None, world: int) -> int | None:
+    """Return how many lanes a stream has over all ranks; None: one for each worker.
+
+    Args:
+        source: Of the stream.
+        lanes: What was asked for.
+        world: The number of ranks.
+
+    Raises:
+        ValueError: The source is an iterator, or the ranks cannot have equally many lanes.
+    """
+    if lanes is None:
+        return -(-DEFAULT_LANES // world) * world if has_lanes(source) else None
+    if not (has_lanes(source) or callable(source)):
+        raise ValueError(
+            f"lanes={lanes} needs a source that can be run once for each lane, and an iterator "
+            f"({type(source).__name__}) is one stream: pass the generator function itself (a callable that returns a "
+            "new iterator), or leave out lanes"
+        )
+    if lanes % world:
+        below = lanes // world * world
+        choices = [number for number in range(below, below + world * _NUM_SHOWN, world) if number]
+        raise ValueError(
+            f"lanes={lanes} cannot be dealt to {world} ranks, of which each takes equally many: pass a multiple of "
+            f"{world}, such as {', '.join(map(str, choices))}"
+        )
+    return lanes
+
+
+def share_of(source: Any, lanes: int | None, shard: Shard, workers: int, backend: BackendName) -> LaneShare:
+    """Return the lanes of this rank.
+
+    Args:
+        source: Of the stream.
+        lanes: What `check_lanes` gave.
+        shard: The rank.
+        workers: How many run it here,
+        backend: and where: threads share an iterator.
+    """
+    rank, world = shard
+    if lanes is not None:
+        return LaneShare(lanes // world, lanes, first=rank, step=world)
+    is_shared = workers == 0 or not (callable(source) or kind_of(backend).in_processes)
+    here = 1 if is_shared else workers
+    return LaneShare(here, here * world, first=rank * here)
