@@ -250,11 +250,7 @@ class Loader(Stoppable):
         """Begin an epoch whose batches are taken in a way."""
         with self._lock:
             if self._is_spent:
-                raise RuntimeError(
-                    f"the source is an iterator ({type(self._job.source).__name__}), which has given all of its "
-                    "elements in the epoch before, and gives none again: pass the generator function itself "
-                    "(a callable that returns a new iterator for each epoch)"
-                )
+                raise self._spent()
             is_outdated = self._is_outdated()  # first: what it raises leaves the place as it is
             before = self._latest()
             if before is not None:
@@ -267,6 +263,13 @@ class Loader(Stoppable):
             batches = EpochIterator(self._position, pipeline, way(pipeline), self._end_epoch, self._note_failure)
             self._latest = weakref.ref(batches)
             return batches
+
+    def _spent(self) -> RuntimeError:
+        return RuntimeError(
+            f"the source is an iterator ({type(self._job.source).__name__}), which has given all of its "
+            "elements in the epoch before, and gives none again: pass the generator function itself "
+            "(a callable that returns a new iterator for each epoch)"
+        )
 
     def _is_whole(self) -> bool:
         """Return whether there is a stream that is not inconsistent after an interrupt."""
@@ -318,12 +321,16 @@ class Loader(Stoppable):
         with self._lock:
             if iterator != self._position.iterator:
                 return
+            is_empty = False
             if self._order.is_stream and not (self._is_endless and pipeline.epoch > self._position.epoch):
                 self._warn_of_copies(pipeline)
+                is_empty = self._is_endless and not self._position.where().position
                 self._position.end_stream()
                 self._is_spent = self._is_iterator
             self._position.epoch = self._position.where().epoch
-            if self._is_endless and not self._is_iterator and not pipeline.num_batches:
+            if is_empty and self._is_iterator:
+                raise self._spent()
+            if is_empty:
                 raise RuntimeError(
                     f"the stream of {type(self.source).__name__} has no elements, also when it is begun anew: no epoch "
                     f"of {self._order.epoch_batches} batches can be made of it"
@@ -383,7 +390,9 @@ class Loader(Stoppable):
         """
         source = self.source
         state: dict[str, Any] = {"seed": self._job.seed, **plain(place)}
-        if hasattr(source, "state_dict"):
+        # Lanes of a function tell the states of what it has returned, in snapshots: a class, or what torch iterates.
+        is_told_by_lanes = self._order.is_stream and (isinstance(source, type) or self._job.source is not source)
+        if hasattr(source, "state_dict") and not is_told_by_lanes:
             state["source"] = source.state_dict()
         elif not self._order.is_stream and place["epoch"] and epoch_end_of(source) is not None:
             raise RuntimeError(

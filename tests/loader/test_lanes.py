@@ -1,0 +1,435 @@
+"""Streams in lanes: one order and one state for any number of workers and of ranks, on every backend."""
+
+import itertools
+import threading
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue import Loader
+from mpqueue.engine.pipeline import Pipeline
+from mpqueue.worker import lane_runner
+from mpqueue.worker.runner import StreamEnd
+
+LANES = 4
+
+
+class Numbers:
+    """The numbers below ``size`` that are no multiples of ``left_out``, with a random one each; of unequal lanes."""
+
+    def __init__(self, size, left_out=3):
+        self.size, self.left_out = size, left_out
+
+    def open_lane(self, run):
+        return NumbersOfLane(self, run)
+
+    def shape(self):
+        return [f"numbers({self.size})", f"filter({self.left_out})"]
+
+
+class NumbersOfLane:
+    def __init__(self, source, run):
+        self.source, self.run = source, run
+        self.place, self.epoch = (run.lane, run.epoch) if run.state is None else run.state
+        self.has_any = any(place % source.left_out for place in range(run.lane, source.size, run.num_lanes))
+
+    def next(self):
+        source, run = self.source, self.run
+        while True:
+            if self.place >= source.size:
+                if not (run.endless and self.has_any):
+                    raise StreamEnd
+                self.place, self.epoch = run.lane, self.epoch + 1
+            place, self.place = self.place, self.place + run.num_lanes
+            if place % source.left_out:
+                run.begin(run.seed, self.epoch, place)
+                return np.array([self.epoch, place, mpqueue.rng().integers(1 << 30)])
+
+    def save(self):
+        return [self.place, self.epoch]
+
+
+def rounds(streams):
+    """What comes round the lanes."""
+    nothing = object()
+    gone_round = itertools.chain.from_iterable(itertools.zip_longest(*streams, fillvalue=nothing))
+    return [element for element in gone_round if element is not nothing]
+
+
+def expected(size, lanes=LANES, epoch=0, left_out=3):
+    """The epoch and the number of each element, in their order."""
+    return rounds(
+        [[(epoch, number) for number in range(lane, size, lanes) if number % left_out] for lane in range(lanes)]
+    )
+
+
+def named(batches):
+    return [tuple(map(int, batch[:2])) for batch in batches]
+
+
+def values(batches):
+    return [tuple(map(int, batch)) for batch in batches]
+
+
+def loader_of(size=40, *, workers=0, lanes=LANES, **options):
+    return Loader(Numbers(size), workers=workers, lanes=lanes, seed=7, **options)
+
+
+@pytest.fixture
+def always_saved(monkeypatch):
+    """A snapshot goes with every element, in workers of this process and those that are forked from it."""
+    monkeypatch.setattr(lane_runner, "_WORK_PER_SAVE", 0)
+    monkeypatch.setattr(lane_runner, "_BETWEEN_NS", 0)
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 4, 16])
+def test_elements_come_round_the_lanes(lanes):
+    with loader_of(lanes=lanes) as loader:
+        assert [named(loader) for _ in range(2)] == [expected(40, lanes, epoch) for epoch in range(2)]
+
+
+@pytest.mark.parametrize("backend", ["process", "thread"])
+@pytest.mark.parametrize("workers", [1, 2, 3, 5])
+def test_the_order_is_the_same_for_any_number_of_workers(workers, backend):
+    with loader_of() as loader:
+        whole = [values(loader) for _ in range(2)]
+    with loader_of(workers=workers, backend=backend) as loader:
+        assert [values(loader) for _ in range(2)] == whole
+
+
+def test_a_stream_has_16_lanes_where_nothing_is_said():
+    with loader_of(lanes=None) as loader:
+        assert named(loader) == expected(40, 16)
+        assert loader.state_dict()["lanes"] == 16
+
+
+def resumed_at_every_place(**options):
+    """What a loader gives before each place, and another one behind it."""
+    with loader_of(**options) as loader:
+        whole = values(loader)
+        second = values(loader)
+    with loader_of(**options) as loader:
+        states = [loader.state_dict()]
+        batches = iter(loader)
+        states += [loader.state_dict() for _ in batches]
+    assert len(states) == len(whole) + 1
+    return whole, second, states
+
+
+@pytest.mark.usefixtures("always_saved")
+def test_a_state_with_snapshots_goes_on_at_every_place():
+    whole, second, states = resumed_at_every_place()
+    for count, state in enumerate(states[:-1]):
+        with loader_of(workers=0) as loader:
+            loader.load_state_dict(state)
+            assert values(loader) == whole[count:]
+            assert values(loader) == second
+    assert sum(start is not None for start in states[-2]["starts"]) == LANES
+
+
+def test_a_state_without_snapshots_goes_on_at_every_place():
+    whole, second, states = resumed_at_every_place()
+    for count, state in enumerate(states[:-1]):
+        assert "starts" not in state
+        with loader_of(workers=0) as loader:
+            loader.load_state_dict(state)
+            assert values(loader) == whole[count:]
+            assert values(loader) == second
+
+
+@pytest.mark.usefixtures("always_saved")
+@pytest.mark.parametrize("count", [1, 6, 20])
+def test_a_stream_moves_between_backends_and_numbers_of_workers(count):
+    with loader_of() as loader:
+        whole = values(loader)
+    found, state = [], None
+    ways = itertools.cycle([{"workers": 2}, {"workers": 3, "backend": "thread"}, {"workers": 0}, {"workers": 1}])
+    while len(found) < len(whole):
+        with loader_of(**next(ways)) as loader:
+            if state is not None:
+                loader.load_state_dict(state)
+            found += values(itertools.islice(loader, count))
+            state = loader.state_dict()
+    assert found == whole
+
+
+@pytest.mark.usefixtures("always_saved")
+def test_forked_workers_bring_snapshots_with_batches():
+    with loader_of(200, workers=2, start_method="fork") as loader:
+        whole = values(loader)
+    with loader_of(200, workers=2, start_method="fork") as loader:
+        found = values(itertools.islice(loader, 61))
+        state = loader.state_dict()
+    assert [state["counts"][lane] - start[0] for lane, start in enumerate(state["starts"])] == [0] * LANES
+    with loader_of(200, workers=0) as loader:
+        loader.load_state_dict(state)
+        assert found + values(loader) == whole
+
+
+def on_all_ranks(world, states, count, **options):
+    """What so many batches on each rank are, and the states behind them."""
+    found, after = [], []
+    for rank in range(world):
+        with loader_of(100, lanes=8, shard=(rank, world), **options) as loader:
+            if states is not None:
+                loader.load_state_dict(states)
+            found += values(loader if count is None else itertools.islice(loader, count))
+            after.append(loader.state_dict())
+    return found, after
+
+
+@pytest.mark.usefixtures("always_saved")
+@pytest.mark.filterwarnings("ignore:.*ranks share a stream")
+@pytest.mark.parametrize("before", [1, 2, 4, 8])
+@pytest.mark.parametrize("after", [1, 2, 4, 8])
+def test_the_ranks_of_any_world_give_the_whole_together(before, after):
+    with loader_of(100, lanes=8) as loader:
+        whole = values(loader)
+    begun, states = on_all_ranks(before, None, 24 // before)
+    assert (sorted(begun), len(begun)) == (sorted(whole[:24]), 24)
+    rest, _ = on_all_ranks(after, states[::-1], None)
+    assert sorted(begun + rest) == sorted(whole)
+    if after == 1:
+        assert rest == whole[24:]
+
+
+@pytest.mark.filterwarnings("ignore:.*ranks share a stream")
+def test_ranks_that_are_not_equally_far_lose_nothing():
+    with loader_of(100, lanes=8) as loader:
+        whole = values(loader)
+    begun, states = [], []
+    for rank, count in enumerate((3, 11)):
+        with loader_of(100, lanes=8, shard=(rank, 2)) as loader:
+            begun += values(itertools.islice(loader, count))
+            states.append(loader.state_dict())
+    rest, _ = on_all_ranks(4, states, None)
+    assert sorted(begun + rest) == sorted(whole)
+
+
+def endless(size, count, lanes=LANES):
+    """So many elements of a stream that begins anew whenever a lane has ended."""
+    streams = [
+        [(epoch, number) for epoch in range(50) for number in range(lane, size, lanes) if number % 3]
+        for lane in range(lanes)
+    ]
+    return rounds(streams)[:count]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_epochs_of_n_batches_go_on_where_the_one_before_ended(workers, monkeypatch):
+    """And what was computed ahead is not computed again: nothing is restarted."""
+    monkeypatch.setattr(Pipeline, "restart_at", None)
+    with loader_of(20, workers=workers, epoch_batches=7) as loader:
+        assert len(loader) == 7
+        epochs = []
+        for number in range(6):
+            assert loader.epoch == number
+            epochs.append(named(loader))
+        assert [len(epoch) for epoch in epochs] == [7] * 6
+        assert list(itertools.chain.from_iterable(epochs)) == endless(20, 42)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_of_n_batches_that_was_left_is_over(workers, monkeypatch):
+    monkeypatch.setattr(Pipeline, "restart_at", None)
+    with loader_of(20, workers=workers, epoch_batches=7) as loader:
+        found = named(itertools.islice(loader, 3))
+        assert loader.epoch == 0
+        found += named(loader)
+        assert loader.epoch == 2
+        assert (found, len(found)) == (endless(20, 10), 10)
+
+
+@pytest.mark.usefixtures("always_saved")
+def test_a_state_in_an_epoch_of_n_batches_goes_on_at_every_place():
+    with loader_of(20, epoch_batches=7) as loader:
+        whole = [values(loader) for _ in range(3)]
+    with loader_of(20, epoch_batches=7) as loader:
+        states = [loader.state_dict()]
+        for _ in range(2):
+            states += [loader.state_dict() for _ in loader]
+    for count, state in enumerate(states):
+        epoch, position = divmod(count, 7)
+        assert (state["epoch"], state["position"]) == (epoch, position)
+        with loader_of(20, epoch_batches=7) as loader:
+            loader.load_state_dict(state)
+            assert values(loader) == whole[epoch][position:]
+            assert loader.epoch == epoch + 1
+
+
+def test_all_ranks_have_equally_many_batches_of_each_epoch():
+    found = []
+    for rank in range(4):
+        with loader_of(20, lanes=8, shard=(rank, 4), epoch_batches=5) as loader:
+            for _ in range(3):
+                batches = named(loader)
+                assert len(batches) == 5
+                found += batches
+    assert sorted(found) == sorted(endless(20, 60, lanes=8))
+
+
+@pytest.mark.usefixtures("always_saved")
+def test_an_endless_stream_goes_on_in_another_world():
+    """With half the ranks an epoch has twice as many batches on each: its end stays where it is."""
+    whole = endless(20, 120, lanes=8)
+    found, states = [], []
+    for rank in range(4):
+        with loader_of(20, lanes=8, shard=(rank, 4), epoch_batches=10) as loader:
+            found += named(itertools.islice(loader, 6))
+            states.append(loader.state_dict())
+    for rank in range(2):
+        with loader_of(20, lanes=8, shard=(rank, 2), epoch_batches=20) as loader:
+            loader.load_state_dict(states)
+            first, second = named(loader), named(loader)
+            assert (len(first), len(second)) == (8, 20)
+            found += first + second
+    assert sorted(found) == sorted(whole[:80])
+
+
+def test_a_stream_without_elements_has_no_epochs_of_n_batches():
+    with (
+        loader_of(0, epoch_batches=3) as loader,
+        pytest.raises(RuntimeError, match=r"Numbers has no elements.* of 3 b"),
+    ):
+        next(iter(loader))
+
+
+def test_lanes_without_elements_leave_an_epoch_as_long_as_it_is():
+    """There are two elements for four lanes."""
+    with loader_of(3, epoch_batches=4) as loader:
+        assert [named(loader) for _ in range(2)] == [
+            [(0, 1), (0, 2), (1, 1), (1, 2)],
+            [(2, 1), (2, 2), (3, 1), (3, 2)],
+        ]
+
+
+def test_an_iterator_has_epochs_of_n_batches_as_long_as_it_lasts():
+    with Loader(iter(range(8)), workers=0, epoch_batches=3) as loader:
+        assert [list(loader) for _ in range(3)] == [[0, 1, 2], [3, 4, 5], [6, 7]]
+        with pytest.raises(RuntimeError, match="has given all of its elements"):
+            iter(loader)
+    with Loader(iter(range(6)), workers=0, epoch_batches=3) as loader:
+        assert [list(loader) for _ in range(2)] == [[0, 1, 2], [3, 4, 5]]
+        with pytest.raises(RuntimeError, match="has given all of its elements"):
+            list(loader)
+
+
+def test_a_lane_that_has_ended_is_not_opened_again():
+    opened = []
+
+    class Noting(Numbers):
+        def open_lane(self, run):
+            opened.append(run.lane)
+            return super().open_lane(run)
+
+    def noting():
+        opened.clear()
+        return Loader(Noting(20, left_out=4), workers=0, lanes=LANES, seed=7)
+
+    with noting() as loader:
+        whole = named(loader)
+    assert whole == expected(20, left_out=4)
+    with noting() as loader:
+        begun = named(itertools.islice(loader, 5))
+        state = loader.state_dict()
+    assert state["ends"] == [0, -1, -1, -1]
+    with noting() as loader:
+        loader.load_state_dict(state)
+        assert begun + named(loader) == whole
+        assert set(opened) == {1, 2, 3}
+
+
+def share():
+    """Two of three numbers, divided by itself."""
+    info = mpqueue.worker_info()
+    for number in range(info.shard_id, 30, info.num_shards):
+        if number % 3:
+            yield 0, number
+
+
+@pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 2}, {"workers": 3, "backend": "thread"}], ids=str)
+def test_a_generator_function_has_as_many_lanes_as_it_is_told(options):
+    with Loader(share, lanes=LANES, **options) as loader:
+        assert [named(loader) for _ in range(2)] == [expected(30)] * 2
+        found = named(itertools.islice(loader, 7))
+        state = loader.state_dict()
+    with Loader(share, lanes=LANES, workers=1) as loader:
+        loader.load_state_dict(state)
+        assert found + named(loader) == expected(30)
+
+
+class Counting:
+    """An iterator that says where it is; it is slow to get there by itself, so to speak."""
+
+    computed = 0
+
+    def __init__(self):
+        info = mpqueue.worker_info()
+        self.at, self.step = info.shard_id, info.num_shards
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.at >= 40:
+            raise StopIteration
+        Counting.computed += 1
+        at, self.at = self.at, self.at + self.step
+        return 0, at
+
+    def state_dict(self):
+        return {"at": self.at}
+
+    def load_state_dict(self, state):
+        self.at = state["at"]
+
+
+@pytest.mark.usefixtures("always_saved")
+def test_a_function_whose_iterator_has_a_state_goes_on_from_it():
+    with Loader(Counting, lanes=LANES, workers=0) as loader:
+        found = named(itertools.islice(loader, 21))
+        state = loader.state_dict()
+    Counting.computed = 0
+    with Loader(Counting, lanes=LANES, workers=0) as loader:
+        loader.load_state_dict(state)
+        found += named(loader)
+    assert found == [(0, number) for number in range(40)]
+    assert Counting.computed == 19
+
+
+@pytest.mark.usefixtures("always_saved")
+@pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 2, "start_method": "fork"}], ids=str)
+def test_a_state_may_be_asked_for_by_another_thread_while_the_loop_runs(options):
+    """It is of one moment: batches in the epoch are those of all lanes, and snapshots are not ahead of them."""
+    found, is_over = [], threading.Event()
+    with loader_of(3000, **options) as loader:
+
+        def look():
+            while not is_over.is_set():
+                found.append(loader.state_dict())
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        count = len(list(loader))
+        is_over.set()
+        looking.join()
+    assert count == 2000
+    for state in found[:: max(1, len(found) // 100)]:
+        counts = state["counts"]
+        if any(counts):
+            assert state["position"] == sum(counts)
+            assert max(counts) - min(counts) <= 1
+        for count, start in zip(counts, state.get("starts", ()), strict=False):
+            assert start is None or start[0] <= count
+
+
+@pytest.mark.usefixtures("always_saved")
+def test_a_place_becomes_the_state_that_there_was():
+    """As `mpqueue.jax` asks for it, whose user is behind the loader."""
+    with loader_of() as loader:
+        places, states = [], []
+        for _ in loader:
+            places.append(loader.place())
+            states.append(loader.state_dict())
+        assert [loader.state_at(place) for place in places] == states
