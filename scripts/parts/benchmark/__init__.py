@@ -14,6 +14,7 @@ From the ground up; a module imports only from its own line and the lines above 
     footprint.py            CPU time and memory of this process and its descendants
     consuming.py            a feed as its consumer finds it: the rate and the costs
     samples.py              single samples that become batches in workers
+    streams.py              samples that are mapped, filtered and shuffled on their way into batches
     shuffling.py            single elements that end in shuffled batches
     queues.py               queues between processes
     tensorflow_records.py   the records as TensorFlow reads them; run by its own interpreter

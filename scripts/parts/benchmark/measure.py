@@ -24,6 +24,7 @@ from parts.benchmark.samples import sample_rate
 from parts.benchmark.seen import costs
 from parts.benchmark.service import service_figures
 from parts.benchmark.sizes import mean_bytes
+from parts.benchmark.streams import stream_rate
 from parts.benchmark.tf1 import tf1_rate
 from parts.benchmark.wakeup import wake_ups
 from parts.benchmark.workloads import WORKLOADS
@@ -38,7 +39,7 @@ class Measurement:
     """One measurement to be made.
 
     Attributes:
-        what: "feed" or "floor" (of a workload), "queue", "samples", "records", "tf1", "service", "ray",
+        what: "feed" or "floor" (of a workload), "queue", "samples", "streams", "records", "tf1", "service", "ray",
             "seen", "latency", "wake-up", "memory", or "curve".
         name: Which feed, floor, queue, reader or curve.
         workload: Of which workload, or at which point of the curve.
@@ -90,6 +91,8 @@ class Measurement:
             return queue_rate(self.workload, self.name, self.seconds)
         if self.what == "samples":
             return sample_rate(self.workload, self.name, self.num_workers, self.seconds)
+        if self.what == "streams":
+            return stream_rate(self.name, self.num_workers, self.seconds)
         if self.what == "service":
             return service_figures(self.workload, self.name, self.num_workers, self.seconds)
         if self.what == "seen":

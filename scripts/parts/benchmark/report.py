@@ -21,6 +21,9 @@ from parts.benchmark.records import ON_ONE_CORE, OURS, RECORDS, python_with_tens
 from parts.benchmark.results import KNOWN, Results
 from parts.benchmark.service import ONE_CONSUMER, ONE_LOADER, OWN_LOADERS, SERVICE
 from parts.benchmark.service_peers import absent
+from parts.benchmark.streams import FEEDS as STREAM_FEEDS
+from parts.benchmark.streams import STREAMS
+from parts.benchmark.streams import absent as absent_of_streams
 from parts.benchmark.tf1 import IN_THREADS, QUEUES, TF1
 
 
@@ -49,6 +52,7 @@ TARGETS = (
     Target("strings", "faster-fifo", 1.0),
     Target("samples", "torch", 3.0),
     Target("small samples", "torch", 5.0),
+    *(Target("streams", peer, 3.0) for peer in STREAM_FEEDS if peer != OURS),
     Target("queue", STANDARD, 3.0),
     Target("queue of batches", STANDARD, 20.0),
     Target("shuffled queue", "FIFOQueue", 0.66),
@@ -141,7 +145,10 @@ def _targets(results: Results) -> Iterator[dict[str, object]]:
 
 
 def _without(results: Results) -> Iterator[str]:
-    """Yield a line for each peer that a workload of the service lacks."""
+    """Yield a line for each peer that a workload of the service, or of streams, lacks."""
+    for workload in sorted({workload for workload, _ in results.rates} & STREAMS.keys()):
+        for peer in absent_of_streams():
+            yield f"{workload}: {peer} is not installed: not measured (python3 -m pip install --group peers)"
     for workload in sorted({workload for workload, _ in results.rates} & SERVICE.keys()):
         for peer in SERVICE[workload].peers:
             if peer in absent():

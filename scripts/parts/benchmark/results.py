@@ -11,10 +11,11 @@ from parts.benchmark.records import ON_ONE_CORE, OURS, RECORDS
 from parts.benchmark.samples import SAMPLES
 from parts.benchmark.seen import SEEN
 from parts.benchmark.service import SERVICE
+from parts.benchmark.streams import STREAMS
 from parts.benchmark.tf1 import TF1
 from parts.benchmark.workloads import WORKLOADS
 
-KNOWN = WORKLOADS | SAMPLES | QUEUES | RECORDS | TF1 | SERVICE | SEEN | RAY
+KNOWN = WORKLOADS | SAMPLES | QUEUES | RECORDS | TF1 | SERVICE | SEEN | RAY | STREAMS
 
 
 @dataclasses.dataclass(frozen=True)

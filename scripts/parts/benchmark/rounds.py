@@ -17,6 +17,7 @@ from parts.benchmark.results import Results
 from parts.benchmark.samples import SAMPLES
 from parts.benchmark.seen import SEEN, WAYS
 from parts.benchmark.service import SERVICE, ways
+from parts.benchmark.streams import STREAMS, stream_feeds
 from parts.benchmark.tf1 import TF1, tf1_peers
 from parts.benchmark.workloads import WORKLOADS
 
@@ -33,6 +34,9 @@ def plan(workloads: Iterable[str], feeds: list[str], num_workers: int, seconds: 
         if name in SAMPLES:
             peers = [peer for peer in SAMPLES[name].peers if not missing([peer])]
             wanted += [Measurement("samples", peer, name, num_workers, seconds) for peer in peers]
+            continue
+        if name in STREAMS:
+            wanted += [Measurement("streams", feed, name, num_workers, seconds) for feed in stream_feeds()]
             continue
         if name in RECORDS:
             wanted += [Measurement("records", reader, name, num_workers, seconds) for reader in readers()]

@@ -1,0 +1,204 @@
+"""Streams: samples that are mapped, filtered and shuffled in a buffer on their way into batches.
+
+The functions are trivial, so what is measured is what a stage costs. Each peer has them in the form that suits it best:
+`tf.data` as operations of its graph on many samples at once.
+"""
+
+import contextlib
+import dataclasses
+import importlib.util
+import itertools
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+import mpqueue
+from parts.benchmark.consuming import warm_up
+from parts.benchmark.in_flight import ENDLESS
+
+BUFFER, BATCH, AHEAD, SEED = 1000, 256, 32, 1
+MANY = 4_000_000  # minutes of the slowest
+
+
+def more(number: int) -> int:
+    """Map: add one."""
+    return number + 1
+
+
+def is_kept(number: int) -> bool:
+    """Filter: leave out one in four."""
+    return number & 3 != 0
+
+
+@contextlib.contextmanager
+def ours(num_workers: int) -> Iterator[Iterator[Any]]:
+    """A `Dataset` in a `Loader`, its options as they are."""
+    numbers = mpqueue.Dataset.range(ENDLESS).map(more).filter(is_kept).shuffle(buffer=BUFFER).batch(BATCH)
+    with mpqueue.Loader(numbers, workers=num_workers, max_queue_size=AHEAD, seed=SEED) as loader:
+        yield iter(loader)
+
+
+@contextlib.contextmanager
+def grains(num_workers: int) -> Iterator[Iterator[Any]]:
+    """Grain: an `IterDataset` whose stages run in worker processes."""
+    import grain
+    from absl import flags
+
+    flags.FLAGS.mark_as_parsed()  # Grain reads some; a program that is no app of absl must say so
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+    kept = grain.MapDataset.range(ENDLESS).to_iter_dataset(options).map(more).filter(is_kept)
+    shuffled = grain.experimental.WindowShuffleIterDataset(kept, window_size=BUFFER, seed=SEED)
+    workers = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=AHEAD // num_workers)
+    batches: Any = iter(shuffled.batch(BATCH).mp_prefetch(workers))
+    try:
+        yield batches
+    finally:
+        batches.close()
+
+
+@contextlib.contextmanager
+def torchdatas(num_workers: int) -> Iterator[Iterator[Any]]:
+    """Nodes of torchdata: the map in threads, many samples at once; filter and buffer are nodes of ours."""
+    from torchdata import nodes
+
+    class Kept(nodes.BaseNode[int]):
+        """A filter and a shuffle buffer in one node.
+
+        Args:
+            source: Gives samples.
+        """
+
+        def __init__(self, source: Any) -> None:
+            super().__init__()
+            self.source, self.buffer, self.draw = source, [], random.Random(SEED).random
+
+        def reset(self, initial_state: Any = None) -> None:
+            """Begin."""
+            super().reset(initial_state)
+            self.source.reset(None)
+            self.buffer = list(itertools.islice(filter(is_kept, self.source), BUFFER))
+
+        def next(self) -> int:
+            """Return a sample of the buffer, and fill its place."""
+            at = int(self.draw() * BUFFER)
+            chosen = self.buffer[at]
+            while not is_kept(sample := next(self.source)):
+                pass
+            self.buffer[at] = sample
+            return chosen
+
+        def get_state(self) -> dict[str, Any]:
+            """It is asked for by those in front of it, and not measured."""
+            return {}
+
+    mapped = nodes.ParallelMapper(nodes.IterableWrapper(range(ENDLESS)), more, num_workers, prebatch=BATCH)
+    batches = nodes.Prefetcher(nodes.Mapper(nodes.Batcher(Kept(mapped), BATCH), np.array), AHEAD)
+    yield iter(nodes.Loader(batches))
+
+
+@contextlib.contextmanager
+def tensorflows(num_workers: int) -> Iterator[Iterator[Any]]:
+    """`tf.data`: all of it in its graph, map and filter on many samples at once: 40 times as fast as one by one."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    import tensorflow as tf
+
+    many = tf.data.Dataset.range(ENDLESS).batch(4 * BATCH).map(more, num_parallel_calls=num_workers)
+    kept = many.map(lambda numbers: tf.boolean_mask(numbers, tf.bitwise.bitwise_and(numbers, 3) != 0)).unbatch()
+    yield kept.shuffle(BUFFER, SEED).batch(BATCH).prefetch(AHEAD).as_numpy_iterator()
+
+
+@contextlib.contextmanager
+def datasets_in_torch(num_workers: int) -> Iterator[Iterator[Any]]:
+    """Hugging Face's streaming datasets in torch's loader; on many samples at once they were no faster."""
+    import datasets
+    from torch.utils.data import DataLoader
+
+    columns = {"number": np.arange(MANY)}
+    numbers = datasets.Dataset.from_dict(columns).to_iterable_dataset(num_shards=16)
+    mapped = numbers.map(lambda sample: {"number": more(sample["number"])})
+    kept = mapped.filter(lambda sample: is_kept(sample["number"]))
+    loader = DataLoader(
+        kept.shuffle(SEED, buffer_size=BUFFER), BATCH, num_workers=num_workers, prefetch_factor=AHEAD // num_workers
+    )
+    batches: Any = iter(loader)
+    try:
+        yield batches
+    finally:
+        batches._shutdown_workers()  # what its finalizer does, but now
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamFeed:
+    """Who gives the batches.
+
+    Attributes:
+        feed: Takes the number of workers.
+        package: What must be installed beside mpqueue.
+    """
+
+    feed: Callable[[int], AbstractContextManager[Iterator[Any]]]
+    package: str = ""
+
+    @property
+    def is_installed(self) -> bool:
+        """Return True if its package is installed, without importing it."""
+        return not self.package or importlib.util.find_spec(self.package) is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamWorkload:
+    """A stream.
+
+    Attributes:
+        about: What a batch is, for the report.
+        unit, per_batch: What is counted per second.
+        peers: What is measured.
+    """
+
+    about: str
+    unit: str = "samples/s"
+    per_batch: float = BATCH
+    peers: tuple[str, ...] = ()
+
+
+FEEDS = {
+    "mpqueue": StreamFeed(ours),
+    "grain": StreamFeed(grains, "grain"),
+    "torchdata": StreamFeed(torchdatas, "torchdata"),
+    "tf.data": StreamFeed(tensorflows, "tensorflow"),
+    "datasets": StreamFeed(datasets_in_torch, "datasets"),
+}
+STREAMS = {
+    "streams": StreamWorkload(
+        "256 ints behind a trivial map, a filter and a shuffle buffer of 1,000", peers=tuple(FEEDS)
+    )
+}
+
+
+def stream_feeds() -> list[str]:
+    """Return those that can be measured."""
+    return [name for name, feed in FEEDS.items() if feed.is_installed]
+
+
+def absent() -> list[str]:
+    """Return those that are not installed."""
+    return [name for name, feed in FEEDS.items() if not feed.is_installed]
+
+
+def stream_rate(name: str, num_workers: int, seconds: float) -> float:
+    """Batches per second that a feed gives."""
+    with FEEDS[name].feed(num_workers) as batches:
+        warm_up(batches, 4 * AHEAD)
+        began, elapsed = time.perf_counter(), 0.0
+        for counted in itertools.count(1):
+            next(batches)
+            elapsed = time.perf_counter() - began
+            if elapsed >= seconds:
+                return counted / elapsed
+    raise AssertionError("an endless stream has ended")
