@@ -9,6 +9,7 @@ From the ground up; a module imports only from its own line and the lines above 
     photographs/     small JPEG files of real photographs, and batches of them
     benchmark/       the parts of ``scripts/benchmark.py``
     demo/            the parts of ``scripts/demo``
+    gauntlet/        the parts of ``scripts/gauntlet``
     mutants/         the parts of ``scripts/mutants``
     pictures/        the parts of ``scripts/pictures``
     pinned/          the parts of ``scripts/pinned``

@@ -42,6 +42,7 @@ NOT_RUN = {
     "scripts/test": "is what runs these tests",
     "scripts/slow": "takes minutes; tests/scripts runs its programs for a moment",
     "scripts/mutants": "takes minutes",
+    "scripts/gauntlet": "takes minutes",
     "scripts/stubs": "writes into the tree",
     "scripts/scaling": "is simulated by tests/scripts/test_scaling.py",
     "scripts/soak": "takes minutes; tests/scripts runs it for a moment",

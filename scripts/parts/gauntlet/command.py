@@ -1,0 +1,91 @@
+"""The program of ``scripts/gauntlet``."""
+
+import argparse
+import dataclasses
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from parts.gauntlet import own, table
+from parts.gauntlet.peers import ENTRIES, OURS, install
+from parts.gauntlet.pipeline import Setup
+from parts.gauntlet.scenarios import CHANGES, Gauntlet, Outcome, Stage
+
+
+def main(description: str, arguments: Sequence[str] | None = None) -> int:
+    """Do what is asked for; return 0 if mpqueue was exact."""
+    options = _parsed(description, arguments)
+    if options.install:
+        install()
+        return 0
+    if options.own:
+        return 0 if own.run(options.own, options.seed, _told) else 1
+    if options.draw:
+        _draw()
+        return 0
+    rows, exact = [], True
+    for name in options.only or ENTRIES:
+        entry = ENTRIES[name]
+        if not entry.is_installed:
+            _told(f"{name} is not installed: scripts/gauntlet --install")
+            continue
+        for variant in (table.BATCHES, table.ROWS) if entry.packs else (table.BATCHES,):
+            outcomes = _played(name, variant, options.changes or CHANGES, options.seed)
+            rows.append(table.row_of(name, variant, entry.version(), outcomes))
+            exact &= name != OURS or all(map(own.is_exact, outcomes.values()))
+            if options.write:  # each as it comes: all of it takes long
+                table.save(rows[-1:])
+    for variant in (table.BATCHES, table.ROWS, table.WORDS):
+        print(table.drawn(variant, rows))
+    if options.write:
+        _draw()
+    return 0 if exact else 1
+
+
+def _played(name: str, variant: str, changes: Iterable[str], seed: int) -> dict[str, Outcome]:
+    setup = Setup(0, is_packed=variant == table.ROWS)
+    if setup.is_packed:
+        setup = dataclasses.replace(setup, batch=4)  # so that an epoch has as many as of samples
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="gauntlet-") as folder:
+        runs = Gauntlet(ENTRIES[name], setup, Path(folder), seed, Stage(2, 1) if name == OURS else None)
+        for change in changes:
+            found[change] = runs.play(CHANGES[change])
+            _told(f"{name}, {variant}, {change}: {found[change]}")
+    return found
+
+
+def _draw() -> None:
+    table.PAGE.write_text(table.page_drawn_anew(table.PAGE.read_text("utf-8"), table.load()), "utf-8")
+
+
+def _told(line: str) -> None:
+    print(line, flush=True)
+
+
+def _parsed(description: str, arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/gauntlet", description=description)
+    parser.add_argument("--install", action="store_true", help="make the peers' virtual environments, and end")
+    parser.add_argument("--own", type=int, metavar="N", help="so many random kills and resumes of mpqueue instead")
+    parser.add_argument("--seed", type=int, default=1, help="of the moments of the kills (default: 1)")
+    parser.add_argument("--only", type=_names(ENTRIES), metavar="NAME;...", help=f"of: {'; '.join(ENTRIES)}")
+    parser.add_argument("--changes", type=_names(CHANGES), metavar="CHANGE;...", help=f"of: {'; '.join(CHANGES)}")
+    parser.add_argument(
+        "--write", action="store_true", help="write docs/gauntlet.json, and the tables of docs/resume.md"
+    )
+    parser.add_argument("--draw", action="store_true", help="draw the tables of docs/resume.md from docs/gauntlet.json")
+    chosen = parser.parse_args(arguments)
+    if chosen.own is not None and chosen.own < 1:
+        parser.error(f"--own must be 1 or more, got {chosen.own}")
+    return chosen
+
+
+def _names(known: Iterable[str]):
+    def named(text: str) -> list[str]:
+        names = [name.strip() for name in text.split(";")]
+        for name in names:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"there is no {name!r}; there are: {'; '.join(known)}")
+        return names
+
+    return named

@@ -1,0 +1,174 @@
+"""The ranks of one part of a run: trainers that are started together, watched, and killed together.
+
+They are one process group, with all that they start and that does not leave it; SIGKILL strikes them all at once.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from parts.gauntlet.peers import Entry
+from parts.gauntlet.pipeline import Setup
+from parts.gauntlet.trainer import Task
+from parts.gauntlet.verdict import Batch
+from parts.machine import SCRIPTS
+
+SILENT_S = 90.0  # without a batch or an end of any rank: it hangs
+_POLL_S = 0.002
+_END_S = 20.0  # for a trainer that has got all batches, to end
+
+
+class Refused(Exception):
+    """A peer did not go on; the message has its own words."""
+
+
+class Ranks:
+    """Trainers that run.
+
+    Args:
+        entry: Who feeds them.
+        setups: One for each rank.
+        folder: Where they write, each into a folder of its own; must not be there.
+        states: Files of the states of all ranks that they go on from.
+        save_every: Batches between two states.
+        slow_from: From this batch on they are slow.
+    """
+
+    def __init__(
+        self, entry: Entry, setups: Sequence[Setup], folder: Path, states: list[Path] | None = None,
+        save_every: int = 16, slow_from: int = -1,
+    ) -> None:  # fmt: skip
+        self.folders = [folder / str(setup.rank) for setup in setups]
+        self._trainers: list[subprocess.Popen[bytes]] = []
+        self._save_every = save_every
+        port = _free_port()
+        try:
+            for setup, own in zip(setups, self.folders, strict=True):
+                own.mkdir(parents=True)
+                files = None if states is None else [str(file) for file in states]
+                fields = dataclasses.asdict(setup)
+                task = Task(entry.module, entry.feed, str(own), fields, files, save_every, slow_from)
+                self._start(entry, task, _surroundings(setup, port), own)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _start(self, entry: Entry, task: Task, surroundings: dict[str, str], own: Path) -> None:
+        command = [entry.python, "-m", "parts.gauntlet.trainer", json.dumps(dataclasses.asdict(task))]
+        group = self._trainers[0].pid if self._trainers else 0
+        with (own / "output").open("wb") as output:
+            started = subprocess.Popen(
+                command, cwd=own, env=surroundings, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                process_group=group,
+            )  # fmt: skip
+        self._trainers.append(started)
+
+    def counts(self) -> list[int]:
+        """Return how many batches each rank has got."""
+        return [len(_lines(own)) for own in self.folders]
+
+    def batches(self) -> list[list[Batch]]:
+        """Return the batches that each rank has got."""
+        return [[json.loads(line) for line in _lines(own)] for own in self.folders]
+
+    def wait_for(self, count: int) -> None:
+        """Wait until each rank has got so many batches, or all there are.
+
+        Raises:
+            Refused: One has failed, or nothing happens any more.
+        """
+        self._wait(lambda own: len(_lines(own)) >= count or _has_ended(own))
+
+    def wait_for_end(self) -> None:
+        """Wait until each rank has got all batches, and its process has ended.
+
+        Raises:
+            Refused: One has failed, or nothing happens any more.
+        """
+        self._wait(_has_ended)
+        for trainer in self._trainers:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it has nothing more to say
+                trainer.wait(_END_S)
+        self.kill()
+
+    def _wait(self, is_there) -> None:
+        seen, since = -1, time.monotonic()
+        while not all(is_there(own) for own in self.folders):
+            for own, trainer in zip(self.folders, self._trainers, strict=True):
+                if trainer.poll() is not None and not _has_ended(own):
+                    raise Refused(_words(own, trainer.returncode))
+            if (now := sum(_size(own) for own in self.folders)) != seen:
+                seen, since = now, time.monotonic()
+            elif time.monotonic() - since > SILENT_S:
+                raise Refused(f"(no batch within {SILENT_S:g} s)")
+            time.sleep(_POLL_S)
+
+    def kill(self) -> None:
+        """Kill the process group, and all that is left of it."""
+        if self._trainers:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._trainers[0].pid, signal.SIGKILL)
+        for trainer in self._trainers:
+            trainer.wait()
+
+    def last_states(self) -> tuple[int, list[Path]]:
+        """Return behind how many batches all ranks have saved a state, and the files; 0 and none if there is none."""
+        saved = [{int(file.name[6:]) for file in own.glob("state-*") if file.suffix == ""} for own in self.folders]
+        step = max(set.intersection(*saved), default=0)
+        return step, [own / f"state-{step}" for own in self.folders] if step else []
+
+    def first_seconds(self) -> float:
+        """Return the seconds to the first batch, of the rank that took longest."""
+        return max(float((own / "first").read_text("ascii")) for own in self.folders)
+
+
+def _lines(own: Path) -> list[bytes]:
+    with contextlib.suppress(FileNotFoundError):
+        return [line for line in (own / "batches").read_bytes().splitlines() if line != b"end"]
+    return []
+
+
+def _size(own: Path) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        return (own / "batches").stat().st_size
+    return 0
+
+
+def _has_ended(own: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError, OSError), (own / "batches").open("rb") as file:
+        file.seek(-4, os.SEEK_END)
+        return file.read() == b"end\n"
+    return False
+
+
+def _words(own: Path, status: int) -> str:
+    """Return why a rank has ended: its exception, or the last line that it printed."""
+    with contextlib.suppress(FileNotFoundError):
+        return " ".join((own / "error").read_text("utf-8").split())
+    output = (own / "output").read_text("utf-8", "replace").strip().splitlines()
+    return f"(exit status {status}) {output[-1] if output else ''}"
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def _surroundings(setup: Setup, port: int) -> dict[str, str]:
+    """Return the environment of a rank: what torchrun sets, and nothing that asks a network."""
+    mine = {name: value for name, value in os.environ.items() if not re.fullmatch("(LOCAL_)?(RANK|WORLD_SIZE)", name)}
+    mine |= {"PYTHONPATH": str(SCRIPTS), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "JAX_PLATFORMS": "cpu"}
+    if setup.world > 1:
+        mine |= {"RANK": str(setup.rank), "LOCAL_RANK": str(setup.rank)}
+        mine |= {"WORLD_SIZE": str(setup.world), "LOCAL_WORLD_SIZE": str(setup.world)}
+        mine |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return mine

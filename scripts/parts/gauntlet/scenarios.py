@@ -1,0 +1,148 @@
+"""Runs that are killed and resumed, each beside an undisturbed one."""
+
+import dataclasses
+import functools
+import json
+import random
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from parts.gauntlet.peers import Entry
+from parts.gauntlet.pipeline import Setup
+from parts.gauntlet.ranks import Ranks, Refused
+from parts.gauntlet.trainer import Task
+from parts.gauntlet.verdict import Batch, Part, Verdict, judge, stream
+from parts.machine import SCRIPTS
+
+
+class Stage(NamedTuple):
+    """What a run has from its start, or from a resume, to its end."""
+
+    workers: int
+    world: int
+    backend: str = "process"
+
+
+CHANGES = {
+    "nothing, 2 workers": [Stage(2, 1), Stage(2, 1), Stage(2, 1)],
+    "nothing, 1 worker": [Stage(1, 1), Stage(1, 1)],
+    "workers 2 to 4": [Stage(2, 1), Stage(4, 1)],
+    "workers 2 to 1": [Stage(2, 1), Stage(1, 1)],
+    "ranks 2 to 1": [Stage(1, 2), Stage(1, 1)],
+    "ranks 2 to 4": [Stage(1, 2), Stage(1, 4)],
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What came of a run.
+
+    Attributes:
+        verdict: None if it was refused.
+        refusal: With these words.
+        first_s: The longest time to the first batch behind a resume.
+        state_bytes: Of the largest of the states that were loaded, of all ranks together.
+    """
+
+    verdict: Verdict | None = None
+    refusal: str = ""
+    first_s: float = 0.0
+    state_bytes: int = 0
+
+
+class Gauntlet:
+    """Runs of one entry.
+
+    Args:
+        entry: Who feeds them.
+        setup: Of all of its runs; workers, ranks and backend are those of each stage.
+        folder: An empty one, for what is written.
+        seed: Of the moments of the kills.
+        undisturbed_stage: Of the runs to compare with; None: as each run begins.
+    """
+
+    def __init__(
+        self, entry: Entry, setup: Setup, folder: Path, seed: int, undisturbed_stage: Stage | None = None
+    ) -> None:
+        self._entry, self._folder = entry, folder
+        self._setup = dataclasses.replace(setup, folder=str(folder / "sets"))
+        self._random, self._number = random.Random(seed), 0
+        self._undisturbed_stage = undisturbed_stage
+        self._references: dict[Stage, list[Batch]] = {}
+
+    @functools.cache  # noqa: B019 - as long as the runs last
+    def prepare(self) -> None:
+        """Write the sets, if it wants them in a format of its own."""
+        if self._entry.writes:
+            task = Task(self._entry.module, "prepare", "", dataclasses.asdict(self._setup))
+            command = [self._entry.python, "-m", "parts.gauntlet.trainer", json.dumps(dataclasses.asdict(task))]
+            done = subprocess.run(command, cwd=SCRIPTS, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise RuntimeError(done.stderr)
+
+    def undisturbed(self, stage: Stage) -> list[Batch]:
+        """Return all batches of a run that nothing disturbs."""
+        stage = self._undisturbed_stage or stage
+        if stage not in self._references:
+            self.prepare()
+            ranks = self._ranks(stage, None, save_every=1 << 40)
+            try:
+                ranks.wait_for_end()
+            finally:
+                ranks.kill()
+            self._references[stage] = stream(ranks.batches(), splits_batch=self._entry.splits_batch)
+        return self._references[stage]
+
+    def play(self, stages: Sequence[Stage], save_every: int = 16, shares: tuple[float, float] = (0.1, 0.8)) -> Outcome:
+        """Run, killed at the end of each stage but the last.
+
+        Args:
+            stages: One after the other.
+            save_every: Batches between two states.
+            shares: A kill comes behind such a share of what is left, between these.
+        """
+        try:
+            undisturbed = self.undisturbed(stages[0])
+        except Refused as refused:
+            return Outcome(refusal=str(refused))
+        parts: list[Part] = []
+        states, first_s, state_bytes = None, 0.0, 0
+        for number, stage in enumerate(stages):
+            is_last, is_resumed = number == len(stages) - 1, states is not None
+            done = sum(len(rank) for part in parts for rank in part)
+            left = len(undisturbed) - done // (stages[0].world if self._entry.splits_batch else 1)
+            per_rank = left if self._entry.splits_batch else left // stage.world
+            kill_at = max(2, int(self._random.uniform(*shares) * per_rank))
+            ranks = self._ranks(stage, states, save_every=save_every, slow_from=-1 if is_last else kill_at)
+            try:
+                if is_last:
+                    ranks.wait_for_end()
+                else:
+                    ranks.wait_for(kill_at)
+            except Refused as refused:
+                return Outcome(refusal=str(refused), state_bytes=state_bytes)
+            finally:
+                ranks.kill()
+            if is_resumed:
+                first_s = max(first_s, ranks.first_seconds())
+            if is_last:
+                parts.append(ranks.batches())
+                continue
+            step, files = ranks.last_states()
+            if step:  # else the stage was killed before its first state, and the next one goes on from where it did
+                states = files
+                state_bytes = max(state_bytes, sum(file.stat().st_size for file in files))
+            parts.append([rank[:step] for rank in ranks.batches()])
+        verdict = judge(undisturbed, parts, splits_batch=self._entry.splits_batch)
+        return Outcome(verdict, first_s=first_s, state_bytes=state_bytes)
+
+    def _ranks(self, stage: Stage, states: list[Path] | None, *, save_every: int, slow_from: int = -1) -> Ranks:
+        self._number += 1
+        setups = [
+            dataclasses.replace(self._setup, workers=stage.workers, rank=rank, world=stage.world, backend=stage.backend)
+            for rank in range(stage.world)
+        ]
+        folder = self._folder / str(self._number)
+        return Ranks(self._entry, setups, folder, states, save_every=save_every, slow_from=slow_from)

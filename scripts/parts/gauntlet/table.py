@@ -1,0 +1,104 @@
+"""The figures of a gauntlet in ``docs/gauntlet.json``, and the tables of ``docs/resume.md`` that are drawn from them.
+
+What is drawn stands behind a comment, and ends with an empty line::
+
+    <!-- drawn from gauntlet.json: batches -->
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from parts.gauntlet.peers import ENTRIES
+from parts.gauntlet.scenarios import CHANGES, Outcome
+from parts.machine import ROOT
+
+DATA = ROOT / "docs" / "gauntlet.json"
+PAGE = ROOT / "docs" / "resume.md"
+BATCHES, ROWS, WORDS, VERSIONS = "batches", "packed rows", "their words", "versions"
+_DRAWN = re.compile(r"(?P<head><!-- drawn from gauntlet.json: (?P<name>[\w ]+) -->\n)(?:.+\n)*")
+
+
+def row_of(name: str, variant: str, version: str, outcomes: dict[str, Outcome]) -> dict[str, Any]:
+    """Return what is kept of the runs of one entry.
+
+    Args:
+        name: Of the entry.
+        variant: `BATCHES` or `ROWS`.
+        version: Of its package.
+        outcomes: What came of each change.
+    """
+    cells: dict[str, Any] = {}
+    for change, outcome in outcomes.items():
+        if outcome.verdict is None:
+            cells[change] = {"refusal": outcome.refusal}
+        else:
+            figures = {"seconds": round(outcome.first_s, 2), "bytes": outcome.state_bytes}
+            cells[change] = outcome.verdict._asdict() | figures
+    return {"name": name, "variant": variant, "version": version, "cells": cells}
+
+
+def load() -> list[dict[str, Any]]:
+    """Return the rows that were kept."""
+    return json.loads(DATA.read_text("utf-8")) if DATA.exists() else []
+
+
+def save(rows: Iterable[dict[str, Any]]) -> None:
+    """Keep rows, in place of earlier ones of the same entry and variant."""
+    kept = {(row["name"], row["variant"]): row for row in (*load(), *rows)}
+    order = [(name, variant) for variant in (BATCHES, ROWS) for name in ENTRIES]
+    told = [kept[key] for key in order if key in kept]
+    DATA.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+
+
+def page_drawn_anew(page: str, rows: list[dict[str, Any]]) -> str:
+    """Return the page's text with each table as the data have it."""
+    return _DRAWN.sub(lambda found: found["head"] + drawn(found["name"], rows), page)
+
+
+def drawn(name: str, rows: list[dict[str, Any]]) -> str:
+    """Return what stands behind the comment that names it."""
+    if name == VERSIONS:
+        return "- " + ", ".join(sorted({row["version"] for row in rows})) + "\n"
+    words = refusals(rows)
+    if name == WORDS:
+        return "".join(f"{number}. {' and '.join(who)}: `{said}`\n" for number, (said, who) in enumerate(words, 1))
+    numbers = {said: number for number, (said, _) in enumerate(words, 1)}
+    lines = [["fed by", *CHANGES]]
+    for row in rows:
+        if row["variant"] == name:
+            cells = [_cell(row["cells"].get(change), numbers) for change in CHANGES]
+            lines.append([_who(row["name"]), *cells])
+    head, *others = [f"| {' | '.join(line)} |\n" for line in lines]
+    return f"{head}|{'|'.join('---' for _ in lines[0])}|\n{''.join(others)}"
+
+
+def refusals(rows: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Return what was said by those that refused, and who said it."""
+    said: dict[str, list[str]] = {}
+    for row in rows:
+        for cell in row["cells"].values():
+            if "refusal" in cell and row["name"] not in said.setdefault(cell["refusal"], []):
+                said[cell["refusal"]].append(row["name"])
+    return list(said.items())
+
+
+def _who(name: str) -> str:
+    entry = ENTRIES[name]
+    lacks = f"; it has no {entry.lacks.replace(', ', ', no ')}" if entry.lacks else ""
+    return f"{name.partition(' elastic')[0].partition(',')[0]}: {entry.about}{lacks}"
+
+
+def _cell(cell: dict[str, Any] | None, numbers: dict[str, int]) -> str:
+    if cell is None:
+        return ""
+    if "refusal" in cell:
+        return f"ended by an error ({numbers[cell['refusal']]})"
+    counts = f"{cell['lost']:,} lost, {cell['twice']:,} twice, {'same order' if cell['in_order'] else 'another order'}"
+    is_exact = (cell["lost"], cell["twice"], cell["in_order"]) == (0, 0, True)
+    return f"{f'**{counts}**' if is_exact else counts}; {cell['seconds']:.2g} s; {_bytes(cell['bytes'])}"
+
+
+def _bytes(count: int) -> str:
+    return f"{count} B" if count < 1000 else f"{count / 1000:.0f} kB"
