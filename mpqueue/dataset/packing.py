@@ -173,9 +173,9 @@ class PackStage(Applied):
         """Return a row for each stage, those before it first; this one has three more, of what became of places."""
         return [
             *super().counts(),
-            (f"{self.line}: places padded", self.num_out * self._length, self._padding, 0, 0),
-            (f"{self.line}: samples cut", self.num_in, self._num_cut, 0, 0),
-            (f"{self.line}: samples left out", self.num_in, self._num_dropped + self._num_empty, 0, 0),
+            (f"{self.row_name}: places padded", self.num_out * self._length, self._padding, 0, 0),
+            (f"{self.row_name}: samples cut", self.num_in, self._num_cut, 0, 0),
+            (f"{self.row_name}: samples left out", self.num_in, self._num_dropped + self._num_empty, 0, 0),
         ]
 
 
