@@ -1,4 +1,4 @@
-"""What a function makes of each element, one item after the other: `flat_map`.
+"""The items of what a function makes of each element, one after the other: `flat_map`.
 
 The function's iterable is read as its items are asked for, so that it may be long: the lines of a file. The token of an
 item is that of the element with the item's number. A snapshot has the element that is at work and the number of its

@@ -159,7 +159,7 @@ def _open_mix(node: nodes.MixNode, run: LaneRun, line: str) -> LaneStage:
 
 
 class MixPicks:
-    """Which input each element of a mix in a lane is of; each block of them has the quotas of the weights.
+    """The inputs from which the elements of a mix in a lane are; each block of them has the quotas of the weights.
 
     Args:
         weights: Of the inputs.

@@ -75,7 +75,7 @@ class TakeStage(CountedStage):
 
 
 class SkipStage(CountedStage):
-    """What is behind a lane's share of the first elements.
+    """The elements behind a lane's share of the first ones.
 
     Args:
         source: The input.

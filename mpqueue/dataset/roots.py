@@ -1,4 +1,4 @@
-"""Where the elements of a lane come from: the places of an indexed dataset, or a source that is a stream itself.
+"""The roots of a lane: the places of an indexed dataset, or a source that is a stream itself.
 
 A lane l of L has the places l, l + L, l + 2 L ... of an indexed dataset. They are asked for in blocks; where one
 raises, the block is asked for again place by place, which is rare and costs nothing otherwise.

@@ -1,4 +1,4 @@
-"""What a stage of a lane is: it hands on blocks of elements with their tokens, and snapshots of where it is.
+"""A stage of a lane: it hands on blocks of elements with their tokens, and snapshots of where it is.
 
 A lane of a stream is a chain of stages, or a tree. The last one is asked for elements, and asks those before it. They
 come in blocks, because a frame of Python for each sample and stage would cost more than the samples do.
@@ -259,7 +259,7 @@ class Applied(LaneStage):
 
 
 class MapStage(Applied):
-    """What a function returns for each element."""
+    """The results of a function, called with each element."""
 
     def pull(self, count: int) -> Block:
         """Return the next elements, and the tokens of those that they were made of."""

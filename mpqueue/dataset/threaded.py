@@ -45,7 +45,7 @@ def _pool_of(threads: int) -> ThreadPoolExecutor:
 
 
 class ThreadedStage(LaneStage):
-    """What a function returns for each element, or the elements for which it returns True; called in threads.
+    """The results of a function that is called in threads, or the elements for which it returns True.
 
     Args:
         source: The input.

@@ -1,4 +1,4 @@
-"""Where lanes can be begun again: their snapshots, and where they end. Pure.
+"""The places where lanes can be begun again, their snapshots, and where they end. Pure.
 
     worker --batch n, and a snapshot behind it--> note(lane, n + 1, snapshot) -> kept, until a later one is handed out
     place(counts) -> for each lane the newest that is not ahead of its count -> state of a loader, or a worker's start
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 
 class LaneStart(NamedTuple):
-    """Where a lane can begin.
+    """A place where a lane can begin.
 
     Attributes:
         number: The first element that it gives from here.

@@ -23,7 +23,7 @@ class Partial(NamedTuple):
 
 
 class WithSnapshot(NamedTuple):
-    """What a lane gave, with a snapshot of the lane behind it.
+    """An element of a lane, with a snapshot of the lane behind it.
 
     Attributes:
         value: The batch, or what is left of it (a `Partial`).

@@ -1,4 +1,4 @@
-"""Which lanes a stream has, and which of them are this rank's: checked, and chosen where nothing was said.
+"""The lanes of a stream, and those of them that are this rank's: checked, and chosen where nothing was said.
 
 A stream whose source opens its lanes (it has ``open_lane``), or for which ``lanes=`` was given, has the same lanes for
 any number of workers and of ranks: rank r of a world has those that are r modulo world. Any other generator function

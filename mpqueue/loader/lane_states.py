@@ -20,7 +20,7 @@ _MOST_SHOWN = 8
 
 
 class _At(NamedTuple):
-    """How far one lane is."""
+    """The progress of one lane."""
 
     taken: int
     start: LaneStart

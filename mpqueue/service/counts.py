@@ -1,4 +1,4 @@
-"""What a consumer counts, and draws in a file of its own: when it has waited, and for how long it had each batch.
+"""The counts of a consumer, and what it draws in a file of its own: when it has waited, and for how long it had each batch.
 
     consumer    [ wait ][ batch 7 ][ batch 8 ][ wait ][ batch 9 ]
     held                [=======]  [=====]            [=====]
@@ -22,7 +22,7 @@ from mpqueue.worker.context import worker_info
 
 
 class ConsumerRow:
-    """What a consumer has done, in its own timeline.
+    """The doings of a consumer, in its own timeline.
 
     Args:
         timeline: Of this consumer alone.

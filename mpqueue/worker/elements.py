@@ -19,7 +19,7 @@ from mpqueue.worker.sample_runner import ClockedCollation, collating, joined_or_
 
 
 class Elements:
-    """What the iterator of a lane gives.
+    """The elements of a lane, as its iterator gives them.
 
     Args:
         run: The lane.

@@ -15,7 +15,7 @@ from mpqueue.worker.runner import BeginBatch
 
 
 class LaneRun(NamedTuple):
-    """What a lane is opened with.
+    """The things that a lane is opened with.
 
     Attributes:
         lane: Its number among those of all ranks,

@@ -1,4 +1,4 @@
-"""Who has which lane of a stream, and at which element.
+"""The owners of lanes: which worker has which lane of a stream, and at which element.
 
     initially              lane l is of worker l modulo their number
     a worker dies          its successor has its number, and so its lanes: each is opened anew, from its last snapshot
