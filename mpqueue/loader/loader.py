@@ -83,6 +83,10 @@ class Loader(Stoppable):
             with mpqueue.Loader(squares, batch_size=32, workers=2) as loader:
                 assert [len(batch["x"]) for batch in loader] == [32, 32, 32, 4]
 
+    A stream (a dataset behind a filter or a buffer, a generator function with ``lanes``) is divided into lanes, round
+    which its elements come. Its order follows from the dataset, the seed, the epoch and the number of lanes; its state,
+    from snapshots that the lanes take, goes on with any number of workers, and of ranks that divides that of the lanes.
+
     Args:
         source: A `Sequence`, or anything with ``__getitem__`` and ``__len__`` (or ``num_batches``); or a generator
             function: a callable without arguments that returns an iterator, run in every worker, which can shard
