@@ -1,4 +1,4 @@
-"""The counts of a consumer, and what it draws in a file of its own: when it has waited, and for how long it had each batch.
+"""The counts of a consumer, and what it draws in a file of its own: its waits, and for how long it had each batch.
 
     consumer    [ wait ][ batch 7 ][ batch 8 ][ wait ][ batch 9 ]
     held                [=======]  [=====]            [=====]

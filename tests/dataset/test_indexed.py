@@ -145,3 +145,27 @@ def test_a_source_that_grows_is_seen_by_the_next_epoch():
         items.append(4)
         assert sorted(dataset) == [1, 2, 3, 4]
         assert sorted(next(iter(loader)).tolist()) == [1, 2, 3, 4]
+
+
+class Ages:
+    """A source that changes itself at the end of an epoch."""
+
+    def __init__(self):
+        self.age = 0
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return 10 * self.age + index
+
+    def on_epoch_end(self):
+        self.age += 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_source_is_told_of_the_end_of_an_epoch(workers):
+    dataset = Dataset.concatenate(Dataset(Ages()), Dataset(Ages())).map(lambda x: x).batch(4)
+    with mpqueue.Loader(dataset, workers=workers) as loader:
+        epochs = [np.concatenate(list(loader)).tolist() for _ in range(3)]
+    assert epochs == [2 * [10 * age + index for index in range(4)] for age in range(3)]
