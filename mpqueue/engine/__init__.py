@@ -7,6 +7,7 @@ From the ground up; a module imports only from its own line and the lines above 
     options.py         the options of all faces
     queue_address.py   where queues with shared names are found
     twisters.py        an accelerator: seeds both global generators in the time of one
+    global_generators.py   seeds, keeps and puts back the generators that all code of a process shares
     seeds.py           random numbers of a batch, from (seed, epoch, index)
     contents.py        what an object holds, found within bounds
     generators.py      random generators inside of an object, and their states as plain data

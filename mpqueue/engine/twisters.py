@@ -1,4 +1,4 @@
-"""An accelerator of `mpqueue.engine.seeds`: seeds both global generators in the time of one.
+"""An accelerator of `mpqueue.engine.global_generators`: seeds both global generators in the time of one.
 
 Both are Mersenne Twisters, and Python's own way to seed one takes 3.4 µs, more than all else that a worker does for a
 tiny batch but NumPy's 1.6. So Python's is given, by a copy in memory, the words that NumPy's seeding has made, in

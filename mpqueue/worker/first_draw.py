@@ -1,4 +1,4 @@
-"""An accelerator of `mpqueue.engine.seeds`: seeds the global generators when they are first drawn from.
+"""An accelerator of `mpqueue.engine.global_generators`: seeds the global generators when they are first drawn from.
 
 Seeding both takes 2 µs, as much as a small sample, and most sources draw nothing. So the generators are *armed*: a
 stand-in takes the place of each, and the first number that is asked of one of them seeds both, puts them back, and is
@@ -32,7 +32,8 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.engine import seeds, twisters
+from mpqueue.engine import global_generators, twisters
+from mpqueue.engine.seeds import CurrentBatch
 
 _ARMED = 1 << 30  # an index of Python's generator that no other code sets; one in use has at most 624
 _NOARGS, _ONE = 0x4, 0x8  # flags of methods in C
@@ -118,7 +119,7 @@ class AtOnce:
         stages: Of `mpqueue.telemetry.recorder`, while a batch is timed.
     """
 
-    def __init__(self, current: seeds.CurrentBatch) -> None:
+    def __init__(self, current: CurrentBatch) -> None:
         self.is_armed = False
         self.stages: Any = None
         self._current = current
@@ -129,7 +130,9 @@ class AtOnce:
 
     def _seed(self) -> None:
         if self._current.of is not None:
-            seed = seeds.seed_globals if self.stages is None else self.stages.seeding(seeds.seed_globals)
+            seed = global_generators.seed_globals
+            if self.stages is not None:
+                seed = self.stages.seeding(seed)
             seed(*self._current.of)
 
 
@@ -143,7 +146,7 @@ class FirstDraw(AtOnce):
         LookupError: The generators are not where they are expected.
     """
 
-    def __init__(self, current: seeds.CurrentBatch) -> None:
+    def __init__(self, current: CurrentBatch) -> None:
         super().__init__(current)
         state = twisters.python_state()
         if state is None:
@@ -223,7 +226,7 @@ def _entry_of(name: str) -> _MethodDef:
     return entry
 
 
-def make_seeder(current: seeds.CurrentBatch) -> AtOnce:
+def make_seeder(current: CurrentBatch) -> AtOnce:
     """Return what seeds for the current sample: at best when it draws, else at once."""
     is_usual = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
     try:

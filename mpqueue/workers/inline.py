@@ -6,10 +6,10 @@ those of worker processes, and the trainer's own numbers are what they would hav
 
 from collections import deque
 
+from mpqueue.engine.global_generators import GlobalState, seed_globals
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import END, Result
 from mpqueue.engine.schedule import Ticket
-from mpqueue.engine.seeds import GlobalState, seed_globals
 from mpqueue.engine.torch_numbers import TorchNumbers
 from mpqueue.system.interrupts import defer_signals, is_of_handler
 from mpqueue.system.wakeup import Wakeup

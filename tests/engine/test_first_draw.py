@@ -10,7 +10,7 @@ import pytest
 PLAY = """
 import random
 import numpy as np
-from mpqueue.worker import first_draw; from mpqueue.engine import seeds
+from mpqueue.worker import first_draw; from mpqueue.engine import global_generators, seeds
 
 DRAWS = {
     "nothing": lambda: None,
@@ -69,8 +69,8 @@ def test_whoever_draws_gets_the_same_numbers():
 
 def test_nothing_is_seeded_for_a_sample_that_draws_nothing():
     assert outside("""
-        seeder, calls, seed = first_draw.make_seeder(CURRENT), [], seeds.seed_globals
-        seeds.seed_globals = lambda *of: (calls.append(of), seed(*of))
+        seeder, calls, seed = first_draw.make_seeder(CURRENT), [], global_generators.seed_globals
+        global_generators.seed_globals = lambda *of: (calls.append(of), seed(*of))
         for number in range(10):
             begin(seeder, number)
         print(len(calls))

@@ -6,8 +6,9 @@ import types
 import numpy as np
 import pytest
 
-from mpqueue.engine import seeds, twisters
-from mpqueue.engine.seeds import BatchSeed, GlobalState, fresh_seed, generator, permutation, seed_globals
+from mpqueue.engine import global_generators, seeds, twisters
+from mpqueue.engine.global_generators import GlobalState, seed_globals
+from mpqueue.engine.seeds import BatchSeed, fresh_seed, generator, permutation
 
 BATCHES = [(1, 2, 3), (2, 2, 3), (1, 3, 3), (1, 2, 4), (3, 2, 1), (1, 2, 0), (0, 0, 0), (1, 2, (1 << 64) - 2)]
 # What the first release drew: a change of these numbers is a change of everybody's streams.
@@ -108,7 +109,7 @@ def test_a_bit_generator_of_the_user_is_seeded_and_left_in_place():
 
 
 def test_no_slow_way_is_taken_where_the_fast_one_is_open(monkeypatch):
-    monkeypatch.setattr(seeds, "_seed_slowly", None)
+    monkeypatch.setattr(global_generators, "_seed_slowly", None)
     seed_globals(1, 2, 3)
     assert drawn() == GLOBALS
 

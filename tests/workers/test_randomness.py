@@ -9,7 +9,7 @@ import pytest
 
 import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
-from mpqueue.engine import seeds
+from mpqueue.engine import global_generators
 
 
 class Drawing:
@@ -223,18 +223,18 @@ def test_a_bit_generator_that_the_user_has_set_is_seeded_for_each_batch_too():
     usual = np.random.get_bit_generator()
     np.random.set_bit_generator(np.random.PCG64(3))
     try:
-        seeds.seed_globals(5, 2, 7)
+        global_generators.seed_globals(5, 2, 7)
         first = random.random(), np.random.random()
-        seeds.seed_globals(5, 2, 8)
+        global_generators.seed_globals(5, 2, 8)
         assert (random.random(), np.random.random()) != first
-        seeds.seed_globals(5, 2, 7)
+        global_generators.seed_globals(5, 2, 7)
         assert (random.random(), np.random.random()) == first
     finally:
         np.random.set_bit_generator(usual)
 
 
 def test_the_two_generators_of_a_batch_draw_different_numbers():
-    seeds.seed_globals(5, 2, 7)
+    global_generators.seed_globals(5, 2, 7)
     assert not set(np.random.random_sample(2000)) & {random.random() for _ in range(2000)}
 
 

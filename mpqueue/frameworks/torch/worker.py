@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
+from mpqueue.engine.global_generators import seed_globals
 from mpqueue.engine.schedule import Listed
-from mpqueue.engine.seeds import seed_globals
 from mpqueue.frameworks.torch.collation import SlotCollation
 from mpqueue.frameworks.torch.tensors import encode
 from mpqueue.worker import context

@@ -12,6 +12,7 @@ PURE = {
     "memory/arena.py": ["memory/test_arena.py"],
     "engine/schedule.py": ["engine/test_order.py", "engine/test_drawn_order.py"],
     "engine/seeds.py": ["engine/test_seeds.py"],
+    "engine/global_generators.py": ["engine/test_seeds.py"],
     "engine/twisters.py": ["engine/test_seeds.py"],
     "engine/ledger.py": ["engine/test_ledger.py", "engine/test_order.py"],
     "engine/outcomes.py": ["engine/test_ledger.py"],
