@@ -1,8 +1,10 @@
 """Makes the backend of a job: worker processes, threads, or the caller itself.
 
-All that can be refused is refused here, before any process starts.
+All that can be refused is refused here, before any process starts. A nursery is started here then: it is an interpreter
+that takes longer than all else at a start, and meanwhile this process imports the rest of what it needs.
 """
 
+import contextlib
 import os
 import threading
 import warnings
@@ -14,7 +16,7 @@ from mpqueue.engine.ledger import Ledger
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.interrupts import allow_signals
 from mpqueue.system.safe_threads import counted
-from mpqueue.workers.job import Job
+from mpqueue.workers.job import MAX_CREDIT, Job
 
 
 def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Backend:
@@ -49,14 +51,10 @@ def credit_for(name: BackendName, workers: int, max_queue_size: int) -> int:
         return 1
     if not kind_of(name).in_processes:
         return max_queue_size or 1 << 62
-    from mpqueue.workers.pool import MAX_CREDIT
-
     return min(max_queue_size, MAX_CREDIT)
 
 
 def _make_processes(ledger: Ledger, job: Job) -> Backend:
-    from mpqueue.workers.open_handles import refuse_what_forks_share
-    from mpqueue.workers.process import ProcessBackend
     from mpqueue.workers.source_send import UnpicklableSource, take_image
     from mpqueue.workers.source_sync import SourceSync
 
@@ -69,8 +67,18 @@ def _make_processes(ledger: Ledger, job: Job) -> Backend:
                 raise
             _announce_fork(error)
     if image is None:
+        from mpqueue.workers.open_handles import refuse_what_forks_share
+
         refuse_what_forks_share(job.source, job.workers)
-    return ProcessBackend(ledger, SourceSync(job.payload, image, spawn=chosen.start_method == "spawn"), job)
+    sync = SourceSync(job.payload, image, spawn=chosen.start_method == "spawn")
+    with contextlib.ExitStack() as undo:
+        undo.callback(sync.drop)
+        sync.begin()  # all that is imported from here on, this process imports while the nursery starts
+        from mpqueue.workers.process import ProcessBackend
+
+        backend = ProcessBackend(ledger, sync, job)
+        undo.pop_all()
+    return backend
 
 
 def _announce_fork(error: BaseException) -> None:

@@ -28,6 +28,7 @@ class RingPlan(NamedTuple):
 
 
 LOCAL = RingPlan()
+MAX_CREDIT = 4096  # tickets that may be outstanding in a pool of processes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,8 +28,8 @@ from mpqueue.transport.poller import READABLE, has_hung_up
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerConfig, WorkerEnds
 from mpqueue.workers import nursery_messages as messages
+from mpqueue.workers.entry_code import NURSERY_CODE
 from mpqueue.workers.kept_source import NOTHING, keep
-from mpqueue.workers.nursery import NURSERY_CODE, Settings
 from mpqueue.workers.source_send import Patch, SourceImage, make_patch
 
 if TYPE_CHECKING:
@@ -190,7 +190,8 @@ class Nursery:
         except FileNotFoundError:
             cwd = "/"
         environ = {**os.environ, **_ONE_THREAD}
-        self._send(messages.ToNursery.SETTINGS, Settings(cwd, list(sys.path), environ, self.kind.spawn))
+        settings = messages.Settings(cwd, list(sys.path), environ, self.kind.spawn)
+        self._send(messages.ToNursery.SETTINGS, settings)
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when `events` has something to say."""

@@ -17,10 +17,12 @@ import mmap
 import os
 import stat
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import DTypeLike
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 _MAPS, _DETAILS = "/proc/self/maps", "/proc/self/smaps"
 _DELETED = " (deleted)"
@@ -148,7 +150,7 @@ def _open_map(*file: Any) -> Any:
 def view_of(
     mapped: Any,
     shape: tuple[int, ...],
-    dtype: DTypeLike,
+    dtype: "DTypeLike",
     offset: int,
     strides: tuple[int, ...],
     is_writable: bool,

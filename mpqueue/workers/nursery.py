@@ -32,28 +32,11 @@ from mpqueue.worker.config import Payload, WorkerConfig, WorkerEnds
 from mpqueue.worker.main import answer_for_stacks, prepare_process, run_and_exit
 from mpqueue.worker.source_receive import load
 from mpqueue.workers import nursery_messages as messages
+from mpqueue.workers.entry_code import NUM_SPAWN_FDS, SPAWN_CODE
 from mpqueue.workers.kept_source import BufferPlace, mapped
 from mpqueue.workers.open_handles import opened_for_writing
 
 PARK_S = 5.0
-
-
-class Settings(NamedTuple):
-    """Settings that a nursery takes over from the trainer at each start."""
-
-    cwd: str
-    path: list[str]
-    environ: dict[str, str]
-    spawn: bool
-
-    def apply(self) -> None:
-        """Make this process look like the trainer."""
-        with contextlib.suppress(OSError):  # the trainer's own working directory may have been removed
-            os.chdir(self.cwd)
-        sys.path[:] = self.path
-        if dict(os.environ) != self.environ:
-            os.environ.clear()
-            os.environ.update(self.environ)
 
 
 class _Child(NamedTuple):
@@ -69,7 +52,7 @@ class _Nursery:
         self._poll.register(sock, select.POLLIN)
         self._children: dict[int, _Child] = {}  # by sentinel
         self._timeout_ms: float | None = None
-        self._settings: Settings | None = None
+        self._settings: messages.Settings | None = None
         self._data: bytes = b""
         self._places: list[BufferPlace] = []
         self._snapshots: dict[int, int] = {}  # descriptors, by number
@@ -220,10 +203,10 @@ class _Nursery:
         ours, theirs = socket.socketpair()
         with ours, theirs, self._lifelines() as lifelines:
             fds = [theirs.fileno(), *lifelines, *birth.inherited]
-            numbers = [str(fd) for fd in (*fds, -1)[:_NUM_SPAWN_FDS]]
+            numbers = [str(fd) for fd in (*fds, -1)[:NUM_SPAWN_FDS]]
             flags = sys.orig_argv[1 : sys.orig_argv.index("-c")]
             process = subprocess.Popen(
-                [sys.executable, *flags, "-c", _SPAWN_CODE, *sys.path, *numbers],
+                [sys.executable, *flags, "-c", SPAWN_CODE, *sys.path, *numbers],
                 pass_fds=fds,
                 env=hash_seed.with_hash_seed(os.environ, self._hash_seed),
             )
@@ -242,13 +225,6 @@ class _Nursery:
         self._poll.unregister(sentinel)
         os.close(sentinel)
         messages.send(self._sock, messages.FromNursery.EXITED, (child.key, *reap(child.pid)))
-
-
-# What follows the path entries in argv differs; the path itself comes first, so that `mpqueue` is found. Imports make
-# no garbage: without collections NumPy and this package are there in 99 ms instead of 105.
-_CODE = "import gc, sys; gc.disable(); sys.path[:] = sys.argv[1:-{}]; from mpqueue.workers import nursery; nursery.{}()"
-_NUM_SPAWN_FDS = 4  # socket, two lifelines, and the life pipe, which is -1 where there are pidfds
-_SPAWN_CODE, NURSERY_CODE = _CODE.format(_NUM_SPAWN_FDS, "spawned"), _CODE.format(2, "main")
 
 
 def main() -> None:
@@ -283,7 +259,7 @@ def _open_standard_streams() -> None:
 def spawned() -> None:
     """Entry of a worker that is an interpreter of its own."""
     gc.enable()
-    fd, *lifelines, life = (int(arg) for arg in sys.argv[-_NUM_SPAWN_FDS:])
+    fd, *lifelines, life = (int(arg) for arg in sys.argv[-NUM_SPAWN_FDS:])
     if life >= 0:
         descriptors.own(life)  # or a child that user code forks would hide our end
     for read_end in lifelines:

@@ -14,8 +14,11 @@ PARK      nobody needs you now: end in 5 s             KEPT    the numbers of th
 RETURN    send the memory of the source back
 """
 
+import contextlib
+import os
 import pickle
 import socket
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -48,6 +51,24 @@ class Message(NamedTuple):
     kind: int
     body: Any
     fds: list[int]
+
+
+class Settings(NamedTuple):
+    """Settings that a nursery takes over from the trainer at each start."""
+
+    cwd: str
+    path: list[str]
+    environ: dict[str, str]
+    spawn: bool
+
+    def apply(self) -> None:
+        """Make this process look like the trainer."""
+        with contextlib.suppress(OSError):  # the trainer's own working directory may have been removed
+            os.chdir(self.cwd)
+        sys.path[:] = self.path
+        if dict(os.environ) != self.environ:
+            os.environ.clear()
+            os.environ.update(self.environ)
 
 
 _FIELDS, _MOST = "kind:B num_fds:B nbytes:Q", {"num_fds": 64}

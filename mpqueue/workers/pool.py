@@ -26,11 +26,11 @@ from mpqueue.memory.ring import Ring
 from mpqueue.system import platform_support
 from mpqueue.worker.records import GRANT, GrantKind
 from mpqueue.workers.handle import Work, WorkerHandle
+from mpqueue.workers.job import MAX_CREDIT
 from mpqueue.workers.lane_owners import LaneOwners
 from mpqueue.workers.roster import Roster
 
 _COMPUTED = (GrantKind.WORK, GrantKind.LISTED, GrantKind.LANE)
-MAX_CREDIT = 4096  # tickets that may be outstanding
 
 
 class WorkerPool:

@@ -6,7 +6,6 @@ that the receiver does not have. Whether it has one is found by comparing it wit
 `mpqueue.workers.kept_source`; for receivers on other machines, by its digest.
 """
 
-import hashlib
 import io
 import pickle
 import sys
@@ -51,6 +50,8 @@ class SourceImage(NamedTuple):
     @property
     def fingerprint(self) -> tuple[bytes, ...]:
         """Equal for two images of an unchanged source, where they are for other machines."""
+        import hashlib
+
         return (hashlib.sha256(self.data).digest(), *self.digests)
 
 
@@ -226,6 +227,8 @@ def _digests(buffers: list[memoryview]) -> list[bytes]:
 
 
 def _digest(buffer: memoryview) -> bytes:
+    import hashlib
+
     return hashlib.sha256(buffer).digest()
 
 

@@ -12,16 +12,18 @@ Workers that were forked from the trainer have no image to compare: they are for
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mpqueue.memory.slots import Slot
 from mpqueue.system import platform_support
 from mpqueue.worker.config import Payload
 from mpqueue.worker.records import GRANT, MAGIC, GrantKind
-from mpqueue.workers.forker import Forker
-from mpqueue.workers.handle import WorkerHandle
 from mpqueue.workers.launcher import Launcher, LauncherGone, Nursery, take_nursery
-from mpqueue.workers.pool import WorkerPool
 from mpqueue.workers.source_send import Patch, SourceImage, UnpicklableSource, encode_patch, take_image
+
+if TYPE_CHECKING:
+    from mpqueue.workers.handle import WorkerHandle
+    from mpqueue.workers.pool import WorkerPool
 
 _MAX_PUSH_BYTES = 16 << 20
 
@@ -50,12 +52,12 @@ class SourceSync:
         self._loading: dict[int, tuple[Slot, int]] = {}  # by turn: its slot, and how many workers have not loaded it
 
     def begin(self) -> None:
-        """Have the nursery start while the ring is made: as an interpreter it takes longer than all else.
+        """Have the nursery start, if it was not begun: as an interpreter it takes longer than all else.
 
         Raises:
             OSError: There are not enough processes or descriptors.
         """
-        if self._image is not None and self._make_launcher is None:
+        if self._begun is None and self._image is not None and self._make_launcher is None:
             self._begun = take_nursery(spawn=self._spawn)
 
     def drop(self) -> None:
@@ -72,6 +74,8 @@ class SourceSync:
             OSError: There are not enough processes or descriptors.
         """
         if self._image is None:
+            from mpqueue.workers.forker import Forker  # with all that runs in a worker
+
             return Forker(self._payload)
         if self._make_launcher is not None:
             launcher = self._make_launcher()
@@ -95,7 +99,7 @@ class SourceSync:
         """Return whether the source has changed since the workers got it; of an inherited one nobody can tell."""
         return self._image is None or self._launcher is None or not self._launcher.has_image(self._take_image())
 
-    def refresh(self, pool: WorkerPool) -> bool:
+    def refresh(self, pool: "WorkerPool") -> bool:
         """Make the workers compute from the source's present state; False: they have to be started anew for it."""
         if self._image is None:
             return False
@@ -130,7 +134,7 @@ class SourceSync:
             launcher.set_image(self._image)
             self._launcher = launcher
 
-    def _push(self, pool: WorkerPool, patch: Patch) -> bool:
+    def _push(self, pool: "WorkerPool", patch: Patch) -> bool:
         """Send a patch to the living workers; False if there is no slot, or no memory, for it."""
         ring, workers = pool.ring, list(pool.roster.workers.values())
         slot = ring.grant(-1)
@@ -157,7 +161,7 @@ class SourceSync:
         """Forget what is being loaded: all workers are gone, and their slots are free."""
         self._loading.clear()
 
-    def note_loaded(self, pool: WorkerPool, worker: WorkerHandle, turn: int) -> None:
+    def note_loaded(self, pool: "WorkerPool", worker: "WorkerHandle", turn: int) -> None:
         """Enter that a worker has loaded the source of this turn."""
         if turn not in worker.loading:
             return  # it has said so before
@@ -168,7 +172,7 @@ class SourceSync:
         else:
             pool.ring.release(slot)
 
-    def note_gone(self, pool: WorkerPool, worker: WorkerHandle) -> None:
+    def note_gone(self, pool: "WorkerPool", worker: "WorkerHandle") -> None:
         """Enter that a worker is gone, and loads nothing any more."""
         for turn in list(worker.loading):
             self.note_loaded(pool, worker, turn)

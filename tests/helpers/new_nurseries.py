@@ -14,7 +14,7 @@ from helpers import forked
 
 from mpqueue.system import hash_seed
 from mpqueue.workers import launcher
-from mpqueue.workers.nursery import NURSERY_CODE
+from mpqueue.workers.entry_code import NURSERY_CODE
 
 _LIMITS = sorted(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
 _READ_AT_START = ("PYTHON", "LD_", "GLIBC_", "MALLOC_", "OMP_", "OPENBLAS_")

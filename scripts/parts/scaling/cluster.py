@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from mpqueue.workers.pool import MAX_CREDIT
+from mpqueue.workers.job import MAX_CREDIT
 
 NEAR, ALL = "near", "all"
 LAYOUTS = (NEAR, ALL)
