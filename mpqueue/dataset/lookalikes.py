@@ -4,10 +4,17 @@ That is refused with the words that a newcomer needs.
 """
 
 import inspect
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+
+def is_dataset(source: Any) -> bool:
+    """Return whether it is a `mpqueue.Dataset`; where nobody has made one, its module is not imported for the question."""
+    module = sys.modules.get("mpqueue.dataset.dataset")
+    return module is not None and isinstance(source, module.Dataset)
 
 
 def is_sequence(source: Any) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 from mpqueue.dataset import nodes
 from mpqueue.dataset.indexed import IndexedRun, Reader, make_reader
 from mpqueue.dataset.nodes import StageNode
-from mpqueue.engine.seeds import GlobalState, seed_globals
+from mpqueue.engine.global_generators import GlobalState, seed_globals
 from mpqueue.worker import context
 
 _TORCH_MASK = 0x7FFFFFFFFFFFFFFF

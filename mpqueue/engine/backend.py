@@ -18,9 +18,10 @@ lock. An interrupt of a `wait` never does harm, and nobody asks there.
 of their own, and call `take_in` then.
 """
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from mpqueue.telemetry.stats import Statistics
+if TYPE_CHECKING:
+    from mpqueue.telemetry.stats import Statistics
 
 
 class EndOfStream(Exception):
@@ -131,7 +132,7 @@ class Backend(Protocol):
         """End a `wait`, and make `fileno` readable."""
         ...
 
-    def statistics(self) -> Statistics:
+    def statistics(self) -> "Statistics":
         """Return the backend's counters; those of the consumer stay 0. Also after `stop`."""
         ...
 

@@ -4,7 +4,6 @@ A face has them in its signature, so that editors and type checkers see them, an
 `Options.of`.
 """
 
-import importlib.util
 import inspect
 import operator
 import os
@@ -119,8 +118,11 @@ class Options:
         _check_positive("max_batch_bytes", self.max_batch_bytes, "a number of bytes")
         _check_worker_init(self.worker_init)
         check_trace(self.trace)
-        if self.progress and importlib.util.find_spec("tqdm") is None:
-            raise ImportError('progress=True needs tqdm: pip install "mpqueue[progress]"')
+        if self.progress:
+            import importlib.util
+
+            if importlib.util.find_spec("tqdm") is None:
+                raise ImportError('progress=True needs tqdm: pip install "mpqueue[progress]"')
         of_ray.RayOptions.of(self.ray_options)
 
     @classmethod

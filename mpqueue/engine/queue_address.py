@@ -6,9 +6,10 @@ after a death, because the queue knows what was taken, and would give the next e
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from mpqueue.transport.credentials import Address
+if TYPE_CHECKING:
+    from mpqueue.transport.credentials import Address
 
 
 class QueueHome(NamedTuple):
@@ -20,7 +21,7 @@ class QueueHome(NamedTuple):
         server: Its name if it is a server, else "".
     """
 
-    address: Address | None = None
+    address: "Address | None" = None
     process_id: int = 0
     server: str = ""
 

@@ -4,7 +4,6 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from importlib.util import find_spec
 from numbers import Real
 from typing import Any, Self
 
@@ -87,7 +86,9 @@ def check_backend(backend: str, ray_options: Any) -> None:
 def _is_installed() -> bool:
     if "ray" in sys.modules:
         return sys.modules["ray"] is not None  # None hides a package
-    return find_spec("ray") is not None
+    import importlib.util
+
+    return importlib.util.find_spec("ray") is not None
 
 
 def _check_number(name: str, value: Any) -> None:

@@ -67,7 +67,7 @@ def sequence_of(of: BatchSeed) -> "np.random.SeedSequence":
     return sequence_of_words(*of)
 
 
-def sequence_of_words(*words: int) -> np.random.SeedSequence:
+def sequence_of_words(*words: int) -> "np.random.SeedSequence":
     """The entropy of any numbers, for any generator of NumPy."""
     # Entropy must not be negative, indices of user-made orders may be.
     return np.random.SeedSequence([number & 0xFFFFFFFFFFFFFFFF for number in words])

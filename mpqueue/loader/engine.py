@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpqueue.engine.backend import Backend
 from mpqueue.engine.backend_kinds import LOCAL_MAKER, BackendName, kind_of
@@ -22,7 +22,6 @@ from mpqueue.engine.schedule import EpochSchedule, Place, Schedule
 from mpqueue.engine.skips import Skips
 from mpqueue.errors import MPQueueError
 from mpqueue.loader.lazy_orders import draw_lazy_order
-from mpqueue.loader.progress import ProgressBar
 from mpqueue.loader.sources import length_of
 from mpqueue.system.collected import WhenCollected
 from mpqueue.system.interrupts import defer_signals
@@ -30,24 +29,35 @@ from mpqueue.system.log import debug, debugs
 from mpqueue.telemetry import live
 from mpqueue.telemetry.monitor import registry
 from mpqueue.telemetry.recorder import Recorder
-from mpqueue.telemetry.stats import Statistics
-from mpqueue.telemetry.timeline import Timeline, path_for
 from mpqueue.worker.context import worker_info
 from mpqueue.workers.backends import credit_for
 from mpqueue.workers.job import Job
+
+if TYPE_CHECKING:
+    from mpqueue.telemetry.stats import Statistics
+    from mpqueue.telemetry.timeline import Timeline
 
 _MOST_NAME = 12  # of a source, before its bar
 
 
 class Latest:
-    """The counters of the last stream of an engine that has ended, for those who outlive the engine.
-
-    Attributes:
-        statistics: All zero before the first one has ended.
-    """
+    """The counters of the last stream of an engine that has ended, for those who outlive the engine."""
 
     def __init__(self) -> None:
-        self.statistics = Statistics()
+        self._statistics: Statistics | None = None
+
+    @property
+    def statistics(self) -> "Statistics":
+        """All zero before the first one has ended."""
+        if self._statistics is None:
+            from mpqueue.telemetry.stats import Statistics
+
+            self._statistics = Statistics()
+        return self._statistics
+
+    @statistics.setter
+    def statistics(self, counted: "Statistics") -> None:
+        self._statistics = counted
 
 
 class Engine:
@@ -139,6 +149,8 @@ class Engine:
             recorder=job.recorder,
         )  # fmt: skip
         if job.options.progress:
+            from mpqueue.loader.progress import ProgressBar
+
             name = type(job.source).__name__[:_MOST_NAME]
             pipeline.bar = ProgressBar(pipeline, partial(_collect, pipeline), name)
         return pipeline
@@ -150,7 +162,9 @@ class Engine:
         if self._kind and (job.options.monitor or registry.is_asked_for()):
             self._show(job, backend, max_queue_size)
 
-    def _open_timeline(self, job: Job) -> Timeline | None:
+    def _open_timeline(self, job: Job) -> "Timeline | None":
+        from mpqueue.telemetry.timeline import Timeline, path_for
+
         if self._timeline is None:
             path = path_for(job.options.trace, is_worker=worker_info() is not None)
             if path is None:
@@ -210,7 +224,7 @@ class Engine:
                     debug(f"the workers have ended: {self.latest.statistics}")
                 self.ended.set()
 
-    def statistics(self) -> Statistics:
+    def statistics(self) -> "Statistics":
         """Return the counters of the stream that runs, or of the last one that ran."""
         pipeline = self.pipeline
         return self.latest.statistics if pipeline is None else _collect(pipeline)
@@ -232,7 +246,7 @@ def epoch_schedule(source: Any, seed: int, *, shuffle: bool, barrier: bool) -> E
     return EpochSchedule(lambda: length_of(source), seed, shuffle=shuffle, barrier=barrier)
 
 
-def _collect(pipeline: Pipeline) -> Statistics:
+def _collect(pipeline: Pipeline) -> "Statistics":
     """Take no lock, so that a monitoring thread never waits for a consumer."""
     counted, recorder = pipeline.backend.statistics(), pipeline.recorder
     batches, skipped = pipeline.num_batches, pipeline.skips.total if pipeline.skips is not None else 0

@@ -9,9 +9,8 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
-from typing import Any, Literal, Never, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Literal, Never, NoReturn, Self
 
-from mpqueue.engine.async_batches import AsyncBatches
 from mpqueue.engine.backend import Stopped
 from mpqueue.engine.backend_kinds import BackendName, kind_of
 from mpqueue.engine.members import Stoppable
@@ -38,8 +37,10 @@ from mpqueue.loader.orders import Order
 from mpqueue.loader.sources import asked_of, check_replicable, epoch_end_of, ways_out_of
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.cpus import num_cpus
-from mpqueue.telemetry.stats import Statistics
 from mpqueue.workers.job import Job
+
+if TYPE_CHECKING:
+    from mpqueue.telemetry.stats import Statistics
 
 _uids = itertools.count(1 << 32)  # apart from the enqueuers' numbers, which seeds are made of, too
 
@@ -248,6 +249,8 @@ class Loader(Stoppable):
         The workers are started, and ``on_epoch_end`` is run, in the caller's thread, and hold up its event loop.
         """
         epoch = self._iterate(lambda pipeline: pipeline.step)
+        from mpqueue.engine.async_batches import AsyncBatches
+
         return AsyncBatches(epoch.__next__, epoch.pipeline)
 
     def _iterate(self, way: Callable[[Pipeline], Callable[[int], Any]]) -> EpochIterator:
@@ -447,7 +450,7 @@ class Loader(Stoppable):
             if self._engine.pipeline is None:
                 self._position.settle()
 
-    def statistics(self) -> Statistics:
+    def statistics(self) -> "Statistics":
         """Return a `Statistics` of counters since the workers were started; after `stop` they stay as they were."""
         return self._engine.statistics()
 

@@ -11,25 +11,27 @@ Positions count this rank's batches; a state counts those of all ranks, see `mpq
 """
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mpqueue.dataset.lookalikes import is_dataset
 from mpqueue.engine.backend_kinds import BackendName
 from mpqueue.engine.lanes import LaneShare
 from mpqueue.engine.options import SampleOptions
 from mpqueue.engine.schedule import DrawnSchedule, EpochSchedule, Place, Schedule, StreamSchedule
 from mpqueue.engine.seeds import permutation
-from mpqueue.loader.datasets import unfold
 from mpqueue.loader.engine import epoch_schedule
 from mpqueue.loader.lane_shares import check_lanes, share_of
 from mpqueue.loader.lane_states import as_state, check_shape, place_in, starts_in
 from mpqueue.loader.loop_position import place_of
 from mpqueue.loader.sources import as_source, has_lanes, is_stream, length_of
-from mpqueue.samples.drawing import SamplerOrder
 from mpqueue.samples.plan import SamplePlan
 from mpqueue.samples.shards import ALONE, ENDLESS, Share, shard_of
 from mpqueue.system.callers import outside_stacklevel
+
+if TYPE_CHECKING:
+    from mpqueue.samples.drawing import SamplerOrder
 
 
 class Order:
@@ -55,7 +57,10 @@ class Order:
     """
 
     def __init__(self, source: Any, options: SampleOptions, *, shuffle: bool, share: Share | None = None) -> None:
-        source, options, shuffle = unfold(source, options, shuffle=shuffle)
+        if is_dataset(source):
+            from mpqueue.loader.datasets import unfold  # with all stages of datasets
+
+            source, options, shuffle = unfold(source, options, shuffle=shuffle)
         sampler = options.sampler if options.batch_sampler is None else options.batch_sampler
         self.source = as_source(source, of_samples=options.are_samples, is_sampled=sampler is not None)
         # With a sampler a callable that has keys and no length is a source of items, too.
@@ -73,8 +78,12 @@ class Order:
         self.sampled: SamplerOrder | None = None
         self._drawn: DrawnSchedule | None = None  # the latest one
         if sampler is not None:
+            from mpqueue.samples import drawing  # with all about random numbers in samplers
+
             are_lists = options.batch_sampler is not None
-            self.sampled = SamplerOrder(sampler, options.batch_size, self.share, self.source, are_lists=are_lists)
+            self.sampled = drawing.SamplerOrder(
+                sampler, options.batch_size, self.share, self.source, are_lists=are_lists
+            )
             if options.drop_last and hasattr(type(sampler), "__len__"):
                 self._require_a_sampled_batch(len(sampler))  # type: ignore[arg-type]
         elif options.drop_last and not self.is_stream:

@@ -2,7 +2,6 @@
 
 import os
 import stat
-import tempfile
 from typing import NoReturn
 
 from mpqueue.errors import ServiceError
@@ -14,6 +13,8 @@ def base_of(uid: int) -> str:
     # It is this user's; after `su`, it may still be that of the user before.
     if uid == os.geteuid() and os.path.isabs(runtime) and _is_ours(runtime):
         return os.path.join(runtime, "mpqueue")
+    import tempfile  # 3 ms with what it imports
+
     return os.path.join(os.path.abspath(tempfile.gettempdir()), f"mpqueue-{uid}")
 
 

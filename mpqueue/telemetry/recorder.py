@@ -24,10 +24,12 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mpqueue.telemetry.clock import clock_ns
-from mpqueue.telemetry.timeline import Timeline
+
+if TYPE_CHECKING:
+    from mpqueue.telemetry.timeline import Timeline
 
 _SUB_BITS = 3
 _NUM_BUCKETS = 320
@@ -209,7 +211,7 @@ class Recorder:
         leases: How long it has kept the views of a batch.
     """
 
-    def __init__(self, timeline: Timeline | None = None) -> None:
+    def __init__(self, timeline: "Timeline | None" = None) -> None:
         self.timeline = timeline
         self.workers: list[WorkerTally] = []
         self.waits, self.leases = Histogram(), Histogram()

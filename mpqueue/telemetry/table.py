@@ -3,7 +3,6 @@
 Colours are those of the page (``currentColor``) but for the bars, which are readable on both.
 """
 
-import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -51,6 +50,8 @@ def of_consumer(counted: Any, verdict: str) -> str:
 
 
 def _page(verdict: str, shares: Sequence[tuple[str, float]], facts: Sequence[tuple[str, str]], times: Any) -> str:
+    import html  # in notebooks alone
+
     rows = [_row([name, _bar(share), share_text(share)]) for name, share in shares]
     rows += [_row([name, html.escape(text)], span=2) for name, text in facts]
     return (

@@ -11,7 +11,6 @@ Lines are made for many batches in a row, by whoever writes the file: the same c
 batches takes three times as long, since nothing of it is in the processor's caches then.
 """
 
-import json
 from typing import Any
 
 _MOST_KNOWN = 4096
@@ -96,7 +95,11 @@ class TraceEvents:
 
     def mark(self, name: str, row: int, scope: str, at_ns: int) -> str:
         """Draw what has happened at a moment."""
+        import json  # nobody else of those who only import this package needs it
+
         return f'{self._begin}"i","name":{json.dumps(name)},"ts":{at_ns / 1e3:.3f},"tid":{row},"s":"{scope}"}}'
 
     def _meta(self, name: str, row: int, args: dict[str, Any]) -> str:
+        import json
+
         return f'{self._begin}"M","tid":{row},"name":"{name}","args":{json.dumps(args)}}}'

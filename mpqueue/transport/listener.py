@@ -21,12 +21,8 @@ its copy. Its `close_object` closes them.
 
 import contextlib
 import os
-import secrets
-import shutil
 import socket
-import tempfile
 from collections.abc import Collection
-from pathlib import Path
 
 from mpqueue.system import descriptors, platform_support
 from mpqueue.system.interrupts import defer_signals
@@ -107,7 +103,9 @@ class Door:
         path = self._path or self.address.path
         if not path.startswith("\0"):
             with contextlib.suppress(OSError):
-                os.unlink(path) if self._path else shutil.rmtree(Path(path).parent)
+                os.unlink(path)
+                if not self._path:
+                    os.rmdir(os.path.dirname(path))  # made for it by `_new_path`
 
     def close(self) -> None:
         """Listen no more, and drop those who have not proven themselves; those who were let in are the caller's."""
@@ -220,7 +218,9 @@ def accept(listener: socket.socket, uids: Collection[int] | None) -> socket.sock
 
 def _new_path() -> str:
     if platform_support.HAS_ABSTRACT_ADDRESSES:
-        return f"\0mpqueue-{secrets.token_hex(16)}"
+        return f"\0mpqueue-{os.urandom(16).hex()}"
+    import tempfile
+
     return f"{tempfile.mkdtemp(prefix='mpqueue-')}/socket"  # the folder's mode is 0700
 
 

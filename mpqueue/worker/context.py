@@ -7,13 +7,15 @@ a worker process is there a granted slot, which all threads of the process share
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from mpqueue.engine import seeds
 from mpqueue.memory.writer import GrantedSlot
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 Array = np.ndarray[Any, Any]
 
@@ -54,7 +56,7 @@ class _Current(threading.local):
     info: WorkerInfo | None = None
     begin: Callable[[int, int, int], None] | None = None
     batch: seeds.BatchSeed | None = None
-    rng: np.random.Generator | None = None
+    rng: "np.random.Generator | None" = None
     source: Any = None
     has_asked = is_seeded = is_helper = False
 
@@ -201,7 +203,7 @@ def has_asked() -> bool:
     return _current.has_asked if _process_info is None else _process_has_asked
 
 
-def rng() -> np.random.Generator:
+def rng() -> "np.random.Generator":
     """The random generator of the batch that is being computed.
 
     It is made from (seed, epoch, index), so a batch draws the same numbers in any worker, thread or process, and
@@ -246,7 +248,7 @@ def rng() -> np.random.Generator:
     return _current.rng
 
 
-def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = float) -> Array:
+def empty(shape: int | Sequence[int], dtype: "npt.DTypeLike" = float) -> Array:
     """An uninitialised array for a batch, inside the slot where the batch will lie.
 
     Called while a worker process computes a batch, what is returned in the batch needs no copy. Anywhere else, and
@@ -288,7 +290,7 @@ def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = float) -> Array:
     return np.empty(shape, dtype)
 
 
-def stack(arrays: Sequence[npt.ArrayLike], axis: int = 0) -> Array:
+def stack(arrays: "Sequence[npt.ArrayLike]", axis: int = 0) -> Array:
     """Join arrays along a new axis, inside the slot where the batch will lie, as `empty` makes it.
 
     Example:

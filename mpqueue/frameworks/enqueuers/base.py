@@ -8,9 +8,8 @@ import contextlib
 import itertools
 import threading
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from mpqueue.engine.async_batches import AsyncBatches
 from mpqueue.engine.backend_kinds import BackendName, kind_of
 from mpqueue.engine.members import Stoppable
 from mpqueue.engine.options import Options, check_counts, check_flags, check_wait_time
@@ -21,8 +20,10 @@ from mpqueue.frameworks.enqueuers.iterators import BatchIterator, EnqueuerQueue
 from mpqueue.loader.datasets import items_of
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.forms import backend_of, by_old_names
-from mpqueue.telemetry.stats import Statistics
 from mpqueue.workers.job import Job
+
+if TYPE_CHECKING:
+    from mpqueue.telemetry.stats import Statistics
 
 _uids = itertools.count()
 WORKERS, MAX_QUEUE_SIZE = 1, 10  # where neither the constructor, the sequence nor `start` says a number
@@ -175,6 +176,8 @@ class SequenceEnqueuer(Stoppable):
         """
         self.get()
         batches = BatchIterator(self._running_pipeline, self._stop_after_failure, steps=True)
+        from mpqueue.engine.async_batches import AsyncBatches
+
         return AsyncBatches(batches.__next__, batches)
 
     def _running_pipeline(self) -> Pipeline | None:
@@ -213,7 +216,7 @@ class SequenceEnqueuer(Stoppable):
     def _close(self, pipeline: Pipeline) -> None:
         """Keep what a subclass needs of a stream that ends."""
 
-    def statistics(self) -> Statistics:
+    def statistics(self) -> "Statistics":
         """Return a `Statistics` of counters since the start; after `stop` they stay as they were last."""
         return self._engine.statistics()
 

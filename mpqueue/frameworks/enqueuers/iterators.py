@@ -4,12 +4,14 @@ import types
 import weakref
 from collections.abc import Callable, Generator
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from mpqueue.engine.async_batches import AsyncBatches
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.worker.failures import never_an_end
+
+if TYPE_CHECKING:
+    from mpqueue.engine.async_batches import AsyncBatches
 
 
 class EnqueuerQueue:

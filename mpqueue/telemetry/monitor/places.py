@@ -11,7 +11,6 @@ removed by whoever sees it: who asks, and the next process that shows itself.
 
 import contextlib
 import os
-import secrets
 import stat
 
 from mpqueue.system import descriptors
@@ -60,7 +59,7 @@ def make() -> str:
 
 def new_path(place: str) -> tuple[str, str]:
     """Return the path of a new socket in a folder until it listens, and from then on."""
-    name = f"{os.getpid()}-{secrets.token_hex(4)}"  # process ids of two containers may be the same
+    name = f"{os.getpid()}-{os.urandom(4).hex()}"  # process ids of two containers may be the same
     return os.path.join(place, f".{name}"), os.path.join(place, name)
 
 

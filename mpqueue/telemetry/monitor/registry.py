@@ -6,13 +6,15 @@ import sys
 import threading
 import time
 import weakref
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mpqueue.errors import ServiceError
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.log import warn
-from mpqueue.telemetry.monitor.window import Window
 from mpqueue.version import __version__
+
+if TYPE_CHECKING:
+    from mpqueue.telemetry.monitor.window import Window
 
 PROTOCOL = 1
 _YES, _NO = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
@@ -28,7 +30,7 @@ class Shown(Protocol):
 
 _lock = threading.RLock()  # a signal handler may stop a loader inside of a start
 _shown: "weakref.WeakValueDictionary[int, Shown]" = weakref.WeakValueDictionary()
-_window: Window | None = None
+_window: "Window | None" = None
 
 
 def is_asked_for() -> bool:
@@ -53,6 +55,8 @@ def show(thing: Shown, *, is_quiet: bool = False) -> None:
         is_quiet: Say nothing of a failure: the user has not asked.
     """
     global _window
+    from mpqueue.telemetry.monitor.window import Window  # with what sockets and folders need: most are never shown
+
     with defer_signals(), _lock:
         _shown[id(thing)] = thing
         if _window is not None:

@@ -35,7 +35,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import secrets
 import struct
 from collections import deque
 from collections.abc import Callable
@@ -114,7 +113,7 @@ class RecordReader:
     """
 
     def __init__(self) -> None:
-        self.mark = secrets.randbits(24) << 8
+        self.mark = int.from_bytes(os.urandom(3)) << 8
         self._mark_bytes = _FIRST_WORD.pack(self.mark)[1:]
         self._words = {self.mark | kind for kind in range(1, _NUM_KINDS + 1)}
         self._rest = b""

@@ -18,11 +18,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mpqueue.tf1.values.dtypes import STRING, TEXT_KINDS, DType, as_dtype
 
-Array = NDArray[Any]
+Array = np.ndarray[Any, Any]
 
 _LITERALS: dict[str, tuple[type, ...]] = {
     "b": (bool, np.bool_),
