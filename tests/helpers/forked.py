@@ -32,7 +32,7 @@ _ROOT, _TESTS = Path(__file__).resolve().parents[2], Path(__file__).resolve().pa
 _SERVE = "from helpers import forked; exec(forked.serve(), vars(__import__('__main__')))"
 _SYS_CLONE = {("linux", "x86_64"): 56, ("linux", "aarch64"): 220}.get((sys.platform, platform.machine()))
 _CLONE_PARENT = 0x8000
-_ORDERS, _ABOVE = 63, 64  # descriptors: of the orders, and more than any that a program asks for by its number
+_ORDERS = 63  # the descriptor of the orders
 
 
 class Child:
@@ -207,8 +207,9 @@ def _become(order, files):
     if order["new_session"]:
         os.setsid()
     os.chdir(order["folder"])
-    copies = [fcntl.fcntl(file, fcntl.F_DUPFD, _ABOVE) for file in files]
-    os.closerange(0, _ABOVE)
+    above = max(_ORDERS, *order["numbers"]) + 1  # no copy takes a number that another one is to have
+    copies = [fcntl.fcntl(file, fcntl.F_DUPFD, above) for file in files]
+    os.closerange(0, above)
     for number, copy in zip(order["numbers"], copies, strict=True):
         os.dup2(copy, number)
         os.close(copy)
