@@ -12,7 +12,7 @@ import numpy as np
 
 
 def is_dataset(source: Any) -> bool:
-    """Return whether it is a `mpqueue.Dataset`; where nobody has made one, its module is not imported for the question."""
+    """Return whether it is a `mpqueue.Dataset`, whose module is not imported for the question where nobody has one."""
     module = sys.modules.get("mpqueue.dataset.dataset")
     return module is not None and isinstance(source, module.Dataset)
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Never, NoReturn, Self
 
+from mpqueue.dataset.lookalikes import is_dataset
 from mpqueue.engine.backend import Stopped
 from mpqueue.engine.backend_kinds import BackendName, kind_of
 from mpqueue.engine.members import Stoppable
@@ -28,7 +29,6 @@ from mpqueue.engine.options import (
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.seeds import fresh_seed
 from mpqueue.errors import WorkerDied
-from mpqueue.loader.datasets import check_portable
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.epoch_iterator import EpochIterator
 from mpqueue.loader.lane_states import plain
@@ -189,7 +189,10 @@ class Loader(Stoppable):
             num_cpus() if workers is None else workers, max_queue_size, backend
         )
         check_replicable(self._order.source, self.workers, in_processes=kind_of(backend).in_processes)
-        check_portable(self._order.source, self.workers, backend, options.start_method)
+        if is_dataset(source):
+            from mpqueue.loader.datasets import check_portable
+
+            check_portable(self._order.source, self.workers, backend, options.start_method)
         self._job = self._make_job(options)
         self._is_endless = self._order.epoch_batches is not None
         self._position = LoopPosition(is_endless=self._is_endless)

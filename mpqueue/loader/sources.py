@@ -8,10 +8,10 @@ iterator. What looks like one of them and is something else is refused by `mpque
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.dataset.dataset import Dataset, require_index
 from mpqueue.dataset.lookalikes import (
     check_call,
     has_num_batches,
+    is_dataset,
     is_sequence,
     is_torch_iterable,
     refuse_lookalikes,
@@ -98,7 +98,9 @@ def has_lanes(source: Any) -> bool:
 
 def check_sequence(source: Any) -> None:
     """Raise a `TypeError` that says what a source lacks to be a sequence."""
-    if isinstance(source, Dataset):
+    if is_dataset(source):
+        from mpqueue.dataset.dataset import require_index
+
         require_index(source, "no batches by index, which are asked for here: pass it to mpqueue.Loader")
         return
     refuse_lookalikes(source)

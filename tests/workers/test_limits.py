@@ -15,6 +15,7 @@ SOMEBODY = 54321  # a user id of nobody
 
 PRELUDE = """
 import gc, resource, warnings
+import numpy.random  # now: who becomes another user may not be able to read it
 import psutil
 
 class Numbers(Numbers):

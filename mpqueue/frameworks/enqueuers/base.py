@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Self
 
+from mpqueue.dataset.lookalikes import is_dataset
 from mpqueue.engine.backend_kinds import BackendName, kind_of
 from mpqueue.engine.members import Stoppable
 from mpqueue.engine.options import Options, check_counts, check_flags, check_wait_time
@@ -17,7 +18,6 @@ from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.seeds import fresh_seed
 from mpqueue.errors import MPQueueError
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator, EnqueuerQueue
-from mpqueue.loader.datasets import items_of
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.forms import backend_of, by_old_names
 from mpqueue.workers.job import Job
@@ -158,7 +158,12 @@ class SequenceEnqueuer(Stoppable):
         options = self._options
         is_given = options.seed is not None
         seed = int(options.seed) if options.seed is not None else fresh_seed(self.uid, self._starts)
-        return Job(source=items_of(self.sequence), workers=workers, seed=seed, is_seed_given=is_given, options=options)
+        source = self.sequence
+        if is_dataset(source):
+            from mpqueue.loader.datasets import items_of
+
+            source = items_of(source)
+        return Job(source=source, workers=workers, seed=seed, is_seed_given=is_given, options=options)
 
     def get(self) -> Iterator[Any]:
         """Return an iterator of batches; the subclasses implement it.
