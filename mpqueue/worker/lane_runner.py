@@ -169,6 +169,8 @@ class LaneRunner:
             of, start = self._starts.get(lane, (epoch, BEGINNING))
             if not number or of != epoch:
                 start = BEGINNING
+        for other in [other for other, open_ in self._open.items() if open_.epoch != epoch]:
+            del self._open[other]  # lanes that are another's by now hold what is in their buffers
         self._starts[lane] = epoch, start
         info = self._info._replace(lane=lane, num_lanes=self._num_lanes)
         found = OpenLane(info, epoch, number, self._between_ns)

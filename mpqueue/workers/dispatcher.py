@@ -134,10 +134,11 @@ _BUSY_WORKERS, _MOST_BUSY = 16, 4  # and that for each so many workers, which to
 _MAX_CHUNK = 50  # and not more than fit into the smallest pipes, which unprivileged users with many get
 _STEAL_AFTER_NS = 300_000  # taking back costs about 5 µs: not worth it for work that is nearly done
 _STEAL_WAIT_S = 0.001
-# A lane is moved for work that its owner will not get to for so long, and for so many times what it takes to compute
-# again what lies behind its last snapshot: what its buffers hold is computed again, too, and nobody knows how much.
+# A lane is moved for work that its owner will not get to for so long, and for so many times what its new owner has to
+# compute again: what lies behind its last snapshot, and what its buffers hold, which a first element took to fill. Then
+# none is moved for so long, and for so many times that.
 _MOVE_AFTER_NS, _WORTH_MOVING = 100_000_000, 4
-_MOVE_PAUSE_NS = 1_000_000_000
+_MOVE_PAUSE_NS, _PAUSE_AFTER_MOVE = 1_000_000_000, 10
 _MANY_WORKERS, _LOOK_PAUSE_NS = 64, 2_000  # the pause for each worker: a look at it costs a tenth of that
 _ORDER_NAME = struct.Struct("<6Q")
 _READ_BYTES = REPORT.size * 512
@@ -197,6 +198,7 @@ class Dispatcher:
         self._max_chunk = max(1, min(credit // 2, _MAX_CHUNK))
         self._max_lot = max(1, min(credit // 4, credit - 2 * self._num_workers))
         self._item_ns = _CHEAP_NS  # what the latest batches have cost a worker, each
+        self._fill_ns = 0  # what the first element of a lane has cost, at most
         self._rotation = -1  # the first ticket is for worker 0, which runs first
         # That first items have bound: by name and elements the rows, and whether a worker has kept each.
         self._orders: dict[tuple[str, int], dict[int, bool]] = {}
@@ -381,8 +383,12 @@ class Dispatcher:
                 continue
             seen.add(ticket.lane)
             distance = owners.distance(ticket)
-            if distance is not None and distance * self._item_ns * _WORTH_MOVING < worth_ns:
+            if distance is None:
+                continue
+            cost_ns = distance * self._item_ns + self._fill_ns if ticket.unit else 0
+            if cost_ns * _WORTH_MOVING < worth_ns:
                 owners.move(ticket.lane, idle[0].number)
+                self._look_at = max(self._look_at, now + cost_ns * _PAUSE_AFTER_MOVE)
                 break
         self._pool.put_back(tickets)
         self.pump()
@@ -450,6 +456,8 @@ class Dispatcher:
                     self._pool.ledger.unsharded.add(work.ticket.lane)  # else a queue has divided the elements
             elif flags & _FLAGGED:
                 self._enter_flagged(worker, spec, work, flags)
+                if flags & NEW_SPEC and not work.ticket.unit:
+                    self._fill_ns = max(self._fill_ns, compute)
             else:
                 work.read = specs[spec]
             num_bytes += header
