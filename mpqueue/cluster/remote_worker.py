@@ -97,7 +97,7 @@ class RemoteWorker:
             self._is_full_there = False
         else:
             self._granted[turn] = (slot, high_water)
-            if kind == GrantKind.LISTED:
+            if kind in (GrantKind.LISTED, GrantKind.LANE):
                 payload = self._view(slot, listed_bytes(self._segment.memory, slot * self._stride))
             elif kind == GrantKind.STATE:
                 payload = self._view(slot, unit)

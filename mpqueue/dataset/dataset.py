@@ -190,8 +190,8 @@ class Dataset:
 
         Args:
             function: Called with an element; what it returns takes its place.
-            threads: A worker may call it in so many threads at a time; results are in order, and the same for any
-                number. Today one thread calls it.
+            threads: In how many threads a worker calls it, in order: more than one are for functions that wait for
+                disks or networks. `mpqueue.rng` is each sample's own there; the global random generators are not set.
 
         Raises:
             TypeError: It is no function of one argument. While elements are computed: it returned None.
@@ -207,7 +207,7 @@ class Dataset:
 
         Args:
             keep: Called with an element; returns a bool.
-            threads: As of a map: a worker may call it in so many threads at a time. Today one thread calls it.
+            threads: In how many threads a worker calls it, in order; as of a map.
 
         Raises:
             TypeError: It is no function of one argument. While elements are computed: it returned no bool.

@@ -8,15 +8,18 @@ the same place always has the same element, whoever asks, and whatever was asked
 The random numbers of a sample are set before each function that is called for it, see `mpqueue.dataset.nodes`.
 """
 
+import os
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
 from mpqueue.dataset import nodes
+from mpqueue.dataset.helpers import pool_of
 from mpqueue.dataset.mixing import Counts, shuffled
-from mpqueue.dataset.nodes import StageNode, inner_epoch, salted
+from mpqueue.dataset.nodes import StageNode, inner_epoch, returned_none, salted
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.permutation import SampleOrder
 from mpqueue.worker import context
@@ -151,9 +154,16 @@ class MapReader(LinkReader):
 
     node: nodes.MapNode
 
+    def __init__(self, node: nodes.MapNode) -> None:
+        super().__init__(node)
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None  # of the process that has made it
+
     def at(self, places: Places, run: Drawing) -> list[Any]:
         """Return what the function makes of the elements there."""
         values = self.input.at(places, run)
+        # A thread that helps has no others: all of them might wait for each other.
+        if self.node.threads > 1 and len(places) > 1 and not context.is_helper():
+            return self._in_threads(places, values, run)
         function, begin, seed, epoch = self.node.function, run.begin, salted(run.seed, self.node.number), run.epoch
         made: list[Any] = []
         add = made.append
@@ -162,17 +172,38 @@ class MapReader(LinkReader):
                 begin(seed, epoch, place)
                 result = function(value)
                 if result is None:
-                    raise TypeError(returned_none(self.node))
+                    raise returned_none(self.node.line())
                 add(result)
         except Exception as error:
             error.add_note(self.told(places[len(made)], run))
             raise
         return made
 
+    def _in_threads(self, places: Places, values: list[Any], run: Drawing) -> list[Any]:
+        """Call the function for all elements, some at a time; `mpqueue.rng` of a thread is its sample's."""
+        if self._pool is None or self._pool[0] != os.getpid():
+            self._pool = os.getpid(), pool_of(self.node.threads)
+        seed, epoch, info = salted(run.seed, self.node.number), run.epoch, context.worker_info_unasked()
 
-def returned_none(node: nodes.MapNode) -> str:
-    """Return what an error says of a function that returned None."""
-    return f"{node.line()} returned None: did you forget `return`? To leave out samples, use filter"
+        def call(place: int, value: Any) -> Any:
+            context.begin_in_helper(info, seed, epoch, place)
+            return self.node.function(value)
+
+        made: list[Any] = []
+        futures = [self._pool[1].submit(call, *pair) for pair in zip(places, values, strict=True)]
+        try:
+            for future in futures:
+                result = future.result()
+                if result is None:
+                    raise returned_none(self.node.line())
+                made.append(result)
+        except Exception as error:
+            error.add_note(self.told(places[len(made)], run))
+            raise
+        finally:
+            for future in futures[len(made) :]:
+                future.cancel()
+        return made
 
 
 class ShuffleReader(LinkReader):

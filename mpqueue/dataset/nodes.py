@@ -467,3 +467,8 @@ _SALT = 0x9E3779B97F4A7C15  # odd, so that no two of 2**64 stages have the same
 def salted(seed: int, number: int) -> int:
     """Return the seed of a stage's own random numbers."""
     return (seed + number * _SALT) & 0xFFFFFFFFFFFFFFFF
+
+
+def returned_none(line: str) -> TypeError:
+    """Return the error of a map that returned None."""
+    return TypeError(f"{line} returned None: did you forget `return`? To leave out samples, use filter")

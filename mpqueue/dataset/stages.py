@@ -36,7 +36,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from mpqueue.dataset.nodes import salted
+from mpqueue.dataset.nodes import returned_none, salted
 from mpqueue.engine.skips import Skipped, is_of_source
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.worker import context
@@ -189,11 +189,6 @@ def passes_at_once(error: BaseException) -> bool:
 def raisable(error: BaseException) -> BaseException:
     """Return what a stage raises for an exception of the user's code."""
     return never_an_end(error)
-
-
-def returned_none(line: str) -> TypeError:
-    """Return the error of a map that returned None."""
-    return TypeError(f"{line} returned None: did you forget `return`? To leave out samples, use filter")
 
 
 def no_verdict(line: str, got: Any) -> TypeError:

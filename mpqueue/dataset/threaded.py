@@ -7,16 +7,16 @@ more than a token.
 
 `mpqueue.rng` in a thread is that of the sample that the thread computes. The global generators are nobody's there.
 
-The threads of a process are shared by all lanes that have the same number of them, and end with the last lane.
+The threads are those of `mpqueue.dataset.helpers`.
 """
 
-import threading
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
+from mpqueue.dataset.helpers import pool_of
+from mpqueue.dataset.nodes import returned_none
 from mpqueue.dataset.stages import (
     VERDICTS,
     Block,
@@ -25,23 +25,11 @@ from mpqueue.dataset.stages import (
     no_verdict,
     passes_at_once,
     raisable,
-    returned_none,
     tokens_of,
 )
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker import context, failures
 from mpqueue.worker.lanes import LaneRun
-
-_pools: "weakref.WeakValueDictionary[int, ThreadPoolExecutor]" = weakref.WeakValueDictionary()
-_pools_lock = threading.Lock()
-
-
-def _pool_of(threads: int) -> ThreadPoolExecutor:
-    with _pools_lock:
-        pool = _pools.get(threads)
-        if pool is None:
-            pool = _pools[threads] = ThreadPoolExecutor(threads, "mpqueue-map")
-        return pool
 
 
 class ThreadedStage(LaneStage):
@@ -61,7 +49,7 @@ class ThreadedStage(LaneStage):
     ) -> None:  # fmt: skip
         super().__init__(run, number, line, source)
         self._input, self._function, self._ahead, self._is_filter = source, function, 2 * threads, is_filter
-        self._pool = _pool_of(threads)
+        self._pool = pool_of(threads)
         self._pending: deque[tuple[Any, Token, Future[Any]]] = deque()
         self._error: BaseException | None = None  # of the input, behind what is pending
 

@@ -185,6 +185,11 @@ def worker_info() -> WorkerInfo | None:
     return _current.info
 
 
+def is_helper() -> bool:
+    """Return whether this thread helps a worker."""
+    return _current.is_helper
+
+
 def worker_info_unasked() -> WorkerInfo | None:
     """Return what `worker_info` does; nothing is noted of who asks."""
     return _current.info if _process_info is None else _process_info

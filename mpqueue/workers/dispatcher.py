@@ -25,8 +25,9 @@ A worker writes into new memory only when it is so far ahead of the consumer tha
 slots help: the ring grows to what the queue needs, and no further.
 
 *Lanes.* The elements of a stream go to the workers that have their lanes (`mpqueue.workers.lane_owners`), each with
-where to begin if its worker is not there. While the consumer waits, a lane of which the busiest worker has begun nothing
-is given to an idle one, if that pays. Snapshots come back behind batches, and are copied out of the slot at once.
+where to begin if its worker is not there. While the consumer waits, a lane of which the busiest worker has begun
+nothing is given to an idle one, if that pays. Snapshots come back behind batches, and are copied out of the slot at
+once.
 
 *Reports.* Nothing that comes out of a worker's pipe is believed blindly: user code may have written to a wrong
 descriptor. A report must be of a turn that this worker has been granted, of the slot of that turn, and within its

@@ -1,5 +1,7 @@
 """Elements of indexed datasets: what each stage gives, in blocks and one by one, and what errors tell."""
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -169,3 +171,34 @@ def test_a_source_is_told_of_the_end_of_an_epoch(workers):
     with mpqueue.Loader(dataset, workers=workers) as loader:
         epochs = [np.concatenate(list(loader)).tolist() for _ in range(3)]
     assert epochs == [2 * [10 * age + index for index in range(4)] for age in range(3)]
+
+
+@pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 2}, {"workers": 2, "backend": "thread"}])
+def test_a_map_in_threads_gives_what_one_in_no_threads_gives(options):
+    def draw(x):
+        return x, mpqueue.rng().random()
+
+    samples = Dataset.range(40).shuffle()
+    with (
+        mpqueue.Loader(samples.map(draw, threads=3).batch(8, collate=list), seed=1, **options) as in_threads,
+        mpqueue.Loader(samples.map(draw).batch(8, collate=list), seed=1, workers=0) as plain,
+    ):
+        assert list(in_threads) == list(plain)
+
+
+def test_functions_in_threads_run_at_the_same_time():
+    meeting = threading.Barrier(4)  # passed by four at once, or never
+    dataset = Dataset.range(8).map(lambda x: (meeting.wait(timeout=60), x)[1], threads=4)
+    assert dataset.__getitems__(range(8)) == list(range(8))
+
+
+def test_an_error_in_threads_names_its_sample():
+    with pytest.raises(KeyError) as caught:
+        Dataset.range(10).map(fails_at_7, threads=3).__getitems__(range(10))
+    assert "at place 7 of epoch 0, for sample 7 of range" in caught.value.__notes__[0]
+
+
+def test_a_function_in_threads_may_ask_a_dataset_that_has_threads():
+    inner = Dataset.range(8).map(str, threads=2)
+    outer = Dataset.range(8).map(lambda x: inner.__getitems__([x, 7 - x]), threads=2)
+    assert outer.__getitems__(range(8)) == [[str(x), str(7 - x)] for x in range(8)]

@@ -9,6 +9,7 @@ from helpers import pipelines
 from helpers.pipelines import DATASETS, Failed
 from hypothesis import strategies as st
 
+import mpqueue
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.worker import context
 from mpqueue.worker.lanes import LaneRun
@@ -67,4 +68,38 @@ def test_a_lane_gives_what_plain_python_gives_across_saves(dataset, run, saves, 
         state = json.loads(json.dumps(state)) if by_json else pickle.loads(pickle.dumps(state))
         lane = source.open_lane(run._replace(state=state))
     found += given_by(lane, MOST - len(found))
+    assert found == wanted
+
+
+def outcomes_of(elements, count):
+    """Return the next elements of an iterator, errors in their places."""
+    found = []
+    while len(found) < count:
+        try:
+            found.append(next(elements))
+        except StopIteration:
+            break
+        except Exception as error:
+            found.append(Failed(type(error).__name__, str(error)))
+    return found
+
+
+def plain(outcomes):
+    """Return what is equal wherever it was computed: a worker may send a tuple as a list, and numbers of NumPy."""
+    return [repr(one) for one in outcomes]
+
+
+@hypothesis.given(dataset=DATASETS, cut=st.integers(0, MOST))
+@hypothesis.settings(max_examples=15, suppress_health_check=[hypothesis.HealthCheck.filter_too_much])
+@pytest.mark.parametrize("kind", [{"workers": 0}, {"workers": 2, "backend": "thread"}])
+def test_a_loader_gives_it_in_rounds_and_goes_on_where_it_was(dataset, cut, kind):
+    hypothesis.assume(not dataset.root.is_indexed)
+    wanted = plain(outcomes_of(iter(dataset), MOST))
+    with mpqueue.Loader(dataset, seed=0, **kind) as loader:
+        found = plain(outcomes_of(iter(loader), cut))
+        state = pickle.loads(pickle.dumps(loader.state_dict()))
+    if len(found) == cut:  # else the epoch has ended
+        with mpqueue.Loader(dataset, seed=0, **kind) as loader:
+            loader.load_state_dict(state)
+            found += plain(outcomes_of(iter(loader), MOST - cut))
     assert found == wanted

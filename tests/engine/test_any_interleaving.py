@@ -228,15 +228,30 @@ class Sequences(Dispatching):
 
 
 class Streams(Dispatching):
-    """One generator per worker, of any lengths, to the end of all of them; then again."""
+    """Lanes of any lengths, in any number of workers, to the end of all of them; then again."""
 
     def make(self):
-        self.lengths, self.epoch = [self.choose(range(7)) for _ in range(self.choose([1, 2, 3]))], 0
+        self.lengths, self.epoch = [self.choose(range(7)) for _ in range(self.choose([1, 2, 3, 5]))], 0
+        self.num_workers = self.choose([1, 2, 3])
         schedule = StreamSchedule(len(self.lengths))
         schedule.go_to(Place())
-        credit = self.choose(range(1, 7))
-        self.build(Source(SIZES, (), self.lengths), schedule, len(self.lengths), credit, 1 << 40)
+        credit = self.choose(range(1, 12))
+        self.build(Source(SIZES, (), self.lengths), schedule, self.num_workers, credit, 1 << 40)
         self.expected = self.of_an_epoch()
+
+    def moves(self):
+        return super().moves() | {"the consumer goes elsewhere": (1, self.the_consumer_goes_elsewhere)}
+
+    def the_consumer_goes_elsewhere(self):
+        """To the beginning of the epoch, or to where it is, of which a state knows."""
+        self.new_chance()
+        pipeline, place = self.world.pipeline, Place(self.epoch)
+        if self.choose([False, True]):
+            place = pipeline.place()
+        else:
+            self.expected = self.of_an_epoch()
+        pipeline.restart_at(place)
+        self.reached["elsewhere"] += 1
 
     def of_an_epoch(self):
         order, counts = [], [0] * len(self.lengths)
@@ -258,6 +273,10 @@ class Streams(Dispatching):
             return
         lane, number = self.expected.pop(0)
         found = self.take()
+        owners = self.world.backend.pool.owners
+        self.reached["lane moved"] += any(
+            owners.owner(other) != other % self.num_workers for other in range(len(self.lengths))
+        )
         self.compare(found, *opened(self.source.content(0, number, lane)))
 
 
@@ -294,11 +313,14 @@ class Unordered(Dispatching):
             "exception", "no room for a batch", "the source changes", "source sent", "elsewhere", "no memory", "tried again",
             "given up", "worker dies starved",
         ]),
-        (Streams, ["end"]),
+        (Streams, ["end", "elsewhere", "lane begun anew", "lane begun from a snapshot", "lane moved"]),
         (Unordered, ["batch out of order", "no memory", "tried again"]),
     ],
 )  # fmt: skip
 def test_any_interleaving_delivers_every_ticket_once(machine, arrows, monkeypatch):
     monkeypatch.setattr(slots, "LARGE_BYTES", 100_000)  # of which some batches are, and some not
     monkeypatch.setattr(dispatcher, "_WORTH_BYTES", 1)
+    monkeypatch.setattr(dispatcher, "_MOVE_AFTER_NS", 1)
+    monkeypatch.setattr(dispatcher, "_MOVE_PAUSE_NS", 1)
+    monkeypatch.setattr(dispatcher, "_WORTH_MOVING", 0)
     run_and_require(machine, [*WORLD, *arrows], at_least=3, examples=150, steps=70, shrinks=False)

@@ -9,6 +9,7 @@ that is a deadlock, found in microseconds.
 import contextlib
 import errno
 import os
+import pickle
 import select
 import signal
 from collections import Counter, deque
@@ -24,7 +25,18 @@ from mpqueue.memory.slots import PAGE
 from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.system.processes import Process
 from mpqueue.worker import failures
-from mpqueue.worker.records import GRANT, HELD, MAGIC, NEW_SPEC, REPORT, GrantKind, ReportKind, unpack_start
+from mpqueue.worker.records import (
+    GRANT,
+    HELD,
+    MAGIC,
+    NEW_SPEC,
+    REPORT,
+    SNAPSHOT,
+    GrantKind,
+    ReportKind,
+    behind_batch,
+    unpack_start,
+)
 from mpqueue.worker.source_receive import apply_patch, load
 from mpqueue.workers import dispatcher
 from mpqueue.workers.job import LOCAL, Job
@@ -139,11 +151,13 @@ class Worker:
             start = unpack_start(self.world.ring.segment.memory, slot * self.config.stride)
             number, lane = divmod(unit, self.config.num_lanes)
             assert start.number <= number
+            assert start.state is None or pickle.loads(start.state) == (lane, start.number)
+            self.world.reached["lane begun from a snapshot"] += start.state is not None
             self.world.reached["lane begun anew"] += 1
             self.lanes[lane] = grant[5], number
         self.world.note_begun(self, grant)
         self.writer.begin(slot, high_water)
-        self.grant, self.kind = grant, ReportKind.BATCH
+        self.grant, self.kind, self.flags = grant, ReportKind.BATCH, 0
         try:
             self.writer.take([self.compute()])
         except ValueError as error:
@@ -189,6 +203,21 @@ class Worker:
             self.is_starved = True
             self.world.reached["no memory"] += 1
             self.say(ReportKind.FULL, self.grant[2], self.grant[3], self.writer.wanted)
+        else:
+            if self.config.is_stream and self.kind == ReportKind.BATCH and self.world.choose([False, False, True]):
+                self.save()
+
+    def save(self):
+        """Write a snapshot behind the batch, if there is room."""
+        number, lane = divmod(self.grant[4], self.config.num_lanes)
+        data = behind_batch(pickle.dumps((lane, number + 1)))
+        try:
+            self.writer.append(self.placed.nbytes, data)
+        except OSError:
+            self.world.reached["no memory for a snapshot"] += 1
+        else:
+            self.placed = self.placed._replace(nbytes=self.placed.nbytes + len(data))
+            self.flags = SNAPSHOT
 
     def retry(self):
         data = os.read(self.grants, GRANT.size)
@@ -207,7 +236,7 @@ class Worker:
     def report(self):
         _, _, slot, turn, _, _, _ = self.grant
         placed = self.placed
-        flags = NEW_SPEC * placed.new_spec + HELD * placed.held
+        flags = NEW_SPEC * placed.new_spec + HELD * placed.held + self.flags
         self.send(
             MAGIC, self.kind, flags, slot, turn, placed.spec, placed.header_offset, placed.nbytes,
             self.writer.high_water, 1000, 100, 10,

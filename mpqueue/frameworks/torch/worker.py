@@ -9,6 +9,7 @@ batch from (base seed, epoch, number of the batch, worker). All generators are s
 source; see `mpqueue.engine.torch_numbers` for torch's own.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
@@ -19,6 +20,7 @@ from mpqueue.engine.schedule import Listed
 from mpqueue.frameworks.torch.collation import SlotCollation
 from mpqueue.frameworks.torch.tensors import encode
 from mpqueue.worker import context
+from mpqueue.worker.generator_lanes import has_state
 
 Begin: TypeAlias = Callable[[int, int, int], None]
 
@@ -121,12 +123,30 @@ class StreamSource:
 
 
 class _StreamBatches(Iterator[Any]):
-    """The batches of one worker's stream; what the dataset raises is raised, and its iterator asked again."""
+    """The batches of one worker's stream; what the dataset raises is raised, and its iterator asked again.
+
+    Where the iterator or the dataset says where it is, so does this. A dataset tells the state of one iterator, and
+    there may be others of it in this process: so it is copied.
+    """
 
     def __init__(self, parts: LoaderParts, collation: SlotCollation) -> None:
         self._parts, self._collation = parts, collation
         self._has_ended = False
-        self._iterator = iter(parts.dataset)
+        self._dataset = copy.deepcopy(parts.dataset) if has_state(parts.dataset) else parts.dataset
+        self._iterator = iter(self._dataset)
+
+    def state_dict(self) -> Any:
+        """Return where it is; None: nobody says."""
+        holder = self._iterator if has_state(self._iterator) else self._dataset
+        return holder.state_dict() if has_state(holder) and not self._has_ended else None
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go on where a state was taken."""
+        if has_state(self._iterator):
+            self._iterator.load_state_dict(state)
+        else:
+            self._dataset.load_state_dict(state)
+            self._iterator = iter(self._dataset)
 
     def __next__(self) -> Any:
         if self._has_ended:

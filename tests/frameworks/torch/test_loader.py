@@ -15,6 +15,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from helpers.faults import burns
 from helpers.gates import Gate, pass_gate
 from helpers.torch_batches import as_it_is
 from hypothesis import given, settings
@@ -23,6 +24,7 @@ from torch.utils import data
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from mpqueue.torch import DataLoader
+from mpqueue.worker import lane_runner
 
 
 class Numbers(data.Dataset):
@@ -339,6 +341,47 @@ def test_a_stream_without_workers_goes_on():
         other = DataLoader(Stream(), batch_size=2, num_workers=workers)
         other.load_state_dict(loader.state_dict())
         assert _numbers(other) == [[2, 3], [4, 5], [6, 7], [8]]
+
+
+class Counted(data.IterableDataset):
+    """Numbers, each written down when it is read; it tells where its latest iterator is, as Hugging Face's do."""
+
+    def __init__(self, log, gate=None, fuse=None):
+        self.log, self.gate, self.fuse, self.at, self.begins_at = str(log), gate, str(fuse), 0, 0
+
+    def __iter__(self):
+        for number in range(self.begins_at, 20):
+            if number == 12 and self.gate is not None and burns(self.fuse):
+                pass_gate(self.gate)
+            with open(self.log, "a", encoding="ascii") as log:
+                log.write(f"{number} ")
+            self.at = number + 1
+            yield number
+
+    def state_dict(self):
+        return {"at": self.at}
+
+    def load_state_dict(self, state):
+        self.begins_at = state["at"]
+
+
+def test_a_stream_that_says_where_it_is_goes_on_there_when_its_worker_dies(tmp_path, monkeypatch):
+    monkeypatch.setattr(lane_runner, "_BETWEEN_NS", 0)
+    monkeypatch.setattr(lane_runner, "_WORK_PER_SAVE", 0)
+    with Gate() as gate:
+        dataset = Counted(tmp_path / "log", gate.address, tmp_path / "fuse")
+        loader = DataLoader(
+            dataset, batch_size=2, num_workers=1, prefetch_factor=8, persistent_workers=True,
+            multiprocessing_context="fork",
+        )  # fmt: skip
+        batches = iter(loader)
+        arrival = gate.arrival()
+        os.kill(arrival.pid, signal.SIGKILL)
+        arrival.let_go()
+        expected = [[number, number + 1] for number in range(0, 20, 2)]
+        assert _numbers(batches) == expected
+        assert (tmp_path / "log").read_text().split() == [str(number) for number in range(20)]
+        assert _numbers(loader) == expected  # from the beginning again
 
 
 @pytest.mark.parametrize("workers", [0, 2])

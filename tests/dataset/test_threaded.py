@@ -1,0 +1,121 @@
+"""Functions of stages that are called in threads: the same elements in the same order, some computed ahead."""
+
+import pickle
+import threading
+
+import pytest
+from helpers.footprint import DEADLOCK_S
+
+import mpqueue
+from mpqueue.dataset.opening import DatasetLanes
+from mpqueue.worker import context
+from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runner import StreamEnd
+
+
+@pytest.fixture(autouse=True)
+def thread():
+    before = context.of_thread()
+    yield
+    context.go_back(before)
+
+
+def opened(dataset, **options):
+    context.enter_thread(context.WorkerInfo(0, 1, 0, lane=1, num_lanes=2), is_seed_given=True)
+    return DatasetLanes(dataset.root).open_lane(LaneRun(1, 2, 0, 0, context.begin_batch, **options))
+
+
+def rest_of(lane):
+    found = []
+    while True:
+        try:
+            found.append(lane.next())
+        except StreamEnd:
+            return found
+
+
+def always(value):
+    return True
+
+
+class Meeting:
+    """A function that returns when so many threads are in it."""
+
+    def __init__(self, parties):
+        self.barrier = threading.Barrier(parties)
+
+    def __call__(self, value):
+        self.barrier.wait(DEADLOCK_S)
+        return value
+
+
+def test_so_many_threads_are_in_the_function_at_once():
+    dataset = mpqueue.Dataset.range(24).filter(always).map(Meeting(4), threads=4)
+    assert rest_of(opened(dataset)) == list(range(1, 24, 2))
+
+
+def test_no_more_than_twice_as_many_are_taken_ahead():
+    taken = []
+    dataset = mpqueue.Dataset.range(1000).map(lambda value: taken.append(value) or value).filter(always, threads=3)
+    lane = opened(dataset)
+    assert [lane.next() for _ in range(10)] == list(range(1, 21, 2))
+    assert len(taken) <= 10 + 2 * 3
+
+
+def test_numbers_drawn_in_threads_are_those_of_the_sample():
+    def drawn(value):
+        return value, float(mpqueue.rng().random()), mpqueue.worker_info().shard_id
+
+    by_threads = [
+        rest_of(opened(mpqueue.Dataset.range(40).filter(always).map(drawn, threads=threads))) for threads in (1, 2, 5)
+    ]
+    assert by_threads[0] == by_threads[1] == by_threads[2]
+    assert {shard for _, _, shard in by_threads[0]} == {1}
+
+
+def test_what_is_at_work_is_begun_again_from_a_snapshot():
+    gate = threading.Event()
+
+    def held(value):
+        if value > 4:
+            gate.wait(DEADLOCK_S)
+        return value
+
+    dataset = mpqueue.Dataset.range(30).filter(always).map(held, threads=2)
+    lane = opened(dataset)
+    assert [lane.next(), lane.next()] == [1, 3]
+    state = pickle.loads(pickle.dumps(lane.save()))
+    gate.set()
+    assert rest_of(opened(dataset, state=state)) == list(range(5, 30, 2)) == rest_of(lane)
+
+
+def test_an_error_in_a_thread_comes_in_its_turn_with_its_note():
+    def failing(value):
+        if value == 5:
+            raise OSError("no such file")
+        return value
+
+    lane = opened(mpqueue.Dataset.range(10).filter(always).map(failing, threads=2))
+    assert [lane.next(), lane.next()] == [1, 3]
+    with pytest.raises(OSError, match="no such file") as caught:
+        lane.next()
+    assert "stage 2, map(failing, threads=2), for sample 5" in caught.value.__notes__[0]
+    assert rest_of(lane) == [7, 9]
+
+
+@pytest.mark.parametrize(("stage", "text"), [("map", "returned None"), ("filter", "must return True or False")])
+def test_what_is_no_value_of_a_stage_is_an_error(stage, text):
+    dataset = getattr(mpqueue.Dataset.range(3).filter(always), stage)(lambda value: None, threads=2)
+    with pytest.raises(TypeError, match=text):
+        opened(dataset).next()
+
+
+def test_the_threads_end_with_the_last_lane():
+    lane = opened(mpqueue.Dataset.range(10).filter(always).map(abs, threads=3))
+    lane.next()
+    helpers = [one for one in threading.enumerate() if one.name.startswith("mpqueue-map")]
+    assert 0 < len(helpers) <= 3
+    del lane
+    for one in helpers:
+        one.join(DEADLOCK_S)
+        assert not one.is_alive()

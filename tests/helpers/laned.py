@@ -1,0 +1,116 @@
+"""A source of lanes that writes down what it computes, and streams of it by any number of lanes."""
+
+import collections
+import contextlib
+
+import numpy as np
+from helpers.faults import burns
+from helpers.gates import pass_gate
+
+import mpqueue
+from mpqueue.engine.backend import EndOfStream
+from mpqueue.engine.options import Options
+from mpqueue.engine.schedule import Place, StreamSchedule
+from mpqueue.loader.engine import Engine
+from mpqueue.worker import context, lane_runner
+from mpqueue.worker.runner import StreamEnd
+from mpqueue.workers.job import Job
+
+LANES = 16
+
+
+class Counted:
+    """Lanes of so many elements: each (lane, number, a random word, the sum of all words before it).
+
+    Args:
+        length: Of each lane; those of odd lanes are one shorter.
+        log: A file with a line for each element that was computed.
+        at: Called with (lane, number) before an element is computed,
+        saving: and before it is said where a lane is.
+    """
+
+    def __init__(self, log, length=12, at=None, saving=None):
+        self.log, self.length, self.at, self.saving = str(log), length, at, saving
+
+    def __setstate__(self, state):
+        """In a process that is not forked from the test."""
+        vars(self).update(state)
+        if state.get("is_always_saved"):
+            lane_runner._BETWEEN_NS = lane_runner._WORK_PER_SAVE = 0
+
+    def open_lane(self, run):
+        return CountedLane(self, run)
+
+    def shape(self):
+        return [f"Counted({self.length})"]
+
+
+class CountedLane:
+    def __init__(self, source, run):
+        self.source, self.run = source, run
+        self.number, self.total = run.state or (0, 0)
+
+    def next(self):
+        source, run, number = self.source, self.run, self.number
+        assert context.worker_info().shard_id == run.lane
+        if number == source.length - run.lane % 2:
+            raise StreamEnd
+        if source.at is not None:
+            source.at(run, number)
+        with open(source.log, "a", encoding="ascii") as log:
+            log.write(f"{run.lane} {number}\n")
+        run.begin(run.seed, run.epoch, number * run.num_lanes + run.lane)
+        word = int(mpqueue.rng().integers(1 << 30))
+        self.number, self.total = number + 1, self.total + word
+        return np.array([run.lane, number, word, self.total])
+
+    def save(self):
+        if self.source.saving is not None:
+            self.source.saving(self.run, self.number)
+        return [self.number, self.total]
+
+
+def expected(length=12, num_lanes=LANES):
+    """What comes: round the lanes, each as long as it lasts."""
+    rounds = [(lane, number) for number in range(length) for lane in range(num_lanes)]
+    return [(lane, number) for lane, number in rounds if number < length - lane % 2]
+
+
+@contextlib.contextmanager
+def running(source, *, workers=3, lanes=LANES, backend="process", place=None, skips=False, **options):
+    engine = Engine()
+    job = Job(source=source, workers=workers, seed=3, is_seed_given=True, options=Options(**options), skips=skips)
+    try:
+        yield engine.start(job, StreamSchedule(lanes), backend, 2 * lanes, place or Place())
+    finally:
+        engine.stop()
+
+
+def rest(pipeline):
+    found = []
+    with contextlib.suppress(EndOfStream):
+        while True:
+            found.append(pipeline.next().tolist())
+    return found
+
+
+def all_of(source, **options):
+    with running(source, **options) as pipeline:
+        return rest(pipeline)
+
+
+def computed(log):
+    """How often each element was computed."""
+    with open(log, encoding="ascii") as lines:
+        return collections.Counter(tuple(map(int, line.split())) for line in lines)
+
+
+class AtGate:
+    """Passes a gate before one element, once."""
+
+    def __init__(self, gate, fuse, lane, number):
+        self.gate, self.fuse, self.place = gate, str(fuse), (lane, number)
+
+    def __call__(self, run, number):
+        if (run.lane, number) == self.place and burns(self.fuse):
+            pass_gate(self.gate)
