@@ -7,7 +7,7 @@ from typing import Any, Self
 from mpqueue.dataset.lane import StreamLane
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.source import aside
-from mpqueue.worker import context
+from mpqueue.worker import context, torch_info
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd
@@ -27,6 +27,7 @@ class LaneRounds(Iterator[Any]):
         self._source, self._num_lanes = source, num_lanes
         self._turns = deque(range(num_lanes))  # of lanes that have not ended
         self._lanes: dict[int, StreamLane] = {}
+        torch_info.answer()  # which lane runs
         with aside() as run:
             self._of = run.seed, run.epoch
             self._begin_aside = run.begin

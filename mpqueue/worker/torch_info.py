@@ -93,7 +93,7 @@ def _get_worker_info() -> Any:
 def _answer(own: Any) -> Any:
     is_collation = sys._getframe(2).f_globals.get("__name__") == _COLLATION
     source = context.thread_source()
-    if source is None and (own is None or own is not _process_answer):
+    if source is None and (own is None or own is not _process_answer) and not _is_of_lanes():
         return own
     if is_collation:
         return None
@@ -101,6 +101,12 @@ def _answer(own: Any) -> Any:
     if info is None or (source is None and not info.num_lanes):
         return own
     return _make(sys.modules["torch.utils.data._utils.worker"], info, _process_source if source is None else source)
+
+
+def _is_of_lanes() -> bool:
+    """Return whether this thread runs one of several lanes, for a caller that has no workers."""
+    info = context.worker_info_unasked()
+    return info is not None and info.num_lanes > 1
 
 
 def _forget_thread() -> None:

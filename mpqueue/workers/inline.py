@@ -16,7 +16,7 @@ from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.telemetry.stats import Statistics, summed, workers_of
-from mpqueue.worker import context, tensorflow_numbers
+from mpqueue.worker import context, tensorflow_numbers, torch_info
 from mpqueue.worker.failures import never_an_exit
 from mpqueue.worker.kept_generators import KeptGenerators, kept_generators
 from mpqueue.worker.runner import BeginBatch, StreamEnd
@@ -61,6 +61,8 @@ class InlineBackend:
         common = job.source, self._info, self._begin, job.samples
         if not ledger.is_stream:
             return make_runner(*common, in_slot=False, torch=self._torch)
+        if ledger.schedule.lane_share.total > 1:
+            torch_info.answer()  # which of its lanes runs: without workers torch itself has one, and nothing to tell
         return make_stream_runner(
             *common, num_lanes=ledger.schedule.lane_share.total, in_slot=False, torch=self._torch,
             endless=ledger.schedule.lane_share.is_endless, skips=job.skips, is_callers=True,
