@@ -61,3 +61,20 @@ def test_the_callers_own_numbers_stay_what_they_were():
     assert mpqueue.worker_info() is None
     with pytest.raises(RuntimeError):
         mpqueue.rng()
+
+
+@pytest.mark.parametrize("kind", [None, {"workers": 0}, {"workers": 2}])
+def test_an_iterable_style_dataset_of_torch_takes_its_share_by_lane(kind):
+    torch = pytest.importorskip("torch")
+
+    class Numbers(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            info = torch.utils.data.get_worker_info()
+            yield from range(info.id, 50, info.num_workers)
+
+    dataset = mpqueue.Dataset(Numbers()).filter(lambda value: value % 2 == 0).shuffle(buffer=3)
+    wanted = list(dataset)
+    assert sorted(wanted) == list(range(0, 50, 2))
+    if kind is not None:
+        with mpqueue.Loader(dataset, seed=0, **kind) as loader:
+            assert list(loader) == wanted
