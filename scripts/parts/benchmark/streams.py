@@ -135,7 +135,7 @@ def datasets_in_torch(num_workers: int) -> Iterator[Iterator[Any]]:
 
 @dataclasses.dataclass(frozen=True)
 class StreamFeed:
-    """Who gives the batches.
+    """A library that gives the batches.
 
     Attributes:
         feed: Takes the number of workers.

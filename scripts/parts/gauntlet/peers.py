@@ -17,7 +17,7 @@ GROUPS = ("gauntlet", "gauntlet-mosaicml")
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """Who feeds the trainers.
+    """A library that feeds the trainers.
 
     Attributes:
         about: Which of its pipelines it is, for the table.

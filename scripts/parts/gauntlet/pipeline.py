@@ -1,4 +1,4 @@
-"""What every trainer is fed: a mix of two sets, decoded, filtered, shuffled in a buffer, in batches.
+"""The pipeline of every trainer: a mix of two sets, decoded, filtered, shuffled in a buffer, in batches.
 
 A sample is its number: so what was lost and what came twice can be counted. The numbers of the second set begin at
 `SECOND`. Decoding takes a fixed time of one CPU: a resume that decodes again what was seen already pays for it.

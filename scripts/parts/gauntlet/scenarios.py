@@ -18,7 +18,7 @@ from parts.machine import SCRIPTS
 
 
 class Stage(NamedTuple):
-    """What a run has from its start, or from a resume, to its end."""
+    """One part of a run: from its start, or from a resume, to its end."""
 
     workers: int
     world: int
@@ -37,7 +37,7 @@ CHANGES = {
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What came of a run.
+    """The outcome of a run.
 
     Attributes:
         verdict: None if it was refused.

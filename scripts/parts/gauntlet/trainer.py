@@ -27,7 +27,7 @@ SLOW_S = 0.005
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What one rank does.
+    """The task of one rank.
 
     Attributes:
         module, feed: Where its feed is.

@@ -1,4 +1,4 @@
-"""What a killed and resumed run has lost, what it saw twice, and whether it kept the order of an undisturbed one.
+"""The verdict on a killed and resumed run: samples lost, samples twice, and the order beside an undisturbed run.
 
 What a trainer learnt behind its last saved state is gone with it. So what counts of each part of a run is what came up
 to the state that the next part goes on from, and of the last part everything.
@@ -14,7 +14,7 @@ Part = Sequence[Sequence[Batch]]  # the batches of each rank
 
 
 class Verdict(NamedTuple):
-    """What came of a run.
+    """The verdict on a run.
 
     Attributes:
         lost: Samples of the undisturbed run that did not come, or not as often.
