@@ -80,14 +80,20 @@ def test_a_table_has_a_row_for_each_entry_and_a_number_for_each_refusal():
     assert head.count("|") == ours.count("|") == theirs.count("|") == len(scenarios.CHANGES) + 2
     assert "**0 lost, 0 twice, same order**; 0.12 s; 5 kB" in ours
     assert "| 1,200 lost, 0 twice, another order; 2 s; 12 B | ended by an error (1) |" in theirs
-    assert table.drawn(table.WORDS, ROWS) == "1. litdata: `ValueError: no`\n"
+    assert table.drawn(table.WORDS, ROWS) == "1. litdata: ``ValueError: no``\n"
     assert table.drawn(table.VERSIONS, ROWS) == "- litdata 2, mpqueue 1\n"
 
 
 def test_tables_are_drawn_between_their_comment_and_the_next_empty_line():
     page = "before\n\n<!-- drawn from gauntlet.json: their words -->\nearlier\n\nafter\n"
-    wanted = "before\n\n<!-- drawn from gauntlet.json: their words -->\n1. litdata: `ValueError: no`\n\nafter\n"
+    wanted = "before\n\n<!-- drawn from gauntlet.json: their words -->\n1. litdata: ``ValueError: no``\n\nafter\n"
     assert table.page_drawn_anew(page, ROWS) == wanted
+
+
+def test_the_page_has_the_tables_of_the_data():
+    page = table.PAGE.read_text("utf-8")
+    assert table.page_drawn_anew(page, table.load()) == page
+    assert all(f"gauntlet.json: {name} -->" in page for name in (table.BATCHES, table.ROWS, table.WORDS))
 
 
 def test_rows_that_are_kept_replace_earlier_ones(monkeypatch, tmp_path):

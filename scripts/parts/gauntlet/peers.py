@@ -63,7 +63,7 @@ ENTRIES = {
     "grain": Entry("`IterDataset`, `mp_prefetch`", "feed_grain", "feed", "grain", packs=True),
     "grain elastic": Entry("`ElasticIterator`", "feed_grain", "elastic_with_filter", "grain"),
     "grain elastic, no filter": Entry(
-        "`ElasticIterator` without the filter", "feed_grain", "elastic", "grain", lacks="filter", splits_batch=True
+        "`ElasticIterator` without the filter", "feed_grain", "elastic", "grain", splits_batch=True
     ),
     "torchdata": Entry("nodes; filter and buffer are nodes of ours", "feed_torchdata", "feed", "torchdata"),
     "datasets": Entry("`IterableDataset` in a `StatefulDataLoader`", "feed_datasets", "feed", "datasets"),

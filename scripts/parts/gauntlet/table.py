@@ -63,7 +63,7 @@ def drawn(name: str, rows: list[dict[str, Any]]) -> str:
         return "- " + ", ".join(sorted({row["version"] for row in rows})) + "\n"
     words = refusals(rows)
     if name == WORDS:
-        return "".join(f"{number}. {' and '.join(who)}: `{said}`\n" for number, (said, who) in enumerate(words, 1))
+        return "".join(f"{number}. {' and '.join(who)}: ``{said}``\n" for number, (said, who) in enumerate(words, 1))
     numbers = {said: number for number, (said, _) in enumerate(words, 1)}
     lines = [["fed by", *CHANGES]]
     for row in rows:

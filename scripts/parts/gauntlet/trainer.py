@@ -70,7 +70,7 @@ class Task:
         code = traceback.extract_tb(error.__traceback__)[-1].line
         kind = type(error).__name__
         if not said:
-            told = f"{kind} at `{code}`"
+            told = f"{kind} at: {code}"
         elif "Traceback" in str(error):  # of a worker, which ends with the kind
             told = said[-1]
         else:
