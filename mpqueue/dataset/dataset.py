@@ -416,7 +416,7 @@ class Dataset:
         Raises:
             TypeError: It is a stream, or has no end.
         """
-        require_index(self, "no length")
+        require_index(self, "no length", remedy="mpqueue.Loader and mpqueue.torch.DataLoader take streams")
         length = self._root.length()
         if length is None:
             raise TypeError("the dataset has no end, and so no length: take(n) gives its first n elements")
@@ -501,16 +501,18 @@ def _named(stage: nodes.StageNode) -> str:
     return f"stage {stage.number}, {stage.line()},"
 
 
-def require_index(dataset: Dataset, lack: str) -> None:
+def require_index(dataset: Dataset, lack: str, remedy: str = "") -> None:
     """Raise a `TypeError` for a stream.
 
     Args:
         dataset: The dataset.
         lack: What it has not got therefore, in words.
+        remedy: What takes it as it is.
     """
     stage = stream_stage(dataset.root)
     if stage is not None:
-        raise TypeError(f"the dataset has {lack}: {_named(stage)} makes it a stream")
+        what_to_do = f". {remedy}" if remedy else ""
+        raise TypeError(f"the dataset has {lack}: {_named(stage)} makes it a stream{what_to_do}")
 
 
 def _lines(node: nodes.StageNode, depth: int) -> Iterator[tuple[int, nodes.StageNode]]:

@@ -71,6 +71,11 @@ def _peel(dataset: Dataset, options: SampleOptions) -> Unfolded:
     return Unfolded(_indexed(root.input), plan, shuffle=False)
 
 
+def runnable(dataset: Dataset) -> Any:
+    """Return what gives the elements of a dataset as batches: by their indices, or in lanes."""
+    return _indexed(dataset.root) if dataset.root.is_indexed else DatasetLanes(dataset.root)
+
+
 def items_of(source: Any) -> Any:
     """Return what gives the elements of a dataset as batches, by their indices; what is none is returned as it is.
 
@@ -79,7 +84,7 @@ def items_of(source: Any) -> Any:
     """
     if not isinstance(source, Dataset):
         return source
-    require_index(source, "no batches by index, which are asked for here: pass it to mpqueue.Loader")
+    require_index(source, "no batches by index, which are asked for here", remedy="mpqueue.Loader takes streams")
     return _indexed(source.root)
 
 

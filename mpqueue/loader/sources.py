@@ -101,7 +101,11 @@ def check_sequence(source: Any) -> None:
     if is_dataset(source):
         from mpqueue.dataset.dataset import require_index
 
-        require_index(source, "no batches by index, which are asked for here: pass it to mpqueue.Loader")
+        require_index(
+            source,
+            "no batches by index, which are asked for here",
+            remedy="mpqueue.Loader and GeneratorEnqueuer take streams",
+        )
         return
     refuse_lookalikes(source)
     if is_sequence(source):
@@ -120,6 +124,13 @@ def check_stream(source: Any) -> None:
     """Raise a `TypeError` that says what a source lacks to be a stream."""
     refuse_lookalikes(source)
     if callable(source) or hasattr(source, "__next__") or has_lanes(source):
+        return
+    if is_dataset(source):
+        if source.root.is_indexed:
+            raise TypeError(
+                "the dataset has batches by index, and a generator source has none: pass it to OrderedEnqueuer, or to "
+                "mpqueue.Loader"
+            )
         return
     hint = "; a Sequence needs OrderedEnqueuer or Loader" if is_sequence(source) else ""
     raise TypeError(

@@ -158,12 +158,15 @@ class SequenceEnqueuer(Stoppable):
         options = self._options
         is_given = options.seed is not None
         seed = int(options.seed) if options.seed is not None else fresh_seed(self.uid, self._starts)
-        source = self.sequence
-        if is_dataset(source):
-            from mpqueue.loader.datasets import items_of
+        return Job(source=self._runnable(), workers=workers, seed=seed, is_seed_given=is_given, options=options)
 
-            source = items_of(source)
-        return Job(source=source, workers=workers, seed=seed, is_seed_given=is_given, options=options)
+    def _runnable(self) -> Any:
+        """Return what the workers run."""
+        if not is_dataset(self.sequence):
+            return self.sequence
+        from mpqueue.loader.datasets import runnable
+
+        return runnable(self.sequence)
 
     def get(self) -> Iterator[Any]:
         """Return an iterator of batches; the subclasses implement it.

@@ -4,8 +4,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from mpqueue.dataset.lookalikes import is_dataset
 from mpqueue.engine.backend_kinds import BackendName
-from mpqueue.engine.options import DEFAULT_START_METHOD, Options, StartMethod, check_wait_time
+from mpqueue.engine.options import DEFAULT_START_METHOD, Options, SampleOptions, StartMethod, check_wait_time
 from mpqueue.engine.schedule import Place, StreamSchedule
 from mpqueue.frameworks.enqueuers.base import SequenceEnqueuer
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator
@@ -21,7 +22,8 @@ class GeneratorEnqueuer(SequenceEnqueuer):
     A generator object is shared by all threads of one enqueuer (it must be thread-safe for more than one); each worker
     process has its own copy of it, so that N workers give each element N times. A generator *function* (a callable
     without arguments that returns an iterator) is called once per worker; it can shard itself by
-    `mpqueue.worker_info`.
+    `mpqueue.worker_info`. A `mpqueue.Dataset` that is a stream gives its elements in the order of its lanes, whatever
+    the number of workers.
 
     Example:
         A generator function that divides its elements among the workers::
@@ -37,13 +39,16 @@ class GeneratorEnqueuer(SequenceEnqueuer):
                 assert list(enqueuer.get()) == list(range(10))
 
     Args:
-        generator: An iterator, or a callable that returns one.
+        generator: An iterator, or a callable that returns one; or a `mpqueue.Dataset` that is a stream.
         use_multiprocessing: Worker processes instead of threads. Generator objects cannot be pickled: they are
             inherited by fork, and an element that a killed worker computed cannot be computed again.
         random_seed: As ``seed``, under Keras's name; a float is taken for ``wait_time``, which Keras 2.0 to 2.2 have in
             this place.
         pickle_safe: The name of ``use_multiprocessing`` in Keras 1 and 2.0.
         wait_time: Of no effect, as nothing here sleeps between two looks; Keras 2.0 had it.
+        lanes: Into so many parts a stream is divided, over all ranks: its order follows from that and the seed, and its
+            state is of use to any number of workers, and of ranks that divides it. None: 16, or the smallest multiple
+            of the number of ranks above it; of a plain generator function, one for each worker.
         backend: "process", "thread", or "ray": processes on the nodes of a Ray cluster; None: as
             ``use_multiprocessing`` says.
         seed: Shuffled orders and the random numbers of each batch follow from (seed, epoch, index), for any number of
@@ -84,6 +89,7 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         *,
         pickle_safe: bool | None = None,
         wait_time: float | None = None,
+        lanes: int | None = None,
         backend: BackendName | None = None,
         seed: int | None = None,
         ordered: bool = True,
@@ -108,14 +114,24 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         given = by_old_names({"use_multiprocessing": use_multiprocessing}, {"pickle_safe": pickle_safe})
         super().__init__(generator, given["use_multiprocessing"] or False)
         check_stream(generator)
+        if lanes is not None:
+            lanes = SampleOptions(lanes=lanes).lanes  # checked
+            check_lanes(self._runnable(), lanes, 1)
+        self.lanes = lanes
         self.random_seed, self._options = random_seed, options
         self._choose(backend)
         self._epoch = 0
 
     def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:
-        schedule = StreamSchedule(share_of(self.sequence, check_lanes(self.sequence, None, 1), ALONE, workers, backend))
+        job = self._job(workers)
+        if is_dataset(self.sequence):
+            from mpqueue.loader.datasets import check_portable
+
+            check_portable(job.source, workers, backend, job.options.start_method)
+        lanes = check_lanes(job.source, self.lanes, 1)
+        schedule = StreamSchedule(share_of(job.source, lanes, ALONE, workers, backend))
         place, self._epoch = Place(self._epoch), self._epoch + 1
-        self._engine.start(self._job(workers), schedule, backend, max_queue_size, place)
+        self._engine.start(job, schedule, backend, max_queue_size, place)
 
     def get(self) -> Iterator[Any]:
         """Return an iterator of the elements, until the source has ended.

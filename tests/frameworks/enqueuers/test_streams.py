@@ -1,0 +1,70 @@
+"""Datasets that are streams, and lanes, in enqueuers."""
+
+import os
+import signal
+import time
+
+import pytest
+
+import mpqueue
+from mpqueue import GeneratorEnqueuer, OrderedEnqueuer
+
+STREAM = (
+    mpqueue.Dataset.range(200)
+    .shuffle()
+    .map(lambda x: (x, mpqueue.rng().random()))
+    .filter(lambda pair: pair[0] % 3 != 0)
+    .shuffle(buffer=5)
+)
+
+
+def test_a_stream_is_the_same_in_any_workers():
+    expected = list(STREAM)
+    for workers, options in ((0, {}), (2, {"use_multiprocessing": True}), (3, {"backend": "thread"})):
+        with GeneratorEnqueuer(STREAM, seed=0, **options) as enqueuer:
+            enqueuer.start(workers=workers)
+            assert list(enqueuer.get()) == expected
+
+
+def test_a_worker_that_is_killed_in_a_stage_changes_nothing(tmp_path):
+    mark = tmp_path / "mark"
+
+    def kill_once(pair):
+        if pair[0] == 100:
+            try:
+                mark.touch(exist_ok=False)
+            except FileExistsError:
+                return pair
+            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)
+        return pair
+
+    with GeneratorEnqueuer(STREAM.map(kill_once), use_multiprocessing=True, seed=0) as enqueuer:
+        enqueuer.start(workers=2)
+        assert list(enqueuer.get()) == list(STREAM)
+    assert mark.exists()
+
+
+def test_lanes_free_a_generator_function_from_the_number_of_workers():
+    def numbers():
+        info = mpqueue.worker_info()
+        yield from range(info.shard_id, 20, info.num_shards)
+
+    for workers in (1, 3):
+        with GeneratorEnqueuer(numbers, use_multiprocessing=True, lanes=4) as enqueuer:
+            enqueuer.start(workers=workers)
+            assert list(enqueuer.get()) == list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "text"),
+    [
+        (lambda: OrderedEnqueuer(STREAM), TypeError, "stage 3, filter.* makes it a stream.*GeneratorEnqueuer"),
+        (lambda: GeneratorEnqueuer(mpqueue.Dataset.range(4)), TypeError, "by index.*OrderedEnqueuer"),
+        (lambda: GeneratorEnqueuer(STREAM, lanes=0), ValueError, "lanes must be 1 or more"),
+        (lambda: GeneratorEnqueuer(iter([1]), lanes=2), ValueError, "an iterator"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_a_process_starts(make, error, text):
+    with pytest.raises(error, match=text):
+        make()
