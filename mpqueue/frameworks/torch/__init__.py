@@ -5,6 +5,7 @@ From the ground up; a module imports only from its own line and the lines above 
     tensors.py         tensors as arrays of a batch, and back
     collation.py       torch's collation, into the granted slot
     worker.py          what a worker computes for a loader
+    streams.py         a `mpqueue.Dataset` that is a stream, in lanes
     checks.py          what workers cannot do, said before there are any
     pinned.py          slots that a GPU copies out of
     state.py           the place of a loader in its data

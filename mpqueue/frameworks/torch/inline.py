@@ -1,12 +1,22 @@
-"""The iterator of a loader without workers: torch's own loop, which here also counts how far it has come."""
+"""The iterator of a loader without workers: torch's own loop, which here also counts how far it has come.
 
+An iterable-style dataset that has ``state_dict()``, or whose iterator has, is asked for it when a state is taken: the
+loop is just behind the batches that were counted. So its state is that of one worker, and goes on there, too.
+"""
+
+import contextlib
+import copy
 import itertools
+import pickle
 from typing import Any
 
 from torch.utils.data import dataloader as torch_loader
 
+from mpqueue.engine.lanes import BEGINNING, LaneStart
 from mpqueue.engine.ledger import Progress
+from mpqueue.engine.schedule import Place
 from mpqueue.frameworks.torch import state
+from mpqueue.worker.generator_lanes import has_state
 
 
 class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore[misc]  # torch is not looked into
@@ -30,6 +40,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             super().__init__(loader)
         self._is_stream = self._dataset_kind == torch_loader._DatasetKind.Iterable
         self._progress = Progress(int(self._is_stream))
+        self._told = self._dataset  # it says where the iterator is
         if resumed is None:
             beginning = state.begin(loader, self._base_seed)
         else:
@@ -37,7 +48,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             self._base_seed = beginning.base_seed
             with state.at_beginning(loader, beginning):
                 self._go_on(resumed)
-        self._pass = state.Pass(beginning, self._progress.place, None)
+        self._pass = state.Pass(beginning, self._place, None)
         loader.note_pass(self._pass)
 
     def _go_on(self, resumed: state.State) -> None:
@@ -49,14 +60,46 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
                 "own; this loader has none"
             )
         if self._is_stream:
-            for _ in range(sum(place.counts)):
-                super()._next_data()
+            self._go_to_stream(place)
         else:
             drawn = iter(self._index_sampler)
             for _ in range(place.position):
                 next(drawn, None)
             self._sampler_iter = itertools.chain(list(itertools.islice(drawn, 1)), drawn)
         self._progress.go_to(place)
+
+    def _go_to_stream(self, place: Place) -> None:
+        """Go on from the snapshot of a stream, and drop what lies between."""
+        start = place.starts[0] if place.starts else BEGINNING
+        if start.state is not None:
+            self._load_stream(pickle.loads(start.state)["state"])
+        for _ in range(start.number, sum(place.counts)):
+            with contextlib.suppress(Exception):  # it was raised at its place
+                super()._next_data()
+
+    def _load_stream(self, saved: Any) -> None:
+        fetcher = self._dataset_fetcher
+        if has_state(fetcher.dataset_iter):
+            fetcher.dataset_iter.load_state_dict(saved)
+        else:
+            # A copy, as in a worker: many a dataset begins where it was loaded in the passes after this one, too.
+            self._told = copy.deepcopy(self._dataset)
+            self._told.load_state_dict(saved)
+            fetcher.dataset_iter = iter(self._told)
+
+    def _place(self) -> Place:
+        place = self._progress.place()
+        if not self._is_stream:
+            return place
+        iterator = self._dataset_fetcher.dataset_iter
+        holder = iterator if has_state(iterator) else self._told
+        if not has_state(holder) or not place.counts[0]:
+            return place
+        saved = holder.state_dict()
+        if saved is None:
+            return place
+        start = LaneStart(place.counts[0], pickle.dumps({"epoch": place.epoch, "state": saved}, 5))
+        return place._replace(starts=(start,))
 
     def _next_data(self) -> Any:
         try:

@@ -27,6 +27,7 @@ from torch.utils.data._utils import pin_memory as torch_pinning
 
 from mpqueue.engine.backend import EndOfStream, NotYet, Stopped
 from mpqueue.engine.backend_kinds import BackendName, kind_of
+from mpqueue.engine.lanes import LaneShare
 from mpqueue.engine.options import Options, StartMethod
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.schedule import Drawn, DrawnSchedule, Place, Schedule, StreamSchedule
@@ -34,8 +35,11 @@ from mpqueue.errors import MPQueueError, WorkerRaised
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import refuse_cuda
 from mpqueue.frameworks.torch.pinned import make_pinned
+from mpqueue.frameworks.torch.streams import SHARE, LanedSource, StreamDataset
 from mpqueue.frameworks.torch.worker import LoaderParts, MapSource, StreamSource, listed_of
+from mpqueue.loader.datasets import check_portable
 from mpqueue.loader.engine import Engine
+from mpqueue.loader.lane_states import check_shape
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.workers.job import Job
 
@@ -95,7 +99,8 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
     """The batches of a loader with workers; see the module's head.
 
     Args:
-        loader: A `torch.utils.data.DataLoader` with ``num_workers`` above 0.
+        loader: A `torch.utils.data.DataLoader` with ``num_workers`` above 0; or any of a `StreamDataset`, whose
+            batches this process computes where there are no workers.
 
     Raises:
         AssertionError: ``prefetch_factor`` is 0.
@@ -114,7 +119,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             _Base.__init__(self, loader)
         if resumed is not None:
             self._base_seed = resumed.beginning.base_seed
-        self._prefetch_factor = loader.prefetch_factor
+        self._prefetch_factor = loader.prefetch_factor if loader.num_workers else 1
         self._in_order = getattr(loader, "in_order", True)  # torch has it from 2.6 on
         if not self._prefetch_factor or self._prefetch_factor <= 0:
             raise AssertionError("prefetch_factor must be greater than 0 for MultiProcessingDataLoaderIter")
@@ -122,7 +127,8 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         self._start_method = _start_method_of(loader)
         if self._start_method == "fork" and not kind_of(self._backend).is_local:
             self._start_method = "nursery"  # what is forked from this process would be on this machine
-        refuse_cuda(self._dataset, self._start_method)
+        if loader.num_workers:
+            refuse_cuda(self._dataset, self._start_method)
         self._epoch = -1
         self._has_warned = False
         self._is_stream = self._dataset_kind == torch_loader._DatasetKind.Iterable
@@ -137,16 +143,24 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             self._dataset, self._collate_fn, loader.worker_init_fn, self._base_seed, workers, loader.batch_size,
             self._drop_last, self._auto_collation,
         )  # fmt: skip
-        source = StreamSource(parts) if self._is_stream else MapSource(parts)
+        source: LanedSource | StreamSource | MapSource
+        if isinstance(self._dataset, StreamDataset):
+            source = LanedSource(parts)
+            check_portable(source.lanes, workers, self._backend, self._start_method)
+        else:
+            source = StreamSource(parts) if self._is_stream else MapSource(parts)
         options = Options(
-            ordered=bool(self._in_order), start_method=self._start_method, worker_init=source.prepare,
+            ordered=bool(self._in_order), start_method=self._start_method,
+            worker_init=source.prepare if workers else None,
             ray_options=getattr(loader, "ray_options", None),
         )  # fmt: skip
         guard = make_pinned if self._pin_memory and self._pin_memory_device == "cuda" else None
         job = Job(
             source=source, workers=workers, seed=self._base_seed, is_seed_given=True, options=options, guard=guard
         )
-        return job, StreamSchedule(workers) if self._is_stream else DrawnSchedule(self._draws.__getitem__)
+        self._shape = source.shape() if isinstance(source, LanedSource) else None
+        share = SHARE if self._shape is not None else LaneShare(workers, workers)
+        return job, StreamSchedule(share) if self._is_stream else DrawnSchedule(self._draws.__getitem__)
 
     # -- The beginning of a pass
 
@@ -157,14 +171,14 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         if resumed is not None and resumed.is_left:
             state.leave(loader, resumed)
             self._epoch, resumed = max(self._epoch, resumed.place.epoch), None
+        if resumed is not None and self._is_stream:
+            self._go_to_stream(loader, resumed)
         with state.at_beginning(loader, None if resumed is None else resumed.beginning):
-            beginning = state.begin(loader, self._base_seed)
+            beginning = state.begin(loader, self._base_seed)._replace(shape=self._shape)
             _Base._reset(self, loader, first_iter)
             self._epoch = self._epoch + 1 if resumed is None else max(self._epoch + 1, resumed.place.epoch)
             place = Place(self._epoch) if resumed is None else resumed.place._replace(epoch=self._epoch)
-            if self._is_stream:
-                self._check_streams(place)
-            else:
+            if not self._is_stream:
                 draw = _SamplerDraw(self._sampler_iter, self._epoch, is_batched=self._auto_collation)
                 self._draws.clear()
                 self._draws[self._epoch] = draw
@@ -173,12 +187,19 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         if hasattr(loader, "note_pass"):  # the installation that made this iterator may be over
             loader.note_pass(self._pass)
 
-    def _check_streams(self, place: Place) -> None:
-        if place.counts and len(place.counts) != self._num_workers:
+    def _go_to_stream(self, loader: Any, resumed: state.State) -> None:
+        """Have the next pass be the one that a state is of: its order follows from the seed and the epoch."""
+        check_shape(resumed.beginning.shape, self._shape)
+        place = resumed.place
+        if self._shape is None and place.counts and len(place.counts) != self._num_workers:
             raise ValueError(
                 f"the state is of an iterable-style dataset in {len(place.counts)} workers, each with a stream of its "
                 f"own; this loader has {self._num_workers}"
             )
+        self._base_seed, self._epoch = resumed.beginning.base_seed, place.epoch - 1
+        self._job, self._schedule = self._make_job(loader)
+        if self._engine is not None:
+            self._engine.stop()  # the workers have another seed
 
     def _begin(self, place: Place) -> None:
         """Have the workers at the beginning of the pass."""
@@ -195,7 +216,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
 
     def _start(self, place: Place) -> Pipeline:
         assert self._engine is not None
-        credit = self._prefetch_factor * self._num_workers
+        credit = self._prefetch_factor * max(1, self._num_workers)
         return self._engine.start(self._job, self._schedule, self._backend, credit, place)
 
     # -- The batches

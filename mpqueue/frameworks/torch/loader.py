@@ -10,6 +10,7 @@ from mpqueue.engine.ray_options import check_backend
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.inline import InlineIterator
 from mpqueue.frameworks.torch.iterator import Iterator
+from mpqueue.frameworks.torch.streams import StreamDataset, as_torch_dataset
 from mpqueue.frameworks.torch.supported import is_supported
 from mpqueue.loader.lightning_epochs import is_at_end_of_epoch
 from mpqueue.telemetry.stats import Statistics
@@ -21,7 +22,8 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
     """A `torch.utils.data.DataLoader` whose batches come through mpqueue's shared memory.
 
     It takes the arguments of torch's, checks them as torch does, and gives the same batches in the same order for the
-    same ``torch.manual_seed`` or ``generator``. Only the workers are others.
+    same ``torch.manual_seed`` or ``generator``. Only the workers are others. Of a `mpqueue.Dataset` that is a stream it
+    gives the same batches with any ``num_workers``, and goes on in its middle with any.
 
     Example:
         As with torch's own::
@@ -59,9 +61,15 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
             raise ValueError(f'backend must be "process" or "ray", got {backend!r}')
         check_backend(backend, ray_options)
         self.backend, self.ray_options = backend, ray_options
+        if args:
+            args = (as_torch_dataset(args[0]), *args[1:])
+        elif "dataset" in options:
+            options["dataset"] = as_torch_dataset(options["dataset"])
         super().__init__(*args, **options)
 
     def _get_iterator(self) -> Any:
+        if isinstance(self.dataset, StreamDataset):
+            return Iterator(self)
         if self.num_workers == 0:
             return InlineIterator(self)
         if not is_supported(self):
@@ -82,7 +90,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
 
         Returns:
             Plain data. It holds the state of a generator, and no data of the dataset; it may be pickled, and loaded
-            into a loader with another number of workers (but for iterable-style datasets). Where the trainer of
+            into a loader with another number of workers (but for torch's iterable-style datasets). Where the trainer of
             Lightning asks for it at the last batch of an epoch, it is the place before the next pass.
         """
         if self.resumed is not None:

@@ -2,8 +2,11 @@
 
 A state says where a pass was begun (the state of the generator before the sampler's first draw, the sampler's own
 state where it has one) and how far it came. A loader that goes on draws the same order again, and leaves out what was
-handed out. So it is small, and holds for any number of workers; a stream goes on with the same number of them, because
-each worker has a stream of its own.
+handed out. So it is small, and holds for any number of workers.
+
+A stream tells of each of its lanes how many batches were handed out, and a snapshot that is not ahead of them, where it
+has any. An iterable-style dataset of torch's goes on with the same number of workers, because each has a stream of its
+own; a `mpqueue.Dataset` with any number, because its lanes know nothing of workers.
 """
 
 from collections import deque
@@ -17,6 +20,7 @@ from torch.utils.data import SequentialSampler
 
 from mpqueue.engine.schedule import Place
 from mpqueue.loader.engine import Engine
+from mpqueue.loader.lane_states import as_state, plain, starts_in
 from mpqueue.samples.randomness import Randomness
 from mpqueue.telemetry.stats import Statistics
 
@@ -31,12 +35,14 @@ class Beginning(NamedTuple):
         generator: State of the loader's generator, else of the default one; None: the order needs none.
         sampler: State of the sampler; None: it has none.
         kept: States of the generators that a sampler without a state keeps.
+        shape: The stages of a `mpqueue.Dataset` that is a stream, a line for each.
     """
 
     base_seed: int
     generator: Any
     sampler: Any
     kept: Any = None
+    shape: list[str] | None = None
 
 
 class State(NamedTuple):
@@ -54,7 +60,9 @@ class State(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
-        found = {"version": _VERSION, **self.beginning._asdict(), "place": self.place.as_dict()}
+        found = {"version": _VERSION, **self.beginning._asdict(), "place": plain(as_state(self.place))}
+        if self.beginning.shape is None:
+            del found["shape"]
         return found | {"is_left": True} if self.is_left else found
 
 
@@ -99,7 +107,10 @@ def state_of(saved: dict[str, Any]) -> State | None:
         return None
     epoch, position, ahead, counts = (saved["place"][name] for name in Place._fields[:4])
     place = Place(epoch, position, tuple(ahead), tuple(counts))
-    beginning = Beginning(saved["base_seed"], saved["generator"], saved["sampler"], saved.get("kept"))
+    place = place._replace(starts=starts_in(saved["place"]), ends=tuple(saved["place"].get("ends", ())))
+    beginning = Beginning(
+        saved["base_seed"], saved["generator"], saved["sampler"], saved.get("kept"), saved.get("shape")
+    )
     return State(beginning, place, bool(saved.get("is_left")))
 
 

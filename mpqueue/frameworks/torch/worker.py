@@ -70,7 +70,7 @@ class MapSource:
 
     def prepare(self) -> None:
         """Make this process a worker of torch's kind; called once, before the first batch."""
-        _prepare(self.parts, self._collation)
+        prepare(self.parts, self._collation)
 
     def take(self, listed: Listed, begin: Begin) -> Any:
         """Compute what the trainer has listed; ``begin`` is called with (seed, epoch, place) before each sample."""
@@ -111,7 +111,7 @@ class StreamSource:
 
     def prepare(self) -> None:
         """Make this process a worker of torch's kind; called once, before the first batch."""
-        _prepare(self.parts, self._collation)
+        prepare(self.parts, self._collation)
 
     def __call__(self) -> Iterator[Any]:
         """Begin an epoch.
@@ -172,7 +172,8 @@ class _StreamBatches(Iterator[Any]):
         return elements
 
 
-def _prepare(parts: LoaderParts, collation: SlotCollation) -> None:
+def prepare(parts: LoaderParts, collation: SlotCollation) -> None:
+    """Make this process a worker of torch's kind, before its first batch."""
     worker = context.worker_info()
     assert worker is not None
     torch.set_num_threads(1)

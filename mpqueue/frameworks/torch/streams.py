@@ -1,0 +1,109 @@
+"""A `mpqueue.Dataset` that is a stream, as an iterable-style dataset of torch's, and its lanes with tensors.
+
+Its order follows from its lanes, the seed and the epoch, so that it is the same for any ``num_workers``. The loader's
+``batch_size`` is a last stage ``batch``, in each lane; ``collate_fn`` is that stage's function, and without
+``batch_size`` that of each element.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch.utils import data
+
+from mpqueue.dataset.dataset import Dataset
+from mpqueue.dataset.opening import DatasetLanes
+from mpqueue.engine.lanes import LaneShare
+from mpqueue.frameworks.torch.collation import SlotCollation
+from mpqueue.frameworks.torch.tensors import encode
+from mpqueue.frameworks.torch.worker import LoaderParts, prepare
+from mpqueue.loader.lane_shares import DEFAULT_LANES
+from mpqueue.worker.lanes import Lane, LaneRun
+
+SHARE = LaneShare(DEFAULT_LANES, DEFAULT_LANES)
+
+
+class StreamDataset(data.IterableDataset):  # type: ignore[misc]  # torch is not looked into
+    """What torch's loaders take for a stream.
+
+    Args:
+        dataset: The stream.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __iter__(self) -> Iterator[Any]:
+        """Compute the elements of the first epoch here, as ``iter(dataset)`` does."""
+        return iter(self.dataset)
+
+    def __repr__(self) -> str:
+        return f"StreamDataset({self.dataset!r})"
+
+
+def as_torch_dataset(dataset: Any) -> Any:
+    """Return a stream as an iterable-style dataset; anything else is returned as it is."""
+    is_stream = isinstance(dataset, Dataset) and not dataset.root.is_indexed
+    return StreamDataset(dataset) if is_stream else dataset
+
+
+class LanedSource:
+    """Computes the batches of a stream in lanes.
+
+    Args:
+        parts: Of the loader; its dataset is a `StreamDataset`.
+    """
+
+    def __init__(self, parts: LoaderParts) -> None:
+        self.parts = parts
+        dataset = parts.dataset.dataset
+        self._convert: Callable[[Any], Any] | None = parts.collate_fn
+        if parts.batch_size is not None:
+            dataset = dataset.batch(parts.batch_size, drop_last=bool(parts.drop_last), collate=parts.collate_fn)
+            self._convert = None
+        self.lanes = DatasetLanes(dataset.root)
+        self._collation = SlotCollation()
+
+    def __reduce__(self) -> Any:
+        return LanedSource, (self.parts,)
+
+    def prepare(self) -> None:
+        """Make this process a worker of torch's kind; called once, before the first batch."""
+        prepare(self.parts, self._collation)
+
+    def open_lane(self, run: LaneRun) -> Lane:
+        """Open a lane.
+
+        Raises:
+            ValueError: The state is of another dataset.
+        """
+        lane = self.lanes.open_lane(run)
+        return _TensorLane(lane, self._convert, self._collation if run.in_slot else None)
+
+    def shape(self) -> list[str]:
+        """Return a line for each stage."""
+        return self.lanes.shape()
+
+
+class _TensorLane:
+    """A lane whose elements travel as the batches of torch's loaders do.
+
+    Args:
+        lane: The lane.
+        convert: The ``collate_fn`` of a loader without ``batch_size``.
+        collation: Knows what of a batch lies in its slot; None: there is none, and the element is handed out itself.
+    """
+
+    def __init__(self, lane: Any, convert: Callable[[Any], Any] | None, collation: SlotCollation | None) -> None:
+        self._lane, self._convert, self._collation = lane, convert, collation
+        self.save, self.counts = lane.save, lane.counts
+
+    def next(self) -> Any:
+        """Return the next element; see `mpqueue.worker.lanes.Lane`."""
+        try:
+            value = self._lane.next()
+            if self._convert is not None:
+                value = self._convert(value)
+            return value if self._collation is None else encode(value, self._collation.find)
+        finally:
+            if self._collation is not None:
+                self._collation.forget()
