@@ -8,6 +8,7 @@ anything; too many in a row are an error for the consumer, whose next call tries
 import signal
 from typing import NamedTuple
 
+from mpqueue.engine.outcomes import END
 from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import BatchTimeout, WorkerDied
 from mpqueue.system.oom import OomCounter, find_counter
@@ -48,6 +49,7 @@ class Blame:
         self._pool, self._tolerance = pool, tolerance
         self._oom = OomCounter(find_counter())
         self._by_ticket: dict[int, int] = {}  # deaths, by the number of the ticket that was worked on
+        self._given_up: dict[int, tuple[int, int]] = {}  # by lane: the epoch and the number of the last such element
         self._unblamed = 0  # deaths in a row that no ticket is to blame for,
         self._reports_seen = 0  # since this many reports
 
@@ -79,8 +81,29 @@ class Blame:
         else:
             error = worker_died(leaving, ticket, self._remedy(deaths))
         self._pool.pending.remove(ticket)
+        if ticket.lane >= 0:
+            self._note_given_up(ticket, error)
         self._pool.give_up(ticket, error)
         return None
+
+    def _note_given_up(self, ticket: Ticket, error: Exception) -> None:
+        """End the lane of an element that is given up if that before it was, too."""
+        pool, lane, number = self._pool, ticket.lane, ticket.unit
+        if self._given_up.get(lane) != (ticket.epoch, number - 1):
+            self._given_up[lane] = ticket.epoch, number
+            return
+        del self._given_up[lane]
+        share = pool.ledger.schedule.lane_share
+        error.add_note(
+            f"this was met twice in a row in lane {share.lane(lane)} of {share.total}: to go on behind element "
+            f"{number - 1}, that is computed again. So the rest of lane {share.lane(lane)} is left out of this "
+            f"{'stream' if share.is_endless else 'epoch'}. Once the cause is mended, a state from before the first of "
+            "the two errors brings all of it"
+        )
+        pool.ledger.schedule.end_lane(lane, number + 1)
+        for later in [other for other in pool.pending if other.lane == lane]:  # all that were dealt: it had one owner
+            pool.pending.remove(later)
+            pool.ready[later.number] = END
 
     def _remedy(self, deaths: int) -> str:
         if not self._tolerance.can_replay:

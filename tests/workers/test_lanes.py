@@ -12,8 +12,10 @@ from helpers.hanging import TIMEOUT_S, Told, judge_by
 from helpers.laned import LANES, AtGate, Counted, CountedLane, all_of, computed, expected, rest, running
 
 import mpqueue
+from mpqueue.engine.backend import EndOfStream
 from mpqueue.engine.schedule import Place
 from mpqueue.engine.skips import Skipped
+from mpqueue.errors import BatchTimeout, WorkerDied
 from mpqueue.memory.writer import SlotWriter
 from mpqueue.worker import lane_runner
 
@@ -248,6 +250,86 @@ def test_an_epoch_that_begins_anew_opens_its_lanes_anew(tmp_path, undisturbed, b
         assert rest(pipeline) == undisturbed
         pipeline.restart_at(Place(1))
         assert [found[:2] for found in rest(pipeline)] == [found[:2] for found in undisturbed]
+
+
+class Kills:
+    """Ends its process, or does not go on, at an element: each time, or so many times."""
+
+    def __init__(self, fuses, place=(1, 3), *, hangs=False):
+        self.fuses, self.place, self.hangs = fuses, place, hangs
+
+    def __call__(self, run, number):
+        if (run.lane, number) == self.place and (self.fuses is None or any(map(burns, self.fuses))):
+            if self.hangs:
+                threading.Event().wait()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def outcomes(pipeline):
+    """All that comes: elements, and errors in their places."""
+    found = []
+    while True:
+        try:
+            found.append(tuple(pipeline.next().tolist()[:2]))
+        except (WorkerDied, BatchTimeout) as error:
+            found.append(error)
+        except EndOfStream:
+            return found
+
+
+def but_of(lane, count):
+    """All places but those of a lane from an element on."""
+    return [place for place in expected(num_lanes=4) if place[0] != lane or place[1] < count]
+
+
+@pytest.mark.parametrize("restarts", [0, 2])
+def test_an_element_that_kills_whoever_comes_by_ends_its_lane(tmp_path, restarts):
+    """Whoever is to go on behind it has to compute it again: the lane would be nothing but errors, without an end."""
+    source = Counted(tmp_path / "log", at=Kills(None))
+    with running(source, workers=2, lanes=4, start_method="fork", restarts=restarts) as pipeline:
+        found = outcomes(pipeline)
+        place = pipeline.place()
+        assert pipeline.backend.statistics().deaths == 2 * (restarts + 1)
+    first, second = (error for error in found if isinstance(error, WorkerDied))
+    assert not hasattr(first, "__notes__")
+    assert "the rest of lane 1 is left out" in second.__notes__[0]
+    assert [one for one in found if isinstance(one, tuple)] == but_of(1, 3)
+    assert place.ends[1] == 5
+    with running(source, workers=1, lanes=4, start_method="fork", restarts=restarts, place=place) as pipeline:
+        assert outcomes(pipeline) == []
+
+
+def test_an_element_that_hangs_each_time_ends_its_lane(tmp_path):
+    source = Counted(tmp_path / "log", at=Kills(None, hangs=True))
+    with running(source, workers=2, lanes=4, start_method="fork", restarts=0, batch_timeout=0.5) as pipeline:
+        found = outcomes(pipeline)
+    _, second = (error for error in found if isinstance(error, BatchTimeout))
+    assert "the rest of lane 1 is left out" in second.__notes__[0]
+    assert [one for one in found if isinstance(one, tuple)] == but_of(1, 3)
+
+
+@pytest.mark.parametrize("fuses", [1, 3])
+def test_a_lane_goes_on_behind_an_element_that_has_killed_often_enough(tmp_path, fuses):
+    """It takes the place of the element; what comes behind it is whole."""
+    source = Counted(tmp_path / "log", at=Kills([str(tmp_path / f"fuse {number}") for number in range(fuses)]))
+    with running(source, workers=2, lanes=4, start_method="fork", restarts=fuses - 1) as pipeline:
+        found = outcomes(pipeline)
+    assert [type(one) for one in found].count(WorkerDied) == 1
+    assert [one for one in found if isinstance(one, tuple)] == [
+        place for place in expected(num_lanes=4) if place != (1, 3)
+    ]
+
+
+def test_the_other_lanes_of_a_stream_without_end_go_on_behind_a_lane_that_kills(tmp_path):
+    source = Counted(tmp_path / "log", length=1 << 30, at=Kills(None))
+    with running(source, workers=2, lanes=4, start_method="fork", restarts=0) as pipeline:
+        found = []
+        while len(found) < 40:
+            try:
+                found.append(pipeline.next().tolist()[0])
+            except WorkerDied:
+                found.append(None)
+    assert (found.count(None), found.count(1)) == (2, 3)
 
 
 class Resumable:
