@@ -10,6 +10,7 @@ the faces that are fed by it, and the input toolbox of TensorFlow 1, which the e
     memory/         the data plane: segment, slots, layout, leases, in-slot allocation
     engine/         the core: options, schedule, ledger, recovery, the pipeline that the consumer drives
     samples/        batches of samples: their order, the shares of ranks, collation
+    files/          files that people have, as sources of samples by index
     worker/         what runs inside of a worker: main loop, runner of the source, what user code may ask
     workers/        the trainer's side of them: nursery, dispatcher, supervision; threads, inline
     cluster/        the same on the nodes of a Ray cluster
@@ -23,7 +24,7 @@ the faces that are fed by it, and the input toolbox of TensorFlow 1, which the e
     __main__.py     the command ``mpqueue``
 
 Public is what ``__all__`` here, ``mpqueue.errors``, ``mpqueue.train``, ``mpqueue.compat.v1`` and the
-one-framework modules export; everything else may change.
+one-framework modules and ``mpqueue.files`` export; everything else may change.
 """
 
 from importlib import import_module
@@ -34,6 +35,7 @@ from mpqueue.version import __version__
 
 if TYPE_CHECKING:
     from mpqueue import compat as compat
+    from mpqueue import files as files
     from mpqueue import jax as jax
     from mpqueue import keras as keras
     from mpqueue import metrics as metrics
@@ -140,7 +142,7 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 # Not in `__all__` are those of frameworks and `compat`: a star import would hide the user's own `jax` or `torch`.
-_PACKAGES = {"compat", "jax", "keras", "metrics", "python_io", "tf", "torch", "train"}
+_PACKAGES = {"compat", "files", "jax", "keras", "metrics", "python_io", "tf", "torch", "train"}
 # What users of other libraries look for.
 _ELSEWHERE = {
     "DataLoader": "mpqueue.Loader iterates over any source that has __getitem__ and __len__; torch's own is "

@@ -189,6 +189,24 @@ class TooManyErrors(MPQueueError):
         return f"{text}. The latest error:\n{self.latest}" if self.latest else text
 
 
+class FileError(MPQueueError, ValueError):
+    """A file does not hold what its format, or its index, says: it is cut short, damaged, or has changed.
+
+    Args:
+        path: The file.
+        offset: Where in it, in bytes; None: the whole file.
+        what: What was found, what was expected, what to do.
+    """
+
+    def __init__(self, path: str, offset: int | None, what: str) -> None:
+        super().__init__(path, offset, what)
+        self.path, self.offset, self.what = path, offset, what
+
+    def __str__(self) -> str:
+        where = self.path if self.offset is None else f"{self.path}, byte {self.offset:,}"
+        return f"{where}: {self.what}"
+
+
 class ClusterError(MPQueueError, RuntimeError):
     """The Ray cluster cannot run workers; the text says why, on which node, and what to do."""
 
@@ -369,6 +387,7 @@ __all__ = [
     "DataLossError",
     "DeadlineExceededError",
     "FailedPreconditionError",
+    "FileError",
     "InternalError",
     "InvalidArgumentError",
     "MPQueueError",

@@ -16,7 +16,7 @@ def printed(code):
 
 
 def test_dir_shows_public_names_only():
-    assert dir(mpqueue) == sorted({*mpqueue.__all__, "compat", "jax", "keras", "metrics", "tf", "torch"})
+    assert dir(mpqueue) == sorted({*mpqueue.__all__, "compat", "files", "jax", "keras", "metrics", "tf", "torch"})
 
 
 def test_dir_shows_the_same_names_after_some_were_used():
@@ -25,7 +25,7 @@ def test_dir_shows_the_same_names_after_some_were_used():
     assert dir(mpqueue) == before
 
 
-@pytest.mark.parametrize("name", ["compat", "jax", "keras", "metrics", "python_io", "tf", "train"])
+@pytest.mark.parametrize("name", ["compat", "files", "jax", "keras", "metrics", "python_io", "tf", "train"])
 def test_a_package_loads_on_first_use(name):
     code = f"""
 import sys, mpqueue

@@ -9,6 +9,7 @@ from typing import Any
 
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.schedule import Ticket
+from mpqueue.telemetry.bars import bar_class
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.telemetry.units import share_text
 
@@ -16,16 +17,6 @@ _DRAW_EVERY_S = 0.5
 # At 80 columns 10 to 25 are left for the bar: the time that has passed, the bytes and the ring are in the statistics.
 _WITH_END = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{remaining}, {rate_fmt}{postfix}]"
 _WITHOUT_END = "{desc}: {n_fmt} [{elapsed}, {rate_fmt}{postfix}]"
-
-
-def bar_class() -> Any:
-    """Return tqdm's bar: for the notebook if this is one."""
-    from tqdm.auto import tqdm
-
-    class UnmonitoredBar(tqdm):  # type: ignore[misc]  # tqdm has no types
-        monitor_interval = 0  # no thread that looks after bars: workers may be forked beside it
-
-    return UnmonitoredBar
 
 
 class ProgressBar:

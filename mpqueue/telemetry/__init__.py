@@ -11,6 +11,7 @@ From the ground up; a module imports only from its own line and the lines above 
     rows.py           the table of metrics
     metrics.py        for Prometheus, TensorBoard and OpenTelemetry
     units.py          numbers with the unit that suits them
+    bars.py           bars of progress
     verdict.py        the bottleneck, in one sentence
     table.py          statistics as a small HTML table
     stats.py          what the statistics show

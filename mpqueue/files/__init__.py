@@ -1,0 +1,33 @@
+"""`mpqueue.files`: files that people have, as sources of samples by index: ``len``, ``[i]``, many at once.
+
+A source knows where each of its records lies from an index, which is made once and kept; see `mpqueue.files.index`. So
+order, ranks, resumes and deaths are those of any source by index, and the formats need no part in them.
+
+From the ground up; a module imports only from its own line and the lines above it::
+
+    names.py        names of files: patterns, braces, lists
+    opened.py       open files, read by position
+    index_file.py   the file of an index: arrays, whole or absent
+    scanning.py     scans of many files at once
+    index.py        where the records of files lie: scanned once, kept in a file, mapped by all
+"""
+
+from importlib import import_module
+from typing import Any
+
+# Where each name lives; loaded on first use, so that nobody needs the packages of a format that he does not read.
+_HOMES: dict[str, str] = {}
+
+__all__: list[str] = []
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"mpqueue.files.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,218 @@
+"""Open files, read by position: a bounded number of them in each process, opened when they are first read.
+
+What is asked for is known from an index, which knows the size and the time of change of each file, too. So each read
+compares: a file that has changed since it was indexed is an error that names it, and never gives bytes of something
+else. The comparison comes *after* the read: a change before it, or during it, is seen.
+
+- Files of others are never mapped: one that shrinks under a map kills the process with SIGBUS; `os.pread` gives less.
+- `os.pread` has no place of its own, so threads, and processes that are forks of each other, do not disturb each other.
+- A child process opens its files itself. Those of its parent it leaves alone: it may have closed their numbers already,
+  and have given them to other files.
+- An open file belongs to those who read it: where another thread opens one too many, the one that was read longest ago
+  leaves the table, and is closed when the last read of it has ended.
+"""
+
+import os
+import stat
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mpqueue.errors import FileError
+
+# Of requests that are joined into one read.
+_MAX_GAP_BYTES = 4 * 1024
+_MAX_READ_BYTES = 8 * 1024 * 1024
+# Above this a record is read by itself: a system call costs less than to copy it out of a larger read.
+_MAX_JOINED_BYTES = 16 * 1024
+
+
+class IndexedFile(NamedTuple):
+    """A file as it was when it was indexed.
+
+    Attributes:
+        path: Its absolute path.
+        size: Its bytes.
+        mtime_ns: When it was changed last.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: str) -> "IndexedFile":
+        """Return a file as it is now.
+
+        Raises:
+            FileError: It is no regular file: to open a FIFO may wait for ever, and a device has no end.
+            OSError: The system's.
+        """
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
+            kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
+            kind = next((words for asks, words in kinds if asks(found.st_mode)), "a device")
+            remedy = f"; name the files in it, such as {path.rstrip('/')}/*" if kind == "a folder" else ""
+            raise FileError(path, None, f"it is {kind}, expected a file{remedy}")
+        return cls(os.path.realpath(path), found.st_size, found.st_mtime_ns)
+
+
+class FileRange(NamedTuple):
+    """Bytes of a file."""
+
+    file: int  # its number
+    offset: int
+    length: int
+
+
+class _OpenFile:
+    """A descriptor that is closed when nobody reads it any more."""
+
+    def __init__(self, file: IndexedFile) -> None:
+        self.file, self._pid = file, os.getpid()
+        # O_NONBLOCK: if the name has become a FIFO meanwhile, the open must not wait; `check` will tell.
+        self._fd: int | None = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def __del__(self) -> None:
+        fd = getattr(self, "_fd", None)
+        if fd is not None and self._pid == os.getpid():  # see the head of this module
+            os.close(fd)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return bytes of the file.
+
+        Raises:
+            FileError: They are not there.
+        """
+        file = self.file
+        if not 0 <= offset <= offset + length <= file.size:
+            raise FileError(
+                file.path, offset, f"{length:,} bytes are asked for, and the file had {file.size:,} when it was indexed"
+            )
+        assert self._fd is not None
+        data = os.pread(self._fd, length, offset)
+        while len(data) < length:  # the system gives 2 GB at once at most
+            more = os.pread(self._fd, length - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        self.check()
+        return data
+
+    def check(self) -> None:
+        """Compare the file with its index.
+
+        Raises:
+            FileError: It is another one.
+        """
+        assert self._fd is not None
+        found = os.fstat(self._fd)
+        if found.st_size != self.file.size or found.st_mtime_ns != self.file.mtime_ns:
+            raise FileError(
+                self.file.path,
+                None,
+                f"it has changed since it was indexed: it had {self.file.size:,} bytes, and has {found.st_size:,} that "
+                "were written at another time; make the source anew",
+            )
+
+
+class _Table:
+    """The open files of one process, those read last at the end."""
+
+    def __init__(self) -> None:
+        self.pid, self.lock = os.getpid(), threading.Lock()
+        self.files: OrderedDict[int, _OpenFile] = OrderedDict()
+
+
+class OpenFiles:
+    """Files by their numbers; any thread may read them. A pickle, or a fork, has none of them open.
+
+    Args:
+        files: As they were when they were indexed.
+        limit: How many may be open in a process.
+    """
+
+    def __init__(self, files: Sequence[IndexedFile], limit: int = 64) -> None:
+        self._files, self._limit = files, limit
+        self._table: _Table | None = None
+
+    def __getstate__(self) -> tuple[Sequence[IndexedFile], int]:
+        return self._files, self._limit
+
+    def __setstate__(self, state: tuple[Sequence[IndexedFile], int]) -> None:
+        self.__init__(*state)  # type: ignore[misc]  # all that there is besides is made anew
+
+    def read(self, file: int, offset: int, length: int) -> bytes:
+        """Return bytes of a file.
+
+        Raises:
+            FileError: The file has changed since it was indexed, or has no such bytes.
+            OSError: The system's; the file is gone, say.
+        """
+        return self._open(file).read(offset, length)
+
+    def read_all(self, pieces: Sequence[FileRange]) -> list[bytes]:
+        """Return the bytes of pieces, in the order in which they are asked for; raises as `read` does.
+
+        They are read in the order in which they lie, and small neighbours in one read.
+        """
+        if len(pieces) == 1:
+            return [self.read(*pieces[0])]
+        found: list[bytes] = [b""] * len(pieces)
+        order = sorted(range(len(pieces)), key=pieces.__getitem__)
+        at = 0
+        while at < len(order):
+            stop, end = _joined(pieces, order, at)
+            file, start, length = pieces[order[at]]
+            if stop == at + 1:
+                found[order[at]] = self.read(file, start, length)
+            else:
+                data = self.read(file, start, end - start)
+                for number in order[at:stop]:
+                    _, offset, length = pieces[number]
+                    found[number] = data[offset - start : offset - start + length]
+            at = stop
+        return found
+
+    def close(self) -> None:
+        """Close all that nobody reads; the next read opens its file again."""
+        self._table = None
+
+    def _open(self, number: int) -> _OpenFile:
+        table = self._table
+        if table is None or table.pid != os.getpid():  # a lock that was held in the moment of a fork stays held
+            table = self._table = _Table()
+        with table.lock:
+            file = table.files.get(number)
+            if file is not None:
+                table.files.move_to_end(number)
+                return file
+        file = _OpenFile(self._files[number])
+        file.check()
+        with table.lock:
+            table.files[number] = file
+            while len(table.files) > self._limit:
+                table.files.popitem(last=False)
+        return file
+
+
+def _joined(pieces: Sequence[FileRange], order: Sequence[int], at: int) -> tuple[int, int]:
+    """Return the end, in the order, of pieces that are read at once, and where their bytes end."""
+    file, start, length = pieces[order[at]]
+    end = start + length
+    stop = at + 1
+    if length > _MAX_JOINED_BYTES:
+        return stop, end
+    while stop < len(order):
+        other, offset, length = pieces[order[stop]]
+        if (
+            other != file
+            or length > _MAX_JOINED_BYTES
+            or offset - end > _MAX_GAP_BYTES
+            or offset + length - start > _MAX_READ_BYTES
+        ):
+            break
+        end = max(end, offset + length)
+        stop += 1
+    return stop, end

@@ -1,0 +1,291 @@
+"""The index: made once, whole or absent, by one process of a host, and other files have another one."""
+
+import functools
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.structure import ROOT
+
+from mpqueue.errors import FileError
+from mpqueue.files import index as index_module
+from mpqueue.files import index_file, scanning
+from mpqueue.files.index import Index, Texts, packed
+
+
+def scan(path):
+    """The bytes of a file, and their number."""
+    with open(path, "rb") as file:
+        data = file.read()
+    if data == b"bad":
+        raise FileError(path, 0, "it is bad")
+    return {
+        "bytes": np.frombuffer(data, np.uint8),
+        "sizes": np.array([len(data)], np.int64),
+        "none": np.empty(0, "<i4"),
+    }
+
+
+def scan_noting(log, path):
+    with open(log, "a") as file:
+        file.write(f"{os.getpid()} {os.path.basename(path)}\n")
+    return scan(path)
+
+
+def scan_dying(path):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture
+def paths(tmp_path):
+    found = [tmp_path / name for name in ("a", "b", "c")]
+    for path, data in zip(found, (b"123", b"", b"45"), strict=True):
+        path.write_bytes(data)
+    return [str(path) for path in found]
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return str(tmp_path / "cache")
+
+
+def test_arrays_are_those_of_the_files_one_behind_the_other(paths, cache):
+    index = Index("bytes", 1, paths, scan, cache)
+    assert index["bytes"].tobytes() == b"12345"
+    assert index.starts("bytes").tolist() == [0, 3, 3, 5]
+    assert index["sizes"].tolist() == [3, 0, 2]
+    assert index["none"].tolist() == []
+    assert not index["bytes"].flags.writeable
+    assert [file.path for file in index.files] == [os.path.realpath(path) for path in paths]
+    assert [file.size for file in index.files] == [3, 0, 2]
+    assert index.total_bytes() == 5
+
+
+def test_it_is_made_once(paths, cache, tmp_path):
+    noting = functools.partial(scan_noting, str(tmp_path / "log"))
+    first = Index("bytes", 1, paths, noting, cache)
+    second = Index("bytes", 1, paths, noting, cache)
+    copy = pickle.loads(pickle.dumps(second))
+    assert first["bytes"].tobytes() == second["bytes"].tobytes() == copy["bytes"].tobytes()
+    assert len((tmp_path / "log").read_text().splitlines()) == 3
+    assert os.listdir(cache) == [os.path.basename(first.path)]
+
+
+def test_other_files_formats_and_versions_have_other_indexes(paths, cache):
+    indexes = [Index("bytes", 1, paths, scan, cache)]
+    indexes.append(Index("other", 1, paths, scan, cache))
+    indexes.append(Index("bytes", 2, paths, scan, cache))
+    indexes.append(Index("bytes", 1, paths[:2], scan, cache))
+    os.utime(paths[0], ns=(10**18, 10**18))
+    indexes.append(Index("bytes", 1, paths, scan, cache))
+    assert len({index.path for index in indexes}) == 5
+
+
+def test_the_users_cache_is_where_it_is_kept(paths, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "mine"))
+    assert Index("bytes", 1, paths, scan).path.startswith(str(tmp_path / "mine" / "mpqueue"))
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert Index("bytes", 1, paths, scan).path.startswith(str(tmp_path / "home" / ".cache" / "mpqueue"))
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_with_a_remedy(paths, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OSError, match="file") as caught:
+        Index("bytes", 1, paths, scan, str(tmp_path / "file"))
+    assert "index=" in caught.value.__notes__[0]
+
+
+def test_a_file_that_a_scan_refuses_leaves_nothing(paths, cache):
+    with open(paths[1], "wb") as file:
+        file.write(b"bad")
+    with pytest.raises(FileError, match=r"b, byte 0: it is bad"):
+        Index("bytes", 1, paths, scan, cache)
+    assert os.listdir(cache) == []
+
+
+def test_a_file_that_changes_while_it_is_indexed_is_an_error(paths, cache):
+    def scan_touching(path):
+        os.utime(path, ns=(10**18, 10**18))
+        return scan(path)
+
+    with pytest.raises(FileError, match="a: it has changed while it was indexed"):
+        Index("bytes", 1, paths, scan_touching, cache)
+    assert os.listdir(cache) == []
+
+
+@pytest.mark.parametrize("change", ["changed", "same"])
+def test_a_process_that_does_not_find_the_index_makes_the_same_one(paths, cache, change):
+    index = Index("bytes", 1, paths, scan, cache)
+    pickled = pickle.dumps(index)
+    os.unlink(index.path)
+    assert index["bytes"].tobytes() == b"12345"  # mapped
+    if change == "changed":
+        os.utime(paths[1], ns=(10**18, 10**18))
+        with pytest.raises(FileError, match="another one here"):
+            pickle.loads(pickled)["bytes"]
+    else:
+        assert pickle.loads(pickled)["bytes"].tobytes() == b"12345"
+
+
+def test_an_index_that_is_cut_anywhere_is_made_anew(paths, cache, tmp_path):
+    log = tmp_path / "log"
+    index = Index("bytes", 1, paths, scan, cache)
+    with open(index.path, "rb") as file:
+        whole = file.read()
+    for length in [*range(40), *range(40, len(whole), 101)]:
+        with open(index.path, "wb") as file:
+            file.write(whole[:length])
+        assert index_file.read(index.path) is None
+    noting = functools.partial(scan_noting, str(log))
+    assert Index("bytes", 1, paths, noting, cache)["bytes"].tobytes() == b"12345"
+    assert len(log.read_text().splitlines()) == 3
+
+
+PROGRAM = """
+import functools, importlib.util, sys
+spec = importlib.util.spec_from_file_location("scans", {module!r})
+scans = importlib.util.module_from_spec(spec)
+sys.modules["scans"] = scans
+sys.path.append({tests!r})
+spec.loader.exec_module(scans)
+from mpqueue.files.index import Index
+"""
+
+
+def program(rest):
+    head = PROGRAM.format(module=__file__, tests=str(ROOT / "tests"))
+    return [sys.executable, "-c", head + rest]
+
+
+def test_two_processes_that_index_at_once_scan_once(paths, cache, tmp_path):
+    """The second comes while the first scans, which waits until the second waits for it."""
+    log, gate = str(tmp_path / "log"), str(tmp_path / "gate")
+    os.mkfifo(gate)
+    first = program(f"""
+def scan(path):
+    found = scans.scan_noting({log!r}, path)
+    if path == {os.path.realpath(paths[0])!r}:
+        print("scans", flush=True)
+        open({gate!r}).read()
+    return found
+print(Index("bytes", 1, {paths!r}, scan, {cache!r})["bytes"].tobytes())
+""")
+    second = program(f"""
+import fcntl
+real = fcntl.flock
+fcntl.flock = lambda *given: (print("waits", flush=True), real(*given))
+print(Index("bytes", 1, {paths!r}, functools.partial(scans.scan_noting, {log!r}), {cache!r})["bytes"].tobytes())
+""")
+    with (
+        subprocess.Popen(first, stdout=subprocess.PIPE, text=True) as one,
+        subprocess.Popen(second, stdout=subprocess.PIPE, text=True) if one.stdout.readline() else None as two,
+    ):
+        assert two.stdout.readline() == "waits\n"
+        with open(gate, "w"):
+            pass
+        assert one.communicate()[0].splitlines()[-1] == "b'12345'"
+        assert two.communicate()[0].splitlines()[-1] == "b'12345'"
+    assert [line.split()[1] for line in Path(log).read_text().splitlines()] == ["a", "b", "c"]
+    assert len(os.listdir(cache)) == 1
+
+
+def test_threads_that_index_at_once_scan_once(paths, cache, tmp_path):
+    noting = functools.partial(scan_noting, str(tmp_path / "log"))
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append(Index("bytes", 1, paths, noting, cache)["bytes"].tobytes()))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [b"12345"] * 4
+    assert len((tmp_path / "log").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("call", ["scan", "os.fsync", "os.replace", "shutil.copyfileobj"])
+def test_sigkill_leaves_nothing_that_is_read_as_whole(paths, cache, tmp_path, call):
+    killed = program(f"""
+import os, shutil, signal
+def die(*_): os.kill(os.getpid(), signal.SIGKILL)
+scan = scans.scan
+{call} = die
+Index("bytes", 1, {paths!r}, scan, {cache!r})
+""")
+    assert subprocess.run(killed, timeout=60).returncode == -signal.SIGKILL
+    noting = functools.partial(scan_noting, str(tmp_path / "log"))
+    index = Index("bytes", 1, paths, noting, cache)
+    assert index["bytes"].tobytes() == b"12345"
+    assert len((tmp_path / "log").read_text().splitlines()) == 3
+    assert os.listdir(cache) == [os.path.basename(index.path)]
+
+
+@pytest.fixture
+def in_children(monkeypatch):
+    """Two children scan, however little there is."""
+    monkeypatch.setattr(scanning, "_BYTES_OF_A_CHILD", 1)
+    monkeypatch.setattr(scanning, "num_cpus", lambda: 2)
+    monkeypatch.syspath_prepend(os.path.dirname(__file__))
+
+
+def importable(name):
+    import test_index as found  # as the children import it
+
+    return getattr(found, name)
+
+
+def test_many_files_are_scanned_in_processes_in_their_order(paths, cache, tmp_path, in_children):
+    noting = functools.partial(importable("scan_noting"), str(tmp_path / "log"))
+    index = Index("bytes", 1, paths, noting, cache)
+    assert index["bytes"].tobytes() == b"12345"
+    assert index.starts("bytes").tolist() == [0, 3, 3, 5]
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert sorted(line.split()[1] for line in lines) == ["a", "b", "c"]
+    assert str(os.getpid()) not in {line.split()[0] for line in lines}
+
+
+def test_an_error_in_a_process_is_the_callers(paths, cache, in_children):
+    with open(paths[2], "wb") as file:
+        file.write(b"bad")
+    with pytest.raises(FileError, match="c, byte 0: it is bad"):
+        Index("bytes", 1, paths, importable("scan"), cache)
+    assert os.listdir(cache) == []
+
+
+def test_a_process_that_is_killed_is_an_error_that_names_the_file(paths, cache, in_children):
+    with pytest.raises(FileError, match=r"the process that indexed it died, with status -9"):
+        Index("bytes", 1, paths, importable("scan_dying"), cache)
+    assert os.listdir(cache) == []
+
+
+def test_texts_are_kept_as_bytes():
+    texts = [b"one", b"", b"\xff", "zwölf".encode()]
+    kept = Texts(*packed(texts))
+    assert [os.fsencode(kept[i]) for i in range(len(kept))] == texts
+    assert list(Texts(*packed([]))) == []
+
+
+def test_a_long_scan_shows_a_bar(paths, cache, monkeypatch, capsys):
+    monkeypatch.setattr(index_module, "_BAR_AFTER_S", 0)
+    real = index_module.bar_class()
+    monkeypatch.setattr(index_module, "bar_class", lambda: lambda **given: real(**given | {"disable": False}))
+    Index("bytes", 1, paths, scan, cache)
+    assert "indexing 3 files: 100%" in capsys.readouterr().err
+
+
+def test_a_short_scan_and_no_terminal_show_none(paths, cache, capsys):
+    Index("bytes", 1, paths, scan, cache)
+    assert capsys.readouterr().err == ""
+
+
+def test_it_is_made_without_tqdm_too(paths, cache, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    assert Index("bytes", 1, paths, scan, cache)["bytes"].tobytes() == b"12345"

@@ -1,0 +1,91 @@
+"""Names of files: paths, patterns, braces, lists, and what is said of wrong ones."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mpqueue.files.names import expand, expand_braces
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("b-0.tar", "a-00.tar", "a-01.tar", "a-10.tar", "odd[1].tar", "brace{1,2}.tar"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "er" / "c.tar").write_bytes(b"")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ("a-00.tar", ["a-00.tar"]),
+        (Path("a-00.tar"), ["a-00.tar"]),
+        (["b-0.tar", Path("a-00.tar")], ["b-0.tar", "a-00.tar"]),
+        ("a-*.tar", ["a-00.tar", "a-01.tar", "a-10.tar"]),
+        (["b-?.tar", "a-0[0-9].tar"], ["b-0.tar", "a-00.tar", "a-01.tar"]),
+        ("a-{00..01}.tar", ["a-00.tar", "a-01.tar"]),
+        ("{b-0,a-10}.tar", ["b-0.tar", "a-10.tar"]),
+        ("{b,a}-*.tar", ["b-0.tar", "a-00.tar", "a-01.tar", "a-10.tar"]),
+        ("deep/**/*.tar", ["deep/er/c.tar"]),
+        ("odd[1].tar", ["odd[1].tar"]),
+        ("brace{1,2}.tar", ["brace{1,2}.tar"]),
+        ((name for name in ["a-00.tar"]), ["a-00.tar"]),
+    ],
+)
+def test_names_stand_for_files(folder, names, found):
+    assert expand(names) == found
+
+
+def test_a_url_of_this_machine_is_a_path(folder):
+    assert expand(f"file://{folder}/a-*.tar") == [f"{folder}/{name}" for name in ("a-00.tar", "a-01.tar", "a-10.tar")]
+
+
+def test_bytes_that_are_no_text_name_a_file(folder):
+    (folder / os.fsdecode(b"\xff.tar")).write_bytes(b"")
+    assert [os.fsencode(name) for name in expand(os.fsdecode(b"\xff.*"))] == [b"\xff.tar"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("plain", ["plain"]),
+        ("x{8..11}", ["x8", "x9", "x10", "x11"]),
+        ("x{08..11}", ["x08", "x09", "x10", "x11"]),
+        ("x{0..9..4}", ["x0", "x4", "x8"]),
+        ("x{2..0}", ["x2", "x1", "x0"]),
+        ("x{-1..1}", ["x-1", "x0", "x1"]),
+        ("{a,b}{0..1}", ["a0", "a1", "b0", "b1"]),
+        ("{,a}x", ["x", "ax"]),
+        ("{one}", ["{one}"]),
+        ("x{000..099}y", [f"x{i:03d}y" for i in range(100)]),
+    ],
+)
+def test_braces_are_those_of_a_shell(pattern, names):
+    assert expand_braces(pattern) == names
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "said"),
+    [
+        ("no.tar", FileNotFoundError, "no.tar"),
+        ("no-*.tar", FileNotFoundError, r"no-\*\.tar"),
+        ("a-{00..03}.tar", FileNotFoundError, r"a-02\.tar, which is one of a-\{00\.\.03\}\.tar"),
+        (["a-00.tar", "no.tar"], FileNotFoundError, "no.tar"),
+        ([], ValueError, "empty list"),
+        ("", ValueError, "''"),
+        ("a\0b", ValueError, "cannot name a file"),
+        ("s3://bucket/a.tar", ValueError, "s3://bucket/a.tar is a URL"),
+        ("{a,{b,c}}.tar", ValueError, "braces that do not match"),
+        ("{a,b.tar", ValueError, "braces that do not match"),
+        ("x{0..999999999999}.tar", ValueError, "mistyped"),
+        ("x{0..9999}{0..9999}.tar", ValueError, "100,000,000 names"),
+        (3, TypeError, "int"),
+        ([3], TypeError, "int"),
+    ],
+)
+def test_what_names_no_file_is_refused(folder, names, error, said):
+    with pytest.raises(error, match=said):
+        expand(names)

@@ -1,0 +1,171 @@
+"""Files read by position: bounds, changes, forks, threads, and what a batch of requests costs."""
+
+import os
+import pickle
+import threading
+
+import pytest
+
+from mpqueue.errors import FileError
+from mpqueue.files.opened import IndexedFile, OpenFiles, FileRange
+
+
+@pytest.fixture
+def three(tmp_path):
+    paths = [tmp_path / f"{i}.bin" for i in range(3)]
+    for number, path in enumerate(paths):
+        path.write_bytes(bytes(range(number, 200 + number)) * 500)
+    return paths
+
+
+def files_of(paths):
+    return [IndexedFile.of(str(path)) for path in paths]
+
+
+def open_numbers():
+    return {
+        os.readlink(f"/proc/self/fd/{fd}")
+        for fd in os.listdir("/proc/self/fd")
+        if os.path.islink(f"/proc/self/fd/{fd}")
+    }
+
+
+def rewrite(path, data):
+    """Write a file anew, at a time that differs also where the clock of its file system is coarse."""
+    path.write_bytes(data)
+    os.utime(path, ns=(10**18, 10**18))
+
+
+def test_bytes_are_read_by_position(three):
+    opened = OpenFiles(files_of(three))
+    assert opened.read(1, 3, 4) == bytes([4, 5, 6, 7])
+    assert opened.read(2, 100_000, 0) == b""
+
+
+def test_pieces_come_in_the_order_in_which_they_are_asked_for(three):
+    """Neighbours, overlaps, the same one twice, far ones, large ones, empty ones."""
+    contents = [path.read_bytes() for path in three]
+    pieces = [
+        FileRange(file, offset, length)
+        for file, offset, length in [
+            (2, 50, 10), (0, 10, 5), (0, 15, 5), (0, 12, 8), (0, 10, 5), (1, 99_000, 1000), (0, 60_000, 10), (0, 0, 0),
+            (0, 30, 50_000), (0, 5_000, 100), (0, 20, 2), (2, 0, 100_000),
+        ]
+    ]  # fmt: skip
+    expected = [contents[file][offset : offset + length] for file, offset, length in pieces]
+    assert OpenFiles(files_of(three)).read_all(pieces) == expected
+    assert OpenFiles(files_of(three)).read_all([]) == []
+
+
+def test_small_neighbours_are_one_read(three, monkeypatch):
+    reads = []
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, *rest: reads.append(rest) or real(fd, *rest))
+    OpenFiles(files_of(three)).read_all([FileRange(0, 100 * i, 100) for i in reversed(range(50))])
+    assert reads == [(5000, 0)]
+
+
+@pytest.mark.parametrize(("offset", "length"), [(99_999, 2), (-1, 5), (0, 1 << 60), (100_001, 0), (5, -1)])
+def test_bytes_that_are_not_there_are_an_error_before_memory_is_taken(three, offset, length):
+    with pytest.raises(FileError, match=r"0\.bin, byte .*100,000"):
+        OpenFiles(files_of(three)).read(0, offset, length)
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+@pytest.mark.parametrize("data", [b"short", b"x" * 100_000, b"x" * 200_000], ids=["shrunk", "other", "grown"])
+def test_a_file_that_has_changed_is_an_error_that_names_it(three, data, is_open):
+    opened = OpenFiles(files_of(three))
+    if is_open:
+        opened.read(1, 0, 10)
+    rewrite(three[1], data)
+    with pytest.raises(FileError, match=r"1\.bin: it has changed since it was indexed"):
+        opened.read(1, 0, 10)
+    with pytest.raises(FileError, match=r"1\.bin"):
+        opened.read_all([FileRange(1, 0, 10), FileRange(1, 10, 10), FileRange(0, 0, 1)])
+
+
+def test_a_file_that_is_gone_is_the_systems_error(three):
+    opened = OpenFiles(files_of(three))
+    three[1].unlink()
+    with pytest.raises(FileNotFoundError, match=r"1\.bin"):
+        opened.read(1, 0, 10)
+
+
+def test_a_file_that_is_replaced_is_read_on_where_it_is_open(three, tmp_path):
+    """What was indexed is still what is read."""
+    opened = OpenFiles(files_of(three))
+    opened.read(0, 0, 1)
+    (tmp_path / "new").write_bytes(b"new")
+    os.replace(tmp_path / "new", three[0])
+    assert opened.read(0, 0, 2) == bytes([0, 1])
+
+
+def test_a_name_that_has_become_a_fifo_does_not_wait(three):
+    opened = OpenFiles(files_of(three))
+    three[0].unlink()
+    os.mkfifo(three[0])
+    with pytest.raises(FileError, match="changed"):
+        opened.read(0, 0, 10)
+
+
+@pytest.mark.parametrize("kind", ["folder", "FIFO", "device"])
+def test_what_is_no_file_is_never_opened(tmp_path, kind):
+    path = {"folder": tmp_path, "FIFO": tmp_path / "fifo", "device": "/dev/zero"}[kind]
+    if kind == "FIFO":
+        os.mkfifo(path)
+    with pytest.raises(FileError, match=f"it is a {kind}"):
+        IndexedFile.of(str(path))
+
+
+def test_a_bounded_number_is_open(three):
+    opened = OpenFiles(files_of(three), limit=2)
+    for number in (0, 1, 0, 2):
+        opened.read(number, 0, 1)
+    assert {os.path.basename(name) for name in open_numbers()} & {"0.bin", "1.bin", "2.bin"} == {"0.bin", "2.bin"}
+    opened.close()
+    assert not {os.path.basename(name) for name in open_numbers()} & {"0.bin", "1.bin", "2.bin"}
+    assert opened.read(1, 0, 1) == bytes([1])
+
+
+def test_a_pickle_has_none_open(three):
+    opened = OpenFiles(files_of(three))
+    opened.read(0, 0, 1)
+    copy = pickle.loads(pickle.dumps(opened))
+    assert copy.read(0, 0, 2) == bytes([0, 1])
+
+
+def test_a_forked_child_opens_its_own_even_if_a_lock_was_held(three):
+    opened = OpenFiles(files_of(three))
+    opened.read(0, 0, 1)
+    with opened._table.lock:
+        child = os.fork()
+        if child == 0:
+            # Numbers that the child gives to other files stay open when the parent's table goes.
+            for file in opened._table.files.values():
+                os.dup2(2, file._fd)
+            numbers = [file._fd for file in opened._table.files.values()]
+            right = opened.read(0, 5, 2) == bytes([5, 6])
+            for number in numbers:
+                os.fstat(number)
+            os._exit(0 if right else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert opened.read(0, 5, 2) == bytes([5, 6])
+
+
+def test_threads_that_close_each_others_files_read_the_right_bytes(three):
+    opened = OpenFiles(files_of(three), limit=1)
+    contents = [path.read_bytes() for path in three]
+    wrong = []
+
+    def read(seed):
+        for i in range(300):
+            file, offset = (i * seed) % 3, (i * 37 * seed) % 90_000
+            if opened.read(file, offset, 50) != contents[file][offset : offset + 50]:
+                wrong.append((file, offset))
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in (1, 2, 4, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
