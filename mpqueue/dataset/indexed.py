@@ -12,11 +12,14 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from operator import getitem
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
 from mpqueue.dataset import nodes
+from mpqueue.dataset.applying import apply_to, map_to
 from mpqueue.dataset.helpers import pool_of
 from mpqueue.dataset.mixing import Counts, shuffled
 from mpqueue.dataset.nodes import StageNode, inner_epoch, returned_none, salted
@@ -106,13 +109,10 @@ class SourceReader(Reader):
         getitems = getattr(source, "__getitems__", None)
         if getitems is not None and places:
             return self._at_once(getitems, places, run)
-        begin, seed, epoch = run.begin, salted(run.seed, self.node.number), run.epoch
+        seed = salted(run.seed, self.node.number)
         found: list[Any] = []
-        add = found.append
         try:
-            for place in places:
-                begin(seed, epoch, place)
-                add(source[place])
+            apply_to(list(places), places, partial(getitem, source), run.begin, seed, run.epoch, found)
         except Exception as error:
             error.add_note(self.told(places[len(found)], run))
             raise
@@ -164,16 +164,10 @@ class MapReader(LinkReader):
         # A thread that helps has no others: all of them might wait for each other.
         if self.node.threads > 1 and len(places) > 1 and not context.is_helper():
             return self._in_threads(places, values, run)
-        function, begin, seed, epoch = self.node.function, run.begin, salted(run.seed, self.node.number), run.epoch
+        seed = salted(run.seed, self.node.number)
         made: list[Any] = []
-        add = made.append
         try:
-            for place, value in zip(places, values, strict=True):
-                begin(seed, epoch, place)
-                result = function(value)
-                if result is None:
-                    raise returned_none(self.node.line())
-                add(result)
+            map_to(values, places, self.node.function, run.begin, seed, run.epoch, made, self.node.line())
         except Exception as error:
             error.add_note(self.told(places[len(made)], run))
             raise

@@ -17,16 +17,7 @@ from typing import Any
 
 from mpqueue.dataset.helpers import pool_of
 from mpqueue.dataset.nodes import returned_none
-from mpqueue.dataset.stages import (
-    VERDICTS,
-    Block,
-    LaneStage,
-    Token,
-    no_verdict,
-    passes_at_once,
-    raisable,
-    tokens_of,
-)
+from mpqueue.dataset.stages import VERDICTS, Block, LaneStage, Token, no_verdict, passes_at_once, raisable, tokens_of
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker import context, failures
 from mpqueue.worker.lanes import LaneRun

@@ -22,21 +22,6 @@ class BatchSeed(NamedTuple):
     unit: int
 
 
-class CurrentBatch:
-    """The batch, or sample, that a worker process computes now.
-
-    Attributes:
-        of: Its seed, epoch and unit; None before the first one.
-        rng: Its own generator, once it was asked for.
-    """
-
-    __slots__ = ("of", "rng")
-
-    def __init__(self) -> None:
-        self.of: tuple[int, int, int] | None = None
-        self.rng: np.random.Generator | None = None
-
-
 def generator(of: BatchSeed) -> "np.random.Generator":
     """Return the batch's own generator: the same numbers whenever and wherever it is made."""
     return np.random.Generator(np.random.PCG64(sequence_of(of)))

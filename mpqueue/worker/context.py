@@ -13,6 +13,7 @@ import numpy as np
 
 from mpqueue.engine import seeds
 from mpqueue.memory.writer import GrantedSlot
+from mpqueue.worker.sample_block import BeginBlock, CurrentSample, SampleBlock, seed_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -55,7 +56,7 @@ class WorkerInfo(NamedTuple):
 class _Current(threading.local):
     info: WorkerInfo | None = None
     begin: Callable[[int, int, int], None] | None = None
-    batch: seeds.BatchSeed | None = None
+    batch: seeds.BatchSeed | SampleBlock | None = None
     rng: "np.random.Generator | None" = None
     source: Any = None
     has_asked = is_seeded = is_helper = False
@@ -64,16 +65,27 @@ class _Current(threading.local):
 _current = _Current()
 # In a worker process every thread of the user's code belongs to the one worker.
 _process_info: WorkerInfo | None = None
-process_batch = seeds.CurrentBatch()
+process_batch = CurrentSample()
 _process_begin: Callable[[int, int, int], None] | None = None
+_process_begin_block: BeginBlock | None = None
 _process_has_asked = False
 _granted: GrantedSlot | None = None
 
 
-def enter_worker_process(info: WorkerInfo, granted: GrantedSlot, begin: Callable[[int, int, int], None]) -> None:
-    """This process is a worker from now on; ``begin`` sets the random numbers of a batch, or of a sample."""
-    global _process_info, _process_begin, _granted
-    _process_info, _process_begin, _granted = info, begin, granted
+def enter_worker_process(
+    info: WorkerInfo, granted: GrantedSlot, begin: Callable[[int, int, int], None],
+    begin_block: BeginBlock | None = None,
+) -> None:  # fmt: skip
+    """This process is a worker from now on.
+
+    Args:
+        info: The worker.
+        granted: The slot that it writes into.
+        begin: Sets the random numbers of a batch, or of a sample,
+        begin_block: and of a block of samples; see `begin_block`.
+    """
+    global _process_info, _process_begin, _process_begin_block, _granted
+    _process_info, _process_begin, _process_begin_block, _granted = info, begin, begin_block, granted
     os.register_at_fork(after_in_child=_leave_slot)
 
 
@@ -119,6 +131,29 @@ def begin_batch(seed: int, epoch: int, unit: int) -> None:
     _current.rng = None
 
 
+def begin_block(
+    begin: Callable[[int, int, int], None], seed: int, epoch: int, samples: list[Any], places: Sequence[Any]
+) -> SampleBlock | None:
+    """User code is about to be called for each of these samples: begin them together, if that is possible now.
+
+    Args:
+        begin: What begins a single one.
+        seed: As for a single one,
+        epoch: likewise.
+        samples: They, one at least.
+        places: Of each, what `hash` makes its place of.
+
+    Returns:
+        None: each is to be begun by itself.
+    """
+    if begin is _process_begin:
+        return None if _process_begin_block is None else _process_begin_block(seed, epoch, samples, places)
+    if begin is begin_batch:  # of a worker thread, which sets no generator that others share
+        _current.batch = block = SampleBlock(seed, epoch, samples, places)
+        return block
+    return None
+
+
 def set_begin(begin: Callable[[int, int, int], None]) -> None:
     """Have this function set the random numbers of what this thread computes, until the next `enter_thread`."""
     _current.begin = begin
@@ -129,9 +164,11 @@ def current_batch() -> tuple[tuple[int, int, int], Callable[[int, int, int], Non
 
     None: nothing is computed here, as by a worker.
     """
-    if process_batch.of is not None and _process_begin is not None and not _current.is_helper:
-        return process_batch.of, _process_begin
-    return None if _current.batch is None else (_current.batch, _current.begin or begin_batch)
+    of = seed_of(process_batch.of)
+    if of is not None and _process_begin is not None and not _current.is_helper:
+        return of, _process_begin
+    of = seed_of(_current.batch)
+    return None if of is None else (of, _current.begin or begin_batch)
 
 
 def begin_in_helper(info: WorkerInfo | None, seed: int, epoch: int, place: int) -> None:
@@ -140,14 +177,14 @@ def begin_in_helper(info: WorkerInfo | None, seed: int, epoch: int, place: int) 
     begin_batch(seed, epoch, place)
 
 
-def thread_batch() -> seeds.BatchSeed | None:
+def thread_batch() -> tuple[int, int, int] | None:
     """Return the batch that user code computes in this thread."""
-    return _current.batch
+    return seed_of(_current.batch)
 
 
 def seeded_batch() -> tuple[int, int, int] | None:
     """Return the batch that is computed here, None if there is none, or the user of a thread has given no seed."""
-    return process_batch.of or (_current.batch if _current.is_seeded else None)
+    return seed_of(process_batch.of) or (seed_of(_current.batch) if _current.is_seeded else None)
 
 
 def thread_source() -> Any:
@@ -239,17 +276,23 @@ def rng() -> "np.random.Generator":
         RuntimeError: No batch is being computed in this thread.
     """
     process = process_batch
-    if process.of is not None and not _current.is_helper:
+    of = process.of
+    if of is not None and not _current.is_helper:
+        if isinstance(of, SampleBlock):
+            return of.rng()
         if process.rng is None:
-            process.rng = seeds.generator(seeds.BatchSeed(*process.of))
+            process.rng = seeds.generator(seeds.BatchSeed(*of))
         return process.rng
+    batch = _current.batch
+    if isinstance(batch, SampleBlock):
+        return batch.rng()
     if _current.rng is None:
-        if _current.batch is None:
+        if batch is None:
             raise RuntimeError(
                 "mpqueue.rng() belongs to the batch that is being computed, and none is in this thread: "
                 "call it inside __getitem__ or a generator that an enqueuer or a Loader runs"
             )
-        _current.rng = seeds.generator(_current.batch)
+        _current.rng = seeds.generator(batch)
     return _current.rng
 
 

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.engine import global_generators, twisters
-from mpqueue.engine.seeds import CurrentBatch
+from mpqueue.worker.sample_block import CurrentSample
 
 _ARMED = 1 << 30  # an index of Python's generator that no other code sets; one in use has at most 624
 _NOARGS, _ONE = 0x4, 0x8  # flags of methods in C
@@ -119,7 +119,7 @@ class AtOnce:
         stages: Of `mpqueue.telemetry.recorder`, while a batch is timed.
     """
 
-    def __init__(self, current: CurrentBatch) -> None:
+    def __init__(self, current: CurrentSample) -> None:
         self.is_armed = False
         self.stages: Any = None
         self._current = current
@@ -129,11 +129,12 @@ class AtOnce:
         self._seed()
 
     def _seed(self) -> None:
-        if self._current.of is not None:
+        of = self._current.alone()
+        if of is not None:
             seed = global_generators.seed_globals
             if self.stages is not None:
                 seed = self.stages.seeding(seed)
-            seed(*self._current.of)
+            seed(*of)
 
 
 class FirstDraw(AtOnce):
@@ -146,7 +147,7 @@ class FirstDraw(AtOnce):
         LookupError: The generators are not where they are expected.
     """
 
-    def __init__(self, current: CurrentBatch) -> None:
+    def __init__(self, current: CurrentSample) -> None:
         super().__init__(current)
         state = twisters.python_state()
         if state is None:
@@ -226,7 +227,7 @@ def _entry_of(name: str) -> _MethodDef:
     return entry
 
 
-def make_seeder(current: CurrentBatch) -> AtOnce:
+def make_seeder(current: CurrentSample) -> AtOnce:
     """Return what seeds for the current sample: at best when it draws, else at once."""
     is_usual = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
     try:

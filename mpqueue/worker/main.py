@@ -21,7 +21,7 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -64,6 +64,7 @@ from mpqueue.worker.records import (
 )
 from mpqueue.worker.runner import BeginBatch, StreamEnd
 from mpqueue.worker.runners import AnyRunner, StreamRunner, make_runner, make_stream_runner
+from mpqueue.worker.sample_block import SampleBlock
 from mpqueue.worker.source_receive import apply_patch
 
 _AHEAD_NS = 100_000  # several cheap grants in one read: 0.7 µs less for each
@@ -241,7 +242,7 @@ class _Worker:
         self._broken: BaseException | None = None
         self._process_id = os.getpid()
         self._seeder = make_seeder(context.process_batch)
-        self._torch = TorchNumbers(lambda: context.process_batch.of, is_ours=True)
+        self._torch = TorchNumbers(context.process_batch.alone, is_ours=True)
         tensorflow_numbers.follow()
         self._kept = kept_generators(payload)
         # One, until it is over; but beside one process there is no other order, and a stream has none.
@@ -253,7 +254,7 @@ class _Worker:
         self._compute: _Run = self._run  # or the same with clocks
         self._put: Callable[[bytes], int] = partial(os.write, ends.reports)
         self._timing = _Timing(self._put, config.info.num_workers)
-        context.enter_worker_process(config.info, self._writer, begin)
+        context.enter_worker_process(config.info, self._writer, begin, self._begin_block)
         torch_info.enter_worker_process(payload.source)
         queue_address.set_home(config.queue_home)
         queue_address.report_use = partial(self._report_queues, os.getpid())
@@ -405,6 +406,13 @@ class _Worker:
                 self._kept.seed(seed, epoch, unit)
 
         return begin
+
+    def _begin_block(self, seed: int, epoch: int, samples: list[Any], places: Sequence[Any]) -> SampleBlock | None:
+        """Begin samples together, if there is nothing to be done for any of them until one draws."""
+        if self._watches or self._torch.is_due or not (self._seeder.is_armed and self._kept.is_idle):
+            return None
+        context.process_batch.of = block = SampleBlock(seed, epoch, samples, places)
+        return block
 
     def _look_for_orders(self, *, is_behind: bool) -> None:
         """Report the orders that the first item has drawn; after the last look all is as if there had been none."""

@@ -49,6 +49,48 @@ def test_those_of_rng_are_the_same_in_threads():
     assert epochs(own, workers=2, backend="thread") == epochs(own, workers=2)
 
 
+def now_and_then(sample):
+    """Draws for some samples, of each kind: most of a block are begun together, and some by themselves."""
+    drawn = [mpqueue.rng().random() + mpqueue.rng().random()] if sample % 5 == 0 else []
+    if sample % 7 == 0:
+        drawn.append(random.random())
+    if sample % 11 == 0:
+        drawn.append(np.random.rand())
+    if sample % 13 == 0:
+        random.seed(sample)
+        drawn.append(random.random())
+    if sample % 17 == 0:
+        drawn += [DATASET[sample % 12][1], random.random(), mpqueue.rng().random()]
+    return sample, drawn
+
+
+def is_kept(sample):
+    return sample[0] % 3 != 0 or (random.random() + mpqueue.rng().random() if sample[0] % 19 == 0 else 1) > 0.7
+
+
+SPARSE = Dataset.range(600).map(now_and_then)
+
+
+@pytest.mark.parametrize(
+    "dataset", [SPARSE, SPARSE.filter(is_kept), SPARSE.shuffle(buffer=20).filter(is_kept)], ids=str
+)
+def test_samples_draw_their_own_numbers_wherever_others_have_drawn(dataset):
+    batches = dataset.batch(100, collate=list)
+    expected = epochs(batches, workers=0)
+    for workers in (1, 2):
+        assert epochs(batches, workers=workers) == expected
+
+
+def test_threads_draw_their_own_numbers_wherever_others_have_drawn():
+    def some(sample):
+        return sample, [mpqueue.rng().random() for _ in range(sample % 3)]
+
+    batches = Dataset.range(600).map(some).filter(lambda sample: len(sample[1]) != 1).batch(100, collate=list)
+    expected = epochs(batches, workers=0)
+    for workers in (1, 2):
+        assert epochs(batches, workers=workers, backend="thread") == expected
+
+
 def test_batch_sizes_and_ranks_change_no_sample():
     by_index = {sample[0]: sample for sample in epochs(DATASET.batch(12, collate=list), workers=0)[0]}
     assert {sample[0]: sample for sample in epochs(DATASET.batch(1, collate=list), workers=1)[0]} == by_index

@@ -10,7 +10,8 @@ import pytest
 PLAY = """
 import random
 import numpy as np
-from mpqueue.worker import first_draw; from mpqueue.engine import global_generators, seeds
+from mpqueue.worker import first_draw, sample_block
+from mpqueue.engine import global_generators
 
 DRAWS = {
     "nothing": lambda: None,
@@ -29,7 +30,7 @@ DRAWS = {
     "through NumPy's bits": lambda: np.random.Generator(np.random.get_bit_generator()).random(3).tolist(),
 }
 
-CURRENT = seeds.CurrentBatch()
+CURRENT = sample_block.CurrentSample()
 
 def begin(seeder, number):
     CURRENT.of = 3, 1, number

@@ -6,9 +6,10 @@ import types
 import numpy as np
 import pytest
 
-from mpqueue.engine import global_generators, seeds, twisters
+from mpqueue.engine import global_generators, twisters
 from mpqueue.engine.global_generators import GlobalState, seed_globals
 from mpqueue.engine.seeds import BatchSeed, fresh_seed, generator, permutation
+from mpqueue.worker import sample_block
 
 BATCHES = [(1, 2, 3), (2, 2, 3), (1, 3, 3), (1, 2, 4), (3, 2, 1), (1, 2, 0), (0, 0, 0), (1, 2, (1 << 64) - 2)]
 # What the first release drew: a change of these numbers is a change of everybody's streams.
@@ -145,7 +146,7 @@ def test_a_fresh_seed_follows_from_the_state_of_random_which_it_leaves_alone():
 
 
 def test_before_the_first_batch_there_is_neither_a_seed_nor_a_generator():
-    batch = seeds.CurrentBatch()
+    batch = sample_block.CurrentSample()
     assert batch.of is None
     assert batch.rng is None
 
