@@ -17,7 +17,6 @@ from mpqueue.worker.records import (
     MAGIC,
     OUTCOMES,
     REPORT,
-    WITH_BYTES,
     CorruptRecord,
     GrantKind,
     ReportKind,
@@ -124,7 +123,7 @@ class Hosted:
                     raise CorruptRecord
                 del self._granted[turn]
                 self._enter_outcome(slot, flags, nbytes, high_water)
-                payloads.append((slot, self._mirror.view(slot, nbytes if kind in WITH_BYTES else 0)))
+                payloads.append((slot, self._mirror.view(slot, nbytes)))
             elif kind == ReportKind.FULL and self._mirror.relieve():
                 self._outbox.appendleft(GRANT.pack(MAGIC, GrantKind.RETRY, 0, turn, 0, 0, 0))
                 continue

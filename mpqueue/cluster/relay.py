@@ -40,7 +40,7 @@ from mpqueue.transport.poller import READABLE, WRITABLE, close_poller, make_poll
 from mpqueue.transport.records import Bytes, ProtocolError
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerConfig
-from mpqueue.worker.records import GRANT, OUTCOMES, REPORT, WITH_BYTES, GrantKind
+from mpqueue.worker.records import GRANT, OUTCOMES, REPORT, GrantKind
 from mpqueue.workers.launcher import ProcessEvent
 from mpqueue.workers.source_send import SourceImage, find_digests, make_patch
 
@@ -235,7 +235,7 @@ class Relay:
     def _take_reports(self, key: int, body: bytes) -> Messages:
         worker, link = self._link.workers.get(key), self._link
         for report in REPORT.iter_unpack(body):
-            if report[1] not in WITH_BYTES:
+            if report[1] not in OUTCOMES or not report[7]:  # of the end of a lane there are mostly no bytes
                 if worker is not None:
                     worker.enter(report)
                 continue

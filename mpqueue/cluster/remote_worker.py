@@ -26,7 +26,7 @@ from mpqueue.system import descriptors
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerEnds
-from mpqueue.worker.records import GRANT, HELD, MAGIC, OUTCOMES, REPORT, GrantKind, ReportKind, listed_bytes
+from mpqueue.worker.records import GRANT, HELD, MAGIC, OUTCOMES, REPORT, TAIL, GrantKind, ReportKind, listed_bytes
 
 _AHEAD_NS = 2_000_000  # a message there and back, with some delay of either side
 _LEAST_AHEAD, _MOST_AHEAD = 3, 64  # as many grants fit into the smallest pipes that there are
@@ -241,8 +241,11 @@ class RemoteWorker:
         return True
 
     def _fail(self, report: tuple[Any, ...]) -> None:
-        """Report, in the place of a batch, that there is no memory for it."""
+        """Report, in the place of a batch, that there is no memory for it; or the end of a lane without its tail."""
         slot, high_water = self._slot_of(report)
+        if report[1] == ReportKind.END:
+            self._send_outcome((*report[:2], report[2] & ~TAIL, *report[3:6], 0, 0, *report[8:]), high_water)
+            return
         error = SharedMemoryFull(report[7], self._segment.available_bytes(), MEMORY_REMEDY)
         packed = failures.pack(error, "raised while a batch from another node was received")
         nbytes = min(len(packed), high_water)

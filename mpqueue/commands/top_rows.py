@@ -20,12 +20,12 @@ class TopRow:
 
     Attributes:
         pid: Of its process.
-        kind: "Loader", "OrderedEnqueuer", "GeneratorEnqueuer", "DataLoader", "keras", "Server", "Consumer"; empty if
-            the process does not answer.
-        name: Of the source, or of the server.
+        kind: "Loader", "OrderedEnqueuer", "GeneratorEnqueuer", "DataLoader", "keras", "Server", "Consumer"; "stage" of
+            the dataset of the one above; empty if the process does not answer.
+        name: Of the source, of the server, or of the stage.
         workers: How many, of which kind.
         epoch: Which one; None: there is none.
-        batches: Handed out since the start.
+        batches: Handed out since the start; elements that a stage has given.
         batches_per_s: Rate of late, None: not known yet.
         bytes_per_s: Of their arrays.
         wait_share: The share of the time for which the consumer has waited for batches.
@@ -107,7 +107,30 @@ def _rows_of_thing(answer: MonitorAnswer, thing: dict[str, Any], earlier: Mappin
     consumers = (
         _consumer(own, consumer, past.get(consumer.get("number")), seconds) for consumer in now.get("consumers", ())
     )
-    return [own, *consumers]
+    return [own, *_stages(own, now, then, seconds), *consumers]
+
+
+def _stages(own: TopRow, now: Mapping[str, Any], then: Mapping[str, Any] | None, seconds: float) -> list[TopRow]:
+    """Return the rows of the stages of a dataset: what came out, and the share that each has of their time of late."""
+    stages = now.get("stages") or ()
+    earlier = {stage["name"]: stage for stage in (then or {}).get("stages") or ()}
+    spent = {stage["name"]: _rate(stage, earlier.get(stage["name"]), "total_s", seconds) for stage in stages}
+    total = sum(rate or 0.0 for rate in spent.values())
+    return [
+        TopRow(
+            pid=own.pid,
+            kind="stage",
+            name=stage["name"],
+            batches=stage["num_out"],
+            batches_per_s=_rate(stage, earlier.get(stage["name"]), "num_out", seconds),
+            note=f"of {stage['num_in']:,}{_share_of(spent[stage['name']], total)}",
+        )
+        for stage in stages
+    ]
+
+
+def _share_of(rate: float | None, total: float) -> str:
+    return f", {(rate or 0.0) / total:.0%} of the time" if total else ""
 
 
 def _consumer(server: TopRow, now: dict[str, Any], then: dict[str, Any] | None, seconds: float) -> TopRow:

@@ -27,12 +27,14 @@ def _number(value: float | None) -> str:
 
 
 def _bytes(row: TopRow) -> str:
+    if row.kind == "stage":
+        return ""
     return "-" if row.bytes_per_s is None else f"{row.bytes_per_s / 1e6:,.0f}"
 
 
 def _share(row: TopRow) -> str:
-    """Return the consumer's waiting; a server has none of its own, but those of its consumers."""
-    if row.batches is None or row.kind == "Server":
+    """Return the consumer's waiting; a server has none of its own, but those of its consumers, and a stage none."""
+    if row.batches is None or row.kind in {"Server", "stage"}:
         return ""
     return "-" if row.wait_share is None else f"{row.wait_share:.0%}"
 

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, passes_at_once, raisable, token_of
-from mpqueue.dataset.stages import Row as CountsRow
 from mpqueue.samples.leaves import Empty
 from mpqueue.samples.padding import PaddedCollation
+from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker import context
 from mpqueue.worker.lanes import LaneRun
 
@@ -194,7 +194,7 @@ class BucketStage(Applied):
         found = iter(self._input.rebuild(asked) if asked else ())
         return (list(islice(found, len(batch))) for batch in batches)
 
-    def counts(self) -> list[CountsRow]:
+    def counts(self) -> list[StageRow]:
         """Return a row for each stage, those before it first; this one has two more, of padding and the end."""
         return [
             *super().counts(),

@@ -7,7 +7,8 @@ it would never answer.
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.dataset.stages import LaneStage, Row, passes_at_once, summed
+from mpqueue.dataset.stages import LaneStage, passes_at_once
+from mpqueue.telemetry.stage_rows import StageRow, summed
 from mpqueue.worker.failures import never_an_end
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd
@@ -27,7 +28,7 @@ class StreamLane:
     def __init__(self, open_stages: Callable[[LaneRun], LaneStage], run: LaneRun) -> None:
         self._open, self._run = open_stages, run._replace(state=None)
         self._epoch, self._has_given, self._has_ended, self._is_broken = run.epoch, False, False, False
-        self._counts: list[Row] = []  # of epochs that have ended
+        self._counts: list[StageRow] = []  # of epochs that have ended
         state = run.state
         if state is not None:
             self._epoch, self._has_given, self._has_ended = state["epoch"], state["given"], state["ended"]
@@ -79,6 +80,6 @@ class StreamLane:
             "epoch": self._epoch, "given": self._has_given, "ended": self._has_ended, "stages": self._stage.save()
         }  # fmt: skip
 
-    def counts(self) -> list[Row]:
+    def counts(self) -> list[StageRow]:
         """Return a row for each stage: its line, elements in and out, nanoseconds, of them waiting."""
         return summed(self._counts, self._stage.counts())

@@ -25,8 +25,8 @@ from mpqueue.dataset.nodes import Long, Strategy
 from mpqueue.dataset.rows import BestFit, Concatenation, Piece, Row, RowFiller
 from mpqueue.dataset.sequences import SequenceReader
 from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, passes_at_once, token_of
-from mpqueue.dataset.stages import Row as CountsRow
 from mpqueue.memory.layout import Array
+from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker.lanes import LaneRun
 
 _BLOCK = 64
@@ -169,7 +169,7 @@ class PackStage(Applied):
             rows.append(pieces)
         return rows
 
-    def counts(self) -> list[CountsRow]:
+    def counts(self) -> list[StageRow]:
         """Return a row for each stage, those before it first; this one has three more, of what became of places."""
         return [
             *super().counts(),

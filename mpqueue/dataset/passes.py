@@ -11,7 +11,8 @@ because the states of a source lie with them.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mpqueue.dataset.stages import Block, LaneStage, Row, Token, summed
+from mpqueue.dataset.stages import Block, LaneStage, Token
+from mpqueue.telemetry.stage_rows import StageRow, summed
 from mpqueue.worker.lanes import LaneRun
 
 
@@ -36,7 +37,7 @@ class CountedStage(LaneStage):
     def _take(self, count: int) -> Block:
         block = self._input.pull(count)
         self._count += len(block[1])
-        self.num_in = self._count
+        self.num_in += len(block[1])
         return block
 
     def save(self, held: Sequence[Token] = ()) -> Any:
@@ -70,7 +71,7 @@ class TakeStage(CountedStage):
         """Return the next elements."""
         left = min(count, self._share - self._count)
         block = self._take(left) if left > 0 else ([], [])
-        self.num_out = self._count
+        self.num_out = self.num_in
         return block
 
 
@@ -105,7 +106,7 @@ class EnumerateStage(CountedStage):
         step = self.run.num_lanes
         first = self._count * step + self.run.lane
         values, tokens = self._take(count)
-        self.num_out = self._count
+        self.num_out = self.num_in
         places = range(first, first + len(tokens) * step, step)
         return list(zip(places, values, strict=True)), list(zip(places, tokens, strict=True))
 
@@ -142,7 +143,7 @@ class RepeatStage(LaneStage):
         self._has_given = False  # in this pass
         self._input = open_pass(0)
         self._before: LaneStage | None = None  # of the pass before this one
-        self._counts: list[Row] = []  # of all passes that have ended
+        self._counts: list[StageRow] = []  # of all passes that have ended
 
     def pull(self, count: int) -> Block:
         """Return the next elements; their tokens are (pass, token)."""
@@ -211,6 +212,6 @@ class RepeatStage(LaneStage):
             return self._before
         return self._open(number)
 
-    def counts(self) -> list[Row]:
+    def counts(self) -> list[StageRow]:
         """Return a row for each stage, those of the passes before this one included."""
         return [*summed(self._counts, self._input.counts()), *super().counts()]

@@ -41,13 +41,13 @@ from mpqueue.dataset.applying import apply_to, map_to
 from mpqueue.dataset.nodes import salted
 from mpqueue.engine.skips import Skipped, is_of_source
 from mpqueue.system.interrupts import is_of_handler
+from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker import context
 from mpqueue.worker.failures import never_an_end
 from mpqueue.worker.lanes import LaneRun
 
 Token: TypeAlias = Any  # int | tuple[Token, ...]
 Block: TypeAlias = tuple[list[Any], list[Token]]
-Row: TypeAlias = tuple[str, int, int, int, int]
 
 _BETWEEN_LOOKS_NS = 2_000_000  # of a stage's own time
 VERDICTS = {bool, np.bool_}
@@ -65,16 +65,6 @@ def tokens_of(saved: Sequence[Any]) -> list[Token]:
     return list(saved) if set(map(type, saved)) <= {int} else [token_of(item) for item in saved]
 
 
-def summed(rows: list[Row], more: list[Row]) -> list[Row]:
-    """Return the sums of the rows of the same stages; one of both may be empty."""
-    if not rows or not more:
-        return rows or more
-    added = zip(rows, more, strict=True)
-    return [
-        (row[0], row[1] + other[1], row[2] + other[2], row[3] + other[3], row[4] + other[4]) for row, other in added
-    ]
-
-
 class LaneStage:
     """A stage of a lane that is open.
 
@@ -86,8 +76,8 @@ class LaneStage:
 
     Attributes:
         seed: Of its own random numbers.
-        num_in: Elements that it has taken,
-        num_out: and that it has given.
+        num_in: Elements that it has taken since it was opened,
+        num_out: and that it has given. What is computed again from a snapshot's tokens is not among them.
         ns: Nanoseconds of its own work,
         waiting_ns: of them, when it waited for anything but a CPU. Both are noted for each block.
     """
@@ -137,7 +127,7 @@ class LaneStage:
         """The name of its row of counts: a line alone may be that of two stages."""
         return f"{self.number}: {self.line}"
 
-    def counts(self) -> list[Row]:
+    def counts(self) -> list[StageRow]:
         """Return a row for each stage, those before it first."""
         rows = [row for stage in self.inputs for row in stage.counts()]
         return [*rows, (self.row_name, self.num_in, self.num_out, self.ns, self.waiting_ns)]

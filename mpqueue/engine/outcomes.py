@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import clock_ns
+from mpqueue.telemetry.stage_rows import StageRows
 
 
 class Partial(NamedTuple):
@@ -22,16 +23,18 @@ class Partial(NamedTuple):
     is_empty: bool
 
 
-class WithSnapshot(NamedTuple):
-    """An element of a lane, with a snapshot of the lane behind it.
+class WithTail(NamedTuple):
+    """A batch with what the worker tells behind it.
 
     Attributes:
         value: The batch, or what is left of it (a `Partial`).
-        state: The snapshot, pickled.
+        state: A snapshot of its lane behind it, pickled; None: none was taken.
+        rows: The work of the stages that was not told before, see `mpqueue.telemetry.stage_rows`.
     """
 
     value: Any
-    state: bytes
+    state: bytes | None
+    rows: StageRows
 
 
 class Unreadable(Exception):
@@ -99,13 +102,15 @@ class Result:
 
     Attributes:
         snapshot: That of its lane behind it, pickled; None: none was taken.
+        rows: The work of the stages that was not told before.
     """
 
-    __slots__ = ("_error", "_value", "is_end", "is_partial", "is_plain", "snapshot")
+    __slots__ = ("_error", "_value", "is_end", "is_partial", "is_plain", "rows", "snapshot")
 
     def __init__(self, value: Any = None, error: BaseException | None = None, *, is_end: bool = False) -> None:
         self._value, self._error = value, error
         self.snapshot: bytes | None = None
+        self.rows: StageRows = ()
         self.is_end = is_end
         self.is_partial = type(value) is Partial
         # What was found to be unreadable ahead of its turn is a batch until it is opened, as it is in its slot.
@@ -115,10 +120,17 @@ class Result:
     @classmethod
     def of(cls, value: Any) -> Self:
         """Return the outcome for what a runner has returned."""
-        if type(value) is not WithSnapshot:
+        if type(value) is not WithTail:
             return cls(value)
         result = cls(value.value)
-        result.snapshot = value.state
+        result.snapshot, result.rows = value.state, value.rows
+        return result
+
+    @classmethod
+    def ended(cls, rows: StageRows) -> Self:
+        """Return the outcome of a lane that has ended."""
+        result = cls(is_end=True)
+        result.rows = rows
         return result
 
     @classmethod
@@ -149,12 +161,10 @@ class NotifyingResult(Result):
 
     def __init__(self, result: Result, told: Callable[[int], object]) -> None:
         super().__init__(result._value)
+        self.snapshot, self.rows = result.snapshot, result.rows
         self._told = told
 
     def open(self) -> Any:
         """Return the batch itself."""
         self._told(clock_ns())
         return super().open()
-
-
-END = Result(is_end=True)

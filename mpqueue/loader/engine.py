@@ -248,6 +248,8 @@ def epoch_schedule(source: Any, seed: int, *, shuffle: bool, barrier: bool) -> E
 
 def _collect(pipeline: Pipeline) -> "Statistics":
     """Take no lock, so that a monitoring thread never waits for a consumer."""
+    from mpqueue.telemetry.stats import stages_of
+
     counted, recorder = pipeline.backend.statistics(), pipeline.recorder
     batches, skipped = pipeline.num_batches, pipeline.skips.total if pipeline.skips is not None else 0
     times = replace(counted.times, wait=recorder.waited(batches), lease=recorder.leases.snapshot())
@@ -258,6 +260,7 @@ def _collect(pipeline: Pipeline) -> "Statistics":
         wait_s=recorder.waited_ns / 1e9,
         elapsed_s=recorder.elapsed_s,
         times=times,
+        stages=stages_of(recorder),
     )
 
 

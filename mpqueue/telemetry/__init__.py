@@ -4,6 +4,7 @@ From the ground up; a module imports only from its own line and the lines above 
 
     monitor/          tells other programs of this user what runs in a process
     clock.py          the clock by which batches are timed
+    stage_rows.py     the work of the stages of a dataset, as workers tell it, and its sums
     trace_events.py   what happens in a stream, as lines of a trace
     timeline.py       a file that Perfetto opens
     recorder.py       the counts and times of one stream, as they come, and their distributions

@@ -3,6 +3,7 @@
 Who writes what, each under the lock of the pipeline but where something else is said::
 
     dispatcher   what a worker has reported: counts and sums of all batches, and the times of those that were *timed*
+    backend      what the stages of a dataset have done, as a worker tells it now and then behind a batch
     pipeline     how long the consumer has waited for each batch
     leases       how long it has kept the views of a timed batch; when the pipeline comes by after their end
     engine       when the stream began and ended
@@ -27,6 +28,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from mpqueue.telemetry.clock import clock_ns
+from mpqueue.telemetry.stage_rows import StageRows, StageTallies
 
 if TYPE_CHECKING:
     from mpqueue.telemetry.timeline import Timeline
@@ -163,20 +165,21 @@ class WorkerTally:
         copy_ns: in writing batches,
         wait_ns: and in waiting for work.
         deaths: How often it died.
+        weight: How many batches the last one that was timed stands for.
         wait, seed, compute, collate, copy: The times of single batches,
         blocked: and for how long some of them waited for anything but a CPU.
     """
 
     __slots__ = (
         "_num_told", "batches", "blocked", "collate", "compute", "compute_ns", "copy", "copy_ns", "deaths", "num_bytes",
-        "seed", "wait", "wait_ns",
+        "seed", "wait", "wait_ns", "weight",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.batches = self.num_bytes = self.compute_ns = self.copy_ns = self.wait_ns = self.deaths = 0
         self.wait, self.seed, self.compute = Histogram(), Histogram(), Histogram()
         self.blocked, self.collate, self.copy = Histogram(), Histogram(), Histogram()
-        self._num_told = 0
+        self._num_told, self.weight = 0, 1
 
     def add(self, batches: int, num_bytes: int, compute_ns: int, copy_ns: int, wait_ns: int) -> None:
         """Count some batches."""
@@ -190,6 +193,7 @@ class WorkerTally:
         """Enter the times of a batch that is counted next, for it and for those since the one timed before it."""
         weight = max(1, self.batches + 1 - self._num_told)  # it is not counted yet, and maybe some before it
         self._num_told += weight
+        self.weight = weight
         self.compute.add(compute_ns, weight)
         self.copy.add(copy_ns, weight)
         self.wait.add(wait_ns, weight)
@@ -209,12 +213,14 @@ class Recorder:
         waited_ns: How long the consumer has waited; without workers, what it has computed itself, too.
         waits: How long it has waited for each batch that it has waited for.
         leases: How long it has kept the views of a batch.
+        stages: The work of the stages of a dataset.
     """
 
     def __init__(self, timeline: "Timeline | None" = None) -> None:
         self.timeline = timeline
         self.workers: list[WorkerTally] = []
         self.waits, self.leases = Histogram(), Histogram()
+        self.stages = StageTallies()
         self.waited_ns = 0
         self._awaited, self._waited_ns = -1, 0  # a batch, and what was waited for it
         self._began_ns, self._ended_ns = clock_ns(), 0
@@ -238,6 +244,12 @@ class Recorder:
         """Note what has happened now, to all or to one worker, if a timeline is drawn."""
         if self.timeline is not None:
             self.timeline.mark(name, worker)
+
+    def add_stages(self, rows: StageRows, weight: int = 1) -> None:
+        """Add the work of stages; it counts for so many batches that were like the one that it came with."""
+        self.stages.add(rows, weight)
+        if self.timeline is not None:
+            self.timeline.stages(self.stages.rows())
 
     @property
     def elapsed_s(self) -> float:

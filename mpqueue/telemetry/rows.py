@@ -54,6 +54,14 @@ def _of_consumers(name: str) -> Callable[[Any], Values]:
     return read
 
 
+def _of_stages(name: str) -> Callable[[Any], Values]:
+    def read(found: Any) -> Values:
+        for stage in getattr(found, "stages", ()):
+            yield {"stage": stage.name}, getattr(stage, name)
+
+    return read
+
+
 def _copies(found: Any) -> Values:
     for reason in ("asked", "held", "moved"):
         if hasattr(found, f"copies_{reason}"):
@@ -82,6 +90,10 @@ ROWS = (
     MonitorRow("slots", "", False, "Slots of the ring", "", _field("num_slots")),
     MonitorRow("slots_in_use", "", False, "Slots that are not free", "", _field("slots_in_use")),
     MonitorRow("ring", "bytes", False, "Memory behind the ring", "", _field("ring_bytes")),
+    MonitorRow("stage_in", "", True, "Elements that a stage of a dataset took", "stage", _of_stages("num_in")),
+    MonitorRow("stage_out", "", True, "Elements that a stage gave", "stage", _of_stages("num_out")),
+    MonitorRow("stage", "seconds", True, "Time of a stage's own work", "stage", _of_stages("total_s")),
+    MonitorRow("stage_wait", "seconds", True, "Of that, time in which it waited", "stage", _of_stages("wait_s")),
     MonitorRow("consumer_batches", "", True, "Batches that a consumer took", "consumer", _of_consumers("batches")),
     MonitorRow("consumer_wait", "seconds", True, "Time that a consumer waited", "consumer", _of_consumers("wait_s")),
     MonitorRow("consumer_behind", "", False, "Batches given and not taken", "consumer", _of_consumers("behind")),

@@ -9,7 +9,7 @@ from mpqueue.telemetry.recorder import NO_TIMES, Distribution, Recorder
 
 # Fields that tell of a moment, or of whom they are: a difference has the later ones.
 _PRESENT = {
-    "behind", "epoch", "holds_up", "leases", "num_slots", "number", "offered", "pid", "rank", "ring_bytes",
+    "behind", "epoch", "holds_up", "leases", "name", "num_slots", "number", "offered", "pid", "rank", "ring_bytes",
     "ring_kind", "rss_bytes", "slots_in_use", "worker_rss_bytes",
 }  # fmt: skip
 _NOTHING: Mapping[int, int] = {}
@@ -195,6 +195,34 @@ class NodeStatistics(Counted):
 
 
 @dataclass(frozen=True)
+class StageStatistics(Counted):
+    """Counters of one stage of a `mpqueue.Dataset`, in all lanes and workers together.
+
+    Some stages have rows of another kind beside their own, of no seconds: of `pack` and `bucket` ``places padded`` (of
+    ``num_in`` places), ``samples cut`` and ``samples left out`` (of ``num_in`` samples).
+
+    Attributes:
+        name: Its number and its line in the ``repr`` of the dataset.
+        num_in: Elements that it has taken,
+        num_out: and that it has given.
+        total_s: Seconds of its own work, that of the stages before it left out,
+        wait_s: and of them those in which it waited for anything but a CPU. (It is looked at where a block of elements
+            took longer than 50 microseconds.)
+    """
+
+    name: str
+    num_in: int = 0
+    num_out: int = 0
+    total_s: float = 0.0
+    wait_s: float = 0.0
+
+    @property
+    def number(self) -> str:
+        """Its name, by which a difference finds the earlier one."""
+        return self.name
+
+
+@dataclass(frozen=True)
 class Statistics(MemoryStatistics, Rated):
     """Counters since the start, and the present state.
 
@@ -227,6 +255,9 @@ class Statistics(MemoryStatistics, Rated):
         times: Of single batches: how long each was waited for, computed, copied, kept.
         workers: Counters of each worker; without workers, of the caller.
         nodes: The machines of a cluster that have, or had, workers; empty without ``backend="ray"``.
+        stages: The stages of a `mpqueue.Dataset`, those that a stage reads before it; empty for other sources. Of a
+            stream, as of the last snapshot of each lane, or its end; of a dataset by index, of the batches that are
+            timed, each for as many as came since the one before it.
     """
 
     batches: int = 0
@@ -243,6 +274,7 @@ class Statistics(MemoryStatistics, Rated):
     times: Times = _NO_TIMES
     workers: tuple[WorkerStatistics, ...] = ()
     nodes: tuple[NodeStatistics, ...] = ()
+    stages: tuple[StageStatistics, ...] = ()
 
     @property
     def compute_share(self) -> float:
@@ -332,6 +364,14 @@ def workers_of(
             ),
         )
         for number, tally in enumerate(recorder.workers)
+    )
+
+
+def stages_of(recorder: Recorder) -> tuple[StageStatistics, ...]:
+    """Return the counters of each stage of a dataset."""
+    return tuple(
+        StageStatistics(name, num_in, num_out, ns / 1e9, waiting_ns / 1e9)
+        for name, num_in, num_out, ns, waiting_ns in recorder.stages.rows()
     )
 
 

@@ -34,7 +34,7 @@ def of_engine(counted: Any, verdict: str) -> str:
         ("skipped", f"{counted.skipped:,}"),
         ("deaths, retries", f"{counted.deaths:,}, {counted.retries:,}"),
     ]
-    return _page(verdict, shares, facts, counted.times)
+    return _page(verdict, shares, facts, counted.times, counted.stages)
 
 
 def of_consumer(counted: Any, verdict: str) -> str:
@@ -49,14 +49,18 @@ def of_consumer(counted: Any, verdict: str) -> str:
     return _page(verdict, [("this consumer waits", counted.wait_share)], facts, counted.times)
 
 
-def _page(verdict: str, shares: Sequence[tuple[str, float]], facts: Sequence[tuple[str, str]], times: Any) -> str:
+def _page(
+    verdict: str, shares: Sequence[tuple[str, float]], facts: Sequence[tuple[str, str]], times: Any,
+    stages: Sequence[Any] = (),
+) -> str:  # fmt: skip
     import html  # in notebooks alone
 
     rows = [_row([name, _bar(share), share_text(share)]) for name, share in shares]
     rows += [_row([name, html.escape(text)], span=2) for name, text in facts]
     return (
         f'<div style="font-size:0.9em"><p style="margin:0 0 6px 0">{html.escape(verdict)}</p>'
-        f'<table style="border-collapse:collapse;color:inherit">{"".join(rows)}</table>{_times(times)}</div>'
+        f'<table style="border-collapse:collapse;color:inherit">{"".join(rows)}</table>'
+        f"{_times(times)}{_stages(stages)}</div>"
     )
 
 
@@ -70,6 +74,22 @@ def _times(times: Any) -> str:
     if not rows:
         return ""
     head = _row(["a batch's", "p50", "p95", "p99"], tag="th")
+    return f'<table style="border-collapse:collapse;color:inherit;margin-top:6px">{head}{"".join(rows)}</table>'
+
+
+def _stages(stages: Sequence[Any]) -> str:
+    if not stages:
+        return ""
+    import html
+
+    head = _row(["stage", "in", "out", "time", "of it waiting"], tag="th")
+    rows = [
+        _row([
+            html.escape(stage.name), f"{stage.num_in:,}", f"{stage.num_out:,}", time_text(stage.total_s),
+            time_text(stage.wait_s),
+        ])
+        for stage in stages
+    ]  # fmt: skip
     return f'<table style="border-collapse:collapse;color:inherit;margin-top:6px">{head}{"".join(rows)}</table>'
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from mpqueue.system import descriptors
 from mpqueue.system.log import warn
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
+from mpqueue.telemetry.stage_rows import StageRows
 from mpqueue.telemetry.trace_events import CONSUMER, FIRST_SERVED, FIRST_WORKER, Place, TraceEvents
 
 _MOST_WAITING = 512
@@ -29,6 +30,7 @@ _MOST_EVENTS = 1_000_000  # some 120 MB
 _FLUSH_NS = 500_000_000
 _PAUSE_NS = 4 * EVERY_NS
 _SHORTEST_WAIT_NS = 100_000
+_STAGES_NS = 100_000_000
 
 
 class Timeline:
@@ -50,6 +52,8 @@ class Timeline:
         self._may_begin: dict[int, int] = {}  # by worker: from when on a fast batch is drawn again
         self._fd = -1
         self._size = self._num_events = self._flushed_ns = 0
+        self._stages: StageRows = ()  # that were not drawn
+        self._stages_at = 0
 
     def begin(self, num_workers: int) -> None:
         """Open the file, or go on in it.
@@ -71,6 +75,7 @@ class Timeline:
         """Write what is left, and close the file; idempotent."""
         if self._fd < 0 or os.getpid() != self._pid:
             return
+        self._draw_stages(clock_ns())
         self.flush()
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
@@ -129,6 +134,20 @@ class Timeline:
             row = CONSUMER if consumer is None else FIRST_SERVED + consumer
             self._add(self._events.slice, f"batch {position}", row, began_ns, ended_ns - began_ns, args)
             self._flush_if_due(ended_ns)
+
+    def stages(self, rows: StageRows) -> None:
+        """Draw the sums of the work of stages, if they were not drawn just now."""
+        now = clock_ns()
+        self._stages = rows
+        if now >= self._stages_at and self._may_draw():
+            self._stages_at = now + _STAGES_NS
+            self._draw_stages(now)
+            self._flush_if_due(now)
+
+    def _draw_stages(self, now: int) -> None:
+        rows, self._stages = self._stages, ()
+        for row in rows:
+            self._add(self._events.stage, row, now)
 
     def mark(self, name: str, worker: int | None = None) -> None:
         """Draw what has happened at this moment: to all, or to one worker."""

@@ -13,6 +13,8 @@ batches takes three times as long, since nothing of it is in the processor's cac
 
 from typing import Any
 
+from mpqueue.telemetry.stage_rows import StageRow
+
 _MOST_KNOWN = 4096
 CONSUMER, FIRST_WORKER, FIRST_SERVED = 1, 10, 1 << 20  # rows
 
@@ -92,6 +94,14 @@ class TraceEvents:
             f'{self._begin}"b","name":"{name}","cat":"{name}","ts":{began_ns / 1e3:.3f},{rest}'
             f'{self._begin}"e","name":"{name}","cat":"{name}","ts":{max(began_ns, ended_ns) / 1e3:.3f},{rest}'
         )
+
+    def stage(self, row: StageRow, at_ns: int) -> str:
+        """Draw the sums of a stage up to a moment, as a counter."""
+        import json
+
+        name, num_in, num_out, ns, waiting_ns = row
+        args = f'{{"in":{num_in},"out":{num_out},"ms":{ns / 1e6:.3f},"waiting ms":{waiting_ns / 1e6:.3f}}}'
+        return f'{self._begin}"C","name":{json.dumps(f"stage {name}")},"ts":{at_ns / 1e3:.3f},"args":{args}}}'
 
     def mark(self, name: str, row: int, scope: str, at_ns: int) -> str:
         """Draw what has happened at a moment."""

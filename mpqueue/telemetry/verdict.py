@@ -35,7 +35,8 @@ def of_engine(counted: Any) -> str:
     if not _is_enough(counted):
         text = _TOO_SHORT
     elif counted.wait_share >= _WAITS:
-        text = f"the consumer waited for {share_text(counted.wait_share)} of the time: {_of_workers(counted)}"
+        held_up = f"{_of_workers(counted)}{_of_stages(counted)}"
+        text = f"the consumer waited for {share_text(counted.wait_share)} of the time: {held_up}"
     else:
         text = f"the consumer waited for {share_text(counted.wait_share)} of the time only: {_of_trainer(counted)}"
     return f"{_rates(counted)}; {text}{remarks}."
@@ -59,7 +60,9 @@ def of_server(counted: Any) -> str:
             f'{_rates(counted)}; {text}: the others wait for consumer {names}; make it faster, or choose slow="detach".'
         )
     held_up = (
-        _of_workers(counted) if share >= _WAITS else "they are the bottleneck, and more workers would gain nothing"
+        f"{_of_workers(counted)}{_of_stages(counted)}"
+        if share >= _WAITS
+        else "they are the bottleneck, and more workers would gain nothing"
     )
     return f"{_rates(counted)}; {text}: {held_up}."
 
@@ -127,6 +130,19 @@ def _of_workers(counted: Any) -> str:
         f"the workers are the bottleneck, and {number} of them have {_count(cpus, 'CPU')}; make the source cheaper "
         f"(a batch takes {time_text(times.compute.p50_s)}), or use another machine too"
     )
+
+
+def _of_stages(counted: Any) -> str:
+    """Return which stage of a dataset takes most of the workers' time; nothing if there is none."""
+    total_s = sum(stage.total_s for stage in counted.stages)
+    if total_s <= 0:
+        return ""
+    slowest = max(counted.stages, key=lambda stage: stage.total_s)
+    waits = ""
+    if slowest.wait_s > _DOMINATES * slowest.total_s:
+        waits = f", and waits for {share_text(slowest.wait_s / slowest.total_s)} of it"
+    share = share_text(slowest.total_s / total_s)
+    return f"; the stage that holds up is {slowest.name}, which takes {share} of the time of all stages{waits}"
 
 
 def _of_trainer(counted: Any) -> str:

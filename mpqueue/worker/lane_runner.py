@@ -8,7 +8,8 @@
 *Snapshots.* One is taken behind an element when it is *due*: when the lane has worked for 100 times as long as its last
 snapshot has taken, so that all of them take less than 1 % of the time, and for its share of half a second, so that what
 lies between the last snapshots of all lanes takes no longer to compute again. Nobody waits for one: where there is no
-memory for it, the next is due soon.
+memory for it, the next is due soon. With it, and with its end, a lane tells what its stages have done since it told
+before (`mpqueue.telemetry.stage_rows`).
 
 *Interrupts.* A lane is taken out of the table while it runs, and put back behind the element, by one assignment. In the
 caller's own thread a signal handler may raise in the middle of its code, which tears generators: the lane is not put
@@ -20,13 +21,14 @@ import warnings
 from typing import Any
 
 from mpqueue.engine.lanes import BEGINNING, LaneStart
-from mpqueue.engine.outcomes import Partial, WithSnapshot
+from mpqueue.engine.outcomes import Partial, WithTail
 from mpqueue.engine.skips import Skipped
 from mpqueue.engine.torch_numbers import TorchNumbers
 from mpqueue.samples.plan import SamplePlan
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.recorder import Stages
+from mpqueue.telemetry.stage_rows import StageRow, since
 from mpqueue.worker import context
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import note_of
@@ -52,13 +54,22 @@ class OpenLane:
         due_ns: after which the next one is due.
     """
 
-    __slots__ = ("due_ns", "epoch", "info", "lane", "number", "skipped", "worked_ns")
+    __slots__ = ("_told", "due_ns", "epoch", "info", "lane", "number", "skipped", "worked_ns")
     lane: Lane
 
     def __init__(self, info: WorkerInfo, epoch: int, number: int, due_ns: int) -> None:
         self.info, self.epoch, self.number, self.due_ns = info, epoch, number, due_ns
         self.worked_ns = 0
         self.skipped: list[Skipped] = []
+        self._told: list[StageRow] = []
+
+    def take_rows(self) -> list[StageRow]:
+        """Return the work of the stages since the last call."""
+        counts = getattr(self.lane, "counts", None)
+        if counts is None:
+            return []
+        told, self._told = self._told, counts()
+        return since(self._told, told)
 
 
 class LaneRunner:
@@ -120,7 +131,7 @@ class LaneRunner:
         return found.number == number > 0 and found.epoch == epoch
 
     def run(self, epoch: int, unit: int, start: Any = None) -> Any:
-        """Return an element: a batch, what is left of one (`Partial`), or one of them `WithSnapshot`.
+        """Return an element: a batch, what is left of one (`Partial`), or one of them `WithTail`.
 
         Args:
             epoch: Of the element.
@@ -148,8 +159,10 @@ class LaneRunner:
             if not self._is_interrupt(error):
                 found.number = number + 1
                 self._open[lane] = found
-            if skipped and isinstance(error, StreamEnd):  # which it says again for the next element
-                return Partial(None, [tuple(entry) for entry in skipped], True)
+            if isinstance(error, StreamEnd):
+                if skipped:  # it says the end again for the next element
+                    return Partial(None, [tuple(entry) for entry in skipped], True)
+                raise StreamEnd(found.take_rows()) from None
             raise
         found.number = number + 1
         if skipped:
@@ -158,7 +171,7 @@ class LaneRunner:
         if found.worked_ns >= found.due_ns:
             state = self._save(found, lane)
             if state is not None:
-                value = WithSnapshot(value, state)
+                value = WithTail(value, state, found.take_rows())
         self._open[lane] = found
         return value
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from mpqueue.engine import queue_address
 from mpqueue.engine.lanes import LaneStart
-from mpqueue.engine.outcomes import Partial, WithSnapshot
+from mpqueue.engine.outcomes import Partial, WithTail
 from mpqueue.engine.schedule import Listed
 from mpqueue.engine.torch_numbers import TorchNumbers
 from mpqueue.errors import SharedMemoryFull
@@ -40,6 +40,7 @@ from mpqueue.system import platform_support
 from mpqueue.system.cpus import busy_ns
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
+from mpqueue.telemetry.stage_rows import StageRows
 from mpqueue.transport.poller import has_hung_up
 from mpqueue.worker import context, failures, tensorflow_numbers, torch_info
 from mpqueue.worker.config import DUMP_SIGNAL, Payload, WorkerConfig, WorkerEnds
@@ -54,11 +55,11 @@ from mpqueue.worker.records import (
     ORDER,
     PARTIAL,
     REPORT,
-    SNAPSHOT,
+    TAIL,
     UNSHARDED,
     GrantKind,
     ReportKind,
-    behind_batch,
+    pack_tail,
     unpack_listed,
     unpack_start,
 )
@@ -127,7 +128,7 @@ _SLOW_NS, _LOOK_EVERY_NS = 1_000_000, 100_000_000  # a look takes 15 µs
 _MOST_US = (1 << 32) - 1
 _BATCH = ReportKind.BATCH
 _clock = time.perf_counter_ns
-_WRAPPED = (Partial, WithSnapshot)
+_WRAPPED = (Partial, WithTail)
 _Given: TypeAlias = Listed | LaneStart | None  # what the slot held with the grant
 _Run: TypeAlias = Callable[[int, int, Any], Any]
 
@@ -323,7 +324,7 @@ class _Worker:
         writer = self._writer
         writer.begin(slot, high_water)
         started = copying = _clock()
-        flags, kind, snapshot = 0, _BATCH, None
+        flags, kind, tail = 0, _BATCH, b""
         try:
             if self._broken is not None:
                 raise self._broken
@@ -332,7 +333,7 @@ class _Worker:
             holder = [self._compute(epoch, unit, given)]
             copying = _clock()
             if type(holder[0]) in _WRAPPED:
-                flags, snapshot = _unwrap(holder)
+                flags, tail = _unwrap(holder)
             writer.take(holder)
             try:
                 placed = writer.place()
@@ -341,11 +342,14 @@ class _Worker:
                 placed = self._place_again(error, slot, turn)
             spec, is_new, header_offset, nbytes, is_held = placed
             flags += NEW_SPEC * is_new + HELD * is_held
-            if snapshot is not None and (end := self._put_behind(nbytes, snapshot)):
-                nbytes, flags = end, flags | SNAPSHOT
-        except StreamEnd:
+            if tail and (end := self._put_behind(nbytes, tail)):
+                nbytes, flags = end, flags | TAIL
+        except StreamEnd as ended:
             kind, spec, header_offset, nbytes = ReportKind.END, 0, 0, 0
             flags = HELD * writer.keeps_slot() + UNSHARDED * self._gives_all()
+            if ended.rows:
+                header_offset, nbytes = self._place_rows(ended.rows)
+                flags |= TAIL * (nbytes > 0)
         except BaseException as error:
             # SystemExit and KeyboardInterrupt of the source, too: ended by them, this worker would be replaced, and its
             # successor would meet them again, until `restarts` is used up.
@@ -365,16 +369,22 @@ class _Worker:
         while writer.let_go:
             self._report(ReportKind.LET_GO, writer.let_go.popleft(), 0)
 
-    def _put_behind(self, end: int, snapshot: bytes) -> int:
-        """Write a snapshot behind the batch; return where it ends, 0 if there is no memory for it."""
-        data = behind_batch(snapshot)
+    def _put_behind(self, end: int, tail: bytes) -> int:
+        """Write a tail behind the batch; return where it ends, 0 if there is no memory for it."""
         try:
-            self._writer.append(end, data)
-        except (
-            OSError
-        ):  # nobody waits for it: another one is due soon, and the lane goes on from an older one meanwhile
+            self._writer.append(end, tail)
+        except OSError:
+            # Nobody waits for it: another snapshot is due soon, and the lane goes on from an older one meanwhile.
             return 0
-        return end + len(data)
+        return end + len(tail)
+
+    def _place_rows(self, rows: StageRows) -> tuple[int, int]:
+        """Write the tail of a lane that has ended; return where it begins and ends, nothing if there is no memory."""
+        try:
+            placed = self._writer.place_bytes(pack_tail(None, rows))
+        except OSError:
+            return 0, 0
+        return placed.header_offset, placed.nbytes
 
     def _gives_all(self) -> bool:
         """Return whether a stream that has ended never asked which share of its elements is its own."""
@@ -475,14 +485,15 @@ class _Worker:
         )
 
 
-def _unwrap(holder: list[Any]) -> tuple[int, bytes | None]:
+def _unwrap(holder: list[Any]) -> tuple[int, bytes]:
     """Leave in a list of one what a lane or a plan of samples gave, without what it is wrapped in.
 
-    Returns: The flags of its report, and the snapshot to go behind it.
+    Returns: The flags of its report, and the tail to go behind it, if it is not empty.
     """
-    flags, snapshot = 0, None
-    if type(holder[0]) is WithSnapshot:
-        holder[0], snapshot = holder[0]
+    flags, tail = 0, b""
+    if type(holder[0]) is WithTail:
+        holder[0], state, rows = holder[0]
+        tail = pack_tail(state, rows)
     if type(holder[0]) is Partial:
         holder[0], flags = tuple(holder[0]), PARTIAL
-    return flags, snapshot
+    return flags, tail

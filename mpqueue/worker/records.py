@@ -38,8 +38,8 @@ ORDER has the name of an attribute in the place of the last six fields, and its 
 
 A list of samples is written into the granted slot, before the grant, and read before anything else is written there:
 its length and kind, and then the numbers, or a pickle where they are no 64-bit integers. So is a snapshot from which a
-lane is opened. One that a lane gives goes the other way, behind a batch (flag `SNAPSHOT`), and then its length, in the
-last 8 bytes of the batch.
+lane is opened. One that a lane gives goes the other way, in the *tail* of a batch (flag `TAIL`): the snapshot, rows of
+the work of stages, and the lengths of both in the last 16 bytes. The end of a lane may have a tail alone.
 
 *Streams.* Element n of lane l of L lanes has the number n * L + l. A WORK for element 0 opens the lane anew, any other
 is for the element behind the last one of its lane that was granted to this worker.
@@ -47,13 +47,14 @@ is for the element behind the last one of its lane that was granted to this work
 
 import pickle
 import struct
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mpqueue.engine.lanes import LaneStart
 from mpqueue.engine.schedule import Listed
 from mpqueue.memory.serialize import dumps_object
+from mpqueue.telemetry.stage_rows import StageRow, StageRows, packed, unpacked
 
 MAGIC = 0x514D
 
@@ -76,15 +77,12 @@ class ReportKind:
     BATCH, RAISED, END, FULL, LOADED, LET_GO, QUEUES, TIMES, ORDER = 1, 2, 3, 4, 5, 6, 7, 8, 9
 
 
-# What answers a ticket; for the first two there are bytes in the slot. Plain tuples: two comparisons are quicker than a
-# hash.
-WITH_BYTES = (ReportKind.BATCH, ReportKind.RAISED)
-OUTCOMES = (*WITH_BYTES, ReportKind.END)
+# What answers a ticket; there may be bytes in the slot. A plain tuple: two comparisons are quicker than a hash.
+OUTCOMES = (ReportKind.BATCH, ReportKind.RAISED, ReportKind.END)
 
 # Flags of a report: the spec lies in the slot; the worker's code holds an array in it; the stream that has ended never
-# asked for its worker, and so has not taken its share only; something of the batch was left out; a snapshot of its lane
-# lies behind the batch.
-NEW_SPEC, HELD, UNSHARDED, PARTIAL, SNAPSHOT = 1, 2, 4, 8, 16
+# asked for its worker, and so has not taken its share only; something of the batch was left out; a tail lies behind it.
+NEW_SPEC, HELD, UNSHARDED, PARTIAL, TAIL = 1, 2, 4, 8, 16
 
 
 class CorruptRecord(Exception):
@@ -93,6 +91,7 @@ class CorruptRecord(Exception):
 
 _LIST_HEAD = struct.Struct("<2q")  # bytes that follow, and whether they are a pickle; of a lane: whether it has a state
 _NUMBER = struct.Struct("<q")
+_TAIL_END = struct.Struct("<2q")
 
 
 def pack_listed(listed: Listed) -> bytes:
@@ -144,24 +143,41 @@ def unpack_start(memory: Any, offset: int) -> LaneStart:
     return LaneStart(number, bytes(memory[start + _NUMBER.size : start + length]) if has_state else None)
 
 
-def behind_batch(snapshot: bytes) -> bytes:
-    """Return what is written behind a batch: a snapshot, and its length, by which it is found."""
-    return snapshot + _NUMBER.pack(len(snapshot))
+def pack_tail(state: bytes | None, rows: StageRows) -> bytes:
+    """Return what is written behind a batch: a snapshot, rows, and their lengths, by which they are found."""
+    work = packed(rows)
+    return (state or b"") + work + _TAIL_END.pack(len(state or b""), len(work))
 
 
-def snapshot_behind(memory: Any, start: int, end: int) -> bytes:
-    """Return the snapshot at the end of these bytes.
+class Tail(NamedTuple):
+    """The tail of a batch.
+
+    Attributes:
+        state: The snapshot of its lane; None: there is none.
+        rows: The work of stages.
+        nbytes: The length of all of it.
+    """
+
+    state: bytes | None
+    rows: list[StageRow]
+    nbytes: int
+
+
+def unpack_tail(memory: Any, start: int, end: int) -> Tail:
+    """Return the tail at the end of these bytes.
 
     Raises:
         CorruptRecord: There is none.
     """
-    at = end - _NUMBER.size
+    at = end - _TAIL_END.size
     if at < start:
-        raise CorruptRecord("a batch without the snapshot behind it")
-    (length,) = _NUMBER.unpack_from(memory, at)
-    if not 0 <= length <= at - start:
-        raise CorruptRecord(f"a snapshot of {length} bytes behind a batch")
-    return bytes(memory[at - length : at])
-
-
-SNAPSHOT_TAIL = _NUMBER.size
+        raise CorruptRecord("a batch without the tail behind it")
+    num_state, num_work = _TAIL_END.unpack_from(memory, at)
+    if num_state < 0 or num_work < 0 or num_state + num_work > at - start:
+        raise CorruptRecord(f"a tail of {num_state} and {num_work} bytes behind a batch")
+    try:
+        rows = unpacked(bytes(memory[at - num_work : at]))
+    except ValueError as error:
+        raise CorruptRecord(str(error)) from error
+    first = at - num_work - num_state
+    return Tail(bytes(memory[first : first + num_state]) or None, rows, end - first)

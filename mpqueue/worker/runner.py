@@ -10,6 +10,7 @@ from typing import Any
 from mpqueue.engine.schedule import Listed
 from mpqueue.engine.torch_numbers import TorchNumbers
 from mpqueue.telemetry.recorder import Stages
+from mpqueue.telemetry.stage_rows import StageRows
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import note_of
 
@@ -17,7 +18,15 @@ BeginBatch = Callable[[int, int, int], None]
 
 
 class StreamEnd(Exception):
-    """The lane of a stream has ended."""
+    """The lane of a stream has ended.
+
+    Args:
+        rows: The work of its stages that was not told before.
+    """
+
+    def __init__(self, rows: StageRows = ()) -> None:
+        super().__init__()
+        self.rows = rows
 
 
 class Runner:

@@ -64,15 +64,14 @@ from mpqueue.worker.records import (
     OUTCOMES,
     PARTIAL,
     REPORT,
-    SNAPSHOT,
-    SNAPSHOT_TAIL,
+    TAIL,
     UNSHARDED,
     CorruptRecord,
     GrantKind,
     ReportKind,
     pack_listed,
     pack_start,
-    snapshot_behind,
+    unpack_tail,
 )
 from mpqueue.workers.handle import Cause, LifeError, Work, WorkerHandle
 from mpqueue.workers.lane_owners import LaneOwners
@@ -145,7 +144,7 @@ _ORDER_NAME = struct.Struct("<6Q")
 _READ_BYTES = REPORT.size * 512
 
 _WORK, _BATCH = GrantKind.WORK, ReportKind.BATCH
-_FLAGGED = NEW_SPEC | PARTIAL | SNAPSHOT
+_FLAGGED = NEW_SPEC | PARTIAL | TAIL
 _clock = time.perf_counter_ns
 
 
@@ -453,6 +452,8 @@ class Dispatcher:
             work.header_offset, work.nbytes = header, nbytes
             if kind != _BATCH:
                 self._enter_no_batch(worker, work, kind)
+                if flags & TAIL:
+                    self._enter_tail(worker, work)
                 if flags & UNSHARDED and worker.process is not None and worker.process.pid not in queue_address.users:
                     self._pool.ledger.unsharded.add(work.ticket.lane)  # else a queue has divided the elements
             elif flags & _FLAGGED:
@@ -509,9 +510,9 @@ class Dispatcher:
         worker.has_ended = worker.has_ended or work.is_end
 
     def _enter_flagged(self, worker: WorkerHandle, spec: int, work: Work, flags: int) -> None:
-        """Enter a batch whose spec is new, of which something was left out, or that has a snapshot behind it."""
-        if flags & SNAPSHOT:
-            self._enter_snapshot(work)
+        """Enter a batch whose spec is new, of which something was left out, or that has a tail behind it."""
+        if flags & TAIL:
+            self._enter_tail(worker, work)
         work.is_partial = flags & PARTIAL != 0
         work.is_plain = not work.is_partial
         if flags & NEW_SPEC:
@@ -519,15 +520,20 @@ class Dispatcher:
         else:
             work.read = worker.specs[spec]
 
-    def _enter_snapshot(self, work: Work) -> None:
-        """Copy a snapshot out of the slot: from here on the batch ends before it."""
+    def _enter_tail(self, worker: WorkerHandle, work: Work) -> None:
+        """Copy a tail out of the slot: from here on the batch ends before it."""
         ticket, start = work.ticket, work.slot.offset
+        tail = unpack_tail(self._pool.ring.memory, start + work.header_offset, start + work.nbytes)
+        work.nbytes -= tail.nbytes
+        # A batch of a source by index is one of those that are timed, and its rows count as its times do.
+        weight = 1 if ticket.lane >= 0 else self.tallies[worker.number].weight
+        self._pool.ring.recorder.add_stages(tail.rows, weight)
+        if tail.state is None:
+            return
         if ticket.lane < 0:
             raise CorruptRecord("a snapshot of no lane")
-        state = snapshot_behind(self._pool.ring.memory, start + work.header_offset, start + work.nbytes)
-        work.nbytes -= len(state) + SNAPSHOT_TAIL
         if not work.cancelled:  # else it may be of another epoch, or of a source as it was
-            self._pool.ledger.lanes.note(ticket.lane, ticket.unit + 1, state)
+            self._pool.ledger.lanes.note(ticket.lane, ticket.unit + 1, tail.state)
 
     def _note_cost(self, item_ns: int) -> None:
         self._item_ns += (item_ns - self._item_ns) >> 4

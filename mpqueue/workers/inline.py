@@ -8,7 +8,7 @@ from collections import deque
 
 from mpqueue.engine.global_generators import GlobalState, seed_globals
 from mpqueue.engine.ledger import Ledger
-from mpqueue.engine.outcomes import END, Result
+from mpqueue.engine.outcomes import Result
 from mpqueue.engine.schedule import Ticket
 from mpqueue.engine.torch_numbers import TorchNumbers
 from mpqueue.system.interrupts import defer_signals, is_of_handler
@@ -96,6 +96,8 @@ class InlineBackend:
             ledger.lanes.note(self._tickets[0].lane, self._tickets[0].unit + 1, outcome.snapshot)
         ended = clock_ns()
         self._count(self._tickets[0], started, ended)
+        if outcome.rows:
+            self._recorder.add_stages(outcome.rows, 1 if self._tickets[0].lane >= 0 else self._tally.weight)
         self._recorder.wait(ledger.num_batches, ended - started)
         ledger.ready[self._tickets.popleft().number] = outcome
         return True
@@ -151,8 +153,8 @@ class InlineBackend:
         unit, given = work_of(ticket, self._runner, self._ledger)
         try:
             return Result.of(self._runner.run(ticket.epoch, unit, given))
-        except StreamEnd:
-            return END
+        except StreamEnd as ended:
+            return Result.ended(ended.rows)
         except KeyboardInterrupt:
             raise
         except BaseException as error:

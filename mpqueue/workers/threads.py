@@ -24,7 +24,7 @@ from itertools import starmap
 from typing import Any
 
 from mpqueue.engine.ledger import Ledger
-from mpqueue.engine.outcomes import END, NotifyingResult, Result
+from mpqueue.engine.outcomes import NotifyingResult, Result
 from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import BatchTimeout, StopTimeout
 from mpqueue.system.interrupts import allow_signals, defer_signals
@@ -349,6 +349,8 @@ class ThreadBackend:
                     times = done - started, 0, waited_ns, stages.seed_ns, stages.collate_ns
                     tally.time(*times)
                     outcome = self._draw(outcome, worker, ticket, started, times)
+                if outcome.rows:
+                    self._job.recorder.add_stages(outcome.rows, 1 if ticket.lane >= 0 else tally.weight)
                 tally.batches += 1
                 self._answer(worker, ticket, outcome)
                 del outcome  # or this thread would keep the batch alive until its next one
@@ -406,10 +408,10 @@ class ThreadBackend:
         try:
             with contextlib.nullcontext() if stages is None else stages.of(runner):
                 return Result.of(runner.run(ticket.epoch, unit, given))
-        except StreamEnd:
+        except StreamEnd as ended:
             if isinstance(runner, StreamRunner) and not runner.is_shared:
                 self._ledger.unsharded.add(ticket.lane)
-            return END
+            return Result.ended(ended.rows)
         except KeyboardInterrupt as error:
             return Result.failed(error)
         except SystemExit as error:  # of the source: handlers of signals run in the main thread only

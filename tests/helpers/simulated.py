@@ -31,10 +31,10 @@ from mpqueue.worker.records import (
     MAGIC,
     NEW_SPEC,
     REPORT,
-    SNAPSHOT,
+    TAIL,
     GrantKind,
     ReportKind,
-    behind_batch,
+    pack_tail,
     unpack_start,
 )
 from mpqueue.worker.source_receive import apply_patch, load
@@ -210,14 +210,14 @@ class Worker:
     def save(self):
         """Write a snapshot behind the batch, if there is room."""
         number, lane = divmod(self.grant[4], self.config.num_lanes)
-        data = behind_batch(pickle.dumps((lane, number + 1)))
+        data = pack_tail(pickle.dumps((lane, number + 1)), ())
         try:
             self.writer.append(self.placed.nbytes, data)
         except OSError:
             self.world.reached["no memory for a snapshot"] += 1
         else:
             self.placed = self.placed._replace(nbytes=self.placed.nbytes + len(data))
-            self.flags = SNAPSHOT
+            self.flags = TAIL
 
     def retry(self):
         data = os.read(self.grants, GRANT.size)

@@ -1,0 +1,77 @@
+"""The work of the stages of a dataset: rows that workers tell, and their sums in the trainer.
+
+A row is (name, elements that went in, elements that came out, nanoseconds, of them waiting). A lane counts from its
+opening on, and tells with each snapshot, and at its end, what has been added since it told before. So the sums in the
+trainer need not know of lanes: one that is opened again, after a death, a move or in a new epoch, counts from nothing,
+and begins at the snapshot up to which the rows were told. What a worker had not told when it died is counted by the
+one that computes it again.
+"""
+
+import pickle
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+StageRow: TypeAlias = tuple[str, int, int, int, int]
+StageRows: TypeAlias = Sequence[StageRow]
+
+
+def summed(rows: StageRows, more: StageRows) -> list[StageRow]:
+    """Return the sums of the rows of the same stages; one of both may be empty."""
+    if not rows or not more:
+        return list(rows or more)
+    return [_plus(row, other, 1) for row, other in zip(rows, more, strict=True)]
+
+
+def since(rows: StageRows, earlier: StageRows) -> list[StageRow]:
+    """Return what has been added to earlier rows of the same stages; there may be none of these."""
+    if not earlier:
+        return list(rows)
+    return [_plus(row, other, -1) for row, other in zip(rows, earlier, strict=True)]
+
+
+def _plus(row: StageRow, other: StageRow, times: int) -> StageRow:
+    name, num_in, num_out, ns, waiting_ns = row
+    return (
+        name, num_in + times * other[1], num_out + times * other[2], ns + times * other[3],
+        waiting_ns + times * other[4],
+    )  # fmt: skip
+
+
+class StageTallies:
+    """The rows of all stages of one stream; one writer at a time, and readers in any thread."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, StageRow] = {}
+
+    def add(self, rows: StageRows, weight: int = 1) -> None:
+        """Add what was told; it counts for so many that were like it."""
+        for row in rows:
+            self._rows[row[0]] = _plus(self._rows.get(row[0], (row[0], 0, 0, 0, 0)), row, weight)
+
+    def rows(self) -> list[StageRow]:
+        """Return the sums, those of a stage behind those of its inputs."""
+        return list(self._rows.values())
+
+
+def packed(rows: StageRows) -> bytes:
+    """Return rows as bytes."""
+    return pickle.dumps(list(rows), 5) if rows else b""
+
+
+def unpacked(data: bytes) -> list[StageRow]:
+    """Return the rows in bytes.
+
+    Raises:
+        ValueError: They are none.
+    """
+    if not data:
+        return []
+    try:
+        rows: Any = pickle.loads(data)
+    except Exception as error:
+        raise ValueError("rows of stages that cannot be read") from error
+    if type(rows) is not list or not all(
+        type(row) is tuple and tuple(map(type, row)) == (str, int, int, int, int) for row in rows
+    ):
+        raise ValueError("rows of stages that are none")
+    return rows
