@@ -168,3 +168,6 @@ class NotifyingResult(Result):
         """Return the batch itself."""
         self._told(clock_ns())
         return super().open()
+
+
+END = Result(is_end=True)
