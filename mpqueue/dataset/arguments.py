@@ -72,7 +72,8 @@ def check_function(stage: str, name: str, function: Any, of: str) -> None:
     except TypeError as error:
         shown = getattr(function, "__name__", repr(function))
         raise TypeError(
-            f"{stage}: {name} is called with {of}, but {shown}{signature} takes other arguments ({error})"
+            f"{stage}: {name} is called with {of}, but {shown}{signature} takes other arguments ({error}). An element "
+            "that is a tuple, as behind zip and enumerate, comes as one argument"
         ) from None
 
 

@@ -493,7 +493,8 @@ def _checked_index(index: Any, length: int | None) -> int:
         raise TypeError(f"the index of an element must be an integer, got {index!r}") from None
     inside = place + length if place < 0 and length is not None else place
     if inside < 0 or (length is not None and inside >= length):
-        raise IndexError(f"there is no element {place}: the dataset has {'no end' if length is None else length}")
+        many = "no end" if length is None else f"{length} elements"
+        raise IndexError(f"there is no element {place}: the dataset has {many}")
     return inside
 
 
@@ -527,6 +528,10 @@ def _roots(stage: str, datasets: tuple[Any, ...]) -> tuple[nodes.StageNode, ...]
     if not datasets:
         raise ValueError(f"{stage} needs at least one dataset, got none")
     for dataset in datasets:
+        if isinstance(dataset, list | tuple) and dataset and all(isinstance(each, Dataset) for each in dataset):
+            raise TypeError(
+                f"{stage} takes datasets one by one, got a {type(dataset).__name__} of them: {stage}(*them)"
+            )
         if not isinstance(dataset, Dataset):
             raise TypeError(f"{stage} takes datasets, got {type(dataset).__name__}: wrap it, mpqueue.Dataset(source)")
     return tuple(dataset.root for dataset in datasets)

@@ -5,6 +5,7 @@ item is that of the element with the item's number. A snapshot has the element t
 next item: the function is called again for it, and its items are dropped up to there.
 """
 
+import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -70,14 +71,7 @@ class FlatMapStage(Applied):
         self.begin(token)
         made = self._function(value)
         if isinstance(made, str | bytes | Mapping) or not hasattr(type(made), "__iter__"):
-            what = (
-                "None: did you forget to return what it made?"
-                if made is None
-                else f"{type(made).__name__}: {made!r:.80}"
-            )
-            raise TypeError(
-                f"{self.line} must return an iterable of elements (a list, a generator) for each sample, got {what}"
-            )
+            raise _no_items(self.line, made)
         return iter(made)
 
     def _read(self, count: int, out: list[Any], tokens: list[Token]) -> None:
@@ -136,3 +130,12 @@ class FlatMapStage(Applied):
                 if item in numbers:
                     found[token, item] = made
         return [found[token] for token in tokens]
+
+
+def _no_items(line: str, got: Any) -> TypeError:
+    """Return the error of a function that made no iterable; text and a dict are none that anybody means."""
+    if got is None:
+        what = "None: did you forget `return`?"
+    else:
+        what = f"{type(got).__name__}: {reprlib.repr(got)}. To give that as one element, return it in a list"
+    return TypeError(f"{line} must return an iterable of elements (a list, a generator) for each sample, got {what}")

@@ -38,6 +38,37 @@ def is_torch_iterable(source: Any) -> bool:
     )
 
 
+_SHARE = "takes its share: `for i in range(info.shard_id, n, info.num_shards)` with `info = mpqueue.worker_info()`"
+TWO_WAYS_OUT = (
+    "Either pass a generator function, a callable without arguments that returns an iterator, which each worker calls "
+    f"and which {_SHARE}. Or use workers=1"
+)
+
+
+def told_of_copies(stream: Any, count: int, parts: str) -> str:
+    """Return the warning of a stream that gave all of its elements in each worker, or lane: it never asked which it is.
+
+    Args:
+        stream: A callable that returns an iterator, or what is iterated.
+        count: How many workers, or lanes, there are.
+        parts: What they are called.
+    """
+    if is_torch_iterable(stream):
+        who, asks = f"IterableDataset {type(stream).__name__}", "torch.utils.data.get_worker_info()"
+        ways = (
+            "Either have each worker take its share in __iter__: `info = torch.utils.data.get_worker_info()`, and "
+            f"`itertools.islice(elements, info.id, None, info.num_workers)` where info is not None. Or use {parts}=1"
+        )
+    else:
+        name = getattr(stream, "__qualname__", type(stream).__name__)
+        who, asks = f"{'generator function' if callable(stream) else 'source'} {name}", "mpqueue.worker_info()"
+        ways = TWO_WAYS_OUT if parts == "workers" else f"Either change it, so that it {_SHARE}. Or use {parts}=1"
+    return (
+        f"the {who} never asked {asks}: each of {count} {parts} gave all of its elements, so that they came {count} "
+        f"times. {ways}"
+    )
+
+
 def check_call(source: Any) -> None:
     """Raise a `TypeError` for a function that cannot be called without arguments."""
     if hasattr(source, "__next__") or hasattr(type(source), "open_lane"):

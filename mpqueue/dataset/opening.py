@@ -46,6 +46,11 @@ class DatasetLanes:
     def __reduce__(self) -> tuple[Any, ...]:
         return DatasetLanes, (self.root,)
 
+    @property
+    def streams(self) -> list[Any]:
+        """The sources that are streams themselves, each lane of which is to take its share by `mpqueue.worker_info`."""
+        return [stage.source for stage in self.root.stages() if isinstance(stage, nodes.StreamNode)]
+
     def open_lane(self, run: LaneRun) -> StreamLane:
         """Open a lane, at its beginning or where ``run.state`` was saved.
 

@@ -11,10 +11,12 @@ those that are needed to read what is held, and the newest one.
 """
 
 import copy
+import reprlib
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mpqueue.dataset.nodes import shown
 from mpqueue.dataset.stages import Block, LaneStage, Token, passes_at_once, raisable
 from mpqueue.errors import OutOfRangeError
 from mpqueue.system.log import warn
@@ -124,6 +126,11 @@ class _Reader:
         opened = source() if callable(source) else copy.deepcopy(source) if _is_stateful(source) else source
         if state is not None and _is_stateful(opened):
             opened.load_state_dict(copy.deepcopy(state))
+        if not hasattr(type(opened), "__iter__") and not hasattr(type(opened), "__getitem__"):
+            raise TypeError(
+                f"a generator function returns an iterator, but {shown(source)} returned {type(opened).__name__}: "
+                f"{reprlib.repr(opened)}. Did you mean `yield` in place of `return`?"
+            )
         self._iterator: Any = iter(opened)
         self._keeper: Any = opened if _is_stateful(opened) else self._iterator
         if state is not None and self._keeper is self._iterator and self._iterator is not opened:

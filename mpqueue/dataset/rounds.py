@@ -1,12 +1,15 @@
 """A stream that is computed here and now: its elements come round the lanes, as those of a loader do."""
 
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, Self
 
 from mpqueue.dataset.lane import StreamLane
+from mpqueue.dataset.lookalikes import told_of_copies
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.source import aside
+from mpqueue.system.callers import outside_stacklevel
 from mpqueue.worker import context, torch_info
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.lanes import LaneRun
@@ -62,7 +65,14 @@ class LaneRounds(Iterator[Any]):
             finally:
                 if before is not None:
                     context.enter_lane(before)
+        self._warn_of_copies()
         raise StopIteration
+
+    def _warn_of_copies(self) -> None:
+        streams = self._source.streams
+        if streams and self._num_lanes > 1 and not context.has_asked():
+            words = told_of_copies(streams[0], self._num_lanes, "lanes")
+            warnings.warn(words, UserWarning, stacklevel=outside_stacklevel())
 
     def _lane(self, number: int) -> StreamLane:
         lane = self._lanes.get(number)

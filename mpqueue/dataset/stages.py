@@ -190,10 +190,13 @@ def raisable(error: BaseException) -> BaseException:
 
 def no_verdict(line: str, got: Any) -> TypeError:
     """Return the error of a filter that returned no bool."""
-    return TypeError(
-        f"{line} must return True or False for each sample, got {type(got).__name__}: {reprlib.repr(got)}. Of an "
-        "array, take .all() or .any()"
-    )
+    if got is None:
+        what = "None: did you forget `return`?"
+    elif isinstance(got, np.ndarray):
+        what = f"an array: {reprlib.repr(got)}. Take .all() or .any() of it"
+    else:
+        what = f"{type(got).__name__}: {reprlib.repr(got)}. Make a bool of it, bool(...)"
+    return TypeError(f"{line} must return True or False for each sample, got {what}")
 
 
 class Applied(LaneStage):

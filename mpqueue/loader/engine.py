@@ -29,7 +29,7 @@ from mpqueue.system.log import debug, debugs
 from mpqueue.telemetry import live
 from mpqueue.telemetry.monitor import registry
 from mpqueue.telemetry.recorder import Recorder
-from mpqueue.worker.context import worker_info
+from mpqueue.worker.context import worker_info_unasked
 from mpqueue.workers.backends import credit_for
 from mpqueue.workers.job import Job
 
@@ -166,7 +166,7 @@ class Engine:
         from mpqueue.telemetry.timeline import Timeline, path_for
 
         if self._timeline is None:
-            path = path_for(job.options.trace, is_worker=worker_info() is not None)
+            path = path_for(job.options.trace, is_worker=worker_info_unasked() is not None)
             if path is None:
                 return None
             self._timeline = Timeline(path, f"mpqueue: {type(job.source).__name__}")

@@ -11,7 +11,7 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Never, NoReturn, Self
 
-from mpqueue.dataset.lookalikes import is_dataset
+from mpqueue.dataset.lookalikes import is_dataset, told_of_copies
 from mpqueue.engine.backend import Stopped
 from mpqueue.engine.backend_kinds import BackendName, kind_of
 from mpqueue.engine.members import Stoppable
@@ -34,7 +34,7 @@ from mpqueue.loader.epoch_iterator import EpochIterator
 from mpqueue.loader.lane_states import plain
 from mpqueue.loader.loop_position import LoopPosition
 from mpqueue.loader.orders import Order
-from mpqueue.loader.sources import asked_of, check_replicable, epoch_end_of, ways_out_of
+from mpqueue.loader.sources import check_replicable, epoch_end_of, stream_in
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.cpus import num_cpus
 from mpqueue.workers.job import Job
@@ -352,8 +352,7 @@ class Loader(Stoppable):
             count = self._order.lanes or self.workers
             which = "workers" if self._order.lanes is None else "lanes"
             warnings.warn(
-                f"{asked_of(self._job.source)}: each of {count} {which} gave all of its elements, so that they "
-                f"came {count} times. {ways_out_of(self._job.source)}",
+                told_of_copies(stream_in(self._job.source), count, which),
                 UserWarning,
                 stacklevel=outside_stacklevel(),
             )

@@ -103,8 +103,8 @@ class Order:
             if value is not None and not self.is_stream:
                 raise ValueError(
                     f"{name}={value} is about streams, whose elements have no numbers (generator functions, datasets "
-                    f"behind a filter or a buffer), and {type(self.source).__name__} has __getitem__ and __len__: its "
-                    "batches are dealt by their numbers, its epochs end with them. Leave it out"
+                    "behind a filter or a buffer), and this source has __getitem__ and __len__: its batches are dealt "
+                    "by their numbers, its epochs end with them. Leave it out"
                 )
 
     def _warn_of_unequal_ranks(self) -> None:
@@ -235,6 +235,17 @@ class Order:
             ValueError: The states are of batches of another size, of another stream, or lack a part of it.
         """
         places = [place_of(state) for state in states]
+        for state, place in zip(states, places, strict=True):
+            if self.is_stream and (place.position or place.ahead) and not place.counts:
+                raise ValueError(
+                    "the state is of a source with an index, and the source of this loader is a stream: a state goes "
+                    "on with the source that it is of"
+                )
+            if not self.is_stream and (place.counts or "lanes" in state):
+                raise ValueError(
+                    "the state is of a stream, and the source of this loader has an index: a state goes on with the "
+                    "source that it is of"
+                )
         size = None if self.plan is None else self.plan.batch_size
         for state in states:
             if state.get("batch_size") != size:

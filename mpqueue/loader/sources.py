@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mpqueue.dataset.lookalikes import (
+    TWO_WAYS_OUT,
     check_call,
     has_num_batches,
     is_dataset,
@@ -21,11 +22,6 @@ from mpqueue.loader.sequence import Sequence
 # Hooks of base classes, which do nothing; a source that inherits one has nothing to wait for.
 _IDLE_HOOKS = {"Sequence.on_epoch_end", "PyDataset.on_epoch_end", "PyDataset.on_epoch_begin"}
 _FRAMEWORKS = {"mpqueue", "keras", "tensorflow", "tf_keras", "keras_core"}
-TWO_WAYS_OUT = (
-    "Either pass a generator function, a callable without arguments that returns an iterator, which each worker calls "
-    "and which takes its share: `for i in range(info.shard_id, n, info.num_shards)` with "
-    "`info = mpqueue.worker_info()`. Or use workers=1"
-)
 
 
 def as_source(source: Any, *, of_samples: bool = False, is_sampled: bool = False) -> Any:
@@ -54,22 +50,12 @@ def as_source(source: Any, *, of_samples: bool = False, is_sampled: bool = False
     return source
 
 
-def asked_of(source: Any) -> str:
-    """Return the words for a stream that never asked which worker it is in."""
-    if is_torch_iterable(getattr(source, "__self__", None)):
-        return f"the IterableDataset {type(source.__self__).__name__} never asked torch.utils.data.get_worker_info()"
-    name = getattr(source, "__qualname__", type(source).__name__)
-    return f"the generator function {name} never asked mpqueue.worker_info()"
-
-
-def ways_out_of(source: Any) -> str:
-    """Return what to do about such a stream."""
-    if is_torch_iterable(getattr(source, "__self__", None)):
-        return (
-            "Either have each worker take its share in __iter__: `info = torch.utils.data.get_worker_info()`, and "
-            "`itertools.islice(elements, info.id, None, info.num_workers)` where info is not None. Or use workers=1"
-        )
-    return TWO_WAYS_OUT
+def stream_in(source: Any) -> Any:
+    """Return what takes its share of a stream by itself: what a dataset reads, torch's dataset, or the function."""
+    if has_lanes(source):
+        return source.streams[0]
+    of = getattr(source, "__self__", None)
+    return of if is_torch_iterable(of) else source
 
 
 def _refuse_batches(source: Any) -> None:

@@ -18,7 +18,7 @@ from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Recorder
 from mpqueue.telemetry.stats import ConsumerStatistics, Times
 from mpqueue.telemetry.timeline import Timeline, path_for
-from mpqueue.worker.context import worker_info
+from mpqueue.worker.context import worker_info_unasked
 
 
 class ConsumerRow:
@@ -59,7 +59,7 @@ def open_timeline(terms: AttachTerms) -> Timeline | None:
     Raises:
         OSError: The file cannot be written.
     """
-    path = path_for(terms.trace, is_worker=worker_info() is not None)
+    path = path_for(terms.trace, is_worker=worker_info_unasked() is not None)
     if path is None:
         return None
     timeline = Timeline(path, f"mpqueue: consumer of {terms.name}")

@@ -107,7 +107,7 @@ class LaneRunner:
     @property
     def is_shared(self) -> bool:
         """True if the lanes have asked which they are, or need not: none gives all elements of the source."""
-        return self._is_of_lanes or context.has_asked()
+        return context.has_asked() or (self._is_of_lanes and not getattr(self._source, "streams", ()))
 
     def note(self, unit: int, epoch: int) -> str:
         """The note of an exception that `run` raised."""

@@ -63,7 +63,11 @@ class Lane(Protocol):
 
 @runtime_checkable
 class LaneSource(Protocol):
-    """A source of lanes."""
+    """A source of lanes.
+
+    One that reads generator functions or iterable-style datasets, each lane of which has to take its share by itself,
+    has them in a list ``streams``: if none of their code asks which lane it is in, every lane gives all elements.
+    """
 
     def open_lane(self, run: LaneRun) -> Lane:
         """Open a lane, at its beginning or where ``run.state`` was saved.

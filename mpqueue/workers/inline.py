@@ -20,7 +20,7 @@ from mpqueue.worker import context, tensorflow_numbers, torch_info
 from mpqueue.worker.failures import never_an_exit
 from mpqueue.worker.kept_generators import KeptGenerators, kept_generators
 from mpqueue.worker.runner import BeginBatch, StreamEnd
-from mpqueue.worker.runners import AnyRunner, make_runner, make_stream_runner
+from mpqueue.worker.runners import AnyRunner, StreamRunner, make_runner, make_stream_runner
 from mpqueue.workers import left_inside
 from mpqueue.workers.job import Job
 from mpqueue.workers.threads import INTERRUPTED, work_of
@@ -154,6 +154,8 @@ class InlineBackend:
         try:
             return Result.of(self._runner.run(ticket.epoch, unit, given))
         except StreamEnd as ended:
+            if isinstance(self._runner, StreamRunner) and not self._runner.is_shared:
+                self._ledger.unsharded.add(ticket.lane)
             return Result.ended(ended.rows)
         except KeyboardInterrupt:
             raise

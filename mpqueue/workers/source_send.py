@@ -10,6 +10,7 @@ import io
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
 import cloudpickle
@@ -200,12 +201,22 @@ def _children(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f".{name}", child) for name, child in zip(value._fields, value, strict=True))
     elif isinstance(value, list | tuple | set | frozenset):
         yield from ((f"[{number}]", child) for number, child in enumerate(value))
-    elif hasattr(value, "__code__") and getattr(value, "__closure__", None):
-        names = value.__code__.co_freevars
-        cells = zip(names, value.__closure__, strict=True)
+    elif isinstance(value, FunctionType):
+        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
         yield from ((f" (its variable {name})", cell.cell_contents) for name, cell in cells)
+        known = value.__globals__
+        yield from ((f" (its global {name})", known[name]) for name in _names(value.__code__) if name in known)
+        yield from ((f".{name}", child) for name, child in vars(value).items())
     elif hasattr(value, "__dict__") and not isinstance(value, type):
         yield from ((f".{name}", child) for name, child in vars(value).items())
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """Yield the names that a function's code looks up, and that of the functions in it."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
 
 
 def _why_not(value: Any) -> str | None:

@@ -147,8 +147,8 @@ def test_a_batch_that_ends_the_stream_is_made_where_it_will_lie_and_no_other_one
     ("stage", "function", "text"),
     [
         ("map", lambda value: None, r"returned None: did you forget `return`"),
-        ("filter", lambda value: np.array([True, False]), r"must return True or False for each sample, got ndarray"),
-        ("filter", lambda value: None, r"must return True or False for each sample, got NoneType"),
+        ("filter", lambda value: np.array([True, False]), r"must return True or False for each sample, got an array"),
+        ("filter", lambda value: None, r"must return True or False for each sample, got None: did you forget"),
         ("filter", lambda value: 1, r"must return True or False for each sample, got int"),
         ("flat_map", lambda value: value, r"must return an iterable .* got int: 0"),
         ("flat_map", lambda value: "text", r"must return an iterable .* got str: 'text'"),

@@ -1,0 +1,221 @@
+"""Mistakes of newcomers, and the words that each of them gets: what was got, what was expected, what to do."""
+
+import json
+import threading
+import warnings
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue import Dataset
+
+LOCK = threading.Lock()
+
+
+def is_even(number):
+    return number % 2 == 0
+
+
+def forgets_to_return(number):
+    number + 1
+
+
+def all_of_it():
+    yield from range(5)
+
+
+class Countdown:
+    """Can be iterated, and never asks which lane it is in."""
+
+    def __iter__(self):
+        return iter([3, 2, 1])
+
+
+class Locked:
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def __call__(self, element):
+        return element
+
+
+def evens(count=100):
+    return Dataset.range(count).filter(is_even)
+
+
+def run(dataset, **options):
+    options.setdefault("workers", 0)
+    with mpqueue.Loader(dataset, seed=0, **options) as loader:
+        return list(loader)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "text"),
+    [
+        (evens().map(forgets_to_return), r"map\(forgets_to_return\) returned None: did you forget `return`"),
+        (Dataset.range(4).map(forgets_to_return), r"returned None: did you forget `return`"),
+        (
+            Dataset.range(4).filter(forgets_to_return),
+            r"must return True or False.*got None: did you forget `return`\?",
+        ),
+        (Dataset.range(4).filter(lambda x: np.array([x, x])), r"got an array: .*Take \.all\(\) or \.any\(\)"),
+        (Dataset.range(4).filter(lambda x: x % 2), r"got int: 0\. Make a bool of it"),
+        (Dataset.range(4).flat_map(lambda x: x), r"must return an iterable.*got int: 0"),
+        (Dataset.range(4).flat_map(forgets_to_return), r"got None: did you forget `return`\?"),
+        (Dataset.range(4).flat_map(lambda x: f"line {x}"), r"got str: 'line 0'.*return it in a list"),
+        (Dataset.range(4).flat_map(lambda x: {"a": x}), r"got dict.*return it in a list"),
+        (Dataset(lambda: 5).map(str), r"<lambda> returned int: 5\. Did you mean `yield`"),
+        (Dataset(lambda: None).map(str), r"returned NoneType: None\. Did you mean `yield`"),
+        (Dataset(["text"]).pack(8), r"a sample is a str.*pack takes"),
+    ],
+)
+@pytest.mark.parametrize("way", [run, list])
+def test_a_function_that_gives_what_it_must_not_is_told_so_at_its_first_sample(dataset, text, way):
+    with pytest.raises(TypeError, match=text):
+        way(dataset)
+
+
+@pytest.mark.parametrize(
+    ("use", "error", "text"),
+    [
+        (
+            lambda: evens().shuffle(),
+            ValueError,
+            r"stage 1, filter\(is_even\), makes.*pass shuffle\(buffer=1000\), or put",
+        ),
+        (lambda: run(evens(), shuffle=True), ValueError, r"stage 1, filter\(is_even\).*shuffle\(buffer=1000\)"),
+        (lambda: Dataset.range(3).repeat().shuffle(), ValueError, r"has no end: put it before repeat"),
+        (lambda: run(evens().batch(4), batch_size=4), ValueError, r"gives batches already, by stage 2, batch\(4\)"),
+        (lambda: Dataset.mix([]), ValueError, "at least one dataset, got none"),
+        (lambda: Dataset.mix([evens(), evens()], [1, -1]), ValueError, r"0 or more.*got \[1\.0, -1\.0\]"),
+        (lambda: Dataset.mix([evens(), evens()], [0, 0]), ValueError, "must not all be zero"),
+        (lambda: Dataset.mix([evens(), evens()], [1]), ValueError, "2 datasets and 1 weights"),
+        (lambda: Dataset.mix(evens()), TypeError, "a list of datasets, got one dataset"),
+        (lambda: Dataset.mix([[1, 2], [3]]), TypeError, r"got list: wrap it, mpqueue\.Dataset\(source\)"),
+        (lambda: Dataset.mix([evens(), Dataset.range(0)]), ValueError, "dataset 1 is empty: leave it out"),
+        (lambda: Dataset.zip([evens(), evens()]), TypeError, r"one by one, got a list of them: zip\(\*them\)"),
+        (lambda: Dataset.zip(evens(), evens()).map(lambda a, b: a), TypeError, "a tuple.* comes as one argument"),
+        (lambda: evens().batch(0), ValueError, "batch: size must be 1 or more, got 0"),
+        (lambda: evens().shuffle(buffer=True), TypeError, "shuffle: buffer must be an integer, got True"),
+        (lambda: len(evens()), TypeError, r"no length: stage 1, filter\(is_even\), makes it a stream"),
+        (lambda: evens()[0], TypeError, r"no items by index: stage 1, filter\(is_even\)"),
+        (lambda: Dataset.range(4)[4], IndexError, "no element 4: the dataset has 4 elements"),
+        (lambda: evens().prefetch(2), AttributeError, "computes batches ahead.*max_queue_size"),
+        (lambda: Dataset({"x": [1, 2]}), TypeError, r"dict of columns \('x'"),
+        (lambda: Dataset("train.txt"), TypeError, "the source is text"),
+        (lambda: Dataset(Locked), TypeError, r"the class Locked: pass an instance of it, Locked\(\.\.\.\)"),
+        (lambda: Dataset(all_of_it()), TypeError, r"an iterator \(generator\).*pass the generator function itself"),
+        (lambda: Dataset(zip([1], [2], strict=True)), TypeError, r"an iterator \(zip\)"),
+        (lambda: Dataset(lambda path: open(path)), TypeError, r"called without arguments.*functools\.partial"),
+        (lambda: Dataset(None), TypeError, "needs __getitem__ and __len__.*got None"),
+        (lambda: Dataset(evens()), TypeError, "is a Dataset already"),
+        (lambda: run(evens(), lanes=10, shard=(0, 4)), ValueError, "lanes=10 .*a multiple of 4, such as 8, 12, 16"),
+        (lambda: run(Dataset.range(4), lanes=4), ValueError, "lanes=4 is about streams.*Leave it out"),
+        (lambda: run(Dataset.range(4), epoch_batches=4), ValueError, "epoch_batches=4 is about streams"),
+    ],
+)
+def test_what_cannot_be_meant_is_an_error_that_says_what_to_do(use, error, text):
+    with pytest.raises(error, match=text):
+        use()
+
+
+def test_batches_of_batches_are_what_two_batch_stages_give():
+    assert [batch.shape for batch in run(Dataset.range(8).batch(2).batch(2))] == [(2, 2), (2, 2)]
+    assert [batch.shape for batch in run(evens(16).batch(2).batch(2), lanes=1)] == [(2, 2), (2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("function", "what"),
+    [(lambda element: (LOCK, element), "its global LOCK"), (Locked(), "lock"), (lambda x: lambda: LOCK, "LOCK")],
+)
+def test_what_holds_a_lock_is_named_before_any_process_starts(function, what):
+    with pytest.raises(
+        TypeError, match=rf"stage 2, map.*cannot be sent to worker processes: .*{what} cannot be pickled"
+    ):
+        mpqueue.Loader(evens().map(function), workers=1)
+
+
+def in_a_new_thread(function):
+    """Who asks is noted for each thread, where there are no worker processes; another test may have asked in this one."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(function()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("source", "who"),
+    [
+        (Dataset(all_of_it).map(str), "generator function all_of_it"),
+        (Dataset.zip(Dataset.range(9), Dataset(Countdown())), "source Countdown"),
+        (all_of_it, "generator function all_of_it"),
+    ],
+)
+@pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 2, "backend": "thread"}, {"workers": 1}])
+def test_a_source_that_does_not_ask_for_its_lane_is_warned_about(source, who, options):
+    with pytest.warns(UserWarning, match=f"the {who} never asked mpqueue.worker_info.*each of 3 lanes.*use lanes=1$"):
+        in_a_new_thread(lambda: run(source, lanes=3, **options))
+
+
+def test_the_same_is_warned_about_where_a_dataset_is_iterated_here():
+    with pytest.warns(UserWarning, match=r"all_of_it never asked .*each of 16 lanes"):
+        found = in_a_new_thread(lambda: list(Dataset(all_of_it)))
+    assert sorted(found) == sorted(16 * list(range(5)))
+
+
+def state_of(source, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of ranks that may get unequal numbers of batches
+        loader = mpqueue.Loader(source, seed=0, workers=0, **options)
+    with loader:
+        batches = iter(loader)
+        for _ in range(3):
+            next(batches)
+        return json.loads(json.dumps(loader.state_dict()))
+
+
+PIPELINE = evens().shuffle(buffer=10).batch(4)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (
+            evens().shuffle(buffer=11).batch(4),
+            r"in the state: 2: shuffle\(buffer=10\)\n  here:         2: shuffle\(buffer=11\)",
+        ),
+        (
+            evens(101).shuffle(buffer=10).batch(4),
+            r"in the state: 0: range\(0, 100\)\n  here:         0: range\(0, 101\)",
+        ),
+        (evens().batch(4), r"in the state: 2: shuffle\(buffer=10\)\n  here:         2: batch\(4\)"),
+        (PIPELINE.map(abs), r"in the state: \(nothing\)\n  here:         4: map\(abs\)"),
+        (Dataset.range(100).batch(4), "of a stream, and the source of this loader has an index"),
+        ([1, 2, 3], "of a stream, and the source of this loader has an index"),
+    ],
+)
+def test_a_state_of_another_pipeline_is_refused(source, text):
+    with mpqueue.Loader(source, workers=0) as loader, pytest.raises(ValueError, match=text):
+        loader.load_state_dict(state_of(PIPELINE))
+
+
+@pytest.mark.parametrize("source", [Dataset.range(100).batch(4), list(range(10))])
+def test_a_state_of_an_indexed_source_is_refused_by_a_stream(source):
+    with mpqueue.Loader(PIPELINE, workers=0) as loader, pytest.raises(ValueError, match="is of a source with an index"):
+        loader.load_state_dict(state_of(source))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "text"),
+    [
+        ([], "an empty list: pass the states of all ranks"),
+        ([0], r"lanes 1, 3, .* of 16 are missing\. Given: rank 0 of 2.*in that of rank 1"),
+        ([0, 0], r"have lanes 0, 2, .* twice: pass one of each rank"),
+    ],
+)
+def test_states_that_are_not_those_of_all_ranks_are_refused(ranks, text):
+    states = [state_of(PIPELINE, shard=(rank, 2)) for rank in ranks]
+    with mpqueue.Loader(PIPELINE, workers=0) as loader, pytest.raises(ValueError, match=text):
+        loader.load_state_dict(states)
