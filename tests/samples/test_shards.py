@@ -64,7 +64,7 @@ def test_an_epoch_that_was_left_at_its_end_has_no_batches():
 
 
 def test_a_state_counts_the_batches_of_all_ranks():
-    place = Place(1, 2, (4, 6), (), 0)
+    place = Place(1, 2, (4, 6))
     assert share_of(1, 3).to_global(place) == Place(1, 6, (13, 19))
     assert share_of(1, 3, place=Place(1, 5)).to_global(place) == Place(1, 11, (18, 24))
     assert share_of(1, 3, place=Place(0, 5)).to_global(place) == Place(1, 6, (13, 19))

@@ -46,6 +46,7 @@ def test_elements_draw_the_same_whatever_the_batch_size():
     assert len(set(draws(4).values())) == 20
 
 
+@pytest.mark.filterwarnings("ignore:2 ranks share a stream")
 def test_workers_of_all_ranks_are_counted():
     found = []
     for rank in range(2):
@@ -65,6 +66,7 @@ def test_a_state_goes_on_in_mid_epoch():
         assert [batch[1].tolist() for batch in loader] == rest
 
 
+@pytest.mark.filterwarnings("ignore:2 ranks share a stream")
 def test_a_state_of_another_rank_is_refused():
     state = mpqueue.Loader(sharded, workers=1, shard=(0, 2)).state_dict()
     with pytest.raises(ValueError, match=r"\[0, 2\], and this loader has \[1, 2\]"):
