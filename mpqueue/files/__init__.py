@@ -9,16 +9,20 @@ From the ground up; a module imports only from its own line and the lines above 
     opened.py       open files, read by position
     index_file.py   the file of an index: arrays, whole or absent
     scanning.py     scans of many files at once
+    window.py       a file that a scan reads from header to header
     index.py        where the records of files lie: scanned once, kept in a file, mapped by all
+    source.py       what all sources of files are
+    tar_headers.py  the members of a tar archive
+    tar.py          `Tar`
 """
 
 from importlib import import_module
 from typing import Any
 
 # Where each name lives; loaded on first use, so that nobody needs the packages of a format that he does not read.
-_HOMES: dict[str, str] = {}
+_HOMES = {"Tar": "tar"}
 
-__all__: list[str] = []
+__all__ = ["Tar"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from mpqueue.errors import FileError
-from mpqueue.files.opened import IndexedFile, OpenFiles, FileRange
+from mpqueue.files.opened import FileRange, IndexedFile, OpenFiles
 
 
 @pytest.fixture

@@ -1,0 +1,307 @@
+"""Tar archives: samples as WebDataset has them, and archives that are broken or made to do harm."""
+
+import io
+import os
+import pickle
+import random
+import tarfile
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mpqueue
+from mpqueue.errors import FileError
+from mpqueue.files import Tar
+from mpqueue.files.tar_headers import members
+
+FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def archive(path, contents, form="gnu", **fields):
+    """Write an archive of (name or TarInfo, data)."""
+    with tarfile.open(path, "w", format=FORMATS[form], encoding="utf-8", errors="surrogateescape") as file:
+        for name, data in contents:
+            info = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
+            if info.isreg():
+                info.size = len(data)
+            for field, value in fields.items():
+                setattr(info, field, value)
+            file.addfile(info, io.BytesIO(data))
+    return path
+
+
+def of_kind(name, kind, target=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+PAIRS = [
+    (f"train/{i:03d}.{suffix}", data)
+    for i in range(20)
+    for suffix, data in (("jpg", b"j" * 700 * i), ("cls", b"%d" % i))
+]
+
+
+def test_members_of_one_stem_are_a_sample(tmp_path):
+    tar = Tar(archive(tmp_path / "a.tar", PAIRS))
+    assert len(tar) == 20
+    assert tar[3] == {"__key__": "train/003", "jpg": b"j" * 2100, "cls": b"3"}
+    assert tar[-1] == tar[19]
+    assert tar[np.int64(2)]["cls"] == b"2"
+    assert list(tar) == tar.__getitems__(range(20)) == [tar[i] for i in range(20)]
+    assert tar.__getitems__([7, 7, 0]) == [tar[7], tar[7], tar[0]]
+    for index in (20, -21):
+        with pytest.raises(IndexError, match=rf"index {index} is out of range"):
+            tar[index]
+    with pytest.raises(TypeError):
+        tar["a"]
+
+
+def test_several_files_are_one_source(tmp_path):
+    archive(tmp_path / "a-0.tar", PAIRS[:10])
+    archive(tmp_path / "a-1.tar", [])
+    archive(tmp_path / "a-2.tar", [("x.TXT", b"1"), ("y.cls", b"2"), *PAIRS[10:]])
+    tar = Tar(str(tmp_path / "a-{0..2}.tar"))
+    assert [sample["__key__"] for sample in tar] == [
+        *(f"train/{i:03d}" for i in range(5)), "x", "y", *(f"train/{i:03d}" for i in range(5, 20))
+    ]  # fmt: skip
+    assert tar[5] == {"__key__": "x", "txt": b"1"}
+    assert tar[6] == {"__key__": "y", "cls": b"2"}
+    assert repr(tar).startswith("Tar(3 files, 22 samples, ")
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "suffix"),
+    [
+        ("a.jpg", "a", "jpg"),
+        ("a.seg.PNG", "a", "seg.png"),
+        ("x.y/a.b.jpg", "x.y/a", "b.jpg"),
+        ("./a.jpg", "./a", "jpg"),
+        ("/etc/passwd.txt", "/etc/passwd", "txt"),
+        ("../../up.txt", "../../up", "txt"),
+        ("a.", "a", ""),
+        ("n" * 120 + "/" + "m" * 200 + ".txt", "n" * 120 + "/" + "m" * 200, "txt"),
+        ("zwölf.txt", "zwölf", "txt"),
+        (os.fsdecode(b"\xff.txt"), os.fsdecode(b"\xff"), "txt"),
+    ],
+)
+@pytest.mark.parametrize("form", ["gnu", "pax"])
+def test_a_key_ends_at_the_first_dot(tmp_path, name, key, suffix, form):
+    """Names are text, whatever they say: nothing is ever extracted."""
+    if form == "pax" and not name.isprintable():
+        name = name.encode("utf-8", "surrogateescape").decode("latin-1")
+        key = key.encode("utf-8", "surrogateescape").decode("latin-1")
+    tar = Tar(archive(tmp_path / "a.tar", [(name, b"data")], form))
+    assert tar[0] == {"__key__": key, suffix: b"data"}
+
+
+def test_what_is_no_file_or_has_no_stem_is_left_out(tmp_path):
+    contents = [
+        (of_kind("folder.d", tarfile.DIRTYPE), b""),
+        (of_kind("link.txt", tarfile.SYMTYPE, "/etc/passwd"), b""),
+        (of_kind("hard.txt", tarfile.LNKTYPE, "../../etc/shadow"), b""),
+        (of_kind("device.txt", tarfile.CHRTYPE), b""),
+        (of_kind("fifo.txt", tarfile.FIFOTYPE), b""),
+        ("README", b"no dot"),
+        ("a/.hidden", b"no stem"),
+        ("one.txt", b"1"),
+    ]
+    assert list(Tar(archive(tmp_path / "a.tar", contents))) == [{"__key__": "one", "txt": b"1"}]
+
+
+def test_a_stem_that_comes_again_later_is_another_sample(tmp_path):
+    tar = Tar(archive(tmp_path / "a.tar", [("a.x", b"1"), ("b.x", b"2"), ("a.x", b"3")]))
+    assert [(sample["__key__"], sample["x"]) for sample in tar] == [("a", b"1"), ("b", b"2"), ("a", b"3")]
+
+
+def test_a_member_twice_in_a_sample_is_an_error(tmp_path):
+    with pytest.raises(FileError, match=r"a\.tar, byte 1,536: there are two members 'a\.X'"):
+        Tar(archive(tmp_path / "a.tar", [("a.x", b"1"), ("a.X", b"2")]))
+
+
+@given(
+    contents=st.lists(st.tuples(st.text("ab./é", min_size=1, max_size=160), st.integers(0, 1500)), max_size=8),
+    form=st.sampled_from(list(FORMATS)),
+    mtime=st.sampled_from([0, 1.5]),
+)
+def test_members_are_those_of_tarfile(tmp_path_factory, contents, form, mtime):
+    path = tmp_path_factory.mktemp("a") / "a.tar"
+    contents = [(name, bytes(size)) for name, size in contents if name.strip("/")]
+    if form == "ustar":
+        contents = [(name.replace("é", "e")[:90], data) for name, data in contents]
+    archive(path, contents, form, mtime=mtime)
+    with tarfile.open(path) as file:
+        expected = [(os.fsencode(info.name), info.offset_data, info.size) for info in file if info.isreg()]
+    found = [(name.rstrip(b"/") or name, offset, size) for name, offset, size in members(str(path))]
+    assert found == [(name.rstrip(b"/") or name, offset, size) for name, offset, size in expected]
+
+
+def test_a_size_beyond_octal_is_read(tmp_path):
+    """GNU's and star's way for members above 8 GB: the archive is sparse, and as long as it says."""
+    info = tarfile.TarInfo("big.bin")
+    info.size = 9 << 30
+    with open(tmp_path / "a.tar", "wb") as file:
+        file.write(info.tobuf(tarfile.GNU_FORMAT))
+        file.seek(512 + (9 << 30) + 1024 - 1)
+        file.write(b"\0")
+    assert list(members(str(tmp_path / "a.tar"))) == [(b"big.bin", 512, 9 << 30)]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_archive_that_is_cut_anywhere_is_an_error(tmp_path, form):
+    long = "" if form == "ustar" else "n" * 300
+    whole = archive(
+        tmp_path / "a.tar", [("a.jpg", b"1" * 600), (f"b{long}.jpg", b"2"), ("c.jpg", b"")], form
+    ).read_bytes()
+    end = len(whole.rstrip(b"\0")) // 512 * 512 + 512
+    cut = tmp_path / "cut.tar"
+    for length in range(0, end + 512, 7 if form == "pax" else 37):
+        cut.write_bytes(whole[:length])
+        with pytest.raises(FileError, match=r"cut\.tar, byte [\d,]+: "):
+            list(members(str(cut)))
+    cut.write_bytes(whole[: end + 512])
+    assert len(list(members(str(cut)))) == 3
+
+
+def header(**fields):
+    info = tarfile.TarInfo(fields.pop("name", "a.txt"))
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def with_size(field, kind=b"0"):
+    """A header whose size is these bytes, with the right checksum."""
+    head = bytearray(header())
+    head[124:136], head[156:157], head[148:156] = field.ljust(12, b"\0"), kind, b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    return bytes(head)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "byte 0: it is empty"),
+        (b"x" * 2000, "byte 0: it is no tar archive"),
+        (b"\x1f\x8b\x08" + b"x" * 2000, "gzip"),
+        (b"\x28\xb5\x2f\xfd" + b"x" * 2000, "zstd"),
+        (b"BZh9" + b"x" * 2000, "bzip2"),
+        (b"\xfd7zXZ\0" + b"x" * 2000, "xz"),
+        (header()[:300] + b"x" + header()[301:], "byte 0: the header's checksum is wrong"),
+        (header(size=10**9) + bytes(2048), r"byte 0: 'a\.txt' has 1,000,000,000 bytes, and the file has 2,048 more"),
+        (
+            with_size(b"\x80" + b"\xff" * 11) + bytes(2048),
+            "byte 0: 'a.txt' has 309,485,009,821,345,068,724,781,055 bytes",
+        ),
+        (with_size(b"\xff" * 12) + bytes(2048), "should be"),
+        (with_size(b"-1") + bytes(2048), "byte 512: .*b'-1'"),
+        (with_size(b"1_0") + bytes(2048), "b'1_0'"),
+        (with_size(b"9") + bytes(2048), "b'9'"),
+        (with_size(b"77777777777", b"L") + bytes(2048), "header of 8,589,934,591 bytes"),
+        (with_size(b"77777777777", b"x") + bytes(2048), "header of 8,589,934,591 bytes"),
+        (with_size(b"0", b"S") + bytes(2048), "sparse"),
+        (with_size(b"20", b"x") + b"99999 path=a\n".ljust(512, b"\0") + bytes(2048), "pax header is damaged"),
+        (with_size(b"20", b"x") + b"path=a\n".ljust(512, b"\0") + bytes(2048), "pax header is damaged"),
+        (with_size(b"20", b"x") + b"0 path=a\n".ljust(512, b"\0") + bytes(2048), "pax header is damaged"),
+        (with_size(b"26", b"x") + b"22 GNU.sparse.major=1\n".ljust(512, b"\0") + bytes(2048), "sparse"),
+        (with_size(b"12", b"g") + b"10 path=a\n".ljust(512, b"\0") + bytes(2048), "to all that follow"),
+        (with_size(b"14", b"x") + b"12 size=-10\n".ljust(512, b"\0") + header() + bytes(2048), "b'-10'"),
+    ],
+)
+def test_what_a_header_lies_about_is_an_error_that_says_where(tmp_path, data, said):
+    if "512" in said:
+        data = header() + data
+    if "should be" in said or said.startswith("b'") or "'-10'" in said:
+        data = header() + data  # the first header decides whether it is an archive
+    path = tmp_path / "a.tar"
+    path.write_bytes(data)
+    with pytest.raises(FileError, match=said):
+        Tar(path)
+
+
+def test_bytes_that_are_changed_at_random_never_do_harm(tmp_path):
+    """An error, or samples whose bytes lie in the file: no hang, no other exception."""
+    whole = archive(tmp_path / "a.tar", [*PAIRS[:8], ("n" * 200 + ".txt", b"1")], "pax", mtime=0.5).read_bytes()
+    draw, path, errors = random.Random(0), tmp_path / "changed.tar", 0
+    for _ in range(500):
+        changed = bytearray(whole)
+        for _ in range(draw.choice([1, 3, 20])):
+            changed[draw.randrange(len(whole))] = draw.choice([0, 255, 128, ord("7"), draw.randrange(256)])
+        path.write_bytes(changed)
+        try:
+            for _, offset, size in members(str(path)):
+                assert 0 <= offset <= offset + size <= len(whole)
+        except FileError:
+            errors += 1
+    assert errors > 50
+
+
+def test_a_file_that_shrinks_after_it_was_indexed_is_an_error(tmp_path):
+    path = archive(tmp_path / "a.tar", PAIRS)
+    tar = Tar(path)
+    assert tar[19]["cls"] == b"19"
+    os.truncate(path, 2000)
+    with pytest.raises(FileError, match=r"a\.tar: it has changed since it was indexed"):
+        tar[19]
+    with pytest.raises(FileError, match=r"a\.tar: it has changed since it was indexed"):
+        pickle.loads(pickle.dumps(tar))[0]
+
+
+def test_a_pickle_is_small_and_a_copy_reads(tmp_path):
+    tar = Tar(archive(tmp_path / "a.tar", PAIRS * 1))
+    list(tar)
+    assert len(pickle.dumps(tar)) < 1000
+    assert list(pickle.loads(pickle.dumps(tar))) == list(tar)
+
+
+def test_a_forked_child_reads(tmp_path):
+    tar = Tar(archive(tmp_path / "a.tar", PAIRS))
+    expected = list(tar)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if list(tar) == expected else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def loaded(loader):
+    with loader:
+        return [key for batch in loader for key in batch["__key__"]]
+
+
+def test_a_loader_reads_in_a_shuffled_order(tmp_path):
+    archive(tmp_path / "a-0.tar", PAIRS[:20])
+    archive(tmp_path / "a-1.tar", PAIRS[20:])
+    tar = Tar(tmp_path / "a-*.tar")
+    keys = loaded(mpqueue.Loader(tar, batch_size=3, shuffle=True, workers=2, seed=1))
+    assert keys != sorted(keys)
+    assert sorted(keys) == [f"train/{i:03d}" for i in range(20)]
+    assert keys == loaded(mpqueue.Loader(tar, batch_size=3, shuffle=True, workers=0, seed=1))
+
+
+def label_of(sample):
+    return int(sample["cls"])
+
+
+def test_a_dataset_reads(tmp_path):
+    dataset = mpqueue.Dataset(Tar(archive(tmp_path / "a.tar", PAIRS))).shuffle().map(label_of).batch(4)
+    with mpqueue.Loader(dataset, workers=2, seed=3) as loader:
+        found = [label for batch in loader for label in batch.tolist()]
+    assert sorted(found) == list(range(20))
+
+
+def test_a_loader_leaves_out_what_is_damaged(tmp_path):
+    """A file that has changed takes its own samples with it, and no others."""
+    archive(tmp_path / "a-0.tar", PAIRS[:20])
+    archive(tmp_path / "a-1.tar", PAIRS[20:])
+    tar = Tar(tmp_path / "a-*.tar")
+    os.truncate(tmp_path / "a-0.tar", 1000)
+    keys = loaded(mpqueue.Loader(tar, batch_size=4, workers=2, on_error="skip", max_errors=10))
+    assert keys == [f"train/{i:03d}" for i in range(10, 20)]
