@@ -4,12 +4,13 @@ There is no way to be told of the first number that is drawn from it, as there i
 (`mpqueue.worker.first_draw`): it is C++ throughout, and kernels draw inside of it. To seed it takes 1.1 µs, to look
 whether something was drawn 1.2 µs; both are much beside a small sample, and little beside a batch. So:
 
-    a batch, or an item of a stream        seeded
+    a batch, or an item of a function      seeded
     a batch of samples that are a stream   seeded once: with its number, as a batch is
     a batch of samples of known places     the first one: each sample is seeded, and looked at
                                            if none has drawn: the samples of later batches are not seeded, and if the
                                            generator is not untouched in the end, the batch is computed once more
                                            if one has drawn: each sample is seeded, for ever
+    an element of a stream of a dataset    the same; its lane is opened anew from its last snapshot to compute it again
 
 So a source is asked twice for the samples of one batch at most, in the life of a worker; and only if it draws now and
 then, and did not in the worker's first batch. In the trainer, where others draw from the generator, too, each sample is

@@ -52,15 +52,17 @@ class OpenLane:
         skipped: What it has left out for the element at work.
         worked_ns: In its code, since the last snapshot,
         due_ns: after which the next one is due.
+        saved: The last snapshot, if it was taken behind the last element.
     """
 
-    __slots__ = ("_told", "due_ns", "epoch", "info", "lane", "number", "skipped", "worked_ns")
+    __slots__ = ("_told", "due_ns", "epoch", "info", "lane", "number", "saved", "skipped", "worked_ns")
     lane: Lane
 
     def __init__(self, info: WorkerInfo, epoch: int, number: int, due_ns: int) -> None:
         self.info, self.epoch, self.number, self.due_ns = info, epoch, number, due_ns
         self.worked_ns = 0
         self.skipped: list[Skipped] = []
+        self.saved: LaneStart | None = None
         self._told: list[StageRow] = []
 
     def take_rows(self) -> list[StageRow]:
@@ -142,11 +144,20 @@ class LaneRunner:
             StreamEnd: The lane has ended.
             Exception: What the source raised.
         """
+        torch = self._torch
+        if torch is None or not (torch.is_due and self._is_of_lanes):
+            return self._run(epoch, unit, start)
+        return torch.each(self._run, epoch, unit, start)
+
+    def _run(self, epoch: int, unit: int, start: LaneStart | None) -> Any:
+        """Compute an element; one that was computed just now is computed again, in a lane that is opened anew."""
         number, lane = divmod(unit, self._num_lanes)
         found = self._open.pop(lane, None)
         if found is None or start is not None or not self._is_next(found, epoch, number):
             found = self._open_lane(lane, epoch, number, start)
         else:
+            if found.saved is not None:
+                self._starts[lane], found.saved = (epoch, found.saved), None
             context.enter_lane(found.info)
         began, skipped = clock_ns(), found.skipped
         if skipped:
@@ -172,6 +183,7 @@ class LaneRunner:
             state = self._save(found, lane)
             if state is not None:
                 value = WithTail(value, state, found.take_rows())
+                found.saved = LaneStart(found.number, state)
         self._open[lane] = found
         return value
 

@@ -60,6 +60,16 @@ def test_a_sample_that_draws_nothing_costs_few_calls_in_any_stage(name, tmp_path
     assert float(path.read_text()) < 0.5
 
 
+def test_a_sample_that_draws_nothing_costs_no_more_where_torch_is_imported(tmp_path):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "calls"
+    dataset = Dataset.range(SAMPLES).map(torch.is_tensor).map(Counting(path)).filter(keep).batch(256)
+    with mpqueue.Loader(dataset, workers=1, seed=3) as loader:
+        for _ in loader:
+            pass
+    assert float(path.read_text()) < 0.5
+
+
 def test_random_numbers_of_a_sample_cost_those_who_draw_them(tmp_path):
     path = tmp_path / "calls"
     dataset = Dataset.range(SAMPLES).map(Counting(path)).map(drawing).batch(256)

@@ -81,6 +81,20 @@ def test_samples_draw_their_own_numbers_wherever_others_have_drawn(dataset):
         assert epochs(batches, workers=workers) == expected
 
 
+def test_samples_draw_their_own_numbers_of_torch_wherever_others_have_drawn():
+    torch = pytest.importorskip("torch")
+
+    def late(sample):  # not in a worker's first element, by which it is told whether something draws
+        return sample, float(torch.rand(1)) if sample > 300 and sample % 3 == 0 else torch.is_tensor(sample)
+
+    dataset = Dataset.range(600).filter(lambda sample: sample % 7 != 0).map(late).shuffle(buffer=20)
+    batches = dataset.batch(10, collate=list)
+    expected = epochs(batches, workers=0)
+    assert len({number for _, number in expected[0]}) > 80
+    for workers in (1, 2):
+        assert epochs(batches, workers=workers) == expected
+
+
 def test_threads_draw_their_own_numbers_wherever_others_have_drawn():
     def some(sample):
         return sample, [mpqueue.rng().random() for _ in range(sample % 3)]
