@@ -548,7 +548,7 @@ class Pipeline:
         changed since, no batch of a later epoch is computed before somebody asks for one.
         """
         schedule = self.ledger.schedule
-        is_known = schedule.lane_share.is_endless or (self.backend.tells_changes and not schedule.is_drawn)
+        is_known = self.backend.tells_changes and not schedule.is_drawn
         schedule.last_epoch = None if goes_on and is_known else epoch
 
     def pause(self, *, waits: bool = True) -> None:

@@ -303,16 +303,23 @@ class Loader(Stoppable):
             if self._is_endless and pipeline.place().counts == place.counts:
                 pipeline.begin_epoch(place.epoch)
             is_elsewhere = not goes_on and not pipeline.place().is_same_as(place)
-            # The streams of generator functions that go on have begun, and cannot be begun anew in their middle.
             is_stream = self._order.is_stream
             is_inconsistent = is_stream and not goes_on and pipeline.is_inconsistent
-            if is_elsewhere or is_inconsistent or (is_outdated and not is_stream):
+            if is_elsewhere or is_inconsistent or (is_outdated and self._may_refresh(pipeline)):
                 with contextlib.suppress(Stopped):  # by another thread, meanwhile: the loop ends before its first batch
                     pipeline.restart_at(place, refresh=is_outdated)
         if self._is_endless or not self._order.is_stream:
             pipeline.hand_out(place.epoch)
         self._position.count_by(pipeline)
         return pipeline
+
+    def _may_refresh(self, pipeline: Pipeline) -> bool:
+        """Return whether what goes on is to be computed again, as the source may have changed.
+
+        Streams that go on are opened anew for that, and what lies behind their snapshots, or all of it, is computed
+        again: too much where nobody knows that anything has changed.
+        """
+        return not self._order.is_stream or (self._is_endless and pipeline.backend.tells_changes)
 
     def _bound(self, pipeline: Pipeline) -> None:
         """Do not prefetch past the first epoch before a second one is asked for: a validation has only one."""

@@ -71,6 +71,10 @@ class LaneOwners:
         elif ticket.unit < at[2]:
             self._at[ticket.lane] = key, ticket.epoch, ticket.unit
 
+    def forget_places(self) -> None:
+        """All workers get another source, with which they open their lanes anew."""
+        self._at.clear()
+
     def begin_afresh(self, number: int) -> None:
         """A worker is gone whose streams are to be called once more and go on where they then are."""
         self._afresh.update(self.of(number))

@@ -269,6 +269,8 @@ class ProcessBackend:
         """Make the workers compute from the source's present state."""
         incidents.report_ring(self.pool.ring, f"epoch {self.ledger.epoch} begins")
         with defer_signals():
+            if self.pool.owners is not None:
+                self.pool.owners.forget_places()
             if not self.sync.refresh(self.pool):
                 self.supervision.start_anew()
 

@@ -180,6 +180,54 @@ def test_a_generator_function_sees_it_too(how):
     assert seen == [0, 1, 2]
 
 
+class Laned:
+    """Numbers in lanes, without an end, which tell the level."""
+
+    def __init__(self):
+        self.level = 0
+
+    def open_lane(self, run):
+        return OfLane(self, run)
+
+    def shape(self):
+        return ["Laned"]
+
+
+class OfLane:
+    def __init__(self, source, run):
+        self.source, self.run, self.number = source, run, run.state or 0
+
+    def next(self):
+        self.number += 1
+        return 1000 * self.source.level + (self.number - 1) * self.run.num_lanes + self.run.lane
+
+    def save(self):
+        return self.number
+
+
+@pytest.mark.parametrize("is_saved", [True, False])
+@pytest.mark.parametrize("how", [HOWS[name] for name in ("none", "one process", "four processes", "threads")])
+def test_a_stream_without_end_goes_on_where_it_is_with_the_changed_source(how, is_saved, monkeypatch):
+    if not is_saved:
+        monkeypatch.setattr(OfLane, "save", lambda _self: None)
+    source, found = Laned(), []
+    with Loader(source, lanes=4, epoch_batches=10, **how) as loader:
+        for _ in range(4):
+            found += numbers_of(loader)
+            source.level += 1
+    assert found == [1000 * (number // 10) + number for number in range(40)]
+
+
+@pytest.mark.parametrize("how", [HOWS[name] for name in ("none", "one process", "four processes")])
+def test_a_stream_without_end_that_was_left_goes_on_with_the_changed_source(how):
+    source = Laned()
+    with Loader(source, lanes=4, epoch_batches=10, **how) as loader:
+        found = numbers_of(itertools.islice(loader, 3))
+        source.level += 1
+        found += numbers_of(loader)
+    assert found == [0, 1, 2, *range(1003, 1013)]
+
+
 @FEW
 def test_a_loop_that_goes_on_after_an_error_does_so_with_the_mended_source(how):
     class Broken(Levels):
