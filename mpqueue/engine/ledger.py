@@ -156,6 +156,7 @@ class Ledger:
         head: The number of the next ticket to be handed out.
         latest: The ticket that was counted last.
         num_batches: How many were counted.
+        num_in_hand: How many are taken and not counted yet, where that makes a difference to what may be dealt.
         is_waiting: The backend sets it, with the pipeline's lock, around what an interrupt may end without harm.
         is_closed: Nothing is dealt any more.
         failure: An error for the consumer that belongs to no ticket.
@@ -176,7 +177,7 @@ class Ledger:
         self.extras: deque[int] = deque()
         self.settle: Callable[[Ticket, Outcome], bool] = lambda _ticket, _outcome: True
         self._next_extra = FIRST_EXTRA
-        self.head = self.num_batches = 0
+        self.head = self.num_batches = self.num_in_hand = 0
         self.latest: Ticket | None = None
         self.is_waiting = self.is_closed = self.needs_attention = False
         self.failure: BaseException | None = None
@@ -233,7 +234,7 @@ class Ledger:
         num_dealt, schedule = self.num_in_order, self.schedule
         room = self.allowance - num_dealt
         if schedule.num_lanes:
-            room = min(room, schedule.room_for(num_dealt))
+            room = min(room, schedule.room_for(num_dealt + self.num_in_hand))
         if room <= 0:
             return []
         try:
@@ -392,6 +393,7 @@ class Ledger:
         self.extras.clear()
         self._extend_credit()
         self.tickets.clear()
+        self.num_in_hand = 0
         self.head = self.schedule.next_number
 
     def pause(self) -> None:

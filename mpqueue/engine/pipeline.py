@@ -200,7 +200,9 @@ class Pipeline:
                                 continue
                             outcome = left
                         if ledger.credit - len(ledger.tickets) >= backend.chunk:
+                            ledger.num_in_hand = 1  # else an epoch of n batches would have one more dealt
                             backend.pump()
+                            ledger.num_in_hand = 0
                         try:
                             taken = ticket, outcome.open()
                         except Unreadable as unreadable:  # no interrupt: computed again it would be the same again

@@ -230,6 +230,16 @@ def test_epochs_of_n_batches_go_on_where_the_one_before_ended(workers, monkeypat
         assert list(itertools.chain.from_iterable(epochs)) == endless(20, 42)
 
 
+@pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 2}, {"workers": 2, "backend": "thread"}], ids=str)
+@pytest.mark.parametrize("queue", [1, 4, 100])
+def test_no_batch_is_dealt_beyond_an_epoch_that_may_be_the_only_one(options, queue):
+    """Nor, by threads, beyond any: nobody could tell of which source it would be."""
+    with loader_of(20, epoch_batches=7, max_queue_size=queue, **options) as loader:
+        for _ in range(3 if options.get("backend") == "thread" else 1):
+            assert len(list(loader)) == 7
+            assert not loader._engine.pipeline.ledger.num_outstanding
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_epoch_of_n_batches_that_was_left_is_over(workers, monkeypatch):
     monkeypatch.setattr(Pipeline, "restart_at", None)
