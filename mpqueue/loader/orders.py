@@ -68,10 +68,11 @@ class Order:
         self._options, self._shuffle = options, shuffle
         self._check_exclusions(shuffle=shuffle, is_sampled=sampler is not None)
         self.share = share or Share(shard_of(options.shard), drop_last=options.drop_last)
-        # Who deals the batches of all ranks has all lanes.
-        self._shard = self.share.shard if share is None else ALONE
+        # Who deals the batches of all ranks has all lanes, so many that each rank gets those of its own.
+        shard = shard_of(options.shard)
+        self._shard = shard if share is None else ALONE
         lanes = None if options.lanes is None else int(options.lanes)
-        self.lanes = check_lanes(self.source, lanes, self._shard.world) if self.is_stream else None
+        self.lanes = check_lanes(self.source, lanes, shard.world) if self.is_stream else None
         self.epoch_batches = None if options.epoch_batches is None else int(options.epoch_batches)
         self._warn_of_unequal_ranks()
         self.plan = self._make_plan() if options.are_samples else None

@@ -9,6 +9,9 @@ machine that loses its power loses little.
 
 A record that is not whole ends the journal, as far as its reader is concerned.
 
+Of a stream in lanes the head has the place where it goes on, with snapshots (`mpqueue.service.checkpoints`), and the
+file is written anew in the middle of the epoch, too, with what was taken behind that place.
+
 The state of a source is in the head: as JSON where JSON gives back exactly what it was given, else as a pickle. A
 pickle can run any code, so nothing of a file is parsed before the open descriptor has shown that it is this user's own,
 that nobody else may write to it, and that it is a file and no link. In a folder where others may write, too, they can
@@ -32,9 +35,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from mpqueue.engine.lanes import LaneStart
 from mpqueue.engine.schedule import Place
 from mpqueue.errors import ServiceError
-from mpqueue.loader.sources import epoch_end_of
+from mpqueue.loader.sources import epoch_end_of, has_lanes
 from mpqueue.service.rules import Rules
 from mpqueue.service.stream import Stream
 from mpqueue.system import descriptors
@@ -75,6 +79,7 @@ class Recovered:
         taken: The positions of it that were taken, by holder: a rank, or a consumer.
         survivors: Consumers that were attached.
         state: Of the source, when the epoch began; None: it has none.
+        lanes: Where a stream in lanes begins, to go on: see `mpqueue.service.checkpoints`; None: at its beginning.
     """
 
     job: str
@@ -83,6 +88,7 @@ class Recovered:
     taken: dict[int, set[int]] = field(default_factory=dict)
     survivors: dict[int, Survivor] = field(default_factory=dict)
     state: Any = None
+    lanes: Place | None = None
 
     def count_of(self, rank: int, world: int) -> int:
         """Return how many batches a rank has taken, those between that were left out included."""
@@ -95,11 +101,12 @@ class Recovered:
 
 def place_in(recovered: Recovered, *, broadcast: bool) -> Place:
     """Return the place with which a stream goes on: nothing before it is missing to anybody."""
+    least = 0 if recovered.lanes is None else recovered.lanes.position  # all before it was taken
     if broadcast:
         counts = [max(recovered.taken.get(who, {-1})) + 1 for who in recovered.survivors]
-        return Place(recovered.epoch, min(counts, default=0))
+        return Place(recovered.epoch, max(least, min(counts, default=0)))
     taken = set().union(*recovered.taken.values())
-    position = next(position for position in itertools.count() if position not in taken)
+    position = next(position for position in itertools.count(least) if position not in taken)
     return Place(recovered.epoch, position, tuple(sorted(number for number in taken if number > position)))
 
 
@@ -121,6 +128,7 @@ def read_journal(path: str) -> Recovered | None:
         if said["journal"] not in {1, _VERSION}:
             raise ValueError(f"version {said['journal']}")
         found = Recovered(said["job"], said["seed"], said["epoch"], state=_unpack_state(said["state"]))
+        found.lanes = _unpack_lanes(found.epoch, said.get("lanes"))
     except Exception as error:  # unpickling may raise anything: the class of a state may be gone
         text = f"{type(error).__name__}: {error}"
         raise ServiceError(f"{path} is no journal of a server ({text}): choose another path, or remove it") from error
@@ -182,6 +190,19 @@ def _unpack_state(packed: Any) -> Any:
     return packed["json"] if "json" in packed else pickle.loads(base64.b64decode(packed["pickle"]))
 
 
+def _pack_lanes(place: Place) -> dict[str, Any]:
+    """Return a place in lanes, fit for JSON."""
+    starts = [[at, None if state is None else base64.b64encode(state).decode()] for at, state in place.starts]
+    return {"position": place.position, "counts": place.counts, "starts": starts, "ends": place.ends}
+
+
+def _unpack_lanes(epoch: int, packed: Any) -> Place | None:
+    if packed is None:
+        return None
+    starts = [LaneStart(at, None if state is None else base64.b64decode(state)) for at, state in packed["starts"]]
+    return Place(epoch, packed["position"], (), tuple(packed["counts"]), tuple(starts), tuple(packed["ends"]))
+
+
 def _is_json(value: Any, seen: set[int], depth: int) -> bool:
     """Return whether JSON gives back what it was given: equal values of the same types.
 
@@ -233,13 +254,21 @@ class Journal:
         self._is_due, self._is_closed, self._has_warned = threading.Event(), False, False
         self._thread = JoinedThread(self._sync, "mpqueue-journal")
 
-    def begin(self, epoch: int, state: Any, taken: Iterable[tuple[int, int]] = ()) -> None:
-        """Write down that an epoch begins, or goes on; ``taken``: pairs of holder and position.
+    def begin(self, epoch: int, state: Any, taken: Iterable[tuple[int, int]] = (), lanes: Place | None = None) -> None:
+        """Write down that an epoch begins, or goes on.
+
+        Args:
+            epoch: Its number.
+            state: Of the source, when it began.
+            taken: Pairs of holder and position.
+            lanes: Where a stream in lanes goes on, if not at its beginning.
 
         Raises:
             OSError: It cannot be written.
         """
         head = {"journal": _VERSION, "job": self._job, "seed": self._seed, "epoch": epoch, "state": _pack_state(state)}
+        if lanes is not None:
+            head["lanes"] = _pack_lanes(lanes)
         records = [_pack(_JournalKind.CAME, *survivor, who) for who, survivor in self._present.items()]
         records += [_pack(_JournalKind.TAKEN, position, 0, who) for who, position in taken]
         with self._named():
@@ -251,6 +280,11 @@ class Journal:
         if not self._thread.is_alive():
             self._thread.start()
         self._is_due.set()
+
+    @property
+    def present(self) -> list[int]:
+        """The consumers that are attached."""
+        return list(self._present)
 
     def _replace(self, data: bytes) -> int:
         """Put a new file into the place of the old one; return its descriptor."""
@@ -364,15 +398,19 @@ def started_at(pid: int) -> int:
         return 0
 
 
-def state_of(source: Any) -> Any:
-    """Return the state of a source that has one, else None."""
-    take = getattr(source, "state_dict", None)
+def state_of(stream: Stream) -> Any:
+    """Return the state of a source that has one, else None; lanes have states of their own."""
+    source = stream.plan.job.source
+    take = None if stream.is_generator else getattr(source, "state_dict", None)
     return take() if callable(take) else None
 
 
 def job_of(stream: Stream, rules: Rules) -> str:
     """Return a hash of what makes a stream the same one."""
     identity = [stream.seed, stream.length(), rules.mode, rules.world, repr(stream.plan.job.samples)]
+    order = stream.plan.order
+    if order.lanes is not None:
+        identity += [order.lanes, order.source.shape() if has_lanes(order.source) else None]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
 
 
@@ -385,9 +423,11 @@ def check_restartable(stream: Stream, *, is_ordered: bool) -> None:
             "leave out ordered=False, or journal"
         )
     if stream.is_generator:
+        if stream.plan.order.lanes is not None:
+            return
         raise ValueError(
-            "a journal says which batches were taken, and a generator cannot begin behind them: pass a source with "
-            "__getitem__, or leave out journal"
+            "a journal says which batches were taken, and a generator cannot begin behind them where each worker has a "
+            "lane: pass lanes=n (of a function, not of an iterator), or a source with __getitem__, or leave out journal"
         )
     if epoch_end_of(source) is not None and not hasattr(source, "state_dict"):
         raise ValueError(

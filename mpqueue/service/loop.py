@@ -25,6 +25,7 @@ from functools import partial
 from typing import Any
 
 from mpqueue.service.admission import Admission
+from mpqueue.service.checkpoints import Checkpoints
 from mpqueue.service.connections import Handlers, Peer, Reception, Stage
 from mpqueue.service.core import Core
 from mpqueue.service.dealing import RECALL_AFTER_S, Seat, SeatBatch
@@ -63,6 +64,7 @@ class Deliveries:
         journal: None: there is none.
         uid: Of this process: others' consumers get exceptions as text.
         timeline: Where the consumers are drawn; None: nowhere.
+        checkpoints: Of a journal of a stream in lanes; None: there is none.
     """
 
     def __init__(
@@ -72,7 +74,9 @@ class Deliveries:
         journal: Journal | None,
         uid: int,
         timeline: Timeline | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
+        self._checkpoints = checkpoints
         self._stream, self._peers, self._journal, self._uid = stream, peers, journal, uid
         self._rows = None if timeline is None else ConsumerRows(timeline)
         self._specs = Specs()
@@ -157,7 +161,9 @@ class Deliveries:
 
     def _note_epoch(self, epoch: int) -> None:
         if self._journal is not None:
-            self._journal.begin(epoch, state_of(self._stream.plan.job.source))
+            self._journal.begin(epoch, state_of(self._stream))
+        if self._checkpoints is not None:
+            self._checkpoints.begin()
 
     def recompute(self, epoch: int, position: int) -> None:
         """Have a batch computed again."""
@@ -171,7 +177,10 @@ class Deliveries:
         if self._rows is not None:
             self._rows.take(self._peers[seat.consumer], batch, has_more=bool(seat.untaken))
         if self._journal is not None:
-            self._journal.note_taken(batch.position, seat.consumer if seat.rank is None else seat.rank)
+            who = seat.consumer if seat.rank is None else seat.rank
+            self._journal.note_taken(batch.position, who)
+            if self._checkpoints is not None:
+                self._checkpoints.note_taken(batch.position, who)
 
     def flush(self) -> list[Peer]:
         """Send what was collected; return the peers whose sockets are full now, or have room again."""

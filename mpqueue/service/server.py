@@ -17,6 +17,7 @@ from typing import Any, Literal, Never, Self
 from mpqueue.engine.options import DEFAULT_START_METHOD, OnError, Options, SampleOptions, StartMethod, shows_options
 from mpqueue.errors import ServiceError
 from mpqueue.service.admission import Admission
+from mpqueue.service.checkpoints import Checkpoints
 from mpqueue.service.connections import Peer
 from mpqueue.service.core import Core
 from mpqueue.service.dealing import Seat
@@ -222,7 +223,8 @@ class Server:
         if recovered is None:
             return self._make_stream(), None
         seed = recovered.seed if self._make_stream.keywords["seed"] is None else self._make_stream.keywords["seed"]
-        stream = self._make_stream(seed=seed, place=place_in(recovered, broadcast=self._rules.mode == "broadcast"))
+        place = place_in(recovered, broadcast=self._rules.mode == "broadcast")
+        stream = self._make_stream(seed=seed, place=place, lane_place=recovered.lanes)
         if job_of(stream, self._rules) != recovered.job:
             raise ServiceError(
                 f"the journal {self._journal_path} is of another stream: the source, its length, the seed or an option "
@@ -238,18 +240,24 @@ class Server:
         journal = Journal(self._journal_path, self._job, self._stream.seed)
         undo.callback(journal.close)
         if recovered is None:
-            journal.begin(0, state_of(self._stream.plan.job.source))
+            journal.begin(0, state_of(self._stream))
         else:
             if self._awaits_survivors:
                 journal.await_back(recovered.survivors.values())
-            journal.begin(recovered.epoch, recovered.state, recovered.pairs())
+            journal.begin(recovered.epoch, recovered.state, recovered.pairs(), recovered.lanes)
         return journal
 
     def _serve(self, claim: Claim, desk: Any, journal: Journal | None, recovered: Recovered | None) -> "_Run":
         """Start the thread."""
         peers: dict[int, Peer] = {}
         stream, rules, uid = self._stream, self._rules, os.geteuid()
-        deliveries = Deliveries(stream, peers, journal, uid, stream._pipeline.recorder.timeline)
+        checkpoints = None
+        if journal is not None and stream.is_generator:
+            checkpoints = Checkpoints(journal, stream, is_broadcast=rules.mode == "broadcast")
+            if recovered is not None:
+                at = 0 if recovered.lanes is None else recovered.lanes.position
+                checkpoints.go_on(at, recovered.pairs())
+        deliveries = Deliveries(stream, peers, journal, uid, stream._pipeline.recorder.timeline, checkpoints)
         if recovered is None:
             core = Core(rules, deliveries)
         else:

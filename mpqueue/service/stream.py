@@ -230,6 +230,8 @@ class Stream:
         shuffle: A new order for every epoch (sequences only).
         world: The number of ranks among which the batches are to be split equally: the end is filled up, or dropped.
         place: Where to begin.
+        lane_place: Where a stream in lanes begins, to get to ``place``: what lies between, and what is ahead of that,
+            is dropped; None: at the beginning of the epoch.
         num_kept: Slots for what holders keep; None: enough for 8 batches of each of 32 consumers, or as many as the
             address space allows.
         options: Those of `mpqueue.engine.options.Options` and `mpqueue.engine.options.SampleOptions`, but ``copy`` and
@@ -261,6 +263,7 @@ class Stream:
         shuffle: bool = False,
         world: int = 1,
         place: Place | None = None,
+        lane_place: Place | None = None,
         num_kept: int | None = None,
         **options: Any,
     ) -> None:
@@ -270,6 +273,12 @@ class Stream:
         )  # fmt: skip
         self.is_generator = self.plan.order.is_stream
         self._place = _settled(place or Place())
+        # Of a stream that goes on: the first position that is missing to anybody, and those behind it that are not.
+        self._missing_from, self._given = 0, frozenset[int]()
+        if self.is_generator:
+            self._missing_from, self._given = self._place.position, frozenset(self._place.ahead)
+            self._place = lane_place or Place(self._place.epoch)
+        self._goes_on = self._missing_from > 0 or bool(self._given)
         self.epoch, self.has_ended, self.count = self._place.epoch, False, 0
         self.ring: SharedRing | None = None
         self._engine = Engine(ends_epochs=False)
@@ -424,25 +433,43 @@ class Stream:
             error, self._unopened = self._unopened or self._open(), None
             if error is not None:
                 return self._failed(error, None)
-        pipeline.failed = None
-        try:
-            # Reports are taken in by `advance`, which is called when there are some: to ask for them here would cost a
-            # system call for each batch that is not there.
-            taken = pipeline.step(looks=False)
-        except EndOfStream:
-            self.has_ended = True
-            return None
-        except Stopped:
-            return None
-        except Exception as error:
-            return self._failed(error, pipeline.failed)
-        if taken is None:
-            return None
-        lot: Lot = taken[1]
-        if self.is_generator:
-            lot = lot._replace(position=self.count)
-        self.count += 1
-        return lot
+        while True:
+            pipeline.failed = None
+            try:
+                # Reports are taken in by `advance`, which is called when there are some: to ask for them here would
+                # cost a system call for each batch that is not there.
+                taken = pipeline.step(looks=False)
+            except EndOfStream:
+                self.has_ended = True
+                return None
+            except Stopped:
+                return None
+            except Exception as error:
+                failure = self._failed(error, pipeline.failed)
+                if self._goes_on and self._is_given(failure.position):
+                    continue
+                return failure
+            if taken is None:
+                return None
+            lot: Lot = taken[1]
+            if self.is_generator:
+                lot = lot._replace(position=self.count)
+            self.count += 1
+            if self._goes_on and self._is_given(lot.position):
+                self.release(lot)
+                continue
+            return lot
+
+    def _is_given(self, position: int) -> bool:
+        """Return whether a batch of a stream that goes on was taken before, from another server."""
+        if self.epoch != self._place.epoch or position > max(self._given, default=self._missing_from):
+            self._goes_on = False
+            return False
+        return 0 <= position < self._missing_from or position in self._given
+
+    def lane_place(self) -> Place:
+        """Return the place behind what it has given of the open epoch, with the snapshots of its lanes."""
+        return self._pipeline.place()._replace(epoch=self.epoch, position=self.count)
 
     def _take_extra(self) -> Lot | Failure | None:
         """Return the next of the batches that are computed again; None if it is not ready, or there is none."""

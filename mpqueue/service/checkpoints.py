@@ -1,0 +1,91 @@
+"""Places of a stream in lanes, from which a server that comes back goes on.
+
+A batch of a stream cannot be asked for by its position: it is computed behind those before it in its lane. So the
+server notes from time to time where its stream is (`mpqueue.engine.schedule.Place`, with the snapshots of the lanes);
+as soon as all that came before such a place was taken, that is a *checkpoint*, and the journal is written anew with it:
+
+    positions        0 ........ P ...... F .. x . x ..... now
+    taken            all        all      some
+    journal                     ^ the place with its snapshots, and which positions behind it were taken
+
+Another server begins at P. What lies between P and F, the first position that is missing to anybody, and what was taken
+behind that, is computed again and dropped.
+"""
+
+import time
+from collections.abc import Iterable
+
+from mpqueue.engine.schedule import Place
+from mpqueue.service.journal import Journal
+from mpqueue.service.stream import Stream
+
+BETWEEN_S = 1.0  # as long as lies between two snapshots of all lanes, and more than enough for a megabyte
+
+
+class Checkpoints:
+    """Writes them.
+
+    Args:
+        journal: Into this.
+        stream: Of this, which is one in lanes.
+        is_broadcast: Each consumer takes each batch.
+    """
+
+    def __init__(self, journal: Journal, stream: Stream, *, is_broadcast: bool) -> None:
+        self._journal, self._stream, self._is_broadcast = journal, stream, is_broadcast
+        self._noted: list[Place] = []  # the first one that will be a checkpoint, and the newest
+        self._noted_at = time.monotonic()
+        self._taken: dict[int, set[int]] = {}
+        self._written = 0  # the position of the latest checkpoint
+        self._frontier = 0
+
+    def go_on(self, position: int, taken: Iterable[tuple[int, int]]) -> None:
+        """Another server has written a checkpoint, and these pairs of holder and position behind it."""
+        self._written = self._frontier = position
+        for who, number in taken:
+            self._taken.setdefault(who, set()).add(number)
+
+    def begin(self) -> None:
+        """An epoch begins."""
+        self._noted.clear()
+        self._taken.clear()
+        self._written = self._frontier = 0
+
+    def note_taken(self, position: int, who: int) -> None:
+        """Note what the journal was told; write a checkpoint where one is due.
+
+        Raises:
+            OSError: The journal cannot be written.
+        """
+        self._taken.setdefault(who, set()).add(position)
+        now = time.monotonic()
+        if now - self._noted_at < BETWEEN_S:
+            return
+        self._noted_at = now
+        frontier = self._find_frontier()
+        passed = [place for place in self._noted if place.position <= frontier]
+        if passed:
+            self._noted = self._noted[len(passed) :]
+            self._write(passed[-1])
+        place = self._stream.lane_place()
+        if place.position > self._written:
+            self._noted = [*self._noted[:1], place]
+
+    def _find_frontier(self) -> int:
+        """Return the first position that somebody has not taken."""
+        if self._is_broadcast:
+            present = self._journal.present
+            counts = [max(self._taken.get(who, {-1})) + 1 for who in present]
+            return min(counts, default=0)
+        taken = set().union(*self._taken.values())
+        while self._frontier in taken:
+            self._frontier += 1
+        return self._frontier
+
+    def _write(self, place: Place) -> None:
+        self._written = place.position
+        for who, positions in self._taken.items():
+            latest = max(positions)  # by which is told how many a rank has had
+            self._taken[who] = {position for position in positions if position >= place.position} | {latest}
+        pairs = [(who, position) for who, positions in self._taken.items() for position in sorted(positions)]
+        self._journal.begin(place.epoch, None, pairs, place)

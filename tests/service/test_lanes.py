@@ -1,0 +1,191 @@
+"""Streams in lanes, served: ranks have their lanes, deaths change nothing, and a server comes back where it was."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from helpers.laned import computed
+
+import mpqueue
+from mpqueue.errors import ServiceError
+
+pytestmark = pytest.mark.usefixtures("servers_home")
+
+STREAM = (
+    mpqueue.Dataset.range(240)
+    .shuffle()
+    .map(lambda x: [x, mpqueue.rng().random()])
+    .filter(lambda pair: pair[0] % 4 != 0)
+    .shuffle(buffer=5)
+    .batch(2)
+)
+
+
+def plain(batches):
+    return [[numbers.tolist() for numbers in batch] for batch in batches]
+
+
+def loaded(**options):
+    with mpqueue.Loader(STREAM, workers=1, seed=3, epoch_batches=20, **options) as loader:
+        return plain(loader)
+
+
+def test_ranks_have_the_lanes_that_are_theirs():
+    ranks = []
+    with mpqueue.Server("s", STREAM, workers=2, seed=3, world=2, max_queue_size=60):
+        consumers = [mpqueue.attach("s", rank=rank, timeout=30) for rank in range(2)]
+        loops = [iter(consumer) for consumer in consumers]
+        ranks = [[], []]
+        for _ in range(20):
+            for rank, loop in enumerate(loops):
+                ranks[rank] += plain([next(loop)])
+        for consumer in consumers:
+            consumer.close()
+    assert ranks == [loaded(shard=(rank, 2)) for rank in range(2)]
+
+
+def test_all_lanes_of_a_broadcast_come_in_the_order_of_a_loader():
+    with mpqueue.Server("s", STREAM, workers=2, seed=3, mode="broadcast", lanes=6), mpqueue.attach("s") as consumer:
+        with mpqueue.Loader(STREAM, workers=0, seed=3, lanes=6) as loader:
+            for _ in range(2):
+                assert plain(consumer) == plain(loader)
+
+
+def test_lanes_that_ranks_cannot_share_are_refused():
+    with pytest.raises(ValueError, match=r"lanes=6 cannot be dealt to 4 ranks.*4, 8"):
+        mpqueue.Server("s", STREAM, workers=1, world=4, lanes=6)
+
+
+def test_a_killed_rank_is_replaced_where_it_was(puppets):
+    with mpqueue.Server("s", STREAM.map(list_of_first), workers=1, seed=3, world=2):
+        first, second = (puppets("s", rank=rank).attached() for rank in range(2))
+        first.do("loop"), second.do("loop")
+        taken = [[first.do("take") for _ in range(2)], [second.do("take") for _ in range(2)]]
+        first.kill()  # its last one was not taken: it comes again
+        third = puppets("s", rank=0).attached()
+        second.tell("take_all"), third.tell("take_all")
+        taken[0][-1:] = third.answer()
+        taken[1] += second.answer()
+    with mpqueue.Loader(STREAM.map(list_of_first), workers=0, seed=3) as loader:
+        whole = [batch.tolist() for batch in loader]
+    together = [each for pair in zip(*taken, strict=True) for each in pair]
+    assert together == whole[: len(together)]
+    assert len(whole) - len(together) < 2
+
+
+def list_of_first(batch):
+    return batch[0]
+
+
+_SERVER = """
+import json, os, sys
+import mpqueue
+from mpqueue.service import checkpoints
+sys.path.insert(0, sys.argv[1])
+from helpers.laned import Counted
+
+checkpoints.BETWEEN_S = 0
+folder, options = sys.argv[2], json.loads(sys.argv[3])
+source = Counted(os.path.join(folder, "log"), 40)
+source.is_always_saved = True
+with mpqueue.Server("s", source, workers=1, journal=os.path.join(folder, "journal"), **options) as server:
+    print(server.folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def start_server(tmp_path):
+    """Start servers with one journal, each in a process of its own."""
+    tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    started = []
+
+    def start(**options):
+        arguments = [tests, str(tmp_path), json.dumps(options)]
+        process = subprocess.Popen(
+            [sys.executable, "-c", _SERVER, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        assert process.stdout.readline()
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+@pytest.mark.parametrize("world", [2, None], ids=["ranks", "first come"])
+def test_servers_may_die_again_and_again(puppets, start_server, tmp_path, world):
+    options = {"lanes": 4, "world": world, "max_queue_size": 4}
+    server = start_server(**options)
+    both = [puppets("s", rank=rank if world else None, reconnect=True).attached() for rank in range(2)]
+    for one in both:
+        one.do("loop")
+    taken = []
+    for _ in range(3):
+        for _ in range(10):
+            for one in both:
+                one.tell("take")
+            taken += [one.answer() for one in both]
+        server.kill()
+        server.wait()
+        server = start_server(**options)
+    for one in both:
+        one.tell("take_all")
+    taken += [batch for one in both for batch in one.answer()]
+    lanes = sorted((lane, number) for lane, number, *_ in taken)
+    assert lanes == sorted((lane, number) for lane in range(4) for number in range(40 - lane % 2))
+    words = {lane: [word for of, _, word, _ in sorted(taken) if of == lane] for lane in range(4)}
+    assert all(total == sum(words[lane][: number + 1]) for lane, number, _, total in taken)
+    again = sum(count - 1 for count in computed(tmp_path / "log").values())
+    assert again < 3 * 30  # and not 3 times all that had come
+
+
+def test_a_broadcast_goes_on_where_the_slowest_was(puppets, start_server):
+    options = {"lanes": 4, "mode": "broadcast", "world": 2}
+    server = start_server(**options)
+    both = [puppets("s", reconnect=True).attached() for _ in range(2)]
+    for one in both:
+        one.do("loop")
+    taken = [[], []]
+    for _ in range(9):
+        for one in both:
+            one.tell("take")
+        for found, one in zip(taken, both, strict=True):
+            found.append(one.answer())
+    taken[0].append(both[0].do("take"))
+    server.kill()
+    server.wait()
+    start_server(**options)
+    for one in both:
+        one.tell("take_all")
+    for found, one in zip(taken, both, strict=True):
+        found += one.answer()
+    assert taken[0] == taken[1]
+    assert len(taken[0]) == 4 * 40 - 2
+
+
+def test_a_journal_of_another_stream_is_refused(tmp_path):
+    options = {"workers": 1, "seed": 1, "journal": tmp_path / "journal"}
+    with mpqueue.Server("s", STREAM, **options):
+        pass
+    for other in (STREAM.take(8), STREAM.repeat(2)):
+        with pytest.raises(ServiceError, match="is of another stream"):
+            mpqueue.Server("s", other, **options).start()
+    with pytest.raises(ServiceError, match="is of another stream"):
+        mpqueue.Server("s", STREAM, lanes=8, **options).start()
+
+
+def test_a_generator_with_a_lane_for_each_worker_has_no_journal(tmp_path):
+    def numbers():
+        yield 1
+
+    with pytest.raises(ValueError, match="pass lanes=n"):
+        mpqueue.Server("s", numbers, workers=1, journal=tmp_path / "journal")
+    with mpqueue.Server("s", numbers, workers=1, lanes=2, journal=tmp_path / "journal"):
+        assert (tmp_path / "journal").exists()
