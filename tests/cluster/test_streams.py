@@ -1,0 +1,58 @@
+"""A stream of a `mpqueue.Dataset` on the nodes of a cluster: as everywhere, also when a node goes, and to be resumed."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import psutil
+from helpers.faults import burns
+from helpers.gates import Gate, pass_gate
+from helpers.on_cluster import on
+
+import mpqueue
+
+EXTRA = {"resources": {"extra": 1}, "num_cpus": 0}
+
+
+def stream(wait=lambda x: x):
+    numbers = mpqueue.Dataset.range(400).shuffle().map(wait).filter(lambda x: x % 4 != 0).shuffle(buffer=6)
+    return numbers.map(lambda x: np.array([x, mpqueue.rng().integers(1000)])).batch(3)
+
+
+def plain(batches):
+    return [batch.tolist() for batch in batches]
+
+
+def test_a_node_that_dies_costs_a_stream_nothing(cluster, extra_node, tmp_path):
+    for _ in range(2):
+        extra_node(resources={"extra": 4})
+    with Gate() as gate, ThreadPoolExecutor(1) as pool:
+        address, fuse = gate.address, str(tmp_path / "fuse")
+
+        def wait_once(x):
+            if x == 177 and burns(fuse):
+                pass_gate(address)
+            return x
+
+        with mpqueue.Loader(stream(wait_once), workers=2, seed=0, backend="ray", ray_options=EXTRA) as loader:
+            found = pool.submit(plain, loader)
+            arrival = gate.arrival()
+            agent = psutil.Process(arrival.pid).parent().parent()
+            agent.parent().kill()  # the raylet
+            arrival.let_go()
+            assert found.result() == plain(stream())
+            assert loader.statistics().deaths == 1
+
+
+def test_a_state_goes_on_here_and_on_a_node(cluster):
+    whole = plain(stream())
+    options = {"backend": "ray", "ray_options": on(cluster.others[0].node_id)}
+    taken, state = [], None
+    for each in ({"workers": 2, **options}, {"workers": 1}, {"workers": 1, **options}):
+        with mpqueue.Loader(stream(), seed=0, **each) as loader:
+            if state is not None:
+                loader.load_state_dict(state)
+            batches = iter(loader)
+            taken += plain(next(batches) for _ in range(25))
+            state = loader.state_dict()
+            rest = plain(batches)
+    assert taken + rest == whole

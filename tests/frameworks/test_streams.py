@@ -1,0 +1,84 @@
+"""Streams in lanes behind a `Loader`, in the faces that take one: JAX, Keras and tf.data."""
+
+import numpy as np
+import pytest
+
+import mpqueue
+
+STREAM = (
+    mpqueue.Dataset.range(200)
+    .shuffle()
+    .map(np.float32)
+    .filter(lambda x: bool(x % 4))
+    .shuffle(buffer=10)
+    .batch(5)
+    .map(lambda x: (x[:, None], 2 * x[:, None]))
+)
+
+
+def plain(batches):
+    return [np.asarray(x).ravel().tolist() for x, _ in batches]
+
+
+def expected(num_epochs=1, **options):
+    with mpqueue.Loader(STREAM, workers=0, seed=0, **options) as loader:
+        return [plain(loader) for _ in range(num_epochs)]
+
+
+@pytest.mark.parametrize("options", [{}, {"epoch_batches": 20}])
+def test_a_state_of_device_batches_goes_on_with_other_workers(options):
+    pytest.importorskip("jax")
+    import mpqueue.jax
+
+    (whole,) = expected(**options)
+    with mpqueue.Loader(STREAM, workers=2, seed=0, **options) as loader:
+        batches = mpqueue.jax.device_iterator(loader, prefetch=3)
+        taken = plain(next(batches) for _ in range(7))
+        state = batches.state_dict()
+    assert state["position"] == 7
+    with mpqueue.Loader(STREAM, workers=0, **options) as loader:
+        batches = mpqueue.jax.device_iterator(loader)
+        batches.load_state_dict(state)
+        assert taken + plain(batches) == whole
+
+
+@pytest.mark.parametrize("options", [{}, {"epoch_batches": 20}])
+def test_tf_data_gives_epochs_of_a_stream(options):
+    pytest.importorskip("tensorflow")
+    import mpqueue.tf
+
+    with mpqueue.Loader(STREAM, workers=1, seed=0, **options) as loader:
+        dataset = mpqueue.tf.dataset(loader)
+        assert [plain(dataset) for _ in range(2)] == expected(2, **options)
+        assert int(dataset.cardinality()) == options.get("epoch_batches", -2)
+        assert loader.state_dict()["epoch"] == 2
+
+
+def test_fit_has_epochs_of_so_many_batches_of_a_stream():
+    keras = pytest.importorskip("keras")
+    import mpqueue.keras
+
+    seen = []
+
+    class Seen(keras.layers.Layer):
+        def call(self, x):
+            seen.append(np.asarray(x).ravel().tolist())
+            return x
+
+    model = keras.Sequential([keras.Input((1,)), Seen(), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=True)
+    with mpqueue.Loader(STREAM, workers=1, seed=0, epoch_batches=20) as loader:
+        seen.clear()
+        history = model.fit(mpqueue.keras.accelerate(loader), epochs=2, verbose=0)
+        assert len(history.history["loss"]) == 2
+        assert seen[-40:] == [batch for epoch in expected(2, epoch_batches=20) for batch in epoch]
+        state = loader.state_dict()
+        assert (state["epoch"], state["position"]) == (2, 0)
+
+
+def test_keras_is_told_what_takes_a_stream():
+    pytest.importorskip("keras")
+    import mpqueue.keras
+
+    with pytest.raises(TypeError, match=r"stage 3, filter.*Loader"):
+        mpqueue.keras.accelerate(STREAM)
