@@ -1,7 +1,9 @@
 """Any composition of stages gives what plain Python gives, in any lane, wherever its state is saved and loaded."""
 
 import json
+import os
 import pickle
+import signal
 
 import hypothesis
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 import mpqueue
 from mpqueue.dataset.opening import DatasetLanes
-from mpqueue.worker import context
+from mpqueue.worker import context, lane_runner
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd
 
@@ -103,3 +105,78 @@ def test_a_loader_gives_it_in_rounds_and_goes_on_where_it_was(dataset, cut, kind
             loader.load_state_dict(state)
             found += plain(outcomes_of(iter(loader), MOST - cut))
     assert found == wanted
+
+
+def killed_now_and_then(loader, count, kills):
+    """The outcomes of a loader, some of whose workers are killed behind some of them; and how many died."""
+    elements, found = iter(loader), []
+    for at in sorted(kill for kill in kills if kill < count):
+        found += outcomes_of(elements, at - len(found))
+        roster = loader._engine.pipeline.backend.pool.roster
+        pids = sorted(roster.pids.values())
+        os.kill(pids[at % len(pids)], signal.SIGKILL)
+    return plain(found + outcomes_of(elements, count - len(found)))
+
+
+@pytest.fixture(scope="module")
+def _always_saved():
+    """A snapshot goes with every element, here and in workers that are forked from here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lane_runner, "_BETWEEN_NS", 0)
+        patch.setattr(lane_runner, "_WORK_PER_SAVE", 0)
+        yield
+
+
+PARTS = st.lists(
+    st.tuples(st.integers(1, 3), st.integers(1, MOST), st.lists(st.integers(0, MOST), max_size=2)),
+    min_size=1,
+    max_size=3,
+)
+
+
+@pytest.mark.usefixtures("_always_saved")
+@hypothesis.given(dataset=DATASETS, parts=PARTS)
+@hypothesis.settings(max_examples=5, suppress_health_check=[hypothesis.HealthCheck.filter_too_much])
+def test_worker_processes_give_it_whoever_of_them_dies_and_wherever_it_is_resumed(dataset, parts):
+    hypothesis.assume(not dataset.root.is_indexed)
+    wanted = plain(outcomes_of(iter(dataset), MOST))
+    found, state = [], None
+    for workers, count, kills in [*parts, (2, MOST, [])]:
+        with mpqueue.Loader(dataset, seed=0, workers=workers, start_method="fork", restarts=100) as loader:
+            if state is not None:
+                loader.load_state_dict(state)
+            count = min(count, MOST - len(found))
+            got = killed_now_and_then(loader, count, kills)
+            state = pickle.loads(pickle.dumps(loader.state_dict()))
+        found += got
+        if len(got) < count or len(found) == MOST:
+            break
+    assert found == wanted
+
+
+@pytest.mark.usefixtures("_always_saved")
+@hypothesis.given(
+    dataset=DATASETS, worlds=st.tuples(*[st.sampled_from([1, 2, 4, 8])] * 2), cut=st.integers(0, 8), data=st.data()
+)
+@hypothesis.settings(max_examples=4, suppress_health_check=[hypothesis.HealthCheck.filter_too_much])
+@pytest.mark.filterwarnings("ignore:.*ranks share a stream")
+def test_the_ranks_of_any_worlds_give_the_whole_together(dataset, worlds, cut, data):
+    hypothesis.assume(not dataset.root.is_indexed)
+    whole = plain(outcomes_of(iter(dataset), 10 * MOST))
+    hypothesis.assume(len(whole) < 10 * MOST)
+    found, states = on_ranks(dataset, worlds[0], None, cut)
+    hypothesis.assume({state["epoch"] for state in states} == {0})  # no rank has come to its end before the others
+    rest, _ = on_ranks(dataset, worlds[1], data.draw(st.permutations(states)), 10 * MOST)
+    assert sorted(found + rest) == sorted(whole)
+
+
+def on_ranks(dataset, world, states, count):
+    """What so many elements on each rank are, and the states behind them."""
+    found, after = [], []
+    for rank in range(world):
+        with mpqueue.Loader(dataset, seed=0, workers=0, shard=(rank, world)) as loader:
+            if states is not None:
+                loader.load_state_dict(states)
+            found += plain(outcomes_of(iter(loader), count))
+            after.append(loader.state_dict())
+    return found, after
