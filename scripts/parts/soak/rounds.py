@@ -56,12 +56,14 @@ class Round:
         self.tally = Tally(rounds=1)
         self.num_workers = chance.randint(1, 4)
         self.is_stream = chance.randrange(5) == 0
+        self.is_laned = not self.is_stream and chance.randrange(3) == 0
         self.length = chance.randint(1, 200)
         self.num_epochs = 1 << 40 if endless else chance.randint(1, 3)
         self.one_in = chance.choice([20, 60, 200, 1 << 60])
         self.kills_one_in = chance.choice([50, 200, 1 << 60])
         self.keeps = chance.choice([0.0, 0.0, 0.05, 1.0])
-        self.leaves_early = chance.choice([0.0, 0.0, 0.002])
+        self.leaves_early = chance.choice([0.0, 0.0, 0.002, 0.02])
+        self.has_left = False
         self.ordered = chance.randrange(3) != 0
         self.options = {
             "workers": self.num_workers,
@@ -72,6 +74,9 @@ class Round:
             "ordered": self.ordered,
         }
         self.kept: list[tuple[Any, Any]] = []
+        if self.is_laned:
+            self.options |= {"seed": seed, "lanes": chance.choice([1, 4, 16])}
+            self.indices = Loader(sources.indices_of(self.length), workers=0, seed=seed, lanes=self.options["lanes"])
 
     def run(self) -> Tally:
         """Do it.
@@ -93,6 +98,8 @@ class Round:
     def _source(self, folder: str) -> Any:
         if self.is_stream:
             return sources.stream_of(self.seed, self.length, folder, self.one_in)
+        if self.is_laned:
+            return sources.dataset_of(self.seed, self.length, folder, self.one_in)
         changes = self.chance.randrange(2) == 0
         self.source = (sources.Changing if changes else sources.Batches)(
             self.seed, self.length, folder, one_in=self.one_in, in_slot=self.chance.randrange(2) == 0, changes=changes
@@ -102,15 +109,11 @@ class Round:
     def _epoch(self, loader: Loader, epoch: int) -> None:
         expected = self._expected()
         try:
-            for batch in loader:
-                self._take(batch, expected)
-                self._disturb()
-                if self.chance.random() < self.leaves_early:
-                    self.tally.faults["consumer left an epoch early"] += 1
-                    if self.chance.randrange(2):
-                        self.tally.faults["stopped in the middle"] += 1
-                        loader.stop()
-                    return
+            while self._read(loader, expected):
+                self.tally.faults["went on from its state"] += 1
+                loader.load_state_dict(loader.state_dict())
+            if self.has_left:
+                return
         except SharedMemoryFull:
             if self.filler is None:
                 raise
@@ -120,6 +123,23 @@ class Round:
             return
         if expected:
             raise Deviation(f"epoch {epoch} ended without {len(expected)} of {self.length} batches")
+
+    def _read(self, loader: Loader, expected: dict[int, int]) -> bool:
+        """Take batches; return True if the epoch is to go on from its state, and note if it was left."""
+        self.has_left = False
+        for batch in loader:
+            self._take(batch, expected)
+            self._disturb()
+            if self.chance.random() < self.leaves_early:
+                if self.is_laned and expected and self.chance.randrange(2):
+                    return True
+                self.has_left = True
+                self.tally.faults["consumer left an epoch early"] += 1
+                if self.chance.randrange(2):
+                    self.tally.faults["stopped in the middle"] += 1
+                    loader.stop()
+                return False
+        return False
 
     def _go_on(self, loader: Loader, expected: dict[int, int]) -> None:
         """Take the batches behind the one that there was no memory for; another loop has them."""
@@ -135,6 +155,8 @@ class Round:
 
     def _expected(self) -> dict[int, int]:
         """Index of each batch that is to come, and its version."""
+        if self.is_laned:
+            return dict.fromkeys(self.indices, 0)
         version = 0 if self.is_stream else self.source.version
         return dict.fromkeys(range(self.length), version)
 

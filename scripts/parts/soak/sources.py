@@ -62,3 +62,23 @@ def stream_of(seed: int, length: int, folder: str, one_in: int) -> Callable[[], 
             yield made if lethal is None else (made, lethal)
 
     return stream
+
+
+def dataset_of(seed: int, length: int, folder: str, one_in: int) -> mpqueue.Dataset:
+    """The batches of `indices_of`, with their content."""
+
+    def made(index: int) -> Any:
+        lethal = faults.strike(folder, seed, 0, index, one_in)
+        made = content.batch(seed, 0, index)
+        return made if lethal is None else (made, lethal)
+
+    return indices_of(length).map(made)
+
+
+def indices_of(length: int) -> mpqueue.Dataset:
+    """A stream in lanes, out of order: two of three numbers."""
+    return mpqueue.Dataset.range(length).filter(_is_kept).shuffle(buffer=5)
+
+
+def _is_kept(index: int) -> bool:
+    return index % 3 > 0
