@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mpqueue.dataset.nodes import returned_none
+from mpqueue.engine.seeds import place_of
 from mpqueue.worker.context import begin_block
 from mpqueue.worker.runner import BeginBatch
 
@@ -26,7 +27,7 @@ def apply_to(
 
     Args:
         values: They.
-        places: Of each, what `hash` makes its place of.
+        places: Of each; or tokens of one type, which `place_of` makes their places of.
         function: The user's.
         begin: See `mpqueue.worker.lanes.LaneRun`.
         seed: Of the stage whose function it is.
@@ -48,7 +49,9 @@ def apply_to(
             return
         values, places = values[done:], places[done:]
     add = results.append
-    for value, place in zip(values, map(hash, places), strict=True):
+    if places and type(places[0]) is not int:
+        places = list(map(place_of, places))
+    for value, place in zip(values, places, strict=True):
         begin(seed, epoch, place)
         add(function(value))
 

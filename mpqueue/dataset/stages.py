@@ -10,8 +10,8 @@ come in blocks, because a frame of Python for each sample and stage would cost m
 
 A token is the identity of an element in its lane: an int, or a tuple of tokens. That of a root is the place of the
 sample in the whole dataset; `map`, `filter` and `shuffle` hand tokens on, other stages make tuples of them. The random
-numbers of a sample in a stage follow from its token, as its hash says it: that of an int below 2**61 is the int itself,
-and that of a tuple is not salted. So they are the same when it is computed again, whatever came between.
+numbers of a sample in a stage follow from its token, by `mpqueue.engine.seeds.place_of`: so they are the same when it
+is computed again, whatever came between.
 
 What a stage holds needs what is before it, for as long as it may be computed again: `save` is told the tokens that
 the stages behind hold, and tells its input those and its own. A root that cannot compute a sample by its place keeps
@@ -39,6 +39,7 @@ import numpy as np
 
 from mpqueue.dataset.applying import apply_to, map_to
 from mpqueue.dataset.nodes import salted
+from mpqueue.engine.seeds import place_of
 from mpqueue.engine.skips import Skipped, is_of_source
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.stage_rows import StageRow
@@ -134,7 +135,7 @@ class LaneStage:
 
     def begin(self, token: Token) -> None:
         """Set the random numbers to those of an element in this stage."""
-        self.run.begin(self.seed, self.run.epoch, hash(token))
+        self.run.begin(self.seed, self.run.epoch, place_of(token))
 
     def leaves_out(self, error: BaseException, *tokens: Token) -> bool:
         """Note what the user's code raised for elements: True if they are left out, False if it is to be raised."""

@@ -18,6 +18,7 @@ from typing import Any
 from mpqueue.dataset.helpers import pool_of
 from mpqueue.dataset.nodes import returned_none
 from mpqueue.dataset.stages import VERDICTS, Block, LaneStage, Token, no_verdict, passes_at_once, raisable, tokens_of
+from mpqueue.engine.seeds import place_of
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker import context, failures
 from mpqueue.worker.lanes import LaneRun
@@ -92,7 +93,7 @@ class ThreadedStage(LaneStage):
 
     def _call(self, value: Any, token: Token, info: Any) -> Any:
         """Compute an element in a thread."""
-        context.begin_in_helper(info, self.seed, self.run.epoch, hash(token))
+        context.begin_in_helper(info, self.seed, self.run.epoch, place_of(token))
         made = self._function(value)
         if self._is_filter and type(made) not in VERDICTS:
             raise no_verdict(self.line, made)

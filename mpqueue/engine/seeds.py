@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+_FIRST, NEXT_ITEM, WORD = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xFFFFFFFFFFFFFFFF
 _ORDER = 0x6F72646572  # separates the numbers of a shuffle from those of the batches
 
 
@@ -25,6 +26,29 @@ class BatchSeed(NamedTuple):
 def generator(of: BatchSeed) -> "np.random.Generator":
     """Return the batch's own generator: the same numbers whenever and wherever it is made."""
     return np.random.Generator(np.random.PCG64(sequence_of(of)))
+
+
+def place_of(token: Any) -> int:
+    """Return the place from which the random numbers of an element of a stream follow.
+
+    That of an int is the int itself. That of a tuple follows from its first two parts, which tell any two elements of a
+    stage apart: no element is in two batches, rows or pairs of one lane and pass. It is no `hash`: that of a tuple may
+    be another one in the next version of Python, and a stream that is resumed there would draw other numbers. It need
+    not look random, since whoever seeds a generator with it mixes it: that of (token, item + 1) lies `NEXT_ITEM` behind
+    that of (token, item), modulo 2**64.
+
+    Args:
+        token: An int, or a tuple of tokens.
+    """
+    if type(token) is int:
+        return token
+    first, second = token if len(token) == 2 else (token[0], token[1] if len(token) > 2 else 0)
+    if type(first) is not int:
+        first = place_of(first)
+    if type(second) is not int:
+        second = place_of(second)
+    place: int = (first * _FIRST + second * NEXT_ITEM + len(token)) & WORD
+    return place
 
 
 def permutation(seed: int, epoch: int, length: int) -> np.ndarray[Any, Any]:

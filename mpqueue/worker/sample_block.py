@@ -30,7 +30,7 @@ class SampleBlock:
         seed: As for a single sample,
         epoch: likewise.
         samples: They. There is one at least.
-        places: Of each, what `hash` makes an int of.
+        places: Of each; or a token, which `mpqueue.engine.seeds.place_of` makes its place of.
 
     Attributes:
         samples: They, as an iterator. The last one that was taken from it is at work.
@@ -50,7 +50,7 @@ class SampleBlock:
         at = self._found_at()
         number, of = self._of
         if of is None or number != at:
-            of = BatchSeed(self._seed, self._epoch, hash(self._places[at]))
+            of = BatchSeed(self._seed, self._epoch, seeds.place_of(self._places[at]))
             self._of = at, of
         return of
 

@@ -8,7 +8,7 @@ import pytest
 
 from mpqueue.engine import global_generators, twisters
 from mpqueue.engine.global_generators import GlobalState, seed_globals
-from mpqueue.engine.seeds import BatchSeed, fresh_seed, generator, permutation
+from mpqueue.engine.seeds import NEXT_ITEM, WORD, BatchSeed, fresh_seed, generator, permutation, place_of
 from mpqueue.worker import sample_block
 
 BATCHES = [(1, 2, 3), (2, 2, 3), (1, 3, 3), (1, 2, 4), (3, 2, 1), (1, 2, 0), (0, 0, 0), (1, 2, (1 << 64) - 2)]
@@ -48,6 +48,21 @@ def test_each_of_seed_epoch_and_index_changes_the_numbers():
         seed_globals(*of)
         found.add(tuple(drawn()))
     assert len(found) == len(BATCHES)
+
+
+def test_an_element_of_a_stream_has_the_same_place_in_every_release():
+    assert place_of(7) == 7
+    assert place_of((1, 5)) == 12063375475022118738
+    assert place_of((0, (1, 7))) == 8719282504846847418
+    assert place_of(((5, 0, 3), (6, 0, 4))) == 7741294381035380821
+    assert place_of((3,)) == place_of((3, 0)) - 1
+    assert place_of((4, 9)) == (place_of((4, 8)) + NEXT_ITEM) & WORD
+
+
+def test_elements_of_a_stage_have_places_of_their_own():
+    tokens = [(first, second) for first in range(300) for second in range(300)]
+    nested = [(first, token) for first in range(3) for token in tokens[:500]]
+    assert len({place_of(token) for token in [*tokens, *nested]}) == len({*tokens, *nested})
 
 
 def test_a_shuffled_epoch_is_the_same_in_every_release():

@@ -18,6 +18,7 @@ from mpqueue.dataset.buffers import Picks
 from mpqueue.dataset.indexed import make_reader
 from mpqueue.dataset.mixing import Shares, shuffled
 from mpqueue.dataset.passes import share_of
+from mpqueue.engine.seeds import place_of
 from mpqueue.worker.lanes import LaneRun
 
 
@@ -53,7 +54,7 @@ def attempt(compute):
 
 def called(node, run, token, value):
     """Call the function of a stage with the random numbers of an element."""
-    run.begin(nodes.salted(run.seed, node.number), run.epoch, hash(token))
+    run.begin(nodes.salted(run.seed, node.number), run.epoch, place_of(token))
     return node.function(value)
 
 
@@ -96,7 +97,7 @@ def _flat_map(node, run):
         items = iter(items)
         for number in itertools.count():
             of = one[0], number
-            run.begin(nodes.salted(run.seed, node.number), run.epoch, hash(of))
+            run.begin(nodes.salted(run.seed, node.number), run.epoch, place_of(of))
             found = attempt(lambda of=of, items=items: (of, next(items)))
             if found == Failed("StopIteration", ""):
                 break
@@ -138,7 +139,7 @@ def _batch(node, run):
 
 def _batched(node, run, held):
     tokens, values = zip(*held, strict=True)
-    run.begin(nodes.salted(run.seed, node.number), run.epoch, hash(tokens[0]))
+    run.begin(nodes.salted(run.seed, node.number), run.epoch, place_of(tokens[0]))
     return attempt(lambda: (tokens, node.collate(list(values))))
 
 
