@@ -13,7 +13,7 @@ from mpqueue.system.callers import outside_stacklevel
 from mpqueue.worker import context, torch_info
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.lanes import LaneRun
-from mpqueue.worker.runner import StreamEnd
+from mpqueue.worker.runner import BeginBatch, StreamEnd
 
 NUM_LANES = 16
 
@@ -31,9 +31,8 @@ class LaneRounds(Iterator[Any]):
         self._turns = deque(range(num_lanes))  # of lanes that have not ended
         self._lanes: dict[int, StreamLane] = {}
         torch_info.answer()  # which lane runs
-        with aside() as run:
-            self._of = run.seed, run.epoch
-            self._begin_aside = run.begin
+        self._of: tuple[int, int] | None = None  # seed and epoch, from the first element on
+        self._begin_aside: BeginBatch
 
     def __iter__(self) -> Self:
         return self
@@ -48,6 +47,7 @@ class LaneRounds(Iterator[Any]):
         before = context.process_info()
         with aside() as run:
             self._begin_aside = run.begin
+            self._of = self._of or (run.seed, run.epoch)
             try:
                 while self._turns:
                     number = self._turns[0]
@@ -77,6 +77,7 @@ class LaneRounds(Iterator[Any]):
     def _lane(self, number: int) -> StreamLane:
         lane = self._lanes.get(number)
         if lane is None:
+            assert self._of is not None
             seed, epoch = self._of
             info = WorkerInfo(0, 1, seed, lane=number, num_lanes=self._num_lanes)
 

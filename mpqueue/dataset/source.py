@@ -4,8 +4,8 @@
 in the same thread; seed and epoch are that batch's.
 
 Elsewhere elements are computed *aside*: for the batch that is at work, if code of a source asks a dataset for elements,
-else for seed 0 and epoch 0. The caller's own random numbers are put back then, and nothing is set, kept or put back
-where no code of the user's runs.
+else for epoch 0 of seed 0, or of the seed that a loop of torch's has drawn. The caller's own random numbers are put
+back then, and nothing is set, kept or put back where no code of the user's runs.
 """
 
 import sys
@@ -56,7 +56,10 @@ class IndexedSource:
         sources: The objects that its samples come from.
         functions: The functions of the user's. Both stand here, so that what looks for random generators in a source
             finds them at any depth of the tree.
+        shown_as: Its name in messages: the user knows no other.
     """
+
+    shown_as = "Dataset"
 
     def __init__(self, root: StageNode) -> None:
         self.root = root
@@ -131,7 +134,8 @@ def aside() -> Iterator[IndexedRun]:
     found = context.current_batch()
     if found is None:
         kept = _Kept(_begin_here)
-        run = IndexedRun(_seed_of_torch(), 0, kept.begin)
+        seed = context.aside_seed()
+        run = IndexedRun(_seed_of_torch() if seed is None else seed, 0, kept.begin)
     else:
         kept = _Kept(found[1])
         run = IndexedRun(found[0][0], found[0][1], kept.begin)

@@ -16,6 +16,7 @@ from mpqueue.engine.lanes import BEGINNING, LaneStart
 from mpqueue.engine.ledger import Progress
 from mpqueue.engine.schedule import Place
 from mpqueue.frameworks.torch import state
+from mpqueue.worker import context
 from mpqueue.worker.generator_lanes import has_state
 
 
@@ -75,7 +76,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             self._load_stream(pickle.loads(start.state)["state"])
         for _ in range(start.number, sum(place.counts)):
             with contextlib.suppress(Exception):  # it was raised at its place
-                super()._next_data()
+                self._fetched()
 
     def _load_stream(self, saved: Any) -> None:
         fetcher = self._dataset_fetcher
@@ -101,9 +102,14 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         start = LaneStart(place.counts[0], pickle.dumps({"epoch": place.epoch, "state": saved}, 5))
         return place._replace(starts=(start,))
 
+    def _fetched(self) -> Any:
+        """Return the next batch of torch's loop; a `mpqueue.Dataset` has the seed of the pass, as with workers."""
+        with context.computing_aside(self._base_seed):
+            return super()._next_data()
+
     def _next_data(self) -> Any:
         try:
-            batch = super()._next_data()
+            batch = self._fetched()
         except StopIteration:
             self._pass.is_over = True
             raise
