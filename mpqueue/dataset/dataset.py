@@ -163,7 +163,9 @@ class Dataset:
             datasets: The datasets.
             weights: One for each, of any sum; None: all are equal.
             stop: "first": it ends with the first one that is used up. "all": those that are used up begin anew, until
-                each was seen whole. "never": it has no end.
+                each was seen whole. "never": it has no end. A stream is used up when it is asked for one more element
+                and has none: so a mix that reads one goes on, in each lane, to the next pick of the stream that ends
+                it.
 
         Raises:
             TypeError: One is no dataset, or a weight is no number.

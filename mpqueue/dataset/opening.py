@@ -36,7 +36,10 @@ class DatasetLanes:
         sources: The objects that its samples come from.
         functions: The functions of the user's. Both stand here, so that what looks for random generators in a source
             finds them at any depth of the tree.
+        shown_as: Its name in messages: the user knows no other.
     """
+
+    shown_as = "Dataset"
 
     def __init__(self, root: nodes.StageNode) -> None:
         self.root = root

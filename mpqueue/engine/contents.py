@@ -34,6 +34,13 @@ class Found(NamedTuple):
     value: Any
 
 
+def name_of(source: Any) -> str:
+    """Return the name of a source's class, as the user knows it: what runs in the place of another bears that one's."""
+    kind = type(source)
+    name: str = getattr(kind, "shown_as", kind.__name__)
+    return name
+
+
 def contents(
     root: Any,
     is_wanted: Callable[[Any], bool],

@@ -410,7 +410,7 @@ class Loader(Stoppable):
         is_told_by_lanes = self._order.is_stream and (isinstance(source, type) or self._job.source is not source)
         if hasattr(source, "state_dict") and not is_told_by_lanes:
             state["source"] = source.state_dict()
-        elif not self._order.is_stream and place["epoch"] and epoch_end_of(source) is not None:
+        elif not self._order.is_stream and place["epoch"] and epoch_end_of(self._job.source) is not None:
             raise RuntimeError(
                 f"{type(source).__name__} changes itself in on_epoch_end, and epoch {place['epoch']} cannot be resumed "
                 "without what it was then: give it state_dict() and load_state_dict(state)"

@@ -17,6 +17,7 @@ import numpy as np
 
 from mpqueue.dataset.lookalikes import is_dataset
 from mpqueue.engine.backend_kinds import BackendName
+from mpqueue.engine.contents import name_of
 from mpqueue.engine.lanes import LaneShare
 from mpqueue.engine.options import SampleOptions
 from mpqueue.engine.schedule import DrawnSchedule, EpochSchedule, Place, Schedule, StreamSchedule
@@ -104,8 +105,8 @@ class Order:
             if value is not None and not self.is_stream:
                 raise ValueError(
                     f"{name}={value} is about streams, whose elements have no numbers (generator functions, datasets "
-                    "behind a filter or a buffer), and this source has __getitem__ and __len__: its batches are dealt "
-                    "by their numbers, its epochs end with them. Leave it out"
+                    f"behind a filter or a buffer), and {name_of(self.source)} has __getitem__ and __len__: its "
+                    "batches are dealt by their numbers, its epochs end with them. Leave it out"
                 )
 
     def _warn_of_unequal_ranks(self) -> None:

@@ -17,6 +17,7 @@ from mpqueue.dataset.lookalikes import (
     is_torch_iterable,
     refuse_lookalikes,
 )
+from mpqueue.engine.contents import name_of
 from mpqueue.loader.sequence import Sequence
 
 # Hooks of base classes, which do nothing; a source that inherits one has nothing to wait for.
@@ -147,7 +148,7 @@ def length_of(source: Any, what_it_gives: str = "batches") -> int | None:
         ValueError: There would be no batch.
         TypeError: It is no integer.
     """
-    name = type(source).__name__
+    name = name_of(source)
     if has_num_batches(source):
         length = source.num_batches
         if length is None:

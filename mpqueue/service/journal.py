@@ -35,6 +35,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from mpqueue.engine.contents import name_of
 from mpqueue.engine.lanes import LaneStart
 from mpqueue.engine.schedule import Place
 from mpqueue.errors import ServiceError
@@ -431,6 +432,6 @@ def check_restartable(stream: Stream, *, is_ordered: bool) -> None:
         )
     if epoch_end_of(source) is not None and not hasattr(source, "state_dict"):
         raise ValueError(
-            f"{type(source).__name__}.on_epoch_end changes the source, and a server that comes back would have it as "
+            f"{name_of(source)}.on_epoch_end changes the source, and a server that comes back would have it as "
             "it was at first: give it state_dict() and load_state_dict(), or leave out journal"
         )

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from mpqueue.engine.contents import contents
+from mpqueue.engine.contents import contents, name_of
 
 _NUM_LOOKED_AT = 64
 _LEAST = 5
@@ -78,7 +78,7 @@ class OrderWatch:
 
 def _orders_in(source: Any) -> dict[str, Any]:
     """Return each that may be an order, by the expression for it."""
-    name = type(source).__name__
+    name = name_of(source)
     found = {name + order.shown: order.value for order in contents(source, _may_be_order)}
     for kind in type(source).__mro__:
         for attribute, value in vars(kind).items():

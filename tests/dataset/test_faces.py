@@ -143,3 +143,70 @@ def test_torchs_loaders_take_a_dataset_of_samples():
             assert sorted(x for x, _ in epoch) == list(range(30))
         assert epochs[0] != epochs[1]
         assert len({drawn for epoch in epochs for _, drawn in epoch}) == 60
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_torchs_loop_without_workers_has_the_orders_of_one_with_workers(is_stream):
+    torch = pytest.importorskip("torch")
+    import mpqueue.torch
+
+    samples = Dataset.range(40).shuffle().map(lambda x: x + mpqueue.rng().random())
+    dataset = samples.filter(lambda _: True).shuffle(buffer=8).batch(4) if is_stream else samples
+    options = {"batch_size": None} if is_stream else {"batch_size": 4}
+
+    def passes(workers, *, taken=0):
+        loader = mpqueue.torch.DataLoader(dataset, num_workers=workers, **options)
+        torch.manual_seed(5)
+        first = [torch.as_tensor(batch).tolist() for batch in loader]
+        batches = iter(loader)
+        head = [torch.as_tensor(next(batches)).tolist() for _ in range(taken)]
+        resumed = mpqueue.torch.DataLoader(dataset, num_workers=workers, **options)
+        resumed.load_state_dict(loader.state_dict()) if taken else None
+        return [first, head + [torch.as_tensor(batch).tolist() for batch in (resumed if taken else batches)]]
+
+    alone = passes(0)
+    assert alone[0] != alone[1]
+    assert passes(0, taken=3) == alone
+    assert passes(2) == alone
+
+
+class Changing:
+    """It has another order in each epoch."""
+
+    def __init__(self):
+        self.order = list(range(12))
+
+    def __len__(self):
+        return len(self.order)
+
+    def __getitem__(self, index):
+        return self.order[index]
+
+    def on_epoch_end(self):
+        self.order.reverse()
+
+
+def test_a_state_of_what_changes_between_epochs_is_refused_through_a_dataset_too():
+    with mpqueue.Loader(Dataset(Changing()), workers=0) as loader:
+        list(loader)
+        next(iter(loader))
+        with pytest.raises(RuntimeError, match=r"on_epoch_end.*state_dict"):
+            loader.state_dict()
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda: mpqueue.Loader(Dataset.range(4), workers=0, lanes=4),
+        lambda: mpqueue.Loader(Dataset.range(4), workers=0, epoch_batches=4),
+        lambda: list(mpqueue.Loader(Dataset([]), workers=0)),
+        lambda: list(mpqueue.Loader(Dataset([]), workers=0, batch_size=2)),
+        lambda: mpqueue.Server("numbers", Dataset(Changing()), workers=1, journal="journal").start(),
+    ],
+)
+def test_messages_name_the_dataset_and_none_of_our_classes(run, servers_home, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="Dataset") as raised:
+        run()
+    assert "IndexedSource" not in str(raised.value)
+    assert "DatasetLanes" not in str(raised.value)

@@ -131,3 +131,21 @@ def test_each_order_of_access_gives_the_same():
     whole = mixed.__getitems__(range(len(mixed)))
     assert [mixed[place] for place in range(0, len(mixed), 37)] == whole[::37]
     assert mixed.__getitems__([len(mixed) - 1, 3, 3, 100]) == [whole[-1], whole[3], whole[3], whole[100]]
+
+
+@pytest.mark.parametrize(("stop", "last"), [("first", 0), ("all", 1)])
+def test_a_mix_of_streams_ends_at_the_pick_of_the_one_that_has_no_more(stop, last):
+    """A stream does not know that it has ended before it is asked: where an index tells it, the mix ends sooner."""
+    lengths = 6, 15
+    indexed = [mpqueue.Dataset.range(100 * number, 100 * number + length) for number, length in enumerate(lengths)]
+    streams = [dataset.filter(lambda _: True) for dataset in indexed]
+    without_end = mpqueue.Loader(mpqueue.Dataset.mix(streams, [1, 1], stop="never"), workers=0, lanes=1, seed=0)
+    with (
+        without_end,
+        mpqueue.Loader(mpqueue.Dataset.mix(streams, [1, 1], stop=stop), workers=0, lanes=1, seed=0) as loader,
+    ):
+        found = list(loader)
+        forever = [batch for batch, _ in zip(without_end, range(200), strict=False)]
+    picks = [value // 100 for value in forever]
+    used_up = next(at for at in range(200) if picks[: at + 1].count(last) == lengths[last] + 1)
+    assert found == forever[:used_up]
