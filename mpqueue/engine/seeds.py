@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+_PART = 0x9E3779B97F4A7C15
 _FIRST, NEXT_ITEM, WORD = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xFFFFFFFFFFFFFFFF
 _ORDER = 0x6F72646572  # separates the numbers of a shuffle from those of the batches
 
@@ -47,7 +48,7 @@ def place_of(token: Any) -> int:
         first = place_of(first)
     if type(second) is not int:
         second = place_of(second)
-    place: int = (first * _FIRST + second * NEXT_ITEM + len(token)) & WORD
+    place: int = (first * _FIRST + second * NEXT_ITEM + len(token) * _PART) & WORD
     return place
 
 
