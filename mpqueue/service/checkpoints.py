@@ -37,18 +37,20 @@ class Checkpoints:
         self._noted_at = time.monotonic()
         self._taken: dict[int, set[int]] = {}
         self._written = 0  # the position of the latest checkpoint
-        self._frontier = 0
+        self._frontier = 0  # the first position that somebody has not taken, where each goes to one,
+        self._ahead: set[int] = set()  # and those behind it that were taken
 
     def go_on(self, position: int, taken: Iterable[tuple[int, int]]) -> None:
         """Another server has written a checkpoint, and these pairs of holder and position behind it."""
         self._written = self._frontier = position
         for who, number in taken:
-            self._taken.setdefault(who, set()).add(number)
+            self._add(number, who)
 
     def begin(self) -> None:
         """An epoch begins."""
         self._noted.clear()
         self._taken.clear()
+        self._ahead.clear()
         self._written = self._frontier = 0
 
     def note_taken(self, position: int, who: int) -> None:
@@ -57,30 +59,33 @@ class Checkpoints:
         Raises:
             OSError: The journal cannot be written.
         """
-        self._taken.setdefault(who, set()).add(position)
+        self._add(position, who)
+        if self._noted and position + 1 >= self._noted[0].position:
+            frontier = self._least_of_all() if self._is_broadcast else self._frontier
+            passed = [place for place in self._noted if place.position <= frontier]
+            if passed:
+                self._noted = self._noted[len(passed) :]
+                self._write(passed[-1])
         now = time.monotonic()
         if now - self._noted_at < BETWEEN_S:
             return
         self._noted_at = now
-        frontier = self._find_frontier()
-        passed = [place for place in self._noted if place.position <= frontier]
-        if passed:
-            self._noted = self._noted[len(passed) :]
-            self._write(passed[-1])
         place = self._stream.lane_place()
         if place.position > self._written:
             self._noted = [*self._noted[:1], place]
 
-    def _find_frontier(self) -> int:
-        """Return the first position that somebody has not taken."""
-        if self._is_broadcast:
-            present = self._journal.present
-            counts = [max(self._taken.get(who, {-1})) + 1 for who in present]
-            return min(counts, default=0)
-        taken = set().union(*self._taken.values())
-        while self._frontier in taken:
+    def _add(self, position: int, who: int) -> None:
+        self._taken.setdefault(who, set()).add(position)
+        if self._is_broadcast or position < self._frontier:
+            return
+        self._ahead.add(position)
+        while self._frontier in self._ahead:
+            self._ahead.remove(self._frontier)
             self._frontier += 1
-        return self._frontier
+
+    def _least_of_all(self) -> int:
+        """Return the first position that some consumer has not taken."""
+        return min((max(self._taken.get(who, {-1})) + 1 for who in self._journal.present), default=0)
 
     def _write(self, place: Place) -> None:
         self._written = place.position
