@@ -165,21 +165,20 @@ class WorkerTally:
         copy_ns: in writing batches,
         wait_ns: and in waiting for work.
         deaths: How often it died.
-        weight: How many batches the last one that was timed stands for.
         wait, seed, compute, collate, copy: The times of single batches,
         blocked: and for how long some of them waited for anything but a CPU.
     """
 
     __slots__ = (
         "_num_told", "batches", "blocked", "collate", "compute", "compute_ns", "copy", "copy_ns", "deaths", "num_bytes",
-        "seed", "wait", "wait_ns", "weight",
+        "seed", "wait", "wait_ns",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.batches = self.num_bytes = self.compute_ns = self.copy_ns = self.wait_ns = self.deaths = 0
         self.wait, self.seed, self.compute = Histogram(), Histogram(), Histogram()
         self.blocked, self.collate, self.copy = Histogram(), Histogram(), Histogram()
-        self._num_told, self.weight = 0, 1
+        self._num_told = 0
 
     def add(self, batches: int, num_bytes: int, compute_ns: int, copy_ns: int, wait_ns: int) -> None:
         """Count some batches."""
@@ -193,7 +192,6 @@ class WorkerTally:
         """Enter the times of a batch that is counted next, for it and for those since the one timed before it."""
         weight = max(1, self.batches + 1 - self._num_told)  # it is not counted yet, and maybe some before it
         self._num_told += weight
-        self.weight = weight
         self.compute.add(compute_ns, weight)
         self.copy.add(copy_ns, weight)
         self.wait.add(wait_ns, weight)
@@ -245,9 +243,9 @@ class Recorder:
         if self.timeline is not None:
             self.timeline.mark(name, worker)
 
-    def add_stages(self, rows: StageRows, weight: int = 1) -> None:
-        """Add the work of stages; it counts for so many batches that were like the one that it came with."""
-        self.stages.add(rows, weight)
+    def add_stages(self, rows: StageRows) -> None:
+        """Add the work of stages that a lane has told."""
+        self.stages.add(rows)
         if self.timeline is not None:
             self.timeline.stages(self.stages.rows())
 

@@ -43,10 +43,10 @@ class StageTallies:
     def __init__(self) -> None:
         self._rows: dict[str, StageRow] = {}
 
-    def add(self, rows: StageRows, weight: int = 1) -> None:
-        """Add what was told; it counts for so many that were like it."""
+    def add(self, rows: StageRows) -> None:
+        """Add what was told."""
         for row in rows:
-            self._rows[row[0]] = _plus(self._rows.get(row[0], (row[0], 0, 0, 0, 0)), row, weight)
+            self._rows[row[0]] = _plus(self._rows.get(row[0], (row[0], 0, 0, 0, 0)), row, 1)
 
     def rows(self) -> list[StageRow]:
         """Return the sums, those of a stage behind those of its inputs."""

@@ -255,9 +255,8 @@ class Statistics(MemoryStatistics, Rated):
         times: Of single batches: how long each was waited for, computed, copied, kept.
         workers: Counters of each worker; without workers, of the caller.
         nodes: The machines of a cluster that have, or had, workers; empty without ``backend="ray"``.
-        stages: The stages of a `mpqueue.Dataset`, those that a stage reads before it; empty for other sources. Of a
-            stream, as of the last snapshot of each lane, or its end; of a dataset by index, of the batches that are
-            timed, each for as many as came since the one before it.
+        stages: The stages of a `mpqueue.Dataset` that is a stream, those that a stage reads before it, as of the last
+            snapshot of each lane, or its end; empty for other sources.
     """
 
     batches: int = 0

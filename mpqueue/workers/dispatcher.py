@@ -453,7 +453,7 @@ class Dispatcher:
             if kind != _BATCH:
                 self._enter_no_batch(worker, work, kind)
                 if flags & TAIL:
-                    self._enter_tail(worker, work)
+                    self._enter_tail(work)
                 if flags & UNSHARDED and worker.process is not None and worker.process.pid not in queue_address.users:
                     self._pool.ledger.unsharded.add(work.ticket.lane)  # else a queue has divided the elements
             elif flags & _FLAGGED:
@@ -512,7 +512,7 @@ class Dispatcher:
     def _enter_flagged(self, worker: WorkerHandle, spec: int, work: Work, flags: int) -> None:
         """Enter a batch whose spec is new, of which something was left out, or that has a tail behind it."""
         if flags & TAIL:
-            self._enter_tail(worker, work)
+            self._enter_tail(work)
         work.is_partial = flags & PARTIAL != 0
         work.is_plain = not work.is_partial
         if flags & NEW_SPEC:
@@ -520,19 +520,15 @@ class Dispatcher:
         else:
             work.read = worker.specs[spec]
 
-    def _enter_tail(self, worker: WorkerHandle, work: Work) -> None:
+    def _enter_tail(self, work: Work) -> None:
         """Copy a tail out of the slot: from here on the batch ends before it."""
         ticket, start = work.ticket, work.slot.offset
         tail = unpack_tail(self._pool.ring.memory, start + work.header_offset, start + work.nbytes)
         work.nbytes -= tail.nbytes
-        # A batch of a source by index is one of those that are timed, and its rows count as its times do.
-        weight = 1 if ticket.lane >= 0 else self.tallies[worker.number].weight
-        self._pool.ring.recorder.add_stages(tail.rows, weight)
-        if tail.state is None:
-            return
         if ticket.lane < 0:
-            raise CorruptRecord("a snapshot of no lane")
-        if not work.cancelled:  # else it may be of another epoch, or of a source as it was
+            raise CorruptRecord("a tail of no lane")
+        self._pool.ring.recorder.add_stages(tail.rows)
+        if tail.state is not None and not work.cancelled:  # else it may be of another epoch, or of a source as it was
             self._pool.ledger.lanes.note(ticket.lane, ticket.unit + 1, tail.state)
 
     def _note_cost(self, item_ns: int) -> None:

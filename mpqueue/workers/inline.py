@@ -97,7 +97,7 @@ class InlineBackend:
         ended = clock_ns()
         self._count(self._tickets[0], started, ended)
         if outcome.rows:
-            self._recorder.add_stages(outcome.rows, 1 if self._tickets[0].lane >= 0 else self._tally.weight)
+            self._recorder.add_stages(outcome.rows)
         self._recorder.wait(ledger.num_batches, ended - started)
         ledger.ready[self._tickets.popleft().number] = outcome
         return True

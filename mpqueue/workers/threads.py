@@ -350,7 +350,7 @@ class ThreadBackend:
                     tally.time(*times)
                     outcome = self._draw(outcome, worker, ticket, started, times)
                 if outcome.rows:
-                    self._job.recorder.add_stages(outcome.rows, 1 if ticket.lane >= 0 else tally.weight)
+                    self._job.recorder.add_stages(outcome.rows)
                 tally.batches += 1
                 self._answer(worker, ticket, outcome)
                 del outcome  # or this thread would keep the batch alive until its next one
