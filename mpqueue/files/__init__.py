@@ -14,15 +14,33 @@ From the ground up; a module imports only from its own line and the lines above 
     source.py       what all sources of files are
     tar_headers.py  the members of a tar archive
     tar.py          `Tar`
+    columns.py      the columns that are wanted of files
+    decoded.py      decoded parts of files, kept while there is room
+    groups.py       samples that lie in groups: row groups, record batches, shards
+    rows.py         rows of pyarrow's tables as samples
+    arrow_messages.py   messages of Arrow's formats: where they lie, and their buffers
+    arrow_slices.py     some rows of a record batch, made from their own bytes
+    arrow.py        `Arrow`
+    parquet.py      `Parquet`
+    mds_values.py   the encodings of MosaicML's format
+    mds.py          `MDS`
+    array_record.py `ArrayRecord`
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mpqueue.files.array_record import ArrayRecord as ArrayRecord
+    from mpqueue.files.arrow import Arrow as Arrow
+    from mpqueue.files.mds import MDS as MDS
+    from mpqueue.files.parquet import Parquet as Parquet
+    from mpqueue.files.tar import Tar as Tar
 
 # Where each name lives; loaded on first use, so that nobody needs the packages of a format that he does not read.
-_HOMES = {"Tar": "tar"}
+_HOMES = {"Arrow": "arrow", "ArrayRecord": "array_record", "MDS": "mds", "Parquet": "parquet", "Tar": "tar"}
 
-__all__ = ["Tar"]
+__all__ = ["MDS", "ArrayRecord", "Arrow", "Parquet", "Tar"]
 
 
 def __getattr__(name: str) -> Any:

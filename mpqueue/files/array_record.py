@@ -1,0 +1,124 @@
+"""`ArrayRecord`: records of Google's ArrayRecord files, read by the library `array_record`.
+
+The library starts a pool of threads in the process that opens its first file. So nothing is opened where only paths and
+numbers are needed, and what a parent has opened is left alone by its children: they open their files themselves.
+"""
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mpqueue.errors import FileError
+from mpqueue.files.groups import GroupedFiles, folder_of
+from mpqueue.files.index import Index
+from mpqueue.files.index_file import Arrays
+from mpqueue.files.names import Names, expand
+from mpqueue.files.opened import IndexedFile
+
+_VERSION = 1
+_MAX_OPEN = 64
+# No reading ahead: the next record that is asked for may lie anywhere.
+_OPTIONS = "readahead_buffer_size:0"
+
+# Readers of a parent process: what ends one waits for threads, which a child does not have.
+_of_parents: list[Any] = []
+
+
+def _open(path: str) -> Any:
+    try:
+        from array_record.python import array_record_module
+    except ImportError as error:
+        raise ImportError(
+            'mpqueue.files.ArrayRecord needs array_record: pip install "mpqueue[arrayrecord]" or, where there is no '
+            "wheel of it for this Python and system, another version of Python"
+        ) from error
+    reader = array_record_module.ArrayRecordReader(path, _OPTIONS)
+    if not reader.ok():
+        raise FileError(path, None, "it is no ArrayRecord file, or is cut short")
+    return reader
+
+
+def scan(path: str) -> Arrays:
+    """Return how many records a file has, as ``rows``.
+
+    Raises:
+        FileError: It is no ArrayRecord file, or is cut short.
+    """
+    reader = _open(path)
+    try:
+        return {"rows": np.array([reader.num_records()], np.int64)}
+    finally:
+        reader.close()
+
+
+class _Readers:
+    """The open files of one process, those read last at the end."""
+
+    def __init__(self) -> None:
+        self.pid, self.lock = os.getpid(), threading.Lock()
+        self.of_file: OrderedDict[int, Any] = OrderedDict()
+
+
+class ArrayRecord(GroupedFiles):
+    """Records of ArrayRecord files, by index: each is `bytes`.
+
+    A source: ``len``, ``[i]`` and ``__getitems__``, which reads the records of a file in one go. To shuffle costs
+    nothing where files were written with ``group_size:1``; otherwise a whole group is decompressed for each record.
+
+    Any thread may read, and a copy in another process opens its files itself.
+
+    Args:
+        paths: Files: a path, a pattern, braces, or a list of these.
+        index: The folder in which the index of the files is kept; None: the user's cache folder.
+
+    Raises:
+        FileNotFoundError: No file matches.
+        FileError: A file is no ArrayRecord file, or is cut short. Later, at a read: it has changed, or is damaged.
+        ImportError: array_record is not installed (extra ``arrayrecord``).
+
+    Follows: `ArrayRecordDataSource` of `array_record` and Grain.
+    """
+
+    _group_noun = "file"
+
+    def __init__(self, paths: Names, *, index: str | os.PathLike[str] | None = None) -> None:
+        super().__init__(Index("array_record", _VERSION, expand(paths), scan, folder_of(index)), 0)
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._readers: _Readers | None = None
+
+    def _rows(self, group: int, rows: Sequence[int]) -> list[Any]:
+        file = self._index.files[group]
+        try:
+            found: list[Any] = self._reader(group, file).read(rows)
+        except RuntimeError as error:
+            self._check(file)  # which says more than the library does of a file that has changed
+            raise FileError(file.path, None, f"records {rows[0]:,} to {rows[-1]:,} cannot be read: {error}") from error
+        self._check(file)
+        return found
+
+    @staticmethod
+    def _check(file: IndexedFile) -> None:
+        if IndexedFile.of(file.path) != file:
+            raise FileError(file.path, None, "it has changed since it was indexed; make the source anew")
+
+    def _reader(self, group: int, file: IndexedFile) -> Any:
+        readers = self._readers
+        if readers is None or readers.pid != os.getpid():
+            if readers is not None:
+                _of_parents.append(readers)
+            readers = self._readers = _Readers()
+        with readers.lock:
+            reader = readers.of_file.get(group)
+            if reader is None:
+                self._check(file)
+                reader = readers.of_file[group] = _open(file.path)
+                if len(readers.of_file) > _MAX_OPEN:
+                    readers.of_file.popitem(last=False)  # closed when the last thread has read
+            readers.of_file.move_to_end(group)
+            return reader

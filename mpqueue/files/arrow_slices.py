@@ -1,0 +1,156 @@
+"""Some rows of an uncompressed record batch, made from the bytes of these rows only.
+
+What lies in a record batch can be addressed: a column of numbers is an array, one of texts an array of offsets and the
+bytes between them, one of lists the same with another column in place of the bytes. So a row costs a read of its own
+bytes, however large its batch; to read whole batches, as pyarrow does, would cost a hundred megabytes for one
+photograph of a batch of a thousand. Others map the file, and are killed by SIGBUS where it shrinks.
+
+The buffers of a batch that are small (the offsets of a thousand texts have four kilobytes) are read once, and kept.
+Dictionaries, unions, views and run ends are not addressed here: such batches are read as a whole.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mpqueue.files.arrow_messages import BatchLayout
+from mpqueue.files.rows import pyarrow
+
+# Returns bytes of a buffer by its number, from an offset in it.
+ReadBuffer = Callable[[int, int, int], bytes]
+
+# Above this a read of a few bytes is faster than the copy of all of them into the process would be.
+SMALL_BUFFER_BYTES = 64 * 1024
+
+
+def can_slice(kind: Any) -> bool:
+    """Return whether rows of a type of pyarrow can be made from their own bytes."""
+    pa = pyarrow()
+    types = pa.types
+    if isinstance(kind, pa.BaseExtensionType):
+        return can_slice(kind.storage_type)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return can_slice(kind.value_type)
+    if types.is_struct(kind):
+        return all(can_slice(field.type) for field in kind)
+    return bool(
+        types.is_null(kind)
+        or types.is_boolean(kind)
+        or _offset_type(kind) is not None
+        or (types.is_primitive(kind) or types.is_decimal(kind) or types.is_fixed_size_binary(kind))
+    )
+
+
+def num_parts(kind: Any) -> tuple[int, int]:
+    """Return how many nodes and buffers a type has that can be sliced."""
+    pa = pyarrow()
+    types = pa.types
+    if isinstance(kind, pa.BaseExtensionType):
+        return num_parts(kind.storage_type)
+    if types.is_null(kind):
+        return 1, 0
+    if types.is_struct(kind):
+        parts = [num_parts(field.type) for field in kind]
+        return 1 + sum(nodes for nodes, _ in parts), 1 + sum(buffers for _, buffers in parts)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        nodes, buffers = num_parts(kind.value_type)
+        return 1 + nodes, (1 if types.is_fixed_size_list(kind) else 2) + buffers
+    return 1, 2 if _offset_type(kind) is None else 3
+
+
+def _offset_type(kind: Any) -> str | None:
+    """Return the type of the offsets of a column of bytes or texts; None for others."""
+    types = pyarrow().types
+    if types.is_string(kind) or types.is_binary(kind):
+        return "<i4"
+    return "<i8" if types.is_large_string(kind) or types.is_large_binary(kind) else None
+
+
+class Slicer:
+    """Makes arrays of some rows of one record batch.
+
+    Args:
+        layout: Where the parts of the batch are.
+        read: Reads a buffer.
+        node: Of the first array that is made, its number; it goes on from there.
+        buffer: Likewise, the number of its first buffer.
+    """
+
+    def __init__(self, layout: BatchLayout, read: ReadBuffer, node: int, buffer: int) -> None:
+        self._layout, self._read, self._node, self._buffer = layout, read, node, buffer
+
+    def rows(self, kind: Any, start: int, stop: int) -> Any:
+        """Return the array of the rows from ``start`` to before ``stop``.
+
+        Raises:
+            ValueError: The batch has no such rows, or offsets that cannot be.
+        """
+        pa = pyarrow()
+        types = pa.types
+        if isinstance(kind, pa.BaseExtensionType):
+            return self.rows(kind.storage_type, start, stop)
+        length, num_nulls = self._layout.nodes[self._node]
+        self._node += 1
+        if not 0 <= start <= stop <= length:
+            raise ValueError(f"rows {start} to {stop} of an array of {length}")
+        count = stop - start
+        if types.is_null(kind):
+            return pa.nulls(count)
+        valid = self._bits(start, stop) if num_nulls else None
+        if not num_nulls:
+            self._skip()
+        if types.is_struct(kind):
+            children = [self.rows(field.type, start, stop) for field in kind]
+            storage = pa.struct([field.with_type(child.type) for field, child in zip(kind, children, strict=True)])
+            return pa.Array.from_buffers(storage, count, [valid], children=children)
+        if types.is_fixed_size_list(kind):
+            child = self.rows(kind.value_type, start * kind.list_size, stop * kind.list_size)
+            storage = pa.list_(child.type, kind.list_size)
+            return pa.Array.from_buffers(storage, count, [valid], children=[child])
+        if types.is_list(kind) or types.is_large_list(kind):
+            offsets = self._offsets("<i4" if types.is_list(kind) else "<i8", start, stop)
+            child = self.rows(kind.value_type, int(offsets[0]), int(offsets[-1]))
+            storage = pa.list_(child.type) if types.is_list(kind) else pa.large_list(child.type)
+            return pa.Array.from_buffers(storage, count, [valid, _rebased(offsets)], children=[child])
+        if (offset_type := _offset_type(kind)) is not None:
+            offsets = self._offsets(offset_type, start, stop)
+            data = self._bytes(int(offsets[0]), int(offsets[-1]))
+            return pa.Array.from_buffers(kind, count, [valid, _rebased(offsets), pa.py_buffer(data)])
+        if types.is_boolean(kind):
+            return pa.Array.from_buffers(kind, count, [valid, self._bits(start, stop)])
+        width = kind.byte_width
+        data = self._bytes(start * width, stop * width)
+        return pa.Array.from_buffers(kind, count, [valid, pa.py_buffer(data)])
+
+    def _bytes(self, start: int, stop: int) -> bytes:
+        number = self._buffer
+        self._buffer += 1
+        length = self._layout.buffers[number][1]
+        if not 0 <= start <= stop <= length:
+            raise ValueError(f"bytes {start:,} to {stop:,} of a buffer of {length:,}")
+        return self._read(number, start, stop - start) if stop > start else b""
+
+    def _skip(self) -> None:
+        self._buffer += 1
+
+    def _bits(self, start: int, stop: int) -> Any:
+        """Return a buffer of the bits of some rows, the first one at its beginning."""
+        first = start // 8
+        data = np.frombuffer(self._bytes(first, (stop + 7) // 8), np.uint8)
+        bits = np.unpackbits(data, bitorder="little")[start - first * 8 : stop - first * 8]
+        return pyarrow().py_buffer(np.packbits(bits, bitorder="little").tobytes())
+
+    def _offsets(self, kind: str, start: int, stop: int) -> Any:
+        width = int(kind[-1])
+        if start == stop == 0 and self._layout.buffers[self._buffer][1] == 0:  # no rows may have no offsets at all
+            self._skip()
+            return np.zeros(1, kind)
+        offsets = np.frombuffer(self._bytes(start * width, (stop + 1) * width), kind)
+        if offsets[0] < 0 or (offsets[1:] < offsets[:-1]).any():
+            raise ValueError("offsets that go backwards")
+        return offsets
+
+
+def _rebased(offsets: Any) -> Any:
+    return pyarrow().py_buffer((offsets - offsets[0]).tobytes())

@@ -1,0 +1,96 @@
+"""Decoded parts of files, kept while there is room: row groups of Parquet, compressed record batches of Arrow.
+
+A part costs far more to decode than one of its rows is worth. So each process keeps those that were used last, as many
+as fit into a number of bytes; the newest one stays even if it alone is larger. Threads that need the same part wait for
+the one that decodes it; others go on. A child process begins with nothing: a lock may have been held in the moment of
+the fork, and what the parent decoded stays in memory that both share until one of them lets go of it.
+"""
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any
+
+DEFAULT_BYTES = 256 * 1024 * 1024
+
+
+class _KeptParts:
+    """The parts of one process, those used last at the end."""
+
+    def __init__(self) -> None:
+        self.pid, self.lock = os.getpid(), threading.Lock()
+        self.parts: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self.decoding: dict[Hashable, threading.Lock] = {}
+        self.num_bytes = 0
+
+
+class DecodedParts:
+    """A bounded number of bytes of decoded parts for each process; a pickle has none of them.
+
+    Args:
+        max_bytes: Of all parts together.
+
+    Raises:
+        TypeError: ``max_bytes`` is no integer.
+        ValueError: It is below 0.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        if not isinstance(max_bytes, int) or isinstance(max_bytes, bool):
+            raise TypeError(f"cache_bytes is a number of bytes, got {max_bytes!r}")
+        if max_bytes < 0:
+            raise ValueError(f"cache_bytes must be 0 or more, got {max_bytes}")
+        self.max_bytes = max_bytes
+        self._kept: _KeptParts | None = None
+
+    def __getstate__(self) -> int:
+        return self.max_bytes
+
+    def __setstate__(self, state: int) -> None:
+        self.max_bytes, self._kept = state, None
+
+    def get(self, key: Hashable, decode: Callable[[], tuple[Any, int]]) -> Any:
+        """Return a part.
+
+        Args:
+            key: Which one.
+            decode: Makes it, and tells its bytes; called if it is not kept. What it raises is raised, and nothing kept.
+        """
+        kept = self._of_this_process()
+        with kept.lock:
+            if (found := self._find(kept, key)) is not None:
+                return found
+            alone = kept.decoding.setdefault(key, threading.Lock())
+        with alone:
+            with kept.lock:
+                if (found := self._find(kept, key)) is not None:  # another thread has decoded it meanwhile
+                    return found
+            try:
+                part, num_bytes = decode()
+            except BaseException:
+                with kept.lock:
+                    kept.decoding.pop(key, None)
+                raise
+            with kept.lock:
+                kept.decoding.pop(key, None)
+                if key not in kept.parts:
+                    kept.parts[key] = part, num_bytes
+                    kept.num_bytes += num_bytes
+                while kept.num_bytes > self.max_bytes and len(kept.parts) > 1:
+                    kept.num_bytes -= kept.parts.popitem(last=False)[1][1]
+        return part
+
+    @staticmethod
+    def _find(kept: _KeptParts, key: Hashable) -> Any:
+        found = kept.parts.get(key)
+        if found is None:
+            return None
+        kept.parts.move_to_end(key)
+        return found[0]
+
+    def _of_this_process(self) -> _KeptParts:
+        kept = self._kept
+        if kept is None or kept.pid != os.getpid():
+            kept = self._kept = _KeptParts()
+        return kept

@@ -1,0 +1,196 @@
+"""What files whose samples lie in groups have in common: row groups, record batches, shards.
+
+Samples are numbered through the groups of all files. Those that are asked for at once are sorted by their groups, and
+each group is read, or decoded, once.
+"""
+
+import contextlib
+import operator
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from mpqueue.errors import FileError
+from mpqueue.files.decoded import DecodedParts
+from mpqueue.files.index import Index
+from mpqueue.files.source import FileSource
+from mpqueue.system import log
+
+# So many groups are decoded before it is told that they are decoded for next to nothing.
+_GROUPS_BEFORE_WARNING = 30
+# What pyarrow raises of damaged data; a wrong size may be more than there is memory.
+_DAMAGED = (ValueError, NotImplementedError, OSError, LookupError, MemoryError)
+# What is made anew in each process.
+_MADE_ANEW = {
+    "_ends", "_made", "_num_served", "_num_decoded", "_num_groups_decoded", "_is_warned", "_readers", "_is_in_order",
+}  # fmt: skip
+
+
+class GroupedFiles(FileSource):
+    """A source of samples that lie in groups, in files.
+
+    A format says how many samples each group has, in the array ``rows`` of its index, and reads, or decodes, a group.
+
+    Args:
+        index: Of the files.
+        cache_bytes: Of decoded groups, for each process.
+    """
+
+    _group_noun = "row group"
+
+    def __init__(self, index: Index, cache_bytes: int) -> None:
+        self._index, self._parts = index, DecodedParts(cache_bytes)
+        self._length = int(index["rows"].sum())
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin as in a new process: nothing is made."""
+        self._ends: Any = None
+        self._made: Any = None
+        self._num_served = self._num_decoded = self._num_groups_decoded = 0
+        self._is_warned = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name not in _MADE_ANEW}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._forget()
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """Return several samples, in the order of the indices; those of a group are read at once; raises as ``[i]``."""
+        ends, length = self._group_ends(), self._length
+        wanted = np.array([operator.index(index) for index in indices], np.int64)
+        if ((wanted < -length) | (wanted >= length)).any():
+            bad = next(index for index in wanted.tolist() if not -length <= index < length)
+            raise IndexError(f"index {bad} is out of range: {self!r}")
+        wanted[wanted < 0] += length
+        order = np.argsort(wanted, kind="stable")
+        groups = np.searchsorted(ends, wanted[order], side="right")
+        found: list[Any] = [None] * len(wanted)
+        at = 0
+        while at < len(order):
+            group = int(groups[at])
+            stop = int(np.searchsorted(groups, group, side="right"))
+            first = int(ends[group - 1]) if group else 0
+            rows = (wanted[order[at:stop]] - first).tolist()
+            with self._naming(group):
+                samples = self._rows(group, rows)
+            for place, sample in zip(order[at:stop].tolist(), samples, strict=True):
+                found[place] = sample
+            at = stop
+        return found
+
+    def _num_groups(self) -> int:
+        return len(self._group_ends())
+
+    def _group_ends(self) -> Any:
+        """Return how many rows end with each group."""
+        if self._ends is None:
+            self._ends = np.cumsum(self._index["rows"])
+        return self._ends
+
+    def _file_of(self, group: int) -> int:
+        return int(np.searchsorted(self._index.starts("rows"), group, side="right")) - 1
+
+    def _read_group(self, group: int) -> Sequence[Any]:
+        with self._naming(group):
+            return self._all_rows(group)
+
+    @contextlib.contextmanager
+    def _naming(self, group: int) -> Iterator[None]:
+        """Name the group where the data are damaged."""
+        try:
+            yield
+        except FileError:
+            raise
+        except _DAMAGED as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the system's
+            file = self._file_of(group)
+            number = group - int(self._index.starts("rows")[file])
+            raise FileError(
+                self._index.files[file].path,
+                self._offset_of(group),
+                f"{self._group_noun} {number} of this file cannot be read: {error}",
+            ) from error
+
+    def _offset_of(self, group: int) -> int | None:
+        """Return where a group begins in its file."""
+        return int(self._index["offsets"][group])
+
+    def _rows(self, group: int, rows: Sequence[int]) -> list[Any]:
+        """Return rows of a group, by their places in it, which are sorted."""
+        whole = self._whole(group)
+        self._num_served += len(rows)
+        return [whole[row] for row in rows]
+
+    def _all_rows(self, group: int) -> Sequence[Any]:
+        """Return the rows of a group."""
+        return self._whole(group)
+
+    def _whole(self, group: int) -> Sequence[Any]:
+        found: Sequence[Any] = self._parts.get(group, lambda: self._decode_noted(group))
+        return found
+
+    def _decode_noted(self, group: int) -> tuple[Sequence[Any], int]:
+        rows, num_bytes = self._decode(group)
+        self._num_decoded += len(rows)
+        self._num_groups_decoded += 1
+        self._warn_of_thrashing()
+        return rows, num_bytes
+
+    def _warn_of_thrashing(self) -> None:
+        if self._is_warned or self._num_groups_decoded < _GROUPS_BEFORE_WARNING:
+            return
+        if self._num_served * 20 >= self._num_decoded:
+            return
+        self._is_warned = True
+        log.warn(
+            f"{self!r}: {self._num_groups_decoded:,} {self._group_noun}s of {self._num_decoded:,} rows were decoded "
+            f"for {self._num_served:,} rows, since cache_bytes={self._parts.max_bytes:,} holds few of them; shuffle "
+            f"the {self._group_noun}s, and then rows in a buffer",
+            "Files",
+            "Shuffled Parquet",
+        )
+
+    def _decode(self, group: int) -> tuple[Sequence[Any], int]:
+        """Return a whole group, and its bytes."""
+        raise NotImplementedError
+
+
+class Groups(Sequence[Sequence[Any]]):
+    """The groups of files as a source: ``[i]`` is all samples of one, a sequence.
+
+    Args:
+        files: Whose groups they are.
+    """
+
+    def __init__(self, files: GroupedFiles) -> None:
+        self._files = files
+
+    def __len__(self) -> int:
+        return self._files._num_groups()
+
+    def __getitem__(self, index: int) -> Sequence[Any]:  # type: ignore[override]  # no slices are taken
+        """Return the samples of a group; each is made when it is asked for.
+
+        Raises:
+            IndexError: There is no such group.
+            FileError: The file has changed since it was indexed, or is damaged there.
+            OSError: The system's.
+        """
+        number, length = operator.index(index), len(self)
+        if not -length <= number < length:
+            raise IndexError(f"group {number} of {length:,}")
+        return self._files._read_group(number % length)
+
+    def __repr__(self) -> str:
+        return f"<{len(self):,} groups of samples of {self._files!r}>"
+
+
+def folder_of(index: str | os.PathLike[str] | None) -> str | None:
+    """Return the folder that is given for an index."""
+    return None if index is None else os.fspath(index)

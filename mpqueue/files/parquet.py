@@ -1,0 +1,172 @@
+"""`Parquet`: rows of Parquet files by index.
+
+A row group is compressed, column by column, so a row cannot be read by itself: the whole group is decoded by pyarrow,
+and kept as long as it fits; see `mpqueue.files.decoded`. The decoding is done by the thread that asks, without threads
+of pyarrow, which a worker that is forked later would not have.
+"""
+
+import io
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from mpqueue.errors import FileError
+from mpqueue.files.arrow import read_schema
+from mpqueue.files.columns import chosen, difference
+from mpqueue.files.decoded import DEFAULT_BYTES
+from mpqueue.files.groups import GroupedFiles, Groups, folder_of
+from mpqueue.files.index import Index
+from mpqueue.files.index_file import Arrays
+from mpqueue.files.names import Names, expand
+from mpqueue.files.opened import OpenFiles
+from mpqueue.files.rows import Columns, TableRows, pyarrow
+
+_VERSION = 1
+# What the parsed footer of a file takes in memory, as a multiple of its bytes.
+_FOOTER_FACTOR = 10
+
+
+def scan(path: str) -> Arrays:
+    """Return what the footer of a file says.
+
+    Returns: ``rows`` and ``offsets`` of its row groups, ``decoded`` (bytes of them, uncompressed), and ``schema``:
+    bytes.
+
+    Raises:
+        FileError: It is no Parquet file, or is cut short.
+        OSError: The system's.
+    """
+    with open(path, "rb") as file:
+        try:
+            metadata = pyarrow("parquet").read_metadata(file)
+            schema = metadata.schema.to_arrow_schema().serialize().to_pybytes()
+            groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+            offsets = [_offset(group) for group in groups]
+        except (ValueError, NotImplementedError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise FileError(path, None, f"it is no Parquet file, or is damaged or cut short: {error}") from error
+    return {
+        "rows": np.array([group.num_rows for group in groups], np.int64),
+        "offsets": np.array(offsets, np.int64),
+        "decoded": np.array([group.total_byte_size for group in groups], np.int64),
+        "schema": np.frombuffer(schema, np.uint8),
+    }
+
+
+def _offset(group: Any) -> int:
+    """Return where a row group begins."""
+    if not group.num_columns:
+        return 0
+    column = group.column(0)
+    return int(column.dictionary_page_offset or column.data_page_offset)
+
+
+class Parquet(GroupedFiles):
+    """Rows of Parquet files, by index.
+
+    A source: ``len``, ``[i]`` and ``__getitems__`` give rows as dicts of Python values; a list of numbers is an array
+    of NumPy. Rows are numbered through the files in their order.
+
+    A row is not readable by itself: whoever asks for it decodes its row group, in the columns that are wanted. Each
+    process keeps the groups that were used last. So rows in order are cheap; to shuffle rows is cheap where all groups
+    fit into ``cache_bytes``; and where they do not, nearly each row decodes its group anew, which a warning tells. Then
+    shuffle the row groups and, in a buffer, their rows; see `row_groups`.
+
+    Any thread may read, and a copy in another process opens its files itself.
+
+    Args:
+        paths: Files: a path, a pattern, braces, or a list of these.
+        columns: Names of those that are wanted, in this order; None: all. Others are not read.
+        cache_bytes: Of decoded row groups, at most, for each process; more of it for shuffled rows, less where there
+            are many workers. The group that was decoded last is kept in any case.
+        index: The folder in which the index of the files is kept; None: the user's cache folder.
+
+    Raises:
+        FileNotFoundError: No file matches.
+        FileError: A file is no Parquet file, is cut short, or its columns are not those of the first one. Later, at a
+            read: it has changed, or is damaged. It names file and offset.
+        ValueError: A column is not there; the text names those that are.
+        ImportError: pyarrow is not installed (extra ``files``).
+
+    Follows: `pyarrow.parquet`, and the samples of Hugging Face's `datasets`, which gives lists of numbers as lists.
+    """
+
+    def __init__(
+        self,
+        paths: Names,
+        columns: Iterable[str] | None = None,
+        *,
+        cache_bytes: int = DEFAULT_BYTES,
+        index: str | os.PathLike[str] | None = None,
+    ) -> None:
+        super().__init__(Index("parquet", _VERSION, expand(paths), scan, folder_of(index)), cache_bytes)
+        starts, data = self._index.starts("schema"), self._index["schema"]
+        first = data[: starts[1]].tobytes()
+        schema = read_schema(first)
+        self._columns = chosen(columns, schema.names)
+        known = {first}
+        for number in range(1, len(starts) - 1):
+            text = data[starts[number] : starts[number + 1]].tobytes()
+            if text not in known:
+                files = self._index.files
+                if what := difference(schema, read_schema(text), self._columns, files[0].path):
+                    raise FileError(files[number].path, None, what)
+                known.add(text)
+
+    def row_groups(self) -> Groups:
+        """Return the row groups as a source: ``[i]`` is the rows of one, a sequence.
+
+        ``Dataset(parquet.row_groups()).shuffle().flat_map(list).shuffle(buffer=10_000)`` decodes each group once in an
+        epoch, however little of them fits into memory.
+        """
+        return Groups(self)
+
+    def _decode(self, group: int) -> tuple[TableRows, int]:
+        pq = pyarrow("parquet")
+        file = self._file_of(group)
+        metadata = self._parts.get(("footer", file), lambda: self._footer(file))
+        number = group - int(self._index.starts("rows")[file])
+        with pq.ParquetFile(
+            _PositionedFile(self._opened, file, self._index.files[file].size), metadata=metadata, pre_buffer=False
+        ) as opened:
+            table = opened.read_row_group(number, columns=self._columns, use_threads=False)
+        kinds = [(name, table.schema.field(name).type) for name in self._columns]
+        # Of several chunks, where a column has more than 2 GB; one is found faster.
+        chunked = [table.column(name) for name in self._columns]
+        arrays = [column.chunk(0) if column.num_chunks == 1 else column for column in chunked]
+        return TableRows(Columns(kinds), arrays, table.num_rows), table.nbytes
+
+    def _footer(self, file: int) -> tuple[Any, int]:
+        metadata = pyarrow("parquet").read_metadata(_PositionedFile(self._opened, file, self._index.files[file].size))
+        return metadata, metadata.serialized_size * _FOOTER_FACTOR
+
+
+class _PositionedFile(io.RawIOBase):
+    """One of the files, as pyarrow wants it: read from a place, which is this object's own."""
+
+    def __init__(self, files: OpenFiles, number: int, size: int) -> None:
+        self._opened, self._number, self._at = files, number, 0
+        self._size = size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(self._size - self._at, 0)
+        size = left if size is None or size < 0 else min(size, left)
+        data = self._opened.read(self._number, self._at, size)
+        self._at += size
+        return data

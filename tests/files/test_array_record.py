@@ -1,0 +1,109 @@
+"""Records of ArrayRecord files, and what is told of files that are not as expected."""
+
+import pickle
+import random
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from helpers.tabular import answer_of_child, rewrite
+
+import mpqueue
+from mpqueue.errors import FileError
+from mpqueue.files import ArrayRecord
+
+array_record_module = pytest.importorskip("array_record.python.array_record_module")
+
+
+def write(path, numbers):
+    writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")
+    for number in numbers:
+        writer.write(b"%d" % number)
+    writer.close()
+    return str(path)
+
+
+@pytest.fixture
+def index(tmp_path):
+    return str(tmp_path / "index")
+
+
+@pytest.fixture
+def paths(tmp_path):
+    return [write(tmp_path / f"{i}.array_record", range(i * 100, i * 100 + 100)) for i in range(3)]
+
+
+def test_records_go_on_through_files(paths, index):
+    source = ArrayRecord(paths, index=index)
+    assert len(source) == 300
+    chosen = [*random.Random(0).sample(range(300), 50), -1, 3, 3]
+    assert source.__getitems__(chosen) == [b"%d" % (i % 300) for i in chosen]
+    assert source[299] == b"299"
+    assert repr(source).startswith("ArrayRecord(3 files, 300 samples, ")
+    with pytest.raises(IndexError):
+        source[300]
+
+
+def test_a_file_that_is_cut_short_is_told_of(tmp_path, paths, index):
+    data = Path(paths[0]).read_bytes()
+    for length in (0, 10, len(data) // 2, len(data) - 1):
+        (tmp_path / "cut").write_bytes(data[:length])
+        with pytest.raises(FileError, match="cut: it is no ArrayRecord file, or is cut short"):
+            ArrayRecord(tmp_path / "cut", index=index)
+
+
+def test_a_file_that_has_changed_is_an_error_that_names_it(paths, index):
+    source = ArrayRecord(paths, index=index)
+    source[0]
+    rewrite(paths[0], Path(paths[1]).read_bytes())
+    with pytest.raises(FileError, match=r"0\.array_record.*changed"):
+        source[1]
+    assert source[100] == b"100"
+
+
+def test_a_copy_is_small_and_reads_by_itself(paths, index):
+    source = ArrayRecord(paths, index=index)
+    source[0]
+    data = pickle.dumps(source)
+    assert len(data) < 1000
+    assert pickle.loads(data)[7] == b"7"
+
+
+def test_a_child_that_is_forked_after_use_reads(paths, index):
+    source = ArrayRecord(paths, index=index)
+    source.__getitems__([1, 250])
+    assert answer_of_child(lambda: source.__getitems__([200, 1])) == "[b'200', b'1']"
+
+
+def test_threads_read_together(paths, index):
+    source, wrong = ArrayRecord(paths, index=index), []
+
+    def read(seed):
+        dice = random.Random(seed)
+        for _ in range(50):
+            chosen = [dice.randrange(300) for _ in range(8)]
+            if source.__getitems__(chosen) != [b"%d" % i for i in chosen]:
+                wrong.append(chosen)
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert wrong == []
+
+
+def test_a_loader_shuffles_the_records(paths, index):
+    dataset = mpqueue.Dataset(ArrayRecord(paths, index=index)).shuffle().map(int).batch(32)
+    with mpqueue.Loader(dataset, workers=2, seed=1) as loader:
+        seen = [int(i) for batch in loader for i in batch]
+    assert sorted(seen) == list(range(300))
+    assert seen != sorted(seen)
+
+
+def test_without_the_library_the_error_names_the_extra(paths, index):
+    code = f"import sys; sys.modules['array_record'] = None; from mpqueue.files import ArrayRecord; ArrayRecord({paths!r}, index={index!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert 'pip install "mpqueue[arrayrecord]"' in done.stderr.splitlines()[-1]

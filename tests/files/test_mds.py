@@ -1,0 +1,254 @@
+"""Samples of MosaicML's format: the values of each encoding, compressed shards, and files that are not as expected.
+
+The files of `mosaicml/` were written by MosaicML's own writer, from `sample`, with `write` below.
+"""
+
+import json
+import pickle
+import random
+import shutil
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.tabular import answer_of_child, plain, rewrite
+
+import mpqueue
+from mpqueue.errors import FileError
+from mpqueue.files import MDS, mds_values
+
+GOLDEN = Path(__file__).parent / "mosaicml"
+SAMPLES = 12
+
+COLUMNS = {
+    "bytes": "bytes", "text": "str", "int": "int", "array": "ndarray", "typed": "ndarray:float32",
+    "shaped": "ndarray:int16:2,3", "uint8": "uint8", "half": "float16", "double": "float64", "large": "str_int",
+    "float": "str_float", "decimal": "str_decimal", "json": "json", "raw": "pil", "jpeg": "jpeg", "png": "png",
+    "pngs": "list[png]",
+}  # fmt: skip
+
+
+def image(i):
+    from PIL import Image
+
+    return Image.fromarray(np.full((2, 3, 3), i * 10, np.uint8))
+
+
+def sample(i):
+    return {
+        "bytes": b"x" * i, "text": f"é{i}", "int": -i, "array": np.arange(1 + i % 5, dtype=np.int64),
+        "typed": np.ones((2, 1 + i % 3), np.float32), "shaped": np.full((2, 3), i, np.int16), "uint8": np.uint8(i),
+        "half": np.float16(i), "double": np.float64(i / 3), "large": 10**i, "float": i / 7, "decimal": Decimal(i) / 7,
+        "json": {"x": [i, None]}, "raw": image(i), "jpeg": image(i), "png": image(i), "pngs": [image(i)] * (i % 3),
+    }  # fmt: skip
+
+
+def write(folder, writer, compression=None):
+    with writer(out=str(folder), columns=COLUMNS, compression=compression, size_limit=1 << 13) as out:
+        for i in range(SAMPLES):
+            out.write(sample(i))
+
+
+def same(one, other):
+    if hasattr(one, "tobytes") and hasattr(one, "mode"):
+        # JPEG loses something, and how much is the library's affair.
+        return (one.mode, one.size) == (other.mode, other.size) and np.allclose(one, other, atol=3)
+    if isinstance(one, np.ndarray):
+        return (one.dtype, one.shape) == (other.dtype, other.shape) and (one == other).all()
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return type(one) is type(other) and one == other
+
+
+def assert_is_sample(found, i):
+    wanted = sample(i)
+    assert list(found) == sorted(wanted)  # MosaicML's writer sorts the columns
+    assert [name for name in wanted if not same(found[name], wanted[name])] == []
+
+
+@pytest.fixture
+def index(tmp_path):
+    return str(tmp_path / "index")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return shutil.copytree(GOLDEN / "plain", tmp_path / "mds")
+
+
+@pytest.mark.parametrize("compression", ["plain", "gz", "zstd"])
+def test_samples_are_what_was_written(index, compression):
+    if compression == "zstd":
+        pytest.importorskip("zstandard")
+    source = MDS(GOLDEN / compression, index=index)
+    assert len(source) == SAMPLES
+    for i in range(SAMPLES):
+        assert_is_sample(source[i], i)
+    for found, i in zip(source.__getitems__([3, 11, 0, 3, -1]), [3, 11, 0, 3, 11], strict=True):
+        assert_is_sample(found, i)
+    assert repr(source).startswith(f"MDS({len(source.shards())} files, 12 samples, ")
+    assert len(source.shards()) > 1
+
+
+@pytest.mark.filterwarnings("ignore")  # it leaves files open
+def test_samples_are_those_of_mosaicmls_reader(tmp_path, index):
+    streaming = pytest.importorskip("streaming")
+    write(tmp_path / "mds", streaming.MDSWriter, "bz2")
+    source, reader = MDS(tmp_path / "mds", index=index), streaming.LocalDataset(str(GOLDEN / "plain"))
+    for i in range(SAMPLES):
+        theirs = reader[i]
+        assert all(same(value, theirs[name]) for name, value in source[i].items())
+
+
+def test_columns_are_those_that_are_named_in_their_order(index):
+    source = MDS(GOLDEN / "plain", ["text", "int"], index=index)
+    assert list(source[3].items()) == [("text", "é3"), ("int", -3)]
+    with pytest.raises(ValueError, match="no column 'nope'; the columns are array, bytes"):
+        MDS(GOLDEN / "plain", ["nope"], index=index)
+
+
+def test_images_may_stay_bytes(index):
+    found = MDS(GOLDEN / "plain", decode=False, index=index)[2]
+    assert found["jpeg"].startswith(b"\xff\xd8")
+    assert found["png"].startswith(b"\x89PNG")
+    assert [part[:4] for part in found["pngs"]] == [b"\x89PNG"] * 2
+
+
+def test_arrays_may_be_written_to(index):
+    MDS(GOLDEN / "plain", index=index)[2]["shaped"][0] = 1
+
+
+def test_pickles_are_refused_unless_they_are_wanted(folder, index):
+    """They can run any code."""
+    told = json.loads((folder / "index.json").read_text())
+    for shard in told["shards"]:
+        shard["column_encodings"][shard["column_names"].index("bytes")] = "pkl"
+    (folder / "index.json").write_text(json.dumps(told))
+    with pytest.raises(ValueError, match=r"'bytes' holds pickles.*allow_unsafe_types=True"):
+        MDS(folder, index=index)
+    assert MDS(folder, ["int"], index=index)[1] == {"int": -1}
+    with pytest.raises(FileError, match="'bytes' cannot be decoded"):
+        MDS(folder, allow_unsafe_types=True, index=index)[1]
+    assert mds_values.decoder("pkl", decode_images=True)(pickle.dumps([1])) == [1]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (lambda told: told.update(version=1), FileError, "version 1, expected 2"),
+        (lambda told: told["shards"][0].update(format="json"), FileError, "format 'json', expected 'mds'"),
+        (lambda told: told["shards"][0].pop("samples"), FileError, "no 'samples' in it"),
+        (lambda told: told["shards"].clear(), FileError, "no shards"),
+        (lambda told: told["shards"][0].update(samples=99), FileError, "index.json says 99"),
+        (
+            lambda told: told["shards"][1]["column_encodings"].__setitem__(1, "str"),
+            FileError,
+            r"00001\.mds: its columns",
+        ),
+        (lambda told: told["shards"][0]["column_sizes"].__setitem__(1, 4), FileError, "size 4, expected None"),
+        (lambda told: told["shards"][0]["raw_data"].update(basename="../../x"), FileError, "outside of the folder"),
+        (lambda told: told["shards"][0]["raw_data"].update(basename="/etc/passwd"), FileError, "outside of the folder"),
+        (lambda told: told["shards"][0]["raw_data"].update(basename="gone.mds"), FileNotFoundError, r"gone\.mds"),
+    ],
+)
+def test_an_index_json_that_cannot_be_is_told_of(folder, index, change, error, words):
+    told = json.loads((folder / "index.json").read_text())
+    change(told)
+    (folder / "index.json").write_text(json.dumps(told))
+    with pytest.raises(error, match=words):
+        MDS(folder, index=index)
+
+
+def test_an_index_json_that_is_no_json_or_missing_is_told_of(folder, index):
+    (folder / "index.json").write_text("{")
+    with pytest.raises(FileError, match="no index of MDS"):
+        MDS(folder, index=index)
+    (folder / "index.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"index\.json"):
+        MDS(folder, index=index)
+
+
+def test_an_unknown_encoding_is_named():
+    with pytest.raises(ValueError, match="no encoding 'nope', expected one of bytes, float16"):
+        mds_values.decoder("nope", decode_images=True)
+    with pytest.raises(ValueError, match="no encoding of arrays"):
+        mds_values.size_of("ndarray:complex64")
+
+
+def test_a_shard_that_is_cut_short_anywhere_is_told_of(folder, index):
+    path = folder / "shard.00000.mds"
+    data = path.read_bytes()
+    for length in range(0, len(data), len(data) // 30):
+        path.write_bytes(data[:length])
+        with pytest.raises(FileError, match=r"shard\.00000\.mds"):
+            MDS(folder, index=index)
+
+
+@pytest.mark.parametrize("compression", ["plain", "gz"])
+def test_damaged_bytes_are_file_errors_or_other_values(tmp_path, index, compression):
+    folder = shutil.copytree(GOLDEN / compression, tmp_path / "mds")
+    path = next(iter(sorted(folder.glob("shard.00000*"))))
+    data, dice, refused = path.read_bytes(), random.Random(1), 0
+    columns = [name for name in COLUMNS if name not in {"raw", "jpeg", "png", "pngs"}]  # Pillow warns of what it sees
+    for turn in range(40):
+        bad = bytearray(data)
+        for _ in range(3):
+            bad[dice.randrange(len(bad))] = dice.randrange(256)
+        rewrite(path, bad)
+        try:
+            source = MDS(folder, columns, index=str(tmp_path / str(turn)))
+            for i in range(len(source)):
+                source[i]
+        except FileError:
+            refused += 1
+    assert refused > 3
+
+
+def test_a_shard_that_has_changed_is_an_error_that_names_it(folder, index):
+    source = MDS(folder, index=index)
+    source[0]
+    path = folder / "shard.00000.mds"
+    rewrite(path, path.read_bytes()[:-1])
+    with pytest.raises(FileError, match=r"00000\.mds.*changed"):
+        source[1]
+
+
+def test_a_shard_that_lies_there_decompressed_is_read_so(tmp_path, index):
+    folder = shutil.copytree(GOLDEN / "gz", tmp_path / "mds")
+    for path in (GOLDEN / "plain").glob("*.mds"):
+        shutil.copy(path, folder)
+    for path in folder.glob("*.gz"):
+        path.unlink()
+    assert_is_sample(MDS(folder, index=index)[5], 5)
+
+
+def test_without_zstandard_the_error_names_the_extra(index, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "zstandard", None)
+    with pytest.raises(ImportError, match=r'needs zstandard: pip install "mpqueue\[files\]"'):
+        MDS(GOLDEN / "zstd", index=index)
+
+
+def test_a_copy_is_small_and_a_child_that_is_forked_reads(index):
+    for compression in ("plain", "gz"):
+        source = MDS(GOLDEN / compression, ["int", "text"], index=index)
+        source[0]
+        data = pickle.dumps(source)
+        assert len(data) < 2500
+        assert pickle.loads(data)[7] == {"int": -7, "text": "é7"}
+        assert answer_of_child(lambda source=source: source[9]) == "{'int': -9, 'text': 'é9'}"
+
+
+@pytest.mark.parametrize("compression", ["plain", "gz"])
+def test_a_loader_shuffles_the_samples(index, compression):
+    source = MDS(GOLDEN / compression, ["int", "shaped", "json"], index=index)
+    with mpqueue.Loader(source, batch_size=3, shuffle=True, workers=2, seed=1, collate=list) as loader:
+        seen = [found for batch in loader for found in batch]
+    assert sorted(found["int"] for found in seen) == list(range(-SAMPLES + 1, 1))
+    assert plain(seen[0]["json"]) == {"x": [-seen[0]["int"], None]}
+
+
+def test_shards_are_a_source_of_their_samples(index):
+    for compression in ("plain", "gz"):
+        shards = MDS(GOLDEN / compression, ["int"], index=index).shards()
+        assert [found["int"] for shard in shards for found in shard] == [-i for i in range(SAMPLES)]

@@ -1,0 +1,68 @@
+"""Tables of all kinds of columns, and whether samples are their rows."""
+
+import datetime as dt
+import os
+
+import numpy as np
+
+
+def table(num_rows):
+    """A table of pyarrow whose columns are of the kinds that people have, with missing values."""
+    import pyarrow as pa
+
+    def some(every, value):
+        return [value(i) if i % every else None for i in range(num_rows)]
+
+    matrices = [[[1.0, 2.0], [3.0, float(i)]] for i in range(num_rows)]
+    return pa.table(
+        {
+            "int": pa.array(range(num_rows), pa.int64()),
+            "small": pa.array([i % 100 for i in range(num_rows)], pa.int8()),
+            "text": some(7, lambda i: f"täxt {i}"),
+            "bytes": [bytes([i % 256]) * (i % 300) for i in range(num_rows)],
+            "tokens": pa.array(some(11, lambda i: list(range(i % 9))), pa.list_(pa.int32())),
+            "holes": [[i, None] for i in range(num_rows)],
+            "matrix": pa.array(matrices, pa.list_(pa.list_(pa.float32(), 2), 2)),
+            "flag": some(5, lambda i: i % 3 == 0),
+            "struct": some(13, lambda i: {"a": i, "b": [f"x{i}"], "c": [i] * 2}),
+            "date": [dt.date(2020, 1, 1) + dt.timedelta(i % 100) for i in range(num_rows)],
+            "null": pa.nulls(num_rows),
+            "map": pa.array([[("k", i)] for i in range(num_rows)], pa.map_(pa.string(), pa.int32())),
+            "dicts": [[{"q": i}] * (i % 3) for i in range(num_rows)],
+            "decimal": pa.array(range(num_rows), pa.decimal128(20, 2)),
+            "large": pa.array([f"l{i}" for i in range(num_rows)], pa.large_string()),
+            "fixed": pa.array([i.to_bytes(4, "big") for i in range(num_rows)], pa.binary(4)),
+        }
+    )
+
+
+def plain(value):
+    """A sample without arrays of NumPy."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, list) else value
+
+
+def rewrite(path, data):
+    """Write a file anew, at a time that differs also where the clock of its file system is coarse."""
+    with open(path, "wb") as file:
+        file.write(data)
+    os.utime(path, ns=(10**18, 10**18))
+
+
+def answer_of_child(compute):
+    """What a forked child computes, as text."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.write(writing, repr(compute()).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading) as file:
+        text = file.read()
+    assert os.waitpid(child, 0)[1] == 0
+    return text
