@@ -6,7 +6,6 @@ From the ground up; a module imports only from its own line and the lines above 
     arguments.py    checks of the arguments of stages
     mixing.py       the arithmetic of a mix: which dataset each place takes its element from
     nodes.py        the stages of a dataset, as a tree of immutable descriptions
-    helpers.py      threads in which functions of the user's are called
     applying.py     a function called for each of some values
     indexed.py      elements of indexed datasets, computed by their places
     source.py       what workers run: an indexed dataset

@@ -11,7 +11,6 @@ The random numbers of a sample are set before each function that is called for i
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from operator import getitem
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -20,12 +19,12 @@ import numpy as np
 
 from mpqueue.dataset import nodes
 from mpqueue.dataset.applying import apply_to, map_to
-from mpqueue.dataset.helpers import pool_of
 from mpqueue.dataset.mixing import Counts, shuffled
 from mpqueue.dataset.nodes import StageNode, inner_epoch, returned_none, salted
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.permutation import SampleOrder
 from mpqueue.worker import context
+from mpqueue.worker.helper_threads import Helpers, InOrder, shared_helpers
 from mpqueue.worker.runner import BeginBatch
 
 Places: TypeAlias = Sequence[int]
@@ -156,7 +155,7 @@ class MapReader(LinkReader):
 
     def __init__(self, node: nodes.MapNode) -> None:
         super().__init__(node)
-        self._pool: tuple[int, ThreadPoolExecutor] | None = None  # of the process that has made it
+        self._helpers: tuple[int, Helpers] | None = None  # of the process that has made them
 
     def at(self, places: Places, run: Drawing) -> list[Any]:
         """Return what the function makes of the elements there."""
@@ -175,28 +174,28 @@ class MapReader(LinkReader):
 
     def _in_threads(self, places: Places, values: list[Any], run: Drawing) -> list[Any]:
         """Call the function for all elements, some at a time; `mpqueue.rng` of a thread is its sample's."""
-        if self._pool is None or self._pool[0] != os.getpid():
-            self._pool = os.getpid(), pool_of(self.node.threads)
-        seed, epoch, info = salted(run.seed, self.node.number), run.epoch, context.worker_info_unasked()
+        if self._helpers is None or self._helpers[0] != os.getpid():
+            self._helpers = os.getpid(), shared_helpers(self.node.threads)
+        seed, epoch, helped = salted(run.seed, self.node.number), run.epoch, context.helped()
 
         def call(place: int, value: Any) -> Any:
-            context.begin_in_helper(info, seed, epoch, place)
-            return self.node.function(value)
+            context.begin_in_helper(helped, seed, epoch, place)
+            try:
+                return self.node.function(value)
+            finally:
+                context.end_in_helper()
 
         made: list[Any] = []
-        futures = [self._pool[1].submit(call, *pair) for pair in zip(places, values, strict=True)]
-        try:
-            for future in futures:
-                result = future.result()
-                if result is None:
-                    raise returned_none(self.node.line())
-                made.append(result)
-        except Exception as error:
-            error.add_note(self.told(places[len(made)], run))
-            raise
-        finally:
-            for future in futures[len(made) :]:
-                future.cancel()
+        with InOrder(self._helpers[1], call, zip(places, values, strict=True)) as calls:
+            try:
+                while len(made) < len(places):
+                    result = calls.next()
+                    if result is None:
+                        raise returned_none(self.node.line())
+                    made.append(result)
+            except Exception as error:
+                error.add_note(self.told(places[len(made)], run))
+                raise
         return made
 
 

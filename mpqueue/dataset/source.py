@@ -60,6 +60,7 @@ class IndexedSource:
     """
 
     shown_as = "Dataset"
+    thread_safe = True  # as far as the sources are
 
     def __init__(self, root: StageNode) -> None:
         self.root = root

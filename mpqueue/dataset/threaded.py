@@ -7,7 +7,7 @@ more than a token.
 
 `mpqueue.rng` in a thread is that of the sample that the thread computes. The global generators are nobody's there.
 
-The threads are those of `mpqueue.dataset.helpers`.
+The threads are those of `mpqueue.worker.helper_threads`.
 """
 
 from collections import deque
@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from mpqueue.dataset.helpers import pool_of
 from mpqueue.dataset.nodes import returned_none
 from mpqueue.dataset.stages import VERDICTS, Block, LaneStage, Token, no_verdict, passes_at_once, raisable, tokens_of
 from mpqueue.engine.seeds import place_of
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker import context, failures
+from mpqueue.worker.helper_threads import shared_helpers
 from mpqueue.worker.lanes import LaneRun
 
 
@@ -41,7 +41,7 @@ class ThreadedStage(LaneStage):
     ) -> None:  # fmt: skip
         super().__init__(run, number, line, source)
         self._input, self._function, self._ahead, self._is_filter = source, function, 2 * threads, is_filter
-        self._pool = pool_of(threads)
+        self._helpers = shared_helpers(threads)
         self._pending: deque[tuple[Any, Token, Future[Any]]] = deque()
         self._error: BaseException | None = None  # of the input, behind what is pending
 
@@ -87,14 +87,17 @@ class ThreadedStage(LaneStage):
             self._submit(values, tokens)
 
     def _submit(self, values: list[Any], tokens: list[Token]) -> None:
-        info = context.worker_info_unasked()
+        helped = context.helped()
         for value, token in zip(values, tokens, strict=True):
-            self._pending.append((value, token, self._pool.submit(self._call, value, token, info)))
+            self._pending.append((value, token, self._helpers.submit(self._call, value, token, helped)))
 
-    def _call(self, value: Any, token: Token, info: Any) -> Any:
+    def _call(self, value: Any, token: Token, helped: context.Helped) -> Any:
         """Compute an element in a thread."""
-        context.begin_in_helper(info, self.seed, self.run.epoch, place_of(token))
-        made = self._function(value)
+        context.begin_in_helper(helped, self.seed, self.run.epoch, place_of(token))
+        try:
+            made = self._function(value)
+        finally:
+            context.end_in_helper()
         if self._is_filter and type(made) not in VERDICTS:
             raise no_verdict(self.line, made)
         if made is None:
@@ -133,6 +136,6 @@ class ThreadedStage(LaneStage):
         values = self._input.rebuild(tokens)
         if self._is_filter:
             return values
-        info = context.worker_info_unasked()
-        made = [self._pool.submit(self._call, value, token, info) for value, token in zip(values, tokens, strict=True)]
+        helped, submit = context.helped(), self._helpers.submit
+        made = [submit(self._call, value, token, helped) for value, token in zip(values, tokens, strict=True)]
         return [future.result() for future in made]

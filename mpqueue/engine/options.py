@@ -179,6 +179,9 @@ class SampleOptions:
             of the number of ranks above it; of a plain generator function, one for each worker.
         epoch_batches: An epoch is so many batches of a stream that never ends, on each rank, and the next epoch goes on
             behind them: what ends is begun anew. None: an epoch ends with the stream.
+        threads: A worker computes the samples of a batch in so many threads: for sources that wait for disks or
+            networks. More brings more requests at once, and costs memory of up to two samples each. `mpqueue.rng` is
+            each sample's own; generators that threads share are seeded once for the batch.
 
     Raises:
         TypeError: An option has the wrong type.
@@ -195,10 +198,12 @@ class SampleOptions:
     max_errors: int | None = None
     lanes: int | None = None
     epoch_batches: int | None = None
+    threads: int = 1
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "lanes", "epoch_batches"):
             _check_integer_or_none(name, getattr(self, name), 1)
+        check_threads(self.threads)
         check_flags(drop_last=self.drop_last)
         if self.collate is not None and not callable(self.collate):
             raise TypeError(f"collate must be a function from a list of samples to a batch, got {self.collate!r}")
@@ -253,6 +258,20 @@ def check_counts(workers: Any, max_queue_size: Any, backend: str) -> tuple[int, 
             f"max_queue_size must be at least 1, got {max_queue_size}{'' if max_queue_size else unbounded}"
         )
     return workers, max_queue_size
+
+
+def check_threads(threads: Any) -> int:
+    """Return the number of threads in which a worker computes samples as an integer.
+
+    Raises:
+        TypeError: It is none.
+        ValueError: It is below 1.
+    """
+    if not _is_integer(threads):
+        raise TypeError(f"threads must be an integer, got {threads!r}")
+    if operator.index(threads) < 1:
+        raise ValueError(f"threads must be 1 (the worker's own) or more, got {threads!r}")
+    return operator.index(threads)
 
 
 def check_flags(**flags: Any) -> None:

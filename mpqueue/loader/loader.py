@@ -117,6 +117,9 @@ class Loader(Stoppable):
             ``mpqueue.worker_info().shard_id``, and the number of lanes ``num_shards``.
         epoch_batches: An epoch is so many batches of a stream that never ends, on each rank, and the next epoch goes on
             behind them: what ends is begun anew. None: an epoch ends with the stream.
+        threads: A worker computes the samples of a batch in so many threads: for sources that wait for disks or
+            networks. More brings more requests at once, and costs memory of up to two samples each. `mpqueue.rng` is
+            each sample's own; generators that threads share are seeded once for the batch.
         seed: Shuffled orders and the random numbers of each batch follow from (seed, epoch, index), for any number of
             workers; None: from the state of Python's `random`.
         ordered: Batches come in the order of the source; elements of generators come round the workers in turn. False:
@@ -165,6 +168,7 @@ class Loader(Stoppable):
         max_errors: int | None = None,
         lanes: int | None = None,
         epoch_batches: int | None = None,
+        threads: int = 1,
         seed: int | None = None,
         ordered: bool = True,
         start_method: StartMethod = DEFAULT_START_METHOD,

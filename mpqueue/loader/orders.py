@@ -26,7 +26,7 @@ from mpqueue.loader.engine import epoch_schedule
 from mpqueue.loader.lane_shares import check_lanes, share_of
 from mpqueue.loader.lane_states import as_state, check_shape, place_in, starts_in
 from mpqueue.loader.loop_position import place_of
-from mpqueue.loader.sources import as_source, has_lanes, is_stream, length_of
+from mpqueue.loader.sources import as_source, check_threads, has_lanes, is_stream, length_of
 from mpqueue.samples.plan import SamplePlan
 from mpqueue.samples.shards import ALONE, ENDLESS, Share, shard_of
 from mpqueue.system.callers import outside_stacklevel
@@ -58,7 +58,8 @@ class Order:
     """
 
     def __init__(self, source: Any, options: SampleOptions, *, shuffle: bool, share: Share | None = None) -> None:
-        if is_dataset(source):
+        is_described = is_dataset(source)
+        if is_described:
             from mpqueue.loader.datasets import unfold  # with all stages of datasets
 
             source, options, shuffle = unfold(source, options, shuffle=shuffle)
@@ -68,6 +69,7 @@ class Order:
         self.is_stream = is_stream(self.source) and not hasattr(type(self.source), "__getitem__")
         self._options, self._shuffle = options, shuffle
         self._check_exclusions(shuffle=shuffle, is_sampled=sampler is not None)
+        self._check_threads(getattr(source, "sources", []) if is_described else [self.source])
         self.share = share or Share(shard_of(options.shard), drop_last=options.drop_last)
         # Who deals the batches of all ranks has all lanes, so many that each rank gets those of its own.
         shard = shard_of(options.shard)
@@ -109,6 +111,22 @@ class Order:
                     "batches are dealt by their numbers, its epochs end with them. Leave it out"
                 )
 
+    def _check_threads(self, sources: list[Any]) -> None:
+        threads = self._options.threads
+        if threads > 1 and self.is_stream:
+            raise ValueError(
+                f"threads={threads} computes the samples of a batch by their indices, and the elements of "
+                f"{type(self.source).__name__}, a stream, come one after the other. Of a mpqueue.Dataset, the stage "
+                "that waits takes it: map(function, threads=n)"
+            )
+        if threads > 1 and not self._options.are_samples:
+            raise ValueError(
+                f"threads={threads} computes the samples of a batch side by side, and an item of the source is a "
+                "batch here: pass batch_size, for a source of samples; or use more workers"
+            )
+        for source in sources:
+            check_threads(source, threads)
+
     def _warn_of_unequal_ranks(self) -> None:
         rank, world = self._shard
         if self.is_stream and world > 1 and not rank and self.epoch_batches is None:
@@ -125,7 +143,7 @@ class Order:
         return SamplePlan(
             None if options.batch_size is None else int(options.batch_size), self._shuffle, options.collate,
             drops=bool(options.drop_last), fills=self.share.shard.world > 1 and not options.drop_last,
-            skips=options.on_error == "skip",
+            skips=options.on_error == "skip", threads=int(options.threads),
         )  # fmt: skip
 
     def _require_a_batch(self) -> None:

@@ -141,6 +141,29 @@ def check_replicable(source: Any, workers: int, *, in_processes: bool) -> None:
         )
 
 
+def check_threads(source: Any, threads: int) -> None:
+    """Raise a `ValueError` for a source that several threads may not ask for samples, or would ask for nothing.
+
+    A source says by its attribute ``thread_safe``, of the class or of the object, whether they may: False says that
+    they must not; True, that its ``__getitems__`` may be called by several at once, each for a part of a batch. Where
+    it says nothing, its ``__getitem__`` is called as the option says.
+    """
+    if threads == 1:
+        return
+    is_safe, name = getattr(source, "thread_safe", None), type(source).__name__
+    if is_safe is not None and not is_safe:
+        raise ValueError(
+            f"threads={threads}: {name} says that several threads must not ask it for samples (its thread_safe is "
+            f"{is_safe!r}). Use more workers instead"
+        )
+    if is_safe is None and hasattr(source, "__getitems__"):
+        raise ValueError(
+            f"threads={threads} would have no effect: {name} has __getitems__, which is asked for a whole batch at "
+            "once. If it may be called by several threads, each for a part of the batch, say so by an attribute of "
+            f"the {name}: thread_safe = True"
+        )
+
+
 def length_of(source: Any, what_it_gives: str = "batches") -> int | None:
     """Batches (or samples) per epoch, None for endless.
 

@@ -14,6 +14,7 @@ class SamplePlan(NamedTuple):
         drops: A last batch with fewer samples is dropped.
         fills: The last batches are filled up from the beginning of the order, so that all ranks have equally many.
         skips: Samples that raise are left out.
+        threads: In so many threads a worker computes the samples of a batch.
     """
 
     batch_size: int | None
@@ -22,6 +23,7 @@ class SamplePlan(NamedTuple):
     drops: bool = False
     fills: bool = False
     skips: bool = False
+    threads: int = 1
 
     def num_batches(self, num_samples: int) -> int:
         """The number of batches of so many samples, over all ranks and before the end is filled up."""

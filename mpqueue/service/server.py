@@ -96,6 +96,9 @@ class Server:
         lanes: Into so many parts a stream is divided, over all ranks: its order follows from that and the seed, and its
             state is of use to any number of workers, and of ranks that divides it. None: 16, or the smallest multiple
             of the number of ranks above it; of a plain generator function, one for each worker.
+        threads: A worker computes the samples of a batch in so many threads: for sources that wait for disks or
+            networks. More brings more requests at once, and costs memory of up to two samples each. `mpqueue.rng` is
+            each sample's own; generators that threads share are seeded once for the batch.
         seed: Shuffled orders and the random numbers of each batch follow from (seed, epoch, index), for any number of
             workers; None: from the state of Python's `random`.
         ordered: Batches come in the order of the source; elements of generators come round the workers in turn. False:
@@ -154,6 +157,7 @@ class Server:
         on_error: OnError = "raise",
         max_errors: int | None = None,
         lanes: int | None = None,
+        threads: int = 1,
         seed: int | None = None,
         ordered: bool = True,
         start_method: StartMethod = DEFAULT_START_METHOD,

@@ -7,6 +7,7 @@ From the ground up; a module imports only from its own line and the lines above 
     shared_draws.py      tells of draws from generators that threads share
     records.py           fixed-size messages on the two pipes of a worker, lists of samples in a slot
     context.py           what user code may ask in a worker
+    helper_threads.py    threads that compute samples for a worker, results in order
     config.py            what a worker process is started with
     tensorflow_numbers.py  the numbers of tf.random, seeded where TensorFlow is imported
     torch_info.py        torch's get_worker_info(), in workers
@@ -16,6 +17,7 @@ From the ground up; a module imports only from its own line and the lines above 
     runner.py            runs a source with an index: an item
     lanes.py             a stream in lanes: what the source of one is asked
     sample_runner.py     runs a source of samples: a batch of them
+    threaded_samples.py  runs a source of samples in several threads
     elements.py          the elements of an iterator, or so many in a row as a batch
     generator_lanes.py   lanes of generator functions; bare iterators
     lane_runner.py       runs the lanes that a worker has, and takes their snapshots

@@ -54,6 +54,20 @@ class WorkerInfo(NamedTuple):
         return self.num_lanes or self.world * self.num_workers
 
 
+class Helped(NamedTuple):
+    """The worker that a thread helps, as its own thread knows it: see `begin_in_helper`.
+
+    Attributes:
+        info: The worker; None: there is none.
+        source: Of a worker that is a thread.
+        is_seeded: The numbers of the batch that it computes follow from a seed that was given, or made for a process.
+    """
+
+    info: WorkerInfo | None
+    source: Any
+    is_seeded: bool
+
+
 class _Current(threading.local):
     info: WorkerInfo | None = None
     begin: Callable[[int, int, int], None] | None = None
@@ -188,10 +202,21 @@ def aside_seed() -> int | None:
     return _current.aside_seed
 
 
-def begin_in_helper(info: WorkerInfo | None, seed: int, epoch: int, place: int) -> None:
-    """A thread that helps a worker is about to compute this sample, while the worker's own thread computes others."""
-    _current.info, _current.is_helper = info, True
+def helped() -> Helped:
+    """Return the worker whose thread this is, for the threads that help it."""
+    return Helped(worker_info_unasked(), _current.source, process_batch.of is not None or _current.is_seeded)
+
+
+def begin_in_helper(of: Helped, seed: int, epoch: int, place: int) -> None:
+    """A thread that helps a worker is about to compute this sample; the worker's own thread goes on meanwhile."""
+    _current.is_helper = True
+    enter_thread(of.info, of.source, is_seed_given=of.is_seeded)
     begin_batch(seed, epoch, place)
+
+
+def end_in_helper() -> None:
+    """The sample was computed: the thread keeps nothing of it."""
+    enter_thread(None)
 
 
 def thread_batch() -> tuple[int, int, int] | None:
@@ -201,6 +226,8 @@ def thread_batch() -> tuple[int, int, int] | None:
 
 def seeded_batch() -> tuple[int, int, int] | None:
     """Return the batch that is computed here, None if there is none, or the user of a thread has given no seed."""
+    if _current.is_helper:
+        return seed_of(_current.batch) if _current.is_seeded else None
     return seed_of(process_batch.of) or (seed_of(_current.batch) if _current.is_seeded else None)
 
 
@@ -234,7 +261,7 @@ def worker_info() -> WorkerInfo | None:
     global _process_has_asked
     if _process_info is not None:
         _process_has_asked = True
-        return _process_info
+        return _current.info if _current.is_helper else _process_info  # whose own thread may be in another lane by now
     _current.has_asked = True
     return _current.info
 
@@ -316,8 +343,9 @@ def rng() -> "np.random.Generator":
 def empty(shape: int | Sequence[int], dtype: "npt.DTypeLike" = float) -> Array:
     """An uninitialised array for a batch, inside the slot where the batch will lie.
 
-    Called while a worker process computes a batch, what is returned in the batch needs no copy. Anywhere else, and
-    where the slot has no room or the dtype holds Python objects, it is plain NumPy memory: the result is the same.
+    Called while a worker process computes a batch, what is returned in the batch needs no copy. Anywhere else, in the
+    threads of an option ``threads``, and where the slot has no room or the dtype holds Python objects, it is plain
+    NumPy memory: the result is the same.
 
     Example:
         A batch that is made where it will lie::
@@ -348,7 +376,7 @@ def empty(shape: int | Sequence[int], dtype: "npt.DTypeLike" = float) -> Array:
 
     Follows: ``numpy.empty``.
     """
-    if _granted is not None and not _current.is_helper:  # which may compute what another slot is for
+    if _granted is not None and not _current.is_helper:  # whose sample may be of another slot, and is joined anyway
         array = _granted.empty(shape, dtype)
         if array is not None:
             return array

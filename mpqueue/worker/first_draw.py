@@ -20,7 +20,10 @@ a function of ctypes. Its index is then a number that no generator in use has, w
 it meanwhile. These places are details of CPython: they are looked at first, and where they are not as expected, all
 samples are seeded at once.
 
-Only for worker processes: nothing there is drawn from these generators but by the code of the user.
+Only for worker processes: nothing there is drawn from these generators but by the code of the user. And only as long
+as one thread computes samples. Two that draw at once could meet in the middle of a settling, when NumPy has the
+functions of one generator and the state of the other. So from the first helper thread on the generators are seeded at
+once (`stop_arming`).
 """
 
 import _random
@@ -128,6 +131,9 @@ class AtOnce:
         """Have the next numbers be those of the current sample; to be called if it is not armed."""
         self._seed()
 
+    def stop_arming(self) -> None:
+        """Seed at once from now on."""
+
     def _seed(self) -> None:
         of = self._current.alone()
         if of is not None:
@@ -159,15 +165,21 @@ class FirstDraw(AtOnce):
         for name, (_, method) in _OPERATORS.items():
             setattr(random.Random, method, self._drawing(getattr(_random.Random, name)))
         self._stand_in = _StandIn(self._settle)
+        self._is_shared = False  # by several threads
         address = self._numpy.ctypes.state_address
         self._numpy_index = ctypes.c_int.from_address(address + 4 * twisters.NUM_WORDS)
 
     def begin(self) -> None:
         """Have the next numbers be those of the current sample; to be called if it is not armed."""
-        if self._has_drawn():
+        if self._is_shared or self._has_drawn():
             self._seed()
         else:
             self._arm()
+
+    def stop_arming(self) -> None:
+        """Seed at once from now on; to be called while no other thread draws."""
+        self._is_shared = True
+        self._settle()
 
     def _has_drawn(self) -> bool:
         fresh = twisters.NUM_WORDS
@@ -230,7 +242,18 @@ def _entry_of(name: str) -> _MethodDef:
 def make_seeder(current: CurrentSample) -> AtOnce:
     """Return what seeds for the current sample: at best when it draws, else at once."""
     is_usual = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
+    global _seeder
     try:
-        return FirstDraw(current) if is_usual else AtOnce(current)
+        _seeder = FirstDraw(current) if is_usual else AtOnce(current)
     except (AttributeError, LookupError):
-        return AtOnce(current)
+        _seeder = AtOnce(current)
+    return _seeder
+
+
+_seeder: AtOnce | None = None  # of this process; a trainer has none
+
+
+def stop_arming() -> None:
+    """Other threads of this process are about to compute samples: have their generators seeded at once."""
+    if _seeder is not None:
+        _seeder.stop_arming()

@@ -75,6 +75,9 @@ class SampleRunner:
         """Go on with another state of the source."""
         self._source, self._of = source, (-1, 0)
 
+    def end(self) -> None:
+        """Nobody asks for batches any more."""
+
     def run(self, epoch: int, unit: int, listed: Listed | None = None) -> Any:
         """Compute a batch: that of a number in the order of the epoch, or of these samples.
 
@@ -139,6 +142,9 @@ class SampleRunner:
         if getitems is not None:
             with contextlib.suppress(Exception):  # it is raised again for the sample that it is of
                 return self._run_at_once(epoch, first, indices, getitems)
+        return self._run_each_or_skip(epoch, first, indices, getitems)
+
+    def _run_each_or_skip(self, epoch: int, first: int, indices: Sequence[Any], getitems: Any) -> Any:
         skipped: list[Skipped] = []
         kept: list[Any] = []
         samples: list[Any] = []
@@ -166,11 +172,14 @@ class SampleRunner:
 
     def _run_at_once(self, epoch: int, first: int, indices: Sequence[Any], getitems: Callable[[Any], Any]) -> Any:
         self._begin_batch(self._info.seed, epoch, ~first)
-        samples = list(getitems(list(indices)))
+        return self._join_all(epoch, first, indices, self._all_of(getitems, list(indices)))
+
+    def _all_of(self, getitems: Callable[[Any], Any], indices: list[Any]) -> list[Any]:
+        samples = list(getitems(indices))
         if len(samples) != len(indices):
             name = type(self._source).__name__
             raise ValueError(f"{name}.__getitems__ gave {len(samples)} samples for {len(indices)} indices")
-        return self._join_all(epoch, first, indices, samples)
+        return samples
 
     def _collation(self, count: int) -> AnyCollation | None:
         """The default collation; None if the user has one."""

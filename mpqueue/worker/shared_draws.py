@@ -4,6 +4,8 @@ Worker threads, the consumer and whoever else there is draw from one `random`, o
 torch, in an order that nobody knows; so nothing is seeded there. That cannot be made right, but it can be said. The
 consumer waits for the first batch of a stream, as a rule, and draws nothing meanwhile: what has changed by the end of
 that batch, the source has drawn from. Later batches are not looked at.
+
+A worker that computes samples in several threads of its own looks in the same way, at what these share.
 """
 
 from typing import Any
@@ -24,10 +26,18 @@ class SharedDraws:
         """Return the names of those from which numbers were drawn since."""
         return [name for name, state in _states().items() if state != self._states.get(name, state)]
 
-    def tell(self) -> None:
-        """The first batch was computed: say which of them were drawn from."""
+    def tell(self, threads: int = 1) -> None:
+        """The first batch was computed, by so many threads: say which of them were drawn from."""
         drawn = self.drawn()
-        if drawn:
+        if drawn and threads > 1:
+            log.warn(
+                f"{' and '.join(drawn)} drew numbers while threads={threads} computed the samples of the first batch; "
+                "the threads share them, so that it is chance which sample draws which of these numbers. Draw from "
+                "mpqueue.rng(), which is each sample's own, or leave out threads",
+                "Randomness and resume",
+                "Random numbers",
+            )
+        elif drawn:
             log.warn(
                 f"{' and '.join(drawn)} drew numbers while a thread computed the first batch; the threads of this "
                 "process share them, so that the given seed does not make these numbers reproducible. Draw from "

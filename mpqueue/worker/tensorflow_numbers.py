@@ -47,7 +47,8 @@ class _DrawsOfThread(_Draws, threading.local):
     pass
 
 
-# A worker process has one batch, whatever thread of the user's draws; elsewhere each thread has its own.
+# A worker process has one batch, whatever thread of the user's draws; threads that help it, and all threads elsewhere,
+# have their own.
 _draws_of_process, _draws_of_thread = _Draws(), _DrawsOfThread()
 _seeded_by_user: Any = None  # the batch in which user code has called tf.random.set_seed
 _is_followed = _has_told = False
@@ -133,7 +134,8 @@ def _seeded(original: Callable[..., Any], by: Callable[..., Any], eager: ModuleT
 
 
 def _next_seed(of: tuple[int, int, int]) -> list[int]:
-    draws = _draws_of_process if context.process_info() is not None else _draws_of_thread
+    is_of_process = context.process_info() is not None and not context.is_helper()
+    draws = _draws_of_process if is_of_process else _draws_of_thread
     if draws.of is not of:  # each batch makes its own, also one that is computed again
         draws.of, draws.count = of, 0
     draws.count += 1

@@ -21,6 +21,7 @@ from mpqueue.worker.failures import never_an_exit
 from mpqueue.worker.kept_generators import KeptGenerators, kept_generators
 from mpqueue.worker.runner import BeginBatch, StreamEnd
 from mpqueue.worker.runners import AnyRunner, StreamRunner, make_runner, make_stream_runner
+from mpqueue.worker.sample_runner import SampleRunner
 from mpqueue.workers import left_inside
 from mpqueue.workers.job import Job
 from mpqueue.workers.threads import INTERRUPTED, work_of
@@ -214,6 +215,8 @@ class InlineBackend:
         """Nothing runs, and nothing is waited for."""
         if self._wakeup is not None:
             self._wakeup.close()
+        if isinstance(self._runner, SampleRunner):
+            self._runner.end()
         if self._torch is not None and self._tensorflow is not None:
             self._torch.end()
             self._tensorflow.end()

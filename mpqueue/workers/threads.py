@@ -35,6 +35,7 @@ from mpqueue.telemetry.stats import Statistics, summed, workers_of
 from mpqueue.worker import context, failures, tensorflow_numbers, torch_info
 from mpqueue.worker.runner import StreamEnd
 from mpqueue.worker.runners import AnyRunner, StreamRunner, make_runner, make_stream_runner
+from mpqueue.worker.sample_runner import SampleRunner
 from mpqueue.worker.shared_draws import SharedDraws
 from mpqueue.workers import left_inside
 from mpqueue.workers.hang import SlowBatch
@@ -317,6 +318,8 @@ class ThreadBackend:
         try:
             self._serve(worker, runner)
         finally:
+            if isinstance(runner, SampleRunner):
+                runner.end()
             left_inside.end(threading.current_thread())
 
     def _serve(self, worker: int, runner: AnyRunner) -> None:

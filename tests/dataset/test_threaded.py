@@ -113,7 +113,7 @@ def test_what_is_no_value_of_a_stage_is_an_error(stage, text):
 def test_the_threads_end_with_the_last_lane():
     lane = opened(mpqueue.Dataset.range(10).filter(always).map(abs, threads=3))
     lane.next()
-    helpers = [one for one in threading.enumerate() if one.name.startswith("mpqueue-map")]
+    helpers = [one for one in threading.enumerate() if one.name.startswith("mpqueue-helper")]
     assert 0 < len(helpers) <= 3
     del lane
     for one in helpers:

@@ -724,3 +724,22 @@ def test_the_trace_of_a_server_has_a_row_for_each_consumer(puppets, tmp_path):
         row = rows[f"consumer {rank + 1} (process {one.process.pid})"]
         slices = [event["name"] for event in events if event["ph"] == "X" and event["tid"] == row]
         assert slices[0] == f"batch {rank}", "the first one is drawn however fast it was taken"
+
+
+class Meeting:
+    """Samples that are there when four are at work at once."""
+
+    def __init__(self):
+        self.barriers = {}
+
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, index):
+        self.barriers.setdefault(index // 4, threading.Barrier(4)).wait(60)
+        return index
+
+
+def test_workers_of_a_server_compute_samples_in_threads():
+    with mpqueue.Server("s", Meeting(), batch_size=8, workers=1, threads=4), mpqueue.attach("s", timeout=60) as own:
+        assert [batch.tolist() for batch in own] == [list(range(8)), list(range(8, 16))]

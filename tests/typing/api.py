@@ -61,7 +61,7 @@ def load() -> None:
         loader.load_state_dict([loader.state_dict()])
     samples = mpqueue.Loader(
         [1, 2], batch_size=2, collate=sum, drop_last=True, sampler=None, batch_sampler=[[0, 1]], shard=(0, 2),
-        on_error="skip", max_errors=3, lanes=None, epoch_batches=None,
+        on_error="skip", max_errors=3, lanes=None, epoch_batches=None, threads=2,
     )  # fmt: skip
     epoch: int = samples.epoch
     samples.close()

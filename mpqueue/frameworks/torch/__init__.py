@@ -6,11 +6,11 @@ From the ground up; a module imports only from its own line and the lines above 
     collation.py       torch's collation, into the granted slot
     worker.py          what a worker computes for a loader
     streams.py         a `mpqueue.Dataset` that is a stream, in lanes
+    supported.py       which loaders mpqueue's workers run
     checks.py          what workers cannot do, said before there are any
     pinned.py          slots that a GPU copies out of
     state.py           the place of a loader in its data
     inline.py          the iterator of a loader without workers
-    supported.py       which loaders mpqueue's workers run
     iterator.py        the iterator of a loader
     loader.py          the loader
     installation.py    every loader of a process on mpqueue's workers

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 
 from mpqueue.engine.contents import contents
+from mpqueue.frameworks.torch.supported import is_supported
+from mpqueue.loader.sources import check_threads
 
 
 def refuse_cuda(dataset: Any, start_method: str) -> None:
@@ -19,6 +21,24 @@ def refuse_cuda(dataset: Any, start_method: str) -> None:
             'training loop; or pass multiprocessing_context="spawn", which gives each worker a context of its own; or '
             "num_workers=0"
         )
+
+
+def refuse_threads(loader: Any) -> None:
+    """Raise a `ValueError` for a loader whose option ``threads`` would have no effect, or do harm."""
+    threads = loader.threads
+    if loader._dataset_kind == torch.utils.data.dataloader._DatasetKind.Iterable or not is_supported(loader):
+        if loader.num_workers:
+            raise ValueError(
+                f"threads={threads} computes the samples of a batch by their indices, and those of an iterable-style "
+                f"dataset ({type(loader.dataset).__name__}) come one after the other: leave it out"
+            )
+        raise ValueError(f"threads={threads} is about workers, and there are none: pass num_workers=1 or more, too")
+    if not loader._auto_collation:
+        raise ValueError(
+            f"threads={threads} computes the samples of a batch side by side, and with batch_size=None an item of the "
+            "dataset is a batch: leave out one of them"
+        )
+    check_threads(loader.dataset, threads)
 
 
 def _is_on_gpu(value: Any) -> bool:

@@ -141,7 +141,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         workers = self._num_workers
         parts = LoaderParts(
             self._dataset, self._collate_fn, loader.worker_init_fn, self._base_seed, workers, loader.batch_size,
-            self._drop_last, self._auto_collation,
+            self._drop_last, self._auto_collation, getattr(loader, "threads", 1),
         )  # fmt: skip
         source: LanedSource | StreamSource | MapSource
         if isinstance(self._dataset, StreamDataset):

@@ -6,8 +6,10 @@ from typing import Any, Generic, Literal, TypeVar
 from torch.utils import data
 
 from mpqueue.engine.backend_kinds import IN_PROCESSES
+from mpqueue.engine.options import check_threads
 from mpqueue.engine.ray_options import check_backend
 from mpqueue.frameworks.torch import state
+from mpqueue.frameworks.torch.checks import refuse_threads
 from mpqueue.frameworks.torch.inline import InlineIterator
 from mpqueue.frameworks.torch.iterator import Iterator
 from mpqueue.frameworks.torch.streams import StreamDataset, as_torch_dataset
@@ -37,13 +39,17 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
 
     Args:
         *args: As of torch's.
+        threads: A worker computes the samples of a batch in so many threads: for datasets that wait for disks or
+            networks. Map-style ones only. `mpqueue.rng` is each sample's own; torch's generator, which threads share,
+            is seeded once for the batch.
         backend: "process", or "ray": the workers are on the nodes of a Ray cluster.
         ray_options: With ``backend="ray"``, a dict of ``num_cpus`` and ``resources`` (of each worker),
             ``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (so long a node may be silent).
         **options: As of torch's.
 
     Raises:
-        TypeError, ValueError: As of torch's; or `ray_options` is none.
+        TypeError, ValueError: As of torch's; or `ray_options` is none; or ``threads`` without workers, without batches,
+            or of a dataset that has no use for them.
         ImportError: The backend is "ray", and there is no Ray.
     """
 
@@ -53,6 +59,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
     def __init__(
         self,
         *args: Any,
+        threads: int = 1,
         backend: Literal["process", "ray"] = "process",
         ray_options: Mapping[str, Any] | None = None,
         **options: Any,
@@ -60,12 +67,14 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         if backend not in IN_PROCESSES:
             raise ValueError(f'backend must be "process" or "ray", got {backend!r}')
         check_backend(backend, ray_options)
-        self.backend, self.ray_options = backend, ray_options
+        self.backend, self.ray_options, self.threads = backend, ray_options, check_threads(threads)
         if args:
             args = (as_torch_dataset(args[0]), *args[1:])
         elif "dataset" in options:
             options["dataset"] = as_torch_dataset(options["dataset"])
         super().__init__(*args, **options)
+        if self.threads > 1:
+            refuse_threads(self)
 
     def _get_iterator(self) -> Any:
         if isinstance(self.dataset, StreamDataset):

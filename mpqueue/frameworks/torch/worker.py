@@ -10,7 +10,9 @@ source; see `mpqueue.engine.torch_numbers` for torch's own.
 """
 
 import copy
+import operator
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -39,6 +41,7 @@ class LoaderParts(NamedTuple):
         batch_size: Elements of a stream that make a batch; None: each is one. Of no meaning to a map-style dataset.
         drop_last: A stream's last batch is left out if it is short.
         is_batched: What the trainer lists are the indices of a batch, not one index.
+        threads: In so many a worker computes the samples of a batch.
     """
 
     dataset: Any
@@ -49,6 +52,7 @@ class LoaderParts(NamedTuple):
     batch_size: int | None
     drop_last: bool
     is_batched: bool
+    threads: int = 1
 
 
 def listed_of(index: Any, epoch: int, place: int) -> Listed:
@@ -67,6 +71,7 @@ class MapSource:
     def __init__(self, parts: LoaderParts) -> None:
         self.parts = parts
         self._collation = SlotCollation()
+        self._threads: Any = None  # of the worker
 
     def prepare(self) -> None:
         """Make this process a worker of torch's kind; called once, before the first batch."""
@@ -88,6 +93,8 @@ class MapSource:
         if not self.parts.is_batched:
             begin(seed, epoch, first)
             return dataset[index]
+        if self.parts.threads > 1:
+            return self._in_threads(index, epoch, first, begin)
         if getattr(dataset, "__getitems__", None):
             begin(seed, epoch, ~first)
             return dataset.__getitems__(index)
@@ -95,6 +102,23 @@ class MapSource:
         for place, each in enumerate(index, first):
             begin(seed, epoch, place)
             items.append(dataset[each])
+        return items
+
+    def _in_threads(self, index: list[Any], epoch: int, first: int, begin: Begin) -> list[Any]:
+        dataset, seed = self.parts.dataset, self.parts.base_seed
+        threads = self._threads
+        if threads is None:
+            from mpqueue.worker.threaded_samples import SampleThreads
+
+            info = context.worker_info()
+            threads = self._threads = SampleThreads(self.parts.threads, tells=info is not None and info.id == 0)
+        begin(seed, epoch, ~first)
+        if getattr(dataset, "__getitems__", None):
+            items: list[Any] = threads.in_parts(dataset.__getitems__, seed, epoch, first, index)
+        else:
+            with threads.each(partial(operator.getitem, dataset), seed, epoch, first, index) as calls:
+                items = [calls.next() for _ in index]
+        threads.look()
         return items
 
 

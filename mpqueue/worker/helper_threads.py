@@ -1,0 +1,211 @@
+"""Threads that help a worker: in them, user code computes several samples at once.
+
+    worker's thread    begins calls, in order, at most `2 * threads` of them ahead; takes their results in that order
+    helper threads     each takes the call that was begun first, and computes it
+
+Nothing outlives its batch: where one call raises, those that were not begun are forgotten, and those at work are waited
+for, before the error goes on. So no code of the user's is at work when the next batch is begun, or an epoch ends. But
+what strikes the waiting thread itself (Ctrl-C, with the caller as the worker) is not held up: the threads are given up
+as they are, and end when they are done; the next batch has others.
+
+A worker process that is killed takes its threads along. In the trainer they are daemons, as worker threads are, and
+nobody waits for them at its end. A child that user code forks in a helper thread has that thread only, and no work for
+it: it leaves when the user's code returns there, or raises.
+
+The global random generators are everybody's. A worker process that has helpers does not wait for the first draw from
+them any more, see `mpqueue.worker.first_draw.stop_arming`.
+"""
+
+import errno
+import os
+import sys
+import threading
+import traceback
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, Self
+
+from mpqueue.worker import first_draw
+
+THREAD_NAME = "mpqueue-helper"
+
+
+class Helpers:
+    """So many threads; they end by `dismiss`, or when nobody holds this object any more.
+
+    Args:
+        threads: How many.
+
+    Raises:
+        OSError: There are not enough of them.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._tasks: SimpleQueue[Any] = SimpleQueue()
+        self._lock = threading.Lock()  # no task is put behind the end, where it would wait for ever
+        # No method, and without this object: the threads would keep it for ever.
+        self._end = weakref.finalize(self, _dismiss, self._tasks, threads)
+        self._end.atexit = False
+        first_draw.stop_arming()
+        for number in range(threads):
+            thread = threading.Thread(target=_serve, args=(self._tasks,), name=f"{THREAD_NAME}-{number}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # "can't start new thread"
+                raise OSError(
+                    errno.EAGAIN, f"{error}, the {number + 1}th of {threads}; check `ulimit -u`, or lower threads"
+                ) from error
+
+    def submit(self, call: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        """Have a call computed; calls are begun in the order of this.
+
+        Raises:
+            RuntimeError: The threads were dismissed.
+        """
+        future: Future[Any] = Future()
+        with self._lock:
+            if not self._end.alive:
+                raise RuntimeError("the threads of this worker have ended: its loader was stopped")
+            self._tasks.put((future, call, arguments))
+        return future
+
+    def dismiss(self) -> None:
+        """Have the threads end, behind what they were given; not to be called by a handler that strikes a `submit`."""
+        with self._lock:
+            self._end()
+
+
+class InOrder:
+    """Several calls, whose results come in order; used by ``with``, whose end is that of all of them.
+
+    Args:
+        helpers: Who computes them.
+        call: What is called,
+        arguments: and with what, each time.
+
+    Attributes:
+        is_given_up: What struck this thread while it waited has left calls at work: the helpers are not to be used
+            again.
+        is_over: All has come to its end.
+    """
+
+    def __init__(self, helpers: Helpers, call: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> None:
+        self._helpers, self._call, self._arguments = helpers, call, iter(arguments)
+        self._pending: deque[Future[Any]] = deque()
+        self.is_given_up = self.is_over = False
+
+    def next(self) -> Any:
+        """Return the next result.
+
+        Raises:
+            IndexError: There are no more.
+            BaseException: What the call raised.
+        """
+        return self._take().result()
+
+    def next_error(self) -> tuple[Any, BaseException | None]:
+        """Return the next result, or what was raised in its place.
+
+        Raises:
+            IndexError: There are no more.
+        """
+        future = self._take()
+        error = future.exception()
+        return (future.result(), None) if error is None else (None, error)
+
+    def _take(self) -> "Future[Any]":
+        pending, ahead = self._pending, 2 * self._helpers.threads
+        while len(pending) < ahead and (arguments := next(self._arguments, None)) is not None:
+            pending.append(self._helpers.submit(self._call, *arguments))
+        future = pending[0]
+        self._wait(future)
+        return pending.popleft()
+
+    def _wait(self, future: "Future[Any]") -> None:
+        if not future.done():
+            self.is_given_up = True  # until it is over: what is raised by the wait itself is not of the call
+            future.exception()
+            self.is_given_up = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for future in self._pending:
+            future.cancel()
+        while self._pending and not self.is_given_up:
+            future = self._pending.popleft()
+            if not future.cancelled():
+                self._wait(future)
+        self.is_over = True
+
+
+# By process, too: a child that is forked has the objects of its parent's threads, and none of the threads.
+_shared: "weakref.WeakValueDictionary[tuple[int, int], Helpers]" = weakref.WeakValueDictionary()
+_shared_lock = threading.Lock()
+
+
+def _unlock() -> None:
+    global _shared_lock
+    _shared_lock = threading.Lock()  # another thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_unlock)
+
+
+def shared_helpers(threads: int) -> Helpers:
+    """Return so many threads of this process, the same ones for all stages of datasets that ask for that number."""
+    key = os.getpid(), threads
+    with _shared_lock:
+        helpers = _shared.get(key)
+        if helpers is None:
+            helpers = _shared[key] = Helpers(threads)
+        return helpers
+
+
+def _dismiss(tasks: "SimpleQueue[Any]", threads: int) -> None:
+    for _ in range(threads):
+        tasks.put(None)
+
+
+def _serve(tasks: "SimpleQueue[Any]") -> None:
+    """The life of a helper thread."""
+    process_id = os.getpid()
+    while (task := tasks.get()) is not None:
+        _run(process_id, *task)
+        del task  # or an idle thread would keep the sample
+
+
+def _run(process_id: int, future: "Future[Any]", call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = call(*arguments)
+    except BaseException as error:
+        if os.getpid() != process_id:
+            _leave(error)
+        future.set_exception(error)
+    else:
+        if os.getpid() != process_id:
+            _leave(None)
+        future.set_result(result)
+
+
+def _leave(error: BaseException | None) -> None:
+    """End a child that user code has forked: its copy of the worker has nobody to report to."""
+    code = 0
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        traceback.print_exception(error)
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):  # closed, or None: there is nobody to tell
+            continue
+    os._exit(code & 0xFF)

@@ -1,0 +1,172 @@
+"""Runs a source of samples for one worker in several threads: for sources that wait for disks or networks.
+
+A sample has its own `mpqueue.rng`, as with one thread, and the worker's own thread joins the samples in their order, as
+they come: those that wait for their turn are at most twice as many as there are threads.
+
+A source with ``__getitems__`` is asked for a part of the batch by each thread, where it says that it may be
+(``thread_safe = True``, see `mpqueue.loader.sources.check_threads`). Numbers that it draws follow from the first sample
+of its part.
+
+The generators that all code of a process shares, and those that the source keeps, are seeded once for the batch, and
+nobody knows which sample draws which of their numbers. A worker looks, in its first batch, whether any does.
+"""
+
+import itertools
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from mpqueue.engine.schedule import Listed
+from mpqueue.engine.skips import Skipped
+from mpqueue.engine.torch_numbers import TorchNumbers
+from mpqueue.samples.plan import SamplePlan
+from mpqueue.worker import context
+from mpqueue.worker.context import WorkerInfo
+from mpqueue.worker.helper_threads import Helpers, InOrder
+from mpqueue.worker.runner import BeginBatch
+from mpqueue.worker.sample_runner import SampleRunner, joined_or_skipped
+from mpqueue.worker.shared_draws import SharedDraws
+
+
+class SampleThreads:
+    """The threads of one worker; there are none before its first batch.
+
+    Args:
+        threads: How many.
+        tells: Generators that threads share are seeded for each batch: if the first one draws from them, say so.
+    """
+
+    __slots__ = ("_calls", "_draws", "_helpers", "_tells", "_threads")  # no `__dict__`: this is no part of a source
+
+    def __init__(self, threads: int, *, tells: bool) -> None:
+        self._threads, self._tells = threads, tells
+        self._helpers: Helpers | None = None
+        self._calls: InOrder | None = None  # the latest ones
+        self._draws: SharedDraws | None = None
+
+    def each(self, ask: Callable[[Any], Any], seed: int, epoch: int, first: int, indices: Sequence[Any]) -> InOrder:
+        """Ask for the samples of these indices, one by one; the first one is at this place."""
+        return self._begin(ask, seed, epoch, enumerate(indices, first))
+
+    def in_parts(
+        self, getitems: Callable[[Any], Any], seed: int, epoch: int, first: int, indices: Sequence[Any]
+    ) -> list[Any]:
+        """Return the samples of these indices, of which each thread asks for some.
+
+        Raises:
+            Exception: What the source raised.
+        """
+        bounds = [number * len(indices) // self._threads for number in range(self._threads + 1)]
+        parts = [(~(first + one), list(indices[one:end])) for one, end in itertools.pairwise(bounds)]
+        parts = [part for part in parts if part[1]]
+        with self._begin(getitems, seed, epoch, parts) as calls:
+            return [sample for _ in parts for sample in calls.next()]
+
+    def _begin(
+        self, ask: Callable[[Any], Any], seed: int, epoch: int, asked: Iterable[tuple[int, Any]]
+    ) -> InOrder:  # fmt: skip
+        if self._helpers is None or (self._calls is not None and self._calls.is_given_up):
+            self._helpers = Helpers(self._threads)
+        if self._tells and self._draws is None:
+            self._draws = SharedDraws()
+        helped = context.helped()
+
+        def call(place: int, index: Any) -> Any:
+            context.begin_in_helper(helped, seed, epoch, place)
+            try:
+                return ask(index)
+            finally:
+                context.end_in_helper()
+
+        self._calls = InOrder(self._helpers, call, asked)
+        return self._calls
+
+    def end(self) -> None:
+        """Have the threads end; those that compute, when they have.
+
+        An error that somebody keeps has the frames of this worker in its traceback, and would keep the threads.
+        """
+        helpers, calls, self._helpers = self._helpers, self._calls, None
+        if helpers is not None and (calls is None or calls.is_over):  # else this has struck a batch, which goes on
+            helpers.dismiss()
+
+    def look(self) -> None:
+        """The samples of a batch were computed: say once if they drew from generators that the threads share."""
+        draws, self._draws = self._draws, None
+        if self._tells and draws is not None:
+            self._tells = False
+            draws.tell(self._threads)
+
+
+class ThreadedSampleRunner(SampleRunner):
+    """Runs a source of samples in several threads; its arguments are those of `SampleRunner`."""
+
+    def __init__(
+        self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: SamplePlan, *,
+        in_slot: bool, torch: TorchNumbers | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(source, info, begin, plan, in_slot=in_slot, torch=torch)
+        # Worker threads, and a caller without a seed, seed no generators that others share: there is no torch then.
+        self._threads = SampleThreads(plan.threads, tells=torch is not None and info.id == 0)
+
+    def run(self, epoch: int, unit: int, listed: Listed | None = None) -> Any:
+        """Compute a batch: that of a number in the order of the epoch, or of these samples.
+
+        Raises:
+            Exception: What the source raised, or the collation.
+        """
+        first, indices = listed or self._place_of(epoch, unit)
+        if self._torch is None:
+            return self._run(epoch, first, indices)
+        return self._torch.at_once((self._info.seed, epoch, ~first), self._run, epoch, first, indices)
+
+    def end(self) -> None:
+        """Have the threads end."""
+        self._threads.end()
+
+    def _run_each(self, epoch: int, first: int, indices: Sequence[Any]) -> Any:
+        samples: list[Any] = []
+        collation = self._collation(len(indices))
+        add: Callable[[Any], object] = samples.append if collation is None else collation.add
+        number = 0
+        self._begin_batch(self._info.seed, epoch, ~first)
+        ask = partial(operator.getitem, self._source)
+        with self._threads.each(ask, self._info.seed, epoch, first, indices) as calls:
+            try:
+                for number in range(len(indices)):
+                    add(calls.next())
+                    if number == 0 and collation is not None:
+                        add = collation.adder()
+            except Exception as error:
+                error.add_note(self._note_of_sample(indices[number], first + number))
+                raise
+        self._threads.look()
+        return self._join(epoch, first, indices, collation, samples)
+
+    def _run_each_or_skip(self, epoch: int, first: int, indices: Sequence[Any], getitems: Any) -> Any:
+        skipped: list[Skipped] = []
+        kept: list[Any] = []
+        samples: list[Any] = []
+        self._begin_batch(self._info.seed, epoch, ~first)
+        ask = partial(operator.getitem, self._source) if getitems is None else lambda index: getitems([index])[0]
+        with self._threads.each(ask, self._info.seed, epoch, first, indices) as calls:
+            for place, index in enumerate(indices, first):
+                sample, error = calls.next_error()
+                if error is None:
+                    kept.append(index)
+                    samples.append(sample)
+                elif isinstance(error, Exception):
+                    error.add_note(self._note_of_sample(index, place))
+                    skipped.append(Skipped.because_of(error, index))
+                else:
+                    raise error
+        self._threads.look()
+        return joined_or_skipped(kept, skipped, lambda: self._join_all(epoch, first, kept, samples))
+
+    def _run_at_once(self, epoch: int, first: int, indices: Sequence[Any], getitems: Callable[[Any], Any]) -> Any:
+        self._begin_batch(self._info.seed, epoch, ~first)
+        ask = partial(self._all_of, getitems)
+        samples = self._threads.in_parts(ask, self._info.seed, epoch, first, indices)
+        self._threads.look()
+        return self._join_all(epoch, first, indices, samples)

@@ -1,0 +1,85 @@
+"""`mpqueue.torch.DataLoader(..., threads=n)`: a worker asks a map-style dataset for several samples at once."""
+
+import threading
+
+import pytest
+import torch
+from helpers.footprint import DEADLOCK_S
+from torch.utils import data
+
+import mpqueue
+from mpqueue.torch import DataLoader
+
+
+class Meeting(data.Dataset):
+    """Samples that are there when four are at work at once."""
+
+    def __init__(self):
+        self.barriers = {}
+
+    def __len__(self):
+        return 16
+
+    def meet(self, number):
+        self.barriers.setdefault(number, threading.Barrier(4)).wait(DEADLOCK_S)
+
+    def __getitem__(self, index):
+        self.meet(index // 4)
+        info = data.get_worker_info()
+        return index, mpqueue.rng().random(), torch.full((3,), index), info.id
+
+
+class Parts(Meeting):
+    thread_safe = True
+
+    def __getitems__(self, indices):
+        self.meet(indices[0] // 8)
+        return indices
+
+
+class Plain(Meeting):
+    def meet(self, number):
+        pass
+
+
+def test_samples_are_computed_at_once_and_are_those_of_one_thread():
+    def taken(dataset, threads):
+        torch.manual_seed(3)
+        loader = DataLoader(dataset, batch_size=8, num_workers=2, threads=threads)
+        return [[leaf.tolist() for leaf in batch] for _ in range(2) for batch in loader]
+
+    batches = taken(Meeting(), 4)
+    assert [batch[0] for batch in batches] == [list(range(8)), list(range(8, 16))] * 2
+    assert batches == taken(Plain(), 1)
+
+
+def test_parts_of_a_batch_are_asked_for_at_once():
+    loader = DataLoader(Parts(), batch_size=8, num_workers=1, threads=4)
+    assert [batch.tolist() for batch in loader] == [list(range(8)), list(range(8, 16))]
+
+
+class Stream(data.IterableDataset):
+    def __iter__(self):
+        return iter(range(3))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "options", "kind", "text"),
+    [
+        (Plain(), {"num_workers": 0}, ValueError, "threads=2 is about workers"),
+        (Stream(), {}, ValueError, r"an iterable-style dataset \(Stream\)"),
+        (Plain(), {"batch_size": None}, ValueError, "batch_size=None"),
+        (data.Subset(Plain(), [1, 2]), {}, ValueError, "Subset has __getitems__.*thread_safe = True"),
+        (Plain(), {"threads": "2"}, TypeError, "threads must be an integer, got '2'"),
+    ],
+)
+def test_threads_that_would_be_of_no_use_are_refused(dataset, options, kind, text):
+    with pytest.raises(kind, match=text):
+        DataLoader(dataset, **{"num_workers": 1, "threads": 2, **options})
+
+
+def test_a_subset_may_be_said_to_be_safe():
+    subset = data.Subset(Plain(), [3, 2, 1])
+    subset.thread_safe = True
+    (batch,) = DataLoader(subset, batch_size=3, num_workers=1, threads=2)
+    assert batch[0].tolist() == [3, 2, 1]

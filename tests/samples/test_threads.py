@@ -1,0 +1,406 @@
+"""`threads=n`: a worker computes the samples of a batch in so many threads, and the stream is that of one."""
+
+import os
+import random
+import signal
+import sys
+import threading
+
+import numpy as np
+import pytest
+from helpers.faults import burns
+from helpers.footprint import DEADLOCK_S
+from helpers.hanging import TIMEOUT_S, Told, judge_by
+
+import mpqueue
+from mpqueue import Loader
+from mpqueue.errors import BatchTimeout, WorkerRaised
+
+backends = pytest.mark.parametrize(("workers", "backend"), [(0, "process"), (2, "process"), (2, "thread")])
+
+
+class Samples:
+    """Samples of a number and an array that is large enough for a row of its own."""
+
+    def __init__(self, length=16):
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        self.at_work(index)
+        return index, np.full(2000, index)
+
+    def at_work(self, index):
+        pass
+
+
+def indices(batches):
+    """Return the indices of batches, whose arrays are looked at, too."""
+    found = []
+    for numbers, arrays in batches:
+        assert (arrays == numbers[:, None]).all()
+        found.append(numbers.tolist())
+    return found
+
+
+def by(size, length=16):
+    return [list(range(first, first + size)) for first in range(0, length, size)]
+
+
+class Meeting(Samples):
+    """Samples that are there when four are at work at once."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.barriers = {}
+
+    def at_work(self, index):
+        self.barriers.setdefault(index // 4, threading.Barrier(4)).wait(DEADLOCK_S)
+
+
+@backends
+def test_so_many_samples_are_computed_at_once_and_joined_in_order(workers, backend):
+    with Loader(Meeting(), batch_size=8, workers=workers, backend=backend, threads=4) as loader:
+        assert [indices(loader) for _ in range(2)] == [by(8)] * 2
+
+
+class Draws(Samples):
+    def __getitem__(self, index):
+        info = mpqueue.worker_info()
+        own = mpqueue.empty(1024)
+        own.fill(index)
+        return index, mpqueue.rng().random(3), info.num_workers, info.seed, own
+
+
+def plain(value):
+    if isinstance(value, Loader | list | tuple):
+        return [plain(item) for item in value]
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+@backends
+@pytest.mark.parametrize("collate", [None, list], ids=["joined", "listed"])
+def test_order_numbers_and_memory_of_samples_are_those_of_one_thread(workers, backend, collate):
+    def taken(threads):
+        options = {"workers": workers, "backend": backend, "shuffle": True, "seed": 5, "collate": collate}
+        with Loader(Draws(22), batch_size=5, threads=threads, **options) as loader:
+            return [plain(loader) for _ in range(2)]
+
+    assert taken(1) == taken(3) == taken(8)
+
+
+@backends
+def test_the_samples_of_a_dataset_are_those_of_one_thread(workers, backend):
+    def taken(threads):
+        dataset = mpqueue.Dataset(Draws(22)).shuffle().map(lambda sample: (*sample, mpqueue.rng().random())).batch(5)
+        with Loader(dataset, workers=workers, backend=backend, seed=5, threads=threads) as loader:
+            return plain(loader)
+
+    assert taken(1) == taken(3)
+
+
+@backends
+def test_a_sampler_and_ranks_deal_samples_to_threads_too(workers, backend):
+    options = {"workers": workers, "backend": backend, "threads": 3}
+    with Loader(Samples(), batch_sampler=[[3, 1], [5, 4, 2]], **options) as loader:
+        assert indices(loader) == [[3, 1], [5, 4, 2]]
+    with Loader(Samples(10), batch_size=4, shard=(1, 2), **options) as loader:
+        assert indices(loader) == [[4, 5, 6, 7], [2, 3, 4, 5]]
+
+
+class FailsTogether(Samples):
+    """Sample 3 raises when all of its batch are at work; those of the next batch look whether these are done."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error, self.barriers, self.done = error, {}, []
+
+    def at_work(self, index):
+        if index >= 8:
+            assert sorted(self.done) == [0, 1, 2, 4, 5, 6, 7], "a sample of the batch before is still at work"
+            return
+        self.barriers.setdefault(0, threading.Barrier(8)).wait(DEADLOCK_S)
+        if index == 3:
+            raise self.error
+        self.done.append(index)
+
+
+class Failing(Samples):
+    def __init__(self, error):
+        super().__init__()
+        self.error, self.barriers = error, {}
+
+    def at_work(self, index):
+        if index < 8:
+            self.barriers.setdefault(0, threading.Barrier(8)).wait(DEADLOCK_S)
+        if index in (3, 5):
+            raise self.error
+
+
+@pytest.mark.parametrize(("workers", "backend"), [(0, "process"), (1, "process"), (1, "thread")])
+def test_an_error_comes_in_the_place_of_its_batch_when_the_others_of_it_are_done(workers, backend):
+    source = FailsTogether(OSError("cannot be read"))
+    with Loader(source, batch_size=8, workers=workers, backend=backend, threads=8) as loader:
+        batches = iter(loader)
+        with pytest.raises(OSError, match="cannot be read") as caught:
+            next(batches)
+        assert "the sample of index 3, at place 3 of the epoch" in caught.value.__notes__
+        assert indices(batches) == [list(range(8, 16))]
+
+
+@backends
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (StopIteration(), RuntimeError, "StopIteration"),
+        (SystemExit(3), WorkerRaised, "SystemExit: 3"),
+        (ValueError("own"), ValueError, "own"),
+    ],
+    ids=["StopIteration", "SystemExit", "ValueError"],
+)
+def test_what_a_sample_raises_in_a_thread_is_told_as_with_one(workers, backend, error, kind, text):
+    with Loader(Failing(error), batch_size=8, workers=workers, backend=backend, threads=8) as loader:
+        batches = iter(loader)
+        with pytest.raises(kind, match=text):
+            next(batches)
+        assert indices(batches) == [list(range(8, 16))]
+
+
+@backends
+@pytest.mark.parametrize("at_once", [False, True])
+def test_samples_that_raise_are_left_out(workers, backend, at_once):
+    class AtOnce(Failing):
+        thread_safe = True
+        barriers = None
+
+        def at_work(self, index):
+            if index in (3, 5):
+                raise self.error
+
+        def __getitems__(self, asked):
+            return [self[index] for index in asked]
+
+    source = (AtOnce if at_once else Failing)(ValueError("broken"))
+    with Loader(source, batch_size=8, on_error="skip", workers=workers, backend=backend, threads=8) as loader:
+        assert indices(loader) == [[0, 1, 2, 4, 6, 7], list(range(8, 16))]
+        assert loader.statistics().skipped == 2
+
+
+class Parts(Samples):
+    """Gives samples at once, when four parts of a batch are asked for at once."""
+
+    thread_safe = True
+
+    def __init__(self):
+        super().__init__()
+        self.barriers = {}
+
+    def __getitems__(self, asked):
+        self.barriers.setdefault(asked[0] // 8, threading.Barrier(4)).wait(DEADLOCK_S)
+        return [(index, np.full(2000, index)) for index in asked]
+
+
+@backends
+def test_each_thread_is_asked_for_a_part_of_a_batch_where_a_source_allows_it(workers, backend):
+    with Loader(Parts(), batch_size=8, workers=workers, backend=backend, threads=4) as loader:
+        assert indices(loader) == by(8)
+
+
+class Unsaid(Parts):
+    thread_safe = None
+
+
+class Unsafe(Samples):
+    thread_safe = False
+
+
+def numbers():
+    yield from range(3)
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "kind", "text"),
+    [
+        (Samples(), {"threads": 0}, ValueError, "threads must be 1"),
+        (Samples(), {"threads": 2.5}, TypeError, r"threads must be an integer, got 2\.5"),
+        (Samples(), {"threads": True}, TypeError, "threads must be an integer, got True"),
+        (Samples(), {"threads": 2, "batch_size": None}, ValueError, "threads=2 .* pass batch_size"),
+        (Unsafe(), {"threads": 2}, ValueError, "threads=2: Unsafe says .* more workers"),
+        (mpqueue.Dataset(Unsafe()).shuffle(), {"threads": 2}, ValueError, "threads=2: Unsafe says"),
+        (Unsaid(), {"threads": 2}, ValueError, "Unsaid has __getitems__.*thread_safe = True"),
+        (mpqueue.Dataset(Unsaid()), {"threads": 2}, ValueError, "Unsaid has __getitems__.*thread_safe = True"),
+        (numbers, {"threads": 2}, ValueError, "threads=2 .* function, a stream.*map"),
+        (mpqueue.Dataset.range(9).filter(bool), {"threads": 2}, ValueError, r"a stream.*map\(function, threads=n\)"),
+    ],
+)
+def test_what_threads_cannot_be_is_refused_before_a_worker_starts(source, options, kind, text):
+    with pytest.raises(kind, match=text):
+        Loader(source, **{"batch_size": 2, **options})
+
+
+def test_a_source_that_says_nothing_good_of_threads_is_run_by_one():
+    for source in (Unsafe(), Unsaid()):
+        source.barriers = {number: threading.Barrier(1) for number in range(2)}
+        with Loader(source, batch_size=8, workers=0) as loader:
+            assert indices(loader) == by(8)
+
+
+class Ahead(Samples):
+    """Sample 0 is done when the last one that may be begun before that is."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked, self.is_last_begun = [], threading.Event()
+
+    def at_work(self, index):
+        self.asked.append(index)
+        if index == 3:
+            self.is_last_begun.set()
+        if index == 0:
+            assert self.is_last_begun.wait(DEADLOCK_S)
+            assert set(self.asked) == {0, 1, 2, 3}
+
+
+def test_no_more_samples_wait_for_their_turn_than_twice_the_threads():
+    with Loader(Ahead(), batch_size=16, workers=0, threads=2) as loader:
+        assert indices(loader) == by(16)
+
+
+class KilledOnce(Meeting):
+    def __init__(self, fuse):
+        super().__init__()
+        self.fuse = str(fuse)
+
+    def at_work(self, index):
+        super().at_work(index)
+        if index == 5 and burns(self.fuse):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_amid_a_batch_computes_it_again(tmp_path):
+    with Loader(KilledOnce(tmp_path / "fuse"), batch_size=8, workers=2, threads=4) as loader:
+        assert indices(loader) == by(8)
+        assert loader.statistics().restarts == 1
+
+
+class Hanging(Samples):
+    def __init__(self, told):
+        super().__init__()
+        self.told = told
+
+    def at_work(self, index):
+        if index == 10:
+            self.hangs_in_a_helper()
+
+    def hangs_in_a_helper(self):
+        self.told.tell()
+        threading.Event().wait()
+
+
+def test_a_batch_of_which_a_sample_hangs_is_a_timeout_with_the_frames_of_the_thread(tmp_path, monkeypatch):
+    told = Told(tmp_path / "told")
+    judge_by(told, monkeypatch)
+    options = {"batch_timeout": TIMEOUT_S, "restarts": 0, "workers": 1, "threads": 4}
+    with Loader(Hanging(told), batch_size=4, **options) as loader:
+        batches = iter(loader)
+        assert indices([next(batches), next(batches)]) == by(4)[:2]
+        with pytest.raises(BatchTimeout) as caught:
+            next(batches)
+        assert "hangs_in_a_helper" in caught.value.stack
+        assert indices(batches) == by(4)[3:]
+
+
+class Forks(Samples):
+    """Each sample is made by a child, which leaves as it likes."""
+
+    def __getitem__(self, index):
+        child = os.fork()
+        if child == 0:
+            if index % 3 == 0:
+                return None
+            if index % 3 == 1:
+                sys.exit(7)
+            sys.stderr = open(os.devnull, "w")
+            raise ValueError("of the child")
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_a_child_that_a_sample_forks_in_a_thread_ends_with_the_sample(backend):
+    with Loader(Forks(6), batch_size=6, workers=1, backend=backend, threads=2) as loader:
+        assert [batch.tolist() for batch in loader] == [[0, 7, 1, 0, 7, 1]]
+
+
+class Shared(Samples):
+    def __getitem__(self, index):
+        return float(np.random.random()), random.random()
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+def test_one_warning_tells_of_draws_from_generators_that_threads_share(caplog, seed):
+    with Loader(Shared(), batch_size=4, workers=0, seed=seed, threads=2) as loader:
+        for _ in range(2):
+            list(loader)
+    told = [record.getMessage() for record in caplog.records if "threads=2" in record.getMessage()]
+    assert len(told) == (seed is not None)
+    assert all("Python's random and numpy.random drew numbers" in text for text in told)
+    caplog.clear()
+    with Loader(Draws(), batch_size=4, workers=0, seed=seed, threads=2) as loader:
+        list(loader)
+    assert not caplog.records
+
+
+def test_workers_draw_different_numbers_from_generators_that_threads_share():
+    with Loader(Shared(400), batch_size=40, workers=2, seed=3, threads=4) as loader:
+        pairs = {pair for batch in loader for pair in zip(*plain(batch), strict=True)}
+    assert len({one for one, _ in pairs}) == len({other for _, other in pairs}) == 400
+
+
+class Struck(Samples):
+    """Sample 2 has Ctrl-C strike the thread that waits for it, once, and waits for the end of the test."""
+
+    def __init__(self):
+        super().__init__()
+        self.strikes, self.is_over = [1], threading.Event()
+
+    def at_work(self, index):
+        if index == 2 and self.strikes:
+            self.strikes.pop()
+            signal.raise_signal(signal.SIGINT)
+            assert self.is_over.wait(DEADLOCK_S)
+
+
+def test_ctrl_c_is_not_held_up_by_threads_at_work_and_loses_no_batch():
+    source = Struck()
+    with Loader(source, batch_size=8, workers=0, threads=2) as loader:
+        with pytest.raises(KeyboardInterrupt):
+            list(loader)
+        assert indices(loader) == by(8)
+        source.is_over.set()
+
+
+def test_nothing_relies_on_when_threads_are_switched():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with Loader(Samples(200), batch_size=20, workers=2, backend="thread", threads=5) as loader:
+            assert indices(loader) == by(20, 200)
+    finally:
+        sys.setswitchinterval(before)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_threads_end_with_the_loader_although_somebody_keeps_an_error(workers):
+    def helpers():
+        return [thread for thread in threading.enumerate() if thread.name.startswith("mpqueue-helper")]
+
+    source = Failing(ValueError("kept, with the frames of the worker"))
+    with Loader(source, batch_size=8, workers=workers, backend="thread", threads=8) as loader:
+        with pytest.raises(ValueError, match="kept"):
+            list(loader)
+        assert len(helpers()) == 8
+    for thread in helpers():
+        thread.join(DEADLOCK_S)
+    assert not helpers()
