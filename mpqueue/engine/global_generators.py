@@ -30,6 +30,13 @@ class GlobalState:
         self._python: Any = random.getstate()
         self._numpy: Any = np.random.get_state()  # noqa: NPY002
 
+    def has_changed(self) -> bool:
+        """Return whether one of them is in another state now."""
+        of_numpy: Any = np.random.get_state()  # noqa: NPY002
+        kind, words, *others = self._numpy
+        is_same = (kind, *others) == (of_numpy[0], *of_numpy[2:]) and np.array_equal(words, of_numpy[1])
+        return not is_same or random.getstate() != self._python
+
     def restore(self) -> None:
         """Put both generators back."""
         random.setstate(self._python)

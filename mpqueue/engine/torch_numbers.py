@@ -21,13 +21,27 @@ who use them.
 import ctypes
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from mpqueue.system.imports import Watch
 
 _MASK = 0x7FFFFFFFFFFFFFFF
 Of = tuple[int, int, int]
 T = TypeVar("T")
+
+
+class OnTrial(Protocol):
+    """Computes elements without seeding, and once more if they have drawn.
+
+    Attributes:
+        is_due: `each` is to be asked.
+    """
+
+    is_due: bool
+
+    def each(self, compute: Callable[..., T], *arguments: Any) -> T:
+        """Return what ``compute`` returns, which may be called again for the same element."""
+        ...
 
 
 class TorchNumbers:
@@ -136,6 +150,10 @@ class TorchNumbers:
             return compute(*arguments)
         finally:
             self._of, self.is_due = None, self._generator is not None
+
+    def mark(self) -> bytes | None:
+        """Return something that any draw from the generator changes; None if torch is not imported."""
+        return None if self._generator is None else self._mark()
 
     def state(self) -> Any:
         """Return the generator's state, None if torch is not imported."""

@@ -71,6 +71,7 @@ class Helped(NamedTuple):
 class _Current(threading.local):
     info: WorkerInfo | None = None
     begin: Callable[[int, int, int], None] | None = None
+    may_begin_blocks: Callable[[], bool] | None = None
     batch: seeds.BatchSeed | SampleBlock | None = None
     rng: "np.random.Generator | None" = None
     source: Any = None
@@ -127,7 +128,7 @@ def process_info() -> WorkerInfo | None:
 def enter_thread(info: WorkerInfo | None, source: Any = None, *, is_seed_given: bool = False) -> None:
     """User code runs in this thread on behalf of a worker (None: no more), which has a thread for this source."""
     _current.info, _current.source, _current.is_seeded = info, source, is_seed_given
-    _current.batch = _current.rng = _current.begin = None
+    _current.batch = _current.rng = _current.begin = _current.may_begin_blocks = None
 
 
 def of_thread() -> dict[str, Any]:
@@ -164,15 +165,21 @@ def begin_block(
     """
     if begin is _process_begin:
         return None if _process_begin_block is None else _process_begin_block(seed, epoch, samples, places)
-    if begin is begin_batch:  # of a worker thread, which sets no generator that others share
+    # A worker thread sets no generator that others share.
+    if begin is begin_batch or (begin is _current.begin and _current.may_begin_blocks and _current.may_begin_blocks()):
         _current.batch = block = SampleBlock(seed, epoch, samples, places)
         return block
     return None
 
 
-def set_begin(begin: Callable[[int, int, int], None]) -> None:
-    """Have this function set the random numbers of what this thread computes, until the next `enter_thread`."""
-    _current.begin = begin
+def set_begin(begin: Callable[[int, int, int], None], may_begin_blocks: Callable[[], bool]) -> None:
+    """Have a function set the random numbers of what this thread computes, until the next `enter_thread`.
+
+    Args:
+        begin: It.
+        may_begin_blocks: Tells whether it would set nothing now but `rng`.
+    """
+    _current.begin, _current.may_begin_blocks = begin, may_begin_blocks
 
 
 def current_batch() -> tuple[tuple[int, int, int], Callable[[int, int, int], None]] | None:

@@ -23,7 +23,7 @@ from typing import Any
 from mpqueue.engine.lanes import BEGINNING, LaneStart
 from mpqueue.engine.outcomes import Partial, WithTail
 from mpqueue.engine.skips import Skipped
-from mpqueue.engine.torch_numbers import TorchNumbers
+from mpqueue.engine.torch_numbers import OnTrial, TorchNumbers
 from mpqueue.samples.plan import SamplePlan
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import clock_ns
@@ -87,6 +87,7 @@ class LaneRunner:
         torch: Seeds torch's generator, by what ``begin`` does; None: nobody does.
         endless: A lane that has ended begins anew.
         skips: What the source raises is left out.
+        numbers: Computes elements of a source of lanes; None: ``torch`` does.
         is_callers: It is run by the thread in which signals are handled.
 
     Attributes:
@@ -95,13 +96,15 @@ class LaneRunner:
 
     def __init__(
         self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: SamplePlan | None, *, num_lanes: int,
-        in_slot: bool, torch: TorchNumbers | None, endless: bool = False, skips: bool = False, is_callers: bool = False,
+        in_slot: bool, torch: TorchNumbers | None, endless: bool = False, skips: bool = False,
+        numbers: OnTrial | None = None, is_callers: bool = False,
     ) -> None:  # fmt: skip
         self.stages: Stages | None = None
         self._source, self._info, self._begin, self._plan, self._torch = source, info, begin, plan, torch
         self._num_lanes, self._in_slot, self._is_endless = num_lanes, in_slot, endless
         self._skips, self._is_callers = skips, is_callers
         self._is_of_lanes = hasattr(type(source), "open_lane")
+        self._numbers = (numbers or torch) if self._is_of_lanes else None
         self._between_ns = _BETWEEN_NS * info.world // num_lanes
         self._open: dict[int, OpenLane] = {}
         self._starts: dict[int, tuple[int, LaneStart]] = {}  # the last ones, with their epochs
@@ -144,10 +147,10 @@ class LaneRunner:
             StreamEnd: The lane has ended.
             Exception: What the source raised.
         """
-        torch = self._torch
-        if torch is None or not (torch.is_due and self._is_of_lanes):
+        numbers = self._numbers
+        if numbers is None or not numbers.is_due:
             return self._run(epoch, unit, start)
-        return torch.each(self._run, epoch, unit, start)
+        return numbers.each(self._run, epoch, unit, start)
 
     def _run(self, epoch: int, unit: int, start: LaneStart | None) -> Any:
         """Compute an element; one that was computed just now is computed again, in a lane that is opened anew."""

@@ -2,7 +2,7 @@
 
 from typing import Any, TypeAlias
 
-from mpqueue.engine.torch_numbers import TorchNumbers
+from mpqueue.engine.torch_numbers import OnTrial, TorchNumbers
 from mpqueue.samples.plan import SamplePlan
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.generator_lanes import IteratorRunner
@@ -30,12 +30,13 @@ def make_runner(
 
 def make_stream_runner(
     source: Any, info: WorkerInfo, begin: BeginBatch, samples: SamplePlan | None, *, num_lanes: int, in_slot: bool,
-    torch: TorchNumbers | None = None, endless: bool = False, skips: bool = False, is_callers: bool = False,
+    torch: TorchNumbers | None = None, endless: bool = False, skips: bool = False, numbers: OnTrial | None = None,
+    is_callers: bool = False,
 ) -> StreamRunner:  # fmt: skip
     """Make the runner of a stream; see `LaneRunner` for the arguments."""
     if not (callable(source) or hasattr(type(source), "open_lane")):
         return IteratorRunner(source, info, begin, samples, num_lanes=num_lanes, in_slot=in_slot, torch=torch)
     return LaneRunner(
         source, info, begin, samples, num_lanes=num_lanes, in_slot=in_slot, torch=torch, endless=endless, skips=skips,
-        is_callers=is_callers,
+        numbers=numbers, is_callers=is_callers,
     )  # fmt: skip

@@ -23,6 +23,7 @@ from mpqueue.worker.runner import BeginBatch, StreamEnd
 from mpqueue.worker.runners import AnyRunner, StreamRunner, make_runner, make_stream_runner
 from mpqueue.worker.sample_runner import SampleRunner
 from mpqueue.workers import left_inside
+from mpqueue.workers.callers_numbers import CallersNumbers
 from mpqueue.workers.job import Job
 from mpqueue.workers.threads import INTERRUPTED, work_of
 
@@ -45,7 +46,9 @@ class InlineBackend:
         self._kept = kept_generators(job.payload)
         self._torch = TorchNumbers(context.thread_batch, is_ours=False) if job.is_seed_given else None
         self._tensorflow = tensorflow_numbers.follow() if job.is_seed_given else None
-        self._begin = _batch_beginner(self._kept, self._torch)
+        is_of_lanes = hasattr(type(job.source), "open_lane")
+        self._numbers = CallersNumbers(self._torch) if self._torch is not None and is_of_lanes else None
+        self._begin = _batch_beginner(self._kept, self._torch, self._numbers)
         self._runner = self._make_runner()
         self._can_repeat = not ledger.is_stream or job.can_replay  # what an interrupt has broken off
         self._tickets: deque[Ticket] = deque()
@@ -66,7 +69,7 @@ class InlineBackend:
             torch_info.answer()  # which of its lanes runs: without workers torch itself has one, and nothing to tell
         return make_stream_runner(
             *common, num_lanes=ledger.schedule.lane_share.total, in_slot=False, torch=self._torch,
-            endless=ledger.schedule.lane_share.is_endless, skips=job.skips, is_callers=True,
+            endless=ledger.schedule.lane_share.is_endless, skips=job.skips, numbers=self._numbers, is_callers=True,
         )  # fmt: skip
 
     def start(self) -> None:
@@ -149,7 +152,7 @@ class InlineBackend:
         kept = [] if torch is None else self._kept.states()
         before = context.of_thread()
         context.enter_thread(self._info, is_seed_given=torch is not None)
-        context.set_begin(self._begin)
+        context.set_begin(self._begin, self._may_begin_blocks)
         self._note_stages(self._stages)
         unit, given = work_of(ticket, self._runner, self._ledger)
         try:
@@ -178,6 +181,11 @@ class InlineBackend:
                 torch.restore(of_torch)
             for put_back, state in kept:
                 put_back(state)
+
+    def _may_begin_blocks(self) -> bool:
+        if self._torch is None:
+            return True
+        return self._numbers is not None and not self._numbers.is_due and self._kept.is_idle
 
     def _note_stages(self, stages: Stages | None) -> None:
         self._runner.stages = self._kept.stages = stages
@@ -226,14 +234,17 @@ class InlineBackend:
         return summed(workers_of(self._recorder))
 
 
-def _batch_beginner(kept: KeptGenerators, torch: TorchNumbers | None) -> BeginBatch:
+def _batch_beginner(kept: KeptGenerators, torch: TorchNumbers | None, numbers: CallersNumbers | None) -> BeginBatch:
     # No method of the backend: a cycle would keep the source until the garbage collector comes by.
     def begin_batch(seed: int, epoch: int, unit: int) -> None:
         context.begin_batch(seed, epoch, unit)
         if torch is not None:
-            (seed_globals if kept.stages is None else kept.stages.seeding(seed_globals))(seed, epoch, unit)
-            kept.seed(seed, epoch, unit)
-            if torch.is_due:
+            is_due = numbers is None or numbers.is_due
+            if is_due:
+                (seed_globals if kept.stages is None else kept.stages.seeding(seed_globals))(seed, epoch, unit)
+            if not kept.is_idle:
+                kept.seed(seed, epoch, unit)
+            if is_due and torch.is_due:
                 torch.seed(seed, epoch, unit)
 
     return begin_batch

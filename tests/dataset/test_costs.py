@@ -85,3 +85,12 @@ def test_worker_threads_pay_no_more(tmp_path):
         for _ in loader:
             pass
     assert float(path.read_text()) < 0.5
+
+
+def test_the_caller_pays_no_more(tmp_path):
+    path = tmp_path / "calls"
+    dataset = Dataset.range(SAMPLES).filter(keep).map(Counting(path)).batch(256)
+    with mpqueue.Loader(dataset, workers=0, seed=3) as loader:
+        for _ in loader:
+            pass
+    assert float(path.read_text()) < 0.5

@@ -81,6 +81,31 @@ def test_samples_draw_their_own_numbers_wherever_others_have_drawn(dataset):
         assert epochs(batches, workers=workers) == expected
 
 
+@pytest.mark.parametrize("name", ["Python's", "NumPy's", "Python's, kept", "torch's"])
+def test_a_caller_that_computes_a_stream_draws_what_workers_draw_from_whatever_sample_on(name):
+    draw_one = {
+        "Python's": lambda: random.random(),
+        "NumPy's": lambda: np.random.rand(),
+        "Python's, kept": lambda: random.gauss(0, 1),
+        "torch's": lambda: float(pytest.importorskip("torch").rand(1)),
+    }[name]
+    if name == "torch's":
+        pytest.importorskip("torch")
+    before = random.getstate()
+    random.gauss(0, 1)  # which keeps a second number for later
+    state = random.getstate()
+
+    def late(sample):
+        return sample, draw_one() if sample > 300 and sample % 3 == 0 else None
+
+    batches = Dataset.range(600).filter(lambda sample: sample % 7 != 0).map(late).batch(10, collate=list)
+    expected = epochs(batches, workers=1)
+    assert epochs(batches, workers=0) == expected
+    assert random.getstate() == state
+    random.setstate(before)
+    assert len({number for _, number in expected[0]}) > 80
+
+
 def test_samples_draw_their_own_numbers_of_torch_wherever_others_have_drawn():
     torch = pytest.importorskip("torch")
 
