@@ -174,7 +174,7 @@ def numbers():
 def test_no_element_of_a_stream_is_lost_wherever_an_interrupt_strikes(monkeypatch, kind, source):
     """A lane that an interrupt has torn is opened anew, and goes on behind what was handed out."""
     monkeypatch.setattr(lane_runner, "_BETWEEN_NS", 0)
-    options = KINDS[kind] | ({"workers": 1} if kind != "inline" else {})
+    options = KINDS[kind] | {"lanes": 1} | ({"workers": 1} if kind != "inline" else {})
     for after in itertools.count(1, 53 if kind == "process" else 3):
         with mpqueue.Loader(source, **options) as loader:
             with Strike(after) as strike:
