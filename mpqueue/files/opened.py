@@ -16,7 +16,7 @@ import os
 import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from mpqueue.errors import FileError
@@ -74,10 +74,11 @@ class _OpenFile:
         # O_NONBLOCK: if the name has become a FIFO meanwhile, the open must not wait; `check` will tell.
         self._fd: int | None = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
-    def __del__(self) -> None:
+    # Its functions are arguments: when the interpreter ends, the names of this module may be gone first.
+    def __del__(self, getpid: Callable[[], int] = os.getpid, close: Callable[[int], None] = os.close) -> None:
         fd = getattr(self, "_fd", None)
-        if fd is not None and self._pid == os.getpid():  # see the head of this module
-            os.close(fd)
+        if fd is not None and self._pid == getpid():  # see the head of this module
+            close(fd)
 
     def read(self, offset: int, length: int) -> bytes:
         """Return bytes of the file.
