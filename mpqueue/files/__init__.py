@@ -25,6 +25,9 @@ From the ground up; a module imports only from its own line and the lines above 
     mds_values.py   the encodings of MosaicML's format
     mds.py          `MDS`
     array_record.py `ArrayRecord`
+    tfrecord.py     `TFRecord`
+    json_lines.py   `JSONLines`
+    images.py       `Images`
 """
 
 from importlib import import_module
@@ -33,14 +36,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mpqueue.files.array_record import ArrayRecord as ArrayRecord
     from mpqueue.files.arrow import Arrow as Arrow
+    from mpqueue.files.images import Images as Images
+    from mpqueue.files.json_lines import JSONLines as JSONLines
     from mpqueue.files.mds import MDS as MDS
     from mpqueue.files.parquet import Parquet as Parquet
     from mpqueue.files.tar import Tar as Tar
+    from mpqueue.files.tfrecord import TFRecord as TFRecord
 
 # Where each name lives; loaded on first use, so that nobody needs the packages of a format that he does not read.
-_HOMES = {"Arrow": "arrow", "ArrayRecord": "array_record", "MDS": "mds", "Parquet": "parquet", "Tar": "tar"}
+_HOMES = {
+    "Arrow": "arrow",
+    "ArrayRecord": "array_record",
+    "Images": "images",
+    "JSONLines": "json_lines",
+    "MDS": "mds",
+    "Parquet": "parquet",
+    "TFRecord": "tfrecord",
+    "Tar": "tar",
+}
 
-__all__ = ["MDS", "ArrayRecord", "Arrow", "Parquet", "Tar"]
+__all__ = ["MDS", "ArrayRecord", "Arrow", "Images", "JSONLines", "Parquet", "TFRecord", "Tar"]
 
 
 def __getattr__(name: str) -> Any:

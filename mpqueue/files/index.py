@@ -19,7 +19,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,7 @@ def packed(texts: Sequence[bytes]) -> tuple[Array, Array]:
 
 
 class Index:
-    """Where the records of files lie; made, or found in the cache.
+    """The places of the records of files; made, or found in the cache.
 
     Args:
         format: The name of the format, with all of its parameters that change what a scan finds.
@@ -154,29 +154,13 @@ class Index:
         return files
 
     def _open(self, files: Sequence[IndexedFile]) -> None:
-        try:
-            self._arrays = index_file.read(self.path)
-            if self._arrays is not None:
-                return
-            os.makedirs(self._folder, exist_ok=True)
-            with _locked(f"{self.path}.lock"):
-                self._arrays = index_file.read(self.path)
-                if self._arrays is None:
-                    self._build(files)
-                    self._arrays = index_file.read(self.path)
-        except OSError as error:
-            if error.filename is not None and str(error.filename).startswith(self._folder):
-                error.add_note(
-                    "Indexes are kept there: choose a folder that can be written by index=, or XDG_CACHE_HOME."
-                )
-            raise
+        self._arrays = open_or_make(self.path, functools.partial(self._build, files))
 
-    def _build(self, files: Sequence[IndexedFile]) -> None:
+    def _build(self, files: Sequence[IndexedFile], writer: index_file.IndexWriter) -> None:
         _, _, paths, scan = self._recipe
         total_bytes = sum(file.size for file in files)
         starts: dict[str, list[int]] = {}
         with (
-            index_file.IndexWriter(self.path) as writer,
             contextlib.closing(_Bar(len(files), total_bytes)) as bar,
             contextlib.closing(scan_all(scan, paths, total_bytes)) as scans,
         ):
@@ -193,7 +177,38 @@ class Index:
             writer.add(_OF_FILES + "name_ends", name_ends)
             writer.add(_OF_FILES + "sizes", np.array([file.size for file in files], np.int64))
             writer.add(_OF_FILES + "mtimes", np.array([file.mtime_ns for file in files], np.int64))
-            writer.finish()
+
+
+def open_or_make(path: str, make: Callable[[index_file.IndexWriter], None]) -> Mapping[str, Array]:
+    """Return the arrays of an index file, which is made if it is not there: by one process, while the others wait.
+
+    Args:
+        path: Of the file; its name says what is in it.
+        make: Adds the arrays.
+
+    Raises:
+        OSError: The system's: the folder cannot be written.
+        Exception: What ``make`` raises; nothing is left then.
+    """
+    folder = os.path.dirname(path)
+    try:
+        found = index_file.read(path)
+        if found is not None:
+            return found
+        os.makedirs(folder, exist_ok=True)
+        with _locked(f"{path}.lock"):
+            found = index_file.read(path)
+            if found is None:
+                with index_file.IndexWriter(path) as writer:
+                    make(writer)
+                    writer.finish()
+                found = index_file.read(path)
+            assert found is not None
+            return found
+    except OSError as error:
+        if error.filename is not None and str(error.filename).startswith(folder):
+            error.add_note("Indexes are kept there: choose a folder that can be written by index=, or XDG_CACHE_HOME.")
+        raise
 
 
 def _key(format: str, version: int, files: Sequence[IndexedFile]) -> str:

@@ -217,3 +217,23 @@ def _joined(pieces: Sequence[FileRange], order: Sequence[int], at: int) -> tuple
         end = max(end, offset + length)
         stop += 1
     return stop, end
+
+
+def read_whole(path: str) -> bytes:
+    """Return the bytes of a file that is no other's part.
+
+    Raises:
+        FileError: It is no regular file, or shrinks while it is read.
+        OSError: The system's.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise FileError(path, None, "it is no regular file")
+        data = os.pread(fd, found.st_size, 0)
+    finally:
+        os.close(fd)
+    if len(data) < found.st_size:
+        raise FileError(path, len(data), f"it had {found.st_size:,} bytes, and has shrunk while it was read")
+    return data

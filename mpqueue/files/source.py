@@ -1,4 +1,4 @@
-"""What all sources of files are: ``len``, ``[i]``, many at once, a pickle that is small.
+"""Sources of files: ``len``, ``[i]``, many samples at once, a pickle that is small.
 
 A format says in which ranges of which file a sample lies, and what a sample is made of their bytes. Nothing is open and
 nothing is mapped until a process reads; see `mpqueue.files.opened` and `mpqueue.files.index`.

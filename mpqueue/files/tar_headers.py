@@ -22,7 +22,7 @@ _PLAIN = (b"0", b"\0", b"7")
 _WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders, FIFOs
 
 
-class Member(NamedTuple):
+class TarMember(NamedTuple):
     """A regular file of an archive."""
 
     name: bytes
@@ -30,7 +30,7 @@ class Member(NamedTuple):
     size: int
 
 
-def members(path: str) -> Iterator[Member]:
+def members(path: str) -> Iterator[TarMember]:
     """Return the regular files of an archive.
 
     Raises:
@@ -46,7 +46,7 @@ class _Headers:
     def __init__(self, window: ScanWindow) -> None:
         self._window, self._at = window, 0
 
-    def __iter__(self) -> Iterator[Member]:
+    def __iter__(self) -> Iterator[TarMember]:
         window = self._window
         name: bytes | None = None
         size: int | None = None
@@ -84,7 +84,7 @@ class _Headers:
                     "is cut short, or the header is wrong",
                 )
             if is_file:
-                yield Member(own_name, start, size)
+                yield TarMember(own_name, start, size)
             self._at = start + _padded(length)
             name = size = None
 

@@ -19,11 +19,6 @@ from mpqueue.files.tar_headers import members
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 def archive(path, contents, form="gnu", **fields):
     """Write an archive of (name or TarInfo, data)."""
     with tarfile.open(path, "w", format=FORMATS[form], encoding="utf-8", errors="surrogateescape") as file:

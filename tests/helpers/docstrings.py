@@ -15,6 +15,7 @@ from helpers.structure import ROOT
 MODULES = (
     "mpqueue",
     "mpqueue.errors",
+    "mpqueue.files",
     "mpqueue.jax",
     "mpqueue.keras",
     "mpqueue.metrics",

@@ -1,0 +1,190 @@
+"""`Images`: a folder of images, a folder inside of it for each class.
+
+The folder is walked each time that a source is made, a second for a million files, so that what was added is there. The
+names go into a file of the cache, which workers map: a pickle has its name only. That file is named after what it has,
+so two of different content never have the same name.
+"""
+
+import hashlib
+import io
+import operator
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mpqueue.errors import FileError
+from mpqueue.files.index import Texts, cache_folder, open_or_make, packed
+from mpqueue.files.index_file import Array, Arrays, IndexWriter
+from mpqueue.files.opened import read_whole
+
+_SUFFIXES = (b".jpg", b".jpeg", b".png", b".ppm", b".bmp", b".pgm", b".tif", b".tiff", b".webp")
+
+
+class Images:
+    """Images of a folder that has a folder for each class: ``cat/1.jpg``, ``dog/some/where/2.png``.
+
+    A sample is a dict: ``{"image": b"...", "label": 0, "path": "/data/cat/1.jpg"}``. Classes are numbered in the order
+    of their names, images come in the order of classes and names: numbers are those of torchvision's ``ImageFolder``.
+
+    Args:
+        folder: The folder; its own folders are the classes, and images lie in them at any depth.
+        decode: Decode with Pillow: ``"image"`` is then an array of uint8, height by width by 3 (red, green, blue).
+            Otherwise it is the bytes of the file.
+        index: The folder where the names of the files are kept; None: ``$XDG_CACHE_HOME/mpqueue``.
+
+    Raises:
+        FileNotFoundError: There is no such folder, it has no folders of classes, or one of them has no images.
+        NotADirectoryError: It is no folder.
+        ImportError: Pillow is not installed, and ``decode`` is asked for.
+
+    Attributes:
+        classes: The names of the classes.
+        class_to_idx: The number of each class.
+
+    Follows: torchvision's ``ImageFolder``, with its order, its suffixes of files and its names.
+
+    Example:
+        >>> import mpqueue, pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> for name in ("cat/1.jpg", "dog/1.jpg", "dog/2.jpg"):
+        ...     (folder / name).parent.mkdir(exist_ok=True)
+        ...     _ = (folder / name).write_bytes(b"not really an image")
+        >>> images = mpqueue.files.Images(folder, index=folder)
+        >>> len(images), images.classes, images[1]["label"]
+        (3, ['cat', 'dog'], 1)
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], *, decode: bool = False, index: str | os.PathLike[str] | None = None
+    ) -> None:
+        if decode:
+            _pillow()
+        self._folder, self._decode = os.path.realpath(folder), decode
+        self.classes, found = _walk(self._folder)
+        self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
+        self._length = len(found["labels"])
+        kept = cache_folder() if index is None else os.path.abspath(os.fspath(index))
+        self._kept = os.path.join(kept, f"{_key(self._folder, self.classes, found)}.index")
+        self._arrays: Mapping[str, Array] | None = open_or_make(self._kept, lambda writer: _write(found, writer))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_arrays": None}
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return a sample.
+
+        Raises:
+            IndexError: There is none of this number.
+            FileError: It cannot be decoded.
+            OSError: The system's; the file is gone, say.
+        """
+        number = operator.index(index)
+        if number < 0:
+            number += self._length
+        if not 0 <= number < self._length:
+            raise IndexError(f"index {index} is out of range: {self!r}")
+        arrays = self._mapped()
+        path = os.path.join(self._folder, Texts(arrays["names"], arrays["name_ends"])[number])
+        data = read_whole(path)
+        image = _decoded(path, data) if self._decode else data
+        return {"image": image, "label": int(arrays["labels"][number]), "path": path}
+
+    def __repr__(self) -> str:
+        return f"Images({self._folder}, {len(self.classes):,} classes, {len(self):,} samples)"
+
+    def _mapped(self) -> Mapping[str, Array]:
+        if self._arrays is None:  # in a process that has it by a pickle; on another machine it may have to be made
+            self._arrays = open_or_make(self._kept, self._write_again)
+        return self._arrays
+
+    def _write_again(self, writer: IndexWriter) -> None:
+        classes, found = _walk(self._folder)
+        if f"{_key(self._folder, classes, found)}.index" != os.path.basename(self._kept):
+            raise FileError(self._folder, None, "its files are others here than where the source was made")
+        _write(found, writer)
+
+
+def _walk(folder: str) -> tuple[list[str], Arrays]:
+    """Return the classes of a folder, and the arrays of its images: names relative to the folder, and labels."""
+    inner = sorted((entry.name for entry in os.scandir(folder) if entry.is_dir()), key=os.fsencode)
+    if not inner:
+        raise FileNotFoundError(f"{folder} has no folders, expected one for each class of images")
+    names: list[bytes] = []
+    counts = []
+    for name in inner:
+        images = _images(os.fsencode(folder), os.fsencode(name))
+        names += images
+        counts.append(len(images))
+    if 0 in counts:
+        empty = inner[counts.index(0)]
+        suffixes = b", ".join(_SUFFIXES).decode()
+        raise FileNotFoundError(f"the class {empty!r} of {folder} has no images: files that end in {suffixes}")
+    text, ends = packed(names)
+    return inner, {"names": text, "name_ends": ends, "labels": np.repeat(np.arange(len(inner)), counts)}
+
+
+def _images(folder: bytes, inner: bytes) -> list[bytes]:
+    """Return the images of a folder and of those inside of it, sorted by their folder and then by their name."""
+    found: list[tuple[bytes, list[bytes]]] = []
+    _find(folder, inner, frozenset(), found)
+    return [relative + b"/" + name for relative, names in sorted(found) for name in sorted(names)]
+
+
+def _find(
+    folder: bytes, relative: bytes, above: frozenset[tuple[int, int]], found: list[tuple[bytes, list[bytes]]]
+) -> None:
+    """Add what a folder has.
+
+    Raises:
+        FileError: A link leads back to a folder that it lies in.
+    """
+    path = os.path.join(folder, relative)
+    status = os.stat(path)
+    here = status.st_dev, status.st_ino
+    if here in above:
+        raise FileError(os.fsdecode(path), None, "this link leads back to a folder that it lies in: remove it")
+    names = []
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if entry.name.lower().endswith(_SUFFIXES):
+                names.append(entry.name)
+            elif entry.is_dir():
+                _find(folder, relative + b"/" + entry.name, above | {here}, found)
+    found.append((relative, names))
+
+
+def _key(folder: str, classes: Sequence[str], found: Arrays) -> str:
+    key = hashlib.sha256(b"images 1")
+    for part in (
+        os.fsencode(folder),
+        b"\0".join(map(os.fsencode, classes)),
+        *(found[name].tobytes() for name in found),
+    ):
+        key.update(len(part).to_bytes(8, "little") + part)
+    return key.hexdigest()
+
+
+def _write(found: Arrays, writer: IndexWriter) -> None:
+    for name, array in found.items():
+        writer.add(name, array)
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ImportError as missing:
+        raise ImportError('Images(..., decode=True) needs Pillow: pip install "mpqueue[files]"') from missing
+    return Image
+
+
+def _decoded(path: str, data: bytes) -> Array:
+    try:
+        with _pillow().open(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB"))
+    except Exception as error:  # its plugins raise what they like at damaged files
+        raise FileError(path, None, f"it cannot be decoded: {type(error).__name__}: {error}") from error

@@ -1,0 +1,133 @@
+"""`TFRecord`: records of TFRecord files.
+
+::
+
+    length   uint64, little endian
+    check    uint32: masked crc32c of the eight bytes before
+    payload  ``length`` bytes
+    check    uint32: masked crc32c of the payload
+
+A scan goes from length to length, and compares their checksums, since all that follows depends on them. That of a
+payload is compared when it is read.
+"""
+
+import functools
+import os
+import struct
+from array import array
+from collections.abc import Callable
+
+import numpy as np
+
+from mpqueue.errors import FileError
+from mpqueue.files.index import Index
+from mpqueue.files.index_file import Arrays
+from mpqueue.files.names import Names, expand
+from mpqueue.files.opened import FileRange
+from mpqueue.files.source import FileSource
+from mpqueue.files.window import ScanWindow
+
+_HEADER = struct.Struct("<QI")
+_CHECK = struct.Struct("<I")
+_MASK_DELTA = 0xA282EAD8
+
+
+class TFRecord(FileSource):
+    """Records of TFRecord files, as bytes.
+
+    What they hold is parsed by what comes behind: ``mpqueue.Dataset(records).map(parse)``, where ``parse`` may call
+    `mpqueue.parse_single_example`.
+
+    Args:
+        paths: A path, or a list of them; ``*`` and ``?`` match what is there, and ``{000..099}`` are a hundred.
+        check_crc: Compare the checksums; needs the extra ``files``.
+        index: The folder of the index, which is made once; None: ``$XDG_CACHE_HOME/mpqueue``.
+
+    Raises:
+        FileNotFoundError: A file is not there, or no file matches.
+        FileError: A file is no TFRecord file, is compressed, cut short, or the checksum of a length is wrong.
+        ImportError: google-crc32c is not installed, and ``check_crc`` is asked for.
+
+    Follows: TensorFlow's TFRecord files. What is left of a header at the end of a file is an error here.
+
+    Example:
+        >>> import mpqueue, pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> with mpqueue.python_io.TFRecordWriter(str(folder / "a.tfrecord")) as writer:
+        ...     for record in (b"one", b"two", b"three"):
+        ...         writer.write(record)
+        >>> records = mpqueue.files.TFRecord(folder / "*.tfrecord", index=folder)
+        >>> len(records), records[2]
+        (3, b'three')
+    """
+
+    def __init__(self, paths: Names, *, check_crc: bool = True, index: str | os.PathLike[str] | None = None) -> None:
+        self._check_crc = check_crc
+        folder = None if index is None else os.fspath(index)
+        where = functools.partial(scan, check_crc=check_crc)
+        super().__init__(Index(f"tfrecord, check_crc={check_crc}", 1, expand(paths), where, folder), "offsets")
+
+    def _ranges(self, number: int, file: int) -> list[FileRange]:
+        check_bytes = _CHECK.size if self._check_crc else 0
+        return [FileRange(file, int(self._index["offsets"][number]), int(self._index["lengths"][number]) + check_bytes)]
+
+    def _sample(self, number: int, ranges: list[FileRange], parts: list[bytes]) -> bytes:  # noqa: ARG002
+        (record,) = parts
+        if not self._check_crc:
+            return record
+        payload = record[: -_CHECK.size]
+        if _masked(_crc32c()(payload)) != _CHECK.unpack_from(record, len(payload))[0]:
+            raise self._error(ranges[0], "the checksum of the record is wrong")
+        return payload
+
+
+def scan(path: str, *, check_crc: bool) -> Arrays:
+    """Return where the payloads of a file lie.
+
+    Raises:
+        FileError: It is no TFRecord file, or is cut short or damaged.
+    """
+    crc32c = _crc32c() if check_crc else None
+    offsets, lengths = array("q"), array("q")
+    at = 0
+    with ScanWindow(path) as window:
+        while at < window.size:
+            header = window.read(at, _HEADER.size)
+            if len(header) < _HEADER.size:
+                raise FileError(path, at, "the file ends in the header of a record: it was cut short")
+            length, check = _HEADER.unpack(header)
+            if crc32c is not None and _masked(crc32c(header[:8])) != check:
+                raise FileError(path, at, _about_header(header, at))
+            start = at + _HEADER.size
+            at = start + length + _CHECK.size
+            if at > window.size:
+                raise FileError(
+                    path,
+                    start - _HEADER.size,
+                    f"a record has {length:,} bytes, and the file has {window.size - start:,} more: it is cut short, "
+                    "or no TFRecord file",
+                )
+            offsets.append(start)
+            lengths.append(length)
+    return {"offsets": np.frombuffer(offsets, np.int64), "lengths": np.frombuffer(lengths, np.int64)}
+
+
+def _about_header(header: bytes, at: int) -> str:
+    if at == 0 and header[:2] == b"\x1f\x8b":
+        return "it is compressed (gzip), and so can be read from its beginning only: unpack it, or use TFRecordReader"
+    return "the checksum of a record's length is wrong" if at else "it is no TFRecord file"
+
+
+def _masked(crc: int) -> int:
+    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
+
+
+@functools.cache
+def _crc32c() -> Callable[[bytes], int]:
+    try:
+        import google_crc32c
+    except ImportError as missing:
+        message = 'the checksums of TFRecord files need google-crc32c: pip install "mpqueue[files]"; or check_crc=False'
+        raise ImportError(message) from missing
+    value: Callable[[bytes], int] = google_crc32c.value
+    return value

@@ -1,0 +1,163 @@
+"""Folders of images: torchvision's numbers, and folders and images that are wrong."""
+
+import io
+import os
+import pickle
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mpqueue
+from mpqueue.errors import FileError
+from mpqueue.files import Images
+
+
+def encoded(colour, form="png", mode="RGB"):
+    file = io.BytesIO()
+    Image.new("RGB", (4, 3), colour).convert(mode).save(file, form)
+    return file.getvalue()
+
+
+def put(folder, files):
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return put(
+        tmp_path / "photos",
+        {
+            "dog/b.png": encoded((0, 0, 200)),
+            "dog/a/x.PNG": encoded((1, 0, 0)),
+            "dog/a-b/x.png": encoded((2, 0, 0), mode="L"),
+            "dog/a/y.txt": b"no image",
+            "cat/1.png": encoded((3, 0, 0), mode="P"),
+            "cat/.hidden.png": encoded((4, 0, 0)),
+            "readme.png": b"in no class",
+        },
+    )
+
+
+def test_numbers_and_labels_are_those_of_torchvision(folder):
+    images = Images(folder)
+    assert images.classes == ["cat", "dog"]
+    assert images.class_to_idx == {"cat": 0, "dog": 1}
+    # Sorted by their folders, as text, and then by their names.
+    names = ["cat/.hidden.png", "cat/1.png", "dog/b.png", "dog/a/x.PNG", "dog/a-b/x.png"]
+    assert [sample["path"] for sample in images] == [f"{os.path.realpath(folder)}/{name}" for name in names]
+    assert [sample["label"] for sample in images] == [0, 0, 1, 1, 1]
+    assert [sample["image"] for sample in images] == [(folder / name).read_bytes() for name in names]
+    assert images[-1]["path"] == images[4]["path"]
+    for index in (5, -6):
+        with pytest.raises(IndexError, match="out of range"):
+            images[index]
+    assert repr(images) == f"Images({os.path.realpath(folder)}, 2 classes, 5 samples)"
+
+
+def test_images_are_decoded_into_red_green_and_blue(folder):
+    images = Images(folder, decode=True)
+    for sample in images:
+        assert sample["image"].dtype == np.uint8
+        assert sample["image"].shape == (3, 4, 3)
+    assert images[2]["image"][0, 0].tolist() == [0, 0, 200]
+
+
+def test_what_is_added_is_there_next_time(folder):
+    before = Images(folder)
+    put(folder, {"dog/new.png": encoded((9, 9, 9))})
+    assert len(Images(folder)) == len(before) + 1 == 6
+    assert len(list(before)) == 5
+
+
+def test_a_pickle_is_small_and_a_copy_reads(folder):
+    put(folder, {f"cat/{i}.png": b"x" for i in range(500)})
+    images = Images(folder)
+    pickled = pickle.dumps(images)
+    assert len(pickled) < 1000
+    assert pickle.loads(pickled)[3] == images[3]
+
+
+@pytest.mark.parametrize("change", [False, True])
+def test_a_copy_on_another_machine_makes_its_list_anew(folder, change):
+    """Which must be the same."""
+    images = Images(folder)
+    copy = pickle.loads(pickle.dumps(images))
+    os.unlink(images._kept)
+    if not change:
+        assert copy[1] == images[1]
+        return
+    put(folder, {"dog/new.png": b"x"})
+    with pytest.raises(FileError, match="others here"):
+        copy[1]
+
+
+@pytest.mark.parametrize(
+    ("files", "error", "said"),
+    [
+        ({}, FileNotFoundError, "photos"),
+        ({"a.png": b""}, FileNotFoundError, "has no folders"),
+        ({"a/x.png": b"", "b/x.txt": b""}, FileNotFoundError, "the class 'b' .* has no images: files that end in .jpg"),
+    ],
+)
+def test_a_folder_without_images_is_an_error(tmp_path, files, error, said):
+    put(tmp_path / "photos", files)
+    with pytest.raises(error, match=said):
+        Images(tmp_path / "photos")
+
+
+def test_a_file_is_no_folder(folder):
+    with pytest.raises(NotADirectoryError):
+        Images(folder / "readme.png")
+
+
+def test_a_link_that_leads_back_is_an_error(folder):
+    (folder / "dog" / "again").symlink_to(folder / "dog")
+    with pytest.raises(FileError, match="again: this link leads back"):
+        Images(folder)
+
+
+def test_links_to_other_folders_are_followed(folder, tmp_path):
+    put(tmp_path / "more", {"z.png": b"z"})
+    (folder / "dog" / "z").symlink_to(tmp_path / "more")
+    assert Images(folder)[5]["image"] == b"z"
+
+
+def test_a_name_that_has_become_a_fifo_does_not_wait(folder):
+    images = Images(folder)
+    os.unlink(folder / "dog" / "b.png")
+    os.mkfifo(folder / "dog" / "b.png")
+    with pytest.raises(FileError, match=r"b\.png: it is no regular file"):
+        images[2]
+    os.unlink(folder / "dog" / "b.png")
+    with pytest.raises(FileNotFoundError):
+        images[2]
+
+
+def test_an_image_that_is_cut_anywhere_is_an_error_that_names_it(tmp_path):
+    whole = encoded((1, 2, 3), "jpeg")
+    put(tmp_path / "photos", {f"a/{i:04d}.jpg": whole[:i] for i in range(0, len(whole) - 2, 13)})
+    images = Images(tmp_path / "photos", decode=True)
+    for number in range(len(images)):
+        with pytest.raises(FileError, match=r"\d+\.jpg: it cannot be decoded"):
+            images[number]
+
+
+def test_decoding_without_pillow_is_an_error_that_names_the_extra(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ImportError, match=r"mpqueue\[files\]"):
+        Images(folder, decode=True)
+    assert len(Images(folder)) == 5
+
+
+def test_a_loader_reads_and_leaves_out_what_cannot_be_decoded(folder):
+    put(folder, {"cat/2.png": b"broken"})
+    images = Images(folder, decode=True)
+    with mpqueue.Loader(images, batch_size=2, workers=2, shuffle=True, on_error="skip", max_errors=1) as loader:
+        found = [(batch["image"].shape[1:], label) for batch in loader for label in batch["label"].tolist()]
+    assert sorted(found) == [((3, 4, 3), label) for label in (0, 0, 1, 1, 1)]

@@ -1,0 +1,101 @@
+"""TFRecord files: records by number, checksums, and files that are cut or damaged at any byte."""
+
+import pickle
+import struct
+import sys
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue.errors import FileError
+from mpqueue.files import TFRecord
+
+RECORDS = [b"one", b"", b"three" * 50, bytes(range(256)) * 300, b"last"]
+
+
+def written(path, records=RECORDS):
+    with mpqueue.python_io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
+    return path
+
+
+@pytest.mark.parametrize("check_crc", [True, False])
+def test_records_are_those_that_were_written(tmp_path, check_crc):
+    written(tmp_path / "a-0.tfrecord")
+    written(tmp_path / "a-1.tfrecord", [])
+    written(tmp_path / "a-2.tfrecord", RECORDS[::-1])
+    records = TFRecord(tmp_path / "a-*.tfrecord", check_crc=check_crc)
+    assert list(records) == RECORDS + RECORDS[::-1]
+    assert records.__getitems__([9, 0, 3]) == [RECORDS[0], RECORDS[0], RECORDS[3]]
+    assert repr(records).startswith("TFRecord(3 files, 10 samples, ")
+    assert list(pickle.loads(pickle.dumps(records))) == list(records)
+
+
+def test_many_small_records_are_found(tmp_path):
+    many = [b"%d" % i for i in range(20_000)]
+    records = TFRecord(written(tmp_path / "a.tfrecord", many))
+    assert records.__getitems__(range(20_000)) == many
+
+
+def test_a_file_that_is_cut_anywhere_is_an_error(tmp_path):
+    whole = written(tmp_path / "a.tfrecord", RECORDS[:3]).read_bytes()
+    ends = {0, 16 + 3, 32 + 3, len(whole)}  # the file of fewer records is whole
+    cut = tmp_path / "cut.tfrecord"
+    for length in range(len(whole) + 1):
+        cut.write_bytes(whole[:length])
+        if length in ends:
+            TFRecord(cut)
+        else:
+            with pytest.raises(FileError, match=r"cut\.tfrecord, byte \d+: .*cut short"):
+                TFRecord(cut)
+
+
+def test_a_bit_that_is_changed_anywhere_is_an_error(tmp_path):
+    whole = written(tmp_path / "a.tfrecord", RECORDS[:3]).read_bytes()
+    path = tmp_path / "changed.tfrecord"
+    for place in range(len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << place % 8
+        path.write_bytes(changed)
+        with pytest.raises(FileError, match=r"changed\.tfrecord, byte \d+: "):
+            list(TFRecord(path))
+
+
+@pytest.mark.parametrize("check_crc", [True, False])
+@pytest.mark.parametrize(
+    "data", [b"x" * 100, struct.pack("<QI", 1 << 62, 0), b"\xff" * 12, b"\x1f\x8b\x08" + bytes(100)]
+)
+def test_what_is_no_tfrecord_file_is_an_error(tmp_path, data, check_crc):
+    (tmp_path / "a").write_bytes(data)
+    with pytest.raises(FileError, match=r"a, byte 0: .*(no TFRecord file|compressed)"):
+        TFRecord(tmp_path / "a", check_crc=check_crc)
+
+
+def test_without_checksums_their_package_is_not_needed(tmp_path, monkeypatch):
+    path = written(tmp_path / "a.tfrecord")
+    monkeypatch.setitem(sys.modules, "google_crc32c", None)
+    from mpqueue.files import tfrecord
+
+    tfrecord._crc32c.cache_clear()
+    assert list(TFRecord(path, check_crc=False)) == RECORDS
+    with pytest.raises(ImportError, match=r"mpqueue\[files\]"):
+        TFRecord(path)
+
+
+def parse(record):
+    return np.frombuffer(record, "<i8")
+
+
+def test_a_loader_leaves_out_a_record_whose_checksum_is_wrong(tmp_path):
+    path = written(tmp_path / "a.tfrecord", [struct.pack("<q", i) for i in range(10)])
+    data = bytearray(path.read_bytes())
+    data[3 * 24 + 12] ^= 1
+    path.write_bytes(data)
+    dataset = mpqueue.Dataset(TFRecord(path)).map(parse).batch(2)
+    with mpqueue.Loader(dataset, workers=2, on_error="skip", max_errors=1) as loader:
+        assert sorted(number for batch in loader for number in batch.ravel().tolist()) in (
+            [0, 1, 2, 4, 5, 6, 7, 8, 9],
+            [0, 1, 4, 5, 6, 7, 8, 9],
+        )
