@@ -115,7 +115,7 @@ class Index:
 
     @property
     def key(self) -> str:
-        """What tells this index from all others: of other files, or of files that have changed."""
+        """The name that tells this index from all others: of other files, or of files that have changed."""
         return self._key
 
     def __getitem__(self, name: str) -> Array:
