@@ -30,6 +30,9 @@ class Struck(BaseException):
 
 # After these Python looks whether a signal has come; a handler runs there, and nowhere else.
 _CHECKED = {number for name, number in dis.opmap.items() if name.startswith(("CALL", "JUMP_BACKWARD", "RESUME"))}
+# Except where the call has raised: then Python enters the handler of that exception first, and what is raised before
+# this instruction would leave the exception as the thread's own, with all that its frames hold.
+_ENTERS_HANDLER = dis.opmap["PUSH_EXC_INFO"]
 
 
 def is_ours(frame):
@@ -93,9 +96,9 @@ class Strike:
 
     def _step(self, frame, event, _argument):
         if event == "opcode":
-            latest = self._latest[id(frame)]
-            self._latest[id(frame)] = frame.f_code.co_code[frame.f_lasti]
-            if latest in _CHECKED:
+            latest, opcode = self._latest[id(frame)], frame.f_code.co_code[frame.f_lasti]
+            self._latest[id(frame)] = opcode
+            if latest in _CHECKED and opcode != _ENTERS_HANDLER:
                 self._count_down(frame)
         return self._step
 
