@@ -195,8 +195,9 @@ class _Kept:
         """Put all back, if others were set."""
         if not self._is_begun:
             return
-        process = context.process_batch
-        process.of, process.rng = self._of_process
+        if not context.is_helper():  # what the worker's own thread computes meanwhile is no business of its helpers
+            process = context.process_batch
+            process.of, process.rng = self._of_process
         context.go_back(self._of_thread)
         if self._globals is not None:
             self._globals.restore()

@@ -116,7 +116,7 @@ class Order:
         if threads > 1 and self.is_stream:
             raise ValueError(
                 f"threads={threads} computes the samples of a batch by their indices, and the elements of "
-                f"{type(self.source).__name__}, a stream, come one after the other. Of a mpqueue.Dataset, the stage "
+                f"{name_of(self.source)}, a stream, come one after the other. Of a mpqueue.Dataset, the stage "
                 "that waits takes it: map(function, threads=n)"
             )
         if threads > 1 and not self._options.are_samples:

@@ -114,7 +114,8 @@ def _of_workers(counted: Any) -> str:
         share = share_text(min(1.0, times.blocked.p50_s / times.compute.p50_s))
         return (
             f"the source waits for {share} of its {time_text(times.compute.p50_s)} per batch (disk, network, locks), "
-            f"and workers that wait need no CPU; use more of them than {number}, or read fewer and larger pieces"
+            f"and workers that wait need no CPU; use more of them than {number}, or threads=16 in each, or read "
+            "fewer and larger pieces"
         )
     if not counted.ring_kind:
         return "the threads are the bottleneck, and Python runs in one at a time; use processes, or more threads"

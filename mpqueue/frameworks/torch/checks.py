@@ -4,8 +4,10 @@ from typing import Any
 
 import torch
 
+from mpqueue.dataset.lookalikes import is_dataset
 from mpqueue.engine.contents import contents
 from mpqueue.frameworks.torch.supported import is_supported
+from mpqueue.loader.datasets import items_of
 from mpqueue.loader.sources import check_threads
 
 
@@ -38,7 +40,9 @@ def refuse_threads(loader: Any) -> None:
             f"threads={threads} computes the samples of a batch side by side, and with batch_size=None an item of the "
             "dataset is a batch: leave out one of them"
         )
-    check_threads(loader.dataset, threads)
+    is_described = is_dataset(loader.dataset)
+    for source in items_of(loader.dataset).sources if is_described else [loader.dataset]:
+        check_threads(source, threads)
 
 
 def _is_on_gpu(value: Any) -> bool:

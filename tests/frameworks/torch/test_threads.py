@@ -53,6 +53,16 @@ def test_samples_are_computed_at_once_and_are_those_of_one_thread():
     assert batches == taken(Plain(), 1)
 
 
+def test_the_samples_of_a_dataset_of_ours_are_those_of_one_thread():
+    def taken(threads):
+        torch.manual_seed(3)
+        dataset = mpqueue.Dataset(Plain()).map(lambda sample: (sample[0], mpqueue.rng().random()))
+        loader = DataLoader(dataset, batch_size=8, num_workers=1, threads=threads)
+        return [[leaf.tolist() for leaf in batch] for batch in loader]
+
+    assert taken(3) == taken(1)
+
+
 def test_parts_of_a_batch_are_asked_for_at_once():
     loader = DataLoader(Parts(), batch_size=8, num_workers=1, threads=4)
     assert [batch.tolist() for batch in loader] == [list(range(8)), list(range(8, 16))]
