@@ -13,7 +13,7 @@ from typing import Any
 from mpqueue.errors import FileError
 from mpqueue.files import arrow_messages
 from mpqueue.files.arrow_messages import BatchLayout
-from mpqueue.files.arrow_slices import SMALL_BUFFER_BYTES, Slicer, can_slice, num_parts
+from mpqueue.files.arrow_slices import SMALL_BUFFER_BYTES, ReadBuffer, Slicer, can_slice, direct, num_parts
 from mpqueue.files.columns import chosen, difference
 from mpqueue.files.decoded import DEFAULT_BYTES
 from mpqueue.files.groups import GroupedFiles, Groups, folder_of
@@ -63,6 +63,7 @@ class _Reading:
         self.schema_message = schema_message
         self.numbers = [schema.get_field_index(name) for name in names]
         self.columns = Columns([(name, schema.field(name).type) for name in names])
+        self.directs = [direct(schema.field(name).type) for name in names]
         # For each column that is wanted: its type, its first node, its first buffer; None: rows are not addressable.
         self.places: list[tuple[Any, int, int]] | None = None
         if (
@@ -159,14 +160,29 @@ class Arrow(GroupedFiles):
         layout = self._layout(group) if state.places is not None else None
         if layout is None or layout.is_compressed:
             return super()._rows(group, rows)
-        found: list[dict[str, Any]] = []
+        read = self._reader(group, layout)
+        try:
+            columns = [self._values(layout, read, number, rows) for number in range(len(self._columns))]
+        except IndexError as error:
+            raise ValueError("it has less columns than its schema") from error
+        return [dict(zip(self._columns, values, strict=True)) for values in zip(*columns, strict=True)]
+
+    def _values(self, layout: BatchLayout, read: ReadBuffer, number: int, rows: Sequence[int]) -> list[Any]:
+        """Return the values of a column in some rows, which are sorted."""
+        state = self._state()
+        assert state.places is not None
+        kind, node, buffer = state.places[number]
+        one = state.directs[number]
+        if one is not None and not layout.nodes[node][1]:
+            return [one(layout, read, node, buffer, row) for row in rows]
+        found: list[Any] = []
         at = 0
-        while at < len(rows):
+        while at < len(rows):  # rows that lie side by side are read together
             stop = at + 1
             while stop < len(rows) and rows[stop] == rows[stop - 1] + 1:
                 stop += 1
-            arrays = self._slice(group, layout, rows[at], rows[stop - 1] + 1)
-            found += [state.columns.row(arrays, row) for row in range(stop - at)]
+            array = Slicer(layout, read, node, buffer).rows(kind, rows[at], rows[stop - 1] + 1)
+            found += [state.columns.value(number, scalar) for scalar in array]
             at = stop
         return found
 
@@ -186,7 +202,7 @@ class Arrow(GroupedFiles):
         layout: BatchLayout = self._parts.get((group, "layout"), read)
         return layout
 
-    def _slice(self, group: int, layout: BatchLayout, start: int, stop: int) -> list[Any]:
+    def _reader(self, group: int, layout: BatchLayout) -> ReadBuffer:
         file, offset, _ = self._place_of(group)
         body = offset + layout.body
 
@@ -199,6 +215,10 @@ class Arrow(GroupedFiles):
             )
             return whole[start : start + length]
 
+        return read
+
+    def _slice(self, group: int, layout: BatchLayout, start: int, stop: int) -> list[Any]:
+        read = self._reader(group, layout)
         places = self._state().places
         assert places is not None
         try:

@@ -9,6 +9,7 @@ The buffers of a batch that are small (the offsets of a thousand texts have four
 Dictionaries, unions, views and run ends are not addressed here: such batches are read as a whole.
 """
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -150,6 +151,47 @@ class Slicer:
         if offsets[0] < 0 or (offsets[1:] < offsets[:-1]).any():
             raise ValueError("offsets that go backwards")
         return offsets
+
+
+# Columns whose values need no array of pyarrow, which costs ten times what the value itself does.
+_NUMBERS = {
+    "int8": "<b", "uint8": "<B", "int16": "<h", "uint16": "<H", "int32": "<i", "uint32": "<I", "int64": "<q",
+    "uint64": "<Q", "halffloat": "<e", "float": "<f", "double": "<d",
+}  # fmt: skip
+
+
+def direct(kind: Any) -> Callable[[BatchLayout, ReadBuffer, int, int, int], Any] | None:
+    """Return what reads one value of a column of numbers, bytes or texts; None for other types.
+
+    It takes a layout, a reader, the numbers of the node and the first buffer, and the row. It is for columns in which
+    no value is missing.
+    """
+    if (form := _NUMBERS.get(str(kind))) is not None:
+        number = struct.Struct(form)
+
+        def read_number(layout: BatchLayout, read: ReadBuffer, node: int, buffer: int, row: int) -> Any:
+            start = row * number.size
+            if row >= layout.nodes[node][0] or start + number.size > layout.buffers[buffer + 1][1]:
+                raise ValueError(f"row {row} of a column that is shorter")
+            return number.unpack(read(buffer + 1, start, number.size))[0]
+
+        return read_number
+    if (offset_type := _offset_type(kind)) is None:
+        return None
+    pair = struct.Struct("<2i" if offset_type == "<i4" else "<2q")
+    is_text = pyarrow().types.is_string(kind) or pyarrow().types.is_large_string(kind)
+
+    def read_bytes(layout: BatchLayout, read: ReadBuffer, node: int, buffer: int, row: int) -> Any:
+        place = row * pair.size // 2
+        if row >= layout.nodes[node][0] or place + pair.size > layout.buffers[buffer + 1][1]:
+            raise ValueError(f"row {row} of a column that is shorter")
+        start, stop = pair.unpack(read(buffer + 1, place, pair.size))
+        if not 0 <= start <= stop <= layout.buffers[buffer + 2][1]:
+            raise ValueError(f"bytes {start:,} to {stop:,} of a buffer of {layout.buffers[buffer + 2][1]:,}")
+        data = read(buffer + 2, start, stop - start) if stop > start else b""
+        return data.decode() if is_text else data
+
+    return read_bytes
 
 
 def _rebased(offsets: Any) -> Any:

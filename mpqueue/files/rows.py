@@ -94,6 +94,10 @@ class Columns:
     def __init__(self, columns: Iterable[tuple[str, Any]]) -> None:
         self._values = [(name, value_of(kind)) for name, kind in columns]
 
+    def value(self, number: int, scalar: Any) -> Any:
+        """Return the value of a column's scalar."""
+        return self._values[number][1](scalar)
+
     def row(self, arrays: Sequence[Any], row: int) -> dict[str, Any]:
         """Return a sample.
 
