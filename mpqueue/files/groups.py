@@ -152,7 +152,7 @@ class GroupedFiles(FileSource):
             f"{self!r}: {self._num_groups_decoded:,} {self._group_noun}s of {self._num_decoded:,} rows were decoded "
             f"for {self._num_served:,} rows, since cache_bytes={self._parts.max_bytes:,} holds few of them; shuffle "
             f"the {self._group_noun}s, and then rows in a buffer",
-            "Your files",
+            "Tables and shards",
             "Shuffled Parquet",
         )
 
