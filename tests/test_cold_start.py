@@ -18,7 +18,7 @@ HEAVY = {
 OF_RANDOM = {"hashlib", "hmac", "numpy.random", "random", "secrets"}
 FACES = {
     "the package": ("import mpqueue", 3, HEAVY | OF_RANDOM | {"json", "dataclasses", "threading"}),
-    "Loader": ("import mpqueue; mpqueue.Loader", 68, HEAVY | OF_RANDOM | {"json"}),
+    "Loader": ("import mpqueue; mpqueue.Loader", 69, HEAVY | OF_RANDOM | {"json"}),
     "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 70, HEAVY | OF_RANDOM | {"json"}),
     "queue": ("import mpqueue; mpqueue.FIFOQueue", 60, (HEAVY | OF_RANDOM) - {"logging", "random"}),
     "nursery": ("import mpqueue.workers.nursery", 78, HEAVY | {"json"}),

@@ -51,7 +51,7 @@ def scan(path: str) -> Arrays:
 
 
 class _Reading:
-    """What is needed to read, and is made in the process that reads.
+    """All that is needed to read, made in the process that reads.
 
     Args:
         schema_message: Of the files.

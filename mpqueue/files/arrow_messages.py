@@ -30,7 +30,7 @@ _MAX_HEADER_BYTES = 256 * 1024 * 1024
 
 
 class BatchLayout(NamedTuple):
-    """Where the parts of a record batch are.
+    """The places of the parts of a record batch.
 
     Attributes:
         num_rows: Its rows.

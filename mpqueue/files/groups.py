@@ -1,4 +1,4 @@
-"""What files whose samples lie in groups have in common: row groups, record batches, shards.
+"""The base of files whose samples lie in groups: row groups, record batches, shards.
 
 Samples are numbered through the groups of all files. Those that are asked for at once are sorted by their groups, and
 each group is read, or decoded, once.

@@ -1,4 +1,4 @@
-"""What the bytes of a column of MosaicML's format mean: the documented encodings, from bytes to values.
+"""Values of the columns of MosaicML's format: the documented encodings, from bytes to values.
 
 Numbers are little-endian. A column whose encoding has a size has that many bytes in each sample; before the columns of
 a sample stand the sizes of the others, four bytes each.

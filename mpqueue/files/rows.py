@@ -85,7 +85,7 @@ def _tensor(scalar: Any, shape: Sequence[int]) -> Any:
 
 
 class Columns:
-    """How rows become samples.
+    """The way from rows to samples.
 
     Args:
         columns: Name and type, pyarrow's, of those that are wanted.

@@ -209,4 +209,4 @@ def test_the_batches_of_all_ranks_are_counted_with_the_short_one_unless_it_is_dr
 
 
 def test_a_plan_has_none_of_the_options_that_were_not_given():
-    assert SamplePlan(4) == (4, False, None, False, False, False)
+    assert SamplePlan(4) == (4, False, None, False, False, False, 1)

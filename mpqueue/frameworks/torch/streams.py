@@ -23,7 +23,7 @@ SHARE = LaneShare(DEFAULT_LANES, DEFAULT_LANES)
 
 
 class StreamDataset(data.IterableDataset):  # type: ignore[misc]  # torch is not looked into
-    """What torch's loaders take for a stream.
+    """A stream, as torch's loaders take it.
 
     Args:
         dataset: The stream.
