@@ -283,8 +283,12 @@ class Server:
 
     @property
     def _awaits_survivors(self) -> bool:
-        """True if any other might be given what a survivor has taken; a rank, or a broadcast, goes on without it."""
-        return self._rules.mode == "split" and not self._rules.is_ranked
+        """True if others may be given what a survivor has taken, or it cannot be given again what they have taken.
+
+        A rank has batches of its own, and an index is computed again for one who comes late to a broadcast.
+        """
+        rules = self._rules
+        return not rules.can_replay if rules.mode == "broadcast" else not rules.is_ranked
 
     def stop(self, timeout: float | None = None) -> None:
         """Tell all consumers, end the workers, give up the name; idempotent, from any thread.

@@ -4,8 +4,11 @@ import contextlib
 import json
 import os
 import signal
+import time
 
 import numpy as np
+
+from mpqueue.service.journal import read_journal
 
 MODULES = ("numpy", "mpqueue.service.consumer")  # what it imports
 _SCRIPT = """
@@ -169,3 +172,14 @@ class Indices:
 def firsts(batches):
     """Return the first number of each batch."""
     return [batch[0] for batch in batches]
+
+
+def await_back(puppet, journal, seconds=30.0):
+    """Wait until the journal says that a consumer is attached, by its number there."""
+    deadline = time.monotonic() + seconds
+    while True:
+        there = read_journal(str(journal)).survivors.items()
+        if any(number > 0 and it.pid == puppet.process.pid for number, it in there):
+            return
+        assert time.monotonic() < deadline, "the consumer has not come back"
+        time.sleep(0.01)

@@ -2,11 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 from helpers.laned import computed
+from helpers.puppets import await_back
 
 import mpqueue
 from mpqueue.errors import ServiceError
@@ -146,7 +148,7 @@ def test_servers_may_die_again_and_again(puppets, start_server, tmp_path, world)
     assert again < 2 * 30  # and not twice all that had come
 
 
-def test_a_broadcast_goes_on_where_the_slowest_was(puppets, start_server):
+def test_a_broadcast_goes_on_where_the_slowest_was(puppets, start_server, tmp_path):
     options = {"lanes": 4, "mode": "broadcast", "world": 2}
     server = start_server(**options)
     both = [puppets("s", reconnect=True).attached() for _ in range(2)]
@@ -159,11 +161,14 @@ def test_a_broadcast_goes_on_where_the_slowest_was(puppets, start_server):
         for found, one in zip(taken, both, strict=True):
             found.append(one.answer())
     taken[0].append(both[0].do("take"))
+    both[1].process.send_signal(signal.SIGSTOP)
     server.kill()
     server.wait()
     start_server(**options)
-    for one in both:
-        one.tell("take_all")
+    both[0].tell("take_all")  # which it cannot, before the other one is back
+    await_back(both[0], tmp_path / "journal")
+    both[1].process.send_signal(signal.SIGCONT)
+    both[1].tell("take_all")
     for found, one in zip(taken, both, strict=True):
         found += one.answer()
     assert taken[0] == taken[1]

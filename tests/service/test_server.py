@@ -15,11 +15,10 @@ import time
 import numpy as np
 import pytest
 from helpers.faults import Fault, StrikesAt
-from helpers.puppets import Indices, Raised, firsts
+from helpers.puppets import Indices, Raised, await_back, firsts
 
 import mpqueue
 from mpqueue.errors import ServiceError
-from mpqueue.service.journal import read_journal
 from mpqueue.service.loop import Deliveries
 
 pytestmark = pytest.mark.usefixtures("servers_home")
@@ -602,11 +601,6 @@ def test_servers_may_die_again_and_again(puppets, start_server, world):
 
 
 def test_a_server_that_dies_before_all_are_back_has_the_next_one_wait_for_them(puppets, start_server, tmp_path):
-    def is_back(consumer):
-        """Return whether the journal says that a consumer is attached, by its number there."""
-        there = read_journal(str(tmp_path / "journal")).survivors.items()
-        return any(number > 0 and it.pid == consumer.process.pid for number, it in there)
-
     server = start_server(12, 0)
     first, second = (puppets("s", reconnect=True).attached() for _ in range(2))
     first.do("loop"), second.do("loop")
@@ -618,7 +612,7 @@ def test_a_server_that_dies_before_all_are_back_has_the_next_one_wait_for_them(p
         if number == 0:  # not before: the first one might take all, and the second one's loop be that of the next epoch
             second.tell("take_all"), first.tell("take_all")
         server = start_server(12, 0)
-        until(lambda: is_back(first), "the first consumer has not come back")
+        await_back(first, tmp_path / "journal")
     second.process.send_signal(signal.SIGCONT)
     taken += firsts(first.answer()) + firsts(second.answer())
     assert sorted(taken) == list(range(12))
