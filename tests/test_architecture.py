@@ -33,7 +33,7 @@ class Limit(NamedTuple):
 LIMITS = {
     "index": Limit(("trainer", "worker"), 15, 31, "The way of one index", "16 files, 30 calls"),
     "element to its owner": Limit(("owner", "other process"), 14, 50, "The way of one queue element", "14 files"),
-    "element from its owner": Limit(("owner", "other process"), 15, 88, None, "14 files"),
+    "element from its owner": Limit(("owner", "other process"), 15, 100, None, "14 files"),
     "service": Limit(("server",), 18, 56, "The way of a batch to a consumer", "16 files, 60 calls"),
 }
 

@@ -88,7 +88,7 @@ def test_an_iterator_cannot_have_lanes():
 
 @pytest.mark.parametrize("name", ["lanes", "epoch_batches"])
 def test_a_source_with_an_index_has_no_use_for_options_of_streams(name):
-    with pytest.raises(ValueError, match=rf"{name}=4 is about streams.* and this source has __getitem__"):
+    with pytest.raises(ValueError, match=rf"{name}=4 is about streams.* and list has __getitem__"):
         Loader([1, 2, 3], workers=0, **{name: 4})
 
 
