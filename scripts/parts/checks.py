@@ -6,9 +6,12 @@ processes that start and end. Each folder of tests has a process of its own, so 
 longest checks begin first, which leaves no long one for the end. A check writes into a file of its own (a pipe would
 stay open as long as a process that it left behind); what it wrote is printed, whole, when it has ended. All run to
 their ends whatever the others say; an interrupt, which the checks of a terminal get as well, lets no further one
-begin.
+begin. A check that has not ended after `LIMIT_S` hangs: pytest ends a test that does, but not what comes before and
+after the tests (an import, the exit of the interpreter). It is aborted, which makes it print where its threads stand.
 """
 
+import contextlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +30,10 @@ _LONGEST_FIRST = (
 )  # fmt: skip
 # What is imported for one framework, or for one part of TensorFlow 1's, is not to meet that of another.
 _FOLDERS_OF_FOLDERS = ("frameworks", "tf1")
+
+
+LIMIT_S = 1800  # the longest takes 330 s on two CPUs, and 1,500 s with eight busy loops beside it
+_STACKS_S = 10  # for a process that is aborted to print its stacks
 
 
 class Check(NamedTuple):
@@ -53,8 +60,8 @@ class Result(NamedTuple):
 def checks_of(root: Path) -> list[Check]:
     """Return the checks of a checkout, those first that take longest."""
     python, tests = sys.executable, root / "tests"
-    types = Check("types", [python, "-m", "mypy"])
-    soak = Check("soak", [python, str(SCRIPTS / "soak"), "--minutes", "1"])
+    types = Check("types", [python, "-X", "faulthandler", "-m", "mypy"])
+    soak = Check("soak", [python, "-X", "faulthandler", str(SCRIPTS / "soak"), "--minutes", "1"])
     folders = _folders_of(tests)
     names = sorted(
         folders, key=lambda name: (_LONGEST_FIRST.index(name) if name in _LONGEST_FIRST else len(_LONGEST_FIRST), name)
@@ -81,7 +88,7 @@ def _folders_of(tests: Path) -> dict[str, list[str]]:
 
 
 def _tests(python: str, *paths: str) -> Check:
-    return Check(" ".join(paths), [python, "-m", "pytest", "-q", *paths])
+    return Check(" ".join(paths), [python, "-X", "faulthandler", "-m", "pytest", "-q", *paths])
 
 
 def results(checks: list[Check], at_a_time: int) -> Iterator[Result]:
@@ -99,11 +106,27 @@ def _run(check: Check) -> Result:
     _say(f"=== {check.name}: begun")
     begun = time.monotonic()
     with tempfile.TemporaryFile("w+", errors="replace") as written:
-        command = subprocess.run(
-            check.command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=written, stderr=written, check=False
-        )
+        with subprocess.Popen(
+            check.command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=written, stderr=written
+        ) as process:
+            status = _status_of(process)
         written.seek(0)
-        return Result(check.name, command.returncode, time.monotonic() - begun, written.read())
+        return Result(check.name, status, time.monotonic() - begun, written.read())
+
+
+def _status_of(process: subprocess.Popen[bytes]) -> int:
+    """Return the exit status of a check when it has ended, or been ended."""
+    try:
+        return process.wait(LIMIT_S)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_STACKS_S)
+        process.kill()
+        return process.wait()
+    except BaseException:
+        process.kill()
+        raise
 
 
 def main() -> int:

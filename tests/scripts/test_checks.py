@@ -1,6 +1,7 @@
 """The checks of ``scripts/test``: none is left out, and one that fails is heard."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -55,6 +56,23 @@ def test_a_process_that_is_left_behind_holds_up_nobody(checks, tmp_path):
     finally:
         (tmp_path / "gate").open("w").close()
     assert result.status == 0
+
+
+def test_one_that_hangs_is_ended_and_says_where(checks, monkeypatch, tmp_path):
+    gate, status_of = tmp_path / "gate", checks._status_of
+    os.mkfifo(gate)
+
+    def status_of_begun(process):
+        gate.open().close()
+        return status_of(process)
+
+    monkeypatch.setattr(checks, "LIMIT_S", 0)
+    monkeypatch.setattr(checks, "_status_of", status_of_begun)
+    code = f"import threading; open({str(gate)!r}, 'w').close(); threading.Event().wait()"
+    stuck = checks.Check("stuck", [sys.executable, "-X", "faulthandler", "-c", code])
+    (result,) = checks.results([stuck], at_a_time=1)
+    assert result.status == -signal.SIGABRT
+    assert "most recent call first" in result.output
 
 
 @pytest.mark.parametrize(("statuses", "wanted", "last"), [((0, 0), 0, "All checks passed."), ((2, 0), 1, "FAILED: 0")])
