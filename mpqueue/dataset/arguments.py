@@ -1,12 +1,13 @@
 """Checks of the arguments of stages, made where a stage is described: each error names the stage and the argument."""
 
-import inspect
 import itertools
 import math
 import operator
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
+
+from mpqueue.engine.options import misfit_of
 
 
 def check_count(stage: str, name: str, value: Any, least: int = 1) -> int:
@@ -63,18 +64,12 @@ def check_function(stage: str, name: str, function: Any, of: str) -> None:
     """
     if not callable(function):
         raise TypeError(f"{stage}: {name} must be a function of {of}, got {function!r}")
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some built-ins have none
-        return
-    try:
-        signature.bind(None)
-    except TypeError as error:
-        shown = getattr(function, "__name__", repr(function))
+    misfit = misfit_of(function, None)
+    if misfit is not None:
         raise TypeError(
-            f"{stage}: {name} is called with {of}, but {shown}{signature} takes other arguments ({error}). An element "
-            "that is a tuple, as behind zip and enumerate, comes as one argument"
-        ) from None
+            f"{stage}: {name} is called with {of}, but {misfit.name}{misfit.signature} takes other arguments "
+            f"({misfit.reason}). An element that is a tuple, as behind zip and enumerate, comes as one argument"
+        )
 
 
 def check_weights(weights: Any, count: int) -> tuple[float, ...]:

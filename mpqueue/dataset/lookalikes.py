@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from mpqueue.engine.options import misfit_of
+
 
 def is_dataset(source: Any) -> bool:
     """Return whether it is a `mpqueue.Dataset`, whose module is not imported for the question where nobody has one."""
@@ -73,18 +75,12 @@ def check_call(source: Any) -> None:
     """Raise a `TypeError` for a function that cannot be called without arguments."""
     if hasattr(source, "__next__") or hasattr(type(source), "open_lane"):
         return
-    try:
-        signature = inspect.signature(source)
-    except (TypeError, ValueError):  # some built-ins have none
-        return
-    try:
-        signature.bind()
-    except TypeError as error:
-        name = getattr(source, "__name__", repr(source))
+    misfit = misfit_of(source)
+    if misfit is not None:
         raise TypeError(
-            f"a generator function is called without arguments, but {name}{signature} needs some ({error}): pass "
-            f"functools.partial({name}, ...)"
-        ) from None
+            f"a generator function is called without arguments, but {misfit.name}{misfit.signature} needs some "
+            f"({misfit.reason}): pass functools.partial({misfit.name}, ...)"
+        )
 
 
 def refuse_lookalikes(source: Any, item: str = "batch") -> None:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from numbers import Real
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -389,15 +389,36 @@ def _check_worker_init(worker_init: Any) -> None:
         return
     if not callable(worker_init):
         raise TypeError(f"worker_init must be callable without arguments, got {worker_init!r}")
-    try:
-        signature = inspect.signature(worker_init)
-    except (TypeError, ValueError):  # some built-ins have none
-        return
-    try:
-        signature.bind()
-    except TypeError as error:
-        name = getattr(worker_init, "__name__", repr(worker_init))
+    misfit = misfit_of(worker_init)
+    if misfit is not None:
         raise TypeError(
-            f"worker_init is called without arguments, but {name}{signature} needs some ({error}): "
-            "ask mpqueue.worker_info() in it, whose id is the worker's number"
-        ) from None
+            f"worker_init is called without arguments, but {misfit.name}{misfit.signature} needs some "
+            f"({misfit.reason}): ask mpqueue.worker_info() in it, whose id is the worker's number"
+        )
+
+
+class Misfit(NamedTuple):
+    """A function that cannot be called as it will be.
+
+    Attributes:
+        name: Its own,
+        signature: and its signature.
+        reason: What is wrong with the call.
+    """
+
+    name: str
+    signature: inspect.Signature
+    reason: str
+
+
+def misfit_of(function: Callable[..., Any], *arguments: Any) -> Misfit | None:
+    """Return why a function cannot be called with these arguments; None: it can, or nobody knows before."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some built-ins have none
+        return None
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        return Misfit(getattr(function, "__name__", repr(function)), signature, str(error))
+    return None
