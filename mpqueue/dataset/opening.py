@@ -20,34 +20,14 @@ from mpqueue.dataset.mixing import Shares, shuffled
 from mpqueue.dataset.packing import PackStage
 from mpqueue.dataset.passes import EnumerateStage, RepeatStage, SkipStage, TakeStage
 from mpqueue.dataset.roots import IndexedRoot, StreamRoot
-from mpqueue.dataset.source import functions_of
+from mpqueue.dataset.source import RunnableDataset
 from mpqueue.dataset.stages import FilterStage, LaneStage, MapStage
 from mpqueue.dataset.threaded import ThreadedStage
 from mpqueue.worker.lanes import LaneRun
 
 
-class DatasetLanes:
-    """A dataset that is a stream, as workers run it: a source of lanes.
-
-    Args:
-        root: Its last stage.
-
-    Attributes:
-        sources: The objects that its samples come from.
-        functions: The functions of the user's. Both stand here, so that what looks for random generators in a source
-            finds them at any depth of the tree.
-        shown_as: Its name in messages: the user knows no other.
-    """
-
-    shown_as = "Dataset"
-
-    def __init__(self, root: nodes.StageNode) -> None:
-        self.root = root
-        self.sources = [stage.source for stage in root.stages() if isinstance(stage, nodes.SourceNode)]
-        self.functions = functions_of(root)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return DatasetLanes, (self.root,)
+class DatasetLanes(RunnableDataset):
+    """A dataset that is a stream: a source of lanes."""
 
     @property
     def streams(self) -> list[Any]:

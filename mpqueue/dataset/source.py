@@ -46,8 +46,8 @@ class Readers:
         return kept[1]
 
 
-class IndexedSource:
-    """An indexed dataset as a source of samples, or of batches.
+class RunnableDataset:
+    """A dataset as workers run it.
 
     Args:
         root: Its last stage.
@@ -60,18 +60,26 @@ class IndexedSource:
     """
 
     shown_as = "Dataset"
-    thread_safe = True  # as far as the sources are
 
     def __init__(self, root: StageNode) -> None:
         self.root = root
         self.sources = [stage.source for stage in root.stages() if isinstance(stage, nodes.SourceNode)]
         self.functions = functions_of(root)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.root,)
+
+
+class IndexedSource(RunnableDataset):
+    """An indexed dataset as a source of samples, or of batches."""
+
+    thread_safe = True  # as far as the sources are
+
+    def __init__(self, root: StageNode) -> None:
+        super().__init__(root)
         if root.length() is None:
             self.num_batches = None  # it has no end, as Keras 3 says it
         self._readers = Readers(root)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return IndexedSource, (self.root,)
 
     def __len__(self) -> int:
         length = self.root.length()
