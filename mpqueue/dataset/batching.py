@@ -7,11 +7,12 @@ the trainer in that slot.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from mpqueue.dataset.stages import Block, LaneStage, Token, passes_at_once, raisable, tokens_of
+from mpqueue.dataset.stages import Block, LaneStage, Token, tokens_of
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import Empty
 from mpqueue.worker import context
@@ -52,19 +53,10 @@ class BatchStage(LaneStage):
             values, self._values = self._values, []
             if not tokens or (self._drop_last and len(tokens) < self._size):
                 return [], []
-            started = self._clock_in()
-            try:
-                batch = self._join(collation, values, tokens)
-            except BaseException as error:
-                if passes_at_once(error):
-                    raise
-                if not self.leaves_out(error, *tokens):
-                    raise raisable(error) from error.__cause__
-                continue
-            finally:
-                self._clock_out(started)
-            self.num_out += 1
-            return [batch], [tuple(tokens)]
+            made = self._made(tokens, partial(self._join, collation, values, tokens))
+            if made:
+                self.num_out += 1
+                return made, [tuple(tokens)]
 
     def _collation(self) -> Collation | None:
         if self._collate is not None:

@@ -7,13 +7,14 @@ when it is handed on, so what is held is samples.
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain, islice
 from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, passes_at_once, raisable, token_of
+from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, passes_at_once, token_of
 from mpqueue.samples.leaves import Empty
 from mpqueue.samples.padding import PaddedCollation
 from mpqueue.telemetry.stage_rows import StageRow
@@ -65,22 +66,14 @@ class BucketStage(Applied):
         while self._fill():
             bucket = self._ready.pop(0)
             tokens = [held.token for held in bucket]
-            started = self._clock_in()
-            try:
-                batch = self._join([held.value for held in bucket], tokens, self._empty)
-            except BaseException as error:
-                if passes_at_once(error):
-                    raise
-                if not self.leaves_out(error, *tokens):
-                    raise raisable(error) from error.__cause__
+            made = self._made(tokens, partial(self._join, [held.value for held in bucket], tokens, self._empty))
+            if not made:
                 continue
-            finally:
-                self._clock_out(started)
             places = max(held.length for held in bucket) * len(bucket)
             self._places += places
             self._padding += places - sum(held.length for held in bucket)
             self.num_out += 1
-            return [batch], [tuple(tokens)]
+            return made, [tuple(tokens)]
         return [], []
 
     def _fill(self) -> bool:

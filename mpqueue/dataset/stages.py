@@ -153,6 +153,24 @@ class LaneStage:
         lane = f"lane {self.run.lane} of {self.run.num_lanes}"
         return f"raised by stage {self.number}, {self.line}, for {which}{more} of epoch {self.run.epoch} in {lane}"
 
+    def _made(self, tokens: Sequence[Token], make: Callable[[], Any]) -> list[Any]:
+        """Return what is made of several elements, alone in a list; an empty list: they are left out.
+
+        Raises:
+            BaseException: What was raised as it was made, where errors are not skipped.
+        """
+        started = self._clock_in()
+        try:
+            return [make()]
+        except BaseException as error:
+            if passes_at_once(error):
+                raise
+            if not self.leaves_out(error, *tokens):
+                raise raisable(error) from error.__cause__
+            return []
+        finally:
+            self._clock_out(started)
+
     def _clock_in(self) -> int:
         """Return when work begins. The CPU's time is asked for now and then: that is a system call, of up to 25 us."""
         if self.ns >= self._looks_at:
