@@ -15,6 +15,7 @@ From the ground up; a module imports only from its own line and the lines above 
     forked.py           copies in forked children refuse to be used
     parent_death.py     a process dies with its owner
     processes.py        ends of other processes, and signals to them
+    leaving.py          the end of a process that runs code of the user's
     process_name.py     the name of a process in `ps`
     log.py              the logger of this package
     folders.py          folders that belong to this user, and into which nobody else can put anything

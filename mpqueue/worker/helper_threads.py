@@ -18,7 +18,6 @@ them any more, see `mpqueue.worker.first_draw.stop_arming`.
 
 import errno
 import os
-import sys
 import threading
 import traceback
 import weakref
@@ -28,6 +27,7 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, Self
 
+from mpqueue.system.leaving import exit_code_of, leave
 from mpqueue.worker import first_draw
 
 THREAD_NAME = "mpqueue-helper"
@@ -199,13 +199,8 @@ def _leave(error: BaseException | None) -> None:
     """End a child that user code has forked: its copy of the worker has nobody to report to."""
     code = 0
     if isinstance(error, SystemExit):
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        code = exit_code_of(error)
     elif error is not None:
         traceback.print_exception(error)
         code = 1
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (AttributeError, OSError, ValueError):  # closed, or None: there is nobody to tell
-            continue
-    os._exit(code & 0xFF)
+    leave(code)

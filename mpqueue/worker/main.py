@@ -38,6 +38,7 @@ from mpqueue.memory.segment import MEMORY_REMEDY, Segment
 from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.system import platform_support
 from mpqueue.system.cpus import busy_ns
+from mpqueue.system.leaving import exit_code_of, leave
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.telemetry.stage_rows import StageRows
@@ -166,7 +167,7 @@ def run_and_exit(config: WorkerConfig, payload: Payload, buffers: list[Any], end
         _Worker(config, payload, buffers, ends).run()
         code = 0
     except SystemExit as leaving:  # raised by a handler of the user's, which was to end this process
-        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+        code = exit_code_of(leaving)
     except Dismissed:
         code = 0
     except BrokenPipeError:
@@ -174,12 +175,7 @@ def run_and_exit(config: WorkerConfig, payload: Payload, buffers: list[Any], end
     except BaseException:
         traceback.print_exc()  # not of the source's code, whose exceptions are reported; the trainer sees the exit only
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except (AttributeError, OSError, ValueError):  # closed, or None: there is nobody to tell
-                continue
-        os._exit(code & 0xFF)
+        leave(code)
 
 
 class _Timing:
