@@ -12,6 +12,7 @@ else. The comparison comes *after* the read: a change before it, or during it, i
   leaves the table, and is closed when the last read of it has ended.
 """
 
+import itertools
 import os
 import stat
 import threading
@@ -86,6 +87,38 @@ class _OpenFile:
         Raises:
             FileError: They are not there.
         """
+        data = self._read(offset, length)
+        self.check()
+        return data
+
+    def read_sorted(self, pieces: Sequence[FileRange], order: Sequence[int], found: list[bytes]) -> None:
+        """Read pieces of this file into their places in a list; raises as `read`.
+
+        Args:
+            pieces: Some, of any files.
+            order: The numbers of those of this file, in the order in which they lie.
+            found: Has a place for each piece.
+        """
+        at = 0
+        while at < len(order):
+            number = order[at]
+            _, start, length = pieces[number]
+            stop = at + 1
+            if length <= _MAX_JOINED_BYTES and stop < len(order):
+                stop, end = _joined(pieces, order, at)
+            if stop == at + 1:
+                found[number] = self._read(start, length)
+            else:
+                data = self._read(start, end - start)
+                for number in order[at:stop]:
+                    _, offset, length = pieces[number]
+                    found[number] = data[offset - start : offset - start + length]
+            at = stop
+        # Once behind all of them: nobody has seen a byte yet, and it costs as much as the read of a small record.
+        self.check()
+
+    def _read(self, offset: int, length: int) -> bytes:
+        """Return bytes that are to be given to nobody before `check`."""
         file = self.file
         if not 0 <= offset <= offset + length <= file.size:
             raise FileError(
@@ -96,9 +129,8 @@ class _OpenFile:
         while len(data) < length:  # the system gives 2 GB at once at most
             more = os.pread(self._fd, length - len(data), offset + len(data))
             if not more:
-                break
+                break  # it has shrunk, and `check` says so
             data += more
-        self.check()
         return data
 
     def check(self) -> None:
@@ -162,18 +194,8 @@ class OpenFiles:
             return [self.read(*pieces[0])]
         found: list[bytes] = [b""] * len(pieces)
         order = sorted(range(len(pieces)), key=pieces.__getitem__)
-        at = 0
-        while at < len(order):
-            stop, end = _joined(pieces, order, at)
-            file, start, length = pieces[order[at]]
-            if stop == at + 1:
-                found[order[at]] = self.read(file, start, length)
-            else:
-                data = self.read(file, start, end - start)
-                for number in order[at:stop]:
-                    _, offset, length = pieces[number]
-                    found[number] = data[offset - start : offset - start + length]
-            at = stop
+        for number, of_file in itertools.groupby(order, lambda piece: pieces[piece][0]):
+            self._open(number).read_sorted(pieces, list(of_file), found)
         return found
 
     def close(self) -> None:
@@ -199,20 +221,13 @@ class OpenFiles:
 
 
 def _joined(pieces: Sequence[FileRange], order: Sequence[int], at: int) -> tuple[int, int]:
-    """Return the end, in the order, of pieces that are read at once, and where their bytes end."""
-    file, start, length = pieces[order[at]]
+    """Return the end, in the order, of pieces of one file that are read at once, and where their bytes end."""
+    _, start, length = pieces[order[at]]
     end = start + length
     stop = at + 1
-    if length > _MAX_JOINED_BYTES:
-        return stop, end
     while stop < len(order):
-        other, offset, length = pieces[order[stop]]
-        if (
-            other != file
-            or length > _MAX_JOINED_BYTES
-            or offset - end > _MAX_GAP_BYTES
-            or offset + length - start > _MAX_READ_BYTES
-        ):
+        _, offset, length = pieces[order[stop]]
+        if length > _MAX_JOINED_BYTES or offset - end > _MAX_GAP_BYTES or offset + length - start > _MAX_READ_BYTES:
             break
         end = max(end, offset + length)
         stop += 1

@@ -65,6 +65,35 @@ def test_small_neighbours_are_one_read(three, monkeypatch):
     assert reads == [(5000, 0)]
 
 
+def test_a_file_is_compared_once_behind_all_reads_of_it(three, monkeypatch):
+    """Before, a change would not be seen; behind each of them, it would cost as much as the reads."""
+    steps = []
+    read, stat = os.pread, os.fstat
+    monkeypatch.setattr(os, "pread", lambda fd, *rest: steps.append("read") or read(fd, *rest))
+    monkeypatch.setattr(os, "fstat", lambda fd: steps.append("compare") or stat(fd))
+    opened = OpenFiles(files_of(three))
+    pieces = [FileRange(file, 30_000 * i, 10) for i in range(3) for file in (0, 1)]
+    opened.read_all(pieces)  # opened, and compared then, too
+    steps.clear()
+    opened.read_all(pieces)
+    assert steps == ["read", "read", "read", "compare"] * 2
+
+
+def test_a_file_that_changes_between_two_reads_of_it_is_an_error(three, monkeypatch):
+    opened = OpenFiles(files_of(three))
+    opened.read(1, 0, 10)
+    read, changes = os.pread, iter([lambda: rewrite(three[1], b"short")])
+
+    def read_and_change(fd, *rest):
+        found = read(fd, *rest)
+        next(changes, int)()
+        return found
+
+    monkeypatch.setattr(os, "pread", read_and_change)
+    with pytest.raises(FileError, match=r"1\.bin: it has changed since it was indexed"):
+        opened.read_all([FileRange(1, 0, 10), FileRange(1, 90_000, 10), FileRange(1, 50_000, 10)])
+
+
 @pytest.mark.parametrize(("offset", "length"), [(99_999, 2), (-1, 5), (0, 1 << 60), (100_001, 0), (5, -1)])
 def test_bytes_that_are_not_there_are_an_error_before_memory_is_taken(three, offset, length):
     with pytest.raises(FileError, match=r"0\.bin, byte .*100,000"):
