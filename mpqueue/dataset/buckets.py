@@ -93,6 +93,7 @@ class BucketStage(Applied):
         done = 0
         try:
             for value, token in zip(values, tokens, strict=True):
+                self.mark(token)
                 self._put(_Held(value, token, self._length_of(value)))
                 done += 1
         except BaseException as error:

@@ -118,8 +118,8 @@ class SourceReader(Reader):
         return found
 
     def _at_once(self, getitems: Callable[[list[int]], Any], places: Places, run: Drawing) -> list[Any]:
-        run.begin(salted(run.seed, self.node.number), run.epoch, ~places[0])
         try:
+            run.begin(salted(run.seed, self.node.number), run.epoch, ~places[0])
             found = list(getitems(list(places)))
             if len(found) != len(places):
                 name = type(self.node.source).__name__

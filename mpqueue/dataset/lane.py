@@ -2,6 +2,9 @@
 
 An endless lane begins anew, as the next epoch, whenever it ends. One that gives nothing in a whole epoch has ended, or
 it would never answer.
+
+A sample that has killed its workers is *lost*: the state says which, and the error stands in its place, see
+`mpqueue.worker.marked`.
 """
 
 from collections.abc import Callable
@@ -11,6 +14,7 @@ from mpqueue.dataset.stages import LaneStage, passes_at_once
 from mpqueue.telemetry.stage_rows import StageRow, summed
 from mpqueue.worker.failures import never_an_end
 from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.marked import MarkedBegin
 from mpqueue.worker.runner import StreamEnd
 
 
@@ -26,10 +30,15 @@ class StreamLane:
     """
 
     def __init__(self, open_stages: Callable[[LaneRun], LaneStage], run: LaneRun) -> None:
+        state = run.state
+        self._lost: list[Any] = [] if state is None else list(state.get("lost", ()))
+        if self._lost or run.marker is not None:
+            run = run._replace(begin=MarkedBegin(run.begin, run.marker, self._lost))
         self._open, self._run = open_stages, run._replace(state=None)
         self._epoch, self._has_given, self._has_ended, self._is_broken = run.epoch, False, False, False
         self._counts: list[StageRow] = []  # of epochs that have ended
-        state = run.state
+        if state is not None and "stages" not in state:
+            state = None  # it tells of lost samples alone
         if state is not None:
             self._epoch, self._has_given, self._has_ended = state["epoch"], state["given"], state["ended"]
         self._stage = self._opened()
@@ -72,13 +81,17 @@ class StreamLane:
         self._counts = summed(self._counts, self._stage.counts())
         self._epoch += 1
         self._has_given = False
+        if type(self._run.begin) is MarkedBegin:
+            self._lost.clear()
+            self._run.begin.forget_lost()
         self._stage = self._opened()
 
     def save(self) -> Any:
         """Return where the lane is."""
-        return {
+        state = {
             "epoch": self._epoch, "given": self._has_given, "ended": self._has_ended, "stages": self._stage.save()
         }  # fmt: skip
+        return state | {"lost": list(self._lost)} if self._lost else state
 
     def counts(self) -> list[StageRow]:
         """Return a row for each stage: its line, elements in and out, nanoseconds, of them waiting."""

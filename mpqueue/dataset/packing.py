@@ -85,6 +85,7 @@ class PackStage(Applied):
         done = 0
         try:
             for value, token in zip(values, tokens, strict=True):
+                self.mark(token)
                 self._add(value, token)
                 done += 1
         except BaseException as error:

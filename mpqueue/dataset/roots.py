@@ -22,6 +22,7 @@ from mpqueue.errors import OutOfRangeError
 from mpqueue.system.log import warn
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.marked import MarkedBegin
 
 _KEEP_EVERY, _KEEP_SHARE, _MOST_KEPT = 64, 100, 256
 _LONG_NS = 10_000_000_000
@@ -66,6 +67,8 @@ class IndexedRoot(LaneStage):
 
     def _compute(self, places: range) -> Block:
         try:
+            if self.is_single:
+                return self._each(places)
             values = self._at(places)
         except BaseException as error:
             if passes_at_once(error):
@@ -263,8 +266,10 @@ class StreamRoot(LaneStage):
                 long_at += 1 << 62
 
     def _begin(self, number: int | None) -> None:
-        run = self.run
-        run.begin(self.seed, run.epoch, run.lane if number is None else self._token_of(number))
+        run, begin = self.run, self.run.begin
+        if type(begin) is MarkedBegin:
+            begin = begin.begin_whole  # no element of a generator can be left out: the next is computed through it
+        begin(self.seed, run.epoch, run.lane if number is None else self._token_of(number))
 
     def _keep_state(self) -> None:
         """Keep the state of the source, if it is due; that takes a hundredth of the time at most."""

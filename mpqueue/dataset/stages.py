@@ -46,6 +46,7 @@ from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker import context
 from mpqueue.worker.failures import never_an_end
 from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.marked import MarkedBegin
 
 Token: TypeAlias = Any  # int | tuple[Token, ...]
 Block: TypeAlias = tuple[list[Any], list[Token]]
@@ -137,6 +138,17 @@ class LaneStage:
         """Set the random numbers to those of an element in this stage."""
         self.run.begin(self.seed, self.run.epoch, place_of(token))
 
+    def mark(self, token: Token) -> None:
+        """Begin an element, where that is done only so that it is known whose doing a death would be."""
+        if self.is_single:
+            self.begin(token)
+
+    @property
+    def is_single(self) -> bool:
+        """True if samples are to be begun one by one, see `mpqueue.worker.marked`."""
+        begin = self.run.begin
+        return type(begin) is MarkedBegin and begin.is_single
+
     def leaves_out(self, error: BaseException, *tokens: Token) -> bool:
         """Note what the user's code raised for elements: True if they are left out, False if it is to be raised."""
         error.add_note(self.told(*tokens))
@@ -161,6 +173,7 @@ class LaneStage:
         """
         started = self._clock_in()
         try:
+            self.mark(tokens[0])
             return [make()]
         except BaseException as error:
             if passes_at_once(error):

@@ -22,6 +22,7 @@ from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker import context, failures
 from mpqueue.worker.helper_threads import shared_helpers
 from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.marked import MarkedBegin
 
 
 class ThreadedStage(LaneStage):
@@ -42,6 +43,7 @@ class ThreadedStage(LaneStage):
         super().__init__(run, number, line, source)
         self._input, self._function, self._ahead, self._is_filter = source, function, 2 * threads, is_filter
         self._helpers = shared_helpers(threads)
+        self._waiting: deque[tuple[Any, Token]] = deque()  # taken, and in no thread yet
         self._pending: deque[tuple[Any, Token, Future[Any]]] = deque()
         self._error: BaseException | None = None  # of the input, behind what is pending
 
@@ -73,9 +75,17 @@ class ThreadedStage(LaneStage):
 
     def _take(self) -> None:
         """Have as many elements at work as may be."""
-        while self._error is None and len(self._pending) < self._ahead:
+        begin = self.run.begin
+        is_marked = type(begin) is MarkedBegin and not begin.runs_ahead
+        # What is at work beside the element that is marked may be what kills, so that none may be.
+        most = 1 if is_marked else self._ahead
+        while self._waiting and len(self._pending) < most:
+            self._submit(*self._waiting.popleft())
+        if self._waiting:
+            return
+        while self._error is None and len(self._pending) < most:
             try:
-                values, tokens = self._input.pull(self._ahead - len(self._pending))
+                values, tokens = self._input.pull(most - len(self._pending))
             except BaseException as error:
                 if passes_at_once(error):
                     raise
@@ -84,16 +94,18 @@ class ThreadedStage(LaneStage):
             if not tokens:
                 return
             self.num_in += len(tokens)
-            self._submit(values, tokens)
+            for value, token in zip(values, tokens, strict=True):
+                self._submit(value, token)
 
-    def _submit(self, values: list[Any], tokens: list[Token]) -> None:
-        helped = context.helped()
-        for value, token in zip(values, tokens, strict=True):
-            self._pending.append((value, token, self._helpers.submit(self._call, value, token, helped)))
+    def _submit(self, value: Any, token: Token) -> None:
+        self._pending.append((value, token, self._helpers.submit(self._call, value, token, context.helped())))
 
     def _call(self, value: Any, token: Token, helped: context.Helped) -> Any:
         """Compute an element in a thread."""
-        context.begin_in_helper(helped, self.seed, self.run.epoch, place_of(token))
+        begin, of = self.run.begin, (self.seed, self.run.epoch, place_of(token))
+        if type(begin) is MarkedBegin:
+            begin.look(*of)
+        context.begin_in_helper(helped, *of)
         try:
             made = self._function(value)
         finally:
@@ -117,7 +129,7 @@ class ThreadedStage(LaneStage):
 
     def save(self, held: Sequence[Token] = ()) -> Any:
         """Return the state of the input, and the tokens of what is at work."""
-        pending = [token for _, token, _ in self._pending]
+        pending = [*[token for _, token, _ in self._pending], *[token for _, token in self._waiting]]
         return {
             "input": self._input.save([*held, *pending]), "pending": pending,
             "error": None if self._error is None else failures.pack(self._error, "raised before the snapshot").hex(),
@@ -127,8 +139,8 @@ class ThreadedStage(LaneStage):
         """Go to where this was saved; what was at work is begun again."""
         self._input.load(state["input"])
         tokens = tokens_of(state["pending"])
-        if tokens:
-            self._submit(self._input.rebuild(tokens), tokens)
+        if tokens:  # they are begun with the first `pull`
+            self._waiting.extend(zip(self._input.rebuild(tokens), tokens, strict=True))
         self._error = None if state["error"] is None else failures.unpack(bytes.fromhex(state["error"]))
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:

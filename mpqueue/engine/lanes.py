@@ -13,6 +13,7 @@ forgotten only where another epoch, or another source, begins (`LaneTable.go_to`
 Any thread may ask for a place while another one notes: what is kept of a lane is one tuple, replaced by one assignment.
 """
 
+import pickle
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -31,6 +32,31 @@ class LaneStart(NamedTuple):
 
 
 BEGINNING = LaneStart(0, None)
+MOST_LOST = 32  # samples of one lane that are told of; those before them have been left behind long ago
+
+
+class MarkedStart(NamedTuple):
+    """A place where a lane begins whose samples may kill: see `mpqueue.worker.marked`.
+
+    Attributes:
+        start: The place.
+        num_marked: So many elements are, the one that is asked for and those before it.
+    """
+
+    start: LaneStart
+    num_marked: int
+
+
+class Lost(NamedTuple):
+    """A sample that ends whoever computes it.
+
+    Attributes:
+        name: The numbers by which it is begun: seed, epoch, place.
+        error: What is raised in its place.
+    """
+
+    name: tuple[int, int, int]
+    error: Exception
 
 
 class LaneShare(NamedTuple):
@@ -96,6 +122,21 @@ class LaneTable:
         """A lane has been found to have no element of this number."""
         self.ends[lane] = min(number, self.ends.get(lane, number))
 
+    def lose(self, lane: int, lost: Lost) -> bool:
+        """Enter into the snapshots of a lane that a sample behind them is lost; False if they have it already.
+
+        Whoever goes on from one of them knows it then: another worker, or another process on another day. A lane that
+        has none gets one of its beginning.
+        """
+        known = self._known[lane]
+        if not known or known[0].number:
+            known = (LaneStart(0, pickle.dumps({}, 5)), *known)
+        told = [_with_lost(start, lost) for start in known]
+        if any(start is None for start in told):
+            return False
+        self._known[lane] = tuple(start for start in told if start is not None)
+        return True
+
     def known(self) -> Sequence[tuple[LaneStart, ...]]:
         """Return what is kept of each lane; to be asked before it is asked what was handed out, for `starts`."""
         return tuple(self._known)
@@ -116,6 +157,18 @@ def starts(known: Sequence[tuple[LaneStart, ...]], counts: Sequence[int]) -> tup
     if not any(known):
         return ()
     return tuple(_newest(kept, count) for kept, count in zip(known, counts, strict=True))
+
+
+def _with_lost(start: LaneStart, lost: Lost) -> LaneStart | None:
+    """Return a start whose state tells of a lost sample; None if it does already."""
+    assert start.state is not None
+    state = pickle.loads(start.state)
+    before = state.get("lost", [])
+    if any(tuple(name) == lost.name for *name, _ in before):
+        return None
+    # As text, which any format of checkpoints takes.
+    state["lost"] = [*before, [*lost.name, pickle.dumps(lost.error, 5).hex()]][-MOST_LOST:]
+    return LaneStart(start.number, pickle.dumps(state, 5))
 
 
 def _newest(known: tuple[LaneStart, ...], number: int) -> LaneStart:

@@ -14,6 +14,7 @@ import numpy as np
 
 from mpqueue.engine import seeds
 from mpqueue.memory.writer import GrantedSlot
+from mpqueue.worker.marked import MarkedBegin
 from mpqueue.worker.sample_block import BeginBlock, CurrentSample, SampleBlock, seed_of
 
 if TYPE_CHECKING:
@@ -163,6 +164,10 @@ def begin_block(
     Returns:
         None: each is to be begun by itself.
     """
+    if type(begin) is MarkedBegin:
+        if begin.is_single:
+            return None
+        begin = begin.begin
     if begin is _process_begin:
         return None if _process_begin_block is None else _process_begin_block(seed, epoch, samples, places)
     # A worker thread sets no generator that others share.

@@ -18,9 +18,10 @@ back then, and is opened anew from its last snapshot.
 
 import pickle
 import warnings
+from collections.abc import Callable
 from typing import Any
 
-from mpqueue.engine.lanes import BEGINNING, LaneStart
+from mpqueue.engine.lanes import BEGINNING, LaneStart, MarkedStart
 from mpqueue.engine.outcomes import Partial, WithTail
 from mpqueue.engine.skips import Skipped
 from mpqueue.engine.torch_numbers import OnTrial, TorchNumbers
@@ -34,6 +35,7 @@ from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import note_of
 from mpqueue.worker.generator_lanes import GeneratorLane
 from mpqueue.worker.lanes import Lane, LaneRun
+from mpqueue.worker.marked import Marker, Name
 from mpqueue.worker.runner import BeginBatch, StreamEnd
 
 _WORK_PER_SAVE = 100
@@ -53,9 +55,10 @@ class OpenLane:
         worked_ns: In its code, since the last snapshot,
         due_ns: after which the next one is due.
         saved: The last snapshot, if it was taken behind the last element.
+        marker: Until the element is computed for which the lane was opened; None: its samples are not marked.
     """
 
-    __slots__ = ("_told", "due_ns", "epoch", "info", "lane", "number", "saved", "skipped", "worked_ns")
+    __slots__ = ("_told", "due_ns", "epoch", "info", "lane", "marker", "number", "saved", "skipped", "worked_ns")
     lane: Lane
 
     def __init__(self, info: WorkerInfo, epoch: int, number: int, due_ns: int) -> None:
@@ -63,6 +66,7 @@ class OpenLane:
         self.worked_ns = 0
         self.skipped: list[Skipped] = []
         self.saved: LaneStart | None = None
+        self.marker: Marker | None = None
         self._told: list[StageRow] = []
 
     def take_rows(self) -> list[StageRow]:
@@ -92,6 +96,7 @@ class LaneRunner:
 
     Attributes:
         stages: Where the parts of its time are noted; None: it is not timed.
+        tell_mark: Tells the trainer which sample is at work; None: nobody is told.
     """
 
     def __init__(
@@ -100,6 +105,7 @@ class LaneRunner:
         numbers: OnTrial | None = None, is_callers: bool = False,
     ) -> None:  # fmt: skip
         self.stages: Stages | None = None
+        self.tell_mark: Callable[[Name | None], object] | None = None
         self._source, self._info, self._begin, self._plan, self._torch = source, info, begin, plan, torch
         self._num_lanes, self._in_slot, self._is_endless = num_lanes, in_slot, endless
         self._skips, self._is_callers = skips, is_callers
@@ -141,7 +147,8 @@ class LaneRunner:
         Args:
             epoch: Of the element.
             unit: Its number in the stream.
-            start: A `LaneStart`, to open the lane there; None: it is at the element, or that is its first one.
+            start: A `LaneStart` or a `MarkedStart`, to open the lane there; None: it is at the element, or that is its
+                first one.
 
         Raises:
             StreamEnd: The lane has ended.
@@ -152,7 +159,7 @@ class LaneRunner:
             return self._run(epoch, unit, start)
         return numbers.each(self._run, epoch, unit, start)
 
-    def _run(self, epoch: int, unit: int, start: LaneStart | None) -> Any:
+    def _run(self, epoch: int, unit: int, start: LaneStart | MarkedStart | None) -> Any:
         """Compute an element; one that was computed just now is computed again, in a lane that is opened anew."""
         number, lane = divmod(unit, self._num_lanes)
         found = self._open.pop(lane, None)
@@ -178,6 +185,10 @@ class LaneRunner:
                     return Partial(None, [tuple(entry) for entry in skipped], True)
                 raise StreamEnd(found.take_rows()) from None
             raise
+        finally:
+            if found.marker is not None:  # what comes behind the element is begun in blocks again
+                found.marker.end()
+                found.marker = None
         found.number = number + 1
         if skipped:
             value = Partial(value, [tuple(entry) for entry in skipped], False)
@@ -190,8 +201,11 @@ class LaneRunner:
         self._open[lane] = found
         return value
 
-    def _open_lane(self, lane: int, epoch: int, number: int, start: LaneStart | None) -> OpenLane:
+    def _open_lane(self, lane: int, epoch: int, number: int, start: LaneStart | MarkedStart | None) -> OpenLane:
         """Open a lane at an element, and drop what lies before it."""
+        num_marked = 0
+        if isinstance(start, MarkedStart):
+            start, num_marked = start
         if start is None:
             # The opening has failed before, or the element is the first one.
             of, start = self._starts.get(lane, (epoch, BEGINNING))
@@ -204,28 +218,35 @@ class LaneRunner:
         found = OpenLane(info, epoch, number, self._between_ns)
         context.enter_lane(info)
         state = None if start.state is None else pickle.loads(start.state)
+        if num_marked and self._is_of_lanes and self.tell_mark is not None:
+            found.marker = Marker(self.tell_mark)
         run = LaneRun(
             lane, self._num_lanes, info.seed, epoch, self._begin, found.skipped.append if self._skips else None,
-            self._in_slot, state, self._is_endless,
+            self._in_slot, state, self._is_endless, found.marker,
         )  # fmt: skip
         if self._is_of_lanes:
             found.lane = self._source.open_lane(run)
         else:
             found.lane = GeneratorLane(self._source, run, start.number, self._plan, self._torch)
-        self._drop(found.lane, number - start.number, is_from_beginning=start.state is None)
+        num_dropped = number - start.number
+        self._drop(found, num_dropped, num_dropped - num_marked + 1, is_from_beginning=start.state is None)
         return found
 
-    def _drop(self, lane: Lane, count: int, *, is_from_beginning: bool) -> None:
-        began = clock_ns()
-        for _ in range(count):
+    def _drop(self, found: OpenLane, count: int, marked_from: int, *, is_from_beginning: bool) -> None:
+        began, marker = clock_ns(), found.marker
+        for number in range(count):
+            if marker is not None:
+                marker.is_on = number >= marked_from
             try:
-                lane.next()
+                found.lane.next()
             except StreamEnd:
                 break
             except (Exception, SystemExit) as error:
                 if self._is_interrupt(error):
                     raise
                 continue  # it was raised for the consumer at its place
+        if marker is not None:
+            marker.is_on = True
         took_s = (clock_ns() - began) / 1e9
         if is_from_beginning and took_s > _SLOW_S:
             warnings.warn(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from mpqueue.engine.skips import Skipped
+from mpqueue.worker.marked import Marker
 from mpqueue.worker.runner import BeginBatch
 
 
@@ -27,6 +28,8 @@ class LaneRun(NamedTuple):
         in_slot: A batch is written into a slot.
         state: What `Lane.save` gave; None: the lane begins at its first element.
         endless: The dataset is begun anew, as its next epoch, whenever it ends.
+        marker: Is told of each sample before it is computed; None: nobody is. A lane that can leave out a single one
+            begins its samples by a `mpqueue.worker.marked.MarkedBegin`.
     """
 
     lane: int
@@ -38,6 +41,7 @@ class LaneRun(NamedTuple):
     in_slot: bool = False
     state: Any = None
     endless: bool = False
+    marker: Marker | None = None
 
 
 class Lane(Protocol):

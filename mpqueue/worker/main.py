@@ -28,7 +28,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from mpqueue.engine import queue_address
-from mpqueue.engine.lanes import LaneStart
+from mpqueue.engine.lanes import LaneStart, MarkedStart
 from mpqueue.engine.outcomes import Partial, WithTail
 from mpqueue.engine.schedule import Listed
 from mpqueue.engine.torch_numbers import TorchNumbers
@@ -47,6 +47,8 @@ from mpqueue.worker import context, failures, tensorflow_numbers, torch_info
 from mpqueue.worker.config import DUMP_SIGNAL, Payload, WorkerConfig, WorkerEnds
 from mpqueue.worker.first_draw import AtOnce, make_seeder
 from mpqueue.worker.kept_generators import KeptGenerators, kept_generators
+from mpqueue.worker.lane_runner import LaneRunner
+from mpqueue.worker.marked import Name
 from mpqueue.worker.order_watch import NAME_BYTES, OrderWatch
 from mpqueue.worker.records import (
     GRANT,
@@ -130,7 +132,7 @@ _MOST_US = (1 << 32) - 1
 _BATCH = ReportKind.BATCH
 _clock = time.perf_counter_ns
 _WRAPPED = (Partial, WithTail)
-_Given: TypeAlias = Listed | LaneStart | None  # what the slot held with the grant
+_Given: TypeAlias = Listed | LaneStart | MarkedStart | None  # what the slot held with the grant
 _Run: TypeAlias = Callable[[int, int, Any], Any]
 
 
@@ -238,6 +240,7 @@ class _Worker:
         self._grants = GrantReader(ends.grants)
         self._broken: BaseException | None = None
         self._process_id = os.getpid()
+        self._opening = 0, 0  # slot and turn of the last grant for which a lane was opened
         self._seeder = make_seeder(context.process_batch)
         self._torch = TorchNumbers(context.process_batch.alone, is_ours=True)
         tensorflow_numbers.follow()
@@ -261,10 +264,22 @@ class _Worker:
         common = payload.source, config.info, begin, payload.samples
         if not config.is_stream:
             return make_runner(*common, in_slot=True, torch=self._torch)
-        return make_stream_runner(
+        runner = make_stream_runner(
             *common, num_lanes=config.num_lanes, in_slot=True, torch=self._torch, endless=config.is_endless,
             skips=config.skips,
         )  # fmt: skip
+        if isinstance(runner, LaneRunner):
+            runner.tell_mark = self._tell_mark
+        return runner
+
+    def _tell_mark(self, name: Name | None) -> None:
+        """Report which sample of the element at work is begun, before code of the user's runs for it."""
+        slot, turn = self._opening
+        if os.getpid() == self._process_id:  # else a child that the user's code has forked
+            os.write(
+                self._ends.reports,
+                REPORT.pack(MAGIC, ReportKind.MARK, name is not None, slot, turn, 0, *(name or (0, 0, 0)), 0, 0, 0),
+            )
 
     def run(self) -> None:
         """Serve grants until there are no more."""
@@ -293,6 +308,7 @@ class _Worker:
                 self._work(slot, turn, unit, epoch, high_water, started - ended, listed)
             elif kind == GrantKind.LANE:
                 lane_start = unpack_start(self._segment.memory, slot * self._config.stride)
+                self._opening = slot, turn
                 self._work(slot, turn, unit, epoch, high_water, started - ended, lane_start)
             elif kind == GrantKind.STATE:
                 self._load_state(slot, turn, unit)

@@ -15,6 +15,7 @@ LANE    as WORK, but open the lane anew before,
 RETRY   there may be memory now: place it again     FULL      there is no memory for so many bytes; I hold the batch
 FAIL    there is none: try once more, then report   LOADED    the new state is loaded, the slot may be used again
                                                     LET_GO    user code holds no array in that slot any more
+                                                    MARK      of this turn, this sample is at work
 
 Its fields                                          Its fields
 ----------                                          ----------
@@ -32,6 +33,9 @@ high_water  bytes of the slot that are reserved     high_water     bytes of the 
 TIMES comes with the outcome of a batch that was timed, before it and in the same write: the times of that batch, with
 the nanosecond at which it was begun as `header_offset`, those for seeding as `nbytes`, for collation as `high_water`,
 and the microseconds for which it was blocked, and one more, as `spec`; 0: that was not looked at.
+
+MARK has the name of the sample, see `mpqueue.worker.marked`, as `header_offset`, `nbytes` and `high_water`, and a flag,
+1; without it there is none.
 
 ORDER has the name of an attribute in the place of the last six fields, and its two checksums as
 `turn` and `spec`, and a flag, 1 for one that is kept: see `mpqueue.worker.order_watch`.
@@ -51,7 +55,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpqueue.engine.lanes import LaneStart
+from mpqueue.engine.lanes import LaneStart, MarkedStart
 from mpqueue.engine.schedule import Listed
 from mpqueue.memory.serialize import dumps_object
 from mpqueue.telemetry.stage_rows import StageRow, StageRows, packed, unpacked
@@ -74,7 +78,7 @@ class GrantKind:
 class ReportKind:
     """Kinds of reports."""
 
-    BATCH, RAISED, END, FULL, LOADED, LET_GO, QUEUES, TIMES, ORDER = 1, 2, 3, 4, 5, 6, 7, 8, 9
+    BATCH, RAISED, END, FULL, LOADED, LET_GO, QUEUES, TIMES, ORDER, MARK = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 
 
 # What answers a ticket; there may be bytes in the slot. A plain tuple: two comparisons are quicker than a hash.
@@ -89,7 +93,9 @@ class CorruptRecord(Exception):
     """Bytes on a pipe that no record begins with."""
 
 
-_LIST_HEAD = struct.Struct("<2q")  # bytes that follow, and whether they are a pickle; of a lane: whether it has a state
+# The bytes that follow, and whether they are a pickle; of a lane: whether it has a state, and twice how many elements
+# are marked.
+_LIST_HEAD = struct.Struct("<2q")
 _NUMBER = struct.Struct("<q")
 _TAIL_END = struct.Struct("<2q")
 
@@ -129,18 +135,22 @@ def unpack_listed(memory: Any, offset: int) -> Listed:
     return Listed(first, indices)
 
 
-def pack_start(start: LaneStart) -> bytes:
+def pack_start(start: LaneStart | MarkedStart) -> bytes:
     """Return where a lane is to begin as bytes."""
+    num_marked = 0
+    if isinstance(start, MarkedStart):
+        start, num_marked = start
     data = _NUMBER.pack(start.number) + (start.state or b"")
-    return _LIST_HEAD.pack(len(data), start.state is not None) + data
+    return _LIST_HEAD.pack(len(data), 2 * num_marked + (start.state is not None)) + data
 
 
-def unpack_start(memory: Any, offset: int) -> LaneStart:
+def unpack_start(memory: Any, offset: int) -> LaneStart | MarkedStart:
     """Read where a lane is to begin."""
-    length, has_state = _LIST_HEAD.unpack_from(memory, offset)
+    length, flags = _LIST_HEAD.unpack_from(memory, offset)
     start = offset + _LIST_HEAD.size
     (number,) = _NUMBER.unpack_from(memory, start)
-    return LaneStart(number, bytes(memory[start + _NUMBER.size : start + length]) if has_state else None)
+    found = LaneStart(number, bytes(memory[start + _NUMBER.size : start + length]) if flags & 1 else None)
+    return found if flags < 2 else MarkedStart(found, flags >> 1)
 
 
 def pack_tail(state: bytes | None, rows: StageRows) -> bytes:

@@ -3,11 +3,18 @@
 A ticket may cost `restarts` workers; with the next one it is given up, and an error is its outcome. Deaths that no
 ticket is to blame for (in `worker_init`, while the source is unpickled) are counted as long as no worker reports
 anything; too many in a row are an error for the consumer, whose next call tries again.
+
+In a lane of a stream the ticket is more than what kills: a batch, and what lies behind it can only be computed through
+it. So the next try marks its samples (`mpqueue.worker.marked`), and in place of the ticket the one sample is given up
+that was at work. The error is raised for it in the lane, and what is behind it comes, as with an error of the source.
+Where there are no marks, because a generator function is one piece of code, the ticket is given up, and with the next
+one, which is computed through it, the rest of the lane.
 """
 
 import signal
 from typing import NamedTuple
 
+from mpqueue.engine.lanes import Lost
 from mpqueue.engine.outcomes import END
 from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import BatchTimeout, WorkerDied
@@ -73,13 +80,18 @@ class Blame:
         is_outstanding = self._pool.ledger.is_outstanding
         self._by_ticket = {number: count for number, count in self._by_ticket.items() if is_outstanding(number)}
         deaths = self._by_ticket[ticket.number] = self._by_ticket.get(ticket.number, 0) + 1
+        owners, mark = self._pool.owners, worker.mark
         if deaths <= tolerance.restarts and tolerance.can_replay:
+            if owners is not None:
+                owners.mark(ticket)
             return None
         del self._by_ticket[ticket.number]
         if worker.life.cause is Cause.HUNG and tolerance.batch_timeout is not None:
             error: Exception = BatchTimeout(ticket.unit, ticket.epoch, tolerance.batch_timeout, worker.stacks)
         else:
             error = worker_died(leaving, ticket, self._remedy(deaths))
+        if mark is not None and self._pool.ledger.lanes.lose(ticket.lane, Lost(mark[1], error)):
+            return None
         self._pool.pending.remove(ticket)
         if ticket.lane >= 0:
             self._note_given_up(ticket, error)
@@ -91,6 +103,8 @@ class Blame:
         pool, lane, number = self._pool, ticket.lane, ticket.unit
         if self._given_up.get(lane) != (ticket.epoch, number - 1):
             self._given_up[lane] = ticket.epoch, number
+            if pool.owners is not None:
+                pool.owners.mark(ticket, ahead=1)  # what comes next is computed through this one
             return
         del self._given_up[lane]
         share = pool.ledger.schedule.lane_share

@@ -435,6 +435,10 @@ class Dispatcher:
                 if kind == ReportKind.TIMES:
                     self._enter_times(worker, turn, header, (compute, copy, wait, nbytes, high_water), spec)
                     continue
+                if kind == ReportKind.MARK:
+                    # A turn that it was not granted is a KeyError, as below.
+                    worker.mark = (in_flight[turn].slot.turn, (header, nbytes, high_water)) if flags else None
+                    continue
                 if kind == ReportKind.ORDER:
                     self._enter_order(
                         Marks(turn, spec, bool(flags)),

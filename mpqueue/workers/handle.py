@@ -40,6 +40,7 @@ from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerEnds
 from mpqueue.worker.failures import unreadable
+from mpqueue.worker.marked import Name
 from mpqueue.worker.records import GRANT
 
 
@@ -343,6 +344,7 @@ class WorkerHandle:
         loading: Turns of the new versions of the source that it has not loaded yet.
         has_ended: Its stream has ended.
         stacks: What it has said of its stacks, if it hung.
+        mark: The turn and the name of the sample that it has said it is at, see `mpqueue.worker.marked`; None: of none.
         is_leaving: It gets no more grants, and ends when it has served what it has.
     """
 
@@ -359,6 +361,7 @@ class WorkerHandle:
         self.loading: set[int] = set()
         self.has_ended = False
         self.stacks = ""
+        self.mark: tuple[int, Name] | None = None
         self.is_leaving = False
 
     @property

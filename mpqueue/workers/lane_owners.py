@@ -1,7 +1,8 @@
 """The owners of lanes: which worker has which lane of a stream, and at which element.
 
     initially              lane l is of worker l modulo their number
-    a worker dies          its successor has its number, and so its lanes: each is opened anew, from its last snapshot
+    a worker dies          its successor has its number, and so its lanes: each is opened anew, from its last snapshot;
+                           the one whose element it was at is marked, see `mpqueue.worker.marked`
     an owner stays behind  a lane of which it has begun nothing goes to an idle worker, which opens it anew
 
 At most one worker runs a lane at a time, and each knows only the lanes that it has opened. So it is told to open one,
@@ -13,7 +14,7 @@ What is kept of a lane here is what its owner will have when it has served all o
 back before they were read are taken off again.
 """
 
-from mpqueue.engine.lanes import LaneStart
+from mpqueue.engine.lanes import LaneStart, MarkedStart
 from mpqueue.engine.schedule import Schedule, Ticket
 
 
@@ -37,6 +38,7 @@ class LaneOwners:
         # By lane: the key of the process that has it, the epoch of its last grant, the next element.
         self._at: dict[int, tuple[int, int, int]] = {}
         self._afresh: set[int] = set()  # lanes that are begun anew, but not from their first element
+        self._marked: dict[int, tuple[int, int, int]] = {}  # by lane: the epoch, the element, how many are marked
 
     def owner(self, lane: int) -> int:
         """Return the number of the worker that has a lane."""
@@ -46,15 +48,21 @@ class LaneOwners:
         """Return the lanes of a worker."""
         return [lane for lane, owner in enumerate(self._owners) if owner == number]
 
-    def start_for(self, key: int, ticket: Ticket) -> LaneStart | None:
+    def start_for(self, key: int, ticket: Ticket) -> LaneStart | MarkedStart | None:
         """Return where a process is to open the lane of a ticket; None: it is at that element, or need not be told."""
         lane, number = ticket.lane, ticket.unit
-        if not number:
-            return None
         at = self._at.get(lane)
-        if at is not None and at == (key, ticket.epoch, number):
+        if at is not None and number and at == (key, ticket.epoch, number):
             return None
-        return LaneStart(number, None) if lane in self._afresh else self._lanes.start(lane, number)
+        start = LaneStart(number, None) if lane in self._afresh else self._lanes.start(lane, number)
+        epoch, marked, count = self._marked.get(lane, (-1, 0, 0))
+        if (epoch, marked) == (ticket.epoch, number):
+            return MarkedStart(start, count)
+        return start if number or start.state is not None else None
+
+    def mark(self, ticket: Ticket, *, ahead: int = 0) -> None:
+        """An element has cost its worker: it is marked the next time, or those up to so many behind it are, too."""
+        self._marked[ticket.lane] = ticket.epoch, ticket.unit + ahead, 1 + ahead
 
     def note_granted(self, key: int, ticket: Ticket) -> None:
         """A process was granted this element."""

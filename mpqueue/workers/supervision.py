@@ -206,6 +206,8 @@ class Supervision:
             self.route(worker, notices)
         unread = pool.take_unread(worker)
         begun = list(worker.in_flight.values())
+        if worker.mark is not None and not (begun and begun[0].slot.turn == worker.mark[0]):
+            worker.mark = None
         if is_gone:
             for work in begun:
                 pool.ring.reclaim(work.slot)

@@ -52,7 +52,10 @@ def work_of(ticket: Ticket, runner: AnyRunner, ledger: Ledger) -> tuple[int, Any
         return ticket.unit, ticket.listed
     unit = ledger.schedule.element(ticket)
     assert isinstance(runner, StreamRunner)
-    return unit, None if runner.is_at(ticket.epoch, unit) else ledger.lanes.start(ticket.lane, ticket.unit)
+    if ticket.unit and runner.is_at(ticket.epoch, unit):
+        return unit, None
+    start = ledger.lanes.start(ticket.lane, ticket.unit)  # of a first element, too: its lane may have lost samples
+    return unit, start if ticket.unit or start.state is not None else None
 
 
 class ThreadBackend:

@@ -8,6 +8,9 @@ from helpers.gates import Gate
 from helpers.laned import AtGate, Counted, all_of, computed, rest, running
 from helpers.on_cluster import on
 
+import mpqueue
+from mpqueue.errors import WorkerDied
+
 
 def test_what_a_killed_worker_of_a_node_had_goes_on_from_its_snapshots(cluster, tmp_path):
     with Gate() as gate, ThreadPoolExecutor(1) as pool:
@@ -24,3 +27,27 @@ def test_what_a_killed_worker_of_a_node_had_goes_on_from_its_snapshots(cluster, 
             assert pipeline.backend.statistics().restarts == 1
             assert all(start.state is not None for start in pipeline.place().starts)
     assert all(number >= 6 for (_, number), count in computed(tmp_path / "log").items() if count > 1)
+
+
+def test_a_sample_that_kills_on_a_node_is_lost_alone(cluster):
+    trainer = os.getpid()
+
+    def kills(number):
+        if number == 9 and os.getpid() != trainer:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    dataset = mpqueue.Dataset.range(24).map(kills).shuffle(buffer=3).batch(2)
+    options = {"backend": "ray", "ray_options": on(cluster.others[0].node_id), "restarts": 1}
+    found, errors = [], []
+    with mpqueue.Loader(dataset, workers=2, lanes=4, seed=1, **options) as stream:
+        batches = iter(stream)
+        while True:
+            try:
+                found += next(batches).tolist()
+            except StopIteration:
+                break
+            except WorkerDied as error:
+                errors.append(error)
+    assert sorted(found) == [number for number in range(24) if number != 9]
+    assert [any("for sample 9 " in note for note in error.__notes__) for error in errors] == [True]

@@ -1,0 +1,215 @@
+"""Samples that end whoever computes them: a stream loses these, and nothing else, where it would have raised for them."""
+
+import itertools
+import json
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue.errors import BatchTimeout, WorkerDied
+from mpqueue.worker import lane_runner
+
+FATAL = {7, 29}
+LANES = 4
+
+
+class Broken(Exception):
+    """What a sample raises, in place of a death."""
+
+
+def fatal(number):
+    if number in FATAL:
+        if os.environ.get("KILLS") == "hangs":
+            threading.Event().wait()
+        if os.environ.get("KILLS"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise Broken
+    return number
+
+
+class Numbers:
+    """A source that is broken itself."""
+
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, place):
+        return fatal(place)
+
+
+class AtOnce(Numbers):
+    def __getitems__(self, places):
+        return [fatal(place) for place in places]
+
+
+def items(number):
+    yield number
+    yield fatal(number)
+    yield -number
+
+
+def is_kept(number):
+    return fatal(number) % 3 > 0
+
+
+def joined(numbers):
+    return np.array([fatal(number) for number in numbers])
+
+
+def length_of(number):
+    return 1 + fatal(number) % 5
+
+
+numbers = mpqueue.Dataset.range(60)
+PIPELINES = {
+    "map": lambda: numbers.map(fatal).filter(lambda number: number % 5 > 0).shuffle(buffer=6).batch(3),
+    "map in threads": lambda: numbers.map(fatal, threads=3).shuffle(buffer=6).batch(3),
+    "filter": lambda: numbers.filter(is_kept).enumerate().map(lambda pair: pair[1]).batch(2),
+    "filter in threads": lambda: numbers.shuffle(buffer=5).filter(is_kept, threads=2).batch(2),
+    "behind a buffer": lambda: numbers.shuffle(buffer=6).map(fatal).batch(4, drop_last=True),
+    "items": lambda: numbers.flat_map(items).shuffle(buffer=8).batch(4),
+    "collate": lambda: numbers.shuffle(buffer=4).batch(3, collate=joined),
+    "buckets": lambda: numbers.shuffle(buffer=4).bucket(length_of, [3], [3, 2], collate=lambda some: np.array(some)),
+    "passes": lambda: numbers.take(24).map(fatal).shuffle(buffer=4).repeat(2).batch(2),
+    "a source": lambda: mpqueue.Dataset(Numbers()).shuffle().shuffle(buffer=4).batch(3),
+    "a source of many": lambda: mpqueue.Dataset(AtOnce()).shuffle(buffer=4).batch(3),
+    "elements": lambda: mpqueue.Dataset.zip(numbers.map(fatal).filter(bool), numbers).map(lambda pair: pair[0]),
+}
+
+
+@pytest.fixture(autouse=True)
+def _always_saved(monkeypatch):
+    """A snapshot behind each element; workers that are forked from here have this, too."""
+    monkeypatch.setattr(lane_runner, "_BETWEEN_NS", 0)
+    monkeypatch.setattr(lane_runner, "_WORK_PER_SAVE", 0)
+
+
+def loader(dataset, **options):
+    return mpqueue.Loader(dataset, **{"workers": 2, "seed": 3, "lanes": LANES, "start_method": "fork"} | options)
+
+
+def outcomes(stream, limit=1 << 30):
+    """What comes: elements as lists, and None in the place of an error."""
+    found, errors = [], []
+    iterator = iter(stream)
+    while len(found) < limit:
+        try:
+            found.append(np.asarray(next(iterator)).tolist())
+        except StopIteration:
+            break
+        except (Broken, WorkerDied, BatchTimeout) as error:
+            errors.append(error)
+            found.append(None)
+    return found, errors
+
+
+@pytest.fixture
+def kills(monkeypatch):
+    monkeypatch.setenv("KILLS", "kills")
+
+
+def where_it_raises(dataset, **options):
+    """The same stream of samples that raise: where there is one of them, and what is around it."""
+    with pytest.MonkeyPatch.context() as patch, loader(dataset, workers=0, **options) as stream:
+        patch.delenv("KILLS", raising=False)
+        return outcomes(stream)[0]
+
+
+@pytest.mark.usefixtures("kills")
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_sample_that_kills_takes_the_place_of_one_that_raises(name):
+    dataset = PIPELINES[name]()
+    expected = where_it_raises(dataset)
+    assert expected.count(None) == 2
+    with loader(dataset, restarts=1) as stream:
+        found, errors = outcomes(stream)
+        deaths = stream.statistics().deaths
+        # Threads may be at it ahead of its turn: then its turn is not there yet when nothing runs ahead.
+        assert deaths == 2 * len(errors) or ("threads" in name and deaths <= 4 * len(errors))
+    assert found == expected
+    for error in errors:
+        told = " ".join(error.__notes__)
+        assert type(error) is WorkerDied
+        assert error.exitcode == -signal.SIGKILL
+        assert f"of {LANES}" in told
+        assert "stage" in told
+
+
+@pytest.mark.usefixtures("kills")
+def test_without_restarts_the_first_death_is_an_error_and_the_stream_goes_on_behind_the_sample():
+    dataset = PIPELINES["map"]()
+    expected = where_it_raises(dataset)
+    with loader(dataset, restarts=0) as stream:
+        assert outcomes(stream)[0] == expected
+
+
+@pytest.mark.usefixtures("kills")
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_a_state_knows_what_kills(workers):
+    """Whoever goes on from it meets the error once more if it was not handed out, and never the death."""
+    dataset = PIPELINES["behind a buffer"]()
+    expected = where_it_raises(dataset)
+    place = expected.index(None)
+    with loader(dataset, restarts=1) as stream:
+        iterator = iter(stream)
+        for _ in range(place):
+            next(iterator)
+        with pytest.raises(WorkerDied):
+            next(iterator)
+        state = json.loads(json.dumps(stream.state_dict()))
+    assert any("lost" in start[1] for start in state["starts"] if start)
+    with loader(dataset, workers=workers) as stream:
+        stream.load_state_dict(state)
+        left = expected[place + 1 :]
+        if not workers:  # the other one would end this process
+            left = left[: left.index(None)]
+        assert outcomes(stream, len(left))[0] == left
+
+
+@pytest.mark.usefixtures("kills")
+def test_what_is_left_out_because_it_raises_does_not_hide_what_kills():
+    dataset = numbers.filter(lambda number: 1 // (number % 10) >= 0).map(fatal).shuffle(buffer=4).batch(4)
+    with loader(dataset, restarts=1, on_error="skip") as stream:
+        found, errors = outcomes(stream)
+    assert len(errors) == 2
+    taken = list(itertools.chain(*filter(None, found)))
+    assert sorted(taken) == [number for number in range(60) if number % 10 and number not in FATAL]
+
+
+def test_a_sample_that_is_never_done_is_given_up_alone(monkeypatch):
+    monkeypatch.setenv("KILLS", "hangs")
+    dataset = mpqueue.Dataset.range(12).map(fatal).shuffle(buffer=2).batch(2)
+    expected = where_it_raises(dataset)
+    with loader(dataset, restarts=0, batch_timeout=0.5) as stream:
+        found, errors = outcomes(stream)
+    assert found == expected
+    assert [type(error) for error in errors] == [BatchTimeout]
+
+
+@pytest.mark.usefixtures("kills")
+def test_an_endless_stream_meets_it_once_in_each_epoch():
+    dataset = mpqueue.Dataset.range(16).map(fatal).filter(lambda _: True)
+    with loader(dataset, restarts=1, epoch_batches=30) as stream:
+        found, errors = outcomes(stream, 30)
+    assert found[:16] == [None if number in FATAL else number for number in range(16)]
+    assert len(errors) == found.count(None) == 2
+
+
+@pytest.mark.usefixtures("kills")
+def test_a_generator_in_a_dataset_cannot_leave_out_an_element():
+    """What lies behind it is computed through it, so the rest of its lane is lost, as before."""
+
+    def share():
+        info = mpqueue.worker_info()
+        yield from map(fatal, range(info.shard_id, 60, info.num_shards))
+
+    with loader(mpqueue.Dataset(share).map(lambda number: number), restarts=1) as stream:
+        found, errors = outcomes(stream)
+    assert all("the rest of lane" in error.__notes__[0] for error in errors[1::2])
+    assert sorted(number for number in found if number is not None) == sorted(
+        number for number in range(60) if all(number % LANES != death % LANES or number < death for death in FATAL)
+    )
