@@ -211,12 +211,30 @@ class RankedDealing(Dealing):
         if self._share is not None:
             self._give(batch)
             return
+        if self._is_ordered and self._round and self._number(self._round[0]) != self._number(batch):
+            self._give_round()  # what is missing of it was left out
         self._hold(batch, GROUP)
         self._round.append(batch)
-        if len(self._round) == len(self.seats):
-            for one in self._round:
-                self._give(one)
-            self._clear_round()
+        if self._is_full(batch):
+            self._give_round()
+
+    def _number(self, batch: SeatBatch) -> int:
+        return batch.position // len(self.seats)
+
+    def _is_full(self, batch: SeatBatch) -> bool:
+        """Return whether there is one for each rank of the round of a batch, which is the latest.
+
+        Another server may have dealt this round, and some ranks have taken theirs: only the others come again.
+        """
+        world = len(self.seats)
+        if not self._is_ordered:
+            return len(self._round) == world
+        return batch.position % world == world - 1 or any(seat.had.before > self._number(batch) for seat in self.seats)
+
+    def _give_round(self) -> None:
+        for one in self._round:
+            self._give(one)
+        self._clear_round()
 
     def _give(self, batch: SeatBatch) -> None:
         number, rank = divmod(batch.position, len(self.seats))
@@ -237,6 +255,8 @@ class RankedDealing(Dealing):
     def settle(self, *, has_ended: bool) -> None:
         """Mark a rank complete once its share was dealt; a last round that is not full is left out."""
         if has_ended:
+            if self._round and self._is_full(self._round[-1]):  # a rank has said meanwhile that it has had its own
+                self._give_round()
             self._clear_round()
         for seat in self.seats:
             num_dealt = max(seat.had.num, self._dealt.get(seat.number, 0))

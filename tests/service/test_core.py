@@ -255,6 +255,22 @@ def test_a_consumer_that_comes_back_to_a_new_server_goes_on_behind_what_it_has_t
     assert simulation.finished == [0]
 
 
+@pytest.mark.parametrize("length", range(6, 13))
+@pytest.mark.parametrize("had", [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2), (2, 2, 1), (1, 2, 2)], ids=str)
+def test_ranks_that_had_unequally_many_of_a_server_that_died_get_equally_many_all_the_same(had, length):
+    left = [position for position in range(length) if position // 3 >= had[position % 3]]
+    simulation = Simulation(
+        Rules(mode="split", world=3, window=1), [len(left)], known=False, order=left, had=had, has_opened=True
+    )
+    attached(simulation, 0, 1, 2)
+    simulation.settle(1, 2, 3)
+    for rank in range(3):
+        simulation.next(rank + 1)
+        taken = simulation.consumers[rank + 1].taken
+        assert taken == [(0, position) for position in range(had[rank] * 3 + rank, length // 3 * 3, 3)]
+    assert simulation.finished == [0]
+
+
 def test_no_epoch_opens_before_those_are_back_or_gone_who_know_what_they_took():
     simulation = Simulation(Rules(mode="split", window=1), [3], awaited=[77])
     assert simulation.attach(1)
