@@ -104,9 +104,15 @@ def test_rows_that_are_kept_replace_earlier_ones(monkeypatch, tmp_path):
 
 
 def test_so_many_kills_are_planned_as_were_asked_for():
-    planned = list(own.streams(10, seed=3))
-    assert sum(len(stream.stages) - 1 for stream in planned) == 10
-    assert planned == list(own.streams(10, seed=3)) != list(own.streams(10, seed=4))
+    planned = list(own.streams(200, seed=3))
+    assert sum(len(stream.stages) - 1 for stream in planned) == 200
+    assert planned == list(own.streams(200, seed=3)) != list(own.streams(200, seed=4))
+    stages = [stage for stream in planned for stage in stream.stages]
+    assert {stage.world for stage in stages} == {1, 2, 4, 8}
+    assert {stage.workers for stage in stages} == {0, 1, 2, 3, 4}
+    assert {stage.backend for stage in stages} == {"process", "thread", "ray", "server"}
+    served = [stream for stream in planned if stream.kind == own.SERVER]
+    assert all(len({stage.world for stage in stream.stages}) == 1 for stream in served)
 
 
 @pytest.mark.parametrize("name", peers.ENTRIES)
@@ -125,10 +131,11 @@ def test_a_feed_that_fails_is_quoted(tmp_path):
 
 
 @pytest.mark.slow
-def test_kills_and_resumes_are_exact():
+@pytest.mark.parametrize("kind", [own.LOADER, own.SERVER])
+def test_kills_and_resumes_are_exact(kind):
     told = []
-    assert own.run(5, 7, told.append, worlds=(1, 2)), told
-    assert told[-1] == "seed 7: 5 kills and resumes in 2 streams, 0 of them not exact"
+    assert own.run(2, 7, told.append, worlds=(1, 2), kinds=[kind]), told
+    assert told[-1] == "seed 7: 2 kills and resumes in 1 streams: 0 lost, 0 twice, order equal"
 
 
 def test_a_trainer_writes_whole_states_and_the_time_to_its_first_batch(tmp_path):

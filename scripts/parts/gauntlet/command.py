@@ -9,7 +9,7 @@ from pathlib import Path
 from parts.gauntlet import own, table
 from parts.gauntlet.peers import ENTRIES, OURS, install
 from parts.gauntlet.pipeline import Setup
-from parts.gauntlet.scenarios import CHANGES, Gauntlet, Outcome, Stage
+from parts.gauntlet.scenarios import CHANGES, Gauntlet, Outcome
 
 
 def main(description: str, arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +48,8 @@ def _played(name: str, variant: str, changes: Iterable[str], seed: int) -> dict[
         setup = dataclasses.replace(setup, batch=4)  # so that an epoch has as many as of samples
     found = {}
     with tempfile.TemporaryDirectory(prefix="gauntlet-") as folder:
-        runs = Gauntlet(ENTRIES[name], setup, Path(folder), seed, Stage(2, 1) if name == OURS else None)
+        plain = dataclasses.replace(setup, workers=2) if name == OURS else None
+        runs = Gauntlet(ENTRIES[name], setup, Path(folder), seed, plain)
         for change in changes:
             found[change] = runs.play(CHANGES[change])
             _told(f"{name}, {variant}, {change}: {found[change]}")

@@ -15,6 +15,7 @@ WEIGHTS = (0.7, 0.3)
 SECOND = 10_000_000
 ROW, LONGEST = 512, 200  # of packed rows, and of the sequences in them
 LANES = 16  # of mpqueue; shards of Hugging Face's datasets
+JOURNAL = "journal"  # of a server, in `Setup.folder`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +28,10 @@ class Setup:
         cost_s: Seconds of CPU that decoding a sample takes.
         buffer, batch: Of the shuffle buffer, and samples (or rows) in a batch.
         is_packed: Samples are sequences, which are packed into rows.
-        backend: Of mpqueue.
+        backend: Of mpqueue; "server": a server makes the batches of all ranks.
+        threads: In so many a sample is decoded; of mpqueue.
         seed: Of what is random.
-        folder: Where sets lie that a peer reads in its own format.
+        folder: Where sets lie that a peer reads in its own format, and what a server leaves.
     """
 
     workers: int
@@ -41,6 +43,7 @@ class Setup:
     batch: int = 32
     is_packed: bool = False
     backend: str = "process"
+    threads: int = 1
     seed: int = 1
     folder: str = ""
 

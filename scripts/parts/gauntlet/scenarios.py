@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from mpqueue.service.journal import read_journal
 from parts.gauntlet.peers import Entry
-from parts.gauntlet.pipeline import Setup
+from parts.gauntlet.pipeline import JOURNAL, Setup
 from parts.gauntlet.ranks import Ranks, Refused
 from parts.gauntlet.trainer import Task
 from parts.gauntlet.verdict import Batch, Part, Verdict, judge, stream
@@ -60,17 +61,16 @@ class Gauntlet:
         setup: Of all of its runs; workers, ranks and backend are those of each stage.
         folder: An empty one, for what is written.
         seed: Of the moments of the kills.
-        undisturbed_stage: Of the runs to compare with; None: as each run begins.
+        plain: Of the run to compare all with, which gives the same batches; None: each is compared with one that has
+            the workers and ranks with which it begins.
     """
 
-    def __init__(
-        self, entry: Entry, setup: Setup, folder: Path, seed: int, undisturbed_stage: Stage | None = None
-    ) -> None:
+    def __init__(self, entry: Entry, setup: Setup, folder: Path, seed: int, plain: Setup | None = None) -> None:
         self._entry, self._folder = entry, folder
         self._setup = dataclasses.replace(setup, folder=str(folder / "sets"))
         self._random, self._number = random.Random(seed), 0
-        self._undisturbed_stage = undisturbed_stage
-        self._references: dict[Stage, list[Batch]] = {}
+        self._plain = plain
+        self._references: dict[Stage | None, list[Batch]] = {}
 
     @functools.cache  # noqa: B019 - as long as the runs last
     def prepare(self) -> None:
@@ -84,16 +84,17 @@ class Gauntlet:
 
     def undisturbed(self, stage: Stage) -> list[Batch]:
         """Return all batches of a run that nothing disturbs."""
-        stage = self._undisturbed_stage or stage
-        if stage not in self._references:
+        key = None if self._plain else stage
+        if key not in self._references:
             self.prepare()
-            ranks = self._ranks(stage, None, save_every=1 << 40)
+            setups = [self._plain] if self._plain else self._setups(stage)
+            ranks = self._ranks(setups, None, save_every=1 << 40)
             try:
                 ranks.wait_for_end()
             finally:
                 ranks.kill()
-            self._references[stage] = stream(ranks.batches(), splits_batch=self._entry.splits_batch)
-        return self._references[stage]
+            self._references[key] = stream(ranks.batches(), splits_batch=self._entry.splits_batch)
+        return self._references[key]
 
     def play(self, stages: Sequence[Stage], save_every: int = 16, shares: tuple[float, float] = (0.1, 0.8)) -> Outcome:
         """Run, killed at the end of each stage but the last.
@@ -115,16 +116,13 @@ class Gauntlet:
             left = len(undisturbed) - done // (stages[0].world if self._entry.splits_batch else 1)
             per_rank = left if self._entry.splits_batch else left // stage.world
             kill_at = max(2, int(self._random.uniform(*shares) * per_rank))
-            ranks = self._ranks(stage, states, save_every=save_every, slow_from=-1 if is_last else kill_at)
+            ranks = self._ranks(
+                self._setups(stage), states, save_every=save_every, slow_from=-1 if is_last else kill_at
+            )
             try:
-                if is_last:
-                    ranks.wait_for_end()
-                else:
-                    ranks.wait_for(kill_at)
+                self._run(ranks, None if is_last else kill_at)
             except Refused as refused:
                 return Outcome(refusal=str(refused), state_bytes=state_bytes)
-            finally:
-                ranks.kill()
             if is_resumed:
                 first_s = max(first_s, ranks.first_seconds())
             if is_last:
@@ -138,11 +136,58 @@ class Gauntlet:
         verdict = judge(undisturbed, parts, splits_batch=self._entry.splits_batch)
         return Outcome(verdict, first_s=first_s, state_bytes=state_bytes)
 
-    def _ranks(self, stage: Stage, states: list[Path] | None, *, save_every: int, slow_from: int = -1) -> Ranks:
-        self._number += 1
-        setups = [
+    def play_served(self, stages: Sequence[Stage], shares: tuple[float, float]) -> Outcome:
+        """Run a server and its ranks, killed at the end of each stage but the last, and started again by its journal.
+
+        What counts of a part is what its journal says was taken. A last round of fewer batches than ranks is left out,
+        as a server says.
+
+        Args:
+            stages: One after the other, of as many ranks each.
+            shares: As of `play`.
+        """
+        world = stages[0].world
+        try:
+            undisturbed = self.undisturbed(stages[0])
+            undisturbed = undisturbed[: len(undisturbed) // world * world]
+            journal = Path(self._setup.folder) / JOURNAL
+            kept: list[list[Batch]] = [[] for _ in range(world)]
+            first_s, journal_bytes = 0.0, 0
+            for number, stage in enumerate(stages):
+                is_last = number == len(stages) - 1
+                left = len(undisturbed) // world - max(map(len, kept))
+                kill_at = None if is_last else max(2, int(self._random.uniform(*shares) * left))
+                ranks = self._ranks(
+                    self._setups(stage), None, save_every=1 << 40, slow_from=-1 if kill_at is None else kill_at
+                )
+                self._run(ranks, kill_at)
+                first_s = max(first_s, ranks.first_seconds() if number else 0.0)
+                taken = None if is_last else read_journal(str(journal))
+                for rank, (own, batches) in enumerate(zip(kept, ranks.batches(), strict=True)):
+                    new = batches if is_last else batches[: taken.count_of(rank, world) - len(own) if taken else 0]
+                    own.extend(new)
+                journal_bytes = max(journal_bytes, journal.stat().st_size)
+        except Refused as refused:
+            return Outcome(refusal=str(refused))
+        return Outcome(judge(undisturbed, [kept]), first_s=first_s, state_bytes=journal_bytes)
+
+    def _run(self, ranks: Ranks, kill_at: int | None) -> None:
+        """Have ranks run to the end, or until they are killed behind so many batches of each."""
+        try:
+            if kill_at is None:
+                ranks.wait_for_end()
+            else:
+                ranks.wait_for(kill_at)
+        finally:
+            ranks.kill()
+
+    def _setups(self, stage: Stage) -> list[Setup]:
+        return [
             dataclasses.replace(self._setup, workers=stage.workers, rank=rank, world=stage.world, backend=stage.backend)
             for rank in range(stage.world)
         ]
+
+    def _ranks(self, setups: list[Setup], states: list[Path] | None, *, save_every: int, slow_from: int = -1) -> Ranks:
+        self._number += 1
         folder = self._folder / str(self._number)
         return Ranks(self._entry, setups, folder, states, save_every=save_every, slow_from=slow_from)
