@@ -6,7 +6,6 @@ is wrong. From the ground up; a module imports only from its own line and the li
     frame.py           the parser of a command, its output as text or JSON, extras that it needs
     factories.py       sources that are named on a command line
     findings.py        what a check of the machine has found: a verdict and a remedy
-    limits.py          the limits of processes, of memory and of CPUs, as the kernel has them
     checks_system.py checks_memory.py checks_python.py checks_gpu.py   the checks of ``mpqueue doctor``
     doctor.py          ``mpqueue doctor``: looks for what would hold up training on this machine
     bench_measure.py   measurements of a user's source

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from mpqueue.commands.bench_measure import Measured, Setting
-from mpqueue.commands.bench_search import GAIN, knee
+from mpqueue.commands.bench_search import knee
+from mpqueue.workers.autosize import GAIN
 
 _NEAR_IDEAL, _SMALL_BYTES = 0.6, 1 << 20
 _LARGE_COPY, _LARGE_TRAFFIC = 0.2, 0.25

@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.commands import limits
 from mpqueue.commands.bench_advice import Results
 from mpqueue.commands.bench_measure import Backend, Measured, MeasuredBatch, Replay, Setting, copy_rate, measure
 from mpqueue.commands.bench_search import climb, knee
+from mpqueue.system import limits
 from mpqueue.system.cpus import num_cpus
 
 _BACKENDS: tuple[Backend, ...] = ("process", "thread")

@@ -7,8 +7,8 @@ give 97. It takes half a minute, and the present setting alone takes some second
 from collections.abc import Callable, Iterator, Sequence
 
 from mpqueue.commands.bench_measure import Backend, Measured, Setting
+from mpqueue.workers.autosize import GAIN
 
-GAIN = 1.05  # a rate that is not that much higher is the same one
 _IN_VAIN = 2  # larger numbers of workers in a row that gained nothing: more will not, either
 _SPARSE_FROM = 4
 _FAR_FASTER = 2.0

@@ -2,9 +2,8 @@
 
 import os
 
-from mpqueue.commands import limits
 from mpqueue.commands.findings import Check, Finding, size
-from mpqueue.system import platform_support
+from mpqueue.system import limits, platform_support
 
 _SHM = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory
 _SMALL_SHM_BYTES = 1 << 30  # below, the ring is a memory file instead; see mpqueue.memory.segment

@@ -5,9 +5,8 @@ import os
 import platform
 import resource
 
-from mpqueue.commands import limits
 from mpqueue.commands.findings import Check, Finding, size
-from mpqueue.system import platform_support
+from mpqueue.system import limits, platform_support
 from mpqueue.system.cpus import num_cpus
 
 _FEW_FILES, _FILES = 64, 1024

@@ -186,7 +186,9 @@ class Engine:
         """Return what `mpqueue top` shows of the stream."""
         pipeline = self.pipeline
         epoch = None if pipeline is None else pipeline.epoch
-        return self._shown_as | {"epoch": epoch, "is_running": self.is_running, "statistics": self.statistics()}
+        statistics = self.statistics()
+        shown = self._shown_as | {"epoch": epoch, "is_running": self.is_running, "statistics": statistics}
+        return shown | ({"workers": statistics.resizes[-1].workers} if statistics.resizes else {})
 
     @property
     def is_running(self) -> bool:

@@ -21,6 +21,7 @@ from mpqueue.engine.options import (
     Options,
     SampleOptions,
     StartMethod,
+    check_auto,
     check_counts,
     check_flags,
     refuse_torch_names,
@@ -93,7 +94,9 @@ class Loader(Stoppable):
             function: a callable without arguments that returns an iterator, run in every worker, which can shard
             itself by `mpqueue.worker_info`; its end in all workers is the epoch's end. Its items are batches, or with
             ``batch_size`` samples.
-        workers: How many; None: one per CPU that this process may use; 0: none, the caller computes.
+        workers: How many; None: one per CPU that this process may use; 0: none, the caller computes. "auto": as many as
+            pay, at most one per CPU (processes only): one more while the trainer waits and that brings 5 % more
+            batches, fewer while it never waits; `statistics` tells when and why (``resizes``).
         backend: "process", "thread", or "ray": processes on the nodes of a Ray cluster.
         max_queue_size: Batches computed ahead, those at work included. More rides out slow batches; fewer save memory.
         shuffle: A new order for every epoch (sequences only).
@@ -154,7 +157,7 @@ class Loader(Stoppable):
         self,
         source: Any,
         *,
-        workers: int | None = None,
+        workers: int | Literal["auto"] | None = None,
         backend: BackendName = "process",
         max_queue_size: int = 10,
         shuffle: bool = False,
@@ -189,9 +192,16 @@ class Loader(Stoppable):
         check_flags(shuffle=shuffle)
         self._order = Order(source, SampleOptions.of(locals()), shuffle=bool(shuffle))
         self.source, self.backend, self.shuffle = source, backend, shuffle
+        self._is_auto = check_auto(workers, backend)
+        if self._is_auto:
+            from mpqueue.system.limits import useful_workers
+
+            workers = useful_workers()
         self.workers, self.max_queue_size = check_counts(
             num_cpus() if workers is None else workers, max_queue_size, backend
         )
+        if self._is_auto:
+            self._order.check_auto()
         check_replicable(self._order.source, self.workers, in_processes=kind_of(backend).in_processes)
         if is_dataset(source):
             from mpqueue.loader.datasets import check_portable
@@ -212,6 +222,7 @@ class Loader(Stoppable):
             workers=self.workers,
             seed=int(options.seed) if options.seed is not None else fresh_seed(next(_uids), 0),
             is_seed_given=options.seed is not None,
+            is_auto=self._is_auto,
             options=options,
             **self._order.of_job(),
         )

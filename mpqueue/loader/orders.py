@@ -127,6 +127,14 @@ class Order:
         for source in sources:
             check_threads(source, threads)
 
+    def check_auto(self) -> None:
+        """Raise a `ValueError` for a stream whose lanes would be those of the workers, which come and go."""
+        if self.is_stream and self.lanes is None:
+            raise ValueError(
+                f'workers="auto" changes the number of workers, and {name_of(self.source)} is divided by that number: '
+                "pass lanes=n, and take its share by mpqueue.worker_info().shard_id; or a number of workers"
+            )
+
     def _warn_of_unequal_ranks(self) -> None:
         rank, world = self._shard
         if self.is_stream and world > 1 and not rank and self.epoch_batches is None:

@@ -7,6 +7,7 @@ From the ground up; a module imports only from its own line and the lines above 
     callers.py          the user's line that has led here
     imports.py          a call when a module is imported
     cpus.py             the CPUs of this process
+    limits.py           what control groups allow it of CPUs and of memory
     descriptors.py      descriptors that children must not keep
     open_files.py       open files across a fork
     interrupts.py       signal handlers deferred, or allowed

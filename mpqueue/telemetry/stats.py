@@ -9,8 +9,8 @@ from mpqueue.telemetry.recorder import NO_TIMES, Distribution, Recorder
 
 # Fields that tell of a moment, or of whom they are: a difference has the later ones.
 _PRESENT = {
-    "behind", "epoch", "holds_up", "leases", "name", "num_slots", "number", "offered", "pid", "rank", "ring_bytes",
-    "ring_kind", "rss_bytes", "slots_in_use", "worker_rss_bytes",
+    "behind", "epoch", "holds_up", "leases", "name", "num_slots", "number", "offered", "pid", "rank", "resizes",
+    "ring_bytes", "ring_kind", "rss_bytes", "slots_in_use", "worker_rss_bytes",
 }  # fmt: skip
 _NOTHING: Mapping[int, int] = {}
 _DERIVED = ("batches_per_s", "bytes_per_s", "wait_share", "compute_share", "copy_share", "credit_wait_share")
@@ -223,6 +223,21 @@ class StageStatistics(Counted):
 
 
 @dataclass(frozen=True)
+class Resize(Counted):
+    """A change of the number of workers, by ``workers="auto"``.
+
+    Attributes:
+        at_s: When, in seconds from the start.
+        workers: How many are wanted from then on.
+        reason: Why.
+    """
+
+    at_s: float
+    workers: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Statistics(MemoryStatistics, Rated):
     """Counters since the start, and the present state.
 
@@ -257,6 +272,7 @@ class Statistics(MemoryStatistics, Rated):
         nodes: The machines of a cluster that have, or had, workers; empty without ``backend="ray"``.
         stages: The stages of a `mpqueue.Dataset` that is a stream, those that a stage reads before it, as of the last
             snapshot of each lane, or its end; empty for other sources.
+        resizes: With ``workers="auto"``: how many workers there were from when on, and why; empty otherwise.
     """
 
     batches: int = 0
@@ -274,6 +290,7 @@ class Statistics(MemoryStatistics, Rated):
     workers: tuple[WorkerStatistics, ...] = ()
     nodes: tuple[NodeStatistics, ...] = ()
     stages: tuple[StageStatistics, ...] = ()
+    resizes: tuple[Resize, ...] = ()
 
     @property
     def compute_share(self) -> float:

@@ -87,7 +87,8 @@ def _is_enough(counted: Any) -> bool:
 
 def _of_workers(counted: Any) -> str:
     """Return what holds up the workers, and a remedy."""
-    number, cpus = len(counted.workers), num_cpus()
+    resizes = getattr(counted, "resizes", ())
+    number, cpus = resizes[-1].workers if resizes else len(counted.workers), num_cpus()
     if not counted.ring_kind and not counted.credit_wait_s:
         return "it computes the batches itself; use workers"
     times = counted.times
@@ -124,6 +125,11 @@ def _of_workers(counted: Any) -> str:
             f"the workers are the bottleneck; use more of them than {number}, as far as there are CPUs on "
             f"{_count(len(counted.nodes), 'node')}, or more nodes, or make the source cheaper (a batch takes "
             f"{time_text(times.compute.p50_s)})"
+        )
+    if resizes and (number < cpus or len(resizes) > 1):
+        return (
+            f'the workers are the bottleneck, of which workers="auto" has {number}, because {resizes[-1].reason}; make '
+            f"the source cheaper (a batch takes {time_text(times.compute.p50_s)})"
         )
     if number < cpus:
         return f"the workers are the bottleneck; use more of them than {number} (there are {cpus} CPUs)"

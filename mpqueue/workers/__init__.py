@@ -25,6 +25,7 @@ From the ground up; a module imports only from its own line and the lines above 
     dispatcher.py         the hot path: grants and reports
     blame.py              which ticket a death is counted against
     supervision.py        replaces the dead
+    autosize.py           how many workers pay
     process.py            the backend of worker processes
     threads.py            the backend of threads
     callers_numbers.py    the global generators in a stream that the caller computes itself

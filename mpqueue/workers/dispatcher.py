@@ -188,15 +188,14 @@ class Dispatcher:
         self.chunk = self.lot = 1
         self.num_drained = 0
         self.tallies = tallies
-        self._pool, self._pressure, self._num_workers = pool, pressure, len(tallies)
+        self._pool, self._pressure = pool, pressure
         self._work: Callable[..., Work] = work or Work
         self._reuse = Reuse(pool)
         self._owners = pool.owners
         if self._owners is not None:
             self._grant = self._grant_lanes  # type: ignore[method-assign]  # nothing more for what has an index
-        credit = pool.ledger.credit
-        self._max_chunk = max(1, min(credit // 2, _MAX_CHUNK))
-        self._max_lot = max(1, min(credit // 4, credit - 2 * self._num_workers))
+        self._max_chunk = max(1, min(pool.ledger.credit // 2, _MAX_CHUNK))
+        self.resize(len(tallies))
         self._item_ns = _CHEAP_NS  # what the latest batches have cost a worker, each
         self._fill_ns = 0  # what the first element of a lane has cost, at most
         self._rotation = -1  # the first ticket is for worker 0, which runs first
@@ -204,6 +203,12 @@ class Dispatcher:
         self._orders: dict[tuple[str, int], dict[int, bool]] = {}
         self._warned: set[str] = set()
         self._look_at = 0  # not before this time for those that are idle
+
+    def resize(self, num_workers: int) -> None:
+        """There are so many workers from now on."""
+        credit = self._pool.ledger.credit
+        self._num_workers = num_workers
+        self._max_lot = max(1, min(credit // 4, credit - 2 * num_workers))
 
     # -- Granting
 

@@ -353,7 +353,7 @@ class WorkerHandle:
         self.process: Process | None = None
         self.pipes = Pipes(with_stacks=with_stacks)
         self.life = WorkerLife()
-        self.room = _room_of(self.pipes.grants)
+        self.room = self._most = _room_of(self.pipes.grants)
         self.in_flight: dict[int, Work] = {}
         self.outbox = bytearray()
         self.specs: dict[int, ReadSpec] = {}
@@ -367,13 +367,16 @@ class WorkerHandle:
     @property
     def is_stealable(self) -> bool:
         """True if unread grants may be taken back: not past a source to be loaded first, nor from the dying."""
-        return (
-            platform_support.CAN_REOPEN
-            and len(self.in_flight) > 1
-            and not self.loading
-            and self.life.state is WorkerState.SERVING
-            and self.pipes.unread >= 0
-        )
+        return platform_support.CAN_REOPEN and len(self.in_flight) > 1 and self.is_at_service and self.pipes.unread >= 0
+
+    @property
+    def is_at_service(self) -> bool:
+        """True if it has its source, and neither waits for memory nor is about to die."""
+        return not self.loading and self.life.state is WorkerState.SERVING
+
+    def hold(self, *, held: bool) -> None:
+        """Have it granted nothing more for now, or no longer so."""
+        self.room = 0 if held else self._most
 
     def ends_for(self, segment_fd: int) -> WorkerEnds:
         """Return the descriptors that the process is started with."""

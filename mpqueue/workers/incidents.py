@@ -42,6 +42,11 @@ def report_start(number: int) -> None:
     debug(f"worker {number} was asked for")
 
 
+def report_resize(wanted: int, reason: str) -> None:
+    """Tell that another number of workers is wanted."""
+    debug(f"{wanted} workers from now on: {reason}")
+
+
 def report_end(leaving: Exit) -> None:
     """Tell that a worker has ended, for whatever reason."""
     debug(f"{leaving.worker!r} has ended with code {leaving.exitcode}; its peak was {leaving.peak_bytes:,} bytes")

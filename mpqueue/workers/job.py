@@ -37,7 +37,8 @@ class Job:
 
     Attributes:
         source: A sequence, a callable that returns an iterator, or an iterator.
-        workers: How many.
+        workers: How many,
+        is_auto: or at most so many: as many as pay.
         seed: Random numbers follow from it.
         is_seed_given: By the user, not made up: then also the caller's own batches draw from it.
         options: The options of the face.
@@ -58,6 +59,7 @@ class Job:
     samples: SamplePlan | None = None
     shard: Shard = ALONE
     skips: bool = False
+    is_auto: bool = False
     max_errors: int | None = None
     guard: MakeGuard | None = None
     ring: RingPlan = LOCAL

@@ -4,6 +4,7 @@
     a worker dies          its successor has its number, and so its lanes: each is opened anew, from its last snapshot;
                            the one whose element it was at is marked, see `mpqueue.worker.marked`
     an owner stays behind  a lane of which it has begun nothing goes to an idle worker, which opens it anew
+    more, or fewer workers each gets as many lanes as the others, of those that are not at work
 
 At most one worker runs a lane at a time, and each knows only the lanes that it has opened. So it is told to open one,
 by a grant with a *start*, whenever the element that it is granted is not the next one of what it has: it is another
@@ -13,6 +14,8 @@ a death, a move or an interrupt, and to resume. A first element needs no start: 
 What is kept of a lane here is what its owner will have when it has served all of its grants. Grants that are taken
 back before they were read are taken off again.
 """
+
+from collections.abc import Collection
 
 from mpqueue.engine.lanes import LaneStart, MarkedStart
 from mpqueue.engine.schedule import Schedule, Ticket
@@ -95,3 +98,24 @@ class LaneOwners:
     def move(self, lane: int, number: int) -> None:
         """Give a lane to another worker."""
         self._owners[lane] = number
+
+    def adopt(self, numbers: Collection[int]) -> None:
+        """Give the lanes of workers that there are no more to these."""
+        if numbers and not set(numbers).issuperset(self._owners):
+            self.share_out(numbers, [lane for lane, owner in enumerate(self._owners) if owner in numbers])
+
+    def share_out(self, numbers: Collection[int], at_work: Collection[int] = ()) -> None:
+        """Give each of these workers as many lanes as the others; those at work stay where they are."""
+        free = [lane for lane, owner in enumerate(self._owners) if owner not in numbers]
+        counts = dict.fromkeys(sorted(numbers), 0)
+        for owner in self._owners:
+            if owner in counts:
+                counts[owner] += 1
+        most = -(-len(self._owners) // len(counts))
+        for lane, owner in reversed([*enumerate(self._owners)]):
+            if owner in counts and counts[owner] > most and lane not in at_work:
+                counts[owner] -= 1
+                free.append(lane)
+        for lane in sorted(free):
+            self._owners[lane] = number = min(counts, key=lambda number: counts[number])
+            counts[number] += 1

@@ -19,8 +19,10 @@ workers anew: what was lost with the report is computed again.
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from mpqueue.engine import queue_address
 from mpqueue.engine.ledger import Ledger
@@ -43,7 +45,11 @@ from mpqueue.workers.roster import Roster
 from mpqueue.workers.source_sync import SourceSync
 from mpqueue.workers.supervision import Supervision
 
+if TYPE_CHECKING:
+    from mpqueue.workers.autosize import Autosize
+
 _MAX_YIELDS = 10
+_MEMORY_SHARE = 0.8
 
 
 class ProcessBackend:
@@ -69,6 +75,7 @@ class ProcessBackend:
     _hang: HangWatch | None
     _slow: SlowWatch
     _wakeup: Wakeup
+    _auto: "Autosize | None" = None
 
     def __init__(self, ledger: Ledger, sync: SourceSync, job: Job) -> None:
         self.chunk = 1
@@ -76,6 +83,7 @@ class ProcessBackend:
         self.tells_changes = not sync.is_inherited
         self.ledger, self.sync, self.job = ledger, sync, job
         self._events: Sequence[tuple[int, int]] = ()  # that have ended a wait, and are to be taken in
+        self._is_resizing = False
 
     def start(self) -> None:
         """Make the ring, start the workers, and set them to work.
@@ -121,6 +129,12 @@ class ProcessBackend:
         tolerance = Tolerance(int(options.restarts), job.workers, job.can_replay, options.batch_timeout)
         self.pump = self.dispatcher.pump
         self.supervision = Supervision(self.pool, self.sync, self.dispatcher, self.pressure, tolerance)
+        if job.is_auto:
+            from mpqueue.workers.autosize import Autosize
+
+            self._auto = Autosize(job.workers, time.monotonic())
+            self.supervision.wanted = self._auto.wanted
+            self.dispatcher.resize(self._auto.wanted)
         self._slow = SlowWatch(self.ledger, roster)
         self._hang = HangWatch(roster, options.batch_timeout) if options.batch_timeout is not None else None
 
@@ -171,6 +185,8 @@ class ProcessBackend:
         pool, supervision, dispatcher = self.pool, self.supervision, self.dispatcher
         if supervision.vacant and not self._run_supervised(supervision.take_exits):
             return True
+        if self._auto is not None and not self._look_at_number(self._auto):
+            return True
         if supervision.lost is not None and head is not None:  # nobody else would report anything
             self.ledger.fail(worker_died(supervision.lost))
             return True
@@ -218,6 +234,36 @@ class ProcessBackend:
             self.ledger.is_waiting = False
         if self.pool.roster.dying:
             self._run_supervised(self.supervision.give_up_overdue)
+
+    def _look_at_number(self, auto: "Autosize") -> bool:
+        """Have as many workers as pay; return False if that failed, which is the consumer's next error."""
+        now = time.monotonic()
+        if now >= auto.looks_at:
+            recorder, tallies = self.job.recorder, self.dispatcher.tallies
+            num_batches = sum(tally.batches for tally in tallies)
+            worked_ns = sum(tally.compute_ns + tally.copy_ns for tally in tallies)
+            if auto.look(now, num_batches, recorder.waited_ns / 1e9, worked_ns / 1e9, self._has_room):
+                incidents.report_resize(auto.wanted, auto.steps[-1].reason)
+                recorder.mark(f"{auto.wanted} workers: {auto.steps[-1].reason}")
+                self._is_resizing = True
+        if not self._is_resizing:
+            return True
+        is_done = False
+
+        def resize() -> None:
+            nonlocal is_done
+            is_done = self.supervision.resize(auto.wanted)
+
+        has_failed = not self._run_supervised(resize)
+        self._is_resizing = not is_done
+        return not has_failed
+
+    def _has_room(self) -> bool:
+        """Return whether one more worker, as large as the largest, takes at most 80 % of the memory that is left."""
+        from mpqueue.system.limits import free_memory
+
+        largest = max((_resident_bytes(pid) for pid in self.pool.roster.pids.values()), default=0)
+        return largest <= _MEMORY_SHARE * free_memory()
 
     def wait(self, head: int, timeout_s: float | None) -> None:  # noqa: ARG002 - whatever comes is taken in
         """Sleep until something comes, a time is over, or `wake`."""
@@ -324,10 +370,13 @@ class ProcessBackend:
         slots = ring.slots
         sizes = {number: _resident_bytes(pid) for number, pid in pids.items()}
         ring.enter_leases()
+        resizes = () if self._auto is None else tuple(self._auto.steps)
+        most = max((step.workers for step in resizes), default=self.job.workers)
         copies, moved = ring.num_copies, ring.num_moved
         asked = copies - moved if self.job.options.copy else 0
         return replace(
-            summed(workers_of(self.job.recorder, pids, sizes)),
+            summed(workers_of(self.job.recorder, pids, sizes)[:most]),  # no more have ever been there
+            resizes=resizes,
             slots_in_use=slots.num_slots - slots.num_free,
             num_slots=slots.num_slots,
             copies=copies,

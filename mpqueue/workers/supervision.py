@@ -17,6 +17,12 @@ that the nursery hangs and reports nothing any more. Both get `STUCK_S` from the
 A launcher that has several machines may ask for a worker to be *moved*: it is dealt nothing any more, ends when it has
 served what it has, and its place is filled anew, on the machine that the launcher chooses.
 
+Where the number of workers is "auto" (`mpqueue.workers.autosize`), it is changed by `Supervision.resize`. One that is
+too many is *retired*: what it has not begun goes to others, and it ends when it has served the rest. A worker has lanes
+of a stream: it first serves what it has begun, and gets no more meanwhile; then its lanes go to the others, of which
+each opens them from their last snapshots. A new one gets its share of the lanes that are not at work then. So there is
+never more than one process that runs a lane.
+
 Each death, and each restart, is a WARNING in the logger ``mpqueue``.
 """
 
@@ -52,6 +58,7 @@ class Supervision:
         num_deaths: Workers that died.
         num_restarts: Workers that were started in their place.
         vacant: Numbers of the workers that are to be started, each with whether its predecessor has died.
+        wanted: How many workers there are to be.
         lost: The death of a worker that cannot be replaced; None: there was none.
         deaths_on: Workers that died, by the machine that they were on; "" is this one.
     """
@@ -64,7 +71,8 @@ class Supervision:
         self.lost: Exit | None = None
         self.deaths_on: Counter[str] = Counter()
         self._pool, self._sync, self._dispatcher, self._pressure = pool, sync, dispatcher, pressure
-        self._num_workers, self._can_replay = tolerance.num_workers, tolerance.can_replay
+        self.wanted = self._num_workers = tolerance.num_workers
+        self._can_replay = tolerance.can_replay
         self._blame = Blame(pool, tolerance)
         self._kept: dict[WorkerHandle, list[int]] = {}  # slots that the code of abandoned workers held
 
@@ -78,7 +86,7 @@ class Supervision:
             WorkerDied: The nursery dies again and again.
         """
         roster = self._pool.roster
-        for number in range(self._num_workers):
+        for number in range(self.wanted):
             self.vacant[number] = False
         try:
             if roster.launcher is None:
@@ -127,6 +135,8 @@ class Supervision:
                 self.num_restarts += is_by_death
                 if is_by_death:
                     incidents.report_restart(number)
+        if self._pool.owners is not None and self.wanted < self._num_workers:
+            self._pool.owners.adopt(self._pool.roster.workers)
 
     # -- Deaths
 
@@ -150,6 +160,53 @@ class Supervision:
                 raise failure
         self._fill()
 
+    # -- Another number of them
+
+    def resize(self, wanted: int) -> bool:
+        """Have so many workers from now on: start some, or retire some; False: those are at work, so call it again.
+
+        Raises:
+            OSError: A worker could not be started.
+            WorkerDied: The nursery dies again and again.
+        """
+        pool, roster = self._pool, self._pool.roster
+        self.wanted = wanted
+        for worker in sorted(roster.workers.values(), key=lambda worker: worker.number):
+            worker.hold(held=False)
+            if len(roster.workers) > wanted and worker.number >= wanted and not self._retire(worker):
+                break
+        taken = {*self.vacant, *(worker.number for worker in roster.living)}
+        free = (number for number in range(self._num_workers) if number not in taken)
+        while self._lacks_one and (number := next(free, None)) is not None:
+            self.vacant[number] = False
+        if pool.owners is not None and self.vacant:
+            for worker in roster.workers.values():
+                if worker.is_stealable:
+                    pool.put_back(work.ticket for work in pool.take_unread(worker))
+                    worker.flush()
+            begun = {work.ticket.lane for worker in roster.living for work in worker.in_flight.values()}
+            pool.owners.share_out({*roster.workers, *self.vacant}, begun)
+        self._fill()
+        self._dispatcher.resize(max(roster.workers, default=0) + 1)
+        return len(roster.workers) == wanted
+
+    @property
+    def _lacks_one(self) -> bool:
+        return len(self._pool.roster.workers) + len(self.vacant) < self.wanted
+
+    def _retire(self, worker: WorkerHandle) -> bool:
+        """Deal a worker no more; False: it cannot be now, and gets nothing new meanwhile."""
+        pool = self._pool
+        worker.hold(held=True)
+        if not worker.is_at_service:
+            return False
+        pool.put_back(work.ticket for work in pool.take_unread(worker))
+        worker.flush()
+        if pool.owners is not None and worker.in_flight:
+            return False
+        pool.roster.retire(worker)
+        return True
+
     def _retire_moving(self) -> None:
         """Deal those no more whose places are on other machines from now on; others get what they have not begun."""
         moving, pool = self._pool.roster.moving, self._pool
@@ -167,7 +224,8 @@ class Supervision:
         if worker.life.is_abandoned:
             return None  # it has a successor already
         if worker.is_leaving and leaving.exitcode == 0:
-            self.vacant[worker.number] = False
+            if self._lacks_one:
+                self.vacant[worker.number] = False
             return None
         self._leave_vacant(leaving)
         if leaving.error is not None:
@@ -194,7 +252,8 @@ class Supervision:
         if owners is not None and worker.process is not None and worker.process.pid in queue_address.users:
             # What has used a queue is called afresh, and nothing of it dropped: the queue knows what was taken.
             owners.begin_afresh(worker.number)
-        self.vacant[worker.number] = True
+        if self._lacks_one:
+            self.vacant[worker.number] = True
 
     def reap(self, worker: WorkerHandle, *, is_gone: bool = True) -> Ticket | None:
         """Enter the last reports of a worker and free what it held; return the ticket that it was working on, if any.

@@ -11,8 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from mpqueue.__main__ import main
-from mpqueue.commands import checks_gpu, checks_memory, checks_python, checks_system, doctor, findings, limits
+from mpqueue.commands import checks_gpu, checks_memory, checks_python, checks_system, doctor, findings
 from mpqueue.commands.findings import Finding
+from mpqueue.system import limits
 
 GIB = 1 << 30
 

@@ -1,4 +1,4 @@
-"""The limits of this process, as the kernel has them: of its CPUs, its memory, and its user's processes.
+"""The limits of this process, as the kernel has them: of its CPUs and its memory.
 
 A control group (cgroup) may allow less than the machine has. Version 2 has one tree, in which a group is bound by all
 groups above it; version 1 has one tree per kind of limit. In a container the root of the tree is the container's group.
@@ -36,6 +36,14 @@ def memory_limit() -> tuple[int, int] | None:
         if limit and used and limit[0] != "max" and int(limit[0]) < 1 << 60:  # version 1 says a huge number for none
             found.append((int(limit[0]), int(used[0])))
     return min(found, key=lambda pair: pair[0] - pair[1], default=None)
+
+
+def free_memory() -> int:
+    """Return the bytes that this process and its children may still take: of the machine, and of its control groups."""
+    import psutil
+
+    left, group = psutil.virtual_memory().available, memory_limit()
+    return int(left if group is None else max(0, min(left, group[0] - group[1])))
 
 
 def useful_workers() -> int:
