@@ -159,8 +159,9 @@ class ReaderBase:
                 self._start_work(queue, turn)
                 some = self._read_some(num_records - len(records))
                 records += some
-                is_end = not some or self.one_record_per_unit
-                self._count(len(some), is_end=is_end)
+                # Behind records that were given back there may be no unit, and they do not wait for one.
+                is_end = not some or self.one_record_per_unit or not self._is_working
+                self._count(len(some), is_end=not some)
         return text_array([key for key, _ in records]), text_array([value for _, value in records])
 
     def read_op(self, queue: WorkQueue, name: str | None = None) -> Source:

@@ -6,11 +6,14 @@ What can be seen of it is what can be seen record by record:
 
 * There are never more examples under way than the queue has room for, and one if it has none: so the reader is as far
   ahead as before, and a full queue makes its thread wait with one example in hand.
-* Where a record is wrong, or the examples cannot be computed together, the run is carried out record by record. The
-  examples before the wrong one go in, its error is raised, and the records behind it are given back to the reader.
+* Where a record is wrong, or the examples cannot be computed together, the first record goes in alone, and the others
+  are given back to the reader and read one by one. The examples before the wrong one go in, and its error is raised.
 * A run ends where the reader ends a file, or a block of it, at the latest.
 * Before the examples go in, the coordinator is asked once more. If it has stopped, just the first of them goes in, as
   the one that would have been under way; the other records are given back.
+* What is given back is given back before the op waits for room. Until that is known, the input has not ended for the
+  other threads of the reader (see `mpqueue.tf1.readers.file_records`): no record comes back to a reader that all have
+  left.
 
 How long runs are is `mpqueue.tf1.runs.length`'s matter. Where runs fail again and again, although no record is wrong,
 the op is to be carried out record by record from then on.
@@ -66,6 +69,7 @@ class RecordRuns:
     def __init__(self, should_stop: Callable[[], bool]) -> None:
         self._should_stop = should_stop
         self._length = RunLength()
+        self._num_alone = 0  # of the next records, which go in one by one
         self._num_failures = 0
 
     @property
@@ -79,50 +83,41 @@ class RecordRuns:
         Raises:
             Exception: What the methods of the pipeline raise.
         """
-        reader, queue = pipeline.reader, pipeline.queue
-        room = queue.set_aside(self._length.wanted)
+        queue, is_alone = pipeline.queue, self._num_alone > 0
+        self._num_alone -= is_alone
+        room = queue.set_aside(1 if is_alone else self._length.wanted)
         queue.release(room)  # reading may wait for a file, and others need the room meanwhile
         records = pipeline.read(max(1, room))
         began = time.thread_time()
-        kept = queue.set_aside(len(records))
+        num_kept = kept = 0
         try:
-            if len(records) > max(1, kept):  # another thread was faster
-                reader.unread(records[max(1, kept) :])
-                del records[max(1, kept) :]
-            if len(records) == 1:
+            kept = queue.set_aside(len(records))  # less than before where another thread was faster
+            examples, num_kept = self._examples(pipeline, records[: max(1, kept)])
+        finally:
+            pipeline.reader.end_run(records[num_kept:])
+        try:
+            if examples is None:
                 pipeline.carry_out(records[0])
             else:
-                self._together(pipeline, records)
+                pipeline.put(examples, num_kept)
         finally:
             queue.release(kept)
-        self._length.note(len(records), sum(len(value) for _, value in records), time.thread_time() - began)
+        if not is_alone and not self._num_alone:
+            self._length.note(num_kept, sum(len(value) for _, value in records[:num_kept]), time.thread_time() - began)
 
-    def _together(self, pipeline: RecordPipeline, records: list[Record]) -> None:
+    def _examples(self, pipeline: RecordPipeline, records: list[Record]) -> tuple[list[Value] | None, int]:
+        """Return the examples of records that go in together, None if the first goes in alone; and how many go in."""
+        if len(records) == 1:
+            return None, 1
         try:
             examples = pipeline.examples(records)
             _check(pipeline.queue, examples, len(records))
         except Exception:
-            self._apart(pipeline, records)
             self._num_failures += 1
-            return
+            self._num_alone = len(records) - 1
+            return None, 1
         self._num_failures = 0
-        if self._should_stop():
-            pipeline.reader.unread(records[1:])
-            pipeline.carry_out(records[0])
-        else:
-            pipeline.put(examples, len(records))
-
-    def _apart(self, pipeline: RecordPipeline, records: list[Record]) -> None:
-        """Carry the op out for each record."""
-        for place, record in enumerate(records):
-            if place and self._should_stop():
-                pipeline.reader.unread(records[place:])
-                return
-            try:
-                pipeline.carry_out(record)
-            except BaseException:
-                pipeline.reader.unread(records[place + 1 :])
-                raise
+        return (None, 1) if self._should_stop() else (examples, len(records))
 
 
 def _check(queue: Queue, examples: list[Value], count: int) -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.at_the_end import meet_the_end_amid_a_run
 from tf1.compat.conftest import Background
 
 import mpqueue.compat.v1 as tf
@@ -94,7 +95,8 @@ def test_an_error_comes_at_its_record_after_the_elements_before_it(tmp_path):
 def test_what_follows_a_bad_record_is_read_next(tmp_path):
     pipeline = Pipeline([write(tmp_path / "lines", [*range(20), "bad", *range(30, 40)])], as_number)
     with pytest.raises(tf.errors.InvalidArgumentError):
-        pipeline.together()
+        while True:
+            pipeline.together()
     elements, _, counts = pipeline.run(pipeline.together)
     assert elements == [*range(20), *range(30, 40)]
     assert counts == [31, 1]
@@ -138,6 +140,24 @@ def test_two_threads_get_room_of_their_own(tmp_path):
     assert [core.set_aside(6), core.set_aside(6), core.set_aside(6)] == [6, 4, 0]
     core.release(6)
     assert core.set_aside(100) == 6
+
+
+def test_what_comes_back_when_another_thread_is_at_the_end_is_not_lost(tmp_path, monkeypatch, deadlock_s):
+    meet_the_end_amid_a_run(monkeypatch, deadlock_s, keeps=1)
+    names = tf.train.string_input_producer([write(tmp_path / "lines", range(20))], num_epochs=1)
+    _, line = tf.TextLineReader().read(names)
+    taken = tf.train.shuffle_batch(as_number(line), 1, 100, 1, num_threads=2)
+    found = []
+    with tf.Session() as session:
+        session.run(tf.local_variables_initializer())
+        coordinator = tf.train.Coordinator()
+        threads = tf.train.start_queue_runners(session, coordinator)
+        with pytest.raises(tf.errors.OutOfRangeError):
+            while True:
+                found += session.run(taken).tolist()
+        coordinator.request_stop()
+        coordinator.join(threads)
+    assert sorted(found) == [*range(20)]
 
 
 def test_a_stop_is_heard_between_records(tmp_path):

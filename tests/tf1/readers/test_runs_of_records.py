@@ -1,5 +1,7 @@
 """Many records at once, and the last of them given back."""
 
+import threading
+
 import pytest
 
 import mpqueue
@@ -39,7 +41,7 @@ def test_a_run_ends_with_its_file_and_does_not_look_for_the_end(names):
 def test_records_that_are_given_back_are_read_next_and_counted_once(names):
     reader = mpqueue.TextLineReader()
     records = reader.read_run(names, 4)
-    reader.unread(records[1:])
+    reader.end_run(records[1:])
     assert counts(reader) == (1, 0)
     assert reader.read(names) == records[1]
     assert values(reader.read_run(names, 100)) == [2, 3]
@@ -49,7 +51,95 @@ def test_records_that_are_given_back_are_read_next_and_counted_once(names):
 
 def test_a_reset_forgets_records_that_were_given_back(names):
     reader = mpqueue.TextLineReader()
-    reader.unread(reader.read_run(names, 4))
+    reader.end_run(reader.read_run(names, 4))
     reader.reset()
     assert values(reader.read_run(names, 1)) == [10]
     assert counts(reader) == (1, 0)
+
+
+def test_records_come_back_while_another_thread_waits_for_a_file(tmp_path):
+    """Who feeds the files may wait for these records before the next one."""
+    path, names = tmp_path / "0.txt", mpqueue.FIFOQueue(-1, ["string"], [()])
+    path.write_text("0\n1\n2\n")
+    names.enqueue(str(path))
+    reader, found = mpqueue.TextLineReader(), []
+    assert len(reader.read_run(names, 100)) == 3
+    waiting = threading.Thread(target=lambda: found.append(reader.read(names)[1]))
+    waiting.start()
+    while not names.queue_ref.num_waiting:
+        pass
+    reader.end_run([(b"1", b"1"), (b"2", b"2")])
+    assert reader.num_records_produced() == 1
+    assert values(reader.read_run(names, 1)) == [1]
+    reader.end_run([])
+    assert reader.num_records_produced() == 2
+    names.enqueue(str(path))
+    names.close()
+    waiting.join()
+    assert found == [b"0"]
+    assert values(reader.read_run(names, 100)) == [2]
+    assert values(reader.read_run(names, 100)) == [1, 2]
+    assert reader.num_records_produced() == 6
+
+
+def test_the_end_is_one_when_no_run_is_open_any_more(names, deadlock_s):
+    reader, found = mpqueue.TextLineReader(), []
+    first = reader.read_run(names, 100)
+    last = reader.read_run(names, 100)
+
+    def read():
+        with pytest.raises(mpqueue.errors.OutOfRangeError):
+            while True:
+                found.append(int(reader.read(names, timeout=deadlock_s)[1]))
+
+    other = threading.Thread(target=read)
+    other.start()
+    while not reader._gates:
+        pass
+    reader.end_run(last[1:])
+    other.join()
+    assert values(first) == [0, 1, 2, 3, 4]
+    assert found == [11, 12, 13, 14]
+    assert counts(reader) == (10, 2)
+
+
+def test_a_wait_for_an_open_run_ends_at_its_deadline(names):
+    reader, failed = mpqueue.TextLineReader(), []
+    reader.read_run(names, 100)
+    last = reader.read_run(names, 100)
+
+    def read():
+        with pytest.raises(mpqueue.errors.DeadlineExceededError) as error:
+            reader.read(names, timeout=0)
+        failed.append(error)
+
+    other = threading.Thread(target=read)
+    other.start()
+    other.join()
+    assert failed
+    reader.end_run(last)
+    assert reader.read(names)[1] == b"10"
+
+
+def test_a_run_of_a_thread_that_is_gone_is_not_waited_for(names):
+    reader = mpqueue.TextLineReader()
+    thread = threading.Thread(target=lambda: (reader.read_run(names, 100), reader.read_run(names, 100)))
+    thread.start()
+    thread.join()
+    with pytest.raises(mpqueue.errors.OutOfRangeError):
+        reader.read(names)
+
+
+def test_up_to_so_many_are_those_that_were_given_back_at_the_end(names):
+    reader = mpqueue.TextLineReader()
+    reader.read_run(names, 100)
+    last = reader.read_run(names, 100)
+    at_end = threading.Thread(target=lambda: reader.read_up_to(names, 1))  # finds no unit, and waits for this run
+    at_end.start()
+    while not reader._gates:
+        pass
+    reader.end_run(last[2:])
+    at_end.join()
+    assert [int(value) for value in reader.read_up_to(names, 100)[1]] == [13, 14]
+    with pytest.raises(mpqueue.errors.OutOfRangeError):
+        reader.read_up_to(names, 1)

@@ -7,6 +7,7 @@ from operator import itemgetter
 
 import numpy as np
 import pytest
+from helpers.at_the_end import meet_the_end_amid_a_run
 
 import mpqueue
 from mpqueue import python_io, train
@@ -127,7 +128,8 @@ class Runs:
         source = self.reader.read_op(names_of(path)).map(itemgetter(1))
         source = source.map(partial(mpqueue.decode_csv, record_defaults=[[0]])).map(itemgetter(0))
         self.queue = mpqueue.FIFOQueue(capacity, ["int32"], [()])
-        self.call = repeated(self.queue.enqueue_op(source), self.has_stopped)
+        self.op = self.queue.enqueue_op(source)
+        self.call = repeated(self.op, self.has_stopped)
 
     def has_stopped(self):
         return self.stops_after is not None and self.queue.size() >= self.stops_after
@@ -144,16 +146,24 @@ class Runs:
 
 
 @pytest.mark.parametrize("bad", [None, 7])
-@pytest.mark.parametrize("stops_after", [0, 3])
-def test_a_stop_gives_the_records_back_that_have_not_gone_in(tmp_path, bad, stops_after):
+def test_a_stop_gives_the_records_back_that_have_not_gone_in(tmp_path, bad):
     runs = Runs(tmp_path, bad)
-    runs.stops_after = stops_after
+    runs.stops_after = 0
     runs.call()
-    # It is asked before a run goes in, and in a run with a bad record behind each, too.
-    num_taken = max(1, stops_after) if bad else (20 if stops_after else 1)
-    assert (runs.queue.size(), runs.reader.num_records_produced()) == (num_taken, num_taken)
+    assert (runs.queue.size(), runs.reader.num_records_produced()) == (1, 1)
     assert runs.rest() == [n for n in range(20) if n != bad]
     assert runs.reader.num_records_produced() == 20
+
+
+def test_of_a_run_with_a_bad_record_one_is_under_way(tmp_path):
+    """So a stop, for which the op's thread looks between its calls, leaves the others to the reader."""
+    runs = Runs(tmp_path, bad=7)
+    for number in range(1, 8):
+        runs.call()
+        assert (runs.queue.size(), runs.reader.num_records_produced()) == (number, number)
+    with pytest.raises(InvalidArgumentError):
+        runs.call()
+    assert runs.rest() == [n for n in range(20) if n != 7]
 
 
 @pytest.mark.parametrize(("capacity", "room"), [(100, 5), (100, 1), (100, 0), (2, 1), (2, 0)])
@@ -169,13 +179,55 @@ def test_records_for_which_others_have_taken_the_room_are_given_back(tmp_path, m
         return set_aside(min(count, room) if len(asked) == 2 else count)
 
     monkeypatch.setattr(core, "set_aside", less_at_the_second_time)
-    is_bad = bad is not None and room > bad
-    with pytest.raises(InvalidArgumentError) if is_bad else contextlib.nullcontext():
-        runs.call()
-    num_taken = bad if is_bad else max(1, room)
+    runs.call()
+    num_taken = 1 if bad is not None and room > bad else max(1, room)
     assert (asked[1], runs.queue.size()) == (min(capacity, 20), num_taken)
-    assert runs.reader.num_records_produced() == num_taken + is_bad
+    assert runs.reader.num_records_produced() == num_taken
     assert runs.rest() == [n for n in range(20) if n != bad]
+
+
+def batches(one, _other):
+    return train.batch(one, 1, num_threads=2, capacity=100, shapes=[()])
+
+
+def joined(*both):
+    return train.batch_join(both, 1, capacity=100, shapes=[()])
+
+
+def shuffled(one, _other):
+    return train.shuffle_batch(one, 1, 100, 1, num_threads=2, shapes=[()])
+
+
+def shuffled_and_joined(*both):
+    return train.shuffle_batch_join(both, 1, 100, 1, shapes=[()])
+
+
+@pytest.mark.parametrize("make", [batches, joined, shuffled, shuffled_and_joined])
+def test_what_comes_back_when_another_thread_is_at_the_end_is_not_lost(tmp_path, monkeypatch, deadlock_s, make):
+    meet_the_end_amid_a_run(monkeypatch, deadlock_s, keeps=1)
+    path = tmp_path / "numbers.csv"
+    path.write_text("".join(f"{n}\n" for n in range(20)))
+    reader, names = mpqueue.TextLineReader(), train.string_input_producer([str(path)], num_epochs=1)
+    column = partial(mpqueue.decode_csv, record_defaults=[[0]])
+    sources = [reader.read_op(names).map(itemgetter(1)).map(column, dtypes=["int32"]) for _ in range(2)]
+    assert sorted(int(number) for (number,) in make(*sources)) == [*range(20)]
+    assert reader.num_records_produced() == 20
+
+
+def test_what_is_behind_a_bad_record_is_not_lost_when_another_thread_is_at_the_end(tmp_path, monkeypatch, deadlock_s):
+    """Without a coordinator an error ends one thread; the others go on, and the last one closes the queue."""
+    meet_the_end_amid_a_run(monkeypatch, deadlock_s, keeps=None)
+    failed = []
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: failed.append(arguments.exc_type))
+    runs = Runs(tmp_path, bad=2)
+    threads = train.QueueRunner(runs.queue, [runs.op, runs.op]).create_threads(mpqueue.Session(), start=True)
+    found = []
+    with pytest.raises(OutOfRangeError):
+        while True:
+            found.append(int(runs.queue.dequeue(timeout=deadlock_s)))
+    for thread in threads:
+        thread.join()
+    assert (sorted(found), failed) == ([n for n in range(20) if n != 2], [InvalidArgumentError])
 
 
 def test_a_run_is_no_longer_than_the_queue_has_room(tmp_path):
@@ -198,8 +250,7 @@ def test_a_run_is_no_longer_than_the_queue_has_room(tmp_path):
 
 def test_what_was_given_back_is_forgotten_by_a_reset(tmp_path):
     runs = Runs(tmp_path, bad=2)
-    with pytest.raises(InvalidArgumentError):
-        runs.call()
+    runs.call()
     runs.reader.reset()
     with pytest.raises(OutOfRangeError):
         runs.call()
