@@ -20,6 +20,7 @@ From the ground up; a module imports only from its own line and the lines above 
     rows.py         rows of pyarrow's tables as samples
     arrow_messages.py   messages of Arrow's formats: where they lie, and their buffers
     arrow_slices.py     some rows of a record batch, made from their own bytes
+    arrow_values.py     values of many rows of record batches, read at once
     arrow.py        `Arrow`
     parquet.py      `Parquet`
     mds_values.py   the encodings of MosaicML's format

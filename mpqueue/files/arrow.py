@@ -1,6 +1,6 @@
 """`Arrow`: files of Arrow's IPC formats, read by the row; what Hugging Face's `datasets` keeps its data in.
 
-A record batch whose buffers are not compressed is never read as a whole: see `mpqueue.files.arrow_slices`. One that is
+A record batch whose buffers are not compressed is never read as a whole: see `mpqueue.files.arrow_values`. One that is
 compressed, or has dictionaries, is decoded by pyarrow from its messages, and kept; see `mpqueue.files.decoded`.
 """
 
@@ -12,15 +12,16 @@ from typing import Any
 
 from mpqueue.errors import FileError
 from mpqueue.files import arrow_messages
-from mpqueue.files.arrow_messages import BatchLayout
-from mpqueue.files.arrow_slices import SMALL_BUFFER_BYTES, ReadBuffer, Slicer, can_slice, direct, num_parts
+from mpqueue.files.arrow_slices import Slicer, can_slice, num_parts
+from mpqueue.files.arrow_values import ArrowColumn, RecordBatch, column_of
 from mpqueue.files.columns import chosen, difference
 from mpqueue.files.decoded import DEFAULT_BYTES
-from mpqueue.files.groups import GroupedFiles, Groups, folder_of
+from mpqueue.files.groups import DAMAGED, GroupedFiles, Groups, folder_of
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names, expand
-from mpqueue.files.rows import Columns, TableRows, pyarrow
+from mpqueue.files.opened import FileRange
+from mpqueue.files.rows import TableRows, pyarrow
 
 _END = b"\xff\xff\xff\xff\0\0\0\0"
 _VERSION = 1
@@ -62,10 +63,9 @@ class _Reading:
         schema = read_schema(schema_message)
         self.schema_message = schema_message
         self.numbers = [schema.get_field_index(name) for name in names]
-        self.columns = Columns([(name, schema.field(name).type) for name in names])
-        self.directs = [direct(schema.field(name).type) for name in names]
-        # For each column that is wanted: its type, its first node, its first buffer; None: rows are not addressable.
-        self.places: list[tuple[Any, int, int]] | None = None
+        # Types, places (column, first node, first buffer) of all that are wanted; None: rows are not addressable.
+        self.kinds = [schema.field(name).type for name in names]
+        self.places: list[tuple[ArrowColumn, int, int]] | None = None
         if (
             sys.byteorder == "little"
             and arrow_messages.is_little_endian(schema_message)
@@ -73,7 +73,7 @@ class _Reading:
         ):
             parts = [num_parts(kind) for kind in schema.types]
             self.places = [
-                (schema.types[i], sum(part[0] for part in parts[:i]), sum(part[1] for part in parts[:i]))
+                (column_of(schema.types[i]), sum(part[0] for part in parts[:i]), sum(part[1] for part in parts[:i]))
                 for i in self.numbers
             ]
 
@@ -155,76 +155,68 @@ class Arrow(GroupedFiles):
         made: _Reading = self._made
         return made
 
-    def _rows(self, group: int, rows: Sequence[int]) -> list[dict[str, Any]]:
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """Return several samples; those of all uncompressed record batches are read at once; raises as ``[i]``."""
         state = self._state()
-        layout = self._layout(group) if state.places is not None else None
-        if layout is None or layout.is_compressed:
-            return super()._rows(group, rows)
-        read = self._reader(group, layout)
+        if state.places is None:
+            return super().__getitems__(indices)
+        found: list[Any] = [None] * len(indices)
+        cells: list[list[Any]] = [[] for _ in state.places]
+        ranges: list[FileRange] = []
+        read: list[int] = []  # the places of those that are read, in their order
+        group = 0
+        for group, rows, places in self._runs(indices):
+            try:
+                batch = self._batch(group)
+                if batch is None:
+                    for place, sample in zip(places, self._rows(group, rows), strict=True):
+                        found[place] = sample
+                    continue
+                for (column, _, _), of_column, source in zip(state.places, cells, batch.sources, strict=True):
+                    column.add(of_column, source, rows, ranges)
+            except DAMAGED as error:
+                self._raise_named(group, error)
+            read += places
+        if not read:
+            return found
         try:
-            columns = [self._values(layout, read, number, rows) for number in range(len(self._columns))]
-        except IndexError as error:
-            raise ValueError("it has less columns than its schema") from error
-        return [dict(zip(self._columns, values, strict=True)) for values in zip(*columns, strict=True)]
-
-    def _values(self, layout: BatchLayout, read: ReadBuffer, number: int, rows: Sequence[int]) -> list[Any]:
-        """Return the values of a column in some rows, which are sorted."""
-        state = self._state()
-        assert state.places is not None
-        kind, node, buffer = state.places[number]
-        one = state.directs[number]
-        if one is not None and not layout.nodes[node][1]:
-            return [one(layout, read, node, buffer, row) for row in rows]
-        found: list[Any] = []
-        at = 0
-        while at < len(rows):  # rows that lie side by side are read together
-            stop = at + 1
-            while stop < len(rows) and rows[stop] == rows[stop - 1] + 1:
-                stop += 1
-            array = Slicer(layout, read, node, buffer).rows(kind, rows[at], rows[stop - 1] + 1)
-            found += [state.columns.value(number, scalar) for scalar in array]
-            at = stop
+            parts = [*self._opened.read_all(ranges), b""]
+            values = [column.values(each, parts) for (column, _, _), each in zip(state.places, cells, strict=True)]
+        except DAMAGED as error:
+            if len(indices) == 1 or isinstance(error, FileError):
+                self._raise_named(group, error)
+            return [self[index] for index in indices]  # the one that is damaged is found, and named
+        for place, row in zip(read, zip(*values, strict=True), strict=True):
+            found[place] = dict(zip(self._columns, row, strict=True))
         return found
 
     def _all_rows(self, group: int) -> Sequence[Any]:
-        layout = self._layout(group) if self._state().places is not None else None
-        if layout is None or layout.is_compressed:
+        state = self._state()
+        batch = None if state.places is None else self._batch(group)
+        if batch is None or state.places is None:
             return super()._all_rows(group)
-        return TableRows(self._state().columns, self._slice(group, layout, 0, layout.num_rows), layout.num_rows)
+        num_rows = batch.layout.num_rows
+        arrays = [
+            Slicer(batch.layout, batch.read, node, buffer).rows(kind, 0, num_rows)
+            for kind, (_, node, buffer) in zip(state.kinds, state.places, strict=True)
+        ]
+        return TableRows(self._columns, arrays, num_rows)
 
-    def _layout(self, group: int) -> BatchLayout:
-        def read() -> tuple[BatchLayout, int]:
-            length = int(self._index["headers"][group])
-            data = self._opened.read(*self._place_of(group, length))
-            layout = arrow_messages.layout(arrow_messages.flatbuffer(data), length)
-            return layout, 200 + 200 * (len(layout.nodes) + len(layout.buffers))
+    def _batch(self, group: int) -> RecordBatch | None:
+        """Return a record batch whose rows can be read by themselves; None: it is compressed."""
+        found: RecordBatch | bool = self._parts.get((group, "batch"), lambda: self._new_batch(group))
+        return found if isinstance(found, RecordBatch) else None
 
-        layout: BatchLayout = self._parts.get((group, "layout"), read)
-        return layout
-
-    def _reader(self, group: int, layout: BatchLayout) -> ReadBuffer:
-        file, offset, _ = self._place_of(group)
-        body = offset + layout.body
-
-        def read(buffer: int, start: int, length: int) -> bytes:
-            place, size = layout.buffers[buffer]
-            if size > SMALL_BUFFER_BYTES:
-                return self._opened.read(file, body + place + start, length)
-            whole: bytes = self._parts.get(
-                (group, buffer), lambda: (self._opened.read(file, body + place, size), size + 100)
-            )
-            return whole[start : start + length]
-
-        return read
-
-    def _slice(self, group: int, layout: BatchLayout, start: int, stop: int) -> list[Any]:
-        read = self._reader(group, layout)
-        places = self._state().places
-        assert places is not None
-        try:
-            return [Slicer(layout, read, node, buffer).rows(kind, start, stop) for kind, node, buffer in places]
-        except IndexError as error:
-            raise ValueError("it has less columns than its schema") from error
+    def _new_batch(self, group: int) -> tuple[RecordBatch | bool, int]:
+        state = self._state()
+        assert state.places is not None
+        length = int(self._index["headers"][group])
+        file, offset, _ = place = self._place_of(group, length)
+        layout = arrow_messages.layout(arrow_messages.flatbuffer(self._opened.read(*place)), length)
+        if layout.is_compressed:
+            return False, 100
+        batch = RecordBatch(self._opened, file, offset + layout.body, layout, state.places)
+        return batch, batch.num_bytes()
 
     def _decode(self, group: int) -> tuple[TableRows, int]:
         """Have pyarrow decode a whole batch: from a stream of the schema, the dictionaries before it, and the batch."""
@@ -243,7 +235,7 @@ class Arrow(GroupedFiles):
         batch = pa.ipc.open_stream(b"".join(pieces), options=options).read_next_batch()
         batch.validate(full=True)  # a damaged one must not lead a read outside of its memory
         arrays = [batch.column(name) for name in self._columns]
-        return TableRows(state.columns, arrays, batch.num_rows), batch.nbytes
+        return TableRows(self._columns, arrays, batch.num_rows), batch.nbytes
 
     def _place_of(self, group: int, length: int | None = None) -> tuple[int, int, int]:
         return (

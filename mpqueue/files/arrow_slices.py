@@ -5,11 +5,9 @@ bytes between them, one of lists the same with another column in place of the by
 bytes, however large its batch; to read whole batches, as pyarrow does, would cost a hundred megabytes for one
 photograph of a batch of a thousand. Others map the file, and are killed by SIGBUS where it shrinks.
 
-The buffers of a batch that are small (the offsets of a thousand texts have four kilobytes) are read once, and kept.
 Dictionaries, unions, views and run ends are not addressed here: such batches are read as a whole.
 """
 
-import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -20,9 +18,6 @@ from mpqueue.files.rows import pyarrow
 
 # Returns bytes of a buffer by its number, from an offset in it.
 ReadBuffer = Callable[[int, int, int], bytes]
-
-# Above this a read of a few bytes is faster than the copy of all of them into the process would be.
-SMALL_BUFFER_BYTES = 64 * 1024
 
 
 def can_slice(kind: Any) -> bool:
@@ -38,7 +33,7 @@ def can_slice(kind: Any) -> bool:
     return bool(
         types.is_null(kind)
         or types.is_boolean(kind)
-        or _offset_type(kind) is not None
+        or offset_type(kind) is not None
         or (types.is_primitive(kind) or types.is_decimal(kind) or types.is_fixed_size_binary(kind))
     )
 
@@ -57,10 +52,10 @@ def num_parts(kind: Any) -> tuple[int, int]:
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         nodes, buffers = num_parts(kind.value_type)
         return 1 + nodes, (1 if types.is_fixed_size_list(kind) else 2) + buffers
-    return 1, 2 if _offset_type(kind) is None else 3
+    return 1, 2 if offset_type(kind) is None else 3
 
 
-def _offset_type(kind: Any) -> str | None:
+def offset_type(kind: Any) -> str | None:
     """Return the type of the offsets of a column of bytes or texts; None for others."""
     types = pyarrow().types
     if types.is_string(kind) or types.is_binary(kind):
@@ -114,8 +109,8 @@ class Slicer:
             child = self.rows(kind.value_type, int(offsets[0]), int(offsets[-1]))
             storage = pa.list_(child.type) if types.is_list(kind) else pa.large_list(child.type)
             return pa.Array.from_buffers(storage, count, [valid, _rebased(offsets)], children=[child])
-        if (offset_type := _offset_type(kind)) is not None:
-            offsets = self._offsets(offset_type, start, stop)
+        if (of_offsets := offset_type(kind)) is not None:
+            offsets = self._offsets(of_offsets, start, stop)
             data = self._bytes(int(offsets[0]), int(offsets[-1]))
             return pa.Array.from_buffers(kind, count, [valid, _rebased(offsets), pa.py_buffer(data)])
         if types.is_boolean(kind):
@@ -151,47 +146,6 @@ class Slicer:
         if offsets[0] < 0 or (offsets[1:] < offsets[:-1]).any():
             raise ValueError("offsets that go backwards")
         return offsets
-
-
-# Columns whose values need no array of pyarrow, which costs ten times what the value itself does.
-_NUMBERS = {
-    "int8": "<b", "uint8": "<B", "int16": "<h", "uint16": "<H", "int32": "<i", "uint32": "<I", "int64": "<q",
-    "uint64": "<Q", "halffloat": "<e", "float": "<f", "double": "<d",
-}  # fmt: skip
-
-
-def direct(kind: Any) -> Callable[[BatchLayout, ReadBuffer, int, int, int], Any] | None:
-    """Return what reads one value of a column of numbers, bytes or texts; None for other types.
-
-    It takes a layout, a reader, the numbers of the node and the first buffer, and the row. It is for columns in which
-    no value is missing.
-    """
-    if (form := _NUMBERS.get(str(kind))) is not None:
-        number = struct.Struct(form)
-
-        def read_number(layout: BatchLayout, read: ReadBuffer, node: int, buffer: int, row: int) -> Any:
-            start = row * number.size
-            if row >= layout.nodes[node][0] or start + number.size > layout.buffers[buffer + 1][1]:
-                raise ValueError(f"row {row} of a column that is shorter")
-            return number.unpack(read(buffer + 1, start, number.size))[0]
-
-        return read_number
-    if (offset_type := _offset_type(kind)) is None:
-        return None
-    pair = struct.Struct("<2i" if offset_type == "<i4" else "<2q")
-    is_text = pyarrow().types.is_string(kind) or pyarrow().types.is_large_string(kind)
-
-    def read_bytes(layout: BatchLayout, read: ReadBuffer, node: int, buffer: int, row: int) -> Any:
-        place = row * pair.size // 2
-        if row >= layout.nodes[node][0] or place + pair.size > layout.buffers[buffer + 1][1]:
-            raise ValueError(f"row {row} of a column that is shorter")
-        start, stop = pair.unpack(read(buffer + 1, place, pair.size))
-        if not 0 <= start <= stop <= layout.buffers[buffer + 2][1]:
-            raise ValueError(f"bytes {start:,} to {stop:,} of a buffer of {layout.buffers[buffer + 2][1]:,}")
-        data = read(buffer + 2, start, stop - start) if stop > start else b""
-        return data.decode() if is_text else data
-
-    return read_bytes
 
 
 def _rebased(offsets: Any) -> Any:

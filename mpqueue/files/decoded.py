@@ -23,6 +23,7 @@ class _KeptParts:
         self.parts: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self.decoding: dict[Hashable, threading.Lock] = {}
         self.num_bytes = 0
+        self.num_dropped = 0
 
 
 class DecodedParts:
@@ -49,6 +50,10 @@ class DecodedParts:
 
     def __setstate__(self, state: int) -> None:
         self.max_bytes, self._kept = state, None
+
+    def num_dropped(self) -> int:
+        """Return how many parts were dropped in this process, since there was no room for them."""
+        return self._of_this_process().num_dropped
 
     def get(self, key: Hashable, decode: Callable[[], tuple[Any, int]]) -> Any:
         """Return a part.
@@ -79,6 +84,7 @@ class DecodedParts:
                     kept.num_bytes += num_bytes
                 while kept.num_bytes > self.max_bytes and len(kept.parts) > 1:
                     kept.num_bytes -= kept.parts.popitem(last=False)[1][1]
+                    kept.num_dropped += 1
         return part
 
     @staticmethod

@@ -4,11 +4,11 @@ Samples are numbered through the groups of all files. Those that are asked for a
 each group is read, or decoded, once.
 """
 
-import contextlib
 import operator
 import os
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from mpqueue.system import log
 # So many groups are decoded before it is told that they are decoded for next to nothing.
 _GROUPS_BEFORE_WARNING = 30
 # What pyarrow raises of damaged data; a wrong size may be more than there is memory.
-_DAMAGED = (ValueError, NotImplementedError, OSError, LookupError, MemoryError)
+DAMAGED = (ValueError, NotImplementedError, OSError, LookupError, MemoryError)
 # What is made anew in each process.
 _MADE_ANEW = {
     "_ends", "_made", "_num_served", "_num_decoded", "_num_groups_decoded", "_is_warned", "_readers", "_is_in_order",
@@ -61,27 +61,35 @@ class GroupedFiles(FileSource):
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return several samples, in the order of the indices; those of a group are read at once; raises as ``[i]``."""
-        ends, length = self._group_ends(), self._length
-        wanted = np.array([operator.index(index) for index in indices], np.int64)
-        if ((wanted < -length) | (wanted >= length)).any():
-            bad = next(index for index in wanted.tolist() if not -length <= index < length)
-            raise IndexError(f"index {bad} is out of range: {self!r}")
-        wanted[wanted < 0] += length
-        order = np.argsort(wanted, kind="stable")
-        groups = np.searchsorted(ends, wanted[order], side="right")
-        found: list[Any] = [None] * len(wanted)
-        at = 0
-        while at < len(order):
-            group = int(groups[at])
-            stop = int(np.searchsorted(groups, group, side="right"))
-            first = int(ends[group - 1]) if group else 0
-            rows = (wanted[order[at:stop]] - first).tolist()
-            with self._naming(group):
+        found: list[Any] = [None] * len(indices)
+        for group, rows, places in self._runs(indices):
+            try:
                 samples = self._rows(group, rows)
-            for place, sample in zip(order[at:stop].tolist(), samples, strict=True):
+            except DAMAGED as error:
+                self._raise_named(group, error)
+            for place, sample in zip(places, samples, strict=True):
                 found[place] = sample
-            at = stop
         return found
+
+    def _runs(self, indices: Sequence[int]) -> Iterator[tuple[int, list[int], list[int]]]:
+        """Yield the groups of indices, in order: number, sorted rows in it, and their places among the indices."""
+        ends, length = self._group_ends(), self._length
+        numbers = list(map(operator.index, indices))
+        if numbers and not -length <= min(numbers) <= max(numbers) < length:
+            bad = next(index for index in numbers if not -length <= index < length)
+            raise IndexError(f"index {bad} is out of range: {self!r}")
+        wanted = np.array(numbers, np.int64)
+        wanted[wanted < 0] += length
+        order = wanted.argsort(kind="stable")
+        wanted = wanted[order]
+        groups = ends.searchsorted(wanted, side="right")
+        rows = (wanted - (ends - self._index["rows"])[groups]).tolist() if len(ends) else []
+        places, of_rows = order.tolist(), groups.tolist()
+        at = 0
+        while at < len(places):
+            stop = bisect_right(of_rows, of_rows[at], at)
+            yield of_rows[at], rows[at:stop], places[at:stop]
+            at = stop
 
     def _num_groups(self) -> int:
         return len(self._group_ends())
@@ -96,26 +104,19 @@ class GroupedFiles(FileSource):
         return int(np.searchsorted(self._index.starts("rows"), group, side="right")) - 1
 
     def _read_group(self, group: int) -> Sequence[Any]:
-        with self._naming(group):
-            return self._all_rows(group)
-
-    @contextlib.contextmanager
-    def _naming(self, group: int) -> Iterator[None]:
-        """Name the group where the data are damaged."""
         try:
-            yield
-        except FileError:
-            raise
-        except _DAMAGED as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # the system's
-            file = self._file_of(group)
-            number = group - int(self._index.starts("rows")[file])
-            raise FileError(
-                self._index.files[file].path,
-                self._offset_of(group),
-                f"{self._group_noun} {number} of this file cannot be read: {error}",
-            ) from error
+            return self._all_rows(group)
+        except DAMAGED as error:
+            self._raise_named(group, error)
+
+    def _raise_named(self, group: int, error: Exception) -> NoReturn:
+        """Raise the error that names a group whose data are damaged; one that says enough is raised as it is."""
+        if isinstance(error, FileError) or (isinstance(error, OSError) and error.errno is not None):
+            raise error
+        file = self._file_of(group)
+        number = group - int(self._index.starts("rows")[file])
+        what = f"{self._group_noun} {number} of this file cannot be read: {error}"
+        raise FileError(self._index.files[file].path, self._offset_of(group), what) from error
 
     def _offset_of(self, group: int) -> int | None:
         """Return where a group begins in its file."""
@@ -145,7 +146,8 @@ class GroupedFiles(FileSource):
     def _warn_of_thrashing(self) -> None:
         if self._is_warned or self._num_groups_decoded < _GROUPS_BEFORE_WARNING:
             return
-        if self._num_served * 20 >= self._num_decoded:
+        # Where all fits, each group is decoded once, however few of its rows were asked for up to now.
+        if self._num_served * 20 >= self._num_decoded or not self._parts.num_dropped():
             return
         self._is_warned = True
         log.warn(

@@ -12,7 +12,6 @@ else. The comparison comes *after* the read: a change before it, or during it, i
   leaves the table, and is closed when the last read of it has ended.
 """
 
-import itertools
 import os
 import stat
 import threading
@@ -99,21 +98,24 @@ class _OpenFile:
             order: The numbers of those of this file, in the order in which they lie.
             found: Has a place for each piece.
         """
-        at = 0
-        while at < len(order):
+        read, last, at = self._read, len(order) - 1, 0
+        while at <= last:
             number = order[at]
             _, start, length = pieces[number]
-            stop = at + 1
-            if length <= _MAX_JOINED_BYTES and stop < len(order):
+            if (
+                at < last
+                and length <= _MAX_JOINED_BYTES
+                and pieces[order[at + 1]][1] - start - length <= _MAX_GAP_BYTES
+            ):
                 stop, end = _joined(pieces, order, at)
-            if stop == at + 1:
-                found[number] = self._read(start, length)
-            else:
-                data = self._read(start, end - start)
+                data = read(start, end - start)
                 for number in order[at:stop]:
                     _, offset, length = pieces[number]
                     found[number] = data[offset - start : offset - start + length]
-            at = stop
+                at = stop
+            else:
+                found[number] = read(start, length)
+                at += 1
         # Once behind all of them: nobody has seen a byte yet, and it costs as much as the read of a small record.
         self.check()
 
@@ -194,8 +196,11 @@ class OpenFiles:
             return [self.read(*pieces[0])]
         found: list[bytes] = [b""] * len(pieces)
         order = sorted(range(len(pieces)), key=pieces.__getitem__)
-        for number, of_file in itertools.groupby(order, lambda piece: pieces[piece][0]):
-            self._open(number).read_sorted(pieces, list(of_file), found)
+        of_file: dict[int, list[int]] = {}
+        for number in order:
+            of_file.setdefault(pieces[number][0], []).append(number)
+        for file, numbers in of_file.items():
+            self._open(file).read_sorted(pieces, numbers, found)
         return found
 
     def close(self) -> None:

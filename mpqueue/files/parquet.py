@@ -21,7 +21,7 @@ from mpqueue.files.index import Index
 from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import OpenFiles
-from mpqueue.files.rows import Columns, TableRows, pyarrow
+from mpqueue.files.rows import TableRows, pyarrow
 
 _VERSION = 1
 # What the parsed footer of a file takes in memory, as a multiple of its bytes.
@@ -133,11 +133,10 @@ class Parquet(GroupedFiles):
             _PositionedFile(self._opened, file, self._index.files[file].size), metadata=metadata, pre_buffer=False
         ) as opened:
             table = opened.read_row_group(number, columns=self._columns, use_threads=False)
-        kinds = [(name, table.schema.field(name).type) for name in self._columns]
         # Of several chunks, where a column has more than 2 GB; one is found faster.
         chunked = [table.column(name) for name in self._columns]
         arrays = [column.chunk(0) if column.num_chunks == 1 else column for column in chunked]
-        return TableRows(Columns(kinds), arrays, table.num_rows), table.nbytes
+        return TableRows(self._columns, arrays, table.num_rows), table.nbytes
 
     def _footer(self, file: int) -> tuple[Any, int]:
         metadata = pyarrow("parquet").read_metadata(_PositionedFile(self._opened, file, self._index.files[file].size))

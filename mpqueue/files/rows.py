@@ -5,7 +5,9 @@ one leaf of a batch, and not 2,048. All else is what pyarrow's ``as_py`` makes o
 datetimes, dicts of structs, lists of what is no number. A list in which a number is missing is a list with None.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import functools
+import struct
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Value = Callable[[Any], Any]
@@ -84,43 +86,67 @@ def _tensor(scalar: Any, shape: Sequence[int]) -> Any:
     return values.to_numpy(zero_copy_only=False).copy().reshape(shape)
 
 
-class Columns:
-    """The way from rows to samples.
+# Types of pyarrow by their names, as `memoryview` calls them.
+NUMBERS = {
+    "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q",
+    "float": "f", "double": "d",
+}  # fmt: skip
 
-    Args:
-        columns: Name and type, pyarrow's, of those that are wanted.
+
+cached_value_of = functools.cache(value_of)
+
+
+def items(data: memoryview, form: str, count: int) -> Sequence[Any]:
+    """Return the first numbers of a buffer, of one of the forms in `NUMBERS`."""
+    cast: Any = data.cast("B")[: count * struct.calcsize(form)].cast
+    numbers: Sequence[Any] = cast(form)
+    return numbers
+
+
+def reader_of(array: Any) -> Callable[[int], Any]:
+    """Return what gives the value of an array of pyarrow in a row that it has.
+
+    Numbers, bytes and texts come right from the array's buffers: a scalar costs more than the value of it does.
     """
-
-    def __init__(self, columns: Iterable[tuple[str, Any]]) -> None:
-        self._values = [(name, value_of(kind)) for name, kind in columns]
-
-    def value(self, number: int, scalar: Any) -> Any:
-        """Return the value of a column's scalar."""
-        return self._values[number][1](scalar)
-
-    def row(self, arrays: Sequence[Any], row: int) -> dict[str, Any]:
-        """Return a sample.
-
-        Args:
-            arrays: Of pyarrow, one for each column.
-            row: Its place in these.
-        """
-        return {name: of_column(array[row]) for (name, of_column), array in zip(self._values, arrays, strict=True)}
+    pa = pyarrow()
+    types = pa.types
+    kind = array.type
+    if isinstance(array, pa.Array) and not array.null_count and len(array):
+        first, buffers = array.offset, array.buffers()
+        if (form := NUMBERS.get(str(kind))) is not None:
+            numbers = items(memoryview(buffers[1]), form, first + len(array))
+            return lambda row: numbers[first + row]
+        is_text = types.is_string(kind) or types.is_large_string(kind)
+        if is_text or types.is_binary(kind) or types.is_large_binary(kind):
+            wide = types.is_large_string(kind) or types.is_large_binary(kind)
+            ends = items(memoryview(buffers[1]), "q" if wide else "i", first + len(array) + 1)
+            data = memoryview(buffers[2] or b"")
+            if is_text:
+                return lambda row: str(data[ends[first + row] : ends[first + row + 1]], "utf-8")
+            return lambda row: bytes(data[ends[first + row] : ends[first + row + 1]])
+    value = cached_value_of(kind)
+    return lambda row: value(array[row])
 
 
 class TableRows(Sequence[dict[str, Any]]):
-    """The rows of one row group, or record batch: each is made when it is asked for."""
+    """The rows of one row group, or record batch: each is made when it is asked for.
 
-    def __init__(self, columns: Columns, arrays: Sequence[Any], num_rows: int) -> None:
-        self._columns, self._arrays, self._num_rows = columns, arrays, num_rows
+    Args:
+        names: Of its columns.
+        arrays: Of pyarrow, one for each column.
+        num_rows: How many.
+    """
+
+    def __init__(self, names: Sequence[str], arrays: Sequence[Any], num_rows: int) -> None:
+        self._readers = list(zip(names, map(reader_of, arrays), strict=True))
+        self._num_rows = num_rows
 
     def __len__(self) -> int:
         return self._num_rows
 
     def __getitem__(self, row: int) -> dict[str, Any]:  # type: ignore[override]  # no slices are taken
-        if not -self._num_rows <= row < self._num_rows:
-            raise IndexError(f"row {row} of {self._num_rows}")
-        return self._columns.row(self._arrays, row % self._num_rows)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return (self._columns.row(self._arrays, row) for row in range(self._num_rows))
+        if not 0 <= row < self._num_rows:
+            if not -self._num_rows <= row < 0:
+                raise IndexError(f"row {row} of {self._num_rows}")
+            row += self._num_rows
+        return {name: read(row) for name, read in self._readers}

@@ -41,6 +41,59 @@ def path(tmp_path):
     return write(tmp_path / "a.arrow", TABLE)
 
 
+SLICED = TABLE.drop(["map"])  # whose rows are made from their own bytes
+
+
+@pytest.mark.parametrize("rows", [1, 170, ROWS])
+def test_rows_that_are_read_by_themselves_are_those_of_pyarrow(tmp_path, index, rows, monkeypatch):
+    """All kinds of columns, with missing values, in batches of any size."""
+    monkeypatch.setattr(Arrow, "_decode", None)
+    source = Arrow(write(tmp_path / "a.arrow", SLICED.slice(0, 200 if rows == 1 else ROWS), rows=rows), index=index)
+    wanted = SLICED.to_pylist()
+    chosen = [*random.Random(0).sample(range(len(source)), 60), 3, 3, *range(150, 175)]
+    assert [plain(row) for row in source.__getitems__(chosen)] == [wanted[i] for i in chosen]
+    assert [plain(source[i]) for i in chosen[:20]] == [wanted[i] for i in chosen[:20]]
+    assert source.__getitems__([]) == []
+
+
+def test_large_buffers_are_not_kept(tmp_path, index, monkeypatch):
+    """Of a batch of many rows, offsets and numbers are read one by one."""
+    many = pa.table({"n": pa.array(range(40_000)), "t": [f"{i}" if i % 3 else None for i in range(40_000)]})
+    source = Arrow(write(tmp_path / "a.arrow", many, rows=40_000), index=index)
+    source[0]
+    read, real = [], os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, length, offset: read.append(length) or real(fd, length, offset))
+    chosen = [39_999, 5, 6, 20_001]
+    assert source.__getitems__(chosen) == [{"n": i, "t": f"{i}" if i % 3 else None} for i in chosen]
+    assert sum(read) < 200
+
+
+def test_all_that_a_batch_of_samples_needs_is_read_in_the_order_of_the_files(tmp_path, index, monkeypatch):
+    names = [write(tmp_path / f"{i}.arrow", pa.table({"b": [os.urandom(20_000)] * 20}), rows=5) for i in range(2)]
+    source = Arrow(names, index=index)
+    source.__getitems__(range(40))  # the small buffers of all batches are there
+    steps, read, stat = [], os.pread, os.fstat
+    monkeypatch.setattr(os, "pread", lambda fd, length, at: steps.append((fd, at)) or read(fd, length, at))
+    monkeypatch.setattr(os, "fstat", lambda fd: steps.append("compare") or stat(fd))
+    source.__getitems__([33, 2, 17, 21, 9])
+    first, second = steps[:4], steps[4:]
+    assert first[:3] == sorted(first[:3]) and second[:2] == sorted(second[:2])
+    assert first[3] == second[2] == "compare" and len(second) == 3
+
+
+def test_of_many_rows_the_one_that_is_damaged_is_named(tmp_path, index):
+    """Its text is none; those beside it are read by themselves."""
+    path = tmp_path / "a.arrow"
+    write(path, pa.table({"t": [f"text {i}" for i in range(40)]}), rows=10)
+    path.write_bytes(path.read_bytes().replace(b"text 25", b"text \xff\xff"))
+    source = Arrow(path, index=index)
+    with pytest.raises(FileError, match=r"a\.arrow, byte .*record batch 2 of this file"):
+        source.__getitems__(range(40))
+    with mpqueue.Loader(source, batch_size=8, workers=1, on_error="skip") as loader:
+        seen = [text for batch in loader for text in batch["t"]]
+    assert len(seen) == 39 and "text 25" not in seen
+
+
 @pytest.mark.parametrize("form", ["file", "stream"])
 @pytest.mark.parametrize("compression", [None, "lz4", "zstd"])
 @pytest.mark.parametrize("content", [TABLE, WITH_DICTIONARY], ids=["plain", "dictionary"])

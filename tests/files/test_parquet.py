@@ -84,6 +84,16 @@ def test_rows_that_decode_their_group_each_are_warned_of_once(path, index, caplo
     assert "Shuffled Parquet" in record.getMessage()
 
 
+def test_rows_of_groups_that_all_fit_are_not_warned_of(tmp_path, index, caplog):
+    """Each group is decoded once, though only one of its thirty rows was asked for up to now."""
+    source = Parquet(write(tmp_path / "a.parquet", pa.table({"int": range(1200)}), rows=30), index=index)
+    with caplog.at_level(logging.WARNING, "mpqueue"):
+        for number in range(0, 1200, 30):
+            source[number]
+    assert source._num_groups_decoded == 40
+    assert caplog.records == []
+
+
 def test_rows_in_order_are_not_warned_of(path, index, caplog):
     source = Parquet(path, ["int"], index=index, cache_bytes=0)
     with caplog.at_level(logging.WARNING, "mpqueue"):
