@@ -17,12 +17,13 @@ class LoopPosition:
         iterator: The number of the latest one.
         first_epoch: The first that a loop has asked for.
         epoch: That of the loop that runs, or of the next one.
+        num_loads: How often a place was loaded.
     """
 
     def __init__(self, *, is_endless: bool = False) -> None:
         self._is_endless = is_endless
         self.place = Place()
-        self.iterator = self.epoch = 0
+        self.iterator = self.epoch = self.num_loads = 0
         self.first_epoch: int | None = None
         self._pipeline: Pipeline | None = None
         # The pipeline, and how many batches had come, when an error came in a batch's place, or when a loop began that
@@ -89,6 +90,7 @@ class LoopPosition:
         """Have the next loop go on there."""
         self.place, self._pipeline, self._goes_on, self.first_epoch = place, None, True, None
         self.epoch = place.epoch
+        self.num_loads += 1
 
 
 def place_of(state: Any) -> Place:

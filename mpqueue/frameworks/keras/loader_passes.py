@@ -11,6 +11,9 @@ batch or two, drops the iterator and begins again. Neither must use up an epoch 
 What is kept are private copies: the framework may write into what it was given, and may hold us for good, but no slot
 is leased for that. `MOST_KEPT` batches are kept at most. With the next one, or at its end, the epoch is begun in
 earnest, and cannot be taken back.
+
+A callback that restores the model as the training begins may have the loader go on from a state then. What was looked
+at before is not of the epoch that is to come, and is dropped.
 """
 
 import copy
@@ -82,6 +85,7 @@ class LoaderEpochs:
         self.loader = loader
         self._coming: Iterator[Any] | None = None  # the epoch that was looked at
         self._seen: list[Any] = []  # its first batches
+        self._num_loads = 0  # of the loader, when it was opened
         self._read: LoaderEpoch | None = None  # all of it was taken, and it was stopped
         self._lock = threading.RLock()
 
@@ -106,6 +110,7 @@ class LoaderEpochs:
                 f"first {MOST_KEPT} of an epoch can be seen before it begins"
             )
         with self._lock:
+            self._drop_outdated()
             while len(self._seen) <= index:
                 try:
                     self._peek_next()
@@ -121,6 +126,7 @@ class LoaderEpochs:
     def begin(self, *, on_trial: bool = False) -> LoaderEpoch:
         """Begin the coming epoch."""
         with self._lock:
+            self._drop_outdated()
             epoch = LoaderEpoch(self._open(), self._seen, on_trial=on_trial)
             self._coming, self._seen = None, []
             return epoch
@@ -152,8 +158,14 @@ class LoaderEpochs:
         if epoch is not None:
             epoch.finish()
 
+    def _drop_outdated(self) -> None:
+        """Forget what was looked at before the loader went to another place."""
+        if self._num_loads != self.loader._position.num_loads:
+            self._coming, self._seen = None, []
+
     def _open(self) -> Iterator[Any]:
         if self._coming is None:
+            self._num_loads = self.loader._position.num_loads
             self._coming = iter(self.loader)
         return self._coming
 

@@ -202,6 +202,24 @@ def test_a_loader_that_was_resumed_goes_on_in_mid_epoch(delivered):
     assert delivered.take()[-8:] == expected[4:]
 
 
+@pytest.mark.filterwarnings("ignore:.*ran out of data")
+@pytest.mark.parametrize("kind", ["plain", "built"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_callback_resumes_a_loader_when_the_training_begins(delivered, workers, kind):
+    """As one that restores the model does then: Keras has looked at a batch by that time."""
+    expected = flat(epochs_of(marked.Still(6), 2, workers=workers, shuffle=True, seed=1))
+    with Loader(marked.Still(6), workers=workers, shuffle=True, seed=1) as loader:
+        batches = iter(loader)
+        for _ in range(4):
+            next(batches)
+        state = loader.state_dict()
+
+    with Loader(marked.Still(6), workers=workers, shuffle=True) as loader:
+        resume = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: loader.load_state_dict(state))
+        fit(accelerate(loader), kind=kind, epochs=2, callbacks=[resume])
+    assert delivered.take()[-8:] == expected[4:]
+
+
 def test_a_generator_is_fitted_by_steps(delivered):
     with Loader(marked.elements, workers=2) as loader:
         dataset = accelerate(loader)
