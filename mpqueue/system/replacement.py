@@ -98,10 +98,17 @@ class Replacement:
         Raises:
             ImportError: The library is not there, or does not fit.
         """
+        return install_all(self)
+
+    def count(self) -> None:
+        """Hold, for one installation more.
+
+        Raises:
+            ImportError: The library is not there, or does not fit.
+        """
         self.hold()
         with self._lock:
             self.num_installations += 1
-        return Installation(self)
 
     def uninstall(self) -> None:
         """Undo one `install`."""
@@ -114,11 +121,11 @@ class Installation:
     """An installation by `install`: leaving the ``with`` statement undoes it; else it stays.
 
     Args:
-        replacement: What was installed.
+        replacements: What was installed.
     """
 
-    def __init__(self, replacement: Replacement) -> None:
-        self._replacement, self._is_done = replacement, True
+    def __init__(self, *replacements: Replacement) -> None:
+        self._replacements, self._is_done = replacements, True
 
     def __enter__(self) -> Self:
         return self
@@ -126,7 +133,26 @@ class Installation:
     def __exit__(self, *_: object) -> None:
         if self._is_done:
             self._is_done = False
-            self._replacement.uninstall()
+            for replacement in reversed(self._replacements):
+                replacement.uninstall()
 
     def __repr__(self) -> str:
-        return f"<{self._replacement.name}.install(), {'done' if self._is_done else 'undone'}>"
+        return f"<{self._replacements[0].name}.install(), {'done' if self._is_done else 'undone'}>"
+
+
+def install_all(*replacements: Replacement) -> Installation:
+    """Have all of them in place until the installation is left.
+
+    Raises:
+        ImportError: One of the libraries is not there, or does not fit; none is replaced then.
+    """
+    done: list[Replacement] = []
+    try:
+        for replacement in replacements:
+            replacement.count()
+            done.append(replacement)
+    except ImportError:
+        for replacement in reversed(done):
+            replacement.uninstall()
+        raise
+    return Installation(*replacements)

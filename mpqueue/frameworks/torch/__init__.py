@@ -9,6 +9,7 @@ From the ground up; a module imports only from its own line and the lines above 
     supported.py       which loaders mpqueue's workers run
     checks.py          what workers cannot do, said before there are any
     pinned.py          slots that a GPU copies out of
+    skipping.py        loaders of Accelerate that pass over what was seen
     state.py           the place of a loader in its data
     inline.py          the iterator of a loader without workers
     iterator.py        the iterator of a loader

@@ -6,6 +6,7 @@ loop is just behind the batches that were counted. So its state is that of one w
 
 import contextlib
 import copy
+import inspect
 import itertools
 import pickle
 from typing import Any
@@ -16,6 +17,7 @@ from mpqueue.engine.lanes import BEGINNING, LaneStart
 from mpqueue.engine.ledger import Progress
 from mpqueue.engine.schedule import Place
 from mpqueue.frameworks.torch import state
+from mpqueue.frameworks.torch.skipping import warn_of_skipping
 from mpqueue.worker import context
 from mpqueue.worker.generator_lanes import has_state
 
@@ -35,6 +37,10 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     def __init__(self, loader: Any) -> None:
         resumed, loader.resumed = state.due(loader), None
+        # Torch's samplers draw with their first batch, which comes later. One that draws as it is iterated, as that of
+        # torchdata does, has drawn when torch's base class returns, and the seed of the workers after it.
+        is_eager = not inspect.isgeneratorfunction(type(loader._index_sampler).__iter__)
+        before = state.begin(loader, 0) if is_eager and resumed is None else None
         with state.at_beginning(
             loader, None if resumed is None else resumed.beginning._replace(sampler=None, kept=None)
         ):
@@ -43,12 +49,16 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         self._progress = Progress(int(self._is_stream))
         self._told = self._dataset  # it says where the iterator is
         if resumed is None:
-            beginning = state.begin(loader, self._base_seed)
+            warn_of_skipping(loader)
+            beginning = (before or state.begin(loader, 0))._replace(base_seed=self._base_seed)
         else:
             beginning = resumed.beginning
             self._base_seed = beginning.base_seed
+            drawn = None if not is_eager or loader.generator is None else loader.generator.get_state()
             with state.at_beginning(loader, beginning):
                 self._go_on(resumed)
+            if drawn is not None:
+                loader.generator.set_state(drawn)
         self._pass = state.Pass(beginning, self._place, None)
         loader.note_pass(self._pass)
 

@@ -4,8 +4,14 @@ What is replaced (by `mpqueue.system.replacement`) is the method ``_get_iterator
 Loaders that make iterators of their own (a subclass that overrides the method and does not call torch's) keep them, and
 so do loaders that mpqueue's workers cannot run. Beside it the class has, as long as it stands, what our own loader has
 more than torch's: its state, and its statistics. So loaders without workers have our iterator, too: it counts.
+
+torchdata's ``StatefulDataLoader`` overrides all of that with iterators and states of its own, so that its class is
+treated in the same way, where torchdata is installed. What it makes for torch's data pipes stays its own.
 """
 
+import functools
+import importlib.util
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,7 +21,7 @@ from mpqueue.frameworks.torch.inline import InlineIterator
 from mpqueue.frameworks.torch.iterator import Iterator
 from mpqueue.frameworks.torch.loader import DataLoader
 from mpqueue.frameworks.torch.supported import is_supported
-from mpqueue.system.replacement import Installation, Replacement
+from mpqueue.system.replacement import Installation, Replacement, install_all
 
 
 def install() -> Installation:
@@ -23,7 +29,8 @@ def install() -> Installation:
 
     It holds for each loader that is iterated from now on, also for one that was made before, in a library, or by a
     subclass. Each has the ``state_dict``, ``load_state_dict`` and ``statistics`` of `DataLoader`, those without workers
-    included, unless its class has its own.
+    included, unless its class has its own. torchdata's ``StatefulDataLoader`` is one of these loaders, with
+    our state in the place of its own.
 
     Example:
         For a part of a program; without ``with``, for the rest of it::
@@ -42,7 +49,8 @@ def install() -> Installation:
     Raises:
         ImportError: This torch's `DataLoader` does not make its iterators where it is known to.
     """
-    return _replacement.install()
+    stateful = _stateful()
+    return install_all(_replacement, *([] if stateful is None else [stateful]))
 
 
 def _get_iterator(self: Any) -> Any:
@@ -70,3 +78,33 @@ _replacement = Replacement(
     "mpqueue.torch", lambda: data.DataLoader, "_get_iterator", _get_iterator, _check_fit,
     beside={name: vars(DataLoader)[name] for name in _OURS},
 )  # fmt: skip
+
+
+@functools.cache
+def _stateful() -> Replacement | None:
+    """Return what stands in for torchdata's loader; None: there is none."""
+    if importlib.util.find_spec("torchdata") is None:
+        return None
+    try:
+        from torchdata.stateful_dataloader import StatefulDataLoader
+    except ImportError:  # before 0.8, or one that does not fit this torch
+        return None
+
+    def instead(name: str, ours: Callable[..., Any]) -> Callable[..., Any]:
+        own = getattr(StatefulDataLoader, name)
+
+        @functools.wraps(own)
+        def method(self: Any, *args: Any) -> Any:
+            is_ours = replacement.num_installations and (self.num_workers == 0 or is_supported(self))
+            return (ours if is_ours else own)(self, *args)
+
+        return method
+
+    ours = vars(DataLoader)
+    methods = {name: instead(name, ours[name]) for name in ("state_dict", "load_state_dict")}
+    replacement = Replacement(
+        "mpqueue.torch", lambda: StatefulDataLoader, "_get_iterator", instead("_get_iterator", _get_iterator),
+        beside={name: ours[name] for name in _OURS if name not in methods}
+        | methods | {"__iter__": instead("__iter__", data.DataLoader.__iter__)},
+    )  # fmt: skip
+    return replacement

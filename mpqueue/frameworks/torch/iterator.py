@@ -35,6 +35,7 @@ from mpqueue.errors import MPQueueError, WorkerRaised
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import refuse_cuda
 from mpqueue.frameworks.torch.pinned import make_pinned
+from mpqueue.frameworks.torch.skipping import told_by_sampler, warn_of_skipping
 from mpqueue.frameworks.torch.streams import SHARE, LanedSource, StreamDataset
 from mpqueue.frameworks.torch.worker import LoaderParts, MapSource, StreamSource, listed_of
 from mpqueue.loader.datasets import check_portable
@@ -56,7 +57,8 @@ class _SamplerDraw:
 
     Args:
         batches: The iterator.
-        epoch: The number of the pass.
+        epoch: Random numbers follow from it, and from the place in the order.
+        first: The place of the first sample.
         is_batched: The sampler gives lists of indices.
 
     Raises:
@@ -67,10 +69,10 @@ class _SamplerDraw:
     has_ended = False  # nobody looks ahead: a state of the last batch is one of this pass
     mark = None
 
-    def __init__(self, batches: Any, epoch: int, *, is_batched: bool) -> None:
+    def __init__(self, batches: Any, epoch: int, first: int = 0, *, is_batched: bool) -> None:
         self._batches, self._epoch, self._is_batched = batches, epoch, is_batched
         self._ahead: list[Drawn] = []
-        self._num_batches = self._num_samples = 0
+        self._num_batches, self._num_samples = 0, first
         self._draw(1)
 
     def take(self, limit: int) -> list[Drawn]:
@@ -117,8 +119,11 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             if resumed is not None:  # the seed of the workers is known: drawing one leaves no trace
                 undo.enter_context(state.at_beginning(loader, resumed.beginning._replace(sampler=None, kept=None)))
             _Base.__init__(self, loader)
+        told = told_by_sampler(loader)
         if resumed is not None:
             self._base_seed = resumed.beginning.base_seed
+        elif told is not None:
+            self._base_seed = told.seed
         self._prefetch_factor = loader.prefetch_factor if loader.num_workers else 1
         self._in_order = getattr(loader, "in_order", True)  # torch has it from 2.6 on
         if not self._prefetch_factor or self._prefetch_factor <= 0:
@@ -175,11 +180,15 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             self._go_to_stream(loader, resumed)
         with state.at_beginning(loader, None if resumed is None else resumed.beginning):
             beginning = state.begin(loader, self._base_seed)._replace(shape=self._shape)
+            told = told_by_sampler(loader)  # before it draws, and counts an epoch more
+            if told is None and resumed is None:
+                warn_of_skipping(loader)
             _Base._reset(self, loader, first_iter)
             self._epoch = self._epoch + 1 if resumed is None else max(self._epoch + 1, resumed.place.epoch)
             place = Place(self._epoch) if resumed is None else resumed.place._replace(epoch=self._epoch)
             if not self._is_stream:
-                draw = _SamplerDraw(self._sampler_iter, self._epoch, is_batched=self._auto_collation)
+                epoch, first = (self._epoch, 0) if told is None else (told.epoch, told.first)
+                draw = _SamplerDraw(self._sampler_iter, epoch, first, is_batched=self._auto_collation)
                 self._draws.clear()
                 self._draws[self._epoch] = draw
         self._begin(place)

@@ -114,14 +114,14 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         The trainer's own random numbers are left as they are.
 
         Args:
-            saved: What `state_dict` gave.
+            saved: What `state_dict` gave; an empty dict: the next pass begins anew.
 
         Raises:
             ValueError: It is no such state.
 
         Follows: ``torchdata.stateful_dataloader.StatefulDataLoader``.
         """
-        self.resumed = state.state_of(saved)
+        self.resumed = None if saved == {} else state.state_of(saved)
 
     def statistics(self) -> Statistics:
         """Return the counters of the latest pass with workers."""

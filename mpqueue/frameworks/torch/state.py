@@ -25,6 +25,7 @@ from mpqueue.samples.randomness import Randomness
 from mpqueue.telemetry.stats import Statistics
 
 _VERSION = 1
+_OF_TORCHDATA = frozenset({"_snapshot", "_sampler_iter_yielded"})  # names in the states of its loader
 
 
 class Beginning(NamedTuple):
@@ -101,6 +102,12 @@ def state_of(saved: dict[str, Any]) -> State | None:
     Raises:
         ValueError: It is no such state.
     """
+    if isinstance(saved, dict) and not _OF_TORCHDATA.isdisjoint(saved):
+        raise ValueError(
+            "this state was saved by torchdata's StatefulDataLoader, without mpqueue, and tells of its own workers: "
+            "load it without mpqueue.torch.install(), or begin with a checkpoint of the end of an epoch and no state "
+            "of a loader"
+        )
     if not isinstance(saved, dict) or saved.get("version") != _VERSION or "place" not in saved:
         raise ValueError(f"this is no state of a mpqueue.torch.DataLoader: {str(saved)[:100]}")
     if saved["place"] is None:

@@ -1,0 +1,144 @@
+"""Loaders of Accelerate that pass over what was seen: the rest of the epoch is what it would have been, to the bit.
+
+Stand-ins for Accelerate's samplers and for the loader that wraps torch's, in a module of its name; Accelerate itself is
+not needed.
+"""
+
+import logging
+import sys
+import types
+
+import pytest
+import torch
+from torch.utils import data
+
+import mpqueue.torch
+from mpqueue.frameworks.torch import skipping
+
+_ACCELERATE = """
+class SeedableRandomSampler(data.RandomSampler):
+    def __init__(self, source, seed):
+        super().__init__(source, generator=torch.Generator())
+        self.initial_seed, self.epoch = seed, 0
+
+    def __iter__(self):
+        self.generator.manual_seed(self.epoch + self.initial_seed)
+        yield from super().__iter__()
+        self.epoch += 1
+
+
+class SkipBatchSampler(data.BatchSampler):
+    def __init__(self, batch_sampler, skip_batches):
+        self.batch_sampler, self.skip_batches = batch_sampler, skip_batches
+
+    def __iter__(self):
+        yield from list(self.batch_sampler)[self.skip_batches :]
+
+    def __len__(self):
+        return len(self.batch_sampler) - self.skip_batches
+
+
+class BatchSamplerShard(data.BatchSampler):
+    def __init__(self, batch_sampler, num_processes, process_index):
+        self.batch_sampler, self.num_processes, self.process_index = batch_sampler, num_processes, process_index
+        self.batch_size, self.split_batches = batch_sampler.batch_size, False
+
+    def __iter__(self):
+        yield from list(self.batch_sampler)[self.process_index :: self.num_processes]
+
+    def __len__(self):
+        return len(self.batch_sampler) // self.num_processes
+
+
+class DataLoaderShard:
+    def __init__(self, loader, skip_batches):
+        self.base_dataloader, self.skip_batches = loader, skip_batches
+
+    def __iter__(self):
+        for number, batch in enumerate(self.base_dataloader.__iter__()):
+            if number >= self.skip_batches:
+                yield batch
+"""
+
+
+class Noisy(data.Dataset):
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, index):
+        return index, torch.rand(()).item()
+
+
+class Stream(data.IterableDataset):
+    def __iter__(self):
+        return iter(range(6))
+
+
+@pytest.fixture(name="accelerate")
+def _accelerate(monkeypatch):
+    module = types.ModuleType("accelerate.data_loader")
+    module.data, module.torch = data, torch
+    exec(_ACCELERATE, vars(module))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(skipping, "_has_told", False)
+    return module
+
+
+def _epochs(sampler, numbers, workers=1):
+    """The batches of epochs of a loader that a program has begun anew: the default generator is elsewhere by then."""
+    random = getattr(sampler, "batch_sampler", sampler)
+    random = getattr(random, "batch_sampler", random).sampler
+    loader = mpqueue.torch.DataLoader(Noisy(), batch_sampler=sampler, num_workers=workers)
+    found = []
+    for number in numbers:
+        torch.rand(3)
+        random.epoch = number
+        found.append([(indices.tolist(), noise.tolist()) for indices, noise in loader])
+    return found
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_rest_of_an_epoch_is_what_it_would_have_been(accelerate, workers):
+    def batches():
+        return data.BatchSampler(accelerate.SeedableRandomSampler(Noisy(), 3), 3, drop_last=False)
+
+    whole = _epochs(batches(), [0, 1])
+    assert whole[0] != whole[1]
+    assert _epochs(accelerate.SkipBatchSampler(batches(), 2), [1], workers) == [whole[1][2:]]
+
+
+def test_ranks_have_random_numbers_of_their_own(accelerate):
+    def share(rank):
+        batches = data.BatchSampler(accelerate.SeedableRandomSampler(Noisy(), 3), 2, drop_last=False)
+        return accelerate.BatchSamplerShard(batches, 2, rank)
+
+    (first,), (second,) = _epochs(share(0), [0]), _epochs(share(1), [0])
+    assert sorted(index for indices, _ in first + second for index in indices) == list(range(16))
+    assert not {number for _, noise in first for number in noise} & {number for _, noise in second for number in noise}
+    skipping_one = accelerate.SkipBatchSampler(share(1), 1)
+    assert skipping.told_by_sampler(types.SimpleNamespace(batch_sampler=skipping_one)).first == 2
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_only_a_state_makes_exact_is_told_once(accelerate, workers, caplog):
+    batches = data.BatchSampler(data.SequentialSampler(Noisy()), 4, drop_last=False)
+    sampler = accelerate.SkipBatchSampler(batches, 1)
+    stream = accelerate.DataLoaderShard(mpqueue.torch.DataLoader(Stream(), num_workers=workers), 2)
+    with caplog.at_level(logging.WARNING, "mpqueue"):
+        assert len(list(mpqueue.torch.DataLoader(Noisy(), batch_sampler=batches, num_workers=workers))) == 4
+        assert not caplog.records
+        assert [batch.tolist() for batch in stream] == [[2], [3], [4], [5]]
+        assert len(list(mpqueue.torch.DataLoader(Noisy(), batch_sampler=sampler, num_workers=workers))) == 3
+    (record,) = caplog.records
+    assert "passing over its first 2 batches" in record.getMessage()
+    assert "ignore_data_skip=True" in record.getMessage()
+
+
+def test_a_resumed_loader_is_silent(accelerate, caplog):
+    loader = mpqueue.torch.DataLoader(Stream(), num_workers=1)
+    batches = iter(loader)
+    next(batches)
+    loader.load_state_dict(loader.state_dict())
+    with caplog.at_level(logging.WARNING, "mpqueue"):
+        assert len(list(accelerate.DataLoaderShard(loader, 2))) == 3
+    assert not caplog.records

@@ -1,0 +1,105 @@
+"""torchdata's `StatefulDataLoader` under `mpqueue.torch.install`: on our workers, with our state in place of its own."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch.utils import data
+
+import mpqueue.torch
+from mpqueue.frameworks.torch.inline import InlineIterator
+from mpqueue.frameworks.torch.iterator import Iterator
+
+pytest.importorskip("torchdata.stateful_dataloader")
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
+
+
+class Noisy(data.Dataset):
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return index, torch.rand(()).item()
+
+
+def _loader(workers, **options):
+    generator = torch.Generator().manual_seed(5)
+    return StatefulDataLoader(Noisy(), 2, shuffle=True, num_workers=workers, generator=generator, **options)
+
+
+def _lists(batches):
+    return [(indices.tolist(), noise.tolist()) for indices, noise in batches]
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 1)])
+@pytest.mark.parametrize("persistent", [False, True])
+def test_it_goes_on_to_the_bit_with_other_workers_too(before, after, persistent):
+    with mpqueue.torch.install():
+        whole = _loader(before, persistent_workers=persistent)
+        wanted = [*_lists(whole), *_lists(whole)]
+        first = _loader(before, persistent_workers=persistent)
+        batches = iter(first)
+        assert type(batches) is Iterator
+        seen = _lists(next(batches) for _ in range(4))
+        state = pickle.loads(pickle.dumps(first.state_dict()))
+        second = _loader(after, persistent_workers=persistent)
+        second.load_state_dict(state)
+        assert [*seen, *_lists(second)] == wanted[:6]
+        if persistent:
+            assert _lists(second) == wanted[6:]
+
+
+def test_without_workers_it_counts():
+    with mpqueue.torch.install():
+        whole = _loader(0)
+        wanted = [indices.tolist() for _ in range(2) for indices, _ in whole]
+        loader = _loader(0)
+        batches = iter(loader)
+        assert type(batches) is InlineIterator
+        seen = [next(batches)[0].tolist() for _ in range(4)]
+        other = _loader(0)
+        other.load_state_dict(loader.state_dict())
+        assert seen + [indices.tolist() for _ in range(2) for indices, _ in other] == wanted
+
+
+def test_a_state_before_the_first_batch_is_asked_for_and_starts_nothing():
+    """As Accelerate does, when it makes a loader."""
+    with mpqueue.torch.install():
+        loader = _loader(1)
+        loader.load_state_dict(loader.state_dict())
+        assert loader._iterator is None
+        loader.load_state_dict({})
+        assert len(_lists(loader)) == 6
+
+
+def test_a_copy_begins_anew():
+    with mpqueue.torch.install():
+        loader = _loader(1)
+        next(iter(loader))
+        assert len(_lists(copy.deepcopy(loader))) == 6
+
+
+def test_all_is_torchdatas_own_again_when_it_is_left():
+    names = ("_get_iterator", "__iter__", "state_dict", "load_state_dict")
+    own = {name: vars(StatefulDataLoader)[name] for name in names}
+    with mpqueue.torch.install():
+        assert all(vars(StatefulDataLoader)[name] is not own[name] for name in names)
+        assert vars(StatefulDataLoader)["statistics"]
+    assert all(vars(StatefulDataLoader)[name] is own[name] for name in names)
+    assert "statistics" not in vars(StatefulDataLoader)
+    loader = _loader(0)
+    next(iter(loader))
+    assert loader.state_dict()["_num_yielded"] == 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_state_of_torchdatas_own_is_refused_and_the_remedy_named(workers):
+    loader = _loader(workers)
+    next(iter(loader))
+    state = loader.state_dict()
+    del loader
+    with mpqueue.torch.install(), pytest.raises(ValueError, match=r"saved by torchdata's .* without mpqueue"):
+        _loader(workers).load_state_dict(state)
