@@ -16,6 +16,7 @@ From the ground up; a module imports only from its own line and the lines above 
     scaling/         the parts of ``scripts/scaling``
     soak/            the parts of ``scripts/soak``
     stubs/           the parts of ``scripts/stubs``
+    trainers/        the parts of ``scripts/trainers``
 
 ``environment.sh`` makes ``.venv``; the shell scripts and `own_venv` source it.
 """

@@ -1,0 +1,92 @@
+"""Lightning's ``Trainer``, resumed by ``ckpt_path``."""
+
+import glob
+import os
+import sys
+from typing import Any
+
+import lightning
+import torch
+
+from parts.trainers import torch_data
+from parts.trainers.recording import BATCH, EPOCHS, SAMPLES, SAVE_EVERY, Log, Task
+
+task = Task.given()
+PER_EPOCH = SAMPLES // BATCH
+
+
+class Module(lightning.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = torch_data.Model()
+        self.log_file: Any = None
+
+    def train_dataloader(self) -> Any:
+        ranks = self.trainer.world_size
+        loader = torch.utils.data.DataLoader
+        if task.is_fed_by_mpqueue():
+            import mpqueue.torch
+
+            loader = mpqueue.torch.DataLoader
+        return loader(
+            torch_data.Numbers(), batch_size=BATCH // ranks, shuffle=True, num_workers=task.workers,
+            generator=torch.Generator().manual_seed(3),
+        )  # fmt: skip
+
+    def training_step(self, batch: Any, _: int) -> Any:
+        loss = self.model(**batch)["loss"]
+        if self.log_file is None:
+            self.log_file = Log(task, self.global_rank)
+        self.log_file.step(self.global_step + 1, loss.item(), batch["number"].tolist())
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.AdamW(self.parameters(), 0.01)
+
+
+class KeepGenerators(lightning.Callback):
+    """torch's random numbers, which Lightning does not save: those of the model's dropout."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"torch": torch.get_rng_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.loaded = state["torch"]
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        if getattr(self, "loaded", None) is not None:
+            torch.set_rng_state(self.loaded)
+            self.loaded = None
+
+
+def main() -> None:
+    torch_data.prepare()
+    kind, _, how = task.variant.partition(", ")
+    every: dict[str, Any] = {
+        "by step": {"every_n_train_steps": SAVE_EVERY},
+        "last step": {"every_n_train_steps": PER_EPOCH},
+        "by epoch": {"every_n_epochs": 1, "save_on_train_epoch_end": True},
+    }[kind]
+    lightning.seed_everything(3, verbose=False)
+    keeper = lightning.pytorch.callbacks.ModelCheckpoint(
+        task.folder, "{step}", save_top_k=-1, enable_version_counter=False, **every
+    )
+    trainer = lightning.Trainer(
+        max_epochs=EPOCHS, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[keeper, KeepGenerators()], deterministic=True, **({"devices": 2, "strategy": "ddp"} if how else {}),
+    )  # fmt: skip
+    module = Module()
+    last = None
+    for name in sorted(glob.glob(f"{task.folder}/*.ckpt"), key=os.path.getmtime):
+        try:
+            torch.load(name, weights_only=False)
+        except Exception:  # it was being written
+            os.rename(name, name + ".broken")
+        else:
+            last = name
+    trainer.fit(module, ckpt_path=last, weights_only=False)
+    module.log_file.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""``scripts/trainers``: its judgement, and one program of each trainer that is installed, killed and resumed."""
+
+import pytest
+from helpers.scripts import script
+
+verdict, entries, killing, recording = (
+    script(f"parts.trainers.{name}") for name in ("verdict", "entries", "killing", "recording")
+)
+WHOLE = [(1, "a", [0, 1]), (2, "b", [2, 3]), (3, "c", [4, 5]), (4, "d", [6, 7])]
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ([WHOLE[:3], WHOLE[2:]], "all 4 losses equal to the bit"),
+        ([WHOLE[:2], [(3, "x", [4, 5]), (4, "d", [6, 7])]], "1 of 4 losses differ; the same samples"),
+        ([WHOLE[:2], [(3, "x", [5, 4]), (4, "y", [6, 7])]], "2 of 4 losses differ; 1 steps of other samples"),
+        ([WHOLE[:2], [(3, "x", [0, 1]), (4, "d", [6, 7])]], "1 of 4 losses differ; 2 samples lost, 2 twice"),
+        ([WHOLE[:3], WHOLE[:2]], "2 of 4 losses differ; 4 samples lost, 0 twice"),
+        ([WHOLE, [(5, "e", [0])]], "1 of 4 losses differ; 0 samples lost, 1 twice"),
+        ([WHOLE[:1], []], "3 of 4 losses differ; 6 samples lost, 0 twice"),
+    ],
+    ids=["exact", "loss", "order", "repeated", "short", "long", "nothing"],
+)
+def test_what_differs_from_an_undisturbed_run_is_told(parts, told):
+    found = verdict.judge(WHOLE, parts)
+    assert str(found) == told
+    assert found.is_exact() == (told == "all 4 losses equal to the bit")
+
+
+def test_kills_come_behind_checkpoints():
+    for seed in range(50):
+        first, second = killing.kills_of(recording.STEPS, seed)
+        assert recording.SAVE_EVERY < first < second - recording.SAVE_EVERY + 1
+        assert second < recording.STEPS - 1
+
+
+@pytest.mark.parametrize("entry", entries.ENTRIES.values(), ids=lambda entry: entry.name)
+def test_an_entry_names_a_program_that_is_there(entry):
+    assert (killing.SCRIPTS / "parts" / "trainers" / f"{entry.program}.py").exists()
+    assert not entry.ranks or len(entry.ranks) == 3
+
+
+# Trainers that are heavy to install are not among the packages of the tests: `scripts/trainers` runs them.
+ONE_OF_EACH = (
+    "torchrun: stream", "transformers: map-style", "accelerate: map-style, stateful", "lightning: by step",
+    "flax: stream", "keras: by step",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_a_trainer_that_is_killed_and_resumed_is_exact(name, tmp_path):
+    entry = entries.ENTRIES[name]
+    if entry.missing():
+        pytest.skip(f"{', '.join(entry.missing())} is not installed; scripts/trainers runs it")
+    assert str(killing.played(entry, "mpqueue", tmp_path, seed=len(name), number=1)).endswith("losses equal to the bit")
