@@ -4,6 +4,7 @@ The index has, for each member that belongs to a sample, where its bytes lie and
 for each sample its key and where its members end. A sample is read with one `os.pread` for each member.
 """
 
+import itertools
 import os
 from array import array
 
@@ -16,6 +17,7 @@ from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import FileRange
 from mpqueue.files.source import FileSource
 from mpqueue.files.tar_headers import members
+from mpqueue.system import log
 
 
 class Tar(FileSource):
@@ -30,14 +32,18 @@ class Tar(FileSource):
 
     Args:
         paths: A path, or a list of them; ``*`` and ``?`` match what is there, and ``{000..099}`` are a hundred.
+        on_error: What is done where an archive is cut short or damaged: ``"raise"``, or ``"skip"`` all that is behind
+            that place, with a warning that names it. The last sample before it is left out, too: it may lack a member.
         index: The folder of the index, which is made once; None: ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
         FileNotFoundError: A file is not there, or no file matches.
         FileError: A file is no tar archive, is compressed, cut short, or damaged.
+        ValueError: There is no such ``on_error``.
 
-    Follows: WebDataset, whose shards it reads; but each sample has its number, and members of one stem and one suffix
-        are an error in place of two halves of data.
+    Follows: WebDataset, whose shards it reads, and its ``handler=warn_and_continue``; but each sample has its number,
+        members of one stem and one suffix are an error in place of two halves of data, and an archive without the mark
+        of its end, of which tarfile says nothing, is one that is cut short.
 
     Example:
         >>> import mpqueue, pathlib, tarfile, tempfile
@@ -52,10 +58,23 @@ class Tar(FileSource):
         (2, {'__key__': 'cat', 'txt': b'meow', 'cls': b'0'})
     """
 
-    def __init__(self, paths: Names, *, index: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, paths: Names, *, on_error: str = "raise", index: str | os.PathLike[str] | None = None) -> None:
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
         folder = None if index is None else os.fspath(index)
-        super().__init__(Index("tar", 1, expand(paths), scan, folder), "member_ends")
+        form, find = ("tar", scan) if on_error == "raise" else ("tar, on_error=skip", scan_to_error)
+        super().__init__(Index(form, 1, expand(paths), find, folder), "member_ends")
         self._suffixes_of: dict[int, list[str]] = {}
+        if on_error == "skip":
+            self._warn_of_damaged()
+
+    def _warn_of_damaged(self) -> None:
+        starts, text = self._index.starts("errors"), self._index["errors"]
+        for first, last in itertools.pairwise(starts.tolist()):
+            if first < last:
+                log.warn(
+                    f"{os.fsdecode(text[first:last].tobytes())}; only what is before it is read", "Your files", "Errors"
+                )
 
     def _ranges(self, number: int, file: int) -> list[FileRange]:
         start, stop = self._members(number, file)
@@ -96,35 +115,65 @@ def scan(path: str) -> Arrays:
     """Return where the members of an archive's samples lie; ends and suffixes count from 0 in each archive.
 
     Raises:
-        FileError: It is no archive, is damaged, or has a member twice.
+        FileError: It is no archive, is cut short or damaged, or has a member twice.
     """
+    found, error = _scanned(path)
+    if error is not None:
+        remedy = "; write the file anew, or read what is before it by on_error='skip'" if error.offset else ""
+        raise FileError(error.path, error.offset, error.what + remedy) from error
+    return found
+
+
+def scan_to_error(path: str) -> Arrays:
+    """Return the same of the samples before an error, and its text as ``errors``.
+
+    Raises:
+        FileError: It is no archive.
+    """
+    found, error = _scanned(path)
+    if error is not None and not error.offset:
+        raise error
+    return found | {"errors": np.frombuffer(b"" if error is None else os.fsencode(str(error)), np.uint8)}
+
+
+def _scanned(path: str) -> tuple[Arrays, FileError | None]:
+    """Return the arrays of an archive up to the first error, and that."""
     offsets, sizes, suffixes = array("q"), array("q"), array("I")
     keys: list[bytes] = []
     member_ends = array("q")
     numbers: dict[bytes, int] = {}
     key, of_key = b"", set[bytes]()
-    for name, offset, size in members(path):
-        folder, slash, base = name.rpartition(b"/")
-        stem, dot, suffix = base.partition(b".")
-        if not stem or not dot:
-            continue
-        this = folder + slash + stem
-        suffix = suffix.lower()
-        if this != key or not keys:
-            if keys:
-                member_ends.append(len(offsets))
-            keys.append(this)
-            key, of_key = this, set()
-        if suffix in of_key:
-            raise FileError(path, offset, f"there are two members {os.fsdecode(name)!r} in a sample; write one of them")
-        of_key.add(suffix)
-        offsets.append(offset)
-        sizes.append(size)
-        suffixes.append(numbers.setdefault(suffix, len(numbers)))
-    if keys:
+    error: FileError | None = None
+    try:
+        for name, offset, size in members(path):
+            folder, slash, base = name.rpartition(b"/")
+            stem, dot, suffix = base.partition(b".")
+            if not stem or not dot:
+                continue
+            this = folder + slash + stem
+            suffix = suffix.lower()
+            if this != key or not keys:
+                if keys:
+                    member_ends.append(len(offsets))
+                keys.append(this)
+                key, of_key = this, set()
+            if suffix in of_key:
+                what = f"there are two members {os.fsdecode(name)!r} in a sample; write one of them"
+                raise FileError(path, offset, what)
+            of_key.add(suffix)
+            offsets.append(offset)
+            sizes.append(size)
+            suffixes.append(numbers.setdefault(suffix, len(numbers)))
+    except FileError as damaged:
+        error = damaged
+    if keys and error is None:
         member_ends.append(len(offsets))
+    elif keys:  # the last sample may lack a member
+        keys.pop()
+        for members_of in (offsets, sizes, suffixes):
+            del members_of[member_ends[-1] if member_ends else 0 :]
     text, key_ends = packed(keys)
-    return {
+    arrays: Arrays = {
         "offsets": np.frombuffer(offsets, np.int64),
         "sizes": np.frombuffer(sizes, np.int64),
         "suffixes": np.frombuffer(suffixes, np.uint32),
@@ -133,3 +182,4 @@ def scan(path: str) -> Arrays:
         "key_ends": key_ends,
         "suffix_names": np.frombuffer(b"\0".join(numbers), np.uint8),
     }
+    return arrays, error

@@ -46,14 +46,6 @@ def test_records_go_on_through_files(paths, index):
         source[300]
 
 
-def test_a_file_that_is_cut_short_is_told_of(tmp_path, paths, index):
-    data = Path(paths[0]).read_bytes()
-    for length in (0, 10, len(data) // 2, len(data) - 1):
-        (tmp_path / "cut").write_bytes(data[:length])
-        with pytest.raises(FileError, match="cut: it is no ArrayRecord file, or is cut short"):
-            ArrayRecord(tmp_path / "cut", index=index)
-
-
 def test_a_file_that_has_changed_is_an_error_that_names_it(paths, index):
     source = ArrayRecord(paths, index=index)
     source[0]

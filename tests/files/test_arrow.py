@@ -180,24 +180,6 @@ def test_a_row_of_a_large_batch_costs_its_own_bytes(tmp_path, index, monkeypatch
     assert sum(read) == 10_000
 
 
-@pytest.mark.parametrize("form", ["file", "stream"])
-def test_a_file_that_is_cut_short_anywhere_is_told_of_or_has_whole_rows(tmp_path, index, form):
-    """The end mark of a stream may be missing, so one that ends between two batches is whole."""
-    content = TABLE.select(["int", "text", "tokens"]).slice(0, 40)
-    data = Path(write(tmp_path / "whole.arrow", content, form=form, rows=10)).read_bytes()
-    wanted = content.to_pylist()
-    path, refused = tmp_path / "cut.arrow", 0
-    for length in range(0, len(data), 29):
-        path.write_bytes(data[:length])
-        try:
-            source = Arrow(path, index=index)
-        except FileError as error:
-            refused += error.path == str(path)
-        else:
-            assert [plain(source[i]) for i in range(len(source))] == wanted[: len(source)]
-    assert refused > len(data) // 29 - 10
-
-
 @pytest.mark.parametrize("compression", [None, "zstd"])
 def test_damaged_bytes_never_crash(tmp_path, index, compression):
     """Each is a FileError, another value, or unnoticed; in a process of its own, since pyarrow is C++."""

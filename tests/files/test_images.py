@@ -139,15 +139,6 @@ def test_a_name_that_has_become_a_fifo_does_not_wait(folder):
         images[2]
 
 
-def test_an_image_that_is_cut_anywhere_is_an_error_that_names_it(tmp_path):
-    whole = encoded((1, 2, 3), "jpeg")
-    put(tmp_path / "photos", {f"a/{i:04d}.jpg": whole[:i] for i in range(0, len(whole) - 2, 13)})
-    images = Images(tmp_path / "photos", decode=True)
-    for number in range(len(images)):
-        with pytest.raises(FileError, match=r"\d+\.jpg: it cannot be decoded"):
-            images[number]
-
-
 def test_decoding_without_pillow_is_an_error_that_names_the_extra(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(ImportError, match=r"mpqueue\[files\]"):

@@ -176,15 +176,6 @@ def test_an_unknown_encoding_is_named():
         mds_values.size_of("ndarray:complex64")
 
 
-def test_a_shard_that_is_cut_short_anywhere_is_told_of(folder, index):
-    path = folder / "shard.00000.mds"
-    data = path.read_bytes()
-    for length in range(0, len(data), len(data) // 30):
-        path.write_bytes(data[:length])
-        with pytest.raises(FileError, match=r"shard\.00000\.mds"):
-            MDS(folder, index=index)
-
-
 @pytest.mark.parametrize("compression", ["plain", "gz"])
 def test_damaged_bytes_are_file_errors_or_other_values(tmp_path, index, compression):
     folder = shutil.copytree(GOLDEN / compression, tmp_path / "mds")

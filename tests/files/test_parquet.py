@@ -130,15 +130,6 @@ def test_a_file_of_another_schema_is_named(tmp_path, path, index):
     assert Parquet([path, bad], ["text"], index=index)[ROWS]["text"] is None  # only what is wanted has to be alike
 
 
-def test_a_file_that_is_cut_short_anywhere_is_told_of(tmp_path, index):
-    data = Path(write(tmp_path / "whole.parquet", TABLE.select(["int", "text"]).slice(0, 40))).read_bytes()
-    path = tmp_path / "cut.parquet"
-    for length in range(0, len(data), 37):
-        path.write_bytes(data[:length])
-        with pytest.raises(FileError, match=r"cut\.parquet: it is no Parquet file, or is damaged or cut short"):
-            Parquet(path, index=index)
-
-
 def test_damaged_bytes_never_crash(tmp_path, index):
     """Each is a FileError, another value, or unnoticed; in a process of its own, since pyarrow is C++."""
     write(tmp_path / "whole.parquet", TABLE.select(["int", "text", "tokens", "struct"]).slice(0, 30), rows=10)

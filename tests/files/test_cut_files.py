@@ -1,0 +1,200 @@
+"""Files that are cut short at any byte, before they are indexed and while they are read: an error, or whole samples."""
+
+import io
+import os
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.tabular import plain
+
+from mpqueue import files, python_io
+from mpqueue.errors import FileError
+from mpqueue.files import array_record, arrow, json_lines, mds, parquet, tar, tfrecord
+
+NUMBERS = range(12)
+TEXTS = [f"t{i}" * (i % 3) for i in NUMBERS]
+
+
+def a_tar(form):
+    def write(path):
+        with tarfile.open(path, "w", format=form) as archive:
+            for number in NUMBERS[:2]:
+                for suffix in ("txt", "cls"):
+                    member = tarfile.TarInfo(f"{number}{'x' * 120}.{suffix}")
+                    member.size = 600
+                    archive.addfile(member, io.BytesIO(b"%d" % number * 600))
+        end = len(path.read_bytes().rstrip(b"\0")) + 1024
+        os.truncate(path, end)  # the zeros behind are those of a tape
+
+    return write
+
+
+def a_tfrecord(path):
+    with python_io.TFRecordWriter(str(path)) as writer:
+        for text in TEXTS:
+            writer.write(text.encode())
+
+
+def lines(path):
+    path.write_text("".join(f'{{"text": "{text}"}}\n' for text in TEXTS))
+
+
+def a_table():
+    pa = pytest.importorskip("pyarrow")
+    tokens = pa.array([list(range(i)) for i in NUMBERS], pa.list_(pa.int32()))
+    return pa.table({"number": NUMBERS, "text": TEXTS, "tokens": tokens})
+
+
+def an_arrow(form, compression=None):
+    def write(path):
+        pa = pytest.importorskip("pyarrow")
+        new = pa.ipc.new_file if form == "file" else pa.ipc.new_stream
+        with new(str(path), a_table().schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
+            writer.write_table(a_table(), max_chunksize=5)
+
+    return write
+
+
+def a_parquet(path):
+    pytest.importorskip("pyarrow.parquet").write_table(a_table(), str(path), row_group_size=5)
+
+
+def a_shard(path):
+    shutil.copytree(Path(__file__).parent / "mosaicml" / "plain", path.parent, dirs_exist_ok=True)
+
+
+def an_array_record(path):
+    module = pytest.importorskip("array_record.python.array_record_module")
+    writer = module.ArrayRecordWriter(str(path), "group_size:1")
+    for text in TEXTS:
+        writer.write(text.encode())
+    writer.close()
+
+
+# By format: writes a file; its name; finds what is in it; makes a source.
+FORMS = {
+    "tar gnu": (a_tar(tarfile.GNU_FORMAT), "a.tar", tar.scan, files.Tar),
+    "tar pax": (a_tar(tarfile.PAX_FORMAT), "a.tar", tar.scan, files.Tar),
+    "tfrecord": (a_tfrecord, "a.tfrecord", lambda path: tfrecord.scan(path, check_crc=True), files.TFRecord),
+    "json lines": (lines, "a.jsonl", json_lines.scan, files.JSONLines),
+    "arrow file": (an_arrow("file"), "a.arrow", arrow.scan, files.Arrow),
+    "arrow stream": (an_arrow("stream"), "a.arrow", arrow.scan, files.Arrow),
+    "arrow compressed": (an_arrow("stream", "zstd"), "a.arrow", arrow.scan, files.Arrow),
+    "parquet": (a_parquet, "a.parquet", parquet.scan, files.Parquet),
+    "mds": (a_shard, "shard.00000.mds", mds.scan, lambda path, index: files.MDS(path.parent, index=index)),
+    "array record": (an_array_record, "a.array_record", array_record.scan, files.ArrayRecord),
+}
+
+
+@pytest.fixture
+def index(tmp_path):
+    return tmp_path / "index"
+
+
+def as_text(samples):
+    return [repr(plain(sample)) for sample in samples]
+
+
+def lengths_of(form, size):
+    """Each; of a file that is padded to 128 kB, each of its end."""
+    return (
+        range(size - 1, -1, -1) if form != "array record" else [*range(size - 1, size - 3000, -1), *range(0, size, 97)]
+    )
+
+
+def names(error, path, size):
+    """Whether an error tells of a file, and of a place that it had."""
+    assert error.path == str(path)
+    assert error.offset is None or 0 <= error.offset <= size
+    return True
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_file_that_is_cut_at_any_byte_is_an_error_or_has_whole_samples(tmp_path, index, form):
+    """Where nothing tells that it was longer, since it ends behind a record, what is there is read."""
+    write, name, scan, source = FORMS[form]
+    path = tmp_path / name
+    write(path)
+    wanted = as_text(source(path, index=index))
+    whole = path.read_bytes()
+    refused, late, read, seen = 0, 0, set(), set()
+    for length in lengths_of(form, len(whole)):
+        path.write_bytes(whole[:length]) if path.stat().st_size < length else os.truncate(path, length)
+        try:
+            found = scan(str(path))
+        except FileError as error:
+            refused += names(error, path, len(whole))
+            continue
+        places = tuple(array.tobytes() for array in found.values())
+        if places in seen:
+            continue
+        seen.add(places)
+        samples = source(path, index=index)
+        try:
+            assert as_text(samples) == wanted[: len(samples)]
+            read.add(len(samples))
+        except FileError as error:  # a last line is parsed when it is read
+            late += names(error, path, len(whole))
+    assert (refused > 0) == (form != "json lines")
+    assert (late > 0) == (form == "json lines")
+    prefixes = set(range(13))
+    assert read <= {
+        "tar gnu": {2}, "tar pax": {2}, "tfrecord": prefixes, "json lines": prefixes, "arrow stream": {0, 5, 10, 12},
+        "arrow compressed": {0, 5, 10, 12},
+    }.get(form, set())  # fmt: skip
+
+
+def test_an_index_of_shards_that_is_cut_at_any_byte_is_an_error(tmp_path, index):
+    a_shard(tmp_path / "shard.00000.mds")
+    path = tmp_path / "index.json"
+    for length in range(len(path.read_bytes().rstrip()) - 1, -1, -1):
+        os.truncate(path, length)
+        with pytest.raises(FileError, match=r"index\.json"):
+            files.MDS(tmp_path, index=index)
+
+
+def test_an_image_that_is_cut_at_any_byte_is_an_error_that_names_it(tmp_path, index):
+    image = pytest.importorskip("PIL.Image")
+    path = tmp_path / "photos" / "a" / "1.jpg"
+    path.parent.mkdir(parents=True)
+    image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(path)
+    images = files.Images(tmp_path / "photos", decode=True, index=index)
+    assert images[0]["image"].shape == (8, 8, 3)
+    for length in range(path.stat().st_size - 3, -1, -1):  # without the mark of its end, all of it is there
+        os.truncate(path, length)
+        with pytest.raises(FileError, match=r"1\.jpg: it cannot be decoded"):
+            images[0]
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "array record"])
+@pytest.mark.parametrize("left", [0, 0.5], ids=["empty", "half"])
+def test_a_file_that_shrinks_in_the_moment_of_a_read_is_an_error(tmp_path, index, form, left, monkeypatch):
+    """It is never mapped, which would end the process."""
+    write, name, _, source = FORMS[form]
+    path = tmp_path / name
+    write(path)
+    samples = source(path, index=index)
+    size, read = path.stat().st_size, os.pread
+
+    def shrink_and_read(fd, *rest):
+        os.truncate(path, int(size * left))
+        return read(fd, *rest)
+
+    monkeypatch.setattr(os, "pread", shrink_and_read)
+    with pytest.raises(FileError, match="has changed since it was indexed"):
+        samples[0]
+
+
+def test_an_array_record_that_shrinks_is_an_error(tmp_path, index):
+    """The library reads it; it does not map it, either."""
+    path = tmp_path / "a.array_record"
+    an_array_record(path)
+    samples = files.ArrayRecord(path, index=index)
+    assert samples[3] == TEXTS[3].encode()
+    os.truncate(path, 100)
+    for number in range(len(samples)):
+        with pytest.raises(FileError, match="has changed since it was indexed"):
+            samples[number]
