@@ -88,7 +88,7 @@ class BucketStage(Applied):
             self._clock_out(started)
         return bool(self._ready)
 
-    def _sort(self, values: list[Any], tokens: list[Token]) -> None:
+    def _sort(self, values: list[Any], tokens: Sequence[Token]) -> None:
         """Put samples into their buckets."""
         done = 0
         try:

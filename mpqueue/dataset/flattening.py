@@ -52,7 +52,8 @@ class FlatMapStage(Applied):
         if not self._tokens:
             # As many elements as the items need, as far as those before them tell.
             ask = 1 if not self._num_used else max(1, min(count, count * self._num_used // (self.num_out + 1)))
-            self._values, self._tokens = self._input.pull(ask)
+            self._values, tokens = self._input.pull(ask)
+            self._tokens = list(tokens)
             self.num_in += len(self._tokens)
         values, tokens = self._take(1)
         if not tokens:

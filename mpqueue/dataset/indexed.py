@@ -104,6 +104,10 @@ class SourceReader(Reader):
         """Return samples by their indices."""
         source = self.node.source
         if type(source) in _STORED:
+            if type(places) is range:  # a lane's
+                stored = list(source[places.start : places.stop : places.step])
+                if len(stored) == len(places):
+                    return stored
             return [source[place] for place in places]
         getitems = getattr(source, "__getitems__", None)
         if getitems is not None and places:

@@ -32,7 +32,8 @@ class _Branch:
     def fill(self, count: int) -> int:
         """Take elements if none waits; return how many wait, of the ``count`` that are needed at most."""
         if not self.tokens:
-            self.values, self.tokens = self.stage.pull(count)
+            self.values, tokens = self.stage.pull(count)
+            self.tokens = list(tokens)
         return min(count, len(self.tokens))
 
     def take(self, count: int) -> Block:

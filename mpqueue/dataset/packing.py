@@ -81,7 +81,7 @@ class PackStage(Applied):
         self._clock_out(started)
         return made, [_token_of_row(row) for row in rows]
 
-    def _place(self, values: list[Any], tokens: list[Token]) -> None:
+    def _place(self, values: list[Any], tokens: Sequence[Token]) -> None:
         done = 0
         try:
             for value, token in zip(values, tokens, strict=True):

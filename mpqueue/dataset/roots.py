@@ -49,7 +49,7 @@ class IndexedRoot(LaneStage):
         """Return the elements at the next places; their tokens are the places."""
         step = self.run.num_lanes
         values: list[Any] = []
-        tokens: list[Token] = []
+        tokens: Sequence[Token] = ()
         while not values:
             if self._error is not None:
                 error, self._error = self._error, None
@@ -75,7 +75,7 @@ class IndexedRoot(LaneStage):
                 raise
             return self._each(places)
         self._place = places[-1] + self.run.num_lanes
-        return values, list(places)
+        return values, places
 
     def _each(self, places: range) -> Block:
         """Return the elements before the one that raises, which is left where it is until its error is raised."""

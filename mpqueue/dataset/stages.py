@@ -49,7 +49,7 @@ from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.marked import MarkedBegin
 
 Token: TypeAlias = Any  # int | tuple[Token, ...]
-Block: TypeAlias = tuple[list[Any], list[Token]]
+Block: TypeAlias = tuple[list[Any], Sequence[Token]]
 
 _BETWEEN_LOOKS_NS = 2_000_000  # of a stage's own time
 VERDICTS = {bool, np.bool_}
@@ -93,7 +93,8 @@ class LaneStage:
     def pull(self, count: int) -> Block:
         """Return the next elements and their tokens: from 1 to ``count`` of them; none at the end, each time.
 
-        The lists are the caller's from then on. A stage takes no more from its input than it needs for them.
+        The list of elements is the caller's from then on; the tokens may be a range, or an `array`. A stage takes no
+        more from its input than it needs for them.
 
         Raises:
             Exception: What a function of the user's raised for the next element.
@@ -267,7 +268,7 @@ class Applied(LaneStage):
         del self._values[:count], self._tokens[:count]
         return block
 
-    def _keep(self, error: BaseException, values: list[Any], tokens: list[Token]) -> None:
+    def _keep(self, error: BaseException, values: list[Any], tokens: Sequence[Token]) -> None:
         """Keep an error, and the elements from the one on that it is of; or leave that one out."""
         is_left_out = self.leaves_out(error, tokens[0])
         self._values[:0], self._tokens[:0] = values[is_left_out:], tokens[is_left_out:]
@@ -299,7 +300,7 @@ class MapStage(Applied):
         self.num_out += len(out)
         return out, tokens[: len(out)]
 
-    def _apply(self, values: list[Any], tokens: list[Token], out: list[Any]) -> None:
+    def _apply(self, values: list[Any], tokens: Sequence[Token], out: list[Any]) -> None:
         started = self._clock_in()
         run = self.run
         try:
@@ -334,7 +335,7 @@ class FilterStage(Applied):
                 self.num_out += len(out)
                 return out, kept
 
-    def _judge(self, values: list[Any], tokens: list[Token]) -> list[Any]:
+    def _judge(self, values: list[Any], tokens: Sequence[Token]) -> list[Any]:
         started = self._clock_in()
         run = self.run
         verdicts: list[Any] = []
