@@ -14,6 +14,7 @@ From the ground up; a module imports only from its own line and the lines above 
     roots.py        where a lane's elements come from: places of an indexed dataset, a source that is a stream
     flattening.py   what a function makes of each element, item by item
     buffers.py      a buffer of elements of which the next one is picked
+    ahead.py        elements that cost little, taken in large blocks
     batching.py     so many elements as one
     passes.py       stages that count elements: take, skip, enumerate, repeat
     joining.py      several inputs as one: zip, concatenate, mix

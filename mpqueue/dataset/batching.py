@@ -43,6 +43,7 @@ class BatchStage(LaneStage):
         self._keeps_records = is_last and run.in_slot
         self._values: list[Any] = []  # of a batch that an error came into
         self._tokens: list[Token] = []
+        self._are_large = True  # the elements; the first one is taken alone
 
     def pull(self, count: int) -> Block:  # noqa: ARG002 - one at a time, which is no less than asked for
         """Return the next batch, whose token is the tuple of its elements' tokens."""
@@ -65,31 +66,35 @@ class BatchStage(LaneStage):
 
     def _fill(self, collation: Collation | None) -> None:
         """Take elements until the batch is full, or the input has ended."""
-        add_all: Callable[[list[Any]], object] = self._values.extend
-        count = self._size - len(self._tokens)
         if collation is not None:
             collation.add_all(self._values)
             self._values = []
-            add_all = collation.add_all
-            count = 1  # the first one tells how the others are added
         try:
             while len(self._tokens) < self._size:
-                values, tokens = self._input.pull(count)
+                is_single = collation is not None and self._are_large
+                values, tokens = self._input.pull(1 if is_single else self._size - len(self._tokens))
                 if not tokens:
                     break
                 self.num_in += len(tokens)
                 self._tokens += tokens
-                if collation is not None and count == 1:
-                    collation.add(values[0])
-                    if collation.adder() == collation.add:
-                        continue
+                if collation is None:
+                    self._values += values
                 else:
-                    add_all(values)
-                count = self._size - len(self._tokens)
+                    self._add(collation, values)
         except BaseException:
             if collation is not None:
                 self._values = collation.take_back()
             raise
+
+    def _add(self, collation: Collation, values: list[Any]) -> None:
+        """Add elements; by the first one it is known whether those behind it are to come one by one."""
+        collation.add(values[0])
+        self._are_large = collation.adder() == collation.add
+        if self._are_large:
+            for value in values[1:]:
+                collation.add(value)
+        else:
+            collation.add_all(values[1:])
 
     def _join(self, collation: Collation | None, values: list[Any], tokens: list[Token]) -> Any:
         if collation is not None:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from mpqueue.dataset import nodes
+from mpqueue.dataset.ahead import AheadStage
 from mpqueue.dataset.batching import BatchStage
 from mpqueue.dataset.buckets import BucketStage
 from mpqueue.dataset.buffers import ShuffleStage
@@ -64,6 +65,8 @@ def open_stages(node: nodes.StageNode, run: LaneRun, *, is_last: bool = False) -
         return IndexedRoot(partial(make_reader(node).at, run=run), node.length(), run, node.number, line)
     if type(node) is nodes.BatchNode:
         source = open_stages(node.input, run)
+        if not any(isinstance(stage, nodes.StreamNode) for stage in node.stages()):
+            source = AheadStage(source, node.size, run)
         return BatchStage(
             source, node.size, run, node.number, line,
             drop_last=node.drop_last, collate=node.collate, is_last=is_last,

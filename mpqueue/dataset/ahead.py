@@ -1,0 +1,76 @@
+"""Elements that cost little are taken in large blocks: what stands before a stage that makes batches.
+
+A block costs some 2 us in each stage, whatever its size. A batch of 256 behind a filter was made of a block of 256,
+one of 37 for what the filter had left out of it, one of 5 and one of 1; now it is a half of a block of 512. (Larger
+ones bring no more: what lies ahead in all lanes of a worker leaves its cache.) What lies ahead waits here, and a
+snapshot has its tokens: which elements come, and in which order, knows nothing of blocks. But the functions of the
+user's are called for some elements before the batch is asked for that these are in:
+
+- No more than `_LONG_NS` of work is done ahead. Elements that take long, as photographs do, are taken as they are asked
+  for.
+- One that is asked for alone is taken alone: arrays that are large are copied one by one, and are not to pile up here.
+- Where errors are skipped nothing is ahead: a sample that is left out is told with the batch in which it was missed.
+- Before a source that is a stream itself there is no such stage: what it gives next may be long in coming.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mpqueue.dataset.stages import Block, LaneStage, Token, tokens_of
+from mpqueue.telemetry.clock import clock_ns
+from mpqueue.telemetry.stage_rows import StageRow
+from mpqueue.worker.lanes import LaneRun
+
+_MOST, _MOST_BATCHES = 512, 8
+_LONG_NS = 500_000
+
+
+class AheadStage(LaneStage):
+    """The elements of its input, of which it takes more than it is asked for while they cost little.
+
+    Args:
+        source: The input.
+        size: Elements of a batch.
+        run: What the lane was opened with.
+    """
+
+    def __init__(self, source: LaneStage, size: int, run: LaneRun) -> None:
+        super().__init__(run, source.number, source.line, source)
+        self._input = source
+        self._most = 0 if run.skip is not None else min(_MOST, _MOST_BATCHES * size)
+        self._each_ns = _LONG_NS  # what an element of the last block took
+        self._values: list[Any] = []
+        self._tokens: Sequence[Token] = ()
+        self._at = 0  # the next one of them
+
+    def pull(self, count: int) -> Block:
+        """Return the next elements."""
+        if self._at == len(self._tokens):
+            ask = max(count, min(self._most, _LONG_NS // self._each_ns)) if count > 1 else 1
+            started, self._at = clock_ns(), 0
+            self._values, self._tokens = [], ()
+            self._values, self._tokens = self._input.pull(ask)
+            if not self._tokens:
+                return [], ()
+            self._each_ns = 1 + (clock_ns() - started) // len(self._tokens)
+        first, self._at = self._at, min(self._at + count, len(self._tokens))
+        return self._values[first : self._at], self._tokens[first : self._at]
+
+    def counts(self) -> list[StageRow]:
+        """Return the rows of the stages before it: it has none."""
+        return self._input.counts()
+
+    def save(self, held: Sequence[Token] = ()) -> Any:
+        """Return the state of the input, and the tokens that wait."""
+        ahead = list(self._tokens[self._at :])
+        return {"input": self._input.save([*held, *ahead]), "ahead": ahead}
+
+    def load(self, state: Any) -> None:
+        """Go to where this was saved; what waited is computed again."""
+        self._input.load(state["input"])
+        self._tokens = tokens_of(state["ahead"])
+        self._values = self._input.rebuild(self._tokens) if self._tokens else []
+
+    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+        """Return the elements of these tokens, which are the input's."""
+        return self._input.rebuild(tokens)

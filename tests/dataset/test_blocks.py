@@ -1,0 +1,135 @@
+"""Blocks of elements: a buffer that is swapped by the block, and elements that are taken ahead of a batch."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpqueue import Dataset
+from mpqueue.dataset import ahead
+from mpqueue.dataset.buffers import FullBuffer
+from mpqueue.dataset.opening import DatasetLanes
+from mpqueue.worker import context
+from mpqueue.worker.context import begin_batch
+from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runner import StreamEnd
+
+TOKENS = {"places": lambda number: number, "tuples": lambda number: (number, 1), "large": lambda number: number << 60}
+
+
+@pytest.fixture(autouse=True)
+def thread():
+    before = context.of_thread()
+    yield
+    context.go_back(before)
+
+
+def swapped(held, new, picks):
+    """The same one by one, in lists."""
+    held, given = list(held), []
+    for element, pick in zip(new, picks, strict=True):
+        given.append(held[pick])
+        held[pick] = element
+    return held, given
+
+
+@given(
+    size=st.integers(1, 70),
+    blocks=st.lists(st.tuples(st.sampled_from(sorted(TOKENS)), st.lists(st.integers(0, 1 << 20), max_size=90))),
+)
+def test_a_buffer_swaps_a_block_as_it_would_one_element_after_the_other(size, blocks):
+    fresh = itertools.count()
+    held = [([number], number) for number in itertools.islice(fresh, size)]
+    buffer = FullBuffer([value for value, _ in held], [token for _, token in held])
+    for kind, bits in blocks:
+        picks = [bit % size for bit in bits]
+        new = [([number], TOKENS[kind](number)) for number in itertools.islice(fresh, len(picks))]
+        held, expected = swapped(held, new, picks)
+        values, tokens = buffer.swap(
+            [value for value, _ in new], [token for _, token in new], np.array(picks, np.int64)
+        )
+        assert list(zip(values, tokens, strict=True)) == expected
+        assert {type(token) for token in tokens} <= {int, tuple}
+        assert list(zip(buffer.values.tolist(), buffer.tokens.tolist(), strict=True)) == held
+
+
+def test_arrays_and_lists_in_a_buffer_stay_the_objects_that_they_are():
+    samples = [np.array(number) if number % 2 else np.full(number, number) for number in range(400)]
+    dataset = Dataset(samples).filter(lambda _: True).shuffle(buffer=30).batch(40, collate=list)
+    found = [sample for batch in dataset for sample in batch]
+    assert sorted(map(id, found)) == sorted(map(id, samples))
+
+
+class Lane:
+    """A lane of batches of ten whose elements take as long as a test says."""
+
+    def __init__(self, monkeypatch, **run):
+        self.taken, self.now, self.each_ns = 0, 0, 0
+        monkeypatch.setattr(ahead, "clock_ns", lambda: self.now)
+        dataset = Dataset.range(1 << 40).map(self._take).filter(lambda number: number % 3 > 0).batch(10)
+        self.lane = DatasetLanes(dataset.root).open_lane(LaneRun(0, 1, 1, 0, begin_batch, **run))
+
+    def _take(self, number):
+        self.taken += 1
+        self.now += self.each_ns
+        return number
+
+    def most_ahead(self, count=60):
+        """How many elements were taken, at most, before they were asked for."""
+        given, most = 0, 0
+        for _ in range(count):
+            given += len(self.lane.next())
+            most = max(most, self.taken - given * 3 // 2)
+        return most
+
+
+def test_elements_that_cost_little_are_taken_ahead_in_bounded_blocks(monkeypatch):
+    assert 30 < Lane(monkeypatch).most_ahead() <= 8 * 10
+
+
+@pytest.mark.parametrize(("each_ns", "most"), [(ahead._LONG_NS, 1), (ahead._LONG_NS // 30, 30)])
+def test_elements_that_take_long_are_taken_as_they_are_asked_for(monkeypatch, each_ns, most):
+    lane = Lane(monkeypatch)
+    lane.each_ns = each_ns
+    assert lane.most_ahead() <= most
+
+
+def test_nothing_is_ahead_where_what_is_left_out_is_told_with_its_batch(monkeypatch):
+    assert Lane(monkeypatch, skip=lambda _: None).most_ahead() <= 1
+
+
+def test_what_lies_ahead_is_taken_again_behind_a_snapshot(monkeypatch):
+    lane = Lane(monkeypatch)
+    for _ in range(23):
+        lane.lane.next()
+    state = lane.lane.save()
+    again = Lane(monkeypatch, state=state)
+    assert [again.lane.next().tolist() for _ in range(9)] == [lane.lane.next().tolist() for _ in range(9)]
+
+
+def test_elements_that_are_large_are_taken_alone():
+    taken = []
+
+    def large(number):
+        taken.append(number)
+        return np.full(2000, number)
+
+    dataset = Dataset.range(1 << 20).filter(lambda _: True).map(large).batch(10)
+    lane = DatasetLanes(dataset.root).open_lane(LaneRun(0, 1, 1, 0, begin_batch))
+    for count in range(1, 9):
+        assert lane.next().shape == (10, 2000)
+        assert len(taken) == 10 * count
+
+
+def test_batches_of_small_and_of_large_elements_take_turns():
+    dataset = (
+        Dataset.range(64).filter(lambda _: True).map(lambda number: np.full(2000 if number // 4 % 2 else 3, number))
+    )
+    lane = DatasetLanes(dataset.batch(4).root).open_lane(LaneRun(0, 1, 1, 0, begin_batch))
+    found = [lane.next() for _ in range(16)]
+    assert [batch.shape for batch in found] == [(4, 3), (4, 2000)] * 8
+    assert [number for batch in found for number in batch[:, 0].tolist()] == list(range(64))
+    with pytest.raises(StreamEnd):
+        lane.next()
