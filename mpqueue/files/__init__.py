@@ -5,12 +5,16 @@ order, ranks, resumes and deaths are those of any source by index, and the forma
 
 From the ground up; a module imports only from its own line and the lines above it::
 
+    urls.py         remote files: the file systems of fsspec
     names.py        names of files: patterns, braces, lists
+    ranges.py       bytes of remote files, many at once, tried again
+    positioned.py   bytes by position as a file object
     opened.py       open files, read by position
     index_file.py   the file of an index: arrays, whole or absent
-    scanning.py     scans of many files at once
     window.py       a file that a scan reads from header to header
+    scanning.py     scans of many files at once
     index.py        where the records of files lie: scanned once, kept in a file, mapped by all
+    unpacked.py     compressed files, unpacked once into a file of the cache
     source.py       what all sources of files are
     tar_headers.py  the members of a tar archive
     tar.py          `Tar`

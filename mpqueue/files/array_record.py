@@ -18,6 +18,7 @@ from mpqueue.files.index import Index
 from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import IndexedFile
+from mpqueue.files.urls import is_url
 
 _VERSION = 1
 _MAX_OPEN = 64
@@ -77,6 +78,7 @@ class ArrayRecord(GroupedFiles):
 
     Raises:
         FileNotFoundError: No file matches.
+        ValueError: A name is a URL.
         FileError: A file is no ArrayRecord file, or is cut short. Later, at a read: it has changed, or is damaged.
         ImportError: array_record is not installed (extra ``arrayrecord``).
 
@@ -86,7 +88,11 @@ class ArrayRecord(GroupedFiles):
     _group_noun = "file"
 
     def __init__(self, paths: Names, *, index: str | os.PathLike[str] | None = None) -> None:
-        super().__init__(Index("array_record", _VERSION, expand(paths), scan, folder_of(index)), 0)
+        names = expand(paths)
+        for name in names:
+            if is_url(name):
+                raise ValueError(f"{name} is a URL, and array_record reads files of this machine only: copy it")
+        super().__init__(Index("array_record", _VERSION, names, scan, folder_of(index)), 0)
 
     def _forget(self) -> None:
         super()._forget()

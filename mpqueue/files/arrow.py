@@ -8,6 +8,7 @@ import os
 import struct
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from mpqueue.errors import FileError
@@ -16,11 +17,11 @@ from mpqueue.files.arrow_slices import Slicer, can_slice, num_parts
 from mpqueue.files.arrow_values import ArrowColumn, RecordBatch, column_of
 from mpqueue.files.columns import chosen, difference
 from mpqueue.files.decoded import DEFAULT_BYTES
-from mpqueue.files.groups import DAMAGED, GroupedFiles, Groups, folder_of
+from mpqueue.files.groups import DAMAGED, GroupedFiles, Groups, Run, folder_of
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names, expand
-from mpqueue.files.opened import FileRange
+from mpqueue.files.ranges import FileRange, at_once
 from mpqueue.files.rows import TableRows, pyarrow
 
 _END = b"\xff\xff\xff\xff\0\0\0\0"
@@ -165,18 +166,22 @@ class Arrow(GroupedFiles):
         ranges: list[FileRange] = []
         read: list[int] = []  # the places of those that are read, in their order
         group = 0
-        for group, rows, places in self._runs(indices):
+        runs = list(self._runs(indices))
+        if self._is_remote(runs):
+            at_once([partial(self._named_batch, run[0]) for run in runs])
+        whole: list[Run] = []
+        for group, rows, places in runs:
             try:
                 batch = self._batch(group)
                 if batch is None:
-                    for place, sample in zip(places, self._rows(group, rows), strict=True):
-                        found[place] = sample
+                    whole.append((group, rows, places))
                     continue
                 for (column, _, _), of_column, source in zip(state.places, cells, batch.sources, strict=True):
                     column.add(of_column, source, rows, ranges)
             except DAMAGED as error:
                 self._raise_named(group, error)
             read += places
+        self._read_runs(whole, found)
         if not read:
             return found
         try:
@@ -201,6 +206,12 @@ class Arrow(GroupedFiles):
             for kind, (_, node, buffer) in zip(state.kinds, state.places, strict=True)
         ]
         return TableRows(self._columns, arrays, num_rows)
+
+    def _named_batch(self, group: int) -> RecordBatch | None:
+        try:
+            return self._batch(group)
+        except DAMAGED as error:
+            self._raise_named(group, error)
 
     def _batch(self, group: int) -> RecordBatch | None:
         """Return a record batch whose rows can be read by themselves; None: it is compressed."""

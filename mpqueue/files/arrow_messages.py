@@ -12,7 +12,6 @@ of a batch of a thousand has to know where the buffers are, so the few fields of
 header says is compared with the bytes that are there.
 """
 
-import os
 import struct
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ import numpy as np
 
 from mpqueue.errors import FileError
 from mpqueue.files.index_file import Arrays
+from mpqueue.files.window import ScanWindow, open_window
 
 _MAGIC = b"ARROW1"
 _FEATHER_1 = b"FEA1"
@@ -140,16 +140,13 @@ def scan(path: str) -> Arrays:
         FileError: It is no file of this format, or is cut short.
         OSError: The system's.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return _Scan(path, fd, os.fstat(fd).st_size).run()
-    finally:
-        os.close(fd)
+    with open_window(path) as window:
+        return _Scan(window).run()
 
 
 class _Scan:
-    def __init__(self, path: str, fd: int, size: int) -> None:
-        self._path, self._fd, self._size = path, fd, size
+    def __init__(self, window: ScanWindow) -> None:
+        self._window, self._path, self._size = window, window.path, window.size
         self._at = 0
 
     def run(self) -> Arrays:
@@ -161,7 +158,7 @@ class _Scan:
             kind, rows, start, header = found
             length = self._at - start
             if kind == _SCHEMA and not schema:
-                schema = os.pread(self._fd, length, start)
+                schema = self._window.read(start, length)
             elif kind == _BATCH and schema:
                 batches.append((start, length, header, rows))
             elif kind == _DICTIONARY and schema:
@@ -187,7 +184,7 @@ class _Scan:
         return FileError(self._path, offset, f"{what}; is it damaged, or cut short, or no file of Arrow?")
 
     def _find_ends(self) -> None:
-        start = os.pread(self._fd, 8, 0)
+        start = self._window.read(0, 8)
         self._end = self._size
         if start[:4] == _FEATHER_1:
             raise FileError(self._path, 0, "it is a Feather file of version 1, expected version 2: write it anew")
@@ -195,7 +192,7 @@ class _Scan:
             raise FileError(self._path, 0, "it is a Parquet file: read it by mpqueue.files.Parquet")
         if start[:6] != _MAGIC:
             return  # a stream
-        end = os.pread(self._fd, 10, max(self._size - 10, 8))
+        end = self._window.read(max(self._size - 10, 8), 10)
         footer = int.from_bytes(end[:4], "little")
         if end[4:] != _MAGIC or not 0 < footer <= self._size - 18:
             raise self._error(self._size, "it begins as an Arrow file, and does not end as one")
@@ -206,7 +203,7 @@ class _Scan:
         start = self._at
         if start == self._end:
             return None
-        head = os.pread(self._fd, 8, start)
+        head = self._window.read(start, 8)
         if len(head) < 4 or start + 4 > self._end:
             raise self._error(start, "it ends in the length of a message")
         length, header = int.from_bytes(head[:4], "little"), start + 4
@@ -218,7 +215,7 @@ class _Scan:
             return None
         if length > min(_MAX_HEADER_BYTES, self._end - header):
             raise self._error(start, f"a header of {length:,} bytes, of which {self._end - header:,} can be there")
-        data = os.pread(self._fd, length, header)
+        data = self._window.read(header, length)
         try:
             message = _Flat.root(data)
             kind, body = message.number(1, "<B"), message.number(3, "<q")

@@ -18,7 +18,8 @@ import numpy as np
 
 from mpqueue.files.arrow_messages import BatchLayout
 from mpqueue.files.arrow_slices import Slicer, num_parts, offset_type
-from mpqueue.files.opened import FileRange, OpenFiles
+from mpqueue.files.opened import OpenFiles
+from mpqueue.files.ranges import FileRange
 from mpqueue.files.rows import NUMBERS, cached_value_of, items, pyarrow
 
 # Above this a read of a few bytes is faster than the copy of all of them into the process would be.

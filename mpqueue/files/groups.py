@@ -8,11 +8,13 @@ import operator
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
 
 from mpqueue.errors import FileError
+from mpqueue.files import ranges
 from mpqueue.files.decoded import DecodedParts
 from mpqueue.files.index import Index
 from mpqueue.files.source import FileSource
@@ -26,6 +28,9 @@ DAMAGED = (ValueError, NotImplementedError, OSError, LookupError, MemoryError)
 _MADE_ANEW = {
     "_ends", "_made", "_num_served", "_num_decoded", "_num_groups_decoded", "_is_warned", "_readers", "_is_in_order",
 }  # fmt: skip
+
+# A group, some of its rows, sorted, and the places at which they are asked for.
+Run = tuple[int, list[int], list[int]]
 
 
 class GroupedFiles(FileSource):
@@ -62,16 +67,31 @@ class GroupedFiles(FileSource):
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return several samples, in the order of the indices; those of a group are read at once; raises as ``[i]``."""
         found: list[Any] = [None] * len(indices)
-        for group, rows, places in self._runs(indices):
-            try:
-                samples = self._rows(group, rows)
-            except DAMAGED as error:
-                self._raise_named(group, error)
-            for place, sample in zip(places, samples, strict=True):
-                found[place] = sample
+        self._read_runs(list(self._runs(indices)), found)
         return found
 
-    def _runs(self, indices: Sequence[int]) -> Iterator[tuple[int, list[int], list[int]]]:
+    def _read_runs(self, runs: Sequence[Run], found: list[Any]) -> None:
+        """Put the samples of groups at their places; groups of remote files are waited for at once."""
+        calls = [partial(self._read_run, *run, found) for run in runs]
+        if self._is_remote(runs):
+            ranges.at_once(calls)
+            return
+        for call in calls:
+            call()
+
+    def _is_remote(self, runs: Sequence[Run]) -> bool:
+        """Return whether what is read lies in several groups, and one of these behind a network."""
+        return len(runs) > 1 and any(self._index.files[self._file_of(group)].is_remote for group, _, _ in runs)
+
+    def _read_run(self, group: int, rows: Sequence[int], places: Sequence[int], found: list[Any]) -> None:
+        try:
+            samples = self._rows(group, rows)
+        except DAMAGED as error:
+            self._raise_named(group, error)
+        for place, sample in zip(places, samples, strict=True):
+            found[place] = sample
+
+    def _runs(self, indices: Sequence[int]) -> Iterator[Run]:
         """Yield the groups of indices, in order: number, sorted rows in it, and their places among the indices."""
         ends, length = self._group_ends(), self._length
         numbers = list(map(operator.index, indices))

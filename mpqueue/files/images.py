@@ -18,6 +18,7 @@ from mpqueue.errors import FileError
 from mpqueue.files.index import Texts, cache_folder, open_or_make, packed
 from mpqueue.files.index_file import Array, Arrays, IndexWriter
 from mpqueue.files.opened import read_whole
+from mpqueue.files.urls import found_under, is_url
 
 _SUFFIXES = (b".jpg", b".jpeg", b".png", b".ppm", b".bmp", b".pgm", b".tif", b".tiff", b".webp")
 
@@ -29,7 +30,8 @@ class Images:
     of their names, images come in the order of classes and names: numbers are those of torchvision's ``ImageFolder``.
 
     Args:
-        folder: The folder; its own folders are the classes, and images lie in them at any depth.
+        folder: The folder, a path or a URL of fsspec; its own folders are the classes, and images lie in them at any
+            depth.
         decode: Decode with Pillow: ``"image"`` is then an array of uint8, height by width by 3 (red, green, blue).
             Otherwise it is the bytes of the file.
         index: The folder where the names of the files are kept; None: ``$XDG_CACHE_HOME/mpqueue``.
@@ -61,7 +63,8 @@ class Images:
     ) -> None:
         if decode:
             _pillow()
-        self._folder, self._decode = os.path.realpath(folder), decode
+        name = os.fspath(folder)
+        self._folder, self._decode = name.rstrip("/") if is_url(name) else os.path.realpath(name), decode
         self.classes, found = _walk(self._folder)
         self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
         self._length = len(found["labels"])
@@ -111,6 +114,8 @@ class Images:
 
 def _walk(folder: str) -> tuple[list[str], Arrays]:
     """Return the classes of a folder, and the arrays of its images: names relative to the folder, and labels."""
+    if is_url(folder):
+        return _walk_far(folder)
     inner = sorted((entry.name for entry in os.scandir(folder) if entry.is_dir()), key=os.fsencode)
     if not inner:
         raise FileNotFoundError(f"{folder} has no folders, expected one for each class of images")
@@ -120,12 +125,31 @@ def _walk(folder: str) -> tuple[list[str], Arrays]:
         images = _images(os.fsencode(folder), os.fsencode(name))
         names += images
         counts.append(len(images))
+    return inner, _arrays(folder, inner, names, counts)
+
+
+def _walk_far(folder: str) -> tuple[list[str], Arrays]:
+    """Do as `_walk` in a folder behind a URL, where a folder is but a part of names."""
+    of_class: dict[str, list[tuple[bytes, bytes]]] = {}
+    for found in found_under(folder):
+        inner, _, inside = found.partition("/")
+        name = os.fsencode(inside)
+        if name.lower().endswith(_SUFFIXES):
+            of_class.setdefault(inner, []).append(os.path.split(name))
+    if not of_class:
+        raise FileNotFoundError(f"{folder} has no folders with images, expected one for each class")
+    classes = sorted(of_class, key=os.fsencode)
+    names = [os.path.join(os.fsencode(inner), *parts) for inner in classes for parts in sorted(of_class[inner])]
+    return classes, _arrays(folder, classes, names, [len(of_class[inner]) for inner in classes])
+
+
+def _arrays(folder: str, inner: list[str], names: list[bytes], counts: list[int]) -> Arrays:
     if 0 in counts:
         empty = inner[counts.index(0)]
         suffixes = b", ".join(_SUFFIXES).decode()
         raise FileNotFoundError(f"the class {empty!r} of {folder} has no images: files that end in {suffixes}")
     text, ends = packed(names)
-    return inner, {"names": text, "name_ends": ends, "labels": np.repeat(np.arange(len(inner)), counts)}
+    return {"names": text, "name_ends": ends, "labels": np.repeat(np.arange(len(inner)), counts)}
 
 
 def _images(folder: bytes, inner: bytes) -> list[bytes]:

@@ -48,13 +48,13 @@ class IndexedFiles(Sequence[IndexedFile]):
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
         self._names = Texts(arrays[_OF_FILES + "names"], arrays[_OF_FILES + "name_ends"])
-        self._sizes, self._mtimes = arrays[_OF_FILES + "sizes"], arrays[_OF_FILES + "mtimes"]
+        self._sizes, self._versions = arrays[_OF_FILES + "sizes"], arrays[_OF_FILES + "versions"]
 
     def __len__(self) -> int:
         return len(self._sizes)
 
     def __getitem__(self, number: int) -> IndexedFile:  # type: ignore[override]  # no slices are taken
-        return IndexedFile(self._names[number], int(self._sizes[number]), int(self._mtimes[number]))
+        return IndexedFile(self._names[number], int(self._sizes[number]), int(self._versions[number]))
 
 
 class Texts(Sequence[str]):
@@ -94,7 +94,7 @@ class Index:
     """
 
     def __init__(self, format: str, version: int, paths: Sequence[str], scan: Scan, folder: str | None = None) -> None:
-        files = [IndexedFile.of(path) for path in paths]
+        files = IndexedFile.of_all(paths)
         self._recipe = format, version, [file.path for file in files], scan
         self._folder = os.path.abspath(folder) if folder is not None else cache_folder()
         self._key = _key(format, version, files)
@@ -146,7 +146,7 @@ class Index:
     def _same_files(self) -> list[IndexedFile]:
         """Return the files, which must be what they were in the process that made the source."""
         format, version, paths, _ = self._recipe
-        files = [IndexedFile.of(path) for path in paths]
+        files = IndexedFile.of_all(paths)
         if _key(format, version, files) != self._key:
             raise FileError(
                 paths[0], None, f"this file, or one of {len(paths)}, is another one here than where the source was made"
@@ -165,18 +165,26 @@ class Index:
             contextlib.closing(scan_all(scan, paths, total_bytes)) as scans,
         ):
             for file, arrays in zip(files, scans, strict=True):
-                if IndexedFile.of(file.path) != file:
-                    raise FileError(file.path, None, "it has changed while it was indexed")
+                if not file.is_remote:  # these are asked for together
+                    self._check_same(file, IndexedFile.of(file.path))
                 for name, part in arrays.items():
                     starts.setdefault(name, [0]).append(writer.add(name, part))
                 bar.step(file.size)
+            far = [file for file in files if file.is_remote]
+            for file, now in zip(far, IndexedFile.of_all([file.path for file in far]), strict=True):
+                self._check_same(file, now)
             for name, ends in starts.items():
                 writer.add(_STARTS + name, np.array(ends, np.int64))
             names, name_ends = packed([os.fsencode(file.path) for file in files])
             writer.add(_OF_FILES + "names", names)
             writer.add(_OF_FILES + "name_ends", name_ends)
             writer.add(_OF_FILES + "sizes", np.array([file.size for file in files], np.int64))
-            writer.add(_OF_FILES + "mtimes", np.array([file.mtime_ns for file in files], np.int64))
+            writer.add(_OF_FILES + "versions", np.array([file.version for file in files], np.int64))
+
+    @staticmethod
+    def _check_same(file: IndexedFile, now: IndexedFile) -> None:
+        if now != file:
+            raise FileError(file.path, None, "it has changed while it was indexed")
 
 
 def open_or_make(path: str, make: Callable[[index_file.IndexWriter], None]) -> Mapping[str, Array]:
@@ -196,7 +204,7 @@ def open_or_make(path: str, make: Callable[[index_file.IndexWriter], None]) -> M
         if found is not None:
             return found
         os.makedirs(folder, exist_ok=True)
-        with _locked(f"{path}.lock"):
+        with locked(f"{path}.lock"):
             found = index_file.read(path)
             if found is None:
                 with index_file.IndexWriter(path) as writer:
@@ -216,7 +224,7 @@ def _key(format: str, version: int, files: Sequence[IndexedFile]) -> str:
 
 
 @contextlib.contextmanager
-def _locked(path: str) -> Iterator[None]:
+def locked(path: str) -> Iterator[None]:
     """Hold a lock among all processes of this host; its file is removed at the end, and is never locked by two."""
     while True:
         # Noted, or children that another thread forks meanwhile would hold the lock, too.

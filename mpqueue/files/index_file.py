@@ -22,7 +22,7 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import IO, Any, Self
 
 import numpy as np
@@ -81,22 +81,8 @@ class IndexWriter:
         Raises:
             OSError: The system's; the disk is full, say. Nothing is left.
         """
-        for stale in glob.glob(f"{glob.escape(self._path)}.*.tmp"):
-            os.unlink(stale)  # of a writer that was killed
-        fd, name = tempfile.mkstemp(
-            prefix=f"{os.path.basename(self._path)}.", suffix=".tmp", dir=os.path.dirname(self._path)
-        )
-        try:
-            with open(fd, "wb") as file:
-                self._write(file)
-                file.flush()
-                os.fsync(fd)
-            os.replace(name, self._path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
-            raise
-        _sync_folder(os.path.dirname(self._path))
+        with whole_or_absent(self._path) as file:
+            self._write(file)
 
     def _write(self, file: IO[bytes]) -> None:
         table: dict[str, list[Any]] = {name: [spool.dtype.str, spool.count, 0] for name, spool in self._spools.items()}
@@ -111,6 +97,32 @@ class IndexWriter:
             file.write(bytes(table[name][2] - file.tell()))
             spool.file.seek(0)
             shutil.copyfileobj(spool.file, file, 1 << 20)
+
+
+@contextlib.contextmanager
+def whole_or_absent(path: str) -> Iterator[IO[bytes]]:
+    """Open a file for writing that gets its name at the end of this context, when it is on the disk.
+
+    Nobody else may write one of this name meanwhile.
+
+    Raises:
+        OSError: The system's; the disk is full, say. Nothing is left.
+    """
+    folder = os.path.dirname(path)
+    for stale in glob.glob(f"{glob.escape(path)}.*.tmp"):
+        os.unlink(stale)  # of a writer that was killed
+    fd, name = tempfile.mkstemp(prefix=f"{os.path.basename(path)}.", suffix=".tmp", dir=folder)
+    try:
+        with open(fd, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(fd)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+    _sync_folder(folder)
 
 
 def _aligned(offset: int) -> int:

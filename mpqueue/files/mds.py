@@ -27,7 +27,10 @@ from mpqueue.files.groups import GroupedFiles, Groups, folder_of
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Array, Arrays
 from mpqueue.files.mds_values import Decode, decoder, size_of
-from mpqueue.files.opened import FileRange
+from mpqueue.files.opened import read_whole
+from mpqueue.files.ranges import FileRange
+from mpqueue.files.urls import is_url
+from mpqueue.files.window import open_window
 
 _VERSION = 1
 
@@ -50,7 +53,8 @@ def scan(path: str) -> Arrays:
         FileError: It is no shard, or is cut short.
         OSError: The system's.
     """
-    with open(path, "rb") as file:
+    with open_window(path) as window:
+        file = window.as_file()
         plain = _decompressed(path, file)
         try:
             head = plain.read(4)
@@ -65,7 +69,7 @@ def scan(path: str) -> Arrays:
         places = np.frombuffer(data, "<u4")
         if places[0] < 4 + len(data) or (places[1:] < places[:-1]).any():
             raise FileError(path, 4, "the places of its samples go backwards; is it no shard of MDS?")
-        if plain is file and places[-1] != (size := os.fstat(file.fileno()).st_size):
+        if plain is file and places[-1] != (size := window.size):
             raise FileError(
                 path, size, f"it has {size:,} bytes, and its samples end at {places[-1]:,}; is it cut short?"
             )
@@ -93,7 +97,7 @@ def _decompressed(path: str, file: Any) -> Any:
 
 
 class MDS(GroupedFiles):
-    """Samples of a dataset of MosaicML's streaming, by index, from a folder of this machine.
+    """Samples of a dataset of MosaicML's streaming, by index, from a folder here or behind a URL.
 
     A source: ``len``, ``[i]`` and ``__getitems__`` give what `streaming.LocalDataset` gives: a dict of the values of
     all columns, in the order of the shards. To shuffle costs nothing where shards are plain. Compressed ones are
@@ -103,7 +107,7 @@ class MDS(GroupedFiles):
     Any thread may read, and a copy in another process opens its files itself.
 
     Args:
-        folder: Where ``index.json`` is.
+        folder: Where ``index.json`` is: a path, or a URL of fsspec.
         columns: Names of those that are wanted, in this order; None: all.
         decode: Whether columns of images (jpeg, png) become Pillow's images, as in MosaicML's reader; False: their
             bytes.
@@ -133,7 +137,8 @@ class MDS(GroupedFiles):
         cache_bytes: int = DEFAULT_BYTES,
         index: str | os.PathLike[str] | None = None,
     ) -> None:
-        shards = _read_index(os.path.realpath(folder))
+        name = os.fspath(folder)
+        shards = _read_index(name.rstrip("/") if is_url(name) else os.path.realpath(name))
         stored = shards[0].columns
         for shard in shards:
             if shard.columns != stored:
@@ -284,15 +289,15 @@ def _read_index(folder: str) -> list[_Shard]:
         FileError: It is not as expected.
     """
     path = os.path.join(folder, "index.json")
-    with open(path, "rb") as file:
-        try:
-            told = json.load(file)
-            if told["version"] != 2:
-                raise ValueError(f"version {told['version']}, expected 2")
-            shards = [_shard(folder, each) for each in told["shards"]]
-        except (ValueError, TypeError, KeyError) as error:
-            what = f"no {error} in it" if isinstance(error, KeyError) else str(error)
-            raise FileError(path, None, f"it is no index of MDS: {what}") from error
+    data = read_whole(path)
+    try:
+        told = json.loads(data)
+        if told["version"] != 2:
+            raise ValueError(f"version {told['version']}, expected 2")
+        shards = [_shard(folder, each) for each in told["shards"]]
+    except (ValueError, TypeError, KeyError) as error:
+        what = f"no {error} in it" if isinstance(error, KeyError) else str(error)
+        raise FileError(path, None, f"it is no index of MDS: {what}") from error
     if not shards:
         raise FileError(path, None, "it tells of no shards")
     return shards
@@ -303,20 +308,20 @@ def _shard(folder: str, told: dict[str, Any]) -> _Shard:
         raise ValueError(f"a shard of format {told['format']!r}, expected 'mds'")
     raw = told["raw_data"]
     path = _inside(folder, raw["basename"])
-    if told["zip_data"] and not os.path.exists(path):
+    # Whoever compresses shards uploads no others, so it is not asked for each whether there is one.
+    if told["zip_data"] and (is_url(folder) or not os.path.exists(path)):
         path = _inside(folder, told["zip_data"]["basename"])
     columns = tuple(zip(told["column_names"], told["column_encodings"], strict=True))
     for (name, encoding), size in zip(columns, told["column_sizes"], strict=True):
         if size != size_of(encoding):
             raise ValueError(f"the column {name!r} ({encoding}) has size {size}, expected {size_of(encoding)}")
-    if not os.path.exists(path):
+    if not is_url(path) and not os.path.exists(path):
         raise FileNotFoundError(f"there is no shard {path}, of which index.json tells")
     return _Shard(path, int(told["samples"]), int(raw["bytes"]), columns)
 
 
 def _inside(folder: str, name: str) -> str:
     """Return the path of a shard, which must lie in the folder: an index is somebody else's file."""
-    path = os.path.normpath(os.path.join(folder, name))
-    if os.path.commonpath([folder, path]) != folder:
+    if os.path.isabs(name) or is_url(name) or ".." in name.split("/"):
         raise ValueError(f"a shard {name!r}, which lies outside of the folder")
-    return path
+    return os.path.join(folder, name)

@@ -2,7 +2,7 @@
 
 ``shard-{000..099}.tar`` are a hundred names, as in a shell and in WebDataset; each has to be there. ``shard-*.tar`` are
 those that are there, in the order of their names. A name that is there as it stands is taken as it stands, whatever
-characters it has.
+characters it has. A URL of fsspec is a name, too; whether there is a file behind it is known when it is looked at.
 """
 
 import glob
@@ -11,6 +11,8 @@ import math
 import os
 import re
 from collections.abc import Iterable, Sequence
+
+from mpqueue.files import urls
 
 Name = str | os.PathLike[str]
 Names = Name | Iterable[Name]
@@ -25,12 +27,13 @@ def expand(names: Names) -> list[str]:
 
     Args:
         names: A path, or several. ``*``, ``?``, ``[...]`` and ``**`` match names that are there; ``{000..099}`` and
-            ``{a,b}`` stand for each of these. ``file://`` is left out.
+            ``{a,b}`` stand for each of these. ``file://`` is left out. URLs of fsspec are names, too: ``s3://bucket/*.tar``.
 
     Raises:
         TypeError: It is no path, and no iterable of paths.
         FileNotFoundError: A path is not there, or nothing matches a pattern; the error names it.
-        ValueError: Braces that do not match, more than a million names, a URL, or no names at all.
+        ValueError: Braces that do not match, more than a million names, a URL of no known scheme, or no names at all.
+        ImportError: A URL, and fsspec, or what it needs for this scheme, is not installed.
     """
     given = [names] if isinstance(names, str | bytes | os.PathLike) else _listed(names)
     if not given:
@@ -54,8 +57,6 @@ def _text(name: Name) -> str:
     text = os.fsdecode(name).removeprefix("file://")
     if not text or "\0" in text:
         raise ValueError(f"{text!r} cannot name a file")
-    if re.match(r"[A-Za-z][\w+.-]*://", text):
-        raise ValueError(f"{text} is a URL: mpqueue.files reads files of this machine; copy it, or mount it")
     return text
 
 
@@ -65,10 +66,13 @@ def _expand_one(pattern: str) -> list[str]:
     found: list[str] = []
     for name in expand_braces(pattern):
         of_pattern = "" if name == pattern else f", which is one of {pattern}"
-        if os.path.lexists(name):
+        is_url = urls.is_url(name)
+        if is_url:
+            urls.file_system(name)  # whether there is one
+        if os.path.lexists(name) or (is_url and not urls.has_magic(name)):
             found.append(name)
-        elif glob.has_magic(name):
-            matches = sorted(glob.glob(name, recursive=True))
+        elif is_url or glob.has_magic(name):
+            matches = urls.matching(name) if is_url else sorted(glob.glob(name, recursive=True))
             if not matches:
                 raise FileNotFoundError(f"no file matches {name}{of_pattern}")
             found += matches

@@ -1,5 +1,7 @@
 """Open files, read by position: a bounded number of them in each process, opened when they are first read.
 
+Remote ones are not opened, but asked for ranges, many at once: see `mpqueue.files.ranges`.
+
 What is asked for is known from an index, which knows the size and the time of change of each file, too. So each read
 compares: a file that has changed since it was indexed is an error that names it, and never gives bytes of something
 else. The comparison comes *after* the read: a change before it, or during it, is seen.
@@ -17,9 +19,13 @@ import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from mpqueue.errors import FileError
+from mpqueue.files import ranges
+from mpqueue.files.ranges import FileRange, RangedFile
+from mpqueue.files.urls import is_url
 
 # Of requests that are joined into one read.
 _MAX_GAP_BYTES = 4 * 1024
@@ -32,14 +38,19 @@ class IndexedFile(NamedTuple):
     """A file as it was when it was indexed.
 
     Attributes:
-        path: Its absolute path.
+        path: Its absolute path, or its URL.
         size: Its bytes.
-        mtime_ns: When it was changed last.
+        version: When it was changed last, in nanoseconds; of a remote one see `mpqueue.files.ranges`.
     """
 
     path: str
     size: int
-    mtime_ns: int
+    version: int
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is read through a network."""
+        return is_url(self.path)
 
     @classmethod
     def of(cls, path: str) -> "IndexedFile":
@@ -49,6 +60,8 @@ class IndexedFile(NamedTuple):
             FileError: It is no regular file: to open a FIFO may wait for ever, and a device has no end.
             OSError: The system's.
         """
+        if is_url(path):
+            return cls(path, *ranges.stat(path))
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):
             kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
@@ -57,13 +70,12 @@ class IndexedFile(NamedTuple):
             raise FileError(path, None, f"it is {kind}, expected a file{remedy}")
         return cls(os.path.realpath(path), found.st_size, found.st_mtime_ns)
 
-
-class FileRange(NamedTuple):
-    """Bytes of a file."""
-
-    file: int  # its number
-    offset: int
-    length: int
+    @classmethod
+    def of_all(cls, paths: Sequence[str]) -> "list[IndexedFile]":
+        """Return files as they are now; remote ones are asked for at once. Raises as `of`."""
+        if not any(map(is_url, paths)):
+            return [cls.of(path) for path in paths]
+        return ranges.at_once([partial(cls.of, path) for path in paths])
 
 
 class _OpenFile:
@@ -143,7 +155,7 @@ class _OpenFile:
         """
         assert self._fd is not None
         found = os.fstat(self._fd)
-        if found.st_size != self.file.size or found.st_mtime_ns != self.file.mtime_ns:
+        if found.st_size != self.file.size or found.st_mtime_ns != self.file.version:
             raise FileError(
                 self.file.path,
                 None,
@@ -157,7 +169,7 @@ class _Table:
 
     def __init__(self) -> None:
         self.pid, self.lock = os.getpid(), threading.Lock()
-        self.files: OrderedDict[int, _OpenFile] = OrderedDict()
+        self.files: OrderedDict[int, _OpenFile | RangedFile] = OrderedDict()
 
 
 class OpenFiles:
@@ -190,7 +202,7 @@ class OpenFiles:
     def read_all(self, pieces: Sequence[FileRange]) -> list[bytes]:
         """Return the bytes of pieces, in the order in which they are asked for; raises as `read` does.
 
-        They are read in the order in which they lie, and small neighbours in one read.
+        They are read in the order in which they lie, and small neighbours in one read; remote ones all at once.
         """
         if len(pieces) == 1:
             return [self.read(*pieces[0])]
@@ -199,15 +211,22 @@ class OpenFiles:
         of_file: dict[int, list[int]] = {}
         for number in order:
             of_file.setdefault(pieces[number][0], []).append(number)
+        far: list[Callable[[], None]] = []
         for file, numbers in of_file.items():
-            self._open(file).read_sorted(pieces, numbers, found)
+            opened = self._open(file)
+            if isinstance(opened, RangedFile):
+                far += opened.reads(pieces, numbers, found)
+            else:
+                opened.read_sorted(pieces, numbers, found)
+        if far:
+            ranges.at_once(far)
         return found
 
     def close(self) -> None:
         """Close all that nobody reads; the next read opens its file again."""
         self._table = None
 
-    def _open(self, number: int) -> _OpenFile:
+    def _open(self, number: int) -> _OpenFile | RangedFile:
         table = self._table
         if table is None or table.pid != os.getpid():  # a lock that was held in the moment of a fork stays held
             table = self._table = _Table()
@@ -216,8 +235,12 @@ class OpenFiles:
             if file is not None:
                 table.files.move_to_end(number)
                 return file
-        file = _OpenFile(self._files[number])
-        file.check()
+        indexed = self._files[number]
+        if indexed.is_remote:
+            file = RangedFile(*indexed)
+        else:
+            file = _OpenFile(indexed)
+            file.check()
         with table.lock:
             table.files[number] = file
             while len(table.files) > self._limit:
@@ -246,6 +269,8 @@ def read_whole(path: str) -> bytes:
         FileError: It is no regular file, or shrinks while it is read.
         OSError: The system's.
     """
+    if is_url(path):
+        return ranges.read_whole(path)
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         found = os.fstat(fd)

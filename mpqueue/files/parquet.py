@@ -5,9 +5,10 @@ and kept as long as it fits; see `mpqueue.files.decoded`. The decoding is done b
 of pyarrow, which a worker that is forked later would not have.
 """
 
-import io
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from mpqueue.files.groups import GroupedFiles, Groups, folder_of
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names, expand
-from mpqueue.files.opened import OpenFiles
+from mpqueue.files.opened import IndexedFile, OpenFiles
+from mpqueue.files.positioned import PositionedFile
+from mpqueue.files.ranges import FileRange
 from mpqueue.files.rows import TableRows, pyarrow
 
 _VERSION = 1
@@ -38,12 +41,15 @@ def scan(path: str) -> Arrays:
         FileError: It is no Parquet file, or is cut short.
         OSError: The system's.
     """
-    with open(path, "rb") as file:
+    file = IndexedFile.of(path)
+    with contextlib.closing(OpenFiles([file])) as opened:
         try:
-            metadata = pyarrow("parquet").read_metadata(file)
+            metadata = pyarrow("parquet").read_metadata(PositionedFile(partial(opened.read, 0), file.size))
             schema = metadata.schema.to_arrow_schema().serialize().to_pybytes()
             groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
             offsets = [_offset(group) for group in groups]
+        except FileError:
+            raise
         except (ValueError, NotImplementedError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
@@ -129,9 +135,11 @@ class Parquet(GroupedFiles):
         file = self._file_of(group)
         metadata = self._parts.get(("footer", file), lambda: self._footer(file))
         number = group - int(self._index.starts("rows")[file])
-        with pq.ParquetFile(
-            _PositionedFile(self._opened, file, self._index.files[file].size), metadata=metadata, pre_buffer=False
-        ) as opened:
+        indexed = self._index.files[file]
+        read: Callable[[int, int], bytes] = partial(self._opened.read, file)
+        if indexed.is_remote:
+            read = self._fetched(file, metadata.row_group(number))
+        with pq.ParquetFile(PositionedFile(read, indexed.size), metadata=metadata, pre_buffer=False) as opened:
             table = opened.read_row_group(number, columns=self._columns, use_threads=False)
         # Of several chunks, where a column has more than 2 GB; one is found faster.
         chunked = [table.column(name) for name in self._columns]
@@ -139,33 +147,30 @@ class Parquet(GroupedFiles):
         return TableRows(self._columns, arrays, table.num_rows), table.nbytes
 
     def _footer(self, file: int) -> tuple[Any, int]:
-        metadata = pyarrow("parquet").read_metadata(_PositionedFile(self._opened, file, self._index.files[file].size))
+        source = PositionedFile(partial(self._opened.read, file), self._index.files[file].size)
+        metadata = pyarrow("parquet").read_metadata(source)
         return metadata, metadata.serialized_size * _FOOTER_FACTOR
 
+    def _fetched(self, file: int, group: Any) -> Callable[[int, int], bytes]:
+        """Read the columns of a row group at once; pyarrow would wait for one after the other."""
+        wanted = set(self._columns)
+        columns = [group.column(number) for number in range(group.num_columns)]
+        ranges = [
+            FileRange(file, min(_places(column)), column.total_compressed_size)
+            for column in columns
+            if column.path_in_schema.partition(".")[0] in wanted
+        ]
+        pieces = list(zip(ranges, self._opened.read_all(ranges), strict=True))
 
-class _PositionedFile(io.RawIOBase):
-    """One of the files, as pyarrow wants it: read from a place, which is this object's own."""
+        def read(offset: int, length: int) -> bytes:
+            for (_, start, size), data in pieces:
+                if start <= offset and offset + length <= start + size:
+                    return data[offset - start : offset - start + length]
+            return self._opened.read(file, offset, length)
 
-    def __init__(self, files: OpenFiles, number: int, size: int) -> None:
-        self._opened, self._number, self._at = files, number, 0
-        self._size = size
+        return read
 
-    def readable(self) -> bool:
-        return True
 
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def read(self, size: int | None = -1) -> bytes:
-        left = max(self._size - self._at, 0)
-        size = left if size is None or size < 0 else min(size, left)
-        data = self._opened.read(self._number, self._at, size)
-        self._at += size
-        return data
+def _places(column: Any) -> list[int]:
+    """Return where the pages of a column may begin."""
+    return [place for place in (column.dictionary_page_offset, column.data_page_offset) if place]

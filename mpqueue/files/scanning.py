@@ -1,5 +1,7 @@
 """Scans of many files at once, in processes of their own: what is found comes in the order of the files.
 
+Remote files are scanned by threads, which wait for the network and not for each other.
+
 A scan is Python that parses headers, so threads would wait for one another. The processes are fresh interpreters: a
 fork of the user's process may copy a lock that another of its threads holds, and a spawned one of `multiprocessing`
 would run the user's script again.
@@ -21,6 +23,7 @@ from typing import Any, Self
 
 from mpqueue.errors import FileError
 from mpqueue.files.index_file import Arrays
+from mpqueue.files.urls import is_url
 from mpqueue.system.cpus import num_cpus
 
 Scan = Callable[[str], Arrays]
@@ -28,6 +31,7 @@ Scan = Callable[[str], Arrays]
 # A child takes a fifth of a second to start, in which a process by itself scans this much, and more where headers only
 # are looked at.
 _BYTES_OF_A_CHILD = 512 * 1024 * 1024
+_REMOTE_AT_ONCE = 8
 _CHILD = "import sys; sys.path[:] = {path!r}; from mpqueue.files import scanning; scanning.answer()"
 
 
@@ -43,8 +47,20 @@ def scan_all(scan: Scan, paths: Sequence[str], total_bytes: int) -> Generator[Ar
         FileError: A file that it refuses, or at which a child has died.
         Exception: What it raises.
     """
+    if any(map(is_url, paths)):
+        yield from _scan_in_threads(scan, paths)
+        return
     number = min(num_cpus(), len(paths), total_bytes // _BYTES_OF_A_CHILD)
     yield from map(scan, paths) if number < 2 else _scan_in_children(scan, paths, number)
+
+
+def _scan_in_threads(scan: Scan, paths: Sequence[str]) -> Generator[Arrays, None, None]:
+    """Scan remote files, which is to wait for a network."""
+    with ThreadPoolExecutor(min(len(paths), _REMOTE_AT_ONCE), "mpqueue-scan") as pool:
+        try:
+            yield from pool.map(scan, paths)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _scan_in_children(scan: Scan, paths: Sequence[str], number: int) -> Generator[Arrays, None, None]:

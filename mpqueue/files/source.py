@@ -12,19 +12,22 @@ from typing import Any
 
 from mpqueue.errors import FileError
 from mpqueue.files.index import Index
-from mpqueue.files.opened import FileRange, OpenFiles
+from mpqueue.files.opened import OpenFiles
+from mpqueue.files.ranges import FileRange
 from mpqueue.telemetry.units import size_text
 
 _MADE_ANEW = ("_opened", "_starts")  # by each process
 
 
 class FileSource:
-    """Samples of files by their numbers.
+    """Samples of files by their numbers; any thread may ask for some.
 
     Args:
         index: Where they lie.
         counted: The array of the index that has an item for each sample.
     """
+
+    thread_safe = True
 
     def __init__(self, index: Index, counted: str) -> None:
         self._index, self._counted = index, counted

@@ -14,7 +14,7 @@ from mpqueue.errors import FileError
 from mpqueue.files.index import Index, packed
 from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names, expand
-from mpqueue.files.opened import FileRange
+from mpqueue.files.ranges import FileRange
 from mpqueue.files.source import FileSource
 from mpqueue.files.tar_headers import members
 from mpqueue.system import log

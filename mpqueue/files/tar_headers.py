@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from mpqueue.errors import FileError
-from mpqueue.files.window import ScanWindow
+from mpqueue.files.window import ScanWindow, open_window
 
 _BLOCK = 512
 # A name longer than this is no name, whatever the header of a long name, or of pax records, says.
@@ -36,7 +36,7 @@ def members(path: str) -> Iterator[TarMember]:
     Raises:
         FileError: It is no archive, or is cut short or damaged; the error says where.
     """
-    with ScanWindow(path) as window:
+    with open_window(path) as window:
         yield from _Headers(window)
 
 

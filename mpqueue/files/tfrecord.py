@@ -23,9 +23,9 @@ from mpqueue.errors import FileError
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names, expand
-from mpqueue.files.opened import FileRange
+from mpqueue.files.ranges import FileRange
 from mpqueue.files.source import FileSource
-from mpqueue.files.window import ScanWindow
+from mpqueue.files.window import open_window
 
 _HEADER = struct.Struct("<QI")
 _CHECK = struct.Struct("<I")
@@ -90,7 +90,7 @@ def scan(path: str, *, check_crc: bool) -> Arrays:
     crc32c = _crc32c() if check_crc else None
     offsets, lengths = array("q"), array("q")
     at = 0
-    with ScanWindow(path) as window:
+    with open_window(path) as window:
         while at < window.size:
             header = window.read(at, _HEADER.size)
             if len(header) < _HEADER.size:

@@ -1,16 +1,56 @@
-"""A file that a scan reads from header to header: it looks ahead where headers lie close together."""
+"""A file that a scan reads from header to header: it looks ahead where headers lie close together.
+
+A remote one is read ahead in blocks, several at once, wherever the next header lies not much further: to wait for an
+answer takes as long as some MB do.
+"""
 
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
+
+from mpqueue.files import ranges
+from mpqueue.files.positioned import PositionedFile
+from mpqueue.files.ranges import RangedFile
+from mpqueue.files.urls import is_url
 
 _AHEAD_BYTES = 128 * 1024
 # Where headers lie further apart than this, what lies between is not read.
 _CLOSE_BYTES = 8 * 1024
+_BLOCK_BYTES = 2 * 1024 * 1024
+_BLOCKS_AHEAD = 8
 
 
 class ScanWindow:
-    """A regular file, open for one scan: a context."""
+    """A file, open for one scan: a context."""
 
+    path: str
+    size: int
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        raise NotImplementedError
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return bytes; fewer where the file ends."""
+        raise NotImplementedError
+
+    def as_file(self) -> PositionedFile:
+        """Return it as a file object, for a library that wants one."""
+        return PositionedFile(self.read, self.size)
+
+
+def open_window(path: str) -> ScanWindow:
+    """Open a file for one scan.
+
+    Raises:
+        OSError: The system's.
+    """
+    return _RemoteWindow(path) if is_url(path) else _LocalWindow(path)
+
+
+class _LocalWindow(ScanWindow):
     def __init__(self, path: str) -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -18,14 +58,10 @@ class ScanWindow:
         self._start, self._data = 0, b""
         self._last, self._num_close = 0, 0
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return bytes; fewer where the file ends."""
         place = offset - self._start
         if place >= 0 and place + length <= len(self._data):
             self._last = offset
@@ -37,3 +73,39 @@ class ScanWindow:
             return os.pread(self._fd, length, offset)
         self._start, self._data = offset, os.pread(self._fd, _AHEAD_BYTES, offset)
         return self._data[:length]
+
+
+class _RemoteWindow(ScanWindow):
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.size, version = ranges.stat(path)
+        self._file = RangedFile(path, self.size, version)
+        self._pool = ThreadPoolExecutor(_BLOCKS_AHEAD, "mpqueue-ahead")
+        self._blocks: dict[int, Future[bytes]] = {}  # by their numbers
+        self._last = 0
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def read(self, offset: int, length: int) -> bytes:
+        length = min(length, self.size - offset)
+        if length <= 0:
+            return b""
+        first, last = offset // _BLOCK_BYTES, (offset + length - 1) // _BLOCK_BYTES
+        data = b"".join([self._block(number) for number in range(first, last + 1)])
+        start = offset - first * _BLOCK_BYTES
+        return data[start : start + length]
+
+    def _block(self, number: int) -> bytes:
+        # The first block alone may have all that is wanted, and so may one that lies far from the last one.
+        is_near = 0 < number - self._last <= _BLOCKS_AHEAD // 2 or (number == self._last and len(self._blocks) > 1)
+        end = min(number + (_BLOCKS_AHEAD if is_near else 1), -(-self.size // _BLOCK_BYTES))
+        for other in [other for other in self._blocks if not number <= other < end]:
+            self._blocks.pop(other).cancel()
+        for wanted in range(number, end):
+            if wanted not in self._blocks:
+                start = wanted * _BLOCK_BYTES
+                length = min(_BLOCK_BYTES, self.size - start)
+                self._blocks[wanted] = self._pool.submit(self._file.read, start, length)
+        self._last = number
+        return self._blocks[number].result()

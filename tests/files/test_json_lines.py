@@ -1,14 +1,19 @@
 """Lines of JSON: where they begin and end, and lines that are none."""
 
+import bz2
+import gzip
 import json
+import lzma
+import os
 import pickle
 import random
+import sys
 
 import pytest
 
 import mpqueue
 from mpqueue.errors import FileError
-from mpqueue.files import JSONLines, json_lines
+from mpqueue.files import JSONLines, json_lines, unpacked
 
 
 @pytest.mark.parametrize(
@@ -55,11 +60,70 @@ def test_a_line_that_is_no_json_is_an_error_that_says_where(tmp_path, line):
     assert lines[3] == 3
 
 
-@pytest.mark.parametrize("mark", [b"\x1f\x8b", b"\x28\xb5\x2f\xfd"])
-def test_a_compressed_file_is_an_error(tmp_path, mark):
-    (tmp_path / "a.jsonl.gz").write_bytes(mark + bytes(100))
-    with pytest.raises(FileError, match=r"a\.jsonl\.gz, byte 0: it is compressed"):
-        JSONLines(tmp_path / "a.jsonl.gz")
+def zstd(data):
+    return pytest.importorskip("zstandard").ZstdCompressor().compress(data)
+
+
+COMPRESSIONS = {"gz": gzip.compress, "zst": zstd, "bz2": bz2.compress, "xz": lzma.compress}
+VALUES = [{"n": i, "text": "x" * (i % 50)} for i in range(500)]
+LINES = "".join(json.dumps(value) + "\n" for value in VALUES).encode()
+
+
+@pytest.mark.parametrize("ending", COMPRESSIONS)
+def test_lines_of_compressed_files_are_read_by_number(tmp_path, ending):
+    """Also where a file has several frames, as what is appended to one, or written in parallel, has."""
+    compress = COMPRESSIONS[ending]
+    (tmp_path / f"a.jsonl.{ending}").write_bytes(compress(LINES[:7000]) + compress(b"") + compress(LINES[7000:]))
+    (tmp_path / "b.jsonl").write_bytes(LINES)
+    lines = JSONLines([tmp_path / "b.jsonl", tmp_path / f"a.jsonl.{ending}"], index=tmp_path / "kept")
+    assert [lines[i] for i in range(999, -1, -1)] == [*VALUES[::-1], *VALUES[::-1]]
+    assert pickle.loads(pickle.dumps(lines)).__getitems__([700, 3, 999]) == [VALUES[200], VALUES[3], VALUES[499]]
+    assert repr(lines).startswith("JSONLines(2 files, 1,000 samples, ")
+
+
+@pytest.mark.parametrize("ending", COMPRESSIONS)
+def test_a_compressed_file_that_is_cut_short_anywhere_or_damaged_is_told_of(tmp_path, ending):
+    data, kept = COMPRESSIONS[ending](LINES), tmp_path / "kept"
+    path = tmp_path / f"a.jsonl.{ending}"
+    for length in [*range(6, len(data), len(data) // 20), len(data) - 1]:
+        path.write_bytes(data[:length])
+        with pytest.raises(FileError, match=rf"a\.jsonl\.{ending}, byte .*cut short"):
+            JSONLines(path, index=kept)
+    path.write_bytes(data + b"something else")
+    with pytest.raises(FileError, match=rf"a\.jsonl\.{ending}, byte .*cannot be unpacked"):
+        JSONLines(path, index=kept)
+    assert list(kept.iterdir()) == []
+
+
+def test_what_was_unpacked_is_used_again_and_made_again_where_it_was_deleted(tmp_path, monkeypatch):
+    path, kept = tmp_path / "a.jsonl.gz", tmp_path / "kept"
+    path.write_bytes(gzip.compress(LINES))
+    first = JSONLines(path, index=kept)
+    with monkeypatch.context() as patch:
+        patch.setattr(unpacked, "_blocks", None)
+        assert JSONLines(path, index=kept)[5] == VALUES[5]
+    (plain,) = kept.glob("*.unpacked")
+    assert plain.read_bytes() == LINES
+    plain.unlink()
+    with pytest.raises(FileError, match=r"a\.jsonl\.gz: its lines are gone from .*make the source anew"):
+        pickle.loads(pickle.dumps(first))[5]
+    assert JSONLines(path, index=kept)[5] == VALUES[5]
+
+
+def test_a_compressed_file_that_has_changed_is_unpacked_again(tmp_path):
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(LINES))
+    assert len(JSONLines(path)) == 500
+    path.write_bytes(gzip.compress(b"1\n2\n"))
+    os.utime(path, ns=(10**18, 10**18))
+    assert list(JSONLines(path)) == [1, 2]
+
+
+def test_without_zstandard_the_error_names_the_extra(tmp_path, monkeypatch):
+    (tmp_path / "a.jsonl.zst").write_bytes(zstd(LINES))
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(ImportError, match=r'a\.jsonl\.zst is compressed by zstd.*"mpqueue\[files\]"'):
+        JSONLines(tmp_path / "a.jsonl.zst")
 
 
 def test_a_loader_reads_and_leaves_out_what_is_no_json(tmp_path):

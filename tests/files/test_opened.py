@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from mpqueue.errors import FileError
-from mpqueue.files.opened import FileRange, IndexedFile, OpenFiles
+from mpqueue.files.opened import IndexedFile, OpenFiles
+from mpqueue.files.ranges import FileRange
 
 
 @pytest.fixture

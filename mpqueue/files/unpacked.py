@@ -1,0 +1,102 @@
+"""Compressed files, unpacked once into a file of the cache, from which they are read by position.
+
+Nothing of a compressed file can be read before all that lies in front of it is unpacked. The file of the cache follows
+from path, size and version of the compressed one, so that one of other content has another. It is whole or absent; one
+process of a host makes it, others wait.
+"""
+
+import bz2
+import hashlib
+import json
+import lzma
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mpqueue.errors import FileError
+from mpqueue.files.index import locked
+from mpqueue.files.index_file import whole_or_absent
+from mpqueue.files.opened import IndexedFile
+from mpqueue.files.window import ScanWindow, open_window
+
+_MARKS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz"}
+# What a block makes of zeros alone, 30,000 times as much with zstd, still fits into memory.
+_BLOCK_BYTES = 16 * 1024
+SUFFIX = ".unpacked"
+
+
+def compression_of(window: ScanWindow) -> str | None:
+    """Return what a file is compressed by, from its first bytes; None: nothing that is known."""
+    first = window.read(0, 6)
+    return next((name for mark, name in _MARKS.items() if first.startswith(mark)), None)
+
+
+def name_of(file: IndexedFile) -> str:
+    """Return the name in the cache of what a file unpacks to."""
+    return hashlib.sha256(json.dumps(file).encode()).hexdigest() + SUFFIX
+
+
+def unpack(file: IndexedFile, folder: str) -> str:
+    """Unpack a file into a folder, if it is not there; return its path.
+
+    Raises:
+        FileError: It is damaged or cut short.
+        OSError: The system's; the disk is full, say.
+        ImportError: What unpacks it is not installed.
+    """
+    path = os.path.join(folder, name_of(file))
+    if not os.path.exists(path):
+        os.makedirs(folder, exist_ok=True)
+        with locked(f"{path}.lock"):
+            if not os.path.exists(path):
+                with whole_or_absent(path) as unpacked:
+                    for block in _blocks(file.path):
+                        unpacked.write(block)
+    return path
+
+
+def _blocks(path: str) -> Iterator[bytes]:
+    with open_window(path) as window:
+        compression = compression_of(window)
+        assert compression is not None
+        begin = _beginner(path, compression)
+        frame: Any = None
+        for at in range(0, window.size, _BLOCK_BYTES):
+            data = window.read(at, _BLOCK_BYTES)
+            while data:
+                if frame is None:
+                    data = data.lstrip(b"\0")  # frames may be padded
+                    if not data:
+                        break
+                    frame = begin()
+                try:
+                    yield frame.decompress(data)
+                except FileError:
+                    raise
+                except Exception as error:  # each library has its own
+                    raise FileError(path, at, f"it cannot be unpacked ({compression}): {error}") from error
+                data = b""
+                if frame.eof:
+                    data, frame = frame.unused_data, None
+        if frame is not None:
+            raise FileError(
+                path, window.size, f"it ends before what is compressed in it ({compression}): it was cut short"
+            )
+
+
+def _beginner(path: str, compression: str) -> Callable[[], Any]:
+    """Return what makes an object that unpacks one frame."""
+    if compression == "gzip":
+        return lambda: zlib.decompressobj(wbits=31)
+    if compression == "bzip2":
+        return bz2.BZ2Decompressor
+    if compression == "xz":
+        return lzma.LZMADecompressor
+    try:
+        import zstandard
+    except ImportError as missing:
+        raise ImportError(
+            f'{path} is compressed by zstd, which needs zstandard: pip install "mpqueue[files]"'
+        ) from missing
+    return lambda: zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()

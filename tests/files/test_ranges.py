@@ -1,0 +1,232 @@
+"""Remote files: ranges, many at once, tried again, and never bytes of another file."""
+
+import gc
+import os
+import threading
+
+import fsspec
+import fsspec.asyn
+import pytest
+from helpers.range_server import range_server
+
+from mpqueue.errors import FileError
+from mpqueue.files import ranges, urls
+from mpqueue.files.names import expand
+from mpqueue.files.opened import IndexedFile, OpenFiles, read_whole
+from mpqueue.files.ranges import FileRange
+from mpqueue.files.window import open_window
+
+fsspec.asyn.get_loop()  # its thread stays for the life of the process
+DATA = bytes(range(256)) * 4000
+
+
+@pytest.fixture(autouse=True)
+def _forgotten(monkeypatch):
+    monkeypatch.setattr(urls, "_systems", urls._Systems())
+    monkeypatch.setattr(ranges, "_DELAYS_S", (0.01,) * 5)
+    yield
+    urls._systems = urls._Systems()
+    gc.collect()  # connections end with their file system
+
+
+@pytest.fixture
+def web():
+    with range_server() as served:
+        served.files["a.bin"] = DATA
+        yield served
+        urls._systems = urls._Systems()
+        gc.collect()
+
+
+@pytest.fixture
+def memory():
+    filesystem = fsspec.filesystem("memory")
+    filesystem.pipe("/data/a.bin", DATA)
+    yield filesystem
+    filesystem.store.clear()
+    filesystem.pseudo_dirs[:] = [""]
+
+
+def opened(*names):
+    return OpenFiles(IndexedFile.of_all(names))
+
+
+def test_bytes_of_urls_are_read_by_position(web, memory):
+    files = opened(web.url("a.bin"), "memory://data/a.bin", "simplecache::memory://data/a.bin")
+    for number in range(3):
+        assert files.read(number, 3, 4) == DATA[3:7]
+        assert files.read(number, 7, 0) == b""
+        assert files.read(number, len(DATA) - 1, 1) == DATA[-1:]
+        with pytest.raises(FileError, match=r"a\.bin, byte 1,023,999: 2 bytes are asked for"):
+            files.read(number, len(DATA) - 1, 2)
+
+
+def test_neighbours_are_one_request_and_far_ones_are_asked_for_at_once(web, tmp_path):
+    (tmp_path / "b.bin").write_bytes(DATA[::-1])
+    files = opened(web.url("a.bin"), str(tmp_path / "b.bin"))
+    pieces = [FileRange(0, 500_000, 10), FileRange(1, 5, 7), FileRange(0, 70, 30), FileRange(0, 0, 10), FileRange(0, 90, 100), FileRange(0, 60_000, 1), FileRange(1, 0, 3)]  # fmt: skip
+    web.asked.clear()
+    contents = [DATA, DATA[::-1]]
+    assert files.read_all(pieces) == [contents[f][start : start + n] for f, start, n in pieces]
+    assert sorted(asked for _, asked, _ in web.asked) == ["bytes=0-60000", "bytes=500000-500009"]
+
+
+def test_requests_wait_at_the_same_time(web):
+    """The server answers the first of eight when it has seen the last."""
+    files = opened(web.url("a.bin"))
+    together = threading.Barrier(8)
+    seen = []
+    web.files = Waiting(web.files, lambda: seen.append(together.wait(60)))
+    assert files.read_all([FileRange(0, 100_000 * i, 5) for i in range(8)]) == [
+        DATA[100_000 * i :][:5] for i in range(8)
+    ]
+    assert sorted(seen) == list(range(8))
+
+
+class Waiting(dict):
+    """Files that are there when something has happened."""
+
+    def __init__(self, files, wait):
+        super().__init__(files)
+        self._wait = wait
+
+    def get(self, name):
+        self._wait()
+        return super().get(name)
+
+
+@pytest.mark.parametrize("fault", ["busy", "drop", "cut"])
+def test_what_may_pass_is_tried_again(web, fault):
+    web.faults += [fault, fault]
+    files = opened(web.url("a.bin"))
+    for length in (10, 100_000):
+        web.faults += [fault] * 3
+        assert files.read(0, 5, length) == DATA[5 : 5 + length]
+    assert web.faults == []
+
+
+def test_a_server_that_is_silent_is_asked_again(web, monkeypatch):
+    files = opened(web.url("a.bin"))
+    monkeypatch.setattr(ranges, "_SILENCE_S", 0.5)
+    web.faults += ["silent"]
+    assert files.read(0, 5, 10) == DATA[5:15]
+
+
+def test_what_does_not_pass_is_an_error_that_names_the_file_and_the_cause(web):
+    files = opened(web.url("a.bin"))
+    for fault, cause in (("busy", "status 503"), ("drop", "Disconnected"), ("cut", "not enough data|Payload")):
+        web.faults[:] = [fault] * 12  # aiohttp has tries of its own
+        with pytest.raises(OSError, match=rf"6 times; at last .*({cause}).*/a\.bin"):
+            files.read(0, 0, 1000)
+    web.faults.clear()
+    with pytest.raises(FileNotFoundError, match=r"/none\.bin"):
+        opened(web.url("none.bin"))
+
+
+def test_a_file_that_is_not_there_is_not_asked_for_again(web, memory):
+    for name in (web.url("none"), "memory://none"):
+        with pytest.raises(FileNotFoundError, match="none"):
+            IndexedFile.of(name)
+    assert len(web.asked) == 1
+
+
+@pytest.mark.parametrize("data", [DATA[:1000], DATA[::-1], DATA * 2], ids=["shrunk", "other", "grown"])
+@pytest.mark.parametrize("where", ["web", "memory"])
+def test_a_file_that_changes_under_way_is_an_error_that_names_it(web, memory, where, data):
+    name = web.url("a.bin") if where == "web" else "memory://data/a.bin"
+    files = opened(name)
+    assert files.read(0, 2000, 2) == DATA[2000:2002]
+    web.files["a.bin"] = data
+    memory.pipe("/data/a.bin", data)
+    with pytest.raises(FileError, match=rf"{name}: it has changed since it was indexed: it had 1,024,000"):
+        files.read(0, 2000, 2)
+    with pytest.raises(FileError, match=r"a\.bin: it has changed"):
+        files.read_all([FileRange(0, 10, 5), FileRange(0, 500_000, 5)])
+    assert opened(name).read(0, 10, 5) == data[10:15]
+
+
+def test_a_file_that_is_removed_under_way_is_not_found(web, memory):
+    for name, store in ((web.url("a.bin"), web.files), ("memory://data/a.bin", memory.store)):
+        files = opened(name)
+        store.clear()
+        with pytest.raises(FileNotFoundError, match=r"a\.bin"):
+            files.read(0, 0, 1)
+
+
+def test_a_server_without_ranges_is_told_of_before_anything_is_read(web):
+    web.has_ranges = False
+    with pytest.raises(FileError, match=r"a\.bin: its server gives whole files only"):
+        opened(web.url("a.bin"))
+    assert read_whole(web.url("a.bin")) == DATA
+
+
+def test_a_change_that_only_the_size_tells_is_seen(web):
+    web.has_etags = False
+    files = opened(web.url("a.bin"))
+    assert files.read(0, 0, 2) == DATA[:2]
+    web.files["a.bin"] += b"x"
+    with pytest.raises(FileError, match="it has changed"):
+        files.read(0, 0, 2)
+
+
+def test_an_empty_file_has_no_bytes(web):
+    web.files["empty"] = b""
+    assert opened(web.url("empty")).read(0, 0, 0) == b""
+
+
+def test_a_forked_child_has_connections_of_its_own(web):
+    """It asks while its parent does, and neither hears the other's answers."""
+    files = opened(web.url("a.bin"))
+    assert files.read(0, 0, 3) == DATA[:3]
+    ports = {port for _, _, port in web.asked}
+    web.asked.clear()
+    child = os.fork()
+    if child == 0:
+        right = all(files.read(0, i, 2) == DATA[i : i + 2] for i in range(100))
+        os._exit(0 if right else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert not ports & {port for _, _, port in web.asked}
+    web.asked.clear()
+    assert files.read(0, 0, 3) == DATA[:3]
+    assert {port for _, _, port in web.asked} <= ports
+
+
+def test_the_users_random_numbers_are_not_drawn(web):
+    import random
+
+    random.seed(1)
+    before = random.getstate()
+    web.faults += ["busy"] * 2
+    opened(web.url("a.bin"))
+    assert random.getstate() == before
+
+
+def test_a_scan_reads_ahead_in_blocks(web):
+    web.files["large"] = data = os.urandom(1 << 20) * 24
+    with open_window(web.url("large")) as window:
+        assert window.size == len(data)
+        web.asked.clear()
+        for at in range(0, len(data), 100_000):
+            assert window.read(at, 512) == data[at : at + 512]
+        assert window.read(len(data), 10) == b""
+        assert window.read(len(data) - 5, 10) == data[-5:]
+    assert len(web.asked) == 12  # of 2 MB
+
+
+def test_patterns_match_what_a_system_lists(web, memory):
+    memory.pipe({f"/data/{i}.tar": b"" for i in range(3)})
+    assert expand("memory://data/*.tar") == [f"memory://data/{i}.tar" for i in range(3)]
+    assert expand("simplecache::memory://data/[12].tar") == [f"simplecache::memory://data/{i}.tar" for i in (1, 2)]
+    assert expand("memory://data/{1..2}.tar") == ["memory://data/1.tar", "memory://data/2.tar"]
+    with pytest.raises(FileNotFoundError, match=r"no file matches memory://data/\*\.zip"):
+        expand("memory://data/*.zip")
+    web.files |= {"x/1.tar": b"", "x/2.tar": b"", "x/3.bin": b""}
+    assert expand(web.url("x/*.tar")) == [web.url("x/1.tar"), web.url("x/2.tar")]
+    assert expand(web.url("a.bin?of=[*]")) == [web.url("a.bin?of=[*]")]
+
+
+def test_what_is_no_file_is_refused(memory):
+    with pytest.raises(FileError, match="it is a folder"):
+        IndexedFile.of("memory://data")
+    with pytest.raises(ValueError, match="nothing"):
+        expand("nothing://x/y")
