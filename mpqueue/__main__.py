@@ -17,6 +17,7 @@ COMMANDS = {
     "bench": ("mpqueue.commands.bench", "measure how fast your own source can be loaded, and say what to change"),
     "top": ("mpqueue.commands.top", "watch every loader, enqueuer, server and consumer of this user"),
     "trace": ("mpqueue.commands.trace", "tell what a trace holds, and draw it"),
+    "index": ("mpqueue.commands.index", "make the index of files ahead, and remove old ones"),
     "serve": ("mpqueue.commands.serve", "serve the batches of one source to many trainers"),
 }
 

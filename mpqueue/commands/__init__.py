@@ -21,6 +21,7 @@ is wrong. From the ground up; a module imports only from its own line and the li
     trace_summary.py   the times of its rows and spans
     trace_plot.py      a picture of it
     trace.py           ``mpqueue trace``: what a trace tells
+    index.py           ``mpqueue index``: the indexes of files, made ahead
     serve.py           ``mpqueue serve``: a server in a process of its own
 
 `mpqueue.__main__` imports a command when it is called, so that none waits for what another one needs.

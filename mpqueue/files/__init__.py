@@ -10,6 +10,7 @@ From the ground up; a module imports only from its own line and the lines above 
     ranges.py       bytes of remote files, many at once, tried again
     positioned.py   bytes by position as a file object
     opened.py       open files, read by position
+    kept.py         what lies in the folder of indexes
     index_file.py   the file of an index: arrays, whole or absent
     window.py       a file that a scan reads from header to header
     scanning.py     scans of many files at once

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from mpqueue.errors import FileError
-from mpqueue.files.index import Texts, cache_folder, open_or_make, packed
+from mpqueue.files.index import Texts, open_or_make, packed
 from mpqueue.files.index_file import Array, Arrays, IndexWriter
+from mpqueue.files.kept import cache_folder
 from mpqueue.files.opened import read_whole
 from mpqueue.files.urls import found_under, is_url
 
@@ -96,6 +97,11 @@ class Images:
         data = read_whole(path)
         image = _decoded(path, data) if self._decode else data
         return {"image": image, "label": int(arrays["labels"][number]), "path": path}
+
+    @property
+    def index_path(self) -> str:
+        """The file in which the names are kept."""
+        return self._kept
 
     def __repr__(self) -> str:
         return f"Images({self._folder}, {len(self.classes):,} classes, {len(self):,} samples)"

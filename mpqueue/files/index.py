@@ -27,6 +27,7 @@ import numpy as np
 from mpqueue.errors import FileError
 from mpqueue.files import index_file
 from mpqueue.files.index_file import Array
+from mpqueue.files.kept import cache_folder
 from mpqueue.files.opened import IndexedFile
 from mpqueue.files.scanning import Scan, scan_all
 from mpqueue.system import descriptors
@@ -35,12 +36,6 @@ from mpqueue.telemetry.bars import bar_class
 _BAR_AFTER_S = 2.0
 _OF_FILES = "files/"  # names of arrays that a format cannot have
 _STARTS = "starts/"
-
-
-def cache_folder() -> str:
-    """Return the folder of the indexes of this user who has chosen no other: ``$XDG_CACHE_HOME/mpqueue``."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return os.path.join(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "mpqueue")
 
 
 class IndexedFiles(Sequence[IndexedFile]):

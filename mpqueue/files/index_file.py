@@ -28,6 +28,8 @@ from typing import IO, Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from mpqueue.files.kept import note_use
+
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 
@@ -160,6 +162,7 @@ def read(path: str) -> Mapping[str, Array] | None:
         mapped = mmap.mmap(fd, size, prot=mmap.PROT_READ)
     finally:
         os.close(fd)
+    note_use(path)
     return {
         name: np.frombuffer(mapped, np.dtype(dtype), count, offset)
         for name, (dtype, count, offset) in json.loads(header).items()

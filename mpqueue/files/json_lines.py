@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from mpqueue.errors import FileError
-from mpqueue.files.index import Index, cache_folder
+from mpqueue.files.index import Index
 from mpqueue.files.index_file import Array, Arrays
+from mpqueue.files.kept import cache_folder
 from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import IndexedFile, OpenFiles
 from mpqueue.files.ranges import FileRange

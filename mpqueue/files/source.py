@@ -59,6 +59,11 @@ class FileSource:
             for (number, _), ranges in zip(places, found, strict=True)
         ]
 
+    @property
+    def index_path(self) -> str:
+        """The file in which the index is kept."""
+        return self._index.path
+
     def __repr__(self) -> str:
         index, files = self._index, len(self._index.files)
         return (

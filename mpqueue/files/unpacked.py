@@ -17,13 +17,13 @@ from typing import Any
 from mpqueue.errors import FileError
 from mpqueue.files.index import locked
 from mpqueue.files.index_file import whole_or_absent
+from mpqueue.files.kept import note_use
 from mpqueue.files.opened import IndexedFile
 from mpqueue.files.window import ScanWindow, open_window
 
 _MARKS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz"}
 # What a block makes of zeros alone, 30,000 times as much with zstd, still fits into memory.
 _BLOCK_BYTES = 16 * 1024
-SUFFIX = ".unpacked"
 
 
 def compression_of(window: ScanWindow) -> str | None:
@@ -34,7 +34,7 @@ def compression_of(window: ScanWindow) -> str | None:
 
 def name_of(file: IndexedFile) -> str:
     """Return the name in the cache of what a file unpacks to."""
-    return hashlib.sha256(json.dumps(file).encode()).hexdigest() + SUFFIX
+    return hashlib.sha256(json.dumps(file).encode()).hexdigest() + ".unpacked"
 
 
 def unpack(file: IndexedFile, folder: str) -> str:
@@ -53,6 +53,7 @@ def unpack(file: IndexedFile, folder: str) -> str:
                 with whole_or_absent(path) as unpacked:
                     for block in _blocks(file.path):
                         unpacked.write(block)
+    note_use(path)
     return path
 
 

@@ -1,0 +1,124 @@
+"""The command ``mpqueue index``: makes the index of files ahead, tells what is kept of indexes, and removes old ones.
+
+The files of one command are one source, in this order: whoever makes a source of the same files later finds its index.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mpqueue import files
+from mpqueue.commands import frame
+from mpqueue.files.kept import KeptFile, cache_folder, clean, kept_files
+from mpqueue.telemetry.units import size_text
+
+_EXAMPLES = """\
+examples:
+  mpqueue index 'train-{000..099}.tar'      as files.Tar("train-{000..099}.tar") in a program
+  mpqueue index s3://bucket/*.parquet --json
+  mpqueue index                             tells how many indexes are kept
+  mpqueue index --clean 30                  removes what was not used for 30 days
+
+All files of one command are one source. Names may be patterns, braces and URLs."""
+
+_LINES = tuple(f".{name}{end}" for name in ("jsonl", "ndjson") for end in ("", ".gz", ".zst", ".bz2", ".xz"))
+_FORMATS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "tar": ("Tar", (".tar",)),
+    "tfrecord": ("TFRecord", (".tfrecord", ".tfrecords", ".tfrec")),
+    "jsonl": ("JSONLines", _LINES),
+    "parquet": ("Parquet", (".parquet",)),
+    "arrow": ("Arrow", (".arrow", ".feather", ".ipc")),
+    "array_record": ("ArrayRecord", (".array_record", ".arrayrecord")),
+    "mds": ("MDS", ()),
+    "images": ("Images", ()),
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Make an index, tell of those that are kept, or remove old ones; return the exit status."""
+    parser = make_parser()
+    found = parser.parse_args(arguments)
+    folder = cache_folder() if found.index is None else os.path.abspath(found.index)
+    try:
+        if found.paths:
+            if found.clean is not None:
+                parser.error("--clean takes no paths")
+            told = _make(parser, found.paths, found.format, folder)
+        else:
+            told = _tell_of(folder, None if found.clean is None else clean(folder, found.clean))
+    except ImportError as missing:
+        raise frame.Missing(str(missing)) from missing
+    except (OSError, ValueError) as error:
+        frame.tell("index", str(error))
+        return 1
+    text = told.pop("text")
+    if found.json:
+        frame.print_json(told)
+    else:
+        print(text)
+    return 0
+
+
+def _make(parser: argparse.ArgumentParser, paths: list[str], name: str | None, folder: str) -> dict[str, Any]:
+    name = name or _format_of(paths)
+    if name is None:
+        parser.error(f"the names do not tell of one format: pass --format, one of {', '.join(_FORMATS)}")
+    make: Callable[..., Any] = getattr(files, _FORMATS[name][0])
+    if name in ("mds", "images") and len(paths) > 1:
+        parser.error(f"{name} takes one folder, got {len(paths)}")
+    began = time.monotonic()
+    source = make(paths[0] if name in ("mds", "images") else paths, index=folder)
+    seconds = time.monotonic() - began
+    path = source.index_path
+    return {
+        "format": name,
+        "samples": len(source),
+        "seconds": round(seconds, 3),
+        "index": path,
+        "index_bytes": os.path.getsize(path),
+        "text": f"{source!r}\nindex: {path}, {size_text(os.path.getsize(path))}, in {seconds:.1f} s",
+    }
+
+
+def _format_of(paths: list[str]) -> str | None:
+    """Return the format of files whose names all end as those of one do."""
+    for name, (_, endings) in _FORMATS.items():
+        if endings and all(path.lower().partition("?")[0].endswith(endings) for path in paths):
+            return name
+    if len(paths) == 1 and os.path.isdir(paths[0]):
+        return "mds" if os.path.exists(os.path.join(paths[0], "index.json")) else "images"
+    return None
+
+
+def _tell_of(folder: str, removed: list[KeptFile] | None) -> dict[str, Any]:
+    kept = kept_files(folder)
+    lines = [f"{folder}: {_counted(kept)}"]
+    if removed is None:
+        old = [file for file in kept if file.days >= 30]
+        if old:
+            lines.append(f"not used for 30 days: {_counted(old)}; mpqueue index --clean 30 removes them")
+    else:
+        lines.insert(0, f"removed: {_counted(removed)}")
+    return {"folder": folder, "kept": kept, "removed": removed or [], "text": "\n".join(lines)}
+
+
+def _counted(kept: list[KeptFile]) -> str:
+    return f"{len(kept):,} file{'s' * (len(kept) != 1)}, {size_text(sum(file.num_bytes for file in kept))}"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser."""
+    parser = frame.make_parser(
+        "index",
+        "Make the index of files ahead, so that no training waits for it.",
+        _EXAMPLES,
+        usage="mpqueue index [PATH ...] [--format FORMAT] [--index FOLDER] [--json]\n       mpqueue index --clean DAYS",
+    )
+    add = parser.add_argument
+    add("paths", nargs="*", metavar="PATH", help="files of one format, or a folder of MDS shards or of images")
+    add("--format", choices=_FORMATS, help="where the names do not tell it")
+    add("--index", metavar="FOLDER", help="where indexes are kept (default: $XDG_CACHE_HOME/mpqueue)")
+    add("--clean", type=frame.count, metavar="DAYS", help="remove what was not used for so many days")
+    return parser

@@ -1,0 +1,76 @@
+"""What lies in the folder of indexes: how much, and what has not been used for long.
+
+An index whose files have changed is never asked for again, and nobody tells it so. So whoever opens a file of this
+folder gives it the time of that day, and what was not opened for long may go: if it is wanted after all, it is made
+again.
+"""
+
+import contextlib
+import os
+import re
+import time
+from typing import NamedTuple
+
+_NAME = re.compile(r"[0-9a-f]{64}\.(index|unpacked)(\..*\.tmp)?")
+_DAY_S = 24 * 60 * 60
+
+
+def cache_folder() -> str:
+    """Return the folder of the indexes of this user who has chosen no other: ``$XDG_CACHE_HOME/mpqueue``."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return os.path.join(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "mpqueue")
+
+
+class KeptFile(NamedTuple):
+    """A file of the folder.
+
+    Attributes:
+        path: Its path.
+        num_bytes: Its size.
+        days: Since it was opened.
+    """
+
+    path: str
+    num_bytes: int
+    days: float
+
+
+def note_use(path: str) -> None:
+    """Give a file the time of this day, if it has none of it; nothing where that is not allowed."""
+    with contextlib.suppress(OSError):
+        if time.time() - os.stat(path).st_mtime > _DAY_S:
+            os.utime(path)
+
+
+def kept_files(folder: str) -> list[KeptFile]:
+    """Return the files of the folder that are ours, by name; none where there is no folder.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    try:
+        entries = list(os.scandir(folder))
+    except FileNotFoundError:
+        return []
+    found = []
+    for entry in entries:
+        if _NAME.fullmatch(entry.name):
+            with contextlib.suppress(FileNotFoundError):  # another one has removed it
+                status = entry.stat()
+                found.append(KeptFile(entry.path, status.st_size, (time.time() - status.st_mtime) / _DAY_S))
+    return sorted(found)
+
+
+def clean(folder: str, days: float) -> list[KeptFile]:
+    """Remove what was not opened for so many days; return it.
+
+    Who has such a file mapped keeps it.
+
+    Raises:
+        OSError: A file cannot be removed.
+    """
+    old = [file for file in kept_files(folder) if file.days >= days]
+    for file in old:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(file.path)
+    return old

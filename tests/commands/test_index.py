@@ -1,0 +1,91 @@
+"""The command ``mpqueue index``: indexes that are made ahead, told of, and removed."""
+
+import json
+import os
+import re
+import time
+
+import pytest
+
+import mpqueue
+from mpqueue import files
+from mpqueue.__main__ import main
+from mpqueue.files import index as index_module
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    for number in range(3):
+        (tmp_path / f"{number}.jsonl").write_text("1\n2\n")
+    with mpqueue.python_io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
+        writer.write(b"x")
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    (tmp_path / "photos" / "cat" / "1.jpg").write_bytes(b"x")
+
+
+@pytest.mark.parametrize(
+    ("paths", "make", "samples"),
+    [
+        (["{0..2}.jsonl"], lambda: files.JSONLines("*.jsonl"), 6),
+        (["0.jsonl", "1.jsonl", "2.jsonl"], lambda: files.JSONLines("*.jsonl"), 6),
+        (["a.tfrecord"], lambda: files.TFRecord("a.tfrecord"), 1),
+        (["photos"], lambda: files.Images("photos"), 1),
+    ],
+)
+def test_a_source_finds_the_index_that_was_made_ahead(capsys, monkeypatch, paths, make, samples):
+    assert main(["index", *paths, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["samples"] == samples
+    assert told["index_bytes"] == os.path.getsize(told["index"])
+    monkeypatch.setattr(index_module.index_file, "IndexWriter", None)
+    assert len(make()) == samples
+
+
+def test_it_tells_of_the_source_and_of_its_index(capsys, tmp_path):
+    assert main(["index", "0.jsonl", "--index", "kept"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "JSONLines(1 file, 2 samples, 4 B)"
+    assert lines[1].startswith(f"index: {tmp_path}/kept/")
+
+
+def test_what_was_not_used_for_long_is_told_of_and_removed(capsys, tmp_path):
+    sources = [files.JSONLines(f"{number}.jsonl") for number in range(3)]
+    folder = tmp_path / "cache" / "mpqueue"
+    (folder / "notes.txt").write_text("not ours")
+    for source in sources[:2]:
+        os.utime(source.index_path, (time.time() - 40 * 86400,) * 2)
+    os.utime(folder / "notes.txt", (0, 0))
+    files.JSONLines("1.jsonl")  # is used again
+    assert main(["index"]) == 0
+    out = capsys.readouterr().out
+    assert "3 files" in out
+    assert "not used for 30 days: 1 file, " in out
+    assert main(["index", "--clean", "30", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [each["path"] for each in told["removed"]] == [sources[0].index_path]
+    assert sorted(each["path"] for each in told["kept"]) == sorted(source.index_path for source in sources[1:])
+    assert (folder / "notes.txt").exists()
+    assert sources[0][1] == 2  # it is mapped
+    assert main(["index", "--clean", "30"]) == 0
+    assert capsys.readouterr().out.startswith("removed: 0 files, 0 B\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["none.tar"], 1, "mpqueue index: there is no file none.tar"),
+        (["0.jsonl", "--format", "tar"], 1, "mpqueue index: .*0.jsonl, byte 0"),
+        (["0.jsonl", "a.tfrecord"], 2, "pass --format, one of tar, tfrecord"),
+        (["photos", "photos", "--format", "images"], 2, "images takes one folder, got 2"),
+        (["0.jsonl", "--clean", "3"], 2, "--clean takes no paths"),
+    ],
+)
+def test_what_cannot_be_is_told(capsys, arguments, status, said):
+    try:
+        found = main(["index", *arguments])
+    except SystemExit as end:
+        found = end.code
+    assert found == status
+    assert re.search(said, capsys.readouterr().err)
