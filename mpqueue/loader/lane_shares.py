@@ -5,12 +5,14 @@ any number of workers and of ranks: rank r of a world has those that are r modul
 has a lane for each worker, and rank 0 has the first ones.
 """
 
+import warnings
 from typing import Any
 
 from mpqueue.engine.backend_kinds import BackendName, kind_of
 from mpqueue.engine.lanes import LaneShare
 from mpqueue.loader.sources import has_lanes
 from mpqueue.samples.shards import Shard
+from mpqueue.system.callers import outside_stacklevel
 
 DEFAULT_LANES = 16
 _NUM_SHOWN = 4  # choices in an error
@@ -43,6 +45,19 @@ def check_lanes(source: Any, lanes: int | None, world: int) -> int | None:
             f"{world}, such as {', '.join(map(str, choices))}"
         )
     return lanes
+
+
+def warn_of_unequal_ranks(shard: Shard, epoch_batches: int | None) -> None:
+    """Warn, on the first of several ranks, where each may get another number of batches of a stream."""
+    rank, world = shard
+    if world > 1 and not rank and epoch_batches is None:
+        warnings.warn(
+            f"{world} ranks share a stream, and nobody knows how many batches each of them gets: where they wait "
+            "for each other in every step, the one that gets more hangs. Pass epoch_batches=n for epochs of n "
+            "batches on each rank",
+            UserWarning,
+            stacklevel=outside_stacklevel(),
+        )
 
 
 def share_of(source: Any, lanes: int | None, shard: Shard, workers: int, backend: BackendName) -> LaneShare:

@@ -23,7 +23,7 @@ from mpqueue.engine.options import SampleOptions
 from mpqueue.engine.schedule import DrawnSchedule, EpochSchedule, Place, Schedule, StreamSchedule
 from mpqueue.engine.seeds import permutation
 from mpqueue.loader.engine import epoch_schedule
-from mpqueue.loader.lane_shares import check_lanes, share_of
+from mpqueue.loader.lane_shares import check_lanes, share_of, warn_of_unequal_ranks
 from mpqueue.loader.lane_states import as_state, check_shape, place_in, starts_in
 from mpqueue.loader.loop_position import place_of
 from mpqueue.loader.sources import as_source, check_threads, has_lanes, is_stream, length_of
@@ -77,7 +77,8 @@ class Order:
         lanes = None if options.lanes is None else int(options.lanes)
         self.lanes = check_lanes(self.source, lanes, shard.world) if self.is_stream else None
         self.epoch_batches = None if options.epoch_batches is None else int(options.epoch_batches)
-        self._warn_of_unequal_ranks()
+        if self.is_stream:
+            warn_of_unequal_ranks(self._shard, self.epoch_batches)
         self.plan = self._make_plan() if options.are_samples else None
         self.sampled: SamplerOrder | None = None
         self._drawn: DrawnSchedule | None = None  # the latest one
@@ -133,17 +134,6 @@ class Order:
             raise ValueError(
                 f'workers="auto" changes the number of workers, and {name_of(self.source)} is divided by that number: '
                 "pass lanes=n, and take its share by mpqueue.worker_info().shard_id; or a number of workers"
-            )
-
-    def _warn_of_unequal_ranks(self) -> None:
-        rank, world = self._shard
-        if self.is_stream and world > 1 and not rank and self.epoch_batches is None:
-            warnings.warn(
-                f"{world} ranks share a stream, and nobody knows how many batches each of them gets: where they wait "
-                "for each other in every step, the one that gets more hangs. Pass epoch_batches=n for epochs of n "
-                "batches on each rank",
-                UserWarning,
-                stacklevel=outside_stacklevel(),
             )
 
     def _make_plan(self) -> SamplePlan:

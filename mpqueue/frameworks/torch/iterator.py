@@ -35,8 +35,9 @@ from mpqueue.errors import MPQueueError, WorkerRaised
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import refuse_cuda
 from mpqueue.frameworks.torch.pinned import make_pinned
+from mpqueue.frameworks.torch.ranks import StreamRanks
 from mpqueue.frameworks.torch.skipping import told_by_sampler, warn_of_skipping
-from mpqueue.frameworks.torch.streams import SHARE, LanedSource, StreamDataset
+from mpqueue.frameworks.torch.streams import LanedSource, StreamDataset
 from mpqueue.frameworks.torch.worker import LoaderParts, MapSource, StreamSource, listed_of
 from mpqueue.loader.datasets import check_portable
 from mpqueue.loader.engine import Engine
@@ -111,6 +112,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
     """
 
     _engine: Engine | None = None
+    _pass: state.Pass
     _workers: tuple[Any, ...] = ()  # torch's processes: there are none
 
     def __init__(self, loader: Any) -> None:
@@ -137,6 +139,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         self._epoch = -1
         self._has_warned = False
         self._is_stream = self._dataset_kind == torch_loader._DatasetKind.Iterable
+        self._ranks: StreamRanks | None = getattr(loader, "ranks", None)
         self._draws: dict[int, _SamplerDraw] = {}  # of the present pass; not this object, whose end ends the workers
         self._job, self._schedule = self._make_job(loader)
         self._engine = Engine(kind="DataLoader", name=type(self._dataset).__name__)
@@ -164,8 +167,10 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             source=source, workers=workers, seed=self._base_seed, is_seed_given=True, options=options, guard=guard
         )
         self._shape = source.shape() if isinstance(source, LanedSource) else None
-        share = SHARE if self._shape is not None else LaneShare(workers, workers)
-        return job, StreamSchedule(share) if self._is_stream else DrawnSchedule(self._draws.__getitem__)
+        if self._ranks is not None:
+            return job, StreamSchedule(self._ranks.share, epoch_batches=self._ranks.epoch_batches)
+        lanes = LaneShare(workers, workers)
+        return job, StreamSchedule(lanes) if self._is_stream else DrawnSchedule(self._draws.__getitem__)
 
     # -- The beginning of a pass
 
@@ -178,21 +183,27 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             self._epoch, resumed = max(self._epoch, resumed.place.epoch), None
         if resumed is not None and self._is_stream:
             self._go_to_stream(loader, resumed)
+        begun: state.Pass | None = getattr(loader, "_pass", None)
+        following = None if resumed is not None or first_iter or begun is None else begun.following()
         with state.at_beginning(loader, None if resumed is None else resumed.beginning):
             beginning = state.begin(loader, self._base_seed)._replace(shape=self._shape)
             told = told_by_sampler(loader)  # before it draws, and counts an epoch more
             if told is None and resumed is None:
                 warn_of_skipping(loader)
+            if self._ranks is not None:
+                beginning = beginning._replace(lanes=self._ranks.lanes, shard=self._ranks.shard)
             _Base._reset(self, loader, first_iter)
             self._epoch = self._epoch + 1 if resumed is None else max(self._epoch + 1, resumed.place.epoch)
             place = Place(self._epoch) if resumed is None else resumed.place._replace(epoch=self._epoch)
+            if following is not None:
+                place, self._epoch = following.place, following.place.epoch
             if not self._is_stream:
                 epoch, first = (self._epoch, 0) if told is None else (told.epoch, told.first)
                 draw = _SamplerDraw(self._sampler_iter, epoch, first, is_batched=self._auto_collation)
                 self._draws.clear()
                 self._draws[self._epoch] = draw
-        self._begin(place)
-        self._pass = state.Pass(beginning, self._pipeline.place, self._engine)
+        self._begin(place, goes_on=following is not None)
+        self._pass = state.Pass(beginning, self._pipeline.place, self._engine, self._ranks)
         if hasattr(loader, "note_pass"):  # the installation that made this iterator may be over
             loader.note_pass(self._pass)
 
@@ -210,18 +221,26 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         if self._engine is not None:
             self._engine.stop()  # the workers have another seed
 
-    def _begin(self, place: Place) -> None:
-        """Have the workers at the beginning of the pass."""
+    def _begin(self, place: Place, *, goes_on: bool) -> None:
+        """Have the workers at the beginning of the pass, where they may be already in a stream that never ends."""
         assert self._engine is not None
         self._schedule.last_epoch = place.epoch
         pipeline = self._engine.pipeline
-        if pipeline is None or pipeline.is_stopped or place.counts:
+        if pipeline is None or pipeline.is_stopped or (place.counts and not goes_on):
             self._engine.stop()
             pipeline = self._start(place)
+        elif goes_on and pipeline.place().counts == place.counts and not pipeline.is_inconsistent:
+            pipeline.begin_epoch(place.epoch)
         else:
             with contextlib.suppress(Stopped):  # by another thread, meanwhile: the pass ends before its first batch
                 pipeline.restart_at(place)
+        if self._is_endless:
+            pipeline.hand_out(place.epoch)
         self._pipeline: Pipeline = pipeline
+
+    @property
+    def _is_endless(self) -> bool:
+        return self._ranks is not None and self._ranks.epoch_batches is not None
 
     def _start(self, place: Place) -> Pipeline:
         assert self._engine is not None
@@ -244,7 +263,13 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         except NotYet:
             raise RuntimeError(f"DataLoader timed out after {self._timeout} seconds") from None
         except (EndOfStream, Stopped):
+            is_empty = self._is_endless and not pipeline.is_stopped and pipeline.epoch == self._epoch
             self._end()
+            if is_empty:
+                raise RuntimeError(
+                    "the stream has no elements on this rank, also when it is begun anew: no epoch of "
+                    f"{self._ranks and self._ranks.epoch_batches} batches can be made of it"
+                ) from None
             raise StopIteration from None
         except StopIteration:
             self._warn_of_stop_iteration()

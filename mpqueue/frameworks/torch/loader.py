@@ -1,6 +1,6 @@
 """`DataLoader`: torch's own, with mpqueue's workers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 from torch.utils import data
@@ -12,6 +12,7 @@ from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import refuse_threads
 from mpqueue.frameworks.torch.inline import InlineIterator
 from mpqueue.frameworks.torch.iterator import Iterator
+from mpqueue.frameworks.torch.ranks import ranks_of
 from mpqueue.frameworks.torch.streams import StreamDataset, as_torch_dataset
 from mpqueue.frameworks.torch.supported import is_supported
 from mpqueue.loader.lightning_epochs import is_at_end_of_epoch
@@ -39,6 +40,13 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
 
     Args:
         *args: As of torch's.
+        shard: Of a stream: (rank, number of ranks); this loader gives the lanes of its rank. "auto": as
+            torch.distributed says, or RANK and WORLD_SIZE. All ranks need a ``generator`` of the same seed.
+        lanes: Into so many parts a stream is divided, over all ranks: its order follows from that and the generator,
+            and its state is of use to any ``num_workers``, and any number of ranks that divides it. None: 16, or the
+            smallest multiple of the number of ranks above it.
+        epoch_batches: An epoch is so many batches of a stream that never ends, on each rank, and the next epoch goes on
+            behind them: what ends is begun anew. It is the loader's length then. None: an epoch ends with the stream.
         threads: A worker computes the samples of a batch in so many threads: for datasets that wait for disks or
             networks. Map-style ones only. `mpqueue.rng` is each sample's own; torch's generator, which threads share,
             is seeded once for the batch.
@@ -49,7 +57,8 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
 
     Raises:
         TypeError, ValueError: As of torch's; or `ray_options` is none; or ``threads`` without workers, without batches,
-            or of a dataset that has no use for them.
+            or of a dataset that has no use for them; or ``shard``, ``lanes`` or ``epoch_batches`` of no stream;
+            or ranks without a generator.
         ImportError: The backend is "ray", and there is no Ray.
     """
 
@@ -59,6 +68,9 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
     def __init__(
         self,
         *args: Any,
+        shard: tuple[int, int] | Literal["auto"] | None = None,
+        lanes: int | None = None,
+        epoch_batches: int | None = None,
         threads: int = 1,
         backend: Literal["process", "ray"] = "process",
         ray_options: Mapping[str, Any] | None = None,
@@ -72,9 +84,21 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
             args = (as_torch_dataset(args[0]), *args[1:])
         elif "dataset" in options:
             options["dataset"] = as_torch_dataset(options["dataset"])
+        dataset = args[0] if args else options.get("dataset")
+        self.ranks = ranks_of(dataset, options.get("generator"), shard, lanes, epoch_batches)
         super().__init__(*args, **options)
         if self.threads > 1:
             refuse_threads(self)
+
+    def __len__(self) -> int:
+        """Batches per epoch.
+
+        Raises:
+            TypeError: Nobody knows.
+        """
+        if self.ranks is not None and self.ranks.epoch_batches is not None:
+            return self.ranks.epoch_batches
+        return int(super().__len__())
 
     def _get_iterator(self) -> Any:
         if isinstance(self.dataset, StreamDataset):
@@ -108,20 +132,25 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
             return dict(state.BETWEEN)
         return self._pass.as_dict(is_left=is_at_end_of_epoch())
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
+    def load_state_dict(self, saved: dict[str, Any] | Sequence[dict[str, Any]]) -> None:
         """Go on from a state: the next ``for`` loop gives the batches that were to follow.
 
         The trainer's own random numbers are left as they are.
 
         Args:
-            saved: What `state_dict` gave; an empty dict: the next pass begins anew.
+            saved: What `state_dict` gave; an empty dict: the next pass begins anew. Of a stream with ranks: on this rank
+                of as many; or a list of what it gave on all ranks at one moment, in any order.
 
         Raises:
-            ValueError: It is no such state.
+            ValueError: It is no such state; or of other ``lanes``; or those of some ranks are missing, or there twice.
 
         Follows: ``torchdata.stateful_dataloader.StatefulDataLoader``.
         """
-        self.resumed = None if saved == {} else state.state_of(saved)
+        if saved == {}:
+            self.resumed = self._pass = None
+            return
+        all_saved: list[Any] = list(saved) if isinstance(saved, list | tuple) else [saved]
+        self.resumed = state.joined(list(map(state.state_of, all_saved)), getattr(self, "ranks", None))
 
     def statistics(self) -> Statistics:
         """Return the counters of the latest pass with workers."""

@@ -10,7 +10,7 @@ own; a `mpqueue.Dataset` with any number, because its lanes know nothing of work
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
@@ -19,13 +19,16 @@ import torch
 from torch.utils.data import SequentialSampler
 
 from mpqueue.engine.schedule import Place
+from mpqueue.frameworks.torch.ranks import StreamRanks
 from mpqueue.loader.engine import Engine
-from mpqueue.loader.lane_states import as_state, plain, starts_in
+from mpqueue.loader.lane_shares import DEFAULT_LANES
+from mpqueue.loader.lane_states import as_state, place_in, plain, starts_in
 from mpqueue.samples.randomness import Randomness
 from mpqueue.telemetry.stats import Statistics
 
 _VERSION = 1
 _OF_TORCHDATA = frozenset({"_snapshot", "_sampler_iter_yielded"})  # names in the states of its loader
+_OF_STREAMS = ("shape", "lanes", "shard")
 
 
 class Beginning(NamedTuple):
@@ -36,7 +39,9 @@ class Beginning(NamedTuple):
         generator: State of the loader's generator, else of the default one; None: the order needs none.
         sampler: State of the sampler; None: it has none.
         kept: States of the generators that a sampler without a state keeps.
-        shape: The stages of a `mpqueue.Dataset` that is a stream, a line for each.
+        shape: The stages of a `mpqueue.Dataset` that is a stream, a line for each;
+        lanes: into how many it is divided, over all ranks;
+        shard: the rank, and how many there are.
     """
 
     base_seed: int
@@ -44,6 +49,8 @@ class Beginning(NamedTuple):
     sampler: Any
     kept: Any = None
     shape: list[str] | None = None
+    lanes: int = DEFAULT_LANES
+    shard: Sequence[int] = (0, 1)
 
 
 class State(NamedTuple):
@@ -62,8 +69,11 @@ class State(NamedTuple):
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
         found = {"version": _VERSION, **self.beginning._asdict(), "place": plain(as_state(self.place))}
-        if self.beginning.shape is None:
-            del found["shape"]
+        for name in _OF_STREAMS:
+            if self.beginning.shape is None:
+                del found[name]
+        if self.beginning.shape is not None:
+            found["shard"] = list(self.beginning.shard)
         return found | {"is_left": True} if self.is_left else found
 
 
@@ -74,18 +84,34 @@ class Pass:
         beginning: Its beginning.
         place: Returns how far the consumer is.
         engine: That runs it; None: this process does.
+        ranks: Of a stream that never ends: the next pass goes on behind this one.
 
     Attributes:
+        beginning: As given.
         is_over: All of it was handed out, and the loop over it has ended.
     """
 
-    def __init__(self, beginning: Beginning, place: Callable[[], Place], engine: Engine | None) -> None:
+    def __init__(
+        self,
+        beginning: Beginning,
+        place: Callable[[], Place],
+        engine: Engine | None,
+        ranks: StreamRanks | None = None,
+    ) -> None:
         self.is_over = False
-        self._beginning, self._place, self._engine = beginning, place, engine
+        self.beginning, self._place, self._engine = beginning, place, engine
+        self._ranks = ranks if ranks is not None and ranks.epoch_batches is not None else None
 
     def as_dict(self, *, is_left: bool = False) -> dict[str, Any]:
         """Return the place as plain data."""
-        return dict(BETWEEN) if self.is_over else State(self._beginning, self._place(), is_left).as_dict()
+        if self._ranks is not None:
+            following = self.following()
+            return (following if following is not None and is_left else State(self.beginning, self._place())).as_dict()
+        return dict(BETWEEN) if self.is_over else State(self.beginning, self._place(), is_left).as_dict()
+
+    def following(self) -> State | None:
+        """Return where the next pass of a stream that never ends begins; None: it is no such stream."""
+        return None if self._ranks is None else State(self.beginning, self._ranks.behind(self._place()))
 
     def statistics(self) -> Statistics:
         """Return the counters of its workers."""
@@ -116,9 +142,40 @@ def state_of(saved: dict[str, Any]) -> State | None:
     place = Place(epoch, position, tuple(ahead), tuple(counts))
     place = place._replace(starts=starts_in(saved["place"]), ends=tuple(saved["place"].get("ends", ())))
     beginning = Beginning(
-        saved["base_seed"], saved["generator"], saved["sampler"], saved.get("kept"), saved.get("shape")
-    )
+        saved["base_seed"], saved["generator"], saved["sampler"], saved.get("kept"), saved.get("shape"),
+        saved.get("lanes", DEFAULT_LANES), saved.get("shard", (0, 1)),
+    )  # fmt: skip
     return State(beginning, place, bool(saved.get("is_left")))
+
+
+def joined(states: Sequence[State | None], ranks: StreamRanks | None) -> State | None:
+    """Return the state of this rank out of one, or out of those of all ranks of a stream.
+
+    Raises:
+        ValueError: They are not of one moment; or lack a part of it, or have one twice; or of no stream.
+    """
+    if ranks is None:
+        if len(states) != 1:
+            raise ValueError(
+                f"load_state_dict got a list of {len(states)} states, which is for the ranks of a stream: pass the one "
+                "of this rank"
+            )
+        return states[0]
+    found = [state for state in states if state is not None]
+    if len(found) < len(states) or not states:
+        if not found and states:
+            return None
+        raise ValueError(
+            f"of {len(states)} states {len(found)} are of a pass that is under way: pass what state_dict() gave on all "
+            "ranks at one moment"
+        )
+    told = [
+        {"seed": state.beginning.base_seed, "lanes": state.beginning.lanes, "shard": state.beginning.shard}
+        for state in found
+    ]
+    place = place_in(told, [state.place for state in found], ranks.share, ranks.shard)
+    beginning = found[0].beginning._replace(lanes=ranks.lanes, shard=ranks.shard)
+    return found[0]._replace(beginning=beginning, place=place)
 
 
 BETWEEN: dict[str, Any] = {"version": _VERSION, "place": None}
@@ -167,6 +224,9 @@ def due(loader: Any) -> State | None:
     A pass that was left goes with its workers, and the next one draws a seed for others; persistent ones keep theirs.
     """
     resumed: State | None = getattr(loader, "resumed", None)
+    begun: Pass | None = getattr(loader, "_pass", None)
+    if resumed is None and begun is not None and not loader.persistent_workers:
+        resumed = loader.resumed = begun.following()
     if resumed is None or not resumed.is_left or loader.persistent_workers:
         return resumed
     leave(loader, resumed)

@@ -12,14 +12,10 @@ from torch.utils import data
 
 from mpqueue.dataset.dataset import Dataset
 from mpqueue.dataset.opening import DatasetLanes
-from mpqueue.engine.lanes import LaneShare
 from mpqueue.frameworks.torch.collation import SlotCollation
 from mpqueue.frameworks.torch.tensors import encode
 from mpqueue.frameworks.torch.worker import LoaderParts, prepare
-from mpqueue.loader.lane_shares import DEFAULT_LANES
 from mpqueue.worker.lanes import Lane, LaneRun
-
-SHARE = LaneShare(DEFAULT_LANES, DEFAULT_LANES)
 
 
 class StreamDataset(data.IterableDataset):  # type: ignore[misc]  # torch is not looked into

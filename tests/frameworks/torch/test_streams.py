@@ -107,6 +107,115 @@ def test_bad_input_is_refused_with_words():
         next(iter(data.DataLoader(STREAM, batch_size=4)))
 
 
+def ranked(rank, world, **options):
+    return made(batch_size=4, shard=(rank, world), **options)
+
+
+def taken(loader, count):
+    """Return the first batches of a pass, and the state behind them."""
+    batches = iter(loader)
+    return plain(next(batches) for _ in range(count)), loader.state_dict()
+
+
+def in_turn(ranks):
+    return [batch for step in zip(*ranks, strict=True) for batch in step]
+
+
+@pytest.mark.filterwarnings("ignore:2 ranks share a stream")
+def test_ranks_have_their_lanes_of_one_stream():
+    whole = [plain(ranked(rank, 2, num_workers=rank)) for rank in range(2)]
+    alone = plain(made(batch_size=4))
+    count = min(map(len, whole)) // 2
+    assert in_turn([rank[:count] for rank in whole]) == alone[: 2 * count]
+    assert sorted(x for rank in whole for batch in rank for x in batch["x"]) == [x for x in range(400) if x % 10]
+    with pytest.warns(UserWarning, match="epoch_batches=n"):
+        ranked(0, 2)
+
+
+@pytest.mark.parametrize("lanes", [None, 4, 6])
+def test_the_order_follows_from_the_number_of_lanes(lanes):
+    options = {} if lanes is None else {"lanes": lanes}
+    dataset = STREAM.batch(4)
+    with mpqueue.Loader(dataset, workers=0, seed=int(iter(made(batch_size=4))._base_seed), **options) as loader:
+        whole = [{name: column.tolist() for name, column in batch.items()} for batch in loader]
+    assert plain(made(batch_size=4, num_workers=1, **options)) == whole
+
+
+@pytest.mark.parametrize(("workers", "is_persistent"), [(0, False), (1, False), (1, True)])
+def test_epochs_of_a_stream_that_never_ends_go_on_behind_each_other(workers, is_persistent):
+    options = {"num_workers": workers, "lanes": 4, "persistent_workers": is_persistent}
+    one = plain(made(batch_size=4, lanes=4, epoch_batches=140))
+    loader = made(batch_size=4, epoch_batches=40, **options)
+    assert len(loader) == 40
+    assert plain(loader) == one[:40]
+    assert taken(loader, 15)[0] == one[40:55]  # left on its way
+    assert plain(loader) == one[55:95]
+    between = loader.state_dict()
+    _, midway = taken(loader, 5)
+    for state, rest in ((between, one[95:]), (midway, one[100:])):
+        other = DataLoader(STREAM, batch_size=4, lanes=4, epoch_batches=40, num_workers=1 - workers)
+        other.load_state_dict(pickle.loads(pickle.dumps(state)))
+        assert plain(other) == rest[: 40 if state is between else 35]
+
+
+@pytest.mark.usefixtures("many_snapshots")
+@pytest.mark.parametrize(("before", "after"), [(2, 4), (4, 1), (2, 2)])
+def test_the_states_of_all_ranks_go_on_with_any_ranks(before, after):
+    whole = plain(made(batch_size=4, epoch_batches=80))
+    ranks = [ranked(rank, before, epoch_batches=80 // before, num_workers=rank % 2) for rank in range(before)]
+    seen, states = zip(*(taken(loader, 40 // before) for loader in ranks), strict=True)
+    assert in_turn(seen) == whole[:40]
+    others = [ranked(rank, after, epoch_batches=80 // after, num_workers=rank % 2) for rank in range(after)]
+    for loader in others:
+        loader.load_state_dict(pickle.loads(pickle.dumps(states[::-1])))
+    assert in_turn([plain(loader) for loader in others]) == whole[40:]
+
+
+def test_one_state_goes_into_its_rank_and_missing_ones_are_named():
+    options = {"epoch_batches": 30}
+    _, state = taken(ranked(1, 2, **options), 10)
+    ranked(1, 2, **options).load_state_dict(state)
+    with pytest.raises(ValueError, match=r"lanes 0, 2, .* are missing.*Given: rank 1 of 2.*rank 0$"):
+        ranked(0, 2, **options).load_state_dict(state)
+    with pytest.raises(ValueError, match="twice"):
+        ranked(0, 2, **options).load_state_dict([state, state])
+    with pytest.raises(ValueError, match="lanes=16, and this loader has lanes=8"):
+        ranked(1, 2, lanes=8, **options).load_state_dict(state)
+    with pytest.raises(ValueError, match="of 2 states 1 are of a pass that is under way"):
+        ranked(0, 2, **options).load_state_dict([state, DataLoader(STREAM).state_dict()])
+    with pytest.raises(ValueError, match="for the ranks of a stream"):
+        DataLoader(range(4)).load_state_dict([state, state])
+
+
+def test_a_stream_without_elements_makes_no_epoch():
+    empty = mpqueue.Dataset.range(4).filter(lambda x: x > 9)
+    for workers in (0, 1):
+        with pytest.raises(RuntimeError, match="no elements on this rank"):
+            next(iter(DataLoader(empty, batch_size=2, epoch_batches=3, num_workers=workers)))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"shard": (2, 2)}, ValueError, "0 <= rank"),
+        ({"shard": (0, 3), "lanes": 16}, ValueError, "multiple of 3"),
+        ({"lanes": 0}, ValueError, "lanes must be 1"),
+        ({"epoch_batches": 1.5}, TypeError, "epoch_batches"),
+        ({"shard": (0, 2), "generator": None}, ValueError, "same n on all ranks"),
+    ],
+)
+def test_impossible_ranks_and_lanes_are_refused(options, error, words):
+    with pytest.raises(error, match=words):
+        DataLoader(STREAM, batch_size=4, **({"generator": torch.Generator()} | options))
+
+
+@pytest.mark.parametrize("option", [{"shard": (0, 2)}, {"lanes": 4}, {"epoch_batches": 3}])
+@pytest.mark.parametrize("make", [lambda: range(8), lambda: mpqueue.Dataset.range(8), lambda: Counted(8)])
+def test_lanes_are_of_streams(option, make):
+    with pytest.raises(ValueError, match=f"{next(iter(option))}=.* is about streams.*DistributedSampler"):
+        DataLoader(make(), **option)
+
+
 class Counted(data.IterableDataset):
     """Numbers that are listed where they are read."""
 
