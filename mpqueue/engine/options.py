@@ -260,21 +260,20 @@ def check_counts(workers: Any, max_queue_size: Any, backend: str) -> tuple[int, 
     return workers, max_queue_size
 
 
-def check_auto(workers: Any, backend: str) -> bool:
-    """Return whether the number of workers is to be found: it is "auto".
+def check_auto(name: str, number: Any, backend: str) -> bool:
+    """Return whether the number of workers, or of threads, is to be found: it is "auto".
 
     Raises:
         ValueError: It is another text; or the workers are no processes of this machine, which are started in a moment.
     """
-    if not isinstance(workers, str):
+    if not isinstance(number, str):
         return False
-    if workers != "auto":
-        raise ValueError(f'workers must be an integer, None (one per CPU) or "auto" (as many as pay), got {workers!r}')
+    if number != "auto":
+        raise ValueError(f'{name} must be a number or "auto" (as many as pay), got {number!r}')
     kind = kind_of(backend)
     if not (kind.in_processes and kind.is_local):
         raise ValueError(
-            f'workers="auto" starts and ends worker processes of this machine, and this is backend={backend!r}: pass '
-            "a number of workers"
+            f'{name}="auto" is about worker processes of this machine, and this is backend={backend!r}: pass a number'
         )
     return True
 

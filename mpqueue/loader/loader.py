@@ -122,7 +122,9 @@ class Loader(Stoppable):
             behind them: what ends is begun anew. None: an epoch ends with the stream.
         threads: A worker computes the samples of a batch in so many threads: for sources that wait for disks or
             networks. More brings more requests at once, and costs memory of up to two samples each. `mpqueue.rng` is
-            each sample's own; generators that threads share are seeded once for the batch.
+            each sample's own; generators that threads share are seeded once for the batch. "auto": as many as pay, up
+            to 32: twice as many while the trainer waits and the source does; one where samples draw from generators
+            that threads share, or the source is not safe in threads.
         seed: Shuffled orders and the random numbers of each batch follow from (seed, epoch, index), for any number of
             workers; None: from the state of Python's `random`.
         ordered: Batches come in the order of the source; elements of generators come round the workers in turn. False:
@@ -171,7 +173,7 @@ class Loader(Stoppable):
         max_errors: int | None = None,
         lanes: int | None = None,
         epoch_batches: int | None = None,
-        threads: int = 1,
+        threads: int | Literal["auto"] = 1,
         seed: int | None = None,
         ordered: bool = True,
         start_method: StartMethod = DEFAULT_START_METHOD,
@@ -190,9 +192,11 @@ class Loader(Stoppable):
         options = Options.of(locals())
         options.check_backend(backend)
         check_flags(shuffle=shuffle)
-        self._order = Order(source, SampleOptions.of(locals()), shuffle=bool(shuffle))
+        self._is_auto = check_auto("workers", workers, backend)
+        finds_threads = check_auto("threads", threads, backend)
+        of_samples = SampleOptions.of(locals() | ({"threads": 1} if finds_threads else {}))
+        self._order = Order(source, of_samples, shuffle=bool(shuffle), finds_threads=finds_threads)
         self.source, self.backend, self.shuffle = source, backend, shuffle
-        self._is_auto = check_auto(workers, backend)
         if self._is_auto:
             from mpqueue.system.limits import useful_workers
 

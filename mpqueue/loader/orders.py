@@ -26,8 +26,8 @@ from mpqueue.loader.engine import epoch_schedule
 from mpqueue.loader.lane_shares import check_lanes, share_of, warn_of_unequal_ranks
 from mpqueue.loader.lane_states import as_state, check_shape, place_in, starts_in
 from mpqueue.loader.loop_position import place_of
-from mpqueue.loader.sources import as_source, check_threads, has_lanes, is_stream, length_of
-from mpqueue.samples.plan import SamplePlan
+from mpqueue.loader.sources import as_source, check_threads, has_lanes, is_stream, length_of, may_be_threaded
+from mpqueue.samples.plan import FIND_THREADS, SamplePlan
 from mpqueue.samples.shards import ALONE, ENDLESS, Share, shard_of
 from mpqueue.system.callers import outside_stacklevel
 
@@ -43,6 +43,7 @@ class Order:
         options: Its options about samples and ranks.
         shuffle: A new order for every epoch.
         share: The batches that are asked for; None: those of this rank.
+        finds_threads: The number of threads in a worker is found as the run goes on, if the source allows several.
 
     Attributes:
         source: What the workers run.
@@ -57,7 +58,10 @@ class Order:
         ValueError: Options that exclude each other, or that this source excludes.
     """
 
-    def __init__(self, source: Any, options: SampleOptions, *, shuffle: bool, share: Share | None = None) -> None:
+    def __init__(
+        self, source: Any, options: SampleOptions, *, shuffle: bool, share: Share | None = None,
+        finds_threads: bool = False,
+    ) -> None:  # fmt: skip
         is_described = is_dataset(source)
         if is_described:
             from mpqueue.loader.datasets import unfold  # with all stages of datasets
@@ -67,7 +71,7 @@ class Order:
         self.source = as_source(source, of_samples=options.are_samples, is_sampled=sampler is not None)
         # With a sampler a callable that has keys and no length is a source of items, too.
         self.is_stream = is_stream(self.source) and not hasattr(type(self.source), "__getitem__")
-        self._options, self._shuffle = options, shuffle
+        self._options, self._shuffle, self._finds_threads = options, shuffle, finds_threads
         self._check_exclusions(shuffle=shuffle, is_sampled=sampler is not None)
         self._check_threads(getattr(source, "sources", []) if is_described else [self.source])
         self.share = share or Share(shard_of(options.shard), drop_last=options.drop_last)
@@ -113,20 +117,23 @@ class Order:
                 )
 
     def _check_threads(self, sources: list[Any]) -> None:
-        threads = self._options.threads
-        if threads > 1 and self.is_stream:
+        threads: Any = '"auto"' if self._finds_threads else self._options.threads
+        if threads != 1 and self.is_stream:
             raise ValueError(
                 f"threads={threads} computes the samples of a batch by their indices, and the elements of "
                 f"{name_of(self.source)}, a stream, come one after the other. Of a mpqueue.Dataset, the stage "
                 "that waits takes it: map(function, threads=n)"
             )
-        if threads > 1 and not self._options.are_samples:
+        if threads != 1 and not self._options.are_samples:
             raise ValueError(
                 f"threads={threads} computes the samples of a batch side by side, and an item of the source is a "
                 "batch here: pass batch_size, for a source of samples; or use more workers"
             )
         for source in sources:
-            check_threads(source, threads)
+            if not self._finds_threads:
+                check_threads(source, threads)
+            elif not may_be_threaded(source):
+                self._finds_threads = False
 
     def check_auto(self) -> None:
         """Raise a `ValueError` for a stream whose lanes would be those of the workers, which come and go."""
@@ -141,7 +148,7 @@ class Order:
         return SamplePlan(
             None if options.batch_size is None else int(options.batch_size), self._shuffle, options.collate,
             drops=bool(options.drop_last), fills=self.share.shard.world > 1 and not options.drop_last,
-            skips=options.on_error == "skip", threads=int(options.threads),
+            skips=options.on_error == "skip", threads=FIND_THREADS if self._finds_threads else int(options.threads),
         )  # fmt: skip
 
     def _require_a_batch(self) -> None:

@@ -164,6 +164,12 @@ def check_threads(source: Any, threads: int) -> None:
         )
 
 
+def may_be_threaded(source: Any) -> bool:
+    """Return whether several threads may ask a source for samples, as far as it says; see `check_threads`."""
+    is_safe = getattr(source, "thread_safe", None)
+    return not hasattr(source, "__getitems__") if is_safe is None else bool(is_safe)
+
+
 def length_of(source: Any, what_it_gives: str = "batches") -> int | None:
     """Batches (or samples) per epoch, None for endless.
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+FIND_THREADS = 0
+
 
 class SamplePlan(NamedTuple):
     """The way from samples to batches.
@@ -14,7 +16,7 @@ class SamplePlan(NamedTuple):
         drops: A last batch with fewer samples is dropped.
         fills: The last batches are filled up from the beginning of the order, so that all ranks have equally many.
         skips: Samples that raise are left out.
-        threads: In so many threads a worker computes the samples of a batch.
+        threads: In so many threads a worker computes the samples of a batch; `FIND_THREADS`: the trainer says it.
     """
 
     batch_size: int | None

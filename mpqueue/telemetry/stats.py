@@ -224,16 +224,18 @@ class StageStatistics(Counted):
 
 @dataclass(frozen=True)
 class Resize(Counted):
-    """A change of the number of workers, by ``workers="auto"``.
+    """A change of the number of workers by ``workers="auto"``, or of threads in each by ``threads="auto"``.
 
     Attributes:
         at_s: When, in seconds from the start.
-        workers: How many are wanted from then on.
+        workers: How many are wanted from then on,
+        threads: and how many threads in each.
         reason: Why.
     """
 
     at_s: float
     workers: int
+    threads: int
     reason: str
 
 
@@ -272,7 +274,7 @@ class Statistics(MemoryStatistics, Rated):
         nodes: The machines of a cluster that have, or had, workers; empty without ``backend="ray"``.
         stages: The stages of a `mpqueue.Dataset` that is a stream, those that a stage reads before it, as of the last
             snapshot of each lane, or its end; empty for other sources.
-        resizes: With ``workers="auto"``: how many workers there were from when on, and why; empty otherwise.
+        resizes: With ``workers="auto"`` or ``threads="auto"``: how many there were from when on, and why; else empty.
     """
 
     batches: int = 0

@@ -69,6 +69,7 @@ from mpqueue.worker.records import (
 from mpqueue.worker.runner import BeginBatch, StreamEnd
 from mpqueue.worker.runners import AnyRunner, StreamRunner, make_runner, make_stream_runner
 from mpqueue.worker.sample_block import SampleBlock
+from mpqueue.worker.sample_runner import SampleRunner
 from mpqueue.worker.source_receive import apply_patch
 
 _AHEAD_NS = 100_000  # several cheap grants in one read: 0.7 µs less for each
@@ -312,6 +313,8 @@ class _Worker:
                 self._work(slot, turn, unit, epoch, high_water, started - ended, lane_start)
             elif kind == GrantKind.STATE:
                 self._load_state(slot, turn, unit)
+            elif kind == GrantKind.THREADS and isinstance(self._runner, SampleRunner):
+                self._runner.use_threads(unit)
             ended = _clock()
 
     def _plan_timing(self) -> None:

@@ -72,7 +72,7 @@ ORDER = struct.Struct("<HBBIQIxxxx48s")
 class GrantKind:
     """Kinds of grants; plain ints, because they are compared in the hot path."""
 
-    WORK, STATE, RETRY, FAIL, LISTED, LANE = 1, 2, 3, 4, 5, 6
+    WORK, STATE, RETRY, FAIL, LISTED, LANE, THREADS = 1, 2, 3, 4, 5, 6, 7
 
 
 class ReportKind:

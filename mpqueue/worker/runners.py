@@ -21,7 +21,7 @@ def make_runner(
     """Make the runner of a source with an index; see `Runner` and `SampleRunner` for the arguments."""
     if samples is None:
         return Runner(source, info, begin, torch=torch)
-    if samples.threads > 1:
+    if samples.threads != 1:
         from mpqueue.worker.threaded_samples import ThreadedSampleRunner  # with what most workers have no need of
 
         return ThreadedSampleRunner(source, info, begin, samples, in_slot=in_slot, torch=torch)

@@ -78,6 +78,9 @@ class SampleRunner:
     def end(self) -> None:
         """Nobody asks for batches any more."""
 
+    def use_threads(self, threads: int) -> None:
+        """Compute in so many threads from now on: only who was made for several can do that."""
+
     def run(self, epoch: int, unit: int, listed: Listed | None = None) -> Any:
         """Compute a batch: that of a number in the order of the epoch, or of these samples.
 

@@ -9,6 +9,10 @@ of its part.
 
 The generators that all code of a process shares, and those that the source keeps, are seeded once for the batch, and
 nobody knows which sample draws which of their numbers. A worker looks, in its first batch, whether any does.
+
+Where the trainer finds the number (``threads="auto"``), a worker has one thread, its own, before it is told another
+one, and seeds these generators for each sample. It watches one batch before it obeys: where samples draw from them,
+their numbers would be others in threads, and so the worker keeps to its one.
 """
 
 import itertools
@@ -35,12 +39,15 @@ class SampleThreads:
     Args:
         threads: How many.
         tells: Generators that threads share are seeded for each batch: if the first one draws from them, say so.
+
+    Attributes:
+        threads: As given; another number is that of the next batch.
     """
 
-    __slots__ = ("_calls", "_draws", "_helpers", "_tells", "_threads")  # no `__dict__`: this is no part of a source
+    __slots__ = ("_calls", "_draws", "_helpers", "_tells", "threads")  # no `__dict__`: this is no part of a source
 
     def __init__(self, threads: int, *, tells: bool) -> None:
-        self._threads, self._tells = threads, tells
+        self.threads, self._tells = threads, tells
         self._helpers: Helpers | None = None
         self._calls: InOrder | None = None  # the latest ones
         self._draws: SharedDraws | None = None
@@ -57,7 +64,7 @@ class SampleThreads:
         Raises:
             Exception: What the source raised.
         """
-        bounds = [number * len(indices) // self._threads for number in range(self._threads + 1)]
+        bounds = [number * len(indices) // self.threads for number in range(self.threads + 1)]
         parts = [(~(first + one), list(indices[one:end])) for one, end in itertools.pairwise(bounds)]
         parts = [part for part in parts if part[1]]
         with self._begin(getitems, seed, epoch, parts) as calls:
@@ -67,7 +74,10 @@ class SampleThreads:
         self, ask: Callable[[Any], Any], seed: int, epoch: int, asked: Iterable[tuple[int, Any]]
     ) -> InOrder:  # fmt: skip
         if self._helpers is None or (self._calls is not None and self._calls.is_given_up):
-            self._helpers = Helpers(self._threads)
+            self._helpers = Helpers(self.threads)
+        elif self._helpers.threads != self.threads:
+            self.end()
+            self._helpers = Helpers(self.threads)
         if self._tells and self._draws is None:
             self._draws = SharedDraws()
         helped = context.helped()
@@ -96,7 +106,29 @@ class SampleThreads:
         draws, self._draws = self._draws, None
         if self._tells and draws is not None:
             self._tells = False
-            draws.tell(self._threads)
+            draws.tell(self.threads)
+
+
+class _Watched:
+    """A source of samples of which is watched whether they draw from generators that threads share."""
+
+    def __init__(self, source: Any) -> None:
+        self._source, self.has_drawn = source, False
+        if hasattr(source, "__getitems__"):
+            self.__getitems__ = partial(self._watch, source.__getitems__)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._watch(partial(operator.getitem, self._source), index)
+
+    def _watch(self, ask: Callable[[Any], Any], asked: Any) -> Any:
+        draws = SharedDraws()  # behind the seeding for the sample, which this brings about, at the latest
+        try:
+            return ask(asked)
+        finally:
+            self.has_drawn = self.has_drawn or bool(draws.drawn())
 
 
 class ThreadedSampleRunner(SampleRunner):
@@ -108,7 +140,21 @@ class ThreadedSampleRunner(SampleRunner):
     ) -> None:  # fmt: skip
         super().__init__(source, info, begin, plan, in_slot=in_slot, torch=torch)
         # Worker threads, and a caller without a seed, seed no generators that others share: there is no torch then.
-        self._threads = SampleThreads(plan.threads, tells=torch is not None and info.id == 0)
+        self._threads = SampleThreads(plan.threads or 1, tells=torch is not None and info.id == 0)
+        self._wanted = self._threads.threads
+        self._draws: bool | None = None  # samples draw from generators that threads share; None: nobody has looked
+
+    def use_threads(self, threads: int) -> None:
+        """Compute in so many threads from now on, if samples have no numbers of generators that these would share."""
+        self._wanted = threads
+
+    def _run_watched(self, epoch: int, unit: int, listed: Listed | None) -> Any:
+        """Compute a batch with one thread, and look whether its samples draw from generators that threads share."""
+        source, self._source = self._source, _Watched(self._source)
+        try:
+            return super().run(epoch, unit, listed)
+        finally:
+            self._draws, self._source = self._source.has_drawn, source
 
     def run(self, epoch: int, unit: int, listed: Listed | None = None) -> Any:
         """Compute a batch: that of a number in the order of the epoch, or of these samples.
@@ -116,6 +162,12 @@ class ThreadedSampleRunner(SampleRunner):
         Raises:
             Exception: What the source raised, or the collation.
         """
+        if self._wanted != self._threads.threads:
+            if self._draws is None:
+                return self._run_watched(epoch, unit, listed)
+            self._threads.threads = 1 if self._draws else self._wanted
+        if self._threads.threads == 1:
+            return super().run(epoch, unit, listed)
         first, indices = listed or self._place_of(epoch, unit)
         if self._torch is None:
             return self._run(epoch, first, indices)
@@ -126,6 +178,8 @@ class ThreadedSampleRunner(SampleRunner):
         self._threads.end()
 
     def _run_each(self, epoch: int, first: int, indices: Sequence[Any]) -> Any:
+        if self._threads.threads == 1:
+            return super()._run_each(epoch, first, indices)
         samples: list[Any] = []
         collation = self._collation(len(indices))
         add: Callable[[Any], object] = samples.append if collation is None else collation.add
@@ -145,6 +199,8 @@ class ThreadedSampleRunner(SampleRunner):
         return self._join(epoch, first, indices, collation, samples)
 
     def _run_each_or_skip(self, epoch: int, first: int, indices: Sequence[Any], getitems: Any) -> Any:
+        if self._threads.threads == 1:
+            return super()._run_each_or_skip(epoch, first, indices, getitems)
         skipped: list[Skipped] = []
         kept: list[Any] = []
         samples: list[Any] = []
@@ -165,6 +221,8 @@ class ThreadedSampleRunner(SampleRunner):
         return joined_or_skipped(kept, skipped, lambda: self._join_all(epoch, first, kept, samples))
 
     def _run_at_once(self, epoch: int, first: int, indices: Sequence[Any], getitems: Callable[[Any], Any]) -> Any:
+        if self._threads.threads == 1:
+            return super()._run_at_once(epoch, first, indices, getitems)
         self._begin_batch(self._info.seed, epoch, ~first)
         ask = partial(self._all_of, getitems)
         samples = self._threads.in_parts(ask, self._info.seed, epoch, first, indices)

@@ -41,7 +41,7 @@ from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerEnds
 from mpqueue.worker.failures import unreadable
 from mpqueue.worker.marked import Name
-from mpqueue.worker.records import GRANT
+from mpqueue.worker.records import GRANT, MAGIC, GrantKind
 
 
 class WorkerState(enum.Enum):
@@ -382,6 +382,11 @@ class WorkerHandle:
         """Return the descriptors that the process is started with."""
         grants, reports, stacks = self.pipes.worker_ends
         return WorkerEnds(grants, reports, segment_fd, stacks)
+
+    def tell_threads(self, threads: int) -> None:
+        """Have it compute in so many threads what it is granted from now on."""
+        self.outbox += GRANT.pack(MAGIC, GrantKind.THREADS, 0, 0, threads, 0, 0)
+        self.flush()
 
     def flush(self) -> None:
         """Write the grants that were collected."""

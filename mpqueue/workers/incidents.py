@@ -42,9 +42,9 @@ def report_start(number: int) -> None:
     debug(f"worker {number} was asked for")
 
 
-def report_resize(wanted: int, reason: str) -> None:
-    """Tell that another number of workers is wanted."""
-    debug(f"{wanted} workers from now on: {reason}")
+def report_resize(wanted: str, reason: str) -> None:
+    """Tell that another number of workers, or of threads, is wanted."""
+    debug(f"{wanted} from now on: {reason}")
 
 
 def report_end(leaving: Exit) -> None:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from mpqueue.engine.options import Options
 from mpqueue.memory.ring import SPARE_SLOTS, MakeGuard
-from mpqueue.samples.plan import SamplePlan
+from mpqueue.samples.plan import FIND_THREADS, SamplePlan
 from mpqueue.samples.shards import ALONE, Shard
 from mpqueue.telemetry.recorder import Recorder
 from mpqueue.worker.config import Payload
@@ -64,6 +64,11 @@ class Job:
     guard: MakeGuard | None = None
     ring: RingPlan = LOCAL
     recorder: Recorder = field(default_factory=Recorder, compare=False, repr=False)
+
+    @property
+    def finds_threads(self) -> bool:
+        """True if the number of threads in a worker is found as the run goes on."""
+        return self.samples is not None and self.samples.threads == FIND_THREADS
 
     @property
     def payload(self) -> Payload:

@@ -46,7 +46,7 @@ from mpqueue.workers.source_sync import SourceSync
 from mpqueue.workers.supervision import Supervision
 
 if TYPE_CHECKING:
-    from mpqueue.workers.autosize import Autosize
+    from mpqueue.workers.autosize import Autosize, SizeCounts
 
 _MAX_YIELDS = 10
 _MEMORY_SHARE = 0.8
@@ -129,12 +129,14 @@ class ProcessBackend:
         tolerance = Tolerance(int(options.restarts), job.workers, job.can_replay, options.batch_timeout)
         self.pump = self.dispatcher.pump
         self.supervision = Supervision(self.pool, self.sync, self.dispatcher, self.pressure, tolerance)
-        if job.is_auto:
-            from mpqueue.workers.autosize import Autosize
+        if job.is_auto or job.finds_threads:
+            from mpqueue.workers.autosize import MOST_THREADS, Autosize, Size
 
-            self._auto = Autosize(job.workers, time.monotonic())
-            self.supervision.wanted = self._auto.wanted
-            self.dispatcher.resize(self._auto.wanted)
+            first = Size(1 if job.is_auto else job.workers, 1)
+            most = Size(job.workers, MOST_THREADS if job.finds_threads else 1)
+            self._auto = Autosize(first, most, time.monotonic())
+            self.supervision.wanted = first.workers
+            self.dispatcher.resize(first.workers)
         self._slow = SlowWatch(self.ledger, roster)
         self._hang = HangWatch(roster, options.batch_timeout) if options.batch_timeout is not None else None
 
@@ -238,32 +240,41 @@ class ProcessBackend:
     def _look_at_number(self, auto: "Autosize") -> bool:
         """Have as many workers as pay; return False if that failed, which is the consumer's next error."""
         now = time.monotonic()
-        if now >= auto.looks_at:
-            recorder, tallies = self.job.recorder, self.dispatcher.tallies
-            num_batches = sum(tally.batches for tally in tallies)
-            worked_ns = sum(tally.compute_ns + tally.copy_ns for tally in tallies)
-            if auto.look(now, num_batches, recorder.waited_ns / 1e9, worked_ns / 1e9, self._has_room):
-                incidents.report_resize(auto.wanted, auto.steps[-1].reason)
-                recorder.mark(f"{auto.wanted} workers: {auto.steps[-1].reason}")
-                self._is_resizing = True
+        if now >= auto.looks_at and auto.look(now, self._counts(), self._has_room):
+            incidents.report_resize(str(auto.wanted), auto.steps[-1].reason)
+            self.job.recorder.mark(f"{auto.wanted}: {auto.steps[-1].reason}")
+            self._is_resizing = True
         if not self._is_resizing:
             return True
         is_done = False
 
         def resize() -> None:
             nonlocal is_done
-            is_done = self.supervision.resize(auto.wanted)
+            self.supervision.use_threads(auto.wanted.threads)
+            is_done = self.supervision.resize(auto.wanted.workers)
 
         has_failed = not self._run_supervised(resize)
         self._is_resizing = not is_done
         return not has_failed
 
-    def _has_room(self) -> bool:
-        """Return whether one more worker, as large as the largest, takes at most 80 % of the memory that is left."""
+    def _counts(self) -> "SizeCounts":
+        from mpqueue.workers.autosize import SizeCounts
+
+        tallies = self.dispatcher.tallies
+        return SizeCounts(
+            sum(tally.batches for tally in tallies),
+            self.job.recorder.waited_ns / 1e9,
+            sum(tally.compute_ns + tally.copy_ns for tally in tallies) / 1e9,
+            sum(sum(tally.blocked.counts) for tally in tallies),
+            sum(tally.blocked.total_ns for tally in tallies) / 1e9,
+        )
+
+    def _has_room(self, count: int) -> bool:
+        """Return whether so many more workers, as large as the largest, take at most 80 % of what is left."""
         from mpqueue.system.limits import free_memory
 
         largest = max((_resident_bytes(pid) for pid in self.pool.roster.pids.values()), default=0)
-        return largest <= _MEMORY_SHARE * free_memory()
+        return count * largest <= _MEMORY_SHARE * free_memory()
 
     def wait(self, head: int, timeout_s: float | None) -> None:  # noqa: ARG002 - whatever comes is taken in
         """Sleep until something comes, a time is over, or `wake`."""

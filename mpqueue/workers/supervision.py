@@ -58,7 +58,8 @@ class Supervision:
         num_deaths: Workers that died.
         num_restarts: Workers that were started in their place.
         vacant: Numbers of the workers that are to be started, each with whether its predecessor has died.
-        wanted: How many workers there are to be.
+        wanted: How many workers there are to be,
+        threads: and how many threads in each, if that is found as the run goes on.
         lost: The death of a worker that cannot be replaced; None: there was none.
         deaths_on: Workers that died, by the machine that they were on; "" is this one.
     """
@@ -72,6 +73,7 @@ class Supervision:
         self.deaths_on: Counter[str] = Counter()
         self._pool, self._sync, self._dispatcher, self._pressure = pool, sync, dispatcher, pressure
         self.wanted = self._num_workers = tolerance.num_workers
+        self.threads = 1
         self._can_replay = tolerance.can_replay
         self._blame = Blame(pool, tolerance)
         self._kept: dict[WorkerHandle, list[int]] = {}  # slots that the code of abandoned workers held
@@ -128,6 +130,8 @@ class Supervision:
             try:
                 incidents.report_start(number)
                 self._pool.roster.start(number)
+                if self.threads > 1:
+                    self._pool.roster.workers[number].tell_threads(self.threads)
             except LauncherGone as gone:
                 self._renew_launcher(gone)
             else:
@@ -189,6 +193,16 @@ class Supervision:
         self._fill()
         self._dispatcher.resize(max(roster.workers, default=0) + 1)
         return len(roster.workers) == wanted
+
+    def use_threads(self, threads: int) -> None:
+        """Have each worker compute in so many threads, from the first grant on that it has not read."""
+        if threads == self.threads:
+            return
+        self.threads = threads
+        for worker in self._pool.roster.workers.values():
+            if worker.is_stealable:  # else it would hear of it behind all that it has been granted
+                self._pool.put_back(work.ticket for work in self._pool.take_unread(worker))
+            worker.tell_threads(threads)
 
     @property
     def _lacks_one(self) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mpqueue
-from mpqueue.workers.autosize import Autosize
+from mpqueue.workers.autosize import Autosize, Size, SizeCounts
 
 MOST = 16
 
@@ -21,30 +21,36 @@ class Run(NamedTuple):
     waits: object = 0.0
     step: object = 0.0
 
-    def rate(self, workers, cpus, at):
-        """Return the batches per second that so many workers bring to this trainer."""
-        computes, waits, step = (part(at) if callable(part) else part for part in self)
-        return min(workers / (computes + waits), cpus / computes if computes else np.inf, 1 / step if step else np.inf)
+    def at(self, at):
+        return (part(at) if callable(part) else part for part in self)
 
-    def best(self, cpus, at):
-        return max(self.rate(number, cpus, at) for number in range(1, cpus + 1))
+    def rate(self, size, cpus, at):
+        """Return the batches per second that so many workers and threads bring to this trainer."""
+        computes, waits, step = self.at(at)
+        one = min(size.threads / (computes + waits), 1 / computes if computes else np.inf)
+        return min(size.workers * one, cpus / computes if computes else np.inf, 1 / step if step else np.inf)
+
+    def best(self, most, at):
+        sizes = (Size(workers, 2**power) for workers in range(1, most.workers + 1) for power in range(6))
+        return max(self.rate(size, most.workers, at) for size in sizes if size.threads <= most.threads)
 
 
-def simulate(run, cpus, seconds, noise=0.0, has_room=lambda: True):
-    """Yield the time and the number of workers, twenty times a second."""
-    auto, numbers = Autosize(cpus, 100.0), random.Random(3)
-    batches = waited = worked = 0.0
+def simulate(run, most, seconds, noise=0.0, has_room=lambda _: True):
+    """Yield the time and what decides, twenty times a second."""
+    auto, numbers = Autosize(Size(1, 1), most, 100.0), random.Random(3)
+    batches = waited = worked = blocked = 0.0
     for tick in range(int(20 * seconds)):
-        at, workers = tick / 20, auto.wanted
-        rate = run.rate(workers, cpus, at) * (1 + noise * (numbers.random() - 0.5))
-        step = run.step(at) if callable(run.step) else run.step
-        computes, waits = (part(at) if callable(part) else part for part in run[:2])
+        at, size = tick / 20, auto.wanted
+        rate = run.rate(size, most.workers, at) * (1 + noise * (numbers.random() - 0.5))
+        computes, waits, step = run.at(at)
+        is_behind = rate * step < 0.99
         batches += rate / 20
         waited += max(0.0, 1 - rate * step) / 20
         # Those that lack a CPU are at work for longer.
-        worked += (workers if rate * step < 0.99 else min(workers, rate * (computes + waits))) / 20
+        worked += (size.workers if is_behind else min(size.workers, rate * (computes + waits) / size.threads)) / 20
+        blocked += waits / (computes + waits) * (size.workers if is_behind else 1) / 20
         if 100 + at >= auto.looks_at:
-            auto.look(100 + at, int(batches), waited, worked, has_room)
+            auto.look(100 + at, SizeCounts(int(batches), waited, worked, int(batches), blocked), has_room)
         yield at, auto
 
 
@@ -58,11 +64,12 @@ RUNS = {
 }
 
 
+@pytest.mark.parametrize("threads", [1, 32])
 @pytest.mark.parametrize("cpus", [1, 2, MOST])
 @pytest.mark.parametrize("name", RUNS)
-def test_half_a_minute_after_the_start_it_is_within_a_tenth_of_the_best_number(name, cpus):
-    run = RUNS[name]
-    seen = [(run.rate(auto.wanted, cpus, at), run.best(cpus, at)) for at, auto in simulate(run, cpus, 60) if at > 30]
+def test_half_a_minute_after_the_start_it_is_within_a_tenth_of_the_best_number(name, cpus, threads):
+    run, most = RUNS[name], Size(cpus, threads)
+    seen = [(run.rate(auto.wanted, cpus, at), run.best(most, at)) for at, auto in simulate(run, most, 60) if at > 30]
     got, best = (sum(column) for column in zip(*seen, strict=True))
     assert got >= 0.9 * best
 
@@ -70,57 +77,62 @@ def test_half_a_minute_after_the_start_it_is_within_a_tenth_of_the_best_number(n
 @pytest.mark.parametrize("cpus", [2, MOST])
 def test_a_trainer_that_speeds_up_and_slows_down_is_followed(cpus):
     run = Run(0.02, step=lambda at: 0.1 if at < 30 or at > 90 else 0.001)
-    numbers = {int(at): auto.wanted for at, auto in simulate(run, cpus, 120)}
+    numbers = {int(at): auto.wanted.workers for at, auto in simulate(run, Size(cpus, 1), 120)}
     assert (numbers[29], numbers[85], numbers[119]) == (1, cpus, 1)
 
 
+def test_threads_that_are_not_at_work_go_again():
+    run = Run(0.0, 0.1, step=lambda at: 0.01 if at < 60 else 1.0)
+    numbers = {int(at): auto.wanted.threads for at, auto in simulate(run, Size(1, 32), 180)}
+    assert numbers[59] == 16 and numbers[179] <= 2
+
+
 def test_what_brings_nothing_goes_again_and_is_tried_more_and_more_seldom():
-    run = Run(0.02)
-    *_, (_, auto) = simulate(run._replace(waits=0.0), 1, 5)
-    assert auto.wanted == 1 and len(auto.steps) == 1  # there is no more than one CPU
-    flat = Run(lambda _: 0.02 * auto.wanted)  # the more, the slower each of them
-    auto = Autosize(4, 0.0)
-    tries = []
-    batches = waited = 0.0
+    auto, begun, worked = Autosize(Size(1, 1), Size(4, 1), 0.0), [], 0.0
     for tick in range(20 * 400):
-        at = tick / 20
-        batches += 50 / 20
-        waited += 1 / 20
-        if auto.look(at, int(batches), waited, auto.wanted * at, lambda: True):
-            tries.append((at, auto.wanted))
-    assert flat.computes(0)
-    assert {number for _, number in tries} == {1, 2}
-    begun = [at for at, number in tries if number == 2]
+        at, worked = tick / 20, worked + auto.wanted.workers / 20
+        if auto.look(at, SizeCounts(int(50 * at), at, worked), lambda _: True) and auto.wanted.workers == 2:
+            begun.append(at)  # a trainer that waits all the time, and 50 batches a second for any number
     gaps = np.diff(begun)
     assert 3 <= len(begun) <= 8 and (gaps[1:] >= gaps[:-1] - 1).all()
-    assert "1.00 times the batches of 1" in auto.steps[2].reason
+    assert {step.workers for step in auto.steps} == {1, 2}
+    assert auto.steps[2].reason == "2 workers gave 1.00 times the batches of 1 worker"
 
 
 def test_without_memory_for_another_one_there_is_none():
-    *_, (_, auto) = simulate(Run(0.02), 4, 30, has_room=lambda: False)
+    *_, (_, auto) = simulate(Run(0.02), Size(4, 1), 30, has_room=lambda _: False)
     assert [step.workers for step in auto.steps] == [1]
 
 
 def test_noise_does_not_shake_it():
-    *_, (_, auto) = simulate(Run(0.02, step=0.05), MOST, 300, noise=0.05)
+    *_, (_, auto) = simulate(Run(0.02, step=0.05), Size(MOST, 32), 300, noise=0.05)
     assert len(auto.steps) < 12
 
 
 class Numbers:
+    def __init__(self, draws=False):
+        self.draws = draws
+
     def __len__(self):
         return 200
 
     def __getitem__(self, index):
-        return np.full(300, index)
+        return np.full(300, random.random() if self.draws else index)
 
 
 @pytest.fixture
 def restless(monkeypatch):
-    """The number of workers changes at every fifth look, and there is a look whenever the trainer waits."""
+    """The numbers change at every fifth look, and there is a look whenever the trainer waits."""
     numbers, wanted = random.Random(1), []
 
     def look(self, *_):
-        wanted.append(self.wanted if len(wanted) % 5 else numbers.randint(1, 4))
+        is_other = len(wanted) % 5 == 0
+        most = self._most
+        wanted.append(
+            Size(numbers.randint(1, most.workers), numbers.randint(1, min(3, most.threads)))
+            if is_other
+            else self.wanted
+        )
         before, self.wanted = self.wanted, wanted[-1]
         return before != self.wanted
 
@@ -154,6 +166,29 @@ def test_any_number_at_any_time_gives_the_same_batches(make, kills, restless):
     assert len(set(restless)) > 1
 
 
+@pytest.mark.parametrize("options", [{"workers": 2}, {"workers": "auto"}], ids=str)
+@pytest.mark.parametrize("draws", [False, True], ids=["", "draws"])
+def test_any_number_of_threads_at_any_time_gives_the_same_batches(draws, options, restless):
+    with mpqueue.Loader(Numbers(draws), batch_size=4, workers=1, seed=5) as alone:
+        wanted = taken(alone)
+    with mpqueue.Loader(Numbers(draws), batch_size=4, threads="auto", seed=5, **options) as loader:
+        assert taken(loader, kills=1) == wanted
+    assert len({size.threads for size in restless}) > 1
+
+
+@pytest.mark.parametrize(("thread_safe", "getitems"), [(False, False), (None, True)])
+def test_a_source_that_is_not_safe_in_threads_has_one(thread_safe, getitems):
+    class Unsafe(Numbers):
+        pass
+
+    Unsafe.thread_safe = thread_safe
+    if getitems:
+        Unsafe.__getitems__ = lambda self, indices: [self[index] for index in indices]
+    with mpqueue.Loader(Unsafe(), batch_size=4, threads="auto", workers=1) as loader:
+        assert len(taken(loader)) == 50
+        assert not loader.statistics().resizes
+
+
 @pytest.mark.usefixtures("restless")
 def test_a_state_goes_on_with_any_number():
     with mpqueue.Loader(stream(), workers=0, seed=5) as alone:
@@ -177,16 +212,17 @@ def test_statistics_tell_of_it_and_the_trace_too(tmp_path):
     assert "workers: the start" in trace.read_text()
 
 
+@pytest.mark.parametrize("name", ["workers", "threads"])
 @pytest.mark.parametrize(
-    ("workers", "backend", "said"),
+    ("number", "backend", "said"),
     [
-        ("many", "process", 'or "auto" \\(as many as pay\\), got'),
-        ("auto", "thread", "worker processes of this machine"),
+        ("many", "process", r'must be a number or "auto" \(as many as pay\), got'),
+        ("auto", "thread", "worker processes"),
     ],
 )
-def test_what_is_no_number_is_refused(workers, backend, said):
-    with pytest.raises(ValueError, match=said):
-        mpqueue.Loader(Numbers(), workers=workers, backend=backend)
+def test_what_is_no_number_is_refused(name, number, backend, said):
+    with pytest.raises(ValueError, match=f"{name}.*{said}"):
+        mpqueue.Loader(Numbers(), batch_size=4, backend=backend, **{name: number})
 
 
 def test_a_generator_function_that_divides_itself_by_the_workers_is_refused():
