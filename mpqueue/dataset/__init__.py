@@ -5,7 +5,11 @@ From the ground up; a module imports only from its own line and the lines above 
     lookalikes.py   the marks of a source, and words for what only looks like one
     arguments.py    checks of the arguments of stages
     mixing.py       the arithmetic of a mix: which dataset each place takes its element from
+    records.py      a value as bytes, and back
+    record_files.py values by their numbers in two files, which any processes read and write at once
+    caches.py       where those files are: in a folder, or in memory
     nodes.py        the stages of a dataset, as a tree of immutable descriptions
+    fingerprint.py  a key of stages, for what is kept of them
     applying.py     a function called for each of some values
     indexed.py      elements of indexed datasets, computed by their places
     source.py       what workers run: an indexed dataset
@@ -17,6 +21,7 @@ From the ground up; a module imports only from its own line and the lines above 
     ahead.py        elements that cost little, taken in large blocks
     batching.py     so many elements as one
     passes.py       stages that count elements: take, skip, enumerate, repeat
+    keeping.py      elements that are computed once, and kept
     joining.py      several inputs as one: zip, concatenate, mix
     lane.py         a lane: its last stage, asked for one element after the other
     rows.py         which row a sequence goes into: best fit, running text

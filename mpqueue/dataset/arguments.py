@@ -3,11 +3,14 @@
 import itertools
 import math
 import operator
+import os
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
 
 from mpqueue.engine.options import misfit_of
+
+_MOST_OF_A_NAME = 200  # bytes of a file's: what is added to it has room, too
 
 
 def check_count(stage: str, name: str, value: Any, least: int = 1) -> int:
@@ -45,6 +48,38 @@ def check_flag(stage: str, name: str, value: Any) -> bool:
     ):
         raise TypeError(f"{stage}: {name} must be True or False, got {value!r}")
     return bool(value)
+
+
+def check_folder(stage: str, folder: Any) -> str:
+    """Return the path of a folder of this machine.
+
+    Raises:
+        TypeError: It is no path.
+        ValueError: It is empty, or a URL.
+    """
+    if not isinstance(folder, str | os.PathLike):
+        raise TypeError(f"{stage}: folder must be a path, got {folder!r}")
+    path = os.fspath(folder)
+    if not isinstance(path, str) or not path or "://" in path:
+        raise ValueError(f"{stage}: folder must be the path of a folder of this machine, got {path!r}")
+    return path
+
+
+def check_file_name(stage: str, argument: str, name: Any) -> str:
+    """Return the name of a file.
+
+    Raises:
+        TypeError: It is no text.
+        ValueError: No file can have it.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"{stage}: {argument} must be a text, got {name!r}")
+    if not name or name.startswith(".") or "/" in name or "\0" in name or len(os.fsencode(name)) > _MOST_OF_A_NAME:
+        raise ValueError(
+            f"{stage}: {argument} must be the name of a file, of at most {_MOST_OF_A_NAME} bytes, without a slash and "
+            f"without a dot at the beginning, got {name!r}"
+        )
+    return name
 
 
 def check_choice(stage: str, name: str, value: Any, choices: Sequence[str]) -> None:

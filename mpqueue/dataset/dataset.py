@@ -3,6 +3,7 @@
 import inspect
 import itertools
 import operator
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NoReturn, Self
 
@@ -12,15 +13,19 @@ from mpqueue.dataset.arguments import (
     check_boundaries,
     check_choice,
     check_count,
+    check_file_name,
     check_flag,
+    check_folder,
     check_function,
     check_weights,
 )
+from mpqueue.dataset.caches import Cache, FolderCache, MemoryCache
 from mpqueue.dataset.lookalikes import check_call, is_sequence, is_torch_iterable, refuse_lookalikes
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.rounds import LaneRounds
 from mpqueue.dataset.source import Readers, compute_aside
 from mpqueue.memory.serialize import ByValue
+from mpqueue.system.log import warn
 
 # What users of other libraries look for.
 _ELSEWHERE = {
@@ -407,6 +412,34 @@ class Dataset:
         """
         return self._then(nodes.EnumerateNode)
 
+    def cache(
+        self, folder: str | os.PathLike[str] | None = None, *, name: str | None = None, max_bytes: int | None = None
+    ) -> Self:
+        """Return a dataset of the same elements, each of which is computed once, and kept.
+
+        They are shared by all processes of a host: workers, and with a folder also ranks and later runs. What is before
+        is computed as ``iter`` computes it, with seed 0 in epoch 0: its order and its random numbers are the same in
+        each epoch, kept or not. So `shuffle` and augmentation belong behind it.
+
+        Elements are kept as pickles; their arrays are read-only, and not copied when they are read.
+
+        Args:
+            folder: A folder of a local disk, which is made if it is not there; it keeps the elements of any number of
+                datasets apart. None: memory, as long as this dataset is there or one that was made of it.
+            name: Of the elements in the folder; None: it follows from the sources, and from the code of the functions
+                before this stage.
+            max_bytes: How many are kept at most; None: as far as there is room, of memory half of what is free.
+                What is not kept is computed each time, and there is a warning.
+
+        Raises:
+            TypeError: An argument has the wrong type; or no name can be made of a source or a function.
+            ValueError: ``max_bytes`` is less than one; the name is none of a file; or there is a name and no folder.
+            OSError: The folder cannot be made, or cannot be written.
+
+        Follows: ``tf.data.Dataset.cache``; but any part of it may be there, and any number of processes may use it.
+        """
+        return self._then(nodes.CacheNode, cache=_cache_of(self._root, folder, name, max_bytes))
+
     def _then(self, kind: type[nodes.LinkNode], **arguments: Any) -> Self:
         return self._of(kind.behind(self._root, **arguments))
 
@@ -543,6 +576,44 @@ def _checked_collate(stage: str, collate: Any) -> Any:
     if collate is not None:
         check_function(stage, "collate", collate, "a list of elements")
     return collate
+
+
+def _cache_of(root: nodes.StageNode, folder: Any, name: Any, max_bytes: Any) -> Cache:
+    """Return where the elements of a stage are kept."""
+    most = None if max_bytes is None else check_count("cache", "max_bytes", max_bytes)
+    _warn_of_one_order(root)
+    if folder is None:
+        if name is not None:
+            raise ValueError(
+                f"cache: name={name!r} names elements in a folder, and there is none: cache(folder, name=...)"
+            )
+        return MemoryCache(most)
+    path = check_folder("cache", folder)
+    if name is not None:
+        return FolderCache(path, check_file_name("cache", "name", name), most)
+    from mpqueue.dataset.fingerprint import fingerprint_of  # 10 ms for what it imports
+
+    try:
+        key = fingerprint_of(root)
+    except Exception as error:
+        raise TypeError(
+            f"cache: no name can be made of what is before it ({type(error).__name__}: {error}): say one yourself, "
+            "cache(folder, name=...), and another one whenever the samples or functions change"
+        ) from error
+    return FolderCache(path, key, most)
+
+
+def _warn_of_one_order(node: nodes.StageNode) -> None:
+    """Warn where a cache keeps the order of a shuffle, unless that chooses elements."""
+    while isinstance(node, nodes.LinkNode) and not isinstance(node, nodes.TakeNode | nodes.SkipNode):
+        if isinstance(node, nodes.ShuffleNode):
+            warn(
+                f"cache() is behind stage {node.number}, {node.line()}, so all epochs have its order of the first one: "
+                "put it before",
+                "Streams", "Caches",
+            )  # fmt: skip
+            return
+        node = node.input
 
 
 def _source_node(source: Any) -> nodes.StageNode:

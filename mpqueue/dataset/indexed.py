@@ -324,6 +324,21 @@ class SkipReader(LinkReader):
         return self.input.origin(place + self.node.count, run)
 
 
+class CacheReader(LinkReader):
+    """The elements, which are kept."""
+
+    node: nodes.CacheNode
+
+    def at(self, places: Places, run: Drawing) -> list[Any]:
+        """Return elements: those that are not kept are computed."""
+        inner = IndexedRun(nodes.SEED_KEPT, nodes.EPOCH_KEPT, run.begin)
+        return self.node.cache.values(places, lambda missing: self.input.at(missing, inner))
+
+    def origin(self, place: int, run: Drawing) -> str:
+        """Return the words for a sample."""
+        return self.input.origin(place, IndexedRun(nodes.SEED_KEPT, nodes.EPOCH_KEPT, run.begin))
+
+
 class EnumerateReader(LinkReader):
     """Pairs of a place and the element there."""
 
@@ -512,6 +527,7 @@ _READERS: dict[type[StageNode], Callable[[Any], Reader]] = {
     nodes.TakeNode: TakeReader,
     nodes.SkipNode: SkipReader,
     nodes.EnumerateNode: EnumerateReader,
+    nodes.CacheNode: CacheReader,
     nodes.ZipNode: ZipReader,
     nodes.ConcatenateNode: ConcatenateReader,
     nodes.MixNode: MixReader,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
+from mpqueue.dataset.caches import Cache
 from mpqueue.dataset.mixing import Extent, extent_of
 
 Function = Callable[[Any], Any]
@@ -77,7 +78,7 @@ class StageNode:
         yield self
 
 
-_NO_ARGUMENTS = {"number", "input", "branches"}
+_NO_ARGUMENTS = {"number", "input", "branches", "cache"}
 
 
 def shown(value: Any) -> str:
@@ -435,6 +436,24 @@ class SkipNode(LinkNode):
         """The number of those that are left."""
         length = self.input.length()
         return None if length is None else max(0, length - self.count)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CacheNode(LinkNode):
+    """The elements, each of which is computed once, and kept.
+
+    What is before it is always in epoch 0 of seed 0: so an element is the same whether it was kept or not, and whoever
+    has kept it.
+
+    Attributes:
+        cache: Where they are kept.
+    """
+
+    name: ClassVar[str] = "cache"
+    cache: Cache
+
+
+SEED_KEPT = EPOCH_KEPT = 0  # of all that is before a cache
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -16,6 +16,7 @@ from mpqueue.dataset.buffers import ShuffleStage
 from mpqueue.dataset.flattening import FlatMapStage
 from mpqueue.dataset.indexed import make_reader
 from mpqueue.dataset.joining import ConcatenateStage, MixStage, ZipStage
+from mpqueue.dataset.keeping import CacheStage
 from mpqueue.dataset.lane import StreamLane
 from mpqueue.dataset.mixing import Shares, shuffled
 from mpqueue.dataset.packing import PackStage
@@ -24,6 +25,7 @@ from mpqueue.dataset.roots import IndexedRoot, StreamRoot
 from mpqueue.dataset.source import RunnableDataset
 from mpqueue.dataset.stages import FilterStage, LaneStage, MapStage
 from mpqueue.dataset.threaded import ThreadedStage
+from mpqueue.engine.skips import Skipped
 from mpqueue.worker.lanes import LaneRun
 
 
@@ -131,6 +133,13 @@ def _repeating(node: nodes.StageNode, times: int | None, run: LaneRun, number: i
     return RepeatStage(open_pass, times, run, number, line)
 
 
+def _open_cache(node: nodes.CacheNode, run: LaneRun, line: str) -> LaneStage:
+    def open_input(skip: Callable[[Skipped], None] | None) -> LaneStage:
+        return open_stages(node.input, run._replace(seed=nodes.SEED_KEPT, epoch=nodes.EPOCH_KEPT, skip=skip))
+
+    return CacheStage(open_input, node.cache, run, node.number, line)
+
+
 def _open_zip(node: nodes.ZipNode, run: LaneRun, line: str) -> LaneStage:
     return ZipStage([open_stages(branch, run) for branch in node.branches], run, node.number, line)
 
@@ -180,6 +189,7 @@ _OPENERS: dict[type[nodes.StageNode], Callable[[Any, LaneRun, str], LaneStage]] 
     nodes.TakeNode: _open_take,
     nodes.SkipNode: _open_skip,
     nodes.EnumerateNode: _open_enumerate,
+    nodes.CacheNode: _open_cache,
     nodes.RepeatNode: _open_repeat,
     nodes.ZipNode: _open_zip,
     nodes.ConcatenateNode: _open_concatenate,

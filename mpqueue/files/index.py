@@ -113,6 +113,10 @@ class Index:
         """The name that tells this index from all others: of other files, or of files that have changed."""
         return self._key
 
+    def fingerprint(self) -> str:
+        """Return what elements of these files are kept under: the key, wherever the index lies."""
+        return self._key
+
     def __getitem__(self, name: str) -> Array:
         """Return an array: the parts of all files, one behind the other; read-only."""
         return self._mapped()[name]

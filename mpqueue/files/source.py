@@ -16,7 +16,7 @@ from mpqueue.files.opened import OpenFiles
 from mpqueue.files.ranges import FileRange
 from mpqueue.telemetry.units import size_text
 
-_MADE_ANEW = ("_opened", "_starts")  # by each process
+_MADE_ANEW = ("_opened", "_starts", "_suffixes_of")  # by each process
 
 
 class FileSource:

@@ -4,6 +4,7 @@ The index has, for each member that belongs to a sample, where its bytes lie and
 for each sample its key and where its members end. A sample is read with one `os.pread` for each member.
 """
 
+import functools
 import itertools
 import os
 from array import array
@@ -64,7 +65,6 @@ class Tar(FileSource):
         folder = None if index is None else os.fspath(index)
         form, find = ("tar", scan) if on_error == "raise" else ("tar, on_error=skip", scan_to_error)
         super().__init__(Index(form, 1, expand(paths), find, folder), "member_ends")
-        self._suffixes_of: dict[int, list[str]] = {}
         if on_error == "skip":
             self._warn_of_damaged()
 
@@ -101,6 +101,10 @@ class Tar(FileSource):
         base, ends = int(self._index.starts("keys")[file]), self._index["key_ends"]
         first = base + int(ends[number - 1]) if number > self._starts[file] else base
         return os.fsdecode(self._index["keys"][first : base + int(ends[number])].tobytes())
+
+    @functools.cached_property
+    def _suffixes_of(self) -> dict[int, list[str]]:
+        return {}
 
     def _suffixes(self, file: int) -> list[str]:
         found = self._suffixes_of.get(file)

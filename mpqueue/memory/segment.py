@@ -160,13 +160,16 @@ def largest_segment_bytes() -> int:
     return largest
 
 
-def memory_file() -> int:
+def memory_file(shown_as: str = "mpqueue") -> int:
     """Return a descriptor of an anonymous memory file, or, where there are none, of a temporary file without a name.
+
+    Args:
+        shown_as: What the kernel calls the memory file in ``/proc``.
 
     Raises:
         OSError: There are no descriptors left.
     """
-    return _memory_file() if platform_support.HAS_MEMORY_FILES else _anonymous_descriptor()[0]
+    return _memory_file(shown_as) if platform_support.HAS_MEMORY_FILES else _anonymous_descriptor()[0]
 
 
 def _anonymous_descriptor() -> tuple[int, str]:
@@ -203,8 +206,8 @@ def _shared_memory() -> int:
     return os.open(_SHM_FOLDER, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
 
-def _memory_file() -> int:
-    fd = os.memfd_create("mpqueue", os.MFD_CLOEXEC)
+def _memory_file(shown_as: str = "mpqueue") -> int:
+    fd = os.memfd_create(shown_as, os.MFD_CLOEXEC)
     os.fchmod(fd, 0o600)  # it is made open to everybody
     return fd
 

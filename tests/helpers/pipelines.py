@@ -184,6 +184,13 @@ def _repeat(node, run):
             return
 
 
+def _cache(node, run):
+    """What is before it is always in epoch 0 of seed 0; nothing is kept here."""
+    numbers = itertools.count()
+    for one in lane_of(node.input, run._replace(seed=0, epoch=0)):
+        yield one if isinstance(one, Failed) else ((next(numbers), one[0]), one[1])
+
+
 def _zip(node, run):
     branches = [lane_of(branch, run) for branch in node.branches]
     while True:
@@ -263,6 +270,7 @@ _MODELS = {
     nodes.SkipNode: _skip,
     nodes.EnumerateNode: _enumerate,
     nodes.RepeatNode: _repeat,
+    nodes.CacheNode: _cache,
     nodes.ZipNode: _zip,
     nodes.ConcatenateNode: _concatenate,
     nodes.MixNode: _mix,
@@ -422,6 +430,7 @@ _LINKS = [
     st.builds(lambda count: ("take", count), st.integers(0, 60)),
     st.builds(lambda count: ("skip", count), st.integers(0, 20)),
     st.just(("enumerate",)),
+    st.just(("cache",)),
 ]
 _ROOTS = st.one_of(
     st.builds(lambda n: mpqueue.Dataset.range(n), _LENGTHS),

@@ -1,0 +1,217 @@
+"""A key of stages: the same for the same samples and functions, also in later runs; another one for others.
+
+It is the digest of a pickle, which nobody reads, in which things stand for what they do:
+
+- a function or class of an installed package: its name;
+- any other function: its code, its defaults, what it has closed over, and the globals that it uses;
+- any other class: its functions, its plain attributes, its bases;
+- what has a ``fingerprint()``, as sources of `mpqueue.files` by paths, sizes and times of change: that; a dataset of
+  Hugging Face's: its own; an array that is mapped: its file, with size and time of change;
+- all else: what it is pickled as.
+
+What this cannot tell is the user's to name: a file that a function opens by itself, a newer version of a package.
+"""
+
+import functools
+import hashlib
+import io
+import os
+import pickle
+import sys
+import sysconfig
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import cloudpickle
+import numpy as np
+
+from mpqueue.dataset.nodes import StageNode
+
+_DIGITS = 32
+_PLAIN = int, float, str, bytes, tuple, list, dict, set, frozenset, type(None)
+
+
+def fingerprint_of(root: StageNode) -> str:
+    """Return the key of a stage and of all before it.
+
+    Raises:
+        Exception: Whatever the pickling of a source, or of what a function has closed over, raises.
+    """
+    return _KeyPickler().digest_of(root)
+
+
+class _Digest(io.RawIOBase):
+    """A file of which nothing is kept but the digest."""
+
+    def __init__(self) -> None:
+        self.digest = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        """Add to the digest."""
+        self.digest.update(data)
+        return len(data)
+
+
+class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # which has no types
+    """Pickles things as what they do.
+
+    Args:
+        above: The one that needs the digest of a part.
+    """
+
+    def __init__(self, above: "_KeyPickler | None" = None) -> None:
+        self._file = _Digest()
+        super().__init__(self._file, protocol=5, buffer_callback=self._add_buffer)
+        # Functions and classes, each described once, and globals at work: they may name each other.
+        self._met: dict[int, tuple[int, Any]] = {} if above is None else above._met.copy()
+        self._globals: set[int] = set() if above is None else above._globals
+        # Without it equal texts would be pickled in one way if they are one object, and in another if they are two.
+        self.fast: bool = above is None or above.fast
+
+    def digest_of(self, thing: Any) -> str:
+        """Return the digest of a thing."""
+        try:
+            self.dump(thing)
+        except (ValueError, RecursionError):
+            if not self.fast:
+                raise
+            again = _KeyPickler()  # it has itself among its parts
+            again.fast = False
+            return again.digest_of(thing)
+        return self._file.digest.hexdigest()[:_DIGITS]
+
+    def _add_buffer(self, buffer: pickle.PickleBuffer) -> None:
+        self._file.write(buffer.raw())
+
+    def persistent_id(self, thing: Any) -> Any:
+        """Return what stands for a set, whose order differs from run to run."""
+        kind = type(thing)
+        return (kind.__name__, sorted(map(repr, thing))) if kind is set or kind is frozenset else None
+
+    def reducer_override(self, thing: Any) -> Any:
+        """Return what is pickled in place of a thing."""
+        if thing is _stands_for:
+            return NotImplemented
+        described = self._described(thing)
+        return super().reducer_override(thing) if described is None else (_stands_for, described)
+
+    def _described(self, thing: Any) -> tuple[Any, ...] | None:
+        kind = type(thing)
+        if isinstance(thing, StageNode):
+            fields = [(name, getattr(thing, name)) for name in sorted(thing.__dataclass_fields__) if name != "cache"]
+            return kind.__name__, fields
+        if kind is types.FunctionType or isinstance(thing, type):
+            number = self._met.get(id(thing))
+            if number is not None:
+                return "met", number[0]
+            self._met[id(thing)] = len(self._met), thing  # held, so that nothing else gets its id
+            return self._class(thing) if isinstance(thing, type) else self._function(thing)
+        if isinstance(thing, np.memmap) and thing.filename is not None:
+            return _mapped(thing)
+        if kind.__module__ == "datasets.arrow_dataset":
+            return "datasets", thing._fingerprint, repr(thing.format)
+        if callable(getattr(kind, "fingerprint", None)):
+            return kind.__qualname__, thing.fingerprint()
+        root = getattr(thing, "root", None)
+        return (kind.__qualname__, root) if isinstance(root, StageNode) else None
+
+    def _function(self, function: types.FunctionType) -> tuple[Any, ...]:
+        if _is_installed(function.__module__) and "<" not in function.__qualname__:
+            return "named", function.__module__, function.__qualname__
+        of = function.__globals__
+        used = [(name, self._global(of[name])) for name in sorted({*_names_of(function.__code__)} & of.keys())]
+        closed_over = [_content(cell) for cell in function.__closure__ or ()]
+        wraps = getattr(function, "__wrapped__", None)
+        code = _code(function.__code__)
+        return "function", code, function.__defaults__, function.__kwdefaults__, closed_over, used, wraps
+
+    def _class(self, kind: type) -> tuple[Any, ...]:
+        if _is_installed(kind.__module__):
+            return "named", kind.__module__, kind.__qualname__
+        own: list[tuple[str, Any]] = []
+        for name, value in sorted(vars(kind).items()):
+            if isinstance(value, classmethod | staticmethod):
+                own.append((name, value.__func__))
+            elif isinstance(value, property):
+                own.append((name, value.fget))
+            elif isinstance(value, types.FunctionType):
+                own.append((name, value))
+            elif not name.startswith("__") and isinstance(value, _PLAIN):
+                own.append((name, self._global(value)))
+        return "class", kind.__qualname__, own, list(kind.__bases__)
+
+    def _global(self, value: Any) -> Any:
+        """Return what stands for the value of a global: it need not be one that can be pickled."""
+        if isinstance(value, types.ModuleType):
+            return "module", value.__name__
+        if isinstance(value, types.FunctionType | type):
+            return value
+        if id(value) in self._globals:
+            return "at work"
+        self._globals.add(id(value))
+        try:
+            return _KeyPickler(self).digest_of(value)
+        except Exception:  # a lock, a logger: a function of a module may have it, and samples are not made of it
+            return "a", type(value).__qualname__
+        finally:
+            self._globals.discard(id(value))
+
+
+def _stands_for(*described: Any) -> None:
+    """Have a name that pickles of this module can begin with."""
+
+
+def _mapped(array: "np.memmap[Any, Any]") -> tuple[Any, ...]:
+    path = str(array.filename)
+    found = os.stat(path)
+    first: Any = array
+    while isinstance(first.base, np.ndarray):
+        first = first.base  # of which a slice begins elsewhere
+    start = array.__array_interface__["data"][0] - first.__array_interface__["data"][0]
+    place = array.offset, start, array.shape, array.strides, array.dtype.str
+    return "mapped", os.path.realpath(path), found.st_size, found.st_mtime_ns, place
+
+
+@functools.cache
+def _folders() -> tuple[str, ...]:
+    """Return the folders of the standard library and of installed packages."""
+    names = "stdlib", "platstdlib", "purelib", "platlib"
+    return tuple(os.path.realpath(sysconfig.get_path(name)) + os.sep for name in names)
+
+
+@functools.cache
+def _is_installed(module: str | None) -> bool:
+    root = (module or "__main__").partition(".")[0]
+    if root == "__main__":  # the user's, also where it was started by a program of a package
+        return False
+    if root in {"mpqueue", "builtins"} or root in sys.stdlib_module_names:
+        return True
+    file = getattr(sys.modules.get(str(module)), "__file__", None)
+    return file is not None and os.path.realpath(file).startswith(_folders())
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is empty
+        return None
+
+
+def _names_of(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names_of(constant)
+
+
+def _code(code: types.CodeType) -> tuple[Any, ...]:
+    """Return what code does, whatever its file and its lines."""
+    constants = [_code(each) if isinstance(each, types.CodeType) else _constant(each) for each in code.co_consts]
+    names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
+    return code.co_code, constants, names, code.co_flags, code.co_argcount, code.co_kwonlyargcount
+
+
+def _constant(value: Any) -> tuple[str, Any]:
+    """Return a constant of code: 1, 1.0 and True are not the same, and a set has no order."""
+    return type(value).__name__, sorted(map(repr, value)) if isinstance(value, frozenset) else repr(value)

@@ -1,0 +1,64 @@
+"""A value as bytes that lie in a file, and back: its arrays are views of these bytes.
+
+::
+
+    without arrays   the pickle
+    with n of them   n + 1 uint64: the bytes of the pickle and of each array; the pickle; then the arrays, each at a
+                     multiple of 64 bytes
+
+A pickle (protocol 5) leaves out the contents of arrays; what is made of bytes that are read-only is read-only, too.
+"""
+
+import pickle
+import struct
+from typing import Any
+
+from mpqueue.memory.serialize import collector, dumps_object
+
+ALIGNED = 64
+_MAIN = b"__main__"
+_LENGTH_BYTES = 8
+
+
+def pack(value: Any) -> tuple[bytes, int]:
+    """Return the bytes of a value, and how many arrays they have.
+
+    Raises:
+        Exception: Whatever the value's own pickling raises.
+    """
+    buffers: list[memoryview] = []
+    try:
+        pickled = pickle.dumps(value, 5, buffer_callback=collector(buffers, 0))
+        by_name = _MAIN not in pickled  # a class of a script has that name in no other process
+    except Exception:  # what `pickle` cannot name
+        by_name = False
+    if not by_name:
+        buffers.clear()
+        pickled = dumps_object(value, collector(buffers, 0))
+    if not buffers:
+        return pickled, 0
+    head = struct.pack(f"<{len(buffers) + 1}Q", len(pickled), *(buffer.nbytes for buffer in buffers))
+    parts: list[bytes | memoryview] = [head, pickled]
+    end = len(head) + len(pickled)
+    for buffer in buffers:
+        parts += (bytes(-end % ALIGNED), buffer)
+        end += -end % ALIGNED + buffer.nbytes
+    return b"".join(parts), len(buffers)
+
+
+def unpack(record: memoryview, num_buffers: int) -> Any:
+    """Return the value of bytes that `pack` has made; its arrays are views of them.
+
+    Raises:
+        Exception: Whatever the value's own unpickling raises.
+    """
+    if not num_buffers:
+        return pickle.loads(record)
+    lengths = struct.unpack_from(f"<{num_buffers + 1}Q", record)
+    end = _LENGTH_BYTES * len(lengths) + lengths[0]
+    buffers = []
+    for length in lengths[1:]:
+        start = end + -end % ALIGNED
+        end = start + length
+        buffers.append(record[start:end])
+    return pickle.loads(record[_LENGTH_BYTES * len(lengths) :][: lengths[0]], buffers=buffers)

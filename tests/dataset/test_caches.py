@@ -1,0 +1,633 @@
+"""`cache`: each element is computed once, whoever computes it; what is not kept, or not whole, is computed again."""
+
+import errno
+import gc
+import io
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+
+import hypothesis
+import numpy as np
+import pytest
+from helpers import pipelines
+from helpers.pipelines import Failed
+from hypothesis import strategies as st
+
+import mpqueue
+from mpqueue import Dataset, files
+from mpqueue.dataset import caches, record_files
+from mpqueue.dataset.caches import FolderCache, MemoryCache
+from mpqueue.dataset.fingerprint import fingerprint_of
+from mpqueue.dataset.opening import DatasetLanes
+from mpqueue.worker import context
+from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runner import StreamEnd
+
+
+class Counted:
+    """Makes a sample of a number, and counts its calls in a file, in whatever process they are."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __call__(self, number):
+        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(fd, b".")
+        os.close(fd)
+        return {"number": number, "pixels": np.full((3, 4), number, np.float32), "drawn": mpqueue.rng().random()}
+
+    def take(self):
+        """Return how many calls there were since the last time."""
+        if not os.path.exists(self.path):
+            return 0
+        count = os.path.getsize(self.path)
+        os.unlink(self.path)
+        return count
+
+
+@pytest.fixture
+def counted(tmp_path):
+    return Counted(tmp_path / "calls")
+
+
+KINDS = [{"workers": 0}, {"workers": 2}, {"workers": 2, "backend": "thread"}]
+
+
+def rows_of(loader):
+    return sorted((row["number"], row["drawn"], row["pixels"].tolist()) for batch in loader for row in batch)
+
+
+@pytest.mark.parametrize("is_stream", [False, True], ids=["indexed", "stream"])
+@pytest.mark.parametrize("in_folder", [False, True], ids=["memory", "folder"])
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_the_second_epoch_calls_no_function(tmp_path, counted, kind, in_folder, is_stream):
+    before = Dataset.range(40).map(counted)
+    if is_stream:
+        before = before.filter(lambda row: row["number"] % 3 > 0)
+    expected = sorted((row["number"], row["drawn"], row["pixels"].tolist()) for row in before)
+    counted.take()
+    cached = before.cache(tmp_path / "kept") if in_folder else before.cache()
+    with mpqueue.Loader(cached.batch(8, collate=list), seed=3, **kind) as loader:
+        assert rows_of(loader) == expected
+        assert counted.take() == 40
+        for _ in range(2):
+            assert rows_of(loader) == expected
+    with mpqueue.Loader(cached.batch(5, collate=list), seed=4, workers=1) as loader:  # of another number of processes
+        assert rows_of(loader) == expected
+    assert counted.take() == 0
+
+
+def test_a_later_run_finds_what_an_earlier_one_has_kept(tmp_path, counted):
+    def again():
+        return Dataset.range(9).map(counted).cache(tmp_path / "kept")
+
+    assert [row["number"] for row in again()] == list(range(9))
+    assert counted.take() == 9
+    assert [row["number"] for row in again()] == list(range(9))
+    assert counted.take() == 0
+    Dataset.range(9).map(counted).map(lambda row: row["number"]).cache(tmp_path / "kept")[3]
+    assert counted.take() == 1  # other stages keep elements of their own
+
+
+def test_elements_draw_the_numbers_of_seed_0_kept_or_not(counted):
+    before = Dataset.range(12).map(counted)
+    plain = [row["drawn"] for row in before]
+    cached = before.cache().shuffle()
+    for seed in (1, 2):
+        with mpqueue.Loader(cached.batch(4, collate=list), seed=seed, workers=0) as loader:
+            for _ in range(2):
+                order = [row["number"] for batch in loader for row in batch]
+                assert order != list(range(12))
+    assert [row["drawn"] for row in before.cache()] == plain
+    assert [row["drawn"] for row in before.cache(max_bytes=1)] == plain  # none of which is kept
+
+
+def test_arrays_are_views_that_nobody_can_write_from_the_first_epoch_on(tmp_path, counted):
+    cached = Dataset.range(3).map(counted).cache(tmp_path)
+    for _ in range(2):
+        pixels = cached[1]["pixels"]
+        assert pixels.tolist() == np.full((3, 4), 1.0).tolist()
+        assert not pixels.flags.writeable
+        assert pixels.ctypes.data % 64 == 0 or not pixels.flags.owndata
+        with pytest.raises(ValueError, match="read-only"):
+            pixels += 1
+
+
+def test_one_index_twice_gives_two_objects(counted):
+    cached = Dataset.range(3).map(counted).cache()
+    for _ in range(2):
+        first, second = cached.__getitems__([2, 2])
+        assert first is not second
+        assert first["number"] == second["number"] == 2
+    assert counted.take() == 1
+
+
+def test_an_element_that_raises_is_not_kept(counted):
+    fails = [True]
+
+    def now_and_then(row):
+        if row["number"] == 5 and fails:
+            raise OSError("a broken disk")
+        return row
+
+    for cached in (
+        Dataset.range(9).map(counted).map(now_and_then).cache(),
+        Dataset.range(9).map(counted).filter(lambda _: True).map(now_and_then).cache(),
+    ):
+        fails[:] = [True]
+        for _ in range(2):
+            found = outcomes_of(cached)
+            assert found.count("OSError") == 1
+            assert sorted(number for number in found if number != "OSError") == [0, 1, 2, 3, 4, 6, 7, 8]
+        fails.clear()
+        counted.take()
+        assert sorted(outcomes_of(cached)) == list(range(9))
+        assert counted.take() == 1
+        assert sorted(outcomes_of(cached)) == list(range(9))
+        assert counted.take() == 0
+
+
+def outcomes_of(dataset):
+    found = []
+    with mpqueue.Loader(dataset, workers=0) as loader:
+        elements = iter(loader)
+        while True:
+            try:
+                found.append(next(elements)["number"])
+            except StopIteration:
+                return found
+            except OSError as error:
+                found.append(type(error).__name__)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_samples_that_are_left_out_are_so_in_each_epoch(workers):
+    def fails(number):
+        if number == 7:
+            raise ValueError("seven")
+        return number
+
+    for cached in (
+        Dataset.range(20).map(fails).cache().batch(4, collate=list),
+        Dataset.range(20).filter(lambda _: True).map(fails).cache().batch(4, collate=list),
+    ):
+        with mpqueue.Loader(cached, workers=workers, on_error="skip", seed=0) as loader:
+            for epoch in range(1, 3):
+                found = sorted(number for batch in loader for number in batch)
+                assert found == [number for number in range(20) if number != 7]
+                assert loader.statistics().skipped == epoch
+
+
+def test_elements_that_cannot_be_pickled_are_an_error_that_says_so():
+    for cached in (
+        Dataset.range(3).map(lambda _: threading.Lock()).cache(),
+        Dataset.range(3).filter(lambda _: True).map(lambda _: threading.Lock()).cache(),
+    ):
+        with pytest.raises(TypeError, match="pickle") as caught:
+            next(iter(cached))
+        assert "cache() keeps elements as pickles: put it before the stage that makes this one" in "".join(
+            caught.value.__notes__
+        )
+
+
+# -- Whole or absent
+
+
+def texts(numbers):
+    return [(number, np.arange(number + 2, dtype=np.int16)) for number in numbers]
+
+
+class Asked:
+    """Computes, and notes for what it was asked."""
+
+    def __init__(self):
+        self.numbers = []
+
+    def __call__(self, numbers):
+        self.numbers += numbers
+        return texts(numbers)
+
+
+def is_right(found, numbers):
+    return repr(found) == repr(texts(numbers))
+
+
+def paths_of(folder):
+    (data,) = folder.glob("*.data")
+    (index,) = folder.glob("*.index")
+    return data, index
+
+
+def test_files_that_are_cut_anywhere_serve_what_is_whole(tmp_path):
+    numbers = [0, 1]
+    assert is_right(FolderCache(str(tmp_path), "k", None).values(numbers, texts), numbers)
+    whole = {path: path.read_bytes() for path in paths_of(tmp_path)}
+    for path, content in whole.items():
+        for cut in range(len(content) + 1):
+            path.write_bytes(content[:cut])
+            asked = Asked()
+            assert is_right(FolderCache(str(tmp_path), "k", None).values(numbers, asked), numbers)
+            if path.name.endswith(".index"):
+                assert asked.numbers == numbers[cut // 32 :]
+            else:
+                assert asked.numbers == numbers[len(numbers) - len(asked.numbers) :]
+                assert bool(asked.numbers) == (cut < len(content))
+            again = Asked()  # what was computed again was kept again
+            assert is_right(FolderCache(str(tmp_path), "k", None).values(numbers, again), numbers)
+            assert again.numbers == []
+            for each, before in whole.items():
+                each.write_bytes(before)
+
+
+def test_bytes_that_have_changed_are_never_served(tmp_path):
+    numbers = [0, 1]
+    FolderCache(str(tmp_path), "k", None).values(numbers, texts)
+    for path in paths_of(tmp_path):
+        content = path.read_bytes()
+        for at in range(len(content)):
+            damaged = bytearray(content)
+            damaged[at] ^= 0x41
+            path.write_bytes(damaged)
+            assert is_right(FolderCache(str(tmp_path), "k", None).values(numbers, texts), numbers)
+        path.write_bytes(content)
+
+
+def in_child(run):
+    """Run a function in a child; return how it ended."""
+    pid = os.fork()
+    if not pid:
+        try:
+            run()
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+STEPS = [
+    ("writev", "before"), ("writev", "after"), *(("writev", written) for written in (0, 1, 63, 64, 65, 100)),
+    ("pwrite", "before"), ("pwrite", "after"), *(("pwrite", written) for written in (1, 8, 16, 27, 28, 31)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("step", "when"), STEPS)
+def test_a_writer_that_is_killed_at_any_step_leaves_what_was_whole(tmp_path, step, when):
+    """Also in the middle of a system call, of which the kernel has done some bytes."""
+    real = {"writev": os.writev, "pwrite": os.pwrite}[step]
+    calls = []
+
+    def fatal(fd, data, *place):
+        calls.append(fd)
+        if len(calls) < 3:
+            return real(fd, data, *place)
+        if when == "after":
+            real(fd, data, *place)
+        elif when != "before":
+            flat = b"".join(data)[:when] if step == "writev" else data[:when]
+            real(fd, [flat] if step == "writev" else flat, *place)
+        return die()
+
+    def run():
+        setattr(record_files.os, step, fatal)
+        cache = FolderCache(str(tmp_path), "k", None)
+        for number in range(5):
+            cache.values([number], texts)
+
+    assert in_child(run) == -signal.SIGKILL
+    asked = Asked()
+    numbers = list(range(5))
+    assert is_right(FolderCache(str(tmp_path), "k", None).values(numbers, asked), numbers)
+    kept = 3 if (step, when) in {("pwrite", "after")} else 2
+    assert asked.numbers == numbers[kept:]
+    again = Asked()
+    assert is_right(FolderCache(str(tmp_path), "k", None).values(numbers, again), numbers)
+    assert again.numbers == []
+
+
+def write_all(folder, begin, numbers):
+    os.read(begin, 1)  # its end, for all at once
+    cache = FolderCache(folder, "k", None)
+    for number in numbers:
+        assert is_right(cache.values([number], texts), [number])
+
+
+def test_processes_that_write_at_once_leave_whole_elements(tmp_path):
+    begin, held = os.pipe()
+    orders = [range(200), range(199, -1, -1), [*range(100, 200), *range(100)]]
+    children = []
+    for order in orders:
+        pid = os.fork()
+        if not pid:
+            try:
+                os.close(held)
+                write_all(str(tmp_path), begin, order)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(pid)
+    os.close(begin)
+    os.close(held)
+    assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0]
+    asked = Asked()
+    assert is_right(FolderCache(str(tmp_path), "k", None).values(range(200), asked), range(200))
+    assert asked.numbers == []
+
+
+def test_threads_that_write_at_once_leave_whole_elements():
+    cache = MemoryCache(None)
+    threads = [
+        threading.Thread(target=lambda: [cache.values([number], texts) for number in range(200)]) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    asked = Asked()
+    assert is_right(cache.values(range(200), asked), range(200))
+    assert asked.numbers == []
+
+
+def test_workers_that_are_killed_lose_nothing(counted, tmp_path):
+    cached = Dataset.range(60).map(counted).cache(tmp_path / "kept").batch(4, collate=list)
+    with mpqueue.Loader(cached, workers=2, seed=1, restarts=5, start_method="fork") as loader:
+        elements = iter(loader)
+        found = [next(elements) for _ in range(3)]
+        os.kill(next(iter(loader._engine.pipeline.backend.pool.roster.pids.values())), signal.SIGKILL)
+        found += list(elements)
+        assert [row["number"] for batch in found for row in batch] == list(range(60))
+        counted.take()
+        assert [row["number"] for batch in loader for row in batch] == list(range(60))
+    assert counted.take() == 0
+
+
+# -- Where it cannot be kept
+
+
+def test_beyond_max_bytes_the_rest_is_computed_and_that_is_told_once(counted, caplog):
+    cached = Dataset.range(10).map(counted).cache(max_bytes=1200)
+    for _ in range(2):
+        assert [row["number"] for row in cached] == list(range(10))
+    calls = counted.take()
+    assert 12 < calls < 20
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 1
+    assert "cache(): no more can be kept: max_bytes=1,200 is reached. What it has is used" in told[0]
+
+
+@pytest.mark.parametrize("is_short", [False, True])
+def test_on_a_full_disk_what_is_kept_stays_and_the_rest_is_computed(tmp_path, monkeypatch, caplog, is_short):
+    cache, asked, real, numbers = FolderCache(str(tmp_path), "k", None), Asked(), os.writev, list(range(6))
+    cache.values([0, 1], asked)
+
+    def full(fd, parts):
+        if is_short:
+            return real(fd, [b"".join(parts)[:70]])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(record_files.os, "writev", full)
+    for _ in range(2):
+        assert is_right(cache.values(numbers, asked), numbers)
+    assert asked.numbers == [0, 1, 2, 3, 4, 5, 2, 3, 4, 5]
+    assert len(caplog.records) == 1
+    assert "No space left" in caplog.text or "no room is left" in caplog.text
+    monkeypatch.undo()  # there is room again, for those who come later
+    assert is_right(FolderCache(str(tmp_path), "k", None).values(numbers, asked), numbers)
+    assert is_right(FolderCache(str(tmp_path), "k", None).values(numbers, None), numbers)
+
+
+def test_a_folder_that_is_read_only_serves_what_it_has(tmp_path, monkeypatch, caplog):
+    FolderCache(str(tmp_path), "k", None).values([0, 1], texts)
+    real = os.open
+
+    def read_only(path, flags, *mode):
+        if flags & (os.O_RDWR | os.O_WRONLY):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return real(path, flags, *mode)
+
+    monkeypatch.setattr(caches.os, "open", read_only)
+    cache, asked = FolderCache(str(tmp_path), "k", None), Asked()
+    assert is_right(cache.values([0, 1], asked), [0, 1])
+    assert not caplog.records
+    for _ in range(2):
+        assert is_right(cache.values([1, 2], asked), [1, 2])
+    assert asked.numbers == [2, 2]
+    assert len(caplog.records) == 1
+    assert "it cannot be written (Permission denied)" in caplog.text
+    with pytest.raises(PermissionError) as caught:
+        Dataset.range(3).cache(tmp_path, name="another")
+    assert "choose a folder that can be written" in "".join(caught.value.__notes__)
+
+
+def test_a_folder_that_is_a_file_is_refused_when_the_dataset_is_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises((FileExistsError, NotADirectoryError)) as caught:
+        Dataset.range(3).cache(tmp_path / "file")
+    assert "choose a folder" in "".join(caught.value.__notes__)
+
+
+def test_memory_that_is_let_go_is_out_of_reach_and_all_is_computed(caplog):
+    cache = MemoryCache(None)
+    copy = pickle.loads(pickle.dumps(cache))
+    assert is_right(copy.values([1], texts), [1])
+    asked = Asked()
+    assert is_right(cache.values([1], asked), [1])
+    assert asked.numbers == []
+    late = pickle.loads(pickle.dumps(cache))
+    del cache
+    gc.collect()
+    for _ in range(2):
+        assert is_right(late.values([1], asked), [1])
+    assert asked.numbers == [1, 1]
+    assert len(caplog.records) == 1
+    assert "use cache(folder)" in caplog.text
+
+
+# -- Keys
+
+
+def made_of(code, **names):
+    scope = dict(names, __name__="__main__")
+    exec(code, scope)
+    return scope["f"]
+
+
+def test_the_key_follows_what_is_before_the_cache():
+    def key(dataset):
+        return fingerprint_of(dataset.root)
+
+    plain = "def f(x):\n    return helper(x) + LIMIT\ndef helper(x):\n    return x in {'a', 'b'}\nLIMIT = 3"
+    first = key(Dataset([1, 2]).map(made_of(plain)))
+    assert key(Dataset([1, 2]).map(made_of("\n\n# a comment\n" + plain))) == first
+    others = [
+        Dataset([1, 3]).map(made_of(plain)),
+        Dataset([1, 2]).map(made_of(plain)).map(made_of(plain)),
+        Dataset([1, 2]).skip(0).map(made_of(plain)),
+        *(
+            Dataset([1, 2]).map(made_of(plain.replace(*change)))
+            for change in (("LIMIT = 3", "LIMIT = 4"), ("'b'", "'c'"), ("+", "-"), ("in {", "not in {"))
+        ),
+        *(Dataset([1, 2]).map(lambda x, by=by: x * by) for by in (1, 1.0, True)),
+        *(Dataset(np.arange(9) + by) for by in range(2)),
+        *(Dataset(np.arange(9)).map(Shifts(by).apply) for by in range(2)),
+    ]
+    keys = [key(dataset) for dataset in others]
+    assert len({first, *keys}) == len(keys) + 1
+    assert [key(dataset) for dataset in others] == keys
+
+
+class Shifts:
+    def __init__(self, by):
+        self.by, self.itself = by, self
+
+    def apply(self, x):
+        return x + self.by
+
+
+RUN = """
+import sys
+from mpqueue import Dataset
+from mpqueue.dataset.fingerprint import fingerprint_of
+STOPS = {"the", "a", "of", "and"}
+class Parse:
+    words = frozenset({"x", "y", "z"})
+    def __call__(self, x):
+        return x in {"k", "l", "m"} or x in STOPS or x in self.words
+print(fingerprint_of(Dataset([str(i) for i in range(9)]).map(Parse()).map(lambda x: STOPS).root))
+"""
+
+
+def test_the_key_is_the_same_in_another_run():
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", RUN], env=os.environ | {"PYTHONHASHSEED": seed}, check=True, capture_output=True
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert len(runs[0].strip()) == 32
+    assert runs[0] == runs[1]
+
+
+def test_files_that_have_changed_have_another_key(tmp_path):
+    def keys():
+        mapped = np.memmap(tmp_path / "array", np.uint8, "r")
+        tar = files.Tar(tmp_path / "a.tar", index=tmp_path)
+        tar[0]  # which leaves something in the object
+        return [fingerprint_of(Dataset(source).root) for source in (mapped, mapped[2:], mapped[3:], tar)]
+
+    def write(content):
+        (tmp_path / "array").write_bytes(content)
+        with tarfile.open(tmp_path / "a.tar", "w") as archive:
+            member = tarfile.TarInfo("1.txt")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+    write(b"12345678")
+    before = keys()
+    assert keys() == before
+    assert len(set(before)) == 4
+    write(b"123456789")
+    assert not set(keys()) & set(before)
+
+
+def test_a_name_stands_for_the_elements(tmp_path, counted):
+    assert Dataset.range(3).map(counted).cache(tmp_path, name="of mine")[1]["number"] == 1
+    assert Dataset.range(3).map(lambda _: "another").cache(tmp_path, name="of mine")[1]["number"] == 1
+
+
+LOCK = threading.Lock()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "words"),
+    [
+        ({"folder": 3}, TypeError, "folder must be a path, got 3"),
+        ({"folder": "s3://bucket"}, ValueError, "of this machine"),
+        ({"folder": ""}, ValueError, "of this machine"),
+        ({"name": "a"}, ValueError, "there is none"),
+        ({"folder": "x", "name": "../a"}, ValueError, "without a slash"),
+        ({"folder": "x", "name": 3}, TypeError, "name must be a text"),
+        ({"max_bytes": 0}, ValueError, "max_bytes"),
+        ({"max_bytes": "1 GB"}, TypeError, "max_bytes"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, kind, words):
+    with pytest.raises(kind, match=words):
+        Dataset.range(3).cache(**arguments)
+
+
+def test_what_has_no_key_needs_a_name(tmp_path):
+    lock = threading.Lock()
+    with pytest.raises(TypeError, match=r"say one yourself, cache\(folder, name="):
+        Dataset.range(3).map(lambda x: lock and x).cache(tmp_path)
+    assert list(Dataset.range(3).map(lambda x: lock and x).cache(tmp_path, name="mine")) == [0, 1, 2]
+    assert Dataset.range(3).map(lambda x: LOCK and x).cache(tmp_path)[2] == 2  # a global of a module is no content
+
+
+def test_a_cache_behind_a_shuffle_is_told_of(caplog):
+    Dataset.range(9).shuffle().map(str).cache()
+    assert "all epochs have its order of the first one" in caplog.text
+    caplog.clear()
+    chosen = Dataset.range(9).shuffle().take(3).cache().shuffle()
+    assert sorted(chosen.repeat(2)) == sorted(2 * list(chosen))
+    assert not caplog.records
+
+
+# -- Any pipeline
+
+MOST = 40
+
+
+@pytest.fixture
+def _thread():
+    before = context.of_thread()
+    yield
+    context.go_back(before)
+
+
+LINKS = st.lists(st.one_of(*pipelines._LINKS), max_size=4)
+
+
+@pytest.mark.usefixtures("_thread")
+@hypothesis.given(
+    root=pipelines._ROOTS, before=LINKS, behind=LINKS, seed=st.integers(0, 9),
+    passes=st.lists(st.tuples(st.integers(0, MOST), st.integers(0, 20)), min_size=1, max_size=4),
+)  # fmt: skip
+@hypothesis.settings(max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+def test_a_lane_is_the_same_however_much_is_kept(root, before, behind, seed, passes):
+    """Each pass is saved and loaded somewhere, in two lanes, and finds another part of what those before it kept."""
+    cached = pipelines._all_linked(root, before).cache()
+    kept = cached.root.cache
+    dataset = pipelines._all_linked(cached, behind)
+    for number, (saved_at, left) in enumerate(passes):
+        os.ftruncate(kept._fds[1], min(os.fstat(kept._fds[1]).st_size, 32 * left))  # so many, or holes
+        kept._forget()  # as if in another process: nobody has the file mapped
+        context.enter_thread(
+            context.WorkerInfo(0, 1, seed, number % 2, 2), is_seed_given=True
+        )  # fmt: skip
+        run = LaneRun(number % 2, 2, seed, number, context.begin_batch)
+        wanted = pipelines.model_of(dataset, run, MOST)
+        source = DatasetLanes(dataset.root)
+        lane = source.open_lane(run)
+        found = given_by(lane, saved_at)
+        lane = source.open_lane(run._replace(state=pickle.loads(pickle.dumps(lane.save()))))
+        assert found + given_by(lane, MOST - len(found)) == wanted
+
+
+def given_by(lane, count):
+    found = []
+    while len(found) < count:
+        try:
+            found.append(lane.next())
+        except StreamEnd:
+            break
+        except Exception as error:
+            found.append(Failed(type(error).__name__, str(error)))
+    return found
