@@ -167,8 +167,8 @@ def test_a_second_start_goes_on_in_the_same_file(tmp_path):
             pass
         loader.stop()
         read(tmp_path / "run.json")  # complete after each stop
-    names = named(read(tmp_path / "run.json"), "X")
-    assert names.count("compute 0") == 2
+    # Not what was computed: that may be the next epoch's first batches as well, which a stop drops.
+    assert named(read(tmp_path / "run.json"), "X").count("take 0") == 2
 
 
 def test_a_loader_of_the_same_path_begins_the_file_anew(tmp_path):
@@ -176,7 +176,7 @@ def test_a_loader_of_the_same_path_begins_the_file_anew(tmp_path):
         with Loader(Slow(), workers=1, trace=tmp_path / "run.json") as loader:
             for _ in loader:
                 pass
-    assert named(read(tmp_path / "run.json"), "X").count("compute 0") == 1
+    assert named(read(tmp_path / "run.json"), "X").count("take 0") == 1
 
 
 PROGRAM = """
