@@ -1,11 +1,14 @@
 """Options of the whole suite, and the proof that each test leaves nothing behind."""
 
+import contextlib
 import gc
+import os
 import signal
 
 import hypothesis
 import pytest
 from helpers import parked
+from helpers.bounds import Bounds
 from helpers.footprint import DEADLOCK_S, Footprint, collect, left_behind
 from helpers.new_nurseries import NewNurseries, start_new
 
@@ -23,8 +26,9 @@ def pytest_addoption(parser):
     parser.addoption("--peers", action="store_true", help="try the benchmark's peers that are installed, too")
 
 
-def pytest_configure():
+def pytest_configure(config):
     """Ctrl-C works here, also where a shell has started the tests in the background and has it ignored."""
+    config.pluginmanager.register(Bounds(600))  # the slowest collection takes 20 s on two CPUs
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -117,6 +121,9 @@ def _leaves_nothing(request, _starts_nurseries):
     else:
         mpqueue.shutdown()
     left = left_behind(lambda: _footprint(request), before)
+    for pid in left.get("processes", ()):
+        with contextlib.suppress(ProcessLookupError):  # the exit of the interpreter would wait for it
+            os.kill(pid, signal.SIGKILL)
     assert not left, f"the test left behind: {left}"
 
 

@@ -7,7 +7,8 @@ longest checks begin first, which leaves no long one for the end. A check writes
 stay open as long as a process that it left behind); what it wrote is printed, whole, when it has ended. All run to
 their ends whatever the others say; an interrupt, which the checks of a terminal get as well, lets no further one
 begin. A check that has not ended after `LIMIT_S` hangs: pytest ends a test that does, but not what comes before and
-after the tests (an import, the exit of the interpreter). It is aborted, which makes it print where its threads stand.
+after the tests (an import, the exit of the interpreter). The processes below it are told of, it is aborted, which makes
+it print where its threads stand, and they are ended.
 """
 
 import contextlib
@@ -19,7 +20,9 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
+
+import psutil
 
 from parts.machine import ROOT, SCRIPTS, num_cpus
 
@@ -109,24 +112,50 @@ def _run(check: Check) -> Result:
         with subprocess.Popen(
             check.command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=written, stderr=written
         ) as process:
-            status = _status_of(process)
+            status = _status_of(process, written)
         written.seek(0)
         return Result(check.name, status, time.monotonic() - begun, written.read())
 
 
-def _status_of(process: subprocess.Popen[bytes]) -> int:
-    """Return the exit status of a check when it has ended, or been ended."""
+def _status_of(process: subprocess.Popen[bytes], written: TextIO) -> int:
+    """Return the exit status of a check when it has ended, or been ended; what hangs is told in its file."""
     try:
         return process.wait(LIMIT_S)
     except subprocess.TimeoutExpired:
+        below = _below(process.pid)
+        written.write(
+            "\n".join(["", f"{process.args} has not ended after {LIMIT_S} s. Below it:", *map(_about, below)])
+        )
+        written.write("\n")
+        written.flush()
         process.send_signal(signal.SIGABRT)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_STACKS_S)
-        process.kill()
+        for each in (process, *below):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
         return process.wait()
     except BaseException:
         process.kill()
         raise
+
+
+def _below(pid: int) -> list[psutil.Process]:
+    """Return the processes below one, each behind the one that has started it."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _about(process: psutil.Process) -> str:
+    try:
+        seconds = time.time() - process.create_time()
+        return (
+            f"  {process.pid} of {process.ppid()}, {process.status()}, {seconds:.0f} s: {' '.join(process.cmdline())}"
+        )
+    except psutil.Error as error:
+        return f"  {process.pid}: {error!r}"
 
 
 def main() -> int:

@@ -110,6 +110,7 @@ class Interpreter:
     def __exit__(self, *_):
         if self._standing:
             orders, process = self._standing
+            orders.shutdown(socket.SHUT_RDWR)  # also where a fork of this process has a copy, and does not end
             orders.close()
             process.wait()
 

@@ -58,21 +58,27 @@ def test_a_process_that_is_left_behind_holds_up_nobody(checks, tmp_path):
     assert result.status == 0
 
 
-def test_one_that_hangs_is_ended_and_says_where(checks, monkeypatch, tmp_path):
+def test_one_that_hangs_is_ended_with_all_below_it_and_says_where(checks, monkeypatch, tmp_path):
     gate, status_of = tmp_path / "gate", checks._status_of
     os.mkfifo(gate)
+    pids = []
 
-    def status_of_begun(process):
-        gate.open().close()
-        return status_of(process)
+    def status_of_begun(process, written):
+        pids.append(int(gate.read_text()))
+        return status_of(process, written)
 
     monkeypatch.setattr(checks, "LIMIT_S", 0)
     monkeypatch.setattr(checks, "_status_of", status_of_begun)
-    code = f"import threading; open({str(gate)!r}, 'w').close(); threading.Event().wait()"
+    stays = f"import os, time; open({str(gate)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {stays!r}])"
     stuck = checks.Check("stuck", [sys.executable, "-X", "faulthandler", "-c", code])
     (result,) = checks.results([stuck], at_a_time=1)
     assert result.status == -signal.SIGABRT
+    assert f"  {pids[0]} of " in result.output
     assert "most recent call first" in result.output
+    with pytest.raises(ProcessLookupError):
+        while True:  # until whoever has become its parent has seen its end
+            os.kill(pids[0], 0)
 
 
 @pytest.mark.parametrize(("statuses", "wanted", "last"), [((0, 0), 0, "All checks passed."), ((2, 0), 1, "FAILED: 0")])

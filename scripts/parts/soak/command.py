@@ -68,6 +68,7 @@ def _run_round(options: argparse.Namespace) -> int:
 def _until(seed: int, deadline: float) -> None:
     started, chance = time.monotonic(), random.Random(seed)
     tally = interrupts.strike(seed, min(_MOST_S, _SHARE * (deadline - started) / len(interrupts.KINDS)))
+    faulthandler.dump_traceback_later(_DEADLOCK_S, exit=True)
     mpqueue.shutdown()
     has_mounts = apart.can_mount()
     samples = []
@@ -86,7 +87,7 @@ def _until(seed: int, deadline: float) -> None:
             samples.append(growth.sample(tally.batches))
         if time.monotonic() > deadline:
             break
-    faulthandler.cancel_dump_traceback_later()
+    faulthandler.dump_traceback_later(_DEADLOCK_S, exit=True)  # for the exit as well
     _report(tally, time.monotonic() - started)
     print(growth.as_text(samples), flush=True)
     if not has_mounts:

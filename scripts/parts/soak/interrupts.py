@@ -168,6 +168,7 @@ def strike(seed: int, seconds: float) -> Tally:
     try:
         for name, kind in KINDS.items():
             alarms, until = Alarms(random.Random(f"{seed} {name}")), time.monotonic() + seconds
+            faulthandler.dump_traceback_later(_HANG_S, exit=True)
             try:
                 for num_batches in kind(alarms):
                     faulthandler.dump_traceback_later(_HANG_S, exit=True)
