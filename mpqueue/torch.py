@@ -1,5 +1,5 @@
-"""torch: `DataLoader` and `install`, on mpqueue's workers; the code is in `mpqueue.frameworks.torch`."""
+"""torch: `DataLoader`, `install` and `prefetch`, on mpqueue's workers; the code is in `mpqueue.frameworks.torch`."""
 
-from mpqueue.frameworks.torch import DataLoader, install
+from mpqueue.frameworks.torch import DataLoader, install, prefetch
 
-__all__ = ["DataLoader", "install"]
+__all__ = ["DataLoader", "install", "prefetch"]

@@ -1,4 +1,4 @@
-"""torch: `DataLoader` and `install`, on mpqueue's workers.
+"""torch: `DataLoader`, `install` and `prefetch`, on mpqueue's workers.
 
 From the ground up; a module imports only from its own line and the lines above it::
 
@@ -15,6 +15,7 @@ From the ground up; a module imports only from its own line and the lines above 
     inline.py          the iterator of a loader without workers
     iterator.py        the iterator of a loader
     loader.py          the loader
+    prefetching.py     batches on a device, ahead of use
     installation.py    every loader of a process on mpqueue's workers
 """
 
@@ -27,5 +28,6 @@ except ModuleNotFoundError as error:
 
 from mpqueue.frameworks.torch.installation import install
 from mpqueue.frameworks.torch.loader import DataLoader
+from mpqueue.frameworks.torch.prefetching import prefetch
 
-__all__ = ["DataLoader", "install"]
+__all__ = ["DataLoader", "install", "prefetch"]

@@ -1,0 +1,142 @@
+"""`mpqueue.torch.prefetch`: on the CPU the batches as they are; elsewhere ahead of use, by a stand-in for the device."""
+
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch.utils import data
+
+import mpqueue.torch
+from mpqueue.frameworks.torch.prefetching import DevicePrefetcher, _Moving, map_tensors
+
+
+class Pair(NamedTuple):
+    x: torch.Tensor
+    y: tuple
+
+
+def _loader(workers=0, **options):
+    return mpqueue.torch.DataLoader(range(12), batch_size=2, num_workers=workers, **options)
+
+
+class Mover:
+    """A device whose copies pass when they are told to."""
+
+    def __init__(self):
+        self.started, self.finished, self.passed = [], [], set()
+
+    def start(self, batch):
+        self.started.append(batch.tolist())
+        return _Moving(batch + 100, batch, batch.tolist()[0])
+
+    def finish(self, moving):
+        self.finished.append(moving.host.tolist())
+        return moving.batch
+
+    def is_done(self, moving):
+        return moving.event in self.passed
+
+
+def _on_device(loader, depth=2):
+    mover = Mover()
+    return DevicePrefetcher(loader, torch.device("meta"), mover, depth), mover
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_on_the_cpu_batches_are_given_as_they_are(workers):
+    batches = mpqueue.torch.prefetch(_loader(workers), "cpu")
+    assert len(batches) == 6
+    for _ in range(2):
+        assert [batch.tolist() for batch in batches] == [[2 * n, 2 * n + 1] for n in range(6)]
+
+
+def test_on_the_cpu_a_state_is_the_loaders():
+    loader = _loader(1)
+    batches = mpqueue.torch.prefetch(loader, "cpu", depth=4)
+    iterator = iter(batches)
+    assert next(iterator).tolist() == [0, 1]
+    state = batches.state_dict()
+    assert state == loader.state_dict()
+    other = mpqueue.torch.prefetch(_loader(), torch.device("cpu"))
+    other.load_state_dict(state)
+    assert [batch[0].item() for batch in other] == [2, 4, 6, 8, 10]
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_so_many_batches_are_on_their_way_ahead_of_the_one_in_use(depth):
+    batches, mover = _on_device(_loader(), depth)
+    for number, batch in enumerate(batches, 1):
+        assert batch.tolist() == [100 + 2 * number - 2, 100 + 2 * number - 1]
+        assert len(mover.started) == min(6, number + depth)
+        assert len(mover.finished) == number
+
+
+def test_what_is_copied_from_stays_until_its_copies_have_passed():
+    batches, mover = _on_device(_loader(), 1)
+    iterator = iter(batches)
+    next(iterator), next(iterator)
+    assert [moving.event for moving in iterator._handed_out] == [0, 2]
+    mover.passed.add(0)
+    next(iterator)
+    assert [moving.event for moving in iterator._handed_out] == [2, 4]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("taken", [0, 1, 5, 6])
+def test_a_state_tells_of_what_was_handed_out(taken, workers):
+    batches, _ = _on_device(_loader(workers))
+    iterator = iter(batches)
+    seen = [next(iterator).tolist() for _ in range(taken)]
+    other, _ = _on_device(_loader())
+    other.load_state_dict(batches.state_dict())
+    rest = [batch.tolist() for batch in other]
+    whole = [batch.tolist() for batch in _on_device(_loader())[0]]
+    assert seen + rest == whole
+
+
+def test_an_error_comes_behind_the_batches_before_it_and_the_next_goes_on():
+    class Raising(data.Dataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            if index == 2:
+                raise LookupError("a broken sample")
+            return index
+
+    batches = iter(
+        _on_device(mpqueue.torch.DataLoader(Raising(), batch_size=None, num_workers=1, collate_fn=_tensor))[0]
+    )
+    found = [next(batches).item(), next(batches).item()]
+    with pytest.raises((LookupError, RuntimeError), match="a broken sample"):
+        next(batches)
+    assert [*found, *(batch.item() for batch in batches)] == [100, 101, 103]
+
+
+def _tensor(value):
+    return torch.tensor([value])
+
+
+def test_all_that_moves_is_found_in_a_batch():
+    batch = {"a": [torch.zeros(1), "text"], "b": Pair(torch.zeros(2), (3, torch.zeros(3)))}
+    moved = map_tensors(batch, lambda value: value + 1)
+    assert moved["a"][0].tolist() == [1]
+    assert moved["a"][1] == "text"
+    assert type(moved["b"]) is Pair
+    assert moved["b"].y[0] == 3
+    assert moved["b"].y[1].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "told"),
+    [
+        ((3, "cpu"), TypeError, "takes a loader, or an iterable of batches; got int"),
+        (([], "cpu", 0), ValueError, "depth must be 1 or more, got 0"),
+        (([], "cpu", 1.5), TypeError, "depth must be an integer number of batches, got 1.5"),
+        (([], "cpu", True), TypeError, "depth must be an integer number of batches, got True"),
+        (([], "meta"), RuntimeError, 'torch has none for "meta"'),
+    ],
+)
+def test_bad_input_is_refused(arguments, error, told):
+    with pytest.raises(error, match=told):
+        mpqueue.torch.prefetch(*arguments)
