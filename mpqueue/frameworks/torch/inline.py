@@ -30,7 +30,6 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     Raises:
         AssertionError: A ``timeout`` was given.
-        ValueError: The state to go on from is of an iterable-style dataset in several workers.
     """
 
     _base_seed: int  # torch's base class draws it
@@ -65,11 +64,6 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
     def _go_on(self, resumed: state.State) -> None:
         """Leave out what was handed out, and draw one batch more: the generator is in its earlier state only now."""
         place = resumed.place
-        if place.counts and len(place.counts) != 1:
-            raise ValueError(
-                f"the state is of an iterable-style dataset in {len(place.counts)} workers, each with a stream of its "
-                "own; this loader has none"
-            )
         if self._is_stream:
             self._go_to_stream(place)
         else:

@@ -20,6 +20,7 @@ from torch.utils import data
 from mpqueue.frameworks.torch.inline import InlineIterator
 from mpqueue.frameworks.torch.iterator import Iterator
 from mpqueue.frameworks.torch.loader import DataLoader
+from mpqueue.frameworks.torch.state import lanes_of
 from mpqueue.frameworks.torch.supported import is_supported
 from mpqueue.system.replacement import Installation, Replacement, install_all
 
@@ -56,9 +57,9 @@ def install() -> Installation:
 def _get_iterator(self: Any) -> Any:
     if not _replacement.num_installations:
         return _replacement.replaced(self)
-    if self.num_workers == 0:
+    if self.num_workers == 0 and lanes_of(self) == 1:
         return InlineIterator(self)
-    if not is_supported(self):
+    if self.num_workers and not is_supported(self):
         return _replacement.replaced(self)
     self.check_worker_number_rationality()
     return Iterator(self)
@@ -73,7 +74,7 @@ def _check_fit(loader_class: Any) -> None:
         )
 
 
-_OURS = ("state_dict", "load_state_dict", "statistics", "note_pass", "resumed", "_pass", "__getstate__")
+_OURS = ("state_dict", "load_state_dict", "statistics", "note_pass", "num_lanes", "resumed", "_pass", "__getstate__")
 _replacement = Replacement(
     "mpqueue.torch", lambda: data.DataLoader, "_get_iterator", _get_iterator, _check_fit,
     beside={name: vars(DataLoader)[name] for name in _OURS},

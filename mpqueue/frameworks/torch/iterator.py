@@ -169,8 +169,9 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         self._shape = source.shape() if isinstance(source, LanedSource) else None
         if self._ranks is not None:
             return job, StreamSchedule(self._ranks.share, epoch_batches=self._ranks.epoch_batches)
-        lanes = LaneShare(workers, workers)
-        return job, StreamSchedule(lanes) if self._is_stream else DrawnSchedule(self._draws.__getitem__)
+        lanes = state.lanes_of(loader)
+        share = LaneShare(lanes, lanes)
+        return job, StreamSchedule(share) if self._is_stream else DrawnSchedule(self._draws.__getitem__)
 
     # -- The beginning of a pass
 
@@ -211,11 +212,8 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         """Have the next pass be the one that a state is of: its order follows from the seed and the epoch."""
         check_shape(resumed.beginning.shape, self._shape)
         place = resumed.place
-        if self._shape is None and place.counts and len(place.counts) != self._num_workers:
-            raise ValueError(
-                f"the state is of an iterable-style dataset in {len(place.counts)} workers, each with a stream of its "
-                f"own; this loader has {self._num_workers}"
-            )
+        if self._shape is None and place.counts:
+            loader.num_lanes = len(place.counts)
         self._base_seed, self._epoch = resumed.beginning.base_seed, place.epoch - 1
         self._job, self._schedule = self._make_job(loader)
         if self._engine is not None:

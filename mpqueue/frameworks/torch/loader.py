@@ -62,6 +62,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         ImportError: The backend is "ray", and there is no Ray.
     """
 
+    num_lanes = 0  # streams of an iterable-style dataset, as a state has said; 0: as many as workers
     resumed: state.State | None = None  # where the next pass goes on, which its iterator takes
     _pass: state.Pass | None = None  # the latest one
 
@@ -103,9 +104,9 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
     def _get_iterator(self) -> Any:
         if isinstance(self.dataset, StreamDataset):
             return Iterator(self)
-        if self.num_workers == 0:
+        if self.num_workers == 0 and state.lanes_of(self) == 1:
             return InlineIterator(self)
-        if not is_supported(self):
+        if self.num_workers and not is_supported(self):
             return super()._get_iterator()
         self.check_worker_number_rationality()
         return Iterator(self)
@@ -123,7 +124,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
 
         Returns:
             Plain data. It holds the state of a generator, and no data of the dataset; it may be pickled, and loaded
-            into a loader with another number of workers (but for torch's iterable-style datasets). Where the trainer of
+            into a loader with another number of workers. Where the trainer of
             Lightning asks for it at the last batch of an epoch, it is the place before the next pass.
         """
         if self.resumed is not None:
@@ -138,8 +139,8 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         The trainer's own random numbers are left as they are.
 
         Args:
-            saved: What `state_dict` gave; an empty dict: the next pass begins anew. Of a stream with ranks: on this rank
-                of as many; or a list of what it gave on all ranks at one moment, in any order.
+            saved: What `state_dict` gave; an empty dict: the next pass begins anew. Of a stream with ranks: on this
+                rank of as many; or a list of what it gave on all ranks at one moment, in any order.
 
         Raises:
             ValueError: It is no such state; or of other ``lanes``; or those of some ranks are missing, or there twice.

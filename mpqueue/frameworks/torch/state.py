@@ -5,8 +5,9 @@ state where it has one) and how far it came. A loader that goes on draws the sam
 handed out. So it is small, and holds for any number of workers.
 
 A stream tells of each of its lanes how many batches were handed out, and a snapshot that is not ahead of them, where it
-has any. An iterable-style dataset of torch's goes on with the same number of workers, because each has a stream of its
-own; a `mpqueue.Dataset` with any number, because its lanes know nothing of workers.
+has any. Both kinds go on with any number of workers. A `mpqueue.Dataset` has lanes that know nothing of workers. An
+iterable-style dataset of torch's has a stream for each worker; a loader that goes on with its state keeps that number,
+in the epochs to come as well, so that the order is that of the run before: more workers are idle, fewer have several.
 """
 
 from collections import deque
@@ -179,6 +180,13 @@ def joined(states: Sequence[State | None], ranks: StreamRanks | None) -> State |
 
 
 BETWEEN: dict[str, Any] = {"version": _VERSION, "place": None}
+
+
+def lanes_of(loader: Any) -> int:
+    """Return how many streams the iterable-style dataset of a loader has: one for each worker, or as a state says."""
+    resumed: State | None = getattr(loader, "resumed", None)
+    counts = () if resumed is None or resumed.beginning.shape is not None else resumed.place.counts
+    return len(counts) or getattr(loader, "num_lanes", 0) or max(1, loader.num_workers)
 
 
 def generator_of(loader: Any) -> torch.Generator:

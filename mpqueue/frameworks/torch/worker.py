@@ -37,7 +37,7 @@ class LoaderParts(NamedTuple):
         collate_fn: The loader's function.
         worker_init_fn: Called with its number in each worker, first.
         base_seed: Drawn from the loader's generator.
-        num_workers: How many there are.
+        num_workers: How many there are; 0: the trainer computes.
         batch_size: Elements of a stream that make a batch; None: each is one. Of no meaning to a map-style dataset.
         drop_last: A stream's last batch is left out if it is short.
         is_batched: What the trainer lists are the indices of a batch, not one index.
@@ -150,13 +150,17 @@ class _StreamBatches(Iterator[Any]):
     """The batches of one worker's stream; what the dataset raises is raised, and its iterator asked again.
 
     Where the iterator or the dataset says where it is, so does this. A dataset tells the state of one iterator, and
-    there may be others of it in this process: so it is copied.
+    there may be others of it in this process: so it is copied. So is one without a state of whose streams this process
+    has several: as torch's workers have it, each iterator has a dataset of its own.
     """
 
     def __init__(self, parts: LoaderParts, collation: SlotCollation) -> None:
         self._parts, self._collation = parts, collation
         self._has_ended = False
-        self._dataset = copy.deepcopy(parts.dataset) if has_state(parts.dataset) else parts.dataset
+        info = context.worker_info_unasked()
+        is_one_of_many = info is not None and info.num_lanes > info.num_workers
+        is_copied = is_one_of_many or has_state(parts.dataset)
+        self._dataset = copy.deepcopy(parts.dataset) if is_copied else parts.dataset
         self._iterator = iter(self._dataset)
 
     def state_dict(self) -> Any:
@@ -176,7 +180,8 @@ class _StreamBatches(Iterator[Any]):
         if self._has_ended:
             raise StopIteration
         try:
-            return encode(self._parts.collate_fn(self._elements()), self._collation.find)
+            batch = self._parts.collate_fn(self._elements())
+            return encode(batch, self._collation.find) if self._parts.num_workers else batch
         finally:
             self._collation.forget()
 

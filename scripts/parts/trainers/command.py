@@ -10,6 +10,8 @@ from pathlib import Path
 from parts.trainers.entries import ENTRIES, Entry
 from parts.trainers.killing import ProgramFailedError, played
 
+FEEDS = ("own", "mpqueue")
+
 
 def main(description: str, arguments: Sequence[str] | None = None) -> int:
     """Run what is asked for, and print the table; return 0 if all was as it is to be."""
@@ -23,7 +25,11 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
                 print(f"{entry.name}: skipped, {', '.join(missing)} is not installed", flush=True)
                 continue
             versions.update(entry.versions())
-            jobs += [(entry, feed, runs.submit(_told, entry, feed, options)) for feed in entry.feeds]
+            jobs += [
+                (entry, feed, runs.submit(_told, entry, feed, options))
+                for feed in entry.feeds
+                if feed in options.fed_by
+            ]
         for entry, feed, job in jobs:
             told, exact = job.result()
             rows.append(f"| {entry.trainer} | {entry.variant} | {feed} | {told} |")
@@ -53,6 +59,7 @@ def _parsed(description: str, arguments: Sequence[str] | None) -> argparse.Names
     parser.add_argument("--seed", type=int, default=1, help="of the steps at which they are killed (default: 1)")
     parser.add_argument("--times", type=int, default=1, help="how often each is run, by other steps (default: 1)")
     parser.add_argument("--jobs", type=int, default=1, help="how many are run side by side (default: 1)")
+    parser.add_argument("--fed-by", nargs="+", choices=FEEDS, default=FEEDS, help="of what feeds them (default: both)")
     parser.add_argument("--only", type=_entries, metavar="NAME;...", help=f"of: {'; '.join(ENTRIES)}")
     return parser.parse_args(arguments)
 

@@ -28,10 +28,7 @@ class Module(lightning.LightningModule):
             import mpqueue.torch
 
             loader = mpqueue.torch.DataLoader
-        return loader(
-            torch_data.Numbers(), batch_size=BATCH // ranks, shuffle=True, num_workers=task.workers,
-            generator=torch.Generator().manual_seed(3),
-        )  # fmt: skip
+        return loader(torch_data.Numbers(), batch_size=BATCH // ranks, shuffle=True, num_workers=task.workers)
 
     def training_step(self, batch: Any, _: int) -> Any:
         loss = self.model(**batch)["loss"]
@@ -45,7 +42,7 @@ class Module(lightning.LightningModule):
 
 
 class KeepGenerators(lightning.Callback):
-    """torch's random numbers, which Lightning does not save: those of the model's dropout."""
+    """torch's random numbers, which Lightning does not save: of the model's dropout, and of the orders to come."""
 
     def state_dict(self) -> dict[str, Any]:
         return {"torch": torch.get_rng_state()}
@@ -53,10 +50,12 @@ class KeepGenerators(lightning.Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.loaded = state["torch"]
 
-    def on_train_batch_start(self, *_: Any) -> None:
+    def on_train_epoch_start(self, *_: Any) -> None:
         if getattr(self, "loaded", None) is not None:
             torch.set_rng_state(self.loaded)
             self.loaded = None
+
+    on_train_batch_start = on_train_epoch_start  # in mid-epoch this comes first
 
 
 def main() -> None:

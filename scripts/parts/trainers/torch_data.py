@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils import data
 
-from parts.trainers.recording import SAMPLES
+from parts.trainers.recording import EPOCHS, SAMPLES
 
 
 def sample(number: int) -> dict[str, torch.Tensor]:
@@ -76,8 +76,11 @@ def prepare() -> None:
 
 
 def hugging_face_stream() -> Any:
-    """Return Hugging Face's stream of the same samples, in four shards."""
+    """Return Hugging Face's stream of the same samples, in four shards, all epochs in one.
+
+    It has no length, so that the `Trainer` cannot know which epoch it resumes in, and would number them from 0 again.
+    """
     import datasets
 
     numbers = datasets.Dataset.from_dict({"number": list(range(SAMPLES))})
-    return numbers.to_iterable_dataset(num_shards=4).map(lambda row: sample(row["number"]))
+    return numbers.to_iterable_dataset(num_shards=4).map(lambda row: sample(row["number"])).repeat(EPOCHS)

@@ -283,3 +283,51 @@ def test_an_iterator_with_a_state_is_not_read_from_its_beginning_in_two_workers(
     rest = [pair for numbers, read in other for pair in zip(numbers.tolist(), read.tolist(), strict=True)]
     assert sorted(seen + [number for number, _ in rest]) == list(range(80))
     assert max(read for _, read in rest[:4]) <= 4
+
+
+class Shared(data.IterableDataset):
+    """Numbers that workers share, which draw; where it is lies in the dataset, as in many a program."""
+
+    def __init__(self):
+        self.at = None
+
+    def __iter__(self):
+        info = data.get_worker_info()
+        first, step = (0, 1) if info is None else (info.id, info.num_workers)
+        self.at = first if self.at is None else self.at
+        while self.at < 60:
+            self.at += step
+            yield self.at - step, torch.rand(()).item()
+        self.at = None
+
+
+class SharedWithState(Shared):
+    def state_dict(self):
+        return {"at": self.at}
+
+    def load_state_dict(self, state):
+        self.at = state["at"]
+
+
+def pairs(batches):
+    return [(numbers.tolist(), drawn.tolist()) for numbers, drawn in batches]
+
+
+@pytest.mark.parametrize(
+    ("make", "before", "after"), [(Shared, 2, 0), (Shared, 3, 2), (SharedWithState, 2, 1), (SharedWithState, 2, 3)]
+)
+@pytest.mark.usefixtures("many_snapshots")
+def test_an_iterable_dataset_goes_on_with_another_number_of_workers(make, before, after):
+    """To the bit, and in the epochs behind as well: the streams stay those of the workers that were there."""
+
+    def loader(workers):
+        return DataLoader(make(), batch_size=4, num_workers=workers, generator=torch.Generator().manual_seed(3))
+
+    undisturbed = loader(before)
+    whole = [*pairs(undisturbed), *pairs(undisturbed)]
+    first = loader(before)
+    batches = iter(first)
+    seen = pairs(next(batches) for _ in range(7))
+    other = loader(after)
+    other.load_state_dict(pickle.loads(pickle.dumps(first.state_dict())))
+    assert seen + pairs(other) + pairs(other) == whole
