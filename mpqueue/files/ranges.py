@@ -332,7 +332,18 @@ class _Other:
     """Any other system of fsspec."""
 
     # What tells versions apart, by the names that the systems have for it: of its content, and if there is none, times.
-    _OF_CONTENT = ("ETag", "etag", "e_tag", "md5Hash", "md5", "checksum", "crc32c", "generation", "VersionId")
+    _OF_CONTENT = (
+        "ETag",
+        "etag",
+        "e_tag",
+        "md5Hash",
+        "md5",
+        "checksum",
+        "crc32c",
+        "generation",
+        "VersionId",
+        "blob_id",
+    )
     _TIMES = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
 
     def stat(self, url: str) -> RangeAnswer:

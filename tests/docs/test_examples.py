@@ -31,6 +31,7 @@ NOT_RUN = {
     "numactl --cpunodebind=0": "needs a machine with several nodes, and the user's own program",
     "taskset -c 0-15": "is the user's own program, on a machine with 16 CPUs",
     "mpqueue doctor": "tests/commands runs it",
+    "mpqueue index": "needs files; tests/commands runs it",
     "mpqueue serve": "serves until a signal comes; tests/commands runs it",
     "mkdir /srv": "makes a folder of the host",
     "docker run": "needs containers",

@@ -1,4 +1,4 @@
-"""How much of a link samples of remote files use: a server on the loopback that answers late, and not faster than a link.
+"""How much of a link samples of remote files use: a server of the loopback that answers late, at the rate of a link.
 
 ``python -m parts.benchmark.remote_files`` in the folder of scripts; it prints what each way has used of the link.
 """
@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 
 _CHUNK_BYTES = 64 * 1024
+_ANSWER = b'HTTP/1.1 206 Partial Content\r\nETag: "1"\r\nContent-Length: %d\r\nContent-Range: bytes %d-%d/%d\r\n\r\n'
 _REQUEST = re.compile(rb"^range: bytes=(\d+)-(\d+)\r$", re.MULTILINE | re.IGNORECASE)
 
 
@@ -45,10 +46,9 @@ class _Link:
                 await asyncio.sleep(self._free_at - now)
 
 
-async def serve(path: str, delay_s: float, rate: float) -> None:
+async def serve(content: bytes, delay_s: float, rate: float) -> None:
     """Serve a file by ranges until the input ends; the first line of the output is the port."""
-    with open(path, "rb") as file:
-        data = memoryview(file.read())
+    data = memoryview(content)
     link = _Link(rate)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -58,10 +58,7 @@ async def serve(path: str, delay_s: float, rate: float) -> None:
                 assert found is not None, "a request without a range"
                 first, last = int(found[1]), min(int(found[2]), len(data) - 1)
                 await asyncio.sleep(delay_s)
-                writer.write(
-                    b"HTTP/1.1 206 Partial Content\r\nETag: \"1\"\r\nContent-Length: %d\r\nContent-Range: bytes %d-%d/%d\r\n\r\n"
-                    % (last + 1 - first, first, last, len(data))
-                )
+                writer.write(_ANSWER % (last + 1 - first, first, last, len(data)))
                 await link.send(writer, data[first : last + 1])
         writer.close()
 
@@ -73,7 +70,8 @@ async def serve(path: str, delay_s: float, rate: float) -> None:
 @contextlib.contextmanager
 def served(path: str, delay_s: float, rate: float) -> Iterator[str]:
     """Serve a file from a process of its own; the URL of the file."""
-    code = f"import asyncio; from parts.benchmark import remote_files as r; asyncio.run(r.serve({path!r}, {delay_s}, {rate}))"
+    serving = f"asyncio.run(serve(open({path!r}, 'rb').read(), {delay_s}, {rate}))"
+    code = f"import asyncio; from parts.benchmark.remote_files import serve; {serving}"
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
@@ -159,7 +157,10 @@ def main() -> None:
                         by_loader(url, folder, options.seconds, options.workers, options.batch_size)
                     )
         shares = {name: round(statistics.median(rates) / options.rate, 3) for name, rates in found.items()}
-        print(json.dumps({"sample_bytes": sample_bytes, "the index": round(index / options.rate, 3), **shares}), flush=True)
+        print(
+            json.dumps({"sample_bytes": sample_bytes, "the index": round(index / options.rate, 3), **shares}),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
