@@ -82,3 +82,50 @@ def test_keras_is_told_what_takes_a_stream():
 
     with pytest.raises(TypeError, match=r"stage 3, filter.*Loader"):
         mpqueue.keras.accelerate(STREAM)
+
+
+def behind_the_last_batch(batches, state_dict, count):
+    """Take all batches; return the (epoch, position) before the end is asked for, and behind it."""
+
+    def place():
+        state = state_dict()
+        return state["epoch"], state["position"]
+
+    for _ in range(count):
+        next(batches)
+    before = place()
+    assert next(batches, None) is None
+    return before, place()
+
+
+@pytest.mark.parametrize(
+    ("options", "before"), [({}, (0, 36)), ({"epoch_batches": 20}, (1, 0))], ids=["to its end", "epochs of 20"]
+)
+@pytest.mark.parametrize("backend", ["process", "thread", "no workers", "jax"])
+def test_the_end_of_a_stream_is_known_when_it_is_asked_for_and_that_of_an_epoch_of_so_many_at_once(
+    backend, options, before
+):
+    count = options.get("epoch_batches", 36)
+    if backend == "jax":  # which takes batches ahead, and so has asked
+        before = (1, 0)
+    of_loader = {"process": {"workers": 1}, "thread": {"workers": 1, "backend": "thread"}}.get(backend, {"workers": 0})
+    with mpqueue.Loader(STREAM, seed=0, **of_loader, **options) as loader:
+        batches = iter(loader)
+        if backend == "jax":
+            pytest.importorskip("jax")
+            from mpqueue.jax import device_iterator
+
+            batches = device_iterator(loader)
+        found = behind_the_last_batch(batches, getattr(batches, "state_dict", loader.state_dict), count)
+    assert found == (before, (1, 0))
+
+
+def test_a_state_behind_the_last_batch_of_a_stream_has_an_empty_rest():
+    first, second = expected(2)
+    with mpqueue.Loader(STREAM, workers=1, seed=0) as loader:
+        batches = iter(loader)
+        assert plain(next(batches) for _ in range(len(first))) == first
+        state = loader.state_dict()
+    with mpqueue.Loader(STREAM, workers=1) as loader:
+        loader.load_state_dict(state)
+        assert [plain(loader), plain(loader)] == [[], second]

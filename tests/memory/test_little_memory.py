@@ -107,6 +107,24 @@ with OrderedEnqueuer(Big(), True) as enqueuer:
 
 
 @with_mounts
+def test_all_batches_of_a_stream_arrive_in_their_order_in_a_full_dev_shm():
+    said, _ = ran(
+        BIG
+        + """
+stream = mpqueue.Dataset.range(30).filter(lambda x: x % 3 > 0).map(lambda x: np.full(3 << 17, x)).shuffle(buffer=2)
+fill(but=10 << 20)
+with Loader(stream, workers=2, max_queue_size=6, lanes=4, seed=1) as loader:
+    taken = [whole(batch) for batch in loader]
+    say(loader.statistics().ring_kind, loader.statistics().deaths, loader.statistics().ring_bytes <= 10 << 20)
+with Loader(stream, workers=0, lanes=4, seed=1) as loader:
+    say(taken == [whole(batch) for batch in loader], len(taken))
+""",
+        command=mounted("1100m"),
+    )
+    assert said == ["shm 0 True", "True 20"]
+
+
+@with_mounts
 def test_a_batch_for_which_there_never_is_room_is_an_error_that_says_what_to_do():
     said, _ = ran(
         BIG
