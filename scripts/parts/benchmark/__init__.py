@@ -23,6 +23,9 @@ From the ground up; a module imports only from its own line and the lines above 
     tf1.py                  these scripts by name, and who runs them
     trainers.py             processes that take batches, and count them
     served.py               a server in a process of its own, and its consumers
+    file_sets.py            one set of JPEG files in every format
+    peers_files.py          those who also read files that people have
+    files.py                files that people have, shuffled; decoded
     service_attach.py service_idle.py   the time to a consumer's first batch; the cost of having nothing to do
     service_peers.py        those who also serve several trainers
     service.py              one preparation for many trainers

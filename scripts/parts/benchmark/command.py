@@ -11,6 +11,8 @@ from parts.benchmark import report
 from parts.benchmark.curve_files import write_curves
 from parts.benchmark.curves import CURVES
 from parts.benchmark.feeds import FEEDS
+from parts.benchmark.files import FILES
+from parts.benchmark.files import GROUP as FILES_GROUP
 from parts.benchmark.gather import Gathered
 from parts.benchmark.measure import Measurement
 from parts.benchmark.peers import PEERS
@@ -22,6 +24,7 @@ from parts.benchmark.tf1 import GROUP, TF1
 from parts.machine import num_cpus
 from parts.photographs.dataset import photo_files
 
+_GROUPS = {GROUP: TF1, FILES_GROUP: FILES}
 ROUNDS, SECONDS = 3, 1.0
 QUICK_ROUNDS, QUICK_SECONDS = 3, 0.3
 QUICK_WORKLOADS = ("tiny", "image", "image in place", "decode")
@@ -49,7 +52,7 @@ def _measure_rounds(options: argparse.Namespace) -> Results:
     feeds = list(_known(options.only, FEEDS, "feed") or (QUICK_FEEDS if options.quick else FEEDS))
     num_workers = options.workers or num_cpus()
     num_rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if options.quick else (ROUNDS, SECONDS)
-    planned = plan(workloads, feeds, num_workers, seconds)
+    planned = plan(workloads, feeds, num_workers, seconds, options.files_mb)
     with _bar(num_rounds * len(planned)) as bar:
         return measure(planned, num_rounds, Gathered(feeds, num_workers, without_ray(workloads)), _teller(bar))
 
@@ -95,7 +98,7 @@ def _known(names: list[str] | None, known: Iterable[str], kind: str) -> list[str
 
 def _named(names: list[str] | None) -> list[str] | None:
     """The names, with those of a group in its place."""
-    return names and [each for name in names for each in (TF1 if name == GROUP else (name,))]
+    return names and [each for name in names for each in _GROUPS.get(name, (name,))]
 
 
 def _listed() -> Iterable[str]:

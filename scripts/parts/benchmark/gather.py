@@ -4,6 +4,7 @@ import collections
 from typing import Any
 
 from parts.benchmark.feeds import OURS
+from parts.benchmark.files import PER_CPU
 from parts.benchmark.measure import Measurement
 from parts.benchmark.peers import missing
 from parts.benchmark.ray_peers import PEERS as RAY_PEERS
@@ -47,6 +48,9 @@ class Gathered:
                 self._rates[one.workload, one.name] += found.pop("rate")
             if found:
                 self._add_lists(self._service[one.workload, one.name], found)
+        elif one.what == "files":
+            self._rates[one.workload, one.name].append(found["rate"])
+            self._rates[one.workload + PER_CPU, one.name].append(found["per_cpu"])
         elif one.what == "records":
             for name, rate in found.items():
                 self._rates[one.workload, name].append(rate)
@@ -69,6 +73,7 @@ class Gathered:
         if one.what == "wake-up":
             self._wake_ups.pop(one.name, None)
         self._rates.pop((one.workload, one.name), None)
+        self._rates.pop((one.workload + PER_CPU, one.name), None)
         self._costs.pop((one.workload, one.name), None)
         self._service.pop((one.workload, one.name), None)
 
@@ -79,7 +84,7 @@ class Gathered:
     def results(self) -> Results:
         """Return all findings."""
         return Results(
-            dict(self._rates),
+            dict(sorted(self._rates.items(), key=lambda item: item[0][0].endswith(PER_CPU))),
             dict(self._first_batches),
             costs={key: dict(found) for key, found in self._costs.items()},
             wake_ups=dict(self._wake_ups),

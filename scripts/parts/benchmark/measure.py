@@ -13,6 +13,7 @@ import psutil
 from parts.benchmark.consuming import consume
 from parts.benchmark.curves import CURVES
 from parts.benchmark.feeds import FEEDS
+from parts.benchmark.files import MEGABYTES, file_figures
 from parts.benchmark.floors import FLOORS
 from parts.benchmark.latency import first_batches
 from parts.benchmark.memory import beyond_the_ring
@@ -39,12 +40,13 @@ class Measurement:
     """One measurement to be made.
 
     Attributes:
-        what: "feed" or "floor" (of a workload), "queue", "samples", "streams", "records", "tf1", "service", "ray",
-            "seen", "latency", "wake-up", "memory", or "curve".
+        what: "feed" or "floor" (of a workload), "queue", "samples", "streams", "files", "records", "tf1", "service",
+            "ray", "seen", "latency", "wake-up", "memory", or "curve".
         name: Which feed, floor, queue, reader or curve.
         workload: Of which workload, or at which point of the curve.
         num_workers: With how many workers.
         seconds: For how long batches are counted.
+        megabytes: Of the set of files, where it is one.
     """
 
     what: str
@@ -52,6 +54,7 @@ class Measurement:
     workload: str
     num_workers: int
     seconds: float
+    megabytes: int = MEGABYTES
 
     def in_fresh_process(self) -> Any:
         """Measure in a new interpreter; return what `run` returns there.
@@ -75,7 +78,7 @@ class Measurement:
 
     def run(self) -> Any:
         """Measure here; return batches per second, or several figures by name."""
-        if self.name in PEERS:
+        if self.name in PEERS and self.what != "files":
             PEERS[self.name].load()
         if self.what == "latency":
             return first_batches(self.num_workers)
@@ -93,6 +96,8 @@ class Measurement:
             return sample_rate(self.workload, self.name, self.num_workers, self.seconds)
         if self.what == "streams":
             return stream_rate(self.name, self.num_workers, self.seconds)
+        if self.what == "files":
+            return file_figures(self.workload, self.name, self.megabytes, self.num_workers, self.seconds)
         if self.what == "service":
             return service_figures(self.workload, self.name, self.num_workers, self.seconds)
         if self.what == "seen":

@@ -13,9 +13,12 @@ def parse(about: str) -> argparse.Namespace:
     )
     parser.add_argument("--workers", type=int, help="worker processes (default: one per CPU)")
     parser.add_argument(
-        "--workloads", type=_names, metavar="NAME,...", help="some workloads, or tf1 pipelines; or curves"
+        "--workloads", type=_names, metavar="NAME,...", help="some workloads, or tf1 pipelines, or files; or curves"
     )
     parser.add_argument("--only", type=_names, metavar="NAME,...", help="some feeds (default: all that are installed)")
+    parser.add_argument(
+        "--files-mb", type=int, default=64, metavar="MB", help="size of the sets of files (default: 64)"
+    )
     parser.add_argument("--quick", action="store_true", help="a minute: few workloads, few feeds, short rounds")
     parser.add_argument("--list", action="store_true", help="list what can be measured, and what is installed")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
@@ -26,6 +29,8 @@ def parse(about: str) -> argparse.Namespace:
     options = parser.parse_args()
     if options.workers is not None and options.workers < 1:
         parser.error(f"--workers must be at least 1, got {options.workers}")
+    if options.files_mb < 1:
+        parser.error(f"--files-mb must be at least 1, got {options.files_mb}")
     return options
 
 

@@ -13,12 +13,13 @@ import psutil
 import mpqueue
 from parts.benchmark import costs, goals
 from parts.benchmark.feeds import THREADS
+from parts.benchmark.files import FILES, PER_CPU, absent_readers
 from parts.benchmark.goals import verdict
 from parts.benchmark.queues import STANDARD
 from parts.benchmark.ray_peers import ACTORS
 from parts.benchmark.ray_workloads import LOCAL
 from parts.benchmark.records import ON_ONE_CORE, OURS, RECORDS, python_with_tensorflow
-from parts.benchmark.results import KNOWN, Results
+from parts.benchmark.results import TOLD, Results
 from parts.benchmark.service import ONE_CONSUMER, ONE_LOADER, OWN_LOADERS, SERVICE
 from parts.benchmark.service_peers import absent
 from parts.benchmark.streams import FEEDS as STREAM_FEEDS
@@ -53,6 +54,15 @@ TARGETS = (
     Target("samples", "torch", 3.0),
     Target("small samples", "torch", 5.0),
     *(Target("streams", peer, 3.0) for peer in STREAM_FEEDS if peer != OURS),
+    *(
+        Target(workload, peer, 1.5)
+        for workload in FILES
+        if workload not in ("files folder", "files json lines", "files decoded")
+        for peer in FILES[workload].readers
+        if not peer.startswith(OURS)
+    ),
+    Target("files decoded" + PER_CPU, "torch", 1.5),
+    Target("files decoded" + PER_CPU, "spdl", 1.0),
     Target("queue", STANDARD, 3.0),
     Target("queue of batches", STANDARD, 20.0),
     Target("shuffled queue", "FIFOQueue", 0.66),
@@ -82,11 +92,11 @@ def as_text(results: Results) -> str:
     lines, last = [machine()], None
     for workload, name, rate, spread in results.rows():
         if workload != last:
-            lines += ["", f"{workload}: {KNOWN[workload].about}"]
+            lines += ["", f"{workload}: {TOLD[workload].about}"]
             last = workload
         ratio = _share(results, workload, name)
         beside = "" if ratio is None else f"   mpqueue has {ratio:.2f} of it"
-        lines.append(f"  {name:30}{_number(rate):>10} {KNOWN[workload].unit:10} +-{spread:4.0%}{beside}")
+        lines.append(f"  {name:30}{_number(rate):>10} {TOLD[workload].unit:10} +-{spread:4.0%}{beside}")
     return "\n".join([*lines, *costs.as_text(results), "", *_wanted(results)])
 
 
@@ -96,7 +106,7 @@ def as_markdown(results: Results) -> str:
     for workload, name, rate, spread in results.rows():
         ratio = _share(results, workload, name)
         beside = "" if ratio is None else f"{ratio:.2f}"
-        told = f"{_number(rate)} {KNOWN[workload].unit}"
+        told = f"{_number(rate)} {TOLD[workload].unit}"
         lines.append(f"| {workload} | {name} | {told} | ±{spread:.0%} | {beside} |")
     return "\n".join([*lines, *costs.as_markdown(results), "", *(f"- {line}" for line in _wanted(results))])
 
@@ -118,7 +128,7 @@ def _wanted(results: Results) -> Iterator[str]:
             yield f"{target.workload}: ? of {wanted}: (peer missing)"
     for workload, name, rate, _ in results.rows():
         if (workload, name) in RATES:
-            told = f"{_number(rate)} {KNOWN[workload].unit}, at least {_number(RATES[workload, name])} wanted"
+            told = f"{_number(rate)} {TOLD[workload].unit}, at least {_number(RATES[workload, name])} wanted"
             yield f"{workload}, {name}: {told}: {verdict(rate >= RATES[workload, name])}"
     if any(workload in RECORDS | TF1 for workload, _ in results.rates) and python_with_tensorflow() is None:
         yield "TensorFlow is not installed: not measured (MPQUEUE_PEERS_PYTHON may name an interpreter that has it)"
@@ -149,6 +159,9 @@ def _without(results: Results) -> Iterator[str]:
     for workload in sorted({workload for workload, _ in results.rates} & STREAMS.keys()):
         for peer in absent_of_streams():
             yield f"{workload}: {peer} is not installed: not measured (python3 -m pip install --group peers)"
+    for workload in sorted({workload for workload, _ in results.rates} & FILES.keys()):
+        for peer in absent_readers(workload):
+            yield f"{workload}: {peer} is not installed: not measured (python3 -m pip install --group peers)"
     for workload in sorted({workload for workload, _ in results.rates} & SERVICE.keys()):
         for peer in SERVICE[workload].peers:
             if peer in absent():
@@ -158,7 +171,7 @@ def _without(results: Results) -> Iterator[str]:
 def as_json(results: Results) -> str:
     """Return everything that was measured, for a program."""
     rates = [
-        {"workload": workload, "name": name, "unit": KNOWN[workload].unit, "rates": results.rates[workload, name]}
+        {"workload": workload, "name": name, "unit": TOLD[workload].unit, "rates": results.rates[workload, name]}
         | {"median": rate, "spread": spread, "ratio": _share(results, workload, name)}
         for workload, name, rate, spread in results.rows()
     ]

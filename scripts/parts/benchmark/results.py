@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Iterator
 from typing import Any
 
+from parts.benchmark.files import FILES, FILES_PER_CPU
 from parts.benchmark.queues import QUEUES
 from parts.benchmark.ray_workloads import RAY
 from parts.benchmark.records import ON_ONE_CORE, OURS, RECORDS
@@ -15,7 +16,9 @@ from parts.benchmark.streams import STREAMS
 from parts.benchmark.tf1 import TF1
 from parts.benchmark.workloads import WORKLOADS
 
-KNOWN = WORKLOADS | SAMPLES | QUEUES | RECORDS | TF1 | SERVICE | SEEN | RAY | STREAMS
+KNOWN = WORKLOADS | SAMPLES | QUEUES | RECORDS | TF1 | SERVICE | SEEN | RAY | STREAMS | FILES
+# With what is told of some of them in another unit, too.
+TOLD = KNOWN | FILES_PER_CPU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,11 +55,11 @@ class Results:
         for (workload, name), rates in self.rates.items():
             median = statistics.median(rates)
             spread = (max(rates) - min(rates)) / 2 / median
-            yield workload, name, median * KNOWN[workload].per_batch, spread
+            yield workload, name, median * TOLD[workload].per_batch, spread
 
     def about(self, workload: str) -> Any:
         """Return a workload: its description, and the unit of its rate."""
-        return KNOWN[workload]
+        return TOLD[workload]
 
     def ratio(self, workload: str, against: str, ours: str = OURS) -> float | None:
         """Return the median of mpqueue's rate divided by another's of the same round; None without either.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from parts.benchmark.feeds import FOR_SMALL_BATCHES, INLINE, OURS
+from parts.benchmark.files import FILES, MEGABYTES, file_readers
 from parts.benchmark.gather import Gathered
 from parts.benchmark.measure import Measurement
 from parts.benchmark.memory import MEASURED
@@ -22,7 +23,9 @@ from parts.benchmark.tf1 import TF1, tf1_peers
 from parts.benchmark.workloads import WORKLOADS
 
 
-def plan(workloads: Iterable[str], feeds: list[str], num_workers: int, seconds: float) -> list[Measurement]:
+def plan(
+    workloads: Iterable[str], feeds: list[str], num_workers: int, seconds: float, megabytes: int = MEGABYTES
+) -> list[Measurement]:
     """The measurements of one round."""
     wanted, absent = [], missing(feeds)
     feeds = [feed for feed in feeds if feed not in absent]
@@ -37,6 +40,11 @@ def plan(workloads: Iterable[str], feeds: list[str], num_workers: int, seconds: 
             continue
         if name in STREAMS:
             wanted += [Measurement("streams", feed, name, num_workers, seconds) for feed in stream_feeds()]
+            continue
+        if name in FILES:
+            wanted += [
+                Measurement("files", reader, name, num_workers, seconds, megabytes) for reader in file_readers(name)
+            ]
             continue
         if name in RECORDS:
             wanted += [Measurement("records", reader, name, num_workers, seconds) for reader in readers()]

@@ -1,0 +1,227 @@
+"""Files that people have: the same JPEG files in each format, read in a shuffled order from the page cache.
+
+What is read is the bytes, in one process, by mpqueue and by those who read the same format. Rates are samples per
+second and, since some of them read in threads, samples per second of CPU time. Decoded into arrays they are read by
+loaders with workers.
+"""
+
+import contextlib
+import dataclasses
+import importlib.util
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import mpqueue
+from mpqueue import files
+from parts.benchmark import peers_files
+from parts.benchmark.consuming import count, warm_up
+from parts.benchmark.file_sets import file_set
+from parts.benchmark.peers_files import BATCH, BUFFER, decoded, permutations
+from parts.machine import CACHE
+
+GROUP, PER_CPU = "files", " per CPU second"
+OURS, IN_A_BUFFER = "mpqueue", "mpqueue, row groups"
+MEGABYTES = 64
+WARM_UP_S = 0.5
+
+Batches = Iterator[list[bytes]]
+Decoding = Callable[[str, int], AbstractContextManager[Iterator[Any]]]
+_INDEX = CACHE / "files" / "indexes"
+
+
+def _by_index(make: Callable[..., Any], column: str | None = None) -> Callable[[list[str]], Batches]:
+    """Return a feed of one of our sources, in a shuffled order."""
+
+    def feed(paths: list[str]) -> Batches:
+        source = make(paths if len(paths) > 1 else paths[0], index=_INDEX)
+        for numbers in permutations(len(source)):
+            samples = (
+                source.__getitems__(numbers) if hasattr(source, "__getitems__") else map(source.__getitem__, numbers)
+            )
+            yield list(samples) if column is None else [sample[column] for sample in samples]
+
+    return feed
+
+
+def _row_groups(paths: list[str]) -> Batches:
+    """Row groups shuffled, and rows in a buffer: for files that do not fit into the memory."""
+    groups = files.Parquet(paths, index=_INDEX, cache_bytes=0).row_groups()
+    rows = mpqueue.Dataset(groups).shuffle().flat_map(list).shuffle(buffer=BUFFER)
+    while True:
+        samples = iter(rows)
+        while batch := [sample["jpg"] for sample in itertools.islice(samples, BATCH)]:
+            yield batch
+
+
+def _image(sample: dict[str, Any]) -> Any:
+    return decoded(sample["image"])
+
+
+@contextlib.contextmanager
+def _ours_decoded(folder: str, num_workers: int) -> Iterator[Iterator[Any]]:
+    """A folder of images in a `Loader`, its options as they are; the same function decodes as torch's."""
+    images = mpqueue.Dataset(files.Images(folder, index=_INDEX)).shuffle().repeat().map(_image).batch(BATCH)
+    with mpqueue.Loader(images, workers=num_workers, seed=1) as loader:
+        yield iter(loader)
+
+
+@dataclasses.dataclass(frozen=True)
+class FileReader:
+    """Who reads a set.
+
+    Attributes:
+        feed: Gives batches of bytes, of a set's paths, or decodes a folder with workers.
+        package: What must be installed beside mpqueue.
+    """
+
+    feed: Any
+    package: str = ""
+
+    @property
+    def is_installed(self) -> bool:
+        """Return True if its package is installed, without importing it."""
+        return not self.package or importlib.util.find_spec(self.package) is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class FileWorkload:
+    """A set of files.
+
+    Attributes:
+        about: What is read, for the report.
+        form: Of which format they are.
+        readers: Who reads them, by name; ours is the first.
+        unit, per_batch: What is counted per second.
+        writer: The package that writes the set.
+    """
+
+    about: str
+    form: str
+    readers: dict[str, FileReader]
+    unit: str = "samples/s"
+    per_batch: float = BATCH
+    writer: str = ""
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """What is measured."""
+        return tuple(self.readers)
+
+
+def _peer(name: str, package: str) -> FileReader:
+    return FileReader(getattr(peers_files, name), package)
+
+
+_ABOUT = "32 JPEG files of 10 kB, shuffled, their bytes, from "
+FILES = {
+    "files tar": FileWorkload(
+        _ABOUT + "WebDataset's shards", "tar",
+        {
+            OURS: FileReader(_by_index(files.Tar, "jpg")),
+            "webdataset": _peer("webdataset", "webdataset"),
+            "datasets": _peer("datasets_tar", "datasets"),
+        },
+    ),
+    "files parquet": FileWorkload(
+        _ABOUT + "Parquet, row groups of 100", "parquet",
+        {
+            OURS: FileReader(_by_index(files.Parquet, "jpg")),
+            IN_A_BUFFER: FileReader(_row_groups),
+            "torch": _peer("torch_parquet", "torch"),
+            "datasets": _peer("datasets_parquet", "datasets"),
+        },
+        writer="pyarrow",
+    ),
+    "files arrow": FileWorkload(
+        _ABOUT + "Arrow's streams, batches of 1,000", "arrow",
+        {
+            OURS: FileReader(_by_index(files.Arrow, "jpg")),
+            "torch": _peer("torch_arrow", "torch"),
+            "datasets": _peer("datasets_arrow", "datasets"),
+        },
+        writer="pyarrow",
+    ),
+    "files tfrecord": FileWorkload(
+        _ABOUT + "TFRecord", "tfrecord",
+        {OURS: FileReader(_by_index(files.TFRecord)), "tf.data": _peer("tensorflow_tfrecord", "tensorflow")},
+    ),
+    "files json lines": FileWorkload(
+        "32 lines of JSON of 0.5 kB, shuffled", "json lines",
+        {OURS: FileReader(_by_index(files.JSONLines, "text")), "datasets": _peer("datasets_json_lines", "datasets")},
+    ),
+    "files mds": FileWorkload(
+        _ABOUT + "MosaicML's shards", "mds",
+        {OURS: FileReader(_by_index(files.MDS, "jpg")), "mosaicml": _peer("mosaicml", "streaming")},
+        writer="streaming",
+    ),
+    "files array record": FileWorkload(
+        _ABOUT + "ArrayRecord", "array record",
+        {OURS: FileReader(_by_index(files.ArrayRecord)), "grain": _peer("grain_array_record", "grain")},
+        writer="array_record",
+    ),
+    "files folder": FileWorkload(
+        _ABOUT + "a folder for each class", "folder",
+        {OURS: FileReader(_by_index(files.Images, "image")), "torch": _peer("torch_folder", "torch")},
+    ),
+    "files decoded": FileWorkload(
+        "32 JPEG files of a folder, shuffled, decoded by workers", "folder",
+        {
+            OURS: FileReader(_ours_decoded),
+            "torch": _peer("torch_decoded", "torch"),
+            "spdl": _peer("spdl_decoded", "spdl"),
+        },
+    ),
+}  # fmt: skip
+# The same measurements in another unit.
+FILES_PER_CPU = {
+    name + PER_CPU: dataclasses.replace(workload, unit="samples/CPU s") for name, workload in FILES.items()
+}
+
+
+def file_readers(name: str) -> list[str]:
+    """Return those who can be measured; none where nothing that writes the set is installed."""
+    workload = FILES[name]
+    if workload.writer and importlib.util.find_spec(workload.writer) is None:
+        return []
+    return [reader for reader, each in workload.readers.items() if each.is_installed]
+
+
+def absent_readers(name: str) -> list[str]:
+    """Return those who cannot."""
+    return [reader for reader in FILES[name].readers if reader not in file_readers(name)]
+
+
+def file_figures(name: str, reader: str, megabytes: int, num_workers: int, seconds: float) -> dict[str, float]:
+    """Return batches per second, and per second of CPU time of all processes."""
+    workload = FILES[name]
+    paths = file_set(workload.form, megabytes)
+    _into_page_cache(paths)
+    feed = workload.readers[reader].feed
+    if name == "files decoded":
+        with feed(paths[0], num_workers) as batches:
+            warm_up(batches, 4 * num_workers)
+            found = count(batches, seconds)
+        return {"rate": found["rate"], "per_cpu": 1e3 / (found["trainer_ms"] + found["workers_ms"])}
+    batches = feed(paths)
+    _counted(batches, max(WARM_UP_S, seconds / 2))
+    return _counted(batches, seconds)
+
+
+def _counted(batches: Batches, seconds: float) -> dict[str, float]:
+    """Last batches of an epoch are smaller, so that samples are counted."""
+    began, used, samples, elapsed = time.perf_counter(), time.process_time(), 0, 0.0
+    while elapsed < seconds:
+        samples += len(next(batches))
+        elapsed = time.perf_counter() - began
+    return {"rate": samples / BATCH / elapsed, "per_cpu": samples / BATCH / (time.process_time() - used)}
+
+
+def _into_page_cache(paths: list[str]) -> None:
+    for path in map(Path, paths):
+        for file in path.rglob("*") if path.is_dir() else [path]:
+            if file.is_file():
+                file.read_bytes()
