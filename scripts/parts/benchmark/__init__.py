@@ -32,6 +32,7 @@ From the ground up; a module imports only from its own line and the lines above 
     seen.py                 the cost of times, a trace and the monitor
     ray_peers.py            those who also bring batches from another node
     ray_workloads.py        batches that are computed on other nodes
+    remote_files.py         the share of a slow link that remote files use; run by itself
     latency.py              the time to mpqueue's first batch
     wakeup.py               the time from a batch that is done to the consumer that waits for it
     memory.py               mpqueue's memory beyond its ring

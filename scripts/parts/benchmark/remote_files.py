@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=100e6, help="bytes a second")
     parser.add_argument("--sample-bytes", type=int, nargs="+", default=[100_000, 500_000])
     parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
