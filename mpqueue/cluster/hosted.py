@@ -24,7 +24,7 @@ from mpqueue.worker.records import (
 from mpqueue.workers.handle import Pipes
 
 _READ_BYTES = REPORT.size * 512
-_ANSWERS = (GrantKind.RETRY, GrantKind.FAIL)
+_WITHOUT_SLOT = (GrantKind.RETRY, GrantKind.FAIL, GrantKind.CLOSE)
 
 
 class Hosted:
@@ -59,7 +59,7 @@ class Hosted:
         """Write grants for the worker."""
         for grant in GRANT.iter_unpack(data):
             _magic, kind, slot, turn, unit, epoch, _high_water = grant
-            if kind in _ANSWERS:
+            if kind in _WITHOUT_SLOT:
                 self._outbox.append(GRANT.pack(*grant))
                 continue
             self._granted[turn] = slot

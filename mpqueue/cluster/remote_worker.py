@@ -95,7 +95,7 @@ class RemoteWorker:
                 self._try_again(is_last=kind == GrantKind.FAIL)
                 return None
             self._is_full_there = False
-        else:
+        elif kind != GrantKind.CLOSE:  # which has no slot
             self._granted[turn] = (slot, high_water)
             if kind in (GrantKind.LISTED, GrantKind.LANE):
                 payload = self._view(slot, listed_bytes(self._segment.memory, slot * self._stride))

@@ -76,3 +76,25 @@ def share_of(source: Any, lanes: int | None, shard: Shard, workers: int, backend
     is_shared = workers == 0 or not (callable(source) or kind_of(backend).in_processes)
     here = 1 if is_shared else workers
     return LaneShare(here, here * world, first=rank * here)
+
+
+def warn_of_idle(share: LaneShare, lanes: int | None, workers: int) -> None:
+    """Warn of workers that will never have anything to do: it looks as if nothing but more of them could help.
+
+    Args:
+        share: The lanes of this rank.
+        lanes: What `check_lanes` gave; None: there is a lane for each worker.
+        workers: How many run them.
+    """
+    here, world = share.num_lanes, share.step
+    if lanes is None or workers <= here:
+        return
+    of = f", of which each of {world} ranks has {here}" if world > 1 else ""
+    enough = -(-workers // here) * lanes
+    warnings.warn(
+        f"{workers} workers run a stream of {lanes} lanes{of}, and a lane is run by one worker at a time: "
+        f"{workers - here} of them will have nothing to do. Pass workers={here}; or lanes={enough}, which is another "
+        "order, and does not go on with states of this one",
+        UserWarning,
+        stacklevel=outside_stacklevel(),
+    )

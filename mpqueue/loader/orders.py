@@ -23,7 +23,7 @@ from mpqueue.engine.options import SampleOptions
 from mpqueue.engine.schedule import DrawnSchedule, EpochSchedule, Place, Schedule, StreamSchedule
 from mpqueue.engine.seeds import permutation
 from mpqueue.loader.engine import epoch_schedule
-from mpqueue.loader.lane_shares import check_lanes, share_of, warn_of_unequal_ranks
+from mpqueue.loader.lane_shares import check_lanes, share_of, warn_of_idle, warn_of_unequal_ranks
 from mpqueue.loader.lane_states import as_state, check_shape, place_in, starts_in
 from mpqueue.loader.loop_position import place_of
 from mpqueue.loader.sources import as_source, check_threads, has_lanes, is_stream, length_of, may_be_threaded
@@ -80,6 +80,7 @@ class Order:
         self._shard = shard if share is None else ALONE
         lanes = None if options.lanes is None else int(options.lanes)
         self.lanes = check_lanes(self.source, lanes, shard.world) if self.is_stream else None
+        self._has_told_of_idle = False
         self.epoch_batches = None if options.epoch_batches is None else int(options.epoch_batches)
         if self.is_stream:
             warn_of_unequal_ranks(self._shard, self.epoch_batches)
@@ -221,7 +222,11 @@ class Order:
         return EpochSchedule(lambda: length_of(source) or ENDLESS, seed, barrier=barrier, order_of=shared)
 
     def _lane_share(self, workers: int, backend: BackendName) -> LaneShare:
-        return share_of(self.source, self.lanes, self._shard, workers, backend)
+        share = share_of(self.source, self.lanes, self._shard, workers, backend)
+        if not self._has_told_of_idle:  # once, and not in each epoch
+            self._has_told_of_idle = True
+            warn_of_idle(share, self.lanes, workers)
+        return share
 
     def state(self, place: Place, *, ordered: bool = True) -> dict[str, Any]:
         """Return a place of this rank as plain data that other numbers of ranks understand.

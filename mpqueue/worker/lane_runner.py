@@ -131,6 +131,11 @@ class LaneRunner:
         self._source = source
         self._open.clear()
 
+    def close_lane(self, lane: int) -> None:
+        """Another worker has this lane from now on: let go of what its stages hold."""
+        self._open.pop(lane, None)
+        self._starts.pop(lane, None)
+
     def is_at(self, epoch: int, unit: int) -> bool:
         """Return True if `run` needs no start: the element is the first of its lane, or the next."""
         number, lane = divmod(unit, self._num_lanes)

@@ -315,6 +315,8 @@ class _Worker:
                 self._load_state(slot, turn, unit)
             elif kind == GrantKind.THREADS and isinstance(self._runner, SampleRunner):
                 self._runner.use_threads(unit)
+            elif kind == GrantKind.CLOSE and isinstance(self._runner, LaneRunner):
+                self._runner.close_lane(unit)
             ended = _clock()
 
     def _plan_timing(self) -> None:

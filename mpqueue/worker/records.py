@@ -12,6 +12,7 @@ STATE   the slot holds a new state of the source    RAISED    the slot holds the
 LISTED  as WORK, of the samples listed in the slot  END       the lane has ended
 LANE    as WORK, but open the lane anew before,
         from the snapshot in the slot
+CLOSE   another worker has this lane from now on
 RETRY   there may be memory now: place it again     FULL      there is no memory for so many bytes; I hold the batch
 FAIL    there is none: try once more, then report   LOADED    the new state is loaded, the slot may be used again
                                                     LET_GO    user code holds no array in that slot any more
@@ -23,7 +24,8 @@ magic, kind                                         magic, kind, flags
 slot        its number                              slot, turn     the grant's
 turn        to be repeated in the report            spec           number of the batch's spec
 unit        index, or number in the stream;         header_offset  where in the slot the header begins
-            for STATE the bytes in the slot
+            for STATE the bytes in the slot,
+            for CLOSE a lane's number
 epoch       from 0                                  nbytes         where the batch ends; for FULL how many are missing
 high_water  bytes of the slot that are reserved     high_water     bytes of the slot that are reserved now
                                                     compute_ns     in user code,
@@ -72,7 +74,7 @@ ORDER = struct.Struct("<HBBIQIxxxx48s")
 class GrantKind:
     """Kinds of grants; plain ints, because they are compared in the hot path."""
 
-    WORK, STATE, RETRY, FAIL, LISTED, LANE, THREADS = 1, 2, 3, 4, 5, 6, 7
+    WORK, STATE, RETRY, FAIL, LISTED, LANE, THREADS, CLOSE = 1, 2, 3, 4, 5, 6, 7, 8
 
 
 class ReportKind:

@@ -326,12 +326,26 @@ class Dispatcher:
                     return count
                 ring.memory[slot.offset : slot.offset + len(data)] = data
             worker.in_flight[slot.turn] = self._work(ticket, slot, ring)
+            holder = owners.holder(ticket.lane)
+            if holder is not None and holder != worker.key:
+                self._close_lane(holder, ticket.lane)
             owners.note_granted(worker.key, ticket)
             worker.outbox += GRANT.pack(
                 MAGIC, _WORK if start is None else GrantKind.LANE, slot.number, slot.turn, owners.element(ticket),
                 ticket.epoch, slot.high_water,
             )  # fmt: skip
         return len(tickets)
+
+    def _close_lane(self, key: int, lane: int) -> None:
+        """Have a worker let go of a lane that another one has now, or it keeps its buffers until the next epoch.
+
+        This lies in its pipe before any grant by which the lane may come back.
+        """
+        for worker in self._pool.roster.workers.values():
+            if worker.key == key:
+                number = self._pool.ledger.schedule.lane_share.lane(lane)
+                worker.outbox += GRANT.pack(MAGIC, GrantKind.CLOSE, 0, 0, number, 0, 0)
+                worker.flush()
 
     def balance(self) -> float | None:
         """Give idle workers what the busiest has not begun; return the seconds until that is worth another try.
@@ -383,6 +397,7 @@ class Dispatcher:
         victim.flush()
         begun = {work.ticket.lane for work in victim.in_flight.values()}
         seen: set[int] = set()
+        again_s = None
         for ticket in tickets:
             if ticket.lane in begun or ticket.lane in seen:
                 continue
@@ -391,13 +406,15 @@ class Dispatcher:
             if distance is None:
                 continue
             cost_ns = distance * self._item_ns + self._fill_ns if ticket.unit else 0
+            again_s = _MOVE_PAUSE_NS / 1e9  # no event will tell that it is worth it by then
             if cost_ns * _WORTH_MOVING < worth_ns:
                 owners.move(ticket.lane, idle[0].number)
                 self._look_at = max(self._look_at, now + cost_ns * _PAUSE_AFTER_MOVE)
+                again_s = None  # there will be a report
                 break
         self._pool.put_back(tickets)
         self.pump()
-        return None
+        return again_s
 
     # -- Reports
 

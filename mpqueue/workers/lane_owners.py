@@ -67,6 +67,11 @@ class LaneOwners:
         """An element has cost its worker: it is marked the next time, or those up to so many behind it are, too."""
         self._marked[ticket.lane] = ticket.epoch, ticket.unit + ahead, 1 + ahead
 
+    def holder(self, lane: int) -> int | None:
+        """Return the key of the process that was granted elements of a lane last."""
+        at = self._at.get(lane)
+        return None if at is None else at[0]
+
     def note_granted(self, key: int, ticket: Ticket) -> None:
         """A process was granted this element."""
         self._at[ticket.lane] = key, ticket.epoch, ticket.unit + 1

@@ -95,7 +95,9 @@ class WorkerPool:
                 if not work.cancelled:
                     taken.append(work)
             else:
-                worker.outbox += GRANT.pack(*grant)  # a new source, or the answer that a starved worker waits for
+                worker.outbox += GRANT.pack(
+                    *grant
+                )  # a new source, a lane to close, or the answer that a starved worker waits for
         return taken
 
     def take_all_unread(self) -> bool:

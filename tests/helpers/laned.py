@@ -27,7 +27,12 @@ class Counted:
         log: A file with a line for each element that was computed.
         at: Called with (lane, number) before an element is computed,
         saving: and before it is said where a lane is.
+
+    Attributes:
+        dropped: A gate and a fuse: the first lane that nobody has any more passes, with `LANES` and its number.
     """
+
+    dropped = None
 
     def __init__(self, log, length=12, at=None, saving=None):
         self.log, self.length, self.at, self.saving = str(log), length, at, saving
@@ -49,6 +54,10 @@ class CountedLane:
     def __init__(self, source, run):
         self.source, self.run = source, run
         self.number, self.total = run.state or (0, 0)
+
+    def __del__(self):
+        if self.source.dropped is not None and burns(self.source.dropped[1]):
+            pass_gate(self.source.dropped[0], LANES + self.run.lane)
 
     def next(self):
         source, run, number = self.source, self.run, self.number

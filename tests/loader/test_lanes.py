@@ -443,3 +443,28 @@ def test_a_place_becomes_the_state_that_there_was():
             places.append(loader.place())
             states.append(loader.state_dict())
         assert [loader.state_at(place) for place in places] == states
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"workers": 3, "lanes": 2}, r"3 workers run a stream of 2 lanes, .*1 of them .*workers=2; or lanes=4,"),
+        (
+            {"workers": 3, "lanes": 4, "shard": (0, 2), "epoch_batches": 4},
+            r"3 workers run a stream of 4 lanes, of which each of 2 ranks has 2, .*workers=2; or lanes=8,",
+        ),
+    ],
+)
+@pytest.mark.parametrize("backend", ["thread", "process"])
+def test_workers_without_a_lane_are_told_of_once(options, told, backend):
+    with Loader(Numbers(12), backend=backend, **options) as loader:
+        with pytest.warns(UserWarning, match=told) as warned:
+            assert len(list(loader)) > 0
+        assert {warning.filename for warning in warned} == {__file__}
+        list(loader)  # a warning is an error here
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_as_many_workers_as_lanes_are_no_warning(workers):
+    with Loader(Numbers(12), workers=workers, lanes=2) as loader:
+        assert len(list(loader)) == 8

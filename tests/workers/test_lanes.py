@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -117,6 +118,23 @@ def test_a_lane_of_a_worker_that_stays_behind_moves_to_an_idle_one(tmp_path):
             consumer.join()
     assert [(lane, number) for lane, number, *_ in found] == expected(num_lanes=4)
     assert found == all_of(Counted(tmp_path / "other"), workers=0, lanes=4)
+
+
+@always_saved
+def test_a_lane_that_has_moved_is_let_go_of_where_it_was(tmp_path):
+    """Its buffers may hold much, and the epoch may be long."""
+    with Gate() as gate:
+        source = Counted(tmp_path / "log", at=lambda run, number: pid_at(gate.address, run, number))
+        source.dropped = gate.address, str(tmp_path / "fuse")
+        with running(source, workers=2, lanes=4, start_method="fork") as pipeline, ThreadPoolExecutor(1) as pool:
+            found = pool.submit(rest, pipeline)
+            stuck, moved = gate.arrival(), gate.arrival()
+            stuck.let_go()
+            dropped = gate.arrival()
+            assert (dropped.tag, dropped.pid) == (LANES + moved.tag, stuck.pid)
+            dropped.let_go()
+            moved.let_go()
+            assert [(lane, number) for lane, number, *_ in found.result()] == expected(num_lanes=4)
 
 
 def test_a_lane_for_each_worker_stays_with_it(tmp_path):

@@ -11,7 +11,7 @@ from mpqueue.engine.schedule import Place, StreamSchedule
 from mpqueue.frameworks.enqueuers.base import SequenceEnqueuer
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator
 from mpqueue.loader.forms import by_old_names
-from mpqueue.loader.lane_shares import check_lanes, share_of
+from mpqueue.loader.lane_shares import check_lanes, share_of, warn_of_idle
 from mpqueue.loader.sources import check_stream
 from mpqueue.samples.shards import ALONE
 
@@ -129,7 +129,9 @@ class GeneratorEnqueuer(SequenceEnqueuer):
 
             check_portable(job.source, workers, backend, job.options.start_method)
         lanes = check_lanes(job.source, self.lanes, 1)
-        schedule = StreamSchedule(share_of(job.source, lanes, ALONE, workers, backend))
+        share = share_of(job.source, lanes, ALONE, workers, backend)
+        warn_of_idle(share, lanes, workers)
+        schedule = StreamSchedule(share)
         place, self._epoch = Place(self._epoch), self._epoch + 1
         self._engine.start(job, schedule, backend, max_queue_size, place)
 
