@@ -10,6 +10,7 @@ user's are called for some elements before the batch is asked for that these are
   for.
 - One that is asked for alone is taken alone: arrays that are large are copied one by one, and are not to pile up here.
 - Where errors are skipped nothing is ahead: a sample that is left out is told with the batch in which it was missed.
+- Where an element is marked, because it has killed a worker, nothing is ahead: that would be blamed on it.
 - Before a source that is a stream itself there is no such stage: what it gives next may be long in coming.
 """
 
@@ -46,7 +47,8 @@ class AheadStage(LaneStage):
     def pull(self, count: int) -> Block:
         """Return the next elements."""
         if self._at == len(self._tokens):
-            ask = max(count, min(self._most, _LONG_NS // self._each_ns)) if count > 1 else 1
+            ahead = min(self._most, _LONG_NS // self._each_ns) if self.may_run_ahead else 0
+            ask = max(count, ahead) if count > 1 else 1
             started, self._at = clock_ns(), 0
             self._values, self._tokens = [], ()
             self._values, self._tokens = self._input.pull(ask)

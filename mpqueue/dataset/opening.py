@@ -32,6 +32,8 @@ from mpqueue.worker.lanes import LaneRun
 class DatasetLanes(RunnableDataset):
     """A dataset that is a stream: a source of lanes."""
 
+    can_mark = True  # its lanes tell which sample is at work, see `mpqueue.worker.marked`
+
     @property
     def streams(self) -> list[Any]:
         """The sources that are streams themselves, each lane of which is to take its share by `mpqueue.worker_info`."""
@@ -64,7 +66,9 @@ def open_stages(node: nodes.StageNode, run: LaneRun, *, is_last: bool = False) -
             return ThreadedStage(open_stages(node.input, run), node.function, node.threads, run, node.number, line)
         return MapStage(open_stages(node.input, run), node.function, run, node.number, line)
     if node.is_indexed:
-        return IndexedRoot(partial(make_reader(node).at, run=run), node.length(), run, node.number, line)
+        sizes = [stage.length() or 0 for stage in node.stages() if isinstance(stage, nodes.SourceNode)]
+        at = partial(make_reader(node).at, run=run)
+        return IndexedRoot(at, node.length(), run, node.number, line, num_samples=sum(sizes))
     if type(node) is nodes.BatchNode:
         source = open_stages(node.input, run)
         if not any(isinstance(stage, nodes.StreamNode) for stage in node.stages()):

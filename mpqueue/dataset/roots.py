@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mpqueue.dataset.nodes import shown
-from mpqueue.dataset.stages import Block, LaneStage, Token, passes_at_once, raisable
+from mpqueue.dataset.stages import LEAST_FRUITLESS, Block, LaneStage, Token, passes_at_once, raisable
 from mpqueue.errors import OutOfRangeError
 from mpqueue.system.log import warn
 from mpqueue.telemetry.clock import clock_ns
@@ -35,13 +35,17 @@ class IndexedRoot(LaneStage):
         at: Returns the elements of a list of places, with random numbers that it sets by itself.
         length: Of the dataset; None: it has no end.
         run, number, line: See `LaneStage`.
+        num_samples: Of all sources together: an endless dataset has given each of them after so many places or so.
     """
 
     def __init__(
-        self, at: Callable[[Sequence[int]], list[Any]], length: int | None, run: LaneRun, number: int, line: str
-    ) -> None:
+        self, at: Callable[[Sequence[int]], list[Any]], length: int | None, run: LaneRun, number: int, line: str,
+        *, num_samples: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__(run, number, line)
         self._at, self._length = at, length
+        if length is None:
+            self.most_fruitless = max(LEAST_FRUITLESS, 2 * num_samples)
         self._place = run.lane
         self._error: BaseException | None = None  # of the element at `_place`
 
@@ -62,6 +66,9 @@ class IndexedRoot(LaneStage):
             started = self._clock_in()
             values, tokens = self._compute(places)
             self._clock_out(started)
+            if not values and self._error is None:  # they were left out
+                self._note_fruitless(len(places))
+        self._num_fruitless = 0
         self.num_out += len(values)
         return values, tokens
 

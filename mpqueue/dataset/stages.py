@@ -42,6 +42,7 @@ from mpqueue.dataset.nodes import salted
 from mpqueue.engine.seeds import place_of
 from mpqueue.engine.skips import Skipped, is_of_source
 from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.log import warn
 from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker import context
 from mpqueue.worker.failures import never_an_end
@@ -52,6 +53,9 @@ Token: TypeAlias = Any  # int | tuple[Token, ...]
 Block: TypeAlias = tuple[list[Any], Sequence[Token]]
 
 _BETWEEN_LOOKS_NS = 2_000_000  # of a stage's own time
+# A stage that gives nothing for so long tells; one that reads a source without end, whose elements come again, gives
+# up after so many. A filter that keeps one of 10,000 by chance is stopped once in 10**8 of its elements by that.
+_LONG_NS, LEAST_FRUITLESS = 10_000_000_000, 200_000
 VERDICTS = {bool, np.bool_}
 _clock = time.perf_counter_ns
 _busy = time.thread_time_ns
@@ -82,6 +86,7 @@ class LaneStage:
         num_out: and that it has given. What is computed again from a snapshot's tokens is not among them.
         ns: Nanoseconds of its own work,
         waiting_ns: of them, when it waited for anything but a CPU. Both are noted for each block.
+        most_fruitless: So many elements without end may give nothing in a row; None: they have an end, or nobody knows.
     """
 
     def __init__(self, run: LaneRun, number: int, line: str, *inputs: "LaneStage") -> None:
@@ -89,6 +94,9 @@ class LaneStage:
         self.seed = salted(run.seed, number)
         self.num_in = self.num_out = self.ns = self.waiting_ns = 0
         self._looks_at, self._looked_at, self._busy_at = 0, 0, -1
+        self._num_fruitless = self._fruitless_since = 0
+        bounds = [stage.most_fruitless for stage in inputs if stage.most_fruitless is not None]
+        self.most_fruitless: int | None = sum(bounds) if bounds else None
 
     def pull(self, count: int) -> Block:
         """Return the next elements and their tokens: from 1 to ``count`` of them; none at the end, each time.
@@ -150,6 +158,12 @@ class LaneStage:
         begin = self.run.begin
         return type(begin) is MarkedBegin and begin.is_single
 
+    @property
+    def may_run_ahead(self) -> bool:
+        """False while an element is marked: what is computed beside it may be what kills, and is no part of it."""
+        begin = self.run.begin
+        return type(begin) is not MarkedBegin or begin.runs_ahead
+
     def leaves_out(self, error: BaseException, *tokens: Token) -> bool:
         """Note what the user's code raised for elements: True if they are left out, False if it is to be raised."""
         error.add_note(self.told(*tokens))
@@ -184,6 +198,38 @@ class LaneStage:
             return []
         finally:
             self._clock_out(started)
+
+    def _note_fruitless(self, count: int) -> None:
+        """So many elements were taken, and none was given: `_num_fruitless` is to be 0 when one is.
+
+        Raises:
+            RuntimeError: It would go on for ever: all elements were seen, and none was given.
+        """
+        if not self._num_fruitless:
+            self._fruitless_since = _clock()
+        self._num_fruitless += count
+        if self.most_fruitless is not None and self._num_fruitless >= self.most_fruitless:
+            told, self._num_fruitless = self._told_fruitless(), 0
+            raise RuntimeError(
+                f"{told[0]}, and would search for ever: the source has no end, and this was all of it more than once. "
+                f"{told[1]}"
+            )
+        if self._fruitless_since and _clock() - self._fruitless_since > _LONG_NS:
+            self._fruitless_since = 0  # once in each search: nobody waits for the second one longer
+            told = self._told_fruitless()
+            warn(f"{told[0]}, for 10 s, and goes on. {told[1]}")
+
+    def _told_fruitless(self) -> tuple[str, str]:
+        run = self.run
+        found = (
+            f"stage {self.number}, {self.line}, has given none of the last {self._num_fruitless:,} elements in lane "
+            f"{run.lane} of {run.num_lanes} in epoch {run.epoch}"
+        )
+        remedy = (
+            f"A lane has one place in {run.num_lanes} of its source: if what is kept lies at regular places, shuffle() "
+            "before this stage brings it to all lanes; fewer lanes do, too"
+        )
+        return found, remedy
 
     def _clock_in(self) -> int:
         """Return when work begins. The CPU's time is asked for now and then: that is a system call, of up to 25 us."""
@@ -263,6 +309,7 @@ class Applied(LaneStage):
         if self._error is not None:
             error, self._error = self._error, None
             del self._values[0], self._tokens[0]
+            self._num_fruitless = 0  # as it is for whoever goes on from here
             raise error
         block = self._values[:count], self._tokens[:count]
         del self._values[:count], self._tokens[:count]
@@ -297,6 +344,9 @@ class MapStage(Applied):
             if not tokens:
                 return values, tokens
             self._apply(values, tokens, out)
+            if not out:  # they were left out
+                self._note_fruitless(len(tokens))
+        self._num_fruitless = 0
         self.num_out += len(out)
         return out, tokens[: len(out)]
 
@@ -333,7 +383,9 @@ class FilterStage(Applied):
             out, kept = list(compress(values, verdicts)), list(compress(tokens, verdicts))
             if out:
                 self.num_out += len(out)
+                self._num_fruitless = 0
                 return out, kept
+            self._note_fruitless(len(tokens))
 
     def _judge(self, values: list[Any], tokens: Sequence[Token]) -> list[Any]:
         started = self._clock_in()

@@ -65,20 +65,22 @@ class ThreadedStage(LaneStage):
             self._pending.popleft()
             if error_of is not None:
                 if self.leaves_out(error_of, token):
+                    if not values:  # or they would be lost with the error
+                        self._note_fruitless(1)
                     continue
                 raise raisable(error_of)
             if not self._is_filter or future.result():
                 values.append(value if self._is_filter else future.result())
                 tokens.append(token)
+                self._num_fruitless = 0
+            elif not values:
+                self._note_fruitless(1)
         self.num_out += len(values)
         return values, tokens
 
     def _take(self) -> None:
         """Have as many elements at work as may be."""
-        begin = self.run.begin
-        is_marked = type(begin) is MarkedBegin and not begin.runs_ahead
-        # What is at work beside the element that is marked may be what kills, so that none may be.
-        most = 1 if is_marked else self._ahead
+        most = self._ahead if self.may_run_ahead else 1
         while self._waiting and len(self._pending) < most:
             self._submit(*self._waiting.popleft())
         if self._waiting:

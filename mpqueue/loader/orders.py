@@ -143,6 +143,7 @@ class Order:
                 f'workers="auto" changes the number of workers, and {name_of(self.source)} is divided by that number: '
                 "pass lanes=n, and take its share by mpqueue.worker_info().shard_id; or a number of workers"
             )
+        self._has_told_of_idle = True  # nobody has asked for so many
 
     def _make_plan(self) -> SamplePlan:
         options = self._options

@@ -36,12 +36,14 @@ class Tolerance(NamedTuple):
         num_workers: How many there are.
         can_replay: A ticket can be computed again.
         batch_timeout: Seconds that one batch may take.
+        can_mark: The source is a stream that can leave out a single sample, see `mpqueue.worker.marked`.
     """
 
     restarts: int
     num_workers: int
     can_replay: bool
     batch_timeout: float | None
+    can_mark: bool = False
 
 
 class Blame:
@@ -81,7 +83,8 @@ class Blame:
         self._by_ticket = {number: count for number, count in self._by_ticket.items() if is_outstanding(number)}
         deaths = self._by_ticket[ticket.number] = self._by_ticket.get(ticket.number, 0) + 1
         owners, mark = self._pool.owners, worker.mark
-        if deaths <= tolerance.restarts and tolerance.can_replay:
+        # With marks there is one try more at least: without it nobody knows which sample is to be given up.
+        if deaths <= max(tolerance.restarts, tolerance.can_mark) and tolerance.can_replay:
             if owners is not None:
                 owners.mark(ticket)
             return None

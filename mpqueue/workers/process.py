@@ -126,7 +126,8 @@ class ProcessBackend:
         self.pressure = Pressure(self.pool, can_replay=job.can_replay)
         tallies = job.recorder.expect(job.workers)
         self.dispatcher = Dispatcher(self.pool, self.pressure, tallies, plan.work)
-        tolerance = Tolerance(int(options.restarts), job.workers, job.can_replay, options.batch_timeout)
+        can_mark = getattr(job.source, "can_mark", False) is True
+        tolerance = Tolerance(int(options.restarts), job.workers, job.can_replay, options.batch_timeout, can_mark)
         self.pump = self.dispatcher.pump
         self.supervision = Supervision(self.pool, self.sync, self.dispatcher, self.pressure, tolerance)
         if job.is_auto or job.finds_threads:

@@ -9,7 +9,7 @@ from helpers import pipelines
 from helpers.pipelines import Failed, Raising, Shards, StatefulShards
 
 import mpqueue
-from mpqueue.dataset import roots
+from mpqueue.dataset import roots, stages
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.worker import context
 from mpqueue.worker.lanes import LaneRun
@@ -380,3 +380,46 @@ def test_counts_of_passes_and_epochs_add_up():
 def test_a_shape_has_a_line_for_each_stage_and_the_length_of_its_source():
     dataset = mpqueue.Dataset.range(7).shuffle(buffer=4).batch(2)
     assert DatasetLanes(dataset.root).shape() == ["0: range(0, 7)", "1: shuffle(buffer=4)", "2: batch(2)"]
+
+
+ENDLESS = {
+    "filter": lambda endless: endless.filter(lambda number: number % 2 == 0),
+    "filter in threads": lambda endless: endless.filter(lambda number: number % 2 == 0, threads=2),
+    "behind a map": lambda endless: endless.map(float).filter(lambda number: number % 2 == 0).batch(2),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_lane_of_an_endless_dataset_that_keeps_nothing_says_so(name, monkeypatch):
+    monkeypatch.setattr(roots, "LEAST_FRUITLESS", 500)
+    lane = opened(ENDLESS[name](mpqueue.Dataset.range(10).repeat()), lane=1, num_lanes=4)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=r"filter.*none of the last \d+ elements in lane 1 of 4.*shuffle\(\)"):
+            lane.next()
+    assert opened(ENDLESS[name](mpqueue.Dataset.range(10).repeat()), lane=2, num_lanes=4).next() is not None
+    shuffled = opened(ENDLESS[name](mpqueue.Dataset.range(10).shuffle().repeat()), lane=1, num_lanes=4)
+    assert [shuffled.next() is not None for _ in range(20)] == [True] * 20
+
+
+def test_a_large_endless_dataset_is_seen_whole_before_it_is_given_up(monkeypatch):
+    monkeypatch.setattr(roots, "LEAST_FRUITLESS", 500)
+    lane = opened(mpqueue.Dataset.range(4001).repeat().filter(lambda number: number == 4000), lane=1, num_lanes=4)
+    assert [lane.next() for _ in range(3)] == [4000] * 3
+
+
+def test_a_long_search_is_told_of_and_goes_on(monkeypatch, caplog):
+    monkeypatch.setattr(stages, "_LONG_NS", 0)
+    lane = opened(mpqueue.Dataset.range(40_000).filter(lambda number: number == 39_999), lane=3, num_lanes=4)
+    assert lane.next() == 39_999
+    assert "has given none of the last" in caplog.text
+    assert "lane 3 of 4" in caplog.text
+
+
+def test_a_map_whose_samples_are_all_left_out_ends(monkeypatch):
+    monkeypatch.setattr(roots, "LEAST_FRUITLESS", 500)
+    skipped = []
+    endless = mpqueue.Dataset.range(10).repeat().map(lambda number: number // 0).filter(bool)
+    lane = opened(endless, lane=1, num_lanes=4, skip=skipped.append)
+    with pytest.raises(RuntimeError, match=r"map.*would search for ever"):
+        lane.next()
+    assert len(skipped) >= 500

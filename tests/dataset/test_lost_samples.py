@@ -128,8 +128,8 @@ def test_a_sample_that_kills_takes_the_place_of_one_that_raises(name):
     with loader(dataset, restarts=1) as stream:
         found, errors = outcomes(stream)
         deaths = stream.statistics().deaths
-        # Threads may be at it ahead of its turn: then its turn is not there yet when nothing runs ahead.
-        assert deaths == 2 * len(errors) or ("threads" in name and deaths <= 4 * len(errors))
+        # Who is at it ahead of its turn dies once more: nothing runs ahead where it is looked for.
+        assert 2 * len(errors) <= deaths <= 4 * len(errors)
     assert found == expected
     for error in errors:
         told = " ".join(error.__notes__)
@@ -140,7 +140,7 @@ def test_a_sample_that_kills_takes_the_place_of_one_that_raises(name):
 
 
 @pytest.mark.usefixtures("kills")
-def test_without_restarts_the_first_death_is_an_error_and_the_stream_goes_on_behind_the_sample():
+def test_without_restarts_there_is_one_to_find_the_sample():
     dataset = PIPELINES["map"]()
     expected = where_it_raises(dataset)
     with loader(dataset, restarts=0) as stream:

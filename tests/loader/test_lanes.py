@@ -89,6 +89,7 @@ def test_elements_come_round_the_lanes(lanes):
         assert [named(loader) for _ in range(2)] == [expected(40, lanes, epoch) for epoch in range(2)]
 
 
+@pytest.mark.filterwarnings("ignore:5 workers run a stream of 4 lanes")
 @pytest.mark.parametrize("backend", ["process", "thread"])
 @pytest.mark.parametrize("workers", [1, 2, 3, 5])
 def test_the_order_is_the_same_for_any_number_of_workers(workers, backend):
