@@ -58,6 +58,11 @@ def seed_both(mixed: int) -> bool:
     return True
 
 
+def python_generator() -> Any:
+    """Return the generator behind the functions of `random`."""
+    return _python_generator
+
+
 def python_state() -> Any:
     """Return the state of Python's generator in memory, None if it is not the usual one."""
     return _python_state

@@ -17,8 +17,9 @@ asks the source twice.
 no such way. All that it gives comes from three functions in C. While it is armed, their entries in the table of methods
 lead to operators of `random.Random` instead, which are ours: an exception passes through them, as it would not through
 a function of ctypes. Its index is then a number that no generator in use has, which tells whether user code has seeded
-it meanwhile. These places are details of CPython: they are looked at first, and where they are not as expected, all
-samples are seeded at once.
+it meanwhile. Whoever seeds it sets its ``gauss_next``, too: that is a property of ours, which settles, so that the next
+sample is not taken for one whose numbers are the user's. These places are details of CPython: they are looked at first,
+and where they are not as expected, all samples are seeded at once.
 
 Only for worker processes: nothing there is drawn from these generators but by the code of the user. And only as long
 as one thread computes samples. Two that draw at once could meet in the middle of a settling, when NumPy has the
@@ -164,6 +165,7 @@ class FirstDraw(AtOnce):
         self._operators = [_address_of(operator) for operator, _ in _OPERATORS.values()]
         for name, (_, method) in _OPERATORS.items():
             setattr(random.Random, method, self._drawing(getattr(_random.Random, name)))
+        random.Random.gauss_next = property(_gauss_next, self._set_gauss_next)  # type: ignore[attr-defined]
         self._stand_in = _StandIn(self._settle)
         self._is_shared = False  # by several threads
         address = self._numpy.ctypes.state_address
@@ -219,6 +221,15 @@ class FirstDraw(AtOnce):
             return function(*arguments)
 
         return draw
+
+    def _set_gauss_next(self, generator: random.Random, value: float | None) -> None:
+        if self.is_armed and generator is twisters.python_generator():
+            self._settle()
+        vars(generator)["gauss_next"] = value
+
+
+def _gauss_next(generator: random.Random) -> Any:
+    return vars(generator).get("gauss_next")
 
 
 def _address_of(function: str) -> int | None:

@@ -26,6 +26,10 @@ DRAWS = {
     "NumPy's, seeded": lambda: (np.random.seed(5), random.random(), np.random.rand()),
     "NumPy's, set": lambda: (np.random.set_state(np.random.RandomState(3).get_state()), np.random.rand(), random.random()),
     "Python's, set": lambda: (random.setstate(random.Random(3).getstate()), np.random.rand(), random.random()),
+    "Python's, only seeded": lambda: random.seed(5),
+    "NumPy's, only seeded": lambda: np.random.seed(5),
+    "Python's, only set": lambda: random.setstate(random.Random(3).getstate()),
+    "Python's own, seeded": lambda: random.Random(5).gauss(0, 1),
     "own ones": lambda: (random.Random(3).random(), np.random.RandomState(4).rand(), random.random()),
     "through NumPy's bits": lambda: np.random.Generator(np.random.get_bit_generator()).random(3).tolist(),
 }
