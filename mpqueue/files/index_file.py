@@ -33,7 +33,7 @@ from mpqueue.files.kept import note_use
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 
-_MARK = b"mpqueue index\n\x00\x01"
+_MARK = b"mpqueue index\n\x00\x02"
 _HEAD = struct.Struct("<16sQQ")
 _ALIGNED = 64
 

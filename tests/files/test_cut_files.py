@@ -79,7 +79,7 @@ FORMS = {
     "tar gnu": (a_tar(tarfile.GNU_FORMAT), "a.tar", tar.scan, files.Tar),
     "tar pax": (a_tar(tarfile.PAX_FORMAT), "a.tar", tar.scan, files.Tar),
     "tfrecord": (a_tfrecord, "a.tfrecord", lambda path: tfrecord.scan(path, check_crc=True), files.TFRecord),
-    "json lines": (lines, "a.jsonl", json_lines.scan, files.JSONLines),
+    "json lines": (lines, "a.jsonl", lambda path: json_lines.scan(path, folder=os.path.dirname(path)), files.JSONLines),
     "arrow file": (an_arrow("file"), "a.arrow", arrow.scan, files.Arrow),
     "arrow stream": (an_arrow("stream"), "a.arrow", arrow.scan, files.Arrow),
     "arrow compressed": (an_arrow("stream", "zstd"), "a.arrow", arrow.scan, files.Arrow),
