@@ -5,8 +5,8 @@
                                                dropped, its errors too: they were raised at their place
     any other grant                            is for the next element of a lane that is open
 
-*Snapshots.* One is taken behind an element when it is *due*: when the lane has worked for 100 times as long as its last
-snapshot has taken, so that all of them take less than 1 % of the time, and for its share of half a second, so that what
+*Snapshots.* One is taken behind an element when it is *due*: when the lane has worked for 100 times as long as a
+snapshot takes, so that all of them take less than 1 % of the time, and for its share of half a second, so that what
 lies between the last snapshots of all lanes takes no longer to compute again. Nobody waits for one: where there is no
 memory for it, the next is due soon. With it, and with its end, a lane tells what its stages have done since it told
 before (`mpqueue.telemetry.stage_rows`).
@@ -39,6 +39,7 @@ from mpqueue.worker.marked import Marker, Name
 from mpqueue.worker.runner import BeginBatch, StreamEnd
 
 _WORK_PER_SAVE = 100
+_FIRST_SAVE_NS = 250_000  # nobody knows yet what one takes
 _BETWEEN_NS = 500_000_000  # the work of all lanes between two rounds of snapshots
 _SLOW_S = 10
 
@@ -112,6 +113,7 @@ class LaneRunner:
         self._is_of_lanes = hasattr(type(source), "open_lane")
         self._numbers = (numbers or torch) if self._is_of_lanes else None
         self._between_ns = _BETWEEN_NS * info.world // num_lanes
+        self._save_ns = _FIRST_SAVE_NS  # what a snapshot takes, of any of the lanes
         self._open: dict[int, OpenLane] = {}
         self._starts: dict[int, tuple[int, LaneStart]] = {}  # the last ones, with their epochs
 
@@ -281,7 +283,10 @@ class LaneRunner:
                     f"the state of lane {lane} cannot be pickled ({error}): it is to be plain data, as numbers, text, "
                     "lists and dicts are"
                 ) from error
-        found.due_ns = max(_WORK_PER_SAVE * (clock_ns() - began), self._between_ns)
+        # One that was held up, on a machine that is busy, says nothing of those to come: it would keep a lane from its
+        # next snapshot for seconds, which a resume had to compute again.
+        self._save_ns = min(clock_ns() - began, 2 * self._save_ns)
+        found.due_ns = max(_WORK_PER_SAVE * self._save_ns, self._between_ns)
         return data
 
     def _is_interrupt(self, error: BaseException) -> bool:
