@@ -44,6 +44,7 @@ NOT_RUN = {
     "scripts/slow": "takes minutes; tests/scripts runs its programs for a moment",
     "scripts/mutants": "takes minutes",
     "scripts/gauntlet": "takes minutes",
+    "scripts/trainers": "takes minutes; tests/scripts runs what is installed",
     "scripts/stubs": "writes into the tree",
     "scripts/scaling": "is simulated by tests/scripts/test_scaling.py",
     "scripts/soak": "takes minutes; tests/scripts runs it for a moment",
@@ -52,7 +53,9 @@ NOT_RUN = {
 
 
 def frameworks_of(block):
-    return re.findall(r"^import (datasets|jax|keras|lightning|ray|tensorflow|torch|transformers)\b", block.text, re.M)
+    return re.findall(
+        r"^import (accelerate|datasets|jax|keras|lightning|ray|tensorflow|torch|transformers)\b", block.text, re.M
+    )
 
 
 @pytest.mark.parametrize("block", [block for block in PYTHON if frameworks_of(block) != ["torch"]], ids=str)

@@ -116,12 +116,14 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
     _workers: tuple[Any, ...] = ()  # torch's processes: there are none
 
     def __init__(self, loader: Any) -> None:
-        resumed = state.due(loader)
+        resumed, told = state.due(loader), told_by_sampler(loader)
         with contextlib.ExitStack() as undo:
             if resumed is not None:  # the seed of the workers is known: drawing one leaves no trace
                 undo.enter_context(state.at_beginning(loader, resumed.beginning._replace(sampler=None, kept=None)))
+            elif told is not None and told.first:  # nor in mid-epoch, where the run before had drawn one by then
+                generator = state.generator_of(loader)
+                undo.callback(generator.set_state, generator.get_state())
             _Base.__init__(self, loader)
-        told = told_by_sampler(loader)
         if resumed is not None:
             self._base_seed = resumed.beginning.base_seed
         elif told is not None:

@@ -107,6 +107,13 @@ def test_the_rest_of_an_epoch_is_what_it_would_have_been(accelerate, workers):
     assert _epochs(accelerate.SkipBatchSampler(batches(), 2), [1], workers) == [whole[1][2:]]
 
 
+def test_the_trainers_random_numbers_go_on_as_they_were_in_mid_epoch(accelerate):
+    batches = data.BatchSampler(accelerate.SeedableRandomSampler(Noisy(), 3), 3, drop_last=False)
+    before = torch.get_rng_state()
+    list(mpqueue.torch.DataLoader(Noisy(), batch_sampler=accelerate.SkipBatchSampler(batches, 2), num_workers=1))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_ranks_have_random_numbers_of_their_own(accelerate):
     def share(rank):
         batches = data.BatchSampler(accelerate.SeedableRandomSampler(Noisy(), 3), 2, drop_last=False)

@@ -1,5 +1,6 @@
 """Streams in torch's loader: a `mpqueue.Dataset` behind a filter, and iterable-style datasets that say where they are."""
 
+import itertools
 import pickle
 
 import pytest
@@ -331,3 +332,32 @@ def test_an_iterable_dataset_goes_on_with_another_number_of_workers(make, before
     other = loader(after)
     other.load_state_dict(pickle.loads(pickle.dumps(first.state_dict())))
     assert seen + pairs(other) + pairs(other) == whole
+
+
+class NodeNumbers:
+    """The numbers of a lane."""
+
+    def __iter__(self):
+        info = mpqueue.worker_info()
+        return iter(range(info.shard_id, 100, info.num_shards))
+
+
+def make_nodes():
+    from torchdata import nodes
+
+    return nodes.Loader(nodes.Batcher(nodes.IterableWrapper(NodeNumbers()), 4, drop_last=False))
+
+
+@pytest.mark.usefixtures("many_snapshots")
+def test_nodes_of_torchdata_go_on_from_their_own_states_in_lanes():
+    pytest.importorskip("torchdata.nodes")
+    batches = mpqueue.Dataset(make_nodes)
+    with mpqueue.Loader(batches, workers=0, lanes=4) as loader:
+        whole = list(loader)
+    with mpqueue.Loader(batches, workers=0, lanes=4) as loader:
+        seen = list(itertools.islice(loader, 15))
+        state = loader.state_dict()
+    assert any(start is not None for start in state["starts"])
+    with mpqueue.Loader(batches, workers=1, lanes=4) as loader:
+        loader.load_state_dict(state)
+        assert seen + list(loader) == whole
