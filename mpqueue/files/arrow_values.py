@@ -268,7 +268,7 @@ class _StructColumn(ArrowColumn):
 
 
 class _SlicedPlace(NamedTuple):
-    """Where a column of a record batch begins."""
+    """Place of a column of a record batch: its beginning."""
 
     batch: RecordBatch
     node: int

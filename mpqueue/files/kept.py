@@ -1,4 +1,4 @@
-"""What lies in the folder of indexes: how much, and what has not been used for long.
+"""Contents of the folder of indexes: how much, and what has not been used for long.
 
 An index whose files have changed is never asked for again, and nobody tells it so. So whoever opens a file of this
 folder gives it the time of that day, and what was not opened for long may go: if it is wanted after all, it is made

@@ -49,7 +49,7 @@ class IndexedFile(NamedTuple):
 
     @property
     def is_remote(self) -> bool:
-        """Whether it is read through a network."""
+        """True if it is read through a network."""
         return is_url(self.path)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Which sample of a lane its worker is at, told so that the trainer knows it when the worker is dead.
+"""The sample of a lane that its worker is at, told so that the trainer knows it when the worker is dead.
 
     an element of a lane kills its worker      the trainer has nobody to ask what it was doing
     the lane is opened anew, *marked*          each sample is begun alone and reported before code of the user's runs
@@ -45,7 +45,7 @@ class Marker:
         self._tell(name)
 
     def clear(self) -> None:
-        """What was told of is done."""
+        """End what was told of: it is done."""
         if self._has_told:
             self._has_told = False
             self._tell(None)

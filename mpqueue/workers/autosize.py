@@ -1,4 +1,4 @@
-"""How many workers pay, and how many threads in each: what "auto" decides, and why.
+"""The number of workers that pays, and of threads in each: what "auto" decides, and why.
 
 The backend asks `Autosize.look` in the consumer's own calls, as it does for all that time alone brings; it starts and
 retires workers, and tells them their threads, as that says. Nothing here starts, waits, or asks a clock, so that a
@@ -50,7 +50,7 @@ class Size(NamedTuple):
 
 
 class SizeCounts(NamedTuple):
-    """What a stream has counted until a moment.
+    """Counts of a stream until a moment.
 
     Attributes:
         batches: Those that workers have computed.

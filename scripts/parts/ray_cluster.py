@@ -50,7 +50,7 @@ class RayCluster:
 
     @property
     def address(self) -> str:
-        """Where other programs join it."""
+        """Address at which other programs join it."""
         return str(self._cluster.address)
 
     @property

@@ -19,7 +19,7 @@ import torch
 
 
 class _Mover(Protocol):
-    """What moves batches; the tests have a stand-in for the one of CUDA."""
+    """Mover of batches to a device; the tests have a stand-in for the one of CUDA."""
 
     def start(self, batch: Any) -> "_Moving":
         """Begin to copy a batch."""
@@ -49,7 +49,7 @@ class _Moving(NamedTuple):
 
 
 class _Coming(NamedTuple):
-    """What comes next of a loader.
+    """The next batch of a loader.
 
     Attributes:
         outcome: A batch on its way; what was raised in its place; None: the end.

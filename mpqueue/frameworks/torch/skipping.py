@@ -21,7 +21,7 @@ _has_told = False
 
 
 class Told(NamedTuple):
-    """What samplers of Accelerate tell of a pass.
+    """Facts of a pass that samplers of Accelerate tell.
 
     Attributes:
         seed: The random numbers of the samples follow from it,

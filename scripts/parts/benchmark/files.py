@@ -71,7 +71,7 @@ def _ours_decoded(folder: str, num_workers: int) -> Iterator[Iterator[Any]]:
 
 @dataclasses.dataclass(frozen=True)
 class FileReader:
-    """Who reads a set.
+    """A reader of a set.
 
     Attributes:
         feed: Gives batches of bytes, of a set's paths, or decodes a folder with workers.
@@ -108,7 +108,7 @@ class FileWorkload:
 
     @property
     def peers(self) -> tuple[str, ...]:
-        """What is measured."""
+        """A thing that is measured."""
         return tuple(self.readers)
 
 

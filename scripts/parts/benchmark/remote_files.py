@@ -1,4 +1,4 @@
-"""How much of a link samples of remote files use: a server of the loopback that answers late, at the rate of a link.
+"""The share of a link that samples of remote files use: a server of the loopback answers late, at the rate of a link.
 
 ``python -m parts.benchmark.remote_files`` in the folder of scripts; it prints what each way has used of the link.
 """

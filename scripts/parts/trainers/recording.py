@@ -1,4 +1,4 @@
-"""What the programs have in common: their task, their data, and the lines that they write down.
+"""Common parts of the programs: their task, their data, and the lines that they write down.
 
 A program is started by ``python -m parts.trainers.PROGRAM`` and a `Task` as JSON. It goes on from what it finds in its
 folder, as a program that a scheduler starts again. For each step it writes one line, by a single call, so that a kill

@@ -1,4 +1,4 @@
-"""What a run that was killed and resumed did, beside one that nothing disturbed.
+"""Comparison of a run that was killed and resumed with one that nothing disturbed.
 
 A record is what came in a step: its number, the bits of the loss, the numbers of the samples. What holds of a step is
 what the last part says that did it: the model that remains has seen that.
@@ -12,7 +12,7 @@ Record: TypeAlias = tuple[int, str, list[int]]
 
 
 class Verdict(NamedTuple):
-    """How far a run differs.
+    """Differences of a run.
 
     Attributes:
         lost: Samples of the undisturbed run that the model has not seen.
