@@ -13,6 +13,7 @@ LISTED  as WORK, of the samples listed in the slot  END       the lane has ended
 LANE    as WORK, but open the lane anew before,
         from the snapshot in the slot
 CLOSE   another worker has this lane from now on
+THREADS compute samples in so many threads
 RETRY   there may be memory now: place it again     FULL      there is no memory for so many bytes; I hold the batch
 FAIL    there is none: try once more, then report   LOADED    the new state is loaded, the slot may be used again
                                                     LET_GO    user code holds no array in that slot any more
@@ -25,7 +26,8 @@ slot        its number                              slot, turn     the grant's
 turn        to be repeated in the report            spec           number of the batch's spec
 unit        index, or number in the stream;         header_offset  where in the slot the header begins
             for STATE the bytes in the slot,
-            for CLOSE a lane's number
+            for CLOSE a lane's number,
+            for THREADS how many
 epoch       from 0                                  nbytes         where the batch ends; for FULL how many are missing
 high_water  bytes of the slot that are reserved     high_water     bytes of the slot that are reserved now
                                                     compute_ns     in user code,

@@ -16,6 +16,7 @@ from collections import Counter, deque
 
 import numpy as np
 
+from mpqueue.engine.lanes import MarkedStart
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.options import Options
 from mpqueue.engine.pipeline import Pipeline
@@ -146,10 +147,17 @@ class Worker:
             self.source = payload.source
             self.say(ReportKind.LOADED, slot, turn)
             return
+        if kind == GrantKind.CLOSE:
+            self.lanes.pop(unit, None)  # of an epoch that is over, it may have none
+            self.world.reached["lane closed"] += 1
+            return
         assert kind == GrantKind.WORK or (kind == GrantKind.LANE and self.config.is_stream)
         if kind == GrantKind.LANE:
             start = unpack_start(self.world.ring.segment.memory, slot * self.config.stride)
             number, lane = divmod(unit, self.config.num_lanes)
+            if isinstance(start, MarkedStart):  # a worker has died over the element; it marks no samples of this source
+                self.world.reached["lane begun after a death"] += 1
+                start = start.start
             assert start.number <= number
             assert start.state is None or pickle.loads(start.state) == (lane, start.number)
             self.world.reached["lane begun from a snapshot"] += start.state is not None
