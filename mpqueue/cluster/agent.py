@@ -39,7 +39,7 @@ from mpqueue.transport.poller import READABLE, WRITABLE, close_poller, make_poll
 from mpqueue.transport.records import Bytes, ProtocolError
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerConfig, WorkerEnds
-from mpqueue.worker.records import GRANT, CorruptRecord
+from mpqueue.worker.records import GRANT
 from mpqueue.workers.launcher import LauncherGone, Nursery, ProcessEvent
 from mpqueue.workers.source_send import Patch
 
@@ -263,7 +263,7 @@ class Agent:
         """Send on what a worker has reported; False if that was nothing."""
         try:
             found = hosted.read()
-        except CorruptRecord as error:
+        except ProtocolError as error:
             self._put(FromAgent.RAW, hosted.key, error.args[0])
             found = None
         if not hosted.hears:

@@ -11,13 +11,13 @@ from collections import deque
 
 from mpqueue.cluster.mirror import Mirror
 from mpqueue.memory.slots import PAGE
+from mpqueue.transport.records import ProtocolError
 from mpqueue.worker.records import (
     GRANT,
     HELD,
     MAGIC,
     OUTCOMES,
     REPORT,
-    CorruptRecord,
     GrantKind,
     ReportKind,
 )
@@ -92,7 +92,7 @@ class Hosted:
         Returns: None if there are no reports now.
 
         Raises:
-            CorruptRecord: The worker has written something else, which is in the text.
+            ProtocolError: The worker has written something else, which is in the text.
         """
         if self.pipes.reports < 0:
             return None
@@ -105,22 +105,22 @@ class Hosted:
             return None
         try:
             return self._enter(data)
-        except (CorruptRecord, KeyError):
+        except (ProtocolError, KeyError):
             self.hears = False
-            raise CorruptRecord(data) from None
+            raise ProtocolError(data) from None
 
     def _enter(self, data: bytes) -> tuple[bytes, list[tuple[int, memoryview]]]:
         if len(data) % REPORT.size:
-            raise CorruptRecord
+            raise ProtocolError
         forwarded = bytearray()
         payloads: list[tuple[int, memoryview]] = []
         for number, report in enumerate(REPORT.iter_unpack(data)):
             magic, kind, flags, slot, turn, _spec, header, nbytes, high_water, *_ = report
             if magic != MAGIC:
-                raise CorruptRecord
+                raise ProtocolError
             if kind in OUTCOMES:
                 if self._granted[turn] != slot or not header <= nbytes <= min(high_water, self._mirror.stride):
-                    raise CorruptRecord
+                    raise ProtocolError
                 del self._granted[turn]
                 self._enter_outcome(slot, flags, nbytes, high_water)
                 payloads.append((slot, self._mirror.view(slot, nbytes)))

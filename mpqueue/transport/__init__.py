@@ -8,6 +8,7 @@
     service            a server                       a path          user              records, each a message
     cluster            the trainer                    a TCP port      token (and TLS)   messages, and bytes into slots
     nursery            nobody: a pair of sockets      -               -                 messages with descriptors
+    worker             nobody: a pair of pipes        -               -                 grants down; reports up
 
 *Who owns what.* A socket belongs to the process that made or accepted it, is noted in `mpqueue.system.descriptors`, and
 is closed in a forked child. Descriptors that come are the receiver's. A path is its owner's to remove; one that a

@@ -32,13 +32,14 @@ class RecordType:
         fields: Each as ``name:code``, with blanks between; for the codes see `struct` (little-endian, not aligned).
             ``6Q`` is six numbers, ``_:3x`` three bytes without a meaning. Two names have one here: ``kind``, which is
             one byte, and ``nbytes``, the number of bytes that follow the record.
-        magic: Two bytes with which it begins; None: it has none.
+        magic: Two bytes with which it begins; None: it has none. Where ``magic:H`` is the first of the fields, it is a
+            value as all others, to be passed and compared by whoever packs and unpacks: that takes 50 ns less.
         kinds: What kinds there are; empty: any.
         most: The largest values of fields, by name.
 
     Attributes:
         fields: Pairs of a name and a code, without the bytes that have no meaning.
-        kinds, most: As given.
+        magic, kinds, most: As given.
         size: In bytes.
         pack, unpack, unpack_from, iter_unpack: Those of `struct.Struct` for the fields, without any check.
     """
@@ -54,19 +55,20 @@ class RecordType:
         pairs = [(name, code) for name, _, code in (field.partition(":") for field in fields.split())]
         self.fields = [(name, code) for name, code in pairs if name != "_"]
         self.kinds, self.most = frozenset(kinds), most or {}
-        codes = "".join(code for _, code in pairs)
-        whole = struct.Struct(f"<{codes}" if magic is None else f"<H{codes}")
-        read = whole if magic is None else struct.Struct(f"<2x{codes}")
+        self.magic, codes = magic, "".join(code for _, code in pairs)
+        is_hidden = magic is not None and pairs[0][0] != "magic"
+        whole = struct.Struct(f"<H{codes}" if is_hidden else f"<{codes}")
+        read = struct.Struct(f"<2x{codes}") if is_hidden else whole
         self.size = whole.size
         # Those of C themselves, because they are called for each batch.
-        self.pack = whole.pack if magic is None else partial(whole.pack, magic)
+        self.pack = partial(whole.pack, magic) if is_hidden else whole.pack
         self.unpack, self.unpack_from, self.iter_unpack = read.unpack, read.unpack_from, read.iter_unpack
         # Which bytes have to be what. Looked at by column, so that many records take as long as one.
         self._columns = [] if magic is None else [(at, {byte}) for at, byte in enumerate(magic.to_bytes(2, "little"))]
         names = [name for name, _ in pairs]
         if self.kinds:
             before = "".join(code for _, code in pairs[: names.index("kind")])
-            self._columns.append((struct.calcsize(f"<{before}") + 2 * (magic is not None), set(self.kinds)))
+            self._columns.append((struct.calcsize(f"<{before}") + 2 * is_hidden, set(self.kinds)))
         meant = [name for name, _ in self.fields]
         self._at_nbytes = meant.index("nbytes") if "nbytes" in meant else -1
         self._most = [(meant.index(name), value) for name, value in self.most.items()]

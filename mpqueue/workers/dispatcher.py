@@ -54,6 +54,7 @@ from mpqueue.memory.layout import UNNUMBERED, ReadSpec, load_spec
 from mpqueue.memory.slots import LARGE_BYTES, SlotError, SlotState
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.telemetry.recorder import WorkerTally
+from mpqueue.transport.records import ProtocolError
 from mpqueue.worker.failures import LateSpec, unreadable
 from mpqueue.worker.order_watch import Marks
 from mpqueue.worker.records import (
@@ -66,7 +67,6 @@ from mpqueue.worker.records import (
     REPORT,
     TAIL,
     UNSHARDED,
-    CorruptRecord,
     GrantKind,
     ReportKind,
     pack_listed,
@@ -435,9 +435,9 @@ class Dispatcher:
         try:
             # Records are written whole, so a read of whole records ends between two, unless a stranger wrote.
             if len(data) % REPORT.size or worker.life.is_starved:
-                raise CorruptRecord(f"{len(data)} bytes are no reports, or come from a worker that waits for an answer")
+                raise ProtocolError(f"{len(data)} bytes are no reports, or come from a worker that waits for an answer")
             return self._enter(worker, data)
-        except (CorruptRecord, SlotError, LifeError, KeyError):
+        except (ProtocolError, SlotError, LifeError, KeyError):
             # Nothing that this worker says can be trusted any more; the launcher will tell of its end.
             self._pool.roster.silence(worker, Cause.UNTRUSTED)
             return None
@@ -451,7 +451,7 @@ class Dispatcher:
             magic, kind, flags, number, turn, spec, header, nbytes, high_water, compute, copy, wait,
         ) in REPORT.iter_unpack(data):  # fmt: skip
             if magic != MAGIC:
-                raise CorruptRecord("a report without its magic number")
+                raise ProtocolError("a report without its magic number")
             if kind != _BATCH and kind not in OUTCOMES:
                 num_others += 1
                 if kind == ReportKind.TIMES:
@@ -473,7 +473,7 @@ class Dispatcher:
             slot = work.slot
             # The bounds are checked here, so that no view of the consumer ever reaches into another slot.
             if slot.number != number or not header <= nbytes <= high_water:
-                raise CorruptRecord(f"a batch of {nbytes} bytes in slot {number}, which has {high_water}")
+                raise ProtocolError(f"a batch of {nbytes} bytes in slot {number}, which has {high_water}")
             publish(slot, high_water, flags & HELD)
             work.header_offset, work.nbytes = header, nbytes
             if kind != _BATCH:
@@ -502,7 +502,7 @@ class Dispatcher:
             and kind not in (ReportKind.FULL, ReportKind.QUEUES)
             and any(notice.kind == ReportKind.FULL for notice in notices)
         ):
-            raise CorruptRecord("reports of a worker that waits for an answer")
+            raise ProtocolError("reports of a worker that waits for an answer")
         count = len(data) // REPORT.size - num_others
         self.tallies[worker.number].add(count, num_bytes, compute_ns, copy_ns, wait_ns)
         self.num_drained += 1
@@ -552,7 +552,7 @@ class Dispatcher:
         tail = unpack_tail(self._pool.ring.memory, start + work.header_offset, start + work.nbytes)
         work.nbytes -= tail.nbytes
         if ticket.lane < 0:
-            raise CorruptRecord("a tail of no lane")
+            raise ProtocolError("a tail of no lane")
         self._pool.ring.recorder.add_stages(tail.rows)
         if tail.state is not None and not work.cancelled:  # else it may be of another epoch, or of a source as it was
             self._pool.ledger.lanes.note(ticket.lane, ticket.unit + 1, tail.state)
@@ -575,7 +575,7 @@ class Dispatcher:
             return (*notices, Notice(kind, turn, work)) if worker.life.starve() else notices
         if kind == ReportKind.LOADED:
             if turn not in worker.loading:
-                raise CorruptRecord("a source was loaded that was not sent")
+                raise ProtocolError("a source was loaded that was not sent")
             return (*notices, Notice(kind, turn, None))
         if kind == ReportKind.QUEUES:
             if worker.process is not None:
@@ -583,7 +583,7 @@ class Dispatcher:
             return notices
         slots = ring.slots
         if kind != ReportKind.LET_GO or number >= slots.num_slots or slots.slots[number].owner != worker.number:
-            raise CorruptRecord(f"a report of kind {kind}, or of slot {number}, which worker {worker.number} never had")
+            raise ProtocolError(f"a report of kind {kind}, or of slot {number}, which worker {worker.number} never had")
         slots.let_go(number)
         return notices
 
@@ -607,17 +607,17 @@ class Dispatcher:
         """Read the spec that lies in the slot of its first batch; the batch's own header follows its place."""
         memory, start, header = self._pool.ring.memory, work.slot.offset, work.header_offset
         if work.nbytes - header < 16:
-            raise CorruptRecord("a batch without the place of its spec")
+            raise ProtocolError("a batch without the place of its spec")
         at, length = (int(word) for word in np.frombuffer(memory, "<i8", 2, start + header))
         if not 0 <= at <= at + length <= header:
-            raise CorruptRecord("a spec outside of its batch")
+            raise ProtocolError("a spec outside of its batch")
         load = partial(load_spec, memory[start + at : start + at + length])
         try:
             work.read = ReadSpec(load())
         except Exception as error:
             unreadable(error, load)
             if not isinstance(error, (ImportError, AttributeError)):  # what unpickling raises of anything else
-                raise CorruptRecord("a spec that is none") from error
+                raise ProtocolError("a spec that is none") from error
             work.read = LateSpec(load)  # of a class that only the worker can import
         work.header_offset += 16
         if number != UNNUMBERED:

@@ -22,8 +22,10 @@ ROOT = Path(mpqueue.__file__).parent
 PROTOCOLS = [
     "mpqueue.cluster.wire",
     "mpqueue.service.records",
+    "mpqueue.worker.records",
     "mpqueue.workers.nursery_messages",
     "mpqueue.tf1.coordination.stop_channel",
+    "mpqueue.tf1.queues.wire",
 ]
 DECLARED = {
     f"{module.removeprefix('mpqueue.')}.{name}": value
@@ -52,6 +54,8 @@ def fields_of(record):
     for name, code in record.fields:
         if name == "kind" and record.kinds:
             found.append(st.sampled_from(sorted(record.kinds)))
+        elif name == "magic":
+            found.append(st.just(record.magic))
         elif name == "nbytes" or name in record.most:
             found.append(st.integers(0, min(MOST_BODY, record.most.get(name, MOST_BODY))))
         else:
@@ -207,12 +211,11 @@ def test_a_damaged_stream_ends_in_a_refusal_or_waits_for_more(record, data, edit
 
 
 def test_no_record_of_a_connection_is_packed_beside_the_declarations():
-    """But those of files, and of pipes and memory between a trainer and its workers."""
+    """But those of files, and of memory between a trainer and its workers."""
     packing = {str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py") if re.search(r"\bStruct\(", path.read_text())}
     others = ("files/", "dataset/record_files.py", "tf1/readers/", "tf1/compat/", "memory/", "worker")
     assert {name for name in packing if not name.startswith(others)} == {
         "transport/credentials.py",
         "transport/records.py",
         "service/journal.py",
-        "tf1/queues/wire.py",
     }

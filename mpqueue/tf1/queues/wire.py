@@ -35,7 +35,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import struct
 from collections import deque
 from collections.abc import Callable
 from itertools import repeat, starmap
@@ -45,23 +44,20 @@ from mpqueue import errors
 from mpqueue.errors import OpError, SharedMemoryFull
 from mpqueue.system import descriptors
 from mpqueue.transport.credentials import Address
+from mpqueue.transport.records import RecordType, kinds_of
 
-RECORD = struct.Struct("<IHxxIIIIq")
+RECORD = RecordType("word:I flag:H _:2x connection:I queue:I number:I count:I seq:q")
 """Mark and kind, size class or flag, connection, queue, number of the call, number of elements, elements enqueued so
 far (WANT: empty blocks without which the caller cannot go on, with those that it has; TALLY: its number)."""
 
 MAX_COUNT = (1 << 32) - 1
 """Most elements that a record can ask for."""
 
-HEAD = struct.Struct("<BxxxIqqQ")
-"""Kind, call's number, two arguments, bytes of data that follow."""
-
 Record: TypeAlias = tuple[int, ...]
 
 _PIPE_BYTES = 1 << 20
 _READ_BYTES = RECORD.size * 1024
 _F_SETPIPE_SZ = 1031
-_FIRST_WORD = struct.Struct("<I")
 _WITHDRAWN, _MEMORY = -1, -2
 
 _log = logging.getLogger(__name__)
@@ -97,7 +93,8 @@ class Down:
     HELLO, BLOCKS, DONE, TAKEN, FAILED, STATE, REVOKED = range(1, 8)
 
 
-_NUM_KINDS = len([name for name in vars(Up) if name.isupper()])
+HEAD = RecordType("kind:B _:3x number:I one:q two:q nbytes:Q", kinds=kinds_of(Down))
+"""Kind, call's number, two arguments, bytes of data that follow."""
 
 
 def take_first(line: deque[int], count: int) -> list[int]:
@@ -114,8 +111,8 @@ class RecordReader:
 
     def __init__(self) -> None:
         self.mark = int.from_bytes(os.urandom(3)) << 8
-        self._mark_bytes = _FIRST_WORD.pack(self.mark)[1:]
-        self._words = {self.mark | kind for kind in range(1, _NUM_KINDS + 1)}
+        self._mark_bytes = self.mark.to_bytes(4, "little")[1:]
+        self._words = {self.mark | kind for kind in kinds_of(Up)}
         self._rest = b""
 
     def cut(self, data: bytes) -> list[Record]:
