@@ -41,6 +41,7 @@ NOT_RUN = {
     "scripts/demo": "makes .venv, and trains for a minute",
     "scripts/pinned": "needs a GPU",
     "scripts/test": "is what runs these tests",
+    "scripts/auto": "takes minutes; tests/scripts runs it for a moment",
     "scripts/slow": "takes minutes; tests/scripts runs its programs for a moment",
     "scripts/mutants": "takes minutes",
     "scripts/gauntlet": "takes minutes",
