@@ -1,15 +1,28 @@
 """The CPUs of this process, and its time on them."""
 
+import contextlib
 import os
 import time
 
 
+def allowed_cpus() -> frozenset[int] | None:
+    """Return the CPUs that this thread may use (its affinity); None where a system has nothing like that."""
+    try:
+        return frozenset(os.sched_getaffinity(0))
+    except AttributeError:
+        return None
+
+
+def keep_to(cpus: frozenset[int] | None) -> None:
+    """Have this thread, and all that it starts from now on, use these CPUs only; those of `allowed_cpus`."""
+    if cpus is not None and cpus != allowed_cpus():
+        with contextlib.suppress(OSError):  # none of them is there any more: the group's CPUs have changed
+            os.sched_setaffinity(0, cpus)
+
+
 def num_cpus() -> int:
     """CPUs that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
+    return len(allowed_cpus() or ()) or os.cpu_count() or 1
 
 
 def queued_ns() -> int | None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mpqueue.memory.glibc import with_large_copies_uncached
 from mpqueue.system import descriptors, hash_seed, parent_death
+from mpqueue.system.cpus import allowed_cpus
 from mpqueue.system.interrupts import allow_signals, defer_signals
 from mpqueue.system.processes import Process
 from mpqueue.transport.poller import READABLE, has_hung_up
@@ -184,13 +185,13 @@ class Nursery:
         self._is_whole = True
 
     def settle(self) -> None:
-        """Hand over the trainer's working directory, path and environment, as they are now."""
+        """Hand over the trainer's working directory, path, environment and CPUs, as they are now."""
         try:
             cwd = os.getcwd()
         except FileNotFoundError:
             cwd = "/"
         environ = {**os.environ, **_ONE_THREAD}
-        settings = messages.Settings(cwd, list(sys.path), environ, self.kind.spawn)
+        settings = messages.Settings(cwd, list(sys.path), environ, allowed_cpus(), self.kind.spawn)
         self._send(messages.ToNursery.SETTINGS, settings)
 
     def fileno(self) -> int:

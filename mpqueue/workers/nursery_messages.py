@@ -4,13 +4,13 @@
 
 The big arrays of a source are in shared memory, of which only descriptors are sent.
 
-To the nursery                                         From the nursery
---------------                                         ----------------
-SETTINGS  working directory, sys.path, environment     FORKED  (worker's key, pid)
-SOURCE    pickle, places of buffers, new memory        EXITED  (worker's key, wait status, peak bytes)
-FORK      (key, config) and the worker's descriptors   FAILED  (worker's key or None, packed exception)
-KILL      (key, signal)                                NOTE    a text for the user, once
-PARK      nobody needs you now: end in 5 s             KEPT    the numbers of that memory, and it
+To the nursery                                               From the nursery
+--------------                                               ----------------
+SETTINGS  working directory, sys.path, environment, CPUs     FORKED  (worker's key, pid)
+SOURCE    pickle, places of buffers, new memory              EXITED  (worker's key, wait status, peak bytes)
+FORK      (key, config) and the worker's descriptors         FAILED  (worker's key or None, packed exception)
+KILL      (key, signal)                                      NOTE    a text for the user, once
+PARK      nobody needs you now: end in 5 s                   KEPT    the numbers of that memory, and it
 RETURN    send the memory of the source back
 """
 
@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mpqueue.system import platform_support
+from mpqueue.system.cpus import keep_to
 from mpqueue.transport.framing import (
     close_descriptors,
     receive_exactly,
@@ -59,6 +60,7 @@ class Settings(NamedTuple):
     cwd: str
     path: list[str]
     environ: dict[str, str]
+    cpus: frozenset[int] | None
     spawn: bool
 
     def apply(self) -> None:
@@ -69,6 +71,7 @@ class Settings(NamedTuple):
         if dict(os.environ) != self.environ:
             os.environ.clear()
             os.environ.update(self.environ)
+        keep_to(self.cpus)
 
 
 _FIELDS, _MOST = "kind:B num_fds:B nbytes:Q", {"num_fds": 64}

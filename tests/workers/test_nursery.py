@@ -119,6 +119,31 @@ def test_its_death_while_parked_is_no_matter():
         assert numbers(enqueuer.get(), 8) == list(range(8))
 
 
+class AllowedCpus:
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return np.array(sorted(os.sched_getaffinity(0)))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+@pytest.mark.parametrize("method", ["nursery", "spawn"])
+def test_workers_have_the_cpus_of_the_trainer_also_from_one_that_was_parked(method):
+    allowed = os.sched_getaffinity(0)
+    pids = set()
+    try:
+        for cpus in (allowed, {min(allowed)}, allowed):
+            os.sched_setaffinity(0, cpus)
+            with OrderedEnqueuer(AllowedCpus(), True, start_method=method) as enqueuer:
+                enqueuer.start(1)
+                assert next(enqueuer.get()).tolist() == sorted(cpus)
+                pids |= {nursery.pid for nursery in nurseries() if nursery.children()}
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert len(pids) == 1
+
+
 def test_its_death_does_not_hurt_a_stop():
     enqueuer = OrderedEnqueuer(Numbers(), True)
     enqueuer.start(2)
