@@ -118,6 +118,12 @@ def test_a_sample_is_the_same_for_the_same_seed():
     assert sum(map(len, one.values())) == 5
 
 
+def test_a_sample_is_drawn_below_the_folders_that_are_named():
+    drawn = part("targets").sampled(ROOT / "mpqueue", 5, 1, ["files", "worker/marked.py"])
+    assert sum(map(len, drawn.values())) == 5
+    assert {module for module in drawn if not module.startswith(("files/", "worker/marked.py"))} == set()
+
+
 def test_a_module_without_tests_is_an_error():
     with pytest.raises(ValueError, match=r"coordinator\.py has no tests here"):
         part("targets").tests_of("coordinator.py")

@@ -72,7 +72,9 @@ def _parser(about: str) -> argparse.ArgumentParser:
         description=about,
         epilog="Exit status 1: something survived that survivors.md does not name.",
     )
-    parser.add_argument("modules", nargs="*", help="paths below mpqueue/ (default: all pure modules, the whole sample)")
+    parser.add_argument(
+        "modules", nargs="*", help="paths below mpqueue/ (default: all pure modules; with --sample: folders, all)"
+    )
     parser.add_argument("--lines", metavar="A-B", help="mutants that begin on these lines only")
     parser.add_argument("--tests", nargs="+", metavar="PATH", help="below tests/, instead of the module's own")
     parser.add_argument("--sample", type=int, metavar="N", help="N mutants drawn over the engine's folders instead")
@@ -104,9 +106,7 @@ def _count(tally: Tally) -> int:
 
 def _chosen(options: argparse.Namespace) -> dict[str, list[Mutant]]:
     if options.sample:
-        drawn = targets.sampled(_PACKAGE, options.sample, options.seed)
-        below = tuple(options.modules or [""])
-        return {module: mutants for module, mutants in drawn.items() if module.startswith(below)}
+        return targets.sampled(_PACKAGE, options.sample, options.seed, options.modules or [""])
     modules = options.modules or list(targets.PURE)
     first, _, last = (options.lines or "1-1000000").partition("-")
     wanted = range(int(first), int(last or first) + 1)

@@ -1,6 +1,7 @@
 """The tests that are to see a change, by module."""
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from parts.mutants.mutations import Mutant, changes_of, made
@@ -40,10 +41,13 @@ PURE = {
 ELSEWHERE = {
     "engine/torch_numbers.py": ["frameworks/torch/test_random_numbers.py"],
     "loader/sequence.py": ["frameworks/enqueuers/test_enqueuer_forms.py"],
+    "worker/marked.py": ["dataset/test_lost_samples.py"],
 }
 # For a sample over the engine: the folders of tests that are run for a mutant of a folder.
 FOLDERS = {
     "engine": ["engine", "loader"],
+    "dataset": ["dataset"],
+    "files": ["files"],
     "loader": ["loader"],
     "workers": ["workers"],
     "worker": ["workers"],
@@ -73,13 +77,22 @@ def _folder_of(module: str) -> str:
     return folder
 
 
-def sampled(package: Path, count: int, seed: int) -> dict[str, list[Mutant]]:
-    """So many mutants by module, drawn over the engine's folders: each mutant of each module is as likely as any."""
+def sampled(package: Path, count: int, seed: int, below: Sequence[str] = ("",)) -> dict[str, list[Mutant]]:
+    """So many mutants by module, drawn over the engine's folders: each mutant of each module is as likely as any.
+
+    Args:
+        package: The folder of the package.
+        count: How many.
+        seed: Of the draw.
+        below: Beginnings of the paths of modules; the others have none.
+    """
     everything = []
     for folder in sorted(FOLDERS):
         for path in sorted((package / folder).rglob("*.py")):
-            source = path.read_bytes()
-            everything += [(path.relative_to(package).as_posix(), source, change) for change in changes_of(source)]
+            module = path.relative_to(package).as_posix()
+            if module.startswith(tuple(below)):
+                source = path.read_bytes()
+                everything += [(module, source, change) for change in changes_of(source)]
     random.Random(seed).shuffle(everything)
     drawn: dict[str, list[Mutant]] = {}
     for module, source, change in everything:
