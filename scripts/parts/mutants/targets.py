@@ -37,11 +37,46 @@ PURE = {
     "tf1/compat/graph/plan.py": ["tf1/compat/test_plan.py"],
     "tf1/compat/ops/dims.py": ["tf1/compat/test_dims.py"],
 }
-# Tests of a module that lie in another folder than those of its neighbours.
-ELSEWHERE = {
+# Folders whose tests take minutes: modules, and the names of the tests that are theirs.
+_NEAR = [
+    ("dataset", "nodes dataset arguments lookalikes", "dataset bad_input"),
+    ("dataset", "indexed source applying", "indexed blocks"),
+    ("dataset", "packing rows sequences", "packing rows"),
+    ("dataset", "buckets", "buckets"),
+    ("dataset", "mixing", "mixing"),
+    ("dataset", "rounds", "rounds"),
+    ("dataset", "threaded", "threaded"),
+    ("dataset", "caches records record_files keeping fingerprint", "caches"),
+    (
+        "dataset",
+        "stages lane passes batching buffers flattening joining roots ahead opening",
+        "lanes pipelines blocks snapshots",
+    ),
+    ("files", "tar tar_headers", "tar"),
+    ("files", "mds mds_values", "mds"),
+    ("files", "arrow arrow_messages arrow_slices arrow_values", "arrow"),
+    ("files", "parquet", "parquet"),
+    ("files", "columns groups rows", "parquet arrow mds"),
+    ("files", "index index_file scanning window kept source", "index json_lines"),
+    ("files", "ranges urls", "ranges"),
+    ("files", "opened positioned", "opened"),
+    ("files", "array_record", "array_record"),
+    ("files", "decoded", "decoded"),
+    ("files", "images", "images"),
+    ("files", "json_lines unpacked", "json_lines"),
+    ("files", "names", "names"),
+    ("files", "tfrecord", "tfrecord"),
+    ("workers", "autosize", "autosize"),
+]
+# Some tests of a folder, or tests that lie in another one than those of its neighbours.
+OWN = {
     "engine/torch_numbers.py": ["frameworks/torch/test_random_numbers.py"],
     "loader/sequence.py": ["frameworks/enqueuers/test_enqueuer_forms.py"],
     "worker/marked.py": ["dataset/test_lost_samples.py"],
+} | {
+    f"{folder}/{module}.py": [f"{folder}/test_{test}.py" for test in tests.split()]
+    for folder, modules, tests in _NEAR
+    for module in modules.split()
 }
 # For a sample over the engine: the folders of tests that are run for a mutant of a folder.
 FOLDERS = {
@@ -64,7 +99,7 @@ def tests_of(module: str) -> list[str]:
     Raises:
         ValueError: No table names it.
     """
-    tests = PURE.get(module) or ELSEWHERE.get(module) or FOLDERS.get(_folder_of(module))
+    tests = PURE.get(module) or OWN.get(module) or FOLDERS.get(_folder_of(module))
     if tests is None:
         raise ValueError(f"{module} has no tests here: name it in scripts/parts/mutants/targets.py")
     return tests
