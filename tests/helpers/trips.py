@@ -20,11 +20,12 @@ from helpers.calls import DEADLOCK_S
 from helpers.others import Other
 
 import mpqueue
+from mpqueue.worker.main import _Worker
 
 # What the first batch has cost, whose clock was not stopped yet, weighs less by a sixteenth with each that follows.
 WARM_UP, WINDOW = 250, 100
 NUM_WINDOWS = 12  # of two sides, each of which runs on as it can; one of them is mostly undisturbed on a busy machine
-SHAPE = (16,)
+SHAPE, SAMPLES = (16,), 16  # of a batch
 # Grants and reports travel several at once; that file counts through which one element in so many passes. Seldomer are
 # the batches that are timed, of which there are so many in a second.
 _ONE_IN = 12
@@ -104,29 +105,24 @@ def _stop_clocks():
                 setattr(module, name, lambda: now)
 
 
-class _Numbers:
-    """A source that watches its worker from inside, and writes down what that has passed."""
+class _FromInside:
+    """User code that watches its worker from inside, and writes down what that has passed."""
 
     def __init__(self, folder):
         self._path, self._pid_path = folder / "leg.json", folder / "pid"
         self._recorder = None
 
-    def __len__(self):
-        return 4 * WINDOW * NUM_WINDOWS
+    def _arrive(self):
+        _stop_clocks()
+        self._pid_path.write_text(str(os.getpid()))
 
-    def __getitem__(self, index):
-        if index == 0:
-            _stop_clocks()
-            self._pid_path.write_text(str(os.getpid()))
-        elif index == WARM_UP:
-            self._recorder = Recorder()
-            sys.setprofile(self._recorder)
-        elif index == WARM_UP + 3 * WINDOW + 1:
-            sys.setprofile(None)
-            self._path.write_text(json.dumps(self._recorder.leg()))
-        elif self._recorder is not None:
-            self._recorder.mark()
-        return np.zeros(SHAPE)
+    def _begin(self, recorder):
+        self._recorder = recorder
+        sys.setprofile(recorder)
+
+    def _end(self):
+        sys.setprofile(None)
+        self._path.write_text(json.dumps(self._recorder.leg()))
 
     def wait_until_idle(self):
         """Return when the worker sleeps, which it does where it waits for grants."""
@@ -141,6 +137,51 @@ class _Numbers:
         return Leg(*json.loads(self._path.read_text()))
 
 
+class _Numbers(_FromInside):
+    """A source whose items are the batches."""
+
+    def __len__(self):
+        return 4 * WINDOW * NUM_WINDOWS
+
+    def __getitem__(self, index):
+        if index == 0:
+            self._arrive()
+        elif index == WARM_UP:
+            self._begin(Recorder())
+        elif index == WARM_UP + 3 * WINDOW + 1:
+            self._end()
+        elif self._recorder is not None:
+            self._recorder.mark()
+        return np.zeros(SHAPE)
+
+
+class _GrantRecorder(Recorder):
+    """Ends an element wherever a worker takes up another grant: a stream computes its samples ahead, in blocks."""
+
+    def __call__(self, frame, event, argument):
+        if event == "call" and frame.f_code is _Worker._work.__code__:
+            self.mark()
+        super().__call__(frame, event, argument)
+
+
+class _Keeps(_FromInside):
+    """What filters a stream."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self._num_calls = 0
+
+    def __call__(self, number):
+        if self._num_calls == 0:
+            self._arrive()
+        elif self._num_calls == WARM_UP * SAMPLES:
+            self._begin(_GrantRecorder())
+        elif self._num_calls == (WARM_UP + 4 * WINDOW) * SAMPLES:
+            self._end()
+        self._num_calls += 1
+        return number >= 0
+
+
 def of_an_index(folder):
     """An index of an ordered loader with a worker process: in the trainer, and in the worker."""
     source = _Numbers(folder)
@@ -149,6 +190,16 @@ def of_an_index(folder):
         # Each waits for the other by turns, so that all windows are alike.
         trainer = watched(lambda: next(batches), source.wait_until_idle, num_windows=3)
         return {"trainer": trainer, "worker": source.leg(batches)}
+
+
+def of_a_stream(folder):
+    """A batch of a filtered stream with one lane and a worker process: in the trainer, and in the worker."""
+    keeps = _Keeps(folder)
+    stream = mpqueue.Dataset.range(SAMPLES * 4 * WINDOW * NUM_WINDOWS).filter(keeps).batch(SAMPLES)
+    with mpqueue.Loader(stream, workers=1, lanes=1) as loader:
+        batches = iter(loader)
+        trainer = watched(lambda: next(batches), keeps.wait_until_idle, num_windows=3)
+        return {"trainer": trainer, "worker": keeps.leg(batches)}
 
 
 def _enqueue(queue):
@@ -214,6 +265,7 @@ def of_a_service(folder):
 
 TRIPS = {
     "index": of_an_index,
+    "stream": of_a_stream,
     "element to its owner": of_an_element_to_its_owner,
     "element from its owner": of_an_element_from_its_owner,
     "service": of_a_service,

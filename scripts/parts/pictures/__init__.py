@@ -7,6 +7,7 @@ From the ground up; a module imports only from its own line and the lines above 
     sequence.py                messages between processes, from top to bottom
     processes.py starting.py dying.py   the pipeline; the start of a pool; the death of a worker
     service.py cluster.py      a server and its consumers; a trainer and its nodes
+    wings.py                   the folders of the package, and who imports whom
     measured.py                the figures of the benchmarks, and their tables
     bars.py curves.py          rates beside those of others; a cluster that grows
     command.py                 writes all of them

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from parts.machine import ROOT
-from parts.pictures import bars, cluster, curves, dying, measured, processes, service, slots, starting
+from parts.pictures import bars, cluster, curves, dying, measured, processes, service, slots, starting, wings
 
 FOLDER = ROOT / "docs" / "pictures"
 _BATCHES = ["tiny", "small", "image", "image in place", "decode", "tree"]
@@ -20,6 +20,7 @@ def drawn() -> dict[str, str]:
         "start": starting.draw(),
         "death": dying.draw(),
         "service": service.draw(),
+        "wings": wings.draw(),
         "cluster": cluster.draw(),
         "rates": bars.draw("Batches, by what feeds them (2 workers, 2 CPUs)", rows, _BATCHES),
         "scaling": curves.draw(),
