@@ -19,7 +19,8 @@ import multiprocessing
 import sys
 import time
 import warnings
-from typing import Any
+import weakref
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import dataloader as torch_loader
@@ -42,6 +43,7 @@ from mpqueue.frameworks.torch.worker import LoaderParts, MapSource, StreamSource
 from mpqueue.loader.datasets import check_portable
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.lane_states import check_shape
+from mpqueue.loader.lightning_epochs import tells_epoch_later
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.workers.job import Job
 
@@ -98,6 +100,20 @@ class _SamplerDraw:
             self._num_batches += 1
 
 
+class _Early(NamedTuple):
+    """The beginning of a pass whose sampler is told of its epoch afterwards, but before the first batch is taken.
+
+    Attributes:
+        loader: That begins the pass anew then.
+        sampler: That is told.
+        epoch: It had been told before.
+    """
+
+    loader: "weakref.ref[Any]"
+    sampler: Any
+    epoch: int | None
+
+
 class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[misc]  # torch is not looked into
     """The batches of a loader with workers; see the module's head.
 
@@ -113,6 +129,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
 
     _engine: Engine | None = None
     _pass: state.Pass
+    _early: "_Early | None" = None
     _workers: tuple[Any, ...] = ()  # torch's processes: there are none
 
     def __init__(self, loader: Any) -> None:
@@ -206,6 +223,9 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
                 self._draws.clear()
                 self._draws[self._epoch] = draw
         self._begin(place, goes_on=following is not None)
+        sampler = state.sampler_with_epoch(loader) if resumed is None else None  # a state says of which epoch it is
+        if sampler is not None and tells_epoch_later():
+            self._early = _Early(weakref.ref(loader), sampler, state.epoch_told(sampler))
         self._pass = state.Pass(beginning, self._pipeline.place, self._engine, self._ranks)
         if hasattr(loader, "note_pass"):  # the installation that made this iterator may be over
             loader.note_pass(self._pass)
@@ -238,6 +258,18 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             pipeline.hand_out(place.epoch)
         self._pipeline: Pipeline = pipeline
 
+    def _begin_as_told(self) -> None:
+        """Begin the pass anew, if its sampler was told of another epoch meanwhile."""
+        early, self._early = self._early, None
+        assert early is not None
+        loader = early.loader()
+        if loader is not None and state.epoch_told(early.sampler) != early.epoch:
+            assert self._engine is not None
+            self._engine.stop()  # what was drawn of an epoch stays drawn; this one is to have the same number,
+            self._job, self._schedule = self._make_job(loader)
+            self._epoch -= 1  # so that the samples draw the numbers of a pass that was begun once
+            self._reset(loader, first_iter=True)
+
     @property
     def _is_endless(self) -> bool:
         return self._ranks is not None and self._ranks.epoch_batches is not None
@@ -257,6 +289,8 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         return batch
 
     def _next_data(self) -> Any:
+        if self._early is not None:
+            self._begin_as_told()
         pipeline = self._pipeline
         try:
             batch = pipeline.next(deadline=time.monotonic() + self._timeout if self._timeout > 0 else None)

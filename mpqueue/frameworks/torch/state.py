@@ -1,8 +1,8 @@
 """The place of a `DataLoader` in its data, as a state that another one goes on from.
 
-A state says where a pass was begun (the state of the generator before the sampler's first draw, the sampler's own
-state where it has one) and how far it came. A loader that goes on draws the same order again, and leaves out what was
-handed out. So it is small, and holds for any number of workers.
+A state says where a pass was begun (the state of the generator before the sampler's first draw, the sampler's own state
+where it has one, the epoch that it was told of by ``set_epoch``) and how far it came. A loader that goes on draws the
+same order again, and leaves out what was handed out. So it is small, and holds for any number of workers.
 
 A stream tells of each of its lanes how many batches were handed out, and a snapshot that is not ahead of them, where it
 has any. Both kinds go on with any number of workers. A `mpqueue.Dataset` has lanes that know nothing of workers. An
@@ -40,6 +40,7 @@ class Beginning(NamedTuple):
         generator: State of the loader's generator, else of the default one; None: the order needs none.
         sampler: State of the sampler; None: it has none.
         kept: States of the generators that a sampler without a state keeps.
+        sampler_epoch: What the sampler was told by ``set_epoch``; None: nothing, or it does not keep it.
         shape: The stages of a `mpqueue.Dataset` that is a stream, a line for each;
         lanes: into how many it is divided, over all ranks;
         shard: the rank, and how many there are.
@@ -49,6 +50,7 @@ class Beginning(NamedTuple):
     generator: Any
     sampler: Any
     kept: Any = None
+    sampler_epoch: int | None = None
     shape: list[str] | None = None
     lanes: int = DEFAULT_LANES
     shard: Sequence[int] = (0, 1)
@@ -143,7 +145,8 @@ def state_of(saved: dict[str, Any]) -> State | None:
     place = Place(epoch, position, tuple(ahead), tuple(counts))
     place = place._replace(starts=starts_in(saved["place"]), ends=tuple(saved["place"].get("ends", ())))
     beginning = Beginning(
-        saved["base_seed"], saved["generator"], saved["sampler"], saved.get("kept"), saved.get("shape"),
+        saved["base_seed"], saved["generator"], saved["sampler"], saved.get("kept"), saved.get("sampler_epoch"),
+        saved.get("shape"),
         saved.get("lanes", DEFAULT_LANES), saved.get("shard", (0, 1)),
     )  # fmt: skip
     return State(beginning, place, bool(saved.get("is_left")))
@@ -204,7 +207,24 @@ def begin(loader: Any, base_seed: int) -> Beginning:
         None if is_ordered else generator_of(loader).get_state(),
         found.get("sampler"),
         found.get("kept"),
+        epoch_told(sampler_with_epoch(loader)),
     )
+
+
+def sampler_with_epoch(loader: Any) -> Any:
+    """Return the sampler of a loader that is told of epochs by ``set_epoch``, and keeps the number; None: none is."""
+    # A sampler of batches often is a wrapper of one of samples, which has the order.
+    for outer in (loader.batch_sampler, loader.sampler):
+        for sampler in (outer, getattr(outer, "sampler", None)):
+            if epoch_told(sampler) is not None:
+                return sampler
+    return None
+
+
+def epoch_told(sampler: Any) -> int | None:
+    """Return the epoch that a sampler was told of last; None: it is told of none, or does not keep it."""
+    epoch = getattr(sampler, "epoch", None)
+    return epoch if isinstance(epoch, int) and callable(getattr(sampler, "set_epoch", None)) else None
 
 
 @contextmanager
@@ -217,6 +237,9 @@ def at_beginning(loader: Any, beginning: Beginning | None) -> Iterator[None]:
     before = generator.get_state() if loader.generator is None else None
     if beginning.generator is not None:
         generator.set_state(beginning.generator)
+    told = None if beginning.sampler_epoch is None else sampler_with_epoch(loader)
+    if told is not None:  # before its state, which says more
+        told.set_epoch(beginning.sampler_epoch)
     found = {name: getattr(beginning, name) for name in ("sampler", "kept") if getattr(beginning, name) is not None}
     try:
         with _randomness_of(loader).put_back(found):

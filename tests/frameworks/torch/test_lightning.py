@@ -18,6 +18,10 @@ class _FitLoop:
         self.loader, self.seen = loader, []
         self.epoch_loop = types.SimpleNamespace(batch_progress=types.SimpleNamespace(is_last_batch=False))
 
+    def setup_data(self):
+        "Begin the first pass of a run; the sampler is told of its epoch only then."
+        self.iterator = iter(self.loader)
+
     def run_epoch(self, limit):
         "Take as many batches as an epoch has, and never ask for more."
         iterator = iter(self.loader)
@@ -30,6 +34,14 @@ class _FitLoop:
     def on_save_checkpoint(self):
         return [loader.state_dict() for loader in [self.loader]]
 """
+
+
+class Noisy(data.Dataset):
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return torch.stack([torch.tensor(float(index)), torch.rand(())])
 
 
 @pytest.fixture(name="fit_loop", params=["lightning.pytorch", "pytorch_lightning"])
@@ -97,3 +109,37 @@ def test_loaders_of_torch_have_it_too(fit_loop):
         other = data.DataLoader(range(4), batch_size=2, num_workers=1)
         other.load_state_dict(saved)
         assert [batch.tolist() for batch in other] == [[0, 1], [2, 3]]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=["inline", "workers", "persistent"])
+def test_a_sampler_that_is_told_of_the_epoch_behind_iter_is_heard(fit_loop, options):
+    """A run that is resumed at the end of an epoch is not to get the order of the first one again."""
+
+    def run(epoch, is_told_before):
+        torch.manual_seed(5)
+        sampler = data.distributed.DistributedSampler(Noisy(), 2, 1, seed=3)
+        loop = fit_loop(mpqueue.torch.DataLoader(Noisy(), batch_size=2, sampler=sampler, **options))
+        sampler.set_epoch(epoch if is_told_before else 0)
+        loop.setup_data()
+        sampler.set_epoch(epoch)
+        return [batch.tolist() for batches in (loop.iterator, loop.loader) for batch in batches]
+
+    assert run(2, is_told_before=False) == run(2, is_told_before=True) != run(0, is_told_before=True)
+
+
+def test_of_a_state_in_mid_epoch_the_sampler_is_not_heard(fit_loop):
+    """The state says of which epoch it is."""
+
+    def make():
+        sampler = data.distributed.DistributedSampler(Noisy(), 2, 1, seed=3)
+        return mpqueue.torch.DataLoader(Noisy(), batch_size=2, sampler=sampler, num_workers=1)
+
+    first = make()
+    first.sampler.set_epoch(2)
+    batches = iter(first)
+    next(batches)
+    loop = fit_loop(make())
+    loop.loader.load_state_dict(first.state_dict())
+    loop.setup_data()
+    loop.loader.sampler.set_epoch(3)
+    assert [batch.tolist() for batch in loop.iterator] == [batch.tolist() for batch in batches]

@@ -405,6 +405,32 @@ def test_the_generator_that_a_sampler_keeps_is_part_of_the_state(workers, is_bat
     assert _numbers(resumed) == rest
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("is_batched", [False, True])
+def test_the_epoch_that_a_sampler_was_told_of_is_part_of_the_state(workers, is_batched):
+    """A program need not tell a sampler, before it loads a state, of what the state knows."""
+
+    def make():
+        sampler = data.distributed.DistributedSampler(Numbers(24), 2, 1, seed=3)
+        if is_batched:
+            return DataLoader(Numbers(24), batch_sampler=data.BatchSampler(sampler, 2, False), num_workers=workers)
+        return DataLoader(Numbers(24), batch_size=2, sampler=sampler, num_workers=workers)
+
+    def tell(loader, epoch):
+        (loader.batch_sampler.sampler if is_batched else loader.sampler).set_epoch(epoch)
+
+    loader, resumed = make(), make()
+    tell(loader, 4)
+    iterator = iter(loader)
+    next(iterator)
+    resumed.load_state_dict(loader.state_dict())
+    rest = _numbers(iterator)
+    assert _numbers(resumed) == rest
+    for each in (loader, resumed):
+        tell(each, 5)
+    assert _numbers(resumed) == _numbers(loader) != rest
+
+
 def test_the_state_of_an_ended_pass_is_the_beginning_of_another():
     loader = DataLoader(Numbers(4), batch_size=2, num_workers=1)
     list(loader)
