@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Measures mpqueue's hand-over of batches to a training loop, beside its peers and the limits of the machine.
 
-    python3 scripts/benchmark.py                    all of it: with every peer installed, most of an hour
-    python3 scripts/benchmark.py --quick            a minute
+    python3 scripts/benchmark.py                    all of it, at most half an hour
+    python3 scripts/benchmark.py --quick            what figures to be reached need, at most ten minutes
+    python3 scripts/benchmark.py --record RUN.json  adds a run, as --json wrote it, to the history of the ratios
     python3 scripts/benchmark.py --curves FOLDER    how it grows, as figures and plots
 
 Any Python 3.11 or newer does: missing packages are installed into ``.venv`` first.

@@ -34,6 +34,7 @@ From the ground up; a module imports only from its own line and the lines above 
     ray_workloads.py        batches that are computed on other nodes
     remote_files.py         the share of a slow link that remote files use; run by itself
     latency.py              the time to mpqueue's first batch
+starts.py               cold starts, beside an interpreter that imports NumPy
     wakeup.py               the time from a batch that is done to the consumer that waits for it
     memory.py               mpqueue's memory beyond its ring
     growing.py              one point of a curve
@@ -44,7 +45,10 @@ From the ground up; a module imports only from its own line and the lines above 
     report.py               the results as text, Markdown or JSON
     plots.py                the results as pictures
     curve_files.py          the curves as files
-    gather.py               collects the findings of measurements
+    wanted.py               the measurements that a figure to be reached needs
+budget.py               the time that a run may take
+history.py              a row for each run that was recorded, and what has fallen
+gather.py               collects the findings of measurements
     rounds.py               all measurements, in rounds that take turns
     options.py              the command line, which needs no package
     command.py              what is done about the command line

@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tqdm import tqdm
 
-from parts.benchmark import report
+from parts.benchmark import history, report
+from parts.benchmark.budget import CHOICES_S, Budget, expected_s
 from parts.benchmark.curve_files import write_curves
 from parts.benchmark.curves import CURVES
 from parts.benchmark.feeds import FEEDS
@@ -21,14 +23,13 @@ from parts.benchmark.ray_workloads import without_ray
 from parts.benchmark.results import KNOWN, Results
 from parts.benchmark.rounds import measure, plan
 from parts.benchmark.tf1 import GROUP, TF1
+from parts.benchmark.wanted import is_wanted
 from parts.machine import num_cpus
 from parts.photographs.dataset import photo_files
 
 _GROUPS = {GROUP: TF1, FILES_GROUP: FILES}
-ROUNDS, SECONDS = 3, 1.0
-QUICK_ROUNDS, QUICK_SECONDS = 3, 0.3
-QUICK_WORKLOADS = ("tiny", "image", "image in place", "decode")
-QUICK_FEEDS = ("imap", "mpqueue")
+ROUNDS, MINUTES, QUICK_MINUTES = 3, 30.0, 10.0
+_TO_PLAN = 0.9  # of the time: the rest is for a machine that is slower than expected
 
 
 def main(options: argparse.Namespace) -> None:
@@ -37,6 +38,8 @@ def main(options: argparse.Namespace) -> None:
         print(json.dumps(Measurement(**json.loads(options.measure)).run()))
     elif options.list:
         print("\n".join(_listed()))
+    elif options.record:
+        _record(options.record)
     elif options.curves:
         require_matplotlib()
         _measure_curves(options)
@@ -48,13 +51,52 @@ def main(options: argparse.Namespace) -> None:
 
 def _measure_rounds(options: argparse.Namespace) -> Results:
     photo_files()  # cut before the clock runs
-    workloads = _known(_named(options.workloads), KNOWN, "workload") or (QUICK_WORKLOADS if options.quick else KNOWN)
-    feeds = list(_known(options.only, FEEDS, "feed") or (QUICK_FEEDS if options.quick else FEEDS))
+    workloads = _known(_named(options.workloads), KNOWN, "workload") or list(KNOWN)
+    feeds = list(_known(options.only, FEEDS, "feed") or FEEDS)
     num_workers = options.workers or num_cpus()
-    num_rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if options.quick else (ROUNDS, SECONDS)
-    planned = plan(workloads, feeds, num_workers, seconds, options.files_mb)
+    minutes = options.minutes or (math.inf if options.rounds else QUICK_MINUTES if options.quick else MINUTES)
+    planned = _plan_within(minutes, workloads, feeds, num_workers, options)
+    num_rounds, budget = options.rounds or ROUNDS, Budget(minutes)
     with _bar(num_rounds * len(planned)) as bar:
-        return measure(planned, num_rounds, Gathered(feeds, num_workers, without_ray(workloads)), _teller(bar))
+        bar.write(_told(planned, minutes, budget))
+        gathered, teller = Gathered(feeds, num_workers, without_ray(workloads)), _teller(bar, budget)
+        return measure(planned, num_rounds, gathered, teller, budget)
+
+
+def _plan_within(
+    minutes: float, workloads: list[str], feeds: list[str], num_workers: int, options: argparse.Namespace
+) -> list[Measurement]:
+    """Return the measurements of a round, with as many seconds for each as leave time for what is wanted once more."""
+    for seconds in CHOICES_S:
+        planned = plan(workloads, feeds, num_workers, seconds, options.files_mb)
+        if options.quick:
+            planned = [one for one in planned if is_wanted(one)]
+        twice = [one for one in planned if is_wanted(one)]
+        if sum(map(expected_s, [*planned, *twice])) <= _TO_PLAN * 60 * minutes:
+            break
+    return planned
+
+
+def _told(planned: list[Measurement], minutes: float, budget: Budget) -> str:
+    """Return the plan in words."""
+    wanted = [one for one in planned if is_wanted(one)]
+    seconds = f"{planned[0].seconds:g} s" if planned else "no time"
+    within = "" if math.isinf(minutes) else f"; {minutes:g} minutes for all rounds"
+    return (
+        f"plan: {len(planned)} measurements of {seconds}, some {budget.needed_s(planned) / 60:.0f} minutes a round; "
+        f"{len(wanted)} of them, some {budget.needed_s(wanted) / 60:.0f} minutes, are of figures to be reached{within}"
+    )
+
+
+def _record(file: Path) -> None:
+    """Append the row of a run to the history; exit status 1 if a ratio has fallen."""
+    try:
+        told = history.record(json.loads(file.read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"benchmark.py: {file}: {error}") from None
+    print("\n".join(told) or "no ratio has fallen by more than a tenth", flush=True)
+    if told:
+        raise SystemExit(1)
 
 
 def _report(options: argparse.Namespace, results: Results) -> None:
@@ -80,9 +122,10 @@ def _bar(total: int) -> "tqdm[None]":
     return tqdm(total=total, unit=" measurements")
 
 
-def _teller(bar: "tqdm[None]") -> Callable[[str], None]:
+def _teller(bar: "tqdm[None]", budget: Budget | None = None) -> Callable[[str], None]:
     def told(what: str) -> None:
-        bar.set_description(what)
+        left_s = budget.left_s() if budget else math.inf
+        bar.set_description(what if math.isinf(left_s) else f"{what} ({left_s / 60:.0f} minutes left)")
         bar.update()
 
     return told

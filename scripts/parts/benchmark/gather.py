@@ -27,9 +27,11 @@ class Gathered:
         self._costs: Any = collections.defaultdict(lambda: collections.defaultdict(list))
         self._first_batches: Any = collections.defaultdict(list)
         self._wake_ups: Any = collections.defaultdict(list)
+        self._starts: Any = collections.defaultdict(list)
         self._memory: Any = collections.defaultdict(list)
         self._service: Any = collections.defaultdict(lambda: collections.defaultdict(list))
         self._failed: dict[tuple[str, str], str] = {}
+        self._left_out: list[str] = []
 
     def is_hopeless(self, one: Measurement) -> bool:
         """Return True if it failed before, so that another round of it would be of no use."""
@@ -39,6 +41,8 @@ class Gathered:
         """Keep what a measurement has found."""
         if one.what == "latency":
             self._add_lists(self._first_batches, found)
+        elif one.what == "starts":
+            self._add_lists(self._starts, found)
         elif one.what == "wake-up":
             self._wake_ups[one.name] += found
         elif one.what == "memory":
@@ -81,6 +85,10 @@ class Gathered:
         """Keep why a round, the first of which is 1, was not finished."""
         self._failed[f"round {number}", "mpqueue or a floor"] = _last_line(error)
 
+    def add_left_out(self, measurements: list[Measurement]) -> None:
+        """Keep that there was no time for some measurements of the first round."""
+        self._left_out += [f"{one.workload}: {one.name}" for one in measurements]
+
     def results(self) -> Results:
         """Return all findings."""
         return Results(
@@ -93,6 +101,8 @@ class Gathered:
             missing=tuple(missing(self._asked)),
             without_ray=self._without_ray,
             failed=self._failed,
+            starts=dict(self._starts),
+            left_out=tuple(self._left_out),
             num_workers=self._num_workers,
         )
 

@@ -9,6 +9,7 @@ from parts.benchmark.results import Results
 from parts.benchmark.samples import SAMPLES, copied_per_byte
 from parts.benchmark.seen import COST, SEEN, WAYS, error_of
 from parts.benchmark.service import ONE_CONSUMER, RING
+from parts.benchmark.starts import FROM_ENQUEUER, FROM_LOADER, LOADER, NUMPY
 
 SMALL_RATE, SMALL_SHARE = 60_000.0, 0.6  # batches/s, or of what processes produce into slots
 DECODE_CPU_MS = 0.1  # of the trainer, per batch
@@ -18,6 +19,7 @@ ATTACH_MS = 20.0  # to the first batch
 RING_SHARE = 1.05  # of one consumer's ring, for four
 SEEN_COST = 1.0  # percent of the CPU time of a batch
 RAY_FIRST_MS = 5_000.0  # to the first batch, on a running cluster
+STARTS = {LOADER: 1.25, FROM_LOADER: 1.8, FROM_ENQUEUER: 1.8}  # times an import of NumPy
 IDLE = {"CPU seconds": 0.001, "wake-ups": 0}  # in 5 s; less CPU than the clock's own reading is none
 
 
@@ -37,6 +39,7 @@ def lines(results: Results) -> Iterator[str]:
     yield from _idle(results)
     yield from _ray_first(results)
     yield from _seen(results)
+    yield from _starts(results)
 
 
 def _small(results: Results) -> Iterator[str]:
@@ -108,3 +111,12 @@ def _seen(results: Results) -> Iterator[str]:
             median, count = statistics.median(lost), len(lost)
             told = f"{workload}: {way} cost {median:.2f} {COST} (the middle of {count}, error {error_of(lost):.2f})"
             yield f"{told}, at most {SEEN_COST:g} wanted: {verdict(median <= SEEN_COST)}"
+
+
+def _starts(results: Results) -> Iterator[str]:
+    for what, limit in STARTS.items():
+        share = results.start_share(what)
+        if share is not None:
+            times = results.starts[what]
+            told = f"cold start, {what}: {1 / share:.2f} of an {NUMPY} ({min(times):.0f} to {max(times):.0f} ms)"
+            yield f"{told}, at most {limit:g} wanted: {verdict(1 / share <= limit)}"

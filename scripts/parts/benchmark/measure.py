@@ -25,6 +25,7 @@ from parts.benchmark.samples import sample_rate
 from parts.benchmark.seen import costs
 from parts.benchmark.service import service_figures
 from parts.benchmark.sizes import mean_bytes
+from parts.benchmark.starts import start_times
 from parts.benchmark.streams import stream_rate
 from parts.benchmark.tf1 import tf1_rate
 from parts.benchmark.wakeup import wake_ups
@@ -41,7 +42,7 @@ class Measurement:
 
     Attributes:
         what: "feed" or "floor" (of a workload), "queue", "samples", "streams", "files", "records", "tf1", "service",
-            "ray", "seen", "latency", "wake-up", "memory", or "curve".
+            "ray", "seen", "latency", "starts", "wake-up", "memory", or "curve".
         name: Which feed, floor, queue, reader or curve.
         workload: Of which workload, or at which point of the curve.
         num_workers: With how many workers.
@@ -82,6 +83,8 @@ class Measurement:
             PEERS[self.name].load()
         if self.what == "latency":
             return first_batches(self.num_workers)
+        if self.what == "starts":
+            return start_times()
         if self.what == "wake-up":
             return wake_ups(FEEDS[self.name])
         if self.what == "memory":

@@ -19,16 +19,27 @@ def parse(about: str) -> argparse.Namespace:
     parser.add_argument(
         "--files-mb", type=int, default=64, metavar="MB", help="size of the sets of files (default: 64)"
     )
-    parser.add_argument("--quick", action="store_true", help="a minute: few workloads, few feeds, short rounds")
+    parser.add_argument(
+        "--quick", action="store_true", help="at most ten minutes: what figures to be reached need, short rounds"
+    )
+    parser.add_argument("--rounds", type=int, help="so many whole rounds, however long they take (default: at most 3)")
+    parser.add_argument("--minutes", type=float, help="how long it may take (default: 30; with --quick 10)")
     parser.add_argument("--list", action="store_true", help="list what can be measured, and what is installed")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to this file")
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE", help="measure nothing: add what --json has written to the history"
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the rates into this file")
     parser.add_argument("--curves", type=Path, metavar="FOLDER", help="measure how it grows instead, into this folder")
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # a Measurement; one of our own processes asks for it
     options = parser.parse_args()
     if options.workers is not None and options.workers < 1:
         parser.error(f"--workers must be at least 1, got {options.workers}")
+    if options.rounds is not None and options.rounds < 1:
+        parser.error(f"--rounds must be at least 1, got {options.rounds}")
+    if options.minutes is not None and not options.minutes > 0:
+        parser.error(f"--minutes must be above 0, got {options.minutes:g}")
     if options.files_mb < 1:
         parser.error(f"--files-mb must be at least 1, got {options.files_mb}")
     return options

@@ -1,9 +1,11 @@
 """The results as text, Markdown or JSON, with the figures that mpqueue is to reach."""
 
 import dataclasses
+import datetime as dt
 import json
 import platform
 import statistics
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -26,6 +28,7 @@ from parts.benchmark.streams import FEEDS as STREAM_FEEDS
 from parts.benchmark.streams import STREAMS
 from parts.benchmark.streams import absent as absent_of_streams
 from parts.benchmark.tf1 import IN_THREADS, QUEUES, TF1
+from parts.machine import ROOT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +143,8 @@ def _wanted(results: Results) -> Iterator[str]:
         yield told if limit is None else f"{told}, at most {limit:g} wanted: {verdict(median <= limit)}"
     for name in results.missing:
         yield f"{name} is not installed: not measured (python3 -m pip install --group peers)"
+    if results.left_out:
+        yield f"there was no time for: {', '.join(results.left_out)}"
     for workload in results.without_ray:
         yield f"{workload}: Ray is not installed: not measured (python3 -m pip install '.[ray]')"
     for (workload, name), why in results.failed.items():
@@ -179,6 +184,12 @@ def as_json(results: Results) -> str:
     document = {"machine": machine(), "workers": results.num_workers, "rates": rates, "costs": beside}
     document |= {"first_batch_ms": results.first_batches, "wake_up_us": results.wake_ups}
     document |= {
+        "starts_ms": results.starts,
+        "commit": commit(),
+        "date": f"{dt.datetime.now(dt.UTC):%Y-%m-%d}",
+    }
+    document |= {"took_s": results.took_s, "left_out": results.left_out}
+    document |= {
         "beyond_ring_mb": results.memory,
         "service": [
             {"workload": workload, "name": name} | found for (workload, name), found in results.service.items()
@@ -189,6 +200,18 @@ def as_json(results: Results) -> str:
     document |= {"targets": list(_targets(results)), "verdicts": list(_wanted(results))}
     document |= {"cost_heads": costs.HEADS, "cost_rows": list(costs.rows(results))}
     return json.dumps(document, indent=1)
+
+
+def commit() -> str:
+    """Return the commit that was measured, with a plus if files differ from it; "unknown" outside of a clone."""
+
+    def told(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return told("rev-parse", "--short=7", "HEAD") + ("+" if told("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def machine() -> str:

@@ -12,6 +12,7 @@ from parts.benchmark.records import ON_ONE_CORE, OURS, RECORDS
 from parts.benchmark.samples import SAMPLES
 from parts.benchmark.seen import SEEN
 from parts.benchmark.service import SERVICE
+from parts.benchmark.starts import NUMPY
 from parts.benchmark.streams import STREAMS
 from parts.benchmark.tf1 import TF1
 from parts.benchmark.workloads import WORKLOADS
@@ -37,6 +38,9 @@ class Results:
         without_ray: Workloads that were asked for and need Ray, which is not installed.
         failed: The last line of what a peer failed with, by (workload, peer).
         num_workers: With how many workers it was measured.
+        starts: Milliseconds from the start of an interpreter, by what it did.
+        left_out: What there was no time for.
+        took_s: Seconds of each measurement.
     """
 
     rates: dict[tuple[str, str], list[float]]
@@ -49,6 +53,9 @@ class Results:
     without_ray: tuple[str, ...] = ()
     failed: dict[tuple[str, str], str] = dataclasses.field(default_factory=dict)
     num_workers: int = 2
+    starts: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    took_s: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def rows(self) -> Iterator[tuple[str, str, float, float]]:
         """Yield workload, name, median in the workload's unit, spread: half of the range, as a share of the median."""
@@ -64,7 +71,8 @@ class Results:
     def ratio(self, workload: str, against: str, ours: str = OURS) -> float | None:
         """Return the median of mpqueue's rate divided by another's of the same round; None without either.
 
-        What ran on one core is compared with mpqueue on one core.
+        What ran on one core is compared with mpqueue on one core. What was measured in the first rounds only is
+        compared with mpqueue in these.
 
         Args:
             workload: Of which workload.
@@ -75,4 +83,11 @@ class Results:
         theirs = self.rates.get((workload, against))
         if own is None or theirs is None:
             return None
-        return statistics.median(one / other for one, other in zip(own, theirs, strict=True))
+        return statistics.median(one / other for one, other in zip(own, theirs, strict=False))
+
+    def start_share(self, what: str) -> float | None:
+        """Return the median of what an import of NumPy has of the time of another start, turn by turn; None without."""
+        numpy, other = self.starts.get(NUMPY), self.starts.get(what)
+        if not numpy or not other:
+            return None
+        return statistics.median(one / another for one, another in zip(numpy, other, strict=True))

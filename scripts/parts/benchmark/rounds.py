@@ -1,9 +1,13 @@
 """All measurements, in rounds that take turns: a machine has better and worse minutes, and each feed gets its share."""
 
 import copy
+import dataclasses
+import itertools
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
+from parts.benchmark.budget import Budget
 from parts.benchmark.feeds import FOR_SMALL_BATCHES, INLINE, OURS
 from parts.benchmark.files import FILES, MEGABYTES, file_readers
 from parts.benchmark.gather import Gathered
@@ -20,6 +24,7 @@ from parts.benchmark.seen import SEEN, WAYS
 from parts.benchmark.service import SERVICE, ways
 from parts.benchmark.streams import STREAMS, stream_feeds
 from parts.benchmark.tf1 import TF1, tf1_peers
+from parts.benchmark.wanted import is_wanted
 from parts.benchmark.workloads import WORKLOADS
 
 
@@ -69,46 +74,85 @@ def plan(
     wanted += [Measurement("wake-up", feed, "wake-up", 1, seconds) for feed in waiting]
     if "mpqueue" in feeds:
         wanted.append(Measurement("latency", "mpqueue", "first batch", num_workers, seconds))
+        wanted.append(Measurement("starts", "mpqueue", "cold start", num_workers, seconds))
         wanted += [Measurement("memory", "mpqueue", workload, num_workers, seconds) for workload in MEASURED]
     return wanted
 
 
-def measure(planned: list[Measurement], num_rounds: int, gathered: Gathered, told: Callable[[str], None]) -> Results:
-    """Play all rounds; what ends them after the first one leaves the whole ones, for all of it takes an hour.
+class OutOfTimeError(Exception):
+    """The budget is spent.
+
+    Args:
+        left_out: What was not measured.
+    """
+
+    def __init__(self, left_out: list[Measurement]) -> None:
+        super().__init__(left_out)
+        self.left_out = left_out
+
+
+def measure(
+    planned: list[Measurement],
+    num_rounds: int,
+    gathered: Gathered,
+    told: Callable[[str], None],
+    budget: Budget | None = None,
+) -> Results:
+    """Play all rounds; what ends them after the first one leaves the whole ones, for all of it takes long.
+
+    The rounds after the first one are of all measurements if there is time for all of these rounds, and else of those
+    that a figure to be reached needs, of as many workloads as there is time for.
 
     Args:
         planned: The measurements of one round.
-        num_rounds: How often.
+        num_rounds: How often, at most.
         gathered: What was found before; it stays as it is.
         told: Called before each measurement with what it is, for a progress bar.
+        budget: The time that all rounds may take; without an end if it is not given.
 
     Raises:
         KeyboardInterrupt: Ctrl-C in the first round.
         RuntimeError: A measurement of mpqueue, or of a floor, failed in the first round; in a later one it is reported.
     """
+    budget, again = budget or Budget(), planned
     for number in range(num_rounds):
+        if number == 1 and not budget.has_room_for(itertools.chain(*[planned] * (num_rounds - 1))):
+            again = [one for one in planned if is_wanted(one)]
+        again = budget.fitting(again) if number else planned
+        if not again:
+            break
         playing = copy.deepcopy(gathered)
         try:
-            _play(planned, playing, told)
+            _play(again, playing, told, budget)
         except (KeyboardInterrupt, RuntimeError) as ended:
             if number == 0:
                 raise
             if isinstance(ended, RuntimeError):
                 gathered.add_broken_round(number + 1, ended)
             break
+        except OutOfTimeError as ended:
+            if number == 0:
+                gathered = playing
+                gathered.add_left_out(ended.left_out)
+            break
         gathered = playing
-    return gathered.results()
+    return dataclasses.replace(gathered.results(), took_s=budget.took())
 
 
-def _play(planned: list[Measurement], gathered: Gathered, told: Callable[[str], None]) -> None:
-    for one in planned:
+def _play(planned: list[Measurement], gathered: Gathered, told: Callable[[str], None], budget: Budget) -> None:
+    for number, one in enumerate(planned):
+        if not budget.left_s():
+            raise OutOfTimeError(planned[number:])
         told(f"{one.what} {one.workload}: {one.name}")
-        if gathered.is_hopeless(one):
-            continue
-        try:
-            gathered.add(one, _found(one))
-        except RuntimeError as error:
-            gathered.add_failure(one, error)
+        if not gathered.is_hopeless(one):
+            budget.spend(one, partial(_add, gathered))
+
+
+def _add(gathered: Gathered, one: Measurement) -> None:
+    try:
+        gathered.add(one, _found(one))
+    except RuntimeError as error:
+        gathered.add_failure(one, error)
 
 
 def _found(one: Measurement) -> Any:
