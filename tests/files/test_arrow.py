@@ -14,7 +14,7 @@ from helpers.tabular import answer_of_child, plain, rewrite, table
 
 import mpqueue
 from mpqueue.errors import FileError
-from mpqueue.files import Arrow
+from mpqueue.files import Arrow, rows
 
 pa = pytest.importorskip("pyarrow")
 
@@ -136,6 +136,15 @@ def test_numbers_in_lists_are_arrays_that_may_be_written_to(path, index):
     assert isinstance(sample["holes"], list)  # None is no number
 
 
+@pytest.mark.parametrize("name", rows.NUMBERS)
+def test_numbers_of_every_kind_come_right_from_the_buffers(name, monkeypatch):
+    monkeypatch.setattr(rows, "cached_value_of", None)  # makes values of scalars, which cost more
+    kind = pa.type_for_alias(name)
+    numbers = [0, 1, 100] if name.startswith("u") else [0, -1, 100]
+    read = rows.reader_of(pa.array([7, *numbers], kind).slice(1))
+    assert [read(row) for row in range(3)] == numbers
+
+
 def test_rows_go_on_through_files(tmp_path, index):
     names = [write(tmp_path / f"{i}.arrow", TABLE.slice(i * 400, 400)) for i in range(3)]
     source = Arrow(names, ["int"], index=index)
@@ -188,7 +197,7 @@ def test_damaged_bytes_never_crash(tmp_path, index, compression):
     code = """
 import random, sys
 from mpqueue.errors import FileError
-from mpqueue.files import Arrow
+from mpqueue.files import Arrow, rows
 path, index = sys.argv[1:]
 data = open(path, "rb").read()
 dice, refused = random.Random(1), 0

@@ -81,6 +81,12 @@ def test_a_trainer_that_speeds_up_and_slows_down_is_followed(cpus):
     assert (numbers[29], numbers[85], numbers[119]) == (1, cpus, 1)
 
 
+def test_a_trainer_that_never_waits_keeps_as_many_workers_as_are_at_work_and_a_tenth():
+    run = Run(0.02, step=lambda at: 0.001 if at < 30 else 0.004)  # 250 batches a second keep 5 at work
+    numbers = {int(at): auto.wanted.workers for at, auto in simulate(run, Size(MOST, 1), 90)}
+    assert (numbers[29], numbers[89]) == (MOST, 6)
+
+
 def test_threads_that_are_not_at_work_go_again():
     run = Run(0.0, 0.1, step=lambda at: 0.01 if at < 60 else 1.0)
     numbers = {int(at): auto.wanted.threads for at, auto in simulate(run, Size(1, 32), 180)}
