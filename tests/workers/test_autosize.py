@@ -27,7 +27,7 @@ class Run(NamedTuple):
     def rate(self, size, cpus, at):
         """Return the batches per second that so many workers and threads bring to this trainer."""
         computes, waits, step = self.at(at)
-        one = min(size.threads / (computes + waits), 1 / computes if computes else np.inf)
+        one = 1 / (computes + waits / size.threads)  # threads of a batch wait at a time, and compute one by one
         return min(size.workers * one, cpus / computes if computes else np.inf, 1 / step if step else np.inf)
 
     def best(self, most, at):
@@ -47,8 +47,10 @@ def simulate(run, most, seconds, noise=0.0, has_room=lambda _: True):
         batches += rate / 20
         waited += max(0.0, 1 - rate * step) / 20
         # Those that lack a CPU are at work for longer.
-        worked += (size.workers if is_behind else min(size.workers, rate * (computes + waits) / size.threads)) / 20
-        blocked += waits / (computes + waits) * (size.workers if is_behind else 1) / 20
+        took = computes + waits / size.threads
+        at_work = size.workers if is_behind else min(size.workers, rate * took)
+        worked += at_work / 20
+        blocked += waits / size.threads / took * at_work / 20
         if 100 + at >= auto.looks_at:
             auto.look(100 + at, SizeCounts(int(batches), waited, worked, int(batches), blocked), has_room)
         yield at, auto
@@ -58,6 +60,7 @@ RUNS = {
     "computes": Run(0.02),
     "waits": Run(0.0, 0.05),
     "both": Run(0.01, 0.03),
+    "waits, and computes a little": Run(0.0064, 0.064),
     "bursts": Run(lambda at: 0.1 if int(at * 4) % 8 == 0 else 0.01),
     "a slow trainer": Run(0.02, step=0.05),
     "a trainer that changes": Run(0.02, step=lambda at: 0.1 if at < 60 else 0.004),
