@@ -9,7 +9,7 @@ is wrong. From the ground up; a module imports only from its own line and the li
     checks_system.py checks_memory.py checks_python.py checks_gpu.py   the checks of ``mpqueue doctor``
     doctor.py          ``mpqueue doctor``: looks for what would hold up training on this machine
     bench_measure.py   measurements of a user's source
-    bench_search.py    the number of workers beyond which nothing is gained
+    bench_search.py    the number of workers and threads beyond which nothing is gained
     bench_advice.py    what to change, and by how much it would help
     bench_report.py    that as text
     bench_run.py       the measurements, one after the other

@@ -18,6 +18,7 @@ from mpqueue.memory.layout import flatten
 from mpqueue.system.cpus import queued_ns
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker.shared_draws import SharedDraws
+from mpqueue.workers.autosize import SizeWindow
 
 Backend = Literal["none", "process", "thread"]
 _WARM_SHARE = 0.3  # of the seconds of a measurement
@@ -32,10 +33,12 @@ class Setting(NamedTuple):
     Attributes:
         workers: How many.
         backend: Of what kind; "none" if there are none.
+        threads: In each, for the samples of a batch.
     """
 
     workers: int
     backend: Backend
+    threads: int = 1
 
     @property
     def is_in_threads(self) -> bool:
@@ -46,11 +49,13 @@ class Setting(NamedTuple):
         if not self.workers:
             return "no workers"
         kind = {"process": "processes", "thread": "threads"}[self.backend]
-        return f"{self.workers} {kind if self.workers > 1 else self.backend}"
+        workers = f"{self.workers} {kind if self.workers > 1 else self.backend}"
+        return workers if self.threads == 1 else f"{workers} of {self.threads} threads"
 
     def code(self) -> str:
         """Return the arguments of a `Loader` that mean this."""
-        return f"workers={self.workers}" + (', backend="thread"' if self.is_in_threads else "")
+        threads = f", threads={self.threads}" if self.threads > 1 else ""
+        return f"workers={self.workers}{threads}" + (', backend="thread"' if self.is_in_threads else "")
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ class Measured:
         collate_s: and in making a batch of samples.
         cpu_share: Without workers: seconds of CPU per second; below 1 the source waits for something, or for a CPU,
         crowded_share: that others had in so many of them.
+        blocked_s: Of ``source_s``, waiting for anything but a CPU, if that was looked at.
     """
 
     setting: Setting
@@ -78,6 +84,14 @@ class Measured:
     collate_s: float = 0.0
     cpu_share: float | None = None
     crowded_share: float | None = None
+    blocked_s: float = 0.0
+
+    @property
+    def window(self) -> SizeWindow:
+        """The figures that "auto" decides by; the consumer does nothing but wait for batches."""
+        worked_s = self.source_s + self.copy_s
+        blocked = self.blocked_s / worked_s if worked_s else 0.0
+        return SizeWindow(self.batches_per_s, 1.0, self.batches_per_s * worked_s, blocked)
 
     @property
     def waiting_share(self) -> float:
@@ -140,7 +154,8 @@ def measure(source: Any, setting: Setting, seconds: float, options: dict[str, An
     """
     backend: Any = setting.backend if setting.workers else "process"
     started = time.perf_counter()
-    with Loader(source, workers=setting.workers, backend=backend, **options) as loader:
+    more: dict[str, Any] = {"threads": setting.threads} if setting.threads > 1 else {}
+    with Loader(source, workers=setting.workers, backend=backend, **options, **more) as loader:
         batches = _endless(loader)
         next(batches)
         first_s = time.perf_counter() - started
@@ -148,8 +163,10 @@ def measure(source: Any, setting: Setting, seconds: float, options: dict[str, An
         before, cpu, line = loader.statistics(), time.process_time(), _in_line_s()
         took, count = _take(batches, seconds, _LEAST_BATCHES * max(1, setting.workers))
         shares = ((time.process_time() - cpu) / took, (_in_line_s() - line) / took)
-        stages = _stages(loader.statistics() - before)
-    return Measured(setting, count / took, first_s, *stages, *(() if setting.workers else shares))
+        counted = loader.statistics() - before
+    blocked_s = counted.times.blocked.mean_s
+    cpu_share, crowded_share = (None, None) if setting.workers else shares
+    return Measured(setting, count / took, first_s, *_stages(counted), cpu_share, crowded_share, blocked_s)
 
 
 def _in_line_s() -> float:

@@ -80,7 +80,7 @@ def _limit(results: Results) -> str:
     best, most = results.best.setting, max(one.setting.workers for one in results.measured)
     if best.workers < most:
         return f"Beyond {best} nothing is gained: up to {most} were tried."
-    return f"With {best} the search has ended: --most-workers tries more."
+    return f"More than {best} were not tried: these are not busy, or --most-workers has to allow more."
 
 
 def _crowd(alone: Measured) -> list[str]:

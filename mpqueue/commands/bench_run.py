@@ -7,11 +7,17 @@ from typing import Any
 from mpqueue.commands.bench_advice import Results
 from mpqueue.commands.bench_measure import Backend, Measured, MeasuredBatch, Replay, Setting, copy_rate, measure
 from mpqueue.commands.bench_search import climb, knee
+from mpqueue.engine.backend_kinds import kind_of
+from mpqueue.loader.loader import Loader
 from mpqueue.system import limits
 from mpqueue.system.cpus import num_cpus
+from mpqueue.workers.autosize import MOST_THREADS, Size
 
 _BACKENDS: tuple[Backend, ...] = ("process", "thread")
-_ON_WAITING, _WAITING = 4, 0.5  # workers per CPU that are tried where the source waits for more than that
+_ON_WAITING, _WAITING = (
+    4,
+    0.5,
+)  # workers per CPU that are tried where the source waits for more than that, each in one thread
 
 
 def explore(
@@ -35,10 +41,10 @@ def explore(
         return measure(source, setting, options.seconds, made)
 
     alone = try_one(Setting(0, "none"))
-    most = options.most_workers or _most(alone)
     measured = [alone]
     for backend in _BACKENDS if options.only is None else (options.only,):
-        measured += climb(try_one, backend, most)
+        threads = _most_threads(source, batch, made) if kind_of(backend).in_processes else 1
+        measured += climb(try_one, backend, Size(options.most_workers or _most(alone, threads), threads))
     present = _present(options)
     if all(one.setting != present for one in measured):
         measured.append(try_one(present))
@@ -48,10 +54,19 @@ def explore(
     return Results(measured, present, ideal, batch.nbytes, copy_rate(), num_cpus(), step_s, batch.drawn)
 
 
-def _most(alone: Measured) -> int:
+def _most(alone: Measured, threads: int) -> int:
     """Return the largest number of workers to try: more than there are CPUs, to see that more gain nothing."""
     cpus = limits.useful_workers()
-    return _ON_WAITING * cpus if alone.waiting_share > _WAITING else cpus + max(1, cpus // 2)
+    return _ON_WAITING * cpus if alone.waiting_share > _WAITING and threads == 1 else cpus + max(1, cpus // 2)
+
+
+def _most_threads(source: Any, batch: MeasuredBatch, made: dict[str, Any]) -> int:
+    """Return how many threads a worker may have: one where they would share what samples draw from, as for "auto"."""
+    try:
+        Loader(source, workers=1, threads=2, **made).close()
+    except ValueError:
+        return 1
+    return 1 if batch.drawn else MOST_THREADS
 
 
 def _present(options: argparse.Namespace) -> Setting:

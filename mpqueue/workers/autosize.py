@@ -88,6 +88,7 @@ class SizeWindow(NamedTuple):
 
     @classmethod
     def between(cls, before: SizeCounts, after: SizeCounts, took: float) -> "SizeWindow":
+        """Return the figures of so many seconds between two counts."""
         batches, waited_s, worked_s, looked_at, blocked_s = (
             now - then for then, now in zip(before, after, strict=True)
         )

@@ -16,6 +16,7 @@ from mpqueue.commands import bench_measure, bench_search
 from mpqueue.commands.bench_advice import Results, advise
 from mpqueue.commands.bench_measure import Measured, Setting, first_batch, measure
 from mpqueue.commands.bench_report import lines
+from mpqueue.workers.autosize import Size
 
 DEADLOCK_S = 280
 DATA = """
@@ -62,24 +63,32 @@ def results(*measured, present=_TWO, ideal=100_000.0, nbytes=1000, step_s=None):
 # The search
 
 
-@pytest.mark.parametrize(
-    ("most", "expected"),
-    [
-        (1, [1]),
-        (3, [1, 2, 3]),
-        (5, [1, 2, 3, 4, 5]),
-        (20, [1, 2, 3, 4, 6, 8, 12, 16, 20]),
-        (32, [1, 2, 3, 4, 6, 8, 12, 16, 24, 32]),
-    ],
-)
-def test_numbers_of_workers_are_tried_densely_at_first_and_the_largest_always(most, expected):
-    assert list(bench_search.counts(most)) == expected
+def searched(computes, waits, most, cpus):
+    """Search where a batch takes so many seconds of CPU and of waiting; return what was tried."""
+
+    def try_one(setting):
+        took = computes + waits / setting.threads
+        rate = min(setting.workers / took, cpus / computes if computes else np.inf)
+        return replace(one(setting.workers, rate, source_s=took), setting=setting, blocked_s=waits / setting.threads)
+
+    return bench_search.climb(try_one, "process", Size(*most))
 
 
-def test_more_workers_are_tried_until_two_more_steps_gain_nothing():
-    rates = {1: 10.0, 2: 20.0, 3: 20.5, 4: 30.0, 6: 30.0, 8: 31.0, 12: 60.0}
-    tried = bench_search.climb(lambda setting: one(setting.workers, rates[setting.workers]), "process", 12)
-    assert [found.setting.workers for found in tried] == [1, 2, 3, 4, 6, 8]
+def test_more_workers_are_tried_until_they_gain_nothing_as_auto_does():
+    tried = [found.setting.workers for found in searched(0.02, 0.0, (12, 32), cpus=4)]
+    assert tried == [1, 2, 3, 4, 6]
+    assert [found.setting.workers for found in searched(0.02, 0.0, (3, 1), cpus=4)] == [1, 2, 3]
+
+
+def test_threads_are_tried_for_a_source_that_waits_as_auto_does():
+    found = searched(0.0064, 0.064, (1, 32), cpus=1)
+    assert [(one.setting.workers, one.setting.threads) for one in found] == [(1, 2**power) for power in range(6)]
+    best = bench_search.knee(found).setting
+    assert str(best) == "1 process of 32 threads" and best.code() == "workers=1, threads=32"
+
+
+def test_workers_are_tried_for_a_source_that_waits_and_may_have_no_threads():
+    assert bench_search.knee(searched(0.0, 0.02, (8, 1), cpus=2)).setting == Setting(8, "process")
 
 
 def test_the_fewest_workers_that_no_others_beat_are_enough():
@@ -191,7 +200,7 @@ def test_the_report_marks_what_is_enough_and_what_is_used_now():
     assert text[0] == "data.py:Photos: batches of 1.0 kB: (4,) int64, (4,) int64, (4,) int64, (4,) int64, 2 more arrays"
     assert next(line for line in text if line.startswith("2 processes")).endswith("now")
     assert next(line for line in text if line.startswith("4 processes")).endswith("enough")
-    assert text[-2] == "With 4 processes the search has ended: --most-workers tries more."
+    assert text[-2] == "More than 4 processes were not tried: these are not busy, or --most-workers has to allow more."
 
 
 def test_on_a_narrow_terminal_its_sentences_are_folded():
@@ -315,9 +324,10 @@ def test_json_has_every_setting_and_the_advice():
     assert (done.returncode, done.stderr) == (0, "")
     told = json.loads(done.stdout)
     assert [found["setting"] for found in told["measured"]] == [
-        {"workers": workers, "backend": backend} for workers, backend in ((0, "none"), (1, "thread"), (2, "thread"))
+        {"workers": workers, "backend": backend, "threads": 1}
+        for workers, backend in ((0, "none"), (1, "thread"), (2, "thread"))
     ]
-    assert told["present"] == {"workers": 2, "backend": "thread"}
+    assert told["present"] == {"workers": 2, "backend": "thread", "threads": 1}
     assert told["arrays"] == ["(3, 4, 3) float32"]
     assert told["batch_bytes"] == 3 * 4 * 3 * 4
     assert told["advice"]["sentence"]
