@@ -12,6 +12,7 @@ From the ground up; a module imports only from its own line and the lines above 
     fingerprint.py  a key of stages, for what is kept of them
     applying.py     a function called for each of some values
     indexed.py      elements of indexed datasets, computed by their places
+    clocks.py       the work of the stages of an indexed dataset, noted while a batch is timed
     source.py       what workers run: an indexed dataset
     stages.py       what a stage of a lane is: blocks of elements with tokens, snapshots of positions; map, filter
     threaded.py     map and filter whose function is called in threads

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mpqueue.dataset import nodes
+from mpqueue.dataset.clocks import ReaderClocks, StageTally
 from mpqueue.dataset.indexed import IndexedRun, Reader, make_reader
 from mpqueue.dataset.nodes import StageNode
 from mpqueue.engine.global_generators import GlobalState, seed_globals
@@ -45,6 +46,14 @@ class Readers:
             self._kept.of = kept = lengths, make_reader(self._root)
         return kept[1]
 
+    def clocks(self) -> ReaderClocks:
+        """Return the clocks of the readers of this thread."""
+        reader = self.get()
+        kept: tuple[Reader, ReaderClocks] | None = getattr(self._kept, "clocks", None)
+        if kept is None or kept[0] is not reader:
+            self._kept.clocks = kept = reader, ReaderClocks(reader)
+        return kept[1]
+
 
 class RunnableDataset:
     """A dataset as workers run it.
@@ -71,12 +80,18 @@ class RunnableDataset:
 
 
 class IndexedSource(RunnableDataset):
-    """An indexed dataset as a source of samples, or of batches."""
+    """An indexed dataset as a source of samples, or of batches.
+
+    Args:
+        root: Its last stage.
+        batch: A stage behind that one, of which the worker makes batches by itself; None: there is none.
+    """
 
     thread_safe = True  # as far as the sources are
 
-    def __init__(self, root: StageNode) -> None:
+    def __init__(self, root: StageNode, batch: nodes.BatchNode | None = None) -> None:
         super().__init__(root)
+        self._batch = batch
         if root.length() is None:
             self.num_batches = None  # it has no end, as Keras 3 says it
         self._readers = Readers(root)
@@ -95,7 +110,17 @@ class IndexedSource(RunnableDataset):
         if found is None:
             return compute_aside(self._readers, indices)
         (seed, epoch, _), begin = found
-        return self._readers.get().at(indices, IndexedRun(seed, epoch, begin))
+        tally = context.stage_tally()
+        if tally is None:
+            return self._readers.get().at(indices, IndexedRun(seed, epoch, begin))
+        return self._readers.clocks().at(indices, IndexedRun(seed, epoch, begin), tally)
+
+    def make_tally(self) -> StageTally:
+        """Return where the stages note their work for one batch."""
+        return StageTally(self._batch)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.root, self._batch)
 
 
 def functions_of(root: StageNode) -> list[Any]:

@@ -68,7 +68,7 @@ def _peel(dataset: Dataset, options: SampleOptions) -> Unfolded:
     collate = None if root.collate is None else StageCollate(root)
     drops = bool(root.drop_last or options.drop_last)
     plan = replace(options, batch_size=root.size, drop_last=drops, collate=collate)
-    return Unfolded(_indexed(root.input), plan, shuffle=False)
+    return Unfolded(_indexed(root.input, root), plan, shuffle=False)
 
 
 def runnable(dataset: Dataset) -> Any:
@@ -110,8 +110,8 @@ def check_portable(source: Any, workers: int, backend: BackendName, start_method
                 )
 
 
-def _indexed(root: nodes.StageNode) -> IndexedSource:
-    source = IndexedSource(root)
+def _indexed(root: nodes.StageNode, batch: nodes.BatchNode | None = None) -> IndexedSource:
+    source = IndexedSource(root, batch)
     hooks = [hook for hook in map(epoch_end_of, source.sources) if hook is not None]
     if hooks:
         source.on_epoch_end = _Hooks(hooks)  # type: ignore[attr-defined]  # only a source that has one must wait for it

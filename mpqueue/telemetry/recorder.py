@@ -3,7 +3,8 @@
 Who writes what, each under the lock of the pipeline but where something else is said::
 
     dispatcher   what a worker has reported: counts and sums of all batches, and the times of those that were *timed*
-    backend      what the stages of a dataset have done, as a worker tells it now and then behind a batch
+    backend      what the stages of a dataset have done, as a worker tells it now and then behind a batch: those of a
+                 lane since it told before, those of an indexed dataset for a batch that was timed
     pipeline     how long the consumer has waited for each batch
     leases       how long it has kept the views of a timed batch; when the pipeline comes by after their end
     engine       when the stream began and ended
@@ -167,18 +168,19 @@ class WorkerTally:
         deaths: How often it died.
         wait, seed, compute, collate, copy: The times of single batches,
         blocked: and for how long some of them waited for anything but a CPU.
+        weight: For how many batches the one stands that was timed last.
     """
 
     __slots__ = (
         "_num_told", "batches", "blocked", "collate", "compute", "compute_ns", "copy", "copy_ns", "deaths", "num_bytes",
-        "seed", "wait", "wait_ns",
+        "seed", "wait", "wait_ns", "weight",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.batches = self.num_bytes = self.compute_ns = self.copy_ns = self.wait_ns = self.deaths = 0
         self.wait, self.seed, self.compute = Histogram(), Histogram(), Histogram()
         self.blocked, self.collate, self.copy = Histogram(), Histogram(), Histogram()
-        self._num_told = 0
+        self._num_told, self.weight = 0, 1
 
     def add(self, batches: int, num_bytes: int, compute_ns: int, copy_ns: int, wait_ns: int) -> None:
         """Count some batches."""
@@ -190,7 +192,9 @@ class WorkerTally:
 
     def time(self, compute_ns: int, copy_ns: int, wait_ns: int, seed_ns: int, collate_ns: int) -> None:
         """Enter the times of a batch that is counted next, for it and for those since the one timed before it."""
-        weight = max(1, self.batches + 1 - self._num_told)  # it is not counted yet, and maybe some before it
+        weight = self.weight = max(
+            1, self.batches + 1 - self._num_told
+        )  # it is not counted yet, and maybe some before it
         self._num_told += weight
         self.compute.add(compute_ns, weight)
         self.copy.add(copy_ns, weight)
@@ -243,9 +247,9 @@ class Recorder:
         if self.timeline is not None:
             self.timeline.mark(name, worker)
 
-    def add_stages(self, rows: StageRows) -> None:
-        """Add the work of stages that a lane has told."""
-        self.stages.add(rows)
+    def add_stages(self, rows: StageRows, weight: int = 1) -> None:
+        """Add the work of stages that a lane has told; or that of a batch, which stands for so many."""
+        self.stages.add(rows, weight)
         if self.timeline is not None:
             self.timeline.stages(self.stages.rows())
 

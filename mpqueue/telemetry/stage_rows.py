@@ -5,6 +5,9 @@ opening on, and tells with each snapshot, and at its end, what has been added si
 trainer need not know of lanes: one that is opened again, after a death, a move or in a new epoch, counts from nothing,
 and begins at the snapshot up to which the rows were told. What a worker had not told when it died is counted by the
 one that computes it again.
+
+The stages of an indexed dataset tell with each batch that is timed what they have done for it. It stands for those
+since the one before, so their sums are as of the last batch that was timed.
 """
 
 import pickle
@@ -43,10 +46,10 @@ class StageTallies:
     def __init__(self) -> None:
         self._rows: dict[str, StageRow] = {}
 
-    def add(self, rows: StageRows) -> None:
-        """Add what was told."""
+    def add(self, rows: StageRows, weight: int = 1) -> None:
+        """Add what was told, so many times."""
         for row in rows:
-            self._rows[row[0]] = _plus(self._rows.get(row[0], (row[0], 0, 0, 0, 0)), row, 1)
+            self._rows[row[0]] = _plus(self._rows.get(row[0], (row[0], 0, 0, 0, 0)), row, weight)
 
     def rows(self) -> list[StageRow]:
         """Return the sums, those of a stage behind those of its inputs."""

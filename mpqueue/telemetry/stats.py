@@ -206,8 +206,8 @@ class StageStatistics(Counted):
         num_in: Elements that it has taken,
         num_out: and that it has given.
         total_s: Seconds of its own work, that of the stages before it left out,
-        wait_s: and of them those in which it waited for anything but a CPU. (It is looked at where a block of elements
-            took longer than 50 microseconds.)
+        wait_s: and of them those in which its thread had no CPU: it waited, or the CPUs were busy. (It is looked at now
+            and then.)
     """
 
     name: str
@@ -272,8 +272,9 @@ class Statistics(MemoryStatistics, Rated):
         times: Of single batches: how long each was waited for, computed, copied, kept.
         workers: Counters of each worker; without workers, of the caller.
         nodes: The machines of a cluster that have, or had, workers; empty without ``backend="ray"``.
-        stages: The stages of a `mpqueue.Dataset` that is a stream, those that a stage reads before it, as of the last
-            snapshot of each lane, or its end; empty for other sources.
+        stages: The stages of a `mpqueue.Dataset`, those that a stage reads before it. Of a stream as of the last
+            snapshot of each lane, or its end. Of an indexed dataset as of the last batch of each worker that was timed,
+            which stands for those since the one before. Empty for other sources.
         resizes: With ``workers="auto"`` or ``threads="auto"``: how many there were from when on, and why; else empty.
     """
 

@@ -15,7 +15,7 @@ From the ground up; a module imports only from its own line and the lines above 
     failures.py          exceptions across processes, and batches that cannot be unpickled
     kept_generators.py   random generators that a source keeps, seeded for each batch
     order_watch.py       notices an order that the first item of a source has drawn
-    runner.py            runs a source with an index: an item
+    runner.py            runs a source with an index: an item; a batch that is timed, with the work of its stages
     lanes.py             a stream in lanes: what the source of one is asked
     sample_runner.py     runs a source of samples: a batch of them
     threaded_samples.py  runs a source of samples in several threads

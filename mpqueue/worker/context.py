@@ -62,11 +62,13 @@ class Helped(NamedTuple):
         info: The worker; None: there is none.
         source: Of a worker that is a thread.
         is_seeded: The numbers of the batch that it computes follow from a seed that was given, or made for a process.
+        tally: See `begin_tally`.
     """
 
     info: WorkerInfo | None
     source: Any
     is_seeded: bool
+    tally: Any
 
 
 class _Current(threading.local):
@@ -78,6 +80,7 @@ class _Current(threading.local):
     source: Any = None
     has_asked = is_seeded = is_helper = False
     aside_seed: int | None = None
+    tally: Any = None
 
 
 _current = _Current()
@@ -129,7 +132,7 @@ def process_info() -> WorkerInfo | None:
 def enter_thread(info: WorkerInfo | None, source: Any = None, *, is_seed_given: bool = False) -> None:
     """User code runs in this thread on behalf of a worker (None: no more), which has a thread for this source."""
     _current.info, _current.source, _current.is_seeded = info, source, is_seed_given
-    _current.batch = _current.rng = _current.begin = _current.may_begin_blocks = None
+    _current.batch = _current.rng = _current.begin = _current.may_begin_blocks = _current.tally = None
 
 
 def of_thread() -> dict[str, Any]:
@@ -214,9 +217,20 @@ def aside_seed() -> int | None:
     return _current.aside_seed
 
 
+def begin_tally(tally: Any) -> None:
+    """The stages of a dataset note their work there, in this thread and in those that help it (None: no more)."""
+    _current.tally = tally
+
+
+def stage_tally() -> Any:
+    """Return the `mpqueue.dataset.clocks.StageTally` of the batch at work; None: it is not timed."""
+    return _current.tally
+
+
 def helped() -> Helped:
     """Return the worker whose thread this is, for the threads that help it."""
-    return Helped(worker_info_unasked(), _current.source, process_batch.of is not None or _current.is_seeded)
+    is_seeded = process_batch.of is not None or _current.is_seeded
+    return Helped(worker_info_unasked(), _current.source, is_seeded, _current.tally)
 
 
 def begin_in_helper(of: Helped, seed: int, epoch: int, place: int) -> None:
@@ -224,6 +238,7 @@ def begin_in_helper(of: Helped, seed: int, epoch: int, place: int) -> None:
     _current.is_helper = True
     enter_thread(of.info, of.source, is_seed_given=of.is_seeded)
     begin_batch(seed, epoch, place)
+    _current.tally = of.tally
 
 
 def end_in_helper() -> None:

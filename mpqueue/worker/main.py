@@ -66,7 +66,7 @@ from mpqueue.worker.records import (
     unpack_listed,
     unpack_start,
 )
-from mpqueue.worker.runner import BeginBatch, StreamEnd
+from mpqueue.worker.runner import BeginBatch, StreamEnd, run_timed
 from mpqueue.worker.runners import AnyRunner, StreamRunner, make_runner, make_stream_runner
 from mpqueue.worker.sample_block import SampleBlock
 from mpqueue.worker.sample_runner import SampleRunner
@@ -204,14 +204,14 @@ class _Timing:
         self._is_slow, self._looks_at = False, 0  # the batch timed before; when it is seen again whether one waits
 
     @contextlib.contextmanager
-    def of(self, runner: AnyRunner, seeder: AtOnce, torch: TorchNumbers, kept: KeptGenerators) -> Iterator[None]:
+    def of(self, runner: AnyRunner, seeder: AtOnce, torch: TorchNumbers, kept: KeptGenerators) -> Iterator[Stages]:
         """Time what is computed here."""
         self._began, self._stages = _clock(), Stages()
         busy = None
         if self._is_slow and self._began >= self._looks_at:
             busy, self._looks_at = busy_ns(), self._began + _LOOK_EVERY_NS
         with self._stages.of(runner, seeder, torch, kept):
-            yield
+            yield self._stages
         if busy is not None:
             self._stages.blocked_ns = max(0, _clock() - self._began - ((busy_ns() or 0) - busy))
             self._stages.is_looked_at = True
@@ -324,8 +324,8 @@ class _Worker:
         self._compute, self._put = self._compute_timed, self._put_timed
 
     def _compute_timed(self, epoch: int, unit: int, given: _Given) -> Any:
-        with self._timing.of(self._runner, self._seeder, self._torch, self._kept):
-            return self._run(epoch, unit, given)
+        with self._timing.of(self._runner, self._seeder, self._torch, self._kept) as stages:
+            return run_timed(self._payload.source, stages, self._run, epoch, unit, given)
 
     def _run_watched(self, epoch: int, unit: int, given: Any) -> Any:
         try:

@@ -7,10 +7,12 @@ on.
 from collections.abc import Callable
 from typing import Any
 
+from mpqueue.engine.outcomes import WithTail
 from mpqueue.engine.schedule import Listed
 from mpqueue.engine.torch_numbers import TorchNumbers
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.telemetry.stage_rows import StageRows
+from mpqueue.worker import context
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import note_of
 
@@ -72,3 +74,31 @@ class Runner:
             return take(*arguments) if torch is None else torch.each(take, *arguments)
         self._begin_batch(self._seed, epoch, unit)
         return self._source[unit]
+
+
+def run_timed(source: Any, stages: Stages, run: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a batch that is timed.
+
+    Args:
+        source: Of it. One of stages has a method ``make_tally``: what that returns is where they note their work, in
+            this thread and in those that help it, and has a method ``rows`` that takes the nanoseconds of collation.
+        stages: Where the parts of the time are noted.
+        run: Computes the batch,
+        arguments: with these.
+
+    Returns:
+        The batch; `WithTail`, if there is work of stages to be told.
+
+    Raises:
+        Exception: What is raised in its place.
+    """
+    if not hasattr(type(source), "make_tally"):
+        return run(*arguments)
+    tally = source.make_tally()
+    context.begin_tally(tally)
+    try:
+        batch = run(*arguments)
+    finally:
+        context.begin_tally(None)
+    rows = tally.rows(stages.collate_ns)
+    return WithTail(batch, None, rows) if rows else batch

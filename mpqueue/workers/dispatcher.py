@@ -479,7 +479,7 @@ class Dispatcher:
             if kind != _BATCH:
                 self._enter_no_batch(worker, work, kind)
                 if flags & TAIL:
-                    self._enter_tail(work)
+                    self._enter_tail(worker, work)
                 if flags & UNSHARDED and worker.process is not None and worker.process.pid not in queue_address.users:
                     self._pool.ledger.unsharded.add(work.ticket.lane)  # else a queue has divided the elements
             elif flags & _FLAGGED:
@@ -538,7 +538,7 @@ class Dispatcher:
     def _enter_flagged(self, worker: WorkerHandle, spec: int, work: Work, flags: int) -> None:
         """Enter a batch whose spec is new, of which something was left out, or that has a tail behind it."""
         if flags & TAIL:
-            self._enter_tail(work)
+            self._enter_tail(worker, work)
         work.is_partial = flags & PARTIAL != 0
         work.is_plain = not work.is_partial
         if flags & NEW_SPEC:
@@ -546,14 +546,18 @@ class Dispatcher:
         else:
             work.read = worker.specs[spec]
 
-    def _enter_tail(self, work: Work) -> None:
+    def _enter_tail(self, worker: WorkerHandle, work: Work) -> None:
         """Copy a tail out of the slot: from here on the batch ends before it."""
         ticket, start = work.ticket, work.slot.offset
         tail = unpack_tail(self._pool.ring.memory, start + work.header_offset, start + work.nbytes)
         work.nbytes -= tail.nbytes
-        if ticket.lane < 0:
-            raise ProtocolError("a tail of no lane")
-        self._pool.ring.recorder.add_stages(tail.rows)
+        recorder = self._pool.ring.recorder
+        if ticket.lane < 0:  # of a batch that was timed: its times came just before
+            if tail.state is not None:
+                raise ProtocolError("the snapshot of no lane")
+            recorder.add_stages(tail.rows, self.tallies[worker.number].weight)
+            return
+        recorder.add_stages(tail.rows)
         if tail.state is not None and not work.cancelled:  # else it may be of another epoch, or of a source as it was
             self._pool.ledger.lanes.note(ticket.lane, ticket.unit + 1, tail.state)
 

@@ -19,7 +19,7 @@ from mpqueue.telemetry.stats import Statistics, summed, workers_of
 from mpqueue.worker import context, tensorflow_numbers, torch_info
 from mpqueue.worker.failures import never_an_exit
 from mpqueue.worker.kept_generators import KeptGenerators, kept_generators
-from mpqueue.worker.runner import BeginBatch, StreamEnd
+from mpqueue.worker.runner import BeginBatch, StreamEnd, run_timed
 from mpqueue.worker.runners import AnyRunner, StreamRunner, make_runner, make_stream_runner
 from mpqueue.worker.sample_runner import SampleRunner
 from mpqueue.workers import left_inside
@@ -101,7 +101,7 @@ class InlineBackend:
         ended = clock_ns()
         self._count(self._tickets[0], started, ended)
         if outcome.rows:
-            self._recorder.add_stages(outcome.rows)
+            self._recorder.add_stages(outcome.rows, 1 if ledger.is_stream else self._tally.weight)
         self._recorder.wait(ledger.num_batches, ended - started)
         ledger.ready[self._tickets.popleft().number] = outcome
         return True
@@ -156,7 +156,9 @@ class InlineBackend:
         self._note_stages(self._stages)
         unit, given = work_of(ticket, self._runner, self._ledger)
         try:
-            return Result.of(self._runner.run(ticket.epoch, unit, given))
+            if self._stages is None:
+                return Result.of(self._runner.run(ticket.epoch, unit, given))
+            return Result.of(run_timed(self._job.source, self._stages, self._runner.run, ticket.epoch, unit, given))
         except StreamEnd as ended:
             if isinstance(self._runner, StreamRunner) and not self._runner.is_shared:
                 self._ledger.unsharded.add(ticket.lane)

@@ -33,7 +33,7 @@ from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.telemetry.stats import Statistics, summed, workers_of
 from mpqueue.worker import context, failures, tensorflow_numbers, torch_info
-from mpqueue.worker.runner import StreamEnd
+from mpqueue.worker.runner import StreamEnd, run_timed
 from mpqueue.worker.runners import AnyRunner, StreamRunner, make_runner, make_stream_runner
 from mpqueue.worker.sample_runner import SampleRunner
 from mpqueue.worker.shared_draws import SharedDraws
@@ -356,7 +356,7 @@ class ThreadBackend:
                     tally.time(*times)
                     outcome = self._draw(outcome, worker, ticket, started, times)
                 if outcome.rows:
-                    self._job.recorder.add_stages(outcome.rows)
+                    self._job.recorder.add_stages(outcome.rows, 1 if self._lanes else tally.weight)
                 tally.batches += 1
                 self._answer(worker, ticket, outcome)
                 del outcome  # or this thread would keep the batch alive until its next one
@@ -412,8 +412,10 @@ class ThreadBackend:
         unit, given = work_of(ticket, runner, self._ledger)
         context.enter_thread(job.info(worker), job.source, is_seed_given=job.is_seed_given)
         try:
-            with contextlib.nullcontext() if stages is None else stages.of(runner):
+            if stages is None:
                 return Result.of(runner.run(ticket.epoch, unit, given))
+            with stages.of(runner):
+                return Result.of(run_timed(job.source, stages, runner.run, ticket.epoch, unit, given))
         except StreamEnd as ended:
             if isinstance(runner, StreamRunner) and not runner.is_shared:
                 self._ledger.unsharded.add(ticket.lane)

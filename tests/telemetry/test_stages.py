@@ -12,6 +12,7 @@ from helpers.homes import servers_home  # noqa: F401 - a fixture
 import mpqueue
 from mpqueue import Dataset, Statistics
 from mpqueue.commands.top_rows import rows_of
+from mpqueue.telemetry.clock import EVERY_NS
 from mpqueue.telemetry.monitor.asking import MonitorAnswer
 from mpqueue.telemetry.stage_rows import packed, unpacked
 from mpqueue.telemetry.stats import StageStatistics, WorkerStatistics
@@ -34,6 +35,88 @@ WHOLE = [("0: range(0, 400)", 0, 400), ("1: map(slow)", 400, 400), ("2: filter(i
 
 def counts_of(statistics):
     return [(stage.name, stage.num_in, stage.num_out) for stage in statistics.stages]
+
+
+def slower(value):
+    time.sleep(2 * EVERY_NS / 4e9)  # so that each batch of four takes long enough to be timed
+    return value
+
+
+INDEXED = Dataset.range(32).shuffle().map(slower).batch(4)
+
+
+def by_four(number):
+    """Return the rows of so many batches."""
+    size = 4 * number
+    return [
+        ("0: range(0, 32)", 0, size), ("1: shuffle()", size, size), ("2: map(slower)", size, size),
+        ("3: batch(4)", size, number),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("backend", "workers", "threads"), [("process", 2, 1), ("process", 1, 2), ("thread", 2, 1), ("process", 0, 1)]
+)
+def test_each_stage_of_an_indexed_dataset_has_a_row_of_the_batches_that_were_timed(backend, workers, threads):
+    with mpqueue.Loader(INDEXED, workers=workers, backend=backend, threads=threads) as loader:
+        first, second = list(loader), list(loader)
+    found = loader.statistics()  # when nothing is computed ahead any more
+    num_computed = sum(worker.batches for worker in found.workers)
+    assert num_computed >= len(first) + len(second) == 16
+    assert counts_of(found) == by_four(num_computed)
+    read, _, slept, _ = found.stages
+    assert 4 * num_computed * 2 * EVERY_NS / 4e9 <= slept.total_s
+    assert read.total_s < slept.total_s  # which is its own, that of the stages before it left out
+    assert all(0 <= stage.wait_s <= stage.total_s for stage in found.stages)
+    assert slept.wait_s > 0
+
+
+def test_a_batch_that_is_timed_stands_for_those_before_it():
+    with mpqueue.Loader(Dataset.range(8_000).map(abs).batch(2), workers=1) as loader:
+        seen = [loader.statistics().stages for number, _ in enumerate(loader, 1) if number % 500 == 0]
+    assert all(read.num_out == mapped.num_in == mapped.num_out == row.num_in for read, mapped, row in seen)
+    assert all(row.num_in == 2 * row.num_out for _, _, row in seen)
+    outs = [row.num_out for _, _, row in seen]
+    assert outs == sorted(outs)
+    assert 1 <= outs[0] < outs[-1] <= 8_000
+
+
+def test_each_branch_of_an_indexed_tree_tells_what_it_was_asked_for():
+    kept = Dataset.range(8).map(slower).cache()
+    pairs = Dataset.zip(Dataset.mix([kept, Dataset.range(8)]), Dataset.range(8).batch(2).repeat().skip(1))
+    with mpqueue.Loader(pairs.batch(16), workers=0) as loader:
+        list(loader)
+        found = loader.statistics()
+    assert [row[1:] for row in counts_of(found)] == [
+        (0, 8), (8, 8), (8, 8), (0, 8), (16, 16), (0, 32), (32, 16), (16, 16), (16, 16), (32, 16), (16, 1),
+    ]  # fmt: skip
+    assert [row.name for row in found.stages] == [
+        "0: range(0, 8)", "1: map(slower)", "2: cache()", "3: range(0, 8)",
+        "4: mix(weights=(1.0, 1.0), stop='first')", "5: range(0, 8)", "6: batch(2)", "7: repeat()", "8: skip(1)",
+        "9: zip()", "10: batch(16)",
+    ]  # fmt: skip
+
+
+def test_a_batch_that_raises_hides_nothing_of_the_others():
+    def picky(value):
+        if value == 9:
+            raise ValueError("nine")
+        return slower(value)
+
+    for workers in (0, 1):
+        with mpqueue.Loader(Dataset.range(32).map(picky).batch(4), workers=workers, on_error="raise") as loader:
+            batches, num_raised = iter(loader), 0
+            for _ in range(8):
+                try:
+                    next(batches)
+                except ValueError:
+                    num_raised += 1
+            found = loader.statistics()
+        assert num_raised == 1
+        num_computed = sum(worker.batches for worker in found.workers)
+        # A worker process times no batch that raises: the next one stands for it.
+        assert 7 <= counts_of(found)[2][2] <= num_computed
+        assert counts_of(found)[1][2] == counts_of(found)[2][1] == 4 * counts_of(found)[2][2]
 
 
 @KINDS
@@ -97,28 +180,38 @@ def test_rows_of_pack_tell_of_padding_and_of_what_was_left_out():
     assert (found["samples cut"].num_out, found["samples left out"].num_out) == (0, 32)
 
 
-def test_a_lane_of_another_kind_has_no_rows():
+def test_a_source_of_another_kind_has_no_rows():
     def numbers():
         yield from range(8)
 
     with mpqueue.Loader(numbers, workers=1) as loader:
         list(loader)
         assert loader.statistics().stages == ()
-
-
-def test_a_server_tells_of_the_stages(servers_home):  # noqa: F811
-    with mpqueue.Server("stages", STREAM, workers=1) as server, mpqueue.attach("stages") as consumer:
-        list(consumer)
-        assert counts_of(server.statistics())[:3] == WHOLE
-
-
-def test_a_trace_has_counters_of_the_stages(tmp_path):
-    path = tmp_path / "trace.json"
-    with mpqueue.Loader(STREAM, workers=1, trace=str(path)) as loader:
+    with mpqueue.Loader(list(range(8)), workers=1, batch_size=2) as loader:
         list(loader)
+        assert loader.statistics().stages == ()
+
+
+@pytest.mark.parametrize(("dataset", "whole"), [(STREAM, WHOLE), (INDEXED, by_four(8)[:3])])
+def test_a_server_tells_of_the_stages(servers_home, dataset, whole):  # noqa: F811
+    with mpqueue.Server("stages", dataset, workers=1) as server, mpqueue.attach("stages") as consumer:
+        list(consumer)
+        rows = counts_of(server.statistics())
+    # An indexed dataset may be computed ahead into the next epoch.
+    assert [row[0] for row in rows][:3] == [row[0] for row in whole]
+    assert rows[2][1:] >= whole[2][1:]
+    assert rows[2] == whole[2] or dataset is INDEXED
+
+
+@pytest.mark.parametrize(("dataset", "stage"), [(STREAM, "2: filter(is_even)"), (INDEXED, "2: map(slower)")])
+def test_a_trace_has_counters_of_the_stages(tmp_path, dataset, stage):
+    path = tmp_path / "trace.json"
+    with mpqueue.Loader(dataset, workers=1, trace=str(path)) as loader:
+        list(loader)
+        rows = {row.name: row for row in loader.statistics().stages}
     counters = {event["name"]: event["args"] for event in json.loads(path.read_text()) if event["ph"] == "C"}
-    assert counters["stage 2: filter(is_even)"]["in"] == 400
-    assert counters["stage 2: filter(is_even)"]["out"] == 200
+    assert counters[f"stage {stage}"]["in"] == rows[stage].num_in > 0
+    assert counters[f"stage {stage}"]["out"] == rows[stage].num_out > 0
 
 
 def statistics_with(*stages, **fields):
