@@ -3,8 +3,8 @@
 import pytest
 from helpers.scripts import script
 
-verdict, entries, killing, recording = (
-    script(f"parts.trainers.{name}") for name in ("verdict", "entries", "killing", "recording")
+verdict, entries, killing, recording, table = (
+    script(f"parts.trainers.{name}") for name in ("verdict", "entries", "killing", "recording", "table")
 )
 WHOLE = [(1, "a", [0, 1]), (2, "b", [2, 3]), (3, "c", [4, 5]), (4, "d", [6, 7])]
 
@@ -39,6 +39,43 @@ def test_kills_come_behind_checkpoints():
 def test_an_entry_names_a_program_that_is_there(entry):
     assert (killing.SCRIPTS / "parts" / "trainers" / f"{entry.program}.py").exists()
     assert not entry.ranks or len(entry.ranks) == 3
+    assert (entry.environment != {}) == (entry.program == "loop_keras")
+
+
+def _row(name, told, **others):
+    row = {"name": name, "fed by": "mpqueue", "set": table.NEWEST, "versions": ["a 1"], "told": told, "plans": 1}
+    return row | others
+
+
+ROWS = [
+    _row("flax: stream", "all 44 losses equal to the bit", plans=3, versions=["b 2", "a 1"]),
+    _row("flax: stream", "2 of 44 losses differ; the same samples", set=table.PINNED, versions=["a 0"]),
+]
+
+
+def test_the_table_has_a_line_for_each_program_that_was_run():
+    head, _, line = table.drawn(table.RUNS, ROWS).splitlines()
+    assert head == "| A program | its own | mpqueue | mpqueue, pinned versions |"
+    cells = "| all 44 losses equal; 3 plans | 2 of 44 losses differ; the same samples |"
+    assert line == f"| Flax and Optax, a stream |  {cells}"
+    assert table.drawn(table.VERSIONS, ROWS) == "- Newest: a 1, b 2\n- Pinned: a 0\n"
+
+
+def test_rows_are_kept_in_place_of_earlier_ones_and_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(table, "DATA", tmp_path / "data.json")
+    monkeypatch.setattr(table, "PAGE", tmp_path / "page.md")
+    table.PAGE.write_text("before\n\n<!-- drawn from trainers.json: versions -->\nearlier\n\nafter\n", "utf-8")
+    table.save(ROWS)
+    again = _row("flax: stream", "all 44 losses equal to the bit", set=table.PINNED, versions=["a 3"])
+    table.save([_row("keras: by step", "x"), again])
+    assert [row["versions"] for row in table.load()] == [["b 2", "a 1"], ["a 3"], ["a 1"]]
+    drawn = "<!-- drawn from trainers.json: versions -->\n- Newest: a 1, b 2\n- Pinned: a 3\n"
+    assert table.PAGE.read_text("utf-8") == f"before\n\n{drawn}\nafter\n"
+
+
+def test_the_guide_has_what_the_data_have():
+    page = table.PAGE.read_text("utf-8")
+    assert table.page_drawn_anew(page, table.load()) == page
 
 
 # Trainers that are heavy to install are not among the packages of the tests: `scripts/trainers` runs them.
@@ -54,4 +91,5 @@ def test_a_trainer_that_is_killed_and_resumed_is_exact(name, tmp_path):
     entry = entries.ENTRIES[name]
     if entry.missing():
         pytest.skip(f"{', '.join(entry.missing())} is not installed; scripts/trainers runs it")
-    assert str(killing.played(entry, "mpqueue", tmp_path, seed=len(name), number=1)).endswith("losses equal to the bit")
+    (found,) = killing.played(entry, "mpqueue", tmp_path, seeds=[len(name)], number=1)
+    assert str(found).endswith("losses equal to the bit")

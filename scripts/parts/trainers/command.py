@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from parts.trainers import table
 from parts.trainers.entries import ENTRIES, Entry
 from parts.trainers.killing import ProgramFailedError, played
+from parts.trainers.verdict import Verdict
 
 FEEDS = ("own", "mpqueue")
 
@@ -16,7 +18,7 @@ FEEDS = ("own", "mpqueue")
 def main(description: str, arguments: Sequence[str] | None = None) -> int:
     """Run what is asked for, and print the table; return 0 if all was as it is to be."""
     options = _parsed(description, arguments)
-    rows, versions, is_good = [], set[str](), True
+    rows, is_good = [], True
     with ThreadPoolExecutor(options.jobs) as runs:
         jobs = []
         for entry in options.only or ENTRIES.values():
@@ -24,42 +26,45 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
             if missing:
                 print(f"{entry.name}: skipped, {', '.join(missing)} is not installed", flush=True)
                 continue
-            versions.update(entry.versions())
             jobs += [
                 (entry, feed, runs.submit(_told, entry, feed, options))
                 for feed in entry.feeds
                 if feed in options.fed_by
             ]
         for entry, feed, job in jobs:
-            told, exact = job.result()
-            rows.append(f"| {entry.trainer} | {entry.variant} | {feed} | {told} |")
+            told, plans, exact = job.result()
+            rows.append(table.row_of(entry, feed, table.PINNED if options.pinned else table.NEWEST, told, plans))
             is_good &= exact or feed != "mpqueue" or not entry.exact
-    print(f"\nPython {sys.version.split()[0]}, {', '.join(sorted(versions))}\n")
-    print("\n".join(["| trainer | form | fed by | killed twice and resumed |", "|---|---|---|---|", *rows]))
+            if options.write:  # each as it comes: all of it takes long
+                table.save(rows[-1:])
+    print(f"\nPython {sys.version.split()[0]}\n\n{table.drawn(table.VERSIONS, rows)}\n{table.drawn(table.RUNS, rows)}")
     return 0 if is_good else 1
 
 
-def _told(entry: Entry, feed: str, options: argparse.Namespace) -> tuple[str, bool]:
-    found = []
-    for seed in range(options.seed, options.seed + options.times):
-        with tempfile.TemporaryDirectory(prefix="trainers-", ignore_cleanup_errors=True) as folder:
-            try:
-                verdict = played(entry, feed, Path(folder), seed)
-            except ProgramFailedError as error:
-                print(error, flush=True)
-                return "ended by an error", False
-        print(f"{entry.name}, fed by {feed}, seed {seed}: {verdict}", flush=True)
-        found.append(verdict)
-    worst = max(found, key=lambda each: each.losses)
-    return str(worst), worst.is_exact()
+def _told(entry: Entry, feed: str, options: argparse.Namespace) -> tuple[str, int, bool]:
+    """Return what came of one program: the worst verdict, of how many plans of kills, and whether all were exact."""
+    found: list[Verdict] = []
+    seeds = range(options.seed, options.seed + (options.times if feed == "mpqueue" else 1))
+    with tempfile.TemporaryDirectory(prefix="trainers-", ignore_cleanup_errors=True) as folder:
+        try:
+            for verdict in played(entry, feed, Path(folder), seeds):
+                print(f"{entry.name}, fed by {feed}, seed {seeds[len(found)]}: {verdict}", flush=True)
+                found.append(verdict)
+        except ProgramFailedError as error:
+            print(error, flush=True)
+            return "ended by an error", len(found) + 1, False
+    worst = max(found, key=lambda each: (each.losses, each.lost + each.twice, each.samples))
+    return str(worst), len(found), worst.is_exact()
 
 
 def _parsed(description: str, arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/trainers", description=description)
     parser.add_argument("--seed", type=int, default=1, help="of the steps at which they are killed (default: 1)")
-    parser.add_argument("--times", type=int, default=1, help="how often each is run, by other steps (default: 1)")
+    parser.add_argument("--times", type=int, default=1, help="plans of kills of each that mpqueue feeds (default: 1)")
     parser.add_argument("--jobs", type=int, default=1, help="how many are run side by side (default: 1)")
     parser.add_argument("--fed-by", nargs="+", choices=FEEDS, default=FEEDS, help="of what feeds them (default: both)")
+    parser.add_argument("--pinned", action="store_true", help="it is run by the versions of parts/trainers/pinned.txt")
+    parser.add_argument("--write", action="store_true", help="write docs/trainers.json and docs/exact-resume.md")
     parser.add_argument("--only", type=_entries, metavar="NAME;...", help=f"of: {'; '.join(ENTRIES)}")
     return parser.parse_args(arguments)
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from contextlib import suppress
 from importlib import metadata
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ class Entry(NamedTuple):
         trainer: Its name, for readers.
         program: Its module.
         variant: Its form.
+        about: The same, for readers.
         packages: It needs, beside mpqueue.
         feeds: It is run with: "mpqueue", or "own", which is what the trainer has without it.
         ranks: By part, where `torchrun` starts it; empty: it is started as it is.
@@ -22,6 +24,7 @@ class Entry(NamedTuple):
     trainer: str
     program: str
     variant: str
+    about: str
     packages: tuple[str, ...]
     feeds: tuple[str, ...] = ("own", "mpqueue")
     ranks: tuple[int, ...] = ()
@@ -32,13 +35,23 @@ class Entry(NamedTuple):
         """Its name on the command line."""
         return f"{self.program.removeprefix('loop_')}: {self.variant}"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment that it needs: of Keras, the backend."""
+        return (
+            {"KERAS_BACKEND": next(name for name in _BACKENDS if name in self.packages)}
+            if self.program == _KERAS[1]
+            else {}
+        )
+
     def missing(self) -> list[str]:
         """Return the packages that are not installed."""
         return [name for name in self.packages if importlib.util.find_spec(name) is None]
 
     def versions(self) -> list[str]:
         """Return the packages with their versions."""
-        return [f"{name} {metadata.version(name)}" for name in self.packages]
+        names = (f"{name}_cpu" if name == "tensorflow" and not _is_there(name) else name for name in self.packages)
+        return [f"{name} {metadata.version(name)}" for name in names]
 
     def command(self, part: int) -> list[str]:
         """Return the command that starts a part; its task is to follow."""
@@ -48,37 +61,61 @@ class Entry(NamedTuple):
         return [sys.executable, "-m", "torch.distributed.run", *ranks, "-m", f"parts.trainers.{self.program}"]
 
 
-_TORCHRUN = ("torchrun, a plain loop", "loop_torchrun")
-_TRANSFORMERS = ("Hugging Face Trainer", "loop_transformers")
+def _is_there(name: str) -> bool:
+    with suppress(metadata.PackageNotFoundError):
+        return bool(metadata.version(name))
+    return False
+
+
+_BACKENDS = ("torch", "jax", "tensorflow")
+_TORCHRUN = ("`torchrun`", "loop_torchrun")
+_TRANSFORMERS = ("Hugging Face `Trainer`", "loop_transformers")
 _ACCELERATE = ("Accelerate", "loop_accelerate")
 _LIGHTNING = ("Lightning", "loop_lightning")
 _FLAX = ("Flax and Optax", "loop_flax")
 _KERAS = ("Keras 3", "loop_keras")
 _OURS = ("mpqueue",)
 
+_TORCH, _HUGGING_FACE = ("torch",), ("torch", "transformers", "accelerate")
+_SKIPS, _KEEPS = "`skip_first_batches`", "`use_stateful_dataloader=True`"
+
 ENTRIES = {
     entry.name: entry
     for entry in (
-        Entry(*_TORCHRUN, "indexed", ("torch",), _OURS, (2, 1, 3)),
-        Entry(*_TORCHRUN, "stream", ("torch",), _OURS, (2, 1, 3)),
-        Entry(*_TRANSFORMERS, "map-style", ("torch", "transformers", "accelerate")),
-        Entry(*_TRANSFORMERS, "map-style, state", ("torch", "transformers", "accelerate"), _OURS),
-        Entry(*_TRANSFORMERS, "iterable", ("torch", "transformers", "accelerate"), exact=False),
-        Entry(*_TRANSFORMERS, "iterable, state", ("torch", "transformers", "accelerate"), _OURS),
-        Entry(*_TRANSFORMERS, "datasets", ("torch", "transformers", "accelerate", "datasets"), exact=False),
-        Entry(*_TRANSFORMERS, "datasets, state", ("torch", "transformers", "accelerate", "datasets"), _OURS),
-        Entry(*_ACCELERATE, "map-style", ("torch", "accelerate")),
-        Entry(*_ACCELERATE, "map-style, stateful", ("torch", "accelerate", "torchdata")),
-        Entry(*_ACCELERATE, "iterable", ("torch", "accelerate"), exact=False),
-        Entry(*_ACCELERATE, "iterable, stateful", ("torch", "accelerate", "torchdata")),
-        Entry(*_LIGHTNING, "by step", ("torch", "lightning")),
-        Entry(*_LIGHTNING, "last step", ("torch", "lightning")),
-        Entry(*_LIGHTNING, "by epoch", ("torch", "lightning")),
-        Entry(*_LIGHTNING, "by step, ddp", ("torch", "lightning")),
-        Entry(*_FLAX, "indexed", ("jax", "flax", "optax"), _OURS),
-        Entry(*_FLAX, "stream", ("jax", "flax", "optax"), _OURS),
-        Entry(*_KERAS, "by epoch", ("keras", "torch"), _OURS),
-        Entry(*_KERAS, "by step", ("keras", "torch"), _OURS),
-        Entry(*_KERAS, "by step, alone", ("keras", "torch"), _OURS, exact=False),
+        Entry(*_TORCHRUN, "indexed", "2 ranks resumed on 1 and on 3, by index", _TORCH, _OURS, (2, 1, 3)),
+        Entry(*_TORCHRUN, "stream", "2 ranks resumed on 1 and on 3, a stream", _TORCH, _OURS, (2, 1, 3)),
+        Entry(*_TRANSFORMERS, "map-style", "by index", _HUGGING_FACE),
+        Entry(*_TRANSFORMERS, "map-style, state", "by index, with the callback", _HUGGING_FACE, _OURS),
+        Entry(*_TRANSFORMERS, "iterable", "iterable-style, as it is", _HUGGING_FACE, exact=False),
+        Entry(*_TRANSFORMERS, "iterable, state", "iterable-style, with the callback", _HUGGING_FACE, _OURS),
+        Entry(*_TRANSFORMERS, "datasets", "`datasets`, as it is", (*_HUGGING_FACE, "datasets"), exact=False),
+        Entry(
+            *_TRANSFORMERS,
+            "datasets, state",
+            "`datasets`, repeated, with the callback",
+            (*_HUGGING_FACE, "datasets"),
+            _OURS,
+        ),
+        Entry(*_ACCELERATE, "map-style", f"by index, {_SKIPS}", ("torch", "accelerate")),
+        Entry(*_ACCELERATE, "map-style, stateful", f"by index, {_KEEPS}", ("torch", "accelerate", "torchdata")),
+        Entry(*_ACCELERATE, "iterable", f"iterable-style, {_SKIPS}", ("torch", "accelerate"), exact=False),
+        Entry(*_ACCELERATE, "iterable, stateful", f"iterable-style, {_KEEPS}", ("torch", "accelerate", "torchdata")),
+        Entry(*_LIGHTNING, "by step", "checkpoints by step", ("torch", "lightning")),
+        Entry(*_LIGHTNING, "last step", "in the last step of an epoch", ("torch", "lightning")),
+        Entry(*_LIGHTNING, "by epoch", "by epoch", ("torch", "lightning")),
+        Entry(*_LIGHTNING, "by step, ddp", "2 ranks of DDP, by step", ("torch", "lightning")),
+        Entry(*_LIGHTNING, "last step, ddp", "2 ranks of DDP, in the last step of an epoch", ("torch", "lightning")),
+        Entry(*_LIGHTNING, "by epoch, ddp", "2 ranks of DDP, by epoch", ("torch", "lightning")),
+        Entry(*_FLAX, "indexed", "by index", ("jax", "flax", "optax"), _OURS),
+        Entry(*_FLAX, "stream", "a stream", ("jax", "flax", "optax"), _OURS),
+        Entry(*_KERAS, "by epoch", "on torch, with the class, by epoch", ("keras", "torch"), _OURS),
+        Entry(*_KERAS, "by step", "on torch, with the class, by step", ("keras", "torch"), _OURS),
+        Entry(*_KERAS, "by epoch, jax", "on JAX, with the class, by epoch", ("keras", "jax"), _OURS),
+        Entry(*_KERAS, "by step, jax", "on JAX, with the class, by step", ("keras", "jax"), _OURS),
+        Entry(
+            *_KERAS, "by epoch, tensorflow", "on TensorFlow, with the class, by epoch", ("keras", "tensorflow"), _OURS
+        ),
+        Entry(*_KERAS, "by step, tensorflow", "on TensorFlow, with the class, by step", ("keras", "tensorflow"), _OURS),
+        Entry(*_KERAS, "by step, alone", "on torch, `BackupAndRestore` alone", ("keras", "torch"), _OURS, exact=False),
     )
 }

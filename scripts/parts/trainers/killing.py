@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -44,12 +45,12 @@ def kills_of(steps: int, seed: int, number: int = 2) -> list[int]:
     return [first, numbers.randint(first + SAVE_EVERY, steps - 8)][:number]
 
 
-def played(entry: Entry, feed: str, folder: Path, seed: int, number: int = 2) -> Verdict:
-    """Run a program whole, and with up to two kills; return how they differ."""
+def played(entry: Entry, feed: str, folder: Path, seeds: Iterable[int], number: int = 2) -> Iterator[Verdict]:
+    """Run a program whole, and with up to two kills by each seed; give how these differ from the whole run."""
     whole = run_whole(entry, feed, folder / "whole")
-    kills = kills_of(len(whole[0]), seed, number)
-    parts = run_killed(entry, feed, folder / "killed", kills)
-    return _worst([judge(whole[rank], [part[rank] for part in parts]) for rank in range(len(whole))])
+    for seed in seeds:
+        parts = run_killed(entry, feed, folder / f"killed-{seed}", kills_of(len(whole[0]), seed, number))
+        yield _worst([judge(whole[rank], [part[rank] for part in parts]) for rank in range(len(whole))])
 
 
 def _worst(verdicts: list[Verdict]) -> Verdict:
@@ -67,7 +68,7 @@ def _part(entry: Entry, task: Task, kill_at: int | None) -> list[list[Record]]:
     with (folder / f"said-{task.part}").open("wb") as said:
         process = subprocess.Popen(
             [*entry.command(task.part), json.dumps(asdict(task))], cwd=SCRIPTS, stdout=said, stderr=said,
-            env=os.environ | _ENVIRONMENT,
+            env=os.environ | _ENVIRONMENT | entry.environment,
             start_new_session=True,
         )  # fmt: skip
         try:

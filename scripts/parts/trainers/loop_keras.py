@@ -5,17 +5,15 @@ import os
 import sys
 from typing import Any
 
-os.environ["KERAS_BACKEND"] = "torch"
-
 import keras
 import numpy as np
-import torch
 
 import mpqueue
 import mpqueue.keras
 from parts.trainers.recording import BATCH, EPOCHS, SAMPLES, SAVE_EVERY, Log, Task, write_whole
 
 task = Task.given()
+KIND, _, HOW = task.variant.partition(", ")
 
 
 def noisy(number: int) -> Any:
@@ -55,33 +53,50 @@ class BackupWithLoader(keras.callbacks.BackupAndRestore):
         write_whole(self._name(), write)
 
 
-class Record(keras.callbacks.Callback):
-    def __init__(self, log: Log) -> None:
-        super().__init__()
-        self.log = log
-        self.seen: Any = None
+class LastBatch(keras.metrics.Metric):
+    """The loss and the samples of the latest step: a metric sees them on each backend, compiled or not."""
 
-    def loss(self, wanted: Any, found: Any) -> Any:
-        """The loss, which is called for each step: eagerly, so that it sees the batch."""
-        loss = (wanted[:, :1] - found).square().mean()
-        self.seen = loss.item(), wanted[:, 1].tolist()
-        return loss
+    def __init__(self) -> None:
+        super().__init__(name="last")
+        self.loss = self.add_weight(name="loss", initializer="zeros")
+        self.numbers = self.add_weight(name="numbers", shape=(BATCH,), initializer="zeros")
+
+    def update_state(self, wanted: Any, found: Any, sample_weight: Any = None) -> None:
+        self.loss.assign(loss_of(wanted, found))
+        self.numbers.assign(wanted[:, 1])
+
+    def result(self) -> Any:
+        return self.loss + 0.0  # not the variable: JAX traces values
+
+
+class Record(keras.callbacks.Callback):
+    def __init__(self, log: Log, last: LastBatch) -> None:
+        super().__init__()
+        self.log, self.last = log, last
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.log.step(int(self.model.optimizer.iterations), *self.seen)
+        step = int(self.model.optimizer.iterations)  # JAX brings all variables here for that
+        loss, numbers = map(keras.ops.convert_to_numpy, (self.last.loss.value, self.last.numbers.value))
+        self.log.step(step, float(loss), numbers.tolist())
+
+
+def loss_of(wanted: Any, found: Any) -> Any:
+    return keras.ops.mean(keras.ops.square(wanted[:, :1] - found))
 
 
 def main() -> None:
-    torch.set_num_threads(1)
-    kind, _, how = task.variant.partition(", ")
+    if keras.backend.backend() == "torch":
+        import torch
+
+        torch.set_num_threads(1)
     keras.utils.set_random_seed(3)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, activation="tanh"), keras.layers.Dense(1)])
-    record = Record(Log(task))
-    model.compile(keras.optimizers.AdamW(0.01), loss=record.loss, run_eagerly=True)
-    every = "epoch" if kind == "by epoch" else SAVE_EVERY
+    record = Record(Log(task), LastBatch())
+    model.compile(keras.optimizers.AdamW(0.01), loss=loss_of, metrics=[record.last])
+    every = "epoch" if KIND == "by epoch" else SAVE_EVERY
     numbers = mpqueue.Dataset.range(SAMPLES).shuffle().map(noisy)
     with mpqueue.Loader(numbers, batch_size=BATCH, workers=task.workers, seed=3) as loader:
-        if how == "alone":
+        if HOW == "alone":
             backup = keras.callbacks.BackupAndRestore(
                 os.path.join(task.folder, "backup"), every, double_checkpoint=True
             )

@@ -1,0 +1,77 @@
+"""What came of the runs, in ``docs/trainers.json``, and what ``docs/exact-resume.md`` draws from that.
+
+What is drawn stands behind a comment, and ends with an empty line::
+
+    <!-- drawn from trainers.json: runs -->
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from parts.machine import ROOT
+from parts.trainers.entries import ENTRIES, Entry
+
+DATA = ROOT / "docs" / "trainers.json"
+PAGE = ROOT / "docs" / "exact-resume.md"
+RUNS, VERSIONS = "runs", "versions"
+NEWEST, PINNED = "newest", "pinned"
+_COLUMNS = {
+    "its own": ("own", NEWEST), "mpqueue": ("mpqueue", NEWEST), "mpqueue, pinned versions": ("mpqueue", PINNED),
+}  # fmt: skip
+_DRAWN = re.compile(r"(?P<head><!-- drawn from trainers.json: (?P<name>\w+) -->\n)(?:.+\n)*")
+
+
+def row_of(entry: Entry, feed: str, versions: str, told: str, plans: int) -> dict[str, Any]:
+    """Return what is kept of the runs of one program.
+
+    Args:
+        entry: The program in its form.
+        feed: What fed it.
+        versions: `NEWEST` or `PINNED`.
+        told: The worst verdict.
+        plans: Of so many plans of kills.
+    """
+    found = sorted(entry.versions())
+    return {"name": entry.name, "fed by": feed, "set": versions, "versions": found, "told": told, "plans": plans}
+
+
+def load() -> list[dict[str, Any]]:
+    """Return the rows that were kept."""
+    return json.loads(DATA.read_text("utf-8")) if DATA.exists() else []
+
+
+def save(rows: Iterable[dict[str, Any]]) -> None:
+    """Keep rows, in place of earlier ones of the same program, feed and set of versions; draw the page anew."""
+    kept = {(row["name"], row["fed by"], row["set"]): row for row in (*load(), *rows)}
+    order = [(name, *column) for name in ENTRIES for column in _COLUMNS.values()]
+    told = [kept[key] for key in order if key in kept]
+    DATA.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+    PAGE.write_text(page_drawn_anew(PAGE.read_text("utf-8"), told), "utf-8")
+
+
+def page_drawn_anew(page: str, rows: list[dict[str, Any]]) -> str:
+    """Return the page's text with what the rows have."""
+    return _DRAWN.sub(lambda found: found["head"] + drawn(found["name"], rows), page)
+
+
+def drawn(name: str, rows: list[dict[str, Any]]) -> str:
+    """Return what stands behind the comment that names it."""
+    if name == VERSIONS:
+        sets = {kind: sorted({each for row in rows if row["set"] == kind for each in row["versions"]}) for kind in (
+            NEWEST, PINNED,
+        )}  # fmt: skip
+        return "".join(f"- {kind.capitalize()}: {', '.join(found)}\n" for kind, found in sets.items() if found)
+    cells = {(row["name"], row["fed by"], row["set"]): _cell(row) for row in rows}
+    lines = [["A program", *_COLUMNS], ["---"] * (1 + len(_COLUMNS))]
+    for key, entry in ENTRIES.items():
+        found = [cells.get((key, *column), "") for column in _COLUMNS.values()]
+        if any(found):
+            lines.append([f"{entry.trainer}, {entry.about}", *found])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cell(row: dict[str, Any]) -> str:
+    told = row["told"].removesuffix(" to the bit")
+    return told if row["plans"] == 1 else f"{told}; {row['plans']} plans"
