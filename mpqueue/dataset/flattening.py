@@ -3,15 +3,109 @@
 The function's iterable is read as its items are asked for, so that it may be long: the lines of a file. The token of an
 item is that of the element with the item's number. A snapshot has the element that is at work and the number of its
 next item: the function is called again for it, and its items are dropped up to there.
+
+The items of a list, or of another container of Python's and NumPy's, are there already: no code of the user's runs for
+them, and they are taken at once. Those of an iterator are begun in blocks, as the samples of a `map` are
+(`mpqueue.worker.sample_block`), because to begin each alone costs 1.1 to 1.4 us. To drop 750,000 items behind a
+snapshot took 1.7 s of CPU so; it takes 0.02 s of a list, and 0.1 s of a generator.
 """
 
 import reprlib
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from operator import itemgetter
 from typing import Any
+
+import numpy as np
 
 from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, passes_at_once, raisable, token_of
 from mpqueue.engine.seeds import NEXT_ITEM, WORD, place_of
+from mpqueue.worker.context import begin_block
 from mpqueue.worker.lanes import LaneRun
+
+_STORED = {list, tuple, range, np.ndarray, deque}
+_FEW, _DROPPED_AT_ONCE = 4, 64  # a block costs as much as a few items; what is dropped may be large
+_END = object()
+_second = itemgetter(1)
+
+
+class _Tokens(Sequence[Token]):
+    """The tokens of items of one element in a row, which nobody asks for unless something is drawn."""
+
+    def __init__(self, token: Token, first: int, count: int) -> None:
+        self._token, self._first, self._count = token, first, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, at: Any) -> Token:
+        return self._token, self._first + at
+
+
+class _Items:
+    """The items of one element, in their order.
+
+    Args:
+        made: What the function has made of the element.
+        token: Of the element.
+        stage: Whose function it is.
+
+    Attributes:
+        token: As given.
+        number: Of the next item.
+    """
+
+    def __init__(self, made: Any, token: Token, stage: LaneStage) -> None:
+        self.token, self.number = token, 0
+        self._items: Iterator[Any] = iter(made)
+        self._is_stored = type(made) in _STORED
+        self._run, self._seed = stage.run, stage.seed
+
+    def read(self, count: int, out: list[Any]) -> bool:
+        """Put so many items into a list; return False if there were not as many.
+
+        Raises:
+            BaseException: What the iterable raised in the place of the next item; those before it are in the list.
+        """
+        first = len(out)
+        try:
+            if self._is_stored:
+                out.extend(islice(self._items, count))
+            else:
+                self._read_begun(count, out)
+        finally:
+            self.number += len(out) - first
+        return len(out) - first == count
+
+    def _read_begun(self, count: int, out: list[Any]) -> None:
+        """Read items, each with random numbers of its own."""
+        items, begin, seed, epoch, first = self._items, self._run.begin, self._seed, self._run.epoch, len(out)
+        if count > _FEW:
+            block = begin_block(begin, seed, epoch, range(count), _Tokens(self.token, self.number, count))
+            if block is not None:
+                try:
+                    out.extend(map(_second, zip(block.samples, items, strict=False)))
+                finally:
+                    block.close()
+        # All of them, or those behind one that drew from generators that all share, or the end.
+        place = place_of((self.token, self.number + len(out) - first))
+        for _ in range(count - (len(out) - first)):
+            begin(seed, epoch, place)  # before each: other samples were computed since the one before
+            item = next(items, _END)
+            if item is _END:
+                break
+            out.append(item)
+            place = (place + NEXT_ITEM) & WORD  # which is that of the next item, at a tenth of the cost
+
+    def drop(self, count: int) -> None:
+        """Leave out so many items, or as many as there are.
+
+        Raises:
+            BaseException: What the iterable raised.
+        """
+        while count > 0 and self.read(min(count, _DROPPED_AT_ONCE), []):
+            count -= _DROPPED_AT_ONCE
 
 
 class FlatMapStage(Applied):
@@ -23,10 +117,14 @@ class FlatMapStage(Applied):
 
     def __init__(self, source: LaneStage, function: Callable[[Any], Any], run: LaneRun, number: int, line: str) -> None:
         super().__init__(source, function, run, number, line)
-        self._items: Iterator[Any] | None = None  # of the element at work,
-        self._token: Token = None  # whose token this is,
-        self._item = 0  # and the number of its next item
+        self._items: _Items | None = None  # of the element at work
         self._num_used = 0
+
+    @property
+    def most_fruitless_behind(self) -> int | None:
+        """So many items in a row may be of no use: as many as the elements have that may give none."""
+        most = self.most_fruitless
+        return None if most is None else most * (1 + self.num_out // max(1, self._num_used))
 
     def pull(self, count: int) -> Block:
         """Return the next items, of as many elements as they need."""
@@ -40,10 +138,15 @@ class FlatMapStage(Applied):
                 raise error
             if self._items is None and (self._error is not None or not self._tokens) and out:
                 break  # what the input may raise is raised by the next call
-            if self._items is None and not self._open(count):
+            is_new = self._items is None
+            if is_new and not self._open(count):
                 break
             if self._items is not None:
                 self._read(count, out, tokens)
+            if out:
+                self._num_fruitless = 0
+            elif is_new and self._error is None:
+                self._note_fruitless(1)
         self.num_out += len(out)
         return out, tokens
 
@@ -60,7 +163,7 @@ class FlatMapStage(Applied):
             return False
         started = self._clock_in()
         try:
-            self._items, self._token, self._item = self._items_of(values[0], tokens[0]), tokens[0], 0
+            self._items = self._items_of(values[0], tokens[0])
         except BaseException as error:
             if passes_at_once(error):
                 raise
@@ -69,54 +172,46 @@ class FlatMapStage(Applied):
         self._clock_out(started)
         return True
 
-    def _items_of(self, value: Any, token: Token) -> Iterator[Any]:
+    def _items_of(self, value: Any, token: Token) -> _Items:
         self.begin(token)
         made = self._function(value)
         if isinstance(made, str | bytes | Mapping) or not hasattr(type(made), "__iter__"):
             raise _no_items(self.line, made)
-        return iter(made)
+        return _Items(made, token, self)
 
     def _read(self, count: int, out: list[Any], tokens: list[Token]) -> None:
         """Read items of the element at work, until there are enough or none is left."""
-        assert self._items is not None
+        items = self._items
+        assert items is not None
         started = self._clock_in()
-        items, token, item = self._items, self._token, self._item
-        begin, seed, epoch, place = self.run.begin, self.seed, self.run.epoch, place_of((token, item))
+        first = items.number
         try:
-            while len(out) < count:
-                begin(seed, epoch, place)  # before each: other samples were computed since the one before
-                out.append(next(items))
-                tokens.append((token, item))
-                item += 1
-                place = (place + NEXT_ITEM) & WORD  # which is that of the next item, at a tenth of the cost
-        except StopIteration:
-            self._items = None
+            if not items.read(count - len(out), out):
+                self._items = None
         except BaseException as error:
             if passes_at_once(error):
                 raise
-            if self.leaves_out(error, (token, item)):
+            if self.leaves_out(error, (items.token, items.number)):
                 self._items = None  # a generator has ended with its error, and others are treated like it
             else:
                 self._error = raisable(error)
-        self._item = item
+        tokens.extend([(items.token, number) for number in range(first, items.number)])
         self._clock_out(started)
 
     def save(self, held: Sequence[Token] = ()) -> Any:
         """Return the state of the input, the elements that wait, and the item that is the next one."""
-        is_open = self._items is not None
-        state = super().save([token for token, _ in held] + ([self._token] if is_open else []))
-        return state | {"token": self._token if is_open else None, "item": self._item}
+        items = self._items
+        state = super().save([token for token, _ in held] + ([] if items is None else [items.token]))
+        return state | {"token": None if items is None else items.token, "item": 0 if items is None else items.number}
 
     def load(self, state: Any) -> None:
         """Go to where this was saved; the items before it are made again."""
         super().load(state)
         if state["token"] is not None:
-            self._token, self._item = token_of(state["token"]), state["item"]
-            (value,) = self._input.rebuild([self._token])
-            self._items = self._items_of(value, self._token)
-            for item in range(self._item):
-                self.begin((self._token, item))
-                next(self._items, None)
+            token = token_of(state["token"])
+            (value,) = self._input.rebuild([token])
+            self._items = self._items_of(value, token)
+            self._items.drop(state["item"])
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
         """Return these items: the function is called once for each element that one is of."""
@@ -126,11 +221,11 @@ class FlatMapStage(Applied):
         found = {}
         for (token, numbers), value in zip(wanted.items(), self._input.rebuild(list(wanted)), strict=True):
             items = self._items_of(value, token)
-            for item in range(max(numbers) + 1):
-                self.begin((token, item))
-                made = next(items)
-                if item in numbers:
-                    found[token, item] = made
+            for number in sorted(numbers):
+                items.drop(number - items.number)
+                made: list[Any] = []
+                items.read(1, made)
+                (found[token, number],) = made
         return [found[token] for token in tokens]
 
 

@@ -54,6 +54,7 @@ class PackStage(Applied):
         self._length, self._long = length, long
         self._filler: RowFiller = BestFit(length, bins) if strategy == "best_fit" else Concatenation(length)
         self._ready: list[Row] = []  # closed, and not handed on yet
+        self._num_placed = 0  # of the samples that were taken last
         self._padding = self._num_cut = self._num_dropped = self._num_empty = 0
 
     def pull(self, count: int) -> Block:
@@ -72,6 +73,10 @@ class PackStage(Applied):
             self._clock_out(started)
             if not tokens:
                 break
+            if self._num_placed:
+                self._num_fruitless = 0
+            elif self._error is None:  # else somebody hears of it
+                self._note_fruitless(len(tokens))
         started = self._clock_in()
         rows = ready[:count]
         made = [self._reader.row(row) for row in rows]
@@ -83,6 +88,7 @@ class PackStage(Applied):
 
     def _place(self, values: list[Any], tokens: Sequence[Token]) -> None:
         done = 0
+        before = self._num_dropped + self._num_empty
         try:
             for value, token in zip(values, tokens, strict=True):
                 self.mark(token)
@@ -92,6 +98,7 @@ class PackStage(Applied):
             if passes_at_once(error):
                 raise
             self._keep(error, values[done:], tokens[done:])
+        self._num_placed = done + before - self._num_dropped - self._num_empty
 
     def _add(self, value: Any, token: Token) -> None:
         fields = self._function(value)

@@ -44,8 +44,7 @@ class IndexedRoot(LaneStage):
     ) -> None:  # fmt: skip
         super().__init__(run, number, line)
         self._at, self._length = at, length
-        if length is None:
-            self.most_fruitless = max(LEAST_FRUITLESS, 2 * num_samples)
+        self._most_fruitless = max(LEAST_FRUITLESS, 2 * num_samples) if length is None else None
         self._place = run.lane
         self._error: BaseException | None = None  # of the element at `_place`
 
@@ -71,6 +70,11 @@ class IndexedRoot(LaneStage):
         self._num_fruitless = 0
         self.num_out += len(values)
         return values, tokens
+
+    @property
+    def most_fruitless(self) -> int | None:
+        """As many as all sources have together, twice."""
+        return self._most_fruitless
 
     def _compute(self, places: range) -> Block:
         try:

@@ -86,7 +86,6 @@ class LaneStage:
         num_out: and that it has given. What is computed again from a snapshot's tokens is not among them.
         ns: Nanoseconds of its own work,
         waiting_ns: of them, when it waited for anything but a CPU. Both are noted for each block.
-        most_fruitless: So many elements without end may give nothing in a row; None: they have an end, or nobody knows.
     """
 
     def __init__(self, run: LaneRun, number: int, line: str, *inputs: "LaneStage") -> None:
@@ -95,8 +94,17 @@ class LaneStage:
         self.num_in = self.num_out = self.ns = self.waiting_ns = 0
         self._looks_at, self._looked_at, self._busy_at = 0, 0, -1
         self._num_fruitless = self._fruitless_since = 0
-        bounds = [stage.most_fruitless for stage in inputs if stage.most_fruitless is not None]
-        self.most_fruitless: int | None = sum(bounds) if bounds else None
+
+    @property
+    def most_fruitless(self) -> int | None:
+        """So many elements without end may give nothing in a row; None: they have an end, or nobody knows."""
+        bounds = [most for stage in self.inputs if (most := stage.most_fruitless_behind) is not None]
+        return sum(bounds) if bounds else None
+
+    @property
+    def most_fruitless_behind(self) -> int | None:
+        """The same of the elements that it gives, for the stage behind it."""
+        return self.most_fruitless
 
     def pull(self, count: int) -> Block:
         """Return the next elements and their tokens: from 1 to ``count`` of them; none at the end, each time.

@@ -153,7 +153,7 @@ def begin_batch(seed: int, epoch: int, unit: int) -> None:
 
 
 def begin_block(
-    begin: Callable[[int, int, int], None], seed: int, epoch: int, samples: list[Any], places: Sequence[Any]
+    begin: Callable[[int, int, int], None], seed: int, epoch: int, samples: Sequence[Any], places: Sequence[Any]
 ) -> SampleBlock | None:
     """User code is about to be called for each of these samples: begin them together, if that is possible now.
 

@@ -434,7 +434,7 @@ class _Worker:
 
         return begin
 
-    def _begin_block(self, seed: int, epoch: int, samples: list[Any], places: Sequence[Any]) -> SampleBlock | None:
+    def _begin_block(self, seed: int, epoch: int, samples: Sequence[Any], places: Sequence[Any]) -> SampleBlock | None:
         """Begin samples together, if there is nothing to be done for any of them until one draws."""
         if self._watches or self._torch.is_due or not (self._seeder.is_armed and self._kept.is_idle):
             return None

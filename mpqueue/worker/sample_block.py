@@ -29,7 +29,7 @@ class SampleBlock:
     Args:
         seed: As for a single sample,
         epoch: likewise.
-        samples: They. There is one at least.
+        samples: They, a list or a range. There is one at least.
         places: Of each; or a token, which `mpqueue.engine.seeds.place_of` makes its place of.
 
     Attributes:
@@ -38,7 +38,7 @@ class SampleBlock:
 
     __slots__ = ("_at", "_epoch", "_of", "_places", "_rng", "_seed", "samples")
 
-    def __init__(self, seed: int, epoch: int, samples: list[Any], places: Sequence[Any]) -> None:
+    def __init__(self, seed: int, epoch: int, samples: Sequence[Any], places: Sequence[Any]) -> None:
         self._seed, self._epoch, self._places = seed, epoch, places
         self.samples: Any = iter(samples)
         self._at: int | None = None  # once it is stopped
@@ -80,7 +80,7 @@ class SampleBlock:
         self.samples = iter(())
 
 
-BeginBlock = Callable[[int, int, list[Any], Sequence[Any]], SampleBlock | None]
+BeginBlock = Callable[[int, int, Sequence[Any], Sequence[Any]], SampleBlock | None]
 
 
 class CurrentSample:

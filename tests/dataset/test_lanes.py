@@ -1,6 +1,7 @@
 """What a lane of a stream promises beside its elements: errors, what is left out, snapshots, epochs without end."""
 
 import pickle
+import re
 import signal
 
 import numpy as np
@@ -423,3 +424,89 @@ def test_a_map_whose_samples_are_all_left_out_ends(monkeypatch):
     with pytest.raises(RuntimeError, match=r"map.*would search for ever"):
         lane.next()
     assert len(skipped) >= 500
+
+
+def nothing(number):
+    return iter(())
+
+
+def ten(number):
+    return [10 * number + item for item in range(10)]
+
+
+GIVES_NOTHING = {
+    "flat_map": lambda endless: endless.flat_map(nothing).batch(2),
+    "flat_map(<lambda>)": lambda endless: endless.flat_map(lambda number: []),
+    "pack": lambda endless: endless.map(lambda number: [number] * 9).pack(4, long="drop"),
+    "filter": lambda endless: endless.flat_map(ten).filter(lambda number: False),
+}
+
+
+@pytest.mark.parametrize("name", GIVES_NOTHING)
+def test_a_stage_that_gives_nothing_of_an_endless_dataset_says_so(name, monkeypatch):
+    monkeypatch.setattr(roots, "LEAST_FRUITLESS", 500)
+    lane = opened(GIVES_NOTHING[name](mpqueue.Dataset.range(10).repeat()), lane=1, num_lanes=4)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=rf"stage \d, {re.escape(name)}.* none of the last [\d,]+ elements"):
+            lane.next()
+
+
+def test_a_flat_map_whose_elements_are_all_left_out_says_so(monkeypatch):
+    monkeypatch.setattr(roots, "LEAST_FRUITLESS", 500)
+    skipped = []
+    endless = mpqueue.Dataset.range(10).repeat().flat_map(lambda number: number // 0)
+    with pytest.raises(RuntimeError, match=r"flat_map.*would search for ever"):
+        opened(endless, skip=skipped.append).next()
+    assert len(skipped) >= 500
+
+
+def test_a_filter_behind_a_flat_map_may_look_at_all_items_of_all_elements(monkeypatch):
+    monkeypatch.setattr(roots, "LEAST_FRUITLESS", 50)
+    lane = opened(mpqueue.Dataset.range(10).repeat().flat_map(ten).filter(lambda number: number == 99))
+    assert [lane.next() for _ in range(3)] == [99] * 3
+
+
+def test_a_pack_that_drops_most_goes_on():
+    texts = mpqueue.Dataset.range(1000).map(lambda number: [number] * (2 if number % 300 == 299 else 9))
+    assert len(rest_of(opened(texts.pack(4, long="drop")))) == 2
+
+
+def test_what_is_behind_many_items_of_a_list_is_reached_without_beginning_them():
+    begun = []
+
+    def begin(seed, epoch, place):
+        begun.append(place)
+
+    items = mpqueue.Dataset.range(2).flat_map(lambda number: list(range(number, 20_000))).batch(5000)
+    source = DatasetLanes(items.root)
+    lane = source.open_lane(LaneRun(0, 1, 0, 0, begin))
+    for _ in range(3):
+        lane.next()
+    again = source.open_lane(LaneRun(0, 1, 0, 0, begin, state=pickle.loads(pickle.dumps(lane.save()))))
+    assert again.next().tolist() == list(range(15_000, 20_000))
+    assert len(begun) < 20
+
+
+def walk(number):
+    """Items that depend on what was drawn for all before them."""
+    total = number
+    for item in range(40):
+        total += mpqueue.rng().integers(100)
+        if item % 10 == 7:  # which stops a block
+            total += int(np.random.randint(100))
+        yield total
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_items_of_a_generator_draw_the_same_in_blocks_one_by_one_and_behind_a_snapshot(workers):
+    walks = mpqueue.Dataset.range(4).flat_map(walk)
+    with mpqueue.Loader(walks, workers=0, lanes=1, seed=5) as loader:
+        one_by_one = list(loader)
+    with mpqueue.Loader(walks.batch(16), workers=workers, lanes=1, seed=5) as loader:
+        batches = iter(loader)
+        found = [next(batches).tolist() for _ in range(3)]
+        state = loader.state_dict()
+    with mpqueue.Loader(walks.batch(16), workers=workers, lanes=1, seed=5) as loader:
+        loader.load_state_dict(state)
+        found += [batch.tolist() for batch in loader]
+    assert [item for batch in found for item in batch] == one_by_one
