@@ -1,4 +1,4 @@
-"""What came of the runs, in ``docs/trainers.json``, and what ``docs/exact-resume.md`` draws from that.
+"""Figures of the runs, in ``docs/trainers.json``, and the table of ``docs/exact-resume.md`` that is drawn from them.
 
 What is drawn stands behind a comment, and ends with an empty line::
 
