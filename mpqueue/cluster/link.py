@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from mpqueue.cluster.remote_worker import RemoteWorker
+from mpqueue.system.locks import RLock
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.worker.config import WorkerConfig
 from mpqueue.workers.launcher import ProcessEvent
@@ -78,7 +79,7 @@ class NodeLink:
         self.image: SourceImage | None = None
         self.emit = emit
         self._commands: deque[Command] = deque()
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._sending: list[threading.Event] = []  # images on their way
         self.wakeup = Wakeup()
 

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable
 
 from mpqueue.system.interrupts import allow_signals, defer_signals
+from mpqueue.system.locks import RLock
 
 
 class Life(enum.Enum):
@@ -39,7 +40,7 @@ class Lifetime:
     def __init__(self, lock: threading.RLock) -> None:
         self.state = Life.NEW
         self.late_stop: tuple[float | None] | None = None
-        self._lock, self._stopping = lock, threading.RLock()
+        self._lock, self._stopping = lock, RLock()
         self._pid = os.getpid()
 
     @property
@@ -49,7 +50,7 @@ class Lifetime:
 
     def disown(self, lock: threading.RLock) -> None:
         """This is a copy in a forked child: the workers are the parent's, and a lock may be held for ever."""
-        self._lock, self._stopping = lock, threading.RLock()
+        self._lock, self._stopping = lock, RLock()
         self.state = Life.FOREIGN
 
     def refusal(self) -> RuntimeError:

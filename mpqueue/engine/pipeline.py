@@ -58,7 +58,6 @@ binds anew, its parameters cannot be told: what it raises there counts as the so
 """
 
 import contextlib
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -73,6 +72,7 @@ from mpqueue.engine.schedule import Place, Ticket
 from mpqueue.engine.skips import NOTHING_LEFT, Skips
 from mpqueue.system import forked
 from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.locks import RLock
 from mpqueue.telemetry.recorder import Recorder
 
 _clock = time.perf_counter_ns
@@ -125,7 +125,7 @@ class Pipeline:
         recorder: Recorder | None = None,
     ) -> None:
         self.ledger = ledger
-        self.lock = threading.RLock()
+        self.lock = RLock()
         self.loop = 0
         self.may_fail = True
         self.failed: Ticket | None = None
@@ -719,7 +719,7 @@ class Pipeline:
 
     def disown(self) -> None:
         """Refuse all calls, in a forked child: the workers are the parent's, and its locks may be held for ever."""
-        self.lock = threading.RLock()
+        self.lock = RLock()
         self.lifetime.disown(self.lock)
         self.ledger.needs_attention = True
 

@@ -19,7 +19,6 @@ the loader into ``_ahead`` in one call of C; it is replaced there, once its tran
 signal strikes after it was taken out of there, it is put back. The next `next` goes on with what is half done.
 """
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -29,6 +28,7 @@ import numpy as np
 
 from mpqueue.loader.loader import Loader
 from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.locks import RLock
 
 __all__ = ["device_iterator"]
 
@@ -116,7 +116,7 @@ class DeviceIterator(Iterator[Any]):
         self._loader, self._put, self._prefetch = loader, put, prefetch
         self._ahead: deque[Any] = deque()  # of _Ahead; the last may still be as the loader gave it
         self._handed_out: deque[_Transfer] = deque()  # while their transfers last
-        self._lock = threading.RLock()  # the handler of a signal may ask for a batch, too
+        self._lock = RLock()  # the handler of a signal may ask for a batch, too
         self._begin()
 
     def _begin(self) -> None:

@@ -13,7 +13,6 @@ look.
 
 import contextlib
 import sys
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +22,7 @@ from mpqueue.engine.backend_kinds import kind_of
 from mpqueue.frameworks.keras import resets as keras_resets
 from mpqueue.frameworks.keras.loader_passes import LoaderEpoch, LoaderEpochs
 from mpqueue.loader.loader import Loader
+from mpqueue.system.locks import RLock
 
 __all__ = ["dataset"]
 
@@ -107,7 +107,7 @@ class _Feed:
         self._may_look = True  # Keras has begun with us, or nobody has
         self._is_first = True
         self._is_reset = False  # and asks for the length once more
-        self._lock = threading.RLock()
+        self._lock = RLock()
 
     def count(self, length: int) -> int:
         """Return the length to somebody who counts the batches from now on."""

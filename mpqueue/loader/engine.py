@@ -6,7 +6,6 @@ more, a finalizer ends its workers: nothing that the pipeline holds may hold the
 """
 
 import contextlib
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -25,6 +24,7 @@ from mpqueue.loader.lazy_orders import draw_lazy_order
 from mpqueue.loader.sources import length_of
 from mpqueue.system.collected import WhenCollected
 from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.locks import RLock
 from mpqueue.system.log import debug, debugs
 from mpqueue.telemetry import live
 from mpqueue.telemetry.monitor import registry
@@ -89,7 +89,7 @@ class Engine:
         self.was_started = False
         self._timeline: Timeline | None = None
         self._finalizer: WhenCollected | None = None
-        self._lock = threading.RLock()  # a signal handler may call stop() inside start()
+        self._lock = RLock()  # a signal handler may call stop() inside start()
         self.latest = Latest()
 
     def start(

@@ -22,6 +22,7 @@ import time
 import weakref
 from typing import Any
 
+from mpqueue.system.locks import RLock
 from mpqueue.workers import launcher
 
 # The compilation of a big model takes half a minute between two batches, and a pool that comes back begins anew.
@@ -70,7 +71,7 @@ class _Watch:
     def reset(self) -> None:
         """Nothing is watched: also in a child that the user forks, which has neither the pools nor the timer."""
         self._pools: weakref.WeakSet[Pool] = weakref.WeakSet()
-        self._lock = threading.RLock()  # a garbage collection in here may end a pool that nobody holds
+        self._lock = RLock()  # a garbage collection in here may end a pool that nobody holds
         self._timer: threading.Timer | None = None
 
     def make_room(self, source: Any) -> None:

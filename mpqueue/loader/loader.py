@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import os
-import threading
 import warnings
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -38,6 +37,7 @@ from mpqueue.loader.orders import Order
 from mpqueue.loader.sources import check_replicable, epoch_end_of, stream_in
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.cpus import num_cpus
+from mpqueue.system.locks import RLock
 from mpqueue.workers.job import Job
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ class Loader(Stoppable):
         self._latest: Callable[[], EpochIterator | None] = lambda: None
         self._is_iterator = self._order.is_stream and not self._job.can_replay
         self._has_warned = self._is_spent = False
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._engine = Engine(kind="Loader")
         self._ended = self._engine.ended
 

@@ -8,7 +8,6 @@ that was handed out and has not reached its caller is returned by the following 
 
 import enum
 import os
-import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal, NoReturn, Self
@@ -23,6 +22,7 @@ from mpqueue.service.greeting import Join
 from mpqueue.service.records import PARTIAL, Offer, Text, ToConsumer
 from mpqueue.system import forked
 from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.locks import RLock
 from mpqueue.telemetry import live
 from mpqueue.telemetry.monitor import registry
 from mpqueue.telemetry.stats import ConsumerStatistics
@@ -57,7 +57,7 @@ class Consumer:
     def __init__(self, terms: AttachTerms, attachment: Attachment, counts: Counts) -> None:
         self._terms, self._attachment = terms, attachment
         self._epoch = attachment.welcome.epoch
-        self._lock = threading.RLock()  # a signal handler may call close() inside next()
+        self._lock = RLock()  # a signal handler may call close() inside next()
         self._life, self._pid = _Life.ATTACHED, os.getpid()
         self._loop: ConsumerIterator | None = None
         self._unclaimed = _NOTHING  # a batch that was handed out, and that an interrupt kept from its caller
@@ -346,7 +346,7 @@ class Consumer:
 
     def disown(self) -> None:
         """Refuse all calls, in a forked child: the connection is the parent's, and its lock may be held for ever."""
-        self._lock = threading.RLock()
+        self._lock = RLock()
         if self._life is _Life.ATTACHED:
             self._life, self._needs_attention = _Life.FOREIGN, True
             self._finalizer.detach()

@@ -7,7 +7,6 @@ without a lock.
 
 import contextlib
 import os
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from functools import partial
@@ -30,6 +29,7 @@ from mpqueue.service.rules import Slow, check_rules
 from mpqueue.service.stream import Stream
 from mpqueue.system.cpus import num_cpus
 from mpqueue.system.joined_threads import JoinedThread
+from mpqueue.system.locks import RLock
 from mpqueue.telemetry import live
 from mpqueue.telemetry.monitor import registry
 
@@ -185,7 +185,7 @@ class Server:
         self._settle_rules(is_ordered=bool(ordered))
         self._run: _Run | None = None
         self._latest = ServerStatistics()
-        self._lock = threading.RLock()
+        self._lock = RLock()
 
     def _settle_rules(self, *, is_ordered: bool) -> None:
         """Enter into the rules what follows from the stream."""

@@ -3,6 +3,7 @@
 From the ground up; a module imports only from its own line and the lines above it::
 
     platform_support.py what this system can do: all that asks which one it is
+    locks.py            a lock that no signal leaves taken
     replacement.py      an attribute of another library that is ours as long as somebody needs it
     callers.py          the user's line that has led here
     imports.py          a call when a module is imported

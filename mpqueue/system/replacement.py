@@ -8,9 +8,10 @@ If another program puts something of its own over ours, that stays, with ours be
 needed (`num_installations`), and do as the library does (`replaced`) when it is not.
 """
 
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Self
+
+from mpqueue.system.locks import RLock
 
 _MISSING: Any = object()
 
@@ -47,7 +48,7 @@ class Replacement:
         self._beside, self._put_aside = dict(beside or {}), dict[str, Any]()
         self._num_holders = 0
         self._is_covered = False  # ours stands, without a holder, beneath something of another program's
-        self._lock = threading.RLock()  # a garbage collection in here may end a holder
+        self._lock = RLock()  # a garbage collection in here may end a holder
 
     def hold(self) -> None:
         """Have ours in place until `let_go`.

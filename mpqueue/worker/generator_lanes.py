@@ -10,13 +10,13 @@ A bare iterator gives each element once: there is no way back, and so it is no l
 """
 
 import copy
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 from mpqueue.engine.lanes import LaneStart
 from mpqueue.engine.torch_numbers import TorchNumbers
 from mpqueue.samples.plan import SamplePlan
+from mpqueue.system.locks import RLock
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
 from mpqueue.worker.context import WorkerInfo
@@ -126,7 +126,7 @@ class IteratorRunner:
         self._source, self._info, self._plan, self._num_lanes = source, info, plan, num_lanes
         run = LaneRun(info.shard_id, num_lanes, info.seed, 0, begin, in_slot=in_slot)
         self._elements = Elements(run, plan, torch)
-        self._lock = threading.RLock()  # a batch is a run of elements
+        self._lock = RLock()  # a batch is a run of elements
         self._has_begun = False
         self._epoch = -1
 

@@ -15,7 +15,6 @@ import os
 import select
 import signal
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -24,6 +23,7 @@ from mpqueue.memory.glibc import with_large_copies_uncached
 from mpqueue.system import descriptors, hash_seed, parent_death
 from mpqueue.system.cpus import allowed_cpus
 from mpqueue.system.interrupts import allow_signals, defer_signals
+from mpqueue.system.locks import RLock
 from mpqueue.system.processes import Process
 from mpqueue.transport.poller import READABLE, has_hung_up
 from mpqueue.worker import failures
@@ -346,7 +346,7 @@ class Nursery:
 
 
 _parked: list[Nursery] = []
-_parked_lock = threading.RLock()  # a garbage collection in here may end an enqueuer that nobody holds, and park its own
+_parked_lock = RLock()  # a garbage collection in here may end an enqueuer that nobody holds, and park its own
 _before_shutdown: list[Callable[[], None]] = []
 
 

@@ -6,7 +6,6 @@ the enqueuer; when both are gone without a `stop`, a finalizer ends the workers.
 
 import contextlib
 import itertools
-import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,6 +19,7 @@ from mpqueue.errors import MPQueueError
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator, EnqueuerQueue
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.forms import backend_of, by_old_names
+from mpqueue.system.locks import RLock
 from mpqueue.workers.job import Job
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class SequenceEnqueuer(Stoppable):
 
     def _set_runtime(self) -> None:
         self._engine = Engine(kind=type(self).__name__)
-        self._lock = threading.RLock()  # a signal handler may call stop() inside start()
+        self._lock = RLock()  # a signal handler may call stop() inside start()
         self._ended = self._engine.ended
         self.queue = EnqueuerQueue(self)
 

@@ -17,12 +17,12 @@ at before is not of the epoch that is to come, and is dropped.
 """
 
 import copy
-import threading
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 from mpqueue.loader.loader import Loader
+from mpqueue.system.locks import RLock
 from mpqueue.telemetry.stats import Statistics
 
 # Keras takes one batch, or two where it puts them on a device ahead of use; two, to learn their shapes.
@@ -87,7 +87,7 @@ class LoaderEpochs:
         self._seen: list[Any] = []  # its first batches
         self._num_loads = 0  # of the loader, when it was opened
         self._read: LoaderEpoch | None = None  # all of it was taken, and it was stopped
-        self._lock = threading.RLock()
+        self._lock = RLock()
 
     @property
     def length(self) -> int | None:

@@ -3,13 +3,13 @@
 import atexit
 import os
 import sys
-import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mpqueue.errors import ServiceError
 from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.locks import RLock
 from mpqueue.system.log import warn
 from mpqueue.version import __version__
 
@@ -28,7 +28,7 @@ class Shown(Protocol):
         ...
 
 
-_lock = threading.RLock()  # a signal handler may stop a loader inside of a start
+_lock = RLock()  # a signal handler may stop a loader inside of a start
 _shown: "weakref.WeakValueDictionary[int, Shown]" = weakref.WeakValueDictionary()
 _window: "Window | None" = None
 
@@ -119,7 +119,7 @@ def _close() -> None:
 def _begin_anew() -> None:
     """In a forked child: what the parent shows is the parent's."""
     global _lock, _window
-    _lock, _window = threading.RLock(), None
+    _lock, _window = RLock(), None
     _shown.clear()
 
 

@@ -11,11 +11,11 @@ coordinator alive: servers and clients call it through weak references, and end 
 """
 
 import os
-import threading
 import weakref
 from collections.abc import Callable
 from typing import Protocol
 
+from mpqueue.system.locks import RLock
 from mpqueue.tf1.coordination.stop_channel import StopClient, StopServer
 from mpqueue.transport.credentials import Address
 
@@ -47,7 +47,7 @@ class Endpoint:
         self._address = address
         self._server: StopServer | None = None
         self._client: StopClient | None = None
-        self._lock = threading.RLock()  # re-entrant: a signal handler may use the coordinator
+        self._lock = RLock()  # re-entrant: a signal handler may use the coordinator
         self._finalizer: weakref.finalize[..., StopListener] | None = None
         self._is_stopping = False
         _endpoints.add(self)
@@ -90,7 +90,7 @@ class Endpoint:
         if self._finalizer is not None:
             self._finalizer.detach()
         self.is_owner, self._server, self._client, self._finalizer = False, None, None, None
-        self._lock = threading.RLock()
+        self._lock = RLock()
         listener = self._listener()
         if listener is not None:
             listener.leave_parent()

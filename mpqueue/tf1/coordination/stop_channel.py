@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 
 from mpqueue.system import descriptors, interrupts, platform_support
+from mpqueue.system.locks import RLock
 from mpqueue.system.log import warn
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.transport.credentials import Address, ForeignPeer
@@ -93,7 +94,7 @@ class StopServer:
         self._door = Door(self._poller)
         self.address = self._door.address
         # Re-entrant: the garbage collector may close the server in a thread that is just using it.
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._is_closed = False
         self._state = ToProxy.RUNNING
         self._proxies: dict[int, _Proxy] = {}  # by descriptor

@@ -5,10 +5,10 @@ a queue or an op is found as long as somebody else refers to it. Collections hol
 """
 
 import functools
-import threading
 import weakref
 from typing import Any
 
+from mpqueue.system.locks import RLock
 from mpqueue.tf1.queues import registry
 
 
@@ -16,7 +16,7 @@ class Graph:
     """Names of queues and ops, and collections of objects, such as the queue runners to be started."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # re-entrant: a thing may be collected, and forgotten, while a name is made
+        self._lock = RLock()  # re-entrant: a thing may be collected, and forgotten, while a name is made
         self._things: dict[str, weakref.ref[Any]] = {}
         self._names: dict[int, str] = {}  # by id, which is no other thing's before this one was forgotten
         self._next_suffix: dict[str, int] = {}

@@ -14,13 +14,13 @@ The modules below know nothing of this one: `copyreg` and the fork hooks call it
 
 import copyreg
 import os
-import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mpqueue.engine import queue_address
 from mpqueue.engine.queue_address import QueueHome
 from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.locks import RLock
 from mpqueue.tf1.queues import lookup, registry
 from mpqueue.tf1.queues.core import LocalDriver, QueueCore, living
 from mpqueue.tf1.queues.description import Description
@@ -32,7 +32,7 @@ from mpqueue.tf1.queues.wire import QueuePlace
 if TYPE_CHECKING:
     from mpqueue.tf1.queues.hub import Hub, HubDriver
 
-_lock = threading.RLock()
+_lock = RLock()
 _hub: "Hub | None" = None
 
 
@@ -131,7 +131,7 @@ def _after_fork() -> None:
 
 def _in_child() -> None:
     global _hub, _lock
-    hub, _hub, _lock = _hub, None, threading.RLock()
+    hub, _hub, _lock = _hub, None, RLock()
     if hub is None:
         return
     from mpqueue.tf1.queues.hub import HubDriver

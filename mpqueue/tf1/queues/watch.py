@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from mpqueue.system import interrupts
+from mpqueue.system.locks import RLock
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.tf1.queues.machine import Request
 from mpqueue.transport.poller import READABLE, Events, close_poller, make_poller
@@ -72,7 +73,7 @@ class QueueWatch:
         self.poller = make_poller()
         self._poke = Wakeup()
         self.poller.register(self._poke.fd, READABLE)
-        self._poking = threading.RLock()  # the collector may run, and poke, inside of a poke
+        self._poking = RLock()  # the collector may run, and poke, inside of a poke
         self._mutex = threading.Lock()
         self._leader: Waiter | None = None
         self._followers: list[Waiter] = []

@@ -5,7 +5,6 @@ strangers' greetings: this thread          the messages of queues: the thread of
 
 import contextlib
 import os
-import threading
 import time
 from typing import Any, Never, Self
 
@@ -14,6 +13,7 @@ from mpqueue.service.home import Claim, Home
 from mpqueue.service.reports import ServerStatistics
 from mpqueue.service.server import Server
 from mpqueue.system.joined_threads import JoinedThread
+from mpqueue.system.locks import RLock
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.monitor import registry
 from mpqueue.tf1.serving.desk import QueueDesk
@@ -40,7 +40,7 @@ class QueueServer(Server):
             raise ValueError(f"a server of queues only (source=None) has no options, got {', '.join(sorted(options))}")
         self._home = Home.of(name)
         self.name, self.folder = self._home.name, self._home.folder
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._serving: _Serving | None = None
 
     def start(self) -> Self:

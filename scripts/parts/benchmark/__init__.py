@@ -33,6 +33,7 @@ From the ground up; a module imports only from its own line and the lines above 
     ray_peers.py            those who also bring batches from another node
     ray_workloads.py        batches that are computed on other nodes
     remote_files.py         the share of a slow link that remote files use; run by itself
+    waiting.py              threads in workers beside torch's processes, for samples that wait; run by itself
     latency.py              the time to mpqueue's first batch
 starts.py               cold starts, beside an interpreter that imports NumPy
     wakeup.py               the time from a batch that is done to the consumer that waits for it

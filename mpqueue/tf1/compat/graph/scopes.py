@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from mpqueue.system.locks import RLock
+
 _ROOT_NAME: Final = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 _NAME: Final = re.compile(r"[A-Za-z0-9_.\\/>-]*")
 _DEVICE: Final = re.compile(r"/(cpu|gpu):(\d+|\*)", re.IGNORECASE)  # the short form of /device:CPU:0
@@ -63,7 +65,7 @@ class Scoped:
     def __init__(self) -> None:
         self._names: dict[str, int] = {}
         self.scopes = Scopes()
-        self._lock = threading.RLock()
+        self._lock = RLock()
 
     @contextmanager
     def changed(self, **scopes: Any) -> Iterator[None]:

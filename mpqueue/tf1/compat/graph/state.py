@@ -3,13 +3,13 @@
 A kernel that makes a queue or a reader gives a *handle* to it, a value of type `resource`, which other kernels take.
 """
 
-import threading
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from mpqueue.engine.queue_address import QueueHome
+from mpqueue.system.locks import RLock
 from mpqueue.tf1.coordination.cancellation import CancellationScope
 
 _State = TypeVar("_State")
@@ -27,7 +27,7 @@ class SessionState:
     def __init__(self, queue_home: QueueHome | None = None) -> None:
         self.queue_home = queue_home
         self.state: dict[Any, Any] = {}  # changed only while `lock` is held
-        self.lock = threading.RLock()
+        self.lock = RLock()
         self.scope = CancellationScope()
 
     def resource(self, key: Any, make: Callable[[], _State]) -> _State:
