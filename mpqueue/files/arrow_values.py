@@ -19,7 +19,7 @@ import numpy as np
 from mpqueue.files.arrow_messages import BatchLayout
 from mpqueue.files.arrow_slices import Slicer, num_parts, offset_type
 from mpqueue.files.opened import OpenFiles
-from mpqueue.files.ranges import FileRange
+from mpqueue.files.ranges import Piece
 from mpqueue.files.rows import NUMBERS, cached_value_of, items, pyarrow
 
 # Above this a read of a few bytes is faster than the copy of all of them into the process would be.
@@ -121,7 +121,7 @@ class ArrowColumn:
         """Return what `add` needs of a record batch; raises `ValueError` if it is damaged."""
         raise NotImplementedError
 
-    def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: list[FileRange]) -> None:
+    def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: list[Piece]) -> None:
         """Add a cell for each of some rows, and the ranges that they need; raises `ValueError`, as `source` does."""
         raise NotImplementedError
 
@@ -141,7 +141,7 @@ class _NumberColumn(ArrowColumn):
     def source(self, batch: RecordBatch, node: int, buffer: int) -> Any:
         return batch.validity(node, buffer), batch.numbers(buffer + 1, self._form, batch.layout.nodes[node][0])
 
-    def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: list[FileRange]) -> None:  # noqa: ARG002
+    def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: list[Piece]) -> None:  # noqa: ARG002
         validity, items = source
         cells += [items[row] if validity is None or validity[row >> 3] >> (row & 7) & 1 else None for row in rows]
 
@@ -171,7 +171,7 @@ class _RangeColumn(ArrowColumn):
         """Return the number of the buffer in which the bytes lie."""
         return buffer + 2
 
-    def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: list[FileRange]) -> None:
+    def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: list[Piece]) -> None:
         validity, offsets, file, place, limit = source
         width = self._width
         for row in rows:
@@ -185,10 +185,10 @@ class _RangeColumn(ArrowColumn):
                 cells.append(_EMPTY)
                 continue
             cells.append(len(ranges))
-            ranges.append(FileRange(file, place + start * width, (stop - start) * width))
+            ranges.append((file, place + start * width, (stop - start) * width))
 
     def values(self, cells: list[Any], parts: Parts) -> list[Any]:
-        return [None if cell == _MISSING else parts[cell] for cell in cells]
+        return [parts[cell] if cell != _MISSING else None for cell in cells]
 
 
 class _TextColumn(_RangeColumn):
@@ -218,7 +218,7 @@ class _ListColumn(_RangeColumn):
     def _data(self, buffer: int) -> int:
         return buffer + 3
 
-    def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: list[FileRange]) -> None:
+    def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: list[Piece]) -> None:
         way = self._with_holes.add if isinstance(source, _SlicedPlace) else super().add
         way(cells, source, rows, ranges)
 
@@ -249,7 +249,7 @@ class _StructColumn(ArrowColumn):
             inner.append(column.source(batch, node + nodes, buffer + buffers))
         return batch.validity(node, buffer), inner
 
-    def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: list[FileRange]) -> None:
+    def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: list[Piece]) -> None:
         validity, inner = source
         if not cells:
             cells += [[] for _ in range(len(self._fields) + 1)]
@@ -291,7 +291,7 @@ class _SlicedColumn(ArrowColumn):
             raise IndexError(node)
         return _SlicedPlace(batch, node, buffer)
 
-    def add(self, cells: list[Any], source: _SlicedPlace, rows: Sequence[int], ranges: list[FileRange]) -> None:  # noqa: ARG002
+    def add(self, cells: list[Any], source: _SlicedPlace, rows: Sequence[int], ranges: list[Piece]) -> None:  # noqa: ARG002
         batch, node, buffer = source
         at = 0
         while at < len(rows):

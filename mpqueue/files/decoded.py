@@ -9,7 +9,7 @@ the fork, and what the parent decoded stays in memory that both share until one 
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 DEFAULT_BYTES = 256 * 1024 * 1024
@@ -64,13 +64,17 @@ class DecodedParts:
         """
         kept = self._of_this_process()
         with kept.lock:
-            if (found := self._find(kept, key)) is not None:
-                return found
+            entry = kept.parts.get(key)
+            if entry is not None:
+                kept.parts.move_to_end(key)
+                return entry[0]
             alone = kept.decoding.setdefault(key, threading.Lock())
         with alone:
             with kept.lock:
-                if (found := self._find(kept, key)) is not None:  # another thread has decoded it meanwhile
-                    return found
+                entry = kept.parts.get(key)
+                if entry is not None:  # another thread has decoded it meanwhile
+                    kept.parts.move_to_end(key)
+                    return entry[0]
             try:
                 part, num_bytes = decode()
             except BaseException:
@@ -87,13 +91,17 @@ class DecodedParts:
                     kept.num_dropped += 1
         return part
 
-    @staticmethod
-    def _find(kept: _KeptParts, key: Hashable) -> Any:
-        found = kept.parts.get(key)
-        if found is None:
-            return None
-        kept.parts.move_to_end(key)
-        return found[0]
+    def get_kept(self, keys: Sequence[Hashable]) -> list[Any]:
+        """Return several parts at the price of one; None in the place of each that is not kept."""
+        kept = self._of_this_process()
+        found: list[Any] = []
+        with kept.lock:
+            for key in keys:
+                entry = kept.parts.get(key)
+                if entry is not None:
+                    kept.parts.move_to_end(key)
+                found.append(entry and entry[0])
+        return found
 
     def _of_this_process(self) -> _KeptParts:
         kept = self._kept

@@ -26,7 +26,7 @@ _GROUPS_BEFORE_WARNING = 30
 DAMAGED = (ValueError, NotImplementedError, OSError, LookupError, MemoryError)
 # What is made anew in each process.
 _MADE_ANEW = {
-    "_ends", "_made", "_num_served", "_num_decoded", "_num_groups_decoded", "_is_warned", "_readers", "_is_in_order",
+    "_bounds", "_made", "_num_served", "_num_decoded", "_num_groups_decoded", "_is_warned", "_readers", "_is_in_order",
 }  # fmt: skip
 
 # A group, some of its rows, sorted, and the places at which they are asked for.
@@ -47,12 +47,13 @@ class GroupedFiles(FileSource):
 
     def __init__(self, index: Index, cache_bytes: int) -> None:
         self._index, self._parts = index, DecodedParts(cache_bytes)
+        self._has_remote = any(file.is_remote for file in index.files)
         self._length = int(index["rows"].sum())
         self._forget()
 
     def _forget(self) -> None:
         """Begin as in a new process: nothing is made."""
-        self._ends: Any = None
+        self._bounds: tuple[Any, Any] | None = None
         self._made: Any = None
         self._num_served = self._num_decoded = self._num_groups_decoded = 0
         self._is_warned = False
@@ -72,16 +73,17 @@ class GroupedFiles(FileSource):
 
     def _read_runs(self, runs: Sequence[Run], found: list[Any]) -> None:
         """Put the samples of groups at their places; groups of remote files are waited for at once."""
-        calls = [partial(self._read_run, *run, found) for run in runs]
         if self._is_remote(runs):
-            ranges.at_once(calls)
+            ranges.at_once([partial(self._read_run, *run, found) for run in runs])
             return
-        for call in calls:
-            call()
+        for group, rows, places in runs:
+            self._read_run(group, rows, places, found)
 
     def _is_remote(self, runs: Sequence[Run]) -> bool:
         """Return whether what is read lies in several groups, and one of these behind a network."""
-        return len(runs) > 1 and any(self._index.files[self._file_of(group)].is_remote for group, _, _ in runs)
+        if not self._has_remote or len(runs) < 2:
+            return False
+        return any(self._index.files[self._file_of(group)].is_remote for group, _, _ in runs)
 
     def _read_run(self, group: int, rows: Sequence[int], places: Sequence[int], found: list[Any]) -> None:
         try:
@@ -93,7 +95,7 @@ class GroupedFiles(FileSource):
 
     def _runs(self, indices: Sequence[int]) -> Iterator[Run]:
         """Yield the groups of indices, in order: number, sorted rows in it, and their places among the indices."""
-        ends, length = self._group_ends(), self._length
+        (starts, ends), length = self._group_bounds(), self._length
         numbers = list(map(operator.index, indices))
         if numbers and not -length <= min(numbers) <= max(numbers) < length:
             bad = next(index for index in numbers if not -length <= index < length)
@@ -103,7 +105,7 @@ class GroupedFiles(FileSource):
         order = wanted.argsort(kind="stable")
         wanted = wanted[order]
         groups = ends.searchsorted(wanted, side="right")
-        rows = (wanted - (ends - self._index["rows"])[groups]).tolist() if len(ends) else []
+        rows = (wanted - starts[groups]).tolist() if len(ends) else []
         places, of_rows = order.tolist(), groups.tolist()
         at = 0
         while at < len(places):
@@ -112,13 +114,15 @@ class GroupedFiles(FileSource):
             at = stop
 
     def _num_groups(self) -> int:
-        return len(self._group_ends())
+        return len(self._index["rows"])
 
-    def _group_ends(self) -> Any:
-        """Return how many rows end with each group."""
-        if self._ends is None:
-            self._ends = np.cumsum(self._index["rows"])
-        return self._ends
+    def _group_bounds(self) -> tuple[Any, Any]:
+        """Return how many rows there are before each group, and with it."""
+        if self._bounds is None:
+            rows = self._index["rows"]
+            ends = np.cumsum(rows)
+            self._bounds = ends - rows, ends
+        return self._bounds
 
     def _file_of(self, group: int) -> int:
         return int(np.searchsorted(self._index.starts("rows"), group, side="right")) - 1

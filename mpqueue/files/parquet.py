@@ -16,7 +16,7 @@ import numpy as np
 from mpqueue.errors import FileError
 from mpqueue.files.arrow import read_schema
 from mpqueue.files.columns import chosen, difference
-from mpqueue.files.decoded import DEFAULT_BYTES
+from mpqueue.files.decoded import DEFAULT_BYTES, DecodedParts
 from mpqueue.files.groups import GroupedFiles, Groups, folder_of
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Arrays
@@ -29,6 +29,8 @@ from mpqueue.files.rows import TableRows, pyarrow
 _VERSION = 1
 # What the parsed footer of a file takes in memory, as a multiple of its bytes.
 _FOOTER_FACTOR = 10
+# Of footers that are kept in a process, beside its row groups: who keeps no row group needs the footer of the next one.
+_MAX_FOOTER_BYTES = 64 * 1024 * 1024
 
 
 def scan(path: str) -> Arrays:
@@ -109,6 +111,7 @@ class Parquet(GroupedFiles):
         index: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(Index("parquet", _VERSION, expand(paths), scan, folder_of(index)), cache_bytes)
+        self._footers = DecodedParts(_MAX_FOOTER_BYTES)
         starts, data = self._index.starts("schema"), self._index["schema"]
         first = data[: starts[1]].tobytes()
         schema = read_schema(first)
@@ -133,23 +136,31 @@ class Parquet(GroupedFiles):
     def _decode(self, group: int) -> tuple[TableRows, int]:
         pq = pyarrow("parquet")
         file = self._file_of(group)
-        metadata = self._parts.get(("footer", file), lambda: self._footer(file))
+        metadata, idle = self._footers.get(file, lambda: self._readers_of(file))
         number = group - int(self._index.starts("rows")[file])
         indexed = self._index.files[file]
         read: Callable[[int, int], bytes] = partial(self._opened.read, file)
-        if indexed.is_remote:
-            read = self._fetched(file, metadata.row_group(number))
-        with pq.ParquetFile(PositionedFile(read, indexed.size), metadata=metadata, pre_buffer=False) as opened:
-            table = opened.read_row_group(number, columns=self._columns, use_threads=False)
+        try:
+            # To make a reader takes longer than to decode a row group of 1 MB.
+            reader = idle.pop()
+        except IndexError:
+            if indexed.is_remote:
+                read = self._fetched(file, metadata.row_group(number))
+            reader = pq.ParquetFile(PositionedFile(read, indexed.size), metadata=metadata, pre_buffer=False)
+        table = reader.read_row_group(number, columns=self._columns, use_threads=False)
+        # One that failed is not used again, nor one of a remote file: it reads what was fetched of one row group.
+        if not indexed.is_remote:
+            idle.append(reader)
         # Of several chunks, where a column has more than 2 GB; one is found faster.
         chunked = [table.column(name) for name in self._columns]
         arrays = [column.chunk(0) if column.num_chunks == 1 else column for column in chunked]
         return TableRows(self._columns, arrays, table.num_rows), table.nbytes
 
-    def _footer(self, file: int) -> tuple[Any, int]:
+    def _readers_of(self, file: int) -> tuple[tuple[Any, list[Any]], int]:
+        """Return the footer of a file, and a list of readers that no thread uses: each has a place in the file."""
         source = PositionedFile(partial(self._opened.read, file), self._index.files[file].size)
         metadata = pyarrow("parquet").read_metadata(source)
-        return metadata, metadata.serialized_size * _FOOTER_FACTOR
+        return (metadata, []), metadata.serialized_size * _FOOTER_FACTOR
 
     def _fetched(self, file: int, group: Any) -> Callable[[int, int], bytes]:
         """Read the columns of a row group at once; pyarrow would wait for one after the other."""
