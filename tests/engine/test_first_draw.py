@@ -62,6 +62,12 @@ def outside(code):
     return done.stdout.split()
 
 
+has_lock = pytest.mark.skipif(
+    not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="without the interpreter's lock all is seeded at once"
+)
+
+
+@has_lock
 def test_whoever_draws_gets_the_same_numbers():
     assert outside("""
         seeder = first_draw.make_seeder(CURRENT)
@@ -72,6 +78,7 @@ def test_whoever_draws_gets_the_same_numbers():
     """) == ["same"]
 
 
+@has_lock
 def test_nothing_is_seeded_for_a_sample_that_draws_nothing():
     assert outside("""
         seeder, calls, seed = first_draw.make_seeder(CURRENT), [], global_generators.seed_globals
@@ -84,6 +91,7 @@ def test_nothing_is_seeded_for_a_sample_that_draws_nothing():
     """) == ["1", "3", "1", "9"]
 
 
+@has_lock
 @pytest.mark.parametrize(
     ("call", "error"), [("random.getrandbits(-1)", "ValueError"), ("random.getrandbits('a')", "TypeError")]
 )

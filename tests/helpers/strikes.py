@@ -90,6 +90,7 @@ class Strike:
         self._latest[id(frame.f_back)] = None  # the return from Python code is no place to look
         if not is_ours(frame) or frame.f_code.co_filename.endswith(f"{os.sep}interrupts.py"):
             return None
+        frame.f_trace = self._step  # before the next line: else Python 3.13 and newer report no opcode of this frame
         frame.f_trace_opcodes = True
         self._latest[id(frame)] = None
         return self._step
