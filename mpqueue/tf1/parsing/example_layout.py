@@ -2,8 +2,8 @@
 
 Files of numbers mostly hold records of one byte layout: the same keys in the same order, and as many bytes for each
 value. The layout of one record is then a template for the others: a mask says which bits every record must share, and
-if all do, the values of one feature are a slice of the batch. A record of 20 features costs 1.2 us in batches of
-1,000 and of 128; the general way, `example_batch`, takes 2.8 and 6.2, TensorFlow 1.4 and 2.2.
+if all do, the values of one feature are a slice of the batch. A record of 20 features costs 0.65 us of CPU in batches
+of 1,000, where TensorFlow's kernel, its results as arrays, takes 2.1.
 """
 
 from typing import Any, NamedTuple
