@@ -30,6 +30,6 @@ From the ground up; a module imports only from its own line and the lines above 
     packing.py      the stage `pack`
     buckets.py      the stage `bucket`
     opening.py      from the description of a stream to the stages of its lanes
-    rounds.py       a stream that is computed here: its elements come round the lanes
+    rounds.py       a dataset that is computed here: the elements of a stream come round the lanes
     dataset.py      `Dataset`
 """

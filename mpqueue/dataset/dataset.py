@@ -1,7 +1,6 @@
 """`Dataset`: a description of samples, whose methods have the names of tf.data and Grain."""
 
 import inspect
-import itertools
 import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +21,7 @@ from mpqueue.dataset.arguments import (
 from mpqueue.dataset.caches import Cache, FolderCache, MemoryCache
 from mpqueue.dataset.lookalikes import check_call, is_sequence, is_torch_iterable, refuse_lookalikes
 from mpqueue.dataset.opening import DatasetLanes
-from mpqueue.dataset.rounds import LaneRounds
+from mpqueue.dataset.rounds import LaneRounds, PlaceRounds
 from mpqueue.dataset.source import Readers, compute_aside
 from mpqueue.memory.serialize import ByValue
 from mpqueue.system.log import warn
@@ -487,14 +486,11 @@ class Dataset:
         """Compute the elements of the first epoch here, one after the other, as a `Loader` with ``seed=0`` gives them.
 
         Raises:
-            Exception: What a function of a stage raised.
+            Exception: What a function of a stage raised; the next element is the one behind it.
         """
-        return self._elements() if stream_stage(self._root) is None else LaneRounds(DatasetLanes(self._root))
-
-    def _elements(self) -> Iterator[Any]:
-        length = self._root.length()
-        for place in itertools.count() if length is None else range(length):
-            yield compute_aside(self._readers, [place])[0]
+        if stream_stage(self._root) is not None:
+            return LaneRounds(DatasetLanes(self._root))
+        return PlaceRounds(lambda place: compute_aside(self._readers, [place])[0], self._root.length())
 
     def __getattr__(self, name: str) -> NoReturn:
         remedy = _ELSEWHERE.get(name)

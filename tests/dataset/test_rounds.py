@@ -1,11 +1,13 @@
 """A stream that is iterated over in this process: its elements come round 16 lanes."""
 
 import random
+import signal
 
 import numpy as np
 import pytest
 from helpers import pipelines
-from helpers.pipelines import Copies, Drawn, Kept, Shards
+from helpers.pipelines import Copies, Drawn, Kept, Raising, Shards
+from helpers.strikes import Strike, Struck
 
 import mpqueue
 from mpqueue.dataset.opening import DatasetLanes
@@ -78,3 +80,75 @@ def test_an_iterable_style_dataset_of_torch_takes_its_share_by_lane(kind):
     if kind is not None:
         with mpqueue.Loader(dataset, seed=0, **kind) as loader:
             assert list(loader) == wanted
+
+
+STREAM = mpqueue.Dataset.range(90).map(Drawn(1)).filter(Kept(2)).flat_map(lambda pair: [pair, pair]).shuffle(buffer=3)
+INDEXED = mpqueue.Dataset.range(60).shuffle().map(Drawn(1))
+
+
+def struck_at(elements, places):
+    """The elements of an iterator that is struck at some places of our code, and goes on; and how often it was."""
+    found, num_struck = [], 0
+    for place in places:
+        try:
+            with Strike(place):
+                for _ in range(5):  # what was struck is asked for again
+                    found += [next(elements)]
+        except Struck:
+            num_struck += 1
+    return found + list(elements), num_struck
+
+
+@pytest.mark.parametrize("dataset", [STREAM, INDEXED], ids=["stream", "indexed"])
+@pytest.mark.parametrize("seed", range(3))
+def test_who_interrupts_and_goes_on_loses_nothing_and_gets_nothing_twice(dataset, seed):
+    chosen = random.Random(seed)
+    found, num_struck = struck_at(iter(dataset), [chosen.randrange(400) for _ in range(8)])
+    assert found == list(dataset)
+    assert num_struck > 2
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("dataset", [STREAM, INDEXED], ids=["stream", "indexed"])
+def test_who_interrupts_a_loader_in_mid_epoch_goes_on_as_well(dataset, workers):
+    chosen = random.Random(4)
+    with mpqueue.Loader(dataset, batch_size=None, workers=workers, seed=0) as loader:
+        found, num_struck = struck_at(iter(loader), [chosen.randrange(200) for _ in range(8)])
+    assert [tuple(one) for one in found] == list(dataset)
+    assert num_struck > 1
+
+
+def test_ctrl_c_in_the_users_function_is_of_no_element():
+    struck = []
+
+    def interrupted(value):
+        if value == 33 and len(struck) < 2:
+            struck.append(value)
+            signal.raise_signal(signal.SIGINT)
+        return value
+
+    for dataset in (mpqueue.Dataset.range(50), mpqueue.Dataset.range(50).filter(lambda value: True)):
+        struck.clear()
+        elements, found = iter(dataset.map(interrupted)), []
+        for _ in range(3):
+            try:
+                for value in elements:
+                    found.append(value)
+            except KeyboardInterrupt:
+                continue
+        assert found == list(range(50))
+        assert len(struck) == 2
+
+
+@pytest.mark.parametrize("dataset", [mpqueue.Dataset.range(40), mpqueue.Dataset.range(40).filter(Kept(3))])
+def test_an_error_takes_the_place_of_one_element(dataset):
+    elements, found, num_raised = iter(dataset.map(Raising(1))), [], 0
+    while True:
+        try:
+            found.append(next(elements))
+        except ValueError:
+            num_raised += 1
+        except StopIteration:
+            break
+    assert num_raised > 1
+    assert len(found) + num_raised == len(list(dataset))
