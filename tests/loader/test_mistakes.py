@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.faults import Numbers
 
-from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
+from mpqueue import Consumer, GeneratorEnqueuer, Loader, OrderedEnqueuer
 
 FACES = pytest.mark.parametrize("make", [Loader, OrderedEnqueuer])
 
@@ -30,8 +30,15 @@ def test_a_tuple_of_arrays(make):
 
 @FACES
 def test_a_dict_of_columns(make):
-    with pytest.raises(TypeError, match=r"a dict of columns \('x', 'y', \.\.\.\)"):
+    with pytest.raises(
+        TypeError, match=r"a dict of columns \('x', 'y', \.\.\.\).*a dict with that slice of.*number of batches$"
+    ):
         make({"x": np.zeros(9), "y": np.zeros(9)})
+
+
+def test_a_dict_of_columns_where_items_are_samples():
+    with pytest.raises(TypeError, match=r"and item 0 of it is no sample.*a dict with that row of.*number of samples$"):
+        Loader({"x": np.zeros(9), "y": np.zeros(9)}, batch_size=3)
 
 
 def test_a_list_of_arrays_is_a_sequence_of_batches():
@@ -127,12 +134,13 @@ def test_a_table_of_another_library_is_one_too(library, name, remedy):
 @pytest.mark.parametrize(
     ("source", "text"),
     [
+        (Consumer.__new__(Consumer), "the source is a Consumer, .* a server computes them already"),
         ({1, 2}, "the source is a set, .* pass a list of it, which has an order"),
         (Path("images"), "Path, which has no items by index: list its files"),
         (Loader([1, 2], workers=0), r"the source is a Loader, .* pass its source \(`loader\.source`\)"),
         (OrderedEnqueuer([1, 2]), "the source is a OrderedEnqueuer, .* pass its source"),
     ],
-    ids=["set", "path", "loader", "enqueuer"],
+    ids=["consumer", "set", "path", "loader", "enqueuer"],
 )
 def test_what_is_not_asked_by_index(make, source, text):
     with pytest.raises(TypeError, match=text):

@@ -39,7 +39,7 @@ PURE = {
 }
 # Folders whose tests take minutes: modules, and the names of the tests that are theirs.
 _NEAR = [
-    ("dataset", "nodes dataset arguments lookalikes", "dataset bad_input"),
+    ("dataset", "nodes dataset arguments", "dataset bad_input"),
     ("dataset", "indexed source applying", "indexed blocks"),
     ("dataset", "packing rows sequences", "packing rows"),
     ("dataset", "buckets", "buckets"),
@@ -72,6 +72,7 @@ _NEAR = [
 OWN = {
     "engine/torch_numbers.py": ["frameworks/torch/test_random_numbers.py"],
     "loader/sequence.py": ["frameworks/enqueuers/test_enqueuer_forms.py"],
+    "dataset/lookalikes.py": ["loader/test_mistakes.py", "dataset/test_bad_input.py"],
     "worker/marked.py": ["dataset/test_lost_samples.py"],
 } | {
     f"{folder}/{module}.py": [f"{folder}/test_{test}.py" for test in tests.split()]
