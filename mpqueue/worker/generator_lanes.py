@@ -98,8 +98,21 @@ class GeneratorLane:
 
 
 def has_state(made: Any) -> bool:
-    """Return whether something says where it is, by torch's convention."""
-    return hasattr(made, "state_dict") and hasattr(made, "load_state_dict")
+    """Return whether something says where it is, by torch's convention, so that it can go on there.
+
+    A stream of Hugging Face's behind its ``shuffle`` cannot: its state has no buffer, whose samples would be lost.
+    """
+    return hasattr(made, "state_dict") and hasattr(made, "load_state_dict") and not loses_buffer(made)
+
+
+def loses_buffer(made: Any) -> bool:
+    """Return whether this is a stream of Hugging Face's that is shuffled by a buffer; it is not imported for that."""
+    stages = [getattr(made, "_ex_iterable", None)]
+    for stage in stages:  # each has the one before it, or those that it mixes
+        if type(stage).__name__ == "BufferShuffledExamplesIterable":
+            return True
+        stages += [each for each in (getattr(stage, "ex_iterable", None), *getattr(stage, "ex_iterables", ())) if each]
+    return False
 
 
 class IteratorRunner:

@@ -26,7 +26,7 @@ class BackupWithLoader(keras.callbacks.BackupAndRestore):
 
     def __init__(self, loader: mpqueue.Loader, **options: Any) -> None:
         super().__init__(os.path.join(task.folder, "backup"), **options)
-        self.loader = loader
+        self.loader, self.step = loader, 0
 
     def _name(self) -> str:
         return os.path.join(task.folder, f"loader-{int(self.model.optimizer.iterations)}.json")
@@ -38,10 +38,13 @@ class BackupWithLoader(keras.callbacks.BackupAndRestore):
                 self.loader.load_state_dict(json.load(file))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.step = int(self.model.optimizer.iterations)
         self._keep()  # before the model, so that no backup lacks it
         super().on_train_batch_end(batch, logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        # Keras counts a step more on TensorFlow, where it finds that an epoch is shorter than the others.
+        self.model.optimizer.iterations.assign(self.step)
         self._keep()
         super().on_epoch_end(epoch, logs)
 

@@ -1,6 +1,7 @@
 """Lightning's ``Trainer``, resumed by ``ckpt_path``."""
 
 import glob
+import inspect
 import os
 import sys
 from typing import Any
@@ -76,7 +77,9 @@ def main() -> None:
             os.rename(name, name + ".broken")
         else:
             last = name
-    trainer.fit(module, ckpt_path=last, weights_only=False)
+    # Lightning has the option from 2.6 on, and before loads all that a checkpoint has.
+    options = {"weights_only": False} if "weights_only" in inspect.signature(trainer.fit).parameters else {}
+    trainer.fit(module, ckpt_path=last, **options)
     module.log_file.end()
 
 

@@ -310,13 +310,49 @@ class SharedWithState(Shared):
         self.at = state["at"]
 
 
+class BufferShuffledExamplesIterable:
+    """A stage of a stream of Hugging Face's, by its name."""
+
+    def __init__(self, stage):
+        self.ex_iterable = stage
+
+
+class MixedStages:
+    def __init__(self, *stages):
+        self.ex_iterables = stages
+
+
+class ShuffledByBuffer(Shared):
+    """A stream whose state says where it reads, and not what waits in its buffer, as that of Hugging Face's."""
+
+    def __init__(self):
+        super().__init__()
+        self._ex_iterable = MixedStages(None, BufferShuffledExamplesIterable(MixedStages()))
+
+    def __iter__(self):
+        buffer = []
+        for each in super().__iter__():
+            buffer.append(each)
+            if len(buffer) == 10:
+                yield from reversed(buffer)
+                buffer.clear()
+        yield from reversed(buffer)
+
+    def state_dict(self):
+        return {"at": self.at}
+
+    def load_state_dict(self, state):
+        self.at = state["at"]
+
+
 def pairs(batches):
     return [(numbers.tolist(), drawn.tolist()) for numbers, drawn in batches]
 
 
 @pytest.mark.parametrize(
-    ("make", "before", "after"), [(Shared, 2, 0), (Shared, 3, 2), (SharedWithState, 2, 1), (SharedWithState, 2, 3)]
-)
+    ("make", "before", "after"), [(Shared, 2, 0), (Shared, 3, 2), (SharedWithState, 2, 1), (SharedWithState, 2, 3),
+     (ShuffledByBuffer, 2, 1), (ShuffledByBuffer, 2, 0)],
+)  # fmt: skip
 @pytest.mark.usefixtures("many_snapshots")
 def test_an_iterable_dataset_goes_on_with_another_number_of_workers(make, before, after):
     """To the bit, and in the epochs behind as well: the streams stay those of the workers that were there."""
