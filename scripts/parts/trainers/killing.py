@@ -17,7 +17,7 @@ from parts.trainers.recording import SAVE_EVERY, Task
 from parts.trainers.verdict import Record, Verdict, judge
 
 _DEADLINE_S = 240
-_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "USE_TF": "0"}
 
 
 class ProgramFailedError(Exception):
