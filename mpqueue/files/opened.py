@@ -245,6 +245,8 @@ class OpenFiles:
             if file is not None:
                 table.files.move_to_end(number)
                 return file
+        # Without the lock: on a slow file system it takes long, and other threads read files that are open. Two may open
+        # the same one; the descriptor that is not kept is closed when its reader lets go of it.
         indexed = self._files[number]
         if indexed.is_remote:
             file = RangedFile(*indexed)
@@ -254,7 +256,7 @@ class OpenFiles:
         with table.lock:
             table.files[number] = file
             while len(table.files) > self._limit:
-                table.files.popitem(last=False)
+                table.files.popitem(last=False)  # who reads it holds it: nothing is closed under a read
         return file
 
 

@@ -174,6 +174,8 @@ class LaneRunner:
             found = self._open_lane(lane, epoch, number, start)
         else:
             if found.saved is not None:
+                # Not as soon as it was taken: the element before it may have been computed once more (`run`), from a
+                # start that is not behind it.
                 self._starts[lane], found.saved = (epoch, found.saved), None
             context.enter_lane(found.info)
         began, skipped = clock_ns(), found.skipped
