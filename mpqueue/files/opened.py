@@ -245,8 +245,8 @@ class OpenFiles:
             if file is not None:
                 table.files.move_to_end(number)
                 return file
-        # Without the lock: on a slow file system it takes long, and other threads read files that are open. Two may open
-        # the same one; the descriptor that is not kept is closed when its reader lets go of it.
+        # Without the lock: on a slow file system it takes long, and other threads read files that are open. Two may
+        # open the same one; the descriptor that is not kept is closed when its reader lets go of it.
         indexed = self._files[number]
         if indexed.is_remote:
             file = RangedFile(*indexed)
