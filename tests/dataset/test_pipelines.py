@@ -57,10 +57,13 @@ RUNS = st.builds(
 )  # fmt: skip
 
 
-@hypothesis.given(dataset=DATASETS, run=RUNS, saves=st.lists(st.integers(0, 15), max_size=4), by_json=st.booleans())
+@hypothesis.given(
+    dataset=DATASETS, run=RUNS, saves=st.lists(st.integers(0, 15), max_size=4), by_json=st.booleans(),
+    endless=st.booleans(),
+)  # fmt: skip
 @hypothesis.settings(max_examples=150)
-def test_a_lane_gives_what_plain_python_gives_across_saves(dataset, run, saves, by_json):
-    run = make_run(*run)
+def test_a_lane_gives_what_plain_python_gives_across_saves(dataset, run, saves, by_json, endless):
+    run = make_run(*run, endless=endless)
     wanted = pipelines.model_of(dataset, run, MOST)
     source = DatasetLanes(dataset.root)
     lane, found = source.open_lane(run), []

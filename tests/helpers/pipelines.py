@@ -6,6 +6,7 @@ positions. An indexed part is computed place by place, which has tests of its ow
 
 import itertools
 import zlib
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from mpqueue.dataset.buffers import Picks
 from mpqueue.dataset.indexed import make_reader
 from mpqueue.dataset.mixing import Shares, shuffled
 from mpqueue.dataset.passes import share_of
+from mpqueue.dataset.rows import BestFit, Concatenation, Piece
 from mpqueue.engine.seeds import place_of
 from mpqueue.worker.lanes import LaneRun
 
@@ -143,6 +145,61 @@ def _batched(node, run, held):
     return attempt(lambda: (tokens, node.collate(list(values))))
 
 
+def _bucket(node, run):
+    held = [[] for _ in range(len(node.boundaries) + 1)]
+    for one in lane_of(node.input, run):
+        if isinstance(one, Failed):
+            yield one
+            continue
+        length = node.length_of(one[1])
+        at = bisect_right(node.boundaries, length)
+        if node.batch_sizes is not None:
+            size = node.batch_sizes[at]
+        elif at < len(node.boundaries):
+            size = max(1, node.max_tokens // node.boundaries[at])
+        else:
+            size = node.max_tokens // max(1, length, *[node.length_of(value) for _, value in held[at]])
+            if len(held[at]) >= size:
+                yield _batched(node, run, held[at])
+                held[at], size = [], node.max_tokens // max(1, length)
+        held[at].append(one)
+        if len(held[at]) >= size:
+            yield _batched(node, run, held[at])
+            held[at] = []
+    for left in held:
+        if left and not node.drop_last:
+            yield _batched(node, run, left)
+
+
+def _pack(node, run):
+    best_fit = node.strategy == "best_fit"
+    filler = BestFit(node.row_length, node.bins) if best_fit else Concatenation(node.row_length)
+    for one in lane_of(node.input, run):
+        if isinstance(one, Failed):
+            yield one
+            continue
+        token, numbers = one
+        left = Piece(token, 0, len(numbers), (np.asarray(numbers),))
+        if not numbers or (len(numbers) > node.row_length and node.long == "drop"):
+            continue
+        while left is not None:
+            row, left = filler.add(left)
+            if row is not None:
+                yield _packed(node, row)
+    for row in filler.finish():
+        yield _packed(node, row)
+
+
+def _packed(node, row):
+    """A row that is made number by number."""
+    numbers = [(int(piece.fields[0][at]), segment, at) for segment, piece in enumerate(row, 1)
+               for at in range(piece.stop - piece.start)]  # fmt: skip
+    numbers += [(0, 0, 0)] * (node.row_length - len(numbers))
+    names = "tokens", "segment_ids", "positions"
+    arrays = dict(zip(names, map(np.array, zip(*numbers, strict=True)), strict=True))
+    return tuple((piece.token, piece.start, piece.stop) for piece in row), arrays
+
+
 def _take(node, run):
     left = share_of(node.count, run)
     for one in lane_of(node.input, run) if left else ():
@@ -266,6 +323,8 @@ _MODELS = {
     nodes.FlatMapNode: _flat_map,
     nodes.ShuffleNode: _shuffle,
     nodes.BatchNode: _batch,
+    nodes.BucketNode: _bucket,
+    nodes.PackNode: _pack,
     nodes.TakeNode: _take,
     nodes.SkipNode: _skip,
     nodes.EnumerateNode: _enumerate,
@@ -279,8 +338,19 @@ _MODELS = {
 
 def model_of(dataset, run: LaneRun, count: int | None = None) -> list:
     """Return what a lane gives, its first elements if a count is given: values, and `Failed` for errors."""
-    elements = itertools.islice(lane_of(dataset.root, run), count)
+    elements = itertools.islice(_epochs(dataset, run) if run.endless else lane_of(dataset.root, run), count)
     return [one if isinstance(one, Failed) else one[1] for one in elements]
+
+
+def _epochs(dataset, run):
+    """One epoch behind the other, until one gives nothing."""
+    for epoch in itertools.count(run.epoch):
+        has_given = False
+        for one in lane_of(dataset.root, run._replace(epoch=epoch)):
+            has_given |= not isinstance(one, Failed)
+            yield one
+        if not has_given:
+            return
 
 
 # -- Functions of the user's, which may be pickled
@@ -307,6 +377,30 @@ class Drawn(NamedTuple):
 
     def __call__(self, value):
         return value, int(mpqueue.rng().integers(1000))
+
+
+class Sized(NamedTuple):
+    """The length of a value, as a bucket asks for it."""
+
+    salt: int
+
+    def __call__(self, value):
+        return digest(value, self.salt) % 10
+
+
+class Numbers(NamedTuple):
+    """Makes a sequence of anything."""
+
+    salt: int
+
+    def __call__(self, value):
+        number = digest(value, self.salt)
+        return [number % 100 + item for item in range(number % 7)]
+
+
+def rows_plain(row):
+    """A row of pack as tuples."""
+    return tuple(tuple(row[name].tolist()) for name in ("tokens", "segment_ids", "positions"))
 
 
 class Raising(NamedTuple):
@@ -431,7 +525,12 @@ _LINKS = [
     st.builds(lambda count: ("skip", count), st.integers(0, 20)),
     st.just(("enumerate",)),
     st.just(("cache",)),
-]
+    st.builds(lambda f, by, drop: ("bucket", f, by, drop), _with(Sized), st.sampled_from(["sizes", "tokens"]), st.booleans()),
+    st.builds(
+        lambda f, *arguments: ("pack", f, *arguments), _with(Numbers), st.integers(1, 5),
+        st.sampled_from(["best_fit", "concatenate"]), st.integers(1, 3), st.sampled_from(["cut", "drop"]),
+    ),
+]  # fmt: skip
 _ROOTS = st.one_of(
     st.builds(lambda n: mpqueue.Dataset.range(n), _LENGTHS),
     st.builds(lambda n: mpqueue.Dataset.range(n).shuffle(), _LENGTHS),
@@ -448,6 +547,14 @@ def linked(dataset, link):
         return dataset.shuffle(buffer=arguments[0])
     if name == "batch":
         return dataset.batch(arguments[0], drop_last=arguments[1], collate=tuple)
+    if name == "bucket":
+        length, by, drop = arguments
+        bounds = {"batch_sizes": [3, 2, 1]} if by == "sizes" else {"max_tokens": 12}
+        return dataset.bucket(length, [3, 6], **bounds, drop_last=drop, collate=tuple)
+    if name == "pack":
+        function, length, strategy, bins, long = arguments
+        rows = dataset.map(function).pack(length, strategy=strategy, bins=bins, long=long)
+        return rows.map(rows_plain)
     if name in {"map", "filter"}:
         return getattr(dataset, name)(arguments[0], threads=arguments[1])
     return getattr(dataset, name)(*arguments)
