@@ -30,7 +30,7 @@ _END = object()
 _second = itemgetter(1)
 
 
-class _Tokens(Sequence[Token]):
+class _ItemTokens(Sequence[Token]):
     """The tokens of items of one element in a row, which nobody asks for unless something is drawn."""
 
     def __init__(self, token: Token, first: int, count: int) -> None:
@@ -82,7 +82,7 @@ class _Items:
         """Read items, each with random numbers of its own."""
         items, begin, seed, epoch, first = self._items, self._run.begin, self._seed, self._run.epoch, len(out)
         if count > _FEW:
-            block = begin_block(begin, seed, epoch, range(count), _Tokens(self.token, self.number, count))
+            block = begin_block(begin, seed, epoch, range(count), _ItemTokens(self.token, self.number, count))
             if block is not None:
                 try:
                     out.extend(map(_second, zip(block.samples, items, strict=False)))
