@@ -15,6 +15,7 @@ From the ground up; a module imports only from its own line and from those above
     core.py                                        the queue itself: calls of this process, and who drives the machine
     remote.py                                      the queue in a process that does not own it, and its connections
     tally.py                                       counts of one object by several processes
+    lease.py                                       the owner: dequeues without a question
     windows.py                                     the owner: enqueues without an answer
     client.py                                      what it keeps of a queue that it serves, and of a connection to it
     shortage.py                                    the line of those who wait for memory

@@ -11,9 +11,10 @@ from mpqueue.system import descriptors, platform_support
 from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
 from mpqueue.tf1.queues.core import QueueCore
+from mpqueue.tf1.queues.lease import Taker
 from mpqueue.tf1.queues.machine import Request
 from mpqueue.tf1.queues.tally import TallyTotals
-from mpqueue.tf1.queues.windows import Producer, Windows
+from mpqueue.tf1.queues.windows import IS_STRONGLY_ORDERED, Producer, Windows
 from mpqueue.tf1.queues.wire import HEAD, take_first
 from mpqueue.transport.records import ProtocolError
 
@@ -38,7 +39,7 @@ class SharedQueue:
 
     def __init__(self, number: int, core: QueueCore, pool: BlockPool, windows: Windows) -> None:
         self.number, self.machine, self.windows = number, core.machine, windows
-        self._core = weakref.ref(core)
+        self._core, self._pool = weakref.ref(core), pool
         self._num_entered: dict[int, int] = {}
         has_plain = bool(self.machine.size or self.machine.num_waiting)
         codec = BlockCodec(core.spec, pool.arena.segment)
@@ -48,6 +49,13 @@ class SharedQueue:
     def core(self) -> QueueCore | None:
         """The queue, if it is still there."""
         return self._core()
+
+    @property
+    def may_lend(self) -> bool:
+        """True if its elements may be given as leases: all are blocks, and copied alike."""
+        storage, is_short = self.storage, self._pool.arena.was_short
+        is_alike = IS_STRONGLY_ORDERED and storage.codec.size_class >= 0 and not storage.has_plain
+        return is_alike and not is_short and self.windows.may_lend
 
     def held_blocks(self) -> list[int]:
         """Blocks of the elements in it, and of those that waiting dequeues have taken."""
@@ -82,11 +90,13 @@ class QueueUse(NamedTuple):
         queue: The queue.
         core: Keeps it alive as long as the client lives.
         producer: The client's window there.
+        taker: The client's leases there.
     """
 
     queue: SharedQueue
     core: QueueCore
     producer: Producer
+    taker: Taker
 
 
 class PendingGrant(NamedTuple):
@@ -214,6 +224,11 @@ class Client:
         return sum(map(len, self.granted.values()))
 
     @property
+    def num_kept(self) -> int:
+        """Number of blocks that it has taken by a lease, and keeps until it is heard of again."""
+        return sum(len(self.delivered.get(use.taker.last, ())) for use in self.uses.values())
+
+    @property
     def is_to_enqueue(self) -> bool:
         """True if the blocks that it was granted last, when memory was short, will be enqueued without more."""
         return self.pending_grant is not None and self.pending_grant.is_open
@@ -229,6 +244,8 @@ class Client:
         self.is_cut = True
         for use in self.uses.values():  # first of all: within a window, an enqueue waits for no answer
             use.queue.windows.close(use.producer)
+            if use.queue.windows.lease.holder is use.taker:
+                use.queue.windows.lease.recall()
         self.answers.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:

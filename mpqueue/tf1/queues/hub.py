@@ -43,12 +43,12 @@ from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.client import Client, QueueUse, SharedQueue
 from mpqueue.tf1.queues.core import Call, QueueCore, recover
 from mpqueue.tf1.queues.description import MAX_BYTES
+from mpqueue.tf1.queues.lease import Taker
 from mpqueue.tf1.queues.listener import Listener
 from mpqueue.tf1.queues.machine import (
     CloseRequest,
     DequeueRequest,
     EnqueueRequest,
-    QueueMachine,
     Request,
     Token,
     notify,
@@ -100,6 +100,7 @@ class Steps:
             Up.CONFIRM: self._confirm,
             Up.DEQUEUE: self._dequeue,
             Up.READ: self._read,
+            Up.TAKE: self._take,
             Up.UNREAD: self._undo_call,
             Up.CLOSE: self._close,
             Up.WITHDRAW: self._withdraw,
@@ -170,11 +171,11 @@ class Steps:
             return
         if queue not in client.uses:
             try:
-                place = self._take_word(client)
+                place, take_place = self._take_word(client), self._take_word(client)
             except SharedMemoryFull as full:
                 client.answers.send(Down.FAILED, number, *encode_error(full))
                 return
-            client.uses[queue] = QueueUse(shared, core, shared.windows.add(client, place))
+            client.uses[queue] = QueueUse(shared, core, shared.windows.add(client, place), Taker(take_place))
         producer = client.uses[queue].producer
         client.answers.send(Down.DONE, number, producer.place, producer.received)
 
@@ -230,9 +231,10 @@ class Steps:
         """End a call, whatever has become of it: it may be in line, have its elements, or never have come."""
         if self._shortage.withdraw(client, number):
             return
-        shared = client.uses[queue].queue
+        shared, taker = client.uses[queue].queue, client.uses[queue].taker
 
         def undo() -> None:
+            notify(shared.windows.lease.end(taker))  # first: what is put back now was taken before
             request, delivered = client.waiting.get(number), client.delivered.pop(number, None)
             if request is not None:
                 notify(shared.machine.withdraw(request, WITHDRAWN))
@@ -249,7 +251,7 @@ class Steps:
     def _enqueue(self, client: Client, size_class: int, queue: int, number: int, count: int, seq: int) -> None:
         client.fill(size_class, count)
         tokens, client.filled = client.filled, []
-        shared, _core, producer = client.uses[queue]
+        shared, _core, producer, _taker = client.uses[queue]
         producer.received = seq
         self._recalls.touch(shared.windows)
         if seq <= producer.limit or seq <= producer.promise:
@@ -259,7 +261,11 @@ class Steps:
         request = EnqueueRequest(tokens)
         self._submit(client, shared, number, request, partial(self._enqueued, client, number, request))
 
-    def _confirm(self, client: Client, _c: int, queue: int, number: int, _a: int, _b: int) -> None:
+    def _confirm(self, client: Client, is_take: int, queue: int, number: int, _a: int, seq: int) -> None:
+        if is_take:
+            client.answers.send(Down.DONE, number, int(client.uses[queue].taker.taken >= seq))
+            return
+
         def confirm() -> None:
             if number not in client.waiting:
                 client.answers.send(Down.DONE, number)
@@ -273,9 +279,24 @@ class Steps:
         if count < 1:
             raise ProtocolError(f"a dequeue of {count} elements")
         request = DequeueRequest(count, bool(fewer))
-        shared = client.uses[queue].queue
+        shared, taker = client.uses[queue].queue, client.uses[queue].taker
         self._recalls.touch(shared.windows)
-        self._submit(client, shared, number, request, partial(self._dequeued, client, number, request, shared))
+        if not shared.windows.is_recalling:
+            notify(shared.windows.lease.end(taker))  # all that it has taken was read before this
+        self._pool.arena.give(client.delivered.pop(taker.last, ()))
+        self._submit(client, shared, number, request, partial(self._dequeued, client, number, request, shared, taker))
+
+    def _take(self, client: Client, _c: int, queue: int, number: int, count: int, _b: int) -> None:
+        shared, taker = client.uses[queue].queue, client.uses[queue].taker
+        self._pool.arena.give(client.delivered.pop(taker.last, ()))
+        if shared.windows.lease.holder is not taker:
+            return  # it was recalled
+        if count > len(shared.machine.lent):
+            raise ProtocolError(f"{count} elements were taken of a lease of {len(shared.machine.lent)}")
+        client.delivered[number] = shared.windows.lease.take(taker, count)
+        taker.last = number
+        self._recalls.touch(shared.windows)
+        notify(shared.machine.go_on())
 
     def _close(self, client: Client, cancel: int, queue: int, number: int, _a: int, _b: int) -> None:
         shared, request = client.uses[queue].queue, CloseRequest()
@@ -341,7 +362,9 @@ class Steps:
         else:
             client.answers.send(Down.FAILED, number, *encode_error(_own(request.error)))
 
-    def _dequeued(self, client: Client, number: int, request: DequeueRequest, shared: SharedQueue) -> None:
+    def _dequeued(
+        self, client: Client, number: int, request: DequeueRequest, shared: SharedQueue, taker: Taker
+    ) -> None:
         if request.error is not None:
             self._finished(client, number, request)
             return
@@ -349,21 +372,27 @@ class Steps:
         try:
             blocks = self._as_blocks(request.taken, shared)
         except SharedMemoryFull as error:
-            self._undo(request, shared.machine)
+            self._undo(request, shared, taker)
             client.answers.send(Down.FAILED, number, *encode_error(error))
             return
-        client.answers.send(Down.TAKEN, number, len(blocks), 0, array("q", blocks).tobytes())
+        lent = shared.windows.lease.offer(taker, len(blocks)) if shared.may_lend else []
+        client.answers.send(Down.TAKEN, number, len(blocks), taker.place, array("q", blocks + lent).tobytes())
         if client.answers.has_ended:
             made = [block for block, token in zip(blocks, request.taken, strict=True) if block is not token]
             self._pool.arena.give(made)
-            self._undo(request, shared.machine)
+            self._undo(request, shared, taker)
         else:
             client.delivered[number] = blocks
 
-    def _undo(self, request: DequeueRequest, machine: QueueMachine) -> None:
+    def _undo(self, request: DequeueRequest, shared: SharedQueue, taker: Taker) -> None:
         """Give back, as soon as this step is over, what never reached its caller."""
         taken, request.taken = request.taken, []
-        self._recalls.defer_and_poke(lambda: notify(machine.put_back(taken)))
+
+        def undo() -> None:
+            notify(shared.windows.lease.end(taker))
+            notify(shared.machine.put_back(taken))
+
+        self._recalls.defer_and_poke(undo)
 
     def _as_blocks(self, tokens: list[Any], shared: SharedQueue) -> list[int]:
         """The blocks of elements; those that threads of this process enqueued are written to new ones now."""
@@ -501,7 +530,8 @@ class Hub:
 
     def _remove(self, client: Client) -> None:
         """Undo what a client had under way that has ended; all that it sent has been read."""
-        for number, (queue, _core, producer) in client.uses.items():
+        for number, (queue, _core, producer, taker) in client.uses.items():
+            notify(queue.windows.lease.end(taker))
             missing = sum(
                 len(request.tokens) - request.entered
                 for request in client.waiting.values()
@@ -604,14 +634,13 @@ class HubDriver:
                     raise
                 return None
         with defer_signals(), hub.lock:
-            if isinstance(request, DequeueRequest):
-                hub.catch_up()
-                hub.recalls.extend()
-            else:
+            if not isinstance(request, DequeueRequest):
                 self.storage.has_plain = True
+            hub.catch_up()
+            while not windows.make_way(request):
                 hub.catch_up()
-                while not windows.make_way(request):
-                    hub.catch_up()
+            if isinstance(request, DequeueRequest):
+                hub.recalls.extend()
             notify(machine.submit(request))
             waiter = None
             if not request.finished:

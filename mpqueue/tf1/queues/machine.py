@@ -37,7 +37,13 @@ Token: TypeAlias = Any
 
 
 class ElementOrder(Protocol):
-    """Holds the tokens of a queue for the machine, which alone calls it."""
+    """Holds the tokens of a queue for the machine, which alone calls it.
+
+    Attributes:
+        is_known_ahead: What is enqueued does not change which tokens leave next.
+    """
+
+    is_known_ahead: bool
 
     def __len__(self) -> int:
         """Number of tokens held."""
@@ -57,6 +63,8 @@ class ElementOrder(Protocol):
 
 class FirstInFirstOut:
     """The token that came first leaves first."""
+
+    is_known_ahead = True
 
     def __init__(self) -> None:
         self._tokens: deque[Token] = deque()
@@ -86,6 +94,8 @@ class RandomOrder:
     Args:
         seed: Makes the order a function of the calls; None: a new order every time.
     """
+
+    is_known_ahead = False
 
     def __init__(self, seed: int | None = None) -> None:
         self._tokens: list[Token] = []
@@ -201,6 +211,9 @@ class QueueMachine:
         order: Holds the elements and says which is next; empty.
         min_after_dequeue: Elements that a dequeue leaves behind while the queue is open.
 
+    Attributes:
+        lent: Elements in it that one caller takes by itself, the next ones; nobody waits for elements meanwhile.
+
     Follows: ``QueueBase``, ``FIFOQueue`` and ``RandomShuffleQueue`` of TensorFlow's core, except that a *withdrawn*
         dequeue gives back what it had taken, which is lost there.
     """
@@ -210,6 +223,7 @@ class QueueMachine:
         self.capacity = capacity
         self.min_after_dequeue = min_after_dequeue
         self.closed = False
+        self.lent: deque[Token] = deque()
         self._elements = order
         self._enqueues: deque[EnqueueRequest | CloseRequest] = deque()
         self._dequeues: deque[DequeueRequest] = deque()
@@ -218,7 +232,7 @@ class QueueMachine:
     @property
     def size(self) -> int:
         """Number of elements in the queue; those that a waiting dequeue has taken out are not."""
-        return len(self._elements)
+        return len(self._elements) + len(self.lent)
 
     @property
     def num_waiting(self) -> int:
@@ -238,7 +252,7 @@ class QueueMachine:
     @property
     def room(self) -> int | None:
         """Number of elements that still fit, None if there is no bound."""
-        return None if self.capacity < 0 else self.capacity - len(self._elements)
+        return None if self.capacity < 0 else self.capacity - len(self._elements) - len(self.lent)
 
     @property
     def may_reserve(self) -> bool:
@@ -247,11 +261,29 @@ class QueueMachine:
 
     def can_give(self, count: int) -> bool:
         """True if a dequeue of ``count`` elements would finish at once, and leave the queue's minimum."""
-        return len(self._elements) - self.min_after_dequeue >= count and not self._dequeues
+        return len(self._elements) - self.min_after_dequeue >= count and not self._dequeues and not self.lent
+
+    @property
+    def may_lend(self) -> bool:
+        """True if the next elements may be lent: they are known, and nobody waits for one."""
+        return self._elements.is_known_ahead and not self._dequeues and not self.lent
+
+    def lend(self, count: int) -> list[Token]:
+        """Lend so many elements, or those that there are."""
+        tokens: list[Token] = []
+        self._elements.move(min(count, len(self._elements)), tokens)
+        self.lent += tokens
+        return tokens
+
+    def end_loan(self) -> list[Request]:
+        """Have those back in their places that were lent and not taken."""
+        self._elements.put_back([*self.lent])
+        self.lent.clear()
+        return self._serve()
 
     def held(self) -> list[Token]:
         """The elements in it, and those that waiting dequeues have taken."""
-        return [*self._elements, *(token for request in self._dequeues for token in request.taken)]
+        return [*self.lent, *self._elements, *(token for request in self._dequeues for token in request.taken)]
 
     def admit(self, tokens: list[Token]) -> list[Request]:
         """Put in elements for which room was set aside: whoever did so has kept others from it."""
@@ -275,6 +307,10 @@ class QueueMachine:
             request.error = CancelledError(None, None, f"queue {self.name!r} was closed with cancel: {request}")
             _finish_first(self._enqueues, finished)
         return self._serve(finished)
+
+    def go_on(self) -> list[Request]:
+        """Serve both lines: elements that were lent have been taken."""
+        return self._serve()
 
     def recover(self) -> list[Request]:
         """Go on after a step that an interrupt has ended; the requests that finished and were not notified."""
@@ -337,7 +373,7 @@ class QueueMachine:
         if start == total:  # all are in, and an interrupt came before it left the line
             return Advance.FINISHED
         if self.capacity >= 0:
-            end = min(end, start + self.capacity - len(self._elements))
+            end = min(end, start + self.capacity - len(self._elements) - len(self.lent))
             if end <= start:  # below it too: elements that were put back may exceed the capacity
                 return Advance.NONE
         self._elements.add(request.tokens[start:end])

@@ -110,6 +110,7 @@ _MOST_BYTES = 1 << 20
 _READ_BYTES = 1 << 16
 
 _write, _pack = os.write, RECORD.pack
+_NO_TOKENS: Array = np.empty(0, np.int64)
 
 
 generation = [0]
@@ -229,9 +230,9 @@ class Connection:
         except BrokenPipeError:
             raise owner_gone(self._place) from None
 
-    def send_last(self, kind: int, queue: int, number: int) -> None:
+    def send_last(self, kind: int, queue: int, number: int, argument: int = 0) -> None:
         """Write a record behind which no handler of a signal runs before the caller's caller goes on."""
-        record = _pack(self._mark | kind, 0, self.number, queue, number, 0, 0)
+        record = _pack(self._mark | kind, 0, self.number, queue, number, argument, 0)
         try:
             [*map(_write, (self._pipe,), (record,))]
         except BrokenPipeError:
@@ -410,6 +411,8 @@ class QueueChannel:
         """Count on, with the limit at ``place``: the connection is attached to the queue."""
         self._words, self._place = self.connection.memory.words, place
         self._num_enqueued = num_enqueued
+        self._num_taken = 0
+        self.lease = _NO_TOKENS
 
     @property
     def window(self) -> int:
@@ -431,6 +434,31 @@ class QueueChannel:
             return None
         self.connection.send(Up.CONFIRM, self.queue, number)
         return number
+
+    def lend(self, tokens: Array, place: int) -> None:
+        """These elements may be taken without asking, as long as the limit at ``place`` says so."""
+        self.lease, self._lease_place = tokens, place
+
+    def take(self, count: int) -> bool:
+        """Take the first elements of the lease, which were copied; False if that was over: they are another's.
+
+        No handler of a signal runs behind it before the caller goes on.
+        """
+        connection, words, place = self.connection, self._words, self._lease_place
+        self.lease = self.lease[count:]
+        self._num_taken = seq = self._num_taken + count
+        connection.last_call = number = (connection.last_call + 1) & 0xFFFFFFFF
+        connection.send_last(Up.TAKE, self.queue, number, count)
+        if words[place] >= seq:
+            return True
+        found = connection.answer(connection.call(Up.CONFIRM, self.queue, flag=1, seq=seq))
+        assert found is not None
+        self.lease = _NO_TOKENS
+        if found.one:
+            connection.send_last(Up.READ, self.queue, number)
+            return True
+        self._num_taken -= count
+        return False
 
 
 class _Own(threading.local):
@@ -660,9 +688,16 @@ class RemoteQueue:
         connection = channel.connection
         before = connection.last_call
         try:
+            if len(channel.lease) >= count:
+                found = result(self._elements(channel.lease[:count], as_one=as_one))
+                if channel.take(count):
+                    return found
+            channel.lease = _NO_TOKENS  # it ends with the next record
             call = connection.call(Up.DEQUEUE, channel.queue, min(count, MAX_COUNT), flag=int(takes_fewer))
             answer = self._finish(channel, call, timeout, f"dequeue of {count} elements")
-            found = result(self._elements(np.frombuffer(answer.data, np.int64), as_one=as_one))
+            tokens = np.frombuffer(answer.data, np.int64)
+            channel.lend(tokens[answer.one :], answer.two)
+            found = result(self._elements(tokens[: answer.one], as_one=as_one))
             connection.send_last(Up.READ, channel.queue, call)
             return found  # noqa: TRY300 - here, where no handler runs between
         except OpError:

@@ -141,6 +141,7 @@ class Shortage:
         stuck = sum(queue.num_stuck for queue in self._queues.values())
         stuck += self._pool.num_word_blocks + self._pool.holds.num_live
         for client in self._clients.values():
+            stuck += client.num_kept
             if client in waiting:
                 stuck += len(client.filled)
             elif not client.is_to_enqueue:

@@ -104,7 +104,7 @@ class PlainStorage:
     def put_many(self, components: list[Array], count: int) -> Sequence[Token]:
         """Copies now, makes tokens later."""
         rows = [column.put_rows(block) for column, block in zip(self.columns, components, strict=True)]
-        return _Tokens(rows, count)
+        return _TokensOfRows(rows, count)
 
     def get_one(self, tokens: list[Token]) -> list[Any]:
         """Get the part of each column."""
@@ -234,7 +234,7 @@ class _ArrayRows:
         return [self._block[row, ...] for row in range(places.start, places.stop)]
 
 
-class _Tokens(Sequence[Token]):
+class _TokensOfRows(Sequence[Token]):
     """The elements of one `put_many`: a million rows that wait for room are one block, not a million objects."""
 
     def __init__(self, columns: list[TokenRows], count: int) -> None:

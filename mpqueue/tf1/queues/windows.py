@@ -23,6 +23,8 @@ earlier locked write of the kernel: on others all windows stay closed, and every
 The step that needed a recall, and each one that refers to it (its withdrawal, the question what became of it), is
 *deferred* until the pipe has been read once more.
 
+What leases are to those who dequeue, see `lease`, ends in the same way, with these recalls.
+
 So the capacity is never exceeded, a close never overtakes an enqueue that has returned, and a producer that was
 killed leaves no reservation behind.
 """
@@ -30,10 +32,11 @@ killed leaves no reservation behind.
 import platform
 from collections.abc import Callable
 
-from mpqueue.tf1.queues.machine import DequeueRequest, EnqueueRequest, QueueMachine, Request
+from mpqueue.tf1.queues.lease import Lease
+from mpqueue.tf1.queues.machine import DequeueRequest, EnqueueRequest, QueueMachine, Request, notify
 
-_IS_STRONGLY_ORDERED = platform.machine().lower() in ("x86_64", "amd64", "i686")
-MAX_WINDOW = 1024 if _IS_STRONGLY_ORDERED else 0
+IS_STRONGLY_ORDERED = platform.machine().lower() in ("x86_64", "amd64", "i686")
+MAX_WINDOW = 1024 if IS_STRONGLY_ORDERED else 0
 
 
 class Producer:
@@ -61,6 +64,9 @@ class Recalls:
 
     Args:
         poke: Makes whoever listens call `settle` soon; may be called in any thread.
+
+    Attributes:
+        is_settling: Steps are taken that have waited: they look no more at what is in their way.
     """
 
     def __init__(self, poke: Callable[[], None]) -> None:
@@ -68,6 +74,7 @@ class Recalls:
         self._recalled: list[Windows] = []
         self._deferred: list[Callable[[], None]] = []
         self._touched: set[Windows] = set()
+        self.is_settling = False
 
     @property
     def num_open(self) -> int:
@@ -93,12 +100,14 @@ class Recalls:
 
     def settle(self) -> None:
         """The pipe was read to its end: end the recalls, and take the steps that waited for that."""
+        self.is_settling = True
         while self._recalled or self._deferred:
             while self._recalled:
                 self._recalled.pop().settle()
             deferred, self._deferred = self._deferred, []
             for step in deferred:
                 step()
+        self.is_settling = False
 
     def extend(self) -> None:
         """Open the windows of all queues that something has happened to."""
@@ -117,12 +126,14 @@ class Windows:
 
     Attributes:
         producers: By connection.
-        is_recalling: Windows were recalled and are not settled yet.
+        lease: What one of those who dequeue may take.
+        is_recalling: Windows, or the lease, were recalled and are not settled yet.
     """
 
     def __init__(self, words: memoryview, machine: QueueMachine, recalls: Recalls) -> None:
         self._words, self._machine, self._recalls = words, machine, recalls
         self.producers: dict[object, Producer] = {}
+        self.lease = Lease(words, machine)
         self.is_recalling = False
 
     @property
@@ -149,8 +160,18 @@ class Windows:
         producer.is_cut = True
         self._words[producer.place] = 0
 
+    @property
+    def may_lend(self) -> bool:
+        """True if no dequeue is deferred that a new lease would be in the way of."""
+        return not self.is_recalling and not self._recalls.is_settling
+
     def make_way(self, request: Request) -> bool:
         """True if a request may go to the machine now; else windows were recalled, and must be settled first."""
+        if self.lease.holder is not None and isinstance(request, DequeueRequest):
+            self.lease.recall()
+            self.is_recalling = True
+            self._recalls.add(self)  # once more, if windows are recalled already: the pipe may have been read since
+            return False
         if self.is_recalling:
             return False
         reserved = self.reserved
@@ -177,6 +198,8 @@ class Windows:
         self.is_recalling = False
         for one in self.producers.values():
             one.promise = 0
+        if self.lease.is_recalled:
+            notify(self.lease.end(self.lease.holder))
 
     def extend(self) -> None:
         """Open windows for those that enqueue, as far as the queue has room and nobody waits for it."""

@@ -14,10 +14,11 @@ WANT      n empty blocks of class c, please             BLOCKS   these; perhaps 
 FILLED    the next n blocks of class c hold elements
 DROP      forget those that are filled                  REVOKED  forget all that are empty
 ENQUEUE   the same, and enqueue all that are filled     DONE     the call has ended well
-ADMIT     the same, within my window: no answer         TAKEN    the elements lie in these blocks
+ADMIT     the same, within my window: no answer         TAKEN    the elements lie in these blocks; and a lease
 CONFIRM   was it within? else I wait                    FAILED   the call has ended with this error
 DEQUEUE   n elements                                    STATE    size and whether it is closed
 READ      I have copied what I got
+TAKE      I have taken n of my lease: no answer
 UNREAD    I will not: withdraw the call, put back what it gave
 CLOSE     (or close and cancel)
 WITHDRAW  the call that I wait for
@@ -82,9 +83,24 @@ class QueuePlace(NamedTuple):
 class Up:
     """Kinds of records; plain ints, because they are compared in the hot path."""
 
-    ATTACH, WANT, FILLED, ENQUEUE, ADMIT, CONFIRM, DEQUEUE, READ, UNREAD, CLOSE, WITHDRAW, ASK, FIND, DROP, TALLY = (
-        range(1, 16)
-    )
+    (
+        ATTACH,
+        WANT,
+        FILLED,
+        ENQUEUE,
+        ADMIT,
+        CONFIRM,
+        DEQUEUE,
+        READ,
+        UNREAD,
+        CLOSE,
+        WITHDRAW,
+        ASK,
+        FIND,
+        DROP,
+        TALLY,
+        TAKE,
+    ) = range(1, 17)
 
 
 class Down:

@@ -1,12 +1,14 @@
 """Windows alone: who gets how much room in advance, and what a recall takes back."""
 
 import importlib.util
+from collections import deque
 from functools import partial
 
 import pytest
 from helpers.aiming import AimingMachine, run_and_require
 
 from mpqueue.tf1.queues import windows as module
+from mpqueue.tf1.queues.lease import Taker
 from mpqueue.tf1.queues.machine import CloseRequest, DequeueRequest, EnqueueRequest, FirstInFirstOut, QueueMachine
 from mpqueue.tf1.queues.windows import Recalls, Windows
 
@@ -45,6 +47,22 @@ def test_windows_are_given_only_where_a_processor_keeps_the_order_of_writes_and_
     other = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(other)
     assert other.MAX_WINDOW == largest
+
+
+def test_nothing_is_lent_while_steps_are_deferred_or_taken_that_were():
+    """Such a one may be a dequeue: it looks for a lease no more."""
+    owner, seen = Owner(10), []
+    owner.recalls.defer(lambda: seen.append(owner.windows.may_lend))
+    taker = Taker(1)
+    owner.machine.submit(EnqueueRequest([1, 2, 3]))
+    assert owner.windows.may_lend
+    assert [owner.windows.lease.offer(taker, 1) for _ in range(2)] == [[], [1, 2, 3]]
+    assert not owner.windows.make_way(DequeueRequest(1))
+    assert not owner.windows.may_lend
+    owner.recalls.settle()
+    assert seen == [False]
+    assert owner.windows.may_lend
+    assert (owner.machine.lent, owner.machine.size) == (deque(), 3)
 
 
 def test_a_new_producer_has_no_window():

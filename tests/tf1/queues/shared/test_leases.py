@@ -1,0 +1,254 @@
+"""Leases: who dequeues again and again takes elements without asking; each comes once and in order, whatever happens."""
+
+import itertools
+import multiprocessing
+import os
+
+import numpy as np
+import pytest
+from helpers.gates import Gate, pass_gate
+from helpers.others import Other, in_line
+from helpers.strikes import Strike, Struck
+
+from mpqueue import FIFOQueue, RandomShuffleQueue
+from mpqueue.errors import CancelledError, OutOfRangeError
+from mpqueue.tf1.queues import client
+from mpqueue.tf1.queues.remote import Connection
+from mpqueue.tf1.queues.wire import Up
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def _leases_are_given_on_any_processor(monkeypatch):
+    monkeypatch.setattr(client, "IS_STRONGLY_ORDERED", True)
+
+
+def fill(other, numbers):
+    """Have another process enqueue: what threads of the owner put in is lent to nobody."""
+    other.ask(lambda q, some: q.enqueue_many([some]), np.array(numbers))
+
+
+def take(other, count=1):
+    return other.ask(lambda q, n: q.dequeue_many(n).tolist(), count)
+
+
+def lent(queue):
+    queue.size()  # reads what other processes have said
+    return list(queue.queue_ref.machine.lent)
+
+
+def stop_once(place, name, when, address):
+    """In this process, stop at a gate before or after the next call of a method."""
+    original = getattr(place, name)
+
+    def stopping(*args, **kwargs):
+        setattr(place, name, original)
+        if when == "before":
+            pass_gate(address)
+        result = original(*args, **kwargs)
+        if when == "after":
+            pass_gate(address)
+        return result
+
+    setattr(place, name, stopping)
+
+
+def holder_of(queue, numbers=range(20)):
+    """A process that has taken the first two elements, and has the others as a lease."""
+    other = Other(queue)
+    fill(other, numbers)
+    assert take(other) + take(other) == list(numbers)[:2]
+    assert len(lent(queue)) == len(numbers) - 2
+    return other
+
+
+def test_who_dequeues_again_takes_the_next_elements_without_asking():
+    queue = FIFOQueue(50, "int64", [()])
+    with holder_of(queue) as other:
+        asked = other.ask(lambda q: q.queue_ref._channel().connection.last_call)
+        for number in range(2, 20):
+            assert take(other) == [number]
+            assert (queue.size(), len(lent(queue))) == (19 - number, 19 - number)
+        assert other.ask(lambda q: q.queue_ref._channel().connection.last_call) - asked == 18  # a TAKE each
+
+
+def test_runs_of_elements_are_taken_too_and_what_is_too_short_is_asked_for():
+    queue = FIFOQueue(500, "int64", [()])
+    with Other(queue) as other:
+        fill(other, range(50))
+        assert take(other, 10) + take(other, 10) + take(other, 10) == list(range(30))
+        assert len(lent(queue)) == 20
+        assert take(other, 15) == list(range(30, 45))
+        fill(other, range(50, 80))
+        assert len(lent(queue)) == 5
+        assert take(other, 12) == list(range(45, 57))  # 5 are lent
+        assert take(other, 3) == [57, 58, 59]
+
+
+def test_an_element_that_is_lent_takes_room_until_it_is_taken():
+    queue = FIFOQueue(20, "int64", [()])
+    with holder_of(queue) as other, Other(queue) as producer:
+        fill(producer, [20, 21])
+        assert queue.size() == 20
+        producer.begin(lambda q: q.enqueue(22))
+        in_line(queue)
+        assert len(lent(queue)) == 18
+        assert take(other) == [2]
+        producer.end()
+        assert queue.size() == 20
+
+
+@pytest.mark.parametrize("taker", ["owner", "another"])
+def test_whoever_else_dequeues_gets_the_next_element_and_the_holder_those_behind_it(taker):
+    queue = FIFOQueue(50, "int64", [()])
+    with holder_of(queue) as other, Other(queue) as another:
+        for number in range(2, 16, 2):
+            assert (queue.dequeue() if taker == "owner" else another.ask(lambda q: q.dequeue())) == number
+            assert not lent(queue)
+            assert take(other) == [number + 1]
+        assert take(other) == [16]
+        assert len(lent(queue)) == 3
+
+
+def test_a_closed_queue_is_taken_to_its_end():
+    queue = FIFOQueue(50, "int64", [()])
+    with holder_of(queue) as other:
+        queue.close()
+        assert take(other, 17) == list(range(2, 19))
+        assert other.ask(lambda q: q.dequeue_up_to(5).tolist()) == [19]
+        with pytest.raises(OutOfRangeError):
+            take(other)
+
+
+def test_what_a_killed_holder_has_not_taken_comes_next():
+    queue = FIFOQueue(50, "int64", [()])
+    with holder_of(queue) as other:
+        assert take(other, 3) == [2, 3, 4]
+        other.kill()
+        assert queue.dequeue_many(15, timeout=30).tolist() == list(range(5, 20))
+    hub = queue.queue_ref.driver.hub
+    hub.attend()
+    hub.pool.collect()
+    assert hub.pool.arena.num_used == hub.pool.num_word_blocks
+
+
+@pytest.mark.parametrize(("when", "first"), [("before", 2), ("after", 3)])
+def test_a_holder_that_is_killed_has_taken_an_element_or_not(when, first):
+    queue = FIFOQueue(50, "int64", [()])
+    with Gate() as gate, holder_of(queue) as victim:
+        address = gate.address
+        victim.begin(lambda q: [stop_once(Connection, "send_last", when, address), q.dequeue()])
+        arrival = gate.arrival()
+        victim.kill()
+        arrival.let_go()
+        assert queue.dequeue_many(20 - first, timeout=30).tolist() == list(range(first, 20))
+
+
+@pytest.mark.parametrize(
+    ("when", "mine", "theirs"), [("before", 2, 3), ("after", 3, 2)], ids=["too late", "just in time"]
+)
+def test_a_lease_that_is_recalled_while_an_element_is_taken_gives_it_to_one_of_the_two(when, mine, theirs):
+    queue = FIFOQueue(50, "int64", [()])
+    with Gate() as gate, holder_of(queue) as other:
+        address = gate.address
+        other.begin(lambda q: [stop_once(Connection, "send_last", when, address), int(q.dequeue())])
+        arrival = gate.arrival()
+        assert queue.dequeue(timeout=30) == mine
+        arrival.let_go()
+        assert other.end()[1] == theirs
+        assert take(other, 3) == [4, 5, 6]
+        assert queue.dequeue_many(13, timeout=30).tolist() == list(range(7, 20))
+
+
+def test_elements_that_cannot_be_lent_are_asked_for_each():
+    queues = [
+        RandomShuffleQueue(50, 0, "int64", [()]),
+        FIFOQueue(50, "int64"),
+        FIFOQueue(50, "string", [()]),
+        FIFOQueue(50, "int64", [()]),
+    ]
+    with Other(*queues) as other:
+        for place, queue in enumerate(queues):
+            if place == 3:  # an element of the owner's
+                queue.enqueue(1)
+            other.ask(lambda *qs, at=place: [qs[at].enqueue("1" if at == 2 else 1) for _ in range(9)] and None)
+            other.ask(lambda *qs, at=place: [qs[at].dequeue() for _ in range(5)] and None)
+            assert not lent(queue)
+
+
+def test_a_processor_that_may_turn_reads_around_gets_no_leases(monkeypatch):
+    monkeypatch.setattr(client, "IS_STRONGLY_ORDERED", False)
+    queue = FIFOQueue(50, "int64", [()])
+    with Other(queue) as other:
+        fill(other, range(9))
+        assert take(other) + take(other) + take(other) == [0, 1, 2]
+        assert not lent(queue)
+
+
+def test_who_takes_more_than_it_was_lent_is_cut_off(caplog):
+    queue = FIFOQueue(50, "int64", [()])
+    with holder_of(queue) as other:
+        other.ask(lambda q: q.queue_ref._channel().connection.send(Up.TAKE, q.queue_ref.place.number, 9, 19))
+        assert queue.dequeue_many(18, timeout=30).tolist() == list(range(2, 20))
+        assert "19 elements were taken of a lease of 18" in caplog.text
+        with pytest.raises(CancelledError):
+            take(other)
+
+
+@pytest.mark.parametrize("is_recalled", [False, True])
+def test_a_struck_take_has_taken_nothing(is_recalled):
+    """At each place where a handler may run; also while the holder asks whether it was in time."""
+    queue, (mine, theirs) = FIFOQueue(50, "int64", [()]), multiprocessing.Pipe()
+    queue.size()
+
+    def strike_each():
+        for after in itertools.count(1):
+            queue.enqueue_many([range(8)])
+            got = [int(queue.dequeue()) for _ in range(3)]
+            channel = queue.queue_ref._channel()
+            assert len(channel.lease) == 5
+            if is_recalled:  # as far as this process sees
+                channel._words[channel._lease_place] = 0
+            with (strike := Strike(after)):
+                try:
+                    got.append(int(queue.dequeue()))
+                except Struck:
+                    got.append("struck")
+            theirs.send([*got, *queue.dequeue_many(8 - len(got) + ("struck" in got)).tolist()])
+            if strike.left > 0:
+                theirs.send(None)
+                return
+
+    process = multiprocessing.get_context("fork").Process(target=strike_each)
+    process.start()
+    num_struck = 0
+    while mine.poll(60) and (got := mine.recv()) is not None:
+        num_struck += "struck" in got
+        assert [number for number in got if number != "struck"] == list(range(8))
+    process.join(60)
+    assert process.exitcode == 0
+    assert num_struck > 5
+
+
+def test_the_channel_of_a_fork_has_no_part_in_the_lease():
+    queue = FIFOQueue(50, "int64", [()])
+
+    def in_fork(q):
+        pid = os.fork()
+        if not pid:
+            os._exit(int(q.dequeue()))
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    with holder_of(queue) as other:
+        assert other.ask(in_fork) == 2
+        assert take(other) == [3]
+
+
+def test_a_lease_that_has_ended_is_not_used_after_a_call_that_failed():
+    queue = FIFOQueue(50, "int64", [()])
+    with holder_of(queue) as other:
+        with pytest.raises(Exception, match="did not finish"):
+            other.ask(lambda q: q.dequeue_many(40, timeout=0.01))
+        assert other.ask(lambda q: len(q.queue_ref._channel().lease)) == 0
+        assert take(other, 18) == list(range(2, 20))
