@@ -24,9 +24,9 @@ a stage sees the same elements as it does where they are raised: numbers count w
 An exception of a signal's handler passes at once; the lane is then to be thrown away, and opened from its snapshot.
 
 *Cost.* Before a batch of 256 a sample pays some 0.07 us for `map` and 0.09 for `filter`, the call of a function that
-does nothing included, and 0.17 for `shuffle(buffer=1000)`, in 16 lanes of ints (CPU time of one process, by turns with the
-same stream without that stage, minima of 45 s, on a busy machine). A block costs some 2 us for each stage, so elements
-that are asked for one by one cost that much.
+does nothing included, and 0.17 for `shuffle(buffer=1000)`, in 16 lanes of ints (CPU time of one process, by turns with
+the same stream without that stage, minima of 45 s, on a busy machine). A block costs some 2 us for each stage, so
+elements that are asked for one by one cost that much.
 """
 
 import reprlib
