@@ -18,10 +18,10 @@ HEAVY = {
 OF_RANDOM = {"hashlib", "hmac", "numpy.random", "random", "secrets"}
 FACES = {
     "the package": ("import mpqueue", 3, HEAVY | OF_RANDOM | {"json", "dataclasses", "threading"}),
-    "Loader": ("import mpqueue; mpqueue.Loader", 70, HEAVY | OF_RANDOM | {"json"}),
-    "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 71, HEAVY | OF_RANDOM | {"json"}),
-    "queue": ("import mpqueue; mpqueue.FIFOQueue", 60, (HEAVY | OF_RANDOM) - {"logging", "random"}),
-    "nursery": ("import mpqueue.workers.nursery", 79, HEAVY | {"json"}),
+    "Loader": ("import mpqueue; mpqueue.Loader", 70, HEAVY | OF_RANDOM | {"json", "socket"}),
+    "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 71, HEAVY | OF_RANDOM | {"json", "socket"}),
+    "queue": ("import mpqueue; mpqueue.FIFOQueue", 62, (HEAVY | OF_RANDOM) - {"logging", "random"}),
+    "nursery": ("import mpqueue.workers.nursery", 81, HEAVY | {"json"}),
 }
 
 

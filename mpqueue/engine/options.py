@@ -14,7 +14,6 @@ from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 
-from mpqueue.engine import ray_options as of_ray
 from mpqueue.engine.backend_kinds import kind_of
 
 StartMethod = Literal["nursery", "fork", "spawn"]
@@ -123,7 +122,10 @@ class Options:
 
             if importlib.util.find_spec("tqdm") is None:
                 raise ImportError('progress=True needs tqdm: pip install "mpqueue[progress]"')
-        of_ray.RayOptions.of(self.ray_options)
+        if self.ray_options is not None:
+            from mpqueue.engine.ray_options import RayOptions  # most have none, and it takes a millisecond
+
+            RayOptions.of(self.ray_options)
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Self:
@@ -143,7 +145,10 @@ class Options:
             ImportError: The backend is "ray", and there is no Ray.
         """
         kind = kind_of(backend)
-        of_ray.check_backend(backend, self.ray_options)
+        if self.ray_options is not None or not kind.is_local:
+            from mpqueue.engine.ray_options import check_backend
+
+            check_backend(backend, self.ray_options)
         if self.start_method == "fork" and not kind.is_local:
             raise ValueError(
                 'start_method="fork" forks this process, which is on one machine only: leave it out with backend="ray"'

@@ -2,7 +2,7 @@
 
 From the ground up; a module imports only from its own line and the lines above it::
 
-    platform_support.py what this system can do: all that asks which one it is
+    platform_support.py socket_support.py   what this system can do, all that asks which one it is; what its sockets can
     locks.py            a lock that no signal leaves taken
     replacement.py      an attribute of another library that is ours as long as somebody needs it
     callers.py          the user's line that has led here

@@ -8,7 +8,6 @@ import mmap
 import os
 import select
 import signal
-import socket
 import sys
 
 IS_LINUX = sys.platform == "linux"
@@ -32,13 +31,7 @@ HAS_HOLES = hasattr(mmap, "MADV_REMOVE")  # Linux: pages in the middle of a file
 HAS_EPOLL = hasattr(select, "epoll")
 # Linux: the calls for them; a sandbox may refuse, see `mpqueue.system.processes.has_pidfds`.
 HAS_PIDFD_CALLS = hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal")
-# Linux: the kernel has noted who is at the other end of a socket.
-HAS_PEER_CREDENTIALS = hasattr(socket, "SO_PEERCRED")
 
-# A send to an end that is gone raises no SIGPIPE; where the flag lacks, Python's ignoring of the signal does that.
-NO_SIGPIPE: int = getattr(socket, "MSG_NOSIGNAL", 0)
-# Descriptors that come over a socket are not inherited by programs that a thread starts in that moment.
-CLOSE_ON_EXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 # Linux: a file is read past the system's cache.
 DIRECT: int = getattr(os, "O_DIRECT", 0)
 # The bytes in which the largest resident size of a process is counted.

@@ -28,7 +28,7 @@ import struct
 from collections.abc import Collection
 from typing import NamedTuple
 
-from mpqueue.system import descriptors, platform_support
+from mpqueue.system import descriptors, platform_support, socket_support
 from mpqueue.transport.framing import receive_exactly
 from mpqueue.transport.poller import has_hung_up
 
@@ -93,7 +93,7 @@ class ForeignPeer(ConnectionError):
 
 def credentials_of(connection: socket.socket) -> Credentials:
     """Return who is at the other end, as the kernel has noted it."""
-    if platform_support.HAS_PEER_CREDENTIALS:
+    if socket_support.HAS_PEER_CREDENTIALS:
         return Credentials(*_UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
     if platform_support.IS_MACOS:
         found = connection.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, _XUCRED_BYTES)
@@ -238,4 +238,4 @@ def prove(sock: socket.socket, token: bytes) -> None:
 
 def _send(sock: socket.socket, data: bytes) -> None:
     # The user may have a handler of SIGPIPE. A TLS socket takes no flags, and ours are TCP.
-    sock.sendall(data, platform_support.NO_SIGPIPE if sock.family == socket.AF_UNIX else 0)
+    sock.sendall(data, socket_support.NO_SIGPIPE if sock.family == socket.AF_UNIX else 0)

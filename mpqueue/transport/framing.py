@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Sequence
 from itertools import islice
 from typing import Any
 
-from mpqueue.system import platform_support
+from mpqueue.system import socket_support
 from mpqueue.transport.records import Bytes, ProtocolError
 
 Wants = int | memoryview
@@ -98,7 +98,7 @@ class Outgoing:
 
     def _send(self) -> int:
         if self._not_now is _PLAIN:
-            return self._sock.sendmsg(islice(self._views, self._max_views), (), platform_support.NO_SIGPIPE)
+            return self._sock.sendmsg(islice(self._views, self._max_views), (), socket_support.NO_SIGPIPE)
         return self._sock.send(self._views[0])
 
     def _drop(self, count: int) -> None:
@@ -193,7 +193,7 @@ def send_with_descriptors(sock: socket.socket, data: bytes, fds: Sequence[int], 
         OSError: The other end is gone, or there is no room now.
     """
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    return sock.sendmsg([data], ancillary, flags | platform_support.NO_SIGPIPE)
+    return sock.sendmsg([data], ancillary, flags | socket_support.NO_SIGPIPE)
 
 
 def receive_with_descriptors(sock: socket.socket, size: int, most: int) -> tuple[bytes, list[int]]:
@@ -207,7 +207,7 @@ def receive_with_descriptors(sock: socket.socket, size: int, most: int) -> tuple
     Raises:
         OSError: The connection has ended.
     """
-    data, fds, _flags, _address = socket.recv_fds(sock, size, most, platform_support.CLOSE_ON_EXEC)
+    data, fds, _flags, _address = socket.recv_fds(sock, size, most, socket_support.CLOSE_ON_EXEC)
     for fd in fds:
         os.set_inheritable(fd, False)  # where there is no such flag; as all descriptors that Python makes itself
     return data, list(fds)

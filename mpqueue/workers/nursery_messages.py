@@ -22,7 +22,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mpqueue.system import platform_support
+from mpqueue.system import socket_support
 from mpqueue.system.cpus import keep_to
 from mpqueue.transport.framing import (
     close_descriptors,
@@ -89,7 +89,7 @@ def send(sock: socket.socket, kind: int, body: Any, fds: Sequence[int] = ()) -> 
     head = TO_NURSERY.pack(kind, len(fds), len(data))  # both ways are packed alike
     # A sent-in-full first byte carries the descriptors; the rest follows as the socket takes it.
     sent = send_with_descriptors(sock, head, fds)
-    sock.sendall(head[sent:] + data, platform_support.NO_SIGPIPE)
+    sock.sendall(head[sent:] + data, socket_support.NO_SIGPIPE)
 
 
 def receive(sock: socket.socket, record: RecordType) -> Message | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.calls import DEADLOCK_S
 
-from mpqueue.system import platform_support
+from mpqueue.system import platform_support, socket_support
 from mpqueue.transport import credentials
 from mpqueue.transport.credentials import (
     UNKNOWN,
@@ -200,7 +200,7 @@ class MacSocket:
 
 
 def test_on_macos_it_is_known_as_well(monkeypatch):
-    monkeypatch.setattr(platform_support, "HAS_PEER_CREDENTIALS", False)
+    monkeypatch.setattr(socket_support, "HAS_PEER_CREDENTIALS", False)
     monkeypatch.setattr(platform_support, "IS_MACOS", True)
     assert credentials_of(MacSocket()) == (4711, 501, 20)
     with pytest.raises(ForeignPeer, match="of uid 501, expected 502"):
@@ -208,7 +208,7 @@ def test_on_macos_it_is_known_as_well(monkeypatch):
 
 
 def test_where_the_system_does_not_tell_nobody_is_refused_by_his_user(monkeypatch):
-    monkeypatch.setattr(platform_support, "HAS_PEER_CREDENTIALS", False)
+    monkeypatch.setattr(socket_support, "HAS_PEER_CREDENTIALS", False)
     assert check_peer(MacSocket(), {502}) == Credentials(0, UNKNOWN, UNKNOWN)
 
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.system import descriptors, forked, platform_support
+from mpqueue.system import descriptors, forked, socket_support
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.monitor import places
@@ -73,7 +73,7 @@ class Window:
                 text = json.dumps(self._report(), default=str)
             except Exception as error:  # one odd object is no reason to say nothing for ever
                 text = json.dumps({"error": f"{type(error).__name__}: {error}"})
-            connection.sendall(text.encode(), platform_support.NO_SIGPIPE)
+            connection.sendall(text.encode(), socket_support.NO_SIGPIPE)
         finally:
             descriptors.close_object(connection)
 

@@ -19,7 +19,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from mpqueue.system import descriptors, interrupts, platform_support
+from mpqueue.system import descriptors, interrupts, socket_support
 from mpqueue.system.locks import RLock
 from mpqueue.system.log import warn
 from mpqueue.system.wakeup import Wakeup
@@ -72,7 +72,7 @@ class _Proxy:
     def say(self, word: int) -> None:
         """Send a word without blocking; a proxy that leaves hundreds of them unread is cut off, and stops."""
         try:
-            self.sock.send(WORD.pack(word), platform_support.NO_SIGPIPE)
+            self.sock.send(WORD.pack(word), socket_support.NO_SIGPIPE)
         except BlockingIOError:
             self.sock.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -195,7 +195,7 @@ class StopClient:
         if self._sock is None or not self._is_open:
             return False
         try:
-            self._sock.sendall(REPORT.pack(len(report)) + report, platform_support.NO_SIGPIPE)
+            self._sock.sendall(REPORT.pack(len(report)) + report, socket_support.NO_SIGPIPE)
         except OSError:
             return False
         with self._changed:

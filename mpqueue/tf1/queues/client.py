@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mpqueue.system import descriptors, platform_support
+from mpqueue.system import descriptors, socket_support
 from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
 from mpqueue.tf1.queues.core import QueueCore
@@ -80,7 +80,7 @@ class SharedQueue:
 _MAX_OUTBOX_BYTES = 1 << 26
 
 _log = logging.getLogger(__name__)
-_FLAGS = socket.MSG_DONTWAIT | platform_support.NO_SIGPIPE
+_FLAGS = socket.MSG_DONTWAIT | socket_support.NO_SIGPIPE
 
 
 class QueueUse(NamedTuple):
