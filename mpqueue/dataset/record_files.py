@@ -25,7 +25,6 @@ import functools
 import mmap
 import os
 import struct
-import threading
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -33,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.dataset import records
+from mpqueue.system.locks import Lock
 
 MISSING: Any = object()
 _ENTRY = struct.Struct("<QQIII")  # offset, length, arrays, kind of the CRC, CRC
@@ -61,7 +61,7 @@ class RecordFiles:
         self._pid, self._fds, self._max_bytes = os.getpid(), (data, index), max_bytes
         self._data, self._index = _GrowingMap(data), _GrowingMap(index)
         self._checked = bytearray()  # which records were compared with their CRC
-        self._lock = threading.Lock()  # of the place that a write leaves behind
+        self._lock = Lock()  # of the place that a write leaves behind
 
     # Its functions are arguments: when the interpreter ends, the names of this module may be gone first.
     def __del__(self, getpid: Callable[[], int] = os.getpid, close: Callable[[int], None] = os.close) -> None:

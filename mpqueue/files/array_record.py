@@ -5,7 +5,6 @@ numbers are needed, and what a parent has opened is left alone by its children: 
 """
 
 import os
-import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import IndexedFile
 from mpqueue.files.urls import is_url
+from mpqueue.system.locks import Lock
 
 _VERSION = 1
 _MAX_OPEN = 64
@@ -60,7 +60,7 @@ class _Readers:
     """The open files of one process, those read last at the end."""
 
     def __init__(self) -> None:
-        self.pid, self.lock = os.getpid(), threading.Lock()
+        self.pid, self.lock = os.getpid(), Lock()
         self.of_file: OrderedDict[int, Any] = OrderedDict()
 
 

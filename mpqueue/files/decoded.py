@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+from mpqueue.system.locks import Lock
+
 DEFAULT_BYTES = 256 * 1024 * 1024
 
 
@@ -19,7 +21,7 @@ class _KeptParts:
     """The parts of one process, those used last at the end."""
 
     def __init__(self) -> None:
-        self.pid, self.lock = os.getpid(), threading.Lock()
+        self.pid, self.lock = os.getpid(), Lock()
         self.parts: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self.decoding: dict[Hashable, threading.Lock] = {}
         self.num_bytes = 0
@@ -68,7 +70,7 @@ class DecodedParts:
             if entry is not None:
                 kept.parts.move_to_end(key)
                 return entry[0]
-            alone = kept.decoding.setdefault(key, threading.Lock())
+            alone = kept.decoding.setdefault(key, Lock())
         with alone:
             with kept.lock:
                 entry = kept.parts.get(key)

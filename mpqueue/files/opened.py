@@ -16,7 +16,6 @@ else. The comparison comes *after* the read: a change before it, or during it, i
 
 import os
 import stat
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -26,6 +25,7 @@ from mpqueue.errors import FileError
 from mpqueue.files import ranges
 from mpqueue.files.ranges import Piece, RangedFile
 from mpqueue.files.urls import is_url
+from mpqueue.system.locks import Lock
 
 # Of requests that are joined into one read.
 _MAX_GAP_BYTES = 4 * 1024
@@ -175,7 +175,7 @@ class _Table:
     """The open files of one process, those read last at the end."""
 
     def __init__(self) -> None:
-        self.pid, self.lock = os.getpid(), threading.Lock()
+        self.pid, self.lock = os.getpid(), Lock()
         self.files: OrderedDict[int, _OpenFile | RangedFile] = OrderedDict()
 
 

@@ -10,8 +10,9 @@ that watches them is the parent's.
 
 import os
 import re
-import threading
 from typing import Any
+
+from mpqueue.system.locks import Lock
 
 _URL = re.compile(r"(?:[A-Za-z][\w+.-]*::)*[A-Za-z][\w+.-]*://")
 _MAGIC = re.compile(r"[*?[]")
@@ -21,7 +22,7 @@ class _Systems:
     """The file systems of one process."""
 
     def __init__(self) -> None:
-        self.pid, self.lock = os.getpid(), threading.Lock()
+        self.pid, self.lock = os.getpid(), Lock()
         self.found: dict[Any, tuple[Any, str]] = {}
 
 

@@ -21,7 +21,6 @@ import math
 import operator
 import struct
 import sys
-import threading
 import weakref
 from collections import deque
 from typing import Any, NamedTuple, TypeAlias
@@ -46,13 +45,14 @@ from mpqueue.memory.layout import (
     spec_of,
 )
 from mpqueue.memory.segment import Segment
+from mpqueue.system.locks import Lock
 
 # `posix_fallocate` costs about 1.5 ms per 19 MiB even where the pages are there already: hence the high-water mark,
 # and steps that let sizes which vary a little settle after a few batches.
 _STEP = 1 << 16
 _INTEGERS = (int, np.integer)
 _NOTHING: Array = np.empty(0, np.uint8)
-_allocating = threading.Lock()  # user code may allocate from several threads, in the one slot of its process
+_allocating = Lock()  # user code may allocate from several threads, in the one slot of its process
 
 Places: TypeAlias = tuple[tuple[int, int], ...]  # numbers of arrays of a batch, and their offsets in the slot
 

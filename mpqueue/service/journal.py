@@ -44,6 +44,7 @@ from mpqueue.service.rules import Rules
 from mpqueue.service.stream import Stream
 from mpqueue.system import descriptors
 from mpqueue.system.joined_threads import JoinedThread
+from mpqueue.system.locks import Lock
 from mpqueue.system.log import warn
 
 _RECORD = struct.Struct("<IHxxQQq")
@@ -251,7 +252,7 @@ class Journal:
         self._path, self._job, self._seed = path, job, seed
         self._present: dict[int, Survivor] = {}
         self._fd = -1
-        self._lock = threading.Lock()  # around the descriptor, which the thread that syncs uses, too
+        self._lock = Lock()  # around the descriptor, which the thread that syncs uses, too
         self._is_due, self._is_closed, self._has_warned = threading.Event(), False, False
         self._thread = JoinedThread(self._sync, "mpqueue-journal")
 

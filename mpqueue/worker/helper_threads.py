@@ -28,6 +28,7 @@ from queue import SimpleQueue
 from typing import Any, Self
 
 from mpqueue.system.leaving import exit_code_of, leave
+from mpqueue.system.locks import Lock
 from mpqueue.worker import first_draw
 
 THREAD_NAME = "mpqueue-helper"
@@ -46,7 +47,7 @@ class Helpers:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._tasks: SimpleQueue[Any] = SimpleQueue()
-        self._lock = threading.Lock()  # no task is put behind the end, where it would wait for ever
+        self._lock = Lock()  # no task is put behind the end, where it would wait for ever
         # No method, and without this object: the threads would keep it for ever.
         self._end = weakref.finalize(self, _dismiss, self._tasks, threads)
         self._end.atexit = False
@@ -146,12 +147,12 @@ class InOrder:
 
 # By process, too: a child that is forked has the objects of its parent's threads, and none of the threads.
 _shared: "weakref.WeakValueDictionary[tuple[int, int], Helpers]" = weakref.WeakValueDictionary()
-_shared_lock = threading.Lock()
+_shared_lock = Lock()
 
 
 def _unlock() -> None:
     global _shared_lock
-    _shared_lock = threading.Lock()  # another thread of the parent may have held it
+    _shared_lock = Lock()  # another thread of the parent may have held it
 
 
 os.register_at_fork(after_in_child=_unlock)

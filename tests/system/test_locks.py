@@ -6,13 +6,18 @@ import threading
 import pytest
 from helpers.strikes import Struck
 
-from mpqueue.system.locks import RLock
+from mpqueue.system.locks import Lock, RLock
 
 ROUNDS = 200
 
 
-def test_a_handler_that_raises_leaves_it_free():
-    lock, struck = RLock(), 0
+def is_taken(lock):
+    return lock._is_owned() if hasattr(lock, "_is_owned") else lock.locked()
+
+
+@pytest.mark.parametrize("kind", [Lock, RLock])
+def test_a_handler_that_raises_leaves_it_free(kind):
+    lock, struck = kind(), 0
 
     def raise_struck(*_):
         raise Struck
@@ -30,7 +35,7 @@ def test_a_handler_that_raises_leaves_it_free():
                 take_again_and_again()
             except Struck:
                 struck += 1
-            assert not lock._is_owned(), number
+            assert not is_taken(lock), number
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -49,8 +54,22 @@ def test_it_is_reentrant_and_other_threads_wait_for_it():
     assert not lock._is_owned()
 
 
-def test_a_condition_waits_with_it():
-    changed, began = threading.Condition(RLock()), threading.Event()
+def test_threads_wait_for_one_that_is_not_reentrant():
+    lock, found = Lock(), []
+    with lock:
+        assert not lock.acquire(blocking=False)
+        other = threading.Thread(target=lambda: found.append(lock.acquire(timeout=60)))
+        other.start()
+        assert lock.locked() and not found
+    other.join()
+    assert found == [True]
+    lock.release()
+    assert not lock.locked()
+
+
+@pytest.mark.parametrize("kind", [Lock, RLock])
+def test_a_condition_waits_with_it(kind):
+    changed, began = threading.Condition(kind()), threading.Event()
 
     def tell():
         began.wait()

@@ -20,7 +20,6 @@ finalizer, and must not hold the enqueuer.
 """
 
 import random
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,6 +35,7 @@ from mpqueue.loader.engine import Engine, Latest
 from mpqueue.loader.forms import backend_of
 from mpqueue.loader.lazy_orders import draw_lazy_order
 from mpqueue.loader.sources import check_sequence, has_hooks, length_of
+from mpqueue.system.locks import Lock
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.workers.job import Job
 
@@ -140,7 +140,7 @@ class PassEnqueuer(idle.Pool):
         self._is_running = self._has_paused = False
         self._plan = _Plan()
         self._engine = Engine(kind="keras")
-        self._lock = threading.Lock()  # held by the thread that asks for a batch: nobody parks its workers then
+        self._lock = Lock()  # held by the thread that asks for a batch: nobody parks its workers then
 
     def start(self) -> None:
         """An epoch begins: batches may be asked for. Has no effect where one has begun."""

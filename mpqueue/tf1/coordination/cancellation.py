@@ -23,6 +23,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from mpqueue.errors import CancelledError
+from mpqueue.system.locks import Lock
 
 Wake = Callable[[CancelledError], None]
 
@@ -38,7 +39,7 @@ class CancellationScope:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._wakes: dict[object, Wake] = {}
         self._message: str | None = None
 

@@ -55,6 +55,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from mpqueue.errors import DeadlineExceededError, OpError
 from mpqueue.system.interrupts import allow_signals, defer_signals
+from mpqueue.system.locks import Lock
 from mpqueue.tf1.coordination.cancellation import cancellable
 from mpqueue.tf1.queues.machine import (
     CloseRequest,
@@ -129,7 +130,7 @@ class LockGate:
     """The gate of a call to a queue that only this process uses."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._lock.acquire()
 
     def wake(self) -> None:
@@ -158,7 +159,7 @@ class LocalDriver:
 
     def __init__(self, machine: QueueMachine, storage: Storage) -> None:
         self._machine, self.storage = machine, storage
-        self.lock = threading.Lock()
+        self.lock = Lock()
         self.promised = 0
         self.successor: Driver | None = None
 

@@ -39,6 +39,7 @@ from typing import Any
 from mpqueue.errors import CancelledError, InvalidArgumentError, OpError, SharedMemoryFull
 from mpqueue.memory.arena import class_bytes, class_for, offset_of
 from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.locks import Lock
 from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.client import Client, QueueUse, SharedQueue
 from mpqueue.tf1.queues.core import Call, QueueCore, recover
@@ -447,7 +448,7 @@ class Hub:
     """
 
     def __init__(self, find_shared: Callable[[bytes], int], path: str | None = None) -> None:
-        self.lock = threading.Lock()
+        self.lock = Lock()
         self._process_id = os.getpid()
         self.watch = QueueWatch(self._serve)
         self._pipe = RecordPipe()

@@ -4,10 +4,10 @@ A shared queue lives until `reset`, also while no object stands for it, as a res
 program may fill it in one function and read it in another.
 """
 
-import threading
 from collections.abc import Callable, Collection
 
 from mpqueue.errors import InvalidArgumentError
+from mpqueue.system.locks import Lock
 from mpqueue.tf1.queues.core import QueueCore
 from mpqueue.tf1.queues.description import Description, Signature
 
@@ -16,7 +16,7 @@ class Registry:
     """Queues by container and shared name."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._shared: dict[tuple[str, str], tuple[Signature, QueueCore]] = {}
 
     def find_or_make(self, wanted: Description, make: Callable[[], QueueCore]) -> QueueCore:

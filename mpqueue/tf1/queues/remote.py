@@ -43,6 +43,7 @@ from mpqueue.memory.arena import class_bytes, class_for, offset_of
 from mpqueue.memory.segment import Segment
 from mpqueue.system import descriptors
 from mpqueue.system.interrupts import allow_signals, are_signals_deferred, defer_signals
+from mpqueue.system.locks import Lock
 from mpqueue.tf1.coordination.cancellation import cancellable
 from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
 from mpqueue.tf1.queues.selection import checked_timeout
@@ -150,7 +151,7 @@ class OwnerMapping:
 
 
 _mappings: weakref.WeakValueDictionary[Address, OwnerMapping] = weakref.WeakValueDictionary()
-_mappings_lock = threading.Lock()
+_mappings_lock = Lock()
 
 
 class Connection:
@@ -486,7 +487,7 @@ def _close_own(fd: int, made_in: int) -> None:
 
 def _in_child() -> None:
     global _mappings, _mappings_lock
-    _mappings, _mappings_lock = weakref.WeakValueDictionary(), threading.Lock()
+    _mappings, _mappings_lock = weakref.WeakValueDictionary(), Lock()
     _own.connections.clear()
     generation[0] += 1
 

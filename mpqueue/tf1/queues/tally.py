@@ -17,10 +17,10 @@ so that a reset only changes the sums.
 
 import os
 import secrets
-import threading
 import weakref
 from typing import Any, NamedTuple
 
+from mpqueue.system.locks import Lock
 from mpqueue.tf1.queues.remote import QueueChannel, RemoteQueue, generation
 from mpqueue.tf1.queues.selection import Selection
 
@@ -99,7 +99,7 @@ class TallyTotals:
 
     def __init__(self, number: int, size: int) -> None:
         self.size = size
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._sums = [0] * size  # of connections that have ended, less what a reset has taken away
         self._cells: list[_Cells] = []
         _made_here[number] = self

@@ -10,12 +10,12 @@ has a coordinator of its own::
 """
 
 import functools
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from mpqueue.errors import OutOfRangeError
+from mpqueue.system.locks import Lock
 from mpqueue.tf1.coordinator import Coordinator
 from mpqueue.tf1.queues.base import QueueBase
 from mpqueue.tf1.queues.ops import EnqueueOp
@@ -48,7 +48,7 @@ class BatchOp(Source):
         shapes = [(size, *(shape or ())) for shape in queue.shapes]
         super().__init__(self._dequeue, queue.dtypes, shapes, queue.names)
         self.queue, self.queue_runner = queue, queue_runner
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._coord: Coordinator | None = None
 
     def __call__(self, *, timeout: float | None = None) -> Any:

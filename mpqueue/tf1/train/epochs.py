@@ -3,11 +3,11 @@
 # ruff: noqa: ARG001 - `name` stands in TensorFlow's signature
 
 import operator
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from mpqueue.errors import OutOfRangeError
+from mpqueue.system.locks import Lock
 from mpqueue.tf1.queues.source import Source
 from mpqueue.tf1.train.arrays import as_constant
 from mpqueue.tf1.train.local_variables import LocalVariable, add_local_variable
@@ -18,7 +18,7 @@ class EpochCount(LocalVariable):
 
     def __init__(self, num_epochs: int) -> None:
         self._num_epochs, self._done = num_epochs, 0
-        self._lock = threading.Lock()
+        self._lock = Lock()
         add_local_variable(self)
 
     def initialize(self) -> None:

@@ -28,6 +28,7 @@ from functools import partial
 from typing import Any, Literal, Self
 
 from mpqueue.errors import OpError, OutOfRangeError
+from mpqueue.system.locks import Lock
 from mpqueue.tf1.coordinator import Coordinator
 from mpqueue.tf1.queues.base import QueueBase
 from mpqueue.tf1.queues.graph import default_graph
@@ -117,7 +118,7 @@ class QueueRunner:
             self._closed_types = _checked_types(queue_closed_exception_types)
             self._close_op: Op = self._closing(queue, cancel=False) if close_op is None else close_op
             self._cancel_op: Op = self._closing(queue, cancel=True) if cancel_op is None else cancel_op
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._runs: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._exceptions_raised: list[BaseException] = []
 

@@ -5,12 +5,12 @@ Each node draws from a generator of its own, which belongs to the session. It is
 values that TensorFlow draws.
 """
 
-import threading
 from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 
+from mpqueue.system.locks import Lock
 from mpqueue.tf1.compat.functions.array import shape as shape_of
 from mpqueue.tf1.compat.functions.control import Assert, control_dependencies
 from mpqueue.tf1.compat.functions.declare import public
@@ -52,7 +52,7 @@ class Generator:
 
     def __init__(self, seeds: tuple[int, int] | None) -> None:
         self._rng = np.random.default_rng(None if seeds is None else [each % 2**64 for each in seeds])
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def draw(self, method: str, *args: Any, **options: Any) -> Any:
         """Call a method of `numpy.random.Generator`."""

@@ -6,10 +6,11 @@ another way, and its ``fatal`` ends the process.
 
 import logging
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
+
+from mpqueue.system.locks import Lock
 
 DEBUG: Final = logging.DEBUG
 INFO: Final = logging.INFO
@@ -19,7 +20,7 @@ FATAL: Final = logging.CRITICAL
 
 _logger: Final = logging.getLogger("mpqueue.script")
 _counts: Counter[tuple[str, int]] = Counter()  # by the file and line of the call
-_lock: Final = threading.Lock()
+_lock: Final = Lock()
 
 
 def get_logger() -> logging.Logger:
