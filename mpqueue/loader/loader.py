@@ -220,6 +220,8 @@ class Loader(Stoppable):
         self._lock = RLock()
         self._engine = Engine(kind="Loader")
         self._ended = self._engine.ended
+        # Returns the place before what a framework has looked at, see `mpqueue.frameworks.keras.loader_passes`.
+        self._looked_at: Callable[[], Callable[[], dict[str, Any] | None] | None] = lambda: None
 
     def _make_job(self, options: Options) -> Job:
         return Job(
@@ -405,6 +407,10 @@ class Loader(Stoppable):
             RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch has ended:
                 its state could not be brought back.
         """
+        looked_at = self._looked_at()
+        place = None if looked_at is None else looked_at()
+        if place is not None:
+            return self.state_at(place)
         pipeline = self._engine.pipeline
         if pipeline is not None:
             pipeline.finish_epoch()

@@ -12,13 +12,18 @@ What is kept are private copies: the framework may write into what it was given,
 is leased for that. `MOST_KEPT` batches are kept at most. With the next one, or at its end, the epoch is begun in
 earnest, and cannot be taken back.
 
+The loader has counted what was looked at, and its caller has not got it. So each such batch comes with the place of the
+loader before it, and `place` gives that of the first one: a state of the loader is of that place. An interrupt may
+leave a batch in an epoch that has given nothing; the next `begin`, or `peek`, takes that epoch back.
+
 A callback that restores the model as the training begins may have the loader go on from a state then. What was looked
 at before is not of the epoch that is to come, and is dropped.
 """
 
 import copy
+import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mpqueue.loader.loader import Loader
@@ -28,11 +33,16 @@ from mpqueue.telemetry.stats import Statistics
 # Keras takes one batch, or two where it puts them on a device ahead of use; two, to learn their shapes.
 MOST_KEPT = 4
 
+# A place of the loader, and the batch that it gave there. No class of ours: its `__init__` would be a place where an
+# interrupt loses the batch.
+Looked = tuple[dict[str, Any], Any]
+
 
 class LoaderEpoch(Iterator[Any]):
     """The batches of one epoch, which can be taken back as long as `kept` is a list.
 
     Args:
+        loader: Whose.
         batches: The loader's iterator.
         first: Batches of the epoch that were taken from it before.
         on_trial: Keep the first batches.
@@ -44,9 +54,9 @@ class LoaderEpoch(Iterator[Any]):
         num_taken: How many batches it has given.
     """
 
-    def __init__(self, batches: Iterator[Any], first: list[Any], *, on_trial: bool) -> None:
-        self.batches, self.first = batches, deque(first)
-        self.kept: list[Any] | None = [] if on_trial else None
+    def __init__(self, loader: Loader, batches: Iterator[Any], first: Sequence[Looked], *, on_trial: bool) -> None:
+        self._loader, self.batches, self.first = loader, batches, deque(first)
+        self.kept: list[Looked] | None = [] if on_trial else None
         self.num_taken = 0
 
     def __next__(self) -> Any:
@@ -56,14 +66,15 @@ class LoaderEpoch(Iterator[Any]):
             self.num_taken += 1
             return batch
         if not first:
+            place = self._loader.place()
             try:
-                first.append(self.batches.__next__())  # what strikes from here on leaves it there
+                first.append((place, self.batches.__next__()))  # what strikes from here on leaves it there
             except StopIteration:
                 self.kept = None
                 raise
-        batch = first[0]
+        place, batch = first[0]
         if kept is not None:
-            kept = [*kept, copy.deepcopy(batch)] if len(kept) < MOST_KEPT else None
+            kept = [*kept, (place, copy.deepcopy(batch))] if len(kept) < MOST_KEPT else None
         del first[0]
         self.kept, self.num_taken = kept, self.num_taken + 1
         return batch
@@ -84,8 +95,9 @@ class LoaderEpochs:
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
         self._coming: Iterator[Any] | None = None  # the epoch that was looked at
-        self._seen: list[Any] = []  # its first batches
-        self._num_loads = 0  # of the loader, when it was opened
+        self._seen: list[Looked] = []  # its first batches
+        self._latest: LoaderEpoch | None = None  # that was begun
+        self._num_loads = self._loop = 0  # of the loader, when it was opened
         self._read: LoaderEpoch | None = None  # all of it was taken, and it was stopped
         self._lock = RLock()
 
@@ -110,25 +122,25 @@ class LoaderEpochs:
                 f"first {MOST_KEPT} of an epoch can be seen before it begins"
             )
         with self._lock:
-            self._drop_outdated()
+            self._settle()
             while len(self._seen) <= index:
                 try:
                     self._peek_next()
                 except StopIteration:
                     raise IndexError(f"there is no batch {index}: the epoch has {len(self._seen)}") from None
-            return copy.deepcopy(self._seen[index])
+            return copy.deepcopy(self._seen[index][1])
 
     def _peek_next(self) -> None:
-        batches, seen = self._open(), self._seen
-        seen.append(batches.__next__())  # what strikes behind it leaves the batch there
-        seen[-1] = copy.deepcopy(seen[-1])
+        batches, seen, place = self._open(), self._seen, self.loader.place()
+        seen.append((place, batches.__next__()))  # what strikes behind it leaves the batch there
+        seen[-1] = place, copy.deepcopy(seen[-1][1])
 
     def begin(self, *, on_trial: bool = False) -> LoaderEpoch:
         """Begin the coming epoch."""
         with self._lock:
-            self._drop_outdated()
-            epoch = LoaderEpoch(self._open(), self._seen, on_trial=on_trial)
-            self._coming, self._seen = None, []
+            self._settle()
+            epoch = LoaderEpoch(self.loader, self._open(), self._seen, on_trial=on_trial)
+            self._latest, self._coming, self._seen = epoch, None, []
             return epoch
 
     def take_back(self, epoch: LoaderEpoch) -> None:
@@ -136,8 +148,21 @@ class LoaderEpochs:
         with self._lock:
             self._read = None
             if epoch.kept is not None:
-                self._coming, self._seen = epoch.batches, [*epoch.kept, *epoch.first]
-                epoch.batches, epoch.first, epoch.kept = iter(()), deque(), None
+                self._take_from(epoch, epoch.kept)
+
+    def _take_from(self, epoch: LoaderEpoch, kept: list[Looked]) -> None:
+        nothing: Iterator[Any] = iter(())
+        none: deque[Looked] = deque()
+        self._coming, self._seen = epoch.batches, [*kept, *epoch.first]
+        epoch.batches, epoch.first, epoch.kept = nothing, none, None
+
+    def place(self) -> dict[str, Any] | None:
+        """Return the place of the loader before the first batch that nobody has got; None: its own is right."""
+        position = self.loader._position
+        if (self._num_loads, self._loop) != (position.num_loads, position.iterator):
+            return None
+        first = self._seen or (() if self._latest is None else self._latest.first)
+        return first[0][0] if first else None
 
     def note_read(self, epoch: LoaderEpoch) -> None:
         """Note that an epoch was stopped; if all its batches were taken, `end` brings it to its end."""
@@ -158,15 +183,20 @@ class LoaderEpochs:
         if epoch is not None:
             epoch.finish()
 
-    def _drop_outdated(self) -> None:
-        """Forget what was looked at before the loader went to another place."""
+    def _settle(self) -> None:
+        """Forget what was looked at before the loader went to another place; take back what has given nothing."""
+        latest = self._latest
         if self._num_loads != self.loader._position.num_loads:
-            self._coming, self._seen = None, []
+            self._latest, self._coming, self._seen = None, None, []
+        elif self._coming is None and latest is not None and latest.first and not latest.num_taken:
+            self._take_from(latest, [])
 
     def _open(self) -> Iterator[Any]:
         if self._coming is None:
-            self._num_loads = self.loader._position.num_loads
-            self._coming = iter(self.loader)
+            loader, position = self.loader, self.loader._position
+            loader._looked_at = weakref.WeakMethod(self.place)
+            coming = iter(loader)
+            self._num_loads, self._loop, self._coming = position.num_loads, position.iterator, coming
         return self._coming
 
 

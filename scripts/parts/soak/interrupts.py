@@ -1,4 +1,4 @@
-"""Loads whose calls real signals strike at random moments: each backend, the enqueuers, a consumer, queues.
+"""Loads whose calls real signals strike at random moments: each backend, the enqueuers, Keras's, a consumer, queues.
 
 A handler of SIGALRM raises 1 us to 1 ms after a call began, as Ctrl-C does. Nothing may be lost or come twice.
 """
@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 
 import mpqueue
+from mpqueue.frameworks.keras.loader_passes import LoaderEnqueuer, LoaderEpochs
+from mpqueue.frameworks.keras.passes import PassEnqueuer
 from parts.soak.rounds import Deviation, Tally
 
 _ENGINE = os.path.dirname(mpqueue.__file__) + os.sep
@@ -119,6 +121,47 @@ def _enqueuer(alarms: Alarms, *, processes: bool) -> Iterator[int]:
             got.clear()
 
 
+def _epoch_of_fit(alarms: Alarms, enqueuer: PassEnqueuer | LoaderEnqueuer) -> int:
+    """Ask for an epoch as Keras does; return how many batches came before a signal ended it."""
+    enqueuer.start()
+    batches = enqueuer.get()
+    for number in range(_LENGTH):
+        got = alarms.call(next, batches)
+        if not got:
+            return number
+        _require(int(got[0][0]), number)
+        got.clear()
+    while not alarms.call(enqueuer.stop):
+        pass
+    return _LENGTH
+
+
+def _fits(alarms: Alarms, *, processes: bool) -> Iterator[int]:
+    """Fit again and again; a signal ends a fit, and the next one is whole."""
+    while True:
+        enqueuer = PassEnqueuer(Numbers(), 2, use_multiprocessing=processes)
+        for _ in range(3):
+            num_batches = _epoch_of_fit(alarms, enqueuer)
+            yield num_batches
+            if num_batches < _LENGTH:
+                break
+
+
+def _fits_of_a_loader(alarms: Alarms) -> Iterator[int]:
+    """The same; and a state of the loader counts what came, no more."""
+    with mpqueue.Loader(Numbers(), workers=2) as loader:
+        epochs, epoch = LoaderEpochs(loader), 0
+        while True:
+            enqueuer = LoaderEnqueuer(epochs)
+            alarms.call(epochs.peek, 0)
+            num_batches = _epoch_of_fit(alarms, enqueuer)
+            state = loader.state_dict()
+            if 0 < num_batches < _LENGTH:
+                _require((state["epoch"], state["position"]), (epoch, num_batches))
+            epoch += num_batches > 0
+            yield num_batches
+
+
 def _consumer(alarms: Alarms) -> Iterator[int]:
     with tempfile.TemporaryDirectory(prefix="soak") as folder:
         name = str(Path(folder) / "interrupts")
@@ -152,6 +195,9 @@ KINDS: dict[str, Callable[[Alarms], Iterator[int]]] = {
     "inline": lambda alarms: _loader(alarms, workers=0),
     "an enqueuer of processes": lambda alarms: _enqueuer(alarms, processes=True),
     "an enqueuer of threads": lambda alarms: _enqueuer(alarms, processes=False),
+    "fits with processes": lambda alarms: _fits(alarms, processes=True),
+    "fits with threads": lambda alarms: _fits(alarms, processes=False),
+    "fits of a loader": _fits_of_a_loader,
     "a consumer": _consumer,
     "a queue": lambda alarms: _queue(alarms, shared=False),
     "a shared queue": lambda alarms: _queue(alarms, shared=True),

@@ -358,3 +358,53 @@ def test_wherever_a_signal_strikes_an_epoch_for_keras_gives_each_batch_once(on_t
         if strike.left > 0:
             break
     assert after > 50
+
+
+def rest_of(loader):
+    """The batches that a loader gives which goes on from the state of this one."""
+    with Loader(Numbers(4), workers=0) as other:
+        other.load_state_dict(loader.state_dict())
+        return [int(batch[0]) for batch in other]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_state_counts_no_batch_that_was_only_looked_at(workers):
+    with Loader(Numbers(4), workers=workers) as loader:
+        epochs = LoaderEpochs(loader)
+        epochs.peek(1)
+        assert rest_of(loader) == [0, 1, 2, 3]
+        trial = epochs.begin(on_trial=True)
+        next(trial)
+        assert rest_of(loader) == [1, 2, 3]
+        epochs.take_back(trial)
+        assert rest_of(loader) == [0, 1, 2, 3]
+        epoch = epochs.begin()
+        for number in range(1, 4):
+            next(epoch)
+            assert rest_of(loader) == [0, 1, 2, 3][number:]
+        epochs.peek(0)
+        state = loader.state_dict()
+        assert (state["epoch"], state["position"]) == (1, 0)
+        next(iter(loader))  # a loop of its own: what was looked at is nobody's any more
+        assert rest_of(loader) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("on_trial", [True, False])
+def test_wherever_a_signal_ends_an_epoch_the_next_one_and_a_state_are_right(on_trial):
+    """As Ctrl-C ends a fit: an epoch of which nothing has come begins again, any other is left."""
+    for after in itertools.count(1, 2):
+        with Loader(Numbers(4), workers=0) as loader:
+            epochs, found = LoaderEpochs(loader), []
+            with contextlib.suppress(Struck), Strike(after) as strike:
+                epochs.peek(0)
+                epoch = epochs.begin(on_trial=on_trial)
+                while len(found) < 3:
+                    found.append(int(epoch.__next__()[0]))
+            assert found == [0, 1, 2][: len(found)], after
+            assert rest_of(loader) == [0, 1, 2, 3][len(found) :], after
+            epoch = epochs.begin()
+            assert [int(batch[0]) for batch in epoch] == [0, 1, 2, 3], after
+            assert loader.epoch == (2 if found else 1), after
+        if strike.left > 0:
+            break
+    assert after > 50

@@ -1,0 +1,60 @@
+"""Signals at random moments of what Keras asks of an enqueuer: one ends the fit, and the next fit is whole."""
+
+import time
+
+import pytest
+from helpers.faults import Numbers
+from helpers.strikes import Alarms, Struck
+
+from mpqueue import Loader
+from mpqueue.frameworks.keras.loader_passes import LoaderEnqueuer, LoaderEpochs
+from mpqueue.frameworks.keras.passes import PassEnqueuer
+
+RANDOM_S = 0.4  # each; the soak strikes for longer
+
+
+def one_epoch(enqueuer, alarms):
+    """The batches of an epoch of three, up to where it was struck."""
+    enqueuer.start()
+    batches, found = enqueuer.get(), []
+    while len(found) < 3:
+        got = alarms.call(next, batches)
+        if not got:
+            return found
+        found.append(int(got[0][0]))
+    while not alarms.call(enqueuer.stop):
+        pass
+    return found
+
+
+@pytest.mark.parametrize("error", [Struck, TimeoutError])
+@pytest.mark.parametrize("processes", [True, False])
+def test_the_fit_after_one_that_a_signal_has_ended_is_whole(processes, error):
+    end = time.monotonic() + RANDOM_S
+    with Alarms(4, error) as alarms:
+        while alarms.count < 10 or time.monotonic() < end:
+            enqueuer, found = PassEnqueuer(Numbers(3), 2, use_multiprocessing=processes), [0, 1, 2]
+            for _ in range(3):
+                if found == [0, 1, 2]:
+                    found = one_epoch(enqueuer, alarms)
+                    assert found == [0, 1, 2][: len(found)]
+            enqueuer.park()
+
+
+@pytest.mark.parametrize("error", [Struck, TimeoutError])
+@pytest.mark.parametrize("options", [{"workers": 2}, {"workers": 1, "backend": "thread"}, {"workers": 0}], ids=str)
+def test_the_epochs_and_the_states_of_a_loader_count_what_came(options, error):
+    end, epoch, before = time.monotonic() + RANDOM_S, 0, (0, 0)
+    with Loader(Numbers(3), **options) as loader, Alarms(4, error) as alarms:
+        epochs = LoaderEpochs(loader)
+        while alarms.count < 10 or time.monotonic() < end:
+            enqueuer = LoaderEnqueuer(epochs)
+            alarms.call(epochs.peek, 0)
+            found = one_epoch(enqueuer, alarms)
+            state = loader.state_dict()
+            place = state["epoch"], state["position"]
+            assert found == [0, 1, 2][: len(found)]
+            right = {(epoch, len(found)), (epoch + len(found) // 3, 0)}
+            # Where nothing has come the loader may still be where the epoch before was left.
+            assert place in right or (not found and place == before)
+            epoch, before = epoch + bool(found), place
