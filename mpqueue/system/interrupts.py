@@ -129,8 +129,15 @@ def deliver_after_return(call: Callable[[], object]) -> None:
     For callbacks of weak references, in which what a handler raises would be lost. The caller returns at once.
     """
     global _is_deferring, _delivers_late
-    if _is_deferring or threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
         call()
+        return
+    if _is_deferring:  # a collection amid work of ours, which handles at its end what comes in here
+        before, _delivers_late = _delivers_late, True
+        try:
+            call()
+        finally:
+            _delivers_late = before
         return
     try:
         _is_deferring = _delivers_late = True

@@ -46,6 +46,24 @@ def test_an_interrupt_while_a_loader_is_collected_is_raised_behind_that_and_noth
 
 
 @pytest.mark.usefixtures("struck")
+def test_what_comes_while_a_loader_is_collected_amid_work_of_ours_is_raised_behind_that_work():
+    """The workers of one end while those of another do, for instance; what is raised in a callback would be lost."""
+    done = []
+
+    def work():
+        interrupts.allow_signals(signal.raise_signal, signal.SIGUSR1)
+        done.append("all of it")
+
+    with pytest.raises(Struck), interrupts.defer_signals():
+        interrupts.deliver_after_return(work)
+        done.append("what is around it")
+    assert done == ["all of it", "what is around it"]
+    with pytest.raises(Struck), interrupts.defer_signals():
+        interrupts.allow_signals(signal.raise_signal, signal.SIGUSR1)
+        raise AssertionError("signals are not allowed any more")
+
+
+@pytest.mark.usefixtures("struck")
 def test_what_comes_behind_a_call_is_handled_by_the_caller_of_the_callback():
     done = []
 
