@@ -18,6 +18,7 @@ import numpy as np
 
 from mpqueue.memory.layout import align
 from mpqueue.memory.serialize import ByValue, collector, itself
+from mpqueue.system.interrupts import is_of_handler
 from mpqueue.worker.source_receive import KERAS_NAME, buffers_start, py_dataset
 from mpqueue.workers import shared_tensors
 from mpqueue.workers.mapped_files import MapFinder, by_value
@@ -71,6 +72,8 @@ def take_image(source: Any, *, is_local: bool = True) -> SourceImage:
     try:
         data = _dumps(source, keep_inside, is_local=is_local)
     except Exception as error:
+        if is_of_handler(error):  # a time limit, say, that has nothing to do with the source
+            raise
         path, why = find_culprit(source)
         raise UnpicklableSource(
             f"the source cannot be sent to worker processes: {path} cannot be pickled ({why or error}). "
@@ -224,6 +227,8 @@ def _why_not(value: Any) -> str | None:
         # Not one byte of a big array is copied: it is asked of each attribute of a source of any size.
         _dumps(value, collector([], _LARGE_BYTES), is_local=True)
     except Exception as error:
+        if is_of_handler(error):
+            raise
         return f"{type(error).__name__}: {error}"
     return None
 

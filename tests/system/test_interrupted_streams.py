@@ -262,6 +262,28 @@ def test_what_a_handler_raises_in_the_source_is_no_error_of_the_source(exception
     signal.signal(signal.SIGUSR1, before)
 
 
+def test_what_a_handler_raises_while_a_source_is_sent_is_no_fault_of_the_source():
+    """It was told as a source that cannot be pickled, and the workers were forked from the trainer instead."""
+
+    class Struck(Numbers):
+        def __getstate__(self):
+            if not struck:
+                struck.append(True)
+                signal.raise_signal(signal.SIGUSR1)
+            return vars(self)
+
+    def too_late(*_):
+        raise TimeoutError("the user's own limit")
+
+    struck = []
+    before = signal.signal(signal.SIGUSR1, too_late)
+    with mpqueue.Loader(Struck(3), workers=1) as loader:
+        with pytest.raises(TimeoutError, match="the user's own limit"):
+            next(iter(loader))
+        assert [int(batch[0]) for batch in loader] == [0, 1, 2]
+    signal.signal(signal.SIGUSR1, before)
+
+
 def test_the_error_of_a_batch_is_not_lost_in_an_interrupt():
     class Broken(Numbers):
         def __getitem__(self, index):

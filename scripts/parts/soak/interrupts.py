@@ -10,6 +10,7 @@ import random
 import signal
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -26,6 +27,8 @@ _ENGINE = os.path.dirname(mpqueue.__file__) + os.sep
 _SCALES = (2e-5, 2e-4, 1e-3)
 _LENGTH = 5
 _HANG_S = 60
+# Called by the collector, for the threads that `threading` knows: what is raised there is ignored by Python.
+_OF_COLLECTOR = weakref.finalize.__call__.__code__, weakref.WeakSet()._remove.__code__  # type: ignore[attr-defined]
 
 
 class Struck(BaseException):
@@ -49,7 +52,7 @@ class Alarms:
     def _strike(self, _number: int, frame: FrameType | None) -> None:
         is_ours = False
         while frame is not None:
-            if frame.f_code.co_qualname == "finalize.__call__":  # what is raised there is ignored by Python
+            if frame.f_code in _OF_COLLECTOR:
                 return
             is_ours = is_ours or frame.f_code.co_filename.startswith(_ENGINE)
             frame = frame.f_back

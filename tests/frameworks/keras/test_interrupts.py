@@ -44,7 +44,7 @@ def test_the_fit_after_one_that_a_signal_has_ended_is_whole(processes, error):
 @pytest.mark.parametrize("error", [Struck, TimeoutError])
 @pytest.mark.parametrize("options", [{"workers": 2}, {"workers": 1, "backend": "thread"}, {"workers": 0}], ids=str)
 def test_the_epochs_and_the_states_of_a_loader_count_what_came(options, error):
-    end, epoch, before = time.monotonic() + RANDOM_S, 0, (0, 0)
+    end, epoch, left = time.monotonic() + RANDOM_S, 0, (0, 0)
     with Loader(Numbers(3), **options) as loader, Alarms(4, error) as alarms:
         epochs = LoaderEpochs(loader)
         while alarms.count < 10 or time.monotonic() < end:
@@ -56,5 +56,5 @@ def test_the_epochs_and_the_states_of_a_loader_count_what_came(options, error):
             assert found == [0, 1, 2][: len(found)]
             right = {(epoch, len(found)), (epoch + len(found) // 3, 0)}
             # Where nothing has come the loader may still be where the epoch before was left.
-            assert place in right or (not found and place == before)
-            epoch, before = epoch + bool(found), place
+            assert place in right or (not found and place == left)
+            epoch, left = epoch + bool(found), place if found else left
