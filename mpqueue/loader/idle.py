@@ -12,7 +12,7 @@ next use gets others) by whichever of these comes first:
 
 One timer, armed by the first use, sleeps until the earliest moment at which patience can end; nothing is looked at in
 between. Parking is always safe: a pool that is in use at that very moment refuses, any other one loses some work done
-ahead.
+ahead. An interrupt leaves a pool watched, and no timer that was never started.
 """
 
 import abc
@@ -22,6 +22,7 @@ import time
 import weakref
 from typing import Any
 
+from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.locks import RLock
 from mpqueue.workers import launcher
 
@@ -82,7 +83,7 @@ class _Watch:
 
     def add(self, pool: Pool) -> None:
         """This pool has workers now."""
-        with self._lock:
+        with defer_signals(), self._lock:
             self._pools.add(pool)
             if self._timer is None:
                 self._arm(IDLE_S)
@@ -107,7 +108,12 @@ class _Watch:
         for pool in pools:
             with self._lock:
                 self._pools.discard(pool)
-            if not pool.park():
+            try:
+                is_parked = pool.park()
+            except BaseException:
+                self.add(pool)  # it may have its workers still
+                raise
+            if not is_parked:
                 pool.touch()
                 self.add(pool)
 
@@ -121,8 +127,11 @@ class _Watch:
         self._park([pool for pool in self._all() if pool.patience_ends <= time.monotonic()])
         with self._lock:
             self._timer = None
-            if self._pools:
-                self._arm(max(0.0, min(pool.patience_ends for pool in self._pools) - time.monotonic()))
+            ends = [
+                pool.patience_ends for pool in self._all()
+            ]  # a look that finds one, and then another, may find none
+            if ends:
+                self._arm(max(0.0, min(ends) - time.monotonic()))
 
 
 _watch = _Watch()

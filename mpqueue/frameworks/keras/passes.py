@@ -35,6 +35,7 @@ from mpqueue.loader.engine import Engine, Latest
 from mpqueue.loader.forms import backend_of
 from mpqueue.loader.lazy_orders import draw_lazy_order
 from mpqueue.loader.sources import check_sequence, has_hooks, length_of
+from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.locks import Lock
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.workers.job import Job
@@ -264,12 +265,13 @@ class PassEnqueuer(idle.Pool):
 
         What was computed ahead is computed again, and with the same random numbers.
         """
-        if not self._lock.acquire(blocking=False):
-            return False
-        try:
-            self._end_workers()
-        finally:
-            self._lock.release()
+        with defer_signals():  # between the lock and its release; the workers' end lets signals in where it waits
+            if not self._lock.acquire(blocking=False):
+                return False
+            try:
+                self._end_workers()
+            finally:
+                self._lock.release()
         return True
 
     def _end_workers(self) -> None:

@@ -1,14 +1,17 @@
 """Signals at random moments of what Keras asks of an enqueuer: one ends the fit, and the next fit is whole."""
 
+import contextlib
+import itertools
 import time
 
 import pytest
 from helpers.faults import Numbers
-from helpers.strikes import Alarms, Struck
+from helpers.strikes import Alarms, Strike, Struck
 
 from mpqueue import Loader
 from mpqueue.frameworks.keras.loader_passes import LoaderEnqueuer, LoaderEpochs
 from mpqueue.frameworks.keras.passes import PassEnqueuer
+from mpqueue.loader import idle
 
 RANDOM_S = 0.4  # each; the soak strikes for longer
 
@@ -58,3 +61,17 @@ def test_the_epochs_and_the_states_of_a_loader_count_what_came(options, error):
             # Where nothing has come the loader may still be where the epoch before was left.
             assert place in right or (not found and place == left)
             epoch, left = epoch + bool(found), place if found else left
+
+
+def test_wherever_a_signal_strikes_a_pool_can_be_parked_and_its_watch_ended():
+    for after in itertools.count(1):
+        enqueuer = PassEnqueuer(Numbers(3), 1)
+        with contextlib.suppress(Struck), Strike(after) as strike:
+            idle.watch(enqueuer)
+            assert enqueuer.park()
+            idle.make_room(enqueuer.source)
+        assert enqueuer.park(), after
+        idle._watch.end()
+        if strike.left > 0:
+            break
+    assert after > 10
