@@ -4,11 +4,15 @@ import importlib.util
 import io
 import itertools
 
+import fsspec.asyn
 import pytest
 from helpers.scripts import script
 
 files = script("parts.benchmark.files")
+file_cache = script("parts.benchmark.file_cache")
 file_sets = script("parts.benchmark.file_sets")
+remote_files = script("parts.benchmark.remote_files")
+fsspec.asyn.get_loop()  # its thread stays for the life of the process
 
 
 def jpeg(number):
@@ -34,7 +38,7 @@ def samples(tmp_path, monkeypatch):
         (name, reader)
         for name in files.FILES
         for reader in files.FILES[name].readers
-        if name != "files decoded" and reader.startswith(files.OURS)
+        if name != "files decoded" and files.FILES[name].measure is None and reader.startswith(files.OURS)
     ],
 )
 def test_an_epoch_has_each_sample_once_in_another_order(samples, name, reader):
@@ -62,7 +66,7 @@ def test_decoded_images_come_in_batches(samples):
         (name, reader)
         for name in files.FILES
         for reader in files.FILES[name].readers
-        if not reader.startswith(files.OURS)
+        if not reader.startswith(files.OURS) and not name.startswith("files far")
     ],
 )
 def test_a_peer_reads_its_format(name, reader, request):
@@ -88,6 +92,59 @@ def test_the_group_has_all_formats_and_each_is_read_once():
     assert {(one.what, one.megabytes) for one in planned} == {("files", 3)}
     for name in files.FILES:
         assert sorted(files.file_readers(name) + files.absent_readers(name)) == sorted(files.FILES[name].readers)
+
+
+@pytest.mark.parametrize("kind", file_cache.KINDS)
+def test_a_cache_on_the_disk_is_read_in_its_second_epoch(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(files, "CACHE", tmp_path)
+    monkeypatch.setattr(files, "CACHED_SAMPLES", 64)
+    monkeypatch.setattr(file_cache, "MEDIAN_BYTES", 1000)
+    monkeypatch.setattr(file_cache, "SIDE", 8)
+    found = files.file_figures(f"files cached {kind}", files.OURS, 1, 0, 0.01)  # no workers: they have no scripts
+    assert min(found["rate"], found["per_cpu"]) > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_got_of_a_link_is_told_beside_a_bare_reader(tmp_path, monkeypatch):
+    """As fast as this machine is, without a delay: what is looked at is that each of them reads."""
+    monkeypatch.setattr(remote_files, "DELAY_S", 0.0)
+    monkeypatch.setattr(remote_files, "RATE", 1e9)
+    monkeypatch.setattr(remote_files, "SET_BYTES", 1_000_000)
+    monkeypatch.setattr(remote_files, "AHEAD_BYTES", 200_000)
+    monkeypatch.setattr(remote_files, "BARE_THREADS", 4)
+    for name in remote_files.READERS:
+        rate = remote_files.link_rate(name, 10_000, 1, 0.05)
+        assert rate == 1e9 if name == remote_files.LINK else 0 < rate < 2e9
+
+
+def test_the_table_of_files_is_drawn_into_its_page(tmp_path, monkeypatch):
+    pages = script("parts.benchmark.files_page")
+    monkeypatch.setattr(pages, "PAGE", tmp_path / "page.md")
+    pages.PAGE.write_text(f"Before.\n{pages._MARK}| old |\n|---|\n\nAfter.\n")
+
+    def row(workload, name, median, ratio=None):
+        return {"workload": workload, "name": name, "unit": "samples/CPU s", "median": median, "ratio": ratio}
+
+    rates = [row("files tar per CPU second", "mpqueue", 3000.4), row("files tar per CPU second", "webdataset", 1000, 3)]
+    rates += [row("files tar", "mpqueue", 1), row("files far", "mpqueue", 90.0), row("files far", "the link", 100, 0.9)]
+    pages.draw({"rates": [*rates, row("tiny", "mpqueue", 1)]})
+    assert pages.PAGE.read_text().splitlines() == [
+        "Before.",
+        pages._MARK.strip(),
+        "| what is read | mpqueue | beside | mpqueue has of it |",
+        "|---|---:|---|---:|",
+        "| tar | 3,000 samples/CPU s | webdataset 1,000 | 3.00 |",
+        "| far | 90 samples/CPU s | the link 100 | 0.90 |",
+        "",
+        "After.",
+    ]
+    with pytest.raises(ValueError, match="no workload of files"):
+        pages.draw({"rates": [row("tiny", "mpqueue", 1)]})
+
+
+def test_the_page_of_files_has_the_mark_of_its_table():
+    pages = script("parts.benchmark.files_page")
+    assert pages.PAGE.read_text().count(pages._MARK + "|") == 1
 
 
 def test_rates_are_told_in_both_units():

@@ -186,7 +186,7 @@ def test_a_whole_run_with_every_peer_fits_into_its_time(quick, minutes, monkeypa
             path = getattr(path, owner)
         monkeypatch.setattr(path, last, lambda *_, value=value: value)
     monkeypatch.setattr(rounds, "stream_feeds", lambda: list(script("parts.benchmark.streams").FEEDS))
-    known, feeds = list(command.KNOWN), list(command.FEEDS)
+    known, feeds = list(command._UNNAMED), list(command.FEEDS)
     planned = command._plan_within(minutes, known, feeds, 2, every)
     wanted = [one for one in planned if is_wanted(one)]
     assert {one.workload for one in planned if one.what != "wake-up"} >= (set() if quick else set(known))

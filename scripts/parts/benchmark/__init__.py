@@ -25,14 +25,16 @@ From the ground up; a module imports only from its own line and the lines above 
     served.py               a server in a process of its own, and its consumers
     file_sets.py            one set of JPEG files in every format
     peers_files.py          those who also read files that people have
-    files.py                files that people have, shuffled; decoded
+    file_cache.py           the second epoch from a cache on the disk
+    remote_files.py         the share of a slow link that remote files use
+    files.py                files that people have, shuffled; decoded; cached; behind a slow link
+    files_page.py           the table of files in the documents
     service_attach.py service_idle.py   the time to a consumer's first batch; the cost of having nothing to do
     service_peers.py        those who also serve several trainers
     service.py              one preparation for many trainers
     seen.py                 the cost of times, a trace and the monitor
     ray_peers.py            those who also bring batches from another node
     ray_workloads.py        batches that are computed on other nodes
-    remote_files.py         the share of a slow link that remote files use; run by itself
     waiting.py              threads in workers beside torch's processes, for samples that wait; run by itself
     latency.py              the time to mpqueue's first batch
 starts.py               cold starts, beside an interpreter that imports NumPy

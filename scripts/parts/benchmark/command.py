@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from parts.benchmark import history, report
+from parts.benchmark import files_page, history, report
 from parts.benchmark.budget import CHOICES_S, Budget, expected_s
 from parts.benchmark.curve_files import write_curves
 from parts.benchmark.curves import CURVES
@@ -27,6 +27,8 @@ from parts.benchmark.wanted import is_wanted
 from parts.machine import num_cpus
 from parts.photographs.dataset import photo_files
 
+# Without a name: all but what takes a minute each, and is asked for with the group of files.
+_UNNAMED = [name for name in KNOWN if name not in FILES or FILES[name].measure is None]
 _GROUPS = {GROUP: TF1, FILES_GROUP: FILES}
 ROUNDS, MINUTES, QUICK_MINUTES = 3, 30.0, 10.0
 _TO_PLAN = 0.9  # of the time: the rest is for a machine that is slower than expected
@@ -38,6 +40,8 @@ def main(options: argparse.Namespace) -> None:
         print(json.dumps(Measurement(**json.loads(options.measure)).run()))
     elif options.list:
         print("\n".join(_listed()))
+    elif options.draw_files:
+        _draw_files(options.draw_files)
     elif options.record:
         _record(options.record)
     elif options.curves:
@@ -51,7 +55,7 @@ def main(options: argparse.Namespace) -> None:
 
 def _measure_rounds(options: argparse.Namespace) -> Results:
     photo_files()  # cut before the clock runs
-    workloads = _known(_named(options.workloads), KNOWN, "workload") or list(KNOWN)
+    workloads = _known(_named(options.workloads), KNOWN, "workload") or _UNNAMED
     feeds = list(_known(options.only, FEEDS, "feed") or FEEDS)
     num_workers = options.workers or num_cpus()
     minutes = options.minutes or (math.inf if options.rounds else QUICK_MINUTES if options.quick else MINUTES)
@@ -86,6 +90,13 @@ def _told(planned: list[Measurement], minutes: float, budget: Budget) -> str:
         f"plan: {len(planned)} measurements of {seconds}, some {budget.needed_s(planned) / 60:.0f} minutes a round; "
         f"{len(wanted)} of them, some {budget.needed_s(wanted) / 60:.0f} minutes, are of figures to be reached{within}"
     )
+
+
+def _draw_files(file: Path) -> None:
+    try:
+        print(files_page.draw(json.loads(file.read_text("utf-8"))), end="")
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"benchmark.py: {file}: {error}") from None
 
 
 def _record(file: Path) -> None:

@@ -23,6 +23,7 @@ BATCH, SEED = 32, 1
 MEDIAN_BYTES, SIDE = 100_000, 224  # of a JPEG file; of a decoded image
 KINDS = ("bytes", "arrays")
 _WARM_BATCHES = 8
+_TICK_S = 0.01  # the least that the system tells of CPU time
 
 
 class Sampled(NamedTuple):
@@ -172,7 +173,7 @@ def rates(
             while (passed := time.perf_counter() - started) < seconds:
                 batch = next(batches)
                 count += len(batch) if kind == "bytes" else len(batch["label"])
-            return count / passed, count / (_cpu_s() - cpu)
+            return count / passed, count / max(_cpu_s() - cpu, _TICK_S)
     finally:
         shutil.rmtree(mine)
 

@@ -2,13 +2,14 @@
 
 What is read is the bytes, in one process, by mpqueue and by those who read the same format. Rates are samples per
 second and, since some of them read in threads, samples per second of CPU time. Decoded into arrays they are read by
-loaders with workers.
+loaders with workers. Then there is what a cache on the disk gives in its second epoch, and what is got of a slow link.
 """
 
 import contextlib
 import dataclasses
 import importlib.util
 import itertools
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -17,7 +18,7 @@ from typing import Any
 
 import mpqueue
 from mpqueue import files
-from parts.benchmark import peers_files
+from parts.benchmark import file_cache, peers_files, remote_files
 from parts.benchmark.consuming import count, warm_up
 from parts.benchmark.file_sets import file_set
 from parts.benchmark.peers_files import BATCH, BUFFER, decoded, permutations
@@ -27,6 +28,8 @@ GROUP, PER_CPU = "files", " per CPU second"
 OURS, IN_A_BUFFER = "mpqueue", "mpqueue, row groups"
 MEGABYTES = 64
 WARM_UP_S = 0.5
+CACHED_SAMPLES = 640
+FAR_WORKERS, FAR_S = 4, 4.0  # a network is waited for: more workers than CPUs, and batches that take a second
 
 Batches = Iterator[list[bytes]]
 Decoding = Callable[[str, int], AbstractContextManager[Iterator[Any]]]
@@ -97,6 +100,7 @@ class FileWorkload:
         readers: Who reads them, by name; ours is the first.
         unit, per_batch: What is counted per second.
         writer: The package that writes the set.
+        measure: Measures a reader, of workers and seconds, where a set and `FileReader.feed` are not all that it takes.
     """
 
     about: str
@@ -105,6 +109,7 @@ class FileWorkload:
     unit: str = "samples/s"
     per_batch: float = BATCH
     writer: str = ""
+    measure: Callable[[str, int, float], dict[str, float]] | None = None
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -114,6 +119,33 @@ class FileWorkload:
 
 def _peer(name: str, package: str) -> FileReader:
     return FileReader(getattr(peers_files, name), package)
+
+
+def _from_cache(kind: str) -> FileWorkload:
+    """Return the second epoch from a cache on the disk."""
+
+    def measure(reader: str, num_workers: int, seconds: float) -> dict[str, float]:
+        CACHE.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+            found = file_cache.rates(reader, kind, CACHED_SAMPLES, Path(folder), num_workers, seconds)
+        return {"rate": found[0] / BATCH, "per_cpu": found[1] / BATCH}
+
+    packages = {OURS: "", "litdata": "litdata", "mapped": "torch"}
+    readers = {name: FileReader(None, packages[name]) for name in file_cache.READERS}
+    return FileWorkload(f"the second epoch from a cache on the disk, shuffled: {kind}", "", readers, measure=measure)
+
+
+def _far(sample_bytes: int) -> FileWorkload:
+    """Return remote samples of so many bytes; what the server takes is no CPU time of the reader's."""
+
+    def measure(reader: str, num_workers: int, seconds: float) -> dict[str, float]:
+        return {
+            "rate": remote_files.link_rate(reader, sample_bytes, max(num_workers, FAR_WORKERS), max(seconds, FAR_S))
+        }
+
+    about = f"a tar behind 50 ms and 100 MB/s, samples of {sample_bytes // 1000} kB, shuffled"
+    readers = {name: FileReader(None) for name in remote_files.READERS}
+    return FileWorkload(about, "", readers, "MB/s", 1e-6, measure=measure)
 
 
 _ABOUT = "32 JPEG files of 10 kB, shuffled, their bytes, from "
@@ -175,6 +207,10 @@ FILES = {
             "spdl": _peer("spdl_decoded", "spdl"),
         },
     ),
+    "files cached bytes": _from_cache("bytes"),
+    "files cached arrays": _from_cache("arrays"),
+    "files far": _far(100_000),
+    "files far large": _far(500_000),
 }  # fmt: skip
 # The same measurements in another unit.
 FILES_PER_CPU = {
@@ -196,8 +232,10 @@ def absent_readers(name: str) -> list[str]:
 
 
 def file_figures(name: str, reader: str, megabytes: int, num_workers: int, seconds: float) -> dict[str, float]:
-    """Return batches per second, and per second of CPU time of all processes."""
+    """Return batches per second, or bytes, and per second of CPU time of all processes where that is told."""
     workload = FILES[name]
+    if workload.measure is not None:
+        return workload.measure(reader, num_workers, seconds)
     paths = file_set(workload.form, megabytes)
     _into_page_cache(paths)
     feed = workload.readers[reader].feed

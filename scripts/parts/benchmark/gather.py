@@ -54,7 +54,8 @@ class Gathered:
                 self._add_lists(self._service[one.workload, one.name], found)
         elif one.what == "files":
             self._rates[one.workload, one.name].append(found["rate"])
-            self._rates[one.workload + PER_CPU, one.name].append(found["per_cpu"])
+            if "per_cpu" in found:
+                self._rates[one.workload + PER_CPU, one.name].append(found["per_cpu"])
         elif one.what == "records":
             for name, rate in found.items():
                 self._rates[one.workload, name].append(rate)

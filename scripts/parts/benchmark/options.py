@@ -30,6 +30,10 @@ def parse(about: str) -> argparse.Namespace:
     parser.add_argument(
         "--record", type=Path, metavar="FILE", help="measure nothing: add what --json has written to the history"
     )
+    parser.add_argument(
+        "--draw-files", type=Path, metavar="FILE",
+        help="measure nothing: draw the table of docs/files.md of what --workloads files --json has written",
+    )  # fmt: skip
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the rates into this file")
     parser.add_argument("--curves", type=Path, metavar="FOLDER", help="measure how it grows instead, into this folder")
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # a Measurement; one of our own processes asks for it

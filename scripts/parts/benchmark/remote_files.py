@@ -1,23 +1,32 @@
 """The share of a link that samples of remote files use: a server of the loopback answers late, at the rate of a link.
 
-``python -m parts.benchmark.remote_files`` in the folder of scripts; it prints what each way has used of the link.
+The server takes CPU time, too. So what a bare reader gets, which asks in threads and does nothing with the bytes, is
+measured beside the loader: where others need the CPUs, neither of them fills the link.
 """
 
-import argparse
 import asyncio
 import contextlib
-import json
+import http.client
+import itertools
 import os
 import random
 import re
-import statistics
 import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
+import urllib.parse
 from collections.abc import Iterator
 
+from parts.machine import SCRIPTS
+
+DELAY_S, RATE = 0.05, 100e6  # of each answer; bytes a second
+SET_BYTES, AHEAD_BYTES = 96_000_000, 32_000_000  # of the file; of what each batch of all workers asks for
+LINK, BARE, ONE_BY_ONE, OURS = "the link", "a bare reader", "a request at a time", "mpqueue"
+READERS = (OURS, BARE, ONE_BY_ONE, LINK)
+BARE_THREADS = 64
 _CHUNK_BYTES = 64 * 1024
 _ANSWER = b'HTTP/1.1 206 Partial Content\r\nETag: "1"\r\nContent-Length: %d\r\nContent-Range: bytes %d-%d/%d\r\n\r\n'
 _REQUEST = re.compile(rb"^range: bytes=(\d+)-(\d+)\r$", re.MULTILINE | re.IGNORECASE)
@@ -74,12 +83,14 @@ def served(path: str, delay_s: float, rate: float) -> Iterator[str]:
     code = f"import asyncio; from parts.benchmark.remote_files import serve; {serving}"
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        env=os.environ | {"PYTHONPATH": str(SCRIPTS)},
     )  # fmt: skip
     with process:
         assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}/{os.path.basename(path)}"
-        process.kill()
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}/{os.path.basename(path)}"
+        finally:
+            process.kill()
 
 
 def make_tar(path: str, num_samples: int, sample_bytes: int) -> None:
@@ -108,7 +119,7 @@ def by_one(url: str, folder: str, seconds: float) -> float:
     source = files.Tar(url, index=folder)
     order = random.Random(1).sample(range(len(source)), len(source))
     num_bytes, began = 0, time.monotonic()
-    for number in order:
+    for number in itertools.cycle(order):
         num_bytes += len(source[number]["jpg"])
         if time.monotonic() - began > seconds:
             break
@@ -131,37 +142,40 @@ def by_loader(url: str, folder: str, seconds: float, workers: int, batch_size: i
         return num_bytes / (time.monotonic() - began)
 
 
-def main() -> None:
-    """Measure by turns, and print the medians as shares of the link."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--delay-ms", type=float, default=50.0)
-    parser.add_argument("--rate", type=float, default=100e6, help="bytes a second")
-    parser.add_argument("--sample-bytes", type=int, nargs="+", default=[100_000, 500_000])
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    for sample_bytes in options.sample_bytes:
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "train.tar")
-            make_tar(path, 300_000_000 // sample_bytes, sample_bytes)
-            with served(path, options.delay_ms / 1000, options.rate) as url:
-                began = time.monotonic()
-                by_one(url, folder, 0)
-                index = os.path.getsize(path) / (time.monotonic() - began)
-                found: dict[str, list[float]] = {"a request at a time": [], "a shuffled Loader": []}
-                for _ in range(options.rounds):
-                    found["a request at a time"].append(by_one(url, folder, options.seconds))
-                    found["a shuffled Loader"].append(
-                        by_loader(url, folder, options.seconds, options.workers, options.batch_size)
-                    )
-        shares = {name: round(statistics.median(rates) / options.rate, 3) for name, rates in found.items()}
-        print(
-            json.dumps({"sample_bytes": sample_bytes, "the index": round(index / options.rate, 3), **shares}),
-            flush=True,
-        )
+def by_bare_reader(url: str, size: int, sample_bytes: int, seconds: float) -> float:
+    """Return the bytes a second of threads that ask for ranges anywhere in a file, a connection each."""
+    address = urllib.parse.urlsplit(url)
+    until = time.monotonic() + seconds
+    counts = [0] * BARE_THREADS
+
+    def read(number: int) -> None:
+        dice = random.Random(number)
+        connection = http.client.HTTPConnection(address.hostname or "", address.port)
+        with contextlib.closing(connection):
+            while time.monotonic() < until:
+                start = dice.randrange(size - sample_bytes)
+                connection.request("GET", address.path, headers={"Range": f"bytes={start}-{start + sample_bytes - 1}"})
+                counts[number] += len(connection.getresponse().read())
+
+    threads = [threading.Thread(target=read, args=(number,)) for number in range(BARE_THREADS)]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / (time.monotonic() - began)
 
 
-if __name__ == "__main__":
-    main()
+def link_rate(reader: str, sample_bytes: int, num_workers: int, seconds: float) -> float:
+    """Return the bytes a second that one of `READERS` gets of samples of so many bytes."""
+    if reader == LINK:
+        return RATE
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "train.tar")
+        make_tar(path, SET_BYTES // sample_bytes, sample_bytes)
+        with served(path, DELAY_S, RATE) as url:
+            if reader == BARE:
+                return by_bare_reader(url, os.path.getsize(path), sample_bytes, seconds)
+            if reader == ONE_BY_ONE:
+                return by_one(url, folder, seconds)
+            return by_loader(url, folder, seconds, num_workers, AHEAD_BYTES // sample_bytes // num_workers)

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 
 import mpqueue
-from parts.benchmark import costs, goals
+from parts.benchmark import costs, file_cache, goals, remote_files
 from parts.benchmark.feeds import THREADS
 from parts.benchmark.files import FILES, PER_CPU, absent_readers
 from parts.benchmark.goals import verdict
@@ -60,10 +60,17 @@ TARGETS = (
     *(
         Target(workload, peer, 1.5)
         for workload in FILES
-        if workload not in ("files folder", "files json lines", "files decoded")
+        if FILES[workload].measure is None and workload not in ("files folder", "files json lines", "files decoded")
         for peer in FILES[workload].readers
         if not peer.startswith(OURS)
     ),
+    *(
+        Target(f"files cached {kind}" + PER_CPU, peer, 1.2)
+        for kind in file_cache.KINDS
+        for peer in file_cache.READERS
+        if peer != OURS
+    ),
+    *(Target(workload, remote_files.LINK, 0.9) for workload in ("files far", "files far large")),
     Target("files decoded" + PER_CPU, "torch", 1.5),
     Target("files decoded" + PER_CPU, "spdl", 1.0),
     Target("queue", STANDARD, 3.0),
