@@ -2,6 +2,11 @@
 
 An iterable-style dataset that has ``state_dict()``, or whose iterator has, is asked for it when a state is taken: the
 loop is just behind the batches that were counted. So its state is that of one worker, and goes on there, too.
+
+*Interrupts.* The sampler gives each index once, so it is kept until its batch is handed out: what a signal's handler
+raises meanwhile (Ctrl-C, a time-out) loses none, and no state counts it. An error of the dataset takes the place of its
+batch. An interrupt in the middle of a sampler, or of an iterable-style dataset, which may be a generator, ends the
+pass: from then on `next` raises a RuntimeError, where torch's own loop would end early without a word.
 """
 
 import contextlib
@@ -18,6 +23,7 @@ from mpqueue.engine.ledger import Progress
 from mpqueue.engine.schedule import Place
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.skipping import warn_of_skipping
+from mpqueue.system.interrupts import is_of_handler
 from mpqueue.worker import context
 from mpqueue.worker.generator_lanes import has_state
 
@@ -33,6 +39,9 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
     """
 
     _base_seed: int  # torch's base class draws it
+    _index: tuple[Any] | None = None  # that of the batch that comes next, if it was drawn
+    _is_drawing = _is_torn = False
+    _batch: tuple[Any] | None = None  # computed, and on its way through torch's frames
 
     def __init__(self, loader: Any) -> None:
         resumed, loader.resumed = state.due(loader), None
@@ -94,7 +103,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     def _place(self) -> Place:
         place = self._progress.place()
-        if not self._is_stream:
+        if not self._is_stream or self._is_torn:  # a torn dataset may be amid a batch: it is read from its beginning
             return place
         iterator = self._dataset_fetcher.dataset_iter
         holder = iterator if has_state(iterator) else self._told
@@ -111,14 +120,46 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         with context.computing_aside(self._base_seed):
             return super()._next_data()
 
+    def _next_index(self) -> Any:
+        if self._index is None:
+            self._is_drawing = True
+            self._index = (super()._next_index(),)
+            self._is_drawing = False
+        return self._index[0]
+
     def _next_data(self) -> Any:
-        try:
-            batch = self._fetched()
-        except StopIteration:
-            self._pass.is_over = True
-            raise
+        if self._is_torn:
+            raise RuntimeError(
+                "an interrupt came while this pass drew from its sampler, or from an iterable-style dataset: a batch "
+                "may be lost. Begin a new pass, or load the last state"
+            )
+        if self._batch is None:
+            try:
+                self._batch = (self._fetched(),)
+            except StopIteration:
+                self._pass.is_over = True
+                raise
+            except BaseException as error:
+                if not isinstance(error, Exception) or is_of_handler(error):
+                    self._is_torn = self._is_stream or self._is_drawing
+                elif self._index is not None:
+                    self._count()  # it takes the place of its batch, as with workers
+                raise
+        return self._batch[0]
+
+    def __next__(self) -> Any:
+        batch = super().__next__()
+        # By assignments alone, and the return: no handler runs between them. Before, the batch is kept.
+        self._batch = self._index = None
         if self._is_stream:
             self._progress.counts[0] += 1
         else:
             self._progress.position += 1
         return batch
+
+    def _count(self) -> None:
+        self._index = None
+        if self._is_stream:
+            self._progress.counts[0] += 1
+        else:
+            self._progress.position += 1

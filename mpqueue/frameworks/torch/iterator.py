@@ -45,6 +45,7 @@ from mpqueue.loader.engine import Engine
 from mpqueue.loader.lane_states import check_shape
 from mpqueue.loader.lightning_epochs import tells_epoch_later
 from mpqueue.system.callers import outside_stacklevel
+from mpqueue.system.interrupts import is_of_handler
 from mpqueue.workers.job import Job
 
 _START_METHODS: dict[str, StartMethod] = {"fork": "fork", "spawn": "spawn", "forkserver": "nursery"}
@@ -75,29 +76,40 @@ class _SamplerDraw:
     def __init__(self, batches: Any, epoch: int, first: int = 0, *, is_batched: bool) -> None:
         self._batches, self._epoch, self._is_batched = batches, epoch, is_batched
         self._ahead: list[Drawn] = []
-        self._num_batches, self._num_samples = 0, first
+        self._num_batches, self._num_samples, self._is_torn = 0, first, False
         self._draw(1)
 
     def take(self, limit: int) -> list[Drawn]:
         """Return up to so many of the next ones; an error of the sampler comes behind all that it gave."""
         try:
             self._draw(limit)
-        except Exception:
-            if not self._ahead:
+        except Exception as error:
+            if not self._ahead or is_of_handler(error):
                 raise
         taken, self._ahead = self._ahead[:limit], self._ahead[limit:]
         return taken
 
     def _draw(self, limit: int) -> None:
         while len(self._ahead) < limit:
+            if self._is_torn:  # a sampler is often a generator, which an interrupt ends: that is no end of the pass
+                raise RuntimeError(
+                    "an interrupt came while this pass drew from its sampler: a batch may be lost. Begin a new pass, "
+                    "or load the last state"
+                )
+            self._is_torn = True
             try:
                 index = next(self._batches)
             except StopIteration:
+                self._is_torn = False
                 break
+            except Exception as error:
+                self._is_torn = is_of_handler(error)
+                raise
             listed = listed_of(index, self._epoch, self._num_samples)
             self._num_samples += len(index) if self._is_batched and hasattr(index, "__len__") else 1
             self._ahead = [*self._ahead, Drawn(self._num_batches, listed)]
             self._num_batches += 1
+            self._is_torn = False
 
 
 class _Early(NamedTuple):

@@ -1,0 +1,146 @@
+"""What a signal's handler raises in torch's face: no batch is lost without a word, and none comes twice."""
+
+import contextlib
+import itertools
+import signal
+
+import pytest
+from helpers.strikes import Strike, Struck
+from torch.utils import data
+
+from mpqueue.torch import DataLoader
+
+BATCHES = [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
+@pytest.fixture
+def raises():
+    """A signal whose handler raises a TimeoutError."""
+
+    def handle(number, frame):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    yield lambda: signal.raise_signal(signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, before)
+
+
+class Samples(data.Dataset):
+    """The numbers from 0 to 7; one of them strikes, or raises, when it is asked for first."""
+
+    def __init__(self, strike=None, at=3):
+        self.strike, self.at = strike, at
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        if index == self.at and self.strike is not None:
+            strike, self.strike = self.strike, None
+            strike()
+        return index
+
+
+def error():
+    raise ValueError
+
+
+def taken(batches):
+    """What an iterator gives, with the exceptions in their places; and where it is behind each."""
+    found = []
+    while True:
+        try:
+            found.append(next(batches).tolist())
+        except StopIteration:
+            return found
+        except (Struck, TimeoutError, ValueError) as raised:
+            found.append(type(raised))
+
+
+def resumed(loader):
+    """The batches of a loader that has taken this one's state."""
+    other = DataLoader(Samples(), batch_size=2)
+    other.load_state_dict(loader.state_dict())
+    return [batch.tolist() for batch in other]
+
+
+def test_an_interrupt_in_an_item_without_workers_loses_no_batch(raises):
+    loader = DataLoader(Samples(raises), batch_size=2)
+    batches = iter(loader)
+    assert next(batches).tolist() == [0, 1]
+    with pytest.raises(TimeoutError):
+        next(batches)
+    assert resumed(loader) == BATCHES[1:]
+    assert taken(batches) == BATCHES[1:]
+
+
+def test_an_error_of_an_item_without_workers_takes_the_place_of_its_batch():
+    loader = DataLoader(Samples(error), batch_size=2)
+    batches = iter(loader)
+    assert next(batches).tolist() == [0, 1]
+    with pytest.raises(ValueError):
+        next(batches)
+    assert resumed(loader) == BATCHES[2:]
+    assert taken(batches) == BATCHES[2:]
+
+
+def test_a_strike_anywhere_without_workers_loses_no_batch_without_a_word():
+    num_whole = num_told = 0
+    for after in itertools.count(1):
+        loader = DataLoader(Samples(), batch_size=2)
+        batches, found = iter(loader), []
+        with (strike := Strike(after)), contextlib.suppress(Struck):
+            found += [next(batches).tolist() for _ in range(2)]
+        if strike.left > 0:
+            break
+        left = resumed(loader)
+        assert len(left) >= 2
+        assert left == BATCHES[4 - len(left) :]
+        try:
+            rest = [batch.tolist() for batch in batches]
+        except RuntimeError:
+            num_told += 1
+        else:
+            num_whole += 1
+            assert rest == left
+    assert num_whole > num_told > 0  # told: in its draw from the sampler alone
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_sampler_that_an_interrupt_ends_is_no_end_of_the_pass(raises, num_workers):
+    class Order(data.Sampler):
+        def __len__(self):
+            return 32
+
+        def __iter__(self):
+            yield from range(24)
+            raises()
+            yield from range(24, 32)
+
+    batches = iter(DataLoader(range(32), batch_size=2, sampler=Order(), num_workers=num_workers))
+    found, raised = [], []
+    while raised.count(RuntimeError) < 2:
+        try:
+            found.append(next(batches).tolist())
+        except (TimeoutError, RuntimeError) as error:
+            raised.append(type(error))
+    assert found == [[number, number + 1] for number in range(0, 24, 2)]
+    assert raised == [TimeoutError, RuntimeError, RuntimeError]
+
+
+def test_an_interrupt_in_an_iterable_dataset_is_no_end_of_the_pass(raises):
+    class Stream(data.IterableDataset):
+        def __iter__(self):
+            yield from range(3)
+            raises()
+            yield from range(3, 8)
+
+    loader = DataLoader(Stream(), batch_size=2)
+    batches = iter(loader)
+    assert next(batches).tolist() == [0, 1]
+    with pytest.raises(TimeoutError):
+        next(batches)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="an interrupt came"):
+            next(batches)
+    assert next(iter(loader)).tolist() == [0, 1]
