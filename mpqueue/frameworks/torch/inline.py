@@ -40,7 +40,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     _base_seed: int  # torch's base class draws it
     _index: tuple[Any] | None = None  # that of the batch that comes next, if it was drawn
-    _is_drawing = _is_torn = False
+    _is_drawing = _is_interrupted = False
     _batch: tuple[Any] | None = None  # computed, and on its way through torch's frames
 
     def __init__(self, loader: Any) -> None:
@@ -103,7 +103,9 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     def _place(self) -> Place:
         place = self._progress.place()
-        if not self._is_stream or self._is_torn:  # a torn dataset may be amid a batch: it is read from its beginning
+        if (
+            not self._is_stream or self._is_interrupted
+        ):  # an interrupted dataset may be amid a batch: it is read from its beginning
             return place
         iterator = self._dataset_fetcher.dataset_iter
         holder = iterator if has_state(iterator) else self._told
@@ -128,7 +130,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         return self._index[0]
 
     def _next_data(self) -> Any:
-        if self._is_torn:
+        if self._is_interrupted:
             raise RuntimeError(
                 "an interrupt came while this pass drew from its sampler, or from an iterable-style dataset: a batch "
                 "may be lost. Begin a new pass, or load the last state"
@@ -141,7 +143,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
                 raise
             except BaseException as error:
                 if not isinstance(error, Exception) or is_of_handler(error):
-                    self._is_torn = self._is_stream or self._is_drawing
+                    self._is_interrupted = self._is_stream or self._is_drawing
                 elif self._index is not None:
                     self._count()  # it takes the place of its batch, as with workers
                 raise

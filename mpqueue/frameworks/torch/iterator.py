@@ -76,7 +76,7 @@ class _SamplerDraw:
     def __init__(self, batches: Any, epoch: int, first: int = 0, *, is_batched: bool) -> None:
         self._batches, self._epoch, self._is_batched = batches, epoch, is_batched
         self._ahead: list[Drawn] = []
-        self._num_batches, self._num_samples, self._is_torn = 0, first, False
+        self._num_batches, self._num_samples, self._is_interrupted = 0, first, False
         self._draw(1)
 
     def take(self, limit: int) -> list[Drawn]:
@@ -91,25 +91,27 @@ class _SamplerDraw:
 
     def _draw(self, limit: int) -> None:
         while len(self._ahead) < limit:
-            if self._is_torn:  # a sampler is often a generator, which an interrupt ends: that is no end of the pass
+            if (
+                self._is_interrupted
+            ):  # a sampler is often a generator, which an interrupt ends: that is no end of the pass
                 raise RuntimeError(
                     "an interrupt came while this pass drew from its sampler: a batch may be lost. Begin a new pass, "
                     "or load the last state"
                 )
-            self._is_torn = True
+            self._is_interrupted = True
             try:
                 index = next(self._batches)
             except StopIteration:
-                self._is_torn = False
+                self._is_interrupted = False
                 break
             except Exception as error:
-                self._is_torn = is_of_handler(error)
+                self._is_interrupted = is_of_handler(error)
                 raise
             listed = listed_of(index, self._epoch, self._num_samples)
             self._num_samples += len(index) if self._is_batched and hasattr(index, "__len__") else 1
             self._ahead = [*self._ahead, Drawn(self._num_batches, listed)]
             self._num_batches += 1
-            self._is_torn = False
+            self._is_interrupted = False
 
 
 class _Early(NamedTuple):
