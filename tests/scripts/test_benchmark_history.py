@@ -106,6 +106,7 @@ def test_the_page_in_the_tree_has_the_rows_of_the_data():
     page, rows = history.PAGE.read_text("utf-8"), history.load()
     assert history.drawn_anew(page, rows) == page
     known = {f"{target.workload}: {target.against}" for target in report.TARGETS} | set(history.SHOWN.values())
+    known |= {f"{history.NUMPY}: {start}" for start in history.STARTS}
     assert [name for row in rows for name in row["ratios"] if name.replace(", mpqueue threads", "").replace(
         ", mpqueue in threads", "") not in known] == []  # fmt: skip
     assert [row["date"] for row in rows] == sorted(row["date"] for row in rows)
