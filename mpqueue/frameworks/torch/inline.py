@@ -151,16 +151,12 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     def __next__(self) -> Any:
         batch = super().__next__()
-        # By assignments alone, and the return: no handler runs between them. Before, the batch is kept.
-        self._batch = self._index = None
-        if self._is_stream:
-            self._progress.counts[0] += 1
-        else:
-            self._progress.position += 1
+        self._count()  # a handler that raises as it begins leaves the batch there, for the next call
         return batch
 
     def _count(self) -> None:
-        self._index = None
+        """Count a batch that goes out, or an error in its place; by assignments alone: no handler runs between them."""
+        self._batch = self._index = None
         if self._is_stream:
             self._progress.counts[0] += 1
         else:
