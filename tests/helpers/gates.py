@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 import tempfile
+from typing import Any
 
 
 class Arrival:
@@ -60,3 +61,20 @@ def pass_gate(address: str, tag: int = 0) -> None:
         connection.connect(address)
         connection.sendall(struct.pack("<QQ", os.getpid(), tag))
         connection.recv(1)
+
+
+def stop_at(place: Any, name: str, when: str, address: str, *, once: bool = False) -> None:
+    """In this process, stop at a gate "before" or "after" each call of a method, or the next one alone."""
+    original = getattr(place, name)
+
+    def stopping(*args: Any, **kwargs: Any) -> Any:
+        if once:
+            setattr(place, name, original)
+        if when == "before":
+            pass_gate(address)
+        result = original(*args, **kwargs)
+        if when == "after":
+            pass_gate(address)
+        return result
+
+    setattr(place, name, stopping)

@@ -10,7 +10,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from helpers import others
-from helpers.gates import Gate, pass_gate
+from helpers.gates import Gate, stop_at
 from helpers.others import Other, in_line
 
 from mpqueue import FIFOQueue, RandomShuffleQueue
@@ -30,21 +30,6 @@ STEPS = [
     (Connection, "call", "after", True),
     (QueueChannel, "enqueue", "after", True),
 ]
-
-
-def stop_at(place, name, when, address):
-    """In this process, stop at a gate before or after a method."""
-    original = getattr(place, name)
-
-    def stopping(*args, **kwargs):
-        if when == "before":
-            pass_gate(address)
-        result = original(*args, **kwargs)
-        if when == "after":
-            pass_gate(address)
-        return result
-
-    setattr(place, name, stopping)
 
 
 @pytest.mark.parametrize("has_window", [False, True])

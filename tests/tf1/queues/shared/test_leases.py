@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from helpers.gates import Gate, pass_gate
+from helpers.gates import Gate, stop_at
 from helpers.others import Other, in_line
 from helpers.strikes import Strike, Struck
 
@@ -36,22 +36,6 @@ def take(other, count=1):
 def lent(queue):
     queue.size()  # reads what other processes have said
     return list(queue.queue_ref.machine.lent)
-
-
-def stop_once(place, name, when, address):
-    """In this process, stop at a gate before or after the next call of a method."""
-    original = getattr(place, name)
-
-    def stopping(*args, **kwargs):
-        setattr(place, name, original)
-        if when == "before":
-            pass_gate(address)
-        result = original(*args, **kwargs)
-        if when == "after":
-            pass_gate(address)
-        return result
-
-    setattr(place, name, stopping)
 
 
 def holder_of(queue, numbers=range(20)):
@@ -138,7 +122,7 @@ def test_a_holder_that_is_killed_has_taken_an_element_or_not(when, first):
     queue = FIFOQueue(50, "int64", [()])
     with Gate() as gate, holder_of(queue) as victim:
         address = gate.address
-        victim.begin(lambda q: [stop_once(Connection, "send_last", when, address), q.dequeue()])
+        victim.begin(lambda q: [stop_at(Connection, "send_last", when, address, once=True), q.dequeue()])
         arrival = gate.arrival()
         victim.kill()
         arrival.let_go()
@@ -152,7 +136,7 @@ def test_a_lease_that_is_recalled_while_an_element_is_taken_gives_it_to_one_of_t
     queue = FIFOQueue(50, "int64", [()])
     with Gate() as gate, holder_of(queue) as other:
         address = gate.address
-        other.begin(lambda q: [stop_once(Connection, "send_last", when, address), int(q.dequeue())])
+        other.begin(lambda q: [stop_at(Connection, "send_last", when, address, once=True), int(q.dequeue())])
         arrival = gate.arrival()
         assert queue.dequeue(timeout=30) == mine
         arrival.let_go()
