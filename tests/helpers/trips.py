@@ -211,8 +211,8 @@ def _dequeue(queue):
     return watched(queue.dequeue)
 
 
-def _of_an_element(at_owner, elsewhere):
-    queue = mpqueue.FIFOQueue(10, [np.float64], shapes=[SHAPE])
+def _of_an_element(at_owner, elsewhere, capacity):
+    queue = mpqueue.FIFOQueue(capacity, [np.float64], shapes=[SHAPE])
     with (
         contextlib.closing(queue),
         Other(queue, method="spawn") as other,
@@ -223,12 +223,13 @@ def _of_an_element(at_owner, elsewhere):
 
 def of_an_element_to_its_owner(_):
     """An element that another process enqueues, and the owner of the queue dequeues."""
-    return _of_an_element(_dequeue, _enqueue)
+    return _of_an_element(_dequeue, _enqueue, 10)
 
 
 def of_an_element_from_its_owner(_):
     """An element that the owner of the queue enqueues, and another process dequeues."""
-    return _of_an_element(_enqueue, _dequeue)
+    # Room for more than a lease: else the owner waits for it in each window, or in none, as the two happen to run.
+    return _of_an_element(_enqueue, _dequeue, 100)
 
 
 @contextlib.contextmanager
