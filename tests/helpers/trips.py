@@ -228,8 +228,8 @@ def of_an_element_to_its_owner(_):
 
 def of_an_element_from_its_owner(_):
     """An element that the owner of the queue enqueues, and another process dequeues."""
-    # Room for more than a lease: else the owner waits for it in each window, or in none, as the two happen to run.
-    return _of_an_element(_enqueue, _dequeue, 100)
+    # Room for all: else the owner waits for it in each window, or in none, as the two happen to run.
+    return _of_an_element(_enqueue, _dequeue, 2 * (WARM_UP + NUM_WINDOWS * WINDOW))
 
 
 @contextlib.contextmanager
