@@ -2,6 +2,11 @@
 
 A record batch whose buffers are not compressed is never read as a whole: see `mpqueue.files.arrow_values`. One that is
 compressed, or has dictionaries, is decoded by pyarrow from its messages, and kept; see `mpqueue.files.decoded`.
+
+Others map these files. To copy 10 KB out of a map takes 1.4 us, `os.pread` of the same 2.7 us, which is most of what a
+row takes; and a map of a file that shrinks kills the process. So the bytes of rows are kept where all of them fit into
+``cache_bytes``, and a later epoch copies nothing: `bytes` are given as they are. Where not all fit, none are kept: of
+rows in a shuffled order, what was used last is not what is used next.
 """
 
 import os
@@ -14,18 +19,22 @@ from typing import Any, Literal
 from mpqueue.errors import FileError
 from mpqueue.files import arrow_messages
 from mpqueue.files.arrow_slices import Slicer, can_slice, num_parts
-from mpqueue.files.arrow_values import ArrowColumn, RecordBatch, column_of
+from mpqueue.files.arrow_values import ArrowColumn, RecordBatch, RowRanges, column_of
 from mpqueue.files.columns import chosen, difference
-from mpqueue.files.decoded import DEFAULT_BYTES
+from mpqueue.files.decoded import DEFAULT_BYTES, DecodedParts
 from mpqueue.files.groups import DAMAGED, GroupedFiles, Groups, Run, folder_of
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names, expand
-from mpqueue.files.ranges import Piece, at_once
+from mpqueue.files.ranges import at_once
 from mpqueue.files.rows import TableRows, pyarrow
 
 _END = b"\xff\xff\xff\xff\0\0\0\0"
 _VERSION = 1
+# Of a value whose bytes are kept, beside them: an object, and a place in a list.
+_KEPT_VALUE_BYTES = 64
+# Of record batches whose rows are addressed, in a process: their small buffers.
+_MAX_BATCH_BYTES = 64 * 1024 * 1024
 
 
 def read_schema(message: bytes) -> Any:
@@ -58,10 +67,15 @@ class _Reading:
     Args:
         schema_message: Of the files.
         names: Of the columns that are wanted.
+
+    Attributes:
+        num_values: The values of a row that may have bytes of their own, at most.
+        keeps_rows: The bytes of rows are kept.
     """
 
     def __init__(self, schema_message: bytes, names: Sequence[str]) -> None:
         schema = read_schema(schema_message)
+        self.num_values, self.keeps_rows = 0, False
         self.schema_message = schema_message
         self.numbers = [schema.get_field_index(name) for name in names]
         # Types, places (column, first node, first buffer) of all that are wanted; None: rows are not addressable.
@@ -77,6 +91,7 @@ class _Reading:
                 (column_of(schema.types[i]), sum(part[0] for part in parts[:i]), sum(part[1] for part in parts[:i]))
                 for i in self.numbers
             ]
+            self.num_values = sum(parts[i][1] for i in self.numbers)
 
 
 class Arrow(GroupedFiles):
@@ -92,7 +107,8 @@ class Arrow(GroupedFiles):
     Args:
         paths: Files: a path, a pattern, braces, or a list of these.
         columns: Names of those that are wanted, in this order; None: all.
-        cache_bytes: Of decoded batches, at most, for each process.
+        cache_bytes: Of what is kept, at most, for each process: decoded batches and, where all batches together are no
+            larger, rows that were read. Less of it where there are many workers.
         index: The folder in which the index of the files is kept; None: the user's cache folder.
 
     Raises:
@@ -117,6 +133,7 @@ class Arrow(GroupedFiles):
         index: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(Index("arrow", _VERSION, expand(paths), scan, folder_of(index)), cache_bytes)
+        self._batches = DecodedParts(_MAX_BATCH_BYTES)
         self._columns = chosen(columns, self._check_schemas().names)
 
     def record_batches(self) -> Groups:
@@ -152,9 +169,12 @@ class Arrow(GroupedFiles):
     def _state(self) -> "_Reading":
         if self._made is None:
             starts = self._index.starts("schema")
-            self._made = _Reading(self._index["schema"][: starts[1]].tobytes(), self._columns)
-        made: _Reading = self._made
-        return made
+            made = _Reading(self._index["schema"][: starts[1]].tobytes(), self._columns)
+            overhead = self._length * made.num_values * _KEPT_VALUE_BYTES
+            made.keeps_rows = int(self._index["lengths"].sum()) + overhead <= self._parts.max_bytes
+            self._made = made
+        found: _Reading = self._made
+        return found
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return several samples; those of all uncompressed record batches are read at once; raises as ``[i]``."""
@@ -163,14 +183,14 @@ class Arrow(GroupedFiles):
             return super().__getitems__(indices)
         found: list[Any] = [None] * len(indices)
         cells: list[list[Any]] = [[] for _ in state.places]
-        ranges: list[Piece] = []
+        ranges = RowRanges()
         read: list[int] = []  # the places of those that are read, in their order
         group = 0
         runs = list(self._runs(indices))
         if self._is_remote(runs):
             at_once([partial(self._named_batch, run[0]) for run in runs])
         whole: list[Run] = []
-        kept = self._parts.get_kept([(run[0], "batch") for run in runs])
+        kept = self._batches.get_kept([run[0] for run in runs])
         for (group, rows, places), known in zip(runs, kept, strict=True):
             try:
                 batch = self._batch(group) if known is None else known
@@ -186,7 +206,7 @@ class Arrow(GroupedFiles):
         if not read:
             return found
         try:
-            parts = [*self._opened.read_all(ranges), b""]
+            parts = ranges.read(self._opened)
             values = [column.values(each, parts) for (column, _, _), each in zip(state.places, cells, strict=True)]
         except DAMAGED as error:
             if len(indices) == 1 or isinstance(error, FileError):
@@ -221,7 +241,7 @@ class Arrow(GroupedFiles):
 
     def _batch(self, group: int) -> RecordBatch | Literal[False]:
         """Return a record batch whose rows can be read by themselves; False: it is compressed."""
-        found: RecordBatch | Literal[False] = self._parts.get((group, "batch"), lambda: self._new_batch(group))
+        found: RecordBatch | Literal[False] = self._batches.get(group, lambda: self._new_batch(group))
         return found
 
     def _new_batch(self, group: int) -> tuple[RecordBatch | Literal[False], int]:
@@ -232,7 +252,7 @@ class Arrow(GroupedFiles):
         layout = arrow_messages.layout(arrow_messages.flatbuffer(self._opened.read(*place)), length)
         if layout.is_compressed:
             return False, 100
-        batch = RecordBatch(self._opened, file, offset + layout.body, layout, state.places)
+        batch = RecordBatch(self._opened, file, offset + layout.body, layout, state.places, keeps_rows=state.keeps_rows)
         return batch, batch.num_bytes()
 
     def _decode(self, group: int) -> tuple[TableRows, int]:

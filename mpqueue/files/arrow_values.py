@@ -4,7 +4,8 @@ A batch of samples asks for a few rows of many record batches. So what is done f
 nothing, and there must be one read for all:
 
     source(batch)   once for each record batch and process: its small buffers, looked at, and the places of the large
-    add(rows)       a column takes what small buffers say of some rows, and notes the ranges that it needs of the file
+    add(rows)       a column takes what small buffers say of some rows, and the bytes that are kept of them, and notes
+                    the ranges that it needs of the file
     values(parts)   when all ranges of all columns were read, in the order in which they lie: a value for each row
 
 An array of pyarrow for a row costs ten times what the value itself does; it is made where no other way is known.
@@ -29,6 +30,28 @@ _EMPTY = -1  # the number of a range that has no bytes, and is not read
 _MISSING = -2  # that of a value that is not there
 
 Parts = Sequence[bytes]
+# The bytes of the values of a column of a record batch, by rows; None: not read yet.
+KeptValues = list[bytes | None]
+
+
+class RowRanges:
+    """The ranges of files that some rows need, and where their bytes are kept.
+
+    Attributes:
+        pieces: The ranges.
+        homes: The number of a range whose bytes are to be kept, where, and of which row.
+    """
+
+    def __init__(self) -> None:
+        self.pieces: list[Piece] = []
+        self.homes: list[tuple[int, KeptValues, int]] = []
+
+    def read(self, opened: OpenFiles) -> Parts:
+        """Return the bytes of each range, and behind them a part that is empty; raises as `OpenFiles.read`."""
+        parts = [*opened.read_all(self.pieces), b""]
+        for number, kept, row in self.homes:
+            kept[row] = parts[number]
+        return parts
 
 
 class RecordBatch:
@@ -40,6 +63,7 @@ class RecordBatch:
         body: Where its buffers begin in the file.
         layout: Its parts.
         columns: Those that are wanted: each with its first node and its first buffer.
+        keeps_rows: Bytes of rows are kept when they were read.
 
     Raises:
         ValueError: Its header does not fit the columns.
@@ -52,8 +76,10 @@ class RecordBatch:
         body: int,
         layout: BatchLayout,
         columns: "Sequence[tuple[ArrowColumn, int, int]]",
+        *,
+        keeps_rows: bool,
     ) -> None:
-        self.file, self.body, self.layout = file, body, layout
+        self.file, self.body, self.layout, self.keeps_rows = file, body, layout, keeps_rows
         self._opened, self._kept = opened, dict[int, bytes]()
         try:
             self.sources = [column.source(self, node, buffer) for column, node, buffer in columns]
@@ -121,7 +147,7 @@ class ArrowColumn:
         """Return what `add` needs of a record batch; raises `ValueError` if it is damaged."""
         raise NotImplementedError
 
-    def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: list[Piece]) -> None:
+    def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: RowRanges) -> None:
         """Add a cell for each of some rows, and the ranges that they need; raises `ValueError`, as `source` does."""
         raise NotImplementedError
 
@@ -141,7 +167,7 @@ class _NumberColumn(ArrowColumn):
     def source(self, batch: RecordBatch, node: int, buffer: int) -> Any:
         return batch.validity(node, buffer), batch.numbers(buffer + 1, self._form, batch.layout.nodes[node][0])
 
-    def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: list[Piece]) -> None:  # noqa: ARG002
+    def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: RowRanges) -> None:  # noqa: ARG002
         validity, items = source
         cells += [items[row] if validity is None or validity[row >> 3] >> (row & 7) & 1 else None for row in rows]
 
@@ -165,16 +191,20 @@ class _RangeColumn(ArrowColumn):
         # No rows may have no offsets at all.
         offsets = batch.numbers(buffer + 1, self._form, length + 1) if length else ()
         place, size = batch.layout.buffers[self._data(buffer)]
-        return batch.validity(node, buffer), offsets, batch.file, batch.body + place, size // self._width
+        kept: KeptValues | None = [None] * length if batch.keeps_rows else None
+        return batch.validity(node, buffer), offsets, batch.file, batch.body + place, size // self._width, kept
 
     def _data(self, buffer: int) -> int:
         """Return the number of the buffer in which the bytes lie."""
         return buffer + 2
 
-    def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: list[Piece]) -> None:
-        validity, offsets, file, place, limit = source
-        width = self._width
+    def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: RowRanges) -> None:
+        validity, offsets, file, place, limit, kept = source
+        width, pieces = self._width, ranges.pieces
         for row in rows:
+            if kept is not None and (part := kept[row]) is not None:
+                cells.append(part)
+                continue
             if validity is not None and not validity[row >> 3] >> (row & 7) & 1:
                 cells.append(_MISSING)
                 continue
@@ -184,16 +214,18 @@ class _RangeColumn(ArrowColumn):
             if start == stop:
                 cells.append(_EMPTY)
                 continue
-            cells.append(len(ranges))
-            ranges.append((file, place + start * width, (stop - start) * width))
+            cells.append(len(pieces))
+            if kept is not None:
+                ranges.homes.append((len(pieces), kept, row))
+            pieces.append((file, place + start * width, (stop - start) * width))
 
     def values(self, cells: list[Any], parts: Parts) -> list[Any]:
-        return [parts[cell] if cell != _MISSING else None for cell in cells]
+        return [cell if not isinstance(cell, int) else parts[cell] if cell != _MISSING else None for cell in cells]
 
 
 class _TextColumn(_RangeColumn):
     def values(self, cells: list[Any], parts: Parts) -> list[Any]:
-        return [None if cell == _MISSING else parts[cell].decode() for cell in cells]
+        return [None if part is None else part.decode() for part in super().values(cells, parts)]
 
 
 class _ListColumn(_RangeColumn):
@@ -212,22 +244,22 @@ class _ListColumn(_RangeColumn):
     def source(self, batch: RecordBatch, node: int, buffer: int) -> Any:
         if batch.layout.nodes[node + 1][1]:
             return self._with_holes.source(batch, node, buffer)
-        validity, offsets, file, place, limit = super().source(batch, node, buffer)
-        return validity, offsets, file, place, min(limit, batch.layout.nodes[node + 1][0])
+        validity, offsets, file, place, limit, kept = super().source(batch, node, buffer)
+        return validity, offsets, file, place, min(limit, batch.layout.nodes[node + 1][0]), kept
 
     def _data(self, buffer: int) -> int:
         return buffer + 3
 
-    def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: list[Piece]) -> None:
+    def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: RowRanges) -> None:
         way = self._with_holes.add if isinstance(source, _SlicedPlace) else super().add
         way(cells, source, rows, ranges)
 
     def values(self, cells: list[Any], parts: Parts) -> list[Any]:
-        return [self._value(cell, parts) if isinstance(cell, int) else cell for cell in cells]
-
-    def _value(self, cell: int, parts: Parts) -> Any:
-        # A copy, which may be written to.
-        return None if cell == _MISSING else np.frombuffer(parts[cell], self._dtype).copy()
+        # What has holes is no bytes here. Bytes are copied, so that the array may be written to.
+        return [
+            np.frombuffer(part, self._dtype).copy() if isinstance(part, bytes) else part
+            for part in super().values(cells, parts)
+        ]
 
 
 class _StructColumn(ArrowColumn):
@@ -249,7 +281,7 @@ class _StructColumn(ArrowColumn):
             inner.append(column.source(batch, node + nodes, buffer + buffers))
         return batch.validity(node, buffer), inner
 
-    def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: list[Piece]) -> None:
+    def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: RowRanges) -> None:
         validity, inner = source
         if not cells:
             cells += [[] for _ in range(len(self._fields) + 1)]
@@ -291,7 +323,7 @@ class _SlicedColumn(ArrowColumn):
             raise IndexError(node)
         return _SlicedPlace(batch, node, buffer)
 
-    def add(self, cells: list[Any], source: _SlicedPlace, rows: Sequence[int], ranges: list[Piece]) -> None:  # noqa: ARG002
+    def add(self, cells: list[Any], source: _SlicedPlace, rows: Sequence[int], ranges: RowRanges) -> None:  # noqa: ARG002
         batch, node, buffer = source
         at = 0
         while at < len(rows):

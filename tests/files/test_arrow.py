@@ -68,9 +68,39 @@ def test_large_buffers_are_not_kept(tmp_path, index, monkeypatch):
     assert sum(read) < 200
 
 
+def test_rows_that_all_fit_into_the_cache_are_read_once(tmp_path, index, monkeypatch):
+    """Samples belong to whoever asked: what is done to one does not show in the next."""
+    source = Arrow(write(tmp_path / "a.arrow", SLICED), index=index)
+    wanted = SLICED.to_pylist()
+    chosen = [*random.Random(0).sample(range(ROWS), 60), 3, 3, *range(150, 175)]
+    for sample in source.__getitems__(chosen):
+        for value in sample.values():
+            if isinstance(value, np.ndarray):
+                value[...] = 0
+            elif isinstance(value, dict | list):
+                value.clear()
+    monkeypatch.setattr(os, "pread", None)
+    assert [plain(row) for row in source.__getitems__(chosen[::-1])] == [wanted[i] for i in chosen[::-1]]
+    assert plain(source[chosen[0]]) == wanted[chosen[0]]
+
+
+def test_rows_that_do_not_all_fit_into_the_cache_are_not_kept(tmp_path, index, monkeypatch):
+    """What the objects take beside the bytes counts, too."""
+    texts = pa.table({"t": ["a" * 2000] * 100})
+    path = write(tmp_path / "a.arrow", texts, rows=50)
+    reads, real = [], os.pread
+    monkeypatch.setattr(os, "pread", lambda *args: reads.append(args) or real(*args))
+    for cache_bytes, expected in ((os.path.getsize(path), 1), (os.path.getsize(path) + 100_000, 0)):
+        source = Arrow(path, index=index, cache_bytes=cache_bytes)
+        source.__getitems__([5, 70])
+        reads.clear()
+        assert source[70] == {"t": "a" * 2000}
+        assert len(reads) == expected
+
+
 def test_all_that_a_batch_of_samples_needs_is_read_in_the_order_of_the_files(tmp_path, index, monkeypatch):
     names = [write(tmp_path / f"{i}.arrow", pa.table({"b": [os.urandom(20_000)] * 20}), rows=5) for i in range(2)]
-    source = Arrow(names, index=index)
+    source = Arrow(names, index=index, cache_bytes=0)
     source.__getitems__(range(40))  # the small buffers of all batches are there
     steps, read, stat = [], os.pread, os.fstat
     monkeypatch.setattr(os, "pread", lambda fd, length, at: steps.append((fd, at)) or read(fd, length, at))
