@@ -7,19 +7,18 @@ From the ground up; a module imports only from its own line and from those above
     lookup.py                                      where shared names are looked up
     machine.py                                     the semantics, pure: elements, and lines of calls that wait for them
     storage.py                                     elements as objects of this process
-    holds.py                                       elements that are looked at in their places
+    block_pool.py                                  the owner's shared memory, and elements that are looked at in it
     blocks.py                                      elements in blocks of shared memory
     wire.py                                        the messages between processes, and the pipe for them
-    block_pool.py                                  the owner's shared memory, and empty blocks that were granted
     selection.py                                   the interface of a queue, and one of several queues
     core.py                                        the queue itself: calls of this process, and who drives the machine
     remote.py                                      the queue in a process that does not own it, and its connections
     tally.py                                       counts of one object by several processes
     lease.py                                       the owner: dequeues without a question
     windows.py                                     the owner: enqueues without an answer
-    client.py                                      what it keeps of a queue that it serves, and of a connection to it
+    client.py                                      the owner: a queue that it serves, and all connections
     shortage.py                                    the line of those who wait for memory
-    listener.py watch.py                           all connections, and the thread that listens to them
+    watch.py                                       the thread that listens to them
     hub.py                                         the service: a step for each message, and the driver of its queues
     registry.py                                    queues by shared name
     making.py                                      new queues
@@ -28,16 +27,14 @@ From the ground up; a module imports only from its own line and from those above
     graph.py session.py source.py                  names and collections; sessions; callables that give examples
     ops.py                                         callables that enqueue them
     base.py                                        the public methods of all queues
-    fifo.py padding.py shuffle.py                  the three kinds of queues
+    kinds.py                                       the three kinds of queues
 """
 
 from mpqueue.tf1.queues import sharing as sharing  # attaches queues to pickles and forks
 from mpqueue.tf1.queues.base import QueueBase
-from mpqueue.tf1.queues.fifo import FIFOQueue
 from mpqueue.tf1.queues.graph import reset_default_graph
-from mpqueue.tf1.queues.padding import PaddingFIFOQueue
+from mpqueue.tf1.queues.kinds import FIFOQueue, PaddingFIFOQueue, RandomShuffleQueue
 from mpqueue.tf1.queues.session import Session, get_default_session
-from mpqueue.tf1.queues.shuffle import RandomShuffleQueue
 from mpqueue.tf1.queues.source import Source
 
 __all__ = [

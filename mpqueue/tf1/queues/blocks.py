@@ -14,7 +14,7 @@ believed: what does not fit into its block is a `DataLossError` of whoever reads
 
 Elements that threads of the owner enqueue stay what they are in a `PlainStorage`; elements from other processes lie in
 blocks, and their token is an integer. So a queue may hold both, and `SharedStorage` gathers both: a block becomes a
-view, which is copied once, into the result. A single large array need not be copied at all, see `holds`.
+view, which is copied once, into the result. A single large array need not be copied at all, see `block_pool`.
 """
 
 import math
@@ -29,7 +29,7 @@ from mpqueue.errors import DataLossError
 from mpqueue.memory.arena import CLASS_SHIFT, class_bytes, class_for, first_token, offset_of
 from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.memory.segment import Segment
-from mpqueue.tf1.queues.holds import LEAST_BYTES, Holds
+from mpqueue.tf1.queues.block_pool import LEAST_BYTES, Holds
 from mpqueue.tf1.queues.machine import Token
 from mpqueue.tf1.queues.spec import ElementSpec
 from mpqueue.tf1.queues.storage import PackedColumn, PlainStorage

@@ -41,11 +41,10 @@ from mpqueue.memory.arena import class_bytes, class_for, offset_of
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.locks import Lock
 from mpqueue.tf1.queues.block_pool import BlockPool
-from mpqueue.tf1.queues.client import Client, QueueUse, SharedQueue
+from mpqueue.tf1.queues.client import Client, Listener, QueueUse, SharedQueue
 from mpqueue.tf1.queues.core import Call, QueueCore, recover
 from mpqueue.tf1.queues.description import MAX_BYTES
 from mpqueue.tf1.queues.lease import Taker
-from mpqueue.tf1.queues.listener import Listener
 from mpqueue.tf1.queues.machine import (
     CloseRequest,
     DequeueRequest,

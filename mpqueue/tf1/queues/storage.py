@@ -31,7 +31,7 @@ from mpqueue.tf1.values.conversion import Array
 from mpqueue.tf1.values.dtypes import DType
 from mpqueue.tf1.values.shapes import Shape, is_fully_known
 
-PACK_LIMIT_BYTES: Final = (64 << 10) - 1  # from there on, what another process enqueues may be a view, see `holds`
+PACK_LIMIT_BYTES: Final = (64 << 10) - 1  # from there on, what another process enqueues may be a view, see `block_pool`
 _EAGER_BYTES: Final = 1024  # larger rows are made tokens at once: a copy less, and an object for each weighs little
 _SHARED_BYTES: Final = 4096  # larger rows are copied each: as views of one block they would keep all of it alive
 

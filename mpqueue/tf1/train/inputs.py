@@ -10,9 +10,7 @@ from functools import reduce
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from mpqueue.tf1.queues.base import QueueBase
-from mpqueue.tf1.queues.fifo import FIFOQueue
-from mpqueue.tf1.queues.padding import PaddingFIFOQueue
-from mpqueue.tf1.queues.shuffle import RandomShuffleQueue
+from mpqueue.tf1.queues.kinds import FIFOQueue, PaddingFIFOQueue, RandomShuffleQueue
 from mpqueue.tf1.queues.source import Source
 from mpqueue.tf1.train.batch_op import BatchOp
 from mpqueue.tf1.train.collections import add_queue_runner

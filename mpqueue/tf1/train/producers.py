@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.tf1.queues.fifo import FIFOQueue
+from mpqueue.tf1.queues.kinds import FIFOQueue
 from mpqueue.tf1.queues.source import Source
 from mpqueue.tf1.train.arrays import as_constant, constant_source
 from mpqueue.tf1.train.collections import add_queue_runner

@@ -12,8 +12,8 @@ from hypothesis.extra import numpy as st_numpy
 
 from mpqueue.errors import DataLossError
 from mpqueue.memory.arena import class_bytes, class_for, first_token
+from mpqueue.tf1.queues.block_pool import LEAST_BYTES
 from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
-from mpqueue.tf1.queues.holds import LEAST_BYTES
 from mpqueue.tf1.queues.spec import ElementSpec
 
 BIG = 1000  # float64 numbers: 8,000 bytes, above the limit below which bytes are copied twice

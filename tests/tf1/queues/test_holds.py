@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mpqueue.memory.arena import Arena, class_for
+from mpqueue.tf1.queues.block_pool import LEAST_BYTES, MAX_HELD, Holds
 from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
-from mpqueue.tf1.queues.holds import LEAST_BYTES, MAX_HELD, Holds
 from mpqueue.tf1.queues.spec import ElementSpec
 
 CLASS = class_for(LEAST_BYTES)
@@ -26,8 +26,8 @@ def test_a_place_is_held_as_long_as_any_view_lives(arena):
     assert not holds.ended
     assert holds.num_live == 1
     del view
-    assert holds.next_ended() == token
-    assert holds.num_live == 0
+    holds.collect()
+    assert holds.num_live == arena.num_used == 0
 
 
 def test_there_is_a_bound_of_places(arena):
@@ -51,11 +51,11 @@ def test_a_place_that_was_forgotten_is_not_told_of(arena):
     holds.forget(token)
     again = holds.base(token)
     del base
-    while holds.ended:
-        assert holds.next_ended() is None
-    assert holds.num_live == 1
+    holds.collect()
+    assert holds.num_live == arena.num_used == 1
     del again
-    assert holds.next_ended() == token
+    holds.collect()
+    assert holds.num_live == arena.num_used == 0
 
 
 def test_an_element_whose_views_cannot_be_made_stays_a_token(arena, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 from helpers.calls import DEADLOCK_S
 
 from mpqueue.tf1.queues import client
-from mpqueue.tf1.queues.listener import Listener
+from mpqueue.tf1.queues.client import Listener
 from mpqueue.tf1.queues.wire import HEAD, Down, RecordPipe
 from mpqueue.transport import credentials
 from mpqueue.transport.credentials import Credentials, new_token

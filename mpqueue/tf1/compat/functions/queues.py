@@ -15,7 +15,8 @@ from mpqueue.tf1.compat.graph import Running, Tensor, custom, get_default_graph
 from mpqueue.tf1.compat.graph.state import handle_of
 from mpqueue.tf1.compat.ops import dtypes as types
 from mpqueue.tf1.compat.ops.dtypes import DType, as_dtype
-from mpqueue.tf1.queues import base, fifo, lookup, padding, shuffle
+from mpqueue.tf1.queues import base, lookup
+from mpqueue.tf1.queues import kinds as eager
 from mpqueue.tf1.queues.lookup import Lookup
 from mpqueue.tf1.queues.making import as_integer
 from mpqueue.tf1.queues.spec import as_list
@@ -60,7 +61,7 @@ def _types(dtypes: Any) -> list[DType]:
     return [as_dtype(each) for each in as_list(dtypes)]
 
 
-@public_class("FIFOQueue", like=fifo.FIFOQueue)
+@public_class("FIFOQueue", like=eager.FIFOQueue)
 class FIFOQueue(QueueBase):
     """A queue that gives its elements out in the order in which they were put in.
 
@@ -84,12 +85,12 @@ class FIFOQueue(QueueBase):
     ) -> None:
         kinds, bound = _types(dtypes), as_integer(capacity, "capacity")
         known = as_known_shapes(shapes, len(kinds), "FIFOQueue")
-        make = partial(fifo.FIFOQueue, bound, kinds, known)
+        make = partial(eager.FIFOQueue, bound, kinds, known)
         handle = _queue_node("FIFOQueueV2", make, (bound, kinds, known), shared_name, name)
         super().__init__(kinds, known, names, handle)
 
 
-@public_class("PaddingFIFOQueue", like=padding.PaddingFIFOQueue)
+@public_class("PaddingFIFOQueue", like=eager.PaddingFIFOQueue)
 class PaddingFIFOQueue(QueueBase):
     """A FIFO queue whose elements may differ in size along unknown axes, and are padded when they are stacked.
 
@@ -119,12 +120,12 @@ class PaddingFIFOQueue(QueueBase):
         known = as_shapes(shapes, len(kinds))
         if None in known:
             raise ValueError(f"a PaddingFIFOQueue needs the rank of every component, got the shapes {known}")
-        make = partial(padding.PaddingFIFOQueue, bound, kinds, known)
+        make = partial(eager.PaddingFIFOQueue, bound, kinds, known)
         handle = _queue_node("PaddingFIFOQueueV2", make, (bound, kinds, known), shared_name, name)
         super().__init__(kinds, known, names, handle)
 
 
-@public_class("RandomShuffleQueue", like=shuffle.RandomShuffleQueue)
+@public_class("RandomShuffleQueue", like=eager.RandomShuffleQueue)
 class RandomShuffleQueue(QueueBase):
     """A queue that gives out any of its elements, each as likely as the others.
 
@@ -158,7 +159,7 @@ class RandomShuffleQueue(QueueBase):
 
         def make(name: str, shared_name: str | None = None) -> base.QueueBase:
             agreed = None if shared_name and seed is None else whole  # others have other numbers for the same queue
-            return shuffle.RandomShuffleQueue(
+            return eager.RandomShuffleQueue(
                 bound, minimum, kinds, known, seed=agreed, shared_name=shared_name, name=name
             )
 
