@@ -86,7 +86,8 @@ class _StandIn(np.random.MT19937):
         self._capsule = make(ctypes.addressof(self._bits), self._name, None)
 
     def _callback(self, name: str, kind: Any) -> Any:
-        settle, asked = self._settle, "next_uint64" if name == "raw" else f"next_{name}"
+        # A raw number of this generator has 32 bits, though C's interface returns 64: MT19937 draws no more at once.
+        settle, asked = self._settle, "next_uint32" if name == "raw" else f"next_{name}"
 
         def draw(_: Any) -> Any:
             interface = settle().ctypes
@@ -98,6 +99,10 @@ class _StandIn(np.random.MT19937):
     def capsule(self) -> Any:
         """The interface by which NumPy draws."""
         return self._capsule
+
+    def random_raw(self, *args: Any, **options: Any) -> Any:
+        """Draw from the generator itself: NumPy's would draw from this one's own state."""
+        return self._settle().random_raw(*args, **options)
 
     def _legacy_seeding(self, seed: Any) -> None:
         self._settle()._legacy_seeding(seed)

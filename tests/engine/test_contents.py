@@ -55,14 +55,18 @@ def test_what_is_near_comes_first_and_each_object_once():
     ]
 
 
-def test_circles_and_great_depths_have_an_end():
+def test_circles_have_an_end():
     circle = Holder()
     circle.itself = circle
-    deep = Wanted()
-    for _ in range(6):
-        deep = [deep]
-    circle.deep = deep
     assert found(circle) == []
+
+
+@pytest.mark.parametrize(("depth", "count"), [(5, 1), (6, 0)])
+def test_what_lies_up_to_five_levels_deep_is_found(depth, count):
+    root = Wanted()
+    for _ in range(depth):
+        root = [root]
+    assert len(found(root)) == count
 
 
 def test_modules_classes_and_arrays_are_not_looked_into():

@@ -8,10 +8,20 @@ import pytest
 
 # In a process of its own: the generators of the tests' process are not to be exchanged.
 PLAY = """
+import ctypes
 import random
 import numpy as np
 from mpqueue.worker import first_draw, sample_block
 from mpqueue.engine import global_generators
+
+def draw_in_c():
+    # Each way by which code in C draws from NumPy's generator.
+    find = ctypes.pythonapi.PyCapsule_GetPointer
+    find.restype, find.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    capsule = np.random.get_bit_generator().capsule
+    bits = first_draw._Bits.from_address(find(capsule, b"BitGenerator"))
+    kinds = {"raw": ctypes.c_uint64, "uint64": ctypes.c_uint64, "uint32": ctypes.c_uint32, "double": ctypes.c_double}
+    return [ctypes.CFUNCTYPE(kind, ctypes.c_void_p)(getattr(bits, name))(bits.state) for name, kind in kinds.items()]
 
 DRAWS = {
     "nothing": lambda: None,
@@ -32,6 +42,8 @@ DRAWS = {
     "Python's own, seeded": lambda: random.Random(5).gauss(0, 1),
     "own ones": lambda: (random.Random(3).random(), np.random.RandomState(4).rand(), random.random()),
     "through NumPy's bits": lambda: np.random.Generator(np.random.get_bit_generator()).random(3).tolist(),
+    "raw numbers": lambda: np.random.get_bit_generator().random_raw(3).tolist(),
+    "in C": draw_in_c,
 }
 
 CURRENT = sample_block.CurrentSample()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mpqueue import Loader
+from mpqueue.loader.sources import epoch_end_of, has_hooks
 from mpqueue.workers.source_send import UnpicklableSource
 
 HOWS = {
@@ -333,3 +334,19 @@ def test_the_state_between_epochs_is_that_of_the_next_one_with_the_changed_sourc
     with Loader(source, workers=0) as resumed:
         resumed.load_state_dict(state)
         assert numbers_of(resumed) == [101, 102]
+
+
+@pytest.mark.parametrize(("package", "is_own"), [("keras.src.trainers", False), ("tensorflow", False), ("users", True)])
+def test_a_hook_that_only_a_frameworks_base_class_has_is_none(package, is_own):
+    class PyDataset(Levels):
+        def on_epoch_end(self):
+            """Does nothing, as Keras's."""
+
+    PyDataset.on_epoch_end.__module__, PyDataset.on_epoch_end.__qualname__ = package, "PyDataset.on_epoch_end"
+
+    class Own(PyDataset):
+        def on_epoch_end(self):
+            """Has nothing to do, but is there."""
+
+    assert (has_hooks(PyDataset()), epoch_end_of(PyDataset()) is not None) == (is_own, is_own)
+    assert has_hooks(Own())

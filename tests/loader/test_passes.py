@@ -421,6 +421,17 @@ def test_a_pool_is_parked_when_its_patience_is_over(monkeypatch, watch, deadlock
     assert pool.parked.wait(deadlock_s)
 
 
+def test_a_pool_that_comes_when_all_others_were_parked_is_watched_too(watch):
+    for _ in range(2):
+        assert watch._timer is None
+        pool = FakePool(running=True)
+        watch.add(pool)
+        watch._timer.cancel()
+        pool.last_use -= pool.patience_s
+        watch._look()
+        assert pool.parked.is_set()
+
+
 def test_patience_is_twice_the_longest_time_after_which_a_pool_was_asked_again():
     pool = FakePool()
     pool.last_use -= 1000

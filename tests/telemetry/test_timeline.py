@@ -106,6 +106,14 @@ def test_a_trace_has_a_row_for_each_worker_and_for_the_consumer(tmp_path, backen
     assert "wait" in slices
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_trace_of_one_that_computes_has_one_row_of_a_worker(tmp_path, workers):
+    with Loader(Slow(), workers=workers, backend="thread", trace=tmp_path / "run.json") as loader:
+        assert len(list(loader)) == len(Slow())
+    events = read(tmp_path / "run.json")
+    assert {event["args"]["name"] for event in events if event["name"] == "thread_name"} == {"consumer", "worker 0"}
+
+
 @KINDS
 def test_a_flow_leads_from_where_a_batch_was_made_to_where_it_is_taken(tmp_path, backend, workers):
     with Loader(Slow(), workers=workers, backend=backend, trace=str(tmp_path / "run.json")) as loader:
