@@ -107,6 +107,7 @@ class Agent:
         self._handlers: dict[int, Callable[[], object]] = {}  # by descriptor
         self._outgoing = Outgoing(sock)
         self._incoming = Incoming(sock, self._messages())
+        # Killed, it would leave this process and its workers behind: on Linux they are no part of its session.
         self._raylet = os.pidfd_open(os.getppid()) if platform_support.HAS_PIDFD_CALLS else -1
         self._is_over = self._has_lost_nursery = False
         self._said_at = time.monotonic()
@@ -121,7 +122,7 @@ class Agent:
         self._listen(self._nursery.fileno(), self._take_events)
         if self._raylet >= 0:
             self._listen(self._raylet, self._end)
-        tick_s = self._terms.deadline_s / 3
+        tick_s = self._terms.deadline_s / 3  # two may be late on a busy machine before the trainer gives the node up
         wants_room = False
         while not self._is_over:
             for fd, _ in self._poller.poll(tick_s):
@@ -132,6 +133,7 @@ class Agent:
             if now - self._said_at >= tick_s:
                 self._put(FromAgent.TICK, 0)
             self._outgoing.flush()
+            # Only while something waits: a socket that has room is ready always, and this loop would spin.
             if wants_room is self._outgoing.is_empty:
                 wants_room = not wants_room
                 self._poller.modify(self._sock.fileno(), READABLE | (WRITABLE if wants_room else 0))

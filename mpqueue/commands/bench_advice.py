@@ -13,7 +13,6 @@ second one is about what holds the rate down then, the first of these that is tr
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from mpqueue.commands.bench_measure import Measured, Setting
 from mpqueue.commands.bench_search import knee
@@ -91,14 +90,12 @@ class Advice:
         setting: The workers to use.
         gain: The rate that they give, in those of the present setting.
         bottleneck: What holds the rate down then: "step", "handing over", "copy", "memory", "waiting" or "source".
-        next_gain: By what factor the rate could grow at most, if that were no more.
         sentence: All of it in words.
     """
 
     setting: Setting
     gain: float
     bottleneck: str
-    next_gain: float
     sentence: str
 
 
@@ -119,8 +116,8 @@ def _advise(results: Results) -> Advice:
             return _of_step(now, now if is_enough else found, results.step_s)
     best = results.best
     gain = best.batches_per_s / now.batches_per_s
-    limit = _limit(results, best)
-    return Advice(best.setting, gain, limit.name, limit.gain, f"{_workers(now, best)}; {limit.text}.")
+    bottleneck, remedy = _limit(results, best)
+    return Advice(best.setting, gain, bottleneck, f"{_workers(now, best)}; {remedy}.")
 
 
 def _enough(results: Results, step_s: float) -> Measured | None:
@@ -138,7 +135,7 @@ def _of_step(now: Measured, found: Measured, step_s: float) -> Advice:
         f"as fast as the training step of {1000 * step_s:g} ms takes them, so a step takes {1000 * then:.3g} ms"
         f"{beside}; the step is the bottleneck{'' if is_kept else ' then'}, and only a faster one helps."
     )
-    return Advice(found.setting, spent / then, "step", 1.0, text)
+    return Advice(found.setting, spent / then, "step", text)
 
 
 def _in_all(one: Measured, step_s: float) -> float:
@@ -164,32 +161,24 @@ def _rate(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-class _Limit(NamedTuple):
-    """The cause that holds the rate down, the factor that it would gain at most without that, and what to do."""
-
-    name: str
-    gain: float
-    text: str
-
-
-def _limit(results: Results, best: Measured) -> _Limit:
-    """Return what holds the rate down; see the module's head."""
+def _limit(results: Results, best: Measured) -> tuple[str, str]:
+    """Return what holds the rate down, and what to do; see the module's head."""
     if not best.setting.workers or _is_near_ideal(results, best):
-        return _Limit("handing over", 2.0, _OF_HANDING_OVER)
+        return "handing over", _OF_HANDING_OVER
     worked = best.source_s + best.copy_s
     copy_share = best.copy_s / worked if worked else 0.0
     if copy_share >= _LARGE_COPY:
         gain = 1 / (1 - copy_share)
-        return _Limit("copy", gain, _OF_COPY.format(share=copy_share, gain=gain))
+        return "copy", _OF_COPY.format(share=copy_share, gain=gain)
     traffic = best.batches_per_s * results.batch_bytes
     if traffic >= _LARGE_TRAFFIC * results.copied_per_s:
-        return _Limit("memory", 2.0, _OF_MEMORY.format(traffic=traffic / 1e9, most=results.copied_per_s / 1e9))
+        return "memory", _OF_MEMORY.format(traffic=traffic / 1e9, most=results.copied_per_s / 1e9)
     alone = results.measured[0]
     source_ms = 1000 * alone.source_s * (1 - (alone.crowded_share or 0.0))
     if alone.waiting_share > _WAITING:
-        return _Limit("waiting", 2.0, _OF_WAITING.format(share=alone.waiting_share, ms=source_ms))
+        return "waiting", _OF_WAITING.format(share=alone.waiting_share, ms=source_ms)
     cpus = f" on all {results.num_cpus} CPUs" if best.setting.workers >= results.num_cpus > 1 else ""
-    return _Limit("source", 2.0, _OF_SOURCE.format(ms=source_ms, where=cpus))
+    return "source", _OF_SOURCE.format(ms=source_ms, where=cpus)
 
 
 def _is_near_ideal(results: Results, best: Measured) -> bool:

@@ -145,6 +145,7 @@ class Consumer:
             return batch  # noqa: TRY300 - a signal may still strike here
         except BaseException:
             if batch is not _NOTHING and batch is not _NOT_YET:
+                # For the server it is taken, and would never come again: the next call gives it out.
                 self._unclaimed = batch
                 self._needs_attention = True
             raise

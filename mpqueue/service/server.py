@@ -206,6 +206,7 @@ class Server:
             if self._run is not None:
                 raise RuntimeError(f"the server {self.name!r} runs already: call stop() before start()")
             with contextlib.ExitStack() as undo:
+                # First of all: two servers of this name must not read and write one journal.
                 claim = self._home.claim(is_open_to_others=bool(self._uids))
                 undo.callback(claim.close)
                 desk = make_desk(self._home)
@@ -234,7 +235,7 @@ class Server:
                 f"the journal {self._journal_path} is of another stream: the source, its length, the seed or an option "
                 "differ. Give the same ones, or another journal"
             )
-        if recovered.state is not None:
+        if recovered.state is not None:  # before the workers start: they get the source as it is then
             stream.plan.job.source.load_state_dict(recovered.state)
         return stream, recovered
 
@@ -309,6 +310,7 @@ class Server:
                 return
             self._latest, self._run = self.statistics(), None
             registry.hide(self)
+            # Whatever this raises, the rest is let go of behind it: the journal, and the name last.
             with self._undo:
                 self._stream.stop(timeout)
 

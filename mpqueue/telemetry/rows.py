@@ -6,7 +6,6 @@ Names and units follow Prometheus' conventions: a prefix, base units (seconds, b
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-STAGES = ("wait", "seed", "compute", "collate", "copy", "lease")
 Values = Iterator[tuple[dict[str, str], float]]
 
 

@@ -356,7 +356,7 @@ def take_nursery(*, spawn: bool) -> Nursery:
     while True:
         with _parked_lock:
             fitting = [nursery for nursery in _parked if nursery.kind == kind]
-            nursery = fitting[-1] if fitting else None
+            nursery = fitting[-1] if fitting else None  # parked last: its time is over last
             if nursery is not None:
                 _parked.remove(nursery)
         if nursery is None:

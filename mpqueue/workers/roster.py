@@ -118,11 +118,12 @@ class Roster:
         """
         if self.launcher is None:
             raise LauncherGone
-        with defer_signals():
+        with defer_signals():  # Ctrl-C before the tables know of its pipes would leave them open
             worker = WorkerHandle(number, self._next_key, with_stacks=self._with_stacks)
             self._next_key += 1
             self.workers[number] = self._by_key[worker.key] = self.by_reports[worker.pipes.reports] = worker
             try:
+                # Before it is asked for: one that runs and that nobody can listen to would have to be ended again.
                 self.poller.register(worker.pipes.reports, READABLE)
                 config = self._config_of(number)
                 event = self.launcher.start_worker(worker.key, config, worker.ends_for(self._segment_fd))
@@ -133,6 +134,7 @@ class Roster:
                 worker.close()
                 raise
             finally:
+                # The launcher has sent copies. While ours were open, the pipes would not end with the worker.
                 worker.pipes.close_worker_ends()
 
     @property
@@ -210,7 +212,7 @@ class Roster:
         """Send a worker a signal, if it is still there."""
         process = worker.process
         if process is not None and process.sentinel >= 0:
-            process.send(number)
+            process.send(number)  # by its descriptor: the number may be another process's by now
         elif self.launcher is not None:  # it is being started: only the launcher knows it
             try:
                 self.launcher.kill(worker.key, number)
@@ -220,6 +222,7 @@ class Roster:
     def silence(self, worker: WorkerHandle, cause: Cause) -> None:
         """Hear no more of a worker but its end, which is made sure of."""
         with defer_signals():
+            # In this order: a descriptor that is closed while the poller has it may be somebody else's the next moment.
             self._deafen(worker)
             worker.pipes.close_reports()
             self.kill(worker, cause)
@@ -239,11 +242,14 @@ class Roster:
         Raises:
             StopTimeout: Some were still there when the time was over, or `STUCK_S` after they were killed.
         """
+        # The end of its grants is what a worker leaves by. All of them are told before one is waited for: they leave
+        # side by side, and their times do not add up.
         for worker in self._by_key.values():
             worker.pipes.close_grants()
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         if not is_urgent:
             self._await_exits(_earlier(_GRACE_S, deadline))
+            # Those that are left are in user code, which may clear up: its files, programs that it started.
             for worker in self._by_key.values():
                 self.signal(worker, signal.SIGTERM)
             self._await_exits(_earlier(_TERM_S, deadline))
@@ -254,7 +260,7 @@ class Roster:
         until = now + STUCK_S if deadline is None else max(deadline, now + _TERM_S)
         self._await_exits(min(until, now + _TERM_S))
         if any(worker.process is not None and worker.process.has_ended() for worker in self._by_key.values()):
-            self._lose_launcher()
+            self._lose_launcher()  # it has ended, and the nursery does not say so: nor would it of the others
         if self.launcher is not None:
             for key in self._by_key:
                 self.launcher.give_up(key)

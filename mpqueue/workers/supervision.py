@@ -158,6 +158,7 @@ class Supervision:
             exits = []
             self._renew_launcher(gone)
         self._retire_moving()
+        # All before one is raised: the launcher tells of each exit once.
         failures = [self._take_exit(leaving) for leaving in exits]
         for failure in failures:
             if failure is not None:
@@ -238,9 +239,10 @@ class Supervision:
         if worker.life.is_abandoned:
             return None  # it has a successor already
         if worker.is_leaving and leaving.exitcode == 0:
-            if self._lacks_one:
+            if self._lacks_one:  # more are wanted than when it was retired
                 self.vacant[worker.number] = False
             return None
+        # Before the error: whoever catches that and goes on has the start tried again.
         self._leave_vacant(leaving)
         if leaving.error is not None:
             return leaving.error
@@ -275,8 +277,10 @@ class Supervision:
         With ``is_gone`` false it may still write: its slots are not used again.
         """
         pool = self._pool
+        # What it has reported stands, though it is dead: a batch that was computed is not computed again.
         while (notices := self._dispatcher.drain(worker)) is not None:
             self.route(worker, notices)
+        # Grants that are still in its pipe it has not begun: they are no reason to suspect their tickets.
         unread = pool.take_unread(worker)
         begun = list(worker.in_flight.values())
         if worker.mark is not None and not (begun and begun[0].slot.turn == worker.mark[0]):
@@ -342,6 +346,7 @@ class Supervision:
         pool = self._pool
         pool.roster.abandon(worker)
         slots = pool.ring.slots.slots
+        # Now, while the number is its own: what its successor's code holds will have the same one.
         self._kept[worker] = [slot.number for slot in slots if slot.held and slot.owner == worker.number]
         unread = pool.take_unread(worker)
         begun = [work for work in worker.in_flight.values() if not work.cancelled]

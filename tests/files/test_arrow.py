@@ -5,12 +5,11 @@ import pickle
 import random
 import subprocess
 import sys
-import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tabular import answer_of_child, plain, rewrite, table
+from helpers.tabular import plain, table
+from helpers.tabular import write_arrow as write
 
 import mpqueue
 from mpqueue.errors import FileError
@@ -22,13 +21,6 @@ ROWS = 1000
 TABLE = table(ROWS)
 WANTED = TABLE.to_pylist()
 WITH_DICTIONARY = TABLE.append_column("kind", pa.array([f"c{i % 4}" for i in range(ROWS)]).dictionary_encode())
-
-
-def write(path, content, *, form="file", compression=None, rows=170):
-    new = pa.ipc.new_file if form == "file" else pa.ipc.new_stream
-    with new(str(path), content.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
-        writer.write_table(content, max_chunksize=rows)
-    return str(path)
 
 
 @pytest.fixture
@@ -175,39 +167,6 @@ def test_numbers_of_every_kind_come_right_from_the_buffers(name, monkeypatch):
     assert [read(row) for row in range(3)] == numbers
 
 
-def test_rows_go_on_through_files(tmp_path, index):
-    names = [write(tmp_path / f"{i}.arrow", TABLE.slice(i * 400, 400)) for i in range(3)]
-    source = Arrow(names, ["int"], index=index)
-    assert repr(source).startswith("Arrow(3 files, 1,000 samples, ")
-    assert [row["int"] for row in source.__getitems__([999, 0, 400, 399])] == [999, 0, 400, 399]
-
-
-def test_columns_are_those_that_are_named_in_their_order(path, tmp_path, index):
-    for file in (path, write(tmp_path / "b.arrow", TABLE, compression="zstd")):
-        assert list(Arrow(file, ["text", "int"], index=index)[3].items()) == [("text", "täxt 3"), ("int", 3)]
-
-
-@pytest.mark.parametrize(
-    ("columns", "error", "words"),
-    [
-        (["nope"], ValueError, "no column 'nope'; the columns are int, small"),
-        ("text", TypeError, "list of names, got 'text'"),
-        ([1], TypeError, "list of names, got 1"),
-        (["int", "int"], ValueError, "'int' is there twice"),
-        ([], ValueError, "at least one column"),
-    ],
-)
-def test_columns_that_cannot_be_are_refused(path, index, columns, error, words):
-    with pytest.raises(error, match=words):
-        Arrow(path, columns, index=index)
-
-
-@pytest.mark.parametrize("bad", [ROWS, -ROWS - 1])
-def test_a_row_that_is_not_there_is_an_index_error(path, index, bad):
-    with pytest.raises(IndexError, match=f"index {bad} is out of range"):
-        Arrow(path, index=index)[bad]
-
-
 def test_a_row_of_a_large_batch_costs_its_own_bytes(tmp_path, index, monkeypatch):
     """A batch of a thousand photographs is not read for one of them."""
     large = pa.table({"image": [os.urandom(10_000)] * 500})
@@ -219,52 +178,6 @@ def test_a_row_of_a_large_batch_costs_its_own_bytes(tmp_path, index, monkeypatch
     assert sum(read) == 10_000
 
 
-@pytest.mark.parametrize("compression", [None, "zstd"])
-def test_damaged_bytes_never_crash(tmp_path, index, compression):
-    """Each is a FileError, another value, or unnoticed; in a process of its own, since pyarrow is C++."""
-    content = TABLE.select(["int", "text", "tokens", "struct"]).slice(0, 30)
-    write(tmp_path / "whole.arrow", content, rows=10, compression=compression)
-    code = """
-import random, sys
-from mpqueue.errors import FileError
-from mpqueue.files import Arrow, rows
-path, index = sys.argv[1:]
-data = open(path, "rb").read()
-dice, refused = random.Random(1), 0
-for turn in range(60):
-    bad = bytearray(data)
-    for _ in range(3):
-        bad[dice.randrange(len(bad))] = dice.randrange(256)
-    open(path + str(turn), "wb").write(bad)
-    try:
-        source = Arrow(path + str(turn), index=index)
-        for i in range(min(len(source), 100)):
-            source[i]
-    except FileError:
-        refused += 1
-print("refused", refused)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "whole.arrow"), index], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split()[1]) > 5
-
-
-def test_a_file_of_another_schema_is_named(tmp_path, path, index):
-    other = TABLE.set_column(0, "int", TABLE["int"].cast(pa.int32()))
-    bad = write(tmp_path / "b.arrow", other)
-    with pytest.raises(FileError, match=r"b\.arrow.*'int' is of int32, expected int64 as in .*a\.arrow"):
-        Arrow([path, bad], index=index)
-    with pytest.raises(FileError, match=r"has no column 'small'"):
-        Arrow([path, write(tmp_path / "c.arrow", TABLE.select(["int"]))], index=index)
-
-
-def test_schemas_may_differ_in_what_they_tell_of_themselves(tmp_path, path, index):
-    told = TABLE.replace_schema_metadata({"huggingface": "{}"})
-    assert len(Arrow([path, write(tmp_path / "b.arrow", told)], index=index)) == 2 * ROWS
-
-
 @pytest.mark.parametrize(
     ("data", "words"),
     [(b"FEA1" + b"x" * 100, "version 1"), (b"PAR1" + b"x" * 100, "Parquet"), (b"hello" * 10, "no file of Arrow")],
@@ -273,24 +186,6 @@ def test_a_file_of_another_format_is_told_of(tmp_path, index, data, words):
     (tmp_path / "a.arrow").write_bytes(data)
     with pytest.raises(FileError, match=words):
         Arrow(tmp_path / "a.arrow", index=index)
-
-
-@pytest.mark.parametrize("compression", [None, "zstd"])
-def test_a_file_that_has_changed_is_an_error_that_names_it(tmp_path, index, compression):
-    path = write(tmp_path / "a.arrow", TABLE, compression=compression)
-    source = Arrow(path, index=index)
-    source[0]
-    rewrite(path, Path(path).read_bytes()[:5000])
-    with pytest.raises(FileError, match=r"a\.arrow.*changed"):
-        source[ROWS - 1]
-
-
-def test_a_copy_is_small_and_reads_by_itself(path, index):
-    source = Arrow(path, index=index)
-    source[0]
-    data = pickle.dumps(source)
-    assert len(data) < 1000
-    assert plain(pickle.loads(data)[7]) == WANTED[7]
 
 
 def test_a_copy_imports_pyarrow_when_it_reads(path, index, tmp_path):
@@ -306,36 +201,6 @@ def test_a_copy_imports_pyarrow_when_it_reads(path, index, tmp_path):
     assert done.stdout.split() == ["1000", "False", "True"], done.stderr
 
 
-def test_a_child_that_is_forked_after_use_reads(tmp_path, path, index):
-    for file in (path, write(tmp_path / "b.arrow", WITH_DICTIONARY, compression="zstd")):
-        source = Arrow(file, ["int", "text"], index=index)
-        source.__getitems__([1, 500])
-        assert answer_of_child(lambda source=source: source.__getitems__([900, 1])) == repr(
-            [{name: WANTED[i][name] for name in ("int", "text")} for i in (900, 1)]
-        )
-
-
-@pytest.mark.parametrize("compression", [None, "zstd"])
-def test_threads_read_together(tmp_path, index, compression):
-    source = Arrow(write(tmp_path / "a.arrow", TABLE, compression=compression), index=index, cache_bytes=1000)
-    wrong = []
-
-    def read(seed):
-        dice = random.Random(seed)
-        for _ in range(20):
-            chosen = [dice.randrange(ROWS) for _ in range(8)]
-            wrong.extend(
-                i for i, row in zip(chosen, source.__getitems__(chosen), strict=True) if plain(row) != WANTED[i]
-            )
-
-    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert wrong == []
-
-
 def test_record_batches_are_a_source_of_their_rows(tmp_path, path, index):
     for file in (path, write(tmp_path / "b.arrow", TABLE, compression="zstd")):
         batches = Arrow(file, ["int"], index=index).record_batches()
@@ -345,34 +210,7 @@ def test_record_batches_are_a_source_of_their_rows(tmp_path, path, index):
             batches[6]
 
 
-def test_a_loader_shuffles_the_rows(path, index):
-    source = Arrow(path, ["int", "large", "matrix"], index=index)
-    with mpqueue.Loader(source, batch_size=64, shuffle=True, workers=2, seed=1) as loader:
-        seen = [int(i) for batch in loader for i in batch["int"]]
-    assert sorted(seen) == list(range(ROWS))
-    assert seen != sorted(seen)
-
-
 def test_a_dataset_of_rows_is_mapped(path, index):
     dataset = mpqueue.Dataset(Arrow(path, ["int"], index=index)).shuffle().map(lambda row: row["int"]).batch(100)
     with mpqueue.Loader(dataset, workers=2, seed=1) as loader:
         assert sorted(int(i) for batch in loader for i in batch) == list(range(ROWS))
-
-
-def test_a_damaged_row_can_be_skipped(tmp_path, index):
-    """Of three files one changes under way: its rows are left out, and named in the log."""
-    names = [write(tmp_path / f"{i}.arrow", TABLE.slice(i * 10, 10)) for i in range(3)]
-    source = Arrow(names, ["int"], index=index)
-    rewrite(names[1], b"short")
-    with mpqueue.Loader(source, batch_size=5, workers=1, on_error="skip") as loader:
-        seen = [int(i) for batch in loader for i in batch["int"]]
-        assert loader.statistics().skipped == 10
-    assert seen == [*range(10), *range(20, 30)]
-
-
-def test_without_pyarrow_the_error_names_the_extra(path):
-    code = f"import sys; sys.modules['pyarrow'] = None; from mpqueue.files import Arrow; Arrow({path!r}, index={path + 'x'!r})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.stderr.splitlines()[-1].startswith(
-        "ImportError: mpqueue.files.Parquet and Arrow need pyarrow: pip install"
-    )

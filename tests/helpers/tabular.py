@@ -1,4 +1,4 @@
-"""Tables of all kinds of columns, and whether samples are their rows."""
+"""Tables of all kinds of columns, files of them, and whether samples are their rows."""
 
 import datetime as dt
 import os
@@ -34,6 +34,24 @@ def table(num_rows):
             "fixed": pa.array([i.to_bytes(4, "big") for i in range(num_rows)], pa.binary(4)),
         }
     )
+
+
+def write_parquet(path, content, rows=170, **options):
+    """Write a table in row groups of so many rows; return the path."""
+    import pyarrow.parquet as pq
+
+    pq.write_table(content, str(path), row_group_size=rows, **options)
+    return str(path)
+
+
+def write_arrow(path, content, *, form="file", compression=None, rows=170):
+    """Write a table in record batches of so many rows; return the path."""
+    import pyarrow as pa
+
+    new = pa.ipc.new_file if form == "file" else pa.ipc.new_stream
+    with new(str(path), content.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
+        writer.write_table(content, max_chunksize=rows)
+    return str(path)
 
 
 def plain(value):

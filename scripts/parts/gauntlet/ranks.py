@@ -48,7 +48,6 @@ class Ranks:
     ) -> None:  # fmt: skip
         self.folders = [folder / str(setup.rank) for setup in setups]
         self._trainers: list[subprocess.Popen[bytes]] = []
-        self._save_every = save_every
         port = _free_port()
         try:
             for setup, own in zip(setups, self.folders, strict=True):

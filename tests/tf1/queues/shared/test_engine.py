@@ -1,11 +1,8 @@
 """Queues that a source captures travel to the workers by themselves, whatever starts them."""
 
-import os
-import signal
-
 import numpy as np
 import pytest
-from helpers.gates import Gate, pass_gate
+from helpers.dequeuing import got_beside_a_death
 
 from mpqueue import FIFOQueue, Loader
 from mpqueue.engine import queue_address
@@ -57,26 +54,7 @@ def test_generators_in_workers_share_the_elements_of_a_queue(method):
 def test_a_generator_that_uses_a_queue_is_called_afresh_after_a_death():
     """Not replayed with skipping: what it had taken is gone from the queue, and the rest must not be skipped."""
     queue = FIFOQueue(-1, "int64", [[]])
-    queue.enqueue_many(np.arange(10))
-    queue.close()
-    with Gate() as gate:
-        address = gate.address
-
-        def source():
-            while True:
-                value = int(queue.dequeue())
-                if value == 5:
-                    pass_gate(address)
-                yield np.array([value])
-
-        with Loader(source, workers=1) as loader:
-            batches = iter(loader)
-            got = [int(next(batches)[0]) for _ in range(5)]
-            arrival = gate.arrival()
-            os.kill(arrival.pid, signal.SIGKILL)
-            arrival.let_go()
-            got += [int(batch[0]) for batch in batches]
-    assert got == [0, 1, 2, 3, 4, 6, 7, 8, 9]  # 5 was what the killed consumer had last got
+    assert got_beside_a_death(queue) == [0, 1, 2, 3, 4, 6, 7, 8, 9]
 
 
 def test_a_shared_name_is_one_queue_in_the_trainer_and_its_workers():
