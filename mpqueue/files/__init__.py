@@ -16,6 +16,7 @@ From the ground up; a module imports only from its own line and the lines above 
     scanning.py     scans of many files at once
     index.py        where the records of files lie: scanned once, kept in a file, mapped by all
     unpacked.py     compressed files, unpacked once into a file of the cache
+    fetched.py      remote files, fetched whole into a file of the cache
     source.py       what all sources of files are
     tar_headers.py  the members of a tar archive
     tar.py          `Tar`

@@ -2,8 +2,11 @@
 
 The library starts a pool of threads in the process that opens its first file. So nothing is opened where only paths and
 numbers are needed, and what a parent has opened is left alone by its children: they open their files themselves.
+
+It opens files of this machine only. So a remote one is fetched whole, once; see `mpqueue.files.fetched`.
 """
 
+import functools
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -12,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from mpqueue.errors import FileError
-from mpqueue.files.groups import GroupedFiles, folder_of
+from mpqueue.files.fetched import fetch
+from mpqueue.files.groups import GroupedFiles
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Arrays
+from mpqueue.files.kept import cache_folder
 from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import IndexedFile
-from mpqueue.files.urls import is_url
 from mpqueue.system.locks import Lock
 
 _VERSION = 1
@@ -29,7 +33,7 @@ _OPTIONS = "readahead_buffer_size:0"
 _of_parents: list[Any] = []
 
 
-def _open(path: str) -> Any:
+def _module() -> Any:
     try:
         from array_record.python import array_record_module
     except ImportError as error:
@@ -37,19 +41,34 @@ def _open(path: str) -> Any:
             'mpqueue.files.ArrayRecord needs array_record: pip install "mpqueue[arrayrecord]" or, where there is no '
             "wheel of it for this Python and system, another version of Python"
         ) from error
-    reader = array_record_module.ArrayRecordReader(path, _OPTIONS)
+    return array_record_module
+
+
+def _open(path: str, name: str) -> Any:
+    """Open a file of this machine; an error has the name."""
+    reader = _module().ArrayRecordReader(path, _OPTIONS)
     if not reader.ok():
-        raise FileError(path, None, "it is no ArrayRecord file, or is cut short")
+        raise FileError(name, None, "it is no ArrayRecord file, or is cut short")
     return reader
 
 
-def scan(path: str) -> Arrays:
+def _local(file: IndexedFile, folder: str) -> str:
+    return fetch(file, folder) if file.is_remote else file.path
+
+
+def scan(path: str, *, folder: str) -> Arrays:
     """Return how many records a file has, as ``rows``.
+
+    Args:
+        path: Of the file.
+        folder: Where it is fetched to, if it is remote.
 
     Raises:
         FileError: It is no ArrayRecord file, or is cut short.
+        OSError: The system's, or that of the network.
     """
-    reader = _open(path)
+    _module()  # before many gigabytes are fetched
+    reader = _open(_local(IndexedFile.of(path), folder), path)
     try:
         return {"rows": np.array([reader.num_records()], np.int64)}
     finally:
@@ -72,13 +91,14 @@ class ArrayRecord(GroupedFiles):
 
     Any thread may read, and a copy in another process opens its files itself.
 
+    Remote files are fetched whole, once, into the folder of the index, and read from there: it needs room for them.
+
     Args:
-        paths: Files: a path, a pattern, braces, or a list of these.
+        paths: Files: a path, a URL of fsspec, a pattern, braces, or a list of these.
         index: The folder in which the index of the files is kept; None: the user's cache folder.
 
     Raises:
         FileNotFoundError: No file matches.
-        ValueError: A name is a URL.
         FileError: A file is no ArrayRecord file, or is cut short. Later, at a read: it has changed, or is damaged.
         ImportError: array_record is not installed (extra ``arrayrecord``).
 
@@ -88,11 +108,10 @@ class ArrayRecord(GroupedFiles):
     _group_noun = "file"
 
     def __init__(self, paths: Names, *, index: str | os.PathLike[str] | None = None) -> None:
-        names = expand(paths)
-        for name in names:
-            if is_url(name):
-                raise ValueError(f"{name} is a URL, and array_record reads files of this machine only: copy it")
-        super().__init__(Index("array_record", _VERSION, names, scan, folder_of(index)), 0)
+        self._folder = cache_folder() if index is None else os.path.abspath(os.fspath(index))
+        find = functools.partial(scan, folder=self._folder)
+        super().__init__(Index("array_record", _VERSION, expand(paths), find, self._folder), 0)
+        self._has_remote = False  # all are read from this machine
 
     def _forget(self) -> None:
         super()._forget()
@@ -110,7 +129,7 @@ class ArrayRecord(GroupedFiles):
 
     @staticmethod
     def _check(file: IndexedFile) -> None:
-        if IndexedFile.of(file.path) != file:
+        if not file.is_remote and IndexedFile.of(file.path) != file:
             raise FileError(file.path, None, "it has changed since it was indexed; make the source anew")
 
     def _reader(self, group: int, file: IndexedFile) -> Any:
@@ -123,7 +142,7 @@ class ArrayRecord(GroupedFiles):
             reader = readers.of_file.get(group)
             if reader is None:
                 self._check(file)
-                reader = readers.of_file[group] = _open(file.path)
+                reader = readers.of_file[group] = _open(_local(file, self._folder), file.path)
                 if len(readers.of_file) > _MAX_OPEN:
                     readers.of_file.popitem(last=False)  # closed when the last thread has read
             readers.of_file.move_to_end(group)

@@ -11,7 +11,7 @@ import re
 import time
 from typing import NamedTuple
 
-_NAME = re.compile(r"[0-9a-f]{64}\.(index|unpacked)(\..*\.tmp)?")
+_NAME = re.compile(r"[0-9a-f]{64}\.(index|unpacked|fetched)(\..*\.tmp)?")
 _DAY_S = 24 * 60 * 60
 
 

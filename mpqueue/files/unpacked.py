@@ -11,7 +11,7 @@ import json
 import lzma
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from mpqueue.errors import FileError
@@ -45,14 +45,27 @@ def unpack(file: IndexedFile, folder: str) -> str:
         OSError: The system's; the disk is full, say.
         ImportError: What unpacks it is not installed.
     """
-    path = os.path.join(folder, name_of(file))
+    return made_once(os.path.join(folder, name_of(file)), lambda: _blocks(file.path))
+
+
+def made_once(path: str, blocks: Callable[[], Iterable[bytes]]) -> str:
+    """Write a file of the cache if it is not there: by one process of a host, while others wait.
+
+    Args:
+        path: Its name, which says what is in it.
+        blocks: Returns what it has; not called if it is there.
+
+    Raises:
+        OSError: The system's; the disk is full, say.
+        Exception: What ``blocks`` or its iterator raises; nothing is left then.
+    """
     if not os.path.exists(path):
-        os.makedirs(folder, exist_ok=True)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         with locked(f"{path}.lock"):
             if not os.path.exists(path):
-                with whole_or_absent(path) as unpacked:
-                    for block in _blocks(file.path):
-                        unpacked.write(block)
+                with whole_or_absent(path) as file:
+                    for block in blocks():
+                        file.write(block)
     note_use(path)
     return path
 

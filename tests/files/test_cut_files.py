@@ -85,7 +85,12 @@ FORMS = {
     "arrow compressed": (an_arrow("stream", "zstd"), "a.arrow", arrow.scan, files.Arrow),
     "parquet": (a_parquet, "a.parquet", parquet.scan, files.Parquet),
     "mds": (a_shard, "shard.00000.mds", mds.scan, lambda path, index: files.MDS(path.parent, index=index)),
-    "array record": (an_array_record, "a.array_record", array_record.scan, files.ArrayRecord),
+    "array record": (
+        an_array_record,
+        "a.array_record",
+        lambda path: array_record.scan(path, folder=""),
+        files.ArrayRecord,
+    ),
 }
 
 

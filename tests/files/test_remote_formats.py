@@ -16,7 +16,7 @@ from helpers.tabular import plain, table
 import mpqueue
 from mpqueue import files
 from mpqueue.errors import FileError
-from mpqueue.files import ranges, urls
+from mpqueue.files import fetched, ranges, urls
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -177,6 +177,39 @@ def test_workers_read_by_connections_of_their_own(folder, threads):
         gc.collect()
 
 
-def test_a_library_that_reads_local_files_only_says_so():
-    with pytest.raises(ValueError, match="array_record is a URL"):
-        files.ArrayRecord("memory://x.array_record")
+def test_what_a_library_opens_by_its_path_is_fetched_once(tmp_path, monkeypatch):
+    """In several requests, tried again; anew if its copy is gone, and where it has changed."""
+    module = pytest.importorskip("array_record.python.array_record_module")
+    monkeypatch.setattr(fetched, "_REQUEST_BYTES", 5000)
+
+    def data_of(numbers):
+        writer = module.ArrayRecordWriter(str(tmp_path / "a.array_record"), "group_size:1")
+        for number in numbers:
+            writer.write(b"%d" % number)
+        writer.close()
+        return (tmp_path / "a.array_record").read_bytes()
+
+    with range_server() as web:
+        web.files["a.array_record"], web.faults = data_of(range(500)), [None, "busy", None, "cut"]
+        url, kept = web.url("a.array_record"), tmp_path / "kept"
+        source = files.ArrayRecord(url, index=kept)
+        assert source.__getitems__([499, 7, -1]) == [b"499", b"7", b"499"]
+        asked = len(web.asked)
+        copy = pickle.loads(pickle.dumps(source))
+        assert copy[3] == b"3" and len(web.asked) == asked
+
+        (gone,) = kept.glob("*.fetched")
+        gone.unlink()
+        assert pickle.loads(pickle.dumps(source))[4] == b"4" and len(web.asked) > asked
+
+        web.files["a.array_record"] = data_of(range(1000, 1700))
+        urls._systems = urls._Systems()
+        assert files.ArrayRecord(url, index=kept)[699] == b"1699"
+        assert source[5] == b"5"
+
+        gone.unlink()
+        with pytest.raises(FileError, match=r"a\.array_record.*changed"):
+            pickle.loads(pickle.dumps(source))[4]
+        assert sorted(path.suffix for path in kept.iterdir()) == [".fetched", ".index", ".index"]
+        urls._systems = urls._Systems()
+        gc.collect()
