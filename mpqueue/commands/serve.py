@@ -150,6 +150,7 @@ def _add_options_of_loader(group: argparse._ArgumentGroup) -> None:
     add("--on-error", choices=("raise", "skip"), help="what an exception of the source does")
     add("--max-errors", type=int, help="skipped samples of an epoch that are too many")
     add("--lanes", type=int, help="parts of a stream, from which its order follows")
+    add("--epoch-batches", type=int, help="batches of an epoch of a stream that never ends, on each rank")
     add("--threads", type=int, help="threads of a worker that compute the samples of a batch")
     add("--restarts", type=int, help="workers that may die over one batch")
     add("--batch-timeout", type=float, help="seconds that one batch may take")

@@ -539,7 +539,7 @@ class Pipeline:
             if not self.is_stopped:
                 self.backend.pump()
             progress = ledger.progress
-            if progress.epoch == epoch and ledger.schedule.lengths.get(epoch, -1) == progress.position:
+            if progress.epoch == epoch and self.length_of(epoch, -1) == progress.position:
                 ledger.enter(epoch + 1)  # all of it was handed out before, and nobody will count its last batch
                 self._fall_due()
 

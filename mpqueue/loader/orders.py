@@ -49,7 +49,8 @@ class Order:
         source: What the workers run.
         is_stream: It is a generator, or has lanes.
         lanes: So many over all ranks; None: it is no stream, or has one for each worker.
-        epoch_batches: Of an epoch of an endless stream; None: its epochs end by themselves.
+        epoch_batches: Of an epoch of an endless stream, of all whose batches are asked for; None: its epochs end by
+            themselves.
         share: The batches of this rank.
         plan: How samples become batches; None: items are batches.
 
@@ -82,6 +83,8 @@ class Order:
         self.lanes = check_lanes(self.source, lanes, shard.world) if self.is_stream else None
         self._has_told_of_idle = False
         self.epoch_batches = None if options.epoch_batches is None else int(options.epoch_batches)
+        if self.epoch_batches is not None and share is not None:
+            self.epoch_batches *= shard.world  # who deals to all ranks deals as many to each
         if self.is_stream:
             warn_of_unequal_ranks(self._shard, self.epoch_batches)
         self.plan = self._make_plan() if options.are_samples else None

@@ -161,7 +161,7 @@ class Deliveries:
 
     def _note_epoch(self, epoch: int) -> None:
         if self._journal is not None:
-            self._journal.begin(epoch, state_of(self._stream))
+            self._journal.begin(epoch, state_of(self._stream), lanes=self._stream.next_place())
         if self._checkpoints is not None:
             self._checkpoints.begin()
 

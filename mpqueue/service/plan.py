@@ -97,10 +97,6 @@ def _refuse(workers: Any, backend: str, options: dict[str, Any]) -> None:
         raise ValueError(f"a server's batches lie in shared memory, written by worker processes: leave out {got}")
     if options.pop("shard", None) is not None:
         raise ValueError('a server deals to all ranks: leave out shard, and pass mode="split" with world=N')
-    if options.pop("epoch_batches", None) is not None:
-        raise ValueError(
-            "a server's epochs end with its stream, and all ranks get equally many: leave out epoch_batches"
-        )
     if options.pop("copy", False):
         raise ValueError('copy is the consumers\' choice: attach(..., writable="copy") gives private copies')
     refuse_torch_names({name: value for name, value in options.items() if name not in _OF_ENGINE | _OF_SAMPLES})

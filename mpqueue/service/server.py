@@ -96,6 +96,9 @@ class Server:
         lanes: Into so many parts a stream is divided, over all ranks: its order follows from that and the seed, and its
             state is of use to any number of workers, and of ranks that divides it. None: 16, or the smallest multiple
             of the number of ranks above it; of a plain generator function, one for each worker.
+        epoch_batches: An epoch is so many batches of a stream that never ends, on each rank, and the next epoch goes on
+            behind them: what ends is begun anew. None: an epoch ends with the stream. Without ranks it is so many for
+            all consumers together, and with "broadcast" for each.
         threads: A worker computes the samples of a batch in so many threads: for sources that wait for disks or
             networks. More brings more requests at once, and costs memory of up to two samples each. `mpqueue.rng` is
             each sample's own; generators that threads share are seeded once for the batch.
@@ -157,6 +160,7 @@ class Server:
         on_error: OnError = "raise",
         max_errors: int | None = None,
         lanes: int | None = None,
+        epoch_batches: int | None = None,
         threads: int = 1,
         seed: int | None = None,
         ordered: bool = True,
@@ -397,7 +401,7 @@ def _stream_options(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return those arguments that are options of a `Stream`, but for those that mean nothing here."""
     names = {"workers", "max_queue_size", "shuffle", "world", "backend"}
     names |= {field.name for kind in (Options, SampleOptions) for field in fields(kind)}
-    names -= {"copy", "monitor", "progress", "shard", "epoch_batches"}
+    names -= {"copy", "monitor", "progress", "shard"}
     return {name: arguments[name] for name in names}
 
 

@@ -240,6 +240,7 @@ class Stream:
     Attributes:
         plan: What it runs.
         is_generator: The source is a generator: nothing of it can be computed again beside its order.
+        is_endless: It is one that never ends: an epoch is so many batches in a row, and the next one goes on behind.
         epoch: The one that was opened last.
         has_ended: All its batches were taken.
         count: Lots and failures that it has given of it, and those before the place where it began.
@@ -272,6 +273,7 @@ class Stream:
             work=LotWork, options=options,
         )  # fmt: skip
         self.is_generator = self.plan.order.is_stream
+        self.is_endless = self.plan.order.epoch_batches is not None
         self._place = _settled(place or Place())
         # Of a stream that goes on: the first position that is missing to anybody, and those behind it that are not.
         self._missing_from, self._given = 0, frozenset[int]()
@@ -390,12 +392,14 @@ class Stream:
         self._is_open = False
         try:
             pipeline.finish_epoch()  # again, if the source's hook has failed
-            if pipeline.epoch != epoch:
+            if pipeline.epoch != epoch and self.is_endless:
+                self._go_on_with(epoch)
+            elif pipeline.epoch != epoch:
                 pipeline.forget_wanted()
                 pipeline.restart_at(Place(epoch))
             place = pipeline.place()
             self.count = place.position + len(place.ahead)
-            if not self.is_generator:
+            if self.is_endless or not self.is_generator:
                 # Do not prefetch past the first epoch before a second one is asked for, as a `Loader` does not.
                 pipeline.bound_epoch(epoch, goes_on=epoch != self._place.epoch)
                 pipeline.hand_out(epoch)
@@ -403,6 +407,13 @@ class Stream:
             return error
         self._is_open = True
         return None
+
+    def _go_on_with(self, epoch: int) -> None:
+        """Have an epoch begin where an endless stream is: the one before was abandoned."""
+        pipeline = self._pipeline
+        pipeline.begin_epoch(epoch)
+        if pipeline.epoch != epoch:  # after a failure in the middle of its work, which left it where it is
+            pipeline.restart_at(pipeline.place()._replace(epoch=epoch, position=0))
 
     def finish_epoch(self) -> None:
         """Run the source's ``on_epoch_end``, if all of the epoch was taken; what it raises is the next failure."""
@@ -440,6 +451,8 @@ class Stream:
                 # cost a system call for each batch that is not there.
                 taken = pipeline.step(looks=False)
             except EndOfStream:
+                if self.is_endless and not self.count:
+                    return self._failed(self._empty(), None)
                 self.has_ended = True
                 return None
             except Stopped:
@@ -453,7 +466,7 @@ class Stream:
                 return None
             lot: Lot = taken[1]
             if self.is_generator:
-                lot = lot._replace(position=self.count)
+                lot = lot._replace(epoch=self.epoch, position=self.count)
             self.count += 1
             if self._goes_on and self._is_given(lot.position):
                 self.release(lot)
@@ -470,6 +483,10 @@ class Stream:
     def lane_place(self) -> Place:
         """Return the place behind what it has given of the open epoch, with the snapshots of its lanes."""
         return self._pipeline.place()._replace(epoch=self.epoch, position=self.count)
+
+    def next_place(self) -> Place | None:
+        """Return where the next epoch begins; None: at the beginning of the source."""
+        return self._pipeline.place()._replace(epoch=self.epoch + 1, position=0) if self.is_endless else None
 
     def _take_extra(self) -> Lot | Failure | None:
         """Return the next of the batches that are computed again; None if it is not ready, or there is none."""
@@ -499,7 +516,14 @@ class Stream:
             return Failure(self.epoch, -1, error)
         position = self.count if self.is_generator else ticket.position
         self.count += 1
-        return Failure(ticket.epoch, position, error)
+        return Failure(self.epoch, position, error)
+
+    def _empty(self) -> RuntimeError:
+        order = self.plan.order
+        return RuntimeError(
+            f"the stream of {type(order.source).__name__} has no elements, also when it is begun anew: no epoch of "
+            f"{order.epoch_batches} batches can be made of it"
+        )
 
     def recompute(self, epoch: int, positions: Iterable[int]) -> None:
         """Have batches of the open epoch computed again: `take` gives them as extra ones, in this order.

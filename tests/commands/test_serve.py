@@ -98,8 +98,8 @@ def test_every_option_of_the_server_that_can_be_written_is_passed_on(noted):
     text = (
         "--mode broadcast --world 4 --slow skip --grace-s 1.5 --lease-timeout 2 --journal j --allow-uids 1,root,7 "
         "--workers 3 --max-queue-size 5 --seed -7 --shuffle --batch-size 32 --drop-last --unordered --on-error skip "
-        "--max-errors 9 --lanes 8 --threads 2 --restarts 2 --batch-timeout 0.5 --max-batch-bytes 1000 --start-method spawn --backend ray "
-        "--trace run.json"
+        "--max-errors 9 --lanes 8 --epoch-batches 50 --threads 2 --restarts 2 --batch-timeout 0.5 --max-batch-bytes 1000 "
+        "--start-method spawn --backend ray --trace run.json"
     )
     assert serve(*text.split()) == 0
     assert noted.made.options == {
@@ -120,6 +120,7 @@ def test_every_option_of_the_server_that_can_be_written_is_passed_on(noted):
         "on_error": "skip",
         "max_errors": 9,
         "lanes": 8,
+        "epoch_batches": 50,
         "threads": 2,
         "restarts": 2,
         "batch_timeout": 0.5,

@@ -23,7 +23,7 @@ FACES = {
 }
 PAIRS = [(face, options) for face, many in FACES.items() for options in many]
 # These mean nothing to a server. Keras has a bar of its own.
-LACKING = {("mpqueue.Server", name) for name in ("copy", "epoch_batches", "monitor", "progress", "shard")}
+LACKING = {("mpqueue.Server", name) for name in ("copy", "monitor", "progress", "shard")}
 LACKING |= {("mpqueue.keras.accelerate", "progress")}
 # The number that is found as the run goes on is for workers that a loader has itself.
 WIDER = {("mpqueue.Loader", "threads"): int | Literal["auto"]}

@@ -23,6 +23,8 @@ LANES = 16
 class Counted:
     """Lanes of so many elements: each (lane, number, a random word, the sum of all words before it).
 
+    In an endless stream the lanes simply go on.
+
     Args:
         length: Of each lane; those of odd lanes are one shorter.
         log: A file with a line for each element that was computed.
@@ -64,7 +66,7 @@ class CountedLane:
     def next(self):
         source, run, number = self.source, self.run, self.number
         assert context.worker_info().shard_id == run.lane
-        if number == source.length - run.lane % 2:
+        if number == source.length - run.lane % 2 and not run.endless:
             raise StreamEnd
         if source.at is not None:
             source.at(run, number)

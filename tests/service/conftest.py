@@ -1,5 +1,9 @@
 """Fixtures of the service's tests."""
 
+import json
+import os
+import subprocess
+import sys
 from contextlib import ExitStack
 
 import pytest
@@ -22,3 +26,43 @@ def puppets(puppet_interpreter):
     """Make consumers that end with the test."""
     with ExitStack() as stack:
         yield lambda *args, **kwargs: stack.enter_context(Puppet(puppet_interpreter, *args, **kwargs))
+
+
+_SERVER = """
+import json, os, sys
+import mpqueue
+from mpqueue.service import checkpoints
+sys.path.insert(0, sys.argv[1])
+from helpers.laned import Counted
+
+checkpoints.BETWEEN_S = 0
+folder, options = sys.argv[2], json.loads(sys.argv[3])
+source = Counted(os.path.join(folder, "log"), options.pop("length", 40))
+source.is_always_saved = True
+with mpqueue.Server("s", source, workers=1, journal=os.path.join(folder, "journal"), **options) as server:
+    print(server.folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def start_server(tmp_path):
+    """Start servers of lanes with one journal, each in a process of its own."""
+    tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    started = []
+
+    def start(**options):
+        arguments = [tests, str(tmp_path), json.dumps(options)]
+        process = subprocess.Popen(
+            [sys.executable, "-c", _SERVER, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        assert process.stdout.readline()
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()

@@ -1,10 +1,6 @@
 """Streams in lanes, served: ranks have their lanes, deaths change nothing, and a server comes back where it was."""
 
-import json
-import os
 import signal
-import subprocess
-import sys
 
 import pytest
 from helpers.laned import computed
@@ -61,8 +57,6 @@ def test_lanes_that_ranks_cannot_share_are_refused():
 
 
 def test_what_a_server_cannot_do_with_a_stream_is_said():
-    with pytest.raises(ValueError, match="a server's epochs end with its stream"):
-        mpqueue.Server("s", STREAM, workers=1, epoch_batches=20)
     with (
         mpqueue.Server("s", STREAM, workers=1, mode="broadcast"),
         pytest.raises(ServiceError, match='join="replay" computes again what you have missed, which its source cannot'),
@@ -89,46 +83,6 @@ def test_a_killed_rank_is_replaced_where_it_was(puppets):
 
 def list_of_first(batch):
     return batch[0]
-
-
-_SERVER = """
-import json, os, sys
-import mpqueue
-from mpqueue.service import checkpoints
-sys.path.insert(0, sys.argv[1])
-from helpers.laned import Counted
-
-checkpoints.BETWEEN_S = 0
-folder, options = sys.argv[2], json.loads(sys.argv[3])
-source = Counted(os.path.join(folder, "log"), 40)
-source.is_always_saved = True
-with mpqueue.Server("s", source, workers=1, journal=os.path.join(folder, "journal"), **options) as server:
-    print(server.folder, flush=True)
-    sys.stdin.read()
-"""
-
-
-@pytest.fixture
-def start_server(tmp_path):
-    """Start servers with one journal, each in a process of its own."""
-    tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    started = []
-
-    def start(**options):
-        arguments = [tests, str(tmp_path), json.dumps(options)]
-        process = subprocess.Popen(
-            [sys.executable, "-c", _SERVER, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        started.append(process)
-        assert process.stdout.readline()
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
 
 
 @pytest.mark.parametrize("world", [2, None], ids=["ranks", "first come"])

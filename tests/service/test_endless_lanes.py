@@ -1,0 +1,197 @@
+"""Streams that never end, served in epochs of n batches: the server counts them, for all of its consumers."""
+
+import itertools
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from helpers.faults import burns
+from helpers.laned import Counted
+
+import mpqueue
+
+pytestmark = pytest.mark.usefixtures("servers_home")
+
+STREAM = (
+    mpqueue.Dataset.range(60)
+    .shuffle()
+    .map(lambda x: [x, mpqueue.rng().random()])
+    .filter(lambda pair: pair[0] % 4 != 0)
+    .shuffle(buffer=5)
+    .batch(2)
+)
+LANES = 4
+
+
+def plain(batches):
+    return [[numbers.tolist() for numbers in batch] for batch in batches]
+
+
+def loaded(num_epochs, **options):
+    with mpqueue.Loader(STREAM, workers=0, seed=3, **options) as loader:
+        return [plain(loader) for _ in range(num_epochs)]
+
+
+def counted(tmp_path, epoch_batches, num_epochs, length=6):
+    """What a server of the fixture gives: its batches in the order of the stream, an epoch a list."""
+    source = Counted(tmp_path / "log of a loader", length)
+    with mpqueue.Loader(source, workers=0, seed=3, lanes=LANES, epoch_batches=epoch_batches) as loader:
+        return [[batch.tolist() for batch in loader] for _ in range(num_epochs)]
+
+
+def by_turns(consumers, num_epochs):
+    """Take of each consumer in turn, through so many loops; return an epoch a list, for each consumer."""
+    found = [[] for _ in consumers]
+    for _ in range(num_epochs):
+        loops = [iter(consumer) for consumer in consumers]
+        for epochs in found:
+            epochs.append([])
+        is_any = True
+        while is_any:
+            is_any = False
+            for epochs, loop in zip(found, loops, strict=True):
+                batches = plain(itertools.islice(loop, 1))
+                epochs[-1] += batches
+                is_any = is_any or bool(batches)
+    return found
+
+
+def test_each_rank_has_so_many_batches_of_its_own_lanes():
+    with mpqueue.Server("s", STREAM, workers=2, seed=3, world=2, epoch_batches=30):
+        consumers = [mpqueue.attach("s", rank=rank, timeout=30) for rank in range(2)]
+        assert [len(consumer) for consumer in consumers] == [30, 30]
+        found = by_turns(consumers, 3)
+        for consumer in consumers:
+            consumer.close()
+    assert found == [loaded(3, shard=(rank, 2), epoch_batches=30) for rank in range(2)]
+
+
+def three_epochs(consumer):
+    with consumer:
+        return [plain(consumer) for _ in range(3)]
+
+
+def test_who_comes_first_has_a_part_of_so_many():
+    with mpqueue.Server("s", STREAM, workers=2, seed=3, epoch_batches=30):
+        with ThreadPoolExecutor(2) as threads:
+            found = list(threads.map(three_epochs, [mpqueue.attach("s", timeout=30) for _ in range(2)]))
+    together = [sorted(one + other) for one, other in zip(*found, strict=True)]
+    assert together == [sorted(epoch) for epoch in loaded(3, epoch_batches=30)]
+
+
+def test_all_consumers_of_a_broadcast_have_the_same_epochs():
+    with mpqueue.Server("s", STREAM, workers=2, seed=3, mode="broadcast", world=2, epoch_batches=30):
+        consumers = [mpqueue.attach("s", timeout=30) for _ in range(2)]
+        assert [len(consumer) for consumer in consumers] == [30, 30]
+        found = by_turns(consumers, 3)
+        for consumer in consumers:
+            consumer.close()
+    assert found[0] == found[1] == loaded(3, epoch_batches=30)
+
+
+def test_consumers_of_a_broadcast_may_come_late_and_leave():
+    whole = loaded(3, epoch_batches=30)
+    with mpqueue.Server("s", STREAM, workers=1, seed=3, mode="broadcast", epoch_batches=30, max_queue_size=4):
+        first = mpqueue.attach("s", timeout=30)
+        loop = iter(first)
+        assert plain(itertools.islice(loop, 12)) == whole[0][:12]
+        second, third = (mpqueue.attach("s", timeout=30, join=join) for join in ("now", "next"))
+        with second:
+            rest = iter(second)
+            assert plain(itertools.islice(loop, 4)) == whole[0][12:16]
+            seen = plain(itertools.islice(rest, 1))
+        assert seen[0] in whole[0][12:30]
+        assert plain(loop) == whole[0][16:]
+        assert by_turns([first, third], 2) == [whole[1:], whole[1:]]
+        first.close(), third.close()
+
+
+def test_an_epoch_that_all_have_left_is_over_and_the_next_one_goes_on():
+    window = 4
+    whole = list(itertools.chain.from_iterable(loaded(3, epoch_batches=30)))
+    with mpqueue.Server("s", STREAM, workers=1, seed=3, mode="broadcast", epoch_batches=30, max_queue_size=window):
+        with mpqueue.attach("s", timeout=30) as consumer:
+            assert plain(itertools.islice(consumer, 10)) == whole[:10]
+        with mpqueue.attach("s", timeout=30) as consumer:
+            assert consumer.epoch == 1
+            found = plain(consumer) + plain(consumer)
+    begin = whole.index(found[0])
+    assert 10 <= begin <= 10 + window + 1  # what was offered to the one before is left out
+    assert found == whole[begin : begin + 60]
+
+
+class KillsOnce:
+    """Ends its process by SIGKILL before one element, once."""
+
+    def __init__(self, fuse, lane, number):
+        self.fuse, self.place = str(fuse), (lane, number)
+
+    def __call__(self, run, number):
+        if (run.lane, number) == self.place and burns(self.fuse):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("mode", ["split", "broadcast"])
+def test_a_killed_worker_changes_nothing(tmp_path, mode):
+    source = Counted(tmp_path / "log", 6, at=KillsOnce(tmp_path / "fuse", 1, 3))
+    options = {"mode": mode, "workers": 2, "lanes": LANES, "epoch_batches": 15, "seed": 3}
+    with mpqueue.Server("s", source, **options) as server, mpqueue.attach("s", timeout=30) as consumer:
+        found = [[batch.tolist() for batch in consumer] for _ in range(4)]
+        assert server.statistics().restarts == 1
+    assert found == counted(tmp_path, 15, 4)
+
+
+def both_do(both, command):
+    """Have two consumers do the same: a server that comes back waits until both have come."""
+    for one in both:
+        one.tell(command)
+    return [one.answer() for one in both]
+
+
+def take(both, count, taken):
+    """Have two consumers take so many batches each, through as many loops as that takes, an epoch a list of pairs."""
+    while count:
+        batches = both_do(both, "take")
+        if None in batches:
+            assert batches == [None, None]
+            both_do(both, "loop")
+            taken.append([])
+        else:
+            taken[-1].append(batches)
+            count -= 1
+
+
+@pytest.mark.parametrize("mode", ["broadcast", "split"])
+def test_a_server_may_die_in_any_epoch(puppets, start_server, tmp_path, mode):
+    """In the middle of one, and behind its last batch."""
+    options = {"lanes": LANES, "mode": mode, "world": 2, "epoch_batches": 15, "seed": 3, "length": 6}
+    server = start_server(**options)
+    both = [puppets("s", reconnect=True, rank=None if mode == "broadcast" else rank).attached() for rank in range(2)]
+    both_do(both, "loop")
+    taken = [[]]
+    for count in (20, 10):
+        take(both, count, taken)
+        server.kill()
+        server.wait()
+        server = start_server(**options)
+    take(both, 20, taken)
+    assert [len(epoch) for epoch in taken] == [15, 15, 15, 5]
+    first, second = zip(*itertools.chain.from_iterable(taken), strict=True)
+    whole = list(itertools.chain.from_iterable(counted(tmp_path, 50, 2)))
+    if mode == "broadcast":
+        assert list(first) == list(second) == whole[:50]
+    else:
+        assert (list(first), list(second)) == (whole[::2], whole[1::2])
+
+
+def test_a_stream_without_elements_has_no_epochs_of_n_batches():
+    empty = mpqueue.Dataset.range(4).filter(lambda number: number > 9)
+    with mpqueue.Server("s", empty, workers=1, epoch_batches=3), mpqueue.attach("s", timeout=30) as consumer:
+        with pytest.raises(RuntimeError, match=r"has no elements.* of 3 batches"):
+            next(iter(consumer))
+
+
+def test_epochs_of_n_batches_of_a_source_with_an_index_are_refused_as_by_a_loader():
+    with pytest.raises(ValueError, match="epoch_batches=20 is about streams"):
+        mpqueue.Server("s", range(40), workers=1, world=4, epoch_batches=20)
