@@ -289,6 +289,11 @@ class Core:
             raise Refused(f"you are in epoch {resume.epoch}, and the server is in epoch {self.epoch}: you cannot go on")
         if resume is not None and resume.count and not self.rules.is_ordered:
             raise Refused("it gives batches as they are ready, so that nobody knows which you are to get yet")
+        if resume is not None and self._is_lost_to(resume):
+            raise Refused(
+                f"you have had {resume.count} batches of epoch {resume.epoch} and the others {self.frontier}, and its "
+                'source, a stream, cannot compute again what lies between: attach anew, with join="now" or "next"'
+            )
         join = "now" if resume else hello.join
         is_midway = self.is_running or self.frontier > 0  # the latter: another server has given a part of it
         seat = self.group.seat_for(hello.rank, join, self.epoch, is_running=is_midway)
@@ -298,6 +303,11 @@ class Core:
         if resume is not None:
             self._resume(seat, resume)
         return seat
+
+    def _is_lost_to(self, resume: Resume) -> bool:
+        """Return whether a consumer has come back too late to a broadcast that cannot compute what it has missed."""
+        is_behind = resume.epoch == self.epoch and resume.count < self.frontier
+        return self.rules.mode == "broadcast" and not self.rules.can_replay and is_behind
 
     def _resume(self, seat: Seat, resume: Resume) -> None:
         if resume.epoch < self.epoch:

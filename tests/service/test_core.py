@@ -300,6 +300,16 @@ def test_who_has_no_place_is_told_why(rules: dict[str, Any], hello: Hello, words
         simulated(**rules).core.attach(1, hello, now=0.0)
 
 
+def test_who_comes_back_too_late_to_a_broadcast_of_a_stream_is_told_so():
+    """And whoever has missed nothing goes on."""
+    rules = Rules(mode="broadcast", window=1, can_replay=False)
+    simulation = Simulation(rules, [6], frontier=3, has_opened=True)
+    behind, level = (Resume(job="j", epoch=0, taken=(), count=count) for count in (2, 3))
+    with pytest.raises(Refused, match="had 2 batches of epoch 0 and the others 3"):
+        simulation.core.attach(1, Hello(resume=behind), now=0.0)
+    assert simulation.core.attach(2, Hello(resume=level), now=0.0).replay_at is None
+
+
 def test_what_no_consumer_of_ours_sends_is_misbehaviour():
     simulation = simulated(lengths=[4])
     attached(simulation, None)
