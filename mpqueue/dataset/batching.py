@@ -6,6 +6,7 @@ into stays open, and goes on with the next call: what lies in the slot is copied
 the trainer in that slot.
 """
 
+from array import array
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -19,6 +20,16 @@ from mpqueue.worker import context
 from mpqueue.worker.lanes import LaneRun
 
 Collate = Callable[[list[Any]], Any]
+
+
+def _extended(tokens: Any, more: Sequence[Token]) -> Any:
+    """Add tokens to a list of them; as long as all come in arrays it is one, without an object for each."""
+    if type(more) is array and not tokens:
+        return more[:]
+    if type(tokens) is array and type(more) is not array:
+        tokens = tokens.tolist()
+    tokens.extend(more)
+    return tokens
 
 
 class BatchStage(LaneStage):
@@ -42,7 +53,8 @@ class BatchStage(LaneStage):
         self._empty: Empty = context.empty if is_last else np.empty
         self._keeps_records = is_last and run.in_slot
         self._values: list[Any] = []  # of a batch that an error came into
-        self._tokens: list[Token] = []
+        self._is_last = is_last
+        self._tokens: Any = []  # an `array` of ints, or a list
         self._are_large = True  # the elements; the first one is taken alone
 
     def pull(self, count: int) -> Block:  # noqa: ARG002 - one at a time, which is no less than asked for
@@ -57,7 +69,7 @@ class BatchStage(LaneStage):
             made = self._made(tokens, partial(self._join, collation, values, tokens))
             if made:
                 self.num_out += 1
-                return made, [tuple(tokens)]
+                return made, [() if self._is_last else tuple(tokens)]  # nobody asks for that of the last stage
 
     def _collation(self) -> Collation | None:
         if self._collate is not None:
@@ -76,7 +88,7 @@ class BatchStage(LaneStage):
                 if not tokens:
                     break
                 self.num_in += len(tokens)
-                self._tokens += tokens
+                self._tokens = _extended(self._tokens, tokens)
                 if collation is None:
                     self._values += values
                 else:
