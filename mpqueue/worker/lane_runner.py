@@ -6,10 +6,12 @@
     any other grant                            is for the next element of a lane that is open
 
 *Snapshots.* One is taken behind an element when it is *due*: when the lane has worked for 100 times as long as a
-snapshot takes, so that all of them take less than 1 % of the time, and for its share of half a second, so that what
-lies between the last snapshots of all lanes takes no longer to compute again. Nobody waits for one: where there is no
-memory for it, the next is due soon. With it, and with its end, a lane tells what its stages have done since it told
-before (`mpqueue.telemetry.stage_rows`).
+snapshot takes, so that all of them take 1 % of the time at most, and for its share of half a second, so that what lies
+between the last snapshots of all lanes takes no longer to compute again. Measured, in the first seconds of a stream in
+16 lanes and two workers: 0.36 % (128 us each) with a buffer of 1,000 behind trivial functions, 0.31 % with a map of 5
+us, 1.2 % (930 us each) with a buffer of 10,000, whose first ones come before it is known what they take. Nobody waits
+for one: where there is no memory for it, the next is due soon. With it, and with its end, a lane tells what its stages
+have done since it told before (`mpqueue.telemetry.stage_rows`).
 
 *Interrupts.* A lane is taken out of the table while it runs, and put back behind the element, by one assignment. In the
 caller's own thread a signal handler may raise in the middle of its code, which tears generators: the lane is not put
