@@ -55,15 +55,16 @@ def main() -> None:
         name = os.path.join(task.folder, "checkpoint")
         if os.path.exists(name):
             with open(name, "rb") as file:
-                weights, state, step, epoch, place = pickle.load(file)
+                weights, state, step, place = pickle.load(file)
             batches.load_state_dict(place)
+            epoch = place["epoch"]  # behind the last batch of an epoch it may be the next one's
         while epoch < EPOCHS:
             for x, numbers in batches:
                 weights, state, loss = train(weights, state, x)
                 step += 1
                 log.step(step, float(loss), numbers.tolist())
                 if step % SAVE_EVERY == 0:
-                    saved = jax.device_get((weights, state)), step, epoch, batches.state_dict()
+                    saved = jax.device_get((weights, state)), step, batches.state_dict()
                     write_whole(name, lambda file, saved=saved: _dump((*saved[0], *saved[1:]), file))
             epoch += 1
             batches = mpqueue.jax.device_iterator(loader)
