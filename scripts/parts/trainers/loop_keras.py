@@ -22,11 +22,11 @@ def noisy(number: int) -> Any:
 
 
 class BackupWithLoader(keras.callbacks.BackupAndRestore):
-    """The state of the loader for each backup, under the number of the step."""
+    """The state of the loader and of the random numbers for each backup, under the number of the step."""
 
     def __init__(self, loader: mpqueue.Loader, **options: Any) -> None:
         super().__init__(os.path.join(task.folder, "backup"), **options)
-        self.loader, self.step = loader, 0
+        self.loader = loader
 
     def _name(self) -> str:
         return os.path.join(task.folder, f"loader-{int(self.model.optimizer.iterations)}.json")
@@ -35,25 +35,42 @@ class BackupWithLoader(keras.callbacks.BackupAndRestore):
         super().on_train_begin(logs)
         if os.path.exists(self._name()):
             with open(self._name(), encoding="utf-8") as file:
-                self.loader.load_state_dict(json.load(file))
+                saved = json.load(file)
+            self.loader.load_state_dict(saved["loader"])
+            for seed, state in zip(self._seeds(), saved["seeds"], strict=True):
+                seed.assign(state)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.step = int(self.model.optimizer.iterations)
         self._keep()  # before the model, so that no backup lacks it
         super().on_train_batch_end(batch, logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        # Keras counts a step more on TensorFlow, where it finds that an epoch is shorter than the others.
-        self.model.optimizer.iterations.assign(self.step)
         self._keep()
         super().on_epoch_end(epoch, logs)
 
+    def _seeds(self) -> list[Any]:  # of dropout and the like; Keras saves them with no weights
+        return [each for each in self.model.variables if each.name == "seed_generator_state"]
+
     def _keep(self) -> None:
+        seeds = [keras.ops.convert_to_numpy(seed.value).tolist() for seed in self._seeds()]
+
         def write(name: str) -> None:
             with open(name, "w", encoding="utf-8") as file:
-                json.dump(self.loader.state_dict(), file)
+                json.dump({"loader": self.loader.state_dict(), "seeds": seeds}, file)
 
         write_whole(self._name(), write)
+
+
+class Model(keras.Sequential):
+    """On TensorFlow, no part of a step is done where the batches have come to their end."""
+
+    def train_step(self, *args: Any) -> Any:
+        if keras.backend.backend() != "tensorflow":
+            return super().train_step(*args)
+        import tensorflow as tf
+
+        with tf.control_dependencies(tf.nest.flatten(args)):
+            return super().train_step(*args)
 
 
 class LastBatch(keras.metrics.Metric):
@@ -93,7 +110,8 @@ def main() -> None:
 
         torch.set_num_threads(1)
     keras.utils.set_random_seed(3)
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, activation="tanh"), keras.layers.Dense(1)])
+    layers = [keras.layers.Dense(8, activation="tanh"), keras.layers.Dropout(0.1, seed=5), keras.layers.Dense(1)]
+    model = Model([keras.Input((4,)), *layers])
     record = Record(Log(task), LastBatch())
     model.compile(keras.optimizers.AdamW(0.01), loss=loss_of, metrics=[record.last])
     every = "epoch" if KIND == "by epoch" else SAVE_EVERY
