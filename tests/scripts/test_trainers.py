@@ -1,6 +1,10 @@
 """``scripts/trainers``: its judgement, and one program of each trainer that is installed, killed and resumed."""
 
+import contextlib
+import os
+
 import pytest
+from helpers.forked import Interpreter
 from helpers.scripts import script
 
 verdict, entries, killing, recording, table = (
@@ -84,6 +88,29 @@ ONE_OF_EACH = (
     "flax: stream", "keras: by step",
 )  # fmt: skip
 
+# Most of what a program costs: its parts are forked from an interpreter that has that. What torchrun starts cannot be.
+IMPORTS = {
+    "loop_transformers": ("transformers.trainer",), "loop_accelerate": ("accelerate",), "loop_lightning": ("lightning",),
+    "loop_flax": ("optax", "flax.linen"), "loop_keras": ("keras", "torch"),
+}  # fmt: skip
+
+
+@contextlib.contextmanager
+def starting(entry):
+    """Have the parts of a program be forked."""
+    # pyarrow, which pandas imports, has a thread otherwise; no thread may be there when it is forked.
+    environ = killing.environment_of(entry) | {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+    code = f"import runpy; runpy.run_module('parts.trainers.{entry.program}', run_name='__main__', alter_sys=True)"
+    with Interpreter(*IMPORTS[entry.program], environ=environ) as interpreter, open(os.devnull) as nothing:
+
+        def start(entry, task, said):
+            return interpreter.start(
+                code, [killing.SCRIPTS / entry.program, killing.argument_of(task)],
+                {0: nothing.fileno(), 1: said.fileno(), 2: said.fileno()}, folder=killing.SCRIPTS, new_session=True,
+            )  # fmt: skip
+
+        yield start
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ONE_OF_EACH)
@@ -91,5 +118,7 @@ def test_a_trainer_that_is_killed_and_resumed_is_exact(name, tmp_path):
     entry = entries.ENTRIES[name]
     if entry.missing():
         pytest.skip(f"{', '.join(entry.missing())} is not installed; scripts/trainers runs it")
-    (found,) = killing.played(entry, "mpqueue", tmp_path, seeds=[len(name)], number=1)
+    forking = starting(entry) if entry.program in IMPORTS else contextlib.nullcontext(killing.by_new_python)
+    with forking as start:
+        (found,) = killing.played(entry, "mpqueue", tmp_path, seeds=[len(name)], number=1, start=start)
     assert str(found).endswith("losses equal to the bit")

@@ -1,4 +1,8 @@
-"""A program run whole, and run with kills: each part is killed at a step, and the next goes on from what it saved."""
+"""A program run whole, and run with kills: each part is killed at a step, and the next goes on from what it saved.
+
+Each part is a process of its own, which leads a session, and is started by a `Start`: by a new Python, or by whoever
+has a quicker way.
+"""
 
 import json
 import os
@@ -6,17 +10,18 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import BinaryIO, Protocol, TypeAlias
 
 from parts.machine import SCRIPTS
 from parts.trainers.entries import Entry
 from parts.trainers.recording import SAVE_EVERY, Task
 from parts.trainers.verdict import Record, Verdict, judge
 
-_DEADLINE_S = 240
+_DEADLINE_S = 900  # ends only what waits for ever: beside other work, the imports of a trainer have taken minutes
 _ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "USE_TF": "0"}
 
 
@@ -24,16 +29,53 @@ class ProgramFailedError(Exception):
     """A program has ended otherwise than it was to."""
 
 
-def run_whole(entry: Entry, feed: str, folder: Path, workers: int = 2) -> list[list[Record]]:
+class Process(Protocol):
+    """A process that was started, with what is used of `subprocess.Popen`."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """Return how it ended, or None."""
+
+    def wait(self) -> int:
+        """Wait for its end, and return how it ended."""
+
+
+Start: TypeAlias = Callable[[Entry, Task, BinaryIO], Process]
+
+
+def by_new_python(entry: Entry, task: Task, said: BinaryIO) -> "subprocess.Popen[bytes]":
+    """Start a program as a user does; what it says goes to a file."""
+    return subprocess.Popen(
+        [*entry.command(task.part), argument_of(task)], cwd=SCRIPTS, stdout=said, stderr=said,
+        env=environment_of(entry), start_new_session=True,
+    )  # fmt: skip
+
+
+def argument_of(task: Task) -> str:
+    """Return the argument of a program's command line."""
+    return json.dumps(asdict(task))
+
+
+def environment_of(entry: Entry) -> dict[str, str]:
+    """Return the environment of a program."""
+    return os.environ | _ENVIRONMENT | entry.environment
+
+
+def run_whole(
+    entry: Entry, feed: str, folder: Path, workers: int = 2, start: Start = by_new_python
+) -> list[list[Record]]:
     """Run a program that nothing disturbs; return what its ranks did."""
-    return _part(entry, Task(str(_made(folder)), 0, entry.variant, feed, workers), None)
+    return _part(entry, Task(str(_made(folder)), 0, entry.variant, feed, workers), None, start)
 
 
-def run_killed(entry: Entry, feed: str, folder: Path, kills: list[int], workers: int = 2) -> list[list[list[Record]]]:
+def run_killed(
+    entry: Entry, feed: str, folder: Path, kills: list[int], workers: int = 2, start: Start = by_new_python
+) -> list[list[list[Record]]]:
     """Run a program that is killed at steps, and goes on each time; return what the ranks of each part did."""
     _made(folder)
     return [
-        _part(entry, Task(str(folder), part, entry.variant, feed, workers), at)
+        _part(entry, Task(str(folder), part, entry.variant, feed, workers), at, start)
         for part, at in enumerate([*kills, None])
     ]  # fmt: skip
 
@@ -45,11 +87,14 @@ def kills_of(steps: int, seed: int, number: int = 2) -> list[int]:
     return [first, numbers.randint(first + SAVE_EVERY, steps - 8)][:number]
 
 
-def played(entry: Entry, feed: str, folder: Path, seeds: Iterable[int], number: int = 2) -> Iterator[Verdict]:
+def played(
+    entry: Entry, feed: str, folder: Path, seeds: Iterable[int], number: int = 2, start: Start = by_new_python
+) -> Iterator[Verdict]:
     """Run a program whole, and with up to two kills by each seed; give how these differ from the whole run."""
-    whole = run_whole(entry, feed, folder / "whole")
+    whole = run_whole(entry, feed, folder / "whole", start=start)
     for seed in seeds:
-        parts = run_killed(entry, feed, folder / f"killed-{seed}", kills_of(len(whole[0]), seed, number))
+        kills = kills_of(len(whole[0]), seed, number)
+        parts = run_killed(entry, feed, folder / f"killed-{seed}", kills, start=start)
         yield _worst([judge(whole[rank], [part[rank] for part in parts]) for rank in range(len(whole))])
 
 
@@ -62,15 +107,11 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _part(entry: Entry, task: Task, kill_at: int | None) -> list[list[Record]]:
+def _part(entry: Entry, task: Task, kill_at: int | None, start: Start) -> list[list[Record]]:
     """Run one part to its end, or until a step; a program that waits for ever is ended, too."""
     folder = Path(task.folder)
     with (folder / f"said-{task.part}").open("wb") as said:
-        process = subprocess.Popen(
-            [*entry.command(task.part), json.dumps(asdict(task))], cwd=SCRIPTS, stdout=said, stderr=said,
-            env=os.environ | _ENVIRONMENT | entry.environment,
-            start_new_session=True,
-        )  # fmt: skip
+        process = start(entry, task, said)
         try:
             _wait(process, folder, task.part, kill_at)
         finally:
@@ -85,7 +126,7 @@ def _part(entry: Entry, task: Task, kill_at: int | None) -> list[list[Record]]:
     return [each for each in found if each]
 
 
-def _wait(process: "subprocess.Popen[bytes]", folder: Path, part: int, kill_at: int | None) -> None:
+def _wait(process: Process, folder: Path, part: int, kill_at: int | None) -> None:
     began = time.monotonic()
     while process.poll() is None and time.monotonic() < began + _DEADLINE_S:
         if kill_at is not None and _last_step(folder / f"steps-{part}-0") >= kill_at:
@@ -101,7 +142,7 @@ def _last_step(file: Path) -> int:
     return int(json.loads(last)[0]) if last.startswith(b"[") else 0
 
 
-def _kill(process: "subprocess.Popen[bytes]", folder: Path, part: int) -> None:
+def _kill(process: Process, folder: Path, part: int) -> None:
     """End a program and its ranks, which may have sessions of their own: by SIGKILL."""
     ranks = [int(file.read_bytes().partition(b"\n")[0] or 0) for file in folder.glob(f"steps-{part}-*")]
     if process.poll() is None:
