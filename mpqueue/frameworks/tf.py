@@ -22,6 +22,7 @@ from mpqueue.engine.backend_kinds import kind_of
 from mpqueue.frameworks.keras import resets as keras_resets
 from mpqueue.frameworks.keras.loader_passes import LoaderEpoch, LoaderEpochs
 from mpqueue.loader.loader import Loader
+from mpqueue.system.interrupts import is_of_handler
 from mpqueue.system.locks import RLock
 
 __all__ = ["dataset"]
@@ -155,15 +156,27 @@ class _Feed:
         self.raise_error()
         if self._hears and self._is_read(epoch) and not self._is_in_earnest(epoch):
             raise StopIteration  # Keras reads ahead; the loader is not asked before it is known that this is no look
-        batch = _like(self.spec, epoch.__next__())
         loader = self.epochs.loader
-        is_ahead = loader.workers and kind_of(loader.backend).in_processes
-        if is_ahead and self._is_read(epoch) and self._is_in_earnest(epoch):
-            try:
-                epoch.finish()
-            except Exception as error:
-                self.error = error
-        return batch
+        first, kept, num_taken = epoch.first, epoch.kept, epoch.num_taken
+        place = loader.place()
+        batch = epoch.__next__()
+        try:
+            given = _like(self.spec, batch)
+            is_ahead = loader.workers and kind_of(loader.backend).in_processes
+            if is_ahead and self._is_read(epoch) and self._is_in_earnest(epoch):
+                self._finish(epoch)
+        except BaseException:  # the next call gives the batch, and a state is of the place before it
+            epoch.first, epoch.kept, epoch.num_taken = first or ((place, batch),), kept, num_taken
+            raise
+        return given
+
+    def _finish(self, epoch: LoaderEpoch) -> None:
+        try:
+            epoch.finish()
+        except Exception as error:
+            if is_of_handler(error):
+                raise
+            self.error = error
 
     def raise_error(self) -> None:
         """Raise what an epoch ended with."""

@@ -22,7 +22,6 @@ at before is not of the epoch that is to come, and is dropped.
 
 import copy
 import weakref
-from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -55,7 +54,7 @@ class LoaderEpoch(Iterator[Any]):
     """
 
     def __init__(self, loader: Loader, batches: Iterator[Any], first: Sequence[Looked], *, on_trial: bool) -> None:
-        self._loader, self.batches, self.first = loader, batches, deque(first)
+        self._loader, self.batches, self.first = loader, batches, tuple(first)
         self.kept: list[Looked] | None = [] if on_trial else None
         self.num_taken = 0
 
@@ -68,15 +67,14 @@ class LoaderEpoch(Iterator[Any]):
         if not first:
             place = self._loader.place()
             try:
-                first.append((place, self.batches.__next__()))  # what strikes from here on leaves it there
+                first = self.first = ((place, self.batches.__next__()),)  # what strikes from here on leaves it there
             except StopIteration:
                 self.kept = None
                 raise
         place, batch = first[0]
         if kept is not None:
             kept = [*kept, (place, copy.deepcopy(batch))] if len(kept) < MOST_KEPT else None
-        del first[0]
-        self.kept, self.num_taken = kept, self.num_taken + 1
+        self.first, self.kept, self.num_taken = first[1:], kept, self.num_taken + 1
         return batch
 
     def finish(self) -> None:
@@ -152,9 +150,8 @@ class LoaderEpochs:
 
     def _take_from(self, epoch: LoaderEpoch, kept: list[Looked]) -> None:
         nothing: Iterator[Any] = iter(())
-        none: deque[Looked] = deque()
         self._coming, self._seen = epoch.batches, [*kept, *epoch.first]
-        epoch.batches, epoch.first, epoch.kept = nothing, none, None
+        epoch.batches, epoch.first, epoch.kept = nothing, (), None
 
     def place(self) -> dict[str, Any] | None:
         """Return the place of the loader before the first batch that nobody has got; None: its own is right."""

@@ -1,0 +1,59 @@
+"""Signals at random moments of what tf.data asks of a loader: each batch comes once, and states count what has come.
+
+tf.data asks from a thread of its own, where no handler runs. Here its part is played in the main thread.
+"""
+
+import itertools
+import time
+
+import pytest
+from helpers.faults import Numbers
+from helpers.strikes import Alarms, Struck
+
+from mpqueue import Loader
+from mpqueue.frameworks.keras.loader_passes import LoaderEpochs
+from mpqueue.frameworks.tf import _Feed
+
+RANDOM_S = 0.4  # each
+NUM_BATCHES = 3
+OPTIONS = [{"workers": 2}, {"workers": 1, "backend": "thread"}, {"workers": 0}]
+
+
+def place_of(loader):
+    state = loader.state_dict()
+    return state["epoch"], state["position"]
+
+
+def check_epoch(loader, feed, epoch, call, *, is_counted):
+    """Take one epoch, and begin or ask anew as often as a call is struck."""
+    begun = []
+    while not begun:
+        begun = call(feed.begin)
+    found = []
+    while len(found) < NUM_BATCHES or not is_counted:
+        try:
+            got = call(next, begun[0])
+        except StopIteration:
+            break
+        found += [int(batch[0]) for batch in got]
+        number = epoch * NUM_BATCHES + len(found)
+        whole = (epoch + 1, 0)  # known when the end was asked for, or with the last batch
+        assert place_of(loader) in {divmod(number, NUM_BATCHES), (epoch, len(found))}
+        assert found == list(range(len(found)))
+    assert found == list(range(NUM_BATCHES))
+    assert is_counted or place_of(loader) == whole
+
+
+@pytest.mark.parametrize("error", [Struck, TimeoutError])
+@pytest.mark.parametrize("is_counted", [False, True])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_states_and_batches_agree_wherever_a_signal_strikes(options, is_counted, error):
+    end = time.monotonic() + RANDOM_S
+    with Loader(Numbers(NUM_BATCHES), **options) as loader, Alarms(4, error) as alarms:
+        feed = _Feed(LoaderEpochs(loader))
+        if is_counted:
+            feed.count(NUM_BATCHES)
+        for epoch in itertools.count():
+            if alarms.count >= 10 and time.monotonic() > end:
+                break
+            check_epoch(loader, feed, epoch, alarms.call, is_counted=is_counted)
