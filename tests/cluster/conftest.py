@@ -11,6 +11,7 @@ from helpers import on_cluster
 from helpers.footprint import DEADLOCK_S, collect
 
 import mpqueue
+from mpqueue.cluster import links
 from mpqueue.system import descriptors
 
 pytest.importorskip("ray", reason="Ray has no wheel for this Python")
@@ -21,6 +22,12 @@ def cluster():
     """A cluster whose head this process has joined: two nodes with two CPUs each."""
     with on_cluster.started(num_nodes=2) as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def _slow_machine(monkeypatch):
+    """However busy the machine is, an agent that was asked for is waited for."""
+    monkeypatch.setattr(links, "START_S", float(on_cluster.WAIT_S))
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import psutil
 import pytest
-from helpers.on_cluster import Told, agents, hash_of, on, until
+from helpers.on_cluster import WAIT_S, Told, agents, hash_of, on, until
 
 import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
@@ -104,7 +104,8 @@ class Settling(Growing):
 
 @pytest.mark.parametrize("big", [0, 20 << 20], ids=["by a patch", "from a new image"])
 def test_a_node_that_comes_back_has_the_changes_of_on_epoch_end(cluster, big):
-    with Loader(Settling(big), workers=2, backend="ray") as loader:
+    patient = {"deadline_s": WAIT_S}  # the end of a connection tells of the kill, and silence only of a busy machine
+    with Loader(Settling(big), workers=2, backend="ray", ray_options=patient) as loader:
         epochs = itertools.count()
 
         def spread():

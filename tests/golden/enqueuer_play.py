@@ -26,7 +26,9 @@ from golden.values import encode
 
 DEADLOCK_S = 60.0  # what has not happened by then never will
 BLOCKED_S = 0.25  # the cases call a read blocked that took longer than this
-SLACK_S = 0.5  # allowed beside the seconds that a case names
+# Allowed beside the seconds that a case names. Amid fifty runnable threads on two CPUs a stop of three processes took
+# 0.8 s; one that waits for what it should not waits for good.
+SLACK_S = 5.0
 
 DIFFERENCES = {
     "next before start": "RuntimeError: it is a mistake of the program, and the end of the stream would hide it",

@@ -11,7 +11,9 @@ import psutil
 import mpqueue
 
 STORE_BYTES = 80 << 20
-WAIT_S = 30
+# Passing it means that something hangs. Ray needs a second or two of CPU time to start an agent, which was more than 60 s
+# amid hundreds of runnable threads.
+WAIT_S = 300
 # Raylets that are killed are taken for dead after 3 s, instead of 15; agents that were told to end and do not are
 # killed after half a second, instead of 5.
 HEALTH = {
