@@ -1,7 +1,9 @@
 """The iterator of a loader without workers: torch's own loop, which here also counts how far it has come.
 
 An iterable-style dataset that has ``state_dict()``, or whose iterator has, is asked for it when a state is taken: the
-loop is just behind the batches that were counted. So its state is that of one worker, and goes on there, too.
+loop is just behind the batches that were counted. So its state is that of one worker, and goes on there, too. Where its
+``load_state_dict`` sets torch's default generator, it stays as that wants it; otherwise the trainer's random numbers
+stay as they are.
 
 *Interrupts.* The sampler gives each index once, so it is kept until its batch is handed out: what a signal's handler
 raises meanwhile (Ctrl-C, a time-out) loses none, and no state counts it. An error of the dataset takes the place of its
@@ -16,6 +18,7 @@ import itertools
 import pickle
 from typing import Any
 
+import torch
 from torch.utils.data import dataloader as torch_loader
 
 from mpqueue.engine.lanes import BEGINNING, LaneStart
@@ -46,7 +49,8 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
     def __init__(self, loader: Any) -> None:
         resumed, loader.resumed = state.due(loader), None
         # Torch's samplers draw with their first batch, which comes later. One that draws as it is iterated, as that of
-        # torchdata does, has drawn when torch's base class returns, and the seed of the workers after it.
+        # torchdata does, has drawn when torch's base class returns, and the seed of the workers after it; but one that
+        # is a shell around one of torch's has not.
         is_eager = not inspect.isgeneratorfunction(type(loader._index_sampler).__iter__)
         before = state.begin(loader, 0) if is_eager and resumed is None else None
         with state.at_beginning(
@@ -58,12 +62,18 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         self._told = self._dataset  # it says where the iterator is
         if resumed is None:
             warn_of_skipping(loader)
-            beginning = (before or state.begin(loader, 0))._replace(base_seed=self._base_seed)
+            beginning = state.begin(loader, 0)
+            if before is not None:
+                is_drawn = not _gives_seed_first(before.generator, self._base_seed)
+                beginning = before if is_drawn else before._replace(generator=beginning.generator)
+            beginning = beginning._replace(base_seed=self._base_seed)
         else:
             beginning = resumed.beginning
             self._base_seed = beginning.base_seed
             drawn = None if not is_eager or loader.generator is None else loader.generator.get_state()
-            with state.at_beginning(loader, beginning):
+            # First, while the generator is the trainer's: a dataset may set the very state that the pass began with.
+            is_set = self._load_stream(resumed.place) and loader.generator is None
+            with contextlib.nullcontext() if is_set else state.at_beginning(loader, beginning):
                 self._go_on(resumed)
             if drawn is not None:
                 loader.generator.set_state(drawn)
@@ -74,7 +84,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         """Leave out what was handed out, and draw one batch more: the generator is in its earlier state only now."""
         place = resumed.place
         if self._is_stream:
-            self._go_to_stream(place)
+            self._drop_from_stream(place)
         else:
             drawn = iter(self._index_sampler)
             for _ in range(place.position):
@@ -82,24 +92,31 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             self._sampler_iter = itertools.chain(list(itertools.islice(drawn, 1)), drawn)
         self._progress.go_to(place)
 
-    def _go_to_stream(self, place: Place) -> None:
-        """Go on from the snapshot of a stream, and drop what lies between."""
+    def _load_stream(self, place: Place) -> bool:
+        """Load the snapshot of a stream, if there is one; return whether that has set torch's default generator."""
         start = place.starts[0] if place.starts else BEGINNING
-        if start.state is not None:
-            self._load_stream(pickle.loads(start.state)["state"])
-        for _ in range(start.number, sum(place.counts)):
+        if start.state is None:
+            return False
+        if not has_state(self._dataset_fetcher.dataset_iter):
+            # A copy, as in a worker: many a dataset begins where it was loaded in the passes after this one, too.
+            self._told = copy.deepcopy(self._dataset)
+        before = torch.get_rng_state()
+        self._holder().load_state_dict(pickle.loads(start.state)["state"])
+        return not torch.equal(before, torch.get_rng_state())
+
+    def _drop_from_stream(self, place: Place) -> None:
+        """Drop what lies between the snapshot of a stream, or its beginning, and its place."""
+        if self._told is not self._dataset:
+            self._dataset_fetcher.dataset_iter = iter(self._told)
+        num_dropped = sum(place.counts) - (place.starts[0].number if place.starts else 0)
+        for _ in range(num_dropped):
             with contextlib.suppress(Exception):  # it was raised at its place
                 self._fetched()
 
-    def _load_stream(self, saved: Any) -> None:
-        fetcher = self._dataset_fetcher
-        if has_state(fetcher.dataset_iter):
-            fetcher.dataset_iter.load_state_dict(saved)
-        else:
-            # A copy, as in a worker: many a dataset begins where it was loaded in the passes after this one, too.
-            self._told = copy.deepcopy(self._dataset)
-            self._told.load_state_dict(saved)
-            fetcher.dataset_iter = iter(self._told)
+    def _holder(self) -> Any:
+        """Return what says where the stream is, if anything does."""
+        iterator = self._dataset_fetcher.dataset_iter
+        return iterator if has_state(iterator) else self._told
 
     def _place(self) -> Place:
         place = self._progress.place()
@@ -107,9 +124,9 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             not self._is_stream or self._is_interrupted
         ):  # an interrupted dataset may be amid a batch: it is read from its beginning
             return place
-        iterator = self._dataset_fetcher.dataset_iter
-        holder = iterator if has_state(iterator) else self._told
-        if not has_state(holder) or not place.counts[0]:
+        holder = self._holder()
+        # Before its first batch a dataset tells where the pass before ended: a generator of it has not begun yet.
+        if not has_state(holder) or not (place.counts[0] or holder is self._dataset_fetcher.dataset_iter):
             return place
         saved = holder.state_dict()
         if saved is None:
@@ -161,3 +178,12 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             self._progress.counts[0] += 1
         else:
             self._progress.position += 1
+
+
+def _gives_seed_first(state: Any, seed: int) -> bool:
+    """Return whether a generator in this state gives a loader's seed at once: no sampler has drawn from it before."""
+    if state is None:
+        return True
+    generator = torch.Generator()
+    generator.set_state(state)
+    return int(torch.empty((), dtype=torch.int64).random_(generator=generator).item()) == seed

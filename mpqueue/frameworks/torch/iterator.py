@@ -214,9 +214,12 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             loader.resumed = None
         if resumed is not None and resumed.is_left:
             state.leave(loader, resumed)
-            self._epoch, resumed = max(self._epoch, resumed.place.epoch), None
-        if resumed is not None and self._is_stream:
-            self._go_to_stream(loader, resumed)
+            self._go_behind(loader, resumed, resumed.place.epoch)
+            resumed = None
+        if resumed is not None:
+            if self._is_stream:
+                self._go_to_stream(loader, resumed)
+            self._go_behind(loader, resumed, resumed.place.epoch - 1)
         begun: state.Pass | None = getattr(loader, "_pass", None)
         following = None if resumed is not None or first_iter or begun is None else begun.following()
         with state.at_beginning(loader, None if resumed is None else resumed.beginning):
@@ -227,8 +230,8 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             if self._ranks is not None:
                 beginning = beginning._replace(lanes=self._ranks.lanes, shard=self._ranks.shard)
             _Base._reset(self, loader, first_iter)
-            self._epoch = self._epoch + 1 if resumed is None else max(self._epoch + 1, resumed.place.epoch)
-            place = Place(self._epoch) if resumed is None else resumed.place._replace(epoch=self._epoch)
+            self._epoch += 1
+            place = Place(self._epoch) if resumed is None else resumed.place
             if following is not None:
                 place, self._epoch = following.place, following.place.epoch
             if not self._is_stream:
@@ -245,15 +248,18 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             loader.note_pass(self._pass)
 
     def _go_to_stream(self, loader: Any, resumed: state.State) -> None:
-        """Have the next pass be the one that a state is of: its order follows from the seed and the epoch."""
+        """Have as many lanes as the stream that a state is of."""
         check_shape(resumed.beginning.shape, self._shape)
         place = resumed.place
         if self._shape is None and place.counts:
             loader.num_lanes = len(place.counts)
-        self._base_seed, self._epoch = resumed.beginning.base_seed, place.epoch - 1
+
+    def _go_behind(self, loader: Any, resumed: state.State, epoch: int) -> None:
+        """Have the next pass be of the seed of a state, and behind an epoch: random numbers follow from both."""
+        assert self._engine is not None
+        self._engine.stop()  # the workers may have another seed, or lanes; what was drawn of an epoch stays drawn
+        self._base_seed, self._epoch = resumed.beginning.base_seed, epoch
         self._job, self._schedule = self._make_job(loader)
-        if self._engine is not None:
-            self._engine.stop()  # the workers have another seed
 
     def _begin(self, place: Place, *, goes_on: bool) -> None:
         """Have the workers at the beginning of the pass, where they may be already in a stream that never ends."""

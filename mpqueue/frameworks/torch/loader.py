@@ -152,6 +152,8 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
             return
         all_saved: list[Any] = list(saved) if isinstance(saved, list | tuple) else [saved]
         self.resumed = state.joined(list(map(state.state_of, all_saved)), getattr(self, "ranks", None))
+        if self.resumed is None:
+            self._pass = None
 
     def statistics(self) -> Statistics:
         """Return the counters of the latest pass with workers."""

@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils.data import SequentialSampler
+from torch.utils.data import BatchSampler, SequentialSampler
 
 from mpqueue.engine.schedule import Place
 from mpqueue.frameworks.torch.ranks import StreamRanks
@@ -63,11 +63,13 @@ class State(NamedTuple):
         beginning: Of the pass.
         place: How far it came.
         is_left: Nobody will ask for the rest of it: the next pass is the one to begin.
+        is_over: Its end was asked for, so that its sampler has come to its own.
     """
 
     beginning: Beginning
     place: Place
     is_left: bool = False
+    is_over: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -77,7 +79,7 @@ class State(NamedTuple):
                 del found[name]
         if self.beginning.shape is not None:
             found["shard"] = list(self.beginning.shard)
-        return found | {"is_left": True} if self.is_left else found
+        return found | {name: True for name in ("is_left", "is_over") if getattr(self, name)}
 
 
 class Pass:
@@ -110,7 +112,7 @@ class Pass:
         if self._ranks is not None:
             following = self.following()
             return (following if following is not None and is_left else State(self.beginning, self._place())).as_dict()
-        return dict(BETWEEN) if self.is_over else State(self.beginning, self._place(), is_left).as_dict()
+        return State(self.beginning, self._place(), is_left or self.is_over, self.is_over).as_dict()
 
     def following(self) -> State | None:
         """Return where the next pass of a stream that never ends begins; None: it is no such stream."""
@@ -149,7 +151,7 @@ def state_of(saved: dict[str, Any]) -> State | None:
         saved.get("shape"),
         saved.get("lanes", DEFAULT_LANES), saved.get("shard", (0, 1)),
     )  # fmt: skip
-    return State(beginning, place, bool(saved.get("is_left")))
+    return State(beginning, place, bool(saved.get("is_left")), bool(saved.get("is_over")))
 
 
 def joined(states: Sequence[State | None], ranks: StreamRanks | None) -> State | None:
@@ -199,7 +201,9 @@ def generator_of(loader: Any) -> torch.Generator:
 
 def begin(loader: Any, base_seed: int) -> Beginning:
     """Look at the state of things before a sampler is iterated."""
-    sampler = loader.sampler
+    # Of a loader with a sampler of batches of its own, torch sets `sampler` to one in order, which nobody asks.
+    batches = loader.batch_sampler
+    sampler = loader.sampler if batches is None else batches.sampler if type(batches) is BatchSampler else batches
     is_ordered = isinstance(sampler, SequentialSampler) and loader.generator is None
     found = _randomness_of(loader).now()
     return Beginning(
@@ -269,14 +273,24 @@ def leave(loader: Any, left: State) -> None:
     """Have a loader's own generator and sampler where they are when a pass was left: the next one draws on from there.
 
     With workers a sampler is ahead of what was handed out, and may have been asked for more than it has: torch's random
-    ones draw once more then.
+    ones draw once more then, as at the end of a pass.
     """
     beginning, place = left.beginning, left.place
-    if place.counts or (loader.generator is None and beginning.sampler is None and beginning.kept is None):
+    if place.counts:
+        if beginning.shape is None:
+            loader.num_lanes = len(place.counts)
+        if loader.generator is not None and beginning.generator is not None:
+            loader.generator.set_state(beginning.generator)  # that the seed of the workers was drawn from
         return
-    num_drawn = place.position + loader.num_workers * (loader.prefetch_factor or 0)
+    if loader.generator is None and beginning.sampler is None and beginning.kept is None:
+        return
+    num_drawn = None if left.is_over else place.position + loader.num_workers * (loader.prefetch_factor or 0)
+    told = sampler_with_epoch(loader)
+    epoch = epoch_told(told)
     with at_beginning(loader, beginning):
         deque(islice(loader._index_sampler, num_drawn), 0)
+    if epoch is not None:
+        told.set_epoch(epoch)  # the next one's, where the program tells of it before it begins
 
 
 def _randomness_of(loader: Any) -> Randomness:

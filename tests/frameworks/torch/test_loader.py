@@ -439,6 +439,114 @@ def test_the_state_of_an_ended_pass_is_the_beginning_of_another():
     assert _numbers(other) == [[0, 1], [2, 3]]
 
 
+class DrawingStream(data.IterableDataset):
+    """Numbers of each worker, which draw."""
+
+    def __iter__(self):
+        info = data.get_worker_info()
+        first, step = (0, 1) if info is None else (info.id, info.num_workers)
+        for number in range(first, 12, step):
+            yield number, torch.rand(()).item()
+
+
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [(lambda: Numbers(12), {}),
+     (lambda: Drawing(12), {"num_workers": 1}),
+     (lambda: Drawing(12), {"num_workers": 1, "persistent_workers": True}),
+     (DrawingStream, {"num_workers": 2}),
+     (DrawingStream, {"num_workers": 2, "persistent_workers": True})],
+    ids=["inline", "workers", "persistent", "stream", "stream, persistent"],
+)  # fmt: skip
+def test_behind_the_state_of_an_ended_pass_orders_and_numbers_go_on(make, options):
+    """A run that is resumed at the end of an epoch is not to see the order of its first one again."""
+
+    def loader():
+        shuffle = {} if make is DrawingStream else {"shuffle": True}
+        generator = torch.Generator().manual_seed(3)
+        return DataLoader(make(), batch_size=4, generator=generator, collate_fn=as_it_is, **shuffle, **options)
+
+    undisturbed, first, other = loader(), loader(), loader()
+    epochs = [list(undisturbed) for _ in range(3)]
+    assert epochs[0] != epochs[1]
+    assert list(first) == epochs[0]
+    other.load_state_dict(pickle.loads(pickle.dumps(first.state_dict())))
+    assert [list(other), list(other)] == epochs[1:]
+
+
+def test_a_sampler_that_was_told_of_the_next_epoch_keeps_it_behind_an_ended_pass():
+    def make():
+        sampler = data.distributed.DistributedSampler(Numbers(24), 2, 1, seed=3)
+        return DataLoader(Numbers(24), 2, sampler=sampler, num_workers=1, generator=torch.Generator().manual_seed(1))
+
+    loader, other = make(), make()
+    list(loader)
+    other.load_state_dict(loader.state_dict())
+    for each in (loader, other):
+        each.sampler.set_epoch(1)
+    assert _numbers(other) == _numbers(loader)
+
+
+@pytest.mark.parametrize("taken", [0, 2])
+def test_persistent_workers_that_have_worked_go_on_with_the_numbers_of_a_state(taken):
+    """Of another loader's run, and of an earlier pass of their own."""
+
+    def make(seed):
+        options = {"num_workers": 1, "persistent_workers": True, "generator": torch.Generator().manual_seed(seed)}
+        return DataLoader(Drawing(8), batch_size=2, shuffle=True, collate_fn=as_it_is, **options)
+
+    loader, other = make(1), make(2)
+    iterator = iter(loader)
+    for _ in range(taken):
+        next(iterator)
+    state = loader.state_dict()
+    rest, behind = list(iterator), list(loader)
+    next(iter(other))
+    for each in (loader, other):
+        each.load_state_dict(state)
+        assert [list(each), list(each)] == [rest, behind]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_state_before_the_first_pass_ends_the_one_that_runs(workers):
+    loader = DataLoader(Numbers(4), batch_size=2, num_workers=workers)
+    unused = loader.state_dict()
+    next(iter(loader))
+    loader.load_state_dict(unused)
+    assert loader.state_dict() == unused
+    assert _numbers(loader) == [[0, 1], [2, 3]]
+
+
+class Shell:
+    """Around a sampler of batches that draws with its first one."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
+
+    def __len__(self):
+        return len(self.batches)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("outer", [lambda batches: batches, Shell], ids=["plain", "in a shell"])
+def test_a_sampler_of_batches_that_draws_from_the_default_generator_goes_on(workers, outer):
+    def make():
+        batches = outer(data.BatchSampler(data.RandomSampler(Numbers()), 2, drop_last=False))
+        return DataLoader(Numbers(), batch_sampler=batches, num_workers=workers)
+
+    torch.manual_seed(4)
+    loader, other = make(), make()
+    iterator = iter(loader)
+    next(iterator)
+    state = loader.state_dict()
+    rest = _numbers(iterator)
+    other.load_state_dict(state)
+    assert _numbers(other) == rest
+
+
 def test_a_loaded_state_is_given_back_until_it_is_used():
     loader = DataLoader(Numbers(), batch_size=2, num_workers=1)
     next(iter(loader))

@@ -286,6 +286,64 @@ def test_an_iterator_with_a_state_is_not_read_from_its_beginning_in_two_workers(
     assert max(read for _, read in rest[:4]) <= 4
 
 
+class OwnIterator(data.IterableDataset):
+    """Its own iterator, which draws from torch's default generator, and keeps that in its state."""
+
+    def __init__(self):
+        self.at = 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.at == 9:
+            raise StopIteration
+        self.at += 1
+        return self.at, torch.rand(()).item()
+
+    def state_dict(self):
+        return {"at": self.at, "generator": torch.get_rng_state()}
+
+    def load_state_dict(self, state):
+        self.at = state["at"]
+        torch.set_rng_state(state["generator"])
+
+
+class FreshIterators(data.IterableDataset):
+    """Each iterator is another one."""
+
+    def __iter__(self):
+        return OwnIterator()
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3])
+@pytest.mark.parametrize("make", [OwnIterator, FreshIterators])
+def test_without_workers_an_iterator_goes_on_with_the_random_numbers_that_it_kept(make, taken):
+    dataset = make()
+    loader = DataLoader(dataset, batch_size=2)
+    batches = iter(loader)
+    for _ in range(taken):
+        next(batches)
+    state = loader.state_dict()
+    rest = pairs(batches)
+    other = DataLoader(dataset, batch_size=2)
+    other.load_state_dict(state)
+    assert pairs(other) == rest
+    assert len(rest) == 5 - taken
+
+
+def test_the_trainers_random_numbers_stay_where_a_dataset_brings_none():
+    loader = DataLoader(Counted(8), batch_size=2)
+    next(iter(loader))
+    torch.manual_seed(1)
+    other = DataLoader(Counted(8), batch_size=2)
+    other.load_state_dict(loader.state_dict())
+    next(iter(other))
+    assert torch.initial_seed() == 1
+    drawn = torch.rand(())
+    assert drawn == torch.rand((), generator=torch.Generator().manual_seed(1))
+
+
 class Shared(data.IterableDataset):
     """Numbers that workers share, which draw; where it is lies in the dataset, as in many a program."""
 
