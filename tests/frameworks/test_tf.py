@@ -425,14 +425,15 @@ jax.default_backend = lambda: "gpu"
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-def test_a_fit_takes_one_epoch_of_the_loader_for_each_of_its_own(backend):
+def test_a_fit_takes_one_epoch_of_the_loader_for_each_of_its_own(backend, pytestconfig):
     for module in ("keras", backend):
         pytest.importorskip(module)
     programs = [HEAD.format(tests=str(Path(__file__).parents[1]), backend=backend), FIT, SHORT]
     if backend == "jax":
         programs += [READS_AHEAD, SHORT]
+    limit_s = float(pytestconfig.getini("timeout")) - 20  # that of a test, which ends without a word of the program's
     with lean_environ() as environ:
         done = subprocess.run(
-            [sys.executable, "-c", "".join(programs)], capture_output=True, text=True, timeout=280, env=environ
+            [sys.executable, "-c", "".join(programs)], capture_output=True, text=True, timeout=limit_s, env=environ
         )
     assert done.returncode == 0, done.stderr[-3000:]
