@@ -92,9 +92,13 @@ class KeyTable:
 
     The first and the last eight bytes of a key and its length are mixed to one number, by which it is looked up. Then
     they are compared, and so are the bytes between them in a key of more than sixteen.
+
+    Attributes:
+        numbers: The keys' numbers, for one that is looked up alone.
     """
 
     def __init__(self, keys: list[bytes]) -> None:
+        self.numbers = {key: number for number, key in enumerate(keys)}
         lengths = np.array([len(key) for key in keys], np.int64)
         firsts = np.array([int.from_bytes(key[:8], "little") for key in keys], np.uint64)
         lasts = np.array([int.from_bytes(key[-8:], "little") for key in keys], np.uint64)

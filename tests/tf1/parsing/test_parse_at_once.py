@@ -2,15 +2,16 @@
 
 from unittest import mock
 
+import numpy as np
 import pytest
-from helpers.encoding import bytes_list, example_of, int64_list
+from helpers.encoding import block, bytes_list, entry, example, example_of, int64_list
 from helpers.random_examples import RandomExamples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mpqueue
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.tf1.parsing import parse
+from mpqueue.tf1.parsing import example_entries, parse
 
 thorough = settings(derandomize=True, deadline=None, max_examples=150)
 seeds = st.integers(0, 2**32)
@@ -68,16 +69,37 @@ def test_a_batch_with_odd_records_is_read_the_same(seed):
 
 
 @thorough
-@given(seeds, st.data())
-def test_a_batch_with_a_flipped_bit_is_read_the_same(seed, data):
+@given(seeds)
+def test_a_batch_of_one_order_is_read_the_same(seed):
     examples = RandomExamples(seed)
-    records = examples.batch(22, alike=True)
+    records = examples.batch(25)
+    assert not isinstance(assert_the_same_one_by_one(records, examples.features), str)
+
+
+@thorough
+@given(seeds, st.booleans(), st.data())
+def test_a_batch_with_a_flipped_bit_is_read_the_same(seed, alike, data):
+    examples = RandomExamples(seed)
+    records = examples.batch(22, alike=alike)
     place = data.draw(st.integers(0, len(records) - 1))
     bit = data.draw(st.integers(0, 8 * len(records[place]) - 1))
     flipped = bytearray(records[place])
     flipped[bit // 8] ^= 1 << bit % 8
     records[place] = bytes(flipped)
     assert_the_same_one_by_one(records, examples.features)
+
+
+def test_a_key_that_comes_twice_in_every_record_is_read_the_same():
+    records = [example(entry(b"x", int64_list(7**power)), entry(b"x", int64_list(power))) for power in range(22)]
+    features = {"x": mpqueue.FixedLenFeature([], "int64")}
+    assert assert_the_same_one_by_one(records, features)["x"][2] == np.arange(22).tobytes()
+
+
+def test_a_value_that_is_longer_than_its_entry_is_read_the_same():
+    records = [example(entry(b"x", int64_list(7**power))) for power in range(22)]
+    too_long = block(0x0A, b"x") + bytes([0x12, 3]) + b"\x1a\0"
+    records[11] = example(block(0x0A, too_long))
+    assert "record 11" in assert_the_same_one_by_one(records, {"x": mpqueue.FixedLenFeature([], "int64")})
 
 
 class TestWhichWay:
@@ -109,6 +131,18 @@ class TestWhichWay:
     def test_records_of_many_layouts_are_not_read_singly(self, rows_read):
         numbers = [7**power for power in range(22)]
         assert mpqueue.parse_example(self.records(numbers), self.features)["x"].tolist() == numbers
+        assert rows_read == []
+
+    def test_keys_in_one_order_are_looked_up_once(self, rows_read, monkeypatch):
+        monkeypatch.setattr(example_entries, "_walk", None)
+        numbers = [7**power for power in range(22)]
+        assert mpqueue.parse_example(self.records(numbers), self.features)["x"].tolist() == numbers
+        assert rows_read == []
+
+    def test_a_record_of_another_order_is_not_read_singly(self, rows_read):
+        other = example(entry(b"x", int64_list(7)), entry(b"s", bytes_list(b"other")))
+        batch = [*self.records(range(1000, 1030)), other]
+        assert mpqueue.parse_example(batch, self.features)["x"].tolist() == [*range(1000, 1030), 7]
         assert rows_read == []
 
     def test_only_the_odd_record_is_read_singly(self, rows_read):
