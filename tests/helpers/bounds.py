@@ -31,8 +31,8 @@ class Bounds:
         faulthandler.dump_traceback_later(self._limit_s, file=self._stderr, exit=True)
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_finish(self):
-        """All modules of tests are imported."""
+    def pytest_runtestloop(self):
+        """All modules of tests are imported (where others run the tests, pytest-xdist, that is their business)."""
         faulthandler.cancel_dump_traceback_later()
 
     @pytest.hookimpl(trylast=True)
