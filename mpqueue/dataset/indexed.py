@@ -26,6 +26,7 @@ from mpqueue.samples.permutation import SampleOrder
 from mpqueue.worker import context
 from mpqueue.worker.helper_threads import Helpers, InOrder, shared_helpers
 from mpqueue.worker.runner import BeginBatch
+from mpqueue.worker.thread_choice import ThreadChoice
 
 Places: TypeAlias = Sequence[int]
 
@@ -159,7 +160,7 @@ class MapReader(LinkReader):
 
     def __init__(self, node: nodes.MapNode) -> None:
         super().__init__(node)
-        self._helpers: tuple[int, Helpers] | None = None  # of the process that has made them
+        self._helpers: tuple[int, Helpers, ThreadChoice] | None = None  # of the process that has made them
 
     def at(self, places: Places, run: Drawing) -> list[Any]:
         """Return what the function makes of the elements there."""
@@ -179,18 +180,12 @@ class MapReader(LinkReader):
     def _in_threads(self, places: Places, values: list[Any], run: Drawing) -> list[Any]:
         """Call the function for all elements, some at a time; `mpqueue.rng` of a thread is its sample's."""
         if self._helpers is None or self._helpers[0] != os.getpid():
-            self._helpers = os.getpid(), shared_helpers(self.node.threads)
-        seed, epoch, helped = salted(run.seed, self.node.number), run.epoch, context.helped()
-
-        def call(place: int, value: Any) -> Any:
-            context.begin_in_helper(helped, seed, epoch, place)
-            try:
-                return self.node.function(value)
-            finally:
-                context.end_in_helper()
-
+            self._helpers = os.getpid(), shared_helpers(self.node.threads), ThreadChoice(context.process_info())
+        _, helpers, choice = self._helpers
+        call = context.in_any_thread(self.node.function, salted(run.seed, self.node.number), run.epoch)
         made: list[Any] = []
-        with InOrder(self._helpers[1], call, zip(places, values, strict=True)) as calls:
+        patience_s = choice.begin(len(places))
+        with InOrder(helpers, call, zip(places, values, strict=True), patience_s) as calls:
             try:
                 while len(made) < len(places):
                     result = calls.next()
@@ -200,6 +195,7 @@ class MapReader(LinkReader):
             except Exception as error:
                 error.add_note(self.told(places[len(made)], run))
                 raise
+        choice.end(len(places), was_alone=calls.is_alone)
         return made
 
 

@@ -9,6 +9,7 @@ From the ground up; a module imports only from its own line and the lines above 
     records.py           fixed-size messages on the two pipes of a worker, lists of samples in a slot
     context.py           what user code may ask in a worker
     helper_threads.py    threads that compute samples for a worker, results in order
+    thread_choice.py     whether they pay, or the worker's own thread computes a batch alone
     config.py            what a worker process is started with
     tensorflow_numbers.py  the numbers of tf.random, seeded where TensorFlow is imported
     torch_info.py        torch's get_worker_info(), in workers

@@ -3,6 +3,10 @@
     worker's thread    begins calls, in order, at most `2 * threads` of them ahead; takes their results in that order
     helper threads     each takes the call that was begun first, and computes it
 
+Or the worker's thread computes the calls itself, one by one, as `mpqueue.worker.thread_choice` has it. Then one helper
+watches: if the batch is not over in time, it hands the calls behind the one at work to all of them. So a call that
+waits for another one is not alone for ever.
+
 Nothing outlives its batch: where one call raises, those that were not begun are forgotten, and those at work are waited
 for, before the error goes on. So no code of the user's is at work when the next batch is begun, or an epoch ends. But
 what strikes the waiting thread itself (Ctrl-C, with the caller as the worker) is not held up: the threads are given up
@@ -87,17 +91,29 @@ class InOrder:
         helpers: Who computes them.
         call: What is called,
         arguments: and with what, each time.
+        patience_s: This thread computes the calls alone; after so many seconds the helpers come in. None: they compute
+            them all.
 
     Attributes:
         is_given_up: What struck this thread while it waited has left calls at work: the helpers are not to be used
             again.
         is_over: All has come to its end.
+        is_alone: This thread has computed all calls so far.
     """
 
-    def __init__(self, helpers: Helpers, call: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> None:
+    def __init__(
+        self, helpers: Helpers, call: Callable[..., Any], arguments: Iterable[tuple[Any, ...]],
+        patience_s: float | None = None,
+    ) -> None:  # fmt: skip
         self._helpers, self._call, self._arguments = helpers, call, iter(arguments)
         self._pending: deque[Future[Any]] = deque()
         self.is_given_up = self.is_over = False
+        self.is_alone = patience_s is not None
+        if self.is_alone:
+            self._lock = Lock()  # of the arguments, while a helper watches
+            self._end = Lock()
+            self._end.acquire()
+            helpers.submit(self._watch, patience_s)
 
     def next(self) -> Any:
         """Return the next result.
@@ -106,7 +122,8 @@ class InOrder:
             IndexError: There are no more.
             BaseException: What the call raised.
         """
-        return self._take().result()
+        arguments = self._next_own()
+        return self._take().result() if arguments is None else self._call(*arguments)
 
     def next_error(self) -> tuple[Any, BaseException | None]:
         """Return the next result, or what was raised in its place.
@@ -114,17 +131,40 @@ class InOrder:
         Raises:
             IndexError: There are no more.
         """
+        arguments = self._next_own()
+        if arguments is not None:
+            try:
+                return self._call(*arguments), None
+            except BaseException as error:
+                return None, error
         future = self._take()
-        error = future.exception()
-        return (future.result(), None) if error is None else (None, error)
+        error_of = future.exception()
+        return (future.result(), None) if error_of is None else (None, error_of)
 
-    def _take(self) -> "Future[Any]":
+    def _next_own(self) -> tuple[Any, ...] | None:
+        """Return the arguments of the next call, if this thread is to compute it."""
+        if not self.is_alone:
+            return None
+        with self._lock:
+            return next(self._arguments, None) if self.is_alone else None
+
+    def _fill(self) -> None:
         pending, ahead = self._pending, 2 * self._helpers.threads
         while len(pending) < ahead and (arguments := next(self._arguments, None)) is not None:
             pending.append(self._helpers.submit(self._call, *arguments))
-        future = pending[0]
+
+    def _watch(self, patience_s: float) -> None:
+        """Wait for the end of the batch, in a helper thread; have all helpers come in if it is late."""
+        if not self._end.acquire(timeout=patience_s):
+            with self._lock:
+                self.is_alone = False
+                self._fill()
+
+    def _take(self) -> "Future[Any]":
+        self._fill()
+        future = self._pending[0]
         self._wait(future)
-        return pending.popleft()
+        return self._pending.popleft()
 
     def _wait(self, future: "Future[Any]") -> None:
         if not future.done():
@@ -136,6 +176,10 @@ class InOrder:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.is_alone:
+            with self._lock:
+                self._arguments = iter(())  # it may be late just now
+            self._end.release()
         for future in self._pending:
             future.cancel()
         while self._pending and not self.is_given_up:

@@ -3,6 +3,8 @@
 A sample has its own `mpqueue.rng`, as with one thread, and the worker's own thread joins the samples in their order, as
 they come: those that wait for their turn are at most twice as many as there are threads.
 
+Where threads do not pay, the worker's own thread computes the samples alone, see `mpqueue.worker.thread_choice`.
+
 A source with ``__getitems__`` is asked for a part of the batch by each thread, where it says that it may be
 (``thread_safe = True``, see `mpqueue.loader.sources.check_threads`). Numbers that it draws follow from the first sample
 of its part.
@@ -17,7 +19,7 @@ their numbers would be others in threads, and so the worker keeps to its one.
 
 import itertools
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,6 +33,7 @@ from mpqueue.worker.helper_threads import Helpers, InOrder
 from mpqueue.worker.runner import BeginBatch
 from mpqueue.worker.sample_runner import SampleRunner, joined_or_skipped
 from mpqueue.worker.shared_draws import SharedDraws
+from mpqueue.worker.thread_choice import ThreadChoice
 
 
 class SampleThreads:
@@ -44,17 +47,29 @@ class SampleThreads:
         threads: As given; another number is that of the next batch.
     """
 
-    __slots__ = ("_calls", "_draws", "_helpers", "_tells", "threads")  # no `__dict__`: this is no part of a source
+    __slots__ = (
+        "_calls",
+        "_choice",
+        "_draws",
+        "_helpers",
+        "_tells",
+        "threads",
+    )  # no `__dict__`: this is no part of a source
 
     def __init__(self, threads: int, *, tells: bool) -> None:
         self.threads, self._tells = threads, tells
         self._helpers: Helpers | None = None
+        self._choice: ThreadChoice | None = None
         self._calls: InOrder | None = None  # the latest ones
         self._draws: SharedDraws | None = None
 
     def each(self, ask: Callable[[Any], Any], seed: int, epoch: int, first: int, indices: Sequence[Any]) -> InOrder:
         """Ask for the samples of these indices, one by one; the first one is at this place."""
-        return self._begin(ask, seed, epoch, enumerate(indices, first))
+        helpers = self._ready()
+        assert self._choice is not None
+        patience_s = self._choice.begin(len(indices))
+        self._calls = InOrder(helpers, context.in_any_thread(ask, seed, epoch), enumerate(indices, first), patience_s)
+        return self._calls
 
     def in_parts(
         self, getitems: Callable[[Any], Any], seed: int, epoch: int, first: int, indices: Sequence[Any]
@@ -67,30 +82,19 @@ class SampleThreads:
         bounds = [number * len(indices) // self.threads for number in range(self.threads + 1)]
         parts = [(~(first + one), list(indices[one:end])) for one, end in itertools.pairwise(bounds)]
         parts = [part for part in parts if part[1]]
-        with self._begin(getitems, seed, epoch, parts) as calls:
+        self._calls = InOrder(self._ready(), context.in_any_thread(getitems, seed, epoch), parts)
+        with self._calls as calls:
             return [sample for _ in parts for sample in calls.next()]
 
-    def _begin(
-        self, ask: Callable[[Any], Any], seed: int, epoch: int, asked: Iterable[tuple[int, Any]]
-    ) -> InOrder:  # fmt: skip
-        if self._helpers is None or (self._calls is not None and self._calls.is_given_up):
-            self._helpers = Helpers(self.threads)
-        elif self._helpers.threads != self.threads:
+    def _ready(self) -> Helpers:
+        if self._helpers is not None and self._helpers.threads != self.threads:
             self.end()
+        if self._helpers is None or (self._calls is not None and self._calls.is_given_up):
+            self._choice = ThreadChoice(context.process_info())
             self._helpers = Helpers(self.threads)
         if self._tells and self._draws is None:
             self._draws = SharedDraws()
-        helped = context.helped()
-
-        def call(place: int, index: Any) -> Any:
-            context.begin_in_helper(helped, seed, epoch, place)
-            try:
-                return ask(index)
-            finally:
-                context.end_in_helper()
-
-        self._calls = InOrder(self._helpers, call, asked)
-        return self._calls
+        return self._helpers
 
     def end(self) -> None:
         """Have the threads end; those that compute, when they have.
@@ -100,6 +104,13 @@ class SampleThreads:
         helpers, calls, self._helpers = self._helpers, self._calls, None
         if helpers is not None and (calls is None or calls.is_over):  # else this has struck a batch, which goes on
             helpers.dismiss()
+
+    def note(self, count: int) -> None:
+        """So many samples of `each` were computed."""
+        assert self._choice is not None
+        assert self._calls is not None
+        self._choice.end(count, was_alone=self._calls.is_alone)
+        self.look()
 
     def look(self) -> None:
         """The samples of a batch were computed: say once if they drew from generators that the threads share."""
@@ -195,7 +206,7 @@ class ThreadedSampleRunner(SampleRunner):
             except Exception as error:
                 error.add_note(self._note_of_sample(indices[number], first + number))
                 raise
-        self._threads.look()
+        self._threads.note(len(indices))
         return self._join(epoch, first, indices, collation, samples)
 
     def _run_each_or_skip(self, epoch: int, first: int, indices: Sequence[Any], getitems: Any) -> Any:
@@ -217,7 +228,7 @@ class ThreadedSampleRunner(SampleRunner):
                     skipped.append(Skipped.because_of(error, index))
                 else:
                     raise error
-        self._threads.look()
+        self._threads.note(len(indices))
         return joined_or_skipped(kept, skipped, lambda: self._join_all(epoch, first, kept, samples))
 
     def _run_at_once(self, epoch: int, first: int, indices: Sequence[Any], getitems: Callable[[Any], Any]) -> Any:

@@ -1,0 +1,222 @@
+"""Threads of a worker, or its own thread alone: what it measures decides, and the batches are the same either way."""
+
+import random
+import threading
+
+import numpy as np
+import pytest
+from helpers.footprint import DEADLOCK_S
+
+import mpqueue
+from mpqueue import Loader
+from mpqueue.worker import thread_choice
+from mpqueue.worker.context import WorkerInfo
+from mpqueue.worker.thread_choice import ThreadChoice
+
+THREADS, ALONE = "threads", "alone"
+
+
+class Machine:
+    """Clocks of a worker, moved on by what a batch takes."""
+
+    def __init__(self, monkeypatch, cpus=2):
+        self.now = self.cpu = self.queued = 0
+        monkeypatch.setattr(thread_choice, "clock_ns", lambda: self.now)
+        monkeypatch.setattr(thread_choice, "thread_ns", lambda: self.cpu)
+        monkeypatch.setattr(thread_choice, "process_ns", lambda: self.cpu)
+        monkeypatch.setattr(thread_choice, "queued_ns", lambda: self.queued)
+        monkeypatch.setattr(thread_choice, "useful_workers", lambda: cpus)
+
+    def ways(self, choice, batches, by_threads, alone, **options):
+        """Return how so many batches were computed, of which each takes (time, on a CPU, queued)."""
+        return [self.way(choice, by_threads, alone, **options) for _ in range(batches)]
+
+    def way(self, choice, by_threads, alone, *, was_alone=True):
+        patience_s = choice.begin(10)
+        took = by_threads if patience_s is None else alone
+        self.now, self.cpu, self.queued = self.now + took[0], self.cpu + took[1], self.queued + took[2]
+        choice.end(10, was_alone=patience_s is not None and was_alone)
+        return THREADS if patience_s is None else ALONE
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    return Machine(monkeypatch)
+
+
+def of(workers):
+    return ThreadChoice(WorkerInfo(0, workers, 0))
+
+
+FIRST = [THREADS] * 4
+
+
+def test_a_worker_with_a_cpu_of_its_own_computes_alone_what_only_computes(machine):
+    ways = machine.ways(of(2), 500, by_threads=(1100, 1100, 0), alone=(1000, 1000, 0))
+    assert ways == FIRST + [ALONE] * 496
+
+
+def test_being_queued_for_a_cpu_is_no_waiting(machine):
+    ways = machine.ways(of(2), 500, by_threads=(1100, 1100, 900), alone=(3000, 1000, 1950))
+    assert ways == FIRST + [ALONE] * 496
+
+
+def test_samples_that_wait_are_tried_alone_ever_more_rarely(machine):
+    ways = machine.ways(of(2), 2000, by_threads=(1000, 900, 0), alone=(2000, 900, 0))
+    tried = [number for number, way in enumerate(ways) if way == ALONE]
+    assert tried == [4, 13, 30, 63, 128, 257, 514, 1027]
+
+
+def test_samples_that_hardly_use_a_cpu_are_not_tried_alone(machine):
+    assert set(machine.ways(of(2), 500, by_threads=(1000, 200, 0), alone=None)) == {THREADS}
+
+
+def test_one_that_is_alone_for_too_long_has_threads_again(machine):
+    choice = of(2)
+    ways = machine.ways(choice, 5, (1100, 1100, 0), (1000, 1000, 0), was_alone=False)
+    assert [*ways, *machine.ways(choice, 9, (1100, 1100, 0), (1000, 1000, 0))] == [*FIRST, ALONE, *[THREADS] * 8, ALONE]
+
+
+def test_samples_that_begin_to_wait_have_threads_again(machine):
+    choice = of(2)
+    assert machine.ways(choice, 6, (1100, 1100, 0), (1000, 1000, 0)) == [*FIRST, ALONE, ALONE]
+    assert machine.ways(choice, 3, (1100, 1100, 0), (3000, 1000, 0)) == [ALONE, ALONE, THREADS]
+
+
+def test_where_cpus_are_left_threads_that_are_faster_stay(machine):
+    ways = machine.ways(of(1), 20, by_threads=(600, 1100, 0), alone=(1000, 1000, 0))
+    assert [number for number, way in enumerate(ways) if way == ALONE] == [4, 13]
+
+
+def test_where_cpus_are_left_threads_are_tried_again(machine):
+    choice = of(1)
+    ways = machine.ways(choice, 68, by_threads=(1100, 1100, 0), alone=(1000, 1000, 0))
+    assert ways == FIRST + [ALONE] * 64
+    assert machine.ways(choice, 6, (600, 1100, 0), (1000, 1000, 0)) == [*FIRST, ALONE, THREADS]
+
+
+def test_without_a_count_of_queueing_a_thread_that_waited_has_threads_again(machine, monkeypatch):
+    monkeypatch.setattr(thread_choice, "queued_ns", lambda: None)
+    ways = machine.ways(of(2), 6, by_threads=(1100, 1100, 0), alone=(3000, 1000, 1950))
+    assert ways == [*FIRST, ALONE, THREADS]
+
+
+def test_in_the_trainer_threads_compute_everything(machine):
+    assert set(machine.ways(ThreadChoice(None), 100, by_threads=(1100, 1100, 0), alone=None)) == {THREADS}
+
+
+def be_alone(patience_s=DEADLOCK_S):
+    """Return a worker_init that has the worker compute its batches alone, for so long."""
+
+    def begin(choice, count):
+        return patience_s
+
+    def patch():
+        ThreadChoice.begin, ThreadChoice.end = begin, lambda choice, count, was_alone: None
+
+    return patch
+
+
+class Samples:
+    """Samples that tell by whom they are computed, and draw numbers."""
+
+    broken = ()
+
+    def __init__(self, length=22):
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        if index in self.broken:
+            raise ValueError(f"broken {index}")
+        info = mpqueue.worker_info()
+        own = mpqueue.empty(1024)
+        own.fill(index)
+        return index, mpqueue.rng().random(3), info.num_workers, info.seed, own
+
+
+class Whose(Samples):
+    def __getitem__(self, index):
+        return threading.current_thread() is threading.main_thread()
+
+
+class Broken(Samples):
+    broken = (3, 5)
+
+
+class Meeting(Samples):
+    """Samples that are there when four are at work at once."""
+
+    def __init__(self):
+        super().__init__(16)
+        self.barriers = {}
+
+    def __getitem__(self, index):
+        self.barriers.setdefault(index // 4, threading.Barrier(4)).wait(DEADLOCK_S)
+        return index
+
+
+def plain(value):
+    if isinstance(value, Loader | list | tuple):
+        return [plain(item) for item in value]
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def taken(source, epochs=2, **options):
+    with Loader(source, **{"batch_size": 5, "shuffle": True, "seed": 5, "workers": 2} | options) as loader:
+        return [plain(loader) for _ in range(epochs)], loader.statistics()
+
+
+def test_a_worker_that_is_alone_has_its_own_thread_compute():
+    ((batches,), _) = taken(Whose(), 1, threads=3, worker_init=be_alone())
+    assert {one for batch in batches for one in batch} == {True}
+
+
+@pytest.mark.parametrize("collate", [None, list], ids=["joined", "listed"])
+def test_order_numbers_and_memory_of_samples_are_those_of_threads(collate):
+    one, alone, by_threads = (
+        taken(Samples(), collate=collate, **options)[0]
+        for options in ({}, {"threads": 3, "worker_init": be_alone()}, {"threads": 3})
+    )
+    assert one == alone == by_threads
+
+
+def test_the_first_sample_lies_in_the_slot_as_with_one_thread():
+    copies = {
+        taken(Samples(), **options)[1].copies_asked for options in ({}, {"threads": 3, "worker_init": be_alone()})
+    }
+    assert copies == {0}
+
+
+def test_an_error_comes_in_its_place_with_its_note():
+    with Loader(Broken(), batch_size=5, workers=1, threads=3, worker_init=be_alone()) as loader:
+        batches = iter(loader)
+        with pytest.raises(ValueError, match="broken 3") as caught:
+            next(batches)
+        assert "the sample of index 3, at place 3 of the epoch" in caught.value.__notes__
+        with pytest.raises(ValueError, match="broken 5"):
+            next(batches)
+        assert next(batches)[0].tolist() == [10, 11, 12, 13, 14]
+
+
+def test_samples_that_raise_are_left_out():
+    ((batches,), told) = taken(Broken(), 1, threads=3, worker_init=be_alone(), on_error="skip", shuffle=False)
+    assert [batch[0] for batch in batches][:2] == [[0, 1, 2, 4], [6, 7, 8, 9]]
+    assert told.skipped == 2
+
+
+class Draws(Samples):
+    def __getitem__(self, index):
+        return float(np.random.random()), random.random()
+
+
+def test_numbers_of_generators_that_threads_share_are_seeded_for_each_batch():
+    one, other = (taken(Draws(), threads=3, worker_init=be_alone())[0] for _ in range(2))
+    assert one == other
+
+
+def test_samples_that_wait_for_each_other_are_not_alone_for_ever():
+    ((batches, again), _) = taken(Meeting(), batch_size=8, threads=4, shuffle=False, worker_init=be_alone(0.001))
+    assert batches == again == [list(range(8)), list(range(8, 16))]
