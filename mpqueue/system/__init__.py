@@ -16,6 +16,7 @@ From the ground up; a module imports only from its own line and the lines above 
     barging_lock.py     a lock for long work that threads take again and again
     forked.py           copies in forked children refuse to be used
     parent_death.py     a process dies with its owner
+    inheritance.py      what a process has from its parent for good
     processes.py        ends of other processes, and signals to them
     leaving.py          the end of a process that runs code of the user's
     process_name.py     the name of a process in `ps`

@@ -45,13 +45,13 @@ class _Child(NamedTuple):
 
 
 class _Nursery:
-    def __init__(self, sock: socket.socket, trainer_lifeline: int) -> None:
+    def __init__(self, sock: socket.socket, trainer_lifeline: int, *, is_early: bool) -> None:
         self._sock, self._trainer_lifeline = sock, trainer_lifeline
         self._lifeline, self._lifeline_write = os.pipe()
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._children: dict[int, _Child] = {}  # by sentinel
-        self._timeout_ms: float | None = None
+        self._timeout_ms = PARK_S * 1000 if is_early else None
         self._settings: messages.Settings | None = None
         self._data: bytes = b""
         self._places: list[BufferPlace] = []
@@ -227,9 +227,13 @@ class _Nursery:
         messages.send(self._sock, messages.FromNursery.EXITED, (child.key, *reap(child.pid)))
 
 
-def main() -> None:
-    """Entry of the nursery's interpreter."""
-    gc.enable()
+def main(*, is_early: bool = False) -> None:
+    """Entry of the nursery's interpreter.
+
+    Args:
+        is_early: It may be that nobody needs it: it is parked until its first message.
+    """
+    _collect_from_now_on()
     fd, trainer_lifeline = int(sys.argv[-2]), int(sys.argv[-1])
     parent_death.arm(descriptors.reopen(trainer_lifeline))
     _open_standard_streams()
@@ -238,7 +242,7 @@ def main() -> None:
     sys.argv[:] = [""]
     status = 1
     try:
-        _Nursery(socket.socket(fileno=fd), trainer_lifeline).serve()
+        _Nursery(socket.socket(fileno=fd), trainer_lifeline, is_early=is_early).serve()
         status = 0
     except (BrokenPipeError, ConnectionResetError):
         status = 0  # the trainer is gone: the workers go with us
@@ -246,6 +250,12 @@ def main() -> None:
         traceback.print_exc()  # a defect, or no memory for the source: the trainer learns of the exit only
     finally:
         os._exit(status)
+
+
+def _collect_from_now_on() -> None:
+    """Have garbage collected, but not what was imported: the first collection would take 5 ms, and find nothing."""
+    gc.freeze()
+    gc.enable()
 
 
 def _open_standard_streams() -> None:
@@ -258,7 +268,7 @@ def _open_standard_streams() -> None:
 
 def spawned() -> None:
     """Entry of a worker that is an interpreter of its own."""
-    gc.enable()
+    _collect_from_now_on()
     fd, *lifelines, life = (int(arg) for arg in sys.argv[-NUM_SPAWN_FDS:])
     if life >= 0:
         descriptors.own(life)  # or a child that user code forks would hide our end

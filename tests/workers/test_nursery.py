@@ -19,7 +19,7 @@ import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.errors import WorkerDied
 from mpqueue.memory.snapshot import Snapshot
-from mpqueue.workers import launcher, nursery_messages
+from mpqueue.workers import interpreter, launcher, nursery_messages
 from mpqueue.workers.kept_source import KeptSource
 from mpqueue.workers.launcher import LauncherGone, Nursery
 
@@ -345,7 +345,7 @@ def test_an_interrupt_while_a_parked_one_is_taken_ends_it(monkeypatch):
     ended = []
 
     class Interrupted:
-        kind = launcher._kind_of(spawn=False)
+        kind = interpreter.kind_of(spawn=False)
 
         def settle(self):
             raise KeyboardInterrupt
