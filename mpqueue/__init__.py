@@ -140,8 +140,6 @@ _HOMES = {
     "worker.context": ("WorkerInfo", "empty", "rng", "stack", "worker_info"),
     "workers.launcher": ("shutdown",),
 }
-# What these give comes from workers: while this process imports the rest, the interpreter of those starts.
-_FED_BY_WORKERS = {"GeneratorEnqueuer", "Loader", "OrderedEnqueuer", "SequenceEnqueuer"}
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 # Not in `__all__` are those of frameworks and `compat`: a star import would hide the user's own `jax` or `torch`.
 _PACKAGES = {"compat", "files", "jax", "keras", "metrics", "python_io", "tf", "torch", "train"}
@@ -220,8 +218,6 @@ def __getattr__(name: str) -> Any:
     if home is None:
         remedy = _ELSEWHERE.get(name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}" + (f"; {remedy}" if remedy else ""))
-    if name in _FED_BY_WORKERS:
-        import_module("mpqueue.workers.interpreter").begin_early()
     value = getattr(import_module(f"mpqueue.{home}"), name)
     globals()[name] = value
     return value

@@ -13,7 +13,7 @@ from helpers.footprint import DEADLOCK_S, Footprint, collect, left_behind
 from helpers.new_nurseries import NewNurseries, start_new
 
 import mpqueue
-from mpqueue.workers import interpreter, launcher
+from mpqueue.workers import launcher
 
 # The same examples at each run, and no deadline: a loaded machine is slow, which is no defect of what is tested.
 hypothesis.settings.register_profile("mpqueue", derandomize=True, deadline=None)
@@ -92,7 +92,7 @@ def _new_nurseries(_leaves_nothing_at_the_end):
 def _starts_nurseries(request):
     """Nurseries of a test are forks of an interpreter that stands by, but where it matters that they are new ones."""
     is_new = _is_fresh(request) or request.path.name in _ABOUT_INTERPRETERS or _PURE & set(request.path.parts)
-    interpreter._start_interpreter = start_new if is_new else request.getfixturevalue("_new_nurseries").start
+    launcher._start_interpreter = start_new if is_new else request.getfixturevalue("_new_nurseries").start
 
 
 _last_path = None

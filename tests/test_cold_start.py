@@ -16,12 +16,10 @@ HEAVY = {
 }  # fmt: skip
 # NumPy loads `numpy.random` by itself before 2.3, and with it most of the others.
 OF_RANDOM = {"hashlib", "hmac", "numpy.random", "random", "secrets"}
-# These two begin an interpreter at once, which is longer on its way than this process imports.
-OF_START = {"subprocess"}
 FACES = {
     "the package": ("import mpqueue", 3, HEAVY | OF_RANDOM | {"json", "dataclasses", "threading"}),
-    "Loader": ("import mpqueue; mpqueue.Loader", 76, (HEAVY | OF_RANDOM | {"json"}) - OF_START),
-    "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 77, (HEAVY | OF_RANDOM | {"json"}) - OF_START),
+    "Loader": ("import mpqueue; mpqueue.Loader", 71, HEAVY | OF_RANDOM | {"json", "socket"}),
+    "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 72, HEAVY | OF_RANDOM | {"json", "socket"}),
     "queue": ("import mpqueue; mpqueue.FIFOQueue", 62, (HEAVY | OF_RANDOM) - {"logging", "random"}),
     "nursery": ("import mpqueue.workers.nursery", 81, HEAVY | {"json"}),
 }

@@ -11,7 +11,6 @@ From the ground up; a module imports only from its own line and the lines above 
     kept_source.py        the large buffers of a source in shared memory
     nursery_messages.py   messages between trainer and nursery
     entry_code.py         command lines of the interpreters that become a nursery, or a worker
-    interpreter.py        the interpreters that become nurseries; the first is begun early
     nursery.py            the clean process from which workers are forked
     launcher.py           the protocol of launchers, and the trainer's end of a nursery
     forker.py             workers forked from the trainer

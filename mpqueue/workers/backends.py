@@ -6,7 +6,6 @@ that takes longer than all else at a start, and meanwhile this process imports t
 
 import contextlib
 import os
-import sys
 import threading
 import warnings
 from typing import Any
@@ -33,12 +32,10 @@ def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Back
         TypeError: The source cannot be sent to worker processes, and may not be inherited by fork.
     """
     if job.workers == 0:
-        _end_early()
         from mpqueue.workers.inline import InlineBackend
 
         return InlineBackend(ledger, job)
     if not kind_of(name).in_processes:
-        _end_early()
         from mpqueue.workers.open_handles import warn_of_threads
         from mpqueue.workers.threads import ThreadBackend
 
@@ -70,7 +67,6 @@ def _make_processes(ledger: Ledger, job: Job) -> Backend:
                 raise
             _announce_fork(error)
     if image is None:
-        _end_early()
         from mpqueue.workers.open_handles import refuse_what_forks_share
 
         refuse_what_forks_share(job.source, job.workers)
@@ -83,13 +79,6 @@ def _make_processes(ledger: Ledger, job: Job) -> Backend:
         backend = ProcessBackend(ledger, sync, job)
         undo.pop_all()
     return backend
-
-
-def _end_early() -> None:
-    """End the interpreter that was begun for a nursery: this stream has none."""
-    interpreter = sys.modules.get("mpqueue.workers.interpreter")  # else there is none
-    if interpreter is not None:
-        interpreter.end_early()
 
 
 def _announce_fork(error: BaseException) -> None:

@@ -10,29 +10,37 @@ them will do; see `mpqueue.system.hash_seed`.
 """
 
 import atexit
+import contextlib
 import os
 import select
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from mpqueue.system import descriptors
+from mpqueue.memory.glibc import with_large_copies_uncached
+from mpqueue.system import descriptors, hash_seed, parent_death
 from mpqueue.system.cpus import allowed_cpus
+from mpqueue.system.inheritance import inherited
 from mpqueue.system.interrupts import allow_signals, defer_signals
 from mpqueue.system.locks import RLock
 from mpqueue.system.processes import Process
 from mpqueue.transport.poller import READABLE, has_hung_up
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerConfig, WorkerEnds
-from mpqueue.workers import interpreter
 from mpqueue.workers import nursery_messages as messages
-from mpqueue.workers.interpreter import ONE_THREAD, Interpreter
+from mpqueue.workers.entry_code import NURSERY_CODE
 from mpqueue.workers.kept_source import NOTHING, keep
 from mpqueue.workers.source_send import Patch, SourceImage, make_patch
 
 if TYPE_CHECKING:
-    pass
+    import subprocess
+
+_ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
+)
+_TOLD = frozenset({hash_seed.VARIABLE, *_ONE_THREAD})  # an interpreter is given values of ours
 
 
 class LauncherGone(Exception):
@@ -117,18 +125,70 @@ def wait_for(poll: select.poll, timeout_s: float | None) -> list[tuple[int, int]
     return allow_signals(poll.poll, None if timeout_s is None else max(0.0, timeout_s * 1000))
 
 
+class _LauncherKind(NamedTuple):
+    """A nursery serves streams of its own kind only.
+
+    Attributes:
+        spawn: Each worker is a fresh interpreter.
+        hash_seed: Its hash seed.
+        inherited: What it has from the trainer of its start.
+    """
+
+    spawn: bool
+    hash_seed: str
+    inherited: tuple[object, ...]
+
+
+def _kind_of(*, spawn: bool) -> _LauncherKind:
+    return _LauncherKind(spawn, hash_seed.chosen_hash_seed(os.environ), inherited(os.environ, _TOLD))
+
+
+def _interpreter_flags() -> list[str]:
+    import subprocess
+
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
+    # -P: with -c, an empty path entry would let a file of the working directory stand in for a module.
+    return [*flags, "-P"]
+
+
+def _nursery_environ(salt: str) -> dict[str, str]:
+    return hash_seed.with_hash_seed(with_large_copies_uncached({**os.environ, **_ONE_THREAD}), salt)
+
+
+def _start_interpreter(fds: list[int], salt: str) -> "subprocess.Popen[bytes]":
+    """Start a nursery, which finds these descriptors under the same numbers."""
+    import subprocess
+
+    command = [sys.executable, *_interpreter_flags(), "-c", NURSERY_CODE, *sys.path, *map(str, fds)]
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited until it knows to ignore it
+    try:
+        return subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, env=_nursery_environ(salt))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 class Nursery:
     """The trainer's end of a nursery process; see `mpqueue.workers.nursery`.
 
     Args:
         spawn: Each worker is to be a fresh interpreter.
-        begun: The interpreter, if it is there already.
     """
 
-    def __init__(self, *, spawn: bool = False, begun: Interpreter | None = None) -> None:
-        self._interpreter = begun or interpreter.start(interpreter.kind_of(spawn=spawn))
-        self.kind, self._socket, self._lifeline, self._process = self._interpreter
+    def __init__(self, *, spawn: bool) -> None:
+        self.kind = _kind_of(spawn=spawn)
         self._pid = os.getpid()
+        with defer_signals(), contextlib.ExitStack() as undo:
+            self._socket, theirs = descriptors.socketpair()
+            undo.callback(descriptors.close_object, self._socket)
+            undo.enter_context(theirs)
+            lifeline_read, self._lifeline = descriptors.pipe()
+            undo.callback(descriptors.close, lifeline_read)
+            undo.callback(descriptors.close, self._lifeline)
+            self._process = _start_interpreter([theirs.fileno(), lifeline_read], self.kind.hash_seed)
+            undo.pop_all()
+            theirs.close()
+            parent_death.arm(lifeline_read, self._process.pid)
+            descriptors.close(lifeline_read)
         self._poller: Any = None
         self._kept = NOTHING
         self._is_whole = True
@@ -139,7 +199,7 @@ class Nursery:
             cwd = os.getcwd()
         except FileNotFoundError:
             cwd = "/"
-        environ = {**os.environ, **ONE_THREAD}
+        environ = {**os.environ, **_ONE_THREAD}
         settings = messages.Settings(cwd, list(sys.path), environ, allowed_cpus(), self.kind.spawn)
         self._send(messages.ToNursery.SETTINGS, settings)
 
@@ -268,7 +328,10 @@ class Nursery:
     def end(self) -> int | None:
         """End the process and wait for it; its exit status, if it had ended by itself."""
         by_itself = self._has_ended()
-        self._interpreter.end()
+        descriptors.close(self._lifeline)  # which kills its workers, whatever it is doing
+        self._process.kill()  # it holds nothing that needs a clean end
+        self._process.wait()
+        descriptors.close_object(self._socket)
         self._kept = NOTHING
         return self._process.returncode if by_itself else None
 
@@ -298,17 +361,15 @@ _before_shutdown: list[Callable[[], None]] = []
 
 def take_nursery(*, spawn: bool) -> Nursery:
     """A parked nursery, or a new one, with the trainer's settings as they are now."""
-    kind = interpreter.kind_of(spawn=spawn)
+    kind = _kind_of(spawn=spawn)
     while True:
         with defer_signals(), _parked_lock:
-            _park_early(spawn=spawn)
             # The one that was parked last: its time is over last.
             nursery = next((nursery for nursery in reversed(_parked) if nursery.kind == kind), None)
             if nursery is not None:
                 _parked.remove(nursery)
-            outdated = [nursery for nursery in _parked if nursery.kind.inherited != kind.inherited]
-            for other in outdated:  # this process is not what it was, and rarely becomes it again
-                _parked.remove(other)
+            for other in [nursery for nursery in _parked if nursery.kind.inherited != kind.inherited]:
+                _parked.remove(other)  # this process is not what it was, and rarely becomes it again
                 other.end()
         if nursery is None:
             nursery = Nursery(spawn=spawn)
@@ -327,13 +388,6 @@ def take_nursery(*, spawn: bool) -> Nursery:
         nursery.end()  # its time was over
 
 
-def _park_early(*, spawn: bool) -> None:
-    """Have the interpreter that was begun early among those that are parked; under the lock of these."""
-    early = interpreter.take_early(spawn=spawn)
-    if early is not None:
-        _parked.append(Nursery(begun=early))
-
-
 def before_shutdown(end_idle: Callable[[], None]) -> None:
     """Call this at every `shutdown`: it stops pools that live on although nobody asks them for a batch."""
     _before_shutdown.append(end_idle)
@@ -344,7 +398,6 @@ def shutdown() -> None:
     for end_idle in _before_shutdown:
         end_idle()
     with _parked_lock:
-        _park_early(spawn=False)
         ending, _parked[:] = _parked[:], []
     for nursery in ending:
         nursery.end()

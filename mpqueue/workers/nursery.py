@@ -45,13 +45,13 @@ class _Child(NamedTuple):
 
 
 class _Nursery:
-    def __init__(self, sock: socket.socket, trainer_lifeline: int, *, is_early: bool) -> None:
+    def __init__(self, sock: socket.socket, trainer_lifeline: int) -> None:
         self._sock, self._trainer_lifeline = sock, trainer_lifeline
         self._lifeline, self._lifeline_write = os.pipe()
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._children: dict[int, _Child] = {}  # by sentinel
-        self._timeout_ms = PARK_S * 1000 if is_early else None
+        self._timeout_ms: float | None = None
         self._settings: messages.Settings | None = None
         self._data: bytes = b""
         self._places: list[BufferPlace] = []
@@ -227,12 +227,8 @@ class _Nursery:
         messages.send(self._sock, messages.FromNursery.EXITED, (child.key, *reap(child.pid)))
 
 
-def main(*, is_early: bool = False) -> None:
-    """Entry of the nursery's interpreter.
-
-    Args:
-        is_early: It may be that nobody needs it: it is parked until its first message.
-    """
+def main() -> None:
+    """Entry of the nursery's interpreter."""
     _collect_from_now_on()
     fd, trainer_lifeline = int(sys.argv[-2]), int(sys.argv[-1])
     parent_death.arm(descriptors.reopen(trainer_lifeline))
@@ -242,7 +238,7 @@ def main(*, is_early: bool = False) -> None:
     sys.argv[:] = [""]
     status = 1
     try:
-        _Nursery(socket.socket(fileno=fd), trainer_lifeline, is_early=is_early).serve()
+        _Nursery(socket.socket(fileno=fd), trainer_lifeline).serve()
         status = 0
     except (BrokenPipeError, ConnectionResetError):
         status = 0  # the trainer is gone: the workers go with us

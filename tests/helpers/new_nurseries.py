@@ -13,12 +13,12 @@ import sys
 from helpers import forked
 
 from mpqueue.system import hash_seed
-from mpqueue.workers import interpreter
+from mpqueue.workers import launcher
 from mpqueue.workers.entry_code import NURSERY_CODE
 
 _LIMITS = sorted(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
 _READ_AT_START = ("PYTHON", "LD_", "GLIBC_", "MALLOC_", "OMP_", "OPENBLAS_")
-start_new = interpreter._start_interpreter
+start_new = launcher._start_interpreter
 
 
 def _inherited():
@@ -42,21 +42,21 @@ class NewNurseries:
         try:
             self._interpreter = forked.Interpreter(
                 "mpqueue.workers.nursery",
-                flags=interpreter._interpreter_flags(),
-                environ=interpreter._nursery_environ(self._salt),
+                flags=launcher._interpreter_flags(),
+                environ=launcher._nursery_environ(self._salt),
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self._inherited, self._pid = _inherited(), os.getpid()
 
-    def start(self, fds, salt, *, is_early=False):
-        """Start a nursery, as `interpreter._start_interpreter` does."""
+    def start(self, fds, salt):
+        """Start a nursery, as `launcher._start_interpreter` does."""
         if (salt, os.getpid(), _inherited()) != (self._salt, self._pid, self._inherited):
-            return start_new(fds, salt, is_early=is_early)
+            return start_new(fds, salt)
         with open(os.devnull) as nothing:
             descriptors = {0: nothing.fileno(), 1: 1, 2: 2, **{fd: fd for fd in fds}}
             # In a folder that is there; it is sent the trainer's at each start.
-            where = {"folder": "/", "environ": interpreter._nursery_environ(salt)}
+            where = {"folder": "/", "environ": launcher._nursery_environ(salt)}
             return self._interpreter.start(NURSERY_CODE, ["-c", *sys.path, *fds], descriptors, **where)
 
     def __enter__(self):

@@ -24,7 +24,6 @@ PRELUDE = """
 import faulthandler, logging, os, signal, sys, threading, time
 import numpy as np
 import mpqueue
-import mpqueue.workers.launcher  # no interpreter is begun early, which would be one child more
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
 
 ITSELF = os.getpid()

@@ -23,7 +23,6 @@ from helpers.footprint import DEADLOCK_S, children_of, mappings_of
 
 import mpqueue
 from mpqueue.workers import launcher
-from mpqueue.workers.interpreter import kind_of
 
 _MAX_GROWTH = 64 << 20  # bytes that the modules and sources of a file may need in it
 _SETTLED_S = 2.0  # it has its messages read in a millisecond; one that hangs is ended
@@ -108,7 +107,7 @@ def _is_as_new(nursery):
     try:
         state, size = _new()
         return (
-            nursery.kind == kind_of(spawn=False)
+            nursery.kind == launcher._kind_of(spawn=False)
             and nursery._is_whole
             and _is_settled(nursery)
             and _state(nursery._process.pid) == state

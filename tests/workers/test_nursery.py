@@ -13,13 +13,13 @@ import psutil
 import pytest
 from helpers.faults import Fault, Growing, Numbers, StrikesWhenUnpickled, numbers
 from helpers.gates import Gate, pass_gate
-from helpers.outside import ran
+from helpers.outside import Trainer, ran
 
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.errors import WorkerDied
 from mpqueue.memory.snapshot import Snapshot
-from mpqueue.workers import interpreter, launcher, nursery_messages
+from mpqueue.workers import launcher, nursery_messages
 from mpqueue.workers.kept_source import KeptSource
 from mpqueue.workers.launcher import LauncherGone, Nursery
 
@@ -287,6 +287,40 @@ def test_after_an_interrupt_in_a_message_it_is_used_no_more(where, monkeypatch):
     assert nursery._process.returncode is not None
 
 
+def test_a_parked_one_of_a_trainer_that_was_another_is_ended_and_not_used():
+    """What a process inherits at its start, nobody can give it later."""
+    script = """
+        import resource
+        limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        changes = (
+            lambda: os.umask(0o077),
+            lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit - 1, most)),
+            lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2),
+            lambda: os.environ.update(NPY_DISABLE_CPU_FEATURES=""),
+            lambda: None,
+        )
+
+        class Parents(Numbers):
+            def __getitem__(self, index):
+                return np.array(os.getppid())
+
+        def nursery():
+            with Loader(Parents(), batch_size=None, workers=1) as loader:
+                return int(next(iter(loader)))
+
+        parents = [nursery()]
+        for change in changes:
+            change()
+            parents.append(nursery())
+        say(*(later != earlier for earlier, later in zip(parents, parents[1:])))
+        say(*(os.path.exists(f"/proc/{pid}") for pid in parents))
+    """
+    with Trainer(script) as trainer:
+        assert trainer.heard() == "True True True True False"
+        assert trainer.heard() == "False False False False True True"
+        assert trainer.ended() == (0, "")
+
+
 # -- What a parked nursery sends back
 
 
@@ -345,7 +379,7 @@ def test_an_interrupt_while_a_parked_one_is_taken_ends_it(monkeypatch):
     ended = []
 
     class Interrupted:
-        kind = interpreter.kind_of(spawn=False)
+        kind = launcher._kind_of(spawn=False)
 
         def settle(self):
             raise KeyboardInterrupt
