@@ -97,7 +97,6 @@ def _until(seed: int, deadline: float) -> None:
 
 def _service_until(seed: int, deadline: float) -> None:
     started, tally = time.monotonic(), Tally()
-    mpqueue.shutdown()  # the imports have begun the interpreter of a nursery, which would pass for something left
     try:
         for one in services.rounds(seed):
             tally.add(one.run())
