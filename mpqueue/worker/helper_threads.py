@@ -157,8 +157,10 @@ class InOrder:
         """Wait for the end of the batch, in a helper thread; have all helpers come in if it is late."""
         if not self._end.acquire(timeout=patience_s):
             with self._lock:
-                self.is_alone = False
                 self._fill()
+                # Only now: the worker's thread, which looks at this without the lock, goes on filling at once, and two
+                # that fill side by side would put results out of order.
+                self.is_alone = False
 
     def _take(self) -> "Future[Any]":
         self._fill()

@@ -11,6 +11,7 @@ import mpqueue
 from mpqueue import Loader
 from mpqueue.worker import thread_choice
 from mpqueue.worker.context import WorkerInfo
+from mpqueue.worker.helper_threads import Helpers, InOrder
 from mpqueue.worker.thread_choice import ThreadChoice
 
 THREADS, ALONE = "threads", "alone"
@@ -220,3 +221,52 @@ def test_numbers_of_generators_that_threads_share_are_seeded_for_each_batch():
 def test_samples_that_wait_for_each_other_are_not_alone_for_ever():
     ((batches, again), _) = taken(Meeting(), batch_size=8, threads=4, shuffle=False, worker_init=be_alone(0.001))
     assert batches == again == [list(range(8)), list(range(8, 16))]
+
+
+def test_nobody_takes_a_call_while_the_threads_come_in():
+    """The worker's thread waits for the one that hands calls to the threads: results stay in order."""
+    has_come_in, may_go_on, has_asked = threading.Event(), threading.Event(), threading.Event()
+
+    def arguments():
+        yield (0,)
+        has_come_in.set()
+        assert may_go_on.wait(DEADLOCK_S)
+        yield from ((number,) for number in range(1, 6))
+
+    def call(number):
+        if number == 0:
+            assert has_come_in.wait(DEADLOCK_S)
+        return number
+
+    class Asked:
+        """The lock, which tells that the worker's thread waits for it."""
+
+        def __init__(self, lock):
+            self.lock, self.of = lock, threading.current_thread()
+
+        def __enter__(self):
+            if has_come_in.is_set() and threading.current_thread() is not self.of:
+                has_asked.set()
+            return self.lock.__enter__()
+
+        def __exit__(self, *args):
+            return self.lock.__exit__(*args)
+
+    found = []
+
+    def run():
+        try:
+            found.extend(calls.next() for _ in range(6))
+        finally:
+            has_asked.set()  # also where it went past the lock, and failed
+
+    helpers = Helpers(2)
+    with InOrder(helpers, call, arguments(), patience_s=0.001) as calls:
+        calls._lock = Asked(calls._lock)
+        worker = threading.Thread(target=run)
+        worker.start()
+        assert has_asked.wait(DEADLOCK_S)
+        may_go_on.set()
+        worker.join(DEADLOCK_S)
+    helpers.dismiss()
+    assert found == list(range(6))
