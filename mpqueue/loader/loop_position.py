@@ -50,10 +50,12 @@ class LoopPosition:
             stays: It goes on, in any case.
         """
         self.settle()
-        self.iterator += 1
         goes_on, place = self._goes_on or stays, self.place
         if not goes_on:
             self.place = self._behind(place)
+        # Behind it: who keeps a batch of the loop before that nobody got has the place before it as long as no other
+        # loop has begun, and an interrupt between the two would have the state count that batch.
+        self.iterator += 1
         self.first_epoch = self.place.epoch if self.first_epoch is None else self.first_epoch
         self.epoch = self.place.epoch
         return goes_on

@@ -12,6 +12,7 @@ from mpqueue import Loader
 from mpqueue.frameworks.keras.loader_passes import LoaderEnqueuer, LoaderEpochs
 from mpqueue.frameworks.keras.passes import PassEnqueuer
 from mpqueue.loader import idle
+from mpqueue.loader.loop_position import LoopPosition
 
 RANDOM_S = 0.4  # each; the soak strikes for longer
 
@@ -61,6 +62,24 @@ def test_the_epochs_and_the_states_of_a_loader_count_what_came(options, error):
             # Where nothing has come the loader may still be where the epoch before was left.
             assert place in right or (not found and place == left)
             epoch, left = epoch + bool(found), place if found else left
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_no_state_counts_a_batch_that_nobody_got_where_the_next_epoch_is_struck(workers, monkeypatch):
+    def strike(*_):
+        raise Struck
+
+    with Loader(Numbers(3), workers=workers, backend="thread") as loader:
+        epochs = LoaderEpochs(loader)
+        epoch = epochs.begin(on_trial=True)
+        assert int(next(epoch)[0]) == 0
+        epoch.first = ((loader.place(), next(epoch.batches)),)  # as a strike leaves it, before it is handed out
+        assert loader.state_dict()["position"] == 1
+        with monkeypatch.context() as patched, pytest.raises(Struck):
+            patched.setattr(LoopPosition, "_behind", strike)  # a function's beginning is a place where signals come
+            epochs.peek(0)
+        assert loader.state_dict()["position"] == 1
+        assert [int(batch[0]) for batch in epochs.begin()] == [0, 1, 2]
 
 
 def test_wherever_a_signal_strikes_a_pool_can_be_parked_and_its_watch_ended():
