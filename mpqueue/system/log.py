@@ -8,6 +8,8 @@ in the environment shows them on the standard error without a line of code.
 import os
 import sys
 
+from mpqueue.system.interrupts import defer_signals
+
 _LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -35,13 +37,19 @@ def warn(text: str, page: str = "", section: str = "") -> None:
     """
     import logging  # most programs have it; the others need it when something happens, and not before
 
-    logging.getLogger("mpqueue").warning("%s", f"{text} [see {documented(page, section)}]" if page else text)
+    with defer_signals():  # as in `debugs`
+        logging.getLogger("mpqueue").warning("%s", f"{text} [see {documented(page, section)}]" if page else text)
 
 
 def debugs() -> bool:
     """Return whether anybody would see a DEBUG message: whoever makes its text asks first."""
     logging = sys.modules.get("logging")
-    return logging is not None and logging.getLogger("mpqueue").isEnabledFor(10)
+    if logging is None:
+        return False
+    # It takes a lock of all loggers, and not by `with`: what a signal's handler raises there would leave that taken,
+    # and the next thread that asks for a logger would wait for ever.
+    with defer_signals():
+        return bool(logging.getLogger("mpqueue").isEnabledFor(10))
 
 
 def debug(text: str) -> None:
@@ -49,7 +57,8 @@ def debug(text: str) -> None:
     if debugs():
         import logging
 
-        logging.getLogger("mpqueue").debug("%s", text)
+        with defer_signals():
+            logging.getLogger("mpqueue").debug("%s", text)
 
 
 def show(level: str) -> None:

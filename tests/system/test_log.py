@@ -1,0 +1,33 @@
+"""The package's logger: an interrupt leaves no lock of logging taken, for which other threads would wait for ever."""
+
+import logging
+import signal
+
+import pytest
+from helpers.strikes import Struck
+
+from mpqueue.system import log
+
+
+@pytest.mark.parametrize("call", [log.debugs, lambda: log.debug("said"), lambda: log.warn("said")])
+def test_a_handler_that_raises_waits_for_the_end_of_what_logging_does(call, monkeypatch, caplog):
+    get_logger, ended = logging.getLogger, []
+
+    def raise_struck(*_):
+        raise Struck
+
+    def struck_inside(name):
+        signal.raise_signal(signal.SIGUSR1)
+        found = get_logger(name)
+        ended.append(name)
+        return found
+
+    caplog.set_level(logging.DEBUG, "mpqueue")
+    before = signal.signal(signal.SIGUSR1, raise_struck)
+    try:
+        with monkeypatch.context() as patched, pytest.raises(Struck):
+            patched.setattr(logging, "getLogger", struck_inside)
+            call()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert ended == ["mpqueue"]
