@@ -30,6 +30,7 @@ class Struck(BaseException):
 
 # After these Python looks whether a signal has come; a handler runs there, and nowhere else.
 _CHECKED = {number for name, number in dis.opmap.items() if name.startswith(("CALL", "JUMP_BACKWARD", "RESUME"))}
+_RESUME = dis.opmap["RESUME"]
 # Except where the call has raised: then Python enters the handler of that exception first, and what is raised before
 # this instruction would leave the exception as the thread's own, with all that its frames hold.
 _ENTERS_HANDLER = dis.opmap["PUSH_EXC_INFO"]
@@ -92,7 +93,7 @@ class Strike:
             return None
         frame.f_trace = self._step  # before the next line: else Python 3.13 and newer report no opcode of this frame
         frame.f_trace_opcodes = True
-        self._latest[id(frame)] = None
+        self._latest[id(frame)] = _RESUME  # which CPython does not report: signals come at a function's beginning, too
         return self._step
 
     def _step(self, frame, event, _argument):
