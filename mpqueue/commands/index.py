@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     """Make an index, tell of those that are kept, or remove old ones; return the exit status."""
     parser = make_parser()
     found = parser.parse_args(arguments)
-    folder = cache_folder() if found.index is None else os.path.abspath(found.index)
+    folder = cache_folder(found.index)
     try:
         if found.paths:
             if found.clean is not None:

@@ -108,7 +108,7 @@ class ArrayRecord(GroupedFiles):
     _group_noun = "file"
 
     def __init__(self, paths: Names, *, index: str | os.PathLike[str] | None = None) -> None:
-        self._folder = cache_folder() if index is None else os.path.abspath(os.fspath(index))
+        self._folder = cache_folder(index)
         find = functools.partial(scan, folder=self._folder)
         super().__init__(Index("array_record", _VERSION, expand(paths), find, self._folder), 0)
         self._has_remote = False  # all are read from this machine

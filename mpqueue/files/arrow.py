@@ -22,7 +22,7 @@ from mpqueue.files.arrow_slices import Slicer, can_slice, num_parts
 from mpqueue.files.arrow_values import ArrowColumn, RecordBatch, RowRanges, column_of
 from mpqueue.files.columns import chosen, difference
 from mpqueue.files.decoded import DEFAULT_BYTES, DecodedParts
-from mpqueue.files.groups import DAMAGED, GroupedFiles, Groups, Run, folder_of
+from mpqueue.files.groups import DAMAGED, GroupedFiles, Groups, Run
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names, expand
@@ -132,7 +132,7 @@ class Arrow(GroupedFiles):
         cache_bytes: int = DEFAULT_BYTES,
         index: str | os.PathLike[str] | None = None,
     ) -> None:
-        super().__init__(Index("arrow", _VERSION, expand(paths), scan, folder_of(index)), cache_bytes)
+        super().__init__(Index("arrow", _VERSION, expand(paths), scan, index), cache_bytes)
         self._batches = DecodedParts(_MAX_BATCH_BYTES)
         self._columns = chosen(columns, self._check_schemas().names)
 

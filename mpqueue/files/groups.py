@@ -5,7 +5,6 @@ each group is read, or decoded, once.
 """
 
 import operator
-import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -215,8 +214,3 @@ class Groups(Sequence[Sequence[Any]]):
 
     def __repr__(self) -> str:
         return f"<{len(self):,} groups of samples of {self._files!r}>"
-
-
-def folder_of(index: str | os.PathLike[str] | None) -> str | None:
-    """Return the folder that is given for an index."""
-    return None if index is None else os.fspath(index)

@@ -69,7 +69,7 @@ class Images:
         self.classes, found = _walk(self._folder)
         self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
         self._length = len(found["labels"])
-        kept = cache_folder() if index is None else os.path.abspath(os.fspath(index))
+        kept = cache_folder(index)
         self._kept = os.path.join(kept, f"{_key(self._folder, self.classes, found)}.index")
         self._arrays: Mapping[str, Array] | None = open_or_make(self._kept, lambda writer: _write(found, writer))
 

@@ -88,10 +88,12 @@ class Index:
         OSError: The system's: a file is not there, or the folder cannot be written.
     """
 
-    def __init__(self, format: str, version: int, paths: Sequence[str], scan: Scan, folder: str | None = None) -> None:
+    def __init__(
+        self, format: str, version: int, paths: Sequence[str], scan: Scan, folder: str | os.PathLike[str] | None = None
+    ) -> None:
         files = IndexedFile.of_all(paths)
         self._recipe = format, version, [file.path for file in files], scan
-        self._folder = os.path.abspath(folder) if folder is not None else cache_folder()
+        self._folder = cache_folder(folder)
         self._key = _key(format, version, files)
         self._arrays: Mapping[str, Array] | None = None
         self._open(files)

@@ -56,7 +56,7 @@ class JSONLines(FileSource):
     """
 
     def __init__(self, paths: Names, *, index: str | os.PathLike[str] | None = None) -> None:
-        self._folder = cache_folder() if index is None else os.path.abspath(os.fspath(index))
+        self._folder = cache_folder(index)
         find = functools.partial(scan, folder=self._folder)
         super().__init__(Index("json lines", 2, expand(paths), find, self._folder), "offsets")
         for number in np.flatnonzero(self._index["is_compressed"]).tolist():

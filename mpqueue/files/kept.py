@@ -15,8 +15,10 @@ _NAME = re.compile(r"[0-9a-f]{64}\.(index|unpacked|fetched)(\..*\.tmp)?")
 _DAY_S = 24 * 60 * 60
 
 
-def cache_folder() -> str:
-    """Return the folder of the indexes of this user who has chosen no other: ``$XDG_CACHE_HOME/mpqueue``."""
+def cache_folder(chosen: str | os.PathLike[str] | None = None) -> str:
+    """Return the folder of the indexes, absolute: the one that was chosen; None: ``$XDG_CACHE_HOME/mpqueue``."""
+    if chosen is not None:
+        return os.path.abspath(os.fspath(chosen))
     base = os.environ.get("XDG_CACHE_HOME", "")
     return os.path.join(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "mpqueue")
 

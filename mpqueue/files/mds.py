@@ -23,7 +23,7 @@ import numpy as np
 from mpqueue.errors import FileError
 from mpqueue.files.columns import chosen
 from mpqueue.files.decoded import DEFAULT_BYTES
-from mpqueue.files.groups import GroupedFiles, Groups, folder_of
+from mpqueue.files.groups import GroupedFiles, Groups
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Array, Arrays
 from mpqueue.files.mds_values import Decode, decoder, size_of
@@ -155,7 +155,7 @@ class MDS(GroupedFiles):
                     f"the column {name!r} holds pickles, which can run any code: pass allow_unsafe_types=True if you "
                     "trust whoever wrote these files, or leave it out by columns="
                 )
-        super().__init__(Index("mds", _VERSION, [shard.path for shard in shards], scan, folder_of(index)), cache_bytes)
+        super().__init__(Index("mds", _VERSION, [shard.path for shard in shards], scan, index), cache_bytes)
         for shard, number in zip(shards, self._index["rows"].tolist(), strict=True):
             if number != shard.num_samples:
                 raise FileError(shard.path, 0, f"it has {number:,} samples, and index.json says {shard.num_samples:,}")

@@ -17,7 +17,7 @@ from mpqueue.errors import FileError
 from mpqueue.files.arrow import read_schema
 from mpqueue.files.columns import chosen, difference
 from mpqueue.files.decoded import DEFAULT_BYTES, DecodedParts
-from mpqueue.files.groups import GroupedFiles, Groups, folder_of
+from mpqueue.files.groups import GroupedFiles, Groups
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names, expand
@@ -110,7 +110,7 @@ class Parquet(GroupedFiles):
         cache_bytes: int = DEFAULT_BYTES,
         index: str | os.PathLike[str] | None = None,
     ) -> None:
-        super().__init__(Index("parquet", _VERSION, expand(paths), scan, folder_of(index)), cache_bytes)
+        super().__init__(Index("parquet", _VERSION, expand(paths), scan, index), cache_bytes)
         self._footers = DecodedParts(_MAX_FOOTER_BYTES)
         starts, data = self._index.starts("schema"), self._index["schema"]
         first = data[: starts[1]].tobytes()

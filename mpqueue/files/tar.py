@@ -62,9 +62,8 @@ class Tar(FileSource):
     def __init__(self, paths: Names, *, on_error: str = "raise", index: str | os.PathLike[str] | None = None) -> None:
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
-        folder = None if index is None else os.fspath(index)
         form, find = ("tar", scan) if on_error == "raise" else ("tar, on_error=skip", scan_to_error)
-        super().__init__(Index(form, 1, expand(paths), find, folder), "member_ends")
+        super().__init__(Index(form, 1, expand(paths), find, index), "member_ends")
         if on_error == "skip":
             self._warn_of_damaged()
 

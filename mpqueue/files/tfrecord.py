@@ -63,9 +63,8 @@ class TFRecord(FileSource):
 
     def __init__(self, paths: Names, *, check_crc: bool = True, index: str | os.PathLike[str] | None = None) -> None:
         self._check_crc = check_crc
-        folder = None if index is None else os.fspath(index)
         where = functools.partial(scan, check_crc=check_crc)
-        super().__init__(Index(f"tfrecord, check_crc={check_crc}", 1, expand(paths), where, folder), "offsets")
+        super().__init__(Index(f"tfrecord, check_crc={check_crc}", 1, expand(paths), where, index), "offsets")
 
     def _ranges(self, number: int, file: int) -> list[FileRange]:
         check_bytes = _CHECK.size if self._check_crc else 0
