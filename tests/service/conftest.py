@@ -46,16 +46,16 @@ with mpqueue.Server("s", source, workers=1, journal=os.path.join(folder, "journa
 
 
 @pytest.fixture
-def start_server(tmp_path):
-    """Start servers of lanes with one journal, each in a process of its own."""
+def start_server_script():
+    """Start scripts of servers, each in a process of its own, which says a line when it serves."""
     tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     started = []
 
-    def start(**options):
-        arguments = [tests, str(tmp_path), json.dumps(options)]
+    def start(script, *arguments):
         process = subprocess.Popen(
-            [sys.executable, "-c", _SERVER, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+            [sys.executable, "-c", script, tests, *map(str, arguments)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
         started.append(process)
         assert process.stdout.readline()
         return process
@@ -66,3 +66,9 @@ def start_server(tmp_path):
         process.wait()
         process.stdin.close()
         process.stdout.close()
+
+
+@pytest.fixture
+def start_server(start_server_script, tmp_path):
+    """Start servers of lanes with one journal."""
+    return lambda **options: start_server_script(_SERVER, tmp_path, json.dumps(options))

@@ -7,8 +7,6 @@ import os
 import select
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -525,26 +523,9 @@ with server:
 
 
 @pytest.fixture
-def start_server(tmp_path):
-    """Start servers with one journal, each in a process of its own."""
-    tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    started = []
-
-    def start(length, world=2):
-        process = subprocess.Popen(
-            [sys.executable, "-c", _SERVER, tests, str(length), str(tmp_path / "journal"), str(world)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        started.append(process)
-        assert process.stdout.readline()
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
+def start_server(start_server_script, tmp_path):
+    """Start servers with one journal."""
+    return lambda length, world=2: start_server_script(_SERVER, length, tmp_path / "journal", world)
 
 
 def test_consumers_of_a_killed_server_are_told_at_once_and_keep_their_views(puppets, start_server):
