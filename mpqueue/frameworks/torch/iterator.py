@@ -91,9 +91,8 @@ class _SamplerDraw:
 
     def _draw(self, limit: int) -> None:
         while len(self._ahead) < limit:
-            if (
-                self._is_interrupted
-            ):  # a sampler is often a generator, which an interrupt ends: that is no end of the pass
+            # A sampler is often a generator, which an interrupt ends: that is no end of the pass.
+            if self._is_interrupted:
                 raise RuntimeError(
                     "an interrupt came while this pass drew from its sampler: a batch may be lost. Begin a new pass, "
                     "or load the last state"
