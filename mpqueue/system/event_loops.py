@@ -6,11 +6,15 @@ A `TaskWaiter` waits for a descriptor, for a time, or until somebody wakes it, w
 copy of the descriptor, because an event loop knows one waiter of each number; so any number of tasks may wait for one.
 """
 
+import contextlib
 import errno
 import math
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any, Protocol
+
+from mpqueue.system.interrupts import defer_signals
 
 
 class TaskWaiter(Protocol):
@@ -48,13 +52,22 @@ async def checkpoint() -> None:
     await waiter.wait(-1, None)
 
 
-def _copy_of(fd: int) -> int:
+@contextlib.contextmanager
+def _copy_of(fd: int) -> Iterator[int]:
+    copy = -1
     try:
-        return os.dup(fd) if fd >= 0 else -1
-    except OSError as error:
-        if error.errno != errno.EBADF:
-            raise
-        return -1  # closed by a stop in another thread, which has woken the waiter before
+        try:
+            # What a handler raises behind the system call would lose the copy: trio raises Ctrl-C in the task itself.
+            with defer_signals():
+                copy = os.dup(fd) if fd >= 0 else -1
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            # It was closed by a stop in another thread, which has woken the waiter before.
+        yield copy
+    finally:
+        if copy >= 0:
+            os.close(copy)
 
 
 class AsyncioWaiter:
@@ -81,20 +94,17 @@ class AsyncioWaiter:
 
     async def wait(self, fd: int, timeout_s: float | None) -> None:
         """Wait; see `TaskWaiter`."""
-        copy = _copy_of(fd)
-        timer = None if timeout_s is None else self._loop.call_later(timeout_s, self._end)
-        try:
-            if copy >= 0:
-                self._loop.add_reader(copy, self._end)
-            await self._woken
-        finally:
-            if timer is not None:
-                timer.cancel()
-            if copy >= 0:
-                try:
+        with _copy_of(fd) as copy:
+            timer = None if timeout_s is None else self._loop.call_later(timeout_s, self._end)
+            try:
+                if copy >= 0:
+                    self._loop.add_reader(copy, self._end)
+                await self._woken
+            finally:
+                if timer is not None:
+                    timer.cancel()
+                if copy >= 0:
                     self._loop.remove_reader(copy)
-                finally:
-                    os.close(copy)
 
 
 class TrioWaiter:
@@ -120,13 +130,8 @@ class TrioWaiter:
 
     async def wait(self, fd: int, timeout_s: float | None) -> None:
         """Wait; see `TaskWaiter`."""
-        copy = _copy_of(fd)
         self._scope.deadline = math.inf if timeout_s is None else self._trio.current_time() + timeout_s
-        try:
-            with self._scope:
-                if copy < 0:
-                    await self._trio.sleep_forever()
-                await self._trio.lowlevel.wait_readable(copy)
-        finally:
-            if copy >= 0:
-                os.close(copy)
+        with _copy_of(fd) as copy, self._scope:
+            if copy < 0:
+                await self._trio.sleep_forever()
+            await self._trio.lowlevel.wait_readable(copy)

@@ -16,6 +16,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 from helpers.gates import Gate, pass_gate
 from helpers.numbered import Broken, Numbered
+from helpers.strikes import Strike, Struck
 
 import mpqueue
 from mpqueue.engine.async_batches import AsyncBatches
@@ -23,6 +24,8 @@ from mpqueue.system.event_loops import make_waiter
 
 LENGTH = 12
 DEADLOCK_S = 60
+# What is raised between a call of a coroutine function and its `await`, of whoever's, leaves a coroutine that never ran.
+struck_between_call_and_await = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 
 
 def elements():
@@ -386,6 +389,7 @@ def test_a_time_is_noticed_though_nothing_comes(run, backend):
         gate.arrival().let_go()
 
 
+@struck_between_call_and_await
 def test_ctrl_c_ends_the_wait_and_the_stream_goes_on(run, awaited_of):
     """asyncio cancels its main task for it; trio raises it where the task is."""
 
@@ -455,3 +459,28 @@ def test_a_descriptor_that_another_thread_closes_before_the_wait_is_no_error(run
         await waiter.wait(reading, None)
 
     run(wait)
+
+
+@struck_between_call_and_await
+def test_no_descriptor_is_lost_wherever_an_interrupt_strikes_a_wait(run):
+    """trio raises Ctrl-C in the task that runs, and a handler of the user's raises anywhere in either."""
+
+    async def wait(fd, after):
+        with Strike(after) as strike:
+            await make_waiter().wait(fd, 0.01)
+        return strike
+
+    reading, writing = os.pipe()
+    os.write(writing, b"!")
+    try:
+        strike, after = None, 0
+        while strike is None or strike.left <= 0:
+            after += 1
+            before = os.listdir("/proc/self/fd")
+            with contextlib.suppress(Struck):
+                strike = run(wait, reading, after)
+            assert os.listdir("/proc/self/fd") == before
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert after > 10
