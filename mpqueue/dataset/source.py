@@ -176,7 +176,13 @@ def aside() -> Iterator[IndexedRun]:
     try:
         yield run
     finally:
-        kept.put_back()
+        try:
+            kept.put_back()
+        except BaseException:
+            # An interrupt, as nothing else raises there. Once more, from the beginning: all that this thread draws
+            # later would be of the sample at which it came, and of its seed, without a word.
+            kept.put_back()
+            raise
 
 
 def _begin_here(seed: int, epoch: int, place: int) -> None:
@@ -216,7 +222,7 @@ class _Kept:
 
     def _keep(self) -> None:
         process = context.process_batch
-        self._of_process, self._of_thread = (process.of, process.rng), context.of_thread()
+        self._of_process, self._restore_thread = (process.of, process.rng), context.keep_thread()
         if self._begin is context.begin_batch:
             return  # of a worker thread, which sets no generator that others share
         self._globals = GlobalState()
@@ -231,7 +237,7 @@ class _Kept:
         if not context.is_helper():  # what the worker's own thread computes meanwhile is no business of its helpers
             process = context.process_batch
             process.of, process.rng = self._of_process
-        context.go_back(self._of_thread)
+        self._restore_thread()
         if self._globals is not None:
             self._globals.restore()
         if self._torch is not None:

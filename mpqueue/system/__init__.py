@@ -15,10 +15,11 @@ From the ground up; a module imports only from its own line and the lines above 
     collected.py        what is to be done when nobody holds an object any more
     barging_lock.py     a lock for long work that threads take again and again
     forked.py           copies in forked children refuse to be used
+    own_process.py      whether this process is still the one that began, or its child
     parent_death.py     a process dies with its owner
     inheritance.py      what a process has from its parent for good
     processes.py        ends of other processes, and signals to them
-    leaving.py          the end of a process that runs code of the user's
+    leaving.py          the end of a process that runs code of the user's, and of children that this code forks
     process_name.py     the name of a process in `ps`
     log.py              the logger of this package
     folders.py          folders that belong to this user, and into which nobody else can put anything

@@ -22,6 +22,9 @@ HAS_IO_SIGNALS = IS_LINUX
 LISTS_THREADS = IS_LINUX
 # Linux: MADV_DONTNEED drops one's own copies of mapped pages; elsewhere the same advice drops nothing.
 CAN_DROP_PAGES = IS_LINUX
+# Linux: MADV_WIPEONFORK, which the mmap module does not name: pages that are cleared in every forked child. Kernels
+# before 4.14 and some sandboxes refuse it.
+CAN_WIPE_ON_FORK = IS_LINUX
 # Linux: a socket's address may be a name that is in no folder.
 HAS_ABSTRACT_ADDRESSES = IS_LINUX
 # Linux: anonymous memory files, which can grow.

@@ -48,13 +48,19 @@ class Elements:
         """
         plan, torch, run = self._plan, self._torch, self._run
         if plan is None:
-            return self._element(epoch, number)
+            return self.element(epoch, number)
         if torch is None:
             return self._batch(epoch, number, plan, stages)
         of = run.seed, epoch, number * run.num_lanes + run.lane
         return torch.at_once(of, self._batch, epoch, number, plan, stages)
 
-    def _element(self, epoch: int, number: int) -> Any:
+    def element(self, epoch: int, number: int) -> Any:
+        """Return the next one, without a plan.
+
+        Raises:
+            StreamEnd: The iterator has ended.
+            Exception: As of `next`.
+        """
         iterator, run = self.iterator, self._run
         if iterator is None:
             raise StreamEnd
@@ -80,7 +86,7 @@ class Elements:
         samples: list[Any] = []
         for place in range(first, first + size):
             try:
-                samples.append(self._element(epoch, place))
+                samples.append(self.element(epoch, place))
             except StreamEnd:
                 break
             except Exception as error:

@@ -23,8 +23,8 @@ from typing import Any
 from mpqueue.engine.outcomes import Unreadable
 from mpqueue.errors import WorkerRaised
 from mpqueue.memory.layout import ReadSpec, Spec
+from mpqueue.memory.segment import FIRST_BYTES
 from mpqueue.memory.serialize import dumps_object
-from mpqueue.memory.slots import FIRST_BYTES
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.worker.context import WorkerInfo
 

@@ -13,8 +13,11 @@ what strikes the waiting thread itself (Ctrl-C, with the caller as the worker) i
 as they are, and end when they are done; the next batch has others.
 
 A worker process that is killed takes its threads along. In the trainer they are daemons, as worker threads are, and
-nobody waits for them at its end. A child that user code forks in a helper thread has that thread only, and no work for
-it: it leaves when the user's code returns there, or raises.
+nobody waits for them at its end.
+
+A child that user code forks has one thread only, the one that has forked it, and no work for it: it leaves when the
+user's code returns there, or raises, be it a helper or the worker's own thread with a call of `InOrder`. One that the
+worker's own thread forks elsewhere would wait for ever for threads that it has not: it gets an error instead.
 
 The global random generators are everybody's. A worker process that has helpers does not wait for the first draw from
 them any more, see `mpqueue.worker.first_draw.stop_arming`.
@@ -23,7 +26,6 @@ them any more, see `mpqueue.worker.first_draw.stop_arming`.
 import errno
 import os
 import threading
-import traceback
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -31,8 +33,9 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, Self
 
-from mpqueue.system.leaving import exit_code_of, leave
+from mpqueue.system.leaving import leave_as_child, without_children
 from mpqueue.system.locks import Lock
+from mpqueue.system.own_process import ProcessMark, make_mark
 from mpqueue.worker import first_draw
 
 THREAD_NAME = "mpqueue-helper"
@@ -44,12 +47,17 @@ class Helpers:
     Args:
         threads: How many.
 
+    Attributes:
+        threads: As given.
+        own: The mark of the process that has them.
+
     Raises:
         OSError: There are not enough of them.
     """
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
+        self.own = make_mark()
         self._tasks: SimpleQueue[Any] = SimpleQueue()
         self._lock = Lock()  # no task is put behind the end, where it would wait for ever
         # No method, and without this object: the threads would keep it for ever.
@@ -69,14 +77,27 @@ class Helpers:
         """Have a call computed; calls are begun in the order of this.
 
         Raises:
-            RuntimeError: The threads were dismissed.
+            RuntimeError: The threads were dismissed, or are another process's.
         """
+        self.check()
         future: Future[Any] = Future()
         with self._lock:
             if not self._end.alive:
                 raise RuntimeError("the threads of this worker have ended: its loader was stopped")
             self._tasks.put((future, call, arguments))
         return future
+
+    def check(self) -> None:
+        """Refuse to wait in a child that was forked since.
+
+        Raises:
+            RuntimeError: The threads are its parent's.
+        """
+        if not self.own[0]:
+            raise RuntimeError(
+                "this process was forked while threads of its parent computed samples or elements, and has no such "
+                "threads: iterate anew here"
+            )
 
     def dismiss(self) -> None:
         """Have the threads end, behind what they were given; not to be called by a handler that strikes a `submit`."""
@@ -106,6 +127,7 @@ class InOrder:
         patience_s: float | None = None,
     ) -> None:  # fmt: skip
         self._helpers, self._call, self._arguments = helpers, call, iter(arguments)
+        self._call_alone = without_children(call, helpers.own)
         self._pending: deque[Future[Any]] = deque()
         self.is_given_up = self.is_over = False
         self.is_alone = patience_s is not None
@@ -123,7 +145,7 @@ class InOrder:
             BaseException: What the call raised.
         """
         arguments = self._next_own()
-        return self._take().result() if arguments is None else self._call(*arguments)
+        return self._take().result() if arguments is None else self._call_alone(*arguments)
 
     def next_error(self) -> tuple[Any, BaseException | None]:
         """Return the next result, or what was raised in its place.
@@ -134,7 +156,7 @@ class InOrder:
         arguments = self._next_own()
         if arguments is not None:
             try:
-                return self._call(*arguments), None
+                return self._call_alone(*arguments), None
             except BaseException as error:
                 return None, error
         future = self._take()
@@ -170,6 +192,7 @@ class InOrder:
 
     def _wait(self, future: "Future[Any]") -> None:
         if not future.done():
+            self._helpers.check()
             self.is_given_up = True  # until it is over: what is raised by the wait itself is not of the call
             future.exception()
             self.is_given_up = False
@@ -221,33 +244,22 @@ def _dismiss(tasks: "SimpleQueue[Any]", threads: int) -> None:
 
 def _serve(tasks: "SimpleQueue[Any]") -> None:
     """The life of a helper thread."""
-    process_id = os.getpid()
+    own = make_mark()
     while (task := tasks.get()) is not None:
-        _run(process_id, *task)
+        _run(own, *task)
         del task  # or an idle thread would keep the sample
 
 
-def _run(process_id: int, future: "Future[Any]", call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _run(own: ProcessMark, future: "Future[Any]", call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:
         result = call(*arguments)
     except BaseException as error:
-        if os.getpid() != process_id:
-            _leave(error)
+        if not own[0]:
+            leave_as_child(error)
         future.set_exception(error)
     else:
-        if os.getpid() != process_id:
-            _leave(None)
+        if not own[0]:
+            leave_as_child()
         future.set_result(result)
-
-
-def _leave(error: BaseException | None) -> None:
-    """End a child that user code has forked: its copy of the worker has nobody to report to."""
-    code = 0
-    if isinstance(error, SystemExit):
-        code = exit_code_of(error)
-    elif error is not None:
-        traceback.print_exception(error)
-        code = 1
-    leave(code)

@@ -8,6 +8,9 @@ replaced by the same with clocks.
 It reads no more grants than it serves in `_AHEAD_NS`: those that it has not read yet still lie in the pipe, where the
 trainer can take them back for an idle worker.
 
+A child that the user's code forks, and that returns into this loop or raises there, is no worker: it leaves before it
+writes into a slot or a pipe (`_Worker._leave_if_forked`), at the end of its batch at the latest.
+
 It ends when the grants' pipe ends, and leaves by `os._exit`: sources hold things like `TemporaryDirectory`, whose
 clean-up belongs to the trainer.
 """
@@ -38,7 +41,8 @@ from mpqueue.memory.segment import MEMORY_REMEDY, Segment
 from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.system import platform_support
 from mpqueue.system.cpus import busy_ns
-from mpqueue.system.leaving import exit_code_of, leave
+from mpqueue.system.leaving import exit_code_of, leave, leave_as_child
+from mpqueue.system.own_process import make_mark
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.telemetry.stage_rows import StageRows
@@ -240,7 +244,7 @@ class _Worker:
         self._writer = SlotWriter(self._segment, config.stride, config.max_batch_bytes)
         self._grants = GrantReader(ends.grants)
         self._broken: BaseException | None = None
-        self._process_id = os.getpid()
+        self._own = make_mark()
         self._opening = 0, 0  # slot and turn of the last grant for which a lane was opened
         self._seeder = make_seeder(context.process_batch)
         self._torch = TorchNumbers(context.process_batch.alone, is_ours=True)
@@ -258,7 +262,7 @@ class _Worker:
         context.enter_worker_process(config.info, self._writer, begin, self._begin_block)
         torch_info.enter_worker_process(payload.source)
         queue_address.set_home(config.queue_home)
-        queue_address.report_use = partial(self._report_queues, os.getpid())
+        queue_address.report_use = self._report_queues
 
     def _make_runner(self, begin: BeginBatch) -> AnyRunner:
         config, payload = self._config, self._payload
@@ -276,7 +280,7 @@ class _Worker:
     def _tell_mark(self, name: Name | None) -> None:
         """Report which sample of the element at work is begun, before code of the user's runs for it."""
         slot, turn = self._opening
-        if os.getpid() == self._process_id:  # else a child that the user's code has forked
+        if self._own[0]:  # else a child that the user's code has forked
             os.write(
                 self._ends.reports,
                 REPORT.pack(MAGIC, ReportKind.MARK, name is not None, slot, turn, 0, *(name or (0, 0, 0)), 0, 0, 0),
@@ -291,6 +295,7 @@ class _Worker:
             if self._is_to_leave(error):
                 raise
             self._broken = error  # reported in place of every batch that this worker is asked for
+        self._leave_if_forked()
         grants, backlog, work = self._grants, self._grants.backlog, GrantKind.WORK
         ended = _clock()
         while True:
@@ -352,6 +357,8 @@ class _Worker:
             if type(holder[0]) in _WRAPPED:
                 flags, tail = _unwrap(holder)
             writer.take(holder)
+            if not self._own[0]:  # `_leave_if_forked`, for each batch
+                leave_as_child()
             try:
                 placed = writer.place()
             except OSError as error:
@@ -362,6 +369,7 @@ class _Worker:
             if tail and (end := self._put_behind(nbytes, tail)):
                 nbytes, flags = end, flags | TAIL
         except StreamEnd as ended:
+            self._leave_if_forked()
             kind, spec, header_offset, nbytes = ReportKind.END, 0, 0, 0
             flags = HELD * writer.keeps_slot() + UNSHARDED * self._gives_all()
             if ended.rows:
@@ -411,10 +419,20 @@ class _Worker:
         """Return whether this ends the process, and is no error of a batch.
 
         A SystemExit is an error of its batch, too, unless the trainer has asked this worker to end: then a handler of
-        the user's has raised it. A child that the user's code has forked has no reports to write.
+        the user's has raised it.
         """
+        self._leave_if_forked(error)
         is_asked = isinstance(error, SystemExit) and self._grants.has_ended()
-        return isinstance(error, Dismissed) or is_asked or os.getpid() != self._process_id
+        return isinstance(error, Dismissed) or is_asked
+
+    def _leave_if_forked(self, error: BaseException | None = None) -> None:
+        """Leave, if this is a child that the user's code has forked; to be called behind that code.
+
+        Args:
+            error: What it has raised; None: it has returned.
+        """
+        if not self._own[0]:
+            leave_as_child(error)
 
     def _make_begin(self) -> BeginBatch:
         """Make what is called before each batch, or sample; it is called for millions, so it looks up little."""
@@ -443,6 +461,8 @@ class _Worker:
 
     def _look_for_orders(self, *, is_behind: bool) -> None:
         """Report the orders that the first item has drawn; after the last look all is as if there had been none."""
+        if not self._own[0]:
+            return  # a child, which leaves with what its code has returned or raised
         for watch in tuple(self._watches):
             for name, (row, elements, is_kept) in watch.look(is_behind=is_behind).items():
                 shown = name.encode()[:NAME_BYTES]
@@ -471,6 +491,7 @@ class _Worker:
 
     def _place_failure(self, error: BaseException, unit: int, epoch: int) -> Placed:
         packed = failures.pack(error, self._runner.note(unit, epoch))
+        self._leave_if_forked()  # to pickle it has run code of the user's
         # The frames of user code would keep its arrays, and with them a slot, alive.
         error.__traceback__ = None
         return self._writer.place_bytes(packed)
@@ -489,10 +510,11 @@ class _Worker:
             if self._is_to_leave(error):
                 raise
             self._broken = error
+        self._leave_if_forked()
         self._report(ReportKind.LOADED, slot, turn)
 
-    def _report_queues(self, process_id: int) -> None:
-        if os.getpid() == process_id:  # else a child that user code has forked, which has no pipe
+    def _report_queues(self) -> None:
+        if self._own[0]:  # else a child that user code has forked, which has no pipe
             self._report(ReportKind.QUEUES, 0, 0)
 
     def _report(self, kind: int, slot: int, turn: int, nbytes: int = 0) -> None:

@@ -20,6 +20,7 @@ RETRY   there may be memory now: place it again     FULL      there is no memory
 FAIL    there is none: try once more, then report   LOADED    the new state is loaded, the slot may be used again
                                                     LET_GO    user code holds no array in that slot any more
                                                     MARK      of this turn, this sample is at work
+                                                    QUEUES    user code has used a queue
 
 Its fields                                          Its fields
 ----------                                          ----------

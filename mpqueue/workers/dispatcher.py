@@ -318,7 +318,8 @@ class Dispatcher:
             slot = ring.grant(worker.number)
             if slot is None:
                 return count
-            start = owners.start_for(worker.key, ticket)
+            goes_on = owners.goes_on(worker.key, ticket)
+            start = None if goes_on else owners.start_for(ticket)
             if start is not None:
                 data = pack_start(start)
                 if not ring.reserve(slot, len(data)):
@@ -326,10 +327,11 @@ class Dispatcher:
                     return count
                 ring.memory[slot.offset : slot.offset + len(data)] = data
             worker.in_flight[slot.turn] = self._work(ticket, slot, ring)
-            holder = owners.holder(ticket.lane)
-            if holder is not None and holder != worker.key:
-                self._close_lane(holder, ticket.lane)
-            owners.note_granted(worker.key, ticket)
+            if not goes_on:
+                holder = owners.holder(ticket.lane)
+                if holder is not None and holder != worker.key:
+                    self._close_lane(holder, ticket.lane)
+                owners.note_granted(worker.key, ticket)
             worker.outbox += GRANT.pack(
                 MAGIC, _WORK if start is None else GrantKind.LANE, slot.number, slot.turn, owners.element(ticket),
                 ticket.epoch, slot.high_water,

@@ -8,7 +8,7 @@ from collections import deque
 
 from mpqueue.engine.global_generators import GlobalState, seed_globals
 from mpqueue.engine.ledger import Ledger
-from mpqueue.engine.outcomes import Result
+from mpqueue.engine.outcomes import Result, WithTail
 from mpqueue.engine.schedule import Ticket
 from mpqueue.engine.torch_numbers import TorchNumbers
 from mpqueue.system.interrupts import defer_signals, is_of_handler
@@ -150,15 +150,21 @@ class InlineBackend:
         torch = self._torch
         saved = None if torch is None else (GlobalState(), tensorflow_numbers.TrainersNumbers(), torch.state())
         kept = [] if torch is None else self._kept.states()
-        before = context.of_thread()
-        context.enter_thread(self._info, is_seed_given=torch is not None)
-        context.set_begin(self._begin, self._may_begin_blocks)
-        self._note_stages(self._stages)
+        stages = self._stages
         unit, given = work_of(ticket, self._runner, self._ledger)
+        restore_thread = context.keep_thread()
+        # Within `try`, and put back first, without a place for a signal between: an interrupt at any other place would
+        # leave the training loop with the batch's worker and random numbers.
         try:
-            if self._stages is None:
-                return Result.of(self._runner.run(ticket.epoch, unit, given))
-            return Result.of(run_timed(self._job.source, self._stages, self._runner.run, ticket.epoch, unit, given))
+            context.enter_thread(
+                self._info, is_seed_given=torch is not None, begin=self._begin, may_begin_blocks=self._may_begin_blocks
+            )
+            if stages is None:
+                value = self._runner.run(ticket.epoch, unit, given)
+            else:
+                self._note_stages(stages)
+                value = run_timed(self._job.source, stages, self._runner.run, ticket.epoch, unit, given)
+            return Result.of(value) if type(value) is WithTail else Result(value)
         except StreamEnd as ended:
             if isinstance(self._runner, StreamRunner) and not self._runner.is_shared:
                 self._ledger.unsharded.add(ticket.lane)
@@ -174,8 +180,9 @@ class InlineBackend:
             error.add_note(note)
             return Result.failed(error)
         finally:
-            self._note_stages(None)
-            context.go_back(before)
+            restore_thread()
+            if stages is not None:
+                self._note_stages(None)
             if torch is not None and saved is not None:
                 of_both, of_tensorflow, of_torch = saved
                 of_both.restore()

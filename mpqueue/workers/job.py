@@ -31,7 +31,7 @@ LOCAL = RingPlan()
 MAX_CREDIT = 4096  # tickets that may be outstanding in a pool of processes
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
     """A source, and who is to run it.
 
@@ -63,7 +63,7 @@ class Job:
     max_errors: int | None = None
     guard: MakeGuard | None = None
     ring: RingPlan = LOCAL
-    recorder: Recorder = field(default_factory=Recorder, compare=False, repr=False)
+    recorder: Recorder = field(default_factory=Recorder, repr=False)
 
     @property
     def finds_threads(self) -> bool:

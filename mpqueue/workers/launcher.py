@@ -329,7 +329,10 @@ class Nursery:
         """End the process and wait for it; its exit status, if it had ended by itself."""
         by_itself = self._has_ended()
         descriptors.close(self._lifeline)  # which kills its workers, whatever it is doing
-        self._process.kill()  # it holds nothing that needs a clean end
+        # It holds nothing that needs a clean end. Where the trainer has become another user meanwhile, it may not kill
+        # the nursery; the kernel sends the lifeline's signal by the rights of who has asked for it.
+        with contextlib.suppress(PermissionError):
+            self._process.kill()
         self._process.wait()
         descriptors.close_object(self._socket)
         self._kept = NOTHING

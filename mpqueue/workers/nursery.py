@@ -24,6 +24,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from mpqueue.system import descriptors, hash_seed, open_files, parent_death
+from mpqueue.system.leaving import leave_as_child
+from mpqueue.system.own_process import make_mark
 from mpqueue.system.process_name import set_process_name, worker_name
 from mpqueue.system.processes import Birth, reap
 from mpqueue.system.safe_threads import counted, unsafe_threads
@@ -107,13 +109,18 @@ class _Nursery:
         self._payload, self._broken, self._buffers, self._writable_files = None, None, [], frozenset()
         if self._settings is not None and self._settings.spawn:
             return  # each worker loads it for itself
+        own = make_mark()
         try:
             self._buffers = mapped(self._places, self._snapshots)
             self._payload = load(self._data, self._buffers)
             # Looked for here, once: a walk through a large source takes longer than a fork.
             self._writable_files = opened_for_writing(self._payload.source, self._snapshots.values())
         except BaseException as error:
+            if not own[0]:
+                leave_as_child(error)
             self._broken = failures.pack(error, "raised while the source was unpickled in the nursery")
+        if not own[0]:  # forked by code of the user's that unpickled the source
+            leave_as_child()
         gc.freeze()  # a collection in a worker would write to every object's header, and copy the shared pages
 
     def _start_worker(self, message: messages.Message) -> None:
@@ -283,11 +290,16 @@ def spawned() -> None:
     ends = WorkerEnds.received(message.fds[len(numbers) :])
     answer_for_stacks(ends)  # to load the source may take long, too
     buffers: list[Any] = []
+    own = make_mark()
     try:
         buffers += mapped(places, snapshots)
         payload = load(data, buffers)
     except BaseException as error:
+        if not own[0]:
+            leave_as_child(error)
         payload = Payload(_Unloadable(error), None)
+    if not own[0]:
+        leave_as_child()
     for fd in snapshots.values():
         os.close(fd)
     run_and_exit(config, payload, buffers, ends)

@@ -17,8 +17,8 @@ one whose turn is next gets the answer FAIL, and the consumer gets `SharedMemory
 from collections.abc import Callable
 
 from mpqueue.errors import SharedMemoryFull
-from mpqueue.memory.segment import MEMORY_REMEDY
-from mpqueue.memory.slots import FIRST_BYTES, Slot
+from mpqueue.memory.segment import FIRST_BYTES, MEMORY_REMEDY
+from mpqueue.memory.slots import Slot
 from mpqueue.worker.records import GRANT, MAGIC, GrantKind
 from mpqueue.workers import incidents
 from mpqueue.workers.handle import Cause, Work, WorkerHandle

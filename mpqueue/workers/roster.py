@@ -240,7 +240,7 @@ class Roster:
         """End all workers: one deadline for all. They are `gone` then.
 
         Raises:
-            StopTimeout: Some were still there when the time was over, or `STUCK_S` after they were killed.
+            StopTimeout: Some were still there when the time was over, and `STUCK_S` after they were killed.
         """
         # The end of its grants is what a worker leaves by. All of them are told before one is waited for: they leave
         # side by side, and their times do not add up.
@@ -256,8 +256,10 @@ class Roster:
         for worker in self._by_key.values():
             self.kill(worker, Cause.STOPPED)
         # What is killed is gone in a moment, unless it is stuck in the kernel; then the nursery reports it, or hangs.
+        # The caller's own deadline does not shorten this: a moment takes over a second where forty processes want two
+        # CPUs, and a `start` that an interrupt has ended would raise StopTimeout in place of the interrupt.
         now = time.monotonic()
-        until = now + STUCK_S if deadline is None else max(deadline, now + _TERM_S)
+        until = max(now + STUCK_S, deadline or 0.0)
         self._await_exits(min(until, now + _TERM_S))
         if any(worker.process is not None and worker.process.has_ended() for worker in self._by_key.values()):
             self._lose_launcher()  # it has ended, and the nursery does not say so: nor would it of the others

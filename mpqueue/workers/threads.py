@@ -7,6 +7,9 @@ the same generator object waits for them: `left_inside`). One that takes longer 
 own source, and draw from the global random generators that all threads share: only `mpqueue.rng()` is reproducible
 here.
 
+A child that user code forks in such a thread has that thread only, and nobody who asks it for batches: it leaves when
+the user's code returns, or raises.
+
 *Quick batches.* Python runs in one thread at a time. Where a batch takes less time than the switch to another thread,
 those that are awake do all the work, and no other is woken: with eight of them it would cost a fifth of the rate. One
 batch that is slow all the same holds up the others until the consumer has waited for it for a millisecond.
@@ -28,6 +31,8 @@ from mpqueue.engine.outcomes import NotifyingResult, Result
 from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import BatchTimeout, StopTimeout
 from mpqueue.system.interrupts import allow_signals, defer_signals
+from mpqueue.system.leaving import leave_as_child
+from mpqueue.system.own_process import make_mark
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
@@ -77,6 +82,7 @@ class ThreadBackend:
         self._consumers: dict[threading.Lock, int] = {}  # of those in `wait`: what wakes one, and its ticket
         self._dealt: deque[Ticket] = deque()
         self._is_stopped = False
+        self._own = make_mark()
         has_lanes = ledger.is_stream and job.can_replay
         self._shares_iterator = ledger.is_stream and not has_lanes  # all threads do
         self._lanes: list[deque[Ticket]] = [deque() for _ in range(job.workers)] if has_lanes else []
@@ -339,6 +345,8 @@ class ThreadBackend:
                         return  # and takes no element of it
             stages = Stages() if started >= time_at else None  # see mpqueue.telemetry.recorder
             outcome = self._compute(runner, worker, ticket, stages) if broken is None else Result.failed(broken)
+            if not self._own[0]:  # before the lock, which another thread may have held in the moment of the fork
+                leave_as_child()
             done = clock_ns()
             shared_draws = self._shared_draws
             if shared_draws is not None:
@@ -420,12 +428,15 @@ class ThreadBackend:
             if isinstance(runner, StreamRunner) and not runner.is_shared:
                 self._ledger.unsharded.add(ticket.lane)
             return Result.ended(ended.rows)
-        except KeyboardInterrupt as error:
-            return Result.failed(error)
-        except SystemExit as error:  # of the source: handlers of signals run in the main thread only
-            return Result.failed(failures.never_an_exit(error, runner.note(unit, ticket.epoch)))
         except BaseException as error:
-            error.add_note(runner.note(unit, ticket.epoch))
+            if not self._own[0]:
+                leave_as_child(error)
+            if isinstance(error, KeyboardInterrupt):
+                return Result.failed(error)
+            note = runner.note(unit, ticket.epoch)
+            if isinstance(error, SystemExit):  # of the source: handlers of signals run in the main thread only
+                return Result.failed(failures.never_an_exit(error, note))
+            error.add_note(note)
             return Result.failed(error)
         finally:
             context.enter_thread(None)
@@ -437,10 +448,10 @@ class ThreadBackend:
         context.enter_thread(self._job.info(worker), self._job.source)
         try:
             worker_init()
-        except SystemExit as error:
-            return failures.never_an_exit(error)
         except BaseException as error:
-            return error
+            if not self._own[0]:
+                leave_as_child(error)
+            return failures.never_an_exit(error) if isinstance(error, SystemExit) else error
         finally:
             context.enter_thread(None)
         return None

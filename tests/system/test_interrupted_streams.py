@@ -369,3 +369,22 @@ def test_a_thread_that_consumes_as_well_gets_its_share():
         others.join()
         mine += [int(batch[0]) for batch in batches]
     assert sorted(found + mine) == list(range(4000))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Numbers(3), lambda: lambda: iter(range(3)), lambda: mpqueue.Dataset(range(3)).filter(lambda number: True)],
+    ids=["index", "generator function", "stages"],
+)
+def test_a_loop_without_workers_is_in_no_worker_wherever_an_interrupt_strikes(make):
+    found = []
+    with mpqueue.Loader(make(), workers=0) as loader:
+        batches = iter(loader)
+        for after in itertools.count(1):
+            with Strike(after) as strike:
+                unless_struck(next, batches)
+            found.append(mpqueue.worker_info())
+            if strike.left > 0:
+                break
+    assert after > 50
+    assert found == [None] * after

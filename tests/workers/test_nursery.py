@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import psutil
@@ -142,6 +143,42 @@ def test_workers_have_the_cpus_of_the_trainer_also_from_one_that_was_parked(meth
     finally:
         os.sched_setaffinity(0, allowed)
     assert len(pids) == 1
+
+
+class Hours:
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return np.int64(time.localtime(0).tm_gmtoff // 3600)
+
+
+def test_workers_have_the_time_zone_of_the_trainer_also_behind_one_that_was_parked(monkeypatch):
+    try:
+        for zone, hours in (("UTC0", 0), ("JST-9", 9), ("UTC0", 0)):
+            monkeypatch.setenv("TZ", zone)
+            time.tzset()
+            with Loader(Hours(), workers=1) as loader:
+                assert list(loader) == [hours]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_one_that_the_trainer_may_not_kill_any_more_ends_by_its_lifeline(monkeypatch):
+    """The trainer has become another user since it has started it."""
+    with OrderedEnqueuer(Numbers(), True) as enqueuer:
+        enqueuer.start(1)
+        numbers(enqueuer.get(), 1)
+    (parked,) = nurseries()
+
+    def kill(pid, number):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess.os, "kill", kill)
+        mpqueue.shutdown()
+    assert not is_alive(parked)
 
 
 def test_its_death_does_not_hurt_a_stop():

@@ -117,6 +117,18 @@ def test_a_stop_names_a_worker_that_is_stuck_in_the_kernel_and_hangs_not(method,
         assert not enqueuer.is_running()
 
 
+@pytest.mark.parametrize("method", ["nursery", "fork"])
+def test_a_stop_without_time_waits_for_the_end_of_who_was_killed(method, tmp_path, monkeypatch):
+    monkeypatch.setattr("mpqueue.workers.roster._TERM_S", 0.0)  # as if the killed did not get a CPU for that long
+    with Gate() as gate:
+        enqueuer = OrderedEnqueuer(AtGate(gate, tmp_path / "fuse"), True, start_method=method)
+        enqueuer.start(1, 4)
+        killed = gate.arrival()
+        enqueuer.stop(0)
+        killed.let_go()
+        assert not enqueuer.is_running()
+
+
 def test_a_stop_ends_a_nursery_that_hangs():
     enqueuer = OrderedEnqueuer(Numbers(), True)
     enqueuer.start(2)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from mpqueue.errors import CancelledError, OutOfRangeError, WorkerDied
 from mpqueue.loader.loader import Loader
+from mpqueue.system.leaving import without_children
 from mpqueue.tf1.coordination.cancellation import cancellable
 from mpqueue.tf1.coordinator import Coordinator
 from mpqueue.tf1.queues.core import QueueCore
@@ -87,17 +88,18 @@ class OpStream(Iterator[Checkpoint]):
         if self._state is not None:
             op.source.load_state_dict(self._state)
         num_enqueued, last = self._catch_up(op), time.monotonic()
+        source = without_children(op.source)
         while not self._is_to_stop():
-            num_enqueued += _enqueue(op, op.source(), 0)
+            num_enqueued += _enqueue(op, source(), 0)
             if time.monotonic() - last > _CHECKPOINT_S:
                 yield Checkpoint(os.getpid(), num_enqueued, op.source.state_dict())
                 last = time.monotonic()
 
     def _catch_up(self, op: EnqueueOp) -> int:
         """Drop the elements that are in the queue; enqueue the rest of an example that is there in part, count it."""
-        ahead = self._num_ahead
+        ahead, source = self._num_ahead, without_children(op.source)
         while ahead:
-            example = op.source()
+            example = source()
             size = op.queue.element_spec.num_rows(example) if op.many else 1
             if size > ahead:
                 return _enqueue(op, example, ahead)

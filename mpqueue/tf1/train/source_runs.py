@@ -11,6 +11,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from mpqueue.system.leaving import without_children
 from mpqueue.tf1.parsing import csv, parse, raw
 from mpqueue.tf1.parsing.example_plan import plan
 from mpqueue.tf1.queues.core import QueueCore
@@ -50,12 +51,15 @@ _TOGETHER: Final[dict[Any, Step]] = {
 
 
 def repeated(op: Callable[[], Any], should_stop: Callable[[], bool]) -> Callable[[], Any]:
-    """Return what enqueues the next examples of an op: of several records, if that can be; else the op."""
-    if not isinstance(op, EnqueueOp) or op.many:
-        return op
-    queue, origin = op.queue.queue_ref, _origin(op.source)
+    """Return what enqueues the next examples of an op: of several records, if that can be; else what the op does.
+
+    To be called in the process that is to run it; no child that user code forks there returns from it.
+    """
+    if not isinstance(op, EnqueueOp):
+        return without_children(op)
+    queue, origin = op.queue.queue_ref, None if op.many else _origin(op.source)
     if origin is None or not isinstance(queue, QueueCore | RemoteQueue):
-        return op
+        return op.guarded(without_children)
     return _SourceRuns(op, queue, origin, should_stop)
 
 

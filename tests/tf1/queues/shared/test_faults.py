@@ -3,6 +3,7 @@
 import os
 import pickle
 import random
+import signal
 import threading
 import tracemalloc
 from collections import Counter
@@ -127,6 +128,20 @@ def test_an_owner_that_is_gone_cancels_calls_that_wait_and_later_ones():
                 call()
         with pytest.raises(CancelledError, match="gone"):
             pickle.loads(pickle.dumps(handle)).size()
+
+
+def test_an_owner_that_was_killed_is_gone_although_nobody_has_reaped_it():
+    def make():
+        others.kept = FIFOQueue(5, "int32", [[]])
+        return pickle.dumps(others.kept)
+
+    with Other() as owner:
+        handle = pickle.loads(owner.ask(make))
+        os.kill(owner.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)
+        for call in (handle.dequeue, handle.size, handle.close, lambda: handle.enqueue(3)):
+            with pytest.raises(CancelledError, match="gone"):
+                call()
 
 
 def test_a_queue_that_its_owner_has_dropped_cancels():

@@ -1,0 +1,251 @@
+"""Children that user code forks where a worker runs it, and that return from there, or raise: they are no workers."""
+
+import os
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+from helpers.faults import burns
+from helpers.outside import ran
+
+import mpqueue
+
+AT, LENGTH = 3, 8
+BACKENDS = {"nursery": {}, "fork": {"start_method": "fork"}, "thread": {"backend": "thread"}}
+backends = pytest.mark.parametrize("options", BACKENDS.values(), ids=BACKENDS)
+ENDS = {"returns": 0, "raises": 1, "leaves": 8, "ends": 0}
+
+
+def fork(how="returns"):
+    """Fork; return True in the child, or end there otherwise; in the parent wait for the end of the child."""
+    child = os.fork()
+    if child:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert status == ENDS[how], status
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # its traceback
+    if how == "raises":
+        raise ValueError
+    if how == "leaves":
+        sys.exit(8)
+    return True
+
+
+class Forking:
+    def __init__(self, how="returns"):
+        self.how = how
+
+    def __len__(self):
+        return LENGTH
+
+    def __getitem__(self, index):
+        return np.array([-1 if index == AT and fork(self.how) else index])
+
+
+class ForkingMany(Forking):
+    thread_safe = True
+
+    def __getitems__(self, indices):
+        return [self[index] for index in indices]
+
+
+def collate(samples):
+    return -np.stack(samples) if samples[0] == 0 and fork() else np.stack(samples)
+
+
+def elements(how="returns"):
+    for index in range(LENGTH):
+        if index == AT and fork(how):
+            if how == "ends":
+                return
+            yield np.array([-1])
+        else:
+            yield np.array([index])
+
+
+def add_nothing(number):
+    return -1 if number == AT and fork() else number
+
+
+def mapped(threads):
+    return mpqueue.Dataset.range(LENGTH).map(add_nothing, threads=threads)
+
+
+def streamed(threads):
+    return mpqueue.Dataset(partial(range, LENGTH)).map(add_nothing, threads=threads)
+
+
+SOURCES = {
+    "item": (Forking, {}),
+    "item that raises": (partial(Forking, "raises"), {}),
+    "item that leaves": (partial(Forking, "leaves"), {}),
+    "sample": (Forking, {"batch_size": 4}),
+    "sample left out": (Forking, {"batch_size": 4, "on_error": "skip"}),
+    "sample in threads": (Forking, {"batch_size": 4, "threads": 2}),
+    "samples": (ForkingMany, {"batch_size": 4}),
+    "samples in threads": (ForkingMany, {"batch_size": 4, "threads": 2}),
+    "collate": (Forking, {"batch_size": 2, "collate": collate}),
+    "element": (lambda: elements, {}),
+    "element that raises": (lambda: partial(elements, "raises"), {}),
+    "element that ends it": (lambda: partial(elements, "ends"), {}),
+    "element of a batch": (lambda: elements, {"batch_size": 4}),
+    "stage": (partial(mapped, 1), {"batch_size": 4}),
+    "stage in threads": (partial(mapped, 2), {"batch_size": 4}),
+    "stage of a stream": (partial(streamed, 1), {"lanes": 1}),
+    "stage of a stream in threads": (partial(streamed, 2), {"lanes": 1}),
+}  # fmt: skip
+
+
+@backends
+@pytest.mark.parametrize(("make", "asked"), SOURCES.values(), ids=SOURCES)
+def test_it_gives_no_batch_and_ends(make, asked, options):
+    with mpqueue.Loader(make(), workers=1, seed=0, **(options | asked)) as loader:
+        found = [np.ravel(batch).tolist() for batch in loader]
+        assert [number for numbers in found for number in numbers] == list(range(LENGTH))
+        statistics = loader.statistics()
+        assert (statistics.deaths, statistics.retries, statistics.skipped) == (0, 0, 0)
+
+
+def init():
+    fork()
+
+
+@backends
+def test_one_of_worker_init(options):
+    with mpqueue.Loader(list(range(4)), workers=1, worker_init=init, **options) as loader:
+        assert [int(batch) for batch in loader] == [0, 1, 2, 3]
+        assert loader.statistics().deaths == 0
+
+
+class ForksWhenUnpickled(list):
+    how = "returns"
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        fork(self.how)
+
+
+@pytest.mark.parametrize(
+    ("options", "how"), [({}, "returns"), ({}, "raises"), ({"start_method": "spawn"}, "raises")],
+    ids=["nursery returns", "nursery raises", "spawn raises"],
+)  # fmt: skip
+def test_one_of_a_source_that_is_unpickled(options, how):
+    source = ForksWhenUnpickled(range(4))
+    source.how = how
+    with mpqueue.Loader(source, workers=1, **options) as loader:
+        assert [int(batch) for batch in loader] == [0, 1, 2, 3]
+        source.new = True  # sent anew, to workers that live
+        assert [int(batch) for batch in loader] == [0, 1, 2, 3]
+        assert loader.statistics().deaths == 0
+
+
+class Reduced:
+    def __reduce__(self):
+        return (int, (-1 if fork() else 5,))
+
+
+class Failing(Exception):
+    def __reduce__(self):
+        fork()
+        return (ValueError, ())
+
+
+class Reducing(Forking):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return Reduced()
+
+
+def test_one_of_what_is_pickled_for_the_trainer():
+    with mpqueue.Loader(Reducing(), workers=1) as loader:
+        assert list(loader) == [5]
+
+
+class Raising:
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise Failing
+
+
+def test_one_of_an_error_that_is_pickled():
+    with mpqueue.Loader(Raising(), workers=1) as loader:
+        with pytest.raises(mpqueue.errors.WorkerRaised):
+            list(loader)
+        assert loader.statistics().deaths == 0
+
+
+@pytest.mark.parametrize("kind", ["enqueuer", "server"])
+def test_so_it_is_behind_other_faces(kind, tmp_path):
+    if kind == "enqueuer":
+        with mpqueue.OrderedEnqueuer(Forking(), True) as enqueuer:
+            enqueuer.start(2)
+            batches = enqueuer.get()
+            assert [int(next(batches)[0]) for _ in range(LENGTH)] == list(range(LENGTH))
+        return
+    with mpqueue.Server(str(tmp_path / "forks"), Forking(), workers=1):
+        with mpqueue.attach(str(tmp_path / "forks")) as consumer:
+            assert [int(batch[0]) for batch in consumer] == list(range(LENGTH))
+
+
+def test_so_it_is_behind_torchs_face():
+    torch = pytest.importorskip("torch")
+    from mpqueue.torch import DataLoader
+
+    loader = DataLoader(Forking(), batch_size=4, num_workers=1)
+    assert torch.cat(list(loader)).ravel().tolist() == list(range(LENGTH))
+
+
+class Counter:
+    def __init__(self, fuse):
+        self.number, self.fuse = -1, str(fuse)
+
+    def __call__(self):
+        self.number += 1
+        if self.number == LENGTH:
+            raise mpqueue.errors.OutOfRangeError(None, None, "")
+        return -1 if self.number == AT and burns(self.fuse) and fork() else self.number
+
+
+class Resumable(Counter):
+    def state_dict(self):
+        return self.number
+
+    def load_state_dict(self, state):
+        self.number = state
+
+
+@pytest.mark.parametrize("source", [Counter, Resumable])
+@pytest.mark.parametrize("workers", ["thread", "process"])
+def test_it_enqueues_nothing(source, workers, tmp_path):
+    example = mpqueue.Source(source(tmp_path / "fuse"), "int64", [()])
+    batch = mpqueue.train.batch([example], LENGTH, workers=workers)
+    coordinator = mpqueue.Coordinator()
+    threads = mpqueue.start_queue_runners(coord=coordinator)
+    assert sorted(np.ravel(batch()).tolist()) == list(range(LENGTH))
+    coordinator.request_stop()
+    coordinator.join(threads)
+    mpqueue.reset_default_graph()
+
+
+def test_one_that_a_library_forks_past_python(tmp_path):
+    """None of Python's hooks for forks runs in it."""
+    said, output = ran("""
+        import ctypes
+        class Library(Numbers):
+            def __getitem__(self, index):
+                if index == 3:
+                    child = ctypes.PyDLL(None).fork()
+                    if child == 0:
+                        return np.full(64, -1)
+                    os.waitpid(child, 0)
+                return super().__getitem__(index)
+        with Loader(Library(), workers=1) as loader:
+            say([int(batch[0]) for batch in loader], loader.statistics().retries)
+    """)
+    assert said == ["[0, 1, 2, 3, 4, 5, 6, 7] 0"]
+    assert output == ""
