@@ -5,7 +5,8 @@ it prints to. If its parent has changed any of them meanwhile, another process h
 was started before a trainer has given up its privileges would have them still.
 
 Not among them is what a process can be told: its directory, environment and CPUs. But what the loader, the C library,
-Python and NumPy read of the environment they read when they start.
+Python and NumPy read of the environment they read when they start: the time zone, for instance, and with it the hour of
+each time stamp that a sample has.
 """
 
 import os
@@ -14,9 +15,10 @@ from collections.abc import Mapping
 
 _LIMITS = [getattr(resource, name) for name in sorted(dir(resource)) if name.startswith("RLIMIT_")]
 _READ_AT_START = (
-    "DYLD_", "GLIBC_", "LD_", "MALLOC_", "MKL_", "NPY_", "OMP_", "OPENBLAS_", "PYTHON",
+    "BLIS_", "DYLD_", "GLIBC_", "GOMP_", "KMP_", "LANG", "LC_", "LD_", "MALLOC_", "MKL_", "MPQUEUE_LOG", "NPY_", "OMP_",
+    "OPENBLAS_", "PYTHON", "TZ",
 )  # fmt: skip
-# Linux: lines of /proc/self/status, for which there is no call that is as cheap.
+# Linux: what is in /proc/self, for which there is no call that is as cheap. Lines of its status:
 _STATUS = ("Cap", "Groups:", "NoNewPrivs:", "Seccomp:", "SigIgn:", "Umask:")
 
 
@@ -27,14 +29,24 @@ def inherited(environ: Mapping[str, str], without: frozenset[str]) -> tuple[obje
         environ: The environment that it is given.
         without: Names in it that do not count.
     """
+    root = os.stat("/")
     return (
         os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getsid(0), os.getpgrp(),
         os.getpriority(os.PRIO_PROCESS, 0),
         *map(resource.getrlimit, _LIMITS),
-        _file_of(1), _file_of(2), os.stat("/").st_ino,
+        _file_of(1), _file_of(2), root.st_dev, root.st_ino,
         *(item for item in sorted(environ.items()) if item[0].startswith(_READ_AT_START) and item[0] not in without),
         *_lines("/proc/self/status", _STATUS), *_lines("/proc/self/cgroup", ""),
+        *_lines("/proc/self/oom_score_adj", ""), *_scheduling(),
     )  # fmt: skip
+
+
+def _scheduling() -> tuple[int, ...]:
+    """Return the policy and the priority of this process; none where a system has nothing like that."""
+    try:
+        return os.sched_getscheduler(0), os.sched_getparam(0).sched_priority
+    except (AttributeError, OSError):
+        return ()
 
 
 def _file_of(fd: int) -> tuple[int, int] | None:

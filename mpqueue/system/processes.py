@@ -24,6 +24,7 @@ from typing import Self
 from mpqueue.system import descriptors, platform_support
 
 _UNAVAILABLE = (errno.ENOSYS, errno.EPERM)
+_ENDED, _PF_EXITING = {b"Z", b"X", b"x"}, 0x4  # of /proc/PID/stat: states, and a flag
 
 
 @functools.cache
@@ -36,6 +37,35 @@ def has_pidfds() -> bool:
     except OSError as error:
         return error.errno not in _UNAVAILABLE
     return True
+
+
+def kernel_fields(pid: int) -> list[bytes]:
+    """Return what Linux says of a process in /proc/PID/stat, from the third field, its state, on.
+
+    Raises:
+        OSError: There is no such process, or it is hidden from us; or this is not Linux.
+    """
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()  # the second field, its name, may have spaces and brackets
+
+
+def is_running(pid: int) -> bool:
+    """Return whether there is a process of this id that has not begun to end.
+
+    One that was killed has its id until its parent has reaped it, which may come much later, or never.
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    try:
+        fields = kernel_fields(pid)
+    except OSError:  # elsewhere than on Linux, or hidden from us; or it has gone just now
+        return True
+    # The kernel closes its files, which is how others notice, before it is a zombie.
+    return fields[0] not in _ENDED and not int(fields[6]) & _PF_EXITING
 
 
 class Process:

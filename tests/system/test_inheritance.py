@@ -2,6 +2,7 @@
 
 import os
 import resource
+from types import SimpleNamespace
 
 import pytest
 
@@ -42,8 +43,31 @@ def test_a_stream_that_goes_elsewhere_is_seen_and_one_that_is_closed_is_no_error
     assert inheritance._file_of(read_end) is None
 
 
-def test_a_variable_that_is_read_at_the_start_is_seen():
-    assert inherited({**ENVIRON, "LD_PRELOAD": "x"}, WITHOUT) != inherited(ENVIRON, WITHOUT)
+@pytest.mark.parametrize("name", ["LD_PRELOAD", "TZ", "LC_ALL", "LANG", "KMP_BLOCKTIME", "MPQUEUE_LOG", "PYTHONUTF8"])
+def test_a_variable_that_is_read_at_the_start_is_seen(name):
+    assert inherited({**ENVIRON, name: "x"}, WITHOUT) != inherited(ENVIRON, WITHOUT)
+
+
+def test_another_root_is_seen_also_where_it_has_the_same_number(monkeypatch):
+    before, stat = inherited(ENVIRON, WITHOUT), os.stat
+    monkeypatch.setattr(
+        os, "stat", lambda path: SimpleNamespace(st_dev=stat(path).st_dev + 1, st_ino=stat(path).st_ino)
+    )
+    assert inherited(ENVIRON, WITHOUT) != before
+
+
+def test_another_policy_of_scheduling_is_seen_and_a_system_without_any_is_no_error(monkeypatch):
+    before = inherited(ENVIRON, WITHOUT)
+    monkeypatch.setattr(os, "sched_getscheduler", lambda _: -1, raising=False)
+    assert inherited(ENVIRON, WITHOUT) != before
+    monkeypatch.delattr(os, "sched_getscheduler")
+    assert inherited(ENVIRON, WITHOUT) == inherited(ENVIRON, WITHOUT)
+
+
+def test_what_the_kernel_would_kill_first_is_seen(monkeypatch):
+    before, lines = inherited(ENVIRON, WITHOUT), inheritance._lines
+    monkeypatch.setattr(inheritance, "_lines", lambda path, some: ["7\n"] if "oom" in path else lines(path, some))
+    assert inherited(ENVIRON, WITHOUT) != before
 
 
 def test_the_umask_is_seen_where_the_system_tells_it():

@@ -37,6 +37,21 @@ def test_a_sentinel_is_readable_when_the_process_has_ended(child):
     assert reap(child.pid)[0] == -signal.SIGTERM
 
 
+def test_one_that_was_killed_runs_no_more_although_nobody_has_reaped_it(child):
+    assert processes.is_running(child.pid)
+    child.send(signal.SIGKILL)
+    assert select.select([child.sentinel], [], [], 60)[0]
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # a life pipe ends before the process
+    assert not processes.is_running(child.pid)
+    reap(child.pid)
+    assert not processes.is_running(child.pid)
+
+
+def test_processes_of_others_run():
+    assert processes.is_running(1)
+    assert processes.is_running(os.getpid())
+
+
 def test_a_signal_to_one_that_has_ended_and_was_reaped_hits_nobody(child):
     child.send(signal.SIGKILL)
     assert select.select([child.sentinel], [], [], 60)[0]
