@@ -14,6 +14,7 @@ up; a module imports only from its own line and the lines above it::
     core.py           decides: who is offered what, who holds which slot; pure, and simulated in the tests
     connections.py    the server's ends of its connections
     journal.py        what was taken, for a server that comes back
+    replaying.py      batches of a stream in lanes, computed again for who comes late
     checkpoints.py    places from which a stream in lanes goes on
     tracing.py        the rows of consumers in a server's trace
     admission.py      gives seats

@@ -93,4 +93,4 @@ class Checkpoints:
             latest = max(positions)  # by which is told how many a rank has had
             self._taken[who] = {position for position in positions if position >= place.position} | {latest}
         pairs = [(who, position) for who, positions in self._taken.items() for position in sorted(positions)]
-        self._journal.begin(place.epoch, None, pairs, place)
+        self._journal.begin(place.epoch, None, pairs, place, self._stream.begun if self._is_broadcast else None)

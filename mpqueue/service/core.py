@@ -78,8 +78,8 @@ class Outside(Protocol):
         """Nobody is left who would take the rest of an epoch."""
         ...
 
-    def recompute(self, epoch: int, position: int) -> None:
-        """Have the stream compute a batch again: it arrives as an extra one."""
+    def recompute(self, seat: int, epoch: int, position: int) -> None:
+        """Have a batch computed again for the seat of this number: it arrives as an extra one."""
         ...
 
     def note_taken(self, seat: Seat, batch: SeatBatch) -> None:
@@ -204,7 +204,7 @@ class Replays:
         # Within the window, what is on its way included: the slots of what is computed again are the ring's, too.
         while seat.replay_at < frontier and seat.load + seat.num_replaying < self._window:
             self._waiting.setdefault((seat.epoch, seat.replay_at), []).append(seat)
-            self._outside.recompute(seat.epoch, seat.replay_at)
+            self._outside.recompute(seat.number, seat.epoch, seat.replay_at)
             seat.replay_at, seat.num_replaying = seat.replay_at + 1, seat.num_replaying + 1
         if seat.replay_at >= frontier and not seat.num_replaying:
             seat.replay_at = None
@@ -213,7 +213,9 @@ class Replays:
         """Give a batch to the seat that waits for it, if that is still there."""
         key = batch.epoch, batch.position
         waiting = self._waiting.get(key, [])
-        seat = waiting.pop(0) if waiting else None
+        seat = next((one for one in waiting if batch.seat in {0, one.number}), None)
+        if seat is not None:
+            waiting.remove(seat)
         if not waiting:
             self._waiting.pop(key, None)
         self._holders.hold(batch, GROUP)  # so that it is free at once if nobody is left who has waited for it
@@ -223,6 +225,10 @@ class Replays:
                 self._holders.hold(batch, seat.number)
                 seat.queue.append(batch)
         self._holders.let_go(batch, GROUP)
+
+    def forget(self) -> None:
+        """The epoch is over: what still comes of it is for nobody."""
+        self._waiting.clear()
 
 
 class Core:
@@ -292,7 +298,7 @@ class Core:
         if resume is not None and self._is_lost_to(resume):
             raise Refused(
                 f"you have had {resume.count} batches of epoch {resume.epoch} and the others {self.frontier}, and its "
-                'source, a stream, cannot compute again what lies between: attach anew, with join="now" or "next"'
+                'stream cannot compute again what lies between: attach anew, with join="now" or "next"'
             )
         join = "now" if resume else hello.join
         is_midway = self.is_running or self.frontier > 0  # the latter: another server has given a part of it
@@ -416,6 +422,10 @@ class Core:
 
     # -- What the stream gives
 
+    def replaying(self) -> set[int]:
+        """Return the numbers of the seats for which batches are computed again."""
+        return {seat.number for seat in self.group.seats if seat.replay_at is not None}
+
     def wants_batch(self) -> bool:
         """Return whether the stream is to give its next batch, if it is ready."""
         return self.is_running and not self._has_ended and self._dealing.has_room()
@@ -474,6 +484,7 @@ class Core:
         self.is_running = self._has_ended = False
         self.frontier = 0
         self._known.clear()
+        self._replays.forget()
 
     def _open_if_due(self) -> None:
         """Open the epoch, if somebody's loop over it has begun, and all are there who are to be waited for."""

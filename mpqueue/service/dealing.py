@@ -56,6 +56,11 @@ class SeatBatch(Protocol):
         """Return True if it was computed again, and is to be left out: nobody is to hear of it."""
         ...
 
+    @property
+    def seat(self) -> int:
+        """Return the number of the seat for which it was computed again; 0: the one that has waited longest."""
+        ...
+
 
 @dataclass
 class Had:
@@ -464,7 +469,8 @@ class Group:
             raise Refused('join="replay" is for servers with mode="broadcast": here each batch goes to one consumer')
         if join == "replay" and not rules.can_replay:
             raise Refused(
-                'join="replay" computes again what you have missed, which its source cannot: use "now" or "next"'
+                'join="replay" computes again what you have missed, which its stream cannot: use "now" or "next"; or '
+                "start the server with a source with an index or a stream in lanes (lanes=n), without ordered=False"
             )
 
     def is_done_with(self, epoch: int) -> bool:
@@ -480,8 +486,8 @@ class Group:
         return any(seat.epoch == epoch for seat in begun) or (bool(begun) and self.is_done_with(epoch))
 
     def holding_up(self, epoch: int) -> list[Seat]:
-        """Return the seats of consumers for whom others wait."""
-        here = [seat for seat in self.seats if seat.epoch == epoch]
+        """Return the seats of consumers for whom others wait, who are not those for whom batches are computed again."""
+        here = [seat for seat in self.seats if seat.epoch == epoch and seat.replay_at is None]
         is_waiting = any(seat.has_begun and not seat.is_idle and not seat.load and not seat.has_all for seat in here)
         return [seat for seat in here if seat.consumer and seat.load >= self._rules.window] if is_waiting else []
 

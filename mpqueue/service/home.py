@@ -10,6 +10,10 @@ The kernel drops the lock with its holder, however that ends, so a lock that can
 the folder is nobody's: the next server takes it over. A server that leaves removes its socket and its lock, and the
 folder too if a server has made it and it holds nothing else. One that waits for the lock file may then hold the lock of
 a file that is gone; so whoever has locked it looks whether the name still leads to it, and else begins anew.
+
+Servers come and leave while another one removes what it had. ``made`` is the token: the one that unlinks it, which it
+does behind its own lock, sees to the folder. If the next server is in there by then, the token goes back for that one
+to find; if that one has left meanwhile without it, its finder begins anew: the last one out removes the folder.
 """
 
 import contextlib
@@ -174,11 +178,15 @@ class Home:
     def _leave(self, lock: int) -> None:
         """Remove what servers have made, and unlock."""
         try:
-            found = set(os.listdir(self.folder))
-            for name in (_SOCKET, _NEW, _MADE, _LOCK):
+            for name in (_SOCKET, _NEW, _LOCK):
                 _unlink(self._path(name))
-            if _MADE in found and found <= {_SOCKET, _NEW, _MADE, _LOCK} and not _is_removed(self.folder):
-                self._mark()  # the next server has just made its lock
+            # From here on the next server may be in the folder: nothing of it is touched.
+            while _unlink(self._path(_MADE)):
+                if not set(os.listdir(self.folder)) <= {_SOCKET, _NEW, _MADE, _LOCK} or _is_removed(self.folder):
+                    break
+                self._mark()
+                if os.path.lexists(self._path(_LOCK)):
+                    break  # it unlinks its lock first, and finds the token then
             if self.base is not None:
                 _is_removed(self.base)
         except FileNotFoundError:
@@ -362,9 +370,13 @@ def _checked_uid(uid: Any) -> int:
     return int(uid)
 
 
-def _unlink(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
+def _unlink(path: str) -> bool:
+    """Return False if it was not there."""
+    try:
         os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _is_removed(folder: str) -> bool:

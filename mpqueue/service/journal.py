@@ -46,6 +46,7 @@ from mpqueue.system import descriptors
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.locks import Lock
 from mpqueue.system.log import warn
+from mpqueue.system.processes import kernel_fields
 
 _RECORD = struct.Struct("<IHxxQQq")
 _MAGIC = 0x514A
@@ -82,6 +83,7 @@ class Recovered:
         survivors: Consumers that were attached.
         state: Of the source, when the epoch began; None: it has none.
         lanes: Where a stream in lanes begins, to go on: see `mpqueue.service.checkpoints`; None: at its beginning.
+        begun: Where the epoch of an endless stream began; None: at the beginning of the stream, or nobody needs it.
     """
 
     job: str
@@ -91,6 +93,7 @@ class Recovered:
     survivors: dict[int, Survivor] = field(default_factory=dict)
     state: Any = None
     lanes: Place | None = None
+    begun: Place | None = None
 
     def count_of(self, rank: int, world: int) -> int:
         """Return how many batches a rank has taken, those between that were left out included."""
@@ -130,7 +133,7 @@ def read_journal(path: str) -> Recovered | None:
         if said["journal"] not in {1, _VERSION}:
             raise ValueError(f"version {said['journal']}")
         found = Recovered(said["job"], said["seed"], said["epoch"], state=_unpack_state(said["state"]))
-        found.lanes = _unpack_lanes(found.epoch, said.get("lanes"))
+        found.lanes, found.begun = (_unpack_lanes(found.epoch, said.get(name)) for name in ("lanes", "begun"))
     except Exception as error:  # unpickling may raise anything: the class of a state may be gone
         text = f"{type(error).__name__}: {error}"
         raise ServiceError(f"{path} is no journal of a server ({text}): choose another path, or remove it") from error
@@ -256,7 +259,14 @@ class Journal:
         self._is_due, self._is_closed, self._has_warned = threading.Event(), False, False
         self._thread = JoinedThread(self._sync, "mpqueue-journal")
 
-    def begin(self, epoch: int, state: Any, taken: Iterable[tuple[int, int]] = (), lanes: Place | None = None) -> None:
+    def begin(
+        self,
+        epoch: int,
+        state: Any,
+        taken: Iterable[tuple[int, int]] = (),
+        lanes: Place | None = None,
+        begun: Place | None = None,
+    ) -> None:
         """Write down that an epoch begins, or goes on.
 
         Args:
@@ -264,13 +274,13 @@ class Journal:
             state: Of the source, when it began.
             taken: Pairs of holder and position.
             lanes: Where a stream in lanes goes on, if not at its beginning.
+            begun: Where the epoch of an endless stream began, for those who come late to a broadcast.
 
         Raises:
             OSError: It cannot be written.
         """
         head = {"journal": _VERSION, "job": self._job, "seed": self._seed, "epoch": epoch, "state": _pack_state(state)}
-        if lanes is not None:
-            head["lanes"] = _pack_lanes(lanes)
+        head |= {name: _pack_lanes(at) for name, at in (("lanes", lanes), ("begun", begun)) if at is not None}
         records = [_pack(_JournalKind.CAME, *survivor, who) for who, survivor in self._present.items()]
         records += [_pack(_JournalKind.TAKEN, position, 0, who) for who, position in taken]
         with self._named():
@@ -394,8 +404,7 @@ def _write(fd: int, data: bytes) -> None:
 def started_at(pid: int) -> int:
     """Return when a process was started, in ticks since the machine was; 0: it is gone."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+        return int(kernel_fields(pid)[19])
     except (OSError, IndexError):
         return 0
 

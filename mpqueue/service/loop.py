@@ -43,6 +43,7 @@ from mpqueue.service.records import (
     ToConsumer,
     ToServer,
 )
+from mpqueue.service.replaying import LaneReplays
 from mpqueue.service.rules import Misbehaved, Refused
 from mpqueue.service.specs import Specs
 from mpqueue.service.stream import Failure, Lot, Stream
@@ -65,6 +66,7 @@ class Deliveries:
         uid: Of this process: others' consumers get exceptions as text.
         timeline: Where the consumers are drawn; None: nowhere.
         checkpoints: Of a journal of a stream in lanes; None: there is none.
+        replays: Of a stream in lanes; None: its batches can be asked for, or not be computed again.
     """
 
     def __init__(
@@ -75,8 +77,9 @@ class Deliveries:
         uid: int,
         timeline: Timeline | None = None,
         checkpoints: Checkpoints | None = None,
+        replays: LaneReplays | None = None,
     ) -> None:
-        self._checkpoints = checkpoints
+        self._checkpoints, self._replays = checkpoints, replays
         self._stream, self._peers, self._journal, self._uid = stream, peers, journal, uid
         self._rows = None if timeline is None else ConsumerRows(timeline)
         self._specs = Specs()
@@ -161,12 +164,17 @@ class Deliveries:
 
     def _note_epoch(self, epoch: int) -> None:
         if self._journal is not None:
-            self._journal.begin(epoch, state_of(self._stream), lanes=self._stream.next_place())
+            place = self._stream.next_place()
+            begun = None if self._replays is None else place
+            self._journal.begin(epoch, state_of(self._stream), lanes=place, begun=begun)
         if self._checkpoints is not None:
             self._checkpoints.begin()
 
-    def recompute(self, epoch: int, position: int) -> None:
+    def recompute(self, seat: int, epoch: int, position: int) -> None:
         """Have a batch computed again."""
+        if self._replays is not None:
+            self._replays.ask(seat, epoch, position)
+            return
         try:
             self._stream.recompute(epoch, [position])
         except LookupError as error:  # a sampler's, not kept any more: then none behind it is
@@ -213,6 +221,7 @@ class Loop:
         admission: Gives seats.
         peers: All consumers, also those whose connection is gone and whose process is not.
         desk: Tells of the queues.
+        replays: As of the deliveries.
 
     Attributes:
         failure: What has ended the loop; None: it was stopped.
@@ -229,8 +238,9 @@ class Loop:
         admission: Admission,
         peers: dict[int, Peer],
         desk: Any,
+        replays: LaneReplays | None = None,
     ) -> None:
-        self._claim = claim
+        self._claim, self._replays = claim, replays
         self._stream, self._core, self._deliveries = stream, core, deliveries
         self._admission, self._peers, self._desk = admission, peers, desk
         self.failure: BaseException | None = None
@@ -279,6 +289,8 @@ class Loop:
                 self._hear(self._peers[number], _MOST_UNREAD)
             self._detach(core.silent(now), now)
         self._take()
+        if self._replays:
+            self._replays.keep(core.replaying())
         # Only where the ring is full: before, nobody waits for the slow one but its own batches.
         if core.rules.slow == "detach" and not core.wants_batch() and stream.is_full and (slow := core.slow()):
             self._detach(slow, now)
@@ -291,9 +303,11 @@ class Loop:
 
     def _take(self) -> None:
         """Give the core all batches that are there and wanted."""
-        stream, core = self._stream, self._core
+        stream, core, replays = self._stream, self._core, self._replays
         while True:
-            given = stream.take(is_wanted=core.wants_batch(), may_fail=core.group.is_starving())
+            given = replays.take(may_fail=core.group.is_starving()) if replays else None
+            if given is None:
+                given = stream.take(is_wanted=core.wants_batch(), may_fail=core.group.is_starving())
             if given is not None:
                 core.arrived(given)
             elif not stream.has_ended or not core.wants_end():

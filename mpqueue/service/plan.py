@@ -5,9 +5,8 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from mpqueue.engine.backend_kinds import BackendName, kind_of
-from mpqueue.engine.options import Options, SampleOptions, check_counts, check_flags, refuse_torch_names
+from mpqueue.engine.options import Options, SampleOptions, check_counts, check_flags, fresh_seed, refuse_torch_names
 from mpqueue.engine.schedule import Schedule
-from mpqueue.engine.seeds import fresh_seed
 from mpqueue.loader.datasets import check_portable
 from mpqueue.loader.orders import Order
 from mpqueue.loader.sources import check_replicable, epoch_end_of

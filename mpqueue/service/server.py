@@ -24,6 +24,7 @@ from mpqueue.service.greeting import Welcome
 from mpqueue.service.home import Claim, Home
 from mpqueue.service.journal import Journal, Recovered, check_restartable, job_of, place_in, read_journal, state_of
 from mpqueue.service.loop import Deliveries, Loop
+from mpqueue.service.replaying import LaneReplays
 from mpqueue.service.reports import ServerStatistics, statistics_of
 from mpqueue.service.rules import Slow, check_rules
 from mpqueue.service.stream import Stream
@@ -196,7 +197,8 @@ class Server:
         if self._journal_path is not None:
             check_restartable(self._stream, is_ordered=is_ordered)
         is_stream = self._stream.is_generator
-        self._rules = replace(self._rules, can_replay=not is_stream and is_ordered, is_ordered=is_stream or is_ordered)
+        has_places = not is_stream or self._stream.plan.order.lanes is not None
+        self._rules = replace(self._rules, can_replay=has_places and is_ordered, is_ordered=is_stream or is_ordered)
 
     def start(self) -> Self:
         """Take the name, start the workers, and serve; returns when consumers can attach.
@@ -233,7 +235,7 @@ class Server:
             return self._make_stream(), None
         seed = recovered.seed if self._make_stream.keywords["seed"] is None else self._make_stream.keywords["seed"]
         place = place_in(recovered, broadcast=self._rules.mode == "broadcast")
-        stream = self._make_stream(seed=seed, place=place, lane_place=recovered.lanes)
+        stream = self._make_stream(seed=seed, place=place, lane_place=recovered.lanes, begun=recovered.begun)
         if job_of(stream, self._rules) != recovered.job:
             raise ServiceError(
                 f"the journal {self._journal_path} is of another stream: the source, its length, the seed or an option "
@@ -253,7 +255,7 @@ class Server:
         else:
             if self._awaits_survivors:
                 journal.await_back(recovered.survivors.values())
-            journal.begin(recovered.epoch, recovered.state, recovered.pairs(), recovered.lanes)
+            journal.begin(recovered.epoch, recovered.state, recovered.pairs(), recovered.lanes, recovered.begun)
         return journal
 
     def _serve(self, claim: Claim, desk: Any, journal: Journal | None, recovered: Recovered | None) -> "_Run":
@@ -266,7 +268,11 @@ class Server:
             if recovered is not None:
                 at = 0 if recovered.lanes is None else recovered.lanes.position
                 checkpoints.go_on(at, recovered.pairs())
-        deliveries = Deliveries(stream, peers, journal, uid, stream._pipeline.recorder.timeline, checkpoints)
+        replays = None
+        if rules.mode == "broadcast" and stream.is_generator and rules.can_replay:
+            replays = LaneReplays(stream, self._make_stream)
+        timeline = stream._pipeline.recorder.timeline
+        deliveries = Deliveries(stream, peers, journal, uid, timeline, checkpoints, replays)
         if recovered is None:
             core = Core(rules, deliveries)
         else:
@@ -279,10 +285,10 @@ class Server:
             )  # fmt: skip
         assert stream.ring is not None
         admission = Admission(core, journal, self._job, self._welcome, stream.ring.read_only_fd)
-        loop = Loop(claim, self._uids | {uid}, stream, core, deliveries, admission, peers, desk)
+        loop = Loop(claim, self._uids | {uid}, stream, core, deliveries, admission, peers, desk, replays)
         if recovered is not None and self._awaits_survivors:
             admission.await_survivors(recovered.survivors.values(), loop.handlers, rules.grace_s)
-        run = _Run(loop, core, peers)
+        run = _Run(loop, core, peers, replays)
         run.thread.start()
         return run
 
@@ -290,10 +296,12 @@ class Server:
     def _awaits_survivors(self) -> bool:
         """True if others may be given what a survivor has taken, or it cannot be given again what they have taken.
 
-        A rank has batches of its own, and an index is computed again for one who comes late to a broadcast.
+        A rank has batches of its own, and an index is computed again for one who comes late to a broadcast. So is what
+        a stream gave, which costs a process: those who come in time all go on with the server's own.
         """
         rules = self._rules
-        return not rules.can_replay if rules.mode == "broadcast" else not rules.is_ranked
+        is_dear = self._stream.is_generator or not rules.can_replay
+        return is_dear if rules.mode == "broadcast" else not rules.is_ranked
 
     def stop(self, timeout: float | None = None) -> None:
         """Tell all consumers, end the workers, give up the name; idempotent, from any thread.
@@ -316,6 +324,8 @@ class Server:
             registry.hide(self)
             # Whatever this raises, the rest is let go of behind it: the journal, and the name last.
             with self._undo:
+                if run.replays is not None:
+                    run.replays.close()
                 self._stream.stop(timeout)
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -408,8 +418,8 @@ def _stream_options(arguments: dict[str, Any]) -> dict[str, Any]:
 class _Run:
     """A server between `start` and `stop`."""
 
-    def __init__(self, loop: Loop, core: Core, peers: dict[int, Peer]) -> None:
-        self.loop, self.core, self.peers = loop, core, peers
+    def __init__(self, loop: Loop, core: Core, peers: dict[int, Peer], replays: LaneReplays | None) -> None:
+        self.loop, self.core, self.peers, self.replays = loop, core, peers, replays
         self.thread = JoinedThread(loop.run, "mpqueue-server")
 
 

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 
+from mpqueue.engine import queue_address
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.outcomes import Outcome, Partial, Unreadable
 from mpqueue.engine.pipeline import Pipeline
@@ -63,6 +64,7 @@ class Lot(NamedTuple):
         flags: `PARTIAL` where something was left out: the batch is the first item of what the spec describes.
         is_extra: It was computed again, for a late consumer.
         is_left_out: False: it is there.
+        seat: For whom it was computed again, by the number of the seat; 0: for whoever has waited longest for it.
     """
 
     epoch: int
@@ -75,6 +77,7 @@ class Lot(NamedTuple):
     flags: int = 0
     is_extra: bool = False
     is_left_out: bool = False
+    seat: int = 0
 
 
 class Failure(NamedTuple):
@@ -84,7 +87,7 @@ class Failure(NamedTuple):
         epoch: From 0.
         position: In the order of the epoch; -1: it belongs to no batch.
         error: What the source, or the engine, raised; None: a batch that was to be computed again is left out.
-        is_extra: As of a lot.
+        is_extra, seat: As of a lot.
         turn: 0: there is no slot.
     """
 
@@ -93,6 +96,7 @@ class Failure(NamedTuple):
     error: BaseException | None
     is_extra: bool = False
     turn: int = 0
+    seat: int = 0
 
     @property
     def is_left_out(self) -> bool:
@@ -232,6 +236,7 @@ class Stream:
         place: Where to begin.
         lane_place: Where a stream in lanes begins, to get to ``place``: what lies between, and what is ahead of that,
             is dropped; None: at the beginning of the epoch.
+        begun: Where the epoch of an endless stream began; None: at the beginning of the source.
         num_kept: Slots for what holders keep; None: enough for 8 batches of each of 32 consumers, or as many as the
             address space allows.
         options: Those of `mpqueue.engine.options.Options` and `mpqueue.engine.options.SampleOptions`, but ``copy`` and
@@ -245,6 +250,7 @@ class Stream:
         has_ended: All its batches were taken.
         count: Lots and failures that it has given of it, and those before the place where it began.
         ring: The memory, from `start` to `stop`.
+        places: From which the open epoch of a stream in lanes can be computed again; the first one is its beginning.
         unknown: Positions that cannot be computed again: `take_extra` gives them behind those that can.
 
     Raises:
@@ -265,6 +271,7 @@ class Stream:
         world: int = 1,
         place: Place | None = None,
         lane_place: Place | None = None,
+        begun: Place | None = None,
         num_kept: int | None = None,
         **options: Any,
     ) -> None:
@@ -281,6 +288,7 @@ class Stream:
             self._missing_from, self._given = self._place.position, frozenset(self._place.ahead)
             self._place = lane_place or Place(self._place.epoch)
         self._goes_on = self._missing_from > 0 or bool(self._given)
+        self.places: tuple[Place, ...] = (begun or Place(self._place.epoch), self._place)
         self.epoch, self.has_ended, self.count = self._place.epoch, False, 0
         self.ring: SharedRing | None = None
         self._engine = Engine(ends_epochs=False)
@@ -406,6 +414,8 @@ class Stream:
         except Exception as error:
             return error
         self._is_open = True
+        if epoch != self.places[0].epoch:
+            self.places = (self.lane_place(),)
         return None
 
     def _go_on_with(self, epoch: int) -> None:
@@ -484,6 +494,11 @@ class Stream:
         """Return the place behind what it has given of the open epoch, with the snapshots of its lanes."""
         return self._pipeline.place()._replace(epoch=self.epoch, position=self.count)
 
+    @property
+    def begun(self) -> Place | None:
+        """The place where the open epoch of an endless stream began; None: the beginning of the source."""
+        return self.places[0] if self.places[0].counts else None
+
     def next_place(self) -> Place | None:
         """Return where the next epoch begins; None: at the beginning of the source."""
         return self._pipeline.place()._replace(epoch=self.epoch + 1, position=0) if self.is_endless else None
@@ -529,18 +544,57 @@ class Stream:
         """Have batches of the open epoch computed again: `take` gives them as extra ones, in this order.
 
         Raises:
-            ValueError: It is another epoch, or the source is a generator, whose elements cannot be asked for one by
-                one.
+            ValueError: It is another epoch, or the source is a stream: see `mpqueue.service.replaying`.
             LookupError: There is no such position; or a sampler gave it, and it is not kept any more.
         """
         if self.is_generator:
-            raise ValueError(
-                "the source is a generator: its elements cannot be computed again for one consumer that came late; "
-                'let it attach with join="now" or "next"'
-            )
+            raise ValueError("the source is a stream, of which no batch can be asked for by its position")
         if epoch != self.epoch or not self._is_wanted:
             raise ValueError(f"batches of epoch {epoch} cannot be computed again: epoch {self.epoch} is open")
         self._pipeline.want(epoch, positions)
+
+    # -- Lots of another stream
+
+    def copy_of(self, lot: Lot) -> Array:
+        """Return a private copy of the bytes of a lot."""
+        return np.frombuffer(self._backend.pool.ring.memory, np.uint8, lot.nbytes, lot.slot.offset).copy()
+
+    def enter(self, lot: Lot, data: Array, *, may_fail: bool) -> Lot | Failure | None:
+        """Return a lot of another stream as one of this, in a slot of this ring; None: there is no room now.
+
+        Args:
+            lot: What it was there.
+            data: Its bytes.
+            may_fail: As of `take`.
+        """
+        pipeline, ring = self._pipeline, self._backend.pool.ring
+        with pipeline.lock:
+            try:
+                # As if it were due before all others: who waits for it waits for nothing else.
+                slot = self._backend.pressure.make_slot(-1, lot.nbytes, may_fail=may_fail)
+            except SharedMemoryFull as error:
+                return Failure(lot.epoch, lot.position, error)
+            if slot is None:
+                return None
+            ring.memory[slot.offset : slot.offset + lot.nbytes] = data.data
+            ring.slots.publish(slot, lot.nbytes)
+        return lot._replace(turn=slot.turn, slot=slot)
+
+    def forget_entering(self) -> None:
+        """Nobody waits for room for another stream's lot any more."""
+        if self.ring is not None:
+            self._backend.pressure.cancel()
+
+    @property
+    def takes_from_queues(self) -> bool:
+        """True if the source has used a queue in a worker."""
+        return not queue_address.users.isdisjoint(self._backend.pool.roster.pids.values())
+
+    def wake(self) -> None:
+        """Make `fileno` readable; from any thread, as long as the stream runs."""
+        self._backend.wake()
+
+    # -- Who has them
 
     def share(self, lot: Lot) -> None:
         """Note that others have a lot.

@@ -19,6 +19,7 @@ class Lot:
     turn: int
     is_extra: bool = False
     is_left_out: bool = False
+    seat: int = 0
 
 
 @dataclass
@@ -120,7 +121,7 @@ class Simulation:
         self.opened = None
         self.abandoned.append(epoch)
 
-    def recompute(self, epoch: int, position: int) -> None:
+    def recompute(self, seat: int, epoch: int, position: int) -> None:
         self.extras.append((epoch, position))
 
     def note_taken(self, seat: Any, batch: Any) -> None:

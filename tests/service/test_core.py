@@ -182,6 +182,19 @@ def test_a_consumer_that_comes_late_to_a_broadcast_gets_the_next_epoch_the_rest_
     assert simulation.consumers[2].taken == []
 
 
+def test_nobody_holds_up_a_late_consumer_for_which_batches_are_computed_again():
+    simulation = simulated(mode="broadcast", lengths=[8], window=2, slow="detach")
+    attached(simulation, None)
+    while simulation.give():
+        pass
+    assert simulation.attach(2, None, "replay")
+    simulation.next(2)
+    assert simulation.extras
+    assert simulation.core.slow() == {}
+    simulation.settle(2)
+    assert simulation.core.slow().keys() == {1}, "it has caught up, and waits for what comes next"
+
+
 def test_a_slow_consumer_is_waited_for_or_skipped_or_cut_off():
     for slow in ("wait", "skip", "detach"):
         simulation = simulated(mode="broadcast", lengths=[8], window=2, slow=slow)

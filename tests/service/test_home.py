@@ -200,6 +200,22 @@ def test_servers_that_come_and_go_leave_one_name_to_one_of_them_at_a_time():
     assert not os.path.exists(Home.of("photos").folder)
 
 
+def test_of_servers_that_leave_at_one_moment_the_last_removes_the_folder(claim, servers_home, monkeypatch):
+    """The next server comes while the one before removes the folder, and has left before that one sees that it came."""
+    held, removed = claim(), homes._is_removed
+
+    def _next_comes_and_leaves(folder):
+        monkeypatch.setattr(homes, "_is_removed", removed)
+        following = claim()
+        assert not removed(folder)
+        following.close()
+        return False
+
+    monkeypatch.setattr(homes, "_is_removed", _next_comes_and_leaves)
+    held.close()
+    assert os.listdir(servers_home) == []
+
+
 def test_a_name_that_was_given_up_is_free_and_nothing_of_it_is_left(claim, servers_home):
     for _ in range(2):
         held = claim()

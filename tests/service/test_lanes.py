@@ -56,14 +56,6 @@ def test_lanes_that_ranks_cannot_share_are_refused():
         mpqueue.Server("s", STREAM, workers=1, world=4, lanes=6)
 
 
-def test_what_a_server_cannot_do_with_a_stream_is_said():
-    with (
-        mpqueue.Server("s", STREAM, workers=1, mode="broadcast"),
-        pytest.raises(ServiceError, match='join="replay" computes again what you have missed, which its source cannot'),
-    ):
-        mpqueue.attach("s", join="replay", timeout=30)
-
-
 def test_a_killed_rank_is_replaced_where_it_was(puppets):
     with mpqueue.Server("s", STREAM.map(list_of_first), workers=1, seed=3, world=2):
         first, second = (puppets("s", rank=rank).attached() for rank in range(2))

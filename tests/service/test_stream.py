@@ -295,7 +295,7 @@ def test_an_error_comes_again_when_its_position_is_computed_again():
 def test_elements_of_a_generator_cannot_be_computed_again():
     with Server(letters) as server:
         server.stream.open_epoch(0)
-        with pytest.raises(ValueError, match="generator"):
+        with pytest.raises(ValueError, match="is a stream, of which no batch"):
             server.stream.recompute(0, [0])
 
 

@@ -1,0 +1,313 @@
+"""Who comes late to a broadcast of a stream in lanes has all of it: what was missed is computed again, for it alone."""
+
+import itertools
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import psutil
+import pytest
+from helpers.faults import burns
+from helpers.laned import Counted, computed
+from helpers.puppets import await_back
+
+import mpqueue
+from mpqueue.errors import ServiceError
+
+pytestmark = pytest.mark.usefixtures("servers_home")
+
+STREAM = (
+    mpqueue.Dataset.range(240)
+    .shuffle()
+    .map(lambda x: np.array([x, mpqueue.rng().random()]))
+    .filter(lambda pair: pair[0] % 4 != 0)
+    .shuffle(buffer=5)
+    .batch(2)
+)
+BROADCAST = {"mode": "broadcast", "workers": 2, "seed": 3, "max_queue_size": 4}
+
+
+def plain(batches):
+    return [batch.tolist() for batch in batches]
+
+
+def loaded(source=STREAM, num_epochs=1, **options):
+    with mpqueue.Loader(source, workers=0, seed=3, **options) as loader:
+        return [plain(loader) for _ in range(num_epochs)]
+
+
+def some(loop, count):
+    return plain(itertools.islice(loop, count))
+
+
+def at_once(*loops):
+    """Have several take all that is left, each in a thread."""
+    with ThreadPoolExecutor(len(loops)) as threads:
+        return list(threads.map(plain, loops))
+
+
+def late(**options):
+    return mpqueue.attach("s", join="replay", timeout=30, **options)
+
+
+def num_replays():
+    return sum(thread.name == "mpqueue-replay" for thread in threading.enumerate())
+
+
+def num_workers():
+    """Of this process; nurseries that are parked have none."""
+    nurseries = psutil.Process().children()
+    return sum(len(nursery.children()) for nursery in nurseries)
+
+
+@pytest.mark.parametrize("source", [STREAM, "function"], ids=["dataset", "function"])
+def test_a_late_consumer_has_the_whole_epoch_and_then_the_next_with_the_others(source, tmp_path):
+    options = {}
+    if source == "function":
+        source, options = Letters(90), {"lanes": 3}
+    whole = loaded(source, 2, **options)
+    with mpqueue.Server("s", source, **BROADCAST, **options), mpqueue.attach("s", timeout=30) as first:
+        begun = iter(first)
+        had = some(begun, 50)
+        before = num_workers()
+        with late() as second:
+            assert second.epoch == 0
+            loop = iter(second)
+            found = some(loop, 20)
+            assert num_replays() == 1
+            rest = at_once(begun, loop)
+            assert had + rest[0] == found + rest[1] == whole[0]
+            assert at_once(first, second) == [whole[1], whole[1]]
+        assert num_replays() == 0
+        assert num_workers() == before
+
+
+class Letters:
+    """A function of lanes: the numbers of its lane."""
+
+    def __init__(self, length):
+        self.length = length
+
+    def __call__(self):
+        info = mpqueue.worker_info()
+        for number in range(info.shard_id, self.length, info.num_shards):
+            yield np.array([number, mpqueue.rng().random()])
+
+
+def test_those_who_come_late_one_after_the_other_go_each_at_its_own_pace():
+    (whole,) = loaded()
+    with mpqueue.Server("s", STREAM, **BROADCAST), mpqueue.attach("s", timeout=30) as first:
+        begun = iter(first)
+        had = some(begun, 40)
+        with late() as second, late() as third:
+            loops = iter(second), iter(third)
+            found = some(loops[0], 30), some(loops[1], 3)
+            had += some(begun, 10)  # nobody waits for those who are behind
+            rest = at_once(begun, *loops)
+    assert [before + after for before, after in zip((had, *found), rest, strict=True)] == [whole] * 3
+
+
+def test_an_epoch_of_n_batches_is_computed_again_from_where_it_began():
+    whole = loaded(num_epochs=3, epoch_batches=30)
+    with mpqueue.Server("s", STREAM, **BROADCAST, epoch_batches=30), mpqueue.attach("s", timeout=30) as first:
+        assert plain(first) == whole[0]
+        begun = iter(first)
+        had = some(begun, 20)
+        with late() as second:
+            assert second.epoch == 1
+            rest = at_once(begun, second)
+            assert [had + rest[0], rest[1]] == [whole[1]] * 2
+            assert at_once(first, second) == [whole[2]] * 2
+
+
+def test_who_comes_late_may_be_the_only_one_who_is_left():
+    (whole,) = loaded()
+    with mpqueue.Server("s", STREAM, **BROADCAST):
+        first = mpqueue.attach("s", timeout=30)
+        some(iter(first), 40)
+        with late() as second:
+            loop = iter(second)
+            found = some(loop, 5)
+            first.close()
+            assert found + plain(loop) == whole
+
+
+def test_who_comes_late_and_dies_leaves_nothing_and_another_one_has_all(puppets):
+    (whole,) = loaded()
+    with mpqueue.Server("s", STREAM, **BROADCAST), mpqueue.attach("s", timeout=30) as first:
+        begun = iter(first)
+        had = some(begun, 40)
+        before = num_workers()
+        second = puppets("s", join="replay").attached()
+        second.do("loop"), second.do("take"), second.do("take")
+        second.kill()
+        third = puppets("s", join="replay").attached()
+        third.tell("take_all")
+        assert had + plain(begun) == whole
+        assert third.answer() == whole
+        third.kill()
+        while num_replays():
+            threading.Event().wait(0.01)
+        assert num_workers() == before
+
+
+class KillsTheSecond:
+    """Ends, once, the process that computes an element for the second time, by SIGKILL."""
+
+    def __init__(self, log, fuse, lane, number):
+        self.log, self.fuse, self.place = str(log), str(fuse), (lane, number)
+
+    def __call__(self, run, number):
+        if (run.lane, number) == self.place and computed(self.log)[self.place] and burns(self.fuse):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_the_worker_that_computes_again_may_be_killed(tmp_path):
+    lanes = {"lanes": 4}
+    (whole,) = loaded(Counted(tmp_path / "other log", 20), **lanes)
+    source = Counted(tmp_path / "log", 20, at=KillsTheSecond(tmp_path / "log", tmp_path / "fuse", 2, 4))
+    with mpqueue.Server("s", source, **BROADCAST, **lanes), mpqueue.attach("s", timeout=30) as first:
+        begun = iter(first)
+        had = some(begun, 40)
+        with late() as second:
+            rest = at_once(begun, second)
+        assert [had + rest[0], rest[1]] == [whole] * 2
+        assert not (tmp_path / "fuse").exists() or computed(tmp_path / "log")[2, 4] >= 2
+
+
+def bad_at_31(x):
+    if x == 31:
+        raise ValueError("31 is bad")
+    return np.array(x)
+
+
+def through(loop, count=100):
+    """Return what comes, and the errors in their places."""
+    found = []
+    while len(found) < count:
+        try:
+            found.append(int(next(loop)))
+        except StopIteration:
+            return found
+        except ValueError as error:
+            found.append(str(error))
+    return found
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_what_was_an_error_is_one_again_in_its_place_and_what_was_left_out_is_so(on_error):
+    source = mpqueue.Dataset.range(60).filter(lambda x: x % 5 > 0).map(bad_at_31)
+    with mpqueue.Server("s", source, **BROADCAST, on_error=on_error), mpqueue.attach("s", timeout=30) as first:
+        begun = iter(first)
+        had = [through(begun, 40)]
+        with late() as second, ThreadPoolExecutor(2) as threads:
+            rest = list(threads.map(through, (begun, iter(second))))
+    assert had[0] + rest[0] == rest[1]
+    assert rest[1].count("31 is bad") == (on_error == "raise")
+    assert sorted(set(rest[1]) - {"31 is bad"}) == [x for x in range(60) if x % 5 and x != 31]
+
+
+class Shrinks:
+    """A function of lanes that has fewer elements each time that it runs."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self):
+        for number in range(20 if burns(self.folder / "fuse") else 4):
+            yield np.array(number)
+
+
+def test_a_source_that_gives_less_the_second_time_is_an_error_and_no_wait(tmp_path):
+    options = BROADCAST | {"workers": 1}
+    with mpqueue.Server("s", Shrinks(tmp_path), **options, lanes=1), mpqueue.attach("s", timeout=30) as first:
+        begun = iter(first)
+        assert some(begun, 12) == list(range(12))
+        with late() as second:
+            loop = iter(second)
+            assert some(loop, 4) == list(range(4))
+            with pytest.raises(RuntimeError, match="behind 4 batches: the source has not given the same"):
+                next(loop)
+        assert plain(begun) == list(range(12, 20))
+
+
+def test_a_source_that_takes_from_a_queue_is_not_asked_again():
+    queue = mpqueue.FIFOQueue(40, "int64", [[]])
+    queue.enqueue_many(np.arange(20))
+    queue.close()
+
+    def taken():
+        while True:
+            yield queue.dequeue()
+
+    options = BROADCAST | {"workers": 1}
+    with mpqueue.Server("s", taken, **options, lanes=1), mpqueue.attach("s", timeout=30) as first:
+        begun = iter(first)
+        assert some(begun, 8) == list(range(8))
+        with late() as second, pytest.raises(RuntimeError, match="takes from a queue"):
+            next(iter(second))
+        assert plain(begun) == list(range(8, 20))
+
+
+def test_what_cannot_be_computed_again_is_said():
+    for source, options in ((Letters(9), {}), (STREAM, {"ordered": False})):
+        with (
+            mpqueue.Server("s", source, mode="broadcast", workers=1, **options),
+            pytest.raises(ServiceError, match=r"cannot: use .*lanes=n.*without ordered=False"),
+        ):
+            late()
+
+
+def test_a_replay_goes_on_when_the_server_comes_back(puppets, start_server, tmp_path):
+    """In an epoch that did not begin at the beginning of the source."""
+    options = {"lanes": 4, "mode": "broadcast", "epoch_batches": 40, "length": 30, "seed": 3, "max_queue_size": 4}
+    whole = loaded(Counted(tmp_path / "other log", 30), 2, lanes=4, epoch_batches=40)
+    server = start_server(**options)
+    first = puppets("s", reconnect=True).attached()
+    assert first.do("take_all") == whole[0]
+    first.do("loop")
+    had = [first.do("take") for _ in range(20)]
+    second = puppets("s", reconnect=True, join="replay").attached()
+    second.do("loop")
+    found = [second.do("take") for _ in range(5)]
+    server.kill()
+    server.wait()
+    start_server(**options)
+    first.tell("take"), second.tell("take")
+    had.append(first.answer()), found.append(second.answer())
+    third = puppets("s", join="replay").attached()
+    for one in (first, second, third):
+        one.tell("take_all")
+    assert had + first.answer() == found + second.answer() == third.answer() == whole[1]
+
+
+def test_who_comes_back_after_the_others_have_gone_on_has_what_it_missed(puppets, start_server, tmp_path):
+    options = {"lanes": 4, "mode": "broadcast", "world": 2, "length": 30, "seed": 3, "grace_s": 0.5}
+    (whole,) = loaded(Counted(tmp_path / "other log", 30), lanes=4)
+    server = start_server(**options)
+    both = [puppets("s", reconnect=True).attached() for _ in range(2)]
+    for one in both:
+        one.tell("loop")
+    assert [one.answer() for one in both] == ["looping"] * 2
+    taken = [[], []]
+    for _ in range(10):
+        for one in both:
+            one.tell("take")
+        for found, one in zip(taken, both, strict=True):
+            found.append(one.answer())
+    both[1].process.send_signal(signal.SIGSTOP)
+    server.kill()
+    server.wait()
+    start_server(**options)
+    taken[0] += [both[0].do("take") for _ in range(30)]  # as soon as nobody waits for the other one any more
+    both[1].process.send_signal(signal.SIGCONT)
+    both[1].tell("take")
+    taken[1].append(both[1].answer())
+    await_back(both[1], tmp_path / "journal")
+    for one in both:
+        one.tell("take_all")
+    for found, one in zip(taken, both, strict=True):
+        found += one.answer()
+    assert taken == [whole, whole]
