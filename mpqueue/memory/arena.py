@@ -98,11 +98,16 @@ class Arena:
         self._num_used[size_class] = self._num_used.get(size_class, 0) + count
         return taken
 
-    def give(self, tokens: Sequence[int]) -> None:
-        """Nobody uses these blocks any more."""
+    def give(self, tokens: Sequence[int], size_class: int = -1) -> None:
+        """Nobody uses these blocks any more.
+
+        Args:
+            tokens: The blocks.
+            size_class: Of all of them; -1: they may be of several.
+        """
         free, used = self._free, self._num_used
-        # Nearly always they are of one class. Block by block, 64 elements cost their queue's owner a tenth more CPU.
-        if tokens and min(tokens) >> CLASS_SHIFT == (size_class := max(tokens) >> CLASS_SHIFT):
+        # Block by block, 64 elements cost their queue's owner a tenth more CPU; to look at all, 32 cost 0.9 us of 19.
+        if size_class >= 0 and tokens:
             free[size_class] += tokens
             used[size_class] -= len(tokens)
             return

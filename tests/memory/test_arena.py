@@ -177,8 +177,8 @@ class ArenaAgainstAnOracle(AimingMachine):
 
     def give_alike(self, size_class):
         tokens = self.taken[size_class]
-        self.arena.give([])
-        self.arena.give(tokens)
+        self.arena.give([], size_class)
+        self.arena.give(tokens, size_class)
         self.given[size_class] += tokens
         self.taken[size_class] = []
         self.reached["give alike"] += 1

@@ -112,7 +112,8 @@ class BlockPool:
     """The arena of one owner, and the words in it. Under the hub's lock, but for ``read``.
 
     Attributes:
-        read: Blocks that threads of this process have read; added to in any thread, without the lock.
+        read: Blocks that threads of this process have read, each time with their class, -1 if they may be of several;
+            added to in any thread, without the lock.
         arena: Gives and takes blocks.
         holds: Blocks that threads of this process look at.
         words: All shared memory as 8-byte words.
@@ -126,7 +127,7 @@ class BlockPool:
         self.words = memoryview(self.arena.segment.memory).cast("q")
         self.free_words: list[int] = []
         self.num_word_blocks = 0
-        self.read: deque[list[int]] = deque()
+        self.read: deque[tuple[int, list[int]]] = deque()
 
     def take_word(self) -> int:
         """The place of a free word.
@@ -144,7 +145,8 @@ class BlockPool:
         """Take back the blocks that this process has read, and those that it does not look at any more."""
         self.holds.collect()
         while self.read:
-            self.arena.give(self.read.popleft())
+            size_class, blocks = self.read.popleft()
+            self.arena.give(blocks, size_class)
 
     def close(self) -> None:
         """Let go of the memory; other processes keep it while they map it."""

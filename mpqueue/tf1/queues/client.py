@@ -7,7 +7,6 @@ number, given the memory and the pipe, answered by its socket, and noticed when 
 import logging
 import socket
 import weakref
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -193,7 +192,7 @@ class Client:
         number: As given.
         process_id: As given.
         answers: As given.
-        granted: Empty blocks that it may write to, by size class, in the order in which it will.
+        granted: Lines of empty blocks that it may write to, by size class, see `wire.take_first`.
         filled: Blocks that it has written, to be enqueued with its next call.
         pending_grant: Blocks granted when memory was short and not yet enqueued, or None.
         waiting: Its calls in line, by their number.
@@ -207,7 +206,7 @@ class Client:
 
     def __init__(self, number: int, process_id: int, answers: Answers) -> None:
         self.number, self.process_id, self.answers = number, process_id, answers
-        self.granted: dict[int, deque[int]] = {}
+        self.granted: dict[int, list[int]] = {}
         self.filled: list[int] = []
         self.pending_grant: PendingGrant | None = None
         self.waiting: dict[int, Request] = {}
@@ -223,7 +222,7 @@ class Client:
         Raises:
             ProtocolError: It was not granted so many.
         """
-        granted = self.granted.get(size_class) or deque()
+        granted = self.granted.get(size_class) or []
         if count > len(granted):
             raise ProtocolError(f"{count} blocks of class {size_class} were filled, {len(granted)} are granted")
         self.filled += take_first(granted, count)
@@ -321,9 +320,8 @@ class Listener:
         client = self._by_fd.get(fd)
         if client is None:
             return None
-        sock = client.answers.sock
-        if event & ~WRITABLE:
-            if _has_data(sock):
+        if event & ~WRITABLE and (found := _look_at(client.answers.sock)) is not None:
+            if found:
                 client.cut("it wrote to the socket on which it is answered")
             del self.clients[client.number], self._by_fd[fd]
             self._poller.unregister(fd)
@@ -342,9 +340,13 @@ class Listener:
         self._door.close()
 
 
-def _has_data(sock: socket.socket) -> bool:
-    """True if there is something to read; False at the end."""
+def _look_at(sock: socket.socket) -> bytes | None:
+    """Return a byte if there is something to read; none at the end; None: it goes on."""
     try:
-        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        return sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        # Several threads may have waited for the end of one connection. The first has closed it, and what the others
+        # were told may meet the next one of its number, which is alive.
+        return None
     except OSError:
-        return False
+        return b""

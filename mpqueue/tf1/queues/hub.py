@@ -145,7 +145,7 @@ class Steps:
                     producer.received = seq
                     queue = use.queue
                     if count == 1 and not client.filled:
-                        tokens.append(client.granted[size_class].popleft())
+                        tokens.append(client.granted[size_class].pop())
                     else:
                         client.fill(size_class, count)
                         tokens += client.filled
@@ -687,7 +687,7 @@ class HubDriver:
         blocks = self.storage.blocks_of(request.taken)
         if not blocks:
             return
-        self.hub.pool.read += (blocks,)  # no call: no handler runs behind it
+        self.hub.pool.read += ((self.storage.codec.size_class, blocks),)  # no call: no handler runs behind it
         request.is_read = True
         # Who listens is told behind the note, or it would find nothing; and whether anybody waits is asked behind it,
         # too, or who begins to wait in between would not be told of. The first step of a loop over an iterator of C

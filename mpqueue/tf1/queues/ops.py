@@ -90,6 +90,11 @@ class EnqueueOp(QueueOp):
         """
         self._enqueue(self.source())
 
+    def guarded(self, guard: Callable[[Callable[[], Any]], Callable[[], Any]]) -> Callable[[], None]:
+        """Return the op for who runs it again and again, with what a guard makes of its source."""
+        source = guard(self.source)
+        return lambda: self._enqueue(source())
+
 
 class CloseOp(QueueOp):
     """Closes the queue; with ``cancel``, enqueues that wait are cancelled, else they are let in first.

@@ -24,7 +24,6 @@ import select
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -44,11 +43,12 @@ from mpqueue.memory.segment import Segment
 from mpqueue.system import descriptors
 from mpqueue.system.interrupts import allow_signals, are_signals_deferred, defer_signals
 from mpqueue.system.locks import Lock
+from mpqueue.system.processes import is_running
 from mpqueue.tf1.coordination.cancellation import cancellable
 from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
 from mpqueue.tf1.queues.selection import checked_timeout
 from mpqueue.tf1.queues.spec import ElementSpec
-from mpqueue.tf1.queues.wire import HEAD, MAX_COUNT, RECORD, Down, QueuePlace, Up, decode_error, take_first
+from mpqueue.tf1.queues.wire import HEAD, MAX_COUNT, RECORD, Down, QueuePlace, Up, decode_error, put_last, take_first
 from mpqueue.tf1.values.conversion import Array
 from mpqueue.tf1.values.dtypes import DType
 from mpqueue.transport.credentials import Address, ForeignPeer
@@ -84,7 +84,7 @@ def owner_unreachable(place: QueuePlace, reason: BaseException | None = None) ->
             f"process {place.process_id}, which owned the queue, is gone, and somebody else listens in its place, who "
             f"was sent nothing: {reason}",
         )
-    if not _is_alive(place.process_id):
+    if not is_running(place.process_id):
         return CancelledError(None, None, f"process {place.process_id}, which owned the queue, is gone")
     return FailedPreconditionError(
         None,
@@ -92,16 +92,6 @@ def owner_unreachable(place: QueuePlace, reason: BaseException | None = None) ->
         f"there is no way from process {os.getpid()} to process {place.process_id}, which owns the queue, or it has "
         "dropped all of its queues: both must be of one user, on one machine and in one network namespace (container)",
     )
-
-
-def _is_alive(process_id: int) -> bool:
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 _FIRST_BLOCKS = 4
@@ -185,7 +175,7 @@ class Connection:
         self._buffer = bytearray()
         self.number, self.memory, self._mark = self._greet(self._place)
         self._pipe = self.memory.pipe
-        self._blocks: dict[int, deque[int]] = {}
+        self._blocks: dict[int, list[int]] = {}  # lines, see `wire.take_first`
         self._is_wanted: set[int] = set()
 
     def renew(self) -> None:
@@ -259,16 +249,16 @@ class Connection:
             have = self._look_ahead(size_class, 1)
             if not have:
                 return None
-        return have.popleft()
+        return have.pop()
 
     def blocks(self, size_class: int, count: int) -> list[int] | None:
         """Empty blocks, to be filled and reported in this order; None if there are not so many: see `want`."""
         have = self._look_ahead(size_class, count)
         return None if len(have) < count else take_first(have, count)
 
-    def _look_ahead(self, size_class: int, count: int) -> deque[int]:
+    def _look_ahead(self, size_class: int, count: int) -> list[int]:
         """Ask for more blocks in time, so that this many may be used; waits for an answer, but not for memory."""
-        have = self._blocks.setdefault(size_class, deque())
+        have = self._blocks.setdefault(size_class, [])
         while len(have) < count and size_class in self._is_wanted:
             found = self._next(None)
             if found is not None:
@@ -280,7 +270,7 @@ class Connection:
 
     def want(self, queue: int, size_class: int, count: int) -> int:
         """Ask for blocks without which it cannot go on; the number of the call, whose answer is for `keep`."""
-        missing = count - len(self._blocks.setdefault(size_class, deque()))
+        missing = count - len(self._blocks.setdefault(size_class, []))
         wanted = max(self._num_to_want(size_class, count), missing)
         return self.call(Up.WANT, queue, wanted, flag=size_class, seq=count)
 
@@ -293,7 +283,7 @@ class Connection:
 
     def keep(self, found: "Answer") -> None:
         """Take in the blocks of an answer."""
-        self._blocks[found.one].extend(np.frombuffer(found.data, np.int64).tolist())
+        put_last(self._blocks[found.one], np.frombuffer(found.data, np.int64).tolist())
 
     # -- Receiving
 
@@ -382,7 +372,7 @@ class Connection:
         token = self.block(size_class)
         if token is None:
             self.keep(self._ask(self.want(0, size_class, 1)))
-            token = self._blocks[size_class].popleft()
+            token = self._blocks[size_class].pop()
         at = offset_of(token)
         memoryview(self.memory.segment.memory)[at : at + len(description)] = description
         return self._ask(self.call(Up.FIND, 0, len(description), flag=size_class)).one

@@ -15,7 +15,6 @@ Those who stand in the line give back what they were granted ahead, of other siz
 """
 
 from array import array
-from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -23,7 +22,7 @@ from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.arena import class_bytes
 from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.client import Client, PendingGrant, SharedQueue
-from mpqueue.tf1.queues.wire import Down, encode_error
+from mpqueue.tf1.queues.wire import Down, encode_error, put_last
 
 
 class Demand(NamedTuple):
@@ -150,5 +149,5 @@ class Shortage:
 
 
 def _grant(client: Client, number: int, size_class: int, tokens: list[int]) -> None:
-    client.granted.setdefault(size_class, deque()).extend(tokens)
+    put_last(client.granted.setdefault(size_class, []), tokens)
     client.answers.send(Down.BLOCKS, number, size_class, 0, array("q", tokens).tobytes())

@@ -6,7 +6,7 @@ from multiprocessing.connection import Client, Listener
 import numpy as np
 import pytest
 
-from mpqueue import Coordinator, GeneratorEnqueuer, Loader, OrderedEnqueuer
+from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
 from mpqueue.system import descriptors
 
 DEADLOCK_S = 60
@@ -60,15 +60,6 @@ class Waiting(Numbers):
 
     def __getitem__(self, index):
         return np.array([self.coord.wait_for_stop(DEADLOCK_S) if index else self.coord.should_stop()])
-
-
-@pytest.fixture
-def coord():
-    coord = Coordinator()
-    yield coord
-    end = coord._endpoint._finalizer
-    if end is not None:
-        end()  # what its collection does, which comes too late: pytest holds the values of fixtures beyond the test
 
 
 def consume(batches, done):

@@ -142,15 +142,6 @@ class Other:
         self.process.close()
 
 
-@pytest.fixture
-def coord():
-    coord = Coordinator()
-    yield coord
-    end = coord._endpoint._finalizer
-    if end is not None:
-        end()  # what its collection does, which comes too late: pytest holds the values of fixtures beyond the test
-
-
 @pytest.fixture(params=METHODS)
 def other(request, coord):
     with Other(coord, request.param) as there:

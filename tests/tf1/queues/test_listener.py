@@ -145,3 +145,21 @@ def test_who_asks_and_reads_no_answer_is_cut_off_before_the_answers_fill_the_mem
             received += len(data)
         assert received < 1 << 23
     answers.close()
+
+
+def test_the_end_of_a_connection_that_two_threads_have_seen_ends_no_other_one(listener, pool):
+    """The second sees to it when the number of the descriptor is the next connection's."""
+    first = Connecting(listener, pool)
+    (fd,) = (one.answers.sock.fileno() for one in listener.clients.values())
+    first.connection.close()
+    seen = [listener._poller.poll(DEADLOCK_S) for _ in range(2)]
+    assert seen[0] == seen[1] == [(fd, seen[0][0][1])]
+    assert listener.attend(*seen[0][0], *pool).number == 1
+    second = Connecting(listener, pool)
+    assert listener.clients[2].answers.sock.fileno() == fd
+    assert listener.attend(*seen[1][0], *pool) is None
+    assert list(listener.clients) == [2]
+    listener.clients[2].answers.send(Down.DONE, 7)
+    second.connection.recv(HEAD.size)
+    assert HEAD.unpack(second.connection.recv(HEAD.size))[1] == 7
+    second.connection.close()
