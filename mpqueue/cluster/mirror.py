@@ -8,8 +8,8 @@ memory, for that is another machine's: this is known here only.
 
 from collections import Counter
 
-from mpqueue.memory.segment import Segment
-from mpqueue.memory.slots import FIRST_BYTES, PAGE
+from mpqueue.memory.segment import FIRST_BYTES, Segment
+from mpqueue.memory.slots import PAGE
 
 _TRIM_ABOVE_BYTES = 1 << 20
 

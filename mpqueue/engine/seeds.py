@@ -59,19 +59,6 @@ def permutation(seed: int, epoch: int, length: int) -> np.ndarray[Any, Any]:
     return order
 
 
-def fresh_seed(*numbers: int) -> int:
-    """A seed for whoever gave none: from the state of Python's `random` (not drawn from) and ``numbers``.
-
-    So `random.seed(...)` or `keras.utils.set_random_seed(...)` makes a run reproducible, and the trainer's own numbers
-    stay what they were.
-    """
-    import hashlib  # 3 ms
-    import random
-
-    digest = hashlib.blake2b(repr((random.getstate(), numbers)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
-
-
 def sequence_of(of: BatchSeed) -> "np.random.SeedSequence":
     """The entropy of these numbers, for any generator of NumPy."""
     return sequence_of_words(*of)

@@ -17,8 +17,6 @@ from mpqueue.engine.options import SampleOptions
 from mpqueue.loader.sources import epoch_end_of
 from mpqueue.workers.source_send import why_not_sent
 
-_KEEP_ELEMENTS = (nodes.TakeNode, nodes.SkipNode, nodes.ShuffleNode, nodes.RepeatNode)
-
 
 class Unfolded(NamedTuple):
     """A source with the options that say the rest.
@@ -130,14 +128,12 @@ class _Hooks:
 
 
 def _refuse_batches_of_batches(dataset: Dataset, options: SampleOptions) -> None:
-    node = dataset.root
-    while isinstance(node, _KEEP_ELEMENTS):
-        node = node.input
-    if options.are_samples and isinstance(node, nodes.BatchNode | nodes.BucketNode):
+    node = nodes.batching_stage(dataset.root)
+    if options.are_samples and node is not None:
         asked = "batch_sampler" if options.batch_size is None else f"batch_size={options.batch_size}"
         raise ValueError(
             f"{asked} makes batches of samples, and the dataset gives batches already, by stage {node.number}, "
-            f"{node.line()}: leave out one of them (for batches of batches: dataset.batch(n) once more)"
+            f"{node.line()}: leave out one of them (for batches of batches: dataset.batch(n, collate=function))"
         )
 
 

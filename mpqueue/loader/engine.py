@@ -6,6 +6,7 @@ more, a finalizer ends its workers: nothing that the pipeline holds may hold the
 """
 
 import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -163,6 +164,8 @@ class Engine:
             self._show(job, backend, max_queue_size)
 
     def _open_timeline(self, job: Job) -> "Timeline | None":
+        if job.options.trace is None and "MPQUEUE_TRACE" not in os.environ:
+            return None  # without the modules that write one
         from mpqueue.telemetry.timeline import Timeline, path_for
 
         if self._timeline is None:

@@ -23,11 +23,11 @@ from mpqueue.engine.options import (
     check_auto,
     check_counts,
     check_flags,
+    fresh_seed,
     refuse_torch_names,
     shows_options,
 )
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.seeds import fresh_seed
 from mpqueue.errors import WorkerDied
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.epoch_iterator import EpochIterator

@@ -91,7 +91,7 @@ def check_sequence(source: Any) -> None:
         require_index(
             source,
             "no batches by index, which are asked for here",
-            remedy="mpqueue.Loader and GeneratorEnqueuer take streams",
+            remedy="mpqueue.Loader and GeneratorEnqueuer take streams, and mpqueue.keras.accelerate a Loader of one",
         )
         return
     refuse_lookalikes(source)

@@ -32,8 +32,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from mpqueue.memory.layout import Array, base_over
-from mpqueue.memory.segment import ForeignSegment, Segment, largest_segment_bytes
-from mpqueue.memory.slots import FIRST_BYTES, PAGE, Slot, SlotTable, stride_for
+from mpqueue.memory.segment import FIRST_BYTES, ForeignSegment, Segment, largest_segment_bytes
+from mpqueue.memory.slots import PAGE, Slot, SlotTable, stride_for
 from mpqueue.system.log import warn
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.recorder import Recorder

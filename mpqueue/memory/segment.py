@@ -22,6 +22,8 @@ from mpqueue.system import platform_support
 _SHM_FOLDER = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory
 # Docker gives containers 64 MiB of /dev/shm: too little for a ring of images, while the memory itself is there.
 _SMALLEST_SHM_BYTES = 1 << 30
+# Reserved with a slot's first grant, so that an exception always has a place to travel in.
+FIRST_BYTES = 1 << 16
 _MADV_POPULATE_WRITE = 23  # of Linux 5.14; Python has no name for it
 
 # Of `SharedMemoryFull`, where batches lack memory.

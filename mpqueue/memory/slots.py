@@ -20,11 +20,8 @@ costs a third of what new pages do, which the kernel has to find and to zero.
 """
 
 import enum
-from dataclasses import dataclass, field
 
 PAGE = 4096
-# Reserved with a slot's first grant, so that an exception always has a place to travel in.
-FIRST_BYTES = 1 << 16
 # A slot with so much memory is large: it is dealt before one without. Smaller ones are quickly had.
 LARGE_BYTES = 1 << 20
 
@@ -47,8 +44,7 @@ class SlotError(Exception):
     """A move that the diagram does not have: a defect of the dispatcher, or a corrupt record."""
 
 
-@dataclass(slots=True)
-class Slot:
+class Slot:  # no dataclass, as the table below: to make the two classes would take a millisecond of each start
     """One slot: its place, its state, and what is known of its pages.
 
     Attributes:
@@ -61,13 +57,17 @@ class Slot:
         held: The worker's code still holds an array in it: it may not be granted after its release.
     """
 
-    number: int
-    offset: int
-    state: SlotState = SlotState.FREE
-    turn: int = 0
-    owner: int = -1
-    high_water: int = 0
-    held: bool = False
+    __slots__ = ("held", "high_water", "number", "offset", "owner", "state", "turn")
+
+    def __init__(self, number: int, offset: int) -> None:
+        self.number, self.offset = number, offset
+        self.state = SlotState.FREE
+        self.turn, self.owner, self.high_water, self.held = 0, -1, 0, False
+
+    def __repr__(self) -> str:
+        held = ", held" if self.held else ""
+        of = f"turn {self.turn} of worker {self.owner}"
+        return f"<Slot {self.number} at {self.offset}: {self.state.value}, {of}, {self.high_water} bytes{held}>"
 
     @property
     def is_large(self) -> bool:
@@ -75,7 +75,6 @@ class Slot:
         return self.high_water >= LARGE_BYTES
 
 
-@dataclass(slots=True)
 class SlotTable:
     """All slots of a ring, and the only code that changes their states.
 
@@ -84,26 +83,32 @@ class SlotTable:
         stride: Bytes of address space per slot.
 
     Attributes:
+        slots: All of them, by number.
         num_leased: Slots that consumers have, here or in other processes.
         num_retired: Slots that wait for their worker's code.
         shares_large: A large slot goes to any worker before one without memory; False where memory is short: what is
             due first is not always granted first, and would lack it.
     """
 
-    num_slots: int
-    stride: int
-    slots: list[Slot] = field(init=False)
-    num_leased: int = 0
-    num_retired: int = 0
-    shares_large: bool = True
-    _free: dict[int, list[Slot]] = field(init=False)
-    _large: dict[int, list[Slot]] = field(init=False)
-    _turns: int = 0
+    __slots__ = (
+        "_free",
+        "_large",
+        "_turns",
+        "num_leased",
+        "num_retired",
+        "num_slots",
+        "shares_large",
+        "slots",
+        "stride",
+    )
 
-    def __post_init__(self) -> None:
-        self.slots = [Slot(number, number * self.stride) for number in range(self.num_slots)]
+    def __init__(self, num_slots: int, stride: int) -> None:
+        self.num_slots, self.stride = num_slots, stride
+        self.slots = [Slot(number, number * stride) for number in range(num_slots)]
+        self.num_leased = self.num_retired = self._turns = 0
+        self.shares_large = True
         self._free = {-1: self.slots[::-1]}  # by the worker for whom they are warm
-        self._large = {}  # the large ones of them
+        self._large: dict[int, list[Slot]] = {}  # the large ones of them
 
     def grant(self, worker: int) -> Slot | None:
         """FREE → GRANTED: a slot for ``worker``, large, and written by it before, if possible; None if none is free."""

@@ -1,6 +1,7 @@
 """Random numbers of a batch follow from (seed, epoch, index) alone: the same ones in every release."""
 
 import random
+import sys
 import types
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 
 from mpqueue.engine import global_generators, twisters
 from mpqueue.engine.global_generators import GlobalState, seed_globals
-from mpqueue.engine.seeds import NEXT_ITEM, WORD, BatchSeed, fresh_seed, generator, permutation, place_of
+from mpqueue.engine.options import fresh_seed
+from mpqueue.engine.seeds import NEXT_ITEM, WORD, BatchSeed, generator, permutation, place_of
 from mpqueue.worker import sample_block
 
 BATCHES = [(1, 2, 3), (2, 2, 3), (1, 3, 3), (1, 2, 4), (3, 2, 1), (1, 2, 0), (0, 0, 0), (1, 2, (1 << 64) - 2)]
@@ -158,6 +160,12 @@ def test_a_fresh_seed_follows_from_the_state_of_random_which_it_leaves_alone():
     assert random.random() == expected
     assert fresh_seed(4, 5) != FRESH
     assert 0 <= max(fresh_seed(number) for number in range(20)).bit_length() == 64
+
+
+def test_where_nobody_has_imported_random_a_fresh_seed_is_any_number_and_imports_nothing(monkeypatch):
+    monkeypatch.delitem(sys.modules, "random")
+    assert len({fresh_seed(4, 5) for _ in range(3)}) == 3
+    assert "random" not in sys.modules
 
 
 def test_before_the_first_batch_there_is_neither_a_seed_nor_a_generator():

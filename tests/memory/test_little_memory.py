@@ -17,7 +17,7 @@ from helpers.outside import Trainer, ran
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory import segment
-from mpqueue.memory.slots import FIRST_BYTES
+from mpqueue.memory.segment import FIRST_BYTES
 from mpqueue.workers.pressure import Pressure
 
 MIB = 1 << 20

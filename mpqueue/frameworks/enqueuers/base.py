@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 from mpqueue.dataset.lookalikes import is_dataset
 from mpqueue.engine.backend_kinds import BackendName, kind_of
 from mpqueue.engine.members import Stoppable
-from mpqueue.engine.options import Options, check_counts, check_flags, check_wait_time
+from mpqueue.engine.options import Options, check_counts, check_flags, check_wait_time, fresh_seed
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.seeds import fresh_seed
 from mpqueue.errors import MPQueueError
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator, EnqueuerQueue
 from mpqueue.loader.engine import Engine

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpqueue.system import descriptors
+from mpqueue.system.processes import kernel_fields
 from mpqueue.telemetry.monitor import places
 from mpqueue.transport.credentials import ForeignPeer, credentials_of
 from mpqueue.transport.listener import connect_at
@@ -126,8 +127,7 @@ def _hear(connection: socket.socket, answer: MonitorAnswer) -> bool:
 def _state(pid: int) -> str:
     """Return why a process says nothing, as far as the kernel knows."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            state = file.read().rpartition(")")[2].split()[0]
+        state = kernel_fields(pid)[0].decode()
     except (OSError, IndexError):
         state = ""
     return _STATES.get(state, "it says nothing in time")
