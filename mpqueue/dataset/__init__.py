@@ -14,6 +14,7 @@ From the ground up; a module imports only from its own line and the lines above 
     indexed.py      elements of indexed datasets, computed by their places
     clocks.py       the work of the stages of an indexed dataset, noted while a batch is timed
     source.py       what workers run: an indexed dataset
+    held.py         tokens of what stages hold, as a snapshot has them
     stages.py       what a stage of a lane is: blocks of elements with tokens, snapshots of positions; map, filter
     threaded.py     map and filter whose function is called in threads
     roots.py        where a lane's elements come from: places of an indexed dataset, a source that is a stream

@@ -17,6 +17,7 @@ user's are called for some elements before the batch is asked for that these are
 from collections.abc import Sequence
 from typing import Any
 
+from mpqueue.dataset.held import as_saved, together
 from mpqueue.dataset.stages import Block, LaneStage, Token, tokens_of
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRow
@@ -64,8 +65,8 @@ class AheadStage(LaneStage):
 
     def save(self, held: Sequence[Token] = ()) -> Any:
         """Return the state of the input, and the tokens that wait."""
-        ahead = list(self._tokens[self._at :])
-        return {"input": self._input.save([*held, *ahead]), "ahead": ahead}
+        ahead = self._tokens[self._at :]
+        return {"input": self._input.save(together(held, ahead)), "ahead": as_saved(ahead)}
 
     def load(self, state: Any) -> None:
         """Go to where this was saved; what waited is computed again."""

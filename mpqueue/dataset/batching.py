@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mpqueue.dataset.held import as_saved, together
 from mpqueue.dataset.stages import Block, LaneStage, Token, tokens_of
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import Empty
@@ -118,7 +119,7 @@ class BatchStage(LaneStage):
     def save(self, held: Sequence[Token] = ()) -> Any:
         """Return the state of the input, and the tokens of the batch that is open."""
         inner = [token for batch in held for token in batch]
-        return {"input": self._input.save([*inner, *self._tokens]), "open": list(self._tokens)}
+        return {"input": self._input.save(together(inner, self._tokens)), "open": as_saved(self._tokens)}
 
     def load(self, state: Any) -> None:
         """Go to where this was saved; the elements of the open batch are computed again."""

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from mpqueue.dataset.held import as_saved, together
 from mpqueue.dataset.stages import Block, LaneStage, Token, tokens_of
 from mpqueue.engine.seeds import BatchSeed, sequence_of
 from mpqueue.worker.lanes import LaneRun
@@ -191,9 +192,9 @@ class ShuffleStage(LaneStage):
 
     def save(self, held: Sequence[Token] = ()) -> Any:
         """Return the state of the input, the tokens of what is held, and the number of the next pick."""
-        tokens = list(self._tokens) if self._full is None else self._full.tokens.tolist()
+        tokens = self._tokens if self._full is None else _plain(self._full.tokens)
         return {
-            "input": self._input.save([*held, *tokens]), "held": tokens,
+            "input": self._input.save(together(held, tokens)), "held": as_saved(tokens),
             "pick": self._next_pick, "draining": self._is_draining,
         }  # fmt: skip
 

@@ -4,7 +4,9 @@ A cache travels with its dataset as the names of two files, which each process o
 `mpqueue.dataset.record_files`.
 
 - *In a folder* they are ``KEY.data`` and ``KEY.index``. Whoever has the same key shares them: workers, ranks, later
-  runs.
+  runs, all of one user. What is in them is unpickled, which runs code, so files that another user has made, or may
+  write to, are refused. What is asked is the open file: a name that is looked at first may lead elsewhere when it is
+  opened.
 - *In memory* they have no name (memfd), and are gone with the process that has called ``cache()`` and its children.
   Others of this host open them through ``/proc``, which the kernel allows to processes of the same user; by the name
   that it shows there they see whether a descriptor is still the right one.
@@ -17,6 +19,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,6 +31,9 @@ from mpqueue.system.log import warn
 
 _FORM = 1  # of the files; those of another form have other names
 _SHARE_OF_MEMORY = 2
+# Without O_NONBLOCK, the opening of somebody's named pipe would wait for its writer.
+_AS_IT_IS = os.O_NOFOLLOW | os.O_NONBLOCK
+_REMEDY = "cache() unpickles what is there, so use a folder to which only this user may write, or remove the file"
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -145,6 +151,7 @@ class FolderCache(Cache):
 
     Raises:
         OSError: It is no folder; it cannot be made; it cannot be written, and has no such files.
+        PermissionError: Files there are another user's, or others may write to them.
     """
 
     def __init__(self, folder: str, key: str, max_bytes: int | None) -> None:
@@ -157,23 +164,29 @@ class FolderCache(Cache):
 
     def _open(self) -> RecordFiles:
         base = os.path.join(self._folder, f"{self._key}.{_FORM}")
+        paths = f"{base}.data", f"{base}.index"
         try:
             os.makedirs(self._folder, exist_ok=True)
             try:
-                fds = _open_both(f"{base}.data", f"{base}.index", os.O_RDWR | os.O_CREAT)
+                fds = _open_both(*paths, os.O_RDWR | os.O_CREAT | _AS_IT_IS)
             except OSError as error:
                 if error.errno not in _READ_ONLY:
                     raise
                 refused = error
             else:
+                _check_own(paths, fds)
                 return RecordFiles(*fds, max_bytes=self._max_bytes)
             try:
-                fds = _open_both(f"{base}.data", f"{base}.index", os.O_RDONLY)
+                fds = _open_both(*paths, os.O_RDONLY | _AS_IT_IS)
             except FileNotFoundError:
                 raise refused from None
         except OSError as error:
-            error.add_note(f"cache({self._folder!r}) keeps elements there: choose a folder that can be written")
+            if error.errno == errno.ELOOP:
+                raise PermissionError(f"{error.filename} is a symbolic link, expected a file: {_REMEDY}") from error
+            if error.errno is not None:
+                error.add_note(f"cache({self._folder!r}) keeps elements there: choose a folder that can be written")
             raise
+        _check_own(paths, fds)
         self._keeps_none = f"it cannot be written ({refused.strerror})"
         return RecordFiles(*fds, max_bytes=self._max_bytes)
 
@@ -222,11 +235,34 @@ class MemoryCache(Cache):
 
 def _open_both(data: str, index: str, flags: int) -> tuple[int, int]:
     """Return descriptors of both files: the one of the data appends."""
-    first = os.open(data, flags | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    first = os.open(data, flags | os.O_APPEND | os.O_CLOEXEC, 0o644)
     try:
-        return first, os.open(index, flags | os.O_CLOEXEC, 0o666)
+        return first, os.open(index, flags | os.O_CLOEXEC, 0o644)
     except BaseException:
         os.close(first)
+        raise
+
+
+def _check_own(paths: tuple[str, str], fds: tuple[int, int]) -> None:
+    """Refuse files that somebody else may have written; root may do anything in any case.
+
+    Raises:
+        PermissionError: There is one; both are closed.
+    """
+    try:
+        for path, fd in zip(paths, fds, strict=True):
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                raise PermissionError(f"{path} is no regular file: {_REMEDY}")
+            if found.st_uid not in {os.geteuid(), 0}:
+                here = f"this process runs as uid {os.geteuid()}"
+                raise PermissionError(f"{path} is that of uid {found.st_uid}, and {here}: {_REMEDY}")
+            if found.st_mode & 0o022:
+                mode = f"mode {stat.S_IMODE(found.st_mode):04o}"
+                raise PermissionError(f"others may write to {path} ({mode}): {_REMEDY}, or chmod go-w {path}")
+    except PermissionError:
+        for fd in fds:
+            os.close(fd)
         raise
 
 

@@ -33,7 +33,7 @@ _ELSEWHERE = {
     "padded_batch": "use batch(size, collate=...), or bucket, which puts elements of similar lengths together",
     "unbatch": "use flat_map(lambda batch: ...), which gives the elements of what a function returns",
     "rebatch": "use flat_map and batch",
-    "window": "use batch, or flat_map",
+    "window": "use batch(size, collate=...), or flat_map",
     "with_epoch": "use take(n), or Loader(..., epoch_batches=n)",
     "to_iter_dataset": "it is not needed: stages that make a stream may follow any other",
     "as_numpy_iterator": "iterate over the dataset itself, or over mpqueue.Loader(dataset)",
@@ -274,13 +274,13 @@ class Dataset:
 
         Raises:
             TypeError: An argument has the wrong type.
-            ValueError: ``size`` is less than one.
+            ValueError: ``size`` is less than one; or the elements are batches already, and there is no ``collate``.
 
-        Follows: ``tf.data.Dataset.batch``.
+        Follows: ``tf.data.Dataset.batch``; but a batch of batches is to be asked for by a ``collate`` of one's own.
         """
         return self._then(
             nodes.BatchNode, size=check_count("batch", "size", size),
-            drop_last=check_flag("batch", "drop_last", drop_last), collate=_checked_collate("batch", collate),
+            drop_last=check_flag("batch", "drop_last", drop_last), collate=self._collate_of("batch", collate),
         )  # fmt: skip
 
     def bucket(
@@ -310,7 +310,7 @@ class Dataset:
         Raises:
             TypeError: An argument has the wrong type.
             ValueError: Boundaries that do not ascend; another number of ``batch_sizes``; both of them and
-                ``max_tokens``, or neither.
+                ``max_tokens``, or neither; or the elements are batches already, and there is no ``collate``.
 
         Follows: ``tf.data.Dataset.bucket_by_sequence_length``.
         """
@@ -320,7 +320,7 @@ class Dataset:
             nodes.BucketNode, length_of=length, boundaries=limits,
             batch_sizes=check_batch_sizes(batch_sizes, max_tokens, len(limits)),
             max_tokens=None if max_tokens is None else check_count("bucket", "max_tokens", max_tokens),
-            drop_last=check_flag("bucket", "drop_last", drop_last), collate=_checked_collate("bucket", collate),
+            drop_last=check_flag("bucket", "drop_last", drop_last), collate=self._collate_of("bucket", collate),
         )  # fmt: skip
 
     def pack(
@@ -441,6 +441,26 @@ class Dataset:
 
     def _then(self, kind: type[nodes.LinkNode], **arguments: Any) -> Self:
         return self._of(kind.behind(self._root, **arguments))
+
+    def _collate_of(self, stage: str, collate: Any) -> Any:
+        """Return the ``collate`` of a stage that makes batches.
+
+        Raises:
+            TypeError: It is no function of one argument.
+            ValueError: There is none, and the elements are batches already.
+        """
+        if collate is not None:
+            check_function(stage, "collate", collate, "a list of elements")
+            return collate
+        # Two batch stages are mostly a mistake, which shows in the model only, as an axis too many.
+        batching = nodes.batching_stage(self._root)
+        if batching is not None:
+            raise ValueError(
+                f"{stage} makes batches of samples, and the elements are batches already, by stage {batching.number}, "
+                f"{batching.line()}: leave out one of them. flat_map(function) takes batches apart; for batches of "
+                f"batches say how they are joined: {stage}(..., collate=function)"
+            )
+        return None
 
     # -- Elements
 
@@ -566,12 +586,6 @@ def _roots(stage: str, datasets: tuple[Any, ...]) -> tuple[nodes.StageNode, ...]
         if not isinstance(dataset, Dataset):
             raise TypeError(f"{stage} takes datasets, got {type(dataset).__name__}: wrap it, mpqueue.Dataset(source)")
     return tuple(dataset.root for dataset in datasets)
-
-
-def _checked_collate(stage: str, collate: Any) -> Any:
-    if collate is not None:
-        check_function(stage, "collate", collate, "a list of elements")
-    return collate
 
 
 def _cache_of(root: nodes.StageNode, folder: Any, name: Any, max_bytes: Any) -> Cache:

@@ -8,6 +8,7 @@ one. What was taken and is not needed yet waits; a snapshot has its tokens.
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+from mpqueue.dataset.held import together
 from mpqueue.dataset.passes import RepeatStage
 from mpqueue.dataset.stages import Block, LaneStage, Token, tokens_of
 from mpqueue.worker.lanes import LaneRun
@@ -42,9 +43,9 @@ class _Branch:
         del self.values[:count], self.tokens[:count]
         return block
 
-    def save(self, held: list[Token]) -> Any:
+    def save(self, held: Sequence[Token]) -> Any:
         """Return the state of the input, and the tokens that wait."""
-        return [self.stage.save([*held, *self.tokens]), list(self.tokens)]
+        return [self.stage.save(together(held, self.tokens)), list(self.tokens)]
 
     def load(self, state: Any) -> None:
         """Go to where this was saved."""

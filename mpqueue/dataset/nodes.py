@@ -463,6 +463,21 @@ class EnumerateNode(LinkNode):
     name: ClassVar[str] = "enumerate"
 
 
+# Their elements are those of their inputs, as they are.
+_HAND_ON = (TakeNode, SkipNode, ShuffleNode, RepeatNode, FilterNode, CacheNode, ConcatenateNode, MixNode)
+
+
+def batching_stage(node: StageNode) -> StageNode | None:
+    """Return the stage that makes batches, if the elements of a dataset are these, else None.
+
+    Nobody knows what a function of the user's makes of batches, so they are not looked for before one.
+    """
+    if isinstance(node, BatchNode | BucketNode):
+        return node
+    before = node.inputs if isinstance(node, _HAND_ON) else ()
+    return next(filter(None, map(batching_stage, before)), None)
+
+
 def _least(lengths: Iterator[int | None]) -> int | None:
     return min((length for length in lengths if length is not None), default=None)
 

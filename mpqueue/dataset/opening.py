@@ -130,11 +130,13 @@ def _open_repeat(node: nodes.RepeatNode, run: LaneRun, line: str) -> LaneStage:
     return _repeating(node.input, node.times, run, node.number, line)
 
 
-def _repeating(node: nodes.StageNode, times: int | None, run: LaneRun, number: int, line: str) -> LaneStage:
+def _repeating(
+    node: nodes.StageNode, times: int | None, run: LaneRun, number: int, line: str, *, is_hidden: bool = False
+) -> LaneStage:
     def open_pass(pass_number: int) -> LaneStage:
         return open_stages(node, run._replace(epoch=nodes.inner_epoch(run.epoch, pass_number, times)))
 
-    return RepeatStage(open_pass, times, run, number, line)
+    return RepeatStage(open_pass, times, run, number, line, is_hidden=is_hidden)
 
 
 def _open_cache(node: nodes.CacheNode, run: LaneRun, line: str) -> LaneStage:
@@ -156,7 +158,9 @@ def _open_mix(node: nodes.MixNode, run: LaneRun, line: str) -> LaneStage:
     if node.stop == "first":
         inputs = [open_stages(branch, run) for branch in node.branches]
     else:
-        inputs = [_repeating(branch, None, run, branch.number, branch.line()) for branch in node.branches]
+        inputs = [
+            _repeating(branch, None, run, branch.number, branch.line(), is_hidden=True) for branch in node.branches
+        ]
     is_used = [weight > 0 for weight in node.weights]
     picks = MixPicks(node.weights, nodes.salted(run.seed, node.number), run)
     return MixStage(inputs, picks.take, is_used, node.stop, run, node.number, line)

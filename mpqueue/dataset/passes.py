@@ -127,6 +127,7 @@ class RepeatStage(LaneStage):
         open_pass: Opens the input for the pass of this number.
         times: Passes; None: without end. A pass in which the lane gives nothing is then the last one.
         run, number, line: See `LaneStage`.
+        is_hidden: It is part of another stage, as of a mix, and has no row of counts.
 
     Attributes:
         num_passes: Passes that have ended.
@@ -134,10 +135,11 @@ class RepeatStage(LaneStage):
     """
 
     def __init__(
-        self, open_pass: Callable[[int], LaneStage], times: int | None, run: LaneRun, number: int, line: str
-    ) -> None:
+        self, open_pass: Callable[[int], LaneStage], times: int | None, run: LaneRun, number: int, line: str, *,
+        is_hidden: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(run, number, line)
-        self._open, self._times = open_pass, times
+        self._open, self._times, self._is_hidden = open_pass, times, is_hidden
         self.num_passes = 0
         self.has_ended = times == 0
         self._has_given = False  # in this pass
@@ -214,4 +216,5 @@ class RepeatStage(LaneStage):
 
     def counts(self) -> list[StageRow]:
         """Return a row for each stage, those of the passes before this one included."""
-        return [*summed(self._counts, self._input.counts()), *super().counts()]
+        rows = summed(self._counts, self._input.counts())
+        return rows if self._is_hidden else [*rows, *super().counts()]

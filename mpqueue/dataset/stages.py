@@ -40,6 +40,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from mpqueue.dataset.applying import apply_to, map_to
+from mpqueue.dataset.held import together
 from mpqueue.dataset.nodes import salted
 from mpqueue.engine.seeds import place_of
 from mpqueue.engine.skips import Skipped, is_of_source
@@ -120,10 +121,10 @@ class LaneStage:
         raise NotImplementedError
 
     def save(self, held: Sequence[Token] = ()) -> Any:
-        """Return where this stage is and those before it, as plain data.
+        """Return where this stage is and those before it: plain data, once it was pickled.
 
         Args:
-            held: Tokens of its own elements that are to be rebuilt when this is loaded.
+            held: Tokens of its own elements that are to be rebuilt when this is loaded; they are only read.
         """
         raise NotImplementedError
 
@@ -343,7 +344,7 @@ class Applied(LaneStage):
 
     def save(self, held: Sequence[Token] = ()) -> Any:
         """Return the state of the input, and the tokens that wait."""
-        return {"input": self._input.save([*held, *self._tokens]), "waiting": list(self._tokens)}
+        return {"input": self._input.save(together(held, self._tokens)), "waiting": list(self._tokens)}
 
     def load(self, state: Any) -> None:
         """Go to where this was saved."""

@@ -13,8 +13,10 @@ The threads are those of `mpqueue.worker.helper_threads`.
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
+from mpqueue.dataset.held import together
 from mpqueue.dataset.nodes import returned_none
 from mpqueue.dataset.stages import VERDICTS, Block, LaneStage, Token, no_verdict, passes_at_once, raisable, tokens_of
 from mpqueue.engine.seeds import place_of
@@ -51,8 +53,9 @@ class ThreadedStage(LaneStage):
         """Return the next elements, and have those behind them computed meanwhile."""
         values: list[Any] = []
         tokens: list[Token] = []
+        call = self._in_helper()
         while len(values) < count:
-            self._take()
+            self._take(call)
             if not self._pending:
                 if self._error is None or values:
                     break
@@ -78,11 +81,11 @@ class ThreadedStage(LaneStage):
         self.num_out += len(values)
         return values, tokens
 
-    def _take(self) -> None:
+    def _take(self, call: Callable[[Any, Token], Any]) -> None:
         """Have as many elements at work as may be."""
         most = self._ahead if self.may_run_ahead else 1
         while self._waiting and len(self._pending) < most:
-            self._submit(*self._waiting.popleft())
+            self._submit(call, *self._waiting.popleft())
         if self._waiting:
             return
         while self._error is None and len(self._pending) < most:
@@ -97,21 +100,20 @@ class ThreadedStage(LaneStage):
                 return
             self.num_in += len(tokens)
             for value, token in zip(values, tokens, strict=True):
-                self._submit(value, token)
+                self._submit(call, value, token)
 
-    def _submit(self, value: Any, token: Token) -> None:
-        self._pending.append((value, token, self._helpers.submit(self._call, value, token, context.helped())))
+    def _submit(self, call: Callable[[Any, Token], Any], value: Any, token: Token) -> None:
+        self._pending.append((value, token, self._helpers.submit(call, value, token)))
 
-    def _call(self, value: Any, token: Token, helped: context.Helped) -> Any:
-        """Compute an element in a thread."""
-        begin, of = self.run.begin, (self.seed, self.run.epoch, place_of(token))
+    def _in_helper(self) -> Callable[[Any, Token], Any]:
+        """Return what computes an element in a thread; made by the worker's own, for the batch that is at work."""
+        return partial(self._call, context.in_any_thread(self._function, self.seed, self.run.epoch))
+
+    def _call(self, ask: Callable[[int, Any], Any], value: Any, token: Token) -> Any:
+        begin, place = self.run.begin, place_of(token)
         if type(begin) is MarkedBegin:
-            begin.look(*of)
-        context.begin_in_helper(helped, *of)
-        try:
-            made = self._function(value)
-        finally:
-            context.end_in_helper()
+            begin.look(self.seed, self.run.epoch, place)
+        made = ask(place, value)
         if self._is_filter and type(made) not in VERDICTS:
             raise no_verdict(self.line, made)
         if made is None:
@@ -122,6 +124,7 @@ class ThreadedStage(LaneStage):
         """Wait for an element; return what was raised for it."""
         if future.done():
             return future.exception()
+        self._helpers.check()
         started = clock_ns()
         raised = future.exception()
         waited = clock_ns() - started
@@ -133,7 +136,7 @@ class ThreadedStage(LaneStage):
         """Return the state of the input, and the tokens of what is at work."""
         pending = [*[token for _, token, _ in self._pending], *[token for _, token in self._waiting]]
         return {
-            "input": self._input.save([*held, *pending]), "pending": pending,
+            "input": self._input.save(together(held, pending)), "pending": pending,
             "error": None if self._error is None else failures.pack(self._error, "raised before the snapshot").hex(),
         }  # fmt: skip
 
@@ -150,6 +153,6 @@ class ThreadedStage(LaneStage):
         values = self._input.rebuild(tokens)
         if self._is_filter:
             return values
-        helped, submit = context.helped(), self._helpers.submit
-        made = [submit(self._call, value, token, helped) for value, token in zip(values, tokens, strict=True)]
+        call, submit = self._in_helper(), self._helpers.submit
+        made = [submit(call, value, token) for value, token in zip(values, tokens, strict=True)]
         return [future.result() for future in made]

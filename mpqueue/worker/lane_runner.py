@@ -7,11 +7,12 @@
 
 *Snapshots.* One is taken behind an element when it is *due*: when the lane has worked for 100 times as long as a
 snapshot takes, so that all of them take 1 % of the time at most, and for its share of half a second, so that what lies
-between the last snapshots of all lanes takes no longer to compute again. Measured, in the first seconds of a stream in
-16 lanes and two workers: 0.36 % (128 us each) with a buffer of 1,000 behind trivial functions, 0.31 % with a map of 5
-us, 1.2 % (930 us each) with a buffer of 10,000, whose first ones come before it is known what they take. Nobody waits
-for one: where there is no memory for it, the next is due soon. With it, and with its end, a lane tells what its stages
-have done since it told before (`mpqueue.telemetry.stage_rows`).
+between the last snapshots of all lanes takes no longer to compute again. What the last one of any lane took says when
+those of all are due: as each lane found it out for itself, a stream with buffers of 10,000 was at 1.2 % in its first
+seconds. Measured in these, of the workers' CPU time, in 16 lanes and two workers behind trivial functions: 0.23 % (82
+us each) with a buffer of 1,000, 0.32 % (115 us each) with one of 10,000 (930 us before its places stayed in arrays, see
+`mpqueue.dataset.held`). Nobody waits for one: where there is no memory for it, the next is due soon. With it, and with
+its end, a lane tells what its stages have done since it told before (`mpqueue.telemetry.stage_rows`).
 
 *Interrupts.* A lane is taken out of the table while it runs, and put back behind the element, by one assignment. In the
 caller's own thread a signal handler may raise in the middle of its code, which tears generators: the lane is not put
@@ -55,17 +56,16 @@ class OpenLane:
         epoch: That it is of,
         number: and its next element.
         skipped: What it has left out for the element at work.
-        worked_ns: In its code, since the last snapshot,
-        due_ns: after which the next one is due.
+        worked_ns: In its code, since the last snapshot.
         saved: The last snapshot, if it was taken behind the last element.
         marker: Until the element is computed for which the lane was opened; None: its samples are not marked.
     """
 
-    __slots__ = ("_told", "due_ns", "epoch", "info", "lane", "marker", "number", "saved", "skipped", "worked_ns")
+    __slots__ = ("_told", "epoch", "info", "lane", "marker", "number", "saved", "skipped", "worked_ns")
     lane: Lane
 
-    def __init__(self, info: WorkerInfo, epoch: int, number: int, due_ns: int) -> None:
-        self.info, self.epoch, self.number, self.due_ns = info, epoch, number, due_ns
+    def __init__(self, info: WorkerInfo, epoch: int, number: int) -> None:
+        self.info, self.epoch, self.number = info, epoch, number
         self.worked_ns = 0
         self.skipped: list[Skipped] = []
         self.saved: LaneStart | None = None
@@ -115,7 +115,8 @@ class LaneRunner:
         self._is_of_lanes = hasattr(type(source), "open_lane")
         self._numbers = (numbers or torch) if self._is_of_lanes else None
         self._between_ns = _BETWEEN_NS * info.world // num_lanes
-        self._save_ns = _FIRST_SAVE_NS  # what a snapshot takes, of any of the lanes
+        self._save_ns = _FIRST_SAVE_NS  # what a snapshot takes, of any of the lanes,
+        self._due_ns = self._between_ns  # and the work of a lane after which its next one is due
         self._open: dict[int, OpenLane] = {}
         self._starts: dict[int, tuple[int, LaneStart]] = {}  # the last ones, with their epochs
 
@@ -172,7 +173,8 @@ class LaneRunner:
         """Compute an element; one that was computed just now is computed again, in a lane that is opened anew."""
         number, lane = divmod(unit, self._num_lanes)
         found = self._open.pop(lane, None)
-        if found is None or start is not None or not self._is_next(found, epoch, number):
+        # `_is_next` without the call: each element of a plain generator function comes by here.
+        if found is None or start is not None or not (found.number == number > 0 and found.epoch == epoch):
             found = self._open_lane(lane, epoch, number, start)
         else:
             if found.saved is not None:
@@ -184,8 +186,8 @@ class LaneRunner:
         if skipped:
             skipped.clear()
         try:
-            if type(found.lane) is GeneratorLane:
-                found.lane.stages = self.stages
+            if self._plan is not None and type(found.lane) is GeneratorLane:
+                found.lane.stages = self.stages  # where elements become batches; else nothing is noted there
             value = found.lane.next()
         except BaseException as error:
             if not self._is_interrupt(error):
@@ -204,7 +206,7 @@ class LaneRunner:
         if skipped:
             value = Partial(value, [tuple(entry) for entry in skipped], False)
         found.worked_ns += clock_ns() - began
-        if found.worked_ns >= found.due_ns:
+        if found.worked_ns >= self._due_ns:
             state = self._save(found, lane)
             if state is not None:
                 value = WithTail(value, state, found.take_rows())
@@ -226,7 +228,7 @@ class LaneRunner:
             del self._open[other]  # lanes that are another's by now hold what is in their buffers
         self._starts[lane] = epoch, start
         info = self._info._replace(lane=lane, num_lanes=self._num_lanes)
-        found = OpenLane(info, epoch, number, self._between_ns)
+        found = OpenLane(info, epoch, number)
         context.enter_lane(info)
         state = None if start.state is None else pickle.loads(start.state)
         if num_marked and self._is_of_lanes and self.tell_mark is not None:
@@ -271,7 +273,7 @@ class LaneRunner:
     def _save(self, found: OpenLane, lane: int) -> bytes | None:
         """Take a snapshot, and say when the next one is due."""
         began, name = clock_ns(), type(found.lane).__name__
-        found.worked_ns, found.due_ns = 0, 1 << 62  # what fails once would fail each time
+        found.worked_ns = -1 << 62  # what fails once would fail each time
         try:
             state = found.lane.save()
         except Exception as error:
@@ -287,10 +289,12 @@ class LaneRunner:
                     f"the state of lane {lane} cannot be pickled ({error}): it is to be plain data, as numbers, text, "
                     "lists and dicts are"
                 ) from error
-        # One that was held up, on a machine that is busy, says nothing of those to come: it would keep a lane from its
-        # next snapshot for seconds, which a resume had to compute again.
-        self._save_ns = min(clock_ns() - began, 2 * self._save_ns)
-        found.due_ns = max(_WORK_PER_SAVE * self._save_ns, self._between_ns)
+        found.worked_ns = 0
+        # One that was held up, on a machine that is busy, says nothing of those to come: it would keep lanes from their
+        # next snapshots for seconds, which a resume had to compute again.
+        self._save_ns = min(clock_ns() - began, 4 * self._save_ns)
+        # For all lanes: those that were opened before it was known would each take a first one too early.
+        self._due_ns = max(_WORK_PER_SAVE * self._save_ns, self._between_ns)
         return data
 
     def _is_interrupt(self, error: BaseException) -> bool:

@@ -61,7 +61,10 @@ class Lane(Protocol):
         ...
 
     def save(self) -> Any:
-        """Return where it is as plain data (None, bool, int, float, str, bytes, lists, dicts); None: it cannot."""
+        """Return where it is; None: it cannot.
+
+        Pickled and unpickled it is plain data (None, bool, int, float, str, bytes, lists, dicts).
+        """
         ...
 
 

@@ -120,9 +120,48 @@ def test_what_cannot_be_meant_is_an_error_that_says_what_to_do(use, error, text)
         use()
 
 
-def test_batches_of_batches_are_what_two_batch_stages_give():
-    assert [batch.shape for batch in run(Dataset.range(8).batch(2).batch(2))] == [(2, 2), (2, 2)]
-    assert [batch.shape for batch in run(evens(16).batch(2).batch(2), lanes=1)] == [(2, 2), (2, 2)]
+@pytest.mark.parametrize(
+    "batches",
+    [
+        Dataset.range(8).batch(4),
+        evens().batch(4),
+        evens().batch(4, collate=list),
+        evens().bucket(int, [3], [4, 4]),
+        Dataset.range(8).batch(4).shuffle().repeat(2).take(3).skip(1).cache(),
+        evens().batch(4).filter(len),
+        Dataset.mix([Dataset.range(8).map(str), Dataset.range(8).batch(4)]),
+        Dataset.concatenate(Dataset.range(8).batch(4).shuffle(buffer=3), evens().batch(3)),
+    ],
+)
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda batches: batches.batch(4),
+        lambda batches: batches.bucket(len, [3], [4, 4]),
+        lambda batches: run(batches, batch_size=4),
+    ],
+)
+def test_batches_that_would_be_batched_once_more_are_an_error_that_says_what_to_do(batches, again):
+    with pytest.raises(ValueError, match=r"batches already, by stage \d+, b(atch|ucket)\(.*: leave out one.*collate="):
+        again(batches)
+
+
+@pytest.mark.parametrize("base", [Dataset.range(16), evens(32)])
+@pytest.mark.parametrize(
+    "twice",
+    [
+        lambda base: base.batch(2).batch(2, collate=np.stack),
+        lambda base: base.batch(2).map(np.copy).batch(2),
+        lambda base: Dataset.zip(base.batch(2)).batch(2, collate=lambda pairs: np.stack([pair[0] for pair in pairs])),
+    ],
+)
+def test_batches_of_batches_are_what_is_asked_for_by_a_function(base, twice):
+    options = {} if base.root.is_indexed else {"lanes": 1}
+    assert [batch.shape for batch in run(twice(base), **options)] == 4 * [(2, 2)]
+
+
+def test_batches_that_are_taken_apart_may_be_batched_in_another_size():
+    assert [batch.shape for batch in run(evens(16).batch(2).flat_map(list).batch(4), lanes=1)] == 2 * [(4,)]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from mpqueue import Dataset
 from mpqueue.dataset import ahead
 from mpqueue.dataset.buffers import FullBuffer
 from mpqueue.dataset.opening import DatasetLanes
-from mpqueue.worker import context
 from mpqueue.worker.context import begin_batch
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd
@@ -19,11 +18,7 @@ from mpqueue.worker.runner import StreamEnd
 TOKENS = {"places": lambda number: number, "tuples": lambda number: (number, 1), "large": lambda number: number << 60}
 
 
-@pytest.fixture(autouse=True)
-def thread():
-    before = context.of_thread()
-    yield
-    context.go_back(before)
+pytestmark = pytest.mark.usefixtures("own_thread")
 
 
 def swapped(held, new, picks):

@@ -433,6 +433,56 @@ def test_a_folder_that_is_a_file_is_refused_when_the_dataset_is_made(tmp_path):
     assert "choose a folder" in "".join(caught.value.__notes__)
 
 
+def link(path, monkeypatch):
+    path.rename(path.with_suffix(".real"))
+    path.symlink_to(path.with_suffix(".real"))
+
+
+def pipe(path, monkeypatch):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def give_away(path, monkeypatch):
+    if os.geteuid() == 0:
+        os.chown(path, 12345, -1)
+    else:
+        monkeypatch.setattr(caches.os, "geteuid", lambda: 12345)
+
+
+STRANGE = {
+    "another user's": (give_away, "uid 12345"),
+    "its group may write": (lambda path, _: path.chmod(0o664), "others may write to .* \\(mode 0664\\): .*chmod go-w"),
+    "all may write": (lambda path, _: path.chmod(0o646), "others may write to .* \\(mode 0646\\)"),
+    "a link": (link, "symbolic link"),
+    "a pipe": (pipe, "no regular file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("which", ["data", "index"])
+@pytest.mark.parametrize(("make", "words"), STRANGE.values(), ids=STRANGE)
+def test_files_that_somebody_else_may_have_written_are_refused(tmp_path, monkeypatch, make, words, which):
+    """What is in them is unpickled."""
+    numbers = Dataset.range(3)
+    list(numbers.cache(tmp_path, name="k"))
+    (path,) = tmp_path.glob(f"*.{which}")
+    make(path, monkeypatch)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(PermissionError, match=words) as caught:
+        numbers.cache(tmp_path, name="k")
+    assert str(path) in str(caught.value)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_files_are_this_users_alone_whatever_its_umask(tmp_path):
+    before = os.umask(0)
+    try:
+        list(Dataset.range(3).cache(tmp_path, name="k"))
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}
+
+
 def test_memory_that_is_let_go_is_out_of_reach_and_all_is_computed(caplog):
     cache = MemoryCache(None)
     copy = pickle.loads(pickle.dumps(cache))
@@ -585,17 +635,10 @@ def test_a_cache_behind_a_shuffle_is_told_of(caplog):
 MOST = 40
 
 
-@pytest.fixture
-def _thread():
-    before = context.of_thread()
-    yield
-    context.go_back(before)
-
-
 LINKS = st.lists(st.one_of(*pipelines._LINKS), max_size=4)
 
 
-@pytest.mark.usefixtures("_thread")
+@pytest.mark.usefixtures("own_thread")
 @hypothesis.given(
     root=pipelines._ROOTS, before=LINKS, behind=LINKS, seed=st.integers(0, 9),
     passes=st.lists(st.tuples(st.integers(0, MOST), st.integers(0, 20)), min_size=1, max_size=4),

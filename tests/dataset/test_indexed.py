@@ -35,7 +35,10 @@ def test_stages_give_what_their_names_say():
     assert list(Dataset.concatenate(base.take(2), base.skip(5), base.take(1))) == [0, 1, 5, 6, 0]
     assert list(base.take(2).repeat(3)) == [0, 1] * 3
     assert [batch.tolist() for batch in base.batch(3)] == [[0, 1, 2], [3, 4, 5], [6]]
-    assert [batch.tolist() for batch in base.batch(2, drop_last=True).batch(2)] == [[[0, 1], [2, 3]], [[4, 5]]]
+    assert [batch.tolist() for batch in base.batch(2, drop_last=True).batch(2, collate=np.stack)] == [
+        [[0, 1], [2, 3]],
+        [[4, 5]],
+    ]
     assert list(base.batch(3, collate=sum)) == [3, 12, 6]
     assert list(base)[-1] == base[-1] == 6
 

@@ -16,12 +16,7 @@ from mpqueue.worker import context
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd
 
-
-@pytest.fixture(autouse=True)
-def thread():
-    before = context.of_thread()
-    yield
-    context.go_back(before)
+pytestmark = pytest.mark.usefixtures("own_thread")
 
 
 def opened(dataset, lane=0, num_lanes=1, seed=0, epoch=0, **options):
@@ -137,7 +132,9 @@ def test_a_batch_that_ends_the_stream_is_made_where_it_will_lie_and_no_other_one
         return made[-1]
 
     monkeypatch.setattr(context, "empty", empty)
-    lane = opened(mpqueue.Dataset.range(8).filter(always).batch(2).shuffle(buffer=2).batch(2), in_slot=True)
+    lane = opened(
+        mpqueue.Dataset.range(8).filter(always).batch(2).shuffle(buffer=2).map(np.copy).batch(2), in_slot=True
+    )
     batch = lane.next()
     assert len(made) == 1
     assert batch is made[0]
@@ -376,6 +373,20 @@ def test_counts_of_passes_and_epochs_add_up():
     for _ in range(15):
         lane.next()
     assert [row[2] for row in lane.counts()] == [15, 15, 15]
+
+
+@pytest.mark.parametrize("stop", ["all", "never"])
+def test_counts_of_a_mix_whose_inputs_begin_anew_add_up(stop):
+    one = mpqueue.Dataset.range(6).filter(always).map(abs)
+    other = mpqueue.Dataset.range(100, 103).filter(always).batch(1)
+    lane = opened(mpqueue.Dataset.mix([one, other], stop=stop))
+    for _ in range(9):
+        lane.next()
+    rows = {row[0]: row[1:3] for row in lane.counts()}
+    assert len(rows) == len(lane.counts()) == 7
+    for name, source in (("2: map(abs)", "1: filter(always)"), ("5: batch(1)", "4: filter(always)")):
+        assert rows[name][0] == rows[source][1]  # each was counted twice once
+    assert rows["2: map(abs)"][1] + rows["5: batch(1)"][1] == rows[lane.counts()[-1][0]][0]
 
 
 def test_a_shape_has_a_line_for_each_stage_and_the_length_of_its_source():

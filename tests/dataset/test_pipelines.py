@@ -20,11 +20,7 @@ from mpqueue.worker.runner import StreamEnd
 MOST = 60  # elements of a lane: a mix may have no end
 
 
-@pytest.fixture(autouse=True)
-def thread():
-    before = context.of_thread()
-    yield
-    context.go_back(before)
+pytestmark = pytest.mark.usefixtures("own_thread")
 
 
 def make_run(lane, num_lanes, seed, epoch, **options):
@@ -70,10 +66,24 @@ def test_a_lane_gives_what_plain_python_gives_across_saves(dataset, run, saves, 
     for count in saves:
         found += given_by(lane, min(count, MOST - len(found)))
         state = lane.save()
-        state = json.loads(json.dumps(state)) if by_json else pickle.loads(pickle.dumps(state))
+        state = pickle.loads(pickle.dumps(state))
+        state = json.loads(json.dumps(state)) if by_json else state
         lane = source.open_lane(run._replace(state=state))
     found += given_by(lane, MOST - len(found))
     assert found == wanted
+
+
+@hypothesis.given(dataset=DATASETS, run=RUNS)
+@hypothesis.settings(max_examples=40)
+def test_each_stage_of_a_lane_has_one_row_of_counts(dataset, run):
+    lane = DatasetLanes(dataset.root).open_lane(make_run(*run))
+    given = given_by(lane, MOST)
+    rows = lane.counts()
+    names = [row[0] for row in rows]
+    assert sorted(set(names)) == sorted(names)
+    assert f"{dataset.root.number}: {dataset.root.line()}" in names
+    of_last = next(row for row in rows if row[0] == f"{dataset.root.number}: {dataset.root.line()}")
+    assert of_last[2] >= sum(not isinstance(one, Failed) for one in given)
 
 
 def outcomes_of(elements, count):

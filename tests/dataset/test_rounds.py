@@ -19,11 +19,11 @@ from mpqueue.worker.lanes import LaneRun
 def test_elements_come_round_the_lanes_and_one_that_has_ended_gives_nothing():
     dataset = mpqueue.Dataset(Shards(75)).map(Drawn(1)).filter(Kept(2)).flat_map(Copies(12)).shuffle(buffer=3)
     lanes = []
-    before = context.of_thread()
+    restore = context.keep_thread()
     for lane in range(16):
         context.enter_thread(context.WorkerInfo(0, 1, 0, lane=lane, num_lanes=16), is_seed_given=True)
         lanes.append(pipelines.model_of(dataset, LaneRun(lane, 16, 0, 0, context.begin_batch)))
-    context.go_back(before)
+    restore()
     rounds = [lane[turn] for turn in range(max(map(len, lanes))) for lane in lanes if turn < len(lane)]
     found, elements = [], iter(dataset)
     while True:
@@ -122,6 +122,21 @@ def test_who_interrupts_a_loader_in_mid_epoch_goes_on_as_well(dataset, workers):
         found, num_struck = struck_at(iter(loader), [chosen.randrange(200) for _ in range(8)])
     assert [tuple(one) for one in found] == list(dataset)
     assert num_struck > 1
+
+
+@pytest.mark.parametrize(("kind", "step"), [("stream", 17), ("indexed", 1)])  # a stream has some 600 places
+def test_wherever_an_interrupt_strikes_later_elements_are_what_they_were(kind, step):
+    dataset = mpqueue.Dataset.range(6).shuffle().map(Drawn(1))
+    if kind == "stream":
+        dataset = dataset.filter(Kept(2)).shuffle(buffer=2)
+    wanted, place, is_struck = list(dataset), 0, True
+    while is_struck:
+        place += step
+        found, num_struck = struck_at(iter(dataset), [place])
+        assert (place, found, list(dataset)) == (place, wanted, wanted)
+        assert mpqueue.worker_info() is None
+        is_struck = bool(num_struck)
+    assert place > 100
 
 
 def test_ctrl_c_in_the_users_function_is_of_no_element():

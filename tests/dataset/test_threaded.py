@@ -13,12 +13,7 @@ from mpqueue.worker import context
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd
 
-
-@pytest.fixture(autouse=True)
-def thread():
-    before = context.of_thread()
-    yield
-    context.go_back(before)
+pytestmark = pytest.mark.usefixtures("own_thread")
 
 
 def opened(dataset, **options):

@@ -4,11 +4,11 @@ import pickle
 import random
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 from helpers.tabular import answer_of_child, rewrite
+from helpers.threads_reading import read_by_threads
 
 import mpqueue
 from mpqueue.errors import FileError
@@ -70,21 +70,8 @@ def test_a_child_that_is_forked_after_use_reads(paths, index):
 
 
 def test_threads_read_together(paths, index):
-    source, wrong = ArrayRecord(paths, index=index), []
-
-    def read(seed):
-        dice = random.Random(seed)
-        for _ in range(50):
-            chosen = [dice.randrange(300) for _ in range(8)]
-            if source.__getitems__(chosen) != [b"%d" % i for i in chosen]:
-                wrong.append(chosen)
-
-    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert wrong == []
+    read = read_by_threads(ArrayRecord(paths, index=index), 300, rounds=50)
+    assert [i for i, record in read if record != b"%d" % i] == []
 
 
 def test_a_loader_shuffles_the_records(paths, index):

@@ -23,13 +23,7 @@ pq = pytest.importorskip("pyarrow.parquet")
 fsspec.asyn.get_loop()  # its thread stays for the life of the process
 
 
-@pytest.fixture(autouse=True)
-def _forgotten(monkeypatch):
-    monkeypatch.setattr(urls, "_systems", urls._Systems())
-    monkeypatch.setattr(ranges, "_DELAYS_S", (0.01,) * 5)
-    yield
-    urls._systems = urls._Systems()
-    gc.collect()  # connections end with their file system
+pytestmark = pytest.mark.usefixtures("own_file_systems")
 
 
 @pytest.fixture

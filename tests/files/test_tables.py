@@ -1,15 +1,14 @@
 """What the formats of tables have in common: rows and columns, copies, forks, threads, files that are not as expected."""
 
 import pickle
-import random
 import subprocess
 import sys
-import threading
 from functools import partial
 from pathlib import Path
 
 import pytest
 from helpers.tabular import answer_of_child, plain, rewrite, table, write_arrow, write_parquet
+from helpers.threads_reading import read_by_threads
 
 import mpqueue
 from mpqueue.errors import FileError
@@ -161,23 +160,8 @@ def test_a_child_that_is_forked_after_use_reads(path, source_of):
 
 
 def test_threads_read_together(path, source_of):
-    source = source_of(path, cache_bytes=1000)
-    wrong = []
-
-    def read(seed):
-        dice = random.Random(seed)
-        for _ in range(15):
-            chosen = [dice.randrange(ROWS) for _ in range(8)]
-            wrong.extend(
-                i for i, row in zip(chosen, source.__getitems__(chosen), strict=True) if plain(row) != WANTED[i]
-            )
-
-    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert wrong == []
+    read = read_by_threads(source_of(path, cache_bytes=1000), ROWS, rounds=15)
+    assert [i for i, row in read if plain(row) != WANTED[i]] == []
 
 
 def test_a_loader_shuffles_the_rows(path, source_of):

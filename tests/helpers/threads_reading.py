@@ -1,0 +1,25 @@
+"""Threads that read one source together."""
+
+import random
+import threading
+
+DEADLOCK_S = 60
+
+
+def read_by_threads(source, length, *, rounds):
+    """Have four threads read eight samples at a time, drawn at random; return pairs of an index and what came for it."""
+    read = []
+
+    def draw(seed):
+        dice = random.Random(seed)
+        for _ in range(rounds):
+            chosen = [dice.randrange(length) for _ in range(8)]
+            read.extend(zip(chosen, source.__getitems__(chosen), strict=True))
+
+    threads = [threading.Thread(target=draw, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLOCK_S)
+    assert len(read) == 4 * rounds * 8, "a thread has failed, or hangs"
+    return read
