@@ -3,7 +3,9 @@
 From the ground up; a module imports only from its own line and the lines above it::
 
     passes.py          what a data adapter of Keras 3 asks for: passes
-    loader_passes.py   the same of a loader
+    backups.py         tells that Keras restores a backup without a state of the loader
+    loader_passes.py   passes over a loader
     resets.py          tells a dataset that Keras begins its data anew
+    ahead.py           tells whether Keras takes a batch ahead of use
     accelerate.py      `accelerate`
 """

@@ -28,7 +28,9 @@ from mpqueue.engine.options import (
     refuse_torch_names,
     shows_arguments,
 )
+from mpqueue.frameworks.keras import backups
 from mpqueue.frameworks.keras import resets as keras_resets
+from mpqueue.frameworks.keras.ahead import takes_ahead
 from mpqueue.frameworks.keras.loader_passes import LoaderEnqueuer, LoaderEpochs
 from mpqueue.frameworks.keras.passes import PassEnqueuer
 from mpqueue.loader.engine import Latest
@@ -172,6 +174,7 @@ def _accelerate(py_dataset: Any, options: Options, numbers: dict[str, Any], back
         named = given if backend is None else {"backend": backend} | given
         accelerated = _hooked(_accelerated_loader(source, options, named))
         keras_resets.tell(accelerated)
+        backups.watch(accelerated)
         return accelerated
     if backend is not None:
         given = {"use_multiprocessing": kind_of(backend).in_processes} | given
@@ -286,7 +289,7 @@ class AcceleratedLoader(Accelerated):
     @functools.cached_property
     def epochs(self) -> LoaderEpochs:
         """Its epochs."""
-        return LoaderEpochs(self.source)
+        return LoaderEpochs(self.source, takes_ahead)
 
     @property
     def num_batches(self) -> int | None:

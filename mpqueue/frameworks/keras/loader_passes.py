@@ -16,15 +16,20 @@ The loader has counted what was looked at, and its caller has not got it. So eac
 loader before it, and `place` gives that of the first one: a state of the loader is of that place. An interrupt may
 leave a batch in an epoch that has given nothing; the next `begin`, or `peek`, takes that epoch back.
 
+Where the framework takes a batch ahead of use, it holds one that no step has seen until it asks for the next, or for
+the end. `place` is before that one: a state that is saved in a step is of the batches that steps have seen. The end is
+`StopIteration`, or of a loader that has a length, whose adapter counts, the `stop` behind the last batch.
+
 A callback that restores the model as the training begins may have the loader go on from a state then. What was looked
 at before is not of the epoch that is to come, and is dropped.
 """
 
 import copy
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from mpqueue.frameworks.keras import backups
 from mpqueue.loader.loader import Loader
 from mpqueue.system.locks import RLock
 from mpqueue.telemetry.stats import Statistics
@@ -45,22 +50,34 @@ class LoaderEpoch(Iterator[Any]):
         batches: The loader's iterator.
         first: Batches of the epoch that were taken from it before.
         on_trial: Keep the first batches.
+        is_ahead: They are taken one ahead of use.
 
     Attributes:
         batches: The loader's iterator.
         first: What it gives before it asks that.
         kept: Copies of what it has given, or None: it was begun in earnest.
         num_taken: How many batches it has given.
+        held: The place before the one that was taken and not used yet; None: there is none.
     """
 
-    def __init__(self, loader: Loader, batches: Iterator[Any], first: Sequence[Looked], *, on_trial: bool) -> None:
+    def __init__(
+        self,
+        loader: Loader,
+        batches: Iterator[Any],
+        first: Sequence[Looked],
+        *,
+        on_trial: bool,
+        is_ahead: bool = False,
+    ) -> None:
         self._loader, self.batches, self.first = loader, batches, tuple(first)
+        self._is_ahead = is_ahead
+        self.held: dict[str, Any] | None = None
         self.kept: list[Looked] | None = [] if on_trial else None
         self.num_taken = 0
 
     def __next__(self) -> Any:
         first, kept = self.first, self.kept
-        if kept is None and not first:
+        if kept is None and not first and not self._is_ahead:
             batch = self.batches.__next__()  # by no call of C, see NOTE [ Interrupts ] in mpqueue.engine.pipeline
             self.num_taken += 1
             return batch
@@ -69,12 +86,14 @@ class LoaderEpoch(Iterator[Any]):
             try:
                 first = self.first = ((place, self.batches.__next__()),)  # what strikes from here on leaves it there
             except StopIteration:
-                self.kept = None
+                self.kept = self.held = None
                 raise
         place, batch = first[0]
         if kept is not None:
             kept = [*kept, (place, copy.deepcopy(batch))] if len(kept) < MOST_KEPT else None
         self.first, self.kept, self.num_taken = first[1:], kept, self.num_taken + 1
+        if self._is_ahead:
+            self.held = place
         return batch
 
     def finish(self) -> None:
@@ -88,10 +107,11 @@ class LoaderEpochs:
 
     Args:
         loader: Whose; nobody else is to iterate over it meanwhile.
+        takes_ahead: Tells, as an epoch begins, whether its batches are taken one ahead of use.
     """
 
-    def __init__(self, loader: Loader) -> None:
-        self.loader = loader
+    def __init__(self, loader: Loader, takes_ahead: Callable[[], bool] = lambda: False) -> None:
+        self.loader, self._takes_ahead = loader, takes_ahead
         self._coming: Iterator[Any] | None = None  # the epoch that was looked at
         self._seen: list[Looked] = []  # its first batches
         self._latest: LoaderEpoch | None = None  # that was begun
@@ -137,7 +157,8 @@ class LoaderEpochs:
         """Begin the coming epoch."""
         with self._lock:
             self._settle()
-            epoch = LoaderEpoch(self.loader, self._open(), self._seen, on_trial=on_trial)
+            is_ahead = self._takes_ahead()
+            epoch = LoaderEpoch(self.loader, self._open(), self._seen, on_trial=on_trial, is_ahead=is_ahead)
             self._latest, self._coming, self._seen = epoch, None, []
             return epoch
 
@@ -151,20 +172,24 @@ class LoaderEpochs:
     def _take_from(self, epoch: LoaderEpoch, kept: list[Looked]) -> None:
         nothing: Iterator[Any] = iter(())
         self._coming, self._seen = epoch.batches, [*kept, *epoch.first]
-        epoch.batches, epoch.first, epoch.kept = nothing, (), None
+        epoch.batches, epoch.first, epoch.kept, epoch.held = nothing, (), None, None
 
     def place(self) -> dict[str, Any] | None:
-        """Return the place of the loader before the first batch that nobody has got; None: its own is right."""
+        """Return the place of the loader before the first batch that nobody has used; None: its own is right."""
         position = self.loader._position
         if (self._num_loads, self._loop) != (position.num_loads, position.iterator):
             return None
-        first = self._seen or (() if self._latest is None else self._latest.first)
-        return first[0][0] if first else None
+        latest = self._latest
+        if self._seen or latest is None:
+            return self._seen[0][0] if self._seen else None
+        if latest.held is not None:
+            return latest.held
+        return latest.first[0][0] if latest.first else None
 
     def note_read(self, epoch: LoaderEpoch) -> None:
         """Note that an epoch was stopped; if all its batches were taken, `end` brings it to its end."""
         if epoch.num_taken == self.length:
-            self._read = epoch
+            self._read, epoch.held = epoch, None
 
     def is_to_end(self, epoch: LoaderEpoch) -> bool:
         """Return True if `end` is to bring this epoch to its end."""
@@ -256,6 +281,7 @@ class LoaderEnqueuer:
         while self._is_running:
             try:
                 if epoch is None:
+                    backups.note_epoch(self._epochs.loader)
                     epoch = self._epoch = self._epochs.begin(on_trial=self._epoch is None)
                 batch = epoch.__next__()
             except StopIteration:

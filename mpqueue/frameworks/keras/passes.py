@@ -25,10 +25,9 @@ from typing import Any
 
 from mpqueue.engine.backend import EndOfStream
 from mpqueue.engine.backend_kinds import BackendName
-from mpqueue.engine.options import Options, check_counts, check_flags
+from mpqueue.engine.options import Options, check_counts, check_flags, fresh_seed
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.schedule import EpochSchedule, Place
-from mpqueue.engine.seeds import fresh_seed
 from mpqueue.loader import idle
 from mpqueue.loader.datasets import items_of
 from mpqueue.loader.engine import Engine, Latest

@@ -59,7 +59,11 @@ def test_lanes_free_a_generator_function_from_the_number_of_workers():
 @pytest.mark.parametrize(
     ("make", "error", "text"),
     [
-        (lambda: OrderedEnqueuer(STREAM), TypeError, "stage 3, filter.* makes it a stream.*GeneratorEnqueuer"),
+        (
+            lambda: OrderedEnqueuer(STREAM),
+            TypeError,
+            "stage 3, filter.* makes it a stream.*GeneratorEnqueuer take streams, and mpqueue.keras.accelerate a Loader",
+        ),
         (lambda: GeneratorEnqueuer(mpqueue.Dataset.range(4)), TypeError, "by index.*OrderedEnqueuer"),
         (lambda: GeneratorEnqueuer(STREAM, lanes=0), ValueError, "lanes must be 1 or more"),
         (lambda: GeneratorEnqueuer(iter([1]), lanes=2), ValueError, "an iterator"),

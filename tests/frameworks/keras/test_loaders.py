@@ -19,6 +19,7 @@ from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
 import mpqueue
 import mpqueue.frameworks.keras.resets as keras_resets
 from mpqueue import Loader
+from mpqueue.frameworks.keras.ahead import takes_ahead
 from mpqueue.frameworks.keras.loader_passes import LoaderEpochs
 from mpqueue.keras import accelerate
 from mpqueue.system.replacement import Replacement
@@ -220,6 +221,75 @@ def test_a_callback_resumes_a_loader_when_the_training_begins(delivered, workers
     assert delivered.take()[-8:] == expected[4:]
 
 
+def pairs(length):
+    """Batches, without a hook whose effect a state could not bring back."""
+    return [(np.full((2, 4), number, "float32"), np.ones((2, 1), "float32")) for number in range(length)]
+
+
+def steps_by(state, length):
+    """How many batches a state counts."""
+    return state["epoch"] * length + state["position"]
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+@pytest.mark.parametrize("kind", ["plain", "built"])
+@pytest.mark.parametrize("length", [1, 2, 6])
+@pytest.mark.skipif(BACKEND != "jax", reason="the others do not read ahead")
+def test_a_state_in_a_fit_counts_the_batches_of_steps_also_where_keras_is_ahead(monkeypatch, device, kind, length):
+    import jax
+
+    monkeypatch.setattr(jax, "default_backend", lambda: device)
+    with Loader(pairs(length), workers=1, shuffle=True, seed=1) as loader:
+        counts = []
+
+        def count(*_, **__):
+            counts.append(steps_by(loader.state_dict(), length))
+
+        told = keras.callbacks.LambdaCallback(
+            on_train_begin=count, on_train_batch_begin=count, on_train_batch_end=count, on_epoch_end=count
+        )
+        fit(accelerate(loader), kind=kind, callbacks=[told])
+        count()
+    expected = [0]
+    for step in range(3 * length):
+        ends = [step + 1] * (2 if (step + 1) % length == 0 else 1)
+        expected += [step, *ends]
+    assert counts == [*expected, 3 * length]
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.skipif(BACKEND != "jax", reason="the others do not read ahead")
+def test_a_fit_that_a_callback_stops_leaves_a_state_behind_its_last_step(monkeypatch, steps):
+    import jax
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = batch + 1 == steps
+
+    with Loader(pairs(6), workers=1) as loader:
+        fit(accelerate(loader), callbacks=[Stop()])
+        assert steps_by(loader.state_dict(), 6) == steps
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="the others do not read ahead")
+def test_keras_is_ahead_as_its_iterator_says(monkeypatch):
+    import jax
+    from keras.src.backend.jax.trainer import JAXEpochIterator
+
+    assert not takes_ahead()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert takes_ahead()
+    monkeypatch.setattr(keras.distribution, "distribution", lambda: "any")
+    assert not takes_ahead()
+    monkeypatch.undo()
+    monkeypatch.setattr(JAXEpochIterator, "_get_iterator", lambda self: self._prefetch_numpy_iterator())
+    assert takes_ahead()
+    monkeypatch.setattr(JAXEpochIterator, "_get_iterator", lambda self: self.data_adapter.get_jax_iterator())
+    assert not takes_ahead()
+
+
 def test_a_generator_is_fitted_by_steps(delivered):
     with Loader(marked.elements, workers=2) as loader:
         dataset = accelerate(loader)
@@ -387,6 +457,24 @@ def test_a_state_counts_no_batch_that_was_only_looked_at(workers):
         assert (state["epoch"], state["position"]) == (1, 0)
         next(iter(loader))  # a loop of its own: what was looked at is nobody's any more
         assert rest_of(loader) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("on_trial", [True, False])
+@pytest.mark.parametrize("num_peeked", [0, 2])
+def test_a_state_counts_no_batch_that_is_held_ahead_of_use(on_trial, num_peeked):
+    with Loader(Numbers(4), workers=0) as loader:
+        epochs = LoaderEpochs(loader, takes_ahead=lambda: True)
+        for number in range(num_peeked):
+            epochs.peek(number)
+        epoch = epochs.begin(on_trial=on_trial)
+        for number in range(4):
+            next(epoch)
+            assert rest_of(loader) == [0, 1, 2, 3][number:]
+        assert list(epoch) == []
+        state = loader.state_dict()
+        assert (state["epoch"], state["position"]) in {(0, 4), (1, 0)}
+        next(epochs.begin())
+        assert rest_of(loader) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("on_trial", [True, False])
