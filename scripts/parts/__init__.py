@@ -3,6 +3,7 @@
 From the ground up; a module imports only from its own line and the lines above it::
 
     machine.py       the folders of this checkout, and the CPUs that may be used
+    children.py      processes that are not to outlive the program that has started them
     own_venv.py      starts a program again by the Python of ``.venv`` when packages are missing
     ray_cluster.py   several raylets on this machine
     checks.py        the checks of ``scripts/test``, several at a time

@@ -8,7 +8,8 @@ stay open as long as a process that it left behind); what it wrote is printed, w
 their ends whatever the others say; an interrupt, which the checks of a terminal get as well, lets no further one
 begin. A check that has not ended after `LIMIT_S` hangs: pytest ends a test that does, but not what comes before and
 after the tests (an import, the exit of the interpreter). The processes below it are told of, it is aborted, which makes
-it print where its threads stand, and they are ended.
+it print where its threads stand, and they are ended. What failed is said once more at the
+end, where one looks first in a long log.
 """
 
 import contextlib
@@ -37,6 +38,8 @@ _FOLDERS_OF_FOLDERS = ("frameworks", "tf1")
 
 LIMIT_S = 1800  # the longest takes 330 s on two CPUs, and 1,500 s with eight busy loops beside it
 _STACKS_S = 10  # for a process that is aborted to print its stacks
+_NAMED_BY_PYTEST = ("FAILED ", "ERROR ")
+_LAST_LINES = 10
 
 
 class Check(NamedTuple):
@@ -58,6 +61,11 @@ class Result(NamedTuple):
         """Return what was written, and a last line of the result."""
         word = "passed" if self.status == 0 else f"FAILED with status {self.status}"
         return f"{self.output.rstrip()}\n=== {self.name}: {word} after {self.seconds:.0f} s\n"
+
+    def in_short(self) -> str:
+        """Return the lines in which pytest names the tests that failed; of other commands, the last lines."""
+        lines = self.output.rstrip().splitlines()
+        return "\n".join([line for line in lines if line.startswith(_NAMED_BY_PYTEST)] or lines[-_LAST_LINES:])
 
 
 def checks_of(root: Path) -> list[Check]:
@@ -163,8 +171,10 @@ def main() -> int:
     failed = []
     for result in results(checks_of(ROOT), num_cpus() + 1):
         _say(str(result))
-        failed += [result.name] if result.status else []
-    _say(f"FAILED: {', '.join(failed)}" if failed else "All checks passed.")
+        failed += [result] if result.status else []
+    for result in failed:
+        _say(f"{result.in_short()}\n")
+    _say(f"FAILED: {', '.join(result.name for result in failed)}" if failed else "All checks passed.")
     return 1 if failed else 0
 
 

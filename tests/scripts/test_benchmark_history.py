@@ -10,6 +10,7 @@ from helpers.scripts import script
 budgets = script("parts.benchmark.budget")
 command = script("parts.benchmark.command")
 history = script("parts.benchmark.history")
+joining = script("parts.benchmark.joining")
 measuring = script("parts.benchmark.measure")
 report = script("parts.benchmark.report")
 rounds = script("parts.benchmark.rounds")
@@ -110,6 +111,67 @@ def test_the_page_in_the_tree_has_the_rows_of_the_data():
     assert [name for row in rows for name in row["ratios"] if name.replace(", mpqueue threads", "").replace(
         ", mpqueue in threads", "") not in known] == []  # fmt: skip
     assert [row["date"] for row in rows] == sorted(row["date"] for row in rows)
+
+
+# A run in parts
+
+
+def part_of(workload, **changes):
+    """What ``--json`` writes of one workload and a floor."""
+    results = script("parts.benchmark.results").Results(
+        {(workload, "mpqueue"): [300.0, 400.0], (workload, "processes"): [600.0, 800.0]}, {}, missing=["spdl"]
+    )
+    return (
+        json.loads(report.as_json(results)) | {"commit": "1234567", "date": "2026-12-01", "machine": MACHINE} | changes
+    )
+
+
+def test_parts_of_a_run_become_what_one_command_would_have_written(kept):
+    first, second = run_of(), part_of("image", date="2026-12-02")
+    whole = joining.join([first, second])
+    assert whole.keys() == first.keys()
+    assert whole["rates"] == first["rates"] + second["rates"]
+    assert whole["starts_ms"] == first["starts_ms"]
+    assert whole["date"] == "2026-12-02"
+    assert whole["cost_heads"] == first["cost_heads"]
+    told = [line for line in whole["verdicts"] if line.startswith("spdl is not installed")]
+    assert len(told) == 1, "what both parts tell is told once"
+    assert history.record(whole) == []
+    assert history.load()[0]["ratios"] == history.row_of(first)["ratios"]
+    assert joining.join([first]) == first
+
+
+@pytest.mark.parametrize(
+    ("second", "why"),
+    [
+        (part_of("tiny"), "two parts have measured tiny: leave one of them out"),
+        (part_of("image", commit="other"), "parts of different runs: commit is '1234567' and 'other'"),
+        (part_of("image", workers=5), "parts of different runs: workers is"),
+    ],
+    ids=["twice", "commit", "workers"],
+)
+def test_parts_that_are_not_of_one_run_are_refused(second, why):
+    with pytest.raises(ValueError, match=why):
+        joining.join([part_of("tiny"), second])
+
+
+def test_the_command_joins_files_into_one_and_refuses_others(tmp_path):
+    files, whole = [tmp_path / "image.json", tmp_path / "tree.json"], tmp_path / "whole.json"
+    for file in files:
+        file.write_text(json.dumps(part_of(file.stem)))
+    command._join(files, whole)
+    assert {row["workload"] for row in json.loads(whole.read_text())["rates"]} == {"image", "tree"}
+    with pytest.raises(SystemExit, match="two parts have measured image"):
+        command._join([files[0], files[0]], whole)
+    with pytest.raises(SystemExit, match=r"none.json"):
+        command._join([tmp_path / "none.json"], whole)
+
+
+def test_one_part_alone_measures_what_is_of_no_workload():
+    """Or each part of a run would measure starts and wake-ups again, which takes a minute."""
+    feeds = ["mpqueue"]
+    assert {one.what for one in rounds.plan(["image"], feeds, 2, 0.1)} == {"feed", "floor"}
+    assert {"starts", "latency", "wake-up", "memory"} <= {one.what for one in rounds.plan(["tiny"], feeds, 2, 0.1)}
 
 
 # The time that a run may take

@@ -87,3 +87,15 @@ def test_one_that_fails_fails_all(checks, monkeypatch, capsys, statuses, wanted,
     monkeypatch.setattr(checks, "checks_of", lambda _root: given)
     assert checks.main() == wanted
     assert capsys.readouterr().out.splitlines()[-1] == last
+
+
+def test_what_failed_is_named_once_more_at_the_end(checks, monkeypatch, capsys):
+    told = "what pytest shows\nFAILED tests/test_a.py::test_b - assert 1 == 2\n1 failed"
+    numbers = "\n".join(map(str, range(20)))
+    given = [saying(checks, told, 1)._replace(name="a"), saying(checks, numbers, 2)._replace(name="b")]
+    monkeypatch.setattr(checks, "checks_of", lambda _root: given)
+    checks.main()
+    end = capsys.readouterr().out.splitlines()[-14:]
+    assert sorted(end[:-1]) == sorted(
+        ["FAILED tests/test_a.py::test_b - assert 1 == 2", "", *map(str, range(10, 20)), ""]  # in either's turn
+    )

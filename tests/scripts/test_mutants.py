@@ -1,7 +1,11 @@
 """The mutation of modules: what is changed, what is left alone, and that the lists it goes by are right."""
 
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -137,13 +141,54 @@ def test_the_program_tells_how_it_is_used():
     assert "memory/slots.py" in done.stdout
 
 
+def has_namespaces():
+    """Whether the program can have a namespace for process numbers, in either way that it tries."""
+    for users in ([], ["--user", "--map-root-user"]):
+        command = ["unshare", *users, "--pid", "--fork", "--mount-proc", "true"]
+        if shutil.which("unshare") and subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            return True
+    return False
+
+
+needs_namespaces = pytest.mark.skipif(not has_namespaces(), reason="no namespaces here: the program refuses to run")
+
+
+@needs_namespaces
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_outlives_the_program_that_was_called(how, tmp_path):
+    """The outer process is struck while the namespace's first one and a child of it in a session of its own wait."""
+    inner = "import os, signal; pid = os.fork(); pid or os.setsid(); os.write(1, b'runs\\n'); signal.pause()"
+    program = f"from parts.mutants import alone; import sys; sys.exit(alone.run([sys.executable, '-c', {inner!r}]))"
+    environ = os.environ | {"PYTHONPATH": str(SCRIPTS), "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environ) as outer:
+        try:
+            assert [outer.stdout.readline() for _ in range(2)] == ["runs\n"] * 2
+            assert [folder.name[:8] for folder in tmp_path.iterdir()] == ["mutants-"]
+            outer.send_signal(how)
+            assert outer.stdout.read() == ""  # all have closed it, and none would while it waits
+        finally:
+            outer.kill()
+        assert outer.wait() == (-how if how == signal.SIGKILL else 128 + how)
+    if how == signal.SIGTERM:
+        assert list(tmp_path.iterdir()) == []
+
+
+@needs_namespaces
+def test_the_program_ends_as_what_it_runs_alone_does(tmp_path, monkeypatch, capfd):
+    alone, before = part("alone"), signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    show = f"import os, sys; print(os.getpid(), os.listdir(os.environ[{alone.FOLDER!r}])); sys.exit(3)"
+    try:
+        assert alone.run([sys.executable, "-c", show]) == 3
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert capfd.readouterr().out == "1 []\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_namespaces
 @pytest.mark.slow
 def test_a_mutant_dies_by_the_tests_of_its_module():
-    namespaces = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "true"]
-    try:
-        subprocess.run(namespaces, check=True, capture_output=True, timeout=60)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no namespaces here: the program refuses to run")
     line = (ROOT / "mpqueue" / "memory" / "slots.py").read_text("utf-8").splitlines().index("PAGE = 4096") + 1
     run = [sys.executable, str(SCRIPTS / "mutants"), "memory/slots.py", "--lines", f"{line}-{line}", "--killers"]
     done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=280)

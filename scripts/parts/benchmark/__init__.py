@@ -50,6 +50,7 @@ starts.py               cold starts, beside an interpreter that imports NumPy
     curve_files.py          the curves as files
     wanted.py               the measurements that a figure to be reached needs
 budget.py               the time that a run may take
+joining.py              parts of a run that become one
 history.py              a row for each run that was recorded, and what has fallen
 gather.py               collects the findings of measurements
     rounds.py               all measurements, in rounds that take turns

@@ -16,6 +16,7 @@ from parts.benchmark.feeds import FEEDS
 from parts.benchmark.files import FILES
 from parts.benchmark.files import GROUP as FILES_GROUP
 from parts.benchmark.gather import Gathered
+from parts.benchmark.joining import join
 from parts.benchmark.measure import Measurement
 from parts.benchmark.peers import PEERS
 from parts.benchmark.plots import draw_rates, require_matplotlib
@@ -42,6 +43,8 @@ def main(options: argparse.Namespace) -> None:
         print("\n".join(_listed()))
     elif options.draw_files:
         _draw_files(options.draw_files)
+    elif options.join:
+        _join(options.join, options.json)
     elif options.record:
         _record(options.record)
     elif options.curves:
@@ -97,6 +100,14 @@ def _draw_files(file: Path) -> None:
         print(files_page.draw(json.loads(file.read_text("utf-8"))), end="")
     except (OSError, ValueError) as error:
         raise SystemExit(f"benchmark.py: {file}: {error}") from None
+
+
+def _join(files: list[Path], whole: Path) -> None:
+    try:
+        text = json.dumps(join([json.loads(file.read_text("utf-8")) for file in files]), indent=1)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"benchmark.py: {error}") from None
+    whole.write_text(text, "utf-8")
 
 
 def _record(file: Path) -> None:

@@ -31,6 +31,10 @@ def parse(about: str) -> argparse.Namespace:
         "--record", type=Path, metavar="FILE", help="measure nothing: add what --json has written to the history"
     )
     parser.add_argument(
+        "--join", type=Path, nargs="+", metavar="FILE",
+        help="measure nothing: write runs of different workloads, as --json wrote them, to --json as one",
+    )  # fmt: skip
+    parser.add_argument(
         "--draw-files", type=Path, metavar="FILE",
         help="measure nothing: draw the table of docs/files.md of what --workloads files --json has written",
     )  # fmt: skip
@@ -44,6 +48,8 @@ def parse(about: str) -> argparse.Namespace:
         parser.error(f"--rounds must be at least 1, got {options.rounds}")
     if options.minutes is not None and not options.minutes > 0:
         parser.error(f"--minutes must be above 0, got {options.minutes:g}")
+    if options.join and not options.json:
+        parser.error("--join needs --json FILE, in which the whole is written")
     if options.files_mb < 1:
         parser.error(f"--files-mb must be at least 1, got {options.files_mb}")
     return options

@@ -2,14 +2,11 @@
 
 import argparse
 import os
-import shutil
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from parts.mutants import survivors, targets
+from parts.mutants import alone, survivors, targets
 from parts.mutants.mutations import Mutant, mutants_of
 from parts.mutants.trying import Copy
 
@@ -17,7 +14,6 @@ _ROOT = Path(__file__).resolve().parents[3]
 _PACKAGE = _ROOT / "mpqueue"
 _NICENESS = 15
 _WANTED = 0.95
-_ALONE = "MPQUEUE_MUTANTS_ALONE"
 
 
 class Tally(NamedTuple):
@@ -51,14 +47,13 @@ def main(about: str) -> int:
         for module, tests in targets.PURE.items():
             print(f"{module:30} {' '.join(tests)}")
         return 0
-    if os.environ.get(_ALONE) != "1":
-        return _alone()
+    if alone.FOLDER not in os.environ:
+        return alone.run([sys.executable, *sys.argv])
     known = survivors.read(Path(__file__).parent / "survivors.md")
     os.nice(_NICENESS)
-    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        copy = Copy(_ROOT, Path(folder))
-        copy.warm_up()
-        tallies = [_try(copy, module, mutants, known, options) for module, mutants in _chosen(options).items()]
+    copy = Copy(_ROOT, Path(os.environ[alone.FOLDER]))
+    copy.warm_up()
+    tallies = [_try(copy, module, mutants, known, options) for module, mutants in _chosen(options).items()]
     print(f"\n{'module':30} {'mutants':>6} {'killed':>6} {'share':>8} {'no end':>8} {'known':>6} {'survivors':>9}")
     for tally in tallies:
         print(tally)
@@ -82,22 +77,6 @@ def _parser(about: str) -> argparse.ArgumentParser:
     parser.add_argument("--killers", action="store_true", help="say of each mutant what became of it")
     parser.add_argument("--list", action="store_true", help="print the pure modules and their tests")
     return parser
-
-
-def _alone() -> int:
-    """The same in a namespace of its own for process numbers: no signal of a mutant can hit another program."""
-    command = [sys.executable, *sys.argv]
-    # Where it can be had without a namespace for users, tests may take the rights of another user.
-    for users in ([], ["--user", "--map-root-user"]):
-        apart = ["unshare", *users, "--pid", "--fork", "--kill-child", "--mount-proc"]
-        if shutil.which("unshare") and _succeeds([*apart, "true"]):
-            return subprocess.run([*apart, *command], env=os.environ | {_ALONE: "1"}, check=False).returncode
-    print("unshare(1) does not work here: a mutant that sends signals might hit other programs", file=sys.stderr)
-    return 2
-
-
-def _succeeds(command: list[str]) -> bool:
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _count(tally: Tally) -> int:

@@ -26,7 +26,7 @@ from parts.soak.rounds import Deviation, Tally
 _ENGINE = os.path.dirname(mpqueue.__file__) + os.sep
 _SCALES = (2e-5, 2e-4, 1e-3)
 _LENGTH = 5
-_HANG_S = 60
+_HANG_S = 300  # of an epoch: a struck one begins its workers anew, which beside ten others took over 60
 # Called by the collector, for the threads that `threading` knows: what is raised there is ignored by Python.
 _OF_COLLECTOR = weakref.finalize.__call__.__code__, weakref.WeakSet()._remove.__code__  # type: ignore[attr-defined]
 

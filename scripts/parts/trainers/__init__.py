@@ -8,6 +8,7 @@ From the ground up; a module imports only from its own line and the lines above 
                        the programs, as users write them
     verdict.py         what differs between a run that was killed and one that was not
     entries.py         the programs in the forms that are run
+    known.py           differences that versions of their packages bring
     table.py           what is kept of the runs, and drawn in the guide
     killing.py         runs a program, whole and with kills
     command.py         the program

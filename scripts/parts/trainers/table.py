@@ -1,8 +1,8 @@
-"""Figures of the runs, in ``docs/trainers.json``, and the table of ``docs/exact-resume.md`` that is drawn from them.
+"""Figures of the runs, in ``docs/trainers.json``, and what is drawn in ``docs/exact-resume.md``: they, and `KNOWN`.
 
 What is drawn stands behind a comment, and ends with an empty line::
 
-    <!-- drawn from trainers.json: runs -->
+    <!-- drawn by scripts/trainers: runs -->
 """
 
 import json
@@ -12,15 +12,16 @@ from typing import Any
 
 from parts.machine import ROOT
 from parts.trainers.entries import ENTRIES, Entry
+from parts.trainers.known import KNOWN
 
 DATA = ROOT / "docs" / "trainers.json"
 PAGE = ROOT / "docs" / "exact-resume.md"
-RUNS, VERSIONS = "runs", "versions"
+RUNS, VERSIONS, DIFFERENCES = "runs", "versions", "differences"
 NEWEST, PINNED = "newest", "pinned"
 _COLUMNS = {
     "its own": ("own", NEWEST), "mpqueue": ("mpqueue", NEWEST), "mpqueue, pinned versions": ("mpqueue", PINNED),
 }  # fmt: skip
-_DRAWN = re.compile(r"(?P<head><!-- drawn from trainers.json: (?P<name>\w+) -->\n)(?:.+\n)*")
+_DRAWN = re.compile(r"(?P<head><!-- drawn by scripts/trainers: (?P<name>\w+) -->\n)(?:.+\n)*")
 
 
 def row_of(entry: Entry, feed: str, versions: str, told: str, plans: int) -> dict[str, Any]:
@@ -58,6 +59,8 @@ def page_drawn_anew(page: str, rows: list[dict[str, Any]]) -> str:
 
 def drawn(name: str, rows: list[dict[str, Any]]) -> str:
     """Return what stands behind the comment that names it."""
+    if name == DIFFERENCES:
+        return "".join(f"- {known.told(about)}\n" for known in KNOWN)
     if name == VERSIONS:
         sets = {kind: sorted({each for row in rows if row["set"] == kind for each in row["versions"]}) for kind in (
             NEWEST, PINNED,
@@ -65,11 +68,16 @@ def drawn(name: str, rows: list[dict[str, Any]]) -> str:
         return "".join(f"- {kind.capitalize()}: {', '.join(found)}\n" for kind, found in sets.items() if found)
     cells = {(row["name"], row["fed by"], row["set"]): _cell(row) for row in rows}
     lines = [["A program", *_COLUMNS], ["---"] * (1 + len(_COLUMNS))]
-    for key, entry in ENTRIES.items():
+    for key in ENTRIES:
         found = [cells.get((key, *column), "") for column in _COLUMNS.values()]
         if any(found):
-            lines.append([f"{entry.trainer}, {entry.about}", *found])
+            lines.append([about(key), *found])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def about(name: str) -> str:
+    """Return what readers know a program by."""
+    return f"{ENTRIES[name].trainer}, {ENTRIES[name].about}"
 
 
 def _cell(row: dict[str, Any]) -> str:
