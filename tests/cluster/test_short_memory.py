@@ -11,8 +11,7 @@ from mpqueue import Loader
 from mpqueue.cluster.mirror import Mirror
 from mpqueue.cluster.remote_worker import RemoteWorker
 from mpqueue.errors import SharedMemoryFull
-from mpqueue.memory.segment import Segment
-from mpqueue.memory.slots import FIRST_BYTES
+from mpqueue.memory.segment import FIRST_BYTES, Segment
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerEnds

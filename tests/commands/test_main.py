@@ -1,6 +1,7 @@
 """The command ``mpqueue`` itself: its help, its exit status, and how fast it begins."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -39,6 +40,11 @@ def test_help_names_each_command(capsys):
     assert ended.value.code == 0
     told = capsys.readouterr().out
     assert [what for _, what in COMMANDS.values() if what not in told] == []
+
+
+def test_the_page_of_the_command_has_a_row_for_each():
+    rows = re.findall(r"^\| `mpqueue ([a-z]+)", (ROOT / "docs/command.md").read_text("utf-8"), re.MULTILINE)
+    assert rows == list(COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -154,7 +154,7 @@ def _wrap_system(**calls):
 
     worker_main.os = types.SimpleNamespace(**{**vars(os), **calls})
     if "write" in calls:
-        worker = queue_address.report_use.func.__self__  # it has looked up `write` before
+        worker = queue_address.report_use.__self__  # it has looked up `write` before
         worker._put = worker._timing.put = functools.partial(calls["write"], worker._ends.reports)
 
 

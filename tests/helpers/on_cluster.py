@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import os
 import time
+import types
+from unittest import mock
 
 import numpy as np
 import psutil
@@ -29,17 +31,19 @@ class Cluster:
         import ray
         from ray.cluster_utils import Cluster as RayCluster
 
-        self._ray = RayCluster(
-            initialize_head=True,
-            head_node_args={
-                "num_cpus": 2,
-                "object_store_memory": STORE_BYTES,
-                "include_dashboard": False,
-                "include_log_monitor": False,
-                "no_monitor": True,  # nor an autoscaler
-                "_system_config": HEALTH,
-            },
-        )
+        with patience():
+            self._ray = RayCluster(
+                initialize_head=True,
+                head_node_args={
+                    "wait": False,  # which has 30 s as well; `add` and `ray.init` wait
+                    "num_cpus": 2,
+                    "object_store_memory": STORE_BYTES,
+                    "include_dashboard": False,
+                    "include_log_monitor": False,
+                    "no_monitor": True,  # nor an autoscaler
+                    "_system_config": HEALTH,
+                },
+            )
         self.address = self._ray.address
         self.others = [self.add() for _ in range(num_nodes - 1)]
         ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
@@ -47,9 +51,10 @@ class Cluster:
 
     def add(self, *, num_cpus=2, **options):
         """Add a node; it is alive when this returns."""
-        node = self._ray.add_node(
-            num_cpus=num_cpus, object_store_memory=STORE_BYTES, include_dashboard=False, **options
-        )
+        with patience():
+            node = self._ray.add_node(
+                wait=False, num_cpus=num_cpus, object_store_memory=STORE_BYTES, include_dashboard=False, **options
+            )
         self._ray.wait_for_nodes(WAIT_S)
         return node
 
@@ -64,6 +69,19 @@ class Cluster:
 
         ray.shutdown()
         self._ray.shutdown()
+
+
+@contextlib.contextmanager
+def patience():
+    """Have Ray wait for the processes of a node as long as we do: it waits for 30 s, and has no setting for that.
+
+    A node that comes too late is left behind besides, half made, as a process that nobody waits for.
+    """
+    from ray._private import node
+
+    slow = types.SimpleNamespace(**vars(time) | {"monotonic": lambda: time.monotonic() * 30 / WAIT_S})
+    with mock.patch.object(node, "time", slow):
+        yield
 
 
 def alive():

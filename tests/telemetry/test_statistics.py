@@ -152,15 +152,17 @@ class Computing(Timed):
 def test_a_source_that_waits_is_told_from_one_that_computes():
     """Also where more workers than there are CPUs compute, and on a machine that is busy otherwise."""
 
-    def shares_of(source):
+    def times_of(source):
         with Loader(source, workers=2 * num_cpus()) as loader:
             for _ in loader:
                 pass
-            times = loader.statistics().times
-        return times.blocked.p50_s / times.compute.p50_s
+            return loader.statistics().times
 
-    assert shares_of(Timed(80)) > 0.5
-    assert shares_of(Computing(80)) < 0.5
+    waiting = Timed(80)
+    # Not its share of the time: whoever has slept waits for a CPU as well, as long as others keep all of them.
+    assert times_of(waiting).blocked.p50_s > 0.9 * waiting.seconds
+    times = times_of(Computing(80))
+    assert times.blocked.p50_s < 0.5 * times.compute.p50_s
 
 
 @pytest.mark.parametrize("collate", [None, lambda samples: np.stack(samples)], ids=["default", "own"])
