@@ -1,11 +1,16 @@
 """The names of the package: what ``dir`` shows, what loads on first use, and what a mistaken name is told."""
 
+import ast
 import subprocess
 import sys
 
 import pytest
+from helpers.docstrings import MODULES, OF_TORCH
+from helpers.structure import ROOT
 
 import mpqueue
+
+PACKAGE = ROOT / "mpqueue"
 
 
 def printed(code):
@@ -23,6 +28,29 @@ def test_dir_shows_the_same_names_after_some_were_used():
     before = dir(mpqueue)
     assert mpqueue.FIFOQueue.__name__ == "FIFOQueue"
     assert dir(mpqueue) == before
+
+
+def public_modules():
+    """The modules and folders of the package that list public names."""
+    paths = [*PACKAGE.glob("*.py"), *PACKAGE.glob("*/__init__.py")]
+    listing = [path for path in paths if "\n__all__ = " in path.read_text("utf-8")]
+    names = {path.parent.name if path.name == "__init__.py" else path.stem for path in listing}
+    return names - {"mpqueue"}
+
+
+def test_a_module_with_public_names_is_an_attribute_of_the_package():
+    """`_PACKAGES` is for who runs a program, the imports under `TYPE_CHECKING` for who checks its types."""
+    assert public_modules() - {"errors"} == mpqueue._PACKAGES
+    tree = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
+    (checked,) = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    imported = {name.asname for node in checked.body if node.module == "mpqueue" for name in node.names}
+    assert imported == mpqueue._PACKAGES
+
+
+def test_the_docstrings_and_the_reference_of_a_public_module_are_checked():
+    """`MODULES` of `tests/helpers/docstrings.py` says whose."""
+    checked = {name.partition(".")[2] for name in MODULES + OF_TORCH}
+    assert checked == public_modules() - {"compat"} | {""}
 
 
 @pytest.mark.parametrize("name", ["compat", "files", "jax", "keras", "metrics", "python_io", "tf", "train"])

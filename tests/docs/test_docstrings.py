@@ -1,5 +1,6 @@
 """Docstrings of public names say all that is needed where they stand, say it alike, and have examples that run."""
 
+import ast
 import dataclasses
 import importlib.util
 import inspect
@@ -8,7 +9,7 @@ from typing import Literal
 
 import pytest
 from helpers.docstrings import arguments, documented, examples, sections, undescribed
-from helpers.pages import DOCS, run_example
+from helpers.pages import DOCS, ROOT, run_example
 
 import mpqueue
 import mpqueue.keras
@@ -85,6 +86,19 @@ def test_the_page_of_options_lists_each_of_them_with_its_default(options):
     for field in dataclasses.fields(options):
         told = f'"{field.default}"' if isinstance(field.default, str) else repr(field.default)
         assert rows.get(field.name) == told, field.name
+
+
+@pytest.mark.parametrize("options", [Options, SampleOptions])
+def test_each_option_is_passed_where_types_are_checked(options):
+    """mypy reads that file, so that an option is typed for users as it is written there."""
+    tree = ast.parse((ROOT / "tests" / "typing" / "api.py").read_text("utf-8"))
+    passed = {
+        keyword.arg
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in FACES
+        for keyword in node.keywords
+    }
+    assert sorted({field.name for field in dataclasses.fields(options)} - passed) == []
 
 
 def test_every_argument_is_described_where_it_stands():

@@ -13,9 +13,10 @@ from helpers.faults import Numbers
 
 import mpqueue
 from mpqueue import Loader, metrics
+from mpqueue.service.reports import ServedConsumer, ServerStatistics
 from mpqueue.telemetry import live
 from mpqueue.telemetry.rows import ROWS, TIMES
-from mpqueue.telemetry.stats import ConsumerStatistics
+from mpqueue.telemetry.stats import ConsumerStatistics, StageStatistics, WorkerStatistics
 
 prometheus_client = pytest.importorskip("prometheus_client")
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "seeing.md"
@@ -82,6 +83,16 @@ def test_names_follow_the_conventions_of_prometheus(used):
         assert not re.search(r"_(ms|us|ns|mb|kb|percent)\b", name)
     for row in ROWS:
         assert row.unit in {"", "seconds", "bytes"}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_metric_is_read_off_a_field_that_there_is(row):
+    """Statistics without that field have no such metric, and nobody says so."""
+    consumer = ServedConsumer(1, 1, None, 0, 0, 0, 0.0, 0, 0, 0, 0, False)
+    found = ServerStatistics(workers=(WorkerStatistics(0),), stages=(StageStatistics("map"),), consumers=(consumer,))
+    values = list(row.read(found))
+    assert values
+    assert all(label == ({row.label: label[row.label]} if row.label else {}) for label, _ in values)
 
 
 def test_the_table_of_the_documents_is_that_of_the_code():

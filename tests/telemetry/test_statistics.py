@@ -6,16 +6,17 @@ import os
 import random
 import signal
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 import mpqueue
 from mpqueue import Loader, Statistics
+from mpqueue.service.reports import ServedConsumer
 from mpqueue.system.cpus import busy_ns, num_cpus
 from mpqueue.telemetry.recorder import Histogram
-from mpqueue.telemetry.stats import ConsumerStatistics, Times
+from mpqueue.telemetry.stats import _PRESENT, ConsumerStatistics, StageStatistics, Times, WorkerStatistics
 
 KINDS = pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
 BATCH_S = 0.006  # longer than the span in which one batch is timed: each is
@@ -264,6 +265,22 @@ def test_a_difference_tells_what_happened_between():
     assert sum(worker.batches for worker in change.workers) == change.times.compute.count
     assert change.num_slots == later.num_slots
     assert change.ring_kind == later.ring_kind
+
+
+# What only grows, so that a difference says how much; other numbers tell of a moment, and a difference has the later one.
+GROWING = {
+    "batches", "bytes", "compute_s", "copies", "copies_asked", "copies_held", "copies_moved", "copy_s", "credit_wait_s",
+    "deaths", "elapsed_s", "num_in", "num_out", "recalled", "reconnects", "restarts", "retries", "skipped", "total_s",
+    "wait_s",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [Statistics, WorkerStatistics, StageStatistics, ConsumerStatistics, ServedConsumer])
+def test_a_number_grows_or_tells_of_a_moment(kind):
+    """A new one is entered in `GROWING`, or in `_PRESENT` of `mpqueue.telemetry.stats`."""
+    numbers = {field.name for field in fields(kind) if field.type in {int, float}}
+    assert sorted(numbers - GROWING - _PRESENT) == []
+    assert sorted(GROWING & _PRESENT) == []
 
 
 def test_the_later_one_stands_on_the_left():

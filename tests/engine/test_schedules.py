@@ -1,0 +1,140 @@
+"""What is asked of every schedule: one that is new is entered in `MADE`, and these tests try it."""
+
+import pytest
+
+from mpqueue.engine.ledger import Ledger
+from mpqueue.engine.outcomes import Result
+from mpqueue.engine.schedule import Drawn, DrawnSchedule, EpochSchedule, Place, Schedule, StreamSchedule
+
+LENGTH = 4  # batches of an epoch
+START = Place()
+
+
+class Ascending:
+    """A `Draw` of one epoch."""
+
+    is_once, mark = False, None
+
+    def __init__(self):
+        self._left = list(range(LENGTH))
+
+    def take(self, limit):
+        taken, self._left = self._left[:limit], self._left[limit:]
+        return [Drawn(unit) for unit in taken]
+
+    @property
+    def has_ended(self):
+        return not self._left
+
+
+# What makes each, with epochs of so many batches, and with the barrier that an `on_epoch_end` needs.
+MADE = {
+    EpochSchedule: lambda **options: EpochSchedule(lambda: LENGTH, 7, shuffle=True, **options),
+    DrawnSchedule: lambda **options: DrawnSchedule(lambda _epoch: Ascending(), **options),
+    StreamSchedule: lambda: StreamSchedule(2, epoch_batches=LENGTH),
+}
+ALL = pytest.mark.parametrize("kind", MADE, ids=lambda kind: kind.__name__)
+OF_POSITIONS = pytest.mark.parametrize(
+    "kind", [kind for kind in MADE if kind is not StreamSchedule], ids=lambda kind: kind.__name__
+)
+
+
+def subclasses(kind):
+    for below in kind.__subclasses__():
+        yield from (below, *subclasses(below))
+
+
+def at(kind, place=START, **options):
+    schedule = MADE[kind](**options)
+    schedule.go_to(place)
+    return schedule
+
+
+def deal(schedule, number):
+    """So many tickets, fewer if there is no more work for now; one call gives those of one epoch."""
+    dealt = []
+    while len(dealt) < number and (some := schedule.deal(number - len(dealt))):
+        assert len({ticket.epoch for ticket in some}) == 1
+        dealt += some
+    return dealt
+
+
+def places(tickets):
+    return [(ticket.epoch, ticket.position) for ticket in tickets]
+
+
+def test_each_schedule_of_the_package_is_tried_here():
+    assert {kind for kind in subclasses(Schedule) if kind.__module__.startswith("mpqueue.")} == MADE.keys()
+
+
+@ALL
+def test_an_epoch_ends_with_its_last_batch_though_later_ones_are_dealt_already(kind):
+    """`lengths` has each epoch that was opened and is not handed out, `forget` drops it."""
+    ledger = Ledger(at(kind), credit=LENGTH + 2)
+    for number in range(3 * LENGTH):
+        for ticket in deal(ledger, LENGTH):
+            ledger.ready[ticket.number] = Result(ticket)
+        ticket, _ = ledger.take()
+        is_last = ledger.count(ticket)
+        assert (is_last, ledger.progress.epoch) == ((number + 1) % LENGTH == 0, (number + 1) // LENGTH)
+    assert len(ledger.schedule.lengths) <= 2
+
+
+@ALL
+def test_a_number_is_used_once_wherever_it_goes(kind):
+    schedule = at(kind)
+    numbers = [ticket.number for ticket in deal(schedule, 3)]
+    schedule.go_to(Place(1))
+    numbers += [schedule.deal_failure().number, *(ticket.number for ticket in deal(schedule, 3))]
+    assert numbers == list(range(7))
+
+
+@OF_POSITIONS
+def test_what_was_taken_ahead_of_a_place_is_left_out(kind):
+    schedule = at(kind, Place(1, 1, ahead=(2,)))
+    assert places(deal(schedule, 4)) == [(1, 1), (1, 3), (2, 0), (2, 1)]
+    schedule.go_to(Place(1, 0))
+    assert places(deal(schedule, 3)) == [(1, 0), (1, 1), (1, 2)]
+
+
+@OF_POSITIONS
+def test_a_place_is_the_same_work_whenever_it_is_dealt(kind):
+    units = [ticket.unit for ticket in deal(at(kind), 3 * LENGTH)]
+    assert [ticket.unit for ticket in deal(at(kind, Place(1, 2)), LENGTH)] == units[LENGTH + 2 : 2 * LENGTH + 2]
+
+
+@OF_POSITIONS
+def test_a_place_behind_the_end_is_refused(kind):
+    with pytest.raises(ValueError, match=f"position {LENGTH + 1} does not exist"):
+        at(kind, Place(0, LENGTH + 1))
+
+
+@OF_POSITIONS
+def test_nothing_is_dealt_behind_a_barrier_before_the_epoch_is_opened(kind):
+    schedule = at(kind, barrier=True)
+    assert len(deal(schedule, 9)) == LENGTH
+    schedule.open_epoch()
+    assert places(deal(schedule, 9)) == [(1, position) for position in range(LENGTH)]
+    schedule.stand_before(5)
+    assert schedule.deal(9) == []
+    schedule.open_epoch()
+    assert places(deal(schedule, 1)) == [(5, 0)]
+
+
+@OF_POSITIONS
+def test_nothing_is_dealt_of_epochs_behind_the_last_one(kind):
+    schedule = at(kind)
+    schedule.last_epoch = 0
+    assert len(deal(schedule, 9)) == LENGTH
+
+
+@OF_POSITIONS
+def test_what_was_handed_out_can_be_asked_for_again(kind):
+    """A server computes it for a consumer that comes later."""
+    schedule = MADE[kind]()
+    schedule.keep(100)
+    schedule.go_to(Place())
+    tickets = deal(schedule, LENGTH)
+    assert [schedule.unit_at(0, position).unit for position in range(LENGTH)] == [ticket.unit for ticket in tickets]
+    with pytest.raises(LookupError):
+        schedule.unit_at(0, LENGTH)
