@@ -5,6 +5,8 @@ those of worker processes, and the trainer's own numbers are what they would hav
 """
 
 from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 from mpqueue.engine.global_generators import GlobalState, seed_globals
 from mpqueue.engine.ledger import Ledger
@@ -153,8 +155,8 @@ class InlineBackend:
         stages = self._stages
         unit, given = work_of(ticket, self._runner, self._ledger)
         restore_thread = context.keep_thread()
-        # Within `try`, and put back first, without a place for a signal between: an interrupt at any other place would
-        # leave the training loop with the batch's worker and random numbers.
+        # Within `try`, and put back in one as well, without a place for a signal between: an interrupt at any other
+        # place would leave the training loop with the batch's worker and random numbers.
         try:
             context.enter_thread(
                 self._info, is_seed_given=torch is not None, begin=self._begin, may_begin_blocks=self._may_begin_blocks
@@ -180,16 +182,30 @@ class InlineBackend:
             error.add_note(note)
             return Result.failed(error)
         finally:
-            restore_thread()
-            if stages is not None:
-                self._note_stages(None)
-            if torch is not None and saved is not None:
-                of_both, of_tensorflow, of_torch = saved
-                of_both.restore()
-                of_tensorflow.restore()
-                torch.restore(of_torch)
-            for put_back, state in kept:
-                put_back(state)
+            try:
+                self._put_back(restore_thread, stages, saved, kept)
+            except BaseException:  # of a handler, amid it: the training loop would go on with the batch's numbers
+                self._put_back(restore_thread, stages, saved, kept)
+                raise
+
+    def _put_back(
+        self,
+        restore_thread: Callable[[], None],
+        stages: Stages | None,
+        saved: tuple[GlobalState, tensorflow_numbers.TrainersNumbers, Any] | None,
+        kept: list[Any],
+    ) -> None:
+        """Have the caller's thread go on as before the batch; all of it may be done twice."""
+        restore_thread()
+        if stages is not None:
+            self._note_stages(None)
+        if self._torch is not None and saved is not None:
+            of_both, of_tensorflow, of_torch = saved
+            of_both.restore()
+            of_tensorflow.restore()
+            self._torch.restore(of_torch)
+        for put_back, state in kept:
+            put_back(state)
 
     def _may_begin_blocks(self) -> bool:
         if self._torch is None:

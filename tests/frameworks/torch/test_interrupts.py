@@ -2,12 +2,16 @@
 
 import contextlib
 import itertools
+import random
 import signal
 
+import numpy as np
 import pytest
+import torch
 from helpers.strikes import Strike, Struck
 from torch.utils import data
 
+import mpqueue
 from mpqueue.torch import DataLoader
 
 BATCHES = [[0, 1], [2, 3], [4, 5], [6, 7]]
@@ -144,3 +148,36 @@ def test_an_interrupt_in_an_iterable_dataset_is_no_end_of_the_pass(raises):
         with pytest.raises(RuntimeError, match="an interrupt came"):
             next(batches)
     assert next(iter(loader)).tolist() == [0, 1]
+
+
+class Drawing:
+    """Draws from all global generators."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return np.array([index, random.random(), np.random.random(), torch.rand(()).item()])
+
+
+def state_of_globals():
+    _, keys, place, *_ = np.random.get_state()
+    return random.getstate(), bytes(keys), place, torch.get_rng_state().tolist()
+
+
+@pytest.mark.parametrize(
+    "make", [Drawing, lambda: mpqueue.Dataset(Drawing()).filter(lambda numbers: True)], ids=["index", "stages"]
+)
+def test_a_seeded_loop_without_workers_has_its_own_numbers_wherever_an_interrupt_strikes(make):
+    changed = []
+    for after in itertools.count(1):
+        with mpqueue.Loader(make(), workers=0, seed=5) as loader:  # anew: after a strike other places follow
+            batches, before = iter(loader), state_of_globals()
+            with contextlib.suppress(Struck), Strike(after) as strike:
+                next(batches)
+            if state_of_globals() != before:
+                changed.append(after)
+        if strike.left > 0:
+            break
+    assert after > 100
+    assert changed == []
