@@ -2,13 +2,13 @@
 
 import contextlib
 import functools
-import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import psutil
 import pytest
+from helpers.alarms import Alarm
 from helpers.faults import Fault
 from helpers.gates import Gate, pass_gate
 from helpers.on_cluster import Told, agents, hash_of, on, until
@@ -365,9 +365,9 @@ def test_an_interrupt_while_the_consumer_waits_loses_no_batch(other, expected):
         Loader(Waiting(gate.address), workers=1, backend="ray", ray_options=on(other), **OPTIONS) as loader,
     ):
         seen, batches = [], iter(loader)
-        waits = threading.Thread(target=interrupt_at, args=(gate,))
-        waits.start()
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt), Alarm(KeyboardInterrupt) as alarm:
+            waits = threading.Thread(target=interrupt_at, args=(gate, alarm))
+            waits.start()
             for batch in batches:
                 seen.append(copied(batch))
         waits.join()
@@ -381,8 +381,9 @@ def copied(batch):
     return numbers.copy(), int(index), int(pid)
 
 
-def interrupt_at(gate):
+def interrupt_at(gate, alarm):
     """Interrupt the main thread when somebody has come to the gate."""
     arrival = gate.arrival()
-    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    alarm.set()
+    assert alarm.has_struck.wait(60)
     arrival.let_go()

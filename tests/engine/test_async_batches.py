@@ -14,6 +14,7 @@ import anyio
 import numpy as np
 import pytest
 from anyio.lowlevel import checkpoint
+from helpers.alarms import nudged
 from helpers.gates import Gate, pass_gate
 from helpers.numbered import Broken, Numbered
 from helpers.strikes import Strike, Struck
@@ -393,15 +394,19 @@ def test_a_time_is_noticed_though_nothing_comes(run, backend):
 def test_ctrl_c_ends_the_wait_and_the_stream_goes_on(run, awaited_of):
     """asyncio cancels its main task for it; trio raises it where the task is."""
 
-    def strike(gate, arrivals):
+    def strike(gate, arrivals, are_noted):
         arrivals.append(gate.arrival())
+        assert are_noted.wait(DEADLOCK_S)  # what a loop has been given and has not noted is its own loss
         os.kill(os.getpid(), signal.SIGINT)
 
     async def begin(stream, found, gate, arrivals):
-        thread = threading.Thread(target=strike, args=(gate, arrivals))
+        are_noted = threading.Event()
+        thread = threading.Thread(target=strike, args=(gate, arrivals, are_noted))
         thread.start()
         async for batch in stream:
             found.append(number(batch))
+            if len(found) == 2:
+                are_noted.set()
 
     async def go_on(stream, found):
         async for batch in stream:
@@ -409,7 +414,7 @@ def test_ctrl_c_ends_the_wait_and_the_stream_goes_on(run, awaited_of):
 
     with Gate() as gate, awaited_of(Gated(gate.address)) as batches:
         stream, found, arrivals = aiter(batches), [], []
-        with pytest.raises(KeyboardInterrupt):
+        with nudged(), pytest.raises(KeyboardInterrupt):
             run(begin, stream, found, gate, arrivals)
         arrivals[0].let_go()
         run(go_on, stream, found)

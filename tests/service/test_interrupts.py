@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from helpers.alarms import Alarm, nudged
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of
 from helpers.strikes import Alarms, Strike, StrikeBeforeLine, Struck
 
@@ -117,7 +118,7 @@ def test_ctrl_c_while_it_waits_is_prompt_and_the_loop_goes_on(tmp_path):
 
         other = threading.Thread(target=interrupt)
         other.start()
-        with pytest.raises(KeyboardInterrupt):
+        with nudged(), pytest.raises(KeyboardInterrupt):
             next(batches)
         other.join()
         server.offer(batch_of(5))
@@ -136,7 +137,8 @@ def test_a_handler_that_closes_ends_the_loop_that_waits(tmp_path):
 
         other = threading.Thread(target=interrupt)
         other.start()
-        assert list(batches) == []
+        with nudged():
+            assert list(batches) == []
         other.join()
         signal.signal(signal.SIGUSR1, previous)
         assert consumer._attachment.link._connection.fileno() == -1
@@ -161,17 +163,12 @@ def test_a_handler_may_close_anywhere_in_next(tmp_path):
 
 def test_a_limit_of_the_users_own_is_no_death_of_the_server(tmp_path):
     """A handler may raise a TimeoutError, or a ConnectionError, which are the system's errors, too."""
-
-    def too_late(*_):
-        raise ConnectionResetError("the user's own")
-
     with ScriptedServer(tmp_path / "home") as server, attached(server) as consumer:
-        previous = signal.signal(signal.SIGALRM, too_late)
         batches = iter(consumer)
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-        with pytest.raises(ConnectionResetError, match="the user's own"):
+        limit = ConnectionResetError("the user's own")
+        with pytest.raises(ConnectionResetError, match="the user's own"), Alarm(limit) as alarm:
+            alarm.set()
             next(batches)
-        signal.signal(signal.SIGALRM, previous)
         server.offer(batch_of(5))
         assert next(batches)[0][0, 0] == 5
 

@@ -6,6 +6,7 @@ import sys
 import threading
 
 import pytest
+from helpers.alarms import Alarm
 
 from mpqueue.system.joined_threads import JoinedThread
 
@@ -14,26 +15,13 @@ class Interrupted(Exception):
     pass
 
 
-@pytest.fixture
-def soon_interrupted():
-    """Raises in whatever the main thread does, again and again."""
-
-    def interrupt(*_):
-        raise Interrupted
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    yield lambda: signal.setitimer(signal.ITIMER_REAL, 0.02)
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
-
-
-def test_a_join_that_was_interrupted_does_not_take_the_thread_for_ended(soon_interrupted):
+def test_a_join_that_was_interrupted_does_not_take_the_thread_for_ended():
     may_end, has_ended = threading.Event(), threading.Event()
     thread = JoinedThread(lambda: (may_end.wait(), has_ended.set()), "waited for")
     thread.start()
     for _ in range(3):
-        soon_interrupted()
-        with pytest.raises(Interrupted):
+        with pytest.raises(Interrupted), Alarm(Interrupted) as alarm:
+            alarm.set()
             thread.join()
         assert thread.is_alive()
     thread.join(0.01)

@@ -10,6 +10,7 @@ import signal
 import threading
 
 import pytest
+from helpers.alarms import Alarm
 from helpers.faults import Growing, Numbers
 from helpers.outside import Trainer, ran
 from helpers.strikes import Strike, Struck
@@ -74,11 +75,15 @@ def test_the_stream_goes_on_after_ctrl_c_in_next():
         class Slow(Numbers):
             def __getitem__(self, index):
                 if index == 2 and not os.path.exists(FUSE):
+                    while not os.path.exists(NOTED):  # what the loop has been given and has not noted is its own loss
+                        time.sleep(0.001)
                     open(FUSE, "w").close()
                     os.kill(TRAINER, signal.SIGINT)
                 return super().__getitem__(index)
 
-        TRAINER, FUSE = os.getpid(), os.path.dirname(OUT) + "/fuse"
+        TRAINER, FUSE, NOTED = os.getpid(), os.path.dirname(OUT) + "/fuse", os.path.dirname(OUT) + "/noted"
+        signal.signal(signal.SIGALRM, lambda *_: None)
+        signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)  # one that comes before a system call blocks is handled, too
         enqueuer = OrderedEnqueuer(Slow(), True)
         enqueuer.start(1, 1)
         found = []
@@ -86,10 +91,13 @@ def test_the_stream_goes_on_after_ctrl_c_in_next():
             try:
                 for batch in enqueuer.get():
                     found.append(int(batch[0]))
+                    if len(found) == 2:
+                        open(NOTED, "w").close()
                     if len(found) == 8:
                         break
             except KeyboardInterrupt:
                 say("interrupted")
+        signal.setitimer(signal.ITIMER_REAL, 0)
         say(*found)
         enqueuer.stop()
     """)
@@ -151,19 +159,16 @@ def test_what_a_handler_raises_is_no_failure_of_the_source():
             assert go_on.wait(60)
             return super().__getitem__(index)
 
-    def too_late(*_):
-        raise TimeoutError("the user's own limit")
-
-    previous = signal.signal(signal.SIGALRM, too_late)
     with OrderedEnqueuer(Slow()) as enqueuer:
         enqueuer.start(1)
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-        with pytest.raises(TimeoutError, match="the user's own limit"):
-            next(enqueuer.get())
+        limit = TimeoutError("the user's own limit")
+        with pytest.raises(TimeoutError, match="the user's own limit"), Alarm(limit) as alarm:
+            batches = enqueuer.get()
+            alarm.set()
+            next(batches)
         assert enqueuer.is_running()
         go_on.set()
         assert next(enqueuer.get())[0] == 0
-    signal.signal(signal.SIGALRM, previous)
 
 
 @pytest.mark.parametrize("processes", [True, False])

@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 
 import pytest
+from helpers.alarms import nudged
 
 from mpqueue import Coordinator
 from mpqueue.errors import OutOfRangeError
@@ -254,7 +255,7 @@ def test_a_signal_handler_may_ask_for_the_stop_while_the_main_thread_joins(coord
     before = signal.signal(signal.SIGUSR1, lambda *_: coord.request_stop(ValueError("by signal")))
     try:
         in_thread(lambda: os.kill(os.getpid(), signal.SIGUSR1))
-        with pytest.raises(ValueError, match="by signal"):
+        with nudged(), pytest.raises(ValueError, match="by signal"):
             coord.join([gate], stop_grace_period_secs=0)
     finally:
         signal.signal(signal.SIGUSR1, before)
