@@ -19,6 +19,7 @@ import psutil
 
 DEADLOCK_S = 60.0
 _MARK = "MPQUEUE_TEST_TRAINER"
+_NUDGE = signal.SIGWINCH  # ignored where nobody handles it: before the script begins, and when the interpreter ends
 
 PRELUDE = """
 import faulthandler, logging, os, signal, sys, threading, time
@@ -28,6 +29,7 @@ from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
 
 ITSELF = os.getpid()
 faulthandler.dump_traceback_later(50, exit=True)
+signal.signal(signal.SIGWINCH, lambda *_: None)  # ends waits; see `hears`
 logging.getLogger("mpqueue").addHandler(logging.NullHandler())  # deaths that are told of are no noise
 
 class Numbers:
@@ -83,16 +85,16 @@ class Trainer:
             return None
 
     def hears(self, signal_number, *, all_of_it=False):
-        """Send it a signal (or all its processes, as a terminal does) until it says something or ends.
+        """Send it a signal (or all its processes, as a terminal does), and wait until it says something or ends.
 
-        Once is not enough: one that comes in the instant before CPython blocks in a system call is handled after it.
+        Once: on a loaded machine another one would come while it is busy with the first. One that comes in the instant
+        before CPython blocks in a system call is handled after it; so others, that do nothing, end such calls.
         """
-        ready = []
-        while not ready:
-            for process in self.processes() if all_of_it else [self.process]:
-                with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
-                    process.send_signal(signal_number)
-            ready, _, _ = select.select([self._words, self._sentinel], [], [], 1)
+        for process in self.processes() if all_of_it else [self.process]:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+                process.send_signal(signal_number)
+        while not select.select([self._words, self._sentinel], [], [], 0.2)[0]:
+            self.process.send_signal(_NUDGE)
 
     def processes(self):
         """All that live of it, itself included."""
