@@ -8,12 +8,14 @@ import threading
 
 import numpy as np
 import pytest
+from helpers.hanging import TIMEOUT_S, Told, judge_by
 
 import mpqueue
 from mpqueue.errors import BatchTimeout, WorkerDied
 from mpqueue.worker import lane_runner
 
 FATAL = {7, 29}
+HANGING = "FOLDER_OF_THOSE_THAT_HANG"  # in the environment: a sample tells it there, instead of killing
 LANES = 4
 
 
@@ -23,7 +25,8 @@ class Broken(Exception):
 
 def fatal(number):
     if number in FATAL:
-        if os.environ.get("KILLS") == "hangs":
+        if HANGING in os.environ:
+            Told(os.environ[HANGING]).tell()
             threading.Event().wait()
         if os.environ.get("KILLS"):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -180,11 +183,13 @@ def test_what_is_left_out_because_it_raises_does_not_hide_what_kills():
     assert sorted(taken) == [number for number in range(60) if number % 10 and number not in FATAL]
 
 
-def test_a_sample_that_is_never_done_is_given_up_alone(monkeypatch):
-    monkeypatch.setenv("KILLS", "hangs")
+def test_a_sample_that_is_never_done_is_given_up_alone(tmp_path, monkeypatch):
+    told = Told(tmp_path / "told")
+    judge_by(told, monkeypatch)
     dataset = mpqueue.Dataset.range(12).map(fatal).shuffle(buffer=2).batch(2)
     expected = where_it_raises(dataset)
-    with loader(dataset, restarts=0, batch_timeout=0.5) as stream:
+    monkeypatch.setenv(HANGING, told.folder)
+    with loader(dataset, restarts=0, batch_timeout=TIMEOUT_S) as stream:
         found, errors = outcomes(stream)
     assert found == expected
     assert [type(error) for error in errors] == [BatchTimeout]

@@ -278,14 +278,15 @@ def test_an_epoch_that_begins_anew_opens_its_lanes_anew(tmp_path, undisturbed, b
 
 
 class Kills:
-    """Ends its process, or does not go on, at an element: each time, or so many times."""
+    """Ends its process, or tells that it does not go on, at an element: each time, or so many times."""
 
-    def __init__(self, fuses, place=(1, 3), *, hangs=False):
-        self.fuses, self.place, self.hangs = fuses, place, hangs
+    def __init__(self, fuses, place=(1, 3), *, told=None):
+        self.fuses, self.place, self.told = fuses, place, told
 
     def __call__(self, run, number):
         if (run.lane, number) == self.place and (self.fuses is None or any(map(burns, self.fuses))):
-            if self.hangs:
+            if self.told is not None:
+                self.told.tell()
                 threading.Event().wait()
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -324,9 +325,11 @@ def test_an_element_that_kills_whoever_comes_by_ends_its_lane(tmp_path, restarts
         assert outcomes(pipeline) == []
 
 
-def test_an_element_that_hangs_each_time_ends_its_lane(tmp_path):
-    source = Counted(tmp_path / "log", at=Kills(None, hangs=True))
-    with running(source, workers=2, lanes=4, start_method="fork", restarts=0, batch_timeout=0.5) as pipeline:
+def test_an_element_that_hangs_each_time_ends_its_lane(tmp_path, monkeypatch):
+    told = Told(tmp_path / "told")
+    judge_by(told, monkeypatch)
+    source = Counted(tmp_path / "log", at=Kills(None, told=told))
+    with running(source, workers=2, lanes=4, start_method="fork", restarts=0, batch_timeout=TIMEOUT_S) as pipeline:
         found = outcomes(pipeline)
     _, second = (error for error in found if isinstance(error, BatchTimeout))
     assert "the rest of lane 1 is left out" in second.__notes__[0]
