@@ -164,10 +164,10 @@ def test_a_stopped_consumer_is_cut_off_and_its_views_stay(puppets):
 def test_the_place_of_a_stopped_rank_that_was_cut_off_goes_to_who_waits_for_it(puppets):
     with mpqueue.Server("s", Indices(6), world=1, workers=1, lease_timeout=2.0) as server:
         first = puppets("s", rank=0).attached()
-        first.do("loop")
-        first.do("take")
-        second = puppets("s", rank=0, timeout=10.0)
+        second = puppets("s", rank=0, timeout=60.0)
         until(lambda: server._run.loop._admission.waiting, "the second one does not wait")
+        first.do("loop")  # not before: it says nothing more, and has batches
+        first.do("take")
         first.process.send_signal(signal.SIGSTOP)
         assert firsts(second.do("take_all")) == list(range(6))
 

@@ -67,9 +67,9 @@ def test_a_blocked_join_does_not_wake_up(coord):
         return {task.name for task in Path("/proc/self/task").iterdir()}
 
     def switches(names):
-        return {
-            name: Path(f"/proc/self/task/{name}/status").read_text().partition("ctxt_switches")[2] for name in names
-        }
+        found = {name: Path(f"/proc/self/task/{name}/status").read_text() for name in names}
+        are_asleep = all("State:\tS" in status for status in found.values())  # one that waits for a CPU is not
+        return are_asleep, {name: status.partition("ctxt_switches")[2] for name, status in found.items()}
 
     gate, watching = Gate(), threading.Event()
     gate.join = lambda timeout=None: (watching.set(), Gate.join(gate, timeout))
@@ -78,7 +78,7 @@ def test_a_blocked_join_does_not_wake_up(coord):
     assert watching.wait(DEADLOCK_S)
     waiting = tasks() - others
     before = None
-    while before != (before := switches(waiting)):  # until both have fallen asleep
+    while before != (before := switches(waiting)) or not before[0]:  # until both have fallen asleep
         time.sleep(0.1)
     time.sleep(1.2)  # the window in which nothing may happen; TensorFlow's join looks once a second
     assert switches(waiting) == before

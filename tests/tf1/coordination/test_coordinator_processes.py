@@ -90,14 +90,16 @@ def idle_switches(coord):
 
     def switches():
         tasks = [task for task in Path("/proc/self/task").iterdir() if task.name != str(threading.get_native_id())]
-        return {task.name: (task / "status").read_text().partition("ctxt_switches")[2] for task in tasks}
+        found = {task.name: (task / "status").read_text() for task in tasks}
+        are_asleep = all("State:\tS" in status for status in found.values())  # one that waits for a CPU is not
+        return are_asleep, {name: status.partition("ctxt_switches")[2] for name, status in found.items()}
 
     coord.should_stop()
     before = None
-    while before != (before := switches()):  # until the client's thread has fallen asleep
+    while before != (before := switches()) or not before[0]:  # until the client's thread has fallen asleep
         time.sleep(0.1)
     time.sleep(0.5)  # the window in which nothing may happen
-    return switches() == before and len(before)
+    return switches() == before and len(before[1])
 
 
 def in_grandchild(coord):
