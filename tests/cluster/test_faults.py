@@ -82,7 +82,7 @@ def test_a_call_that_never_returns_is_ended_by_its_time_out_with_its_stack(other
     with (
         Loader(
             Struck(Fault("endless-loop")), workers=1, backend="ray", ray_options=on(other), restarts=0,
-            batch_timeout=1,
+            batch_timeout=5,
         ) as loader,
         pytest.raises(BatchTimeout) as caught,
     ):  # fmt: skip
