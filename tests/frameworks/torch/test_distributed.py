@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import socket
 import subprocess
 import sys
 
@@ -25,10 +24,8 @@ torch.distributed.destroy_process_group()
 """
 
 
-def test_each_rank_of_a_group_gets_its_part_and_together_they_get_all():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+def test_each_rank_of_a_group_gets_its_part_and_together_they_get_all(tmp_path):
+    address = f"file://{tmp_path}/store"  # a port that was free a moment ago may be somebody else's by now
     # The group alone says the rank: torch's launchers would set these.
     env = {name: value for name, value in os.environ.items() if name not in {"RANK", "WORLD_SIZE"}}
     env["GLOO_SOCKET_IFNAME"] = "lo"
