@@ -18,7 +18,9 @@ The files have no head: an empty file, and none at all, is one without records. 
 CRC when it reads it for the first time; 27 GB/s where google-crc32c is installed, 3 with zlib's.
 
 They are mapped for reading, and are not to be cut while processes have them open. Writing goes through `write`: where
-no room is left that is an error, and not a signal.
+no room is left that is an error, and not a signal. For the same reason the index, which has holes, is read through its
+map only where an entry was found before: a tmpfs makes the page of a hole that is read through a map, which takes room
+for entries that are not there, and is SIGBUS where none is left.
 """
 
 import functools
@@ -80,14 +82,17 @@ class RecordFiles:
         Raises:
             Exception: Whatever the value's own unpickling raises.
         """
-        entry = self._index.read(number * _ENTRY_BYTES, _ENTRY_BYTES)
+        checked = self._checked
+        if number < len(checked) and checked[number]:
+            entry = self._index.read(number * _ENTRY_BYTES, _ENTRY_BYTES)
+        else:
+            entry = self._looked_up(number)
         if entry is None or entry[_CHECK_AT:] != _closed(entry[:_CHECK_AT], number, salt):
             return MISSING
         offset, length, num_arrays, kind, crc = _ENTRY.unpack_from(entry)
         view = self._data.view(offset, length)
         if view is None:
             return MISSING
-        checked = self._checked
         if number >= len(checked):
             checked.extend(bytes(number + 1 - len(checked) + len(checked) // 2))
         if not checked[number]:
@@ -96,6 +101,13 @@ class RecordFiles:
                 return MISSING
             checked[number] = True
         return records.unpack(view, num_arrays)
+
+    def _looked_up(self, number: int) -> bytes:
+        """Return an entry, of which the map makes no page; fewer bytes: the index is not so long."""
+        try:
+            return os.pread(self._fds[1], _ENTRY_BYTES, number * _ENTRY_BYTES)
+        except OverflowError:  # no file is so long
+            return b""
 
     def put(self, number: int, value: Any, salt: int = 0) -> Any:
         """Keep a value, and return what `get` will give for it.

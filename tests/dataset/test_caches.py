@@ -403,6 +403,20 @@ def test_on_a_full_disk_what_is_kept_stays_and_the_rest_is_computed(tmp_path, mo
     assert is_right(FolderCache(str(tmp_path), "k", None).values(numbers, None), numbers)
 
 
+def test_to_look_for_what_is_not_there_takes_no_room():
+    """In memory, as on a tmpfs, a page that is read through a map is made: on a full one that is SIGBUS."""
+    cache = MemoryCache(None)
+    assert is_right(cache.values([5000], texts), [5000])
+    assert cache.get(1 << 62) is record_files.MISSING
+    index = cache._fds[1]
+    before = os.fstat(index).st_blocks
+    assert 0 < before < os.fstat(index).st_size // 512  # it has holes
+    for opened in (cache, pickle.loads(pickle.dumps(cache))):
+        assert [opened.get(number) for number in range(0, 5000, 10)] == [record_files.MISSING] * 500
+        assert is_right([opened.get(5000)], [5000])
+    assert os.fstat(index).st_blocks == before
+
+
 def test_a_folder_that_is_read_only_serves_what_it_has(tmp_path, monkeypatch, caplog):
     FolderCache(str(tmp_path), "k", None).values([0, 1], texts)
     real = os.open
