@@ -64,7 +64,7 @@ class Source:
         try:
             if self._turn is None:
                 return self._fn()
-            with self._turn:
+            with self._turn.waking, self._turn:
                 return self._fn()
         except StopIteration as end:
             raise OutOfRangeError(None, None, f"{self!r} has ended") from end

@@ -122,7 +122,7 @@ class ReaderBase:
             DeadlineExceededError: ``timeout`` is over; no work unit was lost.
             OpError: The unit cannot be read, see the reader.
         """
-        with Turn(self._lock, timeout) as turn:
+        with self._lock.waking, Turn(self._lock, timeout) as turn:
             while True:
                 self._start_work(queue, turn)
                 record = self._read()
@@ -153,7 +153,7 @@ class ReaderBase:
         if num_records < 0:
             raise InvalidArgumentError(None, None, f"num_records must be 0 or more, got {num_records}")
         records: list[Record] = []
-        with Turn(self._lock, timeout) as turn:
+        with self._lock.waking, Turn(self._lock, timeout) as turn:
             is_end = False
             while len(records) < num_records and not (is_end and records):
                 self._start_work(queue, turn)
@@ -205,7 +205,7 @@ class ReaderBase:
 
         Copies in other processes go on with their units; records that they have read by now are not counted any more.
         """
-        with self._lock:
+        with self._lock.waking, self._lock:
             self._reset()
 
     def serialize_state(self, name: str | None = None) -> bytes:
@@ -215,7 +215,7 @@ class ReaderBase:
             UnimplementedError: The reader does not support it: `supports_serialize` is False.
         """
         self._check_serializes()
-        with self._lock:
+        with self._lock.waking, self._lock:
             num_completed = self.num_work_units_completed()
             return encode(ReaderState(num_completed, num_completed, self.num_records_produced(), self._work))
 
@@ -230,7 +230,7 @@ class ReaderBase:
             UnimplementedError: The reader does not support it: `supports_serialize` is False.
             InvalidArgumentError: ``state`` is no saved state.
         """
-        with self._lock:
+        with self._lock.waking, self._lock:
             self._reset()
             self._check_serializes()
             saved = decode(state)
@@ -302,10 +302,12 @@ def _work_unit(element: Any) -> bytes:
 
 
 class Turn:
-    """The lock of a reader for one call, and the time that is left of its ``timeout``."""
+    """The lock of a reader for one call, which begins with `waking`, and the time that is left of its ``timeout``."""
+
+    __slots__ = ("__exit__", "_deadline", "_lock", "has_deadline")
 
     def __init__(self, lock: BargingLock, timeout: float | None) -> None:
-        self._lock = lock
+        self._lock, self.__exit__ = lock, lock.__exit__
         self.has_deadline = timeout is not None
         self._deadline = 0.0 if timeout is None else time.monotonic() + timeout
 
@@ -317,6 +319,3 @@ class Turn:
         if not self._lock.acquire(self.left() if self.has_deadline else None):
             raise DeadlineExceededError(None, None, "another thread held the reader until the timeout was over")
         return self
-
-    def __exit__(self, *_exc_info: object) -> None:
-        self._lock.release()

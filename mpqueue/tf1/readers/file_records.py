@@ -80,7 +80,7 @@ class FileRecordReader(ReaderBase):
                 some, self._rest = self._rest[:num_records], self._rest[num_records:]
                 self._running.add(threading.current_thread())
                 return some
-        with Turn(self._lock, None) as turn:
+        with self._lock.waking, Turn(self._lock, None) as turn:
             while True:
                 self._start_work(queue, turn)
                 some = self._read_some(num_records)

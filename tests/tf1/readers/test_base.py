@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 from helpers.fakes import FakeQueue
+from helpers.strikes import Strike, Struck
 
 import mpqueue
 from mpqueue import errors
@@ -264,3 +265,17 @@ def test_read_op_is_a_source_that_says_what_it_gives():
     assert [part.tolist() for part in some()] == [[b"1", b"2"], [b"1", b"4"]]
     with pytest.raises(errors.OutOfRangeError):
         source()
+
+
+def test_an_interrupt_at_any_step_leaves_a_reader_free():
+    reader, queue = SquareReader(), FakeQueue(*[b"1000"] * 1000)
+    after, is_struck = 0, True
+    while is_struck:
+        after, is_struck = after + 1, False
+        try:
+            with Strike(after):
+                reader.read(queue)
+        except Struck:
+            is_struck = True
+        reader.read(queue, timeout=0)  # else DeadlineExceededError
+    assert after > 10
