@@ -13,6 +13,7 @@ a thread that meets the end before waits until the runs of the others have ended
 a run: whoever has one open waits for nobody.
 """
 
+import contextlib
 import threading
 from typing import Any, Protocol
 
@@ -102,11 +103,9 @@ class FileRecordReader(ReaderBase):
             gates, self._gates = self._gates, []
         for gate in gates:
             gate.release()
-        if rest and self._lock.acquire(0):  # so that the counts of another process are right if it reads no more
-            try:
+        if rest:  # so that the counts of another process are right if it reads no more
+            with contextlib.suppress(DeadlineExceededError), self._lock.waking, Turn(self._lock, 0.0):
                 self._take_back()
-            finally:
-                self._lock.release()
 
     def num_records_produced(self, name: str | None = None) -> int:
         """Return how many records were read since the reader was made, reset or restored, by copies as well."""

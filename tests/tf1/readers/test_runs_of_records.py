@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from helpers.strikes import Strike, Struck
 
 import mpqueue
 
@@ -47,6 +48,23 @@ def test_records_that_are_given_back_are_read_next_and_counted_once(names):
     assert values(reader.read_run(names, 100)) == [2, 3]
     assert values(reader.read_run(names, 100)) == [4]
     assert counts(reader) == (5, 0)
+
+
+def test_an_interrupt_at_any_step_of_a_runs_end_leaves_the_reader_free(names):
+    reader = mpqueue.TextLineReader()
+    records = reader.read_run(names, 4)
+    after, is_struck = 0, True
+    while is_struck:
+        after, is_struck = after + 1, False
+        try:
+            with Strike(after):
+                reader.end_run(records[3:])
+        except Struck:
+            is_struck = True
+        reader.reset()
+        assert reader._lock.acquire(0)
+        reader._lock.release()
+    assert after > 5
 
 
 def test_a_reset_forgets_records_that_were_given_back(names):
