@@ -19,21 +19,20 @@ import contextlib
 import errno
 import fcntl
 import os
-import stat
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from mpqueue.dataset.record_files import MISSING, NoRoomError, RecordFiles
 from mpqueue.memory.segment import memory_file
-from mpqueue.system import platform_support
+from mpqueue.system import folders, platform_support
 from mpqueue.system.log import warn
 
 _FORM = 1  # of the files; those of another form have other names
 _SHARE_OF_MEMORY = 2
 # Without O_NONBLOCK, the opening of somebody's named pipe would wait for its writer.
 _AS_IT_IS = os.O_NOFOLLOW | os.O_NONBLOCK
-_REMEDY = "cache() unpickles what is there, so use a folder to which only this user may write, or remove the file"
+_REMEDY = "use a folder to which only this user may write, or remove the file: cache() unpickles what is there"
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -251,15 +250,7 @@ def _check_own(paths: tuple[str, str], fds: tuple[int, int]) -> None:
     """
     try:
         for path, fd in zip(paths, fds, strict=True):
-            found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode):
-                raise PermissionError(f"{path} is no regular file: {_REMEDY}")
-            if found.st_uid not in {os.geteuid(), 0}:
-                here = f"this process runs as uid {os.geteuid()}"
-                raise PermissionError(f"{path} is that of uid {found.st_uid}, and {here}: {_REMEDY}")
-            if found.st_mode & 0o022:
-                mode = f"mode {stat.S_IMODE(found.st_mode):04o}"
-                raise PermissionError(f"others may write to {path} ({mode}): {_REMEDY}, or chmod go-w {path}")
+            folders.check_file(fd, path, {os.geteuid(), 0}, PermissionError, _REMEDY)
     except PermissionError:
         for fd in fds:
             os.close(fd)

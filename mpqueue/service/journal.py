@@ -27,7 +27,6 @@ import json
 import math
 import os
 import pickle
-import stat
 import struct
 import threading
 import zlib
@@ -42,7 +41,7 @@ from mpqueue.errors import ServiceError
 from mpqueue.loader.sources import epoch_end_of, has_lanes
 from mpqueue.service.rules import Rules
 from mpqueue.service.stream import Stream
-from mpqueue.system import descriptors
+from mpqueue.system import descriptors, folders
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.locks import Lock
 from mpqueue.system.log import warn
@@ -148,10 +147,7 @@ def read_journal(path: str) -> Recovered | None:
 
 
 def _read_own(path: str) -> tuple[bytes, bytes]:
-    """Return the first line and the rest of a file that nobody but this user can have written.
-
-    What is checked is what was opened: a name that is looked at first may lead elsewhere by the time it is opened.
-    """
+    """Return the first line and the rest of a file that nobody but this user can have written."""
     remedy = "use a journal in a folder where only this user may write, or remove the file if it is not yours"
     try:
         # Without O_NONBLOCK, the opening of somebody's named pipe would wait for its writer.
@@ -163,18 +159,7 @@ def _read_own(path: str) -> tuple[bytes, bytes]:
             raise ServiceError(f"the journal {path} may not be read by uid {os.geteuid()}: {remedy}") from error
         raise
     with open(fd, "rb") as file:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise ServiceError(f"the journal {path} is no regular file: {remedy}")
-        if found.st_uid != os.geteuid():
-            here = f"this server runs as uid {os.geteuid()}"
-            raise ServiceError(f"the journal {path} is that of uid {found.st_uid}, and {here}: {remedy}")
-        if found.st_mode & 0o022:
-            mode = f"{stat.S_IMODE(found.st_mode):04o}"
-            raise ServiceError(
-                f"others may write to the journal {path} (mode {mode}): if you trust what it says, chmod go-w {path}, "
-                "else remove it"
-            )
+        folders.check_file(fd, path, {os.geteuid()}, ServiceError, remedy, kind="the journal ", process="server")
         return file.readline(), file.read()
 
 

@@ -22,7 +22,7 @@ From the ground up; a module imports only from its own line and the lines above 
     leaving.py          the end of a process that runs code of the user's, and of children that this code forks
     process_name.py     the name of a process in `ps`
     log.py              the logger of this package
-    folders.py          folders that belong to this user, and into which nobody else can put anything
+    folders.py          folders and files that belong to this user, and into which nobody else can put anything
     safe_threads.py     threads beside which a process may fork
     joined_threads.py   threads that may be waited for under Ctrl-C
     hash_seed.py        one order of sets of strings in all workers

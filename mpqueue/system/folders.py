@@ -1,4 +1,4 @@
-"""Folders that belong to this user, and into which nobody else can put anything."""
+"""Folders and files that belong to this user, and into which nobody else can put anything."""
 
 import os
 import stat
@@ -96,3 +96,29 @@ def _refuse(folder: str, uid: int, what: str, other: int) -> NoReturn:
         f"{other}, say uid={other}; else have {whose}'s server use another name, or another place by the environment "
         "variable MPQUEUE_HOME"
     )
+
+
+def check_file(
+    fd: int,
+    path: str,
+    owners: set[int],
+    error: type[Exception],
+    remedy: str,
+    *,
+    kind: str = "",
+    process: str = "process",
+) -> None:
+    """Make sure that nobody but ``owners`` can have written an open file, else raise ``error``.
+
+    What is asked is the open file: a name that is looked at first may lead elsewhere by the time it is opened.
+    """
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
+        raise error(f"{kind}{path} is no regular file: {remedy}")
+    if found.st_uid not in owners:
+        here = f"this {process} runs as uid {os.geteuid()}"
+        raise error(f"{kind}{path} is that of uid {found.st_uid}, and {here}: {remedy}")
+    if found.st_mode & 0o022:
+        mode = f"mode {stat.S_IMODE(found.st_mode):04o}"
+        trust = f"if you trust what it says, chmod go-w {path}"
+        raise error(f"others may write to {kind}{path} ({mode}): {trust}, else {remedy}")
