@@ -50,9 +50,7 @@ class Rules:
         return self.mode == "split" and self.world is not None
 
 
-def check_rules(
-    *, mode: Any, world: Any, slow: Any, grace_s: Any, lease_timeout: Any, window: int, can_replay: bool = True
-) -> Rules:
+def check_rules(*, mode: Any, world: Any, slow: Any, grace_s: Any, lease_timeout: Any, window: int) -> Rules:
     """Return the rules of a server's options.
 
     Raises:
@@ -84,7 +82,6 @@ def check_rules(
         slow=slow,
         grace_s=float(grace_s),
         lease_timeout=None if lease_timeout is None else float(lease_timeout),
-        can_replay=can_replay,
     )
 
 

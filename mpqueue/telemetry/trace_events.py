@@ -29,7 +29,6 @@ class TraceEvents:
     """
 
     def __init__(self, pid: int) -> None:
-        self._pid = pid
         self._begin = f',\n{{"pid":{pid},"ph":'
         self._copied: dict[int, int] = {}  # by ticket: when a batch that is drawn was in the ring
         self._drawn_until: dict[int, int] = {}  # by worker

@@ -81,9 +81,9 @@ def _obey(pipe, packed):
         pipe.send_bytes(cloudpickle.dumps(answer))
 
 
-def in_line(queue, count=1):
-    """Wait until so many calls are blocked in the queue, from whatever process."""
+def in_line(queue):
+    """Wait until one call is blocked in the queue, from whatever process."""
     done = threading.Event()
-    while queue.queue_ref.num_waiting != count:
+    while queue.queue_ref.num_waiting != 1:
         queue.size()  # reads what other processes have said
         assert not done.wait(0.001)

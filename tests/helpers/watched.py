@@ -43,10 +43,10 @@ class Program:
 
 
 @contextlib.contextmanager
-def loading(text=LOADING, **options):
+def loading(**options):
     """Run a program until the end of the block; it is killed, if it has not ended."""
     with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(text)],
+        [sys.executable, "-c", textwrap.dedent(LOADING)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -12,7 +12,6 @@ import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,6 @@ CACHED_SAMPLES = 640
 FAR_WORKERS, FAR_S = 4, 4.0  # a network is waited for: more workers than CPUs, and batches that take a second
 
 Batches = Iterator[list[bytes]]
-Decoding = Callable[[str, int], AbstractContextManager[Iterator[Any]]]
 _INDEX = CACHE / "files" / "indexes"
 
 

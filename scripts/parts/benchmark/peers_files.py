@@ -51,11 +51,11 @@ def webdataset(paths: list[str]) -> Batches:
     return _batches(sample["jpg"] for sample in _endless(shards.shuffle(BUFFER)))
 
 
-def _streamed(kind: str, paths: list[str], column: str, features: Any = None) -> Batches:
+def _streamed(kind: str, paths: list[str], column: str) -> Batches:
     import datasets
 
     datasets.disable_progress_bars()
-    found = datasets.load_dataset(kind, data_files=paths, split="train", streaming=True, features=features)
+    found = datasets.load_dataset(kind, data_files=paths, split="train", streaming=True)
     return _batches(sample[column] for sample in _endless(found.shuffle(SEED, buffer_size=BUFFER)))
 
 

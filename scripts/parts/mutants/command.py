@@ -13,7 +13,6 @@ from parts.mutants.trying import Copy
 _ROOT = Path(__file__).resolve().parents[3]
 _PACKAGE = _ROOT / "mpqueue"
 _NICENESS = 15
-_WANTED = 0.95
 
 
 class Tally(NamedTuple):

@@ -71,7 +71,6 @@ class Picture:
     """
 
     def __init__(self, width: int, height: int, title: str, about: str) -> None:
-        self.width, self.height = width, height
         size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
         self._lines = [
             f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-labelledby="title about">',
@@ -100,13 +99,13 @@ class Picture:
         for number, line in enumerate(lines):
             self.word(line, middle, y + 46 + 20 * number)
 
-    def arrow(self, *points: tuple[float, float], both: bool = False, back: bool = False, head: bool = True) -> None:
+    def arrow(self, *points: tuple[float, float], both: bool = False, back: bool = False) -> None:
         """Add an arrow through points: two make a line, four a curve of Bézier's."""
         first, *rest = (f"{x:g} {y:g}" for x, y in points)
         path = (
             f"M {first} C {', '.join(rest)}" if len(points) == 4 else f"M {first} " + " ".join(f"L {p}" for p in rest)
         )
-        ends = ' marker-end="url(#head)"' * head + ' marker-start="url(#head)"' * both
+        ends = ' marker-end="url(#head)"' + ' marker-start="url(#head)"' * both
         self._lines.append(f'<path class="arrow{" back" * back}" d="{path}"{ends}/>')
 
     def line(self, x1: float, y1: float, x2: float, y2: float, kind: str = "line") -> None:

@@ -62,20 +62,18 @@ def environment_of(entry: Entry) -> dict[str, str]:
     return os.environ | _ENVIRONMENT | entry.environment
 
 
-def run_whole(
-    entry: Entry, feed: str, folder: Path, workers: int = 2, start: Start = by_new_python
-) -> list[list[Record]]:
+def run_whole(entry: Entry, feed: str, folder: Path, start: Start = by_new_python) -> list[list[Record]]:
     """Run a program that nothing disturbs; return what its ranks did."""
-    return _part(entry, Task(str(_made(folder)), 0, entry.variant, feed, workers), None, start)
+    return _part(entry, Task(str(_made(folder)), 0, entry.variant, feed), None, start)
 
 
 def run_killed(
-    entry: Entry, feed: str, folder: Path, kills: list[int], workers: int = 2, start: Start = by_new_python
+    entry: Entry, feed: str, folder: Path, kills: list[int], start: Start = by_new_python
 ) -> list[list[list[Record]]]:
     """Run a program that is killed at steps, and goes on each time; return what the ranks of each part did."""
     _made(folder)
     return [
-        _part(entry, Task(str(folder), part, entry.variant, feed, workers), at, start)
+        _part(entry, Task(str(folder), part, entry.variant, feed), at, start)
         for part, at in enumerate([*kills, None])
     ]  # fmt: skip
 

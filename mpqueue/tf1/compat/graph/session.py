@@ -45,7 +45,7 @@ class Session(SessionState):
             raise TypeError(f"graph must be a Graph, but got {type(graph).__name__}")
         super().__init__(queue_home_of(target, config))
         self.graph = get_default_graph() if graph is None else graph
-        self.sess_str, self._config = target, config
+        self.sess_str = target
         self._num_runs = 0
         self._plans: dict[Any, Plan] = {}
         self._closed = False
