@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, passes_at_once, token_of
+from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, token_of
 from mpqueue.samples.leaves import Empty
 from mpqueue.samples.padding import PaddedCollation
 from mpqueue.telemetry.stage_rows import StageRow
@@ -84,24 +84,13 @@ class BucketStage(Applied):
                 self._empty_buckets()
                 break
             started = self._clock_in()
-            self._sort(values, tokens)
+            self._each(self._put, values, tokens)
             self._clock_out(started)
         return bool(self._ready)
 
-    def _sort(self, values: list[Any], tokens: Sequence[Token]) -> None:
-        """Put samples into their buckets."""
-        done = 0
-        try:
-            for value, token in zip(values, tokens, strict=True):
-                self.mark(token)
-                self._put(_Held(value, token, self._length_of(value)))
-                done += 1
-        except BaseException as error:
-            if passes_at_once(error):
-                raise
-            self._keep(error, values[done:], tokens[done:])
-
-    def _put(self, sample: _Held) -> None:
+    def _put(self, value: Any, token: Token) -> None:
+        """Put a sample into its bucket."""
+        sample = _Held(value, token, self._length_of(value))
         number = bisect_right(self._boundaries, sample.length)
         size = self._sizes[number]
         if size is None:

@@ -24,7 +24,7 @@ from typing import Any
 from mpqueue.dataset.nodes import Long, Strategy
 from mpqueue.dataset.rows import BestFit, Concatenation, Piece, Row, RowFiller
 from mpqueue.dataset.sequences import SequenceReader
-from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, passes_at_once, token_of
+from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, token_of
 from mpqueue.memory.layout import Array
 from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker.lanes import LaneRun
@@ -67,7 +67,9 @@ class PackStage(Applied):
             values, tokens = self._take(max(count, min(_BLOCK, ahead)))
             started = self._clock_in()
             if tokens:
-                self._place(values, tokens)
+                before = self._num_dropped + self._num_empty
+                num_done = self._each(self._add, values, tokens)
+                self._num_placed = num_done + before - self._num_dropped - self._num_empty
             else:
                 ready += self._filler.finish()
             self._clock_out(started)
@@ -85,20 +87,6 @@ class PackStage(Applied):
         self._padding += self._length * len(rows) - sum(piece.stop - piece.start for row in rows for piece in row)
         self._clock_out(started)
         return made, [_token_of_row(row) for row in rows]
-
-    def _place(self, values: list[Any], tokens: Sequence[Token]) -> None:
-        done = 0
-        before = self._num_dropped + self._num_empty
-        try:
-            for value, token in zip(values, tokens, strict=True):
-                self.mark(token)
-                self._add(value, token)
-                done += 1
-        except BaseException as error:
-            if passes_at_once(error):
-                raise
-            self._keep(error, values[done:], tokens[done:])
-        self._num_placed = done + before - self._num_dropped - self._num_empty
 
     def _add(self, value: Any, token: Token) -> None:
         fields = self._function(value)

@@ -335,6 +335,20 @@ class Applied(LaneStage):
         del self._values[:count], self._tokens[:count]
         return block
 
+    def _each(self, enter: Callable[[Any, Token], None], values: list[Any], tokens: Sequence[Token]) -> int:
+        """Call a function with each element and its token, and return how many it took; an error is kept."""
+        done = 0
+        try:
+            for value, token in zip(values, tokens, strict=True):
+                self.mark(token)
+                enter(value, token)
+                done += 1
+        except BaseException as error:
+            if passes_at_once(error):
+                raise
+            self._keep(error, values[done:], tokens[done:])
+        return done
+
     def _keep(self, error: BaseException, values: list[Any], tokens: Sequence[Token]) -> None:
         """Keep an error, and the elements from the one on that it is of; or leave that one out."""
         is_left_out = self.leaves_out(error, tokens[0])
