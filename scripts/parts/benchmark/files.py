@@ -20,6 +20,7 @@ from mpqueue import files
 from parts.benchmark import file_cache, peers_files, remote_files
 from parts.benchmark.consuming import count, warm_up
 from parts.benchmark.file_sets import file_set
+from parts.benchmark.peers import Library
 from parts.benchmark.peers_files import BATCH, BUFFER, decoded, permutations
 from parts.machine import CACHE
 
@@ -71,24 +72,6 @@ def _ours_decoded(folder: str, num_workers: int) -> Iterator[Iterator[Any]]:
 
 
 @dataclasses.dataclass(frozen=True)
-class FileReader:
-    """A reader of a set.
-
-    Attributes:
-        feed: Gives batches of bytes, of a set's paths, or decodes a folder with workers.
-        package: What must be installed beside mpqueue.
-    """
-
-    feed: Any
-    package: str = ""
-
-    @property
-    def is_installed(self) -> bool:
-        """Return True if its package is installed, without importing it."""
-        return not self.package or importlib.util.find_spec(self.package) is not None
-
-
-@dataclasses.dataclass(frozen=True)
 class FileWorkload:
     """A set of files.
 
@@ -98,12 +81,12 @@ class FileWorkload:
         readers: Who reads them, by name; ours is the first.
         unit, per_batch: What is counted per second.
         writer: The package that writes the set.
-        measure: Measures a reader, of workers and seconds, where a set and `FileReader.feed` are not all that it takes.
+        measure: Measures a reader, of workers and seconds, where a set and `Library.feed` are not all that it takes.
     """
 
     about: str
     form: str
-    readers: dict[str, FileReader]
+    readers: dict[str, Library]
     unit: str = "samples/s"
     per_batch: float = BATCH
     writer: str = ""
@@ -115,8 +98,8 @@ class FileWorkload:
         return tuple(self.readers)
 
 
-def _peer(name: str, package: str) -> FileReader:
-    return FileReader(getattr(peers_files, name), package)
+def _peer(name: str, package: str) -> Library:
+    return Library(getattr(peers_files, name), package)
 
 
 def _from_cache(kind: str) -> FileWorkload:
@@ -129,7 +112,7 @@ def _from_cache(kind: str) -> FileWorkload:
         return {"rate": found[0] / BATCH, "per_cpu": found[1] / BATCH}
 
     packages = {OURS: "", "litdata": "litdata", "mapped": "torch"}
-    readers = {name: FileReader(None, packages[name]) for name in file_cache.READERS}
+    readers = {name: Library(None, packages[name]) for name in file_cache.READERS}
     return FileWorkload(f"the second epoch from a cache on the disk, shuffled: {kind}", "", readers, measure=measure)
 
 
@@ -142,7 +125,7 @@ def _far(sample_bytes: int) -> FileWorkload:
         }
 
     about = f"a tar behind 50 ms and 100 MB/s, samples of {sample_bytes // 1000} kB, shuffled"
-    readers = {name: FileReader(None) for name in remote_files.READERS}
+    readers = {name: Library(None) for name in remote_files.READERS}
     return FileWorkload(about, "", readers, "MB/s", 1e-6, measure=measure)
 
 
@@ -151,7 +134,7 @@ FILES = {
     "files tar": FileWorkload(
         _ABOUT + "WebDataset's shards", "tar",
         {
-            OURS: FileReader(_by_index(files.Tar, "jpg")),
+            OURS: Library(_by_index(files.Tar, "jpg")),
             "webdataset": _peer("webdataset", "webdataset"),
             "datasets": _peer("datasets_tar", "datasets"),
         },
@@ -159,8 +142,8 @@ FILES = {
     "files parquet": FileWorkload(
         _ABOUT + "Parquet, row groups of 100", "parquet",
         {
-            OURS: FileReader(_by_index(files.Parquet, "jpg")),
-            IN_A_BUFFER: FileReader(_row_groups),
+            OURS: Library(_by_index(files.Parquet, "jpg")),
+            IN_A_BUFFER: Library(_row_groups),
             "torch": _peer("torch_parquet", "torch"),
             "datasets": _peer("datasets_parquet", "datasets"),
         },
@@ -169,7 +152,7 @@ FILES = {
     "files arrow": FileWorkload(
         _ABOUT + "Arrow's streams, batches of 1,000", "arrow",
         {
-            OURS: FileReader(_by_index(files.Arrow, "jpg")),
+            OURS: Library(_by_index(files.Arrow, "jpg")),
             "torch": _peer("torch_arrow", "torch"),
             "datasets": _peer("datasets_arrow", "datasets"),
         },
@@ -177,30 +160,30 @@ FILES = {
     ),
     "files tfrecord": FileWorkload(
         _ABOUT + "TFRecord", "tfrecord",
-        {OURS: FileReader(_by_index(files.TFRecord)), "tf.data": _peer("tensorflow_tfrecord", "tensorflow")},
+        {OURS: Library(_by_index(files.TFRecord)), "tf.data": _peer("tensorflow_tfrecord", "tensorflow")},
     ),
     "files json lines": FileWorkload(
         "32 lines of JSON of 0.5 kB, shuffled", "json lines",
-        {OURS: FileReader(_by_index(files.JSONLines, "text")), "datasets": _peer("datasets_json_lines", "datasets")},
+        {OURS: Library(_by_index(files.JSONLines, "text")), "datasets": _peer("datasets_json_lines", "datasets")},
     ),
     "files mds": FileWorkload(
         _ABOUT + "MosaicML's shards", "mds",
-        {OURS: FileReader(_by_index(files.MDS, "jpg")), "mosaicml": _peer("mosaicml", "streaming")},
+        {OURS: Library(_by_index(files.MDS, "jpg")), "mosaicml": _peer("mosaicml", "streaming")},
         writer="streaming",
     ),
     "files array record": FileWorkload(
         _ABOUT + "ArrayRecord", "array record",
-        {OURS: FileReader(_by_index(files.ArrayRecord)), "grain": _peer("grain_array_record", "grain")},
+        {OURS: Library(_by_index(files.ArrayRecord)), "grain": _peer("grain_array_record", "grain")},
         writer="array_record",
     ),
     "files folder": FileWorkload(
         _ABOUT + "a folder for each class", "folder",
-        {OURS: FileReader(_by_index(files.Images, "image")), "torch": _peer("torch_folder", "torch")},
+        {OURS: Library(_by_index(files.Images, "image")), "torch": _peer("torch_folder", "torch")},
     ),
     "files decoded": FileWorkload(
         "32 JPEG files of a folder, shuffled, decoded by workers", "folder",
         {
-            OURS: FileReader(_ours_decoded),
+            OURS: Library(_ours_decoded),
             "torch": _peer("torch_decoded", "torch"),
             "spdl": _peer("spdl_decoded", "spdl"),
         },

@@ -51,6 +51,24 @@ class Peer:
         return self.load()(source, num_workers, ahead)
 
 
+@dataclasses.dataclass(frozen=True)
+class Library:
+    """A library that gives batches of files or streams.
+
+    Attributes:
+        feed: Takes the paths of a set, the number of workers, or both.
+        package: What must be installed beside mpqueue.
+    """
+
+    feed: Any
+    package: str = ""
+
+    @property
+    def is_installed(self) -> bool:
+        """Return True if its package is installed, without importing it."""
+        return not self.package or importlib.util.find_spec(self.package) is not None
+
+
 PEERS = {
     "executor": Peer("peers_standard", "executor", "", "ProcessPoolExecutor by fork, as many under way as ahead"),
     "mp.Queue": Peer("peers_standard", "queues", "", "one multiprocessing.Queue for each worker, read in turn"),

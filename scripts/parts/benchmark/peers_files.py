@@ -174,21 +174,18 @@ class DecodedFiles:
             return decoded(file.read())
 
 
-@contextlib.contextmanager
-def torch_decoded(folder: str, num_workers: int) -> Iterator[Iterator[Any]]:
+def torch_decoded(folder: str, num_workers: int) -> contextlib.AbstractContextManager[Iterator[Any]]:
     """Torch's loader with its own collate, into shared memory."""
     from torch import multiprocessing
     from torch.utils.data import DataLoader, RandomSampler
+
+    from parts.benchmark.peers_torch import batches_of
 
     multiprocessing.set_sharing_strategy("file_system")  # a name for each tensor: cheaper than passing descriptors
     files: Any = DecodedFiles(folder)
     sampler = RandomSampler(files, num_samples=1 << 30, replacement=True)
     loader = DataLoader(files, BATCH, sampler=sampler, num_workers=num_workers, multiprocessing_context="fork")
-    batches: Any = iter(loader)
-    try:
-        yield batches
-    finally:
-        batches._shutdown_workers()  # what its finalizer does, but now
+    return batches_of(loader)
 
 
 @contextlib.contextmanager

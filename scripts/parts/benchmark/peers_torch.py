@@ -20,10 +20,9 @@ def tensors(source: Any, num_workers: int, ahead: int) -> AbstractContextManager
     return _running(source, num_workers, ahead, None)
 
 
-@contextmanager
 def _running(
     source: Any, num_workers: int, ahead: int, collate: Callable[[Any], Any] | None
-) -> Iterator[Iterator[Any]]:
+) -> AbstractContextManager[Iterator[Any]]:
     multiprocessing.set_sharing_strategy("file_system")  # a name for each tensor: cheaper than passing descriptors
     loader = DataLoader(
         Endless(source),  # type: ignore[arg-type]  # it has what a Dataset needs
@@ -34,6 +33,12 @@ def _running(
         persistent_workers=True,
         multiprocessing_context="fork",
     )
+    return batches_of(loader)
+
+
+@contextmanager
+def batches_of(loader: DataLoader[Any]) -> Iterator[Iterator[Any]]:
+    """The batches of a loader, whose workers end with the block."""
     batches: Any = iter(loader)
     try:
         yield batches

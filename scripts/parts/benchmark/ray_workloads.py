@@ -12,7 +12,7 @@ from typing import Any
 import mpqueue
 from parts.benchmark.consuming import count, warm_up
 from parts.benchmark.ray_peers import ACTORS, PEERS, SPLIT
-from parts.benchmark.workloads import WORKLOADS
+from parts.benchmark.workloads import WORKLOADS, SourceOf
 from parts.ray_cluster import is_installed, only_on, ray_cluster
 
 OURS, LOCAL = "mpqueue", "local workers"
@@ -21,7 +21,7 @@ FIRST = "first batch from other nodes"
 
 
 @dataclasses.dataclass(frozen=True)
-class RayWorkload:
+class RayWorkload(SourceOf):
     """Workers on another node, and what they are compared with.
 
     Attributes:
@@ -30,19 +30,7 @@ class RayWorkload:
         peers: What is measured.
     """
 
-    about: str
-    source: str
     peers: tuple[str, ...] = (OURS,)
-
-    @property
-    def unit(self) -> str:
-        """The unit of its rate."""
-        return WORKLOADS[self.source].unit
-
-    @property
-    def per_batch(self) -> float:
-        """The number of those that a batch has."""
-        return WORKLOADS[self.source].per_batch
 
 
 RAY = {

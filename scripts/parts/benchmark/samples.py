@@ -5,8 +5,6 @@ torch collates with its own function; Grain and SPDL get a source that stacks wi
 
 import contextlib
 import dataclasses
-import itertools
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -15,7 +13,7 @@ import numpy as np
 
 import mpqueue
 from mpqueue.samples.collate import Collation
-from parts.benchmark.consuming import warm_up
+from parts.benchmark.consuming import count, warm_up
 from parts.benchmark.in_flight import ENDLESS
 from parts.benchmark.peers import PEERS
 
@@ -75,22 +73,19 @@ def ours(source: Any, batch_size: int, num_workers: int, ahead: int) -> Iterator
         yield iter(loader)
 
 
-@contextlib.contextmanager
-def torchs(source: Any, batch_size: int, num_workers: int, ahead: int) -> Iterator[Iterator[Any]]:
+def torchs(source: Any, batch_size: int, num_workers: int, ahead: int) -> AbstractContextManager[Iterator[Any]]:
     """Torch's loader with its own collate, into shared memory."""
     from torch import multiprocessing
     from torch.utils.data import DataLoader
+
+    from parts.benchmark.peers_torch import batches_of
 
     multiprocessing.set_sharing_strategy("file_system")  # a name for each tensor: cheaper than passing descriptors
     loader = DataLoader(
         source, batch_size, num_workers=num_workers, prefetch_factor=max(2, ahead // num_workers),
         persistent_workers=True, multiprocessing_context="fork",
     )  # fmt: skip
-    batches: Any = iter(loader)
-    try:
-        yield batches
-    finally:
-        batches._shutdown_workers()  # what its finalizer does, but now
+    return batches_of(loader)
 
 
 def _stacked(peer: str) -> "Feed":
@@ -137,13 +132,7 @@ def sample_rate(workload: str, name: str, num_workers: int, seconds: float) -> f
     known = SAMPLES[workload]
     with FEEDS[name](known.make(), known.batch_size, num_workers, known.ahead) as batches:
         warm_up(batches, 4 * known.ahead)
-        began, elapsed = time.perf_counter(), 0.0
-        for counted in itertools.count(1):
-            next(batches)
-            elapsed = time.perf_counter() - began
-            if elapsed >= seconds:
-                return counted / elapsed
-    raise AssertionError("an endless source has ended")
+        return count(batches, seconds)["rate"]
 
 
 class _Counting(np.ndarray):

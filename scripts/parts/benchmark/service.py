@@ -16,7 +16,7 @@ from parts.benchmark.served import Served, served
 from parts.benchmark.service_attach import attaching
 from parts.benchmark.service_idle import idle
 from parts.benchmark.trainers import running_trainers
-from parts.benchmark.workloads import WORKLOADS
+from parts.benchmark.workloads import WORKLOADS, SourceOf
 
 NUM_CONSUMERS = 4
 OURS, ONE_CONSUMER, ONE_LOADER, OWN_LOADERS = "mpqueue", "one consumer", "one loader", "own loaders"
@@ -24,7 +24,7 @@ RING = "ring MB"
 
 
 @dataclasses.dataclass(frozen=True)
-class ServiceWorkload:
+class ServiceWorkload(SourceOf):
     """A server with consumers, and what it is compared with.
 
     Attributes:
@@ -35,21 +35,9 @@ class ServiceWorkload:
         peers: What is measured.
     """
 
-    about: str
-    source: str
     mode: str = ""
     consumers: int = NUM_CONSUMERS
     peers: tuple[str, ...] = (OURS,)
-
-    @property
-    def unit(self) -> str:
-        """The unit of its rate."""
-        return WORKLOADS[self.source].unit
-
-    @property
-    def per_batch(self) -> float:
-        """The number of those that a batch has."""
-        return WORKLOADS[self.source].per_batch
 
 
 SERVICE = {

@@ -6,20 +6,19 @@ The functions are trivial, so what is measured is what a stage costs. Each peer 
 
 import contextlib
 import dataclasses
-import importlib.util
 import itertools
 import os
 import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 import mpqueue
-from parts.benchmark.consuming import warm_up
+from parts.benchmark.consuming import count, warm_up
 from parts.benchmark.in_flight import ENDLESS
+from parts.benchmark.peers import Library
 
 BUFFER, BATCH, AHEAD, SEED = 1000, 256, 32, 1
 MANY = 4_000_000  # minutes of the slowest
@@ -113,11 +112,12 @@ def tensorflows(num_workers: int) -> Iterator[Iterator[Any]]:
     yield kept.shuffle(BUFFER, SEED).batch(BATCH).prefetch(AHEAD).as_numpy_iterator()
 
 
-@contextlib.contextmanager
-def datasets_in_torch(num_workers: int) -> Iterator[Iterator[Any]]:
+def datasets_in_torch(num_workers: int) -> AbstractContextManager[Iterator[Any]]:
     """Hugging Face's streaming datasets in torch's loader; on many samples at once they were no faster."""
     import datasets
     from torch.utils.data import DataLoader
+
+    from parts.benchmark.peers_torch import batches_of
 
     columns = {"number": np.arange(MANY)}
     numbers = datasets.Dataset.from_dict(columns).to_iterable_dataset(num_shards=16)
@@ -126,29 +126,7 @@ def datasets_in_torch(num_workers: int) -> Iterator[Iterator[Any]]:
     loader = DataLoader(
         kept.shuffle(SEED, buffer_size=BUFFER), BATCH, num_workers=num_workers, prefetch_factor=AHEAD // num_workers
     )
-    batches: Any = iter(loader)
-    try:
-        yield batches
-    finally:
-        batches._shutdown_workers()  # what its finalizer does, but now
-
-
-@dataclasses.dataclass(frozen=True)
-class StreamFeed:
-    """A library that gives the batches.
-
-    Attributes:
-        feed: Takes the number of workers.
-        package: What must be installed beside mpqueue.
-    """
-
-    feed: Callable[[int], AbstractContextManager[Iterator[Any]]]
-    package: str = ""
-
-    @property
-    def is_installed(self) -> bool:
-        """Return True if its package is installed, without importing it."""
-        return not self.package or importlib.util.find_spec(self.package) is not None
+    return batches_of(loader)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,11 +146,11 @@ class StreamWorkload:
 
 
 FEEDS = {
-    "mpqueue": StreamFeed(ours),
-    "grain": StreamFeed(grains, "grain"),
-    "torchdata": StreamFeed(torchdatas, "torchdata"),
-    "tf.data": StreamFeed(tensorflows, "tensorflow"),
-    "datasets": StreamFeed(datasets_in_torch, "datasets"),
+    "mpqueue": Library(ours),
+    "grain": Library(grains, "grain"),
+    "torchdata": Library(torchdatas, "torchdata"),
+    "tf.data": Library(tensorflows, "tensorflow"),
+    "datasets": Library(datasets_in_torch, "datasets"),
 }
 STREAMS = {
     "streams": StreamWorkload(
@@ -195,10 +173,4 @@ def stream_rate(name: str, num_workers: int, seconds: float) -> float:
     """Batches per second that a feed gives."""
     with FEEDS[name].feed(num_workers) as batches:
         warm_up(batches, 4 * AHEAD)
-        began, elapsed = time.perf_counter(), 0.0
-        for counted in itertools.count(1):
-            next(batches)
-            elapsed = time.perf_counter() - began
-            if elapsed >= seconds:
-                return counted / elapsed
-    raise AssertionError("an endless stream has ended")
+        return count(batches, seconds)["rate"]

@@ -34,6 +34,29 @@ class Workload:
     floors: tuple[str, ...] = ("processes",)
 
 
+@dataclasses.dataclass(frozen=True)
+class SourceOf:
+    """A measurement with the source of a workload, in its unit.
+
+    Attributes:
+        about: What a batch is, for the report.
+        source: Which of `WORKLOADS` it is.
+    """
+
+    about: str
+    source: str
+
+    @property
+    def unit(self) -> str:
+        """The unit of its rate."""
+        return WORKLOADS[self.source].unit
+
+    @property
+    def per_batch(self) -> float:
+        """The number of those that a batch has."""
+        return WORKLOADS[self.source].per_batch
+
+
 def _tiny() -> Copies:
     return Copies(np.random.default_rng(0).random((32, 16), np.float32), np.arange(32))
 
