@@ -220,6 +220,7 @@ class Loader(Stoppable):
         self._has_warned = self._is_spent = False
         self._lock = RLock()
         self._engine = Engine(kind="Loader")
+        self._ended = self._engine.ended  # of `Stoppable`
         # Returns the place before what a framework has looked at, see `mpqueue.frameworks.keras.loader_passes`.
         self._looked_at: Callable[[], Callable[[], dict[str, Any] | None] | None] = lambda: None
 
