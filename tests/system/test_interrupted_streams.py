@@ -378,13 +378,13 @@ def test_a_thread_that_consumes_as_well_gets_its_share():
 )
 def test_a_loop_without_workers_is_in_no_worker_wherever_an_interrupt_strikes(make):
     found = []
-    with mpqueue.Loader(make(), workers=0) as loader:
-        batches = iter(loader)
-        for after in itertools.count(1):
+    for after in itertools.count(1):
+        with mpqueue.Loader(make(), workers=0) as loader:  # anew: after a strike other places follow
+            batches = iter(loader)
             with Strike(after) as strike:
                 unless_struck(next, batches)
             found.append(mpqueue.worker_info())
-            if strike.left > 0:
-                break
+        if strike.left > 0:
+            break
     assert after > 50
     assert found == [None] * after
