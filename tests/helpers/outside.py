@@ -29,7 +29,8 @@ from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
 
 ITSELF = os.getpid()
 faulthandler.dump_traceback_later(50, exit=True)
-signal.signal(signal.SIGWINCH, lambda *_: None)  # ends waits; see `hears`
+# Ends waits, see `hears`, and does nothing. A function of the script would keep all that it names to the very end.
+signal.signal(signal.SIGWINCH, {}.get)
 logging.getLogger("mpqueue").addHandler(logging.NullHandler())  # deaths that are told of are no noise
 
 class Numbers:

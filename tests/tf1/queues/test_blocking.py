@@ -270,6 +270,12 @@ def test_who_finds_the_queue_busy_gives_way_before_standing_in_line_for_its_lock
     assert (yields, queue.size()) == ([0], 1)
 
 
+def is_in(thread, name):
+    """Whether the innermost frame of a thread is one of that function."""
+    frame = sys._current_frames().get(thread.ident)
+    return frame is not None and frame.f_code.co_name == name
+
+
 def test_a_thread_that_waits_for_a_generator_does_not_get_it_before_it_runs():
     """Else threads that call it again and again must sleep at each turn, once one has slept."""
     interval, got = sys.getswitchinterval(), []
@@ -280,9 +286,9 @@ def test_a_thread_that_waits_for_a_generator_does_not_get_it_before_it_runs():
     source = Source(elements().__next__)
     waiting = threading.Thread(target=lambda: got.append(source()), daemon=True)
     turn = source._turn
-    with turn:
+    with turn.waking, turn:
         waiting.start()
-        while not turn._waiting:
+        while not is_in(waiting, "_take_one"):
             time.sleep(0.001)
         sys.setswitchinterval(DEADLOCK_S)  # this thread goes on until it sleeps
     try:
