@@ -12,12 +12,12 @@ What a stage waits for is the time that its thread had no CPU. To ask for the CP
 25 us, so that is done in a batch now and then; the shares found there hold until the next one.
 """
 
-import threading
 import time
 from typing import Any
 
 from mpqueue.dataset.indexed import Drawing, JoinReader, LinkReader, Places, Reader
 from mpqueue.dataset.nodes import BatchNode, StageNode
+from mpqueue.system.locks import Lock
 from mpqueue.telemetry.stage_rows import StageRow, StageRows, StageTallies
 
 _BETWEEN_LOOKS_NS = 20_000_000  # of time that clocks have told
@@ -33,7 +33,7 @@ class StageTally:
     """
 
     def __init__(self, batch: BatchNode | None) -> None:
-        self._batch, self._tallies, self._lock = batch, StageTallies(), threading.Lock()
+        self._batch, self._tallies, self._lock = batch, StageTallies(), Lock()
 
     def add(self, rows: StageRows) -> None:
         """Add what stages have done in this thread."""

@@ -12,6 +12,7 @@ From the ground up; a module imports only from its own line and the lines above 
     descriptors.py      descriptors that children must not keep
     open_files.py       open files across a fork
     interrupts.py       signal handlers deferred, or allowed
+    condition.py        waits for what is changed under a lock, which no signal leaves taken
     collected.py        what is to be done when nobody holds an object any more
     barging_lock.py     a lock for long work that threads take again and again
     forked.py           copies in forked children refuse to be used

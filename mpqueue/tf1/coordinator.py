@@ -32,6 +32,8 @@ from types import TracebackType
 from typing import Any
 
 from mpqueue.engine.members import Ending, Member, StopCallback, check_member, name_of, stoppers
+from mpqueue.system.condition import Condition
+from mpqueue.system.interrupts import defer_signals
 from mpqueue.tf1.coordination.cancellation import CancellationScope
 from mpqueue.tf1.coordination.coordinator_proxy import Endpoint
 from mpqueue.tf1.coordination.reports import ExcInfo, exception_types, reported
@@ -89,7 +91,7 @@ class Coordinator:
 
     def __init__(self, clean_stop_exception_types: Iterable[type[BaseException]] | None = None) -> None:
         self._clean_stop_exception_types = exception_types(clean_stop_exception_types)
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._stopping = False
         self._error: BaseException | None = None
         self._traceback: TracebackType | None = None
@@ -120,12 +122,13 @@ class Coordinator:
             return
         if isinstance(error, self._clean_stop_exception_types):
             error = None
-        with self._changed:
-            if self._joined and error is not None:
-                raise error
-            callbacks = self._begin_stop(error)
-        for callback in callbacks:
-            _call(callback)
+        with defer_signals():  # Ctrl-C in here would leave a stop that nobody was told of, and a later one does nothing
+            with self._changed:
+                if self._joined and error is not None:
+                    raise error
+                callbacks = self._begin_stop(error)
+            for callback in callbacks:
+                _call(callback)
 
     def _begin_stop(self, error: BaseException | None) -> list[StopCallback]:
         """Change the state, and return what has to be called once the lock is released."""
@@ -155,8 +158,7 @@ class Coordinator:
         """
         self._endpoint.follow()
         limit = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
-        with self._changed:
-            return self._changed.wait_for(lambda: self._stopping, limit)
+        return self._changed.wait_for(lambda: self._stopping, limit)
 
     @contextlib.contextmanager
     def stop_on_exception(self) -> Iterator[None]:
@@ -278,9 +280,8 @@ class Coordinator:
         self._endpoint.follow()
         members = self._all_members(threads)
         ending = Ending(members, self._changed)
-        with self._changed:
-            self._changed.wait_for(lambda: ending.is_over or self._stopping)
-            self._changed.wait_for(lambda: ending.is_over, min(stop_grace_period_secs, threading.TIMEOUT_MAX))
+        self._changed.wait_for(lambda: ending.is_over or self._stopping)
+        self._changed.wait_for(lambda: ending.is_over, min(stop_grace_period_secs, threading.TIMEOUT_MAX))
         if ending.error is not None:
             raise ending.error
         stragglers = [name_of(member) for member in members if member.is_alive()]
@@ -346,7 +347,7 @@ class Coordinator:
 
     def leave_parent(self) -> None:
         """Forget the parent's members, and the lock that its threads may hold."""
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._joined = False
         self._keep(None)
         self._members, self._callbacks = {}, []

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 
 from mpqueue.system import descriptors, interrupts, socket_support
+from mpqueue.system.condition import Condition
 from mpqueue.system.locks import RLock
 from mpqueue.system.log import warn
 from mpqueue.system.wakeup import Wakeup
@@ -170,7 +171,7 @@ class StopClient:
     def __init__(self, address: Address, on_state: Callable[[bool], None]) -> None:
         self._on_state = on_state
         self._answers: deque[bool] = deque()
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._is_open = True
         self._sock: socket.socket | None = None
         try:
@@ -198,8 +199,8 @@ class StopClient:
             self._sock.sendall(REPORT.pack(len(report)) + report, socket_support.NO_SIGPIPE)
         except OSError:
             return False
+        self._changed.wait_for(lambda: self._answers or not self._is_open)
         with self._changed:
-            self._changed.wait_for(lambda: self._answers or not self._is_open)
             return self._answers.popleft() if self._answers else False
 
     def close(self) -> None:

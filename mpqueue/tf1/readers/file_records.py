@@ -18,6 +18,7 @@ import threading
 from typing import Any, Protocol
 
 from mpqueue.errors import DeadlineExceededError, OutOfRangeError
+from mpqueue.system.locks import Lock
 from mpqueue.tf1.readers.base import ReaderBase, Record, Turn, WorkQueue
 
 DEFAULT_MAX_RECORD_BYTES = 1 << 30
@@ -47,7 +48,7 @@ class FileRecordReader(ReaderBase):
     def _clear(self) -> None:
         super()._clear()
         self._next: list[Record] = []  # were given back, and not read again
-        self._hand = threading.Lock()  # for what follows, for a few steps at a time
+        self._hand = Lock()  # for what follows, for a few steps at a time
         self._rest: list[Record] = []  # were given back since
         self._running: set[threading.Thread] = set()  # have a run open
         self._gates: list[threading.Lock] = []  # of threads that wait for the end of a run
