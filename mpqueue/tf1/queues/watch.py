@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from mpqueue.system import interrupts
-from mpqueue.system.locks import RLock
+from mpqueue.system.locks import Lock, RLock
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.tf1.queues.machine import Request
 from mpqueue.transport.poller import READABLE, Events, close_poller, make_poller
@@ -74,7 +74,7 @@ class QueueWatch:
         self._poke = Wakeup()
         self.poller.register(self._poke.fd, READABLE)
         self._poking = RLock()  # the collector may run, and poke, inside of a poke
-        self._mutex = threading.Lock()
+        self._mutex = Lock()
         self._leader: Waiter | None = None
         self._followers: list[Waiter] = []
         self.num_calls = 0
