@@ -71,6 +71,7 @@ class Strike:
     def __enter__(self):
         self._handler = signal.signal(signal.SIGUSR1, self._raise)
         self._report, sys.unraisablehook = sys.unraisablehook, self._report_others
+        sys._getframe().f_trace_opcodes = True  # Python 3.12 tells of opcodes if any frame wants them when this is set:
         sys.settrace(self._enter)
         return self
 
