@@ -56,14 +56,7 @@ def init():
 
 source = (Epochs if PLACE in ("push", "push to nursery", "restart", "epoch end") else Telling)()
 enqueuer = OrderedEnqueuer(source, True, start_method=METHOD, worker_init=init)
-enqueuer.start(2, 4)
-batches = enqueuer.get()
-if PLACE == "idle":
-    kept = [next(batches) for _ in range(4)]
-    enqueuer._engine.pipeline.pause()
-    say("there")
-    time.sleep(1000)
-if PLACE == "loop":
+if PLACE == "loop":  # before a worker is there, and says so
     from mpqueue.workers import roster
     roster._TERM_S = 1000
     end_workers = roster.Roster.end_workers
@@ -72,6 +65,13 @@ if PLACE == "loop":
         end_workers(*args, **options)
     roster.Roster.end_workers = ending
     signal.signal(signal.SIGUSR1, lambda *_: threading.Thread(target=enqueuer.stop).start())
+enqueuer.start(2, 4)
+batches = enqueuer.get()
+if PLACE == "idle":
+    kept = [next(batches) for _ in range(4)]
+    enqueuer._engine.pipeline.pause()
+    say("there")
+    time.sleep(1000)
 if PLACE == "restart":
     from mpqueue.workers.roster import Roster
     end_workers = Roster.end_workers
