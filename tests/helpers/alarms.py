@@ -9,7 +9,7 @@ import contextlib
 import signal
 import threading
 
-from helpers.strikes import in_finalizer, is_ours
+from helpers.strikes import is_at_work
 
 AGAIN_S = 0.05
 
@@ -55,11 +55,7 @@ class Alarm:
         signal.signal(signal.SIGALRM, self._before)
 
     def _strike(self, _number, frame):
-        if not self._is_armed or in_finalizer(frame):
-            return
-        while frame is not None and not is_ours(frame):
-            frame = frame.f_back
-        if frame is not None:
+        if self._is_armed and is_at_work(frame):
             self._is_armed = False
             self.has_struck.set()
             raise self._error

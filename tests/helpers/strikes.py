@@ -54,6 +54,15 @@ def in_finalizer(frame):
     return frame is not None
 
 
+def is_at_work(frame):
+    """Whether the package's code runs in this frame or has called it, and no finalizer has."""
+    if in_finalizer(frame):
+        return False
+    while frame is not None and not is_ours(frame):
+        frame = frame.f_back
+    return frame is not None
+
+
 class Strike:
     """Sends this process a signal at the n-th place in the engine where Python looks for one, in this thread.
 
@@ -169,11 +178,7 @@ class Alarms:
         signal.signal(signal.SIGALRM, self._before)
 
     def _strike(self, _number, frame):
-        if not self._is_armed or in_finalizer(frame):
-            return
-        while frame is not None and not is_ours(frame):
-            frame = frame.f_back
-        if frame is not None:
+        if self._is_armed and is_at_work(frame):
             self._is_armed = False
             self.count += 1
             raise self._error
