@@ -254,7 +254,9 @@ class Loader(Stoppable):
         ahead is computed again.
 
         An iterator that is not read to its end is over when the next one is made. A batch that failed ends none: the
-        following ``next`` goes on with the batch after it, and so does a new iterator.
+        following ``next`` goes on with the batch after it, and so does a new iterator: with the next epoch, if it was
+        the last one. But of a stream, whose end is known when it has come, that iterator is empty, and the one after it
+        is of the next epoch.
 
         Raises:
             TypeError: The source has changed, and cannot be sent to the workers any more.

@@ -13,7 +13,7 @@ import pytest
 from helpers.faults import Numbers
 
 import mpqueue
-from mpqueue import Loader
+from mpqueue import Dataset, Loader
 from mpqueue.errors import WorkerDied
 
 KINDS = pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
@@ -125,6 +125,34 @@ def test_after_a_failure_the_state_is_that_of_the_batch_behind_it():
     with Loader(Bad(5, {2}), workers=1) as resumed:
         resumed.load_state_dict(state)
         assert numbers_of(resumed) == [3, 4]
+
+
+def loops_over(loader, count):
+    """What so many loops gave, each with the kind of the error that ended it."""
+    found = []
+    for _ in range(count):
+        found.append([])
+        try:
+            found[-1].extend(map(int, loader))
+        except LookupError:
+            found[-1].append(LookupError)
+    return found
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_behind_the_failure_of_the_last_batch_a_loop_is_the_next_epoch_but_of_a_stream_its_end(workers):
+    def raises_at_the_last(number):
+        if number == 2:
+            raise LookupError(number)
+        return number
+
+    numbers = Dataset.range(3)
+    with Loader(numbers.map(raises_at_the_last), workers=workers) as loader:
+        assert len(loader) == 3
+        first, second = loops_over(loader, 2)
+    with Loader(numbers.filter(lambda _number: True).map(raises_at_the_last), workers=workers) as loader:
+        assert loops_over(loader, 3) == [first, [], first]
+    assert first == second == [0, 1, LookupError]
 
 
 class Counting(Numbers):

@@ -143,9 +143,13 @@ class Round:
         return False
 
     def _go_on(self, loader: Loader, expected: dict[int, int]) -> None:
-        """Take the batches behind the one that there was no memory for; another loop has them."""
-        while len(expected) > 1:  # else it was the last one, and another loop would be the next epoch
-            if self.ordered:
+        """Take the batches behind the one that there was no memory for; another loop has them.
+
+        Where it was the last one, another loop is the next epoch; but of a stream, whose end is known when it has come,
+        the loop up to there.
+        """
+        while len(expected) > 1 or self.is_stream or self.is_laned:
+            if self.ordered and expected:
                 del expected[next(iter(expected))]
             try:
                 for batch in loader:
