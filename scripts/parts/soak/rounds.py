@@ -148,13 +148,17 @@ class Round:
         Where it was the last one, another loop is the next epoch; but of a stream, whose end is known when it has come,
         the loop up to there.
         """
-        while len(expected) > 1 or self.is_stream or self.is_laned:
-            if self.ordered and expected:
-                del expected[next(iter(expected))]
+        num_failed = 1
+        while len(expected) > num_failed or self.is_stream or self.is_laned:
             try:
                 for batch in loader:
+                    if self.ordered:  # it is known which ones have failed
+                        for index in list(expected)[:num_failed]:
+                            del expected[index]
+                        num_failed = 0
                     self._take(batch, expected)
             except SharedMemoryFull:
+                num_failed += 1
                 continue
             return
 
