@@ -159,6 +159,7 @@ class Round:
                     self._take(batch, expected)
             except SharedMemoryFull:
                 num_failed += 1
+                self._check_kept(0)  # they may be all that there is: not even the end of a stream has a place then
                 continue
             return
 
