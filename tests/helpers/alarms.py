@@ -9,7 +9,7 @@ import contextlib
 import signal
 import threading
 
-from helpers.strikes import is_at_work
+from helpers.strikes import StruckByAlarm
 
 AGAIN_S = 0.05
 
@@ -26,10 +26,8 @@ def nudged():
         signal.signal(signal.SIGALRM, before)
 
 
-class Alarm:
+class Alarm(StruckByAlarm):
     """A signal that raises once, in the package's code; until then it comes again and again.
-
-    In a finalizer it does nothing: what a handler raises there is ignored.
 
     Args:
         error: What is raised.
@@ -39,23 +37,12 @@ class Alarm:
     """
 
     def __init__(self, error):
-        self._error, self._is_armed, self.has_struck = error, True, threading.Event()
+        super().__init__(error)
+        self._is_armed, self.has_struck = True, threading.Event()
 
     def set(self):
         """Have it come from now on; any thread may call this."""
         signal.setitimer(signal.ITIMER_REAL, AGAIN_S, AGAIN_S)
 
-    def __enter__(self):
-        self._before = signal.signal(signal.SIGALRM, self._strike)
-        return self
-
-    def __exit__(self, *_):
-        self._is_armed = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, self._before)
-
-    def _strike(self, _number, frame):
-        if self._is_armed and is_at_work(frame):
-            self._is_armed = False
-            self.has_struck.set()
-            raise self._error
+    def _note(self):
+        self.has_struck.set()

@@ -47,3 +47,16 @@ def numbers_of(batches):
         found.append(int(batch.flat[0]))
         assert (batch == batch.flat[0]).all(), "a batch was written over"
     return found
+
+
+def taken(batches, at_most=100):
+    """The numbers of batches whose first part is full of them, and the errors between them."""
+    found = []
+    while True:
+        try:
+            found.append(int(next(batches)[0][0]))
+        except StopIteration:
+            return found
+        except Exception as error:
+            found.append(error)
+            assert len(found) <= at_most, "it comes again and again"

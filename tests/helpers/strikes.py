@@ -150,7 +150,34 @@ class StrikeBeforeLine:
         return self._step
 
 
-class Alarms:
+class StruckByAlarm:
+    """Has SIGALRM raise once in the package's code, when it is armed. In a finalizer it does nothing: what a handler
+    raises there is ignored.
+
+    Args:
+        error: What is raised.
+    """
+
+    def __init__(self, error):
+        self._error, self._is_armed = error, False
+
+    def __enter__(self):
+        self._before = signal.signal(signal.SIGALRM, self._strike)
+        return self
+
+    def __exit__(self, *_):
+        self._is_armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._before)
+
+    def _strike(self, _number, frame):
+        if self._is_armed and is_at_work(frame):
+            self._is_armed = False
+            self._note()
+            raise self._error
+
+
+class Alarms(StruckByAlarm):
     """Calls that a real signal strikes at any moment, in C code and between; what nobody can tell is not struck.
 
     The handler raises if a frame of the engine is at work. A caller's own frame may lose what it was given, and where
@@ -165,23 +192,11 @@ class Alarms:
     """
 
     def __init__(self, seed, error=Struck):
-        self._random, self._is_armed, self.count = random.Random(seed), False, 0
-        self._error = error
+        super().__init__(error)
+        self._random, self.count = random.Random(seed), 0
 
-    def __enter__(self):
-        self._before = signal.signal(signal.SIGALRM, self._strike)
-        return self
-
-    def __exit__(self, *_):
-        self._is_armed = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, self._before)
-
-    def _strike(self, _number, frame):
-        if self._is_armed and is_at_work(frame):
-            self._is_armed = False
-            self.count += 1
-            raise self._error
+    def _note(self):
+        self.count += 1
 
     def call(self, function, *arguments):
         """Return what a call returns, in a list; an empty list if it was struck."""

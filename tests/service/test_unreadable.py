@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from helpers.numbered import taken
 
 import mpqueue
 from mpqueue.errors import ServiceError
@@ -68,19 +69,6 @@ class Source:
 
     def __getitem__(self, index):
         return np.full(3, index), Fragile() if index in self.at else index
-
-
-def taken(batches):
-    """The numbers of the batches, and the errors between them."""
-    found = []
-    while True:
-        try:
-            found.append(int(next(batches)[0][0]))
-        except StopIteration:
-            return found
-        except Exception as error:
-            found.append(error)
-            assert len(found) <= LENGTH, "it comes again and again"
 
 
 def test_it_is_an_error_at_its_place_and_the_stream_goes_on():

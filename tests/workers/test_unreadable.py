@@ -13,6 +13,7 @@ import types
 
 import numpy as np
 import pytest
+from helpers.numbered import taken
 
 import mpqueue
 from mpqueue.engine.outcomes import Result, Unreadable
@@ -76,19 +77,6 @@ FORMS = {
     "it looks like an end": (lambda: Fragile(StopIteration()), RuntimeError),
 }
 forms = pytest.mark.parametrize(("make", "kind"), FORMS.values(), ids=FORMS)
-
-
-def taken(batches):
-    """The numbers of the batches, and the errors between them."""
-    found = []
-    while True:
-        try:
-            found.append(int(next(batches)[0][0]))
-        except StopIteration:
-            return found
-        except Exception as error:
-            found.append(error)
-            assert len(found) <= LENGTH, "it comes again and again"
 
 
 def expected(found):
