@@ -19,6 +19,8 @@ from mpqueue.workers.source_sync import SourceSync
 class ClusterBackend(ProcessBackend):
     """A pool of worker processes on several machines; it differs in its launcher, and in what it can tell of nodes."""
 
+    may_begin_ahead = False
+
     def statistics(self) -> Statistics:
         """Return the counters."""
         launcher = self.pool.roster.launcher

@@ -12,7 +12,6 @@ The threads are those of `mpqueue.worker.helper_threads`.
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -22,7 +21,7 @@ from mpqueue.dataset.stages import VERDICTS, Block, LaneStage, Token, no_verdict
 from mpqueue.engine.seeds import place_of
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker import context, failures
-from mpqueue.worker.helper_threads import shared_helpers
+from mpqueue.worker.helper_threads import HelperCall, shared_helpers
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.marked import MarkedBegin
 
@@ -46,7 +45,7 @@ class ThreadedStage(LaneStage):
         self._input, self._function, self._ahead, self._is_filter = source, function, 2 * threads, is_filter
         self._helpers = shared_helpers(threads)
         self._waiting: deque[tuple[Any, Token]] = deque()  # taken, and in no thread yet
-        self._pending: deque[tuple[Any, Token, Future[Any]]] = deque()
+        self._pending: deque[tuple[Any, Token, HelperCall]] = deque()
         self._error: BaseException | None = None  # of the input, behind what is pending
 
     def pull(self, count: int) -> Block:
@@ -61,8 +60,8 @@ class ThreadedStage(LaneStage):
                     break
                 error, self._error = self._error, None
                 raise error
-            value, token, future = self._pending[0]
-            error_of = self._wait(future)
+            value, token, helped = self._pending[0]
+            error_of = self._wait(helped)
             if error_of is not None and values:
                 break  # it is raised by the next call
             self._pending.popleft()
@@ -72,8 +71,8 @@ class ThreadedStage(LaneStage):
                         self._note_fruitless(1)
                     continue
                 raise raisable(error_of)
-            if not self._is_filter or future.result():
-                values.append(value if self._is_filter else future.result())
+            if not self._is_filter or helped.result():
+                values.append(value if self._is_filter else helped.result())
                 tokens.append(token)
                 self._num_fruitless = 0
             elif not values:
@@ -120,13 +119,13 @@ class ThreadedStage(LaneStage):
             raise returned_none(self.line)
         return made
 
-    def _wait(self, future: "Future[Any]") -> BaseException | None:
+    def _wait(self, call: HelperCall) -> BaseException | None:
         """Wait for an element; return what was raised for it."""
-        if future.done():
-            return future.exception()
+        if call.is_done:
+            return call.exception()
         self._helpers.check()
         started = clock_ns()
-        raised = future.exception()
+        raised = call.exception()
         waited = clock_ns() - started
         self.ns += waited
         self.waiting_ns += waited
@@ -155,4 +154,4 @@ class ThreadedStage(LaneStage):
             return values
         call, submit = self._in_helper(), self._helpers.submit
         made = [submit(call, value, token) for value, token in zip(values, tokens, strict=True)]
-        return [future.result() for future in made]
+        return [call.result() for call in made]

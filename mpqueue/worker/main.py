@@ -5,8 +5,8 @@ no lock that anybody else waits for and owns no bytes but those of its granted s
 two instructions. Now and then it times a batch (`_Timing`): for that one batch, what computes and what reports is
 replaced by the same with clocks.
 
-It reads no more grants than it serves in `_AHEAD_NS`: those that it has not read yet still lie in the pipe, where the
-trainer can take them back for an idle worker.
+It reads no more grants than it serves in `_AHEAD_NS`, or than its threads have begun: those that it has not read yet
+still lie in the pipe, where the trainer can take them back for an idle worker.
 
 A child that the user's code forks, and that returns into this loop or raises there, is no worker: it leaves before it
 writes into a slot or a pipe (`_Worker._leave_if_forked`), at the end of its batch at the latest.
@@ -99,15 +99,31 @@ class GrantReader:
         self.backlog: deque[tuple[int, ...]] = deque()
         self.read_at = 0
         self._fd, self._num_read, self._num_ahead = fd, 0, 1
+        self._foreseen: deque[tuple[int, ...]] = deque()  # those behind the backlog that were read before their turn
 
     def read(self, now: int) -> bool:
         """Wait for grants; False if there will be none."""
         if self._num_read:
             self._num_ahead = max(1, min(_MAX_AHEAD, _AHEAD_NS * self._num_read // (now - self.read_at + 1)))
+        if self._foreseen:  # one by one: the first of a read may be timed, and would be the one that was begun first
+            self.read_at, self._num_read = clock_ns(), 1
+            self.backlog.append(self._foreseen.popleft())
+            return True
         data = os.read(self._fd, self._num_ahead * GRANT.size)
         self.read_at, self._num_read = clock_ns(), len(data) // GRANT.size
         self.backlog.extend(GRANT.iter_unpack(data))
         return bool(data)
+
+    def foresee(self, place: int) -> tuple[int, ...] | None:
+        """Return a grant that has not been served, the next one for 0; None: it has not come."""
+        known = [*self.backlog, *self._foreseen]
+        if place == len(known):
+            os.set_blocking(self._fd, False)  # the trainer may take it back between a look and a read
+            with contextlib.suppress(BlockingIOError):
+                self._foreseen.extend(GRANT.iter_unpack(os.read(self._fd, GRANT.size)))
+            os.set_blocking(self._fd, True)
+            known = [*self.backlog, *self._foreseen]
+        return known[place] if place < len(known) else None
 
     def may_retry(self) -> bool:
         """Wait for the answer to a lack of memory; True: try again.
@@ -121,7 +137,7 @@ class GrantReader:
                 return True
             if grant[1] == GrantKind.FAIL:
                 return False
-            self.backlog.append(grant)
+            self._foreseen.append(grant)
         raise Dismissed
 
     def has_ended(self) -> bool:
@@ -320,9 +336,20 @@ class _Worker:
                 self._load_state(slot, turn, unit)
             elif kind == GrantKind.THREADS and isinstance(self._runner, SampleRunner):
                 self._runner.use_threads(unit)
+            elif kind == GrantKind.AHEAD and isinstance(self._runner, SampleRunner):
+                self._runner.begin_ahead(self._batch_ahead if unit else None)
             elif kind == GrantKind.CLOSE and isinstance(self._runner, LaneRunner):
                 self._runner.close_lane(unit)
             ended = _clock()
+
+    def _batch_ahead(self, place: int) -> tuple[int, int, Listed | None] | None:
+        """Return epoch, number and samples of a batch that comes after the one at work, if it is known."""
+        grant = self._grants.foresee(place)
+        if grant is None or grant[1] not in (GrantKind.WORK, GrantKind.LISTED):
+            return None
+        _, kind, slot, _, unit, epoch, _ = grant
+        is_listed = kind == GrantKind.LISTED
+        return epoch, unit, unpack_listed(self._segment.memory, slot * self._config.stride) if is_listed else None
 
     def _plan_timing(self) -> None:
         """Have the next batch timed, and that one only: `_put_timed` puts back what is replaced here."""

@@ -16,6 +16,7 @@ LANE    as WORK, but open the lane anew before,
         from the snapshot in the slot
 CLOSE   another worker has this lane from now on
 THREADS compute samples in so many threads
+AHEAD   begin samples of the next batch early
 RETRY   there may be memory now: place it again     FULL      there is no memory for so many bytes; I hold the batch
 FAIL    there is none: try once more, then report   LOADED    the new state is loaded, the slot may be used again
                                                     LET_GO    user code holds no array in that slot any more
@@ -30,7 +31,8 @@ turn        to be repeated in the report            spec           number of the
 unit        index, or number in the stream;         header_offset  where in the slot the header begins
             for STATE the bytes in the slot,
             for CLOSE a lane's number,
-            for THREADS how many
+            for THREADS how many,
+            for AHEAD whether: 1 or 0
 epoch       from 0                                  end            where the batch ends; for FULL what is missing
 high_water  bytes of the slot that are reserved     high_water     bytes of the slot that are reserved now
                                                     compute_ns     in user code,
@@ -74,7 +76,7 @@ MAGIC = 0x514D
 class GrantKind:
     """Kinds of grants; plain ints, because they are compared in the hot path."""
 
-    WORK, STATE, RETRY, FAIL, LISTED, LANE, THREADS, CLOSE = 1, 2, 3, 4, 5, 6, 7, 8
+    WORK, STATE, RETRY, FAIL, LISTED, LANE, THREADS, CLOSE, AHEAD = 1, 2, 3, 4, 5, 6, 7, 8, 9
 
 
 class ReportKind:

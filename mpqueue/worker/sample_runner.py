@@ -44,6 +44,9 @@ class ClockedCollation:
 
 
 AnyCollation: TypeAlias = Collation | ClockedCollation
+# Epoch, number and samples, as `SampleRunner.run` takes them, of a batch behind the one at work, the next one for 0;
+# None: nobody knows it yet.
+BatchAhead: TypeAlias = Callable[[int], tuple[int, int, Listed | None] | None]
 
 
 class SampleRunner:
@@ -80,6 +83,9 @@ class SampleRunner:
 
     def use_threads(self, threads: int) -> None:
         """Compute in so many threads from now on: only who was made for several can do that."""
+
+    def begin_ahead(self, batch_ahead: BatchAhead | None) -> None:
+        """Begin samples of the next batches while threads have nothing else to do: for who was made for several."""
 
     def run(self, epoch: int, unit: int, listed: Listed | None = None) -> Any:
         """Compute a batch: that of a number in the order of the epoch, or of these samples.

@@ -42,29 +42,44 @@ class ThreadChoice:
     """
 
     __slots__ = (
-        "_cpu_ns", "_is_alone", "_is_crowded", "_left", "_looks", "_pause", "_queued_ns", "_started_ns", "_threads_ns",
+        "_busy_ns", "_cpu_ns", "_is_alone", "_is_crowded", "_is_trial", "_left", "_looks", "_ns", "_num_samples",
+        "_pause", "_queued_ns", "_started_ns", "_threads_ns",
     )  # fmt: skip
 
     def __init__(self, info: WorkerInfo | None) -> None:
         self._is_crowded = info is not None and info.num_workers >= useful_workers()
         self._left = 0 if info is None else _FIRST  # batches before the other way is tried; 0: never
         self._pause, self._is_alone, self._looks = _FIRST, False, True
+        self._is_trial = False  # the batch at work is computed by the worker's own thread
         self._threads_ns = 0.0  # of a sample, by threads
+        # Of the batches by threads since the last look, together: one alone says nothing, since its samples may have
+        # been computed before its turn.
+        self._ns = self._busy_ns = self._num_samples = 0
         self._started_ns = self._cpu_ns = 0
         self._queued_ns: int | None = None
 
-    def begin(self, count: int) -> float | None:
+    def begin(self, count: int, *, is_begun: bool = False) -> float | None:
         """A batch of so many samples begins.
+
+        Args:
+            count: Its samples.
+            is_begun: Threads have begun it.
 
         Returns: None: threads compute it. Else the worker's own thread does, and threads come in after these seconds.
         """
-        if self._is_alone:
+        self._is_trial = self._is_alone and not is_begun
+        if self._is_trial:
             self._queued_ns = queued_ns() if self._looks else None
             self._cpu_ns = thread_ns()
         elif self._left:
             self._cpu_ns = process_ns()
         self._started_ns = clock_ns()
-        return _LEAST_PATIENCE_S + _PATIENCE * count * self._threads_ns * 1e-9 if self._is_alone else None
+        return _LEAST_PATIENCE_S + _PATIENCE * count * self._threads_ns * 1e-9 if self._is_trial else None
+
+    @property
+    def is_settled(self) -> bool:
+        """True if threads are to compute the batch after this one, too, as far as is known."""
+        return not self._is_alone
 
     def end(self, count: int, *, was_alone: bool) -> None:
         """The batch is over, without an error.
@@ -73,19 +88,22 @@ class ThreadChoice:
             count: Its samples.
             was_alone: No threads came in.
         """
-        if self._is_alone:
+        if self._is_trial:
             self._judge(count, was_alone=was_alone)
-        elif self._left:
+        elif self._left and not self._is_alone:
             self._note(count)
 
     def _note(self, count: int) -> None:
-        ns = clock_ns() - self._started_ns
-        busy_ns = process_ns() - self._cpu_ns
-        self._threads_ns = (3 * self._threads_ns + ns / count) / 4 if self._threads_ns else ns / count
-        if self._left > 1:
-            self._left -= 1
-        elif busy_ns >= _LEAST_BUSY * ns:
+        self._ns += clock_ns() - self._started_ns
+        self._busy_ns += process_ns() - self._cpu_ns
+        self._num_samples += count
+        self._left -= 1
+        if self._left:
+            return
+        self._threads_ns, self._left = self._ns / self._num_samples, _FIRST
+        if self._busy_ns >= _LEAST_BUSY * self._ns:
             self._is_alone, self._looks, self._left = True, True, _REVIEW
+        self._ns = self._busy_ns = self._num_samples = 0
 
     def _judge(self, count: int, *, was_alone: bool) -> None:
         ns, cpu_ns = clock_ns() - self._started_ns, thread_ns() - self._cpu_ns

@@ -1,7 +1,11 @@
 """Runs a source of samples for one worker in several threads: for sources that wait for disks or networks.
 
 A sample has its own `mpqueue.rng`, as with one thread, and the worker's own thread joins the samples in their order, as
-they come: those that wait for their turn are at most twice as many as there are threads.
+they come: those that wait for their turn are at most four times as many as there are threads. Where that is more than
+the rest of a batch, samples of the next ones are begun, as far as these are granted, and of the same epoch: else all
+threads would wait for the slowest sample of each batch. A sample that kills the worker may do so before its turn then,
+and its death is blamed on the batch at work. So each worker's first batch is computed by itself, and from the first
+death on all are (`mpqueue.workers.supervision`); with ``restarts=0`` none is begun before its turn.
 
 Where threads do not pay, the worker's own thread computes the samples alone, see `mpqueue.worker.thread_choice`.
 
@@ -19,9 +23,10 @@ their numbers would be others in threads, and so the worker keeps to its one.
 
 import itertools
 import operator
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from mpqueue.engine.schedule import Listed
 from mpqueue.engine.skips import Skipped
@@ -31,9 +36,30 @@ from mpqueue.worker import context
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.helper_threads import Helpers, InOrder
 from mpqueue.worker.runner import BeginBatch
-from mpqueue.worker.sample_runner import SampleRunner, joined_or_skipped
+from mpqueue.worker.sample_runner import BatchAhead, SampleRunner, joined_or_skipped
 from mpqueue.worker.shared_draws import SharedDraws
 from mpqueue.worker.thread_choice import ThreadChoice
+
+
+class BatchIndices(NamedTuple):
+    """Which samples a batch has.
+
+    Attributes:
+        epoch: Theirs.
+        first: The place of the first one in it.
+        indices: What the source is asked for.
+    """
+
+    epoch: int
+    first: int
+    indices: Sequence[Any]
+
+    def is_same_as(self, other: "BatchIndices") -> bool:
+        """Return whether these are the same samples."""
+        return self[:2] == other[:2] and list(self.indices) == list(other.indices)
+
+
+FindAhead: TypeAlias = Callable[[int], BatchIndices | None]
 
 
 class SampleThreads:
@@ -48,6 +74,7 @@ class SampleThreads:
     """
 
     __slots__ = (
+        "_begun",
         "_calls",
         "_choice",
         "_draws",
@@ -61,15 +88,67 @@ class SampleThreads:
         self._helpers: Helpers | None = None
         self._choice: ThreadChoice | None = None
         self._calls: InOrder | None = None  # the latest ones
+        self._begun: deque[tuple[BatchIndices, InOrder]] = deque()  # of the next batches, of which samples are begun
         self._draws: SharedDraws | None = None
 
-    def each(self, ask: Callable[[Any], Any], seed: int, epoch: int, first: int, indices: Sequence[Any]) -> InOrder:
-        """Ask for the samples of these indices, one by one; the first one is at this place."""
-        helpers = self._ready()
+    def each(
+        self, ask: Callable[[Any], Any], seed: int, batch: BatchIndices, find_ahead: FindAhead | None = None
+    ) -> InOrder:
+        """Ask for the samples of a batch, one by one.
+
+        Args:
+            ask: Returns the sample of an index.
+            seed: Of the stream.
+            batch: Which samples these are.
+            find_ahead: Returns a batch behind this one, the next one for 0, if it is known: its samples may be begun
+                before its turn.
+        """
+        helpers, is_first = self._ready(), self._calls is None
         assert self._choice is not None
-        patience_s = self._choice.begin(len(indices))
-        self._calls = InOrder(helpers, context.in_any_thread(ask, seed, epoch), enumerate(indices, first), patience_s)
-        return self._calls
+        calls = self._take_begun(helpers, batch)
+        patience_s = self._choice.begin(len(batch.indices), is_begun=calls is not None)
+        if calls is None:
+            calls = self._calls_of(ask, seed, batch, patience_s)
+        last = self._begun[-1][1] if self._begun else calls
+        last.find_next = None
+        # Not from the first one: it is looked at whether its samples draw from generators that the threads share.
+        if find_ahead is not None and self._choice.is_settled and not is_first:
+            last.find_next = partial(self._begin_next, ask, seed, find_ahead)
+        self._calls = calls
+        return calls
+
+    def _begin_next(self, ask: Callable[[Any], Any], seed: int, find_ahead: FindAhead) -> InOrder | None:
+        """Return the calls of the batch behind those that are begun."""
+        found = find_ahead(len(self._begun))
+        if found is None:
+            return None
+        calls = self._calls_of(ask, seed, found)
+        calls.find_next = partial(self._begin_next, ask, seed, find_ahead)
+        self._begun.append((found, calls))
+        return calls
+
+    def _calls_of(
+        self, ask: Callable[[Any], Any], seed: int, batch: BatchIndices, patience_s: float | None = None
+    ) -> InOrder:
+        assert self._helpers is not None
+        call = context.in_any_thread(ask, seed, batch.epoch)
+        return InOrder(self._helpers, call, enumerate(batch.indices, batch.first), patience_s)
+
+    def _take_begun(self, helpers: Helpers, batch: BatchIndices) -> InOrder | None:
+        """Return the calls of this batch, if some of them are begun."""
+        if self._begun:
+            expected, calls = self._begun.popleft()
+            if expected.is_same_as(batch) and calls.helpers is helpers:
+                return calls
+            with calls:  # it was not granted after all
+                self.forget_begun()
+        return None
+
+    def forget_begun(self) -> None:
+        """Wait for what was begun of the next batches; they are begun anew."""
+        while self._begun:
+            with self._begun.popleft()[1]:
+                continue
 
     def in_parts(
         self, getitems: Callable[[Any], Any], seed: int, epoch: int, first: int, indices: Sequence[Any]
@@ -102,6 +181,7 @@ class SampleThreads:
         An error that somebody keeps has the frames of this worker in its traceback, and would keep the threads.
         """
         helpers, calls, self._helpers = self._helpers, self._calls, None
+        self.forget_begun()
         if helpers is not None and (calls is None or calls.is_over):  # else this has struck a batch, which goes on
             helpers.dismiss()
 
@@ -153,11 +233,33 @@ class ThreadedSampleRunner(SampleRunner):
         # Worker threads, and a caller without a seed, seed no generators that others share: there is no torch then.
         self._threads = SampleThreads(plan.threads or 1, tells=torch is not None and info.id == 0)
         self._wanted = self._threads.threads
+        self._batch_ahead: BatchAhead | None = None
         self._draws: bool | None = None  # samples draw from generators that threads share; None: nobody has looked
 
     def use_threads(self, threads: int) -> None:
         """Compute in so many threads from now on, if samples have no numbers of generators that these would share."""
         self._wanted = threads
+
+    def begin_ahead(self, batch_ahead: BatchAhead | None) -> None:
+        """Begin samples of the next batches of an epoch while threads have nothing else to do, or do so no longer."""
+        self._batch_ahead = batch_ahead
+
+    def load(self, source: Any) -> None:
+        """Go on with another state of the source."""
+        self._threads.forget_begun()
+        super().load(source)
+
+    def _find_ahead(self, epoch: int, place: int) -> BatchIndices | None:
+        """Return a batch behind the one at work, if it is known, and of this epoch."""
+        found = None if self._batch_ahead is None else self._batch_ahead(place)
+        if found is None or found[0] != epoch:  # the end of an epoch is one of all that is at work here
+            return None
+        _, unit, listed = found
+        return BatchIndices(epoch, *(listed or self._place_of(epoch, unit)))
+
+    def _ask_each(self, ask: Callable[[Any], Any], epoch: int, first: int, indices: Sequence[Any]) -> InOrder:
+        find_ahead = None if self._batch_ahead is None else partial(self._find_ahead, epoch)
+        return self._threads.each(ask, self._info.seed, BatchIndices(epoch, first, indices), find_ahead)
 
     def _run_watched(self, epoch: int, unit: int, listed: Listed | None) -> Any:
         """Compute a batch with one thread, and look whether its samples draw from generators that threads share."""
@@ -197,7 +299,7 @@ class ThreadedSampleRunner(SampleRunner):
         number = 0
         self._begin_batch(self._info.seed, epoch, ~first)
         ask = partial(operator.getitem, self._source)
-        with self._threads.each(ask, self._info.seed, epoch, first, indices) as calls:
+        with self._ask_each(ask, epoch, first, indices) as calls:
             try:
                 for number in range(len(indices)):
                     add(calls.next())
@@ -217,7 +319,7 @@ class ThreadedSampleRunner(SampleRunner):
         samples: list[Any] = []
         self._begin_batch(self._info.seed, epoch, ~first)
         ask = partial(operator.getitem, self._source) if getitems is None else lambda index: getitems([index])[0]
-        with self._threads.each(ask, self._info.seed, epoch, first, indices) as calls:
+        with self._ask_each(ask, epoch, first, indices) as calls:
             for place, index in enumerate(indices, first):
                 sample, error = calls.next_error()
                 if error is None:

@@ -37,6 +37,7 @@ class Tolerance(NamedTuple):
         can_replay: A ticket can be computed again.
         batch_timeout: Seconds that one batch may take.
         can_mark: The source is a stream that can leave out a single sample, see `mpqueue.worker.marked`.
+        begins_ahead: Threads of a worker may begin the next batch before the one at work is over, until one dies.
     """
 
     restarts: int
@@ -44,6 +45,7 @@ class Tolerance(NamedTuple):
     can_replay: bool
     batch_timeout: float | None
     can_mark: bool = False
+    begins_ahead: bool = False
 
 
 class Blame:

@@ -41,7 +41,7 @@ from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerEnds
 from mpqueue.worker.failures import unreadable
 from mpqueue.worker.marked import Name
-from mpqueue.worker.records import GRANT, MAGIC, GrantKind
+from mpqueue.worker.records import GRANT, MAGIC
 
 
 class WorkerState(enum.Enum):
@@ -383,9 +383,9 @@ class WorkerHandle:
         grants, reports, stacks = self.pipes.worker_ends
         return WorkerEnds(grants, reports, segment_fd, stacks)
 
-    def tell_threads(self, threads: int) -> None:
-        """Have it compute in so many threads what it is granted from now on."""
-        self.outbox += GRANT.pack(MAGIC, GrantKind.THREADS, 0, 0, threads, 0, 0)
+    def tell(self, kind: int, unit: int) -> None:
+        """Have it do what it is granted from now on in another way: `GrantKind.THREADS` or `GrantKind.AHEAD`."""
+        self.outbox += GRANT.pack(MAGIC, kind, 0, 0, unit, 0, 0)
         self.flush()
 
     def flush(self) -> None:

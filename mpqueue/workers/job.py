@@ -71,6 +71,11 @@ class Job:
         return self.samples is not None and self.samples.threads == FIND_THREADS
 
     @property
+    def has_threads(self) -> bool:
+        """True if a worker may compute the samples of a batch in several threads."""
+        return self.samples is not None and self.samples.threads != 1
+
+    @property
     def payload(self) -> Payload:
         """The part that is sent to worker processes."""
         return Payload(self.source, self.options.worker_init, self.samples)

@@ -64,9 +64,11 @@ class ProcessBackend:
         chunk: How many tickets are worth a `pump`.
         low_water: Pump even for one ticket while fewer than this are in flight.
         tells_changes: False if the workers have inherited their source.
+        may_begin_ahead: Workers read their grants here, and can look at the next one.
         pump: Deals what credit and slots allow.
     """
 
+    may_begin_ahead = True
     pool: WorkerPool  # these are there from `start` on
     pressure: Pressure
     dispatcher: Dispatcher
@@ -127,7 +129,10 @@ class ProcessBackend:
         tallies = job.recorder.expect(job.workers)
         self.dispatcher = Dispatcher(self.pool, self.pressure, tallies, plan.work)
         can_mark = getattr(job.source, "can_mark", False) is True
-        tolerance = Tolerance(int(options.restarts), job.workers, job.can_replay, options.batch_timeout, can_mark)
+        tolerance = Tolerance(
+            int(options.restarts), job.workers, job.can_replay, options.batch_timeout, can_mark,
+            begins_ahead=self.may_begin_ahead and job.has_threads and options.restarts > 0,
+        )  # fmt: skip
         self.pump = self.dispatcher.pump
         self.supervision = Supervision(self.pool, self.sync, self.dispatcher, self.pressure, tolerance)
         if job.is_auto or job.finds_threads:

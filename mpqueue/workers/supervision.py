@@ -32,7 +32,7 @@ from collections.abc import Sequence
 
 from mpqueue.engine import queue_address
 from mpqueue.engine.schedule import Ticket
-from mpqueue.worker.records import ReportKind
+from mpqueue.worker.records import GrantKind, ReportKind
 from mpqueue.workers import incidents
 from mpqueue.workers.blame import Blame, Tolerance
 from mpqueue.workers.dispatcher import Dispatcher, Notice
@@ -74,7 +74,7 @@ class Supervision:
         self._pool, self._sync, self._dispatcher, self._pressure = pool, sync, dispatcher, pressure
         self.wanted = self._num_workers = tolerance.num_workers
         self.threads = 1
-        self._can_replay = tolerance.can_replay
+        self._can_replay, self._begins_ahead = tolerance.can_replay, tolerance.begins_ahead
         self._blame = Blame(pool, tolerance)
         self._kept: dict[WorkerHandle, list[int]] = {}  # slots that the code of abandoned workers held
 
@@ -130,8 +130,11 @@ class Supervision:
             try:
                 incidents.report_start(number)
                 self._pool.roster.start(number)
+                worker = self._pool.roster.workers[number]
                 if self.threads > 1:
-                    self._pool.roster.workers[number].tell_threads(self.threads)
+                    worker.tell(GrantKind.THREADS, self.threads)
+                if self._begins_ahead:
+                    worker.tell(GrantKind.AHEAD, 1)
             except LauncherGone as gone:
                 self._renew_launcher(gone)
             else:
@@ -203,7 +206,7 @@ class Supervision:
         for worker in self._pool.roster.workers.values():
             if worker.is_stealable:  # else it would hear of it behind all that it has been granted
                 self._pool.put_back(work.ticket for work in self._pool.take_unread(worker))
-            worker.tell_threads(threads)
+            worker.tell(GrantKind.THREADS, threads)
 
     @property
     def _lacks_one(self) -> bool:
@@ -257,7 +260,19 @@ class Supervision:
         process = leaving.worker.process
         self.deaths_on["" if process is None else process.machine] += 1
         incidents.report_death(leaving, culprit)
+        self._stop_ahead()
         return self._blame.count(leaving, culprit, self._dispatcher.num_drained)
+
+    def _stop_ahead(self) -> None:
+        """Have workers begin no batch before the one at work is over: the next death is to be blamed on the right one.
+
+        This one may have been by a sample of the next batch, and be blamed on the one at work, once. That is granted
+        again behind this message, so that it is not blamed for such a sample a second time.
+        """
+        if self._begins_ahead:
+            self._begins_ahead = False
+            for worker in self._pool.roster.workers.values():
+                worker.tell(GrantKind.AHEAD, 0)
 
     def _leave_vacant(self, leaving: Exit) -> None:
         if not self._can_replay:  # another copy of the iterator would begin anew

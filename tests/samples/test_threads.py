@@ -256,14 +256,14 @@ class Ahead(Samples):
 
     def at_work(self, index):
         self.asked.append(index)
-        if index == 3:
+        if index == 7:
             self.is_last_begun.set()
         if index == 0:
             assert self.is_last_begun.wait(DEADLOCK_S)
-            assert set(self.asked) == {0, 1, 2, 3}
+            assert set(self.asked) == set(range(8))
 
 
-def test_no_more_samples_wait_for_their_turn_than_twice_the_threads():
+def test_no_more_samples_wait_for_their_turn_than_four_times_the_threads():
     with Loader(Ahead(), batch_size=16, workers=0, threads=2) as loader:
         assert indices(loader) == by(16)
 

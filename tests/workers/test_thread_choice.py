@@ -102,6 +102,23 @@ def test_without_a_count_of_queueing_a_thread_that_waited_has_threads_again(mach
     assert ways == [*FIRST, ALONE, THREADS]
 
 
+def test_a_batch_whose_samples_came_before_its_turn_is_looked_at_together_with_others(machine):
+    """Samples wait; what they do is done while another batch of theirs has its turn."""
+    choice = of(2)
+    for _ in range(100):
+        assert machine.way(choice, (100, 100, 0), None) == machine.way(choice, (2000, 100, 0), None) == THREADS
+    assert choice.is_settled
+
+
+def test_a_batch_that_threads_have_begun_is_theirs(machine):
+    choice = of(2)
+    assert machine.ways(choice, 4, (1100, 1100, 0), None) == FIRST
+    assert not choice.is_settled
+    assert choice.begin(10, is_begun=True) is None
+    choice.end(10, was_alone=False)
+    assert machine.way(choice, None, (1000, 1000, 0)) == ALONE
+
+
 def test_in_the_trainer_threads_compute_everything(machine):
     assert set(machine.ways(ThreadChoice(None), 100, by_threads=(1100, 1100, 0), alone=None)) == {THREADS}
 
@@ -109,11 +126,13 @@ def test_in_the_trainer_threads_compute_everything(machine):
 def be_alone(patience_s=DEADLOCK_S):
     """Return a worker_init that has the worker compute its batches alone, for so long."""
 
-    def begin(choice, count):
+    def begin(choice, count, is_begun):
+        assert not is_begun
         return patience_s
 
     def patch():
         ThreadChoice.begin, ThreadChoice.end = begin, lambda choice, count, was_alone: None
+        ThreadChoice.is_settled = False
 
     return patch
 

@@ -105,18 +105,18 @@ class MapSource:
         return items
 
     def _in_threads(self, index: list[Any], epoch: int, first: int, begin: Begin) -> list[Any]:
+        from mpqueue.worker.threaded_samples import BatchIndices, SampleThreads
+
         dataset, seed = self.parts.dataset, self.parts.base_seed
         threads = self._threads
         if threads is None:
-            from mpqueue.worker.threaded_samples import SampleThreads
-
             info = context.worker_info()
             threads = self._threads = SampleThreads(self.parts.threads, tells=info is not None and info.id == 0)
         begin(seed, epoch, ~first)
         if getattr(dataset, "__getitems__", None):
             items: list[Any] = threads.in_parts(dataset.__getitems__, seed, epoch, first, index)
         else:
-            with threads.each(partial(operator.getitem, dataset), seed, epoch, first, index) as calls:
+            with threads.each(partial(operator.getitem, dataset), seed, BatchIndices(epoch, first, index)) as calls:
                 items = [calls.next() for _ in index]
         threads.look()
         return items

@@ -1,0 +1,289 @@
+"""Threads of a worker begin the next batches before their turn, and each batch is what it was."""
+
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+from helpers.faults import burns
+from helpers.footprint import DEADLOCK_S
+
+from mpqueue import Loader
+from mpqueue.engine.schedule import Listed
+from mpqueue.errors import WorkerDied
+from mpqueue.samples.plan import SamplePlan
+from mpqueue.worker.context import WorkerInfo
+from mpqueue.worker.main import GrantReader
+from mpqueue.worker.records import GRANT, MAGIC, GrantKind
+from mpqueue.worker.threaded_samples import ThreadedSampleRunner
+from mpqueue.workers.handle import WorkerHandle
+
+SIZE = 4
+
+
+class Samples:
+    """Each sample is its index; a subclass does something when it is asked for."""
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, index):
+        self.at_work(index)
+        return index
+
+    def at_work(self, index):
+        pass
+
+
+def batch(number):
+    return list(range(SIZE * number, SIZE * number + SIZE))
+
+
+def taken(batches):
+    return [found.tolist() for found in batches]
+
+
+class WaitsForTheNext(Samples):
+    """A sample of batch 1 is there when one of batch 2 is begun."""
+
+    def __init__(self):
+        self.events = {}  # in the worker: an event cannot be sent there
+
+    def at_work(self, index):
+        is_begun = self.events.setdefault("is begun", threading.Event())
+        if index == 2 * SIZE:
+            is_begun.set()
+        if index == SIZE:
+            assert is_begun.wait(DEADLOCK_S)
+
+
+def test_samples_of_the_next_batch_are_begun_while_one_waits():
+    with Loader(WaitsForTheNext(), batch_size=SIZE, workers=1, threads=2, max_queue_size=4) as loader:
+        assert taken(loader) == [batch(number) for number in range(6)]
+
+
+class Deadly(Samples):
+    """A sample of batch 3 kills its worker, whenever it is computed."""
+
+    def at_work(self, index):
+        if index == 3 * SIZE + 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def outcomes(loader):
+    """The batches, and the index of each one that its worker's death took away."""
+    found, batches = [], iter(loader)
+    while True:
+        try:
+            found.extend(taken([next(batches)]))
+        except StopIteration:
+            return found
+        except WorkerDied as error:
+            found.append(error.index)
+
+
+@pytest.mark.parametrize("restarts", [0, 1, 3])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_sample_that_kills_before_its_turn_costs_its_own_batch_and_no_other(workers, restarts):
+    with Loader(Deadly(), batch_size=SIZE, workers=workers, threads=4, restarts=restarts) as loader:
+        assert outcomes(loader) == [batch(0), batch(1), batch(2), 3, batch(4), batch(5)]
+
+
+class KilledOnce(Samples):
+    def __init__(self, fuse):
+        self.fuse = str(fuse)
+
+    def at_work(self, index):
+        if index == SIZE and burns(self.fuse):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({"threads": 2}, [1, 1, 0]), ({"threads": 2, "restarts": 0}, []), ({}, [])],
+    ids=["threads", "no restarts", "one thread"],
+)
+def test_with_the_first_death_workers_end_to_begin_batches_before_their_turn(tmp_path, monkeypatch, options, expected):
+    """The second one is to be blamed on the right batch."""
+    told, tell = [], WorkerHandle.tell
+
+    def note(worker, kind, unit):
+        told.append((kind, unit))
+        assert worker.key < 2, "its successor is told nothing"
+        tell(worker, kind, unit)
+
+    monkeypatch.setattr(WorkerHandle, "tell", note)
+    with Loader(KilledOnce(tmp_path / "fuse"), batch_size=SIZE, workers=2, **options) as loader:
+        assert len(outcomes(loader)) == 6
+        assert loader.statistics().deaths == 1
+    assert told == [(GrantKind.AHEAD, unit) for unit in expected]
+
+
+class Fails(Samples):
+    """All samples of batch 1 raise."""
+
+    def at_work(self, index):
+        if index // SIZE == 1:
+            raise LookupError(index)
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_a_batch_that_fails_leaves_those_that_are_begun_as_they_are(on_error):
+    with Loader(Fails(), batch_size=SIZE, workers=1, threads=2, on_error=on_error) as loader:
+        batches = iter(loader)
+        assert next(batches).tolist() == batch(0)
+        if on_error == "raise":
+            with pytest.raises(LookupError, match="4"):
+                next(batches)
+        assert taken(batches) == [batch(number) for number in range(2, 6)]
+        assert loader.statistics().skipped == (SIZE if on_error == "skip" else 0)
+
+
+class Worker:
+    """A runner, what it was asked for, and the batches that are granted to it."""
+
+    def __init__(self, **options):
+        self.asked, self.granted, self.source = [], [], Samples()
+        self.source.at_work = self.asked.append
+        plan = SamplePlan(SIZE, threads=2, **options)
+        self.runner = ThreadedSampleRunner(self.source, WorkerInfo(0, 1, 0), lambda *_: None, plan, in_slot=False)
+        self.runner.begin_ahead(self.ahead)
+
+    def ahead(self, place):
+        return self.granted[place] if place < len(self.granted) else None
+
+    def __enter__(self):
+        assert self.run(0, 0) == batch(0)
+        self.asked.clear()
+        return self
+
+    def __exit__(self, *_):
+        self.runner.end()
+
+    def run(self, epoch, unit, listed=None):
+        return np.asarray(self.runner.run(epoch, unit, listed)).tolist()
+
+
+def test_it_is_asked_for_as_many_samples_as_may_wait():
+    with Worker() as worker:
+        worker.granted = [(0, 2, None), (0, 3, None), (0, 4, None)]
+        assert worker.run(0, 1) == batch(1)
+        for number in (2, 3, 4):
+            worker.granted = worker.granted[1:]
+            assert worker.run(0, number) == batch(number)
+        assert sorted(worker.asked) == list(range(SIZE, 5 * SIZE))  # each once
+
+
+def test_the_next_epoch_is_not_begun():
+    with Worker() as worker:
+        worker.granted = [(1, 0, None)]
+        assert worker.run(0, 5) == batch(5)
+        assert sorted(worker.asked) == batch(5)
+
+
+def test_what_is_not_granted_after_all_is_computed_anew():
+    with Worker() as worker:
+        worker.granted = [(0, 2, None), (0, 3, None)]
+        assert worker.run(0, 1) == batch(1)
+        worker.granted = []
+        assert worker.run(0, 4) == batch(4)
+        assert worker.run(0, 2) == batch(2)
+
+
+def test_samples_that_are_listed_are_begun_too():
+    with Worker() as worker:
+        following = Listed(8, [7, 5, 3])
+        worker.granted = [(0, -1, following)]
+        assert worker.run(0, -1, Listed(4, [9, 8])) == [9, 8]
+        worker.granted = []
+        assert worker.run(0, -1, following) == [7, 5, 3]
+        assert sorted(worker.asked) == [3, 5, 7, 8, 9]
+
+
+def test_another_state_of_the_source_has_them_computed_anew():
+    class Doubled(Samples):
+        def __getitem__(self, index):
+            return 2 * index
+
+    with Worker() as worker:
+        worker.granted = [(0, 2, None)]
+        assert worker.run(0, 1) == batch(1)
+        worker.runner.load(Doubled())
+        assert worker.run(0, 2) == [2 * index for index in batch(2)]
+
+
+def test_a_worker_that_is_told_begins_none():
+    with Worker() as worker:
+        worker.runner.begin_ahead(None)
+        worker.granted = [(0, 2, None)]
+        assert worker.run(0, 1) == batch(1)
+        assert sorted(worker.asked) == batch(1)
+
+
+class Grants:
+    """A pipe of grants, and who reads them."""
+
+    def __init__(self):
+        self._reading, self._writing = os.pipe()
+        self.reader = GrantReader(self._reading)
+
+    def write(self, *units, kind=GrantKind.WORK):
+        os.write(self._writing, b"".join(GRANT.pack(MAGIC, kind, 0, 0, unit, 0, 0) for unit in units))
+
+    def foreseen(self, place):
+        grant = self.reader.foresee(place)
+        return None if grant is None else grant[4]
+
+    def read(self, count=1):
+        found = []
+        while len(found) < count:
+            assert self.reader.read(0)
+            found += [grant[4] for grant in self.reader.backlog]
+            self.reader.backlog.clear()
+        return found
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        os.close(self._reading)
+        os.close(self._writing)
+
+
+def test_grants_are_foreseen_in_their_order_and_read_once():
+    with Grants() as grants:
+        assert grants.foreseen(0) is None
+        grants.write(5, 6, 7)
+        assert [grants.foreseen(0), grants.foreseen(1), grants.foreseen(1)] == [5, 6, 6]
+        assert grants.read(2) == [5, 6]
+        assert [grants.foreseen(0), grants.foreseen(1)] == [7, None]
+        assert grants.read() == [7]
+        grants.write(8)
+        assert grants.read() == [8]  # it waits for them again
+
+
+def test_those_that_were_read_and_not_served_are_the_next_ones():
+    with Grants() as grants:
+        grants.write(5)
+        assert grants.reader.read(0)
+        grants.write(6)
+        assert [grants.foreseen(0), grants.foreseen(1)] == [5, 6]
+
+
+def test_an_answer_to_a_lack_of_memory_leaves_grants_in_their_order():
+    with Grants() as grants:
+        grants.write(5, 6)
+        assert grants.foreseen(0) == 5
+        grants.write(0, kind=GrantKind.RETRY)
+        assert grants.reader.may_retry()
+        assert grants.read(2) == [5, 6]
+
+
+def test_the_end_of_the_grants_is_seen_when_they_are_read():
+    reading, writing = os.pipe()
+    reader = GrantReader(reading)
+    os.close(writing)
+    assert reader.foresee(0) is None
+    assert not reader.read(0)
+    os.close(reading)
