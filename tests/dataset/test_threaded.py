@@ -50,12 +50,12 @@ def test_so_many_threads_are_in_the_function_at_once():
     assert rest_of(opened(dataset)) == list(range(1, 24, 2))
 
 
-def test_no_more_than_twice_as_many_are_taken_ahead():
+def test_no_more_than_four_times_as_many_are_taken_ahead():
     taken = []
     dataset = mpqueue.Dataset.range(1000).map(lambda value: taken.append(value) or value).filter(always, threads=3)
     lane = opened(dataset)
     assert [lane.next() for _ in range(10)] == list(range(1, 21, 2))
-    assert len(taken) <= 10 + 2 * 3
+    assert len(taken) <= 10 + 4 * 3
 
 
 def test_numbers_drawn_in_threads_are_those_of_the_sample():
