@@ -70,7 +70,7 @@ from mpqueue.worker.records import (
     unpack_listed,
     unpack_start,
 )
-from mpqueue.worker.runner import BeginBatch, StreamEnd, run_timed
+from mpqueue.worker.runner import BeginBatch, Runner, StreamEnd, run_timed
 from mpqueue.worker.runners import AnyRunner, StreamRunner, make_runner, make_stream_runner
 from mpqueue.worker.sample_block import SampleBlock
 from mpqueue.worker.sample_runner import SampleRunner
@@ -336,7 +336,7 @@ class _Worker:
                 self._load_state(slot, turn, unit)
             elif kind == GrantKind.THREADS and isinstance(self._runner, SampleRunner):
                 self._runner.use_threads(unit)
-            elif kind == GrantKind.AHEAD and isinstance(self._runner, SampleRunner):
+            elif kind == GrantKind.AHEAD and isinstance(self._runner, SampleRunner | Runner):
                 self._runner.begin_ahead(self._batch_ahead if unit else None)
             elif kind == GrantKind.CLOSE and isinstance(self._runner, LaneRunner):
                 self._runner.close_lane(unit)

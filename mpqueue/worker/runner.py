@@ -17,6 +17,9 @@ from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import note_of
 
 BeginBatch = Callable[[int, int, int], None]
+# Epoch, number and samples, as a runner's `run` takes them, of a batch behind the one at work, the next one for 0;
+# None: nobody knows it yet.
+BatchAhead = Callable[[int], tuple[int, int, Listed | None] | None]
 
 
 class StreamEnd(Exception):
@@ -58,6 +61,10 @@ class Runner:
     def load(self, source: Any) -> None:
         """Go on with another source, a sequence."""
         self._source = source
+
+    def begin_ahead(self, batch_ahead: BatchAhead | None) -> None:
+        """Have samples of the next batches begun while threads of the source have nothing else to do."""
+        self._source.begin_ahead(batch_ahead)
 
     def run(self, epoch: int, unit: int, listed: Listed | None = None) -> Any:
         """Compute a batch, by its index.

@@ -22,7 +22,7 @@ from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import never_an_end, note_of
-from mpqueue.worker.runner import BeginBatch
+from mpqueue.worker.runner import BatchAhead, BeginBatch
 
 
 class ClockedCollation:
@@ -44,9 +44,6 @@ class ClockedCollation:
 
 
 AnyCollation: TypeAlias = Collation | ClockedCollation
-# Epoch, number and samples, as `SampleRunner.run` takes them, of a batch behind the one at work, the next one for 0;
-# None: nobody knows it yet.
-BatchAhead: TypeAlias = Callable[[int], tuple[int, int, Listed | None] | None]
 
 
 class SampleRunner:

@@ -35,8 +35,8 @@ from mpqueue.samples.plan import SamplePlan
 from mpqueue.worker import context
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.helper_threads import Helpers, InOrder
-from mpqueue.worker.runner import BeginBatch
-from mpqueue.worker.sample_runner import BatchAhead, SampleRunner, joined_or_skipped
+from mpqueue.worker.runner import BatchAhead, BeginBatch
+from mpqueue.worker.sample_runner import SampleRunner, joined_or_skipped
 from mpqueue.worker.shared_draws import SharedDraws
 from mpqueue.worker.thread_choice import ThreadChoice
 

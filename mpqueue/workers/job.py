@@ -46,6 +46,8 @@ class Job:
         shard: The rank of this process among those that share the batches.
         skips: What the source raises for is left out,
         max_errors: and is an error if it is more than so many in an epoch.
+        source_has_threads: Without ``samples``: the source computes what it is listed in several threads. Its method
+            ``begin_ahead`` is told how to learn what comes next.
         guard: Makes the guard of the ring; None: it needs none.
         ring: How the ring is made, and in which form its batches are handed out.
         recorder: Where is counted what it does.
@@ -63,6 +65,7 @@ class Job:
     max_errors: int | None = None
     guard: MakeGuard | None = None
     ring: RingPlan = LOCAL
+    source_has_threads: bool = False
     recorder: Recorder = field(default_factory=Recorder, repr=False)
 
     @property
@@ -72,8 +75,8 @@ class Job:
 
     @property
     def has_threads(self) -> bool:
-        """True if a worker may compute the samples of a batch in several threads."""
-        return self.samples is not None and self.samples.threads != 1
+        """True if a worker may compute the samples of a batch in several threads, or its source does."""
+        return self.source_has_threads if self.samples is None else self.samples.threads != 1
 
     @property
     def payload(self) -> Payload:

@@ -196,8 +196,9 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         )  # fmt: skip
         guard = make_pinned if self._pin_memory and self._pin_memory_device == "cuda" else None
         job = Job(
-            source=source, workers=workers, seed=self._base_seed, is_seed_given=True, options=options, guard=guard
-        )
+            source=source, workers=workers, seed=self._base_seed, is_seed_given=True, options=options, guard=guard,
+            source_has_threads=parts.threads > 1,
+        )  # fmt: skip
         self._shape = source.shape() if isinstance(source, LanedSource) else None
         if self._ranks is not None:
             return job, StreamSchedule(self._ranks.share, epoch_batches=self._ranks.epoch_batches)

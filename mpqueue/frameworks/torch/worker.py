@@ -23,6 +23,7 @@ from mpqueue.frameworks.torch.collation import SlotCollation
 from mpqueue.frameworks.torch.tensors import encode
 from mpqueue.worker import context
 from mpqueue.worker.generator_lanes import has_state
+from mpqueue.worker.runner import BatchAhead
 
 Begin: TypeAlias = Callable[[int, int, int], None]
 
@@ -72,6 +73,11 @@ class MapSource:
         self.parts = parts
         self._collation = SlotCollation()
         self._threads: Any = None  # of the worker
+        self._batch_ahead: BatchAhead | None = None
+
+    def begin_ahead(self, batch_ahead: BatchAhead | None) -> None:
+        """Begin samples of the next batches of a pass while threads have nothing else to do, or do so no longer."""
+        self._batch_ahead = batch_ahead
 
     def prepare(self) -> None:
         """Make this process a worker of torch's kind; called once, before the first batch."""
@@ -107,6 +113,13 @@ class MapSource:
     def _in_threads(self, index: list[Any], epoch: int, first: int, begin: Begin) -> list[Any]:
         from mpqueue.worker.threaded_samples import BatchIndices, SampleThreads
 
+        def find_ahead(place: int) -> BatchIndices | None:
+            found = None if self._batch_ahead is None else self._batch_ahead(place)
+            if found is None or found[2] is None or type(found[2].indices) is not list:
+                return None
+            its_epoch, its_first = divmod(found[2].first, 1 << _EPOCH_SHIFT)
+            return BatchIndices(epoch, its_first, found[2].indices) if its_epoch == epoch else None
+
         dataset, seed = self.parts.dataset, self.parts.base_seed
         threads = self._threads
         if threads is None:
@@ -116,7 +129,8 @@ class MapSource:
         if getattr(dataset, "__getitems__", None):
             items: list[Any] = threads.in_parts(dataset.__getitems__, seed, epoch, first, index)
         else:
-            with threads.each(partial(operator.getitem, dataset), seed, BatchIndices(epoch, first, index)) as calls:
+            batch = BatchIndices(epoch, first, index)
+            with threads.each(partial(operator.getitem, dataset), seed, batch, find_ahead) as calls:
                 items = [calls.next() for _ in index]
         threads.look()
         return items

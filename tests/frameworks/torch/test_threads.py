@@ -53,6 +53,29 @@ def test_samples_are_computed_at_once_and_are_those_of_one_thread():
     assert batches == taken(Plain(), 1)
 
 
+class WaitsForTheNext(Plain):
+    """A sample of batch 1 is there when one of batch 2 is begun."""
+
+    def __init__(self):
+        self.events = {}  # in the worker: an event cannot be sent there
+
+    def __getitem__(self, index):
+        is_begun = self.events.setdefault("is begun", threading.Event())
+        if index == 8:
+            is_begun.set()
+        if index == 4:
+            assert is_begun.wait(DEADLOCK_S)
+        return index
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_samples_of_the_next_batch_are_begun_while_one_waits(in_order):
+    options = {"num_workers": 1, "threads": 2, "prefetch_factor": 4, "in_order": in_order}
+    loader = DataLoader(WaitsForTheNext(), batch_size=4, **options)
+    for _ in range(2):
+        assert [batch.tolist() for batch in loader] == [list(range(first, first + 4)) for first in range(0, 16, 4)]
+
+
 def test_the_samples_of_a_dataset_of_ours_are_those_of_one_thread():
     def taken(threads):
         torch.manual_seed(3)
