@@ -130,11 +130,28 @@ def test_nothing_is_dealt_of_epochs_behind_the_last_one(kind):
 
 @OF_POSITIONS
 def test_what_was_handed_out_can_be_asked_for_again(kind):
-    """A server computes it for a consumer that comes later."""
+    """A server computes it for a consumer that comes later, also when all of the epoch was handed out."""
     schedule = MADE[kind]()
     schedule.keep(100)
-    schedule.go_to(Place())
-    tickets = deal(schedule, LENGTH)
-    assert [schedule.unit_at(0, position).unit for position in range(LENGTH)] == [ticket.unit for ticket in tickets]
+    ledger = Ledger(schedule, credit=1)
+    ledger.go_to(START)
+    units = []
+    for _ in range(LENGTH):
+        (ticket,) = ledger.deal()
+        ledger.ready[ticket.number] = Result(ticket)
+        ledger.count(ledger.take()[0])
+        units.append(ticket.unit)
+    assert (ledger.progress.epoch, schedule.length_of(0)) == (1, LENGTH)
+    assert [schedule.unit_at(0, position).unit for position in range(LENGTH)] == units
     with pytest.raises(LookupError):
         schedule.unit_at(0, LENGTH)
+
+
+@OF_POSITIONS
+def test_another_length_of_the_source_is_noticed(kind, monkeypatch):
+    """What was dealt ahead is dropped then. An order that is drawn asks for no length."""
+    schedule = at(kind)
+    deal(schedule, LENGTH + 1)
+    assert not schedule.has_new_length()
+    monkeypatch.setitem(globals(), "LENGTH", LENGTH + 1)
+    assert schedule.has_new_length() is not schedule.is_drawn
