@@ -42,7 +42,7 @@ from mpqueue.worker.thread_choice import ThreadChoice
 
 
 class BatchIndices(NamedTuple):
-    """Which samples a batch has.
+    """The indices of the samples of a batch.
 
     Attributes:
         epoch: Theirs.
