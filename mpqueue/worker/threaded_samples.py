@@ -171,7 +171,7 @@ class SampleThreads:
         if self._helpers is None or (self._calls is not None and self._calls.is_given_up):
             self._choice = ThreadChoice(context.process_info())
             self._helpers = Helpers(self.threads)
-        if self._tells and self._draws is None:
+        if self._tells:  # anew behind a first batch that failed: they have been seeded since
             self._draws = SharedDraws()
         return self._helpers
 

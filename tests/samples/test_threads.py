@@ -352,6 +352,22 @@ def test_one_warning_tells_of_draws_from_generators_that_threads_share(caplog, s
     assert not caplog.records
 
 
+class FailsAtFirst(Samples):
+    def __getitem__(self, index):
+        if index == 0:
+            raise LookupError(index)
+        return index
+
+
+def test_a_first_batch_that_fails_draws_nothing(caplog):
+    with Loader(FailsAtFirst(), batch_size=8, workers=0, seed=3, threads=2) as loader:
+        batches = iter(loader)
+        with pytest.raises(LookupError):
+            next(batches)
+        assert next(batches).tolist() == list(range(8, 16))
+    assert not caplog.records
+
+
 def test_workers_draw_different_numbers_from_generators_that_threads_share():
     with Loader(Shared(400), batch_size=40, workers=2, seed=3, threads=4) as loader:
         pairs = {pair for batch in loader for pair in zip(*plain(batch), strict=True)}
@@ -368,7 +384,8 @@ class Struck(Samples):
     def at_work(self, index):
         if index == 2 and self.strikes:
             self.strikes.pop()
-            signal.raise_signal(signal.SIGINT)
+            # Not to this thread: the other one would see it when it is there again, and it may wait already.
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
             assert self.is_over.wait(DEADLOCK_S)
 
 
