@@ -260,19 +260,24 @@ class InOrder:
 
     def _fill(self, ahead: int) -> None:
         """Begin calls, these or those that come next, until so many of them are not taken."""
+        calls: InOrder | None = self
+        while calls is not None and (ahead := calls._fill_own(ahead)):
+            calls = calls._found_next()
+
+    def _fill_own(self, ahead: int) -> int:
+        """Begin these; return how many are missing when all of them are begun."""
         pending = self._pending
         while len(pending) < ahead:
             arguments = next(self._arguments, None)
             if arguments is None:
-                self._fill_next(ahead - len(pending))
-                return
+                return ahead - len(pending)
             pending.append(self.helpers.submit(self._call, *arguments))
+        return 0
 
-    def _fill_next(self, ahead: int) -> None:
+    def _found_next(self) -> "InOrder | None":
         if self._next is None and self.find_next is not None:
             self._next = self.find_next()
-        if self._next is not None:
-            self._next._fill(ahead)
+        return self._next
 
     def _watch(self, patience_s: float) -> None:
         """Wait for the end of the batch, in a helper thread; have all helpers come in if it is late."""

@@ -106,7 +106,8 @@ class GrantReader:
         if self._num_read:
             self._num_ahead = max(1, min(_MAX_AHEAD, _AHEAD_NS * self._num_read // (now - self.read_at + 1)))
         if self._foreseen:  # one by one: the first of a read may be timed, and would be the one that was begun first
-            self.read_at, self._num_read = clock_ns(), 1
+            # Not the time of a batch: that was begun before, and those behind it may take long.
+            self.read_at, self._num_read, self._num_ahead = clock_ns(), 0, 1
             self.backlog.append(self._foreseen.popleft())
             return True
         data = os.read(self._fd, self._num_ahead * GRANT.size)
@@ -262,6 +263,7 @@ class _Worker:
         self._broken: BaseException | None = None
         self._own = make_mark()
         self._opening = 0, 0  # slot and turn of the last grant for which a lane was opened
+        self._listed: dict[int, Listed] = {}  # by turn: of batches that were looked at before it
         self._seeder = make_seeder(context.process_batch)
         self._torch = TorchNumbers(context.process_batch.alone, is_ours=True)
         tensorflow_numbers.follow()
@@ -326,7 +328,9 @@ class _Worker:
             if kind == work:
                 self._work(slot, turn, unit, epoch, high_water, started - ended, None)
             elif kind == GrantKind.LISTED:
-                listed = unpack_listed(self._segment.memory, slot * self._config.stride)
+                listed = self._listed.pop(turn, None)
+                if listed is None:
+                    listed = unpack_listed(self._segment.memory, slot * self._config.stride)
                 self._work(slot, turn, unit, epoch, high_water, started - ended, listed)
             elif kind == GrantKind.LANE:
                 lane_start = unpack_start(self._segment.memory, slot * self._config.stride)
@@ -347,9 +351,13 @@ class _Worker:
         grant = self._grants.foresee(place)
         if grant is None or grant[1] not in (GrantKind.WORK, GrantKind.LISTED):
             return None
-        _, kind, slot, _, unit, epoch, _ = grant
-        is_listed = kind == GrantKind.LISTED
-        return epoch, unit, unpack_listed(self._segment.memory, slot * self._config.stride) if is_listed else None
+        _, kind, slot, turn, unit, epoch, _ = grant
+        if kind == GrantKind.LISTED and turn not in self._listed:
+            try:
+                self._listed[turn] = unpack_listed(self._segment.memory, slot * self._config.stride)
+            except Exception:  # of a key: it is met again in the turn of its batch
+                return None
+        return epoch, unit, self._listed.get(turn)
 
     def _plan_timing(self) -> None:
         """Have the next batch timed, and that one only: `_put_timed` puts back what is replaced here."""

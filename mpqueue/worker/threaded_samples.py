@@ -56,7 +56,10 @@ class BatchIndices(NamedTuple):
 
     def is_same_as(self, other: "BatchIndices") -> bool:
         """Return whether these are the same samples."""
-        return self[:2] == other[:2] and list(self.indices) == list(other.indices)
+        if self[:2] != other[:2]:
+            return False
+        # What is listed may be anything, arrays too, and is the same object.
+        return self.indices is other.indices or list(self.indices) == list(other.indices)
 
 
 FindAhead: TypeAlias = Callable[[int], BatchIndices | None]
@@ -258,7 +261,9 @@ class ThreadedSampleRunner(SampleRunner):
         return BatchIndices(epoch, *(listed or self._place_of(epoch, unit)))
 
     def _ask_each(self, ask: Callable[[Any], Any], epoch: int, first: int, indices: Sequence[Any]) -> InOrder:
-        find_ahead = None if self._batch_ahead is None else partial(self._find_ahead, epoch)
+        # A batch that is asked for at once has no samples to be begun one by one.
+        at_once = getattr(self._source, "__getitems__", None) is not None
+        find_ahead = None if self._batch_ahead is None or at_once else partial(self._find_ahead, epoch)
         return self._threads.each(ask, self._info.seed, BatchIndices(epoch, first, indices), find_ahead)
 
     def _run_watched(self, epoch: int, unit: int, listed: Listed | None) -> Any:

@@ -15,6 +15,7 @@ The parts, each of which is handed the pool and knows those above it in this lis
 Everything happens in the consumer's calls, under the pipeline's lock. A ticket is in one place at a time.
 """
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Iterable
@@ -86,7 +87,12 @@ class WorkerPool:
             data = os.read(worker.pipes.unread, count * GRANT.size)
         except BlockingIOError:
             return taken
-        for grant in GRANT.iter_unpack(data):
+        grants = list(GRANT.iter_unpack(data))
+        if any(grant[1] not in _COMPUTED for grant in grants):
+            # That goes back behind what is left in the pipe, which it may be meant for: so nothing is left.
+            with contextlib.suppress(BlockingIOError):
+                grants += GRANT.iter_unpack(os.read(worker.pipes.unread, MAX_CREDIT * GRANT.size))
+        for grant in grants:
             if grant[1] in _COMPUTED:
                 work = worker.in_flight.pop(grant[3])
                 self.ring.release(work.slot)

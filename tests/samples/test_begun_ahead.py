@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.main import GrantReader
 from mpqueue.worker.records import GRANT, MAGIC, GrantKind
 from mpqueue.worker.threaded_samples import ThreadedSampleRunner
-from mpqueue.workers.handle import WorkerHandle
+from mpqueue.workers.handle import Work, WorkerHandle
+from mpqueue.workers.pool import WorkerPool
 
 SIZE = 4
 
@@ -140,11 +142,64 @@ def test_a_batch_that_fails_leaves_those_that_are_begun_as_they_are(on_error):
         assert loader.statistics().skipped == (SIZE if on_error == "skip" else 0)
 
 
+class Key:
+    """Stands for an index, and equals no other object; one may be unreadable in a worker, which shows there."""
+
+    is_met = threading.Event()
+
+    def __init__(self, index, *, is_bad=False):
+        self.index, self.is_bad = index, is_bad
+
+    def __setstate__(self, state):
+        self.__dict__ |= state
+        if self.is_bad:
+            Key.is_met.set()
+            raise ValueError("no key")
+
+
+class ByKey(WaitsForTheNext):
+    """Tells how often each sample was asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.times = dict.fromkeys(range(24), 0)
+
+    def __getitem__(self, key):
+        self.times[key.index] += 1
+        return super().__getitem__(key.index), self.times[key.index]
+
+
+def test_keys_need_not_be_equal_to_be_begun_once():
+    keys = [[Key(index) for index in batch(number)] for number in range(4)]
+    with Loader(ByKey(), batch_sampler=keys, workers=1, threads=2, max_queue_size=4) as loader:
+        assert [(indices.tolist(), times.tolist()) for indices, times in loader] == [
+            (batch(number), [1] * SIZE) for number in range(4)
+        ]
+
+
+class WaitsForTheUnreadable(Samples):
+    """A sample of batch 1 is there when the key of one of batch 2 was met."""
+
+    def __getitem__(self, key):
+        if key.index == SIZE:
+            assert Key.is_met.wait(DEADLOCK_S)
+        return key.index
+
+
+def test_a_key_that_cannot_be_read_costs_its_own_batch():
+    keys = [[Key(index, is_bad=index == 2 * SIZE) for index in batch(number)] for number in range(4)]
+    options = {"threads": 2, "restarts": 1, "max_queue_size": 4}
+    with Loader(WaitsForTheUnreadable(), batch_sampler=keys, workers=1, **options) as loader:
+        found = outcomes(loader)
+    assert [entry for entry in found if type(entry) is list] == [batch(0), batch(1), batch(3)]
+    assert len(found) == 4
+
+
 class Worker:
     """A runner, what it was asked for, and the batches that are granted to it."""
 
-    def __init__(self, **options):
-        self.asked, self.granted, self.source = [], [], Samples()
+    def __init__(self, source=None, **options):
+        self.asked, self.granted, self.source = [], [], source or Samples()
         self.source.at_work = self.asked.append
         plan = SamplePlan(SIZE, threads=2, **options)
         self.runner = ThreadedSampleRunner(self.source, WorkerInfo(0, 1, 0), lambda *_: None, plan, in_slot=False)
@@ -189,6 +244,33 @@ def test_what_is_not_granted_after_all_is_computed_anew():
         worker.granted = []
         assert worker.run(0, 4) == batch(4)
         assert worker.run(0, 2) == batch(2)
+
+
+class AtOnce(Samples):
+    """Raises at once for a batch with sample 5, and for that sample."""
+
+    thread_safe = True
+
+    def __getitems__(self, indices):
+        if 5 in indices:
+            raise LookupError(5)
+        return [self[index] for index in indices]
+
+
+def test_what_is_asked_for_at_once_is_not_begun_one_by_one():
+    with Worker(AtOnce(), skips=True) as worker:
+        worker.granted = [(0, 2, None)]
+        left, skipped, _ = worker.runner.run(0, 1)
+        assert (left.tolist(), len(skipped)) == ([4, 6, 7], 1)
+        assert not set(worker.asked) & set(batch(2))
+
+
+def test_as_many_batches_may_be_begun_as_there_are_samples_ahead(monkeypatch):
+    monkeypatch.setattr("mpqueue.worker.helper_threads._AHEAD", 2000)
+    with Worker() as worker:
+        worker.granted = [(0, -1, Listed(8 + place, [place])) for place in range(3000)]
+        assert worker.run(0, -1, Listed(4, [9, 8])) == [9, 8]
+        assert set(range(2000)) <= set(worker.asked) | {2, 3}
 
 
 def test_samples_that_are_listed_are_begun_too():
@@ -261,6 +343,39 @@ def test_grants_are_foreseen_in_their_order_and_read_once():
         assert grants.read() == [7]
         grants.write(8)
         assert grants.read() == [8]  # it waits for them again
+
+
+def test_behind_a_batch_that_was_begun_early_no_more_grants_are_read_than_one():
+    """It takes no time in its turn, and those behind it may take long: others are to have them."""
+    with Grants() as grants:
+        grants.write(5)
+        assert grants.foreseen(0) == 5
+        assert grants.read() == [5]
+        grants.write(6, 7, 8)
+        assert grants.reader.read(grants.reader.read_at)
+        assert [grant[4] for grant in grants.reader.backlog] == [6]
+
+
+def test_what_a_worker_is_told_keeps_its_place_where_grants_are_taken_back():
+    """Else what is granted behind a death would be begun before its turn."""
+    released = []
+    pool = WorkerPool(SimpleNamespace(ready={}), SimpleNamespace(release=released.append), None)
+    worker = WorkerHandle(0, 0)
+    try:
+        for turn in (1, 2):
+            worker.in_flight[turn] = Work(turn, turn, None)
+        worker.outbox += GRANT.pack(MAGIC, GrantKind.WORK, 0, 1, 0, 0, 0)
+        worker.tell(GrantKind.AHEAD, 0)
+        worker.outbox += GRANT.pack(MAGIC, GrantKind.WORK, 0, 2, 0, 0, 0)
+        worker.flush()
+        taken = pool.take_unread(worker, 2)
+        worker.flush()
+        left = GRANT.iter_unpack(os.read(worker.pipes.unread, 10 * GRANT.size))
+        assert [(grant[1], grant[3]) for grant in left] == [(GrantKind.AHEAD, 0)]
+        assert released == [work.slot for work in taken] == [1, 2]
+    finally:
+        worker.pipes.close_worker_ends()
+        worker.close()
 
 
 def test_those_that_were_read_and_not_served_are_the_next_ones():
