@@ -39,6 +39,8 @@ class Table:
 
 _COPIED = ("tiny", "small", "small in place", "image", "image in place", "large", "large in place")
 _BATCHES = (*_COPIED, "decode", "ragged", "strings", "tree", "skewed")
+_FORMATS = ("tar", "parquet", "arrow", "tfrecord", "json lines", "array record", "folder", "decoded")
+_FILES = tuple(f"files {name}{unit}" for name in _FORMATS for unit in ("", " per CPU second"))
 TABLES = {
     "batches": Table(
         (*_COPIED, "decode", "strings", "tree"),
@@ -52,6 +54,7 @@ TABLES = {
     "other nodes": Table(tuple(f"ray {name}" for name in ("image", "small", "tiny", "decode"))),
     "queues": Table(("queue", "queue of batches", "shuffled queue", "shuffle batch", "queue of images")),
     "records": Table(("image records", "tabular records", "mixed records", "csv", "lines", "raw", "large records")),
+    "streams and files": Table(("streams", *_FILES)),
     "scripts of TensorFlow 1": Table(tuple(f"tf1 {name}" for name in ("csv", "tabular", "image", "jpeg", "fixed"))),
 }
 
