@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import pytest
 from helpers import structure, trips
 from helpers.scripts import script
 
 import mpqueue
+from mpqueue.engine.backend_kinds import BackendName
 
 PACKAGE = structure.read(structure.ROOT / "mpqueue", "mpqueue")
 SCRIPTS = structure.read(structure.ROOT / "scripts")
@@ -240,7 +241,7 @@ def test_only_a_backend_knows_its_name():
         for node in ast.walk(module.tree):
             if isinstance(node, ast.Compare):
                 sides = [constant.value for side in node.comparators for constant in _constants(side)]
-                compared[name.removeprefix("mpqueue.")] += bool({"process", "thread", "ray"} & set(sides))
+                compared[name.removeprefix("mpqueue.")] += bool(set(get_args(BackendName)) & set(sides))
     assert +compared == {}
 
 

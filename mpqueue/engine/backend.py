@@ -1,8 +1,8 @@
 """The protocol between the consumer's side and those who run its tickets.
 
-A backend is made with the `Ledger` of its pipeline, and runs the tickets that it deals. There are three: worker
-processes (`mpqueue.workers.process`), threads, and the caller itself. A new one is one class with this protocol, and a
-line in `mpqueue.engine.backend_kinds`.
+A backend is made with the `Ledger` of its pipeline, and runs the tickets that it deals. Worker processes are one
+(`mpqueue.workers.process`), threads, and the caller itself. A new one is one class with this protocol, and a line in
+`mpqueue.engine.backend_kinds`.
 
 *Who calls what.* The pipeline calls everything, in the process of the trainer: `start` once, in the thread that makes
 the engine; `wake` from any thread, also inside a signal handler; `stop` once, without the lock; `statistics` from any

@@ -157,7 +157,7 @@ class Options:
             )
         if not (kind.in_processes or self.may_fall_back):
             raise ValueError(
-                f"start_method={self.start_method!r} is about worker processes, and this runs threads: "
+                f"start_method={self.start_method!r} is about worker processes, and backend={backend!r} has none: "
                 'leave it out, or use backend="process"'
             )
 

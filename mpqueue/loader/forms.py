@@ -54,7 +54,7 @@ def backend_of(backend: BackendName | None, *, use_multiprocessing: bool, option
     if backend is not None or options.ray_options is not None:
         options.check_backend(chosen)
     if use_multiprocessing and not kind_of(chosen).in_processes:
-        raise ValueError('backend="thread" and use_multiprocessing=True contradict each other: give one of them')
+        raise ValueError(f"backend={chosen!r} and use_multiprocessing=True contradict each other: give one of them")
     return chosen
 
 

@@ -57,7 +57,7 @@ class SequenceEnqueuer(Stoppable):
     Follows: ``tf.keras.utils.SequenceEnqueuer``.
     """
 
-    _is_on_cluster = False
+    _chosen: BackendName | None = None
 
     def __init__(self, sequence: Any, use_multiprocessing: bool = False) -> None:
         check_flags(use_multiprocessing=use_multiprocessing)
@@ -87,15 +87,16 @@ class SequenceEnqueuer(Stoppable):
 
     @property
     def _backend(self) -> BackendName:
-        if self._is_on_cluster:
-            return "ray"
-        return "process" if self.use_multiprocessing else "thread"
+        """What was chosen; but one of this machine only until ``use_multiprocessing`` is set to say otherwise."""
+        named: BackendName = "process" if self.use_multiprocessing else "thread"
+        chosen = self._chosen or named
+        kind = kind_of(chosen)
+        return named if kind.is_local and kind.in_processes != kind_of(named).in_processes else chosen
 
     def _choose(self, backend: BackendName | None) -> None:
         """Take the backend that a subclass was given."""
-        chosen = backend_of(backend, use_multiprocessing=bool(self.use_multiprocessing), options=self._options)
-        kind = kind_of(chosen)
-        self.use_multiprocessing, self._is_on_cluster = kind.in_processes, not kind.is_local
+        self._chosen = backend_of(backend, use_multiprocessing=bool(self.use_multiprocessing), options=self._options)
+        self.use_multiprocessing = kind_of(self._chosen).in_processes
 
     def start(
         self,
