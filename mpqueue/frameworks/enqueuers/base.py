@@ -87,7 +87,7 @@ class SequenceEnqueuer(Stoppable):
 
     @property
     def _backend(self) -> BackendName:
-        """What was chosen; but one of this machine only until ``use_multiprocessing`` is set to say otherwise."""
+        """The chosen backend; one of this machine only until ``use_multiprocessing`` is set to say otherwise."""
         named: BackendName = "process" if self.use_multiprocessing else "thread"
         chosen = self._chosen or named
         kind = kind_of(chosen)
