@@ -62,7 +62,9 @@ class Lifetime:
 
     def ask_to_stop(self) -> bool:
         """Note that a stop has come; return whether there is anything to be ended."""
-        if self.state is Life.NEW:
+        if os.getpid() != self._pid:  # in a forked child a garbage collection may come before `disown`
+            self.state = Life.FOREIGN
+        elif self.state is Life.NEW:
             self.state = Life.ENDED
         elif self.state is Life.RUNNING:
             self.state = Life.STOPPED

@@ -23,7 +23,8 @@ def watch(owner: Disownable) -> None:
 
 
 def _disown_all() -> None:
-    for owner in [reference() for reference in _living]:
+    # A copy: what a garbage collection finalizes here leaves the set, and the loop over it would break off.
+    for owner in [reference() for reference in _living.copy()]:
         if owner is not None:
             owner.disown()
 

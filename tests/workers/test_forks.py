@@ -236,3 +236,43 @@ os.waitpid(pid, 0)
 go_on.set()
 """)
     assert said == ["True"]
+
+
+COLLECTED = """
+import gc, os, sys
+gc.disable()
+os.register_at_fork(after_in_child=gc.collect)  # before the package's own hook: a collection may come at any moment
+import numpy as np
+import mpqueue
+from mpqueue.workers.roster import Roster
+
+def end_workers(roster, *arguments, **options):
+    print("workers are ended by", "the trainer" if os.getpid() == trainer else "a child", flush=True)
+    return end(roster, *arguments, **options)
+
+class Source:
+    def __len__(self):
+        return 8
+    def __getitem__(self, index):
+        return np.full(8, index)
+
+trainer, end, Roster.end_workers = os.getpid(), Roster.end_workers, end_workers
+loader = mpqueue.Loader(Source(), workers=2, start_method=sys.argv[1])
+batches = iter(loader)
+next(batches)
+cycle = [batches, loader]
+cycle.append(cycle)
+del batches, loader, cycle
+pid = os.fork()
+if pid == 0:
+    os._exit(0)
+os.waitpid(pid, 0)
+gc.collect()
+"""
+
+
+@pytest.mark.parametrize("method", ["nursery", "fork"])
+def test_a_child_that_collects_a_loader_before_it_knows_of_its_birth_ends_no_worker(method):
+    command = [sys.executable, "-W", "ignore", "-c", COLLECTED, method]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "workers are ended by the trainer\n", "")
