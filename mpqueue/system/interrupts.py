@@ -135,20 +135,27 @@ def deliver_after_return(call: Callable[[], object]) -> None:
     if _is_deferring:  # a collection amid work of ours, which handles at its end what comes in here
         before, _delivers_late = _delivers_late, True
         try:
-            call()
+            _replace_and(call)  # it may come while the work around it is about to replace them
         finally:
             _delivers_late = before
         return
     try:
         _is_deferring = _delivers_late = True
-        _replace()
-        call()
+        _replace_and(call)
     finally:
         _is_deferring = _delivers_late = False
         restore()
         came, _came[:] = tuple(_came), ()
         # They are pending from here on, and Python does not look for signals before the next call behind this.
         [*map(_thread.interrupt_main, map(signal.Signals, came))]
+
+
+def _replace_and(call: Callable[[], object]) -> None:
+    """Make a call with handlers replaced; also if one has raised before it was."""
+    try:
+        _replace()
+    finally:
+        call()
 
 
 def is_of_handler(error: BaseException) -> bool:

@@ -64,6 +64,25 @@ def test_what_comes_while_a_loader_is_collected_amid_work_of_ours_is_raised_behi
 
 
 @pytest.mark.usefixtures("struck")
+def test_what_comes_while_a_loader_is_collected_as_handlers_are_replaced_is_raised_behind_that(monkeypatch):
+    done, set_handler = [], interrupts.set_handler
+
+    def work():
+        signal.raise_signal(signal.SIGUSR1)
+        done.append("all of it")
+
+    def collect_first(number, handler):
+        monkeypatch.setattr(interrupts, "set_handler", set_handler)
+        interrupts.deliver_after_return(work)
+        return set_handler(number, handler)
+
+    monkeypatch.setattr(interrupts, "set_handler", collect_first)
+    with pytest.raises(Struck), interrupts.defer_signals():
+        done.append("what is around it")
+    assert done == ["all of it", "what is around it"]
+
+
+@pytest.mark.usefixtures("struck")
 def test_what_comes_behind_a_call_is_handled_by_the_caller_of_the_callback():
     done = []
 
