@@ -1,6 +1,6 @@
 """The protocol between the consumer's side and those who run its tickets.
 
-A backend is made with the `Ledger` of its pipeline, and runs the tickets that it deals. Worker processes are one
+A backend is made with the `Ledger` of its pipeline, and runs the tickets that it deals. Such are worker processes
 (`mpqueue.workers.process`), threads, and the caller itself. A new one is one class with this protocol, and a line in
 `mpqueue.engine.backend_kinds`.
 
