@@ -22,7 +22,7 @@ from mpqueue.dataset.stages import VERDICTS, Block, LaneStage, Token, no_verdict
 from mpqueue.engine.seeds import place_of
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker import context, failures
-from mpqueue.worker.helper_threads import HelperCall, shared_helpers
+from mpqueue.worker.helper_threads import AHEAD, HelperCall, shared_helpers
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.marked import MarkedBegin
 
@@ -43,7 +43,7 @@ class ThreadedStage(LaneStage):
         *, is_filter: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(run, number, line, source)
-        self._input, self._function, self._ahead, self._is_filter = source, function, 4 * threads, is_filter
+        self._input, self._function, self._ahead, self._is_filter = source, function, AHEAD * threads, is_filter
         self._helpers = shared_helpers(threads)
         self._waiting: deque[tuple[Any, Token]] = deque()  # taken, and in no thread yet
         self._pending: deque[tuple[Any, Token, HelperCall]] = deque()

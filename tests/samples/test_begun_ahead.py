@@ -266,7 +266,7 @@ def test_what_is_asked_for_at_once_is_not_begun_one_by_one():
 
 
 def test_as_many_batches_may_be_begun_as_there_are_samples_ahead(monkeypatch):
-    monkeypatch.setattr("mpqueue.worker.helper_threads._AHEAD", 2000)
+    monkeypatch.setattr("mpqueue.worker.helper_threads.AHEAD", 2000)
     with Worker() as worker:
         worker.granted = [(0, -1, Listed(8 + place, [place])) for place in range(3000)]
         assert worker.run(0, -1, Listed(4, [9, 8])) == [9, 8]
