@@ -20,6 +20,7 @@ and that does not end the wait of the main thread, in which the handler is to ru
 import _thread
 import contextlib
 import functools
+import gc
 import signal
 import threading
 import traceback
@@ -27,7 +28,7 @@ import traceback
 # Those of `signal` make an Enum of each answer: 40 times slower.
 from _signal import getsignal  # type: ignore[import-not-found]
 from _signal import signal as set_handler
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise, starmap
 from types import FrameType, TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -143,11 +144,42 @@ def deliver_after_return(call: Callable[[], object]) -> None:
         _is_deferring = _delivers_late = True
         _replace_and(call)
     finally:
+        is_collecting = bool(_came) and _is_collecting()
         _is_deferring = _delivers_late = False
         restore()
-        came, _came[:] = tuple(_came), ()
-        # They are pending from here on, and Python does not look for signals before the next call behind this.
-        [*map(_thread.interrupt_main, map(signal.Signals, came))]
+        came, _came[:] = tuple(map(signal.Signals, _came)), ()
+        if came and is_collecting:
+            _deliver_behind_collection(came)
+        else:
+            # They are pending from here on, and Python does not look for signals before the next call behind this.
+            [*map(_thread.interrupt_main, came)]
+
+
+def _is_collecting() -> bool:
+    """Return whether a collection is under way: no other one begins then."""
+    phases: list[str] = []
+
+    def note(phase: str, _info: object) -> None:
+        phases.append(phase)
+
+    gc.callbacks.append(note)
+    gc.collect(0)
+    gc.callbacks.remove(note)
+    return not phases
+
+
+def _deliver_behind_collection(came: Iterable[signal.Signals]) -> None:
+    """Have signals handled when all finalizers and callbacks of the collection that is under way have run.
+
+    What a handler raises in one of those would be lost, too: that of another loader, or one in `gc.callbacks`, where
+    JAX has one.
+    """
+
+    def deliver(_phase: str, _info: object) -> None:
+        gc.callbacks.remove(deliver)
+        [*map(_thread.interrupt_main, came)]  # as above: nothing behind this
+
+    gc.callbacks.append(deliver)
 
 
 def _replace_and(call: Callable[[], object]) -> None:

@@ -3,6 +3,7 @@
 import gc
 import itertools
 import signal
+import weakref
 
 import pytest
 from helpers.faults import Numbers
@@ -23,6 +24,19 @@ def struck():
     signal.signal(signal.SIGUSR1, before)
 
 
+@pytest.fixture
+def callback():
+    """A callback of the collector in Python, as JAX has one: Python looks for signals at its beginning."""
+    phases = []
+
+    def note(phase, _info):
+        phases.append(phase)
+
+    gc.callbacks.append(note)
+    yield phases
+    gc.callbacks.remove(note)
+
+
 @pytest.mark.usefixtures("struck")
 @pytest.mark.parametrize("place", ["end_workers", "events", "close"])
 def test_an_interrupt_while_a_loader_is_collected_is_raised_behind_that_and_nothing_is_left(place, monkeypatch):
@@ -40,6 +54,7 @@ def test_an_interrupt_while_a_loader_is_collected_is_raised_behind_that_and_noth
     monkeypatch.setattr(Roster, place, interrupted)
     with pytest.raises(Struck):
         del loader, batches
+        gc.isenabled()  # behind any call Python looks for signals: before others' callbacks of the collector are called
         gc.collect()
         raise AssertionError("the interrupt was lost")
     assert next(times) > 0
@@ -94,3 +109,32 @@ def test_what_comes_behind_a_call_is_handled_by_the_caller_of_the_callback():
     with pytest.raises(Struck):
         list(map(lambda _: interrupts.deliver_after_return(work), [0]))  # noqa: C417 - as a callback is called, from C code
     assert done == ["all of it"]
+
+
+@pytest.mark.usefixtures("struck")
+def test_what_comes_while_a_loader_is_collected_is_raised_behind_the_callbacks_of_the_collector(callback):
+    class Circle:
+        def __init__(self):
+            self.itself = self
+
+    done, circle, other = [], Circle(), Circle()
+    watches = [
+        weakref.ref(circle, lambda _: interrupts.deliver_after_return(lambda: signal.raise_signal(signal.SIGUSR1))),
+        weakref.ref(other, lambda _: done.append("what is collected with it")),
+    ]
+    del circle, other
+    callback.clear()
+    with pytest.raises(Struck):
+        gc.collect()
+    assert callback == ["start", "stop"]
+    assert [watch() for watch in watches] == [None, None]
+    assert done == ["what is collected with it"]
+    before = list(gc.callbacks)
+    gc.collect()
+    assert gc.callbacks == before
+
+
+@pytest.mark.usefixtures("struck", "callback")
+def test_outside_of_a_collection_it_waits_for_no_callback_of_the_collector():
+    with pytest.raises(Struck):
+        list(map(lambda _: interrupts.deliver_after_return(lambda: signal.raise_signal(signal.SIGUSR1)), [0]))  # noqa: C417
