@@ -23,11 +23,12 @@ def handled():
 @pytest.fixture(params=["before", "behind"])
 def collected(request, monkeypatch):
     """Has a finalizer run right before, or behind, the change of a handler; but not in the midst of its own."""
-    change, is_within = signal.signal, []
+    change, is_within, times = interrupts.set_handler, [], []
 
     def finalize():
         if not is_within:
             is_within.append(True)
+            times.append(True)
             with defer_signals():
                 pass
             is_within.clear()
@@ -40,9 +41,10 @@ def collected(request, monkeypatch):
             finalize()
         return previous
 
-    monkeypatch.setattr(interrupts.signal, "signal", changed)
+    monkeypatch.setattr(interrupts, "set_handler", changed)
     yield
     monkeypatch.undo()
+    assert len(times) > len(STRUCK), "no finalizer ran as handlers were replaced and put back"
 
 
 def test_a_finalizer_that_holds_signals_back_disturbs_nothing(handled, collected, monkeypatch):
