@@ -3,14 +3,12 @@
 From the ground up; a module imports only from its own line and the lines above it::
 
     placement.py      which worker is on which node
-    terms.py          the first words between the trainer and an agent
-    wire.py           the connection between them: messages, and bytes
+    wire.py           the connection between the trainer and an agent: its first words, messages, and bytes
     mirror.py         the ring of an agent
     hosted.py         a worker of an agent
     agent.py          the agent of one node
     remote_worker.py  a worker on another node, as the pool has it
-    link.py           one node that has, or is to have, an agent
-    relay.py          the thread that carries what goes over a link
+    relay.py          a link to one node, and the thread that carries what goes over it
     joining.py        the cluster that this process is part of, and its nodes
     agents.py         agents as Ray sees them
     links.py          all nodes: agents are started, connections accepted

@@ -30,8 +30,7 @@ import numpy as np
 from mpqueue.cluster import wire
 from mpqueue.cluster.hosted import Hosted
 from mpqueue.cluster.mirror import Mirror
-from mpqueue.cluster.terms import AgentTerms
-from mpqueue.cluster.wire import FROM_AGENT, TO_AGENT, FromAgent, ToAgent
+from mpqueue.cluster.wire import FROM_AGENT, TO_AGENT, AgentTerms, FromAgent, ToAgent
 from mpqueue.engine.queue_address import QueueHome
 from mpqueue.system import descriptors, hash_seed, platform_support
 from mpqueue.transport.framing import Incoming, Messages, Outgoing

@@ -5,7 +5,7 @@ from typing import Any
 
 from mpqueue import version
 from mpqueue.cluster.joining import Node, bundles_of
-from mpqueue.cluster.terms import AgentTerms
+from mpqueue.cluster.wire import AgentTerms
 from mpqueue.engine.ray_options import RayOptions
 
 
@@ -78,7 +78,7 @@ def _make_agent() -> type:
             if found != version:
                 raise RuntimeError(f"mpqueue is {found} there and {version} here: use the same version on all nodes")
             from mpqueue.cluster.agent import serve
-            from mpqueue.cluster.terms import AgentTerms
+            from mpqueue.cluster.wire import AgentTerms
 
             serve(AgentTerms(*terms))
 

@@ -23,9 +23,9 @@ from typing import Any
 
 from mpqueue.cluster import joining, placement
 from mpqueue.cluster.joining import Node
-from mpqueue.cluster.link import LinkState, NodeLink
 from mpqueue.cluster.links import Links
 from mpqueue.cluster.placement import Room
+from mpqueue.cluster.relay import LinkState, NodeLink
 from mpqueue.cluster.remote_worker import RemoteWorker
 from mpqueue.engine.ray_options import RayOptions
 from mpqueue.errors import ClusterError, WorkerDied
@@ -51,6 +51,9 @@ class ClusterLauncher:
         options: Of the user.
         spawn: Each worker is to be an interpreter of its own.
 
+    Attributes:
+        own: The id of the trainer's node, if it has workers without an agent; else empty.
+
     Raises:
         ClusterError: There is no cluster, or it has no room.
         OSError: There are not enough descriptors.
@@ -60,7 +63,7 @@ class ClusterLauncher:
         allow_signals(joining.join)
         self._options, self._spawn = options, spawn
         # With an environment of their own, those of this node need an agent, too: Ray makes it.
-        self._own = joining.own_node() if options.runtime_env is None else ""
+        self.own = joining.own_node() if options.runtime_env is None else ""
         self._nodes = {node.id: node for node in joining.living_nodes()}
         rooms = self._rooms(list(self._nodes))
         self._require_room(num_workers, rooms)
@@ -81,9 +84,9 @@ class ClusterLauncher:
         """Have agents and nursery start, all at a time."""
         try:
             for node, count in Counter(self._places.values()).items():
-                if node != self._own:
+                if node != self.own:
                     self._links.open(self._nodes[node], count, None, is_late=False)
-            if self._own in self._places.values():
+            if self.own in self._places.values():
                 self._nursery = take_nursery(spawn=self._spawn)
         except BaseException:
             self.release(reusable=False)
@@ -93,7 +96,7 @@ class ClusterLauncher:
 
     def _rooms(self, nodes: list[str]) -> list[Room]:
         """Return the room on nodes, in the order in which they are filled; those that have none are left out."""
-        known = [self._nodes[node] for node in placement.around(self._own, nodes)]
+        known = [self._nodes[node] for node in placement.around(self.own, nodes)]
         rooms = [Room(node.id, joining.room_on(node, self._options)) for node in known]
         return [room for room in rooms if room.workers >= 1]
 
@@ -114,17 +117,17 @@ class ClusterLauncher:
         """Return the node for a worker that is to be started."""
         links = {node: link.state for node, link in list(self._links.by_node.items())}
         node = self._places.get(number)
-        if node is not None and (node == self._own or links.get(node, LinkState.LOST) is not LinkState.LOST):
+        if node is not None and (node == self.own or links.get(node, LinkState.LOST) is not LinkState.LOST):
             return node
         for state in (LinkState.UP, LinkState.STARTING):
-            rooms = self._rooms([self._own] * bool(self._own) + [node for node in links if links[node] is state])
+            rooms = self._rooms([self.own] * bool(self.own) + [node for node in links if links[node] is state])
             if rooms:
                 break
         else:
             rooms = self._rooms_of_others(number)
         others = [node for other, node in self._places.items() if other != number]
         self._places[number] = chosen = placement.best(others, rooms)
-        if chosen != self._own and self._is_lost(chosen):
+        if chosen != self.own and self._is_lost(chosen):
             self._links.open(self._nodes[chosen], 1, self._image, is_late=True)
         return chosen
 
@@ -153,7 +156,7 @@ class ClusterLauncher:
         if self._is_stream:
             return []
         self._nodes.update({node.id: node for node in nodes})
-        there = {self._own, *self._links.by_node} & self._nodes.keys()
+        there = {self.own, *self._links.by_node} & self._nodes.keys()
         new = {node.id: node for node in nodes if node.id not in there}
         if not new:
             return []
@@ -164,7 +167,7 @@ class ClusterLauncher:
     def _moves(self) -> list[ProcessEvent]:
         """Return the moves that make all nodes evenly filled."""
         ups = [node for node, link in list(self._links.by_node.items()) if link.state is LinkState.UP]
-        rooms = self._rooms([self._own] * bool(self._own) + ups)
+        rooms = self._rooms([self.own] * bool(self.own) + ups)
         if self._is_stream or not rooms:
             return []
         keys = {number: key for key, (number, _) in self._where.items()}
@@ -207,7 +210,7 @@ class ClusterLauncher:
         number, self._is_stream = config.info.id, config.is_stream
         node = self._place(number)
         self._where[key] = number, node
-        if node == self._own:
+        if node == self.own:
             self._own_nursery().start_worker(key, config, ends)
             return
         if self._segment is None:
@@ -235,7 +238,7 @@ class ClusterLauncher:
         link = self._link_of(key)
         if link is not None:
             link.kill(key, number)
-        elif node == self._own and self._nursery is not None:
+        elif node == self.own and self._nursery is not None:
             self._nursery.kill(key, number)
 
     def _link_of(self, key: int) -> NodeLink | None:
@@ -302,19 +305,14 @@ class ClusterLauncher:
         """Return what is known of each node that has, or had, workers of ours; of the own one without its batches."""
         load = Counter(node for _number, node in list(self._where.values()))
         found = {}
-        for node in [*dict.fromkeys([self._own, *(link.node for link in self._links.past)])]:
-            if node in self._nodes and (node != self._own or load[node] or self._nursery is not None):
+        for node in [*dict.fromkeys([self.own, *(link.node for link in self._links.past)])]:
+            if node in self._nodes and (node != self.own or load[node] or self._nursery is not None):
                 links = [link for link in self._links.past if link.node == node]
                 found[node] = NodeStatistics(
                     node, self._nodes[node].address, load[node],
                     sum(link.num_batches for link in links), sum(link.num_bytes for link in links),
                 )  # fmt: skip
         return found
-
-    @property
-    def own(self) -> str:
-        """The id of the trainer's node, if it has workers without an agent; else empty."""
-        return self._own
 
     def name_of(self, node: str) -> str:
         """Return a node as it is named to people."""

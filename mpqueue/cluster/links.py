@@ -19,9 +19,8 @@ from typing import Any
 from mpqueue.cluster import wire
 from mpqueue.cluster.agents import end_agent, reason_of, start_agent
 from mpqueue.cluster.joining import Node, living_nodes
-from mpqueue.cluster.link import LinkState, NodeLink
-from mpqueue.cluster.relay import Relay
-from mpqueue.cluster.terms import AgentTerms
+from mpqueue.cluster.relay import LinkState, NodeLink, Relay
+from mpqueue.cluster.wire import AgentTerms
 from mpqueue.engine.ray_options import RayOptions
 from mpqueue.errors import ClusterError
 from mpqueue.system import descriptors, hash_seed

@@ -38,11 +38,6 @@ class Mirror:
         self._uses: Counter[int] = Counter()  # grants of a slot that were not answered, and answers on their way
         self._recent_bytes = 0
 
-    @property
-    def num_slots(self) -> int:
-        """Number of slots."""
-        return len(self._reserved)
-
     def begin(self, slot: int) -> int:
         """A slot was granted to a worker here; return how much of it is backed by memory, 0 if there is none."""
         if not self._uses[slot]:

@@ -1,17 +1,20 @@
-"""The trainer's side of one node: the thread that carries what goes over its link.
+"""A link to one node that has, or is to have, an agent of ours, and the thread that carries what goes over it.
 
     consumer's thread                       relay's thread                            agent
     -----------------                       --------------                            -----
-    start_worker, kill, send_image ------>  messages ------------------------------>
+    start_worker, kill, set_image ------->  messages ------------------------------>
     grants --pipes----------------------->  `RemoteWorker.read` -------------------->
     the ring <----------------------------  the bytes of batches <-------------------
     reports <--pipes----------------------  `RemoteWorker.enter` <-------------------
     events <------------------------------  starts and ends of workers <-------------
 
+Any thread may use a `NodeLink`. It begins without a connection, and workers may be started on it all the same: what is
+asked of it, as *commands*, waits until its agent is there. Then a `Relay` carries it out.
+
 One thread per node, because what it does for long, to receive into the ring, needs no GIL. It owns the connection and
-the workers' ends of their pipes; others leave it *commands* and wake it. What it has to say of workers it says by
-events of a launcher; of each worker's end exactly once, after its last report was passed on: from then on nobody here
-writes into the slots that it had.
+the workers' ends of their pipes; others leave it commands and wake it. What it has to say of workers it says by events
+of a launcher; of each worker's end exactly once, after its last report was passed on: from then on nobody here writes
+into the slots that it had.
 
 *Loss.* The end of the connection, what is no message, or silence for `deadline_s` is the loss of the node: each of its
 workers is reported as lost, and the agent, should it live, sees the end of the connection and ends. The agent says
@@ -20,21 +23,24 @@ debugger, for long: there the kernels probe each other.
 """
 
 import contextlib
+import enum
 import pickle
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 
 from mpqueue.cluster import wire
-from mpqueue.cluster.link import NodeLink
 from mpqueue.cluster.remote_worker import RemoteWorker
 from mpqueue.cluster.wire import FROM_AGENT, TO_AGENT, FromAgent, ToAgent
 from mpqueue.errors import ClusterError
 from mpqueue.system import descriptors
+from mpqueue.system.locks import RLock
 from mpqueue.system.log import warn
 from mpqueue.system.processes import Process
+from mpqueue.system.wakeup import Wakeup
 from mpqueue.transport.framing import Incoming, Messages, Outgoing
 from mpqueue.transport.poller import READABLE, WRITABLE, close_poller, make_poller
 from mpqueue.transport.records import Bytes, ProtocolError
@@ -43,6 +49,119 @@ from mpqueue.worker.config import WorkerConfig
 from mpqueue.worker.records import GRANT, OUTCOMES, REPORT, GrantKind
 from mpqueue.workers.launcher import ProcessEvent
 from mpqueue.workers.source_send import SourceImage, find_digests, make_patch
+
+
+class LinkState(enum.Enum):
+    """State of a link: STARTING → UP → LOST."""
+
+    STARTING = "starting"
+    UP = "up"
+    LOST = "lost"
+
+
+class NodeLink:
+    """One node that has, or is to have, an agent of ours; used by any thread.
+
+    Args:
+        node: Its id.
+        name: For people.
+        emit: Takes events of its workers, in any thread.
+        is_late: Nobody waits for it to come up.
+
+    Attributes:
+        node, name, is_late: As given.
+        state: Of the link.
+        workers: Its workers, by key.
+        num_batches: Batches that came over it,
+        num_bytes: and their bytes.
+        image: The source that its workers are started with; None: there is none yet.
+    """
+
+    def __init__(self, node: str, name: str, emit: Callable[[ProcessEvent], None], *, is_late: bool) -> None:
+        self.node, self.name, self.is_late = node, name, is_late
+        self.state = LinkState.STARTING
+        self.workers: dict[int, RemoteWorker] = {}
+        self.num_batches = self.num_bytes = 0
+        self.image: SourceImage | None = None
+        self.emit = emit
+        self._commands: deque[Callable[[Relay], None]] = deque()
+        self._lock = RLock()
+        self._sending: list[threading.Event] = []  # images on their way
+        self.wakeup = Wakeup()
+
+    def _ask(self, command: Callable[["Relay"], None]) -> None:
+        self._commands.append(command)
+        self.wakeup.wake()
+
+    def take_commands(self) -> list[Callable[["Relay"], None]]:
+        """Return what the relay is to do; only its thread asks."""
+        taken = []
+        while self._commands:
+            taken.append(self._commands.popleft())
+        return taken
+
+    def start_worker(self, worker: RemoteWorker, config: WorkerConfig, *, with_stacks: bool) -> None:
+        """Have a worker started; events follow."""
+        with self._lock:
+            if self.state is LinkState.LOST:
+                worker.close()
+                self.emit(ProcessEvent(worker.key, lost=f"node {self.name} was lost before it was started"))
+                return
+            self.workers[worker.key] = worker
+        self._ask(lambda relay: relay.start_worker(worker, config, with_stacks=with_stacks))
+
+    def kill(self, key: int, number: int) -> None:
+        """Have a signal sent; a worker of a node without an agent yet has ended with that."""
+        with self._lock:
+            worker = self.workers.pop(key, None) if self.state is LinkState.STARTING else None
+        if worker is None:
+            self._ask(lambda relay: relay.kill(key, number))
+        else:
+            self.emit(ProcessEvent(key, exitcode=-number))
+            worker.close()
+
+    def set_image(self, image: SourceImage) -> threading.Event:
+        """Have the agent get what it lacks of a source; return what is set when that is sent, or the node is lost."""
+        sent = threading.Event()
+        with self._lock:
+            self.image = image
+            if self.state is not LinkState.UP:  # it gets it when it comes up
+                sent.set()
+            else:
+                self._sending = [other for other in self._sending if not other.is_set()] + [sent]
+                self._ask(lambda relay: relay.send_image(image, sent))
+        return sent
+
+    def come_up(self) -> bool:
+        """STARTING → UP; False if it is lost already."""
+        with self._lock:
+            if self.state is not LinkState.STARTING:
+                return False
+            self.state = LinkState.UP
+            return True
+
+    def lose(self, reason: str, error: BaseException | None = None, exitcode: int | None = None) -> None:
+        """→ LOST: report all its workers as lost; or why they cannot be started; or how they have ended."""
+        with self._lock:
+            was_lost, self.state = self.state is LinkState.LOST, LinkState.LOST
+            workers, self.workers = list(self.workers.values()), {}
+            for sent in self._sending:
+                sent.set()
+        if not was_lost:
+            self.wakeup.close()
+        for worker in workers:
+            worker.flush()
+            is_known = error is not None or exitcode is not None
+            self.emit(ProcessEvent(worker.key, exitcode=exitcode, error=error, lost="" if is_known else reason))
+            worker.close()
+
+    def give_up(self, reason: str) -> None:
+        """Have the node lost."""
+        self._ask(lambda relay: relay.give_up(reason))
+
+    def close(self) -> None:
+        """No worker is left, or is to be left: end the agent, and the relay with it."""
+        self._ask(lambda relay: relay.stop())
 
 
 class Relay:

@@ -45,6 +45,7 @@ class RemoteWorker:
     Attributes:
         key: As given.
         grants: The pipe of grants; -1 when it has ended.
+        reports: The pipe of reports, which `flush` waits for.
 
     Raises:
         OSError: There are no descriptors left.
@@ -52,8 +53,8 @@ class RemoteWorker:
 
     def __init__(self, key: int, ends: WorkerEnds, segment: Segment, stride: int) -> None:
         self.key, self._segment, self._stride = key, segment, stride
-        self.grants, self._reports, self._stacks = _duplicate((ends.grants, ends.reports, ends.stacks))
-        for fd in (self.grants, self._reports):
+        self.grants, self.reports, self._stacks = _duplicate((ends.grants, ends.reports, ends.stacks))
+        for fd in (self.grants, self.reports):
             os.set_blocking(fd, False)
         self._granted: dict[int, tuple[int, int]] = {}  # by turn: slot, and bytes of it that are backed by memory
         self._outbox: deque[bytes] = deque()  # reports for which there was no room in the pipe
@@ -186,7 +187,7 @@ class RemoteWorker:
         while self._outbox:
             count = min(len(self._outbox), _REPORTS_AT_ONCE)
             try:
-                os.write(self._reports, b"".join(self._outbox[number] for number in range(count)))
+                os.write(self.reports, b"".join(self._outbox[number] for number in range(count)))
             except BlockingIOError:
                 return False
             except OSError:  # the pool hears no more of this worker
@@ -195,11 +196,6 @@ class RemoteWorker:
             for _ in range(count):
                 self._outbox.popleft()
         return True
-
-    @property
-    def reports(self) -> int:
-        """The pipe of reports, which `flush` waits for."""
-        return self._reports
 
     # -- No memory here
 
@@ -277,10 +273,10 @@ class RemoteWorker:
     def close(self) -> None:
         """Close all descriptors: the pool sees the end of the reports."""
         self.close_grants()
-        for fd in (self._reports, self._stacks):
+        for fd in (self.reports, self._stacks):
             if fd >= 0:
                 descriptors.close(fd)
-        self._reports = self._stacks = -1
+        self.reports = self._stacks = -1
 
 
 def _duplicate(fds: tuple[int, ...]) -> list[int]:

@@ -34,8 +34,9 @@ anybody's. With ``RAY_USE_TLS=1`` the connection is encrypted, and both sides au
 import os
 import socket
 import ssl
+from typing import NamedTuple
 
-from mpqueue.transport.credentials import have_proven, prove
+from mpqueue.transport.credentials import Vetting, prove
 from mpqueue.transport.framing import receive_exactly
 from mpqueue.transport.records import RecordType, kinds_of
 
@@ -52,6 +53,30 @@ class FromAgent:
     """Kinds of messages from an agent."""
 
     STARTED, EXITED, FAILED, REPORTS, RAW, STACKS, NOTE, ENDED, FAULT, TICK = range(1, 11)
+
+
+class AgentTerms(NamedTuple):
+    """Instructions for an agent: where its trainer listens, and what it is to be like.
+
+    Attributes:
+        address: Where the trainer listens.
+        token: By which both prove who they are.
+        number: Of this agent's link, to be said behind that.
+        path: The trainer's `sys.path`: folders that are on this machine, too, are looked into last.
+        cwd: The trainer's working directory.
+        hash_seed: Of the interpreters of workers: sets of text have one order in all of them.
+        spawn: Each worker is to be an interpreter of its own.
+        deadline_s: The agent says something at least every third of this.
+    """
+
+    address: tuple[str, int]
+    token: bytes
+    number: int
+    path: list[str]
+    cwd: str
+    hash_seed: str
+    spawn: bool
+    deadline_s: float
 
 
 TO_AGENT = RecordType("kind:B _:3x key:I nbytes:Q", kinds=kinds_of(ToAgent))
@@ -106,7 +131,9 @@ def read_greeting(sock: socket.socket, token: bytes) -> int:
     Raises:
         OSError: He has not the token, said nothing in time, or is gone.
     """
-    have_proven(sock, token)
+    vetting = Vetting(sock, token)
+    while not vetting.hear():  # the socket has a timeout
+        pass
     return int(NUMBER.parse(receive_exactly(sock, NUMBER.size))[0])
 
 

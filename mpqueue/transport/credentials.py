@@ -203,22 +203,6 @@ class Vetting:
         return True
 
 
-def have_proven(sock: socket.socket, token: bytes) -> None:
-    """Have who has connected prove that it has the token, and prove the same.
-
-    Args:
-        sock: The connection; it blocks, or has a timeout.
-        token: The token.
-
-    Raises:
-        ForeignPeer: The other end has not the token.
-        OSError: The connection has ended.
-    """
-    vetting = Vetting(sock, token)
-    while not vetting.hear():
-        pass
-
-
 def prove(sock: socket.socket, token: bytes) -> None:
     """Prove to the listening end of a connection that this one has the token, and have it prove the same.
 

@@ -11,8 +11,7 @@ from helpers.certificates import certificates
 
 from mpqueue.cluster import wire
 from mpqueue.cluster.agent import _connect
-from mpqueue.cluster.terms import AgentTerms
-from mpqueue.cluster.wire import TO_AGENT, greet, read_greeting
+from mpqueue.cluster.wire import TO_AGENT, AgentTerms, greet, read_greeting
 from mpqueue.transport.credentials import ForeignPeer, new_token
 
 
