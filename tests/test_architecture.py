@@ -42,12 +42,11 @@ LIMITS = {
         ("owner", "other process"), 14, 50, "The way of one queue element", "14 files", DOCS / "queues.md"
     ),
     "element from its owner": Limit(("owner", "other process"), 15, 100, None, "14 files"),
-    "service": Limit(("server",), 18, 56, "The way of a batch to a consumer", "16 files, 60 calls"),
+    "service": Limit(("server",), 16, 54, "The way of a batch to a consumer", "16 files, 60 calls"),
 }
 
-# Files that a page names and its trip passes in some windows only: a service sends several batches at once, and sleeps;
-# blocks are freed many at a time.
-UNPASSED = {"service": {"transport/framing.py", "workers/hang.py"}, "element to its owner": {"memory/arena.py"}}
+# Files that a page names and its trip passes in some windows only: a service sleeps; blocks are freed many at a time.
+UNPASSED = {"service": {"workers/hang.py"}, "element to its owner": {"memory/arena.py"}}
 
 # Files that a trip passes on a busy machine only, where a side has to wait in each of its windows.
 PASSED_IN_A_WAIT = {"element to its owner": {"mpqueue/tf1/queues/watch.py"}}

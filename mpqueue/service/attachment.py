@@ -19,12 +19,11 @@ from mpqueue.service.records import (
     MAX_BODY,
     MORE,
     PICKLED,
-    ConsumerRequest,
     Offer,
     Text,
     ToConsumer,
     ToServer,
-    pack_ask,
+    pack_request,
 )
 from mpqueue.service.specs import MAX_SPEC_BYTES
 from mpqueue.transport.records import ProtocolError
@@ -69,7 +68,7 @@ class Attachment:
     def begin(self, epoch: int) -> None:
         """Tell the server that a loop over an epoch begins; nothing if it knows."""
         if not self.has_begun:
-            self.link.send(ConsumerRequest(ToServer.BEGIN, epoch).pack(), self.has_begun)
+            self.link.send(pack_request(ToServer.BEGIN, epoch), self.has_begun)
 
     def ask(self) -> None:
         """Tell the server that all that was handed out is taken, and what is not looked at any more."""
@@ -80,7 +79,7 @@ class Attachment:
             # Noted before it is sent, and forgotten behind: after an interrupt in between, `sent` says whether the
             # server has heard of these. A turn that is named twice would end the connection.
             self._released = released = ring.next_released()
-            self.link.send(pack_ask(self.number, released), sent)
+            self.link.send(pack_request(ToServer.ASK, self.number, released), sent)
             ring.forget(released)
             sent.clear()
             if not ring.ended:
@@ -210,7 +209,7 @@ class Attachment:
         self._settle()
         ring.collect()
         while released := ring.next_released():
-            link.send_nowait(pack_ask(self._asked, released))
+            link.send_nowait(pack_request(ToServer.ASK, self._asked, released))
             ring.forget(released)
         link.leave(how)
 

@@ -18,6 +18,7 @@ import enum
 import errno
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -38,10 +39,12 @@ from mpqueue.service.records import (
 from mpqueue.system import descriptors
 from mpqueue.system.log import warn
 from mpqueue.transport.credentials import Credentials, ForeignPeer, check_peer, credentials_of
-from mpqueue.transport.framing import Outgoing, send_with_descriptors
+from mpqueue.transport.framing import send_with_descriptors
 from mpqueue.transport.listener import accept
 from mpqueue.transport.poller import READABLE, WRITABLE, close_poller, make_poller
 from mpqueue.transport.records import ProtocolError
+
+_NOW = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
 
 class Handlers:
@@ -125,7 +128,7 @@ class Peer:
         self.is_full = False
         self.specs: set[int] = set()
         self._offers = bytearray()
-        self._outgoing = Outgoing(sock)
+        self._messages: deque[bytes | bytearray] = deque()  # that the socket has not taken
 
     # -- What it is to hear
 
@@ -138,7 +141,7 @@ class Peer:
     def tell(self, text: Text) -> None:
         """Send it a message with a body."""
         self._collect()  # what was said before goes before it
-        self._outgoing.put(text.pack())
+        self._messages.append(text.pack())
 
     def teach(self, number: int, body: bytes, *, is_pickled: bool) -> None:
         """Send it a spec, which it does not know."""
@@ -151,16 +154,21 @@ class Peer:
 
     def _collect(self) -> None:
         if self._offers:
-            self._outgoing.put(self._offers)  # it does not copy them, so that the next ones go elsewhere
+            self._messages.append(self._offers)
             self._offers = bytearray()
 
     def flush(self) -> bool:
         """Send what can be sent now; return False if the socket is full."""
         self._collect()
+        self.is_full, messages = False, self._messages
         try:
-            self.is_full = self.sock is not None and not self._outgoing.flush()
+            while messages and self.sock is not None:
+                self.sock.send(messages[0], _NOW)  # wholly, or not now: the socket keeps messages apart
+                messages.popleft()
+        except BlockingIOError:
+            self.is_full = True
         except OSError:  # it is gone, and its end is about to be read: what is left is little, and goes with the peer
-            self.is_full = False
+            pass
         return not self.is_full
 
     def recall(self, number: int) -> list[bytes] | None:
@@ -170,11 +178,11 @@ class Peer:
 
         Returns: None if it cannot be told now, and knows of nothing.
         """
-        if self._offers or not self._outgoing.is_empty or self.sock is None:
+        if self._offers or self._messages or self.sock is None:
             return None  # what waits would come behind it, and would not be dropped
         try:
-            # Not by way of the outbox: a RECALL that goes out later would be heard by nobody here.
-            self.sock.send(Text(ToConsumer.RECALL, 0, number, b"").pack(), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            # Not by way of `_messages`: a RECALL that goes out later would be heard by nobody here.
+            self.sock.send(Text(ToConsumer.RECALL, 0, number, b"").pack(), _NOW)
         except OSError:  # it is full; or gone, and its end is about to be read
             return None
         said = []

@@ -22,7 +22,7 @@ from mpqueue.service.records import MAX_GREETING
 from mpqueue.transport.records import ProtocolError
 from mpqueue.version import __version__
 
-PROTOCOL = 3
+PROTOCOL = 4
 # By name: the root package imports all others for type checkers, so that an import of it would be a circle.
 MAX_TAKEN = 4096  # positions in one `Resume`
 

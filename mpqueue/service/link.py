@@ -24,11 +24,11 @@ from mpqueue.service.records import (
     DETACHED,
     LOST,
     MAX_MESSAGE,
-    ConsumerRequest,
     Offer,
     Text,
     ToConsumer,
     ToServer,
+    pack_request,
     unpack_down,
 )
 from mpqueue.system import descriptors
@@ -208,7 +208,7 @@ class ServerLink:
 
     def leave(self, how: int = 0) -> None:
         """Tell the server that the consumer goes, as far as it listens now; ``how``: see `DROPPED`."""
-        self.send_nowait(ConsumerRequest(ToServer.LEAVE, how).pack())
+        self.send_nowait(pack_request(ToServer.LEAVE, how))
 
     def shut(self) -> None:
         """Have whoever waits here in another thread wake up: as if the server were gone."""

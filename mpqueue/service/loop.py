@@ -38,7 +38,6 @@ from mpqueue.service.records import (
     PICKLED,
     REQUEST,
     STOPPED,
-    ConsumerRequest,
     Text,
     ToConsumer,
     ToServer,
@@ -431,14 +430,15 @@ class Loop:
         try:
             if peer.stage is Stage.WAITING:
                 raise ProtocolError("a record before the welcome")
-            request, now = ConsumerRequest.unpack(data), _clock()
-            if request.kind == ToServer.ASK:
-                seat = self._core.ask(peer.number, request.value, request.released, now)
-            elif request.kind == ToServer.BEGIN:
-                seat = self._core.begin(peer.number, request.value, now)
+            kind, value, *turns = REQUEST.parse(data)
+            now = _clock()
+            if kind == ToServer.ASK:
+                seat = self._core.ask(peer.number, value, filter(None, turns), now)
+            elif kind == ToServer.BEGIN:
+                seat = self._core.begin(peer.number, value, now)
             else:
-                self._core.holders.release(peer.number, request.released)
-                self._leave(peer, died=request.value == DROPPED)
+                self._core.holders.release(peer.number, filter(None, turns))
+                self._leave(peer, died=value == DROPPED)
                 peer.stage = Stage.LEFT
                 return False
         except (ProtocolError, Misbehaved) as error:
@@ -519,7 +519,7 @@ def _last_taken(said: list[bytes]) -> int | None:
     """Return how many batches a consumer has taken by the last ASK of these messages; None: there is no ASK."""
     for data in reversed(said):
         with contextlib.suppress(ProtocolError):  # it is heard as the others, and is the last one then
-            request = ConsumerRequest.unpack(data)
-            if request.kind == ToServer.ASK:
-                return request.value
+            kind, value, *_ = REQUEST.parse(data)
+            if kind == ToServer.ASK:
+                return int(value)
     return None

@@ -23,7 +23,7 @@ connection.
 
 Offers and exceptions are numbered for each consumer, from 1 on, and it takes them in this order. One is *taken* when
 the consumer asks for the next one: ASK says how many were, from the beginning of the connection. A slot is *released*
-when the last view of its batch is gone, before or after: ASK names the turns.
+when the last view of its batch is gone, before or after: ASK names the turns, of which none is 0.
 
 *RECALL.* The server takes offers back that nobody has asked for, and needs no answer. The order of the steps decides:
 
@@ -45,7 +45,7 @@ RECALL, and not be dropped.
 from functools import partial
 from typing import NamedTuple
 
-from mpqueue.transport.records import ProtocolError, RecordType, kinds_of
+from mpqueue.transport.records import RecordType, kinds_of
 
 MAGIC = 0x5153
 MAX_BODY = 1 << 16
@@ -69,10 +69,8 @@ class ToConsumer:
 BATCHES = frozenset({ToConsumer.OFFER, ToConsumer.RAISED})  # the kinds that are numbered for their consumer
 _OFFERS = frozenset({ToConsumer.OFFER, ToConsumer.END, ToConsumer.MISSED})
 
-REQUEST = RecordType(
-    "kind:B num_released:B _:4x value:Q released:6Q",
-    magic=MAGIC, kinds=kinds_of(ToServer), most={"num_released": MAX_RELEASED},
-)  # fmt: skip
+# The value of ASK: offers taken since the beginning; of BEGIN: the epoch that begins; of LEAVE: see `DROPPED`.
+REQUEST = RecordType("kind:B _:5x value:Q released:6Q", magic=MAGIC, kinds=kinds_of(ToServer))
 OFFER = RecordType(
     "kind:B flags:B spec:I number:Q turn:Q slot:I epoch:I position:Q header_offset:Q nbytes:Q",
     magic=MAGIC, kinds=_OFFERS,
@@ -82,7 +80,7 @@ TEXT = RecordType(
     magic=MAGIC, kinds=kinds_of(ToConsumer) - _OFFERS, most={"nbytes": MAX_BODY},
 )  # fmt: skip
 
-_PADDING = tuple((0,) * (MAX_RELEASED - length) for length in range(MAX_RELEASED + 1))
+_NO_TURNS = tuple((0,) * (MAX_RELEASED - length) for length in range(MAX_RELEASED + 1))  # behind so many
 MAX_MESSAGE = max(TEXT.size + MAX_BODY, MAX_OFFERS * OFFER.size)  # of the records; a greeting is apart
 
 PARTIAL = 1  # a flag of OFFER: the slot holds a batch of which something was left out, with the list of that
@@ -92,43 +90,9 @@ DROPPED = 1  # the value of LEAVE: nobody refers to the consumer any more, which
 DETACHED, LOST, STOPPED = 0, 1, 2  # the flags of CUT: you; another of the group; the server
 
 
-class ConsumerRequest(NamedTuple):
-    """A record of a consumer.
-
-    Attributes:
-        kind: Of `Up`.
-        value: Of ASK: offers taken since the beginning; of BEGIN: the epoch that begins; of LEAVE: see
-            `DROPPED`.
-        released: Turns of slots that it holds no more.
-    """
-
-    kind: int
-    value: int = 0
-    released: tuple[int, ...] = ()
-
-    def pack(self) -> bytes:
-        """Return its bytes."""
-        kind, value, released = self
-        length = len(released)
-        return REQUEST.pack(kind, length, value, *released, *_PADDING[length])
-
-    @classmethod
-    def unpack(cls, data: bytes) -> "ConsumerRequest":
-        """Return what a message says.
-
-        Raises:
-            ProtocolError: It says nothing.
-        """
-        kind, num_released, value, *released = REQUEST.parse(data)
-        if any(released[num_released:]):
-            raise ProtocolError(f"a record that begins with {data[:4].hex()}, with turns behind the last one")
-        return cls(kind, value, tuple(released[:num_released]))
-
-
-def pack_ask(taken: int, released: tuple[int, ...]) -> bytes:
-    """Return the bytes of the request that goes with each batch, without making one."""
-    length = len(released)
-    return REQUEST.pack(ToServer.ASK, length, taken, *released, *_PADDING[length])
+def pack_request(kind: int, value: int = 0, released: tuple[int, ...] = ()) -> bytes:
+    """Return the bytes of a consumer's record, with the turns of slots that it holds no more."""
+    return REQUEST.pack(kind, value, *released, *_NO_TURNS[len(released)])
 
 
 class Offer(NamedTuple):
@@ -139,7 +103,7 @@ class Offer(NamedTuple):
         flags: `PARTIAL` or 0.
         spec: Number of its spec.
         number: Its place among the consumer's offers, from 1.
-        turn: Of the slot; what `ConsumerRequest.released` names.
+        turn: Of the slot; by this an ASK releases it.
         slot: Number of the slot.
         epoch: From 0.
         position: Of the batch in its epoch, over all consumers; of END: how many batches the consumer has had of it;

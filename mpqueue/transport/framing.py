@@ -6,8 +6,6 @@ them. What is received is parsed by a generator that yields what it needs next: 
 a view that is to be filled, such as that of a slot. With the end of its process the end of the connection comes; what
 is there of a message then is nothing.
 
-A socket that keeps messages apart takes each piece as a message: wholly, or not now.
-
 Descriptors go with the first byte of a message, over Unix sockets only, and belong to who receives them.
 """
 
@@ -55,8 +53,6 @@ class Outgoing:
         self._num_put = self._num_sent = 0
         self._when_sent: deque[tuple[int, Callable[[], None]]] = deque()
         self._not_now = _not_now(sock)
-        # Two views in one call would be one message to who receives it.
-        self._max_views = 1 if sock.type == socket.SOCK_SEQPACKET else _MAX_VIEWS
 
     def put(self, *pieces: Bytes) -> None:
         """Queue the pieces of a message; they are not copied."""
@@ -74,11 +70,6 @@ class Outgoing:
     def is_empty(self) -> bool:
         """True if all is sent."""
         return not self._views
-
-    @property
-    def num_waiting(self) -> int:
-        """Bytes that are still to be sent."""
-        return self._num_put - self._num_sent
 
     def flush(self) -> bool:
         """Send what the socket takes; True if that was all.
@@ -98,7 +89,7 @@ class Outgoing:
 
     def _send(self) -> int:
         if self._not_now is _PLAIN:
-            return self._sock.sendmsg(islice(self._views, self._max_views), (), socket_support.NO_SIGPIPE)
+            return self._sock.sendmsg(islice(self._views, _MAX_VIEWS), (), socket_support.NO_SIGPIPE)
         return self._sock.send(self._views[0])
 
     def _drop(self, count: int) -> None:

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 
 import numpy as np
+from helpers.requests import ConsumerRequest
 
 from mpqueue.memory.layout import flatten, spec_of
 from mpqueue.memory.segment import Segment
@@ -24,7 +25,6 @@ from mpqueue.service.records import (
     MORE,
     OFFER,
     PICKLED,
-    ConsumerRequest,
     Offer,
     Text,
     ToConsumer,

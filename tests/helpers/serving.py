@@ -9,6 +9,7 @@ import time
 from collections import deque
 
 import numpy as np
+from helpers.requests import ConsumerRequest
 
 from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.service.greeting import Hello, Refusal, decode_answer
@@ -17,7 +18,6 @@ from mpqueue.service.records import (
     MAX_GREETING,
     MAX_MESSAGE,
     PICKLED,
-    ConsumerRequest,
     ToConsumer,
     ToServer,
     unpack_down,

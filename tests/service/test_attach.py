@@ -9,12 +9,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from helpers.requests import ConsumerRequest
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of
 
 import mpqueue
 from mpqueue.errors import ConsumerDied, ServiceDied, ServiceError
 from mpqueue.service.greeting import Resume
-from mpqueue.service.records import DETACHED, STOPPED, ConsumerRequest, ToServer
+from mpqueue.service.records import DETACHED, STOPPED, ToServer
 
 
 def numbers(batches):

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from helpers.requests import ConsumerRequest
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of
 
 from mpqueue.errors import ConsumerDied, ServiceDied, ServiceError
@@ -21,7 +22,6 @@ from mpqueue.service.records import (
     PARTIAL,
     PICKLED,
     STOPPED,
-    ConsumerRequest,
     Text,
     ToConsumer,
     ToServer,

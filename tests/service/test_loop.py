@@ -1,5 +1,6 @@
 """What is sent to consumers, and whose sockets are watched for room."""
 
+import contextlib
 import socket
 from types import SimpleNamespace
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from mpqueue.service.connections import Peer, Stage
 from mpqueue.service.loop import Deliveries
-from mpqueue.service.records import LOST
+from mpqueue.service.records import LOST, Text, ToConsumer, unpack_down
 from mpqueue.system import descriptors
 from mpqueue.transport.credentials import Credentials
 
@@ -32,6 +33,24 @@ def drain(sock: socket.socket) -> None:
             sock.recv(1 << 16)
         except BlockingIOError:
             return
+
+
+def test_each_text_is_a_message_and_none_is_lost_where_the_socket_was_full(pair: Any):
+    peer, theirs = pair
+    sent = [
+        Text(ToConsumer.CUT, LOST, number, bytes([number % 251]) * (1 + number * 7 % 5000)) for number in range(1000)
+    ]
+    for text in sent:
+        peer.tell(text)
+    assert not peer.flush(), "the socket takes all of it: nothing is tested"
+    received: list[Any] = []
+    while len(received) < len(sent):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                received += unpack_down(theirs.recv(1 << 14))
+        peer.flush()
+    assert received == sent
+    assert not peer.is_full
 
 
 def test_a_socket_that_has_room_again_is_watched_for_room_no_more(pair: Any):

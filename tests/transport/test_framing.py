@@ -1,13 +1,12 @@
 """Messages over a stream: of all sizes, in any pieces, with descriptors."""
 
-import contextlib
 import os
 import socket
 
 import pytest
 from helpers.both_ends import HEAD, Both
 
-from mpqueue.transport.framing import Outgoing, close_descriptors, receive_with_descriptors, send_with_descriptors
+from mpqueue.transport.framing import close_descriptors, receive_with_descriptors, send_with_descriptors
 from mpqueue.transport.records import ProtocolError
 
 
@@ -43,25 +42,6 @@ def test_who_has_put_something_learns_when_it_is_sent(both):
     assert told == []
     both.carry()
     assert told == ["large"]
-
-
-def test_where_messages_are_kept_apart_each_piece_is_one_also_when_the_socket_was_full():
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs:
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        outgoing, received = Outgoing(ours), []
-        sent = [bytes([number % 251]) * (1 + number * 7 % 5000) for number in range(1000)]
-        for piece in sent:
-            outgoing.put(piece)
-        assert not outgoing.flush(), "the socket takes all of it: nothing is tested"
-        while len(received) < len(sent):
-            with contextlib.suppress(BlockingIOError):
-                while True:
-                    received.append(theirs.recv(1 << 14))
-            outgoing.flush()
-        assert received == sent
-        assert outgoing.is_empty
 
 
 def test_a_body_that_no_message_has_is_refused(both):
