@@ -125,6 +125,7 @@ class Agent:
         wants_room = False
         while not self._is_over:
             for fd, _ in self._poller.poll(tick_s):
+                # One before it, of the same wait, may have ended a worker: its pipe is listened to no more.
                 handler = self._handlers.get(fd)
                 if handler is not None:
                     handler()
@@ -182,9 +183,11 @@ class Agent:
         """Parse what the trainer says."""
         while True:
             kind, key, nbytes = TO_AGENT.parse((yield TO_AGENT.size))
+            # Most are grants. What is unpickled comes from who has proven that it has the token, see `wire`.
             if kind == ToAgent.GRANTS:
                 self._grant(key, (yield nbytes))
             elif kind == ToAgent.FILLED:
+                # The bytes first: from the grant on the worker may read them.
                 grant = yield GRANT.size
                 yield self._room_in_slot(grant, nbytes - GRANT.size)
                 self._grant(key, grant)
@@ -223,6 +226,7 @@ class Agent:
         for number, size in sizes:
             new[number] = np.empty(size, np.uint8).data
             yield new[number]
+        # Of a node that came late: nobody in the trainer waits until its buffers are sent, and may write to them.
         for number, digest in digests.items():
             if hashlib.sha256(new[number]).digest() != digest:
                 raise ProtocolError("the source changed while it was sent")
@@ -243,6 +247,7 @@ class Agent:
         config = config._replace(segment_kind=segment.kind, queue_home=QueueHome())
         ends = WorkerEnds(grants, reports, segment.fd, stacks)
         self._tell_nursery(self._nursery.start_worker, key, config, ends)
+        # The nursery has its own; with these open the pipe of reports would never come to its end.
         hosted.pipes.close_worker_ends()
         self._listen(hosted.pipes.reports, partial(self._forward, hosted))
         if with_stacks:
@@ -275,6 +280,7 @@ class Agent:
         if reports:
             assert self._mirror is not None
             self._put(FromAgent.REPORTS, hosted.key, reports, *(view for _, view in payloads))
+            # Sent straight out of the slots: until then their memory is not given back.
             for slot, _ in payloads:
                 self._outgoing.when_sent(partial(self._mirror.end, slot))
         return True
@@ -308,6 +314,7 @@ class Agent:
             if event.process.sentinel >= 0:
                 descriptors.close(event.process.sentinel)
             return
+        # Its last reports go before the news of its end, behind which the trainer has its slots for others.
         unread = self._finish(self._hosted.pop(key))
         if event.error is not None:
             self._put(FromAgent.FAILED, key, failures.pack(event.error, "raised when a worker was started"))
@@ -332,6 +339,7 @@ class Agent:
             return
         self._is_over = self._has_lost_nursery = True
         exitcode = self._nursery.end()
+        # What they had finished is there: it need not be computed again elsewhere.
         for hosted in self._hosted.values():
             self._finish(hosted)
         self._hosted.clear()

@@ -73,6 +73,7 @@ class Hosted:
 
     def flush(self) -> None:
         """Write what there is room for; called again after each report, which makes room."""
+        # A page at a time: a pipe takes so much wholly or not at all, and never a part of a grant.
         while self._outbox and self.pipes.grants >= 0:
             count = min(len(self._outbox), PAGE // GRANT.size)
             try:
@@ -119,12 +120,16 @@ class Hosted:
             if magic != MAGIC:
                 raise ProtocolError
             if kind in OUTCOMES:
+                # A worker runs code of the user, which may have written over its memory: what it names is checked
+                # before a byte is sent from there.
                 if self._granted[turn] != slot or not header <= nbytes <= min(high_water, self._mirror.stride):
                     raise ProtocolError
                 del self._granted[turn]
                 self._enter_outcome(slot, flags, nbytes, high_water)
                 payloads.append((slot, self._mirror.view(slot, nbytes)))
             elif kind == ReportKind.FULL and self._mirror.relieve():
+                # Answered here, ahead of the grants that wait: it is this machine that was short of memory. Where
+                # nothing was freed the trainer decides.
                 self._outbox.appendleft(GRANT.pack(MAGIC, GrantKind.RETRY, 0, turn, 0, 0, 0))
                 continue
             elif kind == ReportKind.LOADED:
@@ -144,6 +149,7 @@ class Hosted:
 
     def take_unread(self) -> bytes:
         """The worker is gone: return the grants that it has not read, and free what it had."""
+        # Those in the pipe were written before those that had no room in it.
         unread = b"".join(self._outbox)
         with contextlib.suppress(BlockingIOError):  # there are none
             unread = os.read(self.pipes.unread, 1 << 16) + unread

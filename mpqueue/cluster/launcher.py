@@ -119,6 +119,7 @@ class ClusterLauncher:
         node = self._places.get(number)
         if node is not None and (node == self.own or links.get(node, LinkState.LOST) is not LinkState.LOST):
             return node
+        # Where an agent is at once; on nodes without one only if there is no other room, for it takes seconds to start.
         for state in (LinkState.UP, LinkState.STARTING):
             rooms = self._rooms([self.own] * bool(self.own) + [node for node in links if links[node] is state])
             if rooms:
@@ -213,6 +214,7 @@ class ClusterLauncher:
         if node == self.own:
             self._own_nursery().start_worker(key, config, ends)
             return
+        # One mapping for all of them: the relays receive into the ring by it.
         if self._segment is None:
             self._segment = Segment(os.dup(ends.segment), config.segment_bytes, config.segment_kind)
         worker = RemoteWorker(key, ends, self._segment, config.stride)

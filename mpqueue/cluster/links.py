@@ -144,6 +144,7 @@ class Links:
             sock, _address = self._listener.accept()
         except OSError:  # he is gone already, or there are no descriptors left
             return
+        # Each has a thread from here on, before it has proven anything.
         if len(self._relays) >= len(self._agents) + _MOST_GREETED:
             sock.close()
             return

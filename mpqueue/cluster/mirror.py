@@ -40,6 +40,7 @@ class Mirror:
 
     def begin(self, slot: int) -> int:
         """A slot was granted to a worker here; return how much of it is backed by memory, 0 if there is none."""
+        # Not while its last answer is on its way: the bytes are sent from here.
         if not self._uses[slot]:
             self._trim(slot)
         self._uses[slot] += 1
@@ -67,6 +68,7 @@ class Mirror:
     def note(self, slot: int, high_water: int, nbytes: int) -> None:
         """A worker has reserved so much of a slot, and written so much."""
         self._reserved[slot] = max(self._reserved[slot], min(high_water, self.stride))
+        # As the trainer's ring does (`mpqueue.memory.ring`): up at once, and down by a thirty-second of the difference.
         recent = self._recent_bytes
         self._recent_bytes = nbytes if nbytes > recent else recent - ((recent - nbytes) >> 5)
 

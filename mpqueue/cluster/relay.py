@@ -145,11 +145,13 @@ class NodeLink:
         with self._lock:
             was_lost, self.state = self.state is LinkState.LOST, LinkState.LOST
             workers, self.workers = list(self.workers.values()), {}
+            # The consumer's thread waits for these, and nobody will send them.
             for sent in self._sending:
                 sent.set()
         if not was_lost:
             self.wakeup.close()
         for worker in workers:
+            # What has arrived of it counts: its reports are read before its end is looked at.
             worker.flush()
             is_known = error is not None or exitcode is not None
             self.emit(ProcessEvent(worker.key, exitcode=exitcode, error=error, lost="" if is_known else reason))
@@ -218,6 +220,7 @@ class Relay:
                 command(self)
             self._settle()
             self._outgoing.flush()
+            # Only while something waits, as in the agent: a socket that has room is ready always.
             if wants_room is self._outgoing.is_empty:
                 wants_room = not wants_room
                 self._poller.modify(sock, READABLE | (WRITABLE if wants_room else 0))
@@ -225,6 +228,7 @@ class Relay:
             # Once it is to end there is nothing to wait for: the agent may say nothing any more.
             events = self._poller.poll(0 if self._end is not None else max(0.0, silent_in_s))
             is_alive = self._take(events, sock)
+            # Only where the wait has brought nothing: this thread may have been stopped, and what came is unread.
             if not events and self._end is None and time.monotonic() - self._heard_at >= self._deadline_s:
                 raise ProtocolError(f"nothing was heard of it for {self._deadline_s:g} s")
 
@@ -302,6 +306,7 @@ class Relay:
             if payload is None or self._is_there(grant):
                 plain += grant
                 continue
+            # In their order: the worker serves them as they come.
             self._put_grants(worker, plain)
             plain = bytearray()
             nbytes = GRANT.size + payload.nbytes
@@ -358,6 +363,7 @@ class Relay:
                 if worker is not None:
                     worker.enter(report)
                 continue
+            # Of a worker that was reported as ended the slots are others' by now: its bytes are received to be dropped.
             view = memoryview(bytearray(report[7])) if worker is None else worker.place_for(report)
             yield view
             if worker is not None:
@@ -398,6 +404,8 @@ class Relay:
         worker.flush()
         self._watch(self._writers, worker.reports, worker, WRITABLE, wanted=False)
         self._watch(self._readers, worker.grants, worker, READABLE, wanted=False)
+        # Out of the table before the event: from then on its slots are granted to others, and nothing more is
+        # received into them.
         del self._link.workers[worker.key]
         self._link.emit(event)
         worker.close()

@@ -77,6 +77,7 @@ class RemoteWorker:
 
         Returns: None at their end.
         """
+        # What is left in the pipe can be taken back for an idle worker, what has crossed the network cannot.
         wanted = self.num_wanted
         if not wanted:
             return []  # to read nothing looks like the end
@@ -92,6 +93,8 @@ class RemoteWorker:
         _magic, kind, slot, turn, unit, _epoch, high_water = grant
         payload = None
         if kind in (GrantKind.RETRY, GrantKind.FAIL):
+            # Here before there: while something is kept nothing else of this worker was passed on, so that the answer
+            # can be about that only.
             if self._kept:
                 self._try_again(is_last=kind == GrantKind.FAIL)
                 return None
@@ -118,6 +121,7 @@ class RemoteWorker:
         """
         slot, high_water = self._slot_of(report)
         nbytes = report[7]
+        # The bytes come anyway, and the connection is that of all workers of the node: it must not wait for memory.
         if self._kept or not self._reserve(slot, high_water, nbytes):
             return memoryview(bytearray(nbytes))
         return self._view(slot, nbytes)
@@ -130,6 +134,7 @@ class RemoteWorker:
         """
         if report[1] in OUTCOMES:
             self._slot_of(report)
+            # The mean of the latest eight or so: by it `num_wanted` tells how many grants a message's time is.
             self._item_ns += (report[9] + report[10] - self._item_ns) >> 3
             is_private = received is not None and isinstance(received.obj, bytearray)
             if self._kept or not self._place(report, received if is_private else None):
@@ -257,6 +262,7 @@ class RemoteWorker:
         """The worker is gone: put grants that it has not read where the pool looks for those."""
         if not unread or self.grants < 0:
             return
+        # The pool looks into this pipe, as into that of a worker here; opened anew, its reading end can be written to.
         with contextlib.suppress(OSError):
             fd = os.open(f"/proc/self/fd/{self.grants}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:

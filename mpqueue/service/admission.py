@@ -61,6 +61,7 @@ class Admission:
             self.waiting.append(peer)
             return
         peer.stage = Stage.ATTACHED
+        # Before the answer: a server that comes back waits for all who may have been handed a batch.
         if self._journal is not None:
             self._journal.note_arrival(peer.number, Survivor(pid, started_at(pid)))
             if hello.resume is not None:  # the journal may not have these: its last server died before
@@ -88,7 +89,8 @@ class Admission:
                 sentinel = descriptors.own(os.pidfd_open(pid))
             except OSError:
                 continue
-            if started_at(pid) != started:  # the id is another process's by now
+            # Behind the open: the descriptor is of one process, whatever becomes of the id after this look.
+            if started_at(pid) != started:
                 descriptors.close(sentinel)
                 continue
             self._core.awaited.add(pid)

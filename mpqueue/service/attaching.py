@@ -111,6 +111,7 @@ def open_attachment(
     deadline = None if terms.timeout is None else time.monotonic() + terms.timeout
     while True:
         opened: list[socket.socket] = []
+        # Signals strike where it waits (`allow_signals`), and not between a descriptor and who is to close it.
         with defer_signals():
             try:
                 opened.append(home.connect(deadline, is_wanted))

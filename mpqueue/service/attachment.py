@@ -75,6 +75,7 @@ class Attachment:
         ring, sent = self.ring, self._sent
         ring.collect()
         self._asked = self.number
+        # Mostly once: between two requests of a loop one or two views end, and there is room for six.
         while True:
             # Noted before it is sent, and forgotten behind: after an interrupt in between, `sent` says whether the
             # server has heard of these. A turn that is named twice would end the connection.
@@ -97,7 +98,8 @@ class Attachment:
             ServiceError: The server has sent what nobody understands, or what is not allowed.
         """
         link = self.link
-        link.look()  # also if there is something: the server may have given it to another consumer meanwhile
+        # Also if there is something: the server may have recalled it, and given it to another consumer.
+        link.look()
         while True:
             arrived = link.arrived
             if arrived:
@@ -105,6 +107,8 @@ class Attachment:
                 if record.number <= self.number and record.kind in BATCHES:
                     arrived.popleft()  # offered once more, because the server could not know that it was handed out
                     continue
+                # Of a dead server no batch is handed out that was not yet: the one that comes back may give it to
+                # another consumer.
                 if link.death is None:
                     if record.kind not in _BETWEEN:
                         return record
@@ -149,6 +153,7 @@ class Attachment:
             self.ring.enter(record)
             self.positions.append((record.epoch, record.position))
         self.number = record.number
+        # Last: by this `recover` knows that all of it is done.
         self.link.arrived.popleft()
 
     def recover(self) -> None:
@@ -208,6 +213,7 @@ class Attachment:
         ring, link = self.ring, self.link
         self._settle()
         ring.collect()
+        # As many as were said to be taken: the batch that was handed out last is not, if nobody asked for another.
         while released := ring.next_released():
             link.send_nowait(pack_request(ToServer.ASK, self._asked, released))
             ring.forget(released)

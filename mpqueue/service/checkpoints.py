@@ -72,6 +72,7 @@ class Checkpoints:
         self._noted_at = now
         place = self._stream.lane_place()
         if place.position > self._written:
+            # The first one is kept until it is passed: to replace it each time would put it off for ever.
             self._noted = [*self._noted[:1], place]
 
     def _add(self, position: int, who: int) -> None:
@@ -89,6 +90,7 @@ class Checkpoints:
 
     def _write(self, place: Place) -> None:
         self._written = place.position
+        # What lies before the place is not missing to anybody: so the file has a bound, in an endless epoch, too.
         for who, positions in self._taken.items():
             latest = max(positions)  # by which is told how many a rank has had
             self._taken[who] = {position for position in positions if position >= place.position} | {latest}

@@ -145,6 +145,7 @@ class Peer:
 
     def teach(self, number: int, body: bytes, *, is_pickled: bool) -> None:
         """Send it a spec, which it does not know."""
+        # No offer comes between the parts: they are put one behind the other, and the socket keeps the order.
         self.specs.add(number)
         flags = PICKLED if is_pickled else 0
         parts = [body[start : start + MAX_BODY] for start in range(0, len(body), MAX_BODY)]
@@ -185,6 +186,7 @@ class Peer:
             self.sock.send(Text(ToConsumer.RECALL, 0, number, b"").pack(), _NOW)
         except OSError:  # it is full; or gone, and its end is about to be read
             return None
+        # All that there is, and only now: what comes later was sent by somebody who has the RECALL before its eyes.
         said = []
         while (data := self.receive(REQUEST.size + 1)) is not None:
             said.append(data)
@@ -300,11 +302,13 @@ class Reception:
             self.refuse(next(iter(self.strangers.values())), "too many connections say nothing")
 
     def _pause(self, error: OSError) -> None:
+        # The listener stays readable as long as somebody waits there: the loop would spin without a word.
         warn(f"the server accepts nobody for {_PAUSE_S:g} s: {error}")
         self._handlers.unwatch(self._listener.fileno())
         self.again_at = time.monotonic() + _PAUSE_S
 
     def _hear(self, peer: Peer) -> None:
+        # One byte more than there may be: the rest of a longer one is cut off, and must not go unnoticed.
         data = peer.receive(MAX_GREETING + 1)
         if data is None:
             return
@@ -316,6 +320,7 @@ class Reception:
         except (ProtocolError, ServiceError) as error:
             self.refuse(peer, str(error))
             return
+        # Or `look` would drop it later, as one that says nothing.
         del self.strangers[peer.number]
         self._admit(peer)
 

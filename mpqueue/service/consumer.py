@@ -104,6 +104,7 @@ class Consumer:
                 if self._loop is not None:
                     self._loop.is_replaced = True
                 self._loop = loop
+                # Tasks that wait in the loop before this one: it has ended, and nothing may come that tells them.
                 self._wake()
             except BaseException:
                 self._needs_attention = True
@@ -138,6 +139,7 @@ class Consumer:
         try:
             with self._lock:
                 batch = self._take(loop, waits=waits)
+                # Closed meanwhile by a signal handler, which has left the descriptors to us: they were in use.
                 if self._needs_attention:
                     self._close_late()
             if batch is _NOTHING:
@@ -164,15 +166,19 @@ class Consumer:
     def _take(self, loop: "ConsumerIterator", *, waits: bool) -> Any:
         record, batch, attachment = None, _NOTHING, self._attachment
         try:
+            # One flag for all that is seldom: a batch pays for one look at it.
             if self._needs_attention:
                 self._attend()
             while loop is self._loop:
+                # An interrupt kept it from its caller. No ASK before it is there: that would say that it is taken.
                 if self._unclaimed is not _NOTHING:
                     batch, self._unclaimed = self._unclaimed, _NOTHING
                     loop.goes_on = False
                     return batch
                 attachment = self._attachment
-                attachment.ask()  # before it looks for a RECALL: the order that `records` explains
+                # Before it looks for a RECALL: an ASK that the server does not find then was sent with the RECALL in
+                # our queue, and is followed by a look at it; see `records`.
+                attachment.ask()
                 try:
                     record = attachment.next_record(waits=waits)
                 except ServiceDied as error:
@@ -183,8 +189,9 @@ class Consumer:
                         return _NOT_YET
                     self._take_rare(record, loop)
                     continue
+                # What came for other tasks is read with it, and no descriptor is readable any more that would tell.
                 if self._has_tasks and len(attachment.link.arrived) > 1:
-                    self._wake()  # other tasks: what came for them is read, and no descriptor is readable any more
+                    self._wake()
                 try:
                     left, skipped = attachment.open(record), 0
                 except Unreadable as unreadable:  # no interrupt: the next time would be like this one
@@ -193,8 +200,11 @@ class Consumer:
                     if record.flags & PARTIAL:
                         left, skipped = _sort_out(left)
                     batch, counts = left, self._counts
-                    attachment.latest = record  # from here on it is handed out
-                    counts.batches += 1  # without a call between: no interrupt keeps a batch from being counted
+                    # The assignment that hands it out: an interrupt before it has changed nothing, and behind it
+                    # `Attachment.recover` does the rest. Without a call between, in which a signal handler could
+                    # strike, each batch is counted once.
+                    attachment.latest = record
+                    counts.batches += 1
                     counts.bytes += record.nbytes
                     counts.skipped += skipped
                     attachment.enter(record)
@@ -208,6 +218,7 @@ class Consumer:
                 attachment.enter(record)
                 raise raised
         except BaseException:
+            # Handed out, or taken from `_unclaimed`, before it was struck: the server may never offer it again.
             if batch is not _NOTHING and (record is None or attachment.latest is record):
                 self._unclaimed = batch
             self._needs_attention = True
@@ -235,6 +246,7 @@ class Consumer:
         self._counts.end_epoch(end.epoch, self._attachment)
         self._attachment.has_begun.clear()
         self._wake()  # tasks that share the loop: nothing comes any more that could tell them
+        # Last: as long as it is the next record, `_attend` does all this once more after an interrupt.
         self._attachment.link.arrived.popleft()
 
     def _attend(self) -> None:
@@ -287,6 +299,7 @@ class Consumer:
                 raise ServiceDied(f"{error}; and no other came in its place: {refusal}") from refusal
             self._counts.keep(old)
             self._attachment = new
+            # Nothing of the old one is left to be closed: its death did that, and its memory goes with the last view.
             self._finalizer.detach()
             self._finalizer = weakref.finalize(self, _abandon, new, self._counts)
         if new.welcome.epoch != self._epoch:  # the others have taken the rest of it
@@ -323,6 +336,7 @@ class Consumer:
             registry.hide(self)
             self._life, self._needs_attention = _Life.CLOSED, True
             self._wake()
+            # Whoever waits in `next` has the lock for as long as the server has nothing: it is woken below.
             if not is_inside and self._lock.acquire(blocking=False):
                 try:
                     self._attachment.leave()

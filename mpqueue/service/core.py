@@ -1,6 +1,6 @@
 """Decides which consumer is offered what, when its slot is free, and when an epoch is over. Pure: no sockets, no clock.
 
-    attach, begin, ask, leave, gone        what consumers do        ---+
+    attach, begin, ask, leave              what consumers do        ---+
     arrived, ended                         what the stream gives    ---+--> Core --> offer, end, cut, share, free,
     advance, recall                        the time                 ---+             open_epoch, finish_epoch, ...
 
@@ -40,51 +40,39 @@ class Outside(Protocol):
 
     def offer(self, consumer: int, number: int, batch: SeatBatch) -> None:
         """Offer a batch to a consumer: its so many-th."""
-        ...
 
     def withdraw(self, consumer: int, batch: SeatBatch, *, has_more: bool) -> None:
         """Note that a consumer is offered a batch no more, and whether it has others."""
-        ...
 
     def miss(self, consumer: int, count: int) -> None:
         """Tell a consumer how many batches it has not had since it came, because it was slow."""
-        ...
 
     def end(self, consumer: int, epoch: int, count: int) -> None:
         """Tell a consumer that it has had all of an epoch, behind what it was offered before."""
-        ...
 
     def cut(self, consumer: int, flag: int, text: str) -> None:
         """Tell a consumer that it is detached, and why."""
-        ...
 
     def share(self, batch: SeatBatch) -> None:
         """A batch, which lies in a slot, has its first holder."""
-        ...
 
     def free(self, batch: SeatBatch) -> None:
         """It has no holder any more: its slot is free."""
-        ...
 
     def open_epoch(self, epoch: int) -> int | None:
         """Have the stream give the batches of an epoch; return the number of its positions, if that is known."""
-        ...
 
     def finish_epoch(self, epoch: int) -> None:
         """All have taken all of an epoch: run its end."""
-        ...
 
     def abandon(self, epoch: int) -> None:
         """Nobody is left who would take the rest of an epoch."""
-        ...
 
     def recompute(self, seat: int, epoch: int, position: int) -> None:
         """Have a batch computed again for the seat of this number: it arrives as an extra one."""
-        ...
 
     def note_taken(self, seat: Seat, batch: SeatBatch) -> None:
         """Write down that a batch was taken."""
-        ...
 
 
 class Holders:
@@ -150,6 +138,7 @@ class Holders:
         views = self._views[consumer]
         is_first = not views
         if turn := batch.turn:
+            # `hold` without its checks: the seat has it, so that its slot is shared, and no batch is offered twice.
             views[turn] = batch
             self.by_turn[turn].add(consumer)
         return is_first
@@ -167,6 +156,8 @@ class Holders:
         """
         views = self._views.get(consumer, {})
         for turn in turns:
+            # A turn is never used again: one that is not here was released before, or was never this consumer's. To
+            # free the slot all the same would have others read what is written over it.
             batch = views.pop(turn, None)
             if batch is None:
                 raise Misbehaved(f"it released turn {turn}, which it does not hold")
@@ -177,7 +168,7 @@ class Holders:
         return len(self._views.get(consumer, ()))
 
     def close(self, consumer: int) -> None:
-        """A consumer looks at nothing any more."""
+        """A consumer looks at nothing any more: it says so, or its process has ended."""
         for batch in self._views.pop(consumer, {}).values():
             self.let_go(batch, consumer)
 
@@ -206,6 +197,7 @@ class Replays:
             self._waiting.setdefault((seat.epoch, seat.replay_at), []).append(seat)
             self._outside.recompute(seat.number, seat.epoch, seat.replay_at)
             seat.replay_at, seat.num_replaying = seat.replay_at + 1, seat.num_replaying + 1
+        # Not while one is on its way: the stream's next batch would come to this seat ahead of it.
         if seat.replay_at >= frontier and not seat.num_replaying:
             seat.replay_at = None
 
@@ -213,12 +205,14 @@ class Replays:
         """Give a batch to the seat that waits for it, if that is still there."""
         key = batch.epoch, batch.position
         waiting = self._waiting.get(key, [])
+        # What the engine computes again says its position only: it is the same for all who wait for that.
         seat = next((one for one in waiting if batch.seat in {0, one.number}), None)
         if seat is not None:
             waiting.remove(seat)
         if not waiting:
             self._waiting.pop(key, None)
         self._holders.hold(batch, GROUP)  # so that it is free at once if nobody is left who has waited for it
+        # Who asked may have left since, and the group may be in its next epoch.
         if seat is not None and seat in seats and seat.epoch == batch.epoch:
             seat.num_replaying -= 1
             if not batch.is_left_out:
@@ -303,6 +297,7 @@ class Core:
         join = "now" if resume else hello.join
         is_midway = self.is_running or self.frontier > 0  # the latter: another server has given a part of it
         seat = self.group.seat_for(hello.rank, join, self.epoch, is_running=is_midway)
+        # Behind all that may refuse it: of who was refused nobody knows yet what it has taken.
         self.awaited.discard(pid)
         self.group.sit(consumer, seat, now)
         self.holders.open(consumer)
@@ -321,11 +316,15 @@ class Core:
         if resume.epoch > self.epoch:
             seat.enter(resume.epoch)
         elif self.rules.mode == "split" and self.rules.world is None:
+            # The batches are nobody's before they are offered: the stream's next ones are compared with these.
             self._known.update(resume.taken)
         else:
+            # The journal may know of less: the last ASK was on its way when its server died.
             seat.had = Had(max(seat.had.num, resume.count), max(seat.had.before, resume.count))
+            # These were dealt to the rank while it was away.
             while seat.queue and seat.queue[0].position // len(self.group.seats) < resume.count:
                 self.holders.let_go(seat.queue.popleft(), seat.number)
+            # Of a broadcast the others have had more by now.
             if not self.rules.is_ranked and resume.count < self.frontier:
                 seat.replay_at = resume.count
 
@@ -386,13 +385,17 @@ class Core:
         """
         for consumer, taken in said.items():
             seat = self.group.by_consumer[consumer]
+            # An ASK lets it open one batch, and no more: that of the latest ASK, before the RECALL or just now.
             num_kept = int(seat.has_asked) if taken is None else max(taken - seat.num_taken, 0) + 1
             while len(seat.untaken) > num_kept:
                 self._withdraw(seat)
-            if taken is not None and len(seat.untaken) == num_kept:  # it has opened this one, or has dropped it
+            if taken is not None and len(seat.untaken) == num_kept:
+                # It has opened this one, or has dropped it, and nobody knows: under its old number the offer is news
+                # only to who has dropped it.
                 batch = seat.untaken[-1]
                 self._outside.withdraw(consumer, batch, has_more=num_kept > 1)
                 self._outside.offer(consumer, seat.num_taken + num_kept, batch)
+            # Or `_go_on` would offer it again what is being taken from it.
             seat.is_idle = True
             self._dealing.regain(seat)
         self._go_on()
@@ -415,10 +418,6 @@ class Core:
         else:
             self._abandon_without_members()
         self._go_on()
-
-    def gone(self, consumer: int) -> None:
-        """A consumer looks at nothing any more: it says so, or its process has ended."""
-        self.holders.close(consumer)
 
     # -- What the stream gives
 
@@ -446,6 +445,7 @@ class Core:
             self.frontier = batch.position + 1
             if batch.position in self._known:
                 self._known.discard(batch.position)
+                # Held for a moment: a slot is freed by the last one who lets go of it.
                 self.holders.hold(batch, GROUP)
                 self.holders.let_go(batch, GROUP)
             else:
@@ -461,6 +461,7 @@ class Core:
 
     def _go_on(self) -> None:
         """Do all that can be done now."""
+        # Over again behind the end of an epoch: others may have begun the next one, and wait for no event.
         while True:
             if not self.is_running:
                 self._open_if_due()
@@ -491,6 +492,7 @@ class Core:
         group, rules = self.group, self.rules
         if self.awaited or not group.is_begun(self.epoch):
             return
+        # The first one only: later a consumer that has left would be waited for for ever.
         is_gathering = rules.mode == "broadcast" and not self._has_opened
         if is_gathering and len(group.by_consumer) < (rules.world or 1):
             return
@@ -500,7 +502,8 @@ class Core:
     def _offer_all(self) -> None:
         """Offer what is dealt, as far as windows allow: one to each seat by turns, so that no seat takes all."""
         window, epoch, dealing, has_offered = self.rules.window, self.epoch, self._dealing, True
-        while has_offered:  # without calls for those who can have none: each batch comes by, twice
+        # Without calls for those who can have none: each batch comes by here twice, when it arrives and with the ASK.
+        while has_offered:
             has_offered = False
             for seat in self.group.seats:
                 if not seat.has_begun or seat.is_idle or seat.epoch != epoch or len(seat.untaken) >= window:
@@ -560,7 +563,10 @@ class Core:
     def advance(self, now: float) -> None:
         """Tell the group of its dead, and note who has waited until now."""
         self._tell_of_loss(now)
-        self.group.note_offered(self._fresh, now)
+        # Who had nothing has waited, and was not silent: its lease begins with what it was offered.
+        for consumer in self._fresh:
+            if consumer in self.group.last_seen:  # else it has left since
+                self.group.last_seen[consumer] = now
         self._fresh.clear()
 
     def due_at(self, now: float) -> float | None:
@@ -569,18 +575,21 @@ class Core:
         dues = [seat.overdue_at for seat in group.seats if seat.overdue_at is not None]
         if timeout is not None:
             dues += [seen + timeout for consumer, seen in group.last_seen.items() if self.holders.count(consumer)]
+        # A rank that is overdue is missed when somebody needs its batches, and not before: to wait for a time that is
+        # past would have the loop spin until then.
         return min((due for due in dues if due > now), default=None)
 
     def silent(self, now: float) -> dict[int, str]:
         """Return the consumers to detach because they say nothing, and what to tell each; see `leave`."""
         timeout = self.rules.lease_timeout
-        text = f"you have said nothing for {timeout or 0:g} s while you had batches"
-        return {consumer: text for consumer in self.group.silent_at(now) if self.holders.count(consumer)}
+        if timeout is None:
+            return {}
+        silent = (consumer for consumer, seen in self.group.last_seen.items() if seen + timeout <= now)
+        text = f"you have said nothing for {timeout:g} s while you had batches"
+        return {consumer: text for consumer in silent if self.holders.count(consumer)}
 
     def slow(self) -> dict[int, str]:
         """Return those for whom others wait, with ``slow="detach"`` and a ring that is full, and what to tell each."""
-        if self.rules.slow != "detach":
-            return {}
         slow = (seat for seat in self.group.holding_up(self.epoch) if seat.load > self.rules.window)
         return {seat.consumer: "you were so slow that the others had to wait" for seat in slow}
 
@@ -588,7 +597,9 @@ class Core:
         """Cut off the group if the running epoch needs a rank in whose place nobody has come."""
         if self._may_miss_ranks and self.is_running:  # one may have died with the other server
             self._may_miss_ranks = False
-            self.group.await_absent(now + self.rules.grace_s)
+            for seat in self.group.seats:
+                if not seat.consumer and seat.overdue_at is None:
+                    seat.overdue_at = now + self.rules.grace_s
         for seat in self.group.seats:
             is_overdue = seat.overdue_at is not None and seat.overdue_at <= now
             if is_overdue and self.is_running and seat.epoch == self.epoch:

@@ -34,32 +34,26 @@ class SeatBatch(Protocol):
     @property
     def epoch(self) -> int:
         """Return its epoch, from 0."""
-        ...
 
     @property
     def position(self) -> int:
         """Return its place in the epoch, over all consumers; below 0: it has none, and is for everybody."""
-        ...
 
     @property
     def turn(self) -> int:
         """Return the turn of its slot; 0: it has none."""
-        ...
 
     @property
     def is_extra(self) -> bool:
         """Return True if it was computed again, for one late consumer alone."""
-        ...
 
     @property
     def is_left_out(self) -> bool:
         """Return True if it was computed again, and is to be left out: nobody is to hear of it."""
-        ...
 
     @property
     def seat(self) -> int:
         """Return the number of the seat for which it was computed again; 0: the one that has waited longest."""
-        ...
 
 
 @dataclass
@@ -123,10 +117,10 @@ class Seat:
     def sit(self, consumer: int) -> None:
         """A consumer comes."""
         self.consumer, self.num_taken, self.num_recalled, self.overdue_at = consumer, 0, 0, None
-        self.has_begun = self.has_end = self.has_asked = self.is_idle = False
 
     def be_left(self) -> None:
         """Its consumer is gone: what that had not taken is to be offered again."""
+        # In front, and in their order: a rank's next consumer goes on where this one was.
         self.queue.extendleft(reversed(self.untaken))
         self.untaken.clear()
         self.consumer = 0
@@ -216,6 +210,8 @@ class RankedDealing(Dealing):
         if self._share is not None:
             self._give(batch)
             return
+        # Nobody knows where the stream ends: a rank that had one of a round that stays short would have one more step
+        # than the others, and wait for ever for their gradients.
         if self._is_ordered and self._round and self._number(self._round[0]) != self._number(batch):
             self._give_round()  # what is missing of it was left out
         self._hold(batch, GROUP)
@@ -287,6 +283,7 @@ class FirstComeDealing(Dealing):
     def next_for(self, seat: Seat) -> SeatBatch | None:
         """Return the oldest, unless another consumer has fewer."""
         load = len(seat.queue) + len(seat.untaken)
+        # A tie is this seat's: `Core._offer_all` asks the seats by turns.
         for other in self.seats:
             if other.has_begun and not other.is_idle and len(other.queue) + len(other.untaken) < load:
                 return None
@@ -295,6 +292,7 @@ class FirstComeDealing(Dealing):
     def regain(self, seat: Seat) -> None:
         """Give it to the others, before all else."""
         returned = [batch for batch in seat.queue if batch.position >= 0]  # an error of no batch was told to all
+        # All seats hold by one number (`Group._add`): no holder changes where a batch goes from one to another.
         self.pool = deque(sorted([*self.pool, *returned], key=_place))
         seat.queue.clear()
 
@@ -337,6 +335,7 @@ class BroadcastDealing(Dealing):
 
     def deal(self, batch: SeatBatch) -> None:
         """Give a batch to all."""
+        # By the group until it is dealt: so its slot is freed here where no member is to have it.
         self._hold(batch, GROUP)
         for seat in self.members():
             if self._skips and seat.load >= self._window:
@@ -408,13 +407,14 @@ class Group:
         self.seats: list[Seat] = []
         self.by_consumer: dict[int, Seat] = {}
         self.last_seen: dict[int, float] = {}
-        self._num_seats = -GROUP  # numbers of seats are not used again
+        self._num_seats = -GROUP
         if rules.is_ranked:
             for _, count in zip(range(rules.world or 0), [*had, *[0] * (rules.world or 0)], strict=False):
                 seat = self._add(len(self.seats), epoch)
                 seat.had = Had(count, count)
 
     def _add(self, rank: int | None, epoch: int) -> Seat:
+        # A number is not used again: what is computed again is for a number, and may come when its seat is gone.
         self._num_seats += 1
         seat = Seat(GROUP if self._is_shared else -self._num_seats, rank, epoch)
         self.seats.append(seat)
@@ -513,6 +513,7 @@ class Group:
         if not waiting:
             return []
         since = min(last_seen[seat.consumer] for seat in waiting)
+        # The one that it has asked for stays: it may be open. What lies behind that is nobody's work yet.
         return [
             Unasked(
                 max(since, last_seen[seat.consumer]) + RECALL_AFTER_S, seat.consumer, seat.num_taken + seat.has_asked
@@ -520,20 +521,3 @@ class Group:
             for seat in seats
             if len(seat.untaken) > seat.has_asked and not seat.is_idle
         ]
-
-    def await_absent(self, until: float) -> None:
-        """Give the ranks that are not there so much time."""
-        for seat in self.seats:
-            if not seat.consumer and seat.overdue_at is None:
-                seat.overdue_at = until
-
-    def note_offered(self, consumers: Iterable[int], now: float) -> None:
-        """These have waited until now: it was not they who said nothing."""
-        for consumer in consumers:
-            if consumer in self.last_seen:
-                self.last_seen[consumer] = now
-
-    def silent_at(self, now: float) -> list[int]:
-        """Return the consumers that have said nothing for too long."""
-        timeout = self._rules.lease_timeout
-        return [] if timeout is None else [who for who, seen in self.last_seen.items() if seen + timeout <= now]

@@ -130,6 +130,7 @@ class Home:
         for _ in range(_TRIES):
             with contextlib.suppress(FileNotFoundError):  # a server that leaves has removed a folder in this moment
                 self._make_folder(mode)
+                # Not emptied here: another server may have it locked, and its process id is in it.
                 fd = os.open(self._path(_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
                 descriptors.own(fd)  # or a forked child would hold the lock, too
                 try:
@@ -178,6 +179,7 @@ class Home:
     def _leave(self, lock: int) -> None:
         """Remove what servers have made, and unlock."""
         try:
+            # The lock last: while it has its name no other server is in the folder.
             for name in (_SOCKET, _NEW, _LOCK):
                 _unlink(self._path(name))
             # From here on the next server may be in the folder: nothing of it is touched.

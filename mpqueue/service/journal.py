@@ -107,9 +107,11 @@ def place_in(recovered: Recovered, *, broadcast: bool) -> Place:
     """Return the place with which a stream goes on: nothing before it is missing to anybody."""
     least = 0 if recovered.lanes is None else recovered.lanes.position  # all before it was taken
     if broadcast:
+        # By the slowest that may come back: for the others `Core` drops what they have had.
         counts = [max(recovered.taken.get(who, {-1})) + 1 for who in recovered.survivors]
         return Place(recovered.epoch, max(least, min(counts, default=0)))
     taken = set().union(*recovered.taken.values())
+    # Consumers take at different speeds: what some have taken lies ahead of what others have not.
     position = next(position for position in itertools.count(least) if position not in taken)
     return Place(recovered.epoch, position, tuple(sorted(number for number in taken if number > position)))
 
@@ -219,6 +221,7 @@ def _records(data: bytes) -> Iterator[tuple[int, int, int, int]]:
     for start in range(0, len(data) - _RECORD.size + 1, _RECORD.size):
         record = data[start : start + _RECORD.size]
         checksum, tag, value, extra, who = _RECORD.unpack(record)
+        # A kill, or a loss of power, has cut it short: nothing behind it is to be believed.
         if checksum != zlib.crc32(record[4:]) or tag >> 4 != _MAGIC >> 4:
             return
         yield tag & 0xF, value, extra, who
@@ -270,6 +273,7 @@ class Journal:
         records += [_pack(_JournalKind.TAKEN, position, 0, who) for who, position in taken]
         with self._named():
             fd = self._replace(json.dumps(head).encode() + b"\n" + b"".join(records))
+        # The thread that syncs may have a copy of the old one: that stays open until its sync is over.
         with self._lock:
             old, self._fd = self._fd, descriptors.own(fd)
         if old >= 0:
@@ -290,6 +294,7 @@ class Journal:
             os.unlink(new)  # of a server that was killed at this place, or what somebody has put there: a link, perhaps
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
+            # Written wholly before it has the name: a server that is killed here leaves the old journal.
             _write(fd, data)
             os.rename(new, self._path)
         except BaseException:
@@ -317,6 +322,7 @@ class Journal:
         Raises:
             OSError: It cannot be written. Nothing may be written behind a record that is not whole.
         """
+        # Written here, and synced elsewhere: a write outlives this process, and a sync would hold up each batch.
         self._append(_pack(_JournalKind.TAKEN, position, 0, who))
         self._is_due.set()
 
@@ -343,12 +349,14 @@ class Journal:
     def _sync(self) -> None:
         while not self._is_closed:
             self._is_due.wait()
+            # Before the sync: what is written during it is synced next time.
             self._is_due.clear()
             self._sync_once()
 
     def _sync_once(self) -> None:
         """Sync what is written; where that fails, say so once, and go on: it is there as long as the machine runs."""
         try:
+            # A copy, so that the lock is not held during the sync: `begin` would wait for the disk.
             with self._lock:
                 fd = os.dup(self._fd) if self._fd >= 0 else -1
             if fd >= 0:

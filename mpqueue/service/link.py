@@ -102,6 +102,7 @@ class ServerLink:
         try:
             sent.extend(map(self._send, (message,), _NO_SIGNAL))
         except ConnectionError:
+            # What it has said before its end may say why: a CUT is told in place of the bare death.
             self.look()
             if self.death is None:
                 self._die(self._gone())
@@ -141,6 +142,7 @@ class ServerLink:
         except ConnectionResetError:
             return  # it is told once, and before what has come: the server left while it had unread requests
         except BlockingIOError:
+            # Its process has ended, and nothing is left to be read: now, and not before, it is dead.
             if any(fd == self._sentinel for fd, _ in events):
                 self._die(self._gone())
             return
@@ -166,6 +168,7 @@ class ServerLink:
                 self.arrived = arrived = deque(record for record in arrived if not _is_above(record, first.number))
                 came.popleft()
                 continue
+            # `extend` is one step, in which no handler strikes: if the last record of `_parsed` has arrived, all have.
             self._parsed = message, found
             arrived.extend(found)
             came.popleft()
@@ -177,6 +180,7 @@ class ServerLink:
         came, arrived, parsed = self._came, self.arrived, self._parsed
         if came and parsed is not None and parsed[0] is came[0] and arrived and arrived[-1] is parsed[1][-1]:
             came.popleft()
+        # Messages that were received and not parsed: no descriptor tells of them any more.
         if self.death is None:
             self._parse()
 

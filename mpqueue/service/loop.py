@@ -100,6 +100,7 @@ class Deliveries:
             peer.tell(self._raised(peer, number, batch))
             return
         assert isinstance(batch, Lot)
+        # Before the offer, over the same socket: whoever reads an offer has its spec.
         spec = self._specs.numbers.get(batch.spec)
         if spec is None or spec not in peer.specs:  # seldom
             spec = self._specs.number_of(batch.spec)
@@ -274,35 +275,41 @@ class Loop:
     def _feed(self) -> None:
         """Let the core know what has come and how late it is, and send what it decides."""
         stream, core, now = self._stream, self._core, _clock()
-        if self._has_reports or now >= self._look_at:  # else workers have said nothing, and it would cost a system call
+        # Else workers have said nothing, and to ask them would cost a system call for each request of a consumer.
+        if self._has_reports or now >= self._look_at:
             self._has_reports = False
             stream.advance()
         reception, admission = self._reception, self._admission
-        if reception.strangers or reception.again_at is not None:  # seldom: a batch is to pass no more than it must
+        # Asked here and not there: both are seldom, and a batch is to pass no more than it must.
+        if reception.strangers or reception.again_at is not None:
             reception.look(now)
         if admission.sentinels:
             admission.look(now, self.handlers)
         core.advance(now)
         if core.rules.lease_timeout is not None:
-            for number in core.silent(now):  # this process may have been stopped: what they said is unread
+            # This process may have been stopped, or busy, for so long: what they have said is unread.
+            for number in core.silent(now):
                 self._hear(self._peers[number], _MOST_UNREAD)
             self._detach(core.silent(now), now)
         self._take()
         if self._replays:
             self._replays.keep(core.replaying())
-        # Only where the ring is full: before, nobody waits for the slow one but its own batches.
+        # Behind `_take`, which has given all that there is; only where the ring is full: before, nobody waits for the
+        # slow one but its own batches.
         if core.rules.slow == "detach" and not core.wants_batch() and stream.is_full and (slow := core.slow()):
             self._detach(slow, now)
             self._take()
         if admission.waiting:
             self._seat_waiting()  # a rank may be free that was cut off
-        for peer in self._deliveries.flush():  # once, behind all: several offers make one message
+        # Once, behind all: several offers make one message, and a consumer is woken once.
+        for peer in self._deliveries.flush():
             if peer.sock is not None:
                 self.handlers.watch_room(peer.sock.fileno(), is_full=peer.is_full)
 
     def _take(self) -> None:
         """Give the core all batches that are there and wanted."""
         stream, core, replays = self._stream, self._core, self._replays
+        # Asked anew for each batch: one that is dealt may fill the last window, or end the last wait.
         while True:
             given = replays.take(may_fail=core.group.is_starving()) if replays else None
             if given is None:
@@ -315,14 +322,12 @@ class Loop:
                 core.ended()
 
     def _detach(self, consumers: dict[int, str], now: float) -> None:
-        """Cut consumers off, each told why, and give away what they have not taken.
-
-        Told first, then heard, as for a RECALL (see `mpqueue.service.records`): an ASK that has come by then counts, or
-        what it says was taken would come to another consumer, too. One that comes later was sent by somebody who finds
-        the CUT before it opens anything.
-        """
+        """Cut consumers off, each told why, and give away what they have not taken."""
         for number, why in consumers.items():
             peer = self._peers[number]
+            # Told first, then heard, as for a RECALL (see `mpqueue.service.records`): an ASK that has come by then
+            # counts, or what it says was taken would come to another consumer, too. One that comes later was sent by
+            # somebody who finds the CUT before it opens anything.
             self._deliveries.cut(number, DETACHED, why)
             peer.flush()
             if peer.sock is not None:
@@ -336,11 +341,14 @@ class Loop:
         self._recall_at = math.inf
         for due_at, number, last in self._core.group.unasked(self._core.epoch):
             heard = self._peers[number].recall(last) if due_at <= now else None
+            # Not due yet; or it cannot be told now, and is tried again later.
             if heard is None:
                 self._recall_at = min(self._recall_at, due_at if due_at > now else now + RECALL_AFTER_S)
             else:
                 said[number] = heard
-        if said:  # all at once: what the first one gives back is not offered to the second one
+        if said:
+            # All at once: what the first one gives back is not offered to the second one. What they have said is heard
+            # behind it: `Core.recall` counts from the state in which the RECALL was sent.
             self._core.recall({number: _last_taken(heard) for number, heard in said.items()})
             for number, heard in said.items():
                 peer = self._peers[number]
@@ -350,6 +358,7 @@ class Loop:
     def _timeout_s(self) -> float | None:
         core, reception, now = self._core, self._reception, _clock()
         dues = [core.due_at(now)]
+        # Each wait comes by here: there is no call for those who are not there.
         if reception.strangers or reception.again_at is not None:
             dues.append(reception.due_at())
         if core.awaited:
@@ -377,6 +386,7 @@ class Loop:
         if crowd:
             self._reception.refuse(peer, crowd)
             return
+        # Without one it gets no seat: what it holds when it dies would never come free.
         try:
             peer.sentinel = sentinel_of(peer.sock, peer.credentials)
         except ProcessLookupError:
@@ -415,6 +425,7 @@ class Loop:
     # -- What consumers say
 
     def _hear(self, peer: Peer, most: int | None = None) -> None:
+        # The handler of its socket: also called when that has room again.
         if peer.is_full and peer.flush() and peer.sock is not None:
             self.handlers.watch_room(peer.sock.fileno(), is_full=False)
         for _ in range(most or _AT_ONCE):
@@ -439,6 +450,7 @@ class Loop:
             else:
                 self._core.holders.release(peer.number, filter(None, turns))
                 self._leave(peer, died=value == DROPPED)
+                # It may look on, at views that outlive the consumer: the end of the connection says when that is over.
                 peer.stage = Stage.LEFT
                 return False
         except (ProtocolError, Misbehaved) as error:
@@ -470,11 +482,13 @@ class Loop:
         self._close_socket(peer)
         if peer.stage is not Stage.LEFT:
             self._leave(peer, died=True)
+        # Without LEAVE its process may have closed the socket and go on to read the slots: only its end frees them.
         if peer.stage is Stage.LEFT or not self._core.holders.count(peer.number):
             self._forget(peer)
 
     def _note_death(self, peer: Peer) -> None:
-        """The process has ended. What it had sent before is of no use to it any more, but counts."""
+        """The process has ended."""
+        # What it has sent before counts: what an unread ASK says was taken must not come to another consumer.
         if peer.sock is not None:
             self._hear(peer, _MOST_UNREAD)
         self._close_socket(peer)
@@ -484,7 +498,7 @@ class Loop:
 
     def _forget(self, peer: Peer) -> None:
         """It looks at nothing any more."""
-        self._core.gone(peer.number)
+        self._core.holders.close(peer.number)
         self.handlers.unwatch(peer.sentinel)
         peer.close()
         del self._peers[peer.number]
@@ -517,6 +531,7 @@ class Loop:
 
 def _last_taken(said: list[bytes]) -> int | None:
     """Return how many batches a consumer has taken by the last ASK of these messages; None: there is no ASK."""
+    # The last one counts what those before it did.
     for data in reversed(said):
         with contextlib.suppress(ProtocolError):  # it is heard as the others, and is the last one then
             kind, value, *_ = REQUEST.parse(data)

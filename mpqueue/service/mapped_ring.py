@@ -130,6 +130,7 @@ class MappedRing:
         """Note that the batch that was opened last is handed out; may be repeated."""
         turn = offer.turn
         self.owed[turn] = None
+        # A private copy, or one of which nothing stays in the slot: there is no view whose end would tell.
         if turn != self._latest_turn:
             self.ended[turn] = None
 
@@ -137,6 +138,7 @@ class MappedRing:
         """Note the batches whose last view is gone."""
         owed = self.owed
         for slot in self._leases.take_ended():
+            # Not that of a batch that an interrupt kept from being handed out: it is still to come.
             if slot.turn in owed:
                 self.ended[slot.turn] = None
 
@@ -152,6 +154,7 @@ class MappedRing:
 
     def recover(self) -> None:
         """Find out anew which batches have ended, after an interrupt."""
+        # By one assignment: an interrupt in here leaves the old one, and the next `recover` begins anew.
         looked_at = {slot.turn for slot in self._leases.reset()}
         self.ended = {turn: None for turn in self.owed if turn not in looked_at}
 

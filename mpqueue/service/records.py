@@ -154,7 +154,8 @@ def unpack_down(data: bytes) -> "list[Offer] | list[Text]":
     Raises:
         ProtocolError: It says nothing.
     """
-    if data[2:3] and data[2] in _OFFERS:  # the kind of the first one
+    # By the kind of the first one: a message holds offers and ends, or one text. All of the loop is in C.
+    if data[2:3] and data[2] in _OFFERS:
         return list(map(_make_offer, OFFER.parse_all(data)))
     (kind, flags, _nbytes, number), body = TEXT.parse_with_body(data)
     return [Text(kind, flags, number, body)]

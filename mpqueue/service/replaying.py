@@ -148,6 +148,7 @@ class LaneReplay:
 
     def _give(self, stream: Stream, given: Lot | Failure) -> None:
         if isinstance(given, Lot):
+            # Copied here, and into the server's ring by the loop: the slots of that ring are the loop's alone.
             data = stream.copy_of(given)
             stream.release(given)
             if given.position < self.asked[0]:  # an error was given in its place, which belonged to no batch
@@ -225,6 +226,7 @@ class LaneReplays:
         for seat, replay in self._by_seat.items():
             if not replay.given:
                 continue
+            # It stays there until it has a slot: where there is none now, the next look finds it.
             found = replay.given[0]
             if isinstance(found, Failure):
                 replay.given.popleft()

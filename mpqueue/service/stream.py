@@ -46,7 +46,6 @@ from mpqueue.system import descriptors, interrupts
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker.failures import never_an_end, unreadable
 from mpqueue.workers.handle import Work
-from mpqueue.workers.pressure import Pressure
 from mpqueue.workers.process import ProcessBackend
 
 
@@ -128,6 +127,7 @@ class LotWork(Work):
                 return lot
             batch = Partial(lot._replace(flags=PARTIAL), *_left_out(read, self._bytes(), self.header_offset))
         except Unreadable:
+            # The error goes out in the place of the lot: nobody else would free its slot.
             self.ring.release(slot)
             raise
         if batch.is_empty:
@@ -325,16 +325,20 @@ class Stream:
         epoch_end = None if self.is_generator else epoch_end_of(plan.job.source)
         pipeline = self._engine.start(plan.job, schedule, plan.backend, plan.max_queue_size, place, epoch_end=epoch_end)
         try:
-            self._use(pipeline)
+            self._pipeline, self._backend = pipeline, cast("ProcessBackend", pipeline.backend)
+            pipeline.settle_by(self._settle)
+            ring = self._backend.pool.ring
+            self.ring = SharedRing(descriptors.own(ring.segment.open_read_only()), ring.segment.size, ring.stride)
         except BaseException:
             self.stop()
             raise
 
-    def _use(self, pipeline: Pipeline) -> None:
-        self._pipeline, self._backend = pipeline, cast("ProcessBackend", pipeline.backend)
-        pipeline.settle_by(_settling(pipeline, self._backend.pressure))
-        ring = self._backend.pool.ring
-        self.ring = SharedRing(descriptors.own(ring.segment.open_read_only()), ring.segment.size, ring.stride)
+    def _settle(self, ticket: Ticket, outcome: Outcome) -> bool:
+        """Move a batch that was moved out of the ring into it again: its turn has come."""
+        if not isinstance(outcome, Stashed):
+            return True
+        make_slot = partial(self._backend.pressure.make_slot, ticket.number, may_fail=self._pipeline.may_fail)
+        return outcome.settle(make_slot)
 
     def stop(self, timeout: float | None = None) -> None:
         """End the workers, and let go of the ring; idempotent. What others have mapped of it lives on.
@@ -370,6 +374,7 @@ class Stream:
     def timeout_s(self) -> float | None:
         """Return the seconds after which `advance` is to be called at the latest; None: there is no such time."""
         waits = [self._backend.timeout_s()]
+        # A worker waits for memory, and some has come free: `advance` is what gives it, and no descriptor tells.
         if self._has_freed and self._backend.has_waiting:
             waits.append(0.0)
         if self._retry_at is not None:
@@ -444,6 +449,7 @@ class Stream:
         pipeline = self._pipeline
         # Without a slot that others have, nothing will come free either.
         pipeline.may_fail = may_fail or not self._backend.pool.ring.slots.num_leased
+        # Also where nothing of the order is wanted: who is late has room while the windows of the others are full.
         if pipeline.has_wanted or self.unknown:
             extra = self._take_extra()
             if extra is not None:
@@ -476,9 +482,11 @@ class Stream:
                 return None
             lot: Lot = taken[1]
             if self.is_generator:
+                # Its ticket says the lane and the element; consumers, and the journal, count over all lanes.
                 lot = lot._replace(epoch=self.epoch, position=self.count)
             self.count += 1
             if self._goes_on and self._is_given(lot.position):
+                # It was computed for what lies behind it in its lane.
                 self.release(lot)
                 continue
             return lot
@@ -529,6 +537,7 @@ class Stream:
         if ticket is None or ticket.position < 0:
             self._retry_at = time.monotonic() + _RETRY_S
             return Failure(self.epoch, -1, error)
+        # It counts as a batch: its consumers are told, and go on behind it.
         position = self.count if self.is_generator else ticket.position
         self.count += 1
         return Failure(self.epoch, position, error)
@@ -578,6 +587,7 @@ class Stream:
                 return None
             ring.memory[slot.offset : slot.offset + lot.nbytes] = data.data
             ring.slots.publish(slot, lot.nbytes)
+        # The turn is that of this ring: consumers release what they were offered by it.
         return lot._replace(turn=slot.turn, slot=slot)
 
     def forget_entering(self) -> None:
@@ -619,6 +629,7 @@ class Stream:
             if slot.turn != lot.turn:
                 raise _gone(lot)
             self._backend.pool.ring.release(slot)
+            # A slot in which the code of its worker still holds an array keeps its turn, and is not free yet.
             self._has_freed = self._has_freed or not slot.turn
 
     def __repr__(self) -> str:
@@ -628,18 +639,6 @@ class Stream:
 
 def _gone(lot: Lot) -> SlotError:
     return SlotError(f"slot {lot.slot.number} has turn {lot.slot.turn} and not {lot.turn} any more")
-
-
-def _settling(pipeline: Pipeline, pressure: Pressure) -> Callable[[Ticket, Outcome], bool]:
-    """Return what moves a batch that was moved out of the ring into it again, when its turn has come."""
-
-    def settle(ticket: Ticket, outcome: Outcome) -> bool:
-        if not isinstance(outcome, Stashed):
-            return True
-        make_slot = partial(pressure.make_slot, ticket.number, may_fail=pipeline.may_fail)
-        return outcome.settle(make_slot)
-
-    return settle
 
 
 def _settled(place: Place) -> Place:

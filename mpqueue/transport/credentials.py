@@ -126,6 +126,7 @@ def sentinel_of(connection: socket.socket, credentials: Credentials) -> int:
         NotImplementedError: Its end could not be seen from here.
         OSError: There are no descriptors left.
     """
+    # Of the process that connected, whatever has become of its id; an older kernel knows the id only.
     try:
         return descriptors.own(connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD))
     except OSError as error:
@@ -139,7 +140,8 @@ def sentinel_of(connection: socket.socket, credentials: Credentials) -> int:
             "(docker run --pid), or use Linux 6.5 or later"
         )
     found = descriptors.own(os.pidfd_open(credentials.pid))
-    if has_hung_up(connection.fileno()):  # the id may have become a stranger's before it was opened
+    # Behind the open: the id may have become a stranger's before it.
+    if has_hung_up(connection.fileno()):
         descriptors.close(found)
         raise ProcessLookupError(errno.ESRCH, f"process {credentials.pid} has ended")
     return found
@@ -214,6 +216,7 @@ def prove(sock: socket.socket, token: bytes) -> None:
         ForeignPeer: The other end has not the token.
         OSError: The connection has ended.
     """
+    # The proof has a challenge of either end in it: neither can be made ahead, or used again.
     theirs, own = receive_exactly(sock, _CHALLENGE_BYTES), os.urandom(_CHALLENGE_BYTES)
     _send(sock, own + _proof(token, _CONNECTS, theirs, own))
     if not _is_proof(receive_exactly(sock, _PROOF_BYTES), _proof(token, _LISTENS, theirs, own)):

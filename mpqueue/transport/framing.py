@@ -83,6 +83,7 @@ class Outgoing:
             except self._not_now:
                 break
             self._drop(count)
+        # Also where the socket is full now: what was put before this moment may be sent.
         while self._when_sent and self._when_sent[0][0] <= self._num_sent:
             self._when_sent.popleft()[1]()
         return not self._views
@@ -90,6 +91,7 @@ class Outgoing:
     def _send(self) -> int:
         if self._not_now is _PLAIN:
             return self._sock.sendmsg(islice(self._views, _MAX_VIEWS), (), socket_support.NO_SIGPIPE)
+        # TLS has no `sendmsg`; and what it could not send it must be given again, the same bytes.
         return self._sock.send(self._views[0])
 
     def _drop(self, count: int) -> None:
@@ -127,7 +129,8 @@ class Incoming:
             ProtocolError: That is no message.
         """
         num_received = 0
-        while num_received < _MAX_RECEIVES or self._not_now is not _PLAIN:  # what TLS has decrypted, no poll tells of
+        # A plain socket with more tells so at the next poll; what TLS has decrypted, no poll tells of.
+        while num_received < _MAX_RECEIVES or self._not_now is not _PLAIN:
             self._parse()
             try:
                 count = self._receive()
@@ -141,14 +144,17 @@ class Incoming:
 
     def _receive(self) -> int:
         wants = self._wants
+        # Straight to where it belongs: what was received before the view was wanted, `_parse` has copied there.
         if isinstance(wants, memoryview):
             count = self._sock.recv_into(wants[self._filled :])
             self._filled += count
             return count
         have = self._end - self._start
+        # To the beginning, by a copy, as both parts may overlap: it is the part of one message, or nothing.
         if self._start:
             self._scratch[:have] = bytes(self._scratch[self._start : self._end])
             self._start, self._end = 0, have
+        # Before any memory is taken for it: the number is the other side's.
         if wants > _SCRATCH_BYTES:
             raise ProtocolError(f"a message of {wants} bytes")
         count = self._sock.recv_into(self._scratch[have:])

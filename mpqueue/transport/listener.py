@@ -159,6 +159,7 @@ def listen_at(
         os.chmod(until, mode)
         listener.listen(backlog)
         listener.setblocking(False)  # who has connected may be gone before it is accepted
+        # Last: who finds it under its name is answered, and not refused as by a socket that listens later.
         os.rename(until, path)
     except BaseException:
         descriptors.close_object(listener)
@@ -186,6 +187,7 @@ def connect_at(
     try:
         connection.setblocking(waits)
         connection.connect(path)
+        # Before a byte is sent or believed: the path may be anybody's by now.
         check_peer(connection, uids)
     except BaseException:
         descriptors.close_object(connection)

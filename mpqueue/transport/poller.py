@@ -67,6 +67,7 @@ class PollPoller:
     def poll(self, timeout: float | None = None) -> Events:
         """Wait, at most so many seconds; the descriptors that are ready. It returns early when the list changes."""
         poll = select.poll()
+        # By a copy of the list: other threads may change it, and end this wait then.
         for fd, events in list(self._events.items()):
             poll.register(fd, events)
         poll.register(self._changed.fd, READABLE)

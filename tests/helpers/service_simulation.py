@@ -199,7 +199,7 @@ class Simulation:
         self.core.leave(number, self.now, died=died)
         it.views.clear()
         del self.consumers[number]
-        self.core.gone(number)
+        self.core.holders.close(number)
         return it
 
     def settle(self, *numbers: int) -> None:

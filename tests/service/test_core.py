@@ -229,7 +229,7 @@ def test_a_consumer_that_says_nothing_is_cut_off_and_its_slots_wait_for_its_end(
     simulation.detach(simulation.core.silent(2.0))
     assert simulation.consumers[1].cut == (DETACHED, "you have said nothing for 2 s while you had batches")
     assert simulation.holders[turn] == {1, GROUP}, "the group has it back, and it still looks at it"
-    simulation.core.gone(1)
+    simulation.core.holders.close(1)
     assert simulation.holders[turn] == {GROUP}
 
 
