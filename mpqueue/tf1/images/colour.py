@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mpqueue.errors import InvalidArgumentError
+from mpqueue.tf1.values.conversion import invalid
 
 Pixels = NDArray[Any]
 
@@ -52,8 +52,7 @@ def adjust_hue(images: Pixels, delta: ArrayLike) -> Pixels:
         InvalidArgumentError: There are not three colours.
     """
     if images.shape[-1] != 3:
-        text = f"the last axis must have size 3 (red, green, blue), got shape {list(images.shape)}"
-        raise InvalidArgumentError(None, None, text)
+        invalid(f"the last axis must have size 3 (red, green, blue), got shape {list(images.shape)}")
     wide = images.astype(np.float32)
     low, high = _range(wide)
     hue = np.mod(_hue(wide, high, high - low) + delta, 1)

@@ -8,13 +8,13 @@ import io
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.images import png16
+from mpqueue.tf1.values.conversion import invalid
 
 Pixels = NDArray[Any]
 
@@ -34,9 +34,9 @@ def _kind(contents: bytes, operation: str, *, only: str = "") -> str:
     kind = next((name for magic, name in _MAGIC if contents.startswith(magic)), None)
     if kind is None:
         wanted = ", ".join(name for _, name in _MAGIC)
-        _invalid(f"{operation}: unknown image file format, one of {wanted} required; it begins {contents[:8]!r}")
+        invalid(f"{operation}: unknown image file format, one of {wanted} required; it begins {contents[:8]!r}")
     if only and kind != only:
-        _invalid(f"{operation}: the file is no {only}; use decode_image")
+        invalid(f"{operation}: the file is no {only}; use decode_image")
     return kind
 
 
@@ -45,7 +45,7 @@ def _valid(kind: str, read: Callable[..., Any], *args: Any) -> Any:
     try:
         return read(*args)
     except Exception as error:
-        _invalid(f"invalid {kind} data: {error}")
+        invalid(f"invalid {kind} data: {error}")
 
 
 def _opened(contents: bytes, kind: str) -> Any:
@@ -59,7 +59,7 @@ def _loaded(image: Any, kind: str) -> Any:
 
 def _check_channels(kind: str, channels: int) -> None:
     if channels not in _CHANNELS[kind]:
-        _invalid(f"channels must be one of {_CHANNELS[kind]} for {kind}, got {channels}")
+        invalid(f"channels must be one of {_CHANNELS[kind]} for {kind}, got {channels}")
 
 
 def decode_jpeg(contents: bytes, channels: int = 0, ratio: int = 1, *, recover: bool = False) -> Pixels:
@@ -83,7 +83,7 @@ def decode_jpeg(contents: bytes, channels: int = 0, ratio: int = 1, *, recover: 
 def _decode_jpeg(contents: bytes, channels: int, ratio: int = 1, *, recover: bool = False) -> Pixels:
     _check_channels("JPEG", channels)
     if ratio not in (1, 2, 4, 8):
-        _invalid(f"ratio must be 1, 2, 4, or 8, got {ratio}")
+        invalid(f"ratio must be 1, 2, 4, or 8, got {ratio}")
     image = _opened(contents + b"\xff\xd9" if recover else contents, "JPEG")
     if image.mode == "CMYK":
         return _from_cmyk(np.asarray(_loaded(image, "JPEG")), channels)
@@ -93,7 +93,7 @@ def _decode_jpeg(contents: bytes, channels: int, ratio: int = 1, *, recover: boo
 
 def _from_cmyk(pixels: Pixels, channels: int) -> Pixels:
     if channels == 1:
-        _invalid("a CMYK JPEG file has no grey channel: decode it with channels=3")
+        invalid("a CMYK JPEG file has no grey channel: decode it with channels=3")
     light = 255 - pixels.astype(np.uint32)
     return (light[..., :3] * light[..., 3:] // 255).astype(np.uint8)
 
@@ -159,7 +159,7 @@ def _decode_bmp(contents: bytes, channels: int) -> Pixels:
     _check_channels("BMP", channels)
     pixels = _pixels(_loaded(_opened(contents, "BMP"), "BMP"))
     if channels == 1 and pixels.shape[-1] != 1:
-        _invalid(f"channels attribute 1 does not match bits per pixel from file: {pixels.shape[-1] * 8}")
+        invalid(f"channels attribute 1 does not match bits per pixel from file: {pixels.shape[-1] * 8}")
     return _with_channels(pixels, channels)
 
 
@@ -170,10 +170,10 @@ def _decode_other(contents: bytes, kind: str, channels: int, dtype: np.dtype[Any
     if kind == "JPEG":
         return _scaled(_decode_jpeg(contents, channels), dtype)
     if kind == "BMP":
-        _invalid(f"{operation}: the file is a BMP; use decode_bmp or decode_image")
+        invalid(f"{operation}: the file is a BMP; use decode_bmp or decode_image")
     frames = _decode_gif(contents, channels)
     if len(frames) > 1:
-        _invalid(f"{operation}: the file is a GIF of {len(frames)} frames; use decode_gif or decode_image")
+        invalid(f"{operation}: the file is a GIF of {len(frames)} frames; use decode_gif or decode_image")
     return _scaled(frames[0], dtype)
 
 
@@ -299,11 +299,11 @@ def check_jpeg_words(format: str, density_unit: str) -> None:
 def _check_jpeg(image: Pixels, format: str, quality: int) -> None:
     channels = image.shape[-1]
     if channels not in (1, 3) or channels != {"grayscale": 1, "rgb": 3}.get(format, channels):
-        _invalid(f"format {format!r} does not fit an image of shape {list(image.shape)}")
+        invalid(f"format {format!r} does not fit an image of shape {list(image.shape)}")
     if not 0 <= quality <= 100:
-        _invalid(f"quality must be in [0,100], got {quality}")
+        invalid(f"quality must be in [0,100], got {quality}")
     if not image.size:
-        _invalid(f"cannot encode an empty image, got shape {list(image.shape)}")
+        invalid(f"cannot encode an empty image, got shape {list(image.shape)}")
 
 
 def _written(image: Pixels, kind: str, **options: Any) -> bytes:
@@ -324,13 +324,9 @@ def encode_png(image: Pixels, *, compression: int = -1) -> bytes:
         InvalidArgumentError: Another number of channels, an empty image, or another compression.
     """
     if image.shape[-1] not in (1, 2, 3, 4) or not image.size:
-        _invalid(f"image must have 1, 2, 3, or 4 channels and not be empty, got shape {list(image.shape)}")
+        invalid(f"image must have 1, 2, 3, or 4 channels and not be empty, got shape {list(image.shape)}")
     if not -1 <= compression <= 9:
-        _invalid(f"compression should be in [-1,9], got {compression}")
+        invalid(f"compression should be in [-1,9], got {compression}")
     if image.dtype == np.uint16:
         return png16.write(image, compression)
     return _written(image, "PNG", **({} if compression < 0 else {"compress_level": compression}))
-
-
-def _invalid(message: str) -> NoReturn:
-    raise InvalidArgumentError(None, None, message)

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.errors import InvalidArgumentError
+from mpqueue.tf1.values.conversion import invalid
 
 Pixels = NDArray[Any]
 
@@ -24,10 +24,9 @@ _HALF: Final = np.float32(0.5)
 def _checked(images: Pixels, size: Sequence[int]) -> tuple[int, int]:
     height, width = map(int, size)
     if height <= 0 or width <= 0:
-        raise InvalidArgumentError(None, None, f"output dimensions must be positive, got {[height, width]}")
+        invalid(f"output dimensions must be positive, got {[height, width]}")
     if not images.size:
-        text = f"input image must be of non-zero size, got shape {list(images.shape)}"
-        raise InvalidArgumentError(None, None, text)
+        invalid(f"input image must be of non-zero size, got shape {list(images.shape)}")
     return height, width
 
 

@@ -21,6 +21,7 @@ from mpqueue.tf1.parsing.example_entries import Entries, blocks_at, find
 from mpqueue.tf1.parsing.example_plan import Plan
 from mpqueue.tf1.parsing.protobuf_wire import BYTES_LIST, FLOAT_LIST, INT64_LIST, Malformed, read_bytes
 from mpqueue.tf1.parsing.vectorized import MARGIN, MAX_VARINT_BYTES, Mask, Places, decode_varints, words_of
+from mpqueue.tf1.values.conversion import text_array
 
 _FIRST_FIELD = np.uint64(0x0A)
 
@@ -37,12 +38,6 @@ class Lists(NamedTuple):
     counts: Places
     values: Any
     good: Mask
-
-    def only(self, kept: Mask) -> "Lists":
-        """Return the lists of some of the Features."""
-        if kept.all():
-            return self
-        return Lists(self.counts[kept], self.values[np.repeat(kept, self.counts)], self.good[kept])
 
 
 def read_batch(records: list[bytes], plan: Plan, columns: dict[bytes, ExampleColumn]) -> Places:
@@ -76,13 +71,15 @@ def _put(columns: dict[bytes, ExampleColumn], plan: Plan, entries: Entries, list
     first = 0
     for part in lists:
         where = slice(first, first := first + len(part.counts))
-        some = part.only(kept[where])
-        numbers, records = entries.numbers[where][kept[where]], entries.records[where][kept[where]]
-        value_ends = np.concatenate(([0], np.cumsum(some.counts)))
+        mine, counts, read = kept[where], part.counts, part.values
+        numbers, records = entries.numbers[where][mine], entries.records[where][mine]
+        if not mine.all():
+            counts, read = counts[mine], read[np.repeat(mine, counts)]
+        value_ends = np.concatenate(([0], np.cumsum(counts)))
         marks = np.flatnonzero(numbers[1:] != numbers[:-1]) + 1  # where the next feature begins
         for start, end in itertools.pairwise([0, *marks.tolist(), len(numbers)] if len(numbers) else []):
-            values = some.values[value_ends[start] : value_ends[end]]
-            columns[plan.specs[numbers[start]].key].put(records[start:end], some.counts[start:end], values)
+            values = read[value_ends[start] : value_ends[end]]
+            columns[plan.specs[numbers[start]].key].put(records[start:end], counts[start:end], values)
 
 
 def _lists(text: bytes, entries: Entries, tags: NDArray[np.uint64]) -> list[Lists]:
@@ -147,8 +144,7 @@ def _ranges(starts: Places, counts: Places, step: int) -> Places:
 def _strings(text: bytes, starts: Places, ends: Places, runs: Places, good: Mask) -> Lists:
     """Read bytes lists; those of just one value are runs, for the others ``runs`` is 0."""
     if runs.all():
-        singles = np.empty(len(runs), object)
-        singles[:] = [text[run:end] for run, end in zip(runs.tolist(), ends.tolist(), strict=True)]
+        singles = text_array([text[run:end] for run, end in zip(runs.tolist(), ends.tolist(), strict=True)])
         return Lists(np.ones(len(runs), np.int64), singles, good)
     lists: list[list[bytes]] = []
     for place, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
@@ -158,6 +154,4 @@ def _strings(text: bytes, starts: Places, ends: Places, runs: Places, good: Mask
             good[place] = False
             lists.append([])
     counts = np.fromiter(map(len, lists), np.int64, len(lists))
-    values = np.empty(int(counts.sum()), object)
-    values[:] = list(itertools.chain.from_iterable(lists))
-    return Lists(counts, values, good)
+    return Lists(counts, text_array(list(itertools.chain.from_iterable(lists))), good)

@@ -1,6 +1,6 @@
 """The arrays or sparse triples that a batch of Examples becomes, filled in any order of the records."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,24 +8,6 @@ from numpy.typing import NDArray
 from mpqueue.tf1.parsing.features import FeatureKind, Spec
 from mpqueue.tf1.parsing.vectorized import Places
 from mpqueue.tf1.values.sparse import SparseTensorValue
-
-
-class ExampleColumn(Protocol):
-    """A feature of all records of a batch. Each record is put once, or left out if it lacks the feature."""
-
-    def put(self, records: Places, counts: Places, values: NDArray[Any]) -> None:
-        """Take the values of some records, rising; ``counts`` of them each, one after another, in an array to keep."""
-
-    def result(self) -> Any:
-        """Return the array or triple of the whole batch."""
-
-    def apart(self) -> NDArray[Any] | list[NDArray[Any]]:
-        """Return the array of each record, without padding: in one array if all have one shape, else in a list."""
-
-
-def column(spec: Spec, num_records: int) -> ExampleColumn:
-    """Make the column of a feature."""
-    return FixedColumn(spec, num_records) if spec.kind is FeatureKind.FIXED else ListColumn(spec, num_records)
 
 
 class FixedColumn:
@@ -38,7 +20,7 @@ class FixedColumn:
             self._values[:] = spec.default
 
     def put(self, records: Places, counts: Places, values: NDArray[Any]) -> None:  # noqa: ARG002 - always the size
-        """See `ExampleColumn.put`."""
+        """Take the values of some records, rising; ``counts`` of them each, one after another, in an array to keep."""
         values = values.reshape(len(records), self._spec.size)
         if len(records) == len(self._values):
             self._values = values
@@ -50,7 +32,7 @@ class FixedColumn:
         return self._values.reshape(len(self._values), *self._spec.shape)
 
     def apart(self) -> NDArray[Any]:
-        """See `ExampleColumn.apart`."""
+        """Return the arrays of the records, which have one shape, in one array."""
         return self.result()
 
 
@@ -63,7 +45,7 @@ class ListColumn:
         self._pieces: list[tuple[Places, NDArray[Any]]] = []
 
     def put(self, records: Places, counts: Places, values: NDArray[Any]) -> None:
-        """See `ExampleColumn.put`."""
+        """See `FixedColumn.put`."""
         self._counts[records] = counts
         self._pieces.append((np.repeat(records, counts), values))
 
@@ -82,7 +64,7 @@ class ListColumn:
         return padded.reshape(len(self._counts), longest // self._spec.size, *self._spec.shape)
 
     def apart(self) -> list[NDArray[Any]]:
-        """See `ExampleColumn.apart`."""
+        """Return the array of each record, without padding."""
         parts = np.split(self._in_order(), np.cumsum(self._counts)[:-1])
         return (
             parts if self._spec.kind is FeatureKind.VARLEN else [each.reshape(-1, *self._spec.shape) for each in parts]
@@ -97,3 +79,11 @@ class ListColumn:
         if len(self._pieces) > 1:
             return values[np.argsort(records, kind="stable")]
         return values
+
+
+ExampleColumn = FixedColumn | ListColumn
+
+
+def column(spec: Spec, num_records: int) -> ExampleColumn:
+    """Make the column of a feature. Each record is put once, or left out if it lacks the feature."""
+    return FixedColumn(spec, num_records) if spec.kind is FeatureKind.FIXED else ListColumn(spec, num_records)

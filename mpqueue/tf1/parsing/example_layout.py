@@ -16,6 +16,7 @@ from mpqueue.tf1.parsing.example_plan import Plan
 from mpqueue.tf1.parsing.features import FeatureKind, Spec
 from mpqueue.tf1.parsing.protobuf_wire import BYTES_LIST, FLOAT_LIST, INT64_LIST, Malformed, entries, run_of
 from mpqueue.tf1.parsing.vectorized import decode_varints, split_varints
+from mpqueue.tf1.values.conversion import text_array
 
 _GOES_ON = 0x80
 _MAX_LAYOUTS = 16
@@ -133,9 +134,7 @@ def _field(record: bytes, start: int, end: int, spec: Spec) -> Field | None:
 def _values(rows: NDArray[np.uint8], records: list[bytes], field: Field) -> NDArray[Any]:
     """Return the values of a feature of all records."""
     if field.spec.tag == BYTES_LIST:
-        strings = np.empty(len(records), object)
-        strings[:] = [record[field.start : field.end] for record in records]
-        return strings
+        return text_array([record[field.start : field.end] for record in records])
     if field.spec.tag == FLOAT_LIST:
         return np.ascontiguousarray(rows[:, field.start : field.end]).view("<f4").reshape(-1)
     if field.size == field.end - field.start:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.parsing.arguments import string_list
 from mpqueue.tf1.parsing.example_batch import read_batch
 from mpqueue.tf1.parsing.example_columns import ExampleColumn, column
@@ -16,6 +15,7 @@ from mpqueue.tf1.parsing.example_plan import Plan, plan
 from mpqueue.tf1.parsing.example_rows import BadFeature, Values, as_array, bad_record, num_values, read_example
 from mpqueue.tf1.parsing.features import FeatureKind, Spec
 from mpqueue.tf1.parsing.protobuf_wire import BYTES_LIST, Malformed
+from mpqueue.tf1.values.conversion import invalid
 from mpqueue.tf1.values.sparse import SparseTensorValue
 
 _AT_ONCE_FROM = 20
@@ -76,9 +76,7 @@ def parse_example(
     what = plan(features)
     if len(shape) != 1:
         raise ValueError(f"serialized has shape {list(shape)}, and must be a vector of serialized Examples")
-    names = _names(example_names, len(records))
-    columns = {key: column(spec, len(records)) for key, spec in what.by_key.items()}
-    _put_rows(columns, what.by_key, records, _put_at_once(columns, what, records), names)
+    columns = _columns(records, what, _names(example_names, len(records)))
     return {spec.name: columns[key].result() for key, spec in what.by_key.items()}
 
 
@@ -87,7 +85,7 @@ def _names(example_names: Any, num_records: int) -> list[bytes] | None:
         return None
     names, _ = string_list(example_names, "example_names")
     if len(names) not in (0, num_records):
-        raise InvalidArgumentError(None, None, f"example_names has {len(names)} names for {num_records} Examples")
+        invalid(f"example_names has {len(names)} names for {num_records} Examples")
     return names
 
 
@@ -113,24 +111,19 @@ def parse_apart(records: list[bytes], what: Plan) -> dict[Any, Any]:
     Raises:
         InvalidArgumentError: As in `parse_example`.
     """
-    columns = {key: column(spec, len(records)) for key, spec in what.by_key.items()}
-    _put_rows(columns, what.by_key, records, _put_at_once(columns, what, records), None, is_single=True)
+    columns = _columns(records, what, None, is_single=True)
     return {spec.name: columns[key].apart() for key, spec in what.by_key.items()}
 
 
-def _put_rows(
-    columns: dict[bytes, ExampleColumn],
-    specs: dict[bytes, Spec],
-    records: list[bytes],
-    places: Sequence[int],
-    names: list[bytes] | None,
-    *,
-    is_single: bool = False,
-) -> None:
-    """Read some of the records one by one."""
+def _columns(
+    records: list[bytes], what: Plan, names: list[bytes] | None, *, is_single: bool = False
+) -> dict[bytes, ExampleColumn]:
+    """Read a batch: at once what can be read so, and the rest one by one."""
+    specs = what.by_key
+    columns = {key: column(spec, len(records)) for key, spec in specs.items()}
     found: dict[bytes, list[Values]] = {key: [] for key in specs}
     owners: dict[bytes, list[int]] = {key: [] for key in specs}
-    for place in places:
+    for place in _put_at_once(columns, what, records):
         try:
             values_of = read_example(records[place], specs, is_single)
         except (Malformed, BadFeature) as error:
@@ -143,6 +136,7 @@ def _put_rows(
             continue
         counts = np.array(list(map(num_values, found[key])), np.int64)
         columns[key].put(np.array(owners[key], np.int64), counts, as_array(found[key], spec))
+    return columns
 
 
 def parse_single_example(

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.parsing.arguments import dtype_name, string_list
+from mpqueue.tf1.values.conversion import invalid
 from mpqueue.tf1.values.dtypes import as_dtype
 
 _OUT_TYPES = (
@@ -76,7 +76,7 @@ def _checked_length(fixed_length: int, type_name: str, item_bytes: int) -> int:
     if type_name.startswith(("bool", "complex")):
         raise TypeError(f"out_type is {type_name}, which decode_raw does not read with a fixed_length")
     if fixed_length <= 0:
-        raise InvalidArgumentError(None, None, f"fixed_length is {fixed_length}, and must be positive")
+        invalid(f"fixed_length is {fixed_length}, and must be positive")
     if fixed_length % item_bytes:
         raise ValueError(f"fixed_length is {fixed_length}, and must be a multiple of the {item_bytes} bytes of an item")
     return fixed_length
@@ -87,16 +87,12 @@ def _common_length(records: list[bytes], item_bytes: int) -> int:
     length = len(records[0]) if records else 0
     if set(map(len, records)) - {length}:
         place = next(place for place, record in enumerate(records) if len(record) != length)
-        raise InvalidArgumentError(
-            None,
-            None,
+        invalid(
             f"decode_raw needs strings of equal length: record {place} has {len(records[place])} bytes, record 0 has "
             f"{length}; give fixed_length to cut and fill up",
         )
     if length % item_bytes:
-        raise InvalidArgumentError(
-            None, None, f"record 0 has {length} bytes, which is not a multiple of the {item_bytes} bytes of an item"
-        )
+        invalid(f"record 0 has {length} bytes, which is not a multiple of the {item_bytes} bytes of an item")
     return length
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.parsing.arguments import string_list
 from mpqueue.tf1.parsing.features import FeatureKind, Spec, checked
+from mpqueue.tf1.values.conversion import invalid
 from mpqueue.tf1.values.sparse import SparseTensorValue
 
 _KINDS = {"string": "bytes_list", "float32": "float_list", "int64": "int64_list"}
@@ -117,18 +118,15 @@ def _values(feature: Any, spec: Spec, where: str) -> Any:
     kind = feature.WhichOneof("kind")
     if kind != _KINDS[spec.dtype]:
         is_what = _DTYPES[kind] if kind else "without a kind"
-        raise InvalidArgumentError(None, None, f"{where}: feature {spec.name!r} is {is_what}, expected {spec.dtype}")
+        invalid(f"{where}: feature {spec.name!r} is {is_what}, expected {spec.dtype}")
     return getattr(feature, kind).value
 
 
 def _fixed(feature: Any, spec: Spec, where: str) -> Any:
     values = _values(feature, spec, where)
     if len(values) != spec.size:
-        raise InvalidArgumentError(
-            None,
-            None,
-            f"{where}: feature {spec.name!r} has {len(values)} values, its shape {list(spec.shape)} needs {spec.size}",
-        )
+        shape = list(spec.shape)
+        invalid(f"{where}: feature {spec.name!r} has {len(values)} values, its shape {shape} needs {spec.size}")
     return values
 
 
@@ -148,18 +146,14 @@ def _context_value(features: Any, spec: Spec, where: str) -> Any:
     if feature is not None:
         return _array(_fixed(feature, spec, where), spec, spec.shape)[()]
     if spec.default is None:
-        raise InvalidArgumentError(
-            None, None, f"{where}: feature {spec.name!r} of the context is missing, and has no default_value"
-        )
+        invalid(f"{where}: feature {spec.name!r} of the context is missing, and has no default_value")
     return spec.default.reshape(spec.shape)[()]
 
 
 def _list_value(lists: Any, spec: Spec, where: str) -> Any:
     found = _find(lists, spec)
     if found is None and not spec.allow_missing:
-        raise InvalidArgumentError(
-            None, None, f"{where}: feature list {spec.name!r} is missing, and its allow_missing is False"
-        )
+        invalid(f"{where}: feature list {spec.name!r} is missing, and its allow_missing is False")
     steps = [] if found is None else found.feature
     if spec.kind is FeatureKind.SEQUENCE:
         rows = [_fixed(feature, spec, f"{where}, step {step}") for step, feature in enumerate(steps)]

@@ -15,10 +15,11 @@ What the caller knows decides which function it calls: `to_array` if it has a dt
 
 import numbers
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
+from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.values.dtypes import STRING, TEXT_KINDS, DType, as_dtype
 
 Array = np.ndarray[Any, Any]
@@ -146,6 +147,11 @@ def _cast(value: Any, dtype: np.dtype[Any], label: str) -> Array:
         raise TypeError(f"{label} cannot become {dtype}: {error}") from error
     except ValueError as error:
         raise ValueError(f"{label} cannot become {dtype}: {error}") from error
+
+
+def invalid(message: str) -> NoReturn:
+    """Refuse a value that is known only while running."""
+    raise InvalidArgumentError(None, None, message)
 
 
 def text_array(items: Sequence[bytes]) -> Array:
