@@ -52,17 +52,16 @@ from mpqueue.tf1.compat.functions.select import newaxis as newaxis
 from mpqueue.tf1.compat.functions.variables import Variable as Variable
 from mpqueue.tf1.compat.graph.convert import constant as constant
 from mpqueue.tf1.compat.graph.convert import convert_to_tensor as convert_to_tensor
-from mpqueue.tf1.compat.graph.graph import Graph as Graph
-from mpqueue.tf1.compat.graph.graph import get_default_graph as get_default_graph
-from mpqueue.tf1.compat.graph.graph import reset_default_graph as reset_default_graph
+from mpqueue.tf1.compat.graph.nodes import Graph as Graph
 from mpqueue.tf1.compat.graph.nodes import Operation as Operation
 from mpqueue.tf1.compat.graph.nodes import Tensor as Tensor
+from mpqueue.tf1.compat.graph.nodes import get_default_graph as get_default_graph
+from mpqueue.tf1.compat.graph.nodes import reset_default_graph as reset_default_graph
 from mpqueue.tf1.compat.graph.session import InteractiveSession as InteractiveSession
 from mpqueue.tf1.compat.graph.session import Session as Session
 from mpqueue.tf1.compat.graph.session import get_default_session as get_default_session
 from mpqueue.tf1.compat.graph.sparse import SparseTensor as SparseTensor
 from mpqueue.tf1.compat.graph.static import get_static_value as get_static_value
-from mpqueue.tf1.compat.ops.dimension import Dimension as Dimension
 from mpqueue.tf1.compat.ops.dtypes import DType as DType
 from mpqueue.tf1.compat.ops.dtypes import as_dtype as as_dtype
 from mpqueue.tf1.compat.ops.dtypes import bool_ as bool
@@ -83,6 +82,7 @@ from mpqueue.tf1.compat.ops.dtypes import uint16 as uint16
 from mpqueue.tf1.compat.ops.dtypes import uint32 as uint32
 from mpqueue.tf1.compat.ops.dtypes import uint64 as uint64
 from mpqueue.tf1.compat.ops.dtypes import uint8 as uint8
+from mpqueue.tf1.compat.ops.tensorshape import Dimension as Dimension
 from mpqueue.tf1.compat.ops.tensorshape import TensorShape as TensorShape
 from mpqueue.tf1.compat.program.log import get_logger as get_logger
 from mpqueue.tf1.compat.program.settings import ConfigProto as ConfigProto
@@ -602,15 +602,6 @@ def group(*inputs: Any, name: str | None = None) -> Operation: ...
 def no_op(name: str | None = None) -> Operation: ...
 def tuple(tensors: Sequence[Any], name: str | None = None, control_inputs: Any = None) -> list[Any]: ...
 def Assert(condition: Any, data: Sequence[Any], summarize: int | None = None, name: str | None = None) -> Operation: ...
-def decode_csv(
-    records: Any,
-    record_defaults: Any,
-    field_delim: str = ",",
-    use_quote_delim: builtins.bool = True,
-    name: str | None = None,
-    na_value: str = "",
-    select_cols: Any = None,
-) -> list[Tensor]: ...
 def broadcast_dynamic_shape(shape_x: Any, shape_y: Any, name: str | None = None) -> Tensor: ...
 def broadcast_to(input: Any, shape: Any, name: str | None = None) -> Tensor: ...
 def dynamic_partition(data: Any, partitions: Any, num_partitions: int, name: str | None = None) -> list[Tensor]: ...
@@ -758,6 +749,15 @@ def imag(input: Any, name: str | None = None) -> Tensor: ...
 def real(input: Any, name: str | None = None) -> Tensor: ...
 def round(x: Any, name: str | None = None) -> Tensor: ...
 def truediv(x: Any, y: Any, name: str | None = None) -> Tensor: ...
+def decode_csv(
+    records: Any,
+    record_defaults: Any,
+    field_delim: str = ",",
+    use_quote_delim: builtins.bool = True,
+    name: str | None = None,
+    na_value: str = "",
+    select_cols: Any = None,
+) -> list[Tensor]: ...
 def parse_example(
     serialized: Any, features: Mapping[Any, Any], name: str | None = None, example_names: Any = None
 ) -> Any: ...

@@ -1,5 +1,5 @@
 # Printed by scripts/stubs from mpqueue/tf1/compat/surface.py: not to be edited.
-from mpqueue.tf1.compat.ops.dimension import dimension_value as dimension_value
+from mpqueue.tf1.compat.ops.tensorshape import dimension_value as dimension_value
 from mpqueue.tf1.compat.program.texts import as_bytes as as_bytes
 from mpqueue.tf1.compat.program.texts import as_str_any as as_str_any
 from mpqueue.tf1.compat.program.texts import as_text as as_str

@@ -50,15 +50,6 @@ __all__ = [
     "tf_record_iterator",
 ]
 
-def decode_csv(
-    records: Any,
-    record_defaults: Any,
-    field_delim: str = ",",
-    use_quote_delim: bool = True,
-    name: str | None = None,
-    na_value: str = "",
-    select_cols: Any = None,
-) -> list[Tensor]: ...
 def decode_base64(input: Any, name: str | None = None) -> Tensor: ...
 def decode_json_example(json_examples: Any, name: str | None = None) -> Tensor: ...
 def decode_raw(
@@ -109,6 +100,15 @@ def decode_image(
     expand_animations: bool = True,
 ) -> Tensor: ...
 def is_jpeg(contents: Any, name: str | None = None) -> Tensor: ...
+def decode_csv(
+    records: Any,
+    record_defaults: Any,
+    field_delim: str = ",",
+    use_quote_delim: bool = True,
+    name: str | None = None,
+    na_value: str = "",
+    select_cols: Any = None,
+) -> list[Tensor]: ...
 def parse_example(
     serialized: Any, features: Mapping[Any, Any], name: str | None = None, example_names: Any = None
 ) -> Any: ...

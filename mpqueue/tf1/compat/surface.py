@@ -36,8 +36,6 @@ mpqueue.tf1.compat.functions.cond
 mpqueue.tf1.compat.functions.control
     tf: Print colocate_with container control_dependencies device group no_op tuple
     tf debugging: Assert
-mpqueue.tf1.compat.functions.decoding
-    tf io: decode_csv
 mpqueue.tf1.compat.functions.direct
     tf: broadcast_dynamic_shape broadcast_to dynamic_partition dynamic_stitch ensure_shape expand_dims fill lin_space
         linspace=lin_space realdiv reshape reverse reverse_v2=reverse scatter_nd setdiff1d slice sparse_to_dense squeeze
@@ -79,7 +77,7 @@ mpqueue.tf1.compat.functions.math
     tf math: abs add add_n angle conj divide imag real round truediv
     math: divide_no_nan=div_no_nan
 mpqueue.tf1.compat.functions.parsing
-    tf io: parse_example parse_single_example parse_single_sequence_example
+    tf io: decode_csv parse_example parse_single_example parse_single_sequence_example
 mpqueue.tf1.compat.functions.placeholders
     tf: placeholder placeholder_with_default sparse_placeholder
     sparse: placeholder=sparse_placeholder
@@ -122,24 +120,20 @@ mpqueue.tf1.compat.functions.variables
         variables=variables_initializer
 mpqueue.tf1.compat.graph.convert
     tf: constant convert_to_tensor
-mpqueue.tf1.compat.graph.graph
-    tf: Graph get_default_graph reset_default_graph
 mpqueue.tf1.compat.graph.nodes
-    tf: Operation Tensor
+    tf: Graph Operation Tensor get_default_graph reset_default_graph
 mpqueue.tf1.compat.graph.session
     tf: InteractiveSession Session get_default_session
 mpqueue.tf1.compat.graph.sparse
     tf sparse: SparseTensor
 mpqueue.tf1.compat.graph.static
     tf: get_static_value
-mpqueue.tf1.compat.ops.dimension
-    tf: Dimension
-    compat: dimension_value
 mpqueue.tf1.compat.ops.dtypes
     tf dtypes: DType as_dtype bool=bool_ complex128 complex64 double float16 float32 float64 half int16 int32 int64 int8
         resource string uint16 uint32 uint64 uint8
 mpqueue.tf1.compat.ops.tensorshape
-    tf: TensorShape
+    tf: Dimension TensorShape
+    compat: dimension_value
 mpqueue.tf1.compat.program.flags
     flags: DEFINE_bool=DEFINE_boolean DEFINE_boolean DEFINE_enum DEFINE_float DEFINE_integer DEFINE_list
         DEFINE_multi_float DEFINE_multi_integer DEFINE_multi_string DEFINE_string DuplicateFlagError Error FLAGS

@@ -11,8 +11,7 @@ From the ground up::
     arguments.py           what callers pass: texts, and names of dtypes
     raw.py                 decode_raw
     fingerprint.py         the hash of texts that buckets are made of
-    csv_format.py          how CSV records are written, and which columns are read
-    csv_fields.py          one CSV record cut into its fields
+    csv_fields.py          how CSV records are written, and one of them cut into its fields
     csv_rows.py            CSV rows
     csv_cut.py             a batch of CSV records cut into its fields
     csv_columns.py         CSV columns

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.parsing import csv_columns, csv_rows
 from mpqueue.tf1.parsing.arguments import as_bytes, string_list
-from mpqueue.tf1.parsing.csv_format import CSVColumn, CsvFormat
-from mpqueue.tf1.values.conversion import infer_array
+from mpqueue.tf1.parsing.csv_fields import CSVColumn, CsvFormat
+from mpqueue.tf1.values.conversion import infer_array, invalid
 from mpqueue.tf1.values.dtypes import STRING
 
 _DTYPES = {np.dtype(name): name for name in ("float32", "float64", "int32", "int64")}
@@ -88,7 +87,7 @@ def checked_format(
     """Return the format that the arguments of `decode_csv` describe; the errors are its errors."""
     delim = as_bytes(field_delim, "field_delim")
     if len(delim) != 1:
-        raise InvalidArgumentError(None, None, f"field_delim is {field_delim!r}, and must be one byte")
+        invalid(f"field_delim is {field_delim!r}, and must be one byte")
     if not len(record_defaults):
         raise ValueError("record_defaults is empty: decode_csv needs one default per column")
     numbers = range(len(record_defaults)) if select_cols is None else _checked_cols(select_cols, len(record_defaults))

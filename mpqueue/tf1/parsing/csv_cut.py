@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.tf1.parsing.csv_format import CsvFormat
+from mpqueue.tf1.parsing.csv_fields import CsvFormat
 from mpqueue.tf1.parsing.vectorized import MARGIN, Places
 
 _Letters = NDArray[np.uint8]

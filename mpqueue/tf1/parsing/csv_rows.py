@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.tf1.parsing.csv_fields import BadField, cut, shown
-from mpqueue.tf1.parsing.csv_format import CSVColumn, CsvFormat
+from mpqueue.tf1.parsing.csv_fields import BadField, CsvFormat, cut, shown
 from mpqueue.tf1.parsing.number_text import to_float, to_float32, to_int32, to_int64
+from mpqueue.tf1.values.conversion import invalid, text_array
 from mpqueue.tf1.values.dtypes import STRING
 
 _READERS: dict[str, Callable[[bytes], Any]] = {
@@ -36,7 +36,8 @@ def decode(records: list[bytes], csv_format: CsvFormat) -> list[NDArray[Any]]:
     columns: list[Any] = [None] * len(csv_format.columns)
     for dtype in {column.dtype for column in csv_format.columns}:
         places = [place for place, column in enumerate(csv_format.columns) if column.dtype == dtype]
-        block = _block([row[place] for place in places for row in values], dtype)
+        cells = [row[place] for place in places for row in values]
+        block = text_array(cells) if dtype == STRING else np.array(cells, np.float64 if dtype == "float32" else dtype)
         if dtype == "float32":
             block = to_float32(block, [row[place] for place in places for row in texts].__getitem__)
         for place, column in zip(places, block.reshape(len(places), len(rows)), strict=True):
@@ -53,7 +54,9 @@ def _read(record: bytes, place: int, csv_format: CsvFormat) -> tuple[list[Any], 
         value = _READERS[column.dtype](text) if text and text != csv_format.na_value else column.default
         if value is None:
             where = f"Field {index} in record {place}" + (f" (column {column.number})" if csv_format.stop else "")
-            raise _bad_value(column, text, where, csv_format.na_value)
+            if not text or text == csv_format.na_value:
+                invalid(f"{where} is empty, and its column has no default: give one in record_defaults")
+            invalid(f"{where} is not a valid {column.dtype}: {shown(text)}")
         values.append(value)
     return values, texts
 
@@ -68,23 +71,5 @@ def _fields(record: bytes, place: int, csv_format: CsvFormat) -> list[bytes]:
         raise InvalidArgumentError(None, None, f"Field {error.field} in record {place} {error.reason}") from None
     if len(fields) != wanted:
         number = f"only {len(fields)}" if len(fields) < wanted else f"more than {wanted}"
-        raise InvalidArgumentError(
-            None, None, f"record {place} has {number} fields where {wanted} are expected: {shown(record)}"
-        )
+        invalid(f"record {place} has {number} fields where {wanted} are expected: {shown(record)}")
     return fields
-
-
-def _bad_value(column: CSVColumn, text: bytes, where: str, na_value: bytes) -> InvalidArgumentError:
-    if not text or text == na_value:
-        return InvalidArgumentError(
-            None, None, f"{where} is empty, and its column has no default: give one in record_defaults"
-        )
-    return InvalidArgumentError(None, None, f"{where} is not a valid {column.dtype}: {shown(text)}")
-
-
-def _block(values: list[Any], dtype: str) -> NDArray[Any]:
-    if dtype != STRING:
-        return np.array(values, np.float64 if dtype == "float32" else dtype)
-    block = np.empty(len(values), object)
-    block[:] = values
-    return block

@@ -5,8 +5,7 @@ import pytest
 
 import mpqueue.compat.v1 as tf
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.tf1.compat.ops.infer import bound, shaped
-from mpqueue.tf1.compat.ops.known import Constant
+from mpqueue.tf1.compat.ops.infer import Constant, bound, shaped
 from mpqueue.tf1.compat.ops.table import TABLE
 
 

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.compat.ops.dims import broadcast, merged
 from mpqueue.tf1.compat.ops.dtypes import as_dtype, float32, string
-from mpqueue.tf1.compat.ops.known import Constant
+from mpqueue.tf1.compat.ops.infer import Constant
 from mpqueue.tf1.compat.ops.registry import is_type_name
 from mpqueue.tf1.compat.ops.sparse import pack_many_sparse, pack_sparse, unpack_many_sparse
 from mpqueue.tf1.compat.ops.strided_slice import strided_slice

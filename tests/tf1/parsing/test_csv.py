@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import mpqueue
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.parsing import csv_columns, csv_rows
-from mpqueue.tf1.parsing.csv_format import CSVColumn, CsvFormat
+from mpqueue.tf1.parsing.csv_fields import CSVColumn, CsvFormat
 
 REFUSED = None
 BATCH = 200  # long enough to be read at once

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mpqueue.tf1.parsing import csv_columns, csv_rows
-from mpqueue.tf1.parsing.csv_format import CSVColumn, CsvFormat
+from mpqueue.tf1.parsing.csv_fields import CSVColumn, CsvFormat
 
 DTYPES = {"float32": np.float32, "float64": np.float64, "int32": np.int32, "int64": np.int64, "string": object}
 

@@ -7,7 +7,7 @@ import pytest
 
 from mpqueue.tf1.parsing import csv_fields
 from mpqueue.tf1.parsing.csv_cut import cut
-from mpqueue.tf1.parsing.csv_format import CSVColumn, CsvFormat
+from mpqueue.tf1.parsing.csv_fields import CSVColumn, CsvFormat
 
 
 def format_of(numbers, delim=b",", use_quote_delim=True, stop=None):

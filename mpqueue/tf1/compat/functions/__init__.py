@@ -8,8 +8,7 @@ From the ground up::
     keys.py             the names of collections
     placeholders.py     nodes whose value the caller gives
     py_func.py          Python functions as nodes
-    decoding.py         CSV, raw bytes, JSON; the contents and the names of files
-    parsing.py          Examples and SequenceExamples
+    parsing.py          CSV records, Examples and SequenceExamples
     math.py             arithmetic, comparisons and functions of single elements
     array.py            shapes, arrays in other shapes, put together and taken apart
     reduce.py           axes taken together, products of matrices

@@ -8,11 +8,10 @@ from mpqueue.tf1.compat.functions.declare import public
 from mpqueue.tf1.compat.functions.math import cast
 from mpqueue.tf1.compat.graph import SparseTensor, Tensor, apply, apply_many, constant, convert_to_tensor
 from mpqueue.tf1.compat.ops import dtypes
-from mpqueue.tf1.compat.ops.dimension import Dimension
 from mpqueue.tf1.compat.ops.dims import Dims, broadcast, count, is_known
 from mpqueue.tf1.compat.ops.dtypes import DType
 from mpqueue.tf1.compat.ops.literals import leaves
-from mpqueue.tf1.compat.ops.tensorshape import TensorShape
+from mpqueue.tf1.compat.ops.tensorshape import Dimension, TensorShape
 from mpqueue.tf1.values.sparse import SparseTensorValue
 
 

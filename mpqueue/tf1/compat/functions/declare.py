@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Final, TypeVar, get_args, get_origin
 
 from mpqueue.tf1.compat.graph import SparseTensor, Tensor, convert_to_tensor, get_default_graph
-from mpqueue.tf1.compat.graph.graph import Graph
+from mpqueue.tf1.compat.graph.nodes import Graph
 from mpqueue.tf1.compat.ops.signature import CONVERSIONS, Signature, argument_descriptions
 
 _Result = TypeVar("_Result")

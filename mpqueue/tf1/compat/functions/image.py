@@ -96,16 +96,13 @@ class ResizeMethod:
     AREA: ClassVar[int] = 3
 
 
-_RESIZERS: Final[dict[Any, str]] = {
-    0: "ResizeBilinear",
-    1: "ResizeNearestNeighbor",
-    2: "ResizeBicubic",
-    3: "ResizeArea",
+_BY_NAME: Final = {
     "bilinear": "ResizeBilinear",
     "nearest": "ResizeNearestNeighbor",
     "bicubic": "ResizeBicubic",
     "area": "ResizeArea",
 }
+_RESIZERS: Final[dict[Any, str]] = _BY_NAME | dict(enumerate(_BY_NAME.values()))  # in the order of `ResizeMethod`
 
 
 @public("image.resize_images", scope="resize")

@@ -7,7 +7,7 @@ import numpy as np
 
 from mpqueue.tf1.compat.graph import Operation, Running, Tensor, custom
 from mpqueue.tf1.compat.graph.make import array_of
-from mpqueue.tf1.compat.graph.traits import Kernel
+from mpqueue.tf1.compat.graph.nodes import Kernel
 from mpqueue.tf1.compat.ops.dims import Dims
 from mpqueue.tf1.compat.ops.dtypes import DType
 

@@ -1,7 +1,8 @@
-"""Examples and SequenceExamples, parsed in nodes by the eager parsers."""
+"""CSV records, Examples and SequenceExamples, parsed in nodes by the eager parsers."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,14 +17,17 @@ from mpqueue.tf1.compat.graph import (
     get_static_value,
 )
 from mpqueue.tf1.compat.graph.make import array_of
+from mpqueue.tf1.compat.ops import dtypes
 from mpqueue.tf1.compat.ops.dims import Dims, merged
 from mpqueue.tf1.compat.ops.dtypes import DType, as_dtype, int64, string
 from mpqueue.tf1.compat.ops.infer import invalid
-from mpqueue.tf1.parsing import parse, sequence
+from mpqueue.tf1.parsing import csv, parse, sequence
 from mpqueue.tf1.parsing.example_plan import Plan, plan
 from mpqueue.tf1.parsing.features import FeatureKind, Spec, checked
 from mpqueue.tf1.runs.rows import Rows, Value
-from mpqueue.tf1.runs.rules import Call, Rule, per_row
+from mpqueue.tf1.runs.rules import Call, Rule, leading, per_row
+
+_CSV_TYPES: Final = (dtypes.float32, dtypes.float64, dtypes.int32, dtypes.int64, dtypes.string)
 
 Features = Mapping[Any, Any]
 
@@ -215,3 +219,56 @@ def _single(
     made = custom(kind, [text, label], kinds, of_values(compute), rule=rule)
     tensors = iter(made.outputs)
     return [part.structured(tensors) for part in parts]
+
+
+@public("decode_csv(...)", like=csv.decode_csv)
+def decode_csv(
+    records: Any,
+    record_defaults: Any,
+    field_delim: str = ",",
+    use_quote_delim: bool = True,
+    name: str | None = None,
+    na_value: str = "",
+    select_cols: Any = None,
+) -> list[Tensor]:
+    """CSV records as columns: one tensor per column, of the shape of ``records``.
+
+    Raises:
+        TypeError: A default of a type that columns do not have.
+        ValueError: ``select_cols`` does not rise or fit, or a default has more than one value.
+
+    While running, the `InvalidArgumentError` of `mpqueue.decode_csv`.
+    """
+    _check_columns(record_defaults, select_cols)
+    if not len(record_defaults):
+        raise ValueError("record_defaults is empty: decode_csv needs one default per column")
+    with get_default_graph().name_scope(name or "DecodeCSV") as scope:
+        texts = convert_to_tensor(records, dtypes.string, "records")
+        options = (field_delim, use_quote_delim, na_value, select_cols)
+        defaults = [_default(each, place) for place, each in enumerate(record_defaults)]
+        described = once(defaults, lambda *rest: csv.checked_format(rest, *options))
+        kernel = of_values(lambda texts, *rest: csv.decode(texts, described(*rest)))
+        kinds = [(each.dtype.base_dtype, texts.known_dims) for each in defaults]
+        return custom("DecodeCSV", [texts, *defaults], kinds, kernel, name=scope, rule=leading()).outputs
+
+
+def _check_columns(record_defaults: Any, select_cols: Any) -> None:
+    if select_cols is None:
+        return
+    if any(left >= right for left, right in pairwise(select_cols)):
+        raise ValueError("select_cols is not strictly increasing.")
+    if select_cols and select_cols[0] < 0:
+        raise ValueError("select_cols contains negative values.")
+    if len(select_cols) != len(record_defaults):
+        raise ValueError("Length of select_cols and record_defaults do not match.")
+
+
+def _default(value: Any, place: int) -> Tensor:
+    default = convert_to_tensor(value, name=f"record_defaults_{place}")
+    if default.dtype.base_dtype not in _CSV_TYPES:
+        names = ", ".join(each.name for each in _CSV_TYPES)
+        raise TypeError(f"record_defaults[{place}] has type {default.dtype.name}; a column is one of {names}")
+    dims = default.known_dims
+    if dims is not None and (len(dims) > 1 or dims not in {(), (None,), (0,), (1,)}):
+        raise ValueError(f"record_defaults[{place}] has shape {default.shape}; give one value, or none")
+    return default

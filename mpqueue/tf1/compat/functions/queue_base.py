@@ -14,8 +14,8 @@ from mpqueue.tf1.compat.functions.declare import public_class
 from mpqueue.tf1.compat.functions.kernels import of_values
 from mpqueue.tf1.compat.functions.select import gather
 from mpqueue.tf1.compat.graph import Operation, Tensor, convert_to_tensor, custom
+from mpqueue.tf1.compat.graph.nodes import Kernel
 from mpqueue.tf1.compat.graph.state import held
-from mpqueue.tf1.compat.graph.traits import Kernel
 from mpqueue.tf1.compat.ops import dtypes
 from mpqueue.tf1.compat.ops.dims import Dims, merged
 from mpqueue.tf1.compat.ops.dtypes import DType, as_dtype

@@ -15,8 +15,8 @@ from mpqueue.tf1.compat.functions.declare import public_class
 from mpqueue.tf1.compat.functions.kernels import of_values, with_own
 from mpqueue.tf1.compat.functions.queue_base import QueueBase
 from mpqueue.tf1.compat.graph import Operation, Tensor, convert_to_tensor, custom
+from mpqueue.tf1.compat.graph.nodes import Kernel
 from mpqueue.tf1.compat.graph.state import handle_of, held
-from mpqueue.tf1.compat.graph.traits import Kernel
 from mpqueue.tf1.compat.ops import dtypes
 from mpqueue.tf1.compat.ops.dims import Dims, merged
 from mpqueue.tf1.compat.ops.dtypes import DType

@@ -11,8 +11,8 @@ from mpqueue.tf1.compat.functions.direct import direct
 from mpqueue.tf1.compat.functions.math import cast
 from mpqueue.tf1.compat.graph import Tensor, apply, convert_to_tensor, get_default_graph
 from mpqueue.tf1.compat.ops import dtypes
-from mpqueue.tf1.compat.ops.dimension import dimension_value
 from mpqueue.tf1.compat.ops.dtypes import DType
+from mpqueue.tf1.compat.ops.tensorshape import dimension_value
 
 
 @public(

@@ -6,9 +6,7 @@ From the ground up::
     scopes.py     what applies to new nodes (names, devices, branches, the default graph), and collections
     targets.py    the servers that sessions name
     state.py      what the kernels of a session share, and handles to it
-    traits.py     the facts about an operation that need not be said of each
-    nodes.py      Operation, Tensor, Graph
-    graph.py      the default graph
+    nodes.py      Operation, Tensor, Graph, and the default graph
     plan.py       the order of operations for some fetches and feeds
     run.py        carrying out a plan
     records.py    a plan that can be carried out for many records at once
@@ -28,11 +26,11 @@ from mpqueue.tf1.compat.graph.build import apply as apply
 from mpqueue.tf1.compat.graph.build import apply_many as apply_many
 from mpqueue.tf1.compat.graph.convert import constant as constant
 from mpqueue.tf1.compat.graph.convert import convert_to_tensor as convert_to_tensor
-from mpqueue.tf1.compat.graph.graph import Graph as Graph
-from mpqueue.tf1.compat.graph.graph import get_default_graph as get_default_graph
 from mpqueue.tf1.compat.graph.make import custom as custom
+from mpqueue.tf1.compat.graph.nodes import Graph as Graph
 from mpqueue.tf1.compat.graph.nodes import Operation as Operation
 from mpqueue.tf1.compat.graph.nodes import Tensor as Tensor
+from mpqueue.tf1.compat.graph.nodes import get_default_graph as get_default_graph
 from mpqueue.tf1.compat.graph.session import Session as Session
 from mpqueue.tf1.compat.graph.session import get_default_session as get_default_session
 from mpqueue.tf1.compat.graph.sparse import SparseTensor as SparseTensor

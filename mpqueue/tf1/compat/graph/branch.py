@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.tf1.compat.graph.graph import Graph
 from mpqueue.tf1.compat.graph.make import custom
-from mpqueue.tf1.compat.graph.nodes import Operation, Tensor
+from mpqueue.tf1.compat.graph.nodes import Graph, Operation, Tensor
 from mpqueue.tf1.compat.graph.plan import Plan
 from mpqueue.tf1.compat.ops import dtypes
 from mpqueue.tf1.values.shapes import common_shape

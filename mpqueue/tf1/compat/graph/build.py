@@ -5,9 +5,9 @@ from typing import Any
 from mpqueue.tf1.compat.graph.convert import convert_all, convert_to_tensor
 from mpqueue.tf1.compat.graph.make import Group, graph_of, table_node
 from mpqueue.tf1.compat.graph.nodes import Operation, Tensor
-from mpqueue.tf1.compat.ops.dtypes import DType
+from mpqueue.tf1.compat.ops.dtypes import DType, as_dtype
 from mpqueue.tf1.compat.ops.literals import leaves
-from mpqueue.tf1.compat.ops.registry import Arg, Op, Types, is_type_name, type_named
+from mpqueue.tf1.compat.ops.registry import Arg, Op, Types, is_type_name
 from mpqueue.tf1.compat.ops.table import TABLE
 
 
@@ -95,7 +95,7 @@ class _Types:
         return tensors
 
     def _wanted(self, arg: Arg) -> DType | None:
-        return type_named(arg.type) if is_type_name(arg.type) else self.found.get(arg.type)
+        return as_dtype(arg.type) if is_type_name(arg.type) else self.found.get(arg.type)
 
     def _settle(self, arg: Arg, dtype: DType) -> None:
         if is_type_name(arg.type):

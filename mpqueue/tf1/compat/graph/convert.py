@@ -3,14 +3,12 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-from mpqueue.tf1.compat.graph.graph import get_default_graph
 from mpqueue.tf1.compat.graph.make import node_of, table_node
-from mpqueue.tf1.compat.graph.nodes import Operation, Tensor
-from mpqueue.tf1.compat.ops.dimension import Dimension
+from mpqueue.tf1.compat.graph.nodes import Operation, Tensor, get_default_graph
 from mpqueue.tf1.compat.ops.dtypes import DType, as_dtype, int32, int64
 from mpqueue.tf1.compat.ops.literals import leaves, to_array
 from mpqueue.tf1.compat.ops.table import TABLE
-from mpqueue.tf1.compat.ops.tensorshape import TensorShape
+from mpqueue.tf1.compat.ops.tensorshape import Dimension, TensorShape
 
 Conversion = Callable[[Any, DType | None, str | None], Tensor]
 

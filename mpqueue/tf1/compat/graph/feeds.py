@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.tf1.compat.graph.graph import Graph
-from mpqueue.tf1.compat.graph.nodes import Operation, Tensor
+from mpqueue.tf1.compat.graph.nodes import Graph, Operation, Tensor
 from mpqueue.tf1.compat.graph.sparse import SparseTensor
 from mpqueue.tf1.compat.ops.dims import merged
 from mpqueue.tf1.compat.ops.infer import invalid
@@ -104,8 +103,8 @@ class Fetches:
             return lambda values: make(part(values) for part in parts)
         if isinstance(structure, Mapping):
             entries = [(key, self._builder(item)) for key, item in structure.items()]
-            kind = type(structure)
-            return lambda values: _as_mapping(kind, {key: part(values) for key, part in entries})
+            kind: Any = type(structure)
+            return lambda values: kind({key: part(values) for key, part in entries})
         if isinstance(structure, SparseTensor):
             three = [self._node(each) for each in structure.parts]
             return lambda values: SparseTensorValue(*(part(values) for part in three))
@@ -122,7 +121,3 @@ class Fetches:
         if isinstance(element, Operation):
             return lambda _values: None
         return lambda values: values[element]
-
-
-def _as_mapping(kind: type, entries: dict[Any, Any]) -> Any:
-    return entries if kind is dict else kind(entries)

@@ -6,13 +6,11 @@ from typing import Any, Final, Unpack
 import numpy as np
 
 from mpqueue.errors import InvalidArgumentError, OpError
-from mpqueue.tf1.compat.graph.graph import Graph, get_default_graph
-from mpqueue.tf1.compat.graph.nodes import Operation, Tensor
+from mpqueue.tf1.compat.graph.nodes import Entries, Graph, Kernel, Operation, Tensor, Traits, get_default_graph
 from mpqueue.tf1.compat.graph.state import Running
-from mpqueue.tf1.compat.graph.traits import Entries, Kernel, Traits
 from mpqueue.tf1.compat.ops.dims import Dims
 from mpqueue.tf1.compat.ops.dtypes import DType, as_dtype
-from mpqueue.tf1.compat.ops.known import Constant
+from mpqueue.tf1.compat.ops.infer import Constant
 from mpqueue.tf1.compat.ops.registry import Op
 from mpqueue.tf1.runs.rules import per_row
 

@@ -7,21 +7,36 @@ variable finds its state in the run's session. An operation is *blocking* if its
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar, Unpack
+from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack
 
 import numpy as np
 
 from mpqueue.tf1.compat.graph.scopes import Collections, Scoped, graphs, sessions
 from mpqueue.tf1.compat.graph.symbolic import Operators, WithoutValue
-from mpqueue.tf1.compat.graph.traits import Kernel, Traits
 from mpqueue.tf1.compat.ops.dims import Dims, merged
 from mpqueue.tf1.compat.ops.dtypes import DType
-from mpqueue.tf1.compat.ops.known import Known
+from mpqueue.tf1.compat.ops.infer import Known
 from mpqueue.tf1.compat.ops.tensorshape import TensorShape, as_shape
+from mpqueue.tf1.runs.rules import Rule
 
 _STATE = ("name", "type", "kernel", "blocking", "bound", "attributes", "rule")  # for another process
 
 _Attached = TypeVar("_Attached")
+
+
+Kernel: TypeAlias = Callable[..., Sequence[np.ndarray]]
+"""What an operation does: takes a `Running`, a list of arrays, and by keyword other settings than the operation's."""
+Entries: TypeAlias = Callable[[int], np.ndarray | None]
+
+
+class Traits(TypedDict, total=False):
+    """The facts about an operation that need not be said of each."""
+
+    entries: Entries  # what is known of an output's value before a run, by the number of the output
+    blocking: bool  # the kernel may wait for others
+    bound: bool  # what it does depends on state of the session, other than queues and readers
+    attributes: dict[str, Any]  # what `Operation.get_attr` tells
+    rule: Rule | None  # how it is computed for many records at once; only of functions of the inputs
 
 
 class Operation:
@@ -387,3 +402,31 @@ class Graph(Scoped, Collections):
         if found.graph is not self:
             raise ValueError(f"Cannot use {what}: the session's graph is different from the node's graph.")
         return found
+
+
+_global_graph = Graph()
+
+
+def get_default_graph() -> Graph:
+    """The graph in which nodes are made now, in this thread.
+
+    Follows: ``tf.get_default_graph``.
+    """
+    return graphs.innermost or _global_graph
+
+
+def reset_default_graph() -> None:
+    """Begin a new global graph; nodes of the old one can no longer be mixed with new ones.
+
+    Raises:
+        AssertionError: A graph is entered by ``as_default()``.
+
+    Follows: ``tf.reset_default_graph``.
+    """
+    global _global_graph
+    if graphs.innermost is not None:
+        raise AssertionError(
+            "Do not use tf.reset_default_graph() to clear nested graphs. If you need a cleared graph, exit the nesting "
+            "and create a new graph."
+        )
+    _global_graph = Graph()

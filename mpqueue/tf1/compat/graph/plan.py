@@ -72,7 +72,7 @@ class Plan:
 
     def _steps(self, order: list[Operation]) -> list[Step]:
         place = {op: number for number, op in enumerate(order)}
-        needs = [frozenset(place[each] for each in self._needed_by(op) if each in place) for op in order]
+        needs = [frozenset(place[each] for each in self._needed_by(op)) for op in order]
         after: list[list[int]] = [[] for _ in order]
         for number, before in enumerate(needs):
             for each in before:

@@ -9,8 +9,7 @@ from typing import Any, Self
 
 from mpqueue.errors import NotFoundError
 from mpqueue.tf1.compat.graph.feeds import Fetches, fed_values
-from mpqueue.tf1.compat.graph.graph import Graph, get_default_graph
-from mpqueue.tf1.compat.graph.nodes import Operation, Tensor
+from mpqueue.tf1.compat.graph.nodes import Graph, Tensor, get_default_graph
 from mpqueue.tf1.compat.graph.plan import Plan
 from mpqueue.tf1.compat.graph.run import Run, owned
 from mpqueue.tf1.compat.graph.scopes import sessions
@@ -108,22 +107,15 @@ class Session(SessionState):
         results: dict[Tensor, Any] = dict(values)
         targets = [each for each in wanted.targets if each not in values]
         if targets:
-            plan = self._plan(targets, values)
-            slots = self._carry_out(plan, values)
+            key = (tuple(targets), frozenset(values))
+            plan = self._plans.get(key)
+            if plan is None:
+                plan = self._plans[key] = Plan(targets, values)
+            with self.running() as run:
+                slots = run.carry_out(plan, values)
             places = plan.slot_of
             results |= {each: owned(slots[places[each]])[()] for each in targets if isinstance(each, Tensor)}
         return wanted.build(results)
-
-    def _plan(self, targets: list[Tensor | Operation], values: dict[Tensor, Any]) -> Plan:
-        key = (tuple(targets), frozenset(values))
-        plan = self._plans.get(key)
-        if plan is None:
-            plan = self._plans[key] = Plan(targets, values)
-        return plan
-
-    def _carry_out(self, plan: Plan, values: dict[Tensor, Any]) -> list[Any]:
-        with self.running() as run:
-            return run.carry_out(plan, values)
 
     @contextmanager
     def running(self) -> Iterator[Run]:

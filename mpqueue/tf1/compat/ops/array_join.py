@@ -6,8 +6,7 @@ import numpy as np
 
 from mpqueue.tf1.compat.ops import dtypes
 from mpqueue.tf1.compat.ops.dims import Dims, axis_in, merged, merged_all, with_rank
-from mpqueue.tf1.compat.ops.infer import int_of, ints_of, invalid
-from mpqueue.tf1.compat.ops.known import Array, Known
+from mpqueue.tf1.compat.ops.infer import Array, Known, int_of, ints_of, invalid
 from mpqueue.tf1.compat.ops.registry import INDEX, Types, op
 from mpqueue.tf1.runs.axes import along, along_attribute
 

@@ -7,8 +7,7 @@ import numpy as np
 from mpqueue.tf1.compat.ops import dtypes
 from mpqueue.tf1.compat.ops.dims import Dims, broadcast, count, is_known, with_rank
 from mpqueue.tf1.compat.ops.dtypes import DType, int32
-from mpqueue.tf1.compat.ops.infer import int_of, invalid, shape_of
-from mpqueue.tf1.compat.ops.known import Array, Known
+from mpqueue.tf1.compat.ops.infer import Array, Known, int_of, invalid, shape_of
 from mpqueue.tf1.compat.ops.literals import blank
 from mpqueue.tf1.compat.ops.registry import FLOATS, NUMBERS, SIGNED, Types, op
 from mpqueue.tf1.runs import axes

@@ -7,8 +7,7 @@ import numpy as np
 from mpqueue.tf1.compat.ops import dtypes
 from mpqueue.tf1.compat.ops.dims import Dims, axis_in, merged, text, with_rank
 from mpqueue.tf1.compat.ops.dtypes import DType, int32
-from mpqueue.tf1.compat.ops.infer import int_of, ints_of, invalid
-from mpqueue.tf1.compat.ops.known import Array, Known
+from mpqueue.tf1.compat.ops.infer import Array, Known, int_of, ints_of, invalid
 from mpqueue.tf1.compat.ops.registry import INDEX, NUMBERS, SUBSCRIPT, Types, op
 from mpqueue.tf1.runs import axes
 from mpqueue.tf1.runs.rules import elementwise

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mpqueue.tf1.compat.ops.dims import Dims, axis_in, count, merged, merged_size, text, with_rank, without
-from mpqueue.tf1.compat.ops.infer import int_of, ints_of, invalid, shape_of
-from mpqueue.tf1.compat.ops.known import Array, Known
+from mpqueue.tf1.compat.ops.infer import Array, Known, int_of, ints_of, invalid, shape_of
 from mpqueue.tf1.compat.ops.literals import blank
 from mpqueue.tf1.compat.ops.registry import op
 from mpqueue.tf1.compat.ops.signature import Axes
@@ -199,10 +198,7 @@ def identity(input: Array) -> Array:
     return input
 
 
-@op("StopGradient", "input: T[...] -> T[...]", "stop_gradient", rows=elementwise)
-def stop_gradient(input: Array) -> Array:
-    """The same values."""
-    return input
+op("StopGradient", "input: T[...] -> T[...]", "stop_gradient", rows=elementwise)(identity)
 
 
 def _ensured(input: Known, *, shape: Dims) -> Dims:

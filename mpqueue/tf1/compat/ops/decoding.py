@@ -4,7 +4,7 @@ from typing import Any
 
 from mpqueue.tf1.compat.ops.dims import Dims
 from mpqueue.tf1.compat.ops.dtypes import DType
-from mpqueue.tf1.compat.ops.known import Array, Known
+from mpqueue.tf1.compat.ops.infer import Array, Known
 from mpqueue.tf1.compat.ops.registry import op
 from mpqueue.tf1.parsing import json_example, raw
 from mpqueue.tf1.readers import files

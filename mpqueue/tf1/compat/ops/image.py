@@ -7,8 +7,7 @@ import numpy as np
 from mpqueue.tf1.compat.ops import dtypes
 from mpqueue.tf1.compat.ops.dims import Dims
 from mpqueue.tf1.compat.ops.dtypes import DType
-from mpqueue.tf1.compat.ops.infer import ints_of
-from mpqueue.tf1.compat.ops.known import Array, Known
+from mpqueue.tf1.compat.ops.infer import Array, Known, ints_of
 from mpqueue.tf1.compat.ops.registry import FLOATS, Types, op
 from mpqueue.tf1.images import colour, files, resize
 from mpqueue.tf1.runs.axes import of_images, of_stacks

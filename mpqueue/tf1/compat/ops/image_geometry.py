@@ -1,6 +1,6 @@
 """Images the other way round, parts of images, and images in larger ones: of one image or a stack of them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -8,8 +8,7 @@ import numpy as np
 
 from mpqueue.tf1.compat.ops.dims import Dims, text
 from mpqueue.tf1.compat.ops.dtypes import float32
-from mpqueue.tf1.compat.ops.infer import int_of
-from mpqueue.tf1.compat.ops.known import Array, Known
+from mpqueue.tf1.compat.ops.infer import Array, Known, int_of
 from mpqueue.tf1.compat.ops.registry import INDEX, op
 from mpqueue.tf1.runs.axes import of_images
 
@@ -82,22 +81,23 @@ def _check_window(lengths: Iterable[int | None], starts: Iterable[int | None], w
             raise ValueError(f"{length} pixels from {start} on do not lie within {whole}")
 
 
-def _inner_sizes(dims: Dims) -> tuple[int | None, ...]:
-    return (None, None) if dims is None else dims[-3:-1]
+def _on_window(kind: str, name: str, *, crops: bool) -> Callable[..., Callable[..., Array]]:
+    """Declare an operation of an image and a window, which lies in the image if it ``crops``, else around it."""
+
+    def infer(image: Known, *window: Known) -> Dims:
+        dims, known = checked_image(image.known_dims), [int_of(each) for each in window]
+        inner = (None, None) if dims is None else dims[-3:-1]
+        part, whole = (known[2:], inner) if crops else (inner, known[2:])
+        _check_window(part, known[:2], whole)
+        return _with_size(dims, *known[2:])
+
+    inputs = "image: T, offset_height: A[], offset_width: B[], target_height: C[], target_width: D[]"
+    form = f"image.{name}(image, offset_height, offset_width, target_height, target_width)"
+    types: Any = dict.fromkeys("ABCD", INDEX)
+    return op(kind, f"{inputs} -> T", form, infer=infer, rows=of_images, **types)
 
 
-_WINDOW = "image: T, offset_height: A[], offset_width: B[], target_height: C[], target_width: D[] -> T"
-_ARGS = "image, offset_height, offset_width, target_height, target_width"
-_TYPES: Any = dict.fromkeys("ABCD", INDEX)
-
-
-def _cropped(image: Known, *window: Known) -> Dims:
-    dims, known = checked_image(image.known_dims), [int_of(each) for each in window]
-    _check_window(known[2:], known[:2], _inner_sizes(dims))
-    return _with_size(dims, *known[2:])
-
-
-@op("CropToBoundingBox", _WINDOW, f"image.crop_to_bounding_box({_ARGS})", infer=_cropped, rows=of_images, **_TYPES)
+@_on_window("CropToBoundingBox", "crop_to_bounding_box", crops=True)
 def crop_to_bounding_box(image: Array, *window: Array) -> Array:
     """The window of the given size whose top left corner is at the offsets.
 
@@ -117,13 +117,7 @@ def crop_to_bounding_box(image: Array, *window: Array) -> Array:
     return image[..., top : top + height, left : left + width, :]
 
 
-def _padded(image: Known, *window: Known) -> Dims:
-    dims, known = checked_image(image.known_dims), [int_of(each) for each in window]
-    _check_window(_inner_sizes(dims), known[:2], known[2:])
-    return _with_size(dims, *known[2:])
-
-
-@op("PadToBoundingBox", _WINDOW, f"image.pad_to_bounding_box({_ARGS})", infer=_padded, rows=of_images, **_TYPES)
+@_on_window("PadToBoundingBox", "pad_to_bounding_box", crops=False)
 def pad_to_bounding_box(image: Array, *window: Array) -> Array:
     """Zeros around the image so that it has the given size and its top left corner is at the offsets.
 

@@ -14,8 +14,7 @@ from mpqueue.errors import UnimplementedError
 from mpqueue.tf1.compat.ops import dtypes
 from mpqueue.tf1.compat.ops.dims import merged_all
 from mpqueue.tf1.compat.ops.dtypes import DType, DTypeKind
-from mpqueue.tf1.compat.ops.infer import invalid
-from mpqueue.tf1.compat.ops.known import Array
+from mpqueue.tf1.compat.ops.infer import Array, invalid
 from mpqueue.tf1.compat.ops.registry import ALL, COMPLEX, FLOATS, INTS, NUMBERS, REALS, SIGNED, op
 from mpqueue.tf1.runs.rules import elementwise, of_one_shape
 

@@ -8,8 +8,7 @@ import numpy as np
 from mpqueue.tf1.compat.ops import dtypes
 from mpqueue.tf1.compat.ops.dims import Dims, axis_in, broadcast, merged, text, with_rank, without
 from mpqueue.tf1.compat.ops.dtypes import DType, int64
-from mpqueue.tf1.compat.ops.infer import int_of, ints_of, invalid
-from mpqueue.tf1.compat.ops.known import Array, Known
+from mpqueue.tf1.compat.ops.infer import Array, Known, int_of, ints_of, invalid
 from mpqueue.tf1.compat.ops.registry import NUMBERS, REALS, op
 from mpqueue.tf1.runs.axes import along
 

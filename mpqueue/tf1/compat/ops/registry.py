@@ -199,11 +199,6 @@ def is_type_name(text: str) -> bool:
     return isinstance(getattr(dtypes, text, None), DType) or text == "bool"
 
 
-def type_named(text: str) -> DType:
-    """The fixed type of that name."""
-    return dtypes.as_dtype(text)
-
-
 FLOATS: Final = (dtypes.float16, dtypes.float32, dtypes.float64)
 SIGNED: Final = (dtypes.int8, dtypes.int16, dtypes.int32, dtypes.int64)
 UNSIGNED: Final = (dtypes.uint8, dtypes.uint16, dtypes.uint32, dtypes.uint64)

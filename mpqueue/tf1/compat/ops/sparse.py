@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from mpqueue.tf1.compat.ops.dims import Dims, without
-from mpqueue.tf1.compat.ops.infer import ints_of, invalid
-from mpqueue.tf1.compat.ops.known import Array, Known
+from mpqueue.tf1.compat.ops.infer import Array, Known, ints_of, invalid
 from mpqueue.tf1.compat.ops.math_reduce import checked_axes
 from mpqueue.tf1.compat.ops.registry import NUMBERS, op
+from mpqueue.tf1.values.conversion import text_array
 
 _PACKED = struct.Struct("<IQH")
 
@@ -195,8 +195,7 @@ def _unpacked(packed: bytes, dtype: "np.dtype[Any]") -> tuple[Array, Array, Arra
         else:
             lengths = np.frombuffer(packed, np.int64, count, start)
             ends = np.cumsum([start + lengths.nbytes, *lengths.tolist()]).tolist()
-            values = np.empty(count, object)
-            values[:] = [packed[first:last] for first, last in pairwise(ends)]
+            values = text_array([packed[first:last] for first, last in pairwise(ends)])
             end = ends[-1] if (lengths >= 0).all() else -1
         if end != len(packed):
             raise ValueError("it has another length than it says")

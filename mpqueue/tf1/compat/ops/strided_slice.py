@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mpqueue.tf1.compat.ops.dims import Dims, text
-from mpqueue.tf1.compat.ops.infer import ints_of, invalid
-from mpqueue.tf1.compat.ops.known import Array, Known
+from mpqueue.tf1.compat.ops.infer import Array, Known, ints_of, invalid
 from mpqueue.tf1.compat.ops.registry import SUBSCRIPT, op
 from mpqueue.tf1.runs import axes
 

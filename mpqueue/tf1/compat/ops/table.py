@@ -13,7 +13,6 @@ from mpqueue.tf1.compat.ops import (  # noqa: F401
     sparse,
     strided_slice,
     text,
-    text_numbers,
 )
 from mpqueue.tf1.compat.ops.registry import TABLE
 

@@ -1,4 +1,4 @@
-"""Operations on text: arrays of ``bytes``."""
+"""Operations on text: arrays of ``bytes``; numbers as text, and text as numbers."""
 
 import base64
 import binascii
@@ -8,15 +8,21 @@ from typing import Any, Final
 
 import numpy as np
 
+from mpqueue.tf1.compat.ops import dtypes
 from mpqueue.tf1.compat.ops.dims import Dims, broadcast, merged, merged_all
-from mpqueue.tf1.compat.ops.infer import invalid
-from mpqueue.tf1.compat.ops.known import Array, Known
+from mpqueue.tf1.compat.ops.dtypes import DType
+from mpqueue.tf1.compat.ops.infer import Array, Known, invalid
 from mpqueue.tf1.compat.ops.math_reduce import checked_axes, reduced
-from mpqueue.tf1.compat.ops.registry import INDEX, op
+from mpqueue.tf1.compat.ops.registry import INDEX, NUMBERS, op
+from mpqueue.tf1.parsing import number_text
 from mpqueue.tf1.parsing.fingerprint import fingerprint64
 from mpqueue.tf1.runs.rules import elementwise, leading, of_one_shape
+from mpqueue.tf1.values.conversion import text_array
 
 _WEB_ALPHABET: Final = re.compile(rb"[A-Za-z0-9_-]*")
+_INT: Final = re.compile(rb"[+-]?\d+")
+_PARSED: Final = (dtypes.float32, dtypes.float64, dtypes.int32, dtypes.int64, dtypes.uint32, dtypes.uint64)
+_SPACE: Final = b" \t\n\v\f\r"
 
 
 def each(function: Callable[..., Any], *arrays: Array, dtype: Any = object) -> Array:
@@ -65,10 +71,8 @@ def _pieces(text: bytes, delimiter: bytes, skip_empty: bool) -> list[bytes]:
 def sparse_rows(rows: Sequence[Sequence[bytes]]) -> tuple[Array, Array, Array]:
     """Rows of unequal length as the parts of a sparse tensor."""
     indices = [(row, place) for row, items in enumerate(rows) for place in range(len(items))]
-    values = np.empty(len(indices), object)
-    values[:] = [item for items in rows for item in items]
     shape = np.array([len(rows), max(map(len, rows), default=0)], np.int64)
-    return np.array(indices, np.int64).reshape(-1, 2), values, shape
+    return np.array(indices, np.int64).reshape(-1, 2), text_array([item for items in rows for item in items]), shape
 
 
 @op("StringSplitV2", "input: string[_], sep: string[] -> indices: int64[_ 2], values: string[_], shape: int64[2]")
@@ -244,3 +248,106 @@ def _compiled(pattern: bytes) -> re.Pattern[bytes]:
         return re.compile(pattern)
     except re.error as error:
         invalid(f"Invalid pattern: {pattern!r}, error: {error}")
+
+
+@op(
+    "AsString", "input: T[...] -> string[...]", "as_string", rows=elementwise, T=(*NUMBERS, dtypes.bool_, dtypes.string)
+)
+def as_string(
+    input: Array,
+    *,
+    precision: int = -1,
+    scientific: bool = False,
+    shortest: bool = False,
+    width: int = -1,
+    fill: str = "",
+) -> Array:
+    """Numbers as C's printf writes them: floats with six digits after the point by default."""
+    _check_format(input.dtype, precision, scientific, shortest, fill)
+    if input.dtype == object:
+        return input
+    if input.dtype == bool:
+        return each(lambda value: b"true" if value else b"false", input)
+    digits = f".{precision}" if precision >= 0 else ""
+    letter = ("e" if scientific else "g" if shortest else "f") if input.dtype.kind in "fc" else "d"
+    size = str(width) if width >= 0 else ""
+    if input.dtype.kind == "c":
+        return each(_complex_writer(f"%{digits}{letter}", f"%{fill.strip('0')}{size}s"), input)
+    return each(_writer(f"%{fill}{size}{digits}{letter}", f"%{fill.strip('0')}{size}{digits}{letter}"), input)
+
+
+def _check_format(dtype: np.dtype[Any], precision: int, scientific: bool, shortest: bool, fill: str) -> None:
+    if fill not in ("", " ", "+", "-", "0"):
+        invalid(f"Fill argument not supported: {fill!r}")
+    if scientific and shortest:
+        invalid("Cannot select both scientific and shortest notation")
+    if dtype.kind not in "fc" and (scientific or shortest):
+        invalid("scientific and shortest format not supported for datatype " + dtype.name)
+    if dtype.kind not in "fc" and precision >= 0:
+        invalid("precision not supported for datatype " + dtype.name)
+
+
+def _writer(form: str, unpadded: str) -> Callable[[Any], bytes]:
+    def write(value: Any) -> bytes:
+        finite = isinstance(value, int) or np.isfinite(value)  # C pads infinities with spaces only
+        text: str = (form if finite else unpadded) % value
+        return text.encode()
+
+    return write
+
+
+def _complex_writer(part: str, whole: str) -> Callable[[complex], bytes]:
+    def write(value: complex) -> bytes:
+        return (whole % f"({part % value.real},{part % value.imag})").encode()
+
+    return write
+
+
+def _parser(out_type: DType) -> Callable[[bytes], Any]:
+    kind = out_type.as_numpy_dtype
+    if out_type.is_floating:
+        return _parsed_float
+    least, most = np.iinfo(kind).min, np.iinfo(kind).max
+
+    def parse(text: bytes) -> int:
+        core = text.strip(_SPACE)
+        if not _INT.fullmatch(core) or not least <= int(core) <= most or (least == 0 and core[:1] in b"+-"):
+            invalid(f"StringToNumberOp could not correctly convert string: {text!r} to {out_type.name}")
+        return int(core)
+
+    return parse
+
+
+def _parsed_float(text: bytes) -> float:
+    value = number_text.to_float(text)
+    if value is None:
+        invalid(f"StringToNumberOp could not correctly convert string: {text!r}")
+    return value
+
+
+def _parsed(string_tensor: Known, *, out_type: DType) -> Dims:
+    if out_type not in _PARSED:
+        raise TypeError(f"out_type must be one of {[each.name for each in _PARSED]}, got {out_type.name}")
+    return string_tensor.known_dims
+
+
+@op(
+    "StringToNumber",
+    "string_tensor: string -> out_type",
+    "string_to_number(string_tensor=None, out_type, name, input=string_tensor)",
+    infer=_parsed,
+    rows=elementwise,
+)
+def string_to_number(string_tensor: Array, *, out_type: DType = dtypes.float32) -> Array:
+    """Text parsed as numbers, with white space around them; what is none is an `InvalidArgumentError` of the run.
+
+    Floats too large become infinite, ints too large are an error.
+
+    Args:
+        string_tensor: The texts.
+        out_type: A float or int type of 32 or 64 bits.
+
+    Raises:
+        TypeError: ``out_type`` is another.
+    """
+    return each(_parser(out_type), string_tensor, dtype=out_type.as_numpy_dtype)

@@ -22,6 +22,22 @@ _log = logging.getLogger(__name__)
 _MONITORED: Final = ("MonitoredSession", "SingularMonitoredSession")  # by name: their module imports this one
 
 
+def checked_session(sess: Any) -> Session:
+    """Return the given session, or the default one.
+
+    Raises:
+        ValueError: There is none.
+        TypeError: ``sess`` is no session.
+    """
+    sess = get_default_session() if sess is None else sess
+    if sess is None:
+        raise ValueError("Cannot start queue runners: No default session is registered. Use `with sess.as_default()`")
+    if not isinstance(sess, Session):
+        hint = ": did you mean coord=?" if isinstance(sess, Coordinator) else ""
+        raise TypeError(f"sess must be a tf.Session or None, got {sess!r}{hint}")
+    return sess
+
+
 @public_class("train.QueueRunner", like=queue_runner.QueueRunner)
 class QueueRunner(queue_runner.QueueRunner):
     """Holds a list of enqueue operations for a queue, each to be run in a thread.
@@ -62,9 +78,7 @@ class QueueRunner(queue_runner.QueueRunner):
     def _closing(queue: QueueBase, *, cancel: bool) -> Any:
         return queue.close(cancel_pending_enqueues=cancel)
 
-    @staticmethod
-    def _checked_session(sess: Any) -> Any:
-        return checked_session(sess)
+    _checked_session = staticmethod(checked_session)
 
     def _placed(self, op: Any, session: Session, should_stop: Callable[[], bool]) -> tuple[Callable[[], Any], bool]:
         node = session.graph.as_graph_element(op)
@@ -92,22 +106,6 @@ class QueueRunner(queue_runner.QueueRunner):
     def _findable_name(thing: Any, _default: str) -> str:
         name: str = thing.queue_ref.op.name if isinstance(thing, QueueBase) else thing.name
         return name
-
-
-def checked_session(sess: Any) -> Session:
-    """Return the given session, or the default one.
-
-    Raises:
-        ValueError: There is none.
-        TypeError: ``sess`` is no session.
-    """
-    sess = get_default_session() if sess is None else sess
-    if sess is None:
-        raise ValueError("Cannot start queue runners: No default session is registered. Use `with sess.as_default()`")
-    if not isinstance(sess, Session):
-        hint = ": did you mean coord=?" if isinstance(sess, Coordinator) else ""
-        raise TypeError(f"sess must be a tf.Session or None, got {sess!r}{hint}")
-    return sess
 
 
 def add_queue_runner(qr: Any, collection: str = GraphKeys.QUEUE_RUNNERS) -> None:
