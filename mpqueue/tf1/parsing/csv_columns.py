@@ -34,6 +34,7 @@ def decode(records: list[bytes], csv_format: CsvFormat) -> list[NDArray[Any]] | 
     if batch is None:
         return None
     missing = _missing(batch, csv_format.na_value)
+    # An empty field without a default is an error, and only the rows know which of them comes first.
     if missing[[column.default is None for column in csv_format.columns]].any():
         return None
     columns = _strings(batch, csv_format)
@@ -76,6 +77,7 @@ def _numbers(batch: CutBatch, missing: Mask, csv_format: CsvFormat) -> dict[int,
     places = [place for members in by_dtype.values() for place in members]
     starts, ends = batch.starts[places].ravel(), batch.ends[places].ravel()
     words = words_of(batch.memory)
+    # Blanks around numbers are rare. One in front is taken off here; with any others a field is read by itself.
     if b" " in batch.memory:
         starts += (words[starts] & np.uint64(0xFF)) == ord(" ")
     fields = read_fields(words, starts, ends)
@@ -97,6 +99,7 @@ def _floats(fields: Fields, batch: CutBatch, missing: Mask, dtype: str) -> NDArr
     values, known = floats(fields)
     if dtype == "float32":
         add_long_decimals(words_of(batch.memory), fields, values, known)
+    # Exponents, nan and numbers of many digits, one by one: a file mostly has few of them.
     if not _fill(values, known, batch, missing, to_float):
         return None
     if dtype == "float64":

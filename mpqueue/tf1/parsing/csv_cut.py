@@ -53,6 +53,7 @@ def cut(records: list[bytes], csv_format: CsvFormat) -> CutBatch | None:
     is_end = letters == csv_format.delim[0]
     is_end |= letters == _LINE_BREAK
     has_quotes = csv_format.use_quote_delim and b'"' in memory
+    # Without quotes every delimiter ends a field, and the sum over all letters is spared.
     outside = _outside_quotes(letters) if has_quotes else np.True_
     is_end &= outside
     if b"\r" in memory and (outside & (letters == _RETURN)).any():
@@ -81,6 +82,7 @@ def _wanted(end_letters: _Letters, ends: Places, records: list[bytes], csv_forma
     """Return indices of the fields to read, shape [columns, records]; None if a record has too few or too many."""
     last_fields = np.flatnonzero(end_letters == _LINE_BREAK)
     lengths = np.fromiter(map(len, records), np.int64, len(records))
+    # Line breaks that stand elsewhere are the record's own, and one that is missing is inside of quotes.
     if not np.array_equal(ends[last_fields], np.cumsum(lengths + 1) - 1):
         return None
     first_fields = np.concatenate(([0], last_fields[:-1] + 1))

@@ -51,6 +51,7 @@ def read_batch(records: list[bytes], plan: Plan, columns: dict[bytes, ExampleCol
     Returns: Indices of the records that remain to be read, rising.
     """
     keep_freed_memory()
+    # One buffer for all, and a margin, since a word of eight bytes is read at the last places, too.
     text = b"".join([*records, MARGIN])
     ends = np.cumsum(np.fromiter(map(len, records), np.int64, len(records)))
     entries, refused = find(text, np.concatenate(([0], ends[:-1])), ends, plan)
@@ -58,8 +59,10 @@ def read_batch(records: list[bytes], plan: Plan, columns: dict[bytes, ExampleCol
     counts = np.concatenate([part.counts for part in lists])
     good = np.concatenate([part.good for part in lists])
     sizes, is_fixed = plan.sizes[entries.numbers], plan.is_fixed[entries.numbers]
+    # At least 1: a fixed shape may hold no values, and NumPy would warn of a division whose result is not used.
     good &= np.where(is_fixed, counts == sizes, counts % np.maximum(sizes, 1) == 0)
     refused[entries.records[~good]] = True
+    # A key comes once in a record, else the record is refused: so it is enough to count those that are required.
     there = np.bincount(entries.records[plan.is_required[entries.numbers]], minlength=len(records))
     refused |= there < np.count_nonzero(plan.is_required)
     _put(columns, plan, entries, lists, ~refused[entries.records])
@@ -91,7 +94,9 @@ def _lists(text: bytes, entries: Entries, tags: NDArray[np.uint64]) -> list[List
     runs, run_ends, is_run = blocks_at(words, bodies, _FIRST_FIELD)
     is_run &= good & (run_ends == entries.ends)
     good &= is_run | (own_tags == BYTES_LIST) | (bodies == entries.ends)
+    # A list of nothing, from 0 to 0; no run begins at place 0, which is the tag of the first record.
     runs[~is_run] = run_ends[~is_run] = 0
+    # The entries are in the order of the plan, which has its features by dtype: each dtype is one slice.
     strings, floats, ints = (
         slice(*np.searchsorted(own_tags, (tag, tag + 1))) for tag in (BYTES_LIST, FLOAT_LIST, INT64_LIST)
     )
@@ -118,8 +123,10 @@ def _floats(text: bytes, runs: Places, ends: Places, good: Mask) -> Lists:
 def _ints(text: bytes, runs: Places, ends: Places, good: Mask) -> Lists:
     """Read int64 lists, each a run of numbers of seven bits a byte."""
     letters = np.frombuffer(text, np.uint8)
+    # A run whose last number goes on would take the first bytes of the next run into it, once they are joined.
     good &= (letters[ends - 1] < 0x80) | (runs == ends)
     lengths = np.where(good, ends - runs, 0)
+    # One small number each, as labels are: the byte is the number.
     if (lengths == 1).all():
         return Lists(lengths, letters[runs].astype(np.int64), good)
     letters = letters[_ranges(runs, lengths, 1)]
@@ -127,6 +134,7 @@ def _ints(text: bytes, runs: Places, ends: Places, good: Mask) -> Lists:
     starts = np.concatenate(([0], number_ends[:-1]))[: len(number_ends)]
     run_ends = np.cumsum(lengths)
     too_long = np.searchsorted(run_ends, starts[number_ends - starts > MAX_VARINT_BYTES], side="right")
+    # Once more without the lists that hold such a number, as their numbers stand between those of the others.
     if len(too_long):
         good[too_long] = False
         return _ints(text, runs, np.where(good, ends, runs), good)
@@ -143,6 +151,7 @@ def _ranges(starts: Places, counts: Places, step: int) -> Places:
 
 def _strings(text: bytes, starts: Places, ends: Places, runs: Places, good: Mask) -> Lists:
     """Read bytes lists; those of just one value are runs, for the others ``runs`` is 0."""
+    # One string each, as mostly: slices, without a look at the lists.
     if runs.all():
         singles = text_array([text[run:end] for run, end in zip(runs.tolist(), ends.tolist(), strict=True)])
         return Lists(np.ones(len(runs), np.int64), singles, good)

@@ -49,6 +49,7 @@ def blocks_at(words: Words, places: Places, tags: Words | np.uint64) -> tuple[Pl
     heads = words[places]
     good = (heads & _BYTE) == tags
     heads >>= _U64(8)
+    # All lengths below 128, as mostly: then they are one byte each, and nothing of `_lengths` is needed.
     if not (heads & _TOP_BIT).any():
         starts = places + 2
         heads &= _BYTE
@@ -61,6 +62,7 @@ def blocks_at(words: Words, places: Places, tags: Words | np.uint64) -> tuple[Pl
 
 def _lengths(heads: Words) -> tuple[Places, Places, Mask]:
     """Read the length with which each word begins: return value and size, and a mask of those of at most four bytes."""
+    # It stays 1 only as long as every byte so far has its top bit set.
     goes_on = (heads >> _U64(7)) & _U64(1)
     sizes = goes_on + _U64(1)
     values = heads & _U64(0x7F)
@@ -68,6 +70,7 @@ def _lengths(heads: Words) -> tuple[Places, Places, Mask]:
         values |= (heads >> _U64(byte)) & _U64(0x7F << (7 * byte))
         goes_on &= heads >> _U64(8 * byte + 7)
         sizes += goes_on
+    # A length that goes on behind four bytes is refused by its caller; its size must be an index all the same.
     sizes -= goes_on
     values &= _BITS_OF_SIZE[sizes.view(np.int64)]
     return values.view(np.int64), sizes.view(np.int64), goes_on == 0
@@ -98,9 +101,12 @@ def find(text: bytes, starts: Places, ends: Places, plan: Plan) -> tuple[Entries
     keys = entries + 2
     features, feature_ends, whole = blocks_at(words, keys + key_lengths, _SECOND_FIELD)
     good &= whole & (feature_ends == entry_ends)
+    # Marked, and not taken out: the arrays keep their places, and the caller drops all of a refused record at the end.
     refused[records[~good]] = True
     numbers = plan.keys.find(words, keys, key_lengths)
     wanted = np.flatnonzero(numbers >= 0)
+    # A place for each feature and record: where a key comes twice, one overwrites the other, and so is found.
+    # Read row by row, the table also brings the entries into the order of the plan.
     table = np.full((len(plan.specs), len(starts)), -1, np.int64)
     table[numbers[wanted], records[wanted]] = wanted
     twice = table[numbers[wanted], records[wanted]] != wanted
@@ -124,6 +130,8 @@ def _find_alike(text: bytes, words: Words, starts: Places, ends: Places, plan: P
         rows = np.ndarray((len(text) - size + 1,), f"V{size}", text, strides=(1,))[places].view(np.uint8)
         rows = rows.reshape(len(starts), size)
         lengths, value_lengths = rows[:, 1].astype(np.int64), rows[:, -1].astype(np.int64)
+        # The two lengths may differ from record to record. Set to those of the first, one comparison of bytes tells
+        # the rest. Behind it, they must say that the entry ends where its value does.
         rows[:, 1], rows[:, -1] = text[first + 1], text[first + size - 1]
         if rows.tobytes() != text[first : first + size] * len(starts):
             return None
@@ -146,12 +154,14 @@ def _find_alike(text: bytes, words: Words, starts: Places, ends: Places, plan: P
 
 def _walk(words: Words, starts: Places, ends: Places, refused: Mask) -> tuple[Places, Places, Places]:
     """Return the record, the start and the end of every entry."""
+    # One message of features to the end of the record; several, which would be merged, are left to the rows.
     places, stops, good = blocks_at(words, starts, _FIRST_FIELD)
     good &= stops == ends
     refused[~good] = True
     records = np.flatnonzero(good & (places < ends))
     places, ends = places[records], ends[records]
     rounds: list[tuple[Places, Places, Places]] = []
+    # A round costs nearly the same for a few records as for hundreds: the last ones, the longest, are left to the rows.
     while len(records) > _FEW or (len(records) and not rounds):
         firsts, places, good = blocks_at(words, places, _FIRST_FIELD)
         rounds.append((records, firsts, places))

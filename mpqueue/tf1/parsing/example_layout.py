@@ -85,6 +85,7 @@ def read_alike(records: list[bytes], plan: Plan, columns: dict[bytes, ExampleCol
         if len(plan.layouts) >= _MAX_LAYOUTS:
             plan.layouts.clear()
         plan.layouts[length] = layout
+    # Only now, when all records fit: another way reads the batch if one does not, into empty columns.
     everyone = np.arange(len(records))
     for field in layout.fields:
         columns[field.spec.key].put(everyone, np.full(len(records), field.size), _values(rows, records, field))
@@ -105,11 +106,13 @@ def _layout(record: bytes, plan: Plan) -> Layout | None:
     for key, start, end in entries(record):
         spec = plan.by_key.get(key)
         if spec is None:
+            # Not asked for: it may hold anything. That it has the same length is said by bytes before it.
             mask[start:end] = 0
             continue
         field = _field(record, start, end, spec)
         if field is None or key in fields:
             return None
+        # Of an int64 list the top bits must agree: they say where each number ends, which is then the same in all.
         mask[field.start : field.end] = _GOES_ON if spec.tag == INT64_LIST else 0
         fields[key] = field
     if any(spec.kind is FeatureKind.FIXED and spec.default is None and spec.key not in fields for spec in plan.specs):
@@ -137,6 +140,7 @@ def _values(rows: NDArray[np.uint8], records: list[bytes], field: Field) -> NDAr
         return text_array([record[field.start : field.end] for record in records])
     if field.spec.tag == FLOAT_LIST:
         return np.ascontiguousarray(rows[:, field.start : field.end]).view("<f4").reshape(-1)
+    # Every number is one byte, which is its value.
     if field.size == field.end - field.start:
         return rows[:, field.start : field.end].astype(np.int64).reshape(-1)
     starts = np.arange(len(rows))[:, np.newaxis] * rows.shape[1] + (field.start + field.number_starts)

@@ -52,6 +52,7 @@ def plan(features: Mapping[Any, Any]) -> Plan:
     except (AttributeError, TypeError):  # something that has no hash, or that is no feature at all
         return _made(features)
     if known is None:
+        # A program that asks for other features in each call must not fill the memory; a script has a few of them.
         if len(_plans) >= _MAX_PLANS:
             _plans.clear()
         known = _plans[mark] = _made(features)
@@ -102,6 +103,7 @@ class KeyTable:
         lengths = np.array([len(key) for key in keys], np.int64)
         firsts = np.array([int.from_bytes(key[:8], "little") for key in keys], np.uint64)
         lasts = np.array([int.from_bytes(key[-8:], "little") for key in keys], np.uint64)
+        # Sorted, so that one call of `searchsorted` finds the keys of all records.
         marks = _mixed(lengths, firsts, lasts)
         self._numbers = np.argsort(marks)
         self._marks = marks[self._numbers]
@@ -124,10 +126,12 @@ class KeyTable:
         firsts = words[places] & low
         lasts = words[places + np.maximum(lengths - 8, 0)] & low
         at = np.searchsorted(self._marks, _mixed(lengths, firsts, lasts))
+        # Behind the last mark there is no key. The last one stands in for it, and is refused by the comparison below.
         numbers = self._numbers[np.minimum(at, len(self._numbers) - 1)]
         same = np.ones(len(places), bool)
         for found, wanted in zip((lengths, firsts, lasts), self._parts, strict=True):
             same &= found == wanted[numbers]
+        # Only a key of more than sixteen bytes has a middle: the first and the last eight are all of a shorter one.
         for number, offset, word in self._middles:
             chosen = np.flatnonzero(same & (numbers == number))
             same[chosen] = words[places[chosen] + offset] == word

@@ -60,6 +60,7 @@ def read_fields(words: Words, starts: Places, ends: Places) -> Fields:
     """
     heads = words[starts]
     negative = (heads & _U64(0xFF)) == _U64(ord("-"))
+    # The words are read once more only where some field has a sign.
     if negative.any():
         starts = starts + negative
         heads = words[starts]
@@ -71,10 +72,12 @@ def read_fields(words: Words, starts: Places, ends: Places) -> Fields:
     rest_starts = starts + front_length
     rest_starts += has_point
     rest_length = ends - rest_starts
+    # An empty field, a sign or a point alone: no digit is wrong in it, as it has none.
     plain = front_length + rest_length > 0
     front, bad = _digits(heads, front_length)
     plain &= bad == 0
     rest = np.zeros_like(front)
+    # Columns of short integers are done: all of their digits are in the front.
     if rest_length.any():
         rest, bad = _digits(words[rest_starts], np.clip(rest_length, 0, _PIECE))
         plain &= bad == 0
@@ -83,6 +86,7 @@ def read_fields(words: Words, starts: Places, ends: Places) -> Fields:
 
 def integers(fields: Fields) -> tuple[NDArray[np.int64], Mask]:
     """Return the fields as int64, and a mask of those that are right; integers of over sixteen digits are not."""
+    # Sixteen digits always fit int64. More may not, and the reader of single numbers tells.
     known = fields.plain & ~fields.has_point & (fields.rest_length <= _PIECE)
     values = (fields.front * _POWERS[np.clip(fields.rest_length, 0, _PIECE)] + fields.rest).view(np.int64)
     np.negative(values, out=values, where=fields.negative)

@@ -69,6 +69,7 @@ def to_int64(value: int) -> int:
 
 
 def _length(data: bytes, place: int, end: int) -> tuple[int, int]:
+    # TensorFlow keeps the lower 32 bits of a length, whatever is above them.
     value, place = varint(data, place, end)
     return value & 0xFFFFFFFF, place
 
@@ -116,6 +117,7 @@ def _skip(data: bytes, place: int, size: int) -> int:
         return varint(data, place, size)[1]
     if kind == _LENGTH:
         length, place = _length(data, place, size)
+        # TensorFlow takes a length from 2**31 on for a negative one, and skips nothing.
         return place if length >= 1 << 31 else min(place + length, size)
     width = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}.get(kind)
     if width is None:
@@ -154,6 +156,7 @@ def _usual_entry(data: bytes, place: int, end: int) -> tuple[bytes, int, int] | 
 
 def _any_entry(data: bytes, place: int, stop: int) -> tuple[bytes, int, int]:
     key, start, end = b"", place, place
+    # Just two fields, in either order; the same one twice leaves the other empty, as in TensorFlow.
     for _ in range(2):
         tag, place = _length(data, place, stop)
         first, last = _string(data, place, stop)

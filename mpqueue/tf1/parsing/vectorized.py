@@ -34,6 +34,7 @@ def decode_varints(
         lengths: Bytes of each, 1 to `MAX_VARINT_BYTES`.
     """
     values = (memory[starts] & 0x7F).astype(np.uint64)
+    # A round for each byte beyond the first, of those numbers only that have one: mostly there are one or two rounds.
     for byte in range(1, int(lengths.max(initial=0))):
         longer = np.flatnonzero(lengths > byte)
         more = (memory[starts[longer] + byte] & 0x7F).astype(np.uint64)

@@ -52,6 +52,7 @@ class Branch:
             elif tensor.op not in seen:
                 seen.add(tensor.op)
                 stack += tensor.op.inputs
+                # What has no outputs cannot be fed to the branch's plan: it runs inside, on inputs from outside.
                 stack += [each for op in tensor.op.control_inputs for each in op.outputs or op.inputs]
         return list(outside)
 
@@ -65,6 +66,7 @@ def merged_node(chosen: Tensor, branches: Sequence[Branch], outputs: Sequence[Se
         outputs: Their outputs, of the same types.
     """
     outside = [branch.taken_from_outside(made) for branch, made in zip(branches, outputs, strict=True)]
+    # Once, while the graph is built: a run has only to choose one.
     plans = [Plan(made, needed) for made, needed in zip(outputs, outside, strict=True)]
     inputs = list(dict.fromkeys([chosen, *outside[0], *outside[1]]))
 

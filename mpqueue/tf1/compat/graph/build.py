@@ -27,6 +27,7 @@ def make(kind: str, *inputs: Any, name: str | None = None, **attributes: Any) ->
     definition = TABLE[kind]
     attributes = {**definition.defaults, **attributes}
     graph = graph_of(leaves(inputs))
+    # Values beside the nodes become constants, which must be in the graph of these and not in the default one.
     with graph.as_default(), graph.name_scope(name or kind) as scope:
         types = _Types(definition)
         groups = [types.convert(arg, value) for arg, value in zip(definition.inputs, inputs, strict=True)]
@@ -72,6 +73,7 @@ class _Types:
             if wanted is None:
                 raise
             raise TypeError(f"{self._what(arg)} must be of type {wanted.name}, got {value!r}: {error}") from error
+        # A node of another type. (A value that makes no array at all raises its own error here.)
         except ValueError:
             observed = convert_to_tensor(value).dtype
             raise TypeError(self._mismatch(arg, observed, wanted)) from None
@@ -82,6 +84,7 @@ class _Types:
         _check_list(arg, values)
         if not values:
             raise ValueError(f"{self._what(arg)} must be a list with at least one entry")
+        # The first node of the list decides for plain values, also for those before it.
         wanted = self._wanted(arg) or next((v.dtype.base_dtype for v in values if isinstance(v, Tensor)), None)
         try:
             tensors = convert_all(values, wanted, arg.name)

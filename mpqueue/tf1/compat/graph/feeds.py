@@ -67,6 +67,7 @@ def fed_array(tensor: Tensor, value: Any) -> np.ndarray:
         raise ValueError(
             f"Cannot feed value of shape {array.shape} for Tensor {tensor.name}, which has shape {tensor.shape}"
         ) from None
+    # Other nodes were made believing its value, see `static`: they would not follow another one.
     if not tensor.graph.is_feedable(tensor):
         raise ValueError(f"Tensor {tensor.name} may not be fed.")
     return array
@@ -92,6 +93,7 @@ class Fetches:
     def __init__(self, graph: Graph, structure: Any) -> None:
         self._graph = graph
         self.targets: list[Tensor | Operation] = []
+        # Functions instead of a walk over the structure: a callable builds the same one in every step.
         self.build: Build = self._builder(structure)
 
     def _builder(self, structure: Any) -> Build:

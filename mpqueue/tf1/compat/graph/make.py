@@ -89,6 +89,7 @@ def _kernel(definition: Op, lengths: list[int | None], attributes: dict[str, Any
     compute, several, grouped = definition.compute, _has_several(definition), _grouper(lengths)
 
     def kernel(_run: Running, values: list[np.ndarray], **changes: Any) -> Sequence[np.ndarray]:
+        # A rule for many records asks for other settings, such as an axis further; a session's own runs never do.
         try:
             out = compute(*grouped(values), **(attributes | changes if changes else attributes))
             return [array_of(each) for each in out] if several else (array_of(out),)
@@ -138,6 +139,7 @@ def _entries(definition: Op, groups: Sequence[Group], attributes: dict[str, Any]
     folded: list[np.ndarray] = []
 
     def find(place: int) -> np.ndarray | None:
+        # Found when it is first asked for, and kept: most values never are, and each costs the computation.
         if not folded and definition.pure:
             folded.extend(_folded(definition, groups, attributes))
         if folded:

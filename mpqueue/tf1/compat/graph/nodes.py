@@ -271,6 +271,7 @@ class Graph(Scoped, Collections):
             if self._finalized:
                 raise RuntimeError("Graph is finalized and cannot be modified.")
             made = make(name.rstrip("/") if name.endswith("/") else self._claimed(name))
+            # As in TensorFlow: what makes one of the inputs is no control input besides: that may be fed.
             producers = {each.op for each in made.inputs}
             made.control_inputs = tuple(op for op in self.scopes.control_inputs if op not in producers)
             self._operations[made.name] = made

@@ -33,6 +33,7 @@ class Plan:
         self.slot_of: dict[Tensor, int] = {}
         self.fed = tuple(dict.fromkeys(fed))
         self._given = frozenset(self.fed)
+        # What is fed has a slot although no step may take it: a run fills in all its feeds before the first step.
         for tensor in self.fed:
             self._slot(tensor)
         order = self._ordered(targets)
@@ -46,6 +47,7 @@ class Plan:
 
     def _needed_by(self, op: Operation) -> list[Operation]:
         given = self._given
+        # With all its outputs fed it is not run, as little as an input; with none it cannot be fed, and runs.
         before = [each for each in op.control_inputs if not (each.outputs and given.issuperset(each.outputs))]
         return [each.op for each in op.inputs if each not in given] + before
 
@@ -53,6 +55,7 @@ class Plan:
         """Depth first, with a stack of our own: pipelines may be longer than Python's."""
         done: dict[Operation, bool] = {}
         order: list[Operation] = []
+        # Reversed, here and below: what is asked for first lies on top, and so is carried out first.
         stack = [
             each.op if isinstance(each, Tensor) else each
             for each in reversed(targets)
@@ -62,11 +65,13 @@ class Plan:
             op = stack[-1]
             if op in done:
                 stack.pop()
+                # Met again behind all that it needs: its turn, unless it lay on the stack twice.
                 if not done[op]:
                     done[op] = True
                     order.append(op)
             else:
                 done[op] = False
+                # None of those left out is still open: that would be a circle, and nodes take older nodes only.
                 stack += [each for each in reversed(self._needed_by(op)) if each not in done]
         return order
 
@@ -96,6 +101,7 @@ def _waits_apart(steps: Sequence[Step]) -> bool:
     for step in steps:
         needed.append(max((needed[each] for each in step.needs), default=0))
         if step.op.blocking:
+            # Some blocking step before this one is not among those that it needs: the two do not wait for one another.
             if needed[-1] < count:
                 return True
             count += 1

@@ -61,6 +61,7 @@ class RecordPlan:
         Raises:
             Exception: They cannot be computed together.
         """
+        # A copy of the list only: what all records share is computed once, and taken by every run.
         slots = list(shared)
         for place, column in zip(self.read.outputs, zip(*records, strict=True), strict=True):
             if place is not None:
@@ -83,6 +84,8 @@ class RecordPlan:
             return op.kernel(run, inputs)
         assert op.rule is not None
         call = Call(partial(op.kernel, run), inputs, op.attributes, count)
+        # A rule that cannot tell raises: then this operation alone is computed for each record. What fails even then is
+        # the error of some record, which is found by the way for single ones.
         try:
             return op.rule(call)
         except Exception:
@@ -95,13 +98,17 @@ def record_plan(plan: Plan) -> RecordPlan | None:
     slots: set[int | None] = set()
     for number, step in enumerate(plan.steps):
         is_read = step.op.type == _READ
+        # What waits for a record without taking it, by a control dependency, has to be done for each record, too.
         if is_read or slots.intersection(step.inputs) or of_record.intersection(step.needs):
             of_record.add(number)
             slots.update(step.outputs)
     steps = [plan.steps[number] for number in sorted(of_record)]
+    # The record first, the queue last, nothing behind it: then a run of records does all in the order of single ones.
     if len(steps) < 2 or steps[0].op.type != _READ or steps[-1].op.type != _ENQUEUE or plan.steps[-1] is not steps[-1]:
         return None
     read, *after, put = steps
+    # Steps before the record are done once for all of them, so that they, too, must give the same each time;
+    # and a queue that follows from the record could be another one for each example.
     if any(not _is_function(step.op) for step in plan.steps if step not in (read, put)) or put.inputs[0] in slots:
         return None
     return RecordPlan(plan, read, after, put)

@@ -55,6 +55,7 @@ class Run:
     @contextmanager
     def entered(self) -> Iterator[None]:
         """A context in which steps of this run may be computed."""
+        # The session's scope, so that its `close` wakes what waits; and TensorFlow tells of no overflow.
         with self.session.scope.active(), np.errstate(all="ignore"):
             yield
 
@@ -72,6 +73,7 @@ class Run:
         """
         slots: Slots = [None] * len(plan.slot_of)
         for tensor in plan.fed:
+            # The caller's own array, not a copy: a kernel that keeps it must see that it is not its own.
             slots[plan.slot_of[tensor]] = lent(values[tensor])
         if plan.waits_apart:
             self._execute_apart(plan, slots)
@@ -90,6 +92,7 @@ class Run:
         try:
             return function(*args)
         except OpError as error:
+            # In a branch of a `cond` the step inside has set it already, and is nearer to the cause.
             if error.op is None:
                 error._op = step.op
                 error.add_note(f"raised by the node {step.op.name!r}, a {step.op.type}")
@@ -111,12 +114,15 @@ class Run:
 
     def _failure_of_apart(self, plan: Plan, slots: Slots) -> BaseException | None:
         """Run a plan, every blocking operation in a thread of its own; the first error, when all have ended."""
+        # Only this thread writes into slots and counts: those that wait hand their outcomes over by a queue.
         missing = [len(step.needs) for step in plan.steps]
         ready = deque(step for step, count in zip(plan.steps, missing, strict=True) if not count)
         finished: SimpleQueue[tuple[Step, Any]] = SimpleQueue()
         num_waiting, failure = 0, None
+        # After an error nothing is begun, but who waits is waited for: it must not take elements behind the run's end.
         while (ready and failure is None) or num_waiting:
             step = ready.popleft() if failure is None and ready else None
+            # Not here, even if nothing else is ready: what ends the wait may be a step that this thread is to compute.
             if step is not None and step.op.blocking:
                 num_waiting += 1
                 self._start(step, slots, finished)
@@ -127,6 +133,7 @@ class Run:
                 step, outcome = finished.get()
                 num_waiting -= 1
             if isinstance(outcome, BaseException):
+                # The first: what comes after it is mostly that the others were cancelled.
                 failure = failure or outcome
                 self.scope.cancel("another operation of the run failed")
                 continue
@@ -139,9 +146,11 @@ class Run:
 
     def _start(self, step: Step, slots: Slots, finished: "SimpleQueue[tuple[Step, Any]]") -> None:
         def call() -> None:
+            # Scopes and NumPy's settings belong to a thread, and this is a new one.
             with self.session.scope.active(), self.scope.active(), np.errstate(all="ignore"):
                 finished.put((step, self._outcome(step, slots)))
 
+        # A daemon: a queue that nobody fills must not keep a program from its end.
         thread = threading.Thread(target=call, name=f"run-{step.op.name}", daemon=True)
         with defer_signals():  # an interrupt in its wait for the thread would become "release unlocked lock"
             thread.start()
@@ -150,6 +159,7 @@ class Run:
         """The outputs of an operation, or what it raised."""
         try:
             return self.compute(step, slots)
+        # Of whatever class: in a thread nobody else would hear of it, and the run would wait for ever.
         except BaseException as error:
             return error
 

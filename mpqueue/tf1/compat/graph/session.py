@@ -107,6 +107,7 @@ class Session(SessionState):
         results: dict[Tensor, Any] = dict(values)
         targets = [each for each in wanted.targets if each not in values]
         if targets:
+            # A loop asks for the same again and again, and a plan stays right: the inputs of a node never change.
             key = (tuple(targets), frozenset(values))
             plan = self._plans.get(key)
             if plan is None:
@@ -114,6 +115,7 @@ class Session(SessionState):
             with self.running() as run:
                 slots = run.carry_out(plan, values)
             places = plan.slot_of
+            # Callers write into results: a constant's or a variable's array is copied. `[()]` makes a scalar of 0-d.
             results |= {each: owned(slots[places[each]])[()] for each in targets if isinstance(each, Tensor)}
         return wanted.build(results)
 
@@ -126,6 +128,7 @@ class Session(SessionState):
         """
         with self.lock:
             self._check_usable()
+            # A `close` during the run leaves the state until its end: kernels would make it anew, and empty.
             self._num_runs += 1
         try:
             yield Run(self)

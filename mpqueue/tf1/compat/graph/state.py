@@ -32,6 +32,7 @@ class SessionState:
 
     def resource(self, key: Any, make: Callable[[], _State]) -> _State:
         """The state under ``key``, made at first use."""
+        # Made under the lock: two runs that begin at once must not have a queue each.
         with self.lock:
             if key not in self.state:
                 self.state[key] = make()
