@@ -14,7 +14,7 @@ import numpy as np
 from mpqueue.tf1.compat.graph.make import custom
 from mpqueue.tf1.compat.graph.nodes import Graph, Operation, Tensor
 from mpqueue.tf1.compat.graph.plan import Plan
-from mpqueue.tf1.compat.ops import dtypes
+from mpqueue.tf1.compat.graph.records import is_handle
 from mpqueue.tf1.values.shapes import common_shape
 
 
@@ -79,9 +79,5 @@ def merged_node(chosen: Tensor, branches: Sequence[Branch], outputs: Sequence[Se
     kinds = [(one.dtype.base_dtype, common_shape(one.known_dims, two.known_dims)) for one, two in pairs]
     blocking = any(plan.is_blocking for plan in plans)
     # What a branch makes has its state in the session, queues and readers too: nobody outside sees them.
-    bound = any(plan.is_bound or _makes_state(plan) for plan in plans)
+    bound = any(plan.is_bound or any(is_handle(step.op) for step in plan.steps) for plan in plans)
     return custom("Merge", inputs, kinds, kernel, name="Merge", blocking=blocking, bound=bound)
-
-
-def _makes_state(plan: Plan) -> bool:
-    return any(each.dtype is dtypes.resource and not step.op.inputs for step in plan.steps for each in step.op.outputs)

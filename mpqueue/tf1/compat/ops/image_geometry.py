@@ -168,7 +168,7 @@ def resize_with_crop_or_pad(image: Array, target_height: Array, target_width: Ar
     have, want = np.array(image.shape[-3:-1]), np.array([target_height, target_width])
     cut = np.maximum(have - want, 0) // 2
     cropped = crop_to_bounding_box(image, *cut, *np.minimum(have, want))
-    return pad_to_bounding_box(cropped, *(np.maximum(want - have, 0) // 2), *want)  # type: ignore[no-any-return]
+    return pad_to_bounding_box(cropped, *(np.maximum(want - have, 0) // 2), *want)
 
 
 def _central(image: Known, central_fraction: Known) -> Dims:
