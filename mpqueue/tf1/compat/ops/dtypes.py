@@ -118,10 +118,6 @@ class DType:
         return {complex64: float32, complex128: float64}.get(self.base_dtype, self)
 
     @property
-    def _is_ref_dtype(self) -> bool:
-        return self.as_datatype_enum > _REFERENCE
-
-    @property
     def _as_ref(self) -> "DType":
         return _BY_NUMBER[self.as_datatype_enum % _REFERENCE + _REFERENCE]
 

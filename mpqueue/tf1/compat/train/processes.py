@@ -17,8 +17,7 @@ Python functions, unless they are said to be stateless; and operations that ask 
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from contextlib import nullcontext
 from typing import Any
 
 from mpqueue.errors import OpError
@@ -111,16 +110,12 @@ class Moved:
         def one_by_one() -> None:
             Run(session).carry_out(self._plan, self._values)
 
-        running = partial(_running_in, session)
-        parts = self._parts
-        return RecordRuns(parts, self._values, running, self._should_stop, one_by_one) if parts else one_by_one
+        if self._parts is None:
+            return one_by_one
+        return RecordRuns(self._parts, self._values, lambda: nullcontext(Run(session)), self._should_stop, one_by_one)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
-
-
-def _running_in(session: Session) -> AbstractContextManager[Run]:
-    return nullcontext(Run(session))
 
 
 _FAILED_IN = "_failed_in"
