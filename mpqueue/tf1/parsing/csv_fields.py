@@ -62,6 +62,7 @@ def cut(record: bytes, delim: bytes, use_quote_delim: bool, most: int) -> list[b
     Raises:
         BadField: A quote or a line break where none may be.
     """
+    # The records of most files, cut in C. An empty record has no field; `split` would find one in it.
     if record and _is_plain(record, use_quote_delim):
         return record.split(delim, most)[:most]
     fields: list[bytes] = []
@@ -100,6 +101,7 @@ def _quoted(record: bytes, place: int, delim: int, number: int) -> tuple[bytes, 
     """Return the field whose opening quote is before ``place``, and the place after its delimiter."""
     parts: list[bytes] = []
     last = len(record) - 1
+    # A quote closes the field before a delimiter or at the end; inside, two of them are one.
     while place < last and (record[place] != _QUOTE or record[place + 1] != delim):
         if record[place] == _QUOTE:
             if record[place + 1] != _QUOTE:

@@ -34,10 +34,12 @@ def decode(records: list[bytes], csv_format: CsvFormat) -> list[NDArray[Any]]:
     rows = [_read(record, place, csv_format) for place, record in enumerate(records)]
     values, texts = zip(*rows, strict=True) if rows else ((), ())
     columns: list[Any] = [None] * len(csv_format.columns)
+    # All columns of one dtype are one array first: to convert a few long lists takes less than many short ones.
     for dtype in {column.dtype for column in csv_format.columns}:
         places = [place for place, column in enumerate(csv_format.columns) if column.dtype == dtype]
         cells = [row[place] for place in places for row in values]
         block = text_array(cells) if dtype == STRING else np.array(cells, np.float64 if dtype == "float32" else dtype)
+        # Rounded from float64, and where that rounds twice, by the text; see `number_text`.
         if dtype == "float32":
             block = to_float32(block, [row[place] for place in places for row in texts].__getitem__)
         for place, column in zip(places, block.reshape(len(places), len(rows)), strict=True):

@@ -22,6 +22,7 @@ class FixedColumn:
     def put(self, records: Places, counts: Places, values: NDArray[Any]) -> None:  # noqa: ARG002 - always the size
         """Take the values of some records, rising; ``counts`` of them each, one after another, in an array to keep."""
         values = values.reshape(len(records), self._spec.size)
+        # All records at once, in their order: what was read is the column, without a copy.
         if len(records) == len(self._values):
             self._values = values
         else:

@@ -77,6 +77,7 @@ def read_alike(records: list[bytes], plan: Plan, columns: dict[bytes, ExampleCol
     """
     length = len(records[0])
     rows = np.frombuffer(b"".join(records), np.uint8).reshape(len(records), length)
+    # The batch before mostly had the same one, and to find one takes a walk through a record in Python.
     layout = plan.layouts.get(length)
     if layout is None or not layout.fits(rows):
         layout = _layout_of(records[0], plan)

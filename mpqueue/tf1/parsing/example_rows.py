@@ -69,6 +69,7 @@ def read_example(record: bytes, specs: Mapping[bytes, Spec], is_single: bool) ->
             raise BadFeature(spec.name, f"has a list of no known kind, {record[start]:#04x} at byte {start}")
         elif key not in found and key not in hidden:
             found[key] = _checked_values(record, start, end, spec)
+    # Mostly all are there, and the features need no second look.
     if len(found) < len(specs):
         for key, spec in specs.items():
             if key not in found and spec.kind is FeatureKind.FIXED and spec.default is None:
@@ -101,6 +102,7 @@ def num_values(values: Values) -> int:
 def as_array(values: list[Values], spec: Spec) -> NDArray[Any]:
     """Return the values of one feature of some records, one after another."""
     if spec.tag == FLOAT_LIST:
+        # Joined in a bytearray, the memory is writable, and NumPy takes it without a copy.
         return np.frombuffer(bytearray().join(values), "<f4")  # type: ignore[arg-type]  # all are memory
     array = np.empty(sum(map(len, values)), spec.numpy_dtype)
     array[:] = list(itertools.chain.from_iterable(values))

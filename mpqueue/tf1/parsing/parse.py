@@ -93,6 +93,7 @@ def _put_at_once(columns: dict[bytes, ExampleColumn], what: Plan, records: list[
     """Read the records of a batch that can be read at once; return the indices of the others."""
     if len(records) < _AT_ONCE_FROM or sum(map(len, records)) > len(records) * _AT_ONCE_BYTES:
         return range(len(records))
+    # Of one length, they may be of one layout: 0.64 us a record of 20 features, where the general way takes 3.25.
     if len(set(map(len, records))) == 1 and read_alike(records, what, columns):
         return ()
     return read_batch(records, what, columns).tolist()  # type: ignore[no-any-return]
@@ -123,6 +124,7 @@ def _columns(
     columns = {key: column(spec, len(records)) for key, spec in specs.items()}
     found: dict[bytes, list[Values]] = {key: [] for key in specs}
     owners: dict[bytes, list[int]] = {key: [] for key in specs}
+    # In the order of the batch, so that the error is that of the first bad record: those read at once are all good.
     for place in _put_at_once(columns, what, records):
         try:
             values_of = read_example(records[place], specs, is_single)

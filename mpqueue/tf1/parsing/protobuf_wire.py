@@ -220,6 +220,7 @@ def read_floats(data: bytes, start: int, end: int) -> bytes:
         Malformed: It is malformed.
     """
     if run := _usual_run(data, start, end):
+        # TensorFlow reads whole numbers, and ignores what is left.
         return data[run : end - (end - run) % 4]
     place, stop = _block(data, start + 1, end)
     if place < stop and data[place] == _FIRST_FIELD:
@@ -228,6 +229,7 @@ def read_floats(data: bytes, start: int, end: int) -> bytes:
         if length > stop - place:
             raise Malformed(f"claims {length:,} bytes of floats at byte {place}, where {stop - place:,} are left")
         return data[place : place + length]
+    # Not packed: a tag before each number, five bytes in all. Nothing else may stand between them.
     fields = np.frombuffer(data, np.uint8, stop - place, place)
     if len(fields) % 5 or (fields[::5] != _UNPACKED_FLOAT).any():
         raise Malformed(f"has a float list that is no list of floats at byte {place}")
@@ -258,6 +260,7 @@ def read_ints(data: bytes, start: int, end: int) -> list[int]:
 def _packed_ints(data: bytes, place: int, stop: int) -> list[int]:
     if data[place:stop].isascii():  # a byte each
         return [*data[place:stop]]
+    # Below, the calls of NumPy alone take longer than the loop.
     if stop - place > _LONG_RUN:
         run = np.frombuffer(data, np.uint8, stop - place, place)
         parts = split_varints(run)

@@ -32,6 +32,7 @@ def make(kind: str, *inputs: Any, name: str | None = None, **attributes: Any) ->
         types = _Types(definition)
         groups = [types.convert(arg, value) for arg, value in zip(definition.inputs, inputs, strict=True)]
         made = table_node(definition, groups, types.outputs(attributes), attributes, scope)
+        # For `get_attr("T")` and the like, which scripts ask of TensorFlow's nodes.
         made.attributes = {**made.attributes, **types.found}
     return made
 

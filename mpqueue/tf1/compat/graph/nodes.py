@@ -174,6 +174,7 @@ class Tensor(Known, Operators, WithoutValue):
         """The value, as far as it follows from constants and known shapes."""
         if self._entries is None:
             find = self.op.entries
+            # In a tuple, as None is an answer, too: it is asked for only once.
             self._entries = (None if find is None else find(self.value_index),)
         return self._entries[0]
 
