@@ -84,9 +84,11 @@ def _decode_jpeg(contents: bytes, channels: int, ratio: int = 1, *, recover: boo
     _check_channels("JPEG", channels)
     if ratio not in (1, 2, 4, 8):
         invalid(f"ratio must be 1, 2, 4, or 8, got {ratio}")
+    # The mark of the end: with it, libjpeg gives what there is before.
     image = _opened(contents + b"\xff\xd9" if recover else contents, "JPEG")
     if image.mode == "CMYK":
         return _from_cmyk(np.asarray(_loaded(image, "JPEG")), channels)
+    # libjpeg itself makes the image grey, and smaller, while it decodes: what is not wanted is not computed.
     image.draft("L" if channels == 1 else None, tuple(-(-size // ratio) for size in image.size) if ratio > 1 else None)
     return _with_channels(_pixels(_loaded(image, "JPEG")), channels)
 

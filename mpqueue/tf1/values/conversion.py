@@ -52,6 +52,7 @@ def to_array(value: Any, dtype: DType, label: str) -> Array:
 
     Follows: ``tf.constant`` with a dtype, in eager mode.
     """
+    # `as_dtype` gives one object for each dtype, and so does NumPy: what a pipeline passes on mostly ends here.
     if type(value) is np.ndarray and value.dtype is dtype:
         return value
     if value is None:
@@ -135,6 +136,7 @@ def _cast(value: Any, dtype: np.dtype[Any], label: str) -> Array:
     try:
         array = np.asarray(value)
         kind = array.dtype.kind
+        # Only those kinds can warn, and to hold back warnings takes longer than to cast a small array.
         if kind not in "fcVO":
             return array.astype(dtype, copy=False)
         if kind == "c" and dtype.kind != "c":

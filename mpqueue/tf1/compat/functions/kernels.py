@@ -33,6 +33,7 @@ def once(tensors: Sequence[Tensor], function: Callable[..., Any]) -> Callable[..
     found: list[Any] = []
 
     def result(*values: np.ndarray) -> Any:
+        # The very arrays: what is fed in place of a constant is another one, whatever it holds.
         if any(value is not constant for value, constant in zip(values, constants, strict=True)):
             return function(*values)
         if not found:

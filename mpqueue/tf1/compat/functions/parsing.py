@@ -161,6 +161,7 @@ def _apart(planned: Callable[[], Plan], outputs: _Outputs) -> Rule:
 
     def rule(call: Call) -> Sequence[Value]:
         texts, label = call.inputs
+        # Names are for the errors of single records, so that with them each record is parsed by itself.
         if not isinstance(texts, Rows) or texts.rank != 0 or isinstance(label, Rows) or label.size:
             return per_row(call)
         return [Rows(each) for each in outputs.rows(parse.parse_apart([*texts.values], planned()))]

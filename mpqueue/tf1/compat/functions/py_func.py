@@ -68,6 +68,7 @@ def py_func(
 
 def _called(func: Callable[..., Any], values: Sequence[np.ndarray]) -> Any:
     try:
+        # A function may write into its arguments: constants and what is fed are copied.
         return func(*(owned(each)[()] for each in values))
     except Exception as error:
         table = () if isinstance(error, OpError) else _ERRORS

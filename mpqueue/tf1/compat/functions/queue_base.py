@@ -120,6 +120,7 @@ class QueueBase:
         graph = self.queue_ref.graph
         with graph.as_default(), graph.name_scope(name or f"{self.name}_{suffix}") as scope:
             given = self._in_order(vals)
+            # Not strict: another number of components is an error of the run, as in TensorFlow.
             tensors = [
                 convert_to_tensor(value, dtype, f"component_{place}")
                 for place, (value, dtype) in enumerate(zip(given, self._dtypes, strict=False))
@@ -212,6 +213,7 @@ class QueueBase:
         """
         cancel = bool(cancel_pending_enqueues)
         kernel = of_values(lambda queue: held(queue).close(cancel, None))
+        # Closed behind the enqueues that wait, it waits, too; with them cancelled, for nobody.
         name = name or f"{self.name}_Close"
         return custom("QueueCloseV2", [self.queue_ref], (), kernel, name=name, blocking=not cancel)
 

@@ -148,6 +148,7 @@ class Variable(StandsForTensor, Operators):
         operand = convert_to_tensor(value, self.dtype.base_dtype, "value")
 
         def kernel(run: Running, values: list[np.ndarray]) -> list[np.ndarray]:
+            # Read, changed and put back under one lock, so that additions of several threads do not get lost.
             with run.session.lock:
                 run.session.state[self._stands_for.op] = kept = lent(np.asarray(change(run, values[0])))
             return [kept]

@@ -66,6 +66,7 @@ def moved(target: Operation | Tensor, session: Session, should_stop: Callable[[]
     whole = Plan([target], ())
     if whole.is_bound:
         return None
+    # Queues and readers are made here, in the session: only the handles travel.
     handles = [each for step in whole.steps if is_handle(step.op) for each in step.op.outputs]
     run = Run(session)
     plan = Plan(handles, ())

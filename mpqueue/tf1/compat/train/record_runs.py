@@ -48,6 +48,7 @@ class RecordRuns:
         """
         if not self._runs.are_in_vain:
             with self._running() as run, run.entered():
+                # Once: constants and handles are the same in all runs of a session.
                 if self._shared is None:
                     self._shared = self._plan.begin(run, self._values)
                 pipeline = _Pipeline(run, self._plan, self._shared)
