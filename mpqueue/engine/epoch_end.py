@@ -46,6 +46,7 @@ class EpochEnd:
                 if not timer.acquire(timeout=EPOCH_END_DELAY_S):
                     finish()
 
+            # A handler inside of `Thread.start` could leave a thread behind that nobody has noted.
             with defer_signals():
                 threading.Thread(target=run, name="mpqueue-epoch-end", daemon=True).start()
         return True
@@ -62,6 +63,7 @@ class EpochEnd:
         try:
             self._hook()
         finally:
+            # Also if it has raised: it is not called twice for one epoch, the next `next` goes on.
             self.is_calling = self._hook_is_due = False
 
     def cancel_timer(self) -> None:

@@ -106,6 +106,7 @@ class LaneTable:
 
     def note(self, lane: int, number: int, state: bytes) -> None:
         """Enter a snapshot that was taken behind element ``number - 1``, and forget what has become too old."""
+        # By number, since an element that is computed again may bring the snapshot behind it a second time.
         known = {start.number: start for start in self._known[lane]}
         known[number] = LaneStart(number, state)
         kept = tuple(sorted(known.values(), key=_number))
@@ -120,6 +121,7 @@ class LaneTable:
 
     def end(self, lane: int, number: int) -> None:
         """A lane has been found to have no element of this number."""
+        # Tickets were dealt beyond the end: each of them is answered by it, in any order.
         self.ends[lane] = min(number, self.ends.get(lane, number))
 
     def lose(self, lane: int, lost: Lost) -> bool:
@@ -129,6 +131,7 @@ class LaneTable:
         has none gets one of its beginning.
         """
         known = self._known[lane]
+        # Who is sent to the beginning, before the first snapshot, has to know it, too.
         if not known or known[0].number:
             known = (LaneStart(0, pickle.dumps({}, 5)), *known)
         told = [_with_lost(start, lost) for start in known]

@@ -69,6 +69,7 @@ class Progress:
 
     def _before(self, missing: list[Ticket], counted: Place) -> Place:
         """Return a place without some tickets that may have been counted."""
+        # The tickets are of one stream, so all of them have a lane, or none has.
         if missing[0].lane >= 0:
             return self._before_elements(missing, counted)
         epoch = min(ticket.epoch for ticket in missing)
@@ -81,6 +82,7 @@ class Progress:
 
     def _before_elements(self, missing: list[Ticket], counted: Place) -> Place:
         epoch, position, counts = counted.epoch, counted.position, list(counted.counts)
+        # Not each is counted: an interrupt may have struck before that. A lane counts up to its first missing element.
         position -= sum(ticket.unit < counts[ticket.lane] for ticket in missing)
         for ticket in missing:
             counts[ticket.lane] = min(counts[ticket.lane], ticket.unit)
@@ -107,12 +109,14 @@ class Progress:
             ahead.add(position)
             return self.position
         position += 1
+        # In order, as most batches come, there is nothing to look up.
         if not ahead:
             self.position = position
             return position
         while position in ahead:
             position += 1
         self.position = position
+        # Behind the position: struck between the two, a position is told of twice, and none is lost.
         ahead.difference_update([earlier for earlier in ahead if earlier < position])
         return position
 
@@ -128,6 +132,7 @@ class Progress:
 
     def enter(self, epoch: int) -> None:
         """Begin an epoch: all batches of the epochs before were handed out."""
+        # May be repeated for the epoch that it is in (`recount`): the number of batches of the one before stays.
         if epoch != self.epoch:
             self._ended = self.epoch, self.position
         self.epoch = epoch
@@ -233,6 +238,7 @@ class Ledger:
             return dealt
         num_dealt, schedule = self.num_in_order, self.schedule
         room = self.allowance - num_dealt
+        # Elements have no epochs of their own, so that nothing else keeps a stream without end inside of the last one.
         if schedule.num_lanes:
             room = min(room, schedule.room_for(num_dealt + self.num_in_hand))
         if room <= 0:
@@ -240,6 +246,7 @@ class Ledger:
         try:
             dealt = schedule.deal(min(limit, room))
         except Exception as error:
+            # A length or a sampler is the user's code, in which a handler may strike: that is no error of the source.
             if is_of_handler(error):
                 raise
             self._note_undealt(error)
@@ -264,6 +271,7 @@ class Ledger:
 
     def _note_undealt(self, error: Exception) -> None:
         """Put an error into the place of the next epoch, which the source does not have; once."""
+        # It is asked again with every `pump` until the consumer is there.
         if any(ticket.position < 0 for ticket in self.tickets.values()):
             return
         ticket = self.schedule.deal_failure()
@@ -297,6 +305,8 @@ class Ledger:
         if outcome is None:
             return None
         ticket = self.tickets.pop(number)
+        # Before the head goes on: a batch that a server has moved out of the ring needs a slot again, and may have to
+        # wait.
         if not (outcome.is_plain or self.settle(ticket, outcome)):
             self._put_back(ticket, outcome)
             return None
@@ -307,6 +317,7 @@ class Ledger:
     def _first_ready(self) -> int:
         """Return the ticket that was answered first in this epoch; those of the next epoch wait for the rest of it."""
         for number in self.ready:
+            # Extra ones, below 0, go to those who asked for them.
             if number >= 0:
                 ticket = self.tickets[number]
                 if ticket.lane >= 0 or ticket.epoch == self.progress.epoch:
@@ -389,11 +400,13 @@ class Ledger:
 
     def forget_tickets(self) -> None:
         """No ticket is outstanding; the extra ones are to be dealt again."""
+        # In front and in their order: they were asked for before those that were never dealt.
         self.wanted.extendleft(self.tickets[number] for number in reversed(self.extras))
         self.extras.clear()
         self._extend_credit()
         self.tickets.clear()
         self.num_in_hand = 0
+        # Numbers are never used again: an answer to a forgotten ticket that still comes finds none.
         self.head = self.schedule.next_number
 
     def pause(self) -> None:

@@ -81,10 +81,12 @@ class Lifetime:
         Raises:
             StopTimeout: Workers outlived the deadline.
         """
+        # Who holds the pipeline's lock must not wait for a stop that waits for this lock.
         is_inside = self.is_inside
         if not self._stopping.acquire(blocking=not is_inside):
             return  # another thread is at it, and waits for our lock
         try:
+            # Asked under the lock: a stop that has waited for another one finds nothing left to do.
             if self.state is Life.STOPPED:
                 self._end(timeout_s, wind_up, end)
         finally:
@@ -98,6 +100,8 @@ class Lifetime:
         with defer_signals():
             self.state = Life.STOPPING
             try:
+                # A handler may strike in the wait for the lock, where nothing is done yet: then the state goes back,
+                # and the next stop does all of it.
                 allow_signals(wind_up_alone)
             except BaseException:
                 self.state = Life.STOPPED
@@ -110,5 +114,6 @@ class Lifetime:
     def stop_late(self, stop: Callable[[float | None], None]) -> None:
         """Do what a `stop` in the middle of our own work has left to be done."""
         if self.late_stop is not None:
+            # Taken out first, so that a handler in the middle of this stop may ask for another.
             (timeout_s,), self.late_stop = self.late_stop, None
             stop(timeout_s)

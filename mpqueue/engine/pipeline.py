@@ -182,13 +182,19 @@ class Pipeline:
                     while True:
                         if loop != self.loop:  # under the lock: else the batch could be another loop's
                             raise self._own(Stopped())
+                        # One flag for all that is rare (a stop, an epoch's end, what an interrupt has left): a batch
+                        # pays for no other test.
                         if ledger.needs_attention:
                             self._attend()
                             if progress.unclaimed:
                                 taken, progress.unclaimed = progress.unclaimed[0], progress.unclaimed[1:]
                                 break
+                        # First what is there: to ask worker processes is a call of the system, and often several have
+                        # reported.
                         found = ledger.take()
                         if found is None:
+                            # Behind a look in vain once more round: what could not be dealt has its error in `ready`,
+                            # of which no report tells. A second look would be a busy wait.
                             if is_in_vain or not (looks or self._has_work()):
                                 break
                             is_in_vain = not self._look()
@@ -199,6 +205,7 @@ class Pipeline:
                             if left is None:
                                 continue
                             outcome = left
+                        # Before the batch is opened: workers have their next grants while it is rebuilt here.
                         if ledger.credit - len(ledger.tickets) >= backend.chunk:
                             ledger.num_in_hand = 1  # else an epoch of n batches would have one more dealt
                             backend.pump()
@@ -215,6 +222,7 @@ class Pipeline:
                     if is_in_vain is not None and self._is_polled and ledger.has_next:
                         backend.wake()  # what else has arrived with it is of others, whom nobody would wake
                 except BaseException:  # up to the last line by assignments alone: see NOTE [ Interrupts ]
+                    # Neither a wait nor an error of ours: an interrupt, and nobody knows between which lines.
                     if not (ledger.is_waiting or self._is_raising):
                         self.is_inconsistent = ledger.needs_attention = True
                         if ticket is not None and ticket is ledger.latest:
@@ -222,10 +230,12 @@ class Pipeline:
                             ledger.failure = self._failure or ledger.failure
                             if taken is not None:
                                 progress.unclaimed = (taken, *progress.unclaimed)
+                    # It is unclaimed by now, or will be computed again: not to be entered once more further out.
                     taken = None
                     self._has_failed, self._failure = self._is_raising, None
                     ledger.is_waiting = self._is_raising = False
                     raise
+            # Behind the lock: inside of it a `stop` would only be marked again.
             if self.lifetime.late_stop is not None:
                 self.lifetime.stop_late(self.stop)
             if self.bar is not None and taken is not None:
@@ -244,8 +254,10 @@ class Pipeline:
     def _look(self) -> bool:
         """Deal, and take in what has arrived; return False if nothing has, and nothing has changed."""
         ledger, backend = self.ledger, self.backend
+        # To deal comes first: nothing else finds out that the order has ended, or has failed.
         if not self._has_enough_dealt():
             backend.pump()
+        # Extra tickets may be at work beside an order that has ended: then there is something to wait for.
         if not ledger.num_in_order:
             if ledger.needs_attention:
                 return True
@@ -318,6 +330,7 @@ class Pipeline:
                     if deadline is not None:
                         left_s = max(0.0, deadline - time.monotonic())
                         timeout_s = left_s if timeout_s is None else min(timeout_s, left_s)
+                    # To ask for the time may have dealt, and what cannot be dealt has its error in `ready` at once.
                     if not ledger.has_next:
                         self.backend.wait(ledger.head, timeout_s)
                     self.recorder.wait(ledger.num_batches, _clock() - started)
@@ -335,9 +348,12 @@ class Pipeline:
 
     def _take_rare(self, ticket: Ticket, outcome: Outcome) -> Outcome | None:
         """Enter the end of a lane, leave out what failed, or raise the exception of a batch."""
+        # Of a lane, and not of the stream, which ends when nothing can be dealt of any lane.
         if outcome.is_end:
             self.ledger.schedule.end_lane(ticket.lane, ticket.unit)
             return None
+        # When it is its turn, and not when it came: the bound of errors is one of the consumer's epoch. An error in
+        # dealing, which has no position, belongs to no batch that could be left out.
         if self.skips is not None and ticket.position >= 0:
             outcome = self.skips.sort_out(ticket._replace(epoch=self.epoch_of(ticket)), outcome)
             if outcome.is_plain:
@@ -348,6 +364,8 @@ class Pipeline:
         except BaseException as error:
             if is_interrupt(error, outcome):
                 raise
+            # Counted like a batch, or it would come again for ever. If an interrupt strikes in the counting, the next
+            # `step` raises the error that is kept here.
             self._failure, self.failed = error, ticket
             self._count(ticket)
             self._failure, self._is_raising = None, True
@@ -372,9 +390,11 @@ class Pipeline:
             raise self._own(lifetime.refusal())
         if self.is_stopped:
             raise self._own(Stopped())
+        # First, for it says whether the epoch is over; then what has not come, for all else is behind it.
         self._finish_count()
         if ledger.progress.unclaimed:
             return
+        # Twice: an epoch end, which runs below, keeps what its hook has raised.
         self.raise_failure()
         if self.is_inconsistent:
             self._recover()
@@ -416,6 +436,7 @@ class Pipeline:
         ledger = self.ledger
         self._finish_count()
         self._is_raising = True  # what cannot be computed again is an error
+        # Before the ledger goes back: a bare iterator says by an error that its elements are lost.
         self.backend.reset()
         if self._end.is_due:
             ledger.stand_before(ledger.progress.epoch)
@@ -459,8 +480,10 @@ class Pipeline:
         """Run the epoch end if it is due, and begin the next epoch; what it raises is kept for the next `step`."""
         with self._turn():
             end = self._end
+            # An unclaimed batch is one of the epoch that would end here: that goes first.
             if not end.is_due or self.is_stopped or self.ledger.progress.unclaimed:
                 return
+            # Else its thread might wake behind this, and end the next epoch sooner than it should.
             end.cancel_timer()
             try:
                 end.run_hook()
@@ -471,6 +494,7 @@ class Pipeline:
                     self.backend.pump()
                     self.is_inconsistent = end.is_due = False
             except BaseException as error:
+                # Not raised here: the timer's thread has no caller.
                 self.ledger.fail(error)
 
     def is_outdated(self) -> bool:
@@ -506,9 +530,11 @@ class Pipeline:
                 raise self._own(Stopped())
             ledger = self.ledger
             self._finish_count()
+            # What has not come is dropped with the rest, and the place that is asked for does not count it.
             ledger.progress.unclaimed = ()
             self.finish_epoch()
             ledger.resume()
+            # What an interrupt has torn is not to be asked which tickets it has: `reset` ends all of it.
             if self.is_inconsistent:
                 ledger.go_to(place)
                 self.backend.reset(anew=True)
@@ -564,6 +590,7 @@ class Pipeline:
             ledger.pause()
         while waits:
             with self._turn():
+                # In turns, and asked anew in each: meanwhile another thread may take, stop, or go elsewhere.
                 if self.is_stopped or ledger.failure is not None or not (at_work := ledger.at_work()):
                     return
                 head = min(at_work)  # the oldest: the one that a `batch_timeout` can end
@@ -731,9 +758,11 @@ class Pipeline:
         """
         if not self.lifetime.ask_to_stop():
             return
+        # Before the wake-ups: who wakes finds it closed, and does not wait again.
         self.ledger.close()
         self.backend.wake()
         self._wake_watchers()
+        # A hook that stops its own stream is inside of the lock as well, but nothing of ours is half done then.
         if self.lifetime.is_inside and not self._end.is_calling:
             self.lifetime.late_stop = (timeout_s,)  # a signal handler; see NOTE [ Interrupts ]
         else:

@@ -85,6 +85,7 @@ class Place(NamedTuple):
         Workers that are there already must not be sent there again: in the middle of a stream's epoch they go on with
         what they have not computed yet, and what they had computed ahead would be lost.
         """
+        # Without the snapshots and the ends: the same place is told with newer ones as the stream goes on.
         if self[:3] != other[:3]:
             return False
         return self.counts == other.counts or not (any(self.counts) or any(other.counts))
@@ -267,6 +268,7 @@ class EpochSchedule(Schedule):
         self._opens_until = epoch
         self._forget_all()
         self._is_open = False
+        # An epoch behind the bound is not to be dealt: its source is asked for nothing yet.
         if not self._may_open():
             return
         self._open()
@@ -301,6 +303,7 @@ class EpochSchedule(Schedule):
 
     def forget(self, epoch: int) -> None:
         """All of an epoch was handed out, and its length will not be asked for again."""
+        # A server computes batches of this epoch again, for late consumers, while the next one runs.
         if self._keeps and epoch in self.lengths:
             self._over = epoch, self.orders.get(epoch), self.lengths[epoch]
         self.lengths.pop(epoch, None)
@@ -372,6 +375,7 @@ class EpochSchedule(Schedule):
         return self.last_epoch is None or self.epoch <= self.last_epoch
 
     def _open(self) -> None:
+        # Both are kept: an order may have another length, and what the source says later is compared with what it said.
         asked = length = self._length_of()
         order = None
         if self._order_of is not None and length is not None:
@@ -381,6 +385,7 @@ class EpochSchedule(Schedule):
             order = permutation(self._seed, self.epoch, length)
         self.orders[self.epoch], self.asked[self.epoch] = order, asked
         self._length = self.lengths[self.epoch] = length
+        # The last line: where the source raises, the epoch stays closed, and the next `deal` asks again.
         self._is_open = True
 
 
@@ -444,6 +449,7 @@ class DrawnSchedule(EpochSchedule):
 
     def unit_at(self, epoch: int, position: int) -> Drawn:
         """Return what was drawn for a position."""
+        # A sampler that is asked again may give other indices: what is not kept is gone.
         if epoch == self._drawn_epoch and position in self._kept:
             return self._kept[position]
         num_kept = self._num_lasting if epoch == self._drawn_epoch else 0
@@ -488,9 +494,11 @@ class DrawnSchedule(EpochSchedule):
     def _open(self) -> None:
         """Go on with what was drawn of this epoch, or begin to draw it, and leave out what was handed out before."""
         at = self._position
+        # What was drawn serves once more if nothing behind this place was dropped.
         is_kept = at >= self._num_drawn or at >= self._forget_at or self._forget_at == self._num_lasting
         if self._draw is None or self.epoch != self._drawn_epoch or not is_kept:
             self._begin()
+        # By pieces, each of which is dropped: a state may be a billion samples from the beginning.
         while (left := at - self._num_drawn) > 0 and self._draw_more(min(left, 1024)):
             self._forget_before(self._num_drawn)
         if left > 0:
@@ -502,6 +510,7 @@ class DrawnSchedule(EpochSchedule):
         self._note_end()
 
     def _begin(self) -> None:
+        # First of all nothing is drawn: a sampler that raises as it begins is begun anew by the next call.
         self._draw, self._taken, self._drawn_epoch = None, [], self.epoch
         self._num_drawn = self._num_lasting = self._forget_at = 0
         self._room = self._num_indices
@@ -533,6 +542,7 @@ class DrawnSchedule(EpochSchedule):
             self._length = self.lengths[self.epoch] = self._num_drawn
 
     def _forget_handed_out(self) -> None:
+        # Not what was dealt, but what has come: after an interrupt the work in flight is dealt once more.
         if self._consumer is not None and self._consumer.epoch == self._drawn_epoch:
             self._forget_before(self._consumer.position)
 
@@ -575,6 +585,7 @@ class StreamSchedule(Schedule):
         """Deal from a place on."""
         self.epoch = place.epoch if self._epoch_batches is None else 0
         self.lanes.go_to(place.starts, place.ends)
+        # Whose turn it is follows from the counts alone, so that any number of workers gives the same order.
         counts, ends = place.counts or [0] * self.num_lanes, self.lanes.ends
         turns = [(count, lane) for lane, count in enumerate(counts) if count < ends.get(lane, count + 1)]
         heapq.heapify(turns)
@@ -584,6 +595,7 @@ class StreamSchedule(Schedule):
         """A lane has been found to have no element of this number: no more tickets for it."""
         self.lanes.end(lane, number)
         self._turns = [turn for turn in self._turns if turn[1] != lane]
+        # What is left of a heap when some of it was taken out is none.
         heapq.heapify(self._turns)
 
     def element(self, ticket: Ticket) -> int:
@@ -609,6 +621,7 @@ class StreamSchedule(Schedule):
         dealt: list[Ticket] = []
         while self._turns and len(dealt) < limit:
             count, lane = self._turns[0]
+            # Before it is known whether the lane has this element: who waited for that would compute nothing ahead.
             heapq.heapreplace(self._turns, (count + 1, lane))
             dealt.append(Ticket(self.next_number, self.epoch, count, count, lane))
             self.next_number += 1

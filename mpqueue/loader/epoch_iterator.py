@@ -50,6 +50,8 @@ class EpochIterator(Iterator[Any]):
 
     def __next__(self) -> Any:
         try:
+            # Returned at once: between the pipeline's return and the caller's there is no place for a handler to
+            # strike.
             return self._next(self._loop)
         except EndOfStream:
             self._end_epoch(self._number, self.pipeline)
@@ -68,6 +70,7 @@ class EpochIterator(Iterator[Any]):
             if told is not None:
                 raise told from error
             raise
+        # All was given: a later iterator cuts nothing off.
         self._number = -1
         raise StopIteration
 

@@ -333,6 +333,7 @@ class Loader(Stoppable):
             is_elsewhere = not goes_on and not pipeline.place().is_same_as(place)
             is_stream = self._order.is_stream
             is_inconsistent = is_stream and not goes_on and pipeline.is_inconsistent
+            # Else the workers go on with what they have computed ahead.
             if is_elsewhere or is_inconsistent or (is_outdated and self._may_refresh(pipeline)):
                 with contextlib.suppress(Stopped):  # by another thread, meanwhile: the loop ends before its first batch
                     pipeline.restart_at(place, refresh=is_outdated)

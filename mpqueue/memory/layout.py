@@ -99,6 +99,7 @@ def flatten_each(trees: Iterable[Any], arrays: list[Array], objects: list[Any]) 
     found: list[Signature] = []
     for tree in trees:
         kind = type(tree)
+        # By type alone: a class derived from ndarray (a masked array, a matrix) is more than its bytes, and is pickled.
         if kind is _ndarray and not tree.dtype.hasobject:
             arrays.append(tree)
             found.append((_ARRAY, tree.dtype, tree.shape, tree.strides))
@@ -113,6 +114,7 @@ def flatten_each(trees: Iterable[Any], arrays: list[Array], objects: list[Any]) 
             found.append((NodeKind.DICT, keys, *flatten_each(tree.values(), arrays, objects)))
         elif kind is Recorded:
             found.append((NodeKind.RECORD, (tree.kind, tree.names), *flatten_each(tree.fields, arrays, objects)))
+        # This one is no more than its bytes, once they are copied.
         elif kind is np.memmap:
             found += flatten_each((tree.view(np.ndarray),), arrays, objects)
         else:
@@ -132,6 +134,7 @@ def spec_of(signature: Signature, shapes: list[tuple[int, ...]]) -> Spec:
     if kind == NodeKind.ARRAY:
         _, dtype, shape, strides = signature
         shapes.append(shape)
+        # What is packed both ways (one axis, none, no elements) is one spec, in C's order.
         is_fortran = _is_packed(dtype, shape, strides) and not _is_packed(dtype, shape[::-1], strides[::-1])
         return (kind, dtype, len(shape), is_fortran)
     if kind in _NAMED:
@@ -143,6 +146,7 @@ def _is_packed(dtype: np.dtype[Any], shape: tuple[int, ...], strides: tuple[int,
     """Return True if the array has no gaps and its first axis is the innermost."""
     expected = dtype.itemsize
     for length, stride in zip(shape, strides, strict=True):
+        # An axis of one element may have any stride: nobody steps along it.
         if length != 1 and stride != expected:
             return 0 in shape
         expected *= length
@@ -210,6 +214,7 @@ class SpecNumbers:
         except Exception:
             encoded = dumps_object(spec, None)  # dictionary keys of a class that only the script knows
         number = len(self._numbers)
+        # Sent with its batch and forgotten on both sides.
         if number >= MAX_SPECS:
             return UNNUMBERED, encoded
         self._numbers[spec] = number
@@ -328,6 +333,7 @@ class _Recipes(dict[bytes, Recipe]):
 
     def __missing__(self, header: bytes) -> Recipe:
         recipe = self._parse(struct.unpack(f"<{len(header) // 8}q", header))
+        # Headers that never come again (sizes that vary without end) must not fill memory; those that do are soon back.
         if len(self) >= MAX_PLANS:
             self.clear()
         self[header] = recipe
@@ -352,6 +358,7 @@ class _Recipes(dict[bytes, Recipe]):
 
 
 def _structure_of(fields: Sequence[tuple[tuple[int, ...], np.dtype[Any], int, Any]]) -> np.dtype[Any] | None:
+    # A field of a structure is in C's order.
     if not fields or any(order == "F" for _, _, _, order in fields):
         return None
     shapes, dtypes, offsets, _ = zip(*fields, strict=True)
@@ -413,6 +420,7 @@ class ReadSpec:
         objects: list[Any] = []
         if recipe.pickle_bytes:
             data = base[recipe.pickle_at : recipe.pickle_at + recipe.pickle_bytes]
+            # Both stop at the end of what was written: the room behind it may be anything.
             if recipe.is_marshalled:
                 objects = marshal.loads(data.data)  # noqa: S302 - from whom pickles come, too
             else:

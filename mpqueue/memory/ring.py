@@ -101,12 +101,14 @@ class Leases:
 
     def lease(self, slot: Slot, nbytes: int, structure: np.dtype[Any] | None) -> Array:
         """Bytes of the slot as `base_over` has them; when all views of it are gone, its lease is in `have_ended`."""
+        # The usual way is here once more: a call of `base_over` for each batch is spared.
         if structure is None or structure.itemsize > nbytes:
             base = base_over(self._memory, slot.offset, nbytes, structure)
         else:
             base = np.ndarray((), structure, self._memory, slot.offset)
         lease = _Lease(base, self._ended_append)
         lease.slot = slot
+        # A weak reference calls back only as long as somebody keeps it.
         self._live[slot.number] = lease
         return base
 
@@ -242,6 +244,7 @@ class Ring:
     ) -> None:
         num_slots = credit + num_spare + num_workers
         self.stride = stride_for(num_slots, largest_segment_bytes())
+        # Each slot has to hold an exception at least.
         if self.stride < FIRST_BYTES:
             raise OSError(f"{num_slots} slots do not fit into the address space that `ulimit -v` and `ulimit -f` allow")
         self.segment = Segment.create(num_slots * self.stride, kind)
@@ -270,6 +273,7 @@ class Ring:
 
     def reserve(self, slot: Slot, nbytes: int) -> bool:
         """Back the first bytes of a slot with memory; False if there is none."""
+        # What the slot has is not reserved again: `posix_fallocate` takes long even where the pages are there.
         if nbytes > slot.high_water:
             if nbytes > self.stride:
                 return False
@@ -310,6 +314,7 @@ class Ring:
         """The same in memory of its own; the slot is free then."""
         self.num_copies += 1
         try:
+            # As plain bytes first: a header that speaks of more than there is must not be followed behind the batch.
             return base_over(base_over(self.memory, slot.offset, nbytes, None).copy(), 0, nbytes, structure)
         finally:
             self.release(slot)
@@ -351,6 +356,7 @@ class Ring:
     def _collect_guarded(self, guard: Guard) -> None:
         """Release those that the guard lets go of, too."""
         self._guarded += self._leases.take_ended()
+        # Asked each time: a copy to a GPU ends without a word to us.
         for slot in list(self._guarded):
             if guard.is_free(slot):
                 self._guarded.remove(slot)
@@ -390,8 +396,10 @@ class Ring:
         self._cut(slot, max(FIRST_BYTES, -(-keep_bytes // PAGE) * PAGE))
 
     def _cut(self, slot: Slot, keep: int) -> None:
+        # Only of a free slot, which has no turn: in any other somebody may read, or write, what would be zeros.
         if slot.turn == 0 and slot.high_water > keep and not slot.held:
             if self._guard is not None:
                 self._guard.discard(slot)
+            # The pages first: counted before, an interrupt would leave pages that nobody knows of.
             self.segment.discard(slot.offset + keep, slot.offset + slot.high_water)
             self.slots.shrink(slot, keep)

@@ -119,6 +119,7 @@ class SlotTable:
             if not stack:
                 return None
         slot = stack.pop()
+        # A new turn for each grant: a late report of the one before names a turn that owns no slot.
         self._turns = slot.turn = self._turns + 1
         slot.state, slot.owner = _GRANTED, worker
         return slot
@@ -138,6 +139,7 @@ class SlotTable:
         if slot.state is not _GRANTED or high_water > self.stride:
             raise SlotError(f"slot {slot.number} is {slot.state.value} and cannot hold {high_water} published bytes")
         slot.state = _READY
+        # A batch may need less than the slot has, and what was reserved stays with it.
         slot.high_water = max(slot.high_water, high_water)
         if held:
             slot.held = True
@@ -155,6 +157,7 @@ class SlotTable:
             self.num_leased -= 1
         elif slot.state is _RETIRED or slot.state is _FREE:
             raise SlotError(f"slot {slot.number} is {slot.state.value} and cannot be released")
+        # Before the stacks: granted again, another batch would be written over what the worker's code still has.
         if slot.held:
             slot.state = _RETIRED
             self.num_retired += 1
@@ -191,6 +194,7 @@ class SlotTable:
             if slot.owner == worker:
                 if slot.held:
                     self.let_go(slot.number)
+                # Warm pages went with the process; a new worker may get this number.
                 slot.owner = -1
         for free in (self._free, self._large):
             if worker in free:
@@ -205,6 +209,7 @@ class SlotTable:
             slot.owner, slot.held = -1, False
             if slot in leased:
                 slot.state = _LEASED
+            # Other processes look at it whatever has happened here: it is released by the one who shared it.
             elif slot.state is _SHARED:
                 self.num_leased += 1
             else:
@@ -213,6 +218,7 @@ class SlotTable:
     def shrink(self, slot: Slot, high_water: int) -> None:
         """So much memory is left to a free slot."""
         if slot.is_large:
+            # Out of the stack of large ones before it is small: afterwards nobody would look for it there.
             self._large[slot.owner].remove(slot)
             slot.high_water = high_water
             self._set_free(slot)

@@ -80,6 +80,7 @@ class GrantedSlot:
         self._mapped: dict[int, int] = {}  # of each slot
         self._held: dict[int, weakref.ref[Array]] = {}
         self._made: dict[int, tuple[weakref.ref[Array], int]] = {}  # what was allocated and where, by the array's id
+        # An array to which nobody else can have a reference, so that our own are counted.
         self._base: Array | None = _NOTHING[:]  # of all of them
         self._own_references = self._count_references()  # how many there are depends on the interpreter
         self._base = None
@@ -111,6 +112,7 @@ class GrantedSlot:
                     self.reserve(end)
                 except OSError:
                     return None  # the memory is short: `place` reports it, with the batch in hand
+            # One base for all arrays of a grant: its references tell whether user code has any of them left.
             if self._base is None:
                 self._base = np.frombuffer(self._segment.memory, np.uint8, self._stride, self._offset)
             array = np.ndarray(shape, dtype, self._base, start)
@@ -125,13 +127,16 @@ class GrantedSlot:
         """
         found = []
         for number, array in enumerate(arrays):
+            # Only packed ones: a spec knows two orders of memory, and no other strides.
             if array.base is self._base and _is_packed(array):
                 found.append((number, self._place_of(array)))
         array = _NOTHING  # the loop's own reference
+        # From behind, or the numbers of the others would shift.
         for number, _ in reversed(found):
             del arrays[number]
         if self._count_references() <= self._own_references:  # else user code still has one of the arrays
             return tuple(found), False
+        # The code may write to what it has while the consumer reads: all are copied, to behind the last of them.
         nodes = list(array_specs(signature))
         for number, offset in found:
             _, dtype, shape, strides = nodes[number]
@@ -142,6 +147,7 @@ class GrantedSlot:
     def keeps_slot(self) -> bool:
         """End the allocations; True if user code holds on to an array of the slot, for a grant that gives no batch."""
         self._is_open = False
+        # Also where there is no batch: granted again, the slot would have what this code writes in other batches.
         if self._base is not None and self._count_references() > self._own_references:
             self._hold()
         self._base = None
@@ -150,6 +156,7 @@ class GrantedSlot:
     def _place_of(self, array: Array) -> int:
         """Return the offset of an array in the slot. Asking NumPy costs 3 µs: only for views of allocated arrays."""
         made, offset = self._made.get(id(array), (None, 0))
+        # The weak reference as well: the id of an array that is gone may be that of another one.
         if made is not None and made() is array:
             return offset
         return _address(array) - _address(self._base)
@@ -165,6 +172,7 @@ class GrantedSlot:
             let_go.append(number)
 
         assert self._base is not None
+        # The trainer is told by a report, and may grant the slot again when it has read that.
         held[number] = weakref.ref(self._base, forget)
         self._base = None
 
@@ -174,8 +182,10 @@ class GrantedSlot:
         Raises:
             OSError: ENOSPC or ENOMEM: there is not so much.
         """
+        # Rounded up, so that batches which vary a little in size soon need no more.
         upto = min(-(-end // _STEP) * _STEP, self._stride)
         if end > self.high_water:
+            # Before the call: where there is no memory, the trainer is told of how much.
             self.wanted = end
             self._segment.reserve(self._offset + self.high_water, self._offset + upto)
             self.high_water = upto
@@ -305,6 +315,7 @@ class SlotWriter(GrantedSlot):
             for offset, shape, dtype, order, _ in known.copied
         ]
         self._num_targets += 1
+        # Sizes that vary without end, in many slots, must not fill the worker's memory.
         if self._num_targets > _MAX_TARGETS:
             self._forget_known()
         known.targets[self._number] = made
@@ -327,6 +338,7 @@ class SlotWriter(GrantedSlot):
             if encoded is not None and spec_number != UNNUMBERED:
                 self._specs.forget(spec)  # the trainer has not seen it: it must be sent again
             raise
+        # Neither a plan that depends on what user code holds, nor one whose spec has to be sent with each batch.
         if not self._is_held and spec_number != UNNUMBERED:
             if len(self._known) >= MAX_PLANS:
                 self._forget_known()
@@ -382,6 +394,7 @@ class SlotWriter(GrantedSlot):
             start = align(end)
             writes.append((start, memoryview(encoded)))
             end = start + len(encoded)
+            # In front of the header, which nobody can read before the spec.
             header = struct.pack("<2q", start, len(encoded)) + header
         end = align(end)
         self._check(end + len(header))

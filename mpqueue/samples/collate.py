@@ -70,6 +70,7 @@ class Collation:
 
     def take_back(self) -> list[Any]:
         """Return the samples that were added, with memory of their own; none is left."""
+        # Out of this object first: what was added is gone, also where a batch cannot be made of it.
         samples, self._samples = self._samples, []
         taken = [self._take(sample, row) for row, sample in enumerate(samples)]
         self._rows.clear()
@@ -120,12 +121,15 @@ class Collation:
 
     def _merge(self, values: Sequence[Any], place: LeafPlace) -> Any:
         kinds = set(map(type, values))
+        # The rows of one array are the batch already; where another sample has something else there, each is taken out
+        # again.
         if _Rows in kinds:
             if len(kinds) == 1:
                 out: Array = values[0].out
                 return out if len(out) == len(values) else out[: len(values)]
             values = [value.out[row] if type(value) is _Rows else value for row, value in enumerate(values)]
             kinds = set(map(type, values))
+        # Mappings of several classes may still have the same keys.
         if len(kinds) > 1:
             if all(isinstance(value, Mapping) for value in values):
                 return self._merge_mappings(values, place)
@@ -136,6 +140,7 @@ class Collation:
         if kind is _ndarray:
             stacked = stack_alike(values, self._empty)
             return merge_arrays(values, self._empty, place) if stacked is None else stacked
+        # All are None here: unlike types have gone the other way.
         if values[0] is None:
             return None
         return self._merge_others(values, kind, place)

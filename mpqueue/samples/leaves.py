@@ -57,6 +57,7 @@ def is_stackable(value: Any) -> bool:
 
 def merge_numbers(values: Sequence[Any], kind: type, empty: Empty) -> Any:
     """An array of Python's numbers of one kind; a list of integers that no dtype holds."""
+    # int64 first, which holds most; where one number is above it, uint64 may hold all, as in NumPy.
     for dtype in (_NUMBERS[kind], np.uint64):
         try:
             out = empty(len(values), dtype)
@@ -79,6 +80,7 @@ def stack_alike(arrays: Sequence[Array], empty: Empty) -> Array | None:
     price of a look at each.
     """
     shape = arrays[0].shape
+    # What has no first axis, or an empty one, cannot be joined end to end.
     if not shape or not shape[0] or len(set(map(len, arrays))) > 1:
         return None
     out = empty((len(arrays), *shape), arrays[0].dtype)
