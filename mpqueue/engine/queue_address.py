@@ -33,22 +33,17 @@ report_use: Callable[[], None] | None = None
 """In a worker: tells the trainer that this process uses the queues of a server, which the trainer would not learn."""
 
 home: QueueHome | None = None
-"""In a worker: where it finds queues by their names. Elsewhere None."""
+"""In a worker: where it finds queues by their names; set as it begins. Elsewhere None."""
 
-_provider: Callable[[], QueueHome | None] | None = None
-
-
-def provide(provider: Callable[[], QueueHome | None]) -> None:
-    """Ask this for the home of queues; queues call it when they are imported."""
-    global _provider
-    _provider = provider
+provider: Callable[[], QueueHome | None] | None = None
+"""Asked for the home of queues: queues set it when they are imported."""
 
 
 def home_for_workers() -> QueueHome:
     """Return the home for workers; one without an address if there are no queues that they could use."""
     if home is not None:
         return home
-    return (_provider() if _provider is not None else None) or QueueHome()
+    return (provider() if provider is not None else None) or QueueHome()
 
 
 def note_server_used() -> None:
@@ -57,9 +52,3 @@ def note_server_used() -> None:
     report, report_use = report_use, None  # once is enough
     if report is not None:
         report()
-
-
-def set_home(of_trainer: QueueHome) -> None:
-    """Make this process a worker whose queues with shared names are found there."""
-    global home
-    home = of_trainer

@@ -33,41 +33,26 @@ def _words_at(address: int) -> np.ndarray[Any, Any]:
 
 def _find_python_state() -> _PythonState | None:
     """Return the state of Python's generator in memory, None if this interpreter keeps it elsewhere."""
-    if sys.implementation.name != "cpython" or type(_python_generator).__itemsize__:
+    if sys.implementation.name != "cpython" or type(python_generator).__itemsize__:
         return None
-    state = _PythonState.from_address(id(_python_generator) + object.__basicsize__)
+    state = _PythonState.from_address(id(python_generator) + object.__basicsize__)
     return state if (*state.words, state.index) == random.getstate()[1] else None
 
 
-_python_generator = random.seed.__self__  # type: ignore[attr-defined]  # the one behind the module's functions
-_python_state = _find_python_state()
-_python_words = None if _python_state is None else _words_at(ctypes.addressof(_python_state.words))
-_numpy_twister: Any = np.random.get_bit_generator()  # type: ignore[attr-defined]  # the one behind np.random's functions
-_numpy_words = _words_at(_numpy_twister.ctypes.state_address)[::-1]
+python_generator = random.seed.__self__  # type: ignore[attr-defined]  # the one behind the module's functions
+python_state = _find_python_state()
+_python_words = None if python_state is None else _words_at(ctypes.addressof(python_state.words))
+numpy_twister: Any = np.random.get_bit_generator()  # type: ignore[attr-defined]  # the one behind np.random's functions
+_numpy_words = _words_at(numpy_twister.ctypes.state_address)[::-1]
 
 
 def seed_both(mixed: int) -> bool:
     """Seed `random` and NumPy's global generator; False, and nothing is done, if they are not the usual ones."""
-    is_usual = np.random.get_bit_generator() is _numpy_twister  # type: ignore[attr-defined]
-    if _python_state is None or _python_words is None or not is_usual:
+    is_usual = np.random.get_bit_generator() is numpy_twister  # type: ignore[attr-defined]
+    if python_state is None or _python_words is None or not is_usual:
         return False
     np.random.seed(mixed)  # noqa: NPY002 - the global generator is what user code draws from
     _python_words[...] = _numpy_words
-    _python_state.index = NUM_WORDS
-    _python_generator.gauss_next = None
+    python_state.index = NUM_WORDS
+    python_generator.gauss_next = None
     return True
-
-
-def python_generator() -> Any:
-    """Return the generator behind the functions of `random`."""
-    return _python_generator
-
-
-def python_state() -> Any:
-    """Return the state of Python's generator in memory, None if it is not the usual one."""
-    return _python_state
-
-
-def numpy_twister() -> Any:
-    """Return NumPy's own global bit generator."""
-    return _numpy_twister

@@ -161,10 +161,10 @@ class FirstDraw(AtOnce):
 
     def __init__(self, current: CurrentSample) -> None:
         super().__init__(current)
-        state = twisters.python_state()
+        state = twisters.python_state
         if state is None:
             raise LookupError("Python's generator lies elsewhere")
-        self._python, self._numpy = state, twisters.numpy_twister()
+        self._python, self._numpy = state, twisters.numpy_twister
         self._entries = [_entry_of(name) for name in _OPERATORS]
         self._originals = [entry.function for entry in self._entries]
         self._operators = [_address_of(operator) for operator, _ in _OPERATORS.values()]
@@ -228,7 +228,7 @@ class FirstDraw(AtOnce):
         return draw
 
     def _set_gauss_next(self, generator: random.Random, value: float | None) -> None:
-        if self.is_armed and generator is twisters.python_generator():
+        if self.is_armed and generator is twisters.python_generator:
             self._settle()
         vars(generator)["gauss_next"] = value
 

@@ -279,7 +279,7 @@ class _Worker:
         self._timing = _Timing(self._put, config.info.num_workers)
         context.enter_worker_process(config.info, self._writer, begin, self._begin_block)
         torch_info.enter_worker_process(payload.source)
-        queue_address.set_home(config.queue_home)
+        queue_address.home = config.queue_home
         queue_address.report_use = self._report_queues
 
     def _make_runner(self, begin: BeginBatch) -> AnyRunner:

@@ -123,7 +123,7 @@ def test_an_argument_that_is_refused_is_refused_as_ever(call, error):
 def test_a_python_that_keeps_its_generator_elsewhere_is_seeded_at_once():
     assert outside("""
         from mpqueue.engine import twisters
-        twisters._python_state = None
+        twisters.python_state = None
         assert type(first_draw.make_seeder(CURRENT)) is first_draw.AtOnce
         print("at once")
     """) == ["at", "once"]

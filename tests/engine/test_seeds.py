@@ -103,7 +103,7 @@ def test_seeding_forgets_half_a_pair_of_normal_numbers():
     assert (random.gauss(0, 1), np.random.normal()) == expected
 
 
-@pytest.mark.parametrize("lacking", ["_python_state", "_python_words"])
+@pytest.mark.parametrize("lacking", ["python_state", "_python_words"])
 def test_where_a_state_cannot_be_written_the_numbers_are_the_same(lacking, monkeypatch):
     monkeypatch.setattr(twisters, lacking, None)
     random.gauss(0, 1)
@@ -175,9 +175,9 @@ def test_before_the_first_batch_there_is_neither_a_seed_nor_a_generator():
 
 
 def test_both_global_generators_can_be_looked_at_where_they_are():
-    assert twisters.numpy_twister() is np.random.get_bit_generator()
+    assert twisters.numpy_twister is np.random.get_bit_generator()
     seed_globals(1, 2, 3)
-    state = twisters.python_state()
+    state = twisters.python_state
     assert (*state.words, state.index) == random.getstate()[1]
     random.getrandbits(32)
     assert state.index == random.getstate()[1][-1] == 1

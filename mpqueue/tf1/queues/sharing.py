@@ -116,7 +116,7 @@ def _home_for_workers() -> QueueHome | None:
     return None if _hub is None or _hub.is_closed else QueueHome(_hub.address, os.getpid())
 
 
-queue_address.provide(_home_for_workers)
+queue_address.provider = _home_for_workers
 
 
 def _before_fork() -> None:
@@ -137,7 +137,7 @@ def _in_child() -> None:
     from mpqueue.tf1.queues.hub import HubDriver
 
     if queue_address.home is None and len(living):
-        queue_address.set_home(QueueHome(hub.address, os.getppid()))
+        queue_address.home = QueueHome(hub.address, os.getppid())
     for core in list(living):
         driver = core.driver
         if isinstance(driver, HubDriver):

@@ -112,7 +112,7 @@ def test_another_queue_under_a_shared_name_is_refused_in_a_worker():
 
 
 def test_a_shared_name_without_a_trainers_queue_is_refused(monkeypatch):
-    monkeypatch.setattr(queue_address, "_provider", lambda: None)  # queues of other tests may still be around
+    monkeypatch.setattr(queue_address, "provider", lambda: None)  # queues of other tests may still be around
 
     class Finder:
         def __len__(self):
