@@ -18,7 +18,7 @@ import numpy as np
 
 from mpqueue.dataset.held import as_saved, together
 from mpqueue.dataset.stages import Block, LaneStage, Token, tokens_of
-from mpqueue.engine.seeds import BatchSeed, sequence_of
+from mpqueue.engine.seeds import sequence_of
 from mpqueue.worker.lanes import LaneRun
 
 Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
@@ -38,7 +38,7 @@ class Picks:
     """
 
     def __init__(self, seed: int, run: LaneRun) -> None:
-        words = sequence_of(BatchSeed(seed, run.epoch, (run.lane << 40) + _PICKS))
+        words = sequence_of(seed, run.epoch, (run.lane << 40) + _PICKS)
         self._key = words.generate_state(2, np.uint64)
         self._of: tuple[int, int] = (-1, 0)
         self._picks: Numbers = np.empty(0, np.int64)

@@ -26,7 +26,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from mpqueue.engine.seeds import sequence_of_words
+from mpqueue.engine.seeds import sequence_of
 
 Counts: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -107,7 +107,7 @@ _generators = _Generators()
 
 @functools.lru_cache(maxsize=256)
 def _keys_of(*words: int) -> tuple[int, int]:
-    first, second = sequence_of_words(*words, _PICKS).generate_state(2, np.uint64).tolist()
+    first, second = sequence_of(*words, _PICKS).generate_state(2, np.uint64).tolist()
     return first, second
 
 

@@ -26,7 +26,7 @@ class BatchSeed(NamedTuple):
 
 def generator(of: BatchSeed) -> "np.random.Generator":
     """Return the batch's own generator: the same numbers whenever and wherever it is made."""
-    return np.random.Generator(np.random.PCG64(sequence_of(of)))
+    return np.random.Generator(np.random.PCG64(sequence_of(*of)))
 
 
 def place_of(token: Any) -> int:
@@ -55,16 +55,11 @@ def place_of(token: Any) -> int:
 def permutation(seed: int, epoch: int, length: int) -> np.ndarray[Any, Any]:
     """The order of a shuffled epoch: uint32 below 2**32 entries, so 4 bytes each."""
     order = np.arange(length, dtype=np.uint32 if length <= 1 << 32 else np.uint64)
-    np.random.Generator(np.random.PCG64(sequence_of(BatchSeed(seed, epoch, _ORDER)))).shuffle(order)
+    np.random.Generator(np.random.PCG64(sequence_of(seed, epoch, _ORDER))).shuffle(order)
     return order
 
 
-def sequence_of(of: BatchSeed) -> "np.random.SeedSequence":
+def sequence_of(*words: int) -> "np.random.SeedSequence":
     """The entropy of these numbers, for any generator of NumPy."""
-    return sequence_of_words(*of)
-
-
-def sequence_of_words(*words: int) -> "np.random.SeedSequence":
-    """The entropy of any numbers, for any generator of NumPy."""
     # Entropy must not be negative, indices of user-made orders may be.
-    return np.random.SeedSequence([number & 0xFFFFFFFFFFFFFFFF for number in words])
+    return np.random.SeedSequence([number & WORD for number in words])

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from mpqueue.engine.seeds import BatchSeed, sequence_of
+from mpqueue.engine.seeds import sequence_of
 
 Indices: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -44,7 +44,7 @@ def _bits_of(length: int) -> int:
 
 
 def _keys_of(seed: int, epoch: int) -> np.ndarray[Any, Any]:
-    return sequence_of(BatchSeed(seed, epoch, _SHUFFLED)).generate_state(_ROUNDS, np.uint64)
+    return sequence_of(seed, epoch, _SHUFFLED).generate_state(_ROUNDS, np.uint64)
 
 
 def permuted_one(keys: Sequence[int], length: int, place: int) -> int:
@@ -151,7 +151,7 @@ class SampleOrder:
         self._blocks.clear()
         if length <= _MAX_SHUFFLED:
             self._whole = np.arange(length)
-            words = sequence_of(BatchSeed(self._seed, epoch, _SHUFFLED))
+            words = sequence_of(self._seed, epoch, _SHUFFLED)
             np.random.Generator(np.random.PCG64(words)).shuffle(self._whole)
         else:
             self._keys = _keys_of(self._seed, epoch).tolist()

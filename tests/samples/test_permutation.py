@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from mpqueue.engine.seeds import BatchSeed, sequence_of
+from mpqueue.engine.seeds import sequence_of
 from mpqueue.samples import permutation
 from mpqueue.samples.permutation import SampleOrder, permuted
 
@@ -34,7 +34,7 @@ def test_the_network_of_many_samples_is_what_it_was(length, expected):
 
 def test_few_samples_are_shuffled_by_a_generator_of_their_own_and_more_by_the_network():
     expected = np.arange(65_536)
-    sequence_of_order = sequence_of(BatchSeed(3, 1, 0x73616D706C6573))
+    sequence_of_order = sequence_of(3, 1, 0x73616D706C6573)
     np.random.Generator(np.random.PCG64(sequence_of_order)).shuffle(expected)
     assert SampleOrder(3, shuffle=True).indices(1, 65_536, 0, 65_536) == expected.tolist()
     expected = permuted(3, 1, 65_537, np.arange(65_537))
@@ -92,7 +92,7 @@ def test_what_is_not_shuffled_ascends_and_begins_anew_as_often_as_it_takes():
 
 def test_an_epoch_is_shuffled_once(monkeypatch):
     asked = []
-    monkeypatch.setattr(permutation, "sequence_of", lambda of: asked.append(of) or np.random.SeedSequence(of))
+    monkeypatch.setattr(permutation, "sequence_of", lambda *of: asked.append(of) or np.random.SeedSequence(of))
     order = SampleOrder(3, shuffle=True)
     for first in (0, 4, 8):
         order.indices(0, 12, first, 4)
