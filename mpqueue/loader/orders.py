@@ -97,8 +97,9 @@ class Order:
             self.sampled = drawing.SamplerOrder(
                 sampler, options.batch_size, self.share, self.source, are_lists=are_lists
             )
-            if options.drop_last and hasattr(type(sampler), "__len__"):
-                self._require_a_sampled_batch(len(sampler))  # type: ignore[arg-type]
+            # One that is empty now may give something later, which its epoch finds out.
+            if options.drop_last and hasattr(type(sampler), "__len__") and len(sampler):  # type: ignore[arg-type]
+                self._require_a_batch(f"the sampler gives {len(sampler)} indices")  # type: ignore[arg-type]
         elif options.drop_last and not self.is_stream:
             self._require_a_batch()
 
@@ -156,34 +157,30 @@ class Order:
             skips=options.on_error == "skip", threads=FIND_THREADS if self._finds_threads else int(options.threads),
         )  # fmt: skip
 
-    def _require_a_batch(self) -> None:
-        """Raise a `ValueError` if all is dropped."""
-        what = "batches" if self.plan is None else "samples"
+    def _require_a_batch(self, given: str = "") -> None:
+        """Raise a `ValueError`, which tells of what is given, if all is dropped."""
         if len(self.share.numbers(-1, self._total())):
             return
-        world = self.share.shard.world
-        least = world * (1 if self.plan is None else self.plan.batch_size or 1)
+        world, what = self.share.shard.world, "batches" if self.plan is None else "samples"
         raise ValueError(
-            f"drop_last leaves no batch: there are {length_of(self.source, what)} {what}, and "
-            f"{'a batch' if world == 1 else 'one batch for each rank'} takes {least}"
+            f"drop_last leaves no batch: {given or f'there are {length_of(self.source, what)} {what}'}, and "
+            f"{'a batch' if world == 1 else 'one batch for each rank'} takes {world * (self._options.batch_size or 1)}"
         )
 
-    def _require_a_sampled_batch(self, num_indices: int) -> None:
-        """Raise a `ValueError` if all that a sampler gives is dropped."""
-        if num_indices and not len(self.share.numbers(-1, self._total_sampled())):
-            world, size = self.share.shard.world, self._options.batch_size or 1
-            raise ValueError(
-                f"drop_last leaves no batch: the sampler gives {num_indices} indices, and "
-                f"{'a batch' if world == 1 else 'one batch for each rank'} takes {world * size}"
-            )
-
     def _total(self) -> int | None:
-        """Return the number of batches of an epoch, over all ranks."""
-        if self.plan is None:
-            return length_of(self.source)
-        num_samples = length_of(self.source, "samples")
-        assert num_samples is not None
-        return self.plan.num_batches(num_samples)
+        """Return the number of batches of an epoch, over all ranks.
+
+        Raises:
+            TypeError: What gives the order has no length.
+        """
+        sampler, plan = self._options.sampler, self.plan
+        if self._options.batch_sampler is not None:
+            return len(self._options.batch_sampler)  # type: ignore[arg-type]  # one without a length raises a TypeError
+        if sampler is not None:
+            num_items: int | None = len(sampler)  # type: ignore[arg-type]
+        else:
+            num_items = length_of(self.source, "batches" if plan is None else "samples")
+        return num_items if plan is None or num_items is None else plan.num_batches(num_items)
 
     def length(self) -> int | None:
         """Return this rank's batches per epoch; None if it has no end, or nobody knows.
@@ -193,15 +190,8 @@ class Order:
         """
         if self.is_stream:
             return self.epoch_batches
-        total = self._total() if self.sampled is None else self._total_sampled()
+        total = self._total()
         return None if total is None else len(self.share.numbers(-1, total))
-
-    def _total_sampled(self) -> int:
-        options = self._options
-        if options.batch_sampler is not None:
-            return len(options.batch_sampler)  # type: ignore[arg-type]  # one without a length raises a TypeError
-        total = len(options.sampler)  # type: ignore[arg-type]
-        return total if self.plan is None else self.plan.num_batches(total)
 
     def of_job(self) -> dict[str, Any]:
         """Return what the workers and their pipeline need of it."""
