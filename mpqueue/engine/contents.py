@@ -72,17 +72,13 @@ def contents(
             seen.add(id(found.value))
             if is_wanted(found.value):
                 yield found
-            elif not (skips_long and _is_long(found.value)):
+            elif not (skips_long and isinstance(found.value, dict | list | tuple) and len(found.value) > MAX_ITEMS):
                 # What there is no room for is not even made: a path of each of a million items would take seconds.
                 room = None if num_objects is None else max(0, num_objects - len(seen) - len(following))
                 following += itertools.islice(
                     (_below(found, part) for part in _parts(found.value, num_items) if id(part.value) not in seen), room
                 )
         level = following
-
-
-def _is_long(value: Any) -> bool:
-    return isinstance(value, dict | list | tuple) and len(value) > MAX_ITEMS
 
 
 def _below(found: Found, part: Found) -> Found:

@@ -66,13 +66,11 @@ class Skips:
             skipped = [
                 Skipped.because_of(unreadable.settle(f"index {ticket.unit} of epoch {ticket.epoch}"), ticket.unit)
             ]
-        except KeyboardInterrupt as error:  # of the source: no error that can be left out
+        except (Exception, KeyboardInterrupt) as error:
             if is_interrupt(error, outcome):
                 raise
-            return Result.failed(error)
-        except Exception as error:
-            if is_interrupt(error, outcome):
-                raise
+            if isinstance(error, KeyboardInterrupt):  # of the source: no error that can be left out
+                return Result.failed(error)
             skipped = [Skipped.because_of(error, ticket.unit)]
         too_many = self._enter(ticket.epoch, skipped)
         return left if too_many is None else Result.failed(too_many)

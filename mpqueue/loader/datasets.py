@@ -50,9 +50,7 @@ def unfold(source: Any, options: SampleOptions, *, shuffle: bool) -> Unfolded:
         _require_index(source, "shuffle=True shuffles the whole", remedy="; use its method shuffle(buffer=1000)")
         source = source.shuffle()
     if options.batch_size is not None:
-        source = source.batch(
-            options.batch_size, drop_last=bool(options.drop_last), collate=options.collate
-        )  # fmt: skip
+        source = source.batch(options.batch_size, drop_last=bool(options.drop_last), collate=options.collate)
         options = replace(options, batch_size=None, collate=None, drop_last=False)
     return _peel(source, options)
 

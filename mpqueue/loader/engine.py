@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -44,21 +44,12 @@ _MOST_NAME = 12  # of a source, before its bar
 class Latest:
     """The counters of the last stream of an engine that has ended, for those who outlive the engine."""
 
-    def __init__(self) -> None:
-        self._statistics: Statistics | None = None
-
-    @property
+    @cached_property
     def statistics(self) -> "Statistics":
         """All zero before the first one has ended."""
-        if self._statistics is None:
-            from mpqueue.telemetry.stats import Statistics
+        from mpqueue.telemetry.stats import Statistics
 
-            self._statistics = Statistics()
-        return self._statistics
-
-    @statistics.setter
-    def statistics(self, counted: "Statistics") -> None:
-        self._statistics = counted
+        return Statistics()
 
 
 class Engine:
@@ -76,13 +67,7 @@ class Engine:
         latest: What the last one that has ended has counted, also when its end was that of the engine.
     """
 
-    def __init__(
-        self,
-        kind: str = "",
-        name: str = "",
-        *,
-        ends_epochs: bool = True,
-    ) -> None:
+    def __init__(self, kind: str = "", name: str = "", *, ends_epochs: bool = True) -> None:
         self._kind, self._ends_epochs = kind, ends_epochs
         self._shown_as: dict[str, Any] = {"kind": kind, "name": name}
         self.pipeline: Pipeline | None = None
@@ -158,10 +143,17 @@ class Engine:
 
     def _announce(self, job: Job, backend: BackendName, max_queue_size: int) -> None:
         """Let those know of the stream who watch."""
-        if self._kind:
-            live.add(self, self._kind)
-        if self._kind and (job.options.monitor or registry.is_asked_for()):
-            self._show(job, backend, max_queue_size)
+        if not self._kind:
+            return
+        live.add(self, self._kind)
+        if job.options.monitor or registry.is_asked_for():
+            self._shown_as |= {
+                "name": self._shown_as["name"] or getattr(job.source, "__qualname__", type(job.source).__name__),
+                "workers": job.workers,
+                "backend": backend if job.workers else "none",
+                "max_queue_size": max_queue_size,
+            }
+            registry.show(self)
 
     def _open_timeline(self, job: Job) -> "Timeline | None":
         if job.options.trace is None and "MPQUEUE_TRACE" not in os.environ:
@@ -175,15 +167,6 @@ class Engine:
             self._timeline = Timeline(path, f"mpqueue: {type(job.source).__name__}")
         self._timeline.begin(max(1, job.workers))
         return self._timeline
-
-    def _show(self, job: Job, backend: BackendName, max_queue_size: int) -> None:
-        self._shown_as |= {
-            "name": self._shown_as["name"] or getattr(job.source, "__qualname__", type(job.source).__name__),
-            "workers": job.workers,
-            "backend": backend if job.workers else "none",
-            "max_queue_size": max_queue_size,
-        }
-        registry.show(self)
 
     def report(self) -> dict[str, Any]:
         """Return what `mpqueue top` shows of the stream."""

@@ -127,9 +127,8 @@ class _Watch:
         self._park([pool for pool in self._all() if pool.patience_ends <= time.monotonic()])
         with self._lock:
             self._timer = None
-            ends = [
-                pool.patience_ends for pool in self._all()
-            ]  # a look that finds one, and then another, may find none
+            # Once: a look that finds one, and then another, may find none.
+            ends = [pool.patience_ends for pool in self._all()]
             if ends:
                 self._arm(max(0.0, min(ends) - time.monotonic()))
 

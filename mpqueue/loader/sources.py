@@ -128,13 +128,8 @@ def check_stream(source: Any) -> None:
 
 def check_replicable(source: Any, workers: int, *, in_processes: bool) -> None:
     """Raise a `ValueError` for an iterator that several worker processes would each run from its beginning."""
-    if (
-        in_processes
-        and workers > 1
-        and hasattr(source, "__next__")
-        and not is_sequence(source)
-        and not callable(source)
-    ):
+    is_iterator = hasattr(source, "__next__") and not (is_sequence(source) or callable(source))
+    if in_processes and workers > 1 and is_iterator:
         raise ValueError(
             f"the source is an iterator ({type(source).__name__}), of which each of {workers} worker processes would "
             f"have a copy, so that every element came {workers} times. {TWO_WAYS_OUT}"

@@ -67,8 +67,7 @@ class Segment:
             return cls(fd, size, kind)
         except (OSError, ValueError) as error:
             os.close(fd)
-            code = getattr(error, "errno", None) or errno.ENOMEM
-            raise OSError(code, f"cannot map {size:,} bytes of shared memory ({error}); check `ulimit -v`") from error
+            raise _cannot_map(size, error) from error
 
     def open_read_only(self) -> int:
         """Return another descriptor of a "memfd", for a process that is to read it and no more; the caller's to close.
@@ -144,12 +143,16 @@ class ForeignSegment:
                 raise OSError(errno.EINVAL, f"shared memory of {there:,} bytes, {size:,} expected")
             self.memory = mmap.mmap(fd, size, prot=mmap.PROT_READ)
         except (OSError, ValueError) as error:
-            code = getattr(error, "errno", None) or errno.ENOMEM
-            raise OSError(code, f"cannot map {size:,} bytes of shared memory ({error}); check `ulimit -v`") from error
+            raise _cannot_map(size, error) from error
         finally:
             os.close(fd)
         with contextlib.suppress(AttributeError, OSError):  # as above
             self.memory.madvise(mmap.MADV_DONTDUMP)
+
+
+def _cannot_map(size: int, error: OSError | ValueError) -> OSError:
+    code = getattr(error, "errno", None) or errno.ENOMEM
+    return OSError(code, f"cannot map {size:,} bytes of shared memory ({error}); check `ulimit -v`")
 
 
 def largest_segment_bytes() -> int:

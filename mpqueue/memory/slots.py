@@ -90,18 +90,6 @@ class SlotTable:
             due first is not always granted first, and would lack it.
     """
 
-    __slots__ = (
-        "_free",
-        "_large",
-        "_turns",
-        "num_leased",
-        "num_retired",
-        "num_slots",
-        "shares_large",
-        "slots",
-        "stride",
-    )
-
     def __init__(self, num_slots: int, stride: int) -> None:
         self.num_slots, self.stride = num_slots, stride
         self.slots = [Slot(number, number * stride) for number in range(num_slots)]

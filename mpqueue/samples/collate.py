@@ -21,9 +21,7 @@ from mpqueue.samples.leaves import (
     is_masked,
     is_number,
     is_stackable,
-    is_text,
     merge_arrays,
-    merge_masked,
     merge_numbers,
     merge_unlike,
     stack_alike,
@@ -91,12 +89,10 @@ class Collation:
         kind = type(value)
         if kind is _ndarray:
             return value if value.nbytes < _LARGE_BYTES else self._put_row(value, path)
-        if kind is tuple:
-            return tuple([self._put(item, (*path, number)) for number, item in enumerate(value)])
         if kind is dict:
             return {key: self._put(item, (*path, key)) for key, item in value.items()}
-        if kind is list:
-            return [self._put(item, (*path, number)) for number, item in enumerate(value)]
+        if kind is tuple or kind is list:
+            return kind([self._put(item, (*path, number)) for number, item in enumerate(value)])
         return value
 
     def _put_row(self, array: Array, path: tuple[Any, ...]) -> Any:
@@ -159,8 +155,8 @@ class Collation:
             rows = [[getattr(value, name) for name in names] for value in values]
             return self._record(kind, names, self._merge_items(rows, [f".{name}" for name in names], place))
         if is_masked(first):
-            return merge_masked(values)
-        if is_stackable(first) and not is_text(first):
+            return np.ma.stack(values)  # which keeps their masks
+        if is_stackable(first):
             return merge_arrays(values, self._empty, place)
         return list(values)
 

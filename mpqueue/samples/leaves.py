@@ -14,7 +14,6 @@ from mpqueue.memory.layout import Array
 
 Empty: TypeAlias = Callable[[Any, Any], Array]  # by shape and dtype
 _NUMBERS: dict[type, Any] = {bool: np.bool_, int: np.int64, float: np.float64, complex: np.complex128}
-_TEXTS = (str, bytes, bytearray)
 
 
 class LeafPlace:
@@ -160,13 +159,3 @@ def is_masked(value: Any) -> bool:
     # NumPy imports them, for 13 ms, when somebody first names them; before that there are none.
     masked = getattr(sys.modules.get("numpy.ma"), "MaskedArray", None)
     return masked is not None and isinstance(value, masked)
-
-
-def merge_masked(values: Sequence[Any]) -> Any:
-    """Masked arrays keep their masks."""
-    return np.ma.stack(values)
-
-
-def is_text(value: Any) -> bool:
-    """Return True for text and bytes."""
-    return isinstance(value, _TEXTS)
