@@ -64,9 +64,11 @@ class AsyncBatches(AsyncIterator[Any]):
 
     async def __anext__(self) -> Any:
         if _clock() >= self._turn_at:
+            # Before the step, not behind it: a task that is cancelled here has taken nothing.
             await checkpoint()
             self._turn_at = _clock() + _TURN_NS
         while True:
+            # Before the step as well: a stop that comes in the middle of it is not missed by the wait.
             self._is_woken = False
             try:
                 found = self._step()

@@ -358,6 +358,7 @@ class EpochSchedule(Schedule):
         while stop in self._skip:  # an epoch whose last positions are left out ends with the one before them
             stop += 1
         self._position = stop
+        # A range costs no memory, however many are dealt.
         if self._skip:
             return [position for position in range(start, stop) if position not in self._skip]
         return range(start, stop)
@@ -472,6 +473,7 @@ class DrawnSchedule(EpochSchedule):
                 self._open()
             if self._leave_finished_epoch():
                 continue
+            # No further than is dealt: a sampler may have no end.
             if self._position == self._num_drawn and not self._draw_more(limit):
                 break
             start, self._position = self._position, min(self._position + limit, self._num_drawn)
@@ -538,6 +540,7 @@ class DrawnSchedule(EpochSchedule):
         return is_any
 
     def _note_end(self) -> None:
+        # A draw that looks one batch ahead ends its epoch with the last one, and not with a ticket in vain.
         if self._draw is not None and self._draw.has_ended:
             self._length = self.lengths[self.epoch] = self._num_drawn
 

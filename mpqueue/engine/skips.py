@@ -60,6 +60,7 @@ class Skips:
             batch, skipped, is_empty = outcome.open()
             if not is_empty:
                 left = Result(batch)
+        # No fault of a sample: who went on without it would never hear what is lacking.
         except _NOT_OF_THE_SOURCE as error:
             return Result.failed(error)
         except Unreadable as unreadable:

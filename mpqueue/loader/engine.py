@@ -107,13 +107,16 @@ class Engine:
             Exception: What unpickling the source raised.
         """
         ledger = Ledger(schedule, credit_for(backend, job.workers, max_queue_size), ordered=job.options.ordered)
+        # Before any worker starts: here a source without batches, or without this place, is refused.
         ledger.go_to(place)
+        # Before it is sent: each worker's copy would draw an order of its own.
         if not ledger.is_stream:
             draw_lazy_order(job.source)
         if allowance is not None:
             ledger.allowance = allowance
         job = replace(job, recorder=Recorder(self._open_timeline(job)))
         pipeline = self._connect(job, ledger, epoch_end)
+        # A handler that raised between the start and the notes below would leave workers that nobody ends.
         with self._lock, defer_signals(), contextlib.ExitStack() as undo:
             undo.callback(job.recorder.end)  # closes a trace
             pipeline.start(make_backend(backend, ledger, pipeline.lock, job))
@@ -121,6 +124,7 @@ class Engine:
             self.pipeline = pipeline
             self.was_started = True
             self.ended.clear()
+            # With what it needs, and not with the engine, which would live for ever then.
             self._finalizer = WhenCollected(self, _abandon, pipeline, self.latest)
             self._announce(job, backend, max_queue_size)
         debug(f"{job.workers} workers ({backend}) run, up to {max_queue_size} batches ahead, from {place} on")
@@ -199,10 +203,12 @@ class Engine:
 
     def _let_go(self, pipeline: Pipeline) -> None:
         with self._lock, defer_signals():
+            # A stop that is marked for later has ended nothing yet, and another thread may have begun anew.
             if pipeline.has_ended and self.pipeline is pipeline:
                 pipeline.recorder.end()
                 if pipeline.bar is not None:  # of a loop that was left: nobody asks for its end
                     pipeline.bar.close()
+                # Before the stream is dropped: whoever asks meanwhile gets its counters from the one or from the other.
                 self.latest.statistics = _collect(pipeline)
                 self.pipeline = None
                 registry.hide(self)

@@ -90,6 +90,7 @@ def place_in(
     if missing:
         raise ValueError(_of_missing(missing, states, share, shard))
     mine = [found[lane] for lane in share.lanes()]
+    # What all ranks have had together, as far as it is told, is dealt to the ranks of now.
     world = shard[1]
     position = sum(place.position for place in places) * shard_in(states[0])[1] // (len(places) * world)
     return Place(

@@ -323,6 +323,7 @@ class Loader(Stoppable):
         """Have the workers at the place where the epoch begins, with the source as it is now."""
         pipeline, place = self._engine.pipeline, self._position.place
         if pipeline is None or pipeline.is_stopped:
+            # One that was stopped, and not let go of, has to end before another one starts.
             self._engine.stop()
             pipeline = self._open()
             self._bound(pipeline)
@@ -470,6 +471,7 @@ class Loader(Stoppable):
         states: list[Any] = list(state) if isinstance(state, list | tuple) else [state]
         if not states:
             raise ValueError("load_state_dict got an empty list: pass the states of all ranks, or one")
+        # Before the workers are ended: a state that is refused changes nothing.
         place, first = self._order.place_in(states, self.workers, self.backend), states[0]
         self.stop()
         place = self._order.load(first, place)

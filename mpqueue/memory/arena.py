@@ -93,6 +93,7 @@ class Arena:
         free = self._free.setdefault(size_class, [])
         while len(free) < count:
             self._cut(size_class)
+        # From the end, where those lie that were freed last.
         taken = free[len(free) - count :]
         del free[len(free) - count :]
         self._num_used[size_class] = self._num_used.get(size_class, 0) + count
@@ -176,6 +177,7 @@ class Arena:
         spare = self._spare.get(size_class)
         step = math.lcm(size, PAGE)
         offset = spare[-1] if spare else -(-self._end // step) * step
+        # Before anything is noted: where there is no memory, all is as it was.
         self._reserve(size_class, offset, nbytes)
         if spare:
             spare.pop()
@@ -195,6 +197,7 @@ class Arena:
         except OSError:
             self.segment.discard(offset, offset + nbytes)  # what was reserved of it
         self.was_short = True
+        # Once more, with what other classes have given back; each time there is less that they could give.
         if self.trim(size_class):
             self._reserve(size_class, offset, nbytes)
             return

@@ -14,7 +14,6 @@ import errno
 import mmap
 import os
 import resource
-import sys
 from typing import Self
 
 from mpqueue.system import platform_support
@@ -190,24 +189,11 @@ def _anonymous_descriptor() -> tuple[int, str]:
 
 
 def _shared_memory() -> int:
-    """Return the descriptor of POSIX shared memory without a name, and without Python's resource tracker.
+    """Return the descriptor of POSIX shared memory without a name: the file that `shm_open` would make, and unlink.
 
-    That process would remove the names that others leave, costs 6 MB and 20 ms, and we leave none.
+    Not by `multiprocessing.shared_memory`, which is 3.5 ms to import, leaves its name where it finds no descriptor or
+    no memory halfway, and before Python 3.13 starts a process that removes names: 6 MB and 20 ms.
     """
-    if sys.version_info >= (3, 13):
-        from multiprocessing import shared_memory  # 3.5 ms, and workers never need it
-
-        # What can fail is done first: a SharedMemory that finds no descriptor or no memory halfway leaves its name.
-        _require_descriptors(3)
-        mmap.mmap(-1, mmap.PAGESIZE).close()
-        # One page only: a SharedMemory of the full size would be mapped a second time.
-        block = shared_memory.SharedMemory(create=True, size=mmap.PAGESIZE, track=False)
-        try:
-            return os.dup(block._fd)  # type: ignore[attr-defined]  # the one private attribute this package reads
-        finally:
-            block.close()
-            block.unlink()
-    # Every `SharedMemory` of an older Python is tracked: have the kernel make the same kind of file, without a name.
     return os.open(_SHM_FOLDER, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
 
@@ -215,16 +201,6 @@ def _memory_file(shown_as: str = "mpqueue") -> int:
     fd = os.memfd_create(shown_as, os.MFD_CLOEXEC)
     os.fchmod(fd, 0o600)  # it is made open to everybody
     return fd
-
-
-def _require_descriptors(count: int) -> None:
-    opened: list[int] = []
-    try:
-        while len(opened) < count:
-            opened.append(os.open(os.devnull, os.O_RDONLY))
-    finally:
-        for fd in opened:
-            os.close(fd)
 
 
 def _shm_is_roomy() -> bool:

@@ -132,6 +132,7 @@ def own_copies(buffers: Sequence[memoryview]) -> list[Array]:
     try:
         view = map_snapshot(snapshot.fileno())
     finally:
+        # The map keeps the memory.
         snapshot.let_go()
     return [view[at : at + buffer.nbytes] for at, buffer in zip(snapshot.offsets, buffers, strict=True)]
 

@@ -60,6 +60,7 @@ class Collation:
 
     def adder(self) -> Callable[[Any], object]:
         """Return the fastest way to add the others, once the first one is there."""
+        # Without large arrays nothing is done before the end.
         return self.add if self._rows else self._samples.append
 
     def add_all(self, samples: Sequence[Any]) -> None:

@@ -61,6 +61,7 @@ class SamplerDraw:
         return taken
 
     def _look(self) -> None:
+        # One ahead, so that the end is known before somebody asks in vain.
         self._following = _END
         try:
             self._following = next(self._batches, _END)
@@ -129,6 +130,8 @@ class SamplerOrder:
             with self._randomness.put_back(found):
                 return self._draw_from(epoch)
         with self._randomness.recorded() as found:
+            # That of the epoch before as well: its last batches may be on their way, and a state be asked for among
+            # them.
             before = self._beginnings.get(epoch - 1)
             self._beginnings = {epoch: found} if before is None else {epoch - 1: before, epoch: found}
             return self._draw_from(epoch)
@@ -181,6 +184,7 @@ class SamplerOrder:
         known = self._reached if self._reached.epoch == epoch else _Reached()
         mark = 0
         numbered = enumerate(batches)
+        # Drawn and passed over: the mark of a place is one of all that came before it.
         for _, batch in itertools.islice(numbered, first):
             mark = mark_of(_keys_of(batch), mark)
         while len(group := list(itertools.islice(numbered, world))) == world:

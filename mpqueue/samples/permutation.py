@@ -32,6 +32,7 @@ def permuted(seed: int, epoch: int, length: int, places: Indices) -> Indices:
     """The indices at these places of a shuffled epoch of more than one sample; all of them are a permutation."""
     bits, keys = _bits_of(length), _keys_of(seed, epoch)
     found = _encrypt(places.astype(np.uint64), bits, keys)
+    # There are less than twice as many values as indices: on average more than half of them are indices at once.
     while True:
         (outside,) = np.nonzero(found >= np.uint64(length))
         if not len(outside):
@@ -71,6 +72,7 @@ def permuted_one(keys: Sequence[int], length: int, place: int) -> int:
 def _encrypt(values: np.ndarray[Any, Any], bits: int, keys: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """One pass through the network: a bijection of the numbers below ``2 ** bits``."""
     low, high = bits // 2, bits - bits // 2
+    # Each round changes one part by the other, which it keeps, and so can be undone: no two values meet.
     left, right = values >> np.uint64(low), values & np.uint64((1 << low) - 1)
     for number, key in enumerate(keys):
         if number % 2:
@@ -139,6 +141,7 @@ class SampleOrder:
         if self._whole is not None:
             whole: list[int] = self._whole[np.asarray(places)].tolist()
             return whole
+        # The places of a lane: its blocks have nothing but its own.
         if type(places) is range and places.step > 1:
             return self._from_blocks(places.start // places.step, count, places.step, places.start % places.step)
         if count >= _MANY:
