@@ -158,7 +158,7 @@ class Ledger:
         wanted: Extra tickets that are to be dealt.
         extras: The numbers of those that were dealt and not taken.
         settle: Called with a ticket and its outcome that is no plain batch, before it is taken; False: not now.
-        head: The number of the next ticket to be handed out.
+        head: The number of the next ticket to be handed out; without an order, of the oldest that was not.
         latest: The ticket that was counted last.
         num_batches: How many were counted.
         num_in_hand: How many are taken and not counted yet, where that makes a difference to what may be dealt.
@@ -311,7 +311,11 @@ class Ledger:
             self._put_back(ticket, outcome)
             return None
         if number == head:
-            self.head = number + 1
+            head += 1
+            # Without an order those behind it may have been taken before: who waits asks for the oldest that was not.
+            while not self.is_ordered and head not in self.tickets and head < self.schedule.next_number:
+                head += 1
+            self.head = head
         return ticket, outcome
 
     def _first_ready(self) -> int:

@@ -127,9 +127,11 @@ def test_out_of_order_they_are_taken_as_they_come_but_of_this_epoch_first():
     assert ledger.take() is None  # ticket 3 is of the next epoch
     answer(ledger, 0)
     (ticket, _) = ledger.take()
-    assert (ticket.number, ledger.head) == (0, 1)
+    assert (ticket.number, ledger.head) == (0, 2)  # and not 1, which was taken before
     ledger.progress.enter(1)
     assert taken(ledger) == (3, 3)
+    answer(ledger, 2)
+    assert (taken(ledger), ledger.head) == ((2, 2), 4)
 
 
 def test_what_cannot_be_dealt_is_an_error_in_its_place_once():

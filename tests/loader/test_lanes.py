@@ -9,6 +9,7 @@ import pytest
 import mpqueue
 from mpqueue import Loader
 from mpqueue.engine.pipeline import Pipeline
+from mpqueue.errors import BatchTimeout
 from mpqueue.worker import lane_runner
 from mpqueue.worker.runner import StreamEnd
 
@@ -469,3 +470,26 @@ def test_workers_without_a_lane_are_told_of_once(options, told, backend):
 def test_as_many_workers_as_lanes_are_no_warning(workers):
     with Loader(Numbers(12), workers=workers, lanes=2) as loader:
         assert len(list(loader)) == 8
+
+
+def test_a_stream_out_of_order_that_hangs_says_so_each_time():
+    """The thread that hangs has the older ticket, and the one behind it was taken before."""
+    other_has_come, end = threading.Event(), threading.Event()
+
+    def elements():
+        lane = mpqueue.worker_info().id
+        if not lane:
+            other_has_come.wait()
+        yield lane
+        if not lane:
+            end.wait()
+
+    with Loader(elements, backend="thread", workers=2, ordered=False, batch_timeout=1.0) as loader:
+        batches = iter(loader)
+        assert next(batches) == 1
+        other_has_come.set()
+        assert next(batches) == 0
+        for _ in range(2):
+            with pytest.raises(BatchTimeout):
+                next(batches)
+        end.set()
