@@ -534,7 +534,7 @@ class Pipeline:
             ledger.progress.unclaimed = ()
             self.finish_epoch()
             ledger.resume()
-            # What an interrupt has torn is not to be asked which tickets it has: `reset` ends all of it.
+            # What an interrupt has left inconsistent is not to be asked which tickets it has: `reset` ends all of it.
             if self.is_inconsistent:
                 ledger.go_to(place)
                 self.backend.reset(anew=True)

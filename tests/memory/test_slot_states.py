@@ -42,7 +42,7 @@ class Known:
 
 def all_of(table):
     """Everything that a table knows, as text."""
-    return [repr(getattr(table, name)) for name in SlotTable.__slots__]
+    return list(map(repr, vars(table).values()))
 
 
 class SlotsAgainstAnOracle(AimingMachine):
