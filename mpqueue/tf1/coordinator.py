@@ -29,18 +29,20 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 from mpqueue.engine.members import Ending, Member, StopCallback, check_member, name_of, stoppers
+from mpqueue.errors import OutOfRangeError
 from mpqueue.system.condition import Condition
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.tf1.coordination.cancellation import CancellationScope
 from mpqueue.tf1.coordination.coordinator_proxy import Endpoint
-from mpqueue.tf1.coordination.reports import ExcInfo, exception_types, reported
 from mpqueue.transport.credentials import Address
 from mpqueue.worker import failures
 
 _log = logging.getLogger(__name__)
+
+ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
 class Coordinator:
@@ -90,7 +92,7 @@ class Coordinator:
     """
 
     def __init__(self, clean_stop_exception_types: Iterable[type[BaseException]] | None = None) -> None:
-        self._clean_stop_exception_types = exception_types(clean_stop_exception_types)
+        self._clean_stop_exception_types = _exception_types(clean_stop_exception_types)
         self._changed = Condition()
         self._stopping = False
         self._error: BaseException | None = None
@@ -116,7 +118,7 @@ class Coordinator:
             TypeError: ``ex`` is neither.
             BaseException: ``ex`` itself, if the coordinator was joined already.
         """
-        error = reported(ex)
+        error = _reported(ex)
         if not self._endpoint.is_owner:
             self._report(error)
             return
@@ -368,6 +370,33 @@ class Coordinator:
         state = "joined" if self._joined else "stopping" if self._stopping else "running"
         error = "" if self._error is None else f", {self._error!r}"
         return f"<{type(self).__name__}: {state}, {len(self._members)} registered{error}>"
+
+
+def _exception_types(types: Iterable[type[BaseException]] | None) -> tuple[type[BaseException], ...]:
+    """Return the classes that mean a clean end; None: the end of input.
+
+    Raises:
+        TypeError: One is no class of exceptions.
+    """
+    if types is None:
+        return (OutOfRangeError,)
+    found = tuple(types) if isinstance(types, Iterable) else (types,)
+    for type_ in found:
+        if not (isinstance(type_, type) and issubclass(type_, BaseException)):
+            raise TypeError(f"clean_stop_exception_types must hold exception classes, got {type_!r}")
+    return found
+
+
+def _reported(ex: BaseException | ExcInfo | None) -> BaseException | None:
+    """Return the exception in an argument of `Coordinator.request_stop`.
+
+    Raises:
+        TypeError: There is none in it.
+    """
+    error = ex[1] if isinstance(ex, tuple) and len(ex) == 3 else ex
+    if error is not None and not isinstance(error, BaseException):
+        raise TypeError(f"request_stop takes an exception, sys.exc_info() or None, got {ex!r}")
+    return error
 
 
 def _call(callback: StopCallback) -> None:
