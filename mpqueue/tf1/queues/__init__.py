@@ -25,8 +25,7 @@ From the ground up; a module imports only from its own line and from those above
     host.py                                        queues that several programs share
     sharing.py                                     pickles and forks of queues
     graph.py session.py source.py                  names and collections; sessions; callables that give examples
-    ops.py                                         callables that enqueue them
-    base.py                                        the public methods of all queues
+    base.py                                        the public methods of all queues, and ops that call them
     kinds.py                                       the three kinds of queues
 """
 

@@ -1,4 +1,4 @@
-"""`QueueBase`: the public methods of a queue, of whatever kind and wherever it lives."""
+"""`QueueBase`: the public methods of a queue, of whatever kind and wherever it lives; and ops that call them."""
 
 # ruff: noqa: ARG002 - every method takes TensorFlow's ``name``, which means nothing without a graph
 
@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.tf1.queues.ops import EnqueueOp
+from mpqueue.tf1.queues.graph import default_graph
 from mpqueue.tf1.queues.selection import QueueRef, Selection
+from mpqueue.tf1.queues.source import Source
 from mpqueue.tf1.queues.spec import ElementSpec
 from mpqueue.tf1.values.dtypes import DType
 from mpqueue.tf1.values.shapes import Shape, as_shape, common_shape
@@ -289,7 +290,7 @@ class QueueBase:
         """
         return self._ref.is_closed
 
-    def enqueue_op(self, source: Callable[[], Any], name: str | None = None) -> EnqueueOp:
+    def enqueue_op(self, source: Callable[[], Any], name: str | None = None) -> "EnqueueOp":
         """Make an op that enqueues the next example of a source at each call.
 
         Args:
@@ -308,7 +309,7 @@ class QueueBase:
         """
         return EnqueueOp(self, source, name, many=False)
 
-    def enqueue_many_op(self, source: Callable[[], Any], name: str | None = None) -> EnqueueOp:
+    def enqueue_many_op(self, source: Callable[[], Any], name: str | None = None) -> "EnqueueOp":
         """Make an op that enqueues, at each call, all rows of the next example of a source.
 
         Args:
@@ -329,3 +330,93 @@ class QueueBase:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._ref!r}>"
+
+
+class QueueOp:
+    """One thing to be done to one queue, by a call without arguments.
+
+    TensorFlow's ops are nodes of a graph that a session runs again and again; an object of this class may be called
+    again and again, from any thread. What a queue runner runs, and what `QueueRunner.to_proto` names, is one of these.
+
+    Attributes:
+        queue: The queue.
+        name: The name it was given, made unique within the default graph by ``_1``, ``_2`` and so on.
+    """
+
+    def __init__(self, queue: QueueBase, name: str) -> None:
+        self.queue = queue
+        self.name = default_graph().add(self, name)
+        default_graph().add(queue, queue.name)  # found by the same `from_proto` that finds this op
+
+    def __call__(self) -> None:
+        """Do it once."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+
+class EnqueueOp(QueueOp):
+    """Calls a source once and enqueues what it gives, as one element or, with ``many``, as a batch of elements.
+
+    The source's end, `OutOfRangeError`, passes through: it tells a queue runner that this op is done.
+
+    Attributes:
+        source: The `Source`.
+        many: True if each example of the source is a batch of elements.
+    """
+
+    def __init__(self, queue: QueueBase, source: Callable[[], Any], name: str | None, *, many: bool) -> None:
+        self.source = source if isinstance(source, Source) else Source(source)
+        self.many = many
+        _check_fit(queue, self.source, many)
+        self._enqueue = queue.enqueue_many if many else queue.enqueue
+        super().__init__(queue, name or f"{queue.name}_{'EnqueueMany' if many else 'enqueue'}")
+
+    def __call__(self) -> None:
+        """Enqueue what the source gives next; blocks while the queue is full.
+
+        Raises:
+            OutOfRangeError: The source has ended.
+            CancelledError: The queue is closed, or the session was closed while the op was blocked.
+            Exception: Whatever the source or `QueueBase.enqueue` raises.
+        """
+        self._enqueue(self.source())
+
+    def guarded(self, guard: Callable[[Callable[[], Any]], Callable[[], Any]]) -> Callable[[], None]:
+        """Return the op for who runs it again and again, with what a guard makes of its source."""
+        source = guard(self.source)
+        return lambda: self._enqueue(source())
+
+
+class CloseOp(QueueOp):
+    """Closes the queue; with ``cancel``, enqueues that wait are cancelled, else they are let in first.
+
+    Attributes:
+        cancel: True if waiting enqueues are cancelled.
+    """
+
+    def __init__(self, queue: QueueBase, *, cancel: bool) -> None:
+        self.cancel = cancel
+        super().__init__(queue, f"{queue.name}_Close")
+
+    def __call__(self) -> None:
+        """Close it.
+
+        Raises:
+            CancelledError: It is closed already.
+        """
+        self.queue.close(cancel_pending_enqueues=self.cancel)
+
+
+def _check_fit(queue: QueueBase, source: Source, many: bool) -> None:
+    """Raise now, as far as it can be known now, what enqueueing an example would raise."""
+    names, dtypes, shapes = source.names, source.dtypes, source.shapes
+    if names is not None and sorted(names) != sorted(queue.names or ()):
+        raise ValueError(f"the source has the names {names}, the queue {queue.names}: make them the same")
+    if dtypes is None or shapes is None:
+        return
+    if names is not None and queue.names is not None:
+        order = [names.index(name) for name in queue.names]
+        dtypes, shapes = [dtypes[place] for place in order], [shapes[place] for place in order]
+    queue.element_spec.check_types(dtypes, shapes, many=many)

@@ -17,8 +17,7 @@ from typing import Any
 from mpqueue.errors import OutOfRangeError
 from mpqueue.system.locks import Lock
 from mpqueue.tf1.coordinator import Coordinator
-from mpqueue.tf1.queues.base import QueueBase
-from mpqueue.tf1.queues.ops import EnqueueOp
+from mpqueue.tf1.queues.base import EnqueueOp, QueueBase
 from mpqueue.tf1.queues.selection import Selection
 from mpqueue.tf1.queues.session import get_default_session
 from mpqueue.tf1.queues.source import Source

@@ -24,8 +24,8 @@ from mpqueue.loader.loader import Loader
 from mpqueue.system.leaving import without_children
 from mpqueue.tf1.coordination.cancellation import cancellable
 from mpqueue.tf1.coordinator import Coordinator
+from mpqueue.tf1.queues.base import EnqueueOp
 from mpqueue.tf1.queues.core import QueueCore
-from mpqueue.tf1.queues.ops import EnqueueOp
 from mpqueue.tf1.queues.sharing import num_entered
 from mpqueue.tf1.train.source_runs import repeated
 

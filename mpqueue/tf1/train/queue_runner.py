@@ -30,9 +30,8 @@ from typing import Any, Literal, Self
 from mpqueue.errors import OpError, OutOfRangeError
 from mpqueue.system.locks import Lock
 from mpqueue.tf1.coordinator import Coordinator
-from mpqueue.tf1.queues.base import QueueBase
+from mpqueue.tf1.queues.base import CloseOp, EnqueueOp, QueueBase, QueueOp
 from mpqueue.tf1.queues.graph import default_graph
-from mpqueue.tf1.queues.ops import CloseOp, EnqueueOp, QueueOp
 from mpqueue.tf1.queues.session import Session, SessionClosedError, get_default_session
 from mpqueue.tf1.train.holding import held_in
 from mpqueue.tf1.train.local_variables import LocalVariable

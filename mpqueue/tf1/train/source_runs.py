@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from mpqueue.system.leaving import without_children
 from mpqueue.tf1.parsing import csv, parse, raw
 from mpqueue.tf1.parsing.example_plan import plan
+from mpqueue.tf1.queues.base import EnqueueOp
 from mpqueue.tf1.queues.core import QueueCore
-from mpqueue.tf1.queues.ops import EnqueueOp
 from mpqueue.tf1.queues.remote import RemoteQueue
 from mpqueue.tf1.queues.source import Source
 from mpqueue.tf1.readers.base import Record
