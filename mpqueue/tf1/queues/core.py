@@ -68,7 +68,7 @@ from mpqueue.tf1.queues.machine import (
 )
 from mpqueue.tf1.queues.selection import checked_timeout
 from mpqueue.tf1.queues.spec import ElementSpec
-from mpqueue.tf1.queues.storage import Storage
+from mpqueue.tf1.queues.storage import PlainStorage
 from mpqueue.tf1.values.conversion import Array
 from mpqueue.tf1.values.dtypes import DType
 from mpqueue.worker.context import note_shared_input
@@ -103,7 +103,7 @@ class Driver(Protocol):
         """Held for each step."""
 
     @property
-    def storage(self) -> Storage:
+    def storage(self) -> PlainStorage:
         """The storage of the elements."""
 
     @property
@@ -157,7 +157,7 @@ class LocalDriver:
         successor: The driver that the queue was handed over to, None until then.
     """
 
-    def __init__(self, machine: QueueMachine, storage: Storage) -> None:
+    def __init__(self, machine: QueueMachine, storage: PlainStorage) -> None:
         self._machine, self.storage = machine, storage
         self.lock = Lock()
         self.promised = 0
@@ -213,7 +213,7 @@ class QueueCore:
         driver: Takes the steps.
     """
 
-    def __init__(self, machine: QueueMachine, storage: Storage, spec: ElementSpec) -> None:
+    def __init__(self, machine: QueueMachine, storage: PlainStorage, spec: ElementSpec) -> None:
         self.machine, self.spec = machine, spec
         self.driver: Driver = LocalDriver(machine, storage)
         self._set_aside = 0

@@ -21,7 +21,7 @@ The token of an element is its column's token, or a tuple of them if there are s
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -36,53 +36,8 @@ _EAGER_BYTES: Final = 1024  # larger rows are made tokens at once: a copy less, 
 _SHARED_BYTES: Final = 4096  # larger rows are copied each: as views of one block they would keep all of it alive
 
 
-class Storage(Protocol):
-    """Storage as a queue calls it: without the queue's lock, from any thread."""
-
-    def put(self, components: list[Array]) -> Token:
-        """A token for one element, whose arrays are copied."""
-
-    def put_many(self, components: list[Array], count: int) -> Sequence[Token]:
-        """Tokens for ``count`` elements, the rows of the components; made when they are sliced."""
-
-    def get_one(self, tokens: list[Token]) -> list[Any]:
-        """The components of the only element, for the caller alone: scalars as NumPy scalars, text scalars as bytes.
-
-        A token that stays in use is taken out of the list; the others are free when they have been read.
-        """
-
-    def get_many(self, tokens: list[Token]) -> list[Array]:
-        """The components of several elements, stacked; new arrays."""
-
-
-class StorageColumn(Protocol):
-    """One component in a `PlainStorage`."""
-
-    def put(self, array: Array) -> Token:
-        """A token for one array."""
-
-    def put_rows(self, block: Array) -> "TokenRows":
-        """Tokens for the rows of an array."""
-
-    def get(self, token: Token) -> Any:
-        """The array, or the scalar."""
-
-    def get_many(self, tokens: Sequence[Token]) -> Array:
-        """The arrays in one."""
-
-    def as_array(self, token: Token) -> Array:
-        """The array, which may share the token's memory."""
-
-
-class TokenRows(Protocol):
-    """Tokens of one column, made when they are sliced."""
-
-    def __getitem__(self, places: slice) -> list[Token]:
-        """The tokens of these rows."""
-
-
 class PlainStorage:
-    """Elements as Python objects of this process.
+    """Elements as Python objects of this process. A queue calls it without its lock, from any thread.
 
     Args:
         spec: The components of the elements.
@@ -96,31 +51,34 @@ class PlainStorage:
         self._only = self.columns[0] if len(self.columns) == 1 else None
 
     def put(self, components: list[Array]) -> Token:
-        """A token of each column."""
+        """A token for one element, whose arrays are copied: one of each column."""
         if self._only is not None:
             return self._only.put(components[0])
         return tuple(column.put(array) for column, array in zip(self.columns, components, strict=True))
 
     def put_many(self, components: list[Array], count: int) -> Sequence[Token]:
-        """Copies now, makes tokens later."""
+        """Tokens for ``count`` elements, the rows of the components: copied now, made when they are sliced."""
         rows = [column.put_rows(block) for column, block in zip(self.columns, components, strict=True)]
         return _TokensOfRows(rows, count)
 
     def get_one(self, tokens: list[Token]) -> list[Any]:
-        """Get the part of each column."""
+        """The components of the only element, for the caller alone: scalars as NumPy scalars, text scalars as bytes.
+
+        A token that stays in use is taken out of the list; the others are free when they have been read.
+        """
         if self._only is not None:
             return [self._only.get(tokens[0])]
         return [column.get(part) for column, part in zip(self.columns, tokens[0], strict=True)]
 
     def get_many(self, tokens: list[Token]) -> list[Array]:
-        """Get the parts of each column, stacked."""
+        """The components of several elements, stacked; new arrays."""
         if self._only is not None:
             return [self._only.get_many(tokens)]
         parts: Any = zip(*tokens, strict=True) if tokens else [()] * len(self.columns)
         return [column.get_many(column_parts) for column, column_parts in zip(self.columns, parts, strict=True)]
 
 
-def _column(dtype: DType, shape: Shape) -> StorageColumn:
+def _column(dtype: DType, shape: Shape) -> "PackedColumn | ArrayColumn":
     if not isinstance(dtype, str) and shape is not None and None not in shape:
         fixed = tuple(size for size in shape if size is not None)
         if math.prod(fixed) * dtype.itemsize <= PACK_LIMIT_BYTES:
@@ -139,7 +97,7 @@ class PackedColumn:
         """Its bytes in row-major order."""
         return array.tobytes()
 
-    def put_rows(self, block: Array) -> TokenRows:
+    def put_rows(self, block: Array) -> "TokenRows":
         """Pieces of its bytes."""
         if self._num_bytes > _EAGER_BYTES:
             return _pieces(np.ascontiguousarray(block), self._num_bytes, 0, len(block))
@@ -170,7 +128,7 @@ class ArrayColumn:
         """A copy of it."""
         return array.copy()
 
-    def put_rows(self, block: Array) -> TokenRows:
+    def put_rows(self, block: Array) -> "TokenRows":
         """Views of one copy; of large arrays copies, so that the last one to leave does not keep all others alive."""
         if block.dtype != object and block.nbytes > _SHARED_BYTES * len(block):
             return [row.copy() for row in block]
@@ -210,6 +168,8 @@ class ArrayColumn:
 
 
 class _PackedRows:
+    """Tokens of the rows of numbers, cut out of all bytes when they are sliced."""
+
     def __init__(self, raw: bytes, num_bytes: int) -> None:
         self._raw, self._num_bytes = raw, num_bytes
 
@@ -227,11 +187,17 @@ def _pieces(raw: bytes | Array, num_bytes: int, first: int, count: int) -> list[
 
 
 class _ArrayRows:
+    """Tokens of the rows of an array: views of it, made when they are sliced."""
+
     def __init__(self, block: Array) -> None:
         self._block = block
 
     def __getitem__(self, places: slice) -> list[Token]:
         return [self._block[row, ...] for row in range(places.start, places.stop)]
+
+
+TokenRows: TypeAlias = list[Token] | _PackedRows | _ArrayRows
+"""Tokens of the rows of one column."""
 
 
 class _TokensOfRows(Sequence[Token]):
