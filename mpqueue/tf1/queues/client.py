@@ -21,7 +21,7 @@ from mpqueue.tf1.queues.lease import Taker
 from mpqueue.tf1.queues.machine import Request
 from mpqueue.tf1.queues.tally import TallyTotals
 from mpqueue.tf1.queues.windows import IS_STRONGLY_ORDERED, Producer, Windows
-from mpqueue.tf1.queues.wire import HEAD, Down, RecordPipe, take_first
+from mpqueue.tf1.queues.wire import HEAD, Down, RecordPipe, encode_error, take_first
 from mpqueue.transport.credentials import credentials_of
 from mpqueue.transport.listener import Door
 from mpqueue.transport.poller import READABLE, WRITABLE, Poller
@@ -159,6 +159,10 @@ class Answers:
         self._outbox += message[self._write(message) :]
         if self._outbox:
             self._on_full()
+
+    def fail(self, number: int, error: BaseException) -> None:
+        """Answer a call with an error."""
+        self.send(Down.FAILED, number, *encode_error(error))
 
     def flush(self) -> bool:
         """Send what had to wait; True if that was all."""

@@ -57,14 +57,12 @@ from mpqueue.tf1.queues.shortage import Shortage
 from mpqueue.tf1.queues.tally import find
 from mpqueue.tf1.queues.watch import QueueWatch, Waiter
 from mpqueue.tf1.queues.windows import Recalls, Windows
-from mpqueue.tf1.queues.wire import Down, Record, RecordPipe, Up, encode_error
+from mpqueue.tf1.queues.wire import WITHDRAWN, Down, Record, RecordPipe, Up
 from mpqueue.transport.credentials import Address
 from mpqueue.transport.poller import READABLE, Events
 from mpqueue.transport.records import ProtocolError
 
 _LARGEST_CLASS = class_for(1 << 62)  # beyond that, how much was asked for would fit into no answer
-
-WITHDRAWN = CancelledError(None, None, "withdrawn by its caller")
 
 
 class Steps:
@@ -167,13 +165,13 @@ class Steps:
         core = None if shared is None else shared.core
         if shared is None or core is None:
             error = CancelledError(None, None, "the queue is gone: nothing refers to it in the process that owned it")
-            client.answers.send(Down.FAILED, number, *encode_error(error))
+            client.answers.fail(number, error)
             return
         if queue not in client.uses:
             try:
                 place, take_place = self._take_word(client), self._take_word(client)
             except SharedMemoryFull as full:
-                client.answers.send(Down.FAILED, number, *encode_error(full))
+                client.answers.fail(number, full)
                 return
             client.uses[queue] = QueueUse(shared, core, shared.windows.add(client, place), Taker(take_place))
         producer = client.uses[queue].producer
@@ -206,7 +204,7 @@ class Steps:
             found = self._find_shared(description)
         except (OpError, TypeError, ValueError) as error:
             refused = error if isinstance(error, OpError) else InvalidArgumentError(None, None, str(error))
-            client.answers.send(Down.FAILED, number, *encode_error(refused))
+            client.answers.fail(number, refused)
             return
         client.answers.send(Down.DONE, number, found)
 
@@ -241,10 +239,7 @@ class Steps:
             if delivered is not None:
                 notify(shared.machine.put_back(list(delivered)))
 
-        if shared.windows.is_recalling:
-            self._recalls.defer(undo)  # behind the call itself
-        else:
-            undo()
+        shared.windows.behind_calls(undo)
 
     # -- Calls
 
@@ -270,10 +265,7 @@ class Steps:
             if number not in client.waiting:
                 client.answers.send(Down.DONE, number)
 
-        if client.uses[queue].queue.windows.is_recalling:
-            self._recalls.defer(confirm)  # behind the call itself
-        else:
-            confirm()
+        client.uses[queue].queue.windows.behind_calls(confirm)
 
     def _dequeue(self, client: Client, fewer: int, queue: int, number: int, count: int, _b: int) -> None:
         if count < 1:
@@ -340,10 +332,7 @@ class Steps:
             if request is not None:
                 notify(shared.machine.withdraw(request, WITHDRAWN))
 
-        if shared.windows.is_recalling:
-            self._recalls.defer(withdraw)  # behind the call itself, which may wait there
-        else:
-            withdraw()
+        shared.windows.behind_calls(withdraw)
 
     def _ask(self, client: Client, _c: int, queue: int, number: int, _a: int, _b: int) -> None:
         machine = client.uses[queue].queue.machine
@@ -360,7 +349,7 @@ class Steps:
         if request.error is None:
             client.answers.send(Down.DONE, number)
         else:
-            client.answers.send(Down.FAILED, number, *encode_error(_own(request.error)))
+            client.answers.fail(number, request.error)
 
     def _dequeued(
         self, client: Client, number: int, request: DequeueRequest, shared: SharedQueue, taker: Taker
@@ -373,7 +362,7 @@ class Steps:
             blocks = self._as_blocks(request.taken, shared)
         except SharedMemoryFull as error:
             self._undo(request, shared, taker)
-            client.answers.send(Down.FAILED, number, *encode_error(error))
+            client.answers.fail(number, error)
             return
         lent = shared.windows.lease.offer(taker, len(blocks)) if shared.may_lend else []
         client.answers.send(Down.TAKEN, number, len(blocks), taker.place, array("q", blocks + lent).tobytes())
@@ -417,10 +406,6 @@ class Steps:
             return made
         written = iter(made)
         return [token if type(token) is int else next(written) for token in tokens]
-
-
-def _own(error: OpError) -> OpError | None:
-    return None if error is WITHDRAWN else error
 
 
 # A call of this process that finds all it needs looks at the pipe only so often: a look costs as much as the call.

@@ -229,11 +229,14 @@ class Connection:
         except BrokenPipeError:
             raise owner_gone(self._place) from None
 
-    def undo(self, queue: int, before: int) -> None:
+    def undo(self, queue: int, before: int, error: BaseException) -> None:
         """Take back the calls behind that of number ``before``, whatever has become of them, and connect anew.
 
-        After an exception that came from anywhere: what interrupts a call is raised, whatever becomes of this.
+        After an exception that came from anywhere: what interrupts a call is raised, whatever becomes of this. Not
+        after the errors of the owner's answers, which end a call.
         """
+        if isinstance(error, OpError | SharedMemoryFull):
+            return
         with defer_signals(), contextlib.suppress(OpError, SharedMemoryFull):
             while before != self.last_call:
                 before = (before + 1) & 0xFFFFFFFF
@@ -287,7 +290,13 @@ class Connection:
 
     # -- Receiving
 
-    def answer(self, number: int, timeout: float | None = None) -> Answer | None:
+    def answer(self, number: int) -> Answer:
+        """Wait for the answer to a call, as long as it takes; errors as `answer_within`."""
+        found = self.answer_within(number, None)
+        assert found is not None
+        return found
+
+    def answer_within(self, number: int, timeout: float | None) -> Answer | None:
         """Wait for the answer to a call; None if the time is over.
 
         Raises:
@@ -355,7 +364,6 @@ class Connection:
 
     def _ask(self, number: int) -> Answer:
         found = self.answer(number)
-        assert found is not None
         if found.kind == Down.FAILED:
             error = decode_error(found.one, found.two, found.data)
             assert error is not None  # nobody withdraws these calls
@@ -443,7 +451,6 @@ class QueueChannel:
         if words[place] >= seq:
             return True
         found = connection.answer(connection.call(Up.CONFIRM, self.queue, flag=1, seq=seq))
-        assert found is not None
         self.lease = _NO_TOKENS
         if found.one:
             connection.send_last(Up.READ, self.queue, number)
@@ -525,9 +532,7 @@ class RemoteQueue:
     def _ask(self) -> Answer:
         with defer_signals():
             channel = self._channel()
-            found = channel.connection.answer(channel.connection.call(Up.ASK, channel.queue))
-            assert found is not None
-            return found
+            return channel.connection.answer(channel.connection.call(Up.ASK, channel.queue))
 
     # -- Enqueue
 
@@ -539,25 +544,19 @@ class RemoteQueue:
         channel = self._channel()
         codec, before = self._codec, channel.connection.last_call
         try:
-            if codec.is_single:
-                size_class = codec.size_class
-                token = channel.connection.block(size_class)
-                if token is None:
-                    token, timeout = self._wait_for_block(channel, size_class, timeout)
+            size_class, pieces = (codec.size_class, None) if codec.is_single else codec.plan(components)
+            token = channel.connection.block(size_class)
+            if token is None:
+                token, timeout = self._wait_for_block(channel, size_class, timeout)
+            if pieces is None:
                 codec.write_one(token, components[0])
             else:
-                size_class, pieces = codec.plan(components)
-                token = channel.connection.block(size_class)
-                if token is None:
-                    token, timeout = self._wait_for_block(channel, size_class, timeout)
                 codec.write(token, pieces)
             number = channel.enqueue(size_class, 1, 1)
             if number is not None:
                 self._finish(channel, number, timeout, "enqueue of 1 element")
-        except (OpError, SharedMemoryFull):
-            raise
-        except BaseException:
-            channel.connection.undo(channel.queue, before)
+        except BaseException as error:
+            channel.connection.undo(channel.queue, before, error)
             raise
 
     def enqueue_many(self, components: list[Array], timeout: float | None) -> None:
@@ -577,10 +576,8 @@ class RemoteQueue:
                 number = channel.enqueue(0, 0, count)
             if number is not None:
                 self._finish(channel, number, timeout, f"enqueue of {count} elements")
-        except (OpError, SharedMemoryFull):
-            raise
-        except BaseException:
-            channel.connection.undo(channel.queue, before)
+        except BaseException as error:
+            channel.connection.undo(channel.queue, before, error)
             raise
 
     def set_aside(self, count: int) -> int:
@@ -691,10 +688,8 @@ class RemoteQueue:
             found = result(self._elements(tokens[: answer.one], as_one=as_one))
             connection.send_last(Up.READ, channel.queue, call)
             return found  # noqa: TRY300 - here, where no handler runs between
-        except OpError:
-            raise
-        except BaseException:  # no memory for the batch, or Ctrl-C
-            connection.undo(channel.queue, before)
+        except BaseException as error:  # no memory for the batch, or Ctrl-C
+            connection.undo(channel.queue, before, error)
             raise
 
     def _elements(self, tokens: Array, *, as_one: bool) -> list[Any]:
@@ -713,10 +708,8 @@ class RemoteQueue:
         try:
             number = channel.connection.call(Up.CLOSE, channel.queue, flag=int(cancel_pending_enqueues))
             self._finish(channel, number, timeout, "close")
-        except OpError:
-            raise
-        except BaseException:
-            channel.connection.undo(channel.queue, before)
+        except BaseException as error:
+            channel.connection.undo(channel.queue, before, error)
             raise
 
     def join_tally(self, number: int, size: int) -> tuple[QueueChannel, list[int]]:
@@ -724,7 +717,6 @@ class RemoteQueue:
         with defer_signals():
             channel = self._channel()
             found = channel.connection.answer(channel.connection.call(Up.TALLY, channel.queue, flag=size, seq=number))
-        assert found is not None
         return channel, np.frombuffer(found.data, np.int64).tolist()
 
     # -- Calls
@@ -757,17 +749,14 @@ class RemoteQueue:
                 channel.connection.send(Up.WITHDRAW, channel.queue, number)
 
         with cancellable(give_up):
-            found = channel.connection.answer(number, timeout)
+            found = channel.connection.answer_within(number, timeout)
             if found is None:
-                give_up(self._deadline_exceeded(what, timeout))
+                text = f"queue {self.name!r} did not finish the {what} within {timeout} s"
+                give_up(DeadlineExceededError(None, None, text))
                 found = channel.connection.answer(number)
-        assert found is not None
         if found.kind == Down.FAILED:
             raise decode_error(found.one, found.two, found.data) or given_up[0]
         return found
-
-    def _deadline_exceeded(self, what: str, timeout: float | None) -> DeadlineExceededError:
-        return DeadlineExceededError(None, None, f"queue {self.name!r} did not finish the {what} within {timeout} s")
 
     def __repr__(self) -> str:
         return f"{self.name!r} of process {self.place.process_id}"

@@ -22,7 +22,7 @@ from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.arena import class_bytes
 from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.client import Client, PendingGrant, SharedQueue
-from mpqueue.tf1.queues.wire import Down, encode_error, put_last
+from mpqueue.tf1.queues.wire import WITHDRAWN, Down, put_last
 
 
 class Demand(NamedTuple):
@@ -84,7 +84,7 @@ class Shortage:
                 error = self._serve(demand)
             if error is not None and not self._may_be_met(demand):
                 self.demands.remove(demand)
-                demand.client.answers.send(Down.FAILED, demand.number, *encode_error(error))
+                demand.client.answers.fail(demand.number, error)
 
     def _serve(self, demand: Demand) -> SharedMemoryFull | None:
         arena, granted = self._pool.arena, demand.client.granted.get(demand.size_class, ())
@@ -123,7 +123,7 @@ class Shortage:
         for demand in self.demands:
             if demand.client is client and demand.number == number:
                 self.demands.remove(demand)
-                client.answers.send(Down.FAILED, number, *encode_error(None))
+                client.answers.fail(number, WITHDRAWN)
                 return True
         return False
 

@@ -184,6 +184,13 @@ class Windows:
         self._recall()
         return False
 
+    def behind_calls(self, step: Callable[[], None]) -> None:
+        """Take a step that refers to a call: behind that, which waits for the end of a recall if one is under way."""
+        if self.is_recalling:
+            self._recalls.defer(step)
+        else:
+            step()
+
     def _recall(self) -> None:
         self.is_recalling = True
         self._recalls.add(self)

@@ -38,10 +38,10 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from mpqueue import errors
-from mpqueue.errors import OpError, SharedMemoryFull
+from mpqueue.errors import CancelledError, OpError, SharedMemoryFull
 from mpqueue.system import descriptors
 from mpqueue.transport.credentials import Address
 from mpqueue.transport.records import RecordType, kinds_of
@@ -216,9 +216,13 @@ class RecordPipe:
             descriptors.close(fd)
 
 
-def encode_error(error: BaseException | None) -> tuple[int, int, bytes]:
-    """An outcome as two numbers and a text: an error of TensorFlow's, a lack of memory, or a withdrawn call (None)."""
-    if error is None:
+WITHDRAWN: Final = CancelledError(None, None, "withdrawn by its caller")
+"""The outcome of a call that its caller has given up, who knows why."""
+
+
+def encode_error(error: BaseException) -> tuple[int, int, bytes]:
+    """An outcome as two numbers and a text: an error of TensorFlow's, a lack of memory, or `WITHDRAWN`."""
+    if error is WITHDRAWN:
         return _WITHDRAWN, 0, b""
     if isinstance(error, SharedMemoryFull):
         there = -1 if error.bytes_available is None else error.bytes_available

@@ -21,6 +21,9 @@ class Answers:
     def send(self, kind, *fields):
         self.sent.append((kind, *fields))
 
+    def fail(self, number, error):
+        self.sent.append((Down.FAILED, number, error))
+
 
 @pytest.fixture
 def pool(monkeypatch):

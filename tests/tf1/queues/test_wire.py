@@ -13,6 +13,7 @@ from mpqueue.tf1.queues.wire import (
     HEAD,
     MAX_COUNT,
     RECORD,
+    WITHDRAWN,
     Down,
     RecordPipe,
     RecordReader,
@@ -139,7 +140,7 @@ def test_a_lack_of_memory_comes_back_with_its_numbers(available):
 
 
 def test_a_withdrawn_call_has_no_error():
-    assert encode_error(None)[1:] == (0, b"")
-    assert decode_error(*encode_error(None)) is None
-    codes = {encode_error(error)[0] for error in (None, SharedMemoryFull(1, 1, ""))}
+    assert encode_error(WITHDRAWN)[1:] == (0, b"")
+    assert decode_error(*encode_error(WITHDRAWN)) is None
+    codes = {encode_error(error)[0] for error in (WITHDRAWN, SharedMemoryFull(1, 1, ""))}
     assert len(codes | {kind.code for kind in KINDS}) == 2 + len({kind.code for kind in KINDS})

@@ -91,7 +91,7 @@ def test_only_what_a_killed_consumer_had_last_dequeued_is_lost():
     queue.enqueue_many(np.arange(6))
     with Gate() as gate, Other(queue) as victim:
         address = gate.address
-        victim.begin(lambda q: [stop_at(Connection, "answer", "after", address), q.dequeue_many(2)])
+        victim.begin(lambda q: [stop_at(Connection, "answer_within", "after", address), q.dequeue_many(2)])
         gate.arrival().let_go()  # it has attached
         arrival = gate.arrival()  # it has the elements' places, and has copied nothing yet
         victim.kill()
