@@ -76,6 +76,7 @@ class BlockCodec:
             self._lay_out(spec)
         else:
             keep_freed_memory()  # texts are read into memory of their own, each time
+        # As a plain element has its parts, so that both kinds are stacked together.
         self._is_packed = [isinstance(column, PackedColumn) for column in PlainStorage(spec).columns]
 
     def _lay_out(self, spec: ElementSpec) -> None:
@@ -153,6 +154,7 @@ class BlockCodec:
         for (offset, nbytes, dtype, shape, rows), packed, parts in zip(
             self._fields, self._is_packed, columns, strict=True
         ):
+            # Small ones are joined, and copied by one operation; large ones are not copied twice.
             if packed and nbytes <= _SMALL_BYTES:
                 if nbytes:
                     rows[numbers] = np.frombuffer(b"".join(parts), rows.dtype)
@@ -206,6 +208,7 @@ class BlockCodec:
         ]
 
     def _read(self, dtype: Any, at: int, bound: int, memory: Any, origin: int) -> tuple[Array, int]:
+        # Whatever another process has written here: each number is checked before it is used as a place or a size.
         (rank,) = struct.unpack_from("<q", self.view, at) if at + 8 <= bound else (_MAX_RANK + 1,)
         is_separated = rank < 0 and isinstance(dtype, str)
         if is_separated:
@@ -298,6 +301,7 @@ class SharedStorage(PlainStorage):
     def __init__(self, spec: ElementSpec, codec: BlockCodec, *, has_plain: bool, holds: Holds | None = None) -> None:
         super().__init__(spec)
         self.codec, self.has_plain, self._holds = codec, has_plain, holds
+        # Known once for all elements, most of which are never looked at in their places.
         has_numbers = any(isinstance(dtype, np.dtype) for dtype in spec.dtypes)
         may_be_large = codec.size_class < 0 or class_bytes(codec.size_class) >= LEAST_BYTES
         self._may_hold = holds is not None and has_numbers and may_be_large
@@ -328,7 +332,7 @@ class SharedStorage(PlainStorage):
             found = [
                 part if _is_large(part) else column.get(part) for part, column in zip(parts, self.columns, strict=True)
             ]
-            del tokens[:]
+            del tokens[:]  # the block is the views' from here on, and no more the request's to give back
         except BaseException:
             if tokens:
                 self._holds.forget(tokens[0])  # the element goes back into the queue

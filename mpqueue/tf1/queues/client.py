@@ -63,6 +63,8 @@ class SharedQueue:
     def may_lend(self) -> bool:
         """True if its elements may be given as leases: all are blocks, and copied alike."""
         storage, is_short = self.storage, self._pool.arena.was_short
+        # Of what is copied before it is taken any bytes must make an element, see `lease`: texts and varying shapes may
+        # not. Where memory was short, none may keep the blocks of its last TAKE until it is heard of again.
         is_alike = IS_STRONGLY_ORDERED and storage.codec.size_class >= 0 and not storage.has_plain
         return is_alike and not is_short and self.windows.may_lend
 
@@ -78,7 +80,7 @@ class SharedQueue:
     def note_entered(self, process_id: int, count: int) -> None:
         """A connection has ended, by which so many elements went in."""
         self._num_entered[process_id] = self._num_entered.get(process_id, 0) + count
-        while len(self._num_entered) > _MAX_NOTED:
+        while len(self._num_entered) > _MAX_NOTED:  # asked for soon after a death, or never
             del self._num_entered[next(iter(self._num_entered))]
 
     def num_entered(self, process_id: int) -> int:
@@ -140,7 +142,7 @@ class Answers:
     def __init__(self, sock: socket.socket, on_full: Callable[[], None]) -> None:
         self.sock, self._on_full = sock, on_full
         descriptors.own_object(sock)
-        sock.setblocking(False)
+        sock.setblocking(False)  # a process that reads no answers must not hold up the others
         self.has_ended = self._is_closed = False
         self._outbox = bytearray()
 
@@ -153,7 +155,7 @@ class Answers:
             _log.error("a process is cut off from the queues of this one: it asks, and reads no answers")
             self._outbox.clear()
             self.sock.shutdown(socket.SHUT_RDWR)
-        if self._outbox:
+        if self._outbox:  # behind those that wait
             self._outbox += message
             return
         self._outbox += message[self._write(message) :]
@@ -264,6 +266,7 @@ class Client:
     def close(self) -> None:
         """Note that it is gone."""
         self.is_gone = True
+        # Before its words are given to others: what they hold by now is counted.
         while self.totals:
             self.totals.pop().close(self)
         self.answers.close()
@@ -299,7 +302,7 @@ class Listener:
             socket.send_fds(sock, [hello], [pipe.write_fd, pool.arena.segment.fd])
         except OSError:
             self._poller.unregister(sock.fileno())
-            client.close()
+            client.close()  # it has ended before it was welcomed
             return
         self.clients[client.number] = self._by_fd[sock.fileno()] = client
 

@@ -16,12 +16,6 @@ A gate is a bare lock that is held until the request has finished: sleeping befo
 call whose turn it is, and can be interrupted by a signal. A call that is interrupted, that cannot get memory for its
 result, or whose process is gone gives back what it had taken: no element is lost with its call.
 
-A thread that sleeps before the queue's lock is given it while it has no interpreter lock, so that the thread that
-runs must sleep at its next call, and so on: each step costs a switch of threads. Once begun, such a convoy does not
-end by itself. So a thread that finds the lock taken first gives way: 3 times the rate with two threads that enqueue.
-That suffices for a lock that is held for microseconds, and costs nothing where the lock is free; locks that are held
-longer need a `BargingLock`.
-
 # NOTE [ Interrupts ]
 A signal handler runs in the main thread, and may raise: Ctrl-C, a limit by SIGALRM. CPython (3.11 to 3.13) runs it
 where a Python function begins, at a jump backward, after a call of C code and inside calls that wait, and nowhere else.
@@ -168,7 +162,9 @@ class LocalDriver:
         if self.lock.locked():
             _let_pass(self.lock)
         with self.lock:
+            # Asked under the lock: the queue may have been handed over since the caller looked its driver up.
             if self.successor is None:
+                # Handlers are not deferred, which would cost 4 us: what a struck step has left is made good.
                 try:
                     notify(self._machine.submit(request))
                 except BaseException:
@@ -176,6 +172,7 @@ class LocalDriver:
                     raise
                 if request.finished:
                     return None
+                # Made only now, since most calls need none; nobody ends the request before the lock is let go.
                 gate = LockGate()
                 request.notify = gate.wake
                 return gate
@@ -222,6 +219,7 @@ class QueueCore:
         """Replace the `LocalDriver`, before any other process uses the queue."""
         local = self.driver
         assert isinstance(local, LocalDriver)
+        # Under the former lock: each call has taken its first step before this, or finds the successor.
         with local.lock:
             self.driver = local.successor = make_driver()
 
@@ -334,6 +332,7 @@ class QueueCore:
         try:
             gate = self.driver.submit(request)
             if gate is not None:
+                # Handlers run in the wait itself only. To defer them costs little beside the change of threads.
                 with defer_signals():
                     self._sleep(request, gate, timeout)
         except BaseException:  # Ctrl-C
@@ -346,8 +345,10 @@ class QueueCore:
                 request.error = None  # else the error would hold this frame, the frame the request, and that the error
 
     def _sleep(self, request: Request, gate: Gate, timeout: float | None) -> None:
+        # Registered before the wait: a scope that was cancelled already withdraws the request at once.
         with cancellable(partial(self._withdraw, request)):
             if not gate.wait(request, timeout):
+                # If it finishes before this takes the lock, nothing is withdrawn: the call has its outcome.
                 self._withdraw(request, self._deadline_exceeded(request, timeout))
 
     def _withdraw(self, request: Request, error: OpError | None) -> None:
@@ -400,7 +401,11 @@ def recover(machine: QueueMachine) -> None:
 
 
 def _let_pass(lock: threading.Lock) -> None:
-    """Let whoever holds the lock go on, without standing in line for it; see the module's head."""
+    """Let whoever holds the lock go on, without standing in line for it."""
+    # A thread that sleeps before the lock is given it while it has no interpreter lock, so that the thread that runs
+    # must sleep at its next call, and so on: each step costs a switch of threads. Once begun, such a convoy does not
+    # end by itself. To give way first gives 3 times the rate with two threads that enqueue. That suffices for a lock
+    # that is held for microseconds, and costs nothing where it is free; one that is held longer needs a `BargingLock`.
     for _ in range(_MAX_YIELDS):
         time.sleep(0)  # gives up the interpreter's lock, which the holder waits for
         if not lock.locked():

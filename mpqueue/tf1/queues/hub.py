@@ -118,10 +118,10 @@ class Steps:
                 continue
             word, flag, number, *said = records.popleft()
             client = self._clients.get(number)
-            if client is not None:
+            if client is not None:  # else it has ended, and all that it had is given back
                 try:
                     self._steps[word](client, flag, *said)
-                except (ProtocolError, KeyError) as error:
+                except (ProtocolError, KeyError) as error:  # a key: it names a queue or a call that it does not have
                     client.cut(repr(error))
 
     def _admit_run(self, records: deque[Record]) -> None:
@@ -139,6 +139,7 @@ class Steps:
             try:
                 use = client.uses[number]
                 producer = use.producer
+                # Written within its window, or within one that is being recalled: others were kept from that room.
                 if seq <= producer.limit or seq <= producer.promise:
                     producer.received = seq
                     queue = use.queue
@@ -152,7 +153,8 @@ class Steps:
             except (ProtocolError, KeyError, IndexError) as error:
                 client.cut(repr(error))
                 continue
-            records.appendleft((self._enqueue_word, size_class, sender, number, call, count, seq))  # beyond its window
+            # Beyond its window: a call that waits in line, and is answered. What follows comes behind it.
+            records.appendleft((self._enqueue_word, size_class, sender, number, call, count, seq))
             break
         if queue is not None:
             self._recalls.touch(queue.windows)
@@ -167,7 +169,7 @@ class Steps:
             error = CancelledError(None, None, "the queue is gone: nothing refers to it in the process that owned it")
             client.answers.fail(number, error)
             return
-        if queue not in client.uses:
+        if queue not in client.uses:  # else its thread has dropped the channel, and begins anew where it was
             try:
                 place, take_place = self._take_word(client), self._take_word(client)
             except SharedMemoryFull as full:
@@ -197,6 +199,7 @@ class Steps:
             raise ProtocolError(f"a description of {length} bytes in a block of class {size_class}")
         client.fill(size_class, 1)
         token = client.filled.pop()
+        # Copied out before it is looked at: its sender may still write to the block.
         at = offset_of(token)
         description = self._pool.arena.segment.memory[at : at + length]
         self._pool.arena.give([token])
@@ -249,6 +252,7 @@ class Steps:
         shared, _core, producer, _taker = client.uses[queue]
         producer.received = seq
         self._recalls.touch(shared.windows)
+        # It may have looked before its window was opened, or behind a recall: within either the room is its own.
         if seq <= producer.limit or seq <= producer.promise:
             notify(shared.machine.admit(tokens))
             client.answers.send(Down.DONE, number)
@@ -258,11 +262,12 @@ class Steps:
 
     def _confirm(self, client: Client, is_take: int, queue: int, number: int, _a: int, seq: int) -> None:
         if is_take:
+            # Its TAKE came before this record, and was counted if the lease had not ended by then.
             client.answers.send(Down.DONE, number, int(client.uses[queue].taker.taken >= seq))
             return
 
         def confirm() -> None:
-            if number not in client.waiting:
+            if number not in client.waiting:  # else it was beyond the window, and is answered when it has ended
                 client.answers.send(Down.DONE, number)
 
         client.uses[queue].queue.windows.behind_calls(confirm)
@@ -275,6 +280,7 @@ class Steps:
         self._recalls.touch(shared.windows)
         if not shared.windows.is_recalling:
             notify(shared.windows.lease.end(taker))  # all that it has taken was read before this
+        # Who asks again has read what it took last; until then that could be undone, see `lease`.
         self._pool.arena.give(client.delivered.pop(taker.last, ()))
         self._submit(client, shared, number, request, partial(self._dequeued, client, number, request, shared, taker))
 
@@ -366,6 +372,8 @@ class Steps:
             return
         lent = shared.windows.lease.offer(taker, len(blocks)) if shared.may_lend else []
         client.answers.send(Down.TAKEN, number, len(blocks), taker.place, array("q", blocks + lent).tobytes())
+        # The answer met the end of its reader, which the poller has yet to tell: who died before it was given anything
+        # takes nothing along.
         if client.answers.has_ended:
             made = [block for block, token in zip(blocks, request.taken, strict=True) if block is not token]
             self._pool.arena.give(made)
@@ -377,8 +385,9 @@ class Steps:
         """Give back, as soon as this step is over, what never reached its caller."""
         taken, request.taken = request.taken, []
 
+        # Not in this step, which still has others to notify of its outcome: the machine knows those of one step.
         def undo() -> None:
-            notify(shared.windows.lease.end(taker))
+            notify(shared.windows.lease.end(taker))  # first: what was lent lies behind what was taken
             notify(shared.machine.put_back(taken))
 
         self._recalls.defer_and_poke(undo)
@@ -479,7 +488,8 @@ class Hub:
 
     def drop(self, number: int) -> None:
         """A queue is gone. Called by the garbage collector, anywhere."""
-        if os.getpid() == self._process_id:
+        if os.getpid() == self._process_id:  # else a fork has collected its copy
+            # No lock here: the thread that the collector interrupts may have it.
             self._dropped.append(number)
             self.watch.poke()
 
@@ -500,6 +510,7 @@ class Hub:
         with defer_signals(), self.lock:
             if self.is_closed:
                 return
+            # The pipe before the sockets: what a process sent before its end is in the queue when that is seen.
             self.catch_up()
             for fd, event in events:
                 if fd == self._pipe.fd or self.watch.is_poke(fd):
@@ -524,6 +535,7 @@ class Hub:
             )
             notify(queue.machine.withdraw_owner(client, WITHDRAWN))
             queue.windows.remove(client)
+            # Told to who starts the worker anew, see `train.process_op`: what was in line is not in the queue.
             queue.note_entered(client.process_id, producer.received - missing)
             self.recalls.touch(queue.windows)
         self.pool.arena.give(client.blocks())
@@ -612,6 +624,7 @@ class HubDriver:
         hub.watch.num_calls += 1  # the thread keeps away; an increment that is lost in a race means nothing
         with hub.lock:
             if self._finishes_alone(request):
+                # Nobody is to be notified. A struck step is made good, as in `core.LocalDriver`.
                 try:
                     machine.submit(request)
                 except BaseException:
@@ -620,8 +633,8 @@ class HubDriver:
                 return None
         with defer_signals(), hub.lock:
             if not isinstance(request, DequeueRequest):
-                self.storage.has_plain = True
-            hub.catch_up()
+                self.storage.has_plain = True  # before the element is in: who takes it looks for its kind then
+            hub.catch_up()  # calls that have returned elsewhere come before this one
             while not windows.make_way(request):
                 hub.catch_up()
             if isinstance(request, DequeueRequest):
@@ -631,6 +644,7 @@ class HubDriver:
             if not request.finished:
                 waiter = Waiter(hub.watch)
                 request.notify = waiter.wake
+            # Behind the call: what an enqueue needs goes before all windows, and what a dequeue has freed may be one's.
             windows.extend()
             if hub.shortage.demands:
                 hub.shortage.relieve()  # who waits now may be the one that others waited for

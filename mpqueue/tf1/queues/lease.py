@@ -70,6 +70,7 @@ class Lease:
 
     def offer(self, taker: Taker, count: int) -> list[Token]:
         """Elements that a connection may take by itself, after a dequeue of so many; none for one that comes rarely."""
+        # Twice in a row, also behind a recall: with takers by turns each lease would be recalled at once.
         is_again, self._last = taker is self._last, taker
         if not is_again or not self._machine.may_lend:
             return []
@@ -89,6 +90,7 @@ class Lease:
         """Let the holder take nothing without a look for an answer; what it has not taken is known after a read."""
         assert self.holder is not None
         self.is_recalled, self._last = True, None
+        # The word before the pipe is read, as in `windows`.
         self._words[self.holder.place] = 0
 
     def end(self, taker: Taker | None) -> list[Request]:

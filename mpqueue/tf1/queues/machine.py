@@ -81,7 +81,8 @@ class FirstInFirstOut:
 
     def move(self, count: int, taken: list[Token]) -> None:
         """Take them from the front."""
-        taken += starmap(self._tokens.popleft, repeat((), count))  # half the time of a loop
+        # Half the time of a loop, and one step: no handler runs between the two lists.
+        taken += starmap(self._tokens.popleft, repeat((), count))
 
     def put_back(self, taken: list[Token]) -> None:
         """Put them before the front, in their order."""
@@ -117,6 +118,8 @@ class RandomOrder:
         tokens, random = self._tokens, self._random
         for _ in range(count):
             place = int(random() * len(tokens))
+            # Steps of the language alone, behind which no handler runs: `append` and `pop` could be struck in between,
+            # and the token would be in both lists, or in none.
             taken += (tokens[place],)
             tokens[place] = tokens[-1]
             del tokens[-1]
@@ -261,6 +264,7 @@ class QueueMachine:
 
     def can_give(self, count: int) -> bool:
         """True if a dequeue of ``count`` elements would finish at once, and leave the queue's minimum."""
+        # What is lent comes next: to take others would be out of order, so the lease is to be recalled first.
         return len(self._elements) - self.min_after_dequeue >= count and not self._dequeues and not self.lent
 
     @property
@@ -300,9 +304,10 @@ class QueueMachine:
 
     def close_and_cancel(self) -> list[Request]:
         """Close now; every waiting enqueue, and every waiting close, fails with `CancelledError`."""
+        # Closed first: enqueues that an interrupt leaves in line find that it is, and fail when the line is served.
         self.closed = True
         finished = self._finished = []
-        while self._enqueues:  # those that are left by an interrupt find the queue closed
+        while self._enqueues:
             request = self._enqueues[0]
             request.error = CancelledError(None, None, f"queue {self.name!r} was closed with cancel: {request}")
             _finish_first(self._enqueues, finished)
@@ -340,17 +345,20 @@ class QueueMachine:
                 line = self._dequeues
                 self._elements.put_back(request.taken)
             request.error = error
-            if request in line:
+            if request in line:  # not if an interrupt came before it stood there
+                # By `del`, and not by a call, behind which a handler may run: `recover` finds it in line, or finished.
                 place = line.index(request)
                 del line[place]
             request.finished = True
             finished += (request,)
+        # Only now, with all of them gone: else one of an owner that is dead would take what another one gives back.
         return self._serve(finished)
 
     def _serve(self, finished: list[Request] | None = None) -> list[Request]:
         """Advance the fronts of both lines until neither moves."""
         if finished is None:
             finished = self._finished = []
+        # By turns until neither moves: what goes in may be what a dequeue waits for, and what that takes makes room.
         moved = True
         while moved and (self._enqueues or self._dequeues):
             moved = bool(self._enqueues) and _serve_line(self._enqueues, self._let_in, finished)
@@ -396,6 +404,7 @@ class QueueMachine:
 
     def _hand_out_rest(self, request: DequeueRequest) -> Advance:
         """The queue is closed and holds too little."""
+        # All goes back first: an error leaves the queue as it was, and tells how much it holds.
         self._elements.put_back(request.taken)
         left = len(self._elements)
         if request.takes_fewer and left:
@@ -422,7 +431,8 @@ def _serve_line(line: deque[_R], advance: Callable[[_R], Advance], finished: lis
 
 
 def _finish_first(line: deque[_R], finished: list[Request]) -> None:
-    request = line[0]  # from here on without a call: an interrupt finds it in line, or finished
+    # Without a call from here on, so that no handler runs: an interrupt finds it in line, or finished.
+    request = line[0]
     del line[0]
     request.finished = True
     finished += (request,)
@@ -434,6 +444,7 @@ def notify(finished: list[Request]) -> None:
     One that an interrupt strikes meanwhile is told again.
     """
     while finished:
+        # Told first, then struck off: told twice it wakes once, struck off untold it would sleep for ever.
         if finished[0].notify is not None:
             finished[0].notify()
         del finished[0]

@@ -262,12 +262,14 @@ class Connection:
     def _look_ahead(self, size_class: int, count: int) -> list[int]:
         """Ask for more blocks in time, so that this many may be used; waits for an answer, but not for memory."""
         have = self._blocks.setdefault(size_class, [])
+        # What was asked for ahead is answered at once, perhaps with none: no need to stand in line for memory yet.
         while len(have) < count and size_class in self._is_wanted:
             found = self._next(None)
             if found is not None:
                 self._note(found)
         if len(have) >= count and len(have) - count <= self._low[size_class] and size_class not in self._is_wanted:
             self._is_wanted.add(size_class)
+            # Number 0 is no call's: whatever waits for an answer next takes this one in on its way, see `_note`.
             self.send(Up.WANT, 0, 0, self._num_to_want(size_class, count), flag=size_class)
         return have
 
@@ -429,6 +431,8 @@ class QueueChannel:
         if words[place] < seq:
             return self.connection.call(Up.ENQUEUE, self.queue, count, flag=size_class, seq=seq)
         number = self.connection.call(Up.ADMIT, self.queue, count, flag=size_class, seq=seq)
+        # The record first, then this look. The owner writes the limit first and reads the pipe behind that: so at least
+        # one of the two sees the other, and no element goes in beyond a recall unseen.
         if words[place] >= seq:
             return None
         self.connection.send(Up.CONFIRM, self.queue, number)
@@ -446,8 +450,10 @@ class QueueChannel:
         connection, words, place = self.connection, self._words, self._lease_place
         self.lease = self.lease[count:]
         self._num_taken = seq = self._num_taken + count
+        # Numbered as a call is, so that `undo` takes it back.
         connection.last_call = number = (connection.last_call + 1) & 0xFFFFFFFF
         connection.send_last(Up.TAKE, self.queue, number, count)
+        # Behind the record, as in `enqueue`: by that either the owner has seen the TAKE, or this sees the recall.
         if words[place] >= seq:
             return True
         found = connection.answer(connection.call(Up.CONFIRM, self.queue, flag=1, seq=seq))
@@ -615,6 +621,7 @@ class RemoteQueue:
                 try:
                     token, timeout = self._wait_for_block(channel, size_class, timeout)
                 except (OpError, SharedMemoryFull):
+                    # Else the rows that are reported would go in with the next element of this thread.
                     channel.connection.send(Up.DROP, channel.queue, 0)
                     raise
             self._codec.write(token, pieces)
@@ -677,6 +684,8 @@ class RemoteQueue:
         before = connection.last_call
         try:
             if len(channel.lease) >= count:
+                # Copied, then taken: whoever is killed in between has taken nothing. A copy whose TAKE comes too late
+                # may be of what another one writes by now, and is thrown away.
                 found = result(self._elements(channel.lease[:count], as_one=as_one))
                 if channel.take(count):
                     return found
@@ -744,7 +753,7 @@ class RemoteQueue:
         given_up: list[OpError] = []
 
         def give_up(error: OpError) -> None:
-            if not given_up:
+            if not given_up:  # the first of several reasons counts
                 given_up.append(error)
                 channel.connection.send(Up.WITHDRAW, channel.queue, number)
 
@@ -753,8 +762,9 @@ class RemoteQueue:
             if found is None:
                 text = f"queue {self.name!r} did not finish the {what} within {timeout} s"
                 give_up(DeadlineExceededError(None, None, text))
+                # Also a call that is given up is answered: the owner alone knows whether it had ended before.
                 found = channel.connection.answer(number)
-        if found.kind == Down.FAILED:
+        if found.kind == Down.FAILED:  # None: as it was withdrawn from here, the reason is here
             raise decode_error(found.one, found.two, found.data) or given_up[0]
         return found
 

@@ -104,6 +104,7 @@ class QueueWatch:
         """Make the wait of this waiter end."""
         with self._mutex:
             if waiter is self._leader:
+                # Its own thread has ended the call by what it served, and looks at it next.
                 if waiter.thread_id != threading.get_ident():
                     self._poke.wake()
             elif waiter in self._followers:
@@ -111,7 +112,7 @@ class QueueWatch:
                 waiter.gate.release()
 
     def _lead(self, waiter: Waiter) -> bool:
-        with self._mutex:
+        with self._mutex:  # asked and noted in one step: a leader that leaves now finds this one in the list
             if self._leader is not None:
                 self._followers.append(waiter)
                 return False
@@ -125,7 +126,7 @@ class QueueWatch:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return
-            serve(interrupts.allow_signals(poll, left))
+            serve(interrupts.allow_signals(poll, left))  # handlers run in the wait, and not amid what is served
 
     def _leave(self, waiter: Waiter) -> None:
         """This waiter neither leads nor follows any more; see to it that somebody listens."""
@@ -135,6 +136,7 @@ class QueueWatch:
             elif waiter in self._followers:
                 self._followers.remove(waiter)
             if self._leader is None:
+                # Somebody has to listen, or the followers would sleep for ever; the thread only where no call does.
                 if self._followers:
                     self._followers.pop(0).gate.release()
                 elif self._thread_sleeps:
@@ -151,11 +153,13 @@ class QueueWatch:
             with self._mutex:
                 if self._is_closed:
                     break
+                # Whoever leads, or calls, serves: to wake beside them would cost them changes of threads.
                 has_leader, is_new = self._leader is not None, self.num_calls != seen
                 seen = self.num_calls
                 nap = _QUIET_S if is_new else 2 * nap
                 num_naps = num_naps + 1 if is_new else 0
                 is_due = num_naps > _MOST_NAPS and not has_leader
+                # Told under the mutex: a leader that leaves behind this rings the bell.
                 self._thread_sleeps = sleeps = has_leader and nap > _LONGEST_NAP_S
             if is_due:
                 num_naps = 0

@@ -101,6 +101,7 @@ class Recalls:
     def settle(self) -> None:
         """The pipe was read to its end: end the recalls, and take the steps that waited for that."""
         self.is_settling = True
+        # Again and again: what ends by a recall, and each step, may defer more.
         while self._recalled or self._deferred:
             while self._recalled:
                 self._recalled.pop().settle()
@@ -179,7 +180,7 @@ class Windows:
             return True
         if isinstance(request, EnqueueRequest):
             room = self._machine.room
-            if room is None or room >= reserved + len(request.tokens):
+            if room is None or room >= reserved + len(request.tokens):  # it fits beside all windows
                 return True
         self._recall()
         return False
@@ -196,8 +197,11 @@ class Windows:
         self._recalls.add(self)
         for one in self.producers.values():
             if one.limit > one.received:
+                # An ADMIT under the former limit may be on its way. Its room stays free until the pipe is read: no
+                # other call gets to the machine meanwhile. Of two recalls the larger promise holds.
                 one.promise = max(one.promise, one.limit)
                 one.limit = one.received
+                # Written before the pipe is read, see the module's head: the order is what makes a recall safe.
                 self._words[one.place] = one.limit
 
     def settle(self) -> None:
@@ -212,6 +216,7 @@ class Windows:
         """Open windows for those that enqueue, as far as the queue has room and nobody waits for it."""
         if not self.producers or not self._machine.may_reserve:
             return
+        # Those that have enqueued since the last time: one that has stopped would only keep room from the others.
         active = [one for one in self.producers.values() if one.received != one.seen and not one.is_cut]
         if not active:
             return
@@ -221,6 +226,7 @@ class Windows:
         for one in active:
             outstanding = max(0, one.limit - one.received)
             share = MAX_WINDOW if room is None else min(MAX_WINDOW, (room + outstanding) // len(active))
+            # As long as half of it is left, the limit may stay: nobody is about to reach it.
             if 2 * outstanding < share:
                 if room is not None:
                     room -= share - outstanding
