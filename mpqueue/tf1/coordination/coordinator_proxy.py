@@ -13,6 +13,7 @@ coordinator alive: servers and clients call it through weak references, and end 
 import os
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from mpqueue.system.locks import RLock
@@ -126,12 +127,8 @@ def _leave_parent() -> None:
         endpoint.leave_parent()
 
 
-def _before_fork() -> None:
-    _make_addresses(serve=False)  # without its thread: Python warns of forks beside threads
-
-
-def _after_fork() -> None:
-    _make_addresses(serve=True)
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_leave_parent)
+os.register_at_fork(
+    before=partial(_make_addresses, serve=False),  # without the thread: Python warns of forks beside threads
+    after_in_parent=partial(_make_addresses, serve=True),
+    after_in_child=_leave_parent,
+)

@@ -75,7 +75,11 @@ class Holds:
     def base(self, token: int) -> Array | None:
         """An array over a block that is held from now on, until its last view is gone; None: the element is copied."""
         nbytes = class_bytes(token >> CLASS_SHIFT)
-        if len(self._live) - len(self.ended) >= MAX_HELD or not self._has_plenty(MAX_HELD * nbytes):
+        if (
+            nbytes < LEAST_BYTES
+            or len(self._live) - len(self.ended) >= MAX_HELD
+            or not self._has_plenty(MAX_HELD * nbytes)
+        ):
             return None
         base = base_over(self._memory, offset_of(token), nbytes, None)
         hold = _Hold(base, self.ended.append)

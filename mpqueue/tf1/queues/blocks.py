@@ -300,33 +300,25 @@ class SharedStorage(PlainStorage):
 
     def __init__(self, spec: ElementSpec, codec: BlockCodec, *, has_plain: bool, holds: Holds | None = None) -> None:
         super().__init__(spec)
-        self.codec, self.has_plain, self._holds = codec, has_plain, holds
+        self.codec, self.has_plain = codec, has_plain
         # Known once for all elements, most of which are never looked at in their places.
         has_numbers = any(isinstance(dtype, np.dtype) for dtype in spec.dtypes)
         may_be_large = codec.size_class < 0 or class_bytes(codec.size_class) >= LEAST_BYTES
-        self._may_hold = holds is not None and has_numbers and may_be_large
+        self._holds = holds if has_numbers and may_be_large else None
 
     def get_one(self, tokens: list[Token]) -> list[Any]:
         """The components of the only element, wherever it lies; a token that is held in its place is taken out."""
         token = tokens[0]
-        if self._may_hold and type(token) is int:
-            base = self._base(token)
+        if self._holds is not None and type(token) is int:
+            base = self._holds.base(token)
             if base is not None:
-                return self._hold(tokens, base)
+                return self._hold(tokens, base, self._holds)
         if type(token) is int and self.codec.size_class >= 0:
             return self.codec.read(token)
         return super().get_one([self._plain(token)])
 
-    def _base(self, token: int) -> Array | None:
-        """An array over a block that is held from now on; None: the element is to be copied."""
-        assert self._holds is not None
-        if class_bytes(token >> CLASS_SHIFT) < LEAST_BYTES:
-            return None
-        return self._holds.base(token)
-
-    def _hold(self, tokens: list[Token], base: Array) -> list[Any]:
+    def _hold(self, tokens: list[Token], base: Array, holds: Holds) -> list[Any]:
         """The components of the only element, the large ones as views of the array over its block."""
-        assert self._holds is not None
         try:
             parts = self.codec.parts(tokens[0], base)
             found = [
@@ -335,7 +327,7 @@ class SharedStorage(PlainStorage):
             del tokens[:]  # the block is the views' from here on, and no more the request's to give back
         except BaseException:
             if tokens:
-                self._holds.forget(tokens[0])  # the element goes back into the queue
+                holds.forget(tokens[0])  # the element goes back into the queue
             raise
         return found
 

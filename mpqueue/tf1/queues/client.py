@@ -41,23 +41,20 @@ class SharedQueue:
 
     Attributes:
         number: As given.
+        core: Gives the queue, None when it is gone.
         machine: The queue's.
         windows: As given.
         storage: Keeps its elements, from now on.
+        num_entered: How many elements went in by connections that have ended, by their processes.
     """
 
     def __init__(self, number: int, core: QueueCore, pool: BlockPool, windows: Windows) -> None:
         self.number, self.machine, self.windows = number, core.machine, windows
-        self._core, self._pool = weakref.ref(core), pool
-        self._num_entered: dict[int, int] = {}
+        self.core, self._pool = weakref.ref(core), pool
+        self.num_entered: dict[int, int] = {}
         has_plain = bool(self.machine.size or self.machine.num_waiting)
         codec = BlockCodec(core.spec, pool.arena.segment)
         self.storage = SharedStorage(core.spec, codec, has_plain=has_plain, holds=pool.holds)
-
-    @property
-    def core(self) -> QueueCore | None:
-        """The queue, if it is still there."""
-        return self._core()
 
     @property
     def may_lend(self) -> bool:
@@ -79,13 +76,9 @@ class SharedQueue:
 
     def note_entered(self, process_id: int, count: int) -> None:
         """A connection has ended, by which so many elements went in."""
-        self._num_entered[process_id] = self._num_entered.get(process_id, 0) + count
-        while len(self._num_entered) > _MAX_NOTED:  # asked for soon after a death, or never
-            del self._num_entered[next(iter(self._num_entered))]
-
-    def num_entered(self, process_id: int) -> int:
-        """Number of elements that went in by connections of this process that have ended."""
-        return self._num_entered.get(process_id, 0)
+        self.num_entered[process_id] = self.num_entered.get(process_id, 0) + count
+        while len(self.num_entered) > _MAX_NOTED:  # asked for soon after a death, or never
+            del self.num_entered[next(iter(self.num_entered))]
 
 
 _MAX_OUTBOX_BYTES = 1 << 26
@@ -120,11 +113,6 @@ class PendingGrant(NamedTuple):
 
     producer: Producer
     num_enqueued: int
-
-    @property
-    def is_open(self) -> bool:
-        """True until the client has enqueued something there."""
-        return self.producer.received == self.num_enqueued
 
 
 class Answers:
@@ -246,7 +234,8 @@ class Client:
     @property
     def is_to_enqueue(self) -> bool:
         """True if the blocks that it was granted last, when memory was short, will be enqueued without more."""
-        return self.pending_grant is not None and self.pending_grant.is_open
+        grant = self.pending_grant
+        return grant is not None and grant.producer.received == grant.num_enqueued
 
     def blocks(self) -> list[int]:
         """All blocks in its hands."""

@@ -64,7 +64,6 @@ from mpqueue.tf1.queues.selection import checked_timeout
 from mpqueue.tf1.queues.spec import ElementSpec
 from mpqueue.tf1.queues.storage import PlainStorage
 from mpqueue.tf1.values.conversion import Array
-from mpqueue.tf1.values.dtypes import DType
 from mpqueue.worker.context import note_shared_input
 
 _MAX_YIELDS = 100  # then it is held by somebody who makes shared memory: better to sleep
@@ -207,11 +206,14 @@ class QueueCore:
     Attributes:
         machine: As given; its steps are taken under the driver's lock.
         spec: As given.
+        name: The name it was made with.
+        dtypes: The dtypes of the components.
         driver: Takes the steps.
     """
 
     def __init__(self, machine: QueueMachine, storage: PlainStorage, spec: ElementSpec) -> None:
         self.machine, self.spec = machine, spec
+        self.name, self.dtypes = machine.name, spec.dtypes
         self.driver: Driver = LocalDriver(machine, storage)
         self._set_aside = 0
 
@@ -222,16 +224,6 @@ class QueueCore:
         # Under the former lock: each call has taken its first step before this, or finds the successor.
         with local.lock:
             self.driver = local.successor = make_driver()
-
-    @property
-    def name(self) -> str:
-        """The name it was made with."""
-        return self.machine.name
-
-    @property
-    def dtypes(self) -> list[DType]:
-        """The dtypes of the components."""
-        return self.spec.dtypes
 
     @property
     def size(self) -> int:

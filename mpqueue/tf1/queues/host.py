@@ -32,8 +32,7 @@ _PREFIX = "q-"
 class _ServerHub(Hub):
     """A hub that lives on without queues."""
 
-    def _note_unused(self) -> None:
-        """Wait for the next one."""
+    lives_without_queues = True
 
     def end(self) -> None:
         """Answer nobody any more."""

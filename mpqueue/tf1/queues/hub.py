@@ -58,7 +58,6 @@ from mpqueue.tf1.queues.tally import find
 from mpqueue.tf1.queues.watch import QueueWatch, Waiter
 from mpqueue.tf1.queues.windows import Recalls, Windows
 from mpqueue.tf1.queues.wire import WITHDRAWN, Down, Record, RecordPipe, Up
-from mpqueue.transport.credentials import Address
 from mpqueue.transport.poller import READABLE, Events
 from mpqueue.transport.records import ProtocolError
 
@@ -164,7 +163,7 @@ class Steps:
 
     def _attach(self, client: Client, _c: int, queue: int, number: int, _a: int, _b: int) -> None:
         shared = self._queues.get(queue)
-        core = None if shared is None else shared.core
+        core = None if shared is None else shared.core()
         if shared is None or core is None:
             error = CancelledError(None, None, "the queue is gone: nothing refers to it in the process that owned it")
             client.answers.fail(number, error)
@@ -430,6 +429,7 @@ class Hub:
         path: Where the socket is made, see `Listener`.
 
     Attributes:
+        address: The address at which it listens.
         lock: Around everything; held briefly, and never while waiting.
         watch: Listens.
         pool: The shared memory.
@@ -439,6 +439,9 @@ class Hub:
         is_closed: It has ended.
         stale_at: When the pipe has to be looked at again, by `time.perf_counter`.
     """
+
+    lives_without_queues = False
+    """True if it does not end with its last queue."""
 
     def __init__(self, find_shared: Callable[[bytes], int], path: str | None = None) -> None:
         self.lock = Lock()
@@ -450,6 +453,7 @@ class Hub:
         poll.register(self._pipe.fd, READABLE)
         self._look = poll.poll
         self._listener = Listener(self.watch.poller, path)
+        self.address = self._listener.address
         self.pool = BlockPool()
         self.recalls = Recalls(self.watch.poke)
         self.queues: dict[int, SharedQueue] = {}
@@ -461,11 +465,6 @@ class Hub:
         self._thread: threading.Thread | None = None
         self.is_closed = False
         self.stale_at = 0.0
-
-    @property
-    def address(self) -> Address:
-        """The address at which it listens."""
-        return self._listener.address
 
     # -- Queues of this process
 
@@ -484,7 +483,7 @@ class Hub:
     def find(self, number: int) -> QueueCore | None:
         """The queue of that number."""
         queue = self.queues.get(number)
-        return None if queue is None else queue.core
+        return None if queue is None else queue.core()
 
     def drop(self, number: int) -> None:
         """A queue is gone. Called by the garbage collector, anywhere."""
@@ -549,12 +548,8 @@ class Hub:
     def _forget(self, number: int) -> None:
         """A queue is gone."""
         self.pool.arena.give(self.queues.pop(number).held_blocks())
-        if not self.queues:
-            self._note_unused()
-
-    def _note_unused(self) -> None:
-        """There is no queue any more, and so no use for the hub."""
-        self._close()
+        if not self.queues and not self.lives_without_queues:
+            self._close()
 
     def _close(self) -> None:
         self.is_closed = True
@@ -599,19 +594,15 @@ class HubDriver:
 
     Attributes:
         hub: As given.
+        number: The number by which other processes name the queue.
         lock: The hub's.
         storage: Keeps the elements.
     """
 
     def __init__(self, hub: Hub, queue: SharedQueue) -> None:
-        self.hub, self._queue = hub, queue
+        self.hub, self._queue, self.number = hub, queue, queue.number
         self.lock, self.storage = hub.lock, queue.storage
         self._poke = hub.watch.prepare_poke()
-
-    @property
-    def number(self) -> int:
-        """The number by which other processes name the queue."""
-        return self._queue.number
 
     @property
     def promised(self) -> int:
@@ -707,4 +698,4 @@ class HubDriver:
         """Return the number of elements that a process enqueued before it died."""
         self.hub.attend()  # its end may not have been seen yet
         with self.hub.lock:
-            return self._queue.num_entered(process_id)
+            return self._queue.num_entered.get(process_id, 0)

@@ -327,15 +327,12 @@ class QueueMachine:
 
     def withdraw_owner(self, owner: object, error: OpError | None) -> list[Request]:
         """End all requests of an owner that is gone, in one step: none of them profits from the end of another."""
-        return self._withdraw([request for request in self._waiting() if request.owner is owner], error)
+        return self._withdraw([one for one in (*self._enqueues, *self._dequeues) if one.owner is owner], error)
 
     def put_back(self, taken: list[Token]) -> list[Request]:
         """Take back the elements of a finished dequeue that never reached its caller; the list is empty then."""
         self._elements.put_back(taken)
         return self._serve()
-
-    def _waiting(self) -> list[Request]:
-        return [*self._enqueues, *self._dequeues]
 
     def _withdraw(self, requests: list[Request], error: OpError | None) -> list[Request]:
         finished = self._finished = []

@@ -50,7 +50,6 @@ from mpqueue.tf1.queues.selection import checked_timeout
 from mpqueue.tf1.queues.spec import ElementSpec
 from mpqueue.tf1.queues.wire import HEAD, MAX_COUNT, RECORD, Down, QueuePlace, Up, decode_error, put_last, take_first
 from mpqueue.tf1.values.conversion import Array
-from mpqueue.tf1.values.dtypes import DType
 from mpqueue.transport.credentials import Address, ForeignPeer
 from mpqueue.transport.framing import close_descriptors, receive_with_descriptors
 from mpqueue.transport.listener import connect
@@ -513,17 +512,13 @@ class RemoteQueue:
         place: As given.
         spec: As given.
         name: As given.
+        dtypes: The dtypes of the components.
     """
 
     def __init__(self, place: QueuePlace, spec: ElementSpec, name: str) -> None:
-        self.place, self.spec, self.name = place, spec, name
+        self.place, self.spec, self.name, self.dtypes = place, spec, name, spec.dtypes
         self._own = threading.local()
         self._memory: OwnerMapping | None = None
-
-    @property
-    def dtypes(self) -> list[DType]:
-        """The dtypes of the components."""
-        return self.spec.dtypes
 
     @property
     def size(self) -> int:

@@ -162,17 +162,3 @@ def _path_in(home: Home, welcome: Welcome) -> str:
     if os.path.basename(path) != path:
         raise ServiceError(f"the server {home.name!r} says that its queues are at {path!r}, which is no file of its")
     return os.path.join(home.folder, path)
-
-
-def welcome_to_queues(name: str, place: str, token: bytes) -> Welcome:
-    """The answer of a server to who wants its queues.
-
-    Args:
-        name: Of the server.
-        place: `QueueHost.place`.
-        token: Of the address of the hub.
-    """
-    return Welcome(
-        name=name, mode=None, world=None, job="", length=None, epoch=0, window=0, segment_bytes=0, stride=0,
-        uid=os.geteuid(), pid=os.getpid(), queues=place, queues_token=token.hex(),
-    )  # fmt: skip

@@ -3,9 +3,9 @@
 import os
 
 from mpqueue.service.connections import Peer, Reception
+from mpqueue.service.greeting import Welcome
 from mpqueue.service.home import Home
 from mpqueue.tf1.queues.host import QueueHost
-from mpqueue.tf1.serving.connect import welcome_to_queues
 
 
 class QueueDesk:
@@ -35,7 +35,12 @@ class QueueDesk:
         except OSError as error:
             reception.refuse(peer, f"there is no room for queues: {error}")
             return
-        peer.send_now(welcome_to_queues(self._home.name, self.host.place, self.host.address.token).encode())
+        welcome = Welcome(
+            name=self._home.name, mode=None, world=None, job="", length=None, epoch=0, window=0, segment_bytes=0,
+            stride=0, uid=os.geteuid(), pid=os.getpid(), queues=self.host.place,
+            queues_token=self.host.address.token.hex(),
+        )  # fmt: skip
+        peer.send_now(welcome.encode())
         reception.drop(peer)
 
     def close(self) -> None:

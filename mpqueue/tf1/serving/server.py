@@ -85,19 +85,21 @@ class QueueServer(Server):
     def report(self) -> dict[str, Any]:
         """Return what `mpqueue top` shows of the server."""
         serving = self._serving
-        host = None if serving is None else serving.desk.host
         return {
             "kind": "Server",
             "name": self.name,
             "folder": self.folder,
-            "queues": 0 if host is None else host.num_queues,
+            "queues": self._num_queues(),
             "is_running": serving is not None and serving.thread.is_alive(),
         }
 
-    def __repr__(self) -> str:
+    def _num_queues(self) -> int:
         serving = self._serving
         host = None if serving is None else serving.desk.host
-        state = "stopped" if serving is None else f"{0 if host is None else host.num_queues} queues"
+        return 0 if host is None else host.num_queues
+
+    def __repr__(self) -> str:
+        state = "stopped" if self._serving is None else f"{self._num_queues()} queues"
         return f"<{type(self).__name__} {self.name!r}: {state}>"
 
 

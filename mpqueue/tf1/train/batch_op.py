@@ -131,7 +131,7 @@ def _runners_before(runner: QueueRunner, runners: Iterable[QueueRunner]) -> list
     entered = [runner]
 
     def enter(one: QueueRunner) -> None:
-        drawn_from = {id(ref) for op in one.enqueue_ops for ref in _queues_in(_source_of(op))}
+        drawn_from = {id(ref) for op in one.enqueue_ops for ref in _queues_in(op)}
         for other in known:
             if id(other.queue.queue_ref) in drawn_from and not any(other is seen for seen in entered):
                 entered.append(other)
@@ -143,15 +143,11 @@ def _runners_before(runner: QueueRunner, runners: Iterable[QueueRunner]) -> list
     return found
 
 
-def _queues_in(thing: Any) -> list[Any]:
-    """Find the ``queue_ref`` of each queue that something holds or captures."""
+def _queues_in(op: Callable[[], Any]) -> list[Any]:
+    """Find the ``queue_ref`` of each queue that an op draws from."""
     refs: list[Any] = []
-    for queue in held_in(thing, QueueBase):
+    # A foreign callable is searched as a whole, with the queue that it fills.
+    for queue in held_in(op.source if isinstance(op, EnqueueOp) else op, QueueBase):
         ref = queue.queue_ref
         refs += ref.queues if isinstance(ref, Selection) else [ref]
     return refs
-
-
-def _source_of(op: Callable[[], Any]) -> Any:
-    """Return what an op draws from; a foreign callable is searched as a whole, with the queue that it fills."""
-    return op.source if isinstance(op, EnqueueOp) else op

@@ -141,7 +141,9 @@ def run_in_worker(op: Op, coord: Coordinator | None) -> None:
         except WorkerDied as death:
             if not is_resumable(op):
                 raise _without_retry(death, f"{op!r} is not run again: its source cannot be resumed") from None
-            entered = _num_entered(op, received[0].process_id) if received else 0
+            core = op.queue.queue_ref
+            assert isinstance(core, QueueCore)
+            entered = num_entered(core, received[0].process_id) if received else 0
             # What was enqueued is progress, whether or not a checkpoint came by: this death is the first one again.
             num_deaths = 1 if entered or len(received) > 1 else num_deaths + 1
             if num_deaths > _MAX_DEATHS or not received:
@@ -180,10 +182,3 @@ def _without_retry(death: WorkerDied, remedy: str) -> WorkerDied:
     return WorkerDied(
         death.worker_id, death.exitcode, None, None, death.peak_memory_bytes, death.oom_killed, remedy
     )  # the index and epoch of a checkpoint mean nothing to the caller
-
-
-def _num_entered(op: EnqueueOp, process_id: int) -> int:
-    """Count the elements of a process that has died that are, or were, in the queue."""
-    core = op.queue.queue_ref
-    assert isinstance(core, QueueCore)
-    return num_entered(core, process_id)

@@ -7,7 +7,6 @@ called, so that epochs never mix and each is a whole permutation.
 
 # ruff: noqa: ARG001 - `summary_name` and some `name` stand in TensorFlow's signatures
 
-import functools
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -128,7 +127,7 @@ def range_input_producer(
     count = operator.index(limit)
     if not 0 <= count < 2**31:
         raise ValueError(f"limit must be from 0 to 2**31 - 1, got {limit}")
-    rows = Source(_Range(lambda: count), np.int32, [(None,)])
+    rows = Source(lambda: np.arange(count, dtype=np.int32), np.int32, [(None,)])
     return _make_producer(rows, (), num_epochs, shuffle, seed, capacity, shared_name, name, None)
 
 
@@ -185,7 +184,14 @@ def string_input_producer(
     Follows: ``tf.compat.v1.train.string_input_producer``.
     """
     if callable(string_tensor):
-        rows = Source(_NotEmpty(string_tensor), "string", [(None,)])
+
+        def called() -> Any:
+            texts = as_constant(string_tensor(), "string_tensor")
+            if not texts.size:
+                raise InvalidArgumentError(None, None, f"string_input_producer got no text from {string_tensor!r}")
+            return texts
+
+        rows = Source(called, "string", [(None,)])
         return _make_producer(rows, (), num_epochs, shuffle, seed, capacity, shared_name, name, cancel_op)
     texts = as_constant(string_tensor, "string_tensor")
     if texts.ndim != 1:
@@ -254,7 +260,7 @@ def slice_input_producer(
     if not sources:
         raise ValueError("slice_input_producer needs at least one array, got an empty list")
     specs = [_row_spec(source, f"tensor_list[{place}]") for place, source in enumerate(sources)]
-    indices = Source(_Range(lambda: len(sources[0]())), np.int32, [(None,)])
+    indices = Source(lambda: np.arange(len(sources[0]()), dtype=np.int32), np.int32, [(None,)])
     queue = _make_producer(indices, (), num_epochs, shuffle, seed, capacity, shared_name, name, None)
     return Source(_Slices(queue, sources), [dtype for dtype, _ in specs], [shape for _, shape in specs])
 
@@ -277,8 +283,15 @@ def _make_producer(
     queue = FIFOQueue(capacity, [dtype], [shape], shared_name=shared_name, name=name)
     epochs = _Epochs(rows, dtype, None if count is None else EpochCount(count), shuffle, seed)
     op = queue.enqueue_many_op(Source(epochs, dtype, [(None, *shape)]))
-    cancel = cancel_op or functools.partial(queue.close, cancel_pending_enqueues=True)
-    add_queue_runner(QueueRunner(queue, [op], cancel_op=_Cancel(epochs, cancel)))
+
+    def cancel() -> None:
+        epochs.cancel()
+        if cancel_op is None:
+            queue.close(cancel_pending_enqueues=True)
+        else:
+            cancel_op()
+
+    add_queue_runner(QueueRunner(queue, [op], cancel_op=cancel))
     return queue
 
 
@@ -332,40 +345,6 @@ class _Epochs:
     def cancel(self) -> None:
         """Free an op that waits for nothing, now or later; it ends as at the end of the input."""
         self._nothing.close(cancel_pending_enqueues=True)
-
-
-class _Cancel:
-    """The cancel op of a producer's runner."""
-
-    def __init__(self, epochs: _Epochs, cancel_op: Callable[[], Any]) -> None:
-        self._epochs, self._cancel_op = epochs, cancel_op
-
-    def __call__(self) -> None:
-        self._epochs.cancel()
-        self._cancel_op()
-
-
-class _Range:
-    """The integers below ``limit()``."""
-
-    def __init__(self, limit: Callable[[], int]) -> None:
-        self._limit = limit
-
-    def __call__(self) -> Any:
-        return np.arange(self._limit(), dtype=np.int32)
-
-
-class _NotEmpty:
-    """The texts that a callable returns; none are an error."""
-
-    def __init__(self, fn: Callable[[], Any]) -> None:
-        self._fn = fn
-
-    def __call__(self) -> Any:
-        texts = as_constant(self._fn(), "string_tensor")
-        if not texts.size:
-            raise InvalidArgumentError(None, None, f"string_input_producer got no text from {self._fn!r}")
-        return texts
 
 
 class _Slices:

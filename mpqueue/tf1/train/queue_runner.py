@@ -256,12 +256,13 @@ class QueueRunner:
         """Run one op until it ends, fails, or is asked to stop."""
         try:
             with session.as_default(), nullcontext() if coord is None else coord.scope.active():
-                should_stop = _never if coord is None else coord.should_stop
+                should_stop: Callable[[], bool] = (lambda: False) if coord is None else coord.should_stop
                 call, in_worker = self._placed(op, session, should_stop)
                 if in_worker:
                     self._await(session, partial(_run_in_worker, call, coord))
                 else:
-                    _repeat(call, should_stop)
+                    while not should_stop():
+                        call()
         except self._closed_types:
             if self._count_down(session) == 0:
                 self._finish(session, self._close_op)
@@ -337,15 +338,6 @@ class QueueRunner:
         return f"<{type(self).__name__} of {self.name!r}: {len(self._enqueue_ops)} ops, {outstanding} running>"
 
 
-def _repeat(call: Callable[[], Any], should_stop: Callable[[], bool]) -> None:
-    while not should_stop():
-        call()
-
-
-def _never() -> bool:
-    return False
-
-
 def _run_in_worker(op: Op, coord: Coordinator | None) -> None:
     from mpqueue.tf1.train.process_op import run_in_worker  # and with it the engine
 
@@ -370,10 +362,10 @@ def checked_session(sess: Session | None) -> Session:
 def _checked_types(types: tuple[type[OpError], ...] | None) -> tuple[type[OpError], ...]:
     if types is None:
         return (OutOfRangeError,)
-    if not isinstance(types, tuple) or not types or not all(_is_op_error(kind) for kind in types):
+    if (
+        not isinstance(types, tuple)
+        or not types
+        or not all(isinstance(kind, type) and issubclass(kind, OpError) for kind in types)
+    ):
         raise TypeError(f"queue_closed_exception_types must be a tuple of classes of mpqueue.errors, got {types!r}")
     return types
-
-
-def _is_op_error(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, OpError)
