@@ -224,12 +224,9 @@ class StopClient:
             if word in (ToProxy.RUNNING, ToProxy.STOPPING):
                 self._on_state(word == ToProxy.STOPPING)
             else:
-                self._answer(accepted=word == ToProxy.TAKEN)
-
-    def _answer(self, *, accepted: bool) -> None:
-        with self._changed:
-            self._answers.append(accepted)
-            self._changed.notify_all()
+                with self._changed:
+                    self._answers.append(word == ToProxy.TAKEN)
+                    self._changed.notify_all()
 
     def _end(self) -> None:
         with self._changed:

@@ -79,18 +79,13 @@ def _find_shared(description: bytes) -> int:
     from mpqueue.tf1.queues.hub import HubDriver
 
     wanted = Description.decode(description)
-    core = registry.own.find_or_make(wanted, partial(_make_shared, wanted))
+    core = registry.own.find_or_make(wanted, partial(make_described, wanted))
+    living.add(core)  # or a fork would have a copy of it
     assert _hub is not None
     if isinstance(core.driver, LocalDriver):
         _hub.share(core)
     assert isinstance(core.driver, HubDriver)
     return core.driver.number
-
-
-def _make_shared(wanted: Description) -> QueueCore:
-    core = make_described(wanted)
-    living.add(core)
-    return core
 
 
 def _reduce_core(core: QueueCore) -> tuple[Any, ...]:

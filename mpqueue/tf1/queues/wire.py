@@ -144,6 +144,7 @@ class RecordReader:
 
     def cut(self, data: bytes) -> list[Record]:
         """The records in what was read, after what was left of the last time."""
+        # Mostly there is nothing but whole records: cut by one call, and compared by another.
         if not self._rest and not len(data) % RECORD.size:
             found = list(RECORD.iter_unpack(data))
             if self._words.issuperset([record[0] for record in found]):
@@ -171,7 +172,7 @@ class RecordReader:
 
     def _next_place(self, data: bytes, place: int) -> int:
         """Return the offset where the next record may begin."""
-        found = data.find(self._mark_bytes, place + 1) - 1
+        found = data.find(self._mark_bytes, place + 1) - 1  # in front of the mark is the byte of the kind
         return found if found >= place else len(data) - RECORD.size + 1
 
 
@@ -187,6 +188,7 @@ class RecordPipe:
 
     def __init__(self) -> None:
         self.fd, self.write_fd = descriptors.pipe()
+        # The end that others write to blocks: with a full pipe they wait, and lose nothing. The owner never waits here.
         os.set_blocking(self.fd, False)
         with contextlib.suppress(OSError):  # the user's share of pipe memory is used up: the usual size does
             fcntl.fcntl(self.fd, _F_SETPIPE_SZ, _PIPE_BYTES)

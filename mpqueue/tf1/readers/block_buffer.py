@@ -51,6 +51,7 @@ class BlockBuffer:
                 parts.append(part)
                 missing -= len(part)
         finally:
+            # Also when a read fails: what was read before it is kept, and the next call goes on behind that.
             self._passed_bytes, self.place = self.offset, 0
             self.block = b"".join(parts)
         return missing <= 0

@@ -78,6 +78,7 @@ class FileRecordReader(ReaderBase):
             OpError: Not even one can be read; `read` would raise the same.
         """
         with self._hand:
+            # What came back comes first, and without the reader's lock, which another thread may hold for a whole file.
             if self._rest:
                 some, self._rest = self._rest[:num_records], self._rest[num_records:]
                 self._running.add(threading.current_thread())
@@ -102,7 +103,7 @@ class FileRecordReader(ReaderBase):
             self._rest[:0] = rest
             self._running.discard(threading.current_thread())
             gates, self._gates = self._gates, []
-        for gate in gates:
+        for gate in gates:  # those that met the end of the input look again
             gate.release()
         if rest:  # so that the counts of another process are right if it reads no more
             with contextlib.suppress(DeadlineExceededError), self._lock.waking, Turn(self._lock, 0.0):

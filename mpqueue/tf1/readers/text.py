@@ -99,6 +99,7 @@ class LineStream:
         """Return the lines that end in the next block with a line end; none at the end of the file."""
         while not self._failure:
             block = self._file.read(BLOCK_BYTES)
+            # The last line end alone is looked for: all lines before it are split in one call.
             text, end, rest = block.rpartition(b"\n")
             self._parts.append(text if end else rest)
             self._num_part_bytes += len(self._parts[-1])
@@ -106,6 +107,7 @@ class LineStream:
                 lines = self._checked(self._split(rest, at_end=not block))
                 if lines or not self._failure:
                     return lines
+            # Asked at each block: a line without an end must not be read into memory whole.
             elif self._num_part_bytes > self._max_line_bytes:
                 self._fail(self._num_taken + 1, f"{self._num_part_bytes} or more")
         raise DataLossError(None, None, self._failure)
@@ -120,7 +122,7 @@ class LineStream:
 
     def _checked(self, lines: list[bytes]) -> list[bytes]:
         """Return the lines before the first one that is too long."""
-        if sum(map(len, lines)) <= self._max_line_bytes:
+        if sum(map(len, lines)) <= self._max_line_bytes:  # mostly: all of them together are shorter than one may be
             return lines
         good = next((place for place, line in enumerate(lines) if len(line) > self._max_line_bytes), len(lines))
         if good < len(lines):

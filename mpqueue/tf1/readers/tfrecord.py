@@ -128,6 +128,7 @@ class RecordStream:
         whole = [part for part in parts if part is not None]
         good = len(whole) == 3 and _masked(self._crc32c(whole[1])) == _CHECK.unpack(whole[2])[0]
         if not good:
+            # The next call is to find the same record, and to raise the same error.
             buffer.put_back(b"".join(whole))
             raise self._cut_short(length) if len(whole) < 3 else self._loss(_WRONG_DATA)
         self._offsets, self._payloads = [offset], [whole[1]]
@@ -136,6 +137,7 @@ class RecordStream:
         block, at = self._buffer.block, self._buffer.place
         known, offset = self._lengths, self._buffer.offset - at
         places, payloads, checks = [], [], []
+        # A header that was seen before is known by its bytes, checksum included: the file mostly has a few lengths.
         while (length := known.get(block[at : at + _HEADER_BYTES])) is not None or (
             length := self._length_at(at)
         ) is not None:
@@ -149,6 +151,7 @@ class RecordStream:
         good = self._num_good(payloads, checks)
         if not good:
             raise self._loss(_WRONG_DATA)
+        # Not behind the first bad one: it stays, and raises its error when the good ones before it were taken.
         self._buffer.advance(at if good == len(places) else places[good])
         self._offsets, self._payloads = [offset + place for place in places[:good]], payloads[:good]
 
@@ -167,7 +170,7 @@ class RecordStream:
         length: int = _LENGTH.unpack_from(header)[0]
         if length > self._max_record_bytes:
             return None
-        if len(self._lengths) >= _MAX_KNOWN_HEADERS:
+        if len(self._lengths) >= _MAX_KNOWN_HEADERS:  # a file of random lengths must not fill the memory with them
             self._lengths.clear()
         self._lengths[header] = length
         return length

@@ -70,6 +70,7 @@ class OpStream(Iterator[Checkpoint]):
         return next(self._checkpoints)
 
     def _run(self) -> Iterator[Checkpoint]:
+        # Before anything is enqueued: by it the trainer knows whose elements to count if this process dies.
         yield Checkpoint(os.getpid(), 0, None)
         op = self._op
         try:
@@ -148,6 +149,7 @@ def run_in_worker(op: Op, coord: Coordinator | None) -> None:
             num_deaths = 1 if entered or len(received) > 1 else num_deaths + 1
             if num_deaths > _MAX_DEATHS or not received:
                 raise _without_retry(death, f"{op!r} made no progress in {num_deaths} runs in a row") from None
+            # The new worker makes again what went in behind the checkpoint, and drops that.
             if len(received) > 1:
                 state, num_ahead = received[-1].state, entered - received[-1].num_enqueued
             else:
