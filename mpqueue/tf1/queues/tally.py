@@ -47,19 +47,26 @@ class Tally:
 
     def join(self, queue: Any) -> None:
         """In another process: count by the owner of this queue from now on, if it is the one that has the total."""
-        if self._cells is not None and self._cells.generation == generation[0]:
+        if self._cells is not None and self._cells.are_own:
             return
         ref = getattr(queue, "queue_ref", None)
         for one in ref.queues if isinstance(ref, Selection) else [ref]:
             if isinstance(one, RemoteQueue):
-                channel, places = one.join_tally(self.number, self.size)
-                self._cells = _OwnCells(channel, places) if places else None
+                self._count_by(one)
                 return
+
+    def _count_by(self, queue: RemoteQueue) -> None:
+        channel, places = queue.join_tally(self.number, self.size)
+        self._cells = _OwnCells(queue, channel, places) if places else None
 
     def add(self, *amounts: int) -> None:
         """Count; under a lock of the caller's. Does nothing where `join` has found no cells."""
+        if self._cells is not None and not self._cells.are_own:
+            if self._cells.channel.generation != generation[0]:
+                return  # a fork counts from the next `join` on
+            self._count_by(self._cells.queue)
         cells = self._cells
-        if cells is not None and cells.generation == generation[0]:
+        if cells is not None:
             for place, amount in zip(cells.places, amounts, strict=True):
                 cells.words[place] += amount
 
@@ -79,11 +86,18 @@ class Tally:
 
 
 class _OwnCells:
-    """A copy's cells; they are its own as long as the connection lasts."""
+    """A copy's cells."""
 
-    def __init__(self, channel: QueueChannel, places: list[int]) -> None:
-        self._channel, self.places = channel, places
-        self.words, self.generation = channel.connection.memory.words, generation[0]
+    def __init__(self, queue: RemoteQueue, channel: QueueChannel, places: list[int]) -> None:
+        self.queue, self.channel, self.places = queue, channel, places
+        self.words, self._connection_number = channel.connection.memory.words, channel.connection.number
+
+    @property
+    def are_own(self) -> bool:
+        """True while the connection lasts by which they came; behind its end they may be another's limit or cells."""
+        # A thread connects anew after an interrupt, by the same object, see `Connection.renew`.
+        is_same = self.channel.connection.number == self._connection_number
+        return is_same and self.channel.generation == generation[0]
 
 
 class TallyTotals:

@@ -101,6 +101,28 @@ def test_a_process_that_is_killed_has_counted(files):
     assert counts(reader) == (3, 0)
 
 
+def test_a_copy_counts_on_after_a_call_that_was_undone(files):
+    """Its thread has connected anew by then, and its former words of memory are another's."""
+    reader, queue = mpqueue.TextLineReader(), work(*files)
+
+    def give_up_a_call(_reader, queue):
+        def fail(_element):
+            raise LookupError("as a handler of a signal")
+
+        with pytest.raises(LookupError):
+            queue.queue_ref.dequeue(30, fail)
+
+    with Other(reader, queue, method="spawn") as one:
+        one.ask(read)
+        one.ask(give_up_a_call)
+        with Other(reader, queue, method="spawn") as two:
+            two.ask(read)
+            one.ask(lambda reader, queue: reader.read_up_to(queue, 10))
+            window = two.ask(lambda _reader, queue: queue.queue_ref._channel().window)
+            assert window == 0, "a unit was counted into the limit of another's window"
+            assert counts(reader) == (6, 1)
+
+
 def test_what_a_process_has_read_that_is_cut_off_later_stays_counted(files):
     reader, queue = mpqueue.TextLineReader(), work(*files)
 
