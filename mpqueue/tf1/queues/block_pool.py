@@ -81,6 +81,7 @@ class Holds:
             or not self._has_plenty(MAX_HELD * nbytes)
         ):
             return None
+        # Its callback is C code alone, since it runs inside of the garbage collector, where no handler must raise.
         base = base_over(self._memory, offset_of(token), nbytes, None)
         hold = _Hold(base, self.ended.append)
         hold.token = token
@@ -103,6 +104,7 @@ class Holds:
         while self.ended:
             hold = self.ended.popleft()
             token: int | None = getattr(hold, "token", None)
+            # Not if it was forgotten: the block may be another element's by now, and perhaps be held for that one.
             if token is not None and self._live.get(token) is hold:
                 del self._live[token]
                 self._arena.give((token,))
@@ -148,7 +150,7 @@ class BlockPool:
     def collect(self) -> None:
         """Take back the blocks that this process has read, and those that it does not look at any more."""
         self.holds.collect()
-        while self.read:
+        while self.read:  # by threads that add to it meanwhile: each step takes one
             size_class, blocks = self.read.popleft()
             self.arena.give(blocks, size_class)
 

@@ -213,6 +213,7 @@ class BlockCodec:
         is_separated = rank < 0 and isinstance(dtype, str)
         if is_separated:
             rank = -1 - rank
+        # Before the sizes are read: their number is given by what is not yet to be believed.
         _require(0 <= rank <= _MAX_RANK and at + 8 + 8 * rank <= bound)
         shape = struct.unpack_from(f"<{rank}q", self.view, at + 8)
         at += 8 + 8 * rank
@@ -309,6 +310,7 @@ class SharedStorage(PlainStorage):
     def get_one(self, tokens: list[Token]) -> list[Any]:
         """The components of the only element, wherever it lies; a token that is held in its place is taken out."""
         token = tokens[0]
+        # An integer is a block; anything else is what a thread of the owner has put in.
         if self._holds is not None and type(token) is int:
             base = self._holds.base(token)
             if base is not None:
@@ -333,6 +335,7 @@ class SharedStorage(PlainStorage):
 
     def get_many(self, tokens: list[Token]) -> list[Array]:
         """The components of several elements, stacked: each is copied once, from wherever it lies."""
+        # Blocks alone, of one layout: gathered by one operation for each component.
         if self.codec.size_class >= 0 and tokens and not self.has_plain:
             return self.codec.gather(tokens)
         return super().get_many([self._plain(token) for token in tokens])

@@ -146,6 +146,7 @@ class Answers:
         if self._outbox:  # behind those that wait
             self._outbox += message
             return
+        # Sent from the step itself: a thread for it would cost each answer a change of threads.
         self._outbox += message[self._write(message) :]
         if self._outbox:
             self._on_full()
@@ -219,6 +220,7 @@ class Client:
         granted = self.granted.get(size_class) or []
         if count > len(granted):
             raise ProtocolError(f"{count} blocks of class {size_class} were filled, {len(granted)} are granted")
+        # By number and order alone: no record has to name a block, and none can name another one's.
         self.filled += take_first(granted, count)
 
     @property
@@ -316,6 +318,7 @@ class Listener:
         client = self._by_fd.get(fd)
         if client is None:
             return None
+        # Nothing is ever said on this socket: whatever can be read is its end, or a mistake.
         if event & ~WRITABLE and (found := _look_at(client.answers.sock)) is not None:
             if found:
                 client.cut("it wrote to the socket on which it is answered")

@@ -193,7 +193,7 @@ class Connection:
             head, fds = receive_with_descriptors(self._sock, HEAD.size, 2)
         except OSError:
             head, fds = b"", []
-        if len(head) < HEAD.size or len(fds) != 2:
+        if len(head) < HEAD.size or len(fds) != 2:  # the owner has ended in between
             close_descriptors(fds)
             raise owner_unreachable(place)
         _kind, number, size, mark, _ = HEAD.unpack(head)
@@ -237,6 +237,7 @@ class Connection:
         if isinstance(error, OpError | SharedMemoryFull):
             return
         with defer_signals(), contextlib.suppress(OpError, SharedMemoryFull):
+            # Each of them: nobody knows here which one was struck, and the owner finds nothing to undo of the others.
             while before != self.last_call:
                 before = (before + 1) & 0xFFFFFFFF
                 self.send(Up.UNREAD, queue, before)
@@ -282,6 +283,7 @@ class Connection:
         """Twice as many as the last time, or as are used at once, within bounds."""
         most = max(_FEWEST_BLOCKS, min(_MOST_BLOCKS, _MOST_BYTES // class_bytes(size_class)))
         wanted = min(most, 2 * max(self._num_wanted.get(size_class, _FIRST_BLOCKS // 2), count))
+        # Asked for anew when half of them are used: the answer may come while the other half lasts.
         self._num_wanted[size_class], self._low[size_class] = wanted, wanted // 2
         return wanted
 
@@ -543,6 +545,7 @@ class RemoteQueue:
         if timeout is not None:
             timeout = checked_timeout(timeout)
         channel = self._channel()
+        # From here on an interrupt may come between a block and its record: all calls behind `before` are undone.
         codec, before = self._codec, channel.connection.last_call
         try:
             size_class, pieces = (codec.size_class, None) if codec.is_single else codec.plan(components)
@@ -553,6 +556,7 @@ class RemoteQueue:
                 codec.write_one(token, components[0])
             else:
                 codec.write(token, pieces)
+            # Written as a whole before the record: whoever is killed before that has put nothing in.
             number = channel.enqueue(size_class, 1, 1)
             if number is not None:
                 self._finish(channel, number, timeout, "enqueue of 1 element")
@@ -575,7 +579,7 @@ class RemoteQueue:
             else:
                 timeout = self._write_varying_rows(channel, components, count, timeout)
                 number = channel.enqueue(0, 0, count)
-            if number is not None:
+            if number is not None:  # one record for all rows: they go in together, or none does
                 self._finish(channel, number, timeout, f"enqueue of {count} elements")
         except BaseException as error:
             channel.connection.undo(channel.queue, before, error)
@@ -736,7 +740,7 @@ class RemoteQueue:
         with defer_signals():
             channel = connection(self.place).attach(self.place.number)
             memory = channel.connection.memory
-            if memory is not self._memory:
+            if memory is not self._memory:  # one for all threads; another one behind a fork
                 self._memory = memory
                 self._codec = BlockCodec(self.spec, memory.segment)
                 self._storage = SharedStorage(self.spec, self._codec, has_plain=False)

@@ -68,6 +68,7 @@ class Shortage:
             self.relieve()
             return
         self._pool.collect()
+        # Who only asks ahead gets nothing while others cannot go on; nobody waits for this answer's blocks.
         try:
             is_fair = not self.demands and self._is_fair(client, size_class, count)
             tokens = self._pool.arena.take(size_class, count) if is_fair else []
@@ -80,6 +81,7 @@ class Shortage:
         self._pool.collect()
         for demand in list(self.demands):
             error = self._serve(demand)
+            # Blocks that those in line were granted ahead are of no use to anybody while they wait.
             if error is not None and self._revoke():
                 error = self._serve(demand)
             if error is not None and not self._may_be_met(demand):
@@ -91,6 +93,7 @@ class Shortage:
         missing = max(1, demand.num_needed - len(granted))
         wanted = demand.num_wanted if self._is_fair(demand.client, demand.size_class, demand.num_wanted) else 0
         try:
+            # As many as it would like, so that it need not ask again soon; else what it cannot do without.
             try:
                 tokens = arena.take(demand.size_class, max(missing, wanted))
             except SharedMemoryFull:
@@ -98,6 +101,7 @@ class Shortage:
         except SharedMemoryFull as error:
             return error
         self.demands.remove(demand)
+        # Until it has enqueued, its element is still to come, and to be taken out: others may wait for that.
         use = demand.client.uses.get(demand.queue)
         demand.client.pending_grant = None if use is None else PendingGrant(use.producer, use.producer.received)
         _grant(demand.client, demand.number, demand.size_class, tokens)
@@ -134,8 +138,11 @@ class Shortage:
     def _may_be_met(self, demand: Demand) -> bool:
         arena = self._pool.arena
         available = arena.segment.available_bytes() or 0
+        # More than there would be with every block free.
         if demand.num_needed * class_bytes(demand.size_class) > available + arena.num_reserved_bytes:
             return False
+        # Counted are the blocks that only those in line could set free, or perhaps nobody will; by any other one in use
+        # somebody can go on, who then frees it.
         waiting = {one.client for one in self.demands}
         stuck = sum(queue.num_stuck for queue in self._queues.values())
         stuck += self._pool.num_word_blocks + self._pool.holds.num_live
