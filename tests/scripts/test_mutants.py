@@ -128,6 +128,11 @@ def test_a_sample_is_drawn_below_the_folders_that_are_named():
     assert {module for module in drawn if not module.startswith(("files/", "worker/marked.py"))} == set()
 
 
+def test_a_folder_that_has_no_share_of_the_draw_is_an_error():
+    with pytest.raises(ValueError, match="nowhere has no mutants here"):
+        part("targets").sampled(ROOT / "mpqueue", 5, 1, ["files", "nowhere"])
+
+
 def test_a_module_without_tests_is_an_error():
     with pytest.raises(ValueError, match=r"coordinator\.py has no tests here"):
         part("targets").tests_of("coordinator.py")

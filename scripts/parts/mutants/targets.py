@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from parts.mutants.mutations import Mutant, changes_of, made
+from parts.mutants.mutations import Change, Mutant, changes_of, made
 
 # The pure modules, and the fast tests that are theirs: nearly every mutant must die by these alone.
 PURE = {
@@ -85,6 +85,9 @@ FOLDERS = {
     "dataset": ["dataset"],
     "files": ["files"],
     "loader": ["loader"],
+    "samples": ["samples"],
+    "service": ["service"],
+    "transport": ["transport", "service"],
     "workers": ["workers"],
     "worker": ["workers"],
     "memory": ["memory"],
@@ -121,14 +124,20 @@ def sampled(package: Path, count: int, seed: int, below: Sequence[str] = ("",)) 
         count: How many.
         seed: Of the draw.
         below: Beginnings of the paths of modules; the others have none.
+
+    Raises:
+        ValueError: No module of the folders has one of the beginnings.
     """
-    everything = []
+    everything: list[tuple[str, bytes, Change]] = []
     for folder in sorted(FOLDERS):
         for path in sorted((package / folder).rglob("*.py")):
             module = path.relative_to(package).as_posix()
             if module.startswith(tuple(below)):
                 source = path.read_bytes()
                 everything += [(module, source, change) for change in changes_of(source)]
+    for start in below:
+        if not any(module.startswith(start) for module, _, _ in everything):
+            raise ValueError(f"{start} has no mutants here: name its folder in scripts/parts/mutants/targets.py")
     random.Random(seed).shuffle(everything)
     drawn: dict[str, list[Mutant]] = {}
     for module, source, change in everything:
