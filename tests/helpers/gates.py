@@ -6,6 +6,7 @@ lets it go on, or kills it there.
 
 import contextlib
 import os
+import select
 import socket
 import struct
 import tempfile
@@ -46,6 +47,11 @@ class Gate:
             if len(words) == 16:
                 return Arrival(connection, words)
             connection.close()  # killed before it could say who it was
+
+    @property
+    def has_arrivals(self) -> bool:
+        """Somebody has come whom nobody has taken note of."""
+        return bool(select.select([self._server], [], [], 0)[0])
 
     def __enter__(self):
         return self

@@ -84,3 +84,17 @@ def test_the_interpreters_end_does_not_wait_for_what_workers_are_at(prelude, pro
         assert trainer.left_nothing()
     print(f"at work, {'processes' if processes else 'threads'}: {1000 * took_s:.0f} ms")
     assert took_s < EXIT_WITHIN_S
+
+
+def test_the_interpreters_end_does_not_wait_for_threads_that_compute_samples():
+    script = """
+        loader = Loader(Numbers(64), batch_size=8, workers=0, threads=2)
+        batches = iter(loader)
+        next(batches)
+        say(time.monotonic())
+    """
+    with Trainer(script) as trainer:
+        began = float(trainer.heard())
+        assert trainer.ended() == (0, "")
+        took_s = time.monotonic() - began
+    assert took_s < EXIT_WITHIN_S

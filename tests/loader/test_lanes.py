@@ -493,3 +493,16 @@ def test_a_stream_out_of_order_that_hangs_says_so_each_time():
             with pytest.raises(BatchTimeout):
                 next(batches)
         end.set()
+
+
+@pytest.mark.parametrize(("workers", "backend"), [(0, "process"), (2, "process"), (2, "thread")])
+def test_an_element_of_a_function_draws_by_its_place_in_the_stream_whatever_the_lanes(workers, backend):
+    def drawing():
+        for _ in range(8 // mpqueue.worker_info().num_lanes):
+            yield mpqueue.rng().random()
+
+    def drawn(lanes):
+        with Loader(drawing, lanes=lanes, workers=workers, backend=backend, seed=5) as loader:
+            return list(loader)
+
+    assert drawn(2) == drawn(4) == drawn(8)

@@ -7,6 +7,7 @@ import pytest
 from helpers.gates import Gate, pass_gate
 
 from mpqueue import Loader, worker_info
+from mpqueue.worker.order_watch import OrderWatch
 
 
 class Lazy:
@@ -257,3 +258,15 @@ def test_names_in_an_order_of_each_worker_get_a_warning():
     with Loader(Shuffled("shards"), workers=2, max_queue_size=4, start_method="fork", batch_size=None) as loader:
         with pytest.warns(UserWarning, match=r"Shuffled\.kept was bound by the first item") as caught:
             read_until_told(loader, caught)
+
+
+@pytest.mark.parametrize(
+    ("bound", "is_order"),
+    [(np.roll(np.arange(40), 1), True), (np.arange(40), False), (np.tile([1, 0], 20), False), (["b", "a"] * 20, False)],
+)
+def test_an_order_has_nothing_twice_and_does_not_ascend(bound, is_order):
+    source = Lazy()
+    watch = OrderWatch(source)
+    assert watch.look(is_behind=False) == {}
+    source.order = bound
+    assert bool(watch.look(is_behind=True)) is is_order

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import mpqueue
+from mpqueue.engine import generators
 
 LENGTH, SIZE = 24, 3
 
@@ -282,3 +283,9 @@ def test_a_state_from_before_there_was_anything_to_compare_still_loads():
     with mpqueue.Loader(Indices(), sampler=list(range(LENGTH)), batch_size=SIZE, workers=0) as loader:
         loader.load_state_dict(state)
         assert next(iter(loader)).tolist() == [6, 7, 8]
+
+
+def test_a_state_names_the_kinds_of_generators_as_states_of_before_do():
+    """A state of another kind is left aside: one that was kept on a disk would be passed over without a word."""
+    made = [random.Random(1), np.random.default_rng(1), np.random.RandomState(1)]
+    assert [generators.state_of(each)["kind"] for each in made] == ["random", "PCG64", "RandomState MT19937"]

@@ -1,6 +1,7 @@
 """`batch_size` over generators: elements are grouped, each worker's own; ranks count into `worker_info`."""
 
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -87,3 +88,19 @@ def test_threads_that_share_an_iterator_take_whole_batches():
     with mpqueue.Loader(iter(range(40)), batch_size=4, workers=3, backend="thread") as loader:
         batches = [batch.tolist() for batch in loader]
     assert sorted(batches) == [list(range(first, first + 4)) for first in range(0, 40, 4)]
+
+
+class Pair(NamedTuple):
+    number: int
+    square: int
+
+
+@pytest.mark.parametrize(("workers", "backend"), [(0, "process"), (1, "process"), (1, "thread")])
+def test_named_tuples_of_a_stream_stay_what_they_are(workers, backend):
+    def pairs():
+        yield from (Pair(number, number**2) for number in range(4))
+
+    with mpqueue.Loader(pairs, batch_size=2, workers=workers, backend=backend) as loader:
+        batches = list(loader)
+    assert [type(batch) for batch in batches] == [Pair, Pair]
+    assert [batch.square.tolist() for batch in batches] == [[0, 1], [4, 9]]

@@ -396,6 +396,17 @@ class TestFailures:
                 with pytest.raises(ServiceError, match="same version of mpqueue"):
                     next(iter(consumer))
 
+    def test_what_does_not_parse_is_no_reason_to_look_for_another_server(self, server, monkeypatch):
+        def looks(*_):
+            raise AssertionError("it looks for another server")
+
+        with attached(server, reconnect=True) as consumer:
+            monkeypatch.setattr("mpqueue.service.consumer.open_attachment", looks)
+            server.send(b"x" * 56)
+            for _ in range(2):
+                with pytest.raises(ServiceError, match="same version of mpqueue"):
+                    next(iter(consumer))
+
     @pytest.mark.parametrize("field", [{"slot": 999}, {"nbytes": 1 << 40}, {"header_offset": 1 << 30}, {"spec": 77}])
     def test_an_offer_of_what_is_not_there_ends_the_connection(self, server, field):
         with attached(server) as consumer:

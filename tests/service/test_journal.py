@@ -369,3 +369,20 @@ def refused_journal(path: str) -> str:
     except (ServiceError, OSError) as error:
         return str(error)
     return ""
+
+
+def test_one_of_a_program_without_standard_input_is_synced_too(path: str, monkeypatch: pytest.MonkeyPatch):
+    """Its file may have the number 0."""
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    standard_input = os.dup(0)
+    os.close(0)
+    try:
+        journal = Journal(path, "job", 7)
+        journal.begin(3, None)
+        assert journal._fd == 0
+        journal.close()
+    finally:
+        os.dup2(standard_input, 0)
+        os.close(standard_input)
+    assert synced

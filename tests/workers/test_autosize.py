@@ -185,6 +185,22 @@ def test_any_number_of_threads_at_any_time_gives_the_same_batches(draws, options
     assert len({size.threads for size in restless}) > 1
 
 
+@pytest.mark.usefixtures("restless")
+def test_samples_that_raise_are_left_out_with_any_number_of_threads():
+    class Broken(Numbers):
+        def __getitem__(self, index):
+            if index % 10 == 3:
+                raise ValueError("broken")
+            return super().__getitem__(index)
+
+    options = {"batch_size": 4, "on_error": "skip"}
+    with mpqueue.Loader(Broken(), workers=1, **options) as alone:
+        wanted = taken(alone)
+    with mpqueue.Loader(Broken(), workers=2, threads="auto", **options) as loader:
+        assert taken(loader) == wanted
+        assert loader.statistics().skipped == 20
+
+
 @pytest.mark.parametrize(("thread_safe", "getitems"), [(False, False), (None, True)])
 def test_a_source_that_is_not_safe_in_threads_has_one(thread_safe, getitems):
     class Unsafe(Numbers):

@@ -15,6 +15,7 @@ from helpers.outside import ran
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.errors import WorkerDied, WorkerRaised
 from mpqueue.tf1.train.process_op import run_in_worker
+from mpqueue.workers import forker
 
 BACKENDS = [{"start_method": "nursery"}, {"start_method": "fork"}, {"start_method": "spawn"}, {"backend": "thread"}]
 backends = pytest.mark.parametrize("options", BACKENDS, ids=["nursery", "fork", "spawn", "thread"])
@@ -162,14 +163,14 @@ def test_a_child_that_code_of_the_source_has_forked_reports_nothing():
 
 
 class Asked(Numbers):
-    """Waits for ever at index 1; its handler of SIGTERM raises SystemExit."""
+    """Waits for ever from index 1 on; its handler of SIGTERM raises SystemExit."""
 
     def __init__(self, gate):
         super().__init__()
         self.gate = gate.address
 
     def __getitem__(self, index):
-        if index == 1:
+        if index:
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
             pass_gate(self.gate)
         return super().__getitem__(index)
@@ -177,14 +178,15 @@ class Asked(Numbers):
 
 def test_a_worker_that_is_asked_to_end_and_raises_it_leaves_at_once(monkeypatch):
     monkeypatch.setattr("mpqueue.workers.roster._GRACE_S", 0.05)
-    monkeypatch.setattr("mpqueue.workers.roster._TERM_S", 60.0)
+    monkeypatch.setattr("mpqueue.workers.roster._TERM_S", 20.0)
     with Gate() as gate:
         loader = Loader(Asked(gate), workers=1)
         batches = iter(loader)
         next(batches)
         waiting = gate.arrival()
-        loader.stop()  # SIGKILL would come after a minute
+        loader.stop()  # SIGKILL would come after 20 s
         waiting.let_go()
+        assert not gate.has_arrivals  # at the batches behind it, which were granted
 
 
 def test_so_it_is_without_workers(caplog):
@@ -253,3 +255,24 @@ def test_a_handlers_exit_without_workers_stays_and_loses_nothing(handler):
             assert [int(batch[0]) for batch in batches] == list(range(AT, LENGTH))
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_forked_worker_that_cannot_begin_does_not_go_on_with_the_trainers_code(monkeypatch):
+    class Left(BaseException):
+        pass
+
+    def leave_at_once(code):
+        raise Left(code)
+
+    def fails(_):
+        raise OSError("no thread can be started")
+
+    made = forker.Forker(None)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "_exit", leave_at_once)
+            patch.setattr(forker.parent_death, "arm", fails)
+            with pytest.raises(Left, match="1"):
+                made._live(None, None, -1)
+    finally:
+        made.release(reusable=False)

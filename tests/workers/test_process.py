@@ -26,6 +26,7 @@ def test_a_slot_whose_array_the_source_has_dropped_is_used_again():
         assert (seen.slots_in_use <= 2 + 1 + 1, seen.copies_held) == (True, 0)  # ahead, with us, kept by the source
         slots = loader._engine.pipeline.backend.pool.ring.slots
         assert slots.num_retired <= 1
+        assert seen.deaths == 0
 
 
 def test_what_was_under_way_before_an_interrupt_is_computed_for_nobody():

@@ -17,6 +17,8 @@ from helpers.numbered import taken
 
 import mpqueue
 from mpqueue.engine.outcomes import Result, Unreadable
+from mpqueue.errors import WorkerRaised
+from mpqueue.worker import failures
 
 HERE = os.getpid()
 AT, LENGTH = 2, 6
@@ -242,3 +244,22 @@ def test_so_it_is_in_the_unpickling_of_an_exception(number, kind, monkeypatch):
         batches = iter(loader)
         with pytest.raises(kind):
             next(batches)
+
+
+class Fleeting(Exception):
+    def __reduce__(self):
+        return made_again, ()
+
+
+def made_again():
+    if "MPQUEUE_TEST_IS_GONE" in os.environ:
+        raise LookupError("gone")
+    return Fleeting()
+
+
+def test_an_error_that_only_the_worker_can_unpickle_comes_by_its_text_and_says_so(monkeypatch):
+    packed = failures.pack(Fleeting("lost"), "index 3")
+    monkeypatch.setenv("MPQUEUE_TEST_IS_GONE", "1")
+    error = failures.unpack(packed)
+    assert (type(error), "Fleeting: lost" in str(error)) == (WorkerRaised, True)
+    assert error.__notes__ == ["index 3; it could not be unpickled here (LookupError)"]

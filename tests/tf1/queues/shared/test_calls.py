@@ -314,6 +314,21 @@ def test_a_fork_of_another_process_uses_the_queue_too():
         assert queue.dequeue_many(2).tolist() == [1, 2]
 
 
+def test_a_queue_that_a_fork_makes_is_found_here_by_its_name():
+    early = FIFOQueue(1, "int32", [[]], shared_name="early")  # else the fork has no trainer to ask
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            FIFOQueue(3, "int32", [[]], shared_name="late").enqueue(7)
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert FIFOQueue(3, "int32", [[]], shared_name="late").size() == 1
+    early.close()
+
+
 def test_a_handle_travels_on_from_another_process():
     queue = FIFOQueue(3, "int32", [[]])
     with Other(queue) as other:
