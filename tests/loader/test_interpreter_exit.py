@@ -1,6 +1,8 @@
 """The interpreter ends promptly and silently, whatever state an enqueuer is in."""
 
 import subprocess
+import sys
+import textwrap
 import time
 
 import pytest
@@ -98,3 +100,16 @@ def test_the_interpreters_end_does_not_wait_for_threads_that_compute_samples():
         assert trainer.ended() == (0, "")
         took_s = time.monotonic() - began
     assert took_s < EXIT_WITHIN_S
+
+
+def test_a_parked_nursery_is_gone_before_the_interpreter_is():
+    script = textwrap.dedent("""
+        import atexit, psutil
+        atexit.register(lambda: print(psutil.Process().children()))  # before the package's own: it is called behind that
+        import mpqueue
+        with mpqueue.Loader(range(4), batch_size=2, workers=1) as loader:
+            list(loader)
+        print(len(psutil.Process().children()))
+    """)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["1", "[]"]
