@@ -75,9 +75,9 @@ class Order:
         self._options, self._shuffle, self._finds_threads = options, shuffle, finds_threads
         self._check_exclusions(shuffle=shuffle, is_sampled=sampler is not None)
         self._check_threads(getattr(source, "sources", []) if is_described else [self.source])
-        self.share = share or Share(shard_of(options.shard), drop_last=options.drop_last)
-        # Who deals the batches of all ranks has all lanes, so many that each rank gets those of its own.
         shard = shard_of(options.shard)
+        self.share = share or Share(shard, drop_last=options.drop_last)
+        # Who deals the batches of all ranks has all lanes, so many that each rank gets those of its own.
         self._shard = shard if share is None else ALONE
         lanes = None if options.lanes is None else int(options.lanes)
         self.lanes = check_lanes(self.source, lanes, shard.world) if self.is_stream else None
@@ -208,12 +208,20 @@ class Order:
             return self._drawn
         shares = self.share.shard.world > 1
         if self.plan is not None:
-            order_of = self.share.numbers if shares else None
-            return EpochSchedule(self._total, seed, barrier=barrier, order_of=order_of)
+            numbers = self.share.numbers if shares else None
+            return EpochSchedule(self._total, seed, barrier=barrier, order_of=numbers)
         if not shares:
             return epoch_schedule(self.source, seed, shuffle=self._shuffle, barrier=barrier)
-        source, shared = self.source, _Shared(self.share, seed, shuffle=self._shuffle)
-        return EpochSchedule(lambda: length_of(source) or ENDLESS, seed, barrier=barrier, order_of=shared)
+        source, numbers_of, shuffle = self.source, self.share.numbers, self._shuffle
+
+        def order_of(epoch: int, length: int) -> Any:
+            numbers = numbers_of(epoch, length)
+            if length == ENDLESS:
+                return numbers
+            mine = np.arange(numbers.start, numbers.stop, numbers.step) % length  # the end is filled up from the start
+            return permutation(seed, epoch, length)[mine] if shuffle else mine
+
+        return EpochSchedule(lambda: length_of(source) or ENDLESS, seed, barrier=barrier, order_of=order_of)
 
     def _lane_share(self, workers: int, backend: BackendName) -> LaneShare:
         share = share_of(self.source, self.lanes, self._shard, workers, backend)
@@ -351,17 +359,3 @@ class Order:
         if self.sampled is None:
             return not self.share.numbers(epoch, self._total())
         return self.share.drops and self.sampled.is_over(epoch)
-
-
-class _Shared:
-    """The indices of this rank's batches in an epoch of a source of batches."""
-
-    def __init__(self, share: Share, seed: int, *, shuffle: bool) -> None:
-        self._share, self._seed, self._shuffle = share, seed, shuffle
-
-    def __call__(self, epoch: int, length: int) -> Any:
-        numbers = self._share.numbers(epoch, length)
-        if length == ENDLESS:
-            return numbers
-        mine = np.arange(numbers.start, numbers.stop, numbers.step) % length  # the end is filled up from the beginning
-        return permutation(self._seed, epoch, length)[mine] if self._shuffle else mine
