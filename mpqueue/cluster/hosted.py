@@ -10,7 +10,7 @@ import os
 from collections import deque
 
 from mpqueue.cluster.mirror import Mirror
-from mpqueue.memory.slots import PAGE
+from mpqueue.cluster.wire import write_ahead
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker.records import (
     GRANT,
@@ -73,16 +73,7 @@ class Hosted:
 
     def flush(self) -> None:
         """Write what there is room for; called again after each report, which makes room."""
-        # A page at a time: a pipe takes so much wholly or not at all, and never a part of a grant.
-        while self._outbox and self.pipes.grants >= 0:
-            count = min(len(self._outbox), PAGE // GRANT.size)
-            try:
-                os.write(self.pipes.grants, b"".join(self._outbox[number] for number in range(count)))
-            except BlockingIOError:
-                return
-            for _ in range(count):
-                self._outbox.popleft()
-        if self._is_closing:
+        if self.pipes.grants >= 0 and write_ahead(self.pipes.grants, self._outbox, GRANT.size) and self._is_closing:
             self.pipes.close_grants()
 
     # -- Up

@@ -19,9 +19,9 @@ import os
 from collections import deque
 from typing import Any
 
+from mpqueue.cluster.wire import write_ahead
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import MEMORY_REMEDY, Segment
-from mpqueue.memory.slots import PAGE
 from mpqueue.system import descriptors
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker import failures
@@ -30,7 +30,6 @@ from mpqueue.worker.records import GRANT, HELD, MAGIC, OUTCOMES, REPORT, TAIL, G
 
 _AHEAD_NS = 2_000_000  # a message there and back, with some delay of either side
 _LEAST_AHEAD, _MOST_AHEAD = 3, 64  # as many grants fit into the smallest pipes that there are
-_REPORTS_AT_ONCE = PAGE // REPORT.size  # a pipe takes a page wholly or not at all
 
 
 class RemoteWorker:
@@ -189,18 +188,11 @@ class RemoteWorker:
 
     def flush(self) -> bool:
         """Write the reports that the pipe takes; True if that was all."""
-        while self._outbox:
-            count = min(len(self._outbox), _REPORTS_AT_ONCE)
-            try:
-                os.write(self.reports, b"".join(self._outbox[number] for number in range(count)))
-            except BlockingIOError:
-                return False
-            except OSError:  # the pool hears no more of this worker
-                self._outbox.clear()
-                return True
-            for _ in range(count):
-                self._outbox.popleft()
-        return True
+        try:
+            return write_ahead(self.reports, self._outbox, REPORT.size)
+        except OSError:  # the pool hears no more of this worker
+            self._outbox.clear()
+            return True
 
     # -- No memory here
 

@@ -34,8 +34,11 @@ anybody's. With ``RAY_USE_TLS=1`` the connection is encrypted, and both sides au
 import os
 import socket
 import ssl
+from collections import deque
+from itertools import islice
 from typing import NamedTuple
 
+from mpqueue.memory.slots import PAGE
 from mpqueue.transport.credentials import Vetting, prove
 from mpqueue.transport.framing import receive_exactly
 from mpqueue.transport.records import RecordType, kinds_of
@@ -84,6 +87,24 @@ FROM_AGENT = RecordType("kind:B _:3x key:I nbytes:Q", kinds=kinds_of(FromAgent))
 PID = RecordType("pid:q")  # the body of STARTED; of ENDED the exit status of the nursery
 EXIT = RecordType("exitcode:q peak_bytes:Q")  # of EXITED, grants follow
 NUMBER = RecordType("link:I")  # of the link, which an agent says behind its proof
+
+
+def write_ahead(fd: int, records: deque[bytes], record_bytes: int) -> bool:
+    """Write the records that a pipe takes, and drop them; return True if those were all.
+
+    Raises:
+        OSError: Nobody reads there any more.
+    """
+    # A page at a time, which a pipe takes wholly or not at all: never a part of a record.
+    while records:
+        count = min(len(records), PAGE // record_bytes)
+        try:
+            os.write(fd, b"".join(islice(records, count)))
+        except BlockingIOError:
+            return False
+        for _ in range(count):
+            records.popleft()
+    return True
 
 
 def prepare(sock: socket.socket, deadline_s: float) -> None:

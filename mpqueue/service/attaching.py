@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, Literal
 
 from mpqueue.engine.options import check_flags, check_trace
@@ -23,6 +23,7 @@ from mpqueue.service.greeting import Hello, Join, Resume, Welcome
 from mpqueue.service.home import Home, converse
 from mpqueue.service.link import ServerLink
 from mpqueue.service.mapped_ring import MappedRing
+from mpqueue.service.rules import check_seconds
 from mpqueue.system import descriptors
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.telemetry.monitor.registry import is_asked_for
@@ -71,10 +72,7 @@ def _check(rank: Any, timeout: Any, join: Any, writable: Any) -> None:
         raise TypeError(f"rank must be an integer or None, got {rank!r}")
     if rank is not None and rank < 0:
         raise ValueError(f"rank must be 0 or more, got {rank!r}")
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, Real)):
-        raise TypeError(f"timeout must be a number of seconds or None, got {timeout!r}")
-    if timeout is not None and not float(timeout) >= 0:
-        raise ValueError(f"timeout must be a number of seconds from 0 on, or None, got {timeout!r}")
+    check_seconds("timeout", timeout, may_be_none=True)
     if join not in {"next", "now", "replay"}:
         raise ValueError(f'join must be "next", "now" or "replay", got {join!r}')
     if writable is not False and writable != "copy":

@@ -15,7 +15,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 from mpqueue.errors import ServiceError
 from mpqueue.service.records import MAX_GREETING
@@ -75,7 +75,9 @@ def _numbers(value: Any) -> tuple[int, ...]:
     return tuple(map(_number, value))
 
 
-def _one_of(*choices: str) -> Check:
+def _one_of(literal: Any) -> Check:
+    choices = get_args(literal)
+
     def check(value: Any) -> Any:
         if type(value) is not str or value not in choices:
             raise ProtocolError(f"got {_shown(value)}, expected one of {', '.join(map(repr, choices))}")
@@ -128,9 +130,7 @@ def _of(found: Mapping[str, Any], key: str) -> Any:
 
 
 class _Checked:
-    """A dataclass whose fields have checks, by name."""
-
-    CHECKS: ClassVar[dict[str, Check]]
+    """A dataclass whose fields are annotated with their checks."""
 
     @classmethod
     def of(cls, found: Any) -> Self:
@@ -142,11 +142,12 @@ class _Checked:
         if type(found) is not dict:
             raise ProtocolError(f"got {_shown(found)}, expected an object")
         values = {}
-        for key, check in cls.CHECKS.items():
+        for field in fields(cls):  # type: ignore[arg-type]
+            _type, check = get_args(field.type)
             try:
-                values[key] = check(_of(found, key))
+                values[field.name] = check(_of(found, field.name))
             except ProtocolError as error:
-                raise ProtocolError(f"{cls.__name__}.{key}: {error}") from None
+                raise ProtocolError(f"{cls.__name__}.{field.name}: {error}") from None
         return cls(**values)
 
 
@@ -185,15 +186,11 @@ class Resume(_Checked):
             still have been.
     """
 
-    job: str
-    epoch: int
-    taken: tuple[int, ...]
-    count: int
-    before: tuple[int, ...] = ()
-
-    CHECKS: ClassVar[dict[str, Check]] = {
-        "job": _text, "epoch": _number, "taken": _numbers, "count": _number, "before": _numbers,
-    }  # fmt: skip
+    job: Annotated[str, _text]
+    epoch: Annotated[int, _number]
+    taken: Annotated[tuple[int, ...], _numbers]
+    count: Annotated[int, _number]
+    before: Annotated[tuple[int, ...], _numbers] = ()
 
     def taken_of(self, epoch: int) -> tuple[int, ...]:
         """Return what was taken of the epoch in which a server is: this one, or the one before."""
@@ -211,17 +208,10 @@ class Hello(_Greeting):
         resume: Where an earlier connection was, None: there was none.
     """
 
-    purpose: Purpose = "batches"
-    rank: int | None = None
-    join: Join = "next"
-    resume: Resume | None = None
-
-    CHECKS: ClassVar[dict[str, Check]] = {
-        "purpose": _one_of("batches", "queues"),
-        "rank": _or_none(_number),
-        "join": _one_of("next", "now", "replay"),
-        "resume": _or_none(Resume.of),
-    }
+    purpose: Annotated[Purpose, _one_of(Purpose)] = "batches"
+    rank: Annotated[int | None, _or_none(_number)] = None
+    join: Annotated[Join, _one_of(Join)] = "next"
+    resume: Annotated[Resume | None, _or_none(Resume.of)] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,35 +234,19 @@ class Welcome(_Greeting):
         queues_token: The token of its address, in hexadecimal digits.
     """
 
-    name: str
-    mode: Mode | None
-    world: int | None
-    job: str
-    length: int | None
-    epoch: int
-    window: int
-    segment_bytes: int
-    stride: int
-    uid: int
-    pid: int
-    queues: str | None
-    queues_token: str | None = None
-
-    CHECKS: ClassVar[dict[str, Check]] = {
-        "name": _text,
-        "mode": _or_none(_one_of("split", "broadcast")),
-        "world": _or_none(_positive),
-        "job": _text,
-        "length": _or_none(_number),
-        "epoch": _number,
-        "window": _number,
-        "segment_bytes": _number,
-        "stride": _number,
-        "uid": _number,
-        "pid": _number,
-        "queues": _or_none(_text),
-        "queues_token": _or_none(_token),
-    }
+    name: Annotated[str, _text]
+    mode: Annotated[Mode | None, _or_none(_one_of(Mode))]
+    world: Annotated[int | None, _or_none(_positive)]
+    job: Annotated[str, _text]
+    length: Annotated[int | None, _or_none(_number)]
+    epoch: Annotated[int, _number]
+    window: Annotated[int, _number]
+    segment_bytes: Annotated[int, _number]
+    stride: Annotated[int, _number]
+    uid: Annotated[int, _number]
+    pid: Annotated[int, _number]
+    queues: Annotated[str | None, _or_none(_text)]
+    queues_token: Annotated[str | None, _or_none(_token)] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,9 +257,7 @@ class Refusal(_Greeting):
         refused: Why not, and what to do; a longer one is cut off.
     """
 
-    refused: str
-
-    CHECKS: ClassVar[dict[str, Check]] = {"refused": _reason}
+    refused: Annotated[str, _reason]
 
     def encode(self) -> bytes:
         """Return its bytes."""

@@ -75,7 +75,7 @@ class Recovered:
     """The contents of a journal.
 
     Attributes:
-        job: Hash of the stream's identity.
+        job: Hash of the stream's identity; empty: there is no journal yet, and nothing was taken.
         seed: Of the stream.
         epoch: The epoch that was begun.
         taken: The positions of it that were taken, by holder: a rank, or a consumer.
@@ -85,9 +85,9 @@ class Recovered:
         begun: Where the epoch of an endless stream began; None: at the beginning of the stream, or nobody needs it.
     """
 
-    job: str
-    seed: int
-    epoch: int
+    job: str = ""
+    seed: int = 0
+    epoch: int = 0
     taken: dict[int, set[int]] = field(default_factory=dict)
     survivors: dict[int, Survivor] = field(default_factory=dict)
     state: Any = None
@@ -269,6 +269,7 @@ class Journal:
         """
         head = {"journal": _VERSION, "job": self._job, "seed": self._seed, "epoch": epoch, "state": _pack_state(state)}
         head |= {name: _pack_lanes(at) for name, at in (("lanes", lanes), ("begun", begun)) if at is not None}
+        # The old file goes, and with it who came before this epoch.
         records = [_pack(_JournalKind.CAME, *survivor, who) for who, survivor in self._present.items()]
         records += [_pack(_JournalKind.TAKEN, position, 0, who) for who, position in taken]
         with self._named():
@@ -331,10 +332,12 @@ class Journal:
         self._present[consumer] = survivor
         if self._fd >= 0:
             self._append(_pack(_JournalKind.CAME, *survivor, consumer))
+        # Behind its arrival: else a server that dies in between would have noted the process nowhere.
         self.note_given_up(survivor.pid)
 
     def await_back(self, survivors: Iterable[Survivor]) -> None:
         """Have the journal keep those who were attached to another server, and are not back; before `begin`."""
+        # Below 0, apart from the numbers of consumers, which this server gives anew.
         self._present.update({-survivor.pid: survivor for survivor in survivors})
 
     def note_given_up(self, pid: int) -> None:
@@ -377,6 +380,7 @@ class Journal:
         self._is_due.set()
         if self._thread.is_alive():
             self._thread.join()
+        # What was written while the thread made its last sync.
         self._sync_once()
         with self._lock:
             fd, self._fd = self._fd, -1

@@ -73,8 +73,8 @@ def check_rules(*, mode: Any, world: Any, slow: Any, grace_s: Any, lease_timeout
             "others get what it does not ask for, and each rank has batches that nobody else gets. One that says "
             "nothing is detached by lease_timeout=SECONDS"
         )
-    for name, value in (("grace_s", grace_s), ("lease_timeout", lease_timeout)):
-        _check_seconds(name, value, may_be_none=name == "lease_timeout")
+    check_seconds("grace_s", grace_s, may_be_none=False)
+    check_seconds("lease_timeout", lease_timeout, may_be_none=True)
     return Rules(
         mode=mode,
         world=None if world is None else int(world),
@@ -85,7 +85,8 @@ def check_rules(*, mode: Any, world: Any, slow: Any, grace_s: Any, lease_timeout
     )
 
 
-def _check_seconds(name: str, value: Any, *, may_be_none: bool) -> None:
+def check_seconds(name: str, value: Any, *, may_be_none: bool) -> None:
+    """Raise a `TypeError` or a `ValueError` if an option is no number of seconds."""
     if value is None and may_be_none:
         return
     what = "a number of seconds" + (" or None" if may_be_none else "")

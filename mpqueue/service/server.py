@@ -228,11 +228,11 @@ class Server:
             live.add(self, "Server")
         return self
 
-    def _recover(self) -> tuple[Stream, Recovered | None]:
+    def _recover(self) -> tuple[Stream, Recovered]:
         """Return the stream at its place, and what the journal says of that."""
         recovered = None if self._journal_path is None else read_journal(self._journal_path)
         if recovered is None:
-            return self._make_stream(), None
+            return self._make_stream(), Recovered()
         seed = recovered.seed if self._make_stream.keywords["seed"] is None else self._make_stream.keywords["seed"]
         place = place_in(recovered, broadcast=self._rules.mode == "broadcast")
         stream = self._make_stream(seed=seed, place=place, lane_place=recovered.lanes, begun=recovered.begun)
@@ -245,48 +245,41 @@ class Server:
             stream.plan.job.source.load_state_dict(recovered.state)
         return stream, recovered
 
-    def _open_journal(self, recovered: Recovered | None, undo: contextlib.ExitStack) -> Journal | None:
+    def _open_journal(self, recovered: Recovered, undo: contextlib.ExitStack) -> Journal | None:
         if self._journal_path is None:
             return None
         journal = Journal(self._journal_path, self._job, self._stream.seed)
         undo.callback(journal.close)
-        if recovered is None:
-            journal.begin(0, state_of(self._stream))
-        else:
-            if self._awaits_survivors:
-                journal.await_back(recovered.survivors.values())
-            journal.begin(recovered.epoch, recovered.state, recovered.pairs(), recovered.lanes, recovered.begun)
+        if self._awaits_survivors:
+            journal.await_back(recovered.survivors.values())
+        state = recovered.state if recovered.job else state_of(self._stream)
+        journal.begin(recovered.epoch, state, recovered.pairs(), recovered.lanes, recovered.begun)
         return journal
 
-    def _serve(self, claim: Claim, desk: Any, journal: Journal | None, recovered: Recovered | None) -> "_Run":
+    def _serve(self, claim: Claim, desk: Any, journal: Journal | None, recovered: Recovered) -> "_Run":
         """Start the thread."""
         peers: dict[int, Peer] = {}
         stream, rules, uid = self._stream, self._rules, os.geteuid()
         checkpoints = None
         if journal is not None and stream.is_generator:
             checkpoints = Checkpoints(journal, stream, is_broadcast=rules.mode == "broadcast")
-            if recovered is not None:
-                at = 0 if recovered.lanes is None else recovered.lanes.position
-                checkpoints.go_on(at, recovered.pairs())
+            checkpoints.go_on(0 if recovered.lanes is None else recovered.lanes.position, recovered.pairs())
         replays = None
         if rules.mode == "broadcast" and stream.is_generator and rules.can_replay:
             replays = LaneReplays(stream, self._make_stream)
         timeline = stream._pipeline.recorder.timeline
         deliveries = Deliveries(stream, peers, journal, uid, timeline, checkpoints, replays)
-        if recovered is None:
-            core = Core(rules, deliveries)
-        else:
-            place = place_in(recovered, broadcast=rules.mode == "broadcast")
-            world = (rules.world or 0) if rules.is_ranked else 0
-            had = [recovered.count_of(rank, world) for rank in range(world)]
-            core = Core(
-                rules, deliveries, epoch=recovered.epoch, had=had, frontier=place.position,
-                has_opened=recovered.epoch > 0 or bool(recovered.taken),
-            )  # fmt: skip
+        place = place_in(recovered, broadcast=rules.mode == "broadcast")
+        world = (rules.world or 0) if rules.is_ranked else 0
+        had = [recovered.count_of(rank, world) for rank in range(world)]
+        core = Core(
+            rules, deliveries, epoch=recovered.epoch, had=had, frontier=place.position,
+            has_opened=recovered.epoch > 0 or bool(recovered.taken),
+        )  # fmt: skip
         assert stream.ring is not None
         admission = Admission(core, journal, self._job, self._welcome, stream.ring.read_only_fd)
         loop = Loop(claim, self._uids | {uid}, stream, core, deliveries, admission, peers, desk, replays)
-        if recovered is not None and self._awaits_survivors:
+        if self._awaits_survivors:
             admission.await_survivors(recovered.survivors.values(), loop.handlers, rules.grace_s)
         run = _Run(loop, core, peers, replays)
         run.thread.start()
