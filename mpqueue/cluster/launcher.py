@@ -282,6 +282,7 @@ class ClusterLauncher:
         for event in found:
             if event.process is None and not event.moves:
                 number, node = self._where.pop(event.key)
+                # One that died alone is started again where it was; one that went with its node, elsewhere.
                 if event.lost and self._places.get(number) == node:
                     del self._places[number]
         return found

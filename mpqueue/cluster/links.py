@@ -98,6 +98,7 @@ class Links:
         self.by_node[node.id] = link
         actor, ended = start_agent(node, num_workers, self._options, terms)
         self._agents[link] = actor, ended, time.monotonic() + START_S
+        # The thread looks every `_CHECK_S` from now on whether it could be started.
         self._wakeup.wake()
         return link
 
@@ -210,6 +211,7 @@ class Links:
                 descriptors.own_object(sock)
             number = wire.read_greeting(sock, self._token)
             link = self.past[number] if number < len(self.past) else None
+            # An agent that comes when its node was given up has no place: its workers are elsewhere by now.
             if link is None or not link.come_up():
                 descriptors.close_object(sock)
                 return

@@ -88,6 +88,7 @@ class Counts:
     def note(self, offer: Offer, attachment: Attachment) -> None:
         """Note when a batch, which is counted already, was handed out."""
         now, waited_ns, row = clock_ns(), attachment.link.wait_ns, self._row
+        # It let go of the one before when it asked for this one, which was before the wait.
         if row is not None and now >= row.draw_at:
             row.let_go(now - (waited_ns - self._waited_ns))
         if waited_ns != self._waited_ns:

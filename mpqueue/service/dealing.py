@@ -260,6 +260,7 @@ class RankedDealing(Dealing):
                 self._give_round()
             self._clear_round()
         for seat in self.seats:
+            # What another server has given was not dealt by this one.
             num_dealt = max(seat.had.num, self._dealt.get(seat.number, 0))
             seat.has_all = has_ended or (self._share is not None and num_dealt >= self._share)
 
@@ -326,6 +327,7 @@ class BroadcastDealing(Dealing):
     def has_room(self) -> bool:
         """Return whether all can have one more, or one that is not slow; or all have taken all before it came."""
         epoch = self._epoch()
+        # The stream is behind its consumers, which have had all of it from another server: it runs through to its end.
         if all(seat.epoch > epoch for seat in self.seats):
             return True
         members = self.members()
@@ -446,6 +448,7 @@ class Group:
         if not rules.is_ranked:
             self._check_without_rank(rank, join)
             seat = self._add(None, epoch)
+            # Where each batch goes to one it takes part at once: what it did not get is no gap.
             if rules.mode == "broadcast" and is_running:
                 if join == "next":
                     seat.epoch = epoch + 1

@@ -117,6 +117,7 @@ class ServerLink:
         """Return a descriptor that is readable when there is something to receive, or the server is dead."""
         if self.death is not None:
             raise OSError("the connection is closed")
+        # Only for who asks: a loop without tasks waits by one `poll`, and needs no descriptor for it.
         if self._poller is None:
             self._poller = make_poller()
             self._poller.register(self._connection.fileno(), READABLE)
@@ -131,6 +132,7 @@ class ServerLink:
 
     def wait(self) -> None:
         """Receive at least one message, or the news that the server is dead."""
+        # Not what follows: to receive and to parse is no wait for the server.
         started = _clock()
         events = self._poll()
         self.wait_ns += _clock() - started
@@ -172,6 +174,7 @@ class ServerLink:
             self._parsed = message, found
             arrived.extend(found)
             came.popleft()
+        # The server may be another user's: it does not decide how much memory this process has.
         if len(arrived) > _MOST_RECORDS:
             self.fail(f"{len(arrived)} records ahead of those that were taken")
 

@@ -118,7 +118,8 @@ class LaneReplay:
                 stream.stop()
         except Exception as error:  # there are not enough processes, or memory: its consumer is told, and nobody else
             failure = error
-        while not self._is_over:  # whatever is asked of it from now on
+        # Its consumer asks on, position by position, until it has caught up: each must get an answer.
+        while not self._is_over:
             self._fail(failure or RuntimeError("the stream that computes again what was missed has ended"))
             self._handlers.wait(None)
         self._close()
@@ -241,6 +242,7 @@ class LaneReplays:
         """End those of all other seats: they have missed nothing any more, or nobody sits there."""
         for seat in set(self._by_seat).difference(seats):
             replay = self._by_seat.pop(seat)
+            # Not waited for here: its worker takes its time, and this is the server's loop.
             replay.end()
             self._ending.append(replay)
         if not self._by_seat:
