@@ -171,6 +171,7 @@ class ClusterLauncher:
         rooms = self._rooms([self.own] * bool(self.own) + ups)
         if self._is_stream or not rooms:
             return []
+        # Of those that live: one that has died is started at its place anyway.
         keys = {number: key for key, (number, _) in self._where.items()}
         moved = {number: node for number, node in placement.moves(self._places, rooms).items() if number in keys}
         self._places.update(moved)

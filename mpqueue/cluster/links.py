@@ -106,6 +106,7 @@ class Links:
         """End all agents and threads; workers that are left are reported as lost."""
         self._is_closed = True
         self._wakeup.wake()
+        # First: from then on no link is opened behind those that are closed here.
         self._thread.join(_JOIN_S)
         for link in list(self.by_node.values()):
             link.close()
@@ -114,6 +115,7 @@ class Links:
         for relay in self._relays:
             relay.join(_JOIN_S)
         descriptors.close_object(self._listener)
+        # Those that are left: an agent whose relay has told it to end does so by itself.
         for actor, _ended, _until in list(self._agents.values()):
             end_agent(actor)
         self._agents.clear()
@@ -206,6 +208,7 @@ class Links:
         try:
             sock.settimeout(_GREETING_S)
             if wire.uses_tls():
+                # The descriptor goes over to another object.
                 descriptors.forget_object(sock)
                 sock = wire.wrap(sock, is_server=True)
                 descriptors.own_object(sock)

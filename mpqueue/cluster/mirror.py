@@ -61,6 +61,7 @@ class Mirror:
         try:
             self.segment.reserve(start + self._reserved[slot], start + nbytes)
         except OSError:
+            # Once more if others had something to give: what is freed is freed once, so that this ends.
             return bool(self.relieve()) and self.reserve(slot, nbytes)
         self._reserved[slot] = nbytes
         return True

@@ -150,6 +150,7 @@ class Home:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._refuse(fd)
+        # Behind the lock: a server that has left meanwhile has unlinked this file, and another may have made the next.
         return os.path.samestat(os.fstat(fd), os.stat(self._path(_LOCK), follow_symlinks=False))
 
     def _refuse(self, fd: int) -> NoReturn:
@@ -217,6 +218,7 @@ class Home:
                 return self._connect()
             except ForeignPeer as error:
                 raise ServiceError(self._foreign(error)) from error
+            # It is not there yet; or has died, and left its socket; or so many wait there that none is taken now.
             except (FileNotFoundError, ConnectionError, BlockingIOError) as error:
                 reason, end = error, deadline
             except PermissionError as error:

@@ -84,6 +84,7 @@ class Door:
                 self._poller.unregister(fd)
                 descriptors.close_object(vetting.sock)
                 is_proven = None
+            # Let in, or dropped; else the rest of its proof is still to come.
             if is_proven is not False:
                 del self._strangers[fd]
             return vetting.sock if is_proven else None

@@ -72,6 +72,7 @@ class PollPoller:
             poll.register(fd, events)
         poll.register(self._changed.fd, READABLE)
         ready = poll.poll(None if timeout is None else timeout * 1000)
+        # A look that does not wait leaves the pipe readable for those that do.
         if timeout != 0 and any(fd == self._changed.fd for fd, _ in ready):
             self._changed.clear()
         return [(fd, event) for fd, event in ready if fd != self._changed.fd]
@@ -113,6 +114,7 @@ def wait_readable(fd: int, deadline: float | None) -> bool:
 
 def has_hung_up(fd: int) -> bool:
     """Return whether the other end is closed, whatever is still to be read of it."""
+    # No event is asked for: the end and errors are told always, and what is to be read is not.
     poll = select.poll()
     poll.register(fd, 0)
     return bool(poll.poll(0))
