@@ -32,6 +32,7 @@ import numpy as np
 from mpqueue.engine import queue_address
 from mpqueue.errors import (
     CancelledError,
+    DataLossError,
     DeadlineExceededError,
     FailedPreconditionError,
     OpError,
@@ -159,6 +160,7 @@ class Connection:
         self._place = place
         self.channels: weakref.WeakValueDictionary[int, QueueChannel] = weakref.WeakValueDictionary()
         self.last_call = 0
+        self._ending: Callable[[], BaseException | None] = lambda: None
         self._low: dict[int, int] = {}
         self._num_wanted: dict[int, int] = {}
         if place.server:
@@ -218,7 +220,7 @@ class Connection:
         try:
             _write(self._pipe, _pack(self._mark | kind, flag, self.number, queue, number, argument, seq))
         except BrokenPipeError:
-            raise owner_gone(self._place) from None
+            raise self.ending(owner_gone(self._place)) from None
 
     def send_last(self, kind: int, queue: int, number: int, argument: int = 0) -> None:
         """Write a record behind which no handler of a signal runs before the caller's caller goes on."""
@@ -226,15 +228,21 @@ class Connection:
         try:
             [*map(_write, (self._pipe,), (record,))]
         except BrokenPipeError:
-            raise owner_gone(self._place) from None
+            raise self.ending(owner_gone(self._place)) from None
+
+    def ending(self, error: BaseException) -> BaseException:
+        """Note, and return, an error with which a call ends of itself: nothing of it is to be undone."""
+        self._ending = weakref.ref(error)  # weakly: it holds the frames of the call
+        return error
 
     def undo(self, queue: int, before: int, error: BaseException) -> None:
         """Take back the calls behind that of number ``before``, whatever has become of them, and connect anew.
 
         After an exception that came from anywhere: what interrupts a call is raised, whatever becomes of this. Not
-        after the errors of the owner's answers, which end a call.
+        after the errors that end a call.
         """
-        if isinstance(error, OpError | SharedMemoryFull):
+        # Known by the object and not by its class, since a handler may raise any. A corrupt element is not put back.
+        if error is self._ending() or isinstance(error, DataLossError):
             return
         with defer_signals(), contextlib.suppress(OpError, SharedMemoryFull):
             # Each of them: nobody knows here which one was struck, and the owner finds nothing to undo of the others.
@@ -345,7 +353,7 @@ class Connection:
             except OSError:
                 data = b""
             if not data:
-                raise owner_gone(self._place)
+                raise self.ending(owner_gone(self._place))
             buffer += data
 
     # -- Queues
@@ -764,7 +772,7 @@ class RemoteQueue:
                 # Also a call that is given up is answered: the owner alone knows whether it had ended before.
                 found = channel.connection.answer(number)
         if found.kind == Down.FAILED:  # None: as it was withdrawn from here, the reason is here
-            raise decode_error(found.one, found.two, found.data) or given_up[0]
+            raise channel.connection.ending(decode_error(found.one, found.two, found.data) or given_up[0])
         return found
 
     def __repr__(self) -> str:

@@ -15,7 +15,13 @@ from helpers.gates import Gate, stop_at
 from helpers.others import Other, in_line
 
 from mpqueue import FIFOQueue, RandomShuffleQueue
-from mpqueue.errors import CancelledError, FailedPreconditionError, OutOfRangeError, SharedMemoryFull
+from mpqueue.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    FailedPreconditionError,
+    OutOfRangeError,
+    SharedMemoryFull,
+)
 from mpqueue.memory.segment import Segment
 from mpqueue.tf1.queues import blocks, sharing
 from mpqueue.tf1.queues.remote import Connection, QueueChannel
@@ -84,6 +90,49 @@ def test_what_a_killed_consumer_was_waiting_for_goes_back_in_order():
         victim.kill()
     queue.enqueue_many(np.arange(3, 6), timeout=30)
     assert queue.dequeue_many(6, timeout=30).tolist() == list(range(6))
+
+
+@pytest.mark.parametrize("kind", [DeadlineExceededError, CancelledError, KeyboardInterrupt])
+def test_whatever_a_handler_raises_amid_a_dequeue_has_taken_nothing(kind):
+    """Also an error that a queue's owner might have answered."""
+    queue = FIFOQueue(10, "int32", [[]])
+    queue.enqueue_many(np.arange(4))
+
+    def dequeue_amid_a_signal(q):
+        def handler(_element):
+            raise kind(None, None, "from a handler")
+
+        with pytest.raises(kind):
+            q.queue_ref.dequeue(30, handler)
+
+    with Other(queue) as other:
+        other.ask(dequeue_amid_a_signal)
+        assert queue.size() == 4
+        assert other.ask(lambda q: q.dequeue_many(2).tolist()) == [0, 1]
+        assert queue.dequeue_many(2).tolist() == [2, 3]
+
+
+def test_an_error_of_a_handler_amid_an_enqueue_leaves_the_next_elements_whole():
+    """As if the owner had answered it, but between a block and its record."""
+    queue = FIFOQueue(10, "int32", [[]])
+
+    def enqueue_amid_a_signal(q):
+        write = blocks.BlockCodec.write_one
+
+        def handler(*_):
+            blocks.BlockCodec.write_one = write
+            raise DeadlineExceededError(None, None, "from a handler")
+
+        q.enqueue(1)
+        blocks.BlockCodec.write_one = handler
+        with pytest.raises(DeadlineExceededError, match="from a handler"):
+            q.enqueue(2)
+        q.enqueue(3)
+        q.enqueue(4)
+
+    with Other(queue) as other:
+        other.ask(enqueue_amid_a_signal)
+        assert queue.dequeue_many(3).tolist() == [1, 3, 4]
 
 
 def test_only_what_a_killed_consumer_had_last_dequeued_is_lost():
