@@ -20,12 +20,6 @@ def expected():
     return epochs(Loader(Told(), workers=0, **OPTIONS))
 
 
-@pytest.mark.parametrize(("workers", "backend"), [(1, "process"), (2, "process"), (2, "thread")])
-def test_the_stream_on_one_machine_is_what_the_cluster_is_compared_with(expected, workers, backend):
-    with Loader(Told(), workers=workers, backend=backend, **OPTIONS) as loader:
-        assert epochs(loader) == expected
-
-
 def test_the_stream_of_one_node_is_the_same(cluster, expected):
     with Loader(Told(), workers=2, backend="ray", ray_options=on(cluster.others[0].node_id), **OPTIONS) as loader:
         assert epochs(loader) == expected
@@ -142,8 +136,3 @@ def test_a_samplers_lists_travel_to_the_nodes(cluster):
     options = {"sampler": sampler, "workers": 2}
     on_other = {"backend": "ray", "ray_options": on(cluster.others[0].node_id)}
     assert samples(**options, **on_other) == samples(sampler=sampler, workers=0)
-
-
-def test_ranks_share_the_batches_on_a_cluster(cluster):
-    both = [samples(workers=1, backend="ray", shuffle=True, shard=(rank, 2)) for rank in range(2)]
-    assert both == [samples(workers=0, shuffle=True, shard=(rank, 2)) for rank in range(2)]

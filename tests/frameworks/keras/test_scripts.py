@@ -4,6 +4,7 @@ import pytest
 
 pytest.importorskip("keras.utils")
 
+import functools
 import importlib.util
 import os
 import subprocess
@@ -35,7 +36,7 @@ model = keras.Sequential([keras.layers.Dense(1)])
 model.compile("sgd", "mse")
 """
 ENDINGS = {
-    "the end": "model.fit(fast, epochs=2, verbose=0)",
+    "the end": "print(model.fit(fast, epochs=2, verbose=0).history['loss'])",
     "sys.exit in a callback": """
 class Leaving(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
@@ -72,25 +73,24 @@ def descendants(mark):
     return found
 
 
+@functools.cache
+def ended(ending, workers):
+    """What a script that ends like this has written, and the processes that it has left."""
+    mark = uuid.uuid4().hex
+    code = f"{HEAD}\nfast = mpqueue.keras.accelerate(Numbers(), {workers})\n{ENDINGS[ending]}"
+    return run(code, MPQUEUE_TEST_MARK=mark), descendants(mark)
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_script_without_a_main_guard_ends_and_leaves_nothing(ending):
-    mark = uuid.uuid4().hex
-    code = f"{HEAD}\nfast = mpqueue.keras.accelerate(Numbers(), 2)\n{ENDINGS[ending]}"
-    done = run(code, MPQUEUE_TEST_MARK=mark)
+    done, left = ended(ending, 2)
     assert "Traceback" not in done.stderr
     assert "resource_tracker" not in done.stderr
-    assert descendants(mark) == set()
+    assert left == set()
 
 
 def test_the_same_seed_gives_the_same_run_in_another_process():
-    code = (
-        HEAD
-        + """
-history = model.fit(mpqueue.keras.accelerate(Numbers(), WORKERS), epochs=2, verbose=0).history
-print(history["loss"])
-"""
-    )
-    one, two = (run(code.replace("WORKERS", workers)).stdout for workers in ("1", "2"))
+    one, two = (ended("the end", workers)[0].stdout for workers in (1, 2))
     assert one == two
     assert len(one) > 10
 
