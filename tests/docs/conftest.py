@@ -1,6 +1,7 @@
 """The interpreters from which examples are forked."""
 
 import importlib.util
+import os
 
 import pytest
 from helpers.forked import Interpreter
@@ -12,10 +13,29 @@ def launcher():
         yield made
 
 
+def _launcher_with(framework):
+    """Most of an example of a framework is its import: twelve seconds of a CPU for TensorFlow's."""
+    if importlib.util.find_spec(framework) is None:
+        pytest.skip(f"{framework} is not installed")
+    # pyarrow, which pandas imports, has a thread otherwise; no thread may be there when it is forked.
+    environ = os.environ | {"KERAS_BACKEND": "jax", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+    return Interpreter("mpqueue.workers.launcher", framework, environ=environ)
+
+
 @pytest.fixture(scope="session")
 def launcher_with_torch():
-    """Most of an example of torch is its import. Other frameworks start threads by that, which no fork has."""
-    if importlib.util.find_spec("torch") is None:
-        pytest.skip("torch is not installed")
-    with Interpreter("mpqueue.workers.launcher", "torch") as made:
+    with _launcher_with("torch") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def launcher_with_keras():
+    """And with JAX, which is its backend."""
+    with _launcher_with("keras") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def launcher_with_tensorflow():
+    with _launcher_with("tensorflow") as made:
         yield made

@@ -29,10 +29,8 @@ LACKING |= {("mpqueue.keras.accelerate", "progress")}
 # The number that is found as the run goes on is for workers that a loader has itself.
 WIDER = {("mpqueue.Loader", "threads"): int | Literal["auto"]}
 EXAMPLES = examples()
-# A framework starts threads and hooks, which the forks of other tests are not to meet.
-OF_FRAMEWORKS = {
-    f"mpqueue.frameworks.{name}": needed for name, needed in (("jax", "jax"), ("keras", "keras"), ("tf", "tensorflow"))
-}
+# They start threads and hooks, which the forks of other tests are not to meet.
+FRAMEWORKS = ("torch", "keras", "jax", "tf")
 
 
 def face_of(name):
@@ -105,18 +103,33 @@ def test_every_argument_is_described_where_it_stands():
     assert undescribed() == ([], [])
 
 
-@pytest.mark.parametrize("example", [example for example in EXAMPLES if "torch" not in example.module], ids=str)
-def test_an_example_of_a_docstring_runs_as_it_stands(example, tmp_path, monkeypatch, launcher):
+def framework_of(example):
+    return example.module.partition("mpqueue.frameworks.")[2].partition(".")[0]
+
+
+def examples_of(*names):
+    chosen = [example for example in EXAMPLES if framework_of(example) in names]
+    return pytest.mark.parametrize("example", chosen, ids=str)
+
+
+@pytest.mark.parametrize("example", [each for each in EXAMPLES if framework_of(each) not in FRAMEWORKS], ids=str)
+def test_an_example_of_a_docstring_runs_as_it_stands(example, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    framework = next((needed for module, needed in OF_FRAMEWORKS.items() if example.module.startswith(module)), None)
-    if framework is None:
-        exec(compile(example.text, str(example), "exec"), {"__name__": "example"})
-        return
-    if importlib.util.find_spec(framework) is None:
-        pytest.skip(f"{framework} is not installed")
-    run_example(example.text, tmp_path, launcher)
+    exec(compile(example.text, str(example), "exec"), {"__name__": "example"})
 
 
-@pytest.mark.parametrize("example", [example for example in EXAMPLES if "torch" in example.module], ids=str)
+@examples_of("torch")
 def test_an_example_of_a_docstring_of_torch_runs_as_it_stands(example, tmp_path, launcher_with_torch):
     run_example(example.text, tmp_path, launcher_with_torch)
+
+
+@examples_of("keras", "jax")
+def test_an_example_of_a_docstring_of_keras_or_jax_runs_as_it_stands(example, tmp_path, launcher_with_keras):
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("jax is not installed")
+    run_example(example.text, tmp_path, launcher_with_keras)
+
+
+@examples_of("tf")
+def test_an_example_of_a_docstring_of_tensorflow_runs_as_it_stands(example, tmp_path, launcher_with_tensorflow):
+    run_example(example.text, tmp_path, launcher_with_tensorflow)

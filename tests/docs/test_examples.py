@@ -59,20 +59,51 @@ def frameworks_of(block):
     )
 
 
-@pytest.mark.parametrize("block", [block for block in PYTHON if frameworks_of(block) != ["torch"]], ids=str)
-def test_a_python_block_runs_as_it_stands(block, tmp_path, launcher):
+def interpreter_of(block):
+    """The framework that the interpreter has imported from which a block is forked: the one that takes longest.
+
+    A block that names Keras's backend itself has to import it behind that.
+    """
+    if "KERAS_BACKEND" in block.text:
+        return None
+    frameworks = {"keras" if name == "jax" else name for name in frameworks_of(block)}
+    return next((name for name in ("tensorflow", "keras", "torch") if name in frameworks), None)
+
+
+def blocks_of(interpreter):
+    return pytest.mark.parametrize(
+        "block", [block for block in PYTHON if interpreter_of(block) == interpreter], ids=str
+    )
+
+
+def check_runs(block, folder, launcher):
     """In a process of its own, without a word on stderr; frameworks have words of their own there."""
     frameworks = frameworks_of(block)
     for name in frameworks:
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
-    errors = run_example(block.text, tmp_path, launcher)
+    errors = run_example(block.text, folder, launcher)
     assert frameworks or errors == ""
 
 
-@pytest.mark.parametrize("block", [block for block in PYTHON if frameworks_of(block) == ["torch"]], ids=str)
+@blocks_of(None)
+def test_a_python_block_runs_as_it_stands(block, tmp_path, launcher):
+    check_runs(block, tmp_path, launcher)
+
+
+@blocks_of("torch")
 def test_a_python_block_of_torch_runs_as_it_stands(block, tmp_path, launcher_with_torch):
-    run_example(block.text, tmp_path, launcher_with_torch)
+    check_runs(block, tmp_path, launcher_with_torch)
+
+
+@blocks_of("keras")
+def test_a_python_block_of_keras_or_jax_runs_as_it_stands(block, tmp_path, launcher_with_keras):
+    check_runs(block, tmp_path, launcher_with_keras)
+
+
+@blocks_of("tensorflow")
+def test_a_python_block_of_tensorflow_runs_as_it_stands(block, tmp_path, launcher_with_tensorflow):
+    check_runs(block, tmp_path, launcher_with_tensorflow)
 
 
 def test_every_block_is_python_or_shell_or_what_they_print():
