@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from mpqueue.dataset.held import as_saved, together
-from mpqueue.dataset.stages import Block, LaneStage, Token, tokens_of
+from mpqueue.dataset.nodes import BatchNode
+from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, tokens_of
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker.lanes import LaneRun
@@ -27,19 +28,18 @@ _MOST, _MOST_BATCHES = 1024, 8
 _LONG_NS = 500_000
 
 
-class AheadStage(LaneStage):
+class AheadStage(LinkStage):
     """The elements of its input, of which it takes more than it is asked for while they cost little.
 
     Args:
         source: The input.
-        size: Elements of a batch.
+        node: The stage that makes batches of them.
         run: What the lane was opened with.
     """
 
-    def __init__(self, source: LaneStage, size: int, run: LaneRun) -> None:
-        super().__init__(run, source.number, source.line, source)
-        self._input = source
-        self._most = 0 if run.skip is not None else min(_MOST, _MOST_BATCHES * size)
+    def __init__(self, source: LaneStage, node: BatchNode, run: LaneRun) -> None:
+        super().__init__(source, node, run)
+        self._most = 0 if run.skip is not None else min(_MOST, _MOST_BATCHES * node.size)
         self._each_ns = _LONG_NS  # what an element of the last block took
         self._values: list[Any] = []
         self._tokens: Sequence[Token] = ()
@@ -73,7 +73,3 @@ class AheadStage(LaneStage):
         self._input.load(state["input"])
         self._tokens = tokens_of(state["ahead"])
         self._values = self._input.rebuild(self._tokens) if self._tokens else []
-
-    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
-        """Return the elements of these tokens, which are the input's."""
-        return self._input.rebuild(tokens)

@@ -7,20 +7,19 @@ the trainer in that slot.
 """
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from mpqueue.dataset.held import as_saved, together
-from mpqueue.dataset.stages import Block, LaneStage, Token, tokens_of
+from mpqueue.dataset.nodes import BatchNode
+from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, tokens_of
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import Empty
 from mpqueue.worker import context
 from mpqueue.worker.lanes import LaneRun
-
-Collate = Callable[[list[Any]], Any]
 
 
 def _extended(tokens: Any, more: Sequence[Token]) -> Any:
@@ -33,24 +32,19 @@ def _extended(tokens: Any, more: Sequence[Token]) -> Any:
     return tokens
 
 
-class BatchStage(LaneStage):
+class BatchStage(LinkStage):
     """Batches of the elements of its input.
 
     Args:
-        source: The input.
-        size: Elements of a batch.
-        run, number, line: See `LaneStage`.
-        drop_last: A last batch with fewer elements is left out.
-        collate: The user's function from a list of elements to a batch.
+        source, node, run: See `LinkStage`.
         is_last: What it gives is what the lane gives, one by one.
     """
 
-    def __init__(
-        self, source: LaneStage, size: int, run: LaneRun, number: int, line: str, *,
-        drop_last: bool = False, collate: Collate | None = None, is_last: bool = False,
-    ) -> None:  # fmt: skip
-        super().__init__(run, number, line, source)
-        self._input, self._size, self._drop_last, self._collate = source, size, drop_last, collate
+    node: BatchNode
+
+    def __init__(self, source: LaneStage, node: BatchNode, run: LaneRun, *, is_last: bool = False) -> None:
+        super().__init__(source, node, run)
+        self._size, self._collate = node.size, node.collate
         self._empty: Empty = context.empty if is_last else np.empty
         self._keeps_records = is_last and run.in_slot
         self._values: list[Any] = []  # of a batch that an error came into
@@ -65,7 +59,7 @@ class BatchStage(LaneStage):
             self._fill(collation)
             tokens, self._tokens = self._tokens, []
             values, self._values = self._values, []
-            if not tokens or (self._drop_last and len(tokens) < self._size):
+            if not tokens or (self.node.drop_last and len(tokens) < self._size):
                 return [], []
             made = self._made(tokens, partial(self._join, collation, values, tokens))
             if made:

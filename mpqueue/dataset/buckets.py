@@ -6,7 +6,7 @@ when it is handed on, so what is held is samples.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
 from operator import index
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mpqueue.dataset.nodes import BucketNode
 from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, token_of
 from mpqueue.samples.leaves import Empty
 from mpqueue.samples.padding import PaddedCollation
@@ -34,30 +35,19 @@ class BucketStage(Applied):
     """Batches of samples of similar lengths.
 
     Args:
-        source: The input.
-        length: Returns the length of a sample.
-        run, number, line: See `LaneStage`.
-        boundaries: Ascending; bucket n has the lengths below the n-th one that are not below the one before.
-        batch_sizes: One for each bucket: one more than boundaries; None: ``max_tokens`` says them.
-        max_tokens: Bound of the number of samples in a batch times the longest length that its bucket may have; in the
-            last bucket, which has no bound, times the longest that is in the batch.
-        drop_last: Leaves out what is in buckets at the end.
-        collate: Makes a batch of a list of samples; None: arrays are padded to the longest one.
+        source, node, run: See `LinkStage`.
         is_last: What it gives is what the lane gives, one by one.
     """
 
-    def __init__(
-        self, source: LaneStage, length: Callable[[Any], Any], run: LaneRun, number: int, line: str, *,
-        boundaries: Sequence[int], batch_sizes: Sequence[int] | None = None, max_tokens: int | None = None,
-        drop_last: bool = False, collate: Callable[[list[Any]], Any] | None = None, is_last: bool = False,
-    ) -> None:  # fmt: skip
-        super().__init__(source, length, run, number, line)
-        self._boundaries, self._max_tokens = boundaries, max_tokens
-        self._sizes = _sizes(boundaries, batch_sizes, max_tokens)
-        self._drop_last, self._collate = drop_last, collate
+    node: BucketNode
+
+    def __init__(self, source: LaneStage, node: BucketNode, run: LaneRun, *, is_last: bool = False) -> None:
+        super().__init__(source, node, run)
+        self._boundaries, self._max_tokens = node.boundaries, node.max_tokens
+        self._sizes = _sizes(node)
         self._empty: Empty = context.empty if is_last else np.empty
         self._keeps_records = is_last and run.in_slot
-        self._buckets: list[list[_Held]] = [[] for _ in range(len(boundaries) + 1)]
+        self._buckets: list[list[_Held]] = [[] for _ in range(len(node.boundaries) + 1)]
         self._ready: list[list[_Held]] = []  # full, and no batch yet
         self._places = self._padding = self._num_dropped = 0
 
@@ -114,7 +104,7 @@ class BucketStage(Applied):
         return min(1 if size is None else size - len(bucket) for size, bucket in missing)
 
     def _length_of(self, value: Any) -> int:
-        got = self._function(value)
+        got = self.node.length_of(value)
         try:
             length = index(got)
         except TypeError:
@@ -133,15 +123,15 @@ class BucketStage(Applied):
         """Make batches of what is left at the end, or leave it out."""
         left = [bucket for bucket in self._buckets if bucket]
         self._buckets = [[] for _ in self._buckets]
-        if self._drop_last:
+        if self.node.drop_last:
             self._num_dropped += sum(map(len, left))
         else:
             self._ready += left
 
     def _join(self, samples: list[Any], tokens: Sequence[Token], empty: Empty) -> Any:
         self.begin(tokens[0])
-        if self._collate is not None:
-            return self._collate(samples)
+        if self.node.collate is not None:
+            return self.node.collate(samples)
         collation = PaddedCollation(len(samples), empty, keeps_records=self._keeps_records)
         collation.add_all(samples)
         return collation.finish(tokens)
@@ -186,11 +176,9 @@ class BucketStage(Applied):
         ]
 
 
-def _sizes(
-    boundaries: Sequence[int], batch_sizes: Sequence[int] | None, max_tokens: int | None
-) -> Sequence[int | None]:  # fmt: skip
+def _sizes(node: BucketNode) -> Sequence[int | None]:
     """Return the batch size of each bucket; None: it depends on what is in it."""
-    if batch_sizes is not None:
-        return batch_sizes
-    assert max_tokens is not None
-    return [*[max(1, max_tokens // above) for above in boundaries], None]
+    if node.batch_sizes is not None:
+        return node.batch_sizes
+    assert node.max_tokens is not None
+    return [*[max(1, node.max_tokens // above) for above in node.boundaries], None]

@@ -17,7 +17,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from mpqueue.dataset.held import as_saved, together
-from mpqueue.dataset.stages import Block, LaneStage, Token, tokens_of
+from mpqueue.dataset.nodes import ShuffleNode
+from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, tokens_of
 from mpqueue.engine.seeds import sequence_of
 from mpqueue.worker.lanes import LaneRun
 
@@ -125,18 +126,17 @@ def _plain(tokens: np.ndarray[Any, Any]) -> Sequence[Token]:
     return tokens.tolist() if tokens.dtype == object else array("q", tokens.tobytes())
 
 
-class ShuffleStage(LaneStage):
+class ShuffleStage(LinkStage):
     """The elements of its input in another order.
 
     Args:
-        source: The input.
-        size: Elements that are held.
-        run, number, line: See `LaneStage`.
+        source, node, run: See `LinkStage`.
     """
 
-    def __init__(self, source: LaneStage, size: int, run: LaneRun, number: int, line: str) -> None:
-        super().__init__(run, number, line, source)
-        self._input, self._size = source, size
+    def __init__(self, source: LaneStage, node: ShuffleNode, run: LaneRun) -> None:
+        super().__init__(source, node, run)
+        assert node.buffer is not None  # a permutation of the whole is of what is indexed
+        self._size = node.buffer
         self._values: list[Any] = []  # while the buffer is filled, or drained: from the end on
         self._tokens: list[Token] = []
         self._full: FullBuffer | None = None
@@ -204,7 +204,3 @@ class ShuffleStage(LaneStage):
         self._tokens = tokens_of(state["held"])
         self._values = self._input.rebuild(self._tokens)
         self._next_pick, self._is_draining = state["pick"], state["draining"]
-
-    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
-        """Return the elements of these tokens, which are the input's."""
-        return self._input.rebuild(tokens)

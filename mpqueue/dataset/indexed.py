@@ -148,6 +148,10 @@ class LinkReader(Reader):
         super().__init__(node)
         self.input = make_reader(node.input)
 
+    def at(self, places: Places, run: Drawing) -> list[Any]:
+        """Return the elements at the same places of the input."""
+        return self.input.at(places, run)
+
     def origin(self, place: int, run: Drawing) -> str:
         """Return the words for the sample at the same place of the input."""
         return self.input.origin(place, run)
@@ -280,27 +284,21 @@ class RepeatReader(LinkReader):
         length = self.input.length
         if length is None:
             return self.input.at(places, run)
-        return _by_part(places, lambda place: divmod(place, length), lambda number: self._pass(number, run))
+        return _by_part(
+            places,
+            lambda place: divmod(place, length),
+            lambda number, inner: self.input.at(inner, self._inner(number, run)),
+        )
 
-    def _pass(self, number: int, run: Drawing) -> Callable[[Places], list[Any]]:
-        inner = IndexedRun(run.seed, inner_epoch(run.epoch, number, self.node.times), run.begin)
-        return lambda places: self.input.at(places, inner)
+    def _inner(self, number: int, run: Drawing) -> IndexedRun:
+        return IndexedRun(run.seed, inner_epoch(run.epoch, number, self.node.times), run.begin)
 
     def origin(self, place: int, run: Drawing) -> str:
         """Return the words for a sample."""
         if not self.input.length:
             return self.input.origin(place, run)
         number, place = divmod(place, self.input.length)
-        inner = IndexedRun(run.seed, inner_epoch(run.epoch, number, self.node.times), run.begin)
-        return self.input.origin(place, inner)
-
-
-class TakeReader(LinkReader):
-    """The first elements."""
-
-    def at(self, places: Places, run: Drawing) -> list[Any]:
-        """Return elements of the input."""
-        return self.input.at(places, run)
+        return self.input.origin(place, self._inner(number, run))
 
 
 class SkipReader(LinkReader):
@@ -379,7 +377,7 @@ class ConcatenateReader(JoinReader):
 
     def at(self, places: Places, run: Drawing) -> list[Any]:
         """Return elements of the inputs in which these places are."""
-        return _by_part(places, self._find, lambda number: lambda inner: self.branches[number].at(inner, run))
+        return _by_part(places, self._find, lambda number, inner: self.branches[number].at(inner, run))
 
     def _find(self, place: int) -> tuple[int, int]:
         number = bisect_right(self._ends, place)
@@ -406,7 +404,11 @@ class MixReader(JoinReader):
     def at(self, places: Places, run: Drawing) -> list[Any]:
         """Return elements of the inputs that have these places."""
         if len(places) <= _FEW_PLACES:
-            return _by_part(places, lambda place: self._find(place, run), lambda part: self._part(part, run))
+            return _by_part(
+                places,
+                lambda place: self._find(place, run),
+                lambda part, inner: self.branches[part[0]].at(inner, self._inner(part[1], run)),
+            )
         branches, numbers = self._find_all(np.asarray(places), run)
         found: list[Any] = [None] * len(places)
         for branch, reader in enumerate(self.branches):
@@ -455,10 +457,6 @@ class MixReader(JoinReader):
         begun, number = divmod(number, reader.length)
         return (branch, begun), number
 
-    def _part(self, part: tuple[int, int], run: Drawing) -> Callable[[Places], list[Any]]:
-        branch, inner = self.branches[part[0]], self._inner(part[1], run)
-        return lambda places: branch.at(places, inner)
-
     def _inner(self, begun: int, run: Drawing) -> Drawing:
         if self.node.stop == "first":
             return run
@@ -487,14 +485,14 @@ _FEW_PLACES = 8  # a count for each costs less than to find all places of a bloc
 
 
 def _by_part(
-    places: Places, find: Callable[[int], tuple[Any, int]], part: Callable[[Any], Callable[[Places], list[Any]]]
+    places: Places, find: Callable[[int], tuple[Any, int]], at: Callable[[Any, list[int]], list[Any]]
 ) -> list[Any]:
     """Return the elements at places that lie in several parts: each part is asked once.
 
     Args:
         places: The places.
         find: Returns the part in which a place lies, and the place there.
-        part: Returns what computes the elements at places of a part.
+        at: Returns the elements at places of a part.
     """
     asked: dict[Any, tuple[list[int], list[int]]] = {}
     for number, place in enumerate(places):
@@ -506,10 +504,10 @@ def _by_part(
         lists[1].append(inner)
     if len(asked) == 1:
         ((name, (_, inners)),) = asked.items()
-        return part(name)(inners)
+        return at(name, inners)
     found: list[Any] = [None] * len(places)
     for name, (numbers, inners) in asked.items():
-        for number, value in zip(numbers, part(name)(inners), strict=True):
+        for number, value in zip(numbers, at(name, inners), strict=True):
             found[number] = value
     return found
 
@@ -520,7 +518,7 @@ _READERS: dict[type[StageNode], Callable[[Any], Reader]] = {
     nodes.ShuffleNode: ShuffleReader,
     nodes.BatchNode: BatchReader,
     nodes.RepeatNode: RepeatReader,
-    nodes.TakeNode: TakeReader,
+    nodes.TakeNode: LinkReader,
     nodes.SkipNode: SkipReader,
     nodes.EnumerateNode: EnumerateReader,
     nodes.CacheNode: CacheReader,

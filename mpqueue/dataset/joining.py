@@ -5,12 +5,14 @@ that is needed, and for no other reason: so an error, or an end, comes where it 
 one. What was taken and is not needed yet waits; a snapshot has its tokens.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 from mpqueue.dataset.held import together
+from mpqueue.dataset.mixing import Shares, shuffled
+from mpqueue.dataset.nodes import JoinNode, MixNode
 from mpqueue.dataset.passes import RepeatStage
-from mpqueue.dataset.stages import Block, LaneStage, Token, tokens_of
+from mpqueue.dataset.stages import Block, LaneStage, Token, rebuilt_by_part, tokens_of
 from mpqueue.worker.lanes import LaneRun
 
 
@@ -59,11 +61,11 @@ class JoiningStage(LaneStage):
 
     Args:
         inputs: They.
-        run, number, line: See `LaneStage`.
+        node, run: See `LaneStage`.
     """
 
-    def __init__(self, inputs: Sequence[LaneStage], run: LaneRun, number: int, line: str) -> None:
-        super().__init__(run, number, line, *inputs)
+    def __init__(self, inputs: Sequence[LaneStage], node: JoinNode, run: LaneRun) -> None:
+        super().__init__(node, run, *inputs)
         self._branches = [_Branch(stage) for stage in inputs]
         self._has_ended = False
 
@@ -120,19 +122,14 @@ class BranchedStage(JoiningStage):
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
         """Return these elements, each computed by its input."""
-        of_branch: dict[int, dict[Token, Any]] = {}
-        for at, token in tokens:
-            of_branch.setdefault(at, {})[token] = None
-        for at, found in of_branch.items():
-            found.update(zip(found, self._branches[at].stage.rebuild(list(found)), strict=True))
-        return [of_branch[at][token] for at, token in tokens]
+        return rebuilt_by_part(tokens, lambda at: self._branches[at].stage)
 
 
 class ConcatenateStage(BranchedStage):
     """One input behind the other."""
 
-    def __init__(self, inputs: Sequence[LaneStage], run: LaneRun, number: int, line: str) -> None:
-        super().__init__(inputs, run, number, line)
+    def __init__(self, inputs: Sequence[LaneStage], node: JoinNode, run: LaneRun) -> None:
+        super().__init__(inputs, node, run)
         self._at = 0
 
     def pull(self, count: int) -> Block:
@@ -155,6 +152,28 @@ class ConcatenateStage(BranchedStage):
         self._at = state["at"]
 
 
+class MixPicks:
+    """The inputs from which the elements of a mix in a lane are; each block of them has the quotas of the weights.
+
+    Args:
+        weights: Of the inputs.
+        seed: Of the stage.
+        run: What the lane was opened with.
+    """
+
+    def __init__(self, weights: Sequence[float], seed: int, run: LaneRun) -> None:
+        self._shares, self._words = Shares(weights), (seed, run.epoch, run.lane)
+        self._of, self._picks = -1, [0]
+
+    def take(self, first: int, count: int) -> list[int]:
+        """Return the picks of these numbers, from 1 to ``count`` of them."""
+        block, start = divmod(first, self._shares.size)
+        if block != self._of:
+            self._of = block
+            self._picks = shuffled(self._shares.quotas(block), *self._words, block).tolist()
+        return self._picks[start : start + count]
+
+
 class MixStage(BranchedStage):
     """Elements of several inputs in turn.
 
@@ -162,27 +181,21 @@ class MixStage(BranchedStage):
     are `RepeatStage` without end; "all": it ends where the last one begins anew; "never": it does not.
 
     Args:
-        inputs: They.
-        picks: Returns the inputs of picks, by the number of the first one and how many there are.
-        is_used: Of each input, whether it is picked at all.
-        stop: See above.
-        run, number, line: See `LaneStage`.
+        inputs, node, run: See `JoiningStage`.
     """
 
-    def __init__(
-        self, inputs: Sequence[LaneStage], picks: Callable[[int, int], list[int]], is_used: Sequence[bool],
-        stop: Literal["first", "all", "never"], run: LaneRun, number: int, line: str,
-    ) -> None:  # fmt: skip
-        super().__init__(inputs, run, number, line)
-        self._picks, self._stop, self._next_pick = picks, stop, 0
-        self._used = [branch for branch, used in zip(self._branches, is_used, strict=True) if used]
+    def __init__(self, inputs: Sequence[LaneStage], node: MixNode, run: LaneRun) -> None:
+        super().__init__(inputs, node, run)
+        self._picks, self._stop, self._next_pick = MixPicks(node.weights, self.seed, run), node.stop, 0
+        # What has the weight 0 is never asked, and so nobody waits for its end.
+        self._used = [branch for branch, weight in zip(self._branches, node.weights, strict=True) if weight > 0]
 
     def pull(self, count: int) -> Block:
         """Return the next elements."""
         values: list[Any] = []
         tokens: list[Token] = []
         while not tokens and not self._has_ended:
-            self._give(self._picks(self._next_pick, count), values, tokens)
+            self._give(self._picks.take(self._next_pick, count), values, tokens)
         self.num_in = self.num_out = self.num_out + len(tokens)
         return values, tokens
 

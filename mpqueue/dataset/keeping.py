@@ -15,29 +15,28 @@ The token of an element is its number with the token of the input, by which it i
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mpqueue.dataset.caches import Cache
+from mpqueue.dataset.nodes import CacheNode
 from mpqueue.dataset.record_files import MISSING
-from mpqueue.dataset.stages import Block, LaneStage, Token, passes_at_once, raisable, token_of
+from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, passes_at_once, token_of
 from mpqueue.engine.skips import Skipped
 from mpqueue.worker import context
+from mpqueue.worker.failures import never_an_end
 from mpqueue.worker.lanes import LaneRun
 
 _END = None  # elements are pairs
 
 
-class CacheStage(LaneStage):
+class CacheStage(LinkStage):
     """The elements of its input, from where they are kept.
 
     Args:
         open_input: Opens the input; called with what is to be called for what is left out.
-        cache: Keeps them.
-        run, number, line: See `LaneStage`.
+        node, run: See `LaneStage`.
     """
 
     def __init__(
-        self, open_input: Callable[[Callable[[Skipped], None] | None], LaneStage], cache: Cache, run: LaneRun,
-        number: int, line: str,
-    ) -> None:  # fmt: skip
+        self, open_input: Callable[[Callable[[Skipped], None] | None], LaneStage], node: CacheNode, run: LaneRun
+    ) -> None:
         skip = run.skip
 
         def note(skipped: Skipped) -> None:
@@ -45,9 +44,8 @@ class CacheStage(LaneStage):
             self._note_error()
             skip(skipped)
 
-        source = open_input(None if skip is None else note)
-        super().__init__(run, number, line, source)
-        self._input, self._cache = source, cache
+        super().__init__(open_input(None if skip is None else note), node, run)
+        self._cache = node.cache
         self._next = self._place = 0  # of the next element, and of the input
         self._kept_to: int | None = None  # from here on nothing is kept in this pass
 
@@ -97,7 +95,7 @@ class CacheStage(LaneStage):
                     raise
                 self._note_error()
                 if not self.leaves_out(error, tokens[0]):
-                    raise raisable(error) from error.__cause__
+                    raise never_an_end(error) from error.__cause__
                 continue
             self._place += 1
             if number == self._next:

@@ -30,10 +30,12 @@ class StageNode:
 
     Attributes:
         name: What the stage is called in the public interface.
+        makes_stream: Its elements cannot be computed by their places.
         number: See this module.
     """
 
     name: ClassVar[str] = ""
+    makes_stream: ClassVar[bool] = False
     number: int = 0
 
     @property
@@ -44,7 +46,7 @@ class StageNode:
     @property
     def is_indexed(self) -> bool:
         """Return whether each element can be computed by its place."""
-        return all(node.is_indexed for node in self.inputs)
+        return not self.makes_stream and all(node.is_indexed for node in self.inputs)
 
     def length(self) -> int | None:
         """The number of elements of an indexed stage; None: it has no end."""
@@ -126,12 +128,8 @@ class StreamNode(StageNode):
     """
 
     name: ClassVar[str] = "stream"
+    makes_stream: ClassVar[bool] = True
     source: Any
-
-    @property
-    def is_indexed(self) -> bool:
-        """Return False: elements cannot be computed by their places."""
-        return False
 
     def line(self) -> str:
         """The function, or the kind of the dataset."""
@@ -269,13 +267,9 @@ class FilterNode(LinkNode):
     """
 
     name: ClassVar[str] = "filter"
+    makes_stream: ClassVar[bool] = True
     function: Function
     threads: int = 1
-
-    @property
-    def is_indexed(self) -> bool:
-        """Return False: elements cannot be computed by their places."""
-        return False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -287,12 +281,8 @@ class FlatMapNode(LinkNode):
     """
 
     name: ClassVar[str] = "flat_map"
+    makes_stream: ClassVar[bool] = True
     function: Function
-
-    @property
-    def is_indexed(self) -> bool:
-        """Return False: elements cannot be computed by their places."""
-        return False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -349,17 +339,13 @@ class BucketNode(LinkNode):
     """
 
     name: ClassVar[str] = "bucket"
+    makes_stream: ClassVar[bool] = True
     length_of: Function
     boundaries: tuple[int, ...]
     batch_sizes: tuple[int, ...] | None = None
     max_tokens: int | None = None
     drop_last: bool = False
     collate: Collate | None = None
-
-    @property
-    def is_indexed(self) -> bool:
-        """Return False: elements cannot be computed by their places."""
-        return False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -374,15 +360,11 @@ class PackNode(LinkNode):
     """
 
     name: ClassVar[str] = "pack"
+    makes_stream: ClassVar[bool] = True
     row_length: int
     strategy: Strategy = "best_fit"
     bins: int = 64
     long: Long = "cut"
-
-    @property
-    def is_indexed(self) -> bool:
-        """Return False: elements cannot be computed by their places."""
-        return False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -21,7 +21,7 @@ Grain 0.2.18's `BestFitPackIterDataset` with 64 bins, which closes all of them a
 from collections.abc import Sequence
 from typing import Any
 
-from mpqueue.dataset.nodes import Long, Strategy
+from mpqueue.dataset.nodes import PackNode
 from mpqueue.dataset.rows import BestFit, Concatenation, Piece, Row, RowFiller
 from mpqueue.dataset.sequences import SequenceReader
 from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, token_of
@@ -36,23 +36,16 @@ class PackStage(Applied):
     """Rows of one length, filled with the sequences of its input.
 
     Args:
-        source: The input.
-        run, number, line: See `LaneStage`.
-        length: Places of a row.
-        strategy: "best_fit" fits whole sequences into open rows, "concatenate" cuts the running text.
-        bins: How many rows "best_fit" holds open.
-        long: What becomes of a sample that is longer than a row: "cut" places it in pieces, "drop" leaves it out and
-            counts it, "error" raises.
+        source, node, run: See `LinkStage`.
     """
 
-    def __init__(
-        self, source: LaneStage, run: LaneRun, number: int, line: str, *,
-        length: int, strategy: Strategy = "best_fit", bins: int = 64, long: Long = "cut",
-    ) -> None:  # fmt: skip
+    node: PackNode
+
+    def __init__(self, source: LaneStage, node: PackNode, run: LaneRun) -> None:
+        super().__init__(source, node, run)
+        self._length = length = node.row_length
         self._reader = SequenceReader(length)
-        super().__init__(source, self._reader.read, run, number, line)
-        self._length, self._long = length, long
-        self._filler: RowFiller = BestFit(length, bins) if strategy == "best_fit" else Concatenation(length)
+        self._filler: RowFiller = BestFit(length, node.bins) if node.strategy == "best_fit" else Concatenation(length)
         self._ready: list[Row] = []  # closed, and not handed on yet
         self._num_placed = 0  # of the samples that were taken last
         self._padding = self._num_cut = self._num_dropped = self._num_empty = 0
@@ -89,13 +82,13 @@ class PackStage(Applied):
         return made, [_token_of_row(row) for row in rows]
 
     def _add(self, value: Any, token: Token) -> None:
-        fields = self._function(value)
+        fields = self._reader.read(value)
         size = len(fields[0])
         if size > self._length:
-            if self._long == "drop":
+            if self.node.long == "drop":
                 self._num_dropped += 1
                 return
-            if self._long == "error":
+            if self.node.long == "error":
                 raise ValueError(
                     f"a sequence of length {size} is longer than a row, which has {self._length} places: cut it by a "
                     "map before pack, or pass long='cut' or long='drop', or a larger length"

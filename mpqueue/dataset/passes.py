@@ -11,7 +11,8 @@ because the states of a source lie with them.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mpqueue.dataset.stages import Block, LaneStage, Token
+from mpqueue.dataset.nodes import RepeatNode, SkipNode, StageNode, TakeNode
+from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, rebuilt_by_part
 from mpqueue.telemetry.stage_rows import StageRow, summed
 from mpqueue.worker.lanes import LaneRun
 
@@ -21,17 +22,15 @@ def share_of(count: int, run: LaneRun) -> int:
     return max(0, -(-(count - run.lane) // run.num_lanes))
 
 
-class CountedStage(LaneStage):
+class CountedStage(LinkStage):
     """A stage that counts the elements of its input.
 
     Args:
-        source: The input.
-        run, number, line: See `LaneStage`.
+        source, node, run: See `LinkStage`.
     """
 
-    def __init__(self, source: LaneStage, run: LaneRun, number: int, line: str) -> None:
-        super().__init__(run, number, line, source)
-        self._input = source
+    def __init__(self, source: LaneStage, node: StageNode, run: LaneRun) -> None:
+        super().__init__(source, node, run)
         self._count = 0  # that were taken
 
     def _take(self, count: int) -> Block:
@@ -49,23 +48,21 @@ class CountedStage(LaneStage):
         self._input.load(state["input"])
         self._count = state["count"]
 
-    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
-        """Return the elements of these tokens, which are the input's."""
-        return self._input.rebuild(tokens)
 
-
-class TakeStage(CountedStage):
-    """A lane's share of the first elements.
+class ShareStage(CountedStage):
+    """A stage that knows a lane's share of the first elements.
 
     Args:
-        source: The input.
-        count: How many there are in all lanes.
-        run, number, line: See `LaneStage`.
+        source, node, run: See `LinkStage`.
     """
 
-    def __init__(self, source: LaneStage, count: int, run: LaneRun, number: int, line: str) -> None:
-        super().__init__(source, run, number, line)
-        self._share = share_of(count, run)
+    def __init__(self, source: LaneStage, node: TakeNode | SkipNode, run: LaneRun) -> None:
+        super().__init__(source, node, run)
+        self._share = share_of(node.count, run)
+
+
+class TakeStage(ShareStage):
+    """A lane's share of the first elements."""
 
     def pull(self, count: int) -> Block:
         """Return the next elements."""
@@ -75,18 +72,8 @@ class TakeStage(CountedStage):
         return block
 
 
-class SkipStage(CountedStage):
-    """The elements behind a lane's share of the first ones.
-
-    Args:
-        source: The input.
-        count: How many are left out in all lanes.
-        run, number, line: See `LaneStage`.
-    """
-
-    def __init__(self, source: LaneStage, count: int, run: LaneRun, number: int, line: str) -> None:
-        super().__init__(source, run, number, line)
-        self._share = share_of(count, run)
+class SkipStage(ShareStage):
+    """The elements behind a lane's share of the first ones."""
 
     def pull(self, count: int) -> Block:
         """Return the next elements; the first call takes those that are left out."""
@@ -125,8 +112,7 @@ class RepeatStage(LaneStage):
 
     Args:
         open_pass: Opens the input for the pass of this number.
-        times: Passes; None: without end. A pass in which the lane gives nothing is then the last one.
-        run, number, line: See `LaneStage`.
+        node, run: See `LaneStage`. Where passes have no end, one in which the lane gives nothing is the last one.
         is_hidden: It is part of another stage, as of a mix, and has no row of counts.
 
     Attributes:
@@ -135,13 +121,12 @@ class RepeatStage(LaneStage):
     """
 
     def __init__(
-        self, open_pass: Callable[[int], LaneStage], times: int | None, run: LaneRun, number: int, line: str, *,
-        is_hidden: bool = False,
-    ) -> None:  # fmt: skip
-        super().__init__(run, number, line)
-        self._open, self._times, self._is_hidden = open_pass, times, is_hidden
+        self, open_pass: Callable[[int], LaneStage], node: RepeatNode, run: LaneRun, *, is_hidden: bool = False
+    ) -> None:
+        super().__init__(node, run)
+        self._open, self._times, self._is_hidden = open_pass, node.times, is_hidden
         self.num_passes = 0
-        self.has_ended = times == 0
+        self.has_ended = node.times == 0
         self._has_given = False  # in this pass
         self._input = open_pass(0)
         self._before: LaneStage | None = None  # of the pass before this one
@@ -200,12 +185,7 @@ class RepeatStage(LaneStage):
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
         """Return these elements, each computed by the stages of its pass."""
-        of_pass: dict[int, dict[Token, Any]] = {}
-        for number, token in tokens:
-            of_pass.setdefault(number, {})[token] = None
-        for number, found in of_pass.items():
-            found.update(zip(found, self._stages_of(number).rebuild(list(found)), strict=True))
-        return [of_pass[number][token] for number, token in tokens]
+        return rebuilt_by_part(tokens, self._stages_of)
 
     def _stages_of(self, number: int) -> LaneStage:
         if number == self._now():

@@ -14,13 +14,16 @@ import copy
 import reprlib
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-from mpqueue.dataset.nodes import shown
-from mpqueue.dataset.stages import LEAST_FRUITLESS, Block, LaneStage, Token, passes_at_once, raisable
+from mpqueue.dataset.indexed import make_reader
+from mpqueue.dataset.nodes import SourceNode, StageNode, StreamNode, shown
+from mpqueue.dataset.stages import LEAST_FRUITLESS, Block, LaneStage, Token, passes_at_once
 from mpqueue.errors import OutOfRangeError
 from mpqueue.system.log import warn
 from mpqueue.telemetry.clock import clock_ns
+from mpqueue.worker.failures import never_an_end
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.marked import MarkedBegin
 
@@ -32,19 +35,16 @@ class IndexedRoot(LaneStage):
     """The places of an indexed dataset that a lane has.
 
     Args:
-        at: Returns the elements of a list of places, with random numbers that it sets by itself.
-        length: Of the dataset; None: it has no end.
-        run, number, line: See `LaneStage`.
-        num_samples: Of all sources together: an endless dataset has given each of them after so many places or so.
+        node, run: See `LaneStage`.
     """
 
-    def __init__(
-        self, at: Callable[[Sequence[int]], list[Any]], length: int | None, run: LaneRun, number: int, line: str,
-        *, num_samples: int = 0,
-    ) -> None:  # fmt: skip
-        super().__init__(run, number, line)
-        self._at, self._length = at, length
-        self._most_fruitless = max(LEAST_FRUITLESS, 2 * num_samples) if length is None else None
+    def __init__(self, node: StageNode, run: LaneRun) -> None:
+        super().__init__(node, run)
+        reader = make_reader(node)
+        self._at, self._length = partial(reader.at, run=run), reader.length
+        # An endless dataset has given each sample of its sources after so many places or so.
+        num_samples = sum(stage.length() or 0 for stage in node.stages() if isinstance(stage, SourceNode))
+        self._most_fruitless = max(LEAST_FRUITLESS, 2 * num_samples) if self._length is None else None
         self._place = run.lane
         self._error: BaseException | None = None  # of the element at `_place`
 
@@ -100,7 +100,7 @@ class IndexedRoot(LaneStage):
                 if passes_at_once(error):
                     raise
                 if not self.leaves_out(error, place):
-                    self._error = raisable(error)
+                    self._error = never_an_end(error)
                     break
             self._place = place + self.run.num_lanes
         return values, tokens
@@ -179,13 +179,13 @@ class StreamRoot(LaneStage):
     """The elements of a source that is a stream itself: it takes its share by `mpqueue.worker_info`.
 
     Args:
-        source: A callable that returns an iterable, or an iterable.
-        run, number, line: See `LaneStage`.
+        node, run: See `LaneStage`.
     """
 
-    def __init__(self, source: Any, run: LaneRun, number: int, line: str) -> None:
-        super().__init__(run, number, line)
-        self._source = source
+    node: StreamNode
+
+    def __init__(self, node: StreamNode, run: LaneRun) -> None:
+        super().__init__(node, run)
         self._number = 0  # of the next element of this lane
         self._has_ended = False
         self._error: BaseException | None = None  # of that element
@@ -221,7 +221,7 @@ class StreamRoot(LaneStage):
             if passes_at_once(error):
                 raise
             error.add_note(self.told(self._token_of(self._number)))
-            raise raisable(error) from error.__cause__
+            raise never_an_end(error) from error.__cause__
 
     def _read(self, reader: "_Reader", count: int, values: list[Any]) -> None:
         read, add = reader.next, values.append
@@ -237,7 +237,7 @@ class StreamRoot(LaneStage):
             if self.leaves_out(error, self._token_of(self._number)):
                 self._number += 1
             else:
-                self._error = raisable(error)
+                self._error = never_an_end(error)
             return
         self._number += len(values)
 
@@ -252,7 +252,7 @@ class StreamRoot(LaneStage):
         if reader is None or not first <= reader.number <= number:
             reader = self._reader = None  # not two at a time: they may hold a file
             reader = self._reader = _Reader(
-                self._source, self._begin, first, self._states[at] if at >= 0 else None
+                self.node.source, self._begin, first, self._states[at] if at >= 0 else None
             )  # fmt: skip
         if reader.number < number:
             self._drop(reader, number)

@@ -39,9 +39,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from mpqueue.dataset import nodes
 from mpqueue.dataset.applying import apply_to, map_to
 from mpqueue.dataset.held import together
-from mpqueue.dataset.nodes import salted
 from mpqueue.engine.seeds import place_of
 from mpqueue.engine.skips import Skipped, is_of_source
 from mpqueue.system.interrupts import is_of_handler
@@ -78,12 +78,13 @@ class LaneStage:
     """A stage of a lane that is open.
 
     Args:
+        node: What the stage is.
         run: What the lane was opened with.
-        number: Of the stage in its tree, from the sources upwards.
-        line: The stage in one line, for errors and statistics.
         inputs: The stages that it reads.
 
     Attributes:
+        number: Of the stage in its tree, from the sources upwards.
+        line: The stage in one line, for errors and statistics.
         seed: Of its own random numbers.
         num_in: Elements that it has taken since it was opened,
         num_out: and that it has given. What is computed again from a snapshot's tokens is not among them.
@@ -91,9 +92,12 @@ class LaneStage:
         waiting_ns: of them, when it waited for anything but a CPU. Both are noted for each block.
     """
 
-    def __init__(self, run: LaneRun, number: int, line: str, *inputs: "LaneStage") -> None:
-        self.run, self.number, self.line, self.inputs = run, number, line, inputs
-        self.seed = salted(run.seed, number)
+    node: Any
+
+    def __init__(self, node: nodes.StageNode, run: LaneRun, *inputs: "LaneStage") -> None:
+        self.node, self.run, self.inputs = node, run, inputs
+        self.number, self.line = node.number, node.line()
+        self.seed = nodes.salted(run.seed, node.number)
         self.num_in = self.num_out = self.ns = self.waiting_ns = 0
         self._looks_at, self._looked_at, self._busy_at = 0, 0, -1
         self._num_fruitless = self._fruitless_since = 0
@@ -205,7 +209,7 @@ class LaneStage:
             if passes_at_once(error):
                 raise
             if not self.leaves_out(error, *tokens):
-                raise raisable(error) from error.__cause__
+                raise never_an_end(error) from error.__cause__
             return []
         finally:
             self._clock_out(started)
@@ -262,6 +266,37 @@ class LaneStage:
         self._looked_at, self._looks_at = self.ns, self.ns + _BETWEEN_LOOKS_NS
 
 
+class LinkStage(LaneStage):
+    """A stage that reads one other.
+
+    Args:
+        source: The stage that it reads.
+        node, run: See `LaneStage`.
+    """
+
+    def __init__(self, source: LaneStage, node: nodes.StageNode, run: LaneRun) -> None:
+        super().__init__(node, run, source)
+        self._input = source
+
+    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+        """Return the elements of these tokens: the input's, where a stage makes no others of them."""
+        return self._input.rebuild(tokens)
+
+
+def rebuilt_by_part(tokens: Sequence[Token], stage_of: Callable[[int], LaneStage]) -> list[Any]:
+    """Return elements whose tokens are (part, token): the stage of each part is asked once for all of its own.
+
+    Raises:
+        Exception: What the user's functions raise.
+    """
+    of_part: dict[int, dict[Token, Any]] = {}
+    for part, token in tokens:
+        of_part.setdefault(part, {})[token] = None
+    for part, found in of_part.items():
+        found.update(zip(found, stage_of(part).rebuild(list(found)), strict=True))
+    return [of_part[part][token] for part, token in tokens]
+
+
 def passes_at_once(error: BaseException) -> bool:
     """Return whether an exception is an interrupt, and of no element.
 
@@ -271,11 +306,6 @@ def passes_at_once(error: BaseException) -> bool:
     if context.process_info() is not None:
         return isinstance(error, SystemExit) and is_of_handler(error)
     return not isinstance(error, Exception | SystemExit) or is_of_handler(error)
-
-
-def raisable(error: BaseException) -> BaseException:
-    """Return what a stage raises for an exception of the user's code."""
-    return never_an_end(error)
 
 
 def _kept(tokens: Sequence[Token], verdicts: list[Any]) -> Sequence[Token]:
@@ -298,7 +328,7 @@ def no_verdict(line: str, got: Any) -> TypeError:
     return TypeError(f"{line} must return True or False for each sample, got {what}")
 
 
-class Applied(LaneStage):
+class Applied(LinkStage):
     """A stage that calls a function of the user's for each element of its one input.
 
     Elements that were taken and not used, those behind an error, wait in ``_values`` and ``_tokens``. The error is kept
@@ -306,16 +336,11 @@ class Applied(LaneStage):
     computed, and raised, again.
 
     Args:
-        source: The input.
-        function: The user's.
-        run, number, line: See `LaneStage`.
+        source, node, run: See `LinkStage`.
     """
 
-    def __init__(
-        self, source: LaneStage, function: Callable[[Any], Any], run: LaneRun, number: int, line: str
-    ) -> None:  # fmt: skip
-        super().__init__(run, number, line, source)
-        self._input, self._function = source, function
+    def __init__(self, source: LaneStage, node: nodes.StageNode, run: LaneRun) -> None:
+        super().__init__(source, node, run)
         self._values: list[Any] = []
         self._tokens: list[Token] = []
         self._error: BaseException | None = None
@@ -354,7 +379,7 @@ class Applied(LaneStage):
         is_left_out = self.leaves_out(error, tokens[0])
         self._values[:0], self._tokens[:0] = values[is_left_out:], tokens[is_left_out:]
         if not is_left_out:
-            self._error = raisable(error)
+            self._error = never_an_end(error)
 
     def save(self, held: Sequence[Token] = ()) -> Any:
         """Return the state of the input, and the tokens that wait."""
@@ -369,6 +394,8 @@ class Applied(LaneStage):
 
 class MapStage(Applied):
     """The results of a function, called with each element."""
+
+    node: nodes.MapNode
 
     def pull(self, count: int) -> Block:
         """Return the next elements, and the tokens of those that they were made of."""
@@ -388,7 +415,7 @@ class MapStage(Applied):
         started = self._clock_in()
         run = self.run
         try:
-            map_to(values, tokens, self._function, run.begin, self.seed, run.epoch, out, self.line)
+            map_to(values, tokens, self.node.function, run.begin, self.seed, run.epoch, out, self.line)
         except BaseException as error:
             if passes_at_once(error):
                 raise
@@ -400,12 +427,14 @@ class MapStage(Applied):
         """Return what the function returns for the elements of these tokens."""
         made: list[Any] = []
         run = self.run
-        apply_to(self._input.rebuild(tokens), tokens, self._function, run.begin, self.seed, run.epoch, made)
+        apply_to(self._input.rebuild(tokens), tokens, self.node.function, run.begin, self.seed, run.epoch, made)
         return made
 
 
 class FilterStage(Applied):
     """The elements for which a function returns True."""
+
+    node: nodes.FilterNode
 
     def pull(self, count: int) -> Block:
         """Return the next elements that are kept."""
@@ -428,7 +457,7 @@ class FilterStage(Applied):
         verdicts: list[Any] = []
         error: BaseException | None = None
         try:
-            apply_to(values, tokens, self._function, run.begin, self.seed, run.epoch, verdicts)
+            apply_to(values, tokens, self.node.function, run.begin, self.seed, run.epoch, verdicts)
         except BaseException as raised:
             if passes_at_once(raised):
                 raise
@@ -447,7 +476,3 @@ class FilterStage(Applied):
         got = verdicts[at]
         del verdicts[at:]
         return no_verdict(self.line, got)
-
-    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
-        """Return the elements of these tokens: they were kept."""
-        return self._input.rebuild(tokens)

@@ -17,8 +17,17 @@ from functools import partial
 from typing import Any
 
 from mpqueue.dataset.held import together
-from mpqueue.dataset.nodes import returned_none
-from mpqueue.dataset.stages import VERDICTS, Block, LaneStage, Token, no_verdict, passes_at_once, raisable, tokens_of
+from mpqueue.dataset.nodes import FilterNode, MapNode, returned_none
+from mpqueue.dataset.stages import (
+    VERDICTS,
+    Block,
+    LaneStage,
+    LinkStage,
+    Token,
+    no_verdict,
+    passes_at_once,
+    tokens_of,
+)
 from mpqueue.engine.seeds import place_of
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker import context, failures
@@ -27,24 +36,19 @@ from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.marked import MarkedBegin
 
 
-class ThreadedStage(LaneStage):
+class ThreadedStage(LinkStage):
     """The results of a function that is called in threads, or the elements for which it returns True.
 
     Args:
-        source: The input.
-        function: The user's.
-        threads: In how many threads.
-        run, number, line: See `LaneStage`.
-        is_filter: It tells which elements are kept.
+        source, node, run: See `LinkStage`.
     """
 
-    def __init__(
-        self, source: LaneStage, function: Callable[[Any], Any], threads: int, run: LaneRun, number: int, line: str,
-        *, is_filter: bool = False,
-    ) -> None:  # fmt: skip
-        super().__init__(run, number, line, source)
-        self._input, self._function, self._ahead, self._is_filter = source, function, AHEAD * threads, is_filter
-        self._helpers = shared_helpers(threads)
+    node: MapNode | FilterNode
+
+    def __init__(self, source: LaneStage, node: MapNode | FilterNode, run: LaneRun) -> None:
+        super().__init__(source, node, run)
+        self._ahead, self._is_filter = AHEAD * node.threads, type(node) is FilterNode
+        self._helpers = shared_helpers(node.threads)
         self._waiting: deque[tuple[Any, Token]] = deque()  # taken, and in no thread yet
         self._pending: deque[tuple[Any, Token, HelperCall]] = deque()
         self._error: BaseException | None = None  # of the input, behind what is pending
@@ -71,7 +75,7 @@ class ThreadedStage(LaneStage):
                     if not values:  # or they would be lost with the error
                         self._note_fruitless(1)
                     continue
-                raise raisable(error_of)
+                raise failures.never_an_end(error_of)
             if not self._is_filter or helped.result():
                 values.append(value if self._is_filter else helped.result())
                 tokens.append(token)
@@ -109,7 +113,7 @@ class ThreadedStage(LaneStage):
 
     def _in_helper(self) -> Callable[[Any, Token], Any]:
         """Return what computes an element in a thread; made by the worker's own, for the batch that is at work."""
-        return partial(self._call, context.in_any_thread(self._function, self.seed, self.run.epoch))
+        return partial(self._call, context.in_any_thread(self.node.function, self.seed, self.run.epoch))
 
     def _call(self, ask: Callable[[int, Any], Any], value: Any, token: Token) -> Any:
         begin, place = self.run.begin, place_of(token)

@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpqueue.dataset.buckets import BucketStage
+from mpqueue.dataset.nodes import BucketNode, SourceNode
 
 
 def bucket(samples, boundaries, batch_sizes=None, *, run=None, length=len, max_tokens=None, **arguments):
     run = run or lane_run()
-    source = Samples(samples, run)
     arguments |= {"boundaries": boundaries, "batch_sizes": batch_sizes, "max_tokens": max_tokens}
-    return BucketStage(source, length, run, 1, "bucket(len)", **arguments)
+    node = BucketNode.behind(SourceNode(source=samples), length_of=length, **arguments)
+    return BucketStage(Samples(samples, run), node, run)
 
 
 def batches_of(*args, **kwargs):
@@ -124,11 +125,12 @@ def test_no_sample_is_taken_behind_the_one_that_fills_a_bucket():
 def test_what_is_padded_and_left_out_is_counted():
     stage = bucket(numbered([1, 3, 9]), [4], [2, 2], drop_last=True)
     drain(stage)
-    assert [row[:3] for row in stage.counts()] == [
-        ("0: samples", 0, 0),
-        ("1: bucket(len)", 3, 1),
-        ("1: bucket(len): places padded", 6, 2),
-        ("1: bucket(len): samples left out", 3, 1),
+    name = stage.row_name
+    assert name == "1: bucket(len, [4], batch_sizes=[2, 2], drop_last=True)"
+    assert [row[:3] for row in stage.counts()[1:]] == [
+        (name, 3, 1),
+        (f"{name}: places padded", 6, 2),
+        (f"{name}: samples left out", 3, 1),
     ]
 
 
@@ -148,9 +150,10 @@ def test_an_error_names_the_samples_of_the_batch():
     def collate(some):
         raise ArithmeticError("no")
 
+    stage = bucket(numbered([1, 2]), [4], [2, 2], collate=collate)
     with pytest.raises(ArithmeticError) as caught:
-        bucket(numbered([1, 2]), [4], [2, 2], collate=collate).pull(1)
-    assert "stage 1, bucket(len), for samples 0, 1" in caught.value.__notes__[0]
+        stage.pull(1)
+    assert f"stage {stage.number}, {stage.line}, for samples 0, 1" in caught.value.__notes__[0]
 
 
 def test_what_raises_is_left_out_where_errors_are_skipped():

@@ -6,12 +6,14 @@ from helpers.lane_inputs import Samples, assert_resumes_everywhere, drain, lane_
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mpqueue.dataset.nodes import PackNode, SourceNode
 from mpqueue.dataset.packing import PackStage
 
 
 def pack(samples, length, *, run=None, **arguments):
     run = run or lane_run()
-    return PackStage(Samples(samples, run), run, 1, f"pack({length})", length=length, **arguments)
+    node = PackNode.behind(SourceNode(source=samples), row_length=length, **arguments)
+    return PackStage(Samples(samples, run), node, run)
 
 
 def rows_of(samples, length, blocks=(1,), **arguments):
@@ -167,7 +169,7 @@ def test_what_is_longer_than_a_row_is_left_out_and_counted(strategy):
     stage = pack([[1, 2], range(1, 10), [3]], 8, strategy=strategy, long="drop")
     (row,), _ = drain(stage)
     assert row["tokens"].tolist() == [1, 2, 3, 0, 0, 0, 0, 0]
-    assert stage.counts()[-1][:3] == ("1: pack(8): samples left out", 3, 1)
+    assert stage.counts()[-1][:3] == (f"{stage.row_name}: samples left out", 3, 1)
 
 
 @pytest.mark.parametrize("strategy", ["best_fit", "concatenate"])
@@ -175,7 +177,7 @@ def test_what_is_longer_than_a_row_is_an_error_in_its_place(strategy):
     error, row = rows_of([[1, 2], np.arange(9), [3]], 8, strategy=strategy, long="error")
     assert isinstance(error, ValueError)
     assert "of length 9 is longer than a row, which has 8 places" in str(error)
-    assert "stage 1, pack(8), for sample 1" in error.__notes__[0]
+    assert "stage 1, pack(8, " in error.__notes__[0] and ", for sample 1" in error.__notes__[0]
     assert row["tokens"].tolist() == [1, 2, 3, 0, 0, 0, 0, 0]
 
 
@@ -185,7 +187,7 @@ def test_what_is_padded_cut_and_left_out_is_counted():
     assert len(rows) == 3
     counts = {name: (a, b) for name, a, b, *_ in stage.counts()}
     assert counts == {
-        "0: samples": (0, 0),
+        "0: list, 4": (0, 0),
         "1: pack(8)": (4, 3),
         "1: pack(8): places padded": (24, 4),
         "1: pack(8): samples cut": (4, 1),

@@ -4,13 +4,8 @@ import numpy as np
 import pytest
 from helpers.lane_inputs import assert_resumes_everywhere, drain, lane_run
 
-from mpqueue.dataset.batching import BatchStage
-from mpqueue.dataset.buckets import BucketStage
-from mpqueue.dataset.buffers import ShuffleStage
-from mpqueue.dataset.flattening import FlatMapStage
-from mpqueue.dataset.packing import PackStage
-from mpqueue.dataset.roots import IndexedRoot, StreamRoot
-from mpqueue.dataset.stages import FilterStage, MapStage
+from mpqueue import Dataset
+from mpqueue.dataset.opening import open_stages
 
 COUNT = 60
 
@@ -38,17 +33,17 @@ class Texts:
         self._next = state["next"]
 
 
-def root(kind, run):
-    if kind == "indexed":
-        return IndexedRoot(lambda places: [text(place) for place in places], COUNT, run, 0, "texts")
-    return StreamRoot(Texts if kind == "stateful" else lambda: map(text, range(COUNT)), run, 0, "texts")
+SOURCES = {
+    "indexed": [text(place) for place in range(COUNT)],
+    "stateful": lambda: Texts(),
+    "generator": lambda: map(text, range(COUNT)),
+}
 
 
-def before(kind, run):
+def before(kind):
     """Texts of which some are left out and some are doubled, in another order."""
-    stage = FilterStage(root(kind, run), lambda tokens: bool(tokens[0] % 5), run, 1, "filter")
-    stage = FlatMapStage(stage, lambda tokens: [tokens] * (1 + int(tokens[0]) % 2), run, 2, "flat_map")
-    return ShuffleStage(stage, 7, run, 3, "shuffle(7)")
+    texts = Dataset(SOURCES[kind]).filter(lambda tokens: bool(tokens[0] % 5))
+    return texts.flat_map(lambda tokens: [tokens] * (1 + int(tokens[0]) % 2)).shuffle(7)
 
 
 def same(one, other):
@@ -57,23 +52,18 @@ def same(one, other):
     return np.array_equal(one, other)
 
 
-@pytest.fixture(params=["indexed", "stateful", "generator"])
+@pytest.fixture(params=SOURCES)
 def kind(request):
     return request.param
 
 
 def packed(kind, strategy):
-    run = lane_run()
-    stage = PackStage(before(kind, run), run, 4, "pack(16)", length=16, strategy=strategy, bins=3)
-    stage = MapStage(stage, lambda row: row | {"first": row["tokens"][0]}, run, 5, "map")
-    stage = ShuffleStage(stage, 4, run, 6, "shuffle(4)")
-    return BatchStage(stage, 3, run, 7, "batch(3)")
+    rows = before(kind).pack(16, strategy=strategy, bins=3).map(lambda row: row | {"first": row["tokens"][0]})
+    return open_stages(rows.shuffle(4).batch(3).root, lane_run())
 
 
-def bucketed(kind, strategy):
-    run = lane_run()
-    stage = BucketStage(before(kind, run), len, run, 4, "bucket", boundaries=[6, 12], batch_sizes=[4, 3, 2])
-    return ShuffleStage(stage, 4, run, 5, "shuffle(4)")
+def bucketed(kind):
+    return open_stages(before(kind).bucket(len, [6, 12], [4, 3, 2]).shuffle(4).root, lane_run())
 
 
 @pytest.mark.parametrize("strategy", ["best_fit", "concatenate"])
@@ -82,10 +72,10 @@ def test_rows_amid_other_stages_are_resumed_everywhere(kind, strategy):
 
 
 def test_buckets_amid_other_stages_are_resumed_everywhere(kind):
-    assert_resumes_everywhere(lambda: bucketed(kind, None), same)
+    assert_resumes_everywhere(lambda: bucketed(kind), same)
 
 
 def test_rows_are_the_same_from_each_kind_of_source():
-    wholes = [drain(packed(kind, "best_fit"))[0] for kind in ("indexed", "stateful", "generator")]
+    wholes = [drain(packed(kind, "best_fit"))[0] for kind in SOURCES]
     for other in wholes[1:]:
         assert all(same(one, two) for one, two in zip(wholes[0], other, strict=True))

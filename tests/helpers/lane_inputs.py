@@ -5,6 +5,7 @@ import operator
 
 import pytest
 
+from mpqueue.dataset.nodes import SourceNode
 from mpqueue.dataset.stages import LaneStage
 from mpqueue.worker.lanes import LaneRun
 
@@ -22,7 +23,7 @@ class Samples(LaneStage):
     """
 
     def __init__(self, samples, run=None):
-        super().__init__(run or lane_run(), 0, "samples")
+        super().__init__(SourceNode(source=samples), run or lane_run())
         self.samples, self.at, self.rebuilt = samples, 0, []
 
     def pull(self, count):

@@ -7,6 +7,7 @@ from helpers.lane_inputs import Samples, drain, lane_run
 from golden.values import assert_same
 from mpqueue import Dataset
 from mpqueue.dataset.buckets import BucketStage
+from mpqueue.dataset.nodes import BucketNode, SourceNode
 
 DIFFERENCES = {
     "s005": "one bucket is an error: that is what batch is for",
@@ -46,10 +47,11 @@ def run(case, folder):
             Dataset([]).bucket(len, args["boundaries"], args["batch_sizes"])
         return
     samples = [make(case["sample"], number, length) for number, length in enumerate(case["lengths"])]
-    stage = BucketStage(
-        Samples(samples), length_of, lane_run(), 1, "bucket", boundaries=args["boundaries"], batch_sizes=args["batch_sizes"],
-        drop_last=args["drop_remainder"],
+    node = BucketNode.behind(
+        SourceNode(source=samples), length_of=length_of, boundaries=args["boundaries"],
+        batch_sizes=args["batch_sizes"], drop_last=args["drop_remainder"],
     )  # fmt: skip
+    stage = BucketStage(Samples(samples), node, lane_run())
     batches, _ = drain(stage)
     assert len(batches) == len(expected["batches"])
     for number, (batch, same) in enumerate(zip(batches, expected["batches"], strict=True)):
