@@ -9,10 +9,11 @@ row takes; and a map of a file that shrinks kills the process. So the bytes of r
 rows in a shuffled order, what was used last is not what is used next.
 """
 
+import itertools
 import os
 import struct
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -41,6 +42,21 @@ def read_schema(message: bytes) -> Any:
     """Return the schema of a message; raises pyarrow's errors, which are `ValueError` or `OSError`."""
     pa = pyarrow()
     return pa.ipc.read_schema(pa.py_buffer(message))
+
+
+def schemas(index: Index) -> Iterator[tuple[int, Any]]:
+    """Yield the schema of the first file, and each that is written in other bytes, with the number of its file.
+
+    Raises:
+        ValueError, OSError: pyarrow's.
+    """
+    starts, data = index.starts("schema").tolist(), index["schema"]
+    known = set()
+    for number, (start, stop) in enumerate(itertools.pairwise(starts)):
+        message = data[start:stop].tobytes()
+        if message not in known:  # it may differ in its metadata only
+            known.add(message)
+            yield number, read_schema(message)
 
 
 def scan(path: str) -> Arrays:
@@ -146,24 +162,17 @@ class Arrow(GroupedFiles):
 
     def _check_schemas(self) -> Any:
         """Compare the schemas of all files; return that of the first one."""
-        starts, data = self._index.starts("schema"), self._index["schema"]
-        first = data[: starts[1]].tobytes()
-        schema = read_schema(first)
-        known = {first}
-        for number in range(len(starts) - 1):
-            text = data[starts[number] : starts[number + 1]].tobytes()
-            if text not in known:  # it may differ in its metadata only
-                other = read_schema(text)
-                files = self._index.files
-                what = difference(schema, other, schema.names, files[0].path)
-                if what is None and other.names != schema.names:
-                    what = (
-                        f"its columns are {', '.join(other.names)}, expected {', '.join(schema.names)} as in "
-                        f"{files[0].path}; list files of one schema together"
-                    )
-                if what is not None:
-                    raise FileError(files[number].path, 0, what)
-                known.add(text)
+        files = self._index.files
+        (_, schema), *others = schemas(self._index)
+        for number, other in others:
+            what = difference(schema, other, schema.names, files[0].path)
+            if what is None and other.names != schema.names:
+                what = (
+                    f"its columns are {', '.join(other.names)}, expected {', '.join(schema.names)} as in "
+                    f"{files[0].path}; list files of one schema together"
+                )
+            if what is not None:
+                raise FileError(files[number].path, 0, what)
         return schema
 
     def _state(self) -> "_Reading":

@@ -5,13 +5,10 @@ is whole or absent; one process of a host fetches it, others wait.
 """
 
 import contextlib
-import hashlib
-import json
-import os
 from collections.abc import Iterator
 
 from mpqueue.files.opened import IndexedFile, OpenFiles
-from mpqueue.files.unpacked import made_once
+from mpqueue.files.unpacked import made_once, path_of
 
 # Requests that are waited for at once, and the bytes of each: what they bring lies in memory until it is written.
 _REQUESTS, _REQUEST_BYTES = 8, 8 * 1024 * 1024
@@ -24,8 +21,7 @@ def fetch(file: IndexedFile, folder: str) -> str:
         FileError: It has changed.
         OSError: It cannot be read, also after several tries; or the system's: the disk is full, say.
     """
-    name = hashlib.sha256(json.dumps(file).encode()).hexdigest() + ".fetched"
-    return made_once(os.path.join(folder, name), lambda: _blocks(file))
+    return made_once(path_of(file, folder, "fetched"), lambda: _blocks(file))
 
 
 def _blocks(file: IndexedFile) -> Iterator[bytes]:

@@ -7,7 +7,6 @@ so two of different content never have the same name.
 
 import hashlib
 import io
-import operator
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from mpqueue.files.index import Texts, open_or_make, packed
 from mpqueue.files.index_file import Array, Arrays, IndexWriter
 from mpqueue.files.kept import cache_folder
 from mpqueue.files.opened import read_whole
+from mpqueue.files.source import checked_number
 from mpqueue.files.urls import found_under, is_url
 
 _SUFFIXES = (b".jpg", b".jpeg", b".png", b".ppm", b".bmp", b".pgm", b".tif", b".tiff", b".webp")
@@ -87,11 +87,7 @@ class Images:
             FileError: It cannot be decoded.
             OSError: The system's; the file is gone, say.
         """
-        number = operator.index(index)
-        if number < 0:
-            number += self._length
-        if not 0 <= number < self._length:
-            raise IndexError(f"index {index} is out of range: {self!r}")
+        number = checked_number(index, self)
         arrays = self._mapped()
         path = os.path.join(self._folder, Texts(arrays["names"], arrays["name_ends"])[number])
         data = read_whole(path)

@@ -91,7 +91,7 @@ class IndexWriter:
         room = _HEAD.size + len(json.dumps(table)) + 20 * len(table)  # offsets have 20 digits at most
         end = room
         for name, spool in self._spools.items():
-            table[name][2] = end = _aligned(end)
+            table[name][2] = end = end + -end % _ALIGNED
             end += spool.count * spool.dtype.itemsize
         header = json.dumps(table).encode()
         file.write(_HEAD.pack(_MARK, len(header), end) + header)
@@ -125,10 +125,6 @@ def whole_or_absent(path: str) -> Iterator[IO[bytes]]:
             os.unlink(name)
         raise
     _sync_folder(folder)
-
-
-def _aligned(offset: int) -> int:
-    return -(-offset // _ALIGNED) * _ALIGNED
 
 
 def _sync_folder(folder: str) -> None:

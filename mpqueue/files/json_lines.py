@@ -21,7 +21,7 @@ from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import IndexedFile, OpenFiles
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.source import FileSource
-from mpqueue.files.unpacked import compression_of, name_of, unpack
+from mpqueue.files.unpacked import compression_of, path_of, unpack
 from mpqueue.files.window import ScanWindow, open_window
 
 _BLOCK_BYTES = 4 * 1024 * 1024
@@ -93,7 +93,7 @@ class _Unpacked(Sequence[IndexedFile]):
         file = self._files[number]
         if not self._is_compressed[number]:
             return file
-        path = os.path.join(self._folder, name_of(file))
+        path = path_of(file, self._folder)
         try:
             return IndexedFile.of(path)
         except FileNotFoundError as gone:

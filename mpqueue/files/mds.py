@@ -161,7 +161,7 @@ class MDS(GroupedFiles):
                 raise FileError(shard.path, 0, f"it has {number:,} samples, and index.json says {shard.num_samples:,}")
         self._stored, self._names, self._decode_images = stored, names, decode
         # Bytes of those that are compressed, once they are not; None: it is plain.
-        self._raw_bytes = [shard.raw_bytes if _is_compressed(shard.path) else None for shard in shards]
+        self._raw_bytes = [None if shard.path.endswith(".mds") else shard.raw_bytes for shard in shards]
 
     def shards(self) -> Groups:
         """Return the shards as a source: ``[i]`` is all samples of one, a sequence.
@@ -271,10 +271,6 @@ class _Samples(Sequence[Any]):
             raise IndexError(f"sample {number} of {len(self)}")
         start, stop = self._places[number : number + 2].tolist()
         return self._source._decoded_sample(self._group, start, self._data[start:stop])
-
-
-def _is_compressed(path: str) -> bool:
-    return not path.endswith(".mds")
 
 
 def _told(columns: Iterable[tuple[str, str]]) -> str:

@@ -29,7 +29,6 @@ from mpqueue.system.locks import Lock
 
 # Of requests that are joined into one read.
 _MAX_GAP_BYTES = 4 * 1024
-_MAX_READ_BYTES = 8 * 1024 * 1024
 # Above this a record is read by itself: a system call costs less than to copy it out of a larger read.
 _MAX_JOINED_BYTES = 16 * 1024
 
@@ -121,11 +120,8 @@ class _OpenFile:
                 and length <= _MAX_JOINED_BYTES
                 and pieces[order[at + 1]][1] - start - length <= _MAX_GAP_BYTES
             ):
-                stop, end = _joined(pieces, order, at)
-                data = self._read(start, end - start)
-                for number in order[at:stop]:
-                    _, offset, length = pieces[number]
-                    found[number] = data[offset - start : offset - start + length]
+                stop, end = ranges.joined(pieces, order, at, _MAX_GAP_BYTES, _MAX_JOINED_BYTES)
+                ranges.share_out(self._read(start, end - start), start, pieces, order[at:stop], found)
                 at = stop
                 continue
             at += 1
@@ -258,20 +254,6 @@ class OpenFiles:
             while len(table.files) > self._limit:
                 table.files.popitem(last=False)  # who reads it holds it: nothing is closed under a read
         return file
-
-
-def _joined(pieces: Sequence[Piece], order: Sequence[int], at: int) -> tuple[int, int]:
-    """Return the end, in the order, of pieces of one file that are read at once, and where their bytes end."""
-    _, start, length = pieces[order[at]]
-    end = start + length
-    stop = at + 1
-    while stop < len(order):
-        _, offset, length = pieces[order[stop]]
-        if length > _MAX_JOINED_BYTES or offset - end > _MAX_GAP_BYTES or offset + length - start > _MAX_READ_BYTES:
-            break
-        end = max(end, offset + length)
-        stop += 1
-    return stop, end
 
 
 def read_whole(path: str) -> bytes:

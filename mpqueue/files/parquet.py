@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.errors import FileError
-from mpqueue.files.arrow import read_schema
+from mpqueue.files.arrow import schemas
 from mpqueue.files.columns import chosen, difference
 from mpqueue.files.decoded import DEFAULT_BYTES, DecodedParts
 from mpqueue.files.groups import GroupedFiles, Groups
@@ -112,18 +112,12 @@ class Parquet(GroupedFiles):
     ) -> None:
         super().__init__(Index("parquet", _VERSION, expand(paths), scan, index), cache_bytes)
         self._footers = DecodedParts(_MAX_FOOTER_BYTES)
-        starts, data = self._index.starts("schema"), self._index["schema"]
-        first = data[: starts[1]].tobytes()
-        schema = read_schema(first)
+        files = self._index.files
+        (_, schema), *others = schemas(self._index)
         self._columns = chosen(columns, schema.names)
-        known = {first}
-        for number in range(1, len(starts) - 1):
-            text = data[starts[number] : starts[number + 1]].tobytes()
-            if text not in known:
-                files = self._index.files
-                if what := difference(schema, read_schema(text), self._columns, files[0].path):
-                    raise FileError(files[number].path, None, what)
-                known.add(text)
+        for number, other in others:
+            if what := difference(schema, other, self._columns, files[0].path):
+                raise FileError(files[number].path, None, what)
 
     def row_groups(self) -> Groups:
         """Return the row groups as a source: ``[i]`` is the rows of one, a sequence.

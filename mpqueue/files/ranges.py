@@ -18,12 +18,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from mpqueue.errors import FileError
 from mpqueue.files.urls import file_system, is_http
 
-_MAX_REQUEST_BYTES = 8 * 1024 * 1024
+MAX_READ_BYTES = 8 * 1024 * 1024
 # Pieces that lie this close together are one request: an answer takes longer to come than these bytes do.
 _MAX_GAP_BYTES = 64 * 1024
 # So many requests wait at once in one read of many samples. A link of 100 MB/s on which an answer takes 50 ms holds 5
@@ -72,19 +72,6 @@ class _Busy(Exception):
     """A server refused for now, or has answered in part."""
 
 
-class _System(Protocol):
-    """A kind of file systems; any thread may ask it."""
-
-    def stat(self, url: str) -> RangeAnswer:
-        """Return what a file is, without its bytes."""
-
-    def read(self, url: str, start: int, stop: int) -> RangeAnswer:
-        """Return bytes of a file."""
-
-    def read_whole(self, url: str) -> bytes:
-        """Return all bytes of a file."""
-
-
 class RangedFile:
     """A remote file as it was when it was indexed. Nothing is open: connections are the process's.
 
@@ -124,23 +111,14 @@ class RangedFile:
         requests: list[Callable[[], None]] = []
         at = 0
         while at < len(order):
-            _, start, length = pieces[order[at]]
-            end, stop = start + length, at + 1
-            while stop < len(order):
-                _, offset, length = pieces[order[stop]]
-                if offset - end > _MAX_GAP_BYTES or offset + length - start > _MAX_REQUEST_BYTES:
-                    break
-                end, stop = max(end, offset + length), stop + 1
+            stop, end = joined(pieces, order, at, _MAX_GAP_BYTES)
             requests.append(partial(self._read_joined, pieces, order[at:stop], end, found))
             at = stop
         return requests
 
     def _read_joined(self, pieces: Sequence[Piece], numbers: Sequence[int], end: int, found: list[bytes]) -> None:
         _, start, _ = pieces[numbers[0]]
-        data = self.read(start, end - start)
-        for number in numbers:
-            _, offset, length = pieces[number]
-            found[number] = data[offset - start : offset - start + length]
+        share_out(self.read(start, end - start), start, pieces, numbers, found)
 
     def _read(self, start: int, stop: int) -> bytes:
         url, system = self._url, _system(self._url)
@@ -164,6 +142,29 @@ class RangedFile:
                 f"it has changed since it was indexed: it had {self._size:,} bytes, and has {found.size:,} of another "
                 "version; make the source anew",
             )
+
+
+def joined(
+    pieces: Sequence[Piece], order: Sequence[int], at: int, max_gap_bytes: int, max_piece_bytes: int = MAX_READ_BYTES
+) -> tuple[int, int]:
+    """Return the end, in the order, of pieces of one file that are read at once, and where their bytes end."""
+    _, start, length = pieces[order[at]]
+    end = start + length
+    stop = at + 1
+    while stop < len(order):
+        _, offset, length = pieces[order[stop]]
+        if length > max_piece_bytes or offset - end > max_gap_bytes or offset + length - start > MAX_READ_BYTES:
+            break
+        end = max(end, offset + length)  # a piece may lie inside of the one before it
+        stop += 1
+    return stop, end
+
+
+def share_out(data: bytes, start: int, pieces: Sequence[Piece], numbers: Sequence[int], found: list[bytes]) -> None:
+    """Put the bytes of pieces that were read at once, from ``start`` on, into their places in a list."""
+    for number in numbers:
+        _, offset, length = pieces[number]
+        found[number] = data[offset - start : offset - start + length]
 
 
 def stat(url: str) -> tuple[int, int]:
@@ -219,7 +220,7 @@ def _tried(url: str, ask: Callable[[], Result]) -> Result:
     raise AssertionError("unreachable")
 
 
-def _system(url: str) -> _System:
+def _system(url: str) -> "_Http | _Other":
     if is_http(url):
         return _Http()
     system, _ = file_system(url)
@@ -297,40 +298,6 @@ class _Http:
         return _version(headers.get("ETag", "").removeprefix("W/") or headers.get("Last-Modified", ""))
 
 
-class _S3:
-    """S3, by the calls of s3fs: an answer has the object's ETag."""
-
-    def stat(self, url: str) -> RangeAnswer:
-        system, path = file_system(url)
-        found = system.info(path, refresh=True)
-        if found["type"] != "file":
-            raise FileError(url, None, f"it is a folder, expected a file; name the files in it, such as {url}/*")
-        return RangeAnswer(b"", found["size"], _version(found["ETag"]))
-
-    def read(self, url: str, start: int, stop: int) -> RangeAnswer:
-        from fsspec.asyn import sync
-
-        system, path = file_system(url)
-        answer: RangeAnswer = sync(system.loop, self._ask, system, path, start, stop)
-        return answer
-
-    def read_whole(self, url: str) -> bytes:
-        system, path = file_system(url)
-        data: bytes = system.cat_file(path)
-        return data
-
-    @staticmethod
-    async def _ask(system: Any, path: str, start: int, stop: int) -> RangeAnswer:
-        bucket, key, version = system.split_path(path)
-        of_version = {"VersionId": version} if version else {}
-        found = await system._call_s3(
-            "get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{stop - 1}", **of_version
-        )
-        async with found["Body"] as body:
-            data = await body.read()
-        return RangeAnswer(data, int(found["ContentRange"].rpartition("/")[2]), _version(found["ETag"]))
-
-
 class _Other:
     """Any other system of fsspec."""
 
@@ -350,11 +317,8 @@ class _Other:
     _TIMES = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
 
     def stat(self, url: str) -> RangeAnswer:
-        system, path = file_system(url)
-        system.invalidate_cache()  # of listings
-        found = system.info(path)
-        if found["type"] != "file":
-            raise FileError(url, None, f"it is a folder, expected a file; name the files in it, such as {url}/*")
+        file_system(url)[0].invalidate_cache()  # of listings
+        found = self._info(url)
         if found["size"] is None:
             raise FileError(url, None, "its server does not tell how large it is: copy it")
         marks = [str(found[name]) for name in self._OF_CONTENT if found.get(name)]
@@ -364,9 +328,44 @@ class _Other:
     def read(self, url: str, start: int, stop: int) -> RangeAnswer:
         system, path = file_system(url)
         data = system.cat_file(path, start=start, end=stop)
+        # Behind the read: a file that was changed before it, or meanwhile, has another version by now.
         return self.stat(url)._replace(data=data)
+
+    @staticmethod
+    def _info(url: str, **options: Any) -> Any:
+        system, path = file_system(url)
+        found = system.info(path, **options)
+        if found["type"] != "file":
+            raise FileError(url, None, f"it is a folder, expected a file; name the files in it, such as {url}/*")
+        return found
 
     def read_whole(self, url: str) -> bytes:
         system, path = file_system(url)
         data: bytes = system.cat_file(path)
         return data
+
+
+class _S3(_Other):
+    """S3, by the calls of s3fs: an answer has the object's ETag."""
+
+    def stat(self, url: str) -> RangeAnswer:
+        found = self._info(url, refresh=True)
+        return RangeAnswer(b"", found["size"], _version(found["ETag"]))
+
+    def read(self, url: str, start: int, stop: int) -> RangeAnswer:
+        from fsspec.asyn import sync
+
+        system, path = file_system(url)
+        answer: RangeAnswer = sync(system.loop, self._ask, system, path, start, stop)
+        return answer
+
+    @staticmethod
+    async def _ask(system: Any, path: str, start: int, stop: int) -> RangeAnswer:
+        bucket, key, version = system.split_path(path)
+        of_version = {"VersionId": version} if version else {}
+        found = await system._call_s3(
+            "get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{stop - 1}", **of_version
+        )
+        async with found["Body"] as body:
+            data = await body.read()
+        return RangeAnswer(data, int(found["ContentRange"].rpartition("/")[2]), _version(found["ETag"]))

@@ -7,7 +7,7 @@ nothing is mapped until a process reads; see `mpqueue.files.opened` and `mpqueue
 import functools
 import operator
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any
 
 from mpqueue.errors import FileError
@@ -17,6 +17,18 @@ from mpqueue.files.ranges import FileRange
 from mpqueue.telemetry.units import size_text
 
 _MADE_ANEW = ("_opened", "_starts", "_suffixes_of")  # by each process
+
+
+def checked_number(index: int, source: Sized) -> int:
+    """Return the number of a sample, not negative.
+
+    Raises:
+        IndexError: The source has none of this number.
+    """
+    number, length = operator.index(index), len(source)
+    if not -length <= number < length:
+        raise IndexError(f"index {index} is out of range: {source!r}")
+    return number % length
 
 
 class FileSource:
@@ -83,11 +95,7 @@ class FileSource:
 
     def _place(self, index: int) -> tuple[int, int]:
         """Return the number of a sample, not negative, and that of its file."""
-        number = operator.index(index)
-        if number < 0:
-            number += self._length
-        if not 0 <= number < self._length:
-            raise IndexError(f"index {index} is out of range: {self!r}")
+        number = checked_number(index, self)
         return number, bisect_right(self._starts, number) - 1
 
     def _ranges(self, number: int, file: int) -> list[FileRange]:

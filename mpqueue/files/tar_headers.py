@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from mpqueue.errors import FileError
+from mpqueue.files.unpacked import compression_of
 from mpqueue.files.window import ScanWindow, open_window
 
 _BLOCK = 512
 # A name longer than this is no name, whatever the header of a long name, or of pax records, says.
 _MAX_EXTENSION_BYTES = 1 << 20
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _ZEROS = bytes(_BLOCK)
 _PLAIN = (b"0", b"\0", b"7")
 _WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders, FIFOs
@@ -122,12 +122,10 @@ class _Headers:
             except ValueError:
                 pass
         if at == 0:
-            for mark, compression in _COMPRESSED.items():
-                if self._window.read(0, len(mark)) == mark:
-                    raise self._error(
-                        at,
-                        f"it is compressed ({compression}), and so can be read from its beginning only: unpack it",
-                    )
+            if compression := compression_of(self._window):
+                raise self._error(
+                    at, f"it is compressed ({compression}), and so can be read from its beginning only: unpack it"
+                )
             raise self._error(at, "it is no tar archive")
         raise self._error(at, f"the header has {field!r} where a number should be")
 

@@ -32,9 +32,9 @@ def compression_of(window: ScanWindow) -> str | None:
     return next((name for mark, name in _MARKS.items() if first.startswith(mark)), None)
 
 
-def name_of(file: IndexedFile) -> str:
-    """Return the name in the cache of what a file unpacks to."""
-    return hashlib.sha256(json.dumps(file).encode()).hexdigest() + ".unpacked"
+def path_of(file: IndexedFile, folder: str, made: str = "unpacked") -> str:
+    """Return the path in the cache of what is made of a file."""
+    return os.path.join(folder, f"{hashlib.sha256(json.dumps(file).encode()).hexdigest()}.{made}")
 
 
 def unpack(file: IndexedFile, folder: str) -> str:
@@ -45,7 +45,7 @@ def unpack(file: IndexedFile, folder: str) -> str:
         OSError: The system's; the disk is full, say.
         ImportError: What unpacks it is not installed.
     """
-    return made_once(os.path.join(folder, name_of(file)), lambda: _blocks(file.path))
+    return made_once(path_of(file, folder), lambda: _blocks(file.path))
 
 
 def made_once(path: str, blocks: Callable[[], Iterable[bytes]]) -> str:
