@@ -2,12 +2,14 @@
 
     hold     the first holder has ours put in the place of the library's own
     let_go   the last one has the library's own put back; no other does
+    hold_for is both: a holder as long as an object lives
     install  a holder that is a context manager, and counted
 
 If another program puts something of its own over ours, that stays, with ours beneath it. So ours must ask whether it is
 needed (`num_installations`), and do as the library does (`replaced`) when it is not.
 """
 
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -62,6 +64,15 @@ class Replacement:
                 self._check(owner)
                 self._put(owner)
             self._num_holders += 1
+
+    def hold_for(self, holder: object) -> None:
+        """Have ours in place as long as an object lives.
+
+        Raises:
+            ImportError: The library is not there, or does not fit.
+        """
+        self.hold()
+        weakref.finalize(holder, self.let_go).atexit = False
 
     def _put(self, owner: Any) -> None:
         found = getattr(owner, self._attribute)

@@ -172,13 +172,16 @@ def _accelerate(py_dataset: Any, options: Options, numbers: dict[str, Any], back
     source = py_dataset.source if isinstance(py_dataset, Accelerated) else py_dataset
     if isinstance(source, Loader):
         named = given if backend is None else {"backend": backend} | given
-        accelerated = _hooked(_accelerated_loader(source, options, named))
+        accelerated = _accelerated_loader(source, options, named)
+        _replacement.hold_for(accelerated)
         keras_resets.tell(accelerated)
         backups.watch(accelerated)
         return accelerated
     if backend is not None:
         given = {"use_multiprocessing": kind_of(backend).in_processes} | given
-    return _hooked(_accelerated(source, options, given, backend))
+    accelerated = _accelerated(source, options, given, backend)
+    _replacement.hold_for(accelerated)  # as long as it lives, Keras runs it in our workers
+    return accelerated
 
 
 def _accelerated(source: Any, options: Options, given: dict[str, Any], backend: BackendName | None) -> Any:
@@ -200,13 +203,6 @@ def _accelerated_loader(loader: Loader, options: Options, given: dict[str, Any])
         )
     # Whatever the loader runs, its batches come through an enqueuer, and one Keras builds only for "workers".
     return _class_of(AcceleratedLoader)(loader, options, max(1, loader.workers), True, loader.max_queue_size)
-
-
-def _hooked(dataset: Any) -> Any:
-    """Have Keras run a dataset in our workers as long as the dataset lives."""
-    _replacement.hold()
-    weakref.finalize(dataset, _replacement.let_go).atexit = False
-    return dataset
 
 
 def install() -> Installation:

@@ -8,7 +8,6 @@ that steps were restored, by the optimizer's count of them; the first epoch that
 between the two, or before `fit`.
 """
 
-import weakref
 from importlib import import_module
 from typing import Any
 
@@ -26,8 +25,7 @@ def watch(listener: Any) -> None:
     Raises:
         ImportError: There is no Keras, or one without ``BackupAndRestore``.
     """
-    _replacement.hold()
-    weakref.finalize(listener, _replacement.let_go).atexit = False
+    _replacement.hold_for(listener)
 
 
 def note_epoch(loader: Loader) -> None:

@@ -8,7 +8,6 @@ it has such a method.
 """
 
 import inspect
-import weakref
 from importlib import import_module
 from typing import Any
 
@@ -21,8 +20,7 @@ def tell(listener: Any) -> None:
     Raises:
         ImportError: There is no Keras, or one that does not reset its data in this way.
     """
-    _replacement.hold()
-    weakref.finalize(listener, _replacement.let_go).atexit = False
+    _replacement.hold_for(listener)
 
 
 def _reset(self: Any) -> Any:

@@ -7,8 +7,7 @@ From the ground up; a module imports only from its own line and the lines above 
     worker.py          what a worker computes for a loader
     streams.py         a `mpqueue.Dataset` that is a stream, in lanes
     ranks.py           the lanes of a stream, and this rank's part
-    supported.py       which loaders mpqueue's workers run
-    checks.py          what workers cannot do, said before there are any
+    checks.py          which loaders workers run, and what these cannot do, said before there are any
     pinned.py          slots that a GPU copies out of
     skipping.py        loaders of Accelerate that pass over what was seen
     state.py           the place of a loader in its data

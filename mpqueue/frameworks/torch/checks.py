@@ -3,12 +3,17 @@
 from typing import Any
 
 import torch
+from torch.utils.data import IterDataPipe, MapDataPipe
 
 from mpqueue.dataset.lookalikes import is_dataset
 from mpqueue.engine.contents import contents
-from mpqueue.frameworks.torch.supported import is_supported
 from mpqueue.loader.datasets import items_of
 from mpqueue.loader.sources import check_threads
+
+
+def is_supported(loader: Any) -> bool:
+    """Return whether a loader has workers, and a dataset that they can run: torch's data pipes need torch's own."""
+    return loader.num_workers != 0 and not isinstance(loader.dataset, IterDataPipe | MapDataPipe)
 
 
 def refuse_cuda(dataset: Any, start_method: str) -> None:

@@ -17,11 +17,8 @@ from typing import Any
 import torch
 from torch.utils import data
 
-from mpqueue.frameworks.torch.inline import InlineIterator
-from mpqueue.frameworks.torch.iterator import Iterator
-from mpqueue.frameworks.torch.loader import DataLoader
-from mpqueue.frameworks.torch.state import lanes_of
-from mpqueue.frameworks.torch.supported import is_supported
+from mpqueue.frameworks.torch.checks import is_supported
+from mpqueue.frameworks.torch.loader import DataLoader, make_iterator
 from mpqueue.system.replacement import Installation, Replacement, install_all
 
 
@@ -57,12 +54,7 @@ def install() -> Installation:
 def _get_iterator(self: Any) -> Any:
     if not _replacement.num_installations:
         return _replacement.replaced(self)
-    if self.num_workers == 0 and lanes_of(self) == 1:
-        return InlineIterator(self)
-    if self.num_workers and not is_supported(self):
-        return _replacement.replaced(self)
-    self.check_worker_number_rationality()
-    return Iterator(self)
+    return make_iterator(self, lambda: _replacement.replaced(self))
 
 
 def _check_fit(loader_class: Any) -> None:

@@ -140,7 +140,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         Exception: What the sampler raised instead of its first batch.
     """
 
-    _engine: Engine | None = None
+    _engine: Engine
     _pass: state.Pass
     _early: "_Early | None" = None
     _workers: tuple[Any, ...] = ()  # torch's processes: there are none
@@ -212,14 +212,14 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         resumed: state.State | None = getattr(loader, "resumed", None)
         if resumed is not None:
             loader.resumed = None
-        if resumed is not None and resumed.is_left:
-            state.leave(loader, resumed)
-            self._go_behind(loader, resumed, resumed.place.epoch)
-            resumed = None
-        if resumed is not None:
-            if self._is_stream:
-                self._go_to_stream(loader, resumed)
-            self._go_behind(loader, resumed, resumed.place.epoch - 1)
+            if resumed.is_left:
+                state.leave(loader, resumed)
+                self._go_behind(loader, resumed, resumed.place.epoch)
+                resumed = None
+            else:
+                if self._is_stream:
+                    self._go_to_stream(loader, resumed)
+                self._go_behind(loader, resumed, resumed.place.epoch - 1)
         begun: state.Pass | None = getattr(loader, "_pass", None)
         following = None if resumed is not None or first_iter or begun is None else begun.following()
         with state.at_beginning(loader, None if resumed is None else resumed.beginning):
@@ -256,14 +256,12 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
 
     def _go_behind(self, loader: Any, resumed: state.State, epoch: int) -> None:
         """Have the next pass be of the seed of a state, and behind an epoch: random numbers follow from both."""
-        assert self._engine is not None
         self._engine.stop()  # the workers may have another seed, or lanes; what was drawn of an epoch stays drawn
         self._base_seed, self._epoch = resumed.beginning.base_seed, epoch
         self._job, self._schedule = self._make_job(loader)
 
     def _begin(self, place: Place, *, goes_on: bool) -> None:
         """Have the workers at the beginning of the pass, where they may be already in a stream that never ends."""
-        assert self._engine is not None
         self._schedule.last_epoch = place.epoch
         pipeline = self._engine.pipeline
         if pipeline is None or pipeline.is_stopped or (place.counts and not goes_on):
@@ -284,7 +282,6 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         assert early is not None
         loader = early.loader()
         if loader is not None and state.epoch_told(early.sampler) != early.epoch:
-            assert self._engine is not None
             self._engine.stop()  # what was drawn of an epoch stays drawn; this one is to have the same number,
             self._job, self._schedule = self._make_job(loader)
             self._epoch -= 1  # so that the samples draw the numbers of a pass that was begun once
@@ -295,7 +292,6 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         return self._ranks is not None and self._ranks.epoch_batches is not None
 
     def _start(self, place: Place) -> Pipeline:
-        assert self._engine is not None
         credit = self._prefetch_factor * max(1, self._num_workers)
         return self._engine.start(self._job, self._schedule, self._backend, credit, place)
 
@@ -339,7 +335,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
     def _end(self) -> None:
         """The pass is over."""
         self._pass.is_over = True
-        if not self._persistent_workers and self._engine is not None:
+        if not self._persistent_workers:
             self._engine.stop()
 
     def _warn_of_stop_iteration(self) -> None:
@@ -356,7 +352,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
 
     def _shutdown_workers(self) -> None:
         """End the workers at once; torch's own callers and those of other libraries call this."""
-        engine = self._engine
+        engine: Engine | None = getattr(self, "_engine", None)  # there is none where `__init__` has raised
         if engine is not None and not sys.is_finalizing():
             with contextlib.suppress(MPQueueError):
                 engine.stop(0)

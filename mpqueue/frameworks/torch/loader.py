@@ -1,6 +1,6 @@
 """`DataLoader`: torch's own, with mpqueue's workers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 from torch.utils import data
@@ -9,16 +9,32 @@ from mpqueue.engine.backend_kinds import IN_PROCESSES
 from mpqueue.engine.options import check_threads
 from mpqueue.engine.ray_options import check_backend
 from mpqueue.frameworks.torch import state
-from mpqueue.frameworks.torch.checks import refuse_threads
+from mpqueue.frameworks.torch.checks import is_supported, refuse_threads
 from mpqueue.frameworks.torch.inline import InlineIterator
 from mpqueue.frameworks.torch.iterator import Iterator
 from mpqueue.frameworks.torch.ranks import ranks_of
 from mpqueue.frameworks.torch.streams import StreamDataset, as_torch_dataset
-from mpqueue.frameworks.torch.supported import is_supported
 from mpqueue.loader.lightning_epochs import is_at_end_of_epoch
 from mpqueue.telemetry.stats import Statistics
 
 _Batch_co = TypeVar("_Batch_co", covariant=True)
+
+
+def make_iterator(loader: Any, otherwise: Callable[[], Any]) -> Any:
+    """Return an iterator of a loader of torch's.
+
+    Args:
+        loader: The loader.
+        otherwise: Makes torch's own, for what mpqueue's workers cannot run.
+    """
+    if not isinstance(loader.dataset, StreamDataset):
+        # A state of several lanes is gone on with in as many, also without workers: the other iterator knows one.
+        if loader.num_workers == 0 and state.lanes_of(loader) == 1:
+            return InlineIterator(loader)
+        if loader.num_workers and not is_supported(loader):
+            return otherwise()
+        loader.check_worker_number_rationality()
+    return Iterator(loader)
 
 
 class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignore[misc]  # torch is not looked into
@@ -102,14 +118,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         return int(super().__len__())
 
     def _get_iterator(self) -> Any:
-        if isinstance(self.dataset, StreamDataset):
-            return Iterator(self)
-        if self.num_workers == 0 and state.lanes_of(self) == 1:
-            return InlineIterator(self)
-        if self.num_workers and not is_supported(self):
-            return super()._get_iterator()
-        self.check_worker_number_rationality()
-        return Iterator(self)
+        return make_iterator(self, super()._get_iterator)
 
     def note_pass(self, begun: state.Pass) -> None:
         """Note the latest pass; its iterator calls this.

@@ -28,7 +28,7 @@ are the parent's.
 import atexit
 import functools
 import os
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,34 +38,6 @@ from mpqueue.memory.slots import PAGE, Slot
 from mpqueue.system.log import warn
 
 _PORTABLE = 1  # cudaHostRegisterPortable: pinned for the contexts of all devices
-
-
-class CudaEvent(Protocol):
-    """A mark in a stream."""
-
-    def query(self) -> bool:
-        """Return whether all that came before it is done."""
-        ...
-
-
-class Cuda(Protocol):
-    """The calls of CUDA that pinned slots need; the tests have a stand-in."""
-
-    def register(self, address: int, nbytes: int) -> str:
-        """Pin memory; return what is in the way, or nothing."""
-        ...
-
-    def unregister(self, address: int) -> None:
-        """Undo it."""
-        ...
-
-    def note_current(self) -> None:
-        """Note the stream that is current in this thread."""
-        ...
-
-    def record(self) -> list[CudaEvent]:
-        """Record an event on each stream that was noted."""
-        ...
 
 
 class _Piece:
@@ -80,7 +52,7 @@ class _Piece:
 
     def __init__(self, address: int, nbytes: int) -> None:
         self.address, self.nbytes = address, nbytes
-        self.events: list[CudaEvent] | None = []
+        self.events: list[Any] | None = []
 
 
 class PinnedSlots:
@@ -91,7 +63,7 @@ class PinnedSlots:
         segment: The ring's memory.
     """
 
-    def __init__(self, cuda: Cuda, segment: Segment) -> None:
+    def __init__(self, cuda: "TorchCuda", segment: Segment) -> None:
         self._cuda, self._pid = cuda, os.getpid()
         self._memory: Any = np.frombuffer(segment.memory, np.uint8)  # keeps it mapped
         self._address = int(self._memory.__array_interface__["data"][0])
@@ -202,9 +174,9 @@ class TorchCuda:
         """Note a stream."""
         self._streams[stream.device_index, stream.stream_id] = stream
 
-    def record(self) -> list[CudaEvent]:
+    def record(self) -> list[Any]:
         """Record an event on each stream that was noted."""
-        events: list[CudaEvent] = []
+        events: list[Any] = []
         for key, stream in list(self._streams.items()):
             event = torch.cuda.Event()
             try:
@@ -233,7 +205,7 @@ class TorchCuda:
 
 
 @functools.cache
-def torch_cuda() -> Cuda:
+def torch_cuda() -> TorchCuda:
     """Return CUDA as this process has it."""
     return TorchCuda()
 

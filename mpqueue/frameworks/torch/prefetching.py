@@ -13,25 +13,9 @@ is handed out as it is, when it is asked for, and none is taken ahead.
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
-
-
-class _Mover(Protocol):
-    """Mover of batches to a device; the tests have a stand-in for the one of CUDA."""
-
-    def start(self, batch: Any) -> "_Moving":
-        """Begin to copy a batch."""
-        ...
-
-    def finish(self, moving: "_Moving") -> Any:
-        """Return a batch that may be used by what the current stream does from here on."""
-        ...
-
-    def is_done(self, moving: "_Moving") -> bool:
-        """Return whether its copies have passed."""
-        ...
 
 
 class _Moving(NamedTuple):
@@ -114,7 +98,9 @@ class DevicePrefetcher:
         depth: So many ahead.
     """
 
-    def __init__(self, loader: Iterable[Any], device: torch.device, mover: _Mover | None, depth: int) -> None:
+    def __init__(
+        self, loader: Iterable[Any], device: torch.device, mover: "_AcceleratorDevice | None", depth: int
+    ) -> None:
         self.loader, self.device, self.depth = loader, device, depth
         self._mover = mover
         self._pass: PrefetchedPass | None = None  # the latest one
@@ -150,7 +136,7 @@ class PrefetchedPass(Iterator[Any]):
     An error of the loader is kept until all that came before it was handed out.
     """
 
-    def __init__(self, loader: Any, mover: _Mover, depth: int) -> None:
+    def __init__(self, loader: Any, mover: "_AcceleratorDevice", depth: int) -> None:
         self._loader, self._mover, self._depth = loader, mover, depth
         self._tells = hasattr(loader, "state_dict")
         self._batches = iter(loader)

@@ -14,7 +14,7 @@ from mpqueue.dataset.dataset import Dataset
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.frameworks.torch.collation import SlotCollation
 from mpqueue.frameworks.torch.tensors import encode
-from mpqueue.frameworks.torch.worker import LoaderParts, prepare
+from mpqueue.frameworks.torch.worker import LoaderParts, LoaderSource
 from mpqueue.worker.lanes import Lane, LaneRun
 
 
@@ -42,7 +42,7 @@ def as_torch_dataset(dataset: Any) -> Any:
     return StreamDataset(dataset) if is_stream else dataset
 
 
-class LanedSource:
+class LanedSource(LoaderSource):
     """Computes the batches of a stream in lanes.
 
     Args:
@@ -50,21 +50,16 @@ class LanedSource:
     """
 
     def __init__(self, parts: LoaderParts) -> None:
-        self.parts = parts
+        super().__init__(parts)
         dataset = parts.dataset.dataset
         self._convert: Callable[[Any], Any] | None = parts.collate_fn
         if parts.batch_size is not None:
             dataset = dataset.batch(parts.batch_size, drop_last=bool(parts.drop_last), collate=parts.collate_fn)
             self._convert = None
         self.lanes = DatasetLanes(dataset.root)
-        self._collation = SlotCollation()
 
     def __reduce__(self) -> Any:
         return LanedSource, (self.parts,)
-
-    def prepare(self) -> None:
-        """Make this process a worker of torch's kind; called once, before the first batch."""
-        prepare(self.parts, self._collation)
 
     def open_lane(self, run: LaneRun) -> Lane:
         """Open a lane.

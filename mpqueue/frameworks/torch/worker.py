@@ -62,8 +62,8 @@ def listed_of(index: Any, epoch: int, place: int) -> Listed:
     return Listed(first, index if type(index) is list else ("", index))
 
 
-class MapSource:
-    """Computes the batches of a map-style dataset.
+class LoaderSource:
+    """The source of a loader's workers.
 
     Args:
         parts: Of the loader.
@@ -72,16 +72,36 @@ class MapSource:
     def __init__(self, parts: LoaderParts) -> None:
         self.parts = parts
         self._collation = SlotCollation()
+
+    def prepare(self) -> None:
+        """Make this process a worker of torch's kind; called once, before the first batch."""
+        worker = context.worker_info()
+        assert worker is not None
+        # As torch's own workers have it: several processes with a thread for each CPU would get in each other's way.
+        torch.set_num_threads(1)
+        seed = self.parts.base_seed + worker.id
+        seed_globals(seed, -1, worker.id)  # for what worker_init_fn draws
+        torch.default_generator.manual_seed(hash((seed, -1, worker.id)) & 0x7FFFFFFFFFFFFFFF)
+        self._collation.install()
+        if self.parts.worker_init_fn is not None:
+            self.parts.worker_init_fn(worker.id)
+
+
+class MapSource(LoaderSource):
+    """Computes the batches of a map-style dataset.
+
+    Args:
+        parts: Of the loader.
+    """
+
+    def __init__(self, parts: LoaderParts) -> None:
+        super().__init__(parts)
         self._threads: Any = None  # of the worker
         self._batch_ahead: BatchAhead | None = None
 
     def begin_ahead(self, batch_ahead: BatchAhead | None) -> None:
         """Begin samples of the next batches of a pass while threads have nothing else to do, or do so no longer."""
         self._batch_ahead = batch_ahead
-
-    def prepare(self) -> None:
-        """Make this process a worker of torch's kind; called once, before the first batch."""
-        prepare(self.parts, self._collation)
 
     def take(self, listed: Listed, begin: Begin) -> Any:
         """Compute what the trainer has listed; ``begin`` is called with (seed, epoch, place) before each sample."""
@@ -136,20 +156,12 @@ class MapSource:
         return items
 
 
-class StreamSource:
+class StreamSource(LoaderSource):
     """Iterates over an iterable-style dataset, a new iterator for each epoch.
 
     Args:
         parts: Of the loader.
     """
-
-    def __init__(self, parts: LoaderParts) -> None:
-        self.parts = parts
-        self._collation = SlotCollation()
-
-    def prepare(self) -> None:
-        """Make this process a worker of torch's kind; called once, before the first batch."""
-        prepare(self.parts, self._collation)
 
     def __call__(self) -> Iterator[Any]:
         """Begin an epoch.
@@ -213,16 +225,3 @@ class _StreamBatches(Iterator[Any]):
         if not elements or (parts.drop_last and len(elements) < parts.batch_size):
             raise StopIteration
         return elements
-
-
-def prepare(parts: LoaderParts, collation: SlotCollation) -> None:
-    """Make this process a worker of torch's kind, before its first batch."""
-    worker = context.worker_info()
-    assert worker is not None
-    torch.set_num_threads(1)
-    seed = parts.base_seed + worker.id
-    seed_globals(seed, -1, worker.id)  # for what worker_init_fn draws
-    torch.default_generator.manual_seed(hash((seed, -1, worker.id)) & 0x7FFFFFFFFFFFFFFF)
-    collation.install()
-    if parts.worker_init_fn is not None:
-        parts.worker_init_fn(worker.id)
