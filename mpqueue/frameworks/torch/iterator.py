@@ -76,16 +76,25 @@ class _SamplerDraw:
     def __init__(self, batches: Any, epoch: int, first: int = 0, *, is_batched: bool) -> None:
         self._batches, self._epoch, self._is_batched = batches, epoch, is_batched
         self._ahead: list[Drawn] = []
+        self._error: Exception | None = None  # of the sampler, behind what is ahead
         self._num_batches, self._num_samples, self._is_interrupted = 0, first, False
         self._draw(1)
 
     def take(self, limit: int) -> list[Drawn]:
         """Return up to so many of the next ones; an error of the sampler comes behind all that it gave."""
-        try:
-            self._draw(limit)
-        except Exception as error:
-            if not self._ahead or is_of_handler(error):
-                raise
+        if self._error is None:
+            try:
+                self._draw(limit)
+            except Exception as error:
+                if is_of_handler(error):
+                    raise
+                # Kept: a generator that has raised would only end when it is asked again, and so would the pass.
+                self._error = error
+        if self._error is not None and not self._ahead:
+            try:
+                raise self._error
+            finally:
+                self._error = None  # or it would hold its traceback, and that the iterator, whose end ends the workers
         taken, self._ahead = self._ahead[:limit], self._ahead[limit:]
         return taken
 

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from torch.utils import data
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from mpqueue.frameworks.torch.iterator import _SamplerDraw
 from mpqueue.torch import DataLoader
 from mpqueue.worker import lane_runner
 
@@ -382,6 +383,22 @@ def test_a_stream_that_says_where_it_is_goes_on_there_when_its_worker_dies(tmp_p
         assert _numbers(batches) == expected
         assert (tmp_path / "log").read_text().split() == [str(number) for number in range(20)]
         assert _numbers(loader) == expected  # from the beginning again
+
+
+@pytest.mark.parametrize("limit", [1, 2, 4, 64])
+def test_an_error_of_a_sampler_comes_behind_all_batches_that_it_gave(limit):
+    """Several are drawn at once where batches come fast; a generator that has raised gives nothing more, and no error."""
+
+    def batches():
+        yield from ([0], [1], [2])
+        raise ArithmeticError("of the sampler")
+
+    draw, taken = _SamplerDraw(batches(), 0, is_batched=True), []
+    with pytest.raises(ArithmeticError, match="of the sampler"):
+        while some := draw.take(limit):
+            taken += [drawn.listed.indices for drawn in some]
+    assert taken == [[0], [1], [2]]
+    assert draw.take(limit) == []
 
 
 @pytest.mark.parametrize("workers", [0, 2])
