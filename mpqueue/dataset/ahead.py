@@ -49,9 +49,11 @@ class AheadStage(LinkStage):
         """Return the next elements."""
         if self._at == len(self._tokens):
             ahead = min(self._most, _LONG_NS // self._each_ns) if self.may_run_ahead else 0
+            # What is asked for alone is large, and is not to pile up here.
             ask = max(count, ahead) if count > 1 else 1
             started, self._at = clock_ns(), 0
             self._values, self._tokens = [], ()
+            # Emptied before the call: if the input raises, nothing is left here that was given already.
             self._values, self._tokens = self._input.pull(ask)
             if not self._tokens:
                 return [], ()

@@ -57,6 +57,8 @@ class BatchStage(LinkStage):
         while True:
             collation = self._collation()
             self._fill(collation)
+            # Before it is made: where `collate` raises, the batch is given up, and the next one begins with what
+            # follows.
             tokens, self._tokens = self._tokens, []
             values, self._values = self._values, []
             if not tokens or (self.node.drop_last and len(tokens) < self._size):
@@ -78,6 +80,7 @@ class BatchStage(LinkStage):
             self._values = []
         try:
             while len(self._tokens) < self._size:
+                # Large samples one by one: each is written at its row while it lies in the processor's cache.
                 is_single = collation is not None and self._are_large
                 values, tokens = self._input.pull(1 if is_single else self._size - len(self._tokens))
                 if not tokens:
@@ -90,6 +93,7 @@ class BatchStage(LinkStage):
                     self._add(collation, values)
         except BaseException:
             if collation is not None:
+                # The error goes to the trainer in the slot in which these lie: they are copied out of it.
                 self._values = collation.take_back()
             raise
 

@@ -88,6 +88,7 @@ class FullBuffer:
     def swap(self, values: list[Any], tokens: Sequence[Token], picks: Numbers) -> Block:
         """Put elements into the buffer, one after the other, each in the place of one that is picked; return those."""
         new = _column(tokens)
+        # One token that is no int, as behind a stage that makes tuples of them, makes objects of all.
         if new.dtype != self.tokens.dtype:
             new, self.tokens = new.astype(object), self.tokens.astype(object)
         if len(values) <= _FEW:
@@ -152,6 +153,7 @@ class ShuffleStage(LinkStage):
                 if tokens:
                     return self._swap(full, values, tokens)
                 self._begin_to_drain(full)
+        # From the end: to take from the front of a list moves all that is behind it.
         values, tokens = self._values[-count:][::-1], self._tokens[-count:][::-1]
         del self._values[-count:], self._tokens[-count:]
         self.num_out += len(tokens)
@@ -160,6 +162,7 @@ class ShuffleStage(LinkStage):
     def _filled(self) -> FullBuffer | None:
         """Fill the buffer; None: the input has ended before."""
         while len(self._tokens) < self._size:
+            # What came before an error stays: the next call goes on to fill.
             values, tokens = self._input.pull(self._size - len(self._tokens))
             self._values += values
             self._tokens += tokens
@@ -174,6 +177,7 @@ class ShuffleStage(LinkStage):
     def _swap(self, full: FullBuffer, values: list[Any], tokens: Sequence[Token]) -> Block:
         """Put elements into the buffer, and return those that are picked."""
         started = self._clock_in()
+        # The number of a pick is that of the element, so that the order knows nothing of blocks.
         block = full.swap(values, tokens, self._picks.take(self._next_pick, len(tokens), self._size))
         self._next_pick += len(tokens)
         self.num_in += len(tokens)

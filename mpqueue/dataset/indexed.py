@@ -106,6 +106,7 @@ class SourceReader(Reader):
         source = self.node.source
         if type(source) in _STORED:
             if type(places) is range:  # a lane's
+                # At once. Of a source that was cut meanwhile the slice is too short, and the index below raises.
                 stored = list(source[places.start : places.stop : places.step])
                 if len(stored) == len(places):
                     return stored
@@ -124,10 +125,13 @@ class SourceReader(Reader):
 
     def _at_once(self, getitems: Callable[[list[int]], Any], places: Places, run: Drawing) -> list[Any]:
         try:
+            # The complement of a place, which no sample has: numbers that are drawn here are not those of the first
+            # one.
             run.begin(salted(run.seed, self.node.number), run.epoch, ~places[0])
             found = list(getitems(list(places)))
             if len(found) != len(places):
                 name = type(self.node.source).__name__
+                # One too few would give every sample behind it another place, without a word.
                 raise ValueError(f"{name}.__getitems__ gave {len(found)} samples for {len(places)} indices")
         except Exception as error:
             error.add_note(self.told(places[0], run) + (" and others" if len(places) > 1 else ""))
@@ -183,6 +187,7 @@ class MapReader(LinkReader):
 
     def _in_threads(self, places: Places, values: list[Any], run: Drawing) -> list[Any]:
         """Call the function for all elements, some at a time; `mpqueue.rng` of a thread is its sample's."""
+        # Threads do not come along with a fork: those that a copy finds here are its parent's.
         if self._helpers is None or self._helpers[0] != os.getpid():
             self._helpers = os.getpid(), shared_helpers(self.node.threads), ThreadChoice(context.process_info())
         _, helpers, choice = self._helpers
@@ -199,6 +204,7 @@ class MapReader(LinkReader):
             except Exception as error:
                 error.add_note(self.told(places[len(made)], run))
                 raise
+        # Not where an error has cut the block short: its time is not that of so many calls.
         choice.end(len(places), was_alone=calls.is_alone)
         return made
 
@@ -218,6 +224,7 @@ class ShuffleReader(LinkReader):
         return self.input.at(self._before(places, run), run)
 
     def _before(self, places: Places, run: Drawing) -> Places:
+        # The keys of a permutation follow from the seed alone; a loader asks with one seed, epoch after epoch.
         if self._order is None or self._of != run.seed:
             self._of = run.seed
             self._order = SampleOrder(salted(run.seed, self.node.number), shuffle=True)
@@ -237,6 +244,7 @@ class BatchReader(LinkReader):
     def at(self, places: Places, run: Drawing) -> list[Any]:
         """Return the batches of these numbers."""
         rows = [self._rows(place) for place in places]
+        # The samples of all batches in one call: each stage before pays for a call, however many it asks for.
         flat = rows[0] if len(rows) == 1 else [row for each in rows for row in each]
         samples = self.input.at(flat, run)
         batches, start = [], 0
@@ -416,6 +424,7 @@ class MixReader(JoinReader):
             if not len(mine):
                 continue
             inner = numbers[mine]
+            # With "first" no dataset begins anew, and the number of an element is its place.
             length = reader.length if self.node.stop != "first" else None
             if not length:
                 self._put(found, mine, reader.at(inner.tolist(), self._inner(0, run)))
@@ -469,6 +478,7 @@ class MixReader(JoinReader):
             self._blocks.clear()
         block = self._blocks.get(number)
         if block is None:
+            # The oldest goes: where places ascend, as a lane's do, all that follow lie behind it.
             if len(self._blocks) >= _MAX_BLOCKS:
                 del self._blocks[next(iter(self._blocks))]
             order = shuffled(self._extent.quotas(number), salted(run.seed, self.node.number), run.epoch, number)
@@ -502,6 +512,7 @@ def _by_part(
             lists = asked[name] = [], []
         lists[0].append(number)
         lists[1].append(inner)
+    # Most often, as blocks and passes are long: then nothing has to be put at its place one by one.
     if len(asked) == 1:
         ((name, (_, inners)),) = asked.items()
         return at(name, inners)

@@ -89,6 +89,7 @@ class ZipStage(JoiningStage):
         if self._has_ended:
             return [], []
         for branch in self._branches:
+            # No more than the one before it has: of those behind that, an error or an end would come too early.
             count = branch.fill(count)
             if not count:
                 self._has_ended = True
@@ -205,6 +206,7 @@ class MixStage(BranchedStage):
             branch = self._branches[at]
             if not branch.tokens:
                 if tokens:
+                    # What was picked goes out before an input is asked, whose error or end is of the pick behind it.
                     return
                 if not self._fill(branch, picks[number:].count(at)):
                     if self._has_ended:

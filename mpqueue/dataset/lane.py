@@ -65,10 +65,12 @@ class StreamLane:
             while not self._has_ended:
                 values, tokens = self._stage.pull(1)
                 if tokens:
+                    # An epoch that gives nothing is the last: to begin the next one might never come to an end.
                     self._has_given = True
                     return values.pop()
                 self._end()
         except BaseException as error:
+            # An interrupt struck anywhere in the stages: what they hold no longer fits together.
             self._is_broken = passes_at_once(error)
             raise
         raise StreamEnd
@@ -82,6 +84,7 @@ class StreamLane:
         self._epoch += 1
         self._has_given = False
         if type(self._run.begin) is MarkedBegin:
+            # A lost sample is one of this epoch: the same place has another one in the next.
             self._lost.clear()
             self._run.begin.forget_lost()
         self._stage = self._opened()

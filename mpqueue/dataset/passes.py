@@ -78,6 +78,7 @@ class SkipStage(ShareStage):
     def pull(self, count: int) -> Block:
         """Return the next elements; the first call takes those that are left out."""
         while self._count < self._share:
+            # In blocks: what is left out is dropped, and need not lie in memory all at once.
             if not self._take(min(256, self._share - self._count))[1]:
                 return [], []
         block = self._take(count)
@@ -152,6 +153,7 @@ class RepeatStage(LaneStage):
             self.has_ended = True
             return
         self._counts = summed(self._counts, self._input.counts())
+        # Kept for one pass more: what stages behind hold is of it, and the states of its sources lie with it.
         self._before, self._has_given = self._input, False
         self._input = self._open(self.num_passes)
 
@@ -165,6 +167,7 @@ class RepeatStage(LaneStage):
         for number, token in held:
             of_pass.setdefault(number, []).append(token)
         now = self._now()
+        # Nobody holds an element of it any more; its stages may hold a file, and a buffer.
         if now - 1 not in of_pass:
             self._before = None
         return {

@@ -56,6 +56,7 @@ class IndexedRoot(LaneStage):
         while not values:
             if self._error is not None:
                 error, self._error = self._error, None
+                # Its place is passed only now: a snapshot that was taken until here has it computed, and raised, again.
                 self._place += step
                 raise error
             end = self._place + count * step
@@ -79,11 +80,14 @@ class IndexedRoot(LaneStage):
     def _compute(self, places: range) -> Block:
         try:
             if self.is_single:
+                # One of these has killed a worker: each is begun alone, so that its mark names it.
                 return self._each(places)
             values = self._at(places)
         except BaseException as error:
             if passes_at_once(error):
                 raise
+            # Nobody knows which one raised. The same places give the same elements, so the block is asked for one by
+            # one.
             return self._each(places)
         self._place = places[-1] + self.run.num_lanes
         return values, places
@@ -207,6 +211,7 @@ class StreamRoot(LaneStage):
             first = self._number
             self._read(self._opened(), count, values)
             self._clock_out(started)
+            # With an error the source is one element further than the number under which its state would be kept.
             if self._error is None and self.ns >= self._kept_at_ns:
                 self._keep_state()
         step, length = self.run.num_lanes, len(values)
@@ -233,6 +238,7 @@ class StreamRoot(LaneStage):
         except BaseException as error:
             if passes_at_once(error):
                 raise
+            # Those before the error are given; it is raised, at its own number, by the next call.
             self._number += len(values)
             if self.leaves_out(error, self._token_of(self._number)):
                 self._number += 1
@@ -250,6 +256,7 @@ class StreamRoot(LaneStage):
         first = self._numbers[at] if at >= 0 else 0
         reader = self._reader
         if reader is None or not first <= reader.number <= number:
+            # It has passed the element, or there is a state that lies nearer to it.
             reader = self._reader = None  # not two at a time: they may hold a file
             reader = self._reader = _Reader(
                 self.node.source, self._begin, first, self._states[at] if at >= 0 else None
@@ -325,7 +332,9 @@ class StreamRoot(LaneStage):
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
         """Read these elements again, each from the newest state before it."""
         found = {}
+        # The source stays where it is read: to go back for these would be to read up to its place once more.
         before, self._reader = self._reader, None
+        # Ascending, so that one reading passes them all.
         for token in sorted(set(tokens)):
             try:
                 found[token] = self._reader_at(token // self.run.num_lanes).next()

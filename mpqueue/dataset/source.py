@@ -40,6 +40,7 @@ class Readers:
 
     def get(self) -> Reader:
         """Return the reader of this thread, for sources of the lengths that they have now."""
+        # A list of the user's may have grown since: readers keep the lengths with which they were made.
         lengths = [stage.length() for stage in self._sources]
         kept: tuple[list[int | None], Reader] | None = getattr(self._kept, "of", None)
         if kept is None or kept[0] != lengths:
@@ -110,6 +111,7 @@ class IndexedSource(RunnableDataset):
         if found is None:
             return compute_aside(self._readers, indices)
         (seed, epoch, _), begin = found
+        # Few batches are timed, and the others pay for no clocks.
         tally = context.stage_tally()
         if tally is None:
             return self._readers.get().at(indices, IndexedRun(seed, epoch, begin))

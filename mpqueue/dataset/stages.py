@@ -183,6 +183,7 @@ class LaneStage:
         """Note what the user's code raised for elements: True if they are left out, False if it is to be raised."""
         error.add_note(self.told(*tokens))
         skip = self.run.skip
+        # Only what the source raised for a sample: a lack of memory, say, would be told of all behind it, too.
         if skip is None or not isinstance(error, Exception) or not is_of_source(error):
             return False
         skip(Skipped.because_of(error, *tokens))
@@ -224,6 +225,7 @@ class LaneStage:
             self._fruitless_since = _clock()
         self._num_fruitless += count
         if self.most_fruitless is not None and self._num_fruitless >= self.most_fruitless:
+            # From 0 again: whoever asks once more behind the error has a search of the same length.
             told, self._num_fruitless = self._told_fruitless(), 0
             raise RuntimeError(
                 f"{told[0]}, and would search for ever: the source has no end, and this was all of it more than once. "
@@ -248,6 +250,7 @@ class LaneStage:
 
     def _clock_in(self) -> int:
         """Return when work begins. The CPU's time is asked for now and then: that is a system call, of up to 25 us."""
+        # One look tells the share of waiting of all blocks since the one before.
         if self.ns >= self._looks_at:
             self._busy_at = _busy()
         return _clock()
@@ -289,6 +292,7 @@ def rebuilt_by_part(tokens: Sequence[Token], stage_of: Callable[[int], LaneStage
     Raises:
         Exception: What the user's functions raise.
     """
+    # By their tokens: one that several stages behind hold is asked for twice, and computed once.
     of_part: dict[int, dict[Token, Any]] = {}
     for part, token in tokens:
         of_part.setdefault(part, {})[token] = None
@@ -353,6 +357,8 @@ class Applied(LinkStage):
             return block
         if self._error is not None:
             error, self._error = self._error, None
+            # Its element goes with it, and no sooner: a snapshot that was taken until now has it computed, and raised,
+            # again.
             del self._values[0], self._tokens[0]
             self._num_fruitless = 0  # as it is for whoever goes on from here
             raise error
@@ -377,6 +383,7 @@ class Applied(LinkStage):
     def _keep(self, error: BaseException, values: list[Any], tokens: Sequence[Token]) -> None:
         """Keep an error, and the elements from the one on that it is of; or leave that one out."""
         is_left_out = self.leaves_out(error, tokens[0])
+        # In front of what waits, which came behind them. The first one is not among them if it is left out.
         self._values[:0], self._tokens[:0] = values[is_left_out:], tokens[is_left_out:]
         if not is_left_out:
             self._error = never_an_end(error)
@@ -409,6 +416,7 @@ class MapStage(Applied):
                 self._note_fruitless(len(tokens))
         self._num_fruitless = 0
         self.num_out += len(out)
+        # Those from an error on wait, with tokens of their own.
         return out, tokens[: len(out)]
 
     def _apply(self, values: list[Any], tokens: Sequence[Token], out: list[Any]) -> None:
@@ -419,6 +427,7 @@ class MapStage(Applied):
         except BaseException as error:
             if passes_at_once(error):
                 raise
+            # Results stand in the order of the values: the one that raised is the one behind the last of them.
             done = len(out)
             self._keep(error, values[done:], tokens[done:])
         self._clock_out(started)
@@ -427,6 +436,7 @@ class MapStage(Applied):
         """Return what the function returns for the elements of these tokens."""
         made: list[Any] = []
         run = self.run
+        # Not by `map_to`: these were given before, so none of them is None, and no error is to wait for its turn.
         apply_to(self._input.rebuild(tokens), tokens, self.node.function, run.begin, self.seed, run.epoch, made)
         return made
 
@@ -462,6 +472,7 @@ class FilterStage(Applied):
             if passes_at_once(raised):
                 raise
             error = raised
+        # Before what was raised, which came behind it in the block.
         if not VERDICTS.issuperset(map(type, verdicts)):  # looked at once for each block, which costs 20 ns a sample
             error = self._wrong(verdicts)
         if error is not None:

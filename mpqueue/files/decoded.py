@@ -70,6 +70,7 @@ class DecodedParts:
             if entry is not None:
                 kept.parts.move_to_end(key)
                 return entry[0]
+            # Noted before the lock is let go: whoever comes next finds it, and waits for that thread alone.
             alone = kept.decoding.setdefault(key, Lock())
         with alone:
             with kept.lock:
@@ -88,6 +89,7 @@ class DecodedParts:
                 if key not in kept.parts:
                     kept.parts[key] = part, num_bytes
                     kept.num_bytes += num_bytes
+                # The newest stays, however large: without it each of its rows would decode it anew.
                 while kept.num_bytes > self.max_bytes and len(kept.parts) > 1:
                     kept.num_bytes -= kept.parts.popitem(last=False)[1][1]
                     kept.num_dropped += 1

@@ -101,6 +101,7 @@ class GroupedFiles(FileSource):
             raise IndexError(f"index {bad} is out of range: {self!r}")
         wanted = np.array(numbers, np.int64)
         wanted[wanted < 0] += length
+        # By their groups, each of which is then read, or decoded, once for all of its rows.
         order = wanted.argsort(kind="stable")
         wanted = wanted[order]
         groups = ends.searchsorted(wanted, side="right")

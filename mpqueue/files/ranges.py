@@ -130,6 +130,7 @@ class RangedFile:
             self._check(system.stat(url))
             raise
         self._check(answer)
+        # Before its length: what has become shorter would be asked for again, in vain, for more than 20 s.
         if len(answer.data) != stop - start:
             raise _Busy(f"{len(answer.data):,} bytes came of {stop - start:,}")
         return answer.data
@@ -198,7 +199,7 @@ def at_once(calls: Sequence[Callable[[], Result]]) -> list[Result]:
         try:
             return [future.result() for future in futures]
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)  # what has not begun is not to be waited for
             raise
 
 
@@ -244,6 +245,7 @@ class _Http:
     def read(self, url: str, start: int, stop: int) -> RangeAnswer:
         status, headers, data = self._get(url, {"Range": f"bytes={start}-{stop - 1}"})
         size, version = self._size(url, headers), self._version(headers)
+        # Other bytes would be taken for those that were asked for.
         if status == 206 and not headers["Content-Range"].startswith(f"bytes {start}-"):
             raise FileError(url, start, f"its server answered with other bytes: {headers['Content-Range']}")
         return RangeAnswer(data, size, version)
@@ -264,6 +266,7 @@ class _Http:
             raise PermissionError(errno.EACCES, f"its server refuses, with status {status}", url)
         if status in _BUSY:
             raise _Busy(f"status {status}")
+        # The whole file was sent, and `_ask` has not read it.
         if status == 200 and not whole:
             raise FileError(
                 url, None, f"its server gives whole files only, no ranges of bytes: copy it, or try simplecache::{url}"

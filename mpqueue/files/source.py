@@ -65,6 +65,7 @@ class FileSource:
         """Return samples, whose bytes are read in the order in which they lie; raises as ``[i]`` does."""
         places = [self._place(index) for index in indices]
         found = [self._ranges(*place) for place in places]
+        # One call for all samples: neighbours are read at once, and what is far is waited for at once.
         parts = iter(self._opened.read_all([part for ranges in found for part in ranges]))
         return [
             self._sample(number, ranges, [next(parts) for _ in ranges])

@@ -133,6 +133,7 @@ class DeviceIterator(Iterator[Any]):
                 if not self._ahead:
                     raise StopIteration
                 taken = self._ahead[0]
+                # JAX still reads the views: their slot is not to be granted to a worker before it has.
                 if isinstance(taken.outcome, _Transfer) and not taken.outcome.is_ready():
                     self._handed_out.append(taken.outcome)
                 del self._ahead[0]
@@ -154,6 +155,7 @@ class DeviceIterator(Iterator[Any]):
         """Let go of the views whose transfers are ready; they are in the order in which they began."""
         while self._handed_out and self._handed_out[0].is_ready():
             self._handed_out.popleft()
+        # Those that wait to be handed out need no slot either once their arrays lie on the devices.
         for ahead in self._ahead:
             if isinstance(ahead, _Ahead) and isinstance(ahead.outcome, _Transfer) and ahead.outcome.is_ready():
                 ahead.outcome.views.clear()
@@ -170,6 +172,7 @@ class DeviceIterator(Iterator[Any]):
                 return
             if self._num_left:
                 self._num_left -= 1
+            # Before it is asked: a state of the loader is of here until the batch is handed out.
             self._place = self._loader.place() if isinstance(self._loader, Loader) else None
             before = len(self._ahead)
             try:

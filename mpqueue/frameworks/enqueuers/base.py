@@ -140,6 +140,7 @@ class SequenceEnqueuer(Stoppable):
             self.stop()  # what an interrupted stop, or start, has left
             self._starts += 1
             self._is_running = True
+            # Before anything is opened: a handler that calls stop() meanwhile takes it back, which is seen below.
             self._ended.clear()
             try:
                 self._open(backend, workers, max_queue_size)
@@ -182,6 +183,7 @@ class SequenceEnqueuer(Stoppable):
         Raises:
             NotImplementedError: As of `get`.
         """
+        # By `get` a base class without batches says so; its iterator is of no use here, since it waits.
         self.get()
         batches = BatchIterator(self._running_pipeline, self._stop_after_failure, steps=True)
         from mpqueue.engine.async_batches import AsyncBatches
@@ -218,6 +220,7 @@ class SequenceEnqueuer(Stoppable):
             self._is_running = False
             pipeline = self._engine.pipeline
         if pipeline is not None:
+            # Without the lock: workers may take long to end, and another stop() may have less time.
             self._close(pipeline)
             self._engine.stop(timeout)
 

@@ -132,6 +132,7 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         share = share_of(job.source, lanes, ALONE, workers, backend)
         warn_of_idle(share, lanes, workers)
         schedule = StreamSchedule(share)
+        # Each start is an epoch of its own, so that it draws other numbers.
         place, self._epoch = Place(self._epoch), self._epoch + 1
         self._engine.start(job, schedule, backend, max_queue_size, place)
 

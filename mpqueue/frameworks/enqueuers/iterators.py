@@ -81,6 +81,7 @@ class BatchIterator(Generator[Any, None, None]):
         while True:
             try:
                 batch = self._next()
+            # One start of the enqueuer is over; there may have been another one since.
             except (EndOfStream, Stopped):
                 self._go_on()
             except Exception as error:
@@ -96,6 +97,7 @@ class BatchIterator(Generator[Any, None, None]):
                     raise told from error
                 raise
             else:
+                # Keras's own enqueuers leave out what is None.
                 if batch is not None:
                     return batch
 
@@ -118,6 +120,7 @@ class BatchIterator(Generator[Any, None, None]):
         # What the handler of a signal raises is no failure, and the stream goes on.
         if self._pipeline is None:
             return
+        # Its end is that of all iterators; what the handler of a signal raises is this caller's alone.
         if self._pipeline.is_failure(error):
             self._is_over = True
             self._stop()

@@ -132,6 +132,7 @@ class OrderedEnqueuer(SequenceEnqueuer):
 
     def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:
         job, epoch_end = self._job(workers), epoch_end_of(self.sequence)
+        # With a hook no batch of the next epoch is computed before it has run: it may change the sequence.
         schedule = epoch_schedule(self.sequence, job.seed, shuffle=self.shuffle, barrier=epoch_end is not None)
         place = Place(self._epoch, self._position)
         self._engine.start(job, schedule, backend, max_queue_size, place, epoch_end=epoch_end)

@@ -171,6 +171,7 @@ def _accelerate(py_dataset: Any, options: Options, numbers: dict[str, Any], back
     given = {name: value for name, value in numbers.items() if value is not None}
     source = py_dataset.source if isinstance(py_dataset, Accelerated) else py_dataset
     if isinstance(source, Loader):
+        # Counted among what was given, which a loader refuses.
         named = given if backend is None else {"backend": backend} | given
         accelerated = _accelerated_loader(source, options, named)
         _replacement.hold_for(accelerated)

@@ -83,6 +83,7 @@ class LoaderEpoch(Iterator[Any]):
             return batch
         if not first:
             place = self._loader.place()
+            # Before the batch is taken: until it is used, a state of the loader is of here.
             try:
                 first = self.first = ((place, self.batches.__next__()),)  # what strikes from here on leaves it there
             except StopIteration:
@@ -91,6 +92,7 @@ class LoaderEpoch(Iterator[Any]):
         place, batch = first[0]
         if kept is not None:
             kept = [*kept, (place, copy.deepcopy(batch))] if len(kept) < MOST_KEPT else None
+        # Behind all that may raise: an interrupt until here leaves the batch to the next call.
         self.first, self.kept, self.num_taken = first[1:], kept, self.num_taken + 1
         if self._is_ahead:
             self.held = place
@@ -208,6 +210,7 @@ class LoaderEpochs:
     def _settle(self) -> None:
         """Forget what was looked at before the loader went to another place; take back what has given nothing."""
         latest = self._latest
+        # A state was loaded since: what was looked at is not of the epoch that is to come.
         if self._num_loads != self.loader._position.num_loads:
             self._latest, self._coming, self._seen = None, None, []
         elif self._coming is None and latest is not None and latest.first and not latest.num_taken:

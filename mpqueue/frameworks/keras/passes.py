@@ -156,7 +156,9 @@ class PassEnqueuer(idle.Pool):
         pipeline = self._engine.pipeline
         if not self._is_running:
             return
+        # The next batch decides whether what was computed ahead is still right: until then nothing more is dealt.
         self._is_running, self._has_paused = False, True
+        # Threads are at work on the caller's own dataset, and its hooks, which come now, are to be alone with it.
         if pipeline is not None and drain_queue_and_join and not self.use_multiprocessing:
             pipeline.pause()
 
@@ -201,6 +203,7 @@ class PassEnqueuer(idle.Pool):
             draw_lazy_order(self.source)
             self._plan.begin(self.source, shuffle=self.shuffle)
             _numbers.note_state()
+            # The order has moved the state on: whoever sets the seed again is seen to do so, and gets the same numbers.
             if self._engine.pipeline is not None:
                 self._engine.pipeline.restart_at(Place(self._plan.number), refresh=True)
             self._has_paused = False
@@ -250,6 +253,7 @@ class PassEnqueuer(idle.Pool):
             options=options,
         )
         schedule = EpochSchedule(lambda: plan.length, self._seed, barrier=True, order_of=lambda *_: plan.order)
+        # Keras builds a model from it, and drops the pass: items are to run as often as without workers.
         is_very_first = not plan.number and not plan.position
         pipeline = self._engine.start(
             job, schedule, self._backend, self.max_queue_size, plan.place(), allowance=1 if is_very_first else None
@@ -277,6 +281,7 @@ class PassEnqueuer(idle.Pool):
         pipeline = self._engine.pipeline
         if pipeline is not None:
             self._plan.note(pipeline)
+            # First: others go on from there.
             self._engine.stop()
 
     @property

@@ -51,6 +51,7 @@ class SlotCollation:
             float: ("collate_float_fn", self.join_floats),
         }
         for kind, (name, function) in ours.items():
+            # Only torch's own: an entry of the user's knows more of his objects than we do.
             if kind in table and table[kind] is getattr(collate, name, None):
                 self._replaced[kind], table[kind] = table[kind], function
 
@@ -89,6 +90,7 @@ class SlotCollation:
 
     def _make(self, shape: tuple[int, ...], dtype: Any) -> Array:
         array = context.empty(shape, dtype)
+        # By its address, the one thing that a tensor made of it still tells, whatever collate_fn has done with it.
         self._arrays[array.__array_interface__["data"][0]] = array
         return array
 

@@ -148,6 +148,8 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     def _next_data(self) -> Any:
         if self._is_interrupted:
+            # A generator that an exception went through has ended: without this the loop would end early, without a
+            # word.
             raise RuntimeError(
                 "an interrupt came while this pass drew from its sampler, or from an iterable-style dataset: a batch "
                 "may be lost. Begin a new pass, or load the last state"
@@ -159,6 +161,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
                 self._pass.is_over = True
                 raise
             except BaseException as error:
+                # A sampler, or a stream, was left in its middle; a sample by index is just computed again.
                 if not isinstance(error, Exception) or is_of_handler(error):
                     self._is_interrupted = self._is_stream or self._is_drawing
                 elif self._index is not None:

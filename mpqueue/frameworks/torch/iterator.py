@@ -115,6 +115,7 @@ class _SamplerDraw:
             except Exception as error:
                 self._is_interrupted = is_of_handler(error)
                 raise
+            # Places count samples: so the numbers that one draws do not follow from the batch in which it comes.
             listed = listed_of(index, self._epoch, self._num_samples)
             self._num_samples += len(index) if self._is_batched and hasattr(index, "__len__") else 1
             self._ahead = [*self._ahead, Drawn(self._num_batches, listed)]
@@ -242,6 +243,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             self._epoch += 1
             place = Place(self._epoch) if resumed is None else resumed.place
             if following is not None:
+                # The stream goes on where the pass before was left; only the number of the epoch is another one.
                 place, self._epoch = following.place, following.place.epoch
             if not self._is_stream:
                 epoch, first = (self._epoch, 0) if told is None else (told.epoch, told.first)
@@ -276,6 +278,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         if pipeline is None or pipeline.is_stopped or (place.counts and not goes_on):
             self._engine.stop()
             pipeline = self._start(place)
+        # In the middle of a stream that never ends, whose workers are at just that place.
         elif goes_on and pipeline.place().counts == place.counts and not pipeline.is_inconsistent:
             pipeline.begin_epoch(place.epoch)
         else:
@@ -307,6 +310,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
     # -- The batches
 
     def __next__(self) -> Any:
+        # Only then has torch's frame anything to do: a record for the profiler, a warning of lengths that were wrong.
         if _is_profiled() or (self._is_stream and self._IterableDataset_len_called is not None):
             return _Base.__next__(self)
         batch = self._next_data()
@@ -322,6 +326,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         except NotYet:
             raise RuntimeError(f"DataLoader timed out after {self._timeout} seconds") from None
         except (EndOfStream, Stopped):
+            # Asked before the end, which stops the pipeline of workers that do not persist.
             is_empty = self._is_endless and not pipeline.is_stopped and pipeline.epoch == self._epoch
             self._end()
             if is_empty:
@@ -334,8 +339,10 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             self._warn_of_stop_iteration()
             raise
         except WorkerRaised as error:
+            # As torch says it of an error whose class cannot be made again in this process.
             raise RuntimeError(f"Caught {error}") from error.__cause__
         except MPQueueError as error:
+            # torch has one class for workers that die or stay away, and programs catch that.
             raise RuntimeError(f"DataLoader: {error}") from error
         if self._pin_memory:  # what lies in a pinned slot stays as it is, all else is copied
             return torch_pinning.pin_memory(batch, self._pin_memory_device)

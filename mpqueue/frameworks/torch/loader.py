@@ -137,6 +137,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
             Lightning asks for it at the last batch of an epoch, it is the place before the next pass.
         """
         if self.resumed is not None:
+            # Loaded, and not begun yet: it is still the place.
             return self.resumed.as_dict()
         if self._pass is None:
             return dict(state.BETWEEN)
@@ -162,6 +163,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         all_saved: list[Any] = list(saved) if isinstance(saved, list | tuple) else [saved]
         self.resumed = state.joined(list(map(state.state_of, all_saved)), getattr(self, "ranks", None))
         if self.resumed is None:
+            # A state between two passes: the next one begins anew, whatever this loader was at.
             self._pass = None
 
     def statistics(self) -> Statistics:

@@ -79,8 +79,10 @@ class PinnedSlots:
         piece = self._pieces.get(slot.number)
         if piece is None or piece.nbytes < nbytes:
             self.discard(slot)
+            # As one piece: a copy must not reach over two registrations.
             piece = self._register(slot, nbytes)
         if piece is not None:
+            # Not free, whatever passes, until `end` has noted who may still copy.
             piece.events = None
 
     def _register(self, slot: Slot, nbytes: int) -> _Piece | None:
@@ -99,6 +101,7 @@ class PinnedSlots:
         piece = self._pieces.get(slot.number)
         if piece is not None and os.getpid() == self._pid:
             self._cuda.note_current()
+            # The batch may have been copied on this stream, which was made current before there was a ring.
             piece.events = self._cuda.record()
 
     def is_free(self, slot: Slot) -> bool:

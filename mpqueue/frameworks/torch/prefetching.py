@@ -154,6 +154,7 @@ class PrefetchedPass(Iterator[Any]):
         self._ahead.popleft()
         if isinstance(outcome, Exception):
             raise outcome
+        # What it is copied from stays until the copies have passed: its slot must not be written before.
         self._handed_out.append(outcome)
         return self._mover.finish(outcome)
 
@@ -161,6 +162,7 @@ class PrefetchedPass(Iterator[Any]):
         while len(self._ahead) < number:
             if self._ahead and not isinstance(self._ahead[-1].outcome, _Moving):
                 return  # the end; or an error, behind which the loader goes on when it was raised
+            # Before the batch is asked for: a state of here gives it once more.
             place = self._loader.state_dict() if self._tells else None
             outcome: _Moving | Exception | None = None
             try:

@@ -38,6 +38,7 @@ class StreamDataset(data.IterableDataset):  # type: ignore[misc]  # torch is not
 
 def as_torch_dataset(dataset: Any) -> Any:
     """Return a stream as an iterable-style dataset; anything else is returned as it is."""
+    # What is indexed is a map-style dataset as it stands: samplers and shuffle=True are of use to it.
     is_stream = isinstance(dataset, Dataset) and not dataset.root.is_indexed
     return StreamDataset(dataset) if is_stream else dataset
 
@@ -94,6 +95,7 @@ class _TensorLane:
             value = self._lane.next()
             if self._convert is not None:
                 value = self._convert(value)
+            # Without a slot the trainer computes the element itself, and takes the tensors as they are.
             return value if self._collation is None else encode(value, self._collation.find)
         finally:
             if self._collation is not None:

@@ -136,6 +136,7 @@ def encode(batch: Any, find: FindArray) -> Any:
         return tuple([encode(item, find) for item in batch])
     if kind in _LEAVES or (kind is np.ndarray and not batch.dtype.hasobject):
         return batch
+    # The trainer makes a named tuple by its class's name; what it cannot import travels in a pickle, by value.
     if isinstance(batch, tuple) and hasattr(kind, "_fields") and _is_importable(kind):
         return Recorded(kind, None, [encode(item, find) for item in batch])
     return Carried(batch)
@@ -162,6 +163,7 @@ def as_array(tensor: torch.Tensor, find: FindArray) -> tuple[Array, TensorForm]:
         if not tensor.is_leaf:
             raise RuntimeError(_REFUSAL)
         tensor = tensor.detach()
+    # These are marks of a tensor, and its bytes do not have what they mean.
     if tensor.is_conj() or tensor.is_neg():
         tensor = tensor.resolve_conj().resolve_neg()
     if not tensor.is_contiguous():
@@ -170,6 +172,7 @@ def as_array(tensor: torch.Tensor, find: FindArray) -> tuple[Array, TensorForm]:
     if tensor.dtype not in _NUMPY:
         dtype, tensor = tensor.dtype, tensor.view(_INTEGERS[tensor.dtype.itemsize])
     array = find(tensor.data_ptr())
+    # The slot's own array only if it is the whole tensor: a part, or another view, is copied as any other.
     if array is None or array.nbytes != tensor.nbytes or not tensor.is_contiguous() or array.dtype != _numpy(tensor):
         array = tensor.numpy()
     elif array.shape != tensor.shape:

@@ -109,11 +109,13 @@ class MapSource(LoaderSource):
         index = listed.indices if type(listed.indices) is list else listed.indices[1]
         try:
             data = self._items(index, epoch, first, begin)
+            # For collate_fn: its numbers are the batch's, not those that the last sample has left.
             begin(self.parts.base_seed, epoch, ~first)
             return encode(self.parts.collate_fn(data), self._collation.find)
         finally:
             self._collation.forget()
 
+    # Behind an error, too: an array that is kept keeps its slot.
     def _items(self, index: Any, epoch: int, first: int, begin: Begin) -> Any:
         dataset, seed = self.parts.dataset, self.parts.base_seed
         if not self.parts.is_batched:
@@ -123,6 +125,7 @@ class MapSource(LoaderSource):
             return self._in_threads(index, epoch, first, begin)
         if getattr(dataset, "__getitems__", None):
             begin(seed, epoch, ~first)
+            # One call is for all samples, so its numbers are those of none: the complement of a place is none.
             return dataset.__getitems__(index)
         items = []
         for place, each in enumerate(index, first):
@@ -146,6 +149,7 @@ class MapSource(LoaderSource):
             info = context.worker_info()
             threads = self._threads = SampleThreads(self.parts.threads, tells=info is not None and info.id == 0)
         begin(seed, epoch, ~first)
+        # The global generators, which all threads share, are the batch's; those of a sample are in `mpqueue.rng`.
         if getattr(dataset, "__getitems__", None):
             items: list[Any] = threads.in_parts(dataset.__getitems__, seed, epoch, first, index)
         else:
@@ -185,6 +189,7 @@ class _StreamBatches(Iterator[Any]):
         self._has_ended = False
         info = context.worker_info_unasked()
         is_one_of_many = info is not None and info.num_lanes > info.num_workers
+        # See this class: a dataset that tells where one iterator is cannot tell it of two.
         is_copied = is_one_of_many or has_state(parts.dataset)
         self._dataset = copy.deepcopy(parts.dataset) if is_copied else parts.dataset
         self._iterator = iter(self._dataset)
