@@ -45,6 +45,7 @@ class BatchStage(LinkStage):
     def __init__(self, source: LaneStage, node: BatchNode, run: LaneRun, *, is_last: bool = False) -> None:
         super().__init__(source, node, run)
         self._size, self._collate = node.size, node.collate
+        # Only a batch that leaves the lane lies in a slot: another one is for the stages behind.
         self._empty: Empty = context.empty if is_last else np.empty
         self._keeps_records = is_last and run.in_slot
         self._values: list[Any] = []  # of a batch that an error came into
@@ -132,6 +133,7 @@ class BatchStage(LinkStage):
         for batch in tokens:
             part = values[first : first + len(batch)]
             first += len(batch)
+            # Not in the slot, which is that of the batch to come.
             collation = None if self._collate is not None else Collation(len(batch), np.empty)
             if collation is not None:
                 collation.add_all(part)

@@ -45,6 +45,7 @@ class BucketStage(Applied):
         super().__init__(source, node, run)
         self._boundaries, self._max_tokens = node.boundaries, node.max_tokens
         self._sizes = _sizes(node)
+        # Only a batch that leaves the lane lies in a slot: another one is for the stages behind.
         self._empty: Empty = context.empty if is_last else np.empty
         self._keeps_records = is_last and run.in_slot
         self._buckets: list[list[_Held]] = [[] for _ in range(len(node.boundaries) + 1)]
@@ -56,6 +57,7 @@ class BucketStage(Applied):
         while self._fill():
             bucket = self._ready.pop(0)
             tokens = [held.token for held in bucket]
+            # Only now: so what a snapshot holds is samples, and no batch.
             made = self._made(tokens, partial(self._join, [held.value for held in bucket], tokens, self._empty))
             if not made:
                 continue
@@ -69,6 +71,7 @@ class BucketStage(Applied):
     def _fill(self) -> bool:
         """Take samples until a bucket is full; False at the end."""
         while not self._ready:
+            # None behind the one that fills a bucket: what is raised there is not of this batch.
             values, tokens = self._take(self._missing())
             if not tokens:
                 self._empty_buckets()

@@ -77,6 +77,7 @@ class _Items:
             else:
                 self._read_begun(count, out)
         finally:
+            # Behind an error, too: those before it are in the list, and it is of the next one.
             self.number += len(out) - first
         return len(out) - first == count
 
@@ -142,6 +143,7 @@ class FlatMapStage(Applied):
                 raise error
             if self._items is None and (self._error is not None or not self._tokens) and out:
                 break  # what the input may raise is raised by the next call
+            # A search has failed once more only if an element was opened for it.
             is_new = self._items is None
             if is_new and not self._open(count):
                 break
@@ -225,6 +227,7 @@ class FlatMapStage(Applied):
         found = {}
         for (token, numbers), value in zip(wanted.items(), self._input.rebuild(list(wanted)), strict=True):
             items = self._items_of(value, token)
+            # Ascending, so that the items of an element are read through once.
             for number in sorted(numbers):
                 items.drop(number - items.number)
                 made: list[Any] = []

@@ -334,6 +334,7 @@ class CacheReader(LinkReader):
     def at(self, places: Places, run: Drawing) -> list[Any]:
         """Return elements: those that are not kept are computed."""
         inner = IndexedRun(nodes.SEED_KEPT, nodes.EPOCH_KEPT, run.begin)
+        # Whoever computes an element, and when: what is kept is the same.
         return self.node.cache.values(places, lambda missing: self.input.at(missing, inner))
 
     def origin(self, place: int, run: Drawing) -> str:
@@ -450,6 +451,7 @@ class MixReader(JoinReader):
             counts = np.bincount(order, minlength=len(before))
             all_numbers = np.empty_like(order)
             starts = np.cumsum(counts) - counts
+            # Stable: elements of a dataset are numbered as they stand in the block.
             all_numbers[np.argsort(order, kind="stable")] = np.arange(len(order)) - np.repeat(starts - before, counts)
             branches[rows], numbers[rows] = order[inside[rows]], all_numbers[inside[rows]]
         return branches, numbers

@@ -92,6 +92,7 @@ class ZipStage(JoiningStage):
             # No more than the one before it has: of those behind that, an error or an end would come too early.
             count = branch.fill(count)
             if not count:
+                # For good: what waits of the others has no partner.
                 self._has_ended = True
                 return [], []
         blocks = [branch.take(count) for branch in self._branches]
@@ -223,6 +224,7 @@ class MixStage(BranchedStage):
         if self._stop == "first":
             self._has_ended = not is_there
         elif self._stop == "all":
+            # Behind the call: with it an input may have begun anew, and been the last to do so.
             self._has_ended = all(_passes_of(used) > 0 for used in self._used)
         else:
             self._has_ended = not is_there and all(_is_empty(used) for used in self._used)

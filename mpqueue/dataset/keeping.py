@@ -98,6 +98,7 @@ class CacheStage(LinkStage):
                     raise never_an_end(error) from error.__cause__
                 continue
             self._place += 1
+            # What lies before was given already, from where it is kept: it was read only to come to this one.
             if number == self._next:
                 return values, [(number, tokens[0])]
 
@@ -106,6 +107,7 @@ class CacheStage(LinkStage):
         if self._place < self._next:
             self._place += 1
             return False
+        # From here on numbers may be others than in a pass without errors.
         if self._kept_to is None:
             self._kept_to = self._place
         return True

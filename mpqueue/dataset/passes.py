@@ -67,6 +67,7 @@ class TakeStage(ShareStage):
     def pull(self, count: int) -> Block:
         """Return the next elements."""
         left = min(count, self._share - self._count)
+        # Not asked behind its share: what the input would compute, or raise, there is of no use.
         block = self._take(left) if left > 0 else ([], [])
         self.num_out = self.num_in
         return block

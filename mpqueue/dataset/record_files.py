@@ -87,6 +87,7 @@ class RecordFiles:
             entry = self._index.read(number * _ENTRY_BYTES, _ENTRY_BYTES)
         else:
             entry = self._looked_up(number)
+        # Whoever writes an entry may have been killed in its middle, or be there now.
         if entry is None or entry[_CHECK_AT:] != _closed(entry[:_CHECK_AT], number, salt):
             return MISSING
         offset, length, num_arrays, kind, crc = _ENTRY.unpack_from(entry)
@@ -120,6 +121,7 @@ class RecordFiles:
         kind, checksum = list(_checksums().items())[-1]
         offset = self._append(record)
         entry = _ENTRY.pack(offset, len(record), num_arrays, kind, checksum(record))
+        # Behind the record: whoever finds the entry finds all bytes of it.
         self._publish(number, entry + _closed(entry, number, salt))
         return records.unpack(memoryview(record), num_arrays)
 
@@ -136,6 +138,7 @@ class RecordFiles:
                     raise NoRoomError(f"an element has {len(record):,} bytes, and {_MOST_BYTES:,} are the most")
                 if os.writev(fd, [bytes(padding), record]) < padding + len(record):
                     raise NoRoomError("no room is left")
+                # Other processes append, too: where it lies is known behind the write only.
                 return os.lseek(fd, 0, os.SEEK_CUR) - len(record)
         except NoRoomError:
             raise

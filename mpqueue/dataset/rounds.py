@@ -52,6 +52,7 @@ class PlaceRounds(Iterator[Any]):
             value = self._compute(place)
         except BaseException as error:
             if not passes_at_once(error):
+                # An error stands in the place of its element, an interrupt in that of none.
                 self._place = place + 1
             raise
         self._place = place + 1
@@ -94,6 +95,7 @@ class LaneRounds(Iterator[Any]):
                 self._turns, self._turn = [other for other in self._turns if other != number], turn
                 continue
             count = self._counts[number] + 1
+            # By assignments, last of all: no handler runs between them, so an element was given, or was not.
             self._lanes[number] = lane
             self._counts[number] = count
             self._turn = turn + 1
@@ -108,8 +110,11 @@ class LaneRounds(Iterator[Any]):
         before = context.process_info()
         with aside() as run:
             self._begin_aside = run.begin
+            # Those of the first element: a pass is of one seed, whoever asks for its other elements.
             self._of = self._of or (run.seed, run.epoch)
             try:
+                # Out of the table while it computes: an interrupt tears its stages, and what is not there is opened
+                # anew.
                 lane = self._lanes.pop(number, None)
                 if lane is None:
                     lane = self._opened(number, *self._of)

@@ -146,6 +146,7 @@ class StageCollate:
         found = context.current_batch()
         if found is not None:
             (seed, epoch, first), begin = found
+            # Or it would draw on from what the last sample has left.
             begin(nodes.salted(seed, self.node.number), epoch, first)
         try:
             return self.node.collate(samples)

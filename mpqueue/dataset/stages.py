@@ -181,6 +181,7 @@ class LaneStage:
 
     def leaves_out(self, error: BaseException, *tokens: Token) -> bool:
         """Note what the user's code raised for elements: True if they are left out, False if it is to be raised."""
+        # Also of one that is raised: it tells the trainer of which sample it is.
         error.add_note(self.told(*tokens))
         skip = self.run.skip
         # Only what the source raised for a sample: a lack of memory, say, would be told of all behind it, too.
@@ -191,6 +192,7 @@ class LaneStage:
 
     def told(self, *tokens: Token) -> str:
         """Return the note of an error: stage, sample and lane."""
+        # Eight of them at most: a row of packed text may have hundreds.
         which = f"sample {tokens[0]!r}" if len(tokens) == 1 else f"samples {', '.join(map(repr, tokens[:8]))}"
         more = ", ..." if len(tokens) > 8 else ""
         lane = f"lane {self.run.lane} of {self.run.num_lanes}"
@@ -314,6 +316,7 @@ def passes_at_once(error: BaseException) -> bool:
 
 def _kept(tokens: Sequence[Token], verdicts: list[Any]) -> Sequence[Token]:
     """Return the tokens of what is kept; of the places of a root as an array, without an object for each."""
+    # As many as verdicts: behind an error there are fewer of these, and the mask would not fit.
     if type(tokens) is range and len(verdicts) == len(tokens):
         with contextlib.suppress(TypeError):  # NumPy's bools make no bytes
             places = np.arange(tokens.start, tokens.stop, tokens.step)
@@ -352,6 +355,7 @@ class Applied(LinkStage):
     def _take(self, count: int) -> Block:
         """Return the next elements of the input, or raise what was raised for the first of them."""
         if not self._tokens:
+            # No error waits either: it does so with the element that it is of.
             block = self._input.pull(count)
             self.num_in += len(block[1])
             return block

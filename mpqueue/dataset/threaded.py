@@ -92,6 +92,7 @@ class ThreadedStage(LinkStage):
         # Half of them at a time: one by one they would cost the stages before 10 us more each.
         if len(self._pending) > most // 2:
             return
+        # Those of a snapshot come before all that the input will give.
         while self._waiting and len(self._pending) < most:
             self._submit(call, *self._waiting.popleft())
         if self._waiting:

@@ -199,6 +199,7 @@ class Arrow(GroupedFiles):
         if self._is_remote(runs):
             at_once([partial(self._named_batch, run[0]) for run in runs])
         whole: list[Run] = []
+        # Under one lock: nearly all were looked at before.
         kept = self._batches.get_kept([run[0] for run in runs])
         for (group, rows, places), known in zip(runs, kept, strict=True):
             try:

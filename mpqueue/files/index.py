@@ -167,6 +167,7 @@ class Index:
         ):
             for file, arrays in zip(files, scans, strict=True):
                 if not file.is_remote:  # these are asked for together
+                    # Behind its scan: a change before that, or meanwhile, is seen.
                     self._check_same(file, IndexedFile.of(file.path))
                 for name, part in arrays.items():
                     starts.setdefault(name, [0]).append(writer.add(name, part))
@@ -206,6 +207,7 @@ def open_or_make(path: str, make: Callable[[index_file.IndexWriter], None]) -> M
             return found
         os.makedirs(folder, exist_ok=True)
         with locked(f"{path}.lock"):
+            # Once more: whoever held the lock may have made it.
             found = index_file.read(path)
             if found is None:
                 with index_file.IndexWriter(path) as writer:

@@ -88,6 +88,7 @@ class IndexWriter:
 
     def _write(self, file: IO[bytes]) -> None:
         table: dict[str, list[Any]] = {name: [spool.dtype.str, spool.count, 0] for name, spool in self._spools.items()}
+        # How long the header is depends on the offsets in it, and these on its length: so room is left for any.
         room = _HEAD.size + len(json.dumps(table)) + 20 * len(table)  # offsets have 20 digits at most
         end = room
         for name, spool in self._spools.items():
@@ -152,6 +153,7 @@ def read(path: str) -> Mapping[str, Array] | None:
         if len(head) < _HEAD.size:
             return None
         mark, length, total = _HEAD.unpack(head)
+        # One that was cut, by a copy or a damaged disk, is as good as none: it is made again.
         if mark != _MARK or total != size:
             return None
         header = os.pread(fd, length, _HEAD.size)

@@ -155,6 +155,7 @@ def _scanned(path: str) -> tuple[Arrays, FileError | None]:
                 continue
             this = folder + slash + stem
             suffix = suffix.lower()
+            # Only side by side: members of one stem that lie apart are samples of their own, as in WebDataset.
             if this != key or not keys:
                 if keys:
                     member_ends.append(len(offsets))

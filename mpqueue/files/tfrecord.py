@@ -95,6 +95,7 @@ def scan(path: str, *, check_crc: bool) -> Arrays:
             if len(header) < _HEADER.size:
                 raise FileError(path, at, "the file ends in the header of a record: it was cut short")
             length, check = _HEADER.unpack(header)
+            # All that follows is found by this length.
             if crc32c is not None and _masked(crc32c(header[:8])) != check:
                 raise FileError(path, at, _about_header(header, at))
             start = at + _HEADER.size

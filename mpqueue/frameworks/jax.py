@@ -128,6 +128,7 @@ class DeviceIterator(Iterator[Any]):
         taken: _Ahead | None = None
         try:
             with self._lock:
+                # First: slots come back to the workers before another batch is asked for.
                 self._let_go()
                 self._fill()
                 if not self._ahead:

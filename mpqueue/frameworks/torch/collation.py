@@ -67,6 +67,7 @@ class SlotCollation:
         out = torch.from_numpy(self._make((len(tensors), *first.shape), numpy_dtype(first.dtype)))
         if out.dtype != first.dtype:
             out = out.view(first.dtype)
+        # Into the slot itself: every byte is copied once.
         return torch.stack(list(tensors), 0, out=out)
 
     def stack_arrays(self, arrays: Sequence[Array], *, collate_fn_map: Any = None) -> Any:

@@ -239,6 +239,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
                 warn_of_skipping(loader)
             if self._ranks is not None:
                 beginning = beginning._replace(lanes=self._ranks.lanes, shard=self._ranks.shard)
+            # Torch's own: it begins the sampler, which may draw from the generator at this moment.
             _Base._reset(self, loader, first_iter)
             self._epoch += 1
             place = Place(self._epoch) if resumed is None else resumed.place
@@ -304,6 +305,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         return self._ranks is not None and self._ranks.epoch_batches is not None
 
     def _start(self, place: Place) -> Pipeline:
+        # As many as torch has ahead: an endless sampler is asked for no more.
         credit = self._prefetch_factor * max(1, self._num_workers)
         return self._engine.start(self._job, self._schedule, self._backend, credit, place)
 
@@ -371,6 +373,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         engine: Engine | None = getattr(self, "_engine", None)  # there is none where `__init__` has raised
         if engine is not None and not sys.is_finalizing():
             with contextlib.suppress(MPQueueError):
+                # At once: whoever drops an iterator is not to wait for the batches at work.
                 engine.stop(0)
 
     def __del__(self) -> None:

@@ -125,6 +125,7 @@ def encode(batch: Any, find: FindArray) -> Any:
     Raises:
         RuntimeError: A tensor is the result of differentiable operations.
     """
+    # By the class itself: an object of a subclass may be more than its items, and travels as it is.
     kind = type(batch)
     if kind is _Tensor:
         return _encode_tensor(batch, find) if travels(batch) else Carried(batch)
@@ -237,4 +238,5 @@ def _load(data: bytes, *buffers: Any) -> Any:
 
 def _rebuild(form: TensorForm, array: Array, shape: tuple[int, ...]) -> torch.Tensor:
     array = array.reshape(shape)
+    # torch warns of tensors over memory that must not be written.
     return form._make([array if array.flags.writeable else array.copy()])

@@ -226,6 +226,7 @@ class _StreamBatches(Iterator[Any]):
                 elements.append(next(self._iterator))
             except StopIteration:
                 self._has_ended = True
+                # What there is becomes a batch first; the next call ends.
                 break
         if not elements or (parts.drop_last and len(elements) < parts.batch_size):
             raise StopIteration
