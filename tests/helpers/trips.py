@@ -148,7 +148,7 @@ class _Numbers(_FromInside):
             self._arrive()
         elif index == WARM_UP:
             self._begin(Recorder())
-        elif index == WARM_UP + 3 * WINDOW + 1:
+        elif index == WARM_UP + (NUM_WINDOWS - 1) * WINDOW + 1:
             self._end()
         elif self._recorder is not None:
             self._recorder.mark()
@@ -187,8 +187,8 @@ def of_an_index(folder):
     source = _Numbers(folder)
     with mpqueue.Loader(source, workers=1) as loader:
         batches = iter(loader)
-        # Each waits for the other by turns, so that all windows are alike.
-        trainer = watched(lambda: next(batches), source.wait_until_idle, num_windows=3)
+        # Each waits for the other by turns, so that all windows are alike, but on a busy machine.
+        trainer = watched(lambda: next(batches), source.wait_until_idle)
         return {"trainer": trainer, "worker": source.leg(batches)}
 
 
