@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+import weakref
 
 import anyio
 import numpy as np
@@ -262,6 +263,32 @@ def test_what_one_task_takes_in_for_another_wakes_that_one(run, awaited_of, num_
 
     with Gate() as gate, awaited_of(Gated(gate.address)) as batches:
         assert run(shared, batches, gate) == list(range(2, num_steps + 3))
+
+
+class Silent:
+    """Is pollable, and is never to be waited for."""
+
+    def __init__(self):
+        self.watchers = weakref.WeakSet()
+
+    def fileno(self):
+        raise AssertionError("a step was due")
+
+
+def test_a_wake_in_the_middle_of_a_step_has_another_follow_at_once(run):
+    """Nobody waits yet whom it would wake."""
+
+    async def woken(pollable):
+        found = iter([None, None, (0, "a batch")])
+
+        def step():
+            stream.wake()
+            return next(found)
+
+        stream = AsyncBatches(step, pollable)
+        return await anext(stream)
+
+    assert run(woken, Silent()) == "a batch"
 
 
 def test_a_break_ends_the_loop_and_the_next_one_begins(run):

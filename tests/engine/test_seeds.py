@@ -151,6 +151,16 @@ def test_both_global_generators_are_put_back():
     assert drawn() == expected
 
 
+@pytest.mark.parametrize("draw", [random.random, np.random.random, np.random.normal])
+def test_a_draw_from_either_global_generator_is_seen_until_both_are_put_back(draw):
+    before = GlobalState()
+    assert before.has_changed() is False
+    draw()
+    assert before.has_changed() is True
+    before.restore()
+    assert before.has_changed() is False
+
+
 def test_a_fresh_seed_follows_from_the_state_of_random_which_it_leaves_alone():
     random.seed(1)
     assert fresh_seed(4, 5) == FRESH

@@ -130,21 +130,22 @@ def test_without_a_seed_numbers_without_workers_are_the_trainers():
         assert [next(stream), next(stream)] == own[:2]
 
 
-class InFunction:
+class InFunctions:
     def __init__(self):
         self.draw = tf.function(lambda: tf.random.uniform([]))
+        self.draw_more = tf.function(lambda: tf.random.uniform([]))
 
     def __len__(self):
         return 3
 
     def __getitem__(self, index):
-        return float(self.draw())
+        return float(self.draw()), float(self.draw_more())
 
 
 def test_a_function_that_draws_is_told_of_once_and_repeats_nothing(caplog, monkeypatch):
     monkeypatch.setattr("mpqueue.worker.tensorflow_numbers._has_told", False)
     tf.random.set_seed(None)
-    with Loader(InFunction(), workers=0, seed=1) as loader:
+    with Loader(InFunctions(), workers=0, seed=1) as loader:
         assert len(set(list(loader) + list(loader))) == 6
     assert [record.message.count("tf.function") for record in caplog.records] == [1]
 

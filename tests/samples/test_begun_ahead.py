@@ -395,6 +395,16 @@ def test_an_answer_to_a_lack_of_memory_leaves_grants_in_their_order():
         assert grants.read(2) == [5, 6]
 
 
+def test_as_many_grants_are_read_at_once_as_take_a_tenth_of_a_millisecond_and_16_at_most():
+    with Grants() as grants:
+        grants.write(*range(40))
+        reader = grants.reader
+        for ns, count in [(0, 1), (0, 16), (10**9, 1), (49_999, 2), (99_999, 2), (400_000, 1)]:  # since the last read
+            assert reader.read(reader.read_at + ns)
+            assert len(reader.backlog) == count
+            reader.backlog.clear()
+
+
 def test_the_end_of_the_grants_is_seen_when_they_are_read():
     reading, writing = os.pipe()
     reader = GrantReader(reading)

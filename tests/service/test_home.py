@@ -5,6 +5,7 @@ import select
 import signal
 import socket
 import stat
+import string
 import threading
 import time
 
@@ -100,6 +101,11 @@ def test_a_path_is_the_folder_itself(monkeypatch, servers_home):
         home = Home.of(path)
         assert home.name == "photos"
         assert home.folder == os.path.abspath(path)
+
+
+def test_a_name_may_be_a_single_letter():
+    for letter in string.ascii_letters:
+        assert Home.of(letter).name == letter
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "//", "a\0b", "a/b\0", "a\nb", "\ud800", "\x1b[31m"])

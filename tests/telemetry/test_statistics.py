@@ -85,6 +85,7 @@ def test_the_sums_of_the_workers_are_those_of_all(backend, workers):
     for name in ("bytes", "compute_s", "copy_s", "credit_wait_s"):
         assert sum(getattr(worker, name) for worker in found.workers) == pytest.approx(getattr(found, name))
     assert found.compute_s >= 8 * BATCH_S
+    assert (found.credit_wait_s > 0) == (workers > 0)
 
 
 @KINDS

@@ -218,6 +218,24 @@ def test_a_generator_that_hangs_is_named_by_its_element(told):
         assert caught.value.index == 2
 
 
+def test_a_generator_that_hangs_in_a_thread_is_the_answer_to_all_that_is_asked_for_behind_it():
+    go_on = threading.Event()
+
+    def stream():
+        go_on.wait()
+        yield Numbers()[0]
+
+    with Loader(stream, workers=1, backend="thread", batch_timeout=0.1) as loader:
+        batches = iter(loader)
+        try:
+            for _ in range(3):
+                with pytest.raises(BatchTimeout, match="stream") as caught:
+                    next(batches)
+                assert caught.value.index == 0
+        finally:
+            go_on.set()
+
+
 def test_a_worker_init_that_hangs_in_a_thread_is_given_up():
     go_on = threading.Event()
     with OrderedEnqueuer(Numbers(), batch_timeout=1.0, worker_init=go_on.wait) as enqueuer:

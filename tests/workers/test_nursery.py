@@ -324,6 +324,22 @@ def test_after_an_interrupt_in_a_message_it_is_used_no_more(where, monkeypatch):
     assert nursery._process.returncode is not None
 
 
+def test_what_it_has_said_before_its_end_is_heard_before_that(monkeypatch):
+    nursery = Nursery(spawn=False)
+    ours, theirs = socket.socketpair()
+    try:
+        with ours, monkeypatch.context() as patch:
+            patch.setattr(nursery, "_socket", ours)
+            with theirs:
+                for key in range(2):
+                    nursery_messages.send(theirs, nursery_messages.FromNursery.EXITED, (key, -9, 0))
+            assert [(event.key, event.exitcode) for event in nursery.events()] == [(0, -9), (1, -9)]
+            with pytest.raises(LauncherGone):
+                nursery.events()
+    finally:
+        nursery.release(reusable=False)
+
+
 def test_a_parked_one_of_a_trainer_that_was_another_is_ended_and_not_used():
     """What a process inherits at its start, nobody can give it later."""
     script = """

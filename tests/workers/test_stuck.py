@@ -14,6 +14,8 @@ from workers.test_nursery import nurseries
 
 from mpqueue import OrderedEnqueuer
 from mpqueue.errors import StopTimeout
+from mpqueue.workers.handle import WorkerHandle
+from mpqueue.workers.roster import end_orphans
 
 _FREEZER = "/sys/fs/cgroup/freezer"
 
@@ -87,7 +89,9 @@ def test_a_worker_stuck_in_the_kernel_is_replaced_and_its_slots_wait_for_its_end
         frozen.add(stuck.pid)
         backend = enqueuer._engine.pipeline.backend
         (worker,) = backend.pool.roster.workers.values()
+        backend.pressure._starved[worker] = next(iter(worker.in_flight.values()))  # as one that waits for memory
         assert numbers(batches, 5) == [3, 4, 5, 6, 7]
+        assert not backend.pressure.has_starved
         kept = [work.slot for work in worker.in_flight.values()]
         assert [slot.state.value for slot in kept] == ["granted"] * len(kept) != []
         freezer.thaw()
@@ -115,6 +119,20 @@ def test_a_stop_names_a_worker_that_is_stuck_in_the_kernel_and_hangs_not(method,
         os.close(sentinel)
         stuck.let_go()
         assert not enqueuer.is_running()
+
+
+def test_a_worker_whose_process_nobody_has_told_of_ends_with_its_pipe(monkeypatch):
+    """Its nursery was killed before it could tell."""
+    ended, stuck = WorkerHandle(0, 0), WorkerHandle(1, 1)
+    try:
+        ended.pipes.close_worker_ends()
+        assert end_orphans([ended]) == []
+        monkeypatch.setattr("mpqueue.workers.roster.STUCK_S", 0.01)
+        assert end_orphans([stuck]) == [stuck]
+    finally:
+        stuck.pipes.close_worker_ends()
+        for worker in ended, stuck:
+            worker.close()
 
 
 @pytest.mark.parametrize("method", ["nursery", "fork"])
