@@ -327,6 +327,18 @@ def test_an_iterator_has_epochs_of_n_batches_as_long_as_it_lasts():
             list(loader)
 
 
+@pytest.mark.parametrize(("workers", "backend"), [(0, "process"), (1, "thread"), (1, "process")])
+def test_behind_a_state_an_iterator_that_has_ended_gives_again_what_a_worker_process_has_of_it(workers, backend):
+    with Loader(iter(range(3)), workers=workers, backend=backend) as loader:
+        state = loader.state_dict()
+        assert list(loader) == [0, 1, 2]
+        loader.load_state_dict(state)
+        if workers and backend == "process":
+            assert list(loader) == [0, 1, 2]
+        with pytest.raises(RuntimeError, match="has given all of its elements"):
+            iter(loader)
+
+
 def test_a_lane_that_has_ended_is_not_opened_again():
     opened = []
 
