@@ -10,7 +10,7 @@ from typing import Any
 
 from mpqueue.telemetry import live
 from mpqueue.telemetry.live import HasStatistics
-from mpqueue.telemetry.rows import ROWS, TIMES, MonitorRow
+from mpqueue.telemetry.rows import DERIVED, ROWS, TIMES, MonitorRow
 
 __all__ = ["collector", "log_to", "observe"]
 
@@ -179,10 +179,7 @@ def _since(before: Any, statistics: Any) -> Any:
 
 
 def _scalars(change: Any) -> Iterator[tuple[str, float]]:
-    for name in ("batches_per_s", "bytes_per_s", "wait_share", "compute_share", "copy_share", "credit_wait_share"):
-        if hasattr(change, name):
-            yield name, getattr(change, name)
-    for name in ("copies", "deaths", "retries", "skipped", "slots_in_use"):
+    for name in (*DERIVED, "copies", "deaths", "retries", "skipped", "slots_in_use"):
         if hasattr(change, name):
             yield name, getattr(change, name)
     for stage in TIMES:

@@ -192,9 +192,8 @@ class WorkerTally:
 
     def time(self, compute_ns: int, copy_ns: int, wait_ns: int, seed_ns: int, collate_ns: int) -> None:
         """Enter the times of a batch that is counted next, for it and for those since the one timed before it."""
-        weight = self.weight = max(
-            1, self.batches + 1 - self._num_told
-        )  # it is not counted yet, and maybe some before it
+        # It is not counted yet, and maybe some before it.
+        weight = self.weight = max(1, self.batches + 1 - self._num_told)
         self._num_told += weight
         self.compute.add(compute_ns, weight)
         self.copy.add(copy_ns, weight)

@@ -4,6 +4,7 @@ Names and units follow Prometheus' conventions: a prefix, base units (seconds, b
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 Values = Iterator[tuple[dict[str, str], float]]
@@ -37,28 +38,17 @@ def _field(name: str) -> Callable[[Any], Values]:
     return read
 
 
-def _of_workers(name: str) -> Callable[[Any], Values]:
+def _of_each(records: str, label: str, name: str) -> Callable[[Any], Values]:
     def read(found: Any) -> Values:
-        for worker in getattr(found, "workers", ()):
-            yield {"worker": str(worker.number)}, getattr(worker, name)
+        for record in getattr(found, records, ()):
+            yield {label: str(record.number)}, getattr(record, name)
 
     return read
 
 
-def _of_consumers(name: str) -> Callable[[Any], Values]:
-    def read(found: Any) -> Values:
-        for consumer in getattr(found, "consumers", ()):
-            yield {"consumer": str(consumer.number)}, getattr(consumer, name)
-
-    return read
-
-
-def _of_stages(name: str) -> Callable[[Any], Values]:
-    def read(found: Any) -> Values:
-        for stage in getattr(found, "stages", ()):
-            yield {"stage": stage.name}, getattr(stage, name)
-
-    return read
+_of_workers = partial(_of_each, "workers", "worker")
+_of_consumers = partial(_of_each, "consumers", "consumer")
+_of_stages = partial(_of_each, "stages", "stage")
 
 
 def _copies(found: Any) -> Values:
@@ -97,6 +87,8 @@ ROWS = (
     MonitorRow("consumer_wait", "seconds", True, "Time that a consumer waited", "consumer", _of_consumers("wait_s")),
     MonitorRow("consumer_behind", "", False, "Batches given and not taken", "consumer", _of_consumers("behind")),
 )
+# Rates and shares, which statistics have as properties.
+DERIVED = ("batches_per_s", "bytes_per_s", "wait_share", "compute_share", "copy_share", "credit_wait_share")
 TIMES = {
     "wait": "Time that the consumer waited for a batch",
     "seed": "Time of seeding random generators for a batch",

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from mpqueue.telemetry import table, verdict
 from mpqueue.telemetry.recorder import NO_TIMES, Distribution, Recorder
+from mpqueue.telemetry.rows import DERIVED
 
 # Fields that tell of a moment, or of whom they are: a difference has the later ones.
 _PRESENT = {
@@ -13,7 +14,6 @@ _PRESENT = {
     "ring_bytes", "ring_kind", "rss_bytes", "slots_in_use", "worker_rss_bytes",
 }  # fmt: skip
 _NOTHING: Mapping[int, int] = {}
-_DERIVED = ("batches_per_s", "bytes_per_s", "wait_share", "compute_share", "copy_share", "credit_wait_share")
 
 
 class Counted:
@@ -43,7 +43,7 @@ class Counted:
         """Return everything as dicts, lists, numbers and text, for JSON: times by count, sum, mean and percentiles."""
         record: Any = self
         plain = {field.name: _plain(getattr(self, field.name)) for field in fields(record)}
-        return plain | {name: getattr(self, name) for name in _DERIVED if hasattr(self, name)}
+        return plain | {name: getattr(self, name) for name in DERIVED if hasattr(self, name)}
 
 
 class Rated(Counted):
@@ -117,6 +117,7 @@ class Times(Counted):
 
 
 _NO_TIMES = Times()
+_IN_WORKER = ("seed", "compute", "blocked", "collate", "copy")  # of `Times`, what workers spend on a batch
 
 
 @dataclass(frozen=True)
@@ -146,21 +147,6 @@ class WorkerStatistics(Counted):
     deaths: int = 0
     rss_bytes: int = 0
     times: Times = _NO_TIMES
-
-
-@dataclass(frozen=True)
-class MemoryStatistics(Counted):
-    """The part about the shared memory of worker processes; `Statistics` says what the fields mean."""
-
-    slots_in_use: int = 0
-    num_slots: int = 0
-    copies: int = 0
-    copies_asked: int = 0
-    copies_held: int = 0
-    copies_moved: int = 0
-    ring_bytes: int = 0
-    ring_kind: str = ""
-    worker_rss_bytes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -240,7 +226,7 @@ class Resize(Counted):
 
 
 @dataclass(frozen=True)
-class Statistics(MemoryStatistics, Rated):
+class Statistics(Rated):
     """Counters since the start, and the present state.
 
     ``str()`` of it says in one sentence what the bottleneck is and what to do. ``later - earlier`` is what happened
@@ -278,6 +264,15 @@ class Statistics(MemoryStatistics, Rated):
         resizes: With ``workers="auto"`` or ``threads="auto"``: how many there were from when on, and why; else empty.
     """
 
+    slots_in_use: int = 0
+    num_slots: int = 0
+    copies: int = 0
+    copies_asked: int = 0
+    copies_held: int = 0
+    copies_moved: int = 0
+    ring_bytes: int = 0
+    ring_kind: str = ""
+    worker_rss_bytes: tuple[int, ...] = ()
     batches: int = 0
     bytes: int = 0
     wait_s: float = 0.0
@@ -373,14 +368,7 @@ def workers_of(
             tally.wait_ns / 1e9,
             tally.deaths,
             rss_bytes.get(number, 0),
-            Times(
-                tally.wait.snapshot(),
-                tally.seed.snapshot(),
-                tally.compute.snapshot(),
-                tally.blocked.snapshot(),
-                tally.collate.snapshot(),
-                tally.copy.snapshot(),
-            ),
+            Times(**{name: getattr(tally, name).snapshot() for name in ("wait", *_IN_WORKER)}),
         )
         for number, tally in enumerate(recorder.workers)
     )
@@ -403,8 +391,7 @@ def summed(workers: Sequence[WorkerStatistics]) -> Statistics:
         credit_wait_s=sum(worker.credit_wait_s for worker in workers),
         workers=tuple(workers),
     )
-    stages = ("seed", "compute", "blocked", "collate", "copy")
-    times = {name: sum((getattr(worker.times, name) for worker in workers), NO_TIMES) for name in stages}
+    times = {name: sum((getattr(worker.times, name) for worker in workers), NO_TIMES) for name in _IN_WORKER}
     return replace(total, times=Times(**times))
 
 

@@ -6,6 +6,7 @@ Colours are those of the page (``currentColor``) but for the bars, which are rea
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mpqueue.telemetry.rows import TIMES
 from mpqueue.telemetry.units import rate_text, share_text, size_text, time_text
 
 _CELL = "padding:2px 12px 2px 0;text-align:left;background:none;color:inherit;white-space:nowrap"
@@ -14,7 +15,6 @@ _TRACK = (
     "display:inline-block;width:120px;height:0.7em;border:1px solid currentColor;border-radius:3px;line-height:0;"
     "opacity:0.85;vertical-align:middle"
 )
-_STAGES = ("wait", "seed", "compute", "blocked", "collate", "copy", "lease")
 
 
 def of_engine(counted: Any, verdict: str) -> str:
@@ -65,7 +65,7 @@ def _page(
 
 
 def _times(times: Any) -> str:
-    found = [(stage, getattr(times, stage)) for stage in _STAGES]
+    found = [(stage, getattr(times, stage)) for stage in TIMES]
     rows = [
         _row([stage, *map(time_text, (times.p50_s, times.p95_s, times.p99_s))])
         for stage, times in found

@@ -83,11 +83,8 @@ def hide(thing: Shown) -> None:
 
 def sweep() -> None:
     """Remove the socket if what was shown is gone, without a `hide`; may be called by a garbage collection."""
-    global _window
-    if _window is not None and not any(reference() is not None for reference in _shown.valuerefs()):
-        window, _window = _window, None
-        if window is not None:
-            window.close()
+    if not any(reference() is not None for reference in _shown.valuerefs()):
+        _close()
 
 
 def report() -> dict[str, Any]:
