@@ -13,24 +13,22 @@ from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result, WithTail
 from mpqueue.engine.schedule import Ticket
 from mpqueue.engine.torch_numbers import TorchNumbers
-from mpqueue.system.interrupts import defer_signals, is_of_handler
-from mpqueue.system.wakeup import Wakeup
+from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
-from mpqueue.telemetry.stats import Statistics, summed, workers_of
 from mpqueue.worker import context, tensorflow_numbers, torch_info
 from mpqueue.worker.failures import never_an_exit
 from mpqueue.worker.kept_generators import KeptGenerators, kept_generators
 from mpqueue.worker.runner import BeginBatch, StreamEnd, run_timed
-from mpqueue.worker.runners import AnyRunner, StreamRunner, make_runner, make_stream_runner
+from mpqueue.worker.runners import AnyRunner, make_runner, make_stream_runner
 from mpqueue.worker.sample_runner import SampleRunner
 from mpqueue.workers import left_inside
 from mpqueue.workers.callers_numbers import CallersNumbers
+from mpqueue.workers.in_process import InProcessBackend
 from mpqueue.workers.job import Job
-from mpqueue.workers.threads import INTERRUPTED, work_of
 
 
-class InlineBackend:
+class InlineBackend(InProcessBackend):
     """No workers: the caller computes each batch when it asks for it.
 
     Args:
@@ -38,12 +36,8 @@ class InlineBackend:
         job: What is run.
     """
 
-    tells_changes = has_waiting = False
-    is_calm = True
-
     def __init__(self, ledger: Ledger, job: Job) -> None:
-        self.chunk = self.low_water = 1
-        self._ledger, self._job = ledger, job
+        super().__init__(ledger, job)
         self._info = job.info(0)
         self._kept = kept_generators(job.payload)
         self._torch = TorchNumbers(context.thread_batch, is_ours=False) if job.is_seed_given else None
@@ -52,11 +46,9 @@ class InlineBackend:
         self._numbers = CallersNumbers(self._torch) if self._torch is not None and is_of_lanes else None
         self._begin = _batch_beginner(self._kept, self._torch, self._numbers)
         self._runner = self._make_runner()
-        self._can_repeat = not ledger.is_stream or job.can_replay  # what an interrupt has broken off
         self._tickets: deque[Ticket] = deque()
-        self._wakeup: Wakeup | None = None  # for those who poll
         self._init = job.options.worker_init
-        self._awaits_others = not self._can_repeat  # threads of another start, before the first element
+        self._awaits_others = self._gives_once  # threads of another start, before the first element
         self._recorder = job.recorder
         (self._tally,) = job.recorder.expect(1)
         self._stages: Stages | None = Stages()  # of the next batch, if it is to be timed
@@ -95,7 +87,7 @@ class InlineBackend:
             left_inside.await_end(self._job.source)
             ledger.is_waiting = self._awaits_others = False
         # What is broken off by an interrupt is computed again; only an element of an iterator is gone.
-        ledger.is_waiting = self._can_repeat
+        ledger.is_waiting = not self._gives_once
         outcome = self._initialise() or self._compute(self._tickets[0])
         ledger.is_waiting = False
         if outcome.snapshot is not None:
@@ -110,13 +102,6 @@ class InlineBackend:
 
     def wait(self, head: int, timeout_s: float | None) -> None:
         """Nothing is computed by others."""
-
-    def fileno(self) -> int:
-        """Return a descriptor that only `wake` makes readable: `take_in` has something whenever there is a ticket."""
-        if self._wakeup is None:
-            with defer_signals():  # Ctrl-C between the pipe and its name would leave it open
-                self._wakeup = Wakeup()
-        return self._wakeup.fd
 
     def timeout_s(self) -> float | None:
         """There is no time at which something is due."""
@@ -153,7 +138,7 @@ class InlineBackend:
         saved = None if torch is None else (GlobalState(), tensorflow_numbers.TrainersNumbers(), torch.state())
         kept = [] if torch is None else self._kept.states()
         stages = self._stages
-        unit, given = work_of(ticket, self._runner, self._ledger)
+        unit, given = self._work_of(ticket, self._runner)
         restore_thread = context.keep_thread()
         # Within `try`, and put back in one as well, without a place for a signal between: an interrupt at any other
         # place would leave the training loop with the batch's worker and random numbers.
@@ -168,19 +153,13 @@ class InlineBackend:
                 value = run_timed(self._job.source, stages, self._runner.run, ticket.epoch, unit, given)
             return Result.of(value) if type(value) is WithTail else Result(value)
         except StreamEnd as ended:
-            if isinstance(self._runner, StreamRunner) and not self._runner.is_shared:
-                self._ledger.unsharded.add(ticket.lane)
-            return Result.ended(ended.rows)
+            return self._ended(ticket, self._runner, ended)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             if is_of_handler(error):
                 raise
-            note = self._runner.note(unit, ticket.epoch)
-            if isinstance(error, SystemExit):  # of the source: as it is, it would end the program without a word
-                return Result.failed(never_an_exit(error, note))
-            error.add_note(note)
-            return Result.failed(error)
+            return self._failed(ticket, unit, self._runner, error)
         finally:
             try:
                 self._put_back(restore_thread, stages, saved, kept)
@@ -219,25 +198,12 @@ class InlineBackend:
 
     def cancel(self) -> None:
         """Forget the ticket."""
-        self._ledger.ready.clear()
+        super().cancel()
         self._tickets.clear()
-
-    def reset(self, *, anew: bool = False) -> None:
-        """Forget the ticket.
-
-        Raises:
-            RuntimeError: The source is a generator object, which does not give its elements again.
-        """
-        self.cancel()
-        if not (self._can_repeat or anew):
-            raise RuntimeError(INTERRUPTED)
 
     def is_stale(self) -> bool:
         """Nothing is computed ahead."""
         return False
-
-    def refresh(self) -> None:
-        """It is the caller's own source: nothing is to be done."""
 
     def wake(self) -> None:
         """Make `fileno` readable; nobody else waits."""
@@ -253,10 +219,6 @@ class InlineBackend:
         if self._torch is not None and self._tensorflow is not None:
             self._torch.end()
             self._tensorflow.end()
-
-    def statistics(self) -> Statistics:
-        """Return the counters."""
-        return summed(workers_of(self._recorder))
 
 
 def _batch_beginner(kept: KeptGenerators, torch: TorchNumbers | None, numbers: CallersNumbers | None) -> BeginBatch:

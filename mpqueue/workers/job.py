@@ -28,6 +28,7 @@ class RingPlan(NamedTuple):
 
 
 LOCAL = RingPlan()
+INTERRUPTED = "an interrupt fell between two elements of a generator object, which gives them only once"
 MAX_CREDIT = 4096  # tickets that may be outstanding in a pool of processes
 
 

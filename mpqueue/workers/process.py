@@ -37,7 +37,7 @@ from mpqueue.workers import incidents
 from mpqueue.workers.blame import Tolerance, worker_died
 from mpqueue.workers.dispatcher import Dispatcher
 from mpqueue.workers.hang import HangWatch, SlowWatch
-from mpqueue.workers.job import Job
+from mpqueue.workers.job import INTERRUPTED, Job
 from mpqueue.workers.lane_owners import LaneOwners
 from mpqueue.workers.pool import WorkerPool
 from mpqueue.workers.pressure import Pressure
@@ -124,7 +124,8 @@ class ProcessBackend:
         self._wakeup = Wakeup()
         undo.callback(self._wakeup.close)
         roster.poller.register(self._wakeup.fd, READABLE)
-        self.pool = WorkerPool(self.ledger, ring, roster, self._make_owners())
+        owners = LaneOwners(self.ledger.schedule, job.workers) if self.ledger.is_stream else None
+        self.pool = WorkerPool(self.ledger, ring, roster, owners)
         self.pressure = Pressure(self.pool, can_replay=job.can_replay)
         tallies = job.recorder.expect(job.workers)
         self.dispatcher = Dispatcher(self.pool, self.pressure, tallies, plan.work)
@@ -146,15 +147,10 @@ class ProcessBackend:
         self._slow = SlowWatch(self.ledger, roster)
         self._hang = HangWatch(roster, options.batch_timeout) if options.batch_timeout is not None else None
 
-    def _make_owners(self) -> LaneOwners | None:
-        return LaneOwners(self.ledger.schedule, self.job.workers) if self.ledger.is_stream else None
-
     def _configure(self, ring: Ring) -> Callable[[int], WorkerConfig]:
         """Return what a worker is started with, by its number."""
-        job, share = (
-            self.job,
-            self.ledger.schedule.lane_share,
-        )  # not `self`: a cycle would keep the source until a garbage collection
+        # Not `self`: a cycle would keep the source until a garbage collection.
+        job, share = self.job, self.ledger.schedule.lane_share
         common = WorkerConfig(
             job.info(0), share.total, ring.segment.size,
             ring.segment.kind, ring.stride, job.options.max_batch_bytes, queue_home=queue_address.home_for_workers(),
@@ -353,9 +349,7 @@ class ProcessBackend:
             self.pressure.reset()
             self.pool.ring.reset()
             if not (self.job.can_replay or anew):
-                raise RuntimeError(
-                    "an interrupt fell between two elements of a generator object, which gives them only once"
-                )
+                raise RuntimeError(INTERRUPTED)
             self.supervision.ask_for_workers()
             self.supervision.await_workers()
 

@@ -30,40 +30,26 @@ from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import NotifyingResult, Result
 from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import BatchTimeout, StopTimeout
-from mpqueue.system.interrupts import allow_signals, defer_signals
+from mpqueue.system.interrupts import allow_signals
 from mpqueue.system.leaving import leave_as_child
 from mpqueue.system.own_process import make_mark
-from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
-from mpqueue.telemetry.stats import Statistics, summed, workers_of
 from mpqueue.worker import context, failures, tensorflow_numbers, torch_info
 from mpqueue.worker.runner import StreamEnd, run_timed
-from mpqueue.worker.runners import AnyRunner, StreamRunner, make_runner, make_stream_runner
+from mpqueue.worker.runners import AnyRunner, make_runner, make_stream_runner
 from mpqueue.worker.sample_runner import SampleRunner
 from mpqueue.worker.shared_draws import SharedDraws
 from mpqueue.workers import left_inside
 from mpqueue.workers.hang import SlowBatch
+from mpqueue.workers.in_process import InProcessBackend
 from mpqueue.workers.job import Job
 
 _QUICK_NS = 50_000  # of a batch, on average
 _PATIENCE_S = 0.001  # of the consumer, before the others are woken
-INTERRUPTED = "an interrupt fell between two elements of a generator object, which gives them only once"
 
 
-def work_of(ticket: Ticket, runner: AnyRunner, ledger: Ledger) -> tuple[int, Any]:
-    """Return what a runner of this process is asked for: a number, and a list of samples or where to open a lane."""
-    if ticket.lane < 0:
-        return ticket.unit, ticket.listed
-    unit = ledger.schedule.element(ticket)
-    assert isinstance(runner, StreamRunner)
-    if ticket.unit and runner.is_at(ticket.epoch, unit):
-        return unit, None
-    start = ledger.lanes.start(ticket.lane, ticket.unit)  # of a first element, too: its lane may have lost samples
-    return unit, start if ticket.unit or start.state is not None else None
-
-
-class ThreadBackend:
+class ThreadBackend(InProcessBackend):
     """Worker threads.
 
     Args:
@@ -72,19 +58,14 @@ class ThreadBackend:
         job: What they run.
     """
 
-    chunk = low_water = 1
-    tells_changes = has_waiting = False
-    is_calm = True
-
     def __init__(self, ledger: Ledger, lock: threading.RLock, job: Job) -> None:
-        self._ledger, self._job = ledger, job
+        super().__init__(ledger, job)
         self._condition = threading.Condition(lock)  # of the threads: there is work
         self._consumers: dict[threading.Lock, int] = {}  # of those in `wait`: what wakes one, and its ticket
         self._dealt: deque[Ticket] = deque()
         self._is_stopped = False
         self._own = make_mark()
-        has_lanes = ledger.is_stream and job.can_replay
-        self._shares_iterator = ledger.is_stream and not has_lanes  # all threads do
+        has_lanes = ledger.is_stream and not self._gives_once
         self._lanes: list[deque[Ticket]] = [deque() for _ in range(job.workers)] if has_lanes else []
         self._working: dict[int, tuple[Ticket, float]] = {}  # by worker: its ticket, since when
         self._busy: set[threading.Thread] = set()  # in user code
@@ -97,7 +78,6 @@ class ThreadBackend:
         self._tensorflow = tensorflow_numbers.follow() if job.is_seed_given else None
         self._slow = SlowBatch(ledger)
         self._asked: tuple[int, float] = (-1, 0.0)  # the ticket that is asked for, and since when
-        self._wakeup: Wakeup | None = None  # for those who poll
 
     def start(self) -> None:
         """Start the threads.
@@ -106,7 +86,7 @@ class ThreadBackend:
             OSError: There are not enough of them.
         """
         torch_info.answer()
-        shared = self._make_runner(0) if self._shares_iterator else None
+        shared = self._make_runner(0) if self._gives_once else None  # they share the iterator
         for worker in range(self._job.workers):
             self._begin(shared or self._make_runner(worker), worker)
         with self._condition:
@@ -177,13 +157,6 @@ class ThreadBackend:
     def wait(self, head: int, timeout_s: float | None) -> None:
         """Sleep until a batch is done, a time is over, or somebody wakes us."""
         self._sleep(head, timeout_s)
-
-    def fileno(self) -> int:
-        """Return a descriptor that is readable after a batch was done; made for those who ask for it."""
-        if self._wakeup is None:
-            with defer_signals():  # Ctrl-C between the pipe and its name would leave it open
-                self._wakeup = Wakeup()
-        return self._wakeup.fd
 
     def timeout_s(self) -> float | None:
         """Return the seconds until a batch takes too long; None: nothing does, whatever it takes."""
@@ -266,7 +239,7 @@ class ThreadBackend:
 
     def cancel(self) -> None:
         """Forget what was dealt; items at work are dropped when they are done."""
-        self._ledger.ready.clear()
+        super().cancel()
         for queue in (self._dealt, *self._lanes):
             queue.clear()
         self._working.clear()
@@ -280,18 +253,13 @@ class ThreadBackend:
         Raises:
             RuntimeError: The source is a generator object, which does not give its elements again.
         """
-        self.cancel()
         self._num_coming = 0
         self._condition.notify_all()
-        if self._shares_iterator and not anew:
-            raise RuntimeError(INTERRUPTED)
+        super().reset(anew=anew)
 
     def is_stale(self) -> bool:
         """Threads work on the caller's own source: nobody knows what it was when they computed ahead from it."""
         return True
-
-    def refresh(self) -> None:
-        """Threads work on the caller's own source: nothing is to be done."""
 
     def wake(self) -> None:
         """End each `wait`, and make `fileno` readable."""
@@ -304,7 +272,7 @@ class ThreadBackend:
         with self._condition:
             self._is_stopped = True
             busy = set(self._busy)
-            if self._shares_iterator:
+            if self._gives_once:
                 for thread in busy:
                     left_inside.leave(thread, self._job.source)
             self._condition.notify_all()
@@ -318,10 +286,6 @@ class ThreadBackend:
             self._wakeup.close()
         if stragglers and deadline is not None and timeout_s is not None:
             raise StopTimeout(stragglers, timeout_s)
-
-    def statistics(self) -> Statistics:
-        """Return the counters."""
-        return summed(workers_of(self._job.recorder))
 
     def _run(self, worker: int, runner: AnyRunner) -> None:
         try:
@@ -339,7 +303,7 @@ class ThreadBackend:
             waited_ns, started = clock_ns() - done, clock_ns()
             if is_new:  # not before there is a ticket: what hangs is found by the time that its ticket takes
                 is_new, broken = False, self._initialise(worker)
-                if self._shares_iterator:
+                if self._gives_once:
                     left_inside.await_end(self._job.source)
                     if self._is_stopped:
                         return  # and takes no element of it
@@ -353,9 +317,8 @@ class ThreadBackend:
                 self._shared_draws = None
                 shared_draws.tell()
             with self._condition:  # once for both: what it has done, and what comes next
-                self._pace_ns += (
-                    min(done - started, 4 * _QUICK_NS) - self._pace_ns
-                ) / 16  # a lost CPU is no slow batch
+                # At most four times as long as a quick one: a lost CPU is no slow batch.
+                self._pace_ns += (min(done - started, 4 * _QUICK_NS) - self._pace_ns) / 16
                 tally.compute_ns += done - started
                 tally.wait_ns += waited_ns
                 if stages is not None:
@@ -417,7 +380,7 @@ class ThreadBackend:
 
     def _compute(self, runner: AnyRunner, worker: int, ticket: Ticket, stages: Stages | None) -> Result:
         job = self._job
-        unit, given = work_of(ticket, runner, self._ledger)
+        unit, given = self._work_of(ticket, runner)
         context.enter_thread(job.info(worker), job.source, is_seed_given=job.is_seed_given)
         try:
             if stages is None:
@@ -425,19 +388,13 @@ class ThreadBackend:
             with stages.of(runner):
                 return Result.of(run_timed(job.source, stages, runner.run, ticket.epoch, unit, given))
         except StreamEnd as ended:
-            if isinstance(runner, StreamRunner) and not runner.is_shared:
-                self._ledger.unsharded.add(ticket.lane)
-            return Result.ended(ended.rows)
+            return self._ended(ticket, runner, ended)
         except BaseException as error:
             if not self._own[0]:
                 leave_as_child(error)
             if isinstance(error, KeyboardInterrupt):
                 return Result.failed(error)
-            note = runner.note(unit, ticket.epoch)
-            if isinstance(error, SystemExit):  # of the source: handlers of signals run in the main thread only
-                return Result.failed(failures.never_an_exit(error, note))
-            error.add_note(note)
-            return Result.failed(error)
+            return self._failed(ticket, unit, runner, error)
         finally:
             context.enter_thread(None)
 

@@ -1,0 +1,91 @@
+"""The parts that backends without worker processes share: those of threads, and of the caller itself.
+
+They compute from the caller's own source, so nothing has to be sent to anybody, and nobody lacks memory in a ring.
+"""
+
+from typing import Any
+
+from mpqueue.engine.ledger import Ledger
+from mpqueue.engine.outcomes import Result
+from mpqueue.engine.schedule import Ticket
+from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.wakeup import Wakeup
+from mpqueue.telemetry.stats import Statistics, summed, workers_of
+from mpqueue.worker.failures import never_an_exit
+from mpqueue.worker.runner import StreamEnd
+from mpqueue.worker.runners import AnyRunner, StreamRunner
+from mpqueue.workers.job import INTERRUPTED, Job
+
+
+class InProcessBackend:
+    """A backend that computes in this process.
+
+    Args:
+        ledger: Whose tickets it runs.
+        job: What is run.
+    """
+
+    chunk = low_water = 1
+    tells_changes = has_waiting = False
+    is_calm = True
+
+    def __init__(self, ledger: Ledger, job: Job) -> None:
+        self._ledger, self._job = ledger, job
+        # A bare iterator: an element that an interrupt has broken off is gone.
+        self._gives_once = ledger.is_stream and not job.can_replay
+        self._wakeup: Wakeup | None = None  # for those who poll
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when `wait` would end; made for those who ask for it."""
+        if self._wakeup is None:
+            with defer_signals():  # Ctrl-C between the pipe and its name would leave it open
+                self._wakeup = Wakeup()
+        return self._wakeup.fd
+
+    def cancel(self) -> None:
+        """Forget all outcomes."""
+        self._ledger.ready.clear()
+
+    def reset(self, *, anew: bool = False) -> None:
+        """Forget what was dealt.
+
+        Raises:
+            RuntimeError: The source is a generator object, which does not give its elements again.
+        """
+        self.cancel()
+        if self._gives_once and not anew:
+            raise RuntimeError(INTERRUPTED)
+
+    def refresh(self) -> None:
+        """Do nothing: it is the caller's own source."""
+
+    def statistics(self) -> Statistics:
+        """Return the counters."""
+        return summed(workers_of(self._job.recorder))
+
+    def _work_of(self, ticket: Ticket, runner: AnyRunner) -> tuple[int, Any]:
+        """Return what a runner is asked for: a number, and a list of samples or where to open a lane."""
+        if ticket.lane < 0:
+            return ticket.unit, ticket.listed
+        ledger = self._ledger
+        unit = ledger.schedule.element(ticket)
+        assert isinstance(runner, StreamRunner)
+        if ticket.unit and runner.is_at(ticket.epoch, unit):
+            return unit, None
+        start = ledger.lanes.start(ticket.lane, ticket.unit)  # of a first element, too: its lane may have lost samples
+        return unit, start if ticket.unit or start.state is not None else None
+
+    def _ended(self, ticket: Ticket, runner: AnyRunner, end: StreamEnd) -> Result:
+        """Return the outcome of a ticket whose lane has ended."""
+        if isinstance(runner, StreamRunner) and not runner.is_shared:
+            self._ledger.unsharded.add(ticket.lane)
+        return Result.ended(end.rows)
+
+    @staticmethod
+    def _failed(ticket: Ticket, unit: int, runner: AnyRunner, error: BaseException) -> Result:
+        """Return the outcome of a ticket for which the source has raised."""
+        note = runner.note(unit, ticket.epoch)
+        if isinstance(error, SystemExit):  # as it is, it would end the program without a word
+            return Result.failed(never_an_exit(error, note))
+        error.add_note(note)
+        return Result.failed(error)
