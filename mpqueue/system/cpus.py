@@ -28,9 +28,8 @@ def num_cpus() -> int:
 def queued_ns() -> int | None:
     """Return for how long this thread could have run while others had the CPUs; None where nobody counts that."""
     try:
-        fd = os.open(
-            "/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC
-        )  # a file object takes five times as long
+        # A file object takes five times as long.
+        fd = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
         try:
             return int(os.read(fd, 100).split()[1])
         finally:

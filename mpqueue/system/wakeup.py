@@ -24,7 +24,7 @@ class Wakeup:
         """Make the descriptor readable; from any thread."""
         try:
             os.write(self._write, b"!")
-        except (BlockingIOError, OSError):
+        except OSError:
             return  # full: it wakes as it is; closed: nobody waits
 
     def prepare(self) -> Iterator[int]:

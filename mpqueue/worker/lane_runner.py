@@ -145,11 +145,7 @@ class LaneRunner:
         """Return True if `run` needs no start: the element is the first of its lane, or the next."""
         number, lane = divmod(unit, self._num_lanes)
         found = self._open.get(lane)
-        return not number or (found is not None and self._is_next(found, epoch, number))
-
-    def _is_next(self, found: OpenLane, epoch: int, number: int) -> bool:
-        """Return whether a lane that is open is at an element behind its first one."""
-        return found.number == number > 0 and found.epoch == epoch
+        return not number or (found is not None and found.number == number and found.epoch == epoch)
 
     def run(self, epoch: int, unit: int, start: Any = None) -> Any:
         """Return an element: a batch, what is left of one (`Partial`), or one of them `WithTail`.
@@ -173,7 +169,6 @@ class LaneRunner:
         """Compute an element; one that was computed just now is computed again, in a lane that is opened anew."""
         number, lane = divmod(unit, self._num_lanes)
         found = self._open.pop(lane, None)
-        # `_is_next` without the call: each element of a plain generator function comes by here.
         if found is None or start is not None or not (found.number == number > 0 and found.epoch == epoch):
             found = self._open_lane(lane, epoch, number, start)
         else:

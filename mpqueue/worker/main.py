@@ -406,7 +406,8 @@ class _Worker:
         except StreamEnd as ended:
             self._leave_if_forked()
             kind, spec, header_offset, nbytes = ReportKind.END, 0, 0, 0
-            flags = HELD * writer.keeps_slot() + UNSHARDED * self._gives_all()
+            gives_all = isinstance(self._runner, StreamRunner) and not self._runner.is_shared
+            flags = HELD * writer.keeps_slot() + UNSHARDED * gives_all
             if ended.rows:
                 header_offset, nbytes = self._place_rows(ended.rows)
                 flags |= TAIL * (nbytes > 0)
@@ -445,10 +446,6 @@ class _Worker:
         except OSError:
             return 0, 0
         return placed.header_offset, placed.nbytes
-
-    def _gives_all(self) -> bool:
-        """Return whether a stream that has ended never asked which share of its elements is its own."""
-        return isinstance(self._runner, StreamRunner) and not self._runner.is_shared
 
     def _is_to_leave(self, error: BaseException) -> bool:
         """Return whether this ends the process, and is no error of a batch.

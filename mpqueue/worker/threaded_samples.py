@@ -76,15 +76,8 @@ class SampleThreads:
         threads: As given; another number is that of the next batch.
     """
 
-    __slots__ = (
-        "_begun",
-        "_calls",
-        "_choice",
-        "_draws",
-        "_helpers",
-        "_tells",
-        "threads",
-    )  # no `__dict__`: this is no part of a source
+    # No `__dict__`: this is no part of a source.
+    __slots__ = ("_begun", "_calls", "_choice", "_draws", "_helpers", "_tells", "threads")
 
     def __init__(self, threads: int, *, tells: bool) -> None:
         self.threads, self._tells = threads, tells

@@ -372,10 +372,7 @@ class Dispatcher:
         if now - victim.busy_since + len(victim.in_flight) * self._item_ns < _STEAL_AFTER_NS:
             return _STEAL_WAIT_S
         count = -(-(len(victim.in_flight) - 1) // (num_idle + 1))
-        taken = self._pool.take_unread(victim, count)
-        victim.flush()  # of the answer to a lack of memory, if that was taken out as well
-        self._pool.put_back(work.ticket for work in taken)
-        if taken:
+        if self._pool.recall(victim, count):
             self.pump()
         return None
 
@@ -479,7 +476,9 @@ class Dispatcher:
             publish(slot, high_water, flags & HELD)
             work.header_offset, work.nbytes = header, nbytes
             if kind != _BATCH:
-                self._enter_no_batch(worker, work, kind)
+                work.is_plain, work.read = False, None
+                work.is_end = kind == ReportKind.END
+                worker.has_ended = worker.has_ended or work.is_end
                 if flags & TAIL:
                     self._enter_tail(worker, work)
                 if flags & UNSHARDED and worker.process is not None and worker.process.pid not in queue_address.users:
@@ -526,16 +525,7 @@ class Dispatcher:
         if timeline is not None and (worker.process is None or not worker.process.machine):  # one clock
             place = ticket.number, ticket.epoch, ticket.unit
             is_drawn = timeline.batch(worker.number, place, began_ns, stages_ns)
-        worker.in_flight[turn] = work.timed(
-            is_drawn=is_drawn
-        )  # its outcome comes next, in the same read or a later one
-
-    @staticmethod
-    def _enter_no_batch(worker: WorkerHandle, work: Work, kind: int) -> None:
-        """Enter an exception, or the end of a stream."""
-        work.is_plain, work.read = False, None
-        work.is_end = kind == ReportKind.END
-        worker.has_ended = worker.has_ended or work.is_end
+        worker.in_flight[turn] = work.timed(is_drawn=is_drawn)  # its outcome comes next, in this read or a later one
 
     def _enter_flagged(self, worker: WorkerHandle, spec: int, work: Work, flags: int) -> None:
         """Enter a batch whose spec is new, of which something was left out, or that has a tail behind it."""

@@ -201,8 +201,8 @@ class Work:
 
     def timed(self, *, is_drawn: bool) -> "Work":
         """Return what takes this one's place before its outcome is entered: the same, whose lease will be timed."""
-        timed = (DrawnWork if is_drawn else TimedWork)(self.ticket, self.slot, self.ring)
-        timed.cancelled = self.cancelled
+        timed = TimedWork(self.ticket, self.slot, self.ring)
+        timed.cancelled, timed.is_drawn = self.cancelled, is_drawn
         return timed
 
     def is_own(self, error: BaseException) -> bool:
@@ -236,28 +236,21 @@ class Work:
 
 
 class TimedWork(Work):
-    """A ticket whose batch was timed."""
+    """A ticket whose batch was timed.
 
-    __slots__ = ()
+    Attributes:
+        is_drawn: It is in the timeline.
+    """
+
+    __slots__ = ("is_drawn",)
+    is_drawn: bool
 
     def open(self) -> Any:
         """Return the batch, and have its lease timed; or raise what is there instead."""
-        batch = super().open()
-        self.ring.time_lease(self.slot, None)
-        return batch
-
-
-class DrawnWork(Work):
-    """A ticket whose batch was timed, and drawn in the timeline."""
-
-    __slots__ = ()
-
-    def open(self) -> Any:
-        """Return the batch, and have its lease timed and drawn; or raise what is there instead."""
         began, ring, ticket = clock_ns(), self.ring, self.ticket
         batch = super().open()
-        ring.time_lease(self.slot, ticket.number)
-        if ring.recorder.timeline is not None:
+        ring.time_lease(self.slot, ticket.number if self.is_drawn else None)
+        if self.is_drawn and ring.recorder.timeline is not None:
             ring.recorder.timeline.take((ticket.number, ticket.epoch, ticket.unit), began)
         return batch
 

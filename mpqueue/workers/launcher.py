@@ -212,11 +212,6 @@ class Nursery:
         poller.register(self._socket, READABLE)
         self._poller = poller
 
-    def _unwatch(self) -> None:
-        poller, self._poller = self._poller, None
-        if poller is not None:
-            poller.unregister(self._socket)
-
     def set_image(self, image: SourceImage) -> Patch | None:
         """Send what the nursery does not have of the source."""
         if allow_signals(self.has_image, image):
@@ -285,7 +280,9 @@ class Nursery:
         """Park it, or end it."""
         if os.getpid() != self._pid:
             return None
-        self._unwatch()
+        poller, self._poller = self._poller, None
+        if poller is not None:
+            poller.unregister(self._socket)
         if reusable:
             try:
                 self._send(messages.ToNursery.PARK, None)

@@ -101,19 +101,21 @@ class WorkerPool:
                 if not work.cancelled:
                     taken.append(work)
             else:
-                worker.outbox += GRANT.pack(
-                    *grant
-                )  # a new source, a lane to close, or the answer that a starved worker waits for
+                # A new source, a lane to close, or the answer that a starved worker waits for.
+                worker.outbox += GRANT.pack(*grant)
         return taken
+
+    def recall(self, worker: WorkerHandle, count: int = MAX_CREDIT) -> list[Ticket]:
+        """Make the tickets of grants pending again that a worker has not read; return them."""
+        tickets = [work.ticket for work in self.take_unread(worker, count)]
+        self.put_back(tickets)
+        worker.flush()  # of what is no grant of work, and was taken out as well
+        return tickets
 
     def take_all_unread(self) -> bool:
         """Take the slots of all grants that nobody has read; return whether there were any."""
-        taken: list[Ticket] = []
-        for worker in self.roster.workers.values():
-            taken += [work.ticket for work in self.take_unread(worker)]
-            worker.flush()
-        self.put_back(taken)
-        return bool(taken)
+        taken = [self.recall(worker) for worker in self.roster.workers.values()]
+        return any(taken)
 
     def evict(self, *, beyond: int) -> bool:
         """Move the finished batch that is furthest from its turn out of the ring; False if there is none."""

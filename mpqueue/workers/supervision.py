@@ -190,8 +190,7 @@ class Supervision:
         if pool.owners is not None and self.vacant:
             for worker in roster.workers.values():
                 if worker.is_stealable:
-                    pool.put_back(work.ticket for work in pool.take_unread(worker))
-                    worker.flush()
+                    pool.recall(worker)
             begun = {work.ticket.lane for worker in roster.living for work in worker.in_flight.values()}
             pool.owners.share_out({*roster.workers, *self.vacant}, begun)
         self._fill()
@@ -205,7 +204,7 @@ class Supervision:
         self.threads = threads
         for worker in self._pool.roster.workers.values():
             if worker.is_stealable:  # else it would hear of it behind all that it has been granted
-                self._pool.put_back(work.ticket for work in self._pool.take_unread(worker))
+                self._pool.recall(worker)
             worker.tell(GrantKind.THREADS, threads)
 
     @property
@@ -218,8 +217,7 @@ class Supervision:
         worker.hold(held=True)
         if not worker.is_at_service:
             return False
-        pool.put_back(work.ticket for work in pool.take_unread(worker))
-        worker.flush()
+        pool.recall(worker)
         if pool.owners is not None and worker.in_flight:
             return False
         pool.roster.retire(worker)
@@ -231,8 +229,7 @@ class Supervision:
         while moving:
             worker = moving.pop()
             if pool.roster.workers.get(worker.number) is worker:
-                pool.put_back(work.ticket for work in pool.take_unread(worker))
-                worker.flush()
+                pool.recall(worker)
                 pool.roster.retire(worker)
 
     def _take_exit(self, leaving: Exit) -> BaseException | None:
