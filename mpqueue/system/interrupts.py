@@ -9,9 +9,6 @@ that may take long (a source on its way through a socket, workers that are waite
         allow_signals(poll.poll)      # what is raised in there leaves through the block, which cleans up in peace
         ...
 
-The garbage collector may run in the middle of all this, and a finalizer in it that defers signals, too: such a one
-is inside of the block while handlers are replaced, and does as if alone while they are put back.
-
 In other threads than the main one nothing is done: no handler runs there. But the kernel may hand a signal of the
 process to any thread that does not block it (where the main one has another one pending, or was stopped when it came),
 and that does not end the wait of the main thread, in which the handler is to run. So our own threads block signals.
@@ -72,6 +69,8 @@ class defer_signals:  # noqa: N801  # a context manager, spelled as those of con
         self._is_outermost = not _is_deferring and threading.current_thread() is threading.main_thread()
         if self._is_outermost:
             try:
+                # The flag first, as at the end: a garbage collection may run in the middle, and a finalizer in it that
+                # defers signals, too, is inside of this block then, and does as if alone while handlers are put back.
                 _is_deferring = True
                 _replace()
             except BaseException:
@@ -227,6 +226,7 @@ def _replace() -> None:
         _to_replace = [number for number, handler in zip(_SIGNALS, found, strict=True) if callable(handler)]
         _seen = found
     for number in _to_replace:
+        # Until it is ours: one that strikes before may have put another in its place.
         while callable(handler := getsignal(number)) and handler is not _note:
             _handlers[number] = handler
             try:
@@ -262,5 +262,6 @@ def restore() -> None:
 
 
 def _deliver() -> None:
+    # One by one: the handler may raise, and the others come at the end of the next block.
     while _came:
         signal.raise_signal(_came.pop(0))

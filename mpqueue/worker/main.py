@@ -5,14 +5,10 @@ no lock that anybody else waits for and owns no bytes but those of its granted s
 two instructions. Now and then it times a batch (`_Timing`): for that one batch, what computes and what reports is
 replaced by the same with clocks.
 
-It reads no more grants than it serves in `_AHEAD_NS`, or than its threads have begun: those that it has not read yet
-still lie in the pipe, where the trainer can take them back for an idle worker.
-
 A child that the user's code forks, and that returns into this loop or raises there, is no worker: it leaves before it
 writes into a slot or a pipe (`_Worker._leave_if_forked`), at the end of its batch at the latest.
 
-It ends when the grants' pipe ends, and leaves by `os._exit`: sources hold things like `TemporaryDirectory`, whose
-clean-up belongs to the trainer.
+It ends when the grants' pipe ends.
 """
 
 import contextlib
@@ -104,6 +100,8 @@ class GrantReader:
     def read(self, now: int) -> bool:
         """Wait for grants; False if there will be none."""
         if self._num_read:
+            # As many as were served in `_AHEAD_NS` the last time, and no more: what has not been read still lies in the
+            # pipe, where the trainer can take it back for an idle worker.
             self._num_ahead = max(1, min(_MAX_AHEAD, _AHEAD_NS * self._num_read // (now - self.read_at + 1)))
         if self._foreseen:  # one by one: the first of a read may be timed, and would be the one that was begun first
             # Not the time of a batch: that was begun before, and those behind it may take long.
@@ -119,7 +117,9 @@ class GrantReader:
         """Return a grant that has not been served, the next one for 0; None: it has not come."""
         known = [*self.backlog, *self._foreseen]
         if place == len(known):
-            os.set_blocking(self._fd, False)  # the trainer may take it back between a look and a read
+            # Not to block: the trainer may take it back between a look and a read. That is a flag of this open file,
+            # and the trainer reads the pipe by another one.
+            os.set_blocking(self._fd, False)
             with contextlib.suppress(BlockingIOError):
                 self._foreseen.extend(GRANT.iter_unpack(os.read(self._fd, GRANT.size)))
             os.set_blocking(self._fd, True)
@@ -199,6 +199,7 @@ def run_and_exit(config: WorkerConfig, payload: Payload, buffers: list[Any], end
     except BaseException:
         traceback.print_exc()  # not of the source's code, whose exceptions are reported; the trainer sees the exit only
     finally:
+        # By `os._exit`: sources hold things like `TemporaryDirectory`, whose clean-up belongs to the trainer.
         leave(code)
 
 
@@ -251,6 +252,7 @@ class _Timing:
             MAGIC, ReportKind.TIMES, 0, slot, turn, blocked_us,
             began, stages.seed_ns, stages.collate_ns, compute_ns, copy_ns, wait_ns,
         )  # fmt: skip
+        # In one write with its outcome, and before it: the trainer then has the lease of this batch timed, too.
         return self.put(times + record)
 
 
@@ -329,7 +331,7 @@ class _Worker:
                 self._work(slot, turn, unit, epoch, high_water, started - ended, None)
             elif kind == GrantKind.LISTED:
                 listed = self._listed.pop(turn, None)
-                if listed is None:
+                if listed is None:  # else it was looked at before its turn
                     listed = unpack_listed(self._segment.memory, slot * self._config.stride)
                 self._work(slot, turn, unit, epoch, high_water, started - ended, listed)
             elif kind == GrantKind.LANE:
@@ -379,6 +381,7 @@ class _Worker:
 
     def _work(self, slot: int, turn: int, unit: int, epoch: int, high_water: int, wait_ns: int, given: _Given) -> None:
         writer = self._writer
+        # Before the source runs: `mpqueue.empty` gives memory of this slot.
         writer.begin(slot, high_water)
         started = copying = _clock()
         flags, kind, tail = 0, _BATCH, b""
@@ -392,7 +395,8 @@ class _Worker:
             if type(holder[0]) in _WRAPPED:
                 flags, tail = _unwrap(holder)
             writer.take(holder)
-            if not self._own[0]:  # `_leave_if_forked`, for each batch
+            # As `_leave_if_forked`, without the call. Before a byte is written: the slot and the pipe are the parent's.
+            if not self._own[0]:
                 leave_as_child()
             try:
                 placed = writer.place()
@@ -407,6 +411,7 @@ class _Worker:
             self._leave_if_forked()
             kind, spec, header_offset, nbytes = ReportKind.END, 0, 0, 0
             gives_all = isinstance(self._runner, StreamRunner) and not self._runner.is_shared
+            # No batch lies there, but the source may have taken memory of the slot for it, and keep that.
             flags = HELD * writer.keeps_slot() + UNSHARDED * gives_all
             if ended.rows:
                 header_offset, nbytes = self._place_rows(ended.rows)
@@ -427,7 +432,7 @@ class _Worker:
         # One write, below PIPE_BUF: killed before it, the worker leaves its ticket to be computed again; behind it, the
         # batch stands. There is nothing between.
         self._put(record)
-        while writer.let_go:
+        while writer.let_go:  # behind the batch, for which somebody may wait
             self._report(ReportKind.LET_GO, writer.let_go.popleft(), 0)
 
     def _put_behind(self, end: int, tail: bytes) -> int:
@@ -475,6 +480,7 @@ class _Worker:
                 self._look_for_orders(is_behind=False)
             current.of = (seed, epoch, unit)
             current.rng = None
+            # Armed, the generators are seeded by the first draw, and as a rule nobody draws.
             if not seeder.is_armed:
                 seeder.begin()
             if torch.is_due:
@@ -543,6 +549,7 @@ class _Worker:
                 raise
             self._broken = error
         self._leave_if_forked()
+        # Of what could not be loaded, too: the slot is not needed any more, and each batch raises the error.
         self._report(ReportKind.LOADED, slot, turn)
 
     def _report_queues(self) -> None:

@@ -177,6 +177,7 @@ class SampleRunner:
         return f"the sample of index {index!r}, at place {place} of the epoch"
 
     def _run_at_once(self, epoch: int, first: int, indices: Sequence[Any], getitems: Callable[[Any], Any]) -> Any:
+        # `~first` is negative, and so no place of a sample, which has numbers of its own.
         self._begin_batch(self._info.seed, epoch, ~first)
         return self._join_all(epoch, first, indices, self._all_of(getitems, list(indices)))
 

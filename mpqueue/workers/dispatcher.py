@@ -33,9 +33,6 @@ once.
 descriptor. A report must be of a turn that this worker has been granted, of the slot of that turn, and within its
 bounds; else the worker is not trusted any more, and is ended. What is no outcome of a ticket and concerns other parts
 of the pool is returned as a `Notice`, for the backend to route.
-
-An interrupt may strike between any two lines. A ticket's entry in `in_flight` is removed last: until then it counts as
-not reported, and is computed again.
 """
 
 import os
@@ -105,6 +102,8 @@ class Reuse:
         for slot in self._pool.ring.slots.free_large_slots():
             if slot.state is not SlotState.FREE:
                 continue  # it went with one before
+            # The worker that comes to a slot without memory first; of several the one that has written to this slot,
+            # and has its pages mapped.
             places = [(self._distance(worker), number != slot.owner, number) for number, worker in workers.items()]
             distance, _, number = min(places, default=(_NEVER, True, 0))
             if distance == _NEVER:
@@ -114,6 +113,7 @@ class Reuse:
     def _distance(self, worker: WorkerHandle) -> int:
         """Return how many grants a worker has before the first one of a slot without memory that it has hardly read."""
         in_flight = worker.in_flight
+        # All that it has not read is taken back and granted anew, and that is to cost less than new memory.
         if len(in_flight) * _WORTH_BYTES > self._pool.ring.recent_bytes or not worker.is_stealable:
             return _NEVER
         works = iter(in_flight.values())
@@ -220,6 +220,7 @@ class Dispatcher:
         while not (pressure.is_known and pressure.is_high) and (tickets := self._next_tickets()):
             count = self._grant_all(tickets, touched)
             if count < len(tickets):
+                # In front, in their order: the next slot that comes free is for what is due first.
                 self._pool.pending.extendleft(reversed(tickets[count:]))
                 break
         workers = self._pool.roster.workers
@@ -237,8 +238,9 @@ class Dispatcher:
     def _next_tickets(self) -> list[Ticket]:
         pending = self._pool.pending
         if not pending:
+            # A lot, which goes round the workers; where memory is short a chunk, behind which `pump` asks again.
             return self._pool.ledger.deal(self.chunk if self._pressure.is_known else self.lot)
-        if self._pool.ledger.has_urgent:
+        if self._pool.ledger.has_urgent:  # what is asked for beside the order does not wait behind all of it
             self._pool.put_back(self._pool.ledger.deal())
         return [pending.popleft() for _ in range(min(self.chunk, len(pending)))]
 
@@ -261,6 +263,7 @@ class Dispatcher:
         if self._owners is not None:
             worker = workers.get(self._owners.owner(ticket.lane))
             return None if worker is None or len(worker.in_flight) >= worker.room else worker
+        # Of two, and not of all: a look at thousands of workers for each chunk would cost more than the grants.
         count = self._num_workers
         self._rotation = first = (self._rotation + 1) % count
         one, two = workers.get(first), workers.get((first + 1) % count)
@@ -274,7 +277,7 @@ class Dispatcher:
         """Grant a chunk; return how many of it there were slots for."""
         ring, in_flight, number = self._pool.ring, worker.in_flight, worker.number
         grant, pack, make = ring.grant, GRANT.pack, self._work
-        if not in_flight:
+        if not in_flight:  # it was idle: what it is granted now is at work from now on
             worker.busy_since = _clock()
         records = []
         if tickets[0].listed is not None:
@@ -328,6 +331,7 @@ class Dispatcher:
                 ring.memory[slot.offset : slot.offset + len(data)] = data
             worker.in_flight[slot.turn] = self._work(ticket, slot, ring)
             if not goes_on:
+                # The one before may be alive and have the lane open, behind the place where it goes on.
                 holder = owners.holder(ticket.lane)
                 if holder is not None and holder != worker.key:
                     self._close_lane(holder, ticket.lane)
@@ -371,6 +375,7 @@ class Dispatcher:
             return None
         if now - victim.busy_since + len(victim.in_flight) * self._item_ns < _STEAL_AFTER_NS:
             return _STEAL_WAIT_S
+        # So that it and the idle ones have as many each; what it is at stays with it.
         count = -(-(len(victim.in_flight) - 1) // (num_idle + 1))
         if self._pool.recall(victim, count):
             self.pump()
@@ -392,8 +397,10 @@ class Dispatcher:
         if wait_ns > 0:
             return max(_STEAL_WAIT_S, wait_ns / 1e9)
         self._look_at = now + _MOVE_PAUSE_NS
+        # All of them: the elements of its other lanes, too, are granted in their order.
         tickets = [work.ticket for work in self._pool.take_unread(victim)]
         victim.flush()
+        # A lane of which it has begun an element stays: never do two processes run one.
         begun = {work.ticket.lane for work in victim.in_flight.values()}
         seen: set[int] = set()
         again_s = None
@@ -473,6 +480,7 @@ class Dispatcher:
             # The bounds are checked here, so that no view of the consumer ever reaches into another slot.
             if slot.number != number or not header <= nbytes <= high_water:
                 raise ProtocolError(f"a batch of {nbytes} bytes in slot {number}, which has {high_water}")
+            # Before all other changes: it raises where the slot was not granted, or has not so many bytes.
             publish(slot, high_water, flags & HELD)
             work.header_offset, work.nbytes = header, nbytes
             if kind != _BATCH:
@@ -488,7 +496,7 @@ class Dispatcher:
                 if flags & NEW_SPEC and not work.ticket.unit:
                     self._fill_ns = max(self._fill_ns, compute)
             else:
-                work.read = specs[spec]
+                work.read = specs[spec]  # one that it has not sent is a KeyError, too
             num_bytes += header
             compute_ns += compute
             copy_ns += copy
@@ -497,7 +505,10 @@ class Dispatcher:
                 ring.release(slot)
             if not work.cancelled:
                 ready[work.ticket.number] = work
-            del in_flight[turn]  # last: see the module's head
+            # Last: an interrupt may strike between any two lines, and what is still in here counts as not reported, and
+            # is computed again.
+            del in_flight[turn]
+        # The worker's own thread says nothing behind FULL before it has its answer; another one may have used a queue.
         if (
             notices
             and kind not in (ReportKind.FULL, ReportKind.QUEUES)

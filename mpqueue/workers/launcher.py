@@ -187,6 +187,7 @@ class Nursery:
             self._process = _start_interpreter([theirs.fileno(), lifeline_read], self.kind.hash_seed)
             undo.pop_all()
             theirs.close()
+            # From here, too: it may be stopped before it runs a line of its own, and outlive this process.
             parent_death.arm(lifeline_read, self._process.pid)
             descriptors.close(lifeline_read)
         self._poller: Any = None
@@ -278,7 +279,7 @@ class Nursery:
 
     def release(self, *, reusable: bool) -> int | None:
         """Park it, or end it."""
-        if os.getpid() != self._pid:
+        if os.getpid() != self._pid:  # a forked child: it is the parent's
             return None
         poller, self._poller = self._poller, None
         if poller is not None:

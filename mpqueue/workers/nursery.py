@@ -140,6 +140,7 @@ class _Nursery:
             )
             return
         finally:
+            # The worker has its own. As long as these are open, its pipes would not end when it does.
             for fd in message.fds:
                 os.close(fd)
         self._children[sentinel] = _Child(key, pid)
@@ -171,6 +172,7 @@ class _Nursery:
                 birth.be_born()
                 open_files.reopen(shared)
                 self._live(config, ends, lifelines)
+            # From here, too: it may be stopped before it runs a line of its own, and outlive this process.
             for read_end in lifelines:
                 parent_death.arm(read_end, pid)
             return pid
@@ -190,6 +192,7 @@ class _Nursery:
     def _live(self, config: WorkerConfig, ends: WorkerEnds, lifelines: list[int]) -> None:
         """In the child; never returns."""
         try:
+            # The lifeline ends with its last write end: a worker that kept one would keep all of them alive.
             os.close(self._lifeline_write)
             for read_end in lifelines:
                 parent_death.arm(read_end)

@@ -8,11 +8,6 @@
 The parts, and what they share, are described in `mpqueue.workers.pool`. Everything here happens in the consumer's own
 calls, under the pipeline's lock; workers run ahead on what they hold.
 
-*Waiting.* For batches of a few microseconds a sleep and a wake-up cost more than the batch. So with cheap ones the
-consumer gives up its CPU some times before it sleeps, to a worker that would run there, and finds several batches when
-it is back: tiny batches come at 1.05 times the rate, small ones made in place at 1.17, and for small ones the trainer
-needs a third less CPU.
-
 *Interrupts.* Ctrl-C may strike between the read of a report and its entry. The next call notices, and starts all
 workers anew: what was lost with the report is computed again.
 """
@@ -48,6 +43,10 @@ from mpqueue.workers.supervision import Supervision
 if TYPE_CHECKING:
     from mpqueue.workers.autosize import Autosize, SizeCounts
 
+# For batches of a few microseconds a sleep and a wake-up cost more than the batch. So with cheap ones the consumer
+# gives up its CPU so many times before it sleeps, to a worker that would run there, and finds several batches when it
+# is back: tiny batches come at 1.05 times the rate, small ones made in place at 1.17, and for small ones the trainer
+# needs a third less CPU.
 _MAX_YIELDS = 10
 _MEMORY_SHARE = 0.8
 
@@ -187,6 +186,7 @@ class ProcessBackend:
         Returns: False if nothing has arrived.
         """
         pool, supervision, dispatcher = self.pool, self.supervision, self.dispatcher
+        # What could not be started at the last call is tried again at this one: nobody waits for it without an end.
         if supervision.vacant and not self._run_supervised(supervision.take_exits):
             return True
         if self._auto is not None and not self._look_at_number(self._auto):
@@ -204,10 +204,10 @@ class ProcessBackend:
         if len(pool.ready) != num_ready:
             return True  # a ticket was given up, of which no event will tell
         events, self._events = self._events, ()
-        if not events:
+        if not events:  # else they have ended a `wait`
             self.ledger.is_waiting = True  # safe to interrupt: what has come is still there
             if head is not None and dispatcher.chunk > 1:
-                os.sched_yield()  # see the module's head
+                os.sched_yield()  # see `_MAX_YIELDS`
             events = pool.roster.poller.poll(0)
             self.ledger.is_waiting = False
         if not events:
@@ -224,6 +224,8 @@ class ProcessBackend:
             else:
                 has_exits = True  # of the launcher, or of a worker that was silenced meanwhile
         self.chunk = dispatcher.lot
+        # Behind the reports: what is reaped closes descriptors, whose numbers new workers get, and these events are of
+        # those that had them before.
         if has_exits:
             self._run_supervised(supervision.take_exits)
         return bool(events)
@@ -284,7 +286,7 @@ class ProcessBackend:
 
     def _poll(self, timeout_s: float | None) -> Sequence[tuple[int, int]]:
         poll = self.pool.roster.poller.poll
-        if timeout_s != 0 and self.dispatcher.chunk > 1:  # see the module's head
+        if timeout_s != 0 and self.dispatcher.chunk > 1:
             for _ in range(_MAX_YIELDS):
                 os.sched_yield()
                 if events := poll(0):
@@ -301,7 +303,7 @@ class ProcessBackend:
                 raise
             self.ledger.fail(error)
             return False
-        self.pump()
+        self.pump()  # what the dead had is pending
         return True
 
     def timeout_s(self) -> float | None:
@@ -342,6 +344,7 @@ class ProcessBackend:
         roster = self.pool.roster
         with defer_signals():  # its waits let signals through; elsewhere a process, or a descriptor, would be forgotten
             roster.end_workers(None, is_urgent=True)
+            # Not reaped: what they have reported is of tickets that are forgotten.
             while roster.gone:
                 roster.gone.pop().close()
             self.pool.forget_tickets()

@@ -293,7 +293,7 @@ class Roster:
         workers = self.remove_all()
         if self.launcher is not None:
             self.launcher.release(reusable=reusable)
-        end_orphans(workers)
+        end_orphans(workers)  # which waits at the descriptors that are closed next
         for worker in (*self.gone, *workers):
             worker.close()
         close_poller(self.poller)

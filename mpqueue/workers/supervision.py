@@ -7,9 +7,6 @@ error, and its next call tries again. So a pool that cannot be filled is an erro
 and never a wait without end. An iterator gives its elements once: its worker is not replaced, and when the consumer has
 had what was reported before, each of its calls is an error (`Supervision.lost`).
 
-The nursery's death is that of all its workers; the kernel sees to that. Their slots are not used again before each of
-them is known to be gone.
-
 Two things show from outside only by waiting: that SIGKILL does not end a worker, because it is stuck in the kernel, and
 that the nursery hangs and reports nothing any more. Both get `STUCK_S` from the kill on; see
 `Supervision.give_up_overdue`.
@@ -125,12 +122,14 @@ class Supervision:
         self.await_workers()
 
     def _fill(self) -> None:
+        # Asked each time anew: where the launcher is gone, the places of all its workers become vacant meanwhile.
         while self.vacant:
             number, is_by_death = next(iter(self.vacant.items()))
             try:
                 incidents.report_start(number)
                 self._pool.roster.start(number)
                 worker = self._pool.roster.workers[number]
+                # These lie in its pipe before the first grant, and hold for that.
                 if self.threads > 1:
                     worker.tell(GrantKind.THREADS, self.threads)
                 if self._begins_ahead:
@@ -138,6 +137,7 @@ class Supervision:
             except LauncherGone as gone:
                 self._renew_launcher(gone)
             else:
+                # Not before: where the start has raised, the place is vacant still, and the next call tries again.
                 del self.vacant[number]
                 self.num_restarts += is_by_death
                 if is_by_death:
@@ -218,7 +218,7 @@ class Supervision:
         if not worker.is_at_service:
             return False
         pool.recall(worker)
-        if pool.owners is not None and worker.in_flight:
+        if pool.owners is not None and worker.in_flight:  # its lanes go to others when it runs none of them
             return False
         pool.roster.retire(worker)
         return True
@@ -295,6 +295,7 @@ class Supervision:
         # Grants that are still in its pipe it has not begun: they are no reason to suspect their tickets.
         unread = pool.take_unread(worker)
         begun = list(worker.in_flight.values())
+        # A mark of a batch that it has reported since says nothing of its death.
         if worker.mark is not None and not (begun and begun[0].slot.turn == worker.mark[0]):
             worker.mark = None
         if is_gone:
@@ -349,6 +350,7 @@ class Supervision:
             if launcher is not None and launcher.give_up(worker.key):
                 del self._pool.roster.dying[worker]
             elif process is None or process.sentinel < 0 or process.has_ended():
+                # It has ended, and its nursery does not tell of it: nor would it of the others.
                 self._renew_launcher(LauncherGone())
             else:
                 self._abandon(worker)
@@ -382,6 +384,7 @@ class Supervision:
         roster = self._pool.roster
         workers = roster.remove_all()
         exitcode = roster.drop_launcher()
+        # The kernel kills them with the nursery. Their slots are not used again before each is known to be gone.
         stuck = end_orphans(workers)
         exitcode = gone.exitcode if exitcode is None else exitcode
         incidents.report_launcher_death(exitcode, len(workers))

@@ -9,10 +9,6 @@ here.
 
 A child that user code forks in such a thread has that thread only, and nobody who asks it for batches: it leaves when
 the user's code returns, or raises.
-
-*Quick batches.* Python runs in one thread at a time. Where a batch takes less time than the switch to another thread,
-those that are awake do all the work, and no other is woken: with eight of them it would cost a fifth of the rate. One
-batch that is slow all the same holds up the others until the consumer has waited for it for a millisecond.
 """
 
 import contextlib
@@ -45,8 +41,11 @@ from mpqueue.workers.hang import SlowBatch
 from mpqueue.workers.in_process import InProcessBackend
 from mpqueue.workers.job import Job
 
+# Python runs in one thread at a time. Where a batch takes less time than the switch to another thread, those that are
+# awake do all the work, and no other is woken: with eight of them it would cost a fifth of the rate.
 _QUICK_NS = 50_000  # of a batch, on average
-_PATIENCE_S = 0.001  # of the consumer, before the others are woken
+# One batch that is slow all the same holds up the others until the consumer has waited for it for so long.
+_PATIENCE_S = 0.001
 
 
 class ThreadBackend(InProcessBackend):
