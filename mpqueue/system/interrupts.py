@@ -99,14 +99,14 @@ def allow_signals(call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwarg
     global _is_deferring
     if not _is_deferring or _delivers_late or threading.current_thread() is not threading.main_thread():
         return call(*args, **options)
-    struck: BaseException | None = None
+    struck: list[BaseException] = []  # one at most; in a variable it would hold this frame, and that the error
     try:
         _is_deferring = False
         restore()
         _deliver()
         result = call(*args, **options)
     except BaseException as error:
-        struck = error
+        struck = [error]
     is_replaced = False
     while not is_replaced:  # a handler may strike once more, at the first step of any function that is called here
         try:
@@ -114,12 +114,9 @@ def allow_signals(call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwarg
             _replace()
             is_replaced = True
         except BaseException as error:
-            struck = struck or error
-    if struck is not None:
-        try:
-            raise struck
-        finally:
-            struck = None  # else it would hold this frame, and that the error
+            struck = struck or [error]
+    if struck:
+        raise struck.pop()
     return result
 
 
@@ -220,7 +217,7 @@ def _is_call_by_signal(caller: FrameType, called: FrameType) -> bool:
 
 def _replace() -> None:
     global _seen, _to_replace
-    struck: BaseException | None = None
+    struck: list[BaseException] = []  # a list, as in `allow_signals`
     found = [*map(getsignal, _SIGNALS)]
     if found != _seen:  # one comparison instead of a look at each: 3 us of 10
         _to_replace = [number for number, handler in zip(_SIGNALS, found, strict=True) if callable(handler)]
@@ -232,12 +229,9 @@ def _replace() -> None:
             try:
                 set_handler(number, _note)
             except BaseException as error:
-                struck = struck or error  # of a handler that is still there: the others are to be replaced, too
-    if struck is not None:
-        try:
-            raise struck
-        finally:
-            struck = None  # else it would hold this frame, and that the error
+                struck = struck or [error]  # of a handler that is still there: the others are to be replaced, too
+    if struck:
+        raise struck.pop()
 
 
 def _note(number: int, _frame: object) -> None:
@@ -246,19 +240,16 @@ def _note(number: int, _frame: object) -> None:
 
 def restore() -> None:
     """Put the user's handlers back. They do not see what came meanwhile: a forked child has nothing to do with it."""
-    struck: BaseException | None = None
+    struck: list[BaseException] = []  # a list, as in `allow_signals`
     while _handlers:
         try:
             for number, handler in list(_handlers.items()):
                 set_handler(number, handler)
                 _handlers.pop(number, None)  # a finalizer may have done so
         except BaseException as error:  # of a handler that is back already
-            struck = struck or error
-    if struck is not None:
-        try:
-            raise struck
-        finally:
-            struck = None  # else it would hold this frame, and that the error
+            struck = struck or [error]
+    if struck:
+        raise struck.pop()
 
 
 def _deliver() -> None:

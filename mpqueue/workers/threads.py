@@ -191,7 +191,7 @@ class ThreadBackend(InProcessBackend):
         lock: Any = self._condition._lock  # type: ignore[attr-defined]
         once = 1, threading.get_ident()
         states: list[Any] = []
-        struck = None
+        struck: list[BaseException] = []
         waker = threading.Lock()
         waker.acquire()
         self._consumers[waker] = head
@@ -201,7 +201,7 @@ class ThreadBackend(InProcessBackend):
                 states.extend(starmap(lock._release_save, ((),)))
                 waker.acquire(timeout=-1 if timeout_s is None else timeout_s)
         except BaseException as error:
-            struck = error
+            struck = [error]
         while True:
             try:
                 if not lock._is_owned():
@@ -209,9 +209,9 @@ class ThreadBackend(InProcessBackend):
                 self._consumers.pop(waker, None)
                 break
             except BaseException as error:  # a handler strikes once more, and we must not leave without the lock
-                struck = error
-        if struck is not None:
-            raise struck
+                struck = [error]
+        if struck:
+            raise struck.pop()  # out of a list: a variable would hold it, and it this frame with all of the backend
 
     def _wake_consumers(self, number: int | None = None) -> None:
         """Wake those who wait for this ticket, or all: to be woken for another one costs two switches of threads."""

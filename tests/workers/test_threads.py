@@ -1,7 +1,11 @@
 """Worker threads: whom a ticket wakes."""
 
+import gc
 import importlib
+import signal
 import threading
+import time
+import weakref
 
 import pytest
 
@@ -77,3 +81,47 @@ def test_one_warning_tells_of_draws_from_a_generator_that_threads_share(caplog, 
         list(loader)
     texts = [record.getMessage() for record in caplog.records if "share them" in record.getMessage()]
     assert [text.split(" drew ")[0] for text in texts] == ([told] if told and seed else [])
+
+
+class Struck(Exception):
+    """Raised by the handler of a signal."""
+
+
+def test_an_error_that_strikes_whoever_waits_is_gone_when_nobody_keeps_it():
+    """Without a garbage collection: the frames of its traceback hold the loader, and with it the source."""
+
+    def strike(*_):
+        raise Struck
+
+    class Striking:
+        """Sends a signal when the consumer waits."""
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            if index:
+                assert is_asked.wait(60)
+                while 1 not in loader._engine.pipeline.backend._consumers.values():
+                    time.sleep(0)
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+                has_struck.wait(60)
+            return index
+
+    is_asked, has_struck = threading.Event(), threading.Event()
+    before = signal.signal(signal.SIGUSR1, strike)
+    gc.disable()
+    try:
+        with Loader(Striking(), workers=1, backend="thread") as loader:
+            batches = iter(loader)
+            assert next(batches) == 0
+            is_asked.set()
+            try:
+                next(batches)
+            except Struck as error:
+                left = weakref.ref(error)
+                has_struck.set()
+            assert left() is None
+    finally:
+        gc.enable()
+        signal.signal(signal.SIGUSR1, before)
