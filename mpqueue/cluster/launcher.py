@@ -119,7 +119,7 @@ class ClusterLauncher:
         node = self._places.get(number)
         if node is not None and (node == self.own or links.get(node, LinkState.LOST) is not LinkState.LOST):
             return node
-        # Where an agent is at once; on nodes without one only if there is no other room, for it takes seconds to start.
+        # Nodes with an agent first. On others only where these have no room: an agent takes seconds to start.
         for state in (LinkState.UP, LinkState.STARTING):
             rooms = self._rooms([self.own] * bool(self.own) + [node for node in links if links[node] is state])
             if rooms:

@@ -461,7 +461,7 @@ class Core:
 
     def _go_on(self) -> None:
         """Do all that can be done now."""
-        # Over again behind the end of an epoch: others may have begun the next one, and wait for no event.
+        # Again behind the end of an epoch: consumers may have begun the next one, and nothing else opens it.
         while True:
             if not self.is_running:
                 self._open_if_due()

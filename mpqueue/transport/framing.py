@@ -83,7 +83,7 @@ class Outgoing:
             except self._not_now:
                 break
             self._drop(count)
-        # Also where the socket is full now: what was put before this moment may be sent.
+        # Also where the socket is full: a message that was put earlier may be sent as a whole by now.
         while self._when_sent and self._when_sent[0][0] <= self._num_sent:
             self._when_sent.popleft()[1]()
         return not self._views
