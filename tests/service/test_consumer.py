@@ -18,6 +18,8 @@ from mpqueue.service.records import (
     DETACHED,
     DROPPED,
     LOST,
+    MAX_BODY,
+    MORE,
     OFFER,
     PARTIAL,
     PICKLED,
@@ -26,6 +28,7 @@ from mpqueue.service.records import (
     ToConsumer,
     ToServer,
 )
+from mpqueue.service.specs import MAX_SPEC_BYTES
 from mpqueue.worker import failures
 
 
@@ -421,6 +424,16 @@ class TestFailures:
             server.send(OFFER.pack(*offer._replace(nbytes=offer.header_offset + nbytes)))
             with pytest.raises(ServiceError, match=r"not of its spec|same version"):
                 next(iter(consumer))
+
+    def test_more_parts_than_a_spec_can_have_end_the_connection(self, server):
+        part = Text(ToConsumer.SPEC, MORE, 0, b" ").pack()
+        with attached(server) as consumer:
+            for _ in range(MAX_SPEC_BYTES // MAX_BODY + 2):
+                server.send(part)
+                assert consumer._attachment.next_record(waits=False) is None
+            server.send(part)
+            with pytest.raises(ServiceError, match="without the rest"):
+                consumer._attachment.next_record(waits=False)
 
     def test_a_spec_without_its_rest_ends_the_connection(self, server):
         with attached(server) as consumer:

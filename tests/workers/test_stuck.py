@@ -47,7 +47,9 @@ def freezer():
             with open(f"{folder}/{name}") as file:
                 return file.read().split()
 
-    yield Freezer()
+    freezer = Freezer()
+    yield freezer
+    freezer.thaw()  # for a test that has failed before it did: what is frozen never ends
     while True:
         with contextlib.suppress(OSError):  # as long as a process is on its way out
             os.rmdir(folder)
@@ -91,13 +93,14 @@ def test_a_worker_stuck_in_the_kernel_is_replaced_and_its_slots_wait_for_its_end
         (worker,) = backend.pool.roster.workers.values()
         backend.pressure._starved[worker] = next(iter(worker.in_flight.values()))  # as one that waits for memory
         assert numbers(batches, 5) == [3, 4, 5, 6, 7]
-        assert not backend.pressure.has_starved
+        has_starved = backend.pressure.has_starved
         kept = [work.slot for work in worker.in_flight.values()]
         assert [slot.state.value for slot in kept] == ["granted"] * len(kept) != []
         freezer.thaw()
         while worker.in_flight:
             numbers(batches, 1)
         assert worker.process.sentinel == -1
+        assert not has_starved
         stuck.let_go()
 
 

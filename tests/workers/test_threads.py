@@ -57,6 +57,25 @@ def test_all_threads_work_at_slow_batches():
         assert list(loader) == list(range(8))
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_queue_is_filled_while_nobody_asks(workers):
+    computed = threading.Semaphore(0)
+
+    class Counting:
+        def __len__(self):
+            return 100
+
+        def __getitem__(self, index):
+            computed.release()
+            return index
+
+    with Loader(Counting(), workers=workers, backend="thread", max_queue_size=8) as loader:
+        batches = iter(loader)
+        for _ in range(8):
+            assert computed.acquire(timeout=60)
+        assert list(batches) == list(range(100))
+
+
 class DrawsFrom:
     """Items that draw by one function, known by its name."""
 
