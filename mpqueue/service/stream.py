@@ -46,6 +46,7 @@ from mpqueue.system import descriptors, interrupts
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker.failures import never_an_end, unreadable
 from mpqueue.workers.handle import Work
+from mpqueue.workers.pressure import Pressure
 from mpqueue.workers.process import ProcessBackend
 
 
@@ -325,20 +326,17 @@ class Stream:
         epoch_end = None if self.is_generator else epoch_end_of(plan.job.source)
         pipeline = self._engine.start(plan.job, schedule, plan.backend, plan.max_queue_size, place, epoch_end=epoch_end)
         try:
-            self._pipeline, self._backend = pipeline, cast("ProcessBackend", pipeline.backend)
-            pipeline.settle_by(self._settle)
-            ring = self._backend.pool.ring
-            self.ring = SharedRing(descriptors.own(ring.segment.open_read_only()), ring.segment.size, ring.stride)
+            self._use(pipeline)
         except BaseException:
             self.stop()
             raise
 
-    def _settle(self, ticket: Ticket, outcome: Outcome) -> bool:
-        """Move a batch that was moved out of the ring into it again: its turn has come."""
-        if not isinstance(outcome, Stashed):
-            return True
-        make_slot = partial(self._backend.pressure.make_slot, ticket.number, may_fail=self._pipeline.may_fail)
-        return outcome.settle(make_slot)
+    def _use(self, pipeline: Pipeline) -> None:
+        self._pipeline, self._backend = pipeline, cast("ProcessBackend", pipeline.backend)
+        # No method of ours: what a pipeline holds lives as long as its workers, which end when nobody holds the stream.
+        pipeline.settle_by(_settling(pipeline, self._backend.pressure))
+        ring = self._backend.pool.ring
+        self.ring = SharedRing(descriptors.own(ring.segment.open_read_only()), ring.segment.size, ring.stride)
 
     def stop(self, timeout: float | None = None) -> None:
         """End the workers, and let go of the ring; idempotent. What others have mapped of it lives on.
@@ -648,3 +646,15 @@ def _settled(place: Place) -> Place:
         ahead.discard(position)
         position += 1
     return place._replace(position=position, ahead=tuple(sorted(ahead)))
+
+
+def _settling(pipeline: Pipeline, pressure: Pressure) -> Callable[[Ticket, Outcome], bool]:
+    """Return what moves a batch that was moved out of the ring into it again, when its turn has come."""
+
+    def settle(ticket: Ticket, outcome: Outcome) -> bool:
+        if not isinstance(outcome, Stashed):
+            return True
+        make_slot = partial(pressure.make_slot, ticket.number, may_fail=pipeline.may_fail)
+        return outcome.settle(make_slot)
+
+    return settle
