@@ -5,6 +5,7 @@ pipeline hands out batches; `stop` ends the workers and keeps the last statistic
 more, a finalizer ends its workers: nothing that the pipeline holds may hold the engine or its face.
 """
 
+import _thread
 import contextlib
 import os
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from mpqueue.errors import MPQueueError
 from mpqueue.loader.lazy_orders import draw_lazy_order
 from mpqueue.loader.sources import length_of
 from mpqueue.system.collected import WhenCollected
-from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.interrupts import block_signals, defer_signals
 from mpqueue.system.locks import RLock
 from mpqueue.system.log import debug, debugs
 from mpqueue.telemetry import live
@@ -260,8 +261,20 @@ def _collect(pipeline: Pipeline) -> "Statistics":
 
 def _abandon(pipeline: Pipeline, latest: Latest) -> None:
     """Nobody can reach the engine any more, or the interpreter ends: its workers are not waited for."""
+    if pipeline.lifetime.is_inside:
+        # The garbage collector runs in a worker thread that has the lock for a moment. A stop in there is left for the
+        # end of the consumer's step, and there is no consumer any more: all threads would wait for ever.
+        # Not by `threading`, whose own lock this thread may hold in that moment.
+        with contextlib.suppress(RuntimeError):  # there can be no more threads
+            _thread.start_new_thread(_abandon_apart, (pipeline, latest))
+        return
     registry.sweep()
     with contextlib.suppress(MPQueueError, OSError):
         pipeline.stop(0)
     pipeline.recorder.end()
     latest.statistics = _collect(pipeline)
+
+
+def _abandon_apart(pipeline: Pipeline, latest: Latest) -> None:
+    block_signals()
+    _abandon(pipeline, latest)

@@ -1,17 +1,20 @@
-"""Ctrl-C while a loader that was not stopped is collected: it is raised in the user's code, and nothing is left."""
+"""A loader that was not stopped is collected: nothing is left, and Ctrl-C meanwhile is raised in the user's code."""
 
 import gc
 import itertools
 import signal
+import threading
 import weakref
 
 import pytest
+from helpers.calls import DEADLOCK_S
 from helpers.faults import Numbers
 from helpers.strikes import Struck
 
 import mpqueue
 from mpqueue.system import interrupts
 from mpqueue.workers.roster import Roster
+from mpqueue.workers.threads import ThreadBackend
 
 
 @pytest.fixture
@@ -138,3 +141,41 @@ def test_what_comes_while_a_loader_is_collected_is_raised_behind_the_callbacks_o
 def test_outside_of_a_collection_it_waits_for_no_callback_of_the_collector():
     with pytest.raises(Struck):
         list(map(lambda _: interrupts.deliver_after_return(lambda: signal.raise_signal(signal.SIGUSR1)), [0]))  # noqa: C417
+
+
+@pytest.mark.parametrize("name", ["_answer", "_take"])
+def test_a_loader_that_one_of_its_own_threads_collects_leaves_no_thread(name, monkeypatch):
+    """A thread may hold the lock of the stream when the collector runs in it: a stop in there can end nothing."""
+    call, is_dropped, may_go_on = getattr(ThreadBackend, name), threading.Event(), threading.Event()
+
+    def collect_first(*given):
+        if is_dropped.is_set():
+            gc.collect()
+        return call(*given)
+
+    class Waits:
+        def __len__(self):
+            return 100
+
+        def __getitem__(self, index):
+            if index == 8:
+                may_go_on.wait()
+            return index
+
+    monkeypatch.setattr(ThreadBackend, name, collect_first)
+    gc.disable()
+    try:
+        loader = mpqueue.Loader(Waits(), workers=2, backend="thread", max_queue_size=20)
+        circle = [loader]
+        circle.append(circle)
+        assert next(iter(loader)) == 0
+        threads = [thread for thread in threading.enumerate() if thread.name.startswith("mpqueue-worker")]
+        assert len(threads) == 2
+        del loader, circle
+        is_dropped.set()
+        may_go_on.set()
+        for thread in threads:
+            thread.join(DEADLOCK_S)
+    finally:
+        gc.enable()
+    assert not any(thread.is_alive() for thread in threads)
