@@ -20,6 +20,8 @@ import secrets
 import weakref
 from typing import Any, NamedTuple
 
+from mpqueue.errors import OpError
+from mpqueue.system.interrupts import is_of_handler
 from mpqueue.system.locks import Lock
 from mpqueue.tf1.queues.remote import QueueChannel, RemoteQueue, generation
 from mpqueue.tf1.queues.selection import Selection
@@ -60,12 +62,18 @@ class Tally:
         self._cells = _OwnCells(queue, channel, places) if places else None
 
     def add(self, *amounts: int) -> None:
-        """Count; under a lock of the caller's. Does nothing where `join` has found no cells."""
-        if self._cells is not None and not self._cells.are_own:
-            if self._cells.channel.generation != generation[0]:
-                return  # a fork counts from the next `join` on
-            self._count_by(self._cells.queue)
+        """Count; under a lock of the caller's. Does nothing where there are no cells, or their owner is gone."""
         cells = self._cells
+        if cells is not None and not cells.are_own:
+            if cells.channel.generation != generation[0]:
+                return  # a fork counts from the next `join` on
+            try:
+                self._count_by(cells.queue)
+            except OpError as error:
+                if is_of_handler(error):
+                    raise
+                return  # nobody is there who counts: what was read is its caller's all the same
+            cells = self._cells
         if cells is not None:
             for place, amount in zip(cells.places, amounts, strict=True):
                 cells.words[place] += amount

@@ -3,12 +3,14 @@
 import copy
 import gc
 import os
+import signal
 
 import pytest
 from helpers.others import Other
 
 import mpqueue
 from mpqueue import errors, train
+from mpqueue.tf1.queues.remote import RemoteQueue
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
@@ -36,6 +38,14 @@ def read_to_the_end(reader, queue):
             reader.read(queue, timeout=30)
         except errors.OutOfRangeError:
             return
+
+
+def give_up_a_call(_reader, queue):
+    def fail(_element):
+        raise LookupError("as a handler of a signal")
+
+    with pytest.raises(LookupError):
+        queue.queue_ref.dequeue(30, fail)
 
 
 @pytest.fixture
@@ -105,13 +115,6 @@ def test_a_copy_counts_on_after_a_call_that_was_undone(files):
     """Its thread has connected anew by then, and its former words of memory are another's."""
     reader, queue = mpqueue.TextLineReader(), work(*files)
 
-    def give_up_a_call(_reader, queue):
-        def fail(_element):
-            raise LookupError("as a handler of a signal")
-
-        with pytest.raises(LookupError):
-            queue.queue_ref.dequeue(30, fail)
-
     with Other(reader, queue, method="spawn") as one:
         one.ask(read)
         one.ask(give_up_a_call)
@@ -137,6 +140,44 @@ def test_what_a_process_has_read_that_is_cut_off_later_stays_counted(files):
         with pytest.raises(errors.CancelledError, match="ended this connection"):
             other.ask(write_and_go_on)
         assert counts(reader) == (2, 0)
+
+
+def test_a_record_is_given_although_nobody_is_there_to_count_it(files):
+    """Its thread has connected anew since the latest count, and the owner has ended that connection, too."""
+    reader, queue = mpqueue.TextLineReader(), work(*files)
+
+    def be_cut_off(_reader, queue):
+        os.write(queue.queue_ref._own.channel.connection._sock.fileno(), b"a line of a log\n")
+        with pytest.raises(errors.CancelledError):
+            while True:
+                queue.size()
+
+    with Other(reader, queue, method="spawn") as other:
+        other.ask(read)
+        other.ask(give_up_a_call)
+        other.ask(be_cut_off)
+        assert other.ask(read) == (f"{files[0]}:2".encode(), b"line")
+        assert other.ask(counts) == (2, 0)
+        assert counts(reader) == (1, 0)
+
+
+def test_what_a_handler_raises_amid_a_count_is_raised(files):
+    """Also an error that the owner's end might have caused."""
+    reader, queue = mpqueue.TextLineReader(), work(*files)
+
+    def read_amid_a_signal(reader, queue):
+        def handler(*_):
+            raise errors.DeadlineExceededError(None, None, "from a handler")
+
+        signal.signal(signal.SIGALRM, handler)
+        RemoteQueue.join_tally = lambda *_: signal.raise_signal(signal.SIGALRM)
+        with pytest.raises(errors.DeadlineExceededError, match="from a handler"):
+            reader.read(queue)
+
+    with Other(reader, queue, method="spawn") as other:
+        other.ask(read)
+        other.ask(give_up_a_call)
+        other.ask(read_amid_a_signal)
 
 
 def test_a_reset_counts_from_0_and_leaves_the_units_of_others(files):
