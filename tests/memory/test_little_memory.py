@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from helpers.faults import Numbers, numbers
+from helpers.gates import Gate, pass_gate
 from helpers.outside import Trainer, ran
 
 from mpqueue import Loader, OrderedEnqueuer
@@ -245,20 +246,26 @@ def test_without_mounts_a_reservation_that_always_fails_is_an_error_in_its_place
 
 
 def test_without_mounts_a_reservation_that_fails_for_a_while_loses_nothing(tmp_path):
-    """Only the first worker finds none, and only while others hold batches: they are handed out meanwhile."""
+    """Only while others wait to be taken: they are handed out meanwhile, and their memory is free again."""
     full = tmp_path / "full"
 
     class Opening(Wide):
         def __getitem__(self, index):
             if index == 5:
-                full.touch()
+                pass_gate(self.address)
             return super().__getitem__(index)
 
-    with Loader(Opening(8), workers=1, max_queue_size=3, worker_init=Short(full, 1 << 16)) as loader:
+    source = Opening(8)
+    with Gate() as gate, Loader(source, workers=1, max_queue_size=3, worker_init=Short(full, 1 << 16)) as loader:
+        source.address = gate.address
         found = []
         for batch in loader:
             found.append(int(batch[0]))
             full.unlink(missing_ok=True)
+            if found[-1] == 2:
+                arrival = gate.arrival()  # 3 and 4 are there, and not taken
+                full.touch()
+                arrival.let_go()
         assert found == list(range(8))
 
 
