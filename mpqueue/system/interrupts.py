@@ -42,6 +42,7 @@ _handlers: dict[int, Any] = {}  # those of the user that are replaced now
 _seen: list[Any] = []  # all handlers, as they were found the last time
 _to_replace: list[int] = []  # the signals of those that can be called: nearly always the same few
 _came: list[int] = []
+_came_amid_collection: list[signal.Signals] = []  # to be handled behind it
 _is_deferring = False
 _delivers_late = False  # no call may let handlers run
 
@@ -170,12 +171,16 @@ def _deliver_behind_collection(came: Iterable[signal.Signals]) -> None:
     What a handler raises in one of those would be lost, too: that of another loader, or one in `gc.callbacks`, where
     JAX has one.
     """
+    _came_amid_collection.extend(came)
+    # One callback for all: each that takes itself out of the list has Python pass over the one behind it.
+    if _deliver_amid_collection not in gc.callbacks:
+        gc.callbacks.append(_deliver_amid_collection)
 
-    def deliver(_phase: str, _info: object) -> None:
-        gc.callbacks.remove(deliver)
-        [*map(_thread.interrupt_main, came)]  # as above: nothing behind this
 
-    gc.callbacks.append(deliver)
+def _deliver_amid_collection(_phase: str, _info: object) -> None:
+    gc.callbacks.remove(_deliver_amid_collection)
+    came, _came_amid_collection[:] = tuple(_came_amid_collection), ()
+    [*map(_thread.interrupt_main, came)]  # as above: nothing behind this
 
 
 def _replace_and(call: Callable[[], object]) -> None:

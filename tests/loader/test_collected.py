@@ -40,6 +40,18 @@ def callback():
     gc.callbacks.remove(note)
 
 
+@pytest.fixture
+def handled():
+    """The signals that were handled, by handlers that raise nothing."""
+    numbers = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
+    for number in before:
+        signal.signal(number, lambda number, _frame: numbers.append(number))
+    yield numbers
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.usefixtures("struck")
 @pytest.mark.parametrize("place", ["end_workers", "events", "close"])
 def test_an_interrupt_while_a_loader_is_collected_is_raised_behind_that_and_nothing_is_left(place, monkeypatch):
@@ -179,3 +191,25 @@ def test_a_loader_that_one_of_its_own_threads_collects_leaves_no_thread(name, mo
     finally:
         gc.enable()
     assert not any(thread.is_alive() for thread in threads)
+
+
+def test_what_comes_while_each_of_two_loaders_is_collected_is_handled_behind_that_collection(handled):
+    class Circle:
+        def __init__(self):
+            self.itself = self
+
+    circles = [Circle(), Circle()]
+
+    def end_by(number):
+        return lambda _: interrupts.deliver_after_return(lambda: signal.raise_signal(number))
+
+    watches = [
+        weakref.ref(circle, end_by(number))
+        for circle, number in zip(circles, (signal.SIGUSR1, signal.SIGUSR2), strict=True)
+    ]
+    before = list(gc.callbacks)
+    del circles[:]
+    gc.collect()
+    assert [watch() for watch in watches] == [None, None]
+    assert sorted(handled) == [signal.SIGUSR1, signal.SIGUSR2]
+    assert gc.callbacks == before
