@@ -87,7 +87,7 @@ class Images:
             FileError: It cannot be decoded.
             OSError: The system's; the file is gone, say.
         """
-        number = checked_number(index, self)
+        number = checked_number(index, self._length, self)
         arrays = self._mapped()
         path = os.path.join(self._folder, Texts(arrays["names"], arrays["name_ends"])[number])
         data = read_whole(path)

@@ -7,7 +7,7 @@ nothing is mapped until a process reads; see `mpqueue.files.opened` and `mpqueue
 import functools
 import operator
 from bisect import bisect_right
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from typing import Any
 
 from mpqueue.errors import FileError
@@ -19,13 +19,13 @@ from mpqueue.telemetry.units import size_text
 _MADE_ANEW = ("_opened", "_starts", "_suffixes_of")  # by each process
 
 
-def checked_number(index: int, source: Sized) -> int:
+def checked_number(index: int, length: int, source: object) -> int:
     """Return the number of a sample, not negative.
 
     Raises:
-        IndexError: The source has none of this number.
+        IndexError: The source, which has so many, has none of this number.
     """
-    number, length = operator.index(index), len(source)
+    number = operator.index(index)
     if not -length <= number < length:
         raise IndexError(f"index {index} is out of range: {source!r}")
     return number % length
@@ -96,7 +96,7 @@ class FileSource:
 
     def _place(self, index: int) -> tuple[int, int]:
         """Return the number of a sample, not negative, and that of its file."""
-        number = checked_number(index, self)
+        number = checked_number(index, self._length, self)
         return number, bisect_right(self._starts, number) - 1
 
     def _ranges(self, number: int, file: int) -> list[FileRange]:

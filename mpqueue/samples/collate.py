@@ -90,10 +90,12 @@ class Collation:
         kind = type(value)
         if kind is _ndarray:
             return value if value.nbytes < _LARGE_BYTES else self._put_row(value, path)
+        if kind is tuple:
+            return tuple([self._put(item, (*path, number)) for number, item in enumerate(value)])
         if kind is dict:
             return {key: self._put(item, (*path, key)) for key, item in value.items()}
-        if kind is tuple or kind is list:
-            return kind([self._put(item, (*path, number)) for number, item in enumerate(value)])
+        if kind is list:
+            return [self._put(item, (*path, number)) for number, item in enumerate(value)]
         return value
 
     def _put_row(self, array: Array, path: tuple[Any, ...]) -> Any:
