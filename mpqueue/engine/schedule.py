@@ -598,7 +598,7 @@ class StreamSchedule(Schedule):
         """A lane has been found to have no element of this number: no more tickets for it."""
         self.lanes.end(lane, number)
         self._turns = [turn for turn in self._turns if turn[1] != lane]
-        # What is left of a heap when some of it was taken out is none.
+        # A list out of whose middle something was taken is no heap any more.
         heapq.heapify(self._turns)
 
     def element(self, ticket: Ticket) -> int:

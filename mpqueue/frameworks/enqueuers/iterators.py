@@ -117,10 +117,9 @@ class BatchIterator(Generator[Any, None, None]):
         return partial(_step, pipeline) if self._steps else pipeline.next
 
     def _note_failure(self, error: Exception) -> None:
-        # What the handler of a signal raises is no failure, and the stream goes on.
         if self._pipeline is None:
             return
-        # Its end is that of all iterators; what the handler of a signal raises is this caller's alone.
+        # A failure ends all iterators. What the handler of a signal raises is none, and the stream goes on.
         if self._pipeline.is_failure(error):
             self._is_over = True
             self._stop()

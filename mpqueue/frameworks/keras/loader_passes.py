@@ -82,8 +82,8 @@ class LoaderEpoch(Iterator[Any]):
             self.num_taken += 1
             return batch
         if not first:
-            place = self._loader.place()
             # Before the batch is taken: until it is used, a state of the loader is of here.
+            place = self._loader.place()
             try:
                 first = self.first = ((place, self.batches.__next__()),)  # what strikes from here on leaves it there
             except StopIteration:

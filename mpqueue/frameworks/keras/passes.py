@@ -280,8 +280,8 @@ class PassEnqueuer(idle.Pool):
     def _end_workers(self) -> None:
         pipeline = self._engine.pipeline
         if pipeline is not None:
-            self._plan.note(pipeline)
             # First: others go on from there.
+            self._plan.note(pipeline)
             self._engine.stop()
 
     @property

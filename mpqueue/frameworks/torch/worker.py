@@ -113,9 +113,9 @@ class MapSource(LoaderSource):
             begin(self.parts.base_seed, epoch, ~first)
             return encode(self.parts.collate_fn(data), self._collation.find)
         finally:
+            # Behind an error, too: an array that is kept keeps its slot.
             self._collation.forget()
 
-    # Behind an error, too: an array that is kept keeps its slot.
     def _items(self, index: Any, epoch: int, first: int, begin: Begin) -> Any:
         dataset, seed = self.parts.dataset, self.parts.base_seed
         if not self.parts.is_batched:
@@ -124,8 +124,8 @@ class MapSource(LoaderSource):
         if self.parts.threads > 1:
             return self._in_threads(index, epoch, first, begin)
         if getattr(dataset, "__getitems__", None):
-            begin(seed, epoch, ~first)
             # One call is for all samples, so its numbers are those of none: the complement of a place is none.
+            begin(seed, epoch, ~first)
             return dataset.__getitems__(index)
         items = []
         for place, each in enumerate(index, first):
@@ -148,8 +148,8 @@ class MapSource(LoaderSource):
         if threads is None:
             info = context.worker_info()
             threads = self._threads = SampleThreads(self.parts.threads, tells=info is not None and info.id == 0)
-        begin(seed, epoch, ~first)
         # The global generators, which all threads share, are the batch's; those of a sample are in `mpqueue.rng`.
+        begin(seed, epoch, ~first)
         if getattr(dataset, "__getitems__", None):
             items: list[Any] = threads.in_parts(dataset.__getitems__, seed, epoch, first, index)
         else:
