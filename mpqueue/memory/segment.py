@@ -45,7 +45,10 @@ class Segment:
 
     def __init__(self, fd: int, size: int, kind: str) -> None:
         self.fd, self.size, self.kind = fd, size, kind
-        self.memory = mmap.mmap(fd, size)
+        from mpqueue.system import descriptors
+
+        with descriptors.apart_from_standard():
+            self.memory = mmap.mmap(fd, size)
         with contextlib.suppress(AttributeError, OSError):  # Linux only; without it a core dump writes the whole ring
             self.memory.madvise(mmap.MADV_DONTDUMP)
 
@@ -181,11 +184,18 @@ def _anonymous_descriptor() -> tuple[int, str]:
         import tempfile
 
         with tempfile.TemporaryFile(prefix="mpqueue") as file:
-            return os.dup(file.fileno()), "file"
+            return _apart(os.dup(file.fileno())), "file"
     if _shm_is_roomy():
         with contextlib.suppress(OSError):  # a kernel that lacks it; where descriptors lack, the next call says so
             return _shared_memory(), "shm"
     return _memory_file(), "memfd"
+
+
+def _apart(fd: int) -> int:
+    """The same under a number that is none of the standard streams'."""
+    from mpqueue.system import descriptors  # and `socket`, which a loader needs only when it starts
+
+    return descriptors.above_standard(fd)
 
 
 def _shared_memory() -> int:
@@ -194,11 +204,11 @@ def _shared_memory() -> int:
     Not by `multiprocessing.shared_memory`, which is 3.5 ms to import, leaves its name where it finds no descriptor or
     no memory halfway, and before Python 3.13 starts a process that removes names: 6 MB and 20 ms.
     """
-    return os.open(_SHM_FOLDER, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    return _apart(os.open(_SHM_FOLDER, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
 def _memory_file(shown_as: str = "mpqueue") -> int:
-    fd = os.memfd_create(shown_as, os.MFD_CLOEXEC)
+    fd = _apart(os.memfd_create(shown_as, os.MFD_CLOEXEC))
     os.fchmod(fd, 0o600)  # it is made open to everybody
     return fd
 

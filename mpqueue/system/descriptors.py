@@ -7,11 +7,12 @@ first, see `adopt`.
 """
 
 import _socket
+import contextlib
 import fcntl
 import os
 import socket
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mpqueue.system import platform_support
@@ -33,8 +34,8 @@ def reopen(read_end: int) -> int:
     Linux there is no such way: there it is a `dup`.
     """
     if not platform_support.CAN_REOPEN:
-        return os.dup(read_end)
-    return os.open(f"/proc/self/fd/{read_end}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return above_standard(os.dup(read_end))
+    return above_standard(os.open(f"/proc/self/fd/{read_end}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
 
 
 def close(fd: int) -> None:
@@ -80,20 +81,20 @@ def close_with(owner: Any, sock: socket.socket) -> Callable[[], None]:
 def pipe() -> tuple[int, int]:
     """A pipe whose ends are both noted: (read end, write end)."""
     read_end, write_end = os.pipe()
-    return own(_above_standard(read_end)), own(_above_standard(write_end))
+    return own(above_standard(read_end)), own(above_standard(write_end))
 
 
 def socketpair() -> tuple[socket.socket, socket.socket]:
     """Two sockets that are connected; the first is noted."""
-    ours, theirs = (socket.socket(fileno=_above_standard(end.detach())) for end in socket.socketpair())
+    ours, theirs = (socket.socket(fileno=above_standard(end.detach())) for end in socket.socketpair())
     own_object(ours)
     return ours, theirs
 
 
-def _above_standard(fd: int) -> int:
+def above_standard(fd: int) -> int:
     """The same under a number that is none of the standard streams': a program may have closed those.
 
-    In a child process they will be standard streams again.
+    C code prints to these numbers all the same, and in a child process they will be standard streams again.
     """
     if fd > 2:
         return fd
@@ -101,6 +102,19 @@ def _above_standard(fd: int) -> int:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def apart_from_standard() -> Iterator[None]:
+    """A context in which nothing gets such a number: for what cannot be moved, as the `dup` that a mapping makes."""
+    taken: list[int] = []
+    try:
+        while not taken or taken[-1] <= 2:
+            taken.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
 
 
 def adopt(fds: tuple[int, ...]) -> set[int]:

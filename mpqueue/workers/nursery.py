@@ -268,6 +268,7 @@ def _open_standard_streams() -> None:
     """Open the standard streams that the trainer has closed: else other descriptors would get their numbers."""
     fd = os.open(os.devnull, os.O_RDWR)
     while fd <= 2:
+        os.set_inheritable(fd, True)  # a worker that is spawned is to have them, too
         fd = os.dup(fd)
     os.close(fd)
 

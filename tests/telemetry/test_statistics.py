@@ -86,6 +86,8 @@ def test_the_sums_of_the_workers_are_those_of_all(backend, workers):
         assert sum(getattr(worker, name) for worker in found.workers) == pytest.approx(getattr(found, name))
     assert found.compute_s >= 8 * BATCH_S
     assert (found.credit_wait_s > 0) == (workers > 0)
+    is_written = backend == "process" and workers > 0  # into the ring
+    assert (found.bytes >= 8 * 8000, found.copy_s > 0) == (is_written, is_written)
 
 
 @KINDS

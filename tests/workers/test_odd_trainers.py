@@ -114,6 +114,50 @@ def test_with_closed_standard_streams(method, closed):
 
 
 @pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+def test_nothing_that_carries_batches_has_the_number_of_a_standard_stream(method):
+    """What C code prints would be written into them."""
+    said, _ = ran(
+        """
+for fd in range(3):
+    os.close(fd)
+
+def carriers():
+    shown = [os.readlink(link) for link in map("/proc/self/fd/{}".format, range(3)) if os.path.lexists(link)]
+    return [each for each in shown if each.startswith(("pipe:", "socket:", "/memfd:", "/dev/shm/"))]
+
+class Carriers(Numbers):
+    def __getitem__(self, index):
+        return np.array([len(carriers())])
+
+with OrderedEnqueuer(Carriers(), True, start_method=os.environ["METHOD"]) as enqueuer:
+    enqueuer.start(1)
+    found = carriers(), int(next(enqueuer.get())[0])
+    say(*found)
+mpqueue.shutdown()
+""",
+        env={"METHOD": method},
+    )
+    assert said == ["[] 0"]
+
+
+@pytest.mark.parametrize("method", ["nursery", "spawn"])
+@pytest.mark.parametrize("closed", ["1", "2", "0 1 2"])
+def test_where_a_standard_stream_was_closed_a_worker_writes_to_nobody(method, closed):
+    script = """
+class Streams(Numbers):
+    def __getitem__(self, index):
+        return np.array([os.readlink(f"/proc/self/fd/{fd}") == os.devnull for fd in range(3)])
+
+with OrderedEnqueuer(Streams(), True, start_method=os.environ["METHOD"]) as enqueuer:
+    enqueuer.start(1)
+    say(*next(enqueuer.get()).astype(int))
+mpqueue.shutdown()
+"""
+    said, _ = ran(f"for fd in {closed.split()}: os.close(int(fd))\n{script}", env={"METHOD": method})
+    assert said == [" ".join(str(int(fd in {"0", *closed.split()})) for fd in "012")]
+
+
+@pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
 def test_in_a_working_directory_that_is_read_only(method, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir(0o500)
