@@ -1,0 +1,295 @@
+"""What is freed for whom where memory is short, and who gives up: with a pool that has what the test gives it."""
+
+from collections import deque
+from types import SimpleNamespace
+
+import pytest
+
+from mpqueue.engine.outcomes import Result
+from mpqueue.engine.schedule import Ticket
+from mpqueue.errors import SharedMemoryFull
+from mpqueue.memory.segment import FIRST_BYTES
+from mpqueue.worker.records import GRANT, MAGIC, GrantKind
+from mpqueue.workers.handle import Cause, Work, WorkerHandle
+from mpqueue.workers.pool import WorkerPool
+from mpqueue.workers.pressure import Pressure
+
+LARGE = 3 << 20
+
+
+class Waiting:
+    """A worker that waits for memory for the batch of a ticket."""
+
+    def __init__(self, number, nbytes=0):
+        self.number = number
+        self.life = SimpleNamespace(is_starved=True, feed=self._feed)
+        slot = SimpleNamespace(turn=number, high_water=nbytes)
+        self.work = SimpleNamespace(ticket=SimpleNamespace(number=number), slot=slot, cancelled=False)
+        self.in_flight, self.outbox, self.heard = {number: self.work}, bytearray(), []
+
+    def _feed(self):
+        self.life.is_starved = False
+
+    def flush(self):
+        self.heard += [(grant[1], grant[3]) for grant in GRANT.iter_unpack(self.outbox)]
+        self.outbox.clear()
+
+
+class Pool:
+    """Has so many free pages, slots with room and without, finished batches that are due later, and unread grants."""
+
+    is_idle, is_busy = True, False
+
+    def __init__(self, *, pages=0, slots=0, narrow=0, later=(), unread=0, pending=(), workers=()):
+        self.pages, self.slots, self.narrow, self.unread = pages, slots, narrow, unread
+        self.later, self.workers = list(later), workers
+        self.pending = deque(SimpleNamespace(number=number) for number in pending)
+        self.ring = self.segment = self.roster = self.ledger = self
+        self.has_urgent, self.done, self.killed, self.given_up = False, [], [], []
+
+    @property
+    def nobody_works(self):
+        return not self.is_busy and all(worker.life.is_starved for worker in self.workers)
+
+    def grant(self, worker):
+        assert worker == -1
+        if not self.slots + self.narrow:
+            return None
+        has_room = self.slots > 0
+        self.slots, self.narrow = self.slots - has_room, self.narrow - (not has_room)
+        return SimpleNamespace(has_room=has_room)
+
+    def reserve(self, slot, nbytes):
+        assert nbytes == LARGE
+        return slot.has_room or self.done[-1:] == ["pages"]
+
+    def reclaim(self, slot):
+        self.done.append("reclaimed")
+
+    def available_bytes(self):
+        return 7
+
+    def give_back(self):
+        self.pages -= 1
+        if self.pages >= 0:
+            self.done.append("pages")
+        return self.pages >= 0
+
+    def evict(self, *, beyond):
+        later = [number for number in self.later if number > beyond]
+        if later:
+            self.later.remove(max(later))
+            self.done.append("moved")
+            self.slots += 1
+            self.pages = 1
+        return bool(later)
+
+    def take_all_unread(self):
+        self.unread, had = 0, self.unread
+        self.pages = had
+        return had > 0
+
+    def kill(self, worker, cause):
+        self.killed.append((worker.number, cause))
+        worker.life.is_starved = False
+
+    def give_up(self, ticket, error):
+        self.given_up.append((ticket.number, error))
+
+
+def pressure_of(pool, *, can_replay=False):
+    pressure = Pressure(pool, can_replay=can_replay)
+    for worker in pool.workers:
+        pressure._starved[worker] = worker.work
+    return pressure
+
+
+def relieve(pool, *, may_fail=True, **options):
+    """Return how often something was granted."""
+    pumped = []
+    pressure_of(pool, **options).relieve(lambda: pumped.append(1), may_fail=may_fail)
+    return len(pumped)
+
+
+@pytest.mark.parametrize("way", [{"pages": 1}, {"later": [4, 6]}, {"unread": 1}], ids=str)
+def test_whoever_waits_tries_again_when_anything_could_be_freed(way):
+    worker = Waiting(5)
+    pool = Pool(workers=[worker], **way)
+    relieve(pool)
+    assert worker.heard == [(GrantKind.RETRY, 5)]
+    assert pool.done[-1:] == ["pages"]
+    assert pool.later == [4] * ("later" in way)
+
+
+@pytest.mark.parametrize(
+    ("pending", "options", "heard"),
+    [
+        ([], {}, {5: [GrantKind.FAIL]}),
+        ([9], {}, {5: [GrantKind.FAIL]}),  # then somebody works
+        ([3], {}, {7: [GrantKind.FAIL]}),  # what the last one has is of use for the first
+        ([], {"may_fail": False}, {}),
+        ([3], {"may_fail": False}, {}),
+    ],
+)
+def test_where_nothing_can_be_freed_one_gives_up_when_the_consumer_waits_in_earnest(pending, options, heard):
+    workers = Waiting(7), Waiting(5)
+    pool = Pool(workers=workers, pending=pending)
+    assert relieve(pool, **options) == 0
+    assert {worker.number: [kind for kind, _ in worker.heard] for worker in workers if worker.heard} == heard
+    assert [ticket.number for ticket in pool.pending] == pending
+    assert not pool.given_up
+
+
+def test_nobody_gives_up_while_somebody_works():
+    worker = Waiting(5)
+    pool = Pool(workers=[worker], pending=[3])
+    pool.is_busy = True
+    assert relieve(pool) == 0
+    assert not (worker.heard or pool.given_up)
+
+
+def test_memory_of_who_is_due_later_is_had_by_his_end():
+    workers = Waiting(5, LARGE), Waiting(7, LARGE), Waiting(8, FIRST_BYTES)
+    pool = Pool(workers=workers, pending=[9])
+    relieve(pool, can_replay=True)
+    assert pool.killed == [(7, Cause.SACRIFICED)]
+    assert not (any(worker.heard for worker in workers) or pool.given_up)
+
+
+@pytest.mark.parametrize(
+    ("has_pages", "may_fail", "granted", "given_up"),
+    [(True, True, 1, []), (False, True, 0, [3]), (False, False, 0, [])],
+)
+def test_a_batch_for_which_there_is_no_slot_is_an_error_if_nobody_could_bring_one(
+    has_pages, may_fail, granted, given_up
+):
+    pool = Pool(pages=has_pages, pending=[3, 4])
+    pumped = []
+
+    def pump():
+        pumped.append(1)
+        pool.is_busy = True
+
+    Pressure(pool, can_replay=True).relieve(pump, may_fail=may_fail)
+    assert len(pumped) == granted
+    assert [number for number, _ in pool.given_up] == given_up
+    assert [ticket.number for ticket in pool.pending] == [3, 4][len(given_up) :]
+    for _, error in pool.given_up:
+        assert (type(error), error.bytes_asked, error.bytes_available) == (SharedMemoryFull, FIRST_BYTES, 7)
+
+
+@pytest.mark.parametrize(
+    ("has", "done"),
+    [
+        ({"slots": 1}, []),
+        ({"later": [4, 6]}, ["moved"]),  # which had a slot
+        ({"narrow": 1, "pages": 1}, ["pages"]),
+    ],
+    ids=str,
+)
+def test_a_batch_that_was_moved_out_gets_a_slot_when_its_turn_has_come(has, done):
+    pool = Pool(**has)
+    pressure = pressure_of(pool)
+    assert pressure.make_slot(5, LARGE, may_fail=True) is not None
+    assert pool.done == done
+    assert not pressure.is_known
+
+
+REASONS = ["somebody works", "somebody is ended for it", "the consumer only looks", "somebody is about to die"]
+
+
+@pytest.mark.parametrize("narrow", [0, 1])
+@pytest.mark.parametrize("reason", REASONS)
+def test_it_waits_for_one_as_long_as_somebody_may_free_one(reason, narrow):
+    pool = Pool(narrow=narrow)
+    pool.is_busy, pool.is_idle = reason == REASONS[0], reason != REASONS[3]
+    pool.workers = [Waiting(7, LARGE)] if reason == REASONS[1] else []
+    pressure = pressure_of(pool, can_replay=True)
+    assert pressure.make_slot(5, LARGE, may_fail=reason != REASONS[2]) is None
+    assert pool.done == ["reclaimed"] * narrow
+    assert len(pool.killed) == (reason == REASONS[1])
+    pool.workers = []
+    pressure._starved.clear()
+    assert pressure.is_known
+    for pending, is_high in [([], True), ([6], True), ([4], False)]:
+        pool.pending = deque(SimpleNamespace(number=number) for number in pending)
+        assert pressure.is_high is is_high
+    pool.pending.clear()
+    pool.has_urgent = True
+    assert not pressure.is_high
+
+
+def test_it_is_an_error_when_nobody_will():
+    pressure = pressure_of(Pool(), can_replay=True)
+    with pytest.raises(SharedMemoryFull) as caught:
+        pressure.make_slot(5, LARGE, may_fail=True)
+    assert (caught.value.bytes_asked, caught.value.bytes_available) == (LARGE, 7)
+    assert not pressure.is_known
+
+
+# -- What the pool has
+
+
+def of_number(number):
+    return Ticket(number, 0, number, number)
+
+
+class Ring:
+    """Notes the slots that come free."""
+
+    def __init__(self):
+        self.released = []
+
+    def release(self, slot):
+        self.released.append(slot.turn)
+
+
+@pytest.fixture
+def workers():
+    """Three that have read nothing; the first and the last were granted something."""
+    made = [WorkerHandle(number, number) for number in range(3)]
+    for worker, numbers in zip(made, ([4, 6], [], [5]), strict=True):
+        for number in numbers:
+            worker.in_flight[number] = Work(of_number(number), SimpleNamespace(turn=number), None)
+            worker.outbox += GRANT.pack(MAGIC, GrantKind.WORK, number, number, number, 0, 0)
+        worker.flush()
+    yield made
+    for worker in made:
+        worker.pipes.close_worker_ends()
+        worker.close()
+
+
+def pool_of(ready, *workers):
+    roster = SimpleNamespace(workers={worker.number: worker for worker in workers})
+    return WorkerPool(SimpleNamespace(ready=ready), Ring(), roster)
+
+
+def test_the_slots_of_all_grants_that_nobody_has_read_are_free_again(workers):
+    pool = pool_of({}, *workers)
+    assert pool.take_all_unread()
+    assert [ticket.number for ticket in pool.pending] == [4, 5, 6]
+    assert sorted(pool.ring.released) == [4, 5, 6]
+    assert not any(worker.in_flight for worker in workers)
+    assert not pool.take_all_unread()
+
+
+class Finished(Work):
+    """A batch that can be moved, or the end of a stream."""
+
+    def __init__(self, number, *, is_end=False):
+        super().__init__(of_number(number), SimpleNamespace(turn=number), None)
+        self.is_end = is_end
+
+    def evict(self):
+        return f"moved {self.ticket.number}"
+
+
+def test_the_finished_batch_that_is_furthest_from_its_turn_is_moved_first():
+    moved, end = Result(None), Finished(9, is_end=True)
+    ready = {number: Finished(number) for number in (2, 3, 5, 7)} | {8: moved, 9: end}
+    pool = pool_of(ready)
+    assert pool.evict(beyond=3) and ready[7] == "moved 7"
+    assert pool.evict(beyond=3) and ready[5] == "moved 5"
+    assert not pool.evict(beyond=3)
+    assert [type(ready[number]) for number in (2, 3)] == [Finished, Finished]
+    assert (ready[8], ready[9]) == (moved, end)
