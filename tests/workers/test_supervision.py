@@ -1,0 +1,105 @@
+"""What becomes of lanes and slots when workers come and go, in a world whose workers the test moves."""
+
+import pytest
+from helpers import simulated
+
+from mpqueue.engine.schedule import EpochSchedule, Place, StreamSchedule
+from mpqueue.memory.slots import SlotState
+from mpqueue.system import descriptors
+from mpqueue.system.processes import Process
+from mpqueue.workers.handle import Cause, WorkerHandle
+
+LANES = 4
+
+
+def in_turn(things):
+    """The first of those who can go on, as little as possible at a time."""
+    return things[0] if callable(things[0]) else min(things)
+
+
+def words(world, count):
+    found = [world.pipeline.next() for _ in range(count)]
+    return [int((batch["a"] if isinstance(batch, dict) else batch)[0]) for batch in found]
+
+
+def test_lanes_of_which_nobody_has_read_a_grant_go_to_a_worker_that_comes_back():
+    schedule = StreamSchedule(LANES)
+    schedule.go_to(Place())
+    world = simulated.World(simulated.Source([1], lengths=[50] * LANES), schedule, 2, 8, in_turn)
+    try:
+        supervision, pool = world.backend.supervision, world.backend.pool
+        found = []
+        while not supervision.resize(1):  # as long as the other one is at its lanes
+            found += words(world, 1)
+        (leaving,) = (worker for worker in world.workers.values() if worker.config.info.id == 1)
+        while leaving.key in world.workers:
+            leaving.moves()[0]()
+        found += words(world, 8)
+        (worker,) = pool.roster.workers.values()
+        world.pipeline.look()
+        assert {work.ticket.lane for work in worker.in_flight.values()} == set(range(LANES))
+        supervision.take_exits()
+        assert supervision.resize(2)
+        assert len(pool.owners.of(0)) == len(pool.owners.of(1)) == LANES // 2
+        found += words(world, 100)
+        assert found == [1000 * (at % LANES + 1) + at // LANES for at in range(len(found))]
+    finally:
+        world.close()
+
+
+class Stuck(simulated.Nursery):
+    """Kills nobody."""
+
+    def kill(self, key, number):
+        """It waits in the kernel."""
+
+    def give_up(self, key):
+        return False
+
+
+def test_slots_that_the_code_of_a_given_up_worker_holds_wait_for_its_end_and_no_others_do(monkeypatch):
+    monkeypatch.setattr(simulated, "Nursery", Stuck)
+    monkeypatch.setattr("mpqueue.workers.supervision.STUCK_S", 0.0)
+    schedule = EpochSchedule(lambda: 1 << 20, 0)
+    schedule.start_at(0)
+    world = simulated.World(simulated.Source([1]), schedule, 2, 4, in_turn)
+    sentinel, other_end = descriptors.pipe()  # of a process that has not ended
+    try:
+        supervision, roster = world.backend.supervision, world.backend.pool.roster
+        table = world.backend.pool.ring.slots
+
+        def held_by(number):
+            """A slot that nobody reads any more, and in which the code of a worker has an array."""
+            slot = table.grant(number)
+            table.publish(slot, 0, held=True)
+            table.release(slot)
+            return slot
+
+        words(world, 20)
+        first = roster.workers[0]
+        own, of_another = held_by(0), held_by(1)
+        roster.kill(first, Cause.HUNG)
+        first.process = Process(first.process.pid, sentinel)
+        supervision.give_up_overdue()
+        assert roster.workers[0] is not first
+        slots = own, of_another, held_by(0)
+        assert {slot.state for slot in slots} == {SlotState.RETIRED}
+        world.dies(world.workers[first.key], -9)
+        supervision.take_exits()
+        assert [slot.state for slot in slots] == [SlotState.FREE, SlotState.RETIRED, SlotState.RETIRED]
+    finally:
+        world.close()
+        descriptors.close(other_end)
+
+
+@pytest.mark.parametrize(("sentinel", "closed"), [(-1, []), (0, [0]), (5, [5])])
+def test_the_sentinel_of_a_worker_is_closed_whatever_its_number(sentinel, closed, monkeypatch):
+    """It is 0 in a program that has closed its standard input."""
+    worker, found = WorkerHandle(0, 0), []
+    worker.pipes.close_worker_ends()
+    worker.close()
+    worker.process = Process(1, sentinel)
+    monkeypatch.setattr(descriptors, "close", found.append)
+    for _ in range(2):
+        worker.close()
+    assert (found, worker.process.sentinel) == (closed, -1)
