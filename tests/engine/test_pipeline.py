@@ -1,5 +1,7 @@
 """The core that never waits, the calls that do, and tickets beside the order, without workers."""
 
+import signal
+
 import pytest
 
 from mpqueue.engine.backend import EndOfStream, NotYet, Stopped
@@ -273,6 +275,36 @@ def test_a_batch_that_is_given_back_comes_first_and_has_not_come_before():
     pipeline.give_back(taken)
     assert (pipeline.place(), pipeline.num_taken) == (Place(0, 0), 0)
     assert [batch(pipeline)[1] for _ in range(2)] == [0, 1]
+
+
+@pytest.mark.parametrize("is_interrupt", [False, True])
+def test_a_question_that_fails_leaves_all_as_it_is_but_an_interrupt_does_not(is_interrupt):
+    """Whether the source is another one: else what is under way would be dropped, and the workers ended."""
+    asked = []
+
+    def length_of():
+        if asked:
+            asked.pop()()
+        return 6
+
+    def fails():
+        raise OSError("the disk is gone")
+
+    def strike(*_):
+        raise OSError("the handler")
+
+    pipeline = pipeline_of(schedule=EpochSchedule(length_of, 1))
+    asked.append((lambda: signal.raise_signal(signal.SIGUSR1)) if is_interrupt else fails)
+    before = signal.signal(signal.SIGUSR1, strike)
+    try:
+        with pytest.raises(OSError, match="the handler" if is_interrupt else "the disk") as caught:
+            pipeline.is_outdated()
+        assert pipeline.is_failure(caught.value) is not is_interrupt
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert pipeline.is_inconsistent is is_interrupt
+    assert pipeline.step() is None
+    assert positions(pipeline, 3) == [0, 1, 2]
 
 
 class Watcher:

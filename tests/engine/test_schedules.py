@@ -148,6 +148,14 @@ def test_what_was_handed_out_can_be_asked_for_again(kind):
 
 
 @OF_POSITIONS
+def test_there_is_nothing_before_the_first_epoch(kind):
+    schedule = at(kind)
+    schedule.keep(100)
+    with pytest.raises(LookupError):
+        schedule.unit_at(-1, 0)
+
+
+@OF_POSITIONS
 def test_another_length_of_the_source_is_noticed(kind, monkeypatch):
     """What was dealt ahead is dropped then. An order that is drawn asks for no length."""
     schedule = at(kind)

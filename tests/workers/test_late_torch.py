@@ -80,6 +80,16 @@ def test_a_module_of_this_name_that_is_not_pytorch_is_left_alone(is_early, monke
     mpqueue.shutdown()  # the nursery has the stub
 
 
+def test_a_loader_without_workers_waits_for_torch_no_longer_than_it_is_there(monkeypatch):
+    """Each import would ask it, and it would keep the source."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    before = list(sys.meta_path)
+    with Loader([1, 2], workers=0, seed=3) as loader:
+        assert list(loader) == [1, 2]
+        assert sys.meta_path != before
+    assert sys.meta_path == before
+
+
 # -- The call at an import
 
 
