@@ -1,0 +1,58 @@
+"""Room for a batch that was moved out of the ring, as a server asks for it when the batch is due."""
+
+import pytest
+from helpers import simulated
+
+from mpqueue.engine.schedule import EpochSchedule
+from mpqueue.errors import SharedMemoryFull
+
+NBYTES = 1 << 20
+ENDLESS = 1 << 40
+
+
+@pytest.fixture
+def world():
+    """Two batches are ready, nobody works, and there is memory for one more small slot."""
+    schedule = EpochSchedule(lambda: 1 << 20, 0)
+    schedule.start_at(0)
+    world = simulated.World(simulated.Source([1]), schedule, 1, 2, lambda choices: choices[0], max_pages=48)
+    while world.has_moves():
+        world.step()
+    assert world.pipeline.num_ready == 2
+    yield world
+    world.close()
+
+
+def words(world, count):
+    return [int(world.pipeline.next()[0]) for _ in range(count)]
+
+
+def test_room_that_will_never_come_is_an_error_and_all_that_was_tried_with_is_free_again(world):
+    pool = world.backend.pool
+    with pytest.raises(SharedMemoryFull, match="1,048,576 bytes"):
+        world.backend.pressure.make_slot(-1, NBYTES, may_fail=True)
+    assert pool.ring.slots.num_free == pool.ring.slots.num_slots  # what was ready is in private memory
+    assert not pool.ring.segment.pages
+    assert not world.backend.pressure.is_known
+    assert words(world, 2) == [0, 1]
+
+
+@pytest.mark.parametrize("why", ["nobody waits in earnest", "a worker works", "a worker is about to die"])
+def test_room_that_may_come_is_waited_for_and_nothing_later_is_dealt(world, why):
+    pool, pressure = world.backend.pool, world.backend.pressure
+    (worker,) = pool.roster.workers.values()
+    if why == "a worker works":
+        worker.loading.add(1)
+    if why == "a worker is about to die":
+        pool.roster.dying[worker] = 0.0
+    assert pressure.make_slot(-1, NBYTES, may_fail=why != "nobody waits in earnest") is None
+    assert pressure.is_known
+    assert pressure.is_high
+    worker.loading.clear()
+    pool.roster.dying.clear()
+    pool.ring.segment.max_pages = ENDLESS
+    slot = pressure.make_slot(-1, NBYTES, may_fail=True)
+    assert slot.high_water == NBYTES
+    assert not pressure.is_known
+    pool.ring.release(slot)
+    assert words(world, 2) == [0, 1]
