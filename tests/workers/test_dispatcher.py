@@ -11,7 +11,9 @@ from helpers import simulated
 from helpers.faults import Numbers, numbers
 
 from mpqueue import Loader, OrderedEnqueuer
-from mpqueue.engine.schedule import EpochSchedule
+from mpqueue.engine.schedule import EpochSchedule, Listed, Place, StreamSchedule, Ticket
+from mpqueue.memory.segment import FIRST_BYTES
+from mpqueue.memory.slots import SlotState
 from mpqueue.transport.poller import PollPoller
 from mpqueue.worker.records import GRANT
 from mpqueue.workers import dispatcher
@@ -215,6 +217,153 @@ def test_where_batches_come_quickly_several_are_dealt_at_a_time(num_workers, cre
     for _ in range(200):
         made._note_cost(cost_ns)
     assert (made.chunk, made.lot) == (chunk, lot)
+
+
+def choosing(workers):
+    """A dispatcher of workers that have so many grants each; None: there is none of that number."""
+    handles = {
+        number: types.SimpleNamespace(number=number, in_flight=range(load), room=10)
+        for number, load in enumerate(workers)
+        if load is not None
+    }
+    ledger = types.SimpleNamespace(is_stream=False, credit=10)
+    pool = types.SimpleNamespace(ledger=ledger, owners=None, roster=types.SimpleNamespace(workers=handles))
+    return dispatcher.Dispatcher(pool, None, [None] * len(workers))
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 3, 5])
+def test_chunks_go_round_the_workers_from_the_first_on(num_workers):
+    """The worker of number 0 runs first."""
+    made = choosing([0] * num_workers)
+    assert [made._choose(None).number for _ in range(2 * num_workers)] == 2 * list(range(num_workers))
+
+
+@pytest.mark.parametrize(
+    ("loads", "chunk", "number"),
+    [
+        ([1, 0, 0], 1, 1),
+        ([1, 1, 0], 1, 0),  # of the next two the less busy one, and not of all
+        ([0, 1, 1], 1, 0),
+        ([None, 3, 0], 1, 1),
+        ([3, None, 0], 1, 0),
+        ([None, None, 3], 1, 2),
+        ([None, None, None], 1, None),
+        ([9, 9, 9], 1, 0),
+        ([10, 10, 0], 1, None),
+        ([7, 7, 0], 3, 0),
+        ([8, 8, 0], 3, None),
+    ],
+)
+def test_a_chunk_goes_to_the_less_busy_of_two_workers_if_it_has_room_for_all_of_it(loads, chunk, number):
+    made = choosing(loads)
+    made.chunk = chunk
+    chosen = made._choose(None)
+    assert (None if chosen is None else chosen.number) == number
+
+
+def test_a_list_of_samples_for_which_there_is_no_memory_is_not_granted():
+    """Those before it are, and its slot is free again."""
+    slots = [types.SimpleNamespace(number=number, turn=7 + number, offset=0, high_water=0) for number in range(3)]
+    given, released = iter(slots), []
+    ring = types.SimpleNamespace(
+        grant=lambda _worker: next(given),
+        reserve=lambda slot, _nbytes: slot is not slots[1],
+        slots=types.SimpleNamespace(release=released.append),
+        memory=bytearray(1000),
+    )
+    made = choosing([0])
+    made._pool.ring = ring
+    worker = types.SimpleNamespace(number=0, in_flight={}, outbox=bytearray(), busy_since=0)
+    tickets = [Ticket(number, 0, number, number, -1, Listed(number, (number,))) for number in range(3)]
+    assert made._grant(worker, tickets) == 1
+    assert list(worker.in_flight) == [7]
+    assert [grant[3] for grant in GRANT.iter_unpack(worker.outbox)] == [7]
+    assert released == [slots[1]]
+
+
+def words(batches):
+    return [int((batch["a"] if isinstance(batch, dict) else batch)[0]) for batch in batches]
+
+
+def streams(num_lanes, length, num_workers, credit):
+    """A world of streams, and the words of their elements in the order of them."""
+    schedule = StreamSchedule(num_lanes)
+    schedule.go_to(Place())
+    source = simulated.Source([1], (), [length] * num_lanes)
+    expected = [source.content(0, number, lane) for number in range(length) for lane in range(num_lanes)]
+    world = simulated.World(source, schedule, num_workers, credit, lambda choices: choices[0])
+    return world, words(expected)
+
+
+def test_an_element_for_whose_start_there_is_no_memory_is_granted_later():
+    world, expected = streams(num_lanes=2, length=6, num_workers=2, credit=4)
+    try:
+        pool, found, refused = world.backend.pool, [], []
+        reserve = pool.ring.reserve
+
+        def reserve_later(slot, nbytes):
+            if nbytes == FIRST_BYTES or refused:
+                return reserve(slot, nbytes)
+            refused.append(nbytes)
+            return False
+
+        pool.ring.reserve = reserve_later
+        while len(found) < 4:
+            found.append(world.pipeline.next())
+        assert not refused  # lanes that begin need none
+        world.dies(next(iter(world.workers.values())), -9)
+        while len(found) < len(expected):
+            found.append(world.pipeline.next())
+        assert words(found) == expected
+        assert refused
+        granted = [slot for slot in pool.ring.slots.slots if slot.state is SlotState.GRANTED]
+        in_flight = [work.slot for worker in pool.roster.living for work in worker.in_flight.values()]
+        assert sorted(slot.number for slot in granted) == sorted(slot.number for slot in in_flight)
+    finally:
+        world.close()
+
+
+def test_a_worker_that_is_to_go_serves_what_it_has_begun_and_gets_nothing_more():
+    """Its lanes go to others then: never do two processes run one."""
+    world, expected = streams(num_lanes=4, length=5, num_workers=2, credit=8)
+    try:
+        backend = world.backend
+        supervision, roster = backend.supervision, backend.pool.roster
+        going = roster.workers[1]
+        worker = world.workers[going.key]
+        while worker.grant is None:
+            worker.moves()[0]()
+        for num_begun in (1, 0):
+            assert not supervision.resize(1) or not num_begun
+            backend.pump()
+            assert len(going.in_flight) == num_begun
+            while num_begun and (moves := worker.moves()):
+                moves[0]()
+            backend.dispatcher.drain(going)
+            backend.pump()
+            assert not going.in_flight
+        assert roster.workers.keys() == {0}
+        assert {backend.pool.owners.owner(lane) for lane in range(4)} == {0}
+        assert words(world.pipeline.next() for _ in expected) == expected
+    finally:
+        world.close()
+
+
+@pytest.mark.parametrize(("chunk", "head", "num_yields"), [(1, 0, 0), (2, 0, 1), (2, None, 0), (1, None, 0)])
+def test_the_trainer_gives_up_its_cpu_where_it_waits_for_cheap_batches(monkeypatch, chunk, head, num_yields):
+    """To a worker that would run there; for others it would only lose its turn."""
+    schedule = EpochSchedule(lambda: 1 << 20, 0)
+    schedule.start_at(0)
+    world = simulated.World(simulated.Source([1]), schedule, 1, 2, lambda choices: choices[0])
+    try:
+        yields = []
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "sched_yield", lambda: yields.append(None))
+            world.backend.dispatcher.chunk = chunk
+            world.backend.take_in(head)
+        assert len(yields) == num_yields
+    finally:
+        world.close()
 
 
 def test_a_lot_goes_round_the_workers():
