@@ -10,6 +10,7 @@ import weakref
 import pytest
 
 from mpqueue import Loader
+from mpqueue.engine.schedule import Place
 
 LENGTH = 300
 
@@ -74,6 +75,60 @@ def test_the_queue_is_filled_while_nobody_asks(workers):
         for _ in range(8):
             assert computed.acquire(timeout=60)
         assert list(batches) == list(range(100))
+
+
+class AtWork:
+    """Items of which one is at work until it may end."""
+
+    def __init__(self, at: int) -> None:
+        self.at, self.has_begun, self.may_end = at, threading.Event(), threading.Event()
+
+    def __len__(self):
+        return LENGTH
+
+    def __getitem__(self, index):
+        if index == self.at:
+            self.has_begun.set()
+            assert self.may_end.wait(60)
+        return index
+
+
+def test_a_loop_that_is_broken_off_leaves_no_batch_that_was_ready():
+    """Nobody would ask for it: it would be kept for ever, and counted as ready."""
+    with Loader(AtWork(-1), workers=1, backend="thread", max_queue_size=4) as loader:
+        assert next(iter(loader)) == 0
+        pipeline = loader._engine.pipeline
+        ledger = pipeline.ledger
+        pipeline.pause()
+        before = set(ledger.ready)
+        assert before
+        pipeline.restart_at(Place(0))
+        with pipeline.lock:
+            assert not before & ledger.ready.keys()
+            assert ledger.ready.keys() <= ledger.tickets.keys()
+
+
+def test_who_has_slept_until_a_batch_came_is_woken_no_more():
+    is_asked = threading.Event()
+
+    class Awaited:
+        """Items that are there when somebody sleeps until they are."""
+
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            assert is_asked.wait(60)
+            while index not in loader._engine.pipeline.backend._consumers.values():
+                time.sleep(0)
+            return index
+
+    with Loader(Awaited(), workers=1, backend="thread") as loader:
+        batches = iter(loader)
+        is_asked.set()
+        for number in range(4):
+            assert next(batches) == number
+            assert not loader._engine.pipeline.backend._consumers
 
 
 class DrawsFrom:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mpqueue import Loader
 from mpqueue.telemetry.clock import EVERY_NS
 from mpqueue.worker import main as worker_main
 from mpqueue.worker.main import _Timing
@@ -24,3 +25,17 @@ def test_the_next_batch_to_be_timed_is_later_with_many_workers(monkeypatch, num_
     timing.report(REPORT.pack(MAGIC, ReportKind.BATCH, 0, 0, 1, 0, 0, 0, 0, compute_ns, 0, 0))
     assert timing.due_at == BEGAN_NS + pause * EVERY_NS
     assert len(written[0]) == 2 * REPORT.size
+
+
+@pytest.mark.parametrize("every_ns", [0, 1 << 62])
+@pytest.mark.parametrize(("backend", "workers", "least"), [("thread", 1, 1), ("process", 0, 2)])
+def test_in_this_process_one_batch_is_timed_in_so_many_nanoseconds(backend, workers, least, every_ns, monkeypatch):
+    """Each would cost more than a short batch itself."""
+    for module in ("threads", "inline"):
+        monkeypatch.setattr(f"mpqueue.workers.{module}.EVERY_NS", every_ns)
+    with Loader(list(range(20)), workers=workers, backend=backend) as loader:
+        assert list(loader) == list(range(20))
+        loader._engine.pipeline.pause()
+        (worker,) = loader.statistics().workers
+    assert worker.batches >= 20
+    assert worker.times.compute.count == (least if every_ns else worker.batches)
