@@ -237,6 +237,17 @@ def test_statistics_tell_of_it_and_the_trace_too(tmp_path):
     assert "workers: the start" in trace.read_text()
 
 
+def test_it_begins_with_one_worker(monkeypatch):
+    """A new one takes time and memory, which a source that is quick enough does not pay for."""
+    monkeypatch.setattr(Autosize, "look", lambda *_: False)
+    monkeypatch.setattr("mpqueue.system.limits.useful_workers", lambda: 4)
+    with mpqueue.Loader(Numbers(), workers="auto") as loader:
+        assert next(iter(loader))[0] == 0
+        backend = loader._engine.pipeline.backend
+        assert list(backend.pool.roster.workers) == [0]
+        assert backend.dispatcher._num_workers == backend.supervision.wanted == 1
+
+
 @pytest.mark.parametrize("name", ["workers", "threads"])
 @pytest.mark.parametrize(
     ("number", "backend", "said"),

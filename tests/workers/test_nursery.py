@@ -447,6 +447,21 @@ def test_an_interrupt_while_a_parked_one_is_taken_ends_it(monkeypatch):
     assert ended == [one]
 
 
+def test_numerical_libraries_have_one_thread_in_each_worker_whatever_the_trainer_gives_them(monkeypatch):
+    """Workers fill the CPUs already. And a nursery that is parked serves on when the trainer gives them others."""
+    libraries = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB")
+    names = [f"{library}_{'MAXIMUM' if library == 'VECLIB' else 'NUM'}_THREADS" for library in libraries]
+    told, nursery, kind = [], Nursery.__new__(Nursery), launcher._kind_of(spawn=False)
+    nursery.kind = kind
+    monkeypatch.setattr(nursery, "_send", lambda _kind, settings: told.append(settings.environ), raising=False)
+    for name in names:
+        monkeypatch.setenv(name, "8")
+        assert launcher._kind_of(spawn=False) == kind
+    nursery.settle()
+    for environ in (*told, launcher._nursery_environ("1")):
+        assert [environ[name] for name in names] == ["1"] * 5
+
+
 def test_the_nursery_imports_nothing_that_it_does_not_need():
     heavy = "cloudpickle", "importlib.resources", "importlib.abc", "tempfile", "uuid", "logging", "psutil"
     code = f"import sys; import mpqueue.workers.nursery; print([name for name in {heavy!r} if name in sys.modules])"
