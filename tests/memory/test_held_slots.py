@@ -21,6 +21,21 @@ def text_of(writer, placed, slot):
     return bytes(writer._segment.memory[start + placed.header_offset : start + placed.nbytes])
 
 
+@pytest.mark.parametrize(("part", "offset"), [(None, 0), (slice(10, 60), 10)], ids=["whole", "a view"])
+def test_an_array_that_was_made_in_the_slot_and_is_held_by_nobody_stays_where_it_is(writer, part, offset):
+    writer.begin(1, 0)
+    holder = [writer.empty(100, "u1")]
+    if part is not None:
+        holder[0] = holder[0][part]
+    holder[0][:] = 7
+    writer.take(holder)
+    assert writer._in_slot == ((0, offset),)
+    placed = writer.place()
+    assert not placed.held
+    start, size = STRIDE + offset, 100 if part is None else 50
+    assert bytes(writer._segment.memory[start : start + size]) == bytes([7]) * size
+
+
 def test_an_exception_lies_behind_what_user_code_holds_in_the_slot(writer):
     writer.begin(1, 0)
     kept = writer.empty(100, "u1")

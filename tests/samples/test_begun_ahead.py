@@ -230,6 +230,17 @@ def test_it_is_asked_for_as_many_samples_as_may_wait():
         assert sorted(worker.asked) == list(range(SIZE, 5 * SIZE))  # each once
 
 
+def test_the_number_of_threads_may_change_before_the_first_batch():
+    """The batch that is watched then is the first one to ask for the length of the source."""
+    worker = Worker()
+    try:
+        worker.runner.use_threads(3)
+        assert [worker.run(0, number) for number in range(3)] == [batch(number) for number in range(3)]
+        assert len(worker.asked) == 3 * SIZE
+    finally:
+        worker.runner.end()
+
+
 def test_the_next_epoch_is_not_begun():
     with Worker() as worker:
         worker.granted = [(1, 0, None)]
