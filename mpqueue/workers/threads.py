@@ -140,8 +140,8 @@ class ThreadBackend(InProcessBackend):
             ready[head] = self._stuck
         elif self._job.options.batch_timeout is not None:
             self._give_up_overdue(self._job.options.batch_timeout)
-        if head in ready or self._ledger.has_next:
-            return True
+        if head in ready:
+            return True  # and not for another one that is there: a `pause` would look again and again, with the lock
         if self._pace_ns < _QUICK_NS:
             if self._asked[0] != head:
                 self._asked = head, time.monotonic()

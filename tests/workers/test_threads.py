@@ -93,6 +93,37 @@ class AtWork:
         return index
 
 
+def test_a_pause_sleeps_while_a_batch_is_at_work_though_others_are_ready(monkeypatch):
+    """Whoever looks all the time takes the interpreter's lock from the thread that is waited for."""
+    source, looks, sleeps = AtWork(1), [], []
+    with Loader(source, workers=1, backend="thread", max_queue_size=3) as loader, monkeypatch.context() as patch:
+        batches = iter(loader)
+        assert source.has_begun.wait(60)
+        pipeline = loader._engine.pipeline
+        backend = pipeline.backend
+        assert list(pipeline.ledger.ready) == [0]
+        take_in, wait = backend.take_in, backend.wait
+
+        def look(head):
+            looks.append(head)
+            if len(looks) == 100:
+                source.may_end.set()
+            return take_in(head)
+
+        def sleep(head, timeout_s):
+            sleeps.append(head)
+            source.may_end.set()
+            wait(head, timeout_s)
+
+        patch.setattr(backend, "take_in", look)
+        patch.setattr(backend, "wait", sleep)
+        pipeline.pause()
+        assert (len(looks) < 100, sleeps[:1]) == (True, [1])
+        patch.undo()
+        pipeline.resume()
+        assert list(batches) == list(range(LENGTH))
+
+
 def test_a_loop_that_is_broken_off_leaves_no_batch_that_was_ready():
     """Nobody would ask for it: it would be kept for ever, and counted as ready."""
     with Loader(AtWork(-1), workers=1, backend="thread", max_queue_size=4) as loader:
