@@ -173,12 +173,12 @@ def _deliver_behind_collection(came: Iterable[signal.Signals]) -> None:
     """
     _came_amid_collection.extend(came)
     # One callback for all: each that takes itself out of the list has Python pass over the one behind it.
-    if _deliver_amid_collection not in gc.callbacks:
-        gc.callbacks.append(_deliver_amid_collection)
+    if _deliver_at_its_end not in gc.callbacks:
+        gc.callbacks.append(_deliver_at_its_end)
 
 
-def _deliver_amid_collection(_phase: str, _info: object) -> None:
-    gc.callbacks.remove(_deliver_amid_collection)
+def _deliver_at_its_end(_phase: str, _info: object) -> None:
+    gc.callbacks.remove(_deliver_at_its_end)
     came, _came_amid_collection[:] = tuple(_came_amid_collection), ()
     [*map(_thread.interrupt_main, came)]  # as above: nothing behind this
 
