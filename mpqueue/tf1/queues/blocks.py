@@ -98,6 +98,7 @@ class BlockCodec:
                 else _NOTHING
             )
             self._fields.append(BlockField(offset, nbytes, dtype, shape, rows))
+        self._first_place = np.array(self._first)
         self._nbytes = places[0][1]
         self.is_single = len(places) == 1
 
@@ -142,22 +143,22 @@ class BlockCodec:
 
     def write_rows(self, tokens: Sequence[int], components: Sequence[Array]) -> None:
         """Write the rows of components of fixed shapes, each to its block."""
-        numbers = np.array(tokens) - self._first
+        places = self._places(tokens)
         for (_offset, nbytes, _dtype, _shape, rows), block in zip(self._fields, components, strict=True):
             if nbytes:
                 raw = np.ascontiguousarray(block).ravel().view(rows.dtype)
-                rows[numbers] = raw
+                rows[places] = raw
 
     def write_columns(self, tokens: Sequence[int], columns: Sequence[Sequence[Any]]) -> None:
         """Write elements of fixed shapes, given by component: each part an array, or as its bytes."""
-        numbers = np.array(tokens) - self._first
+        places = self._places(tokens)
         for (offset, nbytes, dtype, shape, rows), packed, parts in zip(
             self._fields, self._is_packed, columns, strict=True
         ):
             # Small ones are joined, and copied by one operation; large ones are not copied twice.
             if packed and nbytes <= _SMALL_BYTES:
                 if nbytes:
-                    rows[numbers] = np.frombuffer(b"".join(parts), rows.dtype)
+                    rows[places] = np.frombuffer(b"".join(parts), rows.dtype)
             elif packed:
                 for token, part in zip(tokens, parts, strict=True):
                     at = offset_of(token) + offset
@@ -201,11 +202,17 @@ class BlockCodec:
 
     def gather(self, tokens: Sequence[int] | Array) -> list[Array]:
         """Elements of fixed shapes, copied into stacked arrays."""
-        numbers = np.asarray(tokens) - self._first
+        places = self._places(tokens)
         return [
-            rows[numbers].view(dtype).reshape(len(tokens), *shape) if nbytes else np.empty((len(tokens), *shape), dtype)
+            rows[places].view(dtype).reshape(len(tokens), *shape) if nbytes else np.empty((len(tokens), *shape), dtype)
             for _offset, nbytes, dtype, shape, rows in self._fields
         ]
+
+    def _places(self, tokens: Sequence[int] | Array) -> Array:
+        """Where blocks lie among the rows of a field."""
+        # With types that are not to be found out, 0.9 µs for 32 tokens instead of 1.5: 1 in 20 of a `dequeue_many`.
+        places: Array = np.asarray(tokens, np.int64) - self._first_place
+        return places
 
     def _read(self, dtype: Any, at: int, bound: int, memory: Any, origin: int) -> tuple[Array, int]:
         # Whatever another process has written here: each number is checked before it is used as a place or a size.
