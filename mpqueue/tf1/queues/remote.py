@@ -43,7 +43,7 @@ from mpqueue.memory.arena import class_bytes, class_for, offset_of
 from mpqueue.memory.segment import Segment
 from mpqueue.system import descriptors
 from mpqueue.system.interrupts import allow_signals, are_signals_deferred, defer_signals
-from mpqueue.system.locks import Lock
+from mpqueue.system.locks import Lock, RLock
 from mpqueue.system.processes import is_running
 from mpqueue.tf1.coordination.cancellation import cancellable
 from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
@@ -158,6 +158,8 @@ class Connection:
 
     def __init__(self, place: QueuePlace) -> None:
         self._place = place
+        # Held where cells of it are counted in: reentrant, for a handler may strike there, and connect anew.
+        self.counting = RLock()
         self.channels: weakref.WeakValueDictionary[int, QueueChannel] = weakref.WeakValueDictionary()
         self.last_call = 0
         self._ending: Callable[[], BaseException | None] = lambda: None
@@ -174,7 +176,10 @@ class Connection:
             raise owner_unreachable(self._place, error) from error
         self._close = descriptors.close_with(self, self._sock)
         self._buffer = bytearray()
-        self.number, self.memory, self._mark = self._greet(self._place)
+        number, self.memory, self._mark = self._greet(self._place)
+        # Another thread may count by the connection that this one replaces, whose end gives its words to others.
+        with self.counting:
+            self.number = number
         self._pipe = self.memory.pipe
         self._blocks: dict[int, list[int]] = {}  # lines, see `wire.take_first`
         self._is_wanted: set[int] = set()

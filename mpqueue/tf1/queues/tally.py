@@ -64,19 +64,17 @@ class Tally:
     def add(self, *amounts: int) -> None:
         """Count; under a lock of the caller's. Does nothing where there are no cells, or their owner is gone."""
         cells = self._cells
-        if cells is not None and not cells.are_own:
-            if cells.channel.generation != generation[0]:
-                return  # a fork counts from the next `join` on
-            try:
-                self._count_by(cells.queue)
-            except OpError as error:
-                if is_of_handler(error):
-                    raise
-                return  # nobody is there who counts: what was read is its caller's all the same
-            cells = self._cells
-        if cells is not None:
-            for place, amount in zip(cells.places, amounts, strict=True):
-                cells.words[place] += amount
+        # A fork counts from the next `join` on; the lock of the connection may be held there for ever.
+        if cells is None or cells.channel.generation != generation[0] or cells.add(amounts):
+            return
+        try:
+            self._count_by(cells.queue)
+        except OpError as error:
+            if is_of_handler(error):
+                raise
+            return  # nobody is there who counts: what was read is its caller's all the same
+        if self._cells is not None:
+            self._cells.add(amounts)
 
     def totals(self) -> list[int]:
         """Return the counts of all others; zeros in another process."""
@@ -106,6 +104,15 @@ class _OwnCells:
         # A thread connects anew after an interrupt, by the same object, see `Connection.renew`.
         is_same = self.channel.connection.number == self._connection_number
         return is_same and self.channel.generation == generation[0]
+
+    def add(self, amounts: tuple[int, ...]) -> bool:
+        """Count, if they are own; return whether they are."""
+        with self.channel.connection.counting:  # else its thread could connect anew behind the question
+            if not self.are_own:
+                return False
+            for place, amount in zip(self.places, amounts, strict=True):
+                self.words[place] += amount
+        return True
 
 
 class TallyTotals:

@@ -4,6 +4,7 @@ import copy
 import gc
 import os
 import signal
+import threading
 
 import pytest
 from helpers.others import Other
@@ -124,6 +125,54 @@ def test_a_copy_counts_on_after_a_call_that_was_undone(files):
             window = two.ask(lambda _reader, queue: queue.queue_ref._channel().window)
             assert window == 0, "a unit was counted into the limit of another's window"
             assert counts(reader) == (6, 1)
+
+
+def test_a_count_amid_which_another_thread_connects_anew_goes_to_the_cells_it_was_begun_for(files):
+    """The thread that has joined has the connection; any other may count by it."""
+    reader, queue = mpqueue.TextLineReader(), work(*files)
+
+    def count_amid_a_renewal(reader, queue):
+        cells, is_asked, has_moved = reader._tally._cells, threading.Event(), threading.Event()
+        connection, words = cells.channel.connection, cells.words
+
+        class Lock:
+            """Tells that somebody waits for it, or goes in."""
+
+            def __init__(self, lock):
+                self.lock = lock
+
+            def __enter__(self):
+                if threading.current_thread() is not counter:
+                    has_moved.set()
+                return self.lock.__enter__()
+
+            def __exit__(self, *error):
+                self.lock.__exit__(*error)
+
+        class Words:
+            def __getitem__(self, place):
+                cells.words = words
+                is_asked.set()  # it has asked whether they are its own
+                assert has_moved.wait(30)
+                return words[place]
+
+            __setitem__ = words.__setitem__
+
+        counter = threading.Thread(target=reader.read, args=(queue,))
+        if hasattr(connection, "counting"):
+            connection.counting = Lock(connection.counting)
+        cells.words = Words()
+        counter.start()
+        assert is_asked.wait(30)
+        give_up_a_call(reader, queue)
+        queue.size()  # the owner has seen the end of the former connection by now
+        has_moved.set()
+        counter.join(30)
+
+    with Other(reader, queue, method="spawn") as other:
+        other.ask(read)
+        other.ask(count_amid_a_renewal)
+        assert counts(reader) == (2, 0)
 
 
 def test_what_a_process_has_read_that_is_cut_off_later_stays_counted(files):
