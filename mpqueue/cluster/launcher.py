@@ -30,6 +30,7 @@ from mpqueue.cluster.remote_worker import RemoteWorker
 from mpqueue.engine.ray_options import RayOptions
 from mpqueue.errors import ClusterError, WorkerDied
 from mpqueue.memory.segment import Segment
+from mpqueue.system import descriptors
 from mpqueue.system.interrupts import allow_signals
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.stats import NodeStatistics
@@ -217,7 +218,9 @@ class ClusterLauncher:
             return
         # One mapping for all of them: the relays receive into the ring by it.
         if self._segment is None:
-            self._segment = Segment(os.dup(ends.segment), config.segment_bytes, config.segment_kind)
+            self._segment = Segment(
+                descriptors.above_standard(os.dup(ends.segment)), config.segment_bytes, config.segment_kind
+            )
         worker = RemoteWorker(key, ends, self._segment, config.stride)
         link = self._links.by_node.get(node)
         if link is None:  # lost in this moment

@@ -77,8 +77,7 @@ class Links:
         self._is_closed = False
         self._relays: list[JoinedThread] = []
         self._wakeup = Wakeup()
-        self._listener = socket.socket()
-        descriptors.own_object(self._listener)
+        self._listener = descriptors.own_socket(socket.socket())
         wire.enlarge_buffers(self._listener)
         self._listener.bind((address, 0))
         self._listener.listen(128)
@@ -144,14 +143,13 @@ class Links:
     def _accept(self) -> None:
         self._relays = [relay for relay in self._relays if relay.is_alive()]
         try:
-            sock, _address = self._listener.accept()
+            sock = descriptors.own_socket(self._listener.accept()[0])
         except OSError:  # he is gone already, or there are no descriptors left
             return
         # Each has a thread from here on, before it has proven anything.
         if len(self._relays) >= len(self._agents) + _MOST_GREETED:
-            sock.close()
+            descriptors.close_object(sock)
             return
-        descriptors.own_object(sock)
         relay = JoinedThread(lambda: self._greet(sock), "mpqueue-relay")
         self._relays.append(relay)
         relay.start()

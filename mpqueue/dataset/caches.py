@@ -25,7 +25,7 @@ from typing import Any
 
 from mpqueue.dataset.record_files import MISSING, NoRoomError, RecordFiles
 from mpqueue.memory.segment import memory_file
-from mpqueue.system import folders, platform_support
+from mpqueue.system import descriptors, folders, platform_support
 from mpqueue.system.log import warn
 
 _FORM = 1  # of the files; those of another form have other names
@@ -219,7 +219,7 @@ class MemoryCache(Cache):
 
     def _open(self) -> RecordFiles | None:
         if not platform_support.CAN_REOPEN and self._pid == os.getpid():
-            return RecordFiles(*map(os.dup, self._fds), max_bytes=self._max_bytes)
+            return RecordFiles(*map(descriptors.above_standard, map(os.dup, self._fds)), max_bytes=self._max_bytes)
         for process in ("self", self._pid):  # a child that was forked has them itself
             data, index = (f"/proc/{process}/fd/{fd}" for fd in self._fds)
             with contextlib.suppress(OSError):
@@ -234,9 +234,9 @@ class MemoryCache(Cache):
 
 def _open_both(data: str, index: str, flags: int) -> tuple[int, int]:
     """Return descriptors of both files: the one of the data appends."""
-    first = os.open(data, flags | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    first = descriptors.above_standard(os.open(data, flags | os.O_APPEND | os.O_CLOEXEC, 0o644))
     try:
-        return first, os.open(index, flags | os.O_CLOEXEC, 0o644)
+        return first, descriptors.above_standard(os.open(index, flags | os.O_CLOEXEC, 0o644))
     except BaseException:
         os.close(first)
         raise

@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.dataset import records
+from mpqueue.system import descriptors
 from mpqueue.system.locks import Lock
 
 MISSING: Any = object()
@@ -184,7 +185,8 @@ class _GrowingMap:
         if size < end:
             return False
         # The map before this one stays as long as there are views of it.
-        self._map = mapped = mmap.mmap(self._fd, size, prot=mmap.PROT_READ)
+        with descriptors.apart_from_standard():  # it has a descriptor of its own, which could be written to
+            self._map = mapped = mmap.mmap(self._fd, size, prot=mmap.PROT_READ)
         self._view = memoryview(mapped)
         self._size = size
         return True

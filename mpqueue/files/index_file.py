@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpqueue.files.kept import note_use
+from mpqueue.system import descriptors
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
@@ -43,7 +44,8 @@ class _Spool:
 
     def __init__(self, folder: str, dtype: np.dtype[Any]) -> None:
         self.dtype, self.count = dtype, 0
-        self.file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # the writer closes it
+        with descriptors.apart_from_standard():
+            self.file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # the writer closes it
 
     def add(self, part: Array) -> None:
         self.count += len(part)

@@ -139,11 +139,14 @@ class ForeignSegment:
     """
 
     def __init__(self, fd: int, size: int) -> None:
+        from mpqueue.system import descriptors
+
         try:
             there = os.fstat(fd).st_size
             if there < size:  # to read behind its end would be a SIGBUS
                 raise OSError(errno.EINVAL, f"shared memory of {there:,} bytes, {size:,} expected")
-            self.memory = mmap.mmap(fd, size, prot=mmap.PROT_READ)
+            with descriptors.apart_from_standard():
+                self.memory = mmap.mmap(fd, size, prot=mmap.PROT_READ)
         except (OSError, ValueError) as error:
             raise _cannot_map(size, error) from error
         finally:

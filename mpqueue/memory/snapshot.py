@@ -100,7 +100,8 @@ class Snapshot:
         return True
 
     def _map(self) -> Array:
-        return np.frombuffer(mmap.mmap(self._file.fileno(), 0, prot=mmap.PROT_READ), np.uint8)
+        with descriptors.apart_from_standard():  # a map has a descriptor of its own, which could be written to
+            return np.frombuffer(mmap.mmap(self._file.fileno(), 0, prot=mmap.PROT_READ), np.uint8)
 
 
 @functools.cache
@@ -117,7 +118,8 @@ def map_snapshot(fd: int) -> Array:
         OSError: There is not so much address space.
     """
     size = os.fstat(fd).st_size
-    return np.frombuffer(mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE), np.uint8)
+    with descriptors.apart_from_standard():  # as above: what is written there is in no private page
+        return np.frombuffer(mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE), np.uint8)
 
 
 def own_copies(buffers: Sequence[memoryview]) -> list[Array]:

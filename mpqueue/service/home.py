@@ -132,7 +132,7 @@ class Home:
                 self._make_folder(mode)
                 # Not emptied here: another server may have it locked, and its process id is in it.
                 fd = os.open(self._path(_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-                descriptors.own(fd)  # or a forked child would hold the lock, too
+                fd = descriptors.own(fd)  # or a forked child would hold the lock, too
                 try:
                     if self._has_locked(fd):
                         os.ftruncate(fd, 0)

@@ -361,7 +361,7 @@ class Journal:
         try:
             # A copy, so that the lock is not held during the sync: `begin` would wait for the disk.
             with self._lock:
-                fd = os.dup(self._fd) if self._fd >= 0 else -1
+                fd = descriptors.above_standard(os.dup(self._fd)) if self._fd >= 0 else -1
             if fd >= 0:
                 try:
                     os.fdatasync(fd)

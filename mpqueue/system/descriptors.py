@@ -4,6 +4,12 @@ A forked grandchild that keeps the write end of a pipe open hides the end-of-fil
 is gone. So all pipe ends and sockets of this package are noted here, and closed in every child that Python forks
 (children that exec lose them anyway: they are not inheritable). A worker that this package forks adopts its own ends
 first, see `adopt`.
+
+A program may have closed its standard streams. Then what is opened next gets their numbers, to which C code prints all
+the same, and where a program may put other streams later, by `dup2`: lines of text would come to other processes, into
+memory or a file, and a stream would stand where something is waited for. So whatever is kept here has a number above
+theirs. Others need not: a file of samples or its index, which is only read, so that no byte comes in; what is open for
+one line of ours; and files that the user writes, as in any program.
 """
 
 import _socket
@@ -22,7 +28,8 @@ _objects: dict[int, Any] = {}  # sockets and epolls: closed as objects, or their
 
 
 def own(fd: int) -> int:
-    """Note a descriptor; returns it."""
+    """Note a descriptor; return it, under a number that is none of the standard streams'."""
+    fd = above_standard(fd)
     _owned.add(fd)
     return fd
 
@@ -47,6 +54,14 @@ def close(fd: int) -> None:
 def own_object(thing: Any) -> None:
     """Note an object that has a descriptor of its own (a socket, an epoll)."""
     _objects[id(thing)] = thing
+
+
+def own_socket(sock: socket.socket) -> socket.socket:
+    """Note a socket that was just made; return it, under a number that is none of the standard streams'."""
+    if sock.fileno() <= 2:
+        sock = socket.socket(fileno=above_standard(sock.detach()))
+    own_object(sock)
+    return sock
 
 
 def forget_object(thing: Any) -> None:
@@ -81,7 +96,7 @@ def close_with(owner: Any, sock: socket.socket) -> Callable[[], None]:
 def pipe() -> tuple[int, int]:
     """A pipe whose ends are both noted: (read end, write end)."""
     read_end, write_end = os.pipe()
-    return own(above_standard(read_end)), own(above_standard(write_end))
+    return own(read_end), own(write_end)
 
 
 def socketpair() -> tuple[socket.socket, socket.socket]:
@@ -92,10 +107,7 @@ def socketpair() -> tuple[socket.socket, socket.socket]:
 
 
 def above_standard(fd: int) -> int:
-    """The same under a number that is none of the standard streams': a program may have closed those.
-
-    C code prints to these numbers all the same, and in a child process they will be standard streams again.
-    """
+    """The same under a number that is none of the standard streams'; see the module's head."""
     if fd > 2:
         return fd
     try:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from mpqueue.system import descriptors
 from mpqueue.system.interrupts import defer_signals
 
 
@@ -59,7 +60,7 @@ def _copy_of(fd: int) -> Iterator[int]:
         try:
             # What a handler raises behind the system call would lose the copy: trio raises Ctrl-C in the task itself.
             with defer_signals():
-                copy = os.dup(fd) if fd >= 0 else -1
+                copy = descriptors.above_standard(os.dup(fd)) if fd >= 0 else -1
         except OSError as error:
             if error.errno != errno.EBADF:
                 raise

@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Sequence
 from itertools import islice
 from typing import Any
 
-from mpqueue.system import socket_support
+from mpqueue.system import descriptors, socket_support
 from mpqueue.transport.records import Bytes, ProtocolError
 
 Wants = int | memoryview
@@ -207,7 +207,7 @@ def receive_with_descriptors(sock: socket.socket, size: int, most: int) -> tuple
     data, fds, _flags, _address = socket.recv_fds(sock, size, most, socket_support.CLOSE_ON_EXEC)
     for fd in fds:
         os.set_inheritable(fd, False)  # where there is no such flag; as all descriptors that Python makes itself
-    return data, list(fds)
+    return data, [*map(descriptors.above_standard, fds)]
 
 
 def receive_exactly(sock: socket.socket, size: int) -> bytes:

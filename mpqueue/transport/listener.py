@@ -207,8 +207,7 @@ def accept(listener: socket.socket, uids: Collection[int] | None) -> socket.sock
         ForeignPeer: It was another user's.
         OSError: Who connected is gone, or there are no descriptors left.
     """
-    connection, _ = listener.accept()
-    descriptors.own_object(connection)
+    connection = descriptors.own_socket(listener.accept()[0])
     try:
         connection.setblocking(False)
         if uids is not None:
@@ -228,6 +227,4 @@ def _new_path() -> str:
 
 
 def _unix_socket(kind: socket.SocketKind) -> socket.socket:
-    made = socket.socket(socket.AF_UNIX, kind)
-    descriptors.own_object(made)
-    return made
+    return descriptors.own_socket(socket.socket(socket.AF_UNIX, kind))

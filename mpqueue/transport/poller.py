@@ -90,7 +90,8 @@ def make_poller() -> Poller:
     """A new poller, noted in `descriptors`; to be closed by `close_poller`."""
     if not platform_support.HAS_EPOLL:
         return PollPoller()
-    poller = select.epoll()
+    with descriptors.apart_from_standard():
+        poller = select.epoll()
     descriptors.own_object(poller)
     return poller
 

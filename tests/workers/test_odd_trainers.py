@@ -140,6 +140,61 @@ mpqueue.shutdown()
     assert said == ["[] 0"]
 
 
+KEPT = {
+    "a loader": """
+class Large(Numbers):
+    kept = np.zeros(1 << 20)
+
+with Loader(Large(), workers=1, trace=FOLDER + "/trace") as loader:
+    for _ in range(2):  # at the second the source is compared with what was sent
+        next(iter(loader))
+        found()
+""",
+    "a queue": """
+__import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork beside threads
+queue = mpqueue.FIFOQueue(10, ["int32"], [()])
+child = os.fork()
+queue.enqueue(1)
+found()
+if child == 0:
+    os._exit(0)
+os.waitpid(child, 0)
+""",
+    "a server": """
+with mpqueue.Server(FOLDER + "/server", Numbers(), workers=1, journal=FOLDER + "/journal"):
+    with mpqueue.attach(FOLDER + "/server", timeout=30) as consumer:
+        next(iter(consumer))
+        found()
+""",
+    "a cache": """
+for cached in (mpqueue.Dataset.range(4).cache(), mpqueue.Dataset.range(4).cache(FOLDER)):
+    with Loader(cached) as loader:
+        for _ in range(2):
+            list(loader)
+            found()
+""",
+}
+
+
+@pytest.mark.parametrize("what", KEPT)
+def test_nothing_that_is_kept_has_the_number_of_a_standard_stream(what, tmp_path):
+    """What C code prints would be written into it, and a `dup2` of the program would put a stream into its place."""
+    said, _ = ran(
+        f"""
+def found():
+    say(*(os.readlink(link) for link in map("/proc/self/fd/{{}}".format, range(3)) if os.path.lexists(link)))
+
+FOLDER = {str(tmp_path)!r}
+for fd in range(3):
+    os.close(fd)
+{KEPT[what]}
+mpqueue.shutdown()
+"""
+    )
+    assert len(said) >= 1
+    assert set(said) == {""}
+
+
 @pytest.mark.parametrize("method", ["nursery", "spawn"])
 @pytest.mark.parametrize("closed", ["1", "2", "0 1 2"])
 def test_where_a_standard_stream_was_closed_a_worker_writes_to_nobody(method, closed):
