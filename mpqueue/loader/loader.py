@@ -329,7 +329,8 @@ class Loader(Stoppable):
             self._bound(pipeline)
         else:
             self._bound(pipeline)
-            if self._is_endless and pipeline.place().counts == place.counts:
+            # Not in mid-epoch: the batches that have come of it would not count any more.
+            if self._is_endless and not place.position and pipeline.place().counts == place.counts:
                 pipeline.begin_epoch(place.epoch)
             is_elsewhere = not goes_on and not pipeline.place().is_same_as(place)
             is_stream = self._order.is_stream

@@ -53,6 +53,8 @@ class LoopPosition:
         goes_on, place = self._goes_on or stays, self.place
         if not goes_on:
             self.place = self._behind(place)
+        elif self._is_endless and not self._goes_on:
+            self.place = place._replace(position=0)  # it stays in the stream, and has the batches of a whole epoch
         # Behind it: who keeps a batch of the loop before that nobody got has the place before it as long as no other
         # loop has begun, and an interrupt between the two would have the state count that batch.
         self.iterator += 1

@@ -253,6 +253,36 @@ def test_an_epoch_of_n_batches_that_was_left_is_over(workers, monkeypatch):
         assert (found, len(found)) == (endless(20, 10), 10)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_epoch_of_n_batches_is_no_longer_if_a_loop_goes_on_in_it(workers):
+    """One goes on behind an error, and each one behind a load until a batch has come."""
+    raising = mpqueue.Dataset.range(30).filter(lambda _: True).map(one_over)
+    with Loader(raising, lanes=1, workers=workers, epoch_batches=6) as loader:
+        batches = iter(loader)
+        with pytest.raises(ZeroDivisionError):
+            next(batches)
+        assert [next(batches) for _ in range(2)] == [1, 1 / 2]
+        state = loader.state_dict()
+        loader.load_state_dict(state)
+        iter(loader)
+        assert [list(loader) for _ in range(2)] == [[1 / n for n in numbers] for numbers in (range(3, 6), range(6, 12))]
+    with Loader(raising, lanes=1, workers=workers, epoch_batches=6) as loader:
+        with pytest.raises(ZeroDivisionError):
+            next(iter(loader))
+        assert [list(loader) for _ in range(2)] == [[1 / n for n in numbers] for numbers in (range(1, 6), range(6, 12))]
+
+
+def one_over(number):
+    return 1 / number
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_iterator_that_was_left_has_an_epoch_of_n_batches_as_well(workers):
+    with Loader(iter(range(12)), workers=workers, backend="thread", epoch_batches=4) as loader:
+        assert list(itertools.islice(loader, 2)) == [0, 1]
+        assert [list(loader) for _ in range(2)] == [[2, 3, 4, 5], [6, 7, 8, 9]]
+
+
 @pytest.mark.usefixtures("always_saved")
 def test_a_state_in_an_epoch_of_n_batches_goes_on_at_every_place():
     with loader_of(20, epoch_batches=7) as loader:
