@@ -20,7 +20,7 @@ import time
 import traceback
 from collections import deque
 from itertools import starmap
-from typing import Any
+from typing import Any, NamedTuple
 
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import NotifyingResult, Result
@@ -48,6 +48,14 @@ _QUICK_NS = 50_000  # of a batch, on average
 _PATIENCE_S = 0.001
 
 
+class _AtWork(NamedTuple):
+    """The ticket that a thread is at, since when, and whether anybody wants it still."""
+
+    ticket: Ticket
+    since: float
+    is_wanted: bool
+
+
 class ThreadBackend(InProcessBackend):
     """Worker threads.
 
@@ -66,7 +74,7 @@ class ThreadBackend(InProcessBackend):
         self._own = make_mark()
         has_lanes = ledger.is_stream and not self._gives_once
         self._lanes: list[deque[Ticket]] = [deque() for _ in range(job.workers)] if has_lanes else []
-        self._working: dict[int, tuple[Ticket, float]] = {}  # by worker: its ticket, since when
+        self._working: dict[int, _AtWork] = {}  # by worker
         self._busy: set[threading.Thread] = set()  # in user code
         self._num_idle = self._num_coming = 0  # threads that wait for work; of these, those that were woken
         self._stuck: Result | None = None  # a stream hangs: the answer to all its tickets
@@ -163,7 +171,7 @@ class ThreadBackend(InProcessBackend):
         timeout_s = self._job.options.batch_timeout
         if timeout_s is not None:
             now = time.monotonic()  # and that long if nothing is at work yet: nobody tells us when it begins
-            since = min((since for _, since in self._working.values()), default=now)
+            since = min((at_work.since for at_work in self._working.values()), default=now)
             waits.append(max(0.0, since + timeout_s - now))
         return min((wait for wait in waits if wait is not None), default=None)
 
@@ -172,7 +180,7 @@ class ThreadBackend(InProcessBackend):
         ticket = self._slow.overdue()
         if ticket is None:
             return
-        worker = next((worker for worker, (at_work, _) in self._working.items() if at_work is ticket), None)
+        worker = next((worker for worker, at_work in self._working.items() if at_work.ticket is ticket), None)
         if worker is None:
             self._slow.tell(ticket, "no thread has begun it, because all are busy", "")
         else:
@@ -225,23 +233,24 @@ class ThreadBackend(InProcessBackend):
 
     def _give_up_overdue(self, timeout_s: float) -> None:
         """Answer tickets that take too long with an error, and give their threads up."""
-        for worker, (ticket, since) in list(self._working.items()):
+        for worker, (ticket, since, is_wanted) in list(self._working.items()):
             if time.monotonic() < since + timeout_s:
                 continue
             del self._working[worker]
-            error = BatchTimeout(ticket.unit, ticket.epoch, timeout_s, self._stack_of(worker))
-            self._ledger.ready[ticket.number] = outcome = Result.failed(error)
+            outcome = Result.failed(BatchTimeout(ticket.unit, ticket.epoch, timeout_s, self._stack_of(worker)))
+            if is_wanted:
+                self._ledger.ready[ticket.number] = outcome
             if self._ledger.is_stream:
                 self._stuck = outcome
             else:
                 self._begin(self._make_runner(worker), worker)
 
     def cancel(self) -> None:
-        """Forget what was dealt; items at work are dropped when they are done."""
+        """Forget what was dealt; items at work are dropped when they are done, and given up if they take too long."""
         super().cancel()
         for queue in (self._dealt, *self._lanes):
             queue.clear()
-        self._working.clear()
+        self._working = {worker: at_work._replace(is_wanted=False) for worker, at_work in self._working.items()}
         self._wake_consumers()  # nobody will answer the tickets that they wait for
 
     def reset(self, *, anew: bool = False) -> None:
@@ -335,9 +344,11 @@ class ThreadBackend(InProcessBackend):
     def _answer(self, worker: int, ticket: Ticket, outcome: Result) -> None:
         """Hand in what was done, unless nobody wants it any more."""
         at_work, ledger = self._working.get(worker), self._ledger
-        if at_work is None or at_work[0] is not ticket or self._is_stopped:
+        if at_work is None or at_work.ticket is not ticket or self._is_stopped:
             return
         del self._working[worker]
+        if not at_work.is_wanted:
+            return
         snapshot = outcome.snapshot
         if snapshot is not None:
             ledger.lanes.note(ticket.lane, ticket.unit + 1, snapshot)
@@ -371,7 +382,7 @@ class ThreadBackend(InProcessBackend):
             if ticket is None or self._is_stopped:
                 return None
             self._busy.add(me)
-            self._working[worker] = (ticket, time.monotonic())
+            self._working[worker] = _AtWork(ticket, time.monotonic(), is_wanted=True)
             ledger = self._ledger
             if not self._lanes and (self._dealt or ledger.num_outstanding < ledger.allowance):
                 self._wake_worker()

@@ -236,6 +236,33 @@ def test_a_generator_that_hangs_in_a_thread_is_the_answer_to_all_that_is_asked_f
             go_on.set()
 
 
+class HangsOnce:
+    """A batch that does not end, the first time that it is computed."""
+
+    def __init__(self):
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        if index == 1 and not self.begun.is_set():
+            self.begun.set()
+            self.go_on.wait()
+        return index
+
+
+def test_a_thread_that_hangs_when_its_loop_is_left_is_given_up_in_the_next_loop():
+    source = HangsOnce()
+    with Loader(source, workers=1, backend="thread", batch_timeout=1.0) as loader:
+        try:
+            assert next(iter(loader)) == 0
+            assert source.begun.wait(60)
+            assert list(loader) == [0, 1, 2]
+        finally:
+            source.go_on.set()
+
+
 def test_a_worker_init_that_hangs_in_a_thread_is_given_up():
     go_on = threading.Event()
     with OrderedEnqueuer(Numbers(), batch_timeout=1.0, worker_init=go_on.wait) as enqueuer:
