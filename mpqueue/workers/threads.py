@@ -94,8 +94,13 @@ class ThreadBackend(InProcessBackend):
         """
         torch_info.answer()
         shared = self._make_runner(0) if self._gives_once else None  # they share the iterator
-        for worker in range(self._job.workers):
-            self._begin(shared or self._make_runner(worker), worker)
+        try:
+            for worker in range(self._job.workers):
+                self._begin(shared or self._make_runner(worker), worker)
+        except OSError:
+            with contextlib.suppress(StopTimeout):
+                self.stop(0)
+            raise
         with self._condition:
             self.pump()
 
@@ -112,13 +117,12 @@ class ThreadBackend(InProcessBackend):
     def _begin(self, runner: AnyRunner, worker: int) -> None:
         name = f"mpqueue-worker-{worker}"
         thread = threading.Thread(target=self._run, args=(worker, runner), name=name, daemon=True)
-        self._threads[worker] = thread
-        try:
-            thread.start()
-        except RuntimeError as error:  # "can't start new thread"
-            with contextlib.suppress(StopTimeout):
-                self.stop(0)
-            raise OSError(errno.EAGAIN, f"{error}; check `ulimit -u` and `ulimit -v`") from error
+        with self._condition:  # with which it looks for itself among the threads
+            try:
+                thread.start()
+            except RuntimeError as error:  # "can't start new thread"
+                raise OSError(errno.EAGAIN, f"{error}; check `ulimit -u` and `ulimit -v`") from error
+            self._threads[worker] = thread  # one that has not begun cannot be joined
 
     def pump(self) -> None:
         """Deal a ticket, and wake a thread for it, or the one whose it is."""
@@ -236,14 +240,14 @@ class ThreadBackend(InProcessBackend):
         for worker, (ticket, since, is_wanted) in list(self._working.items()):
             if time.monotonic() < since + timeout_s:
                 continue
-            del self._working[worker]
             outcome = Result.failed(BatchTimeout(ticket.unit, ticket.epoch, timeout_s, self._stack_of(worker)))
+            if not self._ledger.is_stream:
+                self._begin(self._make_runner(worker), worker)  # first: if there is none to be had, nothing has changed
+            del self._working[worker]
             if is_wanted:
                 self._ledger.ready[ticket.number] = outcome
             if self._ledger.is_stream:
                 self._stuck = outcome
-            else:
-                self._begin(self._make_runner(worker), worker)
 
     def cancel(self) -> None:
         """Forget what was dealt; items at work are dropped when they are done, and given up if they take too long."""

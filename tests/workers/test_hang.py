@@ -263,6 +263,26 @@ def test_a_thread_that_hangs_when_its_loop_is_left_is_given_up_in_the_next_loop(
             source.go_on.set()
 
 
+def test_where_no_thread_can_take_the_place_of_one_that_hangs_the_next_call_tries_again(monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    source = HangsOnce()
+    with Loader(source, workers=1, backend="thread", batch_timeout=1.0) as loader:
+        try:
+            batches = iter(loader)
+            assert next(batches) == 0
+            assert source.begun.wait(60)
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", refuse)
+                for _ in range(2):
+                    with pytest.raises(OSError, match="ulimit -u"):
+                        next(batches)
+            assert list(batches) == [1, 2]
+        finally:
+            source.go_on.set()
+
+
 def test_a_worker_init_that_hangs_in_a_thread_is_given_up():
     go_on = threading.Event()
     with OrderedEnqueuer(Numbers(), batch_timeout=1.0, worker_init=go_on.wait) as enqueuer:

@@ -43,6 +43,22 @@ def test_among_quick_batches_a_slow_one_does_not_keep_the_others_from_being_comp
     assert len(source.threads) > 1
 
 
+def test_too_few_threads_are_an_error_of_start_with_a_remedy(monkeypatch):
+    begin = threading.Thread.start
+
+    def start(thread):
+        if thread.name == "mpqueue-worker-1":
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    with Loader(range(3), workers=2, backend="thread") as loader:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            with pytest.raises(OSError, match="can't start new thread; check `ulimit -u`"):
+                next(iter(loader))
+        assert list(loader) == [0, 1, 2]
+
+
 def test_all_threads_work_at_slow_batches():
     all_here = threading.Barrier(4, timeout=60)
 
