@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 
 import numpy as np
 import pytest
@@ -44,6 +45,19 @@ def stranger(server):
     yield say
     for each in sockets:
         each.close()
+
+
+def test_one_that_gets_no_thread_gives_its_name_back(servers_home, monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    server = QueueServer("photos")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            server.start()
+    with server:
+        assert os.path.exists(Home.of("photos").socket_path)
 
 
 def test_it_says_where_its_queues_are_and_ends_the_connection(server, stranger):

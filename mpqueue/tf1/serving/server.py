@@ -121,7 +121,11 @@ class _Serving:
         self._handlers.watch(self._wakeup.fd, self._wakeup.clear)
         self._reception = Reception(self._handlers, claim.listener, frozenset({os.geteuid(), 0}), self._admit)
         self.thread = JoinedThread(self._serve, "mpqueue-server")
-        self.thread.start()
+        try:
+            self.thread.start()
+        except RuntimeError:  # "can't start new thread": nobody else would give the name back
+            self._undo.close()
+            raise
 
     def stop(self) -> None:
         """End the thread, and all that it serves; nothing in a forked child."""
