@@ -209,7 +209,7 @@ class BlockCodec:
         ]
 
     def _places(self, tokens: Sequence[int] | Array) -> Array:
-        """Where blocks lie among the rows of a field."""
+        """The places of blocks among the rows of a field."""
         # With types that are not to be found out, 0.9 µs for 32 tokens instead of 1.5: 1 in 20 of a `dequeue_many`.
         places: Array = np.asarray(tokens, np.int64) - self._first_place
         return places
