@@ -137,7 +137,8 @@ class PassEnqueuer(idle.Pool):
         self.workers, self.max_queue_size = check_counts(workers, max_queue_size, self._backend)
         seed = self._options.seed
         self._seed = fresh_seed(_numbers.next()) if seed is None else int(seed)
-        self._is_running = self._has_paused = False
+        self._is_running = False
+        self._num_stops = self._num_seen = 0  # the stops; those behind which the source was looked at
         self._plan = _Plan()
         self._engine = Engine(kind="keras")
         self._lock = Lock()  # held by the thread that asks for a batch: nobody parks its workers then
@@ -157,7 +158,8 @@ class PassEnqueuer(idle.Pool):
         if not self._is_running:
             return
         # The next batch decides whether what was computed ahead is still right: until then nothing more is dealt.
-        self._is_running, self._has_paused = False, True
+        self._num_stops += 1
+        self._is_running = False
         # Threads are at work on the caller's own dataset, and its hooks, which come now, are to be alone with it.
         if pipeline is not None and drain_queue_and_join and not self.use_multiprocessing:
             pipeline.pause()
@@ -200,26 +202,30 @@ class PassEnqueuer(idle.Pool):
     def _begin(self) -> int:
         """Begin a pass with what the dataset is now."""
         with self._lock:
+            num_stops = self._num_stops  # as in `_next`
             draw_lazy_order(self.source)
             self._plan.begin(self.source, shuffle=self.shuffle)
             _numbers.note_state()
             # The order has moved the state on: whoever sets the seed again is seen to do so, and gets the same numbers.
             if self._engine.pipeline is not None:
                 self._engine.pipeline.restart_at(Place(self._plan.number), refresh=True)
-            self._has_paused = False
+            self._num_seen = num_stops
             return self._plan.number
 
     def _next(self) -> Any:
         with self._lock:
             self.touch()
+            # Asked once, before the source is looked at: a `stop` of another thread that comes amid the look is followed
+            # by hooks, behind which the next batch is to look again.
+            num_stops = self._num_stops
             pipeline = self._engine.pipeline
             if pipeline is None:
                 pipeline = self._launch()
-            elif self._has_paused:
+            elif num_stops != self._num_seen:
                 self._go_on(pipeline)
             elif pipeline.is_paused:
                 pipeline.resume()
-            self._has_paused = False
+            self._num_seen = num_stops
             return pipeline.next()
 
     def _go_on(self, pipeline: Pipeline) -> None:
@@ -236,6 +242,7 @@ class PassEnqueuer(idle.Pool):
     def _is_stale(self, pipeline: Pipeline) -> bool:
         if not self.use_multiprocessing:  # the hooks have changed the very object that was computed from, or nothing
             return has_hooks(self.source)
+        # Without the lock of the pipeline: what this reads is written by calls under our own lock alone.
         return pipeline.is_stopped or pipeline.is_stale()
 
     def _launch(self) -> Pipeline:
