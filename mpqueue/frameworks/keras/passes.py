@@ -215,8 +215,8 @@ class PassEnqueuer(idle.Pool):
     def _next(self) -> Any:
         with self._lock:
             self.touch()
-            # Asked once, before the source is looked at: a `stop` of another thread that comes amid the look is followed
-            # by hooks, behind which the next batch is to look again.
+            # Asked once, before the source is looked at: a `stop` of another thread that comes amid the look has hooks
+            # behind it, and the next batch is to look again.
             num_stops = self._num_stops
             pipeline = self._engine.pipeline
             if pipeline is None:
