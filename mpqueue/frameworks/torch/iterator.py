@@ -263,7 +263,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         """Have as many lanes as the stream that a state is of."""
         check_shape(resumed.beginning.shape, self._shape)
         place = resumed.place
-        if self._shape is None and place.counts:
+        if self._ranks is None and place.counts:  # else they say it, whoever has left the state
             loader.num_lanes = len(place.counts)
 
     def _go_behind(self, loader: Any, resumed: state.State, epoch: int) -> None:

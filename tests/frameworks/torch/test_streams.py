@@ -8,6 +8,7 @@ import torch
 from torch.utils import data
 
 import mpqueue.torch
+from mpqueue.frameworks.torch.iterator import Iterator
 from mpqueue.torch import DataLoader
 from mpqueue.worker import lane_runner
 
@@ -90,6 +91,39 @@ def test_a_state_goes_into_a_loader_whose_workers_live_on():
     plain(other), plain(other)
     other.load_state_dict(state)
     assert plain(other) == rest
+
+
+def made_by_a_library(seed=3, **options):
+    """A loader of torch's own class, over the dataset of one of ours."""
+    return data.DataLoader(made().dataset, batch_size=8, generator=torch.Generator().manual_seed(seed), **options)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_a_stream_in_a_loader_of_torchs_has_a_lane_for_each_worker_under_install(workers):
+    """Its passes are those of a loader of ours with as many lanes: the second one, and without workers, too."""
+    ours = made(batch_size=8, lanes=max(1, workers))
+    with mpqueue.torch.install():
+        loader = made_by_a_library(num_workers=workers)
+        iterator = iter(loader)
+        assert type(iterator) is Iterator
+        passes = [plain(iterator), plain(loader)]
+    assert passes == [plain(ours), plain(ours)]
+    assert passes[0] != passes[1]
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (0, 2), (2, 0), (2, 1)])
+def test_a_stream_in_a_loader_of_torchs_goes_on_with_any_workers_under_install(before, after):
+    with mpqueue.torch.install():
+        loader = made_by_a_library(num_workers=before)
+        expected = [plain(loader), plain(loader)]
+        loader = made_by_a_library(num_workers=before)
+        batches = iter(loader)
+        taken = plain(itertools.islice(batches, 3))
+        state = pickle.loads(pickle.dumps(loader.state_dict()))
+        del batches
+        other = made_by_a_library(9, num_workers=after)
+        other.load_state_dict(state)
+        assert [taken + plain(other), plain(other)] == expected
 
 
 def test_a_state_of_another_dataset_or_batch_size_is_refused():
