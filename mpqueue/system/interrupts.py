@@ -178,7 +178,12 @@ def _deliver_behind_collection(came: Iterable[signal.Signals]) -> None:
 
 
 def _deliver_at_its_end(_phase: str, _info: object) -> None:
-    gc.callbacks.remove(_deliver_at_its_end)
+    if gc.callbacks[-1] is not _deliver_at_its_end:  # behind what was added later, too, which is called before this
+        gc.callbacks.append(_deliver_at_its_end)
+        return
+    # Out of the last place: Python passes over the callback behind one that takes itself out.
+    while _deliver_at_its_end in gc.callbacks:
+        gc.callbacks.remove(_deliver_at_its_end)
     came, _came_amid_collection[:] = tuple(_came_amid_collection), ()
     [*map(_thread.interrupt_main, came)]  # as above: nothing behind this
 

@@ -203,6 +203,8 @@ class ProcessBackend:
             self.pressure.relieve(dispatcher.pump, may_fail=may_fail and head not in pool.ready)
         if len(pool.ready) != num_ready:
             return True  # a ticket was given up, of which no event will tell
+        # Since the `wait` another thread, or the lines above, may have had workers replaced, and a number may be a new
+        # worker's by now. It is only a hint: each pipe is read without blocking, and one that is empty is left alone.
         events, self._events = self._events, ()
         if not events:  # else they have ended a `wait`
             self.ledger.is_waiting = True  # safe to interrupt: what has come is still there

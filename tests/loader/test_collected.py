@@ -213,3 +213,30 @@ def test_what_comes_while_each_of_two_loaders_is_collected_is_handled_behind_tha
     assert [watch() for watch in watches] == [None, None]
     assert sorted(handled) == [signal.SIGUSR1, signal.SIGUSR2]
     assert gc.callbacks == before
+
+
+def test_a_callback_that_comes_amid_a_collection_is_called_at_its_end_and_before_what_came_is_handled(handled):
+    class Circle:
+        def __init__(self):
+            self.itself = self
+
+    called = []
+
+    def callback(phase, _info):
+        called.append((phase, list(handled)))
+
+    def end(_):
+        interrupts.deliver_after_return(lambda: signal.raise_signal(signal.SIGUSR1))
+        gc.callbacks.append(callback)
+
+    circle, before = Circle(), list(gc.callbacks)
+    watch = weakref.ref(circle, end)
+    del circle
+    try:
+        gc.collect()
+        assert watch() is None
+        assert called == [("stop", [])]
+        assert handled == [signal.SIGUSR1]
+        assert gc.callbacks == [*before, callback]
+    finally:
+        gc.callbacks.remove(callback)
