@@ -55,10 +55,25 @@ def starts_in(state: dict[str, Any]) -> tuple[LaneStart, ...]:
 
 
 def check_shape(found: Any, shape: list[str] | None) -> None:
-    """Raise a `ValueError` that shows the first difference between the shapes of a state's source and of this one."""
-    if found is None or shape is None or list(found) == shape:
+    """Raise a `ValueError` that shows the first difference between the shapes of a state's source and of this one.
+
+    Args:
+        found: That of the state's source; None: it has none, as a generator function.
+        shape: That of this one; None: it has none.
+    """
+    if found is None and shape is None:
         return
+    if found is None or shape is None:
+        theirs, ours = (
+            "a function or iterable" if each is None else "a dataset with stages" for each in (found, shape)
+        )
+        raise ValueError(
+            f"the state is of another source: of {theirs}, and the source of this loader is {ours}. "
+            "A state goes on with the source that it is of"
+        )
     found = list(found)
+    if found == shape:
+        return
     number = next((n for n, (one, other) in enumerate(zip(found, shape, strict=False)) if one != other), None)
     if number is None:
         number = min(len(found), len(shape))

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 
+import mpqueue
 from mpqueue import Loader
 from mpqueue.engine.lanes import BEGINNING, LaneShare, LaneStart
 from mpqueue.engine.schedule import Place
@@ -36,7 +37,7 @@ def loader_of(*lines, shard=(0, 1), **options):
 
 def state_of(share, shard, counts, *, starts=None, ends=(), **more):
     place = Place(0, sum(counts), (), tuple(counts), starts or (), ends)
-    state = as_state(place) | {"seed": 3, "shard": list(shard), "lanes": share.total}
+    state = as_state(place) | {"seed": 3, "shard": list(shard), "lanes": share.total, "shape": []}
     return plain(state | more)
 
 
@@ -206,6 +207,17 @@ def test_a_state_of_another_dataset_is_refused_with_the_first_difference(lines, 
     loader_of("range(10)", "map(f)", lanes=8).load_state_dict(states)
     with pytest.raises(ValueError, match=told):
         loader_of(*lines, lanes=8).load_state_dict(states)
+
+
+def test_a_state_of_a_function_is_none_of_a_dataset_and_the_other_way_round():
+    """The lanes are equally many, so that the one would be taken to have handed out what the other has."""
+    of_function, of_dataset = (
+        Loader(source, workers=0, lanes=4) for source in (elements, mpqueue.Dataset.range(9).filter(bool))
+    )
+    with pytest.raises(ValueError, match=r"of a function or iterable, and the source of this loader is a dataset with"):
+        of_dataset.load_state_dict(of_function.state_dict())
+    with pytest.raises(ValueError, match=r"of a dataset with stages, and the source of this loader is a function or"):
+        of_function.load_state_dict(of_dataset.state_dict())
 
 
 def test_a_position_in_an_epoch_that_is_over_here_is_the_next_epochs_beginning():
