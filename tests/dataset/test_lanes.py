@@ -169,6 +169,32 @@ def test_a_stop_iteration_of_the_users_is_no_end():
     assert found == [Failed("RuntimeError", "the source raised StopIteration")] * 2
 
 
+def test_a_stop_iteration_of_the_users_is_no_end_when_a_lane_is_opened_again():
+    def stop_later(value):
+        if is_opened_again:
+            raise StopIteration
+        return value
+
+    is_opened_again = False
+    dataset = mpqueue.Dataset.range(9).filter(always).map(stop_later).shuffle(buffer=4)
+    lane = opened(dataset)
+    lane.next()
+    is_opened_again = True
+    with pytest.raises(RuntimeError, match="the source raised StopIteration"):
+        reopened(dataset, lane)  # computes again what the buffer holds
+
+
+def test_a_pass_that_gives_nothing_is_the_last():
+    passes = []
+
+    def elements():
+        passes.append(len(passes))
+        yield from range(3 if len(passes) < 3 else 0)
+
+    assert rest_of(opened(mpqueue.Dataset(elements).repeat())) == [0, 1, 2] * 2
+    assert passes == [0, 1, 2]
+
+
 def test_a_generator_that_raises_has_ended():
     def elements():
         yield 1
@@ -387,6 +413,12 @@ def test_counts_of_a_mix_whose_inputs_begin_anew_add_up(stop):
     for name, source in (("2: map(abs)", "1: filter(always)"), ("5: batch(1)", "4: filter(always)")):
         assert rows[name][0] == rows[source][1]  # each was counted twice once
     assert rows["2: map(abs)"][1] + rows["5: batch(1)"][1] == rows[lane.counts()[-1][0]][0]
+
+
+@pytest.mark.parametrize("join", ["zip", "concatenate"])
+def test_what_joins_datasets_has_its_name_in_the_shape(join):
+    dataset = getattr(mpqueue.Dataset, join)(mpqueue.Dataset.range(7), mpqueue.Dataset.range(3).filter(always))
+    assert DatasetLanes(dataset.root).shape()[-1].startswith(f"3: {join}(")
 
 
 def test_a_shape_has_a_line_for_each_stage_and_the_length_of_its_source():

@@ -267,6 +267,39 @@ def test_whoever_polls_is_woken_once_more_for_what_came_with_a_batch():
     assert pipeline.backend.num_wakes == 1
 
 
+def test_the_error_of_a_batch_whose_count_was_struck_is_raised_behind_the_interrupt(monkeypatch):
+    pipeline = pipeline_of()
+    pipeline.backend.answer(Result.failed(OSError("the disk is gone")))
+    count = pipeline.ledger.count
+
+    def struck(ticket):
+        monkeypatch.undo()
+        count(ticket)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline.ledger, "count", struck)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.step()
+    with pytest.raises(OSError, match="the disk is gone"):
+        pipeline.step()
+    assert pipeline.step() is None
+    assert positions(pipeline, 2) == [1, 2]
+
+
+def test_a_batch_that_ends_an_epoch_of_n_belongs_to_the_epoch_that_it_ends():
+    """Of a stream without end, whose tickets know no epochs."""
+    pipeline = pipeline_of()
+    schedule, progress = pipeline.ledger.schedule, pipeline.ledger.progress
+    schedule.lane_share = schedule.lane_share._replace(is_endless=True)
+    pipeline.backend.work(2)
+    first, _ = pipeline.step()
+    progress.epoch = 3
+    assert pipeline.epoch_of(first) == 3
+    progress.position = 0  # as it is behind the last batch of epoch 2
+    assert pipeline.epoch_of(first) == 2
+    assert pipeline.epoch_of(first._replace(position=9)) == 3
+
+
 def test_a_batch_that_is_given_back_comes_first_and_has_not_come_before():
     pipeline = pipeline_of()
     pipeline.backend.work(2)

@@ -136,6 +136,7 @@ def test_a_table_of_another_library_is_one_too(library, name, remedy):
     [
         (Consumer.__new__(Consumer), "the source is a Consumer, .* a server computes them already"),
         ({1, 2}, "the source is a set, .* pass a list of it, which has an order"),
+        (frozenset({1, 2}), "the source is a frozenset, .* pass a list of it, which has an order"),
         (Path("images"), "Path, which has no items by index: list its files"),
         (Loader([1, 2], workers=0), r"the source is a Loader, .* pass its source \(`loader\.source`\)"),
         (OrderedEnqueuer([1, 2]), "the source is a OrderedEnqueuer, .* pass its source"),

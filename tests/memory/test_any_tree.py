@@ -84,6 +84,21 @@ def test_text_of_a_known_kind_waits_for_memory(monkeypatch):
     assert reader.read(writer.place(), 0) == long
 
 
+def test_text_of_a_known_kind_comes_behind_an_array_that_was_made_in_the_slot():
+    segment = PlainMemory(2 * STRIDE)
+    writer, reader = SlotWriter(segment, STRIDE, None), Reader(segment.memory)
+    for text in ("a", "bc", "def"):
+        writer.begin(1, 0)
+        batch = [writer.empty(100, "u1"), text]
+        batch[0][:] = len(text)
+        holder = [batch]
+        del batch
+        writer.take(holder)
+        placed = writer.place()
+        assert not placed.held
+        assert same(reader.read(placed, 1), [np.full(100, len(text), "u1"), text])
+
+
 def raises(error):
     def call(*_):
         raise error

@@ -133,6 +133,13 @@ def test_a_folder_that_has_no_share_of_the_draw_is_an_error():
         part("targets").sampled(ROOT / "mpqueue", 5, 1, ["files", "nowhere"])
 
 
+def test_what_the_tests_of_a_module_let_live_is_tried_against_those_of_its_folder():
+    wider_tests_of = part("targets").wider_tests_of
+    assert wider_tests_of("engine/ledger.py") == ["engine", "loader"]
+    assert wider_tests_of("dataset/mixing.py") == ["dataset"]
+    assert wider_tests_of("service/connections.py") == []  # they were all
+
+
 def test_a_module_without_tests_is_an_error():
     with pytest.raises(ValueError, match=r"coordinator\.py has no tests here"):
         part("targets").tests_of("coordinator.py")

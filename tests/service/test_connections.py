@@ -1,10 +1,13 @@
-"""Descriptors and what is called when they are ready."""
+"""Descriptors and what is called when they are ready; in which order a consumer is told."""
 
 import os
+import socket
 
 import pytest
 
-from mpqueue.service.connections import Handlers
+from mpqueue.service.connections import Handlers, Peer
+from mpqueue.service.records import OFFER, Text, ToConsumer
+from mpqueue.transport.credentials import credentials_of
 
 
 @pytest.fixture
@@ -34,3 +37,16 @@ def test_a_descriptor_that_takes_the_number_of_a_closed_one_is_not_taken_for_rea
     assert called in (["one"], ["other"])
     for fd in (quiet, unused, *pipes["one"], *pipes["other"]):
         os.close(fd)
+
+
+def test_what_was_offered_before_a_message_comes_before_it():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        peer = Peer(1, ours, credentials_of(ours), 0.0)
+        offers, text = [bytes([number]) * OFFER.size for number in range(3)], Text(ToConsumer.SPEC, 0, 7, b"body")
+        peer.offer(offers[0])
+        peer.offer(offers[1])
+        peer.tell(text)
+        peer.offer(offers[2])
+        assert peer.flush()
+        assert [theirs.recv(1000) for _ in range(3)] == [offers[0] + offers[1], text.pack(), offers[2]]

@@ -13,7 +13,9 @@ from helpers.scripted_server import ScriptedServer, attached, batch_of
 
 import mpqueue
 from mpqueue.errors import ServiceDied
+from mpqueue.service import counts
 from mpqueue.service.counts import ConsumerRow
+from mpqueue.telemetry.clock import EVERY_NS
 
 MS = 1_000_000
 
@@ -50,6 +52,17 @@ def test_of_fast_batches_a_sample_is_drawn():
     for ms in range(100, 113):
         take(row, ms, ms, ms)
     assert [place for place, _, _ in drawn.used] == [(0, 100), (0, 105), (0, 110)]
+
+
+def test_one_lease_in_a_while_is_timed(monkeypatch):
+    now, timed = 1_000_000_000, []
+    monkeypatch.setattr(counts, "clock_ns", lambda: now)
+    ring = SimpleNamespace(time_lease=lambda slot, recorder: timed.append(slot))
+    attachment, made = SimpleNamespace(link=SimpleNamespace(wait_ns=0), ring=ring), counts.Counts()
+    for slot, later_ns in enumerate((0, 1, EVERY_NS - 2, 1, 1)):
+        now += later_ns
+        made.note(SimpleNamespace(slot=slot), attachment)
+    assert timed == [0, 3]
 
 
 def test_what_happens_is_marked_once():

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from parts.mutants import alone, survivors, targets
 from parts.mutants.mutations import Mutant, mutants_of
-from parts.mutants.trying import Copy
+from parts.mutants.trying import Copy, Outcome
 
 _ROOT = Path(__file__).resolve().parents[3]
 _PACKAGE = _ROOT / "mpqueue"
@@ -102,12 +102,15 @@ def _try(copy: Copy, module: str, mutants: list[Mutant], known: dict, options: a
     target, source = f"mpqueue/{module}", (_PACKAGE / module).read_bytes()
     limit_s = copy.limit_of(tests)
     print(f"{module}: {len(mutants)} mutants, {' '.join(tests)}, of {limit_s:.0f} s at most", flush=True)
+    wider = [f"tests/{name}" for name in targets.wider_tests_of(module)] if options.sample else []
     killed, stopped, num_known, survived = 0, 0, 0, []
     try:
         for mutant in mutants:
             copy.write(target, mutant.source)
             outcome = copy.judge(tests, limit_s, is_sure=is_pure)
             is_known = (module, mutant.old, mutant.new) in known
+            if outcome.killer is None and wider and not is_known:
+                outcome = _judged_by_others(copy, target, source, mutant, wider)
             if options.killers:
                 what = f"{module}:{mutant.line} {mutant.new!r}"
                 end = "" if outcome.has_ended else " does not end"
@@ -124,6 +127,17 @@ def _try(copy: Copy, module: str, mutants: list[Mutant], known: dict, options: a
     finally:
         copy.write(target, source)
     return Tally(module, killed, stopped, num_known, survived)
+
+
+def _judged_by_others(copy: Copy, target: str, source: bytes, mutant: Mutant, tests: list[str]) -> Outcome:
+    """Try a mutant against tests of its folder, by which it may die though its module's own let it live."""
+    own_options, copy.options = copy.options, []
+    copy.write(target, source)  # their bounds are measured without it
+    limit_s = copy.limit_of(tests)
+    copy.write(target, mutant.source)
+    outcome = copy.judge(tests, limit_s, is_sure=False)
+    copy.options = own_options
+    return outcome
 
 
 def _indented(text: str) -> str:

@@ -74,12 +74,14 @@ OWN = {
     "loader/sequence.py": ["frameworks/enqueuers/test_enqueuer_forms.py"],
     "dataset/lookalikes.py": ["loader/test_mistakes.py", "dataset/test_bad_input.py"],
     "worker/marked.py": ["dataset/test_lost_samples.py"],
+    "tf1/queues/host.py": ["service/test_queue_server.py"],
 } | {
     f"{folder}/{module}.py": [f"{folder}/test_{test}.py" for test in tests.split()]
     for folder, modules, tests in _NEAR
     for module in modules.split()
 }
-# For a sample over the engine: the folders of tests that are run for a mutant of a folder.
+# For a sample over the engine: the folders of tests that are run for a mutant of a folder, if it has no tests above, or
+# if these let it live.
 FOLDERS = {
     "engine": ["engine", "loader"],
     "dataset": ["dataset"],
@@ -89,7 +91,7 @@ FOLDERS = {
     "service": ["service"],
     "transport": ["transport", "service"],
     "workers": ["workers"],
-    "worker": ["workers"],
+    "worker": ["workers", "samples"],
     "memory": ["memory"],
     "tf1/queues": ["tf1/queues"],
     "tf1/readers": ["tf1/readers"],
@@ -107,6 +109,12 @@ def tests_of(module: str) -> list[str]:
     if tests is None:
         raise ValueError(f"{module} has no tests here: name it in scripts/parts/mutants/targets.py")
     return tests
+
+
+def wider_tests_of(module: str) -> list[str]:
+    """Test folders for a mutant of a sample that the module's own tests let live; empty: these were all."""
+    tests = FOLDERS.get(_folder_of(module), [])
+    return [] if tests == tests_of(module) else tests
 
 
 def _folder_of(module: str) -> str:

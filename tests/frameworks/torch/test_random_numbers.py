@@ -1,8 +1,11 @@
 """torch's own random numbers are the same for any number of workers, on every face, after a death and a resume."""
 
+import contextlib
 import os
 import random
 import signal
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -281,3 +284,60 @@ def test_batches_are_seeded_and_not_looked_at(seen):
         made.seed(1, 0, unit)
         made.at_once((1, 0, unit), lambda: made.is_due)
     assert calls == ["seed"] * 6
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_behind_a_batch_that_was_seeded_at_once_the_next_one_is_due_again(seen, raises):
+    made, _ = seen
+
+    def compute():
+        if raises:
+            raise ValueError("broken")
+        return made.is_due
+
+    with pytest.raises(ValueError, match="broken") if raises else contextlib.nullcontext():
+        assert made.at_once((1, 0, 0), compute) is False
+    assert made.is_due
+
+
+class TestAnImportInTheMiddle:
+    """Torch is imported by the code of a sample, which may draw from it at once."""
+
+    @pytest.fixture
+    def torch_of(self, monkeypatch):
+        """Numbers that wait for torch; a module that has just been imported; what was asked of its generator."""
+        monkeypatch.delitem(sys.modules, "torch")
+        of = []
+        made, generator = TorchNumbers(lambda: of[0] if of else None, is_ours=True), Generator()
+        yield made, types.SimpleNamespace(default_generator=generator), generator.calls, of
+        made.end()
+
+    def test_the_sample_draws_its_own_numbers(self, torch_of):
+        made, module, calls, of = torch_of
+        of.append((1, 0, 7))
+        with torch.random.fork_rng():
+            made._begin(module)
+            drawn = float(torch.rand(()))
+            made.seed(1, 0, 7)
+            assert float(torch.rand(())) == drawn
+        assert calls == ["look", "seed", "seed"]
+        assert made.is_due
+
+    def test_so_does_a_batch_that_is_seeded_at_once(self, torch_of):
+        made, module, calls, _ = torch_of
+
+        def compute():
+            made._begin(module)
+            return float(torch.rand(())), made.is_due
+
+        with torch.random.fork_rng():
+            drawn, is_due = made.at_once((1, 0, 7), compute)
+            assert not is_due
+            assert made.at_once((1, 0, 7), lambda: float(torch.rand(()))) == drawn
+        assert calls == ["look", "seed", "seed"]
+
+    def test_where_nothing_is_computed_nothing_is_seeded(self, torch_of):
+        made, module, calls, _ = torch_of
+        made._begin(module)
+        assert calls == ["look"]
+        assert made.is_due
