@@ -20,11 +20,11 @@ empties the pipe that was to wake the earlier one. So both wake the tasks themse
 """
 
 import time
-import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol
 
 from mpqueue.system.event_loops import TaskWaiter, checkpoint, make_waiter
+from mpqueue.system.living import Living
 
 _TURN_NS = 1_000_000
 _NAP_S = 0.01
@@ -35,7 +35,7 @@ class Pollable(Protocol):
     """A stream of steps, and what tells when to step again."""
 
     @property
-    def watchers(self) -> "weakref.WeakSet[AsyncBatches]":
+    def watchers(self) -> "Living[AsyncBatches]":
         """Are woken when it stops, and when it serves another loop from now on."""
 
     def fileno(self) -> int:

@@ -59,7 +59,6 @@ binds anew, its parameters cannot be told: what it raises there counts as the so
 
 import contextlib
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
@@ -72,6 +71,7 @@ from mpqueue.engine.schedule import Place, Ticket
 from mpqueue.engine.skips import NOTHING_LEFT, Skips
 from mpqueue.system import forked
 from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.living import Living
 from mpqueue.system.locks import RLock
 from mpqueue.telemetry.recorder import Recorder
 
@@ -131,7 +131,7 @@ class Pipeline:
         self.failed: Ticket | None = None
         self.recorder = recorder or Recorder()
         self.bar: Bar | None = None
-        self.watchers: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.watchers: Living[Any] = Living()
         self.lifetime = Lifetime(self.lock)
         self.skips = skips
         self.is_inconsistent = False
@@ -520,7 +520,7 @@ class Pipeline:
         self._wake_watchers()
 
     def _wake_watchers(self) -> None:
-        for watcher in tuple(self.watchers):
+        for watcher in self.watchers:
             watcher.wake()
 
     def restart_at(self, place: Place, *, refresh: bool = False) -> None:

@@ -223,7 +223,8 @@ class SlotTable:
     @property
     def num_free(self) -> int:
         """Number of free slots."""
-        return sum(len(stack) for free in (self._free, self._large) for stack in free.values())
+        # Lists of the stacks first: whoever asks in another thread has no lock, and a slot may come to a new stack.
+        return sum(len(stack) for free in (self._free, self._large) for stack in list(free.values()))
 
     def bytes_reserved(self) -> int:
         """Memory behind all slots together."""

@@ -22,6 +22,7 @@ from mpqueue.service.greeting import Join
 from mpqueue.service.records import PARTIAL, Offer, Text, ToConsumer
 from mpqueue.system import forked
 from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.living import Living
 from mpqueue.system.locks import RLock
 from mpqueue.telemetry import live
 from mpqueue.telemetry.monitor import registry
@@ -62,7 +63,7 @@ class Consumer:
         self._loop: ConsumerIterator | None = None
         self._unclaimed = _NOTHING  # a batch that was handed out, and that an interrupt kept from its caller
         self._needs_attention = self._has_tasks = False
-        self.watchers: weakref.WeakSet[AsyncBatches] = weakref.WeakSet()
+        self.watchers: Living[AsyncBatches] = Living()
         self._counts = counts
         self._finalizer = weakref.finalize(self, _abandon, attachment, counts)
         forked.watch(self)
@@ -160,7 +161,7 @@ class Consumer:
         """There is no time at which something is due."""
 
     def _wake(self) -> None:
-        for watcher in tuple(self.watchers):
+        for watcher in self.watchers:
             watcher.wake()
 
     def _take(self, loop: "ConsumerIterator", *, waits: bool) -> Any:

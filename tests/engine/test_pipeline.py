@@ -3,6 +3,7 @@
 import signal
 
 import pytest
+from helpers.meanwhile import meanwhile
 
 from mpqueue.engine.backend import EndOfStream, NotYet, Stopped
 from mpqueue.engine.ledger import FIRST_EXTRA, Ledger
@@ -355,6 +356,20 @@ def test_those_who_wait_for_the_descriptor_are_woken_by_a_stop_and_by_a_later_lo
     pipeline.watchers.add(watcher)
     change(pipeline)
     assert watcher.num_wakes == 1
+
+
+def test_a_stop_wakes_all_though_another_thread_begins_to_wait_meanwhile():
+    pipeline, watchers = pipeline_of(), [Watcher(), Watcher()]
+    for watcher in watchers:
+        pipeline.watchers.add(watcher)
+
+    def begin_to_wait():
+        watchers.append(Watcher())
+        pipeline.watchers.add(watchers[-1])
+
+    meanwhile(begin_to_wait, pipeline.stop)
+    assert pipeline.has_ended
+    assert [watcher.num_wakes for watcher in watchers[:2]] == [1, 1]
 
 
 # -- Tickets beside the order

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 from helpers.aiming import AimingMachine, run_and_require
+from helpers.meanwhile import meanwhile
 
 from mpqueue.memory.segment import FIRST_BYTES
 from mpqueue.memory.slots import LARGE_BYTES, Slot, SlotError, SlotState, SlotTable, stride_for
@@ -292,3 +293,14 @@ def test_a_slot_is_held_only_if_its_worker_said_so():
 
 def test_what_every_slot_has_reserved_from_the_start_has_room_for_any_exception():
     assert FIRST_BYTES == 1 << 16
+
+
+def test_the_free_slots_are_counted_though_another_thread_makes_a_stack_of_them_meanwhile():
+    table, workers = SlotTable(100, STRIDE), iter(range(100))
+
+    def serve():
+        table.release(table.grant(next(workers)))  # the first one of a worker
+
+    serve()
+    assert meanwhile(serve, lambda: table.num_free) in range(99, 101)
+    assert next(workers) > 2

@@ -12,6 +12,7 @@ from mpqueue.worker.failures import never_an_end
 
 if TYPE_CHECKING:
     from mpqueue.engine.async_batches import AsyncBatches
+    from mpqueue.system.living import Living
 
 
 class EnqueuerQueue:
@@ -129,7 +130,7 @@ class BatchIterator(Generator[Any, None, None]):
     # -- Of the stream that it gives batches of, once it has given or refused one
 
     @property
-    def watchers(self) -> "weakref.WeakSet[AsyncBatches]":
+    def watchers(self) -> "Living[AsyncBatches]":
         """See `Pollable`."""
         assert self._pipeline is not None
         return self._pipeline.watchers

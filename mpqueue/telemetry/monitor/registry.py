@@ -89,13 +89,16 @@ def sweep() -> None:
 
 def report() -> dict[str, Any]:
     """Return what runs in this process."""
+    # By references, of which one call of C makes a list: `items` is Python code, amid which another thread may show one
+    # more. Not with the lock: who holds it may come to `sweep` in a garbage collection, and wait there for our thread.
+    shown = [thing for reference in _shown.valuerefs() if (thing := reference()) is not None]
     return {
         "protocol": PROTOCOL,
         "version": __version__,
         "pid": os.getpid(),
         "program": " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]) if sys.argv else "",
         "clock_s": time.monotonic(),
-        "shown": [_plain(thing) | {"id": number} for number, thing in sorted(_shown.items())],
+        "shown": [_plain(thing) | {"id": id(thing)} for thing in sorted(shown, key=id)],
     }
 
 

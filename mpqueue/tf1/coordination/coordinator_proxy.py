@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+from mpqueue.system.living import Living
 from mpqueue.system.locks import RLock
 from mpqueue.tf1.coordination.stop_channel import StopClient, StopServer
 from mpqueue.transport.credentials import Address
@@ -111,19 +112,19 @@ class Endpoint:
             listener.take_state(stopping)
 
 
-_endpoints: weakref.WeakSet[Endpoint] = weakref.WeakSet()
+_endpoints: Living[Endpoint] = Living()
 
 
 def _make_addresses(*, serve: bool) -> None:
     # Strong references: a coordinator that is collected in between would leave a server that nobody closes.
-    listeners = [(endpoint, endpoint._listener()) for endpoint in list(_endpoints)]
+    listeners = [(endpoint, endpoint._listener()) for endpoint in _endpoints]
     for endpoint, listener in listeners:
         if listener is not None:
             endpoint.address(serve=serve)
 
 
 def _leave_parent() -> None:
-    for endpoint in list(_endpoints):
+    for endpoint in _endpoints:
         endpoint.leave_parent()
 
 

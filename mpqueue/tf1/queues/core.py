@@ -42,13 +42,13 @@ Three means, so that calls that do not wait pay nothing for it:
 
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from mpqueue.errors import DeadlineExceededError, OpError
 from mpqueue.system.interrupts import allow_signals, defer_signals
+from mpqueue.system.living import Living
 from mpqueue.system.locks import Lock
 from mpqueue.tf1.coordination.cancellation import cancellable
 from mpqueue.tf1.queues.machine import (
@@ -382,7 +382,7 @@ class QueueCore:
         return f"{machine.name!r} {machine.size} of {bound} elements, {state}, {machine.num_waiting} waiting"
 
 
-living: "weakref.WeakSet[QueueCore]" = weakref.WeakSet()
+living: "Living[QueueCore]" = Living()
 """The queues that objects of this process stand for: after a fork, those in the child stand for its parent's."""
 
 

@@ -115,7 +115,7 @@ queue_address.provider = _home_for_workers
 
 
 def _before_fork() -> None:
-    for core in list(living):
+    for core in living:
         place_of(core, serve=False)  # without its thread: Python warns of forks that have threads
 
 
@@ -131,9 +131,9 @@ def _in_child() -> None:
         return
     from mpqueue.tf1.queues.hub import HubDriver
 
-    if queue_address.home is None and len(living):
+    if queue_address.home is None and living:
         queue_address.home = QueueHome(hub.address, os.getppid())
-    for core in list(living):
+    for core in living:
         driver = core.driver
         if isinstance(driver, HubDriver):
             place = QueuePlace(driver.hub.address, driver.number, os.getppid())

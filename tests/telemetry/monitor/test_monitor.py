@@ -14,6 +14,7 @@ import time
 import numpy as np
 import pytest
 from helpers.homes import STRANGER, become, needs_root
+from helpers.meanwhile import meanwhile
 from helpers.watched import loading
 
 import mpqueue
@@ -467,3 +468,21 @@ def test_a_window_without_a_place_leaves_nothing(home):
     with open(f"{home}/.monitor", "w"), pytest.raises(ServiceError, match="expected a folder"):
         Window(dict)
     os.unlink(f"{home}/.monitor")
+
+
+def test_a_report_is_made_though_another_loader_begins_meanwhile(monkeypatch):
+    class Still:
+        def report(self):
+            return {}
+
+    monkeypatch.setattr(registry, "_shown", type(registry._shown)())
+    shown = [Still(), Still()]
+    for thing in shown:
+        registry._shown[id(thing)] = thing
+
+    def begin():
+        shown.append(Still())
+        registry._shown[id(shown[-1])] = shown[-1]
+
+    found = {each["id"] for each in meanwhile(begin, registry.report)["shown"]}
+    assert found >= {id(thing) for thing in shown[:2]}
