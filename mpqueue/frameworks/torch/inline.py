@@ -106,6 +106,9 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     def _drop_from_stream(self, place: Place) -> None:
         """Drop what lies between the snapshot of a stream, or its beginning, and its place."""
+        if place.ends and place.ends[0] == sum(place.counts):
+            self._dataset_fetcher.ended = True
+            return
         if self._told is not self._dataset:
             self._dataset_fetcher.dataset_iter = iter(self._told)
         num_dropped = sum(place.counts) - (place.starts[0].number if place.starts else 0)
@@ -123,6 +126,12 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         if (
             not self._is_stream or self._is_interrupted
         ):  # an interrupted dataset may be amid a batch: it is read from its beginning
+            return place
+        is_on_its_way = self._batch is not None
+        if self._dataset_fetcher.ended:
+            # Behind its end, which torch finds as it fills the last batch, a dataset may tell its beginning.
+            return place._replace(ends=(place.counts[0] + is_on_its_way,))
+        if is_on_its_way:  # of which the dataset is behind, and the place before
             return place
         holder = self._holder()
         # Before its first batch a dataset tells where the pass before ended: a generator of it has not begun yet.

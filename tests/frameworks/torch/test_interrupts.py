@@ -110,6 +110,40 @@ def test_a_strike_anywhere_without_workers_loses_no_batch_without_a_word():
     assert num_whole > num_told > 0  # told: in its draw from the sampler alone
 
 
+class Telling(data.IterableDataset):
+    """The numbers below 8; it tells where its iterator is."""
+
+    at = 0
+
+    def __iter__(self):
+        while self.at < 8:
+            self.at += 1
+            yield self.at - 1
+
+    def state_dict(self):
+        return {"at": self.at}
+
+    def load_state_dict(self, state):
+        self.at = state["at"]
+
+
+def test_a_state_behind_a_strike_anywhere_in_a_stream_without_workers_lacks_no_batch():
+    """A batch that was computed and came to nobody is behind the place where the dataset says that it is."""
+    for after in itertools.count(1):
+        loader = DataLoader(Telling(), batch_size=2)
+        num_come = 0
+        with (strike := Strike(after)), contextlib.suppress(Struck):
+            for _ in loader:
+                num_come += 1
+                if num_come == 2:
+                    break
+        if strike.left > 0:
+            break
+        other = DataLoader(Telling(), batch_size=2)
+        other.load_state_dict(loader.state_dict())
+        assert [batch.tolist() for batch in other] == BATCHES[num_come:]
+
+
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_sampler_that_an_interrupt_ends_is_no_end_of_the_pass(raises, num_workers):
     class Order(data.Sampler):

@@ -344,6 +344,37 @@ def test_a_stream_without_workers_goes_on():
         assert _numbers(other) == [[2, 3], [4, 5], [6, 7], [8]]
 
 
+class Rewinding(data.IterableDataset):
+    """The numbers below 9; behind its end it tells that it is at its beginning."""
+
+    at = 0
+
+    def __iter__(self):
+        for number in range(self.at, 9):
+            self.at = number + 1
+            yield number
+        self.at = 0
+
+    def state_dict(self):
+        return {"at": self.at}
+
+    def load_state_dict(self, state):
+        self.at = state["at"]
+
+
+@pytest.mark.parametrize("before", [0, 1])
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_state_behind_a_last_batch_that_is_short_is_of_the_end(before, after):
+    """To fill that batch the dataset was asked for more than it has."""
+    loader = DataLoader(Rewinding(), batch_size=2, num_workers=before)
+    batches = iter(loader)
+    assert [next(batches).tolist() for _ in range(5)][-1] == [8]
+    other = DataLoader(Rewinding(), batch_size=2, num_workers=after)
+    other.load_state_dict(pickle.loads(pickle.dumps(loader.state_dict())))
+    assert _numbers(other) == []
+    assert _numbers(other)[0] == [0, 1]
+
+
 class Counted(data.IterableDataset):
     """Numbers, each written down when it is read; it tells where its latest iterator is, as Hugging Face's do."""
 
