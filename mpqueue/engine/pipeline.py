@@ -278,8 +278,14 @@ class Pipeline:
         return bool(ledger.extras or ledger.wanted) or not (self._has_enough_dealt() and self.backend.is_calm)
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when there is something for `step` to do."""
+        """Return a descriptor that is readable when there is something for `step` to do.
+
+        Raises:
+            ValueError: The pipeline was stopped: a backend that makes it now would have nobody to close it.
+        """
         with self.lock:
+            if self.is_stopped:
+                raise ValueError("a stream that was stopped has no descriptor")
             self._is_polled = True
             return self.backend.fileno()
 

@@ -516,3 +516,14 @@ def test_no_descriptor_is_lost_wherever_an_interrupt_strikes_a_wait(run):
         os.close(reading)
         os.close(writing)
     assert after > 10
+
+
+@pytest.mark.parametrize("face", ["process", "thread", "inline"])
+def test_a_task_that_begins_to_wait_behind_a_stop_leaves_no_descriptor(face, tmp_path):
+    """The stop of another thread came between its step and its wait."""
+    with made(face, Numbered(LENGTH), tmp_path) as loader:
+        next(iter(loader))
+        pipeline = loader._engine.pipeline
+        loader.stop()
+        with pytest.raises(ValueError, match="stopped"):
+            pipeline.fileno()
