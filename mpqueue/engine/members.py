@@ -1,7 +1,9 @@
-"""Members of a coordinator: all that runs and can be waited for, and the wait for the last of them."""
+"""Members of a coordinator: all that runs and can be waited for, the wait for the last of them, and for how long."""
 
+import math
 import threading
 from collections.abc import Callable, Iterable
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
@@ -135,3 +137,33 @@ def stoppers(members: Iterable[Member]) -> list[StopCallback]:
 def name_of(member: Member) -> str:
     """Return its name, or its repr if it has none."""
     return str(getattr(member, "name", None) or repr(member))
+
+
+def checked_timeout(timeout: Any) -> float | None:
+    """Seconds that a call may wait, None for ever.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is negative, or not a number.
+    """
+    seconds = checked_wait(timeout)
+    if seconds is not None and timeout < 0:
+        raise ValueError(f"timeout must be at least 0 seconds, or None to wait for ever; got {timeout!r}")
+    return seconds
+
+
+def checked_wait(timeout: Any, name: str = "timeout") -> float | None:
+    """The same where less than no time is none, as for the threads of Python: what is left until a deadline.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is not a number.
+    """
+    if timeout is None or timeout == math.inf:
+        return None
+    is_number = isinstance(timeout, Real)
+    if not is_number:
+        raise TypeError(f"{name} must be a number of seconds or None, got {timeout!r}")
+    if timeout != timeout:  # noqa: PLR0124 - not-a-number, of any type
+        raise ValueError(f"{name} must be at least 0 seconds, or None to wait for ever; got {timeout!r}")
+    return float(min(max(timeout, 0), threading.TIMEOUT_MAX))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mpqueue.engine.backend import Backend
 from mpqueue.engine.backend_kinds import LOCAL_MAKER, BackendName, kind_of
 from mpqueue.engine.ledger import Ledger
-from mpqueue.engine.members import Ended
+from mpqueue.engine.members import Ended, checked_wait
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.schedule import EpochSchedule, Place, Schedule
 from mpqueue.engine.skips import Skips
@@ -193,6 +193,7 @@ class Engine:
         Raises:
             StopTimeout: Some outlived the time-out; it names them.
         """
+        timeout_s = checked_wait(timeout_s)
         with self._lock:  # a start in another thread is waited for: its workers, too, are to end
             pipeline = self.pipeline
         if pipeline is None:

@@ -491,6 +491,8 @@ class Loader(Stoppable):
 
         Raises:
             StopTimeout: Some outlived the timeout; it names them.
+            TypeError: ``timeout`` is no number; nothing is stopped.
+            ValueError: It is not a number (NaN).
         """
         self._engine.stop(timeout)
         with self._lock:

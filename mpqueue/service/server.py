@@ -13,6 +13,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any, Literal, Never, Self
 
+from mpqueue.engine.members import checked_wait
 from mpqueue.engine.options import DEFAULT_START_METHOD, OnError, Options, SampleOptions, StartMethod, shows_options
 from mpqueue.errors import ServiceError
 from mpqueue.service.admission import Admission
@@ -304,7 +305,10 @@ class Server:
 
         Raises:
             StopTimeout: Some outlived the timeout.
+            TypeError: ``timeout`` is no number; nothing is stopped.
+            ValueError: It is not a number (NaN).
         """
+        timeout = checked_wait(timeout)
         run = self._run
         if run is None:
             return
@@ -329,8 +333,11 @@ class Server:
 
         Raises:
             RuntimeError: It does not run.
+            TypeError: ``timeout`` is no number.
+            ValueError: It is not a number (NaN).
             Exception: What has ended it, if it was not `stop`.
         """
+        timeout = checked_wait(timeout)
         run = self._run
         if run is None:
             raise RuntimeError(f"the server {self.name!r} does not run: call start() before wait()")

@@ -31,7 +31,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from mpqueue.engine.members import Ending, Member, StopCallback, check_member, name_of, stoppers
+from mpqueue.engine.members import Ending, Member, StopCallback, check_member, checked_wait, name_of, stoppers
 from mpqueue.errors import OutOfRangeError
 from mpqueue.system.condition import Condition
 from mpqueue.system.interrupts import defer_signals
@@ -157,9 +157,13 @@ class Coordinator:
 
         Returns:
             True if a stop was asked for.
+
+        Raises:
+            TypeError: ``timeout`` is no number.
+            ValueError: It is not a number (NaN).
         """
+        limit = checked_wait(timeout)
         self._endpoint.follow()
-        limit = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
         return self._changed.wait_for(lambda: self._stopping, limit)
 
     @contextlib.contextmanager
@@ -215,7 +219,12 @@ class Coordinator:
 
         Args:
             callback: Called without arguments.
+
+        Raises:
+            TypeError: It cannot be called.
         """
+        if not callable(callback):
+            raise TypeError(f"a stop callback is a function without arguments, got {callback!r}")
         self._endpoint.follow()
         with self._changed:
             self._callbacks.append(callback)
@@ -277,13 +286,15 @@ class Coordinator:
         Raises:
             BaseException: The exception that was reported; it wins over the next one.
             RuntimeError: Members are still alive after the grace period (it names them), or the current thread is one.
-            TypeError: ``threads`` holds something that cannot be joined.
+            TypeError: ``threads`` is no list, or one of them cannot be joined; or the grace period is no number.
+            ValueError: The grace period is not a number (NaN).
         """
+        grace_s = checked_wait(stop_grace_period_secs, "stop_grace_period_secs")
         self._endpoint.follow()
         members = self._all_members(threads)
         ending = Ending(members, self._changed)
         self._changed.wait_for(lambda: ending.is_over or self._stopping)
-        self._changed.wait_for(lambda: ending.is_over, min(stop_grace_period_secs, threading.TIMEOUT_MAX))
+        self._changed.wait_for(lambda: ending.is_over, grace_s)
         if ending.error is not None:
             raise ending.error
         stragglers = [name_of(member) for member in members if member.is_alive()]
@@ -301,6 +312,8 @@ class Coordinator:
         return self._joined
 
     def _all_members(self, threads: Iterable[Member] | None) -> list[Member]:
+        if not isinstance(threads, Iterable | None):
+            raise TypeError(f"join takes a list of threads or None, got {threads!r}")
         given = {id(member): member for member in threads or ()}
         for member in given.values():
             check_member(member)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mpqueue.dataset.lookalikes import is_dataset
 from mpqueue.engine.backend_kinds import BackendName, kind_of
-from mpqueue.engine.members import Stoppable
+from mpqueue.engine.members import Stoppable, checked_wait
 from mpqueue.engine.options import Options, check_counts, check_flags, check_wait_time, fresh_seed
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.errors import MPQueueError
@@ -215,7 +215,10 @@ class SequenceEnqueuer(Stoppable):
 
         Raises:
             StopTimeout: Some outlived the timeout; it names them.
+            TypeError: ``timeout`` is no number; nothing is stopped.
+            ValueError: It is not a number (NaN).
         """
+        timeout = checked_wait(timeout)
         with self._lock:
             self._is_running = False
             pipeline = self._engine.pipeline

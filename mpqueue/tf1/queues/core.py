@@ -46,6 +46,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+from mpqueue.engine.members import checked_timeout
 from mpqueue.errors import DeadlineExceededError, OpError
 from mpqueue.system.interrupts import allow_signals, defer_signals
 from mpqueue.system.living import Living
@@ -60,7 +61,6 @@ from mpqueue.tf1.queues.machine import (
     Token,
     notify,
 )
-from mpqueue.tf1.queues.selection import checked_timeout
 from mpqueue.tf1.queues.spec import ElementSpec
 from mpqueue.tf1.queues.storage import PlainStorage
 from mpqueue.tf1.values.conversion import Array

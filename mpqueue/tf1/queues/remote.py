@@ -30,6 +30,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from mpqueue.engine import queue_address
+from mpqueue.engine.members import checked_timeout
 from mpqueue.errors import (
     CancelledError,
     DataLossError,
@@ -47,7 +48,6 @@ from mpqueue.system.locks import Lock, RLock
 from mpqueue.system.processes import is_running
 from mpqueue.tf1.coordination.cancellation import cancellable
 from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
-from mpqueue.tf1.queues.selection import checked_timeout
 from mpqueue.tf1.queues.spec import ElementSpec
 from mpqueue.tf1.queues.wire import HEAD, MAX_COUNT, RECORD, Down, QueuePlace, Up, decode_error, put_last, take_first
 from mpqueue.tf1.values.conversion import Array

@@ -1,9 +1,6 @@
 """The interface of whatever a `QueueBase` stands for, and a queue that is one of several, chosen anew at each call."""
 
-import math
-import numbers
 import operator
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -16,7 +13,7 @@ class QueueRef(Protocol):
     """The queue itself (`core.QueueCore`), one in another process (`remote.RemoteQueue`), or a `Selection`.
 
     A `QueueBase` calls it, in any thread. Components are arrays of the queue's dtypes; a ``timeout`` is whatever the
-    user gave, to be checked by `checked_timeout`.
+    user gave, to be checked by `mpqueue.engine.members.checked_timeout`.
     """
 
     @property
@@ -51,23 +48,6 @@ class QueueRef(Protocol):
 
     def close(self, cancel_pending_enqueues: bool, timeout: float | None) -> None:
         """Close it."""
-
-
-def checked_timeout(timeout: Any) -> float | None:
-    """Seconds that a call may wait, None for ever.
-
-    Raises:
-        TypeError: It is no number.
-        ValueError: It is negative, or not a number.
-    """
-    if timeout is None or timeout == math.inf:
-        return None
-    if not isinstance(timeout, numbers.Real):
-        raise TypeError(f"timeout must be a number of seconds or None, got {timeout!r}")
-    seconds = float(timeout)
-    if not seconds >= 0:  # not-a-number too
-        raise ValueError(f"timeout must be at least 0 seconds, or None to wait for ever; got {timeout!r}")
-    return min(seconds, threading.TIMEOUT_MAX)
 
 
 class Selection:

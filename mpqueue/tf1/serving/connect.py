@@ -13,6 +13,7 @@ import time
 from contextlib import ExitStack
 from typing import Self
 
+from mpqueue.engine.members import checked_timeout
 from mpqueue.engine.queue_address import QueueHome
 from mpqueue.errors import OpError, ServiceError
 from mpqueue.service.greeting import Hello, Welcome
@@ -63,10 +64,10 @@ def connect(name: str, timeout: float | None = None, *, uid: int | None = None) 
         The context manager; the connection is made when the block is entered.
 
     Raises:
-        TypeError: ``name`` is no text, or ``uid`` no number.
-        ValueError: It is no name of a server, or no user.
+        TypeError: ``name`` is no text, or ``timeout`` or ``uid`` no number.
+        ValueError: It is no name of a server, or no user; or ``timeout`` is negative.
     """
-    return QueueConnection(Home.of(name, uid), timeout)
+    return QueueConnection(Home.of(name, uid), checked_timeout(timeout))
 
 
 class QueueConnection:

@@ -8,6 +8,7 @@ import os
 import time
 from typing import Any, Never, Self
 
+from mpqueue.engine.members import checked_wait
 from mpqueue.service.connections import Handlers, Peer, Reception
 from mpqueue.service.home import Claim, Home
 from mpqueue.service.reports import ServerStatistics
@@ -71,7 +72,10 @@ class QueueServer(Server):
 
         Raises:
             RuntimeError: It does not run.
+            TypeError: ``timeout`` is no number.
+            ValueError: It is not a number (NaN).
         """
+        timeout = checked_wait(timeout)
         serving = self._serving
         if serving is None:
             raise RuntimeError(f"the server {self.name!r} does not run: call start() before wait()")

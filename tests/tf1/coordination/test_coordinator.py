@@ -364,3 +364,14 @@ def test_an_error_of_a_member_while_it_is_joined_surfaces(coord):
 
     with pytest.raises(OSError, match="no such process"):
         coord.join([Broken()])
+
+
+@pytest.mark.parametrize("given", [3, threading.Thread(target=print)])
+def test_what_is_no_list_of_threads_is_refused(given):
+    with pytest.raises(TypeError, match="join takes a list of threads or None, got"):
+        Coordinator().join(given)
+
+
+def test_a_stop_callback_that_cannot_be_called_is_refused():
+    with pytest.raises(TypeError, match="a stop callback is a function without arguments, got 3"):
+        Coordinator().add_stop_callback(3)

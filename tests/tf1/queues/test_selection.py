@@ -1,14 +1,10 @@
 """A queue that is one of several: each call goes to the one that the index names at that moment."""
 
-import math
-import threading
-from fractions import Fraction
-
 import numpy as np
 import pytest
 
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.tf1.queues.selection import Selection, checked_timeout
+from mpqueue.tf1.queues.selection import Selection
 
 
 class Recording:
@@ -77,23 +73,3 @@ def test_an_index_that_is_no_integer_is_an_error_at_once(index, queues):
         Selection(index, queues)
     with pytest.raises(TypeError):
         Selection(lambda: index, queues).dequeue(None, list)
-
-
-@pytest.mark.parametrize(
-    ("given", "seconds"),
-    [(None, None), (math.inf, None), (0, 0.0), (0.5, 0.5), (Fraction(1, 4), 0.25), (1e300, threading.TIMEOUT_MAX)],
-)
-def test_a_timeout_is_a_number_of_seconds_or_for_ever(given, seconds):
-    assert checked_timeout(given) == seconds
-
-
-@pytest.mark.parametrize("given", [-1, -0.001, math.nan, -math.inf])
-def test_a_timeout_that_is_negative_or_no_number_is_an_error(given):
-    with pytest.raises(ValueError, match="timeout must be at least 0 seconds, or None to wait for ever; got"):
-        checked_timeout(given)
-
-
-@pytest.mark.parametrize("given", ["3", [1], 1j])
-def test_a_timeout_of_another_type_is_an_error(given):
-    with pytest.raises(TypeError, match="timeout must be a number of seconds or None, got"):
-        checked_timeout(given)

@@ -1,0 +1,119 @@
+"""Seconds that a caller is ready to wait are looked at before anything is begun or ended."""
+
+import math
+import threading
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from helpers.faults import Numbers
+
+import mpqueue
+from mpqueue.engine.members import checked_timeout, checked_wait
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        (None, None),
+        (math.inf, None),
+        (0, 0.0),
+        (0.5, 0.5),
+        (Fraction(1, 4), 0.25),
+        (1e300, threading.TIMEOUT_MAX),
+        (10**400, threading.TIMEOUT_MAX),
+    ],
+)
+def test_a_timeout_is_a_number_of_seconds_or_for_ever(given, seconds):
+    assert checked_timeout(given) == seconds
+
+
+@pytest.mark.parametrize("given", [-1, -0.001, math.nan, -math.inf])
+def test_a_timeout_that_is_negative_or_no_number_is_an_error(given):
+    with pytest.raises(ValueError, match="timeout must be at least 0 seconds, or None to wait for ever; got"):
+        checked_timeout(given)
+
+
+@pytest.mark.parametrize("given", ["3", [1], 1j])
+def test_a_timeout_of_another_type_is_an_error(given):
+    with pytest.raises(TypeError, match="timeout must be a number of seconds or None, got"):
+        checked_timeout(given)
+
+
+@pytest.mark.parametrize(("given", "seconds"), [(-1, 0.0), (-math.inf, 0.0), (np.float32(0.5), 0.5), (np.int8(3), 3.0)])
+def test_less_than_no_time_is_none_where_a_deadline_may_have_passed(given, seconds):
+    assert checked_wait(given) == seconds
+
+
+def stop_loader(given):
+    with mpqueue.Loader(Numbers(), workers=1) as loader:
+        batches = iter(loader)
+        next(batches)
+        try:
+            loader.stop(timeout=given)
+        finally:
+            assert loader.is_alive()
+            assert next(batches) is not None  # nothing was stopped
+
+
+def stop_enqueuer(given):
+    with mpqueue.OrderedEnqueuer(Numbers(), use_multiprocessing=False) as enqueuer:
+        enqueuer.start(workers=1)
+        try:
+            enqueuer.stop(timeout=given)
+        finally:
+            assert enqueuer.is_running()
+
+
+def stop_server(given):
+    with mpqueue.Server("timeouts", Numbers(), workers=1) as server:
+        try:
+            server.stop(timeout=given)
+        finally:
+            assert not server.wait(0)
+
+
+def wait_for_server(given):
+    with mpqueue.Server("timeouts", Numbers(), workers=1) as server:
+        server.wait(given)
+
+
+def wait_for_server_of_queues(given):
+    with mpqueue.Server("timeouts", None) as server:
+        server.wait(given)
+
+
+def join_coordinator(given):
+    coordinator = mpqueue.Coordinator()
+    coordinator.request_stop()
+    try:
+        coordinator.join(stop_grace_period_secs=given)
+    finally:
+        assert not coordinator.joined
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        stop_loader,
+        stop_enqueuer,
+        stop_server,
+        wait_for_server,
+        wait_for_server_of_queues,
+        join_coordinator,
+        lambda given: mpqueue.Coordinator().wait_for_stop(given),
+        lambda given: mpqueue.connect("timeouts", given),
+    ],
+)
+@pytest.mark.parametrize(("given", "error"), [("3", TypeError), (math.nan, ValueError)])
+@pytest.mark.usefixtures("servers_home")
+def test_what_is_no_number_of_seconds_is_refused_and_nothing_is_stopped(call, given, error):
+    with pytest.raises(error, match=r"must be (a number of|at least 0) seconds,? or None"):
+        call(given)
+
+
+def test_more_seconds_than_a_thread_can_wait_are_as_many_as_it_can():
+    with mpqueue.OrderedEnqueuer(Numbers(), use_multiprocessing=False) as enqueuer:
+        enqueuer.start(workers=1)
+        next(enqueuer.get())
+        enqueuer.stop(timeout=1e300)
