@@ -5,6 +5,7 @@
 import operator
 from collections.abc import Callable
 from functools import reduce
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -145,7 +146,8 @@ class QueueBase:
                 session was closed.
             InvalidArgumentError: A component has another shape than the queue's, or there are too few components.
             ValueError: A value is None or ragged, keys are missing or unknown.
-            TypeError: A literal is of another kind, such as 2.0 for an integer.
+            TypeError: A literal is of another kind, such as 2.0 for an integer; or ``name`` is a number, such as a
+                timeout without its name.
             DeadlineExceededError: Still full after ``timeout`` seconds.
 
         Warns:
@@ -153,6 +155,8 @@ class QueueBase:
 
         Follows: ``tf.QueueBase.enqueue``.
         """
+        if name is not None:
+            _refuse_number(name)
         self._ref.enqueue(self._spec.components(vals), timeout)
 
     def enqueue_many(self, vals: Any, name: str | None = None, *, timeout: float | None = None) -> None:
@@ -174,11 +178,14 @@ class QueueBase:
             InvalidArgumentError: A row has another shape than the queue's, there are too few components, the sizes of
                 the first dimension differ, or a component is a scalar.
             ValueError: A value is None or ragged, keys are missing or unknown.
-            TypeError: A literal is of another kind, such as 2.0 for an integer.
+            TypeError: A literal is of another kind, such as 2.0 for an integer; or ``name`` is a number, such as a
+                timeout without its name.
             DeadlineExceededError: Some are not in after ``timeout`` seconds; the message says how many are.
 
         Follows: ``tf.QueueBase.enqueue_many``.
         """
+        if name is not None:
+            _refuse_number(name)
         self._ref.enqueue_many(self._spec.components(vals), timeout)
 
     def dequeue(self, name: str | None = None, *, timeout: float | None = None) -> Any:
@@ -197,10 +204,13 @@ class QueueBase:
         Raises:
             OutOfRangeError: The queue is closed and empty, and no waiting enqueue will change that.
             CancelledError: The session was closed.
+            TypeError: ``name`` is a number, such as a timeout without its name.
             DeadlineExceededError: Nothing came within ``timeout`` seconds.
 
         Follows: ``tf.QueueBase.dequeue``.
         """
+        if name is not None:
+            _refuse_number(name)
         return self._ref.dequeue(timeout, self._spec.result)
 
     def dequeue_many(self, n: int, name: str | None = None, *, timeout: float | None = None) -> Any:
@@ -222,12 +232,14 @@ class QueueBase:
         Raises:
             OutOfRangeError: The queue is closed and will not have ``n`` elements.
             InvalidArgumentError: ``n`` is negative, or the queue was made without shapes.
-            TypeError: ``n`` is no integer.
+            TypeError: ``n`` is no integer, or ``name`` is a number, such as a timeout without its name.
             CancelledError: The session was closed.
             DeadlineExceededError: Not enough came within ``timeout`` seconds.
 
         Follows: ``tf.QueueBase.dequeue_many``.
         """
+        if name is not None:
+            _refuse_number(name)
         return self._ref.dequeue_many(operator.index(n), timeout, self._spec.result, takes_fewer=False)
 
     def dequeue_up_to(self, n: int, name: str | None = None, *, timeout: float | None = None) -> Any:
@@ -246,12 +258,14 @@ class QueueBase:
         Raises:
             OutOfRangeError: The queue is closed and empty.
             InvalidArgumentError: ``n`` is negative, or the queue was made without shapes.
-            TypeError: ``n`` is no integer.
+            TypeError: ``n`` is no integer, or ``name`` is a number, such as a timeout without its name.
             CancelledError: The session was closed.
             DeadlineExceededError: Not enough came within ``timeout`` seconds, and the queue is open.
 
         Follows: ``tf.QueueBase.dequeue_up_to``.
         """
+        if name is not None:
+            _refuse_number(name)
         return self._ref.dequeue_many(operator.index(n), timeout, self._spec.result, takes_fewer=True)
 
     def size(self, name: str | None = None) -> np.int32:
@@ -420,3 +434,9 @@ def _check_fit(queue: QueueBase, source: Source, many: bool) -> None:
         order = [names.index(name) for name in queue.names]
         dtypes, shapes = [dtypes[place] for place in order], [shapes[place] for place in order]
     queue.element_spec.check_types(dtypes, shapes, many=many)
+
+
+def _refuse_number(name: Any) -> None:
+    """Raise a `TypeError` for a number in the place of a name, which has no effect: the call would wait for ever."""
+    if isinstance(name, Real):
+        raise TypeError(f"name must be text or None, got {name!r}: seconds to wait are passed as timeout={name!r}")

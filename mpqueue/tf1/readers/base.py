@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from mpqueue.errors import DeadlineExceededError, InvalidArgumentError, UnimplementedError
 from mpqueue.system.barging_lock import BargingLock
+from mpqueue.tf1.queues.making import as_integer
 from mpqueue.tf1.queues.source import Source
 from mpqueue.tf1.queues.tally import Tally
 from mpqueue.tf1.readers.opening import file_name
@@ -118,6 +119,7 @@ class ReaderBase:
 
         Raises:
             OutOfRangeError: The queue is closed and empty.
+            TypeError: ``queue`` is no queue.
             InvalidArgumentError: The queue's elements are no single strings.
             DeadlineExceededError: ``timeout`` is over; no work unit was lost.
             OpError: The unit cannot be read, see the reader.
@@ -148,9 +150,10 @@ class ReaderBase:
             ``(keys, values)``, two arrays of ``bytes`` objects, of one dimension and equal length.
 
         Raises:
+            TypeError: ``num_records`` is no integer.
             InvalidArgumentError: ``num_records`` is negative; else as `read`.
         """
-        if num_records < 0:
+        if as_integer(num_records, "num_records") < 0:
             raise InvalidArgumentError(None, None, f"num_records must be 0 or more, got {num_records}")
         records: list[Record] = []
         with self._lock.waking, Turn(self._lock, timeout) as turn:
@@ -251,6 +254,8 @@ class ReaderBase:
 
     def _start_work(self, queue: WorkQueue, turn: "Turn") -> None:
         if not self._is_working:
+            if not hasattr(queue, "dequeue"):
+                raise TypeError(f"a reader takes its work from a queue of names of files, got {queue!r}")
             self._tally.join(queue)
             self._work = _work_unit(queue.dequeue(timeout=turn.left()) if turn.has_deadline else queue.dequeue())
             self._on_work_start(self._work)

@@ -1,6 +1,7 @@
 """FixedLengthRecordReader: records of one length, between a header and a footer."""
 
 from mpqueue.errors import InvalidArgumentError, OutOfRangeError
+from mpqueue.tf1.queues.making import as_integer
 from mpqueue.tf1.readers.block_buffer import BlockBuffer
 from mpqueue.tf1.readers.failures import shown
 from mpqueue.tf1.readers.file_records import FileRecordReader
@@ -36,6 +37,7 @@ class FixedLengthRecordReader(FileRecordReader):
         name: Kept as ``name``.
 
     Raises:
+        TypeError: A length is no integer.
         InvalidArgumentError: A length is negative, ``record_bytes`` is 0 (TensorFlow gives empty records without end),
             or ``encoding`` is another one.
 
@@ -63,9 +65,9 @@ class FixedLengthRecordReader(FileRecordReader):
         self.name = name
         lengths = {"header_bytes": header_bytes, "footer_bytes": footer_bytes, "hop_bytes": hop_bytes}
         for what, length in lengths.items():
-            if length is not None and length < 0:
+            if length is not None and as_integer(length, what) < 0:
                 raise InvalidArgumentError(None, None, f"{what} must be 0 or more, got {length}")
-        if record_bytes < 1:
+        if as_integer(record_bytes, "record_bytes") < 1:
             raise InvalidArgumentError(None, None, f"record_bytes must be 1 or more, got {record_bytes}")
         if encoding not in {None, "", "NONE", "GZIP", "ZLIB"}:
             raise InvalidArgumentError(None, None, f"encoding must be 'GZIP', 'ZLIB' or None, got {encoding!r}")

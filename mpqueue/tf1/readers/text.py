@@ -2,6 +2,7 @@
 
 from mpqueue.errors import DataLossError, InvalidArgumentError
 from mpqueue.memory.glibc import keep_freed_memory
+from mpqueue.tf1.queues.making import as_integer
 from mpqueue.tf1.readers.failures import shown
 from mpqueue.tf1.readers.file_records import DEFAULT_MAX_RECORD_BYTES, FileRecordReader, positive_bytes
 from mpqueue.tf1.readers.opening import BLOCK_BYTES, open_input
@@ -35,6 +36,7 @@ class TextLineReader(FileRecordReader):
         max_record_bytes: A longer line is an error, before memory is taken for all of it.
 
     Raises:
+        TypeError: ``skip_header_lines`` is no integer.
         InvalidArgumentError: ``skip_header_lines`` is negative.
         ValueError: ``max_record_bytes`` is below 1.
 
@@ -55,7 +57,7 @@ class TextLineReader(FileRecordReader):
     ) -> None:
         super().__init__()
         self.name = name
-        self._num_skipped = skip_header_lines or 0
+        self._num_skipped = as_integer(skip_header_lines or 0, "skip_header_lines")
         self._max_record_bytes = positive_bytes(max_record_bytes, "max_record_bytes")
         if self._num_skipped < 0:
             raise InvalidArgumentError(None, None, f"skip_header_lines must be 0 or more, got {skip_header_lines}")

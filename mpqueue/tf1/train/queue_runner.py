@@ -141,6 +141,8 @@ class QueueRunner:
 
     @staticmethod
     def _closing(queue: Any, *, cancel: bool) -> Op:
+        if not isinstance(queue, QueueBase):
+            raise TypeError(f"a QueueRunner fills a queue of mpqueue, got {queue!r}")
         return CloseOp(queue, cancel=cancel)
 
     @staticmethod
@@ -227,8 +229,10 @@ class QueueRunner:
             The new threads.
 
         Raises:
-            TypeError: ``sess`` is no session.
+            TypeError: ``sess`` is no session, or ``coord`` no coordinator.
         """
+        if coord is not None and not hasattr(coord, "register_thread"):
+            raise TypeError(f"coord must be a Coordinator or None, got {coord!r}")
         session = self._checked_session(sess)
         with self._lock:
             if self._runs.get(session, 0) > 0:

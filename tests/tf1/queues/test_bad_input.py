@@ -241,3 +241,20 @@ def test_a_source_of_too_few_components_is_refused_before_it_is_asked():
     for make in (queue.enqueue_op, queue.enqueue_many_op):
         with pytest.raises(InvalidArgumentError, match="got 1 components, expected 2"):
             make(mpqueue.Source(never, ["int32"], [()]))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda queue: queue.enqueue(1, 0.5),
+        lambda queue: queue.enqueue_many([[1]], 5),
+        lambda queue: queue.dequeue(0.5),
+        lambda queue: queue.dequeue_many(1, np.float32(0.5)),
+        lambda queue: queue.dequeue_up_to(1, 5),
+    ],
+)
+def test_a_timeout_without_its_name_is_refused_in_place_of_a_wait_for_ever(call):
+    queue = FIFOQueue(3, "int32", [()])
+    with pytest.raises(TypeError, match=r"name must be text or None, got .*: seconds to wait are passed as timeout="):
+        call(queue)
+    assert queue.size() == 0

@@ -252,3 +252,25 @@ def test_the_end_of_a_file_that_never_ends_is_not_waited_for():
     with pytest.raises(errors.OpError, match="/proc/self/mem"):
         mpqueue.read_file("/proc/self/mem")
     assert os.path.exists("/proc/self/mem")
+
+
+@pytest.mark.parametrize("queue", [3, "names.txt", ["names.txt"]])
+def test_what_is_no_queue_is_refused(queue):
+    with pytest.raises(TypeError, match="a reader takes its work from a queue of names of files, got"):
+        mpqueue.TextLineReader().read(queue)
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda: mpqueue.TextLineReader(skip_header_lines="1"), "skip_header_lines"),
+        (lambda: mpqueue.TextLineReader(skip_header_lines=1.5), "skip_header_lines"),
+        (lambda: mpqueue.FixedLengthRecordReader("8"), "record_bytes"),
+        (lambda: mpqueue.FixedLengthRecordReader(1.5), "record_bytes"),
+        (lambda: mpqueue.FixedLengthRecordReader(8, hop_bytes=2.0), "hop_bytes"),
+        (lambda: mpqueue.TextLineReader().read_up_to(mpqueue.FIFOQueue(1, "string", [()]), 1.5), "num_records"),
+    ],
+)
+def test_numbers_that_are_no_integers_are_refused_before_anything_is_read(make, what):
+    with pytest.raises(TypeError, match=f"{what} must be an integer, got"):
+        make()

@@ -354,3 +354,13 @@ def test_the_repr_tells_the_state(queue):
     session = Session()
     runner.create_threads(session)
     assert repr(runner) == "<QueueRunner of 'q': 2 ops, 2 running>"
+
+
+def test_what_is_no_queue_or_no_coordinator_is_refused_before_a_thread_is_made():
+    with pytest.raises(TypeError, match="a QueueRunner fills a queue of mpqueue, got 3"):
+        QueueRunner(3, [print])
+    queue = FIFOQueue(3, "int32", [()])
+    runner = QueueRunner(queue, [queue.enqueue_op(lambda: 1)])
+    with pytest.raises(TypeError, match="coord must be a Coordinator or None, got 3"):
+        runner.create_threads(coord=3, start=True)
+    assert runner.create_threads(coord=Coordinator())  # nothing was begun
