@@ -13,6 +13,7 @@ import numpy as np
 
 _PART = 0x9E3779B97F4A7C15
 _FIRST, NEXT_ITEM, WORD = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xFFFFFFFFFFFFFFFF
+_MOST_ORDERED = 1 << 48  # no machine addresses more bytes
 _ORDER = 0x6F72646572  # separates the numbers of a shuffle from those of the batches
 
 
@@ -53,7 +54,17 @@ def place_of(token: Any) -> int:
 
 
 def permutation(seed: int, epoch: int, length: int) -> np.ndarray[Any, Any]:
-    """The order of a shuffled epoch: uint32 below 2**32 entries, so 4 bytes each."""
+    """The order of a shuffled epoch: uint32 below 2**32 entries, so 4 bytes each.
+
+    Raises:
+        ValueError: No memory can be addressed for so many.
+    """
+    # NumPy gives an empty array for `sys.maxsize`, the length that some give what has no end: it counts in floats.
+    if length > _MOST_ORDERED:
+        raise ValueError(
+            f"shuffle=True keeps the order of an epoch, 8 bytes a batch, and the source has {length:,} batches: leave "
+            "it out, and draw in __getitem__ (mpqueue.rng()); or give samples and batch_size: that order takes none"
+        )
     order = np.arange(length, dtype=np.uint32 if length <= 1 << 32 else np.uint64)
     np.random.Generator(np.random.PCG64(sequence_of(seed, epoch, _ORDER))).shuffle(order)
     return order

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import operator
 import os
 import warnings
 import weakref
@@ -466,7 +467,7 @@ class Loader(Stoppable):
 
         Raises:
             TypeError: It is neither a dict nor a list of dicts.
-            ValueError: It is no such state, or of another ``batch_size``, of another dataset, of other ``lanes``; or
+            ValueError: It is no such state, or of another ``batch_size``, of another source, of other ``lanes``; or
                 the states of some ranks are missing, or there twice.
         """
         states: list[Any] = list(state) if isinstance(state, list | tuple) else [state]
@@ -474,11 +475,16 @@ class Loader(Stoppable):
             raise ValueError("load_state_dict got an empty list: pass the states of all ranks, or one")
         # Before the workers are ended: a state that is refused changes nothing.
         place, first = self._order.place_in(states, self.workers, self.backend), states[0]
+        if "source" in first and not hasattr(self.source, "load_state_dict"):
+            raise ValueError(
+                f"the state has one of its source, and {type(self.source).__name__} has no load_state_dict(state): a "
+                "state goes on with the source that it is of"
+            )
         self.stop()
         place = self._order.load(first, place)
         if "source" in first:
             self.source.load_state_dict(first["source"])
-        self._job = replace(self._job, seed=first["seed"], is_seed_given=True)
+        self._job = replace(self._job, seed=operator.index(first["seed"]), is_seed_given=True)
         self._position.load(place)
         # A worker process has another copy of the iterator then.
         self._is_spent = self._is_spent and (not self.workers or not kind_of(self.backend).in_processes)

@@ -1,5 +1,6 @@
 """The position of the loops over a `Loader`: which epoch, how far, and where the next ``for`` goes on."""
 
+import operator
 from typing import Any
 
 from mpqueue.engine.pipeline import Pipeline
@@ -112,4 +113,19 @@ def place_of(state: Any) -> Place:
             f"this is no state of a Loader: it lacks {', '.join(missing)}. "
             "load_state_dict takes what state_dict() of a Loader of the same source gave"
         )
-    return Place(state["epoch"], state["position"], tuple(state["ahead"]), tuple(state["counts"]))
+    _integer("seed", state["seed"], None)
+    epoch, position = (_integer(name, state[name], 0) for name in ("epoch", "position"))
+    ahead, counts = (tuple(_integer(name, number, 0) for number in state[name]) for name in ("ahead", "counts"))
+    return Place(epoch, position, ahead, counts)
+
+
+def _integer(name: str, value: Any, least: int | None) -> int:
+    """Return a number of a state as an int; a format in which it was saved may have made another type of it."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or (least is not None and number < least):
+        what = "an integer" if least is None else f"an integer, {least} or more"
+        raise ValueError(f"this is no state of a Loader: its {name} must be {what}, got {value!r}")
+    return number

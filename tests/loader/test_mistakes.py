@@ -1,5 +1,6 @@
 """What a newcomer does wrong is said at construction, before any process starts, with what to do instead."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -203,3 +204,44 @@ def test_a_tensor_that_numpy_has_no_dtype_for_is_named_with_the_remedy():
 def test_a_source_without_a_length_is_named_where_it_is_asked_for():
     with Loader(lambda: iter(())) as loader, pytest.raises(TypeError, match="the source has no length"):
         len(loader)
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"position": 1.0}, "its position must be an integer, 0 or more, got 1.0"),
+        ({"position": -1}, "its position must be an integer, 0 or more, got -1"),
+        ({"epoch": -1}, "its epoch must be an integer, 0 or more, got -1"),
+        ({"epoch": None}, "its epoch must be an integer, 0 or more, got None"),
+        ({"seed": "1"}, "its seed must be an integer, got '1'"),
+        ({"ahead": [2.0]}, "its ahead must be an integer, 0 or more, got 2.0"),
+        ({"source": 3}, r"the state has one of its source, and Numbers has no load_state_dict\(state\)"),
+    ],
+)
+def test_a_state_with_what_no_loader_says_is_refused_and_changes_nothing(changed, text):
+    with Loader(Numbers(), workers=1) as loader:
+        batches = iter(loader)
+        next(batches)
+        with pytest.raises(ValueError, match=text):
+            loader.load_state_dict(loader.state_dict() | changed)
+        assert int(next(batches)[0]) == 1  # the workers go on
+
+
+def test_the_numbers_of_a_state_may_have_become_arrays():
+    with Loader(Numbers(), workers=1, shuffle=True, seed=1) as loader:
+        whole = [int(batch[0]) for batch in loader]
+        state = {"seed": np.int64(1), "epoch": np.array(0), "position": np.uint8(2), "ahead": np.zeros(0, int)}
+        loader.load_state_dict({**state, "counts": []})
+        assert [int(batch[0]) for batch in loader] == whole[2:]
+        assert type(loader.state_dict()["epoch"]) is int
+
+
+@pytest.mark.parametrize("make", [Loader, OrderedEnqueuer])
+def test_a_length_for_which_no_order_can_be_kept(make):
+    """`len` of `sys.maxsize` says "endless" in some programs; NumPy makes an empty array of it."""
+    source = make(Numbers(sys.maxsize), shuffle=True)
+    with pytest.raises(
+        ValueError, match=r"shuffle=True keeps the order of an epoch, .* has 9,223,372,036,854,775,807 b"
+    ):
+        iter(source) if make is Loader else source.start()
+    source.stop()
