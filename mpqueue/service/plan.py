@@ -98,7 +98,8 @@ def _refuse(workers: Any, backend: str, options: dict[str, Any]) -> None:
         raise ValueError('a server deals to all ranks: leave out shard, and pass mode="split" with world=N')
     if options.pop("copy", False):
         raise ValueError('copy is the consumers\' choice: attach(..., writable="copy") gives private copies')
-    refuse_torch_names({name: value for name, value in options.items() if name not in _OF_ENGINE | _OF_SAMPLES})
+    unknown = {name: value for name, value in options.items() if name not in _OF_ENGINE | _OF_SAMPLES}
+    refuse_torch_names(unknown, "Server")
 
 
 def _make_order(source: Any, options: dict[str, Any], *, shuffle: bool, world: int) -> Order:

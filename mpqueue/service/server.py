@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from functools import partial
 from importlib import import_module
-from typing import Any, Literal, Never, Self
+from numbers import Integral
+from typing import Any, Literal, Never, NoReturn, Self
 
 from mpqueue.engine.members import checked_wait
 from mpqueue.engine.options import DEFAULT_START_METHOD, OnError, Options, SampleOptions, StartMethod, shows_options
@@ -178,12 +179,12 @@ class Server:
     ) -> None:
         arguments, self._home = locals(), Home.of(name)
         self.name, self.folder = self._home.name, self._home.folder
-        self._journal_path = None if journal is None else os.fspath(journal)
+        self._journal_path = _checked_journal(journal)
         window = max_queue_size if journal is None else 1  # or more would be out of which nobody knows what was taken
         self._rules = check_rules(
             mode=mode, world=world, slow=slow, grace_s=grace_s, lease_timeout=lease_timeout, window=window
         )
-        self._uids = frozenset(map(int, allow_uids))
+        self._uids = _checked_uids(allow_uids)
         arguments |= {"workers": num_cpus() if workers is None else workers}
         arguments |= {"world": (self._rules.world or 1) if self._rules.is_ranked else 1}
         self._make_stream = partial(Stream, source, **unknown, **_stream_options(arguments))
@@ -346,6 +347,12 @@ class Server:
             raise run.loop.failure
         return not run.thread.is_alive()
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Server cannot be pickled or sent to another process: its workers and its name belong to this one. "
+            f"Attach to it there, by mpqueue.attach({self.name!r})"
+        )
+
     def statistics(self) -> "ServerStatistics":
         """Return the counters of the server and of its consumers; after `stop` they stay as they were last."""
         run = self._run
@@ -413,6 +420,23 @@ def _stream_options(arguments: dict[str, Any]) -> dict[str, Any]:
     names |= {field.name for kind in (Options, SampleOptions) for field in fields(kind)}
     names -= {"copy", "monitor", "progress", "shard"}
     return {name: arguments[name] for name in names}
+
+
+def _checked_journal(journal: Any) -> str | None:
+    if journal is None:
+        return None
+    if not isinstance(journal, str | os.PathLike):
+        raise TypeError(f"journal must be the path of a file or None, got {journal!r}")
+    if os.path.isdir(journal):
+        raise ValueError(f"journal must be the path of a file, got the folder {journal!r}: name a file in it")
+    return os.fspath(journal)
+
+
+def _checked_uids(uids: Any) -> frozenset[int]:
+    found: list[Any] = [*uids] if isinstance(uids, Iterable) else [None]
+    if not all(isinstance(uid, Integral) and not isinstance(uid, bool) for uid in found):
+        raise TypeError(f"allow_uids must be a list of numbers of users, got {uids!r}")
+    return frozenset(map(int, found))
 
 
 class _Run:

@@ -10,7 +10,8 @@ A bare iterator gives each element once: there is no way back, and so it is no l
 """
 
 import copy
-from collections.abc import Iterator
+import reprlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mpqueue.engine.lanes import LaneStart
@@ -60,6 +61,8 @@ class GeneratorLane:
             made, source = None, dataset.__iter__
         else:
             made = source()
+            if not isinstance(made, Iterable) and not hasattr(made, "__getitem__"):
+                raise TypeError(told_of_no_iterator(source, made))
             dataset = made if has_state(made) else None
         if dataset is not None and state is not None and not isinstance(made, Iterator):
             dataset.load_state_dict(state)
@@ -99,6 +102,15 @@ class GeneratorLane:
             return None
         state = self._holder.state_dict()
         return None if state is None else {"epoch": self._epoch, "state": state}
+
+
+def told_of_no_iterator(source: Any, made: Any) -> str:
+    """Return what is wrong with a generator function that returned what cannot be iterated."""
+    name = getattr(source, "__qualname__", type(source).__name__)
+    got = (
+        "None: did you forget `yield`, or `return`?" if made is None else f"{type(made).__name__}: {reprlib.repr(made)}"
+    )
+    return f"the generator function {name} must return an iterator, got {got}"
 
 
 def has_state(made: Any) -> bool:

@@ -245,3 +245,28 @@ def test_a_length_for_which_no_order_can_be_kept(make):
     ):
         iter(source) if make is Loader else source.start()
     source.stop()
+
+
+@pytest.mark.parametrize("make", [Loader, GeneratorEnqueuer])
+def test_a_generator_function_that_needs_arguments(make):
+    with pytest.raises(TypeError, match=r"called without arguments, but needs_an_argument\(worker_id\) needs some"):
+        make(needs_an_argument)
+
+
+def forgets_to_yield():
+    """As a function whose `yield` was left out."""
+
+
+def returns_a_number():
+    return 5
+
+
+@pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 1, "backend": "thread"}, {"workers": 1}])
+@pytest.mark.parametrize(
+    ("function", "got"),
+    [(forgets_to_yield, "None: did you forget `yield`?"), (returns_a_number, "int: 5")],
+)
+def test_a_generator_function_that_returns_no_iterator(function, got, options):
+    with Loader(function, **options) as loader, pytest.raises(TypeError) as caught:
+        next(iter(loader))
+    assert str(caught.value) == f"the generator function {function.__name__} must return an iterator, got {got}"

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import pickle
 import select
 import shutil
 import signal
@@ -718,3 +719,26 @@ class Meeting:
 def test_workers_of_a_server_compute_samples_in_threads():
     with mpqueue.Server("s", Meeting(), batch_size=8, workers=1, threads=4), mpqueue.attach("s", timeout=60) as own:
         assert [batch.tolist() for batch in own] == [list(range(8)), list(range(8, 16))]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"batchsize": 2}, TypeError, r"Server\(\) got an unexpected keyword argument 'batchsize'"),
+        ({"journal": 3}, TypeError, "journal must be the path of a file or None, got 3"),
+        ({"journal": "/"}, ValueError, "journal must be the path of a file, got the folder '/': name a file in it"),
+        ({"allow_uids": 3}, TypeError, "allow_uids must be a list of numbers of users, got 3"),
+        ({"allow_uids": "root"}, TypeError, "allow_uids must be a list of numbers of users, got 'root'"),
+        ({"allow_uids": ["root"]}, TypeError, r"allow_uids must be a list of numbers of users, got \['root'\]"),
+    ],
+)
+def test_a_wrong_option_is_refused_by_its_name(options, error, text):
+    with pytest.raises(error, match=text):
+        mpqueue.Server("wrong", [1, 2], **options)
+
+
+@pytest.mark.usefixtures("servers_home")
+def test_a_server_cannot_be_pickled():
+    with mpqueue.Server("pickled", [1, 2], workers=1) as server:
+        with pytest.raises(TypeError, match=r"a Server cannot be pickled .* by mpqueue.attach\('pickled'\)"):
+            pickle.dumps(server)

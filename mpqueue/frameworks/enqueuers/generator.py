@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mpqueue.dataset.lookalikes import is_dataset
+from mpqueue.dataset.lookalikes import check_call, is_dataset
 from mpqueue.engine.backend_kinds import BackendName
 from mpqueue.engine.options import DEFAULT_START_METHOD, Options, SampleOptions, StartMethod, check_wait_time
 from mpqueue.engine.schedule import Place, StreamSchedule
@@ -114,6 +114,8 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         given = by_old_names({"use_multiprocessing": use_multiprocessing}, {"pickle_safe": pickle_safe})
         super().__init__(generator, given["use_multiprocessing"] or False)
         check_stream(generator)
+        if callable(generator):
+            check_call(generator)
         if lanes is not None:
             lanes = SampleOptions(lanes=lanes).lanes  # checked
             check_lanes(self._runnable(), lanes, 1)
