@@ -413,12 +413,14 @@ def check_trace(trace: Any) -> None:
 
     Raises:
         TypeError: It is no path.
-        ValueError: Its folder does not exist.
+        ValueError: Its folder does not exist, or it is a folder itself.
     """
     if trace is None:
         return
     if not isinstance(trace, str | os.PathLike):
         raise TypeError(f"trace must be the path of a file or None, got {trace!r}")
+    if not os.fspath(trace) or os.path.isdir(trace):
+        raise ValueError(f"trace must be the path of a file, got {trace!r}, which is none")
     folder = os.path.dirname(os.path.abspath(trace))
     if not os.path.isdir(folder):
         raise ValueError(f"trace must be the path of a file in a folder that exists, got {trace!r}")

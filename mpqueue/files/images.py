@@ -17,6 +17,7 @@ from mpqueue.errors import FileError
 from mpqueue.files.index import Texts, open_or_make, packed
 from mpqueue.files.index_file import Array, Arrays, IndexWriter
 from mpqueue.files.kept import cache_folder
+from mpqueue.files.names import folder_name
 from mpqueue.files.opened import read_whole
 from mpqueue.files.source import checked_number
 from mpqueue.files.urls import found_under, is_url
@@ -38,6 +39,7 @@ class Images:
         index: The folder where the names of the files are kept; None: ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
+        TypeError: ``folder`` or ``index`` is no path.
         FileNotFoundError: There is no such folder, it has no folders of classes, or one of them has no images.
         NotADirectoryError: It is no folder.
         ImportError: Pillow is not installed, and ``decode`` is asked for.
@@ -64,7 +66,7 @@ class Images:
     ) -> None:
         if decode:
             _pillow()
-        name = os.fspath(folder)
+        name = folder_name(folder)
         self._folder, self._decode = name.rstrip("/") if is_url(name) else os.path.realpath(name), decode
         self.classes, found = _walk(self._folder)
         self.class_to_idx = {name: number for number, name in enumerate(self.classes)}

@@ -18,6 +18,8 @@ _DAY_S = 24 * 60 * 60
 def cache_folder(chosen: str | os.PathLike[str] | None = None) -> str:
     """Return the folder of the indexes, absolute: the one that was chosen; None: ``$XDG_CACHE_HOME/mpqueue``."""
     if chosen is not None:
+        if not isinstance(chosen, str | os.PathLike):
+            raise TypeError(f"index must be the path of a folder or None, got {chosen!r}")
         return os.path.abspath(os.fspath(chosen))
     base = os.environ.get("XDG_CACHE_HOME", "")
     return os.path.join(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "mpqueue")

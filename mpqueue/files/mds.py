@@ -27,6 +27,7 @@ from mpqueue.files.groups import GroupedFiles, Groups
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Array, Arrays
 from mpqueue.files.mds_values import Decode, decoder, size_of
+from mpqueue.files.names import folder_name
 from mpqueue.files.opened import read_whole
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.urls import is_url
@@ -116,6 +117,7 @@ class MDS(GroupedFiles):
         index: The folder in which the index of the shards is kept; None: the user's cache folder.
 
     Raises:
+        TypeError: ``folder`` or ``index`` is no path.
         FileNotFoundError: There is no ``index.json``, or no shard of which it tells.
         FileError: A shard is cut short, has other columns than the first one, or is not what ``index.json`` tells.
             Later, at a read: it has changed, or is damaged. It names file and offset.
@@ -137,7 +139,7 @@ class MDS(GroupedFiles):
         cache_bytes: int = DEFAULT_BYTES,
         index: str | os.PathLike[str] | None = None,
     ) -> None:
-        name = os.fspath(folder)
+        name = folder_name(folder)
         shards = _read_index(name.rstrip("/") if is_url(name) else os.path.realpath(name))
         stored = shards[0].columns
         for shard in shards:

@@ -6,11 +6,13 @@ characters it has. A URL of fsspec is a name, too; whether there is a file behin
 """
 
 import glob
+import io
 import itertools
 import math
 import os
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from mpqueue.files import urls
 
@@ -44,7 +46,21 @@ def expand(names: Names) -> list[str]:
     return found
 
 
-def _listed(names: Iterable[Name]) -> Sequence[Name]:
+def folder_name(folder: Name) -> str:
+    """Return the name of the one folder that a source reads, as text.
+
+    Raises:
+        TypeError: It is no path.
+        ValueError: It is empty.
+    """
+    if not isinstance(folder, str | bytes | os.PathLike):
+        raise TypeError(f"the source is one folder, by text or an os.PathLike, got {type(folder).__name__}: {folder!r}")
+    return _text(folder)
+
+
+def _listed(names: Any) -> Sequence[Name]:
+    if isinstance(names, io.IOBase):  # whose lines would be names
+        raise TypeError(f"names of files are paths or a list of paths, got an open file: pass its name, {names!r}")
     try:
         return list(names)
     except TypeError:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from mpqueue.files import MDS, Images
+from mpqueue.files.kept import cache_folder
 from mpqueue.files.names import expand, expand_braces
 
 
@@ -89,3 +91,27 @@ def test_braces_are_those_of_a_shell(pattern, names):
 def test_what_names_no_file_is_refused(folder, names, error, said):
     with pytest.raises(error, match=said):
         expand(names)
+
+
+def test_an_open_file_is_not_read_as_a_list_of_names(folder):
+    (folder / "a-00.tar").write_text("b-0.tar\n")
+    with open("a-00.tar") as file, pytest.raises(TypeError, match="got an open file: pass its name"):
+        expand(file)
+
+
+@pytest.mark.parametrize("make", [MDS, Images])
+@pytest.mark.parametrize("given", [3, None, ["a", "b"]])
+def test_sources_of_one_folder_name_what_is_none(make, given):
+    with pytest.raises(TypeError, match=r"the source is one folder, by text or an os\.PathLike, got "):
+        make(given)
+
+
+@pytest.mark.parametrize("make", [MDS, Images])
+def test_an_empty_name_is_not_the_folder_of_the_program(make):
+    with pytest.raises(ValueError, match="'' cannot name a file"):
+        make("")
+
+
+def test_an_index_that_is_no_path_is_named():
+    with pytest.raises(TypeError, match="index must be the path of a folder or None, got 3"):
+        cache_folder(3)

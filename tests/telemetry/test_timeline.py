@@ -327,7 +327,12 @@ def names_in(path):
 
 @pytest.mark.parametrize(
     ("trace", "error", "text"),
-    [(3, TypeError, "trace must be the path"), ("/no/such/folder/run.json", ValueError, "a folder that exists")],
+    [
+        (3, TypeError, "trace must be the path"),
+        ("/no/such/folder/run.json", ValueError, "a folder that exists"),
+        ("/", ValueError, "trace must be the path of a file, got '/', which is none"),
+        ("", ValueError, "which is none"),
+    ],
 )
 def test_a_path_that_cannot_be_is_refused_at_construction(trace, error, text):
     with pytest.raises(error, match=text):
