@@ -18,6 +18,8 @@ from dataclasses import fields
 from importlib import import_module
 from typing import Any, Never
 
+import numpy as np
+
 from mpqueue.engine.backend_kinds import BackendName, kind_of
 from mpqueue.engine.options import (
     DEFAULT_START_METHOD,
@@ -156,7 +158,7 @@ def accelerate(  # noqa: D417 - `unknown` is for the names that are refused
         shuffle="the order is that of fit(..., shuffle=True), or of a mpqueue.Loader",
         y="x and y in memory need no workers, call fit(x, y)",
     )
-    if hasattr(workers, "__len__") or hasattr(workers, "__array__"):
+    if hasattr(workers, "__len__") or (hasattr(workers, "__array__") and not isinstance(workers, np.generic)):
         raise TypeError(
             f"accelerate takes one dataset, and then the number of workers; got {type(workers).__name__} for that. "
             "Arrays x and y in memory need no workers: call fit(x, y). Data that is read or computed is given by an "

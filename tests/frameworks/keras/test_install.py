@@ -245,3 +245,10 @@ def test_what_is_no_argument_of_accelerate_is_told_by_the_name_that_it_has():
         mpqueue.keras.accelerate([arrays], batch_size=2)
     with pytest.raises(TypeError, match=r"unexpected keyword argument 'nonsense'$"):
         mpqueue.keras.accelerate([arrays], nonsense=2)
+
+
+@pytest.mark.any_backend
+def test_a_number_of_workers_may_be_numpys():
+    assert mpqueue.keras.accelerate([(np.zeros((4, 2)), np.zeros(4))], np.int64(1)).workers == 1
+    with pytest.raises(TypeError, match=r"workers must be an integer, got np.float64\(1.5\)"):
+        mpqueue.keras.accelerate([(np.zeros((4, 2)), np.zeros(4))], np.float64(1.5))
