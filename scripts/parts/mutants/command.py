@@ -99,7 +99,8 @@ def _try(copy: Copy, module: str, mutants: list[Mutant], known: dict, options: a
     tests = [f"tests/{name}" for name in options.tests or targets.tests_of(module)]
     is_pure = module in targets.PURE
     copy.options = ["-m", "not slow"] if is_pure else []
-    target, source = f"mpqueue/{module}", (_PACKAGE / module).read_bytes()
+    target = f"mpqueue/{module}"
+    source = (copy.folder / target).read_bytes()  # not the tree's, which may be edited while this runs
     limit_s = copy.limit_of(tests)
     print(f"{module}: {len(mutants)} mutants, {' '.join(tests)}, of {limit_s:.0f} s at most", flush=True)
     wider = [f"tests/{name}" for name in targets.wider_tests_of(module)] if options.sample else []
