@@ -27,7 +27,7 @@ class QueueHome(NamedTuple):
 
 
 users: set[int] = set()
-"""Ids of the processes that have connected to the queues of this one, and of its workers that use a server's."""
+"""Ids of the processes that have connected to the queues of this one; of its workers until their end."""
 
 report_use: Callable[[], None] | None = None
 """In a worker: tells the trainer that this process uses the queues of a server, which the trainer would not learn."""

@@ -29,7 +29,6 @@ from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 
-from mpqueue.engine import queue_address
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.outcomes import Outcome, Partial, Unreadable
 from mpqueue.engine.pipeline import Pipeline
@@ -596,7 +595,7 @@ class Stream:
     @property
     def takes_from_queues(self) -> bool:
         """True if the source has used a queue in a worker."""
-        return not queue_address.users.isdisjoint(self._backend.pool.roster.pids.values())
+        return any(worker.uses_queues for worker in self._backend.pool.roster.workers.values())
 
     def wake(self) -> None:
         """Make `fileno` readable; from any thread, as long as the stream runs."""

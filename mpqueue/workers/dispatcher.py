@@ -45,7 +45,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpqueue.engine import queue_address
 from mpqueue.engine.schedule import Ticket
 from mpqueue.memory.layout import UNNUMBERED, ReadSpec, load_spec
 from mpqueue.memory.slots import LARGE_BYTES, SlotError, SlotState
@@ -489,7 +488,7 @@ class Dispatcher:
                 worker.has_ended = worker.has_ended or work.is_end
                 if flags & TAIL:
                     self._enter_tail(worker, work)
-                if flags & UNSHARDED and worker.process is not None and worker.process.pid not in queue_address.users:
+                if flags & UNSHARDED and worker.process is not None and not worker.uses_queues:
                     self._pool.ledger.unsharded.add(work.ticket.lane)  # else a queue has divided the elements
             elif flags & _FLAGGED:
                 self._enter_flagged(worker, spec, work, flags)
@@ -585,8 +584,7 @@ class Dispatcher:
                 raise ProtocolError("a source was loaded that was not sent")
             return (*notices, Notice(kind, turn, None))
         if kind == ReportKind.QUEUES:
-            if worker.process is not None:
-                queue_address.users.add(worker.process.pid)
+            worker.has_used_queues = True
             return notices
         slots = ring.slots
         if kind != ReportKind.LET_GO or number >= slots.num_slots or slots.slots[number].owner != worker.number:

@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from mpqueue.engine import queue_address
 from mpqueue.engine.outcomes import Partial, Result, Unreadable
 from mpqueue.engine.schedule import Ticket
 from mpqueue.memory.layout import ReadSpec
@@ -339,6 +340,7 @@ class WorkerHandle:
         stacks: What it has said of its stacks, if it hung.
         mark: The turn and the name of the sample that it has said it is at, see `mpqueue.worker.marked`; None: of none.
         is_leaving: It gets no more grants, and ends when it has served what it has.
+        has_used_queues: It has said so, or was seen to, by its end.
     """
 
     def __init__(self, number: int, key: int, *, with_stacks: bool = False) -> None:
@@ -355,7 +357,14 @@ class WorkerHandle:
         self.has_ended = False
         self.stacks = ""
         self.mark: tuple[int, Name] | None = None
-        self.is_leaving = False
+        self.is_leaving = self.has_used_queues = False
+
+    @property
+    def uses_queues(self) -> bool:
+        """True if it has taken elements out of queues, which know what they gave."""
+        process = self.process
+        is_seen = process is not None and not process.machine and process.pid in queue_address.users
+        return self.has_used_queues or is_seen
 
     @property
     def is_stealable(self) -> bool:
@@ -388,11 +397,17 @@ class WorkerHandle:
             self.outbox.clear()
 
     def close(self) -> None:
-        """Close all descriptors."""
+        """Close all descriptors, and forget the process's id, which may be a later worker's."""
         self.pipes.close()
-        if self.process is not None and self.process.sentinel >= 0:
-            descriptors.close(self.process.sentinel)
-            self.process.sentinel = -1
+        process = self.process
+        if process is None:
+            return
+        if not process.machine and process.pid in queue_address.users:
+            self.has_used_queues = True
+            queue_address.users.discard(process.pid)
+        if process.sentinel >= 0:
+            descriptors.close(process.sentinel)
+            process.sentinel = -1
 
     def __repr__(self) -> str:
         return f"<worker {self.number}, {self.life.state.value}, {len(self.in_flight)} in flight>"

@@ -27,7 +27,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from mpqueue.engine import queue_address
 from mpqueue.engine.schedule import Ticket
 from mpqueue.worker.records import GrantKind, ReportKind
 from mpqueue.workers import incidents
@@ -277,7 +276,7 @@ class Supervision:
             return
         worker = leaving.worker
         owners = self._pool.owners
-        if owners is not None and worker.process is not None and worker.process.pid in queue_address.users:
+        if owners is not None and worker.uses_queues:
             # What has used a queue is called afresh, and nothing of it dropped: the queue knows what was taken.
             owners.begin_afresh(worker.number)
         if self._lacks_one:

@@ -1,5 +1,8 @@
 """Queues that a source captures travel to the workers by themselves, whatever starts them."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 from helpers.dequeuing import got_beside_a_death
@@ -143,3 +146,19 @@ def test_the_end_of_a_queue_is_the_end_of_a_generator():
         assert list(loader) == []
     with pytest.raises(OutOfRangeError):
         queue.dequeue()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_id_of_a_worker_that_has_ended_is_known_as_a_users_no_more(method):
+    """It may be a later worker's, whose stream would be called afresh after its death, and give elements twice."""
+    queue = FIFOQueue(100, "int64", [[]])
+    with Loader(Feeder(queue), workers=1, start_method=method) as loader:
+        batches = iter(loader)
+        next(batches)
+        (worker,) = loader.statistics().workers
+        assert worker.pid in queue_address.users
+        os.kill(worker.pid, signal.SIGKILL)
+        assert len(list(batches)) == 19
+        assert worker.pid not in queue_address.users
+        (successor,) = loader.statistics().workers
+    assert successor.pid not in queue_address.users
