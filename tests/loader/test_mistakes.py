@@ -142,7 +142,7 @@ def test_a_table_of_another_library_is_one_too(library, name, remedy):
         (Loader([1, 2], workers=0), r"the source is a Loader, .* pass its source \(`loader\.source`\)"),
         (OrderedEnqueuer([1, 2]), "the source is a OrderedEnqueuer, .* pass its source"),
     ],
-    ids=["consumer", "set", "path", "loader", "enqueuer"],
+    ids=["consumer", "set", "frozenset", "path", "loader", "enqueuer"],
 )
 def test_what_is_not_asked_by_index(make, source, text):
     with pytest.raises(TypeError, match=text):
