@@ -15,7 +15,7 @@ asks the source twice.
 
 *NumPy's* has a bit generator of ours, by `numpy.random.set_bit_generator`: nothing of NumPy is changed. *Python's* has
 no such way. All that it gives comes from three functions in C. While it is armed, their entries in the table of methods
-lead to operators of `random.Random` instead, which are ours: an exception passes through them, as it would not through
+lead to operators of `_random.Random` instead, which are ours: an exception passes through them, as it would not through
 a function of ctypes. Its index is then a number that no generator in use has, which tells whether user code has seeded
 it meanwhile. Whoever seeds it sets its ``gauss_next``, too: that is a property of ours, which settles, so that the next
 sample is not taken for one whose numbers are the user's. These places are details of CPython: they are looked at first,
@@ -169,7 +169,8 @@ class FirstDraw(AtOnce):
         self._originals = [entry.function for entry in self._entries]
         self._operators = [_address_of(operator) for operator, _ in _OPERATORS.values()]
         for name, (_, method) in _OPERATORS.items():
-            setattr(random.Random, method, self._drawing(getattr(_random.Random, name)))
+            # Of the class in C: a program may draw from it, or derive from it, without `random.Random`.
+            setattr(_random.Random, method, self._drawing(getattr(_random.Random, name)))
         random.Random.gauss_next = property(_gauss_next, self._set_gauss_next)  # type: ignore[attr-defined]
         self._stand_in = _StandIn(self._settle)
         self._is_shared = False  # by several threads
@@ -261,7 +262,7 @@ def make_seeder(current: CurrentSample) -> AtOnce:
     global _seeder
     try:
         _seeder = FirstDraw(current) if is_usual else AtOnce(current)
-    except (AttributeError, LookupError):
+    except (AttributeError, LookupError, TypeError):  # a TypeError where the class in C takes no methods
         _seeder = AtOnce(current)
     return _seeder
 

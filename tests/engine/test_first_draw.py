@@ -8,6 +8,7 @@ import pytest
 
 # In a process of its own: the generators of the tests' process are not to be exchanged.
 PLAY = """
+import _random
 import ctypes
 import random
 import numpy as np
@@ -41,6 +42,8 @@ DRAWS = {
     "Python's, only set": lambda: random.setstate(random.Random(3).getstate()),
     "Python's own, seeded": lambda: random.Random(5).gauss(0, 1),
     "own ones": lambda: (random.Random(3).random(), np.random.RandomState(4).rand(), random.random()),
+    "one of the class in C": lambda: (_random.Random(3).random(), random.random()),
+    "its bits, and its state": lambda: (_random.Random(3).getrandbits(9), _random.Random(3).getstate(), random.random()),
     "through NumPy's bits": lambda: np.random.Generator(np.random.get_bit_generator()).random(3).tolist(),
     "raw numbers": lambda: np.random.get_bit_generator().random_raw(3).tolist(),
     "in C": draw_in_c,
