@@ -264,7 +264,7 @@ def returns_a_number():
 @pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 1, "backend": "thread"}, {"workers": 1}])
 @pytest.mark.parametrize(
     ("function", "got"),
-    [(forgets_to_yield, "None: did you forget `yield`?"), (returns_a_number, "int: 5")],
+    [(forgets_to_yield, "None: did you forget `yield`, or `return`?"), (returns_a_number, "int: 5")],
 )
 def test_a_generator_function_that_returns_no_iterator(function, got, options):
     with Loader(function, **options) as loader, pytest.raises(TypeError) as caught:
