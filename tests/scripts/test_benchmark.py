@@ -409,3 +409,12 @@ def test_everything_that_can_be_measured_is_listed(monkeypatch):
     assert [line[2:22].rstrip() for line in lines if line.startswith("  ")] == names
     (ray,) = [line for line in lines if line[2:22].rstrip() == "ray"]
     assert ray.endswith("(not installed)")
+
+
+@pytest.mark.parametrize("option", ["--json", "--plot"])
+def test_a_file_that_cannot_be_written_is_named_before_anything_is_measured(option, monkeypatch, capsys, tmp_path):
+    for file in (tmp_path / "none" / "run", tmp_path):
+        monkeypatch.setattr(sys, "argv", ["benchmark.py", option, str(file)])
+        with pytest.raises(SystemExit):
+            script("parts.benchmark.options").parse("the benchmark")
+        assert f"{option} must be a file in a folder that exists, got {file}" in capsys.readouterr().err

@@ -50,6 +50,9 @@ def parse(about: str) -> argparse.Namespace:
         parser.error(f"--minutes must be above 0, got {options.minutes:g}")
     if options.join and not options.json:
         parser.error("--join needs --json FILE, in which the whole is written")
+    for name, file in (("json", options.json), ("plot", options.plot)):  # now, and not after all was measured
+        if file is not None and (file.is_dir() or not file.parent.is_dir()):
+            parser.error(f"--{name} must be a file in a folder that exists, got {file}")
     if options.files_mb < 1:
         parser.error(f"--files-mb must be at least 1, got {options.files_mb}")
     return options
