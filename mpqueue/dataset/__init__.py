@@ -4,6 +4,7 @@ From the ground up; a module imports only from its own line and the lines above 
 
     lookalikes.py   the marks of a source, and words for what only looks like one
     arguments.py    checks of the arguments of stages
+    binding.py      methods that distinguish a call on the class from a call on a dataset
     mixing.py       the arithmetic of a mix: which dataset each place takes its element from
     records.py      a value as bytes, and back
     record_files.py values by their numbers in two files, which any processes read and write at once

@@ -18,6 +18,7 @@ from mpqueue.dataset.arguments import (
     check_function,
     check_weights,
 )
+from mpqueue.dataset.binding import Caller, Constructor, JoiningMethod
 from mpqueue.dataset.caches import Cache, FolderCache, MemoryCache
 from mpqueue.dataset.lookalikes import check_call, is_sequence, is_torch_iterable, refuse_lookalikes
 from mpqueue.dataset.opening import DatasetLanes
@@ -106,74 +107,84 @@ class Dataset:
 
     # -- Several datasets
 
-    @classmethod
-    def range(cls, *arguments: int) -> Self:
+    @Constructor
+    def range(caller: Caller, *arguments: int) -> "Dataset":  # noqa: N805 - see `mpqueue.dataset.binding`
         """Return a dataset of integers.
 
         Args:
             *arguments: As of Python's ``range``.
 
         Raises:
-            TypeError: They are no integers.
+            TypeError: They are no integers; or this is called on a dataset, not on the class.
             ValueError: The step is zero.
 
         Follows: ``tf.data.Dataset.range``.
         """
-        return cls._of(nodes.SourceNode(source=range(*arguments)))
+        made: Dataset = caller.of(nodes.SourceNode(source=range(*arguments)))
+        return made
 
-    @classmethod
-    def zip(cls, *datasets: "Dataset") -> Self:
-        """Return a dataset of tuples, each of one element of each dataset; it is as long as the shortest.
+    @JoiningMethod
+    def zip(caller: Caller, *datasets: "Dataset") -> "Dataset":  # noqa: N805
+        """Return a dataset of tuples, each of one element of each dataset.
+
+        ``a.zip(b)`` and ``Dataset.zip(a, b)`` are the same. The result is as long as the shortest dataset.
 
         Args:
-            *datasets: One or more.
+            *datasets: The datasets, after the one that this is called on, if any.
 
         Raises:
-            TypeError: One is no dataset.
-            ValueError: There is none.
+            TypeError: One argument is not a dataset.
+            ValueError: There is no dataset.
 
         Follows: ``tf.data.Dataset.zip``.
         """
-        return cls._of(nodes.ZipNode.of(_roots("zip", datasets)))
+        made: Dataset = caller.of(nodes.ZipNode.of(_roots("zip", (*caller.own, *datasets))))
+        return made
 
-    @classmethod
-    def concatenate(cls, *datasets: "Dataset") -> Self:
-        """Return a dataset of the elements of the first one, then of the second one, and so on.
+    @JoiningMethod
+    def concatenate(caller: Caller, *datasets: "Dataset") -> "Dataset":  # noqa: N805
+        """Return a dataset of the elements of the first dataset, then of the second one, and so on.
+
+        ``a.concatenate(b)`` and ``Dataset.concatenate(a, b)`` are the same.
 
         Args:
-            *datasets: One or more.
+            *datasets: The datasets, after the one that this is called on, if any.
 
         Raises:
-            TypeError: One is no dataset.
-            ValueError: There is none.
+            TypeError: One argument is not a dataset.
+            ValueError: There is no dataset.
 
         Follows: ``tf.data.Dataset.concatenate``.
         """
-        return cls._of(nodes.ConcatenateNode.of(_roots("concatenate", datasets)))
+        made: Dataset = caller.of(nodes.ConcatenateNode.of(_roots("concatenate", (*caller.own, *datasets))))
+        return made
 
-    @classmethod
+    @JoiningMethod
     def mix(
-        cls,
+        caller: Caller,  # noqa: N805
         datasets: "Iterable[Dataset]",
         weights: Sequence[float] | None = None,
         stop: Literal["first", "all", "never"] = "first",
-    ) -> Self:
-        """Return a dataset with the elements of several ones, as often as their weights say.
+    ) -> "Dataset":
+        """Return a dataset with the elements of several datasets, in the proportions of their weights.
 
-        They come in blocks of some hundred elements. In each block each dataset has its share, to the nearest element,
-        and what is left over is made up for by later blocks; the order in the block follows from the seed.
+        ``a.mix([b, c])`` and ``Dataset.mix([a, b, c])`` are the same.
+
+        Elements are mixed in blocks of some hundred. In each block each dataset has its share, to the nearest element,
+        and later blocks make up for the rest. The order within a block follows from the seed.
 
         Args:
-            datasets: The datasets.
-            weights: One for each, of any sum; None: all are equal.
-            stop: "first": it ends with the first one that is used up. "all": those that are used up begin anew, until
-                each was seen whole. "never": it has no end. A stream is used up when it is asked for one more element
-                and has none: so a mix that reads one goes on, in each lane, to the next pick of the stream that ends
-                it.
+            datasets: The datasets, after the one that this is called on, if any.
+            weights: One weight for each dataset, of any sum. The first one is that of the dataset that this is called
+                on. If None, all weights are equal.
+            stop: "first": the mix ends with the first dataset that is used up. "all": datasets that are used up start
+                again, until each was seen whole. "never": the mix has no end. A stream is used up when it is asked for
+                one more element and has none. So a mix that reads a stream continues, in each lane, to the next pick
+                of the stream that ends it.
 
         Raises:
-            TypeError: One is no dataset, or a weight is no number.
-            ValueError: There is no dataset; a weight is negative, or all are zero; there is no such ``stop``; or a
+            TypeError: One of ``datasets`` is not a dataset, or a weight is not a number.
+            ValueError: There is no dataset; a weight is negative, or all are zero; ``stop`` is unknown; or a
                 dataset is empty.
 
         Follows: ``tf.data.Dataset.sample_from_datasets`` and ``grain.MapDataset.mix``; shares are kept, not
@@ -181,13 +192,14 @@ class Dataset:
         """
         if isinstance(datasets, Dataset):
             raise TypeError("mix: datasets must be a list of datasets, got one dataset")
-        roots = _roots("mix", tuple(datasets))
+        roots = _roots("mix", (*caller.own, *datasets))
         check_choice("mix", "stop", stop, ("first", "all", "never"))
         node = nodes.MixNode.of(roots, weights=check_weights(weights, len(roots)), stop=stop)
         for number, root in enumerate(roots):
             if node.weights[number] and root.is_indexed and root.length() == 0:
                 raise ValueError(f"mix: dataset {number} is empty: leave it out, or give it the weight 0")
-        return cls._of(node)
+        made: Dataset = caller.of(node)
+        return made
 
     # -- Stages
 

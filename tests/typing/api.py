@@ -75,6 +75,14 @@ def load() -> None:
     loader.stop(timeout=2)
 
 
+def join() -> None:
+    numbers = mpqueue.Dataset.range(3)
+    joined: mpqueue.Dataset = numbers.concatenate(numbers, numbers).zip(numbers).mix([numbers], [0.5, 0.5], stop="all")
+    joined = mpqueue.Dataset.mix([joined, numbers], weights=[1, 2], stop="never")
+    joined = mpqueue.Dataset.zip(joined, mpqueue.Dataset.concatenate(numbers, joined)).take(3)
+    del joined
+
+
 def attach() -> None:
     with mpqueue.attach(
         "photos", rank=0, timeout=30, join="now", reconnect=True, writable="copy", allow_pickle=False, trace="run.json"

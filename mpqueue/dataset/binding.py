@@ -1,0 +1,66 @@
+"""Methods of `Dataset` that distinguish a call on the class from a call on a dataset.
+
+A class method that is called on a dataset receives the class only. So ``a.concatenate(b)`` would lose ``a``.
+"""
+
+from collections.abc import Callable
+from types import MethodType
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
+
+_Params = ParamSpec("_Params")
+_Kind = TypeVar("_Kind")
+
+
+class Caller(NamedTuple):
+    """What a method was called on.
+
+    Attributes:
+        kind: The class.
+        own: The dataset, alone in a tuple. Empty for a call on the class.
+    """
+
+    kind: type[Any]
+    own: tuple[Any, ...]
+
+    def of(self, root: Any) -> Any:
+        """Return a dataset of the class."""
+        return self.kind._of(root)
+
+
+class JoiningMethod(Generic[_Params]):
+    """A method that reads several datasets: ``Dataset.zip(a, b)`` and ``a.zip(b)`` return the same.
+
+    Args:
+        function: The function; its first argument is the `Caller`.
+    """
+
+    def __init__(self, function: Callable[Concatenate[Caller, _Params], Any]) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
+
+    def __get__(self, dataset: object, kind: type[_Kind]) -> Callable[_Params, _Kind]:
+        """Return the method, bound to the class and to the dataset, if there is one."""
+        return MethodType(self._function, Caller(kind, () if dataset is None else (dataset,)))
+
+
+class Constructor(JoiningMethod[_Params]):
+    """A method of the class alone: a call on a dataset is an error, because the dataset would be lost.
+
+    Args:
+        function: The function; its first argument is the `Caller`.
+    """
+
+    def __get__(self, dataset: object, kind: type[_Kind]) -> Callable[_Params, _Kind]:
+        """Return the method; on a dataset, one that raises."""
+        if dataset is None:
+            return super().__get__(dataset, kind)
+        name = self._function.__name__
+
+        def refuse(*_: _Params.args, **__: _Params.kwargs) -> _Kind:
+            raise TypeError(
+                f"{name} makes a new dataset, and would lose the one that it is called on: call it on the class, "
+                f"{kind.__name__}.{name}(...). To join the two, use dataset.concatenate({kind.__name__}.{name}(...))"
+            )
+
+        refuse.__name__, refuse.__doc__ = name, self.__doc__
+        return refuse

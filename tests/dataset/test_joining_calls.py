@@ -1,0 +1,98 @@
+"""Calls that join datasets, on the class and on a dataset: no dataset is lost without an error."""
+
+import inspect
+
+import pytest
+
+from mpqueue import Dataset
+
+
+class Tokens(Dataset):
+    """A subclass."""
+
+
+A, B, C = Dataset.range(4), Dataset.range(10, 14), Dataset.range(20, 24)
+
+JOINS = {
+    "concatenate": (lambda a, *others: a.concatenate(*others), lambda *all_: Dataset.concatenate(*all_)),
+    "zip": (lambda a, *others: a.zip(*others), lambda *all_: Dataset.zip(*all_)),
+    "mix": (lambda a, *others: a.mix(others), lambda *all_: Dataset.mix(all_)),
+    "mix, all arguments": (
+        lambda a, *others: a.mix(others, [1.0, *[2.0 for _ in others]], stop="all"),
+        lambda *all_: Dataset.mix(all_, weights=[1.0, *[2.0 for _ in all_[1:]]], stop="all"),
+    ),
+}
+
+
+@pytest.mark.parametrize("others", [(), (B,), (B, C), (A,)], ids=["none", "one", "two", "itself"])
+@pytest.mark.parametrize("name", JOINS)
+def test_a_call_on_a_dataset_equals_the_call_on_the_class_with_that_dataset_first(name, others):
+    on_dataset, on_class = JOINS[name]
+    joined, expected = on_dataset(A, *others), on_class(A, *others)
+    assert list(joined) == list(expected)
+    assert repr(joined) == repr(expected)
+    seen = {part for element in joined for part in (element if isinstance(element, tuple) else (element,))}
+    assert seen == {element for dataset in (A, *others) for element in dataset}
+
+
+@pytest.mark.parametrize("name", JOINS)
+def test_a_stream_keeps_its_elements_when_it_is_joined(name):
+    stream = A.filter(lambda x: x >= 0)
+    on_dataset, on_class = JOINS[name]
+    assert list(on_dataset(stream, B)) == list(on_class(stream, B))
+    assert repr(on_dataset(stream, B)) == repr(on_class(stream, B))
+
+
+def public_callables():
+    return [name for name in dir(Dataset) if not name.startswith("_") and callable(getattr(Dataset, name))]
+
+
+def test_each_public_method_called_on_a_dataset_reads_the_dataset_or_raises():
+    arguments = {
+        "batch": (2,), "bucket": (int, [3], [2, 2]), "cache": (), "concatenate": (B,), "enumerate": (),
+        "filter": (bool,), "flat_map": (range,), "map": (abs,), "mix": ([B],), "pack": (8,), "range": (3,),
+        "repeat": (2,), "shuffle": (), "skip": (1,), "take": (3,), "zip": (B,),
+    }  # fmt: skip
+    assert sorted(arguments) == public_callables()
+    for name, given in arguments.items():
+        method = getattr(A, name)
+        if name == "range":
+            with pytest.raises(TypeError, match=r"call it on the class, Dataset\.range\(\.\.\.\)"):
+                method(*given)
+            continue
+        assert A.root in list(method(*given).root.stages()) or "range(0, 4)" in repr(method(*given))
+
+
+def test_a_constructor_on_a_subclass_names_that_class():
+    with pytest.raises(TypeError, match=r"Tokens\.range"):
+        Tokens.range(3).range(4)
+
+
+def test_joined_datasets_have_the_class_of_the_caller():
+    tokens = Tokens.range(3)
+    for joined in (tokens.concatenate(A), tokens.zip(A), tokens.mix([A]), Tokens.zip(A), Tokens.mix([A])):
+        assert type(joined) is Tokens
+    assert type(Dataset.concatenate(tokens, A)) is Dataset
+
+
+@pytest.mark.parametrize(
+    ("use", "error", "text"),
+    [
+        (lambda: A.concatenate([B, C]), TypeError, r"concatenate takes datasets one by one, got a list of them"),
+        (lambda: A.zip([1, 2]), TypeError, r"zip takes datasets, got list.*mpqueue\.Dataset\(source\)"),
+        (lambda: A.mix(B), TypeError, "must be a list of datasets"),
+        (lambda: A.mix([B], [1.0]), ValueError, "2 datasets and 1 weights"),
+        (lambda: A.mix([B], stop="last"), ValueError, "'first' or 'all' or 'never'"),
+        (lambda: A.mix([B.take(0)]), ValueError, "dataset 1 is empty"),
+    ],
+)
+def test_a_mistake_in_a_call_on_a_dataset_is_an_error(use, error, text):
+    with pytest.raises(error, match=text):
+        use()
+
+
+@pytest.mark.parametrize("name", ["concatenate", "zip", "mix", "range"])
+def test_joining_methods_show_their_signature_and_docstring(name):
+    for owner in (Dataset, A):
+        assert "Follows: ``tf.data.Dataset" in inspect.getdoc(getattr(owner, name))
+    assert "caller" not in inspect.signature(getattr(Dataset, name)).parameters
