@@ -360,12 +360,20 @@ class Dataset:
 
         Raises:
             TypeError: An argument has the wrong type.
-            ValueError: ``length`` or ``bins`` is less than one; there is no such ``strategy`` or ``long``.
+            ValueError: ``length`` or ``bins`` is less than one; ``strategy`` or ``long`` is unknown; or a stage before
+                makes batches, whose samples would become one sequence.
 
         Follows: ``grain.experimental.BestFitPackIterDataset`` and ``ConcatThenSplitIterDataset``.
         """
         check_choice("pack", "strategy", strategy, ("best_fit", "concatenate"))
         check_choice("pack", "long", long, ("cut", "error", "drop"))
+        batching = nodes.batching_stage_before(self._root)
+        if batching is not None:
+            raise ValueError(
+                f"pack takes single samples, and stage {batching.number}, {batching.line()}, makes batches of them: "
+                "the samples of a batch would become one sequence, without a boundary. Pack first: "
+                f"pack({length}).batch(...). To pack the samples of a batch, take it apart before: flat_map(function)"
+            )
         return self._then(
             nodes.PackNode, row_length=check_count("pack", "length", length), strategy=strategy,
             bins=check_count("pack", "bins", bins), long=long,

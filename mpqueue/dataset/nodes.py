@@ -445,19 +445,37 @@ class EnumerateNode(LinkNode):
     name: ClassVar[str] = "enumerate"
 
 
-# Their elements are those of their inputs, as they are.
+# The elements of these stages are those of their inputs, unchanged.
 _HAND_ON = (TakeNode, SkipNode, ShuffleNode, RepeatNode, FilterNode, CacheNode, ConcatenateNode, MixNode)
 
 
 def batching_stage(node: StageNode) -> StageNode | None:
-    """Return the stage that makes batches, if the elements of a dataset are these, else None.
+    """Return the stage whose batches are the elements of a dataset, or None.
 
-    Nobody knows what a function of the user's makes of batches, so they are not looked for before one.
+    A function of the user's can take batches apart. So the search ends at stages that call one.
     """
-    if isinstance(node, BatchNode | BucketNode):
-        return node
-    before = node.inputs if isinstance(node, _HAND_ON) else ()
-    return next(filter(None, map(batching_stage, before)), None)
+    return _batching_stage(node, lambda before: isinstance(before, _HAND_ON))
+
+
+def batching_stage_before(node: StageNode) -> StageNode | None:
+    """Return the last stage that makes batches, unless `flat_map` takes them apart; or None.
+
+    A `map` returns one element for each batch, so its elements still have the content of several samples.
+    """
+    return _batching_stage(node, lambda before: not isinstance(before, FlatMapNode))
+
+
+def _batching_stage(root: StageNode, may_pass: Callable[[StageNode], bool]) -> StageNode | None:
+    stack, seen = [root], {id(root)}
+    while stack:
+        node = stack.pop()
+        if isinstance(node, BatchNode | BucketNode):
+            return node
+        # A stage that several others read is visited once.
+        before = [each for each in node.inputs if id(each) not in seen] if may_pass(node) else []
+        seen.update(map(id, before))
+        stack += reversed(before)
+    return None
 
 
 def _least(lengths: Iterator[int | None]) -> int | None:
