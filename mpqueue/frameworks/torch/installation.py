@@ -18,6 +18,7 @@ import torch
 from torch.utils import data
 
 from mpqueue.frameworks.torch.checks import is_supported
+from mpqueue.frameworks.torch.iterator import Iterator
 from mpqueue.frameworks.torch.loader import DataLoader, make_iterator
 from mpqueue.system.replacement import Installation, Replacement, install_all
 
@@ -66,6 +67,14 @@ def _check_fit(loader_class: Any) -> None:
         )
 
 
+def _get_stateful_iterator(self: Any) -> Any:
+    iterator = _get_iterator(self)
+    # torchdata's loader waits for its workers, and raises what `worker_init_fn` has raised.
+    if type(iterator) is Iterator and self.worker_init_fn is not None:
+        iterator.raise_init_error()
+    return iterator
+
+
 _OURS = ("state_dict", "load_state_dict", "statistics", "note_pass", "num_lanes", "resumed", "_pass", "__getstate__")
 _replacement = Replacement(
     "mpqueue.torch", lambda: data.DataLoader, "_get_iterator", _get_iterator, _check_fit,
@@ -96,7 +105,7 @@ def _stateful() -> Replacement | None:
     ours = vars(DataLoader)
     methods = {name: instead(name, ours[name]) for name in ("state_dict", "load_state_dict")}
     replacement = Replacement(
-        "mpqueue.torch", lambda: StatefulDataLoader, "_get_iterator", instead("_get_iterator", _get_iterator),
+        "mpqueue.torch", lambda: StatefulDataLoader, "_get_iterator", instead("_get_iterator", _get_stateful_iterator),
         beside={name: ours[name] for name in _OURS if name not in methods}
         | methods | {"__iter__": instead("__iter__", data.DataLoader.__iter__)},
     )  # fmt: skip

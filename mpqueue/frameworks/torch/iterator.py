@@ -39,7 +39,7 @@ from mpqueue.frameworks.torch.pinned import make_pinned
 from mpqueue.frameworks.torch.ranks import StreamRanks
 from mpqueue.frameworks.torch.skipping import told_by_sampler, warn_of_skipping
 from mpqueue.frameworks.torch.streams import LanedSource, StreamDataset
-from mpqueue.frameworks.torch.worker import LoaderParts, MapSource, StreamSource, listed_of
+from mpqueue.frameworks.torch.worker import INIT_NOTE, LoaderParts, MapSource, StreamSource, listed_of
 from mpqueue.loader.datasets import check_portable
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.lane_states import check_shape
@@ -135,6 +135,16 @@ class _Early(NamedTuple):
     loader: "weakref.ref[Any]"
     sampler: Any
     epoch: int | None
+
+
+class _Raised(NamedTuple):
+    """An error that `Iterator.raise_init_error` received in place of the first batch.
+
+    Attributes:
+        error: The error.
+    """
+
+    error: Exception
 
 
 class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[misc]  # torch is not looked into
@@ -300,6 +310,32 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             self._epoch -= 1  # so that the samples draw the numbers of a pass that was begun once
             self._reset(loader, first_iter=True)
 
+    def raise_init_error(self) -> None:
+        """Wait for the first batch, and raise the error of ``worker_init_fn`` if there is one.
+
+        The batch, or any other error, is returned by the following `next`.
+
+        Raises:
+            Exception: What ``worker_init_fn`` raised in the worker of the first batch.
+        """
+        pipeline = self._pipeline
+        deadline = time.monotonic() + self._timeout if self._timeout > 0 else None
+        try:
+            while (taken := pipeline.step()) is None:
+                if deadline is not None and time.monotonic() >= deadline:
+                    return  # the following `next` raises this
+                pipeline.wait(deadline=deadline)
+        except (EndOfStream, Stopped):
+            return  # raised again by the following `next`
+        except Exception as error:
+            if INIT_NOTE in getattr(error, "__notes__", ()):
+                self._shutdown_workers()
+                raise
+            if pipeline.failed is None or not pipeline.is_failure(error):
+                raise
+            taken = pipeline.failed, _Raised(error)
+        pipeline.give_back(taken)
+
     @property
     def _is_endless(self) -> bool:
         return self._ranks is not None and self._ranks.epoch_batches is not None
@@ -325,6 +361,8 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         pipeline = self._pipeline
         try:
             batch = pipeline.next(deadline=time.monotonic() + self._timeout if self._timeout > 0 else None)
+            if type(batch) is _Raised:
+                raise batch.error
         except NotYet:
             raise RuntimeError(f"DataLoader timed out after {self._timeout} seconds") from None
         except (EndOfStream, Stopped):

@@ -11,13 +11,15 @@ source; see `mpqueue.engine.torch_numbers` for torch's own.
 
 import copy
 import operator
+import random
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
+from torch.utils.data._utils import worker as torch_worker
 
-from mpqueue.engine.global_generators import seed_globals
 from mpqueue.engine.schedule import Listed
 from mpqueue.frameworks.torch.collation import SlotCollation
 from mpqueue.frameworks.torch.tensors import encode
@@ -27,6 +29,7 @@ from mpqueue.worker.runner import BatchAhead
 
 Begin: TypeAlias = Callable[[int, int, int], None]
 
+INIT_NOTE = "raised by worker_init_fn"
 _EPOCH_SHIFT = 44  # places of an epoch: more than any dataset has samples
 
 
@@ -79,12 +82,26 @@ class LoaderSource:
         assert worker is not None
         # As torch's own workers have it: several processes with a thread for each CPU would get in each other's way.
         torch.set_num_threads(1)
-        seed = self.parts.base_seed + worker.id
-        seed_globals(seed, -1, worker.id)  # for what worker_init_fn draws
-        torch.default_generator.manual_seed(hash((seed, -1, worker.id)) & 0x7FFFFFFFFFFFFFFF)
+        _seed_for_init(self.parts.base_seed, worker.id)
         self._collation.install()
         if self.parts.worker_init_fn is not None:
-            self.parts.worker_init_fn(worker.id)
+            try:
+                self.parts.worker_init_fn(worker.id)
+            except Exception as error:
+                error.add_note(INIT_NOTE)  # the trainer looks for it: see `Iterator.raise_init_error`
+                raise
+
+
+def _seed_for_init(base_seed: int, number: int) -> None:
+    """Seed the global generators as torch's worker does, so that ``worker_init_fn`` draws the same numbers.
+
+    Follows: ``torch.utils.data._utils.worker._worker_loop``.
+    """
+    seed = base_seed + number
+    random.seed(seed)
+    torch.manual_seed(seed)
+    generate_state = getattr(torch_worker, "_generate_state", None)
+    np.random.seed(seed & 0xFFFFFFFF if generate_state is None else generate_state(base_seed, number))  # noqa: NPY002
 
 
 class MapSource(LoaderSource):

@@ -1,0 +1,115 @@
+"""`worker_init_fn` in the workers of `mpqueue.torch.DataLoader`: its random numbers, its errors."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch.utils import data
+
+import mpqueue.torch
+from mpqueue.torch import DataLoader
+
+
+class Drawn(data.Dataset):
+    """Items are what `draw` has left in the dataset of this worker."""
+
+    drawn = ()
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return self.drawn
+
+
+def draw(_number):
+    info = data.get_worker_info()
+    assert info.seed == torch.initial_seed()
+    info.dataset.drawn = info.id, info.seed, torch.rand(()).item(), random.random(), float(np.random.random())
+
+
+class DrawnStream(data.IterableDataset):
+    """One element per worker: what `draw` has left."""
+
+    drawn = ()
+
+    def __iter__(self):
+        yield self.drawn
+
+
+@pytest.mark.parametrize("dataset", [Drawn(), DrawnStream()], ids=["map", "iterable"])
+@pytest.mark.parametrize("context", ["fork", "forkserver"])
+def test_worker_init_fn_draws_the_numbers_of_torchs_own_workers(dataset, context):
+    drawn = []
+    for loader_class, method in ((data.DataLoader, "fork"), (DataLoader, context)):
+        loader = loader_class(
+            dataset, batch_size=None, num_workers=2, worker_init_fn=draw, multiprocessing_context=method,
+            generator=torch.Generator().manual_seed(7),
+        )  # fmt: skip
+        drawn.append({tuple(item) for item in loader})
+    assert drawn[0] == drawn[1]
+    assert {number for number, *_ in drawn[1]} == {0, 1}
+
+
+class InitError(Exception):
+    pass
+
+
+def fail(_number):
+    raise InitError("no licence")
+
+
+def _stateful(dataset, **options):
+    stateful = pytest.importorskip("torchdata.stateful_dataloader")
+    return stateful.StatefulDataLoader(dataset, batch_size=None, num_workers=2, **options)
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
+class TestStateful:
+    """torchdata's loader raises an error of ``worker_init_fn`` when it is iterated."""
+
+    def test_error_in_worker_init_fn_is_raised_at_iter(self):
+        loader = _stateful(Drawn(), worker_init_fn=fail)
+        with mpqueue.torch.install(), pytest.raises(InitError, match="no licence"):
+            iter(loader)
+
+    def test_error_of_the_first_item_is_raised_at_next_and_counted_then(self):
+        class Fails(Drawn):
+            def __getitem__(self, index):
+                if not index:
+                    raise InitError("no item")
+                return index
+
+        with mpqueue.torch.install():
+            loader = _stateful(Fails(), worker_init_fn=draw)
+            batches = iter(loader)
+            assert loader.state_dict()["place"]["position"] == 0
+            with pytest.raises(InitError, match="no item"):
+                next(batches)
+            assert loader.state_dict()["place"]["position"] == 1
+            assert list(batches) == list(range(1, 8))
+
+    def test_batches_after_worker_init_fn_are_complete(self):
+        with mpqueue.torch.install():
+            loader = _stateful(list(range(5)), worker_init_fn=draw_nothing, persistent_workers=True)
+            assert [list(loader), list(loader)] == [list(range(5))] * 2
+
+    def test_empty_stream_ends_at_next(self):
+        class Empty(data.IterableDataset):
+            def __iter__(self):
+                return iter(())
+
+        with mpqueue.torch.install():
+            assert list(_stateful(Empty(), worker_init_fn=draw_nothing)) == []
+
+
+def draw_nothing(_number):
+    pass
+
+
+def test_error_in_worker_init_fn_of_torchs_loader_is_raised_at_next():
+    batches = iter(DataLoader(Drawn(), num_workers=2, worker_init_fn=fail))
+    with pytest.raises(InitError, match="no licence") as raised:
+        next(batches)
+    assert "raised by worker_init_fn" in raised.value.__notes__
