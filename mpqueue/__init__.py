@@ -10,8 +10,8 @@ the faces that are fed by it, and the input toolbox of TensorFlow 1, which the e
     memory/         the data plane: segment, slots, layout, leases, in-slot allocation
     engine/         the core: options, schedule, ledger, recovery, the pipeline that the consumer drives
     samples/        batches of samples: their order, the shares of ranks, collation
-    files/          files that people have, as sources of samples by index
     worker/         what runs inside of a worker: main loop, runner of the source, what user code may ask
+    files/          files that people have, as sources of samples by index
     workers/        the trainer's side of them: nursery, dispatcher, supervision; threads, inline
     cluster/        the same on the nodes of a Ray cluster
     dataset/        `Dataset`: descriptions of samples, and what computes them, by place or as streams in lanes

@@ -20,6 +20,7 @@ From the ground up; a module imports only from its own line and the lines above 
     source.py       what all sources of files are
     tar_headers.py  the members of a tar archive
     tar.py          `Tar`
+    tar_stream.py   `TarStream`: archives that are read from front to back
     columns.py      the columns that are wanted of files
     decoded.py      decoded parts of files, kept while there is room
     groups.py       samples that lie in groups: row groups, record batches, shards
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from mpqueue.files.mds import MDS as MDS
     from mpqueue.files.parquet import Parquet as Parquet
     from mpqueue.files.tar import Tar as Tar
+    from mpqueue.files.tar_stream import TarStream as TarStream
     from mpqueue.files.tfrecord import TFRecord as TFRecord
 
 # Where each name lives; loaded on first use, so that nobody needs the packages of a format that he does not read.
@@ -60,9 +62,10 @@ _HOMES = {
     "Parquet": "parquet",
     "TFRecord": "tfrecord",
     "Tar": "tar",
+    "TarStream": "tar_stream",
 }
 
-__all__ = ["MDS", "ArrayRecord", "Arrow", "Images", "JSONLines", "Parquet", "TFRecord", "Tar"]
+__all__ = ["MDS", "ArrayRecord", "Arrow", "Images", "JSONLines", "Parquet", "TFRecord", "Tar", "TarStream"]
 
 
 def __getattr__(name: str) -> Any:

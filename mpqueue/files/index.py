@@ -94,7 +94,7 @@ class Index:
         files = IndexedFile.of_all(paths)
         self._recipe = format, version, [file.path for file in files], scan
         self._folder = cache_folder(folder)
-        self._key = _key(format, version, files)
+        self._key = files_key(format, version, files)
         self._arrays: Mapping[str, Array] | None = None
         self._open(files)
 
@@ -148,7 +148,7 @@ class Index:
         """Return the files, which must be what they were in the process that made the source."""
         format, version, paths, _ = self._recipe
         files = IndexedFile.of_all(paths)
-        if _key(format, version, files) != self._key:
+        if files_key(format, version, files) != self._key:
             raise FileError(
                 paths[0], None, f"this file, or one of {len(paths)}, is another one here than where the source was made"
             )
@@ -222,7 +222,8 @@ def open_or_make(path: str, make: Callable[[index_file.IndexWriter], None]) -> M
         raise
 
 
-def _key(format: str, version: int, files: Sequence[IndexedFile]) -> str:
+def files_key(format: str, version: int, files: Sequence[IndexedFile]) -> str:
+    """Return a key of files of a format; it differs if one of the files has changed."""
     return hashlib.sha256(json.dumps([format, version, files]).encode()).hexdigest()
 
 

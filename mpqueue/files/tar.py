@@ -17,7 +17,7 @@ from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names, expand
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.source import FileSource
-from mpqueue.files.tar_headers import members
+from mpqueue.files.tar_headers import TarSample, members, split_name
 from mpqueue.system import log
 
 
@@ -80,11 +80,11 @@ class Tar(FileSource):
         offsets, sizes = self._index["offsets"][start:stop].tolist(), self._index["sizes"][start:stop].tolist()
         return [FileRange(file, offset, size) for offset, size in zip(offsets, sizes, strict=True)]
 
-    def _sample(self, number: int, ranges: list[FileRange], parts: list[bytes]) -> dict[str, str | bytes]:
+    def _sample(self, number: int, ranges: list[FileRange], parts: list[bytes]) -> TarSample:
         file = ranges[0].file
         start, _ = self._members(number, file)
         suffixes = self._suffixes(file)
-        sample: dict[str, str | bytes] = {"__key__": self._key(number, file)}
+        sample: TarSample = {"__key__": self._key(number, file)}
         for suffix, part in zip(self._index["suffixes"][start : start + len(parts)].tolist(), parts, strict=True):
             sample[suffixes[suffix]] = part
         return sample
@@ -149,12 +149,10 @@ def _scanned(path: str) -> tuple[Arrays, FileError | None]:
     error: FileError | None = None
     try:
         for name, offset, size in members(path):
-            folder, slash, base = name.rpartition(b"/")
-            stem, dot, suffix = base.partition(b".")
-            if not stem or not dot:
+            parts = split_name(name)
+            if parts is None:
                 continue
-            this = folder + slash + stem
-            suffix = suffix.lower()
+            this, suffix = parts
             # Only side by side: members of one stem that lie apart are samples of their own, as in WebDataset.
             if this != key or not keys:
                 if keys:

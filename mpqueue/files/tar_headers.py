@@ -7,6 +7,7 @@ text.
 """
 
 import os
+import shlex
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -17,9 +18,13 @@ from mpqueue.files.window import ScanWindow, open_window
 _BLOCK = 512
 # A name longer than this is no name, whatever the header of a long name, or of pax records, says.
 _MAX_EXTENSION_BYTES = 1 << 20
+_UNPACKERS = {"gzip": "gunzip -k", "bzip2": "bunzip2 -k", "xz": "unxz -k", "zstd": "unzstd"}
 _ZEROS = bytes(_BLOCK)
 _PLAIN = (b"0", b"\0", b"7")
 _WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders, FIFOs
+
+
+TarSample = dict[str, str | bytes]
 
 
 class TarMember(NamedTuple):
@@ -31,13 +36,28 @@ class TarMember(NamedTuple):
 
 
 def members(path: str) -> Iterator[TarMember]:
-    """Return the regular files of an archive.
+    """Yield the regular files of an archive.
 
     Raises:
-        FileError: It is no archive, or is cut short or damaged; the error says where.
+        FileError: The file is not a tar archive, or is compressed, truncated or damaged; the error has the place.
     """
     with open_window(path) as window:
         yield from _Headers(window)
+
+
+def members_in(window: ScanWindow) -> Iterator[TarMember]:
+    """Yield the regular files of an archive that is open; raises as `members`.
+
+    Only bytes from the last member on are read, so that the window can be one that only goes forward.
+    """
+    return iter(_Headers(window))
+
+
+def split_name(name: bytes) -> tuple[bytes, bytes] | None:
+    """Return the key of a member's sample and the member's suffix, in lower case; None if it belongs to no sample."""
+    folder, slash, base = name.rpartition(b"/")
+    stem, dot, suffix = base.partition(b".")
+    return (folder + slash + stem, suffix.lower()) if stem and dot else None
 
 
 class _Headers:
@@ -89,12 +109,24 @@ class _Headers:
             name = size = None
 
     def _error(self, at: int, what: str) -> FileError:
-        return FileError(self._window.path, at, what)
+        return self._window.error(at, what)
+
+    def _bad_header(self, at: int, what: str) -> FileError:
+        """Return the error of a header that is not one; if it is the first, the file may be compressed."""
+        compression = None if at else compression_of(self._window)
+        if compression is None:
+            return self._error(at, what)
+        command = f"{_UNPACKERS[compression]} {shlex.quote(os.path.basename(self._window.path))}"
+        return self._error(
+            at,
+            f"the archive is compressed ({compression}), so it has no access by index: unpack it with `{command}`, or "
+            "read it from front to back with mpqueue.files.TarStream",
+        )
 
     def _cut(self, at: int) -> FileError:
-        if at == 0 and not self._window.size:
+        if at == 0 and not self._window.read(0, 1):
             return self._error(at, "it is empty, and no tar archive")
-        return self._error(at, "the archive ends without the mark of its end: it was cut short")
+        return self._bad_header(at, "the archive ends without the mark of its end: it was cut short")
 
     def _check(self, head: bytes) -> int:
         """Return the size that a header says.
@@ -107,7 +139,7 @@ class _Headers:
         unsigned = sum(head) - sum(head[148:156]) + 8 * 32
         # Some old programs added bytes above 127 as negative numbers.
         if told != unsigned and told != unsigned - 256 * sum(byte > 127 for byte in head[:148] + head[156:]):
-            raise self._error(at, "the header's checksum is wrong")
+            raise self._bad_header(at, "the header's checksum is wrong")
         field = head[124:136]
         if field[0] == 0x80:
             return int.from_bytes(field[1:], "big")
@@ -122,11 +154,7 @@ class _Headers:
             except ValueError:
                 pass
         if at == 0:
-            if compression := compression_of(self._window):
-                raise self._error(
-                    at, f"it is compressed ({compression}), and so can be read from its beginning only: unpack it"
-                )
-            raise self._error(at, "it is no tar archive")
+            raise self._bad_header(at, "it is no tar archive")
         raise self._error(at, f"the header has {field!r} where a number should be")
 
     def _extension(self, start: int, length: int) -> bytes:

@@ -48,6 +48,11 @@ def unpack(file: IndexedFile, folder: str) -> str:
     return made_once(path_of(file, folder), lambda: _blocks(file.path))
 
 
+def _blocks(path: str) -> Iterator[bytes]:
+    with open_window(path) as window:
+        yield from unpacked_blocks(window)
+
+
 def made_once(path: str, blocks: Callable[[], Iterable[bytes]]) -> str:
     """Write a file of the cache if it is not there: by one process of a host, while others wait.
 
@@ -70,33 +75,38 @@ def made_once(path: str, blocks: Callable[[], Iterable[bytes]]) -> str:
     return path
 
 
-def _blocks(path: str) -> Iterator[bytes]:
-    with open_window(path) as window:
-        compression = compression_of(window)
-        assert compression is not None
-        begin = _beginner(path, compression)
-        frame: Any = None
-        for at in range(0, window.size, _BLOCK_BYTES):
-            data = window.read(at, _BLOCK_BYTES)
-            while data:
-                if frame is None:
-                    data = data.lstrip(b"\0")  # frames may be padded
-                    if not data:
-                        break
-                    frame = begin()
-                try:
-                    yield frame.decompress(data)
-                except FileError:
-                    raise
-                except Exception as error:  # each library has its own
-                    raise FileError(path, at, f"it cannot be unpacked ({compression}): {error}") from error
-                data = b""
-                if frame.eof:
-                    data, frame = frame.unused_data, None
-        if frame is not None:
-            raise FileError(
-                path, window.size, f"it ends before what is compressed in it ({compression}): it was cut short"
-            )
+def unpacked_blocks(window: ScanWindow) -> Iterator[bytes]:
+    """Yield the content of a compressed file, a block at a time.
+
+    Raises:
+        FileError: The file is damaged or truncated.
+        OSError: The file cannot be read.
+        ImportError: The package that unpacks it is not installed.
+    """
+    path = window.path
+    compression = compression_of(window)
+    assert compression is not None
+    begin = _beginner(path, compression)
+    frame: Any = None
+    for at in range(0, window.size, _BLOCK_BYTES):
+        data = window.read(at, _BLOCK_BYTES)
+        while data:
+            if frame is None:
+                data = data.lstrip(b"\0")  # frames may be padded
+                if not data:
+                    break
+                frame = begin()
+            try:
+                yield frame.decompress(data)
+            except FileError:
+                raise
+            except Exception as error:  # each library has its own
+                raise FileError(path, at, f"it cannot be unpacked ({compression}): {error}") from error
+            data = b""
+            if frame.eof:
+                data, frame = frame.unused_data, None
+    if frame is not None:
+        raise FileError(path, window.size, f"it ends before what is compressed in it ({compression}): it was cut short")
 
 
 def _beginner(path: str, compression: str) -> Callable[[], Any]:

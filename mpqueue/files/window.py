@@ -5,9 +5,12 @@ answer takes as long as some MB do.
 """
 
 import os
+import sys
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
+from mpqueue.errors import FileError
 from mpqueue.files import ranges
 from mpqueue.files.positioned import PositionedFile
 from mpqueue.files.ranges import RangedFile
@@ -35,6 +38,10 @@ class ScanWindow:
     def read(self, offset: int, length: int) -> bytes:
         """Return bytes; fewer where the file ends."""
         raise NotImplementedError
+
+    def error(self, offset: int, what: str) -> FileError:
+        """Return an error about a place of this file."""
+        return FileError(self.path, offset, what)
 
     def as_file(self) -> PositionedFile:
         """Return it as a file object, for a library that wants one."""
@@ -109,3 +116,55 @@ class _RemoteWindow(ScanWindow):
                 self._blocks[wanted] = self._pool.submit(self._file.read, start, length)
         self._last = number
         return self._blocks[number].result()
+
+
+class ForwardWindow(ScanWindow):
+    """The content of a compressed file, which can only be read from front to back.
+
+    Its size is unknown until the end, so a read past the end returns fewer bytes.
+
+    Args:
+        path: Name of the compressed file.
+        blocks: The content.
+    """
+
+    size = sys.maxsize
+
+    def __init__(self, path: str, blocks: Iterator[bytes]) -> None:
+        self.path = path
+        self._blocks, self._start, self._data = blocks, 0, bytearray()
+
+    def __exit__(self, *_: object) -> None:
+        pass  # the file belongs to the caller
+
+    def error(self, offset: int, what: str) -> FileError:
+        """Return an error about a place of the content, which is not a place of the file."""
+        return FileError(self.path, None, f"{what} (at byte {offset:,} of the unpacked content)")
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return bytes; fewer at the end. Bytes before ``offset`` cannot be read any more.
+
+        Raises:
+            FileError: The file is damaged or truncated.
+            OSError: The file cannot be read.
+        """
+        assert offset >= self._start, "a forward window cannot go back"
+        data = self._data
+        while offset - self._start > len(data):  # discard what was not asked for
+            self._start += len(data)
+            data.clear()
+            if not self._fill():
+                return b""
+        del data[: offset - self._start]
+        self._start = offset
+        while len(data) < length and self._fill():
+            pass
+        with memoryview(data) as view:
+            return bytes(view[:length])
+
+    def _fill(self) -> bool:
+        block = next(self._blocks, None)
+        if block is None:
+            return False
+        self._data += block
+        return True

@@ -1,0 +1,175 @@
+"""`TarStream`: samples of tar archives that are read from front to back, compressed or not.
+
+A compressed archive has no random access, so its samples have no index. Each virtual shard of a stream reads whole
+archives, one after the other; its place is the number of the archive and the number of samples read from it.
+"""
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Self
+
+from mpqueue.errors import FileError
+from mpqueue.files.index import files_key
+from mpqueue.files.names import Names, expand
+from mpqueue.files.opened import IndexedFile
+from mpqueue.files.tar_headers import TarSample, members_in, split_name
+from mpqueue.files.unpacked import compression_of, unpacked_blocks
+from mpqueue.files.window import ForwardWindow, ScanWindow, open_window
+from mpqueue.system import log
+from mpqueue.worker.context import worker_info
+
+
+class TarStream:
+    """Samples of tar archives, read from front to back as WebDataset does: a stream.
+
+    Use it for compressed archives: ``.tar.gz``, ``.tgz``, ``.tar.bz2``, ``.tar.xz`` and ``.tar.zst``. For archives that
+    are not compressed, `Tar` reads any sample by its index, and shuffles all of them.
+
+    Samples are the same as in `Tar`. Each virtual shard of the stream (see ``lanes`` of `Loader`) reads its own
+    archives, one at a time: use at least as many archives as worker processes. A resume opens the archive again and
+    reads over the samples that were delivered before.
+
+    Args:
+        paths: A path, a URL of fsspec, a pattern (``*``, ``?``), braces (``{000..099}``), or a list of these.
+        on_error: What to do where an archive is truncated or damaged. ``"raise"`` raises a `FileError`; the next
+            sample is then the first one of the next archive. ``"skip"`` logs a warning that names the place, and
+            continues with the next archive. In both cases the sample before the damage is left out: it may lack a
+            member.
+
+    Raises:
+        FileNotFoundError: A file does not exist, or no file matches a pattern.
+        ValueError: ``on_error`` is unknown.
+        FileError: While reading: an archive is truncated, damaged, or has changed since the source was made.
+        ImportError: While reading: an archive is compressed with zstd, and zstandard is not installed (extra
+            ``files``).
+
+    Follows: WebDataset, and its ``handler=warn_and_continue``.
+
+    Example:
+        >>> import mpqueue, pathlib, tarfile, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> for name, data in {"cat.txt": b"meow", "dog.txt": b"woof"}.items():
+        ...     _ = (folder / name).write_bytes(data)
+        >>> with tarfile.open(folder / "animals.tar.gz", "w:gz") as archive:
+        ...     for name in ("cat.txt", "dog.txt"):
+        ...         archive.add(folder / name, name)
+        >>> animals = mpqueue.files.TarStream(folder / "*.tar.gz")
+        >>> list(mpqueue.Dataset(animals).map(lambda sample: sample["txt"]))
+        [b'meow', b'woof']
+    """
+
+    def __init__(self, paths: Names, *, on_error: str = "raise") -> None:
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
+        self._files, self._on_error = IndexedFile.of_all(expand(paths)), on_error
+
+    def __iter__(self) -> "TarIterator":
+        """Return an iterator over the archives of this virtual shard; outside of workers, over all archives."""
+        info = worker_info()
+        files = self._files if info is None else self._files[info.shard_id :: info.num_shards]
+        return TarIterator(files, self._on_error)
+
+    def __repr__(self) -> str:
+        number = len(self._files)
+        return f"TarStream({number:,} file{'s' * (number != 1)})"
+
+    def fingerprint(self) -> str:
+        """Return a key of the files; it differs if one of them has changed."""
+        return files_key("tar stream", 1, self._files)
+
+
+class TarIterator:
+    """An iterator over the samples of some archives that can save and restore its place.
+
+    Args:
+        files: The archives.
+        on_error: See `TarStream`.
+    """
+
+    def __init__(self, files: list[IndexedFile], on_error: str) -> None:
+        self._files, self._on_error = files, on_error
+        self._archive, self._sample = 0, 0  # the place of the next sample
+        self._samples: Iterator[TarSample] | None = None
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> TarSample:
+        while self._archive < len(self._files):
+            try:
+                if self._samples is None:
+                    self._samples = islice(_samples(self._files[self._archive]), self._sample, None)
+                sample = next(self._samples, None)
+            except (FileError, OSError) as error:
+                # The rest of this archive is unreadable. A caller that skips errors continues with the next archive.
+                self._next_archive()
+                if self._on_error == "raise" or not isinstance(error, FileError):
+                    raise
+                log.warn(f"{error}; the rest of this archive is left out", "Your files", "Errors")
+                continue
+            except BaseException:
+                self._samples = None  # an interrupt ends a generator: read from the place again
+                raise
+            if sample is not None:
+                self._sample += 1
+                return sample
+            self._next_archive()
+        raise StopIteration
+
+    def _next_archive(self) -> None:
+        self._samples = None
+        self._archive, self._sample = self._archive + 1, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place of the next sample."""
+        return {"archive": self._archive, "sample": self._sample}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue at the place of a state."""
+        self._samples = None
+        self._archive, self._sample = state["archive"], state["sample"]
+
+
+def _samples(file: IndexedFile) -> Iterator[TarSample]:
+    """Yield the samples of an archive.
+
+    Raises:
+        FileError: The archive is damaged or truncated, or has changed.
+        OSError: The archive cannot be read.
+    """
+    if not file.is_remote and IndexedFile.of(file.path) != file:
+        raise FileError(file.path, None, "it has changed since the source was made; make the source again")
+    with open_window(file.path) as window:
+        # A name of a first member can begin with the mark of a compression.
+        is_tar = window.read(257, 5) == b"ustar"
+        if is_tar or compression_of(window) is None:
+            yield from _grouped(window)
+            return
+        blocks = unpacked_blocks(window)
+        yield from _grouped(ForwardWindow(window.path, blocks))
+        for _ in blocks:  # the checksum of the content follows its last byte
+            pass
+
+
+def _grouped(window: ScanWindow) -> Iterator[TarSample]:
+    sample: TarSample | None = None
+    key = b""
+    for member in members_in(window):
+        parts = split_name(member.name)
+        if parts is None:
+            continue
+        if sample is None or parts[0] != key:
+            if sample is not None:
+                yield sample
+            key = parts[0]
+            sample = {"__key__": os.fsdecode(key)}
+        suffix = os.fsdecode(parts[1])
+        if suffix in sample:
+            raise window.error(member.offset, f"there are two members {os.fsdecode(member.name)!r} in a sample")
+        data = window.read(member.offset, member.size)
+        if len(data) < member.size:
+            raise window.error(member.offset, f"the archive is truncated in {os.fsdecode(member.name)!r}")
+        sample[suffix] = data
+    if sample is not None:
+        yield sample

@@ -1,0 +1,192 @@
+"""Compressed tar archives: read from front to back by virtual shards, refused by index."""
+
+import gzip
+import io
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+
+import pytest
+
+import mpqueue
+from mpqueue.errors import FileError
+from mpqueue.files import Tar, TarStream
+
+ENDINGS = {".tar.gz": "gz", ".tgz": "gz", ".tar.bz2": "bz2", ".tar.xz": "xz", ".tar.zst": "zst", ".tar": ""}
+
+
+def archive(path, number=6, first=0, size=1500):
+    """Write an archive of samples with two members each; its ending names the compression."""
+    kind = next(kind for ending, kind in ENDINGS.items() if path.name.endswith(ending))
+    with tarfile.open(path, f"w:{'' if kind == 'zst' else kind}") as file:
+        for at in range(first, first + number):
+            for suffix, data in (("BIN", os.urandom(size)), ("cls", b"%d" % at)):
+                info = tarfile.TarInfo(f"s/{at:03d}.{suffix}")
+                info.size = len(data)
+                file.addfile(info, io.BytesIO(data))
+        file.addfile(tarfile.TarInfo("README"))
+    if kind == "zst":
+        zstandard = pytest.importorskip("zstandard")
+        path.write_bytes(zstandard.ZstdCompressor().compress(path.read_bytes()))
+    return path
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Five archives with 30 samples."""
+    for number in range(5):
+        archive(tmp_path / f"a-{number}.tar.gz", 6, 6 * number)
+    return str(tmp_path / "a-{0..4}.tar.gz")
+
+
+def labels(samples):
+    return [int(sample["cls"]) for sample in samples]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_samples_of_a_compressed_archive_equal_those_of_the_unpacked_one(tmp_path, ending):
+    path = archive(tmp_path / f"a{ending}")
+    with tarfile.open(path) if ending != ".tar.zst" else opened_zst(path) as file:
+        expected = {info.name: file.extractfile(info).read() for info in file}
+    samples = list(TarStream(path))
+    assert [sample["__key__"] for sample in samples] == [f"s/{at:03d}" for at in range(6)]
+    for sample in samples:
+        assert sample["bin"] == expected[f"{sample['__key__']}.BIN"]
+        assert sample["cls"] == expected[f"{sample['__key__']}.cls"]
+
+
+def opened_zst(path):
+    zstandard = pytest.importorskip("zstandard")
+    return tarfile.open(fileobj=io.BytesIO(zstandard.ZstdDecompressor().decompress(path.read_bytes())))
+
+
+@pytest.mark.parametrize("size", [0, 1500], ids=["small", "large"])
+@pytest.mark.parametrize(
+    ("ending", "kind", "command"),
+    [
+        (".tar.gz", "gzip", "gunzip -k"),
+        (".tgz", "gzip", "gunzip -k"),
+        (".tar.bz2", "bzip2", "bunzip2 -k"),
+        (".tar.xz", "xz", "unxz -k"),
+        (".tar.zst", "zstd", "unzstd"),
+    ],
+)
+def test_index_access_names_the_compression_and_the_command(tmp_path, ending, kind, command, size):
+    path = archive(tmp_path / f"a b{ending}", 1, size=size)
+    for on_error in ("raise", "skip"):
+        with pytest.raises(FileError, match=rf"compressed \({kind}\).*`{command} 'a b{ending}'`.*TarStream"):
+            Tar(path, on_error=on_error)
+    if shutil.which(command.split()[0]):
+        subprocess.run(f"{command} 'a b{ending}'", shell=True, check=True, cwd=tmp_path)
+        assert labels(Tar(tmp_path / "a b.tar")) == [0]
+
+
+def test_each_virtual_shard_reads_whole_archives(shards):
+    stream = mpqueue.Dataset(TarStream(shards)).map(lambda sample: int(sample["cls"])).batch(6)
+    with mpqueue.Loader(stream, workers=2, lanes=4, seed=1) as loader:
+        found = [batch.tolist() for batch in loader]
+    # Shard 0 has the archives 0 and 4, and each of the others has one.
+    assert found == [list(range(6 * at, 6 * at + 6)) for at in range(5)]
+    with mpqueue.Loader(stream, workers=0, lanes=4) as loader:
+        assert [batch.tolist() for batch in loader] == found
+
+
+@pytest.mark.parametrize("stop", [1, 3, 7, 14])
+def test_resume_yields_the_same_batches(shards, stop):
+    stream = mpqueue.Dataset(TarStream(shards)).map(lambda sample: int(sample["cls"])).shuffle(buffer=3).batch(2)
+    with mpqueue.Loader(stream, workers=0, lanes=4, seed=1) as loader:
+        whole = [batch.tolist() for batch in loader]
+    with mpqueue.Loader(stream, workers=0, lanes=4, seed=1) as loader:
+        seen = [batch.tolist() for batch in itertools.islice(loader, stop)]
+        state = json.dumps(loader.state_dict())
+    with mpqueue.Loader(stream, workers=1, backend="thread", lanes=4, seed=1) as loader:
+        loader.load_state_dict(json.loads(state))
+        assert seen + [batch.tolist() for batch in loader] == whole
+
+
+def test_an_iterator_saves_and_restores_its_place(shards):
+    iterator = iter(TarStream(shards))
+    seen = labels(itertools.islice(iterator, 8))
+    again = iter(TarStream(shards))
+    again.load_state_dict(json.loads(json.dumps(iterator.state_dict())))
+    assert seen + labels(again) == list(range(30))
+    assert labels(iterator) == list(range(8, 30))
+
+
+@pytest.mark.parametrize("ending", [".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar"])
+def test_a_truncated_archive_is_an_error_after_whole_samples(tmp_path, ending, caplog):
+    path, other = archive(tmp_path / f"a{ending}"), archive(tmp_path / f"b{ending}", 2, 6)
+    whole = path.read_bytes()
+    data = len(whole.rstrip(b"\0")) if ending == ".tar" else len(whole)
+    numbers = set()
+    for length in range(1, data, data // 40):
+        path.write_bytes(whole[:length])
+        found = []
+        with pytest.raises(FileError) as caught:
+            found.extend(iter(TarStream([path, other])))
+        assert caught.value.path == str(path)
+        expected = labels(found)
+        assert expected == list(range(len(expected)))
+        numbers.add(len(expected))
+        caplog.clear()
+        assert labels(TarStream([path, other], on_error="skip")) == [*expected, 6, 7]
+        assert [str(path) in record.getMessage() for record in caplog.records] == [True]
+    assert numbers >= {0, 1, 2, 3, 4, 5} or ending not in (".tar.gz", ".tar")
+
+
+def test_after_an_error_the_next_archive_is_read(shards, tmp_path):
+    (tmp_path / "a-1.tar.gz").write_bytes(gzip.compress(b"no archive" * 200))
+    os.unlink(tmp_path / "a-3.tar.gz")
+    stream = TarStream(str(tmp_path / "a-*.tar.gz"))
+    dataset = mpqueue.Dataset(stream).map(lambda sample: int(sample["cls"])).batch(2)
+    with mpqueue.Loader(dataset, workers=0, lanes=2, on_error="skip", max_errors=5) as loader:
+        found = [label for batch in loader for label in batch.tolist()]
+    assert sorted(found) == [*range(6), *range(12, 18), *range(24, 30)]
+
+
+def test_a_wrong_checksum_of_the_content_is_an_error(tmp_path):
+    path = archive(tmp_path / "a.tar.gz")
+    data = bytearray(path.read_bytes())
+    data[-8] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(FileError, match=r"a\.tar\.gz, byte .*incorrect data check"):
+        list(TarStream(path))
+
+
+def test_an_archive_that_has_changed_is_an_error(tmp_path):
+    path = archive(tmp_path / "a.tar.gz")
+    stream = TarStream(path)
+    archive(path, 7)
+    with pytest.raises(FileError, match="it has changed since the source was made"):
+        next(iter(stream))
+
+
+def test_a_member_twice_in_a_sample_is_an_error(tmp_path):
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as file:
+        for name in ("a.x", "a.X"):
+            file.addfile(tarfile.TarInfo(name))
+    with pytest.raises(FileError, match=r"two members 'a\.X' in a sample .*byte 1,024 of the unpacked content"):
+        list(TarStream(tmp_path / "a.tar.gz"))
+
+
+def test_a_cache_has_a_new_key_when_an_archive_changes(tmp_path):
+    path = archive(tmp_path / "a.tar.gz")
+    before = TarStream(path).fingerprint()
+    assert TarStream(path).fingerprint() == before
+    archive(path, 7)
+    assert TarStream(path).fingerprint() != before
+
+
+def test_a_remote_archive_is_read(tmp_path):
+    fsspec = pytest.importorskip("fsspec")
+    path = archive(tmp_path / "a.tar.gz")
+    fsspec.filesystem("memory").pipe("/stream/a.tar.gz", path.read_bytes())
+    assert labels(TarStream("memory://stream/a.tar.gz")) == list(range(6))
+
+
+def test_an_unknown_on_error_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="on_error must be 'raise' or 'skip', got 'ignore'"):
+        TarStream(archive(tmp_path / "a.tar.gz"), on_error="ignore")
