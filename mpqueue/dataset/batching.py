@@ -72,7 +72,9 @@ class BatchStage(LinkStage):
     def _collation(self) -> Collation | None:
         if self._collate is not None:
             return None
-        return Collation(self._size, self._empty, keeps_records=self._keeps_records)
+        return Collation(
+            self._size, self._empty, keeps_records=self._keeps_records, refuse_none=self.refuse_none
+        )  # fmt: skip
 
     def _fill(self, collation: Collation | None) -> None:
         """Take elements until the batch is full, or the input has ended."""
@@ -134,7 +136,9 @@ class BatchStage(LinkStage):
             part = values[first : first + len(batch)]
             first += len(batch)
             # Not in the slot, which is that of the batch to come.
-            collation = None if self._collate is not None else Collation(len(batch), np.empty)
+            collation = (
+                None if self._collate is not None else Collation(len(batch), np.empty, refuse_none=self.refuse_none)
+            )
             if collation is not None:
                 collation.add_all(part)
             made.append(self._join(collation, part, list(batch)))

@@ -135,7 +135,9 @@ class BucketStage(Applied):
         self.begin(tokens[0])
         if self.node.collate is not None:
             return self.node.collate(samples)
-        collation = PaddedCollation(len(samples), empty, keeps_records=self._keeps_records)
+        collation = PaddedCollation(
+            len(samples), empty, keeps_records=self._keeps_records, refuse_none=self.refuse_none
+        )  # fmt: skip
         collation.add_all(samples)
         return collation.finish(tokens)
 

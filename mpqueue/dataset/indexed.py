@@ -22,6 +22,7 @@ from mpqueue.dataset.applying import apply_to, map_to
 from mpqueue.dataset.mixing import Counts, shuffled
 from mpqueue.dataset.nodes import StageNode, inner_epoch, returned_none, salted
 from mpqueue.samples.collate import Collation
+from mpqueue.samples.leaves import no_sample
 from mpqueue.samples.permutation import SampleOrder
 from mpqueue.worker import context
 from mpqueue.worker.helper_threads import Helpers, InOrder, shared_helpers
@@ -250,12 +251,15 @@ class BatchReader(LinkReader):
         batches, start = [], 0
         for place, each in zip(places, rows, strict=True):
             try:
-                batches.append(join_samples(self.node, samples[start : start + len(each)], each, run))
+                batches.append(self._joined(samples[start : start + len(each)], each, run))
             except Exception as error:
                 error.add_note(self.told(place, run))
                 raise
             start += len(each)
         return batches
+
+    def _joined(self, samples: list[Any], places: Places, run: Drawing) -> Any:
+        return join_samples(self.node, samples, places, run, lambda place: self.input.origin(place, run))
 
     def _rows(self, place: int) -> range:
         first, length = place * self.node.size, self.input.length
@@ -268,14 +272,23 @@ class BatchReader(LinkReader):
         return f"a batch from {self.input.origin(rows[0], run)} to {self.input.origin(rows[-1], run)}"
 
 
-def join_samples(node: nodes.BatchNode, samples: list[Any], places: Places, run: Drawing) -> Any:
+def join_samples(
+    node: nodes.BatchNode, samples: list[Any], places: Places, run: Drawing, origin: Callable[[int], str]
+) -> Any:
     """Return a batch of samples, which were at these places.
+
+    Args:
+        node: The stage.
+        samples: The samples.
+        places: Their places.
+        run: The epoch.
+        origin: Returns the words for the sample at a place.
 
     Raises:
         Exception: What ``collate`` raised, or the samples cannot be stacked.
     """
     if node.collate is None:
-        collation = Collation(len(samples), context.empty)
+        collation = Collation(len(samples), context.empty, refuse_none=lambda place: no_sample(origin(place)))
         collation.add_all(samples)
         return collation.finish(places)
     run.begin(salted(run.seed, node.number), run.epoch, ~places[0])

@@ -19,6 +19,7 @@ from mpqueue.dataset.clocks import ReaderClocks, StageTally
 from mpqueue.dataset.indexed import IndexedRun, Reader, make_reader
 from mpqueue.dataset.nodes import StageNode
 from mpqueue.engine.global_generators import GlobalState, seed_globals
+from mpqueue.samples.leaves import no_sample
 from mpqueue.worker import context
 
 _TORCH_MASK = 0x7FFFFFFFFFFFFFFF
@@ -116,6 +117,12 @@ class IndexedSource(RunnableDataset):
         if tally is None:
             return self._readers.get().at(indices, IndexedRun(seed, epoch, begin))
         return self._readers.clocks().at(indices, IndexedRun(seed, epoch, begin), tally)
+
+    def refuse_none(self, place: int) -> TypeError:
+        """Return the error of an element that is None; it names the source that the element comes from."""
+        found = context.current_batch()
+        seed, epoch, _ = (0, 0, 0) if found is None else found[0]
+        return no_sample(self._readers.get().origin(place, IndexedRun(seed, epoch, _begin_here)))
 
     def make_tally(self) -> StageTally:
         """Return where the stages note their work for one batch."""

@@ -44,6 +44,7 @@ from mpqueue.dataset.applying import apply_to, map_to
 from mpqueue.dataset.held import together
 from mpqueue.engine.seeds import place_of
 from mpqueue.engine.skips import Skipped, is_of_source
+from mpqueue.samples.leaves import no_sample
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.system.log import warn
 from mpqueue.telemetry.stage_rows import StageRow
@@ -197,6 +198,12 @@ class LaneStage:
         more = ", ..." if len(tokens) > 8 else ""
         lane = f"lane {self.run.lane} of {self.run.num_lanes}"
         return f"raised by stage {self.number}, {self.line}, for {which}{more} of epoch {self.run.epoch} in {lane}"
+
+    def refuse_none(self, token: Token) -> TypeError:
+        """Return the error of an element that is None, where a batch is to be made of it."""
+        before = self.node.input
+        hint = "did `__getitem__` forget to return?" if before.is_indexed else "did its function forget to return?"
+        return no_sample(f"element {token!r} of stage {self.number - 1}, {before.line()},", hint)
 
     def _made(self, tokens: Sequence[Token], make: Callable[[], Any]) -> list[Any]:
         """Return what is made of several elements, alone in a list; an empty list: they are left out.

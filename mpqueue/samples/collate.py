@@ -24,6 +24,7 @@ from mpqueue.samples.leaves import (
     merge_arrays,
     merge_numbers,
     merge_unlike,
+    no_sample,
     stack_alike,
 )
 
@@ -47,10 +48,14 @@ class Collation:
         count: How many there will be, at most.
         empty: Makes arrays.
         keeps_records: Named tuples and dataclasses stay as `Recorded`, for who writes them into a slot.
+        refuse_none: Returns the error of a sample that is None, by its index.
     """
 
-    def __init__(self, count: int, empty: Empty, *, keeps_records: bool = False) -> None:
-        self._count, self._empty, self._keeps_records = count, empty, keeps_records
+    def __init__(
+        self, count: int, empty: Empty, *, keeps_records: bool = False,
+        refuse_none: Callable[[Any], Exception] = lambda index: no_sample(f"the sample of index {index!r}"),
+    ) -> None:  # fmt: skip
+        self._count, self._empty, self._keeps_records, self._refuse_none = count, empty, keeps_records, refuse_none
         self._samples: list[Any] = []
         self._rows: dict[tuple[Any, ...], _Rows] = {}
 
@@ -111,10 +116,11 @@ class Collation:
         """Return the batch of all samples that were added; ``indices`` are those of the samples.
 
         Raises:
+            TypeError: A sample is None.
             ValueError: Two samples cannot be stacked; the text names the leaf, the two indices and what is unlike.
         """
         samples, self._samples = self._samples, []
-        batch = self._merge(samples, LeafPlace(indices))
+        batch = self._merge(samples, LeafPlace(indices, self._refuse_none))
         self._rows.clear()
         return batch
 
@@ -130,6 +136,7 @@ class Collation:
             kinds = set(map(type, values))
         # Mappings of several classes may still have the same keys.
         if len(kinds) > 1:
+            place.check_none(values)
             if all(isinstance(value, Mapping) for value in values):
                 return self._merge_mappings(values, place)
             return merge_unlike(values, self._empty, place)
@@ -141,6 +148,7 @@ class Collation:
             return merge_arrays(values, self._empty, place) if stacked is None else stacked
         # All are None here: unlike types have gone the other way.
         if values[0] is None:
+            place.check_none(values)
             return None
         return self._merge_others(values, kind, place)
 

@@ -16,22 +16,49 @@ Empty: TypeAlias = Callable[[Any, Any], Array]  # by shape and dtype
 _NUMBERS: dict[type, Any] = {bool: np.bool_, int: np.int64, float: np.float64, complex: np.complex128}
 
 
+def no_sample(name: str, hint: str = "did `__getitem__` forget to return?") -> TypeError:
+    """Return the error of a sample that is None.
+
+    Args:
+        name: The sample and its source, in words.
+        hint: The likely mistake, as a question.
+    """
+    return TypeError(
+        f"{name} is None: {hint} To leave out samples, use mpqueue.Dataset(source).filter(function). "
+        "A missing value belongs into a field of a dict or tuple"
+    )
+
+
 class LeafPlace:
     """The way to a leaf from the sample, and the samples' indices, for errors.
 
     Args:
         indices: By which the source was asked for the samples.
+        refuse_none: Returns the error of a sample that is None, by its index.
         path: The steps to the leaf.
     """
 
-    __slots__ = ("_indices", "_path")
+    __slots__ = ("_indices", "_path", "_refuse_none")
 
-    def __init__(self, indices: Sequence[Any], path: tuple[str, ...] = ()) -> None:
-        self._indices, self._path = indices, path
+    def __init__(
+        self, indices: Sequence[Any], refuse_none: Callable[[Any], Exception], path: tuple[str, ...] = ()
+    ) -> None:  # fmt: skip
+        self._indices, self._refuse_none, self._path = indices, refuse_none, path
+
+    def check_none(self, values: Sequence[Any]) -> None:
+        """Raise for a whole sample that is None; a field may be None in all samples.
+
+        Raises:
+            TypeError: One of the values is None, and the values are samples.
+        """
+        if not self._path:
+            for index, value in zip(self._indices, values, strict=False):
+                if value is None:
+                    raise self._refuse_none(index)
 
     def step(self, step: str) -> "LeafPlace":
         """One step further."""
-        return LeafPlace(self._indices, (*self._path, step))
+        return LeafPlace(self._indices, self._refuse_none, (*self._path, step))
 
     def name(self, number: int) -> str:
         """Return the leaf of a sample, by its number in the batch."""

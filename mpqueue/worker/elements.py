@@ -10,6 +10,7 @@ from mpqueue.engine.skips import Skipped
 from mpqueue.engine.torch_numbers import TorchNumbers
 from mpqueue.errors import OutOfRangeError
 from mpqueue.samples.collate import Collation
+from mpqueue.samples.leaves import no_sample
 from mpqueue.samples.plan import SamplePlan
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
@@ -25,13 +26,15 @@ class Elements:
         run: The lane.
         plan: How elements become batches; None: each is one.
         torch: Seeds torch's generator, by what ``run.begin`` does; None: nobody does.
+        source: The function or iterator, for its name in errors.
 
     Attributes:
         iterator: Whose elements they are; None: it has ended.
     """
 
-    def __init__(self, run: LaneRun, plan: SamplePlan | None, torch: TorchNumbers | None) -> None:
+    def __init__(self, run: LaneRun, plan: SamplePlan | None, torch: TorchNumbers | None, source: Any) -> None:
         self.iterator: Iterator[Any] | None = None
+        self._name = getattr(source, "__qualname__", type(source).__name__)
         self._run, self._plan, self._torch = run, plan, torch
 
     def next(self, epoch: int, number: int, stages: Stages | None) -> Any:
@@ -86,13 +89,18 @@ class Elements:
         samples: list[Any] = []
         for place in range(first, first + size):
             try:
-                samples.append(self.element(epoch, place))
+                sample = self.element(epoch, place)
+                # Here, and not when the batch is made, so that only this element is left out.
+                if sample is None and plan.skips and plan.collate is None:
+                    raise self._refuse_none(place)
             except StreamEnd:
                 break
             except Exception as error:
                 if not plan.skips:
                     raise
                 skipped.append(Skipped.because_of(error, place))
+            else:
+                samples.append(sample)
         if not skipped and (not samples or (plan.drops and len(samples) < size)):
             raise StreamEnd
         if not plan.skips:
@@ -103,7 +111,12 @@ class Elements:
     def _join(self, first: int, samples: list[Any], plan: SamplePlan, stages: Stages | None) -> Any:
         if plan.collate is not None:
             return collating(plan.collate, stages)(samples)
-        plain = Collation(len(samples), context.empty, keeps_records=self._run.in_slot)
+        plain = Collation(
+            len(samples), context.empty, keeps_records=self._run.in_slot, refuse_none=self._refuse_none
+        )  # fmt: skip
         collation = plain if stages is None else ClockedCollation(plain, stages)
         collation.add_all(samples)
         return collation.finish(range(first, first + len(samples)))
+
+    def _refuse_none(self, place: int) -> TypeError:
+        return no_sample(f"element {place} of {self._name}", "did the code that makes it forget to return?")

@@ -46,7 +46,7 @@ class GeneratorLane:
     ) -> None:
         self._source, self._run, self._number, self._plan = source, run, number, plan
         self.stages: Stages | None = None
-        self._elements = Elements(run, plan, torch)
+        self._elements = Elements(run, plan, torch, source)
         self._holder: Any = None  # has the state
         self._epoch = run.epoch if run.state is None else run.state["epoch"]  # of an endless lane it grows
         self._is_empty = run.state is None
@@ -154,7 +154,7 @@ class IteratorRunner:
         self.stages: Stages | None = None
         self._source, self._info, self._plan, self._num_lanes = source, info, plan, num_lanes
         run = LaneRun(info.shard_id, num_lanes, info.seed, 0, begin, in_slot=in_slot)
-        self._elements = Elements(run, plan, torch)
+        self._elements = Elements(run, plan, torch, source)
         self._lock = RLock()  # a batch is a run of elements
         self._has_begun = False
         self._epoch = -1

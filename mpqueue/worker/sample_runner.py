@@ -16,6 +16,7 @@ from mpqueue.engine.schedule import Listed
 from mpqueue.engine.skips import Skipped
 from mpqueue.engine.torch_numbers import TorchNumbers
 from mpqueue.samples.collate import Collation
+from mpqueue.samples.leaves import no_sample
 from mpqueue.samples.permutation import SampleOrder
 from mpqueue.samples.plan import SamplePlan
 from mpqueue.telemetry.recorder import Stages
@@ -162,6 +163,9 @@ class SampleRunner:
                 error.add_note(self._note_of_sample(index, place))
                 skipped.append(Skipped.because_of(error, index))
                 continue
+            if self._is_missing(sample):
+                skipped.append(Skipped.because_of(self._refuse_none(index), index))
+                continue
             kept.append(index)
             samples.append(sample)
         return joined_or_skipped(kept, skipped, lambda: self._join_all(epoch, first, kept, samples))
@@ -188,11 +192,29 @@ class SampleRunner:
             raise ValueError(f"{name}.__getitems__ gave {len(samples)} samples for {len(indices)} indices")
         return samples
 
+    def _is_missing(self, sample: Any) -> bool:
+        """Return whether a sample is None; a ``collate`` of the user's may have a use for it."""
+        return sample is None and self._plan.collate is None
+
+    def _refuse_none(self, index: Any) -> Exception:
+        """Return the error of a sample that is None."""
+        # A dataset names the source that it has read.
+        refuse = getattr(type(self._source), "refuse_none", None)
+        if refuse is not None:
+            error: Exception = refuse(self._source, index)
+            return error
+        called = "__getitem__" if getattr(self._source, "__getitems__", None) is None else "__getitems__"
+        return no_sample(
+            f"the sample of index {index!r} of {type(self._source).__name__}", f"did `{called}` forget to return?"
+        )
+
     def _collation(self, count: int) -> AnyCollation | None:
         """The default collation; None if the user has one."""
         if self._plan.collate is not None:
             return None
-        collation = Collation(count, context.empty, keeps_records=self._in_slot)
+        collation = Collation(
+            count, context.empty, keeps_records=self._in_slot, refuse_none=self._refuse_none
+        )  # fmt: skip
         return collation if self.stages is None else ClockedCollation(collation, self.stages)
 
     def _join(

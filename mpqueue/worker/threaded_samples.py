@@ -320,7 +320,9 @@ class ThreadedSampleRunner(SampleRunner):
         with self._ask_each(ask, epoch, first, indices) as calls:
             for place, index in enumerate(indices, first):
                 sample, error = calls.next_error()
-                if error is None:
+                if error is None and self._is_missing(sample):
+                    skipped.append(Skipped.because_of(self._refuse_none(index), index))
+                elif error is None:
                     kept.append(index)
                     samples.append(sample)
                 elif isinstance(error, Exception):

@@ -1,0 +1,131 @@
+"""A sample that is None, as a forgotten `return` gives it, is an error that names the source."""
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue import Dataset
+
+BACKENDS = {
+    "processes": {"workers": 1},
+    "threads": {"workers": 1, "backend": "thread"},
+    "caller": {"workers": 0},
+    "helper threads": {"workers": 0, "threads": 2},
+}
+SAMPLES = {
+    "integers": lambda index: index,
+    "floats": float,
+    "arrays": lambda index: np.full(3, index),
+    "large arrays": lambda index: np.full(3000, index),
+    "dicts": lambda index: {"x": index},
+    "tuples": lambda index: (index, np.full(3, index)),
+    "texts": str,
+}
+
+
+class Photos:
+    """A source of six samples; some are None."""
+
+    def __init__(self, missing, make=int):
+        self.missing, self.make = missing, make
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        return None if index in self.missing else self.make(index)
+
+
+class PhotosAtOnce(Photos):
+    thread_safe = True
+
+    def __getitems__(self, indices):
+        return [self[index] for index in indices]
+
+
+def batches(source, **options):
+    with mpqueue.Loader(source, **options) as loader:
+        return list(loader)
+
+
+@pytest.mark.parametrize("options", BACKENDS.values(), ids=BACKENDS)
+@pytest.mark.parametrize("kind", [Photos, PhotosAtOnce])
+@pytest.mark.parametrize("missing", [{4}, range(6)], ids=["one", "all"])
+def test_a_sample_that_is_none_is_a_type_error_that_names_source_and_index(missing, kind, options):
+    method = "__getitems__" if kind is PhotosAtOnce else "__getitem__"
+    text = rf"index {min(missing)} of {kind.__name__} is None: did `{method}` forget to return\?"
+    with pytest.raises(TypeError, match=text):
+        batches(kind(missing), batch_size=3, **options)
+
+
+@pytest.mark.parametrize("missing", [{0}, {2}, {0, 1, 2}], ids=["first", "last", "all"])
+@pytest.mark.parametrize("make", SAMPLES.values(), ids=SAMPLES)
+def test_it_is_the_same_error_among_samples_of_any_type(make, missing):
+    with pytest.raises(
+        TypeError, match=rf"index {min(missing)} of Photos is None: did `__getitem__` forget to return\?"
+    ):
+        batches(Photos(missing, make), batch_size=3, workers=0)
+
+
+@pytest.mark.parametrize("options", BACKENDS.values(), ids=BACKENDS)
+def test_a_sample_that_is_none_is_left_out_alone_where_errors_are_skipped(options):
+    with mpqueue.Loader(Photos({1, 4}), batch_size=3, on_error="skip", **options) as loader:
+        assert [batch.tolist() for batch in loader] == [[0, 2], [3, 5]]
+        assert loader.statistics().skipped == 2
+
+
+def test_an_element_of_a_generator_that_is_none_is_left_out_alone_where_errors_are_skipped():
+    def numbers():
+        yield from [0, None, 2, 3, 4, None]
+
+    found = batches(numbers, batch_size=3, workers=0, on_error="skip")
+    assert [batch.tolist() for batch in found] == [[0, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("value", [{"x": None, "y": 1}, (None, 1), [None, 1]], ids=["dict", "tuple", "list"])
+def test_none_in_a_field_stays(value):
+    (batch,) = batches([value] * 3, batch_size=3, workers=0)
+    assert (batch["x"] if isinstance(value, dict) else batch[0]) is None
+
+
+def test_a_collate_function_gets_samples_that_are_none():
+    found = batches(
+        Photos({1}), batch_size=3, workers=0, collate=lambda samples: [sample is None for sample in samples]
+    )
+    assert found[0] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "text"),
+    [
+        (Dataset(Photos({4})), "sample 4 of Photos is None: did `__getitem__` forget to return"),
+        (Dataset.range(2).concatenate(Dataset(Photos({4}))), "sample 4 of Photos is None"),
+        (Dataset(Photos({4})).take(5).shuffle(), "sample 4 of Photos is None"),
+        (Dataset(Photos({4})).shuffle(buffer=1), r"stage 1, shuffle\(buffer=1\), is None: did its function forget"),
+        (
+            Dataset.range(6).flat_map(lambda number: [None]),
+            r"of stage 1, flat_map\(.*, is None: did its function forget",
+        ),
+    ],
+)
+def test_an_element_of_a_dataset_that_is_none_names_its_source_or_stage(dataset, text):
+    with pytest.raises(TypeError, match=text):
+        batches(dataset, batch_size=3, workers=0)
+    with pytest.raises(TypeError, match=text):
+        list(dataset.batch(3))
+
+
+def test_an_element_of_a_bucket_that_is_none_names_its_stage():
+    dataset = Dataset.range(6).flat_map(lambda _: [None]).bucket(lambda _: 1, [2], [3, 3])
+    with pytest.raises(TypeError, match=r"of stage 1, flat_map\("):
+        list(dataset)
+
+
+def test_an_element_of_a_generator_that_is_none_names_the_function():
+    def numbers():
+        yield from [0, None, 2]
+
+    with pytest.raises(
+        TypeError, match=r"element 1 of .*numbers is None: did the code that makes it forget to return\?"
+    ):
+        batches(numbers, batch_size=3, workers=0)
