@@ -1,0 +1,518 @@
+"""Loaders whose states were saved by an earlier release, and the batches that followed.
+
+`tests/loader/states` holds one file for each case and number of ranks. A file is a Python literal: the states of all
+ranks, as `state_dict` returned them, and the batches that each rank yielded afterwards. States of torch's loader have
+tensors, and are files of `torch.save`. The state of a server is its journal. Enqueuers have no state.
+
+To add cases, run ``python -m helpers.saved_states`` in the folder ``tests``. It writes the files that are missing. Never
+write an existing file again: it shows what users have on their disks.
+"""
+
+import ast
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import mpqueue
+from mpqueue import Dataset, Loader
+from mpqueue.service.checkpoints import Checkpoints
+from mpqueue.worker import lane_runner
+
+FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "loader", "states")
+NUM_BEFORE = 3  # batches of each rank before its state
+NUM_AFTER = 20  # batches of each rank after it, of two epochs or more
+
+
+class Case(NamedTuple):
+    """A loader, and where its state is saved.
+
+    Attributes:
+        make: Makes the loader of a rank, from the rank and the number of ranks.
+        worlds: The numbers of ranks.
+        num_before: Batches of each rank before the state.
+    """
+
+    make: Callable[[int, int], Any]
+    worlds: tuple[int, ...] = (1, 2, 3)
+    num_before: int = NUM_BEFORE
+
+
+class Batches:
+    """A source of batches: each is its index and a random number."""
+
+    def __len__(self):
+        return 25
+
+    def __getitem__(self, index):
+        return [index, draw()]
+
+
+class Changing(Batches):
+    """One that changes at the end of each epoch, and has a state."""
+
+    def __init__(self):
+        self.epochs = 0
+
+    def __getitem__(self, index):
+        return [index, self.epochs, draw()]
+
+    def on_epoch_end(self):
+        self.epochs += 1
+
+    def state_dict(self):
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state):
+        self.epochs = state["epochs"]
+
+
+class OwnGenerator:
+    """A sampler that keeps a generator."""
+
+    def __init__(self, generator):
+        self.generator = generator
+
+    def __len__(self):
+        return 40
+
+    def __iter__(self):
+        order = list(range(40))
+        self.generator.shuffle(order)
+        return iter(order)
+
+
+class OwnState(OwnGenerator):
+    """A sampler that has a state."""
+
+    def __init__(self):
+        self.passes = 0
+
+    def __iter__(self):
+        self.passes += 1
+        order = list(range(40))
+        random.Random(self.passes).shuffle(order)
+        return iter(order)
+
+    def state_dict(self):
+        return {"passes": self.passes}
+
+    def load_state_dict(self, state):
+        self.passes = state["passes"]
+
+
+class GlobalGenerator(OwnGenerator):
+    """A sampler that draws from Python's global generator as it begins."""
+
+    def __init__(self):
+        pass
+
+    def __iter__(self):
+        order = list(range(40))
+        random.shuffle(order)
+        return iter(order)
+
+
+class Lists:
+    """A sampler of batches."""
+
+    def __init__(self):
+        self.generator = random.Random(5)
+
+    def __iter__(self):
+        for size in (2, 3, 1, 4, 2, 2, 3, 3, 1, 2, 2, 1):
+            yield [self.generator.randrange(40) for _ in range(size)]
+
+
+class Lines:
+    """An iterator that has a state."""
+
+    def __init__(self):
+        info = mpqueue.worker_info()
+        self.at, self.step = info.shard_id, info.num_shards
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.at >= 150:
+            raise StopIteration
+        self.at += self.step
+        return [self.at, draw()]
+
+    def state_dict(self):
+        return {"at": self.at}
+
+    def load_state_dict(self, state):
+        self.at = state["at"]
+
+
+def lines():
+    return Lines()
+
+
+class Iterable:
+    """An iterable dataset without a state."""
+
+    def __iter__(self):
+        info = mpqueue.worker_info()
+        return iter(range(info.shard_id, 150, info.num_shards))
+
+
+def function():
+    """A generator function that takes its share."""
+    info = mpqueue.worker_info()
+    for number in range(info.shard_id, 150, info.num_shards):
+        yield [number, draw()]
+
+
+def draw():
+    """Return a random number of the sample."""
+    return int(mpqueue.rng().integers(1000))
+
+
+def drawn(value):
+    return [value, draw()]
+
+
+def kept(value):
+    return value % 4 != 0
+
+
+def words(value):
+    """Return a text of some length."""
+    return np.arange(value % 7 + 1) + value
+
+
+def failing(value):
+    if value % 11 == 5:
+        raise ValueError(f"no sample {value}")
+    return value
+
+
+def spread(value):
+    return [value] * (value % 5)
+
+
+def by_index(source, **options):
+    def make(rank, world):
+        return Loader(
+            source() if isinstance(source, type) else source, workers=0, seed=3, shard=(rank, world), **options
+        )
+
+    return make
+
+
+def sampled(make_sampler, **options):
+    def make(rank, world):
+        return Loader(list(range(40)), sampler=make_sampler(), workers=0, seed=3, shard=(rank, world), **options)
+
+    return make
+
+
+def batch_sampled(rank, world):
+    return Loader(list(range(40)), batch_sampler=Lists(), workers=0, seed=3, shard=(rank, world))
+
+
+def stream(source, **options):
+    """Epochs of 8 batches of a stream that never ends, so that ranks have equal numbers."""
+
+    def make(rank, world):
+        return Loader(
+            source, **{"workers": 0, "seed": 3, "lanes": 6, "epoch_batches": 8, "shard": (rank, world)} | options
+        )
+
+    return make
+
+
+def finite(source, **options):
+    """A stream that ends."""
+
+    def make(rank, world):
+        return Loader(source, workers=0, seed=3, **options)
+
+    return make
+
+
+def cached(rank, world):
+    # Made anew, as its memory is kept for as long as it is there.
+    return stream(RANGE.map(drawn).filter(lambda pair: pair[1] > 300).cache().shuffle(buffer=4))(rank, world)
+
+
+RANGE = Dataset.range(240)
+FILTERED = RANGE.shuffle().map(drawn).filter(lambda pair: kept(pair[0]))
+CASES = {
+    "batches": Case(by_index(Batches, shuffle=True)),
+    "batches_in_order": Case(by_index(Batches), worlds=(1,)),
+    "batches_unordered": Case(by_index(Batches, shuffle=True, ordered=False)),
+    "source_with_state": Case(by_index(Changing, shuffle=True)),
+    "source_with_state_in_epoch_1": Case(by_index(Changing, shuffle=True), worlds=(1,), num_before=30),
+    "samples": Case(by_index(RANGE.take(50).map(drawn), batch_size=4, shuffle=True)),
+    "samples_of_a_list": Case(by_index(list(range(50)), batch_size=4, shuffle=True)),
+    "samples_drop_last": Case(by_index(list(range(50)), batch_size=4, shuffle=True, drop_last=True)),
+    "samples_in_epoch_1": Case(by_index(list(range(50)), batch_size=4, shuffle=True), worlds=(1,), num_before=16),
+    "samples_at_the_end": Case(by_index(list(range(50)), batch_size=4, shuffle=True), worlds=(1,), num_before=13),
+    "samples_not_begun": Case(by_index(list(range(50)), batch_size=4, shuffle=True), num_before=0),
+    "dataset": Case(by_index(RANGE.take(50).shuffle().map(drawn).batch(4))),
+    "dataset_of_samples": Case(by_index(RANGE.take(20).shuffle().map(drawn))),
+    "dataset_mix": Case(by_index(Dataset.mix([RANGE.take(30), RANGE.skip(100)], [0.7, 0.3]).shuffle().batch(4))),
+    "dataset_endless": Case(by_index(RANGE.take(7).shuffle().repeat().batch(4))),
+    "sampler_with_state": Case(sampled(OwnState, batch_size=3)),
+    "sampler_with_python_generator": Case(sampled(lambda: OwnGenerator(random.Random(5)), batch_size=3)),
+    "sampler_with_numpy_generator": Case(sampled(lambda: OwnGenerator(np.random.default_rng(5)), batch_size=3)),
+    "sampler_with_random_state": Case(sampled(lambda: OwnGenerator(np.random.RandomState(5)), batch_size=3), worlds=(1,)),
+    "sampler_of_the_global_generator": Case(sampled(GlobalGenerator, batch_size=3)),
+    "sampler_of_batches_of_the_source": Case(sampled(OwnState), worlds=(1, 2)),
+    "batch_sampler": Case(batch_sampled, worlds=(1, 2)),
+    "stream_filter": Case(stream(FILTERED.batch(2))),
+    "stream_buffer": Case(stream(FILTERED.shuffle(buffer=7).batch(2))),
+    "stream_two_buffers": Case(stream(FILTERED.shuffle(buffer=7).batch(2).shuffle(buffer=3)), worlds=(1,)),
+    "stream_open_batch": Case(stream(FILTERED.batch(3).batch(2, collate=list).flat_map(list)), worlds=(1, 2)),
+    "stream_pack": Case(stream(RANGE.map(words).filter(lambda text: len(text) != 2).pack(12, bins=3))),
+    "stream_concatenated_text": Case(stream(RANGE.map(words).pack(12, strategy="concatenate", long="cut")), worlds=(1, 2)),
+    "stream_bucket": Case(stream(RANGE.map(words).bucket(len, [3, 6], [2, 3, 2]))),
+    "stream_max_tokens": Case(stream(RANGE.map(words).bucket(len, [3, 6], max_tokens=24)), worlds=(1,)),
+    "stream_flat_map": Case(stream(RANGE.flat_map(spread).shuffle(buffer=5).batch(2))),
+    "stream_zip": Case(stream(Dataset.zip(RANGE.filter(kept), RANGE.map(drawn).filter(lambda pair: pair[1] > 300)))),
+    "stream_concatenate": Case(stream(Dataset.concatenate(RANGE.take(20).filter(kept), RANGE.filter(kept)).batch(2))),
+    "stream_mix": Case(
+        stream(Dataset.mix([FILTERED, RANGE.skip(100).map(drawn).filter(lambda pair: pair[1] > 9)], [0.7, 0.3]).batch(2))
+    ),
+    "stream_mix_all": Case(stream(Dataset.mix([RANGE.take(30).filter(kept), RANGE.filter(kept)], stop="all").batch(2)), worlds=(1,)),
+    "stream_take_skip_enumerate": Case(stream(RANGE.filter(kept).skip(2).take(100).enumerate()), worlds=(1, 2)),
+    "stream_repeat": Case(stream(RANGE.take(50).filter(kept).repeat(3).shuffle(buffer=4)), worlds=(1, 2)),
+    "stream_cache": Case(cached, worlds=(1, 2)),
+    "stream_threads": Case(stream(RANGE.map(drawn, threads=2).filter(lambda pair: pair[1] > 300).batch(2)), worlds=(1,)),
+    "stream_skipped_errors": Case(stream(RANGE.map(failing).filter(kept).shuffle(buffer=4).batch(2), on_error="skip"), worlds=(1, 2)),
+    "stream_far_places": Case(stream(Dataset.range(1 << 40).skip(1 << 35).filter(kept).shuffle(buffer=6).batch(2)), worlds=(1,)),
+    "stream_16_lanes": Case(stream(FILTERED.shuffle(buffer=3), lanes=None), worlds=(1, 2)),
+    "stream_of_function": Case(stream(Dataset(function).shuffle(buffer=4).batch(2))),
+    "stream_of_iterator_with_state": Case(stream(Dataset(lines).filter(lambda pair: kept(pair[0])).shuffle(buffer=4))),
+    "stream_of_iterable": Case(stream(Dataset(Iterable()).batch(2)), worlds=(1, 2)),
+    "stream_in_epoch_1": Case(stream(FILTERED.shuffle(buffer=7).batch(2)), num_before=11),
+    "stream_not_begun": Case(stream(FILTERED.shuffle(buffer=7).batch(2)), num_before=0, worlds=(1, 2)),
+    "stream_that_ends": Case(finite(FILTERED.shuffle(buffer=7).batch(2)), worlds=(1,), num_before=40),
+    "stream_at_its_end": Case(finite(RANGE.take(30).filter(kept).batch(2), lanes=4), worlds=(1,), num_before=12),
+    "lanes_of_function": Case(stream(function)),
+    "lanes_of_iterator_with_state": Case(stream(lines), worlds=(1, 2)),
+    "lanes_of_samples": Case(stream(function, batch_size=2), worlds=(1, 2)),
+    "function": Case(finite(function), worlds=(1,)),
+    "function_of_samples": Case(finite(function, batch_size=4), worlds=(1,)),
+}  # fmt: skip
+
+
+def of_torch():
+    """Return the cases of `mpqueue.torch.DataLoader`."""
+    import torch
+
+    class Streamed(torch.utils.data.IterableDataset):
+        def __init__(self, source):
+            self.source = source
+
+        def __iter__(self):
+            return iter(self.source())
+
+    def shares():
+        info = torch.utils.data.get_worker_info()
+        return range(0 if info is None else info.id, 90, 1 if info is None else info.num_workers)
+
+    class Share(Lines):
+        def __init__(self):
+            self.at, self.step = shares().start, shares().step
+
+    def loader(dataset, **options):
+        def make(rank, world):
+            torch.manual_seed(7)
+            of_ranks = {"shard": (rank, world), "lanes": 6, "epoch_batches": 8} if isinstance(dataset, Dataset) else {}
+            seeded = {"generator": torch.Generator().manual_seed(5)} if options.get("generator") or of_ranks else {}
+            given = {
+                name: value() if callable(value) else value for name, value in options.items() if name != "generator"
+            }
+            return mpqueue.torch.DataLoader(dataset, **given, **of_ranks, **seeded)
+
+        return make
+
+    numbers = torch.utils.data.TensorDataset(torch.arange(50))
+
+    def with_epoch():
+        return torch.utils.data.DistributedSampler(numbers, num_replicas=2, rank=1, seed=3)
+
+    return {
+        "torch_in_order": Case(loader(numbers, batch_size=4, num_workers=1), worlds=(1,)),
+        "torch_shuffled": Case(loader(numbers, batch_size=4, shuffle=True, num_workers=2, generator=True), worlds=(1,)),
+        "torch_without_workers": Case(loader(numbers, batch_size=4, shuffle=True, num_workers=0, generator=True), worlds=(1,)),
+        "torch_default_generator": Case(loader(numbers, batch_size=4, shuffle=True, num_workers=1), worlds=(1,)),
+        "torch_persistent": Case(
+            loader(numbers, batch_size=4, shuffle=True, num_workers=1, generator=True, persistent_workers=True), worlds=(1,)
+        ),
+        "torch_sampler_with_state": Case(loader(list(range(40)), batch_size=3, sampler=OwnState, num_workers=1), worlds=(1,)),
+        "torch_sampler_with_generator": Case(
+            loader(list(range(40)), batch_size=3, sampler=lambda: OwnGenerator(np.random.default_rng(5)), num_workers=1),
+            worlds=(1,),
+        ),
+        "torch_distributed_sampler": Case(loader(numbers, batch_size=3, sampler=with_epoch, num_workers=1), worlds=(1,)),
+        "torch_iterable": Case(loader(Streamed(shares), batch_size=3, num_workers=2), worlds=(1,)),
+        "torch_iterable_with_state": Case(loader(Streamed(Share), batch_size=3, num_workers=2), worlds=(1,)),
+        "torch_iterable_without_workers": Case(loader(Streamed(shares), batch_size=3, num_workers=0), worlds=(1,)),
+        "torch_stream": Case(loader(FILTERED.shuffle(buffer=7), batch_size=2, num_workers=1)),
+        "torch_stream_at_the_end_of_an_epoch": Case(
+            loader(FILTERED.shuffle(buffer=7), batch_size=2, num_workers=1), num_before=8, worlds=(1, 2)
+        ),
+    }  # fmt: skip
+
+
+def plain(value):
+    """Return a batch as lists, numbers and text."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def take(loader, count, batches=None):
+    """Return the next batches, of as many epochs as they take, and the iterator that the last one is of."""
+    taken, batches = [], iter(()) if batches is None else batches
+    while len(taken) < count:
+        batch = next(batches, None)
+        if batch is None:
+            batches = iter(loader)
+        else:
+            taken.append(plain(batch))
+    return taken, batches
+
+
+def play(case, world):
+    """Return the states of all ranks behind the first batches, and what follows on each."""
+    states, rests = [], []
+    for rank in range(world):
+        random.seed(7)
+        loader = case.make(rank, world)
+        with loader if hasattr(loader, "__enter__") else nullcontext():
+            _, batches = take(loader, case.num_before)
+            states.append(loader.state_dict())
+            rest, batches = take(loader, NUM_AFTER, batches)
+            rests.append(rest)
+            del batches
+    return states, rests
+
+
+def snapshots_everywhere():
+    """Have lanes take a snapshot behind each element, in this process and in those that are forked from it."""
+    lane_runner._BETWEEN_NS = lane_runner._WORK_PER_SAVE = 0
+
+
+def path_of(name, world):
+    return os.path.join(FOLDER, f"{name}-{world}.{'pt' if name.startswith('torch') else 'txt'}")
+
+
+def read(name, world):
+    """Return the states of all ranks, and the batches that followed on each."""
+    path = path_of(name, world)
+    if path.endswith(".pt"):
+        import torch
+
+        saved = torch.load(path)
+    else:
+        with open(path, encoding="ascii") as file:
+            saved = ast.literal_eval(file.read())
+    return saved["states"], saved["rest"]
+
+
+def _write(name, case, world):
+    states, rest = play(case, world)
+    saved, path = {"states": states, "rest": rest}, path_of(name, world)
+    if path.endswith(".pt"):
+        import torch
+
+        torch.save(saved, path)
+        torch.load(path)
+        return
+    assert ast.literal_eval(repr(saved)) == saved
+    with open(path, "x", encoding="ascii") as file:
+        file.write("{\n" + "".join(f"{key!r}: {value!r},\n" for key, value in saved.items()) + "}\n")
+
+
+SERVERS = {
+    "server": (Dataset.range(80).map(drawn).batch(4), {"world": 2, "shuffle": True}),
+    "server_of_source_with_state": (Changing, {"world": 2, "shuffle": True}),
+    "server_of_stream": (FILTERED.shuffle(buffer=7).batch(2), {"world": 2, "lanes": 6, "epoch_batches": 8}),
+    "server_broadcast": (Dataset.range(80).map(drawn).batch(4), {"mode": "broadcast"}),
+    "server_broadcast_of_stream": (FILTERED.shuffle(buffer=7).batch(2), {"mode": "broadcast", "lanes": 6}),
+}
+
+
+def served(name, journal, count, ahead=lambda: None):
+    """Return the next batches of each consumer of a server that continues its journal.
+
+    Args:
+        name: Of the server.
+        journal: Path of its journal.
+        count: Batches of each consumer.
+        ahead: Called after that, while the consumers are attached.
+    """
+    source, options = SERVERS[name]
+    source = source() if isinstance(source, type) else source
+    ranks = range(options["world"]) if "world" in options else [None]
+    with (
+        mpqueue.Server(name, source, workers=1, seed=3, journal=journal, start_method="fork", **options),
+        ExitStack() as consumers,
+    ):
+        attached = [consumers.enter_context(mpqueue.attach(name, rank=rank, timeout=60)) for rank in ranks]
+        taken, loops = [[] for _ in ranks], [iter(consumer) for consumer in attached]
+        for _ in range(count):
+            for rank, loop in enumerate(loops):
+                taken[rank].append(plain(next(loop)))
+        ahead()
+    return taken
+
+
+def read_journal(name):
+    """Return the bytes of a journal, and the batches that followed for each consumer."""
+    with open(path_of(name, 2), encoding="ascii") as file:
+        saved = ast.literal_eval(file.read())
+    return saved["journal"], saved["rest"]
+
+
+def _write_journal(name):
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MPQUEUE_HOME"] = folder
+        journal, copied = os.path.join(folder, "journal"), os.path.join(folder, "copy")
+        # Behind two checkpoints: places of streams are noted once in a second.
+        Checkpoints.note_taken = _noting_at_once(Checkpoints.note_taken)
+        served(name, journal, 5, lambda: shutil.copy(journal, copied))
+        with open(copied, "rb") as file:
+            data = file.read()
+        rest = served(name, copied, 3)
+    with open(path_of(name, 2), "x", encoding="ascii") as file:
+        file.write(f"{{\n'journal': {data!r},\n'rest': {rest!r},\n}}\n")
+
+
+def _noting_at_once(note_taken):
+    def note(self, position, who):
+        self._noted_at = 0
+        note_taken(self, position, who)
+
+    return note
+
+
+def main() -> None:
+    snapshots_everywhere()
+    for name in SERVERS:
+        if not os.path.exists(path_of(name, 2)):
+            print(name)
+            _write_journal(name)
+    for name, case in (CASES | of_torch()).items():
+        for world in case.worlds:
+            if not os.path.exists(path_of(name, world)):
+                print(name, world)
+                _write(name, case, world)
+
+
+if __name__ == "__main__":
+    main()
