@@ -21,8 +21,10 @@ nothing for as long. The loop sends RECALL and reads what the consumer has said 
 says why that tells what it cannot have opened. It is offered nothing more before it asks. What it was handed out stays
 with it, and so the epoch does not end before it asks for the next one, or goes.
 
-*The dead.* The seat of a rank waits for another consumer, `grace_s` long; then the group is told, as soon as somebody
-needs that rank's batches or waits for it. A group without ranks goes on without the dead.
+*The dead.* The seat of a rank waits for another consumer for `grace_s` seconds. In that time the other ranks get the
+rest of their epoch, if the stream can compute a batch again. What does not fit into the queue of the seat is dropped,
+and computed again for the next consumer of the rank. After `grace_s`, the group is told that a rank is lost, if the
+epoch is not over for that rank. A group without ranks goes on without the dead.
 """
 
 from collections.abc import Iterable, Mapping
@@ -70,6 +72,9 @@ class Outside(Protocol):
 
     def recompute(self, seat: int, epoch: int, position: int) -> None:
         """Have a batch computed again for the seat of this number: it arrives as an extra one."""
+
+    def can_recompute(self) -> bool:
+        """Return whether batches of the running epoch can be computed again."""
 
     def note_taken(self, seat: Seat, batch: SeatBatch) -> None:
         """Write down that a batch was taken."""
@@ -174,19 +179,20 @@ class Holders:
 
 
 class Replays:
-    """Batches that are computed again for consumers that came late to an epoch (``join="replay"``).
+    """Batches that are computed again: for late consumers (``join="replay"``) and for ranks that lost a consumer.
 
-    What it brings: one that came after two thirds of an epoch of 0.8 s had a whole one after 0.3 s, at the end of that
-    which ran, and with ``join="next"`` after 1.1 to 1.4 s.
+    A consumer that came after two thirds of an epoch of 0.8 s had a whole epoch 0.3 s later, at the end of the running
+    epoch. With ``join="next"`` it had one after 1.1 to 1.4 s.
 
     Args:
         outside: Has it computed.
         holders: Of the slots.
         window: The batches that a seat may have, at most.
+        step: The distance between two positions of one seat.
     """
 
-    def __init__(self, outside: Outside, holders: Holders, window: int) -> None:
-        self._outside, self._holders, self._window = outside, holders, window
+    def __init__(self, outside: Outside, holders: Holders, window: int, step: int) -> None:
+        self._outside, self._holders, self._window, self._step = outside, holders, window, step
         self._waiting: dict[tuple[int, int], list[Seat]] = {}
 
     def ask(self, seat: Seat, frontier: int) -> None:
@@ -196,7 +202,7 @@ class Replays:
         while seat.replay_at < frontier and seat.load + seat.num_replaying < self._window:
             self._waiting.setdefault((seat.epoch, seat.replay_at), []).append(seat)
             self._outside.recompute(seat.number, seat.epoch, seat.replay_at)
-            seat.replay_at, seat.num_replaying = seat.replay_at + 1, seat.num_replaying + 1
+            seat.replay_at, seat.num_replaying = seat.replay_at + self._step, seat.num_replaying + 1
         # Not while one is on its way: the stream's next batch would come to this seat ahead of it.
         if seat.replay_at >= frontier and not seat.num_replaying:
             seat.replay_at = None
@@ -268,10 +274,13 @@ class Core:
         self._known: set[int] = set()  # positions that consumers have said to have taken
         self.awaited = set(awaited)
         self.group, self.holders = Group(rules, epoch, had), Holders(outside)
-        self._replays = Replays(outside, self.holders, rules.window)
+        self._replays = Replays(outside, self.holders, rules.window, len(self.group.seats) if rules.is_ranked else 1)
         self._dealing = make_dealing(
-            rules, self.group.seats, self.holders.hold, self.holders.let_go, lambda: self.epoch
+            rules, self.group.seats, self.holders.hold, self.holders.let_go, lambda: self.epoch, self._can_recompute
         )
+
+    def _can_recompute(self) -> bool:
+        return self.rules.can_replay and self._outside.can_recompute()
 
     # -- What consumers do
 
@@ -324,6 +333,8 @@ class Core:
             # These were dealt to the rank while it was away.
             while seat.queue and seat.queue[0].position // len(self.group.seats) < resume.count:
                 self.holders.let_go(seat.queue.popleft(), seat.number)
+            if seat.rank is not None and seat.replay_at is not None:
+                seat.replay_at = max(seat.replay_at, resume.count * len(self.group.seats) + seat.rank)
             # Of a broadcast the others have had more by now.
             if not self.rules.is_ranked and resume.count < self.frontier:
                 seat.replay_at = resume.count
@@ -415,6 +426,7 @@ class Core:
         self._dealing.regain(seat)
         if self.rules.is_ranked:
             seat.overdue_at = now + self.rules.grace_s if died else now
+            seat.is_lost = died
         else:
             self._abandon_without_members()
         self._go_on()
@@ -469,7 +481,7 @@ class Core:
                     return
             for seat in self.group.seats:
                 if seat.replay_at is not None:
-                    self._replays.ask(seat, self.frontier)
+                    self._replays.ask(seat, self._dealing.missed_before(seat, self.frontier))
             self._offer_all()
             if not (self._has_ended or self._is_ranked):  # a rank may have its share before the stream ends
                 return
@@ -521,9 +533,10 @@ class Core:
     def _offer(self, seat: Seat, batch: SeatBatch) -> None:
         if seat.num_told != seat.num_skipped:
             self._tell_missed(seat)
+        is_waiting = not seat.untaken
         seat.untaken.append(batch)
         # Before it is told: from then on its slot must not be written, whatever becomes of the seat.
-        if self.holders.view(seat.consumer, batch):
+        if self.holders.view(seat.consumer, batch) or is_waiting:
             self._fresh.add(seat.consumer)
         self._outside.offer(seat.consumer, seat.num_taken + len(seat.untaken), batch)
 
@@ -563,7 +576,7 @@ class Core:
     def advance(self, now: float) -> None:
         """Tell the group of its dead, and note who has waited until now."""
         self._tell_of_loss(now)
-        # Who had nothing has waited, and was not silent: its lease begins with what it was offered.
+        # These consumers waited for a batch: a lease begins with the offer that ends the wait.
         for consumer in self._fresh:
             if consumer in self.group.last_seen:  # else it has left since
                 self.group.last_seen[consumer] = now
@@ -574,7 +587,7 @@ class Core:
         group, timeout = self.group, self.rules.lease_timeout
         dues = [seat.overdue_at for seat in group.seats if seat.overdue_at is not None]
         if timeout is not None:
-            dues += [seen + timeout for consumer, seen in group.last_seen.items() if self.holders.count(consumer)]
+            dues += [seen + timeout for consumer, seen in group.last_seen.items() if self._may_be_silent(consumer)]
         # A rank that is overdue is missed when somebody needs its batches, and not before: to wait for a time that is
         # past would have the loop spin until then.
         return min((due for due in dues if due > now), default=None)
@@ -586,7 +599,14 @@ class Core:
             return {}
         silent = (consumer for consumer, seen in self.group.last_seen.items() if seen + timeout <= now)
         text = f"you have said nothing for {timeout:g} s while you had batches"
-        return {consumer: text for consumer in silent if self.holders.count(consumer)}
+        return {consumer: text for consumer in silent if self._may_be_silent(consumer)}
+
+    def _may_be_silent(self, consumer: int) -> bool:
+        """Return whether it is a consumer's turn to say something: it has batches, and does not wait for one."""
+        seat = self.group.by_consumer[consumer]
+        # A `for` loop holds its latest batch while it waits for the next one, and cannot say more than it has said.
+        is_waiting = seat.has_asked and not seat.untaken
+        return not is_waiting and self.holders.count(consumer) > 0
 
     def slow(self) -> dict[int, str]:
         """Return those for whom others wait, with ``slow="detach"`` and a ring that is full, and what to tell each."""
@@ -611,4 +631,4 @@ class Core:
             self._outside.cut(consumer, flag, text)
             self.group.rise(consumer)
         for seat in self.group.seats:
-            seat.overdue_at = None
+            seat.overdue_at, seat.is_lost = None, False

@@ -93,15 +93,16 @@ class Seat:
         num_recalled: Offers that were recalled from it since it came.
         num_skipped: Batches that it did not get because it was slow,
         num_told: and how many of them its consumer was told of.
-        replay_at: The next position that is to be computed again for it; None: it has caught up.
+        replay_at: The next position that the stream computes again for this seat; None if it has missed nothing.
         num_replaying: Positions that are being computed again.
         overdue_at: When the others are told that nobody has come in its consumer's place; None: nobody was lost.
+        is_lost: Its consumer died, and no other consumer has come: the others do not wait for this seat.
     """
 
     def __init__(self, number: int, rank: int | None, epoch: int) -> None:
         self.number, self.rank, self.epoch = number, rank, epoch
         self.consumer = 0
-        self.has_begun = self.has_all = self.has_end = self.has_asked = self.is_idle = False
+        self.has_begun = self.has_all = self.has_end = self.has_asked = self.is_idle = self.is_lost = False
         self.queue: deque[SeatBatch] = deque()
         self.untaken: deque[SeatBatch] = deque()
         self.had = Had()
@@ -117,6 +118,7 @@ class Seat:
     def sit(self, consumer: int) -> None:
         """A consumer comes."""
         self.consumer, self.num_taken, self.num_recalled, self.overdue_at = consumer, 0, 0, None
+        self.is_lost = False
 
     def be_left(self) -> None:
         """Its consumer is gone: what that had not taken is to be offered again."""
@@ -128,7 +130,7 @@ class Seat:
 
     def enter(self, epoch: int) -> None:
         """All of the epoch before was taken."""
-        self.epoch, self.had, self.replay_at = epoch, Had(), None
+        self.epoch, self.had, self.replay_at, self.num_replaying = epoch, Had(), None, 0
         self.has_begun = self.has_all = self.has_end = self.has_asked = self.is_idle = False
 
     def __repr__(self) -> str:
@@ -179,19 +181,41 @@ class Dealing(ABC):
     def settle(self, *, has_ended: bool) -> None:
         """Note which seats have all of the epoch; ``has_ended``: the stream has no more of it."""
 
+    def missed_before(self, seat: Seat, frontier: int) -> int:  # noqa: ARG002 - all seats have the same positions
+        """Return the end of the positions that a seat can have missed.
+
+        Args:
+            seat: The seat.
+            frontier: The next position that the stream yields.
+        """
+        return frontier
+
 
 class RankedDealing(Dealing):
     """Batch i to rank i mod world. What a rank has not taken stays its own, for the consumer that comes in its place.
+
+    The ranks get their batches in turn, so a slow rank blocks the others. A rank that lost its consumer does not: the
+    others continue, and the batches that do not fit into its queue are computed again for its next consumer.
 
     Args:
         seats: One for each rank.
         window, hold, let_go: See `Dealing`.
         is_ordered: The batches of a rank come in their order.
+        can_recompute: Returns whether the stream can compute a batch again now.
     """
 
-    def __init__(self, seats: list[Seat], window: int, hold: Hold, let_go: Hold, *, is_ordered: bool = True) -> None:
+    def __init__(
+        self,
+        seats: list[Seat],
+        window: int,
+        hold: Hold,
+        let_go: Hold,
+        *,
+        is_ordered: bool = True,
+        can_recompute: Callable[[], bool] = lambda: False,
+    ) -> None:
         super().__init__(seats, window, hold, let_go)
-        self._is_ordered = is_ordered
+        self._is_ordered, self._can_recompute = is_ordered, can_recompute
         self._share: int | None = None
         self._dealt: dict[int, int] = {}  # by the number of the seat: its batches of the epoch that have come
         self._round: list[SeatBatch] = []  # where nobody knows the end: they are dealt when there is one for each rank
@@ -202,8 +226,22 @@ class RankedDealing(Dealing):
         self._dealt.clear()
 
     def has_room(self) -> bool:
-        """Return whether each rank can have one more: the ranks get them in turn."""
-        return all(seat.load <= self._window for seat in self.seats)
+        """Return whether each rank can have one more, except for ranks that may miss batches."""
+        for seat in self.seats:
+            # A consumer that catches up blocks the others, too. Otherwise each of its batches would be computed twice.
+            is_full = len(seat.queue) + len(seat.untaken) > self._window or seat.replay_at is not None
+            if is_full and not self._may_miss(seat):
+                return False
+        return True
+
+    def _may_miss(self, seat: Seat) -> bool:
+        """Return whether the others continue without a rank: its consumer is lost, and another one may come."""
+        return seat.is_lost and self._can_recompute()
+
+    def missed_before(self, seat: Seat, frontier: int) -> int:  # noqa: ARG002 - of which others may have the last ones
+        """Return the first position of a rank that was not dealt."""
+        assert seat.rank is not None
+        return max(self._dealt.get(seat.number, 0), seat.had.before) * len(self.seats) + seat.rank
 
     def deal(self, batch: SeatBatch) -> None:
         """Give a batch to its rank."""
@@ -243,7 +281,12 @@ class RankedDealing(Dealing):
         # Where they come in order, those between that were left out count.
         self._dealt[seat.number] = number + 1 if self._is_ordered else self._dealt.get(seat.number, 0) + 1
         self._hold(batch, seat.number)
-        if seat.epoch > batch.epoch or number < seat.had.before:  # another server of this stream has given it
+        is_given = seat.epoch > batch.epoch or number < seat.had.before  # by another server of this stream
+        if is_given or seat.replay_at is not None:
+            self._let_go(batch, seat.number)
+        elif seat.load > self._window and self._may_miss(seat):
+            # Keeping it would use up the slots of the others: a lost consumer may never be replaced.
+            seat.replay_at = batch.position
             self._let_go(batch, seat.number)
         else:
             seat.queue.append(batch)
@@ -360,12 +403,21 @@ class BroadcastDealing(Dealing):
             seat.has_all = has_ended
 
 
-def make_dealing(rules: Rules, seats: list[Seat], hold: Hold, let_go: Hold, epoch: Callable[[], int]) -> Dealing:
+def make_dealing(
+    rules: Rules,
+    seats: list[Seat],
+    hold: Hold,
+    let_go: Hold,
+    epoch: Callable[[], int],
+    can_recompute: Callable[[], bool],
+) -> Dealing:
     """Return the dealing of a mode."""
     common = seats, rules.window, hold, let_go
     if rules.mode == "broadcast":
         return BroadcastDealing(*common, skips=rules.slow == "skip", epoch=epoch)
-    return RankedDealing(*common, is_ordered=rules.is_ordered) if rules.is_ranked else FirstComeDealing(*common)
+    if rules.is_ranked:
+        return RankedDealing(*common, is_ordered=rules.is_ordered, can_recompute=can_recompute)
+    return FirstComeDealing(*common)
 
 
 def _place(batch: SeatBatch) -> tuple[int, int]:

@@ -180,6 +180,10 @@ class Deliveries:
         except LookupError as error:  # a sampler's, not kept any more: then none behind it is
             self._stream.unknown.append(Failure(epoch, position, error, is_extra=True))
 
+    def can_recompute(self) -> bool:
+        """Return whether batches of the open epoch can be computed again."""
+        return self._replays is None or not self._stream.takes_from_queues
+
     def note_taken(self, seat: Seat, batch: SeatBatch) -> None:
         """Write down that a batch was taken, and draw it."""
         if self._rows is not None:

@@ -1,4 +1,6 @@
-"""Batches of a stream in lanes, computed again for consumers that came late to a broadcast.
+"""Batches of a stream in lanes, computed again for consumers that missed them.
+
+A consumer has missed batches if it came late to a broadcast, or if it takes the place of a lost rank.
 
 A batch of a stream cannot be asked for by its position: it is computed behind those before it in its lane. So each
 consumer that has missed something has a stream of its own, of one worker, which begins at a place of the epoch that the
@@ -148,13 +150,17 @@ class LaneReplay:
                 stream.advance()
 
     def _give(self, stream: Stream, given: Lot | Failure) -> None:
+        # It belongs to another rank; or an error that belongs to no batch was given in its place.
+        is_skipped = 0 <= given.position < self.asked[0]
         if isinstance(given, Lot):
             # Copied here, and into the server's ring by the loop: the slots of that ring are the loop's alone.
-            data = stream.copy_of(given)
+            data = None if is_skipped else stream.copy_of(given)
             stream.release(given)
-            if given.position < self.asked[0]:  # an error was given in its place, which belonged to no batch
+            if data is None:
                 return
             self.given.append(_Copy(given._replace(position=self.asked.popleft()), data))
+        elif is_skipped:
+            return
         else:
             self.given.append(given._replace(position=self.asked.popleft()))
         self._wake()

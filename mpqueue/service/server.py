@@ -267,7 +267,7 @@ class Server:
             checkpoints = Checkpoints(journal, stream, is_broadcast=rules.mode == "broadcast")
             checkpoints.go_on(0 if recovered.lanes is None else recovered.lanes.position, recovered.pairs())
         replays = None
-        if rules.mode == "broadcast" and stream.is_generator and rules.can_replay:
+        if (rules.mode == "broadcast" or rules.is_ranked) and stream.is_generator and rules.can_replay:
             replays = LaneReplays(stream, self._make_stream)
         timeline = stream._pipeline.recorder.timeline
         deliveries = Deliveries(stream, peers, journal, uid, timeline, checkpoints, replays)

@@ -103,6 +103,80 @@ def test_the_group_is_told_of_a_dead_rank_when_its_grace_is_over_and_not_before(
     assert simulation.consumers[1].cut == (LOST, "rank 1 is gone, and no other came in its place")
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["known length", "unknown length"])
+@pytest.mark.parametrize("num_missed", [1, 2, 5, 20])
+def test_ranks_finish_their_epoch_while_a_lost_rank_is_vacant(known: bool, num_missed: int):
+    window = 2
+    length = 2 * (1 + window + num_missed)
+    simulation = simulated(world=2, window=window, lengths=[length], known=known)
+    attached(simulation, 0, 1)
+    simulation.settle(1)
+    simulation.next(1)  # one more than it takes
+    taken = simulation.leave(1, died=True).taken
+    simulation.settle(2)
+    assert simulation.consumers[2].taken == [(0, position) for position in range(1, length, 2)]
+    assert simulation.consumers[2].counts == [length // 2], "the end of the epoch"
+    kept = [turn for turn, holders in simulation.holders.items() if any(holder < 0 for holder in holders)]
+    assert len(kept) <= window + 1, "a vacant place does not use up the slots"
+    assert simulation.finished == []
+    assert simulation.attach(3, 0)
+    simulation.next(3)
+    simulation.settle(3)
+    assert taken + simulation.consumers[3].taken == [(0, position) for position in range(0, length, 2)]
+    assert simulation.finished == [0]
+
+
+def test_ranks_wait_for_the_next_consumer_of_a_lost_rank_until_it_has_caught_up():
+    simulation = simulated(world=2, window=1, lengths=[40])
+    attached(simulation, 0, 1)
+    simulation.leave(1, died=True)
+    for _ in range(20):
+        simulation.give()
+        simulation.next(2)
+    num_taken = len(simulation.consumers[2].taken)
+    assert 5 < num_taken < 20
+    assert simulation.attach(3, 0)
+    for _ in range(20):
+        simulation.give()
+        simulation.next(2)
+    assert len(simulation.consumers[2].taken) <= num_taken + 3, "only what was offered before"
+    simulation.next(3)
+    simulation.settle(2, 3)
+    assert simulation.consumers[3].taken == [(0, position) for position in range(0, 40, 2)]
+    assert simulation.consumers[2].taken == [(0, position) for position in range(1, 40, 2)]
+
+
+def test_ranks_wait_for_a_lost_rank_whose_batches_cannot_be_computed_again():
+    simulation = simulated(world=2, window=2, lengths=[40], can_replay=False)
+    attached(simulation, 0, 1)
+    simulation.leave(1, died=True)
+    simulation.settle(2)
+    assert len(simulation.consumers[2].taken) <= 3, "a window, and one more"
+    assert simulation.attach(3, 0)
+    simulation.next(3)
+    simulation.settle(2, 3)
+    assert simulation.consumers[3].taken == [(0, position) for position in range(0, 40, 2)]
+
+
+def test_the_next_consumer_of_a_lost_rank_may_die_while_it_catches_up():
+    simulation = simulated(world=2, window=1, lengths=[30])
+    attached(simulation, 0, 1)
+    simulation.leave(1, died=True)
+    simulation.settle(2)
+    taken = []
+    for number in range(3, 8):
+        assert simulation.attach(number, 0)
+        simulation.next(number)
+        for _ in range(3):
+            simulation.give()
+            simulation.next(number)
+        taken += simulation.leave(number, died=True).taken
+    assert simulation.attach(8, 0)
+    simulation.next(8)
+    simulation.settle(8)
+    assert taken + simulation.consumers[8].taken == [(0, position) for position in range(0, 30, 2)]
+
+
 def test_a_group_that_lost_a_rank_goes_on_with_new_consumers_where_it_was():
     simulation = simulated(world=2, lengths=[4])
     attached(simulation, 0, 1)
@@ -525,6 +599,23 @@ def test_a_wait_for_a_batch_is_no_silence_of_who_has_some():
     simulation.core.advance(50.1)
     assert not simulation.core.silent(50.1), "it was given its first batch just now"
     assert simulation.core.due_at(50.1) == pytest.approx(52.1)
+    assert list(simulation.core.silent(52.2)) == [1]
+
+
+def test_a_wait_for_the_next_batch_with_the_latest_one_in_hand_is_not_silence():
+    simulation = simulated(lease_timeout=2.0, lengths=[4])
+    attached(simulation, None)
+    simulation.give()
+    simulation.next(1)
+    (turn,) = simulation.consumers[1].views
+    simulation.next(1)  # asks for the next batch, which is not there, and still holds the first one
+    assert simulation.holders[turn] == {1}
+    simulation.core.advance(50.0)
+    assert not simulation.core.silent(50.0)
+    assert simulation.core.due_at(50.0) is None
+    simulation.give()
+    simulation.core.advance(50.1)
+    assert not simulation.core.silent(52.0), "the lease begins with the offer"
     assert list(simulation.core.silent(52.2)) == [1]
 
 
