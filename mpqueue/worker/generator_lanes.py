@@ -39,6 +39,8 @@ class GeneratorLane:
 
     Attributes:
         stages: Where the time for collation is noted; None: it is not timed.
+        saves_first: Its first element is to be followed by a snapshot, because a lane that is opened elsewhere at its
+            beginning may give other elements. What the function returned has this as an attribute.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class GeneratorLane:
             dataset = made if has_state(made) else None
         if dataset is not None and state is not None and not isinstance(made, Iterator):
             dataset.load_state_dict(state)
+        self.saves_first = bool(getattr(made, "saves_first", False))
         iterator = iter(source() if made is None else made)
         self._holder = iterator if has_state(iterator) else dataset
         if isinstance(self._holder, Iterator) and state is not None:

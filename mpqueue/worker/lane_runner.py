@@ -236,6 +236,8 @@ class LaneRunner:
             found.lane = self._source.open_lane(run)
         else:
             found.lane = GeneratorLane(self._source, run, start.number, self._plan, self._torch)
+            if found.lane.saves_first:
+                found.worked_ns = self._due_ns
         num_dropped = number - start.number
         self._drop(found, num_dropped, num_dropped - num_marked + 1, is_from_beginning=start.state is None)
         return found

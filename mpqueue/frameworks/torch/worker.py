@@ -180,9 +180,17 @@ class MapSource(LoaderSource):
 class StreamSource(LoaderSource):
     """Iterates over an iterable-style dataset, a new iterator for each epoch.
 
+    The first iterator of an epoch is that of the dataset itself, as in torch's workers: a dataset may count its epochs.
+    A dataset with a state is copied before, because the epoch may be started again here, or from a state.
+
     Args:
         parts: Of the loader.
     """
+
+    def __init__(self, parts: LoaderParts) -> None:
+        super().__init__(parts)
+        self._epoch, self._is_first = -1, True  # of the epochs of this process
+        self._before: Any = None  # a copy of the dataset from before the first iterator of this epoch
 
     def __call__(self) -> Iterator[Any]:
         """Begin an epoch.
@@ -190,26 +198,44 @@ class StreamSource(LoaderSource):
         Raises:
             Exception: What the dataset's ``__iter__`` raised.
         """
-        return _StreamBatches(self.parts, self._collation)
+        dataset = self.parts.dataset
+        info = context.worker_info_unasked()
+        if info is not None and info.num_lanes > info.num_workers:
+            # This process has several streams. As in torch's workers, each iterator has a separate dataset.
+            return _StreamBatches(self.parts, self._collation, copy.deepcopy(dataset), dataset)
+        if not has_state(dataset):
+            return _StreamBatches(self.parts, self._collation, dataset, None)
+        current = context.current_batch()
+        epoch = -1 if current is None else current[0][1]
+        if epoch == self._epoch:
+            dataset = copy.deepcopy(self._before)
+        else:
+            self._is_first = self._before is None
+            self._epoch, self._before = epoch, copy.deepcopy(dataset)
+        return _StreamBatches(self.parts, self._collation, dataset, self._before, saves_first=not self._is_first)
 
 
 class _StreamBatches(Iterator[Any]):
     """The batches of one worker's stream; what the dataset raises is raised, and its iterator asked again.
 
-    Where the iterator or the dataset says where it is, so does this. A dataset tells the state of one iterator, and
-    there may be others of it in this process: so it is copied. So is one without a state of whose streams this process
-    has several: as torch's workers have it, each iterator has a dataset of its own.
+    Where the iterator or the dataset has a state, this has it, too.
+
+    Args:
+        parts: Of the loader.
+        collation: Knows which tensors are in the slot.
+        dataset: Is iterated.
+        before: The dataset before that, of which a copy loads a state. Many datasets start where a state was loaded in
+            all later epochs, too, so that the worker's dataset must not load it. None: the dataset has no state.
+        saves_first: As of `GeneratorLane`. The dataset was iterated before, and that of another worker was not.
     """
 
-    def __init__(self, parts: LoaderParts, collation: SlotCollation) -> None:
-        self._parts, self._collation = parts, collation
+    def __init__(
+        self, parts: LoaderParts, collation: SlotCollation, dataset: Any, before: Any, *, saves_first: bool = False
+    ) -> None:
+        self._parts, self._collation, self._dataset, self._before = parts, collation, dataset, before
+        self.saves_first = saves_first
         self._has_ended = False
-        info = context.worker_info_unasked()
-        is_one_of_many = info is not None and info.num_lanes > info.num_workers
-        # See this class: a dataset that tells where one iterator is cannot tell it of two.
-        is_copied = is_one_of_many or has_state(parts.dataset)
-        self._dataset = copy.deepcopy(parts.dataset) if is_copied else parts.dataset
-        self._iterator = iter(self._dataset)
+        self._iterator = iter(dataset)
 
     def state_dict(self) -> Any:
         """Return where it is; None: nobody says."""
@@ -221,6 +247,7 @@ class _StreamBatches(Iterator[Any]):
         if has_state(self._iterator):
             self._iterator.load_state_dict(state)
         else:
+            self._dataset = copy.deepcopy(self._before)
             self._dataset.load_state_dict(state)
             self._iterator = iter(self._dataset)
 

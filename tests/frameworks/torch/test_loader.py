@@ -765,3 +765,81 @@ def test_a_loader_in_a_forked_child_works():
     process.close()
     ours.close()
     theirs.close()
+
+
+class Epochs(data.IterableDataset):
+    """Pairs of the number of this iteration and a number; counts its iterations, and can be resumed."""
+
+    def __init__(self, gate=None, fuse=None):
+        self.epoch, self.at, self.gate, self.fuse = -1, 0, gate, str(fuse)
+
+    def __iter__(self):
+        if not self.at:
+            self.epoch += 1
+        return self._rest()
+
+    def _rest(self):
+        for number in range(self.at, 6):
+            if (self.epoch, number) == (1, 4) and self.gate is not None and burns(self.fuse):
+                pass_gate(self.gate)
+            self.at = number + 1
+            yield torch.tensor([self.epoch, number])
+        self.at = 0
+
+
+class EpochsWithState(Epochs):
+    def state_dict(self):
+        return {"epoch": self.epoch, "at": self.at}
+
+    def load_state_dict(self, state):
+        self.epoch, self.at = state["epoch"], state["at"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("kind", [Epochs, EpochsWithState])
+def test_epochs_of_persistent_workers_are_those_of_torch(kind, workers):
+    options = {"batch_size": 2, "num_workers": workers, "persistent_workers": True, "multiprocessing_context": "fork"}
+    theirs, ours = (loader_class(kind(), **options) for loader_class in (data.DataLoader, DataLoader))
+    for epoch in range(3):
+        found = _numbers(ours)
+        assert found == _numbers(theirs)
+        assert found[0] == [[epoch, 0], [epoch, 1]]
+
+
+def test_epoch_of_a_stream_with_a_state_continues_after_an_interrupt():
+    loader = DataLoader(EpochsWithState(), batch_size=2, num_workers=1, persistent_workers=True)
+    _numbers(loader)
+    batches = iter(loader)
+    first = next(batches).tolist()
+    batches._pipeline.is_inconsistent = batches._pipeline.ledger.needs_attention = True  # as an interrupt leaves it
+    assert [first, *_numbers(batches)] == [[[1, number], [1, number + 1]] for number in (0, 2, 4)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_second_epoch_of_persistent_workers_goes_on_from_its_state(workers):
+    options = {"batch_size": 2, "persistent_workers": True, "multiprocessing_context": "fork"}
+    loader = DataLoader(EpochsWithState(), num_workers=workers, **options)
+    _numbers(loader)
+    batches = iter(loader)
+    for _ in range(2 * workers):
+        next(batches)
+    state = pickle.loads(pickle.dumps(loader.state_dict()))
+    rest = _numbers(batches)
+    assert rest == [[[1, 4], [1, 5]]] * workers
+    other = DataLoader(EpochsWithState(), num_workers=1, **options)
+    other.load_state_dict(state)
+    assert _numbers(other) == rest
+
+
+def test_worker_crash_in_the_second_epoch_of_a_stream_with_a_state_loses_nothing(tmp_path):
+    with Gate() as gate:
+        loader = DataLoader(
+            EpochsWithState(gate.address, tmp_path / "fuse"), batch_size=2, num_workers=1, prefetch_factor=8,
+            persistent_workers=True, multiprocessing_context="fork",
+        )  # fmt: skip
+        _numbers(loader)
+        batches = iter(loader)
+        arrival = gate.arrival()
+        os.kill(arrival.pid, signal.SIGKILL)
+        arrival.let_go()
+        assert _numbers(batches) == [[[1, number], [1, number + 1]] for number in (0, 2, 4)]
