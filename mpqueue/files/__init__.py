@@ -18,6 +18,7 @@ From the ground up; a module imports only from its own line and the lines above 
     unpacked.py     compressed files, unpacked once into a file of the cache
     fetched.py      remote files, fetched whole into a file of the cache
     source.py       what all sources of files are
+    unpacked_source.py  sources of files that may be compressed
     tar_headers.py  the members of a tar archive
     tar.py          `Tar`
     tar_stream.py   `TarStream`: archives that are read from front to back

@@ -5,31 +5,31 @@ inside of JSON's strings are escaped, so each one that is seen ends a line. The 
 what it unpacks to; see `mpqueue.files.unpacked`.
 """
 
-import functools
 import json
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from mpqueue.errors import FileError
-from mpqueue.files.index import Index
 from mpqueue.files.index_file import Array, Arrays
-from mpqueue.files.kept import cache_folder
-from mpqueue.files.names import Names, expand
-from mpqueue.files.opened import IndexedFile, OpenFiles
+from mpqueue.files.names import Names
 from mpqueue.files.ranges import FileRange
-from mpqueue.files.source import FileSource
-from mpqueue.files.unpacked import compression_of, path_of, unpack
-from mpqueue.files.window import ScanWindow, open_window
+from mpqueue.files.unpacked import compression_of
+from mpqueue.files.unpacked_source import UnpackedSource, scan_unpacked
+from mpqueue.files.window import ScanWindow
 
 _BLOCK_BYTES = 4 * 1024 * 1024
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_WIDE_MARKS = {
+    b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"
+}  # fmt: skip
+_SPACES = b" \t\r\n"
+_IS_SPACE = np.isin(np.arange(256), np.frombuffer(_SPACES, np.uint8))
 
 
-class JSONLines(FileSource):
-    r"""Values of files that have one JSON value in each line; empty lines are left out.
+class JSONLines(UnpackedSource):
+    r"""Values of files that have one JSON value in each line; blank lines are skipped.
 
     Compressed files (gzip, zstd, bzip2, xz) are unpacked once, into the folder of the index, and read from there: it
     needs room for all of their lines.
@@ -41,7 +41,8 @@ class JSONLines(FileSource):
 
     Raises:
         FileNotFoundError: A file is not there, or no file matches.
-        FileError: A compressed file is damaged or cut short. A line that is no JSON is one when it is read.
+        FileError: A compressed file is damaged or truncated, or a file is not UTF-8 text. While reading: a line is not
+            JSON.
         ImportError: A file is compressed by zstd, and zstandard is not installed (extra ``files``).
 
     Follows: jsonlines.org.
@@ -56,18 +57,7 @@ class JSONLines(FileSource):
     """
 
     def __init__(self, paths: Names, *, index: str | os.PathLike[str] | None = None) -> None:
-        self._folder = cache_folder(index)
-        find = functools.partial(scan, folder=self._folder)
-        super().__init__(Index("json lines", 2, expand(paths), find, self._folder), "offsets")
-        for number in np.flatnonzero(self._index["is_compressed"]).tolist():
-            unpack(self._index.files[number], self._folder)  # may have been deleted
-
-    @functools.cached_property
-    def _opened(self) -> OpenFiles:
-        is_compressed = self._index["is_compressed"]
-        return OpenFiles(
-            _Unpacked(self._index.files, is_compressed, self._folder) if is_compressed.any() else self._index.files
-        )
+        super().__init__("json lines", 3, paths, scan, "offsets", index)
 
     def _ranges(self, number: int, file: int) -> list[FileRange]:
         return [FileRange(file, int(self._index["offsets"][number]), int(self._index["lengths"][number]))]
@@ -80,64 +70,57 @@ class JSONLines(FileSource):
             raise self._error(ranges[0], f"value {line:,} of the file, counted from 0, is no JSON: {error}") from error
 
 
-class _Unpacked(Sequence[IndexedFile]):
-    """Files, in place of compressed ones what they unpack to."""
-
-    def __init__(self, files: Sequence[IndexedFile], is_compressed: Array, folder: str) -> None:
-        self._files, self._is_compressed, self._folder = files, is_compressed, folder
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def __getitem__(self, number: int) -> IndexedFile:  # type: ignore[override]  # no slices are taken
-        file = self._files[number]
-        if not self._is_compressed[number]:
-            return file
-        path = path_of(file, self._folder)
-        try:
-            return IndexedFile.of(path)
-        except FileNotFoundError as gone:
-            raise FileError(file.path, None, f"its lines are gone from {path}: make the source anew") from gone
-
-
 def scan(path: str, *, folder: str) -> Arrays:
-    """Return where the lines of a file lie that are not empty; if it is compressed, in what it unpacks to.
+    """Return where the lines of a file lie that are not blank; if it is compressed, in what it unpacks to.
 
     Args:
         path: Of the file.
         folder: Where it is unpacked to.
 
     Raises:
-        FileError: It is compressed, and is damaged or cut short.
+        FileError: It is compressed, and is damaged or truncated; or its text is UTF-16 or UTF-32.
     """
-    with open_window(path) as window:
-        is_compressed = compression_of(window) is not None
-        if not is_compressed:
-            return _lines(window) | {"is_compressed": np.zeros(1, np.bool_)}
-    with open_window(unpack(IndexedFile.of(path), folder)) as window:
-        return _lines(window) | {"is_compressed": np.ones(1, np.bool_)}
+    return scan_unpacked(path, folder, compression_of, _lines)
 
 
-def _lines(window: ScanWindow) -> Arrays:
-    parts: list[Array] = []
-    returns: list[Array] = []  # whether a carriage return lies before each line feed
-    last = b""
-    for at in range(0, window.size, _BLOCK_BYTES):
+def _lines(window: ScanWindow, path: str) -> Arrays:
+    _refuse_wide_text(window, path)
+    first = len(_BYTE_ORDER_MARK) * (window.read(0, 3) == _BYTE_ORDER_MARK)
+    ends_of_blocks: list[Array] = []
+    has_values: list[Array] = []  # whether there is more than white space before each line feed
+    has_value = False  # of the line that a block begins in
+    for at in range(first, window.size, _BLOCK_BYTES):
         block = window.read(at, _BLOCK_BYTES)
         data = np.frombuffer(block, np.uint8)
         ends = np.flatnonzero(data == ord("\n"))
-        parts.append(ends + at)
-        is_behind = data[ends - 1] == ord("\r")
-        if len(ends) and ends[0] == 0:
-            is_behind[0] = last == b"\r"
-        returns.append(is_behind)
-        last = block[-1:]
+        starts = np.concatenate([np.zeros(1, np.int64), ends + 1])
+        has = np.ones(len(starts), np.bool_)
+        if starts[-1] == len(data):
+            has[-1] = False
+        within = starts[: len(ends)] if starts[-1] == len(data) else starts
+        # A line whose first byte is a value's is not blank: the other bytes are not looked at.
+        for number in np.flatnonzero(_IS_SPACE[data[within]]).tolist():
+            stop = int(ends[number]) if number < len(ends) else len(block)
+            has[number] = bool(block[int(starts[number]) : stop].strip(_SPACES))
+        has[0] |= has_value
+        ends_of_blocks.append(ends + at)
+        has_values.append(has[:-1])
+        has_value = bool(has[-1])
     # The last line may have no line feed.
-    ends = np.concatenate([*parts, np.array([window.size], np.int64)])
-    is_return = np.concatenate([*returns, np.array([last == b"\r"])])
-    mark = len(_BYTE_ORDER_MARK) * (window.read(0, 3) == _BYTE_ORDER_MARK)
-    starts = np.concatenate([np.array([mark]), ends[:-1] + 1])
-    lengths = ends - starts
-    lengths[(lengths == 1) & is_return] = 0  # a carriage return alone is an empty line, too
-    is_line = lengths > 0
-    return {"offsets": starts[is_line], "lengths": lengths[is_line]}
+    ends = np.concatenate([*ends_of_blocks, np.array([window.size], np.int64)])
+    is_line = np.concatenate([*has_values, np.array([has_value])])
+    starts = np.concatenate([np.array([first]), ends[:-1] + 1])
+    return {"offsets": starts[is_line], "lengths": (ends - starts)[is_line]}
+
+
+def _refuse_wide_text(window: ScanWindow, path: str) -> None:
+    """Raise a `FileError` for a file in UTF-16 or UTF-32, which has bytes of line feeds inside of characters."""
+    head = window.read(0, 4)
+    name = next((name for mark, name in _WIDE_MARKS.items() if head.startswith(mark)), None)
+    if name is None and len(head) == 4 and 0 < head.count(0) < 4 and max(head) < 128:
+        name = json.detect_encoding(head).upper()  # without a mark: each character of JSON's has bytes of zero
+        name = None if name == "UTF-8" else name
+    if name is not None:
+        raise FileError(
+            path, 0, f"its text is {name}, expected UTF-8: convert it with `iconv -f {name} -t UTF-8 OLD > NEW`"
+        )

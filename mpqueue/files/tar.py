@@ -17,7 +17,7 @@ from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names, expand
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.source import FileSource
-from mpqueue.files.tar_headers import TarSample, members, split_name
+from mpqueue.files.tar_headers import SPARSE, TarSample, members, sparse_text, split_name
 from mpqueue.system import log
 
 
@@ -78,6 +78,10 @@ class Tar(FileSource):
     def _ranges(self, number: int, file: int) -> list[FileRange]:
         start, stop = self._members(number, file)
         offsets, sizes = self._index["offsets"][start:stop].tolist(), self._index["sizes"][start:stop].tolist()
+        if SPARSE in sizes:
+            at = sizes.index(SPARSE)
+            suffix = self._suffixes(file)[int(self._index["suffixes"][start + at])]
+            raise self._error(FileRange(file, offsets[at], 0), sparse_text(f"{self._key(number, file)}.{suffix}"))
         return [FileRange(file, offset, size) for offset, size in zip(offsets, sizes, strict=True)]
 
     def _sample(self, number: int, ranges: list[FileRange], parts: list[bytes]) -> TarSample:

@@ -24,15 +24,27 @@ _PLAIN = (b"0", b"\0", b"7")
 _WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders, FIFOs
 
 
+SPARSE = -1
 TarSample = dict[str, str | bytes]
 
 
 class TarMember(NamedTuple):
-    """A regular file of an archive."""
+    """A regular file of an archive.
+
+    Attributes:
+        name: Its name.
+        offset: Where its bytes begin.
+        size: The number of its bytes; `SPARSE` for a sparse file, whose bytes are not in one piece.
+    """
 
     name: bytes
-    offset: int  # of its bytes
+    offset: int
     size: int
+
+
+def sparse_text(name: str) -> str:
+    """Return the text of the error for a sparse member."""
+    return f"member {name!r} is a sparse file, which cannot be read: write the archive without `tar --sparse`"
 
 
 def members(path: str) -> Iterator[TarMember]:
@@ -70,6 +82,7 @@ class _Headers:
         window = self._window
         name: bytes | None = None
         size: int | None = None
+        is_sparse = False
         while True:
             head, at = window.read(self._at, _BLOCK), self._at
             if len(head) < _BLOCK:
@@ -84,10 +97,12 @@ class _Headers:
                     name = extension.partition(b"\0")[0]
                 elif kind != b"K":
                     records = self._pax(extension, at)
-                    if kind == b"g" and records.keys() & {b"path", b"size"}:
+                    of_sparse = {key for key in records if key.startswith(b"GNU.sparse.")}
+                    if kind == b"g" and (of_sparse or records.keys() & {b"path", b"size"}):
                         raise self._error(at, "a pax header gives one name or one size to all that follow it")
                     if kind != b"g":
-                        name = records.get(b"path", name)
+                        name = records.get(b"GNU.sparse.name", records.get(b"path", name))
+                        is_sparse = bool(of_sparse)
                         size = self._number(records[b"size"], 10, at) if b"size" in records else size
                 self._at = start + _padded(own_size)
                 continue
@@ -95,7 +110,8 @@ class _Headers:
             size = own_size if size is None else size
             is_file = kind in _PLAIN and not (kind == b"\0" and own_name.endswith(b"/"))
             if kind == b"S":
-                raise self._error(at, f"{_shown(own_name)} is a sparse file, whose bytes do not lie in one piece")
+                is_file = is_sparse = True
+                start = self._after_sparse_map(head, start)
             length = 0 if kind in _WITHOUT_DATA else size
             if start + length > window.size:
                 raise self._error(
@@ -104,9 +120,9 @@ class _Headers:
                     "is cut short, or the header is wrong",
                 )
             if is_file:
-                yield TarMember(own_name, start, size)
+                yield TarMember(own_name, start, SPARSE if is_sparse else size)
             self._at = start + _padded(length)
-            name = size = None
+            name, size, is_sparse = None, None, False
 
     def _error(self, at: int, what: str) -> FileError:
         return self._window.error(at, what)
@@ -157,6 +173,16 @@ class _Headers:
             raise self._bad_header(at, "it is no tar archive")
         raise self._error(at, f"the header has {field!r} where a number should be")
 
+    def _after_sparse_map(self, head: bytes, start: int) -> int:
+        """Return where the data of an old GNU sparse file begins: after the blocks that continue its map."""
+        at, continues = start - _BLOCK, head[482]
+        while continues:
+            block = self._window.read(start, _BLOCK)
+            if len(block) < _BLOCK:
+                raise self._cut(at)
+            continues, start = block[504], start + _BLOCK
+        return start
+
     def _extension(self, start: int, length: int) -> bytes:
         at = start - _BLOCK
         if length > _MAX_EXTENSION_BYTES:
@@ -177,8 +203,6 @@ class _Headers:
             key, equals, value = data[space + 1 : end - 1].partition(b"=")
             if end > len(data) or end <= space + 1 or data[end - 1 : end] != b"\n" or not equals:
                 raise self._error(at, "a record of a pax header is damaged")
-            if key.startswith(b"GNU.sparse."):
-                raise self._error(at, "a pax header describes a sparse file, whose bytes do not lie in one piece")
             records[key] = value
             place = end
         return records

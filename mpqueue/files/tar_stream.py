@@ -13,7 +13,7 @@ from mpqueue.errors import FileError
 from mpqueue.files.index import files_key
 from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import IndexedFile
-from mpqueue.files.tar_headers import TarSample, members_in, split_name
+from mpqueue.files.tar_headers import SPARSE, TarSample, members_in, sparse_text, split_name
 from mpqueue.files.unpacked import compression_of, unpacked_blocks
 from mpqueue.files.window import ForwardWindow, ScanWindow, open_window
 from mpqueue.system import log
@@ -90,7 +90,7 @@ class TarIterator:
     def __init__(self, files: list[IndexedFile], on_error: str) -> None:
         self._files, self._on_error = files, on_error
         self._archive, self._sample = 0, 0  # the place of the next sample
-        self._samples: Iterator[TarSample] | None = None
+        self._samples: Iterator[TarSample | FileError] | None = None
 
     def __iter__(self) -> Self:
         return self
@@ -106,15 +106,20 @@ class TarIterator:
                 self._next_archive()
                 if self._on_error == "raise" or not isinstance(error, FileError):
                     raise
-                log.warn(f"{error}; the rest of this archive is left out", "Your files", "Errors")
+                _warn(f"{error}; the rest of this archive is left out")
                 continue
             except BaseException:
                 self._samples = None  # an interrupt ends a generator: read from the place again
                 raise
-            if sample is not None:
-                self._sample += 1
+            if sample is None:
+                self._next_archive()
+                continue
+            self._sample += 1
+            if not isinstance(sample, FileError):
                 return sample
-            self._next_archive()
+            if self._on_error == "raise":
+                raise sample
+            _warn(f"{sample}; this sample is left out")
         raise StopIteration
 
     def _next_archive(self) -> None:
@@ -131,8 +136,12 @@ class TarIterator:
         self._archive, self._sample = state["archive"], state["sample"]
 
 
-def _samples(file: IndexedFile) -> Iterator[TarSample]:
-    """Yield the samples of an archive.
+def _warn(text: str) -> None:
+    log.warn(text, "Your files", "Errors")
+
+
+def _samples(file: IndexedFile) -> Iterator[TarSample | FileError]:
+    """Yield the samples of an archive, and an error in place of each sample that has a member of an unsupported kind.
 
     Raises:
         FileError: The archive is damaged or truncated, or has changed.
@@ -152,24 +161,27 @@ def _samples(file: IndexedFile) -> Iterator[TarSample]:
             pass
 
 
-def _grouped(window: ScanWindow) -> Iterator[TarSample]:
+def _grouped(window: ScanWindow) -> Iterator[TarSample | FileError]:
     sample: TarSample | None = None
-    key = b""
+    key, refused = b"", None
     for member in members_in(window):
         parts = split_name(member.name)
         if parts is None:
             continue
         if sample is None or parts[0] != key:
             if sample is not None:
-                yield sample
-            key = parts[0]
+                yield refused or sample
+            key, refused = parts[0], None
             sample = {"__key__": os.fsdecode(key)}
         suffix = os.fsdecode(parts[1])
         if suffix in sample:
             raise window.error(member.offset, f"there are two members {os.fsdecode(member.name)!r} in a sample")
+        if member.size == SPARSE:
+            refused, sample[suffix] = window.error(member.offset, sparse_text(os.fsdecode(member.name))), b""
+            continue
         data = window.read(member.offset, member.size)
         if len(data) < member.size:
             raise window.error(member.offset, f"the archive is truncated in {os.fsdecode(member.name)!r}")
         sample[suffix] = data
     if sample is not None:
-        yield sample
+        yield refused or sample

@@ -20,23 +20,26 @@ from collections.abc import Callable
 import numpy as np
 
 from mpqueue.errors import FileError
-from mpqueue.files.index import Index
 from mpqueue.files.index_file import Arrays
-from mpqueue.files.names import Names, expand
+from mpqueue.files.names import Names
 from mpqueue.files.ranges import FileRange
-from mpqueue.files.source import FileSource
-from mpqueue.files.window import open_window
+from mpqueue.files.unpacked import compression_of, has_zlib_mark
+from mpqueue.files.unpacked_source import UnpackedSource, scan_unpacked
+from mpqueue.files.window import ScanWindow
 
 _HEADER = struct.Struct("<QI")
 _CHECK = struct.Struct("<I")
 _MASK_DELTA = 0xA282EAD8
 
 
-class TFRecord(FileSource):
+class TFRecord(UnpackedSource):
     """Records of TFRecord files, as bytes.
 
     What they hold is parsed by what comes behind: ``mpqueue.Dataset(records).map(parse)``, where ``parse`` may call
     `mpqueue.parse_single_example`.
+
+    Compressed files (TensorFlow's GZIP and ZLIB, also zstd, bzip2 and xz) are unpacked once, into the folder of the
+    index, and read from there: the folder needs room for the unpacked records.
 
     Args:
         paths: A path, or a list of them; ``*`` and ``?`` match what is there, and ``{000..099}`` are a hundred.
@@ -45,8 +48,9 @@ class TFRecord(FileSource):
 
     Raises:
         FileNotFoundError: A file is not there, or no file matches.
-        FileError: A file is no TFRecord file, is compressed, cut short, or the checksum of a length is wrong.
-        ImportError: google-crc32c is not installed, and ``check_crc`` is asked for.
+        FileError: A file is not a TFRecord file, is truncated or damaged, or the checksum of a length is wrong.
+        ImportError: ``check_crc`` is True and google-crc32c is not installed; or a file is compressed with zstd, and
+            zstandard is not installed (extra ``files``).
 
     Follows: TensorFlow's TFRecord files. What is left of a header at the end of a file is an error here.
 
@@ -63,8 +67,8 @@ class TFRecord(FileSource):
 
     def __init__(self, paths: Names, *, check_crc: bool = True, index: str | os.PathLike[str] | None = None) -> None:
         self._check_crc = check_crc
-        where = functools.partial(scan, check_crc=check_crc)
-        super().__init__(Index(f"tfrecord, check_crc={check_crc}", 1, expand(paths), where, index), "offsets")
+        find = functools.partial(scan, check_crc=check_crc)
+        super().__init__(f"tfrecord, check_crc={check_crc}", 2, paths, find, "offsets", index)
 
     def _ranges(self, number: int, file: int) -> list[FileRange]:
         check_bytes = _CHECK.size if self._check_crc else 0
@@ -80,42 +84,65 @@ class TFRecord(FileSource):
         return payload
 
 
-def scan(path: str, *, check_crc: bool) -> Arrays:
-    """Return where the payloads of a file lie.
+def scan(path: str, *, check_crc: bool, folder: str) -> Arrays:
+    """Return where the payloads of a file lie; if it is compressed, in its unpacked content.
+
+    Args:
+        path: The file.
+        check_crc: Compare the checksums of the lengths.
+        folder: The folder into which a compressed file is unpacked.
 
     Raises:
-        FileError: It is no TFRecord file, or is cut short or damaged.
+        FileError: It is not a TFRecord file, or is truncated or damaged.
     """
     crc32c = _crc32c() if check_crc else None
+    return scan_unpacked(path, folder, _compression, functools.partial(_records, crc32c))
+
+
+def _compression(window: ScanWindow) -> str | None:
+    found = compression_of(window) or ("zlib" if has_zlib_mark(window) else None)
+    if found is None:
+        return None
+    # The length of a first record can look like such a mark; then its checksum is right.
+    header = window.read(0, _HEADER.size)
+    is_record = len(header) == _HEADER.size and _masked(_slow_crc32c(header[:8])) == _HEADER.unpack(header)[1]
+    # Nor does zlib write four zeros there, as the upper half of a length has; the checksum may be missing.
+    return None if is_record or (found == "zlib" and header[4:8] == bytes(4)) else found
+
+
+def _records(crc32c: Callable[[bytes], int] | None, window: ScanWindow, path: str) -> Arrays:
     offsets, lengths = array("q"), array("q")
     at = 0
-    with open_window(path) as window:
-        while at < window.size:
-            header = window.read(at, _HEADER.size)
-            if len(header) < _HEADER.size:
-                raise FileError(path, at, "the file ends in the header of a record: it was cut short")
-            length, check = _HEADER.unpack(header)
-            # All that follows is found by this length.
-            if crc32c is not None and _masked(crc32c(header[:8])) != check:
-                raise FileError(path, at, _about_header(header, at))
-            start = at + _HEADER.size
-            at = start + length + _CHECK.size
-            if at > window.size:
-                raise FileError(
-                    path,
-                    start - _HEADER.size,
-                    f"a record has {length:,} bytes, and the file has {window.size - start:,} more: it is cut short, "
-                    "or no TFRecord file",
-                )
-            offsets.append(start)
-            lengths.append(length)
+    while at < window.size:
+        header = window.read(at, _HEADER.size)
+        if len(header) < _HEADER.size:
+            raise FileError(path, at, "the file ends in the header of a record: it was cut short")
+        length, check = _HEADER.unpack(header)
+        # All that follows is found by this length.
+        if crc32c is not None and _masked(crc32c(header[:8])) != check:
+            raise FileError(path, at, "the checksum of a record's length is wrong" if at else "it is no TFRecord file")
+        start = at + _HEADER.size
+        at = start + length + _CHECK.size
+        if at > window.size:
+            raise FileError(
+                path,
+                start - _HEADER.size,
+                f"a record has {length:,} bytes, and the file has {window.size - start:,} more: it is cut short, "
+                "or no TFRecord file",
+            )
+        offsets.append(start)
+        lengths.append(length)
     return {"offsets": np.frombuffer(offsets, np.int64), "lengths": np.frombuffer(lengths, np.int64)}
 
 
-def _about_header(header: bytes, at: int) -> str:
-    if at == 0 and header[:2] == b"\x1f\x8b":
-        return "it is compressed (gzip), and so can be read from its beginning only: unpack it, or use TFRecordReader"
-    return "the checksum of a record's length is wrong" if at else "it is no TFRecord file"
+def _slow_crc32c(data: bytes) -> int:
+    """Return the checksum of a few bytes, also where google-crc32c is not installed."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ 0x82F63B78 * (crc & 1)
+    return crc ^ 0xFFFFFFFF
 
 
 def _masked(crc: int) -> int:

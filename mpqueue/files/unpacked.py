@@ -32,25 +32,36 @@ def compression_of(window: ScanWindow) -> str | None:
     return next((name for mark, name in _MARKS.items() if first.startswith(mark)), None)
 
 
+def has_zlib_mark(window: ScanWindow) -> bool:
+    """Return whether a file may be a zlib stream. The mark has two bytes only: one of 500 other files has it, too."""
+    head = window.read(0, 2)
+    return len(head) == 2 and head[0] & 15 == 8 and int.from_bytes(head, "big") % 31 == 0
+
+
 def path_of(file: IndexedFile, folder: str, made: str = "unpacked") -> str:
     """Return the path in the cache of what is made of a file."""
     return os.path.join(folder, f"{hashlib.sha256(json.dumps(file).encode()).hexdigest()}.{made}")
 
 
-def unpack(file: IndexedFile, folder: str) -> str:
+def unpack(file: IndexedFile, folder: str, compression: str | None = None) -> str:
     """Unpack a file into a folder, if it is not there; return its path.
+
+    Args:
+        file: The file.
+        folder: The folder.
+        compression: How it is compressed; None: what `compression_of` returns.
 
     Raises:
         FileError: It is damaged or cut short.
         OSError: The system's; the disk is full, say.
         ImportError: What unpacks it is not installed.
     """
-    return made_once(path_of(file, folder), lambda: _blocks(file.path))
+    return made_once(path_of(file, folder), lambda: _blocks(file.path, compression))
 
 
-def _blocks(path: str) -> Iterator[bytes]:
+def _blocks(path: str, compression: str | None) -> Iterator[bytes]:
     with open_window(path) as window:
-        yield from unpacked_blocks(window)
+        yield from unpacked_blocks(window, compression)
 
 
 def made_once(path: str, blocks: Callable[[], Iterable[bytes]]) -> str:
@@ -75,8 +86,12 @@ def made_once(path: str, blocks: Callable[[], Iterable[bytes]]) -> str:
     return path
 
 
-def unpacked_blocks(window: ScanWindow) -> Iterator[bytes]:
+def unpacked_blocks(window: ScanWindow, compression: str | None = None) -> Iterator[bytes]:
     """Yield the content of a compressed file, a block at a time.
+
+    Args:
+        window: The file.
+        compression: See `unpack`.
 
     Raises:
         FileError: The file is damaged or truncated.
@@ -84,7 +99,7 @@ def unpacked_blocks(window: ScanWindow) -> Iterator[bytes]:
         ImportError: The package that unpacks it is not installed.
     """
     path = window.path
-    compression = compression_of(window)
+    compression = compression or compression_of(window)
     assert compression is not None
     begin = _beginner(path, compression)
     frame: Any = None
@@ -113,6 +128,8 @@ def _beginner(path: str, compression: str) -> Callable[[], Any]:
     """Return what makes an object that unpacks one frame."""
     if compression == "gzip":
         return lambda: zlib.decompressobj(wbits=31)
+    if compression == "zlib":
+        return zlib.decompressobj
     if compression == "bzip2":
         return bz2.BZ2Decompressor
     if compression == "xz":

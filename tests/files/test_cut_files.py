@@ -78,7 +78,12 @@ def an_array_record(path):
 FORMS = {
     "tar gnu": (a_tar(tarfile.GNU_FORMAT), "a.tar", tar.scan, files.Tar),
     "tar pax": (a_tar(tarfile.PAX_FORMAT), "a.tar", tar.scan, files.Tar),
-    "tfrecord": (a_tfrecord, "a.tfrecord", lambda path: tfrecord.scan(path, check_crc=True), files.TFRecord),
+    "tfrecord": (
+        a_tfrecord,
+        "a.tfrecord",
+        lambda path: tfrecord.scan(path, check_crc=True, folder=os.path.dirname(path)),
+        files.TFRecord,
+    ),
     "json lines": (lines, "a.jsonl", lambda path: json_lines.scan(path, folder=os.path.dirname(path)), files.JSONLines),
     "arrow file": (an_arrow("file"), "a.arrow", arrow.scan, files.Arrow),
     "arrow stream": (an_arrow("stream"), "a.arrow", arrow.scan, files.Arrow),

@@ -10,6 +10,8 @@ import random
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import mpqueue
 from mpqueue.errors import FileError
@@ -25,6 +27,9 @@ from mpqueue.files import JSONLines, json_lines, unpacked
         (b"1\n", [1]),
         (b"1\n\n2", [1, 2]),
         (b"1\r\n\r\n2\r\n", [1, 2]),
+        (b" \n1\n  \t\r\n\t\n 2 \n\r\n   ", [1, 2]),
+        (b"\xef\xbb\xbf  \n1", [1]),
+        (b"   ", []),
         (b"\xef\xbb\xbf1\n2\n", [1, 2]),
         (b"\xef\xbb\xbf", []),
         (b'{"a": "x\\ny"}\n"\xc3\xb6"\n[1, null]\n', [{"a": "x\ny"}, "ö", [1, None]]),
@@ -49,6 +54,36 @@ def test_lines_that_lie_across_blocks_are_whole(tmp_path, monkeypatch, block_byt
     assert lines.__getitems__([150, 3, 99]) == [values[50], values[3], values[99]]
     assert list(pickle.loads(pickle.dumps(lines))) == list(lines)
     assert repr(lines).startswith("JSONLines(2 files, 200 samples, ")
+
+
+@given(
+    lines=st.lists(st.sampled_from([b"", b" ", b"\t \t", b"\r", b" 1", b"2 \r", b"[3]", b"   \r"])),
+    block=st.integers(1, 9),
+)
+def test_lines_are_those_of_python_without_blank_ones(tmp_path_factory, lines, block):
+    path = tmp_path_factory.mktemp("a") / "a.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_lines, "_BLOCK_BYTES", block)
+        found = json_lines.scan(str(path), folder="")
+    data = path.read_bytes()
+    assert [
+        data[start : start + length]
+        for start, length in zip(found["offsets"].tolist(), found["lengths"].tolist(), strict=True)
+    ] == [line for line in lines if line.strip()]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_a_file_in_another_encoding_is_refused_when_the_source_is_made(tmp_path, encoding, ending):
+    path = tmp_path / f"a.jsonl{ending}"
+    data = '{"text": "Ċ"}\n{"text": "two"}\n'.encode(encoding)
+    path.write_bytes(gzip.compress(data) if ending else data)
+    with pytest.raises(
+        FileError, match=f"its text is {encoding[:6].upper()}.*, expected UTF-8: convert it with `iconv"
+    ) as caught:
+        JSONLines(path)
+    assert caught.value.path == str(path)
 
 
 @pytest.mark.parametrize("line", [b"{", b'{"a": 1} 2', b"nothing", b"\xff", b"[" * 100_000, b"\0"])
@@ -105,7 +140,7 @@ def test_what_was_unpacked_is_used_again_and_made_again_where_it_was_deleted(tmp
     (plain,) = kept.glob("*.unpacked")
     assert plain.read_bytes() == LINES
     plain.unlink()
-    with pytest.raises(FileError, match=r"a\.jsonl\.gz: its lines are gone from .*make the source anew"):
+    with pytest.raises(FileError, match=r"a\.jsonl\.gz: its unpacked content was removed from .*make the source again"):
         pickle.loads(pickle.dumps(first))[5]
     assert JSONLines(path, index=kept)[5] == VALUES[5]
 

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import random
+import subprocess
 import tarfile
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 import mpqueue
 from mpqueue.errors import FileError
-from mpqueue.files import Tar
+from mpqueue.files import Tar, TarStream
 from mpqueue.files.tar_headers import members
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
@@ -186,11 +187,11 @@ def with_size(field, kind=b"0"):
         (with_size(b"9") + bytes(2048), "b'9'"),
         (with_size(b"77777777777", b"L") + bytes(2048), "header of 8,589,934,591 bytes"),
         (with_size(b"77777777777", b"x") + bytes(2048), "header of 8,589,934,591 bytes"),
-        (with_size(b"0", b"S") + bytes(2048), "sparse"),
         (with_size(b"20", b"x") + b"99999 path=a\n".ljust(512, b"\0") + bytes(2048), "pax header is damaged"),
         (with_size(b"20", b"x") + b"path=a\n".ljust(512, b"\0") + bytes(2048), "pax header is damaged"),
         (with_size(b"20", b"x") + b"0 path=a\n".ljust(512, b"\0") + bytes(2048), "pax header is damaged"),
-        (with_size(b"26", b"x") + b"22 GNU.sparse.major=1\n".ljust(512, b"\0") + bytes(2048), "sparse"),
+        (with_size(b"26", b"g") + b"22 GNU.sparse.major=1\n".ljust(512, b"\0") + bytes(2048), "to all that follow"),
+        (with_size(b"0", b"S")[:482] + b"x" + with_size(b"0", b"S")[483:] + bytes(2048), "checksum is wrong"),
         (with_size(b"12", b"g") + b"10 path=a\n".ljust(512, b"\0") + bytes(2048), "to all that follow"),
         (with_size(b"14", b"x") + b"12 size=-10\n".ljust(512, b"\0") + header() + bytes(2048), "b'-10'"),
     ],
@@ -204,6 +205,49 @@ def test_what_a_header_lies_about_is_an_error_that_says_where(tmp_path, data, sa
     path.write_bytes(data)
     with pytest.raises(FileError, match=said):
         Tar(path)
+
+
+@pytest.mark.parametrize(
+    "form", ["--format=gnu", *(f"--format=pax --sparse-version={v}" for v in ("0.0", "0.1", "1.0"))]
+)
+def test_a_sparse_member_is_refused_by_name_and_other_samples_are_read(tmp_path, form):
+    version = subprocess.run(["tar", "--version"], capture_output=True, text=True, check=False).stdout
+    if "GNU tar" not in version:
+        pytest.skip("GNU tar writes the sparse members")
+    for name in ("a.bin", "b.cls", "c.bin"):
+        (tmp_path / name).write_bytes(name.encode())
+    with open(tmp_path / "b.bin", "wb") as file:
+        for number in range(60):  # more pieces than one header has
+            file.seek(number * 20_000)
+            file.write(b"%d" % number)
+    names = ["a.bin", "b.cls", "b.bin", "c.bin"]
+    subprocess.run(["tar", "-S", *form.split(), "-cf", "s.tar", *names], check=True, cwd=tmp_path)
+    with tarfile.open(tmp_path / "s.tar") as file:
+        if not file.getmember("b.bin").issparse():
+            pytest.skip("the file system has no sparse files")
+    tar = Tar(tmp_path / "s.tar")
+    assert [tar[0], tar[2]] == [{"__key__": "a", "bin": b"a.bin"}, {"__key__": "c", "bin": b"c.bin"}]
+    with pytest.raises(
+        FileError, match=r"s\.tar, byte [\d,]+: member 'b\.bin' is a sparse file.*without `tar --sparse`"
+    ):
+        tar[1]
+    with mpqueue.Loader(tar, batch_size=3, workers=0, on_error="skip", max_errors=1) as loader:
+        assert [batch["__key__"] for batch in loader] == [["a", "c"]]
+    iterator = iter(TarStream(tmp_path / "s.tar"))
+    assert next(iterator)["__key__"] == "a"
+    with pytest.raises(FileError, match=r"member 'b\.bin' is a sparse file"):
+        next(iterator)
+    assert [sample["__key__"] for sample in iterator] == ["c"]
+    assert [sample["__key__"] for sample in TarStream(tmp_path / "s.tar", on_error="skip")] == ["a", "c"]
+
+
+def test_an_archive_cut_in_the_map_of_a_sparse_member_is_an_error(tmp_path):
+    head = bytearray(header(type=b"S"))
+    head[482:483], head[148:156] = b"\1", b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    (tmp_path / "a.tar").write_bytes(bytes(head) + bytes(100))
+    with pytest.raises(FileError, match="cut short"):
+        Tar(tmp_path / "a.tar")
 
 
 def test_what_is_before_a_cut_is_read_if_one_wants_so(tmp_path, caplog):

@@ -1,5 +1,6 @@
 """TFRecord files: records by number, checksums, and files that are cut or damaged at any byte."""
 
+import lzma
 import pickle
 import struct
 import sys
@@ -69,8 +70,51 @@ def test_a_bit_that_is_changed_anywhere_is_an_error(tmp_path):
 )
 def test_what_is_no_tfrecord_file_is_an_error(tmp_path, data, check_crc):
     (tmp_path / "a").write_bytes(data)
-    with pytest.raises(FileError, match=r"a, byte 0: .*(no TFRecord file|compressed)"):
+    with pytest.raises(FileError, match=r"a, byte 0: .*(no TFRecord file|cannot be unpacked \(gzip\))"):
         TFRecord(tmp_path / "a", check_crc=check_crc)
+
+
+def compressed(path, kind):
+    writer = mpqueue.python_io.TFRecordWriter(str(path), mpqueue.python_io.TFRecordOptions(kind))
+    with writer:
+        for record in RECORDS:
+            writer.write(record)
+    return path
+
+
+KINDS = {
+    "GZIP": lambda path: compressed(path, mpqueue.python_io.TFRecordCompressionType.GZIP),
+    "ZLIB": lambda path: compressed(path, mpqueue.python_io.TFRecordCompressionType.ZLIB),
+    "xz": lambda path: (written(path), path.write_bytes(lzma.compress(path.read_bytes())))[0],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("check_crc", [True, False])
+def test_compressed_files_are_read_by_index(tmp_path, kind, check_crc):
+    KINDS[kind](tmp_path / "a.tfrecord")
+    written(tmp_path / "b.tfrecord", [b"plain"])
+    records = TFRecord(tmp_path / "?.tfrecord", check_crc=check_crc, index=tmp_path / "kept")
+    assert [records[at] for at in range(5, -1, -1)] == [b"plain", *RECORDS[::-1]]
+    assert list(pickle.loads(pickle.dumps(records))) == list(records)
+
+
+@pytest.mark.parametrize("kind", ["GZIP", "ZLIB"])
+def test_a_compressed_file_that_is_truncated_anywhere_is_an_error(tmp_path, kind):
+    whole = KINDS[kind](tmp_path / "a.tfrecord").read_bytes()
+    path = tmp_path / "cut.tfrecord"
+    for length in range(1, len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(FileError, match=r"cut\.tfrecord, byte [\d,]+: .*cut short"):
+            TFRecord(path, index=tmp_path / "kept")
+
+
+@pytest.mark.parametrize("length", [0x9C78, 0x0178, 0x088B1F])
+def test_a_length_that_looks_like_a_mark_of_compression_is_a_length(tmp_path, length):
+    path = written(tmp_path / "a.tfrecord", [bytes(length), b"next"])
+    for check_crc in (True, False):
+        records = TFRecord(path, check_crc=check_crc)
+        assert [len(record) for record in records] == [length, 4]
 
 
 def test_without_checksums_their_package_is_not_needed(tmp_path, monkeypatch):
