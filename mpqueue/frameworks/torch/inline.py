@@ -47,11 +47,12 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
     _batch: tuple[Any] | None = None  # computed, and on its way through torch's frames
 
     def __init__(self, loader: Any) -> None:
-        resumed, loader.resumed = state.due(loader), None
         # Torch's samplers draw with their first batch, which comes later. One that draws as it is iterated, as that of
         # torchdata does, has drawn when torch's base class returns, and the seed of the workers after it; but one that
         # is a shell around one of torch's has not.
         is_eager = not inspect.isgeneratorfunction(type(loader._index_sampler).__iter__)
+        state.settle(loader, is_eager=is_eager)
+        resumed, loader.resumed = state.due(loader), None
         before = state.begin(loader, 0) if is_eager and resumed is None else None
         with state.at_beginning(
             loader, None if resumed is None else resumed.beginning._replace(sampler=None, kept=None)
@@ -62,11 +63,9 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         self._told = self._dataset  # it says where the iterator is
         if resumed is None:
             warn_of_skipping(loader)
-            beginning = state.begin(loader, 0)
+            beginning = state.begin(loader, self._base_seed)
             if before is not None:
-                is_drawn = not _gives_seed_first(before.generator, self._base_seed)
-                beginning = before if is_drawn else before._replace(generator=beginning.generator)
-            beginning = beginning._replace(base_seed=self._base_seed)
+                beginning = state.drawn_at(before, beginning)
         else:
             beginning = resumed.beginning
             self._base_seed = beginning.base_seed
@@ -190,12 +189,3 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             self._progress.counts[0] += 1
         else:
             self._progress.position += 1
-
-
-def _gives_seed_first(state: Any, seed: int) -> bool:
-    """Return whether a generator in this state gives a loader's seed at once: no sampler has drawn from it before."""
-    if state is None:
-        return True
-    generator = torch.Generator()
-    generator.set_state(state)
-    return int(torch.empty((), dtype=torch.int64).random_(generator=generator).item()) == seed

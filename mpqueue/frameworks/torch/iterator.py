@@ -166,6 +166,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
     _workers: tuple[Any, ...] = ()  # torch's processes: there are none
 
     def __init__(self, loader: Any) -> None:
+        state.settle(loader)
         resumed, told = state.due(loader), told_by_sampler(loader)
         with contextlib.ExitStack() as undo:
             if resumed is not None:  # the seed of the workers is known: drawing one leaves no trace
@@ -229,6 +230,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
     # -- The beginning of a pass
 
     def _reset(self, loader: Any, first_iter: bool = False) -> None:
+        state.settle(loader)
         resumed: state.State | None = getattr(loader, "resumed", None)
         if resumed is not None:
             loader.resumed = None
@@ -262,7 +264,9 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
                 self._draws.clear()
                 self._draws[self._epoch] = draw
         self._begin(place, goes_on=following is not None)
-        sampler = state.sampler_with_epoch(loader) if resumed is None else None  # a state says of which epoch it is
+        # A state of a pass that had begun has the epoch of its sampler.
+        is_told = resumed is not None and resumed.beginning.sampler_epoch is not None
+        sampler = None if is_told else state.sampler_with_epoch(loader)
         if sampler is not None and tells_epoch_later():
             self._early = _Early(weakref.ref(loader), sampler, state.epoch_told(sampler))
         self._pass = state.Pass(beginning, self._pipeline.place, self._engine, self._ranks)
@@ -271,8 +275,9 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
 
     def _go_to_stream(self, loader: Any, resumed: state.State) -> None:
         """Have as many lanes as the stream that a state is of."""
-        check_shape(resumed.beginning.shape, self._shape)
         place = resumed.place
+        if place.counts:
+            check_shape(resumed.beginning.shape, self._shape)
         if self._ranks is None and place.counts:  # else they say it, whoever has left the state
             loader.num_lanes = len(place.counts)
 

@@ -140,7 +140,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
             # Loaded, and not begun yet: it is still the place.
             return self.resumed.as_dict()
         if self._pass is None:
-            return dict(state.BETWEEN)
+            return state.new(self).as_dict()
         return self._pass.as_dict(is_left=is_at_end_of_epoch())
 
     def load_state_dict(self, saved: dict[str, Any] | Sequence[dict[str, Any]]) -> None:

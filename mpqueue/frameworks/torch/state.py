@@ -21,6 +21,7 @@ from torch.utils.data import BatchSampler, SequentialSampler
 
 from mpqueue.engine.schedule import Place
 from mpqueue.frameworks.torch.ranks import StreamRanks
+from mpqueue.frameworks.torch.skipping import told_by_sampler
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.lane_shares import DEFAULT_LANES
 from mpqueue.loader.lane_states import as_state, place_in, plain, starts_in
@@ -37,7 +38,8 @@ class Beginning(NamedTuple):
 
     Attributes:
         base_seed: The random numbers of the workers follow from it.
-        generator: State of the loader's generator, else of the default one; None: the order needs none.
+        generator: State of the loader's generator, else of the default one, as `generator_state` returns it; None: the
+            order needs none.
         sampler: State of the sampler; None: it has none.
         kept: States of the generators that a sampler without a state keeps.
         sampler_epoch: What the sampler was told by ``set_epoch``; None: nothing, or it does not keep it.
@@ -64,15 +66,22 @@ class State(NamedTuple):
         place: How far it came.
         is_left: Nobody will ask for the rest of it: the next pass is the one to begin.
         is_over: Its end was asked for, so that its sampler has come to its own.
+        is_new: The pass has not begun. Its beginning is that of the loader, before the seed of the workers is drawn.
     """
 
     beginning: Beginning
     place: Place
     is_left: bool = False
     is_over: bool = False
+    is_new: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
+        if self.is_new:
+            of = self.beginning
+            return {
+                "version": _VERSION, "place": None, "generator": of.generator, "sampler": of.sampler, "kept": of.kept,
+            }  # fmt: skip
         found = {"version": _VERSION, **self.beginning._asdict(), "place": plain(as_state(self.place))}
         for name in _OF_STREAMS:
             if self.beginning.shape is None:
@@ -128,7 +137,7 @@ class Pass:
 
 
 def state_of(saved: dict[str, Any]) -> State | None:
-    """Read what `State.as_dict`, or `BETWEEN`, gave; None: no pass is under way.
+    """Read what `State.as_dict` returned; None: a state of before any pass, as older versions saved it.
 
     Raises:
         ValueError: It is no such state.
@@ -142,7 +151,11 @@ def state_of(saved: dict[str, Any]) -> State | None:
     if not isinstance(saved, dict) or saved.get("version") != _VERSION or "place" not in saved:
         raise ValueError(f"this is no state of a mpqueue.torch.DataLoader: {str(saved)[:100]}")
     if saved["place"] is None:
-        return None
+        generator = saved.get("generator")
+        if generator is None:
+            return None
+        beginning = Beginning(0, generator, saved.get("sampler"), saved.get("kept"))
+        return State(beginning, Place(), is_new=True)
     epoch, position, ahead, counts = (saved["place"][name] for name in Place._fields[:4])
     place = Place(epoch, position, tuple(ahead), tuple(counts))
     place = place._replace(starts=starts_in(saved["place"]), ends=tuple(saved["place"].get("ends", ())))
@@ -167,10 +180,10 @@ def joined(states: Sequence[State | None], ranks: StreamRanks | None) -> State |
                 "of this rank"
             )
         return states[0]
-    found = [state for state in states if state is not None]
+    found = [state for state in states if state is not None and not state.is_new]
     if len(found) < len(states) or not states:
         if not found and states:
-            return None
+            return states[0]
         raise ValueError(
             f"of {len(states)} states {len(found)} are of a pass that is under way: pass what state_dict() gave on all "
             "ranks at one moment"
@@ -182,9 +195,6 @@ def joined(states: Sequence[State | None], ranks: StreamRanks | None) -> State |
     place = place_in(told, [state.place for state in found], ranks.share, ranks.shard)
     beginning = found[0].beginning._replace(lanes=ranks.lanes, shard=ranks.shard)
     return found[0]._replace(beginning=beginning, place=place)
-
-
-BETWEEN: dict[str, Any] = {"version": _VERSION, "place": None}
 
 
 def lanes_of(loader: Any) -> int:
@@ -199,6 +209,70 @@ def generator_of(loader: Any) -> torch.Generator:
     return torch.default_generator if loader.generator is None else loader.generator
 
 
+def generator_state(generator: torch.Generator) -> str:
+    """Return the state of a generator as a hexadecimal string, so that states can be compared and stored as JSON."""
+    return str(generator.get_state().numpy().tobytes().hex())
+
+
+def set_generator(generator: torch.Generator, saved: Any) -> None:
+    """Put a generator into a state that `generator_state` returned; or into a tensor, which older versions saved."""
+    if isinstance(saved, str):
+        saved = torch.frombuffer(bytearray.fromhex(saved), dtype=torch.uint8)
+    generator.set_state(saved)
+
+
+def new(loader: Any) -> State:
+    """Return the state of a loader that has not begun a pass.
+
+    The epoch of a sampler is not part of it: the program sets it before each pass.
+    """
+    beginning = begin(loader, 0)._replace(generator=generator_state(generator_of(loader)), sampler_epoch=None)
+    return State(beginning, Place(), is_new=True)
+
+
+def settle(loader: Any, *, is_eager: bool = False) -> None:
+    """Have a loader with a state of `new` go on from the first batch of the pass that begins there.
+
+    Args:
+        loader: The loader.
+        is_eager: The order is drawn before the seed of the workers, if the sampler draws when it is iterated; see
+            `InlineIterator`.
+    """
+    resumed: State | None = getattr(loader, "resumed", None)
+    if resumed is None or not resumed.is_new:
+        return
+    with at_beginning(loader, resumed.beginning):
+        before = begin(loader, 0)
+        told = told_by_sampler(loader)
+        iter(loader._index_sampler)  # as torch does before it draws the seed
+        seed = int(torch.empty((), dtype=torch.int64).random_(generator=loader.generator).item())
+        after = begin(loader, seed)
+    beginning = drawn_at(before, after) if is_eager else after
+    if told is not None:
+        beginning = beginning._replace(base_seed=told.seed)
+    loader.resumed = State(beginning._replace(sampler_epoch=None), Place())
+
+
+def drawn_at(before: Beginning, after: Beginning) -> Beginning:
+    """Return where the order of a sampler begins that was iterated in between, and may have drawn then.
+
+    Args:
+        before: Before the sampler was iterated.
+        after: After the seed of the workers was drawn.
+    """
+    is_drawn = not _gives_seed_first(before.generator, after.base_seed)
+    return before._replace(base_seed=after.base_seed, generator=before.generator if is_drawn else after.generator)
+
+
+def _gives_seed_first(saved: Any, seed: int) -> bool:
+    """Return whether a generator in this state gives a loader's seed at once: no sampler has drawn from it before."""
+    if saved is None:
+        return True
+    generator = torch.Generator()
+    set_generator(generator, saved)
+    return int(torch.empty((), dtype=torch.int64).random_(generator=generator).item()) == seed
+
+
 def begin(loader: Any, base_seed: int) -> Beginning:
     """Look at the state of things before a sampler is iterated."""
     # Of a loader with a sampler of batches of its own, torch sets `sampler` to one in order, which nobody asks.
@@ -208,7 +282,7 @@ def begin(loader: Any, base_seed: int) -> Beginning:
     found = _randomness_of(loader).now()
     return Beginning(
         base_seed,
-        None if is_ordered else generator_of(loader).get_state(),
+        None if is_ordered else generator_state(generator_of(loader)),
         found.get("sampler"),
         found.get("kept"),
         epoch_told(sampler_with_epoch(loader)),
@@ -240,7 +314,7 @@ def at_beginning(loader: Any, beginning: Beginning | None) -> Iterator[None]:
     generator = generator_of(loader)
     before = generator.get_state() if loader.generator is None else None
     if beginning.generator is not None:
-        generator.set_state(beginning.generator)
+        set_generator(generator, beginning.generator)
     told = None if beginning.sampler_epoch is None else sampler_with_epoch(loader)
     if told is not None:  # before its state, which says more
         told.set_epoch(beginning.sampler_epoch)
@@ -280,7 +354,7 @@ def leave(loader: Any, left: State) -> None:
         if beginning.shape is None:
             loader.num_lanes = len(place.counts)
         if loader.generator is not None and beginning.generator is not None:
-            loader.generator.set_state(beginning.generator)  # that the seed of the workers was drawn from
+            set_generator(loader.generator, beginning.generator)  # that the seed of the workers was drawn from
         return
     if loader.generator is None and beginning.sampler is None and beginning.kept is None:
         return

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import json
 import multiprocessing
 import os
 import pickle
@@ -843,3 +844,107 @@ def test_worker_crash_in_the_second_epoch_of_a_stream_with_a_state_loses_nothing
         os.kill(arrival.pid, signal.SIGKILL)
         arrival.let_go()
         assert _numbers(batches) == [[[1, number], [1, number + 1]] for number in (0, 2, 4)]
+
+
+def _holds_tensor(value):
+    if isinstance(value, dict):
+        return any(map(_holds_tensor, value.values()))
+    return isinstance(value, torch.Tensor) or (isinstance(value, list | tuple) and any(map(_holds_tensor, value)))
+
+
+def _own(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+_ORDERS = {
+    "shuffle": lambda _seed: {"shuffle": True},
+    "own generator": lambda seed: {"shuffle": True, "generator": _own(seed)},
+    "sampler with a generator": lambda seed: {"sampler": data.RandomSampler(Numbers(), generator=_own(seed))},
+    "weighted": lambda _seed: {"sampler": data.WeightedRandomSampler([1.0] * 12, 12)},
+    "in order": lambda _seed: {},
+}
+
+
+def _seeded(seed, workers, order, dataset):
+    torch.manual_seed(seed)
+    return DataLoader(dataset, batch_size=4, num_workers=workers, **_ORDERS[order](seed))
+
+
+@pytest.mark.parametrize("before", [0, 2])
+@pytest.mark.parametrize("after", [0, 2])
+@pytest.mark.parametrize("order", _ORDERS)
+def test_state_before_the_first_pass_restores_its_order(before, after, order):
+    loader = _seeded(3, before, order, Numbers())
+    state = pickle.loads(pickle.dumps(loader.state_dict()))
+    first, second = _numbers(loader), _numbers(loader)
+    other = _seeded(4, after, order, Numbers())
+    other.load_state_dict(state)
+    own = torch.random.get_rng_state()
+    assert _numbers(other) == first
+    assert torch.equal(torch.random.get_rng_state(), own)
+    if order not in ("shuffle", "weighted"):  # whose next order is drawn from the trainer's generator
+        assert _numbers(other) == second
+
+
+@pytest.mark.parametrize("order", _ORDERS)
+def test_state_before_the_first_pass_restores_the_random_numbers_of_samples(order):
+    loader = _seeded(3, 2, order, Drawing())
+    state = loader.state_dict()
+    first = [[part.tolist() for part in batch] for batch in loader]
+    other = _seeded(4, 1, order, Drawing())
+    other.load_state_dict(state)
+    assert [[part.tolist() for part in batch] for batch in other] == first
+
+
+def test_state_before_the_first_pass_is_loaded_in_the_middle_of_a_later_one():
+    loader = DataLoader(Numbers(), batch_size=4, shuffle=True, num_workers=1, persistent_workers=True)
+    state = loader.state_dict()
+    first = _numbers(loader)
+    next(iter(loader))
+    loader.load_state_dict(state)
+    assert _numbers(loader) == first
+
+
+def test_state_before_the_first_pass_leaves_the_epoch_to_the_program():
+    def make():
+        return DataLoader(Numbers(), sampler=data.distributed.DistributedSampler(Numbers(), 1, 0), num_workers=1)
+
+    loader, other = make(), make()
+    other.load_state_dict(loader.state_dict())
+    for each in (loader, other):
+        each.sampler.set_epoch(5)
+    assert _numbers(other) == _numbers(loader)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("order", _ORDERS)
+def test_states_of_equal_loaders_are_equal_and_hold_no_tensors(workers, order):
+    def states():
+        torch.manual_seed(3)
+        loader = DataLoader(Numbers(), batch_size=4, num_workers=workers, **_ORDERS[order](3))
+        yield loader.state_dict()
+        batches = iter(loader)
+        next(batches)
+        yield loader.state_dict()
+        list(batches)
+        yield loader.state_dict()
+
+    one, other = list(states()), list(states())
+    assert one == other
+    assert json.loads(json.dumps(one)) == json.loads(json.dumps(other))
+    assert not _holds_tensor(one)
+    assert one[0] != one[1] != one[2]
+
+
+def test_state_with_the_generator_as_a_tensor_is_still_loaded():
+    def make(seed):
+        return DataLoader(Numbers(), batch_size=4, shuffle=True, generator=_own(seed), num_workers=1)
+
+    loader = make(3)
+    batches = iter(loader)
+    next(batches)
+    state = loader.state_dict()
+    state["generator"] = torch.frombuffer(bytearray.fromhex(state["generator"]), dtype=torch.uint8)
+    other = make(4)
+    other.load_state_dict(state)
+    assert _numbers(other) == _numbers(batches)
