@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from mpqueue.memory.serialize import collector, dumps_object
+from mpqueue.memory.serialize import collector, dumps_reply
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -212,7 +212,7 @@ class SpecNumbers:
         try:
             encoded = pickle.dumps(spec, 5)
         except Exception:
-            encoded = dumps_object(spec, None)  # dictionary keys of a class that only the script knows
+            encoded = dumps_reply(spec, None)  # dictionary keys of a class that only the script knows
         number = len(self._numbers)
         # Sent with its batch and forgotten on both sides.
         if number >= MAX_SPECS:
@@ -274,7 +274,7 @@ def pickle_objects(objects: list[Any]) -> PickledObjects:
     except Exception:
         # Classes of the script or of a notebook have no importable name; those cloudpickle sends by value.
         buffers.clear()
-        return PickledObjects(dumps_object(objects, keep_inside), buffers)
+        return PickledObjects(dumps_reply(objects, keep_inside), buffers)
 
 
 def load_spec(data: Any) -> Spec:

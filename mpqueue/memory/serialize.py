@@ -3,12 +3,21 @@
 Classes and functions of a script, a notebook cell or ``python - <<EOF`` have no module that another process could
 import. cloudpickle sends them by value, and recognises them when they come back, so that an exception class of the
 script is the same class again in the trainer.
+
+A worker that is forked from the trainer shares the trainer's main module. It has the trainer's classes under the same
+names, but cloudpickle does not know them there and would make copies. `share_main` and `dumps_reply` use the names.
 """
 
+import functools
 import io
 import pickle
+import sys
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
+
+# The classes and functions of the main module by name; None: this process was not forked from the trainer.
+_shared_main: dict[str, Any] | None = None
 
 
 def dumps_object(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None) -> bytes:
@@ -22,6 +31,63 @@ def dumps_object(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], An
     with io.BytesIO() as file:
         cloudpickle.Pickler(file, protocol=5, buffer_callback=buffer_callback).dump(value)
         return file.getvalue()
+
+
+def share_main() -> None:
+    """Use names for the classes and functions of the main module in replies to the parent process.
+
+    A forked worker calls this function before it runs user code. Later definitions are unknown to the parent process.
+    """
+    global _shared_main
+    _shared_main = {name: value for name, value in vars(sys.modules["__main__"]).items() if _has_name(value)}
+
+
+def dumps_reply(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None) -> bytes:
+    """Pickle ``value`` for the process that started this worker, with protocol 5.
+
+    Raises:
+        Exception: Whatever the value's own pickling raises.
+    """
+    with io.BytesIO() as file:
+        reply_pickler()(file, protocol=5, buffer_callback=buffer_callback).dump(value)
+        return file.getvalue()
+
+
+@functools.cache
+def reply_pickler() -> Any:
+    """Return the class of `dumps_reply`'s pickler, a subclass of ``cloudpickle.Pickler``."""
+    import cloudpickle
+
+    class ReplyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+        """cloudpickle, but classes and functions that the parent process has travel by name."""
+
+        def reducer_override(self, obj: Any) -> Any:
+            if _shared_main is not None and is_in_parent(obj):
+                return obj.__qualname__
+            return super().reducer_override(obj)
+
+    return ReplyPickler
+
+
+def is_in_parent(value: Any) -> bool:
+    """Return whether the process that forked this worker has the class or function ``value`` under the same name.
+
+    Args:
+        value: Any object.
+    """
+    if _shared_main is None or not _has_name(value):
+        return False
+    module = getattr(value, "__module__", None) or ""
+    outer, *inner = value.__qualname__.split(".")
+    # Modules that cloudpickle pickles by value (`register_pickle_by_value`) are the parent's own as well.
+    found = _shared_main.get(outer) if module == "__main__" else getattr(sys.modules.get(module), outer, None)
+    for name in inner:
+        found = getattr(found, name, None)
+    return found is value
+
+
+def _has_name(value: Any) -> bool:
+    return isinstance(value, type | FunctionType)
 
 
 class ByValue:

@@ -1,8 +1,9 @@
 """Exceptions across processes: the consumer gets the user's own type, with the worker's traceback as its cause.
 
-An exception is packed in the worker into plain text and, where that works, its pickle (by value, so that classes of
-the script survive). Only what was unpickled once in the worker is sent, and the trainer falls back to `WorkerRaised`
-if it does not unpickle there all the same. Nothing here trusts the exception: its ``repr`` may raise, too.
+An exception is packed in the worker into plain text and, where that works, its pickle (by `dumps_reply`, so that a
+class of the script is the trainer's own). Only what was unpickled once in the worker is sent, and the trainer falls
+back to `WorkerRaised` if it does not unpickle there all the same. Nothing here trusts the exception: its ``repr`` may
+raise, too.
 
 A SystemExit of the user's code is an error like any other, and no end of the worker: to run the batch again would give
 it again. It becomes a `WorkerRaised`, because SystemExit itself would end the user's program without a word.
@@ -24,7 +25,7 @@ from mpqueue.engine.outcomes import Unreadable
 from mpqueue.errors import WorkerRaised
 from mpqueue.memory.layout import ReadSpec, Spec
 from mpqueue.memory.segment import FIRST_BYTES
-from mpqueue.memory.serialize import dumps_object
+from mpqueue.memory.serialize import dumps_reply
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.worker.context import WorkerInfo
 
@@ -126,7 +127,7 @@ def _traceback_of(error: BaseException) -> str:
 
 def _pickle_of(error: BaseException) -> bytes | None:
     try:
-        packed = dumps_object(error, None)
+        packed = dumps_reply(error, None)
         again = pickle.loads(packed)
     except BaseException:  # __reduce__ and __setstate__ are user code, which may raise anything
         return None

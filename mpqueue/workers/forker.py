@@ -12,6 +12,7 @@ import time
 import warnings
 from typing import Any
 
+from mpqueue.memory.serialize import share_main
 from mpqueue.system import descriptors, interrupts, open_files, parent_death
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.process_name import set_process_name, worker_name
@@ -85,6 +86,7 @@ class Forker:
             parent_death.arm(read_end)
             interrupts.restore()
             prepare_process()
+            share_main()
             set_process_name(worker_name(config.info.id))
             run_and_exit(config, self._payload, [], ends)
         finally:

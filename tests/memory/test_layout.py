@@ -331,7 +331,7 @@ def test_a_buffer_with_gaps_is_refused_by_pickle():
 
 def test_what_can_be_named_needs_no_pickling_by_value(monkeypatch):
     """To import cloudpickle takes 10 ms, and to pickle with it longer than without."""
-    monkeypatch.setattr(layout, "dumps_object", None)
+    monkeypatch.setattr(layout, "dumps_reply", None)
     assert pickle_objects([1, big(9000)]).data
     assert SpecNumbers().number(A)[1]
 

@@ -23,11 +23,11 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-import cloudpickle
 import numpy as np
 import torch
 
 from mpqueue.memory.layout import Array, Recorded
+from mpqueue.memory.serialize import is_in_parent, reply_pickler
 
 _REFUSAL = (
     "Cowardly refusing to serialize non-leaf tensor which requires_grad, since autograd does not support crossing "
@@ -145,7 +145,7 @@ def encode(batch: Any, find: FindArray) -> Any:
 
 def _is_importable(kind: type) -> bool:
     """Return whether the trainer has this class under its name; others travel by value, in a pickle."""
-    return kind.__module__ != "__main__" and "<locals>" not in kind.__qualname__
+    return (kind.__module__ != "__main__" and "<locals>" not in kind.__qualname__) or is_in_parent(kind)
 
 
 def _encode_tensor(tensor: torch.Tensor, find: FindArray) -> Recorded:
@@ -216,8 +216,8 @@ class Carried:
             return _load, (file.getvalue(), *buffers)
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """cloudpickle, by which plain tensors leave their bytes outside."""
+class _Pickler(reply_pickler()):  # type: ignore[misc]  # cloudpickle has no types
+    """The pickler of replies, by which plain tensors leave their bytes outside."""
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, _Tensor) and obj.requires_grad and not obj.is_leaf:

@@ -1,0 +1,174 @@
+"""Classes of the main script in batches and errors are the caller's own classes."""
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import contextlib
+import dataclasses
+import enum
+import sys
+import threading
+from typing import NamedTuple
+
+import torch
+from torch.utils import data
+
+import mpqueue.torch
+
+LOCK = threading.Lock()  # cannot be pickled, and so neither can a copy of a class whose methods use it
+
+
+class MyError(Exception):
+    def describe(self):
+        with LOCK:
+            return str(self)
+
+
+class Outer:
+    class Error(ValueError):
+        pass
+
+
+class Pair(NamedTuple):
+    first: torch.Tensor
+    second: int
+
+
+class Color(enum.Enum):
+    RED = 1
+
+
+@dataclasses.dataclass
+class Record:
+    color: Color
+    values: torch.Tensor
+
+    def locked(self):
+        with LOCK:
+            return self.values
+
+
+def collate(samples):
+    number = int(samples[0])
+    if number == 1:
+        raise MyError("one")
+    if number == 2:
+        raise Outer.Error("two")
+    tensor = torch.tensor(samples)
+    return Pair(tensor, number) if number == 3 else [Record(Color.RED, tensor), Pair]
+
+
+class Map(data.Dataset):
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        return index
+
+
+class Stream(data.IterableDataset):
+    def __iter__(self):
+        return iter(range(5))
+
+
+def check(loader):
+    for _ in range(2):
+        batches = iter(loader)
+        record, kind = next(batches)
+        assert type(record) is Record, type(record)
+        assert record.color is Color.RED
+        assert record.locked().tolist() == [0]
+        assert kind is Pair
+        for expected in MyError, Outer.Error:
+            try:
+                next(batches)
+            except expected as error:
+                assert type(error) is expected
+            else:
+                raise AssertionError(expected)
+        batch = next(batches)
+        assert isinstance(batch, Pair), type(batch)
+        assert batch.first.tolist() == [3]
+        assert len(list(batches)) == 1
+
+
+def check_all(contexts):
+    for context in contexts:
+        check(make(mpqueue.torch.DataLoader, Map(), context, is_persistent=context == "spawn"))
+        check(make(mpqueue.torch.DataLoader, Stream(), context, is_persistent=True))
+        with mpqueue.torch.install():
+            check(make(data.DataLoader, Map(), context, is_persistent=True))
+
+
+def make(kind, dataset, context, is_persistent):
+    options = {} if context is None else {"multiprocessing_context": context}
+    options |= {"num_workers": 1, "persistent_workers": is_persistent, "collate_fn": collate}
+    return kind(dataset, batch_size=1, **options)
+
+
+if __name__ == "__main__":
+    check_all([name if name != "default" else None for name in sys.argv[1:]])
+    print("all are own classes")
+"""
+# Workers of "spawn" and "forkserver" receive the source as a pickle, which cannot hold a lock.
+PICKLABLE = SCRIPT.replace("threading.Lock()", "contextlib.nullcontext()")
+
+
+def run(*command, cwd):
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", *command], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.stdout == "all are own classes\n", done.stderr
+
+
+@pytest.mark.parametrize(("form", "contexts"), [("script", ["default", "fork"]), ("-m", ["default"]), ("-c", ["fork"])])
+def test_forked_workers_return_objects_of_the_callers_classes(form, contexts, tmp_path):
+    (tmp_path / "program.py").write_text(SCRIPT)
+    command = {"script": ["program.py"], "-m": ["-m", "program"], "-c": ["-c", SCRIPT]}[form]
+    run(*command, *contexts, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("context", ["spawn", "forkserver"])
+def test_fresh_workers_return_objects_of_the_callers_classes(context, tmp_path):
+    (tmp_path / "program.py").write_text(PICKLABLE)
+    run("program.py", context, cwd=tmp_path)
+
+
+def test_forked_workers_of_a_loader_raise_the_callers_exception_class(tmp_path):
+    script = """
+import threading
+
+import mpqueue
+
+
+class MyError(Exception):
+    count = 0
+
+
+class Source:
+    lock = threading.Lock()
+
+    def __init__(self):
+        self.own = threading.Lock()  # so that the workers are forked
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        raise MyError(index)
+
+
+with mpqueue.Loader(Source(), workers=1, start_method="fork") as loader:
+    batches = iter(loader)
+    for _ in range(4):
+        try:
+            next(batches)
+        except MyError:
+            MyError.count += 1
+assert MyError.count == 4, MyError.count
+print("all are own classes")
+"""
+    run("-c", script, cwd=tmp_path)
