@@ -11,6 +11,8 @@ the faces that are fed by it, and the input toolbox of TensorFlow 1, which the e
     engine/         the core: options, schedule, ledger, recovery, the pipeline that the consumer drives
     samples/        batches of samples: their order, the shares of ranks, collation
     worker/         what runs inside of a worker: main loop, runner of the source, what user code may ask
+    values/         dtypes, shapes, and Python values as arrays, by TensorFlow's rules
+    examples/       serialized `tf.train.Example` records as arrays
     files/          files that people have, as sources of samples by index
     workers/        the trainer's side of them: nursery, dispatcher, supervision; threads, inline
     cluster/        the same on the nodes of a Ray cluster
@@ -44,6 +46,9 @@ if TYPE_CHECKING:
     from mpqueue import torch as torch
     from mpqueue import train as train
     from mpqueue.dataset.dataset import Dataset as Dataset
+    from mpqueue.examples.features import FixedLenFeature as FixedLenFeature
+    from mpqueue.examples.features import FixedLenSequenceFeature as FixedLenSequenceFeature
+    from mpqueue.examples.features import VarLenFeature as VarLenFeature
     from mpqueue.frameworks.enqueuers import GeneratorEnqueuer as GeneratorEnqueuer
     from mpqueue.frameworks.enqueuers import OrderedEnqueuer as OrderedEnqueuer
     from mpqueue.frameworks.enqueuers import SequenceEnqueuer as SequenceEnqueuer
@@ -55,9 +60,6 @@ if TYPE_CHECKING:
     from mpqueue.telemetry.stats import Statistics as Statistics
     from mpqueue.tf1.coordinator import Coordinator as Coordinator
     from mpqueue.tf1.parsing.csv import decode_csv as decode_csv
-    from mpqueue.tf1.parsing.features import FixedLenFeature as FixedLenFeature
-    from mpqueue.tf1.parsing.features import FixedLenSequenceFeature as FixedLenSequenceFeature
-    from mpqueue.tf1.parsing.features import VarLenFeature as VarLenFeature
     from mpqueue.tf1.parsing.json_example import decode_json_example as decode_json_example
     from mpqueue.tf1.parsing.parse import parse_example as parse_example
     from mpqueue.tf1.parsing.parse import parse_single_example as parse_single_example
@@ -88,7 +90,7 @@ if TYPE_CHECKING:
     from mpqueue.tf1.train.placeholders import placeholder_with_default as placeholder_with_default
     from mpqueue.tf1.train.placeholders import run as run
     from mpqueue.tf1.train.placeholders import sparse_placeholder as sparse_placeholder
-    from mpqueue.tf1.values.sparse import SparseTensorValue as SparseTensorValue
+    from mpqueue.values.sparse import SparseTensorValue as SparseTensorValue
     from mpqueue.worker.context import WorkerInfo as WorkerInfo
     from mpqueue.worker.context import empty as empty
     from mpqueue.worker.context import rng as rng
@@ -123,12 +125,12 @@ _HOMES = {
         "read_file",
     ),
     "tf1.parsing.csv": ("decode_csv",),
-    "tf1.parsing.features": ("FixedLenFeature", "FixedLenSequenceFeature", "VarLenFeature"),
+    "examples.features": ("FixedLenFeature", "FixedLenSequenceFeature", "VarLenFeature"),
     "tf1.parsing.json_example": ("decode_json_example",),
     "tf1.parsing.parse": ("parse_example", "parse_single_example"),
     "tf1.parsing.raw": ("decode_raw",),
     "tf1.parsing.sequence": ("parse_single_sequence_example",),
-    "tf1.values.sparse": ("SparseTensorValue",),
+    "values.sparse": ("SparseTensorValue",),
     "loader.sequence": ("Sequence",),
     "service.consumer": ("Consumer", "attach"),
     "tf1.serving.connect": ("connect",),

@@ -4,7 +4,6 @@ The engine does not need it, and imports nothing of it; a test says so.
 
 From the ground up; a module imports only from its own line and the lines above it::
 
-    values/          dtypes, shapes, and Python values as arrays
     coordination/    members, cancellation, proxies in other processes
     coordinator.py   threads and processes that stop together
     parsing/         text, CSV, JSON and Example records as arrays

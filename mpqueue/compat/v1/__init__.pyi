@@ -99,10 +99,10 @@ from mpqueue.tf1.compat.program.settings import executing_eagerly as executing_e
 from mpqueue.tf1.compat.program.settings import is_tensor as is_symbolic_tensor
 from mpqueue.tf1.compat.program.settings import is_tensor as is_tensor
 from mpqueue.tf1.compat.train.processes import use_processes as use_processes
-from mpqueue.tf1.parsing.features import FixedLenFeature as FixedLenFeature
-from mpqueue.tf1.parsing.features import FixedLenSequenceFeature as FixedLenSequenceFeature
-from mpqueue.tf1.parsing.features import VarLenFeature as VarLenFeature
-from mpqueue.tf1.values.sparse import SparseTensorValue as SparseTensorValue
+from mpqueue.examples.features import FixedLenFeature as FixedLenFeature
+from mpqueue.examples.features import FixedLenSequenceFeature as FixedLenSequenceFeature
+from mpqueue.examples.features import VarLenFeature as VarLenFeature
+from mpqueue.values.sparse import SparseTensorValue as SparseTensorValue
 from typing import Any
 
 __all__ = [

@@ -10,9 +10,9 @@ from mpqueue.tf1.compat.functions.queues import PaddingFIFOQueue as PaddingFIFOQ
 from mpqueue.tf1.compat.functions.queues import RandomShuffleQueue as RandomShuffleQueue
 from mpqueue.tf1.compat.graph.nodes import Tensor
 from mpqueue.tf1.compat.train.producers import match_filenames_once as match_filenames_once
-from mpqueue.tf1.parsing.features import FixedLenFeature as FixedLenFeature
-from mpqueue.tf1.parsing.features import FixedLenSequenceFeature as FixedLenSequenceFeature
-from mpqueue.tf1.parsing.features import VarLenFeature as VarLenFeature
+from mpqueue.examples.features import FixedLenFeature as FixedLenFeature
+from mpqueue.examples.features import FixedLenSequenceFeature as FixedLenSequenceFeature
+from mpqueue.examples.features import VarLenFeature as VarLenFeature
 from os import PathLike
 from typing import Any
 

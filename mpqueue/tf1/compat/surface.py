@@ -196,7 +196,7 @@ mpqueue.errors
         UNAVAILABLE=UnavailableError.code UNIMPLEMENTED=UnimplementedError.code UNKNOWN=UnknownError.code
 mpqueue.tf1.parsing.example
     train: BytesList Example Feature FeatureList FeatureLists Features FloatList Int64List SequenceExample
-mpqueue.tf1.parsing.features
+mpqueue.examples.features
     tf io: FixedLenFeature FixedLenSequenceFeature VarLenFeature
 mpqueue.python_io
     io python_io: TFRecordCompressionType TFRecordOptions TFRecordWriter tf_record_iterator
@@ -204,6 +204,6 @@ mpqueue.tf1.train.looper
     train train.coordinator: LooperThread
 mpqueue.tf1.train.queue_runner_def
     train: QueueRunnerDef
-mpqueue.tf1.values.sparse
+mpqueue.values.sparse
     tf: SparseTensorValue
 """

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpqueue.examples.vectorized import Mask, words_of
 from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.tf1.parsing.csv_cut import CutBatch, cut
 from mpqueue.tf1.parsing.csv_fields import CsvFormat
 from mpqueue.tf1.parsing.number_columns import Fields, add_long_decimals, floats, integers, read_fields
 from mpqueue.tf1.parsing.number_text import to_float, to_float32, to_int64
-from mpqueue.tf1.parsing.vectorized import Mask, words_of
-from mpqueue.tf1.values.dtypes import STRING
+from mpqueue.values.dtypes import STRING
 
 _NUMBERS = ("float32", "float64", "int32", "int64")
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mpqueue.examples.vectorized import MARGIN, Places
 from mpqueue.tf1.parsing.csv_fields import CsvFormat
-from mpqueue.tf1.parsing.vectorized import MARGIN, Places
 
 _Letters = NDArray[np.uint8]
 _QUOTE, _LINE_BREAK, _RETURN = b'"\n\r'

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.tf1.parsing.vectorized import Mask, Places, Words
+from mpqueue.examples.vectorized import Mask, Places, Words
 
 _U64 = np.uint64
 _ZEROS = _U64(0x3030303030303030)

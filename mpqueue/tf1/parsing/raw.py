@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.tf1.parsing.arguments import dtype_name, string_list
-from mpqueue.tf1.values.conversion import invalid
-from mpqueue.tf1.values.dtypes import as_dtype
+from mpqueue.examples.arguments import dtype_name, string_list
+from mpqueue.values.conversion import invalid
+from mpqueue.values.dtypes import as_dtype
 
 _OUT_TYPES = (
     *("float16", "float32", "float64", "bfloat16", "complex64", "complex128"),

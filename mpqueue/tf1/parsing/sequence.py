@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.tf1.parsing.arguments import string_list
-from mpqueue.tf1.parsing.features import FeatureKind, Spec, checked
-from mpqueue.tf1.values.conversion import invalid
-from mpqueue.tf1.values.sparse import SparseTensorValue
+from mpqueue.examples.arguments import string_list
+from mpqueue.examples.features import FeatureKind, Spec, checked
+from mpqueue.values.conversion import invalid
+from mpqueue.values.sparse import SparseTensorValue
 
 _KINDS = {"string": "bytes_list", "float32": "float_list", "int64": "int64_list"}
 _DTYPES = {kind: dtype for dtype, kind in _KINDS.items()}

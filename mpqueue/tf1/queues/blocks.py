@@ -33,7 +33,7 @@ from mpqueue.tf1.queues.block_pool import LEAST_BYTES, Holds
 from mpqueue.tf1.queues.machine import Token
 from mpqueue.tf1.queues.spec import ElementSpec
 from mpqueue.tf1.queues.storage import PackedColumn, PlainStorage
-from mpqueue.tf1.values.conversion import Array
+from mpqueue.values.conversion import Array
 
 _ALIGNMENT = 16
 _MAX_RANK = 64  # NumPy's

@@ -63,7 +63,7 @@ from mpqueue.tf1.queues.machine import (
 )
 from mpqueue.tf1.queues.spec import ElementSpec
 from mpqueue.tf1.queues.storage import PlainStorage
-from mpqueue.tf1.values.conversion import Array
+from mpqueue.values.conversion import Array
 from mpqueue.worker.context import note_shared_input
 
 _MAX_YIELDS = 100  # then it is held by somebody who makes shared memory: better to sleep

@@ -50,10 +50,10 @@ from mpqueue.tf1.coordination.cancellation import cancellable
 from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
 from mpqueue.tf1.queues.spec import ElementSpec
 from mpqueue.tf1.queues.wire import HEAD, MAX_COUNT, RECORD, Down, QueuePlace, Up, decode_error, put_last, take_first
-from mpqueue.tf1.values.conversion import Array
 from mpqueue.transport.credentials import Address, ForeignPeer
 from mpqueue.transport.framing import close_descriptors, receive_with_descriptors
 from mpqueue.transport.listener import connect
+from mpqueue.values.conversion import Array
 
 
 def owner_gone(place: QueuePlace) -> OpError:

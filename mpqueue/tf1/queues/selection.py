@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.tf1.values.conversion import Array
-from mpqueue.tf1.values.dtypes import DType
+from mpqueue.values.conversion import Array
+from mpqueue.values.dtypes import DType
 
 
 class QueueRef(Protocol):

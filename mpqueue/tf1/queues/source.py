@@ -7,8 +7,8 @@ from typing import Any
 from mpqueue.errors import OutOfRangeError
 from mpqueue.system.barging_lock import BargingLock
 from mpqueue.tf1.queues.spec import ElementSpec, as_list
-from mpqueue.tf1.values.dtypes import DType
-from mpqueue.tf1.values.shapes import Shape, as_shapes
+from mpqueue.values.dtypes import DType
+from mpqueue.values.shapes import Shape, as_shapes
 
 
 class Source:

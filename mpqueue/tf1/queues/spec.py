@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.tf1.values.conversion import Array, to_array
-from mpqueue.tf1.values.dtypes import DType, as_dtype
-from mpqueue.tf1.values.shapes import Shape, is_compatible, is_fully_known
+from mpqueue.values.conversion import Array, to_array
+from mpqueue.values.dtypes import DType, as_dtype
+from mpqueue.values.shapes import Shape, is_compatible, is_fully_known
 
 
 def as_list(value: Any) -> list[Any]:

@@ -30,7 +30,7 @@ from mpqueue.tf1.queues.source import Source
 from mpqueue.tf1.queues.tally import Tally
 from mpqueue.tf1.readers.opening import file_name
 from mpqueue.tf1.readers.state import ReaderState, decode, encode
-from mpqueue.tf1.values.conversion import text_array
+from mpqueue.values.conversion import text_array
 
 Record = tuple[bytes, bytes]
 Objects = NDArray[np.object_]

@@ -9,7 +9,7 @@ readers do not need it for anything else.
 from dataclasses import dataclass
 
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.tf1.parsing.protobuf_wire import to_int64, to_varint, varint
+from mpqueue.examples.protobuf_wire import to_int64, to_varint, varint
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _FIXED_BYTES = {_FIXED64: 8, _FIXED32: 4}

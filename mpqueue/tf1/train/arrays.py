@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from mpqueue.tf1.queues.source import Source
-from mpqueue.tf1.values.conversion import Array, infer_array
+from mpqueue.values.conversion import Array, infer_array
 
 
 def as_constant(value: Any, label: str) -> Array:

@@ -11,9 +11,10 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from mpqueue.examples import reading
+from mpqueue.examples.example_plan import plan
 from mpqueue.system.leaving import without_children
 from mpqueue.tf1.parsing import csv, parse, raw
-from mpqueue.tf1.parsing.example_plan import plan
 from mpqueue.tf1.queues.base import EnqueueOp
 from mpqueue.tf1.queues.core import QueueCore
 from mpqueue.tf1.queues.remote import RemoteQueue
@@ -23,7 +24,7 @@ from mpqueue.tf1.readers.file_records import FileRecordReader
 from mpqueue.tf1.runs.rows import Rows, Value
 from mpqueue.tf1.runs.rules import CannotJoin
 from mpqueue.tf1.train import record_runs
-from mpqueue.tf1.values.conversion import text_array
+from mpqueue.values.conversion import text_array
 
 Step: TypeAlias = Callable[..., Any]
 
@@ -37,7 +38,7 @@ class Origin(NamedTuple):
 
 
 def _parsed(texts: Any, features: Any) -> dict[Any, Any]:
-    found = parse.parse_apart(texts.tolist(), plan(features))
+    found = reading.parse_apart(texts.tolist(), plan(features))
     if any(isinstance(each, list) for each in found.values()):
         raise CannotJoin("features of any length")
     return found

@@ -27,7 +27,7 @@ PURE = {
     "tf1/queues/blocks.py": ["tf1/queues/test_blocks.py"],
     "tf1/queues/selection.py": ["tf1/queues/test_selection.py"],
     "tf1/queues/wire.py": ["tf1/queues/test_wire.py", "tf1/queues/shared/test_records.py"],
-    "tf1/parsing/protobuf_wire.py": ["tf1/parsing/test_protobuf_parts.py", "tf1/parsing/test_protobuf_wire.py"],
+    "examples/protobuf_wire.py": ["tf1/parsing/test_protobuf_parts.py", "tf1/parsing/test_protobuf_wire.py"],
     "tf1/parsing/number_text.py": ["tf1/parsing/test_number_text.py"],
     "tf1/parsing/csv_fields.py": ["tf1/parsing/test_csv_fields.py", "tf1/parsing/test_csv.py"],
     "tf1/parsing/csv_cut.py": ["tf1/parsing/test_csv_cut.py", "tf1/parsing/test_csv.py"],

@@ -9,8 +9,8 @@ from golden.outcomes import DEADLOCK_S, assert_outcome
 from golden.topics.batches import compare, examples_in, shapes_of
 from golden.values import encode
 from mpqueue import train
+from mpqueue.examples.features import FixedLenFeature, VarLenFeature
 from mpqueue.tf1.parsing.csv import decode_csv
-from mpqueue.tf1.parsing.features import FixedLenFeature, VarLenFeature
 from mpqueue.tf1.parsing.parse import parse_example
 
 DIFFERENCES = {}

@@ -3,7 +3,7 @@
 import mpqueue
 from golden.outcomes import assert_outcome
 from golden.values import decode
-from mpqueue.tf1.values.sparse import SparseTensorValue
+from mpqueue.values.sparse import SparseTensorValue
 
 DIFFERENCES = {}
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import mpqueue
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.tf1.parsing import example_entries, parse
+from mpqueue.examples import example_entries, reading
 
 thorough = settings(derandomize=True, deadline=None, max_examples=150)
 seeds = st.integers(0, 2**32)
@@ -33,7 +33,7 @@ def described(values):
 
 def assert_the_same_one_by_one(records, features):
     at_once = outcome(records, features)
-    with mock.patch.object(parse, "_AT_ONCE_FROM", 10**9):
+    with mock.patch.object(reading, "_AT_ONCE_FROM", 10**9):
         assert outcome(records, features) == at_once
     return at_once
 
@@ -116,15 +116,15 @@ class TestWhichWay:
             seen.append(record)
             return read_example(record, *args, **options)
 
-        read_example = parse.read_example
-        monkeypatch.setattr(parse, "read_example", watched)
+        read_example = reading.read_example
+        monkeypatch.setattr(reading, "read_example", watched)
         return seen
 
     def records(self, numbers, text=b"abc"):
         return [example_of(x=int64_list(number), s=bytes_list(text)) for number in numbers]
 
     def test_records_of_one_layout_are_not_read_singly(self, rows_read, monkeypatch):
-        monkeypatch.setattr(parse, "read_batch", None)
+        monkeypatch.setattr(reading, "read_batch", None)
         assert mpqueue.parse_example(self.records(range(100)), self.features)["x"].tolist() == list(range(100))
         assert rows_read == []
 

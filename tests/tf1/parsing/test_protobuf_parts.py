@@ -5,8 +5,8 @@ import struct
 
 import pytest
 
-from mpqueue.tf1.parsing import protobuf_wire as wire
-from mpqueue.tf1.parsing.protobuf_wire import (
+from mpqueue.examples import protobuf_wire as wire
+from mpqueue.examples.protobuf_wire import (
     BYTES_LIST,
     FLOAT_LIST,
     INT64_LIST,

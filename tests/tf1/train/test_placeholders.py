@@ -8,7 +8,7 @@ import pytest
 
 import mpqueue
 from mpqueue import errors
-from mpqueue.tf1.values.sparse import SparseTensorValue
+from mpqueue.values.sparse import SparseTensorValue
 
 INDICES, VALUES, SHAPE = [[3, 2, 0], [4, 5, 1]], [1.0, 2.0], [7, 9, 2]
 

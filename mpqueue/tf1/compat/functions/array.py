@@ -12,7 +12,7 @@ from mpqueue.tf1.compat.ops.dims import Dims, broadcast, count, is_known
 from mpqueue.tf1.compat.ops.dtypes import DType
 from mpqueue.tf1.compat.ops.literals import leaves
 from mpqueue.tf1.compat.ops.tensorshape import Dimension, TensorShape
-from mpqueue.tf1.values.sparse import SparseTensorValue
+from mpqueue.values.sparse import SparseTensorValue
 
 
 @public("identity")

@@ -12,7 +12,7 @@ from mpqueue.tf1.compat.graph import SparseTensor, Tensor, apply, convert_to_ten
 from mpqueue.tf1.compat.ops import dtypes
 from mpqueue.tf1.compat.ops.dims import merged
 from mpqueue.tf1.compat.ops.dtypes import DType
-from mpqueue.tf1.values.sparse import SparseTensorValue
+from mpqueue.values.sparse import SparseTensorValue
 
 DIVIDED_AS: Final = {
     dtypes.uint8: dtypes.float32,

@@ -6,6 +6,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from mpqueue.examples import reading
+from mpqueue.examples.example_plan import Plan, plan
+from mpqueue.examples.features import FeatureKind, Spec, checked
 from mpqueue.tf1.compat.functions.declare import public
 from mpqueue.tf1.compat.functions.kernels import of_values, once
 from mpqueue.tf1.compat.graph import (
@@ -22,8 +25,6 @@ from mpqueue.tf1.compat.ops.dims import Dims, merged
 from mpqueue.tf1.compat.ops.dtypes import DType, as_dtype, int64, string
 from mpqueue.tf1.compat.ops.infer import invalid
 from mpqueue.tf1.parsing import csv, parse, sequence
-from mpqueue.tf1.parsing.example_plan import Plan, plan
-from mpqueue.tf1.parsing.features import FeatureKind, Spec, checked
 from mpqueue.tf1.runs.rows import Rows, Value
 from mpqueue.tf1.runs.rules import Call, Rule, leading, per_row
 
@@ -64,11 +65,11 @@ class _Outputs:
             yield from (value if spec.kind is FeatureKind.VARLEN else [array_of(value)])
 
     def rows(self, parsed: Features) -> Iterator[np.ndarray | list[np.ndarray]]:
-        """The values of the tensors for each record, of what `parse.parse_apart` gave."""
+        """The values of the tensors for each record, of what `reading.parse_apart` gave."""
         for spec in self._specs:
             value = parsed[spec.name]
             if spec.kind is FeatureKind.VARLEN:
-                sparse = [parse.sparse_of_one(each) for each in value]
+                sparse = [reading.sparse_of_one(each) for each in value]
                 yield from ([each[place] for each in sparse] for place in range(3))
             else:
                 yield value
@@ -147,7 +148,7 @@ def parse_single_example(
     planned = once((), lambda: plan(wanted))
 
     def parsed(text: bytes, label: Any) -> list[Features]:
-        return [parse.parse_one(text, planned().by_key, label)]
+        return [reading.parse_one(text, planned().by_key, label)]
 
     parts = [_Outputs(checked(wanted), ())]
     with get_default_graph().name_scope(name or "ParseSingleExample"):
@@ -164,7 +165,7 @@ def _apart(planned: Callable[[], Plan], outputs: _Outputs) -> Rule:
         # Names are for the errors of single records, so that with them each record is parsed by itself.
         if not isinstance(texts, Rows) or texts.rank != 0 or isinstance(label, Rows) or label.size:
             return per_row(call)
-        return [Rows(each) for each in outputs.rows(parse.parse_apart([*texts.values], planned()))]
+        return [Rows(each) for each in outputs.rows(reading.parse_apart([*texts.values], planned()))]
 
     return rule
 

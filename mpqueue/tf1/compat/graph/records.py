@@ -21,7 +21,7 @@ from mpqueue.tf1.compat.graph.run import Run, Slots, lent, store
 from mpqueue.tf1.compat.ops import dtypes
 from mpqueue.tf1.runs.rows import Rows, Value
 from mpqueue.tf1.runs.rules import Call, has_rows, per_row
-from mpqueue.tf1.values.conversion import text_array
+from mpqueue.values.conversion import text_array
 
 _READ: Final = "ReaderReadV2"
 _ENQUEUE: Final = "QueueEnqueueV2"

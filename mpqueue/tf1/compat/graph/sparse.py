@@ -9,7 +9,7 @@ from mpqueue.tf1.compat.graph.static import static_shape
 from mpqueue.tf1.compat.ops.dims import Dims, merged, with_rank
 from mpqueue.tf1.compat.ops.dtypes import DType, int64
 from mpqueue.tf1.compat.ops.tensorshape import TensorShape
-from mpqueue.tf1.values.sparse import SparseTensorValue
+from mpqueue.values.sparse import SparseTensorValue
 
 
 class SparseTensor(StandsForTensor):

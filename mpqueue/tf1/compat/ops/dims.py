@@ -3,7 +3,7 @@
 import math
 from collections.abc import Container, Iterable
 
-from mpqueue.tf1.values import shapes
+from mpqueue.values import shapes
 
 Dims = shapes.Shape
 is_known, merged, merged_size, text = shapes.is_fully_known, shapes.merged, shapes.merged_size, shapes.text

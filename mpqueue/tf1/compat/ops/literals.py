@@ -1,6 +1,6 @@
 """Values as the arrays of graph constants, by the rules of ``tf.constant``.
 
-They are those of `mpqueue.tf1.values.conversion`, with three exceptions of TensorFlow's graph mode: a shape may be
+They are those of `mpqueue.values.conversion`, with three exceptions of TensorFlow's graph mode: a shape may be
 asked for, lists may not hold arrays, and a NumPy boolean in a list is no literal.
 """
 
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from mpqueue.tf1.compat.ops.dtypes import DType
-from mpqueue.tf1.values import conversion
-from mpqueue.tf1.values.dtypes import as_dtype
+from mpqueue.values import conversion
+from mpqueue.values.dtypes import as_dtype
 
 _LABEL = "the value of a tensor"
 

@@ -20,7 +20,7 @@ from mpqueue.tf1.compat.ops.dims import Dims, without
 from mpqueue.tf1.compat.ops.infer import Array, Known, ints_of, invalid
 from mpqueue.tf1.compat.ops.math_reduce import checked_axes
 from mpqueue.tf1.compat.ops.registry import NUMBERS, op
-from mpqueue.tf1.values.conversion import text_array
+from mpqueue.values.conversion import text_array
 
 _PACKED = struct.Struct("<IQH")
 

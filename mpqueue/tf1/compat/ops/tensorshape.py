@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, SupportsIndex, overload
 
 from mpqueue.tf1.compat.ops.dims import Dims, merged
-from mpqueue.tf1.values import shapes
+from mpqueue.values import shapes
 
 
 def _combining(combine: Callable[[int, int], Any], result: Callable[[Any], Any]) -> Any:

@@ -17,7 +17,7 @@ from mpqueue.tf1.compat.ops.registry import INDEX, NUMBERS, op
 from mpqueue.tf1.parsing import number_text
 from mpqueue.tf1.parsing.fingerprint import fingerprint64
 from mpqueue.tf1.runs.rules import elementwise, leading, of_one_shape
-from mpqueue.tf1.values.conversion import text_array
+from mpqueue.values.conversion import text_array
 
 _WEB_ALPHABET: Final = re.compile(rb"[A-Za-z0-9_-]*")
 _INT: Final = re.compile(rb"[+-]?\d+")

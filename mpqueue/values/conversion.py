@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.tf1.values.dtypes import STRING, TEXT_KINDS, DType, as_dtype
+from mpqueue.values.dtypes import STRING, TEXT_KINDS, DType, as_dtype
 
 Array = np.ndarray[Any, Any]
 

@@ -1,4 +1,4 @@
-"""Values, dtypes and shapes that callers pass, as every part of the TensorFlow 1 toolbox understands them.
+"""Values, dtypes and shapes that callers pass, as Examples and the TensorFlow 1 toolbox understand them.
 
 From the ground up::
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.tf1.values.conversion import text_array
-from mpqueue.tf1.values.dtypes import TEXT_KINDS, as_dtype
+from mpqueue.values.conversion import text_array
+from mpqueue.values.dtypes import TEXT_KINDS, as_dtype
 
 
 def dtype_name(dtype: Any) -> str:

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.tf1.parsing.features import FeatureKind, Spec
-from mpqueue.tf1.parsing.vectorized import Places
-from mpqueue.tf1.values.sparse import SparseTensorValue
+from mpqueue.examples.features import FeatureKind, Spec
+from mpqueue.examples.vectorized import Places
+from mpqueue.values.sparse import SparseTensorValue
 
 
 class FixedColumn:

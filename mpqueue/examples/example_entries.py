@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpqueue.tf1.parsing.example_plan import Plan
-from mpqueue.tf1.parsing.vectorized import Mask, Places, Words, words_of
+from mpqueue.examples.example_plan import Plan
+from mpqueue.examples.vectorized import Mask, Places, Words, words_of
 
 _U64 = np.uint64
 _BYTE, _TOP_BIT = _U64(0xFF), _U64(0x80)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mpqueue.tf1.values import shapes
+from mpqueue.values import shapes
 
 
 class Dimension:

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.tf1.parsing.arguments import as_bytes, dtype_name
-from mpqueue.tf1.parsing.protobuf_wire import BYTES_LIST, FLOAT_LIST, INT64_LIST
-from mpqueue.tf1.values.conversion import to_array
-from mpqueue.tf1.values.dtypes import STRING, as_dtype
-from mpqueue.tf1.values.shapes import as_shape
+from mpqueue.examples.arguments import as_bytes, dtype_name
+from mpqueue.examples.protobuf_wire import BYTES_LIST, FLOAT_LIST, INT64_LIST
+from mpqueue.values.conversion import to_array
+from mpqueue.values.dtypes import STRING, as_dtype
+from mpqueue.values.shapes import as_shape
 
 
 class VarLenFeature(NamedTuple):

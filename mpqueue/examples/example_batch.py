@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mpqueue.examples.example_columns import ExampleColumn
+from mpqueue.examples.example_entries import Entries, blocks_at, find
+from mpqueue.examples.example_plan import Plan
+from mpqueue.examples.protobuf_wire import BYTES_LIST, FLOAT_LIST, INT64_LIST, Malformed, read_bytes
+from mpqueue.examples.vectorized import MARGIN, MAX_VARINT_BYTES, Mask, Places, decode_varints, words_of
 from mpqueue.memory.glibc import keep_freed_memory
-from mpqueue.tf1.parsing.example_columns import ExampleColumn
-from mpqueue.tf1.parsing.example_entries import Entries, blocks_at, find
-from mpqueue.tf1.parsing.example_plan import Plan
-from mpqueue.tf1.parsing.protobuf_wire import BYTES_LIST, FLOAT_LIST, INT64_LIST, Malformed, read_bytes
-from mpqueue.tf1.parsing.vectorized import MARGIN, MAX_VARINT_BYTES, Mask, Places, decode_varints, words_of
-from mpqueue.tf1.values.conversion import text_array
+from mpqueue.values.conversion import text_array
 
 _FIRST_FIELD = np.uint64(0x0A)
 

@@ -15,7 +15,7 @@ Only keys and byte strings are copied, and every loop consumes input: memory and
 
 import numpy as np
 
-from mpqueue.tf1.parsing.vectorized import MAX_VARINT_BYTES, decode_varints, split_varints
+from mpqueue.examples.vectorized import MAX_VARINT_BYTES, decode_varints, split_varints
 
 BYTES_LIST, FLOAT_LIST, INT64_LIST = 0x0A, 0x12, 0x1A
 """The first byte of a Feature."""

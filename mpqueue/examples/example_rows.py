@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.tf1.parsing.features import FeatureKind, Spec
-from mpqueue.tf1.parsing.protobuf_wire import (
+from mpqueue.examples.features import FeatureKind, Spec
+from mpqueue.examples.protobuf_wire import (
     BYTES_LIST,
     FLOAT_LIST,
     INT64_LIST,

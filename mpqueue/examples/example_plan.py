@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.tf1.parsing.features import FeatureKind, Spec, checked
-from mpqueue.tf1.parsing.vectorized import Places, Words
+from mpqueue.examples.features import FeatureKind, Spec, checked
+from mpqueue.examples.vectorized import Places, Words
 
 _U64 = np.uint64
 _MIX = _U64(0x9E3779B97F4A7C15)

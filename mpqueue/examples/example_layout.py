@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.tf1.parsing.example_columns import ExampleColumn
-from mpqueue.tf1.parsing.example_plan import Plan
-from mpqueue.tf1.parsing.features import FeatureKind, Spec
-from mpqueue.tf1.parsing.protobuf_wire import BYTES_LIST, FLOAT_LIST, INT64_LIST, Malformed, entries, run_of
-from mpqueue.tf1.parsing.vectorized import decode_varints, split_varints
-from mpqueue.tf1.values.conversion import text_array
+from mpqueue.examples.example_columns import ExampleColumn
+from mpqueue.examples.example_plan import Plan
+from mpqueue.examples.features import FeatureKind, Spec
+from mpqueue.examples.protobuf_wire import BYTES_LIST, FLOAT_LIST, INT64_LIST, Malformed, entries, run_of
+from mpqueue.examples.vectorized import decode_varints, split_varints
+from mpqueue.values.conversion import text_array
 
 _GOES_ON = 0x80
 _MAX_LAYOUTS = 16
