@@ -84,6 +84,29 @@ def check_shape(found: Any, shape: list[str] | None) -> None:
     )
 
 
+def check_epoch_batches(state: dict[str, Any], epoch_batches: int | None, world: int) -> None:
+    """Raise a `ValueError` if the epochs of a state end elsewhere than those of a loader.
+
+    With another number of ranks, each rank may have as many batches as before, or all ranks together.
+
+    Args:
+        state: Of a stream; one of an older version does not have the number.
+        epoch_batches: Of the loader, on each rank.
+        world: The number of its ranks.
+    """
+    found = state.get("epoch_batches", epoch_batches)
+    if found == epoch_batches:
+        return
+    before = shard_in(state)[1]
+    if found is not None and epoch_batches is not None and world != before and found * before == epoch_batches * world:
+        return
+    ranks = "" if before == world == 1 else f" on {world} of {before} ranks"
+    raise ValueError(
+        f"epoch_batches must be {found}, as when the state was saved, got {epoch_batches}{ranks}: the state counts the "
+        f"batches of epochs of that length. Pass epoch_batches={found}, or start without the state"
+    )
+
+
 def place_in(
     states: Sequence[dict[str, Any]], places: Sequence[Place], share: LaneShare, shard: Sequence[int]
 ) -> Place:

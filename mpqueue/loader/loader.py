@@ -467,8 +467,8 @@ class Loader(Stoppable):
 
         Raises:
             TypeError: It is neither a dict nor a list of dicts.
-            ValueError: It is no such state, or of another ``batch_size``, of another source, of other ``lanes``; or
-                the states of some ranks are missing, or there twice.
+            ValueError: It is no such state, or of another ``batch_size``, of another source, of other ``lanes`` or
+                ``epoch_batches``; or the states of some ranks are missing, or there twice.
         """
         states: list[Any] = list(state) if isinstance(state, list | tuple) else [state]
         if not states:

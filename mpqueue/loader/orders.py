@@ -24,7 +24,7 @@ from mpqueue.engine.schedule import DrawnSchedule, EpochSchedule, Place, Schedul
 from mpqueue.engine.seeds import permutation
 from mpqueue.loader.engine import epoch_schedule
 from mpqueue.loader.lane_shares import check_lanes, share_of, warn_of_idle, warn_of_unequal_ranks
-from mpqueue.loader.lane_states import as_state, check_shape, place_in, starts_in
+from mpqueue.loader.lane_states import as_state, check_epoch_batches, check_shape, place_in, starts_in
 from mpqueue.loader.loop_position import place_of
 from mpqueue.loader.sources import as_source, check_threads, has_lanes, is_stream, length_of, may_be_threaded
 from mpqueue.samples.plan import FIND_THREADS, SamplePlan
@@ -83,6 +83,7 @@ class Order:
         self.lanes = check_lanes(self.source, lanes, shard.world) if self.is_stream else None
         self._has_told_of_idle = False
         self.epoch_batches = None if options.epoch_batches is None else int(options.epoch_batches)
+        self._epoch_batches_each = self.epoch_batches  # on each rank
         if self.epoch_batches is not None and share is not None:
             self.epoch_batches *= shard.world  # who deals to all ranks deals as many to each
         if self.is_stream:
@@ -245,6 +246,8 @@ class Order:
         is_of_its_rank = self.is_stream or (not ordered and (place.position or place.ahead))
         if is_of_its_rank and self.share.shard.world > 1:
             state["shard"] = list(self.share.shard)
+        if self.is_stream:
+            state["epoch_batches"] = self._epoch_batches_each
         if self.lanes is not None:
             state |= {"lanes": self.lanes, "shard": list(self.share.shard)}
             if has_lanes(self.source):
@@ -286,6 +289,8 @@ class Order:
                     f"batch_size={size}: the samples that were handed out cannot be told"
                 )
         if self.is_stream:
+            for state in states:
+                check_epoch_batches(state, self._epoch_batches_each, self.share.shard.world)
             return self._load_stream(states, places, self._lane_share(workers, backend))
         if any(place != places[0] for place in places):
             raise ValueError("the states are not of one moment: they tell of different places. Pass one of them")

@@ -257,3 +257,37 @@ def test_equal_states_of_all_ranks_of_a_sequence_are_one():
     assert list(loader) == list(range(9))
     with pytest.raises(ValueError, match="not of one moment"):
         loader.load_state_dict([states[0], states[1] | {"position": 3}])
+
+
+def _endless(epoch_batches, shard=(0, 1)):
+    return Loader(elements, workers=0, lanes=4, shard=shard, epoch_batches=epoch_batches, seed=3)
+
+
+@pytest.mark.filterwarnings("ignore:2 ranks share a stream")
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ((8, (0, 1)), (5, (0, 1))),
+        ((8, (0, 1)), (None, (0, 1))),
+        ((None, (0, 1)), (8, (0, 1))),
+        ((8, (0, 2)), (5, (0, 1))),
+    ],
+)
+def test_state_with_another_epoch_batches_is_refused(before, after):
+    state = _endless(*before).state_dict()
+    with pytest.raises(
+        ValueError, match=rf"epoch_batches must be {before[0]}, .*, got {after[0]}.*Pass epoch_batches="
+    ):
+        _endless(*after).load_state_dict([state, state | {"shard": [1, 2]}] if before[1][1] == 2 else state)
+
+
+@pytest.mark.parametrize("epoch_batches", [8, 16])
+def test_state_of_other_ranks_is_loaded_with_as_many_batches_on_each_or_on_all(epoch_batches):
+    states = [_endless(8, (rank, 2)).state_dict() for rank in range(2)]
+    _endless(epoch_batches).load_state_dict(states)
+
+
+def test_state_of_an_older_version_has_no_epoch_batches_to_compare():
+    state = _endless(8).state_dict()
+    del state["epoch_batches"]
+    _endless(5).load_state_dict(state)

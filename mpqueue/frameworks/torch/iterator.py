@@ -42,7 +42,6 @@ from mpqueue.frameworks.torch.streams import LanedSource, StreamDataset
 from mpqueue.frameworks.torch.worker import INIT_NOTE, LoaderParts, MapSource, StreamSource, listed_of
 from mpqueue.loader.datasets import check_portable
 from mpqueue.loader.engine import Engine
-from mpqueue.loader.lane_states import check_shape
 from mpqueue.loader.lightning_epochs import tells_epoch_later
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.interrupts import is_of_handler
@@ -250,7 +249,8 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             if told is None and resumed is None:
                 warn_of_skipping(loader)
             if self._ranks is not None:
-                beginning = beginning._replace(lanes=self._ranks.lanes, shard=self._ranks.shard)
+                ranks = self._ranks
+                beginning = beginning._replace(lanes=ranks.lanes, shard=ranks.shard, epoch_batches=ranks.epoch_batches)
             # Torch's own: it begins the sampler, which may draw from the generator at this moment.
             _Base._reset(self, loader, first_iter)
             self._epoch += 1
@@ -276,8 +276,6 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
     def _go_to_stream(self, loader: Any, resumed: state.State) -> None:
         """Have as many lanes as the stream that a state is of."""
         place = resumed.place
-        if place.counts:
-            check_shape(resumed.beginning.shape, self._shape)
         if self._ranks is None and place.counts:  # else they say it, whoever has left the state
             loader.num_lanes = len(place.counts)
 

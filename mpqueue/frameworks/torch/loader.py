@@ -153,7 +153,8 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
                 rank of as many; or a list of what it gave on all ranks at one moment, in any order.
 
         Raises:
-            ValueError: It is no such state; or of other ``lanes``; or those of some ranks are missing, or there twice.
+            ValueError: It is no such state; or of another kind of dataset, other stages, other ``lanes`` or other
+                ``epoch_batches``; or those of some ranks are missing, or there twice.
 
         Follows: ``torchdata.stateful_dataloader.StatefulDataLoader``.
         """
@@ -161,7 +162,10 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
             self.resumed = self._pass = None
             return
         all_saved: list[Any] = list(saved) if isinstance(saved, list | tuple) else [saved]
-        self.resumed = state.joined(list(map(state.state_of, all_saved)), getattr(self, "ranks", None))
+        states = list(map(state.state_of, all_saved))
+        for each in all_saved:
+            state.check_fit(self, each)
+        self.resumed = state.joined(states, getattr(self, "ranks", None))
         if self.resumed is None:
             # A state between two passes: the next one begins anew, whatever this loader was at.
             self._pass = None

@@ -18,19 +18,22 @@ from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import BatchSampler, SequentialSampler
+from torch.utils.data.dataloader import _DatasetKind
 
 from mpqueue.engine.schedule import Place
 from mpqueue.frameworks.torch.ranks import StreamRanks
 from mpqueue.frameworks.torch.skipping import told_by_sampler
+from mpqueue.frameworks.torch.streams import LanedSource, StreamDataset
+from mpqueue.frameworks.torch.worker import LoaderParts
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.lane_shares import DEFAULT_LANES
-from mpqueue.loader.lane_states import as_state, place_in, plain, starts_in
+from mpqueue.loader.lane_states import as_state, check_epoch_batches, check_shape, place_in, plain, starts_in
 from mpqueue.samples.randomness import Randomness
 from mpqueue.telemetry.stats import Statistics
 
 _VERSION = 1
 _OF_TORCHDATA = frozenset({"_snapshot", "_sampler_iter_yielded"})  # names in the states of its loader
-_OF_STREAMS = ("shape", "lanes", "shard")
+_OF_STREAMS = ("shape", "lanes", "shard", "epoch_batches")
 
 
 class Beginning(NamedTuple):
@@ -45,7 +48,8 @@ class Beginning(NamedTuple):
         sampler_epoch: What the sampler was told by ``set_epoch``; None: nothing, or it does not keep it.
         shape: The stages of a `mpqueue.Dataset` that is a stream, a line for each;
         lanes: into how many it is divided, over all ranks;
-        shard: the rank, and how many there are.
+        shard: the rank, and how many there are;
+        epoch_batches: the number of batches of each epoch on each rank.
     """
 
     base_seed: int
@@ -56,6 +60,7 @@ class Beginning(NamedTuple):
     shape: list[str] | None = None
     lanes: int = DEFAULT_LANES
     shard: Sequence[int] = (0, 1)
+    epoch_batches: int | None = None
 
 
 class State(NamedTuple):
@@ -162,9 +167,40 @@ def state_of(saved: dict[str, Any]) -> State | None:
     beginning = Beginning(
         saved["base_seed"], saved["generator"], saved["sampler"], saved.get("kept"), saved.get("sampler_epoch"),
         saved.get("shape"),
-        saved.get("lanes", DEFAULT_LANES), saved.get("shard", (0, 1)),
+        saved.get("lanes", DEFAULT_LANES), saved.get("shard", (0, 1)), saved.get("epoch_batches"),
     )  # fmt: skip
     return State(beginning, place, bool(saved.get("is_left")), bool(saved.get("is_over")))
+
+
+def check_fit(loader: Any, saved: Any) -> None:
+    """Raise a `ValueError` for a state that `state_of` reads, of another kind of dataset or of other epochs."""
+    if saved["place"] is None:
+        return
+    place, name = saved["place"], type(loader.dataset).__name__
+    is_stream = loader._dataset_kind == _DatasetKind.Iterable
+    if is_stream != bool(place["counts"]) and (place["counts"] or place["position"]):
+        of, here = ("an iterable-style", "map-style") if place["counts"] else ("a map-style", "iterable-style")
+        raise ValueError(
+            f"the state is of {of} dataset, and the dataset of this loader ({name}) is {here}. Load a state of a "
+            "loader of the same dataset"
+        )
+    if not is_stream:
+        return
+    check_shape(saved.get("shape"), shape_of(loader))
+    ranks: StreamRanks | None = getattr(loader, "ranks", None)
+    if ranks is not None:
+        check_epoch_batches(saved, ranks.epoch_batches, ranks.shard.world)
+
+
+def shape_of(loader: Any) -> list[str] | None:
+    """Return a line for each stage of the `mpqueue.Dataset` of a loader that is a stream; None: it is not one."""
+    if not isinstance(loader.dataset, StreamDataset):
+        return None
+    parts = LoaderParts(
+        loader.dataset, loader.collate_fn, None, 0, loader.num_workers, loader.batch_size, loader.drop_last,
+        is_batched=loader._auto_collation,
+    )  # fmt: skip
+    return LanedSource(parts).shape()
 
 
 def joined(states: Sequence[State | None], ranks: StreamRanks | None) -> State | None:

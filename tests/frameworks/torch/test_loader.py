@@ -798,6 +798,7 @@ class EpochsWithState(Epochs):
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("kind", [Epochs, EpochsWithState])
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX, if other tests have imported it
 def test_epochs_of_persistent_workers_are_those_of_torch(kind, workers):
     options = {"batch_size": 2, "num_workers": workers, "persistent_workers": True, "multiprocessing_context": "fork"}
     theirs, ours = (loader_class(kind(), **options) for loader_class in (data.DataLoader, DataLoader))

@@ -130,9 +130,8 @@ def test_a_state_of_another_dataset_or_batch_size_is_refused():
     loader = made(batch_size=4)
     next(iter(loader))
     for other in (DataLoader(STREAM, batch_size=8), DataLoader(STREAM.take(80), batch_size=4)):
-        other.load_state_dict(loader.state_dict())
         with pytest.raises(ValueError, match="the state is of another dataset"):
-            next(iter(other))
+            other.load_state_dict(loader.state_dict())
 
 
 def test_bad_input_is_refused_with_words():
@@ -218,8 +217,46 @@ def test_one_state_goes_into_its_rank_and_missing_ones_are_named():
         ranked(1, 2, lanes=8, **options).load_state_dict(state)
     with pytest.raises(ValueError, match="of 2 states 1 are of a pass that is under way"):
         ranked(0, 2, **options).load_state_dict([state, DataLoader(STREAM).state_dict()])
+    of_numbers = DataLoader(range(4))
     with pytest.raises(ValueError, match="for the ranks of a stream"):
-        DataLoader(range(4)).load_state_dict([state, state])
+        of_numbers.load_state_dict([of_numbers.state_dict()] * 2)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("epoch_batches", [None, 5])
+def test_state_with_another_epoch_batches_is_refused_when_it_is_loaded(workers, epoch_batches):
+    _, state = taken(made(batch_size=4, epoch_batches=40, num_workers=workers), 3)
+    other = made(batch_size=4, epoch_batches=epoch_batches)
+    with pytest.raises(ValueError, match=f"epoch_batches must be 40, .* got {epoch_batches}"):
+        other.load_state_dict(state)
+    made(batch_size=4, epoch_batches=40).load_state_dict(state)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_state_of_another_kind_of_dataset_is_refused_when_it_is_loaded(workers):
+    class Numbers(data.IterableDataset):
+        def __iter__(self):
+            return iter(range(9))
+
+    loaders = {
+        "map-style": lambda: DataLoader(range(9), batch_size=2, num_workers=workers),
+        "iterable-style": lambda: DataLoader(Numbers(), batch_size=2, num_workers=workers),
+        "iterable-style stages": lambda: made(batch_size=4, num_workers=workers),
+    }
+    states = {}
+    for kind, make in loaders.items():
+        loader = make()
+        next(iter(loader))
+        states[kind] = loader.state_dict()
+    for kind, make in loaders.items():
+        for other, state in states.items():
+            loader = make()
+            if kind == other:
+                loader.load_state_dict(state)
+                continue
+            with pytest.raises(ValueError, match=r"the state is of (a map-style|an iterable-style|another source)"):
+                loader.load_state_dict(state)
+            assert len(list(loader)) > 4  # from the beginning: it was refused before it changed the loader
 
 
 def test_a_stream_without_elements_makes_no_epoch():

@@ -40,6 +40,7 @@ class DrawnStream(data.IterableDataset):
 
 @pytest.mark.parametrize("dataset", [Drawn(), DrawnStream()], ids=["map", "iterable"])
 @pytest.mark.parametrize("context", ["fork", "forkserver"])
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX, if other tests have imported it
 def test_worker_init_fn_draws_the_numbers_of_torchs_own_workers(dataset, context):
     drawn = []
     for loader_class, method in ((data.DataLoader, "fork"), (DataLoader, context)):
