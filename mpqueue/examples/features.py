@@ -63,6 +63,21 @@ class FixedLenSequenceFeature(NamedTuple):
     default_value: Any = None
 
 
+_CLASSES = {kind.__name__: kind for kind in (VarLenFeature, FixedLenFeature, FixedLenSequenceFeature)}
+
+
+def as_feature(feature: Any) -> Any:
+    """Return a feature of this module in place of TensorFlow's of the same name; anything else as it is.
+
+    The result names its dtype by a string, so that a process that unpickles it does not import TensorFlow.
+    """
+    kind = _CLASSES.get(type(feature).__name__)
+    if kind is None or type(feature) is kind or not hasattr(feature, "_asdict"):
+        return feature
+    fields = feature._asdict()
+    return kind(**fields | {"dtype": None if fields["dtype"] is None else dtype_name(fields["dtype"])})
+
+
 class FeatureKind(enum.Enum):
     """Kinds of features, by the array that they become."""
 
@@ -119,6 +134,7 @@ def checked(features: Mapping[Any, Any] | None) -> tuple[Spec, ...]:
 
 
 def _spec(name: Any, feature: Any) -> Spec:
+    feature = as_feature(feature)
     if not isinstance(feature, VarLenFeature | FixedLenFeature | FixedLenSequenceFeature):
         raise ValueError(  # noqa: TRY004 - TensorFlow's class for it
             f"feature {name!r} is {feature!r}, and must be a VarLenFeature, FixedLenFeature or FixedLenSequenceFeature"

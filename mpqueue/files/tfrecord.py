@@ -15,11 +15,15 @@ import functools
 import os
 import struct
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from mpqueue.errors import FileError
+from mpqueue.errors import FileError, InvalidArgumentError
+from mpqueue.examples.example_plan import Plan, plan
+from mpqueue.examples.features import as_feature
+from mpqueue.examples.reading import parse_apart, parse_one
 from mpqueue.files.index_file import Arrays
 from mpqueue.files.names import Names
 from mpqueue.files.ranges import FileRange
@@ -33,26 +37,34 @@ _MASK_DELTA = 0xA282EAD8
 
 
 class TFRecord(UnpackedSource):
-    """Records of TFRecord files, as bytes.
+    """Records of TFRecord files, as `bytes`, or parsed as ``tf.train.Example``.
 
-    What they hold is parsed by what comes behind: ``mpqueue.Dataset(records).map(parse)``, where ``parse`` may call
-    `mpqueue.parse_single_example`.
+    Without ``features``, a sample is the record itself. With ``features`` it is a `dict` with these keys, and records
+    that are read together are parsed together. TensorFlow is not needed.
 
     Compressed files (TensorFlow's GZIP and ZLIB, also zstd, bzip2 and xz) are unpacked once, into the folder of the
     index, and read from there: the folder needs room for the unpacked records.
 
     Args:
         paths: A path, or a list of them; ``*`` and ``?`` match what is there, and ``{000..099}`` are a hundred.
+        features: Features to parse, by key: `mpqueue.FixedLenFeature`, `mpqueue.VarLenFeature`,
+            `mpqueue.FixedLenSequenceFeature`, or TensorFlow's classes of these names. A value is an array of the shape
+            of its feature (a NumPy scalar or `bytes` for ``[]``); of a `VarLenFeature`, the array of its values.
+            Strings are `bytes`. If None, records are not parsed.
         check_crc: Compare the checksums; needs the extra ``files``.
         index: The folder of the index, which is made once; None: ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
         FileNotFoundError: A file is not there, or no file matches.
-        FileError: A file is not a TFRecord file, is truncated or damaged, or the checksum of a length is wrong.
+        FileError: A file is not a TFRecord file, is truncated or damaged, or the checksum of a length is wrong. While
+            reading: the checksum of a record is wrong, or the record is not an Example with these features.
+        ValueError: ``features`` is empty, or holds an object that is not a feature.
+        TypeError: A feature has a dtype that Examples do not have.
         ImportError: ``check_crc`` is True and google-crc32c is not installed; or a file is compressed with zstd, and
             zstandard is not installed (extra ``files``).
 
-    Follows: TensorFlow's TFRecord files. What is left of a header at the end of a file is an error here.
+    Follows: TensorFlow's TFRecord files, and ``tf.io.parse_single_example``. A part of a header at the end of a file is
+        an error here.
 
     Example:
         >>> import mpqueue, pathlib, tempfile
@@ -65,10 +77,41 @@ class TFRecord(UnpackedSource):
         (3, b'three')
     """
 
-    def __init__(self, paths: Names, *, check_crc: bool = True, index: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        paths: Names,
+        *,
+        features: Mapping[str, Any] | None = None,
+        check_crc: bool = True,
+        index: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._features = None if features is None else {key: as_feature(value) for key, value in features.items()}
+        if self._features is not None:
+            plan(self._features)  # raises for wrong features now, not in a worker
         self._check_crc = check_crc
         find = functools.partial(scan, check_crc=check_crc)
         super().__init__(f"tfrecord, check_crc={check_crc}", 2, paths, find, "offsets", index)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """Return samples by their indices; raises as ``[i]`` does."""
+        records = super().__getitems__(indices)
+        if self._features is None or not records:
+            return records
+        try:
+            found = parse_apart(records, plan(self._features))
+        except InvalidArgumentError:
+            self._raise_for_bad(indices, records, plan(self._features))
+            raise
+        # A row has its own memory: a sample that is kept does not keep the others.
+        columns = [column if _has_own_rows(column) else [row.copy() for row in column] for column in found.values()]
+        return [dict(zip(found, values, strict=True)) for values in zip(*columns, strict=True)]
+
+    def _raise_for_bad(self, indices: Sequence[int], records: list[bytes], features: Plan) -> None:
+        for index, record in zip(indices, records, strict=True):
+            try:
+                parse_one(record, features.by_key, None)
+            except InvalidArgumentError as error:
+                raise self._error(self._ranges(*self._place(index))[0], str(error)) from error
 
     def _ranges(self, number: int, file: int) -> list[FileRange]:
         check_bytes = _CHECK.size if self._check_crc else 0
@@ -82,6 +125,11 @@ class TFRecord(UnpackedSource):
         if _masked(_crc32c()(payload)) != _CHECK.unpack_from(record, len(payload))[0]:
             raise self._error(ranges[0], "the checksum of the record is wrong")
         return payload
+
+
+def _has_own_rows(column: Any) -> bool:
+    """Return whether the items of a column are no views: lists of arrays, and arrays of single values."""
+    return isinstance(column, list) or column.ndim == 1
 
 
 def scan(path: str, *, check_crc: bool, folder: str) -> Arrays:

@@ -143,3 +143,122 @@ def test_a_loader_leaves_out_a_record_whose_checksum_is_wrong(tmp_path):
             [0, 1, 2, 4, 5, 6, 7, 8, 9],
             [0, 1, 4, 5, 6, 7, 8, 9],
         )
+
+
+FEATURES = {
+    "label": mpqueue.FixedLenFeature([], "int64"),
+    "weight": mpqueue.FixedLenFeature([], "float32", 0.5),
+    "image": mpqueue.FixedLenFeature([2, 2], np.float32),
+    "name": mpqueue.FixedLenFeature([], "string"),
+    "words": mpqueue.VarLenFeature("string"),
+    "boxes": mpqueue.FixedLenSequenceFeature([2], "int64", allow_missing=True),
+}
+
+
+def example(number):
+    found = mpqueue.train.Example()
+    feature = found.features.feature
+    feature["label"].int64_list.value.append(number)
+    if number % 2:
+        feature["weight"].float_list.value.append(number)
+    feature["image"].float_list.value.extend([number, 1, 2, 3])
+    feature["name"].bytes_list.value.append(b"n%d\0" % number)
+    feature["words"].bytes_list.value.extend([b"w"] * (number % 3))
+    feature["boxes"].int64_list.value.extend([number] * (2 * (number % 4)))
+    return found.SerializeToString()
+
+
+def plain(sample):
+    return {
+        key: (getattr(value, "dtype", None), np.shape(value), np.array(value).tolist()) for key, value in sample.items()
+    }
+
+
+@pytest.fixture
+def examples(tmp_path):
+    return written(tmp_path / "a.tfrecord", [example(number) for number in range(50)])
+
+
+def test_records_are_parsed_as_examples(examples):
+    """One by one, some (which are read record by record), and many (which are read at once)."""
+    records = TFRecord(examples, features=FEATURES)
+    assert len(records) == 50
+    seventh = records[7]
+    assert set(seventh) == set(FEATURES)
+    assert plain(seventh)["label"] == (np.dtype("int64"), (), 7)
+    assert plain(seventh)["weight"] == (np.dtype("float32"), (), 7.0)
+    assert records[6]["weight"] == 0.5
+    assert plain(seventh)["image"] == (np.dtype("float32"), (2, 2), [[7, 1], [2, 3]])
+    assert seventh["name"] == b"n7\0"
+    assert seventh["words"].tolist() == [b"w"]
+    assert plain(seventh)["boxes"] == (np.dtype("int64"), (3, 2), [[7, 7]] * 3)
+    singly = [plain(records[number]) for number in range(50)]
+    assert [plain(sample) for sample in records.__getitems__(range(50))] == singly
+    assert [plain(sample) for sample in records.__getitems__([3, -1, 3])] == [singly[3], singly[49], singly[3]]
+    assert records.__getitems__([]) == []
+    assert plain(pickle.loads(pickle.dumps(records))[7]) == singly[7]
+
+
+def test_values_equal_those_of_parse_single_example(examples):
+    records, raw = TFRecord(examples, features=FEATURES), TFRecord(examples)
+    for sample, record in zip(records.__getitems__(range(50)), raw, strict=True):
+        expected = mpqueue.parse_single_example(record, FEATURES)
+        expected["words"] = expected["words"].values
+        assert plain(sample) == plain(expected)
+
+
+def test_values_equal_those_of_tensorflow(examples):
+    tf = pytest.importorskip("tensorflow")
+    features = {key: getattr(tf.io, type(value).__name__)(*value) for key, value in FEATURES.items()}
+    features = {key: value._replace(dtype=tf.as_dtype(value.dtype)) for key, value in features.items()}
+    records = TFRecord(examples, features=features)
+    assert b"tensorflow" not in pickle.dumps(records)
+    for record, sample in zip(tf.data.TFRecordDataset(str(examples)), records, strict=True):
+        expected = tf.io.parse_single_example(record, features)
+        expected["words"] = expected["words"].values
+        found = {key: value.numpy() for key, value in expected.items()}
+        assert plain(sample) == plain(found)
+
+
+def test_a_sample_has_its_own_memory(examples):
+    samples = TFRecord(examples, features=FEATURES).__getitems__(range(50))
+    assert samples[3]["image"].base is None or samples[3]["image"].base.nbytes == 16
+    samples[3]["image"][:] = 0
+    assert samples[4]["image"].tolist() == [[4, 1], [2, 3]]
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_record_that_does_not_fit_the_features_is_an_error_with_its_place(tmp_path, many):
+    good = [example(number) for number in range(30)]
+    path = written(tmp_path / "a.tfrecord", [*good, b"\xff nothing", mpqueue.train.Example().SerializeToString()])
+    records = TFRecord(path, features=FEATURES)
+    for index, said in ((30, "is no serialized Example"), (31, "is missing, and its FixedLenFeature has no default")):
+        indices = [*range(30), index] if many else [index]
+        with pytest.raises(FileError, match=rf"a\.tfrecord, byte [\d,]+: .*{said}") as caught:
+            records.__getitems__(indices)
+        assert caught.value.offset == int(records._index["offsets"][index])
+    with mpqueue.Loader(
+        mpqueue.Dataset(records).map(lambda sample: sample["label"]).batch(8), workers=0, on_error="skip", max_errors=2
+    ) as loader:
+        assert [label for batch in loader for label in batch.tolist()] == list(range(30))
+
+
+@pytest.mark.parametrize(
+    ("features", "kind", "said"),
+    [
+        ({}, ValueError, "at least one"),
+        ({"a": "int64"}, ValueError, "feature 'a' is 'int64', and must be a VarLenFeature"),
+        ({"a": mpqueue.FixedLenFeature([], "int32")}, TypeError, "feature 'a' has dtype int32"),
+    ],
+)
+def test_wrong_features_are_refused_when_the_source_is_made(examples, features, kind, said):
+    with pytest.raises(kind, match=said):
+        TFRecord(examples, features=features)
+
+
+def test_a_loader_parses_in_workers(examples):
+    dataset = mpqueue.Dataset(TFRecord(examples, features=FEATURES)).shuffle()
+    dataset = dataset.map(lambda sample: (sample["image"], sample["label"])).batch(10)
+    with mpqueue.Loader(dataset, workers=2, seed=1) as loader:
+        found = [(image[0, 0], label) for images, labels in loader for image, label in zip(images, labels, strict=True)]
+    assert sorted(found) == [(number, number) for number in range(50)]
