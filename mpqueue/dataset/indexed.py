@@ -228,7 +228,9 @@ class ShuffleReader(LinkReader):
         # The keys of a permutation follow from the seed alone; a loader asks with one seed, epoch after epoch.
         if self._order is None or self._of != run.seed:
             self._of = run.seed
-            self._order = SampleOrder(salted(run.seed, self.node.number), shuffle=True)
+            info = context.worker_info_unasked()
+            world = 1 if info is None else info.world
+            self._order = SampleOrder(salted(run.seed, self.node.number), shuffle=True, world=world)
         assert self.length is not None
         return self._order.at(run.epoch, self.length, places)
 

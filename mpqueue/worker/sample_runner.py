@@ -69,7 +69,7 @@ class SampleRunner:
         self._source, self._info, self._begin_batch, self._plan = source, info, begin, plan
         self._in_slot, self._torch = in_slot, torch
         self.stages: Stages | None = None
-        self._order = SampleOrder(info.seed, shuffle=plan.shuffle)
+        self._order = SampleOrder(info.seed, shuffle=plan.shuffle, world=info.world)
         self._of: tuple[int, int] = (-1, 0)  # an epoch and its number of samples
 
     def load(self, source: Any) -> None:

@@ -115,3 +115,34 @@ def test_of_many_samples_four_blocks_are_kept(monkeypatch):
     order.indices(0, 65_537, 65_536, 1)  # one more than are kept, and the last one is short
     order.indices(0, 65_537, 12_288, 1)
     assert asked[4:] == [(65_536, 1), (12_288, 4096)]
+
+
+@pytest.mark.parametrize("world", [1, 2, 100, 3_000])
+@pytest.mark.parametrize(("size", "offset"), [(32, 0), (7, 3), (300, 0)])
+def test_batches_of_one_rank_have_the_same_indices_as_without_ranks(world, size, offset):
+    """Also the last, short batch, and batches asked for in another order."""
+    length, rank = 1_000_003, world // 2
+    alone, ranked = SampleOrder(5, shuffle=True), SampleOrder(5, shuffle=True, world=world)
+    firsts = list(range(offset + rank * size, length, world * size))
+    firsts = [*firsts[:40], *firsts[-1:], *firsts[39::-1]]
+    for epoch in (0, 1):
+        for first in firsts:
+            count = min(size, length - first)
+            assert ranked.indices(epoch, length, first, count) == alone.indices(epoch, length, first, count)
+
+
+@pytest.mark.parametrize("world", [1, 100, 10_000])
+def test_a_rank_permutes_about_as_many_places_as_it_asks_for(monkeypatch, world):
+    """The number of ranks does not add work: a block of the permutation has only batches of the rank that asks."""
+    length, size, batches, computed = 10_000_000, 32, 30, []
+    compute = permutation.permuted
+
+    def counted(seed, epoch, length, places):
+        computed.append(len(places))
+        return compute(seed, epoch, length, places)
+
+    monkeypatch.setattr(permutation, "permuted", counted)
+    order = SampleOrder(5, shuffle=True, world=world)
+    for batch in range(batches):
+        order.indices(0, length, (7 % world + batch * world) * size, size)
+    assert len(computed) == 1 and computed[0] <= 4096
