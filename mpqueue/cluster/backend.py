@@ -12,8 +12,8 @@ from mpqueue.system.interrupts import allow_signals
 from mpqueue.telemetry.stats import NodeStatistics, Statistics
 from mpqueue.workers.job import Job
 from mpqueue.workers.process import ProcessBackend
-from mpqueue.workers.source_send import take_image
 from mpqueue.workers.source_sync import SourceSync
+from mpqueue.workers.source_watch import SourceWatch
 
 
 class ClusterBackend(ProcessBackend):
@@ -51,7 +51,8 @@ def make_backend(_name: BackendName, ledger: Ledger, _lock: object, job: Job) ->
         ClusterError: Ray is not initialised, and RAY_ADDRESS names no cluster.
     """
     allow_signals(joining.join)
-    image = allow_signals(partial(take_image, job.payload, is_local=False))
+    watch = SourceWatch(job.payload, is_local=False)
+    image = allow_signals(watch.take_image)
     spawn = job.options.start_method == "spawn"
     launcher = partial(ClusterLauncher, job.workers, RayOptions.of(job.options.ray_options), spawn=spawn)
-    return ClusterBackend(ledger, SourceSync(job.payload, image, spawn=spawn, make_launcher=launcher), job)
+    return ClusterBackend(ledger, SourceSync(watch, image, spawn=spawn, make_launcher=launcher), job)

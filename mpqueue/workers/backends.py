@@ -55,13 +55,14 @@ def credit_for(name: BackendName, workers: int, max_queue_size: int) -> int:
 
 
 def _make_processes(ledger: Ledger, job: Job) -> Backend:
-    from mpqueue.workers.source_send import UnpicklableSource, take_image
+    from mpqueue.workers.source_send import UnpicklableSource
     from mpqueue.workers.source_sync import SourceSync
+    from mpqueue.workers.source_watch import SourceWatch
 
-    image, chosen = None, job.options
+    image, chosen, watch = None, job.options, SourceWatch(job.payload)
     if chosen.start_method != "fork":
         try:
-            image = allow_signals(take_image, job.payload)
+            image = allow_signals(watch.take_image)
         except UnpicklableSource as error:
             if not chosen.may_fall_back:
                 raise
@@ -70,7 +71,7 @@ def _make_processes(ledger: Ledger, job: Job) -> Backend:
         from mpqueue.workers.open_handles import refuse_what_forks_share
 
         refuse_what_forks_share(job.source, job.workers)
-    sync = SourceSync(job.payload, image, spawn=chosen.start_method == "spawn")
+    sync = SourceSync(watch, image, spawn=chosen.start_method == "spawn")
     with contextlib.ExitStack() as undo:
         undo.callback(sync.drop)
         sync.begin()  # all that is imported from here on, this process imports while the nursery starts

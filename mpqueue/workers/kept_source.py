@@ -61,7 +61,8 @@ class KeptSource(NamedTuple):
     def is_same(self, image: "SourceImage") -> bool:
         """Return whether an image has the same pickle and buffers."""
         is_alike = self.data == image.data and len(self.places) == len(image.buffers)
-        return is_alike and all(map(self._is_at, self.places, image.buffers))
+        pairs = enumerate(zip(self.places, image.buffers, strict=False))
+        return is_alike and all(number in image.constant or self._is_at(*pair) for number, pair in pairs)
 
     def find(self, image: "SourceImage") -> dict[int, int]:
         """Return which buffers of an image are here, by their number there the number here."""

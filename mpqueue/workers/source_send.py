@@ -9,7 +9,7 @@ that the receiver does not have. Whether it has one is found by comparing it wit
 import io
 import pickle
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
@@ -38,11 +38,13 @@ class SourceImage(NamedTuple):
         data: The pickle.
         buffers: Its large buffers; they are the source's own memory, not copies.
         digests: One per buffer, if it is for other machines.
+        constant: Numbers of buffers that the user has promised not to change since the image before.
     """
 
     data: bytes
     buffers: list[memoryview]
     digests: list[bytes]
+    constant: frozenset[int] = frozenset()
 
     @property
     def nbytes(self) -> int:
@@ -57,12 +59,14 @@ class SourceImage(NamedTuple):
         return (hashlib.sha256(self.data).digest(), *self.digests)
 
 
-def take_image(source: Any, *, is_local: bool = True) -> SourceImage:
+def take_image(source: Any, *, is_local: bool = True, without: Sequence[Any] = ()) -> SourceImage:
     """Pickle the source.
 
     Args:
         source: The source.
         is_local: Its receivers are on this machine: memory maps travel as descriptions, and digests are not needed.
+        without: Parts of the source that are left out, each found by its identity. Such an image can be compared with
+            another one, and not be loaded.
 
     Raises:
         UnpicklableSource: It cannot be pickled; the text names the attribute that is in the way.
@@ -70,7 +74,7 @@ def take_image(source: Any, *, is_local: bool = True) -> SourceImage:
     buffers: list[memoryview] = []
     keep_inside = collector(buffers, _LARGE_BYTES)
     try:
-        data = _dumps(source, keep_inside, is_local=is_local)
+        data = _dumps(source, keep_inside, is_local=is_local, without=without)
     except Exception as error:
         if is_of_handler(error):  # a time limit, say, that has nothing to do with the source
             raise
@@ -82,9 +86,15 @@ def take_image(source: Any, *, is_local: bool = True) -> SourceImage:
     return SourceImage(data, buffers, [] if is_local else _digests(buffers))
 
 
-def _dumps(value: Any, keep_inside: Callable[[pickle.PickleBuffer], bool], *, is_local: bool) -> bytes:
+def _dumps(
+    value: Any, keep_inside: Callable[[pickle.PickleBuffer], bool], *, is_local: bool, without: Sequence[Any] = ()
+) -> bytes:
     with io.BytesIO() as file:
-        pickler = _SourcePickler(file, protocol=5, buffer_callback=keep_inside)
+        # Only where parts are left out: `persistent_id` is called for each object, which slows down all others.
+        kind = _PartPickler if without else _SourcePickler
+        pickler = kind(file, protocol=5, buffer_callback=keep_inside)
+        if without:
+            pickler.numbers = {id(part): number for number, part in enumerate(without)}
         pickler.maps = MapFinder() if is_local else None
         pickler.dump(value)
         return file.getvalue()
@@ -117,6 +127,15 @@ class _SourcePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle 
             if module is not None and not _is_findable(module):
                 cloudpickle.register_pickle_by_value(module)
         return super().reducer_override(obj)
+
+
+class _PartPickler(_SourcePickler):
+    """The same, but some objects are left out: their numbers stand for them."""
+
+    numbers: dict[int, int]  # by id
+
+    def persistent_id(self, obj: Any) -> int | None:
+        return self.numbers.get(id(obj))
 
 
 _findable: dict[str, bool] = {}

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from mpqueue.memory.slots import Slot
 from mpqueue.system import platform_support
-from mpqueue.worker.config import Payload
 from mpqueue.worker.records import GRANT, MAGIC, GrantKind
 from mpqueue.workers.launcher import Launcher, LauncherGone, Nursery, take_nursery
-from mpqueue.workers.source_send import Patch, SourceImage, UnpicklableSource, encode_patch, take_image
+from mpqueue.workers.source_send import Patch, SourceImage, UnpicklableSource, encode_patch
+from mpqueue.workers.source_watch import SourceWatch
 
 if TYPE_CHECKING:
     from mpqueue.workers.handle import WorkerHandle
@@ -32,7 +32,7 @@ class SourceSync:
     """The payload of one pool, and its image in the workers.
 
     Args:
-        payload: The source and `worker_init`.
+        watch: Watches the payload: the source and `worker_init`.
         image: The payload's image, None if workers are forked from the trainer.
         spawn: Workers are fresh interpreters.
         make_launcher: Makes the launcher of a pool that has several machines; it needs an image. None: a nursery.
@@ -40,13 +40,13 @@ class SourceSync:
 
     def __init__(
         self,
-        payload: Payload,
+        watch: SourceWatch,
         image: SourceImage | None,
         *,
         spawn: bool,
         make_launcher: Callable[[], Launcher] | None = None,
     ) -> None:
-        self._payload, self._image, self._spawn, self._make_launcher = payload, image, spawn, make_launcher
+        self._watch, self._image, self._spawn, self._make_launcher = watch, image, spawn, make_launcher
         self._begun: Nursery | None = None
         self._launcher: Launcher | None = None  # which has the image
         self._loading: dict[int, tuple[Slot, int]] = {}  # by turn: its slot, and how many workers have not loaded it
@@ -76,7 +76,7 @@ class SourceSync:
         if self._image is None:
             from mpqueue.workers.forker import Forker  # with all that runs in a worker
 
-            return Forker(self._payload)
+            return Forker(self._watch.payload)
         if self._make_launcher is not None:
             launcher = self._make_launcher()
         else:
@@ -119,7 +119,7 @@ class SourceSync:
 
     def _take_image(self) -> SourceImage:
         try:
-            return take_image(self._payload, is_local=self._make_launcher is None)
+            return self._watch.take_image()
         except UnpicklableSource as error:
             raise UnpicklableSource(f"the source has changed since the workers got it: {error}") from error
 
