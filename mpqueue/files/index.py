@@ -26,11 +26,11 @@ import numpy as np
 
 from mpqueue.errors import FileError
 from mpqueue.files import index_file
-from mpqueue.files.index_file import Array
+from mpqueue.files.index_file import Array, Identity, IndexArrays
 from mpqueue.files.kept import cache_folder
 from mpqueue.files.opened import IndexedFile
 from mpqueue.files.scanning import Scan, scan_all
-from mpqueue.system import descriptors
+from mpqueue.system import descriptors, log
 from mpqueue.telemetry.bars import bar_class
 
 _BAR_AFTER_S = 2.0
@@ -95,14 +95,15 @@ class Index:
         self._recipe = format, version, [file.path for file in files], scan
         self._folder = cache_folder(folder)
         self._key = files_key(format, version, files)
-        self._arrays: Mapping[str, Array] | None = None
+        self._compared: Identity | None = None
+        self._arrays: IndexArrays | None = None
         self._open(files)
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self._recipe, self._folder, self._key
+        return self._recipe, self._folder, self._key, self._compared
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._recipe, self._folder, self._key = state
+        self._recipe, self._folder, self._key, self._compared = state
         self._arrays = None
 
     @property
@@ -138,7 +139,7 @@ class Index:
 
     def _mapped(self) -> Mapping[str, Array]:
         if self._arrays is None:
-            self._arrays = index_file.read(self.path)
+            self._arrays = _read(self.path, self._compared)
         if self._arrays is None:
             self._open(self._same_files())
         assert self._arrays is not None
@@ -156,6 +157,7 @@ class Index:
 
     def _open(self, files: Sequence[IndexedFile]) -> None:
         self._arrays = open_or_make(self.path, functools.partial(self._build, files))
+        self._compared = self._arrays.identity
 
     def _build(self, files: Sequence[IndexedFile], writer: index_file.IndexWriter) -> None:
         _, _, paths, scan = self._recipe
@@ -189,8 +191,20 @@ class Index:
             raise FileError(file.path, None, "it has changed while it was indexed")
 
 
-def open_or_make(path: str, make: Callable[[index_file.IndexWriter], None]) -> Mapping[str, Array]:
+def _read(path: str, compared: Identity | None = None, *, warns: bool = False) -> IndexArrays | None:
+    """Return the arrays of an index file; None if it is absent, of another version, or damaged."""
+    try:
+        return index_file.read(path, compared)
+    except index_file.DamagedIndexError as damage:
+        if warns:
+            log.warn(f"the index is damaged, and is made again: {damage}", "Your files", "The index")
+        return None
+
+
+def open_or_make(path: str, make: Callable[[index_file.IndexWriter], None]) -> IndexArrays:
     """Return the arrays of an index file, which is made if it is not there: by one process, while the others wait.
+
+    A file that is damaged is made again, with a warning by the process that makes it.
 
     Args:
         path: Of the file; its name says what is in it.
@@ -202,18 +216,18 @@ def open_or_make(path: str, make: Callable[[index_file.IndexWriter], None]) -> M
     """
     folder = os.path.dirname(path)
     try:
-        found = index_file.read(path)
+        found = _read(path)
         if found is not None:
             return found
         os.makedirs(folder, exist_ok=True)
         with locked(f"{path}.lock"):
             # Once more: whoever held the lock may have made it.
-            found = index_file.read(path)
+            found = _read(path, warns=True)
             if found is None:
                 with index_file.IndexWriter(path) as writer:
                     make(writer)
                     writer.finish()
-                found = index_file.read(path)
+                found = _read(path)
             assert found is not None
             return found
     except OSError as error:

@@ -57,7 +57,7 @@ class JSONLines(UnpackedSource):
     """
 
     def __init__(self, paths: Names, *, index: str | os.PathLike[str] | None = None) -> None:
-        super().__init__("json lines", 3, paths, scan, "offsets", index)
+        super().__init__("json lines", 4, paths, scan, compression_of, "offsets", index)
 
     def _ranges(self, number: int, file: int) -> list[FileRange]:
         return [FileRange(file, int(self._index["offsets"][number]), int(self._index["lengths"][number]))]

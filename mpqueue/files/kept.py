@@ -1,8 +1,8 @@
 """Contents of the folder of indexes: how much, and what has not been used for long.
 
 An index whose files have changed is never asked for again, and nobody tells it so. So whoever opens a file of this
-folder gives it the time of that day, and what was not opened for long may go: if it is wanted after all, it is made
-again.
+folder sets its time of access, and what was not opened for long may go: if it is wanted after all, it is made again.
+The time of change stays, because processes that have the file open compare it.
 """
 
 import contextlib
@@ -40,10 +40,15 @@ class KeptFile(NamedTuple):
 
 
 def note_use(path: str) -> None:
-    """Give a file the time of this day, if it has none of it; nothing where that is not allowed."""
+    """Set the time of access of a file if it was not used today; nothing where that is not allowed."""
     with contextlib.suppress(OSError):
-        if time.time() - os.stat(path).st_mtime > _DAY_S:
-            os.utime(path)
+        status = os.stat(path)
+        if time.time() - _used_at(status) > _DAY_S:
+            os.utime(path, ns=(time.time_ns(), status.st_mtime_ns))
+
+
+def _used_at(status: os.stat_result) -> float:
+    return max(status.st_atime, status.st_mtime)
 
 
 def kept_files(folder: str) -> list[KeptFile]:
@@ -61,7 +66,7 @@ def kept_files(folder: str) -> list[KeptFile]:
         if _NAME.fullmatch(entry.name):
             with contextlib.suppress(FileNotFoundError):  # another one has removed it
                 status = entry.stat()
-                found.append(KeptFile(entry.path, status.st_size, (time.time() - status.st_mtime) / _DAY_S))
+                found.append(KeptFile(entry.path, status.st_size, (time.time() - _used_at(status)) / _DAY_S))
     return sorted(found)
 
 

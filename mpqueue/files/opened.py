@@ -150,6 +150,11 @@ class _OpenFile:
             data += more
         return data
 
+    def inode(self) -> int:
+        """Return which file is open."""
+        assert self._fd is not None
+        return os.fstat(self._fd).st_ino
+
     def check(self) -> None:
         """Compare the file with its index.
 
@@ -227,6 +232,12 @@ class OpenFiles:
         if far:
             ranges.at_once(far)
         return found
+
+    def file(self, number: int) -> tuple[str, int] | None:
+        """Return path and inode of a file of this machine that this process has open; None if it is not open."""
+        table = self._table
+        opened = None if table is None or table.pid != os.getpid() else table.files.get(number)
+        return (opened.file.path, opened.inode()) if isinstance(opened, _OpenFile) else None
 
     def close(self) -> None:
         """Close all that nobody reads; the next read opens its file again."""

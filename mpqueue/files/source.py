@@ -66,7 +66,7 @@ class FileSource:
         places = [self._place(index) for index in indices]
         found = [self._ranges(*place) for place in places]
         # One call for all samples: neighbours are read at once, and what is far is waited for at once.
-        parts = iter(self._opened.read_all([part for ranges in found for part in ranges]))
+        parts = iter(self._read(places, found))
         return [
             self._sample(number, ranges, [next(parts) for _ in ranges])
             for (number, _), ranges in zip(places, found, strict=True)
@@ -93,6 +93,15 @@ class FileSource:
         """Return the number of the first sample of each file."""
         starts: list[int] = self._index.starts(self._counted)[:-1].tolist()
         return starts
+
+    def _read(self, places: list[tuple[int, int]], found: list[list[FileRange]]) -> list[bytes]:  # noqa: ARG002
+        """Return the bytes of samples: of each sample its parts, one after the other.
+
+        Args:
+            places: The numbers of each sample and of its file.
+            found: The ranges of each sample.
+        """
+        return self._opened.read_all([part for ranges in found for part in ranges])
 
     def _place(self, index: int) -> tuple[int, int]:
         """Return the number of a sample, not negative, and that of its file."""

@@ -90,7 +90,7 @@ class TFRecord(UnpackedSource):
             plan(self._features)  # raises for wrong features now, not in a worker
         self._check_crc = check_crc
         find = functools.partial(scan, check_crc=check_crc)
-        super().__init__(f"tfrecord, check_crc={check_crc}", 2, paths, find, "offsets", index)
+        super().__init__(f"tfrecord, check_crc={check_crc}", 3, paths, find, _compression, "offsets", index)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return samples by their indices; raises as ``[i]`` does."""
@@ -144,7 +144,8 @@ def scan(path: str, *, check_crc: bool, folder: str) -> Arrays:
         FileError: It is not a TFRecord file, or is truncated or damaged.
     """
     crc32c = _crc32c() if check_crc else None
-    return scan_unpacked(path, folder, _compression, functools.partial(_records, crc32c))
+    more_bytes = _CHECK.size if check_crc else 0
+    return scan_unpacked(path, folder, _compression, functools.partial(_records, crc32c), more_bytes)
 
 
 def _compression(window: ScanWindow) -> str | None:

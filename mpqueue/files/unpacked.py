@@ -20,6 +20,7 @@ from mpqueue.files.index_file import whole_or_absent
 from mpqueue.files.kept import note_use
 from mpqueue.files.opened import IndexedFile
 from mpqueue.files.window import ScanWindow, open_window
+from mpqueue.system import log
 
 _MARKS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz"}
 # What a block makes of zeros alone, 30,000 times as much with zstd, still fits into memory.
@@ -57,6 +58,32 @@ def unpack(file: IndexedFile, folder: str, compression: str | None = None) -> st
         ImportError: What unpacks it is not installed.
     """
     return made_once(path_of(file, folder), lambda: _blocks(file.path, compression))
+
+
+def unpack_again(file: IndexedFile, folder: str, compression: str | None, damaged_inode: int) -> None:
+    """Replace damaged content of a file of the cache; nothing if another process has replaced it.
+
+    Args:
+        file: The compressed file.
+        folder: See `unpack`.
+        compression: See `unpack`.
+        damaged_inode: The inode of the content.
+
+    Raises:
+        FileError, OSError, ImportError: As `unpack`.
+    """
+    path = path_of(file, folder)
+    with locked(f"{path}.lock"):
+        if os.path.exists(path):
+            if os.stat(path).st_ino != damaged_inode:
+                return
+            log.warn(
+                f"the unpacked content of {file.path} in {path} is damaged, and is made again",
+                "Your files",
+                "The index",
+            )
+        with whole_or_absent(path) as content:
+            content.writelines(_blocks(file.path, compression))
 
 
 def _blocks(path: str, compression: str | None) -> Iterator[bytes]:

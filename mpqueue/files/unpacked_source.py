@@ -1,7 +1,12 @@
-"""Sources of files that may be compressed: these are unpacked once, and read from their unpacked content."""
+"""Sources of files that may be compressed: these are unpacked once, and read from their unpacked content.
+
+The unpacked content is a file of the cache, which may be damaged later, or removed. So the index has its size, and a
+checksum of each record. Content that differs is unpacked again, by one process of a host, with one warning.
+"""
 
 import functools
 import os
+import zlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,26 +14,30 @@ import numpy as np
 from mpqueue.errors import FileError
 from mpqueue.files.index import Index
 from mpqueue.files.index_file import Array, Arrays
-from mpqueue.files.kept import cache_folder
+from mpqueue.files.kept import cache_folder, note_use
 from mpqueue.files.names import Names, expand
 from mpqueue.files.opened import IndexedFile, OpenFiles
+from mpqueue.files.ranges import FileRange
 from mpqueue.files.source import FileSource
-from mpqueue.files.unpacked import path_of, unpack
+from mpqueue.files.unpacked import path_of, unpack, unpack_again
 from mpqueue.files.window import ScanWindow, open_window
 
 Compression = Callable[[ScanWindow], str | None]
 FindRecords = Callable[[ScanWindow, str], Arrays]
 
-_IS_COMPRESSED = "is_compressed"
+_BYTES, _CHECKS = "unpacked_bytes", "unpacked_checks"
+_NOT_COMPRESSED = -1
+_BLOCK_BYTES = 4 * 1024 * 1024
 
 
 class UnpackedSource(FileSource):
-    """Samples of files by index, each of which may be compressed.
+    """Samples of files by index, each of which has one range and may be compressed.
 
     Args:
         format, version: See `Index`.
         paths: The files.
         scan: Returns the arrays of one file, as `scan_unpacked` does; called with the path and ``folder``.
+        compression_of: See `scan_unpacked`.
         counted: See `FileSource`.
         index: The folder of the index, and of the unpacked files.
     """
@@ -39,51 +48,129 @@ class UnpackedSource(FileSource):
         version: int,
         paths: Names,
         scan: Callable[..., Arrays],
+        compression_of: Compression,
         counted: str,
         index: str | os.PathLike[str] | None,
     ) -> None:
-        self._folder = cache_folder(index)
+        self._folder, self._compression_of = cache_folder(index), compression_of
         find = functools.partial(scan, folder=self._folder)
         super().__init__(Index(format, version, expand(paths), find, self._folder), counted)
-        for number in np.flatnonzero(self._index[_IS_COMPRESSED]).tolist():
-            unpack(self._index.files[number], self._folder)  # it may have been deleted since the scan
+        self._has_compressed = bool((self._index[_BYTES] != _NOT_COMPRESSED).any())
+        if self._has_compressed:
+            contents = self._contents()
+            for number in np.flatnonzero(self._index[_BYTES] != _NOT_COMPRESSED).tolist():
+                contents.require(number)  # it may have been removed, or cut, since the scan
 
     @functools.cached_property
     def _opened(self) -> OpenFiles:
-        files, is_compressed = self._index.files, self._index[_IS_COMPRESSED]
-        return OpenFiles(_UnpackedFiles(files, is_compressed, self._folder) if is_compressed.any() else files)
+        return OpenFiles(self._contents() if self._has_compressed else self._index.files)
+
+    def _contents(self) -> "_Contents":
+        return _Contents(self._index.files, self._index[_BYTES], self._folder, self._compression_of)
+
+    def _read(self, places: list[tuple[int, int]], found: list[list[FileRange]]) -> list[bytes]:
+        if not self._has_compressed:
+            return super()._read(places, found)
+        try:
+            parts = super()._read(places, found)
+            damaged = self._damaged(places, parts)
+        except FileError as error:
+            damaged = self._cut_in(places, error)
+            if not damaged:
+                raise
+        if not damaged:
+            return parts
+        contents = self._contents()
+        for file in damaged:
+            contents.replace(file, self._opened.file(file))
+        self._opened.close()
+        parts = super()._read(places, found)
+        for file in self._damaged(places, parts):
+            path = self._index.files[file].path
+            raise FileError(path, None, f"its unpacked content in {self._folder} is damaged again: check that disk")
+        return parts
+
+    def _cut_in(self, places: list[tuple[int, int]], error: FileError) -> list[int]:
+        """Return the number of the compressed file whose content, and not the file itself, an error is about."""
+        for file in {file for _, file in places if self._index[_BYTES][file] != _NOT_COMPRESSED}:
+            content = self._opened.file(file)
+            if content is not None and content[0] == error.path:
+                return [file]
+        return []
+
+    def _damaged(self, places: list[tuple[int, int]], parts: list[bytes]) -> list[int]:
+        """Return the numbers of compressed files whose content has other records than the index says."""
+        checks, starts, sizes = self._index[_CHECKS], self._index.starts(_CHECKS), self._index[_BYTES]
+        found = set()
+        for (number, file), part in zip(places, parts, strict=True):
+            if sizes[file] == _NOT_COMPRESSED:
+                continue
+            if zlib.crc32(part) != checks[int(starts[file]) + number - self._starts[file]]:
+                found.add(file)
+        return sorted(found)
 
 
-class _UnpackedFiles(Sequence[IndexedFile]):
+class _Contents(Sequence[IndexedFile]):
     """Files, with the unpacked content in place of each compressed one."""
 
-    def __init__(self, files: Sequence[IndexedFile], is_compressed: Array, folder: str) -> None:
-        self._files, self._is_compressed, self._folder = files, is_compressed, folder
+    def __init__(self, files: Sequence[IndexedFile], sizes: Array, folder: str, compression_of: Compression) -> None:
+        self._files, self._sizes, self._folder, self._compression_of = files, sizes, folder, compression_of
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __getitem__(self, number: int) -> IndexedFile:  # type: ignore[override]  # no slices are taken
-        file = self._files[number]
-        if not self._is_compressed[number]:
-            return file
-        path = path_of(file, self._folder)
+        return self._files[number] if self._sizes[number] == _NOT_COMPRESSED else self.require(number)
+
+    def require(self, number: int) -> IndexedFile:
+        """Return the unpacked content of a compressed file, which is unpacked again if it is absent or cut."""
+        content = self.found(number)
+        if content is None or content.size != self._sizes[number]:
+            self.replace(number, None)
+            content = self.found(number)
+            assert content is not None
+        note_use(content.path)
+        return content
+
+    def found(self, number: int) -> IndexedFile | None:
+        """Return the unpacked content of a compressed file as it is now; None if it is absent."""
         try:
-            return IndexedFile.of(path)
-        except FileNotFoundError as gone:
-            what = f"its unpacked content was removed from {path}: make the source again"
-            raise FileError(file.path, None, what) from gone
+            return IndexedFile.of(path_of(self._files[number], self._folder))
+        except FileNotFoundError:
+            return None
+
+    def replace(self, number: int, opened: tuple[str, int] | None) -> None:
+        """Unpack a file again; not if another process has replaced the damaged content since.
+
+        Args:
+            number: The number of the file.
+            opened: Path and inode of the content that was found damaged; None: the one that is there now, if any.
+        """
+        file = self._files[number]
+        if IndexedFile.of(file.path) != file:
+            raise FileError(file.path, None, "it has changed since it was indexed; make the source again")
+        with open_window(file.path) as window:
+            compression = self._compression_of(window)
+        try:
+            inode = os.stat(path_of(file, self._folder)).st_ino if opened is None else opened[1]
+        except FileNotFoundError:
+            unpack(file, self._folder, compression)
+        else:
+            unpack_again(file, self._folder, compression, inode)
 
 
-def scan_unpacked(path: str, folder: str, compression_of: Compression, find: FindRecords) -> Arrays:
-    """Return the arrays of a file, and whether it is compressed.
+def scan_unpacked(
+    path: str, folder: str, compression_of: Compression, find: FindRecords, more_bytes: int = 0
+) -> Arrays:
+    """Return the arrays of a file, and what is known of its unpacked content.
 
     Args:
         path: The file.
         folder: The folder into which a compressed file is unpacked.
-        compression_of: Returns how an open file is compressed; None if it is not.
-        find: Returns the arrays of an open file, or of the unpacked content; it also receives the path of the file,
-            for its errors.
+        compression_of: Returns how an open file is compressed; None if it is not. It can be pickled.
+        find: Returns the arrays of an open file, or of the unpacked content, among them ``offsets`` and ``lengths``; it
+            also receives the path of the file, for its errors.
+        more_bytes: How many bytes a sample reads behind its length.
 
     Raises:
         FileError: The file is damaged or truncated, or what ``find`` raises.
@@ -91,6 +178,19 @@ def scan_unpacked(path: str, folder: str, compression_of: Compression, find: Fin
     with open_window(path) as window:
         compression = compression_of(window)
         if compression is None:
-            return find(window, path) | {_IS_COMPRESSED: np.zeros(1, np.bool_)}
+            return find(window, path) | {_BYTES: np.array([_NOT_COMPRESSED]), _CHECKS: np.empty(0, np.uint32)}
     with open_window(unpack(IndexedFile.of(path), folder, compression)) as window:
-        return find(window, path) | {_IS_COMPRESSED: np.ones(1, np.bool_)}
+        found = find(window, path)
+        checks = _checks(window, found["offsets"], found["lengths"] + more_bytes)
+        return found | {_BYTES: np.array([window.size]), _CHECKS: checks}
+
+
+def _checks(window: ScanWindow, offsets: Array, lengths: Array) -> Array:
+    """Return the checksum of each range; ranges do not overlap, and ascend."""
+    checks = np.empty(len(offsets), np.uint32)
+    start, block = 0, memoryview(b"")
+    for number, (offset, length) in enumerate(zip(offsets.tolist(), lengths.tolist(), strict=True)):
+        if offset + length > start + len(block):
+            start, block = offset, memoryview(window.read(offset, max(length, _BLOCK_BYTES)))
+        checks[number] = zlib.crc32(block[offset - start : offset - start + length])
+    return checks

@@ -3,6 +3,7 @@
 import functools
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -134,7 +135,7 @@ def test_a_process_that_does_not_find_the_index_makes_the_same_one(paths, cache,
         assert pickle.loads(pickled)["bytes"].tobytes() == b"12345"
 
 
-def test_an_index_that_is_cut_anywhere_is_made_anew(paths, cache, tmp_path):
+def test_a_truncated_index_is_made_again_with_one_warning(paths, cache, tmp_path, caplog):
     log = tmp_path / "log"
     index = Index("bytes", 1, paths, scan, cache)
     with open(index.path, "rb") as file:
@@ -142,10 +143,71 @@ def test_an_index_that_is_cut_anywhere_is_made_anew(paths, cache, tmp_path):
     for length in [*range(40), *range(40, len(whole), 101)]:
         with open(index.path, "wb") as file:
             file.write(whole[:length])
-        assert index_file.read(index.path) is None
+        with pytest.raises(index_file.DamagedIndexError):
+            index_file.read(index.path)
     noting = functools.partial(scan_noting, str(log))
     assert Index("bytes", 1, paths, noting, cache)["bytes"].tobytes() == b"12345"
     assert len(log.read_text().splitlines()) == 3
+    assert ["the index is damaged" in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_a_changed_bit_of_an_index_is_noticed_anywhere(paths, cache, caplog):
+    """Every bit: all arrays are the same as before, by a new index with one warning, or because no array has the bit."""
+    index = Index("bytes", 1, paths, scan, cache)
+    arrays = {name: array.tobytes() for name, array in index_file.read(index.path).items()}
+    with open(index.path, "rb") as file:
+        whole = file.read()
+    num_warned = 0
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        with open(index.path, "wb") as file:
+            file.write(damaged)
+        caplog.clear()
+        again = Index("bytes", 1, paths, scan, cache)
+        assert {name: array.tobytes() for name, array in again._mapped().items()} == arrays
+        num_warned += len(caplog.records)
+        assert len(caplog.records) <= 1
+    assert (
+        num_warned >= len(whole) - 64 * (len(arrays) + 1) - 1
+    )  # between arrays are zeros; another version is no damage
+
+
+def test_an_index_of_another_version_is_made_again_without_a_warning(paths, cache, caplog):
+    index = Index("bytes", 1, paths, scan, cache)
+    with open(index.path, "r+b") as file:
+        file.seek(15)
+        file.write(b"\x02")
+    assert Index("bytes", 1, paths, scan, cache)["bytes"].tobytes() == b"12345"
+    assert caplog.records == []
+
+
+def test_workers_do_not_compare_the_checksums_again(paths, cache, monkeypatch):
+    """They map the memory that the process compared that made the source; another file they compare."""
+    pickled = pickle.dumps(Index("bytes", 1, paths, scan, cache))
+    with monkeypatch.context() as patch:
+        patch.setattr(index_file.zlib, "crc32", counted := CountedCalls(index_file.zlib.crc32))
+        assert pickle.loads(pickled)["bytes"].tobytes() == b"12345"
+        assert counted.calls == 2  # of the header
+    path = pickle.loads(pickled).path
+    shutil.copy(path, f"{path}.copy")
+    os.replace(f"{path}.copy", path)
+    with open(path, "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last[0] ^ 1]))
+    with pytest.raises(index_file.DamagedIndexError):
+        index_file.read(path, pickle.loads(pickled)._compared)
+
+
+class CountedCalls:
+    def __init__(self, function):
+        self.function, self.calls = function, 0
+
+    def __call__(self, *given):
+        self.calls += 1
+        return self.function(*given)
 
 
 PROGRAM = """

@@ -8,6 +8,7 @@ import os
 import pickle
 import random
 import sys
+import time
 
 import pytest
 from hypothesis import given
@@ -140,9 +141,73 @@ def test_what_was_unpacked_is_used_again_and_made_again_where_it_was_deleted(tmp
     (plain,) = kept.glob("*.unpacked")
     assert plain.read_bytes() == LINES
     plain.unlink()
-    with pytest.raises(FileError, match=r"a\.jsonl\.gz: its unpacked content was removed from .*make the source again"):
-        pickle.loads(pickle.dumps(first))[5]
+    assert pickle.loads(pickle.dumps(first))[5] == VALUES[5]  # as on another machine, which has no such file
+    plain.unlink()
     assert JSONLines(path, index=kept)[5] == VALUES[5]
+
+
+def flipped(path, place):
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def unpacked_lines(tmp_path):
+    """Return the source of a compressed file, and its unpacked content."""
+    path, kept = tmp_path / "b.jsonl.gz", tmp_path / "kept"
+    path.write_bytes(gzip.compress(LINES))
+    lines = JSONLines(path, index=kept)
+    (plain,) = kept.glob("*.unpacked")
+    return lines, plain
+
+
+@pytest.mark.parametrize("opened", [True, False], ids=["open", "not open"])
+def test_a_changed_bit_of_the_unpacked_content_is_repaired_with_one_warning(tmp_path, opened, caplog):
+    lines, plain = unpacked_lines(tmp_path)
+    if opened:
+        assert lines[0] == VALUES[0]
+    place = LINES.index(b'"n": 123') + 6
+    flipped(plain, place)
+    if opened:
+        assert lines.__getitems__([122, 123]) == [VALUES[122], VALUES[123]]
+    else:
+        assert pickle.loads(pickle.dumps(lines))[123] == VALUES[123]
+    assert [record.getMessage().count("the unpacked content of") for record in caplog.records] == [1]
+    assert plain.read_bytes() == LINES
+    assert list(lines) == VALUES
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("length", [0, 1000])
+@pytest.mark.parametrize("opened", [True, False], ids=["open", "not open"])
+def test_unpacked_content_that_is_truncated_is_repaired_with_one_warning(tmp_path, opened, length, caplog):
+    lines, plain = unpacked_lines(tmp_path)
+    if opened:
+        assert lines[0] == VALUES[0]
+    os.truncate(plain, length)
+    assert list(lines if opened else pickle.loads(pickle.dumps(lines))) == VALUES
+    assert len(caplog.records) == 1
+    assert list(JSONLines(lines._index.files[0].path, index=plain.parent)) == VALUES
+    assert len(caplog.records) == 1
+
+
+def test_content_that_is_damaged_again_is_an_error_that_names_file_and_folder(tmp_path, monkeypatch):
+    lines, plain = unpacked_lines(tmp_path)
+    monkeypatch.setattr(unpacked, "_blocks", lambda *_: [LINES[:40], b"x", LINES[41:]])
+    flipped(plain, 40)
+    with pytest.raises(FileError, match=r"b\.jsonl\.gz: its unpacked content in .*kept is damaged again"):
+        list(lines)
+
+
+def test_a_second_program_does_not_disturb_one_that_reads(tmp_path):
+    """It notes that the content is used, which is old here, and leaves the time of change as it was."""
+    lines, plain = unpacked_lines(tmp_path)
+    old = time.time_ns() - 3 * 86400 * 10**9
+    os.utime(plain, ns=(old, old))
+    assert lines[0] == VALUES[0]
+    JSONLines(lines._index.files[0].path, index=plain.parent)
+    assert plain.stat().st_atime_ns > old
+    assert list(lines) == VALUES
 
 
 def test_a_compressed_file_that_has_changed_is_unpacked_again(tmp_path):

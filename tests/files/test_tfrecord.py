@@ -1,5 +1,6 @@
 """TFRecord files: records by number, checksums, and files that are cut or damaged at any byte."""
 
+import gzip
 import lzma
 import pickle
 import struct
@@ -107,6 +108,23 @@ def test_a_compressed_file_that_is_truncated_anywhere_is_an_error(tmp_path, kind
         path.write_bytes(whole[:length])
         with pytest.raises(FileError, match=r"cut\.tfrecord, byte [\d,]+: .*cut short"):
             TFRecord(path, index=tmp_path / "kept")
+
+
+@pytest.mark.parametrize("check_crc", [True, False])
+def test_a_changed_bit_of_the_unpacked_content_is_repaired_anywhere_in_a_record(tmp_path, check_crc, caplog):
+    path = written(tmp_path / "a.tfrecord", RECORDS[:3])
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    kept = tmp_path / "kept"
+    records = TFRecord(path, check_crc=check_crc, index=kept)
+    (plain,) = kept.glob("*.unpacked")
+    whole = plain.read_bytes()
+    for place in range(0, len(whole), 9):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << place % 8
+        plain.write_bytes(changed)
+        caplog.clear()
+        assert list(pickle.loads(pickle.dumps(records))) == RECORDS[:3]
+        assert len(caplog.records) == (plain.read_bytes() == whole)  # no sample has the bytes of a header
 
 
 @pytest.mark.parametrize("length", [0x9C78, 0x0178, 0x088B1F])
