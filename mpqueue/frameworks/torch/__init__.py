@@ -9,7 +9,7 @@ From the ground up; a module imports only from its own line and the lines above 
     ranks.py           the lanes of a stream, and this rank's part
     checks.py          which loaders workers run, and what these cannot do, said before there are any
     pinned.py          slots that a GPU copies out of
-    skipping.py        loaders of Accelerate that pass over what was seen
+    skipping.py        loaders of Accelerate: seeds, ranks, and batches that are skipped or read ahead
     state.py           the place of a loader in its data
     inline.py          the iterator of a loader without workers
     iterator.py        the iterator of a loader

@@ -37,7 +37,7 @@ from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import refuse_cuda
 from mpqueue.frameworks.torch.pinned import make_pinned
 from mpqueue.frameworks.torch.ranks import StreamRanks
-from mpqueue.frameworks.torch.skipping import told_by_sampler, warn_of_skipping
+from mpqueue.frameworks.torch.skipping import seed_of_rank, told_by_sampler, warn_of_skipping
 from mpqueue.frameworks.torch.streams import LanedSource, StreamDataset
 from mpqueue.frameworks.torch.worker import INIT_NOTE, LoaderParts, MapSource, StreamSource, listed_of
 from mpqueue.loader.datasets import check_portable
@@ -198,9 +198,9 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         self._reset(loader, first_iter=True)
 
     def _make_job(self, loader: Any) -> tuple[Job, Schedule]:
-        workers = self._num_workers
+        workers, seed = self._num_workers, seed_of_rank(loader, self._base_seed)
         parts = LoaderParts(
-            self._dataset, self._collate_fn, loader.worker_init_fn, self._base_seed, workers, loader.batch_size,
+            self._dataset, self._collate_fn, loader.worker_init_fn, seed, workers, loader.batch_size,
             self._drop_last, self._auto_collation, getattr(loader, "threads", 1),
         )  # fmt: skip
         source: LanedSource | StreamSource | MapSource
@@ -216,7 +216,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         )  # fmt: skip
         guard = make_pinned if self._pin_memory and self._pin_memory_device == "cuda" else None
         job = Job(
-            source=source, workers=workers, seed=self._base_seed, is_seed_given=True, options=options, guard=guard,
+            source=source, workers=workers, seed=seed, is_seed_given=True, options=options, guard=guard,
             source_has_threads=parts.threads > 1,
         )  # fmt: skip
         self._shape = source.shape() if isinstance(source, LanedSource) else None

@@ -13,6 +13,7 @@ from mpqueue.frameworks.torch.checks import is_supported, refuse_threads
 from mpqueue.frameworks.torch.inline import InlineIterator
 from mpqueue.frameworks.torch.iterator import Iterator
 from mpqueue.frameworks.torch.ranks import ranks_of
+from mpqueue.frameworks.torch.skipping import is_inside_step, keep_state_of_first_rank
 from mpqueue.frameworks.torch.streams import StreamDataset, as_torch_dataset
 from mpqueue.loader.lightning_epochs import is_at_end_of_epoch
 from mpqueue.telemetry.stats import Statistics
@@ -27,6 +28,7 @@ def make_iterator(loader: Any, otherwise: Callable[[], Any]) -> Any:
         loader: The loader.
         otherwise: Makes torch's own, for what mpqueue's workers cannot run.
     """
+    keep_state_of_first_rank()
     if not isinstance(loader.dataset, StreamDataset):
         # A state of several lanes is gone on with in as many, also without workers: the other iterator knows one.
         if loader.num_workers == 0 and state.lanes_of(loader) == 1:
@@ -141,7 +143,10 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
             return self.resumed.as_dict()
         if self._pass is None:
             return state.new(self).as_dict()
-        return self._pass.as_dict(is_left=is_at_end_of_epoch())
+        if is_inside_step() and self._pass.before_step is not None:
+            return dict(self._pass.before_step)
+        found = self._pass.before_step = self._pass.as_dict(is_left=is_at_end_of_epoch())
+        return dict(found)  # Accelerate writes into it
 
     def load_state_dict(self, saved: dict[str, Any] | Sequence[dict[str, Any]]) -> None:
         """Go on from a state: the next ``for`` loop gives the batches that were to follow.

@@ -1,22 +1,33 @@
-"""Loaders of Accelerate that pass over what was seen: ``skip_first_batches``, which Hugging Face's `Trainer` calls.
+"""Loaders of Accelerate: their seeds, their ranks, and their position in the data.
 
-Such a loader is made anew when a training is resumed, and has no state: its sampler leaves out the first batches. The
-order is that of the run before, because Accelerate's sampler is seeded by a seed and the number of the epoch. So are
-the random numbers of the samples then: they follow from that seed, that epoch, and the place in the whole order, that
-of a rank from its number as well. So the rest of an epoch is what it would have been, to the bit, without any state.
+Accelerate's ``skip_first_batches``, which Hugging Face's `Trainer` calls, makes a new loader without a state. The
+loader's sampler leaves out the first batches. The order is the same as before, because Accelerate's sampler is seeded
+by a seed and the epoch. The random numbers of the samples follow from the same seed and epoch and from the position in
+the order. So the rest of an epoch is exact to the bit without any state. If the sampler has no seed, and for
+iterable-style datasets, only a state is exact; the log says so once.
 
-Where the sampler tells no seed, and of iterable-style datasets, whose first batches Accelerate computes and drops,
-only a state helps. The log says so once. Accelerate is not imported for any of this.
+With ``use_stateful_dataloader=True``, all ranks write the state of a loader into the same file, and each rank loads
+what is in that file. So states must be equal on all ranks:
+
+    seed          is that of all ranks; `seed_of_rank` adds the number of the rank where the workers are started
+    order         follows from the sampler's seed; the state of torch's generator is left out, since ranks may differ
+    dispatched    the first rank reads for all (``DataLoaderDispatcher``), so that only its state is written. It reads
+                  one batch for each rank, one step ahead: the state is that of the step, see `is_inside_step`
+
+Accelerate is not imported for any of this.
 """
 
 import sys
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any, NamedTuple
 
 from mpqueue.system.log import warn
 
 _MODULE = "accelerate.data_loader"
+_MAX_SEED = 0x7FFFFFFFFFFFFFFF
 _RANK_STEP = 0x9E3779B97F4A7C15  # the golden ratio's bits: seeds of ranks far from each other
+_MAX_FRAMES = 12  # from a method of Accelerate's loader to the loader that is called
 _has_told = False
 
 
@@ -24,7 +35,7 @@ class Told(NamedTuple):
     """Facts of a pass that samplers of Accelerate tell.
 
     Attributes:
-        seed: The random numbers of the samples follow from it,
+        seed: The random numbers of the samples follow from it and from the rank,
         epoch: from this,
         first: and from their places, the first of which is this.
     """
@@ -38,7 +49,7 @@ def told_by_sampler(loader: Any) -> Told | None:
     """Return what the samplers of a loader tell; None: they are not Accelerate's, or there is no seed."""
     if _MODULE not in sys.modules:
         return None
-    rank = first = 0
+    first = 0
     for sampler in _samplers(loader):
         kind = _kind(sampler)
         if kind == "SkipBatchSampler" and sampler.skip_batches:
@@ -46,11 +57,47 @@ def told_by_sampler(loader: Any) -> Told | None:
             if size is None:
                 return None
             first += sampler.skip_batches * size
-        elif kind == "BatchSamplerShard":
-            rank = sampler.process_index
         elif kind == "SeedableRandomSampler":
-            return Told((sampler.initial_seed + rank * _RANK_STEP) & 0x7FFFFFFFFFFFFFFF, sampler.epoch, first)
+            return Told(sampler.initial_seed & _MAX_SEED, sampler.epoch, first)
     return None
+
+
+def seed_of_rank(loader: Any, seed: int) -> int:
+    """Return the seed that the workers of this rank use.
+
+    Ranks of an iterable-style dataset must draw the same numbers: each iterates over all elements and takes its part.
+
+    Args:
+        loader: The loader. Accelerate's sampler has the number of the rank; the rank of other loaders is 0.
+        seed: The seed of all ranks.
+    """
+    if _MODULE not in sys.modules:
+        return seed
+    rank = sum(sampler.process_index for sampler in _samplers(loader) if _kind(sampler) == "BatchSamplerShard")
+    return (seed + rank * _RANK_STEP) & _MAX_SEED if rank else seed
+
+
+def is_inside_step() -> bool:
+    """Return whether the caller of ``state_dict`` has read only a part of a step of all ranks.
+
+    ``DataLoaderDispatcher`` asks for a state before each batch that it reads ahead, and keeps the last one. Batches of
+    a step that has not been returned do not count.
+    """
+    frame = _frame_of("_update_state_dict")
+    caller = None if frame is None else frame.f_back
+    return caller is not None and caller.f_code.co_name == "_fetch_batches" and bool(caller.f_locals.get("batches"))
+
+
+def keep_state_of_first_rank() -> None:
+    """Have only the first rank write the state of a ``DataLoaderDispatcher`` that iterates over the calling loader.
+
+    The iterators of the other ranks never advance, so their states are wrong. If all ranks wrote them into the same
+    file at the same time, the file could not be read.
+    """
+    frame = _frame_of("__iter__")
+    owner: Any = None if frame is None else frame.f_locals.get("self")
+    if type(owner).__name__ == "DataLoaderDispatcher" and owner.state.process_index:
+        owner.use_stateful_dataloader = False  # which `save_state` looks at
 
 
 def warn_of_skipping(loader: Any) -> None:
@@ -97,11 +144,15 @@ def _batch_size(sampler: Any) -> int | None:
 
 def _skipped_by_caller() -> int:
     """Return how many batches the loader of Accelerate passes over that has asked for this iterator."""
-    frame: Any = sys._getframe(1)
-    for _ in range(8):
-        if frame is None:
-            return 0
-        if frame.f_globals.get("__name__") == _MODULE and frame.f_code.co_name == "__iter__":
-            return int(getattr(frame.f_locals.get("self"), "skip_batches", 0))
+    frame = _frame_of("__iter__")
+    return 0 if frame is None else int(getattr(frame.f_locals.get("self"), "skip_batches", 0))
+
+
+def _frame_of(function: str) -> FrameType | None:
+    """Return the frame of a function of Accelerate's loaders that is among the callers; None: it is not."""
+    frame = sys._getframe(1) if _MODULE in sys.modules else None
+    for _ in range(_MAX_FRAMES):
+        if frame is None or (frame.f_globals.get("__name__") == _MODULE and frame.f_code.co_name == function):
+            return frame
         frame = frame.f_back
-    return 0
+    return None

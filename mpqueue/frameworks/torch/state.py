@@ -108,6 +108,7 @@ class Pass:
     Attributes:
         beginning: As given.
         is_over: All of it was handed out, and the loop over it has ended.
+        before_step: The latest state that `DataLoader.state_dict` has returned; see `skipping.is_inside_step`.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Pass:
         ranks: StreamRanks | None = None,
     ) -> None:
         self.is_over = False
+        self.before_step: dict[str, Any] | None = None
         self.beginning, self._place, self._engine = beginning, place, engine
         self._ranks = ranks if ranks is not None and ranks.epoch_batches is not None else None
 
@@ -315,6 +317,8 @@ def begin(loader: Any, base_seed: int) -> Beginning:
     batches = loader.batch_sampler
     sampler = loader.sampler if batches is None else batches.sampler if type(batches) is BatchSampler else batches
     is_ordered = isinstance(sampler, SequentialSampler) and loader.generator is None
+    # Ranks write their states into one file, and may differ in torch's generator.
+    is_ordered = is_ordered or told_by_sampler(loader) is not None
     found = _randomness_of(loader).now()
     return Beginning(
         base_seed,
