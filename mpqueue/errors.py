@@ -167,6 +167,10 @@ class StopTimeout(MPQueueError, TimeoutError):
         return f"still running {self.timeout_s:g} s after the stop: {', '.join(self.stragglers)}"
 
 
+class StateDamaged(MPQueueError, ValueError):
+    """A saved state has changed since ``state_dict()`` returned it."""
+
+
 class TooManyErrors(MPQueueError):
     """More samples or batches of an epoch were left out than ``max_errors`` allows.
 
@@ -399,6 +403,7 @@ __all__ = [
     "ServiceDied",
     "ServiceError",
     "SharedMemoryFull",
+    "StateDamaged",
     "StopTimeout",
     "TooManyErrors",
     "UnauthenticatedError",

@@ -445,6 +445,40 @@ class EnumerateNode(LinkNode):
     name: ClassVar[str] = "enumerate"
 
 
+# The element at a place depends on that place alone, also where the source is longer.
+_BY_PLACE = (MapNode, EnumerateNode, CacheNode, TakeNode)
+
+
+def order_of(root: StageNode) -> str:
+    """Return the order of an indexed dataset: two with the same words and the same length have the same order.
+
+    It begins with "in order" if a longer source has the same elements at the same places.
+    """
+    stages = [stage for stage in root.stages() if not isinstance(stage, _BY_PLACE)]
+    others = [stage for stage in stages if not isinstance(stage, SourceNode)]
+    if len(stages) - len(others) == 1 and all(isinstance(stage, SkipNode | BatchNode) for stage in others):
+        return ": ".join(["in order", *([", ".join(map(_order_line, others))] if others else [])])
+    # The order of a shuffle or a mix follows from its number.
+    return ", ".join(
+        f"{stage.number}: {_order_line(stage)}"
+        for stage in root.stages()
+        if not isinstance(stage, MapNode | EnumerateNode)
+    )
+
+
+def _order_line(stage: StageNode) -> str:
+    """Return a stage in one line, without the names of functions and sources: these may change."""
+    match stage:
+        case SourceNode():
+            length = stage.length()
+            return "endless" if length is None else f"{length} samples"
+        case BatchNode():
+            return f"batch({stage.size}{', drop_last=True' if stage.drop_last else ''})"
+        case CacheNode():
+            return "cache()"
+    return stage.line()
+
+
 # The elements of these stages are those of their inputs, unchanged.
 _HAND_ON = (TakeNode, SkipNode, ShuffleNode, RepeatNode, FilterNode, CacheNode, ConcatenateNode, MixNode)
 

@@ -98,6 +98,10 @@ class IndexedSource(RunnableDataset):
             self.num_batches = None  # it has no end, as Keras 3 says it
         self._readers = Readers(root)
 
+    def order(self) -> str:
+        """Return the order of the elements in words, for the state of a loader."""
+        return nodes.order_of(self.root)
+
     def __len__(self) -> int:
         length = self.root.length()
         assert length is not None

@@ -13,6 +13,8 @@ From the ground up; a module imports only from its own line and the lines above 
     lightning_epochs.py   whether the trainer of Lightning saves at an epoch's end
     lane_shares.py        which lanes a stream has, and which are this rank's
     lane_states.py        states of streams, of one rank or of all
+    checksums.py          checksums of saved states, the same in any file format
+    saved_states.py       the keys of a saved state, and the checks of one that is loaded
     loop_position.py      how far the loops of a loader are
     epoch_iterator.py     the iterator of one epoch
     orders.py             the order of the batches of a loader

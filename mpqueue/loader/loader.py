@@ -411,8 +411,8 @@ class Loader(Stoppable):
         """Return the place of the stream, for `load_state_dict` of a loader of the same source.
 
         Returns:
-            Plain data: the seed, the epoch, the position in it, over all ranks, the source's own ``state_dict()`` where
-            it has one, and what the order of a sampler was drawn from.
+            Plain data: the seed, the epoch, the position in it over all ranks, the length and the order of the source,
+            the source's own ``state_dict()`` if it has one, what the order of a sampler was drawn from, and a checksum.
 
         Raises:
             RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch has ended:
@@ -441,9 +441,10 @@ class Loader(Stoppable):
             RuntimeError: The state of the source in that epoch could not be brought back; `state_dict` tells when.
         """
         from mpqueue.loader.lane_states import plain
+        from mpqueue.loader.saved_states import sealed
 
         source = self.source
-        state: dict[str, Any] = {"seed": self._job.seed, **plain(place)}
+        state: dict[str, Any] = {"seed": self._job.seed, **plain(place), **self._order.saved_as()}
         # Lanes of a function tell the states of what it has returned, in snapshots: a class, or what torch iterates.
         is_told_by_lanes = self._order.is_stream and (isinstance(source, type) or self._job.source is not source)
         if hasattr(source, "state_dict") and not is_told_by_lanes:
@@ -453,7 +454,7 @@ class Loader(Stoppable):
                 f"{type(source).__name__} changes itself in on_epoch_end, and epoch {place['epoch']} cannot be resumed "
                 "without what it was then: give it state_dict() and load_state_dict(state)"
             )
-        return state
+        return sealed(state)
 
     def load_state_dict(self, state: dict[str, Any] | SequenceOf[dict[str, Any]]) -> None:
         """Continue the stream of which ``state`` tells: the next ``for`` loop gives the batches that were to follow.
@@ -467,8 +468,9 @@ class Loader(Stoppable):
 
         Raises:
             TypeError: It is neither a dict nor a list of dicts.
-            ValueError: It is no such state, or of another ``batch_size``, of another source, of other ``lanes`` or
-                ``epoch_batches``; or the states of some ranks are missing, or there twice.
+            ValueError: It is not a state of a loader; or it was saved with another ``batch_size``, order or source, or
+                other ``lanes`` or ``epoch_batches``; or the states of some ranks are missing, or there twice.
+            StateDamaged: The state has changed since it was saved.
         """
         states: list[Any] = list(state) if isinstance(state, list | tuple) else [state]
         if not states:

@@ -1,8 +1,5 @@
 """The position of the loops over a `Loader`: which epoch, how far, and where the next ``for`` goes on."""
 
-import operator
-from typing import Any
-
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.schedule import Place
 
@@ -96,36 +93,3 @@ class LoopPosition:
         self.place, self._pipeline, self._goes_on, self.first_epoch = place, None, True, None
         self.epoch = place.epoch
         self.num_loads += 1
-
-
-def place_of(state: Any) -> Place:
-    """Return the place in a state of a loader.
-
-    Raises:
-        TypeError: It is no dict.
-        ValueError: It is no such state.
-    """
-    if not isinstance(state, dict):
-        raise TypeError(f"load_state_dict takes what state_dict() gave, a dict; got {state!r}")
-    missing = [name for name in ("seed", *Place._fields[:4]) if name not in state]
-    if missing:
-        raise ValueError(
-            f"this is no state of a Loader: it lacks {', '.join(missing)}. "
-            "load_state_dict takes what state_dict() of a Loader of the same source gave"
-        )
-    _integer("seed", state["seed"], None)
-    epoch, position = (_integer(name, state[name], 0) for name in ("epoch", "position"))
-    ahead, counts = (tuple(_integer(name, number, 0) for number in state[name]) for name in ("ahead", "counts"))
-    return Place(epoch, position, ahead, counts)
-
-
-def _integer(name: str, value: Any, least: int | None) -> int:
-    """Return a number of a state as an int; a format in which it was saved may have made another type of it."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or (least is not None and number < least):
-        what = "an integer" if least is None else f"an integer, {least} or more"
-        raise ValueError(f"this is no state of a Loader: its {name} must be {what}, got {value!r}")
-    return number

@@ -10,6 +10,7 @@ Four kinds of sources, one place where they are told apart::
 Positions count this rank's batches; a state counts those of all ranks, see `mpqueue.samples.shards`.
 """
 
+import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +26,25 @@ from mpqueue.engine.seeds import permutation
 from mpqueue.loader.engine import epoch_schedule
 from mpqueue.loader.lane_shares import check_lanes, share_of, warn_of_idle, warn_of_unequal_ranks
 from mpqueue.loader.lane_states import as_state, check_epoch_batches, check_shape, place_in, starts_in
-from mpqueue.loader.loop_position import place_of
-from mpqueue.loader.sources import as_source, check_threads, has_lanes, is_stream, length_of, may_be_threaded
+from mpqueue.loader.saved_states import place_of
+from mpqueue.loader.sources import (
+    as_source,
+    check_threads,
+    has_lanes,
+    is_stream,
+    length_now,
+    length_of,
+    may_be_threaded,
+)
 from mpqueue.samples.plan import FIND_THREADS, SamplePlan
 from mpqueue.samples.shards import ALONE, ENDLESS, Share, shard_of
 from mpqueue.system.callers import outside_stacklevel
 
 if TYPE_CHECKING:
     from mpqueue.samples.drawing import SamplerOrder
+
+
+IN_ORDER = "in order"
 
 
 class Order:
@@ -63,7 +75,7 @@ class Order:
         self, source: Any, options: SampleOptions, *, shuffle: bool, share: Share | None = None,
         finds_threads: bool = False,
     ) -> None:  # fmt: skip
-        is_described = is_dataset(source)
+        is_described = self._is_described = is_dataset(source)
         if is_described:
             from mpqueue.loader.datasets import unfold  # with all stages of datasets
 
@@ -257,6 +269,48 @@ class Order:
             state |= self.sampled.state_at(place.epoch, state["position"], mark)
         return state
 
+    def saved_as(self) -> dict[str, Any]:
+        """Return what a state says of the source and its order; nothing of a stream, which has a shape."""
+        return {} if self.is_stream else {"length": length_now(self.source), "order": self._kind()}
+
+    def _kind(self) -> str:
+        """Return the kind of the order as a state has it. It stays the same where an ordered source grows."""
+        if self.sampled is not None:
+            return "sampler" if self._options.batch_sampler is None else "batch_sampler"
+        if self._shuffle:
+            return "shuffled"
+        return str(self.source.order()) if self._is_described else IN_ORDER
+
+    def _check_same(self, state: dict[str, Any], place: Place) -> None:
+        """Raise a `ValueError` that shows both if the source or the order of a state is another one."""
+        here = {"batch_size": None if self.plan is None else self.plan.batch_size}
+        saved = {"batch_size": state.get("batch_size")}
+        if not self.is_stream and "order" in state:
+            here |= self.saved_as()
+            saved |= {"length": state.get("length"), "order": state["order"]}
+        if saved != here and not (
+            saved | {"length": None} == here | {"length": None} and self._may_differ(state, here)
+        ):
+            raise ValueError(
+                f"the state was saved with {_shown(saved)}, and this loader has {_shown(here)}. Load it into a loader "
+                "of the same source, order and batch size"
+            )
+        if self.is_stream or self.sampled is not None or "source" in state:
+            return
+        total = self._total()
+        if total is not None and place.position > total:
+            raise ValueError(
+                f"the state is behind batch {place.position} of an epoch, and the source of this loader has {total} "
+                "batches: load it into a loader of the same source"
+            )
+
+    def _may_differ(self, state: dict[str, Any], here: dict[str, Any]) -> bool:
+        """Return whether the length may be another one than in a state: the batches before its place are the same."""
+        if "source" in state:
+            return True  # the state of the source may change its length
+        is_prefix = self.sampled is not None or here["order"].startswith(IN_ORDER)  # a sampler has a fingerprint
+        return is_prefix and (here["length"] is None or (state.get("length") or math.inf) <= here["length"])
+
     def place_in(self, states: list[dict[str, Any]], workers: int, backend: BackendName) -> Place:
         """Return the place of this rank in a state of a stream, or in those of all ranks; of others that of all.
 
@@ -281,13 +335,8 @@ class Order:
                     "the state is of a stream, and the source of this loader has an index: a state goes on with the "
                     "source that it is of"
                 )
-        size = None if self.plan is None else self.plan.batch_size
-        for state in states:
-            if state.get("batch_size") != size:
-                raise ValueError(
-                    f"the state counts batches of batch_size={state.get('batch_size')}, and this loader has "
-                    f"batch_size={size}: the samples that were handed out cannot be told"
-                )
+        for state, place in zip(states, places, strict=True):
+            self._check_same(state, place)
         if self.is_stream:
             for state in states:
                 check_epoch_batches(state, self._epoch_batches_each, self.share.shard.world)
@@ -364,3 +413,12 @@ class Order:
         if self.sampled is None:
             return not self.share.numbers(epoch, self._total())
         return self.share.drops and self.sampled.is_over(epoch)
+
+
+def _shown(saved: dict[str, Any]) -> str:
+    """Return what a state says of a source and its order, in words."""
+    words = [f"batch_size={saved['batch_size']}"]
+    if "order" in saved:
+        length = "no end" if saved["length"] is None else f"length {saved['length']}"
+        words += [length, f'order "{saved["order"]}"']
+    return ", ".join(words)

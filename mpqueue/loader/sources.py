@@ -190,6 +190,15 @@ def length_of(source: Any, what_it_gives: str = "batches") -> int | None:
     return length
 
 
+def length_now(source: Any) -> int | None:
+    """Return the length of a source as it is now; None: it has no end, or no length."""
+    if has_num_batches(source):
+        length = source.num_batches
+    else:
+        length = type(source).__len__(source) if hasattr(type(source), "__len__") else None
+    return None if length is None else int(length)
+
+
 def epoch_end_of(source: Any) -> Callable[[], Any] | None:
     """The source's own `on_epoch_end`; None if it has none, or only a base class's, which does nothing."""
     return _own_hook(source, "on_epoch_end")

@@ -164,7 +164,8 @@ class SamplerOrder:
         if state.get("sampler") is not None:
             found["sampler"] = state["sampler"]
         self._beginnings = {epoch: found} if found else {}
-        self._reached = _Reached(epoch, number, state.get("drawn"))
+        mark = state.get("drawn")
+        self._reached = _Reached(epoch, number, None if mark is None else operator.index(mark))
 
     @property
     def _name(self) -> str:

@@ -4,6 +4,7 @@ import json
 import pickle
 
 import pytest
+from helpers.saved_states import of_version_1
 
 import mpqueue
 from mpqueue import Loader
@@ -256,7 +257,7 @@ def test_equal_states_of_all_ranks_of_a_sequence_are_one():
     loader.load_state_dict(states)
     assert list(loader) == list(range(9))
     with pytest.raises(ValueError, match="not of one moment"):
-        loader.load_state_dict([states[0], states[1] | {"position": 3}])
+        loader.load_state_dict([states[0], of_version_1(states[1], position=3)])
 
 
 def _endless(epoch_batches, shard=(0, 1)):
@@ -278,7 +279,7 @@ def test_state_with_another_epoch_batches_is_refused(before, after):
     with pytest.raises(
         ValueError, match=rf"epoch_batches must be {before[0]}, .*, got {after[0]}.*Pass epoch_batches="
     ):
-        _endless(*after).load_state_dict([state, state | {"shard": [1, 2]}] if before[1][1] == 2 else state)
+        _endless(*after).load_state_dict([state, of_version_1(state, shard=[1, 2])] if before[1][1] == 2 else state)
 
 
 @pytest.mark.parametrize("epoch_batches", [8, 16])
@@ -288,6 +289,6 @@ def test_state_of_other_ranks_is_loaded_with_as_many_batches_on_each_or_on_all(e
 
 
 def test_state_of_an_older_version_has_no_epoch_batches_to_compare():
-    state = _endless(8).state_dict()
+    state = of_version_1(_endless(8).state_dict())
     del state["epoch_batches"]
     _endless(5).load_state_dict(state)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.faults import Numbers
+from helpers.saved_states import of_version_1
 
 from mpqueue import Consumer, GeneratorEnqueuer, Loader, OrderedEnqueuer
 
@@ -223,7 +224,7 @@ def test_a_state_with_what_no_loader_says_is_refused_and_changes_nothing(changed
         batches = iter(loader)
         next(batches)
         with pytest.raises(ValueError, match=text):
-            loader.load_state_dict(loader.state_dict() | changed)
+            loader.load_state_dict(of_version_1(loader.state_dict(), **changed))
         assert int(next(batches)[0]) == 1  # the workers go on
 
 

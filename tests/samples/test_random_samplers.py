@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from helpers.saved_states import of_version_1
 
 import mpqueue
 from mpqueue.engine import generators
@@ -278,7 +279,7 @@ def test_keys_without_a_stable_name_are_not_compared():
 
 
 def test_a_state_from_before_there_was_anything_to_compare_still_loads():
-    state = state_of(list(range(LENGTH)))
+    state = of_version_1(state_of(list(range(LENGTH))))
     del state["drawn"]
     with mpqueue.Loader(Indices(), sampler=list(range(LENGTH)), batch_size=SIZE, workers=0) as loader:
         loader.load_state_dict(state)

@@ -1,0 +1,323 @@
+"""States that do not fit their loader, and states that were damaged, are refused with an error that says so."""
+
+import contextlib
+import copy
+import io
+import json
+import pickle
+
+import numpy as np
+import pytest
+from helpers.saved_states import CASES, Changing, of_version_1, play, take
+
+from mpqueue import Dataset, Loader
+from mpqueue.errors import StateDamaged
+from mpqueue.loader.checksums import checksum_of
+
+RANGE = Dataset.range(300)
+
+
+def list_of(length, **options):
+    return Loader(list(range(length)), **{"batch_size": 4, "workers": 0, "seed": 1} | options)
+
+
+def loader_of(dataset):
+    return Loader(dataset, workers=0, seed=1)
+
+
+def begun(loader, count=3):
+    """Return the state of a loader behind some batches."""
+    with loader:
+        _, batches = take(loader, count)
+        state = loader.state_dict()
+        del batches
+    return state
+
+
+OTHERS = {
+    "another length and order": (
+        lambda: loader_of(RANGE.shuffle().batch(4)),
+        lambda: loader_of(Dataset.range(200).batch(4)),
+        ["length 300", "0: 300 samples, 1: shuffle()", "length 200", "in order"],
+    ),
+    "another order": (
+        lambda: list_of(40, shuffle=True),
+        lambda: list_of(40),
+        ['length 40, order "shuffled"', 'length 40, order "in order"'],
+    ),
+    "another length of an order that is shuffled": (
+        lambda: list_of(40, shuffle=True),
+        lambda: list_of(50, shuffle=True),
+        ["length 40", "length 50"],
+    ),
+    "a shorter source": (lambda: list_of(40), lambda: list_of(39), ["length 40", "length 39"]),
+    "another batch size": (
+        lambda: list_of(40),
+        lambda: list_of(40, batch_size=5),
+        ["batch_size=4, length 40", "batch_size=5, length 40"],
+    ),
+    "batches in place of samples": (
+        lambda: list_of(40),
+        lambda: list_of(10, batch_size=None),
+        ["batch_size=4, length 40", "batch_size=None, length 10"],
+    ),
+    "a sampler": (
+        lambda: list_of(40),
+        lambda: list_of(40, sampler=list(range(40))),
+        ['order "in order"', 'order "sampler"'],
+    ),
+    "a sampler of batches": (
+        lambda: list_of(40, batch_size=None, sampler=list(range(40))),
+        lambda: list_of(40, batch_size=None, batch_sampler=[[1, 2]] * 20),
+        ['order "sampler"', 'order "batch_sampler"'],
+    ),
+    "a sampler of a shorter source": (
+        lambda: list_of(40, sampler=list(range(20))),
+        lambda: list_of(30, sampler=list(range(20))),
+        ["length 40", "length 30"],
+    ),
+    "an endless source": (
+        lambda: loader_of(RANGE.repeat().batch(4)),
+        lambda: loader_of(RANGE.batch(4)),
+        ["no end", "length 300"],
+    ),
+    "samples that are skipped": (
+        lambda: loader_of(RANGE.skip(10).batch(4)),
+        lambda: loader_of(RANGE.skip(20).batch(4)),
+        ["in order: skip(10)", "in order: skip(20)"],
+    ),
+    "a shuffle at another place": (
+        lambda: loader_of(RANGE.shuffle().map(abs).batch(4)),
+        lambda: loader_of(RANGE.map(abs).shuffle().batch(4)),
+        ["1: shuffle()", "2: shuffle()"],
+    ),
+    "other weights": (
+        lambda: loader_of(Dataset.mix([RANGE, RANGE], [0.5, 0.5]).take(80).batch(4)),
+        lambda: loader_of(Dataset.mix([RANGE, RANGE], [0.6, 0.4]).take(80).batch(4)),
+        ["weights=(0.5, 0.5)", "weights=(0.6, 0.4)"],
+    ),
+    "parts of other lengths": (
+        lambda: loader_of(Dataset.concatenate(Dataset.range(30), Dataset.range(20)).batch(4)),
+        lambda: loader_of(Dataset.concatenate(Dataset.range(20), Dataset.range(30)).batch(4)),
+        ["30 samples, 1: 20 samples", "20 samples, 1: 30 samples"],
+    ),
+}
+
+
+@pytest.mark.parametrize("num_batches", [0, 3])
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_state_of_another_source_or_order_is_refused_and_both_are_named(name, num_batches):
+    make_first, make_second, words = OTHERS[name]
+    state = begun(make_first(), num_batches)
+    with make_second() as loader:
+        before = loader.state_dict()
+        with pytest.raises(ValueError, match=r"the state was saved with .*, and this loader has ") as told:
+            loader.load_state_dict(json.loads(json.dumps(state)))
+        assert loader.state_dict() == before
+    saved, here = str(told.value).split(", and this loader has ")
+    assert all(word in saved for word in words[: len(words) // 2])
+    assert all(word in here for word in words[len(words) // 2 :])
+
+
+LONGER = {
+    "list": (lambda: list_of(40), lambda: list_of(50)),
+    "batches": (lambda: list_of(40, batch_size=None), lambda: list_of(50, batch_size=None)),
+    "dataset": (
+        lambda: loader_of(Dataset.range(40).map(abs).batch(4)),
+        lambda: loader_of(Dataset.range(50).map(abs).batch(4)),
+    ),
+    "take": (lambda: loader_of(RANGE.take(40).batch(4)), lambda: loader_of(RANGE.take(50).batch(4))),
+    "skip": (lambda: loader_of(RANGE.take(40).skip(3).batch(4)), lambda: loader_of(RANGE.take(50).skip(3).batch(4))),
+    "sampler": (lambda: list_of(40, sampler=list(range(40))), lambda: list_of(50, sampler=list(range(50)))),
+    "dataset by an option": (lambda: Loader(RANGE, batch_size=4, workers=0, seed=1), lambda: loader_of(RANGE.batch(4))),
+}
+
+
+@pytest.mark.parametrize("name", LONGER)
+def test_a_longer_source_in_the_same_order_continues(name):
+    make_first, make_second = LONGER[name]
+    with make_second() as loader:
+        whole = take(loader, 12)[0]
+        loader.load_state_dict(begun(make_first()))
+        assert take(loader, 9)[0] == whole[3:]
+
+
+def test_a_source_with_its_own_state_may_change_its_length():
+    class Growing(Changing):
+        def __len__(self):
+            return 10 + self.epochs
+
+    with Loader(Growing(), shuffle=True, workers=0, seed=1) as loader:
+        whole = take(loader, 33)[0]
+    state = begun(Loader(Growing(), shuffle=True, workers=0, seed=1), 13)
+    with Loader(Growing(), shuffle=True, workers=0, seed=1) as loader:
+        loader.load_state_dict(state)
+        assert take(loader, 20)[0] == whole[13:]
+
+
+def test_a_place_behind_the_end_of_the_source_is_refused_also_without_a_length():
+    state = {
+        name: value for name, value in of_version_1(begun(list_of(80), 19)).items() if name not in {"length", "order"}
+    }
+    with pytest.raises(ValueError, match="behind batch 19 of an epoch, and the source of this loader has 10 batches"):
+        list_of(40).load_state_dict(state)
+
+
+def test_a_state_of_a_later_release_is_refused():
+    with pytest.raises(ValueError, match="version 3, and this release reads versions up to 2"):
+        list_of(40).load_state_dict(list_of(40).state_dict() | {"version": 3})
+
+
+def test_keys_that_a_program_adds_are_ignored():
+    state = begun(list_of(40)) | {"step": 17, "loss": object()}
+    with list_of(40) as loader:
+        loader.load_state_dict(state)
+        assert take(loader, 1)[0] == [[12, 13, 14, 15]]
+
+
+def by_torch(state):
+    torch = pytest.importorskip("torch")
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def as_arrays(state):
+    """As formats of arrays have it."""
+    return state | {
+        name: np.array(value) for name, value in state.items() if isinstance(value, int | tuple) and name != "checksum"
+    }
+
+
+class Stateful:
+    """A sampler whose state has all kinds of plain data."""
+
+    state = {
+        1: (1, 2.5, None), "nested": {"text": "é\ud800", "empty": [], 2: True}, "big": -(1 << 70), "tiny": 5e-324,
+        "nan": float("nan"), "more": [[1, 2], [3, -4], [1 << 80, 0]],
+    }  # fmt: skip
+
+    def __iter__(self):
+        return iter(range(40))
+
+    def state_dict(self):
+        return self.state
+
+    def load_state_dict(self, state):
+        pass
+
+
+@pytest.mark.parametrize("way", [lambda state: json.loads(json.dumps(state)), by_torch, copy.deepcopy, as_arrays])
+@pytest.mark.parametrize("options", [{}, {"sampler": Stateful()}], ids=["in order", "sampler"])
+def test_a_state_is_the_same_in_any_file_format(way, options):
+    state = way(begun(list_of(40, **options)))
+    with list_of(40, **options) as loader:
+        loader.load_state_dict(state)
+        assert take(loader, 1)[0] == [[12, 13, 14, 15]]
+
+
+def edits(state):
+    """Yield copies of nested data that differ in one place, with the name of the place."""
+    for path, value in places(state, ()):
+        for other in others(value):
+            changed = copy.deepcopy(state)
+            *folder, last = path
+            parent = changed
+            for key in folder:
+                parent = parent[key]
+            parent[last] = other
+            yield path, changed
+        if not isinstance(path[-1], int):
+            changed = copy.deepcopy(state)
+            parent = changed
+            for key in path[:-1]:
+                parent = parent[key]
+            del parent[path[-1]]
+            yield path, changed
+
+
+def places(value, path):
+    if path:
+        yield path, value
+    if isinstance(value, dict):
+        for key in value:
+            yield from places(value[key], (*path, key))
+    if isinstance(value, list):
+        for number in range(min(len(value), 3)):  # the others are alike
+            yield from places(value[number], (*path, number))
+
+
+def others(value):
+    yield from (each for each in (None, -(2**63), 7, "x", [], {}, [[1]], 1.5, {"x": 1}) if not same(each, value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        yield from (value + 1, value - 1)
+    if isinstance(value, list) and value:
+        yield from (value[:-1], [*value, value[-1]])
+
+
+def same(one, other):
+    return one == other and type(one) is type(other)
+
+
+KINDS = [
+    *("batches", "samples_in_epoch_1", "dataset_mix", "source_with_state", "sampler_with_state", "batches_unordered"),
+    *("sampler_with_numpy_generator", "stream_buffer", "stream_pack", "stream_of_iterator_with_state", "function"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:the state is of rank:UserWarning")
+@pytest.mark.parametrize("name", KINDS)
+def test_each_change_of_a_state_is_one_error(name):
+    case = CASES[name]
+    world = 2 if 2 in case.worlds else 1
+    state = json.loads(json.dumps(play(case, world)[0][0]))
+    loader, count = case.make(0, world), 0
+    before = loader.state_dict()
+    for path, changed in edits(state):
+        with pytest.raises((StateDamaged, ValueError)) as told:
+            loader.load_state_dict(changed)
+        assert type(told.value) is StateDamaged or "version" in path, path
+        count += 1
+    assert count > 50
+    assert loader.state_dict() == before
+    loader.load_state_dict(state)
+
+
+@pytest.mark.filterwarnings("ignore:the state is of rank:UserWarning")
+@pytest.mark.parametrize("name", KINDS)
+def test_a_change_of_a_state_without_a_checksum_loads_or_is_a_value_error(name):
+    """Those of earlier releases: what is between the numbers cannot be checked, their kinds can."""
+    case = CASES[name]
+    world = 2 if 2 in case.worlds else 1
+    state = of_version_1(json.loads(json.dumps(play(case, world)[0][0])))
+    for path, changed in edits({key: value for key, value in state.items() if key not in {"source", "sampler"}}):
+        if path[0] == "starts" and len(path) > 3:
+            continue  # the inside of a snapshot, which the lane reads when it is opened
+        with case.make(0, world) as loader:
+            with contextlib.suppress(ValueError):
+                loader.load_state_dict(changed)
+
+
+def test_checksums_of_different_values_differ():
+    values = [
+        *(None, False, True, 0, 1, -1, 1.0, "", "1", b"1", "None", [], [0], [[]], {}, {"0": 0}, [1, 2], ["1", "2"]),
+        *(["12"], [12], [[1], 2], [1, [2]], {"a": [1], "b": []}, {"a": [], "b": [1]}, [1 << 70], [-(1 << 70)]),
+        *({"a": {"b": 1}}, {"a": 1, "b": 1}, [True], [None], ["a", "b"], ["ab"], ["a,b"], 1 << 70, float("inf")),
+    ]
+    sums = [checksum_of(value) for value in values]
+    assert len(set(sums)) == len(values)
+    assert sums == [checksum_of(pickle.loads(pickle.dumps(value))) for value in values]
+
+
+@pytest.mark.parametrize("numbers", [[], [1, 2, 3], [-1, 1 << 40]])
+def test_the_checksums_of_a_list_a_tuple_and_an_array_are_equal(numbers):
+    assert checksum_of({"held": numbers}) == checksum_of({"held": tuple(numbers)})
+    assert checksum_of({"held": numbers}) == checksum_of({"held": np.array(numbers, np.int64)})
+
+
+def test_all_ranks_of_a_stream_are_checked():
+    states = [json.loads(json.dumps(state)) for state in play(CASES["stream_buffer"], 2)[0]]
+    states[1]["counts"][0] += 1
+    with pytest.raises(StateDamaged, match="the state has changed since it was saved"):
+        CASES["stream_buffer"].make(0, 1).load_state_dict(states)
