@@ -1,8 +1,8 @@
 """GZIP and ZLIB streams, unpacked a block at a time.
 
 No more is unpacked than the caller asks for, so that a decompression bomb costs time only for the bytes that are taken.
-As in TensorFlow, a GZIP file may have several members, and bytes after a ZLIB stream are ignored. A stream that is cut
-off just ends here: the reader knows whether a record was under way.
+As in TensorFlow, a GZIP file may have several members, and bytes after a ZLIB stream are ignored. A stream without its
+end is an error: a file that was cut between two records would otherwise look whole, as it does in TensorFlow.
 """
 
 import zlib
@@ -34,7 +34,7 @@ class InflatedFile:
 
     def __init__(self, source: ByteSource, compression: str, name: bytes) -> None:
         self._source, self._compression, self._name = source, compression, name
-        self._packed = b""
+        self._packed, self._has_bytes = b"", False
         self._unpacked_bytes = 0
         self._inflate = zlib.decompressobj(_WINDOW_BITS[compression])
         self._failure = ""
@@ -43,7 +43,8 @@ class InflatedFile:
         """Return the next unpacked bytes; see `ByteSource`.
 
         Raises:
-            DataLossError: The stream is broken, or of the other kind; again at every further read.
+            DataLossError: The stream is broken, or of the other kind; again at every further read. Or the file ends
+                before the stream does; a further read continues if the file has grown.
         """
         while True:
             if self._failure:
@@ -51,9 +52,17 @@ class InflatedFile:
             if self._inflate.eof and not self._next_member():
                 return b""
             packed = self._packed or self._source.read(BLOCK_BYTES)
+            self._has_bytes = self._has_bytes or bool(packed)
             data = self._unpack(packed, min(num_bytes, _UNPACK_BYTES))
-            if data or not (packed or self._failure):
+            if data or not self._has_bytes:  # an empty file has no records, as in TensorFlow
                 return data
+            if not packed and not self._failure and not self._inflate.eof:
+                raise DataLossError(
+                    None,
+                    None,
+                    f"{shown(self._name)}: the {self._compression} stream has no end after {self._unpacked_bytes} "
+                    "unpacked bytes: the file was truncated",
+                )
 
     def close(self) -> None:
         """Close the file."""

@@ -98,6 +98,37 @@ def test_a_file_that_ends_in_a_record_is_data_loss_and_in_a_header_its_end(tmp_p
         assert isinstance(end, errors.OutOfRangeError if is_clean else errors.DataLossError), (cut, end)
 
 
+@pytest.mark.parametrize("kind", ["GZIP", "ZLIB"])
+def test_a_compressed_file_that_is_truncated_anywhere_is_data_loss_after_its_whole_records(tmp_path, kind):
+    """Also between two records, and in the trailer: nothing but the end of the stream tells that the file is whole."""
+    payloads = [b"%d" % number * 5 for number in range(20)]
+    pack = zlib.compressobj(wbits=31 if kind == "GZIP" else 15)
+    # Each record is flushed, so that the file can be cut behind each.
+    parts = [pack.compress(framed(each)) + pack.flush(zlib.Z_SYNC_FLUSH) for each in payloads]
+    whole, ends = b"".join([*parts, pack.flush()]), [len(b"".join(parts[: at + 1])) for at in range(len(parts))]
+    for cut in range(1, len(whole)):
+        got, end = read_all(write(tmp_path / "r", whole[:cut]), options=kind)
+        assert isinstance(end, errors.DataLossError), cut
+        assert "/r: " in str(end)
+        assert [payload for _, payload in got] == payloads[: len(got)]
+        assert len(got) >= sum(at <= cut for at in ends)
+    got, end = read_all(write(tmp_path / "r", whole), options=kind)
+    assert [payload for _, payload in got] == payloads and isinstance(end, errors.OutOfRangeError)
+    assert isinstance(read_all(write(tmp_path / "r", b""), options=kind)[1], errors.OutOfRangeError)
+
+
+def test_a_compressed_file_that_grows_is_read_on(tmp_path):
+    whole = gzip.compress(framed(b"first")) + gzip.compress(framed(b"second"))
+    first = len(gzip.compress(framed(b"first")))
+    path = write(tmp_path / "r", whole[: first + 15])
+    reader, queue = mpqueue.TFRecordReader(options="GZIP"), FakeQueue(bytes(path))
+    assert reader.read(queue)[1] == b"first"
+    with pytest.raises(errors.DataLossError, match=r"the GZIP stream has no end .*the file was truncated"):
+        reader.read(queue)
+    path.write_bytes(whole)
+    assert reader.read(queue)[1] == b"second"
+
+
 def test_a_record_that_is_appended_later_is_read_then(tmp_path):
     """A cut record is judged anew at every read: a writer may be at work."""
     whole = framed(b"first", b"x" * 3 * BLOCK_BYTES)
