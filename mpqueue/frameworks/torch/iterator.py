@@ -37,7 +37,7 @@ from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import refuse_cuda
 from mpqueue.frameworks.torch.pinned import make_pinned
 from mpqueue.frameworks.torch.ranks import StreamRanks
-from mpqueue.frameworks.torch.skipping import seed_of_rank, told_by_sampler, warn_of_skipping
+from mpqueue.frameworks.torch.skipping import evaluation, seed_of_rank, told_by_sampler, warn_of_skipping
 from mpqueue.frameworks.torch.streams import LanedSource, StreamDataset
 from mpqueue.frameworks.torch.worker import INIT_NOTE, LoaderParts, MapSource, StreamSource, listed_of
 from mpqueue.loader.datasets import check_portable
@@ -166,11 +166,11 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
 
     def __init__(self, loader: Any) -> None:
         state.settle(loader)
-        resumed, told = state.due(loader), told_by_sampler(loader)
+        resumed, told, evaluated = state.due(loader), told_by_sampler(loader), evaluation(loader)
         with contextlib.ExitStack() as undo:
             if resumed is not None:  # the seed of the workers is known: drawing one leaves no trace
                 undo.enter_context(state.at_beginning(loader, resumed.beginning._replace(sampler=None, kept=None)))
-            elif told is not None and told.first:  # nor in mid-epoch, where the run before had drawn one by then
+            elif evaluated is not None or (told is not None and told.is_drawn(loader)):
                 generator = state.generator_of(loader)
                 undo.callback(generator.set_state, generator.get_state())
             _Base.__init__(self, loader)
@@ -178,6 +178,8 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             self._base_seed = resumed.beginning.base_seed
         elif told is not None:
             self._base_seed = told.seed
+        elif evaluated is not None:
+            self._base_seed = evaluated.seed
         self._prefetch_factor = loader.prefetch_factor if loader.num_workers else 1
         self._in_order = getattr(loader, "in_order", True)  # torch has it from 2.6 on
         if not self._prefetch_factor or self._prefetch_factor <= 0:
@@ -259,7 +261,9 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
                 # The stream goes on where the pass before was left; only the number of the epoch is another one.
                 place, self._epoch = following.place, following.place.epoch
             if not self._is_stream:
-                epoch, first = (self._epoch, 0) if told is None else (told.epoch, told.first)
+                evaluated = evaluation(loader) if told is None and resumed is None else None
+                epoch = self._epoch if evaluated is None else evaluated.epoch
+                epoch, first = (epoch, 0) if told is None else (told.epoch, told.first)
                 draw = _SamplerDraw(self._sampler_iter, epoch, first, is_batched=self._auto_collation)
                 self._draws.clear()
                 self._draws[self._epoch] = draw

@@ -14,6 +14,10 @@ what is in that file. So states must be equal on all ranks:
     dispatched    the first rank reads for all (``DataLoaderDispatcher``), so that only its state is written. It reads
                   one batch for each rank, one step ahead: the state is that of the step, see `is_inside_step`
 
+Persistent workers of Hugging Face's `Trainer` draw their seed from torch's generator once, in the first pass of a
+process. A resumed process would draw it again, and the model's random numbers would differ. So a loader that is resumed
+in a later epoch (`Told.is_drawn`), and a loader of an evaluation (`evaluation`), leave that generator unchanged.
+
 Accelerate is not imported for any of this.
 """
 
@@ -22,9 +26,14 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, NamedTuple
 
+import torch
+from torch.utils.data import IterableDataset, SequentialSampler
+
 from mpqueue.system.log import warn
 
 _MODULE = "accelerate.data_loader"
+_TRAINER = "transformers.trainer"
+_EPOCH_BITS = 19  # of the epochs that a worker's message has room for
 _MAX_SEED = 0x7FFFFFFFFFFFFFFF
 _RANK_STEP = 0x9E3779B97F4A7C15  # the golden ratio's bits: seeds of ranks far from each other
 _MAX_FRAMES = 12  # from a method of Accelerate's loader to the loader that is called
@@ -44,6 +53,22 @@ class Told(NamedTuple):
     epoch: int
     first: int
 
+    def is_drawn(self, loader: Any) -> bool:
+        """Return whether the uninterrupted run had drawn the workers' seed of ``loader`` before this pass."""
+        return self.first > 0 or (self.epoch > 0 and bool(loader.persistent_workers))
+
+
+class Evaluation(NamedTuple):
+    """A pass of persistent workers in an evaluation of Hugging Face's `Trainer`.
+
+    Attributes:
+        seed: The random numbers of the samples follow from this number,
+        epoch: and from this one. Both follow from torch's generator, which a checkpoint of the `Trainer` contains.
+    """
+
+    seed: int
+    epoch: int
+
 
 def told_by_sampler(loader: Any) -> Told | None:
     """Return what the samplers of a loader tell; None: they are not Accelerate's, or there is no seed."""
@@ -60,6 +85,28 @@ def told_by_sampler(loader: Any) -> Told | None:
         elif kind == "SeedableRandomSampler":
             return Told(sampler.initial_seed & _MAX_SEED, sampler.epoch, first)
     return None
+
+
+def evaluation(loader: Any) -> Evaluation | None:
+    """Return the seed and epoch of an evaluation; None: torch's rules hold.
+
+    The number of evaluations before a resume is unknown, and so is the seed that was drawn in the first one. The
+    random numbers of an iterable-style dataset follow from that number all the same: they have no use for ``epoch``.
+
+    Args:
+        loader: The loader that is iterated.
+    """
+    if not loader.persistent_workers or loader.generator is not None or _TRAINER not in sys.modules:
+        return None
+    is_ordered = any(isinstance(sampler, SequentialSampler) for sampler in _samplers(loader))
+    if not is_ordered and not isinstance(loader.dataset, IterableDataset):
+        return None  # the order is drawn from torch's generator as well
+    if _frame_of("evaluation_loop", _TRAINER) is None:
+        return None
+    generator = torch.Generator()
+    generator.set_state(torch.get_rng_state())
+    epoch = torch.randint(1 << _EPOCH_BITS, (), generator=generator)
+    return Evaluation(torch.initial_seed() & _MAX_SEED, int(epoch))
 
 
 def seed_of_rank(loader: Any, seed: int) -> int:
@@ -148,11 +195,11 @@ def _skipped_by_caller() -> int:
     return 0 if frame is None else int(getattr(frame.f_locals.get("self"), "skip_batches", 0))
 
 
-def _frame_of(function: str) -> FrameType | None:
-    """Return the frame of a function of Accelerate's loaders that is among the callers; None: it is not."""
-    frame = sys._getframe(1) if _MODULE in sys.modules else None
+def _frame_of(function: str, module: str = _MODULE) -> FrameType | None:
+    """Return the frame of a function of a module that is among the callers; None: it is not."""
+    frame = sys._getframe(1) if module in sys.modules else None
     for _ in range(_MAX_FRAMES):
-        if frame is None or (frame.f_globals.get("__name__") == _MODULE and frame.f_code.co_name == function):
+        if frame is None or (frame.f_globals.get("__name__") == module and frame.f_code.co_name == function):
             return frame
         frame = frame.f_back
     return None
