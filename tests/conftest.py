@@ -7,7 +7,7 @@ import signal
 
 import hypothesis
 import pytest
-from helpers import parked
+from helpers import optional, parked
 from helpers.bounds import Bounds
 from helpers.footprint import DEADLOCK_S, Footprint, collect, left_behind
 from helpers.new_nurseries import NewNurseries, start_new
@@ -28,6 +28,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     """Ctrl-C works here, also where a shell has started the tests in the background and has it ignored."""
+    config.pluginmanager.register(optional)
     config.pluginmanager.register(Bounds(600))  # the slowest collection takes 20 s on two CPUs
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

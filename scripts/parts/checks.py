@@ -1,23 +1,31 @@
-"""The checks of ``scripts/test`` that take long: types, the tests of each folder, a minute of the soak.
+"""The checks of ``scripts/test`` and of ``scripts/test --all``.
 
-One process for each check, twice as many at a time as there are CPUs, as four tenths of the time of a check is a wait
-for processes that start and end: with three at a time a sixth of two CPUs was idle. Each folder of tests has a process
-of its own, so that what is imported for one (frameworks with threads and hooks, Ray) does not meet the forks of
-another, and nothing is collected twice. The longest checks begin first, which leaves no long one for the end. A check
-writes into a file of its own (a pipe would stay open as long as a process that it left behind); what it wrote is
-printed, whole, when it has ended. All run to their ends whatever the others say; an interrupt, which the checks of a
-terminal get as well, lets no further one begin. A check that has not ended after `LIMIT_S` hangs: pytest ends a test
-that does, but not what comes before and after the tests (an import, the exit of the interpreter). The processes below
-it are told of, it is aborted, which makes it print where its threads stand, and they are ended. What failed is said
-once more at the end, where one looks first in a long log.
+Without ``--all`` these are the tests that need no framework, without those marked as ``slow`` or ``measures``. With
+``--all`` they are the types, all tests and a minute of the soak. The tests marked as ``measures`` compare times or
+sizes: they run at the end, while nothing else runs.
+
+Each folder of tests has its own process, and nothing is collected twice. So what one folder imports (frameworks with
+threads and hooks, Ray) does not affect the forks of another. Tests wait for processes much of the time, so there are
+twice as many checks at a time as CPUs. The longest checks start first, so that none of them is left for the end.
+
+Each check writes into its own file, because a pipe would remain open until the last process that a check leaves behind
+has ended. A check that fails does not stop the others. An interrupt also reaches the checks of a terminal, and no
+further check starts.
+
+pytest ends a test that hangs, but not an import or the exit of the interpreter. So a check that runs longer than
+`LIMIT_S` is aborted: it prints the stacks of its threads, and all processes below it are listed and killed. The
+failures are printed again at the end, where you look first in a long log.
 """
 
 import contextlib
+import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -40,17 +48,26 @@ LIMIT_S = 1800  # the longest takes 330 s beside two others on two CPUs, and 1,5
 _STACKS_S = 10  # for a process that is aborted to print its stacks
 _NAMED_BY_PYTEST = ("FAILED ", "ERROR ")
 _LAST_LINES = 10
+_NO_TESTS = 5  # the exit status of pytest if it has run none
+_COUNTED = ("failed", "error", "errors", "passed", "skipped")
 
 
 class Check(NamedTuple):
-    """A command, and the name that is printed with its result."""
+    """A command and the name that is printed with its result.
+
+    Attributes:
+        name: The name.
+        command: The command.
+        may_be_empty: pytest may find that all tests of the check are left out or skipped.
+    """
 
     name: str
     command: list[str]
+    may_be_empty: bool = False
 
 
 class Result(NamedTuple):
-    """The end of a check: its exit status, 0 if all is well, its seconds, and what it has written."""
+    """The end of a check: its exit status, 0 if it passed, its seconds, and its output."""
 
     name: str
     status: int
@@ -58,29 +75,61 @@ class Result(NamedTuple):
     output: str
 
     def __str__(self) -> str:
-        """Return what was written, and a last line of the result."""
+        """Return the output, followed by a line with the result."""
+        return f"{self.output.rstrip()}\n{self.line()}\n"
+
+    def line(self) -> str:
+        """Return one line with the result."""
         word = "passed" if self.status == 0 else f"FAILED with status {self.status}"
-        return f"{self.output.rstrip()}\n=== {self.name}: {word} after {self.seconds:.0f} s\n"
+        return f"=== {self.name}: {word} after {self.seconds:.0f} s"
 
     def in_short(self) -> str:
-        """Return the lines in which pytest names the tests that failed; of other commands, the last lines."""
+        """Return the lines in which pytest names the failed tests; for other commands, the last lines."""
         lines = self.output.rstrip().splitlines()
         return "\n".join([line for line in lines if line.startswith(_NAMED_BY_PYTEST)] or lines[-_LAST_LINES:])
 
+    def counts(self) -> Counter[str]:
+        """Return the numbers of pytest's last line, such as those of passed and of skipped tests."""
+        last = self.output.rstrip().rpartition("\n")[-1]
+        return Counter({word: int(number) for number, word in re.findall(r"(\d+) ([a-z]+)", last.partition(" in ")[0])})
+
+    def reasons(self) -> Counter[str]:
+        """Return the number of skipped tests and files for each reason that pytest names."""
+        found: Counter[str] = Counter()
+        for number, reason in re.findall(r"^SKIPPED \[(\d+)\] [^ ]+: (.+)$", self.output, re.MULTILINE):
+            found[reason] += int(number)
+        return found
+
+
+def core_checks_of(root: Path) -> list[Check]:
+    """Return the checks that need no framework and do not take long, those first that take longest."""
+    return [
+        _tests(paths, "not slow and not measures")._replace(may_be_empty=True)
+        for paths in _longest_first(root / "tests")
+    ]
+
 
 def checks_of(root: Path) -> list[Check]:
-    """Return the checks of a checkout, those first that take longest."""
-    python, tests = sys.executable, root / "tests"
-    types = Check("types", [python, "-X", "faulthandler", "-m", "mypy"])
-    soak = Check("soak", [python, "-X", "faulthandler", str(SCRIPTS / "soak"), "--minutes", "1"])
-    folders = _folders_of(tests)
-    names = sorted(
-        folders, key=lambda name: (_LONGEST_FIRST.index(name) if name in _LONGEST_FIRST else len(_LONGEST_FIRST), name)
-    )
-    of_folders = [_tests(python, *folders[name]) for name in names]
-    top = _tests(python, *sorted(f"tests/{path.name}" for path in tests.glob("test_*.py")))
+    """Return all checks of a checkout but those that measure, those first that take longest."""
+    types = Check("types", [sys.executable, "-X", "faulthandler", "-m", "mypy"])
+    soak = Check("soak", [sys.executable, "-X", "faulthandler", str(SCRIPTS / "soak"), "--minutes", "1"])
+    folders = [_tests(paths, "not measures") for paths in _longest_first(root / "tests")]
     # The types come early: tests of the stubs ask mypy again, and are quick where it has answered.
-    return [types, *of_folders[: len(_LONGEST_FIRST)], top, soak, *of_folders[len(_LONGEST_FIRST) :]]
+    return [types, *folders[: len(_LONGEST_FIRST)], soak, *folders[len(_LONGEST_FIRST) :]]
+
+
+def measuring_checks_of(root: Path) -> list[Check]:
+    """Return the checks that measure, which run alone."""
+    files = [path for path in sorted((root / "tests").rglob("test_*.py")) if "mark.measures" in path.read_text("utf-8")]
+    paths = [str(path.relative_to(root)) for path in files]
+    return [_tests(paths, "measures")._replace(name="measures")] if paths else []
+
+
+def _longest_first(tests: Path) -> list[list[str]]:
+    """Return the paths that each process of pytest runs."""
+    found = _folders_of(tests)
+    ranks = {name: rank for rank, name in enumerate(_LONGEST_FIRST)}
+    return [found[name] for name in sorted(found, key=lambda name: (ranks.get(name, len(ranks)), name))]
 
 
 def _folders_of(tests: Path) -> dict[str, list[str]]:
@@ -95,11 +144,12 @@ def _folders_of(tests: Path) -> dict[str, list[str]]:
             found |= {path.name: files} if files else {}
         elif any(path.rglob("test_*.py")):
             found[path.name] = [f"tests/{path.name}"]
-    return found
+    top = sorted(f"tests/{path.name}" for path in tests.glob("test_*.py"))
+    return found | ({"": top} if top else {})
 
 
-def _tests(python: str, *paths: str) -> Check:
-    return Check(" ".join(paths), [python, "-X", "faulthandler", "-m", "pytest", "-q", *paths])
+def _tests(paths: list[str], marks: str) -> Check:
+    return Check(" ".join(paths), [sys.executable, "-X", "faulthandler", "-m", "pytest", "-q", "-m", marks, *paths])
 
 
 def results(checks: list[Check], at_a_time: int) -> Iterator[Result]:
@@ -121,6 +171,7 @@ def _run(check: Check) -> Result:
             check.command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=written, stderr=written
         ) as process:
             status = _status_of(process, written)
+        status = 0 if status == _NO_TESTS and check.may_be_empty else status
         written.seek(0)
         return Result(check.name, status, time.monotonic() - begun, written.read())
 
@@ -166,15 +217,28 @@ def _about(process: psutil.Process) -> str:
         return f"  {process.pid}: {error!r}"
 
 
-def main() -> int:
-    """Run all checks, print their results, and return the exit status: 1 if one of them failed."""
-    failed = []
-    for result in results(checks_of(ROOT), 2 * num_cpus()):
-        _say(str(result))
-        failed += [result] if result.status else []
+def main(arguments: list[str]) -> int:
+    """Run the tests that need no framework, or with ``--all`` all checks; return 1 if one failed, otherwise 0."""
+    begun = time.time() - float(os.environ.get("SET_UP_S", "0"))
+    is_all = arguments == ["--all"]
+    groups = [(checks_of(ROOT), 2 * num_cpus()), (measuring_checks_of(ROOT), 1)]
+    found = []
+    for checks, at_a_time in groups if is_all else [(core_checks_of(ROOT), 2 * num_cpus())]:
+        for result in results(checks, at_a_time):
+            _say(str(result) if is_all or result.status else result.line())
+            found.append(result)
+    for reason, count in sum((result.reasons() for result in found), Counter()).most_common():
+        _say(f"skipped {count}: {reason}")
+    failed = [result for result in found if result.status]
     for result in failed:
-        _say(f"{result.in_short()}\n")
-    _say(f"FAILED: {', '.join(result.name for result in failed)}" if failed else "All checks passed.")
+        _say(f"\n{result.in_short()}")
+    if failed:
+        _say(f"\nFAILED: {', '.join(result.name for result in failed)}")
+    counts = sum((result.counts() for result in found), Counter())
+    words = [f"{counts[word]:,} {word}" for word in _COUNTED if counts[word]]
+    minutes, seconds = divmod(round(time.time() - begun), 60)
+    rest = "" if is_all else " Run everything (frameworks, docs, types, soak): scripts/test --all"
+    _say(f"{', '.join(words) or 'No tests'} in {minutes}:{seconds:02}.{rest}")
     return 1 if failed else 0
 
 
@@ -185,4 +249,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
