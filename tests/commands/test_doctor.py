@@ -55,8 +55,8 @@ def test_without_a_quota_there_is_none(group, text):
     assert limits.cpu_quota() is None
 
 
-def test_without_control_groups_there_are_no_limits(monkeypatch):
-    monkeypatch.setattr(limits, "_OWN", Path("/no/such/file"))
+def test_without_control_groups_there_are_no_limits(monkeypatch, tmp_path):
+    monkeypatch.setattr(limits, "_OWN", tmp_path / "missing")
     assert (limits.cpu_quota(), limits.memory_limit()) == (None, None)
 
 
@@ -162,8 +162,8 @@ def test_shared_memory_that_is_small_or_full_is_told(monkeypatch, total, free, v
     assert told in found.found
 
 
-def test_no_shared_memory_is_a_note(monkeypatch):
-    monkeypatch.setattr(checks_memory, "_SHM", "/no/such/folder")
+def test_no_shared_memory_is_a_note(monkeypatch, tmp_path):
+    monkeypatch.setattr(checks_memory, "_SHM", str(tmp_path / "missing"))
     assert finding_of(checks_memory.shm).verdict == "note"
 
 

@@ -278,9 +278,9 @@ def test_a_part_that_is_none_is_refused_without_a_picture_too(file, capsys, part
     assert "is not before the end of the part" in capsys.readouterr().err
 
 
-def test_a_picture_that_cannot_be_written_is_told_after_the_summary(file):
+def test_a_picture_that_cannot_be_written_is_told_after_the_summary(file, tmp_path):
     pytest.importorskip("matplotlib")
-    done = trace(file(EVENTS[:-1]), "--plot", "/no/such/folder/run.png")
+    done = trace(file(EVENTS[:-1]), "--plot", str(tmp_path / "missing/run.png"))
     assert done.returncode == 1
     assert "no picture" in done.stderr
     assert "share of the time in" in done.stdout
@@ -320,8 +320,8 @@ def test_a_narrow_terminal_gets_the_columns_that_it_has_room_for(file):
 
 
 @pytest.mark.parametrize(("content", "words"), [("hello", "is no trace: expected a JSON list"), (None, "No such file")])
-def test_a_file_that_is_none_ends_with_2(file, capsys, content, words):
-    path = "/no/such/file.json" if content is None else file(content)
+def test_a_file_that_is_none_ends_with_2(file, tmp_path, capsys, content, words):
+    path = str(tmp_path / "missing.json") if content is None else file(content)
     with pytest.raises(SystemExit) as ended:
         main(["trace", path])
     assert ended.value.code == 2

@@ -49,12 +49,15 @@ class TestOptions:
             ({"reconnect": "yes"}, TypeError, "reconnect must be"),
             ({"allow_pickle": []}, TypeError, "allow_pickle must be"),
             ({"trace": 3}, TypeError, "trace must be the path of a file"),
-            ({"trace": "/nowhere/run.json"}, ValueError, "in a folder that exists"),
         ],
     )
     def test_a_mistaken_option_is_refused_at_once(self, options, error, text):
         with pytest.raises(error, match=text):
             mpqueue.attach("nobody", **options)
+
+    def test_a_trace_in_a_missing_folder_is_refused_at_once(self, tmp_path):
+        with pytest.raises(ValueError, match="in a folder that exists"):
+            mpqueue.attach("nobody", trace=tmp_path / "missing/run.json")
 
     @pytest.mark.parametrize("name", ["", ".", "..", "a\0b", "x" * 200])
     def test_a_name_that_no_server_can_have_is_refused(self, name):

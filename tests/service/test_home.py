@@ -78,10 +78,11 @@ def test_else_for_one_in_the_folder_of_the_login(monkeypatch, servers_home):
     assert Home.of("photos").folder == f"{servers_home}/mpqueue/photos"
 
 
-@pytest.mark.parametrize("runtime", ["", "relative", "/no/such/folder", "/dev/null"])
-def test_else_for_one_in_the_folder_of_temporary_files(monkeypatch, servers_home, runtime):
+@pytest.mark.parametrize("runtime", ["", "relative", "{tmp_path}/missing", "/dev/null"])
+def test_else_for_one_in_the_folder_of_temporary_files(monkeypatch, servers_home, tmp_path, runtime):
     monkeypatch.delenv("MPQUEUE_HOME")
-    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime.format(tmp_path=tmp_path))
     monkeypatch.setattr("tempfile.tempdir", servers_home)
     assert Home.of("photos").folder == f"{servers_home}/mpqueue-{os.geteuid()}/photos"
 
@@ -351,7 +352,7 @@ def test_a_folder_that_others_may_only_read_is_taken_and_opened_for_others_if_ne
     ("make", "what"),
     [
         (lambda path: os.symlink("/tmp", path), "is a symbolic link"),
-        (lambda path: os.symlink("/no/such", path), "is a symbolic link"),
+        (lambda path: os.symlink(f"{path}-missing", path), "is a symbolic link"),
         (lambda path: open(path, "w").close(), "is no folder"),
         (os.mkfifo, "is no folder"),
     ],

@@ -329,7 +329,6 @@ def names_in(path):
     ("trace", "error", "text"),
     [
         (3, TypeError, "trace must be the path"),
-        ("/no/such/folder/run.json", ValueError, "a folder that exists"),
         ("/", ValueError, "trace must be the path of a file, got '/', which is none"),
         ("", ValueError, "which is none"),
     ],
@@ -337,6 +336,11 @@ def names_in(path):
 def test_a_path_that_cannot_be_is_refused_at_construction(trace, error, text):
     with pytest.raises(error, match=text):
         Loader(Slow(), trace=trace)
+
+
+def test_a_path_in_a_missing_folder_is_refused_at_construction(tmp_path):
+    with pytest.raises(ValueError, match="a folder that exists"):
+        Loader(Slow(), trace=tmp_path / "missing/run.json")
 
 
 def test_an_enqueuer_and_a_caller_without_workers_have_traces_too(tmp_path):
