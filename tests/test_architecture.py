@@ -17,6 +17,8 @@ from helpers.scripts import script
 import mpqueue
 from mpqueue.engine.backend_kinds import BackendName
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = structure.read(structure.ROOT / "mpqueue", "mpqueue")
 SCRIPTS = structure.read(structure.ROOT / "scripts")
 PACKAGES = {name: module for name, module in PACKAGE.items() if module.is_package}

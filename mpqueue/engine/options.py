@@ -123,7 +123,7 @@ class Options:
             import importlib.util
 
             if importlib.util.find_spec("tqdm") is None:
-                raise ImportError('progress=True needs tqdm: pip install "mpqueue[progress]"')
+                raise ImportError('progress=True needs tqdm: pip install "mpqueue[progress]"', name="tqdm")
         if self.ray_options is not None:
             from mpqueue.engine.ray_options import RayOptions  # most have none, and it takes a millisecond
 

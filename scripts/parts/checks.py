@@ -97,7 +97,8 @@ class Result(NamedTuple):
         """Return the number of skipped tests and files for each reason that pytest names."""
         found: Counter[str] = Counter()
         for number, reason in re.findall(r"^SKIPPED \[(\d+)\] [^ ]+: (.+)$", self.output, re.MULTILINE):
-            found[reason] += int(number)
+            # The form of `pytest.importorskip`.
+            found[re.sub(r"^could not import '([\w]+).*", r"\1 is not installed", reason)] += int(number)
         return found
 
 
@@ -166,9 +167,18 @@ def results(checks: list[Check], at_a_time: int) -> Iterator[Result]:
 def _run(check: Check) -> Result:
     _say(f"=== {check.name}: begun")
     begun = time.monotonic()
-    with tempfile.TemporaryFile("w+", errors="replace") as written:
+    # Without its own folder, pytest removes old folders of others, and fails if two do that at the same time.
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as written,
+        tempfile.TemporaryDirectory(prefix="mpq-", ignore_cleanup_errors=True) as folder,
+    ):
         with subprocess.Popen(
-            check.command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=written, stderr=written
+            check.command,
+            cwd=ROOT,
+            env=os.environ | {"PYTEST_DEBUG_TEMPROOT": folder},
+            stdin=subprocess.DEVNULL,
+            stdout=written,
+            stderr=written,
         ) as process:
             status = _status_of(process, written)
         status = 0 if status == _NO_TESTS and check.may_be_empty else status

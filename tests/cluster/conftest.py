@@ -14,7 +14,15 @@ import mpqueue
 from mpqueue.cluster import links
 from mpqueue.system import descriptors
 
-pytest.importorskip("ray", reason="Ray has no wheel for this Python")
+
+def pytest_itemcollected(item):
+    """These tests start clusters of Ray."""
+    item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _needs_ray():
+    pytest.importorskip("ray", reason="ray is not installed")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import subprocess
 import tomllib
 
 import pytest
+from helpers import optional
 from helpers.pages import ROOT, blocks, run_example
 
 import mpqueue
@@ -14,6 +15,7 @@ from mpqueue.__main__ import main
 
 ALL = blocks()
 PYTHON = [block for block in ALL if block.language == "python"]
+FIRST_READ = ("README.md", "docs/start/")  # the others are run by scripts/test --all only
 COMMANDS = sorted(
     {line.partition("  #")[0].strip() for block in ALL if block.language == "sh" for line in block.text.splitlines()}
     - {""}
@@ -72,7 +74,12 @@ def interpreter_of(block):
 
 def blocks_of(interpreter):
     return pytest.mark.parametrize(
-        "block", [block for block in PYTHON if interpreter_of(block) == interpreter], ids=str
+        "block",
+        [
+            pytest.param(block, id=str(block), marks=[] if block.page.startswith(FIRST_READ) else [pytest.mark.slow])
+            for block in PYTHON
+            if interpreter_of(block) == interpreter
+        ],
     )
 
 
@@ -82,7 +89,11 @@ def check_runs(block, folder, launcher):
     for name in frameworks:
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
-    errors = run_example(block.text, folder, launcher)
+    try:
+        errors = run_example(block.text, folder, launcher)
+    except AssertionError as error:
+        optional.skip_if_missing(str(error))
+        raise
     assert frameworks or errors == ""
 
 

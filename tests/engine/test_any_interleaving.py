@@ -305,7 +305,6 @@ class Unordered(Dispatching):
             self.epoch, self.missing = self.epoch + 1, set(range(self.length))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("machine", "arrows"),
     [

@@ -6,6 +6,7 @@ A package that is installed and cannot be imported is an error, and so is a modu
 """
 
 import importlib.util
+import re
 
 import pytest
 
@@ -18,9 +19,9 @@ PROJECTS = {
 PROJECTS |= {
     name: name
     for name in (
-        "accelerate", "anyio", "array_record", "boto3", "build", "datasets", "flax", "fsspec", "ipykernel", "jax",
+        "accelerate", "aiohttp", "anyio", "array_record", "boto3", "build", "datasets", "flax", "fsspec", "ipykernel", "jax",
         "jupyter_client", "keras", "lightning", "matplotlib", "ml_dtypes", "moto", "mypy", "optax", "pandas",
-        "pyarrow", "pyte", "ray", "rich", "ruff", "s3fs", "scipy", "sphinx", "streaming", "tensorboardX",
+        "pyarrow", "pyte", "ray", "requests", "rich", "ruff", "s3fs", "scipy", "sphinx", "streaming", "tensorboardX",
         "threadpoolctl", "torch", "torchdata", "tqdm", "transformers", "trio", "zstandard",
     )
 }  # fmt: skip
@@ -46,10 +47,11 @@ def is_installed(module):
         return False
 
 
-def _skip_or_raise(error):
-    if project := missing_project(error):
-        raise pytest.skip.Exception(f"{project} is not installed", allow_module_level=True) from error
-    raise error
+def skip_if_missing(output):
+    """Skip the test if a program's output says that a package could not be imported, and it is not installed."""
+    for name in re.findall(r"ModuleNotFoundError: No module named '(.+)'", output):
+        if project := missing_project(ImportError(name=name)):
+            pytest.skip(f"{project} is not installed")
 
 
 class _Module(pytest.Module):
@@ -59,7 +61,9 @@ class _Module(pytest.Module):
         try:
             return super().collect()
         except self.CollectError as error:
-            _skip_or_raise(error)
+            if (project := missing_project(error)) is None:
+                raise
+        pytest.skip(f"{project} is not installed", allow_module_level=True)
 
 
 def pytest_pycollect_makemodule(module_path, parent):
@@ -67,19 +71,27 @@ def pytest_pycollect_makemodule(module_path, parent):
     return _Module.from_parent(parent, path=module_path)
 
 
+def _run():
+    """Run the hooks of pytest inside of this one.
+
+    The skip is raised after the `except` block. Otherwise it would keep the error, with the frames of the test and the
+    files that they have open.
+    """
+    try:
+        return (yield)
+    except ImportError as error:
+        if (project := missing_project(error)) is None:
+            raise
+    pytest.skip(f"{project} is not installed")
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup():
+def pytest_fixture_setup():
     """Skip a test if a fixture imports what is not installed."""
-    try:
-        return (yield)
-    except ImportError as error:
-        _skip_or_raise(error)
+    return (yield from _run())
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call():
+def pytest_pyfunc_call():
     """Skip a test that imports what is not installed."""
-    try:
-        return (yield)
-    except ImportError as error:
-        _skip_or_raise(error)
+    return (yield from _run())

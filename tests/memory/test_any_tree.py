@@ -241,7 +241,6 @@ class Line:
         self.put(pickle.dumps(("tree", "C", None)))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["process", "thread", "inline"])
 def test_any_tree_comes_out_equal(backend, tmp_path):
     feed = Pipe(str(tmp_path / "feed")) if backend == "process" else Line()

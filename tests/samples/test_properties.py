@@ -6,7 +6,6 @@ import signal
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -148,7 +147,6 @@ def test_a_sampler_goes_the_same_ways_as_the_built_in_order(length, batch_size, 
     assert places_of == [generator(BatchSeed(SEED, 0, place)).random() for place in range(len(seen))]
 
 
-@pytest.mark.slow
 @FEWER
 @given(
     st.integers(5, 20), st.integers(1, 4), st.integers(1, 3), st.sampled_from(["process", "thread"]),

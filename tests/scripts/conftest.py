@@ -1,5 +1,14 @@
 """Fixtures of the scripts' tests."""
 
+import pytest
 from helpers.homes import servers_home
 
 __all__ = ["servers_home"]
+
+_OF_THE_TESTS = {"test_checks.py", "test_optional_packages.py"}
+
+
+def pytest_itemcollected(item):
+    """The other scripts are for the development of the package, and no promise of it depends on them."""
+    if item.path.name not in _OF_THE_TESTS:
+        item.add_marker(pytest.mark.slow)

@@ -47,8 +47,9 @@ def test_a_new_folder_is_checked(checks, checkout):
     assert sorted(names) == ["tests/one", "tests/test_top.py", "tests/two"]
 
 
-def test_each_test_runs_in_one_part_of_the_full_gate(checks, checkout):
-    (checkout / "tests/one/test_it.py").write_text(
+def test_each_test_runs_in_one_part_of_the_full_gate(checks, tmp_path):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/test_it.py").write_text(
         "import pytest\n"
         "def test_plain(): pass\n"
         "@pytest.mark.slow\ndef test_slow(): pass\n"
@@ -63,13 +64,13 @@ def test_each_test_runs_in_one_part_of_the_full_gate(checks, checkout):
             words = [word for word in check.command if word not in ("-q", "--minutes")]
             options = ["-v", "--rootdir", ".", "-p", "no:cacheprovider", "-o", "markers=slow\nmeasures"]
             if "pytest" in words:
-                done = subprocess.run([*words, *options], cwd=checkout, capture_output=True, text=True, timeout=60)
+                done = subprocess.run([*words, *options], cwd=tmp_path, capture_output=True, text=True, timeout=60)
                 found += re.findall(r"::(\w+) PASSED", done.stdout)
         return found
 
-    assert passed(checks.core_checks_of(checkout)) == ["test_plain"]
-    assert passed(checks.checks_of(checkout)) == ["test_plain", "test_slow"]
-    assert passed(checks.measuring_checks_of(checkout)) == ["test_measuring", "test_measuring_slowly"]
+    assert passed(checks.core_checks_of(tmp_path)) == ["test_plain"]
+    assert passed(checks.checks_of(tmp_path)) == ["test_plain", "test_slow"]
+    assert passed(checks.measuring_checks_of(tmp_path)) == ["test_measuring", "test_measuring_slowly"]
 
 
 def test_without_measuring_tests_there_is_no_check_of_them(checks, checkout):
@@ -162,7 +163,7 @@ def test_the_last_line_counts_the_tests_and_names_the_command_for_the_rest(check
         ),
         saying(
             checks,
-            "SKIPPED [2] tests/b.py:4: torch is not installed\n40 passed, 2 skipped, 1 warning in 61.00s (0:01:01)",
+            "SKIPPED [2] tests/b.py:4: could not import 'torch.nn': No module named 'torch'\n40 passed, 2 skipped, 1 warning in 61.00s (0:01:01)",
         ),
     ]
     status, lines = run(given, *arguments)

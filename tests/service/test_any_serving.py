@@ -7,7 +7,6 @@ what is computed again is the same, and as long as somebody can let go of a slot
 import random
 from types import SimpleNamespace
 
-import pytest
 from helpers.aiming import AimingMachine, run_and_require
 from helpers.faults import Numbers
 from helpers.simulated import Deadlock, Source, World
@@ -241,7 +240,6 @@ class Serving(AimingMachine):
             self.stream.stop()
 
 
-@pytest.mark.slow
 def test_any_interleaving_gives_every_batch_once(monkeypatch):
     reached = {"moved out": 0, "moved back": 0}
     evict, settle = LotWork.evict, Stashed.settle

@@ -235,7 +235,6 @@ def misbehave(name, seeds, uid=None):
     return told
 
 
-@pytest.mark.slow
 def test_consumers_that_send_anything_are_cut_off(server):
     """What one of them was offered and has not taken goes to others; its process's end frees the slots."""
     missing = {

@@ -104,6 +104,7 @@ def test_the_stream_goes_on_after_ctrl_c_in_next():
     assert said == ["interrupted", "0 1 2 3 4 5 6 7"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("processes", "step"), [(True, 5), (False, 1)])
 def test_an_interrupt_anywhere_in_next_loses_nothing_and_doubles_nothing(processes, step):
     """The consumer catches what the handler raised and asks again; the end of an epoch is among it."""
@@ -121,6 +122,7 @@ def test_an_interrupt_anywhere_in_next_loses_nothing_and_doubles_nothing(process
     assert after > 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["nursery", "fork"])
 def test_an_interrupt_anywhere_in_start_leaves_nothing_and_the_next_start_works(method):
     enqueuer = OrderedEnqueuer(Numbers(), True, start_method=method)
@@ -136,6 +138,7 @@ def test_an_interrupt_anywhere_in_start_leaves_nothing_and_the_next_start_works(
     assert after > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["nursery", "fork"])
 def test_an_interrupt_anywhere_in_stop_leaves_nothing_once_it_is_called_again(method):
     enqueuer = OrderedEnqueuer(Numbers(), True, start_method=method)

@@ -11,6 +11,8 @@ from helpers.outside import ran
 
 import mpqueue
 
+pytestmark = pytest.mark.slow
+
 AT, LENGTH = 3, 8
 BACKENDS = {"nursery": {}, "fork": {"start_method": "fork"}, "thread": {"backend": "thread"}}
 backends = pytest.mark.parametrize("options", BACKENDS.values(), ids=BACKENDS)

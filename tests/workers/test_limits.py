@@ -11,6 +11,8 @@ import sys
 import pytest
 from helpers.outside import Trainer, ran
 
+pytestmark = pytest.mark.slow
+
 SOMEBODY = 54321  # a user id of nobody
 
 PRELUDE = """

@@ -10,6 +10,8 @@ from helpers.outside import ran
 
 import mpqueue
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_in_a_daemonic_process(method, tmp_path):

@@ -165,7 +165,13 @@ def _expected(cell):
     return [step * epoch + index for epoch in range(2) for index in range(LENGTH)]
 
 
-@pytest.mark.parametrize(("place", "kind", "backend"), CELLS, ids=["-".join(cell) for cell in CELLS])
+def _cell(place, kind, backend):
+    """Return a test's parameters. What differs between the start methods is only how a worker starts."""
+    marks = [pytest.mark.slow] if backend in ("fork", "spawn") else []
+    return pytest.param(place, kind, backend, id=f"{place}-{kind}-{backend}", marks=marks)
+
+
+@pytest.mark.parametrize(("place", "kind", "backend"), [_cell(*cell) for cell in CELLS])
 def test_cell(place, kind, backend, tmp_path, monkeypatch):
     if kind in PAUSING and backend in ("thread", "inline"):
         _test_pause_here(place, backend)
@@ -325,6 +331,7 @@ def test_a_worker_init_that_kills_again_and_again_is_no_ticket_to_blame(kind, tm
         assert cell.found == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", HANGING)
 @pytest.mark.parametrize("place", ["worker-init", "before-item", "amid-item", "amid-copy", "pickling-batch"])
 def test_a_ticket_that_hangs_again_and_again_is_given_up_after_its_restarts(place, kind, tmp_path, monkeypatch):

@@ -208,6 +208,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "step"), [("nursery", 37), ("fork", 67)])
 def test_it_leaves_nothing_at_whatever_call_of_the_engine_it_dies(method, step):
     options = {"stdin": -1, "bufsize": 0}

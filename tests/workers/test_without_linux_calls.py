@@ -6,6 +6,8 @@ import pytest
 from helpers.hanging import TIMEOUT_S
 from helpers.outside import ran
 
+pytestmark = pytest.mark.slow
+
 # Interpreters import this first: trainer, nursery and spawned workers.
 _WITHOUT_CALLS = """
 import os, select, signal

@@ -18,6 +18,7 @@ keep_compiled()
 def pytest_itemcollected(item):
     """Keras and its backends use what NumPy and others deprecate."""
     item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning"))
+    item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture
