@@ -52,6 +52,11 @@ class Replacement:
         self._is_covered = False  # ours stands, without a holder, beneath something of another program's
         self._lock = RLock()  # a garbage collection in here may end a holder
 
+    @property
+    def is_held(self) -> bool:
+        """True if ours is in place."""
+        return self._num_holders > 0
+
     def hold(self) -> None:
         """Have ours in place until `let_go`.
 
@@ -133,11 +138,12 @@ class Installation:
     """An installation by `install`: leaving the ``with`` statement undoes it; else it stays.
 
     Args:
-        replacements: What was installed.
+        name: Of our module, for the reader of it.
+        replacements: What was installed; none: there is nothing to undo.
     """
 
-    def __init__(self, *replacements: Replacement) -> None:
-        self._replacements, self._is_done = replacements, True
+    def __init__(self, name: str, *replacements: Replacement) -> None:
+        self._name, self._replacements, self._is_done = name, replacements, bool(replacements)
 
     def __enter__(self) -> Self:
         return self
@@ -149,7 +155,7 @@ class Installation:
                 replacement.uninstall()
 
     def __repr__(self) -> str:
-        return f"<{self._replacements[0].name}.install(), {'done' if self._is_done else 'undone'}>"
+        return f"<{self._name}.install(), {'done' if self._is_done else 'undone'}>"
 
 
 def install_all(*replacements: Replacement) -> Installation:
@@ -167,4 +173,9 @@ def install_all(*replacements: Replacement) -> Installation:
         for replacement in reversed(done):
             replacement.uninstall()
         raise
-    return Installation(*replacements)
+    return Installation(replacements[0].name, *replacements)
+
+
+def nothing_installed(name: str) -> Installation:
+    """Return the installation of a module that cannot replace anything in this version of the library."""
+    return Installation(name)

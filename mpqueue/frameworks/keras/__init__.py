@@ -2,6 +2,7 @@
 
 From the ground up; a module imports only from its own line and the lines above it::
 
+    seedings.py        notices that the program seeds Keras
     passes.py          what a data adapter of Keras 3 asks for: passes
     backups.py         tells that Keras restores a backup without a state of the loader
     loader_passes.py   passes over a loader

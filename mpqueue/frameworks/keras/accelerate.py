@@ -6,12 +6,14 @@ adapter
 module: every `install` needs it until it is undone, every accelerated dataset as long as it lives. What was built stays
 what it is.
 
-The signatures of the classes in question decide whether a version of Keras fits, not its number.
+The signatures of the classes in question decide whether a version of Keras fits, not its number. If one does not fit, a
+warning says so, and Keras's own enqueuer runs the dataset.
 """
 
 import functools
 import inspect
 import os
+import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -39,26 +41,33 @@ from mpqueue.loader.engine import Latest
 from mpqueue.loader.forms import backend_of, own_of
 from mpqueue.loader.loader import Loader
 from mpqueue.loader.sources import check_sequence, length_of
+from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.cpus import num_cpus
-from mpqueue.system.replacement import Installation, Replacement
+from mpqueue.system.replacement import Installation, Replacement, nothing_installed
 from mpqueue.telemetry import stats
 
 __all__ = ["accelerate", "install"]
 
 _ADAPTER = "keras.src.trainers.data_adapters.py_dataset_adapter"
 
-# What the enqueuer must look like to its adapter, and the adapter to its fit loop.
-_SIGNATURES = {
-    "OrderedEnqueuer.__init__": ("self", "py_dataset", "workers", "use_multiprocessing", "max_queue_size", "shuffle"),
-    "OrderedEnqueuer.start": ("self",),
-    "OrderedEnqueuer.stop": ("self", "drain_queue_and_join"),
-    "OrderedEnqueuer.is_running": ("self",),
-    "OrderedEnqueuer.get": ("self",),
-    "PyDatasetAdapter.__init__": ("self", "x", "class_weight", "shuffle"),
-    "PyDatasetAdapter.on_epoch_begin": ("self",),
-    "PyDatasetAdapter.on_epoch_end": ("self",),
-    "PyDataset.__init__": ("self", "workers", "use_multiprocessing", "max_queue_size"),
-}
+# The signatures that the enqueuer and the adapter may have. The last one is that of the newest version.
+_SIGNATURES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "OrderedEnqueuer.__init__": (
+        ("self", "py_dataset", "workers", "use_multiprocessing", "max_queue_size", "shuffle"),
+        (
+            "self", "py_dataset", "workers", "use_multiprocessing", "max_queue_size", "shuffle",
+            "num_data_shards", "data_shard_id",
+        ),
+    ),
+    "OrderedEnqueuer.start": (("self",), ("self", "epoch")),
+    "OrderedEnqueuer.stop": (("self", "drain_queue_and_join"),),
+    "OrderedEnqueuer.is_running": (("self",),),
+    "OrderedEnqueuer.get": (("self",),),
+    "PyDatasetAdapter.__init__": (("self", "x", "class_weight", "shuffle"),),
+    "PyDatasetAdapter.on_epoch_begin": (("self",),),
+    "PyDatasetAdapter.on_epoch_end": (("self",),),
+    "PyDataset.__init__": (("self", "workers", "use_multiprocessing", "max_queue_size"),),
+}  # fmt: skip
 
 
 @shows_arguments
@@ -120,8 +129,8 @@ def accelerate(  # noqa: D417 - `unknown` is for the names that are refused
         backend: "process", "thread", or "ray": processes on the nodes of a Ray cluster; None: as
             ``use_multiprocessing`` says.
         seed: Shuffled orders and the random numbers of each batch follow from (seed, epoch, index), for any number of
-            workers; None: from the state of Python's `random`. The shuffled order is drawn from Python's `random` all
-            the same.
+            workers; None: from the state of Python's `random`.
+            The shuffled order is the one that Keras draws, all the same.
         ordered: Batches come in the order of the source; elements of generators come round the workers in turn. False:
             as they are ready, so that a slow batch holds up no other.
         start_method: How processes are made: "nursery" (forked from a clean process; a source that cannot be pickled is
@@ -146,7 +155,10 @@ def accelerate(  # noqa: D417 - `unknown` is for the names that are refused
 
     Raises:
         TypeError, ValueError: ``py_dataset`` is no dataset, or an option has the wrong type or an impossible value.
-        ImportError: There is no Keras, or one that does not fit; the text says what it lacks.
+        ImportError: Keras is not installed; or it does not fit, and ``py_dataset`` is a `Loader`.
+
+    Warns:
+        UserWarning: This version of Keras does not fit. Keras's own workers run the dataset.
 
     Follows: Keras 3's `PyDataset`.
     """
@@ -175,6 +187,9 @@ def _accelerate(py_dataset: Any, options: Options, numbers: dict[str, Any], back
     if isinstance(source, Loader):
         # Counted among what was given, which a loader refuses.
         named = given if backend is None else {"backend": backend} | given
+        misfit = _find_misfit()
+        if misfit is not None:
+            raise ImportError(f"{misfit}, and Keras's own workers cannot run a Loader {_REMEDY}", name="keras")
         accelerated = _accelerated_loader(source, options, named)
         _replacement.hold_for(accelerated)
         keras_resets.tell(accelerated)
@@ -182,8 +197,14 @@ def _accelerate(py_dataset: Any, options: Options, numbers: dict[str, Any], back
         return accelerated
     if backend is not None:
         given = {"use_multiprocessing": kind_of(backend).in_processes} | given
+    misfit = _find_misfit()
+    if misfit is not None:  # Keras's own default: its processes are forks of this one
+        given = {"use_multiprocessing": False} | own_of(source) | given
     accelerated = _accelerated(source, options, given, backend)
-    _replacement.hold_for(accelerated)  # as long as it lives, Keras runs it in our workers
+    if misfit is None:
+        _replacement.hold_for(accelerated)  # as long as it lives, Keras runs it in our workers
+    else:
+        _warn_of_misfit(misfit)
     return accelerated
 
 
@@ -218,9 +239,16 @@ def install() -> Installation:
         A context manager: leaving it undoes this installation, and no other.
 
     Raises:
-        ImportError: There is no Keras, or one that does not fit; the text says what it lacks.
+        ImportError: Keras is not installed.
+
+    Warns:
+        UserWarning: This version of Keras does not fit. Nothing is installed, and Keras's own workers run all datasets.
     """
-    return _replacement.install()
+    misfit = _find_misfit()
+    if misfit is None:
+        return _replacement.install()
+    _warn_of_misfit(misfit)
+    return nothing_installed("mpqueue.keras")
 
 
 class Accelerated:
@@ -310,7 +338,7 @@ class AcceleratedLoader(Accelerated):
 @functools.cache
 def _class_of(face: type[Accelerated]) -> Callable[[Any, Options, int, bool, int], Any]:
     """Return the subclass of Keras's `PyDataset` with these methods."""
-    py_dataset = _import_adapter().PyDataset
+    py_dataset = _import_keras().utils.PyDataset
 
     def initialise(
         self: Any, source: Any, options: Options, workers: int, use_multiprocessing: bool, max_queue_size: int
@@ -332,12 +360,18 @@ class Enqueuer(PassEnqueuer):
         use_multiprocessing: Worker processes instead of threads.
         max_queue_size: Batches computed ahead.
         shuffle: Of `fit`.
+        num_data_shards: Of the distribution, from Keras 3.16 on: the number of processes that divide the batches,
+        data_shard_id: and this one.
+
+    Raises:
+        ValueError: The distribution divides the batches of a Loader, which divides its batches itself.
 
     Follows: ``keras.src.trainers.data_adapters.py_dataset_adapter.OrderedEnqueuer``.
     """
 
     def __new__(cls, py_dataset: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(py_dataset, AcceleratedLoader):
+            _check_unsharded(kwargs.get("num_data_shards", 1))
             return LoaderEnqueuer(py_dataset.epochs, shuffle=kwargs.get("shuffle", False))
         if _replacement.num_installations or isinstance(py_dataset, Accelerated):
             return super().__new__(cls)
@@ -350,19 +384,34 @@ class Enqueuer(PassEnqueuer):
         use_multiprocessing: bool = False,
         max_queue_size: int = 10,
         shuffle: bool = False,
+        num_data_shards: int = 1,
+        data_shard_id: int = 0,
     ) -> None:
         source, options, backend = py_dataset, None, None
         if isinstance(py_dataset, Accelerated):
             source, options, backend = py_dataset.source, py_dataset.options, py_dataset.backend
         super().__init__(
-            source, workers, use_multiprocessing, max_queue_size, shuffle, options=options, backend=backend
-        )
+            source, workers, use_multiprocessing, max_queue_size, shuffle, num_data_shards, data_shard_id,
+            options=options, backend=backend,
+        )  # fmt: skip
         if isinstance(py_dataset, Accelerated):
             py_dataset.enqueuer, py_dataset.latest = weakref.ref(self), self.latest
         self.py_dataset = py_dataset
 
 
-def _import_adapter() -> Any:
+def _check_unsharded(num_data_shards: int) -> None:
+    if num_data_shards > 1:
+        raise ValueError(
+            f"Keras's distribution divides the batches among {num_data_shards} processes, and a Loader divides its "
+            "batches itself: pass shard=(rank, number of ranks) to the Loader, and auto_shard_dataset=False to the "
+            "distribution"
+        )
+
+
+_REMEDY = 'without mpqueue. Keras 3.6 to 3.16 are known to fit: pip install "keras>=3.6,<3.17"'
+
+
+def _import_keras() -> Any:
     try:
         import keras
     except ModuleNotFoundError as error:
@@ -370,35 +419,45 @@ def _import_adapter() -> Any:
             raise
         remedy = 'pip install "mpqueue[keras-jax]" or "mpqueue[keras-tensorflow]"'
         raise ImportError(f"mpqueue.keras needs Keras 3: {remedy}", name="keras") from error
+    return keras
+
+
+def _import_adapter() -> Any:
+    _import_keras()
+    return import_module(_ADAPTER)
+
+
+def _find_misfit() -> str | None:
+    """Return how this Keras differs from those that are known; None: it does not."""
+    keras = _import_keras()
+    if _replacement.is_held:
+        return None
     try:
-        return import_module(_ADAPTER)
+        why = _difference(import_module(_ADAPTER))
     except ModuleNotFoundError as error:
-        raise _misfit(f"it has no module {error.name}", keras) from error
-
-
-def _check_fit(adapter: Any) -> None:
-    """Raise an `ImportError` that says where this Keras differs from those that are known."""
-    import keras
-
-    for path, expected in _SIGNATURES.items():
-        owner, method = path.split(".")
-        function = getattr(getattr(adapter, owner, None), method, None)
-        if not inspect.isfunction(function):
-            raise _misfit(f"it has no {path}", keras)
-        found = tuple(inspect.signature(function).parameters)
-        if found != expected:
-            raise _misfit(f"its {path} takes ({', '.join(found)}) instead of ({', '.join(expected)})", keras)
-    if "OrderedEnqueuer" not in adapter.PyDatasetAdapter.__init__.__code__.co_names:
-        raise _misfit("its PyDatasetAdapter does not build an OrderedEnqueuer when it is made", keras)
-
-
-def _misfit(why: str, keras: Any) -> ImportError:
+        why = f"it has no module {error.name}"
     version = getattr(keras, "__version__", "of unknown version")
-    return ImportError(
-        f"mpqueue.keras does not fit Keras {version}: {why}. Keras 3.6 to 3.15 are known to fit: "
-        'pip install "keras>=3.6"',
-        name="keras",
+    return None if why is None else f"mpqueue.keras does not fit Keras {version}: {why}"
+
+
+def _warn_of_misfit(misfit: str) -> None:
+    warnings.warn(
+        f"{misfit}. Keras's own workers run the datasets {_REMEDY}", UserWarning, stacklevel=outside_stacklevel()
     )
 
 
-_replacement = Replacement("mpqueue.keras", _import_adapter, "OrderedEnqueuer", Enqueuer, _check_fit)
+def _difference(adapter: Any) -> str | None:
+    for path, known in _SIGNATURES.items():
+        owner, method = path.split(".")
+        function = getattr(getattr(adapter, owner, None), method, None)
+        if not inspect.isfunction(function):
+            return f"it has no {path}"
+        found = tuple(inspect.signature(function).parameters)
+        if found not in known:
+            return f"its {path} takes ({', '.join(found)}) instead of ({', '.join(known[-1])})"
+    if "OrderedEnqueuer" not in adapter.PyDatasetAdapter.__init__.__code__.co_names:
+        return "its PyDatasetAdapter does not build an OrderedEnqueuer when it is made"
+    return None
+
+
+_replacement = Replacement("mpqueue.keras", _import_adapter, "OrderedEnqueuer", Enqueuer)

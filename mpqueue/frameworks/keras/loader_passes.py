@@ -244,8 +244,12 @@ class LoaderEnqueuer:
         self._epoch: LoaderEpoch | None = None
         self._is_running = False
 
-    def start(self) -> None:
-        """An epoch begins: batches may be asked for. Has no effect where one has begun."""
+    def start(self, epoch: int | None = None) -> None:  # noqa: ARG002 - the loader counts its epochs
+        """Begin an epoch: batches may be requested. Has no effect if an epoch has begun.
+
+        Args:
+            epoch: Of Keras's, from Keras 3.16 on; the loader has its own order.
+        """
         self._is_running = True
 
     def stop(self, drain_queue_and_join: bool = True) -> None:  # noqa: ARG002 - the loader's workers go on

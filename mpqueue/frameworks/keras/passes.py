@@ -3,7 +3,7 @@
 Each generator of `get` is one *pass* over the dataset, its order drawn at its first batch. What the fit loop's calls
 mean here::
 
-    start()            nothing yet: the dataset's own on_epoch_begin comes after it
+    start()            nothing yet: the dataset's own on_epoch_begin comes before or after it
     next(get())        the first: a new pass, from the dataset's present state; what was computed for another is dropped
     next               the next batch of the pass, the following ones being computed ahead
     stop()             an epoch is over, no more: the workers live on, and keep what they have computed ahead
@@ -20,14 +20,15 @@ finalizer, and must not hold the enqueuer.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mpqueue.engine.backend import EndOfStream
 from mpqueue.engine.backend_kinds import BackendName
 from mpqueue.engine.options import Options, check_counts, check_flags, fresh_seed
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.schedule import EpochSchedule, Place
+from mpqueue.engine.schedule import ENDLESS, EpochSchedule, Place
+from mpqueue.frameworks.keras.seedings import latest_seeding
 from mpqueue.loader import idle
 from mpqueue.loader.datasets import items_of
 from mpqueue.loader.engine import Engine, Latest
@@ -46,17 +47,27 @@ class _Plan:
     def __init__(self) -> None:
         self.number, self.is_over = -1, True
         self.length: int | None = None
-        self.order: list[int] | None = None
+        self.order: Sequence[int] | None = None
         self.position = 0
         self.ahead: tuple[int, ...] = ()
 
-    def begin(self, source: Any, *, shuffle: bool) -> None:
-        """The next pass, in an order drawn as Keras draws it, from Python's `random`."""
+    def begin(self, source: Any, *, shuffle: bool, epoch: int | None, shard: tuple[int, int]) -> None:
+        """Begin the next pass, in an order drawn as Keras draws it.
+
+        Args:
+            source: The dataset.
+            shuffle: Draw an order,
+            epoch: seeded by this; None: from Python's `random`.
+            shard: This process and the number of processes that divide the batches.
+        """
         length = length_of(source)
-        order = None
+        order: Sequence[int] | None = None
         if shuffle and length is not None:
             order = list(range(length))
-            random.shuffle(order)
+            (random if epoch is None else random.Random(epoch)).shuffle(order)
+        first, step = shard
+        if step > 1:
+            order = range(first, ENDLESS, step) if length is None else (order or range(length))[first::step]
         self.number, self.length, self.order = self.number + 1, length, order
         self.position, self.ahead, self.is_over = 0, (), False
 
@@ -71,6 +82,24 @@ class _Plan:
         return Place(self.number, self.position, self.ahead)
 
 
+class _PassSchedule(EpochSchedule):
+    """The order of a plan, which an endless dataset has, too.
+
+    Args:
+        plan: The plan.
+        seed: Random numbers of the items follow from it.
+    """
+
+    def __init__(self, plan: _Plan, seed: int) -> None:
+        super().__init__(lambda: plan.length, seed, barrier=True, order_of=lambda *_: plan.order)
+        self._plan = plan
+
+    def _open(self) -> None:
+        super()._open()
+        if self._length is None:
+            self.orders[self.epoch] = self._plan.order
+
+
 class _Numbers:
     """Counts the enqueuers that are made in one state of Python's `random`, so that each gets a seed of its own.
 
@@ -79,13 +108,14 @@ class _Numbers:
 
     def __init__(self) -> None:
         self._state: object = None
+        self._seeding: object = None
         self._number = -1
 
     def note_state(self) -> None:
         """Note a state in which no enqueuer is made."""
-        state = random.getstate()
-        if state != self._state:
-            self._state, self._number = state, -1
+        state, seeding = random.getstate(), latest_seeding()
+        if seeding is not self._seeding or state != self._state:
+            self._state, self._seeding, self._number = state, seeding, -1
 
     def next(self) -> int:
         """The number of the enqueuer that is being made."""
@@ -105,7 +135,10 @@ class PassEnqueuer(idle.Pool):
         workers: How many; more computes faster, up to the number of CPUs.
         use_multiprocessing: Worker processes instead of threads.
         max_queue_size: Batches computed ahead, those at work included; 0: unbounded (threads only).
-        shuffle: A new order for every pass, drawn from Python's `random`.
+        shuffle: A new order for every pass.
+        num_data_shards: Number of processes that divide the batches of the dataset; this one takes every
+            ``num_data_shards``-th of the pass's order,
+        data_shard_id: from this one on.
         options: The options of all enqueuers; random numbers of the items follow from (seed, pass, index).
         backend: "ray": the processes are on the nodes of a Ray cluster; None: as ``use_multiprocessing`` says.
 
@@ -124,6 +157,8 @@ class PassEnqueuer(idle.Pool):
         use_multiprocessing: bool = False,
         max_queue_size: int = 10,
         shuffle: bool = False,
+        num_data_shards: int = 1,
+        data_shard_id: int = 0,
         *,
         options: Options | None = None,
         backend: BackendName | None = None,
@@ -137,15 +172,23 @@ class PassEnqueuer(idle.Pool):
         self.workers, self.max_queue_size = check_counts(workers, max_queue_size, self._backend)
         seed = self._options.seed
         self._seed = fresh_seed(_numbers.next()) if seed is None else int(seed)
+        self._shard = data_shard_id, num_data_shards
+        self._epoch: int | None = None
         self._is_running = False
         self._num_stops = self._num_seen = 0  # the stops; those behind which the source was looked at
         self._plan = _Plan()
         self._engine = Engine(kind="keras")
         self._lock = Lock()  # held by the thread that asks for a batch: nobody parks its workers then
 
-    def start(self) -> None:
-        """An epoch begins: batches may be asked for. Has no effect where one has begun."""
-        self._is_running = True
+    def start(self, epoch: int | None = None) -> None:
+        """Begin an epoch: batches may be requested. Has no effect if an epoch has begun.
+
+        Args:
+            epoch: Seed of the shuffled order of a pass that begins in this epoch, from Keras 3.16 on; None: the order
+                is drawn from Python's `random`.
+        """
+        if not self._is_running:
+            self._is_running, self._epoch = True, epoch
 
     def stop(self, drain_queue_and_join: bool = True) -> None:
         """An epoch is over; the workers live on. Has no effect where none has begun. From any thread.
@@ -204,7 +247,7 @@ class PassEnqueuer(idle.Pool):
         with self._lock:
             num_stops = self._num_stops  # as in `_next`
             draw_lazy_order(self.source)
-            self._plan.begin(self.source, shuffle=self.shuffle)
+            self._plan.begin(self.source, shuffle=self.shuffle, epoch=self._epoch, shard=self._shard)
             _numbers.note_state()
             # The order has moved the state on: whoever sets the seed again is seen to do so, and gets the same numbers.
             if self._engine.pipeline is not None:
@@ -259,7 +302,7 @@ class PassEnqueuer(idle.Pool):
             is_seed_given=options.seed is not None,
             options=options,
         )
-        schedule = EpochSchedule(lambda: plan.length, self._seed, barrier=True, order_of=lambda *_: plan.order)
+        schedule = _PassSchedule(plan, self._seed)
         # Keras builds a model from it, and drops the pass: items are to run as often as without workers.
         is_very_first = not plan.number and not plan.position
         pipeline = self._engine.start(

@@ -184,22 +184,51 @@ class OtherAdapter(adapter.PyDatasetAdapter):
     ],
     ids=["older", "gone", "other adapter"],
 )
-def test_a_keras_that_does_not_fit_is_refused_with_what_it_lacks(monkeypatch, changes, why):
-    fresh = Replacement("", keras_face._import_adapter, "OrderedEnqueuer", Enqueuer, keras_face._check_fit)
-    monkeypatch.setattr(keras_face, "_replacement", fresh)
+def test_keras_that_does_not_fit_runs_datasets_itself_with_a_warning(monkeypatch, changes, why):
+    _use_fresh_replacement(monkeypatch)
     for name, value in changes.items():
         monkeypatch.setattr(adapter, name, value)
     replaced = adapter.OrderedEnqueuer
-    for use in (install, lambda: accelerate(marked.Marked(), 2)):
-        with pytest.raises(ImportError, match=f"does not fit Keras {keras.__version__}: .*{why}"):
-            use()
+    text = f"does not fit Keras {keras.__version__}: .*{why}.*own workers run the datasets without mpqueue"
+    with pytest.warns(UserWarning, match=text) as warned:
+        installation = install()
+    with pytest.warns(UserWarning, match=text) as others:
+        fast = accelerate(marked.Marked(), 2)
+    assert {warning.filename for warning in [*warned, *others]} == {__file__}
     assert adapter.OrderedEnqueuer is replaced
+    assert (fast.workers, fast.use_multiprocessing) == (2, False)
+    assert [batch[1].tolist() for batch in fast] == [batch[1].tolist() for batch in as_py_dataset(marked.Marked())]
+    with installation:
+        assert repr(installation) == "<mpqueue.keras.install(), undone>"
+    with mpqueue.Loader(marked.Marked(), workers=0) as loader, pytest.raises(ImportError, match=f"{why}.*run a Loader"):
+        accelerate(loader)
 
 
-def test_a_keras_without_the_adapter_module_is_refused(monkeypatch):
+def test_keras_that_does_not_fit_trains_with_its_own_enqueuer(monkeypatch):
+    class Future(STOCK):
+        def start(self, *args, where=None):
+            return super().start(*args)
+
+    _use_fresh_replacement(monkeypatch)
+    monkeypatch.setattr(adapter, "OrderedEnqueuer", Future)
+    with pytest.warns(UserWarning, match="OrderedEnqueuer.start takes"):
+        fast = accelerate(marked.Marked(), 2)
+    assert type(enqueuer_for(fast)) is Future
+    assert len(fit(fast)[1]["loss"]) == 3
+
+
+def _use_fresh_replacement(monkeypatch):
+    fresh = Replacement("", keras_face._import_adapter, "OrderedEnqueuer", Enqueuer)
+    monkeypatch.setattr(keras_face, "_replacement", fresh)
+
+
+def test_keras_without_the_adapter_module_runs_datasets_itself_with_a_warning(monkeypatch):
+    _use_fresh_replacement(monkeypatch)
     monkeypatch.setattr(keras_face, "_ADAPTER", "keras.src.trainers.gone")
-    with pytest.raises(ImportError, match=r"does not fit Keras .*it has no module keras\.src\.trainers\.gone"):
+    with pytest.warns(UserWarning, match=r"does not fit Keras .*it has no module keras\.src\.trainers\.gone"):
         install()
+    with pytest.warns(UserWarning, match="gone"):
+        assert len(accelerate(marked.Marked(3), 2)) == 3
 
 
 def test_importing_the_module_does_not_import_keras():

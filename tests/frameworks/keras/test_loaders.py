@@ -281,8 +281,9 @@ def test_keras_is_ahead_as_its_iterator_says(monkeypatch):
     assert not takes_ahead()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert takes_ahead()
+    is_apart = hasattr(JAXEpochIterator, "_get_distributed_iterator")  # before Keras 3.16
     monkeypatch.setattr(keras.distribution, "distribution", lambda: "any")
-    assert not takes_ahead()
+    assert takes_ahead() is not is_apart
     monkeypatch.undo()
     monkeypatch.setattr(JAXEpochIterator, "_get_iterator", lambda self: self._prefetch_numpy_iterator())
     assert takes_ahead()

@@ -1,0 +1,192 @@
+"""Keras from 3.16 on: orders that follow from the number of the epoch, and batches that processes divide."""
+
+import pytest
+
+pytest.importorskip("keras.utils")
+
+import itertools
+import random
+
+import numpy as np
+from helpers import marked
+from helpers.fitting import as_py_dataset, assert_same, fit
+from keras.src.trainers import data_adapters
+from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
+
+import mpqueue
+from mpqueue.frameworks.keras import accelerate as keras_face
+from mpqueue.frameworks.keras.accelerate import Enqueuer, accelerate, install
+from mpqueue.frameworks.keras.passes import PassEnqueuer
+from mpqueue.system.replacement import Replacement
+
+
+class Indices:
+    """Batches that are their index; ``length`` None: endless."""
+
+    def __init__(self, length):
+        self.num_batches = length
+
+    def __len__(self):
+        return self.num_batches
+
+    def __getitem__(self, index):
+        return np.array(index)
+
+
+def taken(enqueuer, epoch, count=None):
+    enqueuer.start(epoch)
+    try:
+        return [int(batch) for batch in itertools.islice(enqueuer.get(), count or 100)]
+    finally:
+        enqueuer.stop()
+        enqueuer.park()
+
+
+def order_of(epoch, length):
+    order = list(range(length))
+    random.Random(epoch).shuffle(order)
+    return order
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("processes", [True, False], ids=["processes", "threads"])
+def test_order_follows_from_the_epoch_and_leaves_the_trainers_generator_alone(processes):
+    before = random.getstate()
+    enqueuer = PassEnqueuer(Indices(9), 2, processes, shuffle=True)
+    assert [taken(enqueuer, epoch, 9) for epoch in (3, 0)] == [order_of(3, 9), order_of(0, 9)]
+    assert random.getstate() == before
+
+
+@pytest.mark.any_backend
+def test_epoch_that_has_begun_keeps_its_number():
+    enqueuer = PassEnqueuer(Indices(9), 2, shuffle=True)
+    enqueuer.start(3)
+    assert taken(enqueuer, 4, 9) == order_of(3, 9)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_processes_divide_the_batches_of_an_order(shuffle):
+    order = order_of(5, 10) if shuffle else list(range(10))
+    found = [
+        taken(
+            PassEnqueuer(Indices(10), 2, shuffle=shuffle, num_data_shards=3, data_shard_id=shard),
+            5,
+            len(order[shard::3]),
+        )
+        for shard in range(3)
+    ]
+    assert found == [order[shard::3] for shard in range(3)]
+
+
+@pytest.mark.any_backend
+def test_processes_divide_the_batches_of_an_endless_dataset():
+    found = [taken(PassEnqueuer(Indices(None), 2, num_data_shards=3, data_shard_id=shard), 0, 4) for shard in range(3)]
+    assert found == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
+
+
+class ShardedEnqueuer(adapter.OrderedEnqueuer):
+    """Keras 3.16's, as far as its signatures go."""
+
+    def __init__(
+        self, py_dataset, workers=1, use_multiprocessing=False, max_queue_size=10, shuffle=False, num_data_shards=1,
+        data_shard_id=0,
+    ):  # fmt: skip
+        raise AssertionError
+
+    def start(self, epoch):
+        raise AssertionError
+
+
+class ShardedAdapter(adapter.PyDatasetAdapter):
+    """Keras 3.16's: it counts epochs, and takes its part of the batches."""
+
+    shards = 1, 0  # how many, and which
+
+    def __init__(self, x, class_weight=None, shuffle=False):
+        self.py_dataset, self.class_weight, self.shuffle = x, class_weight, shuffle
+        self.enqueuer = self._output_signature = None
+        self._within_epoch, self._epoch = False, 0
+        self._num_data_shards, self._data_shard_id = self.shards
+        if x.workers > 1 or (x.workers > 0 and x.use_multiprocessing):
+            self.enqueuer = adapter.OrderedEnqueuer(
+                x, workers=x.workers, use_multiprocessing=x.use_multiprocessing, max_queue_size=x.max_queue_size,
+                shuffle=shuffle, num_data_shards=self._num_data_shards, data_shard_id=self._data_shard_id,
+            )  # fmt: skip
+
+    def _finite_generator(self):
+        indices = list(range(self.py_dataset.num_batches))
+        if self.shuffle:
+            random.Random(self._epoch).shuffle(indices)
+        for index in indices[self._data_shard_id :: self._num_data_shards]:
+            yield self._standardize_batch(self.py_dataset[index])
+
+    def _finite_enqueuer_generator(self):
+        self.enqueuer.start(self._epoch)
+        for number, batch in enumerate(self.enqueuer.get()):
+            yield self._standardize_batch(batch)
+            if number >= self.num_batches - 1:
+                self.enqueuer.stop()
+                return
+
+    def on_epoch_begin(self):
+        assert not self._within_epoch
+        self._within_epoch = True
+        self.py_dataset.on_epoch_begin()
+        if self.enqueuer:
+            self.enqueuer.start(self._epoch)
+
+    def on_epoch_end(self):
+        if self.enqueuer:
+            self.enqueuer.stop()
+        self.py_dataset.on_epoch_end()
+        self._within_epoch = False
+        self._epoch += 1
+
+    @property
+    def num_batches(self):
+        return len(range(self._data_shard_id, self.py_dataset.num_batches, self._num_data_shards))
+
+
+@pytest.fixture
+def keras_316(monkeypatch):
+    """The installed Keras with the adapter and the signatures of 3.16."""
+    monkeypatch.setattr(
+        keras_face, "_replacement", Replacement("", keras_face._import_adapter, "OrderedEnqueuer", Enqueuer)
+    )
+    monkeypatch.setattr(adapter, "OrderedEnqueuer", ShardedEnqueuer)
+    for module in (adapter, data_adapters):
+        monkeypatch.setattr(module, "PyDatasetAdapter", ShardedAdapter)
+
+
+@pytest.mark.usefixtures("keras_316")
+@pytest.mark.parametrize("kind", ["plain", "built"])
+@pytest.mark.parametrize("shards", [(1, 0), (2, 1)])
+def test_fits_are_those_without_workers(monkeypatch, kind, shards):
+    monkeypatch.setattr(ShardedAdapter, "shards", shards)
+    stock = fit(as_py_dataset(marked.Marked()), kind=kind)
+    assert_same(fit(accelerate(marked.Marked(), 2), kind=kind), stock)
+    with install():
+        assert_same(fit(as_py_dataset(marked.Marked(), 2, True), kind=kind), stock)
+
+
+@pytest.mark.usefixtures("keras_316")
+def test_loader_is_fitted_and_refuses_to_be_divided_by_keras(monkeypatch):
+    def losses():
+        with mpqueue.Loader(marked.Marked(), workers=1) as loader:
+            return fit(accelerate(loader))[1]["loss"]
+
+    assert len(losses()) == 3
+    monkeypatch.setattr(ShardedAdapter, "shards", (2, 1))
+    with pytest.raises(ValueError, match=r"among 2 processes.*shard=.* to the Loader, and auto_shard_dataset=False"):
+        losses()
+
+
+def test_fits_in_order_draw_the_same_numbers_when_keras_is_seeded_again(delivered):
+    def draws(seed):
+        delivered.batches.clear()
+        fit(accelerate(marked.Drawing(), 2), kind="built", seed=seed, shuffle=False)
+        return [tuple(batch[1:].tolist()) for batch in delivered.batches]
+
+    first = draws(1)
+    assert draws(1) == first != draws(2)
