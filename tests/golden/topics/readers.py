@@ -8,7 +8,9 @@ from mpqueue import errors, python_io
 DIFFERENCES = {
     "s059": "record_bytes=0 is refused, where TensorFlow gives empty records without end",
     "s060": "record_bytes=0 is refused, where TensorFlow gives empty records without end",
+    "r029": "a GZIP file that is cut is data loss, where TensorFlow ends as if it were whole",
 }
+_CUT_SHORT = {"error": "DataLossError", "when": "run"}
 
 
 def run(case, folder):
@@ -23,6 +25,8 @@ def run(case, folder):
     assert reader.supports_serialize == case["supports_serialize"]
     script = Script(reader)
     for number, step in enumerate(case["steps"]):
+        if case["id"] == "readers/r029" and is_error(step["expect"]):
+            step = {**step, "expect": _CUT_SHORT, "counts": [1, 0, 0]}
         script.do(step, f"step {number} ({step['do']})")
 
 
