@@ -190,12 +190,14 @@ class WorkerTally:
         self.copy_ns += copy_ns
         self.wait_ns += wait_ns
 
-    def time(self, compute_ns: int, copy_ns: int, wait_ns: int, seed_ns: int, collate_ns: int) -> None:
+    def time(
+        self, compute_ns: int, copy_ns: int, wait_ns: int, seed_ns: int, collate_ns: int, beside_ns: int = 0
+    ) -> None:
         """Enter the times of a batch that is counted next, for it and for those since the one timed before it."""
         # It is not counted yet, and maybe some before it.
         weight = self.weight = max(1, self.batches + 1 - self._num_told)
         self._num_told += weight
-        self.compute.add(compute_ns, weight)
+        self.compute.add(max(0, compute_ns + beside_ns), weight)
         self.copy.add(copy_ns, weight)
         self.wait.add(wait_ns, weight)
         self.seed.add(seed_ns, weight)
@@ -301,14 +303,15 @@ class Stages:
     Attributes:
         seed_ns: For random numbers.
         collate_ns: For joining samples.
+        beside_ns: In helper threads, beyond the time of the worker's own thread.
         blocked_ns: In waiting for anything but a CPU,
         is_looked_at: if that was looked at.
     """
 
-    __slots__ = ("blocked_ns", "collate_ns", "is_looked_at", "seed_ns")
+    __slots__ = ("beside_ns", "blocked_ns", "collate_ns", "is_looked_at", "seed_ns")
 
     def __init__(self) -> None:
-        self.seed_ns = self.collate_ns = self.blocked_ns = 0
+        self.seed_ns = self.collate_ns = self.blocked_ns = self.beside_ns = 0
         self.is_looked_at = False
 
     def seeding(self, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -99,7 +99,7 @@ class Times(Counted):
     Attributes:
         wait: For how long the consumer waited for a batch; of a worker: for how long it waited for work.
         seed: Seeding of random generators (no time if nothing was drawn from them).
-        compute: In the source, seed and collate included.
+        compute: In the source, seed and collate included; with ``threads``, the sum over all threads.
         blocked: Of that, waiting for anything but a CPU: a disk, the network, a lock, a sleep. Looked at ten times a
             second in a worker process whose batches take a millisecond or more, on Linux; of no batch elsewhere.
         collate: Making a batch of samples.
@@ -237,7 +237,7 @@ class Statistics(Rated):
         batches: Batches handed out.
         bytes: Bytes that the workers wrote into the ring.
         wait_s: Seconds that the consumer waited for batches.
-        compute_s: Seconds that workers spent in the source, all together.
+        compute_s: Seconds that workers spent in the source, all together. A worker with several threads counts once.
         copy_s: Seconds that they spent writing batches into the ring.
         credit_wait_s: Seconds that they waited for work.
         slots_in_use: Slots that are not free.

@@ -102,7 +102,7 @@ def _of_workers(counted: Any) -> str:
             "the workers idle as well, so too little is under way at a time; raise max_queue_size, or make the batches "
             "larger"
         )
-    if counted.copy_s > counted.compute_s:
+    if times.copy.total_s > times.compute.total_s:
         return "the workers mostly write batches; fill arrays of mpqueue.empty() in place, or make the batches smaller"
     if times.collate.p50_s > _DOMINATES * times.compute.p50_s:
         return (

@@ -30,6 +30,7 @@ them any more, see `mpqueue.worker.first_draw.stop_arming`.
 import errno
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -39,12 +40,14 @@ from typing import Any, Self
 from mpqueue.system.leaving import leave_as_child, without_children
 from mpqueue.system.locks import Lock
 from mpqueue.system.own_process import ProcessMark, make_mark
+from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker import first_draw
 
 THREAD_NAME = "mpqueue-helper"
 # So many calls for each thread are begun and not taken. By a simulation of waits of 20 ms by the median and some of
 # 125, threads come to 0.56 of what they can do with 2, to 0.80 with 4, and to 0.95 with 8, and as many samples wait.
 AHEAD = 4
+_LOOK_EVERY_NS = 20_000_000
 
 
 class HelperCall:
@@ -60,9 +63,10 @@ class HelperCall:
 
     Attributes:
         is_done: Its result or its error is there.
+        ns: Nanoseconds that the call took in the helper thread.
     """
 
-    __slots__ = ("_done", "_error", "_todo", "_value", "is_done")
+    __slots__ = ("_done", "_error", "_todo", "_value", "is_done", "ns")
 
     def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         self._todo = [(function, arguments)]  # whoever takes it out computes the call, or has cancelled it
@@ -71,6 +75,7 @@ class HelperCall:
         self._value: Any = None
         self._error: BaseException | None = None
         self.is_done = False
+        self.ns = 0
 
     def cancel(self) -> bool:
         """Have it not computed any more; return False if a helper has begun it."""
@@ -80,22 +85,28 @@ class HelperCall:
             return False
         return True
 
-    def compute(self, own: ProcessMark) -> None:
-        """Compute it in this thread, if nobody has cancelled it.
+    def compute(self, own: ProcessMark, clock: "CallClock") -> None:
+        """Compute it in this thread, if it is not cancelled.
 
         Args:
             own: The mark of this process.
+            clock: Times the call.
         """
         try:
             function, arguments = self._todo.pop()
         except IndexError:
             return
+        busy_ns = clock.busy_ns()
+        started = clock_ns()
         try:
             self._value = function(*arguments)
         except BaseException as error:
             if not own[0]:
                 leave_as_child(error)
             self._error = error
+        self.ns = clock_ns() - started
+        if busy_ns is not None:
+            clock.look(self.ns, busy_ns)
         if not own[0]:
             leave_as_child()
         done, self.is_done = self._done, True  # in this order: who waits may be struck by a signal behind the lock
@@ -127,6 +138,32 @@ class HelperCall:
             del self  # the traceback of the error keeps this frame
 
 
+class CallClock:
+    """The share of the time of calls in which their thread is not on a CPU.
+
+    The CPU time of a thread is a system call of up to 25 us, so only one call in `_LOOK_EVERY_NS` is looked at. A race
+    between two helpers costs no more than a second look.
+    """
+
+    __slots__ = ("_due_ns", "waiting_share")
+
+    def __init__(self) -> None:
+        self._due_ns = 0
+        self.waiting_share = 0.0
+
+    def busy_ns(self) -> int | None:
+        """Return the CPU time of this thread if the next call is to be looked at, else None."""
+        now = clock_ns()
+        if now < self._due_ns:
+            return None
+        self._due_ns = now + _LOOK_EVERY_NS
+        return time.thread_time_ns()
+
+    def look(self, ns: int, busy_ns: int) -> None:
+        """Enter a call that took this long, and began at this CPU time of its thread."""
+        self.waiting_share = max(0.0, 1 - (time.thread_time_ns() - busy_ns) / ns) if ns else 0.0
+
+
 class Helpers:
     """So many threads; they end by `dismiss`, or when nobody holds this object any more.
 
@@ -136,6 +173,7 @@ class Helpers:
     Attributes:
         threads: As given.
         own: The mark of the process that has them.
+        clock: Times their calls.
 
     Raises:
         OSError: There are not enough of them.
@@ -143,7 +181,7 @@ class Helpers:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self.own = make_mark()
+        self.own, self.clock = make_mark(), CallClock()
         self._calls: SimpleQueue[HelperCall | None] = SimpleQueue()
         self._lock = Lock()  # no call is put behind the end, where it would wait for ever
         # No method, and without this object: the threads would keep it for ever.
@@ -151,7 +189,9 @@ class Helpers:
         self._end.atexit = False
         first_draw.stop_arming()
         for number in range(threads):
-            thread = threading.Thread(target=_serve, args=(self._calls,), name=f"{THREAD_NAME}-{number}", daemon=True)
+            thread = threading.Thread(
+                target=_serve, args=(self._calls, self.clock), name=f"{THREAD_NAME}-{number}", daemon=True
+            )
             try:
                 thread.start()
             except RuntimeError as error:  # "can't start new thread"
@@ -208,6 +248,8 @@ class InOrder:
             again.
         is_over: All has come to its end.
         is_alone: This thread has computed all calls so far.
+        beside_ns: Nanoseconds that helpers spent on the calls whose results were taken, without the time that this
+            thread waited for them: what the calls took beyond the time of this thread.
     """
 
     def __init__(
@@ -220,6 +262,7 @@ class InOrder:
         self._call_alone = without_children(call, helpers.own)
         self._pending: deque[HelperCall] = deque()
         self.is_given_up = self.is_over = False
+        self.beside_ns = 0
         self.is_alone = patience_s is not None
         if self.is_alone:
             self._lock = Lock()  # of the arguments, while a helper watches
@@ -294,13 +337,16 @@ class InOrder:
         self._fill(AHEAD * self.helpers.threads)
         call = self._pending[0]
         self._wait(call)
+        self.beside_ns += call.ns
         return self._pending.popleft()
 
     def _wait(self, call: HelperCall) -> None:
         if not call.is_done:
             self.helpers.check()
             self.is_given_up = True  # until it is over: what is raised by the wait itself is not of the call
+            started = clock_ns()
             call.wait()
+            self.beside_ns -= clock_ns() - started
             self.is_given_up = False
 
     def __enter__(self) -> Self:
@@ -347,9 +393,9 @@ def _dismiss(calls: "SimpleQueue[HelperCall | None]", threads: int) -> None:
         calls.put(None)
 
 
-def _serve(calls: "SimpleQueue[HelperCall | None]") -> None:
+def _serve(calls: "SimpleQueue[HelperCall | None]", clock: CallClock) -> None:
     """The life of a helper thread."""
     own = make_mark()
     while (call := calls.get()) is not None:
-        call.compute(own)
+        call.compute(own, clock)
         del call  # or an idle thread would keep the sample

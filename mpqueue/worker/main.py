@@ -245,25 +245,31 @@ class _Timing:
         with self._stages.of(runner, seeder, torch, kept):
             yield self._stages
         if busy is not None:
-            self._stages.blocked_ns = max(0, _clock() - self._began - ((busy_ns() or 0) - busy))
+            computed_ns = _clock() - self._began + self._stages.beside_ns
+            self._stages.blocked_ns = max(0, computed_ns - ((busy_ns() or 0) - busy))
             self._stages.is_looked_at = True
 
     def report(self, record: bytes) -> int:
         """Write the times of the batch, and the report of its outcome."""
         began, self._began = self._began, 0
-        _, kind, _, slot, turn, _, _, _, _, compute_ns, copy_ns, wait_ns = REPORT.unpack(record)
+        _, kind, _, _, turn, _, _, _, _, compute_ns, copy_ns, wait_ns = REPORT.unpack(record)
         if kind != _BATCH or not began:  # not even begun: the worker could not be made ready
             return self.put(record)
         self.due_at = began + (EVERY_NS if compute_ns + copy_ns >= EVERY_NS else self._pause_ns)
-        self._is_slow = compute_ns >= _SLOW_NS
         stages = self._stages
+        self._is_slow = compute_ns + stages.beside_ns >= _SLOW_NS
         blocked_us = min(1 + stages.blocked_ns // 1000, _MOST_US) if stages.is_looked_at else 0
         times = REPORT.pack(
-            MAGIC, ReportKind.TIMES, 0, slot, turn, blocked_us,
+            MAGIC, ReportKind.TIMES, 0, _beside_us(stages), turn, blocked_us,
             began, stages.seed_ns, stages.collate_ns, compute_ns, copy_ns, wait_ns,
         )  # fmt: skip
         # In one write with its outcome, and before it: the trainer then has the lease of this batch timed, too.
         return self.put(times + record)
+
+
+def _beside_us(stages: Stages) -> int:
+    """Return the time of helper threads; the worker's own thread may have waited longer, which a record cannot say."""
+    return min(max(0, stages.beside_ns) // 1000, _MOST_US)
 
 
 class _Worker:

@@ -41,7 +41,8 @@ high_water  bytes of the slot that are reserved     high_water     bytes of the 
 
 TIMES comes with the outcome of a batch that was timed, before it and in the same write: the times of that batch, with
 the nanosecond at which it was begun as `header_offset`, those for seeding as `end`, for collation as `high_water`,
-and the microseconds for which it was blocked, and one more, as `spec`; 0: that was not looked at.
+and the microseconds for which it was blocked, and one more, as `spec`; 0: that was not looked at. In place of the slot
+it has the microseconds that helper threads took beyond the time of the worker's own thread.
 
 MARK has the name of the sample, see `mpqueue.worker.marked`, as `header_offset`, `end` and `high_water`, and a flag,
 1; without it there is none.

@@ -171,6 +171,11 @@ class SampleThreads:
             self._draws = SharedDraws()
         return self._helpers
 
+    @property
+    def beside_ns(self) -> int:
+        """Nanoseconds that the samples of the latest batch took beyond the time of the worker's own thread."""
+        return 0 if self._calls is None else self._calls.beside_ns
+
     def end(self) -> None:
         """Have the threads end; those that compute, when they have.
 
@@ -281,8 +286,12 @@ class ThreadedSampleRunner(SampleRunner):
             return super().run(epoch, unit, listed)
         first, indices = listed or self._place_of(epoch, unit)
         if self._torch is None:
-            return self._run(epoch, first, indices)
-        return self._torch.at_once((self._info.seed, epoch, ~first), self._run, epoch, first, indices)
+            batch = self._run(epoch, first, indices)
+        else:
+            batch = self._torch.at_once((self._info.seed, epoch, ~first), self._run, epoch, first, indices)
+        if self.stages is not None:
+            self.stages.beside_ns = self._threads.beside_ns
+        return batch
 
     def end(self) -> None:
         """Have the threads end."""

@@ -460,7 +460,7 @@ class Dispatcher:
             if kind != _BATCH and kind not in OUTCOMES:
                 num_others += 1
                 if kind == ReportKind.TIMES:
-                    self._enter_times(worker, turn, header, (compute, copy, wait, nbytes, high_water), spec)
+                    self._enter_times(worker, turn, header, (compute, copy, wait, nbytes, high_water), spec, number)
                     continue
                 if kind == ReportKind.MARK:
                     # A turn that it was not granted is a KeyError, as below.
@@ -523,12 +523,13 @@ class Dispatcher:
         return notices
 
     def _enter_times(
-        self, worker: WorkerHandle, turn: int, began_ns: int, stages_ns: tuple[int, int, int, int, int], blocked: int
-    ) -> None:
+        self, worker: WorkerHandle, turn: int, began_ns: int, stages_ns: tuple[int, int, int, int, int], blocked: int,
+        beside_us: int,
+    ) -> None:  # fmt: skip
         """Enter the times of a batch whose outcome comes next, and have the lease of it timed, too."""
         work = worker.in_flight[turn]  # a KeyError for a turn that this worker was not granted
         tally = self.tallies[worker.number]
-        tally.time(*stages_ns)
+        tally.time(*stages_ns, beside_ns=1000 * beside_us)
         if blocked:
             tally.blocked.add(1000 * (blocked - 1))
         timeline, ticket, is_drawn = self._pool.ring.recorder.timeline, work.ticket, False

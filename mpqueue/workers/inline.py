@@ -113,7 +113,7 @@ class InlineBackend(InProcessBackend):
         tally.compute_ns += ended - started
         if stages is not None:
             times = ended - started, 0, 0, stages.seed_ns, stages.collate_ns
-            tally.time(*times)
+            tally.time(*times, beside_ns=stages.beside_ns)
             if self._recorder.timeline is not None:
                 self._recorder.timeline.batch(0, (ticket.number, ticket.epoch, ticket.unit), started, times)
             self._stages = None

@@ -336,7 +336,7 @@ class ThreadBackend(InProcessBackend):
                 if stages is not None:
                     time_at = started + EVERY_NS
                     times = done - started, 0, waited_ns, stages.seed_ns, stages.collate_ns
-                    tally.time(*times)
+                    tally.time(*times, beside_ns=stages.beside_ns)
                     outcome = self._draw(outcome, worker, ticket, started, times)
                 if outcome.rows:
                     self._job.recorder.add_stages(outcome.rows, 1 if self._lanes else tally.weight)

@@ -169,6 +169,33 @@ def test_a_source_that_waits_is_told_from_one_that_computes():
     assert times.blocked.p50_s < 0.5 * times.compute.p50_s
 
 
+@pytest.mark.parametrize("threads", [2, 16])
+@KINDS
+def test_the_time_of_a_batch_is_the_sum_of_all_threads(backend, workers, threads):
+    """Also with more threads than samples in a batch, which begin the samples of later batches ahead of their turn."""
+    with Loader(Timed(80, 0.01), workers=workers, backend=backend, batch_size=4, threads=threads) as loader:
+        for _ in loader:
+            pass
+        found = loader.statistics().times.compute
+    assert found.mean_s >= 0.95 * 4 * 0.01
+
+
+def sleeping(value):
+    time.sleep(0.01)
+    return value
+
+
+def test_a_threaded_map_of_a_stream_counts_the_time_of_its_threads():
+    dataset = mpqueue.Dataset.range(64).filter(lambda value: value >= 0).map(sleeping, threads=4).batch(4)
+    with Loader(dataset, workers=1, lanes=1) as loader:
+        for _ in loader:
+            pass
+        stages = {stage.name: stage for stage in loader.statistics().stages}
+    (mapped,) = [stage for name, stage in stages.items() if "map(" in name]
+    assert mapped.num_out == 64
+    assert mapped.total_s >= 0.95 * 64 * 0.01
+
+
 @pytest.mark.parametrize("collate", [None, lambda samples: np.stack(samples)], ids=["default", "own"])
 @KINDS
 def test_what_collation_takes_is_told_of_a_source_of_samples(backend, workers, collate):
