@@ -210,7 +210,11 @@ class Order:
         """Return what the workers and their pipeline need of it."""
         skips, max_errors = self._options.on_error == "skip", self._options.max_errors
         shard = self.share.shard
-        return {"source": self.source, "samples": self.plan, "shard": shard, "skips": skips, "max_errors": max_errors}
+        may_thread = self.plan is not None and not self.is_stream and may_be_threaded(self.source)
+        return {
+            "source": self.source, "samples": self.plan, "shard": shard, "skips": skips, "max_errors": max_errors,
+            "may_thread": may_thread,
+        }  # fmt: skip
 
     def schedule(self, seed: int, workers: int, backend: BackendName, *, barrier: bool) -> Schedule:
         """Return the schedule of a new stream."""

@@ -168,18 +168,20 @@ class WorkerTally:
         deaths: How often it died.
         wait, seed, compute, collate, copy: The times of single batches,
         blocked: and for how long some of them waited for anything but a CPU.
+        blocked_beside_ns: The part of ``blocked`` in which helper threads waited beside the worker's own thread.
         weight: For how many batches the one stands that was timed last.
     """
 
     __slots__ = (
-        "_num_told", "batches", "blocked", "collate", "compute", "compute_ns", "copy", "copy_ns", "deaths", "num_bytes",
-        "seed", "wait", "wait_ns", "weight",
+        "_num_told", "batches", "blocked", "blocked_beside_ns", "collate", "compute", "compute_ns", "copy", "copy_ns",
+        "deaths", "num_bytes", "seed", "wait", "wait_ns", "weight",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.batches = self.num_bytes = self.compute_ns = self.copy_ns = self.wait_ns = self.deaths = 0
         self.wait, self.seed, self.compute = Histogram(), Histogram(), Histogram()
         self.blocked, self.collate, self.copy = Histogram(), Histogram(), Histogram()
+        self.blocked_beside_ns = 0
         self._num_told, self.weight = 0, 1
 
     def add(self, batches: int, num_bytes: int, compute_ns: int, copy_ns: int, wait_ns: int) -> None:

@@ -26,6 +26,7 @@ trainer, or the source, has changed its pace, so that a run that changes is foll
 from collections.abc import Callable
 from typing import NamedTuple
 
+from mpqueue.system.limits import useful_workers
 from mpqueue.telemetry.stats import Resize
 
 GAIN = 1.05  # a rate that is not that much higher is the same one
@@ -116,12 +117,14 @@ class Autosize:
         wanted: So many there are to be now.
         steps: What was decided, the start first.
         looks_at: Nothing will be decided before this time.
+        latest: The figures of the latest window that counted, None before the first.
     """
 
     def __init__(self, first: Size, most: Size, at: float) -> None:
         self.wanted = self._first = first
         self.steps = [Resize(0.0, *first, "the start")]
         self.looks_at = at
+        self.latest: SizeWindow | None = None
         self._most, self._started = most, at
         self._since: tuple[float, SizeCounts] | None = None  # the beginning of the window
         self._settles = True  # the window counts for nothing
@@ -155,10 +158,21 @@ class Autosize:
 
     def decide(self, window: SizeWindow, at: float, has_room: Callable[[int], bool]) -> bool:
         """Take in the figures of the present size; return whether `wanted` has changed. Arguments as of `look`."""
+        self.latest = window
         trial, self._trial = self._trial, None
         if trial is not None and self._goes_back(trial, window, at):
             return True
         return self._choose(window, at, has_room)
+
+    def thread_gain(self) -> float:
+        """Return about how many times the batches `MOST_THREADS` threads in each worker could give, 1 if none more.
+
+        Threads overlap the waits of the source, until they run out or all CPUs compute.
+        """
+        if self.latest is None or self.latest.waits < _WAITS or self.latest.blocked <= _SOURCE_WAITS:
+            return 1.0
+        computing = self.latest.at_work * max(0.0, 1 - self.latest.blocked)  # CPUs in use now
+        return max(1.0, min(MOST_THREADS, useful_workers() / max(computing, 1e-3)))
 
     def _begin_window(self, at: float, counts: SizeCounts) -> None:
         self._since = at, counts

@@ -532,6 +532,7 @@ class Dispatcher:
         tally.time(*stages_ns, beside_ns=1000 * beside_us)
         if blocked:
             tally.blocked.add(1000 * (blocked - 1))
+            tally.blocked_beside_ns += 1000 * min(beside_us, blocked - 1)
         timeline, ticket, is_drawn = self._pool.ring.recorder.timeline, work.ticket, False
         if timeline is not None and (worker.process is None or not worker.process.machine):  # one clock
             place = ticket.number, ticket.epoch, ticket.unit

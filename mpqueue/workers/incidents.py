@@ -47,6 +47,16 @@ def report_resize(wanted: str, reason: str) -> None:
     debug(f"{wanted} from now on: {reason}")
 
 
+def report_threads_would_help(gain: float) -> None:
+    """Log that the source waits, and that threads would overlap its waits."""
+    warn(
+        f'the source waits most of the time, and workers="auto" adds worker processes only. threads="auto" computes '
+        f"samples in several threads of each worker: about {gain:.0f} times the samples per second",
+        "Tuning",
+        "As many workers as pay",
+    )
+
+
 def report_end(leaving: Exit) -> None:
     """Tell that a worker has ended, for whatever reason."""
     debug(f"{leaving.worker!r} has ended with code {leaving.exitcode}; its peak was {leaving.peak_bytes:,} bytes")

@@ -40,6 +40,7 @@ class Job:
         source: A sequence, a callable that returns an iterator, or an iterator.
         workers: How many,
         is_auto: or at most so many: as many as pay.
+        may_thread: Several threads may ask the source for samples, as far as it says.
         seed: Random numbers follow from it.
         is_seed_given: By the user, not made up: then also the caller's own batches draw from it.
         options: The options of the face.
@@ -63,6 +64,7 @@ class Job:
     shard: Shard = ALONE
     skips: bool = False
     is_auto: bool = False
+    may_thread: bool = False
     max_errors: int | None = None
     guard: MakeGuard | None = None
     ring: RingPlan = LOCAL

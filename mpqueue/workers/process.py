@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 # needs a third less CPU.
 _MAX_YIELDS = 10
 _MEMORY_SHARE = 0.8
+_THREAD_GAIN = 2.0  # samples per second that threads must promise before the log mentions them
 
 
 class ProcessBackend:
@@ -77,6 +78,7 @@ class ProcessBackend:
     _slow: SlowWatch
     _wakeup: Wakeup
     _auto: "Autosize | None" = None
+    _may_hint_threads = False
 
     def __init__(self, ledger: Ledger, sync: SourceSync, job: Job) -> None:
         self.chunk = 1
@@ -141,6 +143,7 @@ class ProcessBackend:
             first = Size(1 if job.is_auto else job.workers, 1)
             most = Size(job.workers, MOST_THREADS if job.finds_threads else 1)
             self._auto = Autosize(first, most, time.monotonic())
+            self._may_hint_threads = job.may_thread and not job.has_threads
             self.supervision.wanted = first.workers
             self.dispatcher.resize(first.workers)
         self._slow = SlowWatch(self.ledger, roster)
@@ -250,6 +253,9 @@ class ProcessBackend:
             incidents.report_resize(str(auto.wanted), auto.steps[-1].reason)
             self.job.recorder.mark(f"{auto.wanted}: {auto.steps[-1].reason}")
             self._is_resizing = True
+        if self._may_hint_threads and (gain := auto.thread_gain()) >= _THREAD_GAIN:
+            self._may_hint_threads = False
+            incidents.report_threads_would_help(gain)
         if not self._is_resizing:
             return True
         is_done = False
@@ -272,7 +278,8 @@ class ProcessBackend:
             self.job.recorder.waited_ns / 1e9,
             sum(tally.compute_ns + tally.copy_ns for tally in tallies) / 1e9,
             sum(sum(tally.blocked.counts) for tally in tallies),
-            sum(tally.blocked.total_ns for tally in tallies) / 1e9,
+            # Of the workers' own threads, as the seconds of work above are: else helpers that wait count several times.
+            sum(tally.blocked.total_ns - tally.blocked_beside_ns for tally in tallies) / 1e9,
         )
 
     def _has_room(self, count: int) -> bool:

@@ -3,13 +3,16 @@
 import os
 import random
 import signal
+import time
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 import mpqueue
-from mpqueue.workers.autosize import Autosize, Size, SizeCounts
+from mpqueue.system.cpus import busy_ns
+from mpqueue.workers import autosize
+from mpqueue.workers.autosize import Autosize, Size, SizeCounts, SizeWindow
 
 MOST = 16
 
@@ -264,3 +267,59 @@ def test_what_is_no_number_is_refused(name, number, backend, said):
 def test_a_generator_function_that_divides_itself_by_the_workers_is_refused():
     with pytest.raises(ValueError, match="pass lanes=n"):
         mpqueue.Loader(lambda: iter([1]), workers="auto")
+
+
+def gain_of(window):
+    auto = Autosize(Size(1, 1), Size(4, 1), 0.0)
+    assert auto.thread_gain() == 1
+    auto.decide(window, 1.0, lambda _: True)
+    return auto.thread_gain()
+
+
+def test_threads_promise_to_overlap_the_waits_of_the_source(monkeypatch):
+    monkeypatch.setattr(autosize, "useful_workers", lambda: 4)
+    assert gain_of(SizeWindow(rate=10, waits=0.9, at_work=2, blocked=0.9)) == pytest.approx(4 / 0.2)
+    assert gain_of(SizeWindow(rate=10, waits=0.9, at_work=2, blocked=1.0)) == autosize.MOST_THREADS
+
+
+def test_threads_promise_nothing_to_a_source_that_computes_or_a_trainer_that_does_not_wait():
+    assert gain_of(SizeWindow(rate=10, waits=0.9, at_work=2, blocked=0.2)) == 1
+    assert gain_of(SizeWindow(rate=10, waits=0.0, at_work=2, blocked=0.9)) == 1
+
+
+class Sleeping:
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, index):
+        time.sleep(0.01)
+        return index
+
+
+class SleepingInOneThread(Sleeping):
+    thread_safe = False
+
+
+def _hints(caplog):
+    return [record for record in caplog.records if 'threads="auto"' in record.getMessage()]
+
+
+@pytest.mark.skipif(busy_ns() is None, reason="this system does not tell how long a process waits")
+def test_a_source_that_waits_is_told_once_that_threads_would_help(caplog):
+    with mpqueue.Loader(Sleeping(), batch_size=4, workers="auto") as loader:
+        while not _hints(caplog):  # the timeout of the test detects that there is none
+            list(loader)
+        for _ in range(4):
+            list(loader)
+    assert len(_hints(caplog)) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "options"),
+    [(SleepingInOneThread(), {}), (Sleeping(), {"threads": 2}), (Sleeping(), {"threads": "auto"})],
+)
+def test_no_hint_where_threads_are_refused_or_used_already(caplog, source, options):
+    with mpqueue.Loader(source, batch_size=4, workers="auto", **options) as loader:
+        while loader.statistics().elapsed_s < 2.5:
+            list(loader)
+    assert not _hints(caplog)
