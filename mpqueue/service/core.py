@@ -266,7 +266,7 @@ class Core:
         has_opened: bool = False,
     ) -> None:
         self.rules, self._outside, self.epoch = rules, outside, epoch
-        self._is_ranked = rules.is_ranked
+        self._is_ranked, self._is_shared = rules.is_ranked, rules.mode == "split" and not rules.is_ranked
         self.is_running = self._has_ended = False
         self._has_opened = self._may_miss_ranks = has_opened
         self.frontier = frontier
@@ -276,7 +276,13 @@ class Core:
         self.group, self.holders = Group(rules, epoch, had), Holders(outside)
         self._replays = Replays(outside, self.holders, rules.window, len(self.group.seats) if rules.is_ranked else 1)
         self._dealing = make_dealing(
-            rules, self.group.seats, self.holders.hold, self.holders.let_go, lambda: self.epoch, self._can_recompute
+            rules,
+            self.group.seats,
+            self.group.turns,
+            self.holders.hold,
+            self.holders.let_go,
+            lambda: self.epoch,
+            self._can_recompute,
         )
 
     def _can_recompute(self) -> bool:
@@ -355,6 +361,7 @@ class Core:
             raise Misbehaved(f"it began epoch {epoch}, and epoch {seat.epoch} is not over")
         seat.has_asked = seat.is_idle = False  # it opens nothing of this loop before it asks
         seat.has_begun = True  # where all of its epoch was taken by others, its loop is the next one
+        self._note(seat)
         self._go_on()
         return seat
 
@@ -384,8 +391,15 @@ class Core:
                 # Before its consumer can be handed the next one: a server that comes back is not to offer this again.
                 self._outside.note_taken(seat, batch)
                 self.holders.let_go(batch, seat.number)
-        self._go_on()
+        if self._is_shared:
+            self.group.turns.note(seat, self.epoch)
+        self._go_on((seat,))
         return seat
+
+    def _note(self, seat: Seat) -> None:
+        """Note that a seat has changed."""
+        if self._is_shared:
+            self.group.turns.note(seat, self.epoch)
 
     def recall(self, said: Mapping[int, int | None]) -> None:
         """Give to others what consumers of `Group.unasked` have not asked for; all were sent the RECALL.
@@ -409,6 +423,7 @@ class Core:
             # Or `_go_on` would offer it again what is being taken from it.
             seat.is_idle = True
             self._dealing.regain(seat)
+            self._note(seat)
         self._go_on()
 
     def _withdraw(self, seat: Seat) -> None:
@@ -424,6 +439,7 @@ class Core:
         if seat is None:
             return
         self._dealing.regain(seat)
+        self._note(seat)
         if self.rules.is_ranked:
             seat.overdue_at = now + self.rules.grace_s if died else now
             seat.is_lost = died
@@ -453,6 +469,7 @@ class Core:
             for seat in self.group.seats:  # those who wait for what comes next, and not who may never come for it
                 if seat.has_begun and not seat.is_idle and seat.epoch == self.epoch:
                     seat.queue.append(batch)
+                    self._note(seat)
         else:
             self.frontier = batch.position + 1
             if batch.position in self._known:
@@ -461,7 +478,8 @@ class Core:
                 self.holders.hold(batch, GROUP)
                 self.holders.let_go(batch, GROUP)
             else:
-                self._dealing.deal(batch)
+                self._go_on(self._dealing.deal(batch))
+                return
         self._go_on()
 
     def ended(self) -> None:
@@ -471,18 +489,24 @@ class Core:
 
     # -- What follows
 
-    def _go_on(self) -> None:
-        """Do all that can be done now."""
+    def _go_on(self, changed: Iterable[Seat] | None = None) -> None:
+        """Do all that can be done now.
+
+        Args:
+            changed: The seats whose queues or windows have changed; None: all.
+        """
         # Again behind the end of an epoch: consumers may have begun the next one, and nothing else opens it.
         while True:
             if not self.is_running:
                 self._open_if_due()
                 if not self.is_running:
                     return
-            for seat in self.group.seats:
-                if seat.replay_at is not None:
-                    self._replays.ask(seat, self._dealing.missed_before(seat, self.frontier))
-            self._offer_all()
+            seats = self.group.seats if changed is None else changed
+            if not self._is_shared:
+                for seat in seats:
+                    if seat.replay_at is not None:
+                        self._replays.ask(seat, self._dealing.missed_before(seat, self.frontier))
+            self._offer_all(seats)
             if not (self._has_ended or self._is_ranked):  # a rank may have its share before the stream ends
                 return
             self._dealing.settle(has_ended=self._has_ended)
@@ -491,6 +515,7 @@ class Core:
                 return
             self._outside.finish_epoch(self.epoch)
             self._stand_before_next()
+            changed = None
 
     def _stand_before_next(self) -> None:
         self.epoch += 1
@@ -498,6 +523,8 @@ class Core:
         self.frontier = 0
         self._known.clear()
         self._replays.forget()
+        for seat in self.group.seats:
+            self._note(seat)
 
     def _open_if_due(self) -> None:
         """Open the epoch, if somebody's loop over it has begun, and all are there who are to be waited for."""
@@ -511,24 +538,18 @@ class Core:
         self.is_running = self._has_opened = True
         self._dealing.begin(self._outside.open_epoch(self.epoch))
 
-    def _offer_all(self) -> None:
-        """Offer what is dealt, as far as windows allow: one to each seat by turns, so that no seat takes all."""
-        window, epoch, dealing, has_offered = self.rules.window, self.epoch, self._dealing, True
-        # Without calls for those who can have none: each batch comes by here twice, when it arrives and with the ASK.
-        while has_offered:
-            has_offered = False
-            for seat in self.group.seats:
-                if not seat.has_begun or seat.is_idle or seat.epoch != epoch or len(seat.untaken) >= window:
-                    continue
-                if seat.queue:
-                    batch: SeatBatch | None = seat.queue.popleft()
-                elif dealing.pool:
-                    batch = dealing.next_for(seat)
-                else:
-                    continue
-                if batch is not None:
-                    self._offer(seat, batch)
-                    has_offered = True
+    def _offer_all(self, seats: Iterable[Seat]) -> None:
+        """Offer what is in the queues of these seats, and in the pool, as far as windows allow."""
+        window, epoch = self.rules.window, self.epoch
+        # Without calls for seats that can have nothing: each batch passes here twice.
+        for seat in seats:
+            queue = seat.queue
+            if queue and seat.has_begun and not seat.is_idle and seat.epoch == epoch:
+                while queue and len(seat.untaken) < window:
+                    self._offer(seat, queue.popleft())
+        pool, turns = self._dealing.pool, self.group.turns
+        while pool and (next_seat := turns.next_seat()) is not None:
+            self._offer(next_seat, pool.popleft())
 
     def _offer(self, seat: Seat, batch: SeatBatch) -> None:
         if seat.num_told != seat.num_skipped:
@@ -538,6 +559,8 @@ class Core:
         # Before it is told: from then on its slot must not be written, whatever becomes of the seat.
         if self.holders.view(seat.consumer, batch) or is_waiting:
             self._fresh.add(seat.consumer)
+        if self._is_shared:
+            self.group.turns.note(seat, self.epoch)
         self._outside.offer(seat.consumer, seat.num_taken + len(seat.untaken), batch)
 
     def _tell_missed(self, seat: Seat) -> None:
@@ -557,6 +580,7 @@ class Core:
                 self._outside.end(seat.consumer, self.epoch, seat.had.num + len(seat.untaken))
             if not seat.untaken:
                 seat.enter(self.epoch + 1)
+                self._note(seat)
 
     def _abandon_without_members(self) -> None:
         """The last consumer of a broadcast has left: nobody would take the rest of the epoch."""
@@ -585,7 +609,7 @@ class Core:
     def due_at(self, now: float) -> float | None:
         """Return when the next one is overdue, or silent for too long; None: there is no such time."""
         group, timeout = self.group, self.rules.lease_timeout
-        dues = [seat.overdue_at for seat in group.seats if seat.overdue_at is not None]
+        dues = [seat.overdue_at for seat in group.seats if seat.overdue_at is not None] if self._is_ranked else []
         if timeout is not None:
             dues += [seen + timeout for consumer, seen in group.last_seen.items() if self._may_be_silent(consumer)]
         # A rank that is overdue is missed when somebody needs its batches, and not before: to wait for a time that is
@@ -615,6 +639,8 @@ class Core:
 
     def _tell_of_loss(self, now: float) -> None:
         """Cut off the group if the running epoch needs a rank in whose place nobody has come."""
+        if not self._is_ranked:
+            return
         if self._may_miss_ranks and self.is_running:  # one may have died with the other server
             self._may_miss_ranks = False
             for seat in self.group.seats:

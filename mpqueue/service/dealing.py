@@ -10,7 +10,7 @@ consumer: what that had not taken waits for the one that comes in its place.
 Which seat a batch goes to is said by one class for each mode of a server:
 
     RankedDealing      batch i goes to rank i mod world; all ranks get equally many
-    FirstComeDealing   each batch goes to one consumer, the one that has fewest; what that does not ask for may go on
+    FirstComeDealing   each batch goes to a consumer that has the fewest, in turn; what it does not ask for may go on
     BroadcastDealing   each batch goes to all consumers
 
 What they deal is bounded by the *window*: a seat may be offered so many batches that it has not taken, and have one
@@ -19,7 +19,7 @@ one, and asks for more only when the first has gone on.
 """
 
 from abc import ABC, abstractmethod
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -96,6 +96,7 @@ class Seat:
         replay_at: The next position that the stream computes again for this seat; None if it has missed nothing.
         num_replaying: Positions that are being computed again.
         overdue_at: When the others are told that nobody has come in its consumer's place; None: nobody was lost.
+        noted_load: Its load as `Turns` has noted it; -1 if it cannot be offered a batch.
         is_lost: Its consumer died, and no other consumer has come: the others do not wait for this seat.
     """
 
@@ -107,6 +108,7 @@ class Seat:
         self.untaken: deque[SeatBatch] = deque()
         self.had = Had()
         self.num_taken = self.num_recalled = self.num_skipped = self.num_told = self.num_replaying = 0
+        self.noted_load = -1
         self.replay_at: int | None = None
         self.overdue_at: float | None = None
 
@@ -138,6 +140,76 @@ class Seat:
         return f"<{who}, consumer {self.consumer}, epoch {self.epoch}, {self.had.num} taken, {self.load} waiting>"
 
 
+class Turns:
+    """The seats of consumers that share the batches, by how many batches each one has.
+
+    The next batch goes to a seat with the fewest batches, and among these to the one that has had that number for the
+    longest time. So no consumer that waits is passed over, and no batch costs a look at all seats.
+
+    Args:
+        window: Batches that a seat is offered ahead, at most.
+
+    Attributes:
+        loads: A set of bits. Bit n is set if there are seats with n batches that can be offered another one.
+        ahead: Seats with offers that their consumers have not asked for, and that can be recalled.
+    """
+
+    def __init__(self, window: int) -> None:
+        self._has_room = (1 << window) - 1
+        self._by_load: defaultdict[int, dict[Seat, None]] = defaultdict(dict)
+        self._idle: dict[Seat, None] = {}
+        self.loads = 0
+        self.ahead: dict[Seat, None] = {}
+
+    def note(self, seat: Seat, epoch: int) -> None:
+        """Note the state of a seat, after each change.
+
+        Args:
+            seat: The seat.
+            epoch: The running epoch.
+        """
+        load = -1
+        if seat.has_begun and not seat.is_idle and seat.epoch == epoch:
+            load = len(seat.queue) + len(seat.untaken)
+        before = seat.noted_load
+        if load != before:
+            seat.noted_load = load
+            if before >= 0:
+                seats = self._by_load[before]
+                del seats[seat]
+                if not seats:
+                    self.loads ^= 1 << before
+            if load >= 0:
+                self._by_load[load][seat] = None
+                self.loads |= 1 << load
+        if load > 0 and len(seat.untaken) > seat.has_asked:
+            self.ahead[seat] = None
+        elif self.ahead:
+            self.ahead.pop(seat, None)
+        if seat.is_idle:
+            self._idle[seat] = None
+        elif self._idle:
+            self._idle.pop(seat, None)
+
+    @property
+    def has_room(self) -> bool:
+        """True if a seat can be offered another batch."""
+        return bool(self.loads & self._has_room)
+
+    def next_seat(self) -> Seat | None:
+        """Return the seat to which the next batch goes; None if all windows are full."""
+        loads = self.loads & self._has_room
+        return next(iter(self._by_load[(loads & -loads).bit_length() - 1])) if loads else None
+
+    def waiting(self) -> list[Seat]:
+        """Return the seats whose consumers have asked for a batch and have none."""
+        return [seat for seat in self._by_load[0] if seat.has_asked] if self.loads & 1 else []
+
+    def is_starving(self) -> bool:
+        """Return True if no seat has a batch that its consumer has not taken."""
+        return self.loads <= 1 and not any(seat.load for seat in self._idle)
+
+
 GROUP = -1  # holds the batches that belong to no seat yet
 Hold = Callable[[SeatBatch, int], Any]
 
@@ -167,12 +239,8 @@ class Dealing(ABC):
         """Return whether another batch of the running epoch can be dealt."""
 
     @abstractmethod
-    def deal(self, batch: SeatBatch) -> None:
-        """Give a batch to its seat, or seats."""
-
-    def next_for(self, seat: Seat) -> SeatBatch | None:  # noqa: ARG002 - the pool is empty
-        """Take the next batch of the pool, which has some, for this seat; None: another one is to have it."""
-        return None
+    def deal(self, batch: SeatBatch) -> Iterable[Seat]:
+        """Give a batch to its seat, or seats; return the seats that have something new in their queues."""
 
     def regain(self, seat: Seat) -> None:  # noqa: B027 - it may stay where it is
         """The consumer of a seat is gone, or was recalled from: decide on what is in the queue again."""
@@ -243,11 +311,11 @@ class RankedDealing(Dealing):
         assert seat.rank is not None
         return max(self._dealt.get(seat.number, 0), seat.had.before) * len(self.seats) + seat.rank
 
-    def deal(self, batch: SeatBatch) -> None:
+    def deal(self, batch: SeatBatch) -> Iterable[Seat]:
         """Give a batch to its rank."""
         if self._share is not None:
             self._give(batch)
-            return
+            return (self.seats[batch.position % len(self.seats)],)
         # Nobody knows where the stream ends: a rank that had one of a round that stays short would have one more step
         # than the others, and wait for ever for their gradients.
         if self._is_ordered and self._round and self._number(self._round[0]) != self._number(batch):
@@ -256,6 +324,7 @@ class RankedDealing(Dealing):
         self._round.append(batch)
         if self._is_full(batch):
             self._give_round()
+        return self.seats
 
     def _number(self, batch: SeatBatch) -> int:
         return batch.position // len(self.seats)
@@ -309,29 +378,26 @@ class RankedDealing(Dealing):
 
 
 class FirstComeDealing(Dealing):
-    """Each batch to one consumer."""
+    """Each batch to one consumer.
+
+    Args:
+        seats, window, hold, let_go: See `Dealing`.
+        turns: Of the same seats.
+    """
+
+    def __init__(self, seats: list[Seat], window: int, hold: Hold, let_go: Hold, *, turns: Turns) -> None:
+        super().__init__(seats, window, hold, let_go)
+        self._turns = turns
 
     def has_room(self) -> bool:
-        """Return whether somebody waits for more than there is."""
-        if not self.pool:  # loops without calls, here and in `next_for`: each batch comes by
-            for seat in self.seats:
-                if seat.has_begun and not seat.is_idle and len(seat.queue) + len(seat.untaken) < self._window:
-                    return True
-        return False
+        """Return whether a consumer can be offered more than is in the pool."""
+        return not self.pool and self._turns.has_room
 
-    def deal(self, batch: SeatBatch) -> None:
+    def deal(self, batch: SeatBatch) -> Iterable[Seat]:
         """Put a batch where the next consumer takes it."""
         self._hold(batch, GROUP)
         self.pool.append(batch)
-
-    def next_for(self, seat: Seat) -> SeatBatch | None:
-        """Return the oldest, unless another consumer has fewer."""
-        load = len(seat.queue) + len(seat.untaken)
-        # A tie is this seat's: `Core._offer_all` asks the seats by turns.
-        for other in self.seats:
-            if other.has_begun and not other.is_idle and len(other.queue) + len(other.untaken) < load:
-                return None
-        return self.pool.popleft()
+        return ()
 
     def regain(self, seat: Seat) -> None:
         """Give it to the others, before all else."""
@@ -378,17 +444,19 @@ class BroadcastDealing(Dealing):
             return any(seat.has_begun and seat.load < self._window for seat in members)
         return bool(members) and all(seat.load <= self._window for seat in members)
 
-    def deal(self, batch: SeatBatch) -> None:
+    def deal(self, batch: SeatBatch) -> Iterable[Seat]:
         """Give a batch to all."""
         # By the group until it is dealt: so its slot is freed here where no member is to have it.
         self._hold(batch, GROUP)
-        for seat in self.members():
+        members = self.members()
+        for seat in members:
             if self._skips and seat.load >= self._window:
                 seat.num_skipped += 1
             elif batch.position >= seat.had.before:  # else another server of this stream has given it
                 self._hold(batch, seat.number)
                 seat.queue.append(batch)
         self._let_go(batch, GROUP)
+        return members
 
     def regain(self, seat: Seat) -> None:
         """Drop it: the others have it, too."""
@@ -406,6 +474,7 @@ class BroadcastDealing(Dealing):
 def make_dealing(
     rules: Rules,
     seats: list[Seat],
+    turns: Turns,
     hold: Hold,
     let_go: Hold,
     epoch: Callable[[], int],
@@ -417,7 +486,7 @@ def make_dealing(
         return BroadcastDealing(*common, skips=rules.slow == "skip", epoch=epoch)
     if rules.is_ranked:
         return RankedDealing(*common, is_ordered=rules.is_ordered, can_recompute=can_recompute)
-    return FirstComeDealing(*common)
+    return FirstComeDealing(*common, turns=turns)
 
 
 def _place(batch: SeatBatch) -> tuple[int, int]:
@@ -453,11 +522,14 @@ class Group:
         seats: All, also those of ranks that are not there.
         by_consumer: Those that have a consumer.
         last_seen: When each consumer has said something, or was offered a batch while it had none.
+        is_shared: Batches belong to all consumers until one of them takes them.
+        turns: The seats that are offered batches, if those are shared.
     """
 
     def __init__(self, rules: Rules, epoch: int, had: Iterable[int]) -> None:
         self._rules = rules
-        self._is_shared = rules.mode == "split" and not rules.is_ranked  # what was not taken belongs to all
+        self.is_shared = rules.mode == "split" and not rules.is_ranked
+        self.turns = Turns(rules.window)
         self.seats: list[Seat] = []
         self.by_consumer: dict[int, Seat] = {}
         self.last_seen: dict[int, float] = {}
@@ -470,7 +542,7 @@ class Group:
     def _add(self, rank: int | None, epoch: int) -> Seat:
         # A number is not used again: what is computed again is for a number, and may come when its seat is gone.
         self._num_seats += 1
-        seat = Seat(GROUP if self._is_shared else -self._num_seats, rank, epoch)
+        seat = Seat(GROUP if self.is_shared else -self._num_seats, rank, epoch)
         self.seats.append(seat)
         return seat
 
@@ -548,24 +620,22 @@ class Group:
 
     def is_starving(self) -> bool:
         """Return True if all who are here wait for the next batch, so that nobody will release a slot."""
+        if self.is_shared:
+            return self.turns.is_starving()
         for seat in self.seats:  # noqa: SIM110 - each batch asks, and a generator costs a call for each seat
             if seat.has_begun and (seat.queue or seat.untaken):
                 return False
         return True
 
-    def unasked(self, epoch: int) -> list[Unasked]:
+    def unasked(self) -> list[Unasked]:
         """Return what can be recalled for those who wait for a batch: nothing where batches belong to seats.
 
         Recalled is from who has said nothing for a while, and for who has waited as long: two that are fast would take
         each other's batches to and fro.
         """
-        seats, last_seen = self.seats, self.last_seen
-        if not self._is_shared or len(seats) < 2:
-            return []
-        waiting = [
-            seat for seat in seats if seat.has_asked and not seat.load and seat.epoch == epoch and seat.has_begun
-        ]
-        if not waiting:
+        turns, last_seen = self.turns, self.last_seen
+        # First what is seldom: each batch comes by here.
+        if not turns.ahead or not (waiting := turns.waiting()):
             return []
         since = min(last_seen[seat.consumer] for seat in waiting)
         # The one that it has asked for stays: it may be open. What lies behind that is nobody's work yet.
@@ -573,6 +643,5 @@ class Group:
             Unasked(
                 max(since, last_seen[seat.consumer]) + RECALL_AFTER_S, seat.consumer, seat.num_taken + seat.has_asked
             )
-            for seat in seats
-            if len(seat.untaken) > seat.has_asked and not seat.is_idle
+            for seat in turns.ahead
         ]

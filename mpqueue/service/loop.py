@@ -343,7 +343,7 @@ class Loop:
         """Take back what consumers do not ask for while others wait; return whether something was."""
         said: dict[int, list[bytes]] = {}
         self._recall_at = math.inf
-        for due_at, number, last in self._core.group.unasked(self._core.epoch):
+        for due_at, number, last in self._core.group.unasked():
             heard = self._peers[number].recall(last) if due_at <= now else None
             # Not due yet; or it cannot be told now, and is tried again later.
             if heard is None:

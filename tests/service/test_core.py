@@ -1,5 +1,6 @@
 """The core of a server, in all orders of events that hypothesis finds."""
 
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -567,6 +568,74 @@ def test_nothing_is_lost_where_batches_come_as_they_are_ready(rules: dict[str, A
     else:
         assert sorted(taken[0] + taken[1]) == list(range(8))
     assert simulation.finished == [0]
+
+
+@pytest.mark.parametrize("count", [2, 5, 32])
+def test_each_of_the_consumers_that_wait_gets_its_turn(count: int):
+    simulation = simulated(window=10, lengths=[10 * count])
+    numbers = attached(simulation, *[None] * count)
+    served = []
+    for _ in range(9 * count):
+        assert simulation.give()
+        served += [number for number in numbers if simulation.consumers[number].inbox and simulation.next(number)]
+        assert all(it.current is None or not simulation.next(it.number) for it in simulation.consumers.values())
+    assert sorted(served[:count]) == numbers, "nobody gets a second batch before all have one"
+    for start in range(len(served) - count):
+        assert served[start + count] == served[start], "and so on, in this order"
+
+
+def test_a_consumer_that_has_fewer_batches_gets_the_next_one():
+    simulation = simulated(window=4, lengths=[20])
+    attached(simulation, None, None)
+    while simulation.give():
+        pass
+    assert [simulation.core.group.by_consumer[number].load for number in (1, 2)] == [4, 4]
+    for _ in range(3):
+        simulation.next(2)
+    while simulation.give():
+        pass
+    assert [simulation.core.group.by_consumer[number].load for number in (1, 2)] == [4, 4]
+    positions = [lot.position for (lot,) in simulation.consumers[2].inbox]
+    assert positions == [7, 8, 9]
+
+
+@pytest.mark.parametrize("mode", ["split", "broadcast"])
+def test_the_work_for_an_offer_does_not_grow_with_the_number_of_consumers(mode: Any):
+    """A test by lines, not by calls: a walk over all seats needs no call."""
+
+    def lines_of(count: int) -> float:
+        simulation = simulated(mode=mode, window=4, lengths=[64])
+        numbers = attached(simulation, *[None] * count)
+        found = 0
+
+        def trace(frame: Any, what: str, _: Any) -> Any:
+            nonlocal found
+            if "mpqueue" not in frame.f_code.co_filename or frame.f_code.co_filename == __file__:
+                return None
+            found += what == "line"
+            return trace
+
+        def run() -> None:
+            for _ in range(32):
+                simulation.core.advance(0.0)
+                simulation.core.group.is_starving()
+                simulation.give()
+                simulation.core.group.unasked()
+                simulation.core.due_at(0.0)
+                for number in numbers:
+                    if simulation.consumers[number].inbox:
+                        simulation.next(number), simulation.next(number)
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            run()
+        finally:
+            sys.settrace(before)
+        return found / sum(len(it.taken) for it in simulation.consumers.values())
+
+    one, many = lines_of(1), lines_of(32)
+    assert many < 1.5 * one, (one, many)
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def test_only_where_batches_belong_to_nobody_are_they_recalled(rules, ranks, rec
     for _ in range(50):
         simulation.settle(2)
         simulation.next(2)
-    assert [(consumer, last) for _, consumer, last in simulation.core.group.unasked(0)] == recalled
+    assert [(consumer, last) for _, consumer, last in simulation.core.group.unasked()] == recalled
 
 
 # -- All orders of the steps of a server and two consumers, with their real ends of the connection
