@@ -12,6 +12,7 @@ From the ground up; a module imports only from its own line and the lines above 
     nodes.py        the stages of a dataset, as a tree of immutable descriptions
     fingerprint.py  a key of stages, for what is kept of them
     applying.py     a function called for each of some values
+    depth.py        room on Python's stack for trees of many stages
     indexed.py      elements of indexed datasets, computed by their places
     clocks.py       the work of the stages of an indexed dataset, noted while a batch is timed
     source.py       what workers run: an indexed dataset

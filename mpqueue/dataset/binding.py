@@ -12,7 +12,7 @@ _Kind = TypeVar("_Kind")
 
 
 class Caller(NamedTuple):
-    """What a method was called on.
+    """The class or the dataset that a method is called on.
 
     Attributes:
         kind: The class.

@@ -15,7 +15,7 @@ What a stage waits for is the time that its thread had no CPU. To ask for the CP
 import time
 from typing import Any
 
-from mpqueue.dataset.indexed import Drawing, JoinReader, LinkReader, Places, Reader
+from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, Reader, ReaderMaker
 from mpqueue.dataset.nodes import BatchNode, StageNode
 from mpqueue.system.locks import Lock
 from mpqueue.telemetry.stage_rows import StageRow, StageRows, StageTallies
@@ -48,51 +48,73 @@ class StageTally:
         return rows
 
 
-def _name_of(node: StageNode) -> str:
-    return f"{node.number}: {node.line()}"
+def _name_of(node: StageNode, base: int = 0) -> str:
+    return f"{base + node.number}: {node.line()}"
 
 
 class ReaderClocks:
     """Clocks before the readers of a tree, in one thread.
 
     Args:
-        root: The reader of the last stage.
+        maker: Makes the readers.
+        root: The last stage.
     """
 
-    def __init__(self, root: Reader) -> None:
-        self.ns = self.busy_ns = 0  # of the calls within the one that is at work
+    def __init__(self, maker: ReaderMaker, root: StageNode) -> None:
+        self.ns = self.busy_ns = self.num_in = 0  # of the calls within the one that is at work
         self.is_looking = False  # the CPU's time is asked for
-        self._root = root
-        self._clocks: list[_Clock] = []
-        self._add(root)
+        self._maker, self._root = maker, maker.make(root)
+        self._clocks: dict[int, _Clock] = {}  # by the `id` of the readers
+        self._begun: dict[int, _Clock] = {}  # of them, those of the readers that this batch has read
         self._left_ns = 0  # until the next look
 
-    def _add(self, reader: Reader) -> "_Clock":
-        if isinstance(reader, JoinReader):
-            inputs = [self._add(branch) for branch in reader.branches]
-        else:
-            inputs = [self._add(reader.input)] if isinstance(reader, LinkReader) else []
-        clock = _Clock(self, reader, inputs)
-        self._clocks.append(clock)
-        return clock
+    def _begin(self, reader: Reader) -> None:
+        """Put clocks before a reader and those before it, up to a source or a stage that reads several others."""
+        while id(reader) not in self._begun:
+            clock = self._clocks.get(id(reader))
+            if clock is None:
+                clock = self._clocks[id(reader)] = _Clock(self, reader)
+            self._begun[id(reader)] = clock
+            clock.begin()
+            if not isinstance(reader, LinkReader):
+                break
+            reader = reader.input
 
-    def at(self, places: Places, run: Drawing, tally: StageTally) -> list[Any]:
+    def at(self, places: Places, run: IndexedRun, tally: StageTally) -> list[Any]:
         """Return the elements at these places, as the reader does, and add its work to a tally.
 
         Raises:
             Exception: What the reader raises.
         """
-        self.ns = self.busy_ns = 0
+        self.ns = self.busy_ns = self.num_in = 0
         self.is_looking = self._left_ns <= 0
-        for clock in self._clocks:
-            clock.begin()
+        self._begin(self._root)
+        self._maker.on_read = self._begin  # of 10,000 parts, a batch reads a few
         try:
             return self._root.at(places, run)
         finally:
-            for clock in self._clocks:
+            self._maker.on_read = None
+            clocks, self._begun = list(self._begun.values()), {}
+            for clock in clocks:
                 clock.end()
             self._left_ns = (_BETWEEN_LOOKS_NS if self.is_looking else self._left_ns) - self.ns
-            tally.add([clock.row() for clock in self._clocks])
+            rows = sorted([row for clock in clocks for row in clock.rows()])
+            tally.add([row for _, row in rows])
+
+
+class _Work:
+    """The work of a reader as one stage of the tree; a reader is several stages if several others read it.
+
+    Args:
+        name: The stage.
+    """
+
+    __slots__ = ("busy_ns", "name", "ns", "num_in", "num_out", "waits")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.num_in = self.num_out = self.ns = self.busy_ns = 0
+        self.waits = 0.0  # share of its time
 
 
 class _Clock:
@@ -101,45 +123,52 @@ class _Clock:
     Args:
         clocks: Those of the whole tree.
         reader: Whose it is.
-        inputs: The clocks of what the reader reads.
     """
 
-    def __init__(self, clocks: ReaderClocks, reader: Reader, inputs: "list[_Clock]") -> None:
-        self._clocks, self._reader, self._inputs = clocks, reader, inputs
-        self._name = _name_of(reader.node)
-        self._num_out = self._ns = self._busy_ns = 0
-        self._waits = 0.0  # share of its time
+    def __init__(self, clocks: ReaderClocks, reader: Reader) -> None:
+        self._clocks, self._reader = clocks, reader
+        self._works: dict[int, _Work] = {}  # by the number of stages before the tree of the reader
 
     def begin(self) -> None:
         """Stand before the reader: its own attribute hides the method of its class."""
-        self._num_out = self._ns = self._busy_ns = 0
+        for work in self._works.values():
+            work.num_in = work.num_out = work.ns = work.busy_ns = 0
         vars(self._reader)["at"] = self._at
 
     def end(self) -> None:
         """Go away again."""
         vars(self._reader).pop("at", None)
 
-    def row(self) -> StageRow:
-        """Return what the stage has done since `begin`."""
-        if self._clocks.is_looking and self._ns:
-            self._waits = max(0.0, 1 - self._busy_ns / self._ns)
-        num_in = sum(clock._num_out for clock in self._inputs)
-        return self._name, num_in, self._num_out, self._ns, int(self._ns * self._waits)
+    def rows(self) -> list[tuple[int, StageRow]]:
+        """Return what the reader has done since `begin`, with the numbers of the stages."""
+        rows = []
+        for base, work in self._works.items():
+            if self._clocks.is_looking and work.ns:
+                work.waits = max(0.0, 1 - work.busy_ns / work.ns)
+            row = work.name, work.num_in, work.num_out, work.ns, int(work.ns * work.waits)
+            rows.append((base + self._reader.number, row))
+        return rows
 
-    def _at(self, places: Places, run: Drawing) -> list[Any]:
+    def _at(self, places: Places, run: IndexedRun) -> list[Any]:
         clocks, reader = self._clocks, self._reader
-        outer_ns, outer_busy_ns = clocks.ns, clocks.busy_ns
-        clocks.ns = clocks.busy_ns = 0
+        work = self._works.get(run.base)
+        if work is None:
+            work = self._works[run.base] = _Work(_name_of(reader.node, run.base))
+        outer_ns, outer_busy_ns, outer_in = clocks.ns, clocks.busy_ns, clocks.num_in
+        clocks.ns = clocks.busy_ns = clocks.num_in = 0
         is_looking = clocks.is_looking
         busy = _busy() if is_looking else 0
+        num_out = 0
         started = _clock()
         try:
             found = type(reader).at(reader, places, run)
-            self._num_out += len(found)
+            num_out = len(found)
         finally:
             ns = _clock() - started
             busy = _busy() - busy if is_looking else 0
-            self._ns += ns - clocks.ns
-            self._busy_ns += busy - clocks.busy_ns
-            clocks.ns, clocks.busy_ns = outer_ns + ns, outer_busy_ns + busy
+            work.num_in += clocks.num_in
+            work.num_out += num_out
+            work.ns += ns - clocks.ns
+            work.busy_ns += busy - clocks.busy_ns
+            clocks.ns, clocks.busy_ns, clocks.num_in = outer_ns + ns, outer_busy_ns + busy, outer_in + num_out
         return found

@@ -1,7 +1,6 @@
 """`Dataset`: a description of samples, whose methods have the names of tf.data and Grain."""
 
 import inspect
-import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NoReturn, Self
@@ -23,7 +22,7 @@ from mpqueue.dataset.caches import Cache, FolderCache, MemoryCache
 from mpqueue.dataset.lookalikes import check_call, is_sequence, is_torch_iterable, refuse_lookalikes
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.rounds import LaneRounds, PlaceRounds
-from mpqueue.dataset.source import Readers, compute_aside
+from mpqueue.dataset.source import Readers, compute_aside, compute_indices
 from mpqueue.memory.serialize import ByValue
 from mpqueue.system.log import warn
 
@@ -138,7 +137,7 @@ class Dataset:
 
         Follows: ``tf.data.Dataset.zip``.
         """
-        made: Dataset = caller.of(nodes.ZipNode.of(_roots("zip", (*caller.own, *datasets))))
+        made: Dataset = caller.of(nodes.ZipNode.reading(_roots("zip", (*caller.own, *datasets))))
         return made
 
     @JoiningMethod
@@ -156,7 +155,7 @@ class Dataset:
 
         Follows: ``tf.data.Dataset.concatenate``.
         """
-        made: Dataset = caller.of(nodes.ConcatenateNode.of(_roots("concatenate", (*caller.own, *datasets))))
+        made: Dataset = caller.of(nodes.ConcatenateNode.reading(_roots("concatenate", (*caller.own, *datasets))))
         return made
 
     @JoiningMethod
@@ -194,9 +193,10 @@ class Dataset:
             raise TypeError("mix: datasets must be a list of datasets, got one dataset")
         roots = _roots("mix", (*caller.own, *datasets))
         check_choice("mix", "stop", stop, ("first", "all", "never"))
-        node = nodes.MixNode.of(roots, weights=check_weights(weights, len(roots)), stop=stop)
+        node = nodes.MixNode.reading(roots, weights=check_weights(weights, len(roots)), stop=stop)
         for number, root in enumerate(roots):
-            if node.weights[number] and root.is_indexed and root.length() == 0:
+            # A list may have grown since its length was looked at first.
+            if node.weights[number] and root.is_indexed and 0 == root.length_when_described() == root.length():
                 raise ValueError(f"mix: dataset {number} is empty: leave it out, or give it the weight 0")
         made: Dataset = caller.of(node)
         return made
@@ -268,10 +268,10 @@ class Dataset:
         stage = stream_stage(self._root)
         if stage is not None:
             raise ValueError(
-                f"shuffle() permutes a whole indexed dataset, and {_named(stage)} makes this one a stream: pass "
+                f"shuffle() permutes a whole indexed dataset, and {stage.named()} makes this one a stream: pass "
                 "shuffle(buffer=1000), or put shuffle() before that stage"
             )
-        if self._root.length() is None:
+        if self._root.length_when_described() is None and self._root.length() is None:
             raise ValueError("shuffle() permutes a whole dataset, and this one has no end: put it before repeat()")
         return self._then(nodes.ShuffleNode)
 
@@ -367,10 +367,10 @@ class Dataset:
         """
         check_choice("pack", "strategy", strategy, ("best_fit", "concatenate"))
         check_choice("pack", "long", long, ("cut", "error", "drop"))
-        batching = nodes.batching_stage_before(self._root)
+        batching = self._root.facts.batched
         if batching is not None:
             raise ValueError(
-                f"pack takes single samples, and stage {batching.number}, {batching.line()}, makes batches of them: "
+                f"pack takes single samples, and {batching.named()} makes batches of them: "
                 "the samples of a batch would become one sequence, without a boundary. Pack first: "
                 f"pack({length}).batch(...). To pack the samples of a batch, take it apart before: flat_map(function)"
             )
@@ -460,7 +460,7 @@ class Dataset:
         return self._then(nodes.CacheNode, cache=_cache_of(self._root, folder, name, max_bytes))
 
     def _then(self, kind: type[nodes.LinkNode], **arguments: Any) -> Self:
-        return self._of(kind.behind(self._root, **arguments))
+        return self._of(kind.reading([self._root], **arguments))
 
     def _collate_of(self, stage: str, collate: Any) -> Any:
         """Return the ``collate`` of a stage that makes batches.
@@ -473,12 +473,12 @@ class Dataset:
             check_function(stage, "collate", collate, "a list of elements")
             return collate
         # Two batch stages are mostly a mistake, which shows in the model only, as an axis too many.
-        batching = nodes.batching_stage(self._root)
+        batching = self._root.facts.batching
         if batching is not None:
             raise ValueError(
-                f"{stage} makes batches of samples, and the elements are batches already, by stage {batching.number}, "
-                f"{batching.line()}: leave out one of them. flat_map(function) takes batches apart; for batches of "
-                f"batches say how they are joined: {stage}(..., collate=function)"
+                f"{stage} makes batches of samples, and the elements are batches already, by "
+                f"{batching.named().rstrip(',')}: leave out one of them. flat_map(function) takes batches apart; for "
+                f"batches of batches say how they are joined: {stage}(..., collate=function)"
             )
         return None
 
@@ -491,7 +491,7 @@ class Dataset:
             TypeError: It is a stream, or has no end.
         """
         require_index(self, "no length", remedy="mpqueue.Loader and mpqueue.torch.DataLoader take streams")
-        length = self._root.length()
+        length = self._readers.length()
         if length is None:
             raise TypeError("the dataset has no end, and so no length: take(n) gives its first n elements")
         return length
@@ -519,8 +519,7 @@ class Dataset:
             TypeError, IndexError, Exception: As of `__getitem__`.
         """
         require_index(self, "no items by index")
-        length = self._root.length()
-        return compute_aside(self._readers, [_checked_index(index, length) for index in indices])
+        return compute_indices(self._readers, indices)
 
     def __iter__(self) -> Iterator[Any]:
         """Compute the elements of the first epoch here, one after the other, as a `Loader` with ``seed=0`` gives them.
@@ -530,7 +529,7 @@ class Dataset:
         """
         if stream_stage(self._root) is not None:
             return LaneRounds(DatasetLanes(self._root))
-        return PlaceRounds(lambda place: compute_aside(self._readers, [place])[0], self._root.length())
+        return PlaceRounds(lambda place: compute_aside(self._readers, [place])[0], self._readers.length())
 
     def __getattr__(self, name: str) -> NoReturn:
         remedy = _ELSEWHERE.get(name)
@@ -541,7 +540,9 @@ class Dataset:
 
     def __repr__(self) -> str:
         """The stages, each in a line."""
-        lines = [f"{depth * '  '}{node.number}: {node.line()}" for depth, node in _lines(self._root, 1)]
+        lines = [
+            f"{(1 + visit.level) * '  '}{visit.line(lambda node: node.line())}" for visit in nodes.visits(self._root)
+        ]
         stage = stream_stage(self._root)
         return "\n".join([f"<{type(self).__name__}, {'indexed' if stage is None else 'a stream'}", *lines]) + ">"
 
@@ -550,27 +551,9 @@ def _rebuilt(kind: type[Dataset], root: nodes.StageNode) -> Dataset:
     return kind._of(root)
 
 
-def stream_stage(node: nodes.StageNode) -> nodes.StageNode | None:
-    """Return the first stage that makes a stream of what is indexed before it; None: all of it is indexed."""
-    return None if node.is_indexed else next(stage for stage in node.stages() if not stage.is_indexed)
-
-
-def _checked_index(index: Any, length: int | None) -> int:
-    if isinstance(index, slice):
-        raise TypeError("a dataset has no slices: use skip(start).take(count)")
-    try:
-        place = operator.index(index)
-    except TypeError:
-        raise TypeError(f"the index of an element must be an integer, got {index!r}") from None
-    inside = place + length if place < 0 and length is not None else place
-    if inside < 0 or (length is not None and inside >= length):
-        many = "no end" if length is None else f"{length} elements"
-        raise IndexError(f"there is no element {place}: the dataset has {many}")
-    return inside
-
-
-def _named(stage: nodes.StageNode) -> str:
-    return f"stage {stage.number}, {stage.line()},"
+def stream_stage(root: nodes.StageNode) -> nodes.Numbered | None:
+    """Return the first stage that makes a stream of what is indexed before it; None: the whole tree is indexed."""
+    return None if root.is_indexed else next(stage for stage in root.stages() if not stage.node.is_indexed)
 
 
 def require_index(dataset: Dataset, lack: str, remedy: str = "") -> None:
@@ -584,15 +567,7 @@ def require_index(dataset: Dataset, lack: str, remedy: str = "") -> None:
     stage = stream_stage(dataset.root)
     if stage is not None:
         what_to_do = f". {remedy}" if remedy else ""
-        raise TypeError(f"the dataset has {lack}: {_named(stage)} makes it a stream{what_to_do}")
-
-
-def _lines(node: nodes.StageNode, depth: int) -> Iterator[tuple[int, nodes.StageNode]]:
-    """Yield the stages by their numbers; the branches of a stage lie deeper than it."""
-    deeper = depth + isinstance(node, nodes.JoinNode)
-    for before in node.inputs:
-        yield from _lines(before, deeper)
-    yield depth, node
+        raise TypeError(f"the dataset has {lack}: {stage.named()} makes it a stream{what_to_do}")
 
 
 def _roots(stage: str, datasets: tuple[Any, ...]) -> tuple[nodes.StageNode, ...]:
@@ -633,13 +608,15 @@ def _cache_of(root: nodes.StageNode, folder: Any, name: Any, max_bytes: Any) -> 
     return FolderCache(path, key, most)
 
 
-def _warn_of_one_order(node: nodes.StageNode) -> None:
+def _warn_of_one_order(root: nodes.StageNode) -> None:
     """Warn where a cache keeps the order of a shuffle, unless that chooses elements."""
-    while isinstance(node, nodes.LinkNode) and not isinstance(node, nodes.TakeNode | nodes.SkipNode):
+    node = root
+    # Behind another cache the order is kept already, and was warned of there.
+    while isinstance(node, nodes.LinkNode) and not isinstance(node, nodes.TakeNode | nodes.SkipNode | nodes.CacheNode):
         if isinstance(node, nodes.ShuffleNode):
+            stage = nodes.Numbered(node.number, node)
             warn(
-                f"cache() is behind stage {node.number}, {node.line()}, so all epochs have its order of the first one: "
-                "put it before",
+                f"cache() is behind {stage.named()} so all epochs have its order of the first one: put it before",
                 "Streams", "Caches",
             )  # fmt: skip
             return

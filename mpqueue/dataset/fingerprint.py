@@ -26,7 +26,7 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from mpqueue.dataset.nodes import StageNode
+from mpqueue.dataset.nodes import Flat, StageNode, flat
 
 _DIGITS = 32
 _PLAIN = int, float, str, bytes, tuple, list, dict, set, frozenset, type(None)
@@ -99,8 +99,7 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # which has no ty
     def _described(self, thing: Any) -> tuple[Any, ...] | None:
         kind = type(thing)
         if isinstance(thing, StageNode):
-            fields = [(name, getattr(thing, name)) for name in sorted(thing.__dataclass_fields__) if name != "cache"]
-            return kind.__name__, fields
+            return kind.__name__, [_stage(stage) for stage in flat(thing)]
         if kind is types.FunctionType or isinstance(thing, type):
             number = self._met.get(id(thing))
             if number is not None:
@@ -156,6 +155,11 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # which has no ty
             return "a", type(value).__qualname__
         finally:
             self._globals.discard(id(value))
+
+
+def _stage(stage: Flat) -> tuple[Any, ...]:
+    fields = [(name, value) for name, value in sorted(stage.own.items()) if name != "cache"]
+    return stage.kind.__name__, fields, stage.inputs
 
 
 def _stands_for(*described: Any) -> None:

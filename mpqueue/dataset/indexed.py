@@ -1,9 +1,16 @@
 """Elements of indexed datasets, computed by their places, in blocks.
 
-A *reader* is made of each node of a tree. It is asked for the elements at any places, and asks the readers of its
-inputs for what lies there: for all places at once, because a call for each sample and stage would cost more than small
-samples do. It keeps nothing but what arithmetic has found (the order of a block, the keys of a permutation), so that
-the same place always has the same element, whoever asks, and whatever was asked for before.
+Each node of a tree has a *reader*. It receives the places of a block, and asks the readers of its inputs for the
+elements there: for all places at once, because a call for each sample and stage would cost more than small samples do.
+A reader keeps only results of arithmetic (the order of a block, the keys of a permutation), so the same place always
+has the same element.
+
+A node that several stages read has one reader. Its number in the whole tree depends on the way to it, so a run says how
+many stages come before the part that is read (`IndexedRun.base`). `ReaderMaker` makes the readers of a part when it is
+read first: of 10,000 files in a row, a batch needs one or two.
+
+The work for a batch does not grow with the number of parts. A stage that reads several others finds the part of a place
+by a binary search or by a table, and then asks only the parts that the batch needs.
 
 The random numbers of a sample are set before each function that is called for it, see `mpqueue.dataset.nodes`.
 """
@@ -13,14 +20,14 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import getitem
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from mpqueue.dataset import nodes
 from mpqueue.dataset.applying import apply_to, map_to
-from mpqueue.dataset.mixing import Counts, shuffled
-from mpqueue.dataset.nodes import StageNode, inner_epoch, returned_none, salted
+from mpqueue.dataset.mixing import Counts, ranks_of
+from mpqueue.dataset.nodes import Lengths, StageNode, inner_epoch, returned_none, salted
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import no_sample
 from mpqueue.samples.permutation import SampleOrder
@@ -31,33 +38,31 @@ from mpqueue.worker.thread_choice import ThreadChoice
 
 Places: TypeAlias = Sequence[int]
 
-_MAX_BLOCKS = 8
+_MAX_BLOCKS, _MAX_ORDERS = 8, 8
 # Their items are there already: no code of the user runs, and no numbers are to be set.
 _STORED = {list, tuple, range, np.ndarray}
 
 
-class Drawing(Protocol):
-    """The epoch for which elements are computed; a `mpqueue.worker.lanes.LaneRun` is one, too."""
-
-    @property
-    def seed(self) -> int:
-        """Order and random numbers follow from it."""
-
-    @property
-    def epoch(self) -> int:
-        """From 0."""
-
-    @property
-    def begin(self) -> BeginBatch:
-        """Called with (seed, epoch, place) before code of the user's."""
+class LengthChanged(Exception):
+    """A source has another length than when its reader was made."""
 
 
 class IndexedRun(NamedTuple):
-    """An epoch of an indexed dataset: what a `Drawing` is made of."""
+    """The epoch for which elements are computed.
+
+    Attributes:
+        seed: The order and the random numbers follow from it.
+        epoch: The epoch, from 0.
+        begin: Called with (seed, epoch, place) before code of the user's.
+        base: The number of stages of the whole tree that come before the part that is read.
+        watches: Compare the length of each source that is read with its length when its reader was made.
+    """
 
     seed: int
     epoch: int
     begin: BeginBatch
+    base: int = 0
+    watches: bool = False
 
 
 class Reader:
@@ -65,36 +70,71 @@ class Reader:
 
     Args:
         node: The stage.
+        maker: Makes the readers of the inputs.
 
     Attributes:
+        number: The number of the stage in its own tree.
         length: The number of elements; None: there is no end.
     """
 
     length: int | None
 
-    def __init__(self, node: Any) -> None:
-        self.node = node
-        self.length = node.length()
+    def __init__(self, node: Any, maker: "ReaderMaker") -> None:
+        self.node, self.number = node, node.number
+        self.length = maker.lengths[id(node)]
 
-    def at(self, places: Places, run: Drawing) -> list[Any]:
+    def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return the elements at these places, each of which is below the length.
 
         Raises:
             Exception: What the user's code raised, with a note that names stage and sample.
+            LengthChanged: The run watches, and a source has changed its length.
         """
         raise NotImplementedError
 
-    def origin(self, place: int, run: Drawing) -> str:
+    def origin(self, place: int, run: IndexedRun) -> str:
         """Return the words for the sample of which the element at a place is made."""
         raise NotImplementedError
 
-    def told(self, place: int, run: Drawing) -> str:
+    def seed(self, run: IndexedRun) -> int:
+        """Return the seed of the stage's own random numbers."""
+        return salted(run.seed, run.base + self.number)
+
+    def told(self, place: int, run: IndexedRun) -> str:
         """Return the note of an error in this stage."""
-        node = self.node
         return (
-            f"raised by stage {node.number}, {node.line()}, at place {place} of epoch {run.epoch}, for "
+            f"raised by stage {run.base + self.number}, {self.node.line()}, at place {place} of epoch {run.epoch}, for "
             f"{self.origin(place, run)}"
         )
+
+
+class ReaderMaker:
+    """Makes the readers of a tree, one for each node.
+
+    Args:
+        lengths: The lengths of the stages.
+
+    Attributes:
+        lengths: As given.
+        readers: The readers, by the `id` of their nodes.
+        on_read: Called with the reader of an input of a stage that reads several, before it is used; None: no call.
+    """
+
+    def __init__(self, lengths: Lengths) -> None:
+        self.lengths = lengths
+        self.readers: dict[int, Reader] = {}
+        self.on_read: Callable[[Reader], object] | None = None
+
+    def make(self, node: StageNode) -> Reader:
+        """Return the reader of a node; the inputs of a stage that reads several get theirs when they are read."""
+        chain = [node]
+        # A loop: a chain of stages may be longer than Python's stack.
+        while id(chain[-1]) not in self.readers and isinstance(chain[-1], nodes.LinkNode):
+            chain.append(chain[-1].input)
+        for each in reversed(chain):
+            if id(each) not in self.readers:
+                self.readers[id(each)] = _READERS[type(each)](each, self)
+        return self.readers[id(node)]
 
 
 class SourceReader(Reader):
@@ -102,9 +142,16 @@ class SourceReader(Reader):
 
     node: nodes.SourceNode
 
-    def at(self, places: Places, run: Drawing) -> list[Any]:
+    def __init__(self, node: nodes.SourceNode, maker: ReaderMaker) -> None:
+        super().__init__(node, maker)
+        kind = type(node.source)
+        self._may_change = kind is not range and kind is not tuple and hasattr(kind, "__len__")
+
+    def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return samples by their indices."""
         source = self.node.source
+        if run.watches and self._may_change and len(source) != self.length:
+            raise LengthChanged
         if type(source) in _STORED:
             if type(places) is range:  # a lane's
                 # At once. Of a source that was cut meanwhile the slice is too short, and the index below raises.
@@ -115,7 +162,7 @@ class SourceReader(Reader):
         getitems = getattr(source, "__getitems__", None)
         if getitems is not None and places:
             return self._at_once(getitems, places, run)
-        seed = salted(run.seed, self.node.number)
+        seed = self.seed(run)
         found: list[Any] = []
         try:
             apply_to(list(places), places, partial(getitem, source), run.begin, seed, run.epoch, found)
@@ -124,11 +171,11 @@ class SourceReader(Reader):
             raise
         return found
 
-    def _at_once(self, getitems: Callable[[list[int]], Any], places: Places, run: Drawing) -> list[Any]:
+    def _at_once(self, getitems: Callable[[list[int]], Any], places: Places, run: IndexedRun) -> list[Any]:
         try:
             # The complement of a place, which no sample has: numbers that are drawn here are not those of the first
             # one.
-            run.begin(salted(run.seed, self.node.number), run.epoch, ~places[0])
+            run.begin(self.seed(run), run.epoch, ~places[0])
             found = list(getitems(list(places)))
             if len(found) != len(places):
                 name = type(self.node.source).__name__
@@ -139,7 +186,7 @@ class SourceReader(Reader):
             raise
         return found
 
-    def origin(self, place: int, run: Drawing) -> str:  # noqa: ARG002 - it is the same in each epoch
+    def origin(self, place: int, run: IndexedRun) -> str:  # noqa: ARG002 - it is the same in each epoch
         """Return the words for a sample."""
         return f"sample {place} of {type(self.node.source).__name__}"
 
@@ -149,15 +196,15 @@ class LinkReader(Reader):
 
     node: nodes.LinkNode
 
-    def __init__(self, node: nodes.LinkNode) -> None:
-        super().__init__(node)
-        self.input = make_reader(node.input)
+    def __init__(self, node: nodes.LinkNode, maker: ReaderMaker) -> None:
+        super().__init__(node, maker)
+        self.input = maker.readers[id(node.input)]
 
-    def at(self, places: Places, run: Drawing) -> list[Any]:
+    def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return the elements at the same places of the input."""
         return self.input.at(places, run)
 
-    def origin(self, place: int, run: Drawing) -> str:
+    def origin(self, place: int, run: IndexedRun) -> str:
         """Return the words for the sample at the same place of the input."""
         return self.input.origin(place, run)
 
@@ -167,17 +214,17 @@ class MapReader(LinkReader):
 
     node: nodes.MapNode
 
-    def __init__(self, node: nodes.MapNode) -> None:
-        super().__init__(node)
+    def __init__(self, node: nodes.MapNode, maker: ReaderMaker) -> None:
+        super().__init__(node, maker)
         self._helpers: tuple[int, Helpers, ThreadChoice] | None = None  # of the process that has made them
 
-    def at(self, places: Places, run: Drawing) -> list[Any]:
+    def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return what the function makes of the elements there."""
         values = self.input.at(places, run)
         # A thread that helps has no others: all of them might wait for each other.
         if self.node.threads > 1 and len(places) > 1 and not context.is_helper():
             return self._in_threads(places, values, run)
-        seed = salted(run.seed, self.node.number)
+        seed = self.seed(run)
         made: list[Any] = []
         try:
             map_to(values, places, self.node.function, run.begin, seed, run.epoch, made, self.node.line())
@@ -186,13 +233,13 @@ class MapReader(LinkReader):
             raise
         return made
 
-    def _in_threads(self, places: Places, values: list[Any], run: Drawing) -> list[Any]:
+    def _in_threads(self, places: Places, values: list[Any], run: IndexedRun) -> list[Any]:
         """Call the function for all elements, some at a time; `mpqueue.rng` of a thread is its sample's."""
         # Threads do not come along with a fork: those that a copy finds here are its parent's.
         if self._helpers is None or self._helpers[0] != os.getpid():
             self._helpers = os.getpid(), shared_helpers(self.node.threads), ThreadChoice(context.process_info())
         _, helpers, choice = self._helpers
-        call = context.in_any_thread(self.node.function, salted(run.seed, self.node.number), run.epoch)
+        call = context.in_any_thread(self.node.function, self.seed(run), run.epoch)
         made: list[Any] = []
         patience_s = choice.begin(len(places))
         with InOrder(helpers, call, zip(places, values, strict=True), patience_s) as calls:
@@ -215,26 +262,29 @@ class ShuffleReader(LinkReader):
 
     node: nodes.ShuffleNode
 
-    def __init__(self, node: nodes.ShuffleNode) -> None:
-        super().__init__(node)
-        self._of = 0
-        self._order: SampleOrder | None = None
+    def __init__(self, node: nodes.ShuffleNode, maker: ReaderMaker) -> None:
+        super().__init__(node, maker)
+        self._orders: dict[int, SampleOrder] = {}  # by their seeds
 
-    def at(self, places: Places, run: Drawing) -> list[Any]:
+    def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return the elements that the permutation puts there."""
         return self.input.at(self._before(places, run), run)
 
-    def _before(self, places: Places, run: Drawing) -> Places:
-        # The keys of a permutation follow from the seed alone; a loader asks with one seed, epoch after epoch.
-        if self._order is None or self._of != run.seed:
-            self._of = run.seed
+    def _before(self, places: Places, run: IndexedRun) -> Places:
+        # The keys of a permutation follow from the seed alone. A loader asks with one seed, epoch after epoch; a stage
+        # that several others read has one for each of them.
+        seed = self.seed(run)
+        order = self._orders.get(seed)
+        if order is None:
+            if len(self._orders) >= _MAX_ORDERS:
+                del self._orders[next(iter(self._orders))]
             info = context.worker_info_unasked()
             world = 1 if info is None else info.world
-            self._order = SampleOrder(salted(run.seed, self.node.number), shuffle=True, world=world)
+            order = self._orders[seed] = SampleOrder(seed, shuffle=True, world=world)
         assert self.length is not None
-        return self._order.at(run.epoch, self.length, places)
+        return order.at(run.epoch, self.length, places)
 
-    def origin(self, place: int, run: Drawing) -> str:
+    def origin(self, place: int, run: IndexedRun) -> str:
         """Return the words for the sample that comes there."""
         return self.input.origin(self._before([place], run)[0], run)
 
@@ -244,7 +294,7 @@ class BatchReader(LinkReader):
 
     node: nodes.BatchNode
 
-    def at(self, places: Places, run: Drawing) -> list[Any]:
+    def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return the batches of these numbers."""
         rows = [self._rows(place) for place in places]
         # The samples of all batches in one call: each stage before pays for a call, however many it asks for.
@@ -260,27 +310,30 @@ class BatchReader(LinkReader):
             start += len(each)
         return batches
 
-    def _joined(self, samples: list[Any], places: Places, run: Drawing) -> Any:
-        return join_samples(self.node, samples, places, run, lambda place: self.input.origin(place, run))
+    def _joined(self, samples: list[Any], places: Places, run: IndexedRun) -> Any:
+        return join_samples(
+            self.node, self.seed(run), samples, places, run, lambda place: self.input.origin(place, run)
+        )
 
     def _rows(self, place: int) -> range:
         first, length = place * self.node.size, self.input.length
         end = first + self.node.size
         return range(first, end if length is None else min(end, length))
 
-    def origin(self, place: int, run: Drawing) -> str:
+    def origin(self, place: int, run: IndexedRun) -> str:
         """Return the words for the samples of a batch."""
         rows = self._rows(place)
         return f"a batch from {self.input.origin(rows[0], run)} to {self.input.origin(rows[-1], run)}"
 
 
 def join_samples(
-    node: nodes.BatchNode, samples: list[Any], places: Places, run: Drawing, origin: Callable[[int], str]
+    node: nodes.BatchNode, seed: int, samples: list[Any], places: Places, run: IndexedRun, origin: Callable[[int], str]
 ) -> Any:
     """Return a batch of samples, which were at these places.
 
     Args:
         node: The stage.
+        seed: The seed of the stage.
         samples: The samples.
         places: Their places.
         run: The epoch.
@@ -293,7 +346,7 @@ def join_samples(
         collation = Collation(len(samples), context.empty, refuse_none=lambda place: no_sample(origin(place)))
         collation.add_all(samples)
         return collation.finish(places)
-    run.begin(salted(run.seed, node.number), run.epoch, ~places[0])
+    run.begin(seed, run.epoch, ~places[0])
     return node.collate(samples)
 
 
@@ -302,7 +355,7 @@ class RepeatReader(LinkReader):
 
     node: nodes.RepeatNode
 
-    def at(self, places: Places, run: Drawing) -> list[Any]:
+    def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return elements of the passes that these places are in."""
         length = self.input.length
         if length is None:
@@ -313,10 +366,10 @@ class RepeatReader(LinkReader):
             lambda number, inner: self.input.at(inner, self._inner(number, run)),
         )
 
-    def _inner(self, number: int, run: Drawing) -> IndexedRun:
-        return IndexedRun(run.seed, inner_epoch(run.epoch, number, self.node.times), run.begin)
+    def _inner(self, number: int, run: IndexedRun) -> IndexedRun:
+        return run._replace(epoch=inner_epoch(run.epoch, number, self.node.times))
 
-    def origin(self, place: int, run: Drawing) -> str:
+    def origin(self, place: int, run: IndexedRun) -> str:
         """Return the words for a sample."""
         if not self.input.length:
             return self.input.origin(place, run)
@@ -329,14 +382,14 @@ class SkipReader(LinkReader):
 
     node: nodes.SkipNode
 
-    def at(self, places: Places, run: Drawing) -> list[Any]:
+    def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return elements that lie behind those that are left out."""
         count = self.node.count
         if type(places) is range:  # a lane's: regular places have their order by the block
             return self.input.at(range(places.start + count, places.stop + count, places.step), run)
         return self.input.at([place + count for place in places], run)
 
-    def origin(self, place: int, run: Drawing) -> str:
+    def origin(self, place: int, run: IndexedRun) -> str:
         """Return the words for a sample."""
         return self.input.origin(place + self.node.count, run)
 
@@ -346,21 +399,21 @@ class CacheReader(LinkReader):
 
     node: nodes.CacheNode
 
-    def at(self, places: Places, run: Drawing) -> list[Any]:
+    def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return elements: those that are not kept are computed."""
-        inner = IndexedRun(nodes.SEED_KEPT, nodes.EPOCH_KEPT, run.begin)
+        inner = run._replace(seed=nodes.SEED_KEPT, epoch=nodes.EPOCH_KEPT)
         # Whoever computes an element, and when: what is kept is the same.
         return self.node.cache.values(places, lambda missing: self.input.at(missing, inner))
 
-    def origin(self, place: int, run: Drawing) -> str:
+    def origin(self, place: int, run: IndexedRun) -> str:
         """Return the words for a sample."""
-        return self.input.origin(place, IndexedRun(nodes.SEED_KEPT, nodes.EPOCH_KEPT, run.begin))
+        return self.input.origin(place, run._replace(seed=nodes.SEED_KEPT, epoch=nodes.EPOCH_KEPT))
 
 
 class EnumerateReader(LinkReader):
     """Pairs of a place and the element there."""
 
-    def at(self, places: Places, run: Drawing) -> list[Any]:
+    def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return pairs."""
         return list(zip(places, self.input.at(places, run), strict=True))
 
@@ -370,47 +423,93 @@ class JoinReader(Reader):
 
     node: nodes.JoinNode
 
-    def __init__(self, node: nodes.JoinNode) -> None:
-        super().__init__(node)
-        self.branches = [make_reader(branch) for branch in node.branches]
+    def __init__(self, node: nodes.JoinNode, maker: ReaderMaker) -> None:
+        super().__init__(node, maker)
+        self._maker, self._inputs, self._starts = maker, node.inputs, node.starts
+        self.lengths = [maker.lengths[id(each)] for each in node.inputs]
+
+    def branch(self, at: int) -> Reader:
+        """Return the reader of an input."""
+        node, maker = self._inputs[at], self._maker
+        reader = maker.readers.get(id(node)) or maker.make(node)
+        if maker.on_read is not None:
+            maker.on_read(reader)
+        return reader
+
+    def within(self, at: int, run: IndexedRun) -> IndexedRun:
+        """Return the run for an input."""
+        start = self._starts[at]
+        if not start:
+            return run
+        seed, epoch, begin, base, watches = run
+        return IndexedRun(seed, epoch, begin, base + start, watches)
 
 
 class ZipReader(JoinReader):
     """Tuples of one element of each input."""
 
-    def at(self, places: Places, run: Drawing) -> list[Any]:
+    def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return tuples."""
-        return list(zip(*(branch.at(places, run) for branch in self.branches), strict=True))
+        columns = []
+        for at in range(len(self._inputs)):
+            columns.append(self.branch(at).at(places, self.within(at, run)))  # noqa: PERF401 - calls without a frame of C
+        return list(zip(*columns, strict=True))
 
-    def origin(self, place: int, run: Drawing) -> str:
+    def origin(self, place: int, run: IndexedRun) -> str:
         """Return the words for the samples of a tuple."""
-        return " with ".join(branch.origin(place, run) for branch in self.branches)
+        words = []
+        for at in range(len(self._inputs)):
+            words.append(self.branch(at).origin(place, self.within(at, run)))  # noqa: PERF401
+        return " with ".join(words)
 
 
 class ConcatenateReader(JoinReader):
-    """One input behind the other."""
+    """One input after the other."""
 
-    def __init__(self, node: nodes.ConcatenateNode) -> None:
-        super().__init__(node)
+    def __init__(self, node: nodes.ConcatenateNode, maker: ReaderMaker) -> None:
+        super().__init__(node, maker)
         ends: list[int] = []
-        for branch in self.branches:
-            if branch.length is None:
-                break  # nothing comes behind it
-            ends.append((ends[-1] if ends else 0) + branch.length)
+        for length in self.lengths:
+            if length is None:
+                break  # nothing comes after it
+            ends.append((ends[-1] if ends else 0) + length)
         self._ends = ends
 
-    def at(self, places: Places, run: Drawing) -> list[Any]:
+    def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return elements of the inputs in which these places are."""
-        return _by_part(places, self._find, lambda number, inner: self.branches[number].at(inner, run))
+        return _by_part(places, self._find, lambda at, inner: self.branch(at).at(inner, self.within(at, run)))
 
     def _find(self, place: int) -> tuple[int, int]:
-        number = bisect_right(self._ends, place)
-        return number, place - self._ends[number - 1] if number else place
+        at = bisect_right(self._ends, place)
+        return at, place - self._ends[at - 1] if at else place
 
-    def origin(self, place: int, run: Drawing) -> str:
+    def origin(self, place: int, run: IndexedRun) -> str:
         """Return the words for a sample."""
-        number, place = self._find(place)
-        return self.branches[number].origin(place, run)
+        at, place = self._find(place)
+        return self.branch(at).origin(place, self.within(at, run))
+
+
+class _Block:
+    """A block of a mix.
+
+    Args:
+        order: The input of each place.
+    """
+
+    __slots__ = ("_ranks", "order")
+
+    def __init__(self, order: Counts) -> None:
+        self.order = order
+        self._ranks: Counts | None = None
+
+    def ranks(self, places: Counts) -> Any:
+        """Return for each of some places how many places before it in the block have the same input."""
+        if self._ranks is None:
+            if len(places) <= _FEW_PLACES:
+                order = self.order
+                return [int(np.count_nonzero(order[:place] == order[place])) for place in places.tolist()]
+            self._ranks = ranks_of(self.order)
+        return self._ranks[places]
 
 
 class MixReader(JoinReader):
@@ -418,94 +517,97 @@ class MixReader(JoinReader):
 
     node: nodes.MixNode
 
-    def __init__(self, node: nodes.MixNode) -> None:
-        super().__init__(node)
-        self._extent = node.extent()
-        self._shares = self._extent.shares
-        self._of: tuple[int, int] = (0, -1)
-        self._blocks: dict[int, tuple[Counts, Counts]] = {}
+    def __init__(self, node: nodes.MixNode, maker: ReaderMaker) -> None:
+        super().__init__(node, maker)
+        self._extent = node.extent(self.lengths)
+        self._size = self._extent.shares.size
+        self._blocks: dict[tuple[int, int, int], _Block] = {}
 
-    def at(self, places: Places, run: Drawing) -> list[Any]:
+    def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return elements of the inputs that have these places."""
         if len(places) <= _FEW_PLACES:
             return _by_part(
                 places,
                 lambda place: self._find(place, run),
-                lambda part, inner: self.branches[part[0]].at(inner, self._inner(part[1], run)),
+                lambda part, inner: self.branch(part[0]).at(inner, self._inner(part[0], part[1], run)),
             )
         branches, numbers = self._find_all(np.asarray(places), run)
+        # Those of one input in a row, in the order of their places.
+        order = np.argsort(branches, kind="stable")
+        ordered = branches[order]
+        bounds = np.flatnonzero(np.diff(ordered, prepend=-1, append=-1)).tolist()
+        rows, ordered_numbers, inputs = order.tolist(), numbers[order].tolist(), ordered[bounds[:-1]].tolist()
         found: list[Any] = [None] * len(places)
-        for branch, reader in enumerate(self.branches):
-            (mine,) = np.nonzero(branches == branch)
-            if not len(mine):
-                continue
-            inner = numbers[mine]
-            # With "first" no dataset begins anew, and the number of an element is its place.
-            length = reader.length if self.node.stop != "first" else None
-            if not length:
-                self._put(found, mine, reader.at(inner.tolist(), self._inner(0, run)))
-                continue
-            begun, inner = np.divmod(inner, length)
-            for number in np.unique(begun).tolist():
-                rows = begun == number
-                self._put(found, mine[rows], reader.at(inner[rows].tolist(), self._inner(number, run)))
+        for number, at in enumerate(inputs):
+            start, end = bounds[number], bounds[number + 1]
+            for begun, mine, inner in self._passes(at, rows[start:end], ordered_numbers[start:end]):
+                values = self.branch(at).at(inner, self._inner(at, begun, run))
+                for row, value in zip(mine, values, strict=True):
+                    found[row] = value
         return found
 
-    @staticmethod
-    def _put(found: list[Any], rows: Counts, values: list[Any]) -> None:
-        for row, value in zip(rows.tolist(), values, strict=True):
-            found[row] = value
+    def _passes(self, at: int, rows: list[int], numbers: list[int]) -> list[tuple[int, list[int], list[int]]]:
+        """Return the passes through an input: the number of each, the rows of its elements, and their places."""
+        length = self.lengths[at]
+        # With "first" no dataset begins again, and the number of an element is its place.
+        if self.node.stop == "first" or not length:
+            return [(0, rows, numbers)]
+        first, last = min(numbers) // length, max(numbers) // length
+        if first == last:
+            return [(first, rows, [number - first * length for number in numbers] if first else numbers)]
+        of_pass: dict[int, tuple[list[int], list[int]]] = {}
+        for row, number in zip(rows, numbers, strict=True):
+            begun, inner = divmod(number, length)
+            lists = of_pass.setdefault(begun, ([], []))
+            lists[0].append(row)
+            lists[1].append(inner)
+        return [(begun, *of_pass[begun]) for begun in sorted(of_pass)]
 
-    def _find_all(self, places: Counts, run: Drawing) -> tuple[Counts, Counts]:
-        """Return the datasets of places, and the numbers of their elements."""
-        blocks, inside = np.divmod(places, self._shares.size)
+    def _find_all(self, places: Counts, run: IndexedRun) -> tuple[Counts, Counts]:
+        """Return the inputs of places, and the numbers of their elements."""
+        blocks, inside = np.divmod(places, self._size)
         branches, numbers = np.empty_like(places), np.empty_like(places)
-        for block in np.unique(blocks).tolist():
-            rows = blocks == block
-            order, before = self._block(block, run)
-            counts = np.bincount(order, minlength=len(before))
-            all_numbers = np.empty_like(order)
-            starts = np.cumsum(counts) - counts
-            # Stable: elements of a dataset are numbered as they stand in the block.
-            all_numbers[np.argsort(order, kind="stable")] = np.arange(len(order)) - np.repeat(starts - before, counts)
-            branches[rows], numbers[rows] = order[inside[rows]], all_numbers[inside[rows]]
+        for block in set(blocks.tolist()):
+            rows = np.flatnonzero(blocks == block)
+            found = self._block(block, run)
+            mine = inside[rows]
+            branches[rows] = found.order[mine]
+            numbers[rows] = found.ranks(mine)
+        numbers += self._extent.shares.before_each(blocks, branches)
         return branches, numbers
 
-    def _find(self, place: int, run: Drawing) -> tuple[tuple[int, int], int]:
-        """Return the dataset of a place with the pass through it, and the number of the element."""
-        block, inside = divmod(place, self._shares.size)
-        order, before = self._block(block, run)
-        branch = int(order[inside])
-        number = int(before[branch]) + int(np.count_nonzero(order[:inside] == branch))
-        reader = self.branches[branch]
-        if self.node.stop == "first" or not reader.length:
-            return (branch, 0), number
-        begun, number = divmod(number, reader.length)
-        return (branch, begun), number
+    def _find(self, place: int, run: IndexedRun) -> tuple[tuple[int, int], int]:
+        """Return the input of a place with the pass through it, and the number of the element."""
+        block, inside = divmod(place, self._size)
+        order = self._block(block, run).order
+        at = order[inside]
+        number = int(self._extent.shares.before_each(block, at)) + int(np.count_nonzero(order[:inside] == at))
+        at = int(at)
+        length = self.lengths[at]
+        if self.node.stop == "first" or not length:
+            return (at, 0), number
+        begun, number = divmod(number, length)
+        return (at, begun), number
 
-    def _inner(self, begun: int, run: Drawing) -> Drawing:
-        if self.node.stop == "first":
-            return run
-        return IndexedRun(run.seed, inner_epoch(run.epoch, begun, None), run.begin)
+    def _inner(self, at: int, begun: int, run: IndexedRun) -> IndexedRun:
+        inner = self.within(at, run)
+        return inner if self.node.stop == "first" else inner._replace(epoch=inner_epoch(run.epoch, begun, None))
 
-    def _block(self, number: int, run: Drawing) -> tuple[Counts, Counts]:
-        """Return the order of a block, and how many elements each dataset has before it."""
-        if self._of != (run.seed, run.epoch):
-            self._of = run.seed, run.epoch
-            self._blocks.clear()
-        block = self._blocks.get(number)
+    def _block(self, number: int, run: IndexedRun) -> "_Block":
+        seed = self.seed(run)
+        key = seed, run.epoch, number
+        block = self._blocks.get(key)
         if block is None:
-            # The oldest goes: where places ascend, as a lane's do, all that follow lie behind it.
+            # The oldest goes: where places ascend, as in a lane, the following ones are behind it.
             if len(self._blocks) >= _MAX_BLOCKS:
                 del self._blocks[next(iter(self._blocks))]
-            order = shuffled(self._extent.quotas(number), salted(run.seed, self.node.number), run.epoch, number)
-            block = self._blocks[number] = order, self._shares.before(number)
+            block = self._blocks[key] = _Block(self._extent.order(number, seed, run.epoch))
         return block
 
-    def origin(self, place: int, run: Drawing) -> str:
+    def origin(self, place: int, run: IndexedRun) -> str:
         """Return the words for a sample."""
-        (branch, begun), number = self._find(place, run)
-        return self.branches[branch].origin(number, self._inner(begun, run))
+        (at, begun), number = self._find(place, run)
+        return self.branch(at).origin(number, self._inner(at, begun, run))
 
 
 _FEW_PLACES = 8  # a count for each costs less than to find all places of a block
@@ -540,7 +642,7 @@ def _by_part(
     return found
 
 
-_READERS: dict[type[StageNode], Callable[[Any], Reader]] = {
+_READERS: dict[type[StageNode], Callable[[Any, ReaderMaker], Reader]] = {
     nodes.SourceNode: SourceReader,
     nodes.MapNode: MapReader,
     nodes.ShuffleNode: ShuffleReader,
@@ -554,8 +656,3 @@ _READERS: dict[type[StageNode], Callable[[Any], Reader]] = {
     nodes.ConcatenateNode: ConcatenateReader,
     nodes.MixNode: MixReader,
 }
-
-
-def make_reader(node: StageNode) -> Reader:
-    """Return what computes the elements of an indexed tree, whose sources have the lengths that they have now."""
-    return _READERS[type(node)](node)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mpqueue.dataset.held import together
-from mpqueue.dataset.mixing import Shares, shuffled
+from mpqueue.dataset.mixing import shares_of, shuffled
 from mpqueue.dataset.nodes import JoinNode, MixNode
 from mpqueue.dataset.passes import RepeatStage
 from mpqueue.dataset.stages import Block, LaneStage, Token, rebuilt_by_part, tokens_of
@@ -163,8 +163,8 @@ class MixPicks:
         run: What the lane was opened with.
     """
 
-    def __init__(self, weights: Sequence[float], seed: int, run: LaneRun) -> None:
-        self._shares, self._words = Shares(weights), (seed, run.epoch, run.lane)
+    def __init__(self, weights: tuple[float, ...], seed: int, run: LaneRun) -> None:
+        self._shares, self._words = shares_of(weights), (seed, run.epoch, run.lane)
         self._of, self._picks = -1, [0]
 
     def take(self, first: int, count: int) -> list[int]:
@@ -172,7 +172,7 @@ class MixPicks:
         block, start = divmod(first, self._shares.size)
         if block != self._of:
             self._of = block
-            self._picks = shuffled(self._shares.quotas(block), *self._words, block).tolist()
+            self._picks = shuffled(self._shares.datasets(block), *self._words, block).tolist()
         return self._picks[start : start + count]
 
 

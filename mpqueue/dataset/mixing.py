@@ -31,7 +31,7 @@ from mpqueue.engine.seeds import sequence_of
 Counts: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
 _MOST_PLACES = 512
-_LEFT_PLACES, _STEP = 1 << 16, 1 << 8
+_LEFT_PLACES = 1 << 16
 _PICKS = 0x7069636B73  # separates these numbers from all others of the seed
 _WORD = 0xFFFFFFFFFFFFFFFF
 _GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
@@ -50,18 +50,32 @@ class LeftOver:
         largest = sorted(range(len(parts)), key=left.__getitem__, reverse=True)
         quotas[largest[: _LEFT_PLACES - int(quotas.sum())]] += 1
         self._whole = quotas
-        evenly = np.concatenate([(np.arange(quota) + 0.5) / max(1, quota) for quota in quotas.tolist()])
-        self._order = np.arange(len(parts)).repeat(quotas)[np.argsort(evenly, kind="stable")]
-        steps = self._order.reshape(-1, _STEP)
-        counts = [np.bincount(step, minlength=len(parts)) for step in steps]
-        self._before = np.concatenate([np.zeros((1, len(parts)), np.int64), np.cumsum(counts, axis=0)])
+        datasets = np.arange(len(parts)).repeat(quotas)
+        starts = np.cumsum(quotas) - quotas
+        evenly = (np.arange(_LEFT_PLACES) - starts.repeat(quotas) + 0.5) / np.maximum(1, quotas).repeat(quotas)
+        self._order = datasets[np.argsort(evenly, kind="stable")]
+        # The places of each dataset, in a row. So the number of those before a place is found by a binary search.
+        places = np.argsort(self._order, kind="stable")
+        self._starts, self._keys = starts, self._order[places] * _LEFT_PLACES + places
 
     def before(self, place: int) -> Counts:
         """Return the number of places of each dataset before a place."""
         block, inside = divmod(place, _LEFT_PLACES)
-        step = inside // _STEP
-        counts: Counts = self._whole * block + self._before[step]
-        return counts + np.bincount(self._order[step * _STEP : inside], minlength=len(counts))
+        return self._whole * block + np.bincount(self._order[:inside], minlength=len(self._whole))
+
+    def before_each(self, places: Any, datasets: Any) -> Any:
+        """Return the number of places of a dataset before a place, for each pair of both."""
+        blocks, inside = np.divmod(places, _LEFT_PLACES)
+        found = np.searchsorted(self._keys, datasets * _LEFT_PLACES + inside) - self._starts[datasets]
+        return found + self._whole[datasets] * blocks
+
+    def of(self, place: int, count: int) -> Counts:
+        """Return the datasets of places in a row, ascending."""
+        start = place % _LEFT_PLACES
+        end = start + count
+        if end <= _LEFT_PLACES:
+            return np.sort(self._order[start:end])
+        return np.sort(np.concatenate((self._order[start:], self._order[: end - _LEFT_PLACES])))
 
 
 class Shares:
@@ -85,15 +99,36 @@ class Shares:
         self._num_left = self.size - int(self._whole.sum())
         left = [(places - int(places)) / max(1, self._num_left) for places in wanted]
         self._left = LeftOver(left) if self._num_left else None
+        self._regular = np.arange(len(parts)).repeat(self._whole)
 
     def before(self, block: int) -> Counts:
         """Return the number of elements of each dataset before a block."""
         counts = self._whole * block
         return counts if self._left is None else counts + self._left.before(block * self._num_left)
 
+    def before_each(self, blocks: Any, datasets: Any) -> Any:
+        """Return the number of elements of a dataset before a block, for each pair of both.
+
+        Args:
+            blocks: An array of the numbers of blocks, or one number.
+            datasets: An array of the same length, or one number.
+        """
+        counts = self._whole[datasets] * blocks
+        return counts if self._left is None else counts + self._left.before_each(blocks * self._num_left, datasets)
+
     def quotas(self, block: int) -> Counts:
         """Return the number of elements of each dataset in a block."""
         return self._whole if self._left is None else self.before(block + 1) - self.before(block)
+
+    def datasets(self, block: int) -> Counts:
+        """Return the datasets of the places of a block, each as often as its quota says, ascending.
+
+        A block has some hundred places. So this takes no longer where there are 10,000 datasets.
+        """
+        if self._left is None:
+            return self._regular
+        left = self._left.of(block * self._num_left, self._num_left)
+        return np.sort(np.concatenate((self._regular, left))) if len(self._regular) else left
 
 
 class _Generators(threading.local):
@@ -118,11 +153,11 @@ def _mixed(word: int) -> int:
     return word ^ word >> 31
 
 
-def shuffled(quotas: Counts, *words: int) -> Counts:
-    """Return the numbers of the datasets, each as often as its quota says, in an order that follows from the words.
+def shuffled(datasets: Counts, *words: int) -> Counts:
+    """Return the datasets of the places of a block in an order that follows from the words.
 
     Args:
-        quotas: One for each dataset.
+        datasets: The dataset of each place, ascending.
         *words: Of the stream of blocks; the last one is the number of the block.
     """
     *stream, block = words
@@ -133,7 +168,7 @@ def shuffled(quotas: Counts, *words: int) -> Counts:
         "bit_generator": "PCG64", "state": {"state": state, "inc": (first << 64 | second) | 1},
         "has_uint32": 0, "uinteger": 0,
     }  # fmt: skip
-    order = np.arange(len(quotas)).repeat(quotas)
+    order = datasets.copy()
     _generators.generator.shuffle(order)
     return order
 
@@ -214,10 +249,39 @@ class Extent:
         last, quotas = self._last
         return quotas if block == last and quotas is not None else self.shares.quotas(block)
 
+    def order(self, block: int, *words: int) -> Counts:
+        """Return the dataset of each place of a block.
+
+        Args:
+            block: The number of the block.
+            *words: Of the stream of blocks; the order follows from them.
+        """
+        last, quotas = self._last
+        if block == last and quotas is not None:
+            datasets: Counts = np.arange(len(quotas)).repeat(quotas)
+        else:
+            datasets = self.shares.datasets(block)
+        return shuffled(datasets, *words, block)
+
+
+def ranks_of(order: Counts) -> Counts:
+    """Return for each place of a block how many places before it in the block have the same dataset."""
+    places = np.argsort(order, kind="stable")
+    starts = np.flatnonzero(np.diff(order[places], prepend=-1))
+    ranks = np.empty_like(order)
+    ranks[places] = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+    return ranks
+
+
+@functools.lru_cache(maxsize=64)
+def shares_of(weights: tuple[float, ...]) -> Shares:
+    """Return the quotas of blocks; the same object for each call with these weights."""
+    return Shares(weights)
+
 
 @functools.lru_cache(maxsize=64)
 def extent_of(
     weights: tuple[float, ...], lengths: tuple[int | None, ...], stop: Literal["first", "all", "never"]
 ) -> Extent:
     """Return the blocks of a mix; the same for whoever asks again, because it takes a millisecond to find them."""
-    return Extent(Shares(weights), lengths, stop)
+    return Extent(shares_of(weights), lengths, stop)

@@ -1,18 +1,23 @@
-"""The stages of a dataset, as a tree of immutable descriptions; nothing is computed here.
+"""The stages of a dataset, as immutable descriptions; nothing is computed here.
 
-A node says what its stage is: its parameters are its fields. What computes it is elsewhere: elements by their place in
-`mpqueue.dataset.indexed`, streams in lanes.
+A node describes a stage: its parameters are its fields. Other modules compute it: `mpqueue.dataset.indexed` elements by
+their places, `mpqueue.dataset.opening` streams.
 
-`number` counts the stages of a tree from the sources upwards, an input before the stage that reads it, branches in
-their order. The random numbers of a stage follow from it, so a stage that is added behind others changes nothing
-before it. A tree that becomes the branch of another one is copied with higher numbers (`StageNode.moved`).
+Nodes make a tree. Its stages are numbered from the sources upwards: the inputs of a stage come before the stage, in
+their order. The random numbers of a stage follow from its number, so a new last stage changes no earlier one. A node
+knows its number in the tree of which it is the last stage. In a larger tree, the number of stages before that part is
+added (`JoinNode.starts`). So several stages can read one node, and nothing is copied when a dataset is extended.
+
+Trees may be deep (a map for each of 5,000 rules) and wide (a part for each of 10,000 files), and stages may share
+inputs. So each walk here is a loop that visits a node once, and a node keeps what can be known when it is made.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 from mpqueue.dataset.caches import Cache
 from mpqueue.dataset.mixing import Extent, extent_of
@@ -22,6 +27,50 @@ Collate = Callable[[list[Any]], Any]
 Stop = Literal["first", "all", "never"]
 Strategy = Literal["best_fit", "concatenate"]
 Long = Literal["cut", "error", "drop"]
+Lengths = dict[int, int | None]  # by the `id` of a node
+
+
+class Numbered(NamedTuple):
+    """A stage and its number in a tree.
+
+    Attributes:
+        number: The number.
+        node: The stage.
+    """
+
+    number: int
+    node: "StageNode"
+
+    def line(self) -> str:
+        """Return the number and the description."""
+        return f"{self.number}: {self.node.line()}"
+
+    def named(self) -> str:
+        """Return the stage as errors name it."""
+        return f"stage {self.number}, {self.node.line()},"
+
+
+class Facts(NamedTuple):
+    """The facts about a node that are known when it is made.
+
+    Attributes:
+        size: The number of stages of its tree. A stage that several others read counts once for each.
+        depth: The number of stages on the longest way to a source.
+        is_indexed: Each element can be computed by its place.
+        batching: The stage whose batches are the elements, with its number; None: there is none.
+        batched: The last stage that makes batches, unless `flat_map` takes them apart; None: there is none.
+    """
+
+    size: int
+    depth: int
+    is_indexed: bool
+    batching: Numbered | None
+    batched: Numbered | None
+
+    @property
+    def is_chain(self) -> bool:
+        """True if no stage reads several others."""
+        return self.depth == self.size
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -31,56 +80,175 @@ class StageNode:
     Attributes:
         name: What the stage is called in the public interface.
         makes_stream: Its elements cannot be computed by their places.
-        number: See this module.
+        facts: What is known of it.
     """
 
     name: ClassVar[str] = ""
     makes_stream: ClassVar[bool] = False
-    number: int = 0
+    facts: Facts = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        vars(self)["facts"] = self._facts()  # the class is frozen
+
+    def _facts(self) -> Facts:
+        of_inputs = [node.facts for node in self.inputs]
+        size = 1 + sum(facts.size for facts in of_inputs)
+        return Facts(
+            size=size,
+            depth=1 + max((facts.depth for facts in of_inputs), default=0),
+            is_indexed=self._is_indexed() and all(facts.is_indexed for facts in of_inputs),
+            batching=self._found(lambda facts: facts.batching) if isinstance(self, _HAND_ON) else None,
+            batched=None if isinstance(self, FlatMapNode) else self._found(lambda facts: facts.batched),
+        )
+
+    def _found(self, of: Callable[[Facts], Numbered | None]) -> Numbered | None:
+        """Return what the first of the inputs has that has it."""
+        for start, node in zip(self.starts, self.inputs, strict=True):
+            found = of(node.facts)
+            if found is not None:
+                return Numbered(start + found.number, found.node)
+        return None
+
+    def _is_indexed(self) -> bool:
+        """Return whether elements can be computed by their places, if those of the inputs can."""
+        return not self.makes_stream
 
     @property
-    def inputs(self) -> "tuple[StageNode, ...]":
-        """The stages that it reads."""
-        return ()
+    def number(self) -> int:
+        """The number of this stage in the tree of which it is the last stage."""
+        return self.facts.size - 1
 
     @property
     def is_indexed(self) -> bool:
-        """Return whether each element can be computed by its place."""
-        return not self.makes_stream and all(node.is_indexed for node in self.inputs)
+        """True if each element can be computed by its place."""
+        return self.facts.is_indexed
+
+    @property
+    def inputs(self) -> "tuple[StageNode, ...]":
+        """The stages that this one reads."""
+        return ()
+
+    @property
+    def starts(self) -> Sequence[int]:
+        """For each input, the number of stages of this tree that come before the tree of the input."""
+        return ()
 
     def length(self) -> int | None:
-        """The number of elements of an indexed stage; None: it has no end."""
+        """Return the number of elements of an indexed stage; None: it has no end."""
+        return lengths_of(self)[id(self)]
+
+    def length_by(self, lengths: Sequence[int | None]) -> int | None:
+        """Return the number of elements.
+
+        Args:
+            lengths: The numbers of elements of the inputs.
+        """
         raise NotImplementedError
 
+    def length_when_described(self) -> int | None:
+        """Return the number of elements as it was when this was called first.
+
+        A walk of all stages for each new one would make a long pipeline slow to describe.
+        """
+        return _lengths_when_described(self)
+
     def line(self) -> str:
-        """The stage in one line: its name and arguments, without those that it has by default."""
+        """Return the stage in one line: its name and arguments, without default ones."""
         return f"{self.name}({', '.join(self._shown())})"
 
     def _shown(self) -> Iterator[str]:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name in _NO_ARGUMENTS or value is field.default or value == field.default:
+        for each in self.arguments():
+            value = getattr(self, each.name)
+            if value is each.default or value == each.default:
                 continue
             text = shown(value)
-            yield text if field.default is dataclasses.MISSING else f"{field.name}={text}"
+            yield text if each.default is dataclasses.MISSING else f"{each.name}={text}"
 
-    def moved(self, by: int) -> Self:
-        """Return a copy with higher numbers."""
-        return replace(self, number=self.number + by)
+    @classmethod
+    def arguments(cls) -> "list[dataclasses.Field[Any]]":
+        """Return the fields that are arguments of the stage."""
+        return [each for each in dataclasses.fields(cls) if each.init and each.name not in _NO_ARGUMENTS]
 
     def functions(self) -> list[Any]:
         """Return the functions of the user's that the stage calls."""
         named = [getattr(self, name, None) for name in ("function", "length_of", "collate")]
         return [function for function in named if function is not None]
 
-    def stages(self) -> "Iterator[StageNode]":
-        """Yield all stages of the tree, by their numbers."""
-        for node in self.inputs:
-            yield from node.stages()
-        yield self
+    def stages(self) -> Iterator[Numbered]:
+        """Yield the stages of the tree, each after its inputs; one that several others read is yielded once."""
+        seen: set[int] = set()
+        stack = [(0, self, False)]
+        while stack:
+            start, node, is_after_inputs = stack.pop()
+            if is_after_inputs:
+                yield Numbered(start + node.number, node)
+            elif id(node) not in seen:
+                seen.add(id(node))
+                stack.append((start, node, True))
+                stack += [
+                    (start + offset, each, False)
+                    for offset, each in zip(reversed(node.starts), reversed(node.inputs), strict=True)
+                ]
+
+    def of_kind(self, kind: "type[_Node]") -> "list[_Node]":
+        """Return the stages of one kind."""
+        return [node for _, node in self.stages() if isinstance(node, kind)]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As a list, because `pickle` would call itself for each input.
+        return _unpacked, (flat(self),)
+
+    @classmethod
+    def reading(cls, nodes: "Sequence[StageNode]", **arguments: Any) -> Self:
+        """Return a stage that reads others."""
+        assert not nodes
+        return cls(**arguments)
 
 
-_NO_ARGUMENTS = {"number", "input", "branches", "cache"}
+_Node = TypeVar("_Node", bound=StageNode)
+
+
+class Flat(NamedTuple):
+    """A stage in a list of stages.
+
+    Attributes:
+        kind: The class of its node.
+        own: Its fields, without the inputs.
+        inputs: The places of its inputs in the list.
+    """
+
+    kind: type[StageNode]
+    own: dict[str, Any]
+    inputs: list[int]
+
+
+@functools.cache
+def _own_fields(kind: type[Any]) -> list[str]:
+    return [each.name for each in dataclasses.fields(kind) if each.init and each.name not in _INPUTS]
+
+
+def flat(root: StageNode) -> list[Flat]:
+    """Return the stages of a tree as a list, each after its inputs."""
+    places: dict[int, int] = {}
+    found = []
+    for number, (_, node) in enumerate(root.stages()):
+        places[id(node)] = number
+        kind: Any = type(node)
+        own = {name: getattr(node, name) for name in _own_fields(kind)}
+        found.append(Flat(type(node), own, [places[id(each)] for each in node.inputs]))
+    return found
+
+
+def _unpacked(stages: list[Flat]) -> StageNode:
+    """Return the last of the stages that were pickled as a list."""
+    made: list[StageNode] = []
+    for kind, own, inputs in stages:
+        made.append(kind.reading([made[place] for place in inputs], **own))
+    return made[-1]
+
+
+_INPUTS = {"input", "branches"}
+_NO_ARGUMENTS = _INPUTS | {"cache"}
 
 
 def shown(value: Any) -> str:
@@ -104,8 +272,8 @@ class SourceNode(StageNode):
     name: ClassVar[str] = "source"
     source: Any
 
-    def length(self) -> int | None:
-        """The number of samples, as the source says it now; None: it has no end."""
+    def length_by(self, lengths: Sequence[int | None] = ()) -> int | None:  # noqa: ARG002 - it has no inputs
+        """Return the number of samples, as the source reports it now; None: it has no end."""
         if hasattr(type(self.source), "__len__"):
             return len(self.source)
         endless: int | None = self.source.num_batches
@@ -115,7 +283,7 @@ class SourceNode(StageNode):
         """The kind of the source, and its length."""
         if type(self.source) is range:
             return repr(self.source)
-        length = self.length()
+        length = self.length_by()
         return f"{type(self.source).__name__}, {'endless' if length is None else length}"
 
 
@@ -141,28 +309,31 @@ class JoinNode(StageNode):
     """A stage that reads several others.
 
     Attributes:
-        branches: They, with numbers that are this tree's.
+        branches: The others.
     """
 
     branches: tuple[StageNode, ...]
 
+    def __post_init__(self) -> None:
+        sizes = [node.facts.size for node in self.branches[:-1]]
+        vars(self)["_starts"] = list(itertools.accumulate(sizes, initial=0))
+        super().__post_init__()
+
     @property
     def inputs(self) -> tuple[StageNode, ...]:
-        """The stages that it reads."""
+        """The stages that this one reads."""
         return self.branches
 
-    @classmethod
-    def of(cls, roots: tuple[StageNode, ...], **arguments: Any) -> Self:
-        """Return a stage that reads trees, each of which was one of its own."""
-        moved, number = [], 0
-        for node in roots:
-            moved.append(node.moved(number) if number else node)
-            number = moved[-1].number + 1
-        return cls(branches=tuple(moved), number=number, **arguments)
+    @property
+    def starts(self) -> Sequence[int]:
+        """For each input, the number of stages of this tree that come before the tree of the input."""
+        starts: list[int] = vars(self)["_starts"]
+        return starts
 
-    def moved(self, by: int) -> Self:
-        """Return a copy with higher numbers."""
-        return replace(self, number=self.number + by, branches=tuple(node.moved(by) for node in self.branches))
+    @classmethod
+    def reading(cls, nodes: Sequence[StageNode], **arguments: Any) -> Self:
+        """Return a stage that reads others."""
+        return cls(branches=tuple(nodes), **arguments)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -171,9 +342,9 @@ class ZipNode(JoinNode):
 
     name: ClassVar[str] = "zip"
 
-    def length(self) -> int | None:
-        """The least length."""
-        return _least(node.length() for node in self.inputs)
+    def length_by(self, lengths: Sequence[int | None]) -> int | None:
+        """Return the least length."""
+        return min((length for length in lengths if length is not None), default=None)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -182,9 +353,8 @@ class ConcatenateNode(JoinNode):
 
     name: ClassVar[str] = "concatenate"
 
-    def length(self) -> int | None:
-        """The sum."""
-        lengths = [node.length() for node in self.inputs]
+    def length_by(self, lengths: Sequence[int | None]) -> int | None:
+        """Return the sum."""
         return None if None in lengths else sum(length for length in lengths if length is not None)
 
 
@@ -201,13 +371,13 @@ class MixNode(JoinNode):
     weights: tuple[float, ...]
     stop: Stop = "first"
 
-    def extent(self) -> Extent:
-        """The blocks of an indexed mix."""
-        return extent_of(self.weights, tuple(node.length() for node in self.branches), self.stop)
+    def extent(self, lengths: Sequence[int | None]) -> Extent:
+        """Return the blocks of an indexed mix of inputs of these lengths."""
+        return extent_of(self.weights, tuple(lengths), self.stop)
 
-    def length(self) -> int | None:
-        """The number of elements until it ends, the same for all seeds."""
-        return self.extent().length
+    def length_by(self, lengths: Sequence[int | None]) -> int | None:
+        """Return the number of elements until the mix ends, which is the same for all seeds."""
+        return self.extent(lengths).length
 
     def _shown(self) -> Iterator[str]:
         yield f"weights={self.weights!r}"
@@ -229,18 +399,20 @@ class LinkNode(StageNode):
         """The stage that it reads."""
         return (self.input,)
 
+    @property
+    def starts(self) -> Sequence[int]:
+        """The input begins where this tree begins."""
+        return (0,)
+
     @classmethod
-    def behind(cls, node: StageNode, **arguments: Any) -> Self:
+    def reading(cls, nodes: Sequence[StageNode], **arguments: Any) -> Self:
         """Return a stage that reads another one."""
-        return cls(input=node, number=node.number + 1, **arguments)
+        (node,) = nodes
+        return cls(input=node, **arguments)
 
-    def moved(self, by: int) -> Self:
-        """Return a copy with higher numbers."""
-        return replace(self, number=self.number + by, input=self.input.moved(by))
-
-    def length(self) -> int | None:
-        """That of the input."""
-        return self.input.length()
+    def length_by(self, lengths: Sequence[int | None]) -> int | None:
+        """Return the length of the input."""
+        return lengths[0]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -296,10 +468,9 @@ class ShuffleNode(LinkNode):
     name: ClassVar[str] = "shuffle"
     buffer: int | None = None
 
-    @property
-    def is_indexed(self) -> bool:
-        """Return whether each element can be computed by its place."""
-        return self.buffer is None and self.input.is_indexed
+    def _is_indexed(self) -> bool:
+        """Return whether this is a permutation."""
+        return self.buffer is None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -317,9 +488,12 @@ class BatchNode(LinkNode):
     drop_last: bool = False
     collate: Collate | None = None
 
-    def length(self) -> int | None:
-        """The number of batches."""
-        length = self.input.length()
+    def _facts(self) -> Facts:
+        return _with_batches(self, super()._facts())
+
+    def length_by(self, lengths: Sequence[int | None]) -> int | None:
+        """Return the number of batches."""
+        (length,) = lengths
         if length is None:
             return None
         return length // self.size if self.drop_last else -(-length // self.size)
@@ -346,6 +520,15 @@ class BucketNode(LinkNode):
     max_tokens: int | None = None
     drop_last: bool = False
     collate: Collate | None = None
+
+    def _facts(self) -> Facts:
+        return _with_batches(self, super()._facts())
+
+
+def _with_batches(node: StageNode, facts: Facts) -> Facts:
+    """Return what is known of a stage that makes batches."""
+    found = Numbered(facts.size - 1, node)
+    return facts._replace(batching=found, batched=found)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -378,9 +561,9 @@ class RepeatNode(LinkNode):
     name: ClassVar[str] = "repeat"
     times: int | None = None
 
-    def length(self) -> int | None:
-        """That of the input so many times; what is empty stays so."""
-        length = self.input.length()
+    def length_by(self, lengths: Sequence[int | None]) -> int | None:
+        """Return the length of all passes; an empty input stays empty."""
+        (length,) = lengths
         if not length:
             return length
         return None if self.times is None else length * self.times
@@ -397,9 +580,9 @@ class TakeNode(LinkNode):
     name: ClassVar[str] = "take"
     count: int
 
-    def length(self) -> int | None:
-        """The number of the input, at most ``count``."""
-        length = self.input.length()
+    def length_by(self, lengths: Sequence[int | None]) -> int | None:
+        """Return the length of the input, at most ``count``."""
+        (length,) = lengths
         return self.count if length is None else min(length, self.count)
 
 
@@ -414,9 +597,9 @@ class SkipNode(LinkNode):
     name: ClassVar[str] = "skip"
     count: int
 
-    def length(self) -> int | None:
-        """The number of those that are left."""
-        length = self.input.length()
+    def length_by(self, lengths: Sequence[int | None]) -> int | None:
+        """Return the number of elements that are left."""
+        (length,) = lengths
         return None if length is None else max(0, length - self.count)
 
 
@@ -454,15 +637,15 @@ def order_of(root: StageNode) -> str:
 
     It begins with "in order" if a longer source has the same elements at the same places.
     """
-    stages = [stage for stage in root.stages() if not isinstance(stage, _BY_PLACE)]
-    others = [stage for stage in stages if not isinstance(stage, SourceNode)]
-    if len(stages) - len(others) == 1 and all(isinstance(stage, SkipNode | BatchNode) for stage in others):
-        return ": ".join(["in order", *([", ".join(map(_order_line, others))] if others else [])])
+    if root.facts.is_chain:
+        others = [node for _, node in root.stages() if not isinstance(node, (*_BY_PLACE, SourceNode))]
+        if all(isinstance(node, SkipNode | BatchNode) for node in others):
+            return ": ".join(["in order", *([", ".join(map(_order_line, others))] if others else [])])
     # The order of a shuffle or a mix follows from its number.
     return ", ".join(
-        f"{stage.number}: {_order_line(stage)}"
-        for stage in root.stages()
-        if not isinstance(stage, MapNode | EnumerateNode)
+        visit.line(_order_line)
+        for visit in visits(root)
+        if visit.equal_to is not None or not isinstance(visit.node, MapNode | EnumerateNode)
     )
 
 
@@ -470,7 +653,7 @@ def _order_line(stage: StageNode) -> str:
     """Return a stage in one line, without the names of functions and sources: these may change."""
     match stage:
         case SourceNode():
-            length = stage.length()
+            length = stage.length_by()
             return "endless" if length is None else f"{length} samples"
         case BatchNode():
             return f"batch({stage.size}{', drop_last=True' if stage.drop_last else ''})"
@@ -479,41 +662,115 @@ def _order_line(stage: StageNode) -> str:
     return stage.line()
 
 
-# The elements of these stages are those of their inputs, unchanged.
+# The elements of these stages are those of their inputs, unchanged. A function of the user's can take batches apart.
 _HAND_ON = (TakeNode, SkipNode, ShuffleNode, RepeatNode, FilterNode, CacheNode, ConcatenateNode, MixNode)
 
 
-def batching_stage(node: StageNode) -> StageNode | None:
-    """Return the stage whose batches are the elements of a dataset, or None.
-
-    A function of the user's can take batches apart. So the search ends at stages that call one.
-    """
-    return _batching_stage(node, lambda before: isinstance(before, _HAND_ON))
-
-
-def batching_stage_before(node: StageNode) -> StageNode | None:
-    """Return the last stage that makes batches, unless `flat_map` takes them apart; or None.
-
-    A `map` returns one element for each batch, so its elements still have the content of several samples.
-    """
-    return _batching_stage(node, lambda before: not isinstance(before, FlatMapNode))
+def lengths_of(root: StageNode) -> Lengths:
+    """Return the number of elements of each indexed stage of a tree, as the sources report it now."""
+    if "_order" not in vars(root):
+        vars(root)["_order"] = [
+            (id(node), node.length_by, [id(each) for each in node.inputs])
+            for _, node in root.stages()
+            if node.is_indexed
+        ]
+    lengths: Lengths = {}
+    for key, length_by, inputs in vars(root)["_order"]:
+        lengths[key] = length_by([lengths[each] for each in inputs])
+    return lengths
 
 
-def _batching_stage(root: StageNode, may_pass: Callable[[StageNode], bool]) -> StageNode | None:
-    stack, seen = [root], {id(root)}
+def num_samples(root: StageNode) -> int:
+    """Return the number of samples of all sources of an indexed tree; endless sources count as none."""
+    found: dict[int, int] = {}
+    for _, node in root.stages():
+        own = (node.length_by() or 0) if isinstance(node, SourceNode) else 0
+        found[id(node)] = own + sum(found[id(each)] for each in node.inputs)
+    return found[id(root)]
+
+
+def _lengths_when_described(root: StageNode) -> int | None:
+    stack = [root]
     while stack:
-        node = stack.pop()
-        if isinstance(node, BatchNode | BucketNode):
-            return node
-        # A stage that several others read is visited once.
-        before = [each for each in node.inputs if id(each) not in seen] if may_pass(node) else []
-        seen.update(map(id, before))
-        stack += reversed(before)
-    return None
+        node = stack[-1]
+        if "_described" in vars(node):
+            stack.pop()
+            continue
+        missing = [each for each in node.inputs if "_described" not in vars(each)]
+        if missing:
+            stack += missing
+            continue
+        vars(node)["_described"] = node.length_by([vars(each)["_described"] for each in node.inputs])
+        stack.pop()
+    length: int | None = vars(root)["_described"]
+    return length
 
 
-def _least(lengths: Iterator[int | None]) -> int | None:
-    return min((length for length in lengths if length is not None), default=None)
+_MOST_LINES = 10_000
+
+
+class Visit(NamedTuple):
+    """A stage of a tree, on one of the ways to it.
+
+    Attributes:
+        level: The number of stages behind it that read several others.
+        start: The number of stages of the tree that come before the part that ends with this stage.
+        node: The stage.
+        equal_to: The same of an earlier part that is equal, in place of whose stages this one stands; None: there is
+            none.
+    """
+
+    level: int
+    start: int
+    node: StageNode
+    equal_to: int | None
+
+    def line(self, described: Callable[[StageNode], str]) -> str:
+        """Return a line with the number of the stage, or the numbers of the part."""
+        number = self.start + self.node.number
+        if self.equal_to is None:
+            return f"{number}: {described(self.node)}"
+        return f"{self.start} to {number}: equal to {self.equal_to} to {self.equal_to + self.node.number}"
+
+
+def visits(root: StageNode) -> Iterator[Visit]:
+    """Yield the stages of a tree by their numbers; one that several others read comes once for each.
+
+    In a tree of more than 10,000 stages, a part that is equal to an earlier part comes as one.
+    """
+    keys = _equal_parts(root) if root.facts.size > _MOST_LINES else {}
+    first_of: dict[int, int] = {}
+    stack = [(0, 0, root, False)]
+    while stack:
+        start, level, node, is_after_inputs = stack.pop()
+        if is_after_inputs:
+            yield Visit(level, start, node, None)
+            continue
+        first = first_of.setdefault(keys[id(node)], start) if keys else start
+        if first != start and node.facts.size > 1:
+            yield Visit(level, start, node, first)
+            continue
+        stack.append((start, level, node, True))
+        deeper = level + isinstance(node, JoinNode)
+        stack += [
+            (start + offset, deeper, each, False)
+            for offset, each in zip(reversed(node.starts), reversed(node.inputs), strict=True)
+        ]
+
+
+def shape_of(root: StageNode) -> list[str]:
+    """Return a line for each stage; see `visits`."""
+    return [visit.line(lambda node: node.line()) for visit in visits(root)]
+
+
+def _equal_parts(root: StageNode) -> dict[int, int]:
+    """Return a key of each node, by its `id`; nodes with equal descriptions of all their stages have equal keys."""
+    known: dict[tuple[str, tuple[int, ...]], int] = {}
+    keys: dict[int, int] = {}
+    for _, node in root.stages():
+        described_by = node.line(), tuple([keys[id(each)] for each in node.inputs])
+        keys[id(node)] = known.setdefault(described_by, len(known))
+    return keys
 
 
 def inner_epoch(epoch: int, number: int, times: int | None) -> int:

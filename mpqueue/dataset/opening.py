@@ -35,7 +35,7 @@ class DatasetLanes(RunnableDataset):
     @property
     def streams(self) -> list[Any]:
         """The sources that are streams themselves, each lane of which is to take its share by `mpqueue.worker_info`."""
-        return [stage.source for stage in self.root.stages() if isinstance(stage, nodes.StreamNode)]
+        return [stage.source for stage in self.root.of_kind(nodes.StreamNode)]
 
     def open_lane(self, run: LaneRun) -> StreamLane:
         """Open a lane, at its beginning or where ``run.state`` was saved.
@@ -47,7 +47,7 @@ class DatasetLanes(RunnableDataset):
 
     def shape(self) -> list[str]:
         """Return a line for each stage."""
-        return [f"{node.number}: {node.line()}" for node in self.root.stages()]
+        return nodes.shape_of(self.root)
 
 
 def open_stages(node: nodes.StageNode, run: LaneRun, *, is_last: bool = False) -> LaneStage:
@@ -65,10 +65,15 @@ def open_stages(node: nodes.StageNode, run: LaneRun, *, is_last: bool = False) -
             return StreamRoot(node, run)
         case nodes.MixNode(stop="all" | "never"):
             # What is used up begins anew: as a stage of its own that nobody asked for, it has no row of counts.
-            passes = [nodes.RepeatNode(input=branch, number=branch.number) for branch in node.branches]
-            return MixStage([_open_repeat(each, run, is_hidden=True) for each in passes], node, run)
+            passes = [nodes.RepeatNode(input=branch) for branch in node.branches]
+            runs = [run._replace(base=run.base + start) for start in node.starts]
+            return MixStage(
+                [_open_repeat(each, inner, is_hidden=True) for each, inner in zip(passes, runs, strict=True)], node, run
+            )
         case nodes.JoinNode():
-            return _JOINS[type(node)]([open_stages(branch, run) for branch in node.branches], node, run)
+            runs = [run._replace(base=run.base + start) for start in node.starts]
+            inputs = [open_stages(branch, inner) for branch, inner in zip(node.branches, runs, strict=True)]
+            return _JOINS[type(node)](inputs, node, run)
         case nodes.RepeatNode():
             return _open_repeat(node, run)
         case nodes.CacheNode():
@@ -78,7 +83,7 @@ def open_stages(node: nodes.StageNode, run: LaneRun, *, is_last: bool = False) -
     match node:
         case nodes.BatchNode():
             # What a stream of the user's gives next may be long in coming: it is taken as it is asked for.
-            if not any(isinstance(stage, nodes.StreamNode) for stage in node.stages()):
+            if not node.of_kind(nodes.StreamNode):
                 source = AheadStage(source, node, run)
             return BatchStage(source, node, run, is_last=is_last)
         case nodes.BucketNode():

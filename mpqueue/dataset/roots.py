@@ -17,8 +17,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from mpqueue.dataset.indexed import make_reader
-from mpqueue.dataset.nodes import SourceNode, StageNode, StreamNode, shown
+from mpqueue.dataset.depth import make_room
+from mpqueue.dataset.indexed import IndexedRun, ReaderMaker
+from mpqueue.dataset.nodes import StageNode, StreamNode, lengths_of, num_samples, shown
 from mpqueue.dataset.stages import LEAST_FRUITLESS, Block, LaneStage, Token, passes_at_once
 from mpqueue.errors import OutOfRangeError
 from mpqueue.system.log import warn
@@ -36,15 +37,17 @@ class IndexedRoot(LaneStage):
 
     Args:
         node, run: See `LaneStage`.
+        maker: Makes the readers, for all lanes of a worker; None: those of this lane are its own.
     """
 
-    def __init__(self, node: StageNode, run: LaneRun) -> None:
+    def __init__(self, node: StageNode, run: LaneRun, maker: ReaderMaker | None = None) -> None:
         super().__init__(node, run)
-        reader = make_reader(node)
-        self._at, self._length = partial(reader.at, run=run), reader.length
+        make_room(node.facts.depth)
+        reader = (maker or ReaderMaker(lengths_of(node))).make(node)
+        read = IndexedRun(run.seed, run.epoch, run.begin, run.base)
+        self._at, self._length = partial(reader.at, run=read), reader.length
         # An endless dataset has given each sample of its sources after so many places or so.
-        num_samples = sum(stage.length() or 0 for stage in node.stages() if isinstance(stage, SourceNode))
-        self._most_fruitless = max(LEAST_FRUITLESS, 2 * num_samples) if self._length is None else None
+        self._most_fruitless = max(LEAST_FRUITLESS, 2 * num_samples(node)) if self._length is None else None
         self._place = run.lane
         self._error: BaseException | None = None  # of the element at `_place`
 

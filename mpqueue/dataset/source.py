@@ -8,6 +8,7 @@ else for epoch 0 of seed 0, or of the seed that a loop of torch's has drawn. The
 back then, and nothing is set, kept or put back where no code of the user's runs.
 """
 
+import operator
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,8 @@ from typing import Any
 
 from mpqueue.dataset import nodes
 from mpqueue.dataset.clocks import ReaderClocks, StageTally
-from mpqueue.dataset.indexed import IndexedRun, Reader, make_reader
+from mpqueue.dataset.depth import make_room
+from mpqueue.dataset.indexed import IndexedRun, LengthChanged, Reader, ReaderMaker
 from mpqueue.dataset.nodes import StageNode
 from mpqueue.engine.global_generators import GlobalState, seed_globals
 from mpqueue.samples.leaves import no_sample
@@ -28,33 +30,112 @@ _TORCH_MASK = 0x7FFFFFFFFFFFFFFF
 class Readers:
     """The readers of a tree: each thread has its own, because they keep what they have found.
 
+    A list of the user's may grow. So a source is asked for its length whenever it is read, and all sources at the
+    beginning of an epoch. To ask all of them for each batch would take milliseconds where there are 10,000.
+
     Args:
         root: The tree.
     """
 
-    __slots__ = ("_kept", "_root", "_sources")  # without a `__dict__`: what is kept is no part of a source
+    __slots__ = ("_epoch", "_kept", "_lengths", "_root")  # without a `__dict__`: what is kept is no part of a source
 
     def __init__(self, root: StageNode) -> None:
         self._root = root
-        self._sources = [stage for stage in root.stages() if isinstance(stage, nodes.SourceNode)]
         self._kept = threading.local()
+        self._lengths: nodes.Lengths | None = None
+        self._epoch: int | None = None
+
+    def length(self) -> int | None:
+        """Return the number of elements, as the sources report it now; None: there is no end."""
+        lengths = nodes.lengths_of(self._root)
+        if lengths != self._lengths:
+            self._lengths = lengths
+        return lengths[id(self._root)]
 
     def get(self) -> Reader:
-        """Return the reader of this thread, for sources of the lengths that they have now."""
-        # A list of the user's may have grown since: readers keep the lengths with which they were made.
-        lengths = [stage.length() for stage in self._sources]
-        kept: tuple[list[int | None], Reader] | None = getattr(self._kept, "of", None)
-        if kept is None or kept[0] != lengths:
-            self._kept.of = kept = lengths, make_reader(self._root)
-        return kept[1]
+        """Return the reader of this thread, for sources of the lengths that were found last."""
+        return self._maker().make(self._root)
 
-    def clocks(self) -> ReaderClocks:
-        """Return the clocks of the readers of this thread."""
-        reader = self.get()
-        kept: tuple[Reader, ReaderClocks] | None = getattr(self._kept, "clocks", None)
-        if kept is None or kept[0] is not reader:
-            self._kept.clocks = kept = reader, ReaderClocks(reader)
-        return kept[1]
+    def _maker(self) -> ReaderMaker:
+        if self._lengths is None:
+            self.length()
+        kept: ReaderMaker | None = getattr(self._kept, "maker", None)
+        if kept is None or kept.lengths is not self._lengths:
+            assert self._lengths is not None
+            make_room(self._root.facts.depth)
+            self._kept.maker = kept = ReaderMaker(self._lengths)
+        return kept
+
+    def at(self, places: Sequence[int], run: IndexedRun, tally: StageTally | None = None) -> list[Any]:
+        """Return the elements at these places, each of which is below the length.
+
+        Args:
+            places: The places.
+            run: The epoch.
+            tally: Where the work of the stages is noted; None: it is not.
+
+        Raises:
+            Exception: What the user's code raised.
+        """
+        if run.epoch != self._epoch:
+            self.length()
+            self._epoch = run.epoch
+        try:
+            return self._read(places, run, tally)
+        except LengthChanged:
+            self.length()
+        # No second look: a source whose length differs at each call must not keep this from an end.
+        return self._read(places, run._replace(watches=False), tally)
+
+    def _read(self, places: Sequence[int], run: IndexedRun, tally: StageTally | None) -> list[Any]:
+        if tally is None:
+            return self.get().at(places, run)
+        maker = self._maker()
+        kept: tuple[ReaderMaker, ReaderClocks] | None = getattr(self._kept, "clocks", None)
+        if kept is None or kept[0] is not maker:
+            self._kept.clocks = kept = maker, ReaderClocks(maker, self._root)
+        return kept[1].at(places, run, tally)
+
+    def at_indices(self, indices: Sequence[Any], run: IndexedRun) -> list[Any]:
+        """Return the elements of these indices, as a user passes them; negative ones count from the end.
+
+        Raises:
+            TypeError: An index is not an integer.
+            IndexError: There is no such element.
+            Exception: What the user's code raised.
+        """
+        length = self.get().length
+        try:
+            places = [checked_index(index, length) for index in indices]
+        except IndexError:
+            # The dataset may have grown.
+            length = self.length()
+            places = [checked_index(index, length) for index in indices]
+        try:
+            return self._read(places, run, None)
+        except LengthChanged:
+            length = self.length()
+        return self._read([checked_index(index, length) for index in indices], run._replace(watches=False), None)
+
+
+def checked_index(index: Any, length: int | None) -> int:
+    """Return the place of an index in a dataset of this length; a negative one counts from the end.
+
+    Raises:
+        TypeError: The index is not an integer.
+        IndexError: There is no such element.
+    """
+    if isinstance(index, slice):
+        raise TypeError("a dataset has no slices: use skip(start).take(count)")
+    try:
+        place = operator.index(index)
+    except TypeError:
+        raise TypeError(f"the index of an element must be an integer, got {index!r}") from None
+    inside = place + length if place < 0 and length is not None else place
+    if inside < 0 or (length is not None and inside >= length):
+        many = "no end" if length is None else f"{length} elements"
+        raise IndexError(f"there is no element {place}: the dataset has {many}")
+    return inside
 
 
 class RunnableDataset:
@@ -74,7 +155,7 @@ class RunnableDataset:
 
     def __init__(self, root: StageNode) -> None:
         self.root = root
-        self.sources = [stage.source for stage in root.stages() if isinstance(stage, nodes.SourceNode)]
+        self.sources = [stage.source for stage in root.of_kind(nodes.SourceNode)]
         self.functions = functions_of(root)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -94,16 +175,16 @@ class IndexedSource(RunnableDataset):
     def __init__(self, root: StageNode, batch: nodes.BatchNode | None = None) -> None:
         super().__init__(root)
         self._batch = batch
-        if root.length() is None:
-            self.num_batches = None  # it has no end, as Keras 3 says it
         self._readers = Readers(root)
+        if self._readers.length() is None:
+            self.num_batches = None  # it has no end, as Keras 3 says it
 
     def order(self) -> str:
         """Return the order of the elements in words, for the state of a loader."""
         return nodes.order_of(self.root)
 
     def __len__(self) -> int:
-        length = self.root.length()
+        length = self._readers.length()
         assert length is not None
         return length
 
@@ -117,10 +198,7 @@ class IndexedSource(RunnableDataset):
             return compute_aside(self._readers, indices)
         (seed, epoch, _), begin = found
         # Few batches are timed, and the others pay for no clocks.
-        tally = context.stage_tally()
-        if tally is None:
-            return self._readers.get().at(indices, IndexedRun(seed, epoch, begin))
-        return self._readers.clocks().at(indices, IndexedRun(seed, epoch, begin), tally)
+        return self._readers.at(indices, IndexedRun(seed, epoch, begin, watches=True), context.stage_tally())
 
     def refuse_none(self, place: int) -> TypeError:
         """Return the error of an element that is None; it names the source that the element comes from."""
@@ -133,12 +211,19 @@ class IndexedSource(RunnableDataset):
         return StageTally(self._batch)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.root, self._batch)
+        # The stage behind has the tree as its input: as two parts of a pickle they would be there twice.
+        if self._batch is None:
+            return type(self), (self.root,)
+        return _with_batch, (type(self), self._batch)
+
+
+def _with_batch(kind: type[IndexedSource], batch: nodes.BatchNode) -> IndexedSource:
+    return kind(batch.input, batch)
 
 
 def functions_of(root: StageNode) -> list[Any]:
     """Return the functions of the user's in a tree."""
-    return [function for stage in root.stages() for function in stage.functions()]
+    return [function for _, node in root.stages() for function in node.functions()]
 
 
 class StageCollate:
@@ -173,7 +258,19 @@ def compute_aside(readers: Readers, places: Sequence[int]) -> list[Any]:
         Exception: What the user's code raised.
     """
     with aside() as run:
-        return readers.get().at(places, run)
+        return readers.at(places, run)
+
+
+def compute_indices(readers: Readers, indices: Sequence[Any]) -> list[Any]:
+    """Return elements for whoever asks outside of a loader, by indices, of which negative ones count from the end.
+
+    Raises:
+        TypeError: An index is not an integer.
+        IndexError: There is no such element.
+        Exception: What the user's code raised.
+    """
+    with aside() as run:
+        return readers.at_indices(indices, run)
 
 
 @contextmanager
@@ -183,10 +280,10 @@ def aside() -> Iterator[IndexedRun]:
     if found is None:
         kept = _Kept(_begin_here)
         seed = context.aside_seed()
-        run = IndexedRun(_seed_of_torch() if seed is None else seed, 0, kept.begin)
+        run = IndexedRun(_seed_of_torch() if seed is None else seed, 0, kept.begin, watches=True)
     else:
         kept = _Kept(found[1])
-        run = IndexedRun(found[0][0], found[0][1], kept.begin)
+        run = IndexedRun(found[0][0], found[0][1], kept.begin, watches=True)
     try:
         yield run
     finally:

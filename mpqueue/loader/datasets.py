@@ -97,11 +97,11 @@ def check_portable(source: Any, workers: int, backend: BackendName, start_method
     if not isinstance(root, nodes.StageNode) or not workers or not kind_of(backend).in_processes:
         return
     for stage in root.stages() if start_method != "fork" else ():
-        for function in stage.functions():
+        for function in stage.node.functions():
             where, why = why_not_sent(function)
             if why:
                 raise TypeError(
-                    f"stage {stage.number}, {stage.line()}, cannot be sent to worker processes: {where} cannot be "
+                    f"{stage.named()} cannot be sent to worker processes: {where} cannot be "
                     f"pickled ({why}). Make it in the function itself, on first use, or in `worker_init`"
                 )
 
@@ -126,12 +126,13 @@ class _Hooks:
 
 
 def _refuse_batches_of_batches(dataset: Dataset, options: SampleOptions) -> None:
-    node = nodes.batching_stage(dataset.root)
-    if options.are_samples and node is not None:
+    batching = dataset.root.facts.batching
+    if options.are_samples and batching is not None:
         asked = "batch_sampler" if options.batch_size is None else f"batch_size={options.batch_size}"
         raise ValueError(
-            f"{asked} makes batches of samples, and the dataset gives batches already, by stage {node.number}, "
-            f"{node.line()}: leave out one of them (for batches of batches: dataset.batch(n, collate=function))"
+            f"{asked} makes batches of samples, and the dataset gives batches already, by "
+            f"{batching.named().rstrip(',')}: leave out one of them (for batches of batches: dataset.batch(n, "
+            "collate=function))"
         )
 
 
@@ -139,4 +140,4 @@ def _require_index(dataset: Dataset, why: str, remedy: str = "") -> None:
     stage = stream_stage(dataset.root)
     if stage is not None:
         kind = ValueError if "shuffle" in why else TypeError
-        raise kind(f"{why}, and stage {stage.number}, {stage.line()}, makes the dataset a stream{remedy}")
+        raise kind(f"{why}, and {stage.named()} makes the dataset a stream{remedy}")

@@ -40,6 +40,11 @@ def _plus(row: StageRow, other: StageRow, times: int) -> StageRow:
     )  # fmt: skip
 
 
+def _number_of(row: StageRow) -> int:
+    number = row[0].partition(":")[0]
+    return int(number) if number.isdecimal() else -1
+
+
 class StageTallies:
     """The rows of all stages of one stream; one writer at a time, and readers in any thread."""
 
@@ -52,8 +57,9 @@ class StageTallies:
             self._rows[row[0]] = _plus(self._rows.get(row[0], (row[0], 0, 0, 0, 0)), row, weight)
 
     def rows(self) -> list[StageRow]:
-        """Return the sums, those of a stage behind those of its inputs."""
-        return list(self._rows.values())
+        """Return the sums, those of a stage after those of its inputs."""
+        # By number: a part of a dataset reports when it is read first.
+        return sorted(self._rows.values(), key=_number_of)
 
 
 def packed(rows: StageRows) -> bytes:

@@ -30,6 +30,7 @@ class LaneRun(NamedTuple):
         endless: The dataset is begun anew, as its next epoch, whenever it ends.
         marker: Is told of each sample before it is computed; None: nobody is. A lane that can leave out a single one
             begins its samples by a `mpqueue.worker.marked.MarkedBegin`.
+        base: Of a part of a dataset: the number of stages of the whole dataset that come before the part.
     """
 
     lane: int
@@ -42,6 +43,7 @@ class LaneRun(NamedTuple):
     state: Any = None
     endless: bool = False
     marker: Marker | None = None
+    base: int = 0
 
 
 class Lane(Protocol):

@@ -15,7 +15,7 @@ from mpqueue.dataset.nodes import BucketNode, SourceNode
 def bucket(samples, boundaries, batch_sizes=None, *, run=None, length=len, max_tokens=None, **arguments):
     run = run or lane_run()
     arguments |= {"boundaries": boundaries, "batch_sizes": batch_sizes, "max_tokens": max_tokens}
-    node = BucketNode.behind(SourceNode(source=samples), length_of=length, **arguments)
+    node = BucketNode.reading([SourceNode(source=samples)], length_of=length, **arguments)
     return BucketStage(Samples(samples, run), node, run)
 
 

@@ -12,7 +12,7 @@ from mpqueue.dataset.packing import PackStage
 
 def pack(samples, length, *, run=None, **arguments):
     run = run or lane_run()
-    node = PackNode.behind(SourceNode(source=samples), row_length=length, **arguments)
+    node = PackNode.reading([SourceNode(source=samples)], row_length=length, **arguments)
     return PackStage(Samples(samples, run), node, run)
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import mpqueue
 from mpqueue.dataset import nodes
 from mpqueue.dataset.buffers import Picks
-from mpqueue.dataset.indexed import make_reader
+from mpqueue.dataset.indexed import IndexedRun, ReaderMaker
 from mpqueue.dataset.mixing import Shares, shuffled
 from mpqueue.dataset.passes import share_of
 from mpqueue.dataset.rows import BestFit, Concatenation, Piece
@@ -37,11 +37,12 @@ class Failed(NamedTuple):
 def lane_of(node: nodes.StageNode, run: LaneRun) -> Any:
     """Yield pairs of token and value, and `Failed` where an error takes the place of an element."""
     if node.is_indexed:
-        reader = make_reader(node)
+        reader = ReaderMaker(nodes.lengths_of(node)).make(node)
+        read = IndexedRun(run.seed, run.epoch, run.begin, run.base)
         length = reader.length
         places = itertools.count(run.lane, run.num_lanes) if length is None else range(run.lane, length, run.num_lanes)
         for place in places:
-            yield attempt(lambda place=place: (place, reader.at([place], run)[0]))
+            yield attempt(lambda place=place: (place, reader.at([place], read)[0]))
     else:
         yield from _MODELS[type(node)](node, run)
 
@@ -56,12 +57,12 @@ def attempt(compute):
 
 def called(node, run, token, value):
     """Call the function of a stage with the random numbers of an element."""
-    run.begin(nodes.salted(run.seed, node.number), run.epoch, place_of(token))
+    run.begin(nodes.salted(run.seed, run.base + node.number), run.epoch, place_of(token))
     return node.function(value)
 
 
 def _stream(node, run):
-    begin = nodes.salted(run.seed, node.number), run.epoch
+    begin = nodes.salted(run.seed, run.base + node.number), run.epoch
     run.begin(*begin, run.lane)
     elements = iter(node.source())
     for place in itertools.count(run.lane, run.num_lanes):
@@ -99,7 +100,7 @@ def _flat_map(node, run):
         items = iter(items)
         for number in itertools.count():
             of = one[0], number
-            run.begin(nodes.salted(run.seed, node.number), run.epoch, place_of(of))
+            run.begin(nodes.salted(run.seed, run.base + node.number), run.epoch, place_of(of))
             found = attempt(lambda of=of, items=items: (of, next(items)))
             if found == Failed("StopIteration", ""):
                 break
@@ -109,7 +110,7 @@ def _flat_map(node, run):
 
 
 def _shuffle(node, run):
-    picks, held = Picks(nodes.salted(run.seed, node.number), run), []
+    picks, held = Picks(nodes.salted(run.seed, run.base + node.number), run), []
     number = 0
     for one in lane_of(node.input, run):
         if isinstance(one, Failed):
@@ -141,7 +142,7 @@ def _batch(node, run):
 
 def _batched(node, run, held):
     tokens, values = zip(*held, strict=True)
-    run.begin(nodes.salted(run.seed, node.number), run.epoch, place_of(tokens[0]))
+    run.begin(nodes.salted(run.seed, run.base + node.number), run.epoch, place_of(tokens[0]))
     return attempt(lambda: (tokens, node.collate(list(values))))
 
 
@@ -248,8 +249,14 @@ def _cache(node, run):
         yield one if isinstance(one, Failed) else ((next(numbers), one[0]), one[1])
 
 
+def branches_of(node, run):
+    """Return the inputs of a stage with their runs: their stages are numbered one after the other."""
+    starts = itertools.accumulate((1 + branch.number for branch in node.branches), initial=run.base)
+    return [(branch, run._replace(base=start)) for branch, start in zip(node.branches, starts, strict=False)]
+
+
 def _zip(node, run):
-    branches = [lane_of(branch, run) for branch in node.branches]
+    branches = [lane_of(*branch) for branch in branches_of(node, run)]
     while True:
         row = []
         for branch in branches:
@@ -264,18 +271,18 @@ def _zip(node, run):
 
 
 def _concatenate(node, run):
-    for number, branch in enumerate(node.branches):
-        for one in lane_of(branch, run):
+    for number, branch in enumerate(branches_of(node, run)):
+        for one in lane_of(*branch):
             yield one if isinstance(one, Failed) else ((number, one[0]), one[1])
 
 
 def _mix(node, run):
     shares = Shares(node.weights)
-    branches = [_Pass(branch, run, node.stop) for branch in node.branches]
+    branches = [_Pass(*branch, node.stop) for branch in branches_of(node, run)]
     used = [branch for branch, weight in zip(branches, node.weights, strict=True) if weight > 0]
     for block in itertools.count():
-        seed = nodes.salted(run.seed, node.number)
-        for at in shuffled(shares.quotas(block), seed, run.epoch, run.lane, block).tolist():
+        seed = nodes.salted(run.seed, run.base + node.number)
+        for at in shuffled(shares.datasets(block), seed, run.epoch, run.lane, block).tolist():
             while isinstance(one := branches[at].next(), Failed):
                 yield one
             if node.stop == "first" and one is None:
@@ -540,6 +547,10 @@ _ROOTS = st.one_of(
 )
 
 
+def alone(value):
+    return [value]
+
+
 def linked(dataset, link):
     """Return a dataset with one stage more."""
     name, *arguments = link
@@ -553,6 +564,8 @@ def linked(dataset, link):
         return dataset.bucket(length, [3, 6], **bounds, drop_last=drop, collate=tuple)
     if name == "pack":
         function, length, strategy, bins, long = arguments
+        if dataset.root.facts.batched is not None:
+            dataset = dataset.flat_map(alone)  # or the rows are refused
         rows = dataset.map(function).pack(length, strategy=strategy, bins=bins, long=long)
         return rows.map(rows_plain)
     if name in {"map", "filter"}:

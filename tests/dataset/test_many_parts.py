@@ -1,0 +1,156 @@
+"""Datasets of thousands of parts: an element costs about as much as with a few parts."""
+
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue import Dataset
+from mpqueue.loader.datasets import runnable
+
+PARTS = 10_000
+
+
+def identity(sample):
+    return sample
+
+
+def sources(parts, length):
+    return [Dataset(np.arange(part * length, (part + 1) * length)).map(identity) for part in range(parts)]
+
+
+def concatenated(parts, length=8):
+    return Dataset.concatenate(*sources(parts, length))
+
+
+def mixed(parts, length=8):
+    return Dataset.mix(sources(parts, length))
+
+
+def mixed_by_weights(parts, length=8):
+    return Dataset.mix(sources(parts, length), [1 + part % 7 for part in range(parts)], stop="all")
+
+
+def calls_of(use):
+    """Return the number of calls, those of functions in C included."""
+    count = 0
+
+    def watch(_frame, event, _argument):
+        nonlocal count
+        count += event in {"call", "c_call"}
+
+    sys.setprofile(watch)
+    try:
+        use()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def bytes_of(use):
+    """Return the most memory that is in use at a time."""
+    tracemalloc.start()
+    try:
+        use()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def element_by_element(dataset):
+    places = [number * 7919 % len(dataset) for number in range(50)]
+    return lambda: [dataset[place] for place in places]
+
+
+def through_an_iterator(dataset):
+    iterator = iter(dataset)
+    return lambda: [next(iterator) for _ in range(50)]
+
+
+def batches_of_a_worker(dataset):
+    source = runnable(dataset)
+    return lambda: [source.__getitems__(range(first, first + 32)) for first in range(0, 50 * 32, 32)]
+
+
+USES = [element_by_element, through_an_iterator, batches_of_a_worker]
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("make", [concatenated, mixed, mixed_by_weights])
+def test_an_element_of_ten_thousand_parts_costs_about_as_much_as_one_of_few(make, use):
+    # The same number of elements in fewer parts.
+    few, many = (make(parts, 8 * PARTS // parts) for parts in (10, PARTS))
+    costs = []
+    for dataset in (few, many):
+        run = use(dataset)
+        run()  # what is made once for a part
+        costs.append((calls_of(run), bytes_of(run)))
+    (few_calls, few_bytes), (many_calls, many_bytes) = costs
+    # A batch of a mix asks up to 32 parts for one element each, and 10 parts for three each.
+    assert many_calls <= (1.5 if make is concatenated else 3) * few_calls
+    # Arrays of one item for each part would take 80 KB.
+    assert many_bytes <= few_bytes + 50_000
+
+
+@pytest.mark.parametrize("make", [concatenated, mixed, mixed_by_weights])
+def test_elements_of_many_parts_are_the_same_one_by_one_and_in_blocks(make):
+    dataset = make(700)
+    places = np.random.default_rng(0).permutation(len(dataset))[:2000].tolist()
+    blocks = [dataset.__getitems__(places[first : first + 64]) for first in range(0, len(places), 64)]
+    assert [value for block in blocks for value in block] == [dataset[place] for place in places]
+
+
+@pytest.mark.parametrize("make", [concatenated, mixed])
+def test_a_loader_gives_all_elements_of_many_parts(make):
+    dataset = make(2000)
+    with mpqueue.Loader(dataset, batch_size=1000, workers=1, seed=1) as loader:
+        found = np.concatenate(list(loader)).tolist()
+    # A mix ends with the first part that is used up.
+    assert len(set(found)) == len(found) == len(dataset)
+    assert make is mixed or sorted(found) == list(range(8 * 2000))
+
+
+def test_a_part_that_grows_is_seen_when_it_is_read_or_the_length_is_asked_for():
+    parts = [[0, 1], [2, 3], [4, 5]]
+    dataset = Dataset.concatenate(*map(Dataset, parts)).map(identity)
+    assert [dataset[place] for place in range(6)] == [0, 1, 2, 3, 4, 5]
+    parts[1].append(30)
+    assert dataset[3] == 3
+    assert dataset[4] == 30
+    assert dataset[-1] == 5
+    parts[0].insert(0, -1)
+    assert len(dataset) == 8
+    assert [dataset[place] for place in range(8)] == [-1, 0, 1, 2, 3, 30, 4, 5]
+    parts[2].append(6)
+    assert dataset[8] == 6
+    assert list(dataset) == [-1, 0, 1, 2, 3, 30, 4, 5, 6]
+    del parts[0][:]
+    assert list(dataset) == [2, 3, 30, 4, 5, 6]
+    with pytest.raises(IndexError, match="the dataset has 6 elements"):
+        dataset[6]
+
+
+def test_a_source_whose_length_differs_at_each_call_is_read():
+    class Restless:
+        calls = 0
+
+        def __len__(self):
+            self.calls += 1
+            return 10 + self.calls % 2
+
+        def __getitem__(self, index):
+            return index
+
+    assert Dataset(Restless()).map(identity)[3] == 3
+
+
+def test_a_dataset_that_several_stages_read_has_its_own_random_numbers_in_each():
+    once = Dataset.range(6).shuffle().map(lambda number: (number, int(mpqueue.rng().integers(1 << 60))))
+    again = Dataset.range(6).shuffle().map(lambda number: (number, int(mpqueue.rng().integers(1 << 60))))
+    shared, apart = once.concatenate(once).shuffle(), once.concatenate(again).shuffle()
+    assert list(shared) == list(apart)
+    assert len(set(shared)) == 12
+    places = [3, 9, 0, 6, 11]
+    assert shared.__getitems__(places) == [list(shared)[place] for place in places]
