@@ -34,6 +34,15 @@ class Found(NamedTuple):
     value: Any
 
 
+def is_a(value: Any, kinds: type | tuple[type, ...]) -> bool:
+    """Return whether the type of an object is one of some classes, or a subclass.
+
+    `isinstance` also looks at ``value.__class__``, which runs the code of a lazy object: it may raise, as that of the
+    attribute ``f`` of NumPy's `NpzFile` does.
+    """
+    return issubclass(type(value), kinds)
+
+
 def name_of(source: Any) -> str:
     """Return the name of a source's class, as the user knows it: what runs in the place of another bears that one's."""
     kind = type(source)
@@ -72,7 +81,7 @@ def contents(
             seen.add(id(found.value))
             if is_wanted(found.value):
                 yield found
-            elif not (skips_long and isinstance(found.value, dict | list | tuple) and len(found.value) > MAX_ITEMS):
+            elif not (skips_long and is_a(found.value, (dict, list, tuple)) and len(found.value) > MAX_ITEMS):
                 # What there is no room for is not even made: a path of each of a million items would take seconds.
                 room = None if num_objects is None else max(0, num_objects - len(seen) - len(following))
                 following += itertools.islice(
@@ -88,19 +97,19 @@ def _below(found: Found, part: Found) -> Found:
 
 def _parts(value: Any, num_items: int | None) -> Iterable[Found]:
     """The objects that one holds by itself, of a container so many; the paths are one name each."""
-    if isinstance(value, _LEAVES):
+    if is_a(value, _LEAVES):
         return []
-    if isinstance(value, dict):
+    if is_a(value, dict):
         items = enumerate(list(itertools.islice(value.items(), num_items)))
         return (Found(str(number), f"[{key!r}]", item) for number, (key, item) in items if type(item) not in _PLAIN)
-    if isinstance(value, list | tuple):
+    if is_a(value, (list, tuple)):
         some = enumerate(value[:num_items])
         return (Found(str(number), f"[{number}]", item) for number, item in some if type(item) not in _PLAIN)
-    if isinstance(value, functools.partial):
+    if is_a(value, functools.partial):
         return [Found(name, f".{name}", getattr(value, name)) for name in ("func", "args", "keywords")]
-    if isinstance(value, types.MethodType):
+    if is_a(value, types.MethodType):
         return [Found("self", ".__self__", value.__self__)]
-    if isinstance(value, types.FunctionType):
+    if is_a(value, types.FunctionType):
         return _closed_over(value)
     attributes = getattr(value, "__dict__", None)
     if not isinstance(attributes, dict):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.engine.contents import contents
+from mpqueue.engine.contents import contents, is_a
 
 
 def generators_in(source: Any, without: Iterable[Any] = ()) -> Iterator[tuple[str, Any]]:
@@ -67,13 +67,13 @@ def _plain(state: Any) -> Any:
 
 
 def _is_generator(value: Any) -> bool:
-    if isinstance(value, np.random.Generator | np.random.RandomState):
+    if is_a(value, (np.random.Generator, np.random.RandomState)):
         return True
-    if isinstance(value, random.Random):
-        return not isinstance(value, random.SystemRandom)
+    if is_a(value, random.Random):
+        return not is_a(value, random.SystemRandom)
     return _is_of_torch(value)
 
 
 def _is_of_torch(value: Any) -> bool:
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, getattr(torch, "Generator", ()))
+    return torch is not None and is_a(value, getattr(torch, "Generator", ()))

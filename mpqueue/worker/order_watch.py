@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from mpqueue.engine.contents import contents, name_of
+from mpqueue.engine.contents import contents, is_a, name_of
 
 _NUM_LOOKED_AT = 64
 _LEAST = 5
@@ -88,9 +88,9 @@ def _orders_in(source: Any) -> dict[str, Any]:
 
 
 def _first_of(value: Any) -> list[Any]:
-    if isinstance(value, list | tuple):
+    if is_a(value, (list, tuple)):
         return list(value[:_NUM_LOOKED_AT])
-    if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "iu":
+    if is_a(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "iu":
         numbers: list[Any] = value[:_NUM_LOOKED_AT].tolist()
         return numbers
     return []

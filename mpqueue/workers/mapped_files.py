@@ -7,6 +7,8 @@ pickler asks `MapFinder` for each array that ends in a map (`np.memmap`, and all
                and mode, also of a view, and after the file was renamed
     receiver   opens that file, sees that it is the same one (inode), maps it in the same mode, and makes the view
 
+So do the buffers of pyarrow's tables and arrays that are read from a `pyarrow.memory_map`.
+
 A map for reading, or for reading and writing, is shared with the file: what anybody writes is seen by all, and two
 descriptions are equal although the contents have changed. A map for copy-on-write is the process's own where it was
 written to: it is described only as long as it was not. Whatever cannot be described travels by value: the file was
@@ -16,6 +18,7 @@ deleted or replaced, has no name, or the system has no /proc; and so does all th
 import mmap
 import os
 import stat
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 _MAPS, _DETAILS = "/proc/self/maps", "/proc/self/smaps"
+_MIN_BUFFER_BYTES = 4096  # a smaller one costs less by value
 _DELETED = " (deleted)"
 _OWN_PAGES = ("Anonymous", "Swap")  # of a private map: pages that differ from the file's
 
@@ -85,6 +89,7 @@ class MapFinder:
 
     def __init__(self) -> None:
         self._areas: list[_Area] | None = None
+        self._firsts: list[int] = []
         self._maps: dict[_Area, _Mapped | None] = {}
 
     def reduced(self, array: Any) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
@@ -92,13 +97,34 @@ class MapFinder:
         if type(array) not in (np.memmap, np.ndarray) or not _is_map(array) or not array.size:
             return None
         low, high, pointer = _bounds(array)
-        area = next((area for area in self._look() if area.first <= low and high <= area.end), None)
-        found = None if area is None else self._describe(area)
-        if area is None or found is None or high - area.first > found.file.nbytes:
+        place = self._place_of(low, high)
+        if place is None:
             return by_value(array)
+        area, found = place
         known = {**vars(array), "mode": found.file.mode, "_mmap": None} if _is_memmap(array) else None
-        place = array.shape, array.dtype, pointer - area.first, array.strides, array.flags.writeable
-        return view_of, (found, *place, known)
+        form = array.shape, array.dtype, pointer - area.first, array.strides, array.flags.writeable
+        return view_of, (found, *form, known)
+
+    def reduced_buffer(self, buffer: Any) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
+        """Return how a buffer of pyarrow is pickled that lies in a memory map; None: as it is."""
+        if buffer.size < _MIN_BUFFER_BYTES or not buffer.is_cpu:
+            return None
+        place = self._place_of(buffer.address, buffer.address + buffer.size)
+        if place is None or place[1].file.mode != "r":  # one that can be written to is by value, as it was then
+            return None
+        area, found = place
+        return buffer_of, (found, buffer.address - area.first, buffer.size)
+
+    def _place_of(self, low: int, high: int) -> "tuple[_Area, _Mapped] | None":
+        """Return the map of a file that has these addresses."""
+        areas = self._look()
+        number = bisect_right(self._firsts, low) - 1
+        if number < 0 or high > areas[number].end:
+            return None
+        found = self._describe(areas[number])
+        if found is None or high - areas[number].first > found.file.nbytes:
+            return None
+        return areas[number], found
 
     def _look(self) -> list[_Area]:
         if self._areas is None:
@@ -107,6 +133,7 @@ class MapFinder:
                     self._areas = _merged([_area(line) for line in file])
             except OSError:  # there is no /proc
                 self._areas = []
+            self._firsts = [area.first for area in self._areas]  # they ascend
         return self._areas
 
     def _describe(self, area: _Area) -> "_Mapped | None":
@@ -164,6 +191,19 @@ def view_of(
     if not is_writable:
         view.flags.writeable = False
     return view
+
+
+def is_arrow_buffer(value: Any) -> bool:
+    """Return whether it is a buffer of pyarrow, which is not imported for this."""
+    kind = type(value)
+    return kind.__module__ == "pyarrow.lib" and kind.__name__ == "Buffer"
+
+
+def buffer_of(mapped: Any, offset: int, nbytes: int) -> Any:
+    """In the receiver: make a buffer of pyarrow of a part of a map."""
+    import pyarrow as pa
+
+    return pa.py_buffer(mapped[offset : offset + nbytes])
 
 
 def by_value(array: Any) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:

@@ -24,7 +24,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from mpqueue.engine.contents import Found, contents
+from mpqueue.engine.contents import Found, contents, is_a
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.open_files import OpenFile, can_reopen, writable_files
 
@@ -98,9 +98,9 @@ def refuse_what_forks_share(source: Any, workers: int) -> None:
 
 def _warn_of_database(source: Any, kinds: dict[type, str]) -> None:
     # One warning for each library: beside a connection there may be its cursors.
-    found = next(contents(source, lambda value: isinstance(value, tuple(kinds))), None) if kinds else None
+    found = next(contents(source, lambda value: is_a(value, tuple(kinds))), None) if kinds else None
     if found is not None:
-        shown = next(shown for kind, shown in kinds.items() if isinstance(found.value, kind))
+        shown = next(shown for kind, shown in kinds.items() if is_a(found.value, kind))
         warnings.warn(
             f"source{found.shown} is a {shown} that was opened before the workers were forked, "
             f"which its library forbids: workers may read wrong data, or fail. {_REMEDY}",
@@ -135,12 +135,12 @@ def _is_end(value: Any) -> bool:
 
 
 def _is_open(value: Any) -> bool:
-    return isinstance(value, io.IOBase) or _is_socket(value) or _is_connection(value)
+    return is_a(value, io.IOBase) or _is_socket(value) or _is_connection(value)
 
 
 def _is_socket(value: Any) -> bool:
     socket = sys.modules.get("socket")  # a program that has not imported it has none; to import it takes time
-    return socket is not None and isinstance(value, socket.socket)
+    return socket is not None and is_a(value, socket.socket)
 
 
 def _is_connection(value: Any) -> bool:
@@ -155,7 +155,7 @@ def _is_made_for_processes(value: Any) -> bool:
 
 
 def _is_lock(value: Any) -> bool:
-    return isinstance(value, _LOCKS)
+    return is_a(value, _LOCKS)
 
 
 def _descriptor_of(value: Any) -> int | None:

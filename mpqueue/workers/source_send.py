@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 import cloudpickle
 import numpy as np
 
+from mpqueue.engine.contents import is_a
 from mpqueue.memory.layout import align
 from mpqueue.memory.serialize import ByValue, collector, itself
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.worker.source_receive import KERAS_NAME, buffers_start, py_dataset
 from mpqueue.workers import shared_tensors
-from mpqueue.workers.mapped_files import MapFinder, by_value
+from mpqueue.workers.mapped_files import MapFinder, by_value, is_arrow_buffer
 
 _LARGE_BYTES = 1 << 16  # smaller buffers stay inside the pickle
 _PARALLEL_BYTES = 1 << 26
@@ -101,7 +102,7 @@ def _dumps(
 
 
 class _SourcePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """cloudpickle, with memory maps and shared tensors as descriptions.
+    """cloudpickle, with memory maps (also those of pyarrow's tables) and shared tensors as descriptions.
 
     And modules that another interpreter would not find by `sys.path` travel by value.
     """
@@ -109,20 +110,23 @@ class _SourcePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle 
     maps: MapFinder | None
 
     def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, np.ndarray):
+        if is_a(obj, np.ndarray):
             reduced = by_value(obj) if self.maps is None else self.maps.reduced(obj)
             return NotImplemented if reduced is None else reduced
         shared = None if self.maps is None else shared_tensors.reduced(obj)
         if shared is not None:
             return shared
+        if self.maps is not None and is_arrow_buffer(obj):
+            reduced = self.maps.reduced_buffer(obj)
+            return NotImplemented if reduced is None else reduced
         if type(obj) is ByValue:  # all is by value here; and its large arrays are to stay outside
             return itself, (obj.value,)
-        if isinstance(obj, type) and (obj.__module__, obj.__qualname__) == KERAS_NAME:
+        if is_a(obj, type) and (obj.__module__, obj.__qualname__) == KERAS_NAME:
             return py_dataset, ()
         if type(obj).__module__ == "multiprocessing.connection" and hasattr(obj, "fileno"):
             # The number of its descriptor would travel, which is another file's there, or closes one.
             raise TypeError(f"cannot pickle '{type(obj).__name__}' object")
-        if isinstance(obj, type) or callable(obj):
+        if is_a(obj, type) or callable(obj):
             module = sys.modules.get(getattr(obj, "__module__", None) or "")
             if module is not None and not _is_findable(module):
                 cloudpickle.register_pickle_by_value(module)
@@ -217,19 +221,19 @@ def why_not_sent(function: Any) -> tuple[str, str]:
 
 
 def _children(value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
+    if is_a(value, dict):
         yield from ((f"[{key!r}]", child) for key, child in value.items())
-    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+    elif is_a(value, tuple) and hasattr(value, "_fields"):
         yield from ((f".{name}", child) for name, child in zip(value._fields, value, strict=True))
-    elif isinstance(value, list | tuple | set | frozenset):
+    elif is_a(value, (list, tuple, set, frozenset)):
         yield from ((f"[{number}]", child) for number, child in enumerate(value))
-    elif isinstance(value, FunctionType):
+    elif is_a(value, FunctionType):
         cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
         yield from ((f" (its variable {name})", cell.cell_contents) for name, cell in cells)
         known = value.__globals__
         yield from ((f" (its global {name})", known[name]) for name in _names(value.__code__) if name in known)
         yield from ((f".{name}", child) for name, child in vars(value).items())
-    elif hasattr(value, "__dict__") and not isinstance(value, type):
+    elif hasattr(value, "__dict__") and not is_a(value, type):
         yield from ((f".{name}", child) for name, child in vars(value).items())
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.engine.contents import contents
+from mpqueue.engine.contents import contents, is_a
 from mpqueue.workers.source_send import SourceImage, UnpicklableSource, take_image
 
 MIN_LENGTH = 1 << 10  # a shorter list is pickled in some 100 us
@@ -113,4 +113,4 @@ def _can_be_cut(value: Any) -> bool:
 
 def _is_constant(value: Any) -> bool:
     # Not of a class, whose attribute speaks for its instances, nor of a mock object, which has any attribute.
-    return not isinstance(value, type) and getattr(value, "constant", False) is True
+    return not is_a(value, type) and getattr(value, "constant", False) is True

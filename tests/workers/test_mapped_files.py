@@ -191,3 +191,79 @@ def test_a_map_that_advice_has_split_is_one_map(path):
     rows = mapped(path)
     rows._mmap.madvise(1, 0, 8192)  # MADV_RANDOM
     assert not received(rows)[0].buffers
+
+
+def arrow_table(path, rows=50_000, **options):
+    """Write a table with several record batches, and return it as pyarrow maps it."""
+    pa = pytest.importorskip("pyarrow")
+    texts = pa.array([None if n % 7 == 0 else f"text {n}" for n in range(rows)])
+    table = pa.table({
+        "number": np.arange(rows),
+        "text": texts,
+        "list": pa.array([[n, n + 1] for n in range(rows)]),
+        "word": pa.array([f"w{n % 50}" for n in range(rows)]).dictionary_encode(),
+        "pair": pa.StructArray.from_arrays([pa.array(range(rows)), texts], ["a", "b"]),
+    })  # fmt: skip
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=20_000)
+    return pa.ipc.open_file(pa.memory_map(str(path), **options)).read_all()
+
+
+ARROW_VIEWS = {
+    "table": lambda table: table,
+    "slice": lambda table: table.slice(777, 30_000),
+    "column": lambda table: table["text"],
+    "array": lambda table: table["list"].chunk(1),
+    "batch": lambda table: table.to_batches()[1],
+}
+
+
+@pytest.mark.parametrize("view", ARROW_VIEWS)
+def test_tables_of_pyarrow_that_are_mapped_are_mapped_again(view, path):
+    table = ARROW_VIEWS[view](arrow_table(path))
+    image, again = received([table])
+    assert image.nbytes < 20_000
+    assert not image.buffers
+    assert type(again[0]) is type(table)
+    assert again[0].equals(table)
+    again[0].validate(full=True)
+
+
+@pytest.mark.parametrize("change", ["replaced", "deleted", "written", "in memory"])
+def test_tables_of_pyarrow_that_cannot_be_mapped_again_travel_by_value(change, path):
+    table = arrow_table(path, **({"mode": "r+"} if change == "written" else {}))
+    if change == "replaced":
+        arrow_table(path.with_suffix(".new"))
+        os.replace(path.with_suffix(".new"), path)
+    elif change == "deleted":
+        path.unlink()
+    elif change == "in memory":
+        table = type(table).from_pylist(table.slice(0, 9000).to_pylist())
+    image, again = received([table])
+    assert image.nbytes > 400_000 or change == "in memory"
+    assert again[0].equals(table)
+
+
+def test_workers_on_other_machines_get_tables_by_value(path):
+    table = arrow_table(path)
+    image, again = received([table], is_local=False)
+    path.unlink()
+    assert image.nbytes > 1_000_000
+    assert again[0].equals(table)
+
+
+class Texts:
+    def __init__(self, table):
+        self.table = table
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        return self.table["text"][index * 2500].as_py() or "none"
+
+
+def test_a_loader_reads_a_mapped_table(path):
+    source = Texts(arrow_table(path))
+    with Loader(source, workers=2) as loader:
+        assert list(loader) == [source[index] for index in range(20)]

@@ -159,6 +159,35 @@ def test_archives_give_each_worker_their_members(tmp_path):
             assert list(loader) == [True] * len(ROWS)
 
 
+class Saved:
+    """Rows of an open ``.npz``, whose attribute ``f`` raises when it is asked for its class."""
+
+    def __init__(self, path):
+        self.arrays = np.load(path)
+
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, index):
+        return bool((self.arrays["rows"][index] == index).all()) and len(self.arrays["other"]) == 1000
+
+
+@pytest.mark.filterwarnings("ignore:the source cannot be sent")
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_an_open_npz_gives_each_worker_its_arrays(backend, tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", rows=np.arange(60)[:, None].repeat(100, 1), other=np.arange(1000))
+    source = Saved(tmp_path / "a.npz")
+    with source.arrays, Loader(source, workers=2, backend=backend) as loader:
+        assert list(loader) == [True] * 60
+
+
+def test_an_npz_that_cannot_be_sent_is_named(tmp_path):
+    np.savez(tmp_path / "a.npz", rows=np.arange(3))
+    source = Saved(tmp_path / "a.npz")
+    with source.arrays, pytest.raises(TypeError, match=r"arrays\.zip\.fp cannot be pickled"):
+        next(iter(Loader(source, workers=1, start_method="spawn")))
+
+
 def test_a_file_that_cannot_be_seen_in_the_source_is_reopened_all_the_same(tmp_path):
     """The file below an iterator in C, or of a library."""
     (tmp_path / "table").write_text("".join(f"{number},\n" for number in range(4000)))
