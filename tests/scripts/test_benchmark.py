@@ -404,8 +404,9 @@ def test_everything_that_can_be_measured_is_listed(monkeypatch):
         *script("parts.benchmark.results").KNOWN,
         *script("parts.benchmark.feeds").FEEDS,
         *script("parts.benchmark.curves").CURVES,
+        script("parts.benchmark.growth").GROUP,
     ]
-    assert [line for line in lines if not line.startswith("  ")] == ["workloads", "feeds", "curves"]
+    assert [line for line in lines if not line.startswith("  ")] == ["workloads", "feeds", "curves", "by itself"]
     assert [line[2:22].rstrip() for line in lines if line.startswith("  ")] == names
     (ray,) = [line for line in lines if line[2:22].rstrip() == "ray"]
     assert ray.endswith("(not installed)")

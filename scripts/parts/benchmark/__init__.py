@@ -41,6 +41,7 @@ starts.py               cold starts, beside an interpreter that imports NumPy
     wakeup.py               the time from a batch that is done to the consumer that waits for it
     memory.py               mpqueue's memory beyond its ring
     growing.py              one point of a curve
+    growth.py               CPU time and bytes at sizes a decade apart, with exponents
     curves.py               the curves: how mpqueue grows with sizes, lengths and numbers
     measure.py              one measurement, made in a fresh process
     results.py              all that was measured: medians, spreads, ratios

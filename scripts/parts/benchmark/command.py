@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from parts.benchmark import files_page, history, report
+from parts.benchmark import files_page, growth, history, report
 from parts.benchmark.budget import CHOICES_S, Budget, expected_s
 from parts.benchmark.curve_files import write_curves
 from parts.benchmark.curves import CURVES
@@ -47,6 +47,8 @@ def main(options: argparse.Namespace) -> None:
         _join(options.join, options.json)
     elif options.record:
         _record(options.record)
+    elif options.workloads == [growth.GROUP]:
+        _measure_growth(options)
     elif options.curves:
         require_matplotlib()
         _measure_curves(options)
@@ -140,6 +142,12 @@ def _measure_curves(options: argparse.Namespace) -> None:
             bar.write(line)
 
 
+def _measure_growth(options: argparse.Namespace) -> None:
+    with _bar(growth.num_points(quick=options.quick)) as bar:
+        lines = list(growth.measure_all(_teller(bar), quick=options.quick))
+    print("\n".join(lines))
+
+
 def _bar(total: int) -> "tqdm[None]":
     return tqdm(total=total, unit=" measurements")
 
@@ -176,3 +184,5 @@ def _listed() -> Iterable[str]:
         yield f"  {name:20}{peer.settings if peer else ''}{absent}".rstrip()
     yield "curves"
     yield from (f"  {name:20}{curve.about}" for name, curve in CURVES.items())
+    yield "by itself"
+    yield f"  {growth.GROUP:20}{growth.ABOUT}"
