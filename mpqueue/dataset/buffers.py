@@ -12,7 +12,7 @@ picked oftener than another by a 4,000th at most.
 
 from array import array
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
@@ -40,7 +40,22 @@ class Picks:
 
     def __init__(self, seed: int, run: LaneRun) -> None:
         words = sequence_of(seed, run.epoch, (run.lane << 40) + _PICKS)
-        self._key = words.generate_state(2, np.uint64)
+        self._begin(words.generate_state(2, np.uint64))
+
+    @classmethod
+    def of(cls, key: Sequence[int]) -> Self:
+        """Return the picks of a key."""
+        picks = cls.__new__(cls)
+        picks._begin(np.array(key, np.uint64))
+        return picks
+
+    @property
+    def key(self) -> list[int]:
+        """The two integers that the picks follow from."""
+        return list(self._key.tolist())
+
+    def _begin(self, key: np.ndarray[Any, Any]) -> None:
+        self._key = key
         self._of: tuple[int, int] = (-1, 0)
         self._picks: Numbers = np.empty(0, np.int64)
 
@@ -68,6 +83,39 @@ class Picks:
         """Return a permutation."""
         order: list[int] = np.argsort(self._bits(_DRAIN, count), kind="stable").tolist()
         return order
+
+    def latest(self, count: int, bound: int) -> Numbers:
+        """Return the number of the last pick of each place among the first ``count`` picks, or -1 if there is none."""
+        found = np.full(bound, -1, np.int64)
+        missing, end = bound, count
+        while end > 0 and missing:
+            first = max(0, end - max(_BLOCK, bound))
+            picks = self._of_range(first, end, bound)
+            latest = np.full(bound, -1, np.int64)
+            latest[picks] = np.arange(first, end)  # of those for one place the last one stays
+            found = np.where(found < 0, latest, found)
+            missing, end = int(np.count_nonzero(found < 0)), first
+        return found
+
+    def _of_range(self, first: int, end: int, bound: int) -> Numbers:
+        blocks = [self._scaled(block, bound) for block in range(first // _BLOCK, -(-end // _BLOCK))]
+        start = first // _BLOCK * _BLOCK
+        return np.concatenate(blocks)[first - start : end - start]
+
+
+def arrivals(state: dict[str, Any], count: int) -> Numbers:
+    """Return the arrival numbers of the elements that a buffer holds.
+
+    Args:
+        state: What `ShuffleStage.save` returned.
+        count: Number of elements that are held.
+    """
+    picks, size, num_picks = Picks.of(state["key"]), state["size"], state["pick"]
+    latest = picks.latest(num_picks, size)
+    arrived = np.where(latest < 0, np.arange(size), size + latest)
+    if state["draining"]:  # what is left are the first elements of the order in which the buffer is drained
+        arrived = arrived[picks.order(size)]
+    return arrived[:count]
 
 
 class FullBuffer:
@@ -143,6 +191,7 @@ class ShuffleStage(LinkStage):
         self._full: FullBuffer | None = None
         self._picks, self._next_pick = Picks(self.seed, run), 0
         self._is_draining = False
+        self._num_drained = 0  # elements that were held when the input ended
 
     def pull(self, count: int) -> Block:
         """Return the next elements; the first call takes as many from the input as the buffer holds."""
@@ -192,7 +241,7 @@ class ShuffleStage(LinkStage):
     def _order(self, values: list[Any], tokens: list[Token]) -> None:
         order = self._picks.order(len(tokens))
         self._values, self._tokens = [values[at] for at in order], [tokens[at] for at in order]
-        self._is_draining = True
+        self._is_draining, self._num_drained = True, len(tokens)
 
     def save(self, held: Sequence[Token] = ()) -> Any:
         """Return the state of the input, the tokens of what is held, and the number of the next pick."""
@@ -200,6 +249,7 @@ class ShuffleStage(LinkStage):
         return {
             "input": self._input.save(together(held, tokens)), "held": as_saved(tokens),
             "pick": self._next_pick, "draining": self._is_draining,
+            "key": self._picks.key, "size": self._num_drained if self._is_draining else self._size,
         }  # fmt: skip
 
     def load(self, state: Any) -> None:
@@ -208,3 +258,4 @@ class ShuffleStage(LinkStage):
         self._tokens = tokens_of(state["held"])
         self._values = self._input.rebuild(self._tokens)
         self._next_pick, self._is_draining = state["pick"], state["draining"]
+        self._num_drained = state.get("size", self._num_drained)

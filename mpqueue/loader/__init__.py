@@ -12,6 +12,7 @@ From the ground up; a module imports only from its own line and the lines above 
     idle.py               pools that live on between uses, for a while
     lightning_epochs.py   whether the trainer of Lightning saves at an epoch's end
     lane_shares.py        which lanes a stream has, and which are this rank's
+    compact.py            snapshots of lanes as a short string
     lane_states.py        states of streams, of one rank or of all
     checksums.py          checksums of saved states, the same in any file format
     saved_states.py       the keys of a saved state, and the checks of one that is loaded

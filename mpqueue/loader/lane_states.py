@@ -38,10 +38,15 @@ def as_state(place: Place) -> dict[str, Any]:
 
 
 def plain(state: dict[str, Any]) -> dict[str, Any]:
-    """Return such a state as plain data: the snapshots, which travel pickled, are what their lanes have said."""
+    """Return such a state as plain data: the snapshots, which travel pickled, are what their lanes have said.
+
+    Long ones are packed into a string.
+    """
     if "starts" not in state:
         return state
-    return state | {"starts": [_plain_start(start) for start in state["starts"]]}
+    from mpqueue.loader.compact import compacted
+
+    return state | {"starts": compacted([_plain_start(start) for start in state["starts"]])}
 
 
 def _plain_start(start: LaneStart) -> list[Any] | None:
@@ -51,6 +56,10 @@ def _plain_start(start: LaneStart) -> list[Any] | None:
 def starts_in(state: dict[str, Any]) -> tuple[LaneStart, ...]:
     """Return the snapshots in a state; empty if it has none, as those of before there were any."""
     found = state.get("starts", ())
+    if isinstance(found, str):
+        from mpqueue.loader.compact import restored
+
+        found = restored(found)
     return tuple(BEGINNING if start is None else LaneStart(start[0], pickle.dumps(start[1], 5)) for start in found)
 
 
