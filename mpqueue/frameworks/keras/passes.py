@@ -67,7 +67,8 @@ class _Plan:
             (random if epoch is None else random.Random(epoch)).shuffle(order)
         first, step = shard
         if step > 1:
-            order = range(first, ENDLESS, step) if length is None else (order or range(length))[first::step]
+            length = ENDLESS if length is None else length
+            order = (order or range(length))[first::step]
         self.number, self.length, self.order = self.number + 1, length, order
         self.position, self.ahead, self.is_over = 0, (), False
 
@@ -80,24 +81,6 @@ class _Plan:
     def place(self) -> Place:
         """The place where it goes on."""
         return Place(self.number, self.position, self.ahead)
-
-
-class _PassSchedule(EpochSchedule):
-    """The order of a plan, which an endless dataset has, too.
-
-    Args:
-        plan: The plan.
-        seed: Random numbers of the items follow from it.
-    """
-
-    def __init__(self, plan: _Plan, seed: int) -> None:
-        super().__init__(lambda: plan.length, seed, barrier=True, order_of=lambda *_: plan.order)
-        self._plan = plan
-
-    def _open(self) -> None:
-        super()._open()
-        if self._length is None:
-            self.orders[self.epoch] = self._plan.order
 
 
 class _Numbers:
@@ -302,7 +285,7 @@ class PassEnqueuer(idle.Pool):
             is_seed_given=options.seed is not None,
             options=options,
         )
-        schedule = _PassSchedule(plan, self._seed)
+        schedule = EpochSchedule(lambda: plan.length, self._seed, barrier=True, order_of=lambda *_: plan.order)
         # Keras builds a model from it, and drops the pass: items are to run as often as without workers.
         is_very_first = not plan.number and not plan.position
         pipeline = self._engine.start(
