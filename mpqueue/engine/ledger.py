@@ -16,13 +16,13 @@ may strike; then the batch is *unclaimed* until it is handed out after all, and 
 before it.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
 from mpqueue.engine.lanes import LaneTable, starts
 from mpqueue.engine.outcomes import Outcome, Result
-from mpqueue.engine.schedule import Place, Schedule, Ticket
+from mpqueue.engine.schedule import Place, Schedule, StreamSchedule, Ticket
 from mpqueue.system.interrupts import is_of_handler
 
 FIRST_EXTRA = -1 << 62
@@ -157,6 +157,8 @@ class Ledger:
         tickets: Those that were dealt and not taken, by number.
         wanted: Extra tickets that are to be dealt.
         extras: The numbers of those that were dealt and not taken.
+        owner_of: Returns which worker has a lane, so that a slow worker cannot hold all of the credit. The backend of
+            several workers sets it for a stream without an order; None: tickets are dealt in their order.
         settle: Called with a ticket and its outcome that is no plain batch, before it is taken; False: not now.
         head: The number of the next ticket to be handed out; without an order, of the oldest that was not.
         latest: The ticket that was counted last.
@@ -180,6 +182,7 @@ class Ledger:
         self.tickets: dict[int, Ticket] = {}
         self.wanted: deque[Ticket] = deque()
         self.extras: deque[int] = deque()
+        self.owner_of: Callable[[int], int] | None = None
         self.settle: Callable[[Ticket, Outcome], bool] = lambda _ticket, _outcome: True
         self._next_extra = FIRST_EXTRA
         self.head = self.num_batches = self.num_in_hand = 0
@@ -244,7 +247,8 @@ class Ledger:
         if room <= 0:
             return []
         try:
-            dealt = schedule.deal(min(limit, room))
+            limit = min(limit, room)
+            dealt = schedule.deal(limit) if self.owner_of is None else self._deal_fairly(limit, self.owner_of)
         except Exception as error:
             # A length or a sampler is the user's code, in which a handler may strike: that is no error of the source.
             if is_of_handler(error):
@@ -254,6 +258,11 @@ class Ledger:
         for ticket in dealt:
             tickets[ticket.number] = ticket
         return dealt
+
+    def _deal_fairly(self, limit: int, owner: Callable[[int], int]) -> list[Ticket]:
+        assert isinstance(self.schedule, StreamSchedule)
+        held = Counter(owner(ticket.lane) for ticket in self.tickets.values() if ticket.lane >= 0)
+        return self.schedule.deal_fairly(limit, self._credit, held, owner)
 
     def _deal_extras(self, limit: int) -> list[Ticket]:
         dealt: list[Ticket] = []

@@ -21,7 +21,7 @@ says nothing of workers: which one runs a lane is the backends' business.
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from mpqueue.engine.lanes import LaneShare, LaneStart, LaneTable
@@ -618,6 +618,35 @@ class StreamSchedule(Schedule):
     def length_of(self, epoch: int) -> int | None:  # noqa: ARG002 - all have the same
         """Return the number of batches of an epoch; None: nobody knows."""
         return self._epoch_batches
+
+    def deal_fairly(
+        self, limit: int, credit: int, held: Mapping[int, int], owner: Callable[[int], int]
+    ) -> list[Ticket]:
+        """Deal up to ``limit`` of the next tickets, so that no owner of lanes holds more than its share of the credit.
+
+        Without this, the tickets of a slow owner would use up the credit, and the others would have nothing to do.
+
+        Args:
+            limit: As of `deal`.
+            credit: Of all owners together.
+            held: By owner: how many tickets are outstanding.
+            owner: Returns the owner of a lane.
+        """
+        most = -(-credit // max(1, len({owner(lane) for _, lane in self._turns})))
+        room = {number: most - count for number, count in held.items()}
+        dealt: list[Ticket] = []
+        waiting: list[tuple[int, int]] = []
+        while self._turns and len(dealt) < limit:
+            lane = self._turns[0][1]
+            left = room.get(owner(lane), most)
+            if left <= 0:
+                waiting.append(heapq.heappop(self._turns))
+                continue
+            room[owner(lane)] = left - 1
+            dealt += self.deal()
+        for turn in waiting:
+            heapq.heappush(self._turns, turn)
+        return dealt
 
     def deal(self, limit: int = 1) -> list[Ticket]:
         """Up to so many of the next tickets, none if all lanes have ended."""

@@ -192,6 +192,8 @@ class Dispatcher:
         self._reuse = Reuse(pool)
         self._owners = pool.owners
         if self._owners is not None:
+            if not pool.ledger.is_ordered:
+                pool.ledger.owner_of = self._owners.owner
             self._grant = self._grant_lanes  # type: ignore[method-assign]  # nothing more for what has an index
         self._max_chunk = max(1, min(pool.ledger.credit // 2, _MAX_CHUNK))
         self.resize(len(tallies))

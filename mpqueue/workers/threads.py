@@ -74,6 +74,9 @@ class ThreadBackend(InProcessBackend):
         self._own = make_mark()
         has_lanes = ledger.is_stream and not self._gives_once
         self._lanes: list[deque[Ticket]] = [deque() for _ in range(job.workers)] if has_lanes else []
+        if self._lanes and not ledger.is_ordered:
+            workers = job.workers
+            ledger.owner_of = lambda lane: lane % workers  # as `_worker_of`, without a reference to this backend
         self._working: dict[int, _AtWork] = {}  # by worker
         self._busy: set[threading.Thread] = set()  # in user code
         self._num_idle = self._num_coming = 0  # threads that wait for work; of these, those that were woken
@@ -127,11 +130,11 @@ class ThreadBackend(InProcessBackend):
     def pump(self) -> None:
         """Deal a ticket, and wake a thread for it, or the one whose it is."""
         for ticket in self._ledger.deal():
-            (self._lanes[self._worker_of(ticket)] if self._lanes else self._dealt).append(ticket)
+            (self._lanes[self._worker_of(ticket.lane)] if self._lanes else self._dealt).append(ticket)
         self._wake_worker()
 
-    def _worker_of(self, ticket: Ticket) -> int:
-        return ticket.lane % len(self._lanes)
+    def _worker_of(self, lane: int) -> int:
+        return lane % len(self._lanes)
 
     def _wake_worker(self) -> None:
         """Wake one: who takes a ticket wakes the next, if there is another. All of them would fight for the lock."""
@@ -439,8 +442,8 @@ class ThreadBackend(InProcessBackend):
                 if not dealt:
                     return None
                 for ticket in dealt:
-                    self._lanes[self._worker_of(ticket)].append(ticket)
-                if self._worker_of(dealt[0]) != worker:
+                    self._lanes[self._worker_of(ticket.lane)].append(ticket)
+                if self._worker_of(dealt[0].lane) != worker:
                     self._condition.notify_all()
             return self._lanes[worker].popleft()
         except Exception as error:

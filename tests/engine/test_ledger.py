@@ -314,3 +314,25 @@ def test_an_error_in_dealing_that_comes_next_is_forgotten_to_ask_again():
     assert numbers(ledger.deal()) == [2]
     ledger.forget_undealt()  # a ticket at the beginning of its epoch is none
     assert ledger.is_outstanding(2)
+
+
+def test_slow_worker_holds_its_share_of_the_credit_alone():
+    schedule = StreamSchedule(4)
+    schedule.go_to(Place())
+    ledger = Ledger(schedule, 4, ordered=False)
+    ledger.owner_of = lambda lane: lane % 2
+    dealt = ledger.deal(99)
+    assert [ticket.lane for ticket in dealt] == [0, 1, 2, 3]
+    for _ in range(6):  # those of worker 1 are answered, and worker 0 is slow
+        fast = [ticket for ticket in dealt if ticket.lane % 2]
+        for ticket in fast:
+            ledger.ready[ticket.number] = Result(ticket)
+            assert ledger.take()[0] is ticket
+            ledger.count(ticket)
+        dealt = ledger.deal(99)
+        assert [ticket.lane for ticket in dealt] == [1, 3]
+    for ticket in dealt:
+        ledger.ready[ticket.number] = END
+        ledger.take()
+        schedule.end_lane(ticket.lane, ticket.unit)
+    assert [(ticket.lane, ticket.unit) for ticket in ledger.deal(99)] == [(0, 1), (2, 1)]  # all of the credit

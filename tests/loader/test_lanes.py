@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from helpers.gates import Gate, pass_gate
 
 import mpqueue
 from mpqueue import Loader
@@ -548,3 +549,27 @@ def test_an_element_of_a_function_draws_by_its_place_in_the_stream_whatever_the_
             return list(loader)
 
     assert drawn(2) == drawn(4) == drawn(8)
+
+
+@pytest.mark.parametrize("lanes", [None, 2, 16])
+@pytest.mark.parametrize("max_queue_size", [2, 3, 10])
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_slow_worker_does_not_hold_up_the_others_without_an_order(backend, lanes, max_queue_size):
+    with Gate() as gate:
+        address, count, passed = gate.address, 48, []
+
+        def elements():
+            info = mpqueue.worker_info()
+            if info.id == 0 and not passed:
+                passed.append(info.shard_id)
+                pass_gate(address)
+            yield from range(info.shard_id, count, info.num_shards)
+
+        options = {"workers": 2, "backend": backend, "max_queue_size": max_queue_size}
+        with Loader(elements, lanes=lanes, ordered=False, **options) as loader:
+            batches = iter(loader)
+            arrival = gate.arrival()
+            found = [next(batches) for _ in range(count // 2)]
+            assert 0 not in found
+            arrival.let_go()
+            assert sorted([*found, *batches]) == list(range(count))

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from helpers.gates import Gate, pass_gate
 from torch.utils import data
 
 import mpqueue.torch
@@ -526,3 +527,33 @@ def test_nodes_of_torchdata_go_on_from_their_own_states_in_lanes():
     with mpqueue.Loader(batches, workers=1, lanes=4) as loader:
         loader.load_state_dict(state)
         assert seen + list(loader) == whole
+
+
+class Gated(data.IterableDataset):
+    """Numbers of each worker; the first worker waits at a gate."""
+
+    def __init__(self, address):
+        self.address = address
+
+    def __iter__(self):
+        info = data.get_worker_info()
+        if info.id == 0:
+            pass_gate(self.address)
+        yield from range(info.id, 40, info.num_workers)
+
+
+@pytest.mark.skipif(not hasattr(data.DataLoader([]), "in_order"), reason="torch has in_order from 2.6 on")
+@pytest.mark.parametrize("persistent", [False, True])
+def test_slow_worker_does_not_hold_up_the_others_with_in_order_false(persistent):
+    with Gate() as gate:
+        loader = DataLoader(
+            Gated(gate.address), batch_size=2, num_workers=2, in_order=False, persistent_workers=persistent,
+            multiprocessing_context="fork",
+        )  # fmt: skip
+        for _ in range(2):
+            batches = iter(loader)
+            arrival = gate.arrival()
+            found = [next(batches) for _ in range(10)]
+            assert torch.cat(found).tolist() == list(range(1, 40, 2))
+            arrival.let_go()
+            assert torch.cat(list(batches)).tolist() == list(range(0, 40, 2))
