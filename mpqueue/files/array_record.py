@@ -129,7 +129,7 @@ class ArrayRecord(GroupedFiles):
 
     @staticmethod
     def _check(file: IndexedFile) -> None:
-        if not file.is_remote and IndexedFile.of(file.path) != file:
+        if not file.is_remote and not IndexedFile.of(file.path).is_same(file):
             raise FileError(file.path, None, "it has changed since it was indexed; make the source anew")
 
     def _reader(self, group: int, file: IndexedFile) -> Any:

@@ -71,10 +71,19 @@ def scan(path: str) -> Arrays:
     try:
         schema = read_schema(message)
         schema.to_string()
+        _check_names(schema)
         arrow_messages.is_little_endian(message)
     except (ValueError, NotImplementedError, OSError, IndexError, struct.error) as error:
         raise FileError(path, 0, f"its schema cannot be read: {error}") from error
     return arrays
+
+
+def _check_names(fields: Iterable[Any]) -> None:
+    """Raise a `UnicodeDecodeError` for a name that is not UTF-8, of a column or of a field inside of one."""
+    for field in fields:
+        _ = field.name
+        kind = field.type
+        _check_names(kind.field(number) for number in range(kind.num_fields))
 
 
 class _Reading:

@@ -2,7 +2,8 @@
 
 An index has arrays, and each of them is made of one part of each file, in the order of the files; what they mean is
 the format's business. It lies in the user's cache, under a name that follows from the format and from path, size and
-time of change of each file: so files that have changed have another one.
+time of change of each file: so files that have changed have another one. A file that was written again with the same
+size and time of change has another ctime: then the index is made again under the same name.
 
     1. The first process that has none locks the name (`flock`), and looks again: others of this host wait here.
     2. It scans the files, in several processes where there is much of them, and compares each with what it was before.
@@ -27,7 +28,7 @@ import numpy as np
 from mpqueue.errors import FileError
 from mpqueue.files import index_file
 from mpqueue.files.index_file import Array, Identity, IndexArrays
-from mpqueue.files.kept import cache_folder
+from mpqueue.files.kept import cache_errors, cache_folder
 from mpqueue.files.opened import IndexedFile
 from mpqueue.files.scanning import Scan, scan_all
 from mpqueue.system import descriptors, log
@@ -36,6 +37,8 @@ from mpqueue.telemetry.bars import bar_class
 _BAR_AFTER_S = 2.0
 _OF_FILES = "files/"  # names of arrays that a format cannot have
 _STARTS = "starts/"
+_CTIMES, _INODES = _OF_FILES + "ctimes", _OF_FILES + "inodes"
+_OF_THIS_MACHINE = frozenset({_CTIMES, _INODES})
 
 
 class IndexedFiles(Sequence[IndexedFile]):
@@ -44,12 +47,14 @@ class IndexedFiles(Sequence[IndexedFile]):
     def __init__(self, arrays: Mapping[str, Array]) -> None:
         self._names = Texts(arrays[_OF_FILES + "names"], arrays[_OF_FILES + "name_ends"])
         self._sizes, self._versions = arrays[_OF_FILES + "sizes"], arrays[_OF_FILES + "versions"]
+        self._ctimes, self._inodes = arrays[_CTIMES], arrays[_INODES]
 
     def __len__(self) -> int:
         return len(self._sizes)
 
     def __getitem__(self, number: int) -> IndexedFile:  # type: ignore[override]  # no slices are taken
-        return IndexedFile(self._names[number], int(self._sizes[number]), int(self._versions[number]))
+        numbers = (self._sizes, self._versions, self._ctimes, self._inodes)
+        return IndexedFile(self._names[number], *(int(each[number]) for each in numbers))
 
 
 class Texts(Sequence[str]):
@@ -96,14 +101,15 @@ class Index:
         self._folder = cache_folder(folder)
         self._key = files_key(format, version, files)
         self._compared: Identity | None = None
+        self._content: int | None = None
         self._arrays: IndexArrays | None = None
         self._open(files)
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self._recipe, self._folder, self._key, self._compared
+        return self._recipe, self._folder, self._key, self._compared, self._content
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._recipe, self._folder, self._key, self._compared = state
+        self._recipe, self._folder, self._key, self._compared, self._content = state
         self._arrays = None
 
     @property
@@ -143,6 +149,11 @@ class Index:
         if self._arrays is None:
             self._open(self._same_files())
         assert self._arrays is not None
+        if self._content is None:
+            self._content = self._arrays.content
+        elif self._content != self._arrays.content:  # another program has indexed files that replaced these
+            self._arrays = None
+            raise self._another()
         return self._arrays
 
     def _same_files(self) -> list[IndexedFile]:
@@ -150,13 +161,20 @@ class Index:
         format, version, paths, _ = self._recipe
         files = IndexedFile.of_all(paths)
         if files_key(format, version, files) != self._key:
-            raise FileError(
-                paths[0], None, f"this file, or one of {len(paths)}, is another one here than where the source was made"
-            )
+            raise self._another()
         return files
 
+    def _another(self) -> FileError:
+        paths = self._recipe[2]
+        return FileError(
+            paths[0], None, f"this file, or one of {len(paths)}, is another one here than where the source was made"
+        )
+
     def _open(self, files: Sequence[IndexedFile]) -> None:
-        self._arrays = open_or_make(self.path, functools.partial(self._build, files))
+        def is_current(arrays: IndexArrays) -> bool:
+            return np.array_equal(arrays[_CTIMES], [file.ctime for file in files])
+
+        self._arrays = open_or_make(self.path, functools.partial(self._build, files), is_current)
         self._compared = self._arrays.identity
 
     def _build(self, files: Sequence[IndexedFile], writer: index_file.IndexWriter) -> None:
@@ -184,24 +202,30 @@ class Index:
             writer.add(_OF_FILES + "name_ends", name_ends)
             writer.add(_OF_FILES + "sizes", np.array([file.size for file in files], np.int64))
             writer.add(_OF_FILES + "versions", np.array([file.version for file in files], np.int64))
+            writer.add(_CTIMES, np.array([file.ctime for file in files], np.int64))
+            writer.add(_INODES, np.array([file.inode for file in files], np.uint64))
 
     @staticmethod
     def _check_same(file: IndexedFile, now: IndexedFile) -> None:
-        if now != file:
+        if not now.is_same(file):
             raise FileError(file.path, None, "it has changed while it was indexed")
 
 
 def _read(path: str, compared: Identity | None = None, *, warns: bool = False) -> IndexArrays | None:
     """Return the arrays of an index file; None if it is absent, of another version, or damaged."""
     try:
-        return index_file.read(path, compared)
+        return index_file.read(path, compared, _OF_THIS_MACHINE)
     except index_file.DamagedIndexError as damage:
         if warns:
             log.warn(f"the index is damaged, and is made again: {damage}", "Your files", "The index")
         return None
 
 
-def open_or_make(path: str, make: Callable[[index_file.IndexWriter], None]) -> IndexArrays:
+def open_or_make(
+    path: str,
+    make: Callable[[index_file.IndexWriter], None],
+    is_current: Callable[[IndexArrays], bool] = lambda _: True,
+) -> IndexArrays:
     """Return the arrays of an index file, which is made if it is not there: by one process, while the others wait.
 
     A file that is damaged is made again, with a warning by the process that makes it.
@@ -209,36 +233,33 @@ def open_or_make(path: str, make: Callable[[index_file.IndexWriter], None]) -> I
     Args:
         path: Of the file; its name says what is in it.
         make: Adds the arrays.
+        is_current: Returns whether the arrays of a file that is there are still right; if not, it is made again.
 
     Raises:
-        OSError: The system's: the folder cannot be written.
+        OSError: The system's, with the remedy: the folder cannot be written, say.
         Exception: What ``make`` raises; nothing is left then.
     """
-    folder = os.path.dirname(path)
-    try:
-        found = _read(path)
-        if found is not None:
-            return found
-        os.makedirs(folder, exist_ok=True)
-        with locked(f"{path}.lock"):
-            # Once more: whoever held the lock may have made it.
-            found = _read(path, warns=True)
-            if found is None:
-                with index_file.IndexWriter(path) as writer:
-                    make(writer)
-                    writer.finish()
-                found = _read(path)
-            assert found is not None
-            return found
-    except OSError as error:
-        if error.filename is not None and str(error.filename).startswith(folder):
-            error.add_note("Indexes are kept there: choose a folder that can be written by index=, or XDG_CACHE_HOME.")
-        raise
+    found = _read(path)
+    if found is not None and is_current(found):
+        return found
+    with cache_errors(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    with locked(f"{path}.lock"):
+        # Once more: whoever held the lock may have made it.
+        found = _read(path, warns=True)
+        if found is None or not is_current(found):
+            with index_file.IndexWriter(path) as writer:
+                make(writer)
+                writer.finish()
+            found = _read(path)
+        assert found is not None
+        return found
 
 
 def files_key(format: str, version: int, files: Sequence[IndexedFile]) -> str:
     """Return a key of files of a format; it differs if one of the files has changed."""
-    return hashlib.sha256(json.dumps([format, version, files]).encode()).hexdigest()
+    known = [file[:3] for file in files]  # the same on each machine that has copies of these files
+    return hashlib.sha256(json.dumps([format, version, known]).encode()).hexdigest()
 
 
 @contextlib.contextmanager
@@ -246,7 +267,8 @@ def locked(path: str) -> Iterator[None]:
     """Hold a lock among all processes of this host; its file is removed at the end, and is never locked by two."""
     while True:
         # Noted, or children that another thread forks meanwhile would hold the lock, too.
-        fd = descriptors.own(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
+        with cache_errors(path):
+            fd = descriptors.own(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             # Whoever had it before has removed the file that we waited for, and others lock a new one of its name.

@@ -33,14 +33,14 @@ from typing import IO, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from mpqueue.files.kept import note_use
+from mpqueue.files.kept import cache_errors, note_use
 from mpqueue.system import descriptors
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 
 _NAME = b"mpqueue index\n\x00"
-_VERSION = 3
+_VERSION = 4
 _MARK = _NAME + bytes([_VERSION])
 _HEAD = struct.Struct("<16sQQ")
 _CHECK = struct.Struct("<I")
@@ -61,11 +61,12 @@ class IndexArrays(dict[str, Array]):
     Args:
         arrays: The arrays, by name.
         identity: Which file it is.
+        content: A checksum of the arrays, except for those of this machine.
     """
 
-    def __init__(self, arrays: dict[str, Array], identity: Identity) -> None:
+    def __init__(self, arrays: dict[str, Array], identity: Identity, content: int) -> None:
         super().__init__(arrays)
-        self.identity = identity
+        self.identity, self.content = identity, content
 
 
 class _Spool:
@@ -73,14 +74,16 @@ class _Spool:
 
     def __init__(self, folder: str, dtype: np.dtype[Any]) -> None:
         self.dtype, self.count, self.crc = dtype, 0, 0
-        with descriptors.apart_from_standard():
+        self.folder = folder
+        with cache_errors(folder), descriptors.apart_from_standard():
             self.file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # the writer closes it
 
     def add(self, part: Array) -> None:
         self.count += len(part)
         data = np.ascontiguousarray(part).view(np.uint8).data
         self.crc = zlib.crc32(data, self.crc)
-        self.file.write(data)
+        with cache_errors(self.folder):
+            self.file.write(data)
 
 
 class IndexWriter:
@@ -98,7 +101,9 @@ class IndexWriter:
 
     def __exit__(self, *_: object) -> None:
         for spool in self._spools.values():
-            spool.file.close()
+            # What is not written yet is not wanted: on a full disk, to write it would be another error.
+            with contextlib.suppress(OSError):
+                spool.file.close()
 
     def add(self, name: str, part: Array) -> int:
         """Add to the end of an array; return its length."""
@@ -116,7 +121,7 @@ class IndexWriter:
         Raises:
             OSError: The system's; the disk is full, say. Nothing is left.
         """
-        with whole_or_absent(self._path) as file:
+        with whole_or_absent(self._path) as file, cache_errors(self._path):
             self._write(file)
 
     def _write(self, file: IO[bytes]) -> None:
@@ -148,20 +153,28 @@ def whole_or_absent(path: str) -> Iterator[IO[bytes]]:
         OSError: The system's; the disk is full, say. Nothing is left.
     """
     folder = os.path.dirname(path)
-    for stale in glob.glob(f"{glob.escape(path)}.*.tmp"):
-        os.unlink(stale)  # of a writer that was killed
-    fd, name = tempfile.mkstemp(prefix=f"{os.path.basename(path)}.", suffix=".tmp", dir=folder)
+    with cache_errors(path):
+        for stale in glob.glob(f"{glob.escape(path)}.*.tmp"):
+            os.unlink(stale)  # of a writer that was killed
+        fd, name = tempfile.mkstemp(prefix=f"{os.path.basename(path)}.", suffix=".tmp", dir=folder)
+    file = open(fd, "wb")  # noqa: SIM115  # what closes it may fail, and is to be named, too
     try:
-        with open(fd, "wb") as file:
+        try:
             yield file
-            file.flush()
-            os.fsync(fd)
-        os.replace(name, path)
+            with cache_errors(path):
+                file.flush()
+                os.fsync(fd)
+        finally:
+            with contextlib.suppress(OSError):  # after a write that failed, which is the error
+                file.close()
+        with cache_errors(path):
+            os.replace(name, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(name)
         raise
-    _sync_folder(folder)
+    with cache_errors(path):
+        _sync_folder(folder)
 
 
 def _sync_folder(folder: str) -> None:
@@ -173,30 +186,34 @@ def _sync_folder(folder: str) -> None:
         os.close(fd)
 
 
-def read(path: str, compared: Identity | None = None) -> IndexArrays | None:
+def read(
+    path: str, compared: Identity | None = None, of_this_machine: frozenset[str] = frozenset()
+) -> IndexArrays | None:
     """Return the arrays of a file, or None if there is no file of this version.
 
     Args:
         path: The file.
         compared: A file whose arrays were compared with their checksums before; they are not compared again.
+        of_this_machine: Names of arrays that differ on another machine which has the same files.
 
     Raises:
         DamagedIndexError: The file is truncated or damaged.
         OSError: The system's.
     """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        status = os.fstat(fd)
-        identity = status.st_dev, status.st_ino, status.st_size
-        table = _table(fd, path, status.st_size)
-        if table is None:
+    with cache_errors(path):
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
             return None
-        mapped = mmap.mmap(fd, status.st_size, prot=mmap.PROT_READ)
-    finally:
-        os.close(fd)
+        try:
+            status = os.fstat(fd)
+            identity = status.st_dev, status.st_ino, status.st_size
+            table = _table(fd, path, status.st_size)
+            if table is None:
+                return None
+            mapped = mmap.mmap(fd, status.st_size, prot=mmap.PROT_READ)
+        finally:
+            os.close(fd)
     note_use(path)
     arrays = {
         name: np.frombuffer(mapped, np.dtype(dtype), count, offset) for name, (dtype, count, offset, _) in table.items()
@@ -205,7 +222,8 @@ def read(path: str, compared: Identity | None = None) -> IndexArrays | None:
         for name, array in arrays.items():
             if zlib.crc32(array.view(np.uint8).data) != table[name][-1]:
                 raise DamagedIndexError(f"{path}: the checksum of {name!r} is wrong")
-    return IndexArrays(arrays, identity)
+    known = {name: [dtype, count, crc] for name, (dtype, count, _, crc) in table.items() if name not in of_this_machine}
+    return IndexArrays(arrays, identity, zlib.crc32(json.dumps(known, sort_keys=True).encode()))
 
 
 def _table(fd: int, path: str, size: int) -> dict[str, list[Any]] | None:

@@ -6,12 +6,15 @@ The time of change stays, because processes that have the file open compare it.
 """
 
 import contextlib
+import errno
 import os
 import re
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 _NAME = re.compile(r"[0-9a-f]{64}\.(index|unpacked|fetched)(\..*\.tmp)?")
+_REMEDY = "Indexes are kept there: pass another folder as index=, or set XDG_CACHE_HOME"
 _DAY_S = 24 * 60 * 60
 
 
@@ -22,7 +25,20 @@ def cache_folder(chosen: str | os.PathLike[str] | None = None) -> str:
             raise TypeError(f"index must be the path of a folder or None, got {chosen!r}")
         return os.path.abspath(os.fspath(chosen))
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return os.path.join(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "mpqueue")
+    if not os.path.isabs(base):
+        base = os.path.expanduser("~/.cache")
+    if not os.path.isabs(base):
+        raise FileNotFoundError(errno.ENOENT, f"This user has no home folder. {_REMEDY}", base)
+    return os.path.join(base, "mpqueue")
+
+
+@contextlib.contextmanager
+def cache_errors(path: str) -> Iterator[None]:
+    """Name the file of the cache, and the remedy, in each `OSError` of the system."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}. {_REMEDY}", path) from error
 
 
 class KeptFile(NamedTuple):

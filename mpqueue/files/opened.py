@@ -40,11 +40,26 @@ class IndexedFile(NamedTuple):
         path: Its absolute path, or its URL.
         size: Its bytes.
         version: When it was changed last, in nanoseconds; of a remote one see `mpqueue.files.ranges`.
+        ctime: When it, or its entry in the file system, was changed last, in nanoseconds; 0 of a remote one. A program
+            cannot set it, so it tells of a change that keeps size and time of change.
+        inode: Its number in the file system; 0 of a remote one.
     """
 
     path: str
     size: int
     version: int
+    ctime: int = 0
+    inode: int = 0
+
+    def is_same(self, other: "IndexedFile") -> bool:
+        """Return whether a file is the same one, unchanged.
+
+        A new owner, mode or hard link changes the ctime only, and some network file systems change inodes: neither
+        alone is a change. A file that was replaced has another ctime and another inode.
+        """
+        if (self.path, self.size, self.version) != (other.path, other.size, other.version):
+            return False
+        return self.ctime == other.ctime or self.inode == other.inode
 
     @property
     def is_remote(self) -> bool:
@@ -67,7 +82,7 @@ class IndexedFile(NamedTuple):
             kind = next((words for asks, words in kinds if asks(found.st_mode)), "a device")
             remedy = f"; name the files in it, such as {path.rstrip('/')}/*" if kind == "a folder" else ""
             raise FileError(path, None, f"it is {kind}, expected a file{remedy}")
-        return cls(os.path.realpath(path), found.st_size, found.st_mtime_ns)
+        return cls(os.path.realpath(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
     @classmethod
     def of_all(cls, paths: Sequence[str]) -> "list[IndexedFile]":
@@ -162,12 +177,16 @@ class _OpenFile:
             FileError: It is another one.
         """
         assert self._fd is not None
-        found = os.fstat(self._fd)
-        if found.st_size != self.file.size or found.st_mtime_ns != self.file.version:
+        found, file = os.fstat(self._fd), self.file
+        if (
+            found.st_size != file.size
+            or found.st_mtime_ns != file.version
+            or (found.st_ctime_ns != file.ctime and found.st_ino != file.inode)  # see `IndexedFile.is_same`
+        ):
             raise FileError(
-                self.file.path,
+                file.path,
                 None,
-                f"it has changed since it was indexed: it had {self.file.size:,} bytes, and has {found.st_size:,} that "
+                f"it has changed since it was indexed: it had {file.size:,} bytes, and has {found.st_size:,} that "
                 "were written at another time; make the source anew",
             )
 
@@ -256,7 +275,7 @@ class OpenFiles:
         # open the same one; the descriptor that is not kept is closed when its reader lets go of it.
         indexed = self._files[number]
         if indexed.is_remote:
-            file = RangedFile(*indexed)
+            file = RangedFile(indexed.path, indexed.size, indexed.version)
         else:
             file = _OpenFile(indexed)
             file.check()

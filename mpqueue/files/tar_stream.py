@@ -147,7 +147,7 @@ def _samples(file: IndexedFile) -> Iterator[TarSample | FileError]:
         FileError: The archive is damaged or truncated, or has changed.
         OSError: The archive cannot be read.
     """
-    if not file.is_remote and IndexedFile.of(file.path) != file:
+    if not file.is_remote and not IndexedFile.of(file.path).is_same(file):
         raise FileError(file.path, None, "it has changed since the source was made; make the source again")
     with open_window(file.path) as window:
         # A name of a first member can begin with the mark of a compression.

@@ -12,12 +12,12 @@ import lzma
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import IO, Any
 
 from mpqueue.errors import FileError
 from mpqueue.files.index import locked
 from mpqueue.files.index_file import whole_or_absent
-from mpqueue.files.kept import note_use
+from mpqueue.files.kept import cache_errors, note_use
 from mpqueue.files.opened import IndexedFile
 from mpqueue.files.window import ScanWindow, open_window
 from mpqueue.system import log
@@ -41,7 +41,9 @@ def has_zlib_mark(window: ScanWindow) -> bool:
 
 def path_of(file: IndexedFile, folder: str, made: str = "unpacked") -> str:
     """Return the path in the cache of what is made of a file."""
-    return os.path.join(folder, f"{hashlib.sha256(json.dumps(file).encode()).hexdigest()}.{made}")
+    # Not from the inode, which some network file systems change.
+    key = hashlib.sha256(json.dumps([file.path, file.size, file.version, file.ctime]).encode()).hexdigest()
+    return os.path.join(folder, f"{key}.{made}")
 
 
 def unpack(file: IndexedFile, folder: str, compression: str | None = None) -> str:
@@ -83,7 +85,7 @@ def unpack_again(file: IndexedFile, folder: str, compression: str | None, damage
                 "The index",
             )
         with whole_or_absent(path) as content:
-            content.writelines(_blocks(file.path, compression))
+            _write(path, content, _blocks(file.path, compression))
 
 
 def _blocks(path: str, compression: str | None) -> Iterator[bytes]:
@@ -103,14 +105,20 @@ def made_once(path: str, blocks: Callable[[], Iterable[bytes]]) -> str:
         Exception: What ``blocks`` or its iterator raises; nothing is left then.
     """
     if not os.path.exists(path):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with cache_errors(path):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
         with locked(f"{path}.lock"):
             if not os.path.exists(path):
                 with whole_or_absent(path) as file:
-                    for block in blocks():
-                        file.write(block)
+                    _write(path, file, blocks())
     note_use(path)
     return path
+
+
+def _write(path: str, file: IO[bytes], blocks: Iterable[bytes]) -> None:
+    for block in blocks:
+        with cache_errors(path):  # and not those of the file that is unpacked
+            file.write(block)
 
 
 def unpacked_blocks(window: ScanWindow, compression: str | None = None) -> Iterator[bytes]:

@@ -147,7 +147,7 @@ class _Contents(Sequence[IndexedFile]):
             opened: Path and inode of the content that was found damaged; None: the one that is there now, if any.
         """
         file = self._files[number]
-        if IndexedFile.of(file.path) != file:
+        if not IndexedFile.of(file.path).is_same(file):
             raise FileError(file.path, None, "it has changed since it was indexed; make the source again")
         with open_window(file.path) as window:
             compression = self._compression_of(window)

@@ -214,3 +214,16 @@ def test_a_dataset_of_rows_is_mapped(path, index):
     dataset = mpqueue.Dataset(Arrow(path, ["int"], index=index)).shuffle().map(lambda row: row["int"]).batch(100)
     with mpqueue.Loader(dataset, workers=2, seed=1) as loader:
         assert sorted(int(i) for batch in loader for i in batch) == list(range(ROWS))
+
+
+@pytest.mark.parametrize("inner", [False, True], ids=["column", "field"])
+@pytest.mark.parametrize("columns", [None, ["other"]])
+def test_a_name_that_is_not_utf_8_is_an_error_that_names_the_file(tmp_path, inner, columns):
+    column = [{"abcd": 1}] if inner else [1]
+    table = pa.table({"outer" if inner else "abcd": column, "other": [1]})
+    path = tmp_path / "a.arrow"
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    path.write_bytes(path.read_bytes().replace(b"abcd", b"ab\xffd"))
+    with pytest.raises(FileError, match=r"a\.arrow, byte 0: its schema cannot be read: 'utf-8'"):
+        Arrow(path, columns=columns, index=tmp_path / "index")

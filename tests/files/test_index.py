@@ -1,6 +1,8 @@
 """The index: made once, whole or absent, by one process of a host, and other files have another one."""
 
+import errno
 import functools
+import io
 import os
 import pickle
 import shutil
@@ -18,6 +20,7 @@ from mpqueue.errors import FileError
 from mpqueue.files import index as index_module
 from mpqueue.files import index_file, scanning
 from mpqueue.files.index import Index, Texts, packed
+from mpqueue.files.opened import OpenFiles
 
 
 def scan(path):
@@ -100,7 +103,115 @@ def test_a_folder_that_cannot_be_written_is_an_error_with_a_remedy(paths, tmp_pa
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OSError, match="file") as caught:
         Index("bytes", 1, paths, scan, str(tmp_path / "file"))
-    assert "index=" in caught.value.__notes__[0]
+    assert "index=" in str(caught.value)
+    assert caught.value.filename.startswith(str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize("call", ["os.fsync", "os.replace", "shutil.copyfileobj", "tempfile.TemporaryFile", "os.open"])
+def test_a_full_disk_is_an_error_that_names_the_index_and_the_remedy(paths, cache, monkeypatch, call):
+    def full(*_given, **_options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    os.mkdir(cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(call, full)
+        with pytest.raises(OSError, match=r"No space left on device.*index=") as caught:
+            index_module.open_or_make(f"{cache}/a.index", lambda writer: writer.add("a", np.arange(9)))
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename.startswith(cache)
+    assert os.listdir(cache) == []
+
+
+def test_a_full_disk_while_parts_are_collected_is_an_error_with_the_remedy(paths, cache, monkeypatch):
+    class Full(io.BytesIO):
+        def write(self, _data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(index_file.tempfile, "TemporaryFile", lambda **_: Full())
+    with pytest.raises(OSError, match=r"No space left on device.*index=") as caught:
+        Index("bytes", 1, paths, scan, cache)
+    assert caught.value.filename == cache
+    assert os.listdir(cache) == []
+
+
+def test_a_folder_in_place_of_an_index_is_an_error_that_names_it(paths, cache):
+    path = Index("bytes", 1, paths, scan, cache).path
+    os.unlink(path)
+    os.mkdir(path)
+    with pytest.raises(IsADirectoryError, match="index=") as caught:
+        Index("bytes", 1, paths, scan, cache)
+    assert caught.value.filename == path
+
+
+def test_an_error_of_the_users_file_has_no_remedy_for_the_index(paths, cache):
+    def scan_failing(path):
+        raise OSError(errno.EIO, "Input/output error", path)
+
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        Index("bytes", 1, paths, scan_failing, cache)
+    assert "index=" not in str(caught.value)
+
+
+def test_a_user_without_a_home_is_told_what_to_pass(paths, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where the system knows no home
+    with pytest.raises(FileNotFoundError, match=r"no home folder.*index=.*XDG_CACHE_HOME"):
+        Index("bytes", 1, paths, scan)
+
+
+def rewritten(path, data, *, replace):
+    """Write a file again with the same size and time of change."""
+    before = os.stat(path)
+    assert len(data) == before.st_size
+    target = f"{path}.new" if replace else path
+    while True:
+        with open(target, "wb") as file:
+            file.write(data)
+        os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
+        os.replace(target, path)
+        if os.stat(path).st_ctime_ns != before.st_ctime_ns:  # the clock of the file system has ticked
+            return
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_a_file_that_is_written_again_with_its_size_and_time_is_indexed_again(paths, cache, replace):
+    old = Index("bytes", 1, paths, scan, cache)
+    rewritten(paths[0], b"789", replace=replace)
+    assert Index("bytes", 1, paths, scan, cache)["bytes"].tobytes() == b"78945"
+    assert old["bytes"].tobytes() == b"12345"
+    with pytest.raises(FileError, match="another one here than where the source was made"):
+        pickle.loads(pickle.dumps(old))["bytes"]
+
+
+def test_new_modes_and_links_of_a_file_are_no_change(paths, cache, tmp_path):
+    """They change its ctime: a running program reads on, and so do its new workers after another one's new index."""
+    old = Index("bytes", 1, paths, scan, cache)
+    before = os.stat(paths[0]).st_ctime_ns
+    while os.stat(paths[0]).st_ctime_ns == before:
+        os.chmod(paths[0], 0o600)
+        os.chmod(paths[0], 0o644)
+    os.link(paths[0], tmp_path / "link")
+    assert Index("bytes", 1, paths, scan, cache)["bytes"].tobytes() == b"12345"
+    again = pickle.loads(pickle.dumps(old))
+    assert again["bytes"].tobytes() == b"12345"
+    for files in (old.files, again.files):
+        assert OpenFiles(files).read(0, 0, 3) == b"123"
+
+
+def test_a_replaced_file_is_an_error_when_it_is_read(paths, cache):
+    index = Index("bytes", 1, paths, scan, cache)
+    rewritten(paths[0], b"789", replace=True)
+    with pytest.raises(FileError, match="a: it has changed since it was indexed"):
+        OpenFiles(index.files).read(0, 0, 3)
+
+
+def test_another_inode_alone_is_no_change(paths, cache):
+    """Some network file systems have them: what tells is the ctime, too."""
+    (first, *_) = Index("bytes", 1, paths, scan, cache).files
+    assert first.is_same(first._replace(inode=7))
+    assert first.is_same(first._replace(ctime=7))
+    assert not first.is_same(first._replace(inode=7, ctime=7))
+    assert OpenFiles([first._replace(inode=7)]).read(0, 0, 3) == b"123"
 
 
 def test_a_file_that_a_scan_refuses_leaves_nothing(paths, cache):
@@ -151,26 +262,36 @@ def test_a_truncated_index_is_made_again_with_one_warning(paths, cache, tmp_path
     assert ["the index is damaged" in record.getMessage() for record in caplog.records] == [True]
 
 
-def test_a_changed_bit_of_an_index_is_noticed_anywhere(paths, cache, caplog):
-    """Every bit: all arrays are the same as before, by a new index with one warning, or because no array has the bit."""
+def test_a_changed_bit_of_an_index_is_noticed_anywhere(paths, cache):
+    """In every byte; but for those between arrays, and the version, of which the arrays are right, or made again."""
     index = Index("bytes", 1, paths, scan, cache)
     arrays = {name: array.tobytes() for name, array in index_file.read(index.path).items()}
-    with open(index.path, "rb") as file:
-        whole = file.read()
-    num_warned = 0
+    whole = Path(index.path).read_bytes()
+    num_noticed = 0
     for place in range(len(whole)):
         damaged = bytearray(whole)
         damaged[place] ^= 1 << place % 8
-        with open(index.path, "wb") as file:
-            file.write(damaged)
+        Path(index.path).write_bytes(damaged)
+        try:
+            found = index_file.read(index.path)
+            assert found is None or {name: array.tobytes() for name, array in found.items()} == arrays
+        except index_file.DamagedIndexError:
+            num_noticed += 1
+    assert num_noticed >= len(whole) - 64 * (len(arrays) + 1) - 1
+
+
+def test_a_damaged_index_is_made_again_with_one_warning(paths, cache, caplog):
+    index = Index("bytes", 1, paths, scan, cache)
+    whole = Path(index.path).read_bytes()
+    for place in (0, 20, 40, whole.index(b"12345"), len(whole) - 1):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        Path(index.path).write_bytes(damaged)
         caplog.clear()
-        again = Index("bytes", 1, paths, scan, cache)
-        assert {name: array.tobytes() for name, array in again._mapped().items()} == arrays
-        num_warned += len(caplog.records)
-        assert len(caplog.records) <= 1
-    assert (
-        num_warned >= len(whole) - 64 * (len(arrays) + 1) - 1
-    )  # between arrays are zeros; another version is no damage
+        for _ in range(2):
+            assert Index("bytes", 1, paths, scan, cache)["bytes"].tobytes() == b"12345"
+        assert ["the index is damaged" in record.getMessage() for record in caplog.records] == [True]
+        assert Path(index.path).read_bytes() == whole
 
 
 def test_an_index_of_another_version_is_made_again_without_a_warning(paths, cache, caplog):
@@ -188,7 +309,7 @@ def test_workers_do_not_compare_the_checksums_again(paths, cache, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(index_file.zlib, "crc32", counted := CountedCalls(index_file.zlib.crc32))
         assert pickle.loads(pickled)["bytes"].tobytes() == b"12345"
-        assert counted.calls == 2  # of the header
+        assert counted.calls == 3  # of the header, and of what it says
     path = pickle.loads(pickled).path
     shutil.copy(path, f"{path}.copy")
     os.replace(f"{path}.copy", path)

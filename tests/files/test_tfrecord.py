@@ -225,6 +225,7 @@ def test_values_equal_those_of_parse_single_example(examples):
         assert plain(sample) == plain(expected)
 
 
+@pytest.mark.slow
 def test_values_equal_those_of_tensorflow(examples):
     tf = pytest.importorskip("tensorflow")
     features = {key: getattr(tf.io, type(value).__name__)(*value) for key, value in FEATURES.items()}
