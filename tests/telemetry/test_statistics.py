@@ -138,8 +138,7 @@ def test_what_seeding_takes_is_told_of_a_source_that_draws():
 
     drawn, idle = seeding_of(Drawing(4)), seeding_of(Timed(4))
     assert drawn.count == idle.count == 4
-    assert drawn.p50_s > 1e-6
-    assert idle.p50_s < 1e-6  # the first batch looks for generators that the source keeps
+    assert idle.p50_s < drawn.p50_s / 2  # the first batch looks for generators that the source keeps
 
 
 class Computing(Timed):
@@ -152,6 +151,7 @@ class Computing(Timed):
         return np.full(1000, index)
 
 
+@pytest.mark.measures
 @pytest.mark.skipif(busy_ns() is None, reason="nobody counts here what waits for a CPU")
 def test_a_source_that_waits_is_told_from_one_that_computes():
     """Also where more workers than there are CPUs compute, and on a machine that is busy otherwise."""
