@@ -4,7 +4,10 @@ import importlib.util
 import os
 
 import pytest
+from helpers.compiled import keep_compiled
 from helpers.forked import Interpreter
+
+keep_compiled()
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,8 @@ from mpqueue import Loader
 from mpqueue.frameworks.keras.loader_passes import LoaderEpochs
 from mpqueue.frameworks.tf import _Feed
 
+pytestmark = pytest.mark.slow
+
 RANDOM_S = 0.4  # each
 NUM_BATCHES = 3
 OPTIONS = [{"workers": 2}, {"workers": 1, "backend": "thread"}, {"workers": 0}]

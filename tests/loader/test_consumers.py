@@ -80,16 +80,17 @@ def test_a_view_may_be_written_to_and_keeps_what_was_written():
 
 def test_views_dropped_in_any_order_by_several_threads_are_unchanged_until_then():
     """The threads drop; the consumer goes on meanwhile."""
-    kept, lock, is_over = [], threading.Lock(), threading.Event()
+    kept, changed, is_over = [], threading.Condition(), threading.Event()
     wrong, num_dropped = [], [0]
 
     def drop(seed):
         chance = random.Random(seed)
-        while kept or not is_over.is_set():
-            with lock:
-                found = kept.pop(chance.randrange(len(kept))) if kept else None
-            if found is None:
-                continue
+        while True:
+            with changed:
+                changed.wait_for(lambda: kept or is_over.is_set())
+                if not kept:
+                    return
+                found = kept.pop(chance.randrange(len(kept)))
             number, batch = found
             if not whole(batch, number % 50):
                 wrong.append(number)
@@ -103,11 +104,14 @@ def test_views_dropped_in_any_order_by_several_threads_are_unchanged_until_then(
         total = 0
         for _ in range(20):
             for number, batch in enumerate(loader):
-                with lock:
+                with changed:
                     kept.append((number, batch))
+                    changed.notify()
                 total += 1
                 del batch
         is_over.set()
+        with changed:
+            changed.notify_all()
         for thread in threads:
             thread.join(60)
             assert not thread.is_alive()

@@ -36,6 +36,7 @@ def test_start_and_stop_in_a_loop(processes):
         assert held <= descriptors + 1
 
 
+@pytest.mark.slow
 def test_start_and_stop_in_several_threads():
     failures = []
 

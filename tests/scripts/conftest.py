@@ -1,9 +1,12 @@
 """Fixtures of the scripts' tests."""
 
 import pytest
+from helpers.compiled import keep_compiled
 from helpers.homes import servers_home
 
 __all__ = ["servers_home"]
+
+keep_compiled()
 
 _OF_THE_TESTS = {"test_checks.py", "test_optional_packages.py"}
 

@@ -35,6 +35,7 @@ def taken_with(strike, path, num_epochs=3):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make_strike", "step"), [(Strike, 3), (StrikeBeforeLine, 5)])
 def test_an_interrupt_anywhere_loses_nothing_and_doubles_nothing(tmp_path, make_strike, step):
     """The server has few slots, and notes each request that is wrong: a turn that is released twice is one."""

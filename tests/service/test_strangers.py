@@ -21,6 +21,8 @@ from mpqueue.service.loop import MAX_OF_PROCESS
 from mpqueue.service.records import MAX_GREETING, MAX_RELEASED, REQUEST, ToServer
 from mpqueue.system import descriptors
 
+pytestmark = pytest.mark.slow
+
 LENGTH = 40
 DATA = f"""
 import numpy as np

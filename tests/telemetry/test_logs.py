@@ -112,6 +112,7 @@ def _calls(name, behind):
                 yield [argument.value for argument in node.args[behind:] if isinstance(argument, ast.Constant)]
 
 
+@pytest.mark.slow
 def test_pages_and_sections_that_messages_name_are_there():
     """By their titles: a wheel has no folder of documents."""
     headings = {}
@@ -126,6 +127,7 @@ def test_pages_and_sections_that_messages_name_are_there():
     assert log.documented("x").endswith(f"({metadata['project']['urls']['Source']})")
 
 
+@pytest.mark.slow
 def test_no_message_names_a_file_of_the_documents():
     """Docstrings may: whoever reads those in an editor has the repository, or knows the pages by their titles."""
     found = []

@@ -34,6 +34,8 @@ DECLARED = {
     if isinstance(value, RecordType)
 }
 MOST_BODY = 200
+# For each of the many records, which share their code.
+FEW = settings(max_examples=30)
 each_record = pytest.mark.parametrize("record", DECLARED.values(), ids=DECLARED)
 
 
@@ -100,6 +102,7 @@ def test_every_record_that_is_declared_is_tested_here():
 
 
 @each_record
+@FEW
 @given(data=st.data())
 def test_what_is_packed_comes_out_equal_and_in_one_size(record, data):
     every = data.draw(st.lists(fields_of(record), min_size=1, max_size=4))
@@ -109,6 +112,7 @@ def test_what_is_packed_comes_out_equal_and_in_one_size(record, data):
 
 
 @each_record
+@FEW
 @given(data=st.data())
 def test_a_record_of_another_size_is_refused(record, data):
     packed = record.pack(*data.draw(fields_of(record)))
@@ -121,6 +125,7 @@ def test_a_record_of_another_size_is_refused(record, data):
 
 
 @each_record
+@FEW
 @given(data=st.data())
 def test_a_record_with_a_wrong_magic_number_kind_or_count_is_refused_wherever_it_stands(record, data):
     fields = data.draw(fields_of(record))
@@ -143,7 +148,7 @@ def test_a_record_with_a_wrong_magic_number_kind_or_count_is_refused_wherever_it
 
 
 @each_record
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(data=st.data(), edits=edits)
 def test_damaged_and_random_bytes_are_refused_or_say_what_they_say(record, data, edits):
     good = b"".join(record.pack(*fields) for fields in data.draw(st.lists(fields_of(record), max_size=3)))
@@ -162,6 +167,7 @@ with_body = pytest.mark.parametrize(
 
 
 @with_body
+@FEW
 @given(data=st.data(), edits=edits)
 def test_a_message_has_the_body_that_its_record_says(record, data, edits):
     fields = data.draw(fields_of(record))
@@ -179,6 +185,7 @@ def test_a_message_has_the_body_that_its_record_says(record, data, edits):
 
 
 @with_body
+@FEW
 @given(data=st.data(), edits=edits)
 def test_a_damaged_stream_ends_in_a_refusal_or_waits_for_more(record, data, edits):
     """And what came before the damage was given out."""

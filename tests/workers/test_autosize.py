@@ -168,6 +168,7 @@ def taken(loader, kills=0):
     return given
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [0, 1], ids=["", "killed"])
 @pytest.mark.parametrize("make", [Numbers, stream])
 def test_any_number_at_any_time_gives_the_same_batches(make, kills, restless):
@@ -178,6 +179,7 @@ def test_any_number_at_any_time_gives_the_same_batches(make, kills, restless):
     assert len(set(restless)) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"workers": 2}, {"workers": "auto"}], ids=str)
 @pytest.mark.parametrize("draws", [False, True], ids=["", "draws"])
 def test_any_number_of_threads_at_any_time_gives_the_same_batches(draws, options, restless):

@@ -66,12 +66,14 @@ def expected_of(script):
     return json.loads((script.parent / "expected" / f"{script.stem}.json").read_text("utf-8"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["thread", "process"])
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_prints_what_it_prints_with_tensorflow(script, workers, printed_by):
     assert printed_by(script, "mpqueue.compat.v1", workers) == expected_of(script)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", OF_RECORDS, ids=lambda path: path.stem)
 def test_a_script_prints_the_same_record_by_record(script, printed_by):
     assert printed_by(script, "mpqueue.compat.v1", RECORD_BY_RECORD="1") == expected_of(script)

@@ -80,6 +80,7 @@ def test_a_matrix_of_patterns_is_refused():
         mpqueue.matching_files([["a"], ["b"]])
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_names_are_found(tmp_path):
     for number in range(100_000):
         os.close(os.open(tmp_path / f"{number:06d}", os.O_CREAT))
