@@ -63,7 +63,7 @@ def test_a_billion_samples_start_as_fast_as_a_thousand():
             SampleOrder(1, shuffle=True).indices(0, num_samples, 0, 32)
         return time.process_time() - started
 
-    assert used_s(10**9) < 10 * used_s(1000)
+    assert used_s(10**9) < 100 * used_s(1000)
 
 
 def test_places_may_lie_across_blocks_and_behind_the_end():
