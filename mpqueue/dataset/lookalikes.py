@@ -19,6 +19,11 @@ def is_dataset(source: Any) -> bool:
     return module is not None and isinstance(source, module.Dataset)
 
 
+def is_sample_stream(source: Any) -> bool:
+    """Return whether it is an iterable of this package, such as `mpqueue.files.TarStream`, that a dataset divides."""
+    return getattr(type(source), "is_sample_stream", False) is True
+
+
 def is_sequence(source: Any) -> bool:
     """Return whether it has what a sequence needs."""
     kind = type(source)

@@ -59,6 +59,9 @@ class TarStream:
         [b'meow', b'woof']
     """
 
+    # `Loader(stream)` then means `Loader(Dataset(stream))`: the same virtual shards for any number of workers.
+    is_sample_stream = True
+
     def __init__(self, paths: Names, *, on_error: str = "raise") -> None:
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")

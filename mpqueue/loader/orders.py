@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpqueue.dataset.lookalikes import is_dataset
+from mpqueue.dataset.lookalikes import is_dataset, is_sample_stream
 from mpqueue.engine.backend_kinds import BackendName
 from mpqueue.engine.contents import name_of
 from mpqueue.engine.lanes import LaneShare
@@ -75,6 +75,10 @@ class Order:
         self, source: Any, options: SampleOptions, *, shuffle: bool, share: Share | None = None,
         finds_threads: bool = False,
     ) -> None:  # fmt: skip
+        if is_sample_stream(source):
+            from mpqueue.dataset.dataset import Dataset
+
+            source = Dataset(source)
         is_described = self._is_described = is_dataset(source)
         if is_described:
             from mpqueue.loader.datasets import unfold  # with all stages of datasets

@@ -107,6 +107,16 @@ def test_resume_yields_the_same_batches(shards, stop):
         assert seen + [batch.tolist() for batch in loader] == whole
 
 
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_a_loader_takes_the_stream_itself(shards, workers):
+    """With the same batches as a dataset of the stream, for any number of workers."""
+    stream = TarStream(shards)
+    with mpqueue.Loader(mpqueue.Dataset(stream), batch_size=4, workers=0) as loader:
+        expected = [batch["cls"] for batch in loader]
+    with mpqueue.Loader(stream, batch_size=4, workers=workers) as loader:
+        assert [batch["cls"] for batch in loader] == expected
+
+
 def test_an_iterator_saves_and_restores_its_place(shards):
     iterator = iter(TarStream(shards))
     seen = labels(itertools.islice(iterator, 8))
