@@ -219,6 +219,10 @@ class ServiceError(MPQueueError):
     """A server refused a consumer, or a consumer what its server sent; the text says why and what to do."""
 
 
+class ServiceStateError(ServiceError, RuntimeError):
+    """`Server.start` of a server that runs, or `Server.wait` of one that does not run."""
+
+
 class ServiceDied(MPQueueError, ConnectionError):
     """The server is gone, or was stopped: no more batches come. Views of batches stay valid."""
 
@@ -402,6 +406,7 @@ __all__ = [
     "ResourceExhaustedError",
     "ServiceDied",
     "ServiceError",
+    "ServiceStateError",
     "SharedMemoryFull",
     "StateDamaged",
     "StopTimeout",

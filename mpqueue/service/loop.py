@@ -251,7 +251,11 @@ class Loop:
         self._is_stopping = False
         self._stop_text = "the server was stopped"
         self._wakeup = Wakeup()
-        self.handlers = Handlers()
+        try:
+            self.handlers = Handlers()
+        except BaseException:
+            self._wakeup.close()
+            raise
         self.handlers.watch(self._wakeup.fd, self._wakeup.clear)
         self._has_reports, self._look_at = True, 0.0  # of the workers; when there is something to do without
         self._recall_at = math.inf
@@ -274,7 +278,7 @@ class Loop:
             self.failure, self._stop_text = error, f"the server has failed: {type(error).__name__}: {error}"
             warn(f"{self._claim.home.name!r}: {self._stop_text}")
         finally:
-            self._close()
+            self.close()
 
     def _feed(self) -> None:
         """Let the core know what has come and how late it is, and send what it decides."""
@@ -512,10 +516,10 @@ class Loop:
             self.handlers.unwatch(peer.sock.fileno())
             peer.close_socket()
 
-    def _close(self) -> None:
-        """Tell everybody, and let go of all connections; after a failure also of the name.
+    def close(self) -> None:
+        """Tell all consumers, and close all connections; after a failure also give up the name.
 
-        The stream is the server's.
+        `run` does so at its end. Call it where `run` was never called. The stream is the server's.
         """
         self._reception.close()
         self._admission.close(self.handlers)

@@ -16,7 +16,7 @@ from typing import Any, Literal, Never, NoReturn, Self
 
 from mpqueue.engine.members import checked_wait
 from mpqueue.engine.options import DEFAULT_START_METHOD, OnError, Options, SampleOptions, StartMethod, shows_options
-from mpqueue.errors import ServiceError
+from mpqueue.errors import ServiceError, ServiceStateError
 from mpqueue.service.admission import Admission
 from mpqueue.service.checkpoints import Checkpoints
 from mpqueue.service.connections import Peer
@@ -207,12 +207,12 @@ class Server:
 
         Raises:
             ServiceError: The name is taken; or the folder cannot be had; or the journal is of another stream.
-            RuntimeError: It runs already.
-            OSError: There are not enough processes, descriptors or memory.
+            ServiceStateError: It runs already.
+            OSError: There are not enough processes, threads, descriptors or memory.
         """
         with self._lock:
             if self._run is not None:
-                raise RuntimeError(f"the server {self.name!r} runs already: call stop() before start()")
+                raise ServiceStateError(f"the server {self.name!r} runs already: call stop() before start()")
             with contextlib.ExitStack() as undo:
                 # First of all: two servers of this name must not read and write one journal.
                 claim = self._home.claim(is_open_to_others=bool(self._uids))
@@ -284,7 +284,11 @@ class Server:
         if self._awaits_survivors:
             admission.await_survivors(recovered.survivors.values(), loop.handlers, rules.grace_s)
         run = _Run(loop, core, peers, replays)
-        run.thread.start()
+        try:
+            run.thread.start()
+        except BaseException:
+            loop.close()
+            raise
         return run
 
     @property
@@ -333,7 +337,7 @@ class Server:
             timeout: Seconds to wait, None for ever.
 
         Raises:
-            RuntimeError: It does not run.
+            ServiceStateError: It does not run.
             TypeError: ``timeout`` is no number.
             ValueError: It is not a number (NaN).
             Exception: What has ended it, if it was not `stop`.
@@ -341,7 +345,7 @@ class Server:
         timeout = checked_wait(timeout)
         run = self._run
         if run is None:
-            raise RuntimeError(f"the server {self.name!r} does not run: call start() before wait()")
+            raise ServiceStateError(f"the server {self.name!r} does not run: call start() before wait()")
         run.thread.join(timeout)
         if run.loop.failure is not None:
             raise run.loop.failure

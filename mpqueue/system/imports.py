@@ -7,13 +7,19 @@ it is taken away. Until then every import of a module that was not imported befo
 """
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from mpqueue.system.locks import RLock
+
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
+
+
+_lock = RLock()  # around each change of `sys.meta_path`: of two copies that are changed at once, one would be lost
 
 
 class Watch:  # no `importlib.abc.MetaPathFinder`, which the interpreter does not ask for: to import it takes 9 to 17 ms
@@ -32,8 +38,9 @@ class Watch:  # no `importlib.abc.MetaPathFinder`, which the interpreter does no
         if module is not None and not getattr(spec, "_initializing", False):
             call(module)
         else:
-            finders: list[Any] = sys.meta_path
-            finders.insert(0, self)
+            with _lock:
+                finders: list[Any] = sys.meta_path
+                finders.insert(0, self)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -69,7 +76,16 @@ class Watch:  # no `importlib.abc.MetaPathFinder`, which the interpreter does no
         """Watch no longer."""
         # A list of its own: another thread may be on its way through this one, asking for any module, and would step
         # over the finder behind a place that is taken out.
-        finders: list[Any] = sys.meta_path.copy()
-        with contextlib.suppress(ValueError):  # the module was imported
-            finders.remove(self)
-            sys.meta_path = finders
+        with _lock:
+            finders: list[Any] = sys.meta_path.copy()
+            with contextlib.suppress(ValueError):  # the module was imported
+                finders.remove(self)
+                sys.meta_path = finders
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)  # another thread may have held it at the fork

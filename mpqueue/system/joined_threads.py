@@ -9,6 +9,7 @@ is imported) let them in, and a signal that one of them takes does not end the w
 looks twice a second.
 """
 
+import errno
 import math
 import threading
 import time
@@ -31,6 +32,20 @@ class JoinedThread(threading.Thread):
     def __init__(self, target: Callable[[], Any], name: str) -> None:
         super().__init__(target=target, name=name, daemon=True)
         self._has_run = threading.Event()
+
+    def start(self) -> None:
+        """Start the thread.
+
+        Raises:
+            OSError: The system has no room for another thread.
+            RuntimeError: It was started before, or the interpreter is about to end.
+        """
+        try:
+            super().start()
+        except RuntimeError as error:
+            if "can't start new thread" not in str(error):
+                raise
+            raise OSError(errno.EAGAIN, f"{error}; check `ulimit -u` and `ulimit -v`") from error
 
     def run(self) -> None:
         """Run the target."""

@@ -1,6 +1,7 @@
 """A pipe that ends another thread's wait; safe inside signal handlers, and after its end."""
 
 import contextlib
+import operator
 import os
 from collections.abc import Iterator
 from itertools import repeat
@@ -11,29 +12,41 @@ from mpqueue.system import descriptors
 class Wakeup:
     """A descriptor to be waited for with others, and the call that makes it readable.
 
+    A number of a closed descriptor is soon used again, by a stranger. So the pipe is closed by whoever leaves last: by
+    `close`, or by the last `wake` that had begun before it. There is no lock: a signal handler may call either method
+    in the middle of the other.
+
     Raises:
         OSError: There are no descriptors left.
     """
 
     def __init__(self) -> None:
-        self.fd, self._write = descriptors.pipe()
+        self.fd, write_end = descriptors.pipe()
         os.set_blocking(self.fd, False)
-        os.set_blocking(self._write, False)
+        os.set_blocking(write_end, False)
+        self._target = [write_end]  # where `wake` writes; -1 after `close`
+        self._unclosed = [self.fd, write_end]
+        self._waking: list[None] = []  # an entry for each `wake` that runs now
 
     def wake(self) -> None:
         """Make the descriptor readable; from any thread."""
+        self._waking.append(None)  # before the look at the number: from here on `close` leaves it open
         try:
-            os.write(self._write, b"!")
+            os.write(self._target[0], b"!")
         except OSError:
-            return  # full: it wakes as it is; closed: nobody waits
+            return  # the pipe is full, so it is readable; or it is closed, and no thread waits
+        finally:
+            self._waking.pop()
+            if self._target[0] < 0:
+                self._close_unused()
 
     def prepare(self) -> Iterator[int]:
         """Return an endless iterator of which each item makes the descriptor readable, by one call of C, until `close`.
 
         Raises:
-            OSError: At the item: the pipe is full, and so it is readable.
+            OSError: At the item: the pipe is full, and so it is readable; or it is closed.
         """
-        return map(os.write, repeat(self._write), repeat(b"!"))
+        return map(os.write, map(operator.getitem, repeat(self._target), repeat(0)), repeat(b"!"))
 
     def clear(self) -> None:
         """Take the calls in, so that the next wait waits."""
@@ -41,8 +54,12 @@ class Wakeup:
             os.read(self.fd, 4096)
 
     def close(self) -> None:
-        """Close both ends; a `wake` that comes later does nothing."""
-        ends = self.fd, self._write
-        self.fd = self._write = -1  # a late `wake` must not write to a stranger that gets the number
-        for fd in ends:
-            descriptors.close(fd)
+        """Close both ends; a `wake` that comes later does nothing. Idempotent."""
+        self.fd = self._target[0] = -1
+        self._close_unused()
+
+    def _close_unused(self) -> None:
+        """Close what is open, unless a `wake` runs: that will close it."""
+        while self._unclosed and not self._waking:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                descriptors.close(self._unclosed.pop())

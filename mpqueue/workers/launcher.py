@@ -6,9 +6,11 @@ message, and its own death is the end of its socket. (Workers that the trainer f
 
 A nursery that is not needed any more is *parked*: it stays for 5 s with all its imports, its own wait ends it, and
 the next `take_nursery` gets it back. `shutdown` ends them now. Every nursery has the same hash seed, so that any of
-them will do; see `mpqueue.system.hash_seed`.
+them will do; see `mpqueue.system.hash_seed`. A thread waits for the end of each parked nursery, and reaps it: nobody
+else would look at it before the next `take_nursery`, and it would be a zombie until then.
 """
 
+import _thread
 import atexit
 import contextlib
 import os
@@ -23,7 +25,7 @@ from mpqueue.memory.glibc import with_large_copies_uncached
 from mpqueue.system import descriptors, hash_seed, parent_death
 from mpqueue.system.cpus import allowed_cpus
 from mpqueue.system.inheritance import inherited
-from mpqueue.system.interrupts import allow_signals, defer_signals
+from mpqueue.system.interrupts import allow_signals, block_signals, defer_signals
 from mpqueue.system.locks import RLock
 from mpqueue.system.processes import Process
 from mpqueue.transport.poller import READABLE, has_hung_up
@@ -193,6 +195,7 @@ class Nursery:
         self._poller: Any = None
         self._kept = NOTHING
         self._is_whole = True
+        self.is_watched = False  # by `_reap_parked`
 
     def settle(self) -> None:
         """Hand over the trainer's working directory, path, environment and CPUs, as they are now."""
@@ -295,6 +298,12 @@ class Nursery:
             snapshot.let_go()  # or the memory would outlast the nursery, whose end nobody here waits for
         with _parked_lock:
             _parked.append(self)
+            if not self.is_watched:
+                # Without `threading.Thread`, which programs count: this thread is no work of theirs. Where there is no
+                # room for a thread, the nursery is reaped by the next `take_nursery`.
+                with contextlib.suppress(RuntimeError):
+                    _thread.start_new_thread(_reap_parked, (self, self.fileno()))
+                    self.is_watched = True
         return None
 
     def resume(self) -> None:
@@ -325,7 +334,7 @@ class Nursery:
 
     def end(self) -> int | None:
         """End the process and wait for it; its exit status, if it had ended by itself."""
-        by_itself = self._has_ended()
+        by_itself = self.has_ended()
         descriptors.close(self._lifeline)  # which kills its workers, whatever it is doing
         # It holds nothing that needs a clean end. Where the trainer has become another user meanwhile, it may not kill
         # the nursery; the kernel sends the lifeline's signal by the rights of who has asked for it.
@@ -336,7 +345,7 @@ class Nursery:
         self._kept = NOTHING
         return self._process.returncode if by_itself else None
 
-    def _has_ended(self) -> bool:
+    def has_ended(self) -> bool:
         """Return True if it has closed its side, which it does as its last act (or user code in its place)."""
         return has_hung_up(self._socket.fileno())
 
@@ -358,6 +367,25 @@ class Nursery:
 _parked: list[Nursery] = []
 _parked_lock = RLock()  # a garbage collection in here may end an enqueuer that nobody holds, and park its own
 _before_shutdown: list[Callable[[], None]] = []
+_LOOK_MS = 6000  # more than a nursery is parked: a thread is gone soon after its nursery was taken back
+
+
+def _reap_parked(nursery: Nursery, fd: int) -> None:
+    """Reap a parked nursery with this descriptor when it has ended; leave it alone if it is taken back. In a thread."""
+    block_signals()
+    poll = select.poll()
+    poll.register(fd, 0)  # the end of the socket is always reported, and its messages never
+    while True:
+        poll.poll(_LOOK_MS)
+        with _parked_lock:
+            if nursery in _parked and not nursery.has_ended():
+                continue
+            nursery.is_watched = False
+            if nursery not in _parked:
+                return
+            _parked.remove(nursery)
+        nursery.end()
+        return
 
 
 def take_nursery(*, spawn: bool) -> Nursery:
@@ -405,7 +433,9 @@ def shutdown() -> None:
 
 
 def _forget_parked() -> None:
+    global _parked_lock
     _parked.clear()
+    _parked_lock = RLock()  # another thread may have held it at the fork
 
 
 os.register_at_fork(after_in_child=_forget_parked)

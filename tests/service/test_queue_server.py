@@ -54,7 +54,7 @@ def test_one_that_gets_no_thread_gives_its_name_back(servers_home, monkeypatch):
     server = QueueServer("photos")
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(RuntimeError, match="new thread"):
+        with pytest.raises(OSError, match="new thread"):
             server.start()
     with server:
         assert os.path.exists(Home.of("photos").socket_path)

@@ -17,7 +17,7 @@ from helpers.faults import Fault, StrikesAt
 from helpers.puppets import Indices, Raised, await_back, firsts
 
 import mpqueue
-from mpqueue.errors import ServiceError
+from mpqueue.errors import ServiceError, ServiceStateError
 from mpqueue.service.loop import Deliveries
 
 pytestmark = pytest.mark.usefixtures("servers_home")
@@ -482,12 +482,34 @@ def test_a_second_server_of_a_name_is_told_who_has_it():
 
 def test_it_cannot_be_started_twice_or_waited_for_when_it_does_not_run():
     server = mpqueue.Server("s", Indices(), workers=1)
-    with pytest.raises(RuntimeError, match="does not run"):
+    with pytest.raises(ServiceStateError, match="does not run"):
         server.wait()
-    with server, pytest.raises(RuntimeError, match="runs already"):
+    with server, pytest.raises(ServiceStateError, match="runs already") as caught:
         server.start()
+    assert isinstance(caught.value, RuntimeError)
     with server:
         assert server.wait(0.01) is False
+
+
+@pytest.mark.parametrize("with_journal", [True, False], ids=["journal", "no journal"])
+def test_a_server_without_a_thread_is_an_os_error_and_leaves_nothing_behind(
+    puppets, tmp_path, monkeypatch, with_journal
+):
+    server = mpqueue.Server("s", Indices(4), workers=1, journal=tmp_path / "journal" if with_journal else None)
+    with server:  # what is opened once for all, as the nursery is
+        pass
+    before = len(os.listdir("/proc/self/fd"))
+
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(OSError, match="can't start new thread"):
+            server.start()
+    assert len(os.listdir("/proc/self/fd")) <= before
+    with server:
+        assert firsts(puppets("s").do("take_all")) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(

@@ -96,3 +96,21 @@ def test_a_thread_is_told_of_its_own_errors():
     thread.join()
     assert {signal.SIGINT, signal.SIGTERM, signal.SIGCHLD} <= set(kept_out)
     assert not {signal.SIGSEGV, signal.SIGBUS} & set(kept_out)
+
+
+def test_a_thread_that_cannot_be_started_is_an_error_of_the_system(monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise RuntimeError("can't start new thread")
+
+    started = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else "_start_new_thread"
+    monkeypatch.setattr(threading, started, refuse)
+    with pytest.raises(OSError, match="can't start new thread; check `ulimit -u`"):
+        JoinedThread(print, "refused").start()
+
+
+def test_a_second_start_is_not_an_error_of_the_system():
+    thread = JoinedThread(lambda: None, "once")
+    thread.start()
+    thread.join()
+    with pytest.raises(RuntimeError, match="threads can only be started once"):
+        thread.start()

@@ -3,6 +3,7 @@
 import pathlib
 import sys
 import tempfile
+import threading
 import types
 from importlib.machinery import PathFinder
 
@@ -166,3 +167,25 @@ def test_an_import_that_is_under_way_finds_its_module_though_a_watch_ends(module
 
     assert mpqueue_watched
     assert watch not in sys.meta_path
+
+
+def test_two_watches_that_end_at_once_are_both_gone(monkeypatch):
+    has_ended = threading.Event()
+
+    class Finders(list):
+        def copy(self):
+            """Have the second one end while the first one is about to put its copy into place."""
+            found = list(self)
+            if not threads:
+                threads.append(threading.Thread(target=lambda: (second.end(), has_ended.set())))
+                threads[0].start()
+                has_ended.wait(0.2)  # which comes at once, or when the first one has ended
+            return found
+
+    threads = []
+    monkeypatch.setattr(sys, "meta_path", Finders(sys.meta_path))
+    first, second = (Watch("mpqueue_never_imported", print) for _ in range(2))
+    first.end()
+    threads[0].join()
+    assert first not in sys.meta_path
+    assert second not in sys.meta_path

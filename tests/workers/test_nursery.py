@@ -120,6 +120,21 @@ def test_its_death_while_parked_is_no_matter():
         assert numbers(enqueuer.get(), 8) == list(range(8))
 
 
+@pytest.mark.parametrize("num_starts", [1, 2], ids=["parked once", "parked twice"])
+def test_a_parked_one_that_is_killed_is_no_zombie(num_starts):
+    with OrderedEnqueuer(Numbers(), True) as enqueuer:
+        for _ in range(num_starts):
+            enqueuer.start(1)
+            numbers(enqueuer.get(), 1)
+            enqueuer.stop()
+    (parked,) = nurseries()
+    parked.kill()
+    deadline = time.monotonic() + 60
+    while psutil.pid_exists(parked.pid):  # the system tells nobody when a process was reaped
+        assert time.monotonic() < deadline, parked
+        time.sleep(0.01)
+
+
 class AllowedCpus:
     def __len__(self):
         return 1

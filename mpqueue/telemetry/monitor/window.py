@@ -33,7 +33,7 @@ class Window:
 
     Raises:
         ServiceError: The folder is another user's, or others may write to it.
-        OSError: There is no place for a socket, or no descriptor.
+        OSError: There is no place for a socket, or no descriptor, or no thread.
     """
 
     def __init__(self, report: Callable[[], Any]) -> None:
@@ -51,9 +51,15 @@ class Window:
         except BaseException:
             self._wakeup.close()
             raise
-        forked.watch(self)
         self._thread = JoinedThread(self._serve, "mpqueue-monitor")
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            places.remove(self._path)
+            descriptors.close_object(self._listener)
+            self._wakeup.close()
+            raise
+        forked.watch(self)
 
     def _serve(self) -> None:
         poll = select.poll()

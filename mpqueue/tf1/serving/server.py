@@ -9,6 +9,7 @@ import time
 from typing import Any, Never, Self
 
 from mpqueue.engine.members import checked_wait
+from mpqueue.errors import ServiceStateError
 from mpqueue.service.connections import Handlers, Peer, Reception
 from mpqueue.service.home import Claim, Home
 from mpqueue.service.reports import ServerStatistics
@@ -49,12 +50,12 @@ class QueueServer(Server):
 
         Raises:
             ServiceError: Another server has the name, or the folder cannot be had.
-            RuntimeError: It runs already.
-            OSError: There are not enough descriptors, or no address space.
+            ServiceStateError: It runs already.
+            OSError: There are not enough descriptors or threads, or no address space.
         """
         with self._lock:
             if self._serving is not None:
-                raise RuntimeError(f"the server {self.name!r} runs already: call stop() before start()")
+                raise ServiceStateError(f"the server {self.name!r} runs already: call stop() before start()")
             self._serving = _Serving(self._home.claim(is_open_to_others=False))
             registry.show(self, is_quiet=True)
         return self
@@ -71,14 +72,14 @@ class QueueServer(Server):
         """Wait until the server was stopped; return False if it was not within ``timeout`` seconds.
 
         Raises:
-            RuntimeError: It does not run.
+            ServiceStateError: It does not run.
             TypeError: ``timeout`` is no number.
             ValueError: It is not a number (NaN).
         """
         timeout = checked_wait(timeout)
         serving = self._serving
         if serving is None:
-            raise RuntimeError(f"the server {self.name!r} does not run: call start() before wait()")
+            raise ServiceStateError(f"the server {self.name!r} does not run: call start() before wait()")
         serving.thread.join(timeout)
         return not serving.thread.is_alive()
 
@@ -127,7 +128,7 @@ class _Serving:
         self.thread = JoinedThread(self._serve, "mpqueue-server")
         try:
             self.thread.start()
-        except RuntimeError:  # "can't start new thread": nobody else would give the name back
+        except BaseException:  # nobody else would give the name back
             self._undo.close()
             raise
 

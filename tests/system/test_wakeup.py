@@ -1,0 +1,78 @@
+"""The end of a wakeup: no byte goes into a pipe that has got its descriptor's number."""
+
+import os
+import select
+import threading
+
+import pytest
+
+from mpqueue.system import descriptors
+from mpqueue.system.wakeup import Wakeup
+
+
+def is_readable(fd):
+    return bool(select.select([fd], [], [], 0)[0])
+
+
+@pytest.fixture
+def strangers():
+    """Open pipes until a test ends; return their read ends."""
+    opened = []
+
+    def open_some():
+        opened.extend(os.pipe() for _ in range(4))
+        return [read_end for read_end, _ in opened]
+
+    yield open_some
+    for pair in opened:
+        for fd in pair:
+            os.close(fd)
+
+
+def test_a_wakeup_is_readable_until_it_is_cleared():
+    wakeup = Wakeup()
+    assert not is_readable(wakeup.fd)
+    wakeup.wake()
+    assert is_readable(wakeup.fd)
+    wakeup.clear()
+    assert not is_readable(wakeup.fd)
+    wakeup.close()
+
+
+@pytest.mark.parametrize("in_another_thread", [True, False], ids=["in another thread", "in a signal handler"])
+def test_a_wake_during_a_close_writes_into_no_other_pipe(monkeypatch, strangers, in_another_thread):
+    wakeup = Wakeup()
+    ends = [fd for fd in descriptors._owned if fd >= wakeup.fd]
+    write, found = os.write, []
+
+    def write_late(fd, data):
+        if in_another_thread:
+            closing = threading.Thread(target=wakeup.close)
+            closing.start()
+            closing.join()
+        else:
+            wakeup.close()
+        found.extend(strangers())
+        return write(fd, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write_late)
+        wakeup.wake()
+    assert len(found) == 4
+    assert not any(is_readable(read_end) for read_end in found)
+    assert not descriptors._owned.intersection(ends), "the last wake has closed the pipe"
+
+
+def test_a_wake_after_a_close_writes_into_no_other_pipe(strangers):
+    wakeup = Wakeup()
+    items = wakeup.prepare()
+    assert next(items) == 1
+    wakeup.close()
+    found = strangers()
+    wakeup.wake()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        next(items)
+    assert not any(is_readable(read_end) for read_end in found)
+    wakeup.close()  # again: these numbers are the strangers' now
+    for read_end in found:
+        os.fstat(read_end)
