@@ -66,7 +66,8 @@ PURE = [
     *(f"mpqueue.memory.{name}" for name in ("slots", "arena", "layout")),
     *(f"mpqueue.engine.{name}" for name in ("seeds", "schedule", "outcomes", "ledger")),
     *(f"mpqueue.tf1.queues.{name}" for name in ("machine", "blocks")),
-    *(f"mpqueue.tf1.parsing.{name}" for name in ("protobuf_wire", "csv", "number_text")),
+    *(f"mpqueue.tf1.parsing.{name}" for name in ("csv", "number_text")),
+    "mpqueue.examples.protobuf_wire",
     *(f"mpqueue.tf1.compat.{name}" for name in ("graph.plan", "ops.dims")),
 ]
 IMPURE = {"os", "multiprocessing", "select", "selectors", "signal", "socket", "subprocess", "mmap", "threading", "time"}

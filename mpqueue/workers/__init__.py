@@ -18,8 +18,8 @@ From the ground up; a module imports only from its own line and the lines above 
     lane_owners.py        which worker has which lane of a stream
     roster.py             all workers of a pool: start, kill, end
     pool.py               what the parts of a pool share; starts with the list of parts
-    source_sync.py        which worker has which version of the source
     source_watch.py       whether the source has changed, without pickling all of it
+    source_sync.py        which worker has which version of the source
     incidents.py          messages about starts, ends, deaths, and the ring
     pressure.py           memory for workers that lack it
     hang.py               batches that are waited for too long, and workers that hang
