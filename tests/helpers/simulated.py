@@ -43,8 +43,9 @@ from mpqueue.workers import dispatcher
 from mpqueue.workers.job import LOCAL, Job
 from mpqueue.workers.launcher import LauncherGone, ProcessEvent
 from mpqueue.workers.process import ProcessBackend
-from mpqueue.workers.source_send import find_digests, make_patch, take_image
+from mpqueue.workers.source_send import find_digests, make_patch
 from mpqueue.workers.source_sync import SourceSync
+from mpqueue.workers.source_watch import SourceWatch
 
 
 class Deadlock(AssertionError):
@@ -354,11 +355,9 @@ class Sync(SourceSync):
     """The real one; its nurseries are simulated."""
 
     def __init__(self, payload, world):
-        super().__init__(payload, take_image(payload, is_local=False), spawn=False)
+        watch = SourceWatch(payload, is_local=False)  # its images have digests
+        super().__init__(watch, watch.take_image(), spawn=False)
         self.world = world
-
-    def _take_image(self):
-        return take_image(self._payload, is_local=False)  # with digests
 
     def begin(self):
         """There is no interpreter to wait for."""

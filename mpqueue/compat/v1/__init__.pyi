@@ -28,6 +28,9 @@ from mpqueue.compat.v1 import strings as strings
 from mpqueue.compat.v1 import summary as summary
 from mpqueue.compat.v1 import train as train
 from mpqueue.errors import OpError as OpError
+from mpqueue.examples.features import FixedLenFeature as FixedLenFeature
+from mpqueue.examples.features import FixedLenSequenceFeature as FixedLenSequenceFeature
+from mpqueue.examples.features import VarLenFeature as VarLenFeature
 from mpqueue.tf1.compat.functions.initializers import constant_initializer as constant_initializer
 from mpqueue.tf1.compat.functions.initializers import glorot_uniform_initializer as glorot_uniform_initializer
 from mpqueue.tf1.compat.functions.initializers import ones_initializer as ones_initializer
@@ -99,9 +102,6 @@ from mpqueue.tf1.compat.program.settings import executing_eagerly as executing_e
 from mpqueue.tf1.compat.program.settings import is_tensor as is_symbolic_tensor
 from mpqueue.tf1.compat.program.settings import is_tensor as is_tensor
 from mpqueue.tf1.compat.train.processes import use_processes as use_processes
-from mpqueue.examples.features import FixedLenFeature as FixedLenFeature
-from mpqueue.examples.features import FixedLenSequenceFeature as FixedLenSequenceFeature
-from mpqueue.examples.features import VarLenFeature as VarLenFeature
 from mpqueue.values.sparse import SparseTensorValue as SparseTensorValue
 from typing import Any
 

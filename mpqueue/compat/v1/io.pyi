@@ -1,6 +1,9 @@
 # Printed by scripts/stubs from mpqueue/tf1/compat/surface.py: not to be edited.
 from collections.abc import Iterator
 from collections.abc import Mapping
+from mpqueue.examples.features import FixedLenFeature as FixedLenFeature
+from mpqueue.examples.features import FixedLenSequenceFeature as FixedLenSequenceFeature
+from mpqueue.examples.features import VarLenFeature as VarLenFeature
 from mpqueue.python_io import TFRecordCompressionType as TFRecordCompressionType
 from mpqueue.python_io import TFRecordOptions as TFRecordOptions
 from mpqueue.python_io import TFRecordWriter as TFRecordWriter
@@ -10,9 +13,6 @@ from mpqueue.tf1.compat.functions.queues import PaddingFIFOQueue as PaddingFIFOQ
 from mpqueue.tf1.compat.functions.queues import RandomShuffleQueue as RandomShuffleQueue
 from mpqueue.tf1.compat.graph.nodes import Tensor
 from mpqueue.tf1.compat.train.producers import match_filenames_once as match_filenames_once
-from mpqueue.examples.features import FixedLenFeature as FixedLenFeature
-from mpqueue.examples.features import FixedLenSequenceFeature as FixedLenSequenceFeature
-from mpqueue.examples.features import VarLenFeature as VarLenFeature
 from os import PathLike
 from typing import Any
 
