@@ -75,9 +75,12 @@ class Reader:
     Attributes:
         number: The number of the stage in its own tree.
         length: The number of elements; None: there is no end.
+        beside_ns: Nanoseconds that helper threads spent in the latest call beyond the time of its own thread,
+        beside_busy_ns: and the part of them on a CPU.
     """
 
     length: int | None
+    beside_ns = beside_busy_ns = 0
 
     def __init__(self, node: Any, maker: "ReaderMaker") -> None:
         self.node, self.number = node, node.number
@@ -254,6 +257,8 @@ class MapReader(LinkReader):
                 raise
         # Not where an error has cut the block short: its time is not that of so many calls.
         choice.end(len(places), was_alone=calls.is_alone)
+        self.beside_ns = max(0, calls.beside_ns)
+        self.beside_busy_ns = int(self.beside_ns * (1 - helpers.clock.waiting_share))
         return made
 
 

@@ -11,11 +11,15 @@ since the one before, so their sums are as of the last batch that was timed.
 """
 
 import pickle
+import sys
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 StageRow: TypeAlias = tuple[str, int, int, int, int]
 StageRows: TypeAlias = Sequence[StageRow]
+
+MOST_ROWS = 256  # a dataset of 10,000 parts has as many stages, and each question for statistics goes through all rows
+OTHERS = "other stages"
 
 
 def summed(rows: StageRows, more: StageRows) -> list[StageRow]:
@@ -42,7 +46,7 @@ def _plus(row: StageRow, other: StageRow, times: int) -> StageRow:
 
 def _number_of(row: StageRow) -> int:
     number = row[0].partition(":")[0]
-    return int(number) if number.isdecimal() else -1
+    return int(number) if number.isdecimal() else sys.maxsize
 
 
 class StageTallies:
@@ -54,7 +58,8 @@ class StageTallies:
     def add(self, rows: StageRows, weight: int = 1) -> None:
         """Add what was told, so many times."""
         for row in rows:
-            self._rows[row[0]] = _plus(self._rows.get(row[0], (row[0], 0, 0, 0, 0)), row, weight)
+            name = row[0] if row[0] in self._rows or len(self._rows) < MOST_ROWS else OTHERS
+            self._rows[name] = _plus(self._rows.get(name, (name, 0, 0, 0, 0)), row, weight)
 
     def rows(self) -> list[StageRow]:
         """Return the sums, those of a stage after those of its inputs."""

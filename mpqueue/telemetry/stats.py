@@ -258,7 +258,8 @@ class Statistics(Rated):
         times: Of single batches: how long each was waited for, computed, copied, kept.
         workers: Counters of each worker; without workers, of the caller.
         nodes: The machines of a cluster that have, or had, workers; empty without ``backend="ray"``.
-        stages: The stages of a `mpqueue.Dataset`, those that a stage reads before it. Of a stream as of the last
+        stages: The stages of a `mpqueue.Dataset`, those that a stage reads before it; of more than 256 stages, the rest
+            in one row, "other stages". Of a stream as of the last
             snapshot of each lane, or its end. Of an indexed dataset as of the last batch of each worker that was timed,
             which stands for those since the one before. Empty for other sources.
         resizes: With ``workers="auto"`` or ``threads="auto"``: how many there were from when on, and why; else empty.

@@ -16,6 +16,7 @@ from mpqueue import Loader, Statistics
 from mpqueue.service.reports import ServedConsumer
 from mpqueue.system.cpus import busy_ns, num_cpus
 from mpqueue.telemetry.recorder import Histogram
+from mpqueue.telemetry.stage_rows import MOST_ROWS, OTHERS
 from mpqueue.telemetry.stats import _PRESENT, ConsumerStatistics, StageStatistics, Times, WorkerStatistics
 
 KINDS = pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
@@ -194,6 +195,24 @@ def test_a_threaded_map_of_a_stream_counts_the_time_of_its_threads():
     (mapped,) = [stage for name, stage in stages.items() if "map(" in name]
     assert mapped.num_out == 64
     assert mapped.total_s >= 0.95 * 64 * 0.01
+
+
+def test_a_threaded_map_of_an_indexed_dataset_counts_the_time_of_its_threads():
+    with Loader(mpqueue.Dataset.range(64).map(sleeping, threads=4).batch(8), workers=1) as loader:
+        for _ in loader:
+            pass
+        (mapped,) = [stage for stage in loader.statistics().stages if "map(" in stage.name]
+    assert mapped.total_s / mapped.num_out >= 0.95 * 0.01
+
+
+def test_many_stages_share_one_row_beyond_a_bound():
+    """Elements of all stages are counted."""
+    parts = [mpqueue.Dataset.range(1) for _ in range(2 * MOST_ROWS)]
+    with Loader(mpqueue.Dataset.concatenate(*parts).batch(len(parts)), workers=0) as loader:
+        assert len(list(loader)) == 1
+        stages = loader.statistics().stages
+    assert len(stages) == MOST_ROWS + 1
+    assert stages[-1].name == OTHERS and stages[-1].num_out > 1
 
 
 @pytest.mark.parametrize("collate", [None, lambda samples: np.stack(samples)], ids=["default", "own"])
