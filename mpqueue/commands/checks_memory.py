@@ -65,10 +65,10 @@ def memfd() -> Finding | None:
 
 def ring() -> Finding:
     """Make a ring's memory in the way in which a loader makes it."""
-    from mpqueue.memory.segment import Segment, largest_segment_bytes
+    from mpqueue.memory.segment import Segment
 
     try:
-        segment = Segment.create(min(1 << 36, largest_segment_bytes()))
+        segment = Segment.create_largest(lambda largest: min(1 << 36, largest))
         try:
             segment.reserve(0, _TRIAL_BYTES)
             found = f"{size(segment.size)} of address space, in {segment.kind}"

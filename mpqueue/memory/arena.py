@@ -20,7 +20,7 @@ import math
 from collections.abc import Sequence
 
 from mpqueue.errors import SharedMemoryFull
-from mpqueue.memory.segment import Segment, largest_segment_bytes
+from mpqueue.memory.segment import Segment
 from mpqueue.memory.slots import PAGE
 
 _SLAB_BYTES = 1 << 16
@@ -76,7 +76,7 @@ class Arena:
     """
 
     def __init__(self) -> None:
-        self.segment = Segment.create(min(_LARGEST_BYTES, largest_segment_bytes()) // PAGE * PAGE)
+        self.segment = Segment.create_largest(lambda largest: min(_LARGEST_BYTES, largest) // PAGE * PAGE)
         self.was_short = False
         self._end = 0
         self._free: dict[int, list[int]] = {}

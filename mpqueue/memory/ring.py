@@ -243,11 +243,16 @@ class Ring:
         recorder: Recorder | None = None,
     ) -> None:
         num_slots = credit + num_spare + num_workers
-        self.stride = stride_for(num_slots, largest_segment_bytes())
         # Each slot has to hold an exception at least.
-        if self.stride < FIRST_BYTES:
+        if stride_for(num_slots, largest_segment_bytes()) < FIRST_BYTES:
             raise OSError(f"{num_slots} slots do not fit into the address space that `ulimit -v` and `ulimit -f` allow")
-        self.segment = Segment.create(num_slots * self.stride, kind)
+
+        def size_within(largest: int) -> int:
+            stride = stride_for(num_slots, largest)
+            return num_slots * stride if stride >= FIRST_BYTES else 0
+
+        self.segment = Segment.create_largest(size_within, kind)
+        self.stride = self.segment.size // num_slots
         self.memory = self.segment.memory
         self.slots = SlotTable(num_slots, self.stride)
         self.num_copies = self.num_moved = 0

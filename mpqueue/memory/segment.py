@@ -14,6 +14,7 @@ import errno
 import mmap
 import os
 import resource
+from collections.abc import Callable
 from typing import Self
 
 from mpqueue.system import platform_support
@@ -70,6 +71,33 @@ class Segment:
         except (OSError, ValueError) as error:
             os.close(fd)
             raise _cannot_map(size, error) from error
+
+    @classmethod
+    def create_largest(cls, size_within: Callable[[int], int], kind: str | None = None) -> Self:
+        """Make the largest segment without a name for which this process has address space left.
+
+        Each size that does not fit is halved, because `ulimit -v` does not tell how much of it is in use.
+
+        Args:
+            size_within: Returns the size of a segment that has at most the given number of bytes; 0 if that is too few.
+            kind: See `create`.
+
+        Raises:
+            OSError: Not even the smallest one fits, or the kernel refused for another reason.
+        """
+        failure: OSError | None = None
+        size = size_within(largest_segment_bytes())
+        while size:
+            try:
+                return cls.create(size, kind)
+            except OSError as error:
+                if error.errno != errno.ENOMEM:
+                    raise
+                failure = error
+            size = size_within(size // 2)
+        raise failure or OSError(
+            errno.ENOMEM, "no shared memory fits into the address space that `ulimit -v` and `ulimit -f` allow"
+        )
 
     def open_read_only(self) -> int:
         """Return another descriptor of a "memfd", for a process that is to read it and no more; the caller's to close.
@@ -155,9 +183,17 @@ class ForeignSegment:
             self.memory.madvise(mmap.MADV_DONTDUMP)
 
 
+_REMEDIES = {
+    errno.EMFILE: "; this process has too many open files: check `ulimit -n`",
+    errno.ENFILE: "; this machine has too many open files: check `sysctl fs.file-max`",
+    errno.EFBIG: "; check `ulimit -f`",
+    errno.ENOMEM: "; check `ulimit -v`",
+}
+
+
 def _cannot_map(size: int, error: OSError | ValueError) -> OSError:
     code = getattr(error, "errno", None) or errno.ENOMEM
-    return OSError(code, f"cannot map {size:,} bytes of shared memory ({error}); check `ulimit -v`")
+    return OSError(code, f"cannot map {size:,} bytes of shared memory ({error}){_REMEDIES.get(code, '')}")
 
 
 def largest_segment_bytes() -> int:

@@ -494,7 +494,7 @@ def attach(
             says why and what to do.
         ValueError: The name, or an option, has an impossible value.
         TypeError: An option has the wrong type.
-        OSError: The trace cannot be written.
+        OSError: The trace cannot be written; or there are not enough descriptors, or not enough address space.
     """
     terms = AttachTerms(
         name=name, rank=rank, timeout=timeout, uid=uid, join=join, reconnect=reconnect, writable=writable,

@@ -10,6 +10,7 @@ Descriptors go with the first byte of a message, over Unix sockets only, and bel
 """
 
 import array
+import errno
 import os
 import socket
 from collections import deque
@@ -193,6 +194,15 @@ def send_with_descriptors(sock: socket.socket, data: bytes, fds: Sequence[int], 
     return sock.sendmsg([data], ancillary, flags | socket_support.NO_SIGPIPE)
 
 
+class DescriptorsLost(OSError):
+    """The kernel dropped descriptors that came with a message: this process has too many open files."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            errno.EMFILE, "too many open files to receive a descriptor from another process; check `ulimit -n`"
+        )
+
+
 def receive_with_descriptors(sock: socket.socket, size: int, most: int) -> tuple[bytes, list[int]]:
     """Receive the beginning of a message, and the descriptors that came with it, which are the caller's to close.
 
@@ -202,9 +212,14 @@ def receive_with_descriptors(sock: socket.socket, size: int, most: int) -> tuple
         most: Most descriptors; the kernel drops others.
 
     Raises:
+        DescriptorsLost: Descriptors that came could not be opened here; the message is lost.
         OSError: The connection has ended.
     """
-    data, fds, _flags, _address = socket.recv_fds(sock, size, most, socket_support.CLOSE_ON_EXEC)
+    data, fds, flags, _address = socket.recv_fds(sock, size, most, socket_support.CLOSE_ON_EXEC)
+    # The flag also says that more came than were wanted.
+    if flags & socket.MSG_CTRUNC and len(fds) < most:
+        close_descriptors(fds)
+        raise DescriptorsLost
     for fd in fds:
         os.set_inheritable(fd, False)  # where there is no such flag; as all descriptors that Python makes itself
     return data, [*map(descriptors.above_standard, fds)]

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from mpqueue.system import socket_support
 from mpqueue.system.cpus import keep_to
 from mpqueue.transport.framing import (
+    DescriptorsLost,
     close_descriptors,
     receive_exactly,
     receive_into,
@@ -109,7 +110,7 @@ def receive(sock: socket.socket, record: RecordType) -> Message | None:
         receive_into(sock, memoryview(body))
     except BaseException as error:  # of a sender that was killed in the middle of a message, too
         close_descriptors(fds)
-        if isinstance(error, (ConnectionError, ProtocolError)):
+        if isinstance(error, (ConnectionError, ProtocolError, DescriptorsLost)):
             return None
         raise
     return Message(kind, pickle.loads(body), fds)

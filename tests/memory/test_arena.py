@@ -48,8 +48,8 @@ class FakeSegment:
 def arena_of(max_pages, size=1 << 30):
     """An arena on a segment of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(arena, "Segment", type("Fake", (), {"create": lambda size: FakeSegment(size, max_pages)}))
-        patch.setattr(arena, "largest_segment_bytes", lambda: size)
+        made = {"create_largest": lambda size_within: FakeSegment(size_within(size), max_pages)}
+        patch.setattr(arena, "Segment", type("Fake", (), made))
         return Arena()
 
 

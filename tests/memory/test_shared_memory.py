@@ -2,8 +2,11 @@
 
 import errno
 import os
+import resource
 import subprocess
 import sys
+
+import pytest
 
 from mpqueue.memory import segment
 from mpqueue.memory.segment import Segment
@@ -29,6 +32,77 @@ def test_where_the_kernel_makes_none_it_is_a_memory_file(monkeypatch):
     made = Segment.create(1 << 20)
     assert made.kind == "memfd"
     made.close()
+
+
+def test_a_segment_that_does_not_fit_is_halved_until_it_does(monkeypatch):
+    tried = []
+
+    class Scarce(Segment):
+        @classmethod
+        def create(cls, size, kind=None):
+            tried.append(size)
+            if size > 100 << 20:
+                raise OSError(errno.ENOMEM, "cannot map")
+            return super().create(size, kind)
+
+    monkeypatch.setattr(segment, "largest_segment_bytes", lambda: 1 << 30)
+    made = Scarce.create_largest(lambda largest: largest // 3 * 3)
+    assert 50 << 20 < made.size <= 100 << 20
+    assert made.size % 3 == 0
+    assert tried == sorted(tried, reverse=True)
+    made.close()
+    with pytest.raises(OSError, match="cannot map"):
+        Scarce.create_largest(lambda largest: largest if largest > 200 << 20 else 0)
+
+
+def test_a_segment_that_is_refused_for_another_reason_is_not_halved(monkeypatch):
+    def refuse(size, kind=None):
+        tried.append(size)
+        raise OSError(errno.EMFILE, "too many")
+
+    tried = []
+    monkeypatch.setattr(Segment, "create", refuse)
+    with pytest.raises(OSError, match="too many"):
+        Segment.create_largest(lambda largest: largest)
+    assert len(tried) == 1
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_AS"), reason="this system has no such limit")
+def test_a_loader_runs_where_less_than_a_quarter_of_the_address_space_is_left():
+    code = """
+import resource
+import psutil
+import mpqueue
+
+with mpqueue.Loader(range(8), workers=1) as loader:  # all that is imported, and opened once
+    assert len(list(loader)) == 8
+mpqueue.shutdown()
+used = psutil.Process().memory_info().vms
+resource.setrlimit(resource.RLIMIT_AS, (used + used // 5, resource.RLIM_INFINITY))
+with mpqueue.Loader(range(8), workers=1) as loader:
+    assert len(list(loader)) == 8
+print("runs")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("runs\n", "")
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        (errno.EMFILE, "ulimit -n"), (errno.ENFILE, "fs.file-max"), (errno.ENOMEM, "ulimit -v"), (errno.EFBIG, "ulimit -f"),
+    ],
+)  # fmt: skip
+def test_a_segment_that_cannot_be_mapped_names_the_limit(monkeypatch, code, remedy):
+    def refuse(*_args, **_kwargs):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(segment.mmap, "mmap", refuse)
+    with pytest.raises(OSError, match=remedy) as caught:
+        Segment.create(1 << 20)
+    assert caught.value.errno == code
+    remedies = {"ulimit -n", "fs.file-max", "ulimit -v", "ulimit -f"}
+    assert [one for one in sorted(remedies) if one in str(caught.value)] == [remedy]
 
 
 def test_pythons_resource_tracker_is_not_started():

@@ -309,3 +309,41 @@ def test_two_consumers_in_one_process_do_not_meet(tmp_path):
                 (2, 2),
             ]
     assert threading.active_count() < 10
+
+
+_WITH_FEW_DESCRIPTORS = """
+import os, resource
+import mpqueue
+
+with mpqueue.attach("s", timeout=60) as consumer:  # all that is imported late
+    assert len(list(consumer)) == 4
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+lowest = os.dup(0)
+os.close(lowest)
+for room in range(20):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + room, hard))
+    try:
+        consumer = mpqueue.attach("s", timeout=60)
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+    else:
+        said = "attached"
+        consumer.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    print(said)
+    if said == "attached":
+        break
+"""
+
+
+def test_attach_with_few_descriptors_says_so_whichever_of_them_is_missing(servers_home):
+    with mpqueue.Server("s", list(range(4)), workers=1):
+        done = subprocess.run([sys.executable, "-c", _WITH_FEW_DESCRIPTORS], capture_output=True, text=True)
+    *errors, last = done.stdout.splitlines()
+    assert last == "attached", done.stderr
+    assert len(errors) >= 3
+    for error in errors:
+        assert "too many open files" in error.lower(), errors
+        assert "ulimit -v" not in error, errors
+    assert any("to receive a descriptor" in error and "ulimit -n" in error for error in errors)

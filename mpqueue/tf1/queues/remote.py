@@ -51,7 +51,7 @@ from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
 from mpqueue.tf1.queues.spec import ElementSpec
 from mpqueue.tf1.queues.wire import HEAD, MAX_COUNT, RECORD, Down, QueuePlace, Up, decode_error, put_last, take_first
 from mpqueue.transport.credentials import Address, ForeignPeer
-from mpqueue.transport.framing import close_descriptors, receive_with_descriptors
+from mpqueue.transport.framing import DescriptorsLost, close_descriptors, receive_with_descriptors
 from mpqueue.transport.listener import connect
 from mpqueue.values.conversion import Array
 
@@ -198,6 +198,8 @@ class Connection:
     def _greet(self, place: QueuePlace) -> tuple[int, OwnerMapping, int]:
         try:
             head, fds = receive_with_descriptors(self._sock, HEAD.size, 2)
+        except DescriptorsLost:
+            raise
         except OSError:
             head, fds = b"", []
         if len(head) < HEAD.size or len(fds) != 2:  # the owner has ended in between
