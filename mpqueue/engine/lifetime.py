@@ -56,9 +56,14 @@ class Lifetime:
     def refusal(self) -> RuntimeError:
         """Return what a FOREIGN pipeline raises."""
         return RuntimeError(
-            "this process was forked while an enqueuer ran, and cannot use it: "
-            f"its batches belong to process {self._pid}. Start an enqueuer of its own here"
+            "this process was forked while a loader or an enqueuer ran, and cannot use it: its batches belong to "
+            f"process {self._pid}. Make a new loader or enqueuer in this process"
         )
+
+    def check_own(self) -> None:
+        """Raise a `RuntimeError` in a forked child: the pipeline belongs to its parent. Take no lock."""
+        if self.state is Life.FOREIGN:
+            raise self.refusal()
 
     def ask_to_stop(self) -> bool:
         """Note that a stop has come; return whether there is anything to be ended."""

@@ -261,8 +261,8 @@ class Loader(Stoppable):
 
         Raises:
             TypeError: The source has changed, and cannot be sent to the workers any more.
-            RuntimeError: The source is a generator object that has given all of its elements. At ``next``: a later
-                iterator has ended this one before it gave all.
+            RuntimeError: The source is a generator object that has given all of its elements; or this process was
+                forked while the loader ran. At ``next``: a later iterator has ended this one before it gave all.
             Exception: At ``next``, in the place of its batch: what the source raised, as its own type, or
                 `WorkerRaised`, `WorkerDied`, `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`, `TooManyErrors`;
                 with Ray also `ClusterError`.
@@ -287,6 +287,9 @@ class Loader(Stoppable):
         """Begin an epoch whose batches are taken in a way."""
         from mpqueue.loader.epoch_iterator import EpochIterator
 
+        running = self._engine.pipeline
+        if running is not None:  # before the lock, which another thread may have held at the fork
+            running.lifetime.check_own()
         with self._lock:
             if self._is_spent:
                 raise self._spent()

@@ -237,6 +237,7 @@ class Peer:
 GREETING_S = 5.0
 MAX_STRANGERS = 64
 _PAUSE_S = 0.2
+_REPORT_S, _MOST_REPORT_S = 10.0, 3600.0  # between two warnings of one shortage: at first, and at most
 _SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
 
@@ -265,6 +266,8 @@ class Reception:
         self.strangers: dict[int, Peer] = {}
         self._num_peers = 0
         self.again_at: float | None = None
+        self._report_at, self._report_s = 0.0, _REPORT_S
+        self._short_since: float | None = None
         handlers.watch(listener.fileno(), self._accept)
 
     def due_at(self) -> float | None:
@@ -288,6 +291,7 @@ class Reception:
             if error.errno in _SCARCE:
                 self._pause(error)
             return  # else the one who connected is gone
+        self._short_since = None
         self._num_peers += 1
         peer = Peer(self._num_peers, sock, credentials_of(sock), time.monotonic())
         self.strangers[peer.number] = peer
@@ -302,10 +306,28 @@ class Reception:
             self.refuse(next(iter(self.strangers.values())), "too many connections say nothing")
 
     def _pause(self, error: OSError) -> None:
-        # The listener stays readable as long as somebody waits there: the loop would spin without a word.
-        warn(f"the server accepts nobody for {_PAUSE_S:g} s: {error}")
+        # The listener stays readable as long as a connection waits there: the loop would spin.
         self._handlers.unwatch(self._listener.fileno())
-        self.again_at = time.monotonic() + _PAUSE_S
+        now = time.monotonic()
+        self.again_at = now + _PAUSE_S
+        self._report(error, now)
+
+    def _report(self, error: OSError, now: float) -> None:
+        """Log that no connection is accepted: at once, and then at doubling intervals, as long as that lasts."""
+        if self._short_since is None:
+            self._short_since = now
+            if now >= self._report_at:  # not before: accepting may fail and succeed in turn
+                self._report_s = _REPORT_S
+        if now < self._report_at:
+            return
+        for_s = now - self._short_since
+        lasted = f", for {for_s:.0f} s by now" if for_s >= 1 else ""
+        remedy = "; check `ulimit -n`" if error.errno in {errno.EMFILE, errno.ENFILE} else ""
+        warn(
+            f"the server cannot accept connections{lasted}: {error}{remedy}. Consumers that attach wait until it can; "
+            f"the next warning comes after {self._report_s:g} s at the earliest"
+        )
+        self._report_at, self._report_s = now + self._report_s, min(2 * self._report_s, _MOST_REPORT_S)
 
     def _hear(self, peer: Peer) -> None:
         # One byte more than there may be: the rest of a longer one is cut off, and must not go unnoticed.

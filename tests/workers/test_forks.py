@@ -46,7 +46,40 @@ enqueuer.stop()
     assert said[0] == "0 1 2"
     assert said[-1] == "3 4 5 6 7 0 1 2"
     assert len(refused) == 3
-    assert all("was forked while an enqueuer ran" in word for word in refused)
+    assert all("was forked while a loader or an enqueuer ran" in word for word in refused)
+    assert output == ""
+
+
+@pytest.mark.parametrize(
+    "options", ["workers=1", "workers=1, start_method='fork'", "workers=2, backend='thread'", "workers=0"]
+)
+@pytest.mark.parametrize("kind", ["Numbers()", "elements"])
+def test_a_child_that_begins_an_epoch_of_a_running_loader_gets_the_error_of_next(options, kind):
+    """It would get the batches of its parent once more, and start workers for that."""
+    said, output = ran(f"METHOD = 'nursery'\n{FORKED}" + f"""
+__import__("warnings").simplefilter("ignore")  # of 3.12, at every fork beside threads; of functions in processes
+enqueuer.stop()
+def elements():
+    yield from map(np.array, range(8))
+loader = mpqueue.Loader({kind}, {options})
+batches = iter(loader)
+next(batches)
+async def take():
+    async for _ in loader:
+        break
+import asyncio
+for deed in lambda: next(batches), lambda: list(loader), lambda: list(loader), lambda: asyncio.run(take()):
+    os.waitpid(forked(deed), 0)
+say(len(list(batches)) > 0)
+os.waitpid(forked(lambda: list(loader)), 0)
+loader.stop()
+os.waitpid(forked(lambda: say(len(list(loader)) > 0)), 0)
+""")  # fmt: skip
+    *refused, stopped = said[1:]
+    refused.remove("True")
+    assert len(refused) == 5
+    assert all("was forked while a loader or an enqueuer ran" in word for word in refused), said
+    assert stopped == "True", "a loader that was stopped before the fork starts in the child"
     assert output == ""
 
 
