@@ -4,7 +4,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from mpqueue import RandomShuffleQueue
 from mpqueue.tf1.queues.machine import FirstInFirstOut, RandomOrder
@@ -53,6 +52,8 @@ def test_first_in_first_out_puts_back_to_the_front():
 
 
 def test_every_permutation_of_four_is_equally_likely():
+    from scipy import stats
+
     order, seen = RandomOrder(seed=7), Counter()
     for _ in range(24_000):
         order.add("abcd")
@@ -62,6 +63,8 @@ def test_every_permutation_of_four_is_equally_likely():
 
 
 def test_every_place_of_a_large_queue_is_equally_likely():
+    from scipy import stats
+
     order, draws = RandomOrder(seed=11), []
     order.add(range(1_000_000))
     for _ in range(20_000):
