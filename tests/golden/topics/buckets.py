@@ -47,8 +47,8 @@ def run(case, folder):
             Dataset([]).bucket(len, args["boundaries"], args["batch_sizes"])
         return
     samples = [make(case["sample"], number, length) for number, length in enumerate(case["lengths"])]
-    node = BucketNode.behind(
-        SourceNode(source=samples), length_of=length_of, boundaries=args["boundaries"],
+    node = BucketNode.reading(
+        [SourceNode(source=samples)], length_of=length_of, boundaries=args["boundaries"],
         batch_sizes=args["batch_sizes"], drop_last=args["drop_remainder"],
     )  # fmt: skip
     stage = BucketStage(Samples(samples), node, lane_run())
