@@ -26,7 +26,6 @@ from mpqueue.engine.seeds import permutation
 from mpqueue.loader.engine import epoch_schedule
 from mpqueue.loader.lane_shares import check_lanes, share_of, warn_of_idle, warn_of_unequal_ranks
 from mpqueue.loader.lane_states import as_state, check_epoch_batches, check_shape, place_in, starts_in
-from mpqueue.loader.saved_states import place_of
 from mpqueue.loader.sources import (
     as_source,
     check_threads,
@@ -331,6 +330,8 @@ class Order:
             TypeError: One is no state.
             ValueError: The states are of batches of another size, of another stream, or lack a part of it.
         """
+        from mpqueue.loader.saved_states import place_of  # most loaders get no state
+
         places = [place_of(state) for state in states]
         for state, place in zip(states, places, strict=True):
             if self.is_stream and (place.position or place.ahead) and not place.counts:

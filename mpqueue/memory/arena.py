@@ -59,6 +59,9 @@ def offset_of(token: int) -> int:
     return (token & _NUMBER_MASK) * class_bytes(token >> CLASS_SHIFT)
 
 
+_LARGE_BYTES = 1 << 20  # to look at the control group takes as long as to write so much
+
+
 def first_token(size_class: int) -> int:
     """The token of block number 0 of a class: what is added to a number."""
     return size_class << CLASS_SHIFT
@@ -70,6 +73,7 @@ class Arena:
     Attributes:
         segment: The memory.
         was_short: At some time there was not as much memory as was asked for.
+        num_users: Number of processes that write to the blocks and read from them.
 
     Raises:
         OSError: There is not enough address space.
@@ -78,21 +82,30 @@ class Arena:
     def __init__(self) -> None:
         self.segment = Segment.create_largest(lambda largest: min(_LARGEST_BYTES, largest) // PAGE * PAGE)
         self.was_short = False
+        self.num_users = 1
         self._end = 0
         self._free: dict[int, list[int]] = {}
         self._slabs: dict[int, set[int]] = {}  # offsets of the slabs of a class
         self._num_used: dict[int, int] = {}
         self._spare: dict[int, list[int]] = {}  # slabs given back, by class
 
-    def take(self, size_class: int, count: int) -> list[int]:
+    def take(self, size_class: int, count: int, *, is_last_resort: bool = False) -> list[int]:
         """Tokens of ``count`` blocks.
+
+        Args:
+            size_class: Of the blocks.
+            count: Number of blocks.
+            is_last_resort: Nothing continues without them: they may use a part of a control group's reserve.
 
         Raises:
             SharedMemoryFull: There is no memory for them; nothing was taken.
         """
         free = self._free.setdefault(size_class, [])
+        # Other memory of the group may have grown: large blocks go back to it before they are used again.
+        if self.was_short and free and class_bytes(size_class) >= _LARGE_BYTES and self.segment.is_group_short():
+            self.trim(-1)
         while len(free) < count:
-            self._cut(size_class)
+            self._cut(size_class, is_last_resort=is_last_resort)
         # From the end, where those lie that were freed last.
         taken = free[len(free) - count :]
         del free[len(free) - count :]
@@ -141,9 +154,10 @@ class Arena:
 
     def _available_bytes(self) -> int | None:
         """Return how much could be reserved now; None: there is no telling, or no end in sight."""
-        if self.segment.kind == "memfd" and not self.was_short:
-            return None  # all of the machine's memory, and to ask how much that is takes too long
-        return self.segment.available_bytes()
+        if self.was_short:
+            return self.segment.available_bytes()
+        # A memory file has all of the machine's memory, and to ask how much that is takes too long.
+        return None if self.segment.kind == "memfd" else self.segment.free_bytes()
 
     def trim(self, wanted: int) -> bool:
         """Give memory that is not in use back to the system; False if there is none that can go back.
@@ -171,14 +185,16 @@ class Arena:
             return {offset_of(token) for token in self._free[size_class]}
         return set()
 
-    def _cut(self, size_class: int) -> None:
+    def _cut(self, size_class: int, *, is_last_resort: bool) -> None:
         """Make a slab of this class."""
         nbytes, size = _slab_bytes(size_class), class_bytes(size_class)
         spare = self._spare.get(size_class)
         step = math.lcm(size, PAGE)
         offset = spare[-1] if spare else -(-self._end // step) * step
         # Before anything is noted: where there is no memory, all is as it was.
-        self._reserve(size_class, offset, nbytes)
+        # Whoever writes to a block, or reads from it, has a copy of the element as well.
+        others = (self.num_users + 1) * size if self.num_used and not is_last_resort else None
+        self._reserve(size_class, offset, nbytes, others)
         if spare:
             spare.pop()
         else:
@@ -189,17 +205,17 @@ class Arena:
         # In front of the free ones: blocks are taken from the end.
         self._free[size_class][:0] = range(first, first + nbytes // size)
 
-    def _reserve(self, size_class: int, offset: int, nbytes: int) -> None:
+    def _reserve(self, size_class: int, offset: int, nbytes: int, others: int | None) -> None:
         try:
             if offset + nbytes <= self.segment.size:
-                self.segment.reserve(offset, offset + nbytes)
+                self.segment.reserve(offset, offset + nbytes, spare=others)
                 return
         except OSError:
             self.segment.discard(offset, offset + nbytes)  # what was reserved of it
         self.was_short = True
         # Once more, with what other classes have given back; each time there is less that they could give.
         if self.trim(size_class):
-            self._reserve(size_class, offset, nbytes)
+            self._reserve(size_class, offset, nbytes, others)
             return
         raise SharedMemoryFull(nbytes, self.segment.available_bytes(), _REMEDY)
 

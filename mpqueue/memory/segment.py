@@ -15,15 +15,23 @@ import mmap
 import os
 import resource
 from collections.abc import Callable
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from mpqueue.system import platform_support
+
+if TYPE_CHECKING:
+    from mpqueue.system.limits import GroupMemory
 
 _SHM_FOLDER = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory
 # Docker gives containers 64 MiB of /dev/shm: too little for a ring of images, while the memory itself is there.
 _SMALLEST_SHM_BYTES = 1 << 30
 # Reserved with a slot's first grant, so that an exception always has a place to travel in.
 FIRST_BYTES = 1 << 16
+# Reservations are counted, and the control group is looked at once for so many bytes: to read its files takes 0.1 ms,
+# as long as a reservation of this size.
+_LOOK_AFTER_BYTES = 1 << 20
+# What stays free in a group: for other memory of its processes, and for a process that is still to start.
+_LEAST_RESERVE, _MOST_RESERVE, _RESERVE_SHARE = 8 << 20, 256 << 20, 8
 _MADV_POPULATE_WRITE = 23  # of Linux 5.14; Python has no name for it
 
 # Of `SharedMemoryFull`, where batches lack memory.
@@ -31,6 +39,13 @@ MEMORY_REMEDY = (
     "Use smaller batches, a smaller max_queue_size, or a larger /dev/shm "
     "(`docker run --shm-size`, `mount -o remount,size=... /dev/shm`)"
 )
+
+
+class GroupFull(OSError):
+    """The control group of this process would have too little memory left.
+
+    The kernel does not refuse a reservation there: it kills a process of the group.
+    """
 
 
 class Segment:
@@ -46,6 +61,7 @@ class Segment:
 
     def __init__(self, fd: int, size: int, kind: str) -> None:
         self.fd, self.size, self.kind = fd, size, kind
+        self._not_looked_at = 0  # bytes that were reserved since the last look at the control group
         from mpqueue.system import descriptors
 
         with descriptors.apart_from_standard():
@@ -110,14 +126,34 @@ class Segment:
         """
         return os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
 
-    def reserve(self, offset: int, end: int) -> None:
+    def reserve(self, offset: int, end: int, *, spare: int | None = 0) -> None:
         """Back the bytes from ``offset`` to ``end`` with memory, so that writing them cannot fail.
+
+        Args:
+            offset: The first byte.
+            end: The end.
+            spare: Bytes that a control group must have left after it, in addition to its reserve. None: half of the
+                reserve is enough, since nothing continues without these bytes.
 
         Raises:
             OSError: ENOSPC or ENOMEM: there is not so much memory; what was reserved before stays.
+            GroupFull: The control group would have too little left.
         """
         if platform_support.HAS_FALLOCATE:
+            self._look_at_group(end - offset, spare)
             os.posix_fallocate(self.fd, offset, end - offset)
+
+    def _look_at_group(self, nbytes: int, spare: int | None) -> None:
+        self._not_looked_at += nbytes
+        if self._not_looked_at < _LOOK_AFTER_BYTES:
+            return
+        group = _group_memory()
+        left = 0 if group is None else reserve_of(group) // 2 if spare is None else reserve_of(group) + spare
+        if group is not None and nbytes + left > group.room:
+            raise GroupFull(
+                errno.ENOMEM, f"the control group allows {group.limit:,} bytes, and has {group.room:,} left"
+            )
+        self._not_looked_at = 0
 
     def populate(self, offset: int, end: int) -> None:
         """Map reserved bytes into this process all at once, where the system can; else each page is when it is written.
@@ -135,8 +171,8 @@ class Segment:
         if platform_support.HAS_HOLES:
             self.memory.madvise(mmap.MADV_REMOVE, offset, end - offset)
 
-    def available_bytes(self) -> int | None:
-        """Return the bytes that could still be reserved, None where the system does not know."""
+    def free_bytes(self) -> int:
+        """Return the bytes that the file system, or the machine, has left."""
         if self.kind != "memfd":
             status = os.fstatvfs(self.fd)
             return status.f_bavail * status.f_frsize
@@ -144,12 +180,33 @@ class Segment:
 
         return int(psutil.virtual_memory().available)
 
+    def available_bytes(self) -> int:
+        """Return the bytes that could still be reserved; to look at the control group as well takes 0.1 ms."""
+        available, group = self.free_bytes(), _group_memory()
+        return available if group is None else min(available, max(0, group.room - reserve_of(group)))
+
+    def is_group_short(self) -> bool:
+        """Return whether the control group has less than its reserve left."""
+        group = _group_memory()
+        return group is not None and group.room < reserve_of(group)
+
     def close(self) -> None:
         """Close the descriptor and let go of the mapping, which lives on while arrays on it do."""
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
             os.close(fd)
             del self.memory
+
+
+def _group_memory() -> "GroupMemory | None":
+    from mpqueue.system import limits  # with the first large batch: most programs of small ones do without it
+
+    return limits.group_memory()
+
+
+def reserve_of(group: "GroupMemory") -> int:
+    """Return the bytes that stay free in a control group."""
+    return min(max(_LEAST_RESERVE, group.limit // _RESERVE_SHARE), _MOST_RESERVE, group.limit // 2)
 
 
 class ForeignSegment:

@@ -67,6 +67,8 @@ class GrantedSlot:
     Attributes:
         let_go: Numbers of slots that user code held and holds no more.
         high_water: Bytes of the slot that are reserved.
+        spares: Batches for which a control group must have room left when a slot grows: one for each worker, so that
+            the batch that is due next gets its memory. None: this is that batch.
         mapped: Bytes of them that are mapped here: more is to be asked of `reserve`.
         wanted: Bytes of the latest reservation, to be reported if there was no memory for it.
     """
@@ -74,6 +76,7 @@ class GrantedSlot:
     def __init__(self, segment: Segment, stride: int) -> None:
         self.let_go: deque[int] = deque()
         self.high_water = self.mapped = self.wanted = 0
+        self.spares: int | None = 0
         self._segment, self._stride = segment, stride
         self._number = self._offset = self._end = 0
         self._is_open = False
@@ -187,7 +190,8 @@ class GrantedSlot:
         if end > self.high_water:
             # Before the call: where there is no memory, the trainer is told of how much.
             self.wanted = end
-            self._segment.reserve(self._offset + self.high_water, self._offset + upto)
+            spare = None if self.spares is None else self.spares * end
+            self._segment.reserve(self._offset + self.high_water, self._offset + upto, spare=spare)
             self.high_water = upto
         if end > self.mapped:
             upto = min(upto, self.high_water)

@@ -5,8 +5,10 @@ groups above it; version 1 has one tree per kind of limit. In a container the ro
 """
 
 import contextlib
+import operator
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from mpqueue.system.cpus import num_cpus
 
@@ -36,6 +38,36 @@ def memory_limit() -> tuple[int, int] | None:
         if limit and used and limit[0] != "max" and int(limit[0]) < 1 << 60:  # version 1 says a huge number for none
             found.append((int(limit[0]), int(used[0])))
     return min(found, key=lambda pair: pair[0] - pair[1], default=None)
+
+
+class GroupMemory(NamedTuple):
+    """The memory of a control group.
+
+    Attributes:
+        limit: Bytes that it may use.
+        room: Bytes that it may still use; the cache of files does not count as used, since the kernel drops it first.
+    """
+
+    limit: int
+    room: int
+
+
+def group_memory() -> GroupMemory | None:
+    """Return the memory of the control group of this process that has the least room; None: no group has a limit."""
+    found = []
+    for group in _groups("memory"):
+        names = ("memory.max", "memory.current", ("inactive_file", "active_file"))
+        limit = _words(group / names[0])
+        if not limit:
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file"))
+            limit = _words(group / names[0])
+        if not limit or limit[0] == "max" or int(limit[0]) >= 1 << 60:
+            continue
+        used, words = _words(group / names[1]), _words(group / "memory.stat")
+        if used:
+            cached = sum(int(words[words.index(name) + 1]) for name in names[2] if name in words)
+            found.append(GroupMemory(int(limit[0]), max(0, int(limit[0]) - int(used[0]) + cached)))
+    return min(found, key=operator.attrgetter("room"), default=None)
 
 
 def free_memory() -> int:

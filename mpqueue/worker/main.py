@@ -33,7 +33,7 @@ from mpqueue.engine.schedule import Listed
 from mpqueue.engine.torch_numbers import TorchNumbers
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.glibc import keep_freed_memory
-from mpqueue.memory.segment import MEMORY_REMEDY, Segment
+from mpqueue.memory.segment import MEMORY_REMEDY, GroupFull, Segment
 from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.system import platform_support
 from mpqueue.system.cpus import busy_ns
@@ -55,6 +55,7 @@ from mpqueue.worker.records import (
     HELD,
     MAGIC,
     NEW_SPEC,
+    OF_GROUP,
     ORDER,
     PARTIAL,
     REPORT,
@@ -277,6 +278,7 @@ class _Worker:
         self._config, self._payload, self._buffers, self._ends = config, payload, buffers, ends
         self._segment = Segment(ends.segment, config.segment_bytes, config.segment_kind)
         self._writer = SlotWriter(self._segment, config.stride, config.max_batch_bytes)
+        self._writer.spares = config.info.num_workers
         self._grants = GrantReader(ends.grants)
         self._broken: BaseException | None = None
         self._own = make_mark()
@@ -534,13 +536,16 @@ class _Worker:
             wanted = self._writer.wanted
             if is_last:
                 raise SharedMemoryFull(wanted, self._segment.available_bytes(), MEMORY_REMEDY) from error
-            self._report(ReportKind.FULL, slot, turn, wanted)
+            self._report(ReportKind.FULL, slot, turn, wanted, OF_GROUP * isinstance(error, GroupFull))
             # Others may have given memory back since the trainer decided: a refusal, too, is followed by an attempt.
             is_last = not self._grants.may_retry()
+            self._writer.spares, spares = None, self._writer.spares  # the trainer lets only one worker try at a time
             try:
                 return self._writer.place()
             except OSError as again:
                 error = again
+            finally:
+                self._writer.spares = spares
         raise error
 
     def _place_failure(self, error: BaseException, unit: int, epoch: int) -> Placed:
@@ -572,10 +577,10 @@ class _Worker:
         if self._own[0]:  # else a child that user code has forked, which has no pipe
             self._report(ReportKind.QUEUES, 0, 0)
 
-    def _report(self, kind: int, slot: int, turn: int, nbytes: int = 0) -> None:
+    def _report(self, kind: int, slot: int, turn: int, nbytes: int = 0, flags: int = 0) -> None:
         os.write(
             self._ends.reports,
-            REPORT.pack(MAGIC, kind, 0, slot, turn, 0, 0, nbytes, self._writer.high_water, 0, 0, 0),
+            REPORT.pack(MAGIC, kind, flags, slot, turn, 0, 0, nbytes, self._writer.high_water, 0, 0, 0),
         )
 
 

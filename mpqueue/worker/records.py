@@ -104,6 +104,7 @@ OUTCOMES = (ReportKind.BATCH, ReportKind.RAISED, ReportKind.END)
 # Flags of a report: the spec lies in the slot; the worker's code holds an array in it; the stream that has ended never
 # asked for its worker, and so has not taken its share only; something of the batch was left out; a tail lies behind it.
 NEW_SPEC, HELD, UNSHARDED, PARTIAL, TAIL = 1, 2, 4, 8, 16
+OF_GROUP = 1  # of FULL: the memory of the control group is used, not that of the file system
 
 
 # The bytes that follow, and whether they are a pickle; of a lane: whether it has a state, and twice how many elements

@@ -58,6 +58,7 @@ from mpqueue.worker.records import (
     HELD,
     MAGIC,
     NEW_SPEC,
+    OF_GROUP,
     OUTCOMES,
     PARTIAL,
     REPORT,
@@ -154,11 +155,13 @@ class Notice(NamedTuple):
         kind: `ReportKind.FULL` or `ReportKind.LOADED`.
         turn: Of the slot that it is about.
         work: What there is no memory for; None if a new source was loaded.
+        is_of_group: It is the control group that has no memory for it.
     """
 
     kind: int
     turn: int
     work: Work | None
+    is_of_group: bool = False
 
 
 class Dispatcher:
@@ -474,7 +477,7 @@ class Dispatcher:
                         _ORDER_NAME.pack(header, nbytes, high_water, compute, copy, wait),
                     )
                     continue
-                notices = self._enter_notice(worker, kind, number, turn, high_water, notices)
+                notices = self._enter_notice(worker, kind, number, turn, high_water, flags, notices)
                 continue
             work = in_flight[turn]  # a turn that it was not granted, or has reported, is a KeyError: see `drain`
             slot = work.slot
@@ -575,14 +578,16 @@ class Dispatcher:
         self.lot = max(self.chunk, min(self._max_lot, _CHEAP_NS * self._num_workers // item_ns))
 
     def _enter_notice(
-        self, worker: WorkerHandle, kind: int, number: int, turn: int, high_water: int, notices: Sequence[Notice]
-    ) -> Sequence[Notice]:
+        self, worker: WorkerHandle, kind: int, number: int, turn: int, high_water: int, flags: int,
+        notices: Sequence[Notice],
+    ) -> Sequence[Notice]:  # fmt: skip
         """Enter a report that is no outcome of a ticket; return the notices with it, if it is to be routed."""
         ring = self._pool.ring
         if kind == ReportKind.FULL:
             work = worker.in_flight[turn]
             work.slot.high_water = max(work.slot.high_water, min(high_water, ring.stride))
-            return (*notices, Notice(kind, turn, work)) if worker.life.starve() else notices
+            notice = Notice(kind, turn, work, bool(flags & OF_GROUP))
+            return (*notices, notice) if worker.life.starve() else notices
         if kind == ReportKind.LOADED:
             if turn not in worker.loading:
                 raise ProtocolError("a source was loaded that was not sent")

@@ -8,6 +8,7 @@ from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import WorkerDied
 from mpqueue.memory.ring import Ring
 from mpqueue.system.log import debug, debugs, warn
+from mpqueue.telemetry.units import size_text
 from mpqueue.workers.handle import Cause
 from mpqueue.workers.roster import Exit
 
@@ -62,9 +63,22 @@ def report_end(leaving: Exit) -> None:
     debug(f"{leaving.worker!r} has ended with code {leaving.exitcode}; its peak was {leaving.peak_bytes:,} bytes")
 
 
-def report_shortage(ring: Ring, *, is_first: bool) -> None:
+def report_shortage(ring: Ring, *, is_first: bool, is_of_group: bool = False) -> None:
     """Warn that memory for batches is short, once; tell the state of the ring each time."""
-    if is_first:
+    group = None
+    if is_first and is_of_group:
+        from mpqueue.system.limits import group_memory
+
+        group = group_memory()
+    if group is not None:
+        warn(
+            f"memory for batches is short: the control group allows {size_text(group.limit)}, and "
+            f"{size_text(group.room)} are left beside {ring.slots.bytes_reserved():,} bytes of batches. Fewer batches "
+            "are computed ahead from now on. Use a smaller max_queue_size or smaller batches, or raise the limit",
+            "Seeing what happens",
+            "Memory",
+        )
+    elif is_first:
         warn(
             f"memory for batches is short: there is none for another one beside {ring.slots.bytes_reserved():,} bytes. "
             "Fewer batches are computed ahead from now on; a smaller max_queue_size or smaller batches need less of it",

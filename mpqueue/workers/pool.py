@@ -131,6 +131,27 @@ class WorkerPool:
         self.ready[max(later)] = work.evict()
         return True
 
+    def drop(self, *, beyond: int) -> bool:
+        """Drop the finished batch that is furthest from its turn, to compute it again; False if there is none.
+
+        Private memory counts in a control group, too, so `evict` would not help there. The elements of a lane are
+        computed in their order, so none is dropped.
+        """
+        if self.owners is not None:
+            return False
+        later = [
+            number
+            for number, work in self.ready.items()
+            if number > beyond and isinstance(work, Work) and not work.is_end
+        ]
+        if not later:
+            return False
+        work = self.ready.pop(max(later))
+        assert isinstance(work, Work)
+        self.ring.release(work.slot)
+        self.put_back([work.ticket], is_retry=True)
+        return True
+
     def give_up(self, ticket: Ticket, error: Exception) -> None:
         """Answer a ticket that no worker can answer: it is an error at its place in the order."""
         self.ready[ticket.number] = Result.failed(error)

@@ -10,6 +10,11 @@ slot. Memory comes from, in this order:
     4. batches that are still to be reported;
     5. slots of other starved workers, further from their turn, which are ended, and their tickets granted again.
 
+If a control group has no memory left, the second measure would not help, as private memory counts in the group, too.
+The kernel does not refuse memory there, it kills. So workers look at the group before a slot grows, and leave room for
+a batch of each worker. The batch that is due next may use this room. If that is not enough, finished batches that are
+due later are dropped, and computed again.
+
 From then on the pool keeps fewer batches at a time. Only when none of these can free a byte and the consumer waits, the
 one whose turn is next gets the answer FAIL, and the consumer gets `SharedMemoryFull`.
 """
@@ -42,6 +47,8 @@ class Pressure:
         self._pool, self._can_replay = pool, can_replay
         self._starved: dict[WorkerHandle, Work] = {}  # those killed since are in it until they are reaped
         self._moved_out: int | None = None  # the ticket of a batch that is due, and has no room in the ring
+        self._is_of_group = False  # the control group has no memory left
+        self._lent: int | None = None  # the latest ticket that was allowed to use the room that workers leave
         self._limit: int | None = None  # slots that may be granted or ready at a time
 
     @property
@@ -71,9 +78,10 @@ class Pressure:
         """Forget the batch that was moved out and is due: nobody wants it any more."""
         self._move_out(None)
 
-    def note(self, worker: WorkerHandle, work: Work) -> None:
-        """Enter a worker that has reported *full* for this work."""
-        incidents.report_shortage(self._pool.ring, is_first=self._limit is None)
+    def note(self, worker: WorkerHandle, work: Work, *, is_of_group: bool = False) -> None:
+        """Enter a worker that has reported *full* for this work, because of a control group or of a file system."""
+        incidents.report_shortage(self._pool.ring, is_first=self._limit is None, is_of_group=is_of_group)
+        self._is_of_group = is_of_group
         self._starved[worker] = work
         self._pool.ring.slots.shares_large = False
         self._limit = max(1, min(self._in_use() - 1, self._limit or self._in_use()))
@@ -111,7 +119,7 @@ class Pressure:
         number = self._number_of(worker)
         if self._starved[worker].cancelled:
             self._answer(worker, GrantKind.FAIL)
-        elif self._make_room(number):
+        elif self._lend(number) or self._make_room(number):
             self._answer(worker, GrantKind.RETRY)
         elif not self._pool.nobody_works or self._sacrifice(number, FIRST_BYTES):
             return  # there will be finished batches to move out, or a slot to be had
@@ -188,10 +196,25 @@ class Pressure:
         pool = self._pool
         if pool.ring.give_back():
             return True
+        if self._is_of_group:
+            # Work that others do may end with a batch that is due before those that would be dropped.
+            is_free = pool.take_all_unread() or (pool.nobody_works and self._can_replay and pool.drop(beyond=number))
+            pool.ring.give_back()
+            return is_free
         if pool.evict(beyond=number) or pool.take_all_unread():
             pool.ring.give_back()
             return True
         return False
+
+    def _lend(self, number: int) -> bool:
+        """Allow the batch that is due next to use the room that workers leave in a control group, once."""
+        pool = self._pool
+        if not self._is_of_group or self._lent == number or (pool.pending and pool.pending[0].number < number):
+            return False
+        if any(work.ticket.number < number for each in pool.roster.living for work in each.in_flight.values()):
+            return False
+        self._lent = number
+        return True
 
     def _answer(self, worker: WorkerHandle, kind: int) -> None:
         work = self._starved.pop(worker)

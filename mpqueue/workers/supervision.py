@@ -316,7 +316,7 @@ class Supervision:
             if notice.kind == ReportKind.LOADED:
                 self._sync.note_loaded(self._pool, worker, notice.turn)
             elif notice.work is not None:
-                self._pressure.note(worker, notice.work)
+                self._pressure.note(worker, notice.work, is_of_group=notice.is_of_group)
 
     def _forget(self, worker: WorkerHandle) -> None:
         slots = self._pool.ring.slots

@@ -74,6 +74,29 @@ def test_a_limit_of_memory_of_version_1_that_means_none_is_none(group):
     assert limits.memory_limit() is None
 
 
+def test_the_room_of_a_group_counts_the_cache_of_files_as_free(group):
+    stat = "anon 600\nfile 500\nshmem 100\ninactive_file 300\nactive_file 100\n"
+    above = {"a/memory.max": "9000", "a/memory.current": "2000", "a/memory.stat": "inactive_file 0\nactive_file 0\n"}
+    group("0::/a/b\n", **{"a/b/memory.max": "1500", "a/b/memory.current": "1200", "a/b/memory.stat": stat}, **above)
+    assert limits.group_memory() == (1500, 700)
+
+
+def test_the_room_of_a_group_of_version_1_includes_the_groups_below_it(group):
+    files = {
+        "limit_in_bytes": "1500",
+        "usage_in_bytes": "1200",
+        "stat": "inactive_file 1\ntotal_inactive_file 30\ntotal_active_file 5\n",
+    }
+    group("3:memory:/x\n", **{f"memory/x/memory.{name}": text for name, text in files.items()})
+    assert limits.group_memory() == (1500, 335)
+
+
+@pytest.mark.parametrize("limit", ["max", str(9223372036854771712)])
+def test_a_group_without_a_limit_of_memory_has_no_room_to_tell(group, limit):
+    group("0::/a\n", **{"a/memory.max": limit, "a/memory.current": "5"})
+    assert limits.group_memory() is None
+
+
 def test_useful_workers_are_bounded_by_affinity_and_by_the_quota(group, monkeypatch):
     monkeypatch.setattr(limits, "num_cpus", lambda: 8)
     group("0::/a\n", **{"a/cpu.max": "20000 100000"})

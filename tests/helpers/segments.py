@@ -7,7 +7,7 @@ class PlainMemory:
     def __init__(self, nbytes):
         self.memory = bytearray(nbytes)
 
-    def reserve(self, offset, end):
+    def reserve(self, offset, end, *, spare=0):
         assert 0 <= offset < end <= len(self.memory)
 
     def populate(self, offset, end):

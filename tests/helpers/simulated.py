@@ -61,7 +61,7 @@ class SmallSegment(Segment):
         super().__init__(fd, size, kind)
         self.pages = set()
 
-    def reserve(self, offset, end):
+    def reserve(self, offset, end, *, spare=0):
         wanted = set(range(offset // PAGE, -(-end // PAGE))) - self.pages
         room = self.max_pages - len(self.pages)
         self.pages.update(sorted(wanted)[: max(room, 0)])  # as the kernel does: as many as there are

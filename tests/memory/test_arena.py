@@ -25,7 +25,7 @@ class FakeSegment:
     def __init__(self, size, max_pages):
         self.size, self.max_pages, self.pages, self.closed = size, max_pages, set(), False
 
-    def reserve(self, offset, end):
+    def reserve(self, offset, end, *, spare=0):
         assert 0 <= offset < end <= self.size
         assert offset % PAGE == end % PAGE == 0
         wanted = sorted(set(range(offset // PAGE, end // PAGE)) - self.pages)

@@ -22,7 +22,7 @@ class Noting(PlainMemory):
         super().__init__(4 * STRIDE)
         self.reserved, self.mapped = [], []
 
-    def reserve(self, offset, end):
+    def reserve(self, offset, end, *, spare=0):
         super().reserve(offset, end)
         self.reserved.append((offset, end))
 

@@ -48,6 +48,10 @@ class Pool:
         self.has_urgent, self.done, self.killed, self.given_up = False, [], [], []
 
     @property
+    def living(self):
+        return self.workers
+
+    @property
     def nobody_works(self):
         return not self.is_busy and all(worker.life.is_starved for worker in self.workers)
 
@@ -84,6 +88,14 @@ class Pool:
             self.pages = 1
         return bool(later)
 
+    def drop(self, *, beyond):
+        later = [number for number in self.later if number > beyond]
+        if later:
+            self.later.remove(max(later))
+            self.done.append("dropped")
+            self.pages = 1
+        return bool(later)
+
     def take_all_unread(self):
         self.unread, had = 0, self.unread
         self.pages = had
@@ -109,6 +121,34 @@ def relieve(pool, *, may_fail=True, **options):
     pumped = []
     pressure_of(pool, **options).relieve(lambda: pumped.append(1), may_fail=may_fail)
     return len(pumped)
+
+
+def group_relief(pool, *, can_replay=True):
+    pressure = pressure_of(pool, can_replay=can_replay)
+    pressure._is_of_group = True
+    pressure.relieve(lambda: None, may_fail=True)
+    return pressure
+
+
+def test_in_a_full_group_the_batch_that_is_due_next_may_use_the_room_that_workers_leave_once():
+    worker = Waiting(5)
+    pool = Pool(workers=[worker], later=[6])
+    pressure = group_relief(pool)
+    assert [kind for kind, _ in worker.heard] == [GrantKind.RETRY]
+    assert pressure._lent == 5
+    assert pool.later == [6], "the batches that are finished stay"
+
+
+def test_in_a_full_group_finished_batches_are_dropped_and_not_moved_to_private_memory():
+    worker = Waiting(5)
+    pool = Pool(workers=[worker], later=[6, 8])
+    pressure = pressure_of(pool, can_replay=True)
+    pressure._is_of_group, pressure._lent = True, 5
+    pressure.relieve(lambda: None, may_fail=True)
+    assert pool.later == [6]
+    assert "dropped" in pool.done
+    assert "moved" not in pool.done
+    assert [kind for kind, _ in worker.heard] == [GrantKind.RETRY]
 
 
 @pytest.mark.parametrize("way", [{"pages": 1}, {"later": [4, 6]}, {"unread": 1}], ids=str)

@@ -63,6 +63,7 @@ class Shortage:
 
     def want(self, client: Client, size_class: int, queue: int, number: int, count: int, num_needed: int) -> None:
         """Grant blocks, now or when there are some; at once, and perhaps none, if none is needed yet."""
+        self._pool.arena.num_users = 1 + len(self._clients)
         if num_needed:
             self.demands.append(Demand(client, number, queue, size_class, count, num_needed))
             self.relieve()
@@ -85,10 +86,13 @@ class Shortage:
             if error is not None and self._revoke():
                 error = self._serve(demand)
             if error is not None and not self._may_be_met(demand):
+                error = self._serve(demand, is_last_resort=True)
+                if error is None:
+                    continue
                 self.demands.remove(demand)
                 demand.client.answers.fail(demand.number, error)
 
-    def _serve(self, demand: Demand) -> SharedMemoryFull | None:
+    def _serve(self, demand: Demand, *, is_last_resort: bool = False) -> SharedMemoryFull | None:
         arena, granted = self._pool.arena, demand.client.granted.get(demand.size_class, ())
         missing = max(1, demand.num_needed - len(granted))
         wanted = demand.num_wanted if self._is_fair(demand.client, demand.size_class, demand.num_wanted) else 0
@@ -97,7 +101,7 @@ class Shortage:
             try:
                 tokens = arena.take(demand.size_class, max(missing, wanted))
             except SharedMemoryFull:
-                tokens = arena.take(demand.size_class, missing)
+                tokens = arena.take(demand.size_class, missing, is_last_resort=is_last_resort)
         except SharedMemoryFull as error:
             return error
         self.demands.remove(demand)
@@ -137,7 +141,7 @@ class Shortage:
 
     def _may_be_met(self, demand: Demand) -> bool:
         arena = self._pool.arena
-        available = arena.segment.available_bytes() or 0
+        available = arena.segment.available_bytes()
         # More than there would be with every block free.
         if demand.num_needed * class_bytes(demand.size_class) > available + arena.num_reserved_bytes:
             return False

@@ -33,14 +33,15 @@ def pool(monkeypatch):
     def num_free():
         return NUM_MB * MB - sum(reserved)
 
-    def reserve_within(self, offset, end):
+    def reserve_within(self, offset, end, *, spare=0):
         if end - offset > num_free():
             raise OSError(28, "No space left on device")
         reserve(self, offset, end)
         reserved.append(end - offset)
 
     monkeypatch.setattr(Segment, "reserve", reserve_within)
-    monkeypatch.setattr(Segment, "available_bytes", lambda _self: num_free())
+    for name in ("available_bytes", "free_bytes"):
+        monkeypatch.setattr(Segment, name, lambda _self: num_free())
     made = BlockPool()
     yield made
     made.close()

@@ -217,7 +217,7 @@ def short_of_memory(monkeypatch, limit):
     reserve = Segment.reserve
     reserved = []
 
-    def reserve_within(self, offset, end):
+    def reserve_within(self, offset, end, *, spare=0):
         if sum(reserved) + end - offset > limit:
             raise OSError(28, "No space left on device")
         reserve(self, offset, end)

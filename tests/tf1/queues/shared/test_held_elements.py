@@ -194,5 +194,5 @@ def test_nobody_waits_for_memory_that_is_only_held(monkeypatch):
         assert holds_of(queue).num_live == 0  # memory was short, so that nothing is held any more
 
 
-def _refuse(*_):
+def _refuse(*_, **__):
     raise OSError(28, "No space left on device")

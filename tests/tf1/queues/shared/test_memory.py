@@ -30,7 +30,7 @@ def memory_of_4_mb(monkeypatch):
     def num_free():
         return 4 * MB - sum(end - offset for offset, end in reserved)
 
-    def reserve_within(self, offset, end):
+    def reserve_within(self, offset, end, *, spare=0):
         if end - offset > num_free():
             raise OSError(28, "No space left on device")
         reserve(self, offset, end)
@@ -42,7 +42,8 @@ def memory_of_4_mb(monkeypatch):
 
     monkeypatch.setattr(Segment, "reserve", reserve_within)
     monkeypatch.setattr(Segment, "discard", discard_too)
-    monkeypatch.setattr(Segment, "available_bytes", lambda _self: num_free())
+    for name in ("available_bytes", "free_bytes"):
+        monkeypatch.setattr(Segment, name, lambda _self: num_free())
 
 
 def hub_of(queue):

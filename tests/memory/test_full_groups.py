@@ -1,0 +1,165 @@
+"""A control group without free memory: fewer batches are computed ahead, and no process is killed."""
+
+import pytest
+from helpers.groups import ENTER, kills, memory_group
+from helpers.outside import ran
+
+MIB = 1 << 20
+BIG = (
+    ENTER
+    + """
+import logging
+import numpy as np
+logging.basicConfig(stream=sys.stdout, format="WARNED %(message)s")
+
+class Big:
+    def __init__(self, length=30, megabytes=25):
+        self.length, self.size = length, megabytes << 17
+    def __len__(self):
+        return self.length
+    def __getitem__(self, index):
+        return np.full(self.size, index)
+
+def whole(batch):
+    assert (batch == batch[0]).all()
+    return int(batch[0])
+"""
+)
+
+
+@pytest.fixture
+def group(request):
+    with memory_group(request.param * MIB) as folder:
+        yield folder
+
+
+def told(said):
+    return [line for line in said if not line.startswith("WARNED")], [
+        line for line in said if line.startswith("WARNED")
+    ]
+
+
+LOADERS = {
+    "many ahead": "Loader(Big(), workers=2, max_queue_size=10)",
+    "few ahead": "Loader(Big(), workers=2, max_queue_size=2)",
+    "made in the slot": "Loader(InSlot(), workers=2, max_queue_size=10)",
+    "as they are ready": "Loader(Big(), workers=2, max_queue_size=10, ordered=False)",
+    "the first one is late": "Loader(Late(), workers=2, max_queue_size=10)",
+    "they grow": "Loader(Growing(), workers=2, max_queue_size=10)",
+    "stream": "Loader(mpqueue.Dataset.range(30).filter(lambda x: True).map(Big().__getitem__), workers=2, lanes=1)",
+    "stream of lanes": "Loader(mpqueue.Dataset.range(30).filter(lambda x: True).map(Big().__getitem__), workers=2, lanes=2)",
+    "forked": "Loader(Big(), workers=2, max_queue_size=10, start_method='fork')",
+}
+
+
+@pytest.mark.parametrize("group", [200], indirect=True)
+@pytest.mark.parametrize("name", LOADERS)
+def test_all_batches_arrive_and_no_process_is_killed(group, name):
+    said, output = ran(
+        BIG
+        + f"""
+class InSlot(Big):
+    def __getitem__(self, index):
+        made = mpqueue.empty(self.size, np.int64)
+        made[:] = index
+        return made
+
+class Late(Big):
+    def __getitem__(self, index):
+        if index % 10 == 0:
+            time.sleep(0.3)
+        return super().__getitem__(index)
+
+class Growing(Big):
+    def __getitem__(self, index):
+        return np.full(self.size // 30 * (index + 1), index)
+
+with {LOADERS[name]} as loader:
+    say(*sorted(whole(batch) for batch in loader))
+    say(loader.statistics().deaths)
+""",
+        env={"CGROUP": group},
+    )
+    assert said == [" ".join(map(str, range(30))), "0"]
+    assert kills(group) == 0
+    warned = [line for line in output.splitlines() if "memory for batches is short" in line]
+    assert len(warned) <= 1
+    if name == "many ahead":
+        assert "the control group allows 210 MB" in warned[0]
+
+
+@pytest.mark.parametrize("group", [200], indirect=True)
+def test_a_batch_for_which_there_never_is_room_is_an_error(group):
+    said, _ = ran(
+        BIG
+        + """
+with Loader(Big(megabytes=60), workers=1) as loader:
+    batches, kept = iter(loader), []
+    try:
+        for batch in batches:
+            kept.append(batch)
+            del batch
+    except mpqueue.errors.SharedMemoryFull as error:
+        say(len(kept), error.bytes_asked >> 20, error.bytes_available >> 20)
+    say(loader.statistics().deaths)
+""",
+        env={"CGROUP": group},
+    )
+    kept, asked, available = map(int, said[0].split())
+    assert kept >= 0
+    assert asked == 60
+    assert available < 60
+    assert said[1] == "0"
+    assert kills(group) == 0
+
+
+@pytest.mark.parametrize("group", [150], indirect=True)
+def test_a_server_computes_fewer_batches_ahead(group):
+    said, _ = ran(
+        BIG
+        + """
+import tempfile
+os.environ["MPQUEUE_HOME"] = tempfile.mkdtemp()
+with mpqueue.Server("s", Big(megabytes=10), workers=2, max_queue_size=20) as server, mpqueue.attach("s") as consumer:
+    say(*sorted(whole(batch) for batch in consumer))
+import shutil
+shutil.rmtree(os.environ["MPQUEUE_HOME"])
+""",
+        env={"CGROUP": group},
+    )
+    assert said == [" ".join(map(str, range(30)))]
+    assert kills(group) == 0
+
+
+@pytest.mark.parametrize("group", [200], indirect=True)
+def test_producers_of_a_queue_wait_for_memory(group):
+    said, _ = ran(
+        BIG
+        + """
+def make():
+    make.count += 1
+    if make.count > 25:
+        raise mpqueue.errors.OutOfRangeError(None, None, "the end")
+    return np.full(10 << 17, make.count)
+make.count = 0
+
+coordinator = mpqueue.Coordinator()
+queue = mpqueue.FIFOQueue(50, [np.int64], shapes=[(10 << 17,)])
+op = queue.enqueue_op(make)
+runner = mpqueue.train.QueueRunner(queue, [op, op], workers="process")
+threads = runner.create_threads(coord=coordinator, start=True)
+time.sleep(1.5)  # as long as the producers have memory, they go on; the test holds for any time
+taken = []
+try:
+    while True:
+        taken.append(whole(queue.dequeue()))
+except mpqueue.errors.OutOfRangeError:
+    pass
+coordinator.request_stop()
+coordinator.join(threads)
+say(*sorted(taken))
+""",
+        env={"CGROUP": group},
+    )
+    assert said == [" ".join(str(number) for number in range(1, 26) for _ in range(2))]
+    assert kills(group) == 0
