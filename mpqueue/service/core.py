@@ -599,7 +599,8 @@ class Core:
 
     def advance(self, now: float) -> None:
         """Tell the group of its dead, and note who has waited until now."""
-        self._tell_of_loss(now)
+        if self._is_ranked:  # without a call: each batch passes here
+            self._tell_of_loss(now)
         # These consumers waited for a batch: a lease begins with the offer that ends the wait.
         for consumer in self._fresh:
             if consumer in self.group.last_seen:  # else it has left since
@@ -638,9 +639,7 @@ class Core:
         return {seat.consumer: "you were so slow that the others had to wait" for seat in slow}
 
     def _tell_of_loss(self, now: float) -> None:
-        """Cut off the group if the running epoch needs a rank in whose place nobody has come."""
-        if not self._is_ranked:
-            return
+        """Cut off the group if the running epoch needs a rank that is lost and was not replaced."""
         if self._may_miss_ranks and self.is_running:  # one may have died with the other server
             self._may_miss_ranks = False
             for seat in self.group.seats:
