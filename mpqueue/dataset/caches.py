@@ -27,6 +27,7 @@ from mpqueue.dataset.record_files import MISSING, NoRoomError, RecordFiles
 from mpqueue.memory.segment import memory_file
 from mpqueue.system import descriptors, folders, platform_support
 from mpqueue.system.log import warn
+from mpqueue.worker.failures import passes_at_once
 
 _FORM = 1  # of the files; those of another form have other names
 _SHARE_OF_MEMORY = 2
@@ -99,6 +100,8 @@ class Cache:
         try:
             return files.get(number, salt)
         except Exception as error:  # a class that has another name by now, say
+            if passes_at_once(error):
+                raise
             self._tell(f"it has values that cannot be read any more: {type(error).__name__}: {error}")
             return MISSING
 

@@ -110,6 +110,14 @@ class Reader:
             f"{self.origin(place, run)}"
         )
 
+    def _tell(self, error: Exception, places: Places, number: int, run: IndexedRun) -> None:
+        """Note in an error which of the places it is of.
+
+        A signal handler may have raised it when all of them were computed: then it is of none.
+        """
+        if number < len(places):
+            error.add_note(self.told(places[number], run))
+
 
 class ReaderMaker:
     """Makes the readers of a tree, one for each node.
@@ -170,7 +178,7 @@ class SourceReader(Reader):
         try:
             apply_to(list(places), places, partial(getitem, source), run.begin, seed, run.epoch, found)
         except Exception as error:
-            error.add_note(self.told(places[len(found)], run))
+            self._tell(error, places, len(found), run)
             raise
         return found
 
@@ -232,7 +240,7 @@ class MapReader(LinkReader):
         try:
             map_to(values, places, self.node.function, run.begin, seed, run.epoch, made, self.node.line())
         except Exception as error:
-            error.add_note(self.told(places[len(made)], run))
+            self._tell(error, places, len(made), run)
             raise
         return made
 
@@ -253,7 +261,7 @@ class MapReader(LinkReader):
                         raise returned_none(self.node.line())
                     made.append(result)
             except Exception as error:
-                error.add_note(self.told(places[len(made)], run))
+                self._tell(error, places, len(made), run)
                 raise
         # Not where an error has cut the block short: its time is not that of so many calls.
         choice.end(len(places), was_alone=calls.is_alone)

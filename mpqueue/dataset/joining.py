@@ -171,8 +171,8 @@ class MixPicks:
         """Return the picks of these numbers, from 1 to ``count`` of them."""
         block, start = divmod(first, self._shares.size)
         if block != self._of:
-            self._of = block
-            self._picks = shuffled(self._shares.datasets(block), *self._words, block).tolist()
+            picks = shuffled(self._shares.datasets(block), *self._words, block).tolist()
+            self._picks, self._of = picks, block
         return self._picks[start : start + count]
 
 

@@ -17,10 +17,10 @@ from typing import Any
 
 from mpqueue.dataset.nodes import CacheNode
 from mpqueue.dataset.record_files import MISSING
-from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, passes_at_once, token_of
+from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, token_of
 from mpqueue.engine.skips import Skipped
 from mpqueue.worker import context
-from mpqueue.worker.failures import never_an_end
+from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.lanes import LaneRun
 
 _END = None  # elements are pairs

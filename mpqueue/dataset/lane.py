@@ -10,9 +10,9 @@ A sample that has killed its workers is *lost*: the state says which, and the er
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.dataset.stages import LaneStage, passes_at_once
+from mpqueue.dataset.stages import LaneStage
 from mpqueue.telemetry.stage_rows import StageRow, summed
-from mpqueue.worker.failures import never_an_end
+from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.marked import MarkedBegin
 from mpqueue.worker.runner import StreamEnd

@@ -20,11 +20,11 @@ from typing import Any
 from mpqueue.dataset.depth import make_room
 from mpqueue.dataset.indexed import IndexedRun, ReaderMaker
 from mpqueue.dataset.nodes import StageNode, StreamNode, lengths_of, num_samples, shown
-from mpqueue.dataset.stages import LEAST_FRUITLESS, Block, LaneStage, Token, passes_at_once
+from mpqueue.dataset.stages import LEAST_FRUITLESS, Block, LaneStage, Token
 from mpqueue.errors import OutOfRangeError
 from mpqueue.system.log import warn
 from mpqueue.telemetry.clock import clock_ns
-from mpqueue.worker.failures import never_an_end
+from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.marked import MarkedBegin
 

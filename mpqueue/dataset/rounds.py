@@ -14,10 +14,10 @@ from mpqueue.dataset.lane import StreamLane
 from mpqueue.dataset.lookalikes import told_of_copies
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.source import aside
-from mpqueue.dataset.stages import passes_at_once
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.worker import context, torch_info
 from mpqueue.worker.context import WorkerInfo
+from mpqueue.worker.failures import passes_at_once
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import BeginBatch, StreamEnd
 

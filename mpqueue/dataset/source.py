@@ -22,6 +22,7 @@ from mpqueue.dataset.indexed import IndexedRun, LengthChanged, Reader, ReaderMak
 from mpqueue.dataset.nodes import StageNode
 from mpqueue.engine.global_generators import GlobalState, seed_globals
 from mpqueue.samples.leaves import no_sample
+from mpqueue.system.interrupts import is_of_handler
 from mpqueue.worker import context
 
 _TORCH_MASK = 0x7FFFFFFFFFFFFFFF
@@ -32,6 +33,9 @@ class Readers:
 
     A list of the user's may grow. So a source is asked for its length whenever it is read, and all sources at the
     beginning of an epoch. To ask all of them for each batch would take milliseconds where there are 10,000.
+
+    A thread's readers are taken out while they compute, and put back by one assignment. A signal handler that raises in
+    the middle may leave them inconsistent: they are not put back then, and the next call makes others.
 
     Args:
         root: The tree.
@@ -88,9 +92,17 @@ class Readers:
         return self._read(places, run._replace(watches=False), tally)
 
     def _read(self, places: Sequence[int], run: IndexedRun, tally: StageTally | None) -> list[Any]:
-        if tally is None:
-            return self.get().at(places, run)
-        maker = self._maker()
+        maker, self._kept.maker = self._maker(), None
+        try:
+            found = maker.make(self._root).at(places, run) if tally is None else self._timed(maker, places, run, tally)
+        except Exception as error:
+            if not is_of_handler(error):
+                self._kept.maker = maker
+            raise
+        self._kept.maker = maker
+        return found
+
+    def _timed(self, maker: ReaderMaker, places: Sequence[int], run: IndexedRun, tally: StageTally) -> list[Any]:
         kept: tuple[ReaderMaker, ReaderClocks] | None = getattr(self._kept, "clocks", None)
         if kept is None or kept[0] is not maker:
             self._kept.clocks = kept = maker, ReaderClocks(maker, self._root)
@@ -279,7 +291,7 @@ def aside() -> Iterator[IndexedRun]:
     found = context.current_batch()
     if found is None:
         kept = _Kept(_begin_here)
-        seed = context.aside_seed()
+        seed = context.aside.seed
         run = IndexedRun(_seed_of_torch() if seed is None else seed, 0, kept.begin, watches=True)
     else:
         kept = _Kept(found[1])

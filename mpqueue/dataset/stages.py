@@ -45,11 +45,9 @@ from mpqueue.dataset.held import together
 from mpqueue.engine.seeds import place_of
 from mpqueue.engine.skips import Skipped, is_of_source
 from mpqueue.samples.leaves import no_sample
-from mpqueue.system.interrupts import is_of_handler
 from mpqueue.system.log import warn
 from mpqueue.telemetry.stage_rows import StageRow
-from mpqueue.worker import context
-from mpqueue.worker.failures import never_an_end
+from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.marked import MarkedBegin
 
@@ -308,17 +306,6 @@ def rebuilt_by_part(tokens: Sequence[Token], stage_of: Callable[[int], LaneStage
     for part, found in of_part.items():
         found.update(zip(found, stage_of(part).rebuild(list(found)), strict=True))
     return [of_part[part][token] for part, token in tokens]
-
-
-def passes_at_once(error: BaseException) -> bool:
-    """Return whether an exception is an interrupt, and of no element.
-
-    In a worker process nobody but code of the user's is interrupted, which may use signals for timeouts of its own:
-    only a handler that leaves the process passes there.
-    """
-    if context.process_info() is not None:
-        return isinstance(error, SystemExit) and is_of_handler(error)
-    return not isinstance(error, Exception | SystemExit) or is_of_handler(error)
 
 
 def _kept(tokens: Sequence[Token], verdicts: list[Any]) -> Sequence[Token]:

@@ -25,11 +25,11 @@ from mpqueue.dataset.stages import (
     LinkStage,
     Token,
     no_verdict,
-    passes_at_once,
     tokens_of,
 )
 from mpqueue.engine.seeds import place_of
 from mpqueue.worker import context, failures
+from mpqueue.worker.failures import passes_at_once
 from mpqueue.worker.helper_threads import AHEAD, HelperCall, shared_helpers
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.marked import MarkedBegin

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 from mpqueue.engine.outcomes import Outcome, Result, Unreadable, is_interrupt
 from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import BatchTimeout, BatchTooLarge, SharedMemoryFull, TooManyErrors, WorkerDied
+from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.log import warn
 
 NOTHING_LEFT = Result(is_end=True)
@@ -35,7 +36,10 @@ class Skipped(NamedTuple):
     @classmethod
     def because_of(cls, error: BaseException, *indices: Any) -> Self:
         """Return the entry of these indices."""
-        return cls(indices, "".join(traceback.format_exception(error)))
+        # The standard library drops an exception that a signal handler raises amid some of this.
+        with defer_signals():
+            text = "".join(traceback.format_exception(error))
+        return cls(indices, text)
 
 
 class Skips:

@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
 from mpqueue.system.imports import Watch
+from mpqueue.system.interrupts import is_of_handler
 
 _MASK = 0x7FFFFFFFFFFFFFFF
 Of = tuple[int, int, int]
@@ -117,6 +118,8 @@ class TorchNumbers:
         try:
             result = compute(*arguments)
         except Exception as error:
+            if is_of_handler(error):
+                raise
             raised = error
         finally:
             self.is_due = True

@@ -20,6 +20,7 @@ from mpqueue.samples.marks import mark_of
 from mpqueue.samples.randomness import Randomness
 from mpqueue.samples.shards import Share
 from mpqueue.system.callers import outside_stacklevel
+from mpqueue.system.interrupts import is_of_handler
 
 _END: Any = object()
 
@@ -66,6 +67,8 @@ class SamplerDraw:
         try:
             self._following = next(self._batches, _END)
         except Exception as error:
+            if is_of_handler(error):
+                raise
             self._error = error
 
 

@@ -154,14 +154,16 @@ class SampleOrder:
         return [permuted_one(self._keys, length, place) for place in places]
 
     def _enter(self, epoch: int, length: int) -> None:
-        self._of, self._whole = (epoch, length), None
-        self._blocks.clear()
+        # The order is complete before it is kept, by assignments alone, and `_of` is the last of these: a signal
+        # handler that raises in here, where the caller computes, leaves nothing that a later call would take for it.
+        whole, keys = None, self._keys
         if length <= _MAX_SHUFFLED:
-            self._whole = np.arange(length)
+            whole = np.arange(length)
             words = sequence_of(self._seed, epoch, _SHUFFLED)
-            np.random.Generator(np.random.PCG64(words)).shuffle(self._whole)
+            np.random.Generator(np.random.PCG64(words)).shuffle(whole)
         else:
-            self._keys = _keys_of(self._seed, epoch).tolist()
+            keys = _keys_of(self._seed, epoch).tolist()
+        self._whole, self._keys, self._blocks, self._of = whole, keys, {}, (epoch, length)
 
     def _from_blocks(self, first: int, count: int, step: int = 1, offset: int = 0) -> list[int]:
         """The indices at places ``offset + step * number``, for ``count`` numbers from ``first`` on."""

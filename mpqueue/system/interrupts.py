@@ -67,7 +67,7 @@ class defer_signals:  # noqa: N801  # a context manager, spelled as those of con
 
     def __enter__(self) -> Self:
         global _is_deferring
-        self._is_outermost = not _is_deferring and threading.current_thread() is threading.main_thread()
+        self._is_outermost = not _is_deferring and _is_main_thread()
         if self._is_outermost:
             try:
                 # The flag first, as at the end: a garbage collection may run in the middle, and a finalizer in it that
@@ -90,15 +90,21 @@ class defer_signals:  # noqa: N801  # a context manager, spelled as those of con
             _deliver()
 
 
+def _is_main_thread() -> bool:
+    # Not by `threading.current_thread`: if a handler raises a KeyError in there, it puts another object in the place of
+    # the main thread's, for good.
+    return threading.get_ident() == threading.main_thread().ident
+
+
 def are_signals_deferred() -> bool:
     """Return whether signal handlers are deferred in this thread."""
-    return _is_deferring and threading.current_thread() is threading.main_thread()
+    return _is_deferring and _is_main_thread()
 
 
 def allow_signals(call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs) -> _T:
     """Make a call in which signals are handled at once, although they are deferred around it."""
     global _is_deferring
-    if not _is_deferring or _delivers_late or threading.current_thread() is not threading.main_thread():
+    if not _is_deferring or _delivers_late or not _is_main_thread():
         return call(*args, **options)
     struck: list[BaseException] = []  # one at most; in a variable it would hold this frame, and that the error
     try:
@@ -127,7 +133,7 @@ def deliver_after_return(call: Callable[[], object]) -> None:
     For callbacks of weak references, in which what a handler raises would be lost. The caller returns at once.
     """
     global _is_deferring, _delivers_late
-    if threading.current_thread() is not threading.main_thread():
+    if not _is_main_thread():
         call()
         return
     if _is_deferring:  # a collection amid work of ours, which handles at its end what comes in here
@@ -197,11 +203,32 @@ def _replace_and(call: Callable[[], object]) -> None:
 
 
 def is_of_handler(error: BaseException) -> bool:
-    """Return whether a signal handler has raised this: the traceback leads through it.
+    """Return whether a signal handler raised this exception, or it was raised because of one of a handler.
 
-    It is known by being set now, or, as a handler may have put another in its place, by what Python has called it with:
-    the number of a signal, and the very frame that called it.
+    The traceback of such an exception leads through the handler. A handler is recognized if it is set now. Because it
+    may have set another one in its place, it is also recognized by its arguments: the number of a signal, and the very
+    frame that Python interrupted.
+
+    Code that takes the exception of a handler for one of its own errors, such as a ``ValueError``, raises another
+    exception because of it. That exception is recognized if it has passed through the frame that caught the first one.
+    An exception that the caller was handling before does not count.
     """
+    codes = _codes_of_handlers()
+    pending, seen = [error], {id(error)}
+    while pending:
+        error = pending.pop()
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if any(frame.f_code in codes for frame in frames) or any(starmap(_is_call_by_signal, pairwise(frames))):
+            return True
+        for reason in (error.__cause__, error.__context__):
+            if reason is not None and id(reason) not in seen and reason.__traceback__ is not None:
+                seen.add(id(reason))
+                if reason.__traceback__.tb_frame in frames:
+                    pending.append(reason)
+    return False
+
+
+def _codes_of_handlers() -> set[Any]:
     codes = set()
     for number in _SIGNALS:
         handler: Any = _handlers.get(number) or getsignal(number)
@@ -210,10 +237,7 @@ def is_of_handler(error: BaseException) -> bool:
         if callable(handler):
             function = handler if hasattr(handler, "__code__") else getattr(handler, "__call__", None)  # noqa: B004
             codes.add(getattr(function, "__code__", None))  # of a method: that of its function
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    if any(frame.f_code in codes for frame in frames):
-        return True
-    return any(starmap(_is_call_by_signal, pairwise(frames)))
+    return codes
 
 
 def _is_call_by_signal(caller: FrameType, called: FrameType) -> bool:

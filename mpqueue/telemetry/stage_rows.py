@@ -15,6 +15,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+from mpqueue.system.interrupts import is_of_handler
+
 StageRow: TypeAlias = tuple[str, int, int, int, int]
 StageRows: TypeAlias = Sequence[StageRow]
 
@@ -83,6 +85,8 @@ def unpacked(data: bytes) -> list[StageRow]:
     try:
         rows: Any = pickle.loads(data)
     except Exception as error:
+        if is_of_handler(error):
+            raise
         raise ValueError("rows of stages that cannot be read") from error
     if type(rows) is not list or not all(
         type(row) is tuple and tuple(map(type, row)) == (str, int, int, int, int) for row in rows

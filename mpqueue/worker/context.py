@@ -4,10 +4,9 @@ Works in worker processes, worker threads and inline; each of them sets the thre
 a worker process is there a granted slot, which all threads of the process share.
 """
 
-import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -64,11 +63,22 @@ class _Current(threading.local):
     rng: "np.random.Generator | None" = None
     source: Any = None
     has_asked = is_seeded = is_helper = False
-    aside_seed: int | None = None
     tally: Any = None
 
 
+class Aside(threading.local):
+    """What datasets go by that are asked for elements in this thread, and by no worker.
+
+    Attributes:
+        seed: Their seed; None: nobody has set one. It is set and put back by assignments: a signal handler strikes in
+            none.
+    """
+
+    seed: int | None = None
+
+
 _current = _Current()
+aside = Aside()
 _IDLE: dict[str, Any] = {
     "info": None, "source": None, "is_seeded": False, "begin": None, "may_begin_blocks": None, "batch": None,
     "rng": None, "tally": None,
@@ -190,21 +200,6 @@ def current_batch() -> tuple[tuple[int, int, int], Callable[[int, int, int], Non
         return of, _process_begin
     of = seed_of(_current.batch)
     return None if of is None else (of, _current.begin or begin_batch)
-
-
-@contextlib.contextmanager
-def computing_aside(seed: int) -> Iterator[None]:
-    """Have datasets that are asked for elements in this thread, and by no worker, compute them with this seed."""
-    before, _current.aside_seed = _current.aside_seed, seed
-    try:
-        yield
-    finally:
-        _current.aside_seed = before
-
-
-def aside_seed() -> int | None:
-    """Return the seed of `computing_aside`; None: nobody has said it."""
-    return _current.aside_seed
 
 
 def begin_tally(tally: Any) -> None:

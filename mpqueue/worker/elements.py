@@ -14,6 +14,7 @@ from mpqueue.samples.leaves import no_sample
 from mpqueue.samples.plan import SamplePlan
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
+from mpqueue.worker.failures import passes_at_once
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd
 from mpqueue.worker.sample_runner import ClockedCollation, collating, joined_or_skipped
@@ -96,7 +97,7 @@ class Elements:
             except StreamEnd:
                 break
             except Exception as error:
-                if not plan.skips:
+                if not plan.skips or passes_at_once(error):
                     raise
                 skipped.append(Skipped.because_of(error, place))
             else:

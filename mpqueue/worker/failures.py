@@ -26,8 +26,8 @@ from mpqueue.errors import WorkerRaised
 from mpqueue.memory.layout import ReadSpec, Spec
 from mpqueue.memory.segment import FIRST_BYTES
 from mpqueue.memory.serialize import dumps_reply
-from mpqueue.system.interrupts import defer_signals
-from mpqueue.worker.context import WorkerInfo
+from mpqueue.system.interrupts import defer_signals, is_of_handler
+from mpqueue.worker.context import WorkerInfo, process_info
 
 # Every slot has this much memory from its first grant on, so that an exception always has a place to travel in.
 MAX_FAILURE_BYTES = FIRST_BYTES
@@ -152,6 +152,17 @@ def unreadable(error: Exception, again: Callable[[], object]) -> Unreadable:
             if type(own) is type(error):
                 return Unreadable(error)
     raise error
+
+
+def passes_at_once(error: BaseException) -> bool:
+    """Return whether an exception is an interrupt, and of no element.
+
+    In a worker process nobody but code of the user's is interrupted, which may use signals for timeouts of its own:
+    only a handler that leaves the process passes there.
+    """
+    if process_info() is not None:
+        return isinstance(error, SystemExit) and is_of_handler(error)
+    return not isinstance(error, Exception | SystemExit) or is_of_handler(error)
 
 
 class LateSpec(ReadSpec):

@@ -22,7 +22,7 @@ from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.elements import Elements
-from mpqueue.worker.failures import note_of
+from mpqueue.worker.failures import note_of, passes_at_once
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import BeginBatch, StreamEnd
 
@@ -209,5 +209,7 @@ class IteratorRunner:
                 self._elements.next(epoch, dropped, None)
             except StreamEnd:
                 break
-            except (Exception, SystemExit):  # noqa: S112 - it was raised for the consumer at its place
-                continue
+            except (Exception, SystemExit) as error:
+                if passes_at_once(error):
+                    raise
+                continue  # it was raised for the consumer at its place

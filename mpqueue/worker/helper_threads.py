@@ -37,6 +37,7 @@ from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from typing import Any, Self
 
+from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.leaving import leave_as_child, without_children
 from mpqueue.system.locks import Lock
 from mpqueue.system.own_process import ProcessMark, make_mark
@@ -188,16 +189,18 @@ class Helpers:
         self._end = weakref.finalize(self, _dismiss, self._calls, threads)
         self._end.atexit = False
         first_draw.stop_arming()
-        for number in range(threads):
-            thread = threading.Thread(
-                target=_serve, args=(self._calls, self.clock), name=f"{THREAD_NAME}-{number}", daemon=True
-            )
-            try:
-                thread.start()
-            except RuntimeError as error:  # "can't start new thread"
-                raise OSError(
-                    errno.EAGAIN, f"{error}, the {number + 1}th of {threads}; check `ulimit -u`, or lower threads"
-                ) from error
+        # A signal handler that raises within `start` would have it say that a thread that runs could not be started.
+        with defer_signals():
+            for number in range(threads):
+                thread = threading.Thread(
+                    target=_serve, args=(self._calls, self.clock), name=f"{THREAD_NAME}-{number}", daemon=True
+                )
+                try:
+                    thread.start()
+                except RuntimeError as error:  # "can't start new thread"
+                    raise OSError(
+                        errno.EAGAIN, f"{error}, the {number + 1}th of {threads}; check `ulimit -u`, or lower threads"
+                    ) from error
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> HelperCall:
         """Have a call computed; calls are begun in the order of this.

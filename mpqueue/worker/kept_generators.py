@@ -19,6 +19,7 @@ import numpy as np
 from mpqueue.engine.generators import generators_in
 from mpqueue.worker import torch_info
 from mpqueue.worker.config import Payload
+from mpqueue.worker.failures import passes_at_once
 
 
 class KeptGenerators:
@@ -57,6 +58,8 @@ class KeptGenerators:
             try:
                 _seed(generator, np.random.SeedSequence(words))
             except Exception as error:
+                if passes_at_once(error):
+                    raise
                 self._refuse(generator, error)
         self.is_idle = not self._found and not self._looks_left
 

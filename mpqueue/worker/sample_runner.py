@@ -6,7 +6,6 @@ same ones whatever the batch size, the number of workers and of ranks. What comp
 sample has.
 """
 
-import contextlib
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -22,7 +21,7 @@ from mpqueue.samples.plan import SamplePlan
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
 from mpqueue.worker.context import WorkerInfo
-from mpqueue.worker.failures import never_an_end, note_of
+from mpqueue.worker.failures import never_an_end, note_of, passes_at_once
 from mpqueue.worker.runner import BatchAhead, BeginBatch
 
 
@@ -147,8 +146,11 @@ class SampleRunner:
     def _run_skipping(self, epoch: int, first: int, indices: Sequence[Any], getitems: Any) -> Any:
         """Leave out samples that raise, or all of them if they make no batch."""
         if getitems is not None:
-            with contextlib.suppress(Exception):  # it is raised again for the sample that it is of
+            try:
                 return self._run_at_once(epoch, first, indices, getitems)
+            except Exception as error:  # it is raised again for the sample that it is of
+                if passes_at_once(error):
+                    raise
         return self._run_each_or_skip(epoch, first, indices, getitems)
 
     def _run_each_or_skip(self, epoch: int, first: int, indices: Sequence[Any], getitems: Any) -> Any:
@@ -160,6 +162,8 @@ class SampleRunner:
             try:
                 sample = self._source[index] if getitems is None else getitems([index])[0]
             except Exception as error:
+                if passes_at_once(error):
+                    raise
                 error.add_note(self._note_of_sample(index, place))
                 skipped.append(Skipped.because_of(error, index))
                 continue
@@ -239,6 +243,8 @@ def joined_or_skipped(kept: Sequence[Any], skipped: list[Skipped], join: Callabl
         try:
             batch = join()
         except Exception as error:
+            if passes_at_once(error):
+                raise
             skipped.append(Skipped.because_of(error, *kept))
             is_empty = True
     return Partial(batch, [tuple(entry) for entry in skipped], is_empty) if skipped else batch

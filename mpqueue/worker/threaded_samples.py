@@ -34,6 +34,7 @@ from mpqueue.engine.torch_numbers import TorchNumbers
 from mpqueue.samples.plan import SamplePlan
 from mpqueue.worker import context
 from mpqueue.worker.context import WorkerInfo
+from mpqueue.worker.failures import passes_at_once
 from mpqueue.worker.helper_threads import Helpers, InOrder
 from mpqueue.worker.runner import BatchAhead, BeginBatch
 from mpqueue.worker.sample_runner import SampleRunner, joined_or_skipped
@@ -334,7 +335,7 @@ class ThreadedSampleRunner(SampleRunner):
                 elif error is None:
                     kept.append(index)
                     samples.append(sample)
-                elif isinstance(error, Exception):
+                elif isinstance(error, Exception) and not passes_at_once(error):
                     error.add_note(self._note_of_sample(index, place))
                     skipped.append(Skipped.because_of(error, index))
                 else:

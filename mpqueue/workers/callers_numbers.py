@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from mpqueue.engine.global_generators import GlobalState
 from mpqueue.engine.torch_numbers import TorchNumbers
+from mpqueue.system.interrupts import is_of_handler
 
 T = TypeVar("T")
 
@@ -45,6 +46,8 @@ class CallersNumbers:
             self.is_due = False
             result = compute(*arguments)
         except Exception as error:
+            if is_of_handler(error):
+                raise
             raised = error
         finally:
             self.is_due = True

@@ -46,6 +46,7 @@ class InlineBackend(InProcessBackend):
         self._numbers = CallersNumbers(self._torch) if self._torch is not None and is_of_lanes else None
         self._begin = _batch_beginner(self._kept, self._torch, self._numbers)
         self._runner = self._make_runner()
+        self._is_computing = False
         self._tickets: deque[Ticket] = deque()
         self._init = job.options.worker_init
         self._awaits_others = self._gives_once  # threads of another start, before the first element
@@ -88,8 +89,13 @@ class InlineBackend(InProcessBackend):
             ledger.is_waiting = self._awaits_others = False
         # What is broken off by an interrupt is computed again; only an element of an iterator is gone.
         ledger.is_waiting = not self._gives_once
+        if self._is_computing and not ledger.is_stream:
+            # An interrupt has broken off the last call, which may have left anything that a runner keeps inconsistent.
+            # One of a stream knows which lanes are, see `mpqueue.worker.lane_runner`.
+            self._runner = self._make_runner()
+        self._is_computing = True
         outcome = self._initialise() or self._compute(self._tickets[0])
-        ledger.is_waiting = False
+        self._is_computing = ledger.is_waiting = False
         if outcome.snapshot is not None:
             ledger.lanes.note(self._tickets[0].lane, self._tickets[0].unit + 1, outcome.snapshot)
         ended = clock_ns()

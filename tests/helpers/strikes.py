@@ -28,6 +28,14 @@ class Struck(BaseException):
     """What the handler raises, as KeyboardInterrupt is raised."""
 
 
+class StruckException(Struck, Exception):
+    """One that ``except Exception`` catches, as a time limit is."""
+
+
+class StruckError(Struck, ValueError, IndexError, KeyError, TypeError, RuntimeError):
+    """One that code takes for an error that it expects."""
+
+
 # After these Python looks whether a signal has come; a handler runs there, and nowhere else.
 _CHECKED = {number for name, number in dis.opmap.items() if name.startswith(("CALL", "JUMP_BACKWARD", "RESUME"))}
 _RESUME = dis.opmap["RESUME"]
@@ -71,10 +79,11 @@ class Strike:
         finalizers: Strike in a finalizer, too. There Python ignores what a handler raises, and reports it: the report
             is dropped, and the test sees what the finalizer has not done. Else a strike waits for the finalizer's end:
             when one runs is up to the garbage collection.
+        error: The class of what the handler raises, a `Struck`.
     """
 
-    def __init__(self, after, *, finalizers=False):
-        self.left, self._pid, self._finalizers = after, os.getpid(), finalizers
+    def __init__(self, after, *, finalizers=False, error=Struck):
+        self.left, self._pid, self._finalizers, self._error = after, os.getpid(), finalizers, error
         self._latest = {}  # opcode, by frame
 
     def __enter__(self):
@@ -90,12 +99,11 @@ class Strike:
         sys.unraisablehook = self._report
 
     def _report_others(self, ignored):
-        if ignored.exc_type is not Struck:
+        if ignored.exc_type is not self._error:
             self._report(ignored)
 
-    @staticmethod
-    def _raise(*_):
-        raise Struck
+    def _raise(self, *_):
+        raise self._error
 
     def _enter(self, frame, _event, _argument):
         self._latest[id(frame.f_back)] = None  # the return from Python code is no place to look

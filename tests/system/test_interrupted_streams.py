@@ -5,6 +5,7 @@ Each place at which Python looks for signals is struck in turn, and then random 
 
 import contextlib
 import itertools
+import random
 import signal
 import threading
 import time
@@ -12,11 +13,13 @@ import time
 import numpy as np
 import pytest
 from helpers.faults import Numbers
-from helpers.strikes import Alarms, Strike, Struck
+from helpers.strikes import Alarms, Strike, Struck, StruckError, StruckException
 
 import mpqueue
+from mpqueue.samples.permutation import SampleOrder
 from mpqueue.worker import lane_runner
 from mpqueue.worker.runner import StreamEnd
+from mpqueue.workers.dispatcher import Dispatcher
 from mpqueue.workers.threads import ThreadBackend
 
 KINDS = {
@@ -388,3 +391,288 @@ def test_a_loop_without_workers_is_in_no_worker_wherever_an_interrupt_strikes(ma
             break
     assert after > 50
     assert found == [None] * after
+
+
+class Sums:
+    """Samples of numbers."""
+
+    def __len__(self):
+        return 7
+
+    def __getitem__(self, index):
+        return np.full(2, index)
+
+
+def doubled(number):
+    return 2 * number
+
+
+def mixed():
+    return mpqueue.Dataset.mix([mpqueue.Dataset.range(6).repeat(), mpqueue.Dataset.range(100, 106)], [1, 3])
+
+
+class Broken(Sums):
+    """One of the samples raises."""
+
+    def __getitem__(self, index):
+        if index == 4:
+            raise ValueError(index)
+        return super().__getitem__(index)
+
+
+class Reversed:
+    """A sampler that is a generator."""
+
+    def __iter__(self):
+        yield from reversed(range(7))
+
+
+COMPUTED = {
+    "broken samples": (Broken, {"batch_size": 3, "on_error": "skip"}),
+    "broken samples in threads": (Broken, {"batch_size": 3, "on_error": "skip", "threads": 2}),
+    "broken batches": (Broken, {"on_error": "skip"}),
+    "sampler": (Sums, {"batch_size": 3, "sampler": Reversed()}),
+    "samples": (Sums, {"batch_size": 3, "shuffle": True}),
+    "samples in threads": (Sums, {"batch_size": 3, "threads": 2}),
+    "stages": (lambda: mpqueue.Dataset.range(7).shuffle().map(doubled).batch(2), {}),
+    "stages in threads": (lambda: mpqueue.Dataset.range(7).map(doubled, threads=2).batch(4), {}),
+    "mix": (lambda: mixed().batch(4), {}),
+    "sequence": (lambda: mpqueue.Dataset(Sums()).map(doubled), {}),
+}
+
+
+def epochs_of(loader, call, count):
+    """Read some epochs by calls that may be struck."""
+    found = []
+    for _ in range(count):
+        batches, epoch = until_done(call, iter, loader), []
+        with contextlib.suppress(StopIteration):
+            while True:
+                epoch += [batch.tolist() for batch in call(next, batches)]
+        found.append(epoch)
+    return found
+
+
+def plainly(function, *arguments):
+    return [function(*arguments)]
+
+
+@pytest.mark.parametrize("error", [Struck, StruckException, StruckError])
+@pytest.mark.parametrize("source", COMPUTED)
+def test_an_interrupt_without_workers_leaves_the_order_and_the_samples_of_all_epochs(source, error):
+    """What the runner of the source keeps from batch to batch may be inconsistent behind it. Some places are struck."""
+    make, options = COMPUTED[source]
+    with mpqueue.Loader(make(), workers=0, seed=3, **options) as loader:
+        wanted = epochs_of(loader, plainly, 2)
+    step = 241 if source in {"mix", "stages"} else 97
+    for after in itertools.count(1 + list(COMPUTED).index(source), step):
+        with mpqueue.Loader(make(), workers=0, seed=3, **options) as loader, Strike(after, error=error) as strike:
+            assert epochs_of(loader, unless_struck, 2) == wanted, after
+        if strike.left > 0:
+            break
+    assert after > 100
+
+
+@pytest.mark.parametrize("length", [9, 70_000])
+def test_an_interrupt_anywhere_in_an_order_of_samples_leaves_that_order(length):
+    """It was kept before it was shuffled, so that later batches had other samples, of which some came twice."""
+    wanted = SampleOrder(3, shuffle=True).indices(1, length, 2, 5)
+    for after in itertools.count(1, 2 if length > 9 else 1):
+        order = SampleOrder(3, shuffle=True)
+        order.indices(0, length, 0, 1)
+        with Strike(after) as strike:
+            unless_struck(order.indices, 1, length, 2, 5)
+        assert list(order.indices(1, length, 2, 5)) == list(wanted), after
+        if strike.left > 0:
+            break
+    assert after > 10
+
+
+@pytest.mark.parametrize("error", [Struck, StruckException])
+@pytest.mark.parametrize("make", [lambda: mpqueue.Dataset.range(7).shuffle().map(doubled), mixed], ids=["map", "mix"])
+def test_an_interrupt_anywhere_in_a_dataset_that_is_indexed_leaves_its_elements(make, error):
+    """The caller computes them, without a loader."""
+    wanted = [make()[place] for place in range(7)]
+    for after in itertools.count(1):
+        dataset = make()
+        with Strike(after, error=error) as strike:
+            unless_struck(dataset.__getitem__, 3)
+        assert [dataset[place] for place in range(7)] == wanted, after
+        if strike.left > 0:
+            break
+    assert after > 50
+
+
+def test_an_error_because_of_an_interrupt_in_the_source_is_no_error_of_the_source():
+    """Code of the user's may catch what a handler raises, and raise another exception because of it."""
+
+    class Limited(Numbers):
+        def __getitem__(self, index):
+            try:
+                if index == 1 and not struck:
+                    struck.append(index)
+                    signal.raise_signal(signal.SIGUSR1)
+            except TimeoutError as error:
+                raise LookupError("too late") from error
+            return super().__getitem__(index)
+
+    def too_late(*_):
+        raise TimeoutError
+
+    struck = []
+    before = signal.signal(signal.SIGUSR1, too_late)
+    with mpqueue.Loader(Limited(3), workers=0) as loader:
+        batches = iter(loader)
+        assert next(batches)[0] == 0
+        with pytest.raises(LookupError, match="too late"):
+            next(batches)
+        assert [int(batch[0]) for batch in batches] == [1, 2]
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_an_error_of_the_source_amid_the_handling_of_an_interrupt_takes_the_place_of_its_batch():
+    """The interrupt is its ``__context__``, and not its reason."""
+
+    class Broken(Numbers):
+        def __getitem__(self, index):
+            if index == 1:
+                raise LookupError("the source's own")
+            return super().__getitem__(index)
+
+    def too_late(*_):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGUSR1, too_late)
+    with mpqueue.Loader(Broken(3), workers=0) as loader:
+        batches = iter(loader)
+        assert next(batches)[0] == 0
+        try:
+            signal.raise_signal(signal.SIGUSR1)
+        except TimeoutError:
+            with pytest.raises(LookupError, match="own") as raised:
+                next(batches)
+        assert isinstance(raised.value.__context__, TimeoutError)
+        assert [int(batch[0]) for batch in batches] == [2]
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_second_interrupt_as_the_first_one_ends_a_sleep_leaves_the_lock_to_its_owner():
+    """It was released twice then: a RuntimeError. Only a wait of the thread backend is struck, again and again."""
+
+    class Slow(Numbers):
+        def __getitem__(self, index):
+            time.sleep(0.0003)
+            return super().__getitem__(index)
+
+    def strike(_number, frame):
+        while frame is not None and frame.f_code is not ThreadBackend._sleep.__code__:
+            frame = frame.f_back
+        if is_armed and frame is not None:
+            struck.append(True)
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 3e-5))
+            raise Struck
+
+    def struck_next(batches):
+        nonlocal is_armed
+        try:
+            is_armed = True
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 2e-4))
+            found = [next(batches)]
+            is_armed = False
+        except Struck:
+            return []
+        finally:
+            is_armed = False
+        return found
+
+    is_armed, struck, chance, end = False, [], random.Random(4), time.monotonic() + 3 * RANDOM_S
+    before = signal.signal(signal.SIGALRM, strike)
+    with mpqueue.Loader(Slow(5), workers=2, backend="thread") as loader:
+        while time.monotonic() < end or not struck:
+            batches, found = iter(loader), []
+            with contextlib.suppress(StopIteration):
+                while True:
+                    found += [int(batch[0]) for batch in struck_next(batches)]
+            assert found == [0, 1, 2, 3, 4]
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("face", ["loader", "enqueuer"])
+def test_an_interrupt_that_another_one_follows_is_raised_by_one_call(face, monkeypatch):
+    """The first one was kept, and raised by the next call in the place of a batch."""
+
+    class Limited(Numbers):
+        def __getitem__(self, index):
+            if index == 1 and not struck:
+                struck.append(index)
+                signal.raise_signal(signal.SIGUSR1)
+            return super().__getitem__(index)
+
+    def too_late(*_):
+        raise TimeoutError
+
+    def strike_once(*_):
+        monkeypatch.undo()
+        raise Struck
+
+    struck = []
+    before = signal.signal(signal.SIGUSR1, too_late)
+    with contextlib.ExitStack() as stack:
+        if face == "loader":
+            loader = stack.enter_context(mpqueue.Loader(Limited(3), workers=0))
+            monkeypatch.setattr(loader, "_note_failure", strike_once)
+            batches = iter(loader)
+        else:
+            enqueuer = stack.enter_context(mpqueue.OrderedEnqueuer(Limited(3), use_multiprocessing=False))
+            enqueuer.start(0)
+            batches = enqueuer.get()
+            monkeypatch.setattr(type(batches), "_note_failure", strike_once)
+        assert next(batches)[0] == 0
+        with pytest.raises(Struck):
+            next(batches)
+        assert [int(next(batches)[0]) for _ in range(2)] == [1, 2]
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_an_interrupt_amid_reports_is_no_fault_of_the_worker(monkeypatch):
+    """Its exception was taken for a report that cannot be trusted, for which the worker was killed."""
+
+    def missing(*_):
+        raise KeyError
+
+    def enter(*arguments):
+        monkeypatch.undo()
+        signal.raise_signal(signal.SIGUSR1)
+        raise AssertionError
+
+    before = signal.signal(signal.SIGUSR1, missing)
+    with mpqueue.Loader(Numbers(3), workers=1) as loader:
+        batches = iter(loader)
+        monkeypatch.setattr(Dispatcher, "_enter", enter)
+        with pytest.raises(KeyError):
+            next(batches)
+        assert [int(batch[0]) for batch in batches] == [0, 1, 2]
+        assert loader.statistics().deaths == 0
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_time_limit_anywhere_in_a_loop_reaches_the_caller():
+    """It is a TimeoutError, and so one of those that the system raises."""
+
+    class StruckLimit(Struck, TimeoutError):
+        pass
+
+    with mpqueue.Loader(Numbers(3), workers=1) as loader:
+        assert len(list(loader)) == 3
+        for after in itertools.count(1, 3):
+            batches, found, num_struck = until_done(unless_struck, iter, loader), [], 0
+            with Strike(after, error=StruckLimit) as strike, contextlib.suppress(StopIteration):
+                while True:
+                    got = unless_struck(next, batches)
+                    num_struck += not got
+                    found += [int(batch[0]) for batch in got]
+            assert (found, num_struck) == ([0, 1, 2], int(strike.left <= 0)), after
+            if strike.left > 0:
+                break
+    assert after > 100

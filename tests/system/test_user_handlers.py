@@ -9,6 +9,7 @@ from helpers.faults import Numbers, numbers
 from helpers.gates import Gate, pass_gate
 
 from mpqueue import OrderedEnqueuer
+from mpqueue.system.interrupts import defer_signals
 from mpqueue.workers.process import ProcessBackend
 
 
@@ -59,3 +60,15 @@ def test_handlers_of_the_user_stay_while_batches_are_waited_for_and_computed():
         enqueuer.stop()
         assert source.seen == [mine] * 3
         assert signal.signal(signal.SIGTERM, previous) is mine
+
+
+def test_handlers_are_deferred_where_threading_has_lost_the_main_thread(monkeypatch):
+    """It makes another object in its place if a handler raises a KeyError amid `threading.current_thread`."""
+    came = []
+    monkeypatch.setattr(threading, "current_thread", object)
+    before = signal.signal(signal.SIGUSR1, lambda *_: came.append(True))
+    with defer_signals():
+        signal.raise_signal(signal.SIGUSR1)
+        assert came == []
+    assert came == [True]
+    signal.signal(signal.SIGUSR1, before)

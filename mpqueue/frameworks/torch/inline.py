@@ -43,7 +43,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     _base_seed: int  # torch's base class draws it
     _index: tuple[Any] | None = None  # that of the batch that comes next, if it was drawn
-    _is_drawing = _is_interrupted = False
+    _is_drawing = _is_fetching = False
     _batch: tuple[Any] | None = None  # computed, and on its way through torch's frames
 
     def __init__(self, loader: Any) -> None:
@@ -144,8 +144,12 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     def _fetched(self) -> Any:
         """Return the next batch of torch's loop; a `mpqueue.Dataset` has the seed of the pass, as with workers."""
-        with context.computing_aside(self._base_seed):
+        aside, before = context.aside, context.aside.seed
+        try:
+            aside.seed = self._base_seed
             return super()._next_data()
+        finally:
+            aside.seed = before
 
     def _next_index(self) -> Any:
         if self._index is None:
@@ -154,27 +158,36 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             self._is_drawing = False
         return self._index[0]
 
+    @property
+    def _is_interrupted(self) -> bool:
+        """True if a sampler, or a stream, was left in its middle; a sample by index is just computed again."""
+        return self._is_fetching and (self._is_stream or self._is_drawing)
+
     def _next_data(self) -> Any:
-        if self._is_interrupted:
-            # A generator that an exception went through has ended: without this the loop would end early, without a
-            # word.
-            raise RuntimeError(
-                "an interrupt came while this pass drew from its sampler, or from an iterable-style dataset: a batch "
-                "may be lost. Begin a new pass, or load the last state"
-            )
         if self._batch is None:
+            if self._is_interrupted:
+                # A generator that an exception went through has ended: without this the loop would end early, without
+                # a word.
+                raise RuntimeError(
+                    "an interrupt came while this pass drew from its sampler, or from an iterable-style dataset: a "
+                    "batch may be lost. Begin a new pass, or load the last state"
+                )
+            # What is raised is an interrupt until it is known to be none: a second one may come while that is found
+            # out.
+            self._is_fetching = True
             try:
                 self._batch = (self._fetched(),)
             except StopIteration:
+                self._is_fetching = False
                 self._pass.is_over = True
                 raise
-            except BaseException as error:
-                # A sampler, or a stream, was left in its middle; a sample by index is just computed again.
-                if not isinstance(error, Exception) or is_of_handler(error):
-                    self._is_interrupted = self._is_stream or self._is_drawing
-                elif self._index is not None:
-                    self._count()  # it takes the place of its batch, as with workers
+            except Exception as error:
+                if not is_of_handler(error):
+                    self._is_fetching = False
+                    if self._index is not None:
+                        self._count()  # it takes the place of its batch, as with workers
                 raise
+            self._is_fetching = False
         return self._batch[0]
 
     def __next__(self) -> Any:

@@ -12,6 +12,7 @@ from helpers.strikes import Strike, Struck
 from torch.utils import data
 
 import mpqueue
+from mpqueue.frameworks.torch import inline
 from mpqueue.torch import DataLoader
 
 BATCHES = [[0, 1], [2, 3], [4, 5], [6, 7]]
@@ -164,6 +165,38 @@ def test_a_sampler_that_an_interrupt_ends_is_no_end_of_the_pass(raises, num_work
             raised.append(type(error))
     assert found == [[number, number + 1] for number in range(0, 24, 2)]
     assert raised == [TimeoutError, RuntimeError, RuntimeError]
+
+
+@pytest.mark.parametrize("kind", ["sampler", "stream"])
+def test_a_second_interrupt_as_the_first_one_is_looked_at_is_no_end_of_the_pass(raises, kind, monkeypatch):
+    """The pass ended early and silently: only after the look it was noted that the generator was broken off."""
+
+    def numbers():
+        yield from range(3)
+        raises()
+        yield from range(3, 8)
+
+    class Order(data.Sampler):
+        def __iter__(self):
+            return numbers()
+
+    class Stream(data.IterableDataset):
+        def __iter__(self):
+            return numbers()
+
+    def strike_once(_error):
+        monkeypatch.undo()
+        raise Struck
+
+    loader = DataLoader(range(8), batch_size=2, sampler=Order()) if kind == "sampler" else DataLoader(Stream(), 2)
+    batches = iter(loader)
+    assert next(batches).tolist() == [0, 1]
+    monkeypatch.setattr(inline, "is_of_handler", strike_once)
+    with pytest.raises(Struck):
+        next(batches)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="an interrupt came"):
+            next(batches)
 
 
 def test_an_interrupt_in_an_iterable_dataset_is_no_end_of_the_pass(raises):
