@@ -32,7 +32,7 @@ from mpqueue.service.records import (
     unpack_down,
 )
 from mpqueue.system import descriptors
-from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.interrupts import defer_signals, is_of_handler
 from mpqueue.transport.poller import READABLE, Poller, close_poller, make_poller
 from mpqueue.transport.records import ProtocolError
 
@@ -101,7 +101,9 @@ class ServerLink:
             return
         try:
             sent.extend(map(self._send, (message,), _NO_SIGNAL))
-        except ConnectionError:
+        except ConnectionError as error:
+            if is_of_handler(error):
+                raise
             # What it has said before its end may say why: a CUT is told in place of the bare death.
             self.look()
             if self.death is None:
@@ -141,9 +143,11 @@ class ServerLink:
     def _take(self, events: list[tuple[int, int]]) -> None:
         try:
             self._came.extend(map(self._receive, _ONE_MESSAGE, _NO_WAIT))
-        except ConnectionResetError:
-            return  # it is told once, and before what has come: the server left while it had unread requests
-        except BlockingIOError:
+        except (ConnectionResetError, BlockingIOError) as error:
+            if is_of_handler(error):
+                raise
+            if isinstance(error, ConnectionResetError):
+                return  # it is told once, and before what has come: the server left while it had unread requests
             # Its process has ended, and nothing is left to be read: now, and not before, it is dead.
             if any(fd == self._sentinel for fd, _ in events):
                 self._die(self._gone())

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from mpqueue.errors import ServiceError
-from mpqueue.memory.layout import ReadSpec, base_over
+from mpqueue.memory.layout import ReadSpec, Recipe, base_over
 from mpqueue.memory.ring import SPARE_SLOTS, HeldCopies, Leases
 from mpqueue.memory.segment import ForeignSegment
 from mpqueue.memory.slots import Slot
 from mpqueue.service.records import MAX_RELEASED, Offer
 from mpqueue.service.specs import MissingClass, decode_spec
+from mpqueue.system.interrupts import defer_signals
 from mpqueue.telemetry.recorder import Recorder
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker.failures import LateSpec, unreadable
@@ -92,11 +93,11 @@ class MappedRing:
             raise ProtocolError(f"an offer of a batch that cannot be there: {offer}")
         slot = self._slots[number]
         start = slot.offset
-        try:
-            # By a copy of the bytes, which cannot change while it is parsed. Most are as those of a batch before.
-            recipe = read.recipes[memory[start + header_offset : start + nbytes]]
-        except (IndexError, ValueError, struct.error) as error:
-            raise ProtocolError("the header of a batch that is not of its spec") from error
+        # By a copy of the bytes, which cannot change while it is parsed. Most are as those of a batch before.
+        header = memory[start + header_offset : start + nbytes]
+        recipe = read.recipes.get(header)
+        if recipe is None:
+            recipe = _parsed(read, header)
         if recipe.pickle_bytes and not self.allow_pickle:
             raise ServiceError(
                 "a batch holds objects that the server of another user has pickled, and a pickle can run any code: "
@@ -163,3 +164,18 @@ class MappedRing:
         if hasattr(self, "memory"):
             del self.memory
             self._leases.close()
+
+
+def _parsed(read: ReadSpec, header: bytes) -> Recipe:
+    """Return the recipe of a header that no batch had before.
+
+    Handlers of signals are deferred: what they raise must not be taken for a fault of the server.
+
+    Raises:
+        ProtocolError: The header does not fit the spec.
+    """
+    with defer_signals():
+        try:
+            return read.recipes[header]
+        except (IndexError, ValueError, struct.error) as error:
+            raise ProtocolError("the header of a batch that is not of its spec") from error

@@ -24,6 +24,7 @@ import numpy as np
 from mpqueue.errors import ServiceError
 from mpqueue.memory.layout import NodeKind, Spec
 from mpqueue.memory.serialize import dumps_object
+from mpqueue.system.interrupts import defer_signals
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker.failures import unreadable
 
@@ -73,11 +74,13 @@ def decode_spec(body: bytes, is_pickled: bool, *, allow_pickle: bool) -> Spec:
         raise ProtocolError(f"a spec of {len(body)} bytes, expected at most {MAX_SPEC_BYTES}")
     if is_pickled:
         return _unpickled(body, allow_pickle=allow_pickle)
-    try:
-        found = json.loads(body.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ProtocolError(f"a spec that is no JSON: {type(error).__name__}") from error
-    return _from_json(found, 0)
+    # A signal handler may raise a ValueError, too, which is not a fault of the server.
+    with defer_signals():
+        try:
+            found = json.loads(body.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ProtocolError(f"a spec that is no JSON: {type(error).__name__}") from error
+        return _from_json(found, 0)
 
 
 def _pickled(spec: Spec) -> bytes:

@@ -11,7 +11,7 @@ import time
 import pytest
 from helpers.alarms import Alarm, nudged
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of
-from helpers.strikes import Alarms, Strike, StrikeBeforeLine, Struck
+from helpers.strikes import Alarms, Strike, StrikeBeforeLine, Struck, StruckError
 
 import mpqueue
 
@@ -35,8 +35,13 @@ def taken_with(strike, path, num_epochs=3):
     return found
 
 
+def strike_with_error(after):
+    """An exception that a consumer could take for a fault of what the server has sent."""
+    return Strike(after, error=StruckError)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("make_strike", "step"), [(Strike, 3), (StrikeBeforeLine, 5)])
+@pytest.mark.parametrize(("make_strike", "step"), [(Strike, 3), (strike_with_error, 11), (StrikeBeforeLine, 5)])
 def test_an_interrupt_anywhere_loses_nothing_and_doubles_nothing(tmp_path, make_strike, step):
     """The server has few slots, and notes each request that is wrong: a turn that is released twice is one."""
     for after in itertools.count(1, step):
