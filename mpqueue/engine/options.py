@@ -360,8 +360,8 @@ def refuse_torch_names(unknown: Mapping[str, Any], face: str = "Loader", **hints
 
 
 def _is_integer(value: Any) -> bool:
-    if isinstance(value, bool):
-        return False
+    if isinstance(value, int):
+        return not isinstance(value, bool)
     try:
         operator.index(value)
     except TypeError:  # arrays and tensors have an __index__, which works for those of one integer

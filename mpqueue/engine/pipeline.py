@@ -57,10 +57,10 @@ number of a signal and the very frame that called it. A handler that sets anothe
 binds anew, its parameters cannot be told: what it raises there counts as the source's error for that batch.
 """
 
-import contextlib
+import functools
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from mpqueue.engine.backend import Backend, EndOfStream, NotYet, Stopped
 from mpqueue.engine.epoch_end import EpochEnd
@@ -75,6 +75,8 @@ from mpqueue.system.living import Living
 from mpqueue.system.locks import RLock
 from mpqueue.telemetry.recorder import Recorder
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 _clock = time.perf_counter_ns
 
 
@@ -86,6 +88,35 @@ class Bar(Protocol):
 
     def close(self) -> None:
         """Leave the bar as it is."""
+
+
+def _locked(method: Callable[Concatenate["Pipeline", _P], _T]) -> Callable[Concatenate["Pipeline", _P], _T]:
+    """Have a method do around its work what `Pipeline.step` does around its own.
+
+    A context manager would not do: an interrupt in the code of `contextlib`, just behind the entry, leaves the lock
+    taken for as long as its traceback is kept.
+    """
+
+    @functools.wraps(method)
+    def call(self: "Pipeline", /, *args: _P.args, **options: _P.kwargs) -> _T:
+        try:
+            with self.lock:
+                try:
+                    if self.lifetime.state is Life.FOREIGN:
+                        raise self._own(self.lifetime.refusal())
+                    return method(self, *args, **options)
+                except BaseException:
+                    ledger = self.ledger  # by assignments alone, as in `step`
+                    if not (ledger.is_waiting or self._is_raising):
+                        self.is_inconsistent = ledger.needs_attention = True
+                    self._has_failed = self._is_raising
+                    ledger.is_waiting = self._is_raising = False
+                    raise
+        finally:
+            if self.lifetime.late_stop is not None and not self.lifetime.is_inside:
+                self.lifetime.stop_late(self.stop)
+
+    return call
 
 
 class Pipeline:
@@ -289,10 +320,10 @@ class Pipeline:
             self._is_polled = True
             return self.backend.fileno()
 
+    @_locked
     def timeout_s(self) -> float | None:
         """Return the seconds after which `step` is to be called though nothing has arrived; None: it need not be."""
-        with self._turn():
-            return None if self.is_stopped else self.backend.timeout_s()
+        return None if self.is_stopped else self.backend.timeout_s()
 
     def give_back(self, taken: tuple[Ticket, Any]) -> None:
         """Have the following `step` hand this out again, which one has returned and nobody has got."""
@@ -455,26 +486,6 @@ class Pipeline:
         """Return whether what `step` has raised is a failure of the stream, and not what a signal handler raised."""
         return self._has_failed and not is_of_handler(error)
 
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Do what `step` does around its work, for the others."""
-        try:
-            with self.lock:
-                try:
-                    if self.lifetime.state is Life.FOREIGN:
-                        raise self._own(self.lifetime.refusal())
-                    yield
-                except BaseException:
-                    ledger = self.ledger  # by assignments alone, as in `step`
-                    if not (ledger.is_waiting or self._is_raising):
-                        self.is_inconsistent = ledger.needs_attention = True
-                    self._has_failed = self._is_raising
-                    ledger.is_waiting = self._is_raising = False
-                    raise
-        finally:
-            if self.lifetime.late_stop is not None and not self.lifetime.is_inside:
-                self.lifetime.stop_late(self.stop)
-
     # -- Epochs
 
     def _fall_due(self) -> None:
@@ -482,41 +493,41 @@ class Pipeline:
         if self._end.fall_due(self.finish_epoch) or self._last_epoch is not None:
             self.ledger.needs_attention = True
 
+    @_locked
     def finish_epoch(self) -> None:
         """Run the epoch end if it is due, and begin the next epoch; what it raises is kept for the next `step`."""
-        with self._turn():
-            end = self._end
-            # An unclaimed batch is one of the epoch that would end here: that goes first.
-            if not end.is_due or self.is_stopped or self.ledger.progress.unclaimed:
-                return
-            # Else its thread might wake behind this, and end the next epoch sooner than it should.
-            end.cancel_timer()
-            try:
-                end.run_hook()
-                if not self.is_stopped:
-                    self.is_inconsistent = True  # until the epoch is open
-                    self.backend.refresh()  # workers begin the next epoch from the source's present state
-                    self.ledger.schedule.open_epoch()
-                    self.backend.pump()
-                    self.is_inconsistent = end.is_due = False
-            except BaseException as error:
-                # Not raised here: the timer's thread has no caller.
-                self.ledger.fail(error)
+        end = self._end
+        # An unclaimed batch is one of the epoch that would end here: that goes first.
+        if not end.is_due or self.is_stopped or self.ledger.progress.unclaimed:
+            return
+        # Else its thread might wake behind this, and end the next epoch sooner than it should.
+        end.cancel_timer()
+        try:
+            end.run_hook()
+            if not self.is_stopped:
+                self.is_inconsistent = True  # until the epoch is open
+                self.backend.refresh()  # workers begin the next epoch from the source's present state
+                self.ledger.schedule.open_epoch()
+                self.backend.pump()
+                self.is_inconsistent = end.is_due = False
+        except BaseException as error:
+            # Not raised here: the timer's thread has no caller.
+            self.ledger.fail(error)
 
+    @_locked
     def is_outdated(self) -> bool:
         """Return whether what is computed ahead, or the workers' source, may be older than the source is now.
 
         Raises:
             Exception: What the length of the source raised, or its pickling.
         """
-        with self._turn():
-            self.finish_epoch()  # its hook may change the source
-            try:
-                return self.ledger.schedule.has_new_length() or self.backend.is_stale()
-            except Exception as error:
-                # Both only ask, and leave all as it is: else the next loop would end the workers and begin anew.
-                self._is_raising = not is_of_handler(error)
-                raise
+        self.finish_epoch()  # its hook may change the source
+        try:
+            return self.ledger.schedule.has_new_length() or self.backend.is_stale()
+        except Exception as error:
+            # Both only ask, and leave all as it is: else the next loop would end the workers and begin anew.
+            self._is_raising = not is_of_handler(error)
+            raise
 
     def begin_loop(self) -> None:
         """Have batches go to another loop, with the next number, and free whoever waits for one in those before."""
@@ -529,51 +540,51 @@ class Pipeline:
         for watcher in self.watchers:
             watcher.wake()
 
+    @_locked
     def restart_at(self, place: Place, *, refresh: bool = False) -> None:
         """Drop all that is under way and go to another place in the order; ``refresh``: the source may have changed."""
-        with self._turn():
-            if self.is_stopped:
-                raise self._own(Stopped())
-            ledger = self.ledger
-            self._finish_count()
-            # What has not come is dropped with the rest, and the place that is asked for does not count it.
-            ledger.progress.unclaimed = ()
-            self.finish_epoch()
-            ledger.resume()
-            # What an interrupt has left inconsistent is not to be asked which tickets it has: `reset` ends all of it.
-            if self.is_inconsistent:
-                ledger.go_to(place)
-                self.backend.reset(anew=True)
-            else:
-                self.backend.cancel()
-            if refresh:
-                self.backend.refresh()
-            if not self.is_inconsistent:
-                ledger.go_to(place)
-            self.backend.pump()
-            self.is_inconsistent = False
+        if self.is_stopped:
+            raise self._own(Stopped())
+        ledger = self.ledger
+        self._finish_count()
+        # What has not come is dropped with the rest, and the place that is asked for does not count it.
+        ledger.progress.unclaimed = ()
+        self.finish_epoch()
+        ledger.resume()
+        # What an interrupt has left inconsistent is not to be asked which tickets it has: `reset` ends all of it.
+        if self.is_inconsistent:
+            ledger.go_to(place)
+            self.backend.reset(anew=True)
+        else:
+            self.backend.cancel()
+        if refresh:
+            self.backend.refresh()
+        if not self.is_inconsistent:
+            ledger.go_to(place)
+        self.backend.pump()
+        self.is_inconsistent = False
 
+    @_locked
     def begin_epoch(self, epoch: int) -> None:
         """Have the epoch begin where an endless stream is now; what is computed ahead stays."""
-        with self._turn():
-            self._finish_count()
-            if not (self.is_stopped or self.is_inconsistent or self.ledger.progress.unclaimed):
-                self.ledger.enter(epoch)
+        self._finish_count()
+        if not (self.is_stopped or self.is_inconsistent or self.ledger.progress.unclaimed):
+            self.ledger.enter(epoch)
 
+    @_locked
     def hand_out(self, epoch: int) -> None:
         """Have `step` end behind this epoch, which has a length, and not behind the one before."""
-        with self._turn():
-            ledger = self.ledger
-            self.recorder.mark(f"epoch {epoch} begins")
-            self._last_epoch = epoch
-            ledger.forget_undealt()
-            ledger.needs_attention = True  # what has ended with the epoch before has not any more
-            if not self.is_stopped:
-                self.backend.pump()
-            progress = ledger.progress
-            if progress.epoch == epoch and self.length_of(epoch, -1) == progress.position:
-                ledger.enter(epoch + 1)  # all of it was handed out before, and nobody will count its last batch
-                self._fall_due()
+        ledger = self.ledger
+        self.recorder.mark(f"epoch {epoch} begins")
+        self._last_epoch = epoch
+        ledger.forget_undealt()
+        ledger.needs_attention = True  # what has ended with the epoch before has not any more
+        if not self.is_stopped:
+            self.backend.pump()
+        progress = ledger.progress
+        if progress.epoch == epoch and self.length_of(epoch, -1) == progress.position:
+            ledger.enter(epoch + 1)  # all of it was handed out before, and nobody will count its last batch
+            self._fall_due()
 
     def bound_epoch(self, epoch: int, *, goes_on: bool) -> None:
         """Have nothing computed of the epochs behind this one, unless it ``goes_on``, and nothing is against that.
@@ -591,48 +602,56 @@ class Pipeline:
         Args:
             waits: False: what is at work goes on.
         """
-        ledger, backend = self.ledger, self.backend
-        with self._turn():
-            ledger.pause()
-        while waits:
-            with self._turn():
-                # In turns, and asked anew in each: meanwhile another thread may take, stop, or go elsewhere.
-                if self.is_stopped or ledger.failure is not None or not (at_work := ledger.at_work()):
-                    return
-                head = min(at_work)  # the oldest: the one that a `batch_timeout` can end
-                has_come = backend.take_in(head)
-            if not has_come:
-                with self.lock:  # no turn: an interrupt of a sleep tears nothing
-                    if not self.is_stopped:
-                        timeout_s = self._asked_timeout_s()
-                        if head in ledger.at_work():
-                            self.backend.wait(head, timeout_s)
+        self._stop_dealing()
+        while waits and (head := self._oldest_at_work()) is not None:
+            with self.lock:  # not `_locked`: an interrupt of a sleep tears nothing
+                if not self.is_stopped:
+                    timeout_s = self._asked_timeout_s()
+                    if head in self.ledger.at_work():
+                        self.backend.wait(head, timeout_s)
 
+    @_locked
+    def _stop_dealing(self) -> None:
+        self.ledger.pause()
+
+    @_locked
+    def _oldest_at_work(self) -> int | None:
+        """Take in what has come; return the oldest ticket at work, the one that a `batch_timeout` can end.
+
+        It is asked again before each wait: in the meantime another thread may take, stop, or go elsewhere.
+        """
+        ledger = self.ledger
+        while not self.is_stopped and ledger.failure is None and (at_work := ledger.at_work()):
+            head = min(at_work)
+            if not self.backend.take_in(head):
+                return head
+        return None
+
+    @_locked
     def resume(self) -> None:
         """Go on after a `pause`, and with all of the credit."""
-        with self._turn():
-            self.ledger.resume()
-            if not self.is_stopped:
-                self.backend.pump()
+        self.ledger.resume()
+        if not self.is_stopped:
+            self.backend.pump()
 
     # -- Batches that are computed again
 
+    @_locked
     def want(self, epoch: int, positions: Iterable[int]) -> None:
         """Have positions computed beside the order, of the epoch that is open or was handed out last.
 
         Raises:
             LookupError: There is none of these, or it is not kept; those before it are computed.
         """
-        with self._turn():
-            try:
-                for position in positions:
-                    self.ledger.want(epoch, position)
-            except LookupError:
-                self._is_raising = True
-                raise
-            finally:
-                if not self.is_stopped:
-                    self.backend.pump()
+        try:
+            for position in positions:
+                self.ledger.want(epoch, position)
+        except LookupError:
+            self._is_raising = True
+            raise
+        finally:
+            if not self.is_stopped:
+                self.backend.pump()
 
     def settle_by(self, settle: Callable[[Ticket, Outcome], bool]) -> None:
         """Have this called with what is no plain batch, before it is taken; False: not now."""
@@ -647,20 +666,20 @@ class Pipeline:
         """True if there are extra ones to come."""
         return bool(self.ledger.extras or self.ledger.wanted)
 
+    @_locked
     def step_extra(self) -> tuple[Ticket, Outcome] | None:
         """Return the next outcome beside the order with its ticket, None if it is not there. Never waits."""
-        with self._turn():
-            if self.is_stopped:
-                return None
-            if self.is_inconsistent:
-                self._recover()
-            ledger = self.ledger
-            if ledger.wanted:
-                self.backend.pump()
-            while (taken := ledger.take_extra()) is None and ledger.extras:
-                if not self.backend.take_in(ledger.extras[0], may_fail=self.may_fail):
-                    break
-            return taken
+        if self.is_stopped:
+            return None
+        if self.is_inconsistent:
+            self._recover()
+        ledger = self.ledger
+        if ledger.wanted:
+            self.backend.pump()
+        while (taken := ledger.take_extra()) is None and ledger.extras:
+            if not self.backend.take_in(ledger.extras[0], may_fail=self.may_fail):
+                break
+        return taken
 
     # -- Anybody
 
@@ -715,14 +734,14 @@ class Pipeline:
         """True if the epoch that is computed never ends."""
         return self.ledger.schedule.is_endless
 
+    @_locked
     def look(self) -> None:
         """Take in what has arrived, for nobody."""
-        with self._turn():
-            if self.is_stopped:
-                return
-            if self.is_inconsistent:
-                self._recover()
-            self.backend.take_in(None, may_fail=False)
+        if self.is_stopped:
+            return
+        if self.is_inconsistent:
+            self._recover()
+        self.backend.take_in(None, may_fail=False)
 
     @property
     def is_full(self) -> bool:
@@ -731,14 +750,14 @@ class Pipeline:
         return bool(ledger.num_in_order) and (self.backend.has_waiting or not ledger.at_work())
 
     @property
+    @_locked
     def num_ready(self) -> int:
         """Batches that are computed and not handed out."""
-        with self._turn():
-            if self.is_stopped or self.is_inconsistent:
-                return 0
-            self.backend.pump()
-            self.backend.take_in(None, may_fail=False)
-            return len(self.ledger.ready) + len(self.ledger.progress.unclaimed)
+        if self.is_stopped or self.is_inconsistent:
+            return 0
+        self.backend.pump()
+        self.backend.take_in(None, may_fail=False)
+        return len(self.ledger.ready) + len(self.ledger.progress.unclaimed)
 
     @property
     def is_stopped(self) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.loader.loop_position import LoopPosition
+from mpqueue.system.interrupts import is_of_handler
 from mpqueue.worker.failures import never_an_end
 
 
@@ -74,9 +75,12 @@ class EpochIterator(Iterator[Any]):
         self._number = -1
         raise StopIteration
 
-    def _raise_failure(self, _loop: int) -> NoReturn:
+    def _raise_failure(self, loop: int) -> Any:
+        assert self._failure is not None
+        is_interrupt = is_of_handler(self._failure)  # which another one has followed: the caller got that
         failure, self._failure, self._next = self._failure, None, self._take
-        assert failure is not None
+        if is_interrupt:
+            return self._take(loop)
         raise failure
 
     def _end(self) -> NoReturn:

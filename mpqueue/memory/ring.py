@@ -34,6 +34,7 @@ import numpy as np
 from mpqueue.memory.layout import Array, base_over
 from mpqueue.memory.segment import FIRST_BYTES, ForeignSegment, Segment, largest_segment_bytes
 from mpqueue.memory.slots import PAGE, Slot, SlotTable, stride_for
+from mpqueue.system.interrupts import is_of_handler
 from mpqueue.system.log import warn
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.recorder import Recorder
@@ -284,7 +285,9 @@ class Ring:
                 return False
             try:
                 self.segment.reserve(slot.offset + slot.high_water, slot.offset + nbytes)
-            except OSError:
+            except OSError as error:
+                if is_of_handler(error):  # a time limit
+                    raise
                 return False
             slot.high_water = nbytes
         return True

@@ -12,6 +12,7 @@ import os
 from typing import Protocol
 
 from mpqueue.system import platform_support
+from mpqueue.system.interrupts import is_of_handler
 
 _WIPE_ON_FORK = 18  # MADV_WIPEONFORK
 
@@ -41,8 +42,10 @@ def make_mark() -> ProcessMark:
     page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     try:
         page.madvise(_WIPE_ON_FORK)
-    except OSError:  # an older kernel, or a sandbox
+    except OSError as error:  # an older kernel, or a sandbox
         page.close()
+        if is_of_handler(error):  # a time limit
+            raise
         return _MarkByProcessId()
     page[0] = 1
     return page

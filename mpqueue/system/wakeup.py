@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import repeat
 
 from mpqueue.system import descriptors
+from mpqueue.system.interrupts import is_of_handler
 
 
 class Wakeup:
@@ -30,10 +31,14 @@ class Wakeup:
 
     def wake(self) -> None:
         """Make the descriptor readable; from any thread."""
-        self._waking.append(None)  # before the look at the number: from here on `close` leaves it open
         try:
+            # Before the look at the number: from here on `close` leaves it open. No handler strikes before the entry is
+            # there: `finally` takes none out that another thread has made.
+            self._waking.append(None)
             os.write(self._target[0], b"!")
-        except OSError:
+        except OSError as error:
+            if is_of_handler(error):  # a time limit
+                raise
             return  # the pipe is full, so it is readable; or it is closed, and no thread waits
         finally:
             self._waking.pop()

@@ -49,6 +49,7 @@ from mpqueue.engine.schedule import Ticket
 from mpqueue.memory.layout import UNNUMBERED, ReadSpec, load_spec
 from mpqueue.memory.slots import LARGE_BYTES, SlotError, SlotState
 from mpqueue.system.callers import outside_stacklevel
+from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.recorder import WorkerTally
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker.failures import LateSpec, unreadable
@@ -447,7 +448,9 @@ class Dispatcher:
             if len(data) % REPORT.size or worker.life.is_starved:
                 raise ProtocolError(f"{len(data)} bytes are no reports, or come from a worker that waits for an answer")
             return self._enter(worker, data)
-        except (ProtocolError, SlotError, LifeError, KeyError):
+        except (ProtocolError, SlotError, LifeError, KeyError) as error:
+            if is_of_handler(error):
+                raise
             # Nothing that this worker says can be trusted any more; the launcher will tell of its end.
             self._pool.roster.silence(worker, Cause.UNTRUSTED)
             return None

@@ -203,28 +203,23 @@ class ThreadBackend(InProcessBackend):
 
         A condition would not do: a `stop` in a signal handler that strikes just before the wait would not be seen.
         """
+        # As threading.Condition does it: all levels of a re-entrant lock. In C, which notes what it has done.
         lock: Any = self._condition._lock  # type: ignore[attr-defined]
-        once = 1, threading.get_ident()
         states: list[Any] = []
+        take_back = map(lock._acquire_restore, states)  # as it is by then: nothing that was not released
         struck: list[BaseException] = []
         waker = threading.Lock()
         waker.acquire()
         self._consumers[waker] = head
         try:
             if not self._ledger.is_closed:
-                # As threading.Condition does it: all levels of a re-entrant lock. In C, which notes what it has done.
                 states.extend(starmap(lock._release_save, ((),)))
                 waker.acquire(timeout=-1 if timeout_s is None else timeout_s)
         except BaseException as error:
             struck = [error]
-        while True:
-            try:
-                if not lock._is_owned():
-                    lock._acquire_restore(states[0] if states else once)
-                self._consumers.pop(waker, None)
-                break
-            except BaseException as error:  # a handler strikes once more, and we must not leave without the lock
-                struck = [error]
+        # From the `except` to here, and in here, Python looks for no signals: nobody leaves without the lock.
+        _ = [*take_back]
+        self._consumers.pop(waker, None)
         if struck:
             raise struck.pop()  # out of a list: a variable would hold it, and it this frame with all of the backend
 

@@ -1,13 +1,16 @@
 """Worker threads: whom a ticket wakes."""
 
+import contextlib
 import gc
 import importlib
+import itertools
 import signal
 import threading
 import time
 import weakref
 
 import pytest
+from helpers import strikes
 
 from mpqueue import Loader
 from mpqueue.engine.schedule import Place
@@ -246,3 +249,23 @@ def test_an_error_that_strikes_whoever_waits_is_gone_when_nobody_keeps_it():
     finally:
         gc.enable()
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_an_interrupt_in_the_standard_library_leaves_the_lock_to_other_threads(monkeypatch):
+    """A context manager of `contextlib` kept it for as long as the exception was kept: workers waited for it."""
+    monkeypatch.setattr(strikes, "is_ours", lambda frame: frame.f_code.co_filename.startswith((package, standard)))
+    package, standard = strikes._PACKAGE, contextlib.__file__
+    kept = []
+    with Loader(range(3), workers=1, backend="thread") as loader:
+        next(iter(loader))
+        pipeline = loader._engine.pipeline
+        for after in itertools.count(1):
+            with strikes.Strike(after) as strike:
+                try:
+                    pipeline.timeout_s()
+                except strikes.Struck as error:
+                    kept.append(error)
+            assert not pipeline.lock._is_owned(), after
+            if strike.left > 0:
+                break
+    assert len(kept) > 3

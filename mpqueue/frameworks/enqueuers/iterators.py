@@ -107,7 +107,9 @@ class BatchIterator(Generator[Any, None, None]):
         if self._failure is not None:
             self._note_failure(self._failure)
             failure, self._failure = self._failure, None
-            raise never_an_end(failure)
+            if self._is_over:
+                raise never_an_end(failure)
+            return  # an interrupt, which another one has followed: the caller got that
         pipeline = None if self._is_over else self._running()
         if pipeline is None or pipeline is self._pipeline:
             self._is_over = True
