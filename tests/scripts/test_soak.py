@@ -1,7 +1,9 @@
 """The soak's own checks: they must be able to fail."""
 
+import contextlib
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -100,11 +102,45 @@ def test_a_gap_in_a_broadcast_is_a_deviation(service_round, log, words):
 
 
 def test_a_batch_that_is_lost_amid_signals_is_a_deviation(monkeypatch):
-    interrupts = part("interrupts")
-    lists = {"lists": lambda alarms: interrupts._epochs(alarms, [[0], [1], [3], [4]])}
-    monkeypatch.setattr(interrupts, "KINDS", lists)
+    interrupts, struck = part("interrupts"), part("struck")
+
+    def lists(alarms):
+        while True:
+            yield struck._read(alarms, [[0], [1], [3], [4]], [[0], [1], [2], [3], [4]])
+
+    monkeypatch.setattr(interrupts, "LOADS", {"lists": lists})
     with pytest.raises(part("rounds").Deviation, match="lists, struck by signals"):
         interrupts.strike(1, 0.1)
+
+
+def test_an_interrupt_that_does_not_reach_the_caller_is_a_deviation(monkeypatch):
+    interrupts, alarms = part("interrupts"), part("alarms")
+    monkeypatch.setattr(alarms, "_ENGINE", __file__)
+    monkeypatch.setattr(alarms, "_KINDS", (alarms.StruckException,))
+
+    def swallowing():
+        end = time.monotonic() + 0.01
+        with contextlib.suppress(Exception):
+            while time.monotonic() < end:
+                pass
+
+    def calls(struck):
+        while True:
+            yield len(struck.call(swallowing))
+
+    monkeypatch.setattr(interrupts, "LOADS", {"calls": calls})
+    with pytest.raises(part("rounds").Deviation, match="the caller got None for StruckException"):
+        interrupts.strike(1, 60)
+
+
+def test_loads_are_struck_until_there_were_as_many_interrupts_as_were_asked_for(monkeypatch):
+    interrupts, struck = part("interrupts"), part("struck")
+    monkeypatch.setattr(interrupts, "LOADS", {"a queue": struck.LOADS["a queue"]})
+    monkeypatch.setattr(interrupts, "_SLICE_S", 0.1)
+    reports = []
+    tally = interrupts.strike_often(1, 50, reports.append)
+    assert interrupts.count_of(tally) >= 50
+    assert reports[-1] is tally
 
 
 def test_growth_is_seen_in_the_slope():

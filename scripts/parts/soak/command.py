@@ -37,6 +37,8 @@ def main(about: str) -> int:
     try:
         if options.service:
             _service_until(seed, time.monotonic() + 60 * options.minutes)
+        elif options.interrupts:
+            _strike_often(seed, options.interrupts)
         elif options.batches:
             _long_load(seed, options.batches)
         else:
@@ -52,6 +54,7 @@ def _parser(about: str) -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=1.0, help="how long (default: 1)")
     parser.add_argument("--seed", type=int, help="repeat a run")
     parser.add_argument("--service", action="store_true", help="servers and consumers, which are killed and stopped")
+    parser.add_argument("--interrupts", type=int, help="signals whose handler raises, until there were that many")
     parser.add_argument("--batches", type=int, help="one load of so many batches instead, and what grows meanwhile")
     parser.add_argument("--round", type=int, help=argparse.SUPPRESS)  # one of our own processes asks for these
     parser.add_argument("--endless", action="store_true", help=argparse.SUPPRESS)
@@ -67,7 +70,7 @@ def _run_round(options: argparse.Namespace) -> int:
 
 def _until(seed: int, deadline: float) -> None:
     started, chance = time.monotonic(), random.Random(seed)
-    tally = interrupts.strike(seed, min(_MOST_S, _SHARE * (deadline - started) / len(interrupts.KINDS)))
+    tally = interrupts.strike(seed, min(_MOST_S, _SHARE * (deadline - started) / len(interrupts.LOADS)))
     faulthandler.dump_traceback_later(_DEADLOCK_S, exit=True)
     mpqueue.shutdown()
     has_mounts = apart.can_mount()
@@ -104,6 +107,18 @@ def _service_until(seed: int, deadline: float) -> None:
                 break
     finally:
         _report(tally, time.monotonic() - started)
+
+
+def _strike_often(seed: int, num_interrupts: int) -> None:
+    started = time.monotonic()
+
+    def report(tally: Tally) -> None:
+        count = interrupts.count_of(tally)
+        print(f"{count:,} interrupts in {time.monotonic() - started:.0f} s, {tally.batches:,} batches", flush=True)
+
+    _report(interrupts.strike_often(seed, num_interrupts, report), time.monotonic() - started)
+    mpqueue.shutdown()
+    _require_nothing_left()
 
 
 def _require_nothing_left() -> None:

@@ -1,0 +1,126 @@
+"""Calls that a real signal strikes at a random moment: its handler raises an exception."""
+
+import os
+import random
+import signal
+import weakref
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import mpqueue
+from mpqueue.system import collected
+from parts.soak.rounds import Deviation
+
+_ENGINE = os.path.dirname(mpqueue.__file__) + os.sep
+_OTHERS = f"{os.sep}site-packages{os.sep}"
+_SCALES = (2e-5, 2e-4, 1e-3)
+_AGAIN = 0.1  # share of the strikes that another one follows at once
+_SHOWN = 12  # frames
+# Called by the collector, one of them for the threads that `threading` knows: Python ignores what is raised there.
+_OF_COLLECTOR = {
+    weakref.finalize.__call__.__code__, weakref.WeakSet()._remove.__code__, collected._end.__code__,  # type: ignore[attr-defined]
+}  # fmt: skip
+
+
+class Struck(BaseException):
+    """An exception of the handler, as Ctrl-C raises KeyboardInterrupt."""
+
+
+class StruckException(Struck, Exception):
+    """One that ``except Exception`` catches."""
+
+
+class StruckLimit(Struck, TimeoutError):
+    """A time limit, which is one of the system's errors, too."""
+
+
+class StruckError(Struck, ValueError, IndexError, KeyError, TypeError, RuntimeError):
+    """One that nearly every ``except`` clause catches."""
+
+
+_KINDS = (Struck, StruckException, StruckLimit, StruckError)
+# Code that expects one of the system's errors may take these for it, and raise another one, or none.
+_LIKE_ERRORS = {StruckLimit, StruckError}
+
+
+class Alarms:
+    """Calls that a signal strikes, while a frame of the engine is active.
+
+    Args:
+        chance: Chooses the moments and the exceptions.
+
+    Attributes:
+        strikes_again: A second signal may come at once, while the call cleans up behind the first one.
+        count: The number of strikes.
+        num_replaced: The number of exceptions in whose place the caller got another one, or none.
+    """
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self.strikes_again, self.count, self.num_replaced = True, 0, 0
+        self._is_armed = False
+        # Of the last strike in the call: the exception, whether it has to reach the caller, and where it was raised.
+        self._raised: type[Struck] | None = None
+        self._must_arrive, self._where = False, ""
+        signal.signal(signal.SIGALRM, self._strike)
+
+    def _strike(self, _number: int, frame: FrameType | None) -> None:
+        stack: list[FrameType] = []
+        while frame is not None:
+            stack.append(frame)
+            frame = frame.f_back
+        if not self._is_armed or any(one.f_code in _OF_COLLECTOR for one in stack):
+            return
+        if not any(one.f_code.co_filename.startswith(_ENGINE) for one in stack):
+            return
+        self.count += 1
+        self._is_armed = self.strikes_again and self._chance.random() < _AGAIN
+        self._raised = self._chance.choice(_KINDS)
+        self._must_arrive = self._raised not in _LIKE_ERRORS and not _is_of_others(stack)
+        self._where = " < ".join(f"{one.f_code.co_qualname}:{one.f_lineno}" for one in stack[:_SHOWN])
+        if self._is_armed:
+            signal.setitimer(signal.ITIMER_REAL, self._chance.uniform(1e-6, _SCALES[0]))
+        raise self._raised
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """Return the result of a call in a list; an empty list if it was struck.
+
+        Raises:
+            Deviation: The caller did not get the exception of the handler.
+            StopIteration: As of the call, also after a strike: an end that comes too early is one all the same.
+        """
+        self._raised = None
+        try:
+            signal.setitimer(signal.ITIMER_REAL, self._chance.uniform(1e-6, self._chance.choice(_SCALES)))
+            self._is_armed = True
+            found = [function(*arguments)]
+            self._is_armed = False
+        except BaseException as error:
+            self._is_armed = False
+            if not isinstance(error, Struck):
+                self._note_replaced(error)
+            if self._raised is None or isinstance(error, StopIteration):
+                raise
+            return []
+        finally:
+            self._is_armed = False
+        self._note_replaced()
+        return found
+
+    def _note_replaced(self, error: BaseException | None = None) -> None:
+        if self._raised is None:
+            return
+        if self._must_arrive:
+            raise Deviation(f"the caller got {error!r} for {self._raised.__name__}, raised in {self._where}") from error
+        self.num_replaced += 1
+
+
+def _is_of_others(stack: list[FrameType]) -> bool:
+    """Return whether another package, such as torch, was called by the engine: it may catch what it likes."""
+    for frame in stack:
+        if frame.f_code.co_filename.startswith(_ENGINE):
+            return False
+        if _OTHERS in frame.f_code.co_filename:
+            return True
+    return False

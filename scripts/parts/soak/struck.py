@@ -1,0 +1,339 @@
+"""Loads whose calls are struck by signals: nothing may be lost, and nothing may come twice.
+
+Each load is a generator without end that yields how many batches have come since it yielded last.
+"""
+
+import importlib.util
+import pickle
+import random
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import mpqueue
+from mpqueue.frameworks.keras.loader_passes import LoaderEnqueuer, LoaderEpochs
+from mpqueue.frameworks.keras.passes import PassEnqueuer
+from parts.soak.alarms import Alarms
+from parts.soak.rounds import Deviation
+
+_LENGTH = 5
+_SEED = 7
+_RESUMES = 0.02  # share of the batches after which the load is continued elsewhere from its state
+
+Load = Callable[[Alarms], Generator[int, None, None]]
+
+
+class Numbers:
+    """Batches that contain their index."""
+
+    def __len__(self) -> int:
+        return _LENGTH
+
+    def __getitem__(self, index: int) -> Any:
+        return np.full(4, index)
+
+
+class Mixed:
+    """Batches of which each has another structure than the one before."""
+
+    def __len__(self) -> int:
+        return 4 * _LENGTH
+
+    def __getitem__(self, index: int) -> Any:
+        array = np.full((index + 1,) * (index % 3 + 1), index)
+        if index % 4 == 0:
+            return array
+        if index % 4 == 1:
+            return {f"key {index}": array, "text": f"batch {index}"}
+        if index % 4 == 2:
+            return [array, (array[0], None)] * (index + 1)
+        return array.astype("f4"), [str(number) for number in range(index)]
+
+
+class Broken(Numbers):
+    """Some of its items raise."""
+
+    def __getitem__(self, index: int) -> Any:
+        if index % 3 == 2:
+            raise ValueError(f"item {index} is broken")
+        return super().__getitem__(index)
+
+
+class Drawn:
+    """A sampler that is a generator."""
+
+    def __iter__(self) -> Iterator[int]:
+        yield from reversed(range(_LENGTH))
+
+    def __len__(self) -> int:
+        return _LENGTH
+
+
+def _numbers() -> Iterator[Any]:
+    info = mpqueue.worker_info()
+    assert info is not None
+    yield from (np.full(4, number) for number in range(info.shard_id, 3 * _LENGTH, info.num_shards))
+
+
+def _doubled(number: int) -> Any:
+    return np.full(2, 2 * number)
+
+
+def _is_kept(number: int) -> bool:
+    return number % 3 > 0
+
+
+def _unbroken(number: int) -> Any:
+    if number % 5 == 1:
+        raise ValueError(f"element {number} is broken")
+    return np.full(2, number)
+
+
+def _indexed(threads: int = 1) -> mpqueue.Dataset:
+    return mpqueue.Dataset.range(40).shuffle().map(_doubled, threads=threads).batch(4)
+
+
+def _stream() -> mpqueue.Dataset:
+    return mpqueue.Dataset.range(40).filter(_is_kept).shuffle(buffer=4).map(_doubled).batch(3)
+
+
+def _broken_stream() -> mpqueue.Dataset:
+    return mpqueue.Dataset.range(20).filter(_is_kept).map(_unbroken).batch(3)
+
+
+def _plain(batch: Any) -> Any:
+    """Return a batch as objects that can be compared."""
+    if isinstance(batch, dict):
+        return {key: _plain(value) for key, value in batch.items()}
+    if isinstance(batch, list | tuple):
+        return type(batch)(map(_plain, batch))
+    return batch.tolist() if hasattr(batch, "tolist") else batch
+
+
+def _require(found: Any, wanted: Any) -> None:
+    if found != wanted:
+        raise Deviation(f"{found} came, and not {wanted}")
+
+
+def _until_done(alarms: Alarms, function: Callable[..., Any], *arguments: Any) -> Any:
+    while not (found := alarms.call(function, *arguments)):
+        pass
+    return found[0]
+
+
+def _read(alarms: Alarms, batches: Any, wanted: list[Any], resume: Callable[[], list[Any]] | None = None) -> int:
+    """Read an epoch; return the number of its batches.
+
+    Args:
+        alarms: Strike each call.
+        batches: What has the epoch.
+        wanted: Its batches.
+        resume: Returns the batches that a state, which is taken now, has left of the epoch.
+    """
+    begun, found = _until_done(alarms, iter, batches), []
+    while True:
+        try:
+            got = alarms.call(next, begun)
+        except StopIteration:
+            break
+        found += list(map(_plain, got))
+        got.clear()
+        if resume is not None and len(found) < len(wanted) and random.random() < _RESUMES:
+            _require(resume(), wanted[len(found) :])
+    _require(found, wanted)
+    return len(found)
+
+
+def _loader(
+    alarms: Alarms, source: Callable[[], Any], common: dict[str, Any], **options: Any
+) -> Generator[int, None, None]:
+    def resume() -> list[Any]:
+        state = _until_done(alarms, loader.state_dict)
+        with mpqueue.Loader(source(), workers=0, seed=_SEED, **common) as other:
+            other.load_state_dict(state)
+            return list(map(_plain, other))
+
+    with (
+        mpqueue.Loader(source(), workers=0, seed=_SEED, **common) as unstruck,
+        mpqueue.Loader(source(), seed=_SEED, max_queue_size=4, **common, **options) as loader,
+    ):
+        while True:
+            yield _read(alarms, loader, list(map(_plain, unstruck)), resume)
+
+
+def _enqueuer(alarms: Alarms, *, processes: bool) -> Generator[int, None, None]:
+    with mpqueue.OrderedEnqueuer(Numbers(), processes) as enqueuer:
+        enqueuer.start(2, 4)
+        batches, wanted = enqueuer.get(), 0
+        while True:
+            got = alarms.call(next, batches)
+            _require([int(batch[0]) for batch in got], [wanted][: len(got)])
+            wanted = (wanted + len(got)) % _LENGTH
+            yield len(got)
+            got.clear()
+
+
+def _epoch_of_fit(alarms: Alarms, enqueuer: PassEnqueuer | LoaderEnqueuer) -> int:
+    """Ask for an epoch as Keras does; return how many batches came before a signal ended it."""
+    enqueuer.start()
+    batches = enqueuer.get()
+    for number in range(_LENGTH):
+        got = alarms.call(next, batches)
+        if not got:
+            return number
+        _require(int(got[0][0]), number)
+        got.clear()
+    while not alarms.call(enqueuer.stop):
+        pass
+    return _LENGTH
+
+
+def _fits(alarms: Alarms, *, processes: bool) -> Generator[int, None, None]:
+    """Fit again and again; a signal ends a fit, and the next one is whole."""
+    while True:
+        enqueuer = PassEnqueuer(Numbers(), 2, use_multiprocessing=processes)
+        for _ in range(3):
+            num_batches = _epoch_of_fit(alarms, enqueuer)
+            yield num_batches
+            if num_batches < _LENGTH:
+                break
+
+
+def _fits_of_a_loader(alarms: Alarms) -> Generator[int, None, None]:
+    """The same; a state of the loader counts the batches that came, and no others."""
+    with mpqueue.Loader(Numbers(), workers=2) as loader:
+        epochs, epoch = LoaderEpochs(loader), 0
+        while True:
+            enqueuer = LoaderEnqueuer(epochs)
+            alarms.call(epochs.peek, 0)
+            num_batches = _epoch_of_fit(alarms, enqueuer)
+            state = loader.state_dict()
+            if 0 < num_batches < _LENGTH:
+                _require((state["epoch"], state["position"]), (epoch, num_batches))
+            epoch += num_batches > 0
+            yield num_batches
+
+
+def _torch(alarms: Alarms, **options: Any) -> Generator[int, None, None]:
+    """Passes of torch: each is whole, or raises an error that says that an interrupt has ended it."""
+    loader: Any = mpqueue.torch.DataLoader(range(4 * _LENGTH), batch_size=4, **options)
+    wanted, is_shuffled = list(range(4 * _LENGTH)), options.get("shuffle", False)
+    while True:
+        found: list[int] = []
+        try:
+            begun = _until_done(alarms, iter, loader)
+            while True:
+                for batch in alarms.call(next, begun):
+                    found += batch.tolist()
+        except StopIteration:
+            _require(sorted(found) if is_shuffled else found, wanted)
+        except RuntimeError as error:
+            if "an interrupt came" not in str(error):
+                raise Deviation(f"{error} came after {found}") from error
+        yield len(found)
+
+
+def _consumer(alarms: Alarms, source: Any, **options: Any) -> Generator[int, None, None]:
+    wanted = [_plain(source[index]) for index in range(len(source))]
+    with tempfile.TemporaryDirectory(prefix="soak") as folder:
+        name = str(Path(folder) / "interrupts")
+        with mpqueue.Server(name, source, workers=1, **options), mpqueue.attach(name, timeout=30) as consumer:
+            while True:
+                yield _read(alarms, consumer, wanted)
+
+
+def _attachments(alarms: Alarms) -> Generator[int, None, None]:
+    """Consumers that attach again and again; a struck one is given up."""
+    source = Mixed()
+    wanted = [_plain(source[index]) for index in range(len(source))]
+    with tempfile.TemporaryDirectory(prefix="soak") as folder:
+        name = str(Path(folder) / "interrupts")
+        with mpqueue.Server(name, source, workers=1, mode="broadcast"):
+            while True:
+                for consumer in alarms.call(partial(mpqueue.attach, timeout=30), name):
+                    try:
+                        yield _read(alarms, consumer, wanted)
+                    finally:
+                        _until_done(alarms, consumer.close)
+
+
+def _queue(alarms: Alarms, *, shared: bool) -> Generator[int, None, None]:
+    alarms.strikes_again = False  # a second one, amid the clean-up of the first, may lose an element
+    queue = mpqueue.FIFOQueue(8, "int64", [()])
+    if shared:
+        pickle.dumps(queue)  # from now on other processes may use it
+    held: list[int] = []
+    number = 0
+    while True:
+        if alarms.call(queue.enqueue, number) or int(queue.size()) > len(held):
+            held.append(number)
+        number += 1
+        got = alarms.call(queue.dequeue) if held else []
+        _require([int(one) for one in got], held[: len(got)])
+        del held[: len(got)]
+        _require(int(queue.size()), len(held))
+        if len(held) == 8:
+            _require(queue.dequeue_many(8).tolist(), held)
+            held.clear()
+        yield len(got)
+
+
+_BACKENDS: dict[str, dict[str, Any]] = {
+    "processes": {"workers": 2},
+    "threads": {"workers": 2, "backend": "thread"},
+    "inline": {"workers": 0},
+}
+_SOURCES: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
+    "batches": (Numbers, {}),
+    "mixed batches": (Mixed, {}),
+    "samples": (Numbers, {"batch_size": 2, "shuffle": True}),
+    "samples in threads": (Numbers, {"batch_size": 2, "threads": 2}),
+    "samples by a sampler": (Numbers, {"batch_size": 2, "sampler": Drawn()}),
+    "broken samples": (Broken, {"batch_size": 2, "on_error": "skip"}),
+    "broken samples in threads": (Broken, {"batch_size": 2, "threads": 2, "on_error": "skip"}),
+    "broken batches": (Broken, {"on_error": "skip"}),
+    "a broken stream": (_broken_stream, {"lanes": 2, "on_error": "skip"}),
+    "a dataset": (_indexed, {}),
+    "a dataset with threads": (partial(_indexed, 3), {}),
+    "a generator function": (lambda: _numbers, {"lanes": 2}),
+    "a stream": (_stream, {"lanes": 2}),
+}
+
+
+def _of_loaders() -> dict[str, Load]:
+    return {
+        f"{source}, {backend}": partial(_loader, source=make, common=common, **options)
+        for source, (make, common) in _SOURCES.items()
+        for backend, options in _BACKENDS.items()
+    }
+
+
+def _of_torch() -> dict[str, Load]:
+    if importlib.util.find_spec("torch") is None:
+        return {}
+    return {
+        "torch, 0 workers": partial(_torch, num_workers=0),
+        "torch, 0 workers, shuffled": partial(_torch, num_workers=0, shuffle=True),
+        "torch, 2 workers": partial(_torch, num_workers=2),
+        "torch, 2 workers that persist": partial(_torch, num_workers=2, persistent_workers=True),
+    }
+
+
+LOADS: dict[str, Load] = {
+    **_of_loaders(),
+    **_of_torch(),
+    "an enqueuer of processes": partial(_enqueuer, processes=True),
+    "an enqueuer of threads": partial(_enqueuer, processes=False),
+    "fits with processes": partial(_fits, processes=True),
+    "fits with threads": partial(_fits, processes=False),
+    "fits of a loader": _fits_of_a_loader,
+    "a consumer": partial(_consumer, source=Numbers()),
+    "a consumer of mixed batches": partial(_consumer, source=Mixed(), mode="broadcast"),
+    "consumers that attach": _attachments,
+    "a queue": partial(_queue, shared=False),
+    "a shared queue": partial(_queue, shared=True),
+}
