@@ -18,6 +18,7 @@ from typing import Any
 from mpqueue.commands import frame
 from mpqueue.commands.factories import NotFound, source_of
 from mpqueue.errors import ServiceError
+from mpqueue.service.modes import MODES
 from mpqueue.service.server import Server
 
 _EXAMPLES = """\
@@ -127,7 +128,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("factory", nargs="?", default=None, metavar="FACTORY",
         help="what makes the source, called without arguments; or a generator function; none: queues only")  # fmt: skip
     add("--name", required=True, help="by which consumers find it, or the path of a folder (with a slash in it)")
-    add("--mode", choices=("split", "broadcast"), help="each batch to one consumer (default), or to all")
+    add("--mode", choices=tuple(MODES), help="each batch to one consumer (default), or to all")
     add("--world", type=int, help="ranks among which batches are split; broadcast: consumers to wait for")
     add("--slow", choices=("wait", "skip", "detach"), help="what becomes of a consumer that others wait for")
     add("--grace-s", type=float, help="seconds for which the place of a rank that died waits")

@@ -9,8 +9,10 @@ up; a module imports only from its own line and the lines above it::
     home.py           where a server lives: its folder, its name, its socket, and who is at the other end
     plan.py           the options of a stream, checked
     stream.py         the engine as a server drives it: batches in their slots
-    rules.py          how a server deals
-    dealing.py        the seats of a group, who sits there, and which batch goes to which, by mode
+    refusals.py       the errors with which a server refuses a consumer
+    dealing.py        the seats of a group, and one class for each way to choose the seat of a batch
+    modes.py          the modes of a server, one class each, and everything that differs between them
+    rules.py          the rules of a server: its mode and its other options, checked
     core.py           decides: who is offered what, who holds which slot; pure, and simulated in the tests
     connections.py    the server's ends of its connections
     journal.py        what was taken, for a server that comes back

@@ -16,7 +16,7 @@ from mpqueue.service.core import Core
 from mpqueue.service.dealing import Seat
 from mpqueue.service.greeting import Welcome
 from mpqueue.service.journal import Journal, Survivor, started_at
-from mpqueue.service.rules import Occupied, Refused
+from mpqueue.service.refusals import Occupied, Refused
 from mpqueue.system import descriptors
 
 

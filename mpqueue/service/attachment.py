@@ -13,6 +13,7 @@ from mpqueue.errors import ServiceError
 from mpqueue.service.greeting import Resume, Welcome
 from mpqueue.service.link import ServerLink
 from mpqueue.service.mapped_ring import MappedRing
+from mpqueue.service.modes import mode_of
 from mpqueue.service.records import (
     BATCHES,
     DROPPED,
@@ -176,8 +177,8 @@ class Attachment:
         positions, before = ([at for of, at in self.positions if of == one] for one in (epoch, epoch - 1))
         welcome, count = self.welcome, 0
         if positions:
-            is_ranked = welcome.mode == "split" and welcome.world is not None
-            count = positions[-1] // (welcome.world or 1) + 1 if is_ranked else positions[-1] + 1
+            assert welcome.mode is not None  # it has batches
+            count = mode_of(welcome.mode, welcome.world).count_at(positions[-1])
         return Resume(job=welcome.job, epoch=epoch, taken=tuple(positions), count=count, before=tuple(before))
 
     def open(self, offer: Offer) -> Any:

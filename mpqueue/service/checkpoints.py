@@ -17,6 +17,7 @@ from collections.abc import Iterable
 
 from mpqueue.engine.schedule import Place
 from mpqueue.service.journal import Journal
+from mpqueue.service.modes import Mode
 from mpqueue.service.stream import Stream
 
 BETWEEN_S = 1.0  # as long as lies between two snapshots of all lanes, and more than enough for a megabyte
@@ -28,21 +29,20 @@ class Checkpoints:
     Args:
         journal: Into this.
         stream: Of this, which is one in lanes.
-        is_broadcast: Each consumer takes each batch.
+        mode: The mode of the server.
     """
 
-    def __init__(self, journal: Journal, stream: Stream, *, is_broadcast: bool) -> None:
-        self._journal, self._stream, self._is_broadcast = journal, stream, is_broadcast
+    def __init__(self, journal: Journal, stream: Stream, mode: Mode) -> None:
+        self._journal, self._stream, self._mode = journal, stream, mode
         self._noted: list[Place] = []  # the first one that will be a checkpoint, and the newest
         self._noted_at = time.monotonic()
         self._taken: dict[int, set[int]] = {}
         self._written = 0  # the position of the latest checkpoint
-        self._frontier = 0  # the first position that somebody has not taken, where each goes to one,
-        self._ahead: set[int] = set()  # and those behind it that were taken
+        self._frontier = mode.make_frontier(0)
 
     def go_on(self, position: int, taken: Iterable[tuple[int, int]]) -> None:
         """Another server has written a checkpoint, and these pairs of holder and position behind it."""
-        self._written = self._frontier = position
+        self._written, self._frontier = position, self._mode.make_frontier(position)
         for who, number in taken:
             self._add(number, who)
 
@@ -50,8 +50,7 @@ class Checkpoints:
         """An epoch begins."""
         self._noted.clear()
         self._taken.clear()
-        self._ahead.clear()
-        self._written = self._frontier = 0
+        self._written, self._frontier = 0, self._mode.make_frontier(0)
 
     def note_taken(self, position: int, who: int) -> None:
         """Note what the journal was told; write a checkpoint where one is due.
@@ -61,7 +60,7 @@ class Checkpoints:
         """
         self._add(position, who)
         if self._noted and position + 1 >= self._noted[0].position:
-            frontier = self._least_of_all() if self._is_broadcast else self._frontier
+            frontier = self._frontier.position(self._journal.present)
             passed = [place for place in self._noted if place.position <= frontier]
             if passed:
                 self._noted = self._noted[len(passed) :]
@@ -77,16 +76,7 @@ class Checkpoints:
 
     def _add(self, position: int, who: int) -> None:
         self._taken.setdefault(who, set()).add(position)
-        if self._is_broadcast or position < self._frontier:
-            return
-        self._ahead.add(position)
-        while self._frontier in self._ahead:
-            self._ahead.remove(self._frontier)
-            self._frontier += 1
-
-    def _least_of_all(self) -> int:
-        """Return the first position that some consumer has not taken."""
-        return min((max(self._taken.get(who, {-1})) + 1 for who in self._journal.present), default=0)
+        self._frontier.add(position, who)
 
     def _write(self, place: Place) -> None:
         self._written = place.position
@@ -94,5 +84,6 @@ class Checkpoints:
         for who, positions in self._taken.items():
             latest = max(positions)  # by which is told how many a rank has had
             self._taken[who] = {position for position in positions if position >= place.position} | {latest}
+        begun = self._stream.begun if self._mode.can_join_late else None
         pairs = [(who, position) for who, positions in self._taken.items() for position in sorted(positions)]
-        self._journal.begin(place.epoch, None, pairs, place, self._stream.begun if self._is_broadcast else None)
+        self._journal.begin(place.epoch, None, pairs, place, begun)

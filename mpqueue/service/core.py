@@ -31,10 +31,12 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from mpqueue.memory.slots import SlotError
-from mpqueue.service.dealing import GROUP, Group, Had, Seat, SeatBatch, make_dealing
+from mpqueue.service.dealing import GROUP, Seat, SeatBatch
 from mpqueue.service.greeting import Hello, Resume
+from mpqueue.service.modes import Arrival, DealingTerms
 from mpqueue.service.records import LOST
-from mpqueue.service.rules import Misbehaved, Refused, Rules
+from mpqueue.service.refusals import Misbehaved, Refused
+from mpqueue.service.rules import Rules
 
 
 class Outside(Protocol):
@@ -266,24 +268,21 @@ class Core:
         has_opened: bool = False,
     ) -> None:
         self.rules, self._outside, self.epoch = rules, outside, epoch
-        self._is_ranked, self._is_shared = rules.is_ranked, rules.mode == "split" and not rules.is_ranked
+        self._mode = mode = rules.mode
         self.is_running = self._has_ended = False
         self._has_opened = self._may_miss_ranks = has_opened
         self.frontier = frontier
         self._fresh: set[int] = set()  # consumers that have something since the latest `advance`, and had nothing
         self._known: set[int] = set()  # positions that consumers have said to have taken
         self.awaited = set(awaited)
-        self.group, self.holders = Group(rules, epoch, had), Holders(outside)
-        self._replays = Replays(outside, self.holders, rules.window, len(self.group.seats) if rules.is_ranked else 1)
-        self._dealing = make_dealing(
-            rules,
-            self.group.seats,
-            self.group.turns,
-            self.holders.hold,
-            self.holders.let_go,
-            lambda: self.epoch,
-            self._can_recompute,
-        )
+        self.group, self.holders = mode.make_group(rules.window, epoch, had), Holders(outside)
+        self._replays = Replays(outside, self.holders, rules.window, mode.num_shares)
+        let_go, hold = self.holders.let_go, self.holders.hold
+        terms = DealingTerms(hold, let_go, rules.slow, rules.is_ordered, lambda: self.epoch, self._can_recompute)
+        self._dealing = mode.make_dealing(self.group, terms)
+        # Looked up once: each batch passes by here several times.
+        self._turns, self._ranks = self.group.turns, self.group.ranks
+        self._replays_missed, self._settles_early = mode.replays_missed, self._dealing.settles_early
 
     def _can_recompute(self) -> bool:
         return self.rules.can_replay and self._outside.can_recompute()
@@ -298,20 +297,16 @@ class Core:
             Occupied: Its rank has a consumer.
         """
         resume = hello.resume
-        # Where each batch goes to one, all was taken of an epoch that is over, though not all were told.
-        earliest = self.epoch - (self.rules.mode == "split")
+        earliest = self.epoch - self._mode.epochs_behind
         if resume is not None and not earliest <= resume.epoch <= self.epoch + 1:
             raise Refused(f"you are in epoch {resume.epoch}, and the server is in epoch {self.epoch}: you cannot go on")
         if resume is not None and resume.count and not self.rules.is_ordered:
             raise Refused("it gives batches as they are ready, so that nobody knows which you are to get yet")
-        if resume is not None and self._is_lost_to(resume):
-            raise Refused(
-                f"you have had {resume.count} batches of epoch {resume.epoch} and the others {self.frontier}, and its "
-                'stream cannot compute again what lies between: attach anew, with join="now" or "next"'
-            )
         join = "now" if resume else hello.join
         is_midway = self.is_running or self.frontier > 0  # the latter: another server has given a part of it
-        seat = self.group.seat_for(hello.rank, join, self.epoch, is_running=is_midway)
+        can_replay = self.rules.can_replay
+        arrival = Arrival(hello.rank, join, resume, self.epoch, self.frontier, is_midway, can_replay)
+        seat = self._mode.seat_for(arrival, self.group)
         # Behind all that may refuse it: of who was refused nobody knows yet what it has taken.
         self.awaited.discard(pid)
         self.group.sit(consumer, seat, now)
@@ -320,30 +315,11 @@ class Core:
             self._resume(seat, resume)
         return seat
 
-    def _is_lost_to(self, resume: Resume) -> bool:
-        """Return whether a consumer has come back too late to a broadcast that cannot compute what it has missed."""
-        is_behind = resume.epoch == self.epoch and resume.count < self.frontier
-        return self.rules.mode == "broadcast" and not self.rules.can_replay and is_behind
-
     def _resume(self, seat: Seat, resume: Resume) -> None:
-        if resume.epoch < self.epoch:
-            return
         if resume.epoch > self.epoch:
             seat.enter(resume.epoch)
-        elif self.rules.mode == "split" and self.rules.world is None:
-            # The batches are nobody's before they are offered: the stream's next ones are compared with these.
-            self._known.update(resume.taken)
-        else:
-            # The journal may know of less: the last ASK was on its way when its server died.
-            seat.had = Had(max(seat.had.num, resume.count), max(seat.had.before, resume.count))
-            # These were dealt to the rank while it was away.
-            while seat.queue and seat.queue[0].position // len(self.group.seats) < resume.count:
-                self.holders.let_go(seat.queue.popleft(), seat.number)
-            if seat.rank is not None and seat.replay_at is not None:
-                seat.replay_at = max(seat.replay_at, resume.count * len(self.group.seats) + seat.rank)
-            # Of a broadcast the others have had more by now.
-            if not self.rules.is_ranked and resume.count < self.frontier:
-                seat.replay_at = resume.count
+        elif resume.epoch == self.epoch:
+            self._known.update(self._mode.resume(seat, resume, self.frontier, self.holders.let_go))
 
     def begin(self, consumer: int, epoch: int, now: float) -> Seat | None:
         """A consumer's loop over an epoch begins.
@@ -391,15 +367,15 @@ class Core:
                 # Before its consumer can be handed the next one: a server that comes back is not to offer this again.
                 self._outside.note_taken(seat, batch)
                 self.holders.let_go(batch, seat.number)
-        if self._is_shared:
-            self.group.turns.note(seat, self.epoch)
+        if self._turns is not None:
+            self._turns.note(seat, self.epoch)
         self._go_on((seat,))
         return seat
 
     def _note(self, seat: Seat) -> None:
         """Note that a seat has changed."""
-        if self._is_shared:
-            self.group.turns.note(seat, self.epoch)
+        if self._turns is not None:
+            self._turns.note(seat, self.epoch)
 
     def recall(self, said: Mapping[int, int | None]) -> None:
         """Give to others what consumers of `Group.unasked` have not asked for; all were sent the RECALL.
@@ -440,11 +416,12 @@ class Core:
             return
         self._dealing.regain(seat)
         self._note(seat)
-        if self.rules.is_ranked:
+        if seat.rank is not None:
             seat.overdue_at = now + self.rules.grace_s if died else now
             seat.is_lost = died
-        else:
-            self._abandon_without_members()
+        elif self.is_running and not self._has_ended and self._mode.is_abandoned(self.group, self.epoch):
+            self._outside.abandon(self.epoch)
+            self._stand_before_next()
         self._go_on()
 
     # -- What the stream gives
@@ -502,12 +479,12 @@ class Core:
                 if not self.is_running:
                     return
             seats = self.group.seats if changed is None else changed
-            if not self._is_shared:
+            if self._replays_missed:
                 for seat in seats:
                     if seat.replay_at is not None:
                         self._replays.ask(seat, self._dealing.missed_before(seat, self.frontier))
             self._offer_all(seats)
-            if not (self._has_ended or self._is_ranked):  # a rank may have its share before the stream ends
+            if not (self._has_ended or self._settles_early):
                 return
             self._dealing.settle(has_ended=self._has_ended)
             self._tell_ends()
@@ -528,12 +505,9 @@ class Core:
 
     def _open_if_due(self) -> None:
         """Open the epoch, if somebody's loop over it has begun, and all are there who are to be waited for."""
-        group, rules = self.group, self.rules
-        if self.awaited or not group.is_begun(self.epoch):
+        if self.awaited or not self.group.is_begun(self.epoch):
             return
-        # The first one only: later a consumer that has left would be waited for for ever.
-        is_gathering = rules.mode == "broadcast" and not self._has_opened
-        if is_gathering and len(group.by_consumer) < (rules.world or 1):
+        if not self._mode.may_open(self.group, has_opened=self._has_opened):
             return
         self.is_running = self._has_opened = True
         self._dealing.begin(self._outside.open_epoch(self.epoch))
@@ -547,8 +521,8 @@ class Core:
             if queue and seat.has_begun and not seat.is_idle and seat.epoch == epoch:
                 while queue and len(seat.untaken) < window:
                     self._offer(seat, queue.popleft())
-        pool, turns = self._dealing.pool, self.group.turns
-        while pool and (next_seat := turns.next_seat()) is not None:
+        pool, turns = self._dealing.pool, self._turns
+        while pool and turns is not None and (next_seat := turns.next_seat()) is not None:
             self._offer(next_seat, pool.popleft())
 
     def _offer(self, seat: Seat, batch: SeatBatch) -> None:
@@ -559,8 +533,8 @@ class Core:
         # Before it is told: from then on its slot must not be written, whatever becomes of the seat.
         if self.holders.view(seat.consumer, batch) or is_waiting:
             self._fresh.add(seat.consumer)
-        if self._is_shared:
-            self.group.turns.note(seat, self.epoch)
+        if self._turns is not None:
+            self._turns.note(seat, self.epoch)
         self._outside.offer(seat.consumer, seat.num_taken + len(seat.untaken), batch)
 
     def _tell_missed(self, seat: Seat) -> None:
@@ -582,14 +556,6 @@ class Core:
                 seat.enter(self.epoch + 1)
                 self._note(seat)
 
-    def _abandon_without_members(self) -> None:
-        """The last consumer of a broadcast has left: nobody would take the rest of the epoch."""
-        if self.rules.mode != "broadcast" or not self.is_running or self._has_ended:
-            return
-        if not any(seat.epoch == self.epoch for seat in self.group.seats):
-            self._outside.abandon(self.epoch)
-            self._stand_before_next()
-
     # -- The slow and the dead
 
     def forget_awaited(self, *pids: int) -> None:
@@ -599,7 +565,7 @@ class Core:
 
     def advance(self, now: float) -> None:
         """Tell the group of its dead, and note who has waited until now."""
-        if self._is_ranked:  # without a call: each batch passes here
+        if self._ranks:  # without a call: each batch passes here
             self._tell_of_loss(now)
         # These consumers waited for a batch: a lease begins with the offer that ends the wait.
         for consumer in self._fresh:
@@ -610,7 +576,7 @@ class Core:
     def due_at(self, now: float) -> float | None:
         """Return when the next one is overdue, or silent for too long; None: there is no such time."""
         group, timeout = self.group, self.rules.lease_timeout
-        dues = [seat.overdue_at for seat in group.seats if seat.overdue_at is not None] if self._is_ranked else []
+        dues = [seat.overdue_at for seat in self._ranks if seat.overdue_at is not None] if self._ranks else []
         if timeout is not None:
             dues += [seen + timeout for consumer, seen in group.last_seen.items() if self._may_be_silent(consumer)]
         # A rank that is overdue is missed when somebody needs its batches, and not before: to wait for a time that is

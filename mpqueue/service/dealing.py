@@ -7,7 +7,7 @@
 A *seat* is what a batch is dealt to: a rank, or one consumer of a group without ranks. A rank's seat outlives its
 consumer: what that had not taken waits for the one that comes in its place.
 
-Which seat a batch goes to is said by one class for each mode of a server:
+Which seat a batch goes to is decided by one class for each mode of a server (`mpqueue.service.modes`):
 
     RankedDealing      batch i goes to rank i mod world; all ranks get equally many
     FirstComeDealing   each batch goes to a consumer that has the fewest, in turn; what it does not ask for may go on
@@ -22,10 +22,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
-
-from mpqueue.service.greeting import Join
-from mpqueue.service.rules import Occupied, Refused, Rules
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 
 class SeatBatch(Protocol):
@@ -130,6 +127,11 @@ class Seat:
         self.consumer = 0
         self.has_begun = self.has_end = self.has_asked = self.is_idle = False
 
+    def resume_at(self, count: int) -> None:
+        """Its new consumer has taken this many batches of the epoch. The journal may know of fewer."""
+        # The last ASK was on its way when the server died.
+        self.had = Had(max(self.had.num, count), max(self.had.before, count))
+
     def enter(self, epoch: int) -> None:
         """All of the epoch before was taken."""
         self.epoch, self.had, self.replay_at, self.num_replaying = epoch, Had(), None, 0
@@ -225,7 +227,10 @@ class Dealing(ABC):
 
     Attributes:
         pool: Batches that belong to no seat yet.
+        settles_early: A seat may have all of its epoch before the stream has ended.
     """
+
+    settles_early: ClassVar[bool] = False
 
     def __init__(self, seats: list[Seat], window: int, hold: Hold, let_go: Hold) -> None:
         self.seats, self._window, self._hold, self._let_go = seats, window, hold, let_go
@@ -271,6 +276,8 @@ class RankedDealing(Dealing):
         is_ordered: The batches of a rank come in their order.
         can_recompute: Returns whether the stream can compute a batch again now.
     """
+
+    settles_early: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -402,7 +409,7 @@ class FirstComeDealing(Dealing):
     def regain(self, seat: Seat) -> None:
         """Give it to the others, before all else."""
         returned = [batch for batch in seat.queue if batch.position >= 0]  # an error of no batch was told to all
-        # All seats hold by one number (`Group._add`): no holder changes where a batch goes from one to another.
+        # All seats hold by one number (`Group.add`): no holder changes where a batch goes from one to another.
         self.pool = deque(sorted([*self.pool, *returned], key=_place))
         seat.queue.clear()
 
@@ -471,24 +478,6 @@ class BroadcastDealing(Dealing):
             seat.has_all = has_ended
 
 
-def make_dealing(
-    rules: Rules,
-    seats: list[Seat],
-    turns: Turns,
-    hold: Hold,
-    let_go: Hold,
-    epoch: Callable[[], int],
-    can_recompute: Callable[[], bool],
-) -> Dealing:
-    """Return the dealing of a mode."""
-    common = seats, rules.window, hold, let_go
-    if rules.mode == "broadcast":
-        return BroadcastDealing(*common, skips=rules.slow == "skip", epoch=epoch)
-    if rules.is_ranked:
-        return RankedDealing(*common, is_ordered=rules.is_ordered, can_recompute=can_recompute)
-    return FirstComeDealing(*common, turns=turns)
-
-
 def _place(batch: SeatBatch) -> tuple[int, int]:
     return batch.epoch, batch.position
 
@@ -514,35 +503,38 @@ class Group:
     """The seats, and who sits there.
 
     Args:
-        rules: Of the server.
-        epoch: The one that the group is in.
-        had: Batches of it that each rank has taken.
+        window: The most batches that a consumer is offered and has not taken.
+        epoch: The epoch that the group is in.
+        num_ranks: The number of ranks, each with a seat that outlives its consumers.
+        had: For each rank, the number of batches that it has taken of the epoch.
+        turns: The seats by their number of batches, if batches belong to all consumers until one takes them. None:
+            each batch belongs to seats as soon as it is dealt.
 
     Attributes:
-        seats: All, also those of ranks that are not there.
-        by_consumer: Those that have a consumer.
-        last_seen: When each consumer has said something, or was offered a batch while it had none.
-        is_shared: Batches belong to all consumers until one of them takes them.
-        turns: The seats that are offered batches, if those are shared.
+        window, turns: As given.
+        seats: All seats, including those of vacant ranks.
+        ranks: The seats of ranks, including the vacant ones.
+        by_consumer: The seats that have a consumer.
+        last_seen: When each consumer has sent something, or was offered a batch while it had none.
     """
 
-    def __init__(self, rules: Rules, epoch: int, had: Iterable[int]) -> None:
-        self._rules = rules
-        self.is_shared = rules.mode == "split" and not rules.is_ranked
-        self.turns = Turns(rules.window)
+    def __init__(
+        self, window: int, epoch: int, *, num_ranks: int = 0, had: Iterable[int] = (), turns: Turns | None = None
+    ) -> None:
+        self.window, self.turns = window, turns
         self.seats: list[Seat] = []
         self.by_consumer: dict[int, Seat] = {}
         self.last_seen: dict[int, float] = {}
         self._num_seats = -GROUP
-        if rules.is_ranked:
-            for _, count in zip(range(rules.world or 0), [*had, *[0] * (rules.world or 0)], strict=False):
-                seat = self._add(len(self.seats), epoch)
-                seat.had = Had(count, count)
+        for rank, count in zip(range(num_ranks), [*had, *[0] * num_ranks], strict=False):
+            self.add(epoch, rank).had = Had(count, count)
+        self.ranks = tuple(self.seats)
 
-    def _add(self, rank: int | None, epoch: int) -> Seat:
+    def add(self, epoch: int, rank: int | None = None) -> Seat:
+        """Return a new seat, whose consumer begins with this epoch."""
         # A number is not used again: what is computed again is for a number, and may come when its seat is gone.
         self._num_seats += 1
-        seat = Seat(GROUP if self.is_shared else -self._num_seats, rank, epoch)
+        seat = Seat(-self._num_seats if self.turns is None else GROUP, rank, epoch)
         self.seats.append(seat)
         return seat
 
@@ -557,48 +549,9 @@ class Group:
         seat = self.by_consumer.pop(consumer, None)
         if seat is not None:
             seat.be_left()
-            if not self._rules.is_ranked:
+            if seat.rank is None:
                 self.seats.remove(seat)
         return seat
-
-    def seat_for(self, rank: int | None, join: Join, epoch: int, *, is_running: bool) -> Seat:
-        """Return the seat of a consumer that comes now.
-
-        Raises:
-            Refused: It has no place here.
-            Occupied: Its rank has a consumer.
-        """
-        rules = self._rules
-        if not rules.is_ranked:
-            self._check_without_rank(rank, join)
-            seat = self._add(None, epoch)
-            # Where each batch goes to one it takes part at once: what it did not get is no gap.
-            if rules.mode == "broadcast" and is_running:
-                if join == "next":
-                    seat.epoch = epoch + 1
-                seat.replay_at = 0 if join == "replay" else None
-            return seat
-        if rank is None or not 0 <= rank < len(self.seats):
-            raise Refused(
-                f"its batches are split among {rules.world} ranks: attach with rank=0 to {len(self.seats) - 1}"
-            )
-        if self.seats[rank].consumer:
-            raise Occupied
-        return self.seats[rank]
-
-    def _check_without_rank(self, rank: int | None, join: Join) -> None:
-        rules = self._rules
-        if rank is not None and rules.mode == "split":
-            raise Refused(
-                f"it has no ranks, and you have rank={rank}: attach without, or start the server with world=N"
-            )
-        if join == "replay" and rules.mode == "split":
-            raise Refused('join="replay" is for servers with mode="broadcast": here each batch goes to one consumer')
-        if join == "replay" and not rules.can_replay:
-            raise Refused(
-                'join="replay" computes again what you have missed, which its stream cannot: use "now" or "next"; or '
-                "start the server with a source with an index or a stream in lanes (lanes=n), without ordered=False"
-            )
 
     def is_done_with(self, epoch: int) -> bool:
         """Return True if all seats, of which there are some, have taken all of an epoch."""
@@ -616,11 +569,11 @@ class Group:
         """Return the seats of consumers for whom others wait, who are not those for whom batches are computed again."""
         here = [seat for seat in self.seats if seat.epoch == epoch and seat.replay_at is None]
         is_waiting = any(seat.has_begun and not seat.is_idle and not seat.load and not seat.has_all for seat in here)
-        return [seat for seat in here if seat.consumer and seat.load >= self._rules.window] if is_waiting else []
+        return [seat for seat in here if seat.consumer and seat.load >= self.window] if is_waiting else []
 
     def is_starving(self) -> bool:
         """Return True if all who are here wait for the next batch, so that nobody will release a slot."""
-        if self.is_shared:
+        if self.turns is not None:
             return self.turns.is_starving()
         for seat in self.seats:  # noqa: SIM110 - each batch asks, and a generator costs a call for each seat
             if seat.has_begun and (seat.queue or seat.untaken):
@@ -635,7 +588,7 @@ class Group:
         """
         turns, last_seen = self.turns, self.last_seen
         # First what is seldom: each batch comes by here.
-        if not turns.ahead or not (waiting := turns.waiting()):
+        if turns is None or not turns.ahead or not (waiting := turns.waiting()):
             return []
         since = min(last_seen[seat.consumer] for seat in waiting)
         # The one that it has asked for stays: it may be open. What lies behind that is nobody's work yet.

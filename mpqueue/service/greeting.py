@@ -32,7 +32,7 @@ _MAX_REASON = 4000  # of which each may take 12 bytes of JSON
 
 Purpose = Literal["batches", "queues"]
 Join = Literal["next", "now", "replay"]
-Mode = Literal["split", "broadcast"]
+ModeName = Literal["split", "broadcast"]
 Check: TypeAlias = Callable[[Any], Any]
 
 
@@ -235,7 +235,7 @@ class Welcome(_Greeting):
     """
 
     name: Annotated[str, _text]
-    mode: Annotated[Mode | None, _or_none(_one_of(Mode))]
+    mode: Annotated[ModeName | None, _or_none(_one_of(ModeName))]
     world: Annotated[int | None, _or_none(_positive)]
     job: Annotated[str, _text]
     length: Annotated[int | None, _or_none(_number)]

@@ -22,7 +22,6 @@ import base64
 import contextlib
 import errno
 import hashlib
-import itertools
 import json
 import math
 import os
@@ -39,6 +38,7 @@ from mpqueue.engine.lanes import LaneStart
 from mpqueue.engine.schedule import Place
 from mpqueue.errors import ServiceError
 from mpqueue.loader.sources import epoch_end_of, has_lanes
+from mpqueue.service.modes import Mode
 from mpqueue.service.rules import Rules
 from mpqueue.service.stream import Stream
 from mpqueue.system import descriptors, folders
@@ -103,17 +103,13 @@ class Recovered:
         return [(who, position) for who, positions in self.taken.items() for position in sorted(positions)]
 
 
-def place_in(recovered: Recovered, *, broadcast: bool) -> Place:
-    """Return the place with which a stream goes on: nothing before it is missing to anybody."""
+def place_in(recovered: Recovered, mode: Mode) -> Place:
+    """Return the place where a stream resumes: no consumer needs a batch before it."""
     least = 0 if recovered.lanes is None else recovered.lanes.position  # all before it was taken
-    if broadcast:
-        # By the slowest that may come back: for the others `Core` drops what they have had.
-        counts = [max(recovered.taken.get(who, {-1})) + 1 for who in recovered.survivors]
-        return Place(recovered.epoch, max(least, min(counts, default=0)))
-    taken = set().union(*recovered.taken.values())
-    # Consumers take at different speeds: what some have taken lies ahead of what others have not.
-    position = next(position for position in itertools.count(least) if position not in taken)
-    return Place(recovered.epoch, position, tuple(sorted(number for number in taken if number > position)))
+    frontier = mode.make_frontier(least)
+    for who, position in recovered.pairs():
+        frontier.add(position, who)
+    return Place(recovered.epoch, frontier.position(recovered.survivors), frontier.ahead())
 
 
 def read_journal(path: str) -> Recovered | None:
@@ -415,7 +411,7 @@ def state_of(stream: Stream) -> Any:
 
 def job_of(stream: Stream, rules: Rules) -> str:
     """Return a hash of what makes a stream the same one."""
-    identity = [stream.seed, stream.length(), rules.mode, rules.world, repr(stream.plan.job.samples)]
+    identity = [stream.seed, stream.length(), rules.mode.name, rules.mode.world, repr(stream.plan.job.samples)]
     order = stream.plan.order
     if order.lanes is not None:
         identity += [order.lanes, order.source.shape() if has_lanes(order.source) else None]

@@ -42,8 +42,8 @@ from mpqueue.service.records import (
     ToConsumer,
     ToServer,
 )
+from mpqueue.service.refusals import Misbehaved, Refused
 from mpqueue.service.replaying import LaneReplays
-from mpqueue.service.rules import Misbehaved, Refused
 from mpqueue.service.specs import Specs
 from mpqueue.service.stream import Failure, Lot, Stream
 from mpqueue.service.tracing import ConsumerRows

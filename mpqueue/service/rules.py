@@ -1,22 +1,12 @@
-"""The rules by which a server deals. Pure."""
+"""The rules of a server: its mode and its other options, checked. Pure."""
 
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal
 
+from mpqueue.service.modes import MODES, Mode, mode_of
+
 Slow = Literal["wait", "skip", "detach"]
-
-
-class Refused(Exception):
-    """The consumer may not attach; the text says why."""
-
-
-class Occupied(Exception):
-    """The rank has a consumer: another may attach when that is gone."""
-
-
-class Misbehaved(Exception):
-    """A consumer has sent what none of ours would."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +14,7 @@ class Rules:
     """The rules of a server.
 
     Attributes:
-        mode: "split": each batch to one consumer; "broadcast": each to all.
-        world: The number of ranks ("split"), or of consumers that the first epoch waits for ("broadcast"); None: no
-            ranks, and nobody is waited for.
+        mode: Which consumer gets which batch, and what follows from that.
         window: The batches that a consumer is offered and has not taken, at most.
         slow: What happens to a consumer that is slow.
         grace_s: Seconds for which the seat of a dead rank waits for another consumer.
@@ -35,19 +23,13 @@ class Rules:
         is_ordered: The stream gives the positions of an epoch in their order.
     """
 
-    mode: Literal["split", "broadcast"]
-    world: int | None = None
+    mode: Mode
     window: int = 10
     slow: Slow = "wait"
     grace_s: float = 60.0
     lease_timeout: float | None = None
     can_replay: bool = True
     is_ordered: bool = True
-
-    @property
-    def is_ranked(self) -> bool:
-        """True if each batch belongs to a rank."""
-        return self.mode == "split" and self.world is not None
 
 
 def check_rules(*, mode: Any, world: Any, slow: Any, grace_s: Any, lease_timeout: Any, window: int) -> Rules:
@@ -57,27 +39,22 @@ def check_rules(*, mode: Any, world: Any, slow: Any, grace_s: Any, lease_timeout
         TypeError: An option has the wrong type.
         ValueError: An option has an impossible value, or one that excludes another.
     """
-    if mode not in {"split", "broadcast"}:
-        raise ValueError(f'mode must be "split" or "broadcast", got {mode!r}')
+    if mode not in MODES:
+        known = " or ".join(f'"{name}"' for name in MODES)
+        raise ValueError(f"mode must be {known}, got {mode!r}")
     if slow not in {"wait", "skip", "detach"}:
         raise ValueError(f'slow must be "wait", "skip" or "detach", got {slow!r}')
     if world is not None and (not hasattr(world, "__index__") or isinstance(world, bool)):
         raise TypeError(f"world must be a number of consumers or None, got {world!r}")
     if world is not None and world < 1:
         raise ValueError(f"world must be 1 or more, or None, got {world!r}")
-    if slow == "skip" and mode == "split":
-        raise ValueError('slow="skip" leaves out what others have: it is for mode="broadcast"')
-    if slow == "detach" and mode == "split":
-        raise ValueError(
-            'slow="detach" is for mode="broadcast". With "split" nobody waits for a slow consumer: without ranks the '
-            "others get what it does not ask for, and each rank has batches that nobody else gets. One that says "
-            "nothing is detached by lease_timeout=SECONDS"
-        )
+    resolved = mode_of(mode, None if world is None else int(world))
+    if slow in resolved.refused_slow:
+        raise ValueError(resolved.refused_slow[slow])
     check_seconds("grace_s", grace_s, may_be_none=False)
     check_seconds("lease_timeout", lease_timeout, may_be_none=True)
     return Rules(
-        mode=mode,
-        world=None if world is None else int(world),
+        mode=resolved,
         window=window,
         slow=slow,
         grace_s=float(grace_s),

@@ -22,7 +22,7 @@ from mpqueue.service.checkpoints import Checkpoints
 from mpqueue.service.connections import Peer
 from mpqueue.service.core import Core
 from mpqueue.service.dealing import Seat
-from mpqueue.service.greeting import Welcome
+from mpqueue.service.greeting import ModeName, Welcome
 from mpqueue.service.home import Claim, Home
 from mpqueue.service.journal import Journal, Recovered, check_restartable, job_of, place_in, read_journal, state_of
 from mpqueue.service.loop import Deliveries, Loop
@@ -145,7 +145,7 @@ class Server:
         name: str,
         source: Any,
         *,
-        mode: Literal["split", "broadcast"] = "split",
+        mode: ModeName = "split",
         world: int | None = None,
         slow: Slow = "wait",
         grace_s: float = 60.0,
@@ -186,7 +186,7 @@ class Server:
         )
         self._uids = _checked_uids(allow_uids)
         arguments |= {"workers": num_cpus() if workers is None else workers}
-        arguments |= {"world": (self._rules.world or 1) if self._rules.is_ranked else 1}
+        arguments |= {"world": self._rules.mode.num_shares}
         self._make_stream = partial(Stream, source, **unknown, **_stream_options(arguments))
         self._stream = self._make_stream()
         self._settle_rules(is_ordered=bool(ordered))
@@ -236,7 +236,7 @@ class Server:
         if recovered is None:
             return self._make_stream(), Recovered()
         seed = recovered.seed if self._make_stream.keywords["seed"] is None else self._make_stream.keywords["seed"]
-        place = place_in(recovered, broadcast=self._rules.mode == "broadcast")
+        place = place_in(recovered, self._rules.mode)
         stream = self._make_stream(seed=seed, place=place, lane_place=recovered.lanes, begun=recovered.begun)
         if job_of(stream, self._rules) != recovered.job:
             raise ServiceError(
@@ -261,19 +261,18 @@ class Server:
     def _serve(self, claim: Claim, desk: Any, journal: Journal | None, recovered: Recovered) -> "_Run":
         """Start the thread."""
         peers: dict[int, Peer] = {}
-        stream, rules, uid = self._stream, self._rules, os.geteuid()
+        stream, rules, mode, uid = self._stream, self._rules, self._rules.mode, os.geteuid()
         checkpoints = None
         if journal is not None and stream.is_generator:
-            checkpoints = Checkpoints(journal, stream, is_broadcast=rules.mode == "broadcast")
+            checkpoints = Checkpoints(journal, stream, mode)
             checkpoints.go_on(0 if recovered.lanes is None else recovered.lanes.position, recovered.pairs())
         replays = None
-        if (rules.mode == "broadcast" or rules.is_ranked) and stream.is_generator and rules.can_replay:
+        if mode.replays_missed and stream.is_generator and rules.can_replay:
             replays = LaneReplays(stream, self._make_stream)
         timeline = stream._pipeline.recorder.timeline
         deliveries = Deliveries(stream, peers, journal, uid, timeline, checkpoints, replays)
-        place = place_in(recovered, broadcast=rules.mode == "broadcast")
-        world = (rules.world or 0) if rules.is_ranked else 0
-        had = [recovered.count_of(rank, world) for rank in range(world)]
+        place = place_in(recovered, mode)
+        had = [recovered.count_of(rank, mode.num_ranks) for rank in range(mode.num_ranks)]
         core = Core(
             rules, deliveries, epoch=recovered.epoch, had=had, frontier=place.position,
             has_opened=recovered.epoch > 0 or bool(recovered.taken),
@@ -293,14 +292,9 @@ class Server:
 
     @property
     def _awaits_survivors(self) -> bool:
-        """True if others may be given what a survivor has taken, or it cannot be given again what they have taken.
-
-        A rank has batches of its own, and an index is computed again for one who comes late to a broadcast. So is what
-        a stream gave, which costs a process: those who come in time all go on with the server's own.
-        """
+        """True if the server waits for the consumers of the one before."""
         rules = self._rules
-        is_dear = self._stream.is_generator or not rules.can_replay
-        return is_dear if rules.mode == "broadcast" else not rules.is_ranked
+        return rules.mode.awaits_survivors(is_stream=self._stream.is_generator, can_replay=rules.can_replay)
 
     def stop(self, timeout: float | None = None) -> None:
         """Tell all consumers, end the workers, give up the name; idempotent, from any thread.
@@ -366,14 +360,14 @@ class Server:
 
     def report(self) -> dict[str, Any]:
         """Return what `mpqueue top` shows of the server."""
-        run, job, rules = self._run, self._stream.plan.job, self._rules
+        run, job, mode = self._run, self._stream.plan.job, self._rules.mode
         return {
             "kind": "Server",
             "name": self.name,
             "folder": self.folder,
             "source": getattr(job.source, "__qualname__", type(job.source).__name__),
-            "mode": rules.mode,
-            "world": rules.world,
+            "mode": mode.name,
+            "world": mode.world,
             "workers": job.workers,
             "backend": "process",
             "epoch": None if run is None else run.core.epoch,
@@ -386,8 +380,8 @@ class Server:
         assert ring is not None
         return Welcome(
             name=self.name,
-            mode=rules.mode,
-            world=rules.world,
+            mode=rules.mode.name,
+            world=rules.mode.world,
             job=self._job,
             length=self._length(),
             epoch=seat.epoch,
@@ -400,11 +394,9 @@ class Server:
         )
 
     def _length(self) -> int | None:
-        """Return the batches of an epoch that each consumer gets; None: nobody knows."""
-        total, rules = self._stream.length(), self._rules
-        if total is None or (rules.mode == "split" and rules.world is None):
-            return None
-        return total // (rules.world or 1) if rules.is_ranked else total
+        """Return the number of batches per epoch for each consumer; None if it is unknown."""
+        total = self._stream.length()
+        return None if total is None else self._rules.mode.length(total)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -415,7 +407,7 @@ class Server:
     def __repr__(self) -> str:
         run = self._run
         state = "stopped" if run is None else f"{len(run.core.group.by_consumer)} consumers"
-        return f"<Server {self.name!r}, {self._rules.mode}, {state}>"
+        return f"<Server {self.name!r}, {self._rules.mode.name}, {state}>"
 
 
 def _stream_options(arguments: dict[str, Any]) -> dict[str, Any]:

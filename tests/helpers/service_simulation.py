@@ -6,8 +6,15 @@ from typing import Any
 
 from mpqueue.service.core import Core
 from mpqueue.service.greeting import Hello
+from mpqueue.service.modes import mode_of
 from mpqueue.service.records import DETACHED
-from mpqueue.service.rules import Occupied, Refused, Rules
+from mpqueue.service.refusals import Occupied, Refused
+from mpqueue.service.rules import Rules
+
+
+def rules_of(*, mode: Any = "split", world: int | None = None, **others: Any) -> Rules:
+    """Return the rules of a server with these options."""
+    return Rules(mode=mode_of(mode, world), **others)
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,18 @@ import subprocess
 from types import SimpleNamespace
 
 import pytest
-from helpers.service_simulation import Consumer, Simulation
+from helpers.service_simulation import Consumer, Simulation, rules_of
 
 from mpqueue.service.admission import Admission
 from mpqueue.service.connections import Handlers
 from mpqueue.service.greeting import Hello, Resume
 from mpqueue.service.journal import Journal, Survivor, read_journal, started_at
-from mpqueue.service.rules import Rules
 
 
 def test_the_end_of_a_process_with_two_consumers_is_seen_once():
     with subprocess.Popen(["sleep", "600"]) as process:
         handlers = Handlers()
-        core = Simulation(Rules(mode="split"), [1]).core
+        core = Simulation(rules_of(), [1]).core
         admission = Admission(core, None, "job", None, -1)  # type: ignore[arg-type]  # nobody attaches
         survivor = Survivor(process.pid, started_at(process.pid))
         admission.await_survivors([survivor, survivor], handlers, 60.0)
@@ -39,7 +38,7 @@ def test_the_end_of_a_process_with_two_consumers_is_seen_once():
 )
 def test_what_the_server_before_had_not_read_is_in_the_journal_of_its_successor(tmp_path, resume, noted):
     """Else the next one, if it finds neither this server nor this consumer, would give it to another."""
-    simulation = Simulation(Rules(mode="split", world=2), [], epoch=4)
+    simulation = Simulation(rules_of(world=2), [], epoch=4)
     simulation.consumers[1] = Consumer(1, 0, 0)
     journal = Journal(str(tmp_path / "journal"), "job", 7)
     journal.begin(4, None)

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from helpers.service_simulation import Consumer, Simulation
+from helpers.service_simulation import Consumer, Simulation, rules_of
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from mpqueue.service.dealing import GROUP
 from mpqueue.service.greeting import Hello, Resume
 from mpqueue.service.records import DETACHED, LOST
-from mpqueue.service.rules import Misbehaved, Occupied, Refused, Rules
+from mpqueue.service.refusals import Misbehaved, Occupied, Refused
+from mpqueue.service.rules import Rules
 
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -35,7 +36,7 @@ def epochs_of(simulation: Simulation, numbers: list[int], count: int) -> None:
 
 
 def test_each_rank_gets_every_so_many_th_batch_and_its_end_at_once():
-    simulation = Simulation(Rules(mode="split", world=2, window=4), [6])
+    simulation = Simulation(rules_of(world=2, window=4), [6])
     simulation.attach(1, 0)
     simulation.attach(2, 1)
     simulation.next(1)
@@ -56,7 +57,7 @@ def test_each_rank_gets_every_so_many_th_batch_and_its_end_at_once():
 
 def simulated(**rules: Any) -> Simulation:
     lengths, known = rules.pop("lengths", [6]), rules.pop("known", True)
-    return Simulation(Rules(**{"mode": "split", "window": 3, "grace_s": 5} | rules), lengths, known=known)
+    return Simulation(rules_of(**{"window": 3, "grace_s": 5} | rules), lengths, known=known)
 
 
 def attached(simulation: Simulation, *ranks: int | None) -> list[int]:
@@ -330,7 +331,7 @@ def test_a_generator_gives_each_rank_equally_many():
 
 
 def test_a_consumer_that_comes_back_to_a_new_server_goes_on_behind_what_it_has_taken():
-    simulation = Simulation(Rules(mode="split", world=2, window=1), [6], had=[1, 1], frontier=2)
+    simulation = Simulation(rules_of(world=2, window=1), [6], had=[1, 1], frontier=2)
     resume = Resume(job="j", epoch=0, taken=(0, 2), count=2)
     simulation.consumers[1] = Consumer(1, 0, 0)
     simulation.core.attach(1, Hello(rank=0, resume=resume), now=0.0)
@@ -347,9 +348,7 @@ def test_a_consumer_that_comes_back_to_a_new_server_goes_on_behind_what_it_has_t
 @pytest.mark.parametrize("had", [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2), (2, 2, 1), (1, 2, 2)], ids=str)
 def test_ranks_that_had_unequally_many_of_a_server_that_died_get_equally_many_all_the_same(had, length):
     left = [position for position in range(length) if position // 3 >= had[position % 3]]
-    simulation = Simulation(
-        Rules(mode="split", world=3, window=1), [len(left)], known=False, order=left, had=had, has_opened=True
-    )
+    simulation = Simulation(rules_of(world=3, window=1), [len(left)], known=False, order=left, had=had, has_opened=True)
     attached(simulation, 0, 1, 2)
     simulation.settle(1, 2, 3)
     for rank in range(3):
@@ -360,7 +359,7 @@ def test_ranks_that_had_unequally_many_of_a_server_that_died_get_equally_many_al
 
 
 def test_no_epoch_opens_before_those_are_back_or_gone_who_know_what_they_took():
-    simulation = Simulation(Rules(mode="split", window=1), [3], awaited=[77])
+    simulation = Simulation(rules_of(window=1), [3], awaited=[77])
     assert simulation.attach(1)
     simulation.next(1)
     assert simulation.opened is None
@@ -390,7 +389,7 @@ def test_who_has_no_place_is_told_why(rules: dict[str, Any], hello: Hello, words
 
 def test_who_comes_back_too_late_to_a_broadcast_of_a_stream_is_told_so():
     """And whoever has missed nothing goes on."""
-    rules = Rules(mode="broadcast", window=1, can_replay=False)
+    rules = rules_of(mode="broadcast", window=1, can_replay=False)
     simulation = Simulation(rules, [6], frontier=3, has_opened=True)
     behind, level = (Resume(job="j", epoch=0, taken=(), count=count) for count in (2, 3))
     with pytest.raises(Refused, match="had 2 batches of epoch 0 and the others 3"):
@@ -414,11 +413,11 @@ def test_what_no_consumer_of_ours_sends_is_misbehaviour():
 
 
 MODES = [
-    Rules(mode="split", world=2, window=3, grace_s=5),
-    Rules(mode="split", world=3, window=1, grace_s=5),
-    Rules(mode="split", window=3),
-    Rules(mode="broadcast", window=3),
-    Rules(mode="broadcast", window=2, slow="skip"),
+    rules_of(world=2, window=3, grace_s=5),
+    rules_of(world=3, window=1, grace_s=5),
+    rules_of(window=3),
+    rules_of(mode="broadcast", window=3),
+    rules_of(mode="broadcast", window=2, slow="skip"),
 ]
 
 
@@ -461,8 +460,8 @@ class Story:
         if len(self.simulation.consumers) >= 4:
             return
         self.num += 1
-        rank = self.draw(st.integers(0, (self.rules.world or 1) - 1)) if self.rules.is_ranked else None
-        join = "next" if self.rules.mode == "split" else self.draw(st.sampled_from(["next", "now", "replay"]))
+        rank = self.draw(st.integers(0, self.rules.mode.num_ranks - 1)) if self.rules.mode.num_ranks else None
+        join = self.draw(st.sampled_from(["next", "now", "replay"])) if self.rules.mode.can_join_late else "next"
         if self.simulation.attach(self.num, rank, join):
             event(f"joined {join}")
 
@@ -471,7 +470,9 @@ class Story:
         if number is not None and self.draw(st.integers(0, 3)) == 0:
             it = self.simulation.consumers[number]
             event("left in the middle" if it.inbox or it.current else "left")
-            self.past.append(self.simulation.leave(number, died=self.rules.is_ranked or self.draw(st.booleans())))
+            self.past.append(
+                self.simulation.leave(number, died=self.rules.mode.num_ranks > 0 or self.draw(st.booleans()))
+            )
 
     def wait(self) -> None:
         self.simulation.now += 0.1
@@ -485,14 +486,14 @@ class Story:
 @FEW
 @given(data=st.data(), lengths=st.lists(st.integers(1, 4), min_size=1, max_size=2))
 def test_nothing_is_lost_and_nothing_comes_twice(rules: Rules, data: st.DataObject, lengths: list[int]):
-    if rules.is_ranked:
-        lengths = [length * (rules.world or 1) for length in lengths]
+    mode = rules.mode
+    lengths = [length * mode.num_shares for length in lengths]
     story = Story(data, rules, lengths)
     story.run(60)
     simulation = story.simulation
     # Then all that is missing comes, and everybody takes all.
-    if rules.is_ranked:
-        for rank in range(rules.world or 0):
+    if mode.num_ranks:
+        for rank in range(mode.num_ranks):
             if all(it.rank != rank for it in simulation.consumers.values()):
                 story.num += 1
                 assert simulation.attach(story.num, rank)
@@ -502,19 +503,19 @@ def test_nothing_is_lost_and_nothing_comes_twice(rules: Rules, data: st.DataObje
     done = len(simulation.finished) + len(simulation.abandoned)
     epochs_of(simulation, sorted(simulation.consumers), done + 2)
     taken = Counter(place for it in story.everybody() for place in it.taken)
-    if rules.mode == "split":
+    if mode.name == "split":
         for epoch in simulation.finished:
             assert {p: taken[epoch, p] for p in range(simulation.length(epoch))} == dict.fromkeys(
                 range(simulation.length(epoch)), 1
             )
         assert max(taken.values()) == 1
     for it in story.everybody():
-        if rules.is_ranked or rules.mode == "broadcast":
+        if mode.num_ranks or mode.name == "broadcast":
             assert it.taken == sorted(it.taken), "in order"
-        if rules.mode == "broadcast":
+        if mode.name == "broadcast":
             assert len(set(it.taken)) == len(it.taken)
     for number in sorted(simulation.consumers):
-        simulation.leave(number, died=rules.is_ranked)
+        simulation.leave(number, died=mode.num_ranks > 0)
     event(f"{min(len(simulation.finished), 3)} epochs or more")
     kept = {turn for turn, holders in simulation.holders.items() if any(holder > 0 for holder in holders)}
     assert kept == set(), "those who are gone hold nothing"
@@ -554,7 +555,7 @@ def test_a_group_in_lock_step_is_not_stuck_with_a_window_of_one(rules: dict[str,
     ids=["ranks", "first come", "broadcast"],
 )
 def test_nothing_is_lost_where_batches_come_as_they_are_ready(rules: dict[str, Any], ranks: tuple[Any, ...]):
-    full = Rules(**{"mode": "split", "window": 2, "is_ordered": False} | rules)
+    full = rules_of(**{"window": 2, "is_ordered": False} | rules)
     simulation = Simulation(full, [8], order=[5, 6, 7, 1, 4, 0, 3, 2])
     numbers = attached(simulation, *ranks)
     for _ in range(9):
@@ -706,7 +707,7 @@ def resumed(simulation: Simulation, number: int, rank: int | None, epoch: int, t
 def test_a_server_whose_consumers_are_all_past_its_epoch_ends_it_and_goes_on(
     rules: dict[str, Any], ranks: tuple[Any, ...], kwargs: dict[str, Any]
 ):
-    simulation = Simulation(Rules(**{"mode": "split", "window": 1} | rules), [4], **kwargs)
+    simulation = Simulation(rules_of(**{"window": 1} | rules), [4], **kwargs)
     for number, rank in enumerate(ranks, start=1):
         resumed(simulation, number, rank, 1, (), 0)
     for number in (1, 2):
@@ -719,7 +720,7 @@ def test_a_server_whose_consumers_are_all_past_its_epoch_ends_it_and_goes_on(
 
 
 def test_a_consumer_that_was_not_told_the_end_of_an_epoch_goes_on_with_the_next():
-    simulation = Simulation(Rules(mode="split", window=1), [2], epoch=1)
+    simulation = Simulation(rules_of(window=1), [2], epoch=1)
     resumed(simulation, 1, None, 0, (0, 1), 0)
     assert simulation.consumers[1].epoch == 1
     simulation.next(1)
@@ -728,7 +729,7 @@ def test_a_consumer_that_was_not_told_the_end_of_an_epoch_goes_on_with_the_next(
 
 
 def test_a_broadcast_that_had_begun_before_its_server_died_does_not_wait_for_all_again():
-    simulation = Simulation(Rules(mode="broadcast", world=2, window=1), [3], has_opened=True)
+    simulation = Simulation(rules_of(mode="broadcast", world=2, window=1), [3], has_opened=True)
     resumed(simulation, 1, None, 0, (0,), 1)
     simulation.next(1)
     simulation.settle(1)
@@ -742,7 +743,7 @@ def test_a_broadcast_that_had_begun_before_its_server_died_does_not_wait_for_all
 def test_who_comes_anew_to_a_broadcast_in_the_middle_of_which_its_server_died_is_late(
     join: str, expected: tuple[int, int]
 ):
-    simulation = Simulation(Rules(mode="broadcast", window=2), [4], frontier=2, has_opened=True)
+    simulation = Simulation(rules_of(mode="broadcast", window=2), [4], frontier=2, has_opened=True)
     assert simulation.attach(1, None, join)
     simulation.next(1)
     simulation.settle(1)
@@ -752,7 +753,7 @@ def test_who_comes_anew_to_a_broadcast_in_the_middle_of_which_its_server_died_is
 
 
 def test_a_rank_that_died_with_its_server_is_not_waited_for_for_ever():
-    rules = Rules(mode="split", world=2, window=1, grace_s=5)
+    rules = rules_of(world=2, window=1, grace_s=5)
     simulation = Simulation(rules, [4], had=[1, 0], frontier=1, has_opened=True)
     simulation.core.advance(100.0)
     assert simulation.attach(1, 0)

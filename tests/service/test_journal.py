@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from mpqueue.engine.schedule import Place
 from mpqueue.errors import ServiceError
 from mpqueue.service.journal import Journal, Recovered, Survivor, place_in, read_journal, started_at
+from mpqueue.service.modes import mode_of
 
 
 @pytest.fixture
@@ -142,13 +143,13 @@ def test_it_can_be_read_by_its_user_alone(path: str):
 
 def test_a_stream_goes_on_with_the_first_position_that_is_missing():
     found = Recovered("job", 7, 2, {0: {0, 2, 4}, 1: {1}})
-    assert place_in(found, broadcast=False) == Place(2, 3, (4,))
+    assert place_in(found, mode_of("split", None)) == Place(2, 3, (4,))
 
 
 def test_a_broadcast_goes_on_where_the_slowest_was_who_may_come_back():
     found = Recovered("job", 7, 2, {11: {0, 1, 2}, 12: {0}, 13: {0, 1}}, {11: Survivor(1, 1), 13: Survivor(2, 2)})
-    assert place_in(found, broadcast=True) == Place(2, 2)
-    assert place_in(Recovered("job", 7, 2, {11: {0}}, {12: Survivor(1, 1)}), broadcast=True) == Place(2, 0)
+    assert place_in(found, mode_of("broadcast", None)) == Place(2, 2)
+    assert place_in(Recovered("job", 7, 2, {11: {0}}, {12: Survivor(1, 1)}), mode_of("broadcast", None)) == Place(2, 0)
 
 
 def test_those_who_have_not_come_back_yet_are_awaited_by_the_next_server_too(path: str):

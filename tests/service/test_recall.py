@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from helpers.puppets import Indices, firsts
-from helpers.service_simulation import Simulation
+from helpers.service_simulation import Simulation, rules_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +21,6 @@ from mpqueue.service.greeting import Hello
 from mpqueue.service.link import ServerLink
 from mpqueue.service.loop import Loop
 from mpqueue.service.records import OFFER, ToConsumer
-from mpqueue.service.rules import Rules
 from mpqueue.system import descriptors
 from mpqueue.transport.credentials import Credentials
 
@@ -92,7 +91,7 @@ def test_a_consumer_that_is_back_takes_its_part_again(puppets):
     ids=["ranks", "broadcast", "first come"],
 )
 def test_only_where_batches_belong_to_nobody_are_they_recalled(rules, ranks, recalled):
-    simulation = Simulation(Rules(**{"mode": "split", "window": 3} | rules), [4])
+    simulation = Simulation(rules_of(**{"window": 3} | rules), [4])
     for number, rank in enumerate(ranks, 1):
         assert simulation.attach(number, rank)
         simulation.next(number)
@@ -251,7 +250,7 @@ class ModelLoop(Loop):
     def __init__(self, length, window, socks):
         self._length, self._position = length, 0
         self.taken = Counter()
-        self._core = Core(Rules(mode="split", window=window), self)
+        self._core = Core(rules_of(window=window), self)
         self.handlers = SimpleNamespace(unwatch=lambda fd: None, watch_room=lambda fd, is_full: None)
         self._admission = SimpleNamespace(note_departure=lambda peer: None, take_waiting=list, waiting=(), sentinels={})
         self._peers = {}
