@@ -11,7 +11,7 @@ from helpers.structure import ROOT
 
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 # For zsh, and for >=, the quotes are needed.
-FORM = re.compile(r'pip install "(?:mpqueue\[(?P<extra>[\w-]+)\]|\w+>=[\d.]+)"')
+FORM = re.compile(r'pip install "(?:mpqueue\[(?P<extra>[\w-]+)\]|\w+>=[\d.]+(?:,<[\d.]+)?)"')
 
 
 def remedies():
