@@ -67,7 +67,7 @@ class _Current(threading.local):
 
 
 class Aside(threading.local):
-    """What datasets go by that are asked for elements in this thread, and by no worker.
+    """State of this thread for datasets whose elements are computed outside of a worker.
 
     Attributes:
         seed: Their seed; None: nobody has set one. It is set and put back by assignments: a signal handler strikes in
