@@ -14,7 +14,7 @@ user's are called for some elements before the batch is asked for that these are
 - Before a source that is a stream itself there is no such stage: what it gives next may be long in coming.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mpqueue.dataset.held import as_saved, together
@@ -61,17 +61,19 @@ class AheadStage(LinkStage):
         first, self._at = self._at, min(self._at + count, len(self._tokens))
         return self._values[first : self._at], self._tokens[first : self._at]
 
-    def counts(self) -> list[StageRow]:
-        """Return the rows of the stages before it: it has none."""
-        return self._input.counts()
+    def count_to(self, rows: list[StageRow]) -> None:
+        """Add the rows of the stages before it: it has none."""
+        self._input.count_to(rows)
 
-    def save(self, held: Sequence[Token] = ()) -> Any:
-        """Return the state of the input, and the tokens that wait."""
+    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+        """Add the tokens that wait."""
         ahead = self._tokens[self._at :]
-        return {"input": self._input.save(together(held, ahead)), "ahead": as_saved(ahead)}
+        states.append({"ahead": as_saved(ahead)})
+        self._input.save_to(states, together(held, ahead))
 
-    def load(self, state: Any) -> None:
+    def load_from(self, states: Iterator[Any]) -> None:
         """Go to where this was saved; what waited is computed again."""
-        self._input.load(state["input"])
+        state = next(states)
+        self._input.load_from(states)
         self._tokens = tokens_of(state["ahead"])
         self._values = self._input.rebuild(self._tokens) if self._tokens else []

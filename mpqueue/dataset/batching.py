@@ -7,7 +7,7 @@ the trainer in that slot.
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -117,14 +117,16 @@ class BatchStage(LinkStage):
         self.begin(tokens[0])
         return self._collate(values)
 
-    def save(self, held: Sequence[Token] = ()) -> Any:
-        """Return the state of the input, and the tokens of the batch that is open."""
+    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+        """Add the tokens of the batch that is open."""
         inner = [token for batch in held for token in batch]
-        return {"input": self._input.save(together(inner, self._tokens)), "open": as_saved(self._tokens)}
+        states.append({"open": as_saved(self._tokens)})
+        self._input.save_to(states, together(inner, self._tokens))
 
-    def load(self, state: Any) -> None:
+    def load_from(self, states: Iterator[Any]) -> None:
         """Go to where this was saved; the elements of the open batch are computed again."""
-        self._input.load(state["input"])
+        state = next(states)
+        self._input.load_from(states)
         self._tokens = tokens_of(state["open"])
         self._values = self._input.rebuild(self._tokens) if self._tokens else []
 

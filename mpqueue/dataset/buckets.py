@@ -141,19 +141,16 @@ class BucketStage(Applied):
         collation.add_all(samples)
         return collation.finish(tokens)
 
-    def save(self, held: Sequence[Token] = ()) -> Any:
-        """Return the state of the input, and the tokens of all samples that are held."""
+    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+        """Add the tokens of all samples that are held."""
         buckets, ready = [[[sample.token for sample in bucket] for bucket in some]
                           for some in (self._buckets, self._ready)]  # fmt: skip
-        return {
-            **super().save([*chain(*held), *chain(*buckets), *chain(*ready)]),
-            "buckets": buckets,
-            "ready": ready,
-        }
+        inside = [*chain(*held), *chain(*buckets), *chain(*ready)]
+        self._save_with(states, inside, {"buckets": buckets, "ready": ready})
 
-    def load(self, state: Any) -> None:
+    def load_from(self, states: Iterator[Any]) -> None:
         """Go to where this was saved."""
-        super().load(state)
+        state = self._load_own(states)
         saved = [[token_of(token) for token in bucket] for bucket in [*state["buckets"], *state["ready"]]]
         values = self._samples_of(saved)
         filled = [
@@ -172,10 +169,10 @@ class BucketStage(Applied):
         found = iter(self._input.rebuild(asked) if asked else ())
         return (list(islice(found, len(batch))) for batch in batches)
 
-    def counts(self) -> list[StageRow]:
-        """Return a row for each stage, those before it first; this one has two more, of padding and the end."""
-        return [
-            *super().counts(),
+    def count_to(self, rows: list[StageRow]) -> None:
+        """Add the rows of the inputs and of this stage, and two more, of padding and the end."""
+        super().count_to(rows)
+        rows += [
             (f"{self.row_name}: places padded", self._places, self._padding, 0, 0),
             (f"{self.row_name}: samples left out", self.num_in, self._num_dropped, 0, 0),
         ]

@@ -11,7 +11,7 @@ picked oftener than another by a 4,000th at most.
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -107,7 +107,7 @@ def arrivals(state: dict[str, Any], count: int) -> Numbers:
     """Return the arrival numbers of the elements that a buffer holds.
 
     Args:
-        state: What `ShuffleStage.save` returned.
+        state: The item of a `ShuffleStage` in a snapshot.
         count: Number of elements that are held.
     """
     picks, size, num_picks = Picks.of(state["key"]), state["size"], state["pick"]
@@ -243,18 +243,19 @@ class ShuffleStage(LinkStage):
         self._values, self._tokens = [values[at] for at in order], [tokens[at] for at in order]
         self._is_draining, self._num_drained = True, len(tokens)
 
-    def save(self, held: Sequence[Token] = ()) -> Any:
-        """Return the state of the input, the tokens of what is held, and the number of the next pick."""
+    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+        """Add the tokens of what is held, and the number of the next pick."""
         tokens = self._tokens if self._full is None else _plain(self._full.tokens)
-        return {
-            "input": self._input.save(together(held, tokens)), "held": as_saved(tokens),
-            "pick": self._next_pick, "draining": self._is_draining,
+        states.append({
+            "held": as_saved(tokens), "pick": self._next_pick, "draining": self._is_draining,
             "key": self._picks.key, "size": self._num_drained if self._is_draining else self._size,
-        }  # fmt: skip
+        })  # fmt: skip
+        self._input.save_to(states, together(held, tokens))
 
-    def load(self, state: Any) -> None:
+    def load_from(self, states: Iterator[Any]) -> None:
         """Go to where this was saved; what was held is computed again."""
-        self._input.load(state["input"])
+        state = next(states)
+        self._input.load_from(states)
         self._tokens = tokens_of(state["held"])
         self._values = self._input.rebuild(self._tokens)
         self._next_pick, self._is_draining = state["pick"], state["draining"]

@@ -125,10 +125,9 @@ class FlatMapStage(Applied):
         self._items: _Items | None = None  # of the element at work
         self._num_used = 0
 
-    @property
     def most_fruitless_behind(self) -> int | None:
-        """So many items in a row may be of no use: as many as the elements have that may give none."""
-        most = self.most_fruitless
+        """Return how many items in a row may be of no use: as many as the elements have that may give none."""
+        most = self.most_fruitless()
         return None if most is None else most * (1 + self.num_out // max(1, self._num_used))
 
     def pull(self, count: int) -> Block:
@@ -204,15 +203,15 @@ class FlatMapStage(Applied):
         tokens.extend([(items.token, number) for number in range(first, items.number)])
         self._clock_out(started)
 
-    def save(self, held: Sequence[Token] = ()) -> Any:
-        """Return the state of the input, the elements that wait, and the item that is the next one."""
+    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+        """Add the elements that wait, and the item that is the next one."""
         items = self._items
-        state = super().save([token for token, _ in held] + ([] if items is None else [items.token]))
-        return state | {"token": None if items is None else items.token, "item": 0 if items is None else items.number}
+        own = {"token": None if items is None else items.token, "item": 0 if items is None else items.number}
+        self._save_with(states, [token for token, _ in held] + ([] if items is None else [items.token]), own)
 
-    def load(self, state: Any) -> None:
+    def load_from(self, states: Iterator[Any]) -> None:
         """Go to where this was saved; the items before it are made again."""
-        super().load(state)
+        state = self._load_own(states)
         if state["token"] is not None:
             token = token_of(state["token"])
             (value,) = self._input.rebuild([token])

@@ -3,9 +3,12 @@
 Each works lane by lane: on lane l of its inputs. An input is asked for a block when its next element is the next one
 that is needed, and for no other reason: so an error, or an end, comes where it would if elements were asked for one by
 one. What was taken and is not needed yet waits; a snapshot has its tokens.
+
+An input is opened when it is asked first. A snapshot has the inputs that were opened, and an input of a concatenation
+that has ended is closed: there may be 10,000 of them, and as many lanes as a stream is divided into.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mpqueue.dataset.held import together
@@ -13,11 +16,12 @@ from mpqueue.dataset.mixing import shares_of, shuffled
 from mpqueue.dataset.nodes import JoinNode, MixNode
 from mpqueue.dataset.passes import RepeatStage
 from mpqueue.dataset.stages import Block, LaneStage, Token, rebuilt_by_part, tokens_of
+from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker.lanes import LaneRun
 
 
 class _Branch:
-    """An input, and what was taken from it and not used yet.
+    """An input that is open, and what was taken from it and not used yet.
 
     Args:
         stage: The input.
@@ -45,15 +49,28 @@ class _Branch:
         del self.values[:count], self.tokens[:count]
         return block
 
-    def save(self, held: Sequence[Token]) -> Any:
-        """Return the state of the input, and the tokens that wait."""
-        return [self.stage.save(together(held, self.tokens)), list(self.tokens)]
-
-    def load(self, state: Any) -> None:
+    def load_from(self, states: Iterator[Any], tokens: Sequence[Any]) -> None:
         """Go to where this was saved."""
-        self.stage.load(state[0])
-        self.tokens = tokens_of(state[1])
+        self.stage.load_from(states)
+        self.tokens = tokens_of(tokens)
         self.values = self.stage.rebuild(self.tokens) if self.tokens else []
+
+
+class Inputs:
+    """Opens the inputs of a stage that reads several.
+
+    Args:
+        open_input: Opens the input of a number.
+        bound: Returns how many elements in a row may give nothing, of the input of a number that is not open; see
+            `LaneStage.most_fruitless`. None: no input can be without end.
+        can_reopen: Returns whether an element of the input of a number can be computed again without its state.
+    """
+
+    def __init__(
+        self, open_input: Callable[[int], LaneStage], bound: Callable[[int], int | None] | None,
+        can_reopen: Callable[[int], bool],
+    ) -> None:  # fmt: skip
+        self.open, self.bound, self.can_reopen = open_input, bound, can_reopen
 
 
 class JoiningStage(LaneStage):
@@ -64,21 +81,65 @@ class JoiningStage(LaneStage):
         node, run: See `LaneStage`.
     """
 
-    def __init__(self, inputs: Sequence[LaneStage], node: JoinNode, run: LaneRun) -> None:
-        super().__init__(node, run, *inputs)
-        self._branches = [_Branch(stage) for stage in inputs]
+    node: JoinNode
+
+    def __init__(self, inputs: Inputs, node: JoinNode, run: LaneRun) -> None:
+        super().__init__(node, run)
+        self._inputs = inputs
+        self._branches: dict[int, _Branch] = {}  # those that are open, by their numbers
+        self._closed_rows: list[StageRow] = []  # of those that are not open any more
+        self._bounds: tuple[int, list[int]] = (-1, [])  # of those that are not open yet
         self._has_ended = False
 
-    def _save(self, held: list[list[Token]]) -> dict[str, Any]:
-        """Return the states of all inputs, of each of which these tokens are held."""
-        saved = [branch.save(tokens) for branch, tokens in zip(self._branches, held, strict=True)]
-        return {"inputs": saved, "ended": self._has_ended}
+    def _branch(self, at: int) -> _Branch:
+        branch = self._branches.get(at)
+        if branch is None:
+            branch = self._branches[at] = _Branch(self._inputs.open(at))
+        return branch
 
-    def load(self, state: Any) -> None:
-        """Go to where this was saved."""
-        for branch, saved in zip(self._branches, state["inputs"], strict=True):
-            branch.load(saved)
+    def _close(self, at: int) -> None:
+        self._branches.pop(at).stage.count_to(self._closed_rows)
+
+    def most_fruitless(self) -> int | None:
+        """Return the sum of all inputs that are without end."""
+        bound = self._inputs.bound
+        if bound is None:
+            return None
+        if self._bounds[0] != len(self._branches):
+            unopened = [bound(at) for at in range(len(self.node.branches)) if at not in self._branches]
+            self._bounds = len(self._branches), [most for most in unopened if most is not None]
+        bounds = list(self._bounds[1])
+        for branch in self._branches.values():
+            most = branch.stage.most_fruitless_behind()
+            if most is not None:
+                bounds.append(most)
+        return sum(bounds) if bounds else None
+
+    def _save_with(self, states: list[Any], held: dict[int, list[Token]], own: dict[str, Any]) -> None:
+        """Add which inputs are open with what waits of them, and what a subclass has; and then the inputs."""
+        begun = [[at, list(branch.tokens)] for at, branch in self._branches.items()]
+        states.append({"begun": begun, "ended": self._has_ended, **own})
+        for at, branch in self._branches.items():
+            branch.stage.save_to(states, together(held.get(at, ()), branch.tokens))
+
+    def _load_own(self, states: Iterator[Any]) -> Any:
+        """Go to where this was saved, and return the item of this stage."""
+        state = next(states)
+        for at, tokens in state["begun"]:
+            self._branch(at).load_from(states, tokens)
         self._has_ended = state["ended"]
+        return state
+
+    def load_from(self, states: Iterator[Any]) -> None:
+        """Go to where this was saved."""
+        self._load_own(states)
+
+    def count_to(self, rows: list[StageRow]) -> None:
+        """Add the rows of the inputs that were opened, and then those of this stage."""
+        rows += self._closed_rows
+        for branch in self._branches.values():
+            branch.stage.count_to(rows)
+        super().count_to(rows)
 
 
 class ZipStage(JoiningStage):
@@ -88,70 +149,81 @@ class ZipStage(JoiningStage):
         """Return the next tuples; their tokens are tuples of those of the elements."""
         if self._has_ended:
             return [], []
-        for branch in self._branches:
+        for at in range(len(self.node.branches)):
             # No more than the one before it has: of those behind that, an error or an end would come too early.
-            count = branch.fill(count)
+            count = self._branch(at).fill(count)
             if not count:
                 # For good: what waits of the others has no partner.
                 self._has_ended = True
                 return [], []
-        blocks = [branch.take(count) for branch in self._branches]
+        blocks = [self._branches[at].take(count) for at in range(len(self.node.branches))]
         self.num_in += count * len(blocks)
         self.num_out += count
-        values = list(zip(*(block[0] for block in blocks), strict=True))
-        return values, list(zip(*(block[1] for block in blocks), strict=True))
+        values = list(zip(*[block[0] for block in blocks], strict=True))
+        return values, list(zip(*[block[1] for block in blocks], strict=True))
 
-    def save(self, held: Sequence[Token] = ()) -> Any:
-        """Return the states of the inputs, and the tokens that wait."""
-        return self._save([[token[at] for token in held] for at in range(len(self._branches))])
+    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+        """Add the tokens that wait."""
+        columns = {at: [token[at] for token in held] for at in range(len(self.node.branches))}
+        self._save_with(states, columns, {})
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
         """Return these tuples."""
-        columns = [
-            branch.stage.rebuild([token[at] for token in tokens]) for at, branch in enumerate(self._branches)
-        ]  # fmt: skip
+        columns = []
+        for at in range(len(self.node.branches)):
+            columns.append(self._branch(at).stage.rebuild([token[at] for token in tokens]))  # noqa: PERF401
         return list(zip(*columns, strict=True))
 
 
 class BranchedStage(JoiningStage):
     """A stage whose elements are those of one of its inputs each; their tokens are (number of the input, token)."""
 
-    def _save_of(self, held: Sequence[Token]) -> dict[str, Any]:
-        of_branch: list[list[Token]] = [[] for _ in self._branches]
+    def _held_by_branch(self, held: Sequence[Token]) -> dict[int, list[Token]]:
+        of_branch: dict[int, list[Token]] = {}
         for at, token in held:
-            of_branch[at].append(token)
-        return self._save(of_branch)
+            of_branch.setdefault(at, []).append(token)
+        return of_branch
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
         """Return these elements, each computed by its input."""
-        return rebuilt_by_part(tokens, lambda at: self._branches[at].stage)
+        return rebuilt_by_part(tokens, self._stage_of)
+
+    def _stage_of(self, at: int) -> LaneStage:
+        branch = self._branches.get(at)
+        return self._inputs.open(at) if branch is None else branch.stage
 
 
 class ConcatenateStage(BranchedStage):
-    """One input behind the other."""
+    """One input after the other."""
 
-    def __init__(self, inputs: Sequence[LaneStage], node: JoinNode, run: LaneRun) -> None:
+    def __init__(self, inputs: Inputs, node: JoinNode, run: LaneRun) -> None:
         super().__init__(inputs, node, run)
         self._at = 0
 
     def pull(self, count: int) -> Block:
         """Return the next elements."""
-        while self._at < len(self._branches):
-            values, tokens = self._branches[self._at].stage.pull(count)
+        while self._at < len(self.node.branches):
+            at = self._at
+            values, tokens = self._branch(at).stage.pull(count)
             if tokens:
                 self.num_in = self.num_out = self.num_out + len(tokens)
-                return values, [(self._at, token) for token in tokens]
+                return values, [(at, token) for token in tokens]
             self._at += 1
+            if self._inputs.can_reopen(at):
+                self._close(at)
         return [], []
 
-    def save(self, held: Sequence[Token] = ()) -> Any:
-        """Return the states of the inputs, and which is read."""
-        return self._save_of(held) | {"at": self._at}
+    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+        """Add which input is read."""
+        of_branch = self._held_by_branch(held)
+        # A stream that has ended has the states by which its elements are read again, as long as one is held.
+        for at in [at for at in self._branches if at < self._at and at not in of_branch]:
+            self._close(at)
+        self._save_with(states, of_branch, {"at": self._at})
 
-    def load(self, state: Any) -> None:
+    def load_from(self, states: Iterator[Any]) -> None:
         """Go to where this was saved."""
-        super().load(state)
-        self._at = state["at"]
+        self._at = self._load_own(states)["at"]
 
 
 class MixPicks:
@@ -180,17 +252,20 @@ class MixStage(BranchedStage):
     """Elements of several inputs in turn.
 
     With ``stop="first"`` it ends where the next element would be one of an input that has ended. Otherwise the inputs
-    are `RepeatStage` without end; "all": it ends where the last one begins anew; "never": it does not.
+    are `RepeatStage` without end; "all": it ends where the last one begins again; "never": it does not.
 
     Args:
         inputs, node, run: See `JoiningStage`.
     """
 
-    def __init__(self, inputs: Sequence[LaneStage], node: MixNode, run: LaneRun) -> None:
+    node: MixNode
+
+    def __init__(self, inputs: Inputs, node: MixNode, run: LaneRun) -> None:
         super().__init__(inputs, node, run)
         self._picks, self._stop, self._next_pick = MixPicks(node.weights, self.seed, run), node.stop, 0
-        # What has the weight 0 is never asked, and so nobody waits for its end.
-        self._used = [branch for branch, weight in zip(self._branches, node.weights, strict=True) if weight > 0]
+        # What has the weight 0 is never asked, so the mix does not wait for its end.
+        self._num_used = sum(weight > 0 for weight in node.weights)
+        self._done: set[int] = set()  # "all": inputs that have begun again; "never": those that have nothing
 
     def pull(self, count: int) -> Block:
         """Return the next elements."""
@@ -204,12 +279,12 @@ class MixStage(BranchedStage):
     def _give(self, picks: list[int], values: list[Any], tokens: list[Token]) -> None:
         """Give elements by these picks, until an input has to be asked whose error or end would come too early."""
         for number, at in enumerate(picks):
-            branch = self._branches[at]
+            branch = self._branch(at)
             if not branch.tokens:
                 if tokens:
                     # What was picked goes out before an input is asked, whose error or end is of the pick behind it.
                     return
-                if not self._fill(branch, picks[number:].count(at)):
+                if not self._fill(at, branch, picks[number:].count(at)):
                     if self._has_ended:
                         return
                     self._next_pick += 1  # of an input that has nothing in this lane
@@ -218,33 +293,30 @@ class MixStage(BranchedStage):
             tokens.append((at, branch.tokens.pop(0)))
             self._next_pick += 1
 
-    def _fill(self, branch: _Branch, count: int) -> bool:
+    def _fill(self, at: int, branch: _Branch, count: int) -> bool:
         """Take elements of an input, as many as it is picked for; False: there is none, or the mix has ended."""
         is_there = branch.fill(count) > 0
         if self._stop == "first":
             self._has_ended = not is_there
-        elif self._stop == "all":
-            # Behind the call: with it an input may have begun anew, and been the last to do so.
-            self._has_ended = all(_passes_of(used) > 0 for used in self._used)
         else:
-            self._has_ended = not is_there and all(_is_empty(used) for used in self._used)
+            # After the call: with it an input may have begun again, and been the last to do so.
+            self._note(at, branch)
+            self._has_ended = len(self._done) == self._num_used and (self._stop == "all" or not is_there)
         return is_there and not self._has_ended
 
-    def save(self, held: Sequence[Token] = ()) -> Any:
-        """Return the states of the inputs, what waits, and the number of the next pick."""
-        return self._save_of(held) | {"pick": self._next_pick}
+    def _note(self, at: int, branch: _Branch) -> None:
+        stage = branch.stage
+        assert isinstance(stage, RepeatStage)
+        if stage.num_passes > 0 if self._stop == "all" else stage.has_ended and not branch.tokens:
+            self._done.add(at)
 
-    def load(self, state: Any) -> None:
+    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+        """Add the number of the next pick."""
+        self._save_with(states, self._held_by_branch(held), {"pick": self._next_pick})
+
+    def load_from(self, states: Iterator[Any]) -> None:
         """Go to where this was saved."""
-        super().load(state)
-        self._next_pick = state["pick"]
-
-
-def _passes_of(branch: _Branch) -> int:
-    assert isinstance(branch.stage, RepeatStage)
-    return branch.stage.num_passes
-
-
-def _is_empty(branch: _Branch) -> bool:
-    assert isinstance(branch.stage, RepeatStage)
-    return branch.stage.has_ended and not branch.tokens
+        self._next_pick = self._load_own(states)["pick"]
+        if self._stop != "first":
+            for at, branch in self._branches.items():
+                self._note(at, branch)

@@ -12,7 +12,7 @@ Nothing in it tells what is kept: whoever loads it may find all of it, or nothin
 The token of an element is its number with the token of the input, by which it is computed again where it is not kept.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mpqueue.dataset.nodes import CacheNode
@@ -26,25 +26,36 @@ from mpqueue.worker.lanes import LaneRun
 _END = None  # elements are pairs
 
 
+class SkipsBefore:
+    """A function that is called for each element that the stages before a cache leave out.
+
+    Args:
+        skip: What is called for each element that the lane leaves out.
+
+    Attributes:
+        stage: The stage of the cache, once it is there.
+    """
+
+    def __init__(self, skip: Callable[[Skipped], None]) -> None:
+        self._skip = skip
+        self.stage: CacheStage | None = None
+
+    def __call__(self, skipped: Skipped) -> None:
+        """Note it."""
+        assert self.stage is not None
+        self.stage.note_error()
+        self._skip(skipped)
+
+
 class CacheStage(LinkStage):
     """The elements of its input, from where they are kept.
 
     Args:
-        open_input: Opens the input; called with what is to be called for what is left out.
-        node, run: See `LaneStage`.
+        source, node, run: See `LinkStage`.
     """
 
-    def __init__(
-        self, open_input: Callable[[Callable[[Skipped], None] | None], LaneStage], node: CacheNode, run: LaneRun
-    ) -> None:
-        skip = run.skip
-
-        def note(skipped: Skipped) -> None:
-            assert skip is not None
-            self._note_error()
-            skip(skipped)
-
-        super().__init__(open_input(None if skip is None else note), node, run)
+    def __init__(self, source: LaneStage, node: CacheNode, run: LaneRun) -> None:
+        super().__init__(source, node, run)
         self._cache = node.cache
         self._next = self._place = 0  # of the next element, and of the input
         self._kept_to: int | None = None  # from here on nothing is kept in this pass
@@ -80,7 +91,7 @@ class CacheStage(LinkStage):
             try:
                 values, tokens = self._input.pull(1)
             except BaseException as error:
-                if passes_at_once(error) or self._note_error():
+                if passes_at_once(error) or self.note_error():
                     raise
                 continue
             number = self._place
@@ -93,7 +104,7 @@ class CacheStage(LinkStage):
             except BaseException as error:
                 if passes_at_once(error):
                     raise
-                self._note_error()
+                self.note_error()
                 if not self.leaves_out(error, tokens[0]):
                     raise never_an_end(error) from error.__cause__
                 continue
@@ -102,7 +113,7 @@ class CacheStage(LinkStage):
             if number == self._next:
                 return values, [(number, tokens[0])]
 
-    def _note_error(self) -> bool:
+    def note_error(self) -> bool:
         """Note that something was raised; False: for an element that was there without the input, and is past."""
         if self._place < self._next:
             self._place += 1
@@ -140,16 +151,15 @@ class CacheStage(LinkStage):
     def _may_keep(self, number: int) -> bool:
         return self._kept_to is None or number < self._kept_to
 
-    def save(self, held: Sequence[Token] = ()) -> Any:
-        """Return the numbers of the next element and of the input's, and the state of the input."""
-        return {
-            "input": self._input.save([token for _, token in held]),
-            "next": self._next, "place": self._place, "kept_to": self._kept_to,
-        }  # fmt: skip
+    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+        """Add the numbers of the next element and of the input's."""
+        states.append({"next": self._next, "place": self._place, "kept_to": self._kept_to})
+        self._input.save_to(states, [token for _, token in held])
 
-    def load(self, state: Any) -> None:
+    def load_from(self, states: Iterator[Any]) -> None:
         """Go to where this was saved."""
-        self._input.load(state["input"])
+        state = next(states)
+        self._input.load_from(states)
         self._next, self._place, self._kept_to = state["next"], state["place"], state["kept_to"]
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:

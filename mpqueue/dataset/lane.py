@@ -44,7 +44,7 @@ class StreamLane:
         self._stage = self._opened()
         if state is not None:
             try:
-                self._stage.load(state["stages"])
+                self._stage.load(_listed(state["stages"]))
             except StopIteration as error:
                 raise never_an_end(error) from error
 
@@ -99,3 +99,25 @@ class StreamLane:
     def counts(self) -> list[StageRow]:
         """Return a row for each stage: its line, elements in and out, nanoseconds, of them waiting."""
         return summed(self._counts, self._stage.counts())
+
+
+def _listed(stages: Any) -> list[Any]:
+    """Return the states of stages as a list; earlier releases nested the state of an input in that of its stage."""
+    if isinstance(stages, list):
+        return stages
+    found: list[Any] = []
+    stack = [stages]
+    while stack:
+        state = dict(stack.pop())
+        # Inputs with what waits of each, of a stage that reads several; the input of a pass; or the one input.
+        inputs = state.pop("inputs", None)
+        before = [state.pop("input")] if "input" in state else []
+        if inputs is not None:
+            state["begun"] = [[at, tokens] for at, (_, tokens) in enumerate(inputs)]
+            before = [each for each, _ in inputs]
+        elif "pass" in state:
+            before += [] if state["before"] is None else [state["before"]]
+            state |= {"begun": True, "before": state["before"] is not None}
+        found.append(state)
+        stack += reversed(before)
+    return found

@@ -57,6 +57,7 @@ class Facts(NamedTuple):
         size: The number of stages of its tree. A stage that several others read counts once for each.
         depth: The number of stages on the longest way to a source.
         is_indexed: Each element can be computed by its place.
+        has_stream: A source of the tree is a stream itself.
         batching: The stage whose batches are the elements, with its number; None: there is none.
         batched: The last stage that makes batches, unless `flat_map` takes them apart; None: there is none.
     """
@@ -64,6 +65,7 @@ class Facts(NamedTuple):
     size: int
     depth: int
     is_indexed: bool
+    has_stream: bool
     batching: Numbered | None
     batched: Numbered | None
 
@@ -73,7 +75,7 @@ class Facts(NamedTuple):
         return self.depth == self.size
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class StageNode:
     """A stage, and all that lies before it.
 
@@ -97,6 +99,7 @@ class StageNode:
             size=size,
             depth=1 + max((facts.depth for facts in of_inputs), default=0),
             is_indexed=self._is_indexed() and all(facts.is_indexed for facts in of_inputs),
+            has_stream=isinstance(self, StreamNode) or any(facts.has_stream for facts in of_inputs),
             batching=self._found(lambda facts: facts.batching) if isinstance(self, _HAND_ON) else None,
             batched=None if isinstance(self, FlatMapNode) else self._found(lambda facts: facts.batched),
         )
@@ -168,6 +171,9 @@ class StageNode:
     def arguments(cls) -> "list[dataclasses.Field[Any]]":
         """Return the fields that are arguments of the stage."""
         return [each for each in dataclasses.fields(cls) if each.init and each.name not in _NO_ARGUMENTS]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.number}: {self.line()}>"
 
     def functions(self) -> list[Any]:
         """Return the functions of the user's that the stage calls."""
@@ -261,7 +267,7 @@ def shown(value: Any) -> str:
     return repr(value) if isinstance(value, str | int | float | tuple | list | None) else type(value).__name__
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class SourceNode(StageNode):
     """Samples of an object with ``__getitem__`` and ``__len__``.
 
@@ -287,7 +293,7 @@ class SourceNode(StageNode):
         return f"{type(self.source).__name__}, {'endless' if length is None else length}"
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class StreamNode(StageNode):
     """Samples of a generator function, or of an iterable-style dataset.
 
@@ -304,7 +310,7 @@ class StreamNode(StageNode):
         return shown(self.source) + ("()" if callable(self.source) else "")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class JoinNode(StageNode):
     """A stage that reads several others.
 
@@ -336,7 +342,7 @@ class JoinNode(StageNode):
         return cls(branches=tuple(nodes), **arguments)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class ZipNode(JoinNode):
     """Tuples of one element of each input, as many as the shortest has."""
 
@@ -347,7 +353,7 @@ class ZipNode(JoinNode):
         return min((length for length in lengths if length is not None), default=None)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class ConcatenateNode(JoinNode):
     """One input behind the other."""
 
@@ -358,7 +364,7 @@ class ConcatenateNode(JoinNode):
         return None if None in lengths else sum(length for length in lengths if length is not None)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class MixNode(JoinNode):
     """Elements of all inputs in turn, as often as their weights say.
 
@@ -384,7 +390,7 @@ class MixNode(JoinNode):
         yield f"stop={self.stop!r}"
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class LinkNode(StageNode):
     """A stage that reads one other.
 
@@ -415,7 +421,7 @@ class LinkNode(StageNode):
         return lengths[0]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class MapNode(LinkNode):
     """The results of a function, called with each element.
 
@@ -429,7 +435,7 @@ class MapNode(LinkNode):
     threads: int = 1
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class FilterNode(LinkNode):
     """The elements for which a function returns True.
 
@@ -444,7 +450,7 @@ class FilterNode(LinkNode):
     threads: int = 1
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class FlatMapNode(LinkNode):
     """The elements of what a function makes of each element.
 
@@ -457,7 +463,7 @@ class FlatMapNode(LinkNode):
     function: Function
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class ShuffleNode(LinkNode):
     """The elements in another order.
 
@@ -473,7 +479,7 @@ class ShuffleNode(LinkNode):
         return self.buffer is None
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class BatchNode(LinkNode):
     """Batches of so many elements.
 
@@ -499,7 +505,7 @@ class BatchNode(LinkNode):
         return length // self.size if self.drop_last else -(-length // self.size)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class BucketNode(LinkNode):
     """Batches of elements of similar lengths.
 
@@ -531,7 +537,7 @@ def _with_batches(node: StageNode, facts: Facts) -> Facts:
     return facts._replace(batching=found, batched=found)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class PackNode(LinkNode):
     """Rows of one length, filled with elements that are sequences.
 
@@ -550,7 +556,7 @@ class PackNode(LinkNode):
     long: Long = "cut"
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class RepeatNode(LinkNode):
     """The elements again and again.
 
@@ -569,7 +575,7 @@ class RepeatNode(LinkNode):
         return None if self.times is None else length * self.times
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class TakeNode(LinkNode):
     """The first elements.
 
@@ -586,7 +592,7 @@ class TakeNode(LinkNode):
         return self.count if length is None else min(length, self.count)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class SkipNode(LinkNode):
     """All but the first elements.
 
@@ -603,7 +609,7 @@ class SkipNode(LinkNode):
         return None if length is None else max(0, length - self.count)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class CacheNode(LinkNode):
     """The elements, each of which is computed once, and kept.
 
@@ -621,7 +627,7 @@ class CacheNode(LinkNode):
 SEED_KEPT = EPOCH_KEPT = 0  # of all that is before a cache
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class EnumerateNode(LinkNode):
     """Pairs of a number from 0, and the element."""
 

@@ -4,6 +4,7 @@ What is indexed is one stage of a lane, its root, except for the maps that end i
 that statistics and errors tell of them, and give what they give by place.
 """
 
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,16 +15,16 @@ from mpqueue.dataset.batching import BatchStage
 from mpqueue.dataset.buckets import BucketStage
 from mpqueue.dataset.buffers import ShuffleStage
 from mpqueue.dataset.flattening import FlatMapStage
-from mpqueue.dataset.joining import ConcatenateStage, MixStage, ZipStage
-from mpqueue.dataset.keeping import CacheStage
+from mpqueue.dataset.indexed import ReaderMaker
+from mpqueue.dataset.joining import ConcatenateStage, Inputs, MixStage, ZipStage
+from mpqueue.dataset.keeping import CacheStage, SkipsBefore
 from mpqueue.dataset.lane import StreamLane
 from mpqueue.dataset.packing import PackStage
 from mpqueue.dataset.passes import EnumerateStage, RepeatStage, SkipStage, TakeStage
-from mpqueue.dataset.roots import IndexedRoot, StreamRoot
+from mpqueue.dataset.roots import IndexedRoot, StreamRoot, most_fruitless_of
 from mpqueue.dataset.source import RunnableDataset
 from mpqueue.dataset.stages import FilterStage, LaneStage, MapStage
 from mpqueue.dataset.threaded import ThreadedStage
-from mpqueue.engine.skips import Skipped
 from mpqueue.worker.lanes import LaneRun
 
 
@@ -31,6 +32,10 @@ class DatasetLanes(RunnableDataset):
     """A dataset that is a stream: a source of lanes."""
 
     can_mark = True  # its lanes tell which sample is at work, see `mpqueue.worker.marked`
+
+    def __init__(self, root: nodes.StageNode) -> None:
+        super().__init__(root)
+        self._makers = Makers(root)
 
     @property
     def streams(self) -> list[Any]:
@@ -43,71 +48,136 @@ class DatasetLanes(RunnableDataset):
         Raises:
             Exception: What the user's functions raise when elements that were held are computed again.
         """
-        return StreamLane(partial(open_stages, self.root, is_last=True), run)
+        return StreamLane(partial(open_stages, self.root, is_last=True, makers=self._makers), run)
 
     def shape(self) -> list[str]:
         """Return a line for each stage."""
         return nodes.shape_of(self.root)
 
 
-def open_stages(node: nodes.StageNode, run: LaneRun, *, is_last: bool = False) -> LaneStage:
+def open_stages(
+    node: nodes.StageNode, run: LaneRun, *, is_last: bool = False, makers: "Makers | None" = None
+) -> LaneStage:  # fmt: skip
     """Open the stages of a lane.
 
     Args:
         node: The last one.
         run: What the lane is opened with.
         is_last: What it gives is what the lane gives.
+        makers: Make the readers of indexed parts, for all lanes of a worker; None: this lane has its own.
     """
-    if node.is_indexed and not isinstance(node, nodes.MapNode):
-        return IndexedRoot(node, run)
-    match node:
-        case nodes.StreamNode():
-            return StreamRoot(node, run)
-        case nodes.MixNode(stop="all" | "never"):
-            # What is used up begins anew: as a stage of its own that nobody asked for, it has no row of counts.
-            passes = [nodes.RepeatNode(input=branch) for branch in node.branches]
-            runs = [run._replace(base=run.base + start) for start in node.starts]
-            return MixStage(
-                [_open_repeat(each, inner, is_hidden=True) for each, inner in zip(passes, runs, strict=True)], node, run
-            )
-        case nodes.JoinNode():
-            runs = [run._replace(base=run.base + start) for start in node.starts]
-            inputs = [open_stages(branch, inner) for branch, inner in zip(node.branches, runs, strict=True)]
-            return _JOINS[type(node)](inputs, node, run)
-        case nodes.RepeatNode():
-            return _open_repeat(node, run)
-        case nodes.CacheNode():
-            return _open_cache(node, run)
-    assert isinstance(node, nodes.LinkNode)
-    source = open_stages(node.input, run)
-    match node:
-        case nodes.BatchNode():
-            # What a stream of the user's gives next may be long in coming: it is taken as it is asked for.
-            if not node.of_kind(nodes.StreamNode):
-                source = AheadStage(source, node, run)
-            return BatchStage(source, node, run, is_last=is_last)
-        case nodes.BucketNode():
-            return BucketStage(source, node, run, is_last=is_last)
-        case nodes.MapNode() | nodes.FilterNode() if node.threads > 1:
-            return ThreadedStage(source, node, run)
-    return _LINKS[type(node)](source, node, run)
+    return _Opening(makers or Makers(node)).open(node, run, is_last=is_last)
 
 
-def _open_repeat(node: nodes.RepeatNode, run: LaneRun, *, is_hidden: bool = False) -> RepeatStage:
-    def open_pass(number: int) -> LaneStage:
-        return open_stages(node.input, run._replace(epoch=nodes.inner_epoch(run.epoch, number, node.times)))
+class Makers:
+    """The readers of the indexed parts of a stream, for all lanes that are open in a thread.
 
-    return RepeatStage(open_pass, node, run, is_hidden=is_hidden)
+    Args:
+        root: The last stage of the stream.
+    """
+
+    __slots__ = ("_kept", "_root")  # without a `__dict__`: what is kept is no part of a source
+
+    def __init__(self, root: nodes.StageNode) -> None:
+        self._root, self._kept = root, threading.local()
+
+    def get(self) -> ReaderMaker:
+        """Return what makes the readers of this thread, for sources of the lengths that they have now."""
+        lengths = nodes.lengths_of(self._root)
+        kept: ReaderMaker | None = getattr(self._kept, "maker", None)
+        if kept is None or kept.lengths != lengths:
+            self._kept.maker = kept = ReaderMaker(lengths)
+        return kept
 
 
-def _open_cache(node: nodes.CacheNode, run: LaneRun) -> CacheStage:
-    def open_input(skip: Callable[[Skipped], None] | None) -> LaneStage:
-        return open_stages(node.input, run._replace(seed=nodes.SEED_KEPT, epoch=nodes.EPOCH_KEPT, skip=skip))
+class _Opening:
+    """Opens the stages of a lane; those of a part when the part is asked first.
 
-    return CacheStage(open_input, node, run)
+    Args:
+        makers: See `open_stages`.
+    """
+
+    def __init__(self, makers: Makers) -> None:
+        self._maker = makers.get()
+
+    def open(self, node: nodes.StageNode, run: LaneRun, *, is_last: bool = False) -> LaneStage:
+        """Open a stage and those before it."""
+        if node.is_indexed and not isinstance(node, nodes.MapNode):
+            return IndexedRoot(node, run, self._maker)
+        match node:
+            case nodes.StreamNode():
+                return StreamRoot(node, run)
+            case nodes.JoinNode():
+                return _JOINS[type(node)](self._inputs(node, run), node, run)
+            case nodes.RepeatNode():
+                return self._open_repeat(node, run)
+            case nodes.CacheNode():
+                return self._open_cache(node, run)
+        assert isinstance(node, nodes.LinkNode)
+        source = self.open(node.input, run)
+        match node:
+            case nodes.BatchNode():
+                # What a stream of the user's gives next may be long in coming: it is taken as it is asked for.
+                if not node.facts.has_stream:
+                    source = AheadStage(source, node, run)
+                return BatchStage(source, node, run, is_last=is_last)
+            case nodes.BucketNode():
+                return BucketStage(source, node, run, is_last=is_last)
+            case nodes.MapNode() | nodes.FilterNode() if node.threads > 1:
+                return ThreadedStage(source, node, run)
+        return _LINKS[type(node)](source, node, run)
+
+    def _inputs(self, node: nodes.JoinNode, run: LaneRun) -> Inputs:
+        starts = node.starts
+        # What is used up begins again: as a stage of its own that the user did not ask for, it has no row of counts.
+        repeats = isinstance(node, nodes.MixNode) and node.stop != "first"
+
+        def open_input(at: int) -> LaneStage:
+            branch, inner = node.branches[at], run._replace(base=run.base + starts[at])
+            if repeats:
+                return self._open_repeat(nodes.RepeatNode(input=branch), inner, is_hidden=True)
+            return self.open(branch, inner)
+
+        def bound(at: int) -> int | None:
+            return self._bound(node.branches[at])
+
+        return Inputs(
+            open_input,
+            None if repeats or not self._has_endless(node) else bound,
+            lambda at: not node.branches[at].facts.has_stream,
+        )
+
+    def _has_endless(self, node: nodes.StageNode) -> bool:
+        lengths = self._maker.lengths
+        return any(lengths.get(id(branch), 0) is None or not branch.is_indexed for branch in node.inputs)
+
+    def _bound(self, node: nodes.StageNode) -> int | None:
+        """Return how many elements in a row may give nothing, of a part that is not open."""
+        bounds, stack = [], [node]
+        while stack:
+            found = stack.pop()
+            if found.is_indexed and self._maker.lengths[id(found)] is None:
+                bounds.append(most_fruitless_of(found))
+            elif not found.is_indexed and not isinstance(found, nodes.RepeatNode):
+                stack += found.inputs
+        return sum(bounds) if bounds else None
+
+    def _open_repeat(self, node: nodes.RepeatNode, run: LaneRun, *, is_hidden: bool = False) -> RepeatStage:
+        def open_pass(number: int) -> LaneStage:
+            return self.open(node.input, run._replace(epoch=nodes.inner_epoch(run.epoch, number, node.times)))
+
+        return RepeatStage(open_pass, node, run, is_hidden=is_hidden)
+
+    def _open_cache(self, node: nodes.CacheNode, run: LaneRun) -> CacheStage:
+        skips = None if run.skip is None else SkipsBefore(run.skip)
+        source = self.open(node.input, run._replace(seed=nodes.SEED_KEPT, epoch=nodes.EPOCH_KEPT, skip=skips))
+        stage = CacheStage(source, node, run)
+        if skips is not None:
+            skips.stage = stage
+        return stage
 
 
-_JOINS: dict[type[nodes.StageNode], Callable[[list[LaneStage], Any, LaneRun], LaneStage]] = {
+_JOINS: dict[type[nodes.StageNode], Callable[[Inputs, Any, LaneRun], LaneStage]] = {
     nodes.ZipNode: ZipStage,
     nodes.ConcatenateNode: ConcatenateStage,
     nodes.MixNode: MixStage,

@@ -8,7 +8,7 @@ token). What was given in an earlier pass is computed again by stages that are o
 because the states of a source lie with them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mpqueue.dataset.nodes import RepeatNode, SkipNode, StageNode, TakeNode
@@ -39,14 +39,15 @@ class CountedStage(LinkStage):
         self.num_in += len(block[1])
         return block
 
-    def save(self, held: Sequence[Token] = ()) -> Any:
-        """Return the state of the input, and how many elements were taken from it."""
-        return {"input": self._input.save(held), "count": self._count}
+    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+        """Add how many elements were taken from the input."""
+        states.append({"count": self._count})
+        self._input.save_to(states, held)
 
-    def load(self, state: Any) -> None:
+    def load_from(self, states: Iterator[Any]) -> None:
         """Go to where this was saved."""
-        self._input.load(state["input"])
-        self._count = state["count"]
+        self._count = next(states)["count"]
+        self._input.load_from(states)
 
 
 class ShareStage(CountedStage):
@@ -99,9 +100,9 @@ class EnumerateStage(CountedStage):
         places = range(first, first + len(tokens) * step, step)
         return list(zip(places, values, strict=True)), list(zip(places, tokens, strict=True))
 
-    def save(self, held: Sequence[Token] = ()) -> Any:
-        """Return the state of the input, and how many elements were taken from it."""
-        return super().save([token for _, token in held])
+    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+        """Add how many elements were taken from the input."""
+        super().save_to(states, [token for _, token in held])
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
         """Return these pairs."""
@@ -130,14 +131,19 @@ class RepeatStage(LaneStage):
         self.num_passes = 0
         self.has_ended = node.times == 0
         self._has_given = False  # in this pass
-        self._input = open_pass(0)
+        self._now: LaneStage | None = None  # the input; opened when it is asked for something
         self._before: LaneStage | None = None  # of the pass before this one
         self._counts: list[StageRow] = []  # of all passes that have ended
+
+    def _input(self) -> LaneStage:
+        if self._now is None:
+            self._now = self._open(self._pass())
+        return self._now
 
     def pull(self, count: int) -> Block:
         """Return the next elements; their tokens are (pass, token)."""
         while not self.has_ended:
-            values, tokens = self._input.pull(count)
+            values, tokens = self._input().pull(count)
             if tokens:
                 self._has_given = True
                 self.num_in = self.num_out = self.num_out + len(tokens)
@@ -153,52 +159,60 @@ class RepeatStage(LaneStage):
         if is_last:
             self.has_ended = True
             return
-        self._counts = summed(self._counts, self._input.counts())
+        self._counts = self._counts_of_passes()
         # Kept for one pass more: what stages behind hold is of it, and the states of its sources lie with it.
-        self._before, self._has_given = self._input, False
-        self._input = self._open(self.num_passes)
+        self._before, self._has_given = self._now, False
+        self._now = None
 
-    def _now(self) -> int:
+    def _counts_of_passes(self) -> list[StageRow]:
+        """Return a row for each stage before this one, for all passes."""
+        return self._counts if self._now is None else summed(self._counts, self._now.counts())
+
+    def _pass(self) -> int:
         """The number of the pass that the input is of."""
         return max(0, self.num_passes - self.has_ended)
 
-    def save(self, held: Sequence[Token] = ()) -> Any:
-        """Return the pass, the state of the input in it, and in the pass before if elements of that are held."""
+    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+        """Add the pass, then the state of the input in it, and in the pass before if elements of that are held."""
         of_pass: dict[int, list[Token]] = {}
         for number, token in held:
             of_pass.setdefault(number, []).append(token)
-        now = self._now()
-        # Nobody holds an element of it any more; its stages may hold a file, and a buffer.
+        now = self._pass()
+        # No stage holds an element of it any more; its stages may hold a file, and a buffer.
         if now - 1 not in of_pass:
             self._before = None
-        return {
+        states.append({
             "pass": self.num_passes, "ended": self.has_ended, "given": self._has_given,
-            "input": self._input.save(of_pass.get(now, ())),
-            "before": None if self._before is None else self._before.save(of_pass[now - 1]),
-        }  # fmt: skip
+            "begun": self._now is not None, "before": self._before is not None,
+        })  # fmt: skip
+        if self._now is not None:
+            self._now.save_to(states, of_pass.get(now, ()))
+        if self._before is not None:
+            self._before.save_to(states, of_pass[now - 1])
 
-    def load(self, state: Any) -> None:
+    def load_from(self, states: Iterator[Any]) -> None:
         """Go to where this was saved."""
+        state = next(states)
         self.num_passes, self.has_ended, self._has_given = state["pass"], state["ended"], state["given"]
-        now = self._now()
-        self._input = self._open(now)
-        self._input.load(state["input"])
-        if state["before"] is not None:
-            self._before = self._open(now - 1)
-            self._before.load(state["before"])
+        if state["begun"]:
+            self._input().load_from(states)
+        if state["before"]:
+            self._before = self._open(self._pass() - 1)
+            self._before.load_from(states)
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
         """Return these elements, each computed by the stages of its pass."""
         return rebuilt_by_part(tokens, self._stages_of)
 
     def _stages_of(self, number: int) -> LaneStage:
-        if number == self._now():
-            return self._input
-        if number == self._now() - 1 and self._before is not None:
+        if number == self._pass():
+            return self._input()
+        if number == self._pass() - 1 and self._before is not None:
             return self._before
         return self._open(number)
 
-    def counts(self) -> list[StageRow]:
-        """Return a row for each stage, those of the passes before this one included."""
-        rows = summed(self._counts, self._input.counts())
-        return rows if self._is_hidden else [*rows, *super().counts()]
+    def count_to(self, rows: list[StageRow]) -> None:
+        """Add a row for each stage, those of the passes before this one included."""
+        rows += self._counts_of_passes()
+        if not self._is_hidden:
+            super().count_to(rows)

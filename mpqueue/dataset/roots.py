@@ -13,11 +13,10 @@ those that are needed to read what is held, and the newest one.
 import copy
 import reprlib
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from mpqueue.dataset.depth import make_room
 from mpqueue.dataset.indexed import IndexedRun, ReaderMaker
 from mpqueue.dataset.nodes import StageNode, StreamNode, lengths_of, num_samples, shown
 from mpqueue.dataset.stages import LEAST_FRUITLESS, Block, LaneStage, Token
@@ -32,6 +31,12 @@ _KEEP_EVERY, _KEEP_SHARE, _MOST_KEPT = 64, 100, 256
 _LONG_NS = 10_000_000_000
 
 
+def most_fruitless_of(node: StageNode) -> int:
+    """Return how many elements in a row of an indexed part without end may give nothing."""
+    # After twice as many places it has given each sample of its sources, or so.
+    return max(LEAST_FRUITLESS, 2 * num_samples(node))
+
+
 class IndexedRoot(LaneStage):
     """The places of an indexed dataset that a lane has.
 
@@ -42,12 +47,10 @@ class IndexedRoot(LaneStage):
 
     def __init__(self, node: StageNode, run: LaneRun, maker: ReaderMaker | None = None) -> None:
         super().__init__(node, run)
-        make_room(node.facts.depth)
         reader = (maker or ReaderMaker(lengths_of(node))).make(node)
         read = IndexedRun(run.seed, run.epoch, run.begin, run.base)
         self._at, self._length = partial(reader.at, run=read), reader.length
-        # An endless dataset has given each sample of its sources after so many places or so.
-        self._most_fruitless = max(LEAST_FRUITLESS, 2 * num_samples(node)) if self._length is None else None
+        self._most_fruitless = most_fruitless_of(node) if self._length is None else None
         self._place = run.lane
         self._error: BaseException | None = None  # of the element at `_place`
 
@@ -75,9 +78,8 @@ class IndexedRoot(LaneStage):
         self.num_out += len(values)
         return values, tokens
 
-    @property
     def most_fruitless(self) -> int | None:
-        """As many as all sources have together, twice."""
+        """Return the number of samples of all sources together, twice."""
         return self._most_fruitless
 
     def _compute(self, places: range) -> Block:
@@ -116,13 +118,13 @@ class IndexedRoot(LaneStage):
         """Return the note of an error, which has one that tells stage and sample."""
         return f"which has place {tokens[0]} in lane {self.run.lane} of {self.run.num_lanes}"
 
-    def save(self, held: Sequence[Token] = ()) -> Any:  # noqa: ARG002 - any place can be computed again
-        """Return the next place."""
-        return {"place": self._place}
+    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:  # noqa: ARG002 - any place can be computed again
+        """Add the next place."""
+        states.append({"place": self._place})
 
-    def load(self, state: Any) -> None:
+    def load_from(self, states: Iterator[Any]) -> None:
         """Go to the place that was the next one."""
-        self._place = state["place"]
+        self._place = next(states)["place"]
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
         """Return the elements at these places."""
@@ -313,21 +315,22 @@ class StreamRoot(LaneStage):
             self._numbers.append(number)
             self._states.append(state)
 
-    def save(self, held: Sequence[Token] = ()) -> Any:
-        """Return the number of the next element, and the states from which that one and those held are read."""
+    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+        """Add the number of the next element, and the states from which that one and those held are read."""
         reader = self._reader
         if reader is not None and reader.is_stateful and reader.number == self._number:
             self._enter(self._number, reader.state())
         wanted = [self._number, *(token // self.run.num_lanes for token in held)]
         needed = sorted({bisect_right(self._numbers, number) - 1 for number in wanted} - {-1})
         self._numbers, self._states = [self._numbers[at] for at in needed], [self._states[at] for at in needed]
-        return {
+        states.append({
             "number": self._number, "ended": self._has_ended,
             "states": [list(pair) for pair in zip(self._numbers, self._states, strict=True)],
-        }  # fmt: skip
+        })  # fmt: skip
 
-    def load(self, state: Any) -> None:
+    def load_from(self, states: Iterator[Any]) -> None:
         """Go to that element; it is read when it is asked for."""
+        state = next(states)
         self._number, self._has_ended = state["number"], state["ended"]
         self._numbers = [number for number, _ in state["states"]]
         self._states = [kept for _, kept in state["states"]]

@@ -169,6 +169,8 @@ class RunnableDataset:
         self.root = root
         self.sources = [stage.source for stage in root.of_kind(nodes.SourceNode)]
         self.functions = functions_of(root)
+        # Here, in the trainer and in each worker: what is deep is the computation, and also some states.
+        make_room(root.facts.depth)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.root,)

@@ -8,6 +8,10 @@ come in blocks, because a frame of Python for each sample and stage would cost m
     load     goes back there, in a new object: what was held is computed again by its tokens
     rebuild  computes elements again by their tokens, and changes nothing
 
+A snapshot is a list with an item for each stage, the last one first, because formats such as JSON refuse data that is
+nested as deep as a pipeline may be long. A stage adds its own item, and then has its inputs add theirs (`save_to`);
+it takes its own item, and then has its inputs take theirs (`load_from`).
+
 A token is the identity of an element in its lane: an int, or a tuple of tokens. That of a root is the place of the
 sample in the whole dataset; `map`, `filter` and `shuffle` hand tokens on, other stages make tuples of them. The random
 numbers of a sample in a stage follow from its token, by `mpqueue.engine.seeds.place_of`: so they are the same when it
@@ -33,7 +37,7 @@ import contextlib
 import reprlib
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import compress
 from typing import Any, TypeAlias
 
@@ -101,16 +105,18 @@ class LaneStage:
         self._looks_at, self._looked_at, self._busy_at = 0, 0, -1
         self._num_fruitless = self._fruitless_since = 0
 
-    @property
     def most_fruitless(self) -> int | None:
-        """So many elements without end may give nothing in a row; None: they have an end, or nobody knows."""
-        bounds = [most for stage in self.inputs if (most := stage.most_fruitless_behind) is not None]
+        """Return how many elements without end may give nothing in a row; None: they have an end, or it is unknown."""
+        bounds = []
+        for stage in self.inputs:
+            most = stage.most_fruitless_behind()
+            if most is not None:
+                bounds.append(most)
         return sum(bounds) if bounds else None
 
-    @property
     def most_fruitless_behind(self) -> int | None:
-        """The same of the elements that it gives, for the stage behind it."""
-        return self.most_fruitless
+        """Return the same of the elements that it gives, for the stage behind it."""
+        return self.most_fruitless()
 
     def pull(self, count: int) -> Block:
         """Return the next elements and their tokens: from 1 to ``count`` of them; none at the end, each time.
@@ -123,16 +129,35 @@ class LaneStage:
         """
         raise NotImplementedError
 
-    def save(self, held: Sequence[Token] = ()) -> Any:
+    def save(self, held: Sequence[Token] = ()) -> list[Any]:
         """Return where this stage is and those before it: plain data, once it was pickled.
 
         Args:
             held: Tokens of its own elements that are to be rebuilt when this is loaded; they are only read.
         """
+        states: list[Any] = []
+        self.save_to(states, held)
+        return states
+
+    def load(self, states: Sequence[Any]) -> None:
+        """Go to where `save` was called; this object has given nothing yet.
+
+        Raises:
+            Exception: What the user's functions raise when elements are computed again.
+        """
+        self.load_from(iter(states))
+
+    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+        """Add where this stage is, and then where its inputs are.
+
+        Args:
+            states: The snapshot.
+            held: See `save`.
+        """
         raise NotImplementedError
 
-    def load(self, state: Any) -> None:
-        """Go to where `save` was called; this object has given nothing yet.
+    def load_from(self, states: Iterator[Any]) -> None:
+        """Take what `save_to` has added, and go there.
 
         Raises:
             Exception: What the user's functions raise when elements are computed again.
@@ -153,9 +178,16 @@ class LaneStage:
         return f"{self.number}: {self.line}"
 
     def counts(self) -> list[StageRow]:
-        """Return a row for each stage, those before it first."""
-        rows = [row for stage in self.inputs for row in stage.counts()]
-        return [*rows, (self.row_name, self.num_in, self.num_out, self.ns, self.waiting_ns)]
+        """Return a row for each stage that was opened, those before it first."""
+        rows: list[StageRow] = []
+        self.count_to(rows)
+        return rows
+
+    def count_to(self, rows: list[StageRow]) -> None:
+        """Add the rows of the inputs, and then those of this stage."""
+        for stage in self.inputs:
+            stage.count_to(rows)
+        rows.append((self.row_name, self.num_in, self.num_out, self.ns, self.waiting_ns))
 
     def begin(self, token: Token) -> None:
         """Set the random numbers to those of an element in this stage."""
@@ -231,7 +263,8 @@ class LaneStage:
         if not self._num_fruitless:
             self._fruitless_since = _clock()
         self._num_fruitless += count
-        if self.most_fruitless is not None and self._num_fruitless >= self.most_fruitless:
+        most = self.most_fruitless()
+        if most is not None and self._num_fruitless >= most:
             # From 0 again: whoever asks once more behind the error has a search of the same length.
             told, self._num_fruitless = self._told_fruitless(), 0
             raise RuntimeError(
@@ -386,15 +419,26 @@ class Applied(LinkStage):
         if not is_left_out:
             self._error = never_an_end(error)
 
-    def save(self, held: Sequence[Token] = ()) -> Any:
-        """Return the state of the input, and the tokens that wait."""
-        return {"input": self._input.save(together(held, self._tokens)), "waiting": list(self._tokens)}
+    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+        """Add the tokens that wait."""
+        self._save_with(states, held, {})
 
-    def load(self, state: Any) -> None:
+    def _save_with(self, states: list[Any], held: Sequence[Token], own: dict[str, Any]) -> None:
+        """Add the tokens that wait, and what a subclass has; ``held`` are tokens of the input."""
+        states.append({"waiting": list(self._tokens), **own})
+        self._input.save_to(states, together(held, self._tokens))
+
+    def load_from(self, states: Iterator[Any]) -> None:
         """Go to where this was saved."""
-        self._input.load(state["input"])
+        self._load_own(states)
+
+    def _load_own(self, states: Iterator[Any]) -> Any:
+        """Go to where this was saved, and return the item of this stage."""
+        state = next(states)
+        self._input.load_from(states)
         self._tokens = tokens_of(state["waiting"])
         self._values = self._input.rebuild(self._tokens) if self._tokens else []
+        return state
 
 
 class MapStage(Applied):

@@ -12,7 +12,7 @@ The threads are those of `mpqueue.worker.helper_threads`.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -138,17 +138,19 @@ class ThreadedStage(LinkStage):
             self._helpers.check()
         return call.exception()
 
-    def save(self, held: Sequence[Token] = ()) -> Any:
-        """Return the state of the input, and the tokens of what is at work."""
+    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+        """Add the tokens of what is at work."""
         pending = [*[token for _, token, _ in self._pending], *[token for _, token in self._waiting]]
-        return {
-            "input": self._input.save(together(held, pending)), "pending": pending,
+        states.append({
+            "pending": pending,
             "error": None if self._error is None else failures.pack(self._error, "raised before the snapshot").hex(),
-        }  # fmt: skip
+        })  # fmt: skip
+        self._input.save_to(states, together(held, pending))
 
-    def load(self, state: Any) -> None:
+    def load_from(self, states: Iterator[Any]) -> None:
         """Go to where this was saved; what was at work is begun again."""
-        self._input.load(state["input"])
+        state = next(states)
+        self._input.load_from(states)
         tokens = tokens_of(state["pending"])
         if tokens:  # they are begun with the first `pull`
             self._waiting.extend(zip(self._input.rebuild(tokens), tokens, strict=True))

@@ -42,14 +42,30 @@ def place_of(token: Any) -> int:
     Args:
         token: An int, or a tuple of tokens.
     """
-    if type(token) is int:
-        return token
+    return token if type(token) is int else _place_of(token, 0)
+
+
+# Places of tuples that lie deep in others. A pipeline of 5,000 stages may have tokens as deep, and each stage asks for
+# the place of a tuple that holds the one of the stage before.
+_DEEP, _MOST_KEPT = 32, 10_000
+_kept: dict[int, tuple[Any, int]] = {}  # by the `id` of the tuple, which is held so that its id stays its own
+
+
+def _place_of(token: Any, depth: int) -> int:
+    if depth > _DEEP:
+        kept = _kept.get(id(token))
+        if kept is not None and kept[0] is token:
+            return kept[1]
     first, second = token if len(token) == 2 else (token[0], token[1] if len(token) > 2 else 0)
     if type(first) is not int:
-        first = place_of(first)
+        first = _place_of(first, depth + 1)
     if type(second) is not int:
-        second = place_of(second)
+        second = _place_of(second, depth + 1)
     place: int = (first * _FIRST + second * NEXT_ITEM + len(token) * _PART) & WORD
+    if depth > _DEEP:
+        if len(_kept) >= _MOST_KEPT:
+            _kept.clear()
+        _kept[id(token)] = token, place
     return place
 
 

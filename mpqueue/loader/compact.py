@@ -78,9 +78,9 @@ def _encoded(value: Any) -> Any:
     if kind is str and not any("\ud800" <= character <= "\udfff" for character in value):
         return value
     if kind is list:
-        return _gaps(value) if len(value) >= _FEW and set(map(type, value)) == {int} else list(map(_encoded, value))
+        return _gaps(value) if len(value) >= _FEW and set(map(type, value)) == {int} else _all_encoded(value)
     if kind is tuple:
-        return {_TUPLE: list(map(_encoded, value))}
+        return {_TUPLE: _all_encoded(value)}
     if kind is not dict or not all(type(key) is str and not key.startswith("~") for key in value):
         raise TypeError(f"JSON does not keep {kind.__name__}")
     encoded = {key: _encoded(item) for key, item in value.items()}
@@ -89,14 +89,19 @@ def _encoded(value: Any) -> Any:
     return encoded
 
 
+def _all_encoded(values: Any) -> list[Any]:
+    # Not by `map`, which would use the stack of C: a place in a long pipeline is a tuple as deep as the pipeline.
+    return [_encoded(value) for value in values]
+
+
 def _gaps(numbers: list[int]) -> Any:
     """Return the first item of a list and the differences of the others."""
     try:
         found = np.diff(np.array(numbers, np.int64), prepend=np.int64(0)).tolist()
     except OverflowError:
-        return list(map(_encoded, numbers))
+        return _all_encoded(numbers)
     # The difference of two integers of 64 bits may have more bits.
-    return {_GAPS: found} if max(map(abs, numbers)) < 1 << 62 else list(map(_encoded, numbers))
+    return {_GAPS: found} if max(map(abs, numbers)) < 1 << 62 else _all_encoded(numbers)
 
 
 class _Arrived:

@@ -25,17 +25,24 @@ OTHERS = "other stages"
 
 
 def summed(rows: StageRows, more: StageRows) -> list[StageRow]:
-    """Return the sums of the rows of the same stages; one of both may be empty."""
+    """Return the sums of the rows of the same stages; a stage may be in one of both only."""
     if not rows or not more:
         return list(rows or more)
-    return [_plus(row, other, 1) for row, other in zip(rows, more, strict=True)]
+    sums = {row[0]: row for row in rows}
+    for row in more:
+        found = sums.get(row[0])
+        sums[row[0]] = row if found is None else _plus(found, row, 1)
+    return list(sums.values())
 
 
 def since(rows: StageRows, earlier: StageRows) -> list[StageRow]:
-    """Return what has been added to earlier rows of the same stages; there may be none of these."""
-    if not earlier:
-        return list(rows)
-    return [_plus(row, other, -1) for row, other in zip(rows, earlier, strict=True)]
+    """Return what has been added to earlier rows, without the stages to which nothing was added."""
+    before = {row[0]: row for row in earlier}
+    return [
+        row if (found := before.get(row[0])) is None else _plus(row, found, -1)
+        for row in rows
+        if row != before.get(row[0])
+    ]
 
 
 def _plus(row: StageRow, other: StageRow, times: int) -> StageRow:

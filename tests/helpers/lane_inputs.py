@@ -38,10 +38,11 @@ class Samples(LaneStage):
             self.at += 1
         return [self.samples[place] for place in block], block
 
-    def save(self, held=()):
-        return {"at": self.at, "held": list(held)}
+    def save_to(self, states, held):
+        states.append({"at": self.at, "held": list(held)})
 
-    def load(self, state):
+    def load_from(self, states):
+        state = next(states)
         self.at, self.may_rebuild = state["at"], set(state["held"])
 
     def rebuild(self, tokens):

@@ -1,0 +1,209 @@
+"""Pipelines of thousands of stages, and stages that several others read."""
+
+import json
+import pickle
+import sys
+import threading
+from itertools import islice
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue import Dataset
+from mpqueue.dataset.opening import DatasetLanes
+from mpqueue.worker.lanes import LaneRun
+
+STAGES = 5_000
+
+
+def increased(number):
+    return number + 1
+
+
+def keep(_):
+    return True
+
+
+def first(samples):
+    return samples[0]
+
+
+ONE = Dataset.range(1)
+INDEXED = {
+    "map": lambda dataset: dataset.map(increased),
+    "take": lambda dataset: dataset.take(9),
+    "skip": lambda dataset: dataset.skip(0),
+    "shuffle": lambda dataset: dataset.shuffle(),
+    "repeat": lambda dataset: dataset.repeat(1),
+    "batch": lambda dataset: dataset.batch(1, collate=first),
+    "concatenate": lambda dataset: dataset.concatenate(ONE),
+    "mix": lambda dataset: dataset.mix([]),
+    "zip and map": lambda dataset: dataset.zip(Dataset.range(9)).map(first),
+}
+STREAMS = {name: stage for name, stage in INDEXED.items() if name != "shuffle"} | {
+    "filter": lambda dataset: dataset.filter(keep),
+    "shuffle in a buffer": lambda dataset: dataset.shuffle(buffer=1),
+    "enumerate and map": lambda dataset: dataset.enumerate().map(lambda pair: pair[1]),
+}
+MIXED = list(STREAMS.values())
+
+
+def chain(dataset, stage, count=STAGES):
+    """Return a dataset with that many more stages, the parts that are joined not counted."""
+    for _ in range(count // (1 + (" and " in stage_name(stage)))):
+        dataset = stage(dataset)
+    return dataset
+
+
+def stage_name(stage):
+    return next(name for name, known in {**INDEXED, **STREAMS}.items() if known is stage)
+
+
+def calls_of(use):
+    """Return the number of calls of functions of Python."""
+    count = 0
+
+    def watch(_frame, event, _argument):
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(watch)
+    try:
+        use()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def assert_works(dataset):
+    """What a pipeline is used for in one process: shown, pickled, and computed."""
+    lines = repr(dataset).splitlines()
+    assert len(lines) == 1 + dataset.root.facts.size
+    again = pickle.loads(pickle.dumps(dataset))
+    assert repr(again).splitlines() == lines
+    found = list(islice(dataset, 3))
+    assert list(islice(again, 3)) == found
+    return found
+
+
+@pytest.mark.parametrize("name", INDEXED)
+def test_an_indexed_dataset_of_5000_stages_works(name):
+    dataset = chain(Dataset.range(9), INDEXED[name])
+    found = assert_works(dataset)
+    assert [dataset[place] for place in range(3)] == found
+    if name == "map":
+        assert found == [STAGES, STAGES + 1, STAGES + 2]
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_of_5000_stages_works_and_goes_on_from_its_state(name):
+    dataset = chain(Dataset.range(9).filter(keep), STREAMS[name])
+    assert_works(dataset)
+    source = DatasetLanes(dataset.root)
+    run = LaneRun(0, 1, seed=1, epoch=0, begin=lambda seed, epoch, place: None)
+    lane = source.open_lane(run)
+    values = [lane.next() for _ in range(2)]
+    assert len(values) == 2
+    state = json.loads(json.dumps(pickle.loads(pickle.dumps(lane.save()))))
+    again = source.open_lane(run._replace(state=state))
+    assert [again.next() for _ in range(3)] == [lane.next() for _ in range(3)]
+    # A row for each stage that was opened: a part that is not read yet has none.
+    assert len(lane.counts()) == dataset.root.facts.size - (STAGES if name == "concatenate" else 0)
+
+
+def test_stages_of_all_kinds_in_a_row_work():
+    dataset = Dataset.range(9)
+    for number in range(1500):
+        dataset = MIXED[number % len(MIXED)](dataset)
+    assert_works(dataset)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["indexed", "stream"])
+def test_a_loader_runs_5000_maps_in_workers_and_resumes(stream):
+    dataset = Dataset.range(60)
+    if stream:
+        dataset = dataset.filter(keep)
+    options = {"batch_size": 4, "workers": 2, "seed": 1} | ({"lanes": 2} if stream else {})
+    dataset = chain(dataset, INDEXED["map"])
+    with mpqueue.Loader(dataset, **options) as loader:
+        batches = iter(loader)
+        head = [next(batches) for _ in range(5)]
+        state = json.loads(json.dumps(loader.state_dict()))
+        rest = list(batches)
+    assert np.sort(np.concatenate(head + rest)).tolist() == [STAGES + number for number in range(60)]
+    with mpqueue.Loader(dataset, **options) as loader:
+        loader.load_state_dict(state)
+        assert [batch.tolist() for batch in loader] == [batch.tolist() for batch in rest]
+
+
+@pytest.mark.parametrize("name", ["map", "concatenate", "zip and map", "enumerate and map", "filter"])
+def test_stages_call_each_other_without_the_stack_of_c(name):
+    """As small a stack as threads have on some systems is enough."""
+    for dataset in (Dataset.range(9), Dataset.range(9).filter(keep)):
+        deep = chain(dataset, STREAMS[name], 3000)
+        found = []
+        size = threading.stack_size(256 << 10)
+        try:
+            thread = threading.Thread(target=lambda deep=deep, found=found: found.extend(islice(deep, 3)))
+            thread.start()
+        finally:
+            threading.stack_size(size)
+        thread.join()
+        assert len(found) == 3
+
+
+@pytest.mark.parametrize("name", {**STREAMS, **INDEXED})
+def test_a_stage_costs_no_more_to_add_behind_many_others(name):
+    stage = STREAMS.get(name) or INDEXED[name]
+    few = calls_of(lambda: chain(Dataset.range(9), stage, 100))
+    many = calls_of(lambda: chain(Dataset.range(9), stage, 1000))
+    assert many < 10.5 * few
+
+
+def doubled(dataset, times=60):
+    """A dataset that reads one stage by 2**times ways."""
+    for _ in range(times):
+        dataset = dataset.concatenate(dataset)
+    return dataset
+
+
+def test_a_stage_that_many_ways_lead_to_is_visited_once(tmp_path):
+    dataset = doubled(Dataset.range(4).map(increased)).map(increased)
+    few = calls_of(lambda: doubled(Dataset.range(4), 10))
+    assert calls_of(lambda: doubled(Dataset.range(4), 60)) < 6.5 * few
+    assert len(repr(dataset).splitlines()) < 200
+    assert len(pickle.dumps(dataset)) < 20_000
+    assert dataset.root.number == 3 * 2**60 - 1
+    assert dataset[5] == 3
+    assert dataset[4 * 2**60 - 1] == 5
+    assert list(islice(pickle.loads(pickle.dumps(dataset)), 5)) == [2, 3, 4, 5, 2]
+    assert list(islice(dataset.take(6).cache(tmp_path), 6)) == [2, 3, 4, 5, 2, 3]
+
+
+def test_a_stream_that_many_ways_lead_to_is_computed_and_resumed():
+    dataset = doubled(Dataset.range(40).filter(keep)).map(increased).batch(4)
+    with mpqueue.Loader(dataset, workers=1, lanes=2, seed=1) as loader:
+        batches = iter(loader)
+        head = [next(batches).tolist() for _ in range(3)]
+        state = json.loads(json.dumps(loader.state_dict()))
+        rest = [next(batches).tolist() for _ in range(30)]
+    assert len(json.dumps(state)) < 50_000
+    assert {number for batch in head + rest for number in batch} == set(range(1, 41))
+    with mpqueue.Loader(dataset, workers=1, lanes=2, seed=1) as loader:
+        loader.load_state_dict(state)
+        assert [batch.tolist() for batch in islice(loader, 30)] == rest
+
+
+def test_parts_that_are_equal_are_one_line_of_a_very_large_dataset():
+    shuffled = Dataset.range(3).shuffle()
+    lines = repr(doubled(shuffled, 20)).splitlines()
+    assert lines[1:5] == [
+        f"{21 * '  '}  0: range(0, 3)"[2:],
+        f"{21 * '  '}  1: shuffle()"[2:],
+        f"{21 * '  '}  2 to 3: equal to 0 to 1"[2:],
+        f"{20 * '  '}  4: concatenate()"[2:],
+    ]
+    # As many stages in one object for each have the same state.
+    apart = [Dataset.range(3).shuffle() for _ in range(6000)]
+    assert repr(Dataset.concatenate(*apart)) == repr(Dataset.concatenate(*[shuffled] * 6000))
