@@ -13,14 +13,14 @@ from mpqueue.engine.options import misfit_of
 _MOST_OF_A_NAME = 200  # bytes of a file's: what is added to it has room, too
 
 
-def check_count(stage: str, name: str, value: Any, least: int = 1) -> int:
+def check_count(stage: str, name: str, value: Any, least: int | None = 1) -> int:
     """Return a number of things as a plain integer.
 
     Args:
         stage: What the stage is called.
         name: What the argument is called.
         value: It.
-        least: The least that makes sense.
+        least: The least that makes sense; None: any integer does.
 
     Raises:
         TypeError: It is no integer.
@@ -32,9 +32,36 @@ def check_count(stage: str, name: str, value: Any, least: int = 1) -> int:
         number = operator.index(value)
     except TypeError:  # an array of several numbers
         raise TypeError(f"{stage}: {name} must be an integer, got {value!r}") from None
-    if number < least:
+    if least is not None and number < least:
         raise ValueError(f"{stage}: {name} must be {least} or more, got {number}")
     return number
+
+
+def check_range(arguments: tuple[Any, ...]) -> range:
+    """Return a range of integers.
+
+    Raises:
+        TypeError: The arguments are not one to three integers.
+        ValueError: The step is zero, or the range is too long for an index.
+    """
+    if not 1 <= len(arguments) <= 3:
+        raise TypeError(f"range takes 1 to 3 arguments (stop; start, stop; start, stop, step), got {len(arguments)}")
+    names = ("stop",) if len(arguments) == 1 else ("start", "stop", "step")
+    numbers = [
+        check_count("range", name, value, None) for name, value in zip(names, arguments, strict=False)
+    ]  # fmt: skip
+    if len(numbers) == 3 and not numbers[2]:
+        raise ValueError("range: step must not be 0, got 0")
+    found = range(*numbers)
+    try:
+        len(found)
+    except OverflowError:
+        bits = (abs(found.stop - found.start) // abs(found.step)).bit_length()
+        raise ValueError(
+            f"range: the dataset must have at most 2**63 - 1 elements, got about 2**{bits}. For a dataset without end, "
+            "use Dataset.range(n).repeat()"
+        ) from None
+    return found
 
 
 def check_flag(stage: str, name: str, value: Any) -> bool:

@@ -15,6 +15,7 @@ from mpqueue.dataset.arguments import (
     check_flag,
     check_folder,
     check_function,
+    check_range,
     check_weights,
 )
 from mpqueue.dataset.binding import Caller, Constructor, JoiningMethod
@@ -115,11 +116,11 @@ class Dataset:
 
         Raises:
             TypeError: They are no integers; or this is called on a dataset, not on the class.
-            ValueError: The step is zero.
+            ValueError: The step is zero, or there are more than 2**63 - 1 integers.
 
         Follows: ``tf.data.Dataset.range``.
         """
-        made: Dataset = caller.of(nodes.SourceNode(source=range(*arguments)))
+        made: Dataset = caller.of(nodes.SourceNode(source=check_range(arguments)))
         return made
 
     @JoiningMethod

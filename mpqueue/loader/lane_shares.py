@@ -15,6 +15,7 @@ from mpqueue.samples.shards import Shard
 from mpqueue.system.callers import outside_stacklevel
 
 DEFAULT_LANES = 16
+MAX_LANES = 1 << 16
 _NUM_SHOWN = 4  # choices in an error
 
 
@@ -27,10 +28,15 @@ def check_lanes(source: Any, lanes: int | None, world: int) -> int | None:
         world: The number of ranks.
 
     Raises:
-        ValueError: The source is an iterator, or the ranks cannot have equally many lanes.
+        ValueError: The source is an iterator, there are too many lanes, or the ranks cannot have equally many.
     """
     if lanes is None:
         return -(-DEFAULT_LANES // world) * world if has_lanes(source) else None
+    if lanes > MAX_LANES:
+        raise ValueError(
+            f"lanes must be at most {MAX_LANES:,}, got {lanes}. Each lane has its own buffers and its own place in a "
+            "state: pass a small multiple of the number of ranks, or leave out lanes"
+        )
     if not (has_lanes(source) or callable(source)):
         raise ValueError(
             f"lanes={lanes} needs a source that can be run once for each lane, and an iterator "
