@@ -56,10 +56,9 @@ def check_range(arguments: tuple[Any, ...]) -> range:
     try:
         len(found)
     except OverflowError:
-        bits = (abs(found.stop - found.start) // abs(found.step)).bit_length()
         raise ValueError(
-            f"range: the dataset must have at most 2**63 - 1 elements, got about 2**{bits}. For a dataset without end, "
-            "use Dataset.range(n).repeat()"
+            f"range: the dataset must have at most 2**63 - 1 elements, got {found}. For a dataset without end, use "
+            "Dataset.range(n).repeat()"
         ) from None
     return found
 
