@@ -49,8 +49,12 @@ class Child:
     def poll(self):
         """Return how it ended, or None."""
         if self.returncode is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:  # the thread that waits for parked fork servers has reaped it
+                self.returncode = 0  # as `subprocess.Popen` has it
+            else:
+                self.returncode = os.waitstatus_to_exitcode(status) if pid else None
         return self.returncode
 
     def wait(self, timeout=None):
