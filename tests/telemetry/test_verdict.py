@@ -53,7 +53,9 @@ CASES = {
         changed(credit_wait_s=10.0, times=Times(compute=times(5.0, *[0.01] * 20))), "raise max_queue_size"
     ),
     "little under way": (changed(credit_wait_s=10.0), "raise max_queue_size"),
-    "copy": (changed(compute_s=1.0, copy_s=17.0), "mpqueue.empty()"),
+    "copy": (
+        changed(times=Times(compute=times(0.01, count=100), copy=times(0.17, count=100))), "mpqueue.empty()"
+    ),
     "collate": (
         changed(times=Times(compute=times(1.0, count=100), collate=times(0.7, count=100))),
         "__getitems__",
