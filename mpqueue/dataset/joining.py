@@ -4,6 +4,11 @@ Each works lane by lane: on lane l of its inputs. An input is asked for a block 
 that is needed, and for no other reason: so an error, or an end, comes where it would if elements were asked for one by
 one. What was taken and is not needed yet waits; a snapshot has its tokens.
 
+A mix of many inputs needs a few elements of each at a time, and a block costs as much as dozens of small elements. So
+it takes more of an input than it needs now, under the conditions of `mpqueue.dataset.ahead`: 8,192 elements of all
+inputs at most, and of each input what takes less than 0.1 ms. A mix of 100 filtered streams of integers took 13 us for
+an element; it takes 2, as a mix of 10 does.
+
 An input is opened when it is asked first. A snapshot has the inputs that were opened, and an input of a concatenation
 that has ended is closed: there may be 10,000 of them, and as many lanes as a stream is divided into.
 """
@@ -16,8 +21,11 @@ from mpqueue.dataset.mixing import shares_of, shuffled
 from mpqueue.dataset.nodes import JoinNode, MixNode
 from mpqueue.dataset.passes import RepeatStage
 from mpqueue.dataset.stages import Block, LaneStage, Token, rebuilt_by_part, tokens_of
+from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker.lanes import LaneRun
+
+_MOST_AHEAD, _CHEAP_NS = 8192, 50_000
 
 
 class _Branch:
@@ -35,6 +43,7 @@ class _Branch:
         self.stage = stage
         self.values: list[Any] = []
         self.tokens: list[Token] = []
+        self._num_cheap = 0  # elements that a block may have, so that it costs little
 
     def fill(self, count: int) -> int:
         """Take elements if none waits; return how many wait, of the ``count`` that are needed at most."""
@@ -42,6 +51,17 @@ class _Branch:
             self.values, tokens = self.stage.pull(count)
             self.tokens = list(tokens)
         return min(count, len(self.tokens))
+
+    def fill_ahead(self, count: int, most: int) -> int:
+        """Do the same, and take up to ``most`` elements while a block of them costs little."""
+        if self.tokens:
+            return min(count, len(self.tokens))
+        started = clock_ns()
+        found = self.fill(max(count, min(most, self._num_cheap)))
+        took_ns = clock_ns() - started
+        # Twice as many as long as most of the time is that of a block, whatever its size.
+        self._num_cheap = 2 * found if took_ns < _CHEAP_NS else found // 2 if took_ns > 2 * _CHEAP_NS else found
+        return min(count, found)
 
     def take(self, count: int) -> Block:
         """Return the first that wait."""
@@ -265,12 +285,17 @@ class MixStage(BranchedStage):
         self._picks, self._stop, self._next_pick = MixPicks(node.weights, self.seed, run), node.stop, 0
         # What has the weight 0 is never asked, so the mix does not wait for its end.
         self._num_used = sum(weight > 0 for weight in node.weights)
+        # Where errors are skipped, a sample that is left out is told with the batch in which it was missed.
+        self._most_ahead = 0 if run.skip is not None else _MOST_AHEAD // max(1, self._num_used)
+        self._ahead = 0  # elements of an input that this call may take
         self._done: set[int] = set()  # "all": inputs that have begun again; "never": those that have nothing
 
     def pull(self, count: int) -> Block:
         """Return the next elements."""
         values: list[Any] = []
         tokens: list[Token] = []
+        # What is asked for alone is large, and is not to pile up here.
+        self._ahead = self._most_ahead if count > 1 and self.may_run_ahead else 0
         while not tokens and not self._has_ended:
             self._give(self._picks.take(self._next_pick, count), values, tokens)
         self.num_in = self.num_out = self.num_out + len(tokens)
@@ -295,7 +320,9 @@ class MixStage(BranchedStage):
 
     def _fill(self, at: int, branch: _Branch, count: int) -> bool:
         """Take elements of an input, as many as it is picked for; False: there is none, or the mix has ended."""
-        is_there = branch.fill(count) > 0
+        # What a stream of the user's gives next may be long in coming.
+        is_ahead = self._ahead > count and self._inputs.can_reopen(at)
+        is_there = (branch.fill_ahead(count, self._ahead) if is_ahead else branch.fill(count)) > 0
         if self._stop == "first":
             self._has_ended = not is_there
         else:

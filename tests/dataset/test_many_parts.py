@@ -1,5 +1,7 @@
 """Datasets of thousands of parts: an element costs about as much as with a few parts."""
 
+import json
+import pickle
 import sys
 import tracemalloc
 
@@ -8,7 +10,10 @@ import pytest
 
 import mpqueue
 from mpqueue import Dataset
+from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.loader.datasets import runnable
+from mpqueue.telemetry.clock import clock_ns
+from mpqueue.worker.lanes import LaneRun
 
 PARTS = 10_000
 
@@ -154,3 +159,100 @@ def test_a_dataset_that_several_stages_read_has_its_own_random_numbers_in_each()
     assert len(set(shared)) == 12
     places = [3, 9, 0, 6, 11]
     assert shared.__getitems__(places) == [list(shared)[place] for place in places]
+
+
+# -- Streams
+
+
+def keep(_):
+    return True
+
+
+def streams(parts, length):
+    return [Dataset.range(part * length, (part + 1) * length).filter(keep) for part in range(parts)]
+
+
+def lanes_of(dataset, num_lanes=16, **state):
+    source = DatasetLanes(dataset.root)
+    runs = [LaneRun(lane, num_lanes, 1, 0, lambda seed, epoch, place: None, **state) for lane in range(num_lanes)]
+    return [source.open_lane(run) for run in runs]
+
+
+JOINS = {"concatenate": lambda parts: Dataset.concatenate(*parts), "mix": Dataset.mix}
+
+
+@pytest.mark.parametrize("name", JOINS)
+def test_virtual_shards_open_the_parts_that_they_read(name):
+    join = JOINS[name]
+    lengths = {}
+    for parts in (10, 3000):
+        lanes = lanes_of(join(streams(parts, 96_000 // parts)).batch(8))
+        memory = bytes_of(lambda lanes=lanes: [lane.next() for lane in lanes])
+        saved = [lane.save() for lane in lanes]
+        lengths[parts] = memory, max(map(len, saved)), max(len(pickle.dumps(state)) for state in saved)
+    # A batch of 8 reads some parts more of a mix; each has two stages, and an item for each in the state.
+    assert lengths[3000][0] <= lengths[10][0] + 1_500_000
+    assert lengths[3000][1] <= lengths[10][1] + 1
+    assert lengths[3000][2] <= lengths[10][2] + 4_000
+
+
+def test_parts_that_have_ended_are_neither_held_nor_saved():
+    dataset = Dataset.concatenate(*streams(500, 4)).shuffle(buffer=10).batch(2)
+    (lane,) = lanes_of(dataset, 1)
+    for _ in range(900):
+        lane.next()
+    # The batch, what is ahead, the buffer, the concatenation, and the two stages of the part that is read.
+    assert len(lane.save()["stages"]) <= 6
+    assert [row[2] for row in lane.counts() if row[0].endswith("filter(keep)")][:400] == [4] * 400
+
+
+@pytest.mark.parametrize("stop", ["first", "all", "never"])
+@pytest.mark.parametrize("parts", [3, 40])
+def test_a_mix_of_streams_goes_on_from_a_state_that_has_some_of_them(parts, stop):
+    dataset = Dataset.mix(streams(parts, 30), stop=stop).shuffle(buffer=4)
+    for place in (0, 1, 7, 50):
+        (lane,) = lanes_of(dataset, 1)
+        for _ in range(place):
+            lane.next()
+        state = json.loads(json.dumps(pickle.loads(pickle.dumps(lane.save()))))
+        (again,) = lanes_of(dataset, 1, state=state)
+        assert [again.next() for _ in range(25)] == [lane.next() for _ in range(25)]
+
+
+def test_an_element_of_a_mix_of_hundreds_of_streams_costs_about_as_much_as_of_ten():
+    costs = []
+    for parts in (10, 300):
+        (lane,) = lanes_of(Dataset.mix(streams(parts, 300_000 // parts)).batch(256), 1)
+        for _ in range(200):
+            lane.next()
+        costs.append(calls_of(lambda lane=lane: [lane.next() for _ in range(100)]))
+    assert costs[1] <= 2 * costs[0]
+
+
+def test_a_mix_takes_no_sample_ahead_that_costs_much_is_asked_for_alone_or_may_be_left_out():
+    taken = []
+
+    def slow(number):
+        taken.append(number)
+        until = clock_ns() + 2_000_000
+        while clock_ns() < until:
+            pass
+        return number
+
+    def quick(number):
+        taken.append(number)
+        return number
+
+    def parts(function):
+        return Dataset.mix([part.map(function) for part in streams(50, 40)])
+
+    for dataset, options, most in (
+        (parts(slow).batch(4), {}, 8),
+        (parts(quick), {}, 20),
+        (parts(quick).batch(4), {"skip": lambda skipped: None}, 20),
+    ):
+        taken.clear()
+        (lane,) = lanes_of(dataset, 1, **options)
+        for _ in range(20 if most == 20 and not options else most // 4):
+            lane.next()
+        assert len(taken) <= most
