@@ -76,7 +76,7 @@ class _Branch:
         self.values = self.stage.rebuild(self.tokens) if self.tokens else []
 
 
-class Inputs:
+class JoinedInputs:
     """Opens the inputs of a stage that reads several.
 
     Args:
@@ -103,7 +103,7 @@ class JoiningStage(LaneStage):
 
     node: JoinNode
 
-    def __init__(self, inputs: Inputs, node: JoinNode, run: LaneRun) -> None:
+    def __init__(self, inputs: JoinedInputs, node: JoinNode, run: LaneRun) -> None:
         super().__init__(node, run)
         self._inputs = inputs
         self._branches: dict[int, _Branch] = {}  # those that are open, by their numbers
@@ -216,7 +216,7 @@ class BranchedStage(JoiningStage):
 class ConcatenateStage(BranchedStage):
     """One input after the other."""
 
-    def __init__(self, inputs: Inputs, node: JoinNode, run: LaneRun) -> None:
+    def __init__(self, inputs: JoinedInputs, node: JoinNode, run: LaneRun) -> None:
         super().__init__(inputs, node, run)
         self._at = 0
 
@@ -280,7 +280,7 @@ class MixStage(BranchedStage):
 
     node: MixNode
 
-    def __init__(self, inputs: Inputs, node: MixNode, run: LaneRun) -> None:
+    def __init__(self, inputs: JoinedInputs, node: MixNode, run: LaneRun) -> None:
         super().__init__(inputs, node, run)
         self._picks, self._stop, self._next_pick = MixPicks(node.weights, self.seed, run), node.stop, 0
         # What has the weight 0 is never asked, so the mix does not wait for its end.

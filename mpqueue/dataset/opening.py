@@ -16,7 +16,7 @@ from mpqueue.dataset.buckets import BucketStage
 from mpqueue.dataset.buffers import ShuffleStage
 from mpqueue.dataset.flattening import FlatMapStage
 from mpqueue.dataset.indexed import ReaderMaker
-from mpqueue.dataset.joining import ConcatenateStage, Inputs, MixStage, ZipStage
+from mpqueue.dataset.joining import ConcatenateStage, JoinedInputs, MixStage, ZipStage
 from mpqueue.dataset.keeping import CacheStage, SkipsBefore
 from mpqueue.dataset.lane import StreamLane
 from mpqueue.dataset.packing import PackStage
@@ -127,7 +127,7 @@ class _Opening:
                 return ThreadedStage(source, node, run)
         return _LINKS[type(node)](source, node, run)
 
-    def _inputs(self, node: nodes.JoinNode, run: LaneRun) -> Inputs:
+    def _inputs(self, node: nodes.JoinNode, run: LaneRun) -> JoinedInputs:
         starts = node.starts
         # What is used up begins again: as a stage of its own that the user did not ask for, it has no row of counts.
         repeats = isinstance(node, nodes.MixNode) and node.stop != "first"
@@ -141,7 +141,7 @@ class _Opening:
         def bound(at: int) -> int | None:
             return self._bound(node.branches[at])
 
-        return Inputs(
+        return JoinedInputs(
             open_input,
             None if repeats or not self._has_endless(node) else bound,
             lambda at: not node.branches[at].facts.has_stream,
@@ -177,7 +177,7 @@ class _Opening:
         return stage
 
 
-_JOINS: dict[type[nodes.StageNode], Callable[[Inputs, Any, LaneRun], LaneStage]] = {
+_JOINS: dict[type[nodes.StageNode], Callable[[JoinedInputs, Any, LaneRun], LaneStage]] = {
     nodes.ZipNode: ZipStage,
     nodes.ConcatenateNode: ConcatenateStage,
     nodes.MixNode: MixStage,
