@@ -100,7 +100,7 @@ def test_text_of_a_known_kind_comes_behind_an_array_that_was_made_in_the_slot():
 
 
 def raises(error):
-    def call(*_):
+    def call(*_, **_options):
         raise error
 
     return call

@@ -4,6 +4,9 @@ import pytest
 from helpers.groups import ENTER, kills, memory_group
 from helpers.outside import ran
 
+# The kernel kills by what the group has at one moment: beside busy processes a worker is late to return its pages.
+pytestmark = pytest.mark.measures
+
 MIB = 1 << 20
 BIG = (
     ENTER
