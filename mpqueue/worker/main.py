@@ -90,11 +90,13 @@ class GrantReader:
     Attributes:
         backlog: Those that were read and not served.
         read_at: When the latest ones came, by `clock_ns`.
+        may_use_reserve: The latest answer to a lack of memory allows the room that workers leave in a control group.
     """
 
     def __init__(self, fd: int) -> None:
         self.backlog: deque[tuple[int, ...]] = deque()
         self.read_at = 0
+        self.may_use_reserve = False
         self._fd, self._num_read, self._num_ahead = fd, 0, 1
         self._foreseen: deque[tuple[int, ...]] = deque()  # those behind the backlog that were read before their turn
 
@@ -136,8 +138,10 @@ class GrantReader:
         while data := os.read(self._fd, GRANT.size):
             grant = GRANT.unpack(data)
             if grant[1] == GrantKind.RETRY:
+                self.may_use_reserve = bool(grant[4])
                 return True
             if grant[1] == GrantKind.FAIL:
+                self.may_use_reserve = True  # no worker computes a batch at this time
                 return False
             self._foreseen.append(grant)
         raise Dismissed
@@ -539,7 +543,9 @@ class _Worker:
             self._report(ReportKind.FULL, slot, turn, wanted, OF_GROUP * isinstance(error, GroupFull))
             # Others may have given memory back since the trainer decided: a refusal, too, is followed by an attempt.
             is_last = not self._grants.may_retry()
-            self._writer.spares, spares = None, self._writer.spares  # the trainer lets only one worker try at a time
+            spares = self._writer.spares
+            if self._grants.may_use_reserve:
+                self._writer.spares = None
             try:
                 return self._writer.place()
             except OSError as again:

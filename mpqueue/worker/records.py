@@ -32,7 +32,8 @@ unit        index, or number in the stream;         header_offset  where in the 
             for STATE the bytes in the slot,
             for CLOSE a lane's number,
             for THREADS how many,
-            for AHEAD whether: 1 or 0
+            for AHEAD whether: 1 or 0,
+            for RETRY 1 if the batch is due next
 epoch       from 0                                  end            where the batch ends; for FULL what is missing
 high_water  bytes of the slot that are reserved     high_water     bytes of the slot that are reserved now
                                                     compute_ns     in user code,

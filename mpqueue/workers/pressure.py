@@ -208,18 +208,24 @@ class Pressure:
 
     def _lend(self, number: int) -> bool:
         """Allow the batch that is due next to use the room that workers leave in a control group, once."""
-        pool = self._pool
-        if not self._is_of_group or self._lent == number or (pool.pending and pool.pending[0].number < number):
-            return False
-        if any(work.ticket.number < number for each in pool.roster.living for work in each.in_flight.values()):
+        if not self._is_of_group or self._lent == number or not self._is_next(number):
             return False
         self._lent = number
         return True
 
+    def _is_next(self, number: int) -> bool:
+        """Return True if no earlier ticket is pending or in flight."""
+        pool = self._pool
+        if pool.pending and pool.pending[0].number < number:
+            return False
+        return not any(work.ticket.number < number for each in pool.roster.living for work in each.in_flight.values())
+
     def _answer(self, worker: WorkerHandle, kind: int) -> None:
         work = self._starved.pop(worker)
         worker.life.feed()
-        worker.outbox += GRANT.pack(MAGIC, kind, 0, work.slot.turn, 0, 0, 0)
+        # If others used the room, the batch that is due next would find none, and the kernel would kill its worker.
+        is_next = kind == GrantKind.RETRY and self._is_next(work.ticket.number)
+        worker.outbox += GRANT.pack(MAGIC, kind, 0, work.slot.turn, is_next, 0, 0)
         worker.flush()
 
     def _in_use(self) -> int:

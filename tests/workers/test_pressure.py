@@ -26,12 +26,15 @@ class Waiting:
         slot = SimpleNamespace(turn=number, high_water=nbytes)
         self.work = SimpleNamespace(ticket=SimpleNamespace(number=number), slot=slot, cancelled=False)
         self.in_flight, self.outbox, self.heard = {number: self.work}, bytearray(), []
+        self.may_use_reserve = []
 
     def _feed(self):
         self.life.is_starved = False
 
     def flush(self):
-        self.heard += [(grant[1], grant[3]) for grant in GRANT.iter_unpack(self.outbox)]
+        for grant in GRANT.iter_unpack(self.outbox):
+            self.heard.append((grant[1], grant[3]))
+            self.may_use_reserve.append(bool(grant[4]))
         self.outbox.clear()
 
 
@@ -137,6 +140,18 @@ def test_in_a_full_group_the_batch_that_is_due_next_may_use_the_room_that_worker
     assert [kind for kind, _ in worker.heard] == [GrantKind.RETRY]
     assert pressure._lent == 5
     assert pool.later == [6], "the batches that are finished stay"
+
+
+@pytest.mark.parametrize(("due", "may_use_reserve"), [(3, False), (9, True)])
+def test_only_the_batch_that_is_due_next_may_use_the_reserve_of_a_group(due, may_use_reserve):
+    starved, running = Waiting(5), Waiting(due)
+    running.life.is_starved = False
+    pool = Pool(workers=[starved, running], pages=1)
+    pressure = Pressure(pool, can_replay=True)
+    pressure._starved[starved], pressure._is_of_group = starved.work, True
+    pressure.relieve(lambda: None, may_fail=True)
+    assert starved.heard == [(GrantKind.RETRY, 5)]
+    assert starved.may_use_reserve == [may_use_reserve]
 
 
 def test_in_a_full_group_finished_batches_are_dropped_and_not_moved_to_private_memory():
