@@ -1,4 +1,4 @@
-"""A control group without free memory: fewer batches are computed ahead, and no process is killed."""
+"""A control group without free memory: fewer batches are computed ahead, and the kernel kills no process."""
 
 import pytest
 from helpers.groups import ENTER, kills, memory_group
@@ -57,7 +57,7 @@ LOADERS = {
 
 @pytest.mark.parametrize("group", [200], indirect=True)
 @pytest.mark.parametrize("name", LOADERS)
-def test_all_batches_arrive_and_no_process_is_killed(group, name):
+def test_all_batches_arrive_and_the_kernel_kills_no_process(group, name):
     said, output = ran(
         BIG
         + f"""
@@ -79,12 +79,11 @@ class Growing(Big):
 
 with {LOADERS[name]} as loader:
     say(*sorted(whole(batch) for batch in loader))
-    say(loader.statistics().deaths)
 """,
         env={"CGROUP": group},
     )
-    assert said == [" ".join(map(str, range(30))), "0"]
-    assert kills(group) == 0
+    # The trainer itself may end a worker whose later batch has the memory that the batch due next needs.
+    assert (said, kills(group)) == ([" ".join(map(str, range(30)))], 0), output
     warned = [line for line in output.splitlines() if "memory for batches is short" in line]
     assert len(warned) <= 1
     if name == "many ahead":
@@ -134,7 +133,8 @@ shutil.rmtree(os.environ["MPQUEUE_HOME"])
     assert kills(group) == 0
 
 
-@pytest.mark.parametrize("group", [200], indirect=True)
+# With 200 MiB all is used by the processes themselves, now and then: 1 run of 20 ended with SharedMemoryFull.
+@pytest.mark.parametrize("group", [260], indirect=True)
 def test_producers_of_a_queue_wait_for_memory(group):
     said, _ = ran(
         BIG
