@@ -12,7 +12,7 @@ import sys
 import weakref
 
 import mpqueue
-from mpqueue.system.interrupts import deliver_after_return
+from mpqueue.system.interrupts import are_signals_deferred, deliver_after_return
 
 _PACKAGE = os.path.dirname(mpqueue.__file__) + os.sep
 
@@ -47,6 +47,11 @@ _ENTERS_HANDLER = dis.opmap["PUSH_EXC_INFO"]
 def is_ours(frame):
     """Whether a frame runs code of the package."""
     return frame.f_code.co_filename.startswith(_PACKAGE)
+
+
+def _can_be_struck(frame):
+    """Whether handlers run in a frame: not where they are replaced and put back."""
+    return is_ours(frame) and not frame.f_code.co_filename.endswith(f"{os.sep}interrupts.py")
 
 
 def in_finalizer(frame):
@@ -107,7 +112,7 @@ class Strike:
 
     def _enter(self, frame, _event, _argument):
         self._latest[id(frame.f_back)] = None  # the return from Python code is no place to look
-        if not is_ours(frame) or frame.f_code.co_filename.endswith(f"{os.sep}interrupts.py"):
+        if not _can_be_struck(frame):
             return None
         frame.f_trace = self._step  # before the next line: else Python 3.13 and newer report no opcode of this frame
         frame.f_trace_opcodes = True
@@ -134,7 +139,7 @@ class Strike:
 
 
 class StrikeBeforeLine:
-    """Raises before the n-th line of the package, in this thread; not in a finalizer, as `Strike`."""
+    """Raises before the n-th line of the package, in this thread, where a handler could; not in a finalizer."""
 
     def __init__(self, after):
         self.left = after
@@ -147,10 +152,12 @@ class StrikeBeforeLine:
         sys.settrace(None)
 
     def _enter(self, frame, _event, _argument):
-        return self._step if is_ours(frame) else None
+        return self._step if _can_be_struck(frame) else None
 
     def _step(self, frame, event, _argument):
-        if event == "line" and not (self.left == 1 and in_finalizer(frame)):
+        # No handler runs where signals are deferred. A strike before that block's end left SIGINT without its handler,
+        # and a test of Ctrl-C that followed waited for ever.
+        if event == "line" and not are_signals_deferred() and not (self.left == 1 and in_finalizer(frame)):
             self.left -= 1
             if self.left == 0:
                 sys.settrace(None)
