@@ -105,6 +105,14 @@ class LaneStage:
         self._looks_at, self._looked_at, self._busy_at = 0, 0, -1
         self._num_fruitless = self._fruitless_since = 0
 
+    def opened(self) -> Token | None:
+        """Return the token of the element whose items this stage is giving; None: it gives no items of elements."""
+        return None
+
+    def take_latest(self, number: int) -> list[Any]:  # noqa: ARG002 - of stages that give items
+        """Return the item with this number of the element that is opened, in a list; empty: it is to be made again."""
+        return []
+
     def most_fruitless(self) -> int | None:
         """Return how many elements without end may give nothing in a row; None: they have an end, or it is unknown."""
         bounds = []

@@ -29,6 +29,10 @@ def first(samples):
     return samples[0]
 
 
+def in_list(sample):
+    return [sample]
+
+
 ONE = Dataset.range(1)
 INDEXED = {
     "map": lambda dataset: dataset.map(increased),
@@ -45,6 +49,7 @@ STREAMS = {name: stage for name, stage in INDEXED.items() if name != "shuffle"} 
     "filter": lambda dataset: dataset.filter(keep),
     "shuffle in a buffer": lambda dataset: dataset.shuffle(buffer=1),
     "enumerate and map": lambda dataset: dataset.enumerate().map(lambda pair: pair[1]),
+    "flat_map": lambda dataset: dataset.flat_map(in_list),
 }
 MIXED = list(STREAMS.values())
 
@@ -117,6 +122,37 @@ def test_stages_of_all_kinds_in_a_row_work():
     for number in range(1500):
         dataset = MIXED[number % len(MIXED)](dataset)
     assert_works(dataset)
+
+
+def test_a_loader_of_5000_flat_maps_reaches_its_end_and_resumes():
+    """Each stage asked the one before it twice at the end, so 100 of them did not come to it."""
+    dataset = chain(Dataset.range(9), STREAMS["flat_map"])
+    with mpqueue.Loader(dataset, workers=1) as loader:
+        samples = iter(loader)
+        head = [next(samples) for _ in range(4)]
+        state = json.dumps(loader.state_dict())
+        rest = list(samples)
+    assert sorted(head + rest) == list(range(9))
+    assert len(state) < 40 * STAGES  # a stage does not repeat what those before it have
+    with mpqueue.Loader(dataset, workers=2) as loader:
+        loader.load_state_dict(json.loads(state))
+        assert list(loader) == rest
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("position", range(0, 100, 7))
+def test_chained_flat_maps_of_some_items_each_resume_anywhere(count, position):
+    def some(number):
+        return [number * 3 + item for item in range(1 + number % 3)]
+
+    dataset = Dataset.range(90).filter(keep).flat_map(some).flat_map(some).batch(count).flat_map(list).flat_map(some)
+    source = DatasetLanes(dataset.root)
+    run = LaneRun(0, 1, seed=1, epoch=0, begin=lambda seed, epoch, place: None)
+    lane = source.open_lane(run)
+    for _ in range(position):
+        lane.next()
+    again = source.open_lane(run._replace(state=json.loads(json.dumps(lane.save()))))
+    assert [again.next() for _ in range(30)] == [lane.next() for _ in range(30)]
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["indexed", "stream"])
