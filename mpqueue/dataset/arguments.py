@@ -56,8 +56,12 @@ def check_range(arguments: tuple[Any, ...]) -> range:
     try:
         len(found)
     except OverflowError:
+        try:
+            shown = str(found)
+        except ValueError:  # Python writes no number of more than 4,300 digits
+            shown = "a number of thousands of digits"
         raise ValueError(
-            f"range: the dataset must have at most 2**63 - 1 elements, got {found}. For a dataset without end, use "
+            f"range: the dataset must have at most 2**63 - 1 elements, got {shown}. For a dataset without end, use "
             "Dataset.range(n).repeat()"
         ) from None
     return found

@@ -135,6 +135,7 @@ def test_a_stream_has_no_length_and_no_items_and_says_which_stage_makes_it_one(m
             ValueError,
             r"range: .* at most 2\*\*63 - 1 elements, got range\(0, 10{30}\)",
         ),
+        (lambda _: Dataset.range(10**9000), ValueError, r"range: .* 2\*\*63 - 1 elements, got a number of thousands"),
         (lambda _: Dataset.range(0, -(10**30), -1), ValueError, r"range: .* at most 2\*\*63 - 1 elements"),
         (lambda _: Dataset.zip(), ValueError, "zip needs at least one dataset"),
         (lambda base: Dataset.zip(base, [1, 2]), TypeError, r"zip takes datasets, got list.*mpqueue.Dataset\(source\)"),
