@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import sys
+import warnings
 import weakref
 
 import mpqueue
@@ -177,6 +178,10 @@ class StruckByAlarm:
         self._error, self._is_armed = error, False
 
     def __enter__(self):
+        # Python's own `Path.read_text` warns of a file that it closes, where one strikes between its open and its with.
+        self._warnings = warnings.catch_warnings()
+        self._warnings.__enter__()
+        warnings.filterwarnings("ignore", "unclosed file", ResourceWarning)
         self._before = signal.signal(signal.SIGALRM, self._strike)
         return self
 
@@ -184,6 +189,7 @@ class StruckByAlarm:
         self._is_armed = False
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._before)
+        self._warnings.__exit__(None, None, None)
 
     def _strike(self, _number, frame):
         if self._is_armed and is_at_work(frame):
