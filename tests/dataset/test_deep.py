@@ -2,12 +2,12 @@
 
 import json
 import pickle
-import sys
 import threading
 from itertools import islice
 
 import numpy as np
 import pytest
+from helpers.counting import calls_of
 
 import mpqueue
 from mpqueue import Dataset
@@ -63,22 +63,6 @@ def chain(dataset, stage, count=STAGES):
 
 def stage_name(stage):
     return next(name for name, known in {**INDEXED, **STREAMS}.items() if known is stage)
-
-
-def calls_of(use):
-    """Return the number of calls of functions of Python."""
-    count = 0
-
-    def watch(_frame, event, _argument):
-        nonlocal count
-        count += event == "call"
-
-    sys.setprofile(watch)
-    try:
-        use()
-    finally:
-        sys.setprofile(None)
-    return count
 
 
 def assert_works(dataset):

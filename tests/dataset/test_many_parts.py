@@ -2,11 +2,11 @@
 
 import json
 import pickle
-import sys
 import tracemalloc
 
 import numpy as np
 import pytest
+from helpers.counting import calls_of
 
 import mpqueue
 from mpqueue import Dataset
@@ -36,22 +36,6 @@ def mixed(parts, length=8):
 
 def mixed_by_weights(parts, length=8):
     return Dataset.mix(sources(parts, length), [1 + part % 7 for part in range(parts)], stop="all")
-
-
-def calls_of(use):
-    """Return the number of calls, those of functions in C included."""
-    count = 0
-
-    def watch(_frame, event, _argument):
-        nonlocal count
-        count += event in {"call", "c_call"}
-
-    sys.setprofile(watch)
-    try:
-        use()
-    finally:
-        sys.setprofile(None)
-    return count
 
 
 def bytes_of(use):
@@ -91,7 +75,7 @@ def test_an_element_of_ten_thousand_parts_costs_about_as_much_as_one_of_few(make
     for dataset in (few, many):
         run = use(dataset)
         run()  # what is made once for a part
-        costs.append((calls_of(run), bytes_of(run)))
+        costs.append((calls_of(run, in_c=True), bytes_of(run)))
     (few_calls, few_bytes), (many_calls, many_bytes) = costs
     # A batch of a mix asks up to 32 parts for one element each, and 10 parts for three each.
     assert many_calls <= (1.5 if make is concatenated else 3) * few_calls
@@ -225,7 +209,7 @@ def test_an_element_of_a_mix_of_hundreds_of_streams_costs_about_as_much_as_of_te
         (lane,) = lanes_of(Dataset.mix(streams(parts, 300_000 // parts)).batch(256), 1)
         for _ in range(200):
             lane.next()
-        costs.append(calls_of(lambda lane=lane: [lane.next() for _ in range(100)]))
+        costs.append(calls_of(lambda lane=lane: [lane.next() for _ in range(100)], in_c=True))
     assert costs[1] <= 2 * costs[0]
 
 
