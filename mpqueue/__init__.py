@@ -8,16 +8,18 @@ the faces that are fed by it, and the input toolbox of TensorFlow 1, which the e
     transport/      how processes find each other, know each other, and talk
     telemetry/      what is counted and timed while a stream runs, and how it is shown
     memory/         the data plane: segment, slots, layout, leases, in-slot allocation
-    engine/         the core: options, schedule, ledger, recovery, the pipeline that the consumer drives
-    samples/        batches of samples: their order, the shares of ranks, collation
+    seeding/        random numbers of batches and samples; shuffled orders
+    plan/           what is computed and in which order: source, options, ranks, samplers, states
+    engine/         runs a plan: ledger, recovery, the pipeline that the consumer drives
+    samples/        samples become batches
     worker/         what runs inside of a worker: main loop, runner of the source, what user code may ask
     values/         dtypes, shapes, and Python values as arrays, by TensorFlow's rules
     examples/       serialized `tf.train.Example` records as arrays
-    files/          files that people have, as sources of samples by index
     workers/        the trainer's side of them: nursery, dispatcher, supervision; threads, inline
     cluster/        the same on the nodes of a Ray cluster
     dataset/        `Dataset`: descriptions of samples, and what computes them, by place or as streams in lanes
-    loader/         sources, orders, one stream of batches, `Loader`
+    files/          files that people have, as sources of samples by index
+    loader/         one stream of batches, `Loader`
     service/        one preparation for many trainers: servers, and the consumers that attach to them
     frameworks/     Keras, with the enqueuers; torch, JAX, tf.data
     tf1/            TensorFlow 1: coordinator, queues, readers, parsing, producers, batching, deferred graphs
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
     from mpqueue.frameworks.enqueuers import OrderedEnqueuer as OrderedEnqueuer
     from mpqueue.frameworks.enqueuers import SequenceEnqueuer as SequenceEnqueuer
     from mpqueue.loader.loader import Loader as Loader
-    from mpqueue.loader.sequence import Sequence as Sequence
+    from mpqueue.plan.sequence import Sequence as Sequence
     from mpqueue.service.consumer import Consumer as Consumer
     from mpqueue.service.consumer import attach as attach
     from mpqueue.service.server import Server as Server
@@ -131,7 +133,7 @@ _HOMES = {
     "tf1.parsing.raw": ("decode_raw",),
     "tf1.parsing.sequence": ("parse_single_sequence_example",),
     "values.sparse": ("SparseTensorValue",),
-    "loader.sequence": ("Sequence",),
+    "plan.sequence": ("Sequence",),
     "service.consumer": ("Consumer", "attach"),
     "tf1.serving.connect": ("connect",),
     "service.server": ("Server",),

@@ -15,7 +15,7 @@ from helpers import structure, trips
 from helpers.scripts import script
 
 import mpqueue
-from mpqueue.engine.backend_kinds import BackendName
+from mpqueue.plan.backend_kinds import BackendName
 
 pytestmark = pytest.mark.slow
 
@@ -53,8 +53,8 @@ UNPASSED = {"service": {"workers/hang.py"}, "element to its owner": {"memory/are
 # Files that a trip passes on a busy machine only, where a side has to wait in each of its windows.
 PASSED_IN_A_WAIT = {"element to its owner": {"mpqueue/tf1/queues/watch.py"}}
 
-# How often a module outside of `mpqueue.engine` asks what class of a schedule it has.
-SCHEDULES_ASKED: dict[str, int] = {}
+# How often a module outside of `mpqueue.engine` and `mpqueue.plan` checks the class of a cursor.
+CURSORS_CHECKED: dict[str, int] = {}
 # The packages of the backends may compare their names; and in these modules "thread" or "process" is an option of
 # another thing.
 WHERE_BACKENDS_ARE_NAMED = (
@@ -64,7 +64,10 @@ WHERE_BACKENDS_ARE_NAMED = (
 # No processes, no descriptors, no threads: a test drives them in microseconds.
 PURE = [
     *(f"mpqueue.memory.{name}" for name in ("slots", "arena", "layout")),
-    *(f"mpqueue.engine.{name}" for name in ("seeds", "schedule", "outcomes", "ledger")),
+    *(f"mpqueue.engine.{name}" for name in ("outcomes", "ledger")),
+    *(f"mpqueue.plan.{name}" for name in ("batching", "cursors", "draws", "lane_states", "lanes", "plans", "refused")),
+    *(f"mpqueue.plan.{name}" for name in ("resolve", "rules", "sampler_fingerprint", "sources")),
+    "mpqueue.seeding.seeds",
     *(f"mpqueue.tf1.queues.{name}" for name in ("machine", "blocks")),
     *(f"mpqueue.tf1.parsing.{name}" for name in ("csv", "number_text")),
     "mpqueue.examples.protobuf_wire",
@@ -215,23 +218,23 @@ def test_the_page_of_a_trip_names_what_it_passes(trip):
 
 
 def test_no_two_classes_have_the_same_name():
-    """But a class of `compat` may have that of a public one, which both mirror TensorFlow 1."""
+    """But a class of TensorFlow 1's wing may: it mirrors a name, and no module needs both."""
     homes = defaultdict(list)
     for dotted, node in structure.definitions(PACKAGE, ast.ClassDef):
-        if not dotted.startswith("mpqueue.tf1.compat."):
+        if not dotted.startswith("mpqueue.tf1."):
             homes[node.name].append(dotted)
     assert {name: where for name, where in homes.items() if len(where) > 1} == {}
 
 
-def test_only_the_engine_knows_the_classes_of_schedules():
+def test_only_plan_and_engine_know_the_classes_of_cursors():
     asked = Counter()
     for name, module in PACKAGE.items():
-        if name.startswith("mpqueue.engine."):
+        if name.startswith(("mpqueue.engine.", "mpqueue.plan.")):
             continue
         for node in ast.walk(module.tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
-                asked[name.removeprefix("mpqueue.")] += "Schedule" in ast.unparse(node.args[1])
-    assert _more(asked, SCHEDULES_ASKED) == {}
+                asked[name.removeprefix("mpqueue.")] += "Cursor" in ast.unparse(node.args[1])
+    assert _more(asked, CURSORS_CHECKED) == {}
 
 
 def test_only_a_backend_knows_its_name():

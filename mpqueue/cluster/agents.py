@@ -6,7 +6,7 @@ from typing import Any
 from mpqueue import version
 from mpqueue.cluster.joining import Node, bundles_of
 from mpqueue.cluster.wire import AgentTerms
-from mpqueue.engine.ray_options import RayOptions
+from mpqueue.plan.ray_options import RayOptions
 
 
 def start_agent(node: Node, num_workers: int, options: RayOptions, terms: AgentTerms) -> tuple[Any, Any]:

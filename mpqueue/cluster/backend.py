@@ -5,9 +5,9 @@ from functools import partial
 
 from mpqueue.cluster import joining
 from mpqueue.cluster.launcher import ClusterLauncher
-from mpqueue.engine.backend_kinds import BackendName
 from mpqueue.engine.ledger import Ledger
-from mpqueue.engine.ray_options import RayOptions
+from mpqueue.plan.backend_kinds import BackendName
+from mpqueue.plan.ray_options import RayOptions
 from mpqueue.system.interrupts import allow_signals
 from mpqueue.telemetry.stats import NodeStatistics, Statistics
 from mpqueue.workers.job import Job

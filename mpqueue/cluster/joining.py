@@ -6,8 +6,8 @@ Ray is imported here and in `mpqueue.cluster.agents` only, and only when somebod
 import os
 from typing import Any, NamedTuple
 
-from mpqueue.engine.ray_options import RayOptions
 from mpqueue.errors import ClusterError
+from mpqueue.plan.ray_options import RayOptions
 from mpqueue.system.log import warn
 
 _HOW = (

@@ -27,9 +27,9 @@ from mpqueue.cluster.links import Links
 from mpqueue.cluster.placement import Room
 from mpqueue.cluster.relay import LinkState, NodeLink
 from mpqueue.cluster.remote_worker import RemoteWorker
-from mpqueue.engine.ray_options import RayOptions
 from mpqueue.errors import ClusterError, WorkerDied
 from mpqueue.memory.segment import Segment
+from mpqueue.plan.ray_options import RayOptions
 from mpqueue.system import descriptors
 from mpqueue.system.interrupts import allow_signals
 from mpqueue.system.wakeup import Wakeup

@@ -21,8 +21,8 @@ from mpqueue.cluster.agents import end_agent, reason_of, start_agent
 from mpqueue.cluster.joining import Node, living_nodes
 from mpqueue.cluster.relay import LinkState, NodeLink, Relay
 from mpqueue.cluster.wire import AgentTerms
-from mpqueue.engine.ray_options import RayOptions
 from mpqueue.errors import ClusterError
+from mpqueue.plan.ray_options import RayOptions
 from mpqueue.system import descriptors, hash_seed
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.log import warn

@@ -12,9 +12,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from mpqueue.engine.backend_kinds import kind_of
 from mpqueue.loader.loader import Loader
 from mpqueue.memory.layout import flatten
+from mpqueue.plan.backend_kinds import kind_of
 from mpqueue.system.cpus import queued_ns
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker.shared_draws import SharedDraws

@@ -7,8 +7,8 @@ from typing import Any
 from mpqueue.commands.bench_advice import Results
 from mpqueue.commands.bench_measure import Backend, Measured, MeasuredBatch, Replay, Setting, copy_rate, measure
 from mpqueue.commands.bench_search import climb, knee
-from mpqueue.engine.backend_kinds import kind_of
 from mpqueue.loader.loader import Loader
+from mpqueue.plan.backend_kinds import kind_of
 from mpqueue.system import limits
 from mpqueue.system.cpus import num_cpus
 from mpqueue.workers.autosize import MOST_THREADS, Size

@@ -2,7 +2,6 @@
 
 From the ground up; a module imports only from its own line and the lines above it::
 
-    lookalikes.py   the marks of a source, and words for what only looks like one
     arguments.py    checks of the arguments of stages
     binding.py      methods that distinguish a call on the class from a call on a dataset
     mixing.py       the arithmetic of a mix: which dataset each place takes its element from
@@ -33,6 +32,7 @@ From the ground up; a module imports only from its own line and the lines above 
     packing.py      the stage `pack`
     buckets.py      the stage `bucket`
     opening.py      from the description of a stream to the stages of its lanes
+    as_source.py    the source of a dataset in a plan, and its last stages as options
     rounds.py       a dataset that is computed here: the elements of a stream come round the lanes
     dataset.py      `Dataset`
 """

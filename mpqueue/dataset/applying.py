@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mpqueue.dataset.nodes import returned_none
-from mpqueue.engine.seeds import place_of
+from mpqueue.seeding.seeds import place_of
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.worker.context import begin_block
 from mpqueue.worker.runner import BeginBatch

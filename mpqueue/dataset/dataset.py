@@ -18,13 +18,16 @@ from mpqueue.dataset.arguments import (
     check_range,
     check_weights,
 )
+from mpqueue.dataset.as_source import as_source, require_index, stream_stage
 from mpqueue.dataset.binding import Caller, Constructor, JoiningMethod
 from mpqueue.dataset.caches import Cache, FolderCache, MemoryCache
-from mpqueue.dataset.lookalikes import check_call, is_sequence, is_torch_iterable, refuse_lookalikes
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.rounds import LaneRounds, PlaceRounds
 from mpqueue.dataset.source import Readers, compute_aside, compute_indices
 from mpqueue.memory.serialize import ByValue
+from mpqueue.plan.options import SampleOptions
+from mpqueue.plan.refused import check_call, is_sequence, is_torch_iterable, refuse_lookalikes
+from mpqueue.plan.sources import Source
 from mpqueue.system.log import warn
 
 # What users of other libraries look for.
@@ -104,6 +107,10 @@ class Dataset:
     def root(self) -> nodes.StageNode:
         """The last stage, for the library and its tests."""
         return self._root
+
+    def __mpqueue_source__(self, options: SampleOptions, needs: str | None) -> tuple[Source, SampleOptions]:
+        """Return the source that a frontend runs, see `mpqueue.plan.resolve`."""
+        return as_source(self, options, needs)
 
     # -- Several datasets
 
@@ -491,7 +498,7 @@ class Dataset:
         Raises:
             TypeError: It is a stream, or has no end.
         """
-        require_index(self, "no length", remedy="mpqueue.Loader and mpqueue.torch.DataLoader take streams")
+        require_index(self._root, "no length", remedy="mpqueue.Loader and mpqueue.torch.DataLoader take streams")
         length = self._readers.length()
         if length is None:
             raise TypeError("the dataset has no end, and so no length: take(n) gives its first n elements")
@@ -519,7 +526,7 @@ class Dataset:
         Raises:
             TypeError, IndexError, Exception: As of `__getitem__`.
         """
-        require_index(self, "no items by index")
+        require_index(self._root, "no items by index")
         return compute_indices(self._readers, indices)
 
     def __iter__(self) -> Iterator[Any]:
@@ -550,25 +557,6 @@ class Dataset:
 
 def _rebuilt(kind: type[Dataset], root: nodes.StageNode) -> Dataset:
     return kind._of(root)
-
-
-def stream_stage(root: nodes.StageNode) -> nodes.Numbered | None:
-    """Return the first stage that makes a stream of what is indexed before it; None: the whole tree is indexed."""
-    return None if root.is_indexed else next(stage for stage in root.stages() if not stage.node.is_indexed)
-
-
-def require_index(dataset: Dataset, lack: str, remedy: str = "") -> None:
-    """Raise a `TypeError` for a stream.
-
-    Args:
-        dataset: The dataset.
-        lack: What it has not got therefore, in words.
-        remedy: What takes it as it is.
-    """
-    stage = stream_stage(dataset.root)
-    if stage is not None:
-        what_to_do = f". {remedy}" if remedy else ""
-        raise TypeError(f"the dataset has {lack}: {stage.named()} makes it a stream{what_to_do}")
 
 
 def _roots(stage: str, datasets: tuple[Any, ...]) -> tuple[nodes.StageNode, ...]:

@@ -21,7 +21,7 @@ import numpy as np
 
 from mpqueue.dataset.nodes import FlatMapNode
 from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, token_of
-from mpqueue.engine.seeds import NEXT_ITEM, WORD, place_of
+from mpqueue.seeding.seeds import NEXT_ITEM, WORD, place_of
 from mpqueue.worker.context import begin_block
 from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.lanes import LaneRun

@@ -30,7 +30,7 @@ from mpqueue.dataset.mixing import Counts, ranks_of
 from mpqueue.dataset.nodes import Lengths, StageNode, inner_epoch, returned_none, salted
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import no_sample
-from mpqueue.samples.permutation import SampleOrder
+from mpqueue.seeding.permutation import SampleOrder
 from mpqueue.worker import context
 from mpqueue.worker.helper_threads import Helpers, InOrder, shared_helpers
 from mpqueue.worker.runner import BeginBatch

@@ -26,7 +26,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from mpqueue.engine.seeds import sequence_of
+from mpqueue.seeding.seeds import sequence_of
 
 Counts: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 

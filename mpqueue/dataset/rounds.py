@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from mpqueue.dataset.lane import StreamLane
-from mpqueue.dataset.lookalikes import told_of_copies
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.source import aside
+from mpqueue.plan.refused import told_of_copies
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.worker import context, torch_info
 from mpqueue.worker.context import WorkerInfo

@@ -20,8 +20,8 @@ from mpqueue.dataset.clocks import ReaderClocks, StageTally
 from mpqueue.dataset.depth import make_room
 from mpqueue.dataset.indexed import IndexedRun, LengthChanged, Reader, ReaderMaker
 from mpqueue.dataset.nodes import StageNode
-from mpqueue.engine.global_generators import GlobalState, seed_globals
 from mpqueue.samples.leaves import no_sample
+from mpqueue.seeding.global_generators import GlobalState, seed_globals
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.worker import context
 

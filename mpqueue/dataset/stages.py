@@ -14,7 +14,7 @@ it takes its own item, and then has its inputs take theirs (`load_from`).
 
 A token is the identity of an element in its lane: an int, or a tuple of tokens. That of a root is the place of the
 sample in the whole dataset; `map`, `filter` and `shuffle` hand tokens on, other stages make tuples of them. The random
-numbers of a sample in a stage follow from its token, by `mpqueue.engine.seeds.place_of`: so they are the same when it
+numbers of a sample in a stage follow from its token, by `mpqueue.seeding.seeds.place_of`: so they are the same when it
 is computed again, whatever came between.
 
 What a stage holds needs what is before it, for as long as it may be computed again: `save` is told the tokens that
@@ -46,9 +46,9 @@ import numpy as np
 from mpqueue.dataset import nodes
 from mpqueue.dataset.applying import apply_to, map_to
 from mpqueue.dataset.held import together
-from mpqueue.engine.seeds import place_of
 from mpqueue.engine.skips import Skipped, is_of_source
 from mpqueue.samples.leaves import no_sample
+from mpqueue.seeding.seeds import place_of
 from mpqueue.system.log import warn
 from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker.failures import never_an_end, passes_at_once

@@ -27,7 +27,7 @@ from mpqueue.dataset.stages import (
     no_verdict,
     tokens_of,
 )
-from mpqueue.engine.seeds import place_of
+from mpqueue.seeding.seeds import place_of
 from mpqueue.worker import context, failures
 from mpqueue.worker.failures import passes_at_once
 from mpqueue.worker.helper_threads import AHEAD, HelperCall, shared_helpers

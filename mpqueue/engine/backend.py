@@ -2,7 +2,7 @@
 
 A backend is made with the `Ledger` of its pipeline, and runs the tickets that it deals. Such are worker processes
 (`mpqueue.workers.process`), threads, and the caller itself. A new one is one class with this protocol, and a line in
-`mpqueue.engine.backend_kinds`.
+`mpqueue.plan.backend_kinds`.
 
 *Who calls what.* The pipeline calls everything, in the process of the trainer: `start` once, in the thread that makes
 the engine; `wake` from any thread, also inside a signal handler; `stop` once, without the lock; `statistics` from any

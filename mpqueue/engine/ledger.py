@@ -1,6 +1,6 @@
 """The ledger of one stream: which tickets were dealt, which are answered, which were handed out. Pure.
 
-    schedule --deal--+--> tickets --answered--> ready --take--> opened --count--> progress
+    cursor --deal----+--> tickets --answered--> ready --take--> opened --count--> progress
     wanted ----deal--+    (outstanding)           +---take_extra--> (counted by nobody)
 
 The consumer's side (`mpqueue.engine.pipeline`) and the backend share it; each call is made under the lock of the
@@ -20,9 +20,9 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.engine.lanes import LaneTable, starts
 from mpqueue.engine.outcomes import Outcome, Result
-from mpqueue.engine.schedule import Place, Schedule, StreamSchedule, Ticket
+from mpqueue.plan.cursors import Cursor, Place, StreamCursor, Ticket
+from mpqueue.plan.lanes import LaneTable, starts
 from mpqueue.system.interrupts import is_of_handler
 
 FIRST_EXTRA = -1 << 62
@@ -48,6 +48,7 @@ class Progress:
         self.counts = [0] * num_lanes
         self.unclaimed: tuple[tuple[Ticket, Any], ...] = ()
         self._ended = (-1, 0)  # the epoch before this one, and the number of its batches
+        self._begun = (-1, 0)  # the epoch of the last `go_to`, and its base
 
     def place(self) -> Place:
         """Return the place of the consumer: behind all that has come to it, before what has not."""
@@ -65,7 +66,7 @@ class Progress:
         while True:  # another thread may count meanwhile
             place = Place(self.epoch, self.position, tuple(sorted(self.ahead)), tuple(self.counts))
             if (self.epoch, self.position) == place[:2]:
-                return place
+                return place._replace(base=self._base(place.epoch))
 
     def _before(self, missing: list[Ticket], counted: Place) -> Place:
         """Return a place without some tickets that may have been counted."""
@@ -78,7 +79,12 @@ class Progress:
         if epoch != counted.epoch:  # it is over but for these
             end, ahead = self._ended[1] if self._ended[0] == epoch else max(positions) + 1, ()
         first = min(end, *positions)
-        return Place(epoch, first, tuple(place for place in (*range(first, end), *ahead) if place not in positions))
+        left = tuple(place for place in (*range(first, end), *ahead) if place not in positions)
+        return Place(epoch, first, left, base=self._base(epoch))
+
+    def _base(self, epoch: int) -> int:
+        begun, base = self._begun
+        return base if epoch == begun else 0
 
     def _before_elements(self, missing: list[Ticket], counted: Place) -> Place:
         epoch, position, counts = counted.epoch, counted.position, list(counted.counts)
@@ -93,6 +99,7 @@ class Progress:
     def go_to(self, place: Place) -> None:
         """Go on counting from this place."""
         self.epoch, self.position, self.ahead = place.epoch, place.position, set(place.ahead)
+        self._begun = place.epoch, place.base
         self.counts = list(place.counts) or [0] * len(self.counts)
 
     def count(self, ticket: Ticket) -> int:
@@ -144,7 +151,7 @@ class Ledger:
     """The tickets of one stream.
 
     Args:
-        schedule: Deals the tickets.
+        cursor: Deals the tickets.
         credit: How many tickets of the order may be dealt and not yet handed out, and as many extra ones.
         ordered: Tickets are taken in their order; otherwise as they are answered.
 
@@ -171,13 +178,13 @@ class Ledger:
         needs_attention: Something rare is to be done before the next batch can be handed out.
     """
 
-    def __init__(self, schedule: Schedule, credit: int, *, ordered: bool = True) -> None:
-        self.schedule, self.is_ordered = schedule, ordered
+    def __init__(self, cursor: Cursor, credit: int, *, ordered: bool = True) -> None:
+        self.cursor, self.is_ordered = cursor, ordered
         self.credit = self.allowance = self._credit = credit
-        self.lanes = schedule.lanes
-        self.progress = Progress(schedule.num_lanes, self.lanes)
-        self.progress.enter(schedule.epoch)
-        schedule.follow(self.progress)
+        self.lanes = cursor.lanes
+        self.progress = Progress(cursor.num_lanes, self.lanes)
+        self.progress.enter(cursor.epoch)
+        cursor.follow(self.progress)
         self.ready: dict[int, Outcome] = {}
         self.tickets: dict[int, Ticket] = {}
         self.wanted: deque[Ticket] = deque()
@@ -196,12 +203,12 @@ class Ledger:
     @property
     def epoch(self) -> int:
         """The epoch that is dealt now."""
-        return self.schedule.epoch
+        return self.cursor.epoch
 
     @property
     def is_stream(self) -> bool:
         """True if the tickets belong to lanes: each worker has a stream of its own."""
-        return self.schedule.num_lanes > 0
+        return self.cursor.num_lanes > 0
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -239,16 +246,16 @@ class Ledger:
         tickets = self.tickets
         if self.wanted and (dealt := self._deal_extras(limit)):
             return dealt
-        num_dealt, schedule = self.num_in_order, self.schedule
+        num_dealt, cursor = self.num_in_order, self.cursor
         room = self.allowance - num_dealt
         # Elements have no epochs of their own, so that nothing else keeps a stream without end inside of the last one.
-        if schedule.num_lanes:
-            room = min(room, schedule.room_for(num_dealt + self.num_in_hand))
+        if cursor.num_lanes:
+            room = min(room, cursor.room_for(num_dealt + self.num_in_hand))
         if room <= 0:
             return []
         try:
             limit = min(limit, room)
-            dealt = schedule.deal(limit) if self.owner_of is None else self._deal_fairly(limit, self.owner_of)
+            dealt = cursor.deal(limit) if self.owner_of is None else self._deal_fairly(limit, self.owner_of)
         except Exception as error:
             # A length or a sampler is the user's code, in which a handler may strike: that is no error of the source.
             if is_of_handler(error):
@@ -260,9 +267,9 @@ class Ledger:
         return dealt
 
     def _deal_fairly(self, limit: int, owner: Callable[[int], int]) -> list[Ticket]:
-        assert isinstance(self.schedule, StreamSchedule)
+        assert isinstance(self.cursor, StreamCursor)
         held = Counter(owner(ticket.lane) for ticket in self.tickets.values() if ticket.lane >= 0)
-        return self.schedule.deal_fairly(limit, self._credit, held, owner)
+        return self.cursor.deal_fairly(limit, self._credit, held, owner)
 
     def _deal_extras(self, limit: int) -> list[Ticket]:
         dealt: list[Ticket] = []
@@ -283,12 +290,12 @@ class Ledger:
         # It is asked again with every `pump` until the consumer is there.
         if any(ticket.position < 0 for ticket in self.tickets.values()):
             return
-        ticket = self.schedule.deal_failure()
+        ticket = self.cursor.deal_failure()
         self.tickets[ticket.number] = ticket
         self.ready[ticket.number] = Result.failed(error)
 
     def forget_undealt(self) -> None:
-        """Ask the schedule again, if what comes next is an error in dealing: the source may be well by now."""
+        """Ask the cursor again, if what comes next is an error in dealing: the source may be well by now."""
         ticket = self.tickets.get(self.head)
         if ticket is not None and ticket.position < 0:
             del self.tickets[self.head], self.ready[self.head]
@@ -322,7 +329,7 @@ class Ledger:
         if number == head:
             head += 1
             # Without an order those behind it may have been taken before: who waits asks for the oldest that was not.
-            while not self.is_ordered and head not in self.tickets and head < self.schedule.next_number:
+            while not self.is_ordered and head not in self.tickets and head < self.cursor.next_number:
                 head += 1
             self.head = head
         return ticket, outcome
@@ -344,9 +351,9 @@ class Ledger:
         """Have a position computed beside the order.
 
         Raises:
-            LookupError: As of `mpqueue.engine.schedule.Schedule.unit_at`.
+            LookupError: As of `mpqueue.plan.cursors.Cursor.unit_at`.
         """
-        drawn = self.schedule.unit_at(epoch, position)
+        drawn = self.cursor.unit_at(epoch, position)
         self.wanted.append(Ticket(self._next_extra, epoch, position, drawn.unit, -1, drawn.listed))
         self._next_extra += 1
 
@@ -371,7 +378,7 @@ class Ledger:
         """Count a batch that is handed out; return True if it was the last of its epoch."""
         self.latest = ticket  # from here on it counts; see NOTE [ Interrupts ] in mpqueue.engine.pipeline
         self.num_batches += 1
-        if self.progress.count(ticket) != self.schedule.lengths.get(ticket[1]):
+        if self.progress.count(ticket) != self.cursor.lengths.get(ticket[1]):
             return False
         self.enter(1 + (ticket.epoch if ticket.lane < 0 else self.progress.epoch))  # an element is of any epoch
         return True
@@ -382,13 +389,13 @@ class Ledger:
         if not progress.is_counted(ticket):
             return self.count(ticket)
         if ticket.lane >= 0:
-            length = self.schedule.lengths.get(ticket.epoch)
+            length = self.cursor.lengths.get(ticket.epoch)
             if length is None or 0 < progress.position < length:
                 return False
             self.enter(progress.epoch + (progress.position > 0))
             return True
         if ticket.epoch == progress.epoch:
-            is_last = progress.position == self.schedule.lengths.get(ticket.epoch, -1)
+            is_last = progress.position == self.cursor.lengths.get(ticket.epoch, -1)
             if is_last:
                 self.enter(ticket.epoch + 1)
             return is_last
@@ -398,17 +405,17 @@ class Ledger:
     def enter(self, epoch: int) -> None:
         """Begin an epoch: all of the one before was handed out."""
         self.progress.enter(epoch)
-        self.schedule.forget(epoch - 1)
+        self.cursor.forget(epoch - 1)
 
     def go_to(self, place: Place) -> None:
         """Forget all tickets and deal from another place on."""
         self.forget_tickets()
-        self.schedule.go_to(place)
+        self.cursor.go_to(place)
         self.progress.go_to(place)
 
     def stand_before(self, epoch: int) -> None:
         """Forget all tickets and wait for the next epoch to be opened."""
-        self.schedule.stand_before(epoch)
+        self.cursor.stand_before(epoch)
         self.forget_tickets()
 
     def forget_tickets(self) -> None:
@@ -420,7 +427,7 @@ class Ledger:
         self.tickets.clear()
         self.num_in_hand = 0
         # Numbers are never used again: an answer to a forgotten ticket that still comes finds none.
-        self.head = self.schedule.next_number
+        self.head = self.cursor.next_number
 
     def pause(self) -> None:
         """Deal nothing of the order until `resume`."""

@@ -67,8 +67,8 @@ from mpqueue.engine.epoch_end import EpochEnd
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.lifetime import Life, Lifetime
 from mpqueue.engine.outcomes import Outcome, Result, Unreadable, is_interrupt
-from mpqueue.engine.schedule import Place, Ticket
 from mpqueue.engine.skips import NOTHING_LEFT, Skips
+from mpqueue.plan.cursors import Place, Ticket
 from mpqueue.system import forked
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.system.living import Living
@@ -387,7 +387,7 @@ class Pipeline:
         """Enter the end of a lane, leave out what failed, or raise the exception of a batch."""
         # Of a lane, and not of the stream, which ends when nothing can be dealt of any lane.
         if outcome.is_end:
-            self.ledger.schedule.end_lane(ticket.lane, ticket.unit)
+            self.ledger.cursor.end_lane(ticket.lane, ticket.unit)
             return None
         # When it is its turn, and not when it came: the bound of errors is one of the consumer's epoch. An error in
         # dealing, which has no position, belongs to no batch that could be left out.
@@ -407,7 +407,7 @@ class Pipeline:
             self._count(ticket)
             self._failure, self._is_raising = None, True
             raise
-        if self.ledger.schedule.lane_share.is_endless:  # the epoch gets another batch for it
+        if self.ledger.cursor.lane_share.is_endless:  # the epoch gets another batch for it
             self.ledger.progress.pass_over(ticket)
         else:
             self._count(ticket)
@@ -507,7 +507,7 @@ class Pipeline:
             if not self.is_stopped:
                 self.is_inconsistent = True  # until the epoch is open
                 self.backend.refresh()  # workers begin the next epoch from the source's present state
-                self.ledger.schedule.open_epoch()
+                self.ledger.cursor.open_epoch()
                 self.backend.pump()
                 self.is_inconsistent = end.is_due = False
         except BaseException as error:
@@ -523,7 +523,7 @@ class Pipeline:
         """
         self.finish_epoch()  # its hook may change the source
         try:
-            return self.ledger.schedule.has_new_length() or self.backend.is_stale()
+            return self.ledger.cursor.has_new_length() or self.backend.is_stale()
         except Exception as error:
             # Both only ask, and leave all as it is: else the next loop would end the workers and begin anew.
             self._is_raising = not is_of_handler(error)
@@ -592,9 +592,9 @@ class Pipeline:
         What an order is drawn from is not asked before its epoch is; and if nobody can tell whether the source has
         changed since, no batch of a later epoch is computed before somebody asks for one.
         """
-        schedule = self.ledger.schedule
-        is_known = self.backend.tells_changes and not schedule.is_drawn
-        schedule.last_epoch = None if goes_on and is_known else epoch
+        cursor = self.ledger.cursor
+        is_known = self.backend.tells_changes and not cursor.is_drawn
+        cursor.last_epoch = None if goes_on and is_known else epoch
 
     def pause(self, *, waits: bool = True) -> None:
         """Deal nothing until `resume`, and wait until nothing is at work; what is ready stays.
@@ -690,7 +690,7 @@ class Pipeline:
 
     def length_of(self, epoch: int, default: int | None = None) -> int | None:
         """Return the number of batches of the epoch that is open; None: it has no end, or nobody knows."""
-        length = self.ledger.schedule.length_of(epoch)
+        length = self.ledger.cursor.length_of(epoch)
         return default if length is None else length
 
     @property
@@ -709,7 +709,7 @@ class Pipeline:
 
     def has_unsharded(self) -> bool:
         """Return whether each of several lanes has ended, and its stream never asked which one it is."""
-        return len(self.ledger.unsharded) == self.ledger.schedule.num_lanes > 1
+        return len(self.ledger.unsharded) == self.ledger.cursor.num_lanes > 1
 
     def place(self) -> Place:
         """Return the place where a stream goes on: behind all that has come to its consumer."""
@@ -723,7 +723,7 @@ class Pipeline:
     def epoch_of(self, ticket: Ticket) -> int:
         """Return the epoch of a batch that is being handed out, or was just counted."""
         ledger = self.ledger
-        if not ledger.schedule.lane_share.is_endless:
+        if not ledger.cursor.lane_share.is_endless:
             return ticket.epoch
         progress = ledger.progress
         has_ended_it = ticket is ledger.latest and not progress.position
@@ -732,7 +732,7 @@ class Pipeline:
     @property
     def is_endless(self) -> bool:
         """True if the epoch that is computed never ends."""
-        return self.ledger.schedule.is_endless
+        return self.ledger.cursor.is_endless
 
     @_locked
     def look(self) -> None:

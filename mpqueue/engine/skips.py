@@ -8,8 +8,8 @@ import traceback
 from typing import Any, NamedTuple, Self
 
 from mpqueue.engine.outcomes import Outcome, Result, Unreadable, is_interrupt
-from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import BatchTimeout, BatchTooLarge, SharedMemoryFull, TooManyErrors, WorkerDied
+from mpqueue.plan.cursors import Ticket
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.log import warn
 

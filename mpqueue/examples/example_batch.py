@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mpqueue.examples.example_columns import ExampleColumn
 from mpqueue.examples.example_entries import Entries, blocks_at, find
-from mpqueue.examples.example_plan import Plan
+from mpqueue.examples.example_plan import ExamplePlan
 from mpqueue.examples.protobuf_wire import BYTES_LIST, FLOAT_LIST, INT64_LIST, Malformed, read_bytes
 from mpqueue.examples.vectorized import MARGIN, MAX_VARINT_BYTES, Mask, Places, decode_varints, words_of
 from mpqueue.memory.glibc import keep_freed_memory
@@ -40,7 +40,7 @@ class Lists(NamedTuple):
     good: Mask
 
 
-def read_batch(records: list[bytes], plan: Plan, columns: dict[bytes, ExampleColumn]) -> Places:
+def read_batch(records: list[bytes], plan: ExamplePlan, columns: dict[bytes, ExampleColumn]) -> Places:
     """Read the records that can be read at once into the columns.
 
     Args:
@@ -69,7 +69,9 @@ def read_batch(records: list[bytes], plan: Plan, columns: dict[bytes, ExampleCol
     return np.flatnonzero(refused)
 
 
-def _put(columns: dict[bytes, ExampleColumn], plan: Plan, entries: Entries, lists: list[Lists], kept: Mask) -> None:
+def _put(
+    columns: dict[bytes, ExampleColumn], plan: ExamplePlan, entries: Entries, lists: list[Lists], kept: Mask
+) -> None:
     """Put the lists that are kept into their columns."""
     first = 0
     for part in lists:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpqueue.examples.example_plan import Plan
+from mpqueue.examples.example_plan import ExamplePlan
 from mpqueue.examples.vectorized import Mask, Places, Words, words_of
 
 _U64 = np.uint64
@@ -76,7 +76,7 @@ def _lengths(heads: Words) -> tuple[Places, Places, Mask]:
     return values.view(np.int64), sizes.view(np.int64), goes_on == 0
 
 
-def find(text: bytes, starts: Places, ends: Places, plan: Plan) -> tuple[Entries, Mask]:
+def find(text: bytes, starts: Places, ends: Places, plan: ExamplePlan) -> tuple[Entries, Mask]:
     """Find features.
 
     Args:
@@ -115,7 +115,7 @@ def find(text: bytes, starts: Places, ends: Places, plan: Plan) -> tuple[Entries
     return Entries(numbers[in_order], records[in_order], features[in_order], entry_ends[in_order]), refused
 
 
-def _find_alike(text: bytes, words: Words, starts: Places, ends: Places, plan: Plan) -> Entries | None:
+def _find_alike(text: bytes, words: Words, starts: Places, ends: Places, plan: ExamplePlan) -> Entries | None:
     """Find features of records that all have the same keys in the same order; None if they do not."""
     places, stops, good = blocks_at(words, starts, _FIRST_FIELD)
     if not (good & (stops == ends)).all():

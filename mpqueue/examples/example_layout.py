@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.examples.example_columns import ExampleColumn
-from mpqueue.examples.example_plan import Plan
+from mpqueue.examples.example_plan import ExamplePlan
 from mpqueue.examples.features import FeatureKind, Spec
 from mpqueue.examples.protobuf_wire import BYTES_LIST, FLOAT_LIST, INT64_LIST, Malformed, entries, run_of
 from mpqueue.examples.vectorized import decode_varints, split_varints
@@ -65,7 +65,7 @@ class Layout(NamedTuple):
         return (rows & self.mask).tobytes() == self.expected * len(rows)
 
 
-def read_alike(records: list[bytes], plan: Plan, columns: dict[bytes, ExampleColumn]) -> bool:
+def read_alike(records: list[bytes], plan: ExamplePlan, columns: dict[bytes, ExampleColumn]) -> bool:
     """Put a batch of records of one length into the columns if they are of one layout, else nothing.
 
     Args:
@@ -93,7 +93,7 @@ def read_alike(records: list[bytes], plan: Plan, columns: dict[bytes, ExampleCol
     return True
 
 
-def _layout_of(record: bytes, plan: Plan) -> Layout | None:
+def _layout_of(record: bytes, plan: ExamplePlan) -> Layout | None:
     """Return the layout of a record, None if it is not of the form that writers produce, or lacks a feature."""
     try:
         return _layout(record, plan)
@@ -101,7 +101,7 @@ def _layout_of(record: bytes, plan: Plan) -> Layout | None:
         return None
 
 
-def _layout(record: bytes, plan: Plan) -> Layout | None:
+def _layout(record: bytes, plan: ExamplePlan) -> Layout | None:
     mask = np.full(len(record), 0xFF, np.uint8)
     fields: dict[bytes, Field] = {}
     for key, start, end in entries(record):

@@ -15,7 +15,7 @@ _LOW_BYTES = np.array([(1 << (8 * size)) - 1 for size in range(9)], np.uint64)
 _MAX_PLANS = 64
 
 
-class Plan(NamedTuple):
+class ExamplePlan(NamedTuple):
     """The features to read, in the forms in which readers need them; the arrays have one entry per feature.
 
     Args:
@@ -39,7 +39,7 @@ class Plan(NamedTuple):
     layouts: dict[int, Any]
 
 
-def plan(features: Mapping[Any, Any]) -> Plan:
+def plan(features: Mapping[Any, Any]) -> ExamplePlan:
     """Return the plan of some features, which is cached.
 
     Raises:
@@ -59,7 +59,7 @@ def plan(features: Mapping[Any, Any]) -> Plan:
     return known
 
 
-_plans: dict[Any, Plan] = {}
+_plans: dict[Any, ExamplePlan] = {}
 
 
 def _frozen(value: Any) -> Any:
@@ -67,7 +67,7 @@ def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if type(value) is list else (type(value), value)
 
 
-def _made(features: Mapping[Any, Any]) -> Plan:
+def _made(features: Mapping[Any, Any]) -> ExamplePlan:
     by_key = {spec.key: spec for spec in checked(features)}
     for spec in by_key.values():
         if spec.kind is FeatureKind.SEQUENCE and not spec.allow_missing:
@@ -76,7 +76,7 @@ def _made(features: Mapping[Any, Any]) -> Plan:
             )
     specs = tuple(sorted(by_key.values(), key=lambda spec: spec.tag))
     is_fixed = np.array([spec.kind is FeatureKind.FIXED for spec in specs])
-    return Plan(
+    return ExamplePlan(
         specs,
         by_key,
         KeyTable([spec.key for spec in specs]),

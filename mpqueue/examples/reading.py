@@ -8,7 +8,7 @@ import numpy as np
 from mpqueue.examples.example_batch import read_batch
 from mpqueue.examples.example_columns import ExampleColumn, column
 from mpqueue.examples.example_layout import read_alike
-from mpqueue.examples.example_plan import Plan
+from mpqueue.examples.example_plan import ExamplePlan
 from mpqueue.examples.example_rows import BadFeature, Values, as_array, bad_record, num_values, read_example
 from mpqueue.examples.features import FeatureKind, Spec
 from mpqueue.examples.protobuf_wire import BYTES_LIST, Malformed
@@ -20,7 +20,7 @@ _AT_ONCE_BYTES = 32 << 10
 """Bytes of a record up to which it is faster: all of them are copied once more."""
 
 
-def _put_at_once(columns: dict[bytes, ExampleColumn], what: Plan, records: list[bytes]) -> Sequence[int]:
+def _put_at_once(columns: dict[bytes, ExampleColumn], what: ExamplePlan, records: list[bytes]) -> Sequence[int]:
     """Read the records of a batch that can be read at once; return the indices of the others."""
     if len(records) < _AT_ONCE_FROM or sum(map(len, records)) > len(records) * _AT_ONCE_BYTES:
         return range(len(records))
@@ -30,7 +30,7 @@ def _put_at_once(columns: dict[bytes, ExampleColumn], what: Plan, records: list[
     return read_batch(records, what, columns).tolist()  # type: ignore[no-any-return]
 
 
-def parse_apart(records: list[bytes], what: Plan) -> dict[Any, Any]:
+def parse_apart(records: list[bytes], what: ExamplePlan) -> dict[Any, Any]:
     """Read serialized Examples at once, each as `parse_single_example` reads it.
 
     Args:
@@ -48,7 +48,7 @@ def parse_apart(records: list[bytes], what: Plan) -> dict[Any, Any]:
 
 
 def read_columns(
-    records: list[bytes], what: Plan, names: list[bytes] | None, *, is_single: bool = False
+    records: list[bytes], what: ExamplePlan, names: list[bytes] | None, *, is_single: bool = False
 ) -> dict[bytes, ExampleColumn]:
     """Return the columns of a batch of serialized Examples.
 

@@ -59,13 +59,16 @@ class TarStream:
         [b'meow', b'woof']
     """
 
-    # `Loader(stream)` then means `Loader(Dataset(stream))`: the same virtual shards for any number of workers.
-    is_sample_stream = True
-
     def __init__(self, paths: Names, *, on_error: str = "raise") -> None:
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
         self._files, self._on_error = IndexedFile.of_all(expand(paths)), on_error
+
+    def __mpqueue_source__(self, options: Any, needs: str | None) -> Any:
+        """Return the source of ``Dataset(self)``, which has the same virtual shards for any number of workers."""
+        from mpqueue.dataset.dataset import Dataset  # files are of use without it
+
+        return Dataset(self).__mpqueue_source__(options, needs)
 
     def __iter__(self) -> "TarIterator":
         """Return an iterator over the archives of this virtual shard; outside of workers, over all archives."""

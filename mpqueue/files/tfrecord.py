@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.errors import FileError, InvalidArgumentError
-from mpqueue.examples.example_plan import Plan, plan
+from mpqueue.examples.example_plan import ExamplePlan, plan
 from mpqueue.examples.features import as_feature
 from mpqueue.examples.reading import parse_apart, parse_one
 from mpqueue.files.index_file import Arrays
@@ -106,7 +106,7 @@ class TFRecord(UnpackedSource):
         columns = [column if _has_own_rows(column) else [row.copy() for row in column] for column in found.values()]
         return [dict(zip(found, values, strict=True)) for values in zip(*columns, strict=True)]
 
-    def _raise_for_bad(self, indices: Sequence[int], records: list[bytes], features: Plan) -> None:
+    def _raise_for_bad(self, indices: Sequence[int], records: list[bytes], features: ExamplePlan) -> None:
         for index, record in zip(indices, records, strict=True):
             try:
                 parse_one(record, features.by_key, None)

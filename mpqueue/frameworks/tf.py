@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.engine.backend_kinds import kind_of
 from mpqueue.frameworks.keras import resets as keras_resets
 from mpqueue.frameworks.keras.loader_passes import LoaderEpoch, LoaderEpochs
 from mpqueue.loader.loader import Loader
+from mpqueue.plan.backend_kinds import kind_of
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.system.locks import RLock
 

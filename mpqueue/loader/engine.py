@@ -8,22 +8,19 @@ more, a finalizer ends its workers: nothing that the pipeline holds may hold the
 import _thread
 import contextlib
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mpqueue.engine.backend import Backend
-from mpqueue.engine.backend_kinds import LOCAL_MAKER, BackendName, kind_of
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.members import Ended, checked_wait
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.schedule import EpochSchedule, Place, Schedule
 from mpqueue.engine.skips import Skips
 from mpqueue.errors import MPQueueError
-from mpqueue.loader.lazy_orders import draw_lazy_order
-from mpqueue.loader.sources import length_of
+from mpqueue.plan.backend_kinds import LOCAL_MAKER, BackendName, kind_of
+from mpqueue.plan.cursors import Cursor, Place
 from mpqueue.system.collected import WhenCollected
 from mpqueue.system.interrupts import block_signals, defer_signals
 from mpqueue.system.locks import RLock
@@ -82,23 +79,21 @@ class Engine:
     def start(
         self,
         job: Job,
-        schedule: Schedule,
+        cursor: Cursor,
         backend: BackendName,
         max_queue_size: int,
         place: Place,
         *,
-        epoch_end: Callable[[], Any] | None = None,
         allowance: int | None = None,
     ) -> Pipeline:
         """Start workers, and set them to work.
 
         Args:
             job: What they run.
-            schedule: The order of it.
+            cursor: The order of it.
             backend: What runs it.
             max_queue_size: Batches computed ahead, those at work included.
             place: Where to begin.
-            epoch_end: Called once per epoch, after its last batch.
             allowance: How many batches may be dealt at first; None: all that is computed ahead.
 
         Raises:
@@ -107,16 +102,15 @@ class Engine:
             OSError: There are not enough processes, descriptors or memory.
             Exception: What unpickling the source raised.
         """
-        ledger = Ledger(schedule, credit_for(backend, job.workers, max_queue_size), ordered=job.options.ordered)
+        ledger = Ledger(cursor, credit_for(backend, job.workers, max_queue_size), ordered=job.options.ordered)
         # Before any worker starts: here a source without batches, or without this place, is refused.
         ledger.go_to(place)
         # Before it is sent: each worker's copy would draw an order of its own.
-        if not ledger.is_stream:
-            draw_lazy_order(job.source)
+        job.plan.source.draw_order()
         if allowance is not None:
             ledger.allowance = allowance
         job = replace(job, recorder=Recorder(self._open_timeline(job)))
-        pipeline = self._connect(job, ledger, epoch_end)
+        pipeline = self._connect(job, ledger)
         # A handler that raised between the start and the notes below would leave workers that nobody ends.
         with self._lock, defer_signals(), contextlib.ExitStack() as undo:
             undo.callback(job.recorder.end)  # closes a trace
@@ -131,12 +125,12 @@ class Engine:
         debug(f"{job.workers} workers ({backend}) run, up to {max_queue_size} batches ahead, from {place} on")
         return pipeline
 
-    def _connect(self, job: Job, ledger: Ledger, epoch_end: Callable[[], Any] | None) -> Pipeline:
-        skips = Skips(job.max_errors) if job.skips else None
+    def _connect(self, job: Job, ledger: Ledger) -> Pipeline:
+        skips = Skips(job.plan.options.max_errors) if job.plan.skips else None
         ends_epochs = self._ends_epochs
         is_timed = ends_epochs and job.workers > 0
         pipeline = Pipeline(
-            ledger, epoch_end=epoch_end, timed_epoch_end=is_timed, ends_epochs=ends_epochs, skips=skips,
+            ledger, epoch_end=job.plan.epoch_end, timed_epoch_end=is_timed, ends_epochs=ends_epochs, skips=skips,
             recorder=job.recorder,
         )  # fmt: skip
         if job.options.progress:
@@ -235,11 +229,6 @@ def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Back
     maker = import_module(kind_of(name).maker if job.workers else LOCAL_MAKER)
     made: Backend = maker.make_backend(name, ledger, lock, job)
     return made
-
-
-def epoch_schedule(source: Any, seed: int, *, shuffle: bool, barrier: bool) -> EpochSchedule:
-    """Return the order of a sequence's batches."""
-    return EpochSchedule(lambda: length_of(source), seed, shuffle=shuffle, barrier=barrier)
 
 
 def _collect(pipeline: Pipeline) -> "Statistics":

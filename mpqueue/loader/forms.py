@@ -4,9 +4,9 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from mpqueue.engine.backend_kinds import BackendName, kind_of
-from mpqueue.engine.options import Options
-from mpqueue.loader.sequence import Sequence
+from mpqueue.plan.backend_kinds import BackendName, kind_of
+from mpqueue.plan.options import Options
+from mpqueue.plan.sequence import Sequence
 
 _KERAS_2 = ("use_multiprocessing", "shuffle")
 _KERAS_3 = ("workers", "use_multiprocessing", "max_queue_size", "shuffle")

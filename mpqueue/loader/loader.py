@@ -11,11 +11,11 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Never, NoReturn, Self
 
-from mpqueue.dataset.lookalikes import is_dataset, told_of_copies
 from mpqueue.engine.backend import Stopped
-from mpqueue.engine.backend_kinds import BackendName, kind_of
 from mpqueue.engine.members import Stoppable
-from mpqueue.engine.options import (
+from mpqueue.errors import WorkerDied
+from mpqueue.plan.backend_kinds import BackendName, kind_of
+from mpqueue.plan.options import (
     DEFAULT_START_METHOD,
     OnError,
     Options,
@@ -28,8 +28,6 @@ from mpqueue.engine.options import (
     refuse_torch_names,
     shows_options,
 )
-from mpqueue.errors import WorkerDied
-from mpqueue.loader.sources import check_replicable, epoch_end_of, stream_in
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.cpus import num_cpus
 from mpqueue.system.locks import RLock
@@ -37,8 +35,8 @@ from mpqueue.system.locks import RLock
 if TYPE_CHECKING:
     from mpqueue.engine.pipeline import Pipeline
     from mpqueue.loader.epoch_iterator import EpochIterator
+    from mpqueue.plan.cursors import Cursor
     from mpqueue.telemetry.stats import Statistics
-    from mpqueue.workers.job import Job
 
 _uids = itertools.count(1 << 32)  # apart from the enqueuers' numbers, which seeds are made of, too
 
@@ -190,34 +188,34 @@ class Loader(Stoppable):
         # With the first loader: who only names the class does without 49 of its 68 modules, and 23 ms of 115.
         from mpqueue.loader.engine import Engine
         from mpqueue.loader.loop_position import LoopPosition
-        from mpqueue.loader.orders import Order
+        from mpqueue.plan.resolve import resolve
+        from mpqueue.workers.job import Job
 
         options.check_backend(backend)
         check_flags(shuffle=shuffle)
-        self._is_auto = check_auto("workers", workers, backend)
-        finds_threads = check_auto("threads", threads, backend)
-        of_samples = SampleOptions.of(locals() | ({"threads": 1} if finds_threads else {}))
-        self._order = Order(source, of_samples, shuffle=bool(shuffle), finds_threads=finds_threads)
+        is_auto = check_auto("workers", workers, backend)
+        check_auto("threads", threads, backend)
+        seed = int(options.seed) if options.seed is not None else fresh_seed(next(_uids), 0)
+        self._plan = resolve(source, SampleOptions.of(locals()), seed=seed, seed_given=options.seed is not None)
         self.source, self.backend, self.shuffle = source, backend, shuffle
-        if self._is_auto:
+        if is_auto:
             from mpqueue.system.limits import useful_workers
 
             workers = useful_workers()
         self.workers, self.max_queue_size = check_counts(
             num_cpus() if workers is None else workers, max_queue_size, backend
         )
-        if self._is_auto:
-            self._order.check_auto()
-        check_replicable(self._order.source, self.workers, in_processes=kind_of(backend).in_processes)
-        if is_dataset(source):
-            from mpqueue.loader.datasets import check_portable
-
-            check_portable(self._order.source, self.workers, backend, options.start_method)
-        self._job = self._make_job(options)
-        self._is_endless = self._order.epoch_batches is not None
+        if is_auto:
+            self._plan.check_auto()
+        self._plan.check_workers(self.workers, backend, options.start_method)
+        self._draws = self._plan.draws()
+        self._job = Job(plan=self._plan, workers=self.workers, options=options, is_auto=is_auto)
+        self._cursor: Cursor | None = None  # the latest one
+        self._is_endless = self._plan.ends_by_count
         self._position = LoopPosition(is_endless=self._is_endless)
         self._latest: Callable[[], EpochIterator | None] = lambda: None
-        self._is_iterator = self._order.is_stream and not self._job.can_replay
+        self._is_iterator = not self._plan.source.can_replay
+        self._has_warned_of_idle = is_auto  # nobody has requested that many
         self._has_warned = self._is_spent = False
         self._lock = RLock()
         self._engine = Engine(kind="Loader")
@@ -225,25 +223,13 @@ class Loader(Stoppable):
         # Returns the place before what a framework has looked at, see `mpqueue.frameworks.keras.loader_passes`.
         self._looked_at: Callable[[], Callable[[], dict[str, Any] | None] | None] = lambda: None
 
-    def _make_job(self, options: Options) -> "Job":
-        from mpqueue.workers.job import Job
-
-        return Job(
-            workers=self.workers,
-            seed=int(options.seed) if options.seed is not None else fresh_seed(next(_uids), 0),
-            is_seed_given=options.seed is not None,
-            is_auto=self._is_auto,
-            options=options,
-            **self._order.of_job(),
-        )
-
     def __len__(self) -> int:
         """Batches per epoch, on this rank.
 
         Raises:
             TypeError: The source is a generator, or endless; or the sampler has no length.
         """
-        length = self._order.length()
+        length = self._plan.length()
         if length is None:
             raise TypeError("the source has no length: it is a generator function, or endless")
         return length
@@ -337,13 +323,12 @@ class Loader(Stoppable):
             if self._is_endless and not place.position and pipeline.place().counts == place.counts:
                 pipeline.begin_epoch(place.epoch)
             is_elsewhere = not goes_on and not pipeline.place().is_same_as(place)
-            is_stream = self._order.is_stream
-            is_inconsistent = is_stream and not goes_on and pipeline.is_inconsistent
+            is_inconsistent = not self._plan.has_index and not goes_on and pipeline.is_inconsistent
             # Else the workers go on with what they have computed ahead.
             if is_elsewhere or is_inconsistent or (is_outdated and self._may_refresh(pipeline)):
                 with contextlib.suppress(Stopped):  # by another thread, meanwhile: the loop ends before its first batch
                     pipeline.restart_at(place, refresh=is_outdated)
-        if self._is_endless or not self._order.is_stream:
+        if self._is_endless or self._plan.has_index:
             pipeline.hand_out(place.epoch)
         self._position.count_by(pipeline)
         return pipeline
@@ -354,7 +339,7 @@ class Loader(Stoppable):
         Streams that go on are opened anew for that, and what lies behind their snapshots, or all of it, is computed
         again: too much where nobody knows that anything has changed.
         """
-        return not self._order.is_stream or (self._is_endless and pipeline.backend.tells_changes)
+        return self._plan.has_index or (self._is_endless and pipeline.backend.tells_changes)
 
     def _bound(self, pipeline: "Pipeline") -> None:
         """Do not prefetch past the first epoch before a second one is asked for: a validation has only one."""
@@ -362,11 +347,13 @@ class Loader(Stoppable):
         pipeline.bound_epoch(epoch, goes_on=epoch != self._position.first_epoch)
 
     def _open(self) -> "Pipeline":
-        place, job = self._position.place, self._job
-        epoch_end = None if self._order.is_stream else epoch_end_of(job.source)
-        schedule = self._order.schedule(job.seed, self.workers, self.backend, barrier=epoch_end is not None)
-        schedule.last_epoch = place.epoch
-        return self._engine.start(job, schedule, self.backend, self.max_queue_size, place, epoch_end=epoch_end)
+        place = self._position.place
+        if not self._has_warned_of_idle:
+            self._has_warned_of_idle = True
+            self._plan.warn_of_idle(self.workers, self.backend)
+        self._cursor = self._plan.cursor(self.workers, self.backend, self._draws)
+        self._cursor.last_epoch = place.epoch
+        return self._engine.start(self._job, self._cursor, self.backend, self.max_queue_size, place)
 
     def _end_epoch(self, iterator: int, pipeline: "Pipeline") -> None:
         """All batches of an epoch were handed out."""
@@ -374,7 +361,7 @@ class Loader(Stoppable):
             if iterator != self._position.iterator:
                 return
             is_empty = False
-            if self._order.is_stream and not (self._is_endless and pipeline.epoch > self._position.epoch):
+            if not self._plan.has_index and not (self._is_endless and pipeline.epoch > self._position.epoch):
                 self._warn_of_copies(pipeline)
                 is_empty = self._is_endless and not self._position.where().position
                 self._position.end_stream()
@@ -385,16 +372,16 @@ class Loader(Stoppable):
             if is_empty:
                 raise RuntimeError(
                     f"the stream of {type(self.source).__name__} has no elements, also when it is begun anew: no epoch "
-                    f"of {self._order.epoch_batches} batches can be made of it"
+                    f"of {self._plan.epoch_batches} batches can be made of it"
                 )
 
     def _warn_of_copies(self, pipeline: "Pipeline") -> None:
         if pipeline.has_unsharded() and not self._has_warned:
             self._has_warned = True
-            count = self._order.lanes or self.workers
-            which = "workers" if self._order.lanes is None else "lanes"
+            lanes = self._plan.lanes
+            count, which = (self.workers, "workers") if lanes is None else (lanes, "lanes")
             warnings.warn(
-                told_of_copies(stream_in(self._job.source), count, which),
+                self._plan.source.copies_warning(count, which),
                 UserWarning,
                 stacklevel=outside_stacklevel(),
             )
@@ -407,7 +394,7 @@ class Loader(Stoppable):
             self._position.give_up()
             return
         self._position.note_failure()
-        if isinstance(error, WorkerDied) and not self._job.can_replay:
+        if isinstance(error, WorkerDied) and self._is_iterator:
             self.stop()  # a worker's copy of a generator object went with it: another one would begin anew
 
     def state_dict(self) -> dict[str, Any]:
@@ -432,7 +419,8 @@ class Loader(Stoppable):
 
     def place(self) -> dict[str, Any]:
         """Return how far the loops are, for `state_at`; `mpqueue.jax` needs it, whose users are behind them."""
-        return self._order.state(self._position.where(), ordered=self._job.options.ordered)
+        where, ordered = self._position.where(), self._job.options.ordered
+        return self._plan.state(where, self._draws, self._cursor, ordered=ordered)
 
     def state_at(self, place: dict[str, Any]) -> dict[str, Any]:
         """Return what `state_dict` gives, or would have given, at a place of the epoch that runs.
@@ -443,16 +431,14 @@ class Loader(Stoppable):
         Raises:
             RuntimeError: The state of the source in that epoch could not be brought back; `state_dict` tells when.
         """
-        from mpqueue.loader.lane_states import plain
-        from mpqueue.loader.saved_states import sealed
+        from mpqueue.plan.lane_states import plain
+        from mpqueue.plan.saved_states import sealed
 
-        source = self.source
-        state: dict[str, Any] = {"seed": self._job.seed, **plain(place), **self._order.saved_as()}
-        # Lanes of a function tell the states of what it has returned, in snapshots: a class, or what torch iterates.
-        is_told_by_lanes = self._order.is_stream and (isinstance(source, type) or self._job.source is not source)
-        if hasattr(source, "state_dict") and not is_told_by_lanes:
+        source, plan = self.source, self._plan
+        state: dict[str, Any] = {"seed": plan.seed, **plain(place), **plan.saved_as()}
+        if plan.source.has_state:
             state["source"] = source.state_dict()
-        elif not self._order.is_stream and place["epoch"] and epoch_end_of(self._job.source) is not None:
+        elif place["epoch"] and plan.epoch_end is not None:
             raise RuntimeError(
                 f"{type(source).__name__} changes itself in on_epoch_end, and epoch {place['epoch']} cannot be resumed "
                 "without what it was then: give it state_dict() and load_state_dict(state)"
@@ -479,17 +465,19 @@ class Loader(Stoppable):
         if not states:
             raise ValueError("load_state_dict got an empty list: pass the states of all ranks, or one")
         # Before the workers are ended: a state that is refused changes nothing.
-        place, first = self._order.place_in(states, self.workers, self.backend), states[0]
+        place, first = self._plan.place(states, self.workers, self.backend), states[0]
         if "source" in first and not hasattr(self.source, "load_state_dict"):
             raise ValueError(
                 f"the state has one of its source, and {type(self.source).__name__} has no load_state_dict(state): a "
                 "state goes on with the source that it is of"
             )
         self.stop()
-        place = self._order.load(first, place)
+        self._cursor = None
+        place = self._plan.begun_at(first, place, self._draws)
         if "source" in first:
             self.source.load_state_dict(first["source"])
-        self._job = replace(self._job, seed=operator.index(first["seed"]), is_seed_given=True)
+        self._plan = self._plan.with_seed(operator.index(first["seed"]))
+        self._job = replace(self._job, plan=self._plan)
         self._position.load(place)
         # A worker process has another copy of the iterator then.
         self._is_spent = self._is_spent and (not self.workers or not kind_of(self.backend).in_processes)

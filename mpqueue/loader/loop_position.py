@@ -1,7 +1,7 @@
 """The position of the loops over a `Loader`: which epoch, how far, and where the next ``for`` goes on."""
 
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.schedule import Place
+from mpqueue.plan.cursors import Place
 
 
 class LoopPosition:

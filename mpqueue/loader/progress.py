@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.schedule import Ticket
+from mpqueue.plan.cursors import Ticket
 from mpqueue.telemetry.bars import bar_class
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.telemetry.units import share_text

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any, Literal
 
-from mpqueue.engine.options import check_flags, check_trace
 from mpqueue.errors import ServiceError
 from mpqueue.memory.segment import ForeignSegment
+from mpqueue.plan.options import check_flags, check_trace
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.greeting import Hello, Join, Resume, Welcome
 from mpqueue.service.home import Home, converse

@@ -1,7 +1,7 @@
 """Places of a stream in lanes, from which a server that comes back goes on.
 
 A batch of a stream cannot be asked for by its position: it is computed behind those before it in its lane. So the
-server notes from time to time where its stream is (`mpqueue.engine.schedule.Place`, with the snapshots of the lanes);
+server notes from time to time where its stream is (`mpqueue.plan.cursors.Place`, with the snapshots of the lanes);
 as soon as all that came before such a place was taken, that is a *checkpoint*, and the journal is written anew with it:
 
     positions        0 ........ P ...... F .. x . x ..... now
@@ -15,7 +15,7 @@ behind that, is computed again and dropped.
 import time
 from collections.abc import Iterable
 
-from mpqueue.engine.schedule import Place
+from mpqueue.plan.cursors import Place
 from mpqueue.service.journal import Journal
 from mpqueue.service.modes import Mode
 from mpqueue.service.stream import Stream

@@ -33,15 +33,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from mpqueue.engine.contents import name_of
-from mpqueue.engine.lanes import LaneStart
-from mpqueue.engine.schedule import Place
 from mpqueue.errors import ServiceError
-from mpqueue.loader.sources import epoch_end_of, has_lanes
+from mpqueue.plan.cursors import Place
+from mpqueue.plan.lanes import LaneStart
 from mpqueue.service.modes import Mode
 from mpqueue.service.rules import Rules
 from mpqueue.service.stream import Stream
 from mpqueue.system import descriptors, folders
+from mpqueue.system.contents import name_of
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.locks import Lock
 from mpqueue.system.log import warn
@@ -411,10 +410,8 @@ def state_of(stream: Stream) -> Any:
 
 def job_of(stream: Stream, rules: Rules) -> str:
     """Return a hash of what makes a stream the same one."""
-    identity = [stream.seed, stream.length(), rules.mode.name, rules.mode.world, repr(stream.plan.job.samples)]
-    order = stream.plan.order
-    if order.lanes is not None:
-        identity += [order.lanes, order.source.shape() if has_lanes(order.source) else None]
+    seed, length, *others = stream.plan.plan.identity()
+    identity = [seed, length, rules.mode.name, rules.mode.world, *others]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
 
 
@@ -427,13 +424,13 @@ def check_restartable(stream: Stream, *, is_ordered: bool) -> None:
             "leave out ordered=False, or journal"
         )
     if stream.is_generator:
-        if stream.plan.order.lanes is not None:
+        if stream.plan.plan.lanes is not None:
             return
         raise ValueError(
             "a journal says which batches were taken, and a generator cannot begin behind them where each worker has a "
             "lane: pass lanes=n (of a function, not of an iterator), or a source with __getitem__, or leave out journal"
         )
-    if epoch_end_of(source) is not None and not hasattr(source, "state_dict"):
+    if stream.plan.plan.epoch_end is not None and not hasattr(source, "state_dict"):
         raise ValueError(
             f"{name_of(source)}.on_epoch_end changes the source, and a server that comes back would have it as "
             "it was at first: give it state_dict() and load_state_dict(), or leave out journal"

@@ -4,15 +4,22 @@ import itertools
 from dataclasses import fields
 from typing import Any, NamedTuple
 
-from mpqueue.engine.backend_kinds import BackendName, kind_of
-from mpqueue.engine.options import Options, SampleOptions, check_counts, check_flags, fresh_seed, refuse_torch_names
-from mpqueue.engine.schedule import Schedule
-from mpqueue.loader.datasets import check_portable
-from mpqueue.loader.orders import Order
-from mpqueue.loader.sources import check_replicable, epoch_end_of
 from mpqueue.memory.ring import SPARE_SLOTS
 from mpqueue.memory.segment import largest_segment_bytes
-from mpqueue.samples.shards import ALONE, AllRanks
+from mpqueue.plan.backend_kinds import BackendName, kind_of
+from mpqueue.plan.cursors import Cursor
+from mpqueue.plan.draws import Draws
+from mpqueue.plan.options import (
+    Options,
+    SampleOptions,
+    check_counts,
+    check_flags,
+    check_threads,
+    fresh_seed,
+    refuse_torch_names,
+)
+from mpqueue.plan.plans import Plan
+from mpqueue.plan.resolve import resolve
 from mpqueue.workers.handle import Work
 from mpqueue.workers.job import Job, RingPlan
 
@@ -23,25 +30,24 @@ _OF_ENGINE = frozenset(field.name for field in fields(Options))
 _OF_SAMPLES = frozenset(field.name for field in fields(SampleOptions))
 
 
-class StreamPlan(NamedTuple):
-    """The source of a stream, its order and its workers.
+class ServedPlan(NamedTuple):
+    """The plan of a stream, and who runs it.
 
     Attributes:
-        order: Of its batches.
-        job: Of its workers.
+        plan: The plan.
+        job: The workers.
         max_queue_size: Batches computed ahead.
-        backend: What runs the workers: "process" or "ray".
+        backend: What runs them.
     """
 
-    order: Order
+    plan: Plan
     job: Job
     max_queue_size: int
     backend: BackendName = "process"
 
-    def schedule(self) -> Schedule:
-        """Return a new schedule."""
-        barrier = epoch_end_of(self.job.source) is not None
-        return self.order.schedule(self.job.seed, self.job.workers, self.backend, barrier=barrier)
+    def cursor(self, draws: Draws | None) -> Cursor:
+        """Return a new cursor."""
+        return self.plan.cursor(self.job.workers, self.backend, draws)
 
 
 def make_plan(
@@ -54,7 +60,7 @@ def make_plan(
     num_kept: int | None,
     work: type[Work],
     options: dict[str, Any],
-) -> StreamPlan:
+) -> ServedPlan:
     """Return the plan of a stream, whose tickets are this ``work``; else see `mpqueue.service.stream.Stream`.
 
     Raises:
@@ -66,19 +72,19 @@ def make_plan(
     chosen = Options(**{name: value for name, value in options.items() if name in _OF_ENGINE})
     chosen.check_backend(backend)
     check_flags(shuffle=shuffle)
-    order = _make_order(source, options, shuffle=bool(shuffle), world=world)
-    workers, max_queue_size = check_counts(workers, max_queue_size, "process")
-    check_replicable(order.source, workers, in_processes=True)
-    check_portable(order.source, workers, backend, chosen.start_method)
-    job = Job(
-        workers=workers,
+    check_threads(options.get("threads", 1))
+    of_samples = {name: value for name, value in options.items() if name in _OF_SAMPLES} | {"shuffle": shuffle}
+    if world > 1:
+        of_samples["shard"] = 0, world
+    plan = resolve(
+        source, SampleOptions(**of_samples), serves_ranks=world if world > 1 else None,
         seed=int(chosen.seed) if chosen.seed is not None else fresh_seed(next(_uids), 0),
-        is_seed_given=chosen.seed is not None,
-        options=chosen,
-        ring=_ring_plan(workers, max_queue_size, num_kept, work),
-        **{**order.of_job(), "shard": ALONE},
-    )
-    return StreamPlan(order, job, max_queue_size, backend)
+        seed_given=chosen.seed is not None,
+    )  # fmt: skip
+    workers, max_queue_size = check_counts(workers, max_queue_size, "process")
+    plan.check_workers(workers, backend, chosen.start_method)
+    ring = _ring_plan(workers, max_queue_size, num_kept, work)
+    return ServedPlan(plan, Job(plan=plan, workers=workers, options=chosen, ring=ring), max_queue_size, backend)
 
 
 def _ring_plan(workers: int, max_queue_size: int, num_kept: int | None, work: type[Work]) -> RingPlan:
@@ -100,11 +106,3 @@ def _refuse(workers: Any, backend: str, options: dict[str, Any]) -> None:
         raise ValueError('copy is the consumers\' choice: attach(..., writable="copy") gives private copies')
     unknown = {name: value for name, value in options.items() if name not in _OF_ENGINE | _OF_SAMPLES}
     refuse_torch_names(unknown, "Server")
-
-
-def _make_order(source: Any, options: dict[str, Any], *, shuffle: bool, world: int) -> Order:
-    of_samples = {name: value for name, value in options.items() if name in _OF_SAMPLES}
-    if world == 1:
-        return Order(source, SampleOptions(**of_samples), shuffle=shuffle)
-    samples = SampleOptions(**of_samples, shard=(0, world))
-    return Order(source, samples, shuffle=shuffle, share=AllRanks(world, drop_last=samples.drop_last))

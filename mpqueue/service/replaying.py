@@ -29,8 +29,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
 
-from mpqueue.engine.schedule import Place
 from mpqueue.memory.layout import Array
+from mpqueue.plan.cursors import Place
 from mpqueue.service.connections import Handlers
 from mpqueue.service.stream import Failure, Lot, Stream
 from mpqueue.system.joined_threads import JoinedThread
@@ -218,7 +218,7 @@ class LaneReplays:
     def _make_from(self, epoch: int, position: int) -> Stream:
         start = max((place for place in self._stream.places if place.position <= position), key=lambda at: at.position)
         return self._make(
-            workers=1, max_queue_size=_AHEAD, num_kept=_NUM_KEPT, lanes=self._stream.plan.order.lanes,
+            workers=1, max_queue_size=_AHEAD, num_kept=_NUM_KEPT, lanes=self._stream.plan.plan.lanes,
             seed=self._stream.seed, trace=None, place=Place(epoch, position), lane_place=start,
         )  # fmt: skip
 

@@ -15,8 +15,8 @@ from numbers import Integral
 from typing import Any, Literal, Never, NoReturn, Self
 
 from mpqueue.engine.members import checked_wait
-from mpqueue.engine.options import DEFAULT_START_METHOD, OnError, Options, SampleOptions, StartMethod, shows_options
 from mpqueue.errors import ServiceError, ServiceStateError
+from mpqueue.plan.options import DEFAULT_START_METHOD, OnError, Options, SampleOptions, StartMethod, shows_options
 from mpqueue.service.admission import Admission
 from mpqueue.service.checkpoints import Checkpoints
 from mpqueue.service.connections import Peer
@@ -199,7 +199,7 @@ class Server:
         if self._journal_path is not None:
             check_restartable(self._stream, is_ordered=is_ordered)
         is_stream = self._stream.is_generator
-        has_places = not is_stream or self._stream.plan.order.lanes is not None
+        has_places = not is_stream or self._stream.plan.plan.lanes is not None
         self._rules = replace(self._rules, can_replay=has_places and is_ordered, is_ordered=is_stream or is_ordered)
 
     def start(self) -> Self:

@@ -32,13 +32,12 @@ import numpy as np
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.outcomes import Outcome, Partial, Unreadable
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.schedule import Place, Ticket
 from mpqueue.engine.skips import is_of_source
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.loader.engine import Engine
-from mpqueue.loader.sources import epoch_end_of
 from mpqueue.memory.layout import Array, ReadSpec, Spec, base_over
 from mpqueue.memory.slots import Slot, SlotError
+from mpqueue.plan.cursors import Place, Ticket
 from mpqueue.service.plan import make_plan
 from mpqueue.service.records import PARTIAL
 from mpqueue.system import descriptors, interrupts
@@ -239,7 +238,7 @@ class Stream:
         begun: Where the epoch of an endless stream began; None: at the beginning of the source.
         num_kept: Slots for what holders keep; None: enough for 8 batches of each of 32 consumers, or as many as the
             address space allows.
-        options: Those of `mpqueue.engine.options.Options` and `mpqueue.engine.options.SampleOptions`, but ``copy`` and
+        options: Those of `mpqueue.plan.options.Options` and `mpqueue.plan.options.SampleOptions`, but ``copy`` and
             ``shard``.
 
     Attributes:
@@ -279,8 +278,8 @@ class Stream:
             source, workers=workers, max_queue_size=max_queue_size, shuffle=shuffle, world=world, num_kept=num_kept,
             work=LotWork, options=options,
         )  # fmt: skip
-        self.is_generator = self.plan.order.is_stream
-        self.is_endless = self.plan.order.epoch_batches is not None
+        self.is_generator = not self.plan.plan.has_index
+        self.is_endless = self.plan.plan.ends_by_count
         self._place = _settled(place or Place())
         # Of a stream that goes on: the first position that is missing to anybody, and those behind it that are not.
         self._missing_from, self._given = 0, frozenset[int]()
@@ -300,12 +299,12 @@ class Stream:
     @property
     def seed(self) -> int:
         """Order and random numbers follow from it."""
-        return self.plan.job.seed
+        return self.plan.plan.seed
 
     def length(self) -> int | None:
         """Batches per epoch, over all ranks; None if it has no end, or nobody knows."""
         try:
-            return self.plan.order.length()
+            return self.plan.plan.length()
         except TypeError:
             return None
 
@@ -319,11 +318,11 @@ class Stream:
             Exception: As of `mpqueue.loader.engine.Engine.start`.
         """
         plan, place = self.plan, self._place
-        schedule = plan.schedule()
-        schedule.keep(MAX_KEPT)
-        schedule.last_epoch = place.epoch
-        epoch_end = None if self.is_generator else epoch_end_of(plan.job.source)
-        pipeline = self._engine.start(plan.job, schedule, plan.backend, plan.max_queue_size, place, epoch_end=epoch_end)
+        plan.plan.warn_of_idle(plan.job.workers, plan.backend)
+        cursor = plan.cursor(plan.plan.draws())
+        cursor.keep(MAX_KEPT)
+        cursor.last_epoch = place.epoch
+        pipeline = self._engine.start(plan.job, cursor, plan.backend, plan.max_queue_size, place)
         try:
             self._use(pipeline)
         except BaseException:
@@ -521,7 +520,7 @@ class Stream:
             opened = outcome.open()
         except Exception as raised:
             error = raised.error if isinstance(raised, Unreadable) else raised
-            is_left_out = self.plan.job.skips and is_of_source(error)
+            is_left_out = self.plan.plan.skips and is_of_source(error)
             return Failure(ticket.epoch, ticket.position, None if is_left_out else error, is_extra=True)
         if not outcome.is_partial:
             return cast("Lot", opened._replace(is_extra=True))
@@ -540,10 +539,10 @@ class Stream:
         return Failure(self.epoch, position, error)
 
     def _empty(self) -> RuntimeError:
-        order = self.plan.order
+        plan = self.plan.plan
         return RuntimeError(
-            f"the stream of {type(order.source).__name__} has no elements, also when it is begun anew: no epoch of "
-            f"{order.epoch_batches} batches can be made of it"
+            f"the stream of {type(plan.source.runs).__name__} has no elements, also when it is begun anew: no epoch of "
+            f"{plan.epoch_batches} batches can be made of it"
         )
 
     def recompute(self, epoch: int, positions: Iterable[int]) -> None:

@@ -7,6 +7,7 @@ From the ground up; a module imports only from its own line and the lines above 
     replacement.py      an attribute of another library that is ours as long as somebody needs it
     callers.py          the user's line that has led here
     imports.py          a call when a module is imported
+    contents.py         what an object holds, found within bounds
     cpus.py             the CPUs of this process
     limits.py           what control groups allow it of CPUs and of memory
     descriptors.py      descriptors that children must not keep

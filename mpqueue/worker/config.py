@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 from mpqueue.engine import queue_address
-from mpqueue.samples.plan import SamplePlan
+from mpqueue.plan.batching import Batching, Form
 from mpqueue.system import platform_support
 from mpqueue.worker.context import WorkerInfo
 
@@ -24,11 +24,13 @@ class Payload(NamedTuple):
         source: The source.
         worker_init: Called first by each worker.
         samples: How the samples of the source become batches; None: it gives batches.
+        form: How the source is run.
     """
 
     source: Any
     worker_init: Callable[[], Any] | None
-    samples: SamplePlan | None = None
+    samples: Batching | None = None
+    form: Form = Form.ITEMS
 
 
 class WorkerConfig(NamedTuple):

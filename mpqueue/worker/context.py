@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mpqueue.engine import seeds
 from mpqueue.memory.writer import GrantedSlot
+from mpqueue.seeding import seeds
 from mpqueue.worker.marked import MarkedBegin
 from mpqueue.worker.sample_block import BeginBlock, CurrentSample, SampleBlock, seed_of
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from mpqueue.engine.skips import Skipped
-from mpqueue.engine.torch_numbers import TorchNumbers
 from mpqueue.errors import OutOfRangeError
+from mpqueue.plan.batching import Batching
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import no_sample
-from mpqueue.samples.plan import SamplePlan
+from mpqueue.seeding.torch_rng import TorchNumbers
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
 from mpqueue.worker.failures import passes_at_once
@@ -33,7 +33,7 @@ class Elements:
         iterator: Whose elements they are; None: it has ended.
     """
 
-    def __init__(self, run: LaneRun, plan: SamplePlan | None, torch: TorchNumbers | None, source: Any) -> None:
+    def __init__(self, run: LaneRun, plan: Batching | None, torch: TorchNumbers | None, source: Any) -> None:
         self.iterator: Iterator[Any] | None = None
         self._name = getattr(source, "__qualname__", type(source).__name__)
         self._run, self._plan, self._torch = run, plan, torch
@@ -82,7 +82,7 @@ class Elements:
                 "Use workers=1, or protect it with a lock"
             ) from error
 
-    def _batch(self, epoch: int, number: int, plan: SamplePlan, stages: Stages | None) -> Any:
+    def _batch(self, epoch: int, number: int, plan: Batching, stages: Stages | None) -> Any:
         size = plan.batch_size
         assert size is not None
         first = number * size
@@ -109,7 +109,7 @@ class Elements:
         kept = range(first, first + len(samples))
         return joined_or_skipped(kept, skipped, lambda: self._join(first, samples, plan, stages))
 
-    def _join(self, first: int, samples: list[Any], plan: SamplePlan, stages: Stages | None) -> Any:
+    def _join(self, first: int, samples: list[Any], plan: Batching, stages: Stages | None) -> Any:
         if plan.collate is not None:
             return collating(plan.collate, stages)(samples)
         plain = Collation(

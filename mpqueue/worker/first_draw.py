@@ -1,4 +1,4 @@
-"""An accelerator of `mpqueue.engine.global_generators`: seeds the global generators when they are first drawn from.
+"""An accelerator of `mpqueue.seeding.global_generators`: seeds the global generators when they are first drawn from.
 
 Seeding both takes 2 µs, as much as a small sample, and most sources draw nothing. So the generators are *armed*: a
 stand-in takes the place of each, and the first number that is asked of one of them seeds both, puts them back, and is
@@ -36,7 +36,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.engine import global_generators, twisters
+from mpqueue.seeding import global_generators, twisters
 from mpqueue.worker.sample_block import CurrentSample
 
 _ARMED = 1 << 30  # an index of Python's generator that no other code sets; one in use has at most 624

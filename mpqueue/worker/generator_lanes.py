@@ -14,9 +14,9 @@ import reprlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from mpqueue.engine.lanes import LaneStart
-from mpqueue.engine.torch_numbers import TorchNumbers
-from mpqueue.samples.plan import SamplePlan
+from mpqueue.plan.batching import Batching
+from mpqueue.plan.lanes import LaneStart
+from mpqueue.seeding.torch_rng import TorchNumbers
 from mpqueue.system.locks import RLock
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
@@ -44,7 +44,7 @@ class GeneratorLane:
     """
 
     def __init__(
-        self, source: Any, run: LaneRun, number: int, plan: SamplePlan | None, torch: TorchNumbers | None
+        self, source: Any, run: LaneRun, number: int, plan: Batching | None, torch: TorchNumbers | None
     ) -> None:
         self._source, self._run, self._number, self._plan = source, run, number, plan
         self.stages: Stages | None = None
@@ -151,7 +151,7 @@ class IteratorRunner:
     """
 
     def __init__(
-        self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: SamplePlan | None, *,
+        self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: Batching | None, *,
         num_lanes: int, in_slot: bool, torch: TorchNumbers | None,
     ) -> None:  # fmt: skip
         self.stages: Stages | None = None

@@ -1,7 +1,7 @@
 """Random generators that a source keeps: seeded for each batch, as the global ones are.
 
 Each worker has a copy of the source. A generator that was made in `__init__` is in the same state in all of them: so
-without this, different batches drew equal numbers. `mpqueue.engine.generators` tells where they are looked for. One
+without this, different batches drew equal numbers. `mpqueue.seeding.generators` tells where they are looked for. One
 that a source makes for each batch by itself is its own business.
 
 What is found is known by its path, so that a batch draws the same numbers whatever was found before it.
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.engine.generators import generators_in
+from mpqueue.seeding.generators import generators_in
 from mpqueue.worker import torch_info
 from mpqueue.worker.config import Payload
 from mpqueue.worker.failures import passes_at_once

@@ -24,11 +24,11 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.engine.lanes import BEGINNING, LaneStart, MarkedStart
 from mpqueue.engine.outcomes import Partial, WithTail
 from mpqueue.engine.skips import Skipped
-from mpqueue.engine.torch_numbers import OnTrial, TorchNumbers
-from mpqueue.samples.plan import SamplePlan
+from mpqueue.plan.batching import Batching
+from mpqueue.plan.lanes import BEGINNING, LaneStart, MarkedStart
+from mpqueue.seeding.torch_rng import OnTrial, TorchNumbers
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.recorder import Stages
@@ -96,6 +96,7 @@ class LaneRunner:
         skips: What the source raises is left out.
         numbers: Computes elements of a source of lanes; None: ``torch`` does.
         is_callers: It is run by the thread in which signals are handled.
+        opens_lanes: The source opens its lanes; otherwise it is called for each of them.
 
     Attributes:
         stages: Where the parts of its time are noted; None: it is not timed.
@@ -103,16 +104,16 @@ class LaneRunner:
     """
 
     def __init__(
-        self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: SamplePlan | None, *, num_lanes: int,
+        self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: Batching | None, *, num_lanes: int,
         in_slot: bool, torch: TorchNumbers | None, endless: bool = False, skips: bool = False,
-        numbers: OnTrial | None = None, is_callers: bool = False,
+        numbers: OnTrial | None = None, is_callers: bool = False, opens_lanes: bool = True,
     ) -> None:  # fmt: skip
         self.stages: Stages | None = None
         self.tell_mark: Callable[[Name | None], object] | None = None
         self._source, self._info, self._begin, self._plan, self._torch = source, info, begin, plan, torch
         self._num_lanes, self._in_slot, self._is_endless = num_lanes, in_slot, endless
         self._skips, self._is_callers = skips, is_callers
-        self._is_of_lanes = hasattr(type(source), "open_lane")
+        self._is_of_lanes = opens_lanes
         self._numbers = (numbers or torch) if self._is_of_lanes else None
         self._between_ns = _BETWEEN_NS * info.world // num_lanes
         self._save_ns = _FIRST_SAVE_NS  # what a snapshot takes, of any of the lanes,

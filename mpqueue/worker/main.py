@@ -27,14 +27,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from mpqueue.engine import queue_address
-from mpqueue.engine.lanes import LaneStart, MarkedStart
 from mpqueue.engine.outcomes import Partial, WithTail
-from mpqueue.engine.schedule import Listed
-from mpqueue.engine.torch_numbers import TorchNumbers
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.memory.segment import MEMORY_REMEDY, GroupFull, Segment
 from mpqueue.memory.writer import Placed, SlotWriter
+from mpqueue.plan.cursors import Listed
+from mpqueue.plan.lanes import LaneStart, MarkedStart
+from mpqueue.seeding.torch_rng import TorchNumbers
 from mpqueue.system import platform_support
 from mpqueue.system.cpus import busy_ns
 from mpqueue.system.leaving import exit_code_of, leave, leave_as_child
@@ -68,7 +68,7 @@ from mpqueue.worker.records import (
     unpack_start,
 )
 from mpqueue.worker.runner import BeginBatch, Runner, StreamEnd, run_timed
-from mpqueue.worker.runners import AnyRunner, StreamRunner, make_runner, make_stream_runner
+from mpqueue.worker.runners import AnyRunner, Parts, StreamRunner, make_runner
 from mpqueue.worker.sample_block import SampleBlock
 from mpqueue.worker.sample_runner import SampleRunner
 from mpqueue.worker.source_receive import apply_patch
@@ -308,13 +308,11 @@ class _Worker:
 
     def _make_runner(self, begin: BeginBatch) -> AnyRunner:
         config, payload = self._config, self._payload
-        common = payload.source, config.info, begin, payload.samples
-        if not config.is_stream:
-            return make_runner(*common, in_slot=True, torch=self._torch)
-        runner = make_stream_runner(
-            *common, num_lanes=config.num_lanes, in_slot=True, torch=self._torch, endless=config.is_endless,
-            skips=config.skips,
+        parts = Parts(
+            payload.source, config.info, begin, payload.samples, in_slot=True, torch=self._torch,
+            num_lanes=config.num_lanes, endless=config.is_endless, skips=config.skips,
         )  # fmt: skip
+        runner = make_runner(payload.form, parts)
         if isinstance(runner, LaneRunner):
             runner.tell_mark = self._tell_mark
         return runner

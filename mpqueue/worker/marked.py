@@ -62,7 +62,7 @@ class MarkedBegin:
     Args:
         begin: Begins a sample.
         marker: Is told of it; None: nobody is.
-        lost: Of each lost sample: its name and the pickled error, as `mpqueue.engine.lanes.LaneTable.lose` keeps it.
+        lost: Of each lost sample: its name and the pickled error, as `mpqueue.plan.lanes.LaneTable.lose` keeps it.
     """
 
     def __init__(self, begin: Begin, marker: Marker | None, lost: Sequence[Any]) -> None:

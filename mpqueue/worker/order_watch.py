@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from mpqueue.engine.contents import contents, is_a, name_of
+from mpqueue.system.contents import contents, is_a, name_of
 
 _NUM_LOOKED_AT = 64
 _LEAST = 5

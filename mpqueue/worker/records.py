@@ -66,9 +66,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpqueue.engine.lanes import LaneStart, MarkedStart
-from mpqueue.engine.schedule import Listed
 from mpqueue.memory.serialize import dumps_object
+from mpqueue.plan.cursors import Listed
+from mpqueue.plan.lanes import LaneStart, MarkedStart
 from mpqueue.telemetry.stage_rows import StageRow, StageRows, packed, unpacked
 from mpqueue.transport.records import ProtocolError, RecordType, kinds_of
 

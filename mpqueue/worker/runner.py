@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mpqueue.engine.outcomes import WithTail
-from mpqueue.engine.schedule import Listed
-from mpqueue.engine.torch_numbers import TorchNumbers
+from mpqueue.plan.cursors import Listed
+from mpqueue.seeding.torch_rng import TorchNumbers
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.telemetry.stage_rows import StageRows
 from mpqueue.worker import context

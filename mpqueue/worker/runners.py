@@ -1,9 +1,10 @@
-"""Makes what runs the source of a worker: by its index, by samples, by lanes, or as a bare iterator."""
+"""Makes what runs the source of a worker: one class for each `Form`."""
 
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
-from mpqueue.engine.torch_numbers import OnTrial, TorchNumbers
-from mpqueue.samples.plan import SamplePlan
+from mpqueue.plan.batching import Batching, Form
+from mpqueue.seeding.torch_rng import OnTrial, TorchNumbers
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.generator_lanes import IteratorRunner
 from mpqueue.worker.lane_runner import LaneRunner
@@ -14,29 +15,79 @@ StreamRunner: TypeAlias = LaneRunner | IteratorRunner
 AnyRunner: TypeAlias = Runner | SampleRunner | StreamRunner
 
 
-def make_runner(
-    source: Any, info: WorkerInfo, begin: BeginBatch, samples: SamplePlan | None, *, in_slot: bool,
-    torch: TorchNumbers | None = None,
-) -> Runner | SampleRunner:  # fmt: skip
-    """Make the runner of a source with an index; see `Runner` and `SampleRunner` for the arguments."""
-    if samples is None:
-        return Runner(source, info, begin, torch=torch)
-    if samples.threads != 1:
-        from mpqueue.worker.threaded_samples import ThreadedSampleRunner  # with what most workers have no need of
+class Parts(NamedTuple):
+    """The parts of a runner; see `Runner`, `SampleRunner` and `LaneRunner` for those that they take.
 
-        return ThreadedSampleRunner(source, info, begin, samples, in_slot=in_slot, torch=torch)
-    return SampleRunner(source, info, begin, samples, in_slot=in_slot, torch=torch)
+    Attributes:
+        source: The source.
+        info: The worker.
+        begin: Called with (seed, epoch, place) before a sample.
+        batching: How samples become batches; None: items are batches.
+        in_slot: A batch is written into a slot.
+        torch: Seeds torch's generator, by what ``begin`` does; None: nobody does.
+        num_lanes: Virtual shards of all ranks; 0: the source has an index.
+        endless: A lane that has ended begins again.
+        skips: A lane leaves out what the source raises for.
+        numbers: Computes elements of a source of lanes; None: ``torch`` does.
+        is_callers: It is run by the thread in which signals are handled.
+    """
+
+    source: Any
+    info: WorkerInfo
+    begin: BeginBatch
+    batching: Batching | None
+    in_slot: bool
+    torch: TorchNumbers | None = None
+    num_lanes: int = 0
+    endless: bool = False
+    skips: bool = False
+    numbers: OnTrial | None = None
+    is_callers: bool = False
 
 
-def make_stream_runner(
-    source: Any, info: WorkerInfo, begin: BeginBatch, samples: SamplePlan | None, *, num_lanes: int, in_slot: bool,
-    torch: TorchNumbers | None = None, endless: bool = False, skips: bool = False, numbers: OnTrial | None = None,
-    is_callers: bool = False,
-) -> StreamRunner:  # fmt: skip
-    """Make the runner of a stream; see `LaneRunner` for the arguments."""
-    if not (callable(source) or hasattr(type(source), "open_lane")):
-        return IteratorRunner(source, info, begin, samples, num_lanes=num_lanes, in_slot=in_slot, torch=torch)
+def make_runner(form: Form, parts: Parts) -> AnyRunner:
+    """Make the runner of a source."""
+    return _MAKERS[form](parts)
+
+
+def _of_items(parts: Parts) -> Runner:
+    return Runner(parts.source, parts.info, parts.begin, torch=parts.torch)
+
+
+def _of_samples(parts: Parts) -> SampleRunner:
+    source, info, begin, batching = parts[:4]
+    assert batching is not None
+    return SampleRunner(source, info, begin, batching, in_slot=parts.in_slot, torch=parts.torch)
+
+
+def _of_samples_in_threads(parts: Parts) -> SampleRunner:
+    from mpqueue.worker.threaded_samples import ThreadedSampleRunner  # with what most workers have no need of
+
+    source, info, begin, batching = parts[:4]
+    assert batching is not None
+    return ThreadedSampleRunner(source, info, begin, batching, in_slot=parts.in_slot, torch=parts.torch)
+
+
+def _of_iterator(parts: Parts) -> IteratorRunner:
+    return IteratorRunner(*parts[:4], num_lanes=parts.num_lanes, in_slot=parts.in_slot, torch=parts.torch)
+
+
+def _of_lanes(parts: Parts, *, opens_lanes: bool = True) -> LaneRunner:
     return LaneRunner(
-        source, info, begin, samples, num_lanes=num_lanes, in_slot=in_slot, torch=torch, endless=endless, skips=skips,
-        numbers=numbers, is_callers=is_callers,
+        *parts[:4], num_lanes=parts.num_lanes, in_slot=parts.in_slot, torch=parts.torch, endless=parts.endless,
+        skips=parts.skips, numbers=parts.numbers, is_callers=parts.is_callers, opens_lanes=opens_lanes,
     )  # fmt: skip
+
+
+def _of_function(parts: Parts) -> LaneRunner:
+    return _of_lanes(parts, opens_lanes=False)
+
+
+_MAKERS: dict[Form, Callable[[Parts], AnyRunner]] = {
+    Form.ITEMS: _of_items,
+    Form.SAMPLES: _of_samples,
+    Form.THREADED: _of_samples_in_threads,
+    Form.LANES: _of_lanes,
+    Form.FUNCTION: _of_function,
+    Form.ITERATOR: _of_iterator,
+}

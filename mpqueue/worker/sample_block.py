@@ -16,8 +16,8 @@ Where the generators of the process cannot wait for the first draw there are no 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mpqueue.engine import seeds
-from mpqueue.engine.seeds import BatchSeed
+from mpqueue.seeding import seeds
+from mpqueue.seeding.seeds import BatchSeed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,7 @@ class SampleBlock:
         seed: As for a single sample,
         epoch: likewise.
         samples: They, a list or a range. There is one at least.
-        places: Of each; or a token, which `mpqueue.engine.seeds.place_of` makes its place of.
+        places: Of each; or a token, which `mpqueue.seeding.seeds.place_of` makes its place of.
 
     Attributes:
         samples: They, as an iterator. The last one that was taken from it is at work.

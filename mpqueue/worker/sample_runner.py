@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from mpqueue.engine.outcomes import Partial
-from mpqueue.engine.schedule import Listed
 from mpqueue.engine.skips import Skipped
-from mpqueue.engine.torch_numbers import TorchNumbers
+from mpqueue.plan.batching import Batching
+from mpqueue.plan.cursors import Listed
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import no_sample
-from mpqueue.samples.permutation import SampleOrder
-from mpqueue.samples.plan import SamplePlan
+from mpqueue.seeding.permutation import SampleOrder
+from mpqueue.seeding.torch_rng import TorchNumbers
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
 from mpqueue.worker.context import WorkerInfo
@@ -62,7 +62,7 @@ class SampleRunner:
     """
 
     def __init__(
-        self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: SamplePlan, *,
+        self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: Batching, *,
         in_slot: bool, torch: TorchNumbers | None = None,
     ) -> None:  # fmt: skip
         self._source, self._info, self._begin_batch, self._plan = source, info, begin, plan

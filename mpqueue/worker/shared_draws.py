@@ -10,7 +10,7 @@ A worker that computes samples in several threads of its own looks in the same w
 
 from typing import Any
 
-from mpqueue.engine.generators import global_generators, state_of
+from mpqueue.seeding.generators import global_generators, state_of
 from mpqueue.system import log
 
 _SHOWN = {"random": "Python's random", "numpy": "numpy.random", "torch": "torch's generator"}

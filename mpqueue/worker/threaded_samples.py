@@ -10,7 +10,7 @@ death on all are (`mpqueue.workers.supervision`); with ``restarts=0`` none is be
 Where threads do not pay, the worker's own thread computes the samples alone, see `mpqueue.worker.thread_choice`.
 
 A source with ``__getitems__`` is asked for a part of the batch by each thread, where it says that it may be
-(``thread_safe = True``, see `mpqueue.loader.sources.check_threads`). Numbers that it draws follow from the first sample
+(``thread_safe = True``, see `mpqueue.plan.sources.check_threads`). Numbers that it draws follow from the first sample
 of its part.
 
 The generators that all code of a process shares, and those that the source keeps, are seeded once for the batch, and
@@ -28,10 +28,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from mpqueue.engine.schedule import Listed
 from mpqueue.engine.skips import Skipped
-from mpqueue.engine.torch_numbers import TorchNumbers
-from mpqueue.samples.plan import SamplePlan
+from mpqueue.plan.batching import Batching
+from mpqueue.plan.cursors import Listed
+from mpqueue.seeding.torch_rng import TorchNumbers
 from mpqueue.worker import context
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import passes_at_once
@@ -228,7 +228,7 @@ class ThreadedSampleRunner(SampleRunner):
     """Runs a source of samples in several threads; its arguments are those of `SampleRunner`."""
 
     def __init__(
-        self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: SamplePlan, *,
+        self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: Batching, *,
         in_slot: bool, torch: TorchNumbers | None = None,
     ) -> None:  # fmt: skip
         super().__init__(source, info, begin, plan, in_slot=in_slot, torch=torch)

@@ -11,8 +11,8 @@ import warnings
 from typing import Any
 
 from mpqueue.engine.backend import Backend
-from mpqueue.engine.backend_kinds import BackendName, kind_of
 from mpqueue.engine.ledger import Ledger
+from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.interrupts import allow_signals
 from mpqueue.system.safe_threads import counted

@@ -14,10 +14,10 @@ one, which is computed through it, the rest of the lane.
 import signal
 from typing import NamedTuple
 
-from mpqueue.engine.lanes import Lost
 from mpqueue.engine.outcomes import END
-from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import BatchTimeout, WorkerDied
+from mpqueue.plan.cursors import Ticket
+from mpqueue.plan.lanes import Lost
 from mpqueue.system.oom import OomCounter, find_counter
 from mpqueue.workers.handle import Cause
 from mpqueue.workers.pool import WorkerPool
@@ -112,14 +112,14 @@ class Blame:
                 pool.owners.mark(ticket, ahead=1)  # what comes next is computed through this one
             return
         del self._given_up[lane]
-        share = pool.ledger.schedule.lane_share
+        share = pool.ledger.cursor.lane_share
         error.add_note(
             f"this was met twice in a row in lane {share.lane(lane)} of {share.total}: to go on behind element "
             f"{number - 1}, that is computed again. So the rest of lane {share.lane(lane)} is left out of this "
             f"{'stream' if share.is_endless else 'epoch'}. Once the cause is mended, a state from before the first of "
             "the two errors brings all of it"
         )
-        pool.ledger.schedule.end_lane(lane, number + 1)
+        pool.ledger.cursor.end_lane(lane, number + 1)
         for later in [other for other in pool.pending if other.lane == lane]:  # all that were dealt: it had one owner
             pool.pending.remove(later)
             pool.ready[later.number] = END

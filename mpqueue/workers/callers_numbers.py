@@ -10,8 +10,8 @@ samples of one element at most; another thread that draws meanwhile costs the sa
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from mpqueue.engine.global_generators import GlobalState
-from mpqueue.engine.torch_numbers import TorchNumbers
+from mpqueue.seeding.global_generators import GlobalState
+from mpqueue.seeding.torch_rng import TorchNumbers
 from mpqueue.system.interrupts import is_of_handler
 
 T = TypeVar("T")

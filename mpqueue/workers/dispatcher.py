@@ -45,9 +45,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpqueue.engine.schedule import Ticket
 from mpqueue.memory.layout import UNNUMBERED, ReadSpec, load_spec
 from mpqueue.memory.slots import LARGE_BYTES, SlotError, SlotState
+from mpqueue.plan.cursors import Ticket
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.recorder import WorkerTally
@@ -354,7 +354,7 @@ class Dispatcher:
         """
         for worker in self._pool.roster.workers.values():
             if worker.key == key:
-                number = self._pool.ledger.schedule.lane_share.lane(lane)
+                number = self._pool.ledger.cursor.lane_share.lane(lane)
                 worker.outbox += GRANT.pack(MAGIC, GrantKind.CLOSE, 0, 0, number, 0, 0)
                 worker.flush()
 

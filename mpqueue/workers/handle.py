@@ -31,10 +31,10 @@ import numpy as np
 
 from mpqueue.engine import queue_address
 from mpqueue.engine.outcomes import Partial, Result, Unreadable
-from mpqueue.engine.schedule import Ticket
 from mpqueue.memory.layout import ReadSpec
 from mpqueue.memory.ring import Ring
 from mpqueue.memory.slots import PAGE, Slot
+from mpqueue.plan.cursors import Ticket
 from mpqueue.system import descriptors, platform_support
 from mpqueue.system.processes import Process
 from mpqueue.telemetry.clock import clock_ns

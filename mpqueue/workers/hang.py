@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from mpqueue.engine.ledger import Ledger
-from mpqueue.engine.schedule import Ticket
+from mpqueue.plan.cursors import Ticket
 from mpqueue.system.log import warn
 from mpqueue.transport.poller import wait_readable
 from mpqueue.worker.config import DUMP_SIGNAL

@@ -7,7 +7,7 @@ from typing import Any
 
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
-from mpqueue.engine.schedule import Ticket
+from mpqueue.plan.cursors import Ticket
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.stats import Statistics, summed, workers_of
@@ -68,7 +68,7 @@ class InProcessBackend:
         if ticket.lane < 0:
             return ticket.unit, ticket.listed
         ledger = self._ledger
-        unit = ledger.schedule.element(ticket)
+        unit = ledger.cursor.element(ticket)
         assert isinstance(runner, StreamRunner)
         if ticket.unit and runner.is_at(ticket.epoch, unit):
             return unit, None

@@ -4,9 +4,9 @@ Each death and each restart is one warning, with the worker's number, and so is 
 `mpqueue.memory.ring`.) Starts, ends and the state of the ring are debug messages.
 """
 
-from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import WorkerDied
 from mpqueue.memory.ring import Ring
+from mpqueue.plan.cursors import Ticket
 from mpqueue.system.log import debug, debugs, warn
 from mpqueue.telemetry.units import size_text
 from mpqueue.workers.handle import Cause

@@ -8,11 +8,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.engine.global_generators import GlobalState, seed_globals
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result, WithTail
-from mpqueue.engine.schedule import Ticket
-from mpqueue.engine.torch_numbers import TorchNumbers
+from mpqueue.plan.batching import Form
+from mpqueue.plan.cursors import Ticket
+from mpqueue.seeding.global_generators import GlobalState, seed_globals
+from mpqueue.seeding.torch_rng import TorchNumbers
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
@@ -20,7 +21,7 @@ from mpqueue.worker import context, tensorflow_numbers, torch_info
 from mpqueue.worker.failures import never_an_exit
 from mpqueue.worker.kept_generators import KeptGenerators, kept_generators
 from mpqueue.worker.runner import BeginBatch, StreamEnd, run_timed
-from mpqueue.worker.runners import AnyRunner, make_runner, make_stream_runner
+from mpqueue.worker.runners import AnyRunner, Parts, make_runner
 from mpqueue.worker.sample_runner import SampleRunner
 from mpqueue.workers import left_inside
 from mpqueue.workers.callers_numbers import CallersNumbers
@@ -40,9 +41,9 @@ class InlineBackend(InProcessBackend):
         super().__init__(ledger, job)
         self._info = job.info(0)
         self._kept = kept_generators(job.payload)
-        self._torch = TorchNumbers(context.thread_batch, is_ours=False) if job.is_seed_given else None
-        self._tensorflow = tensorflow_numbers.follow() if job.is_seed_given else None
-        is_of_lanes = hasattr(type(job.source), "open_lane")
+        self._torch = TorchNumbers(context.thread_batch, is_ours=False) if job.plan.seed_given else None
+        self._tensorflow = tensorflow_numbers.follow() if job.plan.seed_given else None
+        is_of_lanes = job.form is Form.LANES
         self._numbers = CallersNumbers(self._torch) if self._torch is not None and is_of_lanes else None
         self._begin = _batch_beginner(self._kept, self._torch, self._numbers)
         self._runner = self._make_runner()
@@ -56,16 +57,14 @@ class InlineBackend(InProcessBackend):
         self._time_at = 0
 
     def _make_runner(self) -> AnyRunner:
-        job, ledger = self._job, self._ledger
-        common = job.source, self._info, self._begin, job.samples
-        if not ledger.is_stream:
-            return make_runner(*common, in_slot=False, torch=self._torch)
-        if ledger.schedule.lane_share.total > 1:
+        job, share = self._job, self._ledger.cursor.lane_share
+        if share.total > 1:
             torch_info.answer()  # which of its lanes runs: without workers torch itself has one, and nothing to tell
-        return make_stream_runner(
-            *common, num_lanes=ledger.schedule.lane_share.total, in_slot=False, torch=self._torch,
-            endless=ledger.schedule.lane_share.is_endless, skips=job.skips, numbers=self._numbers, is_callers=True,
+        parts = Parts(
+            job.source, self._info, self._begin, job.samples, in_slot=False, torch=self._torch, num_lanes=share.total,
+            endless=share.is_endless, skips=job.plan.skips, numbers=self._numbers, is_callers=True,
         )  # fmt: skip
+        return make_runner(job.form, parts)
 
     def start(self) -> None:
         """Nothing is to be started."""

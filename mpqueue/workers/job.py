@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from mpqueue.engine.options import Options
 from mpqueue.memory.ring import SPARE_SLOTS, MakeGuard
-from mpqueue.samples.plan import FIND_THREADS, SamplePlan
-from mpqueue.samples.shards import ALONE, Shard
+from mpqueue.plan.batching import FIND_THREADS, Batching, Form
+from mpqueue.plan.options import Options
+from mpqueue.plan.plans import Plan
 from mpqueue.telemetry.recorder import Recorder
 from mpqueue.worker.config import Payload
 from mpqueue.worker.context import WorkerInfo
@@ -34,42 +34,48 @@ MAX_CREDIT = 4096  # tickets that may be outstanding in a pool of processes
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
-    """A source, and who is to run it.
+    """A plan, and who is to run it.
 
     Attributes:
-        source: A sequence, a callable that returns an iterator, or an iterator.
-        workers: How many,
-        is_auto: or at most so many: as many as pay.
-        may_thread: Several threads may ask the source for samples, as far as it says.
-        seed: Random numbers follow from it.
-        is_seed_given: By the user, not made up: then also the caller's own batches draw from it.
-        options: The options of the face.
-        samples: How its samples become batches; None: it gives batches.
-        shard: The rank of this process among those that share the batches.
-        skips: What the source raises for is left out,
-        max_errors: and is an error if it is more than so many in an epoch.
-        source_has_threads: Without ``samples``: the source computes what it is listed in several threads. Its method
-            ``begin_ahead`` is told how to learn what comes next.
+        plan: What is run.
+        workers: The number of workers,
+        is_auto: or at most that many: as many as improve throughput.
+        options: The options of the frontend.
+        source_has_threads: The source computes what it is listed in several threads, without a `Batching`. Its method
+            ``begin_ahead`` receives how to learn what comes next.
         guard: Makes the guard of the ring; None: it needs none.
         ring: How the ring is made, and in which form its batches are handed out.
-        recorder: Where is counted what it does.
+        recorder: Counts what the run does.
     """
 
-    source: Any
+    plan: Plan
     workers: int
-    seed: int
-    is_seed_given: bool
     options: Options
-    samples: SamplePlan | None = None
-    shard: Shard = ALONE
-    skips: bool = False
     is_auto: bool = False
-    may_thread: bool = False
-    max_errors: int | None = None
     guard: MakeGuard | None = None
     ring: RingPlan = LOCAL
     source_has_threads: bool = False
     recorder: Recorder = field(default_factory=Recorder, repr=False)
+
+    @property
+    def source(self) -> Any:
+        """What workers run."""
+        return self.plan.source.runs
+
+    @property
+    def samples(self) -> Batching | None:
+        """How samples become batches; None: items are batches."""
+        return self.plan.batching
+
+    @property
+    def form(self) -> Form:
+        """How workers run the source."""
+        return self.plan.form
+
+    @property
+    def can_replay(self) -> bool:
+        """True if what was lost can be computed again; an iterator cannot."""
+        return self.plan.source.can_replay
 
     @property
     def finds_threads(self) -> bool:
@@ -82,16 +88,15 @@ class Job:
         return self.source_has_threads if self.samples is None else self.samples.threads != 1
 
     @property
+    def may_thread(self) -> bool:
+        """True if several threads may compute the samples of a batch, as far as the source declares it."""
+        return self.samples is not None and self.plan.source.may_thread()
+
+    @property
     def payload(self) -> Payload:
         """The part that is sent to worker processes."""
-        return Payload(self.source, self.options.worker_init, self.samples)
+        return Payload(self.source, self.options.worker_init, self.samples, self.form)
 
     def info(self, worker: int) -> WorkerInfo:
         """Return what `mpqueue.worker_info` gives in a worker."""
-        return WorkerInfo(worker, max(1, self.workers), self.seed, *self.shard)
-
-    @property
-    def can_replay(self) -> bool:
-        """True if the source can give again what was lost; an iterator cannot."""
-        source = self.source
-        return callable(source) or hasattr(type(source), "open_lane") or not hasattr(source, "__next__")
+        return WorkerInfo(worker, max(1, self.workers), self.plan.seed, *self.plan.worker_shard)

@@ -17,27 +17,27 @@ back before they were read are taken off again.
 
 from collections.abc import Collection
 
-from mpqueue.engine.lanes import LaneStart, MarkedStart
-from mpqueue.engine.schedule import Schedule, Ticket
+from mpqueue.plan.cursors import Cursor, Ticket
+from mpqueue.plan.lanes import LaneStart, MarkedStart
 
 
 class LaneOwners:
     """The owners of the lanes of one pool.
 
     Args:
-        schedule: Of the stream; it knows the snapshots.
+        cursor: Of the stream; it knows the snapshots.
         num_workers: In the pool.
 
     Attributes:
         may_move: A lane may be given to another worker.
     """
 
-    def __init__(self, schedule: Schedule, num_workers: int) -> None:
-        self.element = schedule.element
-        self._lanes = schedule.lanes
-        self._owners = [lane % num_workers for lane in range(schedule.num_lanes)]
+    def __init__(self, cursor: Cursor, num_workers: int) -> None:
+        self.element = cursor.element
+        self._lanes = cursor.lanes
+        self._owners = [lane % num_workers for lane in range(cursor.num_lanes)]
         # With a lane for each worker, its code may take its share by the number of its worker.
-        self.may_move = schedule.num_lanes != num_workers
+        self.may_move = cursor.num_lanes != num_workers
         # By lane: the key of the process that has it, the epoch of its last grant, the next element.
         self._at: dict[int, tuple[int, int, int]] = {}
         self._afresh: set[int] = set()  # lanes that are begun anew, but not from their first element

@@ -23,6 +23,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from mpqueue.plan.batching import Form
 from mpqueue.system import descriptors, hash_seed, open_files, parent_death
 from mpqueue.system.leaving import leave_as_child
 from mpqueue.system.own_process import make_mark
@@ -302,7 +303,8 @@ def spawned() -> None:
     except BaseException as error:
         if not own[0]:
             leave_as_child(error)
-        payload = Payload(_Unloadable(error), None)
+        form = Form.FUNCTION if config.is_stream else Form.ITEMS
+        payload = Payload(_Unloadable(error), None, form=form)
     if not own[0]:
         leave_as_child()
     for fd in snapshots.values():

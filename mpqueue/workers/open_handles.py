@@ -24,8 +24,8 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from mpqueue.engine.contents import Found, contents, is_a
 from mpqueue.system.callers import outside_stacklevel
+from mpqueue.system.contents import Found, contents, is_a
 from mpqueue.system.open_files import OpenFile, can_reopen, writable_files
 
 _REMEDY = (

@@ -22,8 +22,8 @@ from collections.abc import Iterable
 
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
-from mpqueue.engine.schedule import Ticket
 from mpqueue.memory.ring import Ring
+from mpqueue.plan.cursors import Ticket
 from mpqueue.system import platform_support
 from mpqueue.worker.records import GRANT, GrantKind
 from mpqueue.workers.handle import Work, WorkerHandle

@@ -125,7 +125,7 @@ class ProcessBackend:
         self._wakeup = Wakeup()
         undo.callback(self._wakeup.close)
         roster.poller.register(self._wakeup.fd, READABLE)
-        owners = LaneOwners(self.ledger.schedule, job.workers) if self.ledger.is_stream else None
+        owners = LaneOwners(self.ledger.cursor, job.workers) if self.ledger.is_stream else None
         self.pool = WorkerPool(self.ledger, ring, roster, owners)
         self.pressure = Pressure(self.pool, can_replay=job.can_replay)
         tallies = job.recorder.expect(job.workers)
@@ -152,11 +152,11 @@ class ProcessBackend:
     def _configure(self, ring: Ring) -> Callable[[int], WorkerConfig]:
         """Return what a worker is started with, by its number."""
         # Not `self`: a cycle would keep the source until a garbage collection.
-        job, share = self.job, self.ledger.schedule.lane_share
+        job, share = self.job, self.ledger.cursor.lane_share
         common = WorkerConfig(
             job.info(0), share.total, ring.segment.size,
             ring.segment.kind, ring.stride, job.options.max_batch_bytes, queue_home=queue_address.home_for_workers(),
-            is_endless=share.is_endless, skips=job.skips,
+            is_endless=share.is_endless, skips=job.plan.skips,
         )  # fmt: skip
 
         def config_of(number: int) -> WorkerConfig:

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import cloudpickle
 import numpy as np
 
-from mpqueue.engine.contents import is_a
 from mpqueue.memory.layout import align
 from mpqueue.memory.serialize import ByValue, collector, itself
+from mpqueue.system.contents import is_a
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.worker.source_receive import KERAS_NAME, buffers_start, py_dataset
 from mpqueue.workers import shared_tensors

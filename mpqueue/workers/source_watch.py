@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.engine.contents import contents, is_a
+from mpqueue.system.contents import contents, is_a
 from mpqueue.workers.source_send import SourceImage, UnpicklableSource, take_image
 
 MIN_LENGTH = 1 << 10  # a shorter list is pickled in some 100 us

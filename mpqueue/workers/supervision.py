@@ -27,7 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from mpqueue.engine.schedule import Ticket
+from mpqueue.plan.cursors import Ticket
 from mpqueue.worker.records import GrantKind, ReportKind
 from mpqueue.workers import incidents
 from mpqueue.workers.blame import Blame, Tolerance

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import NotifyingResult, Result
-from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import BatchTimeout, StopTimeout
+from mpqueue.plan.cursors import Ticket
 from mpqueue.system.interrupts import allow_signals
 from mpqueue.system.leaving import leave_as_child
 from mpqueue.system.own_process import make_mark
@@ -33,7 +33,7 @@ from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context, failures, tensorflow_numbers, torch_info
 from mpqueue.worker.runner import StreamEnd, run_timed
-from mpqueue.worker.runners import AnyRunner, make_runner, make_stream_runner
+from mpqueue.worker.runners import AnyRunner, Parts, make_runner
 from mpqueue.worker.sample_runner import SampleRunner
 from mpqueue.worker.shared_draws import SharedDraws
 from mpqueue.workers import left_inside
@@ -84,8 +84,8 @@ class ThreadBackend(InProcessBackend):
         self._threads: dict[int, threading.Thread] = {}
         self._pace_ns = float(_QUICK_NS)  # what a batch takes: the average, of which the latest is a sixteenth
         self._tallies = job.recorder.expect(job.workers)
-        self._shared_draws = SharedDraws() if job.is_seed_given else None  # until the first batch is computed
-        self._tensorflow = tensorflow_numbers.follow() if job.is_seed_given else None
+        self._shared_draws = SharedDraws() if job.plan.seed_given else None  # until the first batch is computed
+        self._tensorflow = tensorflow_numbers.follow() if job.plan.seed_given else None
         self._slow = SlowBatch(ledger)
         self._asked: tuple[int, float] = (-1, 0.0)  # the ticket that is asked for, and since when
 
@@ -109,13 +109,12 @@ class ThreadBackend(InProcessBackend):
 
     def _make_runner(self, worker: int) -> AnyRunner:
         job, ledger = self._job, self._ledger
-        common = job.source, job.info(worker), context.begin_batch, job.samples
-        if not ledger.is_stream:
-            return make_runner(*common, in_slot=False)
-        share = ledger.schedule.lane_share
-        return make_stream_runner(
-            *common, num_lanes=share.total, in_slot=False, endless=share.is_endless, skips=job.skips
-        )
+        share = ledger.cursor.lane_share
+        parts = Parts(
+            job.source, job.info(worker), context.begin_batch, job.samples, in_slot=False, num_lanes=share.total,
+            endless=share.is_endless, skips=job.plan.skips,
+        )  # fmt: skip
+        return make_runner(job.form, parts)
 
     def _begin(self, runner: AnyRunner, worker: int) -> None:
         name = f"mpqueue-worker-{worker}"
@@ -393,7 +392,7 @@ class ThreadBackend(InProcessBackend):
     def _compute(self, runner: AnyRunner, worker: int, ticket: Ticket, stages: Stages | None) -> Result:
         job = self._job
         unit, given = self._work_of(ticket, runner)
-        context.enter_thread(job.info(worker), job.source, is_seed_given=job.is_seed_given)
+        context.enter_thread(job.info(worker), job.source, is_seed_given=job.plan.seed_given)
         try:
             if stages is None:
                 return Result.of(runner.run(ticket.epoch, unit, given))

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer, Server
-from mpqueue.engine.ray_options import RayOptions
+from mpqueue.plan.ray_options import RayOptions
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from helpers.on_cluster import WAIT_S, Told, agents, hash_of, on, until
 
 import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
-from mpqueue.engine.options import Options
 from mpqueue.errors import BatchTooLarge, TooManyErrors
 from mpqueue.frameworks.keras.passes import PassEnqueuer
+from mpqueue.plan.options import Options
 
 
 @pytest.fixture

@@ -210,3 +210,15 @@ def test_messages_name_the_dataset_and_none_of_our_classes(run, servers_home, tm
         run()
     assert "IndexedSource" not in str(raised.value)
     assert "DatasetLanes" not in str(raised.value)
+
+
+def test_an_enqueuer_ends_the_epochs_of_the_sources_of_a_dataset():
+    class Growing(list):
+        def on_epoch_end(self):
+            self[:] = [number + 10 for number in self]
+
+    enqueuer = mpqueue.OrderedEnqueuer(mpqueue.Dataset(Growing([1, 2])).map(lambda number: number * 2))
+    enqueuer.start(workers=1)
+    batches = enqueuer.get()
+    assert [next(batches) for _ in range(4)] == [2, 4, 22, 24]
+    enqueuer.stop()

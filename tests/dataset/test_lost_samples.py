@@ -12,7 +12,7 @@ from helpers.hanging import TIMEOUT_S, Told, judge_by
 
 import mpqueue
 from mpqueue.errors import BatchTimeout, WorkerDied
-from mpqueue.loader.compact import restored
+from mpqueue.plan.compact import restored
 from mpqueue.worker import lane_runner
 
 FATAL = {7, 29}

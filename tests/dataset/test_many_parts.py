@@ -10,8 +10,8 @@ from helpers.counting import calls_of
 
 import mpqueue
 from mpqueue import Dataset
+from mpqueue.dataset.as_source import DatasetItems
 from mpqueue.dataset.opening import DatasetLanes
-from mpqueue.loader.datasets import runnable
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker.lanes import LaneRun
 
@@ -59,7 +59,7 @@ def through_an_iterator(dataset):
 
 
 def batches_of_a_worker(dataset):
-    source = runnable(dataset)
+    source = DatasetItems(dataset, dataset.root).runs
     return lambda: [source.__getitems__(range(first, first + 32)) for first in range(0, 50 * 32, 32)]
 
 

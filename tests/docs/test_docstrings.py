@@ -13,7 +13,7 @@ from helpers.pages import DOCS, ROOT, run_example
 
 import mpqueue
 import mpqueue.keras
-from mpqueue.engine.options import Options, SampleOptions
+from mpqueue.plan.options import Options, SampleOptions
 
 FACES = {
     "mpqueue.Loader": (Options, SampleOptions),

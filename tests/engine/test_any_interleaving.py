@@ -11,10 +11,10 @@ from helpers.aiming import AimingMachine, run_and_require
 from helpers.simulated import Source, World
 
 from mpqueue.engine.backend import EndOfStream, Stopped
-from mpqueue.engine.schedule import EpochSchedule, Place, StreamSchedule
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory import slots
 from mpqueue.memory.slots import SlotState
+from mpqueue.plan.cursors import EpochCursor, Place, StreamCursor
 from mpqueue.workers import dispatcher
 from mpqueue.workers.handle import Work
 
@@ -36,12 +36,12 @@ def opened(batch):
 class Dispatching(AimingMachine):
     """What all kinds of sources have in common."""
 
-    def build(self, source, schedule, num_workers, credit, max_pages, **options):
+    def build(self, source, cursor, num_workers, credit, max_pages, **options):
         self.random = None
         self.source, self.views = source, []
         self.most_pages = max_pages
         self.world = World(
-            source, schedule, num_workers, credit, self.chance, max_pages=max_pages, death_rate=self.choose([0, 30, 8]),
+            source, cursor, num_workers, credit, self.chance, max_pages=max_pages, death_rate=self.choose([0, 30, 8]),
             reached=self.reached, **options,
         )  # fmt: skip
 
@@ -189,10 +189,10 @@ class Sequences(Dispatching):
             self.choose([False, True]),
         )
         source = Source(SIZES, self.choose([(), (3,), (0, 5)]))
-        schedule = EpochSchedule(lambda: self.length, 3, shuffle=shuffle, barrier=has_end)
-        schedule.start_at(0)
-        self.orders = EpochSchedule(lambda: self.length, 3, shuffle=shuffle)
-        self.build(source, schedule, self.choose(range(1, 4)), self.choose(range(1, 7)),
+        cursor = EpochCursor(lambda: self.length, 3, shuffle=shuffle, barrier=has_end)
+        cursor.start_at(0)
+        self.orders = EpochCursor(lambda: self.length, 3, shuffle=shuffle)
+        self.build(source, cursor, self.choose(range(1, 4)), self.choose(range(1, 7)),
                    self.choose([1 << 40, 1 << 40, 200, 90, 45, 17, 5]), copy=self.choose([False, True]),
                    epoch_end=self.change if has_end else None)  # fmt: skip
         self.at = (0, 0)
@@ -233,10 +233,10 @@ class Streams(Dispatching):
     def make(self):
         self.lengths, self.epoch = [self.choose(range(7)) for _ in range(self.choose([1, 2, 3, 5]))], 0
         self.num_workers = self.choose([1, 2, 3])
-        schedule = StreamSchedule(len(self.lengths))
-        schedule.go_to(Place())
+        cursor = StreamCursor(len(self.lengths))
+        cursor.go_to(Place())
         credit = self.choose(range(1, 12))
-        self.build(Source(SIZES, (), self.lengths), schedule, self.num_workers, credit, 1 << 40)
+        self.build(Source(SIZES, (), self.lengths), cursor, self.num_workers, credit, 1 << 40)
         self.expected = self.of_an_epoch()
 
     def moves(self):
@@ -285,10 +285,10 @@ class Unordered(Dispatching):
 
     def make(self):
         self.length = self.choose(range(1, 10))
-        schedule = EpochSchedule(lambda: self.length, 3)
-        schedule.start_at(0)
+        cursor = EpochCursor(lambda: self.length, 3)
+        cursor.start_at(0)
         workers, credit = self.choose(range(1, 4)), self.choose(range(1, 7))
-        self.build(Source(SIZES), schedule, workers, credit, self.choose([1 << 40, 400, 360, 330]), ordered=False)
+        self.build(Source(SIZES), cursor, workers, credit, self.choose([1 << 40, 400, 360, 330]), ordered=False)
         self.epoch, self.missing = 0, set(range(self.length))
 
     def take_one(self):

@@ -13,7 +13,7 @@ import ctypes
 import random
 import numpy as np
 from mpqueue.worker import first_draw, sample_block
-from mpqueue.engine import global_generators
+from mpqueue.seeding import global_generators
 
 def draw_in_c():
     # Each way by which code in C draws from NumPy's generator.
@@ -125,7 +125,7 @@ def test_an_argument_that_is_refused_is_refused_as_ever(call, error):
 
 def test_a_python_that_keeps_its_generator_elsewhere_is_seeded_at_once():
     assert outside("""
-        from mpqueue.engine import twisters
+        from mpqueue.seeding import twisters
         twisters.python_state = None
         assert type(first_draw.make_seeder(CURRENT)) is first_draw.AtOnce
         print("at once")

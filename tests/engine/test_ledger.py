@@ -4,7 +4,7 @@ import pytest
 
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import END, Result
-from mpqueue.engine.schedule import EpochSchedule, Place, StreamSchedule
+from mpqueue.plan.cursors import EpochCursor, Place, StreamCursor
 
 
 class Lengths:
@@ -21,17 +21,17 @@ class Lengths:
 
 def ledger_of(length=3, credit=4, *, ordered=True, epoch=0, **options):
     lengths = Lengths(length)
-    schedule = EpochSchedule(lengths, 1, **options)
-    schedule.start_at(epoch)
-    ledger = Ledger(schedule, credit, ordered=ordered)
+    cursor = EpochCursor(lengths, 1, **options)
+    cursor.start_at(epoch)
+    ledger = Ledger(cursor, credit, ordered=ordered)
     ledger.lengths = lengths
     return ledger
 
 
 def ledger_of_streams(num_lanes=2, credit=4):
-    schedule = StreamSchedule(num_lanes)
-    schedule.go_to(Place())
-    return Ledger(schedule, credit)
+    cursor = StreamCursor(num_lanes)
+    cursor.go_to(Place())
+    return Ledger(cursor, credit)
 
 
 def answer(ledger, *numbers):
@@ -177,7 +177,7 @@ def test_the_last_batch_of_an_epoch_enters_the_next_one():
     assert (ledger.latest, ledger.num_batches, ledger.progress.place()) == (first, 1, Place(0, 1))
     assert ledger.count(last) is True
     assert (ledger.latest, ledger.num_batches, ledger.progress.place()) == (last, 2, Place(1))
-    assert ledger.schedule.lengths == {}
+    assert ledger.cursor.lengths == {}
 
 
 def test_an_endless_epoch_has_no_last_batch():
@@ -219,7 +219,7 @@ def test_an_interrupt_between_the_count_and_the_end_of_the_epoch_ends_it():
     ledger.progress.count(last)
     assert ledger.recount(last) is True
     assert ledger.progress.place() == Place(1)
-    assert ledger.schedule.lengths == {}
+    assert ledger.cursor.lengths == {}
 
 
 def test_an_interrupt_in_the_middle_of_the_end_ends_it_once():
@@ -229,14 +229,14 @@ def test_an_interrupt_in_the_middle_of_the_end_ends_it_once():
     ledger.progress.enter(1)  # and the length is not forgotten yet
     assert ledger.recount(last) is True
     assert ledger.progress.place() == Place(1)
-    assert ledger.schedule.lengths == {}
+    assert ledger.cursor.lengths == {}
 
 
 def test_an_interrupt_after_the_last_batch_of_an_epoch_that_is_forgotten():
     ledger = ledger_of(length=2)
     (first,) = counting(ledger)
     ledger.progress.count(first)
-    ledger.schedule.lengths.clear()
+    ledger.cursor.lengths.clear()
     assert ledger.recount(first) is False
 
 
@@ -264,7 +264,7 @@ def test_before_an_epoch_nothing_is_dealt_until_it_is_opened():
     ledger.deal(3)
     ledger.stand_before(4)
     assert (ledger.tickets, ledger.head, ledger.deal()) == ({}, 3, [])
-    ledger.schedule.open_epoch()
+    ledger.cursor.open_epoch()
     (ticket,) = ledger.deal()
     assert (ticket.number, ticket.epoch) == (3, 4)
 
@@ -297,8 +297,8 @@ def test_a_batch_of_the_next_epoch_is_not_taken_for_one_of_this():
 
 
 def test_a_ledger_is_ordered_and_knows_of_no_lane_that_did_not_ask():
-    schedule = EpochSchedule(lambda: 3, 1)
-    ledger = Ledger(schedule, 2)
+    cursor = EpochCursor(lambda: 3, 1)
+    ledger = Ledger(cursor, 2)
     assert (ledger.is_ordered, ledger.unsharded) == (True, set())
 
 
@@ -317,9 +317,9 @@ def test_an_error_in_dealing_that_comes_next_is_forgotten_to_ask_again():
 
 
 def test_slow_worker_holds_its_share_of_the_credit_alone():
-    schedule = StreamSchedule(4)
-    schedule.go_to(Place())
-    ledger = Ledger(schedule, 4, ordered=False)
+    cursor = StreamCursor(4)
+    cursor.go_to(Place())
+    ledger = Ledger(cursor, 4, ordered=False)
     ledger.owner_of = lambda lane: lane % 2
     dealt = ledger.deal(99)
     assert [ticket.lane for ticket in dealt] == [0, 1, 2, 3]
@@ -334,5 +334,5 @@ def test_slow_worker_holds_its_share_of_the_credit_alone():
     for ticket in dealt:
         ledger.ready[ticket.number] = END
         ledger.take()
-        schedule.end_lane(ticket.lane, ticket.unit)
+        cursor.end_lane(ticket.lane, ticket.unit)
     assert [(ticket.lane, ticket.unit) for ticket in ledger.deal(99)] == [(0, 1), (2, 1)]  # all of the credit

@@ -9,8 +9,8 @@ from mpqueue.engine.backend import EndOfStream, NotYet, Stopped
 from mpqueue.engine.ledger import FIRST_EXTRA, Ledger
 from mpqueue.engine.outcomes import END, Partial, Result
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.schedule import EpochSchedule, Place, StreamSchedule
 from mpqueue.engine.skips import Skips
+from mpqueue.plan.cursors import EpochCursor, Place, StreamCursor
 
 
 class Hands:
@@ -78,12 +78,12 @@ class Hands:
         """There is nobody."""
 
 
-def pipeline_of(length=6, credit=3, *, ordered=True, hook=None, schedule=None, skips=None, **options):
-    if schedule is None:
-        schedule = EpochSchedule(lambda: length, 1, barrier=hook is not None, **options)
-    schedule.go_to(Place())
-    schedule.keep(0)
-    ledger = Ledger(schedule, credit, ordered=ordered)
+def pipeline_of(length=6, credit=3, *, ordered=True, hook=None, cursor=None, skips=None, **options):
+    if cursor is None:
+        cursor = EpochCursor(lambda: length, 1, barrier=hook is not None, **options)
+    cursor.go_to(Place())
+    cursor.keep(0)
+    ledger = Ledger(cursor, credit, ordered=ordered)
     pipeline = Pipeline(ledger, epoch_end=hook, timed_epoch_end=False, ends_epochs=False, skips=skips)
     pipeline.start(Hands(ledger))
     return pipeline
@@ -183,8 +183,8 @@ def test_an_epoch_of_which_nothing_is_left_is_due_to_end():
 
 
 def test_the_end_of_the_last_stream_is_seen_at_once():
-    schedule = StreamSchedule(2)
-    pipeline = pipeline_of(schedule=schedule, credit=2)
+    cursor = StreamCursor(2)
+    pipeline = pipeline_of(cursor=cursor, credit=2)
     for _ in range(2):
         pipeline.backend.answer(END)
     with pytest.raises(EndOfStream):
@@ -290,8 +290,8 @@ def test_the_error_of_a_batch_whose_count_was_struck_is_raised_behind_the_interr
 def test_a_batch_that_ends_an_epoch_of_n_belongs_to_the_epoch_that_it_ends():
     """Of a stream without end, whose tickets know no epochs."""
     pipeline = pipeline_of()
-    schedule, progress = pipeline.ledger.schedule, pipeline.ledger.progress
-    schedule.lane_share = schedule.lane_share._replace(is_endless=True)
+    cursor, progress = pipeline.ledger.cursor, pipeline.ledger.progress
+    cursor.lane_share = cursor.lane_share._replace(is_endless=True)
     pipeline.backend.work(2)
     first, _ = pipeline.step()
     progress.epoch = 3
@@ -327,7 +327,7 @@ def test_a_question_that_fails_leaves_all_as_it_is_but_an_interrupt_does_not(is_
     def strike(*_):
         raise OSError("the handler")
 
-    pipeline = pipeline_of(schedule=EpochSchedule(length_of, 1))
+    pipeline = pipeline_of(cursor=EpochCursor(length_of, 1))
     asked.append((lambda: signal.raise_signal(signal.SIGUSR1)) if is_interrupt else fails)
     before = signal.signal(signal.SIGUSR1, strike)
     try:
@@ -436,7 +436,7 @@ def test_with_extra_ones_under_way_a_stream_of_batches_has_not_ended():
     pipeline = pipeline_of(length=1)
     assert positions(pipeline, 1) == [0]
     pipeline.want(0, [0])
-    pipeline.ledger.schedule.last_epoch = 0
+    pipeline.ledger.cursor.last_epoch = 0
     pipeline.backend.cancel()
     pipeline.ledger.forget_tickets()
     pipeline.look()
@@ -494,7 +494,7 @@ def test_an_outcome_that_cannot_be_settled_waits_in_its_place():
 
 def test_the_epoch_that_was_handed_out_last_can_be_computed_again():
     pipeline = pipeline_of(length=5, shuffle=True, credit=2)
-    order = list(pipeline.ledger.schedule.orders[0])
+    order = list(pipeline.ledger.cursor.orders[0])
     positions(pipeline, 5)
     assert pipeline.epoch == 1
-    assert [pipeline.ledger.schedule.unit_at(0, position).unit for position in range(5)] == order
+    assert [pipeline.ledger.cursor.unit_at(0, position).unit for position in range(5)] == order

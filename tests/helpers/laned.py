@@ -10,9 +10,10 @@ from helpers.gates import pass_gate
 
 import mpqueue
 from mpqueue.engine.backend import EndOfStream
-from mpqueue.engine.options import Options
-from mpqueue.engine.schedule import Place, StreamSchedule
 from mpqueue.loader.engine import Engine
+from mpqueue.plan.cursors import Place, StreamCursor
+from mpqueue.plan.options import Options, SampleOptions
+from mpqueue.plan.resolve import resolve
 from mpqueue.worker import context, lane_runner
 from mpqueue.worker.runner import StreamEnd
 from mpqueue.workers.job import Job
@@ -92,9 +93,11 @@ def expected(length=12, num_lanes=LANES):
 @contextlib.contextmanager
 def running(source, *, workers=3, lanes=LANES, backend="process", place=None, skips=False, **options):
     engine = Engine()
-    job = Job(source=source, workers=workers, seed=3, is_seed_given=True, options=Options(**options), skips=skips)
+    on_error = "skip" if skips else "raise"
+    plan = resolve(source, SampleOptions(lanes=lanes, on_error=on_error), seed=3, seed_given=True)
+    job = Job(plan=plan, workers=workers, options=Options(**options))
     try:
-        yield engine.start(job, StreamSchedule(lanes), backend, 2 * lanes, place or Place())
+        yield engine.start(job, StreamCursor(lanes), backend, 2 * lanes, place or Place())
     finally:
         engine.stop()
 

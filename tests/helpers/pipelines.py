@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 import mpqueue
 from mpqueue.dataset import nodes
-from mpqueue.dataset.buffers import Picks
 from mpqueue.dataset.indexed import IndexedRun, ReaderMaker
 from mpqueue.dataset.mixing import Shares, shuffled
 from mpqueue.dataset.passes import share_of
 from mpqueue.dataset.rows import BestFit, Concatenation, Piece
-from mpqueue.engine.seeds import place_of
+from mpqueue.seeding.picks import Picks
+from mpqueue.seeding.seeds import place_of
 from mpqueue.worker.lanes import LaneRun
 
 
@@ -110,7 +110,7 @@ def _flat_map(node, run):
 
 
 def _shuffle(node, run):
-    picks, held = Picks(nodes.salted(run.seed, run.base + node.number), run), []
+    picks, held = Picks(nodes.salted(run.seed, run.base + node.number), run.epoch, run.lane), []
     number = 0
     for one in lane_of(node.input, run):
         if isinstance(one, Failed):

@@ -16,14 +16,17 @@ from collections import Counter, deque
 
 import numpy as np
 
-from mpqueue.engine.lanes import MarkedStart
 from mpqueue.engine.ledger import Ledger
-from mpqueue.engine.options import Options
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import MEMORY_REMEDY, Segment
 from mpqueue.memory.slots import PAGE
 from mpqueue.memory.writer import Placed, SlotWriter
+from mpqueue.plan.lanes import MarkedStart
+from mpqueue.plan.options import Options, SampleOptions
+from mpqueue.plan.plans import BatchesPlan
+from mpqueue.plan.ranks import Ranks
+from mpqueue.plan.sources import Items
 from mpqueue.system.processes import Process
 from mpqueue.worker import failures
 from mpqueue.worker.records import (
@@ -421,9 +424,8 @@ class World:
         ledger = Ledger(schedule, credit, ordered=ordered)
         self.pipeline = Pipeline(ledger, epoch_end=epoch_end, timed_epoch_end=False, ends_epochs=ends_epochs)
         options = Options(restarts=restarts, copy=copy)
-        self.job = Job(
-            source=source, workers=num_workers, seed=0, is_seed_given=True, options=options, ring=ring
-        )  # fmt: skip
+        plan = BatchesPlan(source=Items(source), options=SampleOptions(), ranks=Ranks(), seed=0, seed_given=True)
+        self.job = Job(plan=plan, workers=num_workers, options=options, ring=ring)
         self.now_ns = 0
         self._real_clock = dispatcher._clock
         dispatcher._clock = lambda: self.now_ns

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mpqueue import Loader
-from mpqueue.loader.sources import epoch_end_of, has_hooks
+from mpqueue.plan.sources import Items
 from mpqueue.workers.source_send import UnpicklableSource
 
 HOWS = {
@@ -348,5 +348,5 @@ def test_a_hook_that_only_a_frameworks_base_class_has_is_none(package, is_own):
         def on_epoch_end(self):
             """Has nothing to do, but is there."""
 
-    assert (has_hooks(PyDataset()), epoch_end_of(PyDataset()) is not None) == (is_own, is_own)
-    assert has_hooks(Own())
+    assert (Items(PyDataset()).may_change(), Items(PyDataset()).epoch_end() is not None) == (is_own, is_own)
+    assert Items(Own()).may_change()

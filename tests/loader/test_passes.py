@@ -12,9 +12,9 @@ import pytest
 from helpers.gates import Gate, pass_gate
 
 import mpqueue
-from mpqueue.engine.options import Options
 from mpqueue.frameworks.keras.passes import PassEnqueuer
 from mpqueue.loader import idle
+from mpqueue.plan.options import Options
 
 KINDS = [pytest.param(True, id="processes"), pytest.param(False, id="threads")]
 

@@ -12,7 +12,7 @@ from helpers.saved_states import CASES, Changing, of_version_1, play, take
 
 from mpqueue import Dataset, Loader
 from mpqueue.errors import StateDamaged
-from mpqueue.loader.checksums import checksum_of
+from mpqueue.plan.checksums import checksum_of
 
 RANGE = Dataset.range(300)
 

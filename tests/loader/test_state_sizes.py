@@ -10,7 +10,7 @@ from helpers.saved_states import snapshots_everywhere, take
 from mpqueue import Dataset, Loader
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.errors import StateDamaged
-from mpqueue.loader.compact import compacted, restored
+from mpqueue.plan.compact import compacted, restored
 from mpqueue.worker import context, lane_runner
 from mpqueue.worker.lanes import LaneRun
 

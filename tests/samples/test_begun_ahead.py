@@ -11,9 +11,9 @@ from helpers.faults import burns
 from helpers.footprint import DEADLOCK_S
 
 from mpqueue import Loader
-from mpqueue.engine.schedule import Listed
 from mpqueue.errors import WorkerDied
-from mpqueue.samples.plan import SamplePlan
+from mpqueue.plan.batching import Batching
+from mpqueue.plan.cursors import Listed
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.main import GrantReader
 from mpqueue.worker.records import GRANT, MAGIC, GrantKind
@@ -201,7 +201,7 @@ class Worker:
     def __init__(self, source=None, **options):
         self.asked, self.granted, self.source = [], [], source or Samples()
         self.source.at_work = self.asked.append
-        plan = SamplePlan(SIZE, threads=2, **options)
+        plan = Batching(SIZE, threads=2, **options)
         self.runner = ThreadedSampleRunner(self.source, WorkerInfo(0, 1, 0), lambda *_: None, plan, in_slot=False)
         self.runner.begin_ahead(self.ahead)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mpqueue
-from mpqueue.samples.permutation import SampleOrder, permuted
+from mpqueue.seeding.permutation import SampleOrder, permuted
 
 
 class Indices:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mpqueue
-from mpqueue.engine.seeds import BatchSeed, generator
+from mpqueue.seeding.seeds import BatchSeed, generator
 
 FEW = settings(max_examples=30, deadline=None, derandomize=True)
 FEWER = settings(max_examples=6, deadline=None, derandomize=True)

@@ -10,7 +10,7 @@ import pytest
 from helpers.saved_states import of_version_1
 
 import mpqueue
-from mpqueue.engine import generators
+from mpqueue.seeding import generators
 
 LENGTH, SIZE = 24, 3
 

@@ -11,10 +11,10 @@ from helpers.aiming import AimingMachine, run_and_require
 from helpers.faults import Numbers
 from helpers.simulated import Deadlock, Source, World
 
-from mpqueue.engine.schedule import EpochSchedule
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.memory.slots import SlotState
+from mpqueue.plan.cursors import EpochCursor
 from mpqueue.service.core import Holders
 from mpqueue.service.stream import MAX_KEPT, Failure, LotWork, Stashed, Stream
 from mpqueue.workers.job import RingPlan
@@ -41,13 +41,13 @@ class Serving(AimingMachine):
         self.source = Source(SIZES, self.choose([(), (3,), (0, 5)]))
         credit, self.most_pages = self.choose(range(1, 7)), self.choose([1 << 40, 200, 90, 45, 17, 5])
         self.workers = self.choose(range(1, 4))
-        schedule = EpochSchedule(lambda: self.length, 3, shuffle=shuffle, barrier=has_end)
-        schedule.keep(MAX_KEPT)
-        schedule.start_at(0)
-        schedule.keep(0)
-        self.orders = EpochSchedule(lambda: self.length, 3, shuffle=shuffle)
+        cursor = EpochCursor(lambda: self.length, 3, shuffle=shuffle, barrier=has_end)
+        cursor.keep(MAX_KEPT)
+        cursor.start_at(0)
+        cursor.keep(0)
+        self.orders = EpochCursor(lambda: self.length, 3, shuffle=shuffle)
         self.world = World(
-            self.source, schedule, self.workers, credit, self.chance, max_pages=self.most_pages,
+            self.source, cursor, self.workers, credit, self.chance, max_pages=self.most_pages,
             death_rate=self.choose([0, 30, 8]), reached=self.reached, epoch_end=self.change if has_end else None,
             ends_epochs=False, ring=RingPlan("memfd", self.choose([2, 6, 60]), LotWork),
         )  # fmt: skip

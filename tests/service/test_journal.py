@@ -16,8 +16,8 @@ from helpers.others import Other
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpqueue.engine.schedule import Place
 from mpqueue.errors import ServiceError
+from mpqueue.plan.cursors import Place
 from mpqueue.service.journal import Journal, Recovered, Survivor, place_in, read_journal, started_at
 from mpqueue.service.modes import mode_of
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from helpers.segments import PlainMemory
 
-from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import ReadSpec, array_specs, base_over, flatten, make_plan, spec_of
 from mpqueue.memory.slots import SlotState, SlotTable
-from mpqueue.samples.shards import AllRanks, Shard, Share
+from mpqueue.plan.cursors import Ticket
+from mpqueue.plan.ranks import AllRanks, Ranks, Shard
 from mpqueue.service.records import PARTIAL
 from mpqueue.service.stream import LotWork
 
@@ -136,8 +136,8 @@ def test_a_lot_of_which_something_was_left_out_is_moved_out_and_back():
 @pytest.mark.parametrize("drop_last", [True, False])
 @pytest.mark.parametrize(("total", "world"), [(7, 3), (9, 3), (2, 5), (None, 4)])
 def test_all_ranks_have_what_each_has_in_turn(total, world, drop_last):
-    everything = AllRanks(world, drop_last=drop_last).numbers(0, total)
-    ranks = [Share(Shard(rank, world), drop_last=drop_last).numbers(0, total) for rank in range(world)]
+    everything = AllRanks(world, drop_last=drop_last).numbers(total)
+    ranks = [Ranks(Shard(rank, world), drop_last=drop_last).numbers(total) for rank in range(world)]
     assert len(everything) == sum(map(len, ranks))
     for rank, numbers in enumerate(ranks):
         assert everything[rank::world] == numbers

@@ -12,13 +12,15 @@ import pytest
 from helpers.faults import Fault, Growing, Numbers, StrikesAt
 from helpers.hanging import TIMEOUT_S, Stopped, judge_by
 
-from mpqueue import Loader
-from mpqueue.engine.schedule import Place
+from mpqueue import Dataset, Loader
 from mpqueue.errors import BatchTimeout, SharedMemoryFull, WorkerDied
 from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.memory.slots import SlotError
+from mpqueue.plan.cursors import Place
 from mpqueue.service.core import Holders
+from mpqueue.service.journal import job_of
 from mpqueue.service.records import PARTIAL
+from mpqueue.service.rules import check_rules
 from mpqueue.service.stream import Failure, Lot, Stream
 
 DEADLOCK_S = 60
@@ -579,3 +581,29 @@ def test_a_lot_says_where_it_lies():
         assert isinstance(lot, Lot)
         assert lot.turn > 0
         assert 0 < lot.header_offset < lot.nbytes <= server.stream.ring.stride
+
+
+def test_a_dataset_that_drops_its_last_batch_drops_it_for_all_ranks():
+    """Of 10 samples there are 3 full batches, of which each of 2 ranks gets one."""
+    dataset = Dataset.range(10).batch(3, drop_last=True)
+    assert Stream(dataset, workers=1, world=2).length() == 2
+    assert Stream(dataset, workers=1, world=1).length() == 3
+    with pytest.raises(
+        ValueError, match="drop_last leaves no batch: there are 10 samples, and one batch for each rank takes 12"
+    ):
+        Stream(dataset, workers=1, world=4)
+
+
+def test_two_processes_with_the_same_collate_function_have_the_same_job():
+    """A restarted server reads the journal of the one before, in whose memory the function was elsewhere."""
+
+    def made():
+        def joined(samples):
+            return samples
+
+        return joined
+
+    rules = check_rules(mode="split", world=None, slow="wait", grace_s=1, lease_timeout=None, window=1)
+    one, other = (Stream([1, 2], workers=1, batch_size=1, collate=made(), seed=3) for _ in range(2))
+    assert job_of(one, rules) == job_of(other, rules)
+    assert job_of(one, rules) != job_of(Stream([1, 2], workers=1, batch_size=1, seed=3), rules)

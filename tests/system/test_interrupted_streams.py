@@ -16,7 +16,7 @@ from helpers.faults import Numbers
 from helpers.strikes import Alarms, Strike, Struck, StruckError, StruckException
 
 import mpqueue
-from mpqueue.samples.permutation import SampleOrder
+from mpqueue.seeding.permutation import SampleOrder
 from mpqueue.worker import lane_runner
 from mpqueue.worker.runner import StreamEnd
 from mpqueue.workers.dispatcher import Dispatcher

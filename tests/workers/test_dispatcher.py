@@ -11,9 +11,9 @@ from helpers import simulated
 from helpers.faults import Numbers, numbers
 
 from mpqueue import Loader, OrderedEnqueuer
-from mpqueue.engine.schedule import EpochSchedule, Listed, Place, StreamSchedule, Ticket
 from mpqueue.memory.segment import FIRST_BYTES
 from mpqueue.memory.slots import SlotState
+from mpqueue.plan.cursors import EpochCursor, Listed, Place, StreamCursor, Ticket
 from mpqueue.transport.poller import PollPoller
 from mpqueue.worker.records import GRANT
 from mpqueue.workers import dispatcher
@@ -74,9 +74,9 @@ class Listened(PollPoller):
 def test_a_worker_that_is_gone_is_listened_to_no_more(monkeypatch):
     """Its pipe would be reported for ever where a child of the trainer has it as well, or there is no epoll."""
     monkeypatch.setattr("mpqueue.workers.roster.make_poller", Listened)
-    schedule = EpochSchedule(lambda: 1 << 20, 0)
-    schedule.start_at(0)
-    world = simulated.World(simulated.Source([1]), schedule, 2, 4, random.Random(0).choice)
+    cursor = EpochCursor(lambda: 1 << 20, 0)
+    cursor.start_at(0)
+    world = simulated.World(simulated.Source([1]), cursor, 2, 4, random.Random(0).choice)
     try:
         roster = world.backend.pool.roster
         others = roster.poller.fds - roster.by_reports.keys()
@@ -126,9 +126,9 @@ class DiesAtARestart(simulated.Nursery):
 def test_a_nursery_that_dies_as_it_is_asked_for_a_worker_is_replaced(monkeypatch):
     """Before anybody has heard of its own death."""
     monkeypatch.setattr(simulated, "Nursery", DiesAtARestart)
-    schedule = EpochSchedule(lambda: 1 << 20, 0)
-    schedule.start_at(0)
-    world = simulated.World(simulated.Source([1]), schedule, 2, 4, random.Random(0).choice)
+    cursor = EpochCursor(lambda: 1 << 20, 0)
+    cursor.start_at(0)
+    world = simulated.World(simulated.Source([1]), cursor, 2, 4, random.Random(0).choice)
     try:
         first = world.nursery
         world.dies(next(iter(world.workers.values())), -9)
@@ -154,9 +154,9 @@ class Watched(simulated.World):
 
 def test_a_pool_is_dealt_work_before_its_last_worker_runs_and_the_first_worker_has_the_first_batch(monkeypatch):
     monkeypatch.setattr(simulated, "Nursery", LateNursery)
-    schedule = EpochSchedule(lambda: 8, 0)
-    schedule.start_at(0)
-    world = Watched(simulated.Source([1]), schedule, 2, 8, lambda choices: choices[0])
+    cursor = EpochCursor(lambda: 8, 0)
+    cursor.start_at(0)
+    world = Watched(simulated.Source([1]), cursor, 2, 8, lambda choices: choices[0])
     try:
         assert world.done[0] == (0, 0)
         assert not world.backend.supervision.vacant
@@ -287,11 +287,11 @@ def words(batches):
 
 def streams(num_lanes, length, num_workers, credit):
     """A world of streams, and the words of their elements in the order of them."""
-    schedule = StreamSchedule(num_lanes)
-    schedule.go_to(Place())
+    cursor = StreamCursor(num_lanes)
+    cursor.go_to(Place())
     source = simulated.Source([1], (), [length] * num_lanes)
     expected = [source.content(0, number, lane) for number in range(length) for lane in range(num_lanes)]
-    world = simulated.World(source, schedule, num_workers, credit, lambda choices: choices[0])
+    world = simulated.World(source, cursor, num_workers, credit, lambda choices: choices[0])
     return world, words(expected)
 
 
@@ -352,9 +352,9 @@ def test_a_worker_that_is_to_go_serves_what_it_has_begun_and_gets_nothing_more()
 @pytest.mark.parametrize(("chunk", "head", "num_yields"), [(1, 0, 0), (2, 0, 1), (2, None, 0), (1, None, 0)])
 def test_the_trainer_gives_up_its_cpu_where_it_waits_for_cheap_batches(monkeypatch, chunk, head, num_yields):
     """To a worker that would run there; for others it would only lose its turn."""
-    schedule = EpochSchedule(lambda: 1 << 20, 0)
-    schedule.start_at(0)
-    world = simulated.World(simulated.Source([1]), schedule, 1, 2, lambda choices: choices[0])
+    cursor = EpochCursor(lambda: 1 << 20, 0)
+    cursor.start_at(0)
+    world = simulated.World(simulated.Source([1]), cursor, 1, 2, lambda choices: choices[0])
     try:
         yields = []
         with monkeypatch.context() as patch:
@@ -367,9 +367,9 @@ def test_the_trainer_gives_up_its_cpu_where_it_waits_for_cheap_batches(monkeypat
 
 
 def test_a_lot_goes_round_the_workers():
-    schedule = EpochSchedule(lambda: 1 << 20, 0)
-    schedule.start_at(0)
-    world = simulated.World(simulated.Source([1]), schedule, 4, 32, random.Random(0).choice)
+    cursor = EpochCursor(lambda: 1 << 20, 0)
+    cursor.start_at(0)
+    world = simulated.World(simulated.Source([1]), cursor, 4, 32, random.Random(0).choice)
     try:
         made, pool = world.backend.dispatcher, world.backend.pool
         world.pipeline.ledger.allowance = 16
@@ -448,9 +448,9 @@ def test_a_loader_opens_the_next_epoch_after_an_epoch_end_that_raised(workers):
 
 def test_a_slot_whose_batch_was_dropped_is_granted_before_one_that_has_no_memory():
     """Its pages are warm, and the ring stays as small as what is in use."""
-    schedule = EpochSchedule(lambda: 1 << 20, 0)
-    schedule.start_at(0)
-    world = simulated.World(simulated.Source([1]), schedule, 1, 2, lambda choices: choices[0])
+    cursor = EpochCursor(lambda: 1 << 20, 0)
+    cursor.start_at(0)
+    world = simulated.World(simulated.Source([1]), cursor, 1, 2, lambda choices: choices[0])
     try:
         for _ in range(50):
             world.pipeline.next()
@@ -468,9 +468,9 @@ def test_a_batch_of_which_nothing_stays_in_the_slot_leaves_it_at_once():
         def content(self, epoch, unit, lane=-1):
             return f"text {unit}"
 
-    schedule = EpochSchedule(lambda: 1 << 20, 0)
-    schedule.start_at(0)
-    world = simulated.World(Texts([1]), schedule, 1, 2, lambda choices: choices[0])
+    cursor = EpochCursor(lambda: 1 << 20, 0)
+    cursor.start_at(0)
+    world = simulated.World(Texts([1]), cursor, 1, 2, lambda choices: choices[0])
     try:
         kept = [world.pipeline.next() for _ in range(100)]
         assert kept == [f"text {number}" for number in range(100)]

@@ -14,10 +14,10 @@ from helpers.laned import LANES, AtGate, Counted, CountedLane, all_of, computed,
 
 import mpqueue
 from mpqueue.engine.backend import EndOfStream
-from mpqueue.engine.schedule import Place
 from mpqueue.engine.skips import Skipped
 from mpqueue.errors import BatchTimeout, WorkerDied
 from mpqueue.memory.writer import SlotWriter
+from mpqueue.plan.cursors import Place
 from mpqueue.worker import lane_runner
 from mpqueue.workers import dispatcher
 

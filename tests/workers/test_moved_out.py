@@ -3,8 +3,8 @@
 import pytest
 from helpers import simulated
 
-from mpqueue.engine.schedule import EpochSchedule
 from mpqueue.errors import SharedMemoryFull
+from mpqueue.plan.cursors import EpochCursor
 
 NBYTES = 1 << 20
 ENDLESS = 1 << 40
@@ -13,9 +13,9 @@ ENDLESS = 1 << 40
 @pytest.fixture
 def world():
     """Two batches are ready, nobody works, and there is memory for one more small slot."""
-    schedule = EpochSchedule(lambda: 1 << 20, 0)
-    schedule.start_at(0)
-    world = simulated.World(simulated.Source([1]), schedule, 1, 2, lambda choices: choices[0], max_pages=48)
+    cursor = EpochCursor(lambda: 1 << 20, 0)
+    cursor.start_at(0)
+    world = simulated.World(simulated.Source([1]), cursor, 1, 2, lambda choices: choices[0], max_pages=48)
     while world.has_moves():
         world.step()
     assert world.pipeline.num_ready == 2

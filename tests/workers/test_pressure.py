@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from mpqueue.engine.outcomes import Result
-from mpqueue.engine.schedule import Ticket
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import FIRST_BYTES
+from mpqueue.plan.cursors import Ticket
 from mpqueue.worker.records import GRANT, MAGIC, GrantKind
 from mpqueue.workers.handle import Cause, Work, WorkerHandle
 from mpqueue.workers.pool import WorkerPool

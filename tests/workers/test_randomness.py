@@ -9,7 +9,7 @@ import pytest
 
 import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
-from mpqueue.engine import global_generators
+from mpqueue.seeding import global_generators
 
 
 class Drawing:

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 from helpers import simulated
 
-from mpqueue.engine.schedule import EpochSchedule, Place, StreamSchedule
 from mpqueue.memory.slots import LARGE_BYTES
+from mpqueue.plan.cursors import EpochCursor, Place, StreamCursor
 from mpqueue.workers import dispatcher
 
 WORDS = LARGE_BYTES // 8  # of a batch that makes its slot large
@@ -34,11 +34,11 @@ class Fair:
 
 def world_of(num_workers, credit, *, words=WORDS, lengths=None):
     if lengths is None:
-        schedule = EpochSchedule(lambda: 1 << 20, 0)
+        cursor = EpochCursor(lambda: 1 << 20, 0)
     else:
-        schedule = StreamSchedule(num_workers)
-    schedule.go_to(Place())
-    return simulated.World(simulated.Source([words], lengths=lengths), schedule, num_workers, credit, Fair())
+        cursor = StreamCursor(num_workers)
+    cursor.go_to(Place())
+    return simulated.World(simulated.Source([words], lengths=lengths), cursor, num_workers, credit, Fair())
 
 
 def word_of(batch):

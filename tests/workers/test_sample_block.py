@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from mpqueue.engine import seeds
+from mpqueue.seeding import seeds
 from mpqueue.worker.sample_block import CurrentSample, SampleBlock, seed_of
 
 SAMPLES, PLACES = list("abcde"), [10, (3, 4), 12, 13, 14]

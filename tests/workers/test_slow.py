@@ -15,7 +15,7 @@ from helpers.homes import servers_home  # noqa: F401 - a fixture
 
 import mpqueue
 from mpqueue import Loader
-from mpqueue.engine.schedule import Ticket
+from mpqueue.plan.cursors import Ticket
 from mpqueue.service.server import Server
 from mpqueue.workers import hang
 from mpqueue.workers.handle import WorkerState

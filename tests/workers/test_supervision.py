@@ -3,8 +3,8 @@
 import pytest
 from helpers import simulated
 
-from mpqueue.engine.schedule import EpochSchedule, Place, StreamSchedule
 from mpqueue.memory.slots import SlotState
+from mpqueue.plan.cursors import EpochCursor, Place, StreamCursor
 from mpqueue.system import descriptors
 from mpqueue.system.processes import Process
 from mpqueue.workers.handle import Cause, WorkerHandle
@@ -23,9 +23,9 @@ def words(world, count):
 
 
 def test_lanes_of_which_nobody_has_read_a_grant_go_to_a_worker_that_comes_back():
-    schedule = StreamSchedule(LANES)
-    schedule.go_to(Place())
-    world = simulated.World(simulated.Source([1], lengths=[50] * LANES), schedule, 2, 8, in_turn)
+    cursor = StreamCursor(LANES)
+    cursor.go_to(Place())
+    world = simulated.World(simulated.Source([1], lengths=[50] * LANES), cursor, 2, 8, in_turn)
     try:
         supervision, pool = world.backend.supervision, world.backend.pool
         found = []
@@ -60,9 +60,9 @@ class Stuck(simulated.Nursery):
 def test_slots_that_the_code_of_a_given_up_worker_holds_wait_for_its_end_and_no_others_do(monkeypatch):
     monkeypatch.setattr(simulated, "Nursery", Stuck)
     monkeypatch.setattr("mpqueue.workers.supervision.STUCK_S", 0.0)
-    schedule = EpochSchedule(lambda: 1 << 20, 0)
-    schedule.start_at(0)
-    world = simulated.World(simulated.Source([1]), schedule, 2, 4, in_turn)
+    cursor = EpochCursor(lambda: 1 << 20, 0)
+    cursor.start_at(0)
+    world = simulated.World(simulated.Source([1]), cursor, 2, 4, in_turn)
     sentinel, other_end = descriptors.pipe()  # of a process that has not ended
     try:
         supervision, roster = world.backend.supervision, world.backend.pool.roster

@@ -13,7 +13,7 @@ import pytest
 from helpers import strikes
 
 from mpqueue import Loader
-from mpqueue.engine.schedule import Place
+from mpqueue.plan.cursors import Place
 
 LENGTH = 300
 

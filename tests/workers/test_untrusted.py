@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers import simulated
 
-from mpqueue.engine.schedule import EpochSchedule
+from mpqueue.plan.cursors import EpochCursor
 from mpqueue.worker.records import NEW_SPEC, REPORT
 
 FIELDS = [
@@ -103,9 +103,9 @@ def test_a_worker_whose_report_is_none_is_replaced_and_its_batches_computed_agai
             os.write(self.reports, lies.pop()(self, fields))
 
     monkeypatch.setattr(simulated, "Worker", Lying)
-    schedule = EpochSchedule(lambda: 1 << 20, 0)
-    schedule.start_at(0)
-    world = simulated.World(simulated.Source([100]), schedule, 2, 3, random.Random(0).choice)
+    cursor = EpochCursor(lambda: 1 << 20, 0)
+    cursor.start_at(0)
+    world = simulated.World(simulated.Source([100]), cursor, 2, 3, random.Random(0).choice)
     try:
         with caplog.at_level(logging.WARNING, "mpqueue"):
             found = [world.pipeline.next() for _ in range(9)]

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mpqueue import Loader, OrderedEnqueuer
-from mpqueue.engine.schedule import EpochSchedule
 from mpqueue.errors import WorkerDied
+from mpqueue.plan.cursors import EpochCursor
 from mpqueue.worker.records import GRANT, MAGIC, NEW_SPEC, REPORT, GrantKind, ReportKind
 from mpqueue.workers.handle import Cause
 
@@ -141,10 +141,10 @@ noise = st.one_of(st.binary(min_size=1, max_size=3 * REPORT.size), st.just("a wr
 def test_noise_at_any_moment_loses_nothing(spoils, seed, num_workers, credit):
     """Random bytes, cut records, and reports of one's own turn with one wrong field."""
     chance = random.Random(seed)
-    schedule = EpochSchedule(lambda: 10, 0)
-    schedule.start_at(0)
+    cursor = EpochCursor(lambda: 10, 0)
+    cursor.start_at(0)
     source = Source([1, 50, 9000])
-    world = World(source, schedule, num_workers, credit, chance.choice)
+    world = World(source, cursor, num_workers, credit, chance.choice)
     try:
         for number in range(30):
             for _ in range(chance.randrange(6)):
@@ -175,9 +175,9 @@ def astray(world, chance, data):
 @pytest.fixture
 def world():
     """One worker that has begun its first grant."""
-    schedule = EpochSchedule(lambda: 10, 0)
-    schedule.start_at(0)
-    world = World(Source([1]), schedule, 1, 1, lambda things: things[0])
+    cursor = EpochCursor(lambda: 10, 0)
+    cursor.start_at(0)
+    world = World(Source([1]), cursor, 1, 1, lambda things: things[0])
     while world.workers[0].grant is None:
         world.step()
     yield world

@@ -9,15 +9,15 @@ import itertools
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Self
 
-from mpqueue.dataset.lookalikes import is_dataset
-from mpqueue.engine.backend_kinds import BackendName, kind_of
 from mpqueue.engine.members import Stoppable, checked_wait
-from mpqueue.engine.options import Options, check_counts, check_flags, check_wait_time, fresh_seed
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.errors import MPQueueError
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator, EnqueuerQueue
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.forms import backend_of, by_old_names
+from mpqueue.plan.backend_kinds import BackendName, kind_of
+from mpqueue.plan.options import Options, check_counts, check_flags, check_wait_time, fresh_seed
+from mpqueue.plan.plans import Plan
 from mpqueue.system.locks import RLock
 from mpqueue.workers.job import Job
 
@@ -58,6 +58,7 @@ class SequenceEnqueuer(Stoppable):
     """
 
     _chosen: BackendName | None = None
+    _plan: Plan  # of a subclass
 
     def __init__(self, sequence: Any, use_multiprocessing: bool = False) -> None:
         check_flags(use_multiprocessing=use_multiprocessing)
@@ -156,18 +157,9 @@ class SequenceEnqueuer(Stoppable):
         """Start the stream of a subclass."""
 
     def _job(self, workers: int) -> Job:
-        options = self._options
-        is_given = options.seed is not None
-        seed = int(options.seed) if options.seed is not None else fresh_seed(self.uid, self._starts)
-        return Job(source=self._runnable(), workers=workers, seed=seed, is_seed_given=is_given, options=options)
-
-    def _runnable(self) -> Any:
-        """Return what the workers run."""
-        if not is_dataset(self.sequence):
-            return self.sequence
-        from mpqueue.loader.datasets import runnable
-
-        return runnable(self.sequence)
+        given = self._options.seed
+        seed = fresh_seed(self.uid, self._starts) if given is None else int(given)
+        return Job(plan=self._plan.with_seed(seed, given=given is not None), workers=workers, options=self._options)
 
     def get(self) -> Iterator[Any]:
         """Return an iterator of batches; the subclasses implement it.

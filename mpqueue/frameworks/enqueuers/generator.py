@@ -4,16 +4,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mpqueue.dataset.lookalikes import check_call, is_dataset
-from mpqueue.engine.backend_kinds import BackendName
-from mpqueue.engine.options import DEFAULT_START_METHOD, Options, SampleOptions, StartMethod, check_wait_time
-from mpqueue.engine.schedule import Place, StreamSchedule
 from mpqueue.frameworks.enqueuers.base import SequenceEnqueuer
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator
 from mpqueue.loader.forms import by_old_names
-from mpqueue.loader.lane_shares import check_lanes, share_of, warn_of_idle
-from mpqueue.loader.sources import check_stream
-from mpqueue.samples.shards import ALONE
+from mpqueue.plan.backend_kinds import BackendName
+from mpqueue.plan.cursors import Place
+from mpqueue.plan.options import DEFAULT_START_METHOD, Options, SampleOptions, StartMethod, check_wait_time
+from mpqueue.plan.resolve import resolve
 
 
 class GeneratorEnqueuer(SequenceEnqueuer):
@@ -113,12 +110,7 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         options = Options.of(locals())
         given = by_old_names({"use_multiprocessing": use_multiprocessing}, {"pickle_safe": pickle_safe})
         super().__init__(generator, given["use_multiprocessing"] or False)
-        check_stream(generator)
-        if callable(generator):
-            check_call(generator)
-        if lanes is not None:
-            lanes = SampleOptions(lanes=lanes).lanes  # checked
-            check_lanes(self._runnable(), lanes, 1)
+        self._plan = resolve(generator, SampleOptions(lanes=lanes), needs="stream")
         self.lanes = lanes
         self.random_seed, self._options = random_seed, options
         self._choose(backend)
@@ -126,17 +118,12 @@ class GeneratorEnqueuer(SequenceEnqueuer):
 
     def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:
         job = self._job(workers)
-        if is_dataset(self.sequence):
-            from mpqueue.loader.datasets import check_portable
-
-            check_portable(job.source, workers, backend, job.options.start_method)
-        lanes = check_lanes(job.source, self.lanes, 1)
-        share = share_of(job.source, lanes, ALONE, workers, backend)
-        warn_of_idle(share, lanes, workers)
-        schedule = StreamSchedule(share)
+        job.plan.source.check_portable(workers, backend, job.options.start_method)
+        job.plan.warn_of_idle(workers, backend)
+        cursor = job.plan.cursor(workers, backend)
         # Each start is an epoch of its own, so that it draws other numbers.
         place, self._epoch = Place(self._epoch), self._epoch + 1
-        self._engine.start(job, schedule, backend, max_queue_size, place)
+        self._engine.start(job, cursor, backend, max_queue_size, place)
 
     def get(self) -> Iterator[Any]:
         """Return an iterator of the elements, until the source has ended.

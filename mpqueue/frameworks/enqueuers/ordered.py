@@ -4,22 +4,22 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mpqueue.engine.backend_kinds import BackendName
-from mpqueue.engine.options import (
+from mpqueue.engine.pipeline import Pipeline
+from mpqueue.frameworks.enqueuers.base import MAX_QUEUE_SIZE, WORKERS, SequenceEnqueuer
+from mpqueue.frameworks.enqueuers.iterators import BatchIterator
+from mpqueue.loader.forms import by_old_names, own_of, taken_by_name
+from mpqueue.plan.backend_kinds import BackendName
+from mpqueue.plan.cursors import Place
+from mpqueue.plan.options import (
     DEFAULT_START_METHOD,
     Options,
+    SampleOptions,
     StartMethod,
     check_counts,
     check_flags,
     check_wait_time,
 )
-from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.schedule import Place
-from mpqueue.frameworks.enqueuers.base import MAX_QUEUE_SIZE, WORKERS, SequenceEnqueuer
-from mpqueue.frameworks.enqueuers.iterators import BatchIterator
-from mpqueue.loader.engine import epoch_schedule
-from mpqueue.loader.forms import by_old_names, own_of, taken_by_name
-from mpqueue.loader.sources import check_sequence, epoch_end_of
+from mpqueue.plan.resolve import resolve
 
 
 class OrderedEnqueuer(SequenceEnqueuer):
@@ -126,16 +126,14 @@ class OrderedEnqueuer(SequenceEnqueuer):
         counts = chosen.get("workers", WORKERS), chosen.get("max_queue_size", MAX_QUEUE_SIZE)
         self._counts = check_counts(*counts, self._backend)
         self.workers = self._counts[0]
-        check_sequence(sequence)
+        self._plan = resolve(sequence, SampleOptions(shuffle=bool(chosen["shuffle"])), needs="index")
         self.shuffle = chosen["shuffle"]
         self._epoch, self._position = 0, 0
 
     def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:
-        job, epoch_end = self._job(workers), epoch_end_of(self.sequence)
-        # With a hook no batch of the next epoch is computed before it has run: it may change the sequence.
-        schedule = epoch_schedule(self.sequence, job.seed, shuffle=self.shuffle, barrier=epoch_end is not None)
-        place = Place(self._epoch, self._position)
-        self._engine.start(job, schedule, backend, max_queue_size, place, epoch_end=epoch_end)
+        job, place = self._job(workers), Place(self._epoch, self._position)
+        job.plan.check_workers(workers, backend, job.options.start_method)
+        self._engine.start(job, job.plan.cursor(workers, backend), backend, max_queue_size, place)
 
     def _close(self, pipeline: Pipeline) -> None:
         # A new start begins with item 0, in an epoch of its own, so that it draws other numbers. An endless sequence

@@ -22,16 +22,6 @@ from typing import Any, Never
 
 import numpy as np
 
-from mpqueue.engine.backend_kinds import BackendName, kind_of
-from mpqueue.engine.options import (
-    DEFAULT_START_METHOD,
-    Options,
-    StartMethod,
-    check_counts,
-    check_flags,
-    refuse_torch_names,
-    shows_arguments,
-)
 from mpqueue.frameworks.keras import backups
 from mpqueue.frameworks.keras import resets as keras_resets
 from mpqueue.frameworks.keras.ahead import takes_ahead
@@ -40,7 +30,19 @@ from mpqueue.frameworks.keras.passes import PassEnqueuer
 from mpqueue.loader.engine import Latest
 from mpqueue.loader.forms import backend_of, own_of
 from mpqueue.loader.loader import Loader
-from mpqueue.loader.sources import check_sequence, length_of
+from mpqueue.plan.backend_kinds import BackendName, kind_of
+from mpqueue.plan.options import (
+    DEFAULT_START_METHOD,
+    Options,
+    SampleOptions,
+    StartMethod,
+    check_counts,
+    check_flags,
+    refuse_torch_names,
+    shows_arguments,
+)
+from mpqueue.plan.resolve import resolve
+from mpqueue.plan.sources import Source
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.cpus import num_cpus
 from mpqueue.system.replacement import Installation, Replacement, nothing_installed
@@ -209,13 +211,13 @@ def _accelerate(py_dataset: Any, options: Options, numbers: dict[str, Any], back
 
 
 def _accelerated(source: Any, options: Options, given: dict[str, Any], backend: BackendName | None) -> Any:
-    check_sequence(source)
+    resolved = resolve(source, SampleOptions(), needs="index", calls_hooks=False).source
     chosen = {"workers": num_cpus(), "use_multiprocessing": True, "max_queue_size": 10} | own_of(source) | given
     check_flags(use_multiprocessing=chosen["use_multiprocessing"])
     kind = backend_of(backend, use_multiprocessing=bool(chosen["use_multiprocessing"]), options=options)
     workers, max_queue_size = check_counts(chosen["workers"], chosen["max_queue_size"], kind)
     dataset = _class_of(Accelerated)(source, options, workers, chosen["use_multiprocessing"], max_queue_size)
-    dataset.backend = backend
+    dataset.backend, dataset.resolved = backend, resolved
     return dataset
 
 
@@ -256,11 +258,13 @@ class Accelerated:
 
     Attributes:
         source: The dataset that it stands for: what the workers get, and whose hooks are called.
+        resolved: The same, classified.
         options: The options of its enqueuers.
         backend: That of its enqueuers; None: as ``use_multiprocessing`` says.
     """
 
     source: Any
+    resolved: Source
     options: Options
     backend: BackendName | None = None
     enqueuer: "Callable[[], Enqueuer | None]" = staticmethod(lambda: None)  # a weak reference to the latest,
@@ -279,7 +283,7 @@ class Accelerated:
     @property
     def num_batches(self) -> int | None:
         """Batches per epoch, None for endless."""
-        return length_of(self.source)
+        return self.resolved.length()
 
     def on_epoch_begin(self) -> None:
         """Called by Keras before every epoch: the dataset's own."""

@@ -15,7 +15,7 @@ The very first batch is computed alone: Keras builds a model from it and drops t
 as without workers. Threads work on the caller's own dataset: for them `stop` waits until no item is at work, so that
 the hooks are alone with it.
 
-The schedule asks a `_Plan` for length and order, not the enqueuer: what a pipeline holds is held by its workers'
+The cursor asks a `_Plan` for length and order, not the enqueuer: what a pipeline holds is held by its workers'
 finalizer, and must not hold the enqueuer.
 """
 
@@ -24,17 +24,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mpqueue.engine.backend import EndOfStream
-from mpqueue.engine.backend_kinds import BackendName
-from mpqueue.engine.options import Options, check_counts, check_flags, fresh_seed
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.schedule import ENDLESS, EpochSchedule, Place
 from mpqueue.frameworks.keras.seedings import latest_seeding
 from mpqueue.loader import idle
-from mpqueue.loader.datasets import items_of
 from mpqueue.loader.engine import Engine, Latest
 from mpqueue.loader.forms import backend_of
-from mpqueue.loader.lazy_orders import draw_lazy_order
-from mpqueue.loader.sources import check_sequence, has_hooks, length_of
+from mpqueue.plan.backend_kinds import BackendName
+from mpqueue.plan.cursors import ENDLESS, EpochCursor, Place
+from mpqueue.plan.options import Options, SampleOptions, check_counts, check_flags, fresh_seed
+from mpqueue.plan.resolve import resolve
+from mpqueue.plan.sources import Source
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.locks import Lock
 from mpqueue.telemetry.stats import Statistics
@@ -51,7 +50,7 @@ class _Plan:
         self.position = 0
         self.ahead: tuple[int, ...] = ()
 
-    def begin(self, source: Any, *, shuffle: bool, epoch: int | None, shard: tuple[int, int]) -> None:
+    def begin(self, source: Source, *, shuffle: bool, epoch: int | None, shard: tuple[int, int]) -> None:
         """Begin the next pass, in an order drawn as Keras draws it.
 
         Args:
@@ -60,7 +59,7 @@ class _Plan:
             epoch: seeded by this; None: from Python's `random`.
             shard: This process and the number of processes that divide the batches.
         """
-        length = length_of(source)
+        length = source.length()
         order: Sequence[int] | None = None
         if shuffle and length is not None:
             order = list(range(length))
@@ -146,7 +145,7 @@ class PassEnqueuer(idle.Pool):
         options: Options | None = None,
         backend: BackendName | None = None,
     ) -> None:
-        check_sequence(source)
+        self._resolved = resolve(source, SampleOptions(), needs="index", calls_hooks=False)
         check_flags(use_multiprocessing=use_multiprocessing, shuffle=shuffle)
         super().__init__(source)
         self.shuffle, self.use_multiprocessing = shuffle, bool(use_multiprocessing)
@@ -229,8 +228,8 @@ class PassEnqueuer(idle.Pool):
         """Begin a pass with what the dataset is now."""
         with self._lock:
             num_stops = self._num_stops  # as in `_next`
-            draw_lazy_order(self.source)
-            self._plan.begin(self.source, shuffle=self.shuffle, epoch=self._epoch, shard=self._shard)
+            self._resolved.source.draw_order()
+            self._plan.begin(self._resolved.source, shuffle=self.shuffle, epoch=self._epoch, shard=self._shard)
             _numbers.note_state()
             # The order has moved the state on: whoever sets the seed again is seen to do so, and gets the same numbers.
             if self._engine.pipeline is not None:
@@ -267,7 +266,7 @@ class PassEnqueuer(idle.Pool):
 
     def _is_stale(self, pipeline: Pipeline) -> bool:
         if not self.use_multiprocessing:  # the hooks have changed the very object that was computed from, or nothing
-            return has_hooks(self.source)
+            return self._resolved.source.may_change()
         # Without the lock of the pipeline: what this reads is written by calls under our own lock alone.
         return pipeline.is_stopped or pipeline.is_stale()
 
@@ -278,18 +277,13 @@ class PassEnqueuer(idle.Pool):
         if plan.number == 0:
             idle.make_room(self.source)
         options = self._options
-        job = Job(
-            source=items_of(self.source),
-            workers=self.workers,
-            seed=self._seed,
-            is_seed_given=options.seed is not None,
-            options=options,
-        )
-        schedule = EpochSchedule(lambda: plan.length, self._seed, barrier=True, order_of=lambda *_: plan.order)
+        resolved = self._resolved.with_seed(self._seed, given=options.seed is not None)
+        job = Job(plan=resolved, workers=self.workers, options=options)
+        cursor = EpochCursor(lambda: plan.length, self._seed, barrier=True, order_of=lambda *_: plan.order)
         # Keras builds a model from it, and drops the pass: items are to run as often as without workers.
         is_very_first = not plan.number and not plan.position
         pipeline = self._engine.start(
-            job, schedule, self._backend, self.max_queue_size, plan.place(), allowance=1 if is_very_first else None
+            job, cursor, self._backend, self.max_queue_size, plan.place(), allowance=1 if is_very_first else None
         )
         if is_very_first:
             pipeline.pause(waits=False)

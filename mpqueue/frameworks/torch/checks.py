@@ -5,10 +5,9 @@ from typing import Any
 import torch
 from torch.utils.data import IterDataPipe, MapDataPipe
 
-from mpqueue.dataset.lookalikes import is_dataset
-from mpqueue.engine.contents import contents
-from mpqueue.loader.datasets import items_of
-from mpqueue.loader.sources import check_threads
+from mpqueue.plan.options import SampleOptions
+from mpqueue.plan.sources import Items
+from mpqueue.system.contents import contents
 
 
 def is_supported(loader: Any) -> bool:
@@ -45,9 +44,9 @@ def refuse_threads(loader: Any) -> None:
             f"threads={threads} computes the samples of a batch side by side, and with batch_size=None an item of the "
             "dataset is a batch: leave out one of them"
         )
-    is_described = is_dataset(loader.dataset)
-    for source in items_of(loader.dataset).sources if is_described else [loader.dataset]:
-        check_threads(source, threads)
+    provide = getattr(type(loader.dataset), "__mpqueue_source__", None)
+    source = Items(loader.dataset) if provide is None else provide(loader.dataset, SampleOptions(), "index")[0]
+    source.check_threads(threads)
 
 
 def _is_on_gpu(value: Any) -> bool:

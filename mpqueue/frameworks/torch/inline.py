@@ -21,11 +21,11 @@ from typing import Any
 import torch
 from torch.utils.data import dataloader as torch_loader
 
-from mpqueue.engine.lanes import BEGINNING, LaneStart
 from mpqueue.engine.ledger import Progress
-from mpqueue.engine.schedule import Place
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.skipping import warn_of_skipping
+from mpqueue.plan.cursors import Place
+from mpqueue.plan.lanes import BEGINNING, LaneStart
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.worker import context
 from mpqueue.worker.generator_lanes import has_state

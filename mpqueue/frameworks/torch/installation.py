@@ -18,7 +18,7 @@ import torch
 from torch.utils import data
 
 from mpqueue.frameworks.torch.checks import is_supported
-from mpqueue.frameworks.torch.iterator import Iterator
+from mpqueue.frameworks.torch.iterator import PassIterator
 from mpqueue.frameworks.torch.loader import DataLoader, make_iterator
 from mpqueue.system.replacement import Installation, Replacement, install_all
 
@@ -70,7 +70,7 @@ def _check_fit(loader_class: Any) -> None:
 def _get_stateful_iterator(self: Any) -> Any:
     iterator = _get_iterator(self)
     # torchdata's loader waits for its workers, and raises what `worker_init_fn` has raised.
-    if type(iterator) is Iterator and self.worker_init_fn is not None:
+    if type(iterator) is PassIterator and self.worker_init_fn is not None:
         iterator.raise_init_error()
     return iterator
 

@@ -20,6 +20,7 @@ import sys
 import time
 import warnings
 import weakref
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -27,22 +28,22 @@ from torch.utils.data import dataloader as torch_loader
 from torch.utils.data._utils import pin_memory as torch_pinning
 
 from mpqueue.engine.backend import EndOfStream, NotYet, Stopped
-from mpqueue.engine.backend_kinds import BackendName, kind_of
-from mpqueue.engine.lanes import LaneShare
-from mpqueue.engine.options import Options, StartMethod
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.schedule import Drawn, DrawnSchedule, Place, Schedule, StreamSchedule
 from mpqueue.errors import MPQueueError, WorkerRaised
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import refuse_cuda
 from mpqueue.frameworks.torch.pinned import make_pinned
-from mpqueue.frameworks.torch.ranks import StreamRanks
 from mpqueue.frameworks.torch.skipping import evaluation, seed_of_rank, told_by_sampler, warn_of_skipping
-from mpqueue.frameworks.torch.streams import LanedSource, StreamDataset
-from mpqueue.frameworks.torch.worker import INIT_NOTE, LoaderParts, MapSource, StreamSource, listed_of
-from mpqueue.loader.datasets import check_portable
+from mpqueue.frameworks.torch.streams import LanedSource, LoaderStream, StreamDataset
+from mpqueue.frameworks.torch.worker import INIT_NOTE, LoaderParts, LoaderSource, MapSource, StreamSource, listed_of
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.lightning_epochs import tells_epoch_later
+from mpqueue.plan.backend_kinds import BackendName, kind_of
+from mpqueue.plan.cursors import Cursor, Drawn, Place
+from mpqueue.plan.options import Options, SampleOptions, StartMethod
+from mpqueue.plan.plans import DrawnPlan, Plan, StreamPlan
+from mpqueue.plan.ranks import Ranks
+from mpqueue.plan.sources import Function, Items
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.workers.job import Job
@@ -122,6 +123,22 @@ class _SamplerDraw:
             self._is_interrupted = False
 
 
+class _PassDraws(dict[int, _SamplerDraw]):
+    """What the present pass draws from its sampler, by its epoch."""
+
+    def draw(self, epoch: int, base: int) -> _SamplerDraw:  # noqa: ARG002 - torch's ranks share by their samplers
+        """Return the draw of an epoch, which is begun already."""
+        return self[epoch]
+
+
+class PassPlan(DrawnPlan):
+    """The plan of a map-style dataset: its batches are drawn from torch's own iterator of the sampler."""
+
+    def length(self) -> int | None:
+        """Return None: torch's loader knows it."""
+        return None
+
+
 class _Early(NamedTuple):
     """The beginning of a pass whose sampler is told of its epoch afterwards, but before the first batch is taken.
 
@@ -137,7 +154,7 @@ class _Early(NamedTuple):
 
 
 class _Raised(NamedTuple):
-    """An error that `Iterator.raise_init_error` received in place of the first batch.
+    """An error that `PassIterator.raise_init_error` received in place of the first batch.
 
     Attributes:
         error: The error.
@@ -146,7 +163,7 @@ class _Raised(NamedTuple):
     error: Exception
 
 
-class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[misc]  # torch is not looked into
+class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[misc]  # torch is not looked into
     """The batches of a loader with workers; see the module's head.
 
     Args:
@@ -193,24 +210,21 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         self._epoch = -1
         self._has_warned = False
         self._is_stream = self._dataset_kind == torch_loader._DatasetKind.Iterable
-        self._ranks: StreamRanks | None = getattr(loader, "ranks", None)
-        self._draws: dict[int, _SamplerDraw] = {}  # of the present pass; not this object, whose end ends the workers
-        self._job, self._schedule = self._make_job(loader)
+        self._stream_plan: StreamPlan | None = getattr(loader, "stream_plan", None)
+        self._draws = _PassDraws()  # of the present pass; not this object, whose end ends the workers
+        self._job, self._cursor = self._make_job(loader)
         self._engine = Engine(kind="DataLoader", name=type(self._dataset).__name__)
         self._reset(loader, first_iter=True)
 
-    def _make_job(self, loader: Any) -> tuple[Job, Schedule]:
+    def _make_job(self, loader: Any) -> tuple[Job, Cursor]:
         workers, seed = self._num_workers, seed_of_rank(loader, self._base_seed)
         parts = LoaderParts(
             self._dataset, self._collate_fn, loader.worker_init_fn, seed, workers, loader.batch_size,
             self._drop_last, self._auto_collation, getattr(loader, "threads", 1),
         )  # fmt: skip
-        source: LanedSource | StreamSource | MapSource
-        if isinstance(self._dataset, StreamDataset):
-            source = LanedSource(parts)
-            check_portable(source.lanes, workers, self._backend, self._start_method)
-        else:
-            source = StreamSource(parts) if self._is_stream else MapSource(parts)
+        plan = self._make_plan(loader, parts)
+        plan.check_workers(workers, self._backend, self._start_method)
+        source: LoaderSource = plan.source.runs
         options = Options(
             ordered=bool(self._in_order), start_method=self._start_method,
             worker_init=source.prepare if workers else None,
@@ -218,15 +232,22 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         )  # fmt: skip
         guard = make_pinned if self._pin_memory and self._pin_memory_device == "cuda" else None
         job = Job(
-            source=source, workers=workers, seed=seed, is_seed_given=True, options=options, guard=guard,
-            source_has_threads=parts.threads > 1,
+            plan=plan, workers=workers, options=options, guard=guard, source_has_threads=parts.threads > 1
         )  # fmt: skip
-        self._shape = source.shape() if isinstance(source, LanedSource) else None
-        if self._ranks is not None:
-            return job, StreamSchedule(self._ranks.share, epoch_batches=self._ranks.epoch_batches)
-        lanes = state.lanes_of(loader)
-        share = LaneShare(lanes, lanes)
-        return job, StreamSchedule(share) if self._is_stream else DrawnSchedule(self._draws.__getitem__)
+        self._shape = plan.source.shape()
+        return job, plan.cursor(workers, self._backend, self._draws)
+
+    def _make_plan(self, loader: Any, parts: LoaderParts) -> Plan:
+        if not self._is_stream:
+            plan: Plan = PassPlan(source=Items(MapSource(parts)), options=SampleOptions(), ranks=Ranks())
+        elif self._stream_plan is not None:
+            plan = replace(self._stream_plan, source=LoaderStream(LanedSource(parts)))
+        else:
+            is_laned = isinstance(self._dataset, StreamDataset)
+            source = LoaderStream(LanedSource(parts)) if is_laned else Function(StreamSource(parts))
+            lanes = state.lanes_of(loader)
+            plan = StreamPlan(source=source, options=SampleOptions(), ranks=Ranks(), lanes=lanes)
+        return plan.with_seed(parts.base_seed)
 
     # -- The beginning of a pass
 
@@ -250,9 +271,11 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             told = told_by_sampler(loader)  # before it draws, and counts an epoch more
             if told is None and resumed is None:
                 warn_of_skipping(loader)
-            if self._ranks is not None:
-                ranks = self._ranks
-                beginning = beginning._replace(lanes=ranks.lanes, shard=ranks.shard, epoch_batches=ranks.epoch_batches)
+            if self._stream_plan is not None:
+                plan = self._stream_plan
+                beginning = beginning._replace(
+                    lanes=plan.share().total, shard=plan.shard, epoch_batches=plan.epoch_batches
+                )
             # Torch's own: it begins the sampler, which may draw from the generator at this moment.
             _Base._reset(self, loader, first_iter)
             self._epoch += 1
@@ -273,25 +296,25 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         sampler = None if is_told else state.sampler_with_epoch(loader)
         if sampler is not None and tells_epoch_later():
             self._early = _Early(weakref.ref(loader), sampler, state.epoch_told(sampler))
-        self._pass = state.Pass(beginning, self._pipeline.place, self._engine, self._ranks)
+        self._pass = state.Pass(beginning, self._pipeline.place, self._engine, self._stream_plan)
         if hasattr(loader, "note_pass"):  # the installation that made this iterator may be over
             loader.note_pass(self._pass)
 
     def _go_to_stream(self, loader: Any, resumed: state.State) -> None:
         """Have as many lanes as the stream that a state is of."""
         place = resumed.place
-        if self._ranks is None and place.counts:  # else they say it, whoever has left the state
+        if self._stream_plan is None and place.counts:  # else they say it, whoever has left the state
             loader.num_lanes = len(place.counts)
 
     def _go_behind(self, loader: Any, resumed: state.State, epoch: int) -> None:
         """Have the next pass be of the seed of a state, and behind an epoch: random numbers follow from both."""
         self._engine.stop()  # the workers may have another seed, or lanes; what was drawn of an epoch stays drawn
         self._base_seed, self._epoch = resumed.beginning.base_seed, epoch
-        self._job, self._schedule = self._make_job(loader)
+        self._job, self._cursor = self._make_job(loader)
 
     def _begin(self, place: Place, *, goes_on: bool) -> None:
         """Have the workers at the beginning of the pass, where they may be already in a stream that never ends."""
-        self._schedule.last_epoch = place.epoch
+        self._cursor.last_epoch = place.epoch
         pipeline = self._engine.pipeline
         if pipeline is None or pipeline.is_stopped or (place.counts and not goes_on):
             self._engine.stop()
@@ -313,7 +336,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
         loader = early.loader()
         if loader is not None and state.epoch_told(early.sampler) != early.epoch:
             self._engine.stop()  # what was drawn of an epoch stays drawn; this one is to have the same number,
-            self._job, self._schedule = self._make_job(loader)
+            self._job, self._cursor = self._make_job(loader)
             self._epoch -= 1  # so that the samples draw the numbers of a pass that was begun once
             self._reset(loader, first_iter=True)
 
@@ -345,12 +368,12 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
 
     @property
     def _is_endless(self) -> bool:
-        return self._ranks is not None and self._ranks.epoch_batches is not None
+        return self._stream_plan is not None and self._stream_plan.ends_by_count
 
     def _start(self, place: Place) -> Pipeline:
         # As many as torch has ahead: an endless sampler is asked for no more.
         credit = self._prefetch_factor * max(1, self._num_workers)
-        return self._engine.start(self._job, self._schedule, self._backend, credit, place)
+        return self._engine.start(self._job, self._cursor, self._backend, credit, place)
 
     # -- The batches
 
@@ -379,7 +402,7 @@ class Iterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[mis
             if is_empty:
                 raise RuntimeError(
                     "the stream has no elements on this rank, also when it is begun anew: no epoch of "
-                    f"{self._ranks and self._ranks.epoch_batches} batches can be made of it"
+                    f"{self._stream_plan and self._stream_plan.epoch_batches} batches can be made of it"
                 ) from None
             raise StopIteration from None
         except StopIteration:

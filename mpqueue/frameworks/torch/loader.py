@@ -5,17 +5,17 @@ from typing import Any, Generic, Literal, TypeVar
 
 from torch.utils import data
 
-from mpqueue.engine.backend_kinds import IN_PROCESSES
-from mpqueue.engine.options import check_threads
-from mpqueue.engine.ray_options import check_backend
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import is_supported, refuse_threads
 from mpqueue.frameworks.torch.inline import InlineIterator
-from mpqueue.frameworks.torch.iterator import Iterator
-from mpqueue.frameworks.torch.ranks import ranks_of
+from mpqueue.frameworks.torch.iterator import PassIterator
+from mpqueue.frameworks.torch.ranks import stream_plan
 from mpqueue.frameworks.torch.skipping import is_inside_step, keep_state_of_first_rank
 from mpqueue.frameworks.torch.streams import StreamDataset, as_torch_dataset
 from mpqueue.loader.lightning_epochs import is_at_end_of_epoch
+from mpqueue.plan.backend_kinds import IN_PROCESSES
+from mpqueue.plan.options import check_threads
+from mpqueue.plan.ray_options import check_backend
 from mpqueue.telemetry.stats import Statistics
 
 _Batch_co = TypeVar("_Batch_co", covariant=True)
@@ -36,7 +36,7 @@ def make_iterator(loader: Any, otherwise: Callable[[], Any]) -> Any:
         if loader.num_workers and not is_supported(loader):
             return otherwise()
         loader.check_worker_number_rationality()
-    return Iterator(loader)
+    return PassIterator(loader)
 
 
 class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignore[misc]  # torch is not looked into
@@ -104,7 +104,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         elif "dataset" in options:
             options["dataset"] = as_torch_dataset(options["dataset"])
         dataset = args[0] if args else options.get("dataset")
-        self.ranks = ranks_of(dataset, options.get("generator"), shard, lanes, epoch_batches)
+        self.stream_plan = stream_plan(dataset, options.get("generator"), shard, lanes, epoch_batches)
         super().__init__(*args, **options)
         if self.threads > 1:
             refuse_threads(self)
@@ -115,8 +115,8 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         Raises:
             TypeError: Nobody knows.
         """
-        if self.ranks is not None and self.ranks.epoch_batches is not None:
-            return self.ranks.epoch_batches
+        if self.stream_plan is not None and self.stream_plan.epoch_batches is not None:
+            return self.stream_plan.epoch_batches
         return int(super().__len__())
 
     def _get_iterator(self) -> Any:
@@ -170,7 +170,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         states = list(map(state.state_of, all_saved))
         for each in all_saved:
             state.check_fit(self, each)
-        self.resumed = state.joined(states, getattr(self, "ranks", None))
+        self.resumed = state.joined(states, getattr(self, "stream_plan", None))
         if self.resumed is None:
             # A state between two passes: the next one begins anew, whatever this loader was at.
             self._pass = None

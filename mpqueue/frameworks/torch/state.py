@@ -20,15 +20,15 @@ import torch
 from torch.utils.data import BatchSampler, SequentialSampler
 from torch.utils.data.dataloader import _DatasetKind
 
-from mpqueue.engine.schedule import Place
-from mpqueue.frameworks.torch.ranks import StreamRanks
 from mpqueue.frameworks.torch.skipping import told_by_sampler
 from mpqueue.frameworks.torch.streams import LanedSource, StreamDataset
 from mpqueue.frameworks.torch.worker import LoaderParts
 from mpqueue.loader.engine import Engine
-from mpqueue.loader.lane_shares import DEFAULT_LANES
-from mpqueue.loader.lane_states import as_state, check_epoch_batches, check_shape, place_in, plain, starts_in
-from mpqueue.samples.randomness import Randomness
+from mpqueue.plan.cursors import Place
+from mpqueue.plan.lane_states import as_state, check_epoch_batches, check_shape, place_in, plain, starts_in
+from mpqueue.plan.plans import StreamPlan
+from mpqueue.plan.sampler_state import Randomness
+from mpqueue.plan.sources import DEFAULT_LANES
 from mpqueue.telemetry.stats import Statistics
 
 _VERSION = 1
@@ -103,7 +103,7 @@ class Pass:
         beginning: Its beginning.
         place: Returns how far the consumer is.
         engine: That runs it; None: this process does.
-        ranks: Of a stream that never ends: the next pass goes on behind this one.
+        plan: Of a stream that never ends: the next pass goes on behind this one.
 
     Attributes:
         beginning: As given.
@@ -116,23 +116,23 @@ class Pass:
         beginning: Beginning,
         place: Callable[[], Place],
         engine: Engine | None,
-        ranks: StreamRanks | None = None,
+        plan: StreamPlan | None = None,
     ) -> None:
         self.is_over = False
         self.before_step: dict[str, Any] | None = None
         self.beginning, self._place, self._engine = beginning, place, engine
-        self._ranks = ranks if ranks is not None and ranks.epoch_batches is not None else None
+        self._plan = plan if plan is not None and plan.ends_by_count else None
 
     def as_dict(self, *, is_left: bool = False) -> dict[str, Any]:
         """Return the place as plain data."""
-        if self._ranks is not None:
+        if self._plan is not None:
             following = self.following()
             return (following if following is not None and is_left else State(self.beginning, self._place())).as_dict()
         return State(self.beginning, self._place(), is_left or self.is_over, self.is_over).as_dict()
 
     def following(self) -> State | None:
         """Return where the next pass of a stream that never ends begins; None: it is no such stream."""
-        return None if self._ranks is None else State(self.beginning, self._ranks.behind(self._place()))
+        return None if self._plan is None else State(self.beginning, self._plan.after(self._place()))
 
     def statistics(self) -> Statistics:
         """Return the counters of its workers."""
@@ -189,9 +189,9 @@ def check_fit(loader: Any, saved: Any) -> None:
     if not is_stream:
         return
     check_shape(saved.get("shape"), shape_of(loader))
-    ranks: StreamRanks | None = getattr(loader, "ranks", None)
-    if ranks is not None:
-        check_epoch_batches(saved, ranks.epoch_batches, ranks.shard.world)
+    plan: StreamPlan | None = getattr(loader, "stream_plan", None)
+    if plan is not None:
+        check_epoch_batches(saved, plan.epoch_batches, plan.shard.world)
 
 
 def shape_of(loader: Any) -> list[str] | None:
@@ -205,13 +205,13 @@ def shape_of(loader: Any) -> list[str] | None:
     return LanedSource(parts).shape()
 
 
-def joined(states: Sequence[State | None], ranks: StreamRanks | None) -> State | None:
+def joined(states: Sequence[State | None], plan: StreamPlan | None) -> State | None:
     """Return the state of this rank out of one, or out of those of all ranks of a stream.
 
     Raises:
         ValueError: They are not of one moment; or lack a part of it, or have one twice; or of no stream.
     """
-    if ranks is None:
+    if plan is None:
         if len(states) != 1:
             raise ValueError(
                 f"load_state_dict got a list of {len(states)} states, which is for the ranks of a stream: pass the one "
@@ -230,8 +230,8 @@ def joined(states: Sequence[State | None], ranks: StreamRanks | None) -> State |
         {"seed": state.beginning.base_seed, "lanes": state.beginning.lanes, "shard": state.beginning.shard}
         for state in found
     ]
-    place = place_in(told, [state.place for state in found], ranks.share, ranks.shard)
-    beginning = found[0].beginning._replace(lanes=ranks.lanes, shard=ranks.shard)
+    place = place_in(told, [state.place for state in found], plan.share(), plan.shard)
+    beginning = found[0].beginning._replace(lanes=plan.share().total, shard=plan.shard)
     return found[0]._replace(beginning=beginning, place=place)
 
 

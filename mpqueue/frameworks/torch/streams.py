@@ -10,11 +10,15 @@ from typing import Any
 
 from torch.utils import data
 
+from mpqueue.dataset.as_source import check_functions
 from mpqueue.dataset.dataset import Dataset
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.frameworks.torch.collation import SlotCollation
 from mpqueue.frameworks.torch.tensors import encode
 from mpqueue.frameworks.torch.worker import LoaderParts, LoaderSource
+from mpqueue.plan.backend_kinds import BackendName
+from mpqueue.plan.refused import told_of_copies
+from mpqueue.plan.sources import Lanes
 from mpqueue.worker.lanes import Lane, LaneRun
 
 
@@ -74,6 +78,20 @@ class LanedSource(LoaderSource):
     def shape(self) -> list[str]:
         """Return a line for each stage."""
         return self.lanes.shape()
+
+
+class LoaderStream(Lanes):
+    """The source of a stream, with the stages that torch's loader adds."""
+
+    runs: LanedSource
+
+    def check_portable(self, workers: int, backend: BackendName, start_method: str) -> None:
+        """Raise a `TypeError` for a function that worker processes cannot receive."""
+        check_functions(self.runs.lanes.root, workers, backend, start_method)
+
+    def copies_warning(self, count: int, parts: str) -> str:
+        """Return the warning for a stream that returned all of its elements in each part."""
+        return told_of_copies(self.runs.lanes.streams[0], count, parts)
 
 
 class _TensorLane:

@@ -6,7 +6,7 @@ trainer lists what a batch is made of; an iterable-style one is iterated in each
 
 *Random numbers.* Those of a map-style sample follow from (base seed, epoch, place in the order), those of a stream's
 batch from (base seed, epoch, number of the batch, worker). All generators are seeded by the worker process, as for any
-source; see `mpqueue.engine.torch_numbers` for torch's own.
+source; see `mpqueue.seeding.torch_rng` for torch's own.
 """
 
 import copy
@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch.utils.data._utils import worker as torch_worker
 
-from mpqueue.engine.schedule import Listed
 from mpqueue.frameworks.torch.collation import SlotCollation
 from mpqueue.frameworks.torch.tensors import encode
+from mpqueue.plan.cursors import Listed
 from mpqueue.worker import context
 from mpqueue.worker.generator_lanes import has_state
 from mpqueue.worker.runner import BatchAhead

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.engine.schedule import Ticket
 from mpqueue.memory.layout import ReadSpec, load_spec
 from mpqueue.memory.ring import Ring
 from mpqueue.memory.writer import SlotWriter
+from mpqueue.plan.cursors import Ticket
 from mpqueue.workers.handle import Work
 from parts.scaling.cluster import Cluster
 from parts.scaling.simulation import simulation

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 from unittest import mock
 
-from mpqueue.samples.shards import Shard
+from mpqueue.plan.ranks import Shard
 from mpqueue.workers import dispatcher
 from parts.scaling.clock import Clock, Line
 from parts.scaling.cluster import Cluster

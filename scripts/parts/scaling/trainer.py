@@ -8,8 +8,8 @@ itself; the interpreter is charged for it when a batch is handed out.
 import time
 
 from mpqueue.engine.ledger import Ledger
-from mpqueue.engine.schedule import EpochSchedule
-from mpqueue.samples.shards import Shard, Share
+from mpqueue.plan.cursors import EpochCursor
+from mpqueue.plan.ranks import Ranks, Shard
 from mpqueue.telemetry.recorder import WorkerTally
 from mpqueue.workers.dispatcher import Dispatcher
 from mpqueue.workers.handle import Work
@@ -63,9 +63,10 @@ class Trainer:
         self.handles = {number: Handle(number, self._granted) for number in range(num_workers)}
         self.workers: dict[Handle, Worker] = {}
         self.num_taken = self.cpu_ns = 0
-        schedule = EpochSchedule(lambda: num_batches, 0, order_of=Share(shard).numbers)
-        schedule.start_at(0)
-        self.ledger = Ledger(schedule, cluster.credit_of_trainer)
+        numbers = Ranks(shard).numbers(num_batches)
+        cursor = EpochCursor(lambda: num_batches, 0, order_of=lambda *_: numbers)
+        cursor.start_at(0)
+        self.ledger = Ledger(cursor, cluster.credit_of_trainer)
         self.ring = Ring(cluster.credit_of_trainer, num_workers, round(1e6 * cluster.batch_mb))
         pool = WorkerPool(self.ledger, self.ring, Crew(self.handles))  # type: ignore[arg-type]
         self._dispatcher = Dispatcher(

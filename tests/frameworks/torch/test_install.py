@@ -11,7 +11,7 @@ from torch.utils import data
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter, _SingleProcessDataLoaderIter
 
 import mpqueue.torch
-from mpqueue.frameworks.torch.iterator import Iterator
+from mpqueue.frameworks.torch.iterator import PassIterator
 
 
 def _loader(**options):
@@ -23,7 +23,7 @@ def test_every_loader_runs_on_our_workers_as_long_as_it_stands():
     with mpqueue.torch.install():
         for loader in (made_before, _loader(persistent_workers=True)):
             iterator = iter(loader)
-            assert type(iterator) is Iterator
+            assert type(iterator) is PassIterator
             assert [batch.tolist() for batch in iterator] == [[0, 1], [2, 3], [4, 5]]
     assert "_get_iterator" in vars(data.DataLoader)
     assert data.DataLoader._get_iterator.__module__ == "torch.utils.data.dataloader"
@@ -91,7 +91,7 @@ def test_subclasses_run_on_our_workers_too():
 
     with mpqueue.torch.install():
         loader = Own(range(4), num_workers=1)
-        assert type(iter(loader)) is Iterator
+        assert type(iter(loader)) is PassIterator
         assert loader.asked
 
 
@@ -106,7 +106,7 @@ def test_installations_are_counted():
     with mpqueue.torch.install() as inner:
         assert "done" in repr(inner)
     assert "undone" in repr(inner)
-    assert type(iter(_loader())) is Iterator
+    assert type(iter(_loader())) is PassIterator
     with outer:
         pass
     with outer:  # once is enough
@@ -139,7 +139,7 @@ def test_what_another_program_has_put_over_ours_stays_and_makes_no_circle(monkey
     assert type(iterator) is _MultiProcessingDataLoaderIter
     list(iterator)
     with mpqueue.torch.install():
-        assert type(iter(_loader())) is Iterator
+        assert type(iter(_loader())) is PassIterator
 
 
 def test_a_torch_that_makes_its_iterators_elsewhere_is_refused(monkeypatch):

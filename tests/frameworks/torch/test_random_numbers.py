@@ -13,7 +13,7 @@ import torch
 
 import mpqueue
 from mpqueue import GeneratorEnqueuer, OrderedEnqueuer
-from mpqueue.engine.torch_numbers import TorchNumbers
+from mpqueue.seeding.torch_rng import TorchNumbers
 
 SEED = 11
 

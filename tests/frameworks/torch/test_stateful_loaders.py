@@ -9,7 +9,7 @@ from torch.utils import data
 
 import mpqueue.torch
 from mpqueue.frameworks.torch.inline import InlineIterator
-from mpqueue.frameworks.torch.iterator import Iterator
+from mpqueue.frameworks.torch.iterator import PassIterator
 
 pytest.importorskip("torchdata.stateful_dataloader")
 from torchdata.stateful_dataloader import StatefulDataLoader
@@ -42,7 +42,7 @@ def test_it_goes_on_to_the_bit_with_other_workers_too(before, after, persistent)
         wanted = [*_lists(whole), *_lists(whole)]
         first = _loader(before, persistent_workers=persistent)
         batches = iter(first)
-        assert type(batches) is Iterator
+        assert type(batches) is PassIterator
         seen = _lists(next(batches) for _ in range(4))
         state = pickle.loads(pickle.dumps(first.state_dict()))
         second = _loader(after, persistent_workers=persistent)

@@ -9,7 +9,7 @@ from helpers.gates import Gate, pass_gate
 from torch.utils import data
 
 import mpqueue.torch
-from mpqueue.frameworks.torch.iterator import Iterator
+from mpqueue.frameworks.torch.iterator import PassIterator
 from mpqueue.torch import DataLoader
 from mpqueue.worker import lane_runner
 
@@ -106,7 +106,7 @@ def test_a_stream_in_a_loader_of_torchs_has_a_lane_for_each_worker_under_install
     with mpqueue.torch.install():
         loader = made_by_a_library(num_workers=workers)
         iterator = iter(loader)
-        assert type(iterator) is Iterator
+        assert type(iterator) is PassIterator
         passes = [plain(iterator), plain(loader)]
     assert passes == [plain(ours), plain(ours)]
     assert passes[0] != passes[1]

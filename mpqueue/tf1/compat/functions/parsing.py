@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from mpqueue.examples import reading
-from mpqueue.examples.example_plan import Plan, plan
+from mpqueue.examples.example_plan import ExamplePlan, plan
 from mpqueue.examples.features import FeatureKind, Spec, checked
 from mpqueue.tf1.compat.functions.declare import public
 from mpqueue.tf1.compat.functions.kernels import of_values, once
@@ -157,7 +157,7 @@ def parse_single_example(
         return found
 
 
-def _apart(planned: Callable[[], Plan], outputs: _Outputs) -> Rule:
+def _apart(planned: Callable[[], ExamplePlan], outputs: _Outputs) -> Rule:
     """The rule by which single Examples without names are parsed, many at once."""
 
     def rule(call: Call) -> Sequence[Value]:

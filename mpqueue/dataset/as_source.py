@@ -1,0 +1,182 @@
+"""The source of a `mpqueue.Dataset` in a plan: its last stages become options of a loader, and options become stages.
+
+``Loader(dataset, batch_size=32, shuffle=True)`` is ``dataset.shuffle().batch(32)``. If the last stage of an indexed
+dataset makes batches, workers get the dataset of samples before it and a `Batching`, like any other source of samples.
+So they assemble a batch in its final memory, skip single samples, and fill up the last batches of ranks.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from mpqueue.dataset import nodes
+from mpqueue.dataset.opening import DatasetLanes
+from mpqueue.dataset.source import IndexedSource, StageCollate
+from mpqueue.plan.backend_kinds import BackendName, kind_of
+from mpqueue.plan.options import SampleOptions
+from mpqueue.plan.sources import Items, Lanes, Source
+
+
+class DatasetItems(Items):
+    """An indexed dataset.
+
+    Args:
+        given: The dataset.
+        root: The stage whose elements workers compute.
+        batch: The stage after it, of which workers make batches; None: there is none.
+    """
+
+    runs: IndexedSource
+
+    def __init__(self, given: Any, root: nodes.StageNode, batch: nodes.BatchNode | None = None) -> None:
+        super().__init__(given, IndexedSource(root, batch))
+        self._hooks = [hook for hook in (Items(each).epoch_end() for each in self.runs.sources) if hook is not None]
+
+    @property
+    def order(self) -> str:  # type: ignore[override]  # of others it is a constant
+        """The order of its elements in words."""
+        return self.runs.order()
+
+    def epoch_end(self) -> Any:
+        """Return a function that calls the ``on_epoch_end`` of all its sources; None: no source has one."""
+        return self._end_epoch if self._hooks else None
+
+    def _end_epoch(self) -> None:
+        for hook in self._hooks:
+            hook()
+
+    def check_portable(self, workers: int, backend: BackendName, start_method: str) -> None:
+        """Raise a `TypeError` for a function that worker processes cannot receive."""
+        check_functions(self.runs.root, workers, backend, start_method)
+
+    def _parts(self) -> list[Any]:
+        return self.runs.sources
+
+
+class DatasetStream(Lanes):
+    """A dataset that is a stream.
+
+    Args:
+        given: The dataset.
+        root: Its last stage.
+    """
+
+    runs: DatasetLanes
+
+    def __init__(self, given: Any, root: nodes.StageNode) -> None:
+        super().__init__(given, DatasetLanes(root))
+
+    def check_portable(self, workers: int, backend: BackendName, start_method: str) -> None:
+        """Raise a `TypeError` for a function that worker processes cannot receive."""
+        check_functions(self.runs.root, workers, backend, start_method)
+
+
+def as_source(dataset: Any, options: SampleOptions, needs: str | None) -> tuple[Source, SampleOptions]:
+    """Return the source of a dataset, and the options that remain for the plan.
+
+    Args:
+        dataset: The dataset.
+        options: Of the frontend.
+        needs: As for `mpqueue.plan.sources.classify`.
+
+    Raises:
+        TypeError: The dataset is a stream, and a sampler asks for elements by their indices; or it is not of the kind
+            that is needed.
+        ValueError: The dataset gives batches, and ``batch_size`` asks for batches of them; or a stream is to be
+            shuffled as a whole.
+    """
+    if needs is not None:
+        return _needed(dataset, needs), options
+    _refuse_batches_of_batches(dataset, options)
+    if options.sampler is not None or options.batch_sampler is not None:
+        _require_index(dataset, "a sampler asks for elements by their indices", TypeError)
+        return DatasetItems(dataset, dataset.root), options
+    described = dataset
+    if options.shuffle:
+        remedy = "; use its method shuffle(buffer=1000)"
+        _require_index(dataset, "shuffle=True shuffles the whole", ValueError, remedy)
+        described, options = described.shuffle(), replace(options, shuffle=False)
+    if options.batch_size is not None:
+        drops, collate = bool(options.drop_last), options.collate
+        described = described.batch(options.batch_size, drop_last=drops, collate=collate)
+        options = replace(options, batch_size=None, collate=None, drop_last=False)
+    return _peel(dataset, described.root, options)
+
+
+def _needed(dataset: Any, needs: str) -> Source:
+    """Return the source of a dataset whose elements are batches, for a frontend that supports only one kind."""
+    root = dataset.root
+    if needs == "index":
+        require_index(root, "no batches by index, which are asked for here", _TAKES_STREAMS)
+        return DatasetItems(dataset, root)
+    if root.is_indexed:
+        raise TypeError(
+            "the dataset has batches by index, and a generator source has none: pass it to OrderedEnqueuer, or to "
+            "mpqueue.Loader"
+        )
+    return DatasetStream(dataset, root)
+
+
+_TAKES_STREAMS = "mpqueue.Loader and GeneratorEnqueuer take streams, and mpqueue.keras.accelerate a Loader of one"
+
+
+def _peel(given: Any, root: nodes.StageNode, options: SampleOptions) -> tuple[Source, SampleOptions]:
+    if not root.is_indexed:
+        return DatasetStream(given, root), options
+    if not isinstance(root, nodes.BatchNode) or root.input.length() is None:
+        return DatasetItems(given, root), options
+    collate = None if root.collate is None else StageCollate(root)
+    drops = bool(root.drop_last or options.drop_last)
+    options = replace(options, batch_size=root.size, drop_last=drops, collate=collate)
+    return DatasetItems(given, root.input, root), options
+
+
+def stream_stage(root: nodes.StageNode) -> nodes.Numbered | None:
+    """Return the first stage that makes a stream of what is indexed before it; None: the whole tree is indexed."""
+    return None if root.is_indexed else next(stage for stage in root.stages() if not stage.node.is_indexed)
+
+
+def require_index(root: nodes.StageNode, lack: str, remedy: str = "") -> None:
+    """Raise a `TypeError` for a stream.
+
+    Args:
+        root: The last stage of the dataset.
+        lack: What the dataset has not got therefore, in words.
+        remedy: What takes it as it is.
+    """
+    stage = stream_stage(root)
+    if stage is not None:
+        what_to_do = f". {remedy}" if remedy else ""
+        raise TypeError(f"the dataset has {lack}: {stage.named()} makes it a stream{what_to_do}")
+
+
+def _require_index(dataset: Any, why: str, kind: type[Exception], remedy: str = "") -> None:
+    stage = stream_stage(dataset.root)
+    if stage is not None:
+        raise kind(f"{why}, and {stage.named()} makes the dataset a stream{remedy}")
+
+
+def _refuse_batches_of_batches(dataset: Any, options: SampleOptions) -> None:
+    batching = dataset.root.facts.batching
+    if options.are_samples and batching is not None:
+        asked = "batch_sampler" if options.batch_size is None else f"batch_size={options.batch_size}"
+        raise ValueError(
+            f"{asked} makes batches of samples, and the dataset gives batches already, by "
+            f"{batching.named().rstrip(',')}: leave out one of them (for batches of batches: dataset.batch(n, "
+            "collate=function))"
+        )
+
+
+def check_functions(root: nodes.StageNode, workers: int, backend: BackendName, start_method: str) -> None:
+    """Raise a `TypeError` for a function of a stage that cannot be pickled; forked workers inherit all functions."""
+    if not workers or not kind_of(backend).in_processes or start_method == "fork":
+        return
+    from mpqueue.workers.source_send import why_not_sent
+
+    for stage in root.stages():
+        for function in stage.node.functions():
+            where, why = why_not_sent(function)
+            if why:
+                raise TypeError(
+                    f"{stage.named()} cannot be sent to worker processes: {where} cannot be "
+                    f"pickled ({why}). Make it in the function itself, on first use, or in `worker_init`"
+                )

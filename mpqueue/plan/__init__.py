@@ -1,0 +1,28 @@
+"""What is to be computed, and in which order: a source and its options, resolved once.
+
+A plan is immutable and pure: it starts no process, reads no clock and opens no file descriptor. A *cursor*, made from a
+plan, is the mutable part: it deals the work items of one run.
+
+Modules, from the ground up. A module imports only from its own line and the lines above it::
+
+    backend_kinds.py        the properties of each backend
+    ray_options.py          the options of the Ray backend
+    options.py              the options of all frontends
+    sequence.py             `Sequence`, the base class of sources
+    refused.py              source validation: errors for objects that only resemble a source
+    lanes.py                where each virtual shard can be resumed, and where it ends
+    batching.py             how workers run a source, and how samples become batches
+    cursors.py              work items, places, and the cursors that deal them
+    ranks.py                the batches of one rank among several
+    sources.py              the source classes, and how an object is classified
+    rules.py                combinations of a source and options that are refused
+    sampler_fingerprint.py  checksums of the indices that a sampler gave
+    sampler_state.py        the random state that a sampler's order depends on
+    draws.py                batches drawn from a sampler
+    compact.py              snapshots of virtual shards as a short string
+    lane_states.py          states of streams, of one rank or of all
+    checksums.py            checksums of saved states, the same in any file format
+    saved_states.py         the keys of a saved state, and the checks of a loaded one
+    plans.py                the four kinds of plan
+    resolve.py              from what the user passed to a plan
+"""

@@ -1,0 +1,276 @@
+"""Batches from a sampler: drawn in the trainer, as they are dealt, and no sooner.
+
+    sampler --indices--> batches of all ranks, the end filled up or dropped --every world-th--> this rank's
+
+Places in the order are counted over all ranks. To fill up the end, as many indices (or batches) are remembered as may
+be needed: those of one batch of each rank.
+
+An epoch that was begun before, here or by the loader whose state was loaded, is drawn again from the same random
+numbers, and a sampler that gives others all the same is warned about.
+"""
+
+import itertools
+import operator
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from mpqueue.plan.cursors import Drawn, Listed
+from mpqueue.plan.ranks import Ranks
+from mpqueue.plan.sampler_fingerprint import mark_of
+from mpqueue.plan.sampler_state import Randomness
+from mpqueue.system.callers import outside_stacklevel
+from mpqueue.system.interrupts import is_of_handler
+
+_END: Any = object()
+
+
+class SamplerDraw:
+    """The batches of one epoch, drawn one after the other, with a look at the one that follows."""
+
+    is_once = False  # the sampler is iterated anew after an error
+
+    def __init__(self, batches: Iterator[Drawn]) -> None:
+        self._batches = batches
+        self._following: Any = _END
+        self._error: Exception | None = None
+        self._look()
+
+    @property
+    def has_ended(self) -> bool:
+        """True if the last batch was taken."""
+        return self._following is _END and self._error is None
+
+    @property
+    def mark(self) -> int | None:
+        """Stands for all that was taken; None: it is not known."""
+        return None if self._following is _END else self._following.mark
+
+    def take(self, limit: int) -> list[Drawn]:
+        """Return up to so many of the next ones; an error comes at its place, and is the end.
+
+        Raises:
+            Exception: What the sampler raised.
+        """
+        taken: list[Drawn] = []
+        while len(taken) < limit and self._following is not _END:
+            taken.append(self._following)
+            self._look()
+        if not taken and self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        return taken
+
+    def _look(self) -> None:
+        # One ahead, so that the end is known before somebody asks in vain.
+        self._following = _END
+        try:
+            self._following = next(self._batches, _END)
+        except Exception as error:
+            if is_of_handler(error):
+                raise
+            self._error = error
+
+
+class _Reached(NamedTuple):
+    """Number of batches of an epoch that were drawn at least, over all ranks, and the mark of those."""
+
+    epoch: int = -1
+    number: int = 0
+    mark: int | None = None
+
+
+class Draws:
+    """The order that a sampler gives, anew for each epoch.
+
+    Args:
+        sampler: An iterable of indices, or of lists of them.
+        batch_size: Indices of a batch; None: an index is a batch of the source, or a list of indices is one.
+        ranks: The batches of this rank.
+        source: What the indices are of.
+        are_lists: It is a sampler of batches.
+    """
+
+    def __init__(
+        self, sampler: Iterable[Any], batch_size: int | None, ranks: Ranks, source: Any, *, are_lists: bool
+    ) -> None:
+        self._sampler, self._batch_size, self._ranks = sampler, batch_size, ranks
+        self._are_lists = are_lists
+        self._randomness = Randomness(sampler, source)
+        self._beginnings: dict[int, dict[str, Any]] = {}  # by epoch: what its order depends on
+        self._reached = _Reached()
+
+    def draw(self, epoch: int, base: int = 0) -> SamplerDraw:
+        """Begin an epoch, at the batch of the number ``base`` over all ranks.
+
+        Raises:
+            ValueError: There is nothing in it.
+            Exception: What the sampler raised.
+        """
+        draw = self._begin(epoch, base)
+        if draw.has_ended and self._ranks.drops and not self._are_lists:
+            raise ValueError(
+                f"the {self._name} ({type(self._sampler).__name__}) gave no full batch for epoch {epoch}, and "
+                f"drop_last=True leaves out what is short: a batch takes {self._batch_size or 1} indices, on each of "
+                f"{self._ranks.shard.world} ranks. Give more, lower batch_size, or leave out drop_last; an iterator is "
+                "used up by the epoch before: pass an iterable that can be iterated anew"
+            )
+        if draw.has_ended:
+            raise ValueError(
+                f"the {self._name} ({type(self._sampler).__name__}) gave nothing for epoch {epoch}: it is empty, or an "
+                "iterator that was used up by the epoch before; pass an iterable that can be iterated anew"
+            )
+        return draw
+
+    def is_over(self, epoch: int, base: int) -> bool:
+        """Return True if nothing is left of an epoch that was loaded; the sampler is iterated for that."""
+        return self._begin(epoch, base).has_ended
+
+    def _begin(self, epoch: int, base: int) -> SamplerDraw:
+        self._set_epoch(epoch)
+        found = self._beginnings.get(epoch)
+        if found is not None:  # it was begun before: here, or by the loader whose state was loaded
+            with self._randomness.put_back(found):
+                return self._draw_from(epoch, base)
+        with self._randomness.recorded() as found:
+            # That of the epoch before as well: its last batches may be on their way, and a state be asked for among
+            # them.
+            before = self._beginnings.get(epoch - 1)
+            self._beginnings = {epoch: found} if before is None else {epoch - 1: before, epoch: found}
+            return self._draw_from(epoch, base)
+
+    def _draw_from(self, epoch: int, base: int) -> SamplerDraw:
+        return SamplerDraw(self._own(self._batches(base), epoch, base))
+
+    def state_at(self, epoch: int, number: int, mark: int | None) -> dict[str, Any]:
+        """Return what a state has of the sampler, before the batch of this number over all ranks.
+
+        Args:
+            epoch: The epoch.
+            number: Of the batch.
+            mark: Of the batches before it; None: it is not known.
+        """
+        found = dict(self._beginnings[epoch] if epoch in self._beginnings else self._randomness.now())
+        state = {"sampler": found.pop("sampler")} if "sampler" in found else {}
+        if found:
+            state["random"] = found
+        if mark is None and self._reached[:2] == (epoch, number):
+            mark = self._reached.mark
+        if number and mark is not None:
+            state["drawn"] = mark
+        return state
+
+    def load(self, epoch: int, number: int, state: dict[str, Any]) -> None:
+        """Have this epoch begin as a state of it says, in which it has come to the batch of this number."""
+        found = dict(state.get("random", {}))
+        if state.get("sampler") is not None:
+            found["sampler"] = state["sampler"]
+        self._beginnings = {epoch: found} if found else {}
+        mark = state.get("drawn")
+        self._reached = _Reached(epoch, number, None if mark is None else operator.index(mark))
+
+    @property
+    def _name(self) -> str:
+        return "batch_sampler" if self._are_lists else "sampler"
+
+    def _set_epoch(self, epoch: int) -> None:
+        # A sampler of batches often is a wrapper of one of samples, which has the order.
+        for sampler in (self._sampler, getattr(self._sampler, "sampler", None)):
+            set_epoch = getattr(sampler, "set_epoch", None)
+            if callable(set_epoch):
+                set_epoch(epoch)
+                return
+
+    def _own(self, batches: Iterator[int | Listed], epoch: int, first: int) -> Iterator[Drawn]:
+        """This rank's batches (every world-th), from the batch on with which the ranks begin."""
+        world = self._ranks.shard.world
+        known = self._reached if self._reached.epoch == epoch else _Reached()
+        mark = 0
+        numbered = enumerate(batches)
+        # Drawn and passed over: the mark of a place is one of all that came before it.
+        for _, batch in itertools.islice(numbered, first):
+            mark = mark_of(_keys_of(batch), mark)
+        while len(group := list(itertools.islice(numbered, world))) == world:
+            number = group[0][0]
+            if number == known.number and known.mark not in {None, mark}:
+                self._warn_of_another_order(epoch, number)
+            for own, batch in self._ranks.pick(group):
+                yield Drawn(own, batch, mark) if isinstance(batch, Listed) else Drawn(batch, None, mark)
+            for _, batch in group:
+                mark = mark_of(_keys_of(batch), mark)
+            if (epoch, number) >= self._reached[:2]:
+                self._reached = _Reached(epoch, number + world, mark)
+
+    def _warn_of_another_order(self, epoch: int, number: int) -> None:
+        warnings.warn(
+            f"the {self._name} ({type(self._sampler).__name__}) gave other indices for the first {number} batches of "
+            f"epoch {epoch} than the first time: what follows may have come before, and some of the epoch may never "
+            "come. Give it state_dict() and load_state_dict(state), or draw its order from a generator that it keeps",
+            UserWarning,
+            stacklevel=outside_stacklevel(),
+        )
+
+    def _batches(self, first: int) -> Iterator[Any]:
+        """The batches over all ranks, which begin with the one of this number."""
+        if self._are_lists:
+            return _placed(self._filled(map(_list_of, self._sampler), 1, first))
+        if self._batch_size is None:
+            return self._filled(map(_unit_of, self._sampler), 1, first)
+        indices = self._filled(map(_index_of, self._sampler), self._batch_size, first)
+        return _placed(self._grouped(indices, self._batch_size))
+
+    def _grouped(self, indices: Iterator[Any], batch_size: int) -> Iterator[list[Any]]:
+        while batch := list(itertools.islice(indices, batch_size)):
+            if len(batch) == batch_size or not self._ranks.drops:
+                yield batch
+
+    def _filled(self, items: Iterator[Any], batch_size: int, first: int) -> Iterator[Any]:
+        """All items, and among several ranks as many again as make equal numbers of full batches."""
+        world = self._ranks.shard.world
+        if world == 1 or self._ranks.drops:
+            yield from items
+            return
+        group, count = world * batch_size, 0
+        beginning: list[Any] = []
+        for item in items:
+            if count < group:
+                beginning.append(item)
+            count += 1
+            yield item
+        missing = -(count - first * batch_size) % group
+        yield from itertools.islice(itertools.cycle(beginning), missing)
+
+
+def _keys_of(batch: int | Listed) -> Sequence[Any]:
+    return batch.indices if isinstance(batch, Listed) else (batch,)
+
+
+def _placed(batches: Iterator[list[Any]]) -> Iterator[Listed]:
+    """Each batch with the place of its first sample."""
+    place = 0
+    for indices in batches:
+        yield Listed(place, indices)
+        place += len(indices)
+
+
+def _index_of(index: Any) -> Any:
+    # torch's samplers give tensors at times, and a source is asked for an int.
+    return operator.index(index) if hasattr(index, "__index__") else index
+
+
+def _list_of(batch: Any) -> list[Any]:
+    if isinstance(batch, str | bytes) or not isinstance(batch, Iterable):
+        raise TypeError(f"a batch_sampler gives lists of indices, this one gave {batch!r}; a sampler gives indices")
+    indices = [_index_of(index) for index in batch]
+    if not indices:
+        raise ValueError("the batch_sampler gave an empty list: a batch needs at least one index")
+    return indices
+
+
+def _unit_of(index: Any) -> int:
+    if isinstance(index, bool) or not hasattr(index, "__index__"):
+        raise TypeError(
+            f"a sampler without batch_size gives the indices of batches, integers, and this one gave {index!r}; "
+            "lists of indices come from a batch_sampler"
+        )
+    return operator.index(index)

@@ -1,0 +1,122 @@
+"""The option `ray_options` of all faces, checked before anything starts, and without Ray."""
+
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from numbers import Real
+from typing import Any, Self
+
+from mpqueue.plan.backend_kinds import kind_of
+
+_STRATEGIES = ("NodeAffinitySchedulingStrategy", "PlacementGroupSchedulingStrategy")
+DEADLINE_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayOptions:
+    """The keys of `ray_options`.
+
+    Attributes:
+        num_cpus: CPUs that each worker is counted for; None: 1, or less where a node has fewer CPUs than workers.
+        resources: Other resources of each worker, by name; only nodes that have them get workers.
+        scheduling_strategy: "DEFAULT" or "SPREAD": evenly over all nodes. A ``NodeAffinitySchedulingStrategy``: on
+            that node; a ``PlacementGroupSchedulingStrategy``: on the nodes of its bundles.
+        runtime_env: The environment of the workers, which Ray makes on each node, the trainer's own included.
+        deadline_s: A node of which nothing was heard for so long is lost. Shorter notices sooner what died without a
+            word (a cut cable); longer bears a node that is stopped for a while.
+
+    Raises:
+        TypeError: A key has the wrong type.
+        ValueError: A key has an impossible value.
+    """
+
+    num_cpus: float | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+    scheduling_strategy: Any = None
+    runtime_env: Mapping[str, Any] | None = None
+    deadline_s: float = DEADLINE_S
+
+    def __post_init__(self) -> None:
+        if self.num_cpus is not None:
+            _check_number("num_cpus", self.num_cpus)
+        _check_number("deadline_s", self.deadline_s)
+        if not self.deadline_s:
+            raise ValueError("ray_options: deadline_s must be a number of seconds above 0, got 0")
+        _check_resources(self.resources)
+        _check_strategy(self.scheduling_strategy)
+        if self.runtime_env is not None and not isinstance(self.runtime_env, Mapping):
+            raise TypeError(f"ray_options: runtime_env must be a dict or None, got {self.runtime_env!r}")
+
+    @classmethod
+    def of(cls, options: Any) -> Self:
+        """Return the keys of a mapping; None: all defaults.
+
+        Raises:
+            TypeError: It is no mapping, or a key has the wrong type.
+            ValueError: There is no such key, or a key has an impossible value.
+        """
+        if options is None:
+            return cls()
+        if not isinstance(options, Mapping):
+            raise TypeError(f"ray_options must be a dict or None, got {options!r}")
+        known = [key.name for key in fields(cls)]
+        for key in options:
+            if key not in known:
+                raise ValueError(f"ray_options has no key {key!r}: its keys are {', '.join(known)}")
+        return cls(**options)
+
+
+def check_backend(backend: str, ray_options: Any) -> None:
+    """Raise for what `ray_options` cannot be with this backend, and for Ray's absence where it is needed.
+
+    Raises:
+        TypeError: See `RayOptions`.
+        ValueError: See `RayOptions`; or the backend is another one.
+        ImportError: The backend is "ray", and there is no Ray.
+    """
+    is_local = kind_of(backend).is_local
+    if ray_options is not None and is_local:
+        raise ValueError(f'ray_options is about backend="ray", got backend={backend!r}: leave it out')
+    RayOptions.of(ray_options)
+    if not (is_local or _is_installed()):
+        raise ImportError('mpqueue.cluster needs Ray: pip install "mpqueue[ray]"', name="ray")
+
+
+def _is_installed() -> bool:
+    if "ray" in sys.modules:
+        return sys.modules["ray"] is not None  # None hides a package
+    import importlib.util
+
+    return importlib.util.find_spec("ray") is not None
+
+
+def _check_number(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"ray_options: {name} must be a number, got {value!r}")
+    if not math.isfinite(float(value)) or float(value) < 0:
+        raise ValueError(f"ray_options: {name} must be a finite number, 0 or more, got {value!r}")
+
+
+def _check_resources(resources: Any) -> None:
+    if not isinstance(resources, Mapping):
+        raise TypeError(f"ray_options: resources must be a dict of numbers by name, got {resources!r}")
+    for name, amount in resources.items():
+        if not isinstance(name, str):
+            raise TypeError(f"ray_options: the names in resources must be text, got {name!r}")
+        if name == "CPU":
+            raise ValueError('ray_options: resources cannot have "CPU": it is num_cpus')
+        _check_number(f"resources[{name!r}]", amount)
+
+
+def _check_strategy(strategy: Any) -> None:
+    if strategy is None or strategy in ("DEFAULT", "SPREAD"):
+        return
+    known = f'"DEFAULT", "SPREAD", a {" or a ".join(_STRATEGIES)}'
+    if isinstance(strategy, str):
+        raise ValueError(  # noqa: TRY004 - text is a type of it
+            f"ray_options: scheduling_strategy must be {known}, got {strategy!r}"
+        )
+    kind = type(strategy)
+    if kind.__name__ not in _STRATEGIES or not kind.__module__.startswith("ray."):
+        raise TypeError(f"ray_options: scheduling_strategy must be {known}, got {strategy!r}")

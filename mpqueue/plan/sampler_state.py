@@ -1,0 +1,81 @@
+"""Random state that the order of a sampler depends on, before an epoch: recorded, and put back to draw the order again.
+
+    a sampler that has `state_dict` and `load_state_dict`      is asked for its state
+    one that keeps a generator of Python, NumPy or torch       the state of each such generator
+    one that draws from a global generator as it begins        the state of that generator; the trainer's own numbers
+                                                               go on from where they were
+
+A sampler that draws from a global generator later on, or from what is not found, gives another order; see
+`mpqueue.plan.sampler_fingerprint`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mpqueue.seeding.generators import generators_in, global_generators, set_state, state_of
+
+
+class Randomness:
+    """All that the order of one sampler depends on.
+
+    Args:
+        sampler: The sampler.
+        others: Objects whose random numbers are not the sampler's: the source.
+    """
+
+    def __init__(self, sampler: Any, *others: Any) -> None:
+        self._sampler, self._others = sampler, others
+
+    def now(self) -> dict[str, Any]:
+        """Return all but the global generators, as plain data; empty where there is nothing."""
+        stateful = self._stateful()
+        if stateful is not None:
+            return {"sampler": stateful.state_dict()}
+        kept = {path: state_of(generator) for path, generator in self._generators()}
+        return {"kept": kept} if kept else {}
+
+    @contextmanager
+    def recorded(self) -> Iterator[dict[str, Any]]:
+        """Give what the order depends on that begins inside; the global generators are there at the end."""
+        found = self.now()
+        before = _states(global_generators())
+        yield found
+        if "sampler" not in found:
+            changed = {name: state for name, state in _states(global_generators()).items() if state != before.get(name)}
+            if changed:
+                found["global"] = {name: before[name] for name in changed if name in before}
+
+    @contextmanager
+    def put_back(self, found: dict[str, Any]) -> Iterator[None]:
+        """Have the order that begins inside be that of ``found``."""
+        stateful = self._stateful()
+        if stateful is not None and "sampler" in found:
+            stateful.load_state_dict(found["sampler"])
+        kept = found.get("kept", {})
+        for path, generator in self._generators() if kept else ():
+            if path in kept:
+                set_state(generator, kept[path])
+        shared = {name: global_generators()[name] for name in found.get("global", {}) if name in global_generators()}
+        before = _states(shared)
+        try:
+            for name, generator in shared.items():
+                set_state(generator, found["global"][name])
+            yield
+        finally:
+            for name, generator in shared.items():
+                set_state(generator, before[name])
+
+    def _stateful(self) -> Any:
+        # A sampler of batches often is a wrapper of one of samples, which has the order.
+        for sampler in (self._sampler, getattr(self._sampler, "sampler", None)):
+            if hasattr(sampler, "state_dict") and hasattr(sampler, "load_state_dict"):
+                return sampler
+        return None
+
+    def _generators(self) -> Iterator[tuple[str, Any]]:
+        return generators_in(self._sampler, without=[*self._others, *global_generators().values()])
+
+
+def _states(generators: dict[str, Any]) -> dict[str, Any]:
+    return {name: state_of(generator) for name, generator in generators.items()}

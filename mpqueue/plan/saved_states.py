@@ -1,0 +1,151 @@
+"""Contents of the saved state of a loader, and the checks of a state that is loaded.
+
+A state is plain data, which may be saved as JSON or by ``torch.save``. It has a version, and a checksum of all other
+keys. States of version 1 have neither. Keys that a program adds are ignored.
+"""
+
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+from mpqueue.errors import StateDamaged
+from mpqueue.plan.checksums import checksum_of
+from mpqueue.plan.cursors import Place
+
+VERSION = 2
+_NAMES = (
+    *("version", "seed", *Place._fields[:6], "batch_size", "length", "order", "shard", "lanes", "epoch_batches"),
+    *("shape", "sampler", "random", "drawn", "source"),
+)
+_REMEDY = "Load an earlier checkpoint"
+_MOST = 1 << 63  # places and numbers of batches are 64-bit integers
+
+
+def sealed(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a state with its version and checksum."""
+    state = state | {"version": VERSION}
+    return state | {"checksum": _checksum(state)}
+
+
+def place_of(state: Any) -> Place:
+    """Return the place in a state of a loader, and check the state.
+
+    Raises:
+        TypeError: It is not a dict.
+        ValueError: It is not a state of a loader, or of a later release.
+        StateDamaged: It has changed since it was saved.
+    """
+    if not isinstance(state, dict):
+        raise TypeError(f"load_state_dict takes what state_dict() gave, a dict; got {state!r}")
+    missing = [name for name in ("seed", *Place._fields[:4]) if name not in state]
+    if missing:
+        kind = ValueError if state.keys().isdisjoint(_NAMES) else StateDamaged
+        raise kind(
+            f"this is no state of a Loader: it lacks {', '.join(missing)}. "
+            "load_state_dict takes what state_dict() of a Loader of the same source gave"
+        )
+    _integer("seed", state["seed"], None)
+    epoch, position = (_integer(name, state[name], 0) for name in ("epoch", "position"))
+    ahead, counts = (_integers(name, state[name], 0) for name in ("ahead", "counts"))
+    _check_others(state, counts)
+    _check_checksum(state)
+    return Place(epoch, position, ahead, counts)
+
+
+def _check_others(state: dict[str, Any], counts: tuple[int, ...]) -> None:
+    """Check the keys that only some states have."""
+    for name in ("batch_size", "length", "lanes", "epoch_batches"):
+        if state.get(name) is not None:
+            _integer(name, state[name], 1 if name != "length" else 0)
+    if state.get("drawn") is not None:
+        _integer("drawn", state["drawn"], 0)
+    if "shard" in state:
+        shard = _integers("shard", state["shard"], 0)
+        if len(shard) != 2 or shard[0] >= shard[1]:
+            raise _damaged("shard", "the rank and the number of ranks", state["shard"])
+    if state.get("shape") is not None:
+        lines = _items("shape", state["shape"], "a list of strings")
+        if not all(isinstance(line, str) for line in lines):
+            raise _damaged("shape", "a list of strings", state["shape"])
+    if not isinstance(state.get("order", ""), str):
+        raise _damaged("order", "a string", state["order"])
+    if "random" in state:
+        _check_generators(state["random"])
+    ends = _integers("ends", state.get("ends", ()), -1)
+    # Packed ones are checked when they are unpacked.
+    is_packed = isinstance(state.get("starts"), str)
+    starts = [] if is_packed else _items("starts", state.get("starts", ()), _STARTS)
+    for start in starts:
+        if start is None:
+            continue
+        if not isinstance(start, list | tuple) or len(start) != 2:
+            raise _damaged("starts", _STARTS, start)
+        _integer("starts", start[0], 0)
+    for name, items in (("starts", starts), ("ends", ends)):
+        if items and len(items) != len(counts):
+            raise _damaged(name, f"{len(counts)} items, as its counts have", state[name])
+
+
+_STARTS = "None or a pair of a number and a snapshot for each lane"
+
+
+def _check_generators(random: Any) -> None:
+    expected = "states of random generators"
+    if not isinstance(random, dict):
+        raise _damaged("random", expected, random)
+    for name in ("kept", "global"):
+        states = random.get(name, {})
+        if not isinstance(states, dict):
+            raise _damaged("random", expected, states)
+        for generator in states.values():
+            if not (isinstance(generator, dict) and {"kind", "state"} <= generator.keys()):
+                raise _damaged("random", expected, generator)
+
+
+def _check_checksum(state: dict[str, Any]) -> None:
+    if "version" not in state and "checksum" not in state:
+        return  # of version 1
+    version = _integer("version", state.get("version"), 1)
+    if version > VERSION:
+        raise ValueError(
+            f"the state has version {version}, and this release reads versions up to {VERSION}: load it with a release "
+            "that is as new as the one that saved it"
+        )
+    found = _integer("checksum", state.get("checksum"), 0)
+    expected = _checksum(state)
+    if found != expected:
+        raise StateDamaged(
+            f"the state has changed since it was saved: its checksum is {found}, that of its content is {expected}. "
+            f"{_REMEDY}, or save the state unchanged"
+        )
+
+
+def _checksum(state: dict[str, Any]) -> int:
+    return checksum_of({name: state[name] for name in _NAMES if name in state})
+
+
+def _integers(name: str, value: Any, least: int) -> tuple[int, ...]:
+    return tuple(_integer(name, number, least) for number in _items(name, value, "a list of integers"))
+
+
+def _items(name: str, value: Any, expected: str) -> list[Any]:
+    """Return the items of a list, which a format may have made an array."""
+    if isinstance(value, list | tuple) or (callable(getattr(value, "tolist", None)) and isinstance(value, Iterable)):
+        return list(value)
+    raise _damaged(name, expected, value)
+
+
+def _integer(name: str, value: Any, least: int | None) -> int:
+    """Return a number of a state as an int; a format in which it was saved may have made another type of it."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or (least is not None and not least <= number < _MOST):
+        raise _damaged(name, "an integer" if least is None else f"an integer, {least} or more", value)
+    return number
+
+
+def _damaged(name: str, expected: str, value: Any) -> StateDamaged:
+    shown = repr(value)[:100]
+    return StateDamaged(f"this is no state of a Loader: its {name} must be {expected}, got {shown}. {_REMEDY}")

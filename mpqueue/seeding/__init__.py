@@ -1,0 +1,12 @@
+"""Random numbers: each batch and each sample has its own, derived from (seed, epoch, index).
+
+Modules, from the ground up. A module imports only from its own line and the lines above it::
+
+    seeds.py              seeds and shuffled orders from (seed, epoch, index)
+    picks.py              the picks of a shuffle buffer
+    permutation.py        the shuffled order of samples, computed place by place: a billion samples cost no memory
+    generators.py         the random generators that an object holds, and their states as plain data
+    twisters.py           Mersenne Twister seeding of both global generators in the time of one
+    global_generators.py  seeds, keeps and restores the generators that all code of a process shares
+    torch_rng.py          seeds torch's generator if torch is imported
+"""

@@ -1,0 +1,79 @@
+"""Random generators inside of an object, and their states as plain data. Pure.
+
+Generators of Python, NumPy and torch are looked for by `mpqueue.system.contents`; what is found is known by its path.
+
+A state is made of numbers, text, lists and dicts, so that it may be stored as JSON.
+"""
+
+import random
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from mpqueue.system.contents import contents, is_a
+
+
+def generators_in(source: Any, without: Iterable[Any] = ()) -> Iterator[tuple[str, Any]]:
+    """All generators below a source, with their paths, breadth first; nothing that lies in objects of ``without``."""
+    # A list of a million file names holds no generator.
+    for found in contents(source, _is_generator, without=without, skips_long=True):
+        yield found.path, found.value
+
+
+def global_generators() -> dict[str, Any]:
+    """The generators that all of a process shares, by name; torch's where it is imported."""
+    own: Any = random.random, np.random.rand  # methods of the global ones
+    of_torch = getattr(sys.modules.get("torch"), "default_generator", None)
+    found = {"random": own[0].__self__, "numpy": own[1].__self__, "torch": of_torch}
+    return {name: generator for name, generator in found.items() if generator is not None}
+
+
+def state_of(generator: Any) -> dict[str, Any]:
+    """Return the state of a generator as plain data."""
+    if isinstance(generator, random.Random):
+        version, words, gauss = generator.getstate()
+        return {"kind": "random", "state": [version, list(words), gauss]}
+    if isinstance(generator, np.random.Generator):
+        state = _plain(generator.bit_generator.state)
+        return {"kind": state["bit_generator"], "state": state}
+    if _is_of_torch(generator):
+        return {"kind": "torch", "state": generator.get_state().numpy().tobytes().hex()}
+    state = _plain(generator.get_state(legacy=False))
+    return {"kind": f"RandomState {state['bit_generator']}", "state": state}
+
+
+def set_state(generator: Any, saved: dict[str, Any]) -> None:
+    """Put a generator into a state that `state_of` gave; one of another kind is left as it is."""
+    if saved["kind"] != state_of(generator)["kind"]:
+        return
+    state = saved["state"]
+    if isinstance(generator, random.Random):
+        version, words, gauss = state
+        generator.setstate((version, tuple(words), gauss))
+    elif isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    elif _is_of_torch(generator):
+        generator.set_state(sys.modules["torch"].frombuffer(bytearray.fromhex(state), dtype=sys.modules["torch"].uint8))
+    else:
+        generator.set_state(state)
+
+
+def _plain(state: Any) -> Any:
+    if isinstance(state, dict):
+        return {name: _plain(value) for name, value in state.items()}
+    return state.tolist() if isinstance(state, np.ndarray | np.generic) else state
+
+
+def _is_generator(value: Any) -> bool:
+    if is_a(value, (np.random.Generator, np.random.RandomState)):
+        return True
+    if is_a(value, random.Random):
+        return not is_a(value, random.SystemRandom)
+    return _is_of_torch(value)
+
+
+def _is_of_torch(value: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and is_a(value, getattr(torch, "Generator", ()))

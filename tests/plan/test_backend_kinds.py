@@ -1,0 +1,102 @@
+"""The kinds of backends: each is named where users meet it, runs what they ask of it, and is made whole by its module."""
+
+import inspect
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import get_args, get_type_hints
+
+import pytest
+
+import mpqueue
+import mpqueue.keras
+from mpqueue.engine.backend import Backend
+from mpqueue.frameworks.keras.passes import PassEnqueuer
+from mpqueue.plan.backend_kinds import _KINDS, BackendKind, BackendName, kind_of
+from mpqueue.workers.inline import InlineBackend
+
+FACES = [mpqueue.Loader, mpqueue.OrderedEnqueuer, mpqueue.GeneratorEnqueuer, mpqueue.keras.accelerate]
+# What the pipeline asks of a backend.
+ASKED = {*get_type_hints(Backend), *(name for name in vars(Backend) if not name.startswith("_"))}
+
+
+def test_each_kind_is_in_the_type_of_the_names_and_in_the_error():
+    assert get_args(BackendName) == tuple(_KINDS)
+    with pytest.raises(ValueError, match="backend must be") as raised:
+        kind_of("no such")
+    assert [name for name in _KINDS if f'"{name}"' not in str(raised.value)] == []
+
+
+@pytest.mark.parametrize("face", FACES, ids=lambda face: face.__name__)
+def test_each_kind_is_named_where_a_face_describes_its_backend(face):
+    (said,) = [line for line in inspect.getdoc(face).splitlines() if line.startswith("    backend: ")]
+    assert [name for name in _KINDS if f'"{name}"' not in said] == []
+
+
+@pytest.mark.parametrize("name", _KINDS)
+def test_what_a_module_says_that_it_makes_has_all_that_the_pipeline_asks_for(name):
+    """mypy compares where it says `Backend`; of a class the names are compared here."""
+    make_backend = import_module(kind_of(name).maker).make_backend
+    made = get_type_hints(make_backend)["return"]
+    assert {"chunk", "pump", "stop"} < ASKED
+    if made is not Backend:
+        source = "".join(inspect.getsource(base) for base in made.__mro__[:-1])
+        assert [name for name in sorted(ASKED) if name not in source] == []
+
+
+def of_loader(source, **options):
+    with mpqueue.Loader(source, workers=1, **options) as loader:
+        return list(loader)
+
+
+def of_ordered_enqueuer(source, **options):
+    with mpqueue.OrderedEnqueuer(source, **options) as enqueuer:
+        enqueuer.start()
+        return [batch for _, batch in zip(source, enqueuer.get(), strict=False)]
+
+
+def of_generator_enqueuer(source, **options):
+    with mpqueue.GeneratorEnqueuer(lambda: iter(source), **options) as enqueuer:
+        enqueuer.start()
+        return list(enqueuer.get())
+
+
+def of_keras(source, *, backend):
+    """What is behind `accelerate`, without Keras."""
+    enqueuer = PassEnqueuer(source, use_multiprocessing=kind_of(backend).in_processes, backend=backend)
+    enqueuer.start()
+    batches = list(enqueuer.get())
+    enqueuer.park()
+    return batches
+
+
+@pytest.mark.parametrize("in_processes", [True, False])
+@pytest.mark.parametrize("taken", [of_loader, of_ordered_enqueuer, of_generator_enqueuer, of_keras])
+def test_a_kind_that_is_new_runs_what_a_face_is_given(taken, in_processes, monkeypatch):
+    made, maker = [], ModuleType("maker_of_a_new_kind")
+
+    def make_backend(name, ledger, _lock, job):
+        made.append(name)
+        return InlineBackend(ledger, job)
+
+    maker.make_backend = make_backend
+    monkeypatch.setitem(sys.modules, maker.__name__, maker)
+    monkeypatch.setitem(_KINDS, "new", BackendKind(in_processes=in_processes, is_local=True, maker=maker.__name__))
+    assert taken([10, 11, 12], backend="new") == [10, 11, 12]
+    assert made == ["new"]
+
+
+def test_what_contradicts_a_kind_is_refused_by_its_name(monkeypatch):
+    monkeypatch.setitem(_KINDS, "new", BackendKind(in_processes=False, is_local=True, maker="none"))
+    with pytest.raises(ValueError, match="backend='new' has none: leave it out, or use backend=\"process\""):
+        mpqueue.Loader([1], backend="new", start_method="spawn")
+    with pytest.raises(ValueError, match="backend='new' and use_multiprocessing=True contradict each other"):
+        mpqueue.OrderedEnqueuer([1], use_multiprocessing=True, backend="new")
+
+
+def test_an_enqueuer_whose_flag_is_set_later_runs_what_it_says():
+    enqueuer = mpqueue.OrderedEnqueuer([1], backend="thread")
+    enqueuer.use_multiprocessing = True
+    assert enqueuer._backend == "process"
+    enqueuer.use_multiprocessing = False
+    assert enqueuer._backend == "thread"

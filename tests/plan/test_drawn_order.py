@@ -1,0 +1,346 @@
+"""An order that is drawn as it is dealt: one batch ahead, from the same place after an error, known by its end."""
+
+import pytest
+
+from mpqueue.engine.ledger import Progress
+from mpqueue.plan.cursors import Drawn, DrawnCursor, Listed, Place, Ticket
+
+
+class Draw:
+    """Gives units; an error among them is raised in its place, and is the end."""
+
+    def __init__(self, units, *, is_once=False):
+        self._left, self.is_once = list(units), is_once
+        self.limits = []
+
+    def take(self, limit):
+        self.limits.append(limit)
+        taken = []
+        while self._left and len(taken) < limit:
+            if isinstance(self._left[0], Exception):
+                if taken:
+                    break
+                error, self._left = self._left[0], []
+                raise error
+            taken.append(Drawn(unit := self._left.pop(0), None, unit + 1000))
+        return taken
+
+    @property
+    def has_ended(self):
+        return not self._left
+
+    @property
+    def mark(self):
+        return self._left[0] + 1000 if self._left else None
+
+
+class Sampler:
+    """Begins each epoch with the units that it is given for it; the last ones for all that follow."""
+
+    def __init__(self, *epochs):
+        self._epochs, self.begun, self.draws = list(epochs), [], []
+
+    def __call__(self, epoch, _base):
+        self.begun.append(epoch)
+        units = self._epochs.pop(0) if len(self._epochs) > 1 else self._epochs[0]
+        if isinstance(units, Exception):
+            raise units
+        self.draws.append(Draw(units))
+        return self.draws[-1]
+
+
+def schedule_of(*epochs, **options):
+    cursor = DrawnCursor(sampler := Sampler(*epochs), **options)
+    return cursor, sampler
+
+
+def places(tickets):
+    return [(ticket.epoch, ticket.position, ticket.unit) for ticket in tickets]
+
+
+def test_a_ticket_has_what_was_drawn():
+    listed = Listed(4, [5, 3])
+
+    class Lists(Draw):
+        """Gives lists of samples."""
+
+        def take(self, limit):
+            return [drawn._replace(listed=listed) for drawn in super().take(limit)]
+
+    cursor = DrawnCursor(lambda _epoch, _base: Lists([7, 9]))
+    assert cursor.deal(5) == [Ticket(0, 0, 0, 7, -1, listed), Ticket(1, 0, 1, 9, -1, listed)]
+
+
+def test_a_batch_that_was_drawn_first_has_the_mark_of_nothing_and_its_unit_says_what_it_is():
+    assert Drawn(3) == (3, None, 0)
+
+
+def test_no_more_is_drawn_than_is_to_be_dealt():
+    cursor, sampler = schedule_of(range(10))
+    assert places(cursor.deal(2) + cursor.deal()) == [(0, 0, 0), (0, 1, 1), (0, 2, 2)]
+    assert sampler.draws[0].limits == [2, 1]
+
+
+def test_an_epoch_is_drawn_when_the_one_before_is_dealt():
+    cursor, sampler = schedule_of([7, 9], [4])
+    assert places(cursor.deal(9)) == [(0, 0, 7), (0, 1, 9)]
+    assert sampler.begun == [0]
+    assert places(cursor.deal(9)) == [(1, 0, 4)]
+    assert sampler.begun == [0, 1]
+    assert [ticket.number for ticket in cursor.deal(1)] == [3]
+
+
+def test_the_length_is_known_when_the_last_batch_is_dealt():
+    cursor, _ = schedule_of([7, 9])
+    cursor.deal()
+    assert cursor.lengths == {0: None}
+    assert cursor.is_endless
+    cursor.deal()
+    assert cursor.lengths == {0: 2}
+    assert not cursor.is_endless
+
+
+def test_behind_a_barrier_nothing_is_drawn_until_it_is_lifted():
+    cursor, sampler = schedule_of([7, 9], [4], barrier=True)
+    cursor.start_at(0)
+    assert places(cursor.deal(9)) == [(0, 0, 7), (0, 1, 9)]
+    assert cursor.deal(9) == []
+    assert sampler.begun == [0]
+    cursor.open_epoch()
+    assert places(cursor.deal(9)) == [(1, 0, 4)]
+
+
+def test_without_a_barrier_epochs_follow_one_another():
+    cursor, _ = schedule_of([7], [4])
+    cursor.start_at(0)
+    assert places(cursor.deal(1) + cursor.deal(1)) == [(0, 0, 7), (1, 0, 4)]
+
+
+def test_nothing_is_drawn_beyond_the_last_epoch():
+    cursor, sampler = schedule_of([7])
+    cursor.start_at(0)
+    cursor.last_epoch = 0
+    assert places(cursor.deal(9)) == [(0, 0, 7)]
+    assert cursor.deal(9) == []
+    assert sampler.begun == [0]
+
+
+def test_a_start_in_the_middle_draws_what_was_handed_out_and_leaves_it_out():
+    cursor, sampler = schedule_of(range(3000))
+    cursor.start_at(2, 2500)
+    assert sampler.draws[0].limits == [1024, 1024, 452]
+    assert cursor.deal(2) == [Ticket(0, 2, 2500, 2500), Ticket(1, 2, 2501, 2501)]
+
+
+def test_positions_that_were_taken_are_left_out():
+    cursor, _ = schedule_of(range(6))
+    cursor.start_at(0, 1, skip=[2, 4, 5])
+    assert places(cursor.deal(9)) == [(0, 1, 1), (0, 3, 3)]
+    assert cursor.lengths == {0: 6}
+    assert [ticket.number for ticket in cursor.deal(1)] == [2]
+    cursor.start_at(0, 0, skip=[0, 1])
+    assert places(cursor.deal(2)) == [(0, 2, 2), (0, 3, 3)]  # all of the first two is left out
+
+
+def test_the_end_of_an_epoch_is_a_position():
+    cursor, _ = schedule_of(range(3))
+    cursor.start_at(0, 3)
+    assert cursor.lengths == {0: 3}
+    assert places(cursor.deal(1)) == [(1, 0, 0)]
+
+
+def test_a_position_beyond_the_end_does_not_exist():
+    cursor, _ = schedule_of(range(3))
+    with pytest.raises(ValueError, match=r"^position 5 does not exist: the sampler gave 3 batches for epoch 2$"):
+        cursor.start_at(2, 5)
+
+
+def test_behind_an_error_of_the_sampler_the_next_call_comes_back_to_its_place():
+    cursor, sampler = schedule_of([7, 8, OSError("gone")], [7, 8, 9, 10])
+    assert places(cursor.deal(9)) == [(0, 0, 7), (0, 1, 8)]
+    with pytest.raises(OSError, match=r"^gone$"):
+        cursor.deal(9)
+    assert places(cursor.deal(9)) == [(0, 2, 9), (0, 3, 10)]
+    assert sampler.begun == [0, 0]
+    assert cursor.lengths == {0: 4}
+
+
+def test_a_sampler_that_cannot_begin_is_asked_again():
+    cursor, sampler = schedule_of([7], OSError("gone"), [4, 5])
+    cursor.deal(9)
+    with pytest.raises(OSError, match=r"^gone$"):
+        cursor.deal(9)
+    assert places(cursor.deal(9)) == [(1, 0, 4), (1, 1, 5)]
+    assert sampler.begun == [0, 1, 1]
+
+
+def test_what_was_drawn_and_not_handed_out_is_dealt_again_and_not_drawn_again():
+    cursor, sampler = schedule_of(range(6), [70, 71, 72])
+    assert places(cursor.deal(4)) == [(0, number, number) for number in range(4)]
+    cursor.start_at(0, 2)
+    assert places(cursor.deal(9)) == [(0, 2, 2), (0, 3, 3)]
+    assert places(cursor.deal(9)) == [(0, 4, 4), (0, 5, 5)]
+    cursor.start_at(0, 6)
+    cursor.start_at(0, 1)
+    assert cursor.lengths == {0: 6}
+    assert places(cursor.deal(2)) == [(0, 1, 1), (0, 2, 2)]
+    assert sampler.begun == [0]
+
+
+def test_a_barrier_is_lifted_also_behind_batches_that_were_dealt_again():
+    cursor, _ = schedule_of([7, 9], [4], barrier=True)
+    cursor.start_at(0)
+    cursor.deal(9)
+    cursor.start_at(0, 1)
+    assert places(cursor.deal(9)) == [(0, 1, 9)]
+    cursor.open_epoch()
+    assert places(cursor.deal(9)) == [(1, 0, 4)]
+
+
+def test_what_was_drawn_for_an_earlier_epoch_is_not_dealt_in_a_later_one():
+    cursor, sampler = schedule_of([7, 8, 9], [4, 5, 6])
+    cursor.deal(9)
+    assert places(cursor.deal(1)) == [(1, 0, 4)]
+    assert cursor.mark_at(1, 2) is None
+    cursor.start_at(1, 2)
+    assert places(cursor.deal(9)) == [(1, 2, 6)]
+    assert sampler.begun == [0, 1]
+
+
+def test_what_was_handed_out_is_kept_no_longer():
+    cursor, sampler = schedule_of(range(6), [70, 71, 72, 73, 74, 75])
+    cursor.follow(consumer := Progress(0))
+    cursor.deal(3)
+    consumer.go_to(Place(0, 2))
+    cursor.deal(1)
+    cursor.start_at(0, 2)
+    assert places(cursor.deal(9)) == [(0, 2, 2), (0, 3, 3)]
+    cursor.start_at(0, 1)  # as a state does that was loaded
+    assert places(cursor.deal(2)) == [(0, 1, 71), (0, 2, 72)]
+    assert sampler.begun == [0, 0]
+
+
+def test_a_consumer_in_another_epoch_has_nothing_forgotten():
+    cursor, sampler = schedule_of(range(6))
+    cursor.follow(consumer := Progress(0))
+    consumer.go_to(Place(1, 4))
+    cursor.deal(3)
+    cursor.start_at(0)
+    assert places(cursor.deal(9)) == [(0, 0, 0), (0, 1, 1), (0, 2, 2)]
+    assert sampler.begun == [0]
+
+
+@pytest.mark.parametrize("place", [(1, 0), (1, 2)])
+def test_another_epoch_is_drawn_anew(place):
+    cursor, sampler = schedule_of(range(6), range(60, 66))
+    cursor.deal(2)
+    cursor.start_at(*place)
+    assert places(cursor.deal(1)) == [(*place, 60 + place[1])]
+    assert sampler.begun == [0, 1]
+
+
+def test_a_later_place_of_the_epoch_is_one_of_the_same_order():
+    cursor, sampler = schedule_of(range(6), range(60, 66))
+    cursor.deal(2)
+    cursor.start_at(0, 4)
+    assert places(cursor.deal(1)) == [(0, 4, 4)]
+    assert sampler.begun == [0]
+
+
+def test_what_can_be_drawn_once_goes_on_behind_its_error():
+    error = OSError("gone")
+    draw = Draw([7, 8, error], is_once=True)
+    cursor = DrawnCursor(lambda _epoch, _base: draw)
+    assert places(cursor.deal(9)) == [(0, 0, 7), (0, 1, 8)]
+    with pytest.raises(OSError, match=r"^gone$"):
+        cursor.deal(9)
+    draw._left = [9]
+    assert places(cursor.deal(9)) == [(0, 2, 9)]
+
+
+def test_an_epoch_of_which_nothing_more_is_drawn_deals_nothing():
+    class Open(Draw):
+        has_ended = False
+
+    cursor = DrawnCursor(lambda _epoch, _base: Open([7]))
+    assert places(cursor.deal(9)) == [(0, 0, 7)]
+    assert cursor.deal(9) == []
+    assert cursor.lengths == {0: None}
+
+
+@pytest.mark.parametrize("start", [0, 2])
+def test_what_may_be_computed_again_is_kept_though_it_was_handed_out(start):
+    cursor, _ = schedule_of(range(10, 14))
+    cursor.keep(3)
+    cursor.follow(consumer := Progress(0))
+    cursor.start_at(0, start)
+    cursor.deal(9)
+    consumer.go_to(Place(0, 4))
+    cursor.deal(9)  # the next epoch begins
+    cursor.start_at(0, start)
+    cursor.deal(9)
+    assert [cursor.unit_at(0, position).unit for position in range(3)] == [10, 11, 12]
+    for epoch, position in ((0, 4), (1, 0), (0, -1)):
+        with pytest.raises(LookupError, match=r"cannot be computed again: the sampler's indices are kept up to 3 "):
+            cursor.unit_at(epoch, position)
+
+
+def test_an_epoch_that_is_drawn_anew_is_kept_anew():
+    cursor, _ = schedule_of([1, 2, OSError("gone")], [5, 6, 7])
+    cursor.keep(100)
+    cursor.deal(2)
+    with pytest.raises(OSError, match=r"^gone$"):
+        cursor.deal(9)
+    cursor.deal(9)
+    assert [cursor.unit_at(0, position).unit for position in range(3)] == [5, 6, 7]
+
+
+def test_no_more_is_kept_than_there_is_room_for():
+    lists = [Drawn(number, Listed(2 * number, [1, 2])) for number in range(3)]
+
+    class Lists(Draw):
+        def take(self, limit):
+            taken, self._left = self._left[:limit], self._left[limit:]
+            return taken
+
+    cursor = DrawnCursor(lambda _epoch, _base: Lists(lists))
+    cursor.keep(5)
+    cursor.follow(consumer := Progress(0))
+    cursor.deal(3)
+    consumer.go_to(Place(0, 3))
+    cursor.last_epoch = 0
+    cursor.deal(3)
+    assert cursor.unit_at(0, 1) == lists[1]
+    with pytest.raises(LookupError, match="kept up to 5 of an epoch, 2 batches"):
+        cursor.unit_at(0, 2)
+
+
+def test_an_order_that_broke_off_is_drawn_anew_also_where_it_is_kept():
+    cursor, sampler = schedule_of([7, 8, OSError("gone")], [7, 8, 9])
+    cursor.deal(2)
+    with pytest.raises(OSError, match=r"^gone$"):
+        cursor.deal(1)
+    cursor.start_at(0, 1)
+    assert places(cursor.deal(9)) == [(0, 1, 8), (0, 2, 9)]
+    assert sampler.begun == [0, 0]
+
+
+def test_a_mark_stands_for_what_was_drawn_before_a_position():
+    cursor, _ = schedule_of(range(4))
+    assert cursor.mark_at(0, 0) is None
+    cursor.start_at(0, 1)
+    assert cursor.mark_at(0, 1) == 1001
+    cursor.deal(2)
+    marks = [cursor.mark_at(0, position) for position in range(6)]
+    assert marks == [None, 1001, 1002, 1003, None, None]
+    assert cursor.mark_at(1, 2) is None
+    cursor.deal(1)
+    assert cursor.mark_at(0, 4) is None  # of the end, of which the sampler has told nothing
+
+
+def test_behind_an_error_the_mark_is_not_known():
+    cursor, _ = schedule_of([7, OSError("gone")])
+    cursor.deal(1)
+    with pytest.raises(OSError, match=r"^gone$"):
+        cursor.deal(1)
+    assert (cursor.mark_at(0, 0), cursor.mark_at(0, 1)) == (1007, None)

@@ -1,0 +1,294 @@
+"""Which lanes a rank has, and what a state says of them: without workers."""
+
+import json
+import pickle
+
+import pytest
+from helpers.saved_states import of_version_1
+
+import mpqueue
+from mpqueue import Loader
+from mpqueue.plan.cursors import Place
+from mpqueue.plan.lane_states import as_state, plain, starts_in
+from mpqueue.plan.lanes import BEGINNING, LaneShare, LaneStart
+from mpqueue.plan.ranks import Shard
+from mpqueue.plan.sources import classify
+
+
+class Lanes:
+    """A source of lanes, of a shape; nothing of it is run here."""
+
+    def __init__(self, *lines):
+        self.lines = list(lines)
+
+    def open_lane(self, run):
+        raise AssertionError(run)
+
+    def shape(self):
+        return self.lines
+
+
+def elements():
+    return iter(())
+
+
+def loader_of(*lines, shard=(0, 1), **options):
+    return Loader(Lanes(*lines), workers=0, shard=shard, epoch_batches=100, **options)
+
+
+def state_of(share, shard, counts, *, starts=None, ends=(), **more):
+    place = Place(0, sum(counts), (), tuple(counts), starts or (), ends)
+    state = as_state(place) | {"seed": 3, "shard": list(shard), "lanes": share.total, "shape": []}
+    return plain(state | more)
+
+
+def states_of(world, counts, **more):
+    """Of all ranks: so many elements were handed out of each lane, and there is a snapshot of each."""
+    found = []
+    for rank in range(world):
+        share = LaneShare(len(counts) // world, len(counts), first=rank, step=world)
+        mine = [counts[lane] for lane in share.lanes()]
+        starts = tuple(LaneStart(counts[lane] // 2, pickle.dumps([lane, counts[lane]])) for lane in share.lanes())
+        ends = tuple(99 if lane == 3 else -1 for lane in share.lanes())
+        found.append(state_of(share, (rank, world), mine, starts=starts, ends=ends, **more))
+    return found
+
+
+@pytest.mark.parametrize(("world", "lanes"), [(1, 16), (2, 16), (3, 18), (5, 20), (16, 16), (17, 17), (40, 40)])
+def test_a_source_of_lanes_has_16_or_the_smallest_multiple_of_the_world_above(world, lanes):
+    assert classify(Lanes()).check_lanes(None, world) == lanes
+
+
+def test_the_lanes_of_all_ranks_are_all_lanes():
+    shares = [classify(Lanes()).share(12, Shard(rank, 4), 5, "process") for rank in range(4)]
+    assert [list(share.lanes()) for share in shares] == [[rank, rank + 4, rank + 8] for rank in range(4)]
+    assert {share.total for share in shares} == {12}
+
+
+@pytest.mark.parametrize(
+    ("workers", "backend", "source", "count"),
+    [(3, "process", elements, 3), (3, "thread", elements, 3), (0, "process", elements, 1), (3, "thread", iter(()), 1)],
+)
+def test_a_generator_function_has_a_lane_for_each_worker(workers, backend, source, count):
+    """Those of rank 0 come first, as the numbers of its workers do."""
+    assert classify(source).check_lanes(None, 2) is None
+    share = classify(source).share(None, Shard(1, 2), workers, backend)
+    assert (share.num_lanes, share.total, list(share.lanes())) == (count, 2 * count, list(range(count, 2 * count)))
+
+
+def test_lanes_that_cannot_be_dealt_equally_are_refused_with_those_that_can():
+    with pytest.raises(ValueError, match=r"lanes=10 cannot be dealt to 4 ranks.* such as 8, 12, 16"):
+        Loader(elements, lanes=10, shard=(1, 4), workers=0)
+    with pytest.raises(ValueError, match=r"lanes=3 cannot be dealt to 4 ranks.* such as 4, 8, 12"):
+        Loader(Lanes(), lanes=3, shard=(1, 4), workers=0)
+
+
+def test_an_iterator_cannot_have_lanes():
+    with pytest.raises(ValueError, match=r"lanes=2 needs a source that can be run once for each lane.*list_iterator"):
+        Loader(iter([1]), lanes=2, workers=0)
+
+
+@pytest.mark.parametrize("name", ["lanes", "epoch_batches"])
+def test_a_source_with_an_index_has_no_use_for_options_of_streams(name):
+    with pytest.raises(ValueError, match=rf"{name}=4 is about streams.* and list has __getitem__"):
+        Loader([1, 2, 3], workers=0, **{name: 4})
+
+
+@pytest.mark.parametrize("name", ["lanes", "epoch_batches"])
+@pytest.mark.parametrize(("value", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)])
+def test_an_impossible_number_is_refused_with_its_name(name, value, error):
+    with pytest.raises(error, match=rf"{name} must be .* got {value}"):
+        Loader(elements, workers=0, **{name: value})
+
+
+def test_rank_0_is_told_that_ranks_may_have_unequal_numbers_of_batches(recwarn):
+    with pytest.warns(UserWarning, match=r"2 ranks share a stream.*Pass epoch_batches=n"):
+        Loader(Lanes(), workers=0, shard=(0, 2))
+    Loader(Lanes(), workers=0, shard=(1, 2))
+    Loader(Lanes(), workers=0, shard=(0, 2), epoch_batches=3)
+    Loader(Lanes(), workers=0)
+    assert not recwarn.list
+
+
+def test_a_stream_of_epochs_of_n_batches_has_that_length():
+    assert len(loader_of()) == 100
+    with pytest.raises(TypeError, match="no length"):
+        len(Loader(Lanes(), workers=0))
+
+
+def test_a_state_is_plain_data_and_comes_back_from_json():
+    """Unless the snapshots hold what JSON has not."""
+    (state,) = states_of(1, [4] * 4)
+    assert state["starts"] == [[2, [lane, 4]] for lane in range(4)]
+    again = json.loads(json.dumps(state))
+    loader = loader_of(lanes=4)
+    loader.load_state_dict(again)
+    found = loader.state_dict()
+    assert [found[name] for name in ("starts", "ends", "lanes", "shard", "seed")] == [
+        [[2, [lane, 4]] for lane in range(4)], [-1, -1, -1, 99], 4, [0, 1], 3,
+    ]  # fmt: skip
+    assert (found["counts"], found["position"]) == ((4,) * 4, 16)
+
+
+def test_a_state_without_snapshots_has_none():
+    share = LaneShare(2, 2)
+    state = state_of(share, (0, 1), [3, 3])
+    assert "starts" not in state
+    assert starts_in(state) == ()
+    mixed = state_of(share, (0, 1), [3, 3], starts=(BEGINNING, LaneStart(1, pickle.dumps("one"))))
+    assert mixed["starts"] == [None, [1, "one"]]
+    assert starts_in(mixed) == (BEGINNING, LaneStart(1, pickle.dumps("one", 5)))
+
+
+@pytest.mark.parametrize("before", [1, 2, 4, 8])
+@pytest.mark.parametrize("after", [1, 2, 4, 8])
+def test_the_states_of_all_ranks_say_where_each_lane_is_in_any_world(before, after):
+    counts = [3, 3, 2, 2, 2, 2, 2, 2]
+    states = states_of(before, counts)[::-1]
+    for rank in range(after):
+        loader = loader_of(lanes=8, shard=(rank, after))
+        loader.load_state_dict(states)
+        found = loader.state_dict()
+        mine = range(rank, 8, after)
+        assert found["counts"] == tuple(counts[lane] for lane in mine)
+        assert found["starts"] == [[counts[lane] // 2, [lane, counts[lane]]] for lane in mine]
+        assert found.get("ends", [-1] * len(mine)) == [99 if lane == 3 else -1 for lane in mine]
+        assert found["position"] == 18 // after  # equally many are left for each rank
+
+
+@pytest.mark.parametrize(("before", "after", "rank"), [(2, 2, 1), (1, 4, 2), (2, 4, 3)])
+def test_one_state_is_enough_for_a_rank_all_of_whose_lanes_it_has(before, after, rank):
+    states = states_of(before, [6] * 8)
+    loader = loader_of(lanes=8, shard=(rank, after))
+    loader.load_state_dict(states[rank % before])
+    assert loader.state_dict()["counts"] == (6,) * (8 // after)
+    assert loader.state_dict()["position"] == 48 // after
+
+
+def test_lanes_that_are_missing_are_named_with_the_ranks_that_have_them():
+    states = states_of(4, [6] * 8)
+    loader = loader_of(lanes=8, shard=(0, 2))
+    with pytest.raises(ValueError, match=r"lanes 2, 6 of 8 are missing.*Given: rank 0 of 4.*all 4 ranks.*of rank 2"):
+        loader.load_state_dict(states[0])
+    with pytest.raises(ValueError, match=r"lanes 1, 5 of 8 are missing. Given: rank 3, 0, 2 of 4.*that of rank 1"):
+        loader.load_state_dict([states[3], states[0], states[2]])
+
+
+def test_lanes_that_are_there_twice_are_named():
+    states = states_of(2, [6] * 8)
+    with pytest.raises(ValueError, match=r"have lanes 0, 2, 4, 6 twice.*rank 0, 0 of 2"):
+        loader_of(lanes=8).load_state_dict([states[0], states[0]])
+
+
+@pytest.mark.parametrize(("name", "value"), [("seed", 4), ("epoch", 1)])
+def test_states_of_other_moments_or_runs_are_refused(name, value):
+    first, second = states_of(2, [6] * 8)
+    with pytest.raises(ValueError, match=f"not of one run at one moment: {name}"):
+        loader_of(lanes=8).load_state_dict([first, second | {name: value}])
+
+
+def test_a_state_of_other_lanes_is_refused():
+    with pytest.raises(ValueError, match=r"of a stream of lanes=8, and this loader has lanes=4"):
+        loader_of(lanes=4).load_state_dict(states_of(1, [6] * 8))
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (["range(10)", "filter(odd)"], r"Line 2 of it:\n  in the state: map\(f\)\n  here:         filter\(odd\)"),
+        (["range(10)"], r"Line 2 of it:\n  in the state: map\(f\)\n  here:         \(nothing\)"),
+        (
+            ["range(10)", "map(f)", "batch(2)"],
+            r"Line 3 of it:\n  in the state: \(nothing\)\n  here:         batch\(2\)",
+        ),
+    ],
+)
+def test_a_state_of_another_dataset_is_refused_with_the_first_difference(lines, told):
+    states = states_of(1, [6] * 8, shape=["range(10)", "map(f)"])
+    loader_of("range(10)", "map(f)", lanes=8).load_state_dict(states)
+    with pytest.raises(ValueError, match=told):
+        loader_of(*lines, lanes=8).load_state_dict(states)
+
+
+def test_a_state_of_a_function_is_none_of_a_dataset_and_the_other_way_round():
+    """The lanes are equally many, so that the one would be taken to have handed out what the other has."""
+    of_function, of_dataset = (
+        Loader(source, workers=0, lanes=4) for source in (elements, mpqueue.Dataset.range(9).filter(bool))
+    )
+    with pytest.raises(ValueError, match=r"of a function or iterable, and the source of this loader is a dataset with"):
+        of_dataset.load_state_dict(of_function.state_dict())
+    with pytest.raises(ValueError, match=r"of a dataset with stages, and the source of this loader is a function or"):
+        of_function.load_state_dict(of_dataset.state_dict())
+
+
+def test_a_position_in_an_epoch_that_is_over_here_is_the_next_epochs_beginning():
+    """A rank of two has given 120 of 150 batches; 240 of 300, which the one that is left does not count to."""
+    states = states_of(2, [30] * 8)
+    loader = loader_of(lanes=8)
+    loader.load_state_dict([state | {"position": 120} for state in states])
+    assert (loader.epoch, loader.state_dict()["position"]) == (1, 0)
+
+
+def test_no_state_is_refused():
+    with pytest.raises(ValueError, match="empty list"):
+        loader_of().load_state_dict([])
+    with pytest.raises(TypeError, match="a dict; got 3"):
+        loader_of().load_state_dict([3])
+
+
+def test_a_state_of_lanes_is_refused_by_a_generator_that_has_one_for_each_worker():
+    (state,) = states_of(1, [6] * 8)
+    with pytest.raises(ValueError, match=r"a state of a stream of lanes=8: pass lanes=8"):
+        Loader(elements, workers=2).load_state_dict(state)
+
+
+def test_a_state_of_a_generator_in_workers_is_one_of_as_many_lanes():
+    old = {"seed": 5, "epoch": 2, "position": 0, "ahead": (), "counts": (4, 3), "lane": 1}
+    loader = Loader(elements, workers=0, lanes=2)
+    loader.load_state_dict(old)
+    assert (loader.epoch, loader.state_dict()["counts"]) == (2, (4, 3))
+    with pytest.raises(ValueError, match=r"2 workers, each with a stream of its own|lanes=2"):
+        Loader(elements, workers=0, lanes=4).load_state_dict(old)
+
+
+def test_equal_states_of_all_ranks_of_a_sequence_are_one():
+    states = [Loader(list(range(9)), workers=0, shard=(rank, 3), seed=1).state_dict() for rank in range(3)]
+    loader = Loader(list(range(9)), workers=0)
+    loader.load_state_dict(states)
+    assert list(loader) == list(range(9))
+    with pytest.raises(ValueError, match="not of one moment"):
+        loader.load_state_dict([states[0], of_version_1(states[1], position=3)])
+
+
+def _endless(epoch_batches, shard=(0, 1)):
+    return Loader(elements, workers=0, lanes=4, shard=shard, epoch_batches=epoch_batches, seed=3)
+
+
+@pytest.mark.filterwarnings("ignore:2 ranks share a stream")
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ((8, (0, 1)), (5, (0, 1))),
+        ((8, (0, 1)), (None, (0, 1))),
+        ((None, (0, 1)), (8, (0, 1))),
+        ((8, (0, 2)), (5, (0, 1))),
+    ],
+)
+def test_state_with_another_epoch_batches_is_refused(before, after):
+    state = _endless(*before).state_dict()
+    with pytest.raises(
+        ValueError, match=rf"epoch_batches must be {before[0]}, .*, got {after[0]}.*Pass epoch_batches="
+    ):
+        _endless(*after).load_state_dict([state, of_version_1(state, shard=[1, 2])] if before[1][1] == 2 else state)
+
+
+@pytest.mark.parametrize("epoch_batches", [8, 16])
+def test_state_of_other_ranks_is_loaded_with_as_many_batches_on_each_or_on_all(epoch_batches):
+    states = [_endless(8, (rank, 2)).state_dict() for rank in range(2)]
+    _endless(epoch_batches).load_state_dict(states)
+
+
+def test_state_of_an_older_version_has_no_epoch_batches_to_compare():
+    state = of_version_1(_endless(8).state_dict())
+    del state["epoch_batches"]
+    _endless(5).load_state_dict(state)

@@ -1,0 +1,109 @@
+"""The snapshots of lanes alone: which one a lane begins with, and which are forgotten."""
+
+import pytest
+
+from mpqueue.engine.ledger import Ledger
+from mpqueue.engine.outcomes import Result
+from mpqueue.plan.cursors import Place, StreamCursor
+from mpqueue.plan.lanes import BEGINNING, LaneStart, LaneTable, starts
+
+
+def ledger_of(num_lanes=2, credit=8):
+    cursor = StreamCursor(num_lanes)
+    ledger = Ledger(cursor, credit)
+    ledger.go_to(Place())
+    return ledger
+
+
+def hand_out(ledger, count):
+    """So many elements."""
+    tickets = []
+    for _ in range(count):
+        (ticket,) = ledger.deal()
+        ledger.ready[ticket.number] = Result(None)
+        ledger.count(ledger.take()[0])
+        tickets.append(ticket)
+    return tickets
+
+
+def test_a_lane_without_snapshots_begins_at_its_beginning():
+    table = LaneTable(2)
+    assert table.start(1, 50) == BEGINNING == LaneStart(0, None)
+    assert (starts(table.known(), (3, 4)), table.ends_by_lane()) == ((), ())
+
+
+def test_a_lane_begins_at_the_newest_snapshot_that_is_not_ahead():
+    table = LaneTable(2)
+    for number in (30, 10, 20):  # in any order: those of a worker that has died are taken again
+        table.note(1, number, b"%d" % number)
+    found = [table.start(1, number) for number in (9, 10, 19, 20, 99)]
+    assert [start.number for start in found] == [0, 10, 10, 20, 30]
+    assert found[-1] == LaneStart(30, b"30")
+    assert table.start(0, 99) == BEGINNING
+    assert starts(table.known(), (99, 29)) == (BEGINNING, LaneStart(20, b"20"))
+
+
+def test_a_snapshot_of_the_same_element_takes_the_place_of_the_one_before():
+    table = LaneTable(1)
+    table.note(0, 3, b"old")
+    table.note(0, 3, b"new")
+    assert table.known() == ((LaneStart(3, b"new"),),)
+
+
+def test_what_nobody_can_go_back_to_is_forgotten():
+    """All but the newest that is not ahead of what was handed out, and one before it for batches that come back."""
+    counts = [0]
+    table = LaneTable(1)
+    table.follow(lambda: counts)
+    for number in range(1, 100):
+        counts[0] = max(0, number - 5)
+        table.note(0, number, b"")
+        assert table.start(0, counts[0]).number == counts[0]
+        assert len(table.known()[0]) <= 7
+    assert [start.number for start in table.known()[0]] == list(range(93, 100))
+
+
+def test_a_lane_ends_at_the_first_element_that_it_lacks():
+    table = LaneTable(3)
+    for number in (7, 5, 6):
+        table.end(1, number)
+    assert table.ends_by_lane() == (-1, 5, -1)
+
+
+def test_a_table_that_goes_to_a_place_knows_what_the_place_knows():
+    table = LaneTable(2)
+    table.note(0, 5, b"forgotten")
+    table.end(0, 6)
+    table.go_to((BEGINNING, LaneStart(4, b"four")), (-1, 9))
+    assert (table.start(0, 9), table.start(1, 9)) == (BEGINNING, LaneStart(4, b"four"))
+    assert table.ends_by_lane() == (-1, 9)
+    table.go_to((), ())
+    assert (table.known(), table.ends_by_lane()) == (((), ()), ())
+
+
+@pytest.mark.parametrize("num_unclaimed", [0, 1, 2])
+def test_a_place_brings_the_snapshots_that_are_not_ahead_of_it(num_unclaimed):
+    """What was counted and has not come is not handed out."""
+    ledger = ledger_of(2)
+    tickets = hand_out(ledger, 8)
+    for lane in (0, 1):
+        for number in (1, 3, 4, 5):
+            ledger.lanes.note(lane, number, b"%d" % number)
+    ledger.progress.unclaimed = tuple((ticket, None) for ticket in tickets[len(tickets) - num_unclaimed :])
+    place = ledger.progress.place()
+    assert place.counts == [(4, 4), (4, 3), (3, 3)][num_unclaimed]
+    assert tuple(start.number for start in place.starts) == place.counts
+
+
+def test_a_ledger_that_goes_to_a_place_begins_there():
+    ledger = ledger_of(2)
+    hand_out(ledger, 4)
+    ledger.lanes.note(1, 2, b"two")
+    ledger.lanes.end(0, 2)
+    place = ledger.progress.place()
+    other = ledger_of(2)
+    other.go_to(place)
+    assert other.progress.place() == place
+    assert other.lanes.start(1, 2) == LaneStart(2, b"two")
+    other.go_to(Place(1))
+    assert other.progress.place() == Place(1, counts=(0, 0))

@@ -1,0 +1,579 @@
+"""Schedules and progress, without workers: whatever happens, each batch of each epoch is dealt and counted once."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from helpers.aiming import AimingMachine, run_and_require
+
+from mpqueue.engine.ledger import Progress
+from mpqueue.plan.cursors import Drawn, EpochCursor, Place, StreamCursor, Ticket
+from mpqueue.plan.lanes import LaneShare
+from mpqueue.seeding.seeds import permutation
+
+SEED = 7
+EPOCH_ARROWS = [
+    "deal", "deal none at the barrier", "deal across", "deal of skipped", "the length fails", "take", "take out of order",
+    "take fills a gap", "epoch ends", "barrier is lifted", "go on", "go on elsewhere", "a length of 0",
+]  # fmt: skip
+
+
+class EpochsInAnyWay(AimingMachine):
+    """A consumer takes dealt tickets in order, or any of the present epoch, goes on elsewhere, or begins anew."""
+
+    def make(self):
+        self.lengths = [self.choose(range(1, 7)) for _ in range(self.choose(range(1, 5)))]
+        if len(self.lengths) > 2 and self.choose([False, True]):
+            self.lengths[1] = 0
+        self.ordered, self.shuffle, self.barrier = (self.choose([False, True]) for _ in range(3))
+        if 0 in self.lengths:
+            self.barrier = False  # an epoch without batches has no last one whose end would lift it
+        self.fails = False
+        self.cursor, self.progress = None, Progress(0)
+        self.cursor = self.new_cursor()
+        self.cursor.start_at(0)
+        self.dealt, self.numbers, self.taken = [], [], {}
+
+    def new_cursor(self):
+        return EpochCursor(self.length_of, SEED, shuffle=self.shuffle, barrier=self.barrier)
+
+    def length_of(self):
+        if self.fails:
+            raise OSError("the index file is gone")
+        return self.length(self.cursor.epoch) if self.cursor is not None else self.lengths[0]
+
+    def length(self, epoch):
+        return self.lengths[epoch % len(self.lengths)]
+
+    def moves(self):
+        moves = {f"deal {limit}": (2, partial(self.deal, limit)) for limit in (1, 2, 5)}
+        moves["deal while the length fails"] = 2, self.deal_while_the_length_fails
+        moves["go on"] = 1, partial(self.all_workers_are_lost, anew=False)
+        moves["go on elsewhere"] = 1, partial(self.all_workers_are_lost, anew=True)
+        own = [ticket for ticket in self.dealt if ticket.epoch == self.progress.epoch]
+        for ticket in self.dealt[:1] if self.ordered else own:
+            moves[f"take {ticket.number}"] = 12 if self.ordered else 3, partial(self.take, ticket)
+        return moves
+
+    def deal(self, limit):
+        before = self.cursor.epoch
+        tickets = self.cursor.deal(limit)
+        assert len(tickets) <= limit
+        assert len({ticket.epoch for ticket in tickets}) <= 1
+        if self.barrier:
+            assert all(ticket.epoch == self.progress.epoch for ticket in tickets)
+            assert tickets or self.progress.epoch < self.cursor.epoch
+            self.reached["deal none at the barrier"] += not tickets
+        else:
+            assert tickets
+        if tickets:
+            self.reached["deal"] += 1
+            self.reached["deal across"] += self.cursor.epoch > before
+            self.reached["a length of 0"] += any(not self.length(e) for e in range(before, self.cursor.epoch))
+            self.reached["deal of skipped"] += bool(self.cursor._skip)
+            assert {ticket.lane for ticket in tickets} == {-1}
+        self.numbers += [ticket.number for ticket in tickets]
+        self.dealt += tickets
+
+    def deal_while_the_length_fails(self):
+        """It is raised and asked for again; nothing is left out."""
+        self.fails = True
+        try:
+            self.dealt += (tickets := self.cursor.deal(3))
+            self.numbers += [ticket.number for ticket in tickets]
+        except OSError:
+            self.reached["the length fails"] += 1
+        self.fails = False
+
+    def take(self, ticket):
+        self.dealt.remove(ticket)
+        assert ticket.epoch == self.progress.epoch
+        position = self.progress.position
+        assert not self.progress.is_counted(ticket)
+        counted = self.progress.count(ticket)
+        assert counted == self.progress.position
+        assert self.progress.is_counted(ticket)
+        self.taken.setdefault(ticket.epoch, []).append(ticket)
+        self.reached["take out of order" if counted == position else "take"] += 1
+        self.reached["take fills a gap"] += counted > position + 1
+        taken = {one.position for one in self.taken[ticket.epoch]}
+        place = self.progress.place()
+        assert place == Place(ticket.epoch, counted, tuple(sorted(one for one in taken if one > counted)))
+        assert set(range(counted)) <= taken
+        assert counted not in taken
+        if self.progress.position == self.length(ticket.epoch):
+            self.enter_next(ticket)
+
+    def enter_next(self, ticket):
+        self.reached["epoch ends"] += 1
+        self.progress.enter(ticket.epoch + 1)
+        assert self.progress.is_counted(ticket)
+        self.cursor.forget(ticket.epoch)
+        while not self.length(self.progress.epoch):
+            self.cursor.forget(self.progress.epoch)
+            self.progress.enter(self.progress.epoch + 1)
+        if self.barrier:
+            assert not self.dealt
+            self.cursor.open_epoch()
+            self.reached["barrier is lifted"] += 1
+
+    def all_workers_are_lost(self, *, anew):
+        """What was dealt and not taken is dealt again; also by another process that only has the place."""
+        place = self.progress.place()
+        if anew:
+            number = self.cursor.next_number
+            self.cursor, self.progress = self.new_cursor(), Progress(0)
+            self.cursor.next_number = number
+        self.cursor.start_at(place.epoch, place.position, place.ahead)
+        self.progress.go_to(place)
+        assert self.progress.place() == place
+        self.dealt.clear()
+        self.reached["go on elsewhere" if anew else "go on"] += 1
+
+    def check(self):
+        for epoch, tickets in self.taken.items():
+            positions, units = [ticket.position for ticket in tickets], [ticket.unit for ticket in tickets]
+            assert len(positions) == len(set(positions))
+            if self.ordered:
+                assert positions == list(range(len(positions)))
+            if self.shuffle:
+                order = permutation(SEED, epoch, self.length(epoch))
+                assert units == [order[position] for position in positions]
+            else:
+                assert units == positions
+            if epoch < self.progress.epoch:
+                assert sorted(units) == sorted(positions) == list(range(self.length(epoch)))
+        assert self.numbers == sorted(set(self.numbers))
+        for epoch, length in self.cursor.lengths.items():
+            assert epoch >= self.progress.epoch or not self.length(epoch)
+            assert length == self.length(epoch)
+
+
+def test_epochs_in_any_way():
+    run_and_require(EpochsInAnyWay, EPOCH_ARROWS, at_least=10, examples=200, steps=60)
+
+
+STREAM_ARROWS = ["deal", "deal none", "take", "end of a lane", "go on", "end of all"]
+
+
+class StreamsInAnyWay(AimingMachine):
+    """Lanes that end at any time: what is taken goes round the lanes that live, as if nobody ran ahead."""
+
+    def make(self):
+        self.lengths = lengths = [self.choose(range(6)) for _ in range(self.choose(range(1, 5)))]
+        self.cursor = StreamCursor(len(lengths))
+        self.progress = Progress(len(lengths), self.cursor.lanes)
+        self.cursor.go_to(Place())
+        self.dealt, self.taken, self.numbers, self.ended = [], [], [], set()
+        counts, lanes, self.expected = [0] * len(lengths), set(range(len(lengths))), []
+        while lanes:
+            for lane in sorted(lanes):
+                if counts[lane] == lengths[lane]:
+                    lanes.remove(lane)
+                    continue
+                self.expected.append((lane, counts[lane]))
+                counts[lane] += 1
+
+    def moves(self):
+        moves = {f"deal {limit}": (1, partial(self.deal, limit)) for limit in (1, 2, 5)}
+        if self.dealt:
+            moves["take"] = 6, self.take
+        moves["go on"] = 1, self.all_workers_are_lost
+        return moves
+
+    def deal(self, limit):
+        tickets = self.cursor.deal(limit)
+        assert len(tickets) == (0 if len(self.ended) == len(self.lengths) else limit)
+        self.reached["deal" if tickets else "deal none"] += 1
+        assert all(ticket.position == ticket.unit for ticket in tickets)
+        assert {ticket.epoch for ticket in tickets} <= {0}
+        self.numbers += [ticket.number for ticket in tickets]
+        self.dealt += tickets
+
+    def take(self):
+        ticket = self.dealt.pop(0)
+        if ticket.unit >= self.lengths[ticket.lane]:
+            self.cursor.end_lane(ticket.lane, ticket.unit)
+            self.ended.add(ticket.lane)
+            self.reached["end of a lane"] += 1
+            return
+        assert not self.progress.is_counted(ticket)
+        assert self.progress.count(ticket) == len(self.taken) + 1
+        assert self.progress.is_counted(ticket)
+        self.taken.append((ticket.lane, ticket.unit))
+        self.reached["take"] += 1
+
+    def all_workers_are_lost(self):
+        place = self.progress.place()
+        assert sum(place.counts) == len(self.taken)
+        self.cursor.go_to(place)
+        self.progress.go_to(place)
+        assert self.progress.place() == place
+        self.dealt.clear()  # what has ended is known to have, and is not asked again
+        self.reached["go on"] += 1
+
+    def check(self):
+        assert self.taken == self.expected[: len(self.taken)]
+        assert self.numbers == list(range(len(self.numbers)))
+
+    def finish(self):
+        while True:
+            self.dealt += self.cursor.deal(3)
+            if not self.dealt:
+                break
+            self.take()
+        assert self.taken == self.expected
+        self.reached["end of all"] += 1
+
+
+def test_streams_in_any_way():
+    run_and_require(StreamsInAnyWay, STREAM_ARROWS, at_least=10, examples=150, steps=50)
+
+
+def units(tickets):
+    return [ticket.unit for ticket in tickets]
+
+
+def schedule_of(length, **options):
+    cursor = EpochCursor(lambda: length, SEED, **options)
+    cursor.start_at(0)
+    return cursor
+
+
+def test_a_ticket_says_what_it_is_for():
+    cursor = schedule_of(3)
+    assert cursor.deal(5) == [Ticket(0, 0, 0, 0), Ticket(1, 0, 1, 1), Ticket(2, 0, 2, 2)]
+    assert cursor.deal() == [Ticket(3, 1, 0, 0, -1)]
+
+
+def test_an_endless_epoch_has_no_end_and_no_order():
+    cursor = schedule_of(None, shuffle=True, order_of=lambda epoch, length, base: [length])
+    assert cursor.is_endless
+    assert units(cursor.deal(3) + cursor.deal(3)) == list(range(6))
+    assert (cursor.epoch, cursor.lengths) == (0, {0: None})
+    cursor.start_at(0, 1000)
+    assert units(cursor.deal(2)) == [1000, 1001]
+
+
+def test_an_epoch_with_an_end_is_not_endless():
+    assert not schedule_of(3).is_endless
+
+
+def test_a_user_may_give_the_order():
+    asked = []
+
+    def order_of(epoch, length, base):
+        asked.append((epoch, length, base))
+        return np.array([2, 0, -1])
+
+    cursor = schedule_of(3, order_of=order_of, shuffle=True)
+    tickets = cursor.deal(9) + cursor.deal(1)
+    assert units(tickets) == [2, 0, -1, 2]
+    assert all(type(ticket.unit) is int for ticket in tickets)
+    assert asked == [(0, 3, 0), (1, 3, 0)]
+
+
+def test_an_order_that_is_given_says_how_many_batches_the_epoch_has():
+    orders = {0: [4, 2], 1: None, 2: [0]}
+    cursor = schedule_of(3, order_of=lambda epoch, _length, _base: orders[epoch])
+    assert [units(cursor.deal(9)) for _ in range(3)] == [[4, 2], [0, 1, 2], [0]]
+    assert cursor.lengths == {0: 2, 1: 3, 2: 1}
+
+
+def test_the_order_of_an_epoch_is_known_until_it_is_forgotten():
+    cursor = schedule_of(3, shuffle=True)
+    cursor.deal(9)
+    cursor.deal(9)
+    assert {epoch: order.tolist() for epoch, order in cursor.orders.items()} == {
+        epoch: permutation(SEED, epoch, 3).tolist() for epoch in (0, 1)
+    }
+    cursor.forget(0)
+    assert list(cursor.orders) == [1]
+    cursor.start_at(5)
+    assert list(cursor.orders) == [5]
+    cursor.stand_before(6)
+    assert cursor.orders == {}
+
+
+def test_an_ascending_epoch_has_no_order():
+    assert schedule_of(3).orders == {0: None}
+    assert EpochCursor(lambda: 3, SEED).orders == {}
+
+
+def test_an_epoch_is_not_shuffled_unless_it_is_to_be():
+    assert units(schedule_of(50).deal(50)) == list(range(50))
+    assert units(schedule_of(50, shuffle=True).deal(50)) == permutation(SEED, 0, 50).tolist()
+
+
+def test_there_is_no_barrier_unless_it_is_wanted():
+    cursor = schedule_of(2)
+    assert len(cursor.deal(5) + cursor.deal(5)) == 4
+
+
+def test_positions_that_were_taken_are_left_out_of_their_epoch_only():
+    cursor = schedule_of(4)
+    cursor.start_at(5, 1, skip=[3, 0, 2])
+    assert units(cursor.deal(1)) == [1]
+    again = cursor.deal(9)
+    assert [(ticket.epoch, ticket.unit) for ticket in again] == [(6, 0), (6, 1), (6, 2), (6, 3)]
+
+
+def test_positions_to_leave_out_are_left_behind_by_another_start():
+    cursor = schedule_of(3)
+    cursor.start_at(0, 0, skip=[1])
+    cursor.start_at(0)
+    assert units(cursor.deal(5)) == [0, 1, 2]
+    cursor.start_at(1, 0, skip=[1])
+    cursor.stand_before(2)
+    assert units(cursor.deal(5)) == [0, 1, 2]
+
+
+def test_the_end_of_an_epoch_is_a_position():
+    cursor = schedule_of(3)
+    cursor.start_at(0, 3)
+    assert [(ticket.epoch, ticket.unit) for ticket in cursor.deal(2)] == [(1, 0), (1, 1)]
+
+
+def test_a_position_beyond_the_end_does_not_exist():
+    with pytest.raises(ValueError, match=r"^position 4 does not exist: epoch 2 has 3 batches$"):
+        schedule_of(3).start_at(2, 4)
+
+
+def test_what_cannot_be_dealt_has_a_place_in_the_order_and_none_in_an_epoch():
+    cursor = schedule_of(2)
+    cursor.deal(1)
+    assert cursor.deal_failure() == Ticket(1, 0, -1, -1)
+    assert cursor.deal(1) == [Ticket(2, 0, 1, 1)]
+
+
+def test_behind_a_barrier_nothing_is_dealt_until_it_is_lifted():
+    cursor = schedule_of(2, barrier=True)
+    assert units(cursor.deal(9)) == [0, 1]
+    assert cursor.deal(9) == cursor.deal(1) == []
+    cursor.open_epoch()
+    assert cursor.deal(9) == [Ticket(2, 1, 0, 0), Ticket(3, 1, 1, 1)]
+    cursor.open_epoch()  # before anybody has asked in vain
+    cursor.open_epoch()  # once more changes nothing
+    assert [ticket.epoch for ticket in cursor.deal(1)] == [2]
+
+
+def test_an_epoch_whose_last_positions_are_left_out_is_over_with_the_one_before_them():
+    """Else its barrier would be lifted too early, and never again."""
+    cursor = schedule_of(4, barrier=True)
+    cursor.start_at(0, 1, skip=[2, 3])
+    assert units(cursor.deal(1)) == [1]
+    cursor.open_epoch()
+    assert [(ticket.epoch, ticket.unit) for ticket in cursor.deal(1)] == [(1, 0)]
+
+
+def test_to_stand_before_an_epoch_is_to_wait_at_its_barrier():
+    cursor = schedule_of(4, barrier=True)
+    cursor.deal(2)
+    cursor.stand_before(3)
+    assert cursor.lengths == {}
+    assert cursor.deal(1) == []
+    cursor.open_epoch()
+    assert cursor.deal(9)[0] == Ticket(2, 3, 0, 0)
+    assert cursor.lengths == {3: 4}
+
+
+def test_an_epoch_that_is_over_is_forgotten_once_or_twice():
+    cursor = schedule_of(2)
+    cursor.deal(2)
+    cursor.deal(1)
+    assert cursor.lengths == {0: 2, 1: 2}
+    cursor.forget(0)
+    cursor.forget(0)
+    assert cursor.lengths == {1: 2}
+
+
+def test_streams_begin_where_they_are_told_to():
+    cursor = StreamCursor(3)
+    assert (cursor.lengths, cursor.epoch, cursor.num_lanes) == ({}, 0, 3)
+    assert cursor.deal(2) == []
+    cursor.go_to(Place(4, counts=(6, 6, 5)))
+    assert cursor.deal(4) == [
+        Ticket(0, 4, 5, 5, 2),
+        Ticket(1, 4, 6, 6, 0),
+        Ticket(2, 4, 6, 6, 1),
+        Ticket(3, 4, 6, 6, 2),
+    ]
+    cursor.go_to(Place(5))
+    assert cursor.epoch == 5
+    assert cursor.deal() == [Ticket(4, 5, 0, 0, 0)]
+
+
+def test_a_lane_that_ends_twice_has_ended():
+    cursor = StreamCursor(2)
+    cursor.go_to(Place())
+    for number in (0, 2):
+        cursor.end_lane(0, number)
+    assert [ticket.lane for ticket in cursor.deal(3)] == [1, 1, 1]
+    assert cursor.lanes.ends == {0: 0}
+
+
+def test_a_lane_that_is_known_to_end_gets_no_more_than_it_has():
+    cursor = StreamCursor(3)
+    cursor.go_to(Place(0, counts=(2, 2, 1), ends=(2, -1, 5)))
+    assert [(ticket.lane, ticket.unit) for ticket in cursor.deal(4)] == [(2, 1), (1, 2), (2, 2), (1, 3)]
+    cursor.go_to(Place(0, counts=(2, 2, 1), ends=(2, 2, 1)))
+    assert cursor.deal(4) == []
+
+
+def test_an_element_has_a_number_among_those_of_all_lanes_and_ranks():
+    """Lane l of n has l, l + n, l + 2 n ...; rank r of a world has the lanes that are r modulo world."""
+    found = set()
+    for rank in (0, 1, 2):
+        cursor = StreamCursor(LaneShare(2, 6, first=rank, step=3))
+        assert list(cursor.lane_share.lanes()) == [rank, rank + 3]
+        cursor.go_to(Place())
+        elements = [cursor.element(ticket) for ticket in cursor.deal(8)]
+        assert {element % 6 % 3 for element in elements} == {rank}
+        found |= set(elements)
+    assert found == set(range(24))
+
+
+def test_progress_begins_at_the_beginning():
+    assert Progress(0).place() == Place() == (0, 0, (), (), (), (), 0)
+    assert Progress(2).place() == Place(0, 0, (), (0, 0))
+
+
+def test_a_place_without_counts_is_the_beginning_of_all_streams():
+    progress = Progress(2)
+    progress.count(Ticket(0, 0, 3, 3, 1))
+    assert progress.place() == Place(0, 1, (), (0, 4))
+    progress.count(Ticket(0, 0, 0, 0, 0))
+    assert progress.place() == Place(0, 2, (), (1, 4))
+    progress.go_to(Place(2))
+    assert progress.place() == Place(2, 0, (), (0, 0))
+
+
+def test_an_element_is_counted_in_whatever_epoch():
+    progress = Progress(2)
+    progress.count(Ticket(0, 5, 0, 0, 1))
+    assert [progress.is_counted(Ticket(0, 5, 0, 0, lane)) for lane in (0, 1)] == [False, True]
+    assert not progress.is_counted(Ticket(0, 5, 1, 1, 1))
+
+
+def test_progress_in_a_new_epoch_is_none():
+    progress = Progress(0)
+    progress.count(Ticket(0, 0, 0, 0))
+    progress.count(Ticket(3, 0, 3, 3))
+    progress.enter(1)
+    assert progress.place() == Place(1)
+    assert progress.is_counted(Ticket(1, 0, 1, 1))  # all of the epoch before is
+
+
+def test_a_schedule_that_was_not_started_begins_at_the_beginning():
+    cursor = EpochCursor(lambda: 3, SEED)
+    assert (cursor.epoch, cursor.lengths, cursor.is_endless) == (0, {}, True)
+    assert cursor.deal(5) == [Ticket(0, 0, 0, 0), Ticket(1, 0, 1, 1), Ticket(2, 0, 2, 2)]
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_the_work_of_a_position_follows_from_the_order(is_over):
+    cursor = schedule_of(3, order_of=lambda epoch, _length, _base: None if epoch else [3, 1, 2])
+    cursor.keep(1)
+    for epoch, units in ((0, [3, 1, 2]), (1, [0, 1, 2])):
+        cursor.deal(3)
+        if is_over:
+            cursor.forget(epoch)
+        assert cursor.length_of(epoch) == 3
+        assert [cursor.unit_at(epoch, position).unit for position in range(3)] == units
+        for other, position in ((epoch, -1), (epoch, 3), (7, 0)):
+            with pytest.raises(LookupError, match="there is no batch"):
+                cursor.unit_at(other, position)
+
+
+def test_an_endless_order_has_every_position():
+    cursor = schedule_of(None)
+    assert cursor.unit_at(0, 1 << 40) == Drawn(1 << 40)
+
+
+def test_an_order_that_was_handed_out_is_kept_on_request_only():
+    cursor = schedule_of(3, shuffle=True)
+    cursor.deal(3)
+    cursor.forget(0)
+    assert cursor.length_of(0) is None
+    with pytest.raises(LookupError):
+        cursor.unit_at(0, 0)
+
+
+def test_lanes_have_no_positions_to_be_asked_for():
+    cursor = StreamCursor(2)
+    cursor.keep(5)
+    with pytest.raises(LookupError, match="comes from a lane"):
+        cursor.unit_at(0, 0)
+
+
+def test_a_start_elsewhere_forgets_the_lengths_of_other_epochs():
+    cursor = schedule_of(4)
+    cursor.deal(4)
+    cursor.deal(4)
+    cursor.start_at(5)
+    assert cursor.lengths == {5: 4}
+
+
+def counted_schedule(length=2, **options):
+    """A cursor, and the epochs for which the length was asked."""
+    asked = []
+
+    def length_of():
+        asked.append(cursor.epoch)
+        return length
+
+    cursor = EpochCursor(length_of, SEED, **options)
+    return cursor, asked
+
+
+def test_the_length_of_an_epoch_is_asked_once_and_when_its_barrier_is_lifted():
+    cursor, asked = counted_schedule(barrier=True)
+    cursor.start_at(0)
+    cursor.deal(9)
+    assert asked == [0]
+    cursor.open_epoch()
+    assert asked == [0, 1]
+    cursor.open_epoch()
+    cursor.deal(9)
+    assert asked == [0, 1]
+
+
+def test_an_unstarted_schedule_stands_before_its_barrier():
+    cursor, asked = counted_schedule(barrier=True)
+    assert cursor.deal(9) == []
+    assert asked == []
+    cursor.open_epoch()
+    assert units(cursor.deal(9)) == [0, 1]
+
+
+def test_a_start_at_an_epoch_that_is_not_to_be_dealt_asks_for_nothing():
+    cursor, asked = counted_schedule()
+    cursor.start_at(0)
+    cursor.last_epoch = 1
+    cursor.start_at(2, 1)
+    assert (asked, cursor.lengths, cursor.deal(9)) == ([0], {}, [])
+
+
+def test_nothing_is_dealt_beyond_the_last_epoch_until_there_is_a_later_one():
+    cursor, asked = counted_schedule()
+    cursor.last_epoch = 1
+    cursor.start_at(0)
+    assert [(ticket.epoch, ticket.unit) for _ in range(5) for ticket in cursor.deal(9)] == [
+        (0, 0),
+        (0, 1),
+        (1, 0),
+        (1, 1),
+    ]
+    cursor.open_epoch()
+    assert asked == [0, 1]
+    cursor.last_epoch = 2
+    assert [ticket.epoch for ticket in cursor.deal(9)] == [2, 2]
+
+
+def test_a_barrier_far_ahead_is_lifted_for_that_epoch_alone():
+    cursor, _ = counted_schedule(barrier=True)
+    cursor.start_at(0)
+    cursor.stand_before(3)
+    assert cursor.deal(9) == []
+    cursor.open_epoch()
+    assert [ticket.epoch for _ in range(3) for ticket in cursor.deal(9)] == [3, 3]

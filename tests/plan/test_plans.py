@@ -1,0 +1,176 @@
+"""Plans without processes: a whole epoch on several ranks, resumed on others; and which class a source gets."""
+
+import functools
+import itertools
+import random
+from types import SimpleNamespace
+
+import pytest
+
+import mpqueue
+from mpqueue.plan.batching import Form
+from mpqueue.plan.cursors import Place
+from mpqueue.plan.options import SampleOptions
+from mpqueue.plan.plans import BatchesPlan, DrawnPlan, SamplesPlan, StreamPlan
+from mpqueue.plan.resolve import resolve
+from mpqueue.plan.sources import Function, Items, Iterator, Lanes, Source
+
+MANY = 1_000_000
+
+
+def plan_of(source, seed=3, **options):
+    return resolve(source, SampleOptions(**options), seed=seed)
+
+
+def begun(plan, place=None):
+    cursor = plan.cursor(1, "process", plan.draws())
+    cursor.go_to(Place() if place is None else place)
+    return cursor
+
+
+def units(plan, count, place=None):
+    """The first units that are dealt from a place on."""
+    return [ticket.unit for ticket in begun(plan, place).deal(count)]
+
+
+def numbers():
+    yield from range(3)
+
+
+class Laned:
+    streams = ()
+
+    def open_lane(self, run): ...
+
+    def shape(self):
+        return ["numbers"]
+
+
+def test_an_epoch_of_a_million_batches_on_7_ranks_is_dealt_and_resumed_on_other_worlds():
+    """Each batch comes to one rank; 100 places are gone on from in worlds of 1 to 9 ranks, without a gap."""
+    ranks = [plan_of(range(MANY), batch_size=1, shard=(rank, 7)) for rank in range(7)]
+    assert [plan.length() for plan in ranks] == [-(-MANY // 7)] * 7
+    for rank, plan in enumerate(ranks):
+        cursor, expected = begun(plan), iter(range(rank, 7 * -(-MANY // 7), 7))
+        while (tickets := cursor.deal(1000)) and tickets[0].epoch == 0:
+            assert [ticket.unit for ticket in tickets] == list(itertools.islice(expected, len(tickets)))
+        assert next(expected, None) is None
+    choose = random.Random(1)
+    for _ in range(100):
+        taken, world = choose.randrange(MANY // 7), choose.randrange(1, 10)
+        state = ranks[0].state(Place(0, taken)) | {"seed": 3}
+        first = [
+            units(plan, 1, plan.begun_at(state, plan.place([state], 1, "process")))
+            for plan in (plan_of(range(MANY), batch_size=1, shard=(rank, world)) for rank in range(world))
+        ]
+        assert list(itertools.chain(*first)) == [7 * taken + rank for rank in range(world)]
+
+
+def test_a_shuffled_epoch_goes_on_with_what_two_ranks_have_left_in_a_world_of_three():
+    two = [plan_of(list(range(20)), shuffle=True, shard=(rank, 2)) for rank in range(2)]
+    whole = units(plan_of(list(range(20)), shuffle=True), 20)
+    had = [units(plan, 4) for plan in two]
+    state = two[1].state(Place(0, 4)) | {"seed": 3}
+    three = [plan_of(list(range(20)), shuffle=True, shard=(rank, 3)) for rank in range(3)]
+    left = [units(plan, 99, plan.begun_at(state, plan.place([state], 1, "process"))) for plan in three]
+    assert sorted([*itertools.chain(*had), *itertools.chain(*left)]) == sorted(whole)
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "plan", "form"),
+    [
+        ([1, 2], {}, BatchesPlan, Form.ITEMS),
+        ([1, 2], {"batch_size": 1}, SamplesPlan, Form.SAMPLES),
+        ([1, 2], {"batch_size": 1, "threads": 2}, SamplesPlan, Form.THREADED),
+        ([1, 2], {"batch_size": 1, "sampler": [0]}, DrawnPlan, Form.SAMPLES),
+        ([1, 2], {"batch_sampler": [[0]]}, DrawnPlan, Form.SAMPLES),
+        (Laned(), {}, StreamPlan, Form.LANES),
+        (numbers, {}, StreamPlan, Form.FUNCTION),
+        (functools.partial(numbers), {"batch_size": 2}, StreamPlan, Form.FUNCTION),
+        (iter([1]), {}, StreamPlan, Form.ITERATOR),
+        (mpqueue.Dataset.range(3), {}, BatchesPlan, Form.ITEMS),
+        (mpqueue.Dataset.range(3).batch(2), {}, SamplesPlan, Form.SAMPLES),
+        (mpqueue.Dataset.range(3).filter(bool), {}, StreamPlan, Form.LANES),
+    ],
+)
+def test_a_source_with_its_options_is_one_of_four_kinds_of_plan(source, options, plan, form):
+    found = plan_of(source, **options)
+    assert type(found) is plan
+    assert found.form is form
+    assert found.has_index is (plan is not StreamPlan)
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"), [([1], Items), (Laned(), Lanes), (numbers, Function), (iter([1]), Iterator)]
+)
+def test_a_source_answers_by_its_class(source, kind):
+    found = plan_of(source).source
+    assert type(found) is kind
+    assert found.can_replay is (kind is not Iterator)
+    assert (found.length(), found.length_now()) == ((1, 1) if kind is Items else (None, None))
+    assert found.shape() == (["numbers"] if kind is Lanes else None)
+
+
+def test_a_frontend_may_bring_a_source_of_its_own():
+    class Own(Items):
+        """Has one batch more than it says."""
+
+        def length(self, of="batches"):
+            return super().length(of) + 1
+
+    assert plan_of(Own([1, 2])).length() == 3
+
+
+def test_an_object_may_provide_its_source_and_the_options_that_remain():
+    class Provides:
+        def __mpqueue_source__(self, options, needs):
+            asked.append((options.shuffle, needs))
+            return Items([4, 5, 6]), SampleOptions(batch_size=2)
+
+    asked = []
+    plan = plan_of(Provides(), shuffle=True)
+    assert type(plan) is SamplesPlan
+    assert (plan.length(), plan.options.shuffle, asked) == (2, False, [(True, None)])
+
+
+def test_a_plan_with_another_seed_is_another_plan():
+    plan = plan_of(list(range(50)), shuffle=True)
+    other = plan.with_seed(4)
+    assert (plan.seed, other.seed, other.seed_given) == (3, 4, True)
+    assert units(plan, 50) != units(other, 50)
+    assert units(plan, 50) == units(other.with_seed(3), 50)
+
+
+def test_nothing_changes_a_plan():
+    plan = plan_of([1, 2])
+    with pytest.raises(AttributeError):
+        plan.seed = 5
+    assert isinstance(plan.source, Source)
+
+
+def test_the_identity_of_a_plan_names_a_function_and_not_where_it_lies():
+    """A journal has a hash of it, and is read by another process, where the function lies elsewhere."""
+
+    def joined(samples):
+        return samples
+
+    identity = plan_of([1, 2], batch_size=1, collate=joined).identity()
+    assert "joined" in identity[-1]
+    assert "0x" not in identity[-1]
+
+
+def test_what_a_sampler_drew_is_kept_by_the_run_and_not_by_the_plan():
+    plan = plan_of(list(range(9)), sampler=[4, 2, 8], batch_size=1)
+    one, other = plan.draws(), plan.draws()
+    assert one is not other
+    for draws in (one, other):
+        cursor = plan.cursor(1, "process", draws)
+        cursor.go_to(Place())
+        assert [list(ticket.listed.indices) for ticket in cursor.deal(9)] == [[4], [2], [8]]
+
+
+def test_only_a_stream_of_its_workers_depends_on_how_many_there_are():
+    cursors = SimpleNamespace(
+        of_workers=plan_of(numbers).cursor(3, "process"), of_lanes=plan_of(numbers, lanes=5).cursor(3, "process")
+    )
+    assert (cursors.of_workers.num_lanes, cursors.of_lanes.num_lanes) == (3, 5)

@@ -1,0 +1,118 @@
+"""`contents`: what an object holds, found breadth first and within bounds."""
+
+import functools
+import types
+
+import pytest
+
+from mpqueue.system import contents as module_of_contents
+from mpqueue.system.contents import MAX_ITEMS, Found, contents
+
+
+class Wanted:
+    pass
+
+
+class Holder:
+    def __init__(self, **attributes):
+        vars(self).update(attributes)
+
+    def method(self):
+        pass
+
+
+def found(root, **options):
+    return [(one.path, one.shown) for one in contents(root, lambda value: isinstance(value, Wanted), **options)]
+
+
+def closed_over(value):
+    return lambda: value
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "shown"),
+    [
+        (Wanted(), "", ""),
+        (Holder(a=Wanted()), "a", ".a"),
+        ([1, Wanted()], "1", "[1]"),
+        ({"x": 0, "y": (Wanted(),)}, "1.0", "['y'][0]"),
+        (Holder(a=Wanted()).method, "self.a", ".__self__.a"),
+        (functools.partial(print, 1, key=Wanted()), "keywords.0", ".keywords['key']"),
+        (closed_over(Wanted()), "value", "<value>"),
+        (Holder(a=Holder(b=[Wanted()])), "a.b.0", ".a.b[0]"),
+    ],
+    ids=["itself", "attribute", "list", "dict", "method", "partial", "closure", "deep"],
+)
+def test_what_is_held_is_found_with_its_path(root, path, shown):
+    assert found(root) == [(path, shown)]
+
+
+def test_what_is_near_comes_first_and_each_object_once():
+    both = Wanted()
+    assert [path for path, _ in found(Holder(deep=Holder(one=both), near=both, other=[Wanted()]))] == [
+        "near",
+        "other.0",
+    ]
+
+
+def test_circles_have_an_end():
+    circle = Holder()
+    circle.itself = circle
+    assert found(circle) == []
+
+
+@pytest.mark.parametrize(("depth", "count"), [(5, 1), (6, 0)])
+def test_what_lies_up_to_five_levels_deep_is_found(depth, count):
+    root = Wanted()
+    for _ in range(depth):
+        root = [root]
+    assert len(found(root)) == count
+
+
+def test_modules_classes_and_arrays_are_not_looked_into():
+    module = types.ModuleType("a_module")
+    module.inner = Wanted()
+    assert found(Holder(module=module, kind=type("Kind", (), {"inner": Wanted()}))) == []
+
+
+def test_of_a_long_list_the_first_items_are_looked_at_or_none():
+    long = [Wanted()] * (MAX_ITEMS + 1)
+    assert found(Holder(items=long)) == [("items.0", ".items[0]")]
+    assert found(Holder(items=long), skips_long=True) == []
+
+
+def test_all_items_are_looked_at_where_the_whole_is_wanted():
+    items = [{"name": "a", "value": Holder()} for _ in range(3000)]
+    items[-1]["value"] = Wanted()
+    assert found(Holder(items=items), is_whole=True) == [("items.2999.1", ".items[2999]['value']")]
+
+
+def test_what_there_is_no_room_for_is_not_even_asked(monkeypatch):
+    made = []
+    monkeypatch.setattr(module_of_contents, "_below", lambda above, part: made.append(part) or part)
+    assert found([{key: [[number] for number in range(40)] for key in range(30)} for _ in range(60)]) == []
+    assert len(made) <= 2 * 2001
+
+
+def test_what_is_to_be_left_out_is_not_looked_into():
+    left_out = Holder(inner=Wanted())
+    assert found(Holder(left_out=left_out, other=Wanted()), without=[left_out]) == [("other", ".other")]
+
+
+def test_a_variable_that_a_function_has_not_set_yet_is_passed_over():
+    def outer():
+        kept = Wanted()
+
+        def inner():
+            return kept, later
+
+        inner_now = found(inner)
+        later = 1
+        return inner_now, later
+
+    assert outer() == ([("kept", "<kept>")], 1)
+
+
+def test_what_was_found_has_its_value():
+    value = Wanted()
+    assert list(contents([value], lambda one: one is value)) == [Found("0", "[0]", value)]
