@@ -237,6 +237,38 @@ def test_only_plan_and_engine_know_the_classes_of_cursors():
     assert _more(asked, CURSORS_CHECKED) == {}
 
 
+# What tells a source from another one, and where it may be examined. A runner of samples calls ``__getitems__`` if there
+# is one; the TensorFlow 1 wing, readers of files and the stages of a dataset have sources of their own.
+MARKS_OF_SOURCES = {
+    "open_lane", "__getitem__", "__getitems__", "num_batches", "__next__", "thread_safe", "on_epoch_end",
+    "on_epoch_begin", "index_array", "__mpqueue_source__",
+}  # fmt: skip
+WHERE_SOURCES_ARE_KNOWN = (
+    "mpqueue.plan.sources",
+    "mpqueue.plan.refused",
+    "mpqueue.dataset.",
+    "mpqueue.files.",
+    "mpqueue.tf1.",
+)
+SOURCES_EXAMINED = {
+    "plan.resolve": 1, "worker.generator_lanes": 1, "worker.sample_runner": 2, "worker.threaded_samples": 2,
+    "frameworks.torch.worker": 2, "frameworks.torch.checks": 1,
+}  # fmt: skip
+
+
+def test_only_the_plan_asks_what_a_source_is():
+    """Everything else gets the answer: a source class, or the form in which workers run it."""
+    asked = Counter()
+    for name, module in PACKAGE.items():
+        if name.startswith(WHERE_SOURCES_ARE_KNOWN):
+            continue
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in {"hasattr", "getattr"}:
+                of = [constant.value for constant in node.args[1:2] if isinstance(constant, ast.Constant)]
+                asked[name.removeprefix("mpqueue.")] += bool(MARKS_OF_SOURCES & set(of))
+    assert _more(asked, SOURCES_EXAMINED) == {}
+
+
 def test_only_a_backend_knows_its_name():
     """What differs between backends is asked of them: whether they share memory, pickle, can be polled."""
     compared = Counter()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
 
-from mpqueue.plan.options import misfit_of
+from mpqueue.plan.refused import misfit_of
 
 _MOST_OF_A_NAME = 200  # bytes of a file's: what is added to it has room, too
 

@@ -22,14 +22,23 @@ class DatasetItems(Items):
     Args:
         given: The dataset.
         root: The stage whose elements workers compute.
+        options: The options that remain for the plan; None: those of the frontend.
         batch: The stage after it, of which workers make batches; None: there is none.
     """
 
     runs: IndexedSource
 
-    def __init__(self, given: Any, root: nodes.StageNode, batch: nodes.BatchNode | None = None) -> None:
+    def __init__(
+        self, given: Any, root: nodes.StageNode, options: SampleOptions | None = None,
+        batch: nodes.BatchNode | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(given, IndexedSource(root, batch))
+        self._options = options
         self._hooks = [hook for hook in (Items(each).epoch_end() for each in self.runs.sources) if hook is not None]
+
+    def remaining(self, options: SampleOptions) -> SampleOptions:
+        """Return the options that remain for the plan."""
+        return options if self._options is None else self._options
 
     @property
     def order(self) -> str:  # type: ignore[override]  # of others it is a constant
@@ -58,25 +67,31 @@ class DatasetStream(Lanes):
     Args:
         given: The dataset.
         root: Its last stage.
+        options: The options that remain for the plan; None: those of the frontend.
     """
 
     runs: DatasetLanes
 
-    def __init__(self, given: Any, root: nodes.StageNode) -> None:
+    def __init__(self, given: Any, root: nodes.StageNode, options: SampleOptions | None = None) -> None:
         super().__init__(given, DatasetLanes(root))
+        self._options = options
+
+    def remaining(self, options: SampleOptions) -> SampleOptions:
+        """Return the options that remain for the plan."""
+        return options if self._options is None else self._options
 
     def check_portable(self, workers: int, backend: BackendName, start_method: str) -> None:
         """Raise a `TypeError` for a function that worker processes cannot receive."""
         check_functions(self.runs.root, workers, backend, start_method)
 
 
-def as_source(dataset: Any, options: SampleOptions, needs: str | None) -> tuple[Source, SampleOptions]:
-    """Return the source of a dataset, and the options that remain for the plan.
+def as_source(dataset: Any, options: SampleOptions, needs: str | None) -> Source:
+    """Return the source of a dataset, which knows the options that remain for the plan.
 
     Args:
         dataset: The dataset.
         options: Of the frontend.
-        needs: As for `mpqueue.plan.sources.classify`.
+        needs: As for `mpqueue.plan.refused.recognise`.
 
     Raises:
         TypeError: The dataset is a stream, and a sampler asks for elements by their indices; or it is not of the kind
@@ -85,11 +100,11 @@ def as_source(dataset: Any, options: SampleOptions, needs: str | None) -> tuple[
             shuffled as a whole.
     """
     if needs is not None:
-        return _needed(dataset, needs), options
+        return _needed(dataset, needs)
     _refuse_batches_of_batches(dataset, options)
     if options.sampler is not None or options.batch_sampler is not None:
         _require_index(dataset, "a sampler asks for elements by their indices", TypeError)
-        return DatasetItems(dataset, dataset.root), options
+        return DatasetItems(dataset, dataset.root)
     described = dataset
     if options.shuffle:
         remedy = "; use its method shuffle(buffer=1000)"
@@ -119,15 +134,15 @@ def _needed(dataset: Any, needs: str) -> Source:
 _TAKES_STREAMS = "mpqueue.Loader and GeneratorEnqueuer take streams, and mpqueue.keras.accelerate a Loader of one"
 
 
-def _peel(given: Any, root: nodes.StageNode, options: SampleOptions) -> tuple[Source, SampleOptions]:
+def _peel(given: Any, root: nodes.StageNode, options: SampleOptions) -> Source:
     if not root.is_indexed:
-        return DatasetStream(given, root), options
+        return DatasetStream(given, root, options)
     if not isinstance(root, nodes.BatchNode) or root.input.length() is None:
-        return DatasetItems(given, root), options
+        return DatasetItems(given, root, options)
     collate = None if root.collate is None else StageCollate(root)
     drops = bool(root.drop_last or options.drop_last)
     options = replace(options, batch_size=root.size, drop_last=drops, collate=collate)
-    return DatasetItems(given, root.input, root), options
+    return DatasetItems(given, root.input, options, root)
 
 
 def stream_stage(root: nodes.StageNode) -> nodes.Numbered | None:

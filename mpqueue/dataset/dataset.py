@@ -108,7 +108,7 @@ class Dataset:
         """The last stage, for the library and its tests."""
         return self._root
 
-    def __mpqueue_source__(self, options: SampleOptions, needs: str | None) -> tuple[Source, SampleOptions]:
+    def __mpqueue_source__(self, options: SampleOptions, needs: str | None) -> Source:
         """Return the source that a frontend runs, see `mpqueue.plan.resolve`."""
         return as_source(self, options, needs)
 

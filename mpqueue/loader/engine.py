@@ -147,7 +147,7 @@ class Engine:
         live.add(self, self._kind)
         if job.options.monitor or registry.is_asked_for():
             self._shown_as |= {
-                "name": self._shown_as["name"] or getattr(job.source, "__qualname__", type(job.source).__name__),
+                "name": self._shown_as["name"] or job.plan.source.title,
                 "workers": job.workers,
                 "backend": backend if job.workers else "none",
                 "max_queue_size": max_queue_size,

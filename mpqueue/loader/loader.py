@@ -466,7 +466,7 @@ class Loader(Stoppable):
             raise ValueError("load_state_dict got an empty list: pass the states of all ranks, or one")
         # Before the workers are ended: a state that is refused changes nothing.
         place, first = self._plan.place(states, self.workers, self.backend), states[0]
-        if "source" in first and not hasattr(self.source, "load_state_dict"):
+        if "source" in first and not self._plan.source.can_resume:
             raise ValueError(
                 f"the state has one of its source, and {type(self.source).__name__} has no load_state_dict(state): a "
                 "state goes on with the source that it is of"

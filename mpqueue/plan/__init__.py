@@ -7,11 +7,11 @@ Modules, from the ground up. A module imports only from its own line and the lin
 
     backend_kinds.py        the properties of each backend
     ray_options.py          the options of the Ray backend
+    refused.py              source validation: the kind of source that an object is, or why it is not one
+    batching.py             how workers run a source, and how samples become batches
     options.py              the options of all frontends
     sequence.py             `Sequence`, the base class of sources
-    refused.py              source validation: errors for objects that only resemble a source
     lanes.py                where each virtual shard can be resumed, and where it ends
-    batching.py             how workers run a source, and how samples become batches
     cursors.py              work items, places, and the cursors that deal them
     ranks.py                the batches of one rank among several
     sources.py              the source classes, and how an object is classified

@@ -11,11 +11,13 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from numbers import Real
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 
 from mpqueue.plan.backend_kinds import kind_of
+from mpqueue.plan.batching import FIND_THREADS, Batching
+from mpqueue.plan.refused import misfit_of
 
 StartMethod = Literal["nursery", "fork", "spawn"]
 OnError = Literal["raise", "skip"]
@@ -255,6 +257,20 @@ class SampleOptions:
             raise ValueError("drop_last is about a last batch that is short: pass batch_size, too")
 
 
+def batching_of(options: SampleOptions, *, world: int) -> Batching:
+    """Return how samples become batches.
+
+    Args:
+        options: The options about samples.
+        world: The number of ranks, which all get equally many batches.
+    """
+    return Batching(
+        None if options.batch_size is None else int(options.batch_size), options.shuffle, options.collate,
+        drops=bool(options.drop_last), fills=world > 1 and not options.drop_last, skips=options.on_error == "skip",
+        threads=FIND_THREADS if options.threads == "auto" else int(options.threads),
+    )  # fmt: skip
+
+
 def fresh_seed(*numbers: int) -> int:
     """A seed for whoever gave none: from the state of Python's `random` (not drawn from) and ``numbers``.
 
@@ -446,30 +462,3 @@ def _check_worker_init(worker_init: Any) -> None:
             f"worker_init is called without arguments, but {misfit.name}{misfit.signature} needs some "
             f"({misfit.reason}): ask mpqueue.worker_info() in it, whose id is the worker's number"
         )
-
-
-class Misfit(NamedTuple):
-    """A function that cannot be called as it will be.
-
-    Attributes:
-        name: Its own,
-        signature: and its signature.
-        reason: What is wrong with the call.
-    """
-
-    name: str
-    signature: inspect.Signature
-    reason: str
-
-
-def misfit_of(function: Callable[..., Any], *arguments: Any) -> Misfit | None:
-    """Return why a function cannot be called with these arguments; None: it can, or nobody knows before."""
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some built-ins have none
-        return None
-    try:
-        signature.bind(*arguments)
-    except TypeError as error:
-        return Misfit(getattr(function, "__name__", repr(function)), signature, str(error))
-    return None

@@ -28,7 +28,7 @@ from mpqueue.plan.lane_states import as_state, check_epoch_batches, check_shape,
 from mpqueue.plan.lanes import LaneShare
 from mpqueue.plan.options import SampleOptions
 from mpqueue.plan.ranks import ENDLESS, Ranks, Shard
-from mpqueue.plan.sources import IN_ORDER, Source, warn_of_idle
+from mpqueue.plan.sources import IN_ORDER, Source, warn_of_idle, warn_of_unequal_ranks
 from mpqueue.seeding.seeds import permutation
 from mpqueue.system.callers import outside_stacklevel
 
@@ -63,6 +63,15 @@ class Plan(ABC):
     lanes: ClassVar[int | None] = None  # virtual shards over all ranks; None: there are none, or one for each worker
     epoch_batches: ClassVar[int | None] = None  # dealt here in an epoch of a stream without an end
     is_drawn: ClassVar[bool] = False  # the order is drawn from a sampler
+
+    @classmethod
+    def of(cls, **fields: Any) -> Self:
+        """Return the plan of these fields.
+
+        Raises:
+            ValueError: It has no batches, or the ranks cannot have equal parts.
+        """
+        return cls(**fields)
 
     # -- What it runs
 
@@ -275,6 +284,18 @@ class Plan(ABC):
 class _IndexPlan(Plan):
     """A plan whose number of batches follows from the length of the source."""
 
+    @classmethod
+    def of(cls, **fields: Any) -> Self:
+        """Return the plan of these fields.
+
+        Raises:
+            ValueError: ``drop_last`` drops all batches.
+        """
+        plan = super().of(**fields)
+        if plan.options.drop_last:
+            plan._check_drop()
+        return plan
+
     def total(self) -> int | None:
         """Return the number of batches of an epoch over all ranks; None: endless."""
         return self.source.length()
@@ -284,7 +305,7 @@ class _IndexPlan(Plan):
         total = self.total()
         return None if total is None else len(self.ranks.numbers(total))
 
-    def check_drop(self, given: str = "") -> None:
+    def _check_drop(self, given: str = "") -> None:
         """Raise a `ValueError`, which has ``given``, if ``drop_last`` drops all batches."""
         if len(self.ranks.numbers(self.total())):
             return
@@ -372,6 +393,12 @@ class DrawnPlan(_IndexPlan):
         num_items = len(options.sampler)  # type: ignore[arg-type]
         return num_items if self.batching is None else self.batching.num_batches(num_items)
 
+    def _check_drop(self, given: str = "") -> None:
+        # A sampler that is empty now may return indices later, which its epoch finds out.
+        sampler = self.options.sampler
+        if hasattr(type(sampler), "__len__") and len(sampler):  # type: ignore[arg-type]
+            super()._check_drop(f"the sampler gives {len(sampler)} indices")  # type: ignore[arg-type]
+
     def draws(self) -> "Draws":
         """Return what a run draws from the sampler with."""
         from mpqueue.plan.draws import Draws  # with all about random numbers in samplers
@@ -413,6 +440,20 @@ class StreamPlan(Plan):
     epoch_batches: int | None = None  # type: ignore[misc]
 
     has_index = False
+
+    @classmethod
+    def of(cls, **fields: Any) -> Self:
+        """Return the plan of these fields.
+
+        Raises:
+            ValueError: There are too many virtual shards, or the ranks cannot have equally many.
+        """
+        source, options, ranks = fields["source"], fields["options"], fields["ranks"]
+        lanes = source.check_lanes(None if options.lanes is None else int(options.lanes), ranks.shard.world)
+        each = None if options.epoch_batches is None else int(options.epoch_batches)
+        epoch_batches = ranks.batches_of_all(each)
+        warn_of_unequal_ranks(ranks.lane_shard, epoch_batches)
+        return cls(lanes=lanes, epoch_batches=epoch_batches, **fields)
 
     def check_auto(self) -> None:
         """Raise a `ValueError` if there is a virtual shard for each worker: with "auto" workers come and go."""

@@ -119,6 +119,17 @@ class AllRanks(Ranks):
         return place
 
 
+def ranks_of(shard: Shard, serves: int | None, *, drop_last: bool) -> Ranks:
+    """Return the batches of one rank, or those of all ranks that a server serves.
+
+    Args:
+        shard: This rank.
+        serves: The number of ranks that are served; None: this process is one rank.
+        drop_last: As for `Ranks`.
+    """
+    return Ranks(shard, drop_last=drop_last) if serves is None else AllRanks(serves, drop_last=drop_last)
+
+
 def shard_of(asked: Any) -> Shard:
     """Return the rank that the option ``shard`` asks for.
 

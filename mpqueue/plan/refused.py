@@ -1,14 +1,66 @@
-"""Source validation: errors for objects that only resemble a source, such as a class, a dict of columns, or a table."""
+"""Source validation: the kind of source that an object is, and errors for objects that only resemble a source.
 
+Among those are a class, a dict of columns, a tuple of arrays, a table, and a loader of another library.
+"""
+
+import enum
 import inspect
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from mpqueue.plan.options import misfit_of
-
 FRAMEWORKS = {"mpqueue", "keras", "tensorflow", "tf_keras", "keras_core"}
+
+
+class Kind(enum.Enum):
+    """The kinds of sources; `mpqueue.plan.sources` has a class for each."""
+
+    ITEMS = enum.auto()
+    LANES = enum.auto()
+    FUNCTION = enum.auto()
+    TORCH_ITERABLE = enum.auto()
+    ITERATOR = enum.auto()
+
+
+def recognise(source: Any, *, samples: bool = False, sampled: bool = False, needs: str | None = None) -> Kind:
+    """Return the kind of source that an object is.
+
+    Args:
+        source: What the user passed.
+        samples: Its items are samples.
+        sampled: A sampler gives the indices: it needs no length, and its keys may be anything.
+        needs: "index": only sources with an index are supported; "stream": only streams; None: both.
+
+    Raises:
+        TypeError: It is not a source, or not one of the kind that is needed.
+        ValueError: Its items are to be samples, and are batches.
+    """
+    has_index = is_sequence(source)
+    is_stream = _opens_lanes(source) or callable(source) or hasattr(source, "__next__")
+    if needs is None and is_torch_iterable(source):
+        return Kind.TORCH_ITERABLE
+    if sampled and hasattr(type(source), "__getitem__") and not isinstance(source, tuple):
+        return Kind.ITEMS
+    refuse_lookalikes(source, "sample" if samples else "batch")
+    if samples:
+        _refuse_batches(source)
+    if needs == "stream" and not is_stream:
+        _refuse_stream(source)
+    if needs == "index" and not has_index:
+        _refuse_sequence(source, is_stream=is_stream)
+    if has_index and needs != "stream" and (needs == "index" or not _opens_lanes(source)):
+        return Kind.ITEMS
+    if not is_stream:
+        _refuse_sequence(source, is_stream=False)
+    if _opens_lanes(source):
+        return Kind.LANES
+    check_call(source)
+    return Kind.FUNCTION if callable(source) else Kind.ITERATOR
+
+
+def _opens_lanes(source: Any) -> bool:
+    return hasattr(type(source), "open_lane")
 
 
 def is_sequence(source: Any) -> bool:
@@ -102,7 +154,7 @@ def refuse_lookalikes(source: Any, item: str = "batch") -> None:
         )
 
 
-def refuse_batches(source: Any) -> None:
+def _refuse_batches(source: Any) -> None:
     """Raise a `ValueError` for a source of batches that is to be one of samples."""
     is_keras = any(
         kind.__name__ in {"PyDataset", "Sequence"} and kind.__module__.partition(".")[0] in FRAMEWORKS
@@ -116,7 +168,7 @@ def refuse_batches(source: Any) -> None:
         )
 
 
-def refuse_sequence(source: Any, *, is_stream: bool) -> NoReturn:
+def _refuse_sequence(source: Any, *, is_stream: bool) -> NoReturn:
     """Raise a `TypeError` that names what a source lacks to have an index.
 
     Args:
@@ -133,7 +185,7 @@ def refuse_sequence(source: Any, *, is_stream: bool) -> NoReturn:
     raise TypeError(f"a source needs __getitem__ and __len__, {kind.__name__} has no {' and no '.join(missing)}{hint}")
 
 
-def refuse_stream(source: Any) -> NoReturn:
+def _refuse_stream(source: Any) -> NoReturn:
     """Raise a `TypeError` that names what a stream must be."""
     hint = "; a Sequence needs OrderedEnqueuer or Loader" if is_sequence(source) else ""
     raise TypeError(
@@ -187,3 +239,30 @@ def _refuse_streams_of_others(source: Any) -> None:
         remedy = _STREAMS.get((kind.__module__.partition(".")[0], kind.__name__))
         if remedy is not None:
             raise TypeError(f"the source is a {type(source).__name__}, which has no items by index: {remedy}")
+
+
+class Misfit(NamedTuple):
+    """A function that cannot be called as it will be.
+
+    Attributes:
+        name: Its own,
+        signature: and its signature.
+        reason: What is wrong with the call.
+    """
+
+    name: str
+    signature: inspect.Signature
+    reason: str
+
+
+def misfit_of(function: Callable[..., Any], *arguments: Any) -> Misfit | None:
+    """Return why a function cannot be called with these arguments; None: it can, or nobody knows before."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some built-ins have none
+        return None
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        return Misfit(getattr(function, "__name__", repr(function)), signature, str(error))
+    return None

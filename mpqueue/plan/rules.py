@@ -46,6 +46,11 @@ def _threads(options: SampleOptions) -> str:
     return f"threads={options.threads}" if options.threads != "auto" else 'threads="auto"'
 
 
+def _why_not_threads(source: Source, options: SampleOptions) -> str | None:
+    is_asked = options.threads not in {1, "auto"}
+    return source.why_not_threads(int(options.threads)) if is_asked else None
+
+
 RULES = [
     Rule(
         lambda source, options: options.shuffle and not source.has_index,
@@ -81,5 +86,9 @@ RULES = [
             f"{_threads(options)} computes the samples of a batch side by side, and an item of the source is a batch "
             "here: pass batch_size, for a source of samples; or use more workers"
         ),
+    ),
+    Rule(
+        lambda source, options: _why_not_threads(source, options) is not None,
+        lambda source, options: _why_not_threads(source, options) or "",
     ),
 ]

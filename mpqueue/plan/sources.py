@@ -1,6 +1,7 @@
 """Source classes: what the user passed, classified once, and the answers to all questions about it.
 
-`classify` returns one of them. Everything that runs later (plans, engine, workers) asks these objects, or nothing::
+`mpqueue.plan.refused.recognise` finds the class. Everything that runs later (plans, engine, workers) asks these
+objects, or nothing::
 
     Items       batches or samples by index: ``__getitem__`` and ``__len__`` (or Keras 3's ``num_batches``, where
                 ``None`` means endless). No base class is required
@@ -8,8 +9,8 @@
     Function    a stream: a callable without arguments that returns an iterator
     Iterator    a stream that can be run only once: a generator object, an iterator
 
-A `mpqueue.Dataset` and the streams of `mpqueue.files` provide their own source by a method ``as_source``; the frontend
-of torch makes its own. `mpqueue.plan.refused` raises for objects that only resemble a source.
+A `mpqueue.Dataset` and the streams of `mpqueue.files` provide their own by ``__mpqueue_source__``, and the frontend
+of torch makes its own.
 """
 
 import warnings
@@ -19,20 +20,9 @@ from typing import Any, ClassVar
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.batching import Batching, Form
 from mpqueue.plan.lanes import LaneShare
+from mpqueue.plan.options import SampleOptions
 from mpqueue.plan.ranks import Shard
-from mpqueue.plan.refused import (
-    FRAMEWORKS,
-    TWO_WAYS_OUT,
-    check_call,
-    has_num_batches,
-    is_sequence,
-    is_torch_iterable,
-    refuse_batches,
-    refuse_lookalikes,
-    refuse_sequence,
-    refuse_stream,
-    told_of_copies,
-)
+from mpqueue.plan.refused import FRAMEWORKS, TWO_WAYS_OUT, Kind, has_num_batches, told_of_copies
 from mpqueue.plan.sequence import Sequence
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.contents import name_of
@@ -75,6 +65,25 @@ class Source:
         """The name of its class, or of the function, for messages."""
         return name_of(self.runs)
 
+    @property
+    def title(self) -> str:
+        """The name that is shown for it: of its class, or the qualified one of a function."""
+        return getattr(self.runs, "__qualname__", type(self.runs).__name__)
+
+    @property
+    def can_mark(self) -> bool:
+        """True if its virtual shards report which sample is being computed, see `mpqueue.worker.marked`."""
+        return getattr(self.runs, "can_mark", False) is True
+
+    @property
+    def can_resume(self) -> bool:
+        """True if it has a ``load_state_dict``."""
+        return hasattr(self.given, "load_state_dict")
+
+    def remaining(self, options: SampleOptions) -> SampleOptions:
+        """Return the options that remain for the plan: a dataset turns some into stages, and stages into others."""
+        return options
+
     def form(self, batching: Batching | None) -> Form:
         """Return how workers run it."""
         raise NotImplementedError
@@ -103,8 +112,9 @@ class Source:
     def draw_order(self) -> None:
         """Have it draw its order now, if it would draw it in its first item, in each worker another one."""
 
-    def check_threads(self, threads: int) -> None:
-        """Raise a `ValueError` if several threads must not compute its samples, or would have no effect."""
+    def why_not_threads(self, threads: int) -> str | None:
+        """Return why several threads must not compute its samples, or would have no effect; None: they may."""
+        return None
 
     def may_thread(self) -> bool:
         """Return whether several threads may compute its samples, as far as it declares it."""
@@ -238,26 +248,27 @@ class Items(Source):
                 getattr(self.runs, method)()
                 return
 
-    def check_threads(self, threads: int) -> None:
-        """Raise a `ValueError` if several threads must not compute its samples, or would have no effect.
+    def why_not_threads(self, threads: int) -> str | None:
+        """Return why several threads must not compute its samples, or would have no effect; None: they may.
 
         The attribute ``thread_safe`` of a source, or of its class, declares it. False: several threads must not call
         it. True: its ``__getitems__`` may be called by several threads at once, each for a part of a batch. If there is
         no such attribute, its ``__getitem__`` is called as the option requests.
         """
-        for part in self._parts() if threads != 1 else ():
+        for part in self._parts():
             is_safe, name = getattr(part, "thread_safe", None), type(part).__name__
             if is_safe is not None and not is_safe:
-                raise ValueError(
+                return (
                     f"threads={threads}: {name} says that several threads must not ask it for samples (its thread_safe "
                     f"is {is_safe!r}). Use more workers instead"
                 )
             if is_safe is None and hasattr(part, "__getitems__"):
-                raise ValueError(
+                return (
                     f"threads={threads} would have no effect: {name} has __getitems__, which is asked for a whole "
                     "batch at once. If it may be called by several threads, each for a part of the batch, say so by an "
                     f"attribute of the {name}: thread_safe = True"
                 )
+        return None
 
     def may_thread(self) -> bool:
         """Return whether several threads may compute its samples, as far as it declares it."""
@@ -343,63 +354,13 @@ class Iterator(Source):
         return max(1, workers) if kind_of(backend).in_processes else 1
 
 
-def classify(source: Any, *, samples: bool = False, sampled: bool = False, needs: str | None = None) -> Source:
-    """Return the source class for what a user passed.
-
-    Args:
-        source: What the user passed.
-        samples: Its items are samples.
-        sampled: A sampler gives the indices: it needs no length, and its keys may be anything.
-        needs: "index": only sources with an index are supported; "stream": only streams; None: both.
-
-    Raises:
-        TypeError: It is not a source, or not one of the kind that is needed.
-        ValueError: Its items are to be samples, and are batches.
-    """
-    if needs == "index":
-        refuse_lookalikes(source)
-        if not is_sequence(source):
-            refuse_sequence(source, is_stream=_is_stream(source))
-        return Items(source)
-    if needs == "stream":
-        return _classify_stream(source)
-    if is_torch_iterable(source):
-        return TorchIterable(source)
-    if sampled and hasattr(type(source), "__getitem__") and not isinstance(source, tuple):
-        return Items(source)
-    refuse_lookalikes(source, "sample" if samples else "batch")
-    if samples:
-        refuse_batches(source)
-    if not _opens_lanes(source) and is_sequence(source):
-        return Items(source)
-    if not _is_stream(source):
-        refuse_sequence(source, is_stream=False)
-    return _as_stream(source)
-
-
-def _classify_stream(source: Any) -> Source:
-    refuse_lookalikes(source)
-    if not _is_stream(source, even_if_sequence=True):
-        refuse_stream(source)
-    return _as_stream(source)
-
-
-def _as_stream(source: Any) -> Source:
-    if _opens_lanes(source):
-        return Lanes(source)
-    check_call(source)
-    return Function(source) if callable(source) else Iterator(source)
-
-
-def _opens_lanes(source: Any) -> bool:
-    return hasattr(type(source), "open_lane")
-
-
-def _is_stream(source: Any, *, even_if_sequence: bool = False) -> bool:
-    if _opens_lanes(source):
-        return True
-    return (even_if_sequence or not is_sequence(source)) and (callable(source) or hasattr(source, "__next__"))
-
+SOURCES: dict[Kind, type[Source]] = {
+    Kind.ITEMS: Items,
+    Kind.LANES: Lanes,
+    Kind.FUNCTION: Function,
+    Kind.TORCH_ITERABLE: TorchIterable,
+    Kind.ITERATOR: Iterator,
+}
 
 _LATE_ORDERS = (("index_array", "_set_index_array"), ("index_array", "__set_index_array__"))
 

@@ -40,7 +40,6 @@ from mpqueue.service.modes import Mode
 from mpqueue.service.rules import Rules
 from mpqueue.service.stream import Stream
 from mpqueue.system import descriptors, folders
-from mpqueue.system.contents import name_of
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.locks import Lock
 from mpqueue.system.log import warn
@@ -403,9 +402,8 @@ def started_at(pid: int) -> int:
 
 def state_of(stream: Stream) -> Any:
     """Return the state of a source that has one, else None; lanes have states of their own."""
-    source = stream.plan.job.source
-    take = None if stream.is_generator else getattr(source, "state_dict", None)
-    return take() if callable(take) else None
+    source = stream.plan.plan.source
+    return source.runs.state_dict() if source.has_index and source.has_state else None
 
 
 def job_of(stream: Stream, rules: Rules) -> str:
@@ -417,7 +415,7 @@ def job_of(stream: Stream, rules: Rules) -> str:
 
 def check_restartable(stream: Stream, *, is_ordered: bool) -> None:
     """Raise a `ValueError` if a server that comes back could not go on with this source."""
-    source = stream.plan.job.source
+    source = stream.plan.plan.source
     if not is_ordered:
         raise ValueError(
             "a journal counts the batches of each consumer, which says nothing where they come as they are ready: "
@@ -430,8 +428,8 @@ def check_restartable(stream: Stream, *, is_ordered: bool) -> None:
             "a journal says which batches were taken, and a generator cannot begin behind them where each worker has a "
             "lane: pass lanes=n (of a function, not of an iterator), or a source with __getitem__, or leave out journal"
         )
-    if stream.plan.plan.epoch_end is not None and not hasattr(source, "state_dict"):
+    if stream.plan.plan.epoch_end is not None and not source.has_state:
         raise ValueError(
-            f"{name_of(source)}.on_epoch_end changes the source, and a server that comes back would have it as "
+            f"{source.name}.on_epoch_end changes the source, and a server that comes back would have it as "
             "it was at first: give it state_dict() and load_state_dict(), or leave out journal"
         )

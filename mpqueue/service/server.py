@@ -365,7 +365,7 @@ class Server:
             "kind": "Server",
             "name": self.name,
             "folder": self.folder,
-            "source": getattr(job.source, "__qualname__", type(job.source).__name__),
+            "source": job.plan.source.title,
             "mode": mode.name,
             "world": mode.world,
             "workers": job.workers,

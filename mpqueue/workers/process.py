@@ -130,7 +130,7 @@ class ProcessBackend:
         self.pressure = Pressure(self.pool, can_replay=job.can_replay)
         tallies = job.recorder.expect(job.workers)
         self.dispatcher = Dispatcher(self.pool, self.pressure, tallies, plan.work)
-        can_mark = getattr(job.source, "can_mark", False) is True
+        can_mark = job.plan.source.can_mark
         tolerance = Tolerance(
             int(options.restarts), job.workers, job.can_replay, options.batch_timeout, can_mark,
             begins_ahead=self.may_begin_ahead and job.has_threads and options.restarts > 0,

@@ -12,7 +12,9 @@ from mpqueue.plan.cursors import Place
 from mpqueue.plan.lane_states import as_state, plain, starts_in
 from mpqueue.plan.lanes import BEGINNING, LaneShare, LaneStart
 from mpqueue.plan.ranks import Shard
-from mpqueue.plan.sources import classify
+from mpqueue.plan.refused import recognise
+from mpqueue.plan.sources import SOURCES
+from mpqueue.plan.sources import Lanes as SourceOfLanes
 
 
 class Lanes:
@@ -56,11 +58,11 @@ def states_of(world, counts, **more):
 
 @pytest.mark.parametrize(("world", "lanes"), [(1, 16), (2, 16), (3, 18), (5, 20), (16, 16), (17, 17), (40, 40)])
 def test_a_source_of_lanes_has_16_or_the_smallest_multiple_of_the_world_above(world, lanes):
-    assert classify(Lanes()).check_lanes(None, world) == lanes
+    assert SourceOfLanes(Lanes()).check_lanes(None, world) == lanes
 
 
 def test_the_lanes_of_all_ranks_are_all_lanes():
-    shares = [classify(Lanes()).share(12, Shard(rank, 4), 5, "process") for rank in range(4)]
+    shares = [SourceOfLanes(Lanes()).share(12, Shard(rank, 4), 5, "process") for rank in range(4)]
     assert [list(share.lanes()) for share in shares] == [[rank, rank + 4, rank + 8] for rank in range(4)]
     assert {share.total for share in shares} == {12}
 
@@ -71,8 +73,8 @@ def test_the_lanes_of_all_ranks_are_all_lanes():
 )
 def test_a_generator_function_has_a_lane_for_each_worker(workers, backend, source, count):
     """Those of rank 0 come first, as the numbers of its workers do."""
-    assert classify(source).check_lanes(None, 2) is None
-    share = classify(source).share(None, Shard(1, 2), workers, backend)
+    assert SOURCES[recognise(source)](source).check_lanes(None, 2) is None
+    share = SOURCES[recognise(source)](source).share(None, Shard(1, 2), workers, backend)
     assert (share.num_lanes, share.total, list(share.lanes())) == (count, 2 * count, list(range(count, 2 * count)))
 
 

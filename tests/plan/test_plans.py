@@ -122,10 +122,14 @@ def test_a_frontend_may_bring_a_source_of_its_own():
 
 
 def test_an_object_may_provide_its_source_and_the_options_that_remain():
+    class Batched(Items):
+        def remaining(self, options):
+            return SampleOptions(batch_size=2)
+
     class Provides:
         def __mpqueue_source__(self, options, needs):
             asked.append((options.shuffle, needs))
-            return Items([4, 5, 6]), SampleOptions(batch_size=2)
+            return Batched([4, 5, 6])
 
     asked = []
     plan = plan_of(Provides(), shuffle=True)

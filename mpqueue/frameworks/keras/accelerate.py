@@ -299,11 +299,14 @@ class Accelerated:
         return self.latest.statistics if enqueuer is None else enqueuer.statistics()
 
     def _call(self, hook: str) -> None:
-        if hasattr(self.source, hook):  # a Sequence of Keras 2 has no on_epoch_begin
-            getattr(self.source, hook)()
+        getattr(self.source, hook, _nothing)()  # a Sequence of Keras 2 has no on_epoch_begin
 
     def __repr__(self) -> str:
         return f"<{type(self.source).__name__}, accelerated by mpqueue>"
+
+
+def _nothing() -> None:
+    """Stand for a hook that a dataset has not."""
 
 
 class AcceleratedLoader(Accelerated):

@@ -45,8 +45,10 @@ def refuse_threads(loader: Any) -> None:
             "dataset is a batch: leave out one of them"
         )
     provide = getattr(type(loader.dataset), "__mpqueue_source__", None)
-    source = Items(loader.dataset) if provide is None else provide(loader.dataset, SampleOptions(), "index")[0]
-    source.check_threads(threads)
+    source = Items(loader.dataset) if provide is None else provide(loader.dataset, SampleOptions(), "index")
+    why = source.why_not_threads(threads)
+    if why is not None:
+        raise ValueError(why)
 
 
 def _is_on_gpu(value: Any) -> bool:
