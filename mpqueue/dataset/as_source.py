@@ -5,14 +5,13 @@ dataset makes batches, workers get the dataset of samples before it and a `Batch
 So they assemble a batch in its final memory, skip single samples, and fill up the last batches of ranks.
 """
 
-from dataclasses import replace
 from typing import Any
 
 from mpqueue.dataset import nodes
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.source import IndexedSource, StageCollate
 from mpqueue.plan.backend_kinds import BackendName, kind_of
-from mpqueue.plan.options import SampleOptions
+from mpqueue.plan.options import Options
 from mpqueue.plan.sources import Items, Lanes, Source
 
 
@@ -29,14 +28,14 @@ class DatasetItems(Items):
     runs: IndexedSource
 
     def __init__(
-        self, given: Any, root: nodes.StageNode, options: SampleOptions | None = None,
+        self, given: Any, root: nodes.StageNode, options: Options | None = None,
         batch: nodes.BatchNode | None = None,
     ) -> None:  # fmt: skip
         super().__init__(given, IndexedSource(root, batch))
         self._options = options
         self._hooks = [hook for hook in (Items(each).epoch_end() for each in self.runs.sources) if hook is not None]
 
-    def remaining(self, options: SampleOptions) -> SampleOptions:
+    def remaining(self, options: Options) -> Options:
         """Return the options that remain for the plan."""
         return options if self._options is None else self._options
 
@@ -72,11 +71,11 @@ class DatasetStream(Lanes):
 
     runs: DatasetLanes
 
-    def __init__(self, given: Any, root: nodes.StageNode, options: SampleOptions | None = None) -> None:
+    def __init__(self, given: Any, root: nodes.StageNode, options: Options | None = None) -> None:
         super().__init__(given, DatasetLanes(root))
         self._options = options
 
-    def remaining(self, options: SampleOptions) -> SampleOptions:
+    def remaining(self, options: Options) -> Options:
         """Return the options that remain for the plan."""
         return options if self._options is None else self._options
 
@@ -85,7 +84,7 @@ class DatasetStream(Lanes):
         check_functions(self.runs.root, workers, backend, start_method)
 
 
-def as_source(dataset: Any, options: SampleOptions, needs: str | None) -> Source:
+def as_source(dataset: Any, options: Options, needs: str | None) -> Source:
     """Return the source of a dataset, which knows the options that remain for the plan.
 
     Args:
@@ -109,11 +108,11 @@ def as_source(dataset: Any, options: SampleOptions, needs: str | None) -> Source
     if options.shuffle:
         remedy = "; use its method shuffle(buffer=1000)"
         _require_index(dataset, "shuffle=True shuffles the whole", ValueError, remedy)
-        described, options = described.shuffle(), replace(options, shuffle=False)
+        described, options = described.shuffle(), options.replace(shuffle=False)
     if options.batch_size is not None:
         drops, collate = bool(options.drop_last), options.collate
         described = described.batch(options.batch_size, drop_last=drops, collate=collate)
-        options = replace(options, batch_size=None, collate=None, drop_last=False)
+        options = options.replace(batch_size=None, collate=None, drop_last=False)
     return _peel(dataset, described.root, options)
 
 
@@ -134,14 +133,14 @@ def _needed(dataset: Any, needs: str) -> Source:
 _TAKES_STREAMS = "mpqueue.Loader and GeneratorEnqueuer take streams, and mpqueue.keras.accelerate a Loader of one"
 
 
-def _peel(given: Any, root: nodes.StageNode, options: SampleOptions) -> Source:
+def _peel(given: Any, root: nodes.StageNode, options: Options) -> Source:
     if not root.is_indexed:
         return DatasetStream(given, root, options)
     if not isinstance(root, nodes.BatchNode) or root.input.length() is None:
         return DatasetItems(given, root, options)
     collate = None if root.collate is None else StageCollate(root)
     drops = bool(root.drop_last or options.drop_last)
-    options = replace(options, batch_size=root.size, drop_last=drops, collate=collate)
+    options = options.replace(batch_size=root.size, drop_last=drops, collate=collate)
     return DatasetItems(given, root.input, options, root)
 
 
@@ -170,7 +169,7 @@ def _require_index(dataset: Any, why: str, kind: type[Exception], remedy: str = 
         raise kind(f"{why}, and {stage.named()} makes the dataset a stream{remedy}")
 
 
-def _refuse_batches_of_batches(dataset: Any, options: SampleOptions) -> None:
+def _refuse_batches_of_batches(dataset: Any, options: Options) -> None:
     batching = dataset.root.facts.batching
     if options.are_samples and batching is not None:
         asked = "batch_sampler" if options.batch_size is None else f"batch_size={options.batch_size}"

@@ -25,7 +25,7 @@ from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.rounds import LaneRounds, PlaceRounds
 from mpqueue.dataset.source import Readers, compute_aside, compute_indices
 from mpqueue.memory.serialize import ByValue
-from mpqueue.plan.options import SampleOptions
+from mpqueue.plan.options import Options
 from mpqueue.plan.refused import check_call, is_sequence, is_torch_iterable, refuse_lookalikes
 from mpqueue.plan.sources import Source
 from mpqueue.system.log import warn
@@ -108,7 +108,7 @@ class Dataset:
         """The last stage, for the library and its tests."""
         return self._root
 
-    def __mpqueue_source__(self, options: SampleOptions, needs: str | None) -> Source:
+    def __mpqueue_source__(self, options: Options, needs: str | None) -> Source:
         """Return the source that a frontend runs, see `mpqueue.plan.resolve`."""
         return as_source(self, options, needs)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.options import Options
+from mpqueue.plan.rules import check_backend
 from mpqueue.plan.sequence import Sequence
 
 _KERAS_2 = ("use_multiprocessing", "shuffle")
@@ -52,7 +53,7 @@ def backend_of(backend: BackendName | None, *, use_multiprocessing: bool, option
     """
     chosen: BackendName = backend or ("process" if use_multiprocessing else "thread")
     if backend is not None or options.ray_options is not None:
-        options.check_backend(chosen)
+        check_backend(chosen, options)
     if use_multiprocessing and not kind_of(chosen).in_processes:
         raise ValueError(f"backend={chosen!r} and use_multiprocessing=True contradict each other: give one of them")
     return chosen

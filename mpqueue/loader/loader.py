@@ -3,31 +3,19 @@
 import contextlib
 import itertools
 import operator
-import os
 import warnings
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Never, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 from mpqueue.engine.backend import Stopped
 from mpqueue.engine.members import Stoppable
 from mpqueue.errors import WorkerDied
-from mpqueue.plan.backend_kinds import BackendName, kind_of
-from mpqueue.plan.options import (
-    DEFAULT_START_METHOD,
-    OnError,
-    Options,
-    SampleOptions,
-    StartMethod,
-    check_auto,
-    check_counts,
-    check_flags,
-    fresh_seed,
-    refuse_torch_names,
-    shows_options,
-)
+from mpqueue.plan.backend_kinds import kind_of
+from mpqueue.plan.options import LoaderOptions, Options, check_counts, fresh_seed
+from mpqueue.plan.signatures import shows_options
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.cpus import num_cpus
 from mpqueue.system.locks import RLock
@@ -41,7 +29,7 @@ if TYPE_CHECKING:
 _uids = itertools.count(1 << 32)  # apart from the enqueuers' numbers, which seeds are made of, too
 
 
-@shows_options
+@shows_options(LoaderOptions)
 class Loader(Stoppable):
     """Batches of a source for a training loop, computed ahead by workers that live across epochs.
 
@@ -89,58 +77,7 @@ class Loader(Stoppable):
             function: a callable without arguments that returns an iterator, run in every worker, which can shard
             itself by `mpqueue.worker_info`; its end in all workers is the epoch's end. Its items are batches, or with
             ``batch_size`` samples.
-        workers: How many; None: one per CPU that this process may use; 0: none, the caller computes. "auto": as many as
-            pay, at most one per CPU (processes only): one more while the trainer waits and that brings 5 % more
-            batches, fewer while it never waits; `statistics` tells when and why (``resizes``).
-        backend: "process", "thread", or "ray": processes on the nodes of a Ray cluster.
-        max_queue_size: Batches computed ahead, those at work included. More rides out slow batches; fewer save memory.
-        shuffle: A new order for every epoch (sequences only).
-        batch_size: An item of the source is a sample, and so many make a batch; of a generator function, so many
-            elements in a row. None: an item is a batch.
-        collate: Makes a batch of a list of samples. None: numbers and arrays are stacked; dicts, tuples, lists, named
-            tuples and dataclasses are joined by field; text, bytes and other objects become lists; None stays.
-        drop_last: The last batch is left out if it is short. With ranks: so many batches that each has equally many.
-        sampler: An iterable of indices, in whose order samples are taken (without ``batch_size``: batches). It is
-            iterated anew in each epoch, in this process, as far as batches are computed ahead; its ``set_epoch(n)`` is
-            called before, where there is one.
-        batch_sampler: An iterable of lists of indices, each a batch; otherwise like ``sampler``.
-        shard: (rank, number of ranks): of the batches of all, this loader gives every so many-th, and as many as each
-            other rank. "auto": as torch.distributed says, or jax, or RANK and WORLD_SIZE; else (0, 1).
-        on_error: "raise": an exception of the source is raised in the place of its batch. "skip": the sample (without
-            ``batch_size``: the batch) is left out, counted in the statistics, and logged.
-        max_errors: More skipped samples in one epoch are an error (`TooManyErrors`); None: no bound.
-        lanes: Into so many parts a stream is divided, over all ranks: its order follows from that and the seed, and its
-            state is of use to any number of workers, and of ranks that divides it. None: 16, or the smallest multiple
-            of the number of ranks above it; of a plain generator function, one for each worker. In one, the lane is
-            ``mpqueue.worker_info().shard_id``, and the number of lanes ``num_shards``.
-        epoch_batches: An epoch is so many batches of a stream that never ends, on each rank, and the next epoch goes on
-            behind them: what ends is begun anew. None: an epoch ends with the stream.
-        threads: A worker computes the samples of a batch in so many threads: for sources that wait for disks or
-            networks. More brings more requests at once, and costs memory of up to two samples each. `mpqueue.rng` is
-            each sample's own; generators that threads share are seeded once for the batch. "auto": as many as pay, up
-            to 32: twice as many while the trainer waits and the source does; one where samples draw from generators
-            that threads share, or the source is not safe in threads.
-        seed: Shuffled orders and the random numbers of each batch follow from (seed, epoch, index), for any number of
-            workers; None: from the state of Python's `random`.
-        ordered: Batches come in the order of the source; elements of generators come round the workers in turn. False:
-            as they are ready, so that a slow batch holds up no other.
-        start_method: How processes are made: "nursery" (forked from a clean process; a source that cannot be pickled is
-            inherited by a fork of this process, with a warning), "fork" (of this process), "spawn" (a fresh interpreter
-            each). One that is given explicitly never falls back.
-        restarts: Workers that may die over one batch, in a row, before `WorkerDied` is raised in its place. More ride
-            out a machine that kills now and then; fewer tell sooner of a batch that kills.
-        batch_timeout: Seconds that one batch may take; its worker is then replaced and the batch tried again. None: as
-            long as it takes.
-        worker_init: Called without arguments in each worker before its first item.
-        max_batch_bytes: A larger batch is an error (`BatchTooLarge`) instead of memory; None: no bound.
-        copy: Every batch is a private copy instead of a view of shared memory: it may be kept for ever, and costs the
-            time of the copy.
-        trace: Path of a file in which a timeline is written, for Perfetto or Chrome: each worker and the consumer, when
-            they compute, copy, wait, hold. None: ``MPQUEUE_TRACE`` says it for all of a process, or there is none.
-        progress: Show a bar of tqdm for each epoch (extra ``progress``; not for Keras, whose `fit` has its own).
-        monitor: ``mpqueue top`` sees what runs; ``MPQUEUE_MONITOR=1`` means the same for all of a process.
-        ray_options: With ``backend="ray"``, a dict of ``num_cpus`` and ``resources`` (of each worker),
-            ``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (so long a node may be silent).
+        **options: See the signature.
 
     Raises:
         TypeError: The source is no source, or an option has the wrong type.
@@ -150,66 +87,32 @@ class Loader(Stoppable):
     Follows: ``torch.utils.data.DataLoader`` with persistent workers, on Keras's names.
     """
 
-    def __init__(
-        self,
-        source: Any,
-        *,
-        workers: int | Literal["auto"] | None = None,
-        backend: BackendName = "process",
-        max_queue_size: int = 10,
-        shuffle: bool = False,
-        batch_size: int | None = None,
-        collate: Callable[[list[Any]], Any] | None = None,
-        drop_last: bool = False,
-        sampler: Iterable[Any] | None = None,
-        batch_sampler: Iterable[Any] | None = None,
-        shard: tuple[int, int] | Literal["auto"] | None = None,
-        on_error: OnError = "raise",
-        max_errors: int | None = None,
-        lanes: int | None = None,
-        epoch_batches: int | None = None,
-        threads: int | Literal["auto"] = 1,
-        seed: int | None = None,
-        ordered: bool = True,
-        start_method: StartMethod = DEFAULT_START_METHOD,
-        restarts: int = 3,
-        batch_timeout: float | None = None,
-        worker_init: Callable[[], Any] | None = None,
-        max_batch_bytes: int | None = None,
-        copy: bool = False,
-        trace: str | os.PathLike[str] | None = None,
-        progress: bool = False,
-        monitor: bool = False,
-        ray_options: Mapping[str, Any] | None = None,
-        **unknown: Never,
-    ) -> None:
-        refuse_torch_names(unknown)
-        options = Options.of(locals())
+    def __init__(self, source: Any, **options: Unpack[LoaderOptions]) -> None:
+        chosen = Options.of(LoaderOptions, options, "Loader")
         # With the first loader: who only names the class does without 49 of its 68 modules, and 23 ms of 115.
         from mpqueue.loader.engine import Engine
         from mpqueue.loader.loop_position import LoopPosition
         from mpqueue.plan.resolve import resolve
+        from mpqueue.plan.rules import check_backend
         from mpqueue.workers.job import Job
 
-        options.check_backend(backend)
-        check_flags(shuffle=shuffle)
-        is_auto = check_auto("workers", workers, backend)
-        check_auto("threads", threads, backend)
-        seed = int(options.seed) if options.seed is not None else fresh_seed(next(_uids), 0)
-        self._plan = resolve(source, SampleOptions.of(locals()), seed=seed, seed_given=options.seed is not None)
-        self.source, self.backend, self.shuffle = source, backend, shuffle
+        check_backend(chosen.backend, chosen)
+        seed = int(chosen.seed) if chosen.seed is not None else fresh_seed(next(_uids), 0)
+        self._plan = resolve(source, chosen, seed=seed, seed_given=chosen.seed is not None)
+        self.source, self.backend, self.shuffle = source, chosen.backend, chosen.shuffle
+        workers, is_auto = chosen.workers, isinstance(chosen.workers, str)
         if is_auto:
             from mpqueue.system.limits import useful_workers
 
             workers = useful_workers()
         self.workers, self.max_queue_size = check_counts(
-            num_cpus() if workers is None else workers, max_queue_size, backend
+            num_cpus() if workers is None else workers, chosen.max_queue_size, self.backend
         )
         if is_auto:
             self._plan.check_auto()
-        self._plan.check_workers(self.workers, backend, options.start_method)
+        self._plan.check_workers(self.workers, self.backend, chosen.start_method)
         self._draws = self._plan.draws()
-        self._job = Job(plan=self._plan, workers=self.workers, options=options, is_auto=is_auto)
+        self._job = Job(plan=self._plan, workers=self.workers, options=chosen, is_auto=is_auto)
         self._cursor: Cursor | None = None  # the latest one
         self._is_endless = self._plan.ends_by_count
         self._position = LoopPosition(is_endless=self._is_endless)

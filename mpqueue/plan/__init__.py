@@ -1,4 +1,4 @@
-"""What is to be computed, and in which order: a source and its options, resolved once.
+"""Plans: a source and its options, resolved once into what is computed and in which order.
 
 A plan is immutable and pure: it starts no process, reads no clock and opens no file descriptor. A *cursor*, made from a
 plan, is the mutable part: it deals the work items of one run.
@@ -9,7 +9,9 @@ Modules, from the ground up. A module imports only from its own line and the lin
     ray_options.py          the options of the Ray backend
     refused.py              source validation: the kind of source that an object is, or why it is not one
     batching.py             how workers run a source, and how samples become batches
-    options.py              the options of all frontends
+    checks.py               checks of the value of one option
+    options.py              the table of options: types, defaults, checks and descriptions
+    signatures.py           signatures and docstrings from that table
     sequence.py             `Sequence`, the base class of sources
     lanes.py                where each virtual shard can be resumed, and where it ends
     cursors.py              work items, places, and the cursors that deal them

@@ -1,4 +1,4 @@
-"""What workers receive once with the source: in which form they run it, and how its samples become batches."""
+"""The facts that workers receive once with the source: its form, and how its samples become batches."""
 
 import enum
 from collections.abc import Callable
@@ -8,7 +8,7 @@ FIND_THREADS = 0
 
 
 class Form(enum.Enum):
-    """How a worker runs a source: it selects the class of its runner.
+    """The form in which a worker runs a source: it selects the class of its runner.
 
     Attributes:
         ITEMS: An item is a batch, by its index.

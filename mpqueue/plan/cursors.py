@@ -444,7 +444,7 @@ class Draw(Protocol):
 
 
 class DrawsEpochs(Protocol):
-    """What begins to draw each epoch of a run: a `mpqueue.plan.draws.Draws`, or that of a frontend."""
+    """The draws of a run, one for each epoch: a `mpqueue.plan.draws.Draws`, or those of a frontend."""
 
     def draw(self, epoch: int, base: int) -> Draw:
         """Begin an epoch, at the batch of the number ``base`` over all ranks.

@@ -26,7 +26,7 @@ from mpqueue.plan.batching import Batching, Form
 from mpqueue.plan.cursors import Cursor, DrawnCursor, DrawsEpochs, EpochCursor, Place, StreamCursor
 from mpqueue.plan.lane_states import as_state, check_epoch_batches, check_shape, place_in, starts_in
 from mpqueue.plan.lanes import LaneShare
-from mpqueue.plan.options import SampleOptions
+from mpqueue.plan.options import Options
 from mpqueue.plan.ranks import ENDLESS, Ranks, Shard
 from mpqueue.plan.sources import IN_ORDER, Source, warn_of_idle, warn_of_unequal_ranks
 from mpqueue.seeding.seeds import permutation
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan(ABC):
-    """What a frontend computes: a source and its options, resolved.
+    """A plan: a source and its options, resolved.
 
     Attributes:
         source: The source.
@@ -52,7 +52,7 @@ class Plan(ABC):
     """
 
     source: Source
-    options: SampleOptions
+    options: Options
     ranks: Ranks
     seed: int = 0
     seed_given: bool = False
@@ -77,7 +77,7 @@ class Plan(ABC):
 
     @property
     def form(self) -> Form:
-        """How workers run the source."""
+        """The form in which workers run the source."""
         return self.source.form(self.batching)
 
     @property
@@ -98,7 +98,7 @@ class Plan(ABC):
     @property
     def skips(self) -> bool:
         """Samples (or batches) that raise are left out."""
-        return self.options.on_error == "skip"
+        return bool(self.options.on_error == "skip")
 
     @property
     def ends_by_count(self) -> bool:
@@ -389,15 +389,15 @@ class DrawnPlan(_IndexPlan):
         """
         options = self.options
         if options.batch_sampler is not None:
-            return len(options.batch_sampler)  # type: ignore[arg-type]  # one without a length raises a TypeError
-        num_items = len(options.sampler)  # type: ignore[arg-type]
+            return len(options.batch_sampler)
+        num_items = len(options.sampler)
         return num_items if self.batching is None else self.batching.num_batches(num_items)
 
     def _check_drop(self, given: str = "") -> None:
         # A sampler that is empty now may return indices later, which its epoch finds out.
         sampler = self.options.sampler
-        if hasattr(type(sampler), "__len__") and len(sampler):  # type: ignore[arg-type]
-            super()._check_drop(f"the sampler gives {len(sampler)} indices")  # type: ignore[arg-type]
+        if hasattr(type(sampler), "__len__") and len(sampler):
+            super()._check_drop(f"the sampler gives {len(sampler)} indices")
 
     def draws(self) -> "Draws":
         """Return what a run draws from the sampler with."""

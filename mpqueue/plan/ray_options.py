@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, fields
 from numbers import Real
 from typing import Any, Self
 
-from mpqueue.plan.backend_kinds import kind_of
-
 _STRATEGIES = ("NodeAffinitySchedulingStrategy", "PlacementGroupSchedulingStrategy")
 DEADLINE_S = 30.0
 
@@ -67,19 +65,9 @@ class RayOptions:
         return cls(**options)
 
 
-def check_backend(backend: str, ray_options: Any) -> None:
-    """Raise for what `ray_options` cannot be with this backend, and for Ray's absence where it is needed.
-
-    Raises:
-        TypeError: See `RayOptions`.
-        ValueError: See `RayOptions`; or the backend is another one.
-        ImportError: The backend is "ray", and there is no Ray.
-    """
-    is_local = kind_of(backend).is_local
-    if ray_options is not None and is_local:
-        raise ValueError(f'ray_options is about backend="ray", got backend={backend!r}: leave it out')
-    RayOptions.of(ray_options)
-    if not (is_local or _is_installed()):
+def check_installed() -> None:
+    """Raise an `ImportError` if Ray is not installed."""
+    if not _is_installed():
         raise ImportError('mpqueue.cluster needs Ray: pip install "mpqueue[ray]"', name="ray")
 
 

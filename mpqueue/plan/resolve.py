@@ -1,18 +1,17 @@
 """`resolve`: from what the user passed to a plan, once, before anything is started."""
 
-from dataclasses import replace
 from typing import Any
 
-from mpqueue.plan.options import SampleOptions, batching_of
+from mpqueue.plan.options import Options, batching_of
 from mpqueue.plan.plans import BatchesPlan, DrawnPlan, Plan, SamplesPlan, StreamPlan
 from mpqueue.plan.ranks import ranks_of, shard_of
 from mpqueue.plan.refused import recognise
-from mpqueue.plan.rules import check
+from mpqueue.plan.rules import check, check_options
 from mpqueue.plan.sources import SOURCES, Source
 
 
 def resolve(
-    source: Any, options: SampleOptions, *, seed: int = 0, seed_given: bool = False, needs: str | None = None,
+    source: Any, options: Options, *, seed: int = 0, seed_given: bool = False, needs: str | None = None,
     serves_ranks: int | None = None, calls_hooks: bool = True,
 ) -> Plan:  # fmt: skip
     """Return the plan of a source and its options.
@@ -33,6 +32,7 @@ def resolve(
         TypeError: The source is not supported.
         ValueError: Options exclude each other, or the source excludes one.
     """
+    check_options(options)
     provide = getattr(type(source), "__mpqueue_source__", None)
     if isinstance(source, Source):
         found = source
@@ -44,7 +44,7 @@ def resolve(
     options = found.remaining(options)
     check(found, options)
     if options.threads == "auto" and not found.may_thread():
-        options = replace(options, threads=1)
+        options = options.replace(threads=1)
     ranks = ranks_of(shard_of(options.shard), serves_ranks, drop_last=options.drop_last)
     batching = batching_of(options, world=ranks.shard.world) if options.are_samples else None
     plan: type[Plan]

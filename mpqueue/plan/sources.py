@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.batching import Batching, Form
 from mpqueue.plan.lanes import LaneShare
-from mpqueue.plan.options import SampleOptions
+from mpqueue.plan.options import Options
 from mpqueue.plan.ranks import Shard
 from mpqueue.plan.refused import FRAMEWORKS, TWO_WAYS_OUT, Kind, has_num_batches, told_of_copies
 from mpqueue.plan.sequence import Sequence
@@ -37,7 +37,7 @@ _IDLE_HOOKS = {"Sequence.on_epoch_end", "PyDataset.on_epoch_end", "PyDataset.on_
 
 
 class Source:
-    """What a user passed, classified.
+    """A source: the object that a user passed, classified.
 
     Args:
         given: The object that the user passed.
@@ -80,7 +80,7 @@ class Source:
         """True if it has a ``load_state_dict``."""
         return hasattr(self.given, "load_state_dict")
 
-    def remaining(self, options: SampleOptions) -> SampleOptions:
+    def remaining(self, options: Options) -> Options:
         """Return the options that remain for the plan: a dataset turns some into stages, and stages into others."""
         return options
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from mpqueue.errors import ServiceError
 from mpqueue.memory.segment import ForeignSegment
-from mpqueue.plan.options import check_flags, check_trace
+from mpqueue.plan import checks
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.greeting import Hello, Join, Resume, Welcome
 from mpqueue.service.home import Home, converse
@@ -59,10 +59,11 @@ class AttachTerms:
 
     def __post_init__(self) -> None:
         _check(self.rank, self.timeout, self.join, self.writable)
-        check_flags(reconnect=self.reconnect, monitor=self.monitor)
+        checks.flag("reconnect", self.reconnect)
+        checks.flag("monitor", self.monitor)
         if self.allow_pickle is not None:
-            check_flags(allow_pickle=self.allow_pickle)
-        check_trace(self.trace)
+            checks.flag("allow_pickle", self.allow_pickle)
+        checks.trace("trace", self.trace)
         object.__setattr__(self, "home", Home.of(self.name, self.uid))
         object.__setattr__(self, "is_shown", bool(self.monitor) or is_asked_for())
 

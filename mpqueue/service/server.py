@@ -7,28 +7,30 @@ without a lock.
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from numbers import Integral
-from typing import Any, Literal, Never, NoReturn, Self
+from typing import Any, NoReturn, Self, Unpack
 
 from mpqueue.engine.members import checked_wait
 from mpqueue.errors import ServiceError, ServiceStateError
-from mpqueue.plan.options import DEFAULT_START_METHOD, OnError, Options, SampleOptions, StartMethod, shows_options
+from mpqueue.plan.options import Options, ServerOptions, StreamOptions
+from mpqueue.plan.signatures import shows_options
 from mpqueue.service.admission import Admission
 from mpqueue.service.checkpoints import Checkpoints
 from mpqueue.service.connections import Peer
 from mpqueue.service.core import Core
 from mpqueue.service.dealing import Seat
-from mpqueue.service.greeting import ModeName, Welcome
+from mpqueue.service.greeting import Welcome
 from mpqueue.service.home import Claim, Home
 from mpqueue.service.journal import Journal, Recovered, check_restartable, job_of, place_in, read_journal, state_of
 from mpqueue.service.loop import Deliveries, Loop
+from mpqueue.service.plan import refuse_loaders_options
 from mpqueue.service.replaying import LaneReplays
 from mpqueue.service.reports import ServerStatistics, statistics_of
-from mpqueue.service.rules import Slow, check_rules
+from mpqueue.service.rules import check_rules
 from mpqueue.service.stream import Stream
 from mpqueue.system.cpus import num_cpus
 from mpqueue.system.joined_threads import JoinedThread
@@ -37,7 +39,7 @@ from mpqueue.telemetry import live
 from mpqueue.telemetry.monitor import registry
 
 
-@shows_options
+@shows_options(ServerOptions)
 class Server:
     """Serves the batches of a source to the consumers that `mpqueue.attach` to it.
 
@@ -70,59 +72,7 @@ class Server:
         name: By which consumers find it; or the path of a folder, with a slash in it.
         source: A `Sequence`, or anything with ``__getitem__`` and ``__len__`` (or ``num_batches``); or a generator
             function. None: a server of queues only (`mpqueue.connect`), which has no options.
-        mode: "split": each batch to one consumer; "broadcast": each batch to all, computed once.
-        world: With "split" the number of ranks: batch i goes to rank i mod world, and all get equally many. With
-            "broadcast" the number of consumers that the first epoch waits for. None: batches go to whoever asks first;
-            an epoch begins with the consumers that are there.
-        slow: What becomes of a consumer that others wait for: "wait", they wait; "skip" (broadcast), it misses
-            batches, counted; "detach" (broadcast), it is cut off.
-        grace_s: Seconds for which the place of a rank that died waits for another consumer of this rank.
-        lease_timeout: Seconds after which a consumer that has batches and says nothing is cut off; None: never.
-        journal: Path of a file in which is written what was taken, so that a server that dies can be started again,
-            and goes on there. Each consumer is offered one batch at a time then.
-        allow_uids: Users who may attach beside this one.
-        workers: Worker processes; None: one per CPU that this process may use.
-        max_queue_size: Batches computed ahead; each consumer is offered as many.
-        shuffle: A new order for every epoch (sequences only).
-        batch_size: An item of the source is a sample, and so many make a batch; of a generator function, so many
-            elements in a row. None: an item is a batch.
-        collate: Makes a batch of a list of samples. None: numbers and arrays are stacked; dicts, tuples, lists, named
-            tuples and dataclasses are joined by field; text, bytes and other objects become lists; None stays.
-        drop_last: The last batch is left out if it is short. With ranks: so many batches that each has equally many.
-        sampler: An iterable of indices, in whose order samples are taken (without ``batch_size``: batches). It is
-            iterated anew in each epoch, in this process, as far as batches are computed ahead; its ``set_epoch(n)`` is
-            called before, where there is one.
-        batch_sampler: An iterable of lists of indices, each a batch; otherwise like ``sampler``.
-        on_error: "raise": an exception of the source is raised in the place of its batch. "skip": the sample (without
-            ``batch_size``: the batch) is left out, counted in the statistics, and logged.
-        max_errors: More skipped samples in one epoch are an error (`TooManyErrors`); None: no bound.
-        lanes: Into so many parts a stream is divided, over all ranks: its order follows from that and the seed, and its
-            state is of use to any number of workers, and of ranks that divides it. None: 16, or the smallest multiple
-            of the number of ranks above it; of a plain generator function, one for each worker.
-        epoch_batches: An epoch is so many batches of a stream that never ends, on each rank, and the next epoch goes on
-            behind them: what ends is begun anew. None: an epoch ends with the stream. Without ranks it is so many for
-            all consumers together, and with "broadcast" for each.
-        threads: A worker computes the samples of a batch in so many threads: for sources that wait for disks or
-            networks. More brings more requests at once, and costs memory of up to two samples each. `mpqueue.rng` is
-            each sample's own; generators that threads share are seeded once for the batch.
-        seed: Shuffled orders and the random numbers of each batch follow from (seed, epoch, index), for any number of
-            workers; None: from the state of Python's `random`.
-        ordered: Batches come in the order of the source; elements of generators come round the workers in turn. False:
-            as they are ready, so that a slow batch holds up no other.
-        start_method: How processes are made: "nursery" (forked from a clean process; a source that cannot be pickled is
-            inherited by a fork of this process, with a warning), "fork" (of this process), "spawn" (a fresh interpreter
-            each). One that is given explicitly never falls back.
-        restarts: Workers that may die over one batch, in a row, before `WorkerDied` is raised in its place. More ride
-            out a machine that kills now and then; fewer tell sooner of a batch that kills.
-        batch_timeout: Seconds that one batch may take; its worker is then replaced and the batch tried again. None: as
-            long as it takes.
-        worker_init: Called without arguments in each worker before its first item.
-        max_batch_bytes: A larger batch is an error (`BatchTooLarge`) instead of memory; None: no bound.
-        trace: Path of a file in which a timeline is written, for Perfetto or Chrome: each worker and the consumer, when
-            they compute, copy, wait, hold. None: ``MPQUEUE_TRACE`` says it for all of a process, or there is none.
-        backend: "process", or "ray": the workers are on the nodes of a Ray cluster.
-        ray_options: With ``backend="ray"``, a dict of ``num_cpus`` and ``resources`` (of each worker),
-            ``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (so long a node may be silent).
+        **options: See the signature.
 
     Attributes:
         name: As given.
@@ -140,56 +90,23 @@ class Server:
         made: Self = super().__new__(queue_server_class() if cls is Server and source is None else cls)
         return made
 
-    def __init__(
-        self,
-        name: str,
-        source: Any,
-        *,
-        mode: ModeName = "split",
-        world: int | None = None,
-        slow: Slow = "wait",
-        grace_s: float = 60.0,
-        lease_timeout: float | None = None,
-        journal: str | os.PathLike[str] | None = None,
-        allow_uids: Iterable[int] = (),
-        workers: int | None = None,
-        max_queue_size: int = 10,
-        shuffle: bool = False,
-        batch_size: int | None = None,
-        collate: Callable[[list[Any]], Any] | None = None,
-        drop_last: bool = False,
-        sampler: Iterable[Any] | None = None,
-        batch_sampler: Iterable[Any] | None = None,
-        on_error: OnError = "raise",
-        max_errors: int | None = None,
-        lanes: int | None = None,
-        epoch_batches: int | None = None,
-        threads: int = 1,
-        seed: int | None = None,
-        ordered: bool = True,
-        start_method: StartMethod = DEFAULT_START_METHOD,
-        restarts: int = 3,
-        batch_timeout: float | None = None,
-        worker_init: Callable[[], Any] | None = None,
-        max_batch_bytes: int | None = None,
-        trace: str | os.PathLike[str] | None = None,
-        backend: Literal["process", "ray"] = "process",
-        ray_options: Mapping[str, Any] | None = None,
-        **unknown: Never,
-    ) -> None:
-        arguments, self._home = locals(), Home.of(name)
+    def __init__(self, name: str, source: Any, **options: Unpack[ServerOptions]) -> None:
+        refuse_loaders_options(options)
+        chosen, self._home = Options.of(ServerOptions, options, "Server"), Home.of(name)
         self.name, self.folder = self._home.name, self._home.folder
-        self._journal_path = _checked_journal(journal)
-        window = max_queue_size if journal is None else 1  # or more would be out of which nobody knows what was taken
+        self._journal_path = _checked_journal(chosen.journal)
+        # More would be out of which nobody knows what was taken.
+        window = chosen.max_queue_size if self._journal_path is None else 1
         self._rules = check_rules(
-            mode=mode, world=world, slow=slow, grace_s=grace_s, lease_timeout=lease_timeout, window=window
-        )
-        self._uids = _checked_uids(allow_uids)
-        arguments |= {"workers": num_cpus() if workers is None else workers}
-        arguments |= {"world": self._rules.mode.num_shares}
-        self._make_stream = partial(Stream, source, **unknown, **_stream_options(arguments))
+            mode=chosen.mode, world=chosen.world, slow=chosen.slow, grace_s=chosen.grace_s,
+            lease_timeout=chosen.lease_timeout, window=window,
+        )  # fmt: skip
+        self._uids = _checked_uids(chosen.allow_uids)
+        workers = num_cpus() if chosen.workers is None else chosen.workers
+        own = chosen.replace(workers=workers, world=self._rules.mode.num_shares)
+        self._make_stream = partial(Stream, source, **own.values_of(StreamOptions))
         self._stream = self._make_stream()
-        self._settle_rules(is_ordered=bool(ordered))
+        self._settle_rules(is_ordered=bool(chosen.ordered))
         self._run: _Run | None = None
         self._latest = ServerStatistics()
         self._lock = RLock()
@@ -408,14 +325,6 @@ class Server:
         run = self._run
         state = "stopped" if run is None else f"{len(run.core.group.by_consumer)} consumers"
         return f"<Server {self.name!r}, {self._rules.mode.name}, {state}>"
-
-
-def _stream_options(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return those arguments that are options of a `Stream`, but for those that mean nothing here."""
-    names = {"workers", "max_queue_size", "shuffle", "world", "backend"}
-    names |= {field.name for kind in (Options, SampleOptions) for field in fields(kind)}
-    names -= {"copy", "monitor", "progress", "shard"}
-    return {name: arguments[name] for name in names}
 
 
 def _checked_journal(journal: Any) -> str | None:

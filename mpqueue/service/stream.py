@@ -238,8 +238,7 @@ class Stream:
         begun: Where the epoch of an endless stream began; None: at the beginning of the source.
         num_kept: Slots for what holders keep; None: enough for 8 batches of each of 32 consumers, or as many as the
             address space allows.
-        options: Those of `mpqueue.plan.options.Options` and `mpqueue.plan.options.SampleOptions`, but ``copy`` and
-            ``shard``.
+        options: Those of a `mpqueue.Server` about samples and workers.
 
     Attributes:
         plan: What it runs.

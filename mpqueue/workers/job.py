@@ -59,17 +59,17 @@ class Job:
 
     @property
     def source(self) -> Any:
-        """What workers run."""
+        """The object that workers run."""
         return self.plan.source.runs
 
     @property
     def samples(self) -> Batching | None:
-        """How samples become batches; None: items are batches."""
+        """The way from samples to batches; None: items are batches."""
         return self.plan.batching
 
     @property
     def form(self) -> Form:
-        """How workers run the source."""
+        """The form in which workers run the source."""
         return self.plan.form
 
     @property

@@ -1,63 +1,55 @@
 """Docstrings of public names say all that is needed where they stand, say it alike, and have examples that run."""
 
 import ast
-import dataclasses
 import importlib.util
 import inspect
-import re
-from typing import Literal
 
 import pytest
 from helpers.docstrings import arguments, documented, examples, sections, undescribed
-from helpers.pages import DOCS, ROOT, run_example
+from helpers.pages import ROOT, run_example
 
 import mpqueue
 import mpqueue.keras
-from mpqueue.plan.options import Options, SampleOptions
+from mpqueue.plan import options
 
-FACES = {
-    "mpqueue.Loader": (Options, SampleOptions),
-    "mpqueue.OrderedEnqueuer": (Options,),
-    "mpqueue.GeneratorEnqueuer": (Options,),
-    "mpqueue.Server": (Options, SampleOptions),
-    "mpqueue.keras.accelerate": (Options,),
+FRONTENDS = {
+    "mpqueue.Loader": options.LoaderOptions,
+    "mpqueue.OrderedEnqueuer": options.EnqueuerOptions,
+    "mpqueue.GeneratorEnqueuer": options.GeneratorEnqueuerOptions,
+    "mpqueue.Server": options.ServerOptions,
+    "mpqueue.keras.accelerate": options.AccelerateOptions,
 }
-PAIRS = [(face, options) for face, many in FACES.items() for options in many]
-# These mean nothing to a server. Keras has a bar of its own.
-LACKING = {("mpqueue.Server", name) for name in ("copy", "monitor", "progress", "shard")}
-LACKING |= {("mpqueue.keras.accelerate", "progress")}
-# The number that is found as the run goes on is for workers that a loader has itself.
-WIDER = {("mpqueue.Loader", "threads"): int | Literal["auto"]}
 EXAMPLES = examples()
 # They start threads and hooks, which the forks of other tests are not to meet.
 FRAMEWORKS = ("torch", "keras", "jax", "tf")
 
 
-def face_of(name):
+def frontend_of(name):
     return documented()[name]
 
 
-@pytest.mark.parametrize(("face", "options"), PAIRS)
-def test_an_option_is_described_by_each_face_as_where_it_is_checked(face, options):
-    """A face may add a sentence of its own."""
-    said = arguments(sections(face_of(face))["Args"])
-    for name, text in arguments(sections(options)["Attributes"]).items():
-        if (face, name) not in LACKING:
-            assert said.get(name, "").startswith(text), f"{face}: {name} is described otherwise: {text}"
+@pytest.mark.parametrize("frontend", FRONTENDS)
+def test_help_shows_each_option_with_its_type_default_and_description(frontend):
+    value, kind = frontend_of(frontend), FRONTENDS[frontend]
+    taken = inspect.signature(value).parameters
+    described = arguments(sections(value)["Args"])
+    for name, row in options.rows_of(kind).items():
+        assert taken[name].default == row.default
+        assert taken[name].annotation == kind.__annotations__[name].__origin__
+        assert taken[name].kind == inspect.Parameter.KEYWORD_ONLY
+        assert described[name] == row.text
+    assert "options" not in taken.keys() | described.keys()
 
 
-@pytest.mark.parametrize(("face", "options"), PAIRS)
-def test_an_option_has_the_type_and_the_default_of_where_it_is_checked_in_each_face(face, options):
-    value = face_of(face)
-    taken = inspect.signature(value.__init__ if inspect.isclass(value) else value).parameters
-    for field in dataclasses.fields(options):
-        if (face, field.name) in LACKING:
-            assert field.name not in taken
-        else:
-            parameter = taken[field.name]
-            assert parameter.default == field.default
-            assert parameter.annotation == WIDER.get((face, field.name), field.type)
-            assert parameter.kind == parameter.KEYWORD_ONLY
+@pytest.mark.parametrize("frontend", FRONTENDS)
+def test_the_default_of_an_option_passes_its_check(frontend):
+    for name, row in options.rows_of(FRONTENDS[frontend]).items():
+        row.check(name, row.default)
+
+
+def test_the_docstring_of_a_frontend_has_no_line_that_is_too_long():
+    for frontend in FRONTENDS:
+        assert max(map(len, inspect.getdoc(frontend_of(frontend)).splitlines())) <= 120
 
 
 @pytest.mark.parametrize("face", [mpqueue.Loader, mpqueue.Server])
@@ -78,25 +70,17 @@ def test_a_class_of_a_user_shows_its_own_arguments():
     assert list(inspect.signature(Own).parameters) == ["folder"]
 
 
-@pytest.mark.parametrize("options", [Options, SampleOptions])
-def test_the_page_of_options_lists_each_of_them_with_its_default(options):
-    rows = dict(re.findall(r"^\| `(\w+)` \| `([^`]*)` \|", (DOCS / "options.md").read_text("utf-8"), re.M))
-    for field in dataclasses.fields(options):
-        told = f'"{field.default}"' if isinstance(field.default, str) else repr(field.default)
-        assert rows.get(field.name) == told, field.name
-
-
-@pytest.mark.parametrize("options", [Options, SampleOptions])
-def test_each_option_is_passed_where_types_are_checked(options):
+@pytest.mark.parametrize("frontend", FRONTENDS)
+def test_each_option_is_passed_where_types_are_checked(frontend):
     """mypy reads that file, so that an option is typed for users as it is written there."""
     tree = ast.parse((ROOT / "tests" / "typing" / "api.py").read_text("utf-8"))
     passed = {
         keyword.arg
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in FACES
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in FRONTENDS
         for keyword in node.keywords
     }
-    assert sorted({field.name for field in dataclasses.fields(options)} - passed) == []
+    assert sorted(FRONTENDS[frontend].__annotations__.keys() - passed) == []
 
 
 def test_every_argument_is_described_where_it_stands():

@@ -134,3 +134,12 @@ def test_the_data_lie_beside_the_page_and_are_written_a_line_for_each_row(tmp_pa
     text = (DOCS / "benchmarks.json").read_text("utf-8")
     measured.save(json.loads(text))
     assert (tmp_path / "data.json").read_text("utf-8") == text
+
+
+def test_the_table_of_options_is_that_of_the_code():
+    """Otherwise run scripts/pictures, and commit what it writes."""
+    table = script("parts.pictures.options_table")
+    page = table.PAGE.read_text("utf-8")
+    assert page == table.page_written_anew(page)
+    other = page.replace("| `restarts` | `3` |", "| `restarts` | `4` |")
+    assert other != page == table.page_written_anew(other)

@@ -25,8 +25,6 @@ SAME = re.findall(r"^\.\. py:\w+:: ([\w.]+)\n\n   The same as :py:obj:`([\w.]+)`
 PUBLIC = {f"{module}.{name}" for module in MODULES + OF_TORCH for name in names_of(module)}
 # What public names return, or take: it has no public name of its own.
 BEHIND = {
-    "mpqueue.plan.options.Options",
-    "mpqueue.plan.options.SampleOptions",
     "mpqueue.plan.ray_options.RayOptions",
     "mpqueue.tf1.serving.connect.QueueConnection",
     "mpqueue.service.reports.ServerStatistics",

@@ -12,7 +12,7 @@ import mpqueue
 from mpqueue.engine.backend import EndOfStream
 from mpqueue.loader.engine import Engine
 from mpqueue.plan.cursors import Place, StreamCursor
-from mpqueue.plan.options import Options, SampleOptions
+from mpqueue.plan.options import Options
 from mpqueue.plan.resolve import resolve
 from mpqueue.worker import context, lane_runner
 from mpqueue.worker.runner import StreamEnd
@@ -94,7 +94,7 @@ def expected(length=12, num_lanes=LANES):
 def running(source, *, workers=3, lanes=LANES, backend="process", place=None, skips=False, **options):
     engine = Engine()
     on_error = "skip" if skips else "raise"
-    plan = resolve(source, SampleOptions(lanes=lanes, on_error=on_error), seed=3, seed_given=True)
+    plan = resolve(source, Options(lanes=lanes, on_error=on_error), seed=3, seed_given=True)
     job = Job(plan=plan, workers=workers, options=Options(**options))
     try:
         yield engine.start(job, StreamCursor(lanes), backend, 2 * lanes, place or Place())

@@ -23,7 +23,7 @@ from mpqueue.memory.segment import MEMORY_REMEDY, Segment
 from mpqueue.memory.slots import PAGE
 from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.plan.lanes import MarkedStart
-from mpqueue.plan.options import Options, SampleOptions
+from mpqueue.plan.options import Options
 from mpqueue.plan.plans import BatchesPlan
 from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sources import Items
@@ -424,7 +424,7 @@ class World:
         ledger = Ledger(schedule, credit, ordered=ordered)
         self.pipeline = Pipeline(ledger, epoch_end=epoch_end, timed_epoch_end=False, ends_epochs=ends_epochs)
         options = Options(restarts=restarts, copy=copy)
-        plan = BatchesPlan(source=Items(source), options=SampleOptions(), ranks=Ranks(), seed=0, seed_given=True)
+        plan = BatchesPlan(source=Items(source), options=Options(), ranks=Ranks(), seed=0, seed_given=True)
         self.job = Job(plan=plan, workers=num_workers, options=options, ring=ring)
         self.now_ns = 0
         self._real_clock = dispatcher._clock

@@ -10,7 +10,7 @@ import pytest
 import mpqueue
 from mpqueue.plan.batching import Form
 from mpqueue.plan.cursors import Place
-from mpqueue.plan.options import SampleOptions
+from mpqueue.plan.options import Options
 from mpqueue.plan.plans import BatchesPlan, DrawnPlan, SamplesPlan, StreamPlan
 from mpqueue.plan.resolve import resolve
 from mpqueue.plan.sources import Function, Items, Iterator, Lanes, Source
@@ -19,7 +19,7 @@ MANY = 1_000_000
 
 
 def plan_of(source, seed=3, **options):
-    return resolve(source, SampleOptions(**options), seed=seed)
+    return resolve(source, Options(**options), seed=seed)
 
 
 def begun(plan, place=None):
@@ -124,7 +124,7 @@ def test_a_frontend_may_bring_a_source_of_its_own():
 def test_an_object_may_provide_its_source_and_the_options_that_remain():
     class Batched(Items):
         def remaining(self, options):
-            return SampleOptions(batch_size=2)
+            return Options(batch_size=2)
 
     class Provides:
         def __mpqueue_source__(self, options, needs):

@@ -68,7 +68,7 @@ def load() -> None:
     samples.close()
     skipped: int = samples.statistics().skipped
     del epoch, skipped
-    mpqueue.Loader(Data(), shard="auto", num_workers=2)  # type: ignore[arg-type]  # torch's name
+    mpqueue.Loader(Data(), shard="auto", num_workers=2)  # type: ignore[call-arg]  # torch's name
     length: int = len(loader)
     drawn: np.random.Generator = mpqueue.rng()
     del length, drawn
@@ -111,6 +111,16 @@ def devices() -> None:
         for _batch in mpqueue.jax.device_iterator(loader, sharding=None, prefetch=3):
             pass
         mpqueue.tf.dataset(loader).repeat(2)
+
+
+def serve() -> None:
+    with mpqueue.Server(
+        "numbers", Data(), mode="broadcast", world=2, slow="skip", grace_s=1.0, lease_timeout=None, journal="taken",
+        allow_uids=[0],
+    ) as server:  # fmt: skip
+        ended: bool = server.wait(1.0)
+        del ended
+    mpqueue.Server("numbers", Data(), shard=(0, 2))  # type: ignore[call-arg]  # a loader's
 
 
 def enqueue_as_in_keras_3() -> None:

@@ -16,7 +16,8 @@ from mpqueue.frameworks.enqueuers.iterators import BatchIterator, EnqueuerQueue
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.forms import backend_of, by_old_names
 from mpqueue.plan.backend_kinds import BackendName, kind_of
-from mpqueue.plan.options import Options, check_counts, check_flags, check_wait_time, fresh_seed
+from mpqueue.plan.checks import flag
+from mpqueue.plan.options import Options, check_counts, check_wait_time, fresh_seed
 from mpqueue.plan.plans import Plan
 from mpqueue.system.locks import RLock
 from mpqueue.workers.job import Job
@@ -61,7 +62,7 @@ class SequenceEnqueuer(Stoppable):
     _plan: Plan  # of a subclass
 
     def __init__(self, sequence: Any, use_multiprocessing: bool = False) -> None:
-        check_flags(use_multiprocessing=use_multiprocessing)
+        flag("use_multiprocessing", use_multiprocessing)
         self.sequence = sequence
         self.use_multiprocessing = use_multiprocessing
         self.uid = next(_uids)

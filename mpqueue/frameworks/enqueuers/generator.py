@@ -1,18 +1,19 @@
 """`GeneratorEnqueuer`: a generator, once."""
 
-import os
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Unpack
 
 from mpqueue.frameworks.enqueuers.base import SequenceEnqueuer
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator
 from mpqueue.loader.forms import by_old_names
 from mpqueue.plan.backend_kinds import BackendName
 from mpqueue.plan.cursors import Place
-from mpqueue.plan.options import DEFAULT_START_METHOD, Options, SampleOptions, StartMethod, check_wait_time
+from mpqueue.plan.options import GeneratorEnqueuerOptions, Options, check_wait_time
 from mpqueue.plan.resolve import resolve
+from mpqueue.plan.signatures import shows_options
 
 
+@shows_options(GeneratorEnqueuerOptions)
 class GeneratorEnqueuer(SequenceEnqueuer):
     """Runs a generator in workers, once.
 
@@ -43,32 +44,7 @@ class GeneratorEnqueuer(SequenceEnqueuer):
             this place.
         pickle_safe: The name of ``use_multiprocessing`` in Keras 1 and 2.0.
         wait_time: Of no effect, as nothing here sleeps between two looks; Keras 2.0 had it.
-        lanes: Into so many parts a stream is divided, over all ranks: its order follows from that and the seed, and its
-            state is of use to any number of workers, and of ranks that divides it. None: 16, or the smallest multiple
-            of the number of ranks above it; of a plain generator function, one for each worker.
-        backend: "process", "thread", or "ray": processes on the nodes of a Ray cluster; None: as
-            ``use_multiprocessing`` says.
-        seed: Shuffled orders and the random numbers of each batch follow from (seed, epoch, index), for any number of
-            workers; None: from the state of Python's `random`.
-        ordered: Batches come in the order of the source; elements of generators come round the workers in turn. False:
-            as they are ready, so that a slow batch holds up no other.
-        start_method: How processes are made: "nursery" (forked from a clean process; a source that cannot be pickled is
-            inherited by a fork of this process, with a warning), "fork" (of this process), "spawn" (a fresh interpreter
-            each). One that is given explicitly never falls back.
-        restarts: Workers that may die over one batch, in a row, before `WorkerDied` is raised in its place. More ride
-            out a machine that kills now and then; fewer tell sooner of a batch that kills.
-        batch_timeout: Seconds that one batch may take; its worker is then replaced and the batch tried again. None: as
-            long as it takes.
-        worker_init: Called without arguments in each worker before its first item.
-        max_batch_bytes: A larger batch is an error (`BatchTooLarge`) instead of memory; None: no bound.
-        copy: Every batch is a private copy instead of a view of shared memory: it may be kept for ever, and costs the
-            time of the copy.
-        trace: Path of a file in which a timeline is written, for Perfetto or Chrome: each worker and the consumer, when
-            they compute, copy, wait, hold. None: ``MPQUEUE_TRACE`` says it for all of a process, or there is none.
-        progress: Show a bar of tqdm for each epoch (extra ``progress``; not for Keras, whose `fit` has its own).
-        monitor: ``mpqueue top`` sees what runs; ``MPQUEUE_MONITOR=1`` means the same for all of a process.
-        ray_options: With ``backend="ray"``, a dict of ``num_cpus`` and ``resources`` (of each worker),
-            ``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (so long a node may be silent).
+        **options: See the signature.
 
     Raises:
         TypeError: It is neither an iterator nor callable, or an option has the wrong type.
@@ -86,34 +62,23 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         *,
         pickle_safe: bool | None = None,
         wait_time: float | None = None,
-        lanes: int | None = None,
-        backend: BackendName | None = None,
-        seed: int | None = None,
-        ordered: bool = True,
-        start_method: StartMethod = DEFAULT_START_METHOD,
-        restarts: int = 3,
-        batch_timeout: float | None = None,
-        worker_init: Callable[[], Any] | None = None,
-        max_batch_bytes: int | None = None,
-        copy: bool = False,
-        trace: str | os.PathLike[str] | None = None,
-        progress: bool = False,
-        monitor: bool = False,
-        ray_options: Mapping[str, Any] | None = None,
+        **options: Unpack[GeneratorEnqueuerOptions],
     ) -> None:
         check_wait_time(wait_time)
         if isinstance(random_seed, float):  # Keras 2.0's wait_time by its place
             random_seed = None
+        seed = options.get("seed")
         if seed is not None and random_seed is not None and seed != random_seed:
             raise ValueError(f"random_seed={random_seed} and seed={seed} mean the same: give one of them")
-        seed = seed if random_seed is None else random_seed
-        options = Options.of(locals())
+        if random_seed is not None:
+            options["seed"] = random_seed
+        chosen = Options.of(GeneratorEnqueuerOptions, options, "GeneratorEnqueuer")
         given = by_old_names({"use_multiprocessing": use_multiprocessing}, {"pickle_safe": pickle_safe})
         super().__init__(generator, given["use_multiprocessing"] or False)
-        self._plan = resolve(generator, SampleOptions(lanes=lanes), needs="stream")
-        self.lanes = lanes
-        self.random_seed, self._options = random_seed, options
-        self._choose(backend)
+        self._plan = resolve(generator, Options(lanes=chosen.lanes), needs="stream")
+        self.lanes = chosen.lanes
+        self.random_seed, self._options = random_seed, chosen
+        self._choose(chosen.backend)
         self._epoch = 0
 
     def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:

@@ -1,27 +1,21 @@
 """`OrderedEnqueuer`: a `Sequence`, epoch after epoch."""
 
-import os
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Unpack
 
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.frameworks.enqueuers.base import MAX_QUEUE_SIZE, WORKERS, SequenceEnqueuer
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator
 from mpqueue.loader.forms import by_old_names, own_of, taken_by_name
 from mpqueue.plan.backend_kinds import BackendName
+from mpqueue.plan.checks import flag
 from mpqueue.plan.cursors import Place
-from mpqueue.plan.options import (
-    DEFAULT_START_METHOD,
-    Options,
-    SampleOptions,
-    StartMethod,
-    check_counts,
-    check_flags,
-    check_wait_time,
-)
+from mpqueue.plan.options import EnqueuerOptions, Options, check_counts, check_wait_time
 from mpqueue.plan.resolve import resolve
+from mpqueue.plan.signatures import shows_options
 
 
+@shows_options(EnqueuerOptions)
 class OrderedEnqueuer(SequenceEnqueuer):
     """Runs a `Sequence` in workers, epoch after epoch, its batches in order.
 
@@ -59,29 +53,7 @@ class OrderedEnqueuer(SequenceEnqueuer):
         shuffle: A new order for every epoch.
         pickle_safe: The name of ``use_multiprocessing`` in Keras 1 and 2.0.
         wait_time: Of no effect, as nothing here sleeps between two looks; Keras 2.0 had it.
-        backend: "process", "thread", or "ray": processes on the nodes of a Ray cluster; None: as
-            ``use_multiprocessing`` says.
-        seed: Shuffled orders and the random numbers of each batch follow from (seed, epoch, index), for any number of
-            workers; None: from the state of Python's `random`.
-        ordered: Batches come in the order of the source; elements of generators come round the workers in turn. False:
-            as they are ready, so that a slow batch holds up no other.
-        start_method: How processes are made: "nursery" (forked from a clean process; a source that cannot be pickled is
-            inherited by a fork of this process, with a warning), "fork" (of this process), "spawn" (a fresh interpreter
-            each). One that is given explicitly never falls back.
-        restarts: Workers that may die over one batch, in a row, before `WorkerDied` is raised in its place. More ride
-            out a machine that kills now and then; fewer tell sooner of a batch that kills.
-        batch_timeout: Seconds that one batch may take; its worker is then replaced and the batch tried again. None: as
-            long as it takes.
-        worker_init: Called without arguments in each worker before its first item.
-        max_batch_bytes: A larger batch is an error (`BatchTooLarge`) instead of memory; None: no bound.
-        copy: Every batch is a private copy instead of a view of shared memory: it may be kept for ever, and costs the
-            time of the copy.
-        trace: Path of a file in which a timeline is written, for Perfetto or Chrome: each worker and the consumer, when
-            they compute, copy, wait, hold. None: ``MPQUEUE_TRACE`` says it for all of a process, or there is none.
-        progress: Show a bar of tqdm for each epoch (extra ``progress``; not for Keras, whose `fit` has its own).
-        monitor: ``mpqueue top`` sees what runs; ``MPQUEUE_MONITOR=1`` means the same for all of a process.
-        ray_options: With ``backend="ray"``, a dict of ``num_cpus`` and ``resources`` (of each worker),
-            ``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (so long a node may be silent).
+        **options: See the signature.
 
     Raises:
         TypeError: The source lacks ``__getitem__`` or ``__len__``, or an option has the wrong type.
@@ -101,32 +73,22 @@ class OrderedEnqueuer(SequenceEnqueuer):
         shuffle: bool | None = None,
         pickle_safe: bool | None = None,
         wait_time: float | None = None,
-        backend: BackendName | None = None,
-        seed: int | None = None,
-        ordered: bool = True,
-        start_method: StartMethod = DEFAULT_START_METHOD,
-        restarts: int = 3,
-        batch_timeout: float | None = None,
-        worker_init: Callable[[], Any] | None = None,
-        max_batch_bytes: int | None = None,
-        copy: bool = False,
-        trace: str | os.PathLike[str] | None = None,
-        progress: bool = False,
-        monitor: bool = False,
-        ray_options: Mapping[str, Any] | None = None,
+        **options: Unpack[EnqueuerOptions],
     ) -> None:
         check_wait_time(wait_time)
-        options, named = Options.of(locals()), by_old_names(locals(), {"pickle_safe": pickle_safe})
+        values = Options.of(EnqueuerOptions, options, "OrderedEnqueuer")
+        numbers = {"workers": workers, "max_queue_size": max_queue_size, "shuffle": shuffle}
+        named = by_old_names(numbers | {"use_multiprocessing": use_multiprocessing}, {"pickle_safe": pickle_safe})
         given = taken_by_name(positional, named)
         chosen = {"use_multiprocessing": False, "shuffle": False} | own_of(sequence) | given
-        check_flags(shuffle=chosen["shuffle"])
+        flag("shuffle", chosen["shuffle"])
         super().__init__(sequence, chosen["use_multiprocessing"])
-        self._options = options
-        self._choose(backend)
+        self._options = values
+        self._choose(values.backend)
         counts = chosen.get("workers", WORKERS), chosen.get("max_queue_size", MAX_QUEUE_SIZE)
         self._counts = check_counts(*counts, self._backend)
         self.workers = self._counts[0]
-        self._plan = resolve(sequence, SampleOptions(shuffle=bool(chosen["shuffle"])), needs="index")
+        self._plan = resolve(sequence, Options(shuffle=bool(chosen["shuffle"])), needs="index")
         self.shuffle = chosen["shuffle"]
         self._epoch, self._position = 0, 0
 

@@ -12,13 +12,11 @@ warning says so, and Keras's own enqueuer runs the dataset.
 
 import functools
 import inspect
-import os
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Callable
 from importlib import import_module
-from typing import Any, Never
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -31,17 +29,10 @@ from mpqueue.loader.engine import Latest
 from mpqueue.loader.forms import backend_of, own_of
 from mpqueue.loader.loader import Loader
 from mpqueue.plan.backend_kinds import BackendName, kind_of
-from mpqueue.plan.options import (
-    DEFAULT_START_METHOD,
-    Options,
-    SampleOptions,
-    StartMethod,
-    check_counts,
-    check_flags,
-    refuse_torch_names,
-    shows_arguments,
-)
+from mpqueue.plan.checks import flag
+from mpqueue.plan.options import AccelerateOptions, Options, check_counts
 from mpqueue.plan.resolve import resolve
+from mpqueue.plan.signatures import shows_arguments
 from mpqueue.plan.sources import Source
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.cpus import num_cpus
@@ -72,33 +63,22 @@ _SIGNATURES: dict[str, tuple[tuple[str, ...], ...]] = {
 }  # fmt: skip
 
 
-@shows_arguments
-def accelerate(  # noqa: D417 - `unknown` is for the names that are refused
+@shows_arguments(AccelerateOptions)
+def accelerate(
     py_dataset: Any,
     workers: int | None = None,
     *,
     use_multiprocessing: bool | None = None,
     max_queue_size: int | None = None,
-    seed: int | None = None,
-    ordered: bool = True,
-    start_method: StartMethod = DEFAULT_START_METHOD,
-    restarts: int = 3,
-    batch_timeout: float | None = None,
-    worker_init: Callable[[], Any] | None = None,
-    max_batch_bytes: int | None = None,
-    copy: bool = False,
-    trace: str | os.PathLike[str] | None = None,
-    monitor: bool = False,
-    backend: BackendName | None = None,
-    ray_options: Mapping[str, Any] | None = None,
-    **unknown: Never,
+    **options: Unpack[AccelerateOptions],
 ) -> Any:
     """A dataset for `model.fit`, `evaluate` or `predict`: ``model.fit(mpqueue.keras.accelerate(train, workers=4))``.
 
     Its items are those of ``py_dataset``, computed ahead by workers that live across epochs; its hooks are called as
     in a fit without workers. ``workers``, ``use_multiprocessing`` and ``max_queue_size`` of what is returned may be
     set later, as with every `PyDataset`. A `mpqueue.Loader` has workers, options and an order of its own, which
-    ``shuffle`` of `fit` does not change; each epoch of `fit` is one of the loader's.
+    ``shuffle`` of `fit` does not change; each epoch of `fit` is one of the loader's. For other datasets, the shuffled
+    order is the one that Keras draws, whatever ``seed`` is.
 
     Example:
         A model that workers feed::
@@ -128,29 +108,7 @@ def accelerate(  # noqa: D417 - `unknown` is for the names that are refused
         use_multiprocessing: Worker processes; False: threads; None: a `mpqueue.Sequence`'s own choice, else processes.
         max_queue_size: Batches computed ahead, those at work included: more rides out slow batches, fewer save memory;
             None: a `mpqueue.Sequence`'s own number, else 10.
-        backend: "process", "thread", or "ray": processes on the nodes of a Ray cluster; None: as
-            ``use_multiprocessing`` says.
-        seed: Shuffled orders and the random numbers of each batch follow from (seed, epoch, index), for any number of
-            workers; None: from the state of Python's `random`.
-            The shuffled order is the one that Keras draws, all the same.
-        ordered: Batches come in the order of the source; elements of generators come round the workers in turn. False:
-            as they are ready, so that a slow batch holds up no other.
-        start_method: How processes are made: "nursery" (forked from a clean process; a source that cannot be pickled is
-            inherited by a fork of this process, with a warning), "fork" (of this process), "spawn" (a fresh interpreter
-            each). One that is given explicitly never falls back.
-        restarts: Workers that may die over one batch, in a row, before `WorkerDied` is raised in its place. More ride
-            out a machine that kills now and then; fewer tell sooner of a batch that kills.
-        batch_timeout: Seconds that one batch may take; its worker is then replaced and the batch tried again. None: as
-            long as it takes.
-        worker_init: Called without arguments in each worker before its first item.
-        max_batch_bytes: A larger batch is an error (`BatchTooLarge`) instead of memory; None: no bound.
-        copy: Every batch is a private copy instead of a view of shared memory: it may be kept for ever, and costs the
-            time of the copy.
-        trace: Path of a file in which a timeline is written, for Perfetto or Chrome: each worker and the consumer, when
-            they compute, copy, wait, hold. None: ``MPQUEUE_TRACE`` says it for all of a process, or there is none.
-        monitor: ``mpqueue top`` sees what runs; ``MPQUEUE_MONITOR=1`` means the same for all of a process.
-        ray_options: With ``backend="ray"``, a dict of ``num_cpus`` and ``resources`` (of each worker),
-            ``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (so long a node may be silent).
+        **options: See the signature.
 
     Returns:
         A `keras.utils.PyDataset`; its attribute ``source`` is ``py_dataset``.
@@ -164,35 +122,33 @@ def accelerate(  # noqa: D417 - `unknown` is for the names that are refused
 
     Follows: Keras 3's `PyDataset`.
     """
-    refuse_torch_names(
-        unknown,
-        "accelerate",
-        batch_size="the items of py_dataset are batches already; for batches of samples pass a "
-        "mpqueue.Loader(samples, batch_size=...)",
-        shuffle="the order is that of fit(..., shuffle=True), or of a mpqueue.Loader",
-        y="x and y in memory need no workers, call fit(x, y)",
-    )
     if hasattr(workers, "__len__") or (hasattr(workers, "__array__") and not isinstance(workers, np.generic)):
         raise TypeError(
             f"accelerate takes one dataset, and then the number of workers; got {type(workers).__name__} for that. "
             "Arrays x and y in memory need no workers: call fit(x, y). Data that is read or computed is given by an "
             "object whose __getitem__(index) returns a batch (x, y), and whose __len__ is the number of batches"
         )
-    options = Options.of(locals() | {"progress": False})  # Keras has a bar of its own
+    chosen = Options.of(
+        AccelerateOptions,
+        options,
+        "accelerate",
+        batch_size="the items of py_dataset are batches already; for batches of samples pass a "
+        "mpqueue.Loader(samples, batch_size=...)",
+        shuffle="the order is that of fit(..., shuffle=True), or of a mpqueue.Loader",
+        y="x and y in memory need no workers, call fit(x, y)",
+    )
     numbers = {"workers": workers, "use_multiprocessing": use_multiprocessing, "max_queue_size": max_queue_size}
-    return _accelerate(py_dataset, options, numbers, backend)
+    return _accelerate(py_dataset, chosen, numbers, chosen.backend)
 
 
 def _accelerate(py_dataset: Any, options: Options, numbers: dict[str, Any], backend: BackendName | None) -> Any:
     given = {name: value for name, value in numbers.items() if value is not None}
     source = py_dataset.source if isinstance(py_dataset, Accelerated) else py_dataset
     if isinstance(source, Loader):
-        # Counted among what was given, which a loader refuses.
-        named = given if backend is None else {"backend": backend} | given
         misfit = _find_misfit()
         if misfit is not None:
             raise ImportError(f"{misfit}, and Keras's own workers cannot run a Loader {_REMEDY}", name="keras")
-        accelerated = _accelerated_loader(source, options, named)
+        accelerated = _accelerated_loader(source, options, given)
         _replacement.hold_for(accelerated)
         keras_resets.tell(accelerated)
         backups.watch(accelerated)
@@ -211,9 +167,9 @@ def _accelerate(py_dataset: Any, options: Options, numbers: dict[str, Any], back
 
 
 def _accelerated(source: Any, options: Options, given: dict[str, Any], backend: BackendName | None) -> Any:
-    resolved = resolve(source, SampleOptions(), needs="index", calls_hooks=False).source
+    resolved = resolve(source, Options(), needs="index", calls_hooks=False).source
     chosen = {"workers": num_cpus(), "use_multiprocessing": True, "max_queue_size": 10} | own_of(source) | given
-    check_flags(use_multiprocessing=chosen["use_multiprocessing"])
+    flag("use_multiprocessing", chosen["use_multiprocessing"])
     kind = backend_of(backend, use_multiprocessing=bool(chosen["use_multiprocessing"]), options=options)
     workers, max_queue_size = check_counts(chosen["workers"], chosen["max_queue_size"], kind)
     dataset = _class_of(Accelerated)(source, options, workers, chosen["use_multiprocessing"], max_queue_size)
@@ -222,7 +178,7 @@ def _accelerated(source: Any, options: Options, given: dict[str, Any], backend: 
 
 
 def _accelerated_loader(loader: Loader, options: Options, given: dict[str, Any]) -> Any:
-    others = [f.name for f in fields(options) if getattr(options, f.name) != f.default]
+    others = options.changed(AccelerateOptions)
     if given or others:
         raise ValueError(
             f"a Loader has options of its own: pass {', '.join([*given, *others])} to the Loader, not to accelerate"

@@ -30,8 +30,9 @@ from mpqueue.loader import idle
 from mpqueue.loader.engine import Engine, Latest
 from mpqueue.loader.forms import backend_of
 from mpqueue.plan.backend_kinds import BackendName
+from mpqueue.plan.checks import flag
 from mpqueue.plan.cursors import ENDLESS, EpochCursor, Place
-from mpqueue.plan.options import Options, SampleOptions, check_counts, check_flags, fresh_seed
+from mpqueue.plan.options import Options, check_counts, fresh_seed
 from mpqueue.plan.resolve import resolve
 from mpqueue.plan.sources import Source
 from mpqueue.system.interrupts import defer_signals
@@ -145,8 +146,9 @@ class PassEnqueuer(idle.Pool):
         options: Options | None = None,
         backend: BackendName | None = None,
     ) -> None:
-        self._resolved = resolve(source, SampleOptions(), needs="index", calls_hooks=False)
-        check_flags(use_multiprocessing=use_multiprocessing, shuffle=shuffle)
+        self._resolved = resolve(source, Options(), needs="index", calls_hooks=False)
+        flag("use_multiprocessing", use_multiprocessing)
+        flag("shuffle", shuffle)
         super().__init__(source)
         self.shuffle, self.use_multiprocessing = shuffle, bool(use_multiprocessing)
         self._options = Options() if options is None else options

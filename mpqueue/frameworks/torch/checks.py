@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.utils.data import IterDataPipe, MapDataPipe
 
-from mpqueue.plan.options import SampleOptions
+from mpqueue.plan.options import Options
 from mpqueue.plan.sources import Items
 from mpqueue.system.contents import contents
 
@@ -45,7 +45,7 @@ def refuse_threads(loader: Any) -> None:
             "dataset is a batch: leave out one of them"
         )
     provide = getattr(type(loader.dataset), "__mpqueue_source__", None)
-    source = Items(loader.dataset) if provide is None else provide(loader.dataset, SampleOptions(), "index")
+    source = Items(loader.dataset) if provide is None else provide(loader.dataset, Options(), "index")
     why = source.why_not_threads(threads)
     if why is not None:
         raise ValueError(why)

@@ -40,7 +40,7 @@ from mpqueue.loader.engine import Engine
 from mpqueue.loader.lightning_epochs import tells_epoch_later
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.cursors import Cursor, Drawn, Place
-from mpqueue.plan.options import Options, SampleOptions, StartMethod
+from mpqueue.plan.options import Options, StartMethod
 from mpqueue.plan.plans import DrawnPlan, Plan, StreamPlan
 from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sources import Function, Items
@@ -124,7 +124,7 @@ class _SamplerDraw:
 
 
 class _PassDraws(dict[int, _SamplerDraw]):
-    """What the present pass draws from its sampler, by its epoch."""
+    """The draws of the present pass from its sampler, by its epoch."""
 
     def draw(self, epoch: int, base: int) -> _SamplerDraw:  # noqa: ARG002 - torch's ranks share by their samplers
         """Return the draw of an epoch, which is begun already."""
@@ -239,14 +239,14 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
 
     def _make_plan(self, loader: Any, parts: LoaderParts) -> Plan:
         if not self._is_stream:
-            plan: Plan = PassPlan(source=Items(MapSource(parts)), options=SampleOptions(), ranks=Ranks())
+            plan: Plan = PassPlan(source=Items(MapSource(parts)), options=Options(), ranks=Ranks())
         elif self._stream_plan is not None:
             plan = replace(self._stream_plan, source=LoaderStream(LanedSource(parts)))
         else:
             is_laned = isinstance(self._dataset, StreamDataset)
             source = LoaderStream(LanedSource(parts)) if is_laned else Function(StreamSource(parts))
             lanes = state.lanes_of(loader)
-            plan = StreamPlan(source=source, options=SampleOptions(), ranks=Ranks(), lanes=lanes)
+            plan = StreamPlan(source=source, options=Options(), ranks=Ranks(), lanes=lanes)
         return plan.with_seed(parts.base_seed)
 
     # -- The beginning of a pass

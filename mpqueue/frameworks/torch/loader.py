@@ -14,8 +14,9 @@ from mpqueue.frameworks.torch.skipping import is_inside_step, keep_state_of_firs
 from mpqueue.frameworks.torch.streams import StreamDataset, as_torch_dataset
 from mpqueue.loader.lightning_epochs import is_at_end_of_epoch
 from mpqueue.plan.backend_kinds import IN_PROCESSES
-from mpqueue.plan.options import check_threads
-from mpqueue.plan.ray_options import check_backend
+from mpqueue.plan.checks import integer
+from mpqueue.plan.options import Options
+from mpqueue.plan.rules import check_backend
 from mpqueue.telemetry.stats import Statistics
 
 _Batch_co = TypeVar("_Batch_co", covariant=True)
@@ -97,8 +98,9 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
     ) -> None:
         if backend not in IN_PROCESSES:
             raise ValueError(f'backend must be "process" or "ray", got {backend!r}')
-        check_backend(backend, ray_options)
-        self.backend, self.ray_options, self.threads = backend, ray_options, check_threads(threads)
+        check_backend(backend, Options(ray_options=ray_options))
+        integer(1, shown="1 (the worker's own) or more")("threads", threads)
+        self.backend, self.ray_options, self.threads = backend, ray_options, int(threads)
         if args:
             args = (as_torch_dataset(args[0]), *args[1:])
         elif "dataset" in options:

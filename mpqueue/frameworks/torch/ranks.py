@@ -7,7 +7,7 @@ one stream only where they draw the same, so that several of them need a generat
 from typing import Any
 
 from mpqueue.frameworks.torch.streams import StreamDataset
-from mpqueue.plan.options import SampleOptions
+from mpqueue.plan.options import Options
 from mpqueue.plan.plans import StreamPlan
 from mpqueue.plan.ranks import shard_of
 from mpqueue.plan.resolve import resolve
@@ -20,7 +20,7 @@ def stream_plan(dataset: Any, generator: Any, shard: Any, lanes: Any, epoch_batc
         TypeError: An option has the wrong type.
         ValueError: It has an impossible value; or has no effect on this dataset; or ranks lack a generator.
     """
-    options = SampleOptions(shard=shard, lanes=lanes, epoch_batches=epoch_batches)
+    options = Options(shard=shard, lanes=lanes, epoch_batches=epoch_batches)
     if not isinstance(dataset, StreamDataset):
         for name, value in (("shard", shard), ("lanes", lanes), ("epoch_batches", epoch_batches)):
             if value is not None:

@@ -5,7 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from parts.machine import ROOT
-from parts.pictures import bars, cluster, curves, dying, measured, processes, service, slots, starting, wings
+from parts.pictures import (
+    bars,
+    cluster,
+    curves,
+    dying,
+    measured,
+    options_table,
+    processes,
+    service,
+    slots,
+    starting,
+    wings,
+)
 
 FOLDER = ROOT / "docs" / "pictures"
 _BATCHES = ["tiny", "small", "image", "image in place", "decode", "tree"]
@@ -38,6 +50,7 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
     run = measured.load()
     for page in measured.PAGES:
         page.write_text(measured.page_drawn_anew(page.read_text("utf-8"), run), "utf-8")
+    options_table.write()
     FOLDER.mkdir(exist_ok=True)
     for name, text in drawn().items():
         (FOLDER / name).write_text(text, "utf-8")

@@ -1,0 +1,173 @@
+"""Checks of the value of one option. Each raises an error that names the option, the expected value and the value."""
+
+import importlib.util
+import inspect
+import operator
+import os
+from collections.abc import Callable
+from numbers import Real
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from mpqueue.plan.refused import misfit_of
+
+Check: TypeAlias = Callable[[str, Any], None]
+
+
+def is_integer(value: Any) -> bool:
+    """Return whether a value is an integer of any type, and not a bool."""
+    if isinstance(value, int):
+        return not isinstance(value, bool)
+    try:
+        operator.index(value)
+    except TypeError:  # arrays and tensors have an __index__, which works for those of one integer
+        return False
+    return True
+
+
+def integer(least: int | None = None, *, or_none: bool = False, shown: str | None = None) -> Check:
+    """Return a check for integers.
+
+    Args:
+        least: The smallest one; None: there is no such bound.
+        or_none: None is a value, too.
+        shown: How the bound is shown; None: by its number.
+    """
+
+    def check(name: str, value: Any) -> None:
+        if value is None and or_none:
+            return
+        if not is_integer(value):
+            raise TypeError(f"{name} must be an integer{' or None' if or_none else ''}, got {value!r}")
+        if least is not None and operator.index(value) < least:
+            bound = f"{least} or more" if shown is None else shown
+            raise ValueError(f"{name} must be {bound}{', or None' if or_none else ''}, got {value!r}")
+
+    return check
+
+
+def integer_or_auto(inner: Check) -> Check:
+    """Return a check that also lets "auto" pass; whether the backend supports it is checked with the backend."""
+
+    def check(name: str, value: Any) -> None:
+        if isinstance(value, str):
+            if value != "auto":
+                raise ValueError(f'{name} must be a number or "auto" (as many as pay), got {value!r}')
+            return
+        inner(name, value)
+
+    return check
+
+
+def positive(what: str) -> Check:
+    """Return a check for positive numbers, or None."""
+
+    def check(name: str, value: Any) -> None:
+        if value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"{name} must be {what} or None, got {value!r}")
+        if not float(value) > 0:
+            raise ValueError(f"{name} must be {what} above 0, or None, got {value!r}")
+
+    return check
+
+
+def one_of(*choices: str) -> Check:
+    """Return a check for one of these strings."""
+    quoted = [f'"{choice}"' for choice in choices]
+    shown = f"{', '.join(quoted[:-1])} or {quoted[-1]}"
+
+    def check(name: str, value: Any) -> None:
+        if value not in choices:
+            raise ValueError(f"{name} must be {shown}, got {value!r}")
+
+    return check
+
+
+def flag(name: str, value: Any) -> None:
+    """Check for True or False, also as 0, 1 or one of NumPy's."""
+    if not isinstance(value, bool | np.bool_) and not (isinstance(value, int) and value in {0, 1}):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
+def flag_or_none(name: str, value: Any) -> None:
+    """Check for True, False or None."""
+    if value is not None:
+        flag(name, value)
+
+
+def progress(name: str, value: Any) -> None:
+    """Check for True or False; True needs tqdm."""
+    flag(name, value)
+    if value and importlib.util.find_spec("tqdm") is None:
+        raise ImportError('progress=True needs tqdm: pip install "mpqueue[progress]"', name="tqdm")
+
+
+def collate(name: str, value: Any) -> None:
+    """Check for a function, or None."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be a function from a list of samples to a batch, got {value!r}")
+
+
+def sampler(name: str, value: Any) -> None:
+    """Check for an iterable of indices, or None."""
+    if value is None:
+        return
+    if inspect.isclass(value):
+        raise TypeError(f"{name} is the class {value.__name__}: pass an instance of it")
+    if not hasattr(value, "__iter__") or isinstance(value, str | bytes):
+        raise TypeError(f"{name} must be an iterable of indices that can be iterated anew, got {value!r}")
+
+
+def shard(name: str, value: Any) -> None:
+    """Check for a rank and the number of ranks, "auto" or None."""
+    if value is None or (isinstance(value, str) and value == "auto"):
+        return
+    is_pair = isinstance(value, tuple | list) and len(value) == 2
+    if not is_pair or not all(map(is_integer, value)):
+        kind = ValueError if isinstance(value, str | tuple | list) and not is_pair else TypeError
+        raise kind(f'{name} must be (rank, number of ranks), "auto" or None, got {value!r}')
+    rank, world = map(int, value)
+    if not 0 <= rank < world:
+        raise ValueError(f"{name} must be (rank, number of ranks) with 0 <= rank < number of ranks, got {value!r}")
+
+
+def trace(name: str, value: Any) -> None:
+    """Check for the path of a file in a folder that exists, or None."""
+    if value is None:
+        return
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be the path of a file or None, got {value!r}")
+    if not os.fspath(value) or os.path.isdir(value):
+        raise ValueError(f"{name} must be the path of a file, got {value!r}, which is none")
+    folder = os.path.dirname(os.path.abspath(value))
+    if not os.path.isdir(folder):
+        raise ValueError(f"{name} must be the path of a file in a folder that exists, got {value!r}")
+
+
+def worker_init(name: str, value: Any) -> None:
+    """Check for a callable without arguments, or None."""
+    if value is None:
+        return
+    if not callable(value):
+        raise TypeError(f"{name} must be callable without arguments, got {value!r}")
+    misfit = misfit_of(value)
+    if misfit is not None:
+        raise TypeError(
+            f"{name} is called without arguments, but {misfit.name}{misfit.signature} needs some "
+            f"({misfit.reason}): ask mpqueue.worker_info() in it, whose id is the worker's number"
+        )
+
+
+def ray_options(name: str, value: Any) -> None:  # noqa: ARG001 - its errors name the key
+    """Check for the options of the Ray backend, or None."""
+    if value is not None:
+        from mpqueue.plan.ray_options import RayOptions  # most have none, and it takes a millisecond
+
+        RayOptions.of(value)
+
+
+def unchecked(name: str, value: Any) -> None:
+    """Let every value pass: it is checked with others, or where it is used."""

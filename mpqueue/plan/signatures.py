@@ -1,0 +1,92 @@
+"""Signatures and docstrings of frontends, from the table of options.
+
+A constructor takes ``**options: Unpack[LoaderOptions]``. Type checkers and editors read that. `inspect.signature`,
+`help`, notebooks and the reference pages read ``__signature__`` and ``__doc__``, which have each option with its type,
+its default and its description.
+"""
+
+import inspect
+import textwrap
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from mpqueue.plan.options import rows_of
+
+_Frontend = TypeVar("_Frontend", bound=type)
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_WIDTH = 120
+
+
+def shows_options(kind: Any) -> Callable[[_Frontend], _Frontend]:
+    """Return a decorator that has a class show the options of a `TypedDict`.
+
+    The docstring of the class has a section ``Args`` for its other arguments; the options follow them.
+    """
+
+    def decorate(frontend: _Frontend) -> _Frontend:
+        signature = _with_options(vars(frontend)["__init__"], kind)
+        # A `__new__` takes whatever the constructor takes, and would say nothing to a reader.
+        for name in ("__init__", "__new__"):
+            method = vars(frontend).get(name)
+            if method is not None:
+                vars(getattr(method, "__func__", method))["__signature__"] = signature
+        frontend.__doc__ = _Docstring(frontend.__doc__, kind)  # type: ignore[assignment]  # a class may have a descriptor
+        return frontend
+
+    return decorate
+
+
+def shows_arguments(kind: Any) -> Callable[[_Function], _Function]:
+    """Return a decorator that has a function show the options of a `TypedDict`."""
+
+    def decorate(function: _Function) -> _Function:
+        vars(function)["__signature__"] = _with_options(function, kind)
+        function.__doc__ = described(function.__doc__ or "", kind)
+        return function
+
+    return decorate
+
+
+class _Docstring:
+    """The docstring of a class, which is put together when it is read: most programs read none."""
+
+    def __init__(self, text: str | None, kind: Any) -> None:
+        self._text, self._kind = text, kind
+
+    def __get__(self, instance: Any, owner: Any) -> str | None:
+        return None if self._text is None else described(self._text, self._kind)
+
+
+def described(text: str, kind: Any) -> str:
+    """Return a docstring with the options at the end of its section ``Args``."""
+    lines = inspect.cleandoc(text).splitlines()
+    lines = _without_kwargs(lines)
+    start = lines.index("Args:")
+    end = next(n for n, line in enumerate(lines) if n > start and line and not line.startswith(" "))
+    while not lines[end - 1]:
+        end -= 1
+    for name, row in rows_of(kind).items():
+        lines[end:end] = textwrap.wrap(
+            f"{name}: {row.text}", _WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 8, break_on_hyphens=False
+        )
+        end = next((n for n in range(end, len(lines)) if not lines[n]), len(lines))
+    return "\n".join(lines)
+
+
+def _without_kwargs(lines: list[str]) -> list[str]:
+    """Return the lines without what is said of ``**options``, which stand for the rows of the table."""
+    start = next((n for n, line in enumerate(lines) if line.startswith("    **options:")), len(lines))
+    end = next((n for n in range(start + 1, len(lines)) if not lines[n].startswith(" " * 8)), len(lines))
+    return lines[:start] + lines[end:]
+
+
+def _with_options(function: Callable[..., Any], kind: Any) -> inspect.Signature:
+    signature = inspect.signature(function)
+    own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    hints = {name: hint.__origin__ for name, hint in kind.__annotations__.items()}
+    rows = rows_of(kind)
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=rows[name].default, annotation=hints[name])
+        for name in rows
+    ]
+    return signature.replace(parameters=[*own, *options])
