@@ -118,6 +118,28 @@ def test_imports_inside_of_a_folder_point_up_its_map(name):
     assert downwards == []
 
 
+def test_the_way_from_a_source_to_a_batch_is_that_of_its_picture():
+    """Each line of the picture knows only the lines around it: the plan no line, the engine only the cursors of plans."""
+    block = re.search(r"## From a source to a batch\n\n```text\n(.*?)```", PAGE.read_text("utf-8"), re.S)[1]
+    lines = [re.findall(r"(\w+)/", line[:49]) for line in block.splitlines()[::2]]
+    frontends, plan, engine, backends, worker = lines
+    assert (plan, engine, backends, worker) == (["plan"], ["engine"], ["workers", "cluster"], ["worker"])
+    assert frontends == ["loader", "frameworks", "service"]
+    known = defaultdict(set)
+    for importer, targets in imports().items():
+        known[importer.split(".")[1] if "." in importer else importer] |= {
+            target.removeprefix("mpqueue.")
+            for target in targets
+            if not target.startswith(f"{importer.rpartition('.')[0]}.")
+        }
+    folders = {folder: {target.partition(".")[0] for target in targets} for folder, targets in known.items()}
+    assert folders["plan"] <= {"errors", "plan", "seeding", "system"}
+    assert {target for target in known["engine"] if target.startswith("plan")} == {"plan.cursors", "plan.lanes"}
+    assert not folders["engine"] & {*frontends, *backends, *worker, "dataset"}
+    assert not {*folders["workers"], *folders["cluster"]} & {*frontends, "dataset"}
+    assert not folders["worker"] & {*frontends, *backends, "dataset"}
+
+
 def test_one_module_asks_which_system_this_is():
     asks = re.compile(r"sys\.platform|hasattr\((os|select|signal|mmap|fcntl|faulthandler)\b")
     asking = [name for name, module in PACKAGE.items() if asks.search(module.path.read_text())]

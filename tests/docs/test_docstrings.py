@@ -1,12 +1,11 @@
 """Docstrings of public names say all that is needed where they stand, say it alike, and have examples that run."""
 
-import ast
 import importlib.util
 import inspect
 
 import pytest
 from helpers.docstrings import arguments, documented, examples, sections, undescribed
-from helpers.pages import ROOT, run_example
+from helpers.pages import run_example
 
 import mpqueue
 import mpqueue.keras
@@ -68,19 +67,6 @@ def test_a_class_of_a_user_shows_its_own_arguments():
             """Serve a folder."""
 
     assert list(inspect.signature(Own).parameters) == ["folder"]
-
-
-@pytest.mark.parametrize("frontend", FRONTENDS)
-def test_each_option_is_passed_where_types_are_checked(frontend):
-    """mypy reads that file, so that an option is typed for users as it is written there."""
-    tree = ast.parse((ROOT / "tests" / "typing" / "api.py").read_text("utf-8"))
-    passed = {
-        keyword.arg
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in FRONTENDS
-        for keyword in node.keywords
-    }
-    assert sorted(FRONTENDS[frontend].__annotations__.keys() - passed) == []
 
 
 def test_every_argument_is_described_where_it_stands():

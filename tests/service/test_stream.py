@@ -12,7 +12,8 @@ import pytest
 from helpers.faults import Fault, Growing, Numbers, StrikesAt
 from helpers.hanging import TIMEOUT_S, Stopped, judge_by
 
-from mpqueue import Dataset, Loader, Server
+import mpqueue
+from mpqueue import Dataset, Loader
 from mpqueue.errors import BatchTimeout, SharedMemoryFull, WorkerDied
 from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.memory.slots import SlotError
@@ -553,7 +554,7 @@ def test_views_of_others_outlive_it():
 )
 def test_options_that_mean_nothing_to_a_server_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        Server("numbers", Numbers(), **{"workers": 1, **options})
+        mpqueue.Server("numbers", Numbers(), **{"workers": 1, **options})
 
 
 def test_options_that_nobody_has_are_refused():
