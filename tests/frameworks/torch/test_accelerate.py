@@ -1,5 +1,6 @@
 """Accelerate with two real processes: the state of any rank resumes all ranks exactly."""
 
+import functools
 import itertools
 import json
 import os
@@ -13,6 +14,7 @@ pytest.importorskip("torchdata")
 
 PROGRAM = """
 import json
+import os
 import pathlib
 import shutil
 import sys
@@ -83,24 +85,29 @@ def save(loader, name):
     accelerator.wait_for_everyone()
 
 
-kind, workers, action = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+action, cases = sys.argv[1], json.loads(sys.argv[2])
 mpqueue.torch.install()
 config = accelerate.DataLoaderConfiguration(use_stateful_dataloader=True, use_seedable_sampler=True)
 accelerator = accelerate.Accelerator(cpu=True, dataloader_config=config)
 rank = accelerator.process_index
 assert accelerator.num_processes == 2, accelerator.num_processes
-if action == "whole":
-    found = {"whole": run(make(), save=save)}
-else:
-    found = {}
-    for folder in sorted(map(str, pathlib.Path().glob("state-*"))):
-        accelerator.free_memory()
-        loader = make()
-        torch.rand(5)  # the random numbers of this process are not those of the first one
-        accelerator.load_state(folder)
-        found[folder] = run(loader, int(folder.split("-")[1]))
-with open(f"{action}-{rank}.json", "w") as file:
-    json.dump(found, file)
+root = os.getcwd()
+for kind, workers in cases:
+    os.chdir(os.path.join(root, f"{kind} {workers}"))
+    accelerator.free_memory()
+    if action == "whole":
+        found = {"whole": run(make(), save=save)}
+    else:
+        found = {}
+        for folder in sorted(map(str, pathlib.Path().glob("state-*"))):
+            accelerator.free_memory()
+            loader = make()
+            torch.rand(5)  # the random numbers of this process are not those of the first one
+            accelerator.load_state(folder)
+            found[folder] = run(loader, int(folder.split("-")[1]))
+    with open(f"{action}-{rank}.json", "w") as file:
+        json.dump(found, file)
+    accelerator.wait_for_everyone()
 accelerator.end_training()
 """
 LAUNCHERS = {
@@ -109,18 +116,42 @@ LAUNCHERS = {
 }
 
 
-def run(folder, launcher, kind, workers):
-    """Return what each rank saw: of the uninterrupted run by step, and of each resumed run."""
-    (folder / "program.py").write_text(PROGRAM)
-    env = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    for action in "whole", "resumed":
-        command = [sys.executable, "-m", *LAUNCHERS[launcher], "program.py", kind, str(workers), action]
-        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=280, check=False)
-        assert done.returncode == 0, done.stderr[-4000:]
-    return [
-        [json.loads((folder / f"{action}-{rank}.json").read_text()) for rank in range(2)]
-        for action in ("whole", "resumed")
-    ]
+CASES = {
+    "torchrun": [("shuffled", 1), ("in order", 1), ("stream", 0), ("stateful stream", 0), ("stateful stream", 1)],
+    "accelerate": [("shuffled", 1)],
+}
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    """What each rank saw in each case: of the uninterrupted run by step, and of each resumed run.
+
+    A launcher runs all of its cases: to start two processes that import torch takes twelve seconds.
+    """
+
+    @functools.cache
+    def run(launcher):
+        folder = tmp_path_factory.mktemp(launcher)
+        (folder / "program.py").write_text(PROGRAM)
+        for kind, workers in CASES[launcher]:
+            (folder / f"{kind} {workers}").mkdir()
+        env = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        for action in "whole", "resumed":
+            command = [sys.executable, "-m", *LAUNCHERS[launcher], "program.py", action, json.dumps(CASES[launcher])]
+            done = subprocess.run(
+                command, cwd=folder, env=env, capture_output=True, text=True, timeout=280, check=False
+            )
+            assert done.returncode == 0, done.stderr[-4000:]
+        return folder
+
+    def of(launcher, kind, workers):
+        folder = run(launcher) / f"{kind} {workers}"
+        return [
+            [json.loads((folder / f"{action}-{rank}.json").read_text()) for rank in range(2)]
+            for action in ("whole", "resumed")
+        ]
+
+    return of
 
 
 def check(whole, resumed, with_noise=True):
@@ -143,8 +174,8 @@ def all_of(part, whole, steps):
 @pytest.mark.parametrize(
     ("launcher", "kind"), [("torchrun", "shuffled"), ("accelerate", "shuffled"), ("torchrun", "in order")]
 )
-def test_state_of_any_rank_resumes_all_ranks(launcher, kind, tmp_path):
-    whole, resumed = run(tmp_path, launcher, kind, 1)
+def test_state_of_any_rank_resumes_all_ranks(launcher, kind, seen):
+    whole, resumed = seen(launcher, kind, 1)
     assert len(resumed[0]) == 9
     check(whole, resumed)
     for epoch in range(2):
@@ -156,8 +187,8 @@ def test_state_of_any_rank_resumes_all_ranks(launcher, kind, tmp_path):
 
 
 @pytest.mark.parametrize(("kind", "workers"), [("stream", 0), ("stateful stream", 0), ("stateful stream", 1)])
-def test_state_of_a_dispatched_stream_does_not_count_batches_read_ahead(kind, workers, tmp_path):
-    whole, resumed = run(tmp_path, "torchrun", kind, workers)
+def test_state_of_a_dispatched_stream_does_not_count_batches_read_ahead(kind, workers, seen):
+    whole, resumed = seen("torchrun", kind, workers)
     assert len(resumed[0]) == 3
     # Without workers, samples draw from the random numbers of the first rank, which reads ahead of its steps.
     check(whole, resumed, with_noise=workers > 0)
