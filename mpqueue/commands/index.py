@@ -23,17 +23,7 @@ examples:
 
 All files of one command are one source. Names may be patterns, braces and URLs."""
 
-_LINES = tuple(f".{name}{end}" for name in ("jsonl", "ndjson") for end in ("", ".gz", ".zst", ".bz2", ".xz"))
-_FORMATS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "tar": ("Tar", (".tar",)),
-    "tfrecord": ("TFRecord", (".tfrecord", ".tfrecords", ".tfrec")),
-    "jsonl": ("JSONLines", _LINES),
-    "parquet": ("Parquet", (".parquet",)),
-    "arrow": ("Arrow", (".arrow", ".feather", ".ipc")),
-    "array_record": ("ArrayRecord", (".array_record", ".arrayrecord")),
-    "mds": ("MDS", ()),
-    "images": ("Images", ()),
-}
+_FORMATS = {row.option: (name, row) for name, row in files.FORMATS.items() if row.option is not None}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -65,11 +55,13 @@ def _make(parser: argparse.ArgumentParser, paths: list[str], name: str | None, f
     name = name or _format_of(paths)
     if name is None:
         parser.error(f"the names do not tell of one format: pass --format, one of {', '.join(_FORMATS)}")
-    make: Callable[..., Any] = getattr(files, _FORMATS[name][0])
-    if name in ("mds", "images") and len(paths) > 1:
+    of_format, row = _FORMATS[name]
+    make: Callable[..., Any] = getattr(files, of_format)
+    is_folder = not row.endings
+    if is_folder and len(paths) > 1:
         parser.error(f"{name} takes one folder, got {len(paths)}")
     began = time.monotonic()
-    source = make(paths[0] if name in ("mds", "images") else paths, index=folder)
+    source = make(paths[0] if is_folder else paths, index=folder)
     seconds = time.monotonic() - began
     path = source.index_path
     return {
@@ -84,12 +76,14 @@ def _make(parser: argparse.ArgumentParser, paths: list[str], name: str | None, f
 
 def _format_of(paths: list[str]) -> str | None:
     """Return the format of files whose names all end as those of one do."""
-    for name, (_, endings) in _FORMATS.items():
-        if endings and all(path.lower().partition("?")[0].endswith(endings) for path in paths):
+    for name, (_, row) in _FORMATS.items():
+        if row.endings and all(path.lower().partition("?")[0].endswith(row.endings) for path in paths):
             return name
-    if len(paths) == 1 and os.path.isdir(paths[0]):
-        return "mds" if os.path.exists(os.path.join(paths[0], "index.json")) else "images"
-    return None
+    if len(paths) != 1 or not os.path.isdir(paths[0]):
+        return None
+    folders = {row.marker: name for name, (_, row) in _FORMATS.items() if not row.endings}
+    marked = [name for marker, name in folders.items() if marker and os.path.exists(os.path.join(paths[0], marker))]
+    return marked[0] if marked else folders[None]
 
 
 def _tell_of(folder: str, removed: list[KeptFile] | None) -> dict[str, Any]:

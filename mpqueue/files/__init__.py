@@ -40,7 +40,7 @@ From the ground up; a module imports only from its own line and the lines above 
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from mpqueue.files.array_record import ArrayRecord as ArrayRecord
@@ -53,26 +53,43 @@ if TYPE_CHECKING:
     from mpqueue.files.tar_stream import TarStream as TarStream
     from mpqueue.files.tfrecord import TFRecord as TFRecord
 
-# Where each name lives; loaded on first use, so that nobody needs the packages of a format that he does not read.
-_HOMES = {
-    "Arrow": "arrow",
-    "ArrayRecord": "array_record",
-    "Images": "images",
-    "JSONLines": "json_lines",
-    "MDS": "mds",
-    "Parquet": "parquet",
-    "TFRecord": "tfrecord",
-    "Tar": "tar",
-    "TarStream": "tar_stream",
+
+class Format(NamedTuple):
+    """A row of the table of formats.
+
+    Attributes:
+        module: The module of the class, imported on first use: you need only the packages of the formats that you read.
+        option: The name in ``mpqueue index --format``; None: it has no index.
+        endings: Of names of its files; empty: it takes one folder.
+        marker: A file in a folder of this format; None: any folder that no other format claims.
+    """
+
+    module: str
+    option: str | None = None
+    endings: tuple[str, ...] = ()
+    marker: str | None = None
+
+
+_LINES = tuple(f".{name}{end}" for name in ("jsonl", "ndjson") for end in ("", ".gz", ".zst", ".bz2", ".xz"))
+FORMATS = {
+    "Tar": Format("tar", "tar", (".tar",)),
+    "TarStream": Format("tar_stream"),
+    "TFRecord": Format("tfrecord", "tfrecord", (".tfrecord", ".tfrecords", ".tfrec")),
+    "JSONLines": Format("json_lines", "jsonl", _LINES),
+    "Parquet": Format("parquet", "parquet", (".parquet",)),
+    "Arrow": Format("arrow", "arrow", (".arrow", ".feather", ".ipc")),
+    "ArrayRecord": Format("array_record", "array_record", (".array_record", ".arrayrecord")),
+    "MDS": Format("mds", "mds", marker="index.json"),
+    "Images": Format("images", "images"),
 }
 
 __all__ = ["MDS", "ArrayRecord", "Arrow", "Images", "JSONLines", "Parquet", "TFRecord", "Tar", "TarStream"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in FORMATS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"mpqueue.files.{_HOMES[name]}"), name)
+    value = getattr(import_module(f"mpqueue.files.{FORMATS[name].module}"), name)
     globals()[name] = value
     return value
 
