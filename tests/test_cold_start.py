@@ -19,10 +19,10 @@ OF_RANDOM = {"hashlib", "hmac", "numpy.random", "random", "secrets"}
 FACES = {
     "the package": ("import mpqueue", 3, HEAVY | OF_RANDOM | {"json", "dataclasses", "threading"}),
     "Loader": ("import mpqueue; mpqueue.Loader", 20, HEAVY | OF_RANDOM | {"json", "socket"}),
-    "a loader": ("import mpqueue; mpqueue.Loader([1])", 70, HEAVY | OF_RANDOM | {"json", "socket"}),
-    "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 72, HEAVY | OF_RANDOM | {"json", "socket"}),
-    "queue": ("import mpqueue; mpqueue.FIFOQueue", 62, (HEAVY | OF_RANDOM) - {"logging", "random"}),
-    "nursery": ("import mpqueue.workers.nursery", 81, HEAVY | {"json"}),
+    "a loader": ("import mpqueue; mpqueue.Loader([1])", 71, HEAVY | OF_RANDOM | {"json", "socket"}),
+    "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 75, HEAVY | OF_RANDOM | {"json", "socket"}),
+    "queue": ("import mpqueue; mpqueue.FIFOQueue", 63, (HEAVY | OF_RANDOM) - {"logging", "random"}),
+    "nursery": ("import mpqueue.workers.nursery", 83, HEAVY | {"json"}),
 }
 
 

@@ -1,6 +1,5 @@
 """Checks of the value of one option. Each raises an error that names the option, the expected value and the value."""
 
-import importlib.util
 import inspect
 import operator
 import os
@@ -101,7 +100,11 @@ def flag_or_none(name: str, value: Any) -> None:
 def progress(name: str, value: Any) -> None:
     """Check for True or False; True needs tqdm."""
     flag(name, value)
-    if value and importlib.util.find_spec("tqdm") is None:
+    if not value:
+        return
+    import importlib.util
+
+    if importlib.util.find_spec("tqdm") is None:
         raise ImportError('progress=True needs tqdm: pip install "mpqueue[progress]"', name="tqdm")
 
 

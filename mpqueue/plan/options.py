@@ -48,7 +48,7 @@ class Option(NamedTuple):
     text: str
 
 
-class Samples(TypedDict, total=False):
+class SampleOptions(TypedDict, total=False):
     """The content of batches, and their order."""
 
     batch_size: Annotated[
@@ -120,7 +120,7 @@ class Samples(TypedDict, total=False):
     ]
 
 
-class Lanes(TypedDict, total=False):
+class LaneOptions(TypedDict, total=False):
     """The division of a stream."""
 
     lanes: Annotated[
@@ -136,7 +136,7 @@ class Lanes(TypedDict, total=False):
     ]
 
 
-class Sharding(TypedDict, total=False):
+class RankOptions(TypedDict, total=False):
     """The ranks, and this one."""
 
     shard: Annotated[
@@ -151,7 +151,7 @@ class Sharding(TypedDict, total=False):
     ]
 
 
-class Running(TypedDict, total=False):
+class WorkerOptions(TypedDict, total=False):
     """The workers."""
 
     seed: Annotated[
@@ -234,7 +234,7 @@ class Running(TypedDict, total=False):
     ]
 
 
-class Watching(TypedDict, total=False):
+class CallerOptions(TypedDict, total=False):
     """The caller's process: what it keeps and shows."""
 
     copy: Annotated[
@@ -256,7 +256,7 @@ class Watching(TypedDict, total=False):
     ]
 
 
-class Progress(TypedDict, total=False):
+class ProgressOptions(TypedDict, total=False):
     """The bar of an epoch."""
 
     progress: Annotated[
@@ -310,7 +310,9 @@ class _LoaderWorkers(TypedDict, total=False):
     ]
 
 
-class LoaderOptions(_LoaderWorkers, Samples, Lanes, Sharding, Running, Watching, Progress, total=False):
+class LoaderOptions(
+    _LoaderWorkers, SampleOptions, LaneOptions, RankOptions, WorkerOptions, CallerOptions, ProgressOptions, total=False
+):
     """The options of `mpqueue.Loader`."""
 
 
@@ -386,11 +388,11 @@ class _Serving(TypedDict, total=False):
     ]
 
 
-class ServerOptions(_Serving, Samples, Lanes, Running, total=False):
+class ServerOptions(_Serving, SampleOptions, LaneOptions, WorkerOptions, total=False):
     """The options of `mpqueue.Server`."""
 
 
-class StreamOptions(Samples, Lanes, Running, total=False):
+class StreamOptions(SampleOptions, LaneOptions, WorkerOptions, total=False):
     """The options of a server's stream."""
 
     workers: int
@@ -408,15 +410,15 @@ class _EnqueuerBackend(TypedDict, total=False):
     ]
 
 
-class EnqueuerOptions(_EnqueuerBackend, Running, Watching, Progress, total=False):
+class EnqueuerOptions(_EnqueuerBackend, WorkerOptions, CallerOptions, ProgressOptions, total=False):
     """The options of both enqueuers."""
 
 
-class GeneratorEnqueuerOptions(EnqueuerOptions, Lanes, total=False):
+class GeneratorEnqueuerOptions(EnqueuerOptions, LaneOptions, total=False):
     """The options of `mpqueue.GeneratorEnqueuer`."""
 
 
-class AccelerateOptions(_EnqueuerBackend, Running, Watching, total=False):
+class AccelerateOptions(_EnqueuerBackend, WorkerOptions, CallerOptions, total=False):
     """The options of `mpqueue.keras.accelerate`."""
 
 

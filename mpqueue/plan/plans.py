@@ -24,7 +24,6 @@ import numpy as np
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.batching import Batching, Form
 from mpqueue.plan.cursors import Cursor, DrawnCursor, DrawsEpochs, EpochCursor, Place, StreamCursor
-from mpqueue.plan.lane_states import as_state, check_epoch_batches, check_shape, place_in, starts_in
 from mpqueue.plan.lanes import LaneShare
 from mpqueue.plan.options import Options
 from mpqueue.plan.ranks import ENDLESS, Ranks, Shard
@@ -489,6 +488,8 @@ class StreamPlan(Plan):
         return StreamCursor(self.share(workers, backend), epoch_batches=self.epoch_batches)
 
     def _state_of(self, place: Place) -> dict[str, Any]:
+        from mpqueue.plan.lane_states import as_state  # most loaders have an index
+
         return as_state(place)
 
     def _added(self, place: Place, position: int, draws: "Draws | None", cursor: Cursor | None) -> dict[str, Any]:
@@ -518,6 +519,8 @@ class StreamPlan(Plan):
     def _joined(
         self, states: Sequence[dict[str, Any]], places: list[Place], workers: int, backend: BackendName
     ) -> Place:
+        from mpqueue.plan.lane_states import check_epoch_batches, check_shape, place_in, starts_in
+
         for state in states:
             check_epoch_batches(dict(state), self.options.epoch_batches, self.shard.world)
         share = self.share(workers, backend)

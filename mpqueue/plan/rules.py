@@ -6,7 +6,6 @@ The first rule that applies raises. A check of one value alone belongs to the ta
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from mpqueue.plan import ray_options
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.options import Options
 from mpqueue.plan.sources import Source
@@ -52,7 +51,9 @@ def check_backend(backend: BackendName, options: Options) -> None:
     kind_of(backend)
     _check(BACKEND_RULES, backend, options)
     if not kind_of(backend).is_local:
-        ray_options.check_installed()
+        from mpqueue.plan.ray_options import check_installed  # most have no Ray
+
+        check_installed()
 
 
 def _of_batch_sampler(options: Options) -> list[str]:
