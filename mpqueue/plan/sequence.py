@@ -57,7 +57,7 @@ class Sequence:
     Follows: ``tf.keras.utils.Sequence``, and Keras 3's ``PyDataset``.
     """
 
-    # Set only where they are given, so that `mpqueue.loader.forms.own_of` knows.
+    # Set only where they are given, so that `mpqueue.frameworks.enqueuers.forms.own_of` knows.
     workers: Any = _AttributeDefault(1)
     use_multiprocessing: Any = _AttributeDefault(False)
     max_queue_size: Any = _AttributeDefault(10)

@@ -12,8 +12,8 @@ import pytest
 from helpers.gates import Gate, pass_gate
 
 import mpqueue
+from mpqueue.frameworks.keras import idle
 from mpqueue.frameworks.keras.passes import PassEnqueuer
-from mpqueue.loader import idle
 from mpqueue.plan.options import Options
 
 KINDS = [pytest.param(True, id="processes"), pytest.param(False, id="threads")]

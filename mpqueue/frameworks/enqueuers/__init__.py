@@ -2,6 +2,7 @@
 
 From the ground up::
 
+    forms.py       the forms in which an enqueuer is constructed
     iterators.py   the iterator and the queue that enqueuers give
     base.py        start, stop and counters of all enqueuers
     ordered.py     a `Sequence`, epoch after epoch

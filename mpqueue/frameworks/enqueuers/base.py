@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 from mpqueue.engine.members import Stoppable, checked_wait
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.errors import MPQueueError
+from mpqueue.frameworks.enqueuers.forms import backend_of, by_old_names
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator, EnqueuerQueue
 from mpqueue.loader.engine import Engine
-from mpqueue.loader.forms import backend_of, by_old_names
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.checks import flag
 from mpqueue.plan.options import Options, check_counts, check_wait_time, fresh_seed

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any, Unpack
 
 from mpqueue.frameworks.enqueuers.base import SequenceEnqueuer
+from mpqueue.frameworks.enqueuers.forms import by_old_names
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator
-from mpqueue.loader.forms import by_old_names
 from mpqueue.plan.backend_kinds import BackendName
 from mpqueue.plan.cursors import Place
 from mpqueue.plan.options import GeneratorEnqueuerOptions, Options, check_wait_time

@@ -5,8 +5,8 @@ from typing import Any, Unpack
 
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.frameworks.enqueuers.base import MAX_QUEUE_SIZE, WORKERS, SequenceEnqueuer
+from mpqueue.frameworks.enqueuers.forms import by_old_names, own_of, taken_by_name
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator
-from mpqueue.loader.forms import by_old_names, own_of, taken_by_name
 from mpqueue.plan.backend_kinds import BackendName
 from mpqueue.plan.checks import flag
 from mpqueue.plan.cursors import Place

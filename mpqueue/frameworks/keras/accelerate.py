@@ -20,13 +20,13 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from mpqueue.frameworks.enqueuers.forms import backend_of, own_of
 from mpqueue.frameworks.keras import backups
 from mpqueue.frameworks.keras import resets as keras_resets
 from mpqueue.frameworks.keras.ahead import takes_ahead
 from mpqueue.frameworks.keras.loader_passes import LoaderEnqueuer, LoaderEpochs
 from mpqueue.frameworks.keras.passes import PassEnqueuer
 from mpqueue.loader.engine import Latest
-from mpqueue.loader.forms import backend_of, own_of
 from mpqueue.loader.loader import Loader
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.checks import flag

@@ -8,7 +8,7 @@ mean here::
     next               the next batch of the pass, the following ones being computed ahead
     stop()             an epoch is over, no more: the workers live on, and keep what they have computed ahead
     start(), next      the pass goes on; what was computed ahead counts if the dataset is still what it was
-    (no more calls)    the workers end with the enqueuer, or as `mpqueue.loader.idle` says
+    (no more calls)    the workers end with the enqueuer, or as `mpqueue.frameworks.keras.idle` says
 
 No batch is dealt between `stop` and the following `next`, so a new pass has nothing from before an epoch's end hook.
 The very first batch is computed alone: Keras builds a model from it and drops the pass, and items are to run as often
@@ -25,10 +25,10 @@ from typing import Any
 
 from mpqueue.engine.backend import EndOfStream
 from mpqueue.engine.pipeline import Pipeline
+from mpqueue.frameworks.enqueuers.forms import backend_of
+from mpqueue.frameworks.keras import idle
 from mpqueue.frameworks.keras.seedings import latest_seeding
-from mpqueue.loader import idle
 from mpqueue.loader.engine import Engine, Latest
-from mpqueue.loader.forms import backend_of
 from mpqueue.plan.backend_kinds import BackendName
 from mpqueue.plan.checks import flag
 from mpqueue.plan.cursors import ENDLESS, EpochCursor, Place

@@ -2,6 +2,7 @@
 
 From the ground up; a module imports only from its own line and the lines above it::
 
+    lightning_epochs.py   whether the trainer of Lightning saves at the end of an epoch
     tensors.py         tensors as arrays of a batch, and back
     collation.py       torch's collation, into the granted slot
     worker.py          what a worker computes for a loader

@@ -32,12 +32,12 @@ from mpqueue.engine.pipeline import Pipeline
 from mpqueue.errors import MPQueueError, WorkerRaised
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import refuse_cuda
+from mpqueue.frameworks.torch.lightning_epochs import tells_epoch_later
 from mpqueue.frameworks.torch.pinned import make_pinned
 from mpqueue.frameworks.torch.skipping import evaluation, seed_of_rank, told_by_sampler, warn_of_skipping
 from mpqueue.frameworks.torch.streams import LanedSource, LoaderStream, StreamDataset
 from mpqueue.frameworks.torch.worker import INIT_NOTE, LoaderParts, LoaderSource, MapSource, StreamSource, listed_of
 from mpqueue.loader.engine import Engine
-from mpqueue.loader.lightning_epochs import tells_epoch_later
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.cursors import Cursor, Drawn, Place
 from mpqueue.plan.options import Options, StartMethod

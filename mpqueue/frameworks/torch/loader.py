@@ -9,10 +9,10 @@ from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import is_supported, refuse_threads
 from mpqueue.frameworks.torch.inline import InlineIterator
 from mpqueue.frameworks.torch.iterator import PassIterator
+from mpqueue.frameworks.torch.lightning_epochs import is_at_end_of_epoch
 from mpqueue.frameworks.torch.ranks import stream_plan
 from mpqueue.frameworks.torch.skipping import is_inside_step, keep_state_of_first_rank
 from mpqueue.frameworks.torch.streams import StreamDataset, as_torch_dataset
-from mpqueue.loader.lightning_epochs import is_at_end_of_epoch
 from mpqueue.plan.backend_kinds import IN_PROCESSES
 from mpqueue.plan.checks import integer
 from mpqueue.plan.options import Options

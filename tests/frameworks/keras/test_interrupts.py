@@ -9,9 +9,9 @@ from helpers.faults import Numbers
 from helpers.strikes import Alarms, Strike, Struck
 
 from mpqueue import Loader
+from mpqueue.frameworks.keras import idle
 from mpqueue.frameworks.keras.loader_passes import LoaderEnqueuer, LoaderEpochs
 from mpqueue.frameworks.keras.passes import PassEnqueuer
-from mpqueue.loader import idle
 from mpqueue.loader.loop_position import LoopPosition
 
 RANDOM_S = 0.4  # each; the soak strikes for longer
