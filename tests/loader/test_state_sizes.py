@@ -119,7 +119,7 @@ def _own_thread():
 
 
 @pytest.mark.usefixtures("_own_thread")
-@pytest.mark.parametrize("keep", [kept, by_chance])
+@pytest.mark.parametrize("keep", [pytest.param(kept, marks=pytest.mark.slow), by_chance])
 def test_a_buffer_of_a_million_takes_two_bytes_an_element(keep):
     """A string of decimal places took eight."""
     source = DatasetLanes(Dataset.range(1 << 40).shuffle().filter(keep).shuffle(buffer=1_000_000).root)
