@@ -1,7 +1,7 @@
-"""The kinds of backends: what sets them apart, for all who have to know.
+"""The properties of each backend.
 
-Whoever treats them differently asks for one of these attributes, and not for a name: another backend is a line of
-`_KINDS`, and a class with the protocol of `mpqueue.engine.backend`.
+Code that treats backends differently reads one of these properties and never compares a name. So a new backend is a row
+of `_KINDS`, and a class with the protocol of `mpqueue.engine.backend`.
 """
 
 from typing import Final, Literal, NamedTuple
@@ -12,14 +12,14 @@ LOCAL_MAKER: Final = "mpqueue.workers.backends"
 
 
 class BackendKind(NamedTuple):
-    """A kind of backend, and all that sets it apart from the others.
+    """A backend.
 
     Attributes:
-        in_processes: Its workers are processes. Each has a copy of the source, which is pickled or inherited by a fork,
-            and batches lie in shared memory, which is bounded. Else they run in the caller's process, on its own
-            source, and there is nothing to be started by a start method.
-        is_local: They all run on this machine.
-        maker: The module whose `make_backend` makes it; it is imported for the first one.
+        in_processes: Its workers are processes. Each has a copy of the source, pickled or inherited by a fork, and
+            batches are in shared memory, which is bounded. Otherwise workers run in the caller's process and use its
+            own source, and a start method has no effect.
+        is_local: All workers run on this machine.
+        maker: The module whose `make_backend` creates it; it is imported on first use.
     """
 
     in_processes: bool
@@ -36,10 +36,10 @@ IN_PROCESSES: Final = tuple(name for name, kind in _KINDS.items() if kind.in_pro
 
 
 def kind_of(name: str) -> BackendKind:
-    """Return the kind of a backend.
+    """Return the backend of a name.
 
     Raises:
-        ValueError: There is none of this name.
+        ValueError: There is no backend of this name.
     """
     if name not in _KINDS:
         raise ValueError(f'backend must be "process", "thread" or "ray", got {name!r}')

@@ -1,22 +1,21 @@
-"""The order of the work. Pure: no processes, no clock.
+"""Cursors: the mutable part of an order, which deals work items. Pure: no processes, no clock.
 
-Order is arithmetic. A *ticket* is the number of a piece of work; a `Cursor` deals tickets one by one and says which
-(epoch, position, index) each means. The ledger and the pipeline know the `Cursor` only; there are three:
+A *ticket* is a work item with a unique number. A `Cursor` deals tickets and decides which (epoch, position, index) each
+one means. There are three classes; the ledger and the pipeline use only the methods of `Cursor`.
 
-`EpochCursor` is for Sequences: positions 0 to length - 1, epoch after epoch, shuffled by (seed, epoch) if wanted.
-With a *barrier* (the source changes itself at the end of an epoch) it deals nothing of the next epoch until
-`open_epoch` is called. The length is asked for at the start of every epoch.
+`EpochCursor` is for sources with an index: positions 0 to length - 1, epoch after epoch, optionally shuffled by (seed,
+epoch). With a *barrier* (the source changes itself at the end of an epoch), it deals no ticket of the next epoch before
+`open_epoch` is called. It reads the length of the source at the start of every epoch.
 
-`DrawnCursor` has its batches from a `Draw`, an order that a sampler gives, and draws as it deals. What was drawn is
-kept in one place until it was handed out, because an interrupt may have the work in flight dealt again, and a sampler
-with random numbers of its own would give others; and as long as the epoch is open, where positions are to be computed
-again (`keep`).
+`DrawnCursor` draws batches from a sampler while it deals. It keeps each batch until the consumer has it: after an
+interrupt, the work in flight is dealt again, and a sampler that draws random numbers would return other indices. With
+`keep`, it keeps batches for as long as the epoch is open, so that positions can be computed again.
 
-`StreamCursor` is for generators: elements come from *lanes*, each a stream with an order of its own, and tickets go
-round the lanes: element 0 of each, then element 1 of each, and so on. A lane that has ended answers its remaining
-tickets with "end" and gets no more; as the others keep going round in the same order, the order of delivery does not
-depend on when the end was noticed. Whose turn it is follows from how many each has given. A ticket names its lane and
-says nothing of workers: which one runs a lane is the backends' business.
+`StreamCursor` is for streams. Elements come from virtual shards (lanes), each with its own order, and tickets go round
+the lanes: element 0 of each lane, then element 1 of each, and so on. A lane that has ended answers its remaining
+tickets with "end" and gets no more. The others continue in the same order, so the order of delivery does not depend on
+when the end was noticed. The next lane follows from the number of elements that each lane has returned. A ticket names
+its lane, not a worker: the backend decides which worker runs a lane.
 """
 
 import heapq
@@ -29,11 +28,11 @@ from mpqueue.seeding.seeds import permutation
 
 
 class Listed(NamedTuple):
-    """The samples of a batch, where the trainer has drawn them.
+    """The samples of a batch that the trainer has drawn from a sampler.
 
     Attributes:
-        first: The place of the first one in the order of the epoch.
-        indices: What the source is asked for.
+        first: Place of the first sample in the order of the epoch.
+        indices: Keys that the source is called with.
     """
 
     first: int
@@ -41,14 +40,14 @@ class Listed(NamedTuple):
 
 
 class Ticket(NamedTuple):
-    """One piece of work.
+    """A work item: one batch, or one element of a stream.
 
     Attributes:
-        number: Its place in the order in which batches are handed out, from 0; never used again.
-        epoch: From 0.
-        position: Place in its epoch.
-        unit: What the source is asked for: an index, or the number of elements that its lane gave before.
-        lane: The one that it belongs to, -1 without lanes.
+        number: Place in the order of delivery, from 0; never reused.
+        epoch: Number of the epoch, from 0.
+        position: Place in the epoch.
+        unit: The index for the source, or the number of elements that the lane has returned before.
+        lane: The virtual shard; -1 for a source with an index.
         listed: The samples of the batch, if they do not follow from the unit.
     """
 
@@ -61,17 +60,17 @@ class Ticket(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A place in the order of a source's batches.
+    """A place in the order of the batches.
 
     Attributes:
-        epoch: From 0.
-        position: Batches of it that were taken, all those before this one.
-        ahead: Positions beyond that were taken, too (unordered).
-        counts: With lanes: elements taken of each. The next is of the live lane that gave the fewest;
-        starts: where each can begin to get there, empty: all at their beginning;
-        ends: how many elements each has, -1 where that is not known, empty: of none.
-        base: Global number of the batch with which these ranks began the epoch: above 0 where another number of ranks
-            had begun it, see `mpqueue.plan.ranks`.
+        epoch: Number of the epoch, from 0.
+        position: Number of batches of the epoch that were delivered, without a gap.
+        ahead: Later positions that were delivered as well (``ordered=False``).
+        counts: For a stream: number of elements taken from each lane. The live lane with the fewest comes next.
+        starts: For a stream: the snapshot from which each lane can be resumed; empty: all from their beginning.
+        ends: For a stream: number of elements of each lane, -1 if unknown; empty: unknown for all.
+        base: Global number of the batch with which these ranks began the epoch. It is above 0 if another number of
+            ranks had begun the epoch, see `mpqueue.plan.ranks`.
     """
 
     epoch: int = 0
@@ -83,12 +82,11 @@ class Place(NamedTuple):
     base: int = 0
 
     def is_same_as(self, other: "Place") -> bool:
-        """Return whether it is the same place; one in a stream of which nothing was taken may leave out the counts.
+        """Return whether both are the same place. At the beginning of a stream, the counts may be missing.
 
-        Workers that are there already must not be sent there again: in the middle of a stream's epoch they go on with
-        what they have not computed yet, and what they had computed ahead would be lost.
+        Workers that are already at a place must not be sent there again: they would lose what they computed ahead.
         """
-        # Without the snapshots and the ends: the same place is told with newer ones as the stream goes on.
+        # Snapshots and ends are not compared: the same place gets newer ones while the stream continues.
         if self[:3] != other[:3]:
             return False
         if self.base != other.base:
@@ -96,17 +94,17 @@ class Place(NamedTuple):
         return self.counts == other.counts or not (any(self.counts) or any(other.counts))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what a state says of it, but where its lanes can begin."""
+        """Return the part of a saved state that names the place, without the snapshots of lanes."""
         return dict(zip(self._fields[:4], self[:4], strict=True))
 
 
 class Drawn(NamedTuple):
-    """The work of a position: what a sampler gave for it, or what follows from the order.
+    """The work of one position: drawn from a sampler, or derived from the order.
 
     Attributes:
-        unit: Of the ticket.
-        listed: Its samples; None: the unit says it.
-        mark: Stands for all that the sampler gave before it in this epoch.
+        unit: The unit of the ticket.
+        listed: The samples; None: they follow from the unit.
+        mark: Fingerprint of all indices that the sampler returned before it in this epoch.
     """
 
     unit: int
@@ -125,18 +123,17 @@ ENDLESS = 1 << 62
 
 
 class Cursor:
-    """An order, as the ledger and the pipeline ask it; the methods here are those of one without epochs to open.
+    """The interface of cursors. The methods here fit an order without epochs to open.
 
     Attributes:
-        num_lanes: How many streams give the elements; 0: batches have positions instead.
-        lanes: What is known of these streams,
-        lane_share: and which they are among those of all ranks.
-        is_drawn: The next batches are known only when they are drawn: no sooner than somebody asks for their epoch.
-        epoch: The epoch that is dealt now.
-        next_number: Of the next ticket.
-        lengths: The number of batches of each epoch that was opened and is not handed out, None if it is endless or
-            not known yet.
-        last_epoch: Nothing of later epochs is dealt; None: there is no such bound.
+        num_lanes: Number of virtual shards; 0: the source has an index.
+        lanes: Snapshots and ends of the virtual shards.
+        lane_share: The virtual shards of this rank among those of all ranks.
+        is_drawn: Batches are known only after they are drawn, which happens when their epoch is requested.
+        epoch: The epoch that is being dealt.
+        next_number: Number of the next ticket.
+        lengths: Number of batches of each epoch that was opened and not yet delivered; None: endless or unknown.
+        last_epoch: No ticket of a later epoch is dealt; None: there is no such limit.
     """
 
     num_lanes = 0
@@ -157,23 +154,23 @@ class Cursor:
         raise NotImplementedError
 
     def deal(self, limit: int = 1) -> list[Ticket]:
-        """Up to so many of the next tickets, of one epoch; none if there is no work for now.
+        """Return up to ``limit`` of the next tickets, all of one epoch; none if there is no work at the moment.
 
         Raises:
-            Exception: What the source's length, its order or its sampler raised; the next call asks for it again.
+            Exception: What the length of the source, its order or its sampler raised. The next call tries again.
         """
         raise NotImplementedError
 
     def deal_failure(self) -> Ticket:
-        """A ticket for what cannot be dealt: it has a place in the order, and none in an epoch."""
+        """Return a ticket for an error in dealing: it has a place in the order of delivery, but not in an epoch."""
         self.next_number += 1
         return Ticket(self.next_number - 1, self.epoch, -1, -1)
 
     def end_lane(self, lane: int, number: int) -> None:
-        """A lane has been found to have no element of this number: no more tickets for it."""
+        """Deal no more tickets of a lane, which has no element of this number."""
 
     def element(self, ticket: Ticket) -> int:
-        """Return the number of an element of a lane among those of all lanes of all ranks."""
+        """Return the number of an element among those of all lanes of all ranks."""
         raise NotImplementedError
 
     def stand_before(self, epoch: int) -> None:
@@ -185,40 +182,40 @@ class Cursor:
 
     @property
     def is_endless(self) -> bool:
-        """True if the epoch that is dealt now is one of positions without an end."""
+        """True if the epoch that is being dealt has positions without end."""
         return False
 
     def has_new_length(self) -> bool:
-        """Return True if an epoch was opened with another length than the source has now.
+        """Return True if an epoch was opened with a length that differs from the source's present one.
 
         Raises:
-            Exception: What the source's length raised.
+            Exception: What the length of the source raised.
         """
         return False
 
     def follow(self, consumer: ConsumerProgress) -> None:
-        """Note who tells what was handed out, and is not kept any longer."""
+        """Set the object that reports what was delivered, and need not be kept any longer."""
 
     def room_for(self, num_outstanding: int) -> int:  # noqa: ARG002 - epochs of positions end by themselves
-        """Return how many more tickets may be dealt, beside those of the order that were and are not taken."""
+        """Return how many more tickets may be dealt, in addition to those in flight."""
         return ENDLESS
 
     def forget(self, epoch: int) -> None:
-        """All of an epoch was handed out."""
+        """Forget an epoch, all of which was delivered."""
 
     def length_of(self, epoch: int) -> int | None:
-        """Return the number of batches of the epoch that is open, or that is kept; None: no end, or nobody knows."""
+        """Return the number of batches of an epoch that is open or kept; None: endless or unknown."""
         return self.lengths.get(epoch)
 
     def mark_at(self, epoch: int, position: int) -> int | None:  # noqa: ARG002 - of those that are drawn
-        """Return what stands for all that a sampler gave before this position; None: nobody knows."""
+        """Return the fingerprint of all indices that a sampler returned before this position; None: unknown."""
         return None
 
     def keep(self, num_indices: int) -> None:
-        """Keep what `unit_at` needs; of what cannot be drawn again, up to so many indices."""
+        """Keep what `unit_at` needs: of what cannot be drawn again, up to ``num_indices`` indices."""
 
     def unit_at(self, epoch: int, position: int) -> Drawn:
-        """Return the work of a position of the epoch that is open or was handed out last, for `Ledger.want`.
+        """Return the work of a position, for `Ledger.want`. Its epoch is open, or was the last one to be delivered.
 
         Raises:
             LookupError: There is no such position, or it cannot be drawn again and is not kept.
@@ -227,19 +224,19 @@ class Cursor:
 
 
 class EpochCursor(Cursor):
-    """Positions of a Sequence, epoch after epoch.
+    """Positions of a source with an index, epoch after epoch.
 
     Args:
-        length_of: Asked at the start of each epoch: the number of batches, None for endless.
-        seed: For the shuffled order.
-        shuffle: A new permutation per epoch.
-        barrier: Deal nothing of the next epoch before `open_epoch`.
-        order_of: Returns the indices of an epoch, by (epoch, length of the source, base of these ranks, see `Place`);
-            their number is the number of its batches. None: ascending.
+        length_of: Returns the number of batches, at the start of each epoch; None: endless.
+        seed: Seed of the shuffled order.
+        shuffle: Use a new permutation for each epoch.
+        barrier: Deal no ticket of the next epoch before `open_epoch` is called.
+        order_of: Returns the indices of an epoch, by (epoch, length of the source, base of these ranks, see `Place`).
+            Their number is the number of batches. None: ascending indices.
 
     Attributes:
-        asked: The length of the source for each epoch of `lengths`, as it was when the epoch was opened.
-        orders: The indices of each of these epochs, None if they ascend.
+        asked: Length of the source for each epoch in `lengths`, when the epoch was opened.
+        orders: Indices of each of these epochs; None: ascending.
     """
 
     def __init__(
@@ -269,7 +266,7 @@ class EpochCursor(Cursor):
         self.start_at(place.epoch, place.position, place.ahead, place.base)
 
     def start_at(self, epoch: int, position: int = 0, skip: Iterable[int] = (), base: int = 0) -> None:
-        """Go to a place in the order; positions in ``skip`` are left out. Opens that epoch, if it is to be dealt.
+        """Go to a place in the order, without the positions in ``skip``. Open its epoch, if it may be dealt.
 
         Raises:
             ValueError: The source has no such position, or an impossible length.
@@ -279,7 +276,7 @@ class EpochCursor(Cursor):
         self._opens_until = epoch
         self._forget_all()
         self._is_open = False
-        # An epoch behind the bound is not to be dealt: its source is asked for nothing yet.
+        # An epoch after the last one is not dealt, so the length of the source is not read yet.
         if not self._may_open():
             return
         self._open()
@@ -302,19 +299,19 @@ class EpochCursor(Cursor):
 
     @property
     def is_endless(self) -> bool:
-        """True if the epoch that is dealt now never ends."""
+        """True if the epoch that is being dealt never ends."""
         return self._length is None
 
     def has_new_length(self) -> bool:
-        """Return True if an epoch was opened with another length than the source has now."""
+        """Return True if an epoch was opened with a length that differs from the source's present one."""
         if not self.asked:
             return False
         length = self._length_of()
         return any(asked != length for asked in self.asked.values())
 
     def forget(self, epoch: int) -> None:
-        """All of an epoch was handed out, and its length will not be asked for again."""
-        # A server computes batches of this epoch again, for late consumers, while the next one runs.
+        """Forget an epoch, all of which was delivered."""
+        # A server computes batches of this epoch again for late consumers, while the next epoch runs.
         if self._keeps and epoch in self.lengths:
             self._over = epoch, self.orders.get(epoch), self.lengths[epoch]
         self.lengths.pop(epoch, None)
@@ -322,11 +319,11 @@ class EpochCursor(Cursor):
         self.orders.pop(epoch, None)
 
     def keep(self, num_indices: int) -> None:  # noqa: ARG002 - there is one order, whatever its length
-        """Keep the order of the epoch that was handed out last."""
+        """Keep the order of the last epoch that was delivered."""
         self._keeps = True
 
     def length_of(self, epoch: int) -> int | None:
-        """Return the number of batches of the epoch that is open, or that is kept; None: no end, or nobody knows."""
+        """Return the number of batches of an epoch that is open or kept; None: endless or unknown."""
         return self._order_at(epoch)[2]
 
     def _order_at(self, epoch: int) -> tuple[int, Any, int | None]:
@@ -335,7 +332,7 @@ class EpochCursor(Cursor):
         return self._over if epoch == self._over[0] else (-1, None, None)
 
     def unit_at(self, epoch: int, position: int) -> Drawn:
-        """Return the work of a position: its index follows from the order of the epoch."""
+        """Return the work of a position, whose index follows from the order of the epoch."""
         known, order, length = self._order_at(epoch)
         if epoch != known or position < 0 or (length is not None and position >= length):
             raise LookupError(f"there is no batch {position} in epoch {epoch}: it has {length} batches")
@@ -347,7 +344,7 @@ class EpochCursor(Cursor):
         self.orders.clear()
 
     def deal(self, limit: int = 1) -> list[Ticket]:
-        """Up to so many of the next tickets, of one epoch; none behind a barrier."""
+        """Return up to ``limit`` of the next tickets, all of one epoch; none before an open barrier."""
         while True:
             if not self._is_open:
                 if not self._may_open():
@@ -366,10 +363,10 @@ class EpochCursor(Cursor):
     def _next_positions(self, limit: int) -> Sequence[int]:
         start = self._position
         stop = start + limit if self._length is None else min(start + limit, self._length)
-        while stop in self._skip:  # an epoch whose last positions are left out ends with the one before them
+        while stop in self._skip:  # an epoch whose last positions are skipped ends with the one before them
             stop += 1
         self._position = stop
-        # A range costs no memory, however many are dealt.
+        # A range uses no memory, whatever its length.
         if self._skip:
             return [position for position in range(start, stop) if position not in self._skip]
         return range(start, stop)
@@ -392,7 +389,8 @@ class EpochCursor(Cursor):
         return self.last_epoch is None or self.epoch <= self.last_epoch
 
     def _open(self) -> None:
-        # Both are kept: an order may have another length, and what the source says later is compared with what it said.
+        # Both lengths are kept: an order may have another length than the source, and a later length of the source is
+        # compared with this one.
         asked = length = self._length_of()
         order = None
         if self._order_of is not None and length is not None:
@@ -402,7 +400,7 @@ class EpochCursor(Cursor):
             order = permutation(self._seed, self.epoch, length)
         self.orders[self.epoch], self.asked[self.epoch] = order, asked
         self._length = self.lengths[self.epoch] = length
-        # The last line: where the source raises, the epoch stays closed, and the next `deal` asks again.
+        # As the last step: if the source raises, the epoch remains closed, and the next `deal` tries again.
         self._is_open = True
 
 
@@ -410,7 +408,7 @@ def _units(order: Any, positions: Sequence[int]) -> Sequence[int]:
     """Return the indices of these positions, as Python's integers."""
     if not isinstance(positions, range):
         return [int(order[position]) for position in positions]
-    # A slice costs a third of the time that single items take, and one of a range costs nothing.
+    # A slice takes a third of the time of single items, and a slice of a range takes none.
     found = order[positions.start : positions.stop]
     return found if isinstance(found, range) else [int(index) for index in found]
 
@@ -419,13 +417,13 @@ class Draw(Protocol):
     """The batches of one epoch, drawn one after the other.
 
     Attributes:
-        is_once: What has raised cannot be drawn again from its beginning: it is asked for what comes behind the error.
+        is_once: After an error, the epoch cannot be drawn again from its beginning; drawing continues after the error.
     """
 
     is_once: bool
 
     def take(self, limit: int) -> list[Drawn]:
-        """Return up to so many of the next ones; none: there are no more.
+        """Return up to ``limit`` of the next batches; an empty list at the end.
 
         Raises:
             Exception: What the sampler raised.
@@ -434,12 +432,12 @@ class Draw(Protocol):
 
     @property
     def has_ended(self) -> bool:
-        """True if the last one was taken, and it is known before somebody asks in vain."""
+        """True if the last batch was taken, and the draw knows it without another call of `take`."""
         ...
 
     @property
     def mark(self) -> int | None:
-        """Stands for all that was taken; None: nobody knows."""
+        """Fingerprint of all indices that were taken; None: unknown."""
         ...
 
 
@@ -456,11 +454,11 @@ class DrawsEpochs(Protocol):
 
 
 class DrawnCursor(EpochCursor):
-    """Positions of an order that is drawn as it is dealt, epoch after epoch.
+    """Positions of an order that is drawn while it is dealt, epoch after epoch.
 
     Args:
         draw: Begins to draw an epoch, by (epoch, base of these ranks, see `Place`).
-        barrier: Deal nothing of the next epoch before `open_epoch`.
+        barrier: Deal no ticket of the next epoch before `open_epoch` is called.
     """
 
     is_drawn = True
@@ -469,7 +467,7 @@ class DrawnCursor(EpochCursor):
         super().__init__(lambda: None, 0, barrier=barrier)
         self._consumer: ConsumerProgress | None = None
         self._begin_draw = draw
-        self._draw: Draw | None = None  # None: it broke off, or nothing was drawn
+        self._draw: Draw | None = None  # None: an error ended it, or nothing was drawn
         self._drawn_epoch = -1
         self._taken: list[Drawn] = []  # drawn, and not entered yet
         self._kept: dict[int, Drawn] = {}  # by position: the first ones for good, the others until handed out
@@ -477,17 +475,17 @@ class DrawnCursor(EpochCursor):
         self._num_indices = self._room = 0  # indices that may be kept for good, of an epoch and of the present one
 
     def follow(self, consumer: ConsumerProgress) -> None:
-        """Keep until it is handed out what `deal` has drawn; without a consumer all is kept."""
+        """Keep each drawn batch until the consumer has it; without a consumer, keep all."""
         self._consumer = consumer
 
     def keep(self, num_indices: int) -> None:
-        """Keep of each epoch that is opened from now on so many indices until the next one is."""
+        """Keep up to ``num_indices`` indices of each epoch that is opened from now on, until the next one is opened."""
         super().keep(num_indices)
         self._num_indices = num_indices
 
     def unit_at(self, epoch: int, position: int) -> Drawn:
         """Return what was drawn for a position."""
-        # A sampler that is asked again may give other indices: what is not kept is gone.
+        # A sampler that is iterated again may return other indices: what is not kept is lost.
         if epoch == self._drawn_epoch and position in self._kept:
             return self._kept[position]
         num_kept = self._num_lasting if epoch == self._drawn_epoch else 0
@@ -497,10 +495,10 @@ class DrawnCursor(EpochCursor):
         )
 
     def deal(self, limit: int = 1) -> list[Ticket]:
-        """Up to so many of the next tickets, of one epoch; none behind a barrier.
+        """Return up to ``limit`` of the next tickets, all of one epoch; none before an open barrier.
 
         Raises:
-            Exception: What the sampler raised; the next call iterates it anew, and comes back to this place.
+            Exception: What the sampler raised. The next call iterates it again, up to this place.
         """
         dealt: list[Ticket] = []
         while not dealt:
@@ -510,7 +508,7 @@ class DrawnCursor(EpochCursor):
                 self._open()
             if self._leave_finished_epoch():
                 continue
-            # No further than is dealt: a sampler may have no end.
+            # Draw only what is dealt: a sampler may be endless.
             if self._position == self._num_drawn and not self._draw_more(limit):
                 break
             start, self._position = self._position, min(self._position + limit, self._num_drawn)
@@ -523,7 +521,7 @@ class DrawnCursor(EpochCursor):
         return dealt
 
     def mark_at(self, epoch: int, position: int) -> int | None:
-        """Return what stands for all that the sampler gave before this position; None: nobody knows."""
+        """Return the fingerprint of all indices that the sampler returned before this position; None: unknown."""
         if epoch != self._drawn_epoch:
             return None
         if position in self._kept:
@@ -531,13 +529,13 @@ class DrawnCursor(EpochCursor):
         return self._draw.mark if self._draw is not None and position == self._num_drawn else None
 
     def _open(self) -> None:
-        """Go on with what was drawn of this epoch, or begin to draw it, and leave out what was handed out before."""
+        """Continue with what was drawn of this epoch, or begin to draw it, and skip what was delivered before."""
         at = self._position
-        # What was drawn serves once more if nothing behind this place was dropped.
+        # What was drawn can be used again if nothing after this place was dropped.
         is_kept = at >= self._num_drawn or at >= self._forget_at or self._forget_at == self._num_lasting
         if self._draw is None or self.epoch != self._drawn_epoch or not is_kept:
             self._begin()
-        # By pieces, each of which is dropped: a state may be a billion samples from the beginning.
+        # In blocks, each of which is dropped: a saved place may be a billion samples from the beginning.
         while (left := at - self._num_drawn) > 0 and self._draw_more(min(left, 1024)):
             self._forget_before(self._num_drawn)
         if left > 0:
@@ -549,7 +547,7 @@ class DrawnCursor(EpochCursor):
         self._note_end()
 
     def _begin(self) -> None:
-        # First of all nothing is drawn: a sampler that raises as it begins is begun anew by the next call.
+        # First, forget what was drawn: a sampler that raises when it begins is begun again by the next call.
         self._draw, self._taken, self._drawn_epoch = None, [], self.epoch
         self._num_drawn = self._num_lasting = self._forget_at = 0
         self._room = self._num_indices
@@ -557,15 +555,15 @@ class DrawnCursor(EpochCursor):
         self._draw = self._begin_draw(self.epoch, self._base)
 
     def _draw_more(self, limit: int) -> bool:
-        """Draw up to so many; return whether there were any."""
+        """Draw up to ``limit`` batches; return whether there were any."""
         draw = self._draw
         assert draw is not None
         if not self._taken:
-            # An exception, an interrupt too, ends a sampler that is a generator function: then it is begun anew.
+            # An exception, also that of an interrupt, ends a generator. Then the sampler is begun again.
             self._draw, self._is_open = draw if draw.is_once else None, False
             self._taken = draw.take(limit)
         is_any = bool(self._taken)
-        while self._taken:  # an interrupt at the jump backward leaves the others for the next call
+        while self._taken:  # an interrupt at the jump back leaves the rest for the next call
             drawn = self._taken[0]
             self._room -= 1 if drawn.listed is None else len(drawn.listed.indices)
             self._kept[self._num_drawn], self._taken = drawn, self._taken[1:]
@@ -577,32 +575,32 @@ class DrawnCursor(EpochCursor):
         return is_any
 
     def _note_end(self) -> None:
-        # A draw that looks one batch ahead ends its epoch with the last one, and not with a ticket in vain.
+        # A draw that looks one batch ahead ends its epoch with the last batch, without a ticket that has none.
         if self._draw is not None and self._draw.has_ended:
             self._length = self.lengths[self.epoch] = self._num_drawn
 
     def _forget_handed_out(self) -> None:
-        # Not what was dealt, but what has come: after an interrupt the work in flight is dealt once more.
+        # What was delivered, not what was dealt: after an interrupt, the work in flight is dealt again.
         if self._consumer is not None and self._consumer.epoch == self._drawn_epoch:
             self._forget_before(self._consumer.position)
 
     def _forget_before(self, position: int) -> None:
-        """Drop what was drawn before this position, but what is kept for good."""
+        """Drop what was drawn before this position, except for what is kept."""
         while self._forget_at < position:
             self._kept.pop(self._forget_at, None)
             self._forget_at += 1
 
 
 class StreamCursor(Cursor):
-    """Elements of so many lanes, round the lanes: the next is of the live lane that gave the fewest.
+    """Elements of virtual shards (lanes) in turn: the live lane that returned the fewest elements comes next.
 
-    With ``epoch_batches`` the lanes go on for ever, and an epoch is so many elements in a row, so that tickets know of
-    no epochs: theirs is 0, and which one a batch belongs to is known when it is handed out. Then `length_of` is the
-    same for all epochs, and what was dealt ahead stays across their ends.
+    With ``epoch_batches``, the lanes never end, and an epoch is a number of elements in a row. Then the epoch of all
+    tickets is 0: which epoch a batch belongs to is known on delivery. `length_of` is the same for all epochs, and what
+    was dealt ahead stays valid after the end of an epoch.
 
     Args:
-        share: The lanes of this process; or how many there are, if it is the only one.
-        epoch_batches: An epoch is so many elements; None: it ends with the last of the lanes.
+        share: The lanes of this process, or their number if there is only one process.
+        epoch_batches: Number of elements of an epoch; None: it ends when the last lane ends.
     """
 
     def __init__(self, share: LaneShare | int, *, epoch_batches: int | None = None) -> None:
@@ -618,34 +616,34 @@ class StreamCursor(Cursor):
             self.lengths[0] = epoch_batches
 
     def follow(self, consumer: ConsumerProgress) -> None:
-        """Note who tells in which epoch, and how far in it, batches are handed out."""
+        """Set the object that reports the epoch and the position of the consumer."""
         self._consumer = consumer
 
     def go_to(self, place: Place) -> None:
         """Deal from a place on."""
         self.epoch = place.epoch if self._epoch_batches is None else 0
         self.lanes.go_to(place.starts, place.ends)
-        # Whose turn it is follows from the counts alone, so that any number of workers gives the same order.
+        # The next lane follows from the counts alone, so the order does not depend on the number of workers.
         counts, ends = place.counts or [0] * self.num_lanes, self.lanes.ends
         turns = [(count, lane) for lane, count in enumerate(counts) if count < ends.get(lane, count + 1)]
         heapq.heapify(turns)
         self._turns = turns
 
     def end_lane(self, lane: int, number: int) -> None:
-        """A lane has been found to have no element of this number: no more tickets for it."""
+        """Deal no more tickets of a lane, which has no element of this number."""
         self.lanes.end(lane, number)
         self._turns = [turn for turn in self._turns if turn[1] != lane]
-        # A list out of whose middle something was taken is no heap any more.
+        # A list without some of its items is not a heap any more.
         heapq.heapify(self._turns)
 
     def element(self, ticket: Ticket) -> int:
-        """Return the number of an element of a lane among those of all lanes of all ranks."""
+        """Return the number of an element among those of all lanes of all ranks."""
         return ticket.unit * self.lane_share.total + self.lane_share.lane(ticket.lane)
 
     def room_for(self, num_outstanding: int) -> int:
-        """Return how many more tickets may be dealt before the end of the last epoch that was asked for.
+        """Return how many more tickets may be dealt before the end of the last epoch that was requested.
 
-        A ticket that brings the end of a lane is no batch: there is room for another one when it was taken.
+        A ticket that returns the end of a lane is not a batch: after it, there is room for another one.
         """
         length, consumer = self._epoch_batches, self._consumer
         if length is None or self.last_epoch is None or consumer is None:
@@ -653,7 +651,7 @@ class StreamCursor(Cursor):
         return (self.last_epoch + 1 - consumer.epoch) * length - consumer.position - num_outstanding
 
     def length_of(self, epoch: int) -> int | None:  # noqa: ARG002 - all have the same
-        """Return the number of batches of an epoch; None: nobody knows."""
+        """Return the number of batches of an epoch; None: unknown."""
         return self._epoch_batches
 
     def deal_fairly(
@@ -661,12 +659,12 @@ class StreamCursor(Cursor):
     ) -> list[Ticket]:
         """Deal up to ``limit`` of the next tickets, so that no owner of lanes holds more than its share of the credit.
 
-        Without this, the tickets of a slow owner would use up the credit, and the others would have nothing to do.
+        Otherwise the tickets of a slow owner would use all of the credit, and the others would be idle.
 
         Args:
-            limit: As of `deal`.
-            credit: Of all owners together.
-            held: By owner: how many tickets are outstanding.
+            limit: As for `deal`.
+            credit: Number of tickets that all owners together may hold.
+            held: Number of tickets in flight, by owner.
             owner: Returns the owner of a lane.
         """
         most = -(-credit // max(1, len({owner(lane) for _, lane in self._turns})))
@@ -686,11 +684,11 @@ class StreamCursor(Cursor):
         return dealt
 
     def deal(self, limit: int = 1) -> list[Ticket]:
-        """Up to so many of the next tickets, none if all lanes have ended."""
+        """Return up to ``limit`` of the next tickets; none if all lanes have ended."""
         dealt: list[Ticket] = []
         while self._turns and len(dealt) < limit:
             count, lane = self._turns[0]
-            # Before it is known whether the lane has this element: who waited for that would compute nothing ahead.
+            # Without knowing whether the lane has this element: waiting for that would leave nothing to compute ahead.
             heapq.heapreplace(self._turns, (count + 1, lane))
             dealt.append(Ticket(self.next_number, self.epoch, count, count, lane))
             self.next_number += 1

@@ -1,12 +1,12 @@
-"""Batches from a sampler: drawn in the trainer, as they are dealt, and no sooner.
+"""Batches that the trainer draws from a sampler, while they are dealt and not earlier.
 
-    sampler --indices--> batches of all ranks, the end filled up or dropped --every world-th--> this rank's
+    sampler --indices--> batches of all ranks, the end filled up or dropped --every world-th--> batches of this rank
 
-Places in the order are counted over all ranks. To fill up the end, as many indices (or batches) are remembered as may
-be needed: those of one batch of each rank.
+Places in the order count the batches of all ranks. To fill up the end, the first indices (or batches) are remembered,
+enough for one batch of each rank.
 
-An epoch that was begun before, here or by the loader whose state was loaded, is drawn again from the same random
-numbers, and a sampler that gives others all the same is warned about.
+An epoch that was begun before, by this loader or by the one whose state was loaded, is drawn again from the same random
+numbers. A sampler that returns other indices nevertheless causes a warning.
 """
 
 import itertools
@@ -26,9 +26,9 @@ _END: Any = object()
 
 
 class SamplerDraw:
-    """The batches of one epoch, drawn one after the other, with a look at the one that follows."""
+    """The batches of one epoch, drawn one after the other, one batch ahead."""
 
-    is_once = False  # the sampler is iterated anew after an error
+    is_once = False  # after an error, the sampler is iterated again
 
     def __init__(self, batches: Iterator[Drawn]) -> None:
         self._batches = batches
@@ -43,11 +43,11 @@ class SamplerDraw:
 
     @property
     def mark(self) -> int | None:
-        """Stands for all that was taken; None: it is not known."""
+        """Fingerprint of all indices that were taken; None: unknown."""
         return None if self._following is _END else self._following.mark
 
     def take(self, limit: int) -> list[Drawn]:
-        """Return up to so many of the next ones; an error comes at its place, and is the end.
+        """Return up to ``limit`` of the next batches. An error is raised in its place, and ends the draw.
 
         Raises:
             Exception: What the sampler raised.
@@ -62,7 +62,7 @@ class SamplerDraw:
         return taken
 
     def _look(self) -> None:
-        # One ahead, so that the end is known before somebody asks in vain.
+        # One batch ahead, so that the end is known without another call.
         self._following = _END
         try:
             self._following = next(self._batches, _END)
@@ -73,7 +73,7 @@ class SamplerDraw:
 
 
 class _Reached(NamedTuple):
-    """Number of batches of an epoch that were drawn at least, over all ranks, and the mark of those."""
+    """Number of batches of an epoch that were drawn, over all ranks, and their fingerprint."""
 
     epoch: int = -1
     number: int = 0
@@ -81,14 +81,14 @@ class _Reached(NamedTuple):
 
 
 class Draws:
-    """The order that a sampler gives, anew for each epoch.
+    """The draws of a run from a sampler, which is iterated again in each epoch.
 
     Args:
-        sampler: An iterable of indices, or of lists of them.
-        batch_size: Indices of a batch; None: an index is a batch of the source, or a list of indices is one.
+        sampler: An iterable of indices, or of lists of indices.
+        batch_size: Number of indices per batch; None: each index, or each list, is a batch.
         ranks: The batches of this rank.
-        source: What the indices are of.
-        are_lists: It is a sampler of batches.
+        source: The source of the indices. Its random generators are not the sampler's.
+        are_lists: The sampler returns lists of indices.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Draws:
         """Begin an epoch, at the batch of the number ``base`` over all ranks.
 
         Raises:
-            ValueError: There is nothing in it.
+            ValueError: It has no batches.
             Exception: What the sampler raised.
         """
         draw = self._begin(epoch, base)
@@ -123,18 +123,17 @@ class Draws:
         return draw
 
     def is_over(self, epoch: int, base: int) -> bool:
-        """Return True if nothing is left of an epoch that was loaded; the sampler is iterated for that."""
+        """Return True if no batch is left of an epoch that was loaded; this iterates the sampler."""
         return self._begin(epoch, base).has_ended
 
     def _begin(self, epoch: int, base: int) -> SamplerDraw:
         self._set_epoch(epoch)
         found = self._beginnings.get(epoch)
-        if found is not None:  # it was begun before: here, or by the loader whose state was loaded
+        if found is not None:  # it was begun before: by this loader, or by the one whose state was loaded
             with self._randomness.put_back(found):
                 return self._draw_from(epoch, base)
         with self._randomness.recorded() as found:
-            # That of the epoch before as well: its last batches may be on their way, and a state be asked for among
-            # them.
+            # Also that of the epoch before: its last batches may be in flight, and a state may be saved among them.
             before = self._beginnings.get(epoch - 1)
             self._beginnings = {epoch: found} if before is None else {epoch - 1: before, epoch: found}
             return self._draw_from(epoch, base)
@@ -143,7 +142,7 @@ class Draws:
         return SamplerDraw(self._own(self._batches(base), epoch, base))
 
     def state_at(self, epoch: int, number: int, mark: int | None) -> dict[str, Any]:
-        """Return what a state has of the sampler, before the batch of this number over all ranks.
+        """Return the part of a saved state about the sampler, before a batch.
 
         Args:
             epoch: The epoch.
@@ -161,7 +160,7 @@ class Draws:
         return state
 
     def load(self, epoch: int, number: int, state: dict[str, Any]) -> None:
-        """Have this epoch begin as a state of it says, in which it has come to the batch of this number."""
+        """Continue an epoch from a state that was saved before the batch of this number over all ranks."""
         found = dict(state.get("random", {}))
         if state.get("sampler") is not None:
             found["sampler"] = state["sampler"]
@@ -174,7 +173,7 @@ class Draws:
         return "batch_sampler" if self._are_lists else "sampler"
 
     def _set_epoch(self, epoch: int) -> None:
-        # A sampler of batches often is a wrapper of one of samples, which has the order.
+        # A batch sampler often wraps a sampler, which has the order.
         for sampler in (self._sampler, getattr(self._sampler, "sampler", None)):
             set_epoch = getattr(sampler, "set_epoch", None)
             if callable(set_epoch):
@@ -182,12 +181,12 @@ class Draws:
                 return
 
     def _own(self, batches: Iterator[int | Listed], epoch: int, first: int) -> Iterator[Drawn]:
-        """This rank's batches (every world-th), from the batch on with which the ranks begin."""
+        """Yield this rank's batches (every world-th), from the batch with which the ranks begin."""
         world = self._ranks.shard.world
         known = self._reached if self._reached.epoch == epoch else _Reached()
         mark = 0
         numbered = enumerate(batches)
-        # Drawn and passed over: the mark of a place is one of all that came before it.
+        # Drawn and skipped: the fingerprint of a place includes all batches before it.
         for _, batch in itertools.islice(numbered, first):
             mark = mark_of(_keys_of(batch), mark)
         while len(group := list(itertools.islice(numbered, world))) == world:
@@ -211,7 +210,7 @@ class Draws:
         )
 
     def _batches(self, first: int) -> Iterator[Any]:
-        """The batches over all ranks, which begin with the one of this number."""
+        """Return the batches of all ranks, from the batch with this number."""
         if self._are_lists:
             return _placed(self._filled(map(_list_of, self._sampler), 1, first))
         if self._batch_size is None:
@@ -225,7 +224,7 @@ class Draws:
                 yield batch
 
     def _filled(self, items: Iterator[Any], batch_size: int, first: int) -> Iterator[Any]:
-        """All items, and among several ranks as many again as make equal numbers of full batches."""
+        """Yield all items, and with several ranks as many from the beginning as fill up equal numbers of batches."""
         world = self._ranks.shard.world
         if world == 1 or self._ranks.drops:
             yield from items

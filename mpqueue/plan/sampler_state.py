@@ -1,11 +1,13 @@
-"""Random state that the order of a sampler depends on, before an epoch: recorded, and put back to draw the order again.
+"""The random state that the order of a sampler depends on: recorded before an epoch, restored to draw the order again.
 
-    a sampler that has `state_dict` and `load_state_dict`      is asked for its state
-    one that keeps a generator of Python, NumPy or torch       the state of each such generator
-    one that draws from a global generator as it begins        the state of that generator; the trainer's own numbers
-                                                               go on from where they were
+What is recorded::
 
-A sampler that draws from a global generator later on, or from what is not found, gives another order; see
+    a sampler with `state_dict` and `load_state_dict`          its own state
+    a sampler that holds a generator (Python, NumPy, torch)    the state of each such generator
+    a sampler that draws from a global generator at its start  the state of that generator; the trainer's own random
+                                                               numbers continue as if nothing was drawn
+
+A sampler that draws from a global generator later, or from a generator that is not found, returns another order; see
 `mpqueue.plan.sampler_fingerprint`.
 """
 
@@ -17,18 +19,18 @@ from mpqueue.seeding.generators import generators_in, global_generators, set_sta
 
 
 class Randomness:
-    """All that the order of one sampler depends on.
+    """The random state that the order of one sampler depends on.
 
     Args:
         sampler: The sampler.
-        others: Objects whose random numbers are not the sampler's: the source.
+        others: Objects whose generators are not the sampler's, such as the source.
     """
 
     def __init__(self, sampler: Any, *others: Any) -> None:
         self._sampler, self._others = sampler, others
 
     def now(self) -> dict[str, Any]:
-        """Return all but the global generators, as plain data; empty where there is nothing."""
+        """Return the state without the global generators, as plain data; empty if there is none."""
         stateful = self._stateful()
         if stateful is not None:
             return {"sampler": stateful.state_dict()}
@@ -37,7 +39,7 @@ class Randomness:
 
     @contextmanager
     def recorded(self) -> Iterator[dict[str, Any]]:
-        """Give what the order depends on that begins inside; the global generators are there at the end."""
+        """Yield the state before the order that begins inside; the global generators are added at the end."""
         found = self.now()
         before = _states(global_generators())
         yield found
@@ -48,7 +50,7 @@ class Randomness:
 
     @contextmanager
     def put_back(self, found: dict[str, Any]) -> Iterator[None]:
-        """Have the order that begins inside be that of ``found``."""
+        """Restore a state for the order that begins inside."""
         stateful = self._stateful()
         if stateful is not None and "sampler" in found:
             stateful.load_state_dict(found["sampler"])
@@ -67,7 +69,7 @@ class Randomness:
                 set_state(generator, before[name])
 
     def _stateful(self) -> Any:
-        # A sampler of batches often is a wrapper of one of samples, which has the order.
+        # A batch sampler often wraps a sampler, which has the state.
         for sampler in (self._sampler, getattr(self._sampler, "sampler", None)):
             if hasattr(sampler, "state_dict") and hasattr(sampler, "load_state_dict"):
                 return sampler
