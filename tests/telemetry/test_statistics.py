@@ -6,14 +6,14 @@ import os
 import random
 import signal
 import time
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 
 import numpy as np
 import pytest
 
 import mpqueue
 from mpqueue import Loader, Statistics
-from mpqueue.service.reports import ServedConsumer
+from mpqueue.service.reports import ServedConsumer, ServerStatistics
 from mpqueue.system.cpus import busy_ns, num_cpus
 from mpqueue.telemetry.recorder import Histogram
 from mpqueue.telemetry.stage_rows import MOST_ROWS, OTHERS
@@ -317,19 +317,29 @@ def test_a_difference_tells_what_happened_between():
 
 
 # What only grows, so that a difference says how much; other numbers tell of a moment, and a difference has the later one.
-GROWING = {
-    "batches", "bytes", "compute_s", "copies", "copies_asked", "copies_held", "copies_moved", "copy_s", "credit_wait_s",
-    "deaths", "elapsed_s", "num_in", "num_out", "recalled", "reconnects", "restarts", "retries", "skipped", "total_s",
-    "wait_s",
-}  # fmt: skip
+KINDS = [Statistics, WorkerStatistics, StageStatistics, ConsumerStatistics, ServedConsumer]
 
 
-@pytest.mark.parametrize("kind", [Statistics, WorkerStatistics, StageStatistics, ConsumerStatistics, ServedConsumer])
-def test_a_number_grows_or_tells_of_a_moment(kind):
-    """A new one is entered in `GROWING`, or in `_PRESENT` of `mpqueue.telemetry.stats`."""
-    numbers = {field.name for field in fields(kind) if field.type in {int, float}}
-    assert sorted(numbers - GROWING - _PRESENT) == []
-    assert sorted(GROWING & _PRESENT) == []
+def with_numbers(kind, number):
+    """Statistics each of whose numbers is this one."""
+    named = {"number": 0, "name": "", "rank": None, "pid": None, "ring_kind": ""}
+    values = {field.name: number for field in fields(kind) if field.type in {int, float}}
+    needed = {f.name: named.get(f.name) for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+    return kind(**(needed | values))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_number_grows_unless_it_describes_a_moment(kind):
+    """A difference has the growth of the former, and the latter as they were at the later moment."""
+    difference = with_numbers(kind, 7) - with_numbers(kind, 4)
+    for field in fields(kind):
+        if field.type in {int, float}:
+            assert getattr(difference, field.name) == (7 if field.name in _PRESENT else 3), field.name
+
+
+def test_each_name_of_a_moment_is_one_of_a_field():
+    named = {field.name for kind in [*KINDS, ServerStatistics] for field in fields(kind)}
+    assert sorted(_PRESENT - named) == []
 
 
 def test_the_later_one_stands_on_the_left():
