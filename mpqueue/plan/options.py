@@ -422,16 +422,13 @@ class AccelerateOptions(_EnqueuerBackend, WorkerOptions, CallerOptions, total=Fa
     """The options of `mpqueue.keras.accelerate`."""
 
 
-class _Everything(LoaderOptions, total=False):
-    """The options that have a value in each `Options`, also where a frontend lacks them."""
-
-
 def rows_of(kind: Any) -> dict[str, Option]:
     """Return the rows of a frontend's `TypedDict`, by name."""
     return {name: hint.__metadata__[0] for name, hint in kind.__annotations__.items()}
 
 
-_ROWS = rows_of(_Everything)
+# Each `Options` has these, also if its frontend lacks some.
+_ROWS = rows_of(LoaderOptions)
 _DEFAULTS = {name: row.default for name, row in _ROWS.items()}
 
 
