@@ -5,13 +5,12 @@ import pytest
 pytest.importorskip("tensorflow")
 
 import gc
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from helpers.forked import Interpreter
 from helpers.lean import lean_environ
 from helpers.numbered import Broken, Mixed, Numbered, numbers_of
 
@@ -424,16 +423,22 @@ jax.default_backend = lambda: "gpu"
 """
 
 
+@pytest.fixture(scope="module")
+def with_tensorflow():
+    """The interpreter from which the programs are forked: to import TensorFlow takes longest of what they do."""
+    with lean_environ() as environ, Interpreter("tensorflow", "mpqueue.workers.launcher", environ=environ) as made:
+        yield made
+
+
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-def test_a_fit_takes_one_epoch_of_the_loader_for_each_of_its_own(backend, pytestconfig):
+def test_a_fit_takes_one_epoch_of_the_loader_for_each_of_its_own(backend, pytestconfig, with_tensorflow, tmp_path):
     for module in ("keras", backend):
         pytest.importorskip(module)
     programs = [HEAD.format(tests=str(Path(__file__).parents[1]), backend=backend), FIT, SHORT]
     if backend == "jax":
         programs += [READS_AHEAD, SHORT]
+    (tmp_path / "program.py").write_text("".join(programs), "utf-8")
     limit_s = float(pytestconfig.getini("timeout")) - 20  # that of a test, which ends without a word of the program's
     with lean_environ() as environ:
-        done = subprocess.run(
-            [sys.executable, "-c", "".join(programs)], capture_output=True, text=True, timeout=limit_s, env=environ
-        )
-    assert done.returncode == 0, done.stderr[-3000:]
+        status, _, errors = with_tensorflow.run([tmp_path / "program.py"], tmp_path, environ, timeout=limit_s)
+    assert status == 0, errors[-3000:]
