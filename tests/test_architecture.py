@@ -44,7 +44,7 @@ LIMITS = {
         ("owner", "other process"), 14, 50, "The way of one queue element", "14 files", DOCS / "queues.md"
     ),
     "element from its owner": Limit(("owner", "other process"), 15, 100, None, "14 files"),
-    "service": Limit(("server",), 16, 54, "The way of a batch to a consumer", "16 files, 60 calls"),
+    "service": Limit(("server",), 14, 50, "The way of a batch to a consumer", "16 files, 60 calls"),
 }
 
 # Files that a page names and its trip passes in some windows only: a service sleeps; blocks are freed many at a time.

@@ -20,14 +20,13 @@ from helpers.calls import DEADLOCK_S
 from helpers.others import Other
 
 import mpqueue
+from mpqueue.service.connections import Handlers
 from mpqueue.worker.main import _Worker
 
 # What the first batch has cost, whose clock was not stopped yet, weighs less by a sixteenth with each that follows.
 WARM_UP, WINDOW = 250, 100
 NUM_WINDOWS = 12  # of two sides, each of which runs on as it can; one of them is mostly undisturbed on a busy machine
-# A server takes in what has come whenever it wakes, and each wake costs some 60 calls. With 12 windows, the one with the
-# fewest calls had 50 to 56 for each batch in 8 runs, by how often the server happened to wake; with 100 it had 50 to 53.
-NUM_WINDOWS_OF_SERVICE = 100
+AT_ONCE = 10  # batches that a server serves in one pass
 SHAPE, SAMPLES = (16,), 16  # of a batch
 # Grants and reports travel several at once; that file counts through which one element in so many passes. Seldomer are
 # the batches that are timed, of which there are so many in a second.
@@ -84,7 +83,9 @@ class Recorder:
 def watched(step, wait=lambda: None, num_windows=NUM_WINDOWS):
     """What this thread passes in a function that takes, or gives, one element; before each it waits, unwatched."""
     recorder = Recorder()
+    step()
     for _ in range(WARM_UP):
+        wait()
         step()
     try:
         for _ in range(WINDOW * num_windows):
@@ -167,6 +168,45 @@ class _GrantRecorder(Recorder):
         super().__call__(frame, event, argument)
 
 
+class _HeldRecorder(Recorder):
+    """The recorder of a server's thread, which it can hold between two passes: before the wait for messages.
+
+    Otherwise a pass serves as many batches as have arrived, and a batch takes a share of the calls of its pass.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._is_holding, self._held, self._may_pass = False, threading.Event(), threading.Event()
+
+    def __call__(self, frame, event, argument):
+        if self._is_holding and event == "call" and frame.f_code is Handlers.wait.__code__:
+            self._held.set()
+            self._may_pass.wait(DEADLOCK_S)
+            self._may_pass.clear()
+        super().__call__(frame, event, argument)
+
+    @contextlib.contextmanager
+    def holding(self, wake):
+        """Hold the thread, which a function wakes."""
+        self._is_holding = True
+        try:
+            wake()
+            self._wait_until_held()
+            yield
+        finally:
+            self._is_holding = False
+            self._may_pass.set()
+
+    def let_pass(self):
+        """Have the thread, which is held, act on the messages that have arrived."""
+        self._held.clear()
+        self._may_pass.set()
+        self._wait_until_held()
+
+    def _wait_until_held(self):
+        assert self._held.wait(DEADLOCK_S), "the server did not act"
+
+
 class _Keeps(_FromInside):
     """What filters a stream."""
 
@@ -236,12 +276,12 @@ def of_an_element_from_its_owner(_):
 
 
 @contextlib.contextmanager
-def _threads_watched():
+def _threads_watched(make_recorder):
     """Recorders of the threads that begin meanwhile, by name."""
     recorders = {}
 
     def begin(*_):
-        sys.setprofile(recorders.setdefault(threading.current_thread().name, Recorder()))
+        sys.setprofile(recorders.setdefault(threading.current_thread().name, make_recorder()))
 
     threading.setprofile(begin)
     try:
@@ -254,18 +294,37 @@ def of_a_service(folder):
     """A batch of a server to a consumer: in the consumer, in the server's thread, and in the worker."""
     source = _Numbers(folder)
     with (
-        _threads_watched() as recorders,
-        mpqueue.Server(f"{folder}/server", source, workers=1) as server,
+        _threads_watched(_HeldRecorder) as recorders,
+        mpqueue.Server(f"{folder}/server", source, workers=1, max_queue_size=3 * AT_ONCE) as server,
         mpqueue.attach(server.folder, timeout=DEADLOCK_S) as consumer,
     ):
         batches, of_server = iter(consumer), recorders["mpqueue-server"]
+        untold = 0
 
         def step():
+            nonlocal untold
             next(batches)
             of_server.mark()
+            untold += 1
 
-        of_consumer = watched(step, num_windows=NUM_WINDOWS_OF_SERVICE)
-        return {"consumer": of_consumer, "server": of_server.leg(), "worker": source.leg(batches)}
+        def wait():
+            """After some batches, have the server act on the requests for all of them, and on the worker's reports."""
+            nonlocal untold
+            if untold == AT_ONCE:
+                source.wait_until_idle()
+                of_server.let_pass()
+                untold = 0
+
+        for _ in range(WARM_UP):
+            next(batches)
+        wake = server._run.loop._wakeup.wake
+        with of_server.holding(wake):
+            for _ in range(10):  # until as many batches are offered as can be
+                source.wait_until_idle()
+                wake()
+                of_server.let_pass()
+            legs = {"consumer": watched(step, wait), "server": of_server.leg()}
+        return legs | {"worker": source.leg(batches)}
 
 
 TRIPS = {
