@@ -145,7 +145,7 @@ class _Numbers(_FromInside):
     """A source whose items are the batches."""
 
     def __len__(self):
-        return 4 * WINDOW * NUM_WINDOWS_OF_SERVICE
+        return 4 * WINDOW * NUM_WINDOWS
 
     def __getitem__(self, index):
         if index == 0:
