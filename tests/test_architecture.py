@@ -38,8 +38,8 @@ class Limit(NamedTuple):
 
 
 LIMITS = {
-    "index": Limit(("trainer", "worker"), 15, 31, "The way of one index", "16 files, 30 calls"),
-    "stream": Limit(("trainer", "worker"), 27, 75, "The way of a batch of a stream", "none"),
+    "index": Limit(("trainer", "worker"), 16, 32, "The way of one index", "16 files, 30 calls"),
+    "stream": Limit(("trainer", "worker"), 29, 75, "The way of a batch of a stream", "none"),
     "element to its owner": Limit(
         ("owner", "other process"), 14, 50, "The way of one queue element", "14 files", DOCS / "queues.md"
     ),

@@ -21,11 +21,9 @@ from mpqueue.dataset.depth import make_room
 from mpqueue.dataset.indexed import IndexedRun, LengthChanged, Reader, ReaderMaker
 from mpqueue.dataset.nodes import StageNode
 from mpqueue.samples.leaves import no_sample
-from mpqueue.seeding.global_generators import GlobalState, seed_globals
+from mpqueue.seeding.global_rng import GlobalState, seed_globals
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.worker import context
-
-_TORCH_MASK = 0x7FFFFFFFFFFFFFFF
 
 
 class Readers:
@@ -313,9 +311,6 @@ def aside() -> Iterator[IndexedRun]:
 def _begin_here(seed: int, epoch: int, place: int) -> None:
     context.begin_batch(seed, epoch, place)
     seed_globals(seed, epoch, place)
-    torch = sys.modules.get("torch")
-    if torch is not None and hasattr(torch, "default_generator"):
-        torch.default_generator.manual_seed(hash((seed, epoch, place)) & _TORCH_MASK)
 
 
 def _seed_of_torch() -> int:
@@ -336,7 +331,6 @@ class _Kept:
         self._begin = begin
         self._is_begun = False
         self._globals: GlobalState | None = None
-        self._torch: Any = None
 
     def begin(self, seed: int, epoch: int, place: int) -> None:
         """Set the random numbers of a sample in a stage."""
@@ -344,6 +338,9 @@ class _Kept:
             self._keep()
             self._is_begun = True
         self._begin(seed, epoch, place)
+        if self._globals is not None and self._begin is not _begin_here:
+            # A worker seeds lazily: it looks for draws later, when `put_back` has hidden them.
+            seed_globals(seed, epoch, place)
 
     def _keep(self) -> None:
         process = context.process_batch
@@ -351,9 +348,6 @@ class _Kept:
         if self._begin is context.begin_batch:
             return  # of a worker thread, which sets no generator that others share
         self._globals = GlobalState()
-        torch = sys.modules.get("torch")
-        if torch is not None and hasattr(torch, "default_generator"):
-            self._torch = torch.default_generator.get_state()
 
     def put_back(self) -> None:
         """Put all back, if others were set."""
@@ -365,5 +359,3 @@ class _Kept:
         self._restore_thread()
         if self._globals is not None:
             self._globals.restore()
-        if self._torch is not None:
-            sys.modules["torch"].default_generator.set_state(self._torch)

@@ -31,6 +31,11 @@ class Form(enum.Enum):
         """True if what was lost can be computed again."""
         return self is not Form.ITERATOR
 
+    @property
+    def can_repeat(self) -> bool:
+        """True if a worker can compute the batch again that it has just computed."""
+        return self not in (Form.FUNCTION, Form.ITERATOR)
+
 
 class Batching(NamedTuple):
     """The way from samples to batches.

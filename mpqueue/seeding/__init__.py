@@ -6,7 +6,6 @@ Modules, from the ground up. A module imports only from its own line and the lin
     picks.py              the picks of a shuffle buffer
     permutation.py        the shuffled order of samples, computed place by place: a billion samples cost no memory
     generators.py         the random generators that an object holds, and their states as plain data
-    twisters.py           Mersenne Twister seeding of both global generators in the time of one
-    global_generators.py  seeds, keeps and restores the generators that all code of a process shares
-    torch_rng.py          seeds torch's generator if torch is imported
+    global_rng.py         the generators that all code of a process shares: Python's, NumPy's and torch's
+    lazy_seeding.py       seeds them for each batch or sample, if the source draws from them
 """

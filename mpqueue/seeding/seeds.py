@@ -1,7 +1,7 @@
 """Random numbers of a batch follow from (seed, epoch, index), and from nothing else. Pure.
 
 So the stream is the same for 1 or 64 workers, after a worker's death, and after a resume. The generators that all code
-of a process shares are seeded by `mpqueue.seeding.global_generators`.
+of a process shares are seeded by `mpqueue.seeding.global_rng`.
 
 Types of `numpy.random` are named in quotes: NumPy loads that with the first use of one of its names, which takes longer
 than all of this package, and a trainer that shuffles nothing needs none.

@@ -3,8 +3,7 @@
 From the ground up; a module imports only from its own line and the lines above it::
 
     marked.py            which sample of a lane its worker is at, told before it may kill
-    sample_block.py      samples whose random numbers are set when something draws
-    first_draw.py        another: seeds the global generators when they are first drawn from
+    sample_block.py      samples for a function that a loop in C calls
     shared_draws.py      tells of draws from generators that threads share
     records.py           fixed-size messages on the two pipes of a worker, lists of samples in a slot
     context.py           what user code may ask in a worker

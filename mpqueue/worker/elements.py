@@ -11,7 +11,7 @@ from mpqueue.errors import OutOfRangeError
 from mpqueue.plan.batching import Batching
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import no_sample
-from mpqueue.seeding.torch_rng import TorchNumbers
+from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
 from mpqueue.worker.failures import passes_at_once
@@ -26,17 +26,17 @@ class Elements:
     Args:
         run: The lane.
         plan: How elements become batches; None: each is one.
-        torch: Seeds torch's generator, by what ``run.begin`` does; None: nobody does.
+        seeding: Seeds the global generators when ``run.begin`` is called. If None, they are not seeded.
         source: The function or iterator, for its name in errors.
 
     Attributes:
         iterator: Whose elements they are; None: it has ended.
     """
 
-    def __init__(self, run: LaneRun, plan: Batching | None, torch: TorchNumbers | None, source: Any) -> None:
+    def __init__(self, run: LaneRun, plan: Batching | None, seeding: LazySeeding | None, source: Any) -> None:
         self.iterator: Iterator[Any] | None = None
         self._name = getattr(source, "__qualname__", type(source).__name__)
-        self._run, self._plan, self._torch = run, plan, torch
+        self._run, self._plan, self._seeding = run, plan, seeding
 
     def next(self, epoch: int, number: int, stages: Stages | None) -> Any:
         """Return the next one, or the next batch.
@@ -50,13 +50,13 @@ class Elements:
             StreamEnd: The iterator has ended.
             Exception: What it raised.
         """
-        plan, torch, run = self._plan, self._torch, self._run
+        plan, seeding, run = self._plan, self._seeding, self._run
         if plan is None:
             return self.element(epoch, number)
-        if torch is None:
+        if seeding is None:
             return self._batch(epoch, number, plan, stages)
         of = run.seed, epoch, number * run.num_lanes + run.lane
-        return torch.at_once(of, self._batch, epoch, number, plan, stages)
+        return seeding.once(of, self._batch, epoch, number, plan, stages)
 
     def element(self, epoch: int, number: int) -> Any:
         """Return the next one, without a plan.

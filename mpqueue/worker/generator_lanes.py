@@ -16,7 +16,7 @@ from typing import Any
 
 from mpqueue.plan.batching import Batching
 from mpqueue.plan.lanes import LaneStart
-from mpqueue.seeding.torch_rng import TorchNumbers
+from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.system.locks import RLock
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
@@ -35,7 +35,7 @@ class GeneratorLane:
         run: What the lane is opened with.
         number: Of the first element that it gives.
         plan: How elements become batches; None: each is one.
-        torch: Seeds torch's generator, by what ``run.begin`` does; None: nobody does.
+        seeding: Seeds the global generators when ``run.begin`` is called. If None, they are not seeded.
 
     Attributes:
         stages: Where the time for collation is noted; None: it is not timed.
@@ -44,11 +44,11 @@ class GeneratorLane:
     """
 
     def __init__(
-        self, source: Any, run: LaneRun, number: int, plan: Batching | None, torch: TorchNumbers | None
+        self, source: Any, run: LaneRun, number: int, plan: Batching | None, seeding: LazySeeding | None
     ) -> None:
         self._source, self._run, self._number, self._plan = source, run, number, plan
         self.stages: Stages | None = None
-        self._elements = Elements(run, plan, torch, source)
+        self._elements = Elements(run, plan, seeding, source)
         self._holder: Any = None  # has the state
         self._epoch = run.epoch if run.state is None else run.state["epoch"]  # of an endless lane it grows
         self._is_empty = run.state is None
@@ -144,7 +144,7 @@ class IteratorRunner:
         plan: How elements become batches; None: each is one.
         num_lanes: As many iterators there are, of all ranks.
         in_slot: A batch is written into a slot.
-        torch: Seeds torch's generator, by what ``begin`` does; None: nobody does.
+        seeding: Seeds the global generators when ``begin`` is called. If None, they are not seeded.
 
     Attributes:
         stages: Where the parts of its time are noted; None: it is not timed.
@@ -152,12 +152,12 @@ class IteratorRunner:
 
     def __init__(
         self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: Batching | None, *,
-        num_lanes: int, in_slot: bool, torch: TorchNumbers | None,
+        num_lanes: int, in_slot: bool, seeding: LazySeeding | None,
     ) -> None:  # fmt: skip
         self.stages: Stages | None = None
         self._source, self._info, self._plan, self._num_lanes = source, info, plan, num_lanes
         run = LaneRun(info.shard_id, num_lanes, info.seed, 0, begin, in_slot=in_slot)
-        self._elements = Elements(run, plan, torch, source)
+        self._elements = Elements(run, plan, seeding, source)
         self._lock = RLock()  # a batch is a run of elements
         self._has_begun = False
         self._epoch = -1

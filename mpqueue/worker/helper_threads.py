@@ -22,9 +22,6 @@ nobody waits for them at its end.
 A child that user code forks has one thread only, the one that has forked it, and no work for it: it leaves when the
 user's code returns there, or raises, be it a helper or the worker's own thread with a call of `InOrder`. One that the
 worker's own thread forks elsewhere would wait for ever for threads that it has not: it gets an error instead.
-
-The global random generators are everybody's. A worker process that has helpers does not wait for the first draw from
-them any more, see `mpqueue.worker.first_draw.stop_arming`.
 """
 
 import errno
@@ -42,7 +39,6 @@ from mpqueue.system.leaving import leave_as_child, without_children
 from mpqueue.system.locks import Lock
 from mpqueue.system.own_process import ProcessMark, make_mark
 from mpqueue.telemetry.clock import clock_ns
-from mpqueue.worker import first_draw
 
 THREAD_NAME = "mpqueue-helper"
 # So many calls for each thread are begun and not taken. By a simulation of waits of 20 ms by the median and some of
@@ -188,7 +184,6 @@ class Helpers:
         # No method, and without this object: the threads would keep it for ever.
         self._end = weakref.finalize(self, _dismiss, self._calls, threads)
         self._end.atexit = False
-        first_draw.stop_arming()
         # A signal handler that raises within `start` would have it say that a thread that runs could not be started.
         with defer_signals():
             for number in range(threads):

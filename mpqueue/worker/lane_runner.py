@@ -28,7 +28,7 @@ from mpqueue.engine.outcomes import Partial, WithTail
 from mpqueue.engine.skips import Skipped
 from mpqueue.plan.batching import Batching
 from mpqueue.plan.lanes import BEGINNING, LaneStart, MarkedStart
-from mpqueue.seeding.torch_rng import OnTrial, TorchNumbers
+from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.recorder import Stages
@@ -91,10 +91,9 @@ class LaneRunner:
         plan: How the elements of a callable become batches; None: each is one. A source of lanes knows by itself.
         num_lanes: Of all ranks.
         in_slot: A batch is written into a slot.
-        torch: Seeds torch's generator, by what ``begin`` does; None: nobody does.
+        seeding: Seeds the global generators once for a batch of a generator function. If None, they are not seeded.
         endless: A lane that has ended begins anew.
         skips: What the source raises is left out.
-        numbers: Computes elements of a source of lanes; None: ``torch`` does.
         is_callers: It is run by the thread in which signals are handled.
         opens_lanes: The source opens its lanes; otherwise it is called for each of them.
 
@@ -105,16 +104,15 @@ class LaneRunner:
 
     def __init__(
         self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: Batching | None, *, num_lanes: int,
-        in_slot: bool, torch: TorchNumbers | None, endless: bool = False, skips: bool = False,
-        numbers: OnTrial | None = None, is_callers: bool = False, opens_lanes: bool = True,
+        in_slot: bool, seeding: LazySeeding | None, endless: bool = False, skips: bool = False,
+        is_callers: bool = False, opens_lanes: bool = True,
     ) -> None:  # fmt: skip
         self.stages: Stages | None = None
         self.tell_mark: Callable[[Name | None], object] | None = None
-        self._source, self._info, self._begin, self._plan, self._torch = source, info, begin, plan, torch
+        self._source, self._info, self._begin, self._plan, self._seeding = source, info, begin, plan, seeding
         self._num_lanes, self._in_slot, self._is_endless = num_lanes, in_slot, endless
         self._skips, self._is_callers = skips, is_callers
         self._is_of_lanes = opens_lanes
-        self._numbers = (numbers or torch) if self._is_of_lanes else None
         self._between_ns = _BETWEEN_NS * info.world // num_lanes
         self._save_ns = _FIRST_SAVE_NS  # what a snapshot takes, of any of the lanes,
         self._due_ns = self._between_ns  # and the work of a lane after which its next one is due
@@ -151,6 +149,8 @@ class LaneRunner:
     def run(self, epoch: int, unit: int, start: Any = None) -> Any:
         """Return an element: a batch, what is left of one (`Partial`), or one of them `WithTail`.
 
+        The element that was returned last can be computed again: its lane is reopened.
+
         Args:
             epoch: Of the element.
             unit: Its number in the stream.
@@ -161,13 +161,6 @@ class LaneRunner:
             StreamEnd: The lane has ended.
             Exception: What the source raised.
         """
-        numbers = self._numbers
-        if numbers is None or not numbers.is_due:
-            return self._run(epoch, unit, start)
-        return numbers.each(self._run, epoch, unit, start)
-
-    def _run(self, epoch: int, unit: int, start: LaneStart | MarkedStart | None) -> Any:
-        """Compute an element; one that was computed just now is computed again, in a lane that is opened anew."""
         number, lane = divmod(unit, self._num_lanes)
         found = self._open.pop(lane, None)
         if found is None or start is not None or not (found.number == number > 0 and found.epoch == epoch):
@@ -236,7 +229,7 @@ class LaneRunner:
         if self._is_of_lanes:
             found.lane = self._source.open_lane(run)
         else:
-            found.lane = GeneratorLane(self._source, run, start.number, self._plan, self._torch)
+            found.lane = GeneratorLane(self._source, run, start.number, self._plan, self._seeding)
             if found.lane.saves_first:
                 found.worked_ns = self._due_ns
         num_dropped = number - start.number

@@ -21,7 +21,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -34,7 +34,7 @@ from mpqueue.memory.segment import MEMORY_REMEDY, GroupFull, Segment
 from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.plan.cursors import Listed
 from mpqueue.plan.lanes import LaneStart, MarkedStart
-from mpqueue.seeding.torch_rng import TorchNumbers
+from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.system import platform_support
 from mpqueue.system.cpus import busy_ns
 from mpqueue.system.leaving import exit_code_of, leave, leave_as_child
@@ -45,7 +45,6 @@ from mpqueue.telemetry.stage_rows import StageRows
 from mpqueue.transport.poller import has_hung_up
 from mpqueue.worker import context, failures, tensorflow_numbers, torch_info
 from mpqueue.worker.config import DUMP_SIGNAL, Payload, WorkerConfig, WorkerEnds
-from mpqueue.worker.first_draw import AtOnce, make_seeder
 from mpqueue.worker.kept_generators import KeptGenerators, kept_generators
 from mpqueue.worker.lane_runner import LaneRunner
 from mpqueue.worker.marked import Name
@@ -180,16 +179,6 @@ def prepare_process() -> None:
             reconfigure(line_buffering=True)  # whole lines, at once
 
 
-@cache
-def process_seeder() -> AtOnce:
-    """Return what seeds the global generators for the batches of this process.
-
-    A nursery asks before it forks. It takes 0.5 ms to make there, and 1.2 ms in a worker, which copies the pages it
-    writes to: the first batch of a parked start comes in 8.2 ms instead of 9.4.
-    """
-    return make_seeder(context.process_batch)
-
-
 def answer_for_stacks(ends: WorkerEnds) -> None:
     """Have `DUMP_SIGNAL` write the stacks of all threads, from now on."""
     if ends.stacks >= 0:
@@ -241,13 +230,13 @@ class _Timing:
         self._is_slow, self._looks_at = False, 0  # the batch timed before; when it is seen again whether one waits
 
     @contextlib.contextmanager
-    def of(self, runner: AnyRunner, seeder: AtOnce, torch: TorchNumbers, kept: KeptGenerators) -> Iterator[Stages]:
+    def of(self, runner: AnyRunner, seeding: LazySeeding, kept: KeptGenerators) -> Iterator[Stages]:
         """Time what is computed here."""
         self._began, self._stages = _clock(), Stages()
         busy = None
         if self._is_slow and self._began >= self._looks_at:
             busy, self._looks_at = busy_ns(), self._began + _LOOK_EVERY_NS
-        with self._stages.of(runner, seeder, torch, kept):
+        with self._stages.of(runner, seeding, kept):
             yield self._stages
         if busy is not None:
             computed_ns = _clock() - self._began + self._stages.beside_ns
@@ -288,8 +277,7 @@ class _Worker:
         self._own = make_mark()
         self._opening = 0, 0  # slot and turn of the last grant for which a lane was opened
         self._listed: dict[int, Listed] = {}  # by turn: of batches that were looked at before it
-        self._seeder = process_seeder()
-        self._torch = TorchNumbers(context.process_batch.alone, is_ours=True)
+        self._seeding = LazySeeding(can_repeat=payload.form.can_repeat)
         tensorflow_numbers.follow()
         self._kept = kept_generators(payload)
         # One, until it is over; but beside one process there is no other order, and a stream has none.
@@ -297,7 +285,9 @@ class _Worker:
         self._watches = [OrderWatch(payload.source)] if has_others else []
         begin = self._make_begin()
         self._runner: AnyRunner = self._make_runner(begin)
-        self._run: _Run = self._run_watched if self._watches else self._runner.run
+        # A batch may be computed twice: see `mpqueue.seeding.lazy_seeding`.
+        self._run_unwatched: _Run = partial(self._seeding.each, self._runner.run)
+        self._run: _Run = self._run_watched if self._watches else self._run_unwatched
         self._compute: _Run = self._run  # or the same with clocks
         self._put: Callable[[bytes], int] = partial(os.write, ends.reports)
         self._timing = _Timing(self._put, config.info.num_workers)
@@ -309,7 +299,7 @@ class _Worker:
     def _make_runner(self, begin: BeginBatch) -> AnyRunner:
         config, payload = self._config, self._payload
         parts = Parts(
-            payload.source, config.info, begin, payload.samples, in_slot=True, torch=self._torch,
+            payload.source, config.info, begin, payload.samples, in_slot=True, seeding=self._seeding,
             num_lanes=config.num_lanes, endless=config.is_endless, skips=config.skips,
         )  # fmt: skip
         runner = make_runner(payload.form, parts)
@@ -386,12 +376,12 @@ class _Worker:
         self._compute, self._put = self._compute_timed, self._put_timed
 
     def _compute_timed(self, epoch: int, unit: int, given: _Given) -> Any:
-        with self._timing.of(self._runner, self._seeder, self._torch, self._kept) as stages:
+        with self._timing.of(self._runner, self._seeding, self._kept) as stages:
             return run_timed(self._payload.source, stages, self._run, epoch, unit, given)
 
     def _run_watched(self, epoch: int, unit: int, given: Any) -> Any:
         try:
-            return self._runner.run(epoch, unit, given)
+            return self._run_unwatched(epoch, unit, given)
         finally:
             self._look_for_orders(is_behind=True)
 
@@ -493,26 +483,23 @@ class _Worker:
 
     def _make_begin(self) -> BeginBatch:
         """Make what is called before each batch, or sample; it is called for millions, so it looks up little."""
-        current, seeder, torch, watches = context.process_batch, self._seeder, self._torch, self._watches
+        current, seeding, watches = context.process_batch, self._seeding, self._watches
 
         def begin(seed: int, epoch: int, unit: int) -> None:
             if watches:
                 self._look_for_orders(is_behind=False)
             current.of = (seed, epoch, unit)
             current.rng = None
-            # Armed, the generators are seeded by the first draw, and as a rule nobody draws.
-            if not seeder.is_armed:
-                seeder.begin()
-            if torch.is_due:
-                torch.seed(seed, epoch, unit)
+            if seeding.is_due:
+                seeding.seed(seed, epoch, unit)
             if not self._kept.is_idle:
                 self._kept.seed(seed, epoch, unit)
 
         return begin
 
     def _begin_block(self, seed: int, epoch: int, samples: Sequence[Any], places: Sequence[Any]) -> SampleBlock | None:
-        """Begin samples together, if there is nothing to be done for any of them until one draws."""
-        if self._watches or self._torch.is_due or not (self._seeder.is_armed and self._kept.is_idle):
+        """Begin samples together if no generator must be seeded for each of them, else return None."""
+        if self._watches or self._seeding.is_due or not self._kept.is_idle:
             return None
         context.process_batch.of = block = SampleBlock(seed, epoch, samples, places)
         return block
@@ -528,8 +515,8 @@ class _Worker:
             if watch.is_over:
                 self._watches.clear()
                 if self._compute == self._run:  # else `_put_timed` puts it back
-                    self._compute = self._runner.run
-                self._run = self._runner.run
+                    self._compute = self._run_unwatched
+                self._run = self._run_unwatched
 
     def _place_again(self, error: OSError, slot: int, turn: int) -> Placed:
         """Place the batch for which there was no memory, once there is; give up when the trainer does."""

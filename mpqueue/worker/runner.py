@@ -9,7 +9,6 @@ from typing import Any
 
 from mpqueue.engine.outcomes import WithTail
 from mpqueue.plan.cursors import Listed
-from mpqueue.seeding.torch_rng import TorchNumbers
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.telemetry.stage_rows import StageRows
 from mpqueue.worker import context
@@ -41,17 +40,13 @@ class Runner:
         source: A sequence.
         info: The worker.
         begin_batch: Called with (seed, epoch, unit) before the source computes that batch.
-        torch: Seeds torch's generator, by what ``begin_batch`` does; None: nobody does.
 
     Attributes:
         stages: Where the parts of its time are noted; None: it is not timed.
     """
 
-    def __init__(
-        self, source: Any, info: WorkerInfo, begin_batch: BeginBatch, *, torch: TorchNumbers | None = None
-    ) -> None:
+    def __init__(self, source: Any, info: WorkerInfo, begin_batch: BeginBatch) -> None:
         self._source, self._info, self._seed, self._begin_batch = source, info, info.seed, begin_batch
-        self._torch = torch
         self.stages: Stages | None = None
 
     def note(self, unit: int, epoch: int) -> str:
@@ -70,15 +65,13 @@ class Runner:
         """Compute a batch, by its index.
 
         A source that is listed what to compute, and no plan of samples says how, has a method ``take`` for it. That
-        calls its second argument with (seed, epoch, place) before each sample, and may be called again.
+        calls its second argument with (seed, epoch, place) before each sample.
 
         Raises:
             Exception: What the source raised.
         """
         if listed is not None:
-            take, torch = self._source.take, self._torch
-            arguments = listed, self._begin_batch
-            return take(*arguments) if torch is None else torch.each(take, *arguments)
+            return self._source.take(listed, self._begin_batch)
         self._begin_batch(self._seed, epoch, unit)
         return self._source[unit]
 

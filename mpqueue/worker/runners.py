@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 from mpqueue.plan.batching import Batching, Form
-from mpqueue.seeding.torch_rng import OnTrial, TorchNumbers
+from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.generator_lanes import IteratorRunner
 from mpqueue.worker.lane_runner import LaneRunner
@@ -24,11 +24,10 @@ class Parts(NamedTuple):
         begin: Called with (seed, epoch, place) before a sample.
         batching: How samples become batches; None: items are batches.
         in_slot: A batch is written into a slot.
-        torch: Seeds torch's generator, by what ``begin`` does; None: nobody does.
+        seeding: Seeds the global generators once for samples that share them. If None, they are not seeded.
         num_lanes: Virtual shards of all ranks; 0: the source has an index.
         endless: A lane that has ended begins again.
         skips: A lane leaves out what the source raises for.
-        numbers: Computes elements of a source of lanes; None: ``torch`` does.
         is_callers: It is run by the thread in which signals are handled.
     """
 
@@ -37,11 +36,10 @@ class Parts(NamedTuple):
     begin: BeginBatch
     batching: Batching | None
     in_slot: bool
-    torch: TorchNumbers | None = None
+    seeding: LazySeeding | None = None
     num_lanes: int = 0
     endless: bool = False
     skips: bool = False
-    numbers: OnTrial | None = None
     is_callers: bool = False
 
 
@@ -51,13 +49,13 @@ def make_runner(form: Form, parts: Parts) -> AnyRunner:
 
 
 def _of_items(parts: Parts) -> Runner:
-    return Runner(parts.source, parts.info, parts.begin, torch=parts.torch)
+    return Runner(parts.source, parts.info, parts.begin)
 
 
 def _of_samples(parts: Parts) -> SampleRunner:
     source, info, begin, batching = parts[:4]
     assert batching is not None
-    return SampleRunner(source, info, begin, batching, in_slot=parts.in_slot, torch=parts.torch)
+    return SampleRunner(source, info, begin, batching, in_slot=parts.in_slot)
 
 
 def _of_samples_in_threads(parts: Parts) -> SampleRunner:
@@ -65,17 +63,17 @@ def _of_samples_in_threads(parts: Parts) -> SampleRunner:
 
     source, info, begin, batching = parts[:4]
     assert batching is not None
-    return ThreadedSampleRunner(source, info, begin, batching, in_slot=parts.in_slot, torch=parts.torch)
+    return ThreadedSampleRunner(source, info, begin, batching, in_slot=parts.in_slot, seeding=parts.seeding)
 
 
 def _of_iterator(parts: Parts) -> IteratorRunner:
-    return IteratorRunner(*parts[:4], num_lanes=parts.num_lanes, in_slot=parts.in_slot, torch=parts.torch)
+    return IteratorRunner(*parts[:4], num_lanes=parts.num_lanes, in_slot=parts.in_slot, seeding=parts.seeding)
 
 
 def _of_lanes(parts: Parts, *, opens_lanes: bool = True) -> LaneRunner:
     return LaneRunner(
-        *parts[:4], num_lanes=parts.num_lanes, in_slot=parts.in_slot, torch=parts.torch, endless=parts.endless,
-        skips=parts.skips, numbers=parts.numbers, is_callers=parts.is_callers, opens_lanes=opens_lanes,
+        *parts[:4], num_lanes=parts.num_lanes, in_slot=parts.in_slot, seeding=parts.seeding, endless=parts.endless,
+        skips=parts.skips, is_callers=parts.is_callers, opens_lanes=opens_lanes,
     )  # fmt: skip
 
 

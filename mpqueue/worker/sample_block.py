@@ -1,16 +1,11 @@
-"""Samples that a function is called with, one after the other, while nobody draws.
+"""Blocks of samples that a function is called with by a loop in C: ``out.extend(map(function, block.samples))``.
 
-To set the random numbers of each sample before the function is called for it costs 0.1 to 0.2 us, as much as a small
-function itself. Most functions draw nothing. So the samples of a block are *begun* together, and whoever draws asks
-the block which sample is at work: the iterator of the samples knows, by its length hint, at no cost for those who do
-not ask. The function is then called by a loop in C: ``out.extend(map(function, block.samples))``.
+To set the random numbers of each sample before the function is called takes 0.1 to 0.2 µs, as long as a small function
+itself. Most functions draw nothing. So a block is begun once, and `mpqueue.rng()` asks the block for the sample that is
+being computed. The iterator of the samples knows it by its length hint, at no cost for functions that do not ask.
 
-    mpqueue.rng()                                  asks for the numbers of the sample at work; the loop goes on
-    a draw from a generator of the whole process   is seeded for the sample at work, and the block is *stopped*: its
-                                                   loop ends behind that sample. The others are begun one by one
-
-Where the generators of the process cannot wait for the first draw there are no blocks, see `begin_block` of
-`mpqueue.worker.context`.
+Blocks are used only while no generator of the process must be seeded for each sample; see
+`mpqueue.seeding.lazy_seeding`.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,7 +36,7 @@ class SampleBlock:
     def __init__(self, seed: int, epoch: int, samples: Sequence[Any], places: Sequence[Any]) -> None:
         self._seed, self._epoch, self._places = seed, epoch, places
         self.samples: Any = iter(samples)
-        self._at: int | None = None  # once it is stopped
+        self._at: int | None = None  # once it is closed
         self._of: tuple[int, BatchSeed | None] = -1, None
         self._rng: tuple[Any, np.random.Generator | None] = None, None
 
@@ -68,14 +63,8 @@ class SampleBlock:
         left: int = self.samples.__length_hint__()
         return max(0, len(self._places) - left - 1)
 
-    def stop(self) -> BatchSeed:
-        """Have no sample follow the one at work, which stays this; return what `of` does."""
-        self._at = self._found_at()
-        self.samples.__setstate__(len(self._places))  # behind the last one
-        return self.of()
-
     def close(self) -> None:
-        """The loop has ended: keep no sample."""
+        """Release the samples after the loop; the last one stays the current one."""
         self._at = self._found_at()
         self.samples = iter(())
 
@@ -96,11 +85,6 @@ class CurrentSample:
     def __init__(self) -> None:
         self.of: tuple[int, int, int] | SampleBlock | None = None
         self.rng: np.random.Generator | None = None
-
-    def alone(self) -> tuple[int, int, int] | None:
-        """Return its seed, epoch and unit, and have the next sample be begun by itself."""
-        of = self.of
-        return of.stop() if isinstance(of, SampleBlock) else of
 
 
 def seed_of(of: tuple[int, int, int] | SampleBlock | None) -> tuple[int, int, int] | None:

@@ -17,7 +17,6 @@ from mpqueue.plan.cursors import Listed
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import no_sample
 from mpqueue.seeding.permutation import SampleOrder
-from mpqueue.seeding.torch_rng import TorchNumbers
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
 from mpqueue.worker.context import WorkerInfo
@@ -55,18 +54,14 @@ class SampleRunner:
         begin: Called with (seed, epoch, place) before each sample.
         plan: How samples become batches.
         in_slot: What the source returns is written into a slot.
-        torch: Seeds torch's generator, by what ``begin`` does; None: nobody does.
 
     Attributes:
         stages: Where the parts of its time are noted; None: it is not timed.
     """
 
-    def __init__(
-        self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: Batching, *,
-        in_slot: bool, torch: TorchNumbers | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: Batching, *, in_slot: bool) -> None:
         self._source, self._info, self._begin_batch, self._plan = source, info, begin, plan
-        self._in_slot, self._torch = in_slot, torch
+        self._in_slot = in_slot
         self.stages: Stages | None = None
         self._order = SampleOrder(info.seed, shuffle=plan.shuffle, world=info.world)
         self._of: tuple[int, int] = (-1, 0)  # an epoch and its number of samples
@@ -91,10 +86,7 @@ class SampleRunner:
             Exception: What the source raised, or the collation.
         """
         first, indices = listed or self._place_of(epoch, unit)
-        torch = self._torch
-        if torch is None or not torch.is_due:
-            return self._run(epoch, first, indices)
-        return torch.each(self._run, epoch, first, indices)
+        return self._run(epoch, first, indices)
 
     def _run(self, epoch: int, first: int, indices: Sequence[Any]) -> Any:
         getitems = getattr(self._source, "__getitems__", None)

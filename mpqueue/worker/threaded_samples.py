@@ -31,7 +31,7 @@ from typing import Any, NamedTuple, TypeAlias
 from mpqueue.engine.skips import Skipped
 from mpqueue.plan.batching import Batching
 from mpqueue.plan.cursors import Listed
-from mpqueue.seeding.torch_rng import TorchNumbers
+from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.worker import context
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import passes_at_once
@@ -229,11 +229,12 @@ class ThreadedSampleRunner(SampleRunner):
 
     def __init__(
         self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: Batching, *,
-        in_slot: bool, torch: TorchNumbers | None = None,
+        in_slot: bool, seeding: LazySeeding | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(source, info, begin, plan, in_slot=in_slot, torch=torch)
-        # Worker threads, and a caller without a seed, seed no generators that others share: there is no torch then.
-        self._threads = SampleThreads(plan.threads or 1, tells=torch is not None and info.id == 0)
+        super().__init__(source, info, begin, plan, in_slot=in_slot)
+        self._seeding = seeding
+        # Worker threads, and a caller without a seed, seed no generators that others share.
+        self._threads = SampleThreads(plan.threads or 1, tells=seeding is not None and info.id == 0)
         self._wanted = self._threads.threads
         self._batch_ahead: BatchAhead | None = None
         self._draws: bool | None = None  # samples draw from generators that threads share; None: nobody has looked
@@ -286,10 +287,10 @@ class ThreadedSampleRunner(SampleRunner):
         if self._threads.threads == 1:
             return super().run(epoch, unit, listed)
         first, indices = listed or self._place_of(epoch, unit)
-        if self._torch is None:
+        if self._seeding is None:
             batch = self._run(epoch, first, indices)
         else:
-            batch = self._torch.at_once((self._info.seed, epoch, ~first), self._run, epoch, first, indices)
+            batch = self._seeding.once((self._info.seed, epoch, ~first), self._run, epoch, first, indices)
         if self.stages is not None:
             self.stages.beside_ns = self._threads.beside_ns
         return batch

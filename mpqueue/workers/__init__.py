@@ -30,7 +30,6 @@ From the ground up; a module imports only from its own line and the lines above 
     process.py            the backend of worker processes
     in_process.py         what the two backends below share, which have no worker processes
     threads.py            the backend of threads
-    callers_numbers.py    the global generators in a stream that the caller computes itself
     inline.py             the backend without workers
     backends.py           makes the backend of a job
 """

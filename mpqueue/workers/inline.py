@@ -6,14 +6,15 @@ those of worker processes, and the trainer's own numbers are what they would hav
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result, WithTail
 from mpqueue.plan.batching import Form
 from mpqueue.plan.cursors import Ticket
-from mpqueue.seeding.global_generators import GlobalState, seed_globals
-from mpqueue.seeding.torch_rng import TorchNumbers
+from mpqueue.seeding.global_rng import GlobalState
+from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
@@ -24,7 +25,6 @@ from mpqueue.worker.runner import BeginBatch, StreamEnd, run_timed
 from mpqueue.worker.runners import AnyRunner, Parts, make_runner
 from mpqueue.worker.sample_runner import SampleRunner
 from mpqueue.workers import left_inside
-from mpqueue.workers.callers_numbers import CallersNumbers
 from mpqueue.workers.in_process import InProcessBackend
 from mpqueue.workers.job import Job
 
@@ -41,11 +41,12 @@ class InlineBackend(InProcessBackend):
         super().__init__(ledger, job)
         self._info = job.info(0)
         self._kept = kept_generators(job.payload)
-        self._torch = TorchNumbers(context.thread_batch, is_ours=False) if job.plan.seed_given else None
+        # To repeat costs a look at all generators before and after each batch, which pays where one seeding for each
+        # of many stages is saved.
+        can_repeat = job.form is Form.LANES
+        self._seeding = LazySeeding(can_repeat=can_repeat, is_shared=True) if job.plan.seed_given else None
         self._tensorflow = tensorflow_numbers.follow() if job.plan.seed_given else None
-        is_of_lanes = job.form is Form.LANES
-        self._numbers = CallersNumbers(self._torch) if self._torch is not None and is_of_lanes else None
-        self._begin = _batch_beginner(self._kept, self._torch, self._numbers)
+        self._begin = _batch_beginner(self._kept, self._seeding)
         self._runner = self._make_runner()
         self._is_computing = False
         self._tickets: deque[Ticket] = deque()
@@ -61,8 +62,8 @@ class InlineBackend(InProcessBackend):
         if share.total > 1:
             torch_info.answer()  # which of its lanes runs: without workers torch itself has one, and nothing to tell
         parts = Parts(
-            job.source, self._info, self._begin, job.samples, in_slot=False, torch=self._torch, num_lanes=share.total,
-            endless=share.is_endless, skips=job.plan.skips, numbers=self._numbers, is_callers=True,
+            job.source, self._info, self._begin, job.samples, in_slot=False, seeding=self._seeding,
+            num_lanes=share.total, endless=share.is_endless, skips=job.plan.skips, is_callers=True,
         )  # fmt: skip
         return make_runner(job.form, parts)
 
@@ -139,9 +140,9 @@ class InlineBackend(InProcessBackend):
         return None
 
     def _compute(self, ticket: Ticket) -> Result:
-        torch = self._torch
-        saved = None if torch is None else (GlobalState(), tensorflow_numbers.TrainersNumbers(), torch.state())
-        kept = [] if torch is None else self._kept.states()
+        has_seed = self._seeding is not None
+        saved = (GlobalState(), tensorflow_numbers.TrainersNumbers()) if has_seed else None
+        kept = self._kept.states() if has_seed else []
         stages = self._stages
         unit, given = self._work_of(ticket, self._runner)
         restore_thread = context.keep_thread()
@@ -149,13 +150,14 @@ class InlineBackend(InProcessBackend):
         # place would leave the training loop with the batch's worker and random numbers.
         try:
             context.enter_thread(
-                self._info, is_seed_given=torch is not None, begin=self._begin, may_begin_blocks=self._may_begin_blocks
+                self._info, is_seed_given=has_seed, begin=self._begin, may_begin_blocks=self._may_begin_blocks
             )
+            run = self._runner.run if self._seeding is None else partial(self._seeding.each, self._runner.run)
             if stages is None:
-                value = self._runner.run(ticket.epoch, unit, given)
+                value = run(ticket.epoch, unit, given)
             else:
                 self._note_stages(stages)
-                value = run_timed(self._job.source, stages, self._runner.run, ticket.epoch, unit, given)
+                value = run_timed(self._job.source, stages, run, ticket.epoch, unit, given)
             return Result.of(value) if type(value) is WithTail else Result(value)
         except StreamEnd as ended:
             return self._ended(ticket, self._runner, ended)
@@ -176,30 +178,25 @@ class InlineBackend(InProcessBackend):
         self,
         restore_thread: Callable[[], None],
         stages: Stages | None,
-        saved: tuple[GlobalState, tensorflow_numbers.TrainersNumbers, Any] | None,
+        saved: tuple[GlobalState, tensorflow_numbers.TrainersNumbers] | None,
         kept: list[Any],
     ) -> None:
         """Have the caller's thread go on as before the batch; all of it may be done twice."""
         restore_thread()
         if stages is not None:
             self._note_stages(None)
-        if self._torch is not None and saved is not None:
-            of_both, of_tensorflow, of_torch = saved
-            of_both.restore()
-            of_tensorflow.restore()
-            self._torch.restore(of_torch)
+        for state_of_library in saved or ():
+            state_of_library.restore()
         for put_back, state in kept:
             put_back(state)
 
     def _may_begin_blocks(self) -> bool:
-        if self._torch is None:
-            return True
-        return self._numbers is not None and not self._numbers.is_due and self._kept.is_idle
+        return self._seeding is None or (not self._seeding.is_due and self._kept.is_idle)
 
     def _note_stages(self, stages: Stages | None) -> None:
         self._runner.stages = self._kept.stages = stages
-        if self._torch is not None:
-            self._torch.stages = stages
+        if self._seeding is not None:
+            self._seeding.stages = stages
 
     def cancel(self) -> None:
         """Forget the ticket."""
@@ -221,22 +218,19 @@ class InlineBackend(InProcessBackend):
             self._wakeup.close()
         if isinstance(self._runner, SampleRunner):
             self._runner.end()
-        if self._torch is not None and self._tensorflow is not None:
-            self._torch.end()
+        if self._seeding is not None and self._tensorflow is not None:
+            self._seeding.end()
             self._tensorflow.end()
 
 
-def _batch_beginner(kept: KeptGenerators, torch: TorchNumbers | None, numbers: CallersNumbers | None) -> BeginBatch:
+def _batch_beginner(kept: KeptGenerators, seeding: LazySeeding | None) -> BeginBatch:
     # No method of the backend: a cycle would keep the source until the garbage collector comes by.
     def begin_batch(seed: int, epoch: int, unit: int) -> None:
         context.begin_batch(seed, epoch, unit)
-        if torch is not None:
-            is_due = numbers is None or numbers.is_due
-            if is_due:
-                (seed_globals if kept.stages is None else kept.stages.seeding(seed_globals))(seed, epoch, unit)
+        if seeding is not None:
+            if seeding.is_due:
+                seeding.seed(seed, epoch, unit)
             if not kept.is_idle:
                 kept.seed(seed, epoch, unit)
-            if is_due and torch.is_due:
-                torch.seed(seed, epoch, unit)
 
     return begin_batch

@@ -32,7 +32,7 @@ from mpqueue.system.processes import Birth, reap
 from mpqueue.system.safe_threads import counted, unsafe_threads
 from mpqueue.worker import failures
 from mpqueue.worker.config import Payload, WorkerConfig, WorkerEnds
-from mpqueue.worker.main import answer_for_stacks, prepare_process, process_seeder, run_and_exit
+from mpqueue.worker.main import answer_for_stacks, prepare_process, run_and_exit
 from mpqueue.worker.source_receive import load
 from mpqueue.workers import nursery_messages as messages
 from mpqueue.workers.entry_code import NUM_SPAWN_FDS, SPAWN_CODE
@@ -246,7 +246,6 @@ def main() -> None:
     _open_standard_streams()
     prepare_process()
     set_process_name("mpqueue-nursery")
-    process_seeder()  # for all workers
     sys.argv[:] = [""]
     status = 1
     try:

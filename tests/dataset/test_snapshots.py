@@ -37,7 +37,7 @@ class Run:
         dataset = Dataset.range(1 << 40).filter(self._keep)
         info = context.WorkerInfo(0, 1, 0)
         self._runner = LaneRunner(
-            DatasetLanes(dataset.root), info, context.begin_batch, None, num_lanes=LANES, in_slot=False, torch=None
+            DatasetLanes(dataset.root), info, context.begin_batch, None, num_lanes=LANES, in_slot=False
         )
 
     def _keep(self, _):

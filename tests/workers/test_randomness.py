@@ -9,7 +9,6 @@ import pytest
 
 import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
-from mpqueue.seeding import global_generators
 
 
 class Drawing:
@@ -217,25 +216,6 @@ def test_keras_random_seed_is_a_seed():
             return list(enqueuer.get())
 
     assert run() == run()
-
-
-def test_a_bit_generator_that_the_user_has_set_is_seeded_for_each_batch_too():
-    usual = np.random.get_bit_generator()
-    np.random.set_bit_generator(np.random.PCG64(3))
-    try:
-        global_generators.seed_globals(5, 2, 7)
-        first = random.random(), np.random.random()
-        global_generators.seed_globals(5, 2, 8)
-        assert (random.random(), np.random.random()) != first
-        global_generators.seed_globals(5, 2, 7)
-        assert (random.random(), np.random.random()) == first
-    finally:
-        np.random.set_bit_generator(usual)
-
-
-def test_the_two_generators_of_a_batch_draw_different_numbers():
-    global_generators.seed_globals(5, 2, 7)
-    assert not set(np.random.random_sample(2000)) & {random.random() for _ in range(2000)}
 
 
 def drawing_elements():

@@ -5,8 +5,8 @@ operations, ``get_worker_info()``, ``worker_init_fn``, then the items and ``coll
 trainer lists what a batch is made of; an iterable-style one is iterated in each worker.
 
 *Random numbers.* Those of a map-style sample follow from (base seed, epoch, place in the order), those of a stream's
-batch from (base seed, epoch, number of the batch, worker). All generators are seeded by the worker process, as for any
-source; see `mpqueue.seeding.torch_rng` for torch's own.
+batch from (base seed, epoch, number of the batch, worker). The worker process seeds all generators, as for any source;
+see `mpqueue.seeding.lazy_seeding`.
 """
 
 import copy

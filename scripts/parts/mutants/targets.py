@@ -15,8 +15,8 @@ PURE = {
     "seeding/seeds.py": ["seeding/test_seeds.py"],
     "plan/plans.py": ["plan/test_plans.py"],
     "plan/resolve.py": ["plan/test_plans.py"],
-    "seeding/global_generators.py": ["seeding/test_seeds.py"],
-    "seeding/twisters.py": ["seeding/test_seeds.py"],
+    "seeding/global_rng.py": ["seeding/test_global_rng.py"],
+    "seeding/lazy_seeding.py": ["seeding/test_lazy_seeding.py"],
     "engine/ledger.py": ["engine/test_ledger.py", "plan/test_order.py"],
     "engine/outcomes.py": ["engine/test_ledger.py"],
     "seeding/permutation.py": ["seeding/test_permutation.py"],
@@ -72,7 +72,6 @@ _NEAR = [
 ]
 # Some tests of a folder, or tests that lie in another one than those of its neighbours.
 OWN = {
-    "seeding/torch_rng.py": ["frameworks/torch/test_random_numbers.py"],
     "plan/sequence.py": ["frameworks/enqueuers/test_enqueuer_forms.py"],
     "plan/refused.py": ["loader/test_mistakes.py", "dataset/test_bad_input.py"],
     "worker/marked.py": ["dataset/test_lost_samples.py"],

@@ -1,11 +1,8 @@
 """torch's own random numbers are the same for any number of workers, on every face, after a death and a resume."""
 
-import contextlib
 import os
 import random
 import signal
-import sys
-import types
 
 import numpy as np
 import pytest
@@ -13,7 +10,6 @@ import torch
 
 import mpqueue
 from mpqueue import GeneratorEnqueuer, OrderedEnqueuer
-from mpqueue.seeding.torch_rng import TorchNumbers
 
 SEED = 11
 
@@ -192,152 +188,3 @@ def test_the_trainers_own_numbers_are_left_alone():
         for _, _batch in zip(range(3), loader, strict=False):
             got.append(float(torch.rand(())))
     assert got == expected
-
-
-# -- What it costs, by what is called
-
-
-class Generator:
-    """Stands for torch's, and counts."""
-
-    def __init__(self):
-        self.calls = []
-
-    def manual_seed(self, number):
-        self.calls.append("seed")
-        torch.default_generator.manual_seed(number)
-
-    def get_state(self):
-        self.calls.append("look")
-        return torch.default_generator.get_state()
-
-
-@pytest.fixture
-def seen():
-    """The numbers of a worker, and a generator that counts."""
-    with torch.random.fork_rng():
-        made = TorchNumbers(lambda: None, is_ours=True)
-        made._generator = Generator()
-        yield made, made._generator.calls
-
-
-def batch_of(made, count, draws=()):
-    asked = []
-
-    def compute():
-        samples = []
-        for place in range(count):
-            if made.is_due:
-                made.seed(1, 0, place)
-            asked.append(place)
-            samples.append(float(torch.rand(())) if place in draws else 0.0)
-        return samples
-
-    return made.each(compute), asked
-
-
-def test_a_batch_of_samples_that_draw_nothing_is_looked_at_once(seen):
-    made, calls = seen
-    batch_of(made, 3)
-    calls.clear()
-    assert batch_of(made, 100) == ([0.0] * 100, list(range(100)))
-    assert calls == ["look"]
-
-
-def test_samples_that_draw_are_seeded_each_and_computed_once(seen):
-    made, calls = seen
-    first, asked = batch_of(made, 3, draws={1})
-    assert asked == [0, 1, 2]
-    calls.clear()
-    assert batch_of(made, 3, draws={1}) == (first, [0, 1, 2])
-    assert calls == ["seed"] * 3
-
-
-def test_samples_that_begin_to_draw_are_computed_once_more_and_never_again(seen):
-    made, _ = seen
-    batch_of(made, 2)
-    again, asked = batch_of(made, 4, draws={2})
-    assert asked == [0, 1, 2, 3] * 2
-    assert batch_of(made, 4, draws={2}) == (again, [0, 1, 2, 3])
-
-
-def test_a_batch_that_raises_is_computed_once_if_it_has_drawn_nothing(seen):
-    made, _ = seen
-    batch_of(made, 1)
-    asked = []
-
-    def broken():
-        asked.append(float(torch.rand(())) if len(asked) == 1 else 0)
-        raise ValueError("broken")
-
-    with pytest.raises(ValueError, match="broken"):
-        made.each(broken)
-    assert len(asked) == 1
-    with pytest.raises(ValueError, match="broken"):
-        made.each(broken)
-    assert len(asked) == 3
-
-
-def test_batches_are_seeded_and_not_looked_at(seen):
-    made, calls = seen
-    for unit in range(3):
-        made.seed(1, 0, unit)
-        made.at_once((1, 0, unit), lambda: made.is_due)
-    assert calls == ["seed"] * 6
-
-
-@pytest.mark.parametrize("raises", [False, True])
-def test_behind_a_batch_that_was_seeded_at_once_the_next_one_is_due_again(seen, raises):
-    made, _ = seen
-
-    def compute():
-        if raises:
-            raise ValueError("broken")
-        return made.is_due
-
-    with pytest.raises(ValueError, match="broken") if raises else contextlib.nullcontext():
-        assert made.at_once((1, 0, 0), compute) is False
-    assert made.is_due
-
-
-class TestAnImportInTheMiddle:
-    """Torch is imported by the code of a sample, which may draw from it at once."""
-
-    @pytest.fixture
-    def torch_of(self, monkeypatch):
-        """Numbers that wait for torch; a module that has just been imported; what was asked of its generator."""
-        monkeypatch.delitem(sys.modules, "torch")
-        of = []
-        made, generator = TorchNumbers(lambda: of[0] if of else None, is_ours=True), Generator()
-        yield made, types.SimpleNamespace(default_generator=generator), generator.calls, of
-        made.end()
-
-    def test_the_sample_draws_its_own_numbers(self, torch_of):
-        made, module, calls, of = torch_of
-        of.append((1, 0, 7))
-        with torch.random.fork_rng():
-            made._begin(module)
-            drawn = float(torch.rand(()))
-            made.seed(1, 0, 7)
-            assert float(torch.rand(())) == drawn
-        assert calls == ["look", "seed", "seed"]
-        assert made.is_due
-
-    def test_so_does_a_batch_that_is_seeded_at_once(self, torch_of):
-        made, module, calls, _ = torch_of
-
-        def compute():
-            made._begin(module)
-            return float(torch.rand(())), made.is_due
-
-        with torch.random.fork_rng():
-            drawn, is_due = made.at_once((1, 0, 7), compute)
-            assert not is_due
-            assert made.at_once((1, 0, 7), lambda: float(torch.rand(()))) == drawn
-        assert calls == ["look", "seed", "seed"]
-
-    def test_where_nothing_is_computed_nothing_is_seeded(self, torch_of):
-        made, module, calls, _ = torch_of
-        made._begin(module)
-        assert calls == ["look"]
-        assert made.is_due

@@ -1,0 +1,235 @@
+"""Each batch draws the numbers of (seed, epoch, index), although sources that draw nothing are not seeded."""
+
+import random
+import sys
+import types
+from random import random as imported_random
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue.seeding.global_rng import seed_globals
+from mpqueue.seeding.lazy_seeding import LazySeeding
+
+SEED = 11
+
+
+def drawn_of(index):
+    """The numbers that a batch of this index draws when it is seeded at once."""
+    seed_globals(SEED, 0, index)
+    return [imported_random(), float(np.random.rand())]
+
+
+class Worker:
+    """Computes batches as a worker does; `calls` has the index of each call of the source."""
+
+    def __init__(self, source, **options):
+        self.seeding, self.source, self.calls = LazySeeding(**options), source, []
+
+    def batch(self, *indices):
+        return self.seeding.each(self._compute, indices)
+
+    def _compute(self, indices):
+        found = []
+        for index in indices:
+            if self.seeding.is_due:
+                self.seeding.seed(SEED, 0, index)
+            self.calls.append(index)
+            found.append(self.source(index))
+        return found
+
+
+def draws_always(_):
+    return [imported_random(), float(np.random.rand())]
+
+
+def draws_nothing(_):
+    return []
+
+
+def draws_late(index):
+    """From NumPy's generator for few samples, and not for the first ones."""
+    return [float(np.random.rand())] if index in (5, 8) else []
+
+
+def draws_one_then_the_other(index):
+    if index < 4:
+        return []
+    first = imported_random()
+    return [first, float(np.random.rand()) if first < 2 and index > 4 else None]
+
+
+@pytest.mark.parametrize("source", [draws_always, draws_nothing, draws_late, draws_one_then_the_other])
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_samples_draw_the_numbers_of_their_index(source, batch_size, is_shared):
+    lazily, at_once = Worker(source, is_shared=is_shared), Worker(source, can_repeat=False)
+    for first in range(0, 12, batch_size):
+        indices = range(first, first + batch_size)
+        if is_shared:
+            draws_always(0)  # the training loop
+        assert lazily.batch(*indices) == at_once.batch(*indices)
+
+
+def test_a_sample_that_draws_gets_the_numbers_of_its_index():
+    worker = Worker(draws_always)
+    assert worker.batch(0, 1) + worker.batch(2) == [drawn_of(index) for index in range(3)]
+    assert worker.calls == [0, 1, 2]
+
+
+def test_a_source_that_draws_nothing_is_called_once_and_not_seeded():
+    worker = Worker(draws_nothing)
+    worker.batch(0)
+    assert not worker.seeding.is_due
+    for index in range(1, 5):
+        worker.batch(index)
+    assert worker.calls == [0, 1, 2, 3, 4]
+
+
+def test_a_source_that_begins_to_draw_is_called_again_once_for_each_generator():
+    worker = Worker(draws_one_then_the_other)
+    for index in range(8):
+        worker.batch(index)
+    assert worker.calls == [0, 1, 2, 3, 4, 4, 5, 5, 6, 7]
+
+
+def test_only_the_generator_that_is_drawn_from_is_seeded():
+    worker = Worker(draws_late)
+    worker.batch(1)
+    worker.batch(5)
+    state = random.getstate()
+    worker.batch(6)
+    assert random.getstate()[1][:-1] == state[1][:-1]
+
+
+def test_an_error_of_a_batch_that_drew_is_the_error_of_its_own_numbers():
+    def source(index):
+        if index:
+            raise ValueError(str(np.random.rand()))
+
+    expected = drawn_of(3)[1]
+    worker = Worker(source)
+    worker.batch(0)
+    with pytest.raises(ValueError, match=str(expected)):
+        worker.batch(3)
+    assert worker.calls == [0, 3, 3]
+
+
+def test_a_batch_that_raised_without_a_draw_is_computed_once():
+    worker = Worker(lambda index: [][index])
+    for index in range(2):
+        with pytest.raises(IndexError):
+            worker.batch(index)
+    assert worker.calls == [0, 1]
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_samples_that_share_generators_are_seeded_once_for_the_batch(raises):
+    seeding, drawn = LazySeeding(can_repeat=False), []
+
+    def compute():
+        assert not seeding.is_due
+        drawn.append(draws_always(0))
+        return 1 // (not raises)
+
+    for _ in range(2):
+        try:
+            seeding.once((SEED, 0, 7), compute)
+        except ZeroDivisionError:
+            assert raises
+    assert drawn == [drawn_of(7)] * 2
+    assert seeding.is_due
+
+
+class TorchStandIn:
+    """The default generator of a torch that a sample imports."""
+
+    def __init__(self, torch):
+        self.seeds, self._torch = [], torch
+
+    def manual_seed(self, number):
+        self.seeds.append(number)
+
+    def get_state(self):
+        return self._torch.full((8,), len(self.seeds), dtype=self._torch.uint8)
+
+
+@pytest.mark.parametrize("can_repeat", [True, False])
+def test_torch_imported_by_a_sample_is_seeded_for_that_sample(monkeypatch, can_repeat):
+    generator = TorchStandIn(pytest.importorskip("torch"))
+    monkeypatch.delitem(sys.modules, "torch")
+    seeding = LazySeeding(can_repeat=can_repeat)
+    try:
+
+        def compute():
+            seeding.seed(SEED, 0, 7)
+            seeding._add_torch(types.SimpleNamespace(default_generator=generator))
+
+        seeding.each(compute)
+        assert generator.seeds == [hash((SEED, 0, 7)) & 0x7FFFFFFFFFFFFFFF]
+    finally:
+        seeding.end()
+
+
+class Late:
+    """Draws from the 20th item on, after each worker's first batch, through a name that was imported."""
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        return np.array([index, imported_random() + random.random() if index >= 20 else 0.0])
+
+
+class Nested:
+    """Reads a dataset by index, whose stage draws, and draws nothing itself."""
+
+    def __init__(self):
+        self.dataset = mpqueue.Dataset(range(40)).map(lambda value: np.array([value, random.random()]))
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        return self.dataset[index]
+
+
+def rows(source, **options):
+    with mpqueue.Loader(source, seed=SEED, **options) as loader:
+        return [batch.tolist() for batch in loader]
+
+
+@pytest.mark.parametrize("source", [Late(), Nested()], ids=["late", "nested"])
+@pytest.mark.parametrize("start_method", ["nursery", "spawn", "fork"])
+def test_workers_draw_the_numbers_that_the_caller_draws(source, start_method):
+    expected = rows(source, workers=0)
+    assert len({row[1] for row in expected}) > 20
+    assert rows(source, workers=2, start_method=start_method) == expected
+
+
+def numbers():
+    for number in range(8):
+        yield np.array([number, imported_random() if number > 4 else 0.0])
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_size": 2}])
+def test_elements_of_a_generator_function_draw_the_numbers_that_the_caller_draws(options):
+    expected = rows(numbers, workers=0, **options)
+    assert len({number for number in np.ravel(expected) if 0 < number < 1}) == 3
+    assert rows(numbers, workers=1, **options) == expected
+
+
+def test_random_looks_the_same_in_a_worker():
+    """No name of `random` is another object there, and no class is changed."""
+
+    def item(_):
+        return [
+            type(random.random).__name__,
+            str(type(random.Random(1)())) if callable(random.Random(1)) else type(random.Random(1)).__qualname__,
+            isinstance(random.Random.gauss_next, property) if hasattr(random.Random, "gauss_next") else False,
+            type(np.random.get_bit_generator()).__name__,
+        ]
+
+    with mpqueue.Loader(mpqueue.Dataset(range(3)).map(item), workers=1) as loader:
+        assert list(loader)[-1] == ["builtin_function_or_method", "Random", False, "MT19937"]
