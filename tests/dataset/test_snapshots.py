@@ -37,7 +37,7 @@ class Run:
         dataset = Dataset.range(1 << 40).filter(self._keep)
         info = context.WorkerInfo(0, 1, 0)
         self._runner = LaneRunner(
-            DatasetLanes(dataset.root), info, context.begin_batch, None, num_lanes=LANES, in_slot=False
+            DatasetLanes(dataset.root), info, context.begin_batch, None, num_lanes=LANES, in_slot=False, seeding=None
         )
 
     def _keep(self, _):
