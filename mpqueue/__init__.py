@@ -48,9 +48,6 @@ if TYPE_CHECKING:
     from mpqueue import torch as torch
     from mpqueue import train as train
     from mpqueue.dataset.dataset import Dataset as Dataset
-    from mpqueue.examples.features import FixedLenFeature as FixedLenFeature
-    from mpqueue.examples.features import FixedLenSequenceFeature as FixedLenSequenceFeature
-    from mpqueue.examples.features import VarLenFeature as VarLenFeature
     from mpqueue.frameworks.enqueuers import GeneratorEnqueuer as GeneratorEnqueuer
     from mpqueue.frameworks.enqueuers import OrderedEnqueuer as OrderedEnqueuer
     from mpqueue.frameworks.enqueuers import SequenceEnqueuer as SequenceEnqueuer
@@ -60,39 +57,7 @@ if TYPE_CHECKING:
     from mpqueue.service.consumer import attach as attach
     from mpqueue.service.server import Server as Server
     from mpqueue.telemetry.stats import Statistics as Statistics
-    from mpqueue.tf1.coordinator import Coordinator as Coordinator
-    from mpqueue.tf1.parsing.csv import decode_csv as decode_csv
-    from mpqueue.tf1.parsing.json_example import decode_json_example as decode_json_example
-    from mpqueue.tf1.parsing.parse import parse_example as parse_example
-    from mpqueue.tf1.parsing.parse import parse_single_example as parse_single_example
-    from mpqueue.tf1.parsing.raw import decode_raw as decode_raw
-    from mpqueue.tf1.parsing.sequence import parse_single_sequence_example as parse_single_sequence_example
-    from mpqueue.tf1.queues import FIFOQueue as FIFOQueue
-    from mpqueue.tf1.queues import PaddingFIFOQueue as PaddingFIFOQueue
-    from mpqueue.tf1.queues import QueueBase as QueueBase
-    from mpqueue.tf1.queues import RandomShuffleQueue as RandomShuffleQueue
-    from mpqueue.tf1.queues import Session as Session
-    from mpqueue.tf1.queues import Source as Source
-    from mpqueue.tf1.queues import get_default_session as get_default_session
-    from mpqueue.tf1.queues import reset_default_graph as reset_default_graph
-    from mpqueue.tf1.readers import FixedLengthRecordReader as FixedLengthRecordReader
-    from mpqueue.tf1.readers import IdentityReader as IdentityReader
-    from mpqueue.tf1.readers import ReaderBase as ReaderBase
-    from mpqueue.tf1.readers import TextLineReader as TextLineReader
-    from mpqueue.tf1.readers import TFRecordReader as TFRecordReader
-    from mpqueue.tf1.readers import WholeFileReader as WholeFileReader
-    from mpqueue.tf1.readers import matching_files as matching_files
-    from mpqueue.tf1.readers import read_file as read_file
-    from mpqueue.tf1.serving.connect import connect as connect
-    from mpqueue.tf1.train.collections import add_queue_runner as add_queue_runner
-    from mpqueue.tf1.train.collections import get_queue_runners as get_queue_runners
-    from mpqueue.tf1.train.collections import start_queue_runners as start_queue_runners
-    from mpqueue.tf1.train.local_variables import local_variables_initializer as local_variables_initializer
-    from mpqueue.tf1.train.placeholders import placeholder as placeholder
-    from mpqueue.tf1.train.placeholders import placeholder_with_default as placeholder_with_default
-    from mpqueue.tf1.train.placeholders import run as run
-    from mpqueue.tf1.train.placeholders import sparse_placeholder as sparse_placeholder
-    from mpqueue.values.sparse import SparseTensorValue as SparseTensorValue
+    from mpqueue.tf1.root import *  # noqa: F403 - by `__all__`
     from mpqueue.worker.context import WorkerInfo as WorkerInfo
     from mpqueue.worker.context import empty as empty
     from mpqueue.worker.context import rng as rng
@@ -102,51 +67,20 @@ if TYPE_CHECKING:
 
 # Where each name lives; loaded on first use, so that a worker process imports only what it needs.
 _HOMES = {
-    "tf1.coordinator": ("Coordinator",),
     "dataset.dataset": ("Dataset",),
     "frameworks.enqueuers": ("GeneratorEnqueuer", "OrderedEnqueuer", "SequenceEnqueuer"),
     "loader.loader": ("Loader",),
-    "tf1.queues": (
-        "FIFOQueue",
-        "PaddingFIFOQueue",
-        "QueueBase",
-        "RandomShuffleQueue",
-        "Session",
-        "Source",
-        "get_default_session",
-        "reset_default_graph",
-    ),
-    "tf1.readers": (
-        "FixedLengthRecordReader",
-        "IdentityReader",
-        "ReaderBase",
-        "TFRecordReader",
-        "TextLineReader",
-        "WholeFileReader",
-        "matching_files",
-        "read_file",
-    ),
-    "tf1.parsing.csv": ("decode_csv",),
-    "examples.features": ("FixedLenFeature", "FixedLenSequenceFeature", "VarLenFeature"),
-    "tf1.parsing.json_example": ("decode_json_example",),
-    "tf1.parsing.parse": ("parse_example", "parse_single_example"),
-    "tf1.parsing.raw": ("decode_raw",),
-    "tf1.parsing.sequence": ("parse_single_sequence_example",),
-    "values.sparse": ("SparseTensorValue",),
     "plan.sequence": ("Sequence",),
     "service.consumer": ("Consumer", "attach"),
-    "tf1.serving.connect": ("connect",),
     "service.server": ("Server",),
     "telemetry.stats": ("Statistics",),
-    "tf1.train.collections": ("add_queue_runner", "get_queue_runners", "start_queue_runners"),
-    "tf1.train.local_variables": ("local_variables_initializer",),
-    "tf1.train.placeholders": ("placeholder", "placeholder_with_default", "run", "sparse_placeholder"),
     "worker.context": ("WorkerInfo", "empty", "rng", "stack", "worker_info"),
     "workers.launcher": ("shutdown",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-# Not in `__all__` are those of frameworks and `compat`: a star import would hide the user's own `jax` or `torch`.
-_PACKAGES = {"compat", "files", "jax", "keras", "metrics", "python_io", "tf", "torch", "train"}
+# Not in `__all__`: a star import would hide the user's own `jax` or `torch`.
+_FRAMEWORKS = {"files", "jax", "keras", "metrics", "tf", "torch"}
+_TENSORFLOW_1 = {"compat", "python_io", "train"}
 # What users of other libraries look for.
 _ELSEWHERE = {
     "DataLoader": "mpqueue.Loader iterates over any source that has __getitem__ and __len__; torch's own is "
@@ -157,68 +91,30 @@ _ELSEWHERE = {
 
 __all__ = [
     "Consumer",
-    "Coordinator",
     "Dataset",
-    "FIFOQueue",
-    "FixedLenFeature",
-    "FixedLenSequenceFeature",
-    "FixedLengthRecordReader",
     "GeneratorEnqueuer",
-    "IdentityReader",
     "Loader",
     "OrderedEnqueuer",
-    "PaddingFIFOQueue",
-    "QueueBase",
-    "RandomShuffleQueue",
-    "ReaderBase",
     "Sequence",
     "SequenceEnqueuer",
     "Server",
-    "Session",
-    "Source",
-    "SparseTensorValue",
     "Statistics",
-    "TFRecordReader",
-    "TextLineReader",
-    "VarLenFeature",
-    "WholeFileReader",
     "WorkerInfo",
     "__version__",
-    "add_queue_runner",
     "attach",
-    "connect",
-    "decode_csv",
-    "decode_json_example",
-    "decode_raw",
     "empty",
     "errors",
-    "get_default_session",
-    "get_queue_runners",
-    "local_variables_initializer",
-    "matching_files",
-    "parse_example",
-    "parse_single_example",
-    "parse_single_sequence_example",
-    "placeholder",
-    "placeholder_with_default",
-    "python_io",
-    "read_file",
-    "reset_default_graph",
     "rng",
-    "run",
     "shutdown",
-    "sparse_placeholder",
     "stack",
-    "start_queue_runners",
-    "train",
     "worker_info",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
+    if name in _FRAMEWORKS or name in _TENSORFLOW_1:
         return import_module(f"mpqueue.{name}")
-    home = _HOME_OF.get(name)
+    home = _HOME_OF.get(name) or _home_in_tensorflow_1(name)
     if home is None:
         remedy = _ELSEWHERE.get(name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}" + (f"; {remedy}" if remedy else ""))
@@ -227,5 +123,14 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def _home_in_tensorflow_1(name: str) -> str | None:
+    """Return the module of a name of TensorFlow 1, which `mpqueue.train` documents."""
+    try:
+        from mpqueue.tf1 import root
+    except ModuleNotFoundError:  # the rest of the package works without `tf1/`
+        return None
+    return "tf1.root" if name in root.__all__ else None
+
+
 def __dir__() -> list[str]:
-    return sorted({*__all__, *_PACKAGES})
+    return sorted({*__all__, *_FRAMEWORKS})

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import os
 import signal
+import sys
 
 import hypothesis
 import pytest
@@ -116,7 +117,8 @@ def _leaves_nothing(request, _starts_nurseries):
         collect()  # a fork announces all living queues and coordinators: those of earlier tests are not to be there
     before = _footprint(request)
     yield
-    mpqueue.reset_default_graph()  # runners in its collections, and their queues, are nobody else's
+    if "mpqueue.tf1.queues" in sys.modules:
+        mpqueue.reset_default_graph()  # runners in its collections, and their queues, are nobody else's
     if shares:
         parked.keep_one()
     else:

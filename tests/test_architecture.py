@@ -4,6 +4,7 @@ import ast
 import functools
 import importlib
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -16,6 +17,7 @@ from helpers.scripts import script
 
 import mpqueue
 from mpqueue.plan.backend_kinds import BackendName
+from mpqueue.tf1 import root as tf1_root
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +49,8 @@ LIMITS = {
     "service": Limit(("server",), 14, 50, "The way of a batch to a consumer", "16 files, 60 calls"),
 }
 
+# Tests that name files or modules of TensorFlow 1, and import none.
+ALSO_OF_TENSORFLOW_1 = {"conftest.py", "transport/test_records.py"}
 # Files that a page names and its trip passes in some windows only: a service sleeps; blocks are freed many at a time.
 UNPASSED = {"service": {"workers/hang.py"}, "element to its owner": {"memory/arena.py"}}
 
@@ -146,17 +150,58 @@ def test_one_module_asks_which_system_this_is():
     assert asking == ["mpqueue.system.platform_support"]
 
 
-def test_the_engines_wing_imports_nothing_of_tensorflow_1s():
-    """Whoever reads, or runs, a loader needs nothing of queues, readers and graphs; the faces at the root offer both."""
-    of_tensorflow_1 = ("mpqueue.tf1", "mpqueue.train", "mpqueue.python_io", "mpqueue.compat")
+OF_TENSORFLOW_1 = ("mpqueue.tf1", "mpqueue.train", "mpqueue.python_io", "mpqueue.compat")
+
+
+def test_the_data_loader_imports_nothing_of_tensorflow_1():
     across = [
         f"{importer} imports {target}"
         for importer, targets in imports().items()
-        if importer != "mpqueue" and not importer.startswith(of_tensorflow_1)
+        if importer != "mpqueue" and not importer.startswith(OF_TENSORFLOW_1)
         for target in targets
-        if target.startswith(of_tensorflow_1)
+        if target.startswith(OF_TENSORFLOW_1)
     ]
     assert across == []
+
+
+def test_the_package_works_without_tensorflow_1(tmp_path):
+    """All its modules are imported, all public names resolved, and an epoch, a stream and a server run."""
+    left_out = shutil.ignore_patterns("tf1", "train.py", "python_io.py", "compat", "__pycache__")
+    shutil.copytree(structure.ROOT / "mpqueue", tmp_path / "mpqueue", ignore=left_out)
+    modules = [name for name in PACKAGE if not name.startswith((*OF_TENSORFLOW_1, "mpqueue.__main__"))]
+    of_frameworks = ("mpqueue.frameworks", "mpqueue.torch", "mpqueue.cluster", "mpqueue.metrics")
+    script = f"""
+from importlib import import_module
+import mpqueue
+for name in {[name for name in modules if not name.startswith(of_frameworks)]}:
+    import_module(name)
+assert mpqueue.__file__.startswith({str(tmp_path)!r})
+assert [getattr(mpqueue, name) for name in mpqueue.__all__ if not name.endswith("Enqueuer")]
+assert not hasattr(mpqueue, "FIFOQueue")
+if __name__ == "__main__":
+    with mpqueue.Loader(range(6), batch_size=2, workers=1) as loader:
+        print([batch.tolist() for batch in loader])
+    with mpqueue.Loader(mpqueue.Dataset(range(6)).filter(lambda value: value % 2 == 1).batch(3), workers=1, lanes=1) as loader:
+        print([batch.tolist() for batch in loader])
+    with mpqueue.Server({str(tmp_path / "s")!r}, [1, 2], workers=1) as server, mpqueue.attach(server.folder) as consumer:
+        print(sorted(map(int, consumer)))
+"""
+    (tmp_path / "script.py").write_text(script)
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[[0, 1], [2, 3], [4, 5]]\n[[1, 3, 5]]\n[1, 2]\n", "")
+
+
+def test_tests_of_the_data_loader_need_nothing_of_tensorflow_1():
+    """Tests of both parts together are skipped without it. The golden data and the pages are of the whole package."""
+    of_both = ("tf1/", "golden/", "docs/", "typing/", "helpers/", "scripts/", "test_")
+    names = "|".join(sorted(tf1_root.__all__))
+    uses = re.compile(rf"mpqueue\.(tf1|train|python_io|compat|(?:{names}))\b|from mpqueue import [^\n]*\b(?:{names})\b")
+    found = {
+        str(path.relative_to(structure.ROOT / "tests"))
+        for path in (structure.ROOT / "tests").rglob("*.py")
+        if uses.search(path.read_text("utf-8")) and 'importorskip("mpqueue.tf1' not in path.read_text("utf-8")
+    }
+    assert {name for name in found if not name.startswith(of_both)} == ALSO_OF_TENSORFLOW_1
 
 
 def test_the_picture_of_the_imports_shows_those_of_the_modules():

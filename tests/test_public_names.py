@@ -9,6 +9,7 @@ from helpers.docstrings import MODULES, OF_TORCH
 from helpers.structure import ROOT
 
 import mpqueue
+from mpqueue.tf1 import root
 
 PACKAGE = ROOT / "mpqueue"
 
@@ -21,12 +22,19 @@ def printed(code):
 
 
 def test_dir_shows_public_names_only():
-    assert dir(mpqueue) == sorted({*mpqueue.__all__, "compat", "files", "jax", "keras", "metrics", "tf", "torch"})
+    assert dir(mpqueue) == sorted({*mpqueue.__all__, "files", "jax", "keras", "metrics", "tf", "torch"})
+
+
+def test_the_root_shows_the_names_of_the_data_loader_and_hides_those_of_tensorflow_1():
+    assert len(mpqueue.__all__) <= 24
+    hidden = [name for name in root.__all__ if getattr(mpqueue, name) is getattr(mpqueue.train, name)]
+    assert len(hidden) == len(root.__all__) > 30
+    assert not {*hidden, "compat", "python_io", "train"} & {*dir(mpqueue)}
 
 
 def test_dir_shows_the_same_names_after_some_were_used():
     before = dir(mpqueue)
-    assert mpqueue.FIFOQueue.__name__ == "FIFOQueue"
+    assert mpqueue.Loader.__name__ == "Loader"
     assert dir(mpqueue) == before
 
 
@@ -39,12 +47,13 @@ def public_modules():
 
 
 def test_a_module_with_public_names_is_an_attribute_of_the_package():
-    """`_PACKAGES` is for who runs a program, the imports under `TYPE_CHECKING` for who checks its types."""
-    assert public_modules() - {"errors"} == mpqueue._PACKAGES
+    """At run time, and for type checkers by the imports under `TYPE_CHECKING`."""
+    modules = public_modules() - {"errors"}
+    assert {name for name in modules if getattr(mpqueue, name).__name__ == f"mpqueue.{name}"} == modules
     tree = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
     (checked,) = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
     imported = {name.asname for node in checked.body if node.module == "mpqueue" for name in node.names}
-    assert imported == mpqueue._PACKAGES
+    assert imported == modules
 
 
 def test_the_docstrings_and_the_reference_of_a_public_module_are_checked():

@@ -59,7 +59,7 @@ def read_columns(
         is_single: Read each as `parse_single_example` does.
 
     Raises:
-        InvalidArgumentError: As in `mpqueue.parse_example`.
+        InvalidArgumentError: As in `mpqueue.train.parse_example`.
     """
     # Records of usual layouts are read at once, and the rest one by one.
     specs = what.by_key

@@ -43,6 +43,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from mpqueue.examples.features import FixedLenFeature as FixedLenFeature
+    from mpqueue.examples.features import FixedLenSequenceFeature as FixedLenSequenceFeature
+    from mpqueue.examples.features import VarLenFeature as VarLenFeature
     from mpqueue.files.array_record import ArrayRecord as ArrayRecord
     from mpqueue.files.arrow import Arrow as Arrow
     from mpqueue.files.images import Images as Images
@@ -83,13 +86,32 @@ FORMATS = {
     "Images": Format("images", "images"),
 }
 
-__all__ = ["MDS", "ArrayRecord", "Arrow", "Images", "JSONLines", "Parquet", "TFRecord", "Tar", "TarStream"]
+_FEATURES = ("FixedLenFeature", "FixedLenSequenceFeature", "VarLenFeature")  # what `TFRecord(features=...)` takes
+
+__all__ = [
+    "MDS",
+    "ArrayRecord",
+    "Arrow",
+    "FixedLenFeature",
+    "FixedLenSequenceFeature",
+    "Images",
+    "JSONLines",
+    "Parquet",
+    "TFRecord",
+    "Tar",
+    "TarStream",
+    "VarLenFeature",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in FORMATS:
+    if name in FORMATS:
+        home = f"mpqueue.files.{FORMATS[name].module}"
+    elif name in _FEATURES:
+        home = "mpqueue.examples.features"
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"mpqueue.files.{FORMATS[name].module}"), name)
+    value = getattr(import_module(home), name)
     globals()[name] = value
     return value
 

@@ -47,9 +47,9 @@ class TFRecord(UnpackedSource):
 
     Args:
         paths: A path, or a list of them; ``*`` and ``?`` match what is there, and ``{000..099}`` are a hundred.
-        features: Features to parse, by key: `mpqueue.FixedLenFeature`, `mpqueue.VarLenFeature`,
-            `mpqueue.FixedLenSequenceFeature`, or TensorFlow's classes of these names. A value is an array of the shape
-            of its feature (a NumPy scalar or `bytes` for ``[]``); of a `VarLenFeature`, the array of its values.
+        features: Features to parse, by key: `mpqueue.files.FixedLenFeature`, `mpqueue.files.VarLenFeature`,
+            `mpqueue.files.FixedLenSequenceFeature`, or TensorFlow's classes of these names. A value is an array of the
+            shape of its feature (a NumPy scalar or `bytes` for ``[]``); of a `VarLenFeature`, the array of its values.
             Strings are `bytes`. If None, records are not parsed.
         check_crc: Compare the checksums; needs the extra ``files``.
         index: The folder of the index, which is made once; None: ``$XDG_CACHE_HOME/mpqueue``.

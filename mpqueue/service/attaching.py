@@ -140,7 +140,7 @@ def _greet(connection: socket.socket, hello: Hello, deadline: float | None) -> t
     welcome, fds = found
     if welcome.mode is None or not fds or not 0 < welcome.stride <= welcome.segment_bytes:
         close_descriptors(fds)
-        raise ServiceError(f"the server {welcome.name!r} has no batches: it serves queues only (mpqueue.connect)")
+        raise ServiceError(f"the server {welcome.name!r} has no batches: it serves queues only (mpqueue.train.connect)")
     return welcome, ForeignSegment(fds.pop(), welcome.segment_bytes)
 
 

@@ -71,7 +71,7 @@ class Server:
     Args:
         name: By which consumers find it; or the path of a folder, with a slash in it.
         source: A `Sequence`, or anything with ``__getitem__`` and ``__len__`` (or ``num_batches``); or a generator
-            function. None: a server of queues only (`mpqueue.connect`), which has no options.
+            function. None: a server of queues only (`mpqueue.train.connect`), which has no options.
         **options: See the signature.
 
     Attributes:
@@ -134,7 +134,7 @@ class Server:
                 # First of all: two servers of this name must not read and write one journal.
                 claim = self._home.claim(is_open_to_others=bool(self._uids))
                 undo.callback(claim.close)
-                desk = make_desk(self._home)
+                desk = Desk(self._home)
                 undo.callback(desk.close)
                 self._stream, recovered = self._recover()
                 self._job = job_of(self._stream, self._rules)
@@ -356,9 +356,31 @@ _DESK = "mpqueue.tf1.serving.desk"
 _SERVER = "mpqueue.tf1.serving.server"
 
 
-def make_desk(home: Any) -> Any:
-    """Return the `mpqueue.tf1.serving.desk.QueueDesk` of a server, which answers those who want its queues."""
-    return import_module(_DESK).QueueDesk(home)
+class Desk:
+    """Answers clients that ask a server for queues, which TensorFlow 1's wing has; it is loaded for the first of them.
+
+    Args:
+        home: The directory of the server.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._desk: Any = None
+
+    def answer(self, peer: Peer, reception: Any) -> None:
+        """Send the client the address of the queues, or refuse, and close its connection."""
+        try:
+            if self._desk is None:
+                self._desk = import_module(_DESK).QueueDesk(self._home)
+        except ModuleNotFoundError:
+            reception.refuse(peer, "this installation of mpqueue has no queues: mpqueue.tf1 is missing")
+            return
+        self._desk.answer(peer, reception)
+
+    def close(self) -> None:
+        """End all queues after the server's thread has ended."""
+        if self._desk is not None:
+            self._desk.close()
 
 
 def queue_server_class() -> Any:

@@ -15,7 +15,6 @@ From the ground up; a module imports only from its own line and the lines above 
     interrupts.py       signal handlers deferred, or allowed
     condition.py        waits for what is changed under a lock, which no signal leaves taken
     collected.py        what is to be done when nobody holds an object any more
-    barging_lock.py     a lock for long work that threads take again and again
     living.py           sets of what lives, which any thread may add to
     forked.py           copies in forked children refuse to be used
     own_process.py      whether this process is still the one that began, or its child

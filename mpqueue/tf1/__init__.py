@@ -15,4 +15,5 @@ From the ground up; a module imports only from its own line and the lines above 
     train/           producers, batching and queue runners
     serving/         queues that a server keeps for several programs
     compat/          all of it behind TensorFlow 1's own names
+    root.py          the names in ``tf`` itself, for `mpqueue.train` and the root of mpqueue
 """

@@ -62,7 +62,7 @@ class Coordinator:
             import threading
             import mpqueue
 
-            coordinator = mpqueue.Coordinator()
+            coordinator = mpqueue.train.Coordinator()
 
             def work():
                 while not coordinator.should_stop():

@@ -19,6 +19,7 @@ def _own_cache(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for number in range(3):
         (tmp_path / f"{number}.jsonl").write_text("1\n2\n")
+    pytest.importorskip("mpqueue.tf1")
     with mpqueue.python_io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
         writer.write(b"x")
     (tmp_path / "photos" / "cat").mkdir(parents=True)

@@ -78,20 +78,6 @@ def wait_for_server(given):
         server.wait(given)
 
 
-def wait_for_server_of_queues(given):
-    with mpqueue.Server("timeouts", None) as server:
-        server.wait(given)
-
-
-def join_coordinator(given):
-    coordinator = mpqueue.Coordinator()
-    coordinator.request_stop()
-    try:
-        coordinator.join(stop_grace_period_secs=given)
-    finally:
-        assert not coordinator.joined
-
-
 @pytest.mark.parametrize(
     "call",
     [
@@ -99,10 +85,6 @@ def join_coordinator(given):
         stop_enqueuer,
         stop_server,
         wait_for_server,
-        wait_for_server_of_queues,
-        join_coordinator,
-        lambda given: mpqueue.Coordinator().wait_for_stop(given),
-        lambda given: mpqueue.connect("timeouts", given),
     ],
 )
 @pytest.mark.parametrize(("given", "error"), [("3", TypeError), (math.nan, ValueError)])

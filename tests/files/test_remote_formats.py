@@ -29,6 +29,7 @@ pytestmark = pytest.mark.usefixtures("own_file_systems")
 @pytest.fixture
 def folder(tmp_path):
     """Two files, or a folder, of each format."""
+    pytest.importorskip("mpqueue.tf1")  # which writes TFRecord files
     content = table(300)
     for number in range(2):
         part = content.slice(number * 150, 150)

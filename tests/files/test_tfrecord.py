@@ -13,6 +13,8 @@ import mpqueue
 from mpqueue.errors import FileError
 from mpqueue.files import TFRecord
 
+pytest.importorskip("mpqueue.tf1")  # which writes the files
+
 RECORDS = [b"one", b"", b"three" * 50, bytes(range(256)) * 300, b"last"]
 
 

@@ -3,9 +3,9 @@
 import threading
 from contextlib import contextmanager
 
-from mpqueue.tf1.coordination.cancellation import CancellationScope
+from helpers.deadlock import DEADLOCK_S
 
-DEADLOCK_S = 60
+from mpqueue.tf1.coordination.cancellation import CancellationScope
 
 
 class Gate(CancellationScope):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from helpers.calls import DEADLOCK_S
+from helpers.deadlock import DEADLOCK_S
 from helpers.others import Other
 
 import mpqueue

@@ -7,7 +7,7 @@ import threading
 import weakref
 
 import pytest
-from helpers.calls import DEADLOCK_S
+from helpers.deadlock import DEADLOCK_S
 from helpers.faults import Numbers
 from helpers.strikes import Struck
 

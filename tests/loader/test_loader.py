@@ -278,6 +278,7 @@ def test_a_generator_function_that_takes_its_share_warns_not(backend):
 
 @pytest.mark.parametrize("backend", ["process", "thread"])
 def test_a_generator_function_that_takes_from_a_queue_warns_not(backend):
+    pytest.importorskip("mpqueue.tf1")
     queue = mpqueue.FIFOQueue(4, ["int64"], [()])
     queue.enqueue_many(np.arange(4))
     queue.close()

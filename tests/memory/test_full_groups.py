@@ -136,6 +136,7 @@ shutil.rmtree(os.environ["MPQUEUE_HOME"])
 # With 200 MiB all is used by the processes themselves, now and then: 1 run of 20 ended with SharedMemoryFull.
 @pytest.mark.parametrize("group", [260], indirect=True)
 def test_producers_of_a_queue_wait_for_memory(group):
+    pytest.importorskip("mpqueue.tf1")
     said, _ = ran(
         BIG
         + """

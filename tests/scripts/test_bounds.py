@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from helpers.calls import DEADLOCK_S
+from helpers.deadlock import DEADLOCK_S
 from helpers.forked import Interpreter
 
 TESTS = Path(__file__).resolve().parents[1]

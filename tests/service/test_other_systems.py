@@ -23,5 +23,5 @@ def test_the_service_names_the_system_that_it_needs_and_what_to_use(use):
 
 
 def test_the_package_itself_is_imported():
-    done = on_another_system("import mpqueue; print(mpqueue.Loader, mpqueue.FIFOQueue)")
+    done = on_another_system("import mpqueue; print(mpqueue.Loader, mpqueue.Dataset)")
     assert done.returncode == 0, done.stderr

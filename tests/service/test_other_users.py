@@ -27,6 +27,7 @@ def attach(name, **options):
 
 
 def connect(name, **options):
+    pytest.importorskip("mpqueue.tf1")
     with mpqueue.connect(name, DEADLOCK_S, **options):
         queue = mpqueue.FIFOQueue(3, "int32", [()], shared_name="numbers")
         queue.enqueue(7)

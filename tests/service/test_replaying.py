@@ -239,6 +239,7 @@ def test_a_source_that_gives_less_the_second_time_is_an_error_and_no_wait(tmp_pa
 
 
 def test_a_source_that_takes_from_a_queue_is_not_asked_again():
+    pytest.importorskip("mpqueue.tf1")
     queue = mpqueue.FIFOQueue(40, "int64", [[]])
     queue.enqueue_many(np.arange(20))
     queue.close()

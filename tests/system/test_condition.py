@@ -1,15 +1,13 @@
 """The condition: waits end when something was changed, and no interrupt leaves it locked."""
 
 import contextlib
-import functools
 import itertools
 import threading
 import time
 
 import pytest
-from helpers.strikes import Alarms, Strike, Struck
+from helpers.strikes import Strike, Struck
 
-import mpqueue
 from mpqueue.system.condition import Condition
 
 DEADLOCK_S = 60
@@ -100,33 +98,3 @@ def test_no_place_at_which_an_interrupt_strikes_leaves_it_locked(call):
         if strike.left > 0:
             break
     assert after > 5
-
-
-def test_no_moment_at_which_a_signal_comes_leaves_a_coordinator_locked():
-    coord, end = mpqueue.Coordinator(), time.monotonic() + RANDOM_S
-
-    def calls():
-        for _ in range(20):
-            coord.wait_for_stop(0)
-            coord.request_stop()
-            coord.clear_stop()
-
-    with Alarms(7) as alarms:
-        while time.monotonic() < end:
-            alarms.call(calls)
-            assert is_free(coord._changed)
-        assert alarms.count > 10
-
-
-def test_a_stop_that_an_interrupt_strikes_has_called_all_or_can_be_asked_for_again():
-    for after in itertools.count(1):
-        coord, called = mpqueue.Coordinator(), []
-        for number in range(3):
-            coord.add_stop_callback(functools.partial(called.append, number))
-        with contextlib.suppress(Struck), Strike(after) as strike:
-            coord.request_stop()
-        coord.request_stop()
-        assert called == [0, 1, 2], after
-        if strike.left > 0:
-            break
-    assert after > 10

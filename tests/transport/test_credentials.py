@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from helpers.calls import DEADLOCK_S
+from helpers.deadlock import DEADLOCK_S
 
 from mpqueue.system import platform_support, socket_support
 from mpqueue.transport import credentials

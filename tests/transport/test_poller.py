@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from helpers.calls import DEADLOCK_S
+from helpers.deadlock import DEADLOCK_S
 
 from mpqueue.system import platform_support
 from mpqueue.transport.poller import (

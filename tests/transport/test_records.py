@@ -7,6 +7,7 @@ import importlib
 import re
 import socket
 import struct
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,7 @@ PROTOCOLS = [
     "mpqueue.service.records",
     "mpqueue.worker.records",
     "mpqueue.workers.nursery_messages",
-    "mpqueue.tf1.coordination.stop_channel",
-    "mpqueue.tf1.queues.wire",
+    *(["mpqueue.tf1.coordination.stop_channel", "mpqueue.tf1.queues.wire"] if find_spec("mpqueue.tf1") else []),
 ]
 DECLARED = {
     f"{module.removeprefix('mpqueue.')}.{name}": value

@@ -14,7 +14,6 @@ from helpers.outside import ran
 
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.errors import WorkerDied, WorkerRaised
-from mpqueue.tf1.train.process_op import run_in_worker
 from mpqueue.workers import forker
 
 BACKENDS = [{"start_method": "nursery"}, {"start_method": "fork"}, {"start_method": "spawn"}, {"backend": "thread"}]
@@ -121,8 +120,9 @@ def test_an_enqueuer_stops_at_it_and_the_program_goes_on():
 
 
 def test_an_op_of_a_queue_runner_in_a_worker_process():
+    process_op = pytest.importorskip("mpqueue.tf1.train.process_op")
     with pytest.raises(WorkerRaised, match="SystemExit: 6"):
-        run_in_worker(partial(leave, 6), None)
+        process_op.run_in_worker(partial(leave, 6), None)
 
 
 class Dying(Numbers):

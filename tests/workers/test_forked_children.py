@@ -224,6 +224,7 @@ class Resumable(Counter):
 @pytest.mark.parametrize("source", [Counter, Resumable])
 @pytest.mark.parametrize("workers", ["thread", "process"])
 def test_it_enqueues_nothing(source, workers, tmp_path):
+    pytest.importorskip("mpqueue.tf1")
     example = mpqueue.Source(source(tmp_path / "fuse"), "int64", [()])
     batch = mpqueue.train.batch([example], LENGTH, workers=workers)
     coordinator = mpqueue.Coordinator()

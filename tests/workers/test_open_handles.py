@@ -281,7 +281,6 @@ def test_what_was_made_for_several_processes_is_not_refused():
     with bare_socket() as sock, listening, datagrams:
         held = {
             "queue": multiprocessing.Queue(),
-            "coordinator": mpqueue.Coordinator(),
             "client": OfAForkedClient(sock),
             "listening": listening,
             "datagrams": datagrams,

@@ -38,7 +38,7 @@ def decode_csv(
 
             import mpqueue
 
-            names, ages, weights = mpqueue.decode_csv(["Ada,36,", "Alan,41,70.5"], [[b""], [0], [1.5]])
+            names, ages, weights = mpqueue.train.decode_csv(["Ada,36,", "Alan,41,70.5"], [[b""], [0], [1.5]])
             assert list(names) == [b"Ada", b"Alan"]
             assert ages.tolist() == [36, 41] and weights.tolist() == [1.5, 70.5]
 

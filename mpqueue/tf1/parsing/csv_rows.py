@@ -29,7 +29,7 @@ def decode(records: list[bytes], csv_format: CsvFormat) -> list[NDArray[Any]]:
     """Return one array per column.
 
     Raises:
-        InvalidArgumentError: See `mpqueue.decode_csv`.
+        InvalidArgumentError: See `mpqueue.train.decode_csv`.
     """
     rows = [_read(record, place, csv_format) for place, record in enumerate(records)]
     values, texts = zip(*rows, strict=True) if rows else ((), ())

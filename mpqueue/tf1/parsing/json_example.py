@@ -42,8 +42,8 @@ def decode_json_example(json_examples: Any, name: str | None = None) -> Any:
             import mpqueue
 
             text = '{"features": {"feature": {"age": {"int64List": {"value": [41]}}}}}'
-            read = mpqueue.parse_single_example(
-                mpqueue.decode_json_example(text), {"age": mpqueue.FixedLenFeature([], "int64")}
+            read = mpqueue.train.parse_single_example(
+                mpqueue.train.decode_json_example(text), {"age": mpqueue.train.FixedLenFeature([], "int64")}
             )
             assert read["age"] == 41
 

@@ -27,9 +27,9 @@ def parse_example(
                     "tags": mpqueue.train.Feature(bytes_list=mpqueue.train.BytesList(value=tags)),
                 })).SerializeToString()
 
-            read = mpqueue.parse_example(
+            read = mpqueue.train.parse_example(
                 [example(36, b"a", b"b"), example(41)],
-                {"age": mpqueue.FixedLenFeature([], "int64"), "tags": mpqueue.VarLenFeature("string")},
+                {"age": mpqueue.train.FixedLenFeature([], "int64"), "tags": mpqueue.train.VarLenFeature("string")},
             )
             assert read["age"].tolist() == [36, 41]
             assert list(read["tags"].values) == [b"a", b"b"]

@@ -31,7 +31,7 @@ def decode_raw(
 
             import mpqueue
 
-            assert mpqueue.decode_raw([b"abc", b"ABC"], "uint8").tolist() == [[97, 98, 99], [65, 66, 67]]
+            assert mpqueue.train.decode_raw([b"abc", b"ABC"], "uint8").tolist() == [[97, 98, 99], [65, 66, 67]]
 
     Args:
         bytes: A string, or an array of strings of any shape; all of equal length unless ``fixed_length`` is given.

@@ -2,6 +2,7 @@
 
 From the ground up; a module imports only from its own line and from those above it::
 
+    barging_lock.py                                a lock that threads hold for long and take often
     spec.py                                        the components of an element, and values as components
     description.py                                 a queue of a shared name as plain data
     lookup.py                                      where shared names are looked up

@@ -43,11 +43,11 @@ class QueueBase:
 
             import mpqueue
 
-            def drain(queue: mpqueue.QueueBase) -> list[int]:
+            def drain(queue: mpqueue.train.QueueBase) -> list[int]:
                 queue.close()
                 return queue.dequeue_up_to(100).tolist()
 
-            numbers = mpqueue.FIFOQueue(10, "int32", [()])
+            numbers = mpqueue.train.FIFOQueue(10, "int32", [()])
             numbers.enqueue_many([[1, 2, 3]])
             assert drain(numbers) == [1, 2, 3]
 

@@ -22,7 +22,7 @@ class FIFOQueue(QueueBase):
             import threading
             import mpqueue
 
-            queue = mpqueue.FIFOQueue(10, ["float32", "int32"], shapes=[(2,), ()])
+            queue = mpqueue.train.FIFOQueue(10, ["float32", "int32"], shapes=[(2,), ()])
 
             def fill():
                 for number in range(4):
@@ -42,7 +42,7 @@ class FIFOQueue(QueueBase):
             shapes, each its own, and are dequeued one by one only.
         names: A list of names, one for each component: elements are then dictionaries.
         shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`; inside of `mpqueue.connect`, in all programs that are connected to the server.
+            `reset_default_graph`; inside of `mpqueue.train.connect`, in all programs that are connected to the server.
         name: Kept as `name`, and named in errors.
 
     Raises:
@@ -50,7 +50,7 @@ class FIFOQueue(QueueBase):
         ValueError: The numbers of dtypes, shapes and names differ, or a shape is not fully known.
         InvalidArgumentError: The queue of this shared name has other dtypes, shapes, capacity or class.
         FailedPreconditionError: With ``shared_name``, in a worker: its trainer had no queue to share when it started.
-        UnavailableError: With ``shared_name``, inside of `mpqueue.connect`: the server is gone.
+        UnavailableError: With ``shared_name``, inside of `mpqueue.train.connect`: the server is gone.
 
     Follows: ``tf.FIFOQueue``.
     """
@@ -84,7 +84,7 @@ class PaddingFIFOQueue(QueueBase):
 
             import mpqueue
 
-            queue = mpqueue.PaddingFIFOQueue(10, "int32", shapes=[[None]])
+            queue = mpqueue.train.PaddingFIFOQueue(10, "int32", shapes=[[None]])
             queue.enqueue([[1, 2, 3]])
             queue.enqueue([[4]])
             assert queue.dequeue_many(2).tolist() == [[1, 2, 3], [4, 0, 0]]
@@ -96,7 +96,7 @@ class PaddingFIFOQueue(QueueBase):
             single shape whose sizes are all known may stand for a list of one.
         names: A list of names, one for each component: elements are then dictionaries.
         shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`; inside of `mpqueue.connect`, in all programs that are connected to the server.
+            `reset_default_graph`; inside of `mpqueue.train.connect`, in all programs that are connected to the server.
         name: Kept as `name`, and named in errors.
 
     Raises:
@@ -104,7 +104,7 @@ class PaddingFIFOQueue(QueueBase):
         ValueError: The numbers of dtypes, shapes and names differ, or a rank is unknown.
         InvalidArgumentError: The queue of this shared name has other dtypes, shapes, capacity or class.
         FailedPreconditionError: With ``shared_name``, in a worker: its trainer had no queue to share when it started.
-        UnavailableError: With ``shared_name``, inside of `mpqueue.connect`: the server is gone.
+        UnavailableError: With ``shared_name``, inside of `mpqueue.train.connect`: the server is gone.
 
     Follows: ``tf.PaddingFIFOQueue``.
     """
@@ -146,7 +146,7 @@ class RandomShuffleQueue(QueueBase):
 
             import mpqueue
 
-            queue = mpqueue.RandomShuffleQueue(100, min_after_dequeue=10, dtypes="int32", shapes=[()], seed=1)
+            queue = mpqueue.train.RandomShuffleQueue(100, min_after_dequeue=10, dtypes="int32", shapes=[()], seed=1)
             queue.enqueue_many([range(20)])
             queue.close()
             assert sorted(queue.dequeue_many(20).tolist()) == list(range(20))
@@ -161,7 +161,7 @@ class RandomShuffleQueue(QueueBase):
         names: A list of names, one for each component: elements are then dictionaries.
         seed: Makes the order a function of the calls in the order in which they came; None: a new one every time.
         shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`; inside of `mpqueue.connect`, in all programs that are connected to the server.
+            `reset_default_graph`; inside of `mpqueue.train.connect`, in all programs that are connected to the server.
         name: Kept as `name`, and named in errors.
 
     Raises:
@@ -170,7 +170,7 @@ class RandomShuffleQueue(QueueBase):
         InvalidArgumentError: ``min_after_dequeue`` is negative or not below ``capacity``, or the queue of this shared
             name has other dtypes, shapes, capacity, minimum, seed or class.
         FailedPreconditionError: With ``shared_name``, in a worker: its trainer had no queue to share when it started.
-        UnavailableError: With ``shared_name``, inside of `mpqueue.connect`: the server is gone.
+        UnavailableError: With ``shared_name``, inside of `mpqueue.train.connect`: the server is gone.
 
     Follows: ``tf.RandomShuffleQueue``; the order of a seed is our own.
     """

@@ -4,7 +4,7 @@
     here(...)         this thread's only
     neither           a worker looks at its trainer's; any other process has its own
 
-As with sessions: a program may start threads inside of ``with mpqueue.connect(...)``, and they are connected, too.
+Threads that start inside of ``with mpqueue.train.connect(...)`` are connected, too, as with sessions.
 """
 
 from collections.abc import Iterator

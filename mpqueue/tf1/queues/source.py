@@ -5,7 +5,7 @@ from types import GeneratorType
 from typing import Any
 
 from mpqueue.errors import OutOfRangeError
-from mpqueue.system.barging_lock import BargingLock
+from mpqueue.tf1.queues.barging_lock import BargingLock
 from mpqueue.tf1.queues.spec import ElementSpec, as_list
 from mpqueue.values.dtypes import DType
 from mpqueue.values.shapes import Shape, as_shapes
@@ -24,7 +24,7 @@ class Source:
             import itertools
             import mpqueue
 
-            source = mpqueue.Source(itertools.count().__next__, "int64", [()])
+            source = mpqueue.train.Source(itertools.count().__next__, "int64", [()])
             assert [source(), source()] == [0, 1]
 
     Args:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.errors import DeadlineExceededError, InvalidArgumentError, UnimplementedError
-from mpqueue.system.barging_lock import BargingLock
+from mpqueue.tf1.queues.barging_lock import BargingLock
 from mpqueue.tf1.queues.making import as_integer
 from mpqueue.tf1.queues.source import Source
 from mpqueue.tf1.queues.tally import Tally

@@ -22,9 +22,9 @@ class FixedLengthRecordReader(FileRecordReader):
             import mpqueue
 
             pathlib.Path("data.bin").write_bytes(b"hhaaaabbbb")
-            names = mpqueue.FIFOQueue(10, "string", [()])
+            names = mpqueue.train.FIFOQueue(10, "string", [()])
             names.enqueue(["data.bin"])
-            reader = mpqueue.FixedLengthRecordReader(record_bytes=4, header_bytes=2)
+            reader = mpqueue.train.FixedLengthRecordReader(record_bytes=4, header_bytes=2)
             keys, values = reader.read_up_to(names, 10)
             assert list(values) == [b"aaaa", b"bbbb"]
 

@@ -19,10 +19,10 @@ class TFRecordReader(FileRecordReader):
             with mpqueue.python_io.TFRecordWriter("data.tfrecord") as writer:
                 writer.write(b"one")
                 writer.write(b"two")
-            names = mpqueue.FIFOQueue(10, "string", [()])
+            names = mpqueue.train.FIFOQueue(10, "string", [()])
             names.enqueue(["data.tfrecord"])
             names.close()
-            reader = mpqueue.TFRecordReader()
+            reader = mpqueue.train.TFRecordReader()
             assert [reader.read(names)[1] for _ in range(2)] == [b"one", b"two"]
 
     Args:

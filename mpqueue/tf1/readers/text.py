@@ -24,9 +24,9 @@ class TextLineReader(FileRecordReader):
             import mpqueue
 
             pathlib.Path("people.csv").write_text("name,age\nAda,36\nAlan,41\n")
-            names = mpqueue.FIFOQueue(10, "string", [()])
+            names = mpqueue.train.FIFOQueue(10, "string", [()])
             names.enqueue(["people.csv"])
-            reader = mpqueue.TextLineReader(skip_header_lines=1)
+            reader = mpqueue.train.TextLineReader(skip_header_lines=1)
             assert reader.read(names) == (b"people.csv:2", b"Ada,36")
             assert reader.num_records_produced() == 1
 

@@ -17,9 +17,9 @@ class WholeFileReader(ReaderBase):
             import mpqueue
 
             pathlib.Path("photo.jpg").write_bytes(b"...")
-            names = mpqueue.FIFOQueue(10, "string", [()])
+            names = mpqueue.train.FIFOQueue(10, "string", [()])
             names.enqueue(["photo.jpg"])
-            assert mpqueue.WholeFileReader().read(names) == (b"photo.jpg", b"...")
+            assert mpqueue.train.WholeFileReader().read(names) == (b"photo.jpg", b"...")
 
     Args:
         name: Kept as ``name``.
@@ -64,9 +64,9 @@ class IdentityReader(ReaderBase):
 
             import mpqueue
 
-            names = mpqueue.FIFOQueue(10, "string", [()])
+            names = mpqueue.train.FIFOQueue(10, "string", [()])
             names.enqueue(["photo.jpg"])
-            assert mpqueue.IdentityReader().read(names) == (b"photo.jpg", b"photo.jpg")
+            assert mpqueue.train.IdentityReader().read(names) == (b"photo.jpg", b"photo.jpg")
 
     Args:
         name: Kept as ``name``.

@@ -47,11 +47,11 @@ def connect(name: str, timeout: float | None = None, *, uid: int | None = None) 
             import mpqueue
 
             with mpqueue.Server("meeting", None):
-                with mpqueue.connect("meeting", timeout=30):
-                    queue = mpqueue.FIFOQueue(10, "int32", [()], shared_name="numbers")
+                with mpqueue.train.connect("meeting", timeout=30):
+                    queue = mpqueue.train.FIFOQueue(10, "int32", [()], shared_name="numbers")
                     queue.enqueue(7)
-                with mpqueue.connect("meeting", timeout=30):  # in another program
-                    same = mpqueue.FIFOQueue(10, "int32", [()], shared_name="numbers")
+                with mpqueue.train.connect("meeting", timeout=30):  # in another program
+                    same = mpqueue.train.FIFOQueue(10, "int32", [()], shared_name="numbers")
                     assert same.dequeue() == 7
 
     Args:
@@ -91,7 +91,7 @@ class QueueConnection:
             RuntimeError: The block was entered already.
         """
         if self._entry is not None:
-            raise RuntimeError(f"{self!r} is entered already: call mpqueue.connect again for another block")
+            raise RuntimeError(f"{self!r} is entered already: call mpqueue.train.connect again for another block")
         home = find_queues(self._home, self._timeout)
         with ExitStack() as entry:
             entry.enter_context(lookup.at(Lookup(home)))

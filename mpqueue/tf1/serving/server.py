@@ -22,7 +22,7 @@ from mpqueue.tf1.serving.desk import QueueDesk
 
 
 class QueueServer(Server):
-    """A home for the queues of several programs; see `mpqueue.connect`.
+    """A home for the queues of several programs; see `mpqueue.train.connect`.
 
     Args:
         name: By which programs find it; or the path of a folder, with a slash in it.
@@ -152,4 +152,4 @@ class _Serving:
         if peer.hello.purpose == "queues":
             self.desk.answer(peer, self._reception)
         else:
-            self._reception.refuse(peer, "it has no batches: it serves queues only (mpqueue.connect)")
+            self._reception.refuse(peer, "it has no batches: it serves queues only (mpqueue.train.connect)")

@@ -36,7 +36,7 @@ def batch(
             import mpqueue
 
             lines = mpqueue.train.string_input_producer(["a", "b", "c"], num_epochs=2, shuffle=False)
-            source = mpqueue.Source(lines.dequeue, "string", [()])
+            source = mpqueue.train.Source(lines.dequeue, "string", [()])
             pairs = mpqueue.train.batch([source], batch_size=2, allow_smaller_final_batch=True)
             assert [list(texts) for texts in pairs] == [[b"a", b"b"], [b"c", b"a"], [b"b", b"c"]]
 
@@ -53,7 +53,7 @@ def batch(
         allow_smaller_final_batch: True if the examples that are left at the end make a smaller batch; else they are
             dropped.
         shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`; inside of `mpqueue.connect`, in all programs that are connected to the server.
+            `reset_default_graph`; inside of `mpqueue.train.connect`, in all programs that are connected to the server.
         name: Name of the op, and part of the name of its queue.
         workers: "process" calls the sources in worker processes instead of threads, as a `QueueRunner` does. Each has a
             copy of them; to share work they take it from a queue, by a reader or producer. A source that counts epochs
@@ -100,7 +100,7 @@ def batch_join(
 
             small = mpqueue.train.range_input_producer(2, num_epochs=1)
             large = mpqueue.train.range_input_producer(4, num_epochs=1)
-            inputs = [[mpqueue.Source(queue.dequeue, "int32", [()])] for queue in (small, large)]
+            inputs = [[mpqueue.train.Source(queue.dequeue, "int32", [()])] for queue in (small, large)]
             pairs = mpqueue.train.batch_join(inputs, batch_size=2)
             assert sorted(int(number) for batch in pairs for number in batch) == [0, 0, 1, 1, 2, 3]
 
@@ -117,7 +117,7 @@ def batch_join(
         allow_smaller_final_batch: True if the examples that are left at the end make a smaller batch; else they are
             dropped. The end comes when all inputs have ended.
         shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`; inside of `mpqueue.connect`, in all programs that are connected to the server.
+            `reset_default_graph`; inside of `mpqueue.train.connect`, in all programs that are connected to the server.
         name: Name of the op, and part of the name of its queue.
         workers: "process" calls the sources in worker processes instead of threads, as a `QueueRunner` does. Each has a
             copy of them; to share work they take it from a queue, by a reader or producer. A source that counts epochs
@@ -167,7 +167,7 @@ def shuffle_batch(
             import mpqueue
 
             numbers = mpqueue.train.range_input_producer(6, num_epochs=1, shuffle=False)
-            source = mpqueue.Source(numbers.dequeue, "int32", [()])
+            source = mpqueue.train.Source(numbers.dequeue, "int32", [()])
             pairs = mpqueue.train.shuffle_batch([source], batch_size=2, capacity=8, min_after_dequeue=4, seed=1)
             assert sorted(int(number) for batch in pairs for number in batch) == [0, 1, 2, 3, 4, 5]
 
@@ -185,7 +185,7 @@ def shuffle_batch(
         allow_smaller_final_batch: True if the examples that are left at the end make a smaller batch; else they are
             dropped.
         shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`; inside of `mpqueue.connect`, in all programs that are connected to the server.
+            `reset_default_graph`; inside of `mpqueue.train.connect`, in all programs that are connected to the server.
         name: Name of the op, and part of the name of its queue.
         workers: "process" calls the sources in worker processes instead of threads, as a `QueueRunner` does. Each has a
             copy of them; to share work they take it from a queue, by a reader or producer. A source that counts epochs
@@ -234,7 +234,7 @@ def shuffle_batch_join(
 
             small = mpqueue.train.range_input_producer(2, num_epochs=1)
             large = mpqueue.train.range_input_producer(4, num_epochs=1)
-            inputs = [[mpqueue.Source(queue.dequeue, "int32", [()])] for queue in (small, large)]
+            inputs = [[mpqueue.train.Source(queue.dequeue, "int32", [()])] for queue in (small, large)]
             pairs = mpqueue.train.shuffle_batch_join(inputs, batch_size=2, capacity=8, min_after_dequeue=2)
             assert sorted(int(number) for batch in pairs for number in batch) == [0, 0, 1, 1, 2, 3]
 
@@ -252,7 +252,7 @@ def shuffle_batch_join(
         allow_smaller_final_batch: True if the examples that are left at the end make a smaller batch; else they are
             dropped. The end comes when all inputs have ended.
         shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`; inside of `mpqueue.connect`, in all programs that are connected to the server.
+            `reset_default_graph`; inside of `mpqueue.train.connect`, in all programs that are connected to the server.
         name: Name of the op, and part of the name of its queue.
         workers: "process" calls the sources in worker processes instead of threads, as a `QueueRunner` does. Each has a
             copy of them; to share work they take it from a queue, by a reader or producer. A source that counts epochs

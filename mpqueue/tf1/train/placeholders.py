@@ -130,9 +130,9 @@ def placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> Place
 
             import mpqueue
 
-            factor = mpqueue.placeholder("float32", [])
-            double = mpqueue.Source(lambda: 2 * factor(), "float32", [()])
-            assert mpqueue.run(double, {factor: 4.0}) == 8
+            factor = mpqueue.train.placeholder("float32", [])
+            double = mpqueue.train.Source(lambda: 2 * factor(), "float32", [()])
+            assert mpqueue.train.run(double, {factor: 4.0}) == 8
 
     Args:
         dtype: NumPy dtype, or "string".

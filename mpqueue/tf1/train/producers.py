@@ -46,8 +46,8 @@ def input_producer(
             import mpqueue
 
             rows = mpqueue.train.input_producer([[1, 2], [3, 4]], num_epochs=2, shuffle=False)
-            coordinator = mpqueue.Coordinator()
-            threads = mpqueue.start_queue_runners(coord=coordinator)
+            coordinator = mpqueue.train.Coordinator()
+            threads = mpqueue.train.start_queue_runners(coord=coordinator)
             assert [rows.dequeue().tolist() for _ in range(4)] == [[1, 2], [3, 4], [1, 2], [3, 4]]
             coordinator.request_stop()
             coordinator.join(threads)
@@ -62,7 +62,7 @@ def input_producer(
         seed: Makes that order reproducible; each epoch has another one.
         capacity: Most rows that are held in advance.
         shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`; inside of `mpqueue.connect`, in all programs that are connected to the server.
+            `reset_default_graph`; inside of `mpqueue.train.connect`, in all programs that are connected to the server.
         summary_name: Accepted for TensorFlow's signature.
         name: Name of the queue.
         cancel_op: Called by the runner at a stop; None: cancels the queue.
@@ -98,8 +98,8 @@ def range_input_producer(
             import mpqueue
 
             indices = mpqueue.train.range_input_producer(3, seed=1)
-            coordinator = mpqueue.Coordinator()
-            threads = mpqueue.start_queue_runners(coord=coordinator)
+            coordinator = mpqueue.train.Coordinator()
+            threads = mpqueue.train.start_queue_runners(coord=coordinator)
             assert sorted(int(indices.dequeue()) for _ in range(3)) == [0, 1, 2]
             coordinator.request_stop()
             coordinator.join(threads)
@@ -112,7 +112,7 @@ def range_input_producer(
         seed: Makes that order reproducible; each epoch has another one.
         capacity: Most rows that are held in advance.
         shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`; inside of `mpqueue.connect`, in all programs that are connected to the server.
+            `reset_default_graph`; inside of `mpqueue.train.connect`, in all programs that are connected to the server.
         name: Name of the queue.
 
     Returns:
@@ -151,9 +151,9 @@ def string_input_producer(
 
             pathlib.Path("numbers.txt").write_text("one\ntwo\n")
             names = mpqueue.train.string_input_producer(["numbers.txt"], num_epochs=1)
-            reader = mpqueue.TextLineReader()
-            coordinator = mpqueue.Coordinator()
-            threads = mpqueue.start_queue_runners(coord=coordinator)
+            reader = mpqueue.train.TextLineReader()
+            coordinator = mpqueue.train.Coordinator()
+            threads = mpqueue.train.start_queue_runners(coord=coordinator)
             assert reader.read(names) == (b"numbers.txt:1", b"one")
             coordinator.request_stop()
             coordinator.join(threads)
@@ -167,7 +167,7 @@ def string_input_producer(
         seed: Makes that order reproducible; each epoch has another one.
         capacity: Most rows that are held in advance.
         shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`; inside of `mpqueue.connect`, in all programs that are connected to the server.
+            `reset_default_graph`; inside of `mpqueue.train.connect`, in all programs that are connected to the server.
         name: Name of the queue.
         cancel_op: Called by the runner at a stop; None: cancels the queue.
 
@@ -222,8 +222,8 @@ def slice_input_producer(
 
             labels = [7, 8]
             examples = mpqueue.train.slice_input_producer([["a.png", "b.png"], labels], shuffle=False)
-            coordinator = mpqueue.Coordinator()
-            threads = mpqueue.start_queue_runners(coord=coordinator)
+            coordinator = mpqueue.train.Coordinator()
+            threads = mpqueue.train.start_queue_runners(coord=coordinator)
             assert examples() == [b"a.png", 7]
             coordinator.request_stop()
             coordinator.join(threads)
@@ -237,7 +237,7 @@ def slice_input_producer(
         seed: Makes that order reproducible; each epoch has another one.
         capacity: Most indices that are held in advance.
         shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`; inside of `mpqueue.connect`, in all programs that are connected to the server.
+            `reset_default_graph`; inside of `mpqueue.train.connect`, in all programs that are connected to the server.
         name: Name of the queue.
 
     Returns:

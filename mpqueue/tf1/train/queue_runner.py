@@ -55,9 +55,9 @@ class QueueRunner:
             import mpqueue
 
             numbers = itertools.count()
-            queue = mpqueue.FIFOQueue(4, "int64", [()])
+            queue = mpqueue.train.FIFOQueue(4, "int64", [()])
             op = queue.enqueue_op(lambda: next(numbers))
-            coordinator = mpqueue.Coordinator()
+            coordinator = mpqueue.train.Coordinator()
             threads = mpqueue.train.QueueRunner(queue, [op]).create_threads(coord=coordinator, start=True)
             assert queue.dequeue_many(6).tolist() == [0, 1, 2, 3, 4, 5]
             coordinator.request_stop()

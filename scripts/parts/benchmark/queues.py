@@ -83,9 +83,9 @@ def _count(take: Callable[[], Any], seconds: float) -> float:
 def _ours(workload: QueueWorkload, *, shuffled: bool) -> Iterator[Callable[[], Any]]:
     kind = [workload.dtype], [workload.shape]
     queue = (
-        mpqueue.RandomShuffleQueue(workload.capacity, workload.capacity // 4, *kind)
+        mpqueue.train.RandomShuffleQueue(workload.capacity, workload.capacity // 4, *kind)
         if shuffled
-        else mpqueue.FIFOQueue(workload.capacity, *kind)
+        else mpqueue.train.FIFOQueue(workload.capacity, *kind)
     )
     with _producers(_enqueue, queue, workload):
         yield lambda: queue.dequeue_many(BATCH)
@@ -113,7 +113,7 @@ def _producers(produce: Callable[..., None], queue: Any, workload: QueueWorkload
         producer.join()
 
 
-def _enqueue(queue: mpqueue.FIFOQueue, shape: tuple[int, ...], dtype: str, many: bool) -> None:
+def _enqueue(queue: mpqueue.train.FIFOQueue, shape: tuple[int, ...], dtype: str, many: bool) -> None:
     element, batch = np.ones(shape, dtype), np.ones((BATCH, *shape), dtype)
     try:
         while True:

@@ -93,7 +93,7 @@ def record_rate(name: str, peer: str, num_workers: int, seconds: float) -> dict[
 def _rate_of_one_core(name: str, seconds: float) -> float:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    names = mpqueue.FIFOQueue(-1, ["string"], [()])
+    names = mpqueue.train.FIFOQueue(-1, ["string"], [()])
     batches = _batches(name, names)
 
     def take() -> Any:
@@ -107,13 +107,13 @@ def _rate_of_one_core(name: str, seconds: float) -> float:
 def _rate_of_workers(name: str, num_workers: int, seconds: float) -> float:
     names = train.string_input_producer(files_of(name), shuffle=False)
     batches = _batches(name, names)
-    queue = mpqueue.FIFOQueue(4 * num_workers, batches.dtypes)
+    queue = mpqueue.train.FIFOQueue(4 * num_workers, batches.dtypes)
     ops = [queue.enqueue_op(batches)] * num_workers
     train.add_queue_runner(
         train.QueueRunner(queue, ops, queue_closed_exception_types=(CancelledError,), workers="process")
     )
     coord = train.Coordinator()
-    mpqueue.start_queue_runners(coord=coord)
+    mpqueue.train.start_queue_runners(coord=coord)
     with coord.stop_on_exception():
         rate = _count(lambda: _as_list(queue.dequeue()), seconds)
     coord.request_stop()
@@ -136,14 +136,14 @@ def _count(take: Callable[[], list[Any]], seconds: float) -> float:
     return counted(seconds)
 
 
-def _batches(name: str, names: mpqueue.QueueBase) -> mpqueue.Source:
+def _batches(name: str, names: mpqueue.train.QueueBase) -> mpqueue.train.Source:
     """Reads and decodes the next batch; a list of arrays."""
     workload = RECORDS[name]
-    reader: mpqueue.ReaderBase = mpqueue.TFRecordReader()
+    reader: mpqueue.train.ReaderBase = mpqueue.train.TFRecordReader()
     if workload.kind in ("csv", "lines"):
-        reader = mpqueue.TextLineReader()
+        reader = mpqueue.train.TextLineReader()
     elif workload.kind == "raw":
-        reader = mpqueue.FixedLengthRecordReader(workload.record_bytes)
+        reader = mpqueue.train.FixedLengthRecordReader(workload.record_bytes)
     decode, dtypes = _decoder(workload)
     return reader.read_up_to_op(names, workload.batch).map(
         lambda records: decode(records[1]), dtypes=dtypes, shapes=[None] * len(dtypes)
@@ -153,13 +153,13 @@ def _batches(name: str, names: mpqueue.QueueBase) -> mpqueue.Source:
 def _decoder(workload: RecordWorkload) -> tuple[Callable[[Any], list[Any]], list[str]]:
     dtypes = list(workload.features.values())
     if workload.kind == "example":
-        features = {key: mpqueue.FixedLenFeature([], dtype) for key, dtype in workload.features.items()}
-        return lambda values: [*mpqueue.parse_example(values, features).values()], dtypes
+        features = {key: mpqueue.train.FixedLenFeature([], dtype) for key, dtype in workload.features.items()}
+        return lambda values: [*mpqueue.train.parse_example(values, features).values()], dtypes
     if workload.kind == "csv":
         required = [np.array([], object if dtype == "string" else dtype) for dtype in dtypes]
-        return lambda values: mpqueue.decode_csv(values, required), dtypes
+        return lambda values: mpqueue.train.decode_csv(values, required), dtypes
     if workload.kind == "raw":
-        return lambda values: [mpqueue.decode_raw(values, np.uint8)], ["uint8"]
+        return lambda values: [mpqueue.train.decode_raw(values, np.uint8)], ["uint8"]
     return lambda values: [values], ["string"]
 
 

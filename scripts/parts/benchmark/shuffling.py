@@ -34,7 +34,7 @@ def _endless() -> Iterator[np.ndarray]:
 @contextmanager
 def ours() -> Iterator[Callable[[], Any]]:
     """`mpqueue.train.shuffle_batch`."""
-    source = mpqueue.Source(element, DTYPE, SHAPE)
+    source = mpqueue.train.Source(element, DTYPE, SHAPE)
     op = train.shuffle_batch([source], BATCH, CAPACITY, AT_LEAST, NUM_THREADS)
     batches = iter(op)
     try:

@@ -263,7 +263,7 @@ def _attachments(alarms: Alarms) -> Generator[int, None, None]:
 
 def _queue(alarms: Alarms, *, shared: bool) -> Generator[int, None, None]:
     alarms.strikes_again = False  # a second one, amid the clean-up of the first, may lose an element
-    queue = mpqueue.FIFOQueue(8, "int64", [()])
+    queue = mpqueue.train.FIFOQueue(8, "int64", [()])
     if shared:
         pickle.dumps(queue)  # from now on other processes may use it
     held: list[int] = []

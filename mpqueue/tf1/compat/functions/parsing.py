@@ -107,8 +107,7 @@ def _texts(value: Any, name: str) -> Tensor:
 def parse_example(serialized: Any, features: Features, name: str | None = None, example_names: Any = None) -> Any:
     """The features of a batch of serialized Examples, a tensor (or sparse tensor) each.
 
-    Returns: A dict with the keys of ``features``; see `mpqueue.parse_example` for what the tensors are, and for what is
-        raised while running.
+    Returns: A dict with the keys of ``features``. `mpqueue.train.parse_example` documents the tensors and the errors.
 
     Raises:
         ValueError: No features, or one that is not as it must be.
@@ -138,7 +137,7 @@ def parse_single_example(
 ) -> dict[Any, Any]:
     """The features of one serialized Example, a tensor (or sparse tensor) each.
 
-    Returns: A dict with the keys of ``features``; see `mpqueue.parse_single_example`.
+    Returns: A dict with the keys of ``features``; see `mpqueue.train.parse_single_example`.
 
     Raises:
         ValueError: As for `parse_example`; or ``serialized`` is no scalar.
@@ -180,7 +179,7 @@ def parse_single_sequence_example(
 ) -> tuple[dict[Any, Any], dict[Any, Any]]:
     """The features of one serialized SequenceExample: of its context, and of its lists.
 
-    Returns: Two dicts with the given keys; see `mpqueue.parse_single_sequence_example`.
+    Returns: Two dicts with the given keys; see `mpqueue.train.parse_single_sequence_example`.
 
     Raises:
         ValueError: No features at all, or one that is not as it must be; or ``serialized`` is no scalar.
@@ -239,7 +238,7 @@ def decode_csv(
         TypeError: A default of a type that columns do not have.
         ValueError: ``select_cols`` does not rise or fit, or a default has more than one value.
 
-    While running, the `InvalidArgumentError` of `mpqueue.decode_csv`.
+    While running, the `InvalidArgumentError` of `mpqueue.train.decode_csv`.
     """
     _check_columns(record_defaults, select_cols)
     if not len(record_defaults):

@@ -30,8 +30,8 @@ from mpqueue.values.shapes import common_shape
 class QueueBase:
     """A queue in a graph: its methods make nodes that put elements in and take them out.
 
-    What the nodes do, and what errors they raise when they are run, stands at the eager `mpqueue.QueueBase`; a node
-    that waits ends with `CancelledError` when its session is closed or another part of its run fails.
+    The eager `mpqueue.train.QueueBase` documents the operations and their errors. A node that waits raises
+    `CancelledError` when its session is closed or another part of its run fails.
 
     Args:
         dtypes: The type of each component.

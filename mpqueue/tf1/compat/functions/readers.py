@@ -42,7 +42,7 @@ class ReaderReadUpTo(NamedTuple):
 class ReaderBase:
     """A reader in a graph: its methods make nodes that turn work units, mostly file names, into records.
 
-    What the nodes do, and what errors they raise when they are run, stands at the eager `mpqueue.ReaderBase`.
+    What the nodes do, and what errors they raise when they are run, stands at the eager `mpqueue.train.ReaderBase`.
 
     Args:
         reader_ref: The handle.
@@ -143,7 +143,7 @@ def _reader_node(kind: str, make: Callable[[], readers.ReaderBase], name: str | 
 
 @public_class("TextLineReader", like=readers.TextLineReader)
 class TextLineReader(ReaderBase):
-    """Reads the lines of text files; see `mpqueue.TextLineReader`."""
+    """Reads the lines of text files; see `mpqueue.train.TextLineReader`."""
 
     def __init__(self, skip_header_lines: int | None = None, name: str | None = None) -> None:
         super().__init__(_reader_node("TextLineReaderV2", partial(readers.TextLineReader, skip_header_lines), name))
@@ -151,7 +151,7 @@ class TextLineReader(ReaderBase):
 
 @public_class("WholeFileReader", like=readers.WholeFileReader)
 class WholeFileReader(ReaderBase):
-    """Reads whole files; see `mpqueue.WholeFileReader`."""
+    """Reads whole files; see `mpqueue.train.WholeFileReader`."""
 
     def __init__(self, name: str | None = None) -> None:
         super().__init__(_reader_node("WholeFileReaderV2", readers.WholeFileReader, name), supports_serialize=True)
@@ -159,7 +159,7 @@ class WholeFileReader(ReaderBase):
 
 @public_class("IdentityReader", like=readers.IdentityReader)
 class IdentityReader(ReaderBase):
-    """Gives each work unit as key and value; see `mpqueue.IdentityReader`."""
+    """Gives each work unit as key and value; see `mpqueue.train.IdentityReader`."""
 
     def __init__(self, name: str | None = None) -> None:
         super().__init__(_reader_node("IdentityReaderV2", readers.IdentityReader, name), supports_serialize=True)
@@ -167,7 +167,7 @@ class IdentityReader(ReaderBase):
 
 @public_class("TFRecordReader", like=readers.TFRecordReader)
 class TFRecordReader(ReaderBase):
-    """Reads the records of TFRecord files; see `mpqueue.TFRecordReader`."""
+    """Reads the records of TFRecord files; see `mpqueue.train.TFRecordReader`."""
 
     def __init__(self, name: str | None = None, options: Any = None) -> None:
         super().__init__(_reader_node("TFRecordReaderV2", partial(readers.TFRecordReader, options=options), name))
@@ -175,7 +175,7 @@ class TFRecordReader(ReaderBase):
 
 @public_class("FixedLengthRecordReader", like=readers.FixedLengthRecordReader)
 class FixedLengthRecordReader(ReaderBase):
-    """Reads binary records of a fixed length; see `mpqueue.FixedLengthRecordReader`."""
+    """Reads binary records of a fixed length; see `mpqueue.train.FixedLengthRecordReader`."""
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ def decode_raw(bytes: Array, *, out_type: DType, little_endian: bool = True, fix
         TypeError: A type that cannot be read.
         ValueError: No texts, or given under both names; or a ``fixed_length`` that does not fit the type.
 
-    While running, the `InvalidArgumentError` of `mpqueue.decode_raw`.
+    While running, the `InvalidArgumentError` of `mpqueue.train.decode_raw`.
     """
     return raw.decode_raw(bytes, out_type, little_endian, fixed_length=fixed_length)
 
@@ -46,7 +46,7 @@ def decode_raw(bytes: Array, *, out_type: DType, little_endian: bool = True, fix
 def decode_json_example(json_examples: Array) -> Any:
     """Examples written as JSON, as serialized ones, of the same shape.
 
-    While running, the `InvalidArgumentError` of `mpqueue.decode_json_example`.
+    While running, the `InvalidArgumentError` of `mpqueue.train.decode_json_example`.
     """
     return json_example.decode_json_example(json_examples)
 
@@ -74,7 +74,7 @@ def matching_files(pattern: Array) -> Array:
     """The names of the files that match a pattern, or several, sorted; a vector of texts.
 
     Args:
-        pattern: A text, or a vector of them; see `mpqueue.matching_files`.
+        pattern: A text, or a vector of them; see `mpqueue.train.matching_files`.
 
     Raises:
         ValueError: ``pattern`` has two or more axes.

@@ -1,4 +1,4 @@
-"""`Server`: a home for the queues that several programs of this machine share; see `mpqueue.connect`."""
+"""`Server`: a home for the queues that several programs of this machine share; see `mpqueue.train.connect`."""
 
 import atexit
 import os

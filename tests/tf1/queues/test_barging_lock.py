@@ -9,7 +9,7 @@ import pytest
 from helpers.calls import DEADLOCK_S
 from helpers.strikes import Struck
 
-from mpqueue.system.barging_lock import BargingLock
+from mpqueue.tf1.queues.barging_lock import BargingLock
 
 
 @pytest.fixture
