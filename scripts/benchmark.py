@@ -3,9 +3,7 @@
 
     python3 scripts/benchmark.py                    all of it, at most half an hour
     python3 scripts/benchmark.py --quick            what figures to be reached need, at most ten minutes
-    python3 scripts/benchmark.py --record RUN.json  adds a run, as --json wrote it, to the history of the ratios
     python3 scripts/benchmark.py --join A.json B.json --json RUN.json    makes one run of runs of some workloads each
-    python3 scripts/benchmark.py --curves FOLDER    how it grows, as figures and plots
 
 Any Python 3.11 or newer does: missing packages are installed into ``.venv`` first.
 The parts are in ``scripts/parts/benchmark``.

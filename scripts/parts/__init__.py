@@ -14,7 +14,6 @@ From the ground up; a module imports only from its own line and the lines above 
     mutants/         the parts of ``scripts/mutants``
     pictures/        the parts of ``scripts/pictures``
     pinned/          the parts of ``scripts/pinned``
-    scaling/         the parts of ``scripts/scaling``
     soak/            the parts of ``scripts/soak``
     stubs/           the parts of ``scripts/stubs``
     trainers/        the parts of ``scripts/trainers``

@@ -49,7 +49,6 @@ NOT_RUN = {
     "scripts/gauntlet": "takes minutes",
     "scripts/trainers": "takes minutes; tests/scripts runs what is installed",
     "scripts/stubs": "writes into the tree",
-    "scripts/scaling": "is simulated by tests/scripts/test_scaling.py",
     "scripts/soak": "takes minutes; tests/scripts runs it for a moment",
     "python3 scripts/benchmark.py": "takes minutes; tests/scripts runs its parts",
 }

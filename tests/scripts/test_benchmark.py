@@ -292,78 +292,20 @@ def test_every_target_is_about_something_that_is_measured():
         assert set(workload.floors) <= set(floors)
 
 
-def test_a_dispatcher_is_saturated_where_less_arrives_than_is_offered():
-    """Nine tenths count as all."""
-    curves, cpu = script("parts.benchmark.curve_files"), script("parts.benchmark.growing").TRAINER
-    points = [{"offered": 100.0, "batches/s": 95.0, cpu: 50.0}, {"offered": 1000.0, "batches/s": 700.0, cpu: 40.0}]
-    bound = "; one CPU in the trainer would do for"
-    many, few = curves.saturation("offered", points), curves.saturation("offered", points[:1])
-    assert many == f"saturates at 700 batches/s: of 1,000 offered, 700 came{bound} 25,000"
-    assert few == f"not saturated: 95 batches/s came of as many offered{bound} 20,000"
-
-
 @pytest.fixture(scope="module")
 def fonts(tmp_path_factory):
-    """Matplotlib, with the files open that it keeps open for its lifetime."""
+    """Matplotlib keeps the files of its fonts open: they are no leak of the test."""
     pytest.importorskip("matplotlib")
-    folder = tmp_path_factory.mktemp("plots")
-    points = [{"b": 1.0, "flat": 3.0, "steep": 1.0}, {"b": 99.0, "flat": 3.0, "steep": 1e6}]
-    script("parts.benchmark.plots").draw_curve("a", "b", "c", points, folder / "a.png")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-
-def test_curves_are_written_as_figures_and_plots(fonts, monkeypatch, tmp_path):
-    """One file of each for every curve, and a verdict on the start of an epoch.
-
-    Two are drawn, of one and of several figures; a plot takes a second.
-    """
-    curves, files = script("parts.benchmark.curves"), script("parts.benchmark.curve_files")
-    draw, drawn = files.draw_curve, {"batch size": [], "decode by workers": []}
-
-    def draw_or_touch(name, across, about, points, file):
-        assert (across, about) == (curves.CURVES[name].across, curves.CURVES[name].about)
-        assert [point[across] for point in points] == [*curves.CURVES[name].quick_points]
-        if name in drawn:
-            drawn[name].append(file)
-            draw(name, across, about, points, file)
-        else:
-            file.touch()
-
-    monkeypatch.setattr(files, "draw_curve", draw_or_touch)
-    made = {
-        "batches/s": 3.0,
-        "GB/s": 2.0,
-        "GB/s at best": 4.0,
-        "µs of the trainer's CPU per batch": 2.0,
-        "s to an epoch's start": 0.25,
-    }
-    made |= {"rate": 5.0}
-    monkeypatch.setattr(script("parts.benchmark.measure").Measurement, "in_fresh_process", lambda _: dict(made))
-    told = []
-    lines = list(files.write_curves(curves.CURVES, tmp_path, 2, told.append, quick=True))
-    assert len(told) == sum(len(curve.quick_points) for curve in curves.CURVES.values())
-    assert "start of an epoch: 0.250 s per million, at most 0.1 wanted: MISSED" in "\n".join(lines)
-    written = {path.name for path in tmp_path.iterdir()}
-    assert {"batch_size.json", "batch_size.png"} <= written
-    assert len(written) == 2 * len(curves.CURVES)
-    assert all(file.read_bytes().startswith(b"\x89PNG") for (file,) in drawn.values())
-    assert json.loads((tmp_path / "epochs.json").read_text())["points"][0]["batches/s"] == 3.0
-    decoded = json.loads((tmp_path / "decode_by_workers.json").read_text())["points"]
-    assert decoded[0]["mpqueue"] == 5.0 * script("parts.benchmark.workloads").WORKLOADS["decode"].per_batch
-    assert "efficiency at 2 workers: 0.50 of what as many times one would do" in "\n".join(lines)
-    assert "the first 20 came at 0.50 of the later rate, 0.8 wanted: MISSED" in "\n".join(lines)
-
-
-def test_only_the_curves_that_are_named_are_measured(fonts, monkeypatch, tmp_path):
-    files = script("parts.benchmark.curve_files")
-    monkeypatch.setattr(
-        script("parts.benchmark.measure").Measurement, "in_fresh_process", lambda _: {"GB/s": 2.0, "GB/s at best": 2.0}
-    )
-    assert len(list(files.write_curves(["first batches"], tmp_path, 2, [].append, quick=True))) == 1
-    assert {path.name for path in tmp_path.iterdir()} == {"first_batches.json", "first_batches.png"}
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    figure.add_subplot(title="a")
+    figure.savefig(tmp_path_factory.mktemp("plots") / "a.png")
 
 
 def test_rates_are_plotted(fonts, results, tmp_path):
-    """A PNG file."""
     script("parts.benchmark.plots").draw_rates(results, tmp_path / "rates.png")
     assert (tmp_path / "rates.png").read_bytes().startswith(b"\x89PNG")
 
@@ -382,7 +324,7 @@ def test_help_sets_nothing_up(tmp_path):
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     command = [sys.executable, "-S", "-B", "scripts/benchmark.py", "--help"]
     done = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True, check=True)
-    for option in ("--quick", "--only", "--workloads", "--json", "--markdown", "--plot", "--curves"):
+    for option in ("--quick", "--only", "--workloads", "--json", "--markdown", "--plot"):
         assert option in done.stdout
     assert [entry.name for entry in tmp_path.iterdir()] == ["scripts"]
 
@@ -403,10 +345,9 @@ def test_everything_that_can_be_measured_is_listed(monkeypatch):
     names = [
         *script("parts.benchmark.results").KNOWN,
         *script("parts.benchmark.feeds").FEEDS,
-        *script("parts.benchmark.curves").CURVES,
         script("parts.benchmark.growth").GROUP,
     ]
-    assert [line for line in lines if not line.startswith("  ")] == ["workloads", "feeds", "curves", "by itself"]
+    assert [line for line in lines if not line.startswith("  ")] == ["workloads", "feeds", "by itself"]
     assert [line[2:22].rstrip() for line in lines if line.startswith("  ")] == names
     (ray,) = [line for line in lines if line[2:22].rstrip() == "ray"]
     assert ray.endswith("(not installed)")

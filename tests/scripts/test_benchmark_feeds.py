@@ -191,11 +191,3 @@ def test_shuffled_batches_are_of_32_elements(peer):
     """Of either way to shuffle that needs nothing installed."""
     with script("parts.benchmark.shuffling").SHUFFLERS[peer]() as take_batch:
         assert [np.shape(take_batch()) for _ in range(20)] == [(32, 16)] * 20
-
-
-@pytest.mark.parametrize("name", ["batch size", "workers", "ring depth", "arrays per batch", "epochs", "enqueuers"])
-def test_a_curve_measures_a_point(name):
-    """Some batches come, whatever the point."""
-    curve = script("parts.benchmark.curves").CURVES[name]
-    found = curve.measure(curve.quick_points[0], 1, 0.01)
-    assert found["batches/s"] > 0

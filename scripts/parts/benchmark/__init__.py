@@ -40,23 +40,19 @@ From the ground up; a module imports only from its own line and the lines above 
 starts.py               cold starts, beside an interpreter that imports NumPy
     wakeup.py               the time from a batch that is done to the consumer that waits for it
     memory.py               mpqueue's memory beyond its ring
-    growing.py              one point of a curve
     growth.py               CPU time and bytes at sizes a decade apart, with exponents
-    curves.py               the curves: how mpqueue grows with sizes, lengths and numbers
     measure.py              one measurement, made in a fresh process
     results.py              all that was measured: medians, spreads, ratios
     goals.py costs.py       the figures to reach beside ratios of rates; the table of costs
     report.py               the results as text, Markdown or JSON
     plots.py                the results as pictures
-    curve_files.py          the curves as files
     wanted.py               the measurements that a figure to be reached needs
 budget.py               the time that a run may take
 joining.py              parts of a run that become one
-history.py              a row for each run that was recorded, and what has fallen
 gather.py               collects the findings of measurements
     rounds.py               all measurements, in rounds that take turns
     options.py              the command line, which needs no package
     command.py              what is done about the command line
 
-To add a workload, a peer, a floor or a curve, add it to the table at the end of its file.
+To add a workload, a peer or a floor, add it to the table at the end of its file.
 """

@@ -8,10 +8,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from parts.benchmark import files_page, growth, history, report
+from parts.benchmark import files_page, growth, report
 from parts.benchmark.budget import CHOICES_S, Budget, expected_s
-from parts.benchmark.curve_files import write_curves
-from parts.benchmark.curves import CURVES
 from parts.benchmark.feeds import FEEDS
 from parts.benchmark.files import FILES
 from parts.benchmark.files import GROUP as FILES_GROUP
@@ -45,13 +43,8 @@ def main(options: argparse.Namespace) -> None:
         _draw_files(options.draw_files)
     elif options.join:
         _join(options.join, options.json)
-    elif options.record:
-        _record(options.record)
     elif options.workloads == [growth.GROUP]:
         _measure_growth(options)
-    elif options.curves:
-        require_matplotlib()
-        _measure_curves(options)
     else:
         if options.plot:
             require_matplotlib()  # now, and not after all was measured
@@ -112,34 +105,12 @@ def _join(files: list[Path], whole: Path) -> None:
     whole.write_text(text, "utf-8")
 
 
-def _record(file: Path) -> None:
-    """Append the row of a run to the history; exit status 1 if a ratio has fallen."""
-    try:
-        told = history.record(json.loads(file.read_text("utf-8")))
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"benchmark.py: {file}: {error}") from None
-    print("\n".join(told) or "no ratio has fallen by more than a tenth", flush=True)
-    if told:
-        raise SystemExit(1)
-
-
 def _report(options: argparse.Namespace, results: Results) -> None:
     if options.json:
         options.json.write_text(report.as_json(results), "utf-8")
     if options.plot:
         draw_rates(results, options.plot)
     print(report.as_markdown(results) if options.markdown else report.as_text(results))
-
-
-def _measure_curves(options: argparse.Namespace) -> None:
-    folder: Path = options.curves
-    folder.mkdir(parents=True, exist_ok=True)
-    names = _known(options.workloads, CURVES, "curve") or list(CURVES)
-    photo_files()  # cut before the clock runs
-    num_points = sum(len(CURVES[name].points(quick=options.quick)) for name in names)
-    with _bar(num_points) as bar:
-        for line in write_curves(names, folder, options.workers or num_cpus(), _teller(bar), quick=options.quick):
-            bar.write(line)
 
 
 def _measure_growth(options: argparse.Namespace) -> None:
@@ -182,7 +153,5 @@ def _listed() -> Iterable[str]:
         peer = PEERS.get(name)
         absent = "" if peer is None or peer.is_installed else " (not installed)"
         yield f"  {name:20}{peer.settings if peer else ''}{absent}".rstrip()
-    yield "curves"
-    yield from (f"  {name:20}{curve.about}" for name, curve in CURVES.items())
     yield "by itself"
     yield f"  {growth.GROUP:20}{growth.ABOUT}"

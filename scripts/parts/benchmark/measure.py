@@ -11,7 +11,6 @@ from typing import Any
 import psutil
 
 from parts.benchmark.consuming import consume
-from parts.benchmark.curves import CURVES
 from parts.benchmark.feeds import FEEDS
 from parts.benchmark.files import MEGABYTES, file_figures
 from parts.benchmark.floors import FLOORS
@@ -42,9 +41,9 @@ class Measurement:
 
     Attributes:
         what: "feed" or "floor" (of a workload), "queue", "samples", "streams", "files", "records", "tf1", "service",
-            "ray", "seen", "latency", "starts", "wake-up", "memory", or "curve".
-        name: Which feed, floor, queue, reader or curve.
-        workload: Of which workload, or at which point of the curve.
+            "ray", "seen", "latency", "starts", "wake-up" or "memory".
+        name: Which feed, floor, queue or reader.
+        workload: Of which workload.
         num_workers: With how many workers.
         seconds: For how long batches are counted.
         megabytes: Of the set of files, where it is one.
@@ -89,10 +88,6 @@ class Measurement:
             return wake_ups(FEEDS[self.name])
         if self.what == "memory":
             return beyond_the_ring(self.workload, self.num_workers)
-        if self.what == "curve":
-            measure = CURVES[self.name].measure
-            assert not isinstance(measure, str), "a workload is measured as a feed"
-            return measure(float(self.workload), self.num_workers, self.seconds)
         if self.what == "queue":
             return queue_rate(self.workload, self.name, self.seconds)
         if self.what == "samples":

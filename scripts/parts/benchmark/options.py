@@ -8,12 +8,12 @@ def parse(about: str) -> argparse.Namespace:
     """Return the parsed command line; `--help` prints the usage and ends the process."""
     parser = argparse.ArgumentParser(
         description=about,
-        epilog="--list names workloads, feeds and curves. In the clone (with pip 25.1 or newer), "
+        epilog="--list names workloads and feeds. In the clone (with pip 25.1 or newer), "
         "`python3 -m pip install '.[plots]' --group peers` installs what plots need, and the peers.",
     )
     parser.add_argument("--workers", type=int, help="worker processes (default: one per CPU)")
     parser.add_argument(
-        "--workloads", type=_names, metavar="NAME,...", help="some workloads, or tf1 pipelines, or files; or curves"
+        "--workloads", type=_names, metavar="NAME,...", help="some workloads, or tf1 pipelines, or files"
     )
     parser.add_argument("--only", type=_names, metavar="NAME,...", help="some feeds (default: all that are installed)")
     parser.add_argument(
@@ -28,9 +28,6 @@ def parse(about: str) -> argparse.Namespace:
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to this file")
     parser.add_argument(
-        "--record", type=Path, metavar="FILE", help="measure nothing: add what --json has written to the history"
-    )
-    parser.add_argument(
         "--join", type=Path, nargs="+", metavar="FILE",
         help="measure nothing: write runs of different workloads, as --json wrote them, to --json as one",
     )  # fmt: skip
@@ -39,7 +36,6 @@ def parse(about: str) -> argparse.Namespace:
         help="measure nothing: draw the table of docs/files.md of what --workloads files --json has written",
     )  # fmt: skip
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the rates into this file")
-    parser.add_argument("--curves", type=Path, metavar="FOLDER", help="measure how it grows instead, into this folder")
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # a Measurement; one of our own processes asks for it
     options = parser.parse_args()
     if options.workers is not None and options.workers < 1:

@@ -1,7 +1,6 @@
 """Plots as PNG files, by matplotlib."""
 
 import importlib.util
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +31,6 @@ def draw_rates(results: Results, file: Path) -> None:
         _draw_bars(axis, rows)
         about = results.about(workload)
         axis.set_title(f"{workload}: {about.about}, {about.unit}", loc="left", fontsize=9)
-    figure.savefig(file, dpi=120, bbox_inches="tight")
-
-
-def draw_curve(name: str, across: str, about: str, points: list[dict[str, float]], file: Path) -> None:
-    """A panel for each figure, on logarithmic axes, and below them what is to be seen."""
-    figures = [key for key in points[0] if key != across and not key.endswith("at best")]
-    figure, axes = _subplots(len(figures), {}, (7, 3 * len(figures)))
-    xs = [point[across] for point in points]
-    for axis, key in zip(axes, figures, strict=True):
-        axis.plot(xs, [point[key] for point in points], "o-", color=OURS)
-        best = f"{key} at best"
-        if best in points[0]:
-            axis.plot(xs, [point[best] for point in points], "--", color=PEER, label="at best")
-            axis.legend()
-        axis.set(xscale="log", yscale="log", ylabel=key)
-        _label(axis, xs)
-        axis.grid(visible=True, which="both", alpha=0.2)
-    axes[0].set_title(f"mpqueue: {name}", loc="left")
-    axes[-1].set_xlabel(across + "\n\n" + textwrap.fill(about, 90), fontsize=9)
     figure.savefig(file, dpi=120, bbox_inches="tight")
 
 

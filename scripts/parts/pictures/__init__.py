@@ -10,6 +10,6 @@ From the ground up; a module imports only from its own line and the lines above 
     wings.py                   the folders of the package, and who imports whom
     measured.py                the figures of the benchmarks, and their tables
     options_table.py           the table of options
-    bars.py curves.py          rates beside those of others; a cluster that grows
+    bars.py                    rates beside those of others
     command.py                 writes all of them
 """

@@ -8,7 +8,6 @@ from parts.machine import ROOT
 from parts.pictures import (
     bars,
     cluster,
-    curves,
     dying,
     measured,
     options_table,
@@ -35,7 +34,6 @@ def drawn() -> dict[str, str]:
         "wings": wings.draw(),
         "cluster": cluster.draw(),
         "rates": bars.draw("Batches, by what feeds them (2 workers, 2 CPUs)", rows, _BATCHES),
-        "scaling": curves.draw(),
     }
     return {f"{name}.svg": picture.svg() for name, picture in pictures.items()}
 
