@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from helpers.tabular import plain
 
-from mpqueue import files, python_io
+from mpqueue import files
 from mpqueue.errors import FileError
 from mpqueue.files import array_record, arrow, json_lines, mds, parquet, tar, tfrecord
+
+python_io = pytest.importorskip("mpqueue.tf1.python_io")  # which writes TFRecord files
 
 NUMBERS = range(12)
 TEXTS = [f"t{i}" * (i % 3) for i in NUMBERS]
