@@ -19,7 +19,6 @@ is wrong. From the ground up; a module imports only from its own line and the li
     top.py             ``mpqueue top``: a live table
     trace_read.py      a trace file, read
     trace_summary.py   the times of its rows and spans
-    trace_plot.py      a picture of it
     trace.py           ``mpqueue trace``: what a trace tells
     index.py           ``mpqueue index``: the indexes of files, made ahead
     serve.py           ``mpqueue serve``: a server in a process of its own

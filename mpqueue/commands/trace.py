@@ -1,7 +1,6 @@
-"""The command ``mpqueue trace``: what a trace tells, as text, as JSON or as a picture."""
+"""The command ``mpqueue trace``: a summary of a trace, as text or JSON. Perfetto draws traces."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,12 +12,11 @@ from mpqueue.commands.trace_summary import lines, summary_of
 _EXAMPLES = """\
 examples:
   mpqueue trace run.json
-  mpqueue trace run.json --start 2 --end 2.5                    what happened in half a second
-  mpqueue trace run.json --start 2 --end 2.5 --plot run.png     and a picture of it
+  mpqueue trace run.json --start 2 --end 2.5     half a second of it
   mpqueue trace run.json --json
 
-The file is what trace="run.json" of a loader, or MPQUEUE_TRACE, has written; https://ui.perfetto.dev opens it, too.
-exit status: 0; 1: it tells of deaths, or broke off"""
+trace="run.json" of a loader, or MPQUEUE_TRACE, writes the file. https://ui.perfetto.dev draws it.
+exit status: 0; 1: a worker died, or the trace is incomplete"""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -42,16 +40,6 @@ def main(arguments: Sequence[str]) -> int:
         frame.print_json({"file": options.file, **asdict(found)})
     else:
         print("\n".join(lines(options.file, found, frame.width_of(sys.stdout))))
-    if options.plot:
-        from mpqueue.commands.trace_plot import draw
-
-        try:
-            if not trace.spans:
-                raise ValueError("there are no spans to be drawn")
-            draw(trace, options.plot, os.path.basename(options.file), options.start, end_s)
-        except (OSError, ValueError) as error:
-            frame.tell("trace", f"no picture: {error}")
-            return 1
     return int(bool(found.deaths) or found.is_broken)
 
 
@@ -59,7 +47,6 @@ def _make_parser() -> argparse.ArgumentParser:
     parser = frame.make_parser("trace", "Tell what a trace holds: rows, times of spans, deaths.", _EXAMPLES)
     add = parser.add_argument
     add("file", metavar="FILE", help="a trace, as JSON")
-    add("--plot", metavar="FILE.png", help="draw it (extra plots)")
     add("--start", type=float, default=0.0, metavar="S", help="second at which to begin (default: 0)")
     add("--end", type=frame.positive, metavar="S", help="second at which to end (default: the last)")
     return parser

@@ -245,15 +245,6 @@ def test_json_names_what_it_tells_of_a_death(file):
     assert (death["name"], round(death["at_s"], 3)) == ("worker 2 died", 0.07)
 
 
-@pytest.mark.parametrize(("part", "status"), [([], 1), (["--start", "0.02", "--end", "0.06"], 0)])
-def test_a_picture_is_drawn(file, tmp_path, part, status):
-    pytest.importorskip("matplotlib")
-    picture = tmp_path / "run.png"
-    done = trace(file(EVENTS), "--plot", str(picture), *part)
-    assert (done.returncode, done.stderr) == (status, "")  # there is a death in the whole of it
-    assert picture.read_bytes().startswith(b"\x89PNG")
-
-
 def test_a_part_is_summed_up_alone(file, capsys):
     """Spans are cut at its ends, and what is before and behind it is not told of."""
     events = [span(10, "compute 0", 0, 10), span(10, "copy 0", 20, 10), span(10, "compute 1", 40, 60)]
@@ -270,42 +261,12 @@ def test_a_part_is_summed_up_alone(file, capsys):
     assert "0.075 s from 0.025 s on" in first
 
 
-@pytest.mark.parametrize("part", [("--start", "5"), ("--start", "-1")], ids=str)
-def test_a_part_that_is_none_is_refused_without_a_picture_too(file, capsys, part):
+@pytest.mark.parametrize("part", [("--start", "5"), ("--start", "-1"), ("--start", "5", "--end", "2")], ids=str)
+def test_start_must_be_before_end(file, capsys, part):
     with pytest.raises(SystemExit) as ended:
         main(["trace", str(file(EVENTS)), *part])
     assert ended.value.code == 2
     assert "is not before the end of the part" in capsys.readouterr().err
-
-
-def test_a_picture_that_cannot_be_written_is_told_after_the_summary(file, tmp_path):
-    pytest.importorskip("matplotlib")
-    done = trace(file(EVENTS[:-1]), "--plot", str(tmp_path / "missing/run.png"))
-    assert done.returncode == 1
-    assert "no picture" in done.stderr
-    assert "share of the time in" in done.stdout
-
-
-@pytest.mark.parametrize("part", [("--start", "5", "--end", "2"), ("--start", "5")], ids=str)
-def test_a_picture_that_would_have_no_time_is_refused(file, tmp_path, capsys, part):
-    with pytest.raises(SystemExit) as ended:
-        main(["trace", str(file(EVENTS)), "--plot", str(tmp_path / "run.png"), *part])
-    assert ended.value.code == 2
-    assert "--start 5 is not before the end" in capsys.readouterr().err
-
-
-def test_of_a_trace_without_spans_there_is_no_picture(file, tmp_path, capsys):
-    assert main(["trace", str(file([])), "--plot", str(tmp_path / "run.png")]) == 1
-    assert "no picture: there are no spans" in capsys.readouterr().err
-
-
-def test_a_picture_of_a_part_without_spans_is_drawn_without_a_legend(file, tmp_path):
-    pytest.importorskip("matplotlib")
-    events = [span(10, "compute 0", 0, 10), span(10, "compute 1", 90, 10)]
-    path = tmp_path / "run.png"
-    done = trace(file(events), "--plot", str(path), "--start", "0.02", "--end", "0.05")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_narrow_terminal_gets_the_columns_that_it_has_room_for(file):
