@@ -54,24 +54,32 @@ def test_tests_are_named_with_their_file(page):
     assert re.findall(r"\btest_\w{12,}|\w+\.\.\.`", alone) == []
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name == "index.md"], ids=name_of)
-def test_an_index_lists_every_page_of_its_folder_and_has_it_in_its_table_of_contents(page):
-    """Once for those who read the file, and once for the site's navigation."""
-    listed = {target.partition("#")[0].removesuffix(".md") for target in links(page)}
+def contents(page):
+    """Return the pages in the tables of contents of a page."""
     directives = re.findall(r"^```\{toctree\}\n(.*?)^```$", text_of(page), re.M | re.S)
     lines = [line for text in directives for line in text.splitlines() if line[:1] not in (":", "")]
-    contents = {re.sub(r".*<(.*)>", r"\1", line) for line in lines}
-    pages = [other for other in PAGES if other != page and other != README]
-    below = {other.stem for other in pages if other.parent == page.parent}
-    below |= {f"{other.parent.name}/index" for other in pages if other.name == "index.md" and page.parent == DOCS}
-    assert (below - listed, below - contents) == (set(), set())
+    return [(page.parent / re.sub(r".*<(.*)>", r"\1", line)).resolve().with_suffix(".md") for line in lines]
+
+
+def test_every_page_of_the_site_is_one_click_below_at_most_seven_sections():
+    sections = contents(DOCS / "index.md")
+    assert len(sections) <= 7
+    pages = [page for section in sections for page in contents(section)]
+    assert sorted([DOCS / "index.md", *sections, *pages]) == sorted(page for page in PAGES if page != README)
+    assert {page for page in pages if contents(page)} == set()
+
+
+@pytest.mark.parametrize("section", contents(DOCS / "index.md"), ids=name_of)
+def test_a_section_links_to_its_pages(section):
+    linked = {(section.parent / target.partition("#")[0]).resolve() for target in links(section)}
+    assert {*contents(section)} <= linked
 
 
 def test_the_front_page_has_at_most_150_lines():
     assert len(README.read_text("utf-8").splitlines()) <= 150
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", [page for page in PAGES if page != DOCS / "index.md"], ids=name_of)  # the README's
 def test_a_page_has_one_title_and_it_comes_first(page):
     lines = prose(page).splitlines()
     assert [line for line in lines if line.startswith("# ")] == lines[:1]
