@@ -41,7 +41,7 @@ def pytest_collection_finish():
 
 
 # Thousands of quick tests, of which few fork or map anything; those that do are looked at together, after the last test.
-_PURE = {"golden", "parsing", "compat", "readers", "test_glossary.py"}
+_PURE = {"golden", "parsing", "compat", "readers"}
 # The trees of all modules, which the first keeps, make a collection take a quarter of a second, also after it.
 _PURE |= {"test_architecture.py", "test_extras.py", "test_public_names.py"}
 # Where it matters how nurseries start and die, each test has its own; so has one that reads what workers print.

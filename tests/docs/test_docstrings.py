@@ -1,11 +1,14 @@
 """Docstrings of public names say all that is needed where they stand, say it alike, and have examples that run."""
 
+import ast
 import importlib.util
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 from helpers.docstrings import arguments, documented, examples, sections, undescribed
-from helpers.pages import run_example
+from helpers.pages import ROOT, run_example
 
 import mpqueue
 import mpqueue.keras
@@ -71,6 +74,27 @@ def test_a_class_of_a_user_shows_its_own_arguments():
 
 def test_every_argument_is_described_where_it_stands():
     assert undescribed() == ([], [])
+
+
+def docstrings(file):
+    """Yield the line number and the text of each docstring of a module."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node)
+            if text:
+                yield getattr(node, "lineno", 1), text
+
+
+def test_docstrings_do_not_begin_with_a_question_word():
+    questions = re.compile(r"(?:What|Whether|Where|How|When|Who|Which|As (?:there|above|in `|for `))\b")
+    files = [*Path(mpqueue.__file__).parent.rglob("*.py"), *(ROOT / "scripts").rglob("*.py")]
+    found = [
+        f"{file.relative_to(ROOT)}:{line}: {text.splitlines()[0]}"
+        for file in sorted(files)
+        for line, text in docstrings(file)
+        if questions.match(text)
+    ]
+    assert found == []
 
 
 def framework_of(example):
