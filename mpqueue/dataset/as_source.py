@@ -174,9 +174,8 @@ def _refuse_batches_of_batches(dataset: Any, options: Options) -> None:
     if options.are_samples and batching is not None:
         asked = "batch_sampler" if options.batch_size is None else f"batch_size={options.batch_size}"
         raise ValueError(
-            f"{asked} makes batches of samples, and the dataset gives batches already, by "
-            f"{batching.named().rstrip(',')}: leave out one of them (for batches of batches: dataset.batch(n, "
-            "collate=function))"
+            f"{asked} takes single samples, and {batching.named()} already makes batches: leave out one of them "
+            "(for batches of batches: dataset.batch(n, collate=function))"
         )
 
 

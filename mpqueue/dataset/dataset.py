@@ -1,4 +1,4 @@
-"""`Dataset`: a description of samples, whose methods have the names of tf.data and Grain."""
+"""`Dataset`: a description of samples and their transformations, with the names of tf.data and Grain."""
 
 import inspect
 import os
@@ -32,39 +32,39 @@ from mpqueue.system.log import warn
 
 # What users of other libraries look for.
 _ELSEWHERE = {
-    "prefetch": "the engine computes batches ahead: Loader(..., max_queue_size=10) says how many",
+    "prefetch": "a Loader computes batches ahead: set Loader(..., max_queue_size=10)",
     "interleave": "use flat_map, or Dataset.mix of several datasets",
-    "padded_batch": "use batch(size, collate=...), or bucket, which puts elements of similar lengths together",
-    "unbatch": "use flat_map(lambda batch: ...), which gives the elements of what a function returns",
+    "padded_batch": "use batch(size, collate=...), or bucket, which batches elements of similar lengths",
+    "unbatch": "use flat_map(lambda batch: ...), which yields the elements of the result of a function",
     "rebatch": "use flat_map and batch",
     "window": "use batch(size, collate=...), or flat_map",
     "with_epoch": "use take(n), or Loader(..., epoch_batches=n)",
-    "to_iter_dataset": "it is not needed: stages that make a stream may follow any other",
+    "to_iter_dataset": "it is not needed: stages that return a stream can follow any other stage",
     "as_numpy_iterator": "iterate over the dataset itself, or over mpqueue.Loader(dataset)",
     "shard": "Loader(..., shard=(rank, number of ranks)) divides any dataset",
     "select": "use take and skip",
     "from_tensor_slices": "use Dataset(source): an array is a source of its rows",
     "from_generator": "use Dataset(function): a generator function is a source",
-    "sample_from_datasets": "it is called Dataset.mix here",
+    "sample_from_datasets": "use Dataset.mix",
 }
 
 
 class Dataset:
-    """A description of samples: where they come from, and what is done with them.
+    """A description of samples and their transformations.
 
-    It holds no data and starts nothing. Each method returns a new dataset with one stage more, and leaves this one as
-    it is. A `Loader` computes it, and so does everything else that takes a source.
+    A dataset holds no data and starts no process. Each method returns a new dataset with an additional stage, and does
+    not change this one. Pass it to a `Loader`, or to any other object that takes a source.
 
-    An *indexed* dataset has ``len``, and each element is computed by its place. A *stream* has neither; it begins where
-    the number of elements is not known before they are computed: behind ``filter``, ``flat_map``,
-    ``shuffle(buffer=...)``, ``pack``, ``bucket``, and with a source that is a stream itself.
+    An *indexed* dataset has a length, and each element can be computed from its index. A *stream* has neither. The
+    result of ``filter``, ``flat_map``, ``shuffle(buffer=...)``, ``pack`` and ``bucket`` is a stream, because its number
+    of elements is unknown before they are computed. So is a dataset whose source is a stream.
 
-    Random numbers of a stage (`mpqueue.rng`, and in worker processes the global generators) follow from the seed, the
-    epoch, the place of the element before that stage, and the number of the stage. Functions may be lambdas and local
-    ones: they are sent to worker processes by value.
+    Random numbers of a stage (`mpqueue.rng`, and in worker processes the global generators) depend on the seed, the
+    epoch, the place of the element before that stage, and the number of the stage. Functions can be lambdas and local
+    functions: they are sent to worker processes by value.
 
-    ``iter(dataset)`` and ``dataset[i]`` compute in this process, and give what a `Loader` with ``seed=0`` gives in its
-    first epoch.
+    ``iter(dataset)`` and ``dataset[i]`` compute elements in this process. They are the elements of the first epoch of a
+    `Loader` with ``seed=0``.
 
     Example:
         Squares in a shuffled order::
@@ -76,12 +76,12 @@ class Dataset:
                 assert [len(batch) for batch in loader] == [32, 32, 32, 4]
 
     Args:
-        source: An object with ``__getitem__`` and ``__len__`` (a list, an array, a dataset of torch or Hugging Face;
-            its ``__getitems__`` is used where there is one): an indexed dataset. A generator function, or an object
-            with ``__iter__`` only: a stream.
+        source: For an indexed dataset, an object with ``__getitem__`` and ``__len__`` (a list, an array, a dataset of
+            torch or Hugging Face); its ``__getitems__`` is used if present. For a stream, a generator function or an
+            object that has only ``__iter__``.
 
     Raises:
-        TypeError: The source is none of these.
+        TypeError: The source has an unsupported type.
 
     Follows: ``tf.data.Dataset``, and ``grain.MapDataset`` and ``grain.IterDataset``, in one class.
     """
@@ -105,11 +105,11 @@ class Dataset:
 
     @property
     def root(self) -> nodes.StageNode:
-        """The last stage, for the library and its tests."""
+        """The last stage. Internal."""
         return self._root
 
     def __mpqueue_source__(self, options: Options, needs: str | None) -> Source:
-        """Return the source that a frontend runs, see `mpqueue.plan.resolve`."""
+        """Return the source for a frontend; see `mpqueue.plan.resolve`."""
         return as_source(self, options, needs)
 
     # -- Several datasets
@@ -119,10 +119,10 @@ class Dataset:
         """Return a dataset of integers.
 
         Args:
-            *arguments: As of Python's ``range``.
+            *arguments: The arguments of Python's ``range``.
 
         Raises:
-            TypeError: They are no integers; or this is called on a dataset, not on the class.
+            TypeError: An argument is not an integer, or this is called on a dataset instead of the class.
             ValueError: The step is zero, or there are more than 2**63 - 1 integers.
 
         Follows: ``tf.data.Dataset.range``.
@@ -132,7 +132,7 @@ class Dataset:
 
     @JoiningMethod
     def zip(caller: Caller, *datasets: "Dataset") -> "Dataset":  # noqa: N805
-        """Return a dataset of tuples, each of one element of each dataset.
+        """Return a dataset of tuples with one element of each dataset.
 
         ``a.zip(b)`` and ``Dataset.zip(a, b)`` are the same. The result is as long as the shortest dataset.
 
@@ -150,7 +150,7 @@ class Dataset:
 
     @JoiningMethod
     def concatenate(caller: Caller, *datasets: "Dataset") -> "Dataset":  # noqa: N805
-        """Return a dataset of the elements of the first dataset, then of the second one, and so on.
+        """Return a dataset with the elements of the first dataset, then of the second, and so on.
 
         ``a.concatenate(b)`` and ``Dataset.concatenate(a, b)`` are the same.
 
@@ -177,25 +177,24 @@ class Dataset:
 
         ``a.mix([b, c])`` and ``Dataset.mix([a, b, c])`` are the same.
 
-        Elements are mixed in blocks of some hundred. In each block each dataset has its share, to the nearest element,
-        and later blocks make up for the rest. The order within a block follows from the seed.
+        Elements are mixed in blocks of some hundreds. Each block has the exact share of each dataset, rounded to an
+        element, and later blocks compensate for the rounding. The order in a block depends on the seed.
 
         Args:
             datasets: The datasets, after the one that this is called on, if any.
-            weights: One weight for each dataset, of any sum. The first one is that of the dataset that this is called
-                on. If None, all weights are equal.
-            stop: "first": the mix ends with the first dataset that is used up. "all": datasets that are used up start
-                again, until each was seen whole. "never": the mix has no end. A stream is used up when it is asked for
-                one more element and has none. So a mix that reads a stream continues, in each lane, to the next pick
-                of the stream that ends it.
+            weights: A weight for each dataset; they need not sum to 1. The first belongs to the dataset that this is
+                called on. If None, all weights are equal.
+            stop: "first": the mix ends when the first dataset is exhausted. "all": exhausted datasets start again,
+                until each was read completely. "never": the mix is endless. A stream is exhausted when one more
+                element is requested and there is none. So a mix with streams continues, in each virtual shard, to the
+                next pick of the exhausted stream.
 
         Raises:
             TypeError: One of ``datasets`` is not a dataset, or a weight is not a number.
             ValueError: There is no dataset; a weight is negative, or all are zero; ``stop`` is unknown; or a
                 dataset is empty.
 
-        Follows: ``tf.data.Dataset.sample_from_datasets`` and ``grain.MapDataset.mix``; shares are kept, not
-            drawn.
+        Follows: ``tf.data.Dataset.sample_from_datasets`` and ``grain.MapDataset.mix``; shares are exact, not random.
         """
         if isinstance(datasets, Dataset):
             raise TypeError("mix: datasets must be a list of datasets, got one dataset")
@@ -203,25 +202,26 @@ class Dataset:
         check_choice("mix", "stop", stop, ("first", "all", "never"))
         node = nodes.MixNode.reading(roots, weights=check_weights(weights, len(roots)), stop=stop)
         for number, root in enumerate(roots):
-            # A list may have grown since its length was looked at first.
+            # A list may have grown since its length was first read.
             if node.weights[number] and root.is_indexed and 0 == root.length_when_described() == root.length():
-                raise ValueError(f"mix: dataset {number} is empty: leave it out, or give it the weight 0")
+                raise ValueError(f"mix: dataset {number} is empty: leave it out, or set its weight to 0")
         made: Dataset = caller.of(node)
         return made
 
     # -- Stages
 
     def map(self, function: Callable[[Any], Any], *, threads: int = 1) -> Self:
-        """Return a dataset of what a function makes of each element.
+        """Return a dataset of the results of a function for each element.
 
         Args:
-            function: Called with an element; what it returns takes its place.
-            threads: In how many threads a worker calls it, in order: more than one are for functions that wait for
-                disks or networks. `mpqueue.rng` is each sample's own there; the global random generators are not set.
+            function: A function of one element.
+            threads: Number of threads in each worker that call the function; the order does not change. Use several
+                for functions that wait for disks or networks. With several threads, `mpqueue.rng` is seeded for each
+                sample, and the global random generators are not.
 
         Raises:
-            TypeError: It is no function of one argument. While elements are computed: it returned None.
-            ValueError: ``threads`` is less than one.
+            TypeError: ``function`` does not accept one argument. When elements are computed: it returned None.
+            ValueError: ``threads`` is less than 1.
 
         Follows: ``tf.data.Dataset.map``.
         """
@@ -232,12 +232,12 @@ class Dataset:
         """Return a stream of the elements for which a function returns True.
 
         Args:
-            keep: Called with an element; returns a bool.
-            threads: In how many threads a worker calls it, in order; as of a map.
+            keep: A function of one element that returns a bool.
+            threads: Number of threads in each worker that call the function; see `map`.
 
         Raises:
-            TypeError: It is no function of one argument. While elements are computed: it returned no bool.
-            ValueError: ``threads`` is less than one.
+            TypeError: ``keep`` does not accept one argument. When elements are computed: it did not return a bool.
+            ValueError: ``threads`` is less than 1.
 
         Follows: ``tf.data.Dataset.filter``.
         """
@@ -245,13 +245,14 @@ class Dataset:
         return self._then(nodes.FilterNode, function=keep, threads=check_count("filter", "threads", threads))
 
     def flat_map(self, function: Callable[[Any], Iterable[Any]]) -> Self:
-        """Return a stream of the elements of what a function makes of each element.
+        """Return a stream of the items of the iterables that a function returns for each element.
 
         Args:
-            function: Called with an element; returns an iterable, which may be empty.
+            function: A function of one element that returns an iterable, which may be empty.
 
         Raises:
-            TypeError: It is no function of one argument. While elements are computed: it returned no iterable.
+            TypeError: ``function`` does not accept one argument. When elements are computed: it did not return an
+                iterable.
 
         Follows: ``tf.data.Dataset.flat_map``.
         """
@@ -259,15 +260,16 @@ class Dataset:
         return self._then(nodes.FlatMapNode, function=function)
 
     def shuffle(self, buffer: int | None = None) -> Self:
-        """Return a dataset of the same elements in another order, which differs from epoch to epoch.
+        """Return a dataset of the same elements in a random order, which differs between epochs.
 
         Args:
-            buffer: None: a permutation of the whole, of an indexed dataset only; it needs no memory. Otherwise a
-                stream: so many elements are held in memory (by each lane), of which the next one is picked.
+            buffer: If None, the whole dataset is permuted, without using memory; it must be indexed. Otherwise the
+                result is a stream: each virtual shard holds this number of elements in memory, and picks the next
+                element from them.
 
         Raises:
-            TypeError: ``buffer`` is no integer.
-            ValueError: ``buffer`` is less than one; or it is None, and this dataset is a stream, or has no end.
+            TypeError: ``buffer`` is not an integer.
+            ValueError: ``buffer`` is less than 1; or it is None, and this dataset is a stream or endless.
 
         Follows: ``tf.data.Dataset.shuffle`` with a buffer, ``grain.MapDataset.shuffle`` without one.
         """
@@ -276,27 +278,27 @@ class Dataset:
         stage = stream_stage(self._root)
         if stage is not None:
             raise ValueError(
-                f"shuffle() permutes a whole indexed dataset, and {stage.named()} makes this one a stream: pass "
+                f"shuffle() needs an indexed dataset, and {stage.named()} makes this one a stream: pass "
                 "shuffle(buffer=1000), or put shuffle() before that stage"
             )
         if self._root.length_when_described() is None and self._root.length() is None:
-            raise ValueError("shuffle() permutes a whole dataset, and this one has no end: put it before repeat()")
+            raise ValueError("shuffle() needs a finite dataset, and this one is endless: put it before repeat()")
         return self._then(nodes.ShuffleNode)
 
     def batch(self, size: int, *, drop_last: bool = False, collate: Callable[[list[Any]], Any] | None = None) -> Self:
         """Return a dataset of batches.
 
         Args:
-            size: Elements of a batch.
-            drop_last: A last batch with fewer is left out; of a stream: those of all lanes.
-            collate: Makes a batch of a list of elements; None: numbers and arrays are stacked, and dicts, tuples,
-                lists, named tuples and dataclasses joined by field, as by `Loader`.
+            size: Number of elements per batch.
+            drop_last: Drop a last batch with fewer elements; in a stream, that of each virtual shard.
+            collate: A function that makes a batch from a list of elements. If None, numbers and arrays are stacked, and
+                dicts, tuples, lists, named tuples and dataclasses are combined by field, as in `Loader`.
 
         Raises:
             TypeError: An argument has the wrong type.
-            ValueError: ``size`` is less than one; or the elements are batches already, and there is no ``collate``.
+            ValueError: ``size`` is less than 1; or the elements are already batches, and ``collate`` is None.
 
-        Follows: ``tf.data.Dataset.batch``; but a batch of batches is to be asked for by a ``collate`` of one's own.
+        Follows: ``tf.data.Dataset.batch``, except that batches of batches need a ``collate``.
         """
         return self._then(
             nodes.BatchNode, size=check_count("batch", "size", size),
@@ -316,21 +318,21 @@ class Dataset:
         """Return a stream of batches of elements that have similar lengths.
 
         Args:
-            length: Called with an element; returns its length.
-            boundaries: Ascending lengths: the first bucket has elements below the first one, the last bucket those not
-                below the last one.
-            batch_sizes: One for each bucket, one more than boundaries.
-            max_tokens: In place of ``batch_sizes``: those of a bucket are ``max_tokens // boundary``, with the boundary
-                above it. The last bucket has none: there the greatest length in a batch counts. A longer element is
-                an error in its place.
-            drop_last: Batches that are short at the end are left out.
-            collate: Makes a batch of a list of elements; None: arrays and lists of numbers are padded with zeros to the
-                longest, and then as by `batch`.
+            length: A function of one element that returns its length.
+            boundaries: Ascending lengths. The first bucket has elements below the first boundary, the last bucket
+                elements not below the last boundary.
+            batch_sizes: A batch size for each bucket; one more than boundaries.
+            max_tokens: Replaces ``batch_sizes``: the batch size of a bucket is ``max_tokens // boundary``, with its
+                upper boundary. For the last bucket, the greatest length in a batch counts. A longer element raises an
+                error.
+            drop_last: Drop incomplete batches at the end.
+            collate: A function that makes a batch from a list of elements. If None, arrays and lists of numbers are
+                padded with zeros to the longest, and then combined as in `batch`.
 
         Raises:
             TypeError: An argument has the wrong type.
-            ValueError: Boundaries that do not ascend; another number of ``batch_sizes``; both of them and
-                ``max_tokens``, or neither; or the elements are batches already, and there is no ``collate``.
+            ValueError: Boundaries do not ascend; the number of ``batch_sizes`` is wrong; ``batch_sizes`` and
+                ``max_tokens`` are both given, or neither; or the elements are already batches, and ``collate`` is None.
 
         Follows: ``tf.data.Dataset.bucket_by_sequence_length``.
         """
@@ -353,22 +355,22 @@ class Dataset:
     ) -> Self:
         """Return a stream of rows of one length, filled with elements that are sequences.
 
-        Elements are arrays or lists of numbers, or dicts of these, all of one length; there may be more axes behind the
-        first. A row is a dict of arrays: the fields, of a bare array ``tokens``, ``segment_ids`` (int32, from 1 on in
-        each row) and ``positions`` (int32, from 0 on in each segment). What is left of a row is 0 in each of them.
-        Elements without any item are left out. Each lane has rows of its own.
+        Elements are arrays or lists of numbers, or dicts of these, all with one length; more axes after the first are
+        allowed. A row is a dict of arrays: the fields (``tokens`` for plain arrays), ``segment_ids`` (int32, from 1 in
+        each row) and ``positions`` (int32, from 0 in each segment). Padding is 0 in all of them. Empty elements are
+        left out. Each virtual shard has its own rows.
 
         Args:
-            length: Of a row.
+            length: Length of a row.
             strategy: "best_fit": an element goes whole into the open row that it fills best. "concatenate": the
-                elements are one running text, which is cut into rows.
-            bins: Rows that are open at a time, by each lane: more leave less padding, and need more memory.
-            long: An element that is longer than a row is cut into whole rows and a rest, which is packed as any other
-                ("cut"); is an error in its place ("error"); or is left out and counted ("drop").
+                concatenation of all elements is cut into rows.
+            bins: Number of open rows per virtual shard. More rows reduce padding and need more memory.
+            long: Treatment of an element that is longer than a row. "cut": it is cut into whole rows and a rest, which
+                is packed like other elements. "error": it raises an error. "drop": it is left out and counted.
 
         Raises:
             TypeError: An argument has the wrong type.
-            ValueError: ``length`` or ``bins`` is less than one; ``strategy`` or ``long`` is unknown; or a stage before
+            ValueError: ``length`` or ``bins`` is less than 1; ``strategy`` or ``long`` is unknown; or a previous stage
                 makes batches, whose samples would become one sequence.
 
         Follows: ``grain.experimental.BestFitPackIterDataset`` and ``ConcatThenSplitIterDataset``.
@@ -380,7 +382,7 @@ class Dataset:
             raise ValueError(
                 f"pack takes single samples, and {batching.named()} makes batches of them: "
                 "the samples of a batch would become one sequence, without a boundary. Pack first: "
-                f"pack({length}).batch(...). To pack the samples of a batch, take it apart before: flat_map(function)"
+                f"pack({length}).batch(...). To pack the samples of a batch, split it first: flat_map(function)"
             )
         return self._then(
             nodes.PackNode, row_length=check_count("pack", "length", length), strategy=strategy,
@@ -388,16 +390,16 @@ class Dataset:
         )  # fmt: skip
 
     def repeat(self, times: int | None = None) -> Self:
-        """Return a dataset of the same elements again and again.
+        """Return a dataset that repeats the elements.
 
-        Each pass is an epoch of its own for the stages before: they draw other numbers, and `shuffle` gives another
-        order.
+        Each repetition is a separate epoch for the previous stages: they draw other random numbers, and `shuffle`
+        returns another order.
 
         Args:
-            times: How often; None: without end.
+            times: Number of repetitions. If None, the dataset is endless.
 
         Raises:
-            TypeError: ``times`` is no integer.
+            TypeError: ``times`` is not an integer.
             ValueError: It is negative.
 
         Follows: ``tf.data.Dataset.repeat``.
@@ -408,10 +410,10 @@ class Dataset:
         """Return a dataset of the first elements.
 
         Args:
-            count: How many at most.
+            count: Maximum number of elements.
 
         Raises:
-            TypeError: It is no integer.
+            TypeError: ``count`` is not an integer.
             ValueError: It is negative.
 
         Follows: ``tf.data.Dataset.take``.
@@ -422,10 +424,10 @@ class Dataset:
         """Return a dataset without the first elements.
 
         Args:
-            count: How many are left out.
+            count: Number of elements to skip.
 
         Raises:
-            TypeError: It is no integer.
+            TypeError: ``count`` is not an integer.
             ValueError: It is negative.
 
         Follows: ``tf.data.Dataset.skip``.
@@ -433,7 +435,7 @@ class Dataset:
         return self._then(nodes.SkipNode, count=check_count("skip", "count", count, 0))
 
     def enumerate(self) -> Self:
-        """Return a dataset of pairs of a number, from 0 on, and the element.
+        """Return a dataset of pairs of an index, from 0, and the element.
 
         Follows: ``tf.data.Dataset.enumerate``.
         """
@@ -442,28 +444,29 @@ class Dataset:
     def cache(
         self, folder: str | os.PathLike[str] | None = None, *, name: str | None = None, max_bytes: int | None = None
     ) -> Self:
-        """Return a dataset of the same elements, each of which is computed once, and kept.
+        """Return a dataset of the same elements, each of which is computed once and then cached.
 
-        They are shared by all processes of a host: workers, and with a folder also ranks and later runs. What is before
-        is computed as ``iter`` computes it, with seed 0 in epoch 0: its order and its random numbers are the same in
-        each epoch, kept or not. So `shuffle` and augmentation belong behind it.
+        All processes of a host share the cache: workers, and with a folder also ranks and later runs. The previous
+        stages are computed as by ``iter``, with seed 0 in epoch 0. Their order and random numbers are the same in each
+        epoch, cached or not. So put `shuffle` and augmentation after it.
 
-        Elements are kept as pickles; their arrays are read-only, and not copied when they are read.
+        Elements are stored as pickles. Their arrays are read-only, and not copied when they are read.
 
         Args:
-            folder: A folder of a local disk, which is made if it is not there; it keeps the elements of any number of
-                datasets apart. None: memory, as long as this dataset is there or one that was made of it.
-            name: Of the elements in the folder; None: it follows from the sources, and from the code of the functions
-                before this stage.
-            max_bytes: How many are kept at most; None: as far as there is room, of memory half of what is free.
-                What is not kept is computed each time, and there is a warning.
+            folder: A folder of a local disk, which is created if needed. Several datasets can share it. If None,
+                elements are cached in memory, while this dataset or a dataset made from it exists.
+            name: Name of the elements in the folder. If None, it is derived from the sources, and from the code of the
+                functions before this stage.
+            max_bytes: Maximum size in bytes. If None, the free space limits it; in memory, half of the free memory.
+                Elements that do not fit are computed each time, with a warning.
 
         Raises:
-            TypeError: An argument has the wrong type; or no name can be made of a source or a function.
-            ValueError: ``max_bytes`` is less than one; the name is none of a file; or there is a name and no folder.
-            OSError: The folder cannot be made, or cannot be written.
+            TypeError: An argument has the wrong type; or no name can be derived from a source or a function.
+            ValueError: ``max_bytes`` is less than 1; ``name`` is not a valid file name; or there is a name and no
+                folder.
+            OSError: The folder cannot be created or written.
 
-        Follows: ``tf.data.Dataset.cache``; but any part of it may be there, and any number of processes may use it.
+        Follows: ``tf.data.Dataset.cache``; in addition, a cache can be incomplete, and several processes can use it.
         """
         return self._then(nodes.CacheNode, cache=_cache_of(self._root, folder, name, max_bytes))
 
@@ -474,66 +477,65 @@ class Dataset:
         """Return the ``collate`` of a stage that makes batches.
 
         Raises:
-            TypeError: It is no function of one argument.
-            ValueError: There is none, and the elements are batches already.
+            TypeError: It does not accept one argument.
+            ValueError: It is None, and the elements are already batches.
         """
         if collate is not None:
             check_function(stage, "collate", collate, "a list of elements")
             return collate
-        # Two batch stages are mostly a mistake, which shows in the model only, as an axis too many.
+        # Two batch stages are usually a mistake, which would only show in the model, as an additional axis.
         batching = self._root.facts.batching
         if batching is not None:
             raise ValueError(
-                f"{stage} makes batches of samples, and the elements are batches already, by "
-                f"{batching.named().rstrip(',')}: leave out one of them. flat_map(function) takes batches apart; for "
-                f"batches of batches say how they are joined: {stage}(..., collate=function)"
+                f"{stage} takes single samples, and {batching.named()} already makes batches: leave out one of them, "
+                f"split batches with flat_map(function), or combine them with {stage}(..., collate=function)"
             )
         return None
 
     # -- Elements
 
     def __len__(self) -> int:
-        """The number of elements of an indexed dataset.
+        """Return the number of elements of an indexed dataset.
 
         Raises:
-            TypeError: It is a stream, or has no end.
+            TypeError: The dataset is a stream or endless.
         """
         require_index(self._root, "no length", remedy="mpqueue.Loader and mpqueue.torch.DataLoader take streams")
         length = self._readers.length()
         if length is None:
-            raise TypeError("the dataset has no end, and so no length: take(n) gives its first n elements")
+            raise TypeError("the dataset is endless and has no length: take(n) returns its first n elements")
         return length
 
     def __getitem__(self, index: int) -> Any:
-        """The element at a place of an indexed dataset, computed here and now.
+        """Compute an element of an indexed dataset in this process.
 
         Args:
-            index: The place; a negative one counts from the end.
+            index: Index of the element; a negative index counts from the end.
 
         Raises:
-            TypeError: The dataset is a stream; or the index is no integer.
-            IndexError: There is no such place.
-            Exception: What a function of a stage raised.
+            TypeError: The dataset is a stream, or the index is not an integer.
+            IndexError: The index is out of range.
+            Exception: A function of a stage raised it.
         """
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """The elements at several places, computed together: as torch's loader asks for the samples of a batch.
+        """Compute several elements together, as torch's loader requests the samples of a batch.
 
         Args:
-            indices: The places.
+            indices: Indices of the elements.
 
         Raises:
-            TypeError, IndexError, Exception: As of `__getitem__`.
+            TypeError, IndexError, Exception: See `__getitem__`.
         """
         require_index(self._root, "no items by index")
         return compute_indices(self._readers, indices)
 
     def __iter__(self) -> Iterator[Any]:
-        """Compute the elements of the first epoch here, one after the other, as a `Loader` with ``seed=0`` gives them.
+        """Compute the elements of the first epoch in this process, as a `Loader` with ``seed=0`` returns them.
 
         Raises:
-            Exception: What a function of a stage raised; the next element is the one behind it.
+            Exception: A function of a stage raised it; the next element is the one after it.
         """
         if stream_stage(self._root) is not None:
             return LaneRounds(DatasetLanes(self._root))
@@ -547,7 +549,7 @@ class Dataset:
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        """The stages, each in a line."""
+        """Show each stage in a line."""
         lines = [
             f"{(1 + visit.level) * '  '}{visit.line(lambda node: node.line())}" for visit in nodes.visits(self._root)
         ]
@@ -573,14 +575,12 @@ def _roots(stage: str, datasets: tuple[Any, ...]) -> tuple[nodes.StageNode, ...]
 
 
 def _cache_of(root: nodes.StageNode, folder: Any, name: Any, max_bytes: Any) -> Cache:
-    """Return where the elements of a stage are kept."""
+    """Return the cache of a stage."""
     most = None if max_bytes is None else check_count("cache", "max_bytes", max_bytes)
     _warn_of_one_order(root)
     if folder is None:
         if name is not None:
-            raise ValueError(
-                f"cache: name={name!r} names elements in a folder, and there is none: cache(folder, name=...)"
-            )
+            raise ValueError(f"cache: name={name!r} needs a folder: cache(folder, name=...)")
         return MemoryCache(most)
     path = check_folder("cache", folder)
     if name is not None:
@@ -591,21 +591,21 @@ def _cache_of(root: nodes.StageNode, folder: Any, name: Any, max_bytes: Any) -> 
         key = fingerprint_of(root)
     except Exception as error:
         raise TypeError(
-            f"cache: no name can be made of what is before it ({type(error).__name__}: {error}): say one yourself, "
-            "cache(folder, name=...), and another one whenever the samples or functions change"
+            f"cache: no name can be derived from the previous stages ({type(error).__name__}: {error}): pass one, "
+            "cache(folder, name=...), and change it whenever the samples or functions change"
         ) from error
     return FolderCache(path, key, most)
 
 
 def _warn_of_one_order(root: nodes.StageNode) -> None:
-    """Warn where a cache keeps the order of a shuffle, unless that chooses elements."""
+    """Warn if a cache keeps the order of a shuffle, unless the shuffle selects elements."""
     node = root
-    # Behind another cache the order is kept already, and was warned of there.
+    # After another cache, the order is already kept, and that stage has warned.
     while isinstance(node, nodes.LinkNode) and not isinstance(node, nodes.TakeNode | nodes.SkipNode | nodes.CacheNode):
         if isinstance(node, nodes.ShuffleNode):
             stage = nodes.Numbered(node.number, node)
             warn(
-                f"cache() is behind {stage.named()} so all epochs have its order of the first one: put it before",
+                f"cache() follows {stage.named()} so all epochs have the order of the first one: put cache() before it",
                 "Streams", "Caches",
             )  # fmt: skip
             return
@@ -616,10 +616,10 @@ def _source_node(source: Any) -> nodes.StageNode:
     """Return the stage of a source.
 
     Raises:
-        TypeError: It is none.
+        TypeError: The source has an unsupported type.
     """
     if isinstance(source, Dataset):
-        raise TypeError("the source is a Dataset already: call its methods")
+        raise TypeError("the source is already a Dataset: call its methods")
     if is_torch_iterable(source):
         return nodes.StreamNode(source=source)
     refuse_lookalikes(source, "sample")
@@ -627,7 +627,7 @@ def _source_node(source: Any) -> nodes.StageNode:
         return nodes.SourceNode(source=source)
     if hasattr(source, "__next__"):
         raise TypeError(
-            f"the source is an iterator ({type(source).__name__}), which can be read once and from its beginning only: "
+            f"the source is an iterator ({type(source).__name__}), which can be read only once: "
             "pass the generator function itself, a callable without arguments that returns a new iterator"
         )
     if inspect.isclass(source):
@@ -638,5 +638,6 @@ def _source_node(source: Any) -> nodes.StageNode:
     if hasattr(type(source), "__iter__"):
         return nodes.StreamNode(source=source)
     raise TypeError(
-        f"a source needs __getitem__ and __len__, or is a generator function, or has __iter__; got {source!r}"
+        f"Unsupported source: expected an object with __getitem__ and __len__, a generator function, or an object "
+        f"with __iter__; got {source!r}"
     )

@@ -85,8 +85,8 @@ def test_a_function_that_gives_what_it_must_not_is_told_so_at_its_first_sample(d
             r"stage 1, filter\(is_even\), makes.*pass shuffle\(buffer=1000\), or put",
         ),
         (lambda: run(evens(), shuffle=True), ValueError, r"stage 1, filter\(is_even\).*shuffle\(buffer=1000\)"),
-        (lambda: Dataset.range(3).repeat().shuffle(), ValueError, r"has no end: put it before repeat"),
-        (lambda: run(evens().batch(4), batch_size=4), ValueError, r"gives batches already, by stage 2, batch\(4\)"),
+        (lambda: Dataset.range(3).repeat().shuffle(), ValueError, r"this one is endless: put it before repeat"),
+        (lambda: run(evens().batch(4), batch_size=4), ValueError, r"stage 2, batch\(4\), already makes batches"),
         (lambda: Dataset.mix([]), ValueError, "at least one dataset, got none"),
         (lambda: Dataset.mix([evens(), evens()], [1, -1]), ValueError, r"0 or more.*got \[1\.0, -1\.0\]"),
         (lambda: Dataset.mix([evens(), evens()], [0, 0]), ValueError, "must not all be zero"),
@@ -108,8 +108,8 @@ def test_a_function_that_gives_what_it_must_not_is_told_so_at_its_first_sample(d
         (lambda: Dataset(all_of_it()), TypeError, r"an iterator \(generator\).*pass the generator function itself"),
         (lambda: Dataset(zip([1], [2], strict=True)), TypeError, r"an iterator \(zip\)"),
         (lambda: Dataset(lambda path: open(path)), TypeError, r"called without arguments.*functools\.partial"),
-        (lambda: Dataset(None), TypeError, "needs __getitem__ and __len__.*got None"),
-        (lambda: Dataset(evens()), TypeError, "is a Dataset already"),
+        (lambda: Dataset(None), TypeError, "with __getitem__ and __len__.*got None"),
+        (lambda: Dataset(evens()), TypeError, "is already a Dataset"),
         (lambda: run(evens(), lanes=10, shard=(0, 4)), ValueError, "lanes=10 .*a multiple of 4, such as 8, 12, 16"),
         (lambda: run(Dataset.range(4), lanes=4), ValueError, "lanes=4 is about streams.*Leave it out"),
         (lambda: run(Dataset.range(4), epoch_batches=4), ValueError, "epoch_batches=4 is about streams"),
@@ -141,8 +141,8 @@ def test_what_cannot_be_meant_is_an_error_that_says_what_to_do(use, error, text)
         lambda batches: run(batches, batch_size=4),
     ],
 )
-def test_batches_that_would_be_batched_once_more_are_an_error_that_says_what_to_do(batches, again):
-    with pytest.raises(ValueError, match=r"batches already, by stage \d+, b(atch|ucket)\(.*: leave out one.*collate="):
+def test_batch_after_batch_needs_a_collate(batches, again):
+    with pytest.raises(ValueError, match=r"stage \d+, b(atch|ucket)\(.*already makes batches: leave out one.*collate="):
         again(batches)
 
 

@@ -621,7 +621,7 @@ LOCK = threading.Lock()
         ({"folder": 3}, TypeError, "folder must be a path, got 3"),
         ({"folder": "s3://bucket"}, ValueError, "of this machine"),
         ({"folder": ""}, ValueError, "of this machine"),
-        ({"name": "a"}, ValueError, "there is none"),
+        ({"name": "a"}, ValueError, "needs a folder"),
         ({"folder": "x", "name": "../a"}, ValueError, "without a slash"),
         ({"folder": "x", "name": 3}, TypeError, "name must be a text"),
         ({"max_bytes": 0}, ValueError, "max_bytes"),
@@ -635,7 +635,7 @@ def test_bad_arguments_are_named(arguments, kind, words):
 
 def test_what_has_no_key_needs_a_name(tmp_path):
     lock = threading.Lock()
-    with pytest.raises(TypeError, match=r"say one yourself, cache\(folder, name="):
+    with pytest.raises(TypeError, match=r"pass one, cache\(folder, name="):
         Dataset.range(3).map(lambda x: lock and x).cache(tmp_path)
     assert list(Dataset.range(3).map(lambda x: lock and x).cache(tmp_path, name="mine")) == [0, 1, 2]
     assert Dataset.range(3).map(lambda x: LOCK and x).cache(tmp_path)[2] == 2  # a global of a module is no content
@@ -643,7 +643,7 @@ def test_what_has_no_key_needs_a_name(tmp_path):
 
 def test_a_cache_behind_a_shuffle_is_told_of(caplog):
     Dataset.range(9).shuffle().map(str).cache()
-    assert "all epochs have its order of the first one" in caplog.text
+    assert "all epochs have the order of the first one" in caplog.text
     caplog.clear()
     chosen = Dataset.range(9).shuffle().take(3).cache().shuffle()
     assert sorted(chosen.repeat(2)) == sorted(2 * list(chosen))

@@ -181,7 +181,7 @@ def test_a_mistake_is_told_where_it_is_made(use, error, text):
     ("dataset", "options", "error", "text"),
     [
         (Dataset.range(10).batch(2), {"batch_size": 2}, ValueError, r"batch_size=2.*stage 1, batch\(2\)"),
-        (Dataset.range(10).batch(2).shuffle(), {"batch_size": 2}, ValueError, "gives batches already"),
+        (Dataset.range(10).batch(2).shuffle(), {"batch_size": 2}, ValueError, "already makes batches"),
         (Dataset.range(10).batch(2), {"batch_sampler": [[0]]}, ValueError, "batch_sampler makes batches"),
         (
             Dataset.range(10).filter(keep),
