@@ -120,7 +120,7 @@ def test_a_stream_has_no_length_and_no_items_and_says_which_stage_makes_it_one(m
         (lambda base: base.shuffle(buffer=0), ValueError, "shuffle: buffer must be 1 or more"),
         (lambda base: base.shuffle(True), TypeError, "shuffle: buffer must be an integer"),
         (lambda base: base.filter(keep).shuffle(), ValueError, r"stage 1, filter\(keep\).*shuffle\(buffer=1000\)"),
-        (lambda base: base.repeat().shuffle(), ValueError, "no end: put it before repeat"),
+        (lambda base: base.repeat().shuffle(), ValueError, "endless: put it before repeat"),
         (lambda base: base.repeat(-1), ValueError, "repeat: times must be 0 or more"),
         (lambda base: base.take(-1), ValueError, "take: count"),
         (lambda base: base.skip("1"), TypeError, "skip: count"),
@@ -167,7 +167,7 @@ def test_a_stream_has_no_length_and_no_items_and_says_which_stage_makes_it_one(m
         (lambda base: base["a"], TypeError, "must be an integer"),
         (lambda base: base[1:2], TypeError, "skip"),
         (lambda base: base.repeat()[-1], IndexError, "no end"),
-        (lambda base: base.prefetch(3), AttributeError, "the engine computes batches ahead"),
+        (lambda base: base.prefetch(3), AttributeError, "a Loader computes batches ahead"),
         (lambda base: base.interleave(double), AttributeError, "flat_map"),
         (lambda base: base.no_such_method(), AttributeError, "no attribute 'no_such_method'$"),
     ],
@@ -182,7 +182,7 @@ def test_a_mistake_is_told_where_it_is_made(use, error, text):
     [
         (Dataset.range(10).batch(2), {"batch_size": 2}, ValueError, r"batch_size=2.*stage 1, batch\(2\)"),
         (Dataset.range(10).batch(2).shuffle(), {"batch_size": 2}, ValueError, "already makes batches"),
-        (Dataset.range(10).batch(2), {"batch_sampler": [[0]]}, ValueError, "batch_sampler makes batches"),
+        (Dataset.range(10).batch(2), {"batch_sampler": [[0]]}, ValueError, "batch_sampler takes single samples"),
         (
             Dataset.range(10).filter(keep),
             {"shuffle": True},
