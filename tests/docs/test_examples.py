@@ -47,10 +47,10 @@ NOT_RUN = {
     "scripts/slow": "takes minutes; tests/scripts runs its programs for a moment",
     "scripts/mutants": "takes minutes",
     "scripts/gauntlet": "takes minutes",
-    "scripts/trainers": "takes minutes; tests/scripts runs what is installed",
+    "scripts/trainers": "takes minutes; tests/scripts runs one trainer",
     "scripts/stubs": "writes into the tree",
     "scripts/soak": "takes minutes; tests/scripts runs it for a moment",
-    "python3 scripts/benchmark.py": "takes minutes; tests/scripts runs its parts",
+    "python3 scripts/benchmark.py": "takes minutes; tests/scripts runs one workload",
 }
 
 

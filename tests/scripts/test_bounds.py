@@ -1,4 +1,4 @@
-"""A run of the tests ends, also where what hangs is none of them."""
+"""A run of the tests that hangs outside a test prints its stack and fails."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from helpers.deadlock import DEADLOCK_S
 from helpers.forked import Interpreter
 
 TESTS = Path(__file__).resolve().parents[1]
-# Limits are noted, and come at once where something hangs.
+# Limits are recorded, and end at once where something hangs.
 CONFTEST = f"""
 import faulthandler, threading
 from helpers.bounds import Bounds
@@ -24,57 +24,26 @@ def hang():
 def pytest_configure(config):
     config.pluginmanager.register(Bounds(600))
 """
-HANGING = {
-    "a collection": "hang()",
-    "a teardown behind a failure": """
-@pytest.fixture
-def hangs():
-    yield
-    hang()
-
-def test_it(hangs):
-    assert False
-""",
-    "an exit": """
+HANGING_EXIT = """
 def hang_at_the_end():
     threading.main_thread().join()
     hang()
 
 def test_it():
+    assert not limits  # a test has no limit but its own
     threading.Thread(target=hang_at_the_end).start()
-""",
-}
+"""
 PROGRAM = "import sys, pytest; sys.exit(pytest.main(['-q', '-p', 'pytest_timeout', '--timeout', '60', '.']))"
 
 
-@pytest.fixture(scope="module")
-def interpreter():
-    with Interpreter("pytest", "pytest_timeout") as started:
-        yield started
-
-
-@pytest.fixture
-def run(tmp_path, interpreter):
-    """What tests write to stderr, and their exit status."""
-
-    def run_tests(code):
-        (tmp_path / "conftest.py").write_text(CONFTEST)
-        (tmp_path / "test_it.py").write_text(f"import threading, pytest\nfrom conftest import hang, limits\n{code}")
-        (tmp_path / "program.py").write_text(PROGRAM)
-        environ = {"PYTHONPATH": str(TESTS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+@pytest.mark.parametrize("code", ["hang()", HANGING_EXIT], ids=["a collection", "an exit"])
+def test_a_run_that_hangs_prints_its_stack_and_fails(code, tmp_path):
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "test_it.py").write_text(f"import threading\nfrom conftest import hang, limits\n{code}")
+    (tmp_path / "program.py").write_text(PROGRAM)
+    environ = {"PYTHONPATH": str(TESTS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    with Interpreter("pytest", "pytest_timeout") as interpreter:
         status, _, errors = interpreter.run([tmp_path / "program.py"], tmp_path, environ, 4 * DEADLOCK_S)
-        return status, errors
-
-    return run_tests
-
-
-@pytest.mark.parametrize("what", HANGING)
-def test_it_says_where_it_stands_and_fails(run, what):
-    status, errors = run(HANGING[what])
     assert status == 1
     assert "most recent call first" in errors
     assert "in hang" in errors
-
-
-def test_a_test_has_no_limit_but_its_own(run):
-    assert run("def test_it():\n    assert not limits") == (0, "")
