@@ -21,7 +21,8 @@ def _launcher_with(framework):
     if importlib.util.find_spec(framework) is None:
         pytest.skip(f"{framework} is not installed")
     # pyarrow, which pandas imports, has a thread otherwise; no thread may be there when it is forked.
-    environ = os.environ | {"KERAS_BACKEND": "jax", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+    backend = "tensorflow" if framework == "tensorflow" else "jax"  # TensorFlow imports Keras
+    environ = os.environ | {"KERAS_BACKEND": backend, "JE_ARROW_MALLOC_CONF": "background_thread:false"}
     return Interpreter("mpqueue.workers.launcher", framework, environ=environ)
 
 

@@ -61,13 +61,13 @@ def frameworks_of(block):
 
 
 def interpreter_of(block):
-    """The framework that the interpreter has imported from which a block is forked: the one that takes longest.
+    """Return the framework that is imported already where the block is forked: the one whose import takes longest.
 
-    A block that names Keras's backend itself has to import it behind that.
+    A block that chooses Keras's backend has to import Keras itself.
     """
-    if "KERAS_BACKEND" in block.text:
-        return None
     frameworks = {"keras" if name == "jax" else name for name in frameworks_of(block)}
+    if "KERAS_BACKEND" in block.text:
+        frameworks -= {"keras"}
     return next((name for name in ("tensorflow", "keras", "torch") if name in frameworks), None)
 
 

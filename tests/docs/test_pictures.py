@@ -1,11 +1,10 @@
 """Pictures and tables of the documents are those that ``scripts/pictures`` draws from the data in the tree."""
 
-import json
 import re
 import xml.etree.ElementTree as ET
 
 import pytest
-from helpers.pages import DOCS, PAGES, README
+from helpers.pages import PAGES, README
 from helpers.scripts import script
 
 command = script("parts.pictures.command")
@@ -77,63 +76,6 @@ def test_every_figure_that_the_front_page_compares_is_in_the_data():
     figures = re.findall(r"\| ([\d,.]+)(?= )", table)
     assert len(figures) == 24
     assert set(figures) <= known
-
-
-def test_a_run_of_the_benchmark_becomes_the_data(tmp_path, monkeypatch):
-    def row(workload, name, *rates, ratio=None):
-        middle = sorted(rates)[1]
-        told = {"workload": workload, "name": name, "unit": "batches/s", "rates": rates, "ratio": ratio}
-        return told | {"median": middle, "spread": (max(rates) - min(rates)) / 2 / middle}
-
-    rows = [row("tiny", "mpqueue", 100, 300, 200), row("tiny", "mpqueue threads", 99, 101, 98)]
-    rows += [row("tiny", "imap", 50, 100, 80.4, ratio=2.4876), row("csv", "mpqueue on one core", 3, 3, 3)]
-    rows += [row("csv", "TensorFlow queues on one core", 2, 2, 2, ratio=1.5), row("csv", "processes", 1, 1, 1)]
-    target = {"workload": "tiny", "against": "imap"}
-    targets = [target | {"ours": "mpqueue", "at_least": 2.5, "ratio": 2.5}]
-    targets += [target | {"ours": "mpqueue threads", "at_least": 5.0, "ratio": 1.234}]
-    run = {"machine": "a machine", "workers": 2, "rates": rows, "targets": targets, "verdicts": ["tiny: reached"]}
-    run |= {"cost_heads": ["CPU", "memory"], "cost_rows": [["tiny", "imap", ["1.5", "20"]]]}
-    (tmp_path / "run.json").write_text(json.dumps(run))
-    data = measured.run_of(measured.results_from(tmp_path / "run.json"))
-    assert (data["machine"], data["workers"], data["rounds"]) == ("a machine", 2, 3)
-    monkeypatch.setitem(measured.TABLES, "batches", measured.Table(("csv", "tiny")))
-    page = "# A page\n\n<!-- drawn from benchmarks.json: batches -->\n| old |\n\nText.\n"
-    page += "<!-- drawn from benchmarks.json: what was wanted -->\n- old\n"
-    page += "<!-- drawn from benchmarks.json: what each costs -->\n"
-    page += "<!-- drawn from benchmarks.json: the machine -->\n"
-    assert measured.page_drawn_anew(page, data).splitlines() == [
-        "# A page",
-        "",
-        "<!-- drawn from benchmarks.json: batches -->",
-        "| workload | fed by | rate | spread | mpqueue has of it | wanted |",
-        "|---|---|---:|---:|---:|---|",
-        "| csv | mpqueue on one core | 3 batches/s | ±0% |  |  |",
-        "| csv | TensorFlow queues on one core | 2 batches/s | ±0% | 1.50 |  |",
-        "| csv | processes | 1 batches/s | ±0% |  |  |",
-        "| tiny | mpqueue | 200 batches/s | ±50% |  |  |",
-        "| tiny | mpqueue threads | 99 batches/s | ±2% |  |  |",
-        "| tiny | imap | 80.4 batches/s | ±31% | 2.49 | 2.5: reached; 5 (mpqueue threads: 1.23): missed |",
-        "",
-        "Text.",
-        "<!-- drawn from benchmarks.json: what was wanted -->",
-        "- tiny: reached",
-        "<!-- drawn from benchmarks.json: what each costs -->",
-        "| workload | fed by | CPU | memory |",
-        "|---|---|---:|---:|",
-        "| tiny | imap | 1.5 | 20 |",
-        "<!-- drawn from benchmarks.json: the machine -->",
-        "- a machine",
-        "- 2 workers, 3 rounds",
-    ]
-    monkeypatch.setitem(measured.TABLES, "batches", measured.Table(("tiny",), ("mpqueue",)))
-    assert [row["name"] for row in measured.rows_of(measured.TABLES["batches"], data)] == ["mpqueue"]
-
-
-def test_the_data_lie_beside_the_page_and_are_written_a_line_for_each_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(measured, "DATA", tmp_path / "data.json")
-    text = (DOCS / "benchmarks.json").read_text("utf-8")
-    measured.save(json.loads(text))
-    assert (tmp_path / "data.json").read_text("utf-8") == text
 
 
 def test_the_table_of_options_is_that_of_the_code():

@@ -1,5 +1,6 @@
 """torch's `DataLoader`, on mpqueue's workers; ``--stock`` plays the cases on torch's own, which proves the player right."""
 
+import gc
 import os
 import tempfile
 
@@ -8,6 +9,8 @@ from torch.utils import data
 
 import mpqueue.torch
 from golden.torch_play import Play
+
+gc.freeze()  # each case collects garbage, which takes 60 ms with all objects of torch
 
 
 def run(case, _folder):
