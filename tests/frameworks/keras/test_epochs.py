@@ -30,6 +30,7 @@ def test_hooks_and_items_run_as_often_and_in_the_same_order(tmp_path, kind):
     assert (begins, ends) in [(3, 4), (4, 4)]  # Keras looks at a first batch, or at none, before the first epoch
 
 
+@pytest.mark.any_backend
 def test_hooks_are_called_alone_with_two_workers(tmp_path):
     """Between a begin and its end lie exactly the items of one epoch."""
     notes = notes_of(tmp_path, lambda dataset: accelerate(dataset, 2), kind="built")
@@ -39,6 +40,7 @@ def test_hooks_are_called_alone_with_two_workers(tmp_path):
         assert (sorted(items), end) == ([f"item{index}" for index in range(5)], "end")
 
 
+@pytest.mark.any_backend
 def test_hooks_of_parts_of_a_pass_are_called_as_often(tmp_path):
     def hooks(way):
         notes = notes_of(tmp_path, way, length=6, steps_per_epoch=2, epochs=4)
@@ -69,6 +71,7 @@ def test_parts_of_a_pass_see_the_dataset_as_the_hooks_left_it(delivered, process
     assert delivered.take() == expected
 
 
+@pytest.mark.any_backend
 def test_a_change_made_by_a_callback_reaches_the_workers(delivered):
     class Advancing(keras.callbacks.Callback):
         def __init__(self, dataset):
@@ -87,6 +90,7 @@ def test_a_change_made_by_a_callback_reaches_the_workers(delivered):
     assert [mark[:2] for mark in delivered.take()[-6:]] == [(i, state) for state in (100, 200) for i in range(3)]
 
 
+@pytest.mark.any_backend
 def test_a_change_made_by_on_epoch_begin_reaches_all_items_of_the_epoch(delivered):
     class Beginning(marked.Marked):
         def on_epoch_begin(self):
@@ -127,6 +131,7 @@ def test_an_early_stop_is_that_without_workers(tmp_path, delivered, batch):
         assert delivered.take() == batches
 
 
+@pytest.mark.any_backend
 def test_callbacks_see_the_epochs_and_batches_that_they_see_without_workers():
     class Noting(keras.callbacks.Callback):
         def __init__(self):
@@ -150,6 +155,7 @@ def test_callbacks_see_the_epochs_and_batches_that_they_see_without_workers():
     assert notes(accelerate(marked.Marked(), 2)) == notes(as_py_dataset(marked.Marked()))
 
 
+@pytest.mark.any_backend
 def test_a_pass_that_an_adapter_is_asked_for_directly_is_served_too():
     from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 

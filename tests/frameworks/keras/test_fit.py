@@ -29,9 +29,13 @@ CASES = {
 }
 if BACKEND == "torch":
     del CASES["many steps at once"]  # Keras refuses steps_per_execution there
-# What the batches are made of is Keras's own matter, and the same code on every backend.
-ON_ANY_BACKEND = {"not shuffled", "weighted", "classes"}
-VALIDATIONS = [{}, {"validation_steps": 2}, pytest.param({"validation_freq": 2}, marks=pytest.mark.any_backend)]
+# Keras handles the content of batches and the number of steps by the same code on every backend.
+ON_ANY_BACKEND = {"not shuffled", "weighted", "classes", "named", "more steps than batches", "parts that do not fit"}
+ANY_BACKEND = pytest.mark.any_backend
+VALIDATIONS = [
+    {},
+    *(pytest.param({option: 2}, marks=ANY_BACKEND) for option in ("validation_steps", "validation_freq")),
+]
 pytestmark = pytest.mark.filterwarnings("ignore:.*ran out of data")
 
 
@@ -41,26 +45,25 @@ def fit_without_workers(case):
     return fit(as_py_dataset(make()), kind=case, **options)
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=[pytest.mark.any_backend] * (case in ON_ANY_BACKEND)) for case in CASES]
-)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[ANY_BACKEND] * (case in ON_ANY_BACKEND)) for case in CASES])
 def test_worker_processes_give_the_weights_and_history_of_a_fit_without_workers(case):
     make, options = CASES[case]
     assert_same(fit(accelerate(make(), 2), kind=case, **options), fit_without_workers(case))
 
 
-@pytest.mark.parametrize("case", ["plain", "parts of a pass", "endless"])
+@pytest.mark.parametrize("case", ["plain", pytest.param("parts of a pass", marks=ANY_BACKEND), "endless"])
 def test_worker_threads_give_the_weights_and_history_of_a_fit_without_workers(case):
     make, options = CASES[case]
     found = fit(accelerate(make(), 2, use_multiprocessing=False), kind=case, **options)
     assert_same(found, fit_without_workers(case))
 
 
-@pytest.mark.any_backend
+@ANY_BACKEND
 def test_no_workers_at_all_are_possible_too():
     assert_same(fit(accelerate(marked.Marked(), 0)), fit_without_workers("plain"))
 
 
+@ANY_BACKEND
 @pytest.mark.parametrize(("case", "processes"), [("classes", True), ("plain", False)], ids=["processes", "threads"])
 def test_an_installed_fit_gives_the_weights_and_history_of_one_without_workers(case, processes):
     make, options = CASES[case]
@@ -79,12 +82,14 @@ def test_validation_is_that_without_workers(options):
     assert_same(found, expected)
 
 
+@ANY_BACKEND
 def test_one_dataset_may_be_trained_on_and_validated_with():
     expected = fit(as_py_dataset(both := marked.Still()), validation_data=as_py_dataset(both))
     both = accelerate(marked.Still(), 2)
     assert_same(fit(both, validation_data=both), expected)
 
 
+@ANY_BACKEND
 def test_evaluate_and_predict_give_what_they_give_without_workers():
     model = make_model("built")
     dataset, fast = as_py_dataset(marked.Still()), accelerate(marked.Still(), 2)
@@ -92,6 +97,7 @@ def test_evaluate_and_predict_give_what_they_give_without_workers():
     np.testing.assert_array_equal(model.predict(fast, verbose=0), model.predict(dataset, verbose=0))
 
 
+@ANY_BACKEND
 def test_several_fits_in_a_row_go_on_as_without_workers():
     def fits(dataset):
         keras.utils.set_random_seed(4)

@@ -1,10 +1,9 @@
-"""Fits in programs of their own: plain scripts, how they end, and the other backends that are installed."""
+"""Fits in separate programs: plain scripts, how they end, and another installed backend."""
 
 import pytest
 
 pytest.importorskip("keras.utils")
 
-import functools
 import importlib.util
 import os
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import psutil
 from helpers.fitting import BACKEND
+from helpers.forked import Interpreter
 from helpers.lean import lean_environ
 
 HERE = Path(__file__).parent
@@ -35,8 +35,8 @@ keras.utils.set_random_seed(3)
 model = keras.Sequential([keras.layers.Dense(1)])
 model.compile("sgd", "mse")
 """
+HISTORY = "print(model.fit(fast, epochs=2, verbose=0).history['loss'], flush=True)\n"
 ENDINGS = {
-    "the end": "print(model.fit(fast, epochs=2, verbose=0).history['loss'])",
     "sys.exit in a callback": """
 class Leaving(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
@@ -51,18 +51,33 @@ model.fit(fast, epochs=1, verbose=0)
 }
 
 
-def run(code, *, timeout=280, **environ):
-    """A script that is fed to Python, as its standard error says whether anything went wrong."""
-    with lean_environ(TF_CPP_MIN_LOG_LEVEL="3", **environ) as environ:
-        done = subprocess.run(
-            [sys.executable, "-"], input=code, capture_output=True, text=True, timeout=timeout, env=environ
-        )
-    assert done.returncode == 0, done.stderr
-    return done
+@pytest.fixture(scope="module")
+def interpreter():
+    """Return an interpreter with Keras, from which each script is forked, because most of a script is that import."""
+    environ = {"TF_CPP_MIN_LOG_LEVEL": "3", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+    with lean_environ(**environ) as environ, Interpreter("keras", "mpqueue.workers.launcher", environ=environ) as made:
+        yield made
+
+
+@pytest.fixture
+def run(interpreter, tmp_path):
+    """Run a script with one of the endings; return its standard output and error."""
+
+    def run_script(ending, workers):
+        mark = uuid.uuid4().hex
+        code = f"{HEAD}\nfast = mpqueue.keras.accelerate(Numbers(), {workers})\n{HISTORY}{ENDINGS[ending]}"
+        (tmp_path / "script.py").write_text(code)
+        with lean_environ(TF_CPP_MIN_LOG_LEVEL="3", MPQUEUE_TEST_MARK=mark) as environ:
+            status, out, errors = interpreter.run([tmp_path / "script.py"], tmp_path, environ, timeout=280)
+        assert status == 0, errors
+        assert descendants(mark) == set()
+        return out, errors
+
+    return run_script
 
 
 def descendants(mark):
-    """Living processes that have this in their environment."""
+    """Return the ids of living processes that have this mark in their environment."""
     found = set()
     for process in psutil.process_iter():
         try:
@@ -73,26 +88,13 @@ def descendants(mark):
     return found
 
 
-@functools.cache
-def ended(ending, workers):
-    """What a script that ends like this has written, and the processes that it has left."""
-    mark = uuid.uuid4().hex
-    code = f"{HEAD}\nfast = mpqueue.keras.accelerate(Numbers(), {workers})\n{ENDINGS[ending]}"
-    return run(code, MPQUEUE_TEST_MARK=mark), descendants(mark)
-
-
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_a_script_without_a_main_guard_ends_and_leaves_nothing(ending):
-    done, left = ended(ending, 2)
-    assert "Traceback" not in done.stderr
-    assert "resource_tracker" not in done.stderr
-    assert left == set()
-
-
-def test_the_same_seed_gives_the_same_run_in_another_process():
-    one, two = (ended("the end", workers)[0].stdout for workers in (1, 2))
-    assert one == two
-    assert len(one) > 10
+def test_scripts_without_a_main_guard_run_equally_and_leave_nothing(run):
+    found = [run(ending, workers) for workers, ending in enumerate(ENDINGS, 1)]
+    for out, errors in found:
+        assert len(out) > 10
+        assert "Traceback" not in errors
+        assert "resource_tracker" not in errors
+    assert found[0][0] == found[1][0]
 
 
 @pytest.mark.skipif("MPQUEUE_ONE_BACKEND" in os.environ, reason="this is the run of another backend")
@@ -104,7 +106,7 @@ def test_what_may_depend_on_the_backend_holds_on_every_one(backend):
         pytest.skip("the other tests run on it")
     if importlib.util.find_spec(backend) is None:
         pytest.skip("not installed")
-    files = [str(HERE / name) for name in ("test_fit.py", "test_epochs.py", "test_workers.py")]
+    files = [str(HERE / name) for name in ("test_fit.py", "test_epochs.py")]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not any_backend", *files]
     with lean_environ(KERAS_BACKEND=backend, MPQUEUE_ONE_BACKEND="1") as environ:
         done = subprocess.run(command, capture_output=True, text=True, timeout=1150, cwd=HERE.parents[2], env=environ)

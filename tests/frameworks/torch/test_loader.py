@@ -81,8 +81,14 @@ def _numbers(batches):
     return [batch.tolist() for batch in batches]
 
 
-def test_importing_mpqueue_does_not_import_torch():
-    code = "import sys, mpqueue; assert 'torch' not in sys.modules; mpqueue.torch.DataLoader; assert 'torch' in sys.modules"
+def test_importing_mpqueue_does_not_import_torch_and_a_loader_sets_no_start_method():
+    code = """
+import multiprocessing, sys
+import mpqueue
+assert "torch" not in sys.modules
+assert len(list(mpqueue.torch.DataLoader(range(3), num_workers=1))) == 3
+assert multiprocessing.get_start_method(allow_none=True) is None
+"""
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -696,27 +702,26 @@ def test_a_stream_goes_on_as_it_was_divided_with_another_number_of_workers():
 
 
 SIDE_BY_SIDE = """
-import sys
 import torch
 from torch.utils import data
 import mpqueue.torch
 
-torch.multiprocessing.set_sharing_strategy(sys.argv[1])
-shared = torch.arange(6.0).share_memory_()
-ours = iter(mpqueue.torch.DataLoader([shared, shared], batch_size=None, num_workers=1))
-stock = iter(data.DataLoader([shared, shared], batch_size=None, num_workers=1))
-pairs = list(zip(ours, stock, strict=True))
-assert len(pairs) == 2 and all(torch.equal(left, right) and torch.equal(left, shared) for left, right in pairs)
-pairs[0][0].add_(1)
-assert float(shared[0]) == 0
+for strategy in sorted(torch.multiprocessing.get_all_sharing_strategies()):
+    torch.multiprocessing.set_sharing_strategy(strategy)
+    shared = torch.arange(6.0).share_memory_()
+    ours = iter(mpqueue.torch.DataLoader([shared, shared], batch_size=None, num_workers=1))
+    stock = iter(data.DataLoader([shared, shared], batch_size=None, num_workers=1))
+    pairs = list(zip(ours, stock, strict=True))
+    assert len(pairs) == 2 and all(torch.equal(left, right) and torch.equal(left, shared) for left, right in pairs)
+    pairs[0][0].add_(1)
+    assert float(shared[0]) == 0
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", sorted(torch.multiprocessing.get_all_sharing_strategies()))
-def test_torchs_own_workers_and_ways_to_share_live_beside_ours(strategy):
-    """In a process of their own: torch keeps a socket for its shared memory."""
-    subprocess.run([sys.executable, "-c", SIDE_BY_SIDE, strategy], check=True)
+def test_torchs_own_workers_and_sharing_strategies_work_next_to_ours():
+    """In a separate process, because torch keeps a socket for its shared memory."""
+    subprocess.run([sys.executable, "-c", SIDE_BY_SIDE], check=True)
 
 
 @pytest.mark.slow
@@ -727,16 +732,6 @@ def test_a_fork_server_gives_the_same_batches():
     torch.manual_seed(2)
     loader = DataLoader(Numbers(), batch_size=5, shuffle=True, num_workers=1, multiprocessing_context="forkserver")
     assert _numbers(loader) == expected
-
-
-def test_the_start_method_of_the_process_is_left_open():
-    """A program may still set one after its first loader."""
-    code = (
-        "import multiprocessing, mpqueue.torch\n"
-        "assert len(list(mpqueue.torch.DataLoader(range(3), num_workers=1))) == 3\n"
-        "assert multiprocessing.get_start_method(allow_none=True) is None\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_data_pipes_run_in_torchs_own_workers():
@@ -871,8 +866,7 @@ def _seeded(seed, workers, order, dataset):
     return DataLoader(dataset, batch_size=4, num_workers=workers, **_ORDERS[order](seed))
 
 
-@pytest.mark.parametrize("before", [0, 2])
-@pytest.mark.parametrize("after", [0, 2])
+@pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 0)])
 @pytest.mark.parametrize("order", _ORDERS)
 def test_state_before_the_first_pass_restores_its_order(before, after, order):
     loader = _seeded(3, before, order, Numbers())
