@@ -1,4 +1,4 @@
-"""`Loader`: the same engine for hand-written training loops, one ``for`` loop per epoch."""
+"""`Loader`: batches for your own training loop, one ``for`` loop per epoch."""
 
 import contextlib
 import itertools
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from mpqueue.plan.cursors import Cursor
     from mpqueue.telemetry.stats import Statistics
 
-_uids = itertools.count(1 << 32)  # apart from the enqueuers' numbers, which seeds are made of, too
+_uids = itertools.count(1 << 32)  # distinct from those of enqueuers, because seeds are derived from both
 
 
 @shows_options(LoaderOptions)
 class Loader(Stoppable):
-    """Batches of a source for a training loop, computed ahead by workers that live across epochs.
+    """An iterable over the batches of a source, which workers compute ahead.
 
-    One ``for`` loop is one epoch. The workers start with the first one, and live until `stop` or the end of ``with``.
+    One ``for`` loop is one epoch. The workers start with the first loop, and run until `stop` or the end of ``with``.
 
-    Batches have the structure, dtypes and shapes that the source gives. From processes their arrays are writable NumPy
-    views of shared memory, nobody else's as long as any view of them is left, also after `stop`. A loop that keeps
-    many of them is given private copies, beyond what the workers need. From threads, and with ``workers=0``, a batch
-    is the very object that the source made.
+    Batches keep the source's structure, dtypes and shapes. With worker processes, arrays are writable NumPy views of
+    shared memory. The memory is not reused while any view of it exists, even after `stop`. A loop that keeps many
+    batches receives private copies. With threads, and with ``workers=0``, a batch is the object that the source
+    returned.
 
     Example:
-        Batches that are made in shared memory, and so never copied::
+        Batches that are created in shared memory, without a copy::
 
             import numpy as np
             import mpqueue
@@ -60,7 +60,7 @@ class Loader(Stoppable):
                     for images, labels in loader:
                         assert images.shape == (32, 8, 8, 3)
 
-        Samples that the loader puts together::
+        Samples that the loader combines into batches::
 
             import mpqueue
 
@@ -68,28 +68,29 @@ class Loader(Stoppable):
             with mpqueue.Loader(squares, batch_size=32, workers=2) as loader:
                 assert [len(batch["x"]) for batch in loader] == [32, 32, 32, 4]
 
-    A stream (a dataset behind a filter or a buffer, a generator function with ``lanes``) is divided into lanes, round
-    which its elements come. Its order follows from the dataset, the seed, the epoch and the number of lanes; its state,
-    from snapshots that the lanes take, goes on with any number of workers, and of ranks that divides that of the lanes.
+    A stream (a dataset with a filter or a buffer, a generator function with ``lanes``) is divided into virtual shards,
+    and the loader takes elements from them in turn. The order depends on the dataset, the seed, the epoch and the
+    number of virtual shards. The state contains snapshots of the virtual shards. It can be resumed with any number of
+    workers, and with any number of ranks that divides the number of virtual shards.
 
     Args:
-        source: A `Sequence`, or anything with ``__getitem__`` and ``__len__`` (or ``num_batches``); or a generator
-            function: a callable without arguments that returns an iterator, run in every worker, which can shard
-            itself by `mpqueue.worker_info`; its end in all workers is the epoch's end. Its items are batches, or with
-            ``batch_size`` samples.
+        source: A `Sequence`, or any object with ``__getitem__`` and ``__len__`` (or ``num_batches``), or a generator
+            function: a callable without arguments that returns an iterator. It runs in every worker and can divide its
+            data with `mpqueue.worker_info`; the epoch ends when all workers have finished. An item is a batch, or a
+            sample if ``batch_size`` is given.
         **options: See the signature.
 
     Raises:
-        TypeError: The source is no source, or an option has the wrong type.
-        ValueError: An option has an impossible value, or excludes another one.
+        TypeError: The source has an unsupported type, or an option has the wrong type.
+        ValueError: An option has an invalid value, or excludes another one.
         ImportError: A package is missing: Ray for ``backend="ray"``, tqdm for ``progress=True``.
 
-    Follows: ``torch.utils.data.DataLoader`` with persistent workers, on Keras's names.
+    Follows: ``torch.utils.data.DataLoader`` with persistent workers, and Keras's names of arguments.
     """
 
     def __init__(self, source: Any, **options: Unpack[LoaderOptions]) -> None:
         chosen = Options.of(LoaderOptions, options, "Loader")
-        # With the first loader: who only names the class does without 49 of its 68 modules, and 23 ms of 115.
+        # Imported with the first loader: importing the class alone needs 19 of 68 modules, and 92 ms instead of 115.
         from mpqueue.loader.engine import Engine
         from mpqueue.loader.loop_position import LoopPosition
         from mpqueue.plan.resolve import resolve
@@ -113,24 +114,24 @@ class Loader(Stoppable):
         self._plan.check_workers(self.workers, self.backend, chosen.start_method)
         self._draws = self._plan.draws()
         self._job = Job(plan=self._plan, workers=self.workers, options=chosen, is_auto=is_auto)
-        self._cursor: Cursor | None = None  # the latest one
+        self._cursor: Cursor | None = None  # of the latest start
         self._is_endless = self._plan.ends_by_count
         self._position = LoopPosition(is_endless=self._is_endless)
         self._latest: Callable[[], EpochIterator | None] = lambda: None
         self._is_iterator = not self._plan.source.can_replay
-        self._has_warned_of_idle = is_auto  # nobody has requested that many
+        self._has_warned_of_idle = is_auto  # the user has not chosen the number
         self._has_warned = self._is_spent = False
         self._lock = RLock()
         self._engine = Engine(kind="Loader")
         self._ended = self._engine.ended  # of `Stoppable`
-        # Returns the place before what a framework has looked at, see `mpqueue.frameworks.keras.loader_passes`.
+        # Returns the place before batches that a framework only inspected: `mpqueue.frameworks.keras.loader_passes`.
         self._looked_at: Callable[[], Callable[[], dict[str, Any] | None] | None] = lambda: None
 
     def __len__(self) -> int:
-        """Batches per epoch, on this rank.
+        """Return the number of batches per epoch on this rank.
 
         Raises:
-            TypeError: The source is a generator, or endless; or the sampler has no length.
+            TypeError: The source is a generator or endless, or the sampler has no length.
         """
         length = self._plan.length()
         if length is None:
@@ -138,34 +139,33 @@ class Loader(Stoppable):
         return length
 
     def __iter__(self) -> Iterator[Any]:
-        """Return the batches of one epoch: of the next one, or from the place of a `load_state_dict` on.
+        """Return an iterator over the batches of one epoch: the next epoch, or the rest of it after `load_state_dict`.
 
-        They are of what the source is now: if it has changed, the workers get it anew, and what they have computed
-        ahead is computed again.
+        The epoch uses the source as it is now. If it has changed, the workers receive the changes, and batches that
+        they have computed ahead are computed again.
 
-        An iterator that is not read to its end is over when the next one is made. A batch that failed ends none: the
-        following ``next`` goes on with the batch after it, and so does a new iterator: with the next epoch, if it was
-        the last one. But of a stream, whose end is known when it has come, that iterator is empty, and the one after it
-        is of the next epoch.
+        Creating a new iterator invalidates an unfinished one. After an error, the following ``next`` returns the batch
+        after it, and so does a new iterator. If the error replaced the last batch, a new iterator is the next epoch.
+        For a stream, whose end is found later, that iterator is empty, and the one after it is the next epoch.
 
         Raises:
-            TypeError: The source has changed, and cannot be sent to the workers any more.
-            RuntimeError: The source is a generator object that has given all of its elements; or this process was
-                forked while the loader ran. At ``next``: a later iterator has ended this one before it gave all.
-            Exception: At ``next``, in the place of its batch: what the source raised, as its own type, or
+            TypeError: The source has changed, and can no longer be pickled.
+            RuntimeError: The source is a generator object that has already returned all elements; or this process was
+                forked while the loader was running. At ``next``: a later iterator has invalidated this one.
+            Exception: At ``next``, in place of a batch: the exception of the source with its own type, or
                 `WorkerRaised`, `WorkerDied`, `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`, `TooManyErrors`;
                 with Ray also `ClusterError`.
         """
         return self._iterate(lambda pipeline: pipeline.next)
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        """Return the batches of one epoch for ``async for``, in asyncio and in trio.
+        """Return an asynchronous iterator over the batches of one epoch, for asyncio and trio.
 
-        It waits in the event loop, so that other tasks run meanwhile. A task may be cancelled at any moment: what it
-        waited for comes to whoever asks next. Any number of tasks of one event loop may share it. All else is as of
-        `__iter__`, whose errors it raises.
+        It waits in the event loop, so that other tasks can run. If a task is cancelled, the batch that it waited for is
+        returned by the next call. Several tasks of one event loop can share the iterator. Otherwise it behaves like
+        `__iter__`, and raises the same errors.
 
-        The workers are started, and ``on_epoch_end`` is run, in the caller's thread, and hold up its event loop.
+        Starting the workers and calling ``on_epoch_end`` block the event loop.
         """
         epoch = self._iterate(lambda pipeline: pipeline.step)
         from mpqueue.engine.async_batches import AsyncBatches
@@ -173,21 +173,21 @@ class Loader(Stoppable):
         return AsyncBatches(epoch.__next__, epoch.pipeline)
 
     def _iterate(self, way: "Callable[[Pipeline], Callable[[int], Any]]") -> "EpochIterator":
-        """Begin an epoch whose batches are taken in a way."""
+        """Start an epoch; ``way`` selects the method of the pipeline that returns a batch."""
         from mpqueue.loader.epoch_iterator import EpochIterator
 
         running = self._engine.pipeline
-        if running is not None:  # before the lock, which another thread may have held at the fork
+        if running is not None:  # before the lock, which another thread may hold at the fork
             running.lifetime.check_own()
         with self._lock:
             if self._is_spent:
                 raise self._spent()
-            is_outdated = self._is_outdated()  # first: what it raises leaves the place as it is
+            is_outdated = self._is_outdated()  # first: if it raises, the position does not change
             before = self._latest()
             if before is not None:
                 before.replace()
             pipeline = self._engine.pipeline
-            if pipeline is not None:  # before the look where it is: from here on the loop before takes nothing
+            if pipeline is not None:  # before its position is read: the previous loop takes no more batches
                 pipeline.begin_loop()
             goes_on = self._position.begin(stays=self._is_iterator and self._is_whole())
             pipeline = self._begin(goes_on=goes_on, is_outdated=is_outdated)
@@ -197,39 +197,39 @@ class Loader(Stoppable):
 
     def _spent(self) -> RuntimeError:
         return RuntimeError(
-            f"the source is an iterator ({type(self._job.source).__name__}), which has given all of its "
-            "elements in the epoch before, and gives none again: pass the generator function itself "
+            f"the source is an iterator ({type(self._job.source).__name__}), which has returned all of its "
+            "elements in the previous epoch: pass the generator function itself "
             "(a callable that returns a new iterator for each epoch)"
         )
 
     def _is_whole(self) -> bool:
-        """Return whether there is a stream that is not inconsistent after an interrupt."""
+        """Return True if the workers run, and no interrupt has left them inconsistent."""
         pipeline = self._engine.pipeline
         return pipeline is not None and not (pipeline.is_stopped or pipeline.is_inconsistent)
 
     def _is_outdated(self) -> bool:
-        """Return whether the source may have changed since the workers got it, or computed ahead."""
+        """Return True if the source may have changed since the workers received it or computed ahead."""
         pipeline = self._engine.pipeline
         return not self._is_iterator and pipeline is not None and not pipeline.is_stopped and pipeline.is_outdated()
 
     def _begin(self, *, goes_on: bool, is_outdated: bool) -> "Pipeline":
-        """Have the workers at the place where the epoch begins, with the source as it is now."""
+        """Move the workers to the start of the epoch, with the current source."""
         pipeline, place = self._engine.pipeline, self._position.place
         if pipeline is None or pipeline.is_stopped:
-            # One that was stopped, and not let go of, has to end before another one starts.
+            # A stopped pipeline that was not released must end before another one starts.
             self._engine.stop()
             pipeline = self._open()
             self._bound(pipeline)
         else:
             self._bound(pipeline)
-            # Not in mid-epoch: the batches that have come of it would not count any more.
+            # Not in the middle of an epoch, whose returned batches would no longer count.
             if self._is_endless and not place.position and pipeline.place().counts == place.counts:
                 pipeline.begin_epoch(place.epoch)
             is_elsewhere = not goes_on and not pipeline.place().is_same_as(place)
             is_inconsistent = not self._plan.has_index and not goes_on and pipeline.is_inconsistent
-            # Else the workers go on with what they have computed ahead.
+            # Otherwise the workers keep the batches that they have computed ahead.
             if is_elsewhere or is_inconsistent or (is_outdated and self._may_refresh(pipeline)):
-                with contextlib.suppress(Stopped):  # by another thread, meanwhile: the loop ends before its first batch
+                with contextlib.suppress(Stopped):  # by another thread: the loop ends before its first batch
                     pipeline.restart_at(place, refresh=is_outdated)
         if self._is_endless or self._plan.has_index:
             pipeline.hand_out(place.epoch)
@@ -237,15 +237,15 @@ class Loader(Stoppable):
         return pipeline
 
     def _may_refresh(self, pipeline: "Pipeline") -> bool:
-        """Return whether what goes on is to be computed again, as the source may have changed.
+        """Return True if batches that were computed ahead must be computed again because the source may have changed.
 
-        Streams that go on are opened anew for that, and what lies behind their snapshots, or all of it, is computed
-        again: too much where nobody knows that anything has changed.
+        A stream is reopened for that, and the elements after its snapshots, or all of them, are computed again. This is
+        too expensive if a change cannot be detected.
         """
         return self._plan.has_index or (self._is_endless and pipeline.backend.tells_changes)
 
     def _bound(self, pipeline: "Pipeline") -> None:
-        """Do not prefetch past the first epoch before a second one is asked for: a validation has only one."""
+        """Do not compute a second epoch before it is requested: a validation loop may have only one."""
         epoch = self._position.place.epoch
         pipeline.bound_epoch(epoch, goes_on=epoch != self._position.first_epoch)
 
@@ -259,7 +259,7 @@ class Loader(Stoppable):
         return self._engine.start(self._job, self._cursor, self.backend, self.max_queue_size, place)
 
     def _end_epoch(self, iterator: int, pipeline: "Pipeline") -> None:
-        """All batches of an epoch were handed out."""
+        """Handle the end of an epoch, after its last batch was returned."""
         with self._lock:
             if iterator != self._position.iterator:
                 return
@@ -274,8 +274,8 @@ class Loader(Stoppable):
                 raise self._spent()
             if is_empty:
                 raise RuntimeError(
-                    f"the stream of {type(self.source).__name__} has no elements, also when it is begun anew: no epoch "
-                    f"of {self._plan.epoch_batches} batches can be made of it"
+                    f"the stream of {type(self.source).__name__} is empty, also when it is restarted: an epoch "
+                    f"of {self._plan.epoch_batches} batches needs elements"
                 )
 
     def _warn_of_copies(self, pipeline: "Pipeline") -> None:
@@ -290,26 +290,25 @@ class Loader(Stoppable):
             )
 
     def _note_failure(self, error: Exception, pipeline: "Pipeline") -> None:
-        """An error has come in a batch's place; the stream goes on behind it, if it can."""
-        if not pipeline.is_failure(error):  # but what the handler of a signal has raised
+        """Handle an error that replaced a batch; the stream continues after it, if possible."""
+        if not pipeline.is_failure(error):  # a signal handler has raised it
             return
-        if pipeline.is_inconsistent:  # and an element of a generator is lost: the next loop begins anew
+        if pipeline.is_inconsistent:  # and an element of a generator is lost: the next loop starts again
             self._position.give_up()
             return
         self._position.note_failure()
         if isinstance(error, WorkerDied) and self._is_iterator:
-            self.stop()  # a worker's copy of a generator object went with it: another one would begin anew
+            self.stop()  # the worker's copy of a generator object is lost, and another copy would start again
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place of the stream, for `load_state_dict` of a loader of the same source.
+        """Return the state of the stream, for `load_state_dict` of a loader of the same source.
 
         Returns:
-            Plain data: the seed, the epoch, the position in it over all ranks, the length and the order of the source,
-            the source's own ``state_dict()`` if it has one, what the order of a sampler was drawn from, and a checksum.
+            Plain data: the seed, the epoch, the position over all ranks, the length and the order of the source, the
+            source's own ``state_dict()`` if it has one, the state behind a sampler's order, and a checksum.
 
         Raises:
-            RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch has ended:
-                its state could not be brought back.
+            RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch has ended.
         """
         looked_at = self._looked_at()
         place = None if looked_at is None else looked_at()
@@ -321,18 +320,18 @@ class Loader(Stoppable):
         return self.state_at(self.place())
 
     def place(self) -> dict[str, Any]:
-        """Return how far the loops are, for `state_at`; `mpqueue.jax` needs it, whose users are behind them."""
+        """Return the position of the loops, for `state_at`. `mpqueue.jax` uses it, because it takes batches ahead."""
         where, ordered = self._position.where(), self._job.options.ordered
         return self._plan.state(where, self._draws, self._cursor, ordered=ordered)
 
     def state_at(self, place: dict[str, Any]) -> dict[str, Any]:
-        """Return what `state_dict` gives, or would have given, at a place of the epoch that runs.
+        """Return the result of `state_dict` for a position in the current epoch.
 
         Args:
-            place: What `place` gave there.
+            place: The result of `place` at that position.
 
         Raises:
-            RuntimeError: The state of the source in that epoch could not be brought back; `state_dict` tells when.
+            RuntimeError: The state of the source in that epoch is lost; see `state_dict`.
         """
         from mpqueue.plan.lane_states import plain
         from mpqueue.plan.saved_states import sealed
@@ -343,36 +342,36 @@ class Loader(Stoppable):
             state["source"] = source.state_dict()
         elif place["epoch"] and plan.epoch_end is not None:
             raise RuntimeError(
-                f"{type(source).__name__} changes itself in on_epoch_end, and epoch {place['epoch']} cannot be resumed "
-                "without what it was then: give it state_dict() and load_state_dict(state)"
+                f"{type(source).__name__} changes itself in on_epoch_end, so epoch {place['epoch']} cannot be "
+                "resumed without its state: define state_dict() and load_state_dict(state)"
             )
         return sealed(state)
 
     def load_state_dict(self, state: dict[str, Any] | SequenceOf[dict[str, Any]]) -> None:
-        """Continue the stream of which ``state`` tells: the next ``for`` loop gives the batches that were to follow.
+        """Load a state: the next ``for`` loop returns the batches that follow it.
 
-        With any number of workers, of any backend, and of ranks; but a generator function without ``lanes`` goes on
-        with the same numbers. Running workers are ended.
+        The number of workers and ranks and the backend may differ, except for a generator function without ``lanes``.
+        Running workers are stopped.
 
         Args:
-            state: What `state_dict` gave. Of a stream with ranks: on this rank of as many; or a list of what it gave on
-                all ranks at one moment, in any order.
+            state: The result of `state_dict`. For a stream with ranks: that of the same rank, or a list of the states
+                of all ranks at one moment, in any order.
 
         Raises:
-            TypeError: It is neither a dict nor a list of dicts.
-            ValueError: It is not a state of a loader; or it was saved with another ``batch_size``, order or source, or
-                other ``lanes`` or ``epoch_batches``; or the states of some ranks are missing, or there twice.
+            TypeError: ``state`` is neither a dict nor a list of dicts.
+            ValueError: It is not the state of a loader; or it was saved with another ``batch_size``, order, source,
+                ``lanes`` or ``epoch_batches``; or the states of some ranks are missing or repeated.
             StateDamaged: The state has changed since it was saved.
         """
         states: list[Any] = list(state) if isinstance(state, list | tuple) else [state]
         if not states:
-            raise ValueError("load_state_dict got an empty list: pass the states of all ranks, or one")
-        # Before the workers are ended: a state that is refused changes nothing.
+            raise ValueError("load_state_dict got an empty list: pass the states of all ranks, or of one rank")
+        # Before the workers are stopped: an invalid state has no effect.
         place, first = self._plan.place(states, self.workers, self.backend), states[0]
         if "source" in first and not self._plan.source.can_resume:
             raise ValueError(
-                f"the state has one of its source, and {type(self.source).__name__} has no load_state_dict(state): a "
-                "state goes on with the source that it is of"
+                f"the state contains the state of its source, but {type(self.source).__name__} has no "
+                "load_state_dict(state): load it with the same source"
             )
         self.stop()
         self._cursor = None
@@ -386,15 +385,17 @@ class Loader(Stoppable):
         self._is_spent = self._is_spent and (not self.workers or not kind_of(self.backend).in_processes)
 
     def stop(self, timeout: float | None = None) -> None:
-        """End the workers; idempotent, from any thread. The next ``for`` loop starts new ones.
+        """Stop the workers. The next ``for`` loop starts new ones.
+
+        Any thread can call this method, and repeated calls have no effect.
 
         Args:
-            timeout: Seconds to wait for them at most.
+            timeout: Maximum number of seconds to wait. If None, there is no limit.
 
         Raises:
-            StopTimeout: Some outlived the timeout; it names them.
-            TypeError: ``timeout`` is no number; nothing is stopped.
-            ValueError: It is not a number (NaN).
+            StopTimeout: Some workers were still running after ``timeout``; the message names them.
+            TypeError: ``timeout`` is not a number; nothing is stopped.
+            ValueError: It is NaN.
         """
         self._engine.stop(timeout)
         with self._lock:
@@ -402,22 +403,22 @@ class Loader(Stoppable):
                 self._position.settle()
 
     def statistics(self) -> "Statistics":
-        """Return a `Statistics` of counters since the workers were started; after `stop` they stay as they were."""
+        """Return a `Statistics` with counters since the start of the workers. They are kept after `stop`."""
         return self._engine.statistics()
 
     @property
     def epoch(self) -> int:
-        """The epoch, from 0: of the ``for`` loop that runs; between two, of the next one."""
+        """The number of the current epoch, from 0; between two loops, of the next one."""
         return self._position.epoch
 
     def close(self) -> None:
-        """End the workers, as `stop` does."""
+        """Stop the workers; see `stop`."""
         self.stop()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            "a Loader cannot be pickled or sent to another process: its workers and its shared memory belong to this "
-            "one. Send the source, and make a Loader of it there"
+            "a Loader cannot be pickled or sent to another process, because its workers and shared memory belong to "
+            "this one. Send the source, and create a Loader there"
         )
 
     def __enter__(self) -> Self:

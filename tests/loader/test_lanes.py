@@ -333,7 +333,7 @@ def test_an_endless_stream_goes_on_in_another_world():
 def test_a_stream_without_elements_has_no_epochs_of_n_batches():
     with (
         loader_of(0, epoch_batches=3) as loader,
-        pytest.raises(RuntimeError, match=r"Numbers has no elements.* of 3 b"),
+        pytest.raises(RuntimeError, match=r"Numbers is empty.* of 3 b"),
     ):
         next(iter(loader))
 
@@ -350,11 +350,11 @@ def test_lanes_without_elements_leave_an_epoch_as_long_as_it_is():
 def test_an_iterator_has_epochs_of_n_batches_as_long_as_it_lasts():
     with Loader(iter(range(8)), workers=0, epoch_batches=3) as loader:
         assert [list(loader) for _ in range(3)] == [[0, 1, 2], [3, 4, 5], [6, 7]]
-        with pytest.raises(RuntimeError, match="has given all of its elements"):
+        with pytest.raises(RuntimeError, match="has returned all of its elements"):
             iter(loader)
     with Loader(iter(range(6)), workers=0, epoch_batches=3) as loader:
         assert [list(loader) for _ in range(2)] == [[0, 1, 2], [3, 4, 5]]
-        with pytest.raises(RuntimeError, match="has given all of its elements"):
+        with pytest.raises(RuntimeError, match="has returned all of its elements"):
             list(loader)
 
 
@@ -366,7 +366,7 @@ def test_behind_a_state_an_iterator_that_has_ended_gives_again_what_a_worker_pro
         loader.load_state_dict(state)
         if workers and backend == "process":
             assert list(loader) == [0, 1, 2]
-        with pytest.raises(RuntimeError, match="has given all of its elements"):
+        with pytest.raises(RuntimeError, match="has returned all of its elements"):
             iter(loader)
 
 

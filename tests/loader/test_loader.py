@@ -228,7 +228,7 @@ def test_statistics_stay_after_the_end():
 
 
 def test_a_loader_is_not_sent_to_another_process():
-    with pytest.raises(TypeError, match="Send the source, and make a Loader of it there"):
+    with pytest.raises(TypeError, match="Send the source, and create a Loader there"):
         pickle.dumps(Loader(Numbers(4), workers=1))
 
 
@@ -409,7 +409,9 @@ def test_a_second_epoch_of_a_generator_object_is_an_error_that_says_what_to_pass
     with Loader(make(), workers=min(workers, 1), backend=backend) as loader:
         assert numbers_of(loader) == [0, 1, 2, 3]
         for _ in range(2):
-            with pytest.raises(RuntimeError, match=r"given all of its elements.* pass the generator function itself"):
+            with pytest.raises(
+                RuntimeError, match=r"returned all of its elements.* pass the generator function itself"
+            ):
                 numbers_of(loader)
         loader.stop()
         with pytest.raises(RuntimeError, match="pass the generator function itself"):
@@ -426,7 +428,7 @@ def test_a_loop_over_a_generator_object_that_was_left_goes_on_in_the_next_one(ba
             break
         state = loader.state_dict()
         assert numbers_of(loader) == [1, 2, 3]
-        with pytest.raises(RuntimeError, match="given all"):
+        with pytest.raises(RuntimeError, match="returned all"):
             iter(loader)
     with Loader(make(), workers=min(workers, 1), backend=backend) as loader:
         loader.load_state_dict(state)

@@ -216,7 +216,7 @@ def test_a_source_without_a_length_is_named_where_it_is_asked_for():
         ({"epoch": None}, "its epoch must be an integer, 0 or more, got None"),
         ({"seed": "1"}, "its seed must be an integer, got '1'"),
         ({"ahead": [2.0]}, "its ahead must be an integer, 0 or more, got 2.0"),
-        ({"source": 3}, r"the state has one of its source, and Numbers has no load_state_dict\(state\)"),
+        ({"source": 3}, r"the state contains the state of its source, but Numbers has no load_state_dict\(state\)"),
     ],
 )
 def test_a_state_with_what_no_loader_says_is_refused_and_changes_nothing(changed, text):
