@@ -116,8 +116,8 @@ def test_a_python_block_of_tensorflow_runs_as_it_stands(block, tmp_path, launche
     check_runs(block, tmp_path, launcher_with_tensorflow)
 
 
-def test_every_block_is_python_or_shell_or_what_they_print():
-    assert [str(block) for block in ALL if block.language not in ("python", "sh", "text")] == []
+def test_every_block_is_python_shell_output_or_a_diff_of_programs():
+    assert [str(block) for block in ALL if block.language not in ("python", "sh", "text", "diff")] == []
 
 
 @pytest.mark.parametrize("block", [block for block in ALL if block.language == "sh"], ids=str)

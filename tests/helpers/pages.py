@@ -11,7 +11,7 @@ DOCS = ROOT / "docs"
 PAGES = [README, *sorted(DOCS.rglob("*.md"))]
 
 _RAY_WAS_LATE = "The current node timed out during startup"  # Ray's word: it gives its own processes 30 s, no setting
-_BLOCK = re.compile(r"^```(\S*)\n(.*?)^```$", re.S | re.M)
+_BLOCK = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```$", re.S | re.M)
 
 
 class Block(NamedTuple):
