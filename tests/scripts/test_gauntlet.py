@@ -16,7 +16,7 @@ def test_the_page_shows_the_recorded_results():
 def test_a_stream_across_two_kills_is_reported_as_exact(kind):
     told = []
     assert own.run(2, 7, told.append, worlds=(1, 2), kinds=[kind]), told
-    assert told[-1] == "seed 7: 2 kills and resumes in 1 streams: 0 lost, 0 twice, order equal"
+    assert told[-1] == "seed 7: 2 kills and resumes in 1 streams: 0 lost, 0 repeated, order equal"
 
 
 @pytest.mark.parametrize(

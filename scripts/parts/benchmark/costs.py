@@ -47,7 +47,7 @@ def as_text(results: Results) -> Iterator[str]:
 def as_markdown(results: Results) -> Iterator[str]:
     """Yield the lines of the table in Markdown."""
     if results.costs:
-        yield from ["", ABOUT[0].upper() + ABOUT[1:] + ".", "", f"| workload | fed by | {' | '.join(HEADS)} |"]
+        yield from ["", ABOUT[0].upper() + ABOUT[1:] + ".", "", f"| workload | loader | {' | '.join(HEADS)} |"]
         yield "|---|---" + "|---:" * len(HEADS) + "|"
     for workload, name, cells in rows(results):
         yield f"| {workload} | {name} | {' | '.join(cells)} |"

@@ -11,7 +11,7 @@ from parts.machine import ROOT
 
 PAGE = ROOT / "docs" / "files.md"
 _MARK = "<!-- scripts/benchmark.py --workloads files -->\n"
-_HEAD = "| what is read | mpqueue | beside | mpqueue has of it |\n|---|---:|---|---:|\n"
+_HEAD = "| format | mpqueue | compared with | mpqueue / other |\n|---|---:|---|---:|\n"
 
 
 def draw(run: dict[str, Any]) -> str:

@@ -47,7 +47,7 @@ def _small(results: Results) -> Iterator[str]:
     if rates and share is not None:
         rate = statistics.median(rates)
         told = (
-            f"small: {rate:,.0f} batches/s, {share:.2f} of slots, at least {SMALL_RATE:,.0f} or {SMALL_SHARE:g} wanted"
+            f"small: {rate:,.0f} batches/s, {share:.2f} of slots, target at least {SMALL_RATE:,.0f} or {SMALL_SHARE:g}"
         )
         yield f"{told}: {verdict(rate >= SMALL_RATE or share >= SMALL_SHARE)}"
 
@@ -56,7 +56,7 @@ def _decode(results: Results) -> Iterator[str]:
     used = results.costs.get(("decode", "mpqueue"), {}).get("trainer_ms")
     if used:
         spent = statistics.median(used)
-        told = f"decode: {spent:.3f} ms of the trainer's CPU per batch, below {DECODE_CPU_MS:g} wanted"
+        told = f"decode: {spent:.3f} ms of the trainer's CPU per batch, target below {DECODE_CPU_MS:g}"
         yield f"{told}: {verdict(spent < DECODE_CPU_MS)}"
 
 
@@ -64,14 +64,14 @@ def _memory(results: Results) -> Iterator[str]:
     limit = MEMORY_MB + results.num_workers * MEMORY_PER_WORKER_MB
     for workload, grown in results.memory.items():
         used = statistics.median(grown)
-        yield f"memory beyond the ring, {workload}: {used:.1f} MB, at most {limit:g} wanted: {verdict(used <= limit)}"
+        yield f"memory beyond the ring, {workload}: {used:.1f} MB, target at most {limit:g}: {verdict(used <= limit)}"
 
 
 def _copied(results: Results) -> Iterator[str]:
     for workload in SAMPLES:
         if (workload, "mpqueue") in results.rates:
             copied = copied_per_byte(workload)
-            told = f"{workload}: {copied:.2f} bytes are copied for each byte of a batch, {COPIED:g} wanted"
+            told = f"{workload}: {copied:.2f} bytes are copied for each byte of a batch, target {COPIED:g}"
             yield f"{told}: {verdict(copied <= COPIED)}"
 
 
@@ -79,7 +79,7 @@ def _attach(results: Results) -> Iterator[str]:
     for name, times in results.service.get(("service attach", "mpqueue"), {}).items():
         median = statistics.median(times)
         told = f"{name}: {median:.1f} ms to the first batch ({min(times):.1f} to {max(times):.1f})"
-        yield f"{told}, at most {ATTACH_MS:g} wanted: {verdict(median <= ATTACH_MS)}"
+        yield f"{told}, target at most {ATTACH_MS:g}: {verdict(median <= ATTACH_MS)}"
 
 
 def _ring(results: Results) -> Iterator[str]:
@@ -87,13 +87,13 @@ def _ring(results: Results) -> Iterator[str]:
     if many and one:
         share = statistics.median(ours / alone for ours, alone in zip(many, one, strict=True))
         told = f"service broadcast: {share:.2f} of the ring of one consumer ({statistics.median(one):,.0f} MB)"
-        yield f"{told}, at most {RING_SHARE:g} wanted: {verdict(share <= RING_SHARE)}"
+        yield f"{told}, target at most {RING_SHARE:g}: {verdict(share <= RING_SHARE)}"
 
 
 def _idle(results: Results) -> Iterator[str]:
     for name, used in results.service.get(("service idle", "mpqueue"), {}).items():
         median, limit = statistics.median(used), IDLE[name.partition(" of ")[0]]
-        yield f"service idle: {median:.3g} {name} in 5 s, none wanted: {verdict(median <= limit)}"
+        yield f"service idle: {median:.3g} {name} in 5 s, target none: {verdict(median <= limit)}"
 
 
 def _ray_first(results: Results) -> Iterator[str]:
@@ -101,7 +101,7 @@ def _ray_first(results: Results) -> Iterator[str]:
     if times:
         median = statistics.median(times)
         told = f"{FIRST}: {median:,.0f} ms ({min(times):,.0f} to {max(times):,.0f})"
-        yield f"{told}, at most {RAY_FIRST_MS:,.0f} wanted: {verdict(median <= RAY_FIRST_MS)}"
+        yield f"{told}, target at most {RAY_FIRST_MS:,.0f}: {verdict(median <= RAY_FIRST_MS)}"
 
 
 def _seen(results: Results) -> Iterator[str]:
@@ -110,7 +110,7 @@ def _seen(results: Results) -> Iterator[str]:
         if lost:
             median, count = statistics.median(lost), len(lost)
             told = f"{workload}: {way} cost {median:.2f} {COST} (the middle of {count}, error {error_of(lost):.2f})"
-            yield f"{told}, at most {SEEN_COST:g} wanted: {verdict(median <= SEEN_COST)}"
+            yield f"{told}, target at most {SEEN_COST:g}: {verdict(median <= SEEN_COST)}"
 
 
 def _starts(results: Results) -> Iterator[str]:
@@ -119,4 +119,4 @@ def _starts(results: Results) -> Iterator[str]:
         if share is not None:
             times = results.starts[what]
             told = f"cold start, {what}: {1 / share:.2f} of an {NUMPY} ({min(times):.0f} to {max(times):.0f} ms)"
-            yield f"{told}, at most {limit:g} wanted: {verdict(1 / share <= limit)}"
+            yield f"{told}, target at most {limit:g}: {verdict(1 / share <= limit)}"

@@ -105,14 +105,14 @@ def as_text(results: Results) -> str:
             lines += ["", f"{workload}: {TOLD[workload].about}"]
             last = workload
         ratio = _share(results, workload, name)
-        beside = "" if ratio is None else f"   mpqueue has {ratio:.2f} of it"
+        beside = "" if ratio is None else f"   mpqueue / loader {ratio:.2f}"
         lines.append(f"  {name:30}{_number(rate):>10} {TOLD[workload].unit:10} +-{spread:4.0%}{beside}")
     return "\n".join([*lines, *costs.as_text(results), "", *_wanted(results)])
 
 
 def as_markdown(results: Results) -> str:
     """Return the results as Markdown."""
-    lines = [machine(), "", "| workload | fed by | rate | spread | mpqueue has of it |", "|---|---|---|---|---|"]
+    lines = [machine(), "", "| workload | loader | rate | spread | mpqueue / loader |", "|---|---|---|---|---|"]
     for workload, name, rate, spread in results.rows():
         ratio = _share(results, workload, name)
         beside = "" if ratio is None else f"{ratio:.2f}"
@@ -131,14 +131,14 @@ def _wanted(results: Results) -> Iterator[str]:
     for target in TARGETS:
         ratio = results.ratio(target.workload, target.against, target.ours)
         told = target.workload if target.ours == OURS else f"{target.workload}, {target.ours}"
-        wanted = f"{target.against}, at least {target.at_least:g} wanted"
+        wanted = f"{target.against}, target at least {target.at_least:g}"
         if ratio is not None:
             yield f"{told}: {ratio:.2f} of {wanted}: {verdict(ratio >= target.at_least)}"
         elif target.against in results.missing and (target.workload, "mpqueue") in results.rates:
             yield f"{target.workload}: ? of {wanted}: (peer missing)"
     for workload, name, rate, _ in results.rows():
         if (workload, name) in RATES:
-            told = f"{_number(rate)} {TOLD[workload].unit}, at least {_number(RATES[workload, name])} wanted"
+            told = f"{_number(rate)} {TOLD[workload].unit}, target at least {_number(RATES[workload, name])}"
             yield f"{workload}, {name}: {told}: {verdict(rate >= RATES[workload, name])}"
     if any(workload in RECORDS | TF1 for workload, _ in results.rates) and python_with_tensorflow() is None:
         yield "TensorFlow is not installed: not measured (MPQUEUE_PEERS_PYTHON may name an interpreter that has it)"
@@ -147,7 +147,7 @@ def _wanted(results: Results) -> Iterator[str]:
     for name, times in results.first_batches.items():
         median, limit = statistics.median(times), FIRST_BATCH_MS.get(name)
         told = f"first batch, {name}: {median:.1f} ms ({min(times):.1f} to {max(times):.1f})"
-        yield told if limit is None else f"{told}, at most {limit:g} wanted: {verdict(median <= limit)}"
+        yield told if limit is None else f"{told}, target at most {limit:g}: {verdict(median <= limit)}"
     for name in results.missing:
         yield f"{name} is not installed: not measured (python3 -m pip install --group peers)"
     if results.left_out:

@@ -126,7 +126,7 @@ def run(
                 lost, twice = lost + outcome.verdict.lost, twice + outcome.verdict.twice
             told(f"{done} kills: {_named(stream)}: {_result(outcome)}")
     told(
-        f"seed {seed}: {done} kills and resumes in {len(planned)} streams: {lost} lost, {twice} twice, "
+        f"seed {seed}: {done} kills and resumes in {len(planned)} streams: {lost} lost, {twice} repeated, "
         f"{'order equal' if not failed else f'{failed} streams not exact'}"
     )
     return failed == 0
@@ -143,4 +143,4 @@ def _result(outcome: Outcome) -> str:
         return f"REFUSED {outcome.refusal}"
     lost, twice, in_order = outcome.verdict
     order = "order equal" if in_order else "ANOTHER ORDER"
-    return f"{lost} lost, {twice} twice, {order}, {outcome.first_s:.2f} s, {outcome.state_bytes:,} bytes"
+    return f"{lost} lost, {twice} repeated, {order}, {outcome.first_s:.2f} s, {outcome.state_bytes:,} bytes"

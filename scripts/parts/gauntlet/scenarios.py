@@ -27,8 +27,8 @@ class Stage(NamedTuple):
 
 
 CHANGES = {
-    "nothing, 2 workers": [Stage(2, 1), Stage(2, 1), Stage(2, 1)],
-    "nothing, 1 worker": [Stage(1, 1), Stage(1, 1)],
+    "unchanged, 2 workers": [Stage(2, 1), Stage(2, 1), Stage(2, 1)],
+    "unchanged, 1 worker": [Stage(1, 1), Stage(1, 1)],
     "workers 2 to 4": [Stage(2, 1), Stage(4, 1)],
     "workers 2 to 1": [Stage(2, 1), Stage(1, 1)],
     "ranks 2 to 1": [Stage(1, 2), Stage(1, 1)],

@@ -16,7 +16,7 @@ from parts.machine import ROOT
 
 DATA = ROOT / "docs" / "gauntlet.json"
 PAGE = ROOT / "docs" / "resume.md"
-BATCHES, ROWS, WORDS, VERSIONS = "batches", "packed rows", "their words", "versions"
+BATCHES, ROWS, WORDS, VERSIONS = "batches", "packed rows", "errors", "versions"
 _DRAWN = re.compile(r"(?P<head><!-- drawn from gauntlet.json: (?P<name>[\w ]+) -->\n)(?:.+\n)*")
 
 
@@ -65,7 +65,7 @@ def drawn(name: str, rows: list[dict[str, Any]]) -> str:
     if name == WORDS:
         return "".join(f"{number}. {' and '.join(who)}: ``{said}``\n" for number, (said, who) in enumerate(words, 1))
     numbers = {said: number for number, (said, _) in enumerate(words, 1)}
-    lines = [["fed by", *CHANGES]]
+    lines = [["loader", *CHANGES]]
     for row in rows:
         if row["variant"] == name:
             cells = [_cell(row["cells"].get(change), numbers) for change in CHANGES]
@@ -86,7 +86,7 @@ def refusals(rows: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
 
 def _who(name: str) -> str:
     entry = ENTRIES[name]
-    lacks = f"; it has no {entry.lacks.replace(', ', ', no ')}" if entry.lacks else ""
+    lacks = f" (no {entry.lacks.replace(', ', ', no ')})" if entry.lacks else ""
     return f"{name.partition(' elastic')[0].partition(',')[0]}: {entry.about}{lacks}"
 
 
@@ -94,8 +94,9 @@ def _cell(cell: dict[str, Any] | None, numbers: dict[str, int]) -> str:
     if cell is None:
         return ""
     if "refusal" in cell:
-        return f"ended by an error ({numbers[cell['refusal']]})"
-    counts = f"{cell['lost']:,} lost, {cell['twice']:,} twice, {'same order' if cell['in_order'] else 'another order'}"
+        return f"error ({numbers[cell['refusal']]})"
+    order = "same order" if cell["in_order"] else "different order"
+    counts = f"{cell['lost']:,} lost, {cell['twice']:,} repeated, {order}"
     is_exact = (cell["lost"], cell["twice"], cell["in_order"]) == (0, 0, True)
     return f"{f'**{counts}**' if is_exact else counts}; {cell['seconds']:.2g} s; {_bytes(cell['bytes'])}"
 

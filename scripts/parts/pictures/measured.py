@@ -18,9 +18,9 @@ DATA = ROOT / "docs" / "benchmarks.json"
 PAGES = (ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "whole-run.md")
 OURS = "mpqueue"
 FLOORS = ("memcpy", "processes", "slots", "shared writes")
-COSTS, WANTED, MACHINE = "what each costs", "what was wanted", "the machine"
-COLUMNS = ("workload", "fed by", "rate", "spread", "mpqueue has of it", "wanted")
-_WORDS = ("workload", "fed by", "wanted")  # columns of words; the others have figures
+COSTS, WANTED, MACHINE = "costs", "targets", "the machine"
+COLUMNS = ("workload", "loader", "rate", "spread", "mpqueue / loader", "target")
+_WORDS = ("workload", "loader", "target")  # columns of words; the others have figures
 _DRAWN = re.compile(r"(?P<head><!-- drawn from benchmarks.json: (?P<name>[\w ]+) -->\n)(?:[|-].*\n)*")
 
 
@@ -85,7 +85,7 @@ def run_of(results: dict[str, Any]) -> dict[str, Any]:
         rows.append(told | ({"wanted": "; ".join(wanted)} if wanted else {}))
     rounds = max(len(row["rates"]) for row in results["rates"])
     run = {"machine": results["machine"], "workers": results["workers"], "rounds": rounds}
-    costs = [["workload", "fed by", *results["cost_heads"]]]
+    costs = [["workload", "loader", *results["cost_heads"]]]
     costs += [[workload, name, *cells] for workload, name, cells in results["cost_rows"]]
     return run | {"rows": rows, "costs": costs, "wanted": results["verdicts"]}
 

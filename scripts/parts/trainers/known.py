@@ -40,11 +40,11 @@ class Known(NamedTuple):
 KNOWN = (
     Known(
         ("transformers: map-style", "accelerate: map-style"), "accelerate", "1.15",
-        "It forgets the number of the epoch in `skip_first_batches`. So a resume in the middle of any epoch but the "
-        "first goes on in the order of the first one, by its own loader as by mpqueue's: some batches of the epoch are "
-        "lost, and others come twice.",
-        "Take Accelerate 1.15; or, for the `Trainer`, the [callback](#hugging-face-trainer), and for a loop of yours "
-        "`use_stateful_dataloader=True`.",
+        "`skip_first_batches` does not keep the number of the epoch. A training that is resumed after the first epoch "
+        "uses the order of the first one, so that some batches of the epoch are lost and others repeated. This also "
+        "happens without mpqueue.",
+        "Use Accelerate 1.15. Otherwise, use the [callback](#hugging-face-trainer) with the `Trainer`, and "
+        "`use_stateful_dataloader=True` in your own loop.",
     ),
 )  # fmt: skip
 
