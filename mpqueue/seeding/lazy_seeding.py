@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from mpqueue.seeding.global_rng import GlobalRng, NumpyRng, PythonRng, TorchRng, number_of
 from mpqueue.system.imports import Watch
 from mpqueue.system.interrupts import is_of_handler
+from mpqueue.system.own_process import make_mark
 
 Of = tuple[int, int, int]  # seed, epoch, and the place of a batch or sample
 T = TypeVar("T")
@@ -48,6 +49,7 @@ class LazySeeding:
         self._idle: list[GlobalRng] = []  # nothing was drawn from these
         self._drawn: list[GlobalRng] = []  # in the first batch
         self._of: Of | None = None  # what was seeded last
+        self._own = make_mark()
         self._watch = Watch("torch", self._add_torch)
 
     def _add_torch(self, torch: ModuleType) -> None:
@@ -103,6 +105,11 @@ class LazySeeding:
             if rng.has_drawn():
                 break
         else:
+            if raised is not None:
+                raise raised
+            return result
+        # Python seeds its generator in each child that the source forks. The child must leave, and compute no batch.
+        if not self._own[0]:
             if raised is not None:
                 raise raised
             return result

@@ -1,5 +1,6 @@
 """Each batch draws the numbers of (seed, epoch, index), although sources that draw nothing are not seeded."""
 
+import os
 import random
 import sys
 import types
@@ -233,3 +234,23 @@ def test_random_looks_the_same_in_a_worker():
 
     with mpqueue.Loader(mpqueue.Dataset(range(3)).map(item), workers=1) as loader:
         assert list(loader)[-1] == ["builtin_function_or_method", "Random", False, "MT19937"]
+
+
+def test_a_child_that_the_source_forks_computes_nothing_again():
+    """Python seeds its generator in the child, which counts as a draw."""
+
+    def source(index):
+        if index == 1:
+            child = os.fork()
+            if child == 0:
+                raise ValueError
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return 0
+
+    worker = Worker(source)
+    worker.batch(0)
+    try:
+        assert worker.batch(1) == [7]
+    except ValueError:
+        os._exit(7 if worker.calls == [0, 1] else 8)
+    assert worker.calls == [0, 1]

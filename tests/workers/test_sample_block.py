@@ -6,7 +6,7 @@ import weakref
 import pytest
 
 from mpqueue.seeding import seeds
-from mpqueue.worker.sample_block import CurrentSample, SampleBlock, seed_of
+from mpqueue.worker.sample_block import SampleBlock
 
 SAMPLES, PLACES = list("abcde"), [10, (3, 4), 12, 13, 14]
 
@@ -39,22 +39,6 @@ def test_it_is_one_object_for_as_long_as_that_is_at_work():
     assert begun.rng().random() == seeds.generator(seeds.BatchSeed(*of(1))).random()
 
 
-@pytest.mark.parametrize("at", range(5))
-def test_none_follows_the_one_at_which_it_is_stopped(at):
-    begun, results = block(), []
-
-    def call(sample):
-        if sample == SAMPLES[at]:
-            assert begun.stop() == of(at)
-            assert begun.stop() == begun.of() == of(at)
-        return sample
-
-    results.extend(map(call, begun.samples))
-    assert results == SAMPLES[: at + 1]
-    begun.close()
-    assert begun.of() == of(at)
-
-
 def test_an_error_leaves_the_results_of_those_before():
     begun, results = block(), []
     with pytest.raises(KeyError):
@@ -76,17 +60,3 @@ def test_no_sample_is_kept_behind_it():
     del samples
     gc.collect()
     assert kept() is None
-
-
-def test_a_current_sample_is_one_or_that_of_a_block():
-    current = CurrentSample()
-    assert current.alone() is seed_of(current.of) is None
-    current.of = 1, 2, 3
-    assert current.alone() == seed_of(current.of) == (1, 2, 3)
-    current.of = begun = block()
-    next(begun.samples)
-    next(begun.samples)
-    assert seed_of(current.of) == of(1)
-    assert next(begun.samples) == "c"
-    assert current.alone() == of(2)
-    assert list(begun.samples) == []
