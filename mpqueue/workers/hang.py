@@ -75,7 +75,7 @@ class SlowBatch:
         """
         waited = f"{self._waited_s:.0f} s of waiting"
         text = f"index {ticket.unit} of epoch {ticket.epoch} is not ready after {waited}; {who}"
-        warn(f"{text}:\n{stack.rstrip()}\n" if stack else text, "Worker processes", "What takes long")
+        warn(f"{text}:\n{stack.rstrip()}\n" if stack else text, "Worker processes", "Find slow or hanging batches")
 
 
 START_S = 60.0  # until a worker runs that was granted work

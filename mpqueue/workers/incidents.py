@@ -25,7 +25,7 @@ def report_death(leaving: Exit, ticket: Ticket | None) -> None:
         warn(f"worker {worker.number}{pid} is lost: {leaving.lost}")
         return
     why = "" if cause is None or cause is Cause.CLOSED else f"; it was killed, because {cause.value}"
-    warn(f"{died}{pid}{why}", "Worker processes", "How to see them")
+    warn(f"{died}{pid}{why}", "Worker processes", "Monitor the workers")
 
 
 def report_restart(number: int) -> None:
@@ -35,7 +35,9 @@ def report_restart(number: int) -> None:
 
 def report_launcher_death(exitcode: int | None, num_workers: int) -> None:
     """Warn that the nursery has died, and its workers with it."""
-    warn(f"{WorkerDied(-1, exitcode)}, and its {num_workers} workers with it", "Worker processes", "How to see them")
+    warn(
+        f"{WorkerDied(-1, exitcode)}, and its {num_workers} workers with it", "Worker processes", "Monitor the workers"
+    )
 
 
 def report_start(number: int) -> None:
