@@ -13,7 +13,7 @@ from mpqueue.tf1.compat.names import Namespaces
 from mpqueue.tf1.compat.surface import NOTES, SURFACE
 
 REFERENCE = "".join(page.read_text("utf-8") for page in sorted((DOCS / "reference").glob("*.md")))
-ENTRIES = re.findall(r"^\.\. (?:auto|py:)(?!module)\w+:: ([\w.]+)$", REFERENCE, re.M)
+ENTRIES = re.findall(r"^\.\. (?:auto|py:)(?!module)\w+:: ([\w.]+)(?:\(.+\))?$", REFERENCE, re.M)
 OF_MODULES = re.findall(r"^\.\. py:module:: ([\w.]+)$", REFERENCE, re.M)
 SUMMARIES = dict(
     re.findall(
