@@ -1,27 +1,26 @@
-"""Every exception that mpqueue raises on purpose, besides ``ValueError`` and ``TypeError`` for bad arguments.
+"""All exceptions of mpqueue, except ``ValueError`` and ``TypeError`` for invalid arguments.
 
-Two families under `MPQueueError`: what can go wrong with workers and shared memory, and TensorFlow's `OpError`
-classes with their codes, for queues, readers and decoders. All of them cross processes, so each is rebuilt from its
-``args`` alone when it is unpickled.
+`MPQueueError` has two families: errors of workers and shared memory, and TensorFlow's `OpError` classes with their
+codes, for queues, readers and decoders. They are sent between processes, so each can be unpickled from its ``args``.
 """
 
 from typing import Any, ClassVar
 
 
 class MPQueueError(Exception):
-    """The common base: ``except MPQueueError`` catches what this package raises and nothing else."""
+    """The base class of all exceptions of this package."""
 
 
 class WorkerDied(MPQueueError):
-    """A worker ended unexpectedly while it computed a batch, more often than ``restarts`` allows.
+    """A worker exited unexpectedly while it computed a batch, more often than ``restarts`` allows.
 
     Args:
-        worker_id: Number of the worker, from 0; -1 for the nursery, the process that starts the workers.
-        exitcode: Exit status as `multiprocessing` gives it: negative is the number of a signal.
-        index: Index of the batch it was computing, None if it held none.
+        worker_id: Number of the worker, from 0; -1 for the process that starts the workers.
+        exitcode: Exit status as in `multiprocessing`: a negative value is the number of a signal.
+        index: Index of the batch that it computed, or None.
         epoch: Epoch of that batch, from 0, or None.
-        peak_memory_bytes: Largest resident size of the worker, None where the kernel did not tell.
-        oom_killed: True if the kernel's out-of-memory killer was at work meanwhile.
+        peak_memory_bytes: Peak resident memory of the worker, None if unknown.
+        oom_killed: True if the kernel's out-of-memory killer was active at that time.
         remedy: Advice for the caller, one sentence.
     """
 
@@ -41,7 +40,7 @@ class WorkerDied(MPQueueError):
 
     @property
     def signal_name(self) -> str | None:
-        """Name of the signal that ended it ("SIGKILL"), None if it exited by itself."""
+        """Name of the signal that ended the worker ("SIGKILL"), or None if it exited by itself."""
         import signal
 
         if self.exitcode is None or self.exitcode >= 0:
@@ -70,13 +69,13 @@ class WorkerDied(MPQueueError):
 
 
 class WorkerRaised(MPQueueError):
-    """An exception of the source that could not be raised as itself: its type's name and its text.
+    """An exception of the source that cannot be raised with its own type.
 
-    It cannot be pickled; or it is a SystemExit, which would end the program without a word.
+    It cannot be pickled, or it is a SystemExit, which would end the program silently.
 
     Args:
         type_name: Qualified name of the exception's class in the worker.
-        text: Its message, as far as it could be read.
+        text: Its message, if it could be read.
     """
 
     def __init__(self, type_name: str, text: str) -> None:
@@ -88,11 +87,11 @@ class WorkerRaised(MPQueueError):
 
 
 class SharedMemoryFull(MPQueueError, MemoryError):
-    """No shared memory is left for a batch, and nobody will free any.
+    """There is not enough shared memory for a batch, and none will be released.
 
     Args:
         bytes_asked: Bytes that the batch needs.
-        bytes_available: Bytes that are free, None if unknown.
+        bytes_available: Available bytes, None if unknown.
         remedy: Advice for the caller, one sentence.
     """
 
@@ -106,12 +105,12 @@ class SharedMemoryFull(MPQueueError, MemoryError):
 
 
 class BatchTooLarge(MPQueueError, ValueError):
-    """A batch needs more bytes than a slot may have.
+    """A batch is larger than a slot may be.
 
     Args:
-        got_bytes: Bytes of the batch.
-        max_bytes: The bound that it broke.
-        which: Name of the bound.
+        got_bytes: Size of the batch in bytes.
+        max_bytes: The limit in bytes.
+        which: Name of the limit.
     """
 
     def __init__(self, got_bytes: int, max_bytes: int, which: str = "max_batch_bytes") -> None:
@@ -121,7 +120,7 @@ class BatchTooLarge(MPQueueError, ValueError):
     def __str__(self) -> str:
         return (
             f"a batch has {self.got_bytes:,} bytes, {self.which} allows {self.max_bytes:,}: "
-            "return smaller batches or raise the bound"
+            "return smaller batches or increase the limit"
         )
 
 
@@ -131,7 +130,7 @@ class BatchTimeout(MPQueueError, TimeoutError):
     Args:
         index: Index of the batch.
         epoch: Its epoch, from 0.
-        timeout_s: The bound in seconds.
+        timeout_s: The limit in seconds.
         stack: The Python stacks of the worker's threads at that moment.
     """
 
@@ -140,7 +139,7 @@ class BatchTimeout(MPQueueError, TimeoutError):
         self.index, self.epoch, self.timeout_s, self.stack = index, epoch, timeout_s, stack
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # TimeoutError is an OSError, which keeps only two of its arguments in `args`.
+        # TimeoutError is an OSError, which stores only two arguments in `args`.
         return type(self), (self.index, self.epoch, self.timeout_s, self.stack), {}
 
     def __str__(self) -> str:
@@ -149,11 +148,11 @@ class BatchTimeout(MPQueueError, TimeoutError):
 
 
 class StopTimeout(MPQueueError, TimeoutError):
-    """Workers outlived the deadline of a stop.
+    """Workers were still running after the timeout of ``stop``.
 
     Args:
-        stragglers: Their names, or process ids.
-        timeout_s: The deadline in seconds.
+        stragglers: Names or process ids of the workers.
+        timeout_s: The timeout in seconds.
     """
 
     def __init__(self, stragglers: tuple[str, ...], timeout_s: float) -> None:
@@ -175,8 +174,8 @@ class TooManyErrors(MPQueueError):
     """More samples or batches of an epoch were left out than ``max_errors`` allows.
 
     Args:
-        count: How many were.
-        max_errors: How many may be.
+        count: Number of samples or batches that were left out.
+        max_errors: The limit.
         epoch: The epoch, from 0.
         latest: The latest error of the source, with its traceback.
     """
@@ -188,18 +187,18 @@ class TooManyErrors(MPQueueError):
     def __str__(self) -> str:
         text = (
             f"{self.count} samples or batches of epoch {self.epoch} were left out because of errors, and "
-            f"max_errors={self.max_errors} allows no more: look at what the source raises, or raise the bound"
+            f"max_errors={self.max_errors} allows no more: fix the errors of the source, or increase max_errors"
         )
         return f"{text}. The latest error:\n{self.latest}" if self.latest else text
 
 
 class FileError(MPQueueError, ValueError):
-    """A file does not hold what its format, or its index, says: it is cut short, damaged, or has changed.
+    """A file is truncated or damaged, or has changed since it was indexed.
 
     Args:
         path: The file.
-        offset: Where in it, in bytes; None: the whole file.
-        what: What was found, what was expected, what to do.
+        offset: Offset in bytes, or None for the whole file.
+        what: The problem, the expected content and the remedy.
     """
 
     def __init__(self, path: str, offset: int | None, what: str) -> None:
@@ -212,31 +211,31 @@ class FileError(MPQueueError, ValueError):
 
 
 class ClusterError(MPQueueError, RuntimeError):
-    """The Ray cluster cannot run workers; the text says why, on which node, and what to do."""
+    """The Ray cluster cannot run workers. The message has the reason, the node and the remedy."""
 
 
 class ServiceError(MPQueueError):
-    """A server refused a consumer, or a consumer what its server sent; the text says why and what to do."""
+    """A server refused a consumer, or a consumer refused data of its server. The message has reason and remedy."""
 
 
 class ServiceStateError(ServiceError, RuntimeError):
-    """`Server.start` of a server that runs, or `Server.wait` of one that does not run."""
+    """`Server.start` was called on a running server, or `Server.wait` on one that does not run."""
 
 
 class ServiceDied(MPQueueError, ConnectionError):
-    """The server is gone, or was stopped: no more batches come. Views of batches stay valid."""
+    """The server was stopped or has crashed. Views of batches stay valid."""
 
 
 class ConsumerDied(MPQueueError):
-    """A consumer was detached, and its batches cannot be had any more: "you" were, or another of the group was."""
+    """The server has detached this consumer, or has lost another one of its group."""
 
 
 class OpError(MPQueueError):
-    """The base of TensorFlow's errors: an operation failed while it ran.
+    """The base class of TensorFlow's errors: an operation failed.
 
     Args:
         node_def: Kept for TensorFlow's signature; None here.
-        op: The operation that failed, where there is one (`mpqueue.compat.v1`).
+        op: The operation that failed, in `mpqueue.compat.v1`; otherwise None.
         message: The description of the failure.
         error_code: TensorFlow's number for the class of the failure.
         *args: Kept in ``args``.
@@ -249,7 +248,7 @@ class OpError(MPQueueError):
         self._node_def, self._op, self._message, self._error_code = node_def, op, message, error_code
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # An op holds a graph, locks and queues: it stays behind, as in TensorFlow.
+        # An op holds a graph, locks and queues: it is not pickled, as in TensorFlow.
         return type(self), (None, None, self._message, self._error_code), self.__dict__ | {"_op": None}
 
     @property
@@ -277,7 +276,7 @@ class OpError(MPQueueError):
 
 
 class _CodedError(OpError):
-    """An `OpError` whose class says the code, so that it is made of ``(node_def, op, message)``."""
+    """An `OpError` whose class defines the code, so that its arguments are ``(node_def, op, message)``."""
 
     code: ClassVar[int]
 
@@ -289,25 +288,25 @@ class _CodedError(OpError):
 
 
 class CancelledError(_CodedError):
-    """The operation was cancelled: its queue was closed, its session or its owner is gone."""
+    """The operation was cancelled: its queue or session was closed, or its owner has exited."""
 
     code = 1
 
 
 class UnknownError(_CodedError):
-    """An error of no other class, such as one raised inside a ``py_func``."""
+    """An error without a more specific class, such as one raised inside a ``py_func``."""
 
     code = 2
 
 
 class InvalidArgumentError(_CodedError, ValueError):
-    """An argument is wrong. Also a `ValueError`: without a graph, building and running are one moment."""
+    """An argument is invalid. It is also a `ValueError`, because operations without a graph run immediately."""
 
     code = 3
 
 
 class DeadlineExceededError(_CodedError, TimeoutError):
-    """A ``timeout`` given by the caller is over; nothing was changed."""
+    """The caller's ``timeout`` has passed; the operation had no effect."""
 
     code = 4
 
@@ -319,13 +318,13 @@ class NotFoundError(_CodedError):
 
 
 class AlreadyExistsError(_CodedError):
-    """Something that was to be made exists already."""
+    """The target of the operation already exists."""
 
     code = 6
 
 
 class PermissionDeniedError(_CodedError):
-    """The caller may not do this, for instance read this file."""
+    """The caller does not have permission, such as to read this file."""
 
     code = 7
 

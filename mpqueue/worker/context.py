@@ -1,7 +1,7 @@
-"""Calls for user code that computes a batch: its worker, its random numbers, memory in the slot.
+"""The functions that user code calls while it computes a batch: `worker_info`, `rng`, `empty` and `stack`.
 
-Works in worker processes, worker threads and inline; each of them sets the thread's context around user code. Only in
-a worker process is there a granted slot, which all threads of the process share.
+They work in worker processes, worker threads and without workers. Each of these sets the context of the thread around
+user code. A worker process also has a granted slot of the ring, which all of its threads share.
 """
 
 import os
@@ -27,13 +27,13 @@ class WorkerInfo(NamedTuple):
     """The worker that runs this code.
 
     Attributes:
-        id: Its number, from 0 to ``num_workers - 1``; a replacement has the number of the worker that died.
-        num_workers: How many there are.
-        seed: The enqueuer's seed.
-        rank: The rank of this loader among several (see its option ``shard``),
-        world: and how many ranks there are.
-        lane: Of a stream: the number of the lane whose code this is, among those of all ranks,
-        num_lanes: and how many there are; 0: it is no lane's.
+        id: Number of the worker, from 0 to ``num_workers - 1``. A restarted worker has the same number.
+        num_workers: Number of workers.
+        seed: Seed of the loader or enqueuer.
+        rank: Rank of the loader; see its option ``shard``.
+        world: Number of ranks.
+        lane: Number of the virtual shard that runs this code, over all ranks.
+        num_lanes: Number of virtual shards over all ranks; 0 if the source has none.
     """
 
     id: int
@@ -46,12 +46,12 @@ class WorkerInfo(NamedTuple):
 
     @property
     def shard_id(self) -> int:
-        """The number of this lane, or worker, among those of all ranks: a generator takes its elements by it."""
+        """Number of this virtual shard, or worker, over all ranks. A generator selects its elements with it."""
         return self.lane if self.num_lanes else self.id * self.world + self.rank
 
     @property
     def num_shards(self) -> int:
-        """Lanes, or workers, of all ranks together."""
+        """Number of virtual shards, or workers, over all ranks."""
         return self.num_lanes or self.world * self.num_workers
 
 
@@ -70,8 +70,7 @@ class Aside(threading.local):
     """State of this thread for datasets whose elements are computed outside of a worker.
 
     Attributes:
-        seed: Their seed; None: nobody has set one. It is set and put back by assignments: a signal handler strikes in
-            none.
+        seed: Their seed, or None. It is set and restored by single assignments, which a signal cannot interrupt.
     """
 
     seed: int | None = None
@@ -83,7 +82,7 @@ _IDLE: dict[str, Any] = {
     "info": None, "source": None, "is_seeded": False, "begin": None, "may_begin_blocks": None, "batch": None,
     "rng": None, "tally": None,
 }  # fmt: skip
-# In a worker process every thread of the user's code belongs to the one worker.
+# In a worker process, all threads of user code belong to the one worker.
 _process_info: WorkerInfo | None = None
 process_batch = CurrentSample()
 _process_begin: Callable[[int, int, int], None] | None = None
@@ -96,13 +95,13 @@ def enter_worker_process(
     info: WorkerInfo, granted: GrantedSlot, begin: Callable[[int, int, int], None],
     begin_block: BeginBlock | None = None,
 ) -> None:  # fmt: skip
-    """This process is a worker from now on.
+    """Make this process a worker.
 
     Args:
         info: The worker.
         granted: The slot that it writes into.
-        begin: Sets the random numbers of a batch, or of a sample,
-        begin_block: and of a block of samples; see `begin_block`.
+        begin: Sets the random numbers of a batch or sample.
+        begin_block: Sets those of a block of samples; see `begin_block`.
     """
     global _process_info, _process_begin, _process_begin_block, _granted
     _process_info, _process_begin, _process_begin_block, _granted = info, begin, begin_block, granted
@@ -110,7 +109,7 @@ def enter_worker_process(
 
 
 def enter_lane(info: WorkerInfo) -> None:
-    """The code of another lane of this worker (of this thread, where workers are threads) is about to run."""
+    """Select the virtual shard whose code runs next in this worker process or worker thread."""
     global _process_info
     if _process_info is None:
         _current.info = info
@@ -120,11 +119,11 @@ def enter_lane(info: WorkerInfo) -> None:
 
 def _leave_slot() -> None:
     global _granted
-    _granted = None  # a child that user code forks shares the slot's memory, but owns no slot
+    _granted = None  # a child that user code forks shares the memory of the slot, but does not own it
 
 
 def process_info() -> WorkerInfo | None:
-    """Return the worker that this process is, None if it is none."""
+    """Return the worker of this process, or None in other processes."""
     return _process_info
 
 
@@ -132,32 +131,32 @@ def enter_thread(
     info: WorkerInfo | None, source: Any = None, *, is_seed_given: bool = False,
     begin: Callable[[int, int, int], None] | None = None, may_begin_blocks: Callable[[], bool] | None = None,
 ) -> None:  # fmt: skip
-    """User code runs in this thread on behalf of a worker (None: no more), which has a thread for this source.
+    """Mark that user code runs in this thread for a worker.
 
     Args:
-        info: The worker.
-        source: Of a worker that is a thread.
-        is_seed_given: The numbers of what it computes follow from a seed that was given.
-        begin: Sets the random numbers of what this thread computes; None: `begin_batch` does.
-        may_begin_blocks: Tells whether ``begin`` would set nothing now but `rng`.
+        info: The worker, or None if user code has returned.
+        source: The source of a worker thread.
+        is_seed_given: The user has given a seed.
+        begin: Sets the random numbers of a batch or sample. If None, `begin_batch` does.
+        may_begin_blocks: Returns True if ``begin`` would set only `rng` now.
     """
-    # One call of C: without workers each batch comes by twice, and eight attributes of a `threading.local` are 0.4 us.
+    # One call of C: it runs twice per batch without workers, and eight attributes of a `threading.local` take 0.4 us.
     vars(_current).update(
         _IDLE, info=info, source=source, is_seeded=is_seed_given, begin=begin, may_begin_blocks=may_begin_blocks
     )
 
 
 def keep_thread() -> Callable[[], None]:
-    """Return what has this thread go on with what it computes now: nothing, or a batch whose source reads a loader.
+    """Return a function that restores the present context of this thread, such as that of an outer loader's batch.
 
-    Only this thread may call it. It is one call of C: no signal handler strikes in it.
+    Only this thread may call it. It is one call of C, which a signal handler cannot interrupt.
     """
     now = vars(_current)
     return partial(now.update, {**_IDLE, **now})
 
 
 def begin_batch(seed: int, epoch: int, unit: int) -> None:
-    """User code is about to compute this batch in this thread."""
+    """Set the batch or sample that user code computes next in this thread."""
     _current.batch = seeds.BatchSeed(seed, epoch, unit)
     _current.rng = None
 
@@ -165,17 +164,17 @@ def begin_batch(seed: int, epoch: int, unit: int) -> None:
 def begin_block(
     begin: Callable[[int, int, int], None], seed: int, epoch: int, samples: Sequence[Any], places: Sequence[Any]
 ) -> SampleBlock | None:
-    """User code is about to be called for each of these samples: begin them together, if that is possible now.
+    """Set several samples that a function is called with next, if no generator must be seeded for each of them.
 
     Args:
-        begin: What begins a single one.
-        seed: As for a single one,
-        epoch: likewise.
-        samples: They, one at least.
-        places: Of each, what `hash` makes its place of.
+        begin: The function that sets a single sample.
+        seed: See `begin_batch`.
+        epoch: See `begin_batch`.
+        samples: At least one sample.
+        places: A place or token for each sample; see `mpqueue.seeding.seeds.place_of`.
 
     Returns:
-        None: each is to be begun by itself.
+        The block, or None if each sample must be set separately.
     """
     if type(begin) is MarkedBegin:
         if begin.is_single:
@@ -183,7 +182,7 @@ def begin_block(
         begin = begin.begin
     if begin is _process_begin:
         return None if _process_begin_block is None else _process_begin_block(seed, epoch, samples, places)
-    # A worker thread sets no generator that others share.
+    # A worker thread does not seed generators that it shares with other threads.
     if begin is begin_batch or (begin is _current.begin and _current.may_begin_blocks and _current.may_begin_blocks()):
         _current.batch = block = SampleBlock(seed, epoch, samples, places)
         return block
@@ -191,9 +190,9 @@ def begin_block(
 
 
 def current_batch() -> tuple[tuple[int, int, int], Callable[[int, int, int], None]] | None:
-    """Return the seed, epoch and unit of the batch or sample that is computed here, and what sets those of another.
+    """Return the current seed, epoch and unit of this thread, and the function that sets others.
 
-    None: nothing is computed here, as by a worker.
+    Returns None if this thread does not compute a batch.
     """
     of = seed_of(process_batch.of)
     if of is not None and _process_begin is not None and not _current.is_helper:
@@ -203,26 +202,26 @@ def current_batch() -> tuple[tuple[int, int, int], Callable[[int, int, int], Non
 
 
 def begin_tally(tally: Any) -> None:
-    """The stages of a dataset note their work there, in this thread and in those that help it (None: no more)."""
+    """Set the tally of the stages of a dataset, for this thread and its helper threads; None ends it."""
     _current.tally = tally
 
 
 def stage_tally() -> Any:
-    """Return the `mpqueue.dataset.clocks.StageTally` of the batch at work; None: it is not timed."""
+    """Return the `mpqueue.dataset.clocks.StageTally` of the current batch, or None if it is not timed."""
     return _current.tally
 
 
 def in_any_thread(ask: Callable[[Any], Any], seed: int, epoch: int) -> Callable[[int, Any], Any]:
-    """Return a function that computes the sample of a place in a thread that helps this worker, or in its own.
+    """Return a function that computes a sample in a helper thread, or in the worker's own thread.
 
-    Either way it sees the same, as if it were in a thread that helps.
+    User code sees the context of a helper thread in both cases.
     """
     own: dict[str, Any] = {"is_helper": True, "begin": None, "may_begin_blocks": None, "rng": None}
     own |= {"info": worker_info_unasked(), "source": _current.source, "tally": _current.tally}
     own["is_seeded"] = process_batch.of is not None or _current.is_seeded
 
     def call(place: int, asked: Any) -> Any:
-        # The dictionary of this thread: by attributes, one by one, this takes three times as long.
+        # The dictionary of this thread: setting the attributes one by one takes three times as long.
         mine = vars(_current)
         before = mine.copy()
         mine.update(own, batch=seeds.BatchSeed(seed, epoch, place))
@@ -236,27 +235,27 @@ def in_any_thread(ask: Callable[[Any], Any], seed: int, epoch: int) -> Callable[
 
 
 def thread_batch() -> tuple[int, int, int] | None:
-    """Return the batch that user code computes in this thread."""
+    """Return the batch that user code computes in this thread, or None."""
     return seed_of(_current.batch)
 
 
 def seeded_batch() -> tuple[int, int, int] | None:
-    """Return the batch that is computed here, None if there is none, or the user of a thread has given no seed."""
+    """Return the current batch, or None if there is none, or if a thread has no given seed."""
     if _current.is_helper:
         return seed_of(_current.batch) if _current.is_seeded else None
     return seed_of(process_batch.of) or (seed_of(_current.batch) if _current.is_seeded else None)
 
 
 def thread_source() -> Any:
-    """Return the source of the worker whose thread this is, None if it is no worker's."""
+    """Return the source of this worker thread, or None in other threads."""
     return _current.source
 
 
 def worker_info() -> WorkerInfo | None:
-    """Return the worker that runs the calling code, or None outside of workers.
+    """Return information about the current worker, or None outside of workers.
 
     Example:
-        Lines of which each worker takes its share::
+        A generator function that divides its elements among the workers::
 
             import mpqueue
 
@@ -269,31 +268,32 @@ def worker_info() -> WorkerInfo | None:
                 assert list(loader) == [f"line {number}" for number in range(10)]
 
     Returns:
-        A record with ``id``, ``num_workers`` and ``seed``, and with ``shard_id`` and ``num_shards``, which count the
-        workers of all ranks; where a stream has lanes, they count these.
+        A named tuple with ``id``, ``num_workers`` and ``seed``. ``shard_id`` and ``num_shards`` count the workers of
+        all ranks, or the virtual shards of a stream.
 
     Follows: ``torch.utils.data.get_worker_info``.
     """
     global _process_has_asked
     if _process_info is not None:
         _process_has_asked = True
-        return _current.info if _current.is_helper else _process_info  # whose own thread may be in another lane by now
+        # The worker's own thread may be in another virtual shard than a helper.
+        return _current.info if _current.is_helper else _process_info
     _current.has_asked = True
     return _current.info
 
 
 def is_helper() -> bool:
-    """Return whether this thread helps a worker."""
+    """Return True in a helper thread of a worker."""
     return _current.is_helper
 
 
 def worker_info_unasked() -> WorkerInfo | None:
-    """Return what `worker_info` does; nothing is noted of who asks."""
+    """Return the result of `worker_info`, without recording the call."""
     return _current.info if _process_info is None else _process_info
 
 
 def note_shared_input() -> None:
-    """The code of this thread takes its elements from a queue of this process, which divides them among those who ask.
+    """Record that the code of this thread takes elements from a queue of this process, which divides them.
 
     (A queue of another process counts the processes that use it.)
     """
@@ -301,15 +301,15 @@ def note_shared_input() -> None:
 
 
 def has_asked() -> bool:
-    """Return whether the code of this worker has called `worker_info`, or has a queue to divide its elements."""
+    """Return True if the code of this worker has called `worker_info`, or takes elements from a queue."""
     return _current.has_asked if _process_info is None else _process_has_asked
 
 
 def rng() -> "np.random.Generator":
-    """The random generator of the batch that is being computed.
+    """Return the random generator of the current batch or sample.
 
-    It is made from (seed, epoch, index), so a batch draws the same numbers in any worker, thread or process, and
-    again after a worker's death or a resume. It belongs to the batch: ask for it in each ``__getitem__``.
+    It is derived from (seed, epoch, index). So a batch draws the same numbers in any worker, thread or process, and
+    after a worker crash or a resume. Call it in each ``__getitem__``, and do not store the result.
 
     Example:
         Numbers that do not depend on the number of workers::
@@ -330,10 +330,10 @@ def rng() -> "np.random.Generator":
             assert drawn(1) == drawn(2)
 
     Returns:
-        The batch's generator; every call during one batch gives the same object.
+        The generator. Every call during one batch returns the same object.
 
     Raises:
-        RuntimeError: No batch is being computed in this thread.
+        RuntimeError: This thread does not compute a batch.
     """
     process = process_batch
     of = process.of
@@ -349,7 +349,7 @@ def rng() -> "np.random.Generator":
     if _current.rng is None:
         if batch is None:
             raise RuntimeError(
-                "mpqueue.rng() belongs to the batch that is being computed, and none is in this thread: "
+                "mpqueue.rng() is available only while a batch is computed in this thread: "
                 "call it inside __getitem__ or a generator that an enqueuer or a Loader runs"
             )
         _current.rng = seeds.generator(batch)
@@ -357,14 +357,13 @@ def rng() -> "np.random.Generator":
 
 
 def empty(shape: int | Sequence[int], dtype: "npt.DTypeLike" = float) -> Array:
-    """An uninitialised array for a batch, inside the slot where the batch will lie.
+    """Return an uninitialized array in the shared memory of the current batch.
 
-    Called while a worker process computes a batch, what is returned in the batch needs no copy. Anywhere else, in the
-    threads of an option ``threads``, and where the slot has no room or the dtype holds Python objects, it is plain
-    NumPy memory: the result is the same.
+    In a worker process, the array is not copied if ``__getitem__`` returns it in its batch. In other threads and
+    processes, if the slot has no room, or if the dtype holds Python objects, the result is an ordinary NumPy array.
 
     Example:
-        A batch that is made where it will lie::
+        A batch that is created in shared memory::
 
             import numpy as np
             import mpqueue
@@ -383,16 +382,16 @@ def empty(shape: int | Sequence[int], dtype: "npt.DTypeLike" = float) -> Array:
                 assert loader.statistics().copies_asked == 0
 
     Args:
-        shape: Lengths.
-        dtype: As for NumPy.
+        shape: Shape of the array.
+        dtype: Data type, as in ``numpy.empty``.
 
     Returns:
-        A C-contiguous, writable array, 64-byte aligned inside a slot. It is valid as long as it is referenced; if the
-        source keeps it beyond the batch, that batch is copied.
+        A C-contiguous, writable array, aligned to 64 bytes in shared memory. It is valid while it is referenced. If the
+        source keeps it after the batch, that batch is copied.
 
     Follows: ``numpy.empty``.
     """
-    if _granted is not None and not _current.is_helper:  # whose sample may be of another slot, and is joined anyway
+    if _granted is not None and not _current.is_helper:  # its sample may belong to another slot, and is copied anyway
         array = _granted.empty(shape, dtype)
         if array is not None:
             return array
@@ -400,10 +399,10 @@ def empty(shape: int | Sequence[int], dtype: "npt.DTypeLike" = float) -> Array:
 
 
 def stack(arrays: "Sequence[npt.ArrayLike]", axis: int = 0) -> Array:
-    """Join arrays along a new axis, inside the slot where the batch will lie, as `empty` makes it.
+    """Join arrays along a new axis, in the shared memory of the current batch; see `empty`.
 
     Example:
-        Samples as one batch::
+        Samples combined into a batch::
 
             import numpy as np
             import mpqueue
@@ -411,14 +410,15 @@ def stack(arrays: "Sequence[npt.ArrayLike]", axis: int = 0) -> Array:
             assert mpqueue.stack([np.zeros(3), np.ones(3)]).shape == (2, 3)
 
     Args:
-        arrays: At least one; all of the same shape.
-        axis: Where the new axis goes.
+        arrays: At least one array; all have the same shape.
+        axis: Position of the new axis in the result.
 
     Returns:
-        The stacked array, of the arrays' common dtype: writable, C-contiguous, valid as long as it is referenced.
+        The stacked array with the common dtype of the arrays. It is writable, C-contiguous, and valid while it is
+        referenced.
 
     Raises:
-        ValueError: There are no arrays, or their shapes differ.
+        ValueError: There are no arrays, their shapes differ, or ``axis`` is out of range.
 
     Follows: ``numpy.stack``.
     """
