@@ -37,7 +37,7 @@ class Verdict(NamedTuple):
             return f"all {self.steps} losses equal to the bit"
         told = f"{self.losses} of {self.steps} losses differ"
         if self.lost or self.twice:
-            return f"{told}; {self.lost} samples lost, {self.twice} twice"
+            return f"{told}; {self.lost} samples lost, {self.twice} repeated"
         return f"{told}; {self.samples} steps of other samples" if self.samples else f"{told}; the same samples"
 
 
