@@ -56,7 +56,7 @@ def report_threads_would_help(gain: float) -> None:
         f'the source waits most of the time, and workers="auto" adds worker processes only. threads="auto" computes '
         f"samples in several threads of each worker: about {gain:.0f} times the samples per second",
         "Tuning",
-        "As many workers as pay",
+        "Automatic numbers of workers and threads",
     )
 
 
