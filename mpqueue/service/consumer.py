@@ -37,20 +37,20 @@ class _Life(enum.Enum):
 
 
 class Consumer:
-    """The batches of a server, in another process than this one. `mpqueue.attach` makes it.
+    """An iterable over the batches of a server in another process. `mpqueue.attach` creates it.
 
-    One ``for`` loop is one epoch; a loop that was left on its way goes on in the next one. Batches are read-only views
-    of the server's memory, which is theirs until the last view is gone, also when the server has died; one that is
-    handed out while there are views of 8 others is a private copy. A batch is *taken* when the next one is asked for:
-    one that was not may be given to another consumer when this process ends.
+    One ``for`` loop is one epoch. After a ``break``, the next loop continues the epoch. Batches are read-only views of
+    the server's memory. It is not reused while any view of it exists, even after the server has crashed. While there
+    are views of 8 other batches, a batch is a private copy. A batch is *taken* when the next one is requested. A batch that
+    was not taken may be delivered to another consumer when this process ends.
 
     Args:
-        terms: What was asked for.
+        terms: The arguments of `mpqueue.attach`.
         attachment: The connection.
-        counts: What it counts.
+        counts: The counters.
 
     Attributes:
-        watchers: Are woken when it is closed, and when a later loop goes on in the place of theirs.
+        watchers: Tasks to wake when the consumer is closed, and when a later loop replaces theirs.
 
     Follows: `mpqueue.Loader`.
     """
@@ -72,26 +72,26 @@ class Consumer:
             registry.show(self)
 
     def __len__(self) -> int:
-        """Batches per epoch, of this consumer.
+        """Return the number of batches per epoch for this consumer.
 
         Raises:
-            TypeError: Nobody knows: the source is a generator, or endless, or who comes first gets a batch.
+            TypeError: It is unknown: the source is a generator or endless, or consumers share the batches of an epoch.
         """
         length = self._attachment.welcome.length
         if length is None:
             raise TypeError(
-                "the length of an epoch is not known: the source has none, or the server gives each batch to whichever "
-                "consumer asks first"
+                "the length of an epoch is unknown: the source has no length, or the server delivers each batch to the "
+                "consumer that requests it first"
             )
         return length
 
     def __iter__(self) -> "ConsumerIterator":
-        """Return the batches of one epoch: of the next one, or the rest of one that was left on its way.
+        """Return an iterator over the batches of one epoch: the next epoch, or the rest of an unfinished one.
 
-        An iterator that is not read to its end is over when the next one is made, which goes on in its place.
+        Creating a new iterator invalidates the old one, and continues its epoch.
 
         Raises:
-            ServiceDied: The server is gone, or was stopped.
+            ServiceDied: The server was stopped or has crashed.
             ConsumerDied: The server has detached this consumer, or has lost another one of its group.
             RuntimeError: The consumer was closed, or belongs to another process.
         """
@@ -99,7 +99,7 @@ class Consumer:
             try:
                 self._attend()
                 if self._life is _Life.CLOSED:
-                    raise RuntimeError(f"this consumer was closed: attach again, by mpqueue.attach({self._name!r})")
+                    raise RuntimeError(f"this consumer was closed: attach again with mpqueue.attach({self._name!r})")
                 loop = ConsumerIterator(self, goes_on=bool(self._attachment.has_begun))
                 self._begin()
                 if self._loop is not None:
@@ -115,9 +115,9 @@ class Consumer:
                 return loop
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        """Return the same batches for ``async for``, in asyncio and in trio: see `Loader.__aiter__`.
+        """Return an asynchronous iterator over the same batches, for asyncio and trio; see `Loader.__aiter__`.
 
-        To attach to another server (``reconnect=True``) holds up the event loop.
+        Attaching to another server (``reconnect=True``) blocks the event loop.
         """
         self._has_tasks = True
         return AsyncBatches(self.__iter__().step, self)
@@ -127,14 +127,14 @@ class Consumer:
 
         Args:
             loop: The iterator.
-            waits: False: `_NOT_YET` is returned where it would wait.
+            waits: If False, return `_NOT_YET` instead of waiting.
 
         Raises:
-            StopIteration: The loop is over.
-            ServiceDied, ConsumerDied: The server is gone; this consumer was detached.
-            RuntimeError: It was closed; a later iterator has ended this one.
-            ServiceError: The server has sent what is not allowed, or what nobody understands.
-            Exception: What the source raised in the batch's place, or what unpickling the batch has raised here.
+            StopIteration: The epoch has ended.
+            ServiceDied, ConsumerDied: The server has ended; this consumer was detached.
+            RuntimeError: The consumer was closed, or a later iterator has invalidated this one.
+            ServiceError: The server has sent invalid data, or a pickle that is not allowed.
+            Exception: The exception of the source in place of the batch, or an exception of unpickling the batch.
         """
         batch = _NOTHING
         try:
@@ -154,7 +154,7 @@ class Consumer:
             raise
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when the server has said something, or is dead."""
+        """Return a descriptor that is readable when the server has sent a message or has ended."""
         return self._attachment.link.fileno()
 
     def timeout_s(self) -> None:
@@ -254,8 +254,8 @@ class Consumer:
         """Do what is to be done before a batch can be handed out."""
         if self._life is _Life.FOREIGN:
             raise RuntimeError(
-                f"this process was forked from one that has attached to {self._name!r}, and cannot use its consumer: "
-                f"the batches belong to process {self._pid}. Attach here, by mpqueue.attach({self._name!r})"
+                f"this process was forked from process {self._pid}, which has attached to {self._name!r}, and cannot "
+                f"use its consumer. Attach here with mpqueue.attach({self._name!r})"
             )
         self._needs_attention = False  # before the look: a close from another thread may come right now
         self._close_late()
@@ -297,7 +297,7 @@ class Consumer:
                 if not self._is_attached():
                     self._loop = None
                     return
-                raise ServiceDied(f"{error}; and no other came in its place: {refusal}") from refusal
+                raise ServiceDied(f"{error}; and no other server replaced it: {refusal}") from refusal
             self._counts.keep(old)
             self._attachment = new
             # Nothing of the old one is left to be closed: its death did that, and its memory goes with the last view.
@@ -315,7 +315,7 @@ class Consumer:
 
     @property
     def epoch(self) -> int:
-        """The epoch, from 0: of the ``for`` loop that runs; between two, of the next one."""
+        """The number of the current epoch, from 0; between two loops, of the next one."""
         return self._epoch
 
     def statistics(self) -> ConsumerStatistics:

@@ -1,8 +1,8 @@
-"""`Server`: one preparation of batches for many consumers in other processes of this host.
+"""`Server`: computes batches once for many consumers in other processes of this host.
 
-Who owns what: the server owns the name (a `Claim`), the stream (ring, workers), the connections, and one thread, the
-`Loop`, that touches all of them between `start` and `stop`. What is counted for `statistics` is read by other threads
-without a lock.
+The server owns the name (a `Claim`), the stream (ring, workers), the connections, and one thread, the `Loop`, which
+uses all of them between `start` and `stop`. Other threads read the counters for `statistics` without a lock. If the server
+crashes, consumers keep their views, and with a journal the next server continues.
 """
 
 import contextlib
@@ -41,12 +41,12 @@ from mpqueue.telemetry.monitor import registry
 
 @shows_options(ServerOptions)
 class Server:
-    """Serves the batches of a source to the consumers that `mpqueue.attach` to it.
+    """A server that provides the batches of a source to consumers in other processes; see `mpqueue.attach`.
 
-    Batches are made in the server's worker processes, as a `Loader` makes them; consumers get read-only views of them.
+    The server's worker processes compute the batches as those of a `Loader`. Consumers get read-only views of them.
 
     Example:
-        Two epochs for two consumers, which would be other programs::
+        Two epochs for two consumers, usually in other programs::
 
             import threading
             import numpy as np
@@ -69,24 +69,24 @@ class Server:
             assert found[0] == found[1] == [0, 1, 4, 9, 16, 25] * 2
 
     Args:
-        name: By which consumers find it; or the path of a folder, with a slash in it.
-        source: A `Sequence`, or anything with ``__getitem__`` and ``__len__`` (or ``num_batches``); or a generator
-            function. None: a server of queues only (`mpqueue.train.connect`), which has no options.
+        name: The name that consumers pass to `mpqueue.attach`, or the path of a folder, with a slash in it.
+        source: A `Sequence`, or any object with ``__getitem__`` and ``__len__`` (or ``num_batches``), or a generator
+            function. If None, the server has queues only (`mpqueue.train.connect`), and no options.
         **options: See the signature.
 
     Attributes:
-        name: As given.
-        folder: Where it lives: containers mount this.
+        name: The name.
+        folder: The folder of the server, which containers mount.
 
     Raises:
-        TypeError: The source is no source, or an option has the wrong type.
-        ValueError: An option has an impossible value, excludes another one, or means nothing to a server.
+        TypeError: The source has an unsupported type, or an option has the wrong type.
+        ValueError: An option has an invalid value, excludes another one, or has no meaning for a server.
     """
 
-    _job: str  # a hash of what makes the stream the same one; from `start` on
+    _job: str  # a hash that identifies the stream; set by `start`
 
     def __new__(cls, name: str, source: Any = None, **options: Any) -> Self:  # noqa: ARG004 - of the constructor
-        """Without a source it is a `QueueServer`, a subclass, as a `pathlib.Path` is that of its platform."""
+        """Return a `QueueServer`, a subclass, if there is no source."""
         made: Self = super().__new__(queue_server_class() if cls is Server and source is None else cls)
         return made
 
@@ -120,11 +120,12 @@ class Server:
         self._rules = replace(self._rules, can_replay=has_places and is_ordered, is_ordered=is_stream or is_ordered)
 
     def start(self) -> Self:
-        """Take the name, start the workers, and serve; returns when consumers can attach.
+        """Start the workers and serve. Return when consumers can attach.
 
         Raises:
-            ServiceError: The name is taken; or the folder cannot be had; or the journal is of another stream.
-            ServiceStateError: It runs already.
+            ServiceError: The name is in use; the folder cannot be created or used; or the journal belongs to another
+                stream.
+            ServiceStateError: The server is already running.
             OSError: There are not enough processes, threads, descriptors or memory.
         """
         with self._lock:

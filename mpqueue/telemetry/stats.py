@@ -1,4 +1,4 @@
-"""Statistics of an engine and of a consumer, by which a user finds the bottleneck."""
+"""Statistics of loaders, enqueuers, servers and consumers, to find the bottleneck."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -8,7 +8,7 @@ from mpqueue.telemetry import table, verdict
 from mpqueue.telemetry.recorder import NO_TIMES, Distribution, Recorder
 from mpqueue.telemetry.rows import DERIVED
 
-# Fields that tell of a moment, or of whom they are: a difference has the later ones.
+# Fields that describe a moment or an identity. A difference has their later values.
 _PRESENT = {
     "behind", "epoch", "holds_up", "leases", "name", "num_slots", "number", "offered", "pid", "rank", "resizes",
     "ring_bytes", "ring_kind", "rss_bytes", "slots_in_use", "worker_rss_bytes",
@@ -22,15 +22,15 @@ class Counted:
     __slots__ = ()
 
     def __sub__(self, earlier: Self) -> Self:
-        """Return what has been counted since; what tells of a moment is as it was at the later one.
+        """Return the difference of the counters. Fields that describe a moment have their later values.
 
         Raises:
-            ValueError: The other is the later one, or of another stream.
+            ValueError: ``earlier`` is later, or belongs to another start of the workers.
         """
         if getattr(self, "elapsed_s", 0.0) < getattr(earlier, "elapsed_s", 0.0):
             raise ValueError(
-                "the statistics on the left are of an earlier moment than those on the right, or of workers that were "
-                "started later: subtract what was taken earlier, between the same start and stop"
+                "expected later minus earlier statistics between the same start and stop; the left ones are earlier, "
+                "or their workers were started later"
             )
         record: Any = self
         changes: dict[str, Any] = {}
@@ -40,7 +40,7 @@ class Counted:
         return replace(record, **changes)  # type: ignore[no-any-return]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as dicts, lists, numbers and text, for JSON: times by count, sum, mean and percentiles."""
+        """Return all fields as plain data for JSON. Times have count, sum, mean and percentiles."""
         record: Any = self
         plain = {field.name: _plain(getattr(self, field.name)) for field in fields(record)}
         return plain | {name: getattr(self, name) for name in DERIVED if hasattr(self, name)}
@@ -50,10 +50,10 @@ class Rated(Counted):
     """Base class of statistics of a stream of batches: rates and the share of waiting.
 
     Attributes:
-        batches: Handed out, or taken.
-        bytes: Of these, in the ring.
-        wait_s: Seconds for which the consumer waited for them.
-        elapsed_s: Seconds for which it is counted.
+        batches: Number of batches that were returned.
+        bytes: Their size in the ring.
+        wait_s: Seconds that the consumer waited for batches.
+        elapsed_s: Seconds since the start of the counters.
     """
 
     __slots__ = ()
@@ -74,7 +74,7 @@ class Rated(Counted):
 
     @property
     def wait_share(self) -> float:
-        """The time that the consumer waited for batches, as a share of all."""
+        """Share of the time that the consumer waited for batches."""
         return min(1.0, _ratio(self.wait_s, self.elapsed_s))
 
 
@@ -97,14 +97,14 @@ class Times(Counted):
     """The times of single batches, each a `Distribution` with ``p50_s``, ``p95_s``, ``p99_s`` and more.
 
     Attributes:
-        wait: For how long the consumer waited for a batch; of a worker: for how long it waited for work.
-        seed: Seeding of random generators (no time if nothing was drawn from them).
-        compute: In the source, seed and collate included; with ``threads``, the sum over all threads.
-        blocked: Of that, waiting for anything but a CPU: a disk, the network, a lock, a sleep. Looked at ten times a
-            second in a worker process whose batches take a millisecond or more, on Linux; of no batch elsewhere.
-        collate: Making a batch of samples.
+        wait: Waiting of the consumer for a batch; for a worker, waiting for work.
+        seed: Seeding of random generators; zero if the source does not draw from them.
+        compute: Computing in the source, including ``seed`` and ``collate``; with ``threads``, the sum of all threads.
+        blocked: The part of ``compute`` without a CPU: waiting for a disk, the network, a lock, a sleep. Measured ten
+            times a second in worker processes whose batches take a millisecond or more, on Linux only.
+        collate: Combining samples into a batch.
         copy: Writing the batch into the ring.
-        lease: From a batch's handing out to the end of its last view.
+        lease: From the return of a batch to the deletion of its last view.
     """
 
     wait: Distribution = NO_TIMES
@@ -117,24 +117,24 @@ class Times(Counted):
 
 
 _NO_TIMES = Times()
-_IN_WORKER = ("seed", "compute", "blocked", "collate", "copy")  # of `Times`, what workers spend on a batch
+_IN_WORKER = ("seed", "compute", "blocked", "collate", "copy")  # fields of `Times` that workers measure
 
 
 @dataclass(frozen=True)
 class WorkerStatistics(Counted):
-    """Counters of one worker: of all processes or threads that bore its number.
+    """Counters of one worker, including all processes or threads that had its number.
 
     Attributes:
-        number: From 0.
-        pid: Of its process; None: it is a thread, or on another machine, or it has ended.
+        number: Number of the worker, from 0.
+        pid: Process id. None for a thread, a worker on another machine, or a worker that has ended.
         batches: Batches that it has computed.
-        bytes: Their bytes in the ring.
-        compute_s: Seconds in the source,
-        copy_s: in writing batches into the ring,
-        credit_wait_s: and in waiting for work.
-        deaths: How often it died.
-        rss_bytes: Resident memory of its process, the shared pages that it touched included.
-        times: Of single batches.
+        bytes: Their size in the ring.
+        compute_s: Seconds in the source.
+        copy_s: Seconds for writing batches into the ring.
+        credit_wait_s: Seconds of waiting for work.
+        deaths: Number of crashes.
+        rss_bytes: Resident memory of its process, including shared pages that it has used.
+        times: Times of single batches.
     """
 
     number: int
@@ -154,12 +154,12 @@ class NodeStatistics(Counted):
     """Counters of one machine of a cluster since the start, and its present state.
 
     Attributes:
-        node: Its id, as Ray has it.
-        address: Its IP address.
-        workers: Workers that are on it.
-        batches: Batches that came from it.
-        bytes: Their bytes.
-        deaths: Workers that died on it, or with it.
+        node: Ray's id of the node.
+        address: IP address.
+        workers: Workers that run on it.
+        batches: Batches from these workers.
+        bytes: Their size.
+        deaths: Crashes of workers on this node, or with it.
     """
 
     node: str
@@ -171,29 +171,29 @@ class NodeStatistics(Counted):
 
     @property
     def number(self) -> str:
-        """Name of the node, by which a difference finds the earlier one."""
+        """Name of the node; a difference matches nodes by it."""
         return self.node
 
     def __sub__(self, earlier: Self) -> Self:
-        """Return what has been counted since."""
+        """Return the difference of the counters."""
         counted = {name: getattr(self, name) - getattr(earlier, name) for name in ("batches", "bytes", "deaths")}
         return replace(self, **counted)
 
 
 @dataclass(frozen=True)
 class StageStatistics(Counted):
-    """Counters of one stage of a `mpqueue.Dataset`, in all lanes and workers together.
+    """Counters of one stage of a `mpqueue.Dataset`, over all virtual shards and workers.
 
-    Some stages have rows of another kind beside their own, of no seconds: of `pack` and `bucket` ``places padded`` (of
-    ``num_in`` places), ``samples cut`` and ``samples left out`` (of ``num_in`` samples).
+    `pack` and `bucket` have additional rows without times: ``places padded`` (of ``num_in`` places), ``samples cut``
+    and ``samples left out`` (of ``num_in`` samples).
 
     Attributes:
-        name: Its number and its line in the ``repr`` of the dataset.
-        num_in: Elements that it has taken,
-        num_out: and that it has given.
-        total_s: Seconds of its own work, that of the stages before it left out,
-        wait_s: and of them those in which its thread had no CPU: it waited, or the CPUs were busy. (It is looked at now
-            and then.)
+        name: Number of the stage, and its line in the ``repr`` of the dataset.
+        num_in: Elements from its input.
+        num_out: Elements in its output.
+        total_s: Seconds of this stage, without the stages before it.
+        wait_s: The part of ``total_s`` in which its thread had no CPU, because it waited or the CPUs were busy. It is
+            sampled.
     """
 
     name: str
@@ -204,7 +204,7 @@ class StageStatistics(Counted):
 
     @property
     def number(self) -> str:
-        """Its name, by which a difference finds the earlier one."""
+        """Name of the stage; a difference matches stages by it."""
         return self.name
 
 
@@ -213,10 +213,10 @@ class Resize(Counted):
     """A change of the number of workers by ``workers="auto"``, or of threads in each by ``threads="auto"``.
 
     Attributes:
-        at_s: When, in seconds from the start.
-        workers: How many are wanted from then on,
-        threads: and how many threads in each.
-        reason: Why.
+        at_s: Seconds after the start.
+        workers: New number of workers.
+        threads: New number of threads in each worker.
+        reason: Reason for the change.
     """
 
     at_s: float
@@ -227,42 +227,42 @@ class Resize(Counted):
 
 @dataclass(frozen=True)
 class Statistics(Rated):
-    """Counters since the start, and the present state.
+    """Counters since the start of the workers, and their present state.
 
-    ``str()`` of it says in one sentence what the bottleneck is and what to do. ``later - earlier`` is what happened
-    between two moments. If ``wait_share`` is large, the workers are the bottleneck: use more of them, or make the
-    source cheaper. If it is small, the consumer is.
+    ``str()`` describes the bottleneck and the remedy in a sentence. ``later - earlier`` has the changes between two
+    moments. If ``wait_share`` is large, the workers are the bottleneck: use more workers, or make the source cheaper.
+    If it is small, the consumer is the bottleneck.
 
     Attributes:
-        batches: Batches handed out.
+        batches: Batches that were returned.
         bytes: Bytes that the workers wrote into the ring.
         wait_s: Seconds that the consumer waited for batches.
-        compute_s: Seconds that workers spent in the source, all together. A worker with several threads counts once.
-        copy_s: Seconds that they spent writing batches into the ring.
-        credit_wait_s: Seconds that they waited for work.
+        compute_s: Seconds in the source, over all workers. A worker with several threads counts once.
+        copy_s: Seconds for writing batches into the ring.
+        credit_wait_s: Seconds that workers waited for work.
         slots_in_use: Slots that are not free.
         num_slots: Slots of the ring.
         skipped: Samples (or batches) that were left out because the source raised for them.
-        copies: Batches handed out as private copies; the next three say why.
-        copies_asked: ``copy=True`` asked for them.
-        copies_held: The consumer kept so many batches that workers would have run out of slots.
-        copies_moved: Memory was short, and finished batches were moved out of the ring.
-        retries: Batches that were granted again because a worker died or memory was short.
-        deaths: Workers that died.
-        restarts: Workers that were started in their place.
-        ring_bytes: Memory behind the ring.
-        ring_kind: Where it lies: "shm" (in /dev/shm), "memfd" or "file"; empty without processes.
-        worker_rss_bytes: Resident memory of each worker process on this machine, the shared pages that it touched
-            included.
-        elapsed_s: Seconds since the workers ran; after a `stop`, until then.
-        times: Of single batches: how long each was waited for, computed, copied, kept.
+        copies: Batches that were returned as private copies; the next three fields are the reasons.
+        copies_asked: Copies because of ``copy=True``.
+        copies_held: Copies because the consumer kept so many batches that workers would have had no free slots.
+        copies_moved: Copies because memory was short, and finished batches were moved out of the ring.
+        retries: Batches that were computed again because a worker crashed or memory was short.
+        deaths: Crashes of workers.
+        restarts: Workers that were restarted.
+        ring_bytes: Memory of the ring.
+        ring_kind: Kind of this memory: "shm" (in /dev/shm), "memfd" or "file"; empty without processes.
+        worker_rss_bytes: Resident memory of each worker process on this machine, including shared pages that it has
+            used.
+        elapsed_s: Seconds since the start of the workers, until `stop`.
+        times: Times of single batches.
         workers: Counters of each worker; without workers, of the caller.
-        nodes: The machines of a cluster that have, or had, workers; empty without ``backend="ray"``.
-        stages: The stages of a `mpqueue.Dataset`, those that a stage reads before it; of more than 256 stages, the rest
-            in one row, "other stages". Of a stream as of the last
-            snapshot of each lane, or its end. Of an indexed dataset as of the last batch of each worker that was timed,
-            which stands for those since the one before. Empty for other sources.
-        resizes: With ``workers="auto"`` or ``threads="auto"``: how many there were from when on, and why; else empty.
+        nodes: The machines of a cluster with workers; empty without ``backend="ray"``.
+        stages: The stages of a `mpqueue.Dataset`, each after its inputs; stages after the first 256 are one row, "other
+            stages". A stream is counted up to the last snapshot of each virtual shard, or its end. An indexed dataset
+            is counted up to the last timed batch of each worker, which represents those since the one before. Empty
+            for other sources.
+        resizes: The changes by ``workers="auto"`` or ``threads="auto"``; otherwise empty.
     """
 
     slots_in_use: int = 0
@@ -293,17 +293,17 @@ class Statistics(Rated):
 
     @property
     def compute_share(self) -> float:
-        """The workers' time in the source, as a share of all."""
+        """Share of the workers' time in the source."""
         return self._share(self.compute_s)
 
     @property
     def copy_share(self) -> float:
-        """The workers' time in writing batches, as a share of all."""
+        """Share of the workers' time for writing batches."""
         return self._share(self.copy_s)
 
     @property
     def credit_wait_share(self) -> float:
-        """The workers' time in waiting for work, as a share of all."""
+        """Share of the workers' time that they wait for work."""
         return self._share(self.credit_wait_s)
 
     def _share(self, seconds: float) -> float:
@@ -320,20 +320,20 @@ class Statistics(Rated):
 class ConsumerStatistics(Rated):
     """Counters of one consumer of a server since it attached, and its present state.
 
-    If ``wait_share`` is large, the server is the bottleneck; else this consumer is.
+    If ``wait_share`` is large, the server is the bottleneck; otherwise this consumer is.
 
     Attributes:
-        batches: Batches handed out.
-        bytes: Their bytes in the ring.
+        batches: Batches that were returned.
+        bytes: Their size in the ring.
         wait_s: Seconds that the consumer waited for batches.
-        skipped: Samples (or batches) that were left out because the source raised for them; and batches that it has
-            missed because it was slow (``slow="skip"``), as the server tells ahead of the next batch, or of the end.
-        copies: Batches handed out as private copies.
-        slots_in_use: Slots of the ring that the consumer has views of.
-        offered: Batches that the server has offered, and that were not handed out yet.
-        reconnects: Servers that came in the place of one that died.
-        elapsed_s: Seconds since it attached; after a `close`, until then.
-        times: Of single batches: how long each was waited for, and kept.
+        skipped: Samples (or batches) that were left out because the source raised for them, and batches that the
+            consumer missed because it was slow (``slow="skip"``). The server reports these with the next batch.
+        copies: Batches that were returned as private copies.
+        slots_in_use: Slots of the ring with views of this consumer.
+        offered: Batches that the server has offered, and that were not returned yet.
+        reconnects: Number of times that the consumer attached to a restarted server.
+        elapsed_s: Seconds since it attached, until `close`.
+        times: Times of single batches.
     """
 
     batches: int = 0
@@ -357,7 +357,7 @@ class ConsumerStatistics(Rated):
 def workers_of(
     recorder: Recorder, pids: Mapping[int, int] = _NOTHING, rss_bytes: Mapping[int, int] = _NOTHING
 ) -> tuple[WorkerStatistics, ...]:
-    """Return the counters of each worker; ``pids`` and ``rss_bytes`` are those of its process, by its number."""
+    """Return the counters of each worker; ``pids`` and ``rss_bytes`` have those of its process, by number."""
     return tuple(
         WorkerStatistics(
             number,
@@ -384,7 +384,7 @@ def stages_of(recorder: Recorder) -> tuple[StageStatistics, ...]:
 
 
 def summed(workers: Sequence[WorkerStatistics]) -> Statistics:
-    """Return the statistics of a stream with these workers, as far as they tell."""
+    """Return statistics with the sums of the counters of these workers."""
     total = Statistics(
         bytes=sum(worker.bytes for worker in workers),
         compute_s=sum(worker.compute_s for worker in workers),

@@ -205,7 +205,7 @@ class TestReconnect:
         with AutoServer(tmp_path / "other", 30, dies_after=3).start() as other:
             consumer = mpqueue.attach(other.path, timeout=0.2, reconnect=True)
             other.has_consumer = lambda: False  # it takes no other
-            with pytest.raises(ServiceDied, match="no other came in its place: "):
+            with pytest.raises(ServiceDied, match="no other server replaced it: "):
                 list(consumer)
             consumer.close()
 

@@ -96,7 +96,7 @@ class TestLoops:
             assert len(consumer) == 7
 
     def test_without_a_length_len_says_why(self, server):
-        with attached(server) as consumer, pytest.raises(TypeError, match="length of an epoch is not known"):
+        with attached(server) as consumer, pytest.raises(TypeError, match="length of an epoch is unknown"):
             len(consumer)
 
     def test_the_first_epoch_is_the_one_of_the_welcome(self, tmp_path):
