@@ -41,8 +41,8 @@ class Consumer:
 
     One ``for`` loop is one epoch. After a ``break``, the next loop continues the epoch. Batches are read-only views of
     the server's memory. It is not reused while any view of it exists, even after the server has crashed. While there
-    are views of 8 other batches, a batch is a private copy. A batch is *taken* when the next one is requested. A batch that
-    was not taken may be delivered to another consumer when this process ends.
+    are views of 8 other batches, a batch is a private copy. A batch is *taken* when the next one is requested. A batch
+    that was not taken may be delivered to another consumer when this process ends.
 
     Args:
         terms: The arguments of `mpqueue.attach`.

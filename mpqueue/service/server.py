@@ -1,8 +1,8 @@
 """`Server`: computes batches once for many consumers in other processes of this host.
 
 The server owns the name (a `Claim`), the stream (ring, workers), the connections, and one thread, the `Loop`, which
-uses all of them between `start` and `stop`. Other threads read the counters for `statistics` without a lock. If the server
-crashes, consumers keep their views, and with a journal the next server continues.
+uses all of them between `start` and `stop`. Other threads read the counters for `statistics` without a lock. If the
+server crashes, consumers keep their views, and with a journal the next server continues.
 """
 
 import contextlib

@@ -342,8 +342,8 @@ def test_each_name_of_a_moment_is_one_of_a_field():
     assert sorted(_PRESENT - named) == []
 
 
-def test_the_later_one_stands_on_the_left():
-    with pytest.raises(ValueError, match="subtract what was taken earlier"):
+def test_earlier_minus_later_is_an_error():
+    with pytest.raises(ValueError, match="expected later minus earlier"):
         Statistics(elapsed_s=1.0) - Statistics(elapsed_s=2.0)
 
 
