@@ -2,6 +2,7 @@
 
 import ast
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from helpers.docstrings import MODULES, OF_TORCH, names_of, public_names
 from helpers.pages import DOCS
 
 import mpqueue.errors
+from mpqueue import errors
 from mpqueue.tf1.compat.names import Namespaces
 from mpqueue.tf1.compat.surface import NOTES, SURFACE
 
@@ -69,8 +71,25 @@ def test_an_error_has_an_entry_with_cause_and_remedy(name):
     """Its code, in which the remedy works, is run with that of the other pages."""
     found = re.search(rf"^###? {name}\n\n(.*?)(?=^##|\Z)", PAGE, re.M | re.S)
     assert found is not None
-    assert re.match(r"\*\*Cause\.\*\* .*?\n\n\*\*Remedy\.\*\* ", found[1], re.S)
+    assert re.match(r"(?:```text\n.*?```\n\n)?\*\*Cause\.\*\* .*?\n\n\*\*Remedy\.\*\* ", found[1], re.S)
     assert "```python\n" in found[1] or "start/cluster.md" in found[1]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.WorkerDied(0, -signal.SIGKILL, 2, 0, peak_memory_bytes=24 << 20),
+        errors.BatchTimeout(0, 0, 0.5),
+        errors.BatchTooLarge(80_000, 50_000),
+        errors.SharedMemoryFull(1 << 28, 1 << 26, "..."),
+        errors.StopTimeout(("mpqueue-worker-0",), 0.1),
+        errors.TooManyErrors(4, 3, 0),
+        errors.FileError("/data/texts.jsonl", 16, "value 1 of the file"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_the_page_of_errors_shows_a_message_as_it_is_printed(error):
+    assert re.search(rf"^### {type(error).__name__}\n\n```text\n{re.escape(str(error))}", PAGE, re.M)
 
 
 def test_no_entry_of_the_page_of_errors_is_of_an_error_that_there_is_not():
