@@ -61,6 +61,13 @@ def test_best_fit_cuts_only_what_is_longer_than_a_row(sizes, bins):
         assert piece.stop in (piece.start + LENGTH, size)
 
 
+def test_the_oldest_row_is_closed_after_twice_as_many_rows_as_can_be_open():
+    """Otherwise the first row, which has the most space, would stay open until the end."""
+    rows, when = fill(BestFit(100, 3), [60, *[70] * 20])
+    assert when[0] == 2 * 3 + 1
+    assert len(rows) == 18
+
+
 @pytest.mark.parametrize(("sigma", "most"), [(0.5, 2.0), (1.0, 0.8), (1.5, 0.3)])
 def test_best_fit_pads_at_most_two_percent_of_lengths_as_text_has_them(sigma, most):
     """Log-normal with median 400, rows of 2,048, 64 of them open."""
