@@ -14,7 +14,8 @@ import mpqueue
 from mpqueue.__main__ import main
 from mpqueue.commands import bench_measure, bench_search
 from mpqueue.commands.bench_advice import Results, advise
-from mpqueue.commands.bench_measure import Measured, Setting, measure
+from mpqueue.commands.bench_measure import Measured, Setting, first_batch, measure
+from mpqueue.commands.bench_report import lines
 from mpqueue.workers.autosize import Size
 
 DEADLOCK_S = 280
@@ -110,6 +111,12 @@ def test_a_source_that_computes_is_to_become_cheaper_once_there_are_enough_worke
     assert "10 ms per batch on all 4 CPUs" in advice.sentence
 
 
+def test_workers_that_are_enough_already_are_kept():
+    advice = advise(results(one(0, 25.0), one(1, 25.0), one(2, 50.0), one(3, 50.0)))
+    assert advice.sentence.startswith("Keep workers=2 (50 batches/s), more gain nothing; ")
+    assert advice.gain == 1.0
+
+
 def test_workers_that_are_too_many_are_told():
     advice = advise(results(one(0, 25.0), one(1, 50.0), one(2, 50.0)))
     assert advice.sentence.startswith("Use workers=1: 50 batches/s, as much as 2 processes give; ")
@@ -147,6 +154,11 @@ def test_generators_that_the_source_draws_from_are_seen(draw, names, options):
     assert bench_measure.first_batch(Draws(draw), options).drawn == names
 
 
+def test_threads_are_advised_with_their_backend():
+    advice = advise(results(one(0, 25.0), one(2, 30.0), one(2, 60.0, backend="thread")))
+    assert advice.sentence.startswith('Use workers=2, backend="thread": 60 batches/s, 2.0 times what 2 processes give')
+
+
 @pytest.mark.parametrize(
     ("found", "bottleneck", "words"),
     [
@@ -172,8 +184,30 @@ def test_a_training_step_that_is_slower_than_loading_is_the_bottleneck():
     assert "takes 40 ms in all, where it takes 60 with no workers" in advice.sentence
 
 
+def test_workers_that_are_fast_enough_for_the_step_are_kept():
+    advice = advise(results(one(0, 50.0), one(1, 50.0), one(2, 100.0), step_s=0.04))
+    assert (advice.setting, advice.gain) == (Setting(2, "process"), 1.0)
+    assert advice.sentence.startswith("Keep workers=2: batches come 4.0 times as fast as the training step of 40 ms")
+
+
 def test_a_training_step_that_is_faster_than_all_workers_leaves_loading_the_bottleneck():
     assert advise(results(one(0, 50.0), one(2, 100.0), step_s=0.001)).bottleneck == "source"
+
+
+def test_the_report_marks_what_is_enough_and_what_is_used_now():
+    found = results(one(0, 25.0), one(1, 25.0), one(2, 50.0), one(4, 101.0))
+    text = lines("data.py:Photos", ["(4,) int64"] * 6, found, advise(found))
+    assert text[0] == "data.py:Photos: batches of 1.0 kB: (4,) int64, (4,) int64, (4,) int64, (4,) int64, 2 more arrays"
+    assert next(line for line in text if line.startswith("2 processes")).endswith("now")
+    assert next(line for line in text if line.startswith("4 processes")).endswith("enough")
+    assert text[-2] == "More than 4 processes were not tried: these are not busy, or --most-workers has to allow more."
+
+
+def test_on_a_narrow_terminal_its_sentences_are_folded():
+    found = results(one(0, 25.0), one(1, 25.0), one(2, 50.0))
+    whole, narrow = (lines("data.py:Photos", ["(4,) int64"] * 6, found, advise(found), width) for width in (None, 64))
+    assert all(len(line) <= 64 for line in narrow)
+    assert " ".join(narrow).endswith(whole[-1])
 
 
 # The measurement
@@ -190,8 +224,43 @@ class Counted:
         return np.full(8, index), "text"
 
 
+@pytest.mark.parametrize("setting", [Setting(0, "none"), Setting(1, "process"), Setting(2, "thread")], ids=str)
+def test_a_setting_is_measured_over_as_many_epochs_as_it_takes(setting):
+    found = measure(Counted(), setting, 0.05, {})
+    assert found.setting == setting
+    assert found.batches_per_s > 0
+    assert found.source_s >= 0.001
+    assert (found.cpu_share is None) == (setting.workers > 0)
+
+
+def test_joining_samples_is_a_stage_of_its_own():
+    found = measure(Counted(), Setting(1, "process"), 0.05, {"batch_size": 2})
+    assert 0 < found.collate_s < found.source_s
+    told = lines("a:B", [], results(one(0, 10.0), found), advise(results(one(0, 10.0), found)))
+    assert any(line.startswith("  of it joining samples") for line in told)
+
+
 def test_a_source_that_waits_uses_little_cpu():
     assert measure(Counted(), Setting(0, "none"), 0.1, {}).cpu_share < 0.9
+
+
+def test_a_source_that_waits_for_a_cpu_that_others_have_waits_for_nothing_else():
+    crowded = Measured(Setting(0, "none"), 10.0, 0.1, 0.1, 0.0, 0.0, 0.0, 0.3, 0.7)
+    found = results(crowded, one(2, 20.0))
+    assert advise(found).bottleneck == "source"
+    assert "Other programs had the CPUs for 70% of the time: measure again when the machine is quiet." in lines(
+        "a:B", [], found, advise(found)
+    )
+
+
+def test_the_time_in_line_for_a_cpu_only_grows():
+    assert 0 <= bench_measure._in_line_s() <= bench_measure._in_line_s()
+
+
+def test_the_first_batch_is_a_copy_and_its_arrays_are_told():
+    batch = first_batch(Counted(), {})
+    assert (batch.nbytes, batch.arrays) == (64, ("(8,) int64",))
+    assert batch.value[1] == "text"
 
 
 def test_an_epoch_that_gives_nothing_is_an_error_and_no_endless_loop():
@@ -200,6 +269,10 @@ def test_an_epoch_that_gives_nothing_is_an_error_and_no_endless_loop():
 
     with pytest.raises(ValueError, match="no batches"):
         measure(nothing, Setting(0, "none"), 0.1, {})
+
+
+def test_memory_is_copied_to_see_how_fast_that_is():
+    assert bench_measure.copy_rate() > 1e8
 
 
 # The command

@@ -68,11 +68,33 @@ def test_the_limit_of_memory_is_the_one_that_leaves_the_least(group):
     assert limits.memory_limit() == (9000, 8500)
 
 
+def test_a_limit_of_memory_of_version_1_that_means_none_is_none(group):
+    huge = str(9223372036854771712)
+    group("3:memory:/x\n", **{"memory/x/memory.limit_in_bytes": huge, "memory/x/memory.usage_in_bytes": "5"})
+    assert limits.memory_limit() is None
+
+
 def test_the_room_of_a_group_counts_the_cache_of_files_as_free(group):
     stat = "anon 600\nfile 500\nshmem 100\ninactive_file 300\nactive_file 100\n"
     above = {"a/memory.max": "9000", "a/memory.current": "2000", "a/memory.stat": "inactive_file 0\nactive_file 0\n"}
     group("0::/a/b\n", **{"a/b/memory.max": "1500", "a/b/memory.current": "1200", "a/b/memory.stat": stat}, **above)
     assert limits.group_memory() == (1500, 700)
+
+
+def test_the_room_of_a_group_of_version_1_includes_the_groups_below_it(group):
+    files = {
+        "limit_in_bytes": "1500",
+        "usage_in_bytes": "1200",
+        "stat": "inactive_file 1\ntotal_inactive_file 30\ntotal_active_file 5\n",
+    }
+    group("3:memory:/x\n", **{f"memory/x/memory.{name}": text for name, text in files.items()})
+    assert limits.group_memory() == (1500, 335)
+
+
+@pytest.mark.parametrize("limit", ["max", str(9223372036854771712)])
+def test_a_group_without_a_limit_of_memory_has_no_room_to_tell(group, limit):
+    group("0::/a\n", **{"a/memory.max": limit, "a/memory.current": "5"})
+    assert limits.group_memory() is None
 
 
 def test_useful_workers_are_bounded_by_affinity_and_by_the_quota(group, monkeypatch):
@@ -119,10 +141,21 @@ def test_few_open_files_are_told_with_the_line_that_allows_more(monkeypatch, sof
     assert found.remedy == ("" if verdict == "ok" else "ulimit -n 4096")
 
 
+def test_a_hard_limit_of_open_files_is_raised_elsewhere(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 256))
+    assert "limits.conf" in finding_of(checks_system.files).remedy
+
+
 def test_too_few_processes_for_workers_are_a_problem(monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda which: (10, 10))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert finding_of(checks_system.processes).verdict == "problem"
+
+
+def test_a_limit_of_address_space_is_a_note_that_says_what_the_ring_gets(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (8 * GIB, -1) if which == resource.RLIMIT_AS else (-1, -1))
+    found = finding_of(checks_system.address_space)
+    assert (found.verdict, "8 GiB of address space" in found.found) == ("note", True)
 
 
 def test_a_kernel_without_pidfds_is_a_problem_with_a_remedy(monkeypatch):
@@ -150,6 +183,11 @@ def test_shared_memory_that_is_small_or_full_is_told(monkeypatch, total, free, v
     found = finding_of(checks_memory.shm)
     assert found.verdict == verdict
     assert told in found.found
+
+
+def test_no_shared_memory_is_a_note(monkeypatch, tmp_path):
+    monkeypatch.setattr(checks_memory, "_SHM", str(tmp_path / "missing"))
+    assert finding_of(checks_memory.shm).verdict == "note"
 
 
 def test_a_kernel_without_memory_files_is_a_problem(monkeypatch):
@@ -191,10 +229,24 @@ def test_a_package_that_is_missing_is_a_problem(monkeypatch):
     assert "missing: psutil" in found.found
 
 
+def test_extras_say_what_they_lack(monkeypatch):
+    wanted = ["numpy>=1", 'rich>=13; extra == "top"', "pillow>=10.0; extra == 'image'", "x>1; extra == 'docs'"]
+    monkeypatch.setattr(checks_python.metadata, "requires", lambda name: wanted)
+    monkeypatch.setattr(checks_python, "_version", lambda name: None if name == "rich" else "1.0")
+    assert finding_of(checks_python.extras).found == "installed: image; not installed: top (needs rich)"
+
+
 def test_a_folder_that_others_may_write_to_is_a_problem(servers_home):
     os.chmod(servers_home, 0o700)
     assert finding_of(checks_python.folder).verdict == "ok"
     assert os.listdir(servers_home) == []
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_a_problem(monkeypatch, tmp_path):
+    monkeypatch.setenv("MPQUEUE_HOME", str(tmp_path / ("long" * 40)))
+    found = finding_of(checks_python.folder)
+    assert found.verdict == "problem"
+    assert "MPQUEUE_HOME" in found.remedy
 
 
 @pytest.mark.parametrize(
@@ -233,6 +285,20 @@ def test_a_machine_without_a_gpu_is_told_so(driver):
     assert (found.verdict, found.found[:18]) == ("ok", "no NVIDIA GPU here")
 
 
+def test_a_gpu_that_the_driver_knows_and_a_container_does_not_is_noted(driver):
+    driver("NVIDIA H100 80GB HBM3", "NVIDIA L4")
+    found = finding_of(checks_gpu.gpu)
+    assert found.verdict == "note"
+    assert "knows of NVIDIA H100 80GB HBM3, NVIDIA L4" in found.found
+    assert "docker run --gpus all" in found.remedy
+
+
+def test_a_command_of_the_driver_without_the_driver_is_noted(driver, monkeypatch):
+    monkeypatch.setattr(checks_gpu.shutil, "which", lambda name: f"/usr/bin/{name}")
+    found = finding_of(checks_gpu.gpu)
+    assert (found.verdict, "no driver is loaded" in found.found) == ("note", True)
+
+
 def test_without_torch_the_gpus_are_named(driver, monkeypatch):
     driver("NVIDIA L4")
     monkeypatch.setattr(checks_gpu.glob, "glob", lambda pattern: ["/dev/nvidia0"])
@@ -248,6 +314,14 @@ def test_a_gpu_that_does_not_answer_is_a_problem(monkeypatch):
     monkeypatch.setattr(checks_gpu, "find_spec", lambda name: object())
     monkeypatch.setattr(subprocess, "run", hang)
     assert finding_of(checks_gpu.gpu).verdict == "problem"
+
+
+def test_a_gpu_whose_driver_fails_is_a_problem_with_its_last_words(monkeypatch):
+    failed = SimpleNamespace(returncode=1, stderr="Traceback\nRuntimeError: no driver\n", stdout="")
+    monkeypatch.setattr(checks_gpu.glob, "glob", lambda pattern: ["/dev/nvidia0"])
+    monkeypatch.setattr(checks_gpu, "find_spec", lambda name: object())
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    assert "RuntimeError: no driver" in finding_of(checks_gpu.gpu).found
 
 
 # All together
@@ -277,6 +351,35 @@ def test_the_exit_status_is_1_where_there_is_a_problem(monkeypatch, capsys, verd
     told = capsys.readouterr().out.splitlines()
     assert told[-1] == last
     assert "-> do this" in told[1]
+
+
+def test_a_narrow_terminal_gets_lines_that_fit_below_each_other():
+    found = [
+        Finding(
+            "open files", "note", "256 open files per process; a loader needs some 40", "ulimit -n 20000, in the shell"
+        )
+    ]
+    assert doctor.lines(found, width=50) == [
+        "note     open files  256 open files per process; a",
+        "                     loader needs some 40",
+        "                     -> ulimit -n 20000, in the",
+        "                        shell",
+        "1 note in 1 checks",
+    ]
+    assert len(doctor.lines(found)) == 3
+    assert max(map(len, doctor.lines(found, width=5))) <= 45
+
+
+def test_no_colours_go_into_a_pipe_and_none_to_who_wants_none(monkeypatch):
+    found = [Finding("a", "problem", "b")]
+    assert "\033[" not in "\n".join(doctor.lines(found))
+    assert "\033[31;1m" in doctor.lines(found, is_coloured=True)[0]
+    terminal = SimpleNamespace(isatty=lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert doctor.frame.is_coloured(terminal)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not doctor.frame.is_coloured(terminal)
 
 
 def test_this_machine_is_looked_at_as_a_user_does(servers_home):

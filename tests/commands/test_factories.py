@@ -77,6 +77,18 @@ def test_a_file_is_imported_under_its_own_name_so_that_workers_can_import_it_too
     assert type(source_of("photos_data.py:make")).__module__ == "photos_data"
 
 
+@pytest.mark.parametrize("name", ["random", "sys"])
+def test_a_file_of_a_name_that_a_module_has_takes_no_modules_place(folder, name):
+    os.rename("photos_data.py", f"{name}.py")
+    module = sys.modules[name]
+    assert type(source_of(f"{name}.py:make")).__module__ == f"served_{name}"
+    assert sys.modules[name] is module
+
+
+def test_a_file_with_a_name_that_is_no_identifier_is_imported():
+    assert len(source_of("with-hyphens.py:make")) == 7
+
+
 def test_a_generator_function_is_the_source_itself_and_so_is_an_object():
     stream = source_of("photos_data:stream")
     assert list(stream()) == [0, 1, 2]

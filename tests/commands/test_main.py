@@ -26,6 +26,14 @@ def run(*arguments, **options):
     )
 
 
+@pytest.mark.parametrize("arguments", [[], ["no-such"], ["--no-such"]])
+def test_without_a_command_the_commands_are_told(capsys, arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "COMMAND" in capsys.readouterr().err
+
+
 def test_help_names_each_command(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
@@ -68,6 +76,12 @@ def test_python_runs_the_command_as_a_module():
     done = run("--version")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("mpqueue ")
+
+
+def test_the_list_of_commands_needs_no_numpy():
+    code = "import sys, mpqueue.__main__; print([m for m in sys.modules if m in {'numpy', 'psutil', 'rich', 'cloudpickle'}])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("name", sorted({*COMMANDS} - {"serve"}))

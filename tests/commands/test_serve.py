@@ -142,6 +142,17 @@ def test_every_option_of_the_server_that_can_be_written_is_passed_on(noted):
     assert set(inspect.signature(Server.__init__).parameters) - of_python == set(noted.made.options)
 
 
+def test_without_a_factory_there_is_no_source(noted):
+    assert main(["serve", "--name", "photos"]) == 0
+    assert noted.made.source is None
+
+
+def test_the_folder_is_printed_when_the_server_has_started_and_nothing_else_is(noted, capsys):
+    assert serve() == 0
+    assert noted.made.calls == ["start", "wait", "stop"]
+    assert capsys.readouterr() == ("/servers/photos\n", "")
+
+
 def test_json_tells_the_name_and_the_process_as_well(noted, capsys):
     assert serve("--json") == 0
     assert noted.made.options == {}
@@ -163,6 +174,23 @@ def test_a_server_that_fails_ends_with_1_and_its_traceback_after_it_was_stopped(
     assert serve() == 1
     assert noted.made.calls[-1] == "stop"
     assert f"RuntimeError: {call} has failed" in capsys.readouterr().err
+
+
+def test_a_server_that_was_stopped_otherwise_ends_with_0(noted):
+    noted.number = 0
+    assert serve() == 0
+
+
+def test_the_handlers_of_signals_are_as_before(noted):
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    assert serve() == 0
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_a_second_signal_that_comes_with_the_first_changes_nothing(noted):
+    noted.stop = lambda self: (os.kill(os.getpid(), signal.SIGINT), self._note("stop"))
+    assert serve() == 0
+    assert noted.made.calls[-1] == "stop"
 
 
 def test_a_later_one_ends_the_process(noted, monkeypatch):

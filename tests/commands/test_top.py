@@ -1,5 +1,6 @@
 """``mpqueue top``: its rows, its table in any width, and the command on a terminal, in a pipe, and beside what hangs."""
 
+import itertools
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import mpqueue
 from mpqueue.__main__ import main
 from mpqueue.commands import frame
 from mpqueue.commands.top_rows import TopRow, rows_of
+from mpqueue.commands.top_table import COLUMNS, fit, lines
 from mpqueue.telemetry.monitor.asking import MonitorAnswer
 
 DEADLOCK_S = 60
@@ -96,12 +98,69 @@ def test_what_does_not_answer_is_a_row_of_its_own():
     assert row == TopRow(7, name="does not answer", note="it is stopped", trouble=True)
 
 
+@pytest.mark.parametrize(
+    ("thing", "note"),
+    [
+        (loader(1) | {"is_running": False}, "stopped"),
+        ({"kind": "Server", "name": "q", "queues": 3}, "3 queues"),
+        (loader(1, copies=5, skipped=2), "2 skipped, 5 copies"),
+    ],
+)
+def test_notes_tell_what_has_no_column(thing, note):
+    (row,) = rows_of([answered(7, thing)])
+    assert row.note == note
+
+
+@pytest.mark.parametrize(
+    ("workers", "backend", "told"),
+    [(1, "process", "1 process"), (2, "process", "2 processes"), (3, "thread", "3 threads"), (0, "none", "none")],
+)
+def test_workers_are_told_with_their_kind(workers, backend, told):
+    (row,) = rows_of([answered(7, loader(1) | {"workers": workers, "backend": backend})])
+    assert row.workers == told
+
+
 def test_a_report_of_another_version_that_lacks_things_is_shown_as_far_as_it_goes():
     (row,) = rows_of([answered(7, {})])
     assert (row.kind, row.batches) == ("?", None)
 
 
 # The table
+
+ROWS = [
+    TopRow(4711, "Loader", "Photos", "4 processes", 3, 12345, 97.25, 58e6, 0.984, (11, 20), 0, ""),
+    TopRow(4800, "Server", "photos", "2 processes", 1, 10, None, None, None, (3, 12), 2, "broadcast"),
+    TopRow(4810, name="does not answer", note="it is stopped", trouble=True),
+]
+
+
+def test_a_wide_table_has_all_columns():
+    assert lines(ROWS) == [
+        " pid  what    name             workers      epoch  batches  batches/s  MB/s  waits   ring  deaths",
+        "4711  Loader  Photos           4 processes      3   12,345       97.2    58    98%  11/20",
+        "4800  Server  photos           2 processes      1       10          -     -          3/12       2  broadcast",
+        "4810          does not answer                                                                      it is stopped",
+    ]
+
+
+@pytest.mark.parametrize("width", [100, 80, 60, 50, 40])
+def test_a_narrow_table_leaves_out_what_matters_least_and_fits(width):
+    told = lines(ROWS, width)
+    assert max(map(len, told)) <= width
+    assert {"pid", "name", "batches/s"} <= set(told[0].split())
+    assert len(told) == 4
+
+
+def test_columns_go_in_the_order_of_their_ranks():
+    headings = [{column.heading for column in fit(ROWS, width).columns} for width in (200, 80, 60, 40, 1)]
+    assert all(fewer < more for more, fewer in itertools.pairwise(headings))
+    assert headings[-1] == {column.heading for column in COLUMNS if column.rank == 0}
+
+
+def test_an_empty_table_says_how_to_be_seen():
+    (told,) = lines([])
+    assert "MPQUEUE_MONITOR=1" in told
+    assert "monitor=True" in told
 
 
 # The command
@@ -116,6 +175,16 @@ def top(*arguments, **options):
         check=False,
         **options,
     )
+
+
+def test_in_a_pipe_it_is_told_once_and_plainly():
+    with loading() as program:
+        done = top()
+    assert (done.returncode, done.stderr) == (0, "")
+    heading, row = done.stdout.splitlines()
+    assert heading.split()[:3] == ["pid", "what", "name"]
+    assert row.split()[:5] == [str(program.pid), "Loader", "Numbers", "1", "process"]
+    assert "\033" not in done.stdout
 
 
 def test_nothing_to_be_seen_is_no_error():
@@ -170,6 +239,34 @@ def test_ctrl_c_ends_it_without_a_traceback():
         screen.press(b"\x03")
         assert screen.end() == 0
         assert "Traceback" not in "".join(screen.lines())
+
+
+@pytest.mark.parametrize("columns", [40, 60])
+def test_on_a_narrow_terminal_no_line_is_broken(columns):
+    with loading() as program, terminal("top", "--interval", "30", columns=columns) as screen:
+        found = screen.wait_for(lambda lines: any(str(program.pid) in line for line in lines))
+        assert len(found) == 2
+        assert "batches/s" in found[0]
+        screen.press(b"q")
+        screen.end()
+
+
+def test_what_does_not_answer_is_red_and_not_where_colours_are_unwanted():
+    with loading() as program:
+        program.process.send_signal(signal.SIGSTOP)
+        for environment, is_red in (({}, True), ({"NO_COLOR": "1"}, False)):
+            with terminal("top", "--interval", "30", "--timeout", "0.1", columns=40, **environment) as screen:
+                screen.wait_for(lambda lines: any("does not answer" in line for line in lines))
+                screen.press(b"q")
+                assert screen.end() == 1
+                assert (b"31m" in screen.written) == is_red
+
+
+def test_with_a_count_a_terminal_gets_plain_tables():
+    with loading() as program, terminal("top", "--interval", "0.1", "--count", "1") as screen:
+        assert screen.end() == 0
+        assert any(str(program.pid) in line for line in screen.lines())
+        assert b"\033[?25l" not in screen.written
 
 
 def test_without_rich_a_terminal_is_told_what_to_install(monkeypatch, capsys):

@@ -149,6 +149,10 @@ def test_the_text_tells_all_of_it(file):
     assert any(line.startswith("compute") and line.endswith("worker 2, at 0.000 s (epoch 0, index 1)") for line in told)
 
 
+def test_an_empty_trace_is_told(file):
+    assert lines("run.json", summary_of(read(file([])))) == ["run.json: 0.000 s, 0 rows, 0 events", "no spans in it"]
+
+
 # What a loader writes
 
 
@@ -235,6 +239,12 @@ def test_json_has_all_of_it(file):
     assert {"duration_s", "kinds", "marks", "deaths", "is_broken"} <= set(told)
 
 
+def test_json_names_what_it_tells_of_a_death(file):
+    told = json.loads(trace(file(EVENTS), "--json").stdout)
+    (death,) = told["deaths"]
+    assert (death["name"], round(death["at_s"], 3)) == ("worker 2 died", 0.07)
+
+
 def test_a_part_is_summed_up_alone(file, capsys):
     """Spans are cut at its ends, and what is before and behind it is not told of."""
     events = [span(10, "compute 0", 0, 10), span(10, "copy 0", 20, 10), span(10, "compute 1", 40, 60)]
@@ -257,6 +267,17 @@ def test_start_must_be_before_end(file, capsys, part):
         main(["trace", str(file(EVENTS)), *part])
     assert ended.value.code == 2
     assert "is not before the end of the part" in capsys.readouterr().err
+
+
+def test_a_narrow_terminal_gets_the_columns_that_it_has_room_for(file):
+    found = summary_of(read(file(EVENTS)))
+    whole, narrow = lines("run.json", found), lines("run.json", found, width=40)
+    tables = narrow[1 : narrow.index(next(line for line in narrow if line.startswith("half of")))]
+    assert len(tables) > 8
+    assert all(len(line) <= 40 for line in tables)
+    assert len(whole) == len(narrow)
+    assert all(wide.startswith(line) for wide, line in zip(whole, narrow, strict=True))
+    assert lines("run.json", found, width=1)[2].split("  ") == ["share of the time in", "compute"]
 
 
 @pytest.mark.parametrize(("content", "words"), [("hello", "is no trace: expected a JSON list"), (None, "No such file")])
