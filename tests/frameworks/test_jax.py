@@ -5,17 +5,20 @@ import pytest
 pytest.importorskip("jax")
 
 import dis
+import gc
 import itertools
 import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 
 import jax
 import ml_dtypes
 import numpy as np
-from helpers.numbered import Broken, Numbered, numbers_of
+import psutil
+from helpers.numbered import Broken, Mixed, Numbered, numbers_of
 from helpers.strikes import Alarms, Struck
 
 import mpqueue
@@ -31,6 +34,27 @@ def test_the_batches_are_device_arrays_of_one_epoch_per_call():
             assert all(isinstance(batch, jax.Array) for batch in batches)
             assert numbers_of(batches) == [0, 1, 2, 3, 4]
     assert batches[0].dtype == np.float32
+
+
+def test_an_iterator_that_has_ended_stays_so_and_begins_no_other_epoch():
+    with Loader(Numbered(), workers=1) as loader:
+        batches = device_iterator(loader)
+        assert len(list(batches)) == 5
+        assert list(batches) == []
+        assert loader.state_dict()["epoch"] == 1
+
+
+def test_numbers_become_arrays_and_text_stays_what_it_is():
+    with Loader(Mixed(2), workers=1) as loader:
+        _, batch = device_iterator(loader)
+    assert isinstance(batch["pixels"], jax.Array)
+    assert (batch["pixels"].dtype, batch["pixels"].tolist()) == (np.uint8, [[1, 1, 1]] * 4)
+    assert isinstance(batch["number"], jax.Array)
+    assert int(batch["number"]) == 1
+    assert batch["names"] == ["1a", "1b"]
+    assert batch["words"].tolist() == ["x", "y"]
+    assert batch["day"].dtype == np.dtype("M8[D]")
+    assert batch["none"] is None
 
 
 @pytest.mark.parametrize(
@@ -75,6 +99,47 @@ def test_an_error_comes_after_the_batches_before_it_and_the_loader_goes_on(worke
         assert numbers_of(batches) == [4]
 
 
+def test_after_an_error_a_new_call_goes_on_behind_it():
+    with Loader(Broken(), workers=1) as loader:
+        with pytest.raises(LookupError):
+            list(device_iterator(loader))
+        assert numbers_of(device_iterator(loader)) == [4]
+
+
+def test_an_error_keeps_no_frame_alive():
+    with Loader(Broken(), workers=1) as loader:
+        batches = device_iterator(loader, prefetch=0)
+        gc.disable()
+        try:
+            with pytest.raises(LookupError):
+                list(batches)
+            assert not [one for one in gc.get_referrers(batches) if "frame" in type(one).__name__]
+        finally:
+            gc.enable()
+
+
+def test_what_jax_refuses_comes_in_its_batchs_place():
+    device, *_ = jax.devices()
+    mesh = jax.sharding.Mesh(np.array([device]), ("data",))
+    scalars = [np.ones(4, "float32"), np.float32(3), np.ones(4, "float32")]
+    batches = device_iterator(scalars, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")))
+    assert next(batches).shape == (4,)
+    with pytest.raises(ValueError, match="rank"):
+        next(batches)
+    assert next(batches).shape == (4,)
+
+
+def test_threads_share_one_iterator_each_batch_goes_to_one_and_the_end_to_all():
+    with Loader(Numbered(200), workers=2) as loader:
+        batches, taken = device_iterator(loader), [[] for _ in range(4)]
+        threads = [threading.Thread(target=lambda mine=mine: mine.extend(numbers_of(batches))) for mine in taken]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(number for mine in taken for number in mine) == list(range(200))
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_epoch_ends_after_the_last_batch_was_handed_out_and_not_ahead(workers):
     class Ending(Numbered):
@@ -89,6 +154,24 @@ def test_the_epoch_ends_after_the_last_batch_was_handed_out_and_not_ahead(worker
         assert loader.epoch == 0
         assert [int(batch[0, 0]) for batch in batches] == [1, 2, 3]
         assert (loader.epoch, loader.source.ends) == (1, 1)
+
+
+def test_an_epoch_of_another_length_than_the_loaders_is_read_to_its_end():
+    with Loader(Numbered(6), workers=1) as loader:
+        iterator = iter(loader)
+        next(iterator)
+        next(iterator)
+        state = loader.state_dict()
+        loader.load_state_dict(state)
+        assert [numbers_of(device_iterator(loader)) for _ in range(2)] == [[2, 3, 4, 5], [0, 1, 2, 3, 4, 5]]
+
+
+def test_a_part_of_an_epoch_is_left_as_in_a_loader():
+    with Loader(Numbered(9), workers=2) as loader:
+        batches = device_iterator(loader)
+        assert numbers_of(next(batches) for _ in range(2)) == [0, 1]
+        del batches
+        assert numbers_of(device_iterator(loader)) == list(range(9))
 
 
 class StruckAt:
@@ -192,6 +275,13 @@ def test_what_was_on_its_way_is_given_again_after_a_load(options):
         assert loader.epoch == 1
 
 
+def test_a_state_of_what_is_no_loader_is_refused():
+    batches = device_iterator([np.ones(1)])
+    for call in (batches.state_dict, lambda: batches.load_state_dict({})):
+        with pytest.raises(TypeError, match=r"only a mpqueue\.Loader has states; the batches are of a list"):
+            call()
+
+
 # -- Whose memory
 
 
@@ -270,6 +360,32 @@ def test_a_step_that_is_still_running_sees_its_batch():
     assert float(total) == sum(range(300))
 
 
+def test_arrays_that_are_kept_cost_themselves_and_the_ring():
+    class Wide(Numbered):
+        def __getitem__(self, index):
+            return np.full(1 << 18, index, "float32")  # 1 MiB
+
+    costs = []
+    with Loader(Wide(400), workers=2, max_queue_size=4) as loader:
+        for _ in range(4):
+            batches = device_iterator(loader)
+            before = psutil.Process().memory_full_info()
+            kept = [next(batches) for _ in range(100)]
+            after = psutil.Process().memory_full_info()
+            costs.append(after.uss + after.shared - before.uss - before.shared)
+            assert numbers_of(kept) == list(range(100))
+            kept.clear()
+        ring = loader.statistics().ring_bytes
+    assert sum(costs) <= (100 << 20) + 2 * ring + (30 << 20)  # what was let go of is used again
+
+
+def test_arrays_that_are_dropped_give_their_slots_back():
+    with Loader(Numbered(500), workers=2, max_queue_size=4) as loader:
+        for batch in device_iterator(loader):
+            del batch
+        assert loader.statistics().copies == 0
+
+
 class Slow:
     """An array whose transfer lasts until it is told otherwise."""
 
@@ -331,6 +447,17 @@ def loader_slots(loader):
 def test_an_impossible_option_is_refused_at_once(arguments, error, text):
     with pytest.raises(error, match=text):
         device_iterator([], **arguments)
+
+
+def test_an_enqueuer_is_refused_with_what_to_pass():
+    with pytest.raises(TypeError, match=r"got OrderedEnqueuer: pass its get\(\)"):
+        device_iterator(mpqueue.OrderedEnqueuer(Numbered()))
+
+
+def test_the_module_of_ours_and_that_of_jax_are_two():
+    code = "import mpqueue.jax, sys; assert 'jax' not in sys.modules; import jax; print(jax.__name__, mpqueue.jax.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["jax", "mpqueue.jax"]
 
 
 # -- Several devices, in programs of their own: their number is fixed with JAX's first use

@@ -4,6 +4,7 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
+import gc
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,6 +59,13 @@ def test_an_iteration_that_was_left_after_more_than_a_look_is_followed_by_the_ne
         assert numbers_of(made) == expected[1]
 
 
+def test_the_length_is_the_loaders_where_it_has_one():
+    with Loader(Numbered(7), workers=1) as loader:
+        assert len(dataset(loader)) == 7
+    with Loader(lambda: iter([np.ones(2)]), workers=1) as loader, pytest.raises(TypeError, match="unknown"):
+        len(dataset(loader))
+
+
 def test_an_epoch_that_goes_on_in_its_middle_is_no_error():
     with Loader(Numbered(7), workers=1) as loader:
         batches = iter(loader)
@@ -76,6 +84,12 @@ def test_nothing_is_taken_that_was_not_asked_for():
         for _ in range(8):
             next(batches)
         assert loader.state_dict()["position"] == 8
+
+
+def test_repeated_and_read_ahead_it_gives_whole_epochs():
+    with Loader(Numbered(6), workers=2) as loader:
+        made = dataset(loader).map(lambda batch: batch + 1).repeat(3).prefetch(2)
+        assert numbers_of(made) == [1, 2, 3, 4, 5, 6] * 3
 
 
 # -- Types
@@ -133,12 +147,47 @@ def test_the_element_spec_is_that_of_the_first_batch_with_any_number_of_rows(nam
     assert made.element_spec == tf.nest.map_structure(lambda leaf: leaf, spec)
 
 
+def test_text_and_numbers_arrive():
+    class Worded(Mixed):
+        def __getitem__(self, index):
+            batch = super().__getitem__(index)
+            del batch["day"]
+            return batch
+
+    with Loader(Worded(2), workers=1) as loader:
+        _, batch = dataset(loader)
+    assert batch["names"].numpy().tolist() == [b"1a", b"1b"]
+    assert batch["words"].numpy().tolist() == [b"x", b"y"]
+    assert batch["none"] is None
+    assert int(batch["number"]) == 1
+    assert batch["pixels"].numpy().tolist() == [[1, 1, 1]] * 4
+
+
+def test_the_last_batch_may_be_shorter_and_the_first_one_too():
+    class Uneven(Numbered):
+        def __getitem__(self, index):
+            return np.ones(([2, 4, 1][index], 3), "float32")
+
+    with Loader(Uneven(3), workers=1) as loader:
+        assert [batch.shape[0] for batch in dataset(loader)] == [2, 4, 1]
+
+
 def test_a_leaf_that_can_be_no_tensor_is_named():
     with Loader(Mixed(), workers=1) as loader:
         with pytest.raises(
             TypeError, match=r"batch\['day'\] is an array of datetime64\[D\], of which TensorFlow can make"
         ):
             dataset(loader)
+
+
+def test_a_later_batch_of_another_shape_is_refused_by_tensorflow():
+    class Growing(Numbered):
+        def __getitem__(self, index):
+            return np.ones((2, 3 + index))
+
+    with Loader(Growing(2), workers=1) as loader:
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"shape \(2, 4\) .* shape \(None, 3\) was expected"):
+            list(dataset(loader))
 
 
 # -- Errors
@@ -154,6 +203,15 @@ def test_an_error_comes_after_the_batches_before_it_and_the_loader_goes_on(worke
         assert "raised for index 3 of epoch 0" in str(caught.value)
         assert numbers_of(found) == [0, 1, 2]
         assert numbers_of(batches) == [4]
+
+
+def test_an_error_of_the_first_batch_is_raised_when_the_dataset_is_made():
+    class Bad(Numbered):
+        def __getitem__(self, index):
+            raise LookupError("gone bad")
+
+    with Loader(Bad(), workers=1) as loader, pytest.raises(LookupError, match="gone bad"):
+        dataset(loader)
 
 
 def test_a_loader_without_a_batch_is_refused():
@@ -176,6 +234,31 @@ def test_an_error_at_an_epochs_end_comes_after_its_last_batch(workers):
         with pytest.raises(tf.errors.OpError, match="the end has gone bad"):
             found.extend(dataset(loader))
         assert numbers_of(found) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("length", [1, 2, 6])
+def test_whoever_counts_and_never_asks_for_the_end_gets_one_epoch_after_the_other(length, workers):
+    class Stateful(Numbered):
+        state = 0
+
+        def on_epoch_end(self):
+            self.state += 1
+
+        def __getitem__(self, index):
+            return np.full(2, 100 * self.state + index)
+
+    found = []
+    with Loader(Stateful(length), workers=workers) as loader:
+        made = dataset(loader)
+        for _ in range(4):
+            batches = iter(made)
+            found.append([next(batches).numpy()[0] for _ in range(length)])
+            del batches
+        epochs = [[100 * epoch + index for index in range(length)] for epoch in range(4)]
+        assert found == (epochs if length > 1 else [epochs[0], *epochs[:3]])  # one batch may have been a look
+        if workers:
+            assert loader.epoch == (4 if length > 1 else 3)
 
 
 def test_what_is_no_loader_is_refused():
@@ -213,6 +296,14 @@ def test_nor_under_what_was_made_of_it():
                 del batch
                 if number > 5:
                     assert numbers_of(old) == list(range(number - 4, number + 1))
+
+
+def test_tensors_that_are_dropped_give_their_slots_back():
+    with Loader(Numbered(500), workers=2, max_queue_size=4) as loader:
+        for batch in dataset(loader):
+            del batch
+        gc.collect()
+        assert loader.statistics().copies == 0
 
 
 # -- Keras on TensorFlow: in a program of its own, because another test's backend may be another one

@@ -1,5 +1,7 @@
 """Numbers of `tf.random` follow from seed, epoch and place, wherever TensorFlow is imported."""
 
+import sys
+
 import pytest
 
 pytest.importorskip("tensorflow")
@@ -55,6 +57,32 @@ def test_all_backends_draw_the_same_numbers(samples, others):
         assert all(map(np.array_equal, expected, again)), other
     rows = np.concatenate([np.atleast_2d(batch) for batch in expected])
     assert len(np.unique(rows[:, :4])) == rows[:, :4].size == 40  # no number twice: not in a batch, nor in another
+
+
+def test_each_operation_keeps_its_shape_type_and_distribution():
+    class Many:
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            tf.debugging.assert_equal(tf.sort(tf.random.shuffle(tf.range(50))), tf.range(50))
+            return {
+                "uniform": tf.random.uniform([40, 50], 2, 4, tf.float64),
+                "whole": tf.random.uniform([2000], 0, 7, tf.int64),
+                "normal": tf.random.normal([2000], 3, 1),
+                "truncated": tf.random.truncated_normal([2000], 3, 1),
+                "gamma": tf.random.gamma([1000], [3.0, 3.0]),
+                "poisson": tf.random.poisson([1000], [3.0, 3.0], tf.int32),
+                "categorical": tf.random.categorical(tf.math.log([[0.5, 0.25, 0.25]]), 2000),
+            }
+
+    with Loader(Many(), workers=0, seed=1) as loader:
+        seeded = {name: np.asarray(value) for name, value in next(iter(loader)).items()}
+    for name, expected in Many()[0].items():
+        value = seeded[name]
+        assert value.shape == expected.shape and value.dtype == expected.numpy().dtype, name
+        assert abs(value.mean() - expected.numpy().mean()) < 0.3, name
+        assert abs(value.std() - expected.numpy().std()) < 0.3, name
 
 
 def test_the_trainers_own_numbers_stay_what_they_were():
@@ -120,3 +148,11 @@ def test_a_function_that_draws_is_told_of_once_and_repeats_nothing(caplog, monke
     with Loader(InFunctions(), workers=0, seed=1) as loader:
         assert len(set(list(loader) + list(loader))) == 6
     assert [record.message.count("tf.function") for record in caplog.records] == [1]
+
+
+def test_a_tensorflow_that_is_built_otherwise_is_told_of_once(caplog, monkeypatch):
+    monkeypatch.setattr("mpqueue.worker.tensorflow_numbers._is_followed", False)
+    monkeypatch.delattr(sys.modules["tensorflow.python.ops.gen_random_ops"], "random_shuffle")
+    with Loader([1, 2], workers=0, seed=1) as loader:
+        assert list(loader) == [1, 2]
+    assert ["stateless" in record.message for record in caplog.records] == [True]

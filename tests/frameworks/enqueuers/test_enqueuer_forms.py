@@ -52,6 +52,14 @@ def test_a_second_argument_that_is_a_flag_is_that_of_keras_2(flag):
     assert taken(enqueuer) == (1, "process")
 
 
+def test_a_number_of_one_is_a_number_of_workers_and_no_flag():
+    assert taken(OrderedEnqueuer(Who(), 1)) == (1, "thread")
+
+
+def test_a_number_of_none_has_the_caller_compute():
+    assert taken(OrderedEnqueuer(Who(), 0)) == (1, "caller")
+
+
 def test_what_start_is_told_wins_for_that_start_alone():
     enqueuer = OrderedEnqueuer(Who(), workers=2)
     assert taken(enqueuer, workers=3) == (3, "thread")
@@ -62,6 +70,39 @@ def test_what_start_is_told_wins_for_that_start_alone():
 def test_what_the_constructor_is_told_wins_over_the_sequence():
     sequence = Who(workers=3, use_multiprocessing=True, max_queue_size=4)
     assert taken(OrderedEnqueuer(sequence, workers=2, use_multiprocessing=False)) == (2, "thread")
+
+
+def test_the_number_of_batches_computed_ahead_is_kept_too():
+    with OrderedEnqueuer(Who(), 1, False, 3) as enqueuer:
+        enqueuer.start()
+        assert enqueuer._engine.pipeline.ledger.credit == 3
+
+
+def test_a_sequence_may_be_told_later():
+    sequence = Who()
+    sequence.workers = 2
+    assert taken(OrderedEnqueuer(sequence)) == (2, "thread")
+
+
+def test_attributes_of_what_is_no_sequence_of_ours_say_nothing():
+    class Crew:
+        workers = ("Ada", "Grace")
+
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            return self.workers[index]
+
+    assert taken(OrderedEnqueuer(Crew())) == "Ada"
+
+
+def test_a_sequence_that_never_calls_its_base_serves():
+    class Old(Who):
+        def __init__(self):
+            pass
+
+    assert taken(OrderedEnqueuer(Old())) == (1, "thread")
 
 
 def test_a_generator_starts_without_arguments_too():
@@ -88,6 +129,25 @@ def test_a_form_that_is_neither_is_a_type_error_that_says_so(make, text):
 def test_impossible_numbers_are_refused_by_the_constructor(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         OrderedEnqueuer(Who(), **options)
+
+
+def test_a_sequence_says_what_keras_says_of_one_that_was_told_nothing():
+    class Forgetful(Who):
+        def __init__(self):
+            """Without a call of the base class's."""
+
+    for sequence in (Who(), Forgetful()):
+        assert (sequence.workers, sequence.use_multiprocessing, sequence.max_queue_size) == (1, False, 10)
+    sequence.workers = 2
+    assert sequence.workers == 2
+    assert taken(OrderedEnqueuer(sequence)) == (2, "thread")
+
+
+def test_what_a_subclass_says_of_all_of_its_kind_counts_as_given():
+    class Two(Who):
+        workers = 2
+
+    assert taken(OrderedEnqueuer(Two())) == (2, "thread")
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,21 @@ def test_calls_in_the_wrong_order_say_what_to_call():
     assert not enqueuer.is_running()
 
 
+def test_dropping_a_generator_for_every_item_does_not_stop_the_enqueuer():
+    with OrderedEnqueuer(Counting(), True) as enqueuer:
+        enqueuer.start(2)
+        assert [int(next(enqueuer.get())[0]) for _ in range(6)] == [0, 1, 2, 3, 100, 101]
+
+
+def test_a_generator_may_be_all_that_keeps_the_enqueuer_alive():
+    def batches():
+        enqueuer = OrderedEnqueuer(Counting(), True)
+        enqueuer.start(2)
+        return enqueuer.get()
+
+    assert take(batches(), 6) == [0, 1, 2, 3, 100, 101]
+
+
 def test_the_stream_may_be_read_in_another_thread_than_start():
     with OrderedEnqueuer(Counting(), True) as enqueuer:
         enqueuer.start(2)
@@ -142,6 +157,18 @@ def test_the_queue_tells_how_many_batches_are_ready_and_gives_items(deadlock_s):
         assert not enqueuer.queue.empty()
         assert enqueuer.queue.get()[0] == 0
         assert take(enqueuer.get(), 1) == [1]
+
+
+def test_keras_attributes_are_there():
+    one, two = OrderedEnqueuer(Counting()), OrderedEnqueuer(Counting())
+    assert "not started" in repr(two)
+    assert isinstance(one.sequence, Counting)
+    assert two.uid > one.uid
+    with two:
+        two.start(3, 5)
+        assert two.workers == 3
+        two.join_end_of_epoch()
+    assert repr(two) == "<OrderedEnqueuer of Counting, stopped>"
 
 
 def test_the_length_is_read_again_every_epoch():
@@ -193,6 +220,31 @@ def test_a_generator_object_is_inherited_by_fork_with_one_warning():
     enqueuer.stop()
 
 
+def test_the_exception_of_a_generator_wins_over_the_end_that_other_threads_see():
+    inside, seen = threading.Event(), threading.Event()
+
+    class Failing:
+        def __init__(self):
+            self.calls, self.lock = 0, threading.Lock()
+
+        def __next__(self):
+            with self.lock:
+                self.calls += 1
+                call = self.calls
+            if call == 1:
+                inside.wait(60)
+                raise KeyError("a bad record")
+            inside.set()
+            raise StopIteration
+
+    del seen
+    enqueuer = GeneratorEnqueuer(Failing())
+    enqueuer.start(2)
+    with pytest.raises(KeyError, match="a bad record"):
+        list(enqueuer.get())
+    assert not enqueuer.is_running()
+
+
 def test_a_plain_generator_in_several_threads_says_that_it_is_not_thread_safe():
     entered, release = threading.Event(), threading.Event()
 
@@ -211,6 +263,15 @@ def test_a_plain_generator_in_several_threads_says_that_it_is_not_thread_safe():
     release.set()
     assert list(enqueuer.get()) == [1]
     enqueuer.stop()
+
+
+def test_sequence_has_the_names_of_keras_and_none_of_its_own():
+    public = {name for name in dir(Sequence()) if not name.startswith("_")}
+    assert public == {"on_epoch_end", "workers", "use_multiprocessing", "max_queue_size"}
+    with pytest.raises(NotImplementedError):
+        Sequence()[0]
+    with pytest.raises(NotImplementedError):
+        len(Sequence())
 
 
 @pytest.mark.parametrize(
@@ -241,3 +302,11 @@ def test_a_plain_generator_in_several_threads_says_that_it_is_not_thread_safe():
 def test_bad_input_is_refused_before_any_process_starts(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+def test_threads_may_be_unbounded():
+    with OrderedEnqueuer(Counting(30)) as enqueuer:
+        enqueuer.start(2, 0)
+        while enqueuer.queue.qsize() < 30:
+            threading.Event().wait(0.001)
+        assert take(enqueuer.get(), 31)[-1] == 100

@@ -83,3 +83,21 @@ def test_one_that_was_given_a_state_says_nothing(backup, told):
         loader.load_state_dict(state)
         fit(loader, keras.callbacks.BackupAndRestore(backup))
     assert told == []
+
+
+def test_a_fit_after_that_is_no_resume(backup, told):
+    with Loader(PAIRS, batch_size=4, workers=0) as loader:
+        loader.load_state_dict(loader.state_dict())
+        fit(loader, keras.callbacks.BackupAndRestore(backup))
+    with Loader(PAIRS, batch_size=4, workers=0) as loader:
+        fit(loader)
+    assert told == []
+
+
+def test_kerass_own_is_put_back_when_nobody_is_to_know():
+    own = keras.callbacks.BackupAndRestore.on_train_begin
+    with Loader(PAIRS, batch_size=4, workers=0) as loader:
+        dataset = accelerate(loader)
+        assert keras.callbacks.BackupAndRestore.on_train_begin is not own
+        del dataset
+    assert keras.callbacks.BackupAndRestore.on_train_begin is own

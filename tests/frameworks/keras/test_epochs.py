@@ -4,11 +4,13 @@ import pytest
 
 pytest.importorskip("keras.utils")
 
+import gc
 
 import keras
 from helpers import marked
 from helpers.fitting import BACKEND, as_py_dataset, fit
 
+import mpqueue.keras
 from mpqueue.keras import accelerate
 
 
@@ -127,3 +129,42 @@ def test_an_early_stop_is_that_without_workers(tmp_path, delivered, batch):
     assert dataset.state == plain.state
     if BACKEND != "tensorflow":  # which reads ahead of the model
         assert delivered.take() == batches
+
+
+@pytest.mark.any_backend
+def test_callbacks_see_the_epochs_and_batches_that_they_see_without_workers():
+    class Noting(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.notes = []
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.notes.append(("begin", epoch))
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.notes.append((batch, float(logs["loss"])))
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.notes.append(("end", epoch, sorted(logs)))
+
+    def notes(dataset):
+        noting = Noting()
+        fit(dataset, callbacks=[noting])
+        return noting.notes
+
+    assert notes(accelerate(marked.Marked(), 2)) == notes(as_py_dataset(marked.Marked()))
+
+
+@pytest.mark.any_backend
+def test_a_pass_that_an_adapter_is_asked_for_directly_is_served_too():
+    from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
+
+    with mpqueue.keras.install():
+        adapter = PyDatasetAdapter(as_py_dataset(marked.Marked(3), 2, True), shuffle=False)
+    for state in range(2):
+        adapter.on_epoch_begin()
+        batches = list(adapter.get_numpy_iterator())
+        adapter.on_epoch_end()
+        assert [round(float(batch[0][0, 1] / marked.Marked.SCALE)) for batch in batches] == [state] * 3
+    del adapter
+    gc.collect()

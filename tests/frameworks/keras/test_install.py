@@ -56,9 +56,42 @@ def test_installations_nest_and_each_undoes_itself_only():
     assert type(enqueuer_for(dataset)) is STOCK
 
 
+def test_install_without_a_with_statement_stays():
+    installation = install()
+    enqueuer = enqueuer_for(as_py_dataset(marked.Marked(), 2))
+    assert isinstance(enqueuer, Enqueuer)
+    installation.__exit__()
+
+
 def test_a_dataset_without_workers_gets_no_enqueuer_of_any_kind():
     with install():
         assert enqueuer_for(as_py_dataset(marked.Marked())) is None
+
+
+def test_options_of_a_dataset_may_be_set_after_it_was_made():
+    with install():
+        dataset = as_py_dataset(marked.Marked())
+        dataset.workers, dataset.use_multiprocessing, dataset.max_queue_size = 3, True, 4
+        enqueuer = enqueuer_for(dataset)
+        assert (enqueuer.workers, enqueuer.use_multiprocessing, enqueuer.max_queue_size) == (3, True, 4)
+    fast = accelerate(marked.Marked(), 2)
+    fast.workers, fast.use_multiprocessing = 4, False
+    assert repr(enqueuer_for(fast)) == "<Enqueuer of Marked, stopped, 4 threads>"
+
+
+@pytest.mark.filterwarnings("ignore:Your `PyDataset` class should call")
+def test_a_dataset_that_forgot_to_initialise_its_base_is_served_too():
+    class Forgetful(keras.utils.PyDataset):
+        def __init__(self):
+            pass
+
+        def __len__(self):
+            return 2
+
+    dataset = Forgetful()
+    dataset.workers = 2
+    with install():
+        assert isinstance(enqueuer_for(dataset), PassEnqueuer)
 
 
 def test_accelerate_leaves_other_datasets_to_keras():
@@ -76,6 +109,29 @@ def test_what_accelerate_returns_is_a_py_dataset_with_the_items_of_the_source():
     assert fast.workers == mpqueue.loader.loader.num_cpus()
     assert [batch[1].tolist() for batch in fast] == [source[index][1].tolist() for index in range(3)]
     assert repr(fast) == "<Marked, accelerated by mpqueue>"
+
+
+def test_an_accelerated_dataset_is_accelerated_once():
+    source = marked.Marked()
+    assert accelerate(accelerate(source, 2), 3).source is source
+
+
+def test_an_endless_dataset_has_no_length():
+    fast = accelerate(marked.Marked(None), 2)
+    assert fast.num_batches is None
+    with pytest.raises(TypeError, match="endless"):
+        len(fast)
+
+
+def test_hooks_that_a_source_does_not_have_are_not_called():
+    class Bare:
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return marked.Marked()[index]
+
+    assert len(fit(accelerate(Bare(), 2), epochs=1)[1]["loss"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -148,9 +204,37 @@ def test_keras_that_does_not_fit_runs_datasets_itself_with_a_warning(monkeypatch
         accelerate(loader)
 
 
+def test_keras_that_does_not_fit_trains_with_its_own_enqueuer(monkeypatch):
+    class Future(STOCK):
+        def start(self, *args, where=None):
+            return super().start(*args)
+
+    _use_fresh_replacement(monkeypatch)
+    monkeypatch.setattr(adapter, "OrderedEnqueuer", Future)
+    with pytest.warns(UserWarning, match="OrderedEnqueuer.start takes"):
+        fast = accelerate(marked.Marked(), 2)
+    assert type(enqueuer_for(fast)) is Future
+    assert len(fit(fast)[1]["loss"]) == 3
+
+
 def _use_fresh_replacement(monkeypatch):
     fresh = Replacement("", keras_face._import_adapter, "OrderedEnqueuer", Enqueuer)
     monkeypatch.setattr(keras_face, "_replacement", fresh)
+
+
+def test_keras_without_the_adapter_module_runs_datasets_itself_with_a_warning(monkeypatch):
+    _use_fresh_replacement(monkeypatch)
+    monkeypatch.setattr(keras_face, "_ADAPTER", "keras.src.trainers.gone")
+    with pytest.warns(UserWarning, match=r"does not fit Keras .*it has no module keras\.src\.trainers\.gone"):
+        install()
+    with pytest.warns(UserWarning, match="gone"):
+        assert len(accelerate(marked.Marked(3), 2)) == 3
+
+
+def test_importing_the_module_does_not_import_keras():
+    code = "import sys, mpqueue.keras; print('keras' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_a_backend_that_is_missing_is_not_taken_for_a_missing_keras():
@@ -177,3 +261,23 @@ def test_workers_of_a_dataset_that_travels_by_value_import_no_keras(delivered):
     with install():
         fit(Looking(workers=2, use_multiprocessing=True), epochs=1)
     assert [batch.tolist() for batch in delivered.batches[-3:]] == [[0, 0, 3, 2]] * 3
+
+
+@pytest.mark.any_backend
+def test_what_is_no_argument_of_accelerate_is_told_by_the_name_that_it_has():
+    arrays = np.zeros((4, 2)), np.zeros(4)
+    with pytest.raises(TypeError, match=r"accelerate takes one dataset.*got ndarray.*call fit\(x, y\)"):
+        mpqueue.keras.accelerate(*arrays)
+    with pytest.raises(TypeError, match=r"accelerate\(\) got .*'num_workers': torch's num_workers is here workers"):
+        mpqueue.keras.accelerate([arrays], num_workers=2)
+    with pytest.raises(TypeError, match="'batch_size': the items of py_dataset are batches already"):
+        mpqueue.keras.accelerate([arrays], batch_size=2)
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'nonsense'$"):
+        mpqueue.keras.accelerate([arrays], nonsense=2)
+
+
+@pytest.mark.any_backend
+def test_a_number_of_workers_may_be_numpys():
+    assert mpqueue.keras.accelerate([(np.zeros((4, 2)), np.zeros(4))], np.int64(1)).workers == 1
+    with pytest.raises(TypeError, match=r"workers must be an integer, got np.float64\(1.5\)"):
+        mpqueue.keras.accelerate([(np.zeros((4, 2)), np.zeros(4))], np.float64(1.5))

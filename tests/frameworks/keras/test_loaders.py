@@ -14,10 +14,12 @@ from helpers import marked
 from helpers.faults import Numbers
 from helpers.fitting import BACKEND, as_py_dataset, assert_same, fit, make_model
 from helpers.strikes import Strike, Struck
+from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
 
 import mpqueue
 import mpqueue.frameworks.keras.resets as keras_resets
 from mpqueue import Loader
+from mpqueue.frameworks.keras.ahead import takes_ahead
 from mpqueue.frameworks.keras.loader_passes import LoaderEpochs
 from mpqueue.keras import accelerate
 from mpqueue.system.replacement import Replacement
@@ -58,6 +60,53 @@ def test_a_look_uses_up_no_epoch_however_short(delivered, kind, length):
         assert source.state == 3
 
 
+@pytest.mark.parametrize("length", [1, 2, 3])
+@pytest.mark.skipif(BACKEND != "jax", reason="the others do not read ahead")
+def test_a_look_that_reads_ahead_uses_up_no_epoch(delivered, monkeypatch, length):
+    """As Keras does where JAX has an accelerator: it takes one batch more, or asks for the end."""
+    import jax
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    expected = epochs_of(marked.Marked(length), 3, workers=1, shuffle=True, seed=1)
+    source = marked.Marked(length)
+    with Loader(source, workers=1, shuffle=True, seed=1) as loader:
+        fit(accelerate(loader))
+        assert delivered.take()[-3 * length :] == flat(expected)
+        assert source.state == 3
+
+
+@pytest.mark.parametrize("length", [1, 5])
+@pytest.mark.parametrize("kind", ["plain", "built"])
+def test_a_look_is_known_whatever_stands_between_keras_and_its_adapter(delivered, monkeypatch, kind, length):
+    """Such as a profiler, or a library that wraps the hooks."""
+    stock = adapter.PyDatasetAdapter.on_epoch_end
+
+    def wrapped(self):
+        return stock(self)
+
+    monkeypatch.setattr(adapter.PyDatasetAdapter, "on_epoch_end", wrapped)
+    source = marked.Still(length)
+    expected = epochs_of(marked.Still(length), 3, workers=1, shuffle=True, seed=1)
+    with Loader(source, workers=1, shuffle=True, seed=1) as loader:
+        fit(accelerate(loader), kind=kind)
+        assert delivered.take()[-3 * length :] == flat(expected)
+        assert source.state == 3
+
+
+def test_a_part_of_an_epoch_that_was_read_is_no_look_when_keras_resets_its_data_again(delivered):
+    """As `fit` does before each validation, of which it keeps the iterator."""
+    model = make_model("built")
+    with (
+        Loader(marked.Still(5), workers=1) as loader,
+        Loader(marked.Still(6), workers=1, shuffle=True, seed=1) as held_out,
+    ):
+        options = {"validation_data": accelerate(held_out), "validation_steps": 2, "shuffle": False}
+        model.fit(accelerate(loader), epochs=3, verbose=0, **options)
+    marks = [mark[0] for mark in delivered.take()][-21:]
+    epochs = epochs_of(marked.Still(6), 3, workers=1, shuffle=True, seed=1)
+    assert [marks[number : number + 2] for number in (5, 12, 19)] == [[a[0], b[0]] for a, b, *_ in epochs]
+
+
 def test_two_predictions_of_one_batch_are_two_epochs(delivered):
     expected = epochs_of(marked.Marked(1), 2, workers=1)
     model = make_model("built")
@@ -92,11 +141,35 @@ def test_the_weights_are_those_of_a_fit_without_workers():
         assert_same(fit(accelerate(loader), shuffle=False), expected)
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_the_shuffle_of_fit_changes_nothing(delivered, shuffle):
+    with Loader(marked.Still(), workers=1) as loader:
+        fit(accelerate(loader), shuffle=shuffle, epochs=2)
+    assert [mark[0] for mark in delivered.take()[-10:]] == [0, 1, 2, 3, 4] * 2
+
+
+def test_several_fits_go_on_with_the_loaders_epochs(delivered):
+    expected = epochs_of(marked.Marked(), 4, workers=1, shuffle=True, seed=1)
+    with Loader(marked.Marked(), workers=1, shuffle=True, seed=1) as loader:
+        dataset = accelerate(loader)
+        for number in range(2):
+            fit(dataset, epochs=2)
+            assert delivered.take()[-10:] == flat(expected[2 * number :][:2])
+
+
 def test_parts_of_an_epoch_go_on_where_the_last_one_ended(delivered):
     expected = epochs_of(marked.Still(6), 2, workers=1, shuffle=True, seed=1)
     with Loader(marked.Still(6), workers=1, shuffle=True, seed=1) as loader:
         fit(accelerate(loader), steps_per_epoch=2, epochs=6)
     assert delivered.take()[-12:] == flat(expected)
+
+
+def test_a_training_and_its_validation_take_an_epoch_of_their_own_loader_each():
+    training, validation = marked.Marked(), marked.Marked(3)
+    with Loader(training, workers=1) as loader, Loader(validation, workers=1) as held_out:
+        history = fit(accelerate(loader), validation_data=accelerate(held_out))[1]
+        assert len(history["val_loss"]) == 3
+        assert (training.state, validation.state) == (3, 3)
 
 
 def test_evaluate_and_predict_take_one_epoch_each():
@@ -107,6 +180,13 @@ def test_evaluate_and_predict_take_one_epoch_each():
         assert model.evaluate(fast, verbose=0) == model.evaluate(plain, verbose=0)
         np.testing.assert_array_equal(model.predict(fast, verbose=0), model.predict(plain, verbose=0))
         assert source.state == 2
+
+
+def test_predict_with_a_model_that_was_never_built_uses_up_no_epoch():
+    source = marked.Marked(2)
+    with Loader(source, workers=1, seed=1, shuffle=True) as loader:
+        assert make_model().predict(accelerate(loader), verbose=0).shape == (2 * marked.BATCH, 1)
+        assert source.state == 1
 
 
 @pytest.mark.filterwarnings("ignore:.*ran out of data")
@@ -193,6 +273,24 @@ def test_a_fit_that_a_callback_stops_leaves_a_state_behind_its_last_step(monkeyp
         assert steps_by(loader.state_dict(), 6) == steps
 
 
+@pytest.mark.skipif(BACKEND != "jax", reason="the others do not read ahead")
+def test_keras_is_ahead_as_its_iterator_says(monkeypatch):
+    import jax
+    from keras.src.backend.jax.trainer import JAXEpochIterator
+
+    assert not takes_ahead()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert takes_ahead()
+    is_apart = hasattr(JAXEpochIterator, "_get_distributed_iterator")  # before Keras 3.16
+    monkeypatch.setattr(keras.distribution, "distribution", lambda: "any")
+    assert takes_ahead() is not is_apart
+    monkeypatch.undo()
+    monkeypatch.setattr(JAXEpochIterator, "_get_iterator", lambda self: self._prefetch_numpy_iterator())
+    assert takes_ahead()
+    monkeypatch.setattr(JAXEpochIterator, "_get_iterator", lambda self: self.data_adapter.get_jax_iterator())
+    assert not takes_ahead()
+
+
 def test_a_generator_is_fitted_by_steps(delivered):
     with Loader(marked.elements, workers=2) as loader:
         dataset = accelerate(loader)
@@ -218,6 +316,11 @@ def test_the_workers_live_on_after_a_fit_and_statistics_are_the_loaders(delivere
     assert repr(dataset) == "<Loader, accelerated by mpqueue>"
 
 
+def test_a_dataset_of_a_loader_is_accelerated_once():
+    with Loader(marked.Marked(), workers=1) as loader:
+        assert accelerate(accelerate(loader)).source is loader
+
+
 @pytest.mark.parametrize(
     "options", [{"workers": 2}, {"use_multiprocessing": False}, {"max_queue_size": 3}, {"seed": 1}, {"copy": True}]
 )
@@ -227,10 +330,74 @@ def test_options_beside_a_loader_are_refused(options):
         accelerate(Loader(marked.Marked()), **options)
 
 
+def test_a_pass_that_is_asked_for_outside_an_epoch_is_refused():
+    with Loader(marked.Marked(), workers=1) as loader:
+        enqueuer = adapter.PyDatasetAdapter(accelerate(loader)).enqueuer
+        with pytest.raises(ValueError, match=r"call start\(\)"):
+            next(enqueuer.get())
+        assert repr(enqueuer) == f"<LoaderEnqueuer of {loader!r}, stopped>"
+
+
 # -- The looks themselves
 
 
+@pytest.mark.parametrize("num_taken", range(8))
+def test_an_epoch_is_begun_in_earnest_with_its_fifth_batch(num_taken):
+    expected = epochs_of(marked.Still(6), 2, workers=1, shuffle=True, seed=1)
+    with Loader(marked.Still(6), workers=1, shuffle=True, seed=1) as loader:
+        epochs = LoaderEpochs(loader)
+        trial = epochs.begin(on_trial=True)
+        assert len([*zip(range(num_taken), trial, strict=False)]) == min(num_taken, 6)
+        epochs.take_back(trial)
+        marks = [int(np.rint(x[0, 0] / marked.Marked.SCALE)) for x, _ in epochs.begin()]
+        assert marks == [mark[0] for mark in expected[0 if num_taken <= 4 else 1]]
+        if num_taken == 5:  # it was no look, and has one batch left, which went with the next epoch
+            with pytest.raises(RuntimeError, match="ended by another one"):
+                list(trial)
+        else:
+            assert list(trial) == []
+
+
+def test_what_was_looked_at_is_written_to_by_nobody_else():
+    with Loader(marked.Marked(6), workers=1) as loader:
+        epochs = LoaderEpochs(loader)
+        epochs.peek(1)[0][:] = -1
+        trial = epochs.begin(on_trial=True)
+        next(trial)[0][:] = -1
+        epochs.take_back(trial)
+        assert [int(np.rint(x[0, 0] / marked.Marked.SCALE)) for x, _ in epochs.begin()] == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("index", "text"), [(3, "there is no batch 3: the epoch has 3"), (4, "only the first 4"), (-1, "batch -1")]
+)
+def test_a_look_at_what_is_not_there_is_an_index_error(index, text):
+    with Loader(marked.Marked(3), workers=1) as loader, pytest.raises(IndexError, match=text):
+        accelerate(loader)[index]
+
+
 # -- What a `Sequence` says of itself
+
+
+class Own(mpqueue.Sequence):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return marked.Marked(2)[index]
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "found"),
+    [
+        ({}, {}, (mpqueue.loader.loader.num_cpus(), True, 10)),
+        ({"workers": 3, "use_multiprocessing": False, "max_queue_size": 4}, {}, (3, False, 4)),
+        ({"workers": 3, "use_multiprocessing": False}, {"workers": 2, "use_multiprocessing": True}, (2, True, 10)),
+    ],
+)
+def test_a_sequences_own_numbers_are_defaults(own, given, found):
+    fast = accelerate(Own(**own), **given)
+    assert (fast.workers, fast.use_multiprocessing, fast.max_queue_size) == found
 
 
 def test_a_sequence_may_be_a_py_dataset_too():
@@ -269,6 +436,46 @@ def rest_of(loader):
     with Loader(Numbers(4), workers=0) as other:
         other.load_state_dict(loader.state_dict())
         return [int(batch[0]) for batch in other]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_state_counts_no_batch_that_was_only_looked_at(workers):
+    with Loader(Numbers(4), workers=workers) as loader:
+        epochs = LoaderEpochs(loader)
+        epochs.peek(1)
+        assert rest_of(loader) == [0, 1, 2, 3]
+        trial = epochs.begin(on_trial=True)
+        next(trial)
+        assert rest_of(loader) == [1, 2, 3]
+        epochs.take_back(trial)
+        assert rest_of(loader) == [0, 1, 2, 3]
+        epoch = epochs.begin()
+        for number in range(1, 4):
+            next(epoch)
+            assert rest_of(loader) == [0, 1, 2, 3][number:]
+        epochs.peek(0)
+        state = loader.state_dict()
+        assert (state["epoch"], state["position"]) == (1, 0)
+        next(iter(loader))  # a loop of its own: what was looked at is nobody's any more
+        assert rest_of(loader) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("on_trial", [True, False])
+@pytest.mark.parametrize("num_peeked", [0, 2])
+def test_a_state_counts_no_batch_that_is_held_ahead_of_use(on_trial, num_peeked):
+    with Loader(Numbers(4), workers=0) as loader:
+        epochs = LoaderEpochs(loader, takes_ahead=lambda: True)
+        for number in range(num_peeked):
+            epochs.peek(number)
+        epoch = epochs.begin(on_trial=on_trial)
+        for number in range(4):
+            next(epoch)
+            assert rest_of(loader) == [0, 1, 2, 3][number:]
+        assert list(epoch) == []
+        state = loader.state_dict()
+        assert (state["epoch"], state["position"]) in {(0, 4), (1, 0)}
+        next(epochs.begin())
+        assert rest_of(loader) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("on_trial", [True, False])

@@ -58,6 +58,13 @@ def test_order_follows_from_the_epoch_and_leaves_the_trainers_generator_alone(pr
 
 
 @pytest.mark.any_backend
+def test_epoch_that_has_begun_keeps_its_number():
+    enqueuer = PassEnqueuer(Indices(9), 2, shuffle=True)
+    enqueuer.start(3)
+    assert taken(enqueuer, 4, 9) == order_of(3, 9)
+
+
+@pytest.mark.any_backend
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_processes_divide_the_batches_of_an_order(shuffle):
     order = order_of(5, 10) if shuffle else list(range(10))
@@ -70,6 +77,12 @@ def test_processes_divide_the_batches_of_an_order(shuffle):
         for shard in range(3)
     ]
     assert found == [order[shard::3] for shard in range(3)]
+
+
+@pytest.mark.any_backend
+def test_processes_divide_the_batches_of_an_endless_dataset():
+    found = [taken(PassEnqueuer(Indices(None), 2, num_data_shards=3, data_shard_id=shard), 0, 4) for shard in range(3)]
+    assert found == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
 
 
 class ShardedEnqueuer(adapter.OrderedEnqueuer):

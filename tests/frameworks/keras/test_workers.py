@@ -119,6 +119,12 @@ def test_a_dataset_that_cannot_be_pickled_is_inherited_by_fork_with_a_warning(de
     assert pids(marks)
 
 
+@pytest.mark.any_backend
+def test_a_dataset_that_cannot_be_pickled_is_refused_where_a_start_method_was_asked_for():
+    with pytest.raises(Exception, match=r"source\.lock cannot be pickled"):
+        fit(accelerate(Locked(), 2, start_method="spawn"), kind="built")
+
+
 def living_workers():
     return [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
 
@@ -132,6 +138,16 @@ def test_shutdown_leaves_no_process_of_a_fit_that_is_over():
     assert [command for command in left.values() if "resource_tracker" not in " ".join(command)] == []
 
 
+@pytest.mark.any_backend
+def test_shutdown_in_the_middle_of_a_fit_costs_nothing_but_time():
+    class Ending(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            mpqueue.shutdown()
+
+    expected = fit(as_py_dataset(marked.Marked()))
+    assert_same(fit(accelerate(marked.Marked(), 2), callbacks=[Ending()]), expected)
+
+
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow keeps all that it has iterated over")
 def test_the_workers_end_with_the_fit(delivered):
     fit(accelerate(marked.FromProcesses(), 2), kind="built")
@@ -139,6 +155,17 @@ def test_the_workers_end_with_the_fit(delivered):
     gc.collect()
     assert workers
     assert not any(psutil.pid_exists(pid) for pid in workers)
+
+
+def test_statistics_are_kept_after_the_fit():
+    dataset = accelerate(marked.Marked(), 2)
+    assert dataset.statistics().batches == 0
+    fit(dataset)
+    gc.collect()
+    statistics = dataset.statistics()
+    assert statistics.batches >= 15
+    assert len(statistics.workers) == 2
+    assert statistics.elapsed_s == dataset.statistics().elapsed_s > 0 or BACKEND == "tensorflow"
 
 
 def test_batches_are_kept_as_long_as_a_model_needs_them():

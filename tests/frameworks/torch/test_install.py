@@ -1,9 +1,12 @@
 """`mpqueue.torch.install`: every loader of the program on mpqueue's workers."""
 
+import copy
+import pickle
 import re
 
 import pytest
 import torch
+from helpers.docstrings import OF_TORCH, undescribed
 from torch.utils import data
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter, _SingleProcessDataLoaderIter
 
@@ -63,6 +66,23 @@ def test_a_loader_with_a_state_of_its_own_keeps_it():
         assert loader.state_dict() == {"own": True}
 
 
+def test_persistent_workers_outlive_the_installation():
+    loader = _loader(persistent_workers=True)
+    with mpqueue.torch.install():
+        list(loader)
+    assert [batch.tolist() for batch in loader] == [[0, 1], [2, 3], [4, 5]]
+
+
+@pytest.mark.parametrize("copy_of", [copy.copy, copy.deepcopy, lambda loader: pickle.loads(pickle.dumps(loader))])
+@pytest.mark.parametrize("options", [{"num_workers": 0}, {}, {"persistent_workers": True}], ids=str)
+def test_a_loader_is_copied_after_use_and_the_copy_begins_anew(options, copy_of):
+    with mpqueue.torch.install():
+        loader = _loader(**options)
+        next(iter(loader))
+        copied = copy_of(loader)
+        assert [batch.tolist() for batch in copied] == [[0, 1], [2, 3], [4, 5]]
+
+
 def test_subclasses_run_on_our_workers_too():
     class Own(data.DataLoader):
         def _get_iterator(self):
@@ -73,6 +93,27 @@ def test_subclasses_run_on_our_workers_too():
         loader = Own(range(4), num_workers=1)
         assert type(iter(loader)) is PassIterator
         assert loader.asked
+
+
+def test_an_iterator_outlives_the_installation():
+    with mpqueue.torch.install():
+        iterator = iter(_loader())
+    assert len(list(iterator)) == 3
+
+
+def test_installations_are_counted():
+    outer = mpqueue.torch.install()
+    with mpqueue.torch.install() as inner:
+        assert "done" in repr(inner)
+    assert "undone" in repr(inner)
+    assert type(iter(_loader())) is PassIterator
+    with outer:
+        pass
+    with outer:  # once is enough
+        pass
+    iterator = iter(_loader())
+    assert type(iterator) is _MultiProcessingDataLoaderIter
+    list(iterator)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -106,3 +147,7 @@ def test_a_torch_that_makes_its_iterators_elsewhere_is_refused(monkeypatch):
     with pytest.raises(ImportError, match=f"does not fit torch {re.escape(torch.__version__)}: .* no method"):
         mpqueue.torch.install()
     assert not hasattr(data.DataLoader, "_get_iterator")
+
+
+def test_every_argument_of_a_public_name_is_described_where_it_stands():
+    assert undescribed(OF_TORCH) == ([], [])

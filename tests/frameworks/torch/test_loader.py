@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from torch.utils import data
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from mpqueue.frameworks.torch.iterator import _SamplerDraw
 from mpqueue.torch import DataLoader
 from mpqueue.worker import lane_runner
 
@@ -98,6 +99,16 @@ def test_the_iterator_is_one_of_torchs():
     assert iter(iterator) is iterator
     with pytest.raises(NotImplementedError):
         pickle.dumps(iterator)
+
+
+def test_shutting_workers_down_ends_them_and_the_iterator():
+    """As libraries do that know torch's iterator."""
+    iterator = iter(DataLoader(Pids(), batch_size=1, num_workers=1, persistent_workers=True))
+    pid = int(next(iterator))
+    iterator._shutdown_workers()
+    iterator._shutdown_workers()
+    assert not os.path.exists(f"/proc/{pid}")
+    assert list(iterator) == []
 
 
 def test_workers_end_with_the_last_reference():
@@ -176,6 +187,13 @@ def test_stop_iteration_of_an_item_ends_the_loop_with_one_warning():
     assert len(caught) == 1
 
 
+def test_statistics_are_those_of_the_latest_pass():
+    loader = DataLoader(Numbers(), batch_size=3, num_workers=1)
+    assert loader.statistics().batches == 0
+    list(loader)
+    assert loader.statistics().batches == 4
+
+
 class Changing(data.Dataset):
     value = 0
 
@@ -197,6 +215,13 @@ def test_a_worker_that_replaces_a_dead_one_has_the_dataset_that_is_documented(me
     rest = [row for batch in batches for row in batch.tolist()]
     assert len({process for _, process in rest} - {pid}) == 1
     assert {value for value, _ in rest} | {1} == values
+
+
+def test_the_class_takes_the_type_of_its_batches_as_torchs_does():
+    """A program that says ``DataLoader[Tensor]`` runs with this class in the other's place."""
+    typed = DataLoader[torch.Tensor](Numbers(), num_workers=0)
+    assert isinstance(typed, DataLoader)
+    assert isinstance(typed, data.DataLoader)
 
 
 def test_a_dataset_with_memory_of_a_gpu_is_refused(monkeypatch):
@@ -398,6 +423,22 @@ def test_a_stream_that_says_where_it_is_goes_on_there_when_its_worker_dies(tmp_p
         assert _numbers(loader) == expected  # from the beginning again
 
 
+@pytest.mark.parametrize("limit", [1, 2, 4, 64])
+def test_an_error_of_a_sampler_comes_behind_all_batches_that_it_gave(limit):
+    """Several are drawn at once where batches come fast; a generator that has raised gives nothing more, and no error."""
+
+    def batches():
+        yield from ([0], [1], [2])
+        raise ArithmeticError("of the sampler")
+
+    draw, taken = _SamplerDraw(batches(), 0, is_batched=True), []
+    with pytest.raises(ArithmeticError, match="of the sampler"):
+        while some := draw.take(limit):
+            taken += [drawn.listed.indices for drawn in some]
+    assert taken == [[0], [1], [2]]
+    assert draw.take(limit) == []
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("is_batched", [False, True])
 def test_the_generator_that_a_sampler_keeps_is_part_of_the_state(workers, is_batched):
@@ -445,6 +486,14 @@ def test_the_epoch_that_a_sampler_was_told_of_is_part_of_the_state(workers, is_b
     assert _numbers(resumed) == _numbers(loader) != rest
 
 
+def test_the_state_of_an_ended_pass_is_the_beginning_of_another():
+    loader = DataLoader(Numbers(4), batch_size=2, num_workers=1)
+    list(loader)
+    other = DataLoader(Numbers(4), batch_size=2, num_workers=1)
+    other.load_state_dict(loader.state_dict())
+    assert _numbers(other) == [[0, 1], [2, 3]]
+
+
 class DrawingStream(data.IterableDataset):
     """Numbers of each worker, which draw."""
 
@@ -478,6 +527,89 @@ def test_behind_the_state_of_an_ended_pass_orders_and_numbers_go_on(make, option
     assert list(first) == epochs[0]
     other.load_state_dict(pickle.loads(pickle.dumps(first.state_dict())))
     assert [list(other), list(other)] == epochs[1:]
+
+
+def test_a_sampler_that_was_told_of_the_next_epoch_keeps_it_behind_an_ended_pass():
+    def make():
+        sampler = data.distributed.DistributedSampler(Numbers(24), 2, 1, seed=3)
+        return DataLoader(Numbers(24), 2, sampler=sampler, num_workers=1, generator=torch.Generator().manual_seed(1))
+
+    loader, other = make(), make()
+    list(loader)
+    other.load_state_dict(loader.state_dict())
+    for each in (loader, other):
+        each.sampler.set_epoch(1)
+    assert _numbers(other) == _numbers(loader)
+
+
+@pytest.mark.parametrize("taken", [0, 2])
+def test_persistent_workers_that_have_worked_go_on_with_the_numbers_of_a_state(taken):
+    """Of another loader's run, and of an earlier pass of their own."""
+
+    def make(seed):
+        options = {"num_workers": 1, "persistent_workers": True, "generator": torch.Generator().manual_seed(seed)}
+        return DataLoader(Drawing(8), batch_size=2, shuffle=True, collate_fn=as_it_is, **options)
+
+    loader, other = make(1), make(2)
+    iterator = iter(loader)
+    for _ in range(taken):
+        next(iterator)
+    state = loader.state_dict()
+    rest, behind = list(iterator), list(loader)
+    next(iter(other))
+    for each in (loader, other):
+        each.load_state_dict(state)
+        assert [list(each), list(each)] == [rest, behind]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_state_before_the_first_pass_ends_the_one_that_runs(workers):
+    loader = DataLoader(Numbers(4), batch_size=2, num_workers=workers)
+    unused = loader.state_dict()
+    next(iter(loader))
+    loader.load_state_dict(unused)
+    assert loader.state_dict() == unused
+    assert _numbers(loader) == [[0, 1], [2, 3]]
+
+
+class Shell:
+    """Around a sampler of batches that draws with its first one."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
+
+    def __len__(self):
+        return len(self.batches)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("outer", [lambda batches: batches, Shell], ids=["plain", "in a shell"])
+def test_a_sampler_of_batches_that_draws_from_the_default_generator_goes_on(workers, outer):
+    def make():
+        batches = outer(data.BatchSampler(data.RandomSampler(Numbers()), 2, drop_last=False))
+        return DataLoader(Numbers(), batch_sampler=batches, num_workers=workers)
+
+    torch.manual_seed(4)
+    loader, other = make(), make()
+    iterator = iter(loader)
+    next(iterator)
+    state = loader.state_dict()
+    rest = _numbers(iterator)
+    other.load_state_dict(state)
+    assert _numbers(other) == rest
+
+
+def test_a_loaded_state_is_given_back_until_it_is_used():
+    loader = DataLoader(Numbers(), batch_size=2, num_workers=1)
+    next(iter(loader))
+    other = DataLoader(Numbers(), batch_size=2, num_workers=1)
+    other.load_state_dict(loader.state_dict())
+    third = DataLoader(Numbers(), batch_size=2, num_workers=1)
+    third.load_state_dict(other.state_dict())
+    assert _numbers(third)[0] == [2, 3]
 
 
 def test_the_state_of_a_sampler_is_part_of_it():
@@ -529,6 +661,24 @@ def test_a_loader_is_copied_after_use_and_the_copy_begins_anew(options, copy_of)
     assert _numbers(iterator) == [[2, 3], [4, 5]]
 
 
+def test_a_copy_goes_on_where_a_loaded_state_says():
+    loader = DataLoader(Numbers(6), batch_size=2, num_workers=1)
+    next(iter(loader))
+    other = DataLoader(Numbers(6), batch_size=2, num_workers=1)
+    other.load_state_dict(loader.state_dict())
+    assert _numbers(copy.deepcopy(other)) == _numbers(other) == [[2, 3], [4, 5]]
+
+
+def test_a_subclass_that_copies_all_it_has_can_be_pickled():
+    class Own(DataLoader):
+        def __getstate__(self):
+            return self.__dict__.copy()
+
+    loader = Own(Numbers(4), batch_size=2, num_workers=1)
+    next(iter(loader))
+    assert _numbers(copy.deepcopy(loader)) == [[0, 1], [2, 3]]
+
+
 def test_a_state_of_something_else_is_refused():
     loader = DataLoader(Numbers(), num_workers=1)
     with pytest.raises(ValueError, match=r"no state of a mpqueue\.torch\.DataLoader"):
@@ -574,6 +724,16 @@ def test_torchs_own_workers_and_sharing_strategies_work_next_to_ours():
     subprocess.run([sys.executable, "-c", SIDE_BY_SIDE], check=True)
 
 
+@pytest.mark.slow
+def test_a_fork_server_gives_the_same_batches():
+    """The other start methods are among the golden cases."""
+    torch.manual_seed(2)
+    expected = _numbers(data.DataLoader(Numbers(), batch_size=5, shuffle=True))
+    torch.manual_seed(2)
+    loader = DataLoader(Numbers(), batch_size=5, shuffle=True, num_workers=1, multiprocessing_context="forkserver")
+    assert _numbers(loader) == expected
+
+
 def test_data_pipes_run_in_torchs_own_workers():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -581,6 +741,12 @@ def test_data_pipes_run_in_torchs_own_workers():
         iterator = iter(DataLoader(pipe, batch_size=2, num_workers=1))
     assert type(iterator) is _MultiProcessingDataLoaderIter
     assert sorted(number for batch in iterator for number in batch.tolist()) == [0, 1, 2, 3]
+
+
+def test_the_profiler_sees_the_iterator():
+    with torch.profiler.profile() as profile:
+        list(DataLoader(Numbers(), batch_size=4, num_workers=1))
+    assert any("enumerate(DataLoader)" in event.key for event in profile.key_averages())
 
 
 def test_a_loader_in_a_forked_child_works():
@@ -635,6 +801,31 @@ def test_epochs_of_persistent_workers_are_those_of_torch(kind, workers):
         found = _numbers(ours)
         assert found == _numbers(theirs)
         assert found[0] == [[epoch, 0], [epoch, 1]]
+
+
+def test_epoch_of_a_stream_with_a_state_continues_after_an_interrupt():
+    loader = DataLoader(EpochsWithState(), batch_size=2, num_workers=1, persistent_workers=True)
+    _numbers(loader)
+    batches = iter(loader)
+    first = next(batches).tolist()
+    batches._pipeline.is_inconsistent = batches._pipeline.ledger.needs_attention = True  # as an interrupt leaves it
+    assert [first, *_numbers(batches)] == [[[1, number], [1, number + 1]] for number in (0, 2, 4)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_second_epoch_of_persistent_workers_goes_on_from_its_state(workers):
+    options = {"batch_size": 2, "persistent_workers": True, "multiprocessing_context": "fork"}
+    loader = DataLoader(EpochsWithState(), num_workers=workers, **options)
+    _numbers(loader)
+    batches = iter(loader)
+    for _ in range(2 * workers):
+        next(batches)
+    state = pickle.loads(pickle.dumps(loader.state_dict()))
+    rest = _numbers(batches)
+    assert rest == [[[1, 4], [1, 5]]] * workers
+    other = DataLoader(EpochsWithState(), num_workers=1, **options)
+    other.load_state_dict(state)
+    assert _numbers(other) == rest
 
 
 def test_worker_crash_in_the_second_epoch_of_a_stream_with_a_state_loses_nothing(tmp_path):
@@ -698,6 +889,26 @@ def test_state_before_the_first_pass_restores_the_random_numbers_of_samples(orde
     other = _seeded(4, 1, order, Drawing())
     other.load_state_dict(state)
     assert [[part.tolist() for part in batch] for batch in other] == first
+
+
+def test_state_before_the_first_pass_is_loaded_in_the_middle_of_a_later_one():
+    loader = DataLoader(Numbers(), batch_size=4, shuffle=True, num_workers=1, persistent_workers=True)
+    state = loader.state_dict()
+    first = _numbers(loader)
+    next(iter(loader))
+    loader.load_state_dict(state)
+    assert _numbers(loader) == first
+
+
+def test_state_before_the_first_pass_leaves_the_epoch_to_the_program():
+    def make():
+        return DataLoader(Numbers(), sampler=data.distributed.DistributedSampler(Numbers(), 1, 0), num_workers=1)
+
+    loader, other = make(), make()
+    other.load_state_dict(loader.state_dict())
+    for each in (loader, other):
+        each.sampler.set_epoch(5)
+    assert _numbers(other) == _numbers(loader)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -93,6 +93,17 @@ def test_a_slot_is_registered_when_it_is_first_handed_out_and_stays_so(ring, cud
     assert cuda.log == [("register", 102_400)]
 
 
+def test_a_slot_that_has_grown_is_registered_as_one_piece(ring, cuda):
+    """A copy must not reach over two registrations."""
+    _, view = _hand_out(ring)
+    del view
+    cuda.let_all_pass()
+    ring.collect()
+    _, view = _hand_out(ring, 300_000)
+    assert cuda.covers(view.__array_interface__["data"][0], 300_000)
+    assert [kind for kind, _ in cuda.log] == ["register", "unregister", "register"]
+
+
 def test_a_slot_is_not_free_before_the_copies_out_of_it_have_ended(ring, cuda):
     slot, view = _hand_out(ring)
     part = torch.from_numpy(view)[10:20]
@@ -108,11 +119,57 @@ def test_a_slot_is_not_free_before_the_copies_out_of_it_have_ended(ring, cuda):
     assert slot.turn == 0
 
 
+def test_slots_that_are_copied_count_as_held():
+    """So a consumer that is far ahead of the GPU gets private copies, and the workers their slots."""
+    cuda = FakeCuda()
+    ring = Ring(2, 1, copy=False, guard=lambda segment: PinnedSlots(cuda, segment))
+    for _ in range(20):
+        _hand_out(ring)
+    assert ring.num_copies == 12
+    cuda.let_all_pass()
+    ring.close()
+    assert not cuda.registered
+
+
 def test_a_slot_is_unregistered_before_its_memory_goes_back(ring, cuda):
     _, view = _hand_out(ring, 8 << 20)
     del view
     cuda.let_all_pass()
     assert ring.give_back() > 0
+    assert not cuda.registered
+
+
+def test_a_reset_keeps_the_slots_that_are_read(ring, cuda):
+    held, view = _hand_out(ring)
+    copied, gone = _hand_out(ring)
+    del gone
+    ring.reset()
+    assert (held.turn, copied.turn) != (0, 0)
+    free = {slot.number for slot in ring.slots.free_slots()}
+    assert {held.number, copied.number}.isdisjoint(free)
+    cuda.let_all_pass()
+    del view
+    cuda.let_all_pass()
+    ring.collect()
+    assert {held.number, copied.number} <= {slot.number for slot in ring.slots.free_slots()}
+
+
+def test_what_is_read_when_the_ring_is_closed_is_unregistered_later(cuda):
+    ring = Ring(2, 1, copy=False, guard=lambda segment: PinnedSlots(cuda, segment))
+    _, view = _hand_out(ring)
+    _, other = _hand_out(ring)
+    del other
+    ring.close()
+    assert len(cuda.registered) == 2
+    cuda.let_all_pass()
+    pinned._sweep()
+    assert len(cuda.registered) == 1
+    view[:] = 7  # it is still there
+    del view
+    pinned._sweep()
+    assert len(cuda.registered) == 1
+    cuda.let_all_pass()
+    pinned._sweep()
     assert not cuda.registered
 
 

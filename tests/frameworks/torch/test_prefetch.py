@@ -71,6 +71,16 @@ def test_so_many_batches_are_on_their_way_ahead_of_the_one_in_use(depth):
         assert len(mover.finished) == number
 
 
+def test_what_is_copied_from_stays_until_its_copies_have_passed():
+    batches, mover = _on_device(_loader(), 1)
+    iterator = iter(batches)
+    next(iterator), next(iterator)
+    assert [moving.event for moving in iterator._handed_out] == [0, 2]
+    mover.passed.add(0)
+    next(iterator)
+    assert [moving.event for moving in iterator._handed_out] == [2, 4]
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("taken", [0, 1, 5, 6])
 def test_a_state_tells_of_what_was_handed_out(taken, workers):

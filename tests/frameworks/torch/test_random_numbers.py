@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import mpqueue
+from mpqueue import GeneratorEnqueuer, OrderedEnqueuer
 
 SEED = 11
 
@@ -99,6 +100,18 @@ def test_samples_draw_the_same_for_any_batch_size(source):
     assert samples(workers=2, batch_size=5) == samples(workers=1, batch_size=2)
 
 
+def test_samples_that_raise_now_and_then_leave_the_others_numbers_alone():
+    class Broken(DrawsAtTimes):
+        def __getitem__(self, index):
+            if index == 6 and float(torch.rand(())) >= 0:
+                raise ValueError("broken")
+            return super().__getitem__(index)
+
+    options = {"seed": SEED, "batch_size": 3, "on_error": "skip"}
+    alone, many = [rows_of(Loader(Broken(), workers=workers, **options)) for workers in (0, 2)]
+    assert alone == many
+
+
 def test_workers_of_the_nursery_draw_the_same():
     expected = rows_of(Loader(Draws(), workers=0, seed=SEED), epochs=1)
     assert rows_of(mpqueue.Loader(Draws(), workers=2, seed=SEED), epochs=1) == expected
@@ -107,6 +120,21 @@ def test_workers_of_the_nursery_draw_the_same():
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_stream_draws_the_same_for_any_number_of_workers(workers):
     assert rows_of(Loader(numbers, workers=workers, seed=SEED)) == rows_of(Loader(numbers, workers=0, seed=SEED))
+
+
+def test_a_stream_of_samples_draws_the_same_without_workers_and_after_a_resume():
+    def loader(workers):
+        return Loader(numbers, workers=workers, batch_size=2, seed=SEED)
+
+    assert rows_of(loader(1)) == rows_of(loader(0))
+    with loader(2) as first:
+        whole = [batch.tolist() for _ in range(2) for batch in first]
+    with loader(2) as first:
+        seen = [batch.tolist() for _, batch in zip(range(3), first, strict=False)]
+        state = first.state_dict()
+    with loader(2) as second:
+        second.load_state_dict(state)
+        assert seen + [batch.tolist() for _ in range(2) for batch in second] == whole
 
 
 @pytest.mark.parametrize("batch_size", [None, 2])
@@ -121,6 +149,34 @@ def test_a_killed_worker_and_a_resume_change_nothing(tmp_path, batch_size):
     with Loader(Draws(), workers=3, **options) as second:
         second.load_state_dict(state)
         assert seen + [batch.tolist() for batch in second] == whole
+
+
+def taken(enqueuer, workers, count):
+    with enqueuer:
+        enqueuer.start(workers)
+        batches = enqueuer.get()
+        return [next(batches).tolist() for _ in range(count)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_enqueuers_draw_the_same(workers):
+    ordered = [
+        taken(OrderedEnqueuer(Draws(), True, seed=SEED, start_method="fork"), count, 20) for count in (0, workers)
+    ]
+    assert ordered[0] == ordered[1]
+    streams = [
+        taken(GeneratorEnqueuer(numbers, True, seed=SEED, start_method="fork"), count, 8) for count in (1, workers)
+    ]
+    assert streams[0] == streams[1]
+    assert ordered[0] == rows_of(Loader(Draws(), workers=2, seed=SEED))[:20]
+
+
+def test_a_server_gives_the_same():
+    with (
+        mpqueue.Server("drawn", Draws(), seed=SEED, workers=2, start_method="fork") as server,
+        mpqueue.attach(server.name) as consumer,
+    ):
+        assert [batch.tolist() for batch in consumer] == rows_of(Loader(Draws(), workers=1, seed=SEED), epochs=1)
 
 
 def test_the_trainers_own_numbers_are_left_alone():

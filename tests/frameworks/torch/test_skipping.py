@@ -114,6 +114,18 @@ def test_the_trainers_random_numbers_go_on_as_they_were_in_mid_epoch(accelerate)
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_ranks_have_random_numbers_of_their_own(accelerate):
+    def share(rank):
+        batches = data.BatchSampler(accelerate.SeedableRandomSampler(Noisy(), 3), 2, drop_last=False)
+        return accelerate.BatchSamplerShard(batches, 2, rank)
+
+    (first,), (second,) = _epochs(share(0), [0]), _epochs(share(1), [0])
+    assert sorted(index for indices, _ in first + second for index in indices) == list(range(16))
+    assert not {number for _, noise in first for number in noise} & {number for _, noise in second for number in noise}
+    skipping_one = accelerate.SkipBatchSampler(share(1), 1)
+    assert skipping.told_by_sampler(types.SimpleNamespace(batch_sampler=skipping_one)).first == 2
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_what_only_a_state_makes_exact_is_told_once(accelerate, workers, caplog):
     batches = data.BatchSampler(data.SequentialSampler(Noisy()), 4, drop_last=False)
@@ -127,3 +139,13 @@ def test_what_only_a_state_makes_exact_is_told_once(accelerate, workers, caplog)
     (record,) = caplog.records
     assert "passing over its first 2 batches" in record.getMessage()
     assert "ignore_data_skip=True" in record.getMessage()
+
+
+def test_a_resumed_loader_is_silent(accelerate, caplog):
+    loader = mpqueue.torch.DataLoader(Stream(), num_workers=1)
+    batches = iter(loader)
+    next(batches)
+    loader.load_state_dict(loader.state_dict())
+    with caplog.at_level(logging.WARNING, "mpqueue"):
+        assert len(list(accelerate.DataLoaderShard(loader, 2))) == 3
+    assert not caplog.records

@@ -1,5 +1,6 @@
 """torchdata's `StatefulDataLoader` under `mpqueue.torch.install`: on our workers, with our state in place of its own."""
 
+import copy
 import pickle
 
 import pytest
@@ -74,6 +75,13 @@ def test_a_state_before_the_first_batch_is_asked_for_and_starts_nothing():
         assert len(_lists(loader)) == 6
 
 
+def test_a_copy_begins_anew():
+    with mpqueue.torch.install():
+        loader = _loader(1)
+        next(iter(loader))
+        assert len(_lists(copy.deepcopy(loader))) == 6
+
+
 def test_all_is_torchdatas_own_again_when_it_is_left():
     names = ("_get_iterator", "__iter__", "state_dict", "load_state_dict")
     own = {name: vars(StatefulDataLoader)[name] for name in names}
@@ -95,3 +103,23 @@ def test_a_state_of_torchdatas_own_is_refused_and_the_remedy_named(workers):
     del loader
     with mpqueue.torch.install(), pytest.raises(ValueError, match=r"saved by torchdata's .* without mpqueue"):
         _loader(workers).load_state_dict(state)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("own", [False, True])
+def test_state_before_the_first_pass_restores_its_order(workers, own):
+    def make(seed):
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed) if own else None
+        return StatefulDataLoader(Noisy(), 2, shuffle=True, num_workers=workers, generator=generator)
+
+    with mpqueue.torch.install():
+        first = make(5)
+        state = pickle.loads(pickle.dumps(first.state_dict()))
+        assert state == make(5).state_dict()
+        wanted = [indices.tolist() for indices, _ in first]
+        other = make(6)
+        other.load_state_dict(state)
+        assert [indices.tolist() for indices, _ in other] == wanted
+        other.load_state_dict(state)
+        assert [indices.tolist() for indices, _ in other] == wanted

@@ -9,6 +9,7 @@ from helpers.gates import Gate, pass_gate
 from torch.utils import data
 
 import mpqueue.torch
+from mpqueue.frameworks.torch.iterator import PassIterator
 from mpqueue.torch import DataLoader
 from mpqueue.worker import lane_runner
 
@@ -78,9 +79,37 @@ def test_a_state_goes_on_with_any_workers_from_its_snapshots(before, after):
     assert plain(other) != whole  # the next pass
 
 
+def test_a_state_goes_into_a_loader_whose_workers_live_on():
+    loader = made(batch_size=4, num_workers=1, persistent_workers=True)
+    first, second = plain(loader), plain(loader)
+    batches = iter(loader)
+    for _ in range(10):
+        next(batches)
+    state = loader.state_dict()
+    rest = plain(batches)
+    other = made(batch_size=4, num_workers=2, persistent_workers=True)
+    assert [plain(other) for _ in range(2)] == [first, second]
+    plain(other), plain(other)
+    other.load_state_dict(state)
+    assert plain(other) == rest
+
+
 def made_by_a_library(seed=3, **options):
     """A loader of torch's own class, over the dataset of one of ours."""
     return data.DataLoader(made().dataset, batch_size=8, generator=torch.Generator().manual_seed(seed), **options)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_a_stream_in_a_loader_of_torchs_has_a_lane_for_each_worker_under_install(workers):
+    """Its passes are those of a loader of ours with as many lanes: the second one, and without workers, too."""
+    ours = made(batch_size=8, lanes=max(1, workers))
+    with mpqueue.torch.install():
+        loader = made_by_a_library(num_workers=workers)
+        iterator = iter(loader)
+        assert type(iterator) is PassIterator
+        passes = [plain(iterator), plain(loader)]
+    assert passes == [plain(ours), plain(ours)]
+    assert passes[0] != passes[1]
 
 
 @pytest.mark.parametrize(("before", "after"), [(0, 0), (0, 2), (2, 0), (2, 1)])
@@ -127,6 +156,26 @@ def in_turn(ranks):
     return [batch for step in zip(*ranks, strict=True) for batch in step]
 
 
+@pytest.mark.filterwarnings("ignore:2 ranks share a stream")
+def test_ranks_have_their_lanes_of_one_stream():
+    whole = [plain(ranked(rank, 2, num_workers=rank)) for rank in range(2)]
+    alone = plain(made(batch_size=4))
+    count = min(map(len, whole)) // 2
+    assert in_turn([rank[:count] for rank in whole]) == alone[: 2 * count]
+    assert sorted(x for rank in whole for batch in rank for x in batch["x"]) == [x for x in range(400) if x % 10]
+    with pytest.warns(UserWarning, match="epoch_batches=n"):
+        ranked(0, 2)
+
+
+@pytest.mark.parametrize("lanes", [None, 4, 6])
+def test_the_order_follows_from_the_number_of_lanes(lanes):
+    options = {} if lanes is None else {"lanes": lanes}
+    dataset = STREAM.batch(4)
+    with mpqueue.Loader(dataset, workers=0, seed=int(iter(made(batch_size=4))._base_seed), **options) as loader:
+        whole = [{name: column.tolist() for name, column in batch.items()} for batch in loader]
+    assert plain(made(batch_size=4, num_workers=1, **options)) == whole
+
+
 @pytest.mark.parametrize(("workers", "is_persistent"), [(0, False), (1, False), (1, True)])
 def test_epochs_of_a_stream_that_never_ends_go_on_behind_each_other(workers, is_persistent):
     options = {"num_workers": workers, "lanes": 4, "persistent_workers": is_persistent}
@@ -157,6 +206,33 @@ def test_the_states_of_all_ranks_go_on_with_any_ranks(before, after):
     assert in_turn([plain(loader) for loader in others]) == whole[40:]
 
 
+def test_one_state_goes_into_its_rank_and_missing_ones_are_named():
+    options = {"epoch_batches": 30}
+    _, state = taken(ranked(1, 2, **options), 10)
+    ranked(1, 2, **options).load_state_dict(state)
+    with pytest.raises(ValueError, match=r"lanes 0, 2, .* are missing.*Given: rank 1 of 2.*rank 0$"):
+        ranked(0, 2, **options).load_state_dict(state)
+    with pytest.raises(ValueError, match="twice"):
+        ranked(0, 2, **options).load_state_dict([state, state])
+    with pytest.raises(ValueError, match="lanes=16, and this loader has lanes=8"):
+        ranked(1, 2, lanes=8, **options).load_state_dict(state)
+    with pytest.raises(ValueError, match="of 2 states 1 are of a pass that is under way"):
+        ranked(0, 2, **options).load_state_dict([state, DataLoader(STREAM).state_dict()])
+    of_numbers = DataLoader(range(4))
+    with pytest.raises(ValueError, match="for the ranks of a stream"):
+        of_numbers.load_state_dict([of_numbers.state_dict()] * 2)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("epoch_batches", [None, 5])
+def test_state_with_another_epoch_batches_is_refused_when_it_is_loaded(workers, epoch_batches):
+    _, state = taken(made(batch_size=4, epoch_batches=40, num_workers=workers), 3)
+    other = made(batch_size=4, epoch_batches=epoch_batches)
+    with pytest.raises(ValueError, match=f"epoch_batches must be 40, .* got {epoch_batches}"):
+        other.load_state_dict(state)
+    made(batch_size=4, epoch_batches=40).load_state_dict(state)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_state_of_another_kind_of_dataset_is_refused_when_it_is_loaded(workers):
     class Numbers(data.IterableDataset):
@@ -182,6 +258,35 @@ def test_state_of_another_kind_of_dataset_is_refused_when_it_is_loaded(workers):
             with pytest.raises(ValueError, match=r"the state is of (a map-style|an iterable-style|another source)"):
                 loader.load_state_dict(state)
             assert len(list(loader)) > 4  # from the beginning: it was refused before it changed the loader
+
+
+def test_a_stream_without_elements_makes_no_epoch():
+    empty = mpqueue.Dataset.range(4).filter(lambda x: x > 9)
+    for workers in (0, 1):
+        with pytest.raises(RuntimeError, match="no elements on this rank"):
+            next(iter(DataLoader(empty, batch_size=2, epoch_batches=3, num_workers=workers)))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"shard": (2, 2)}, ValueError, "0 <= rank"),
+        ({"shard": (0, 3), "lanes": 16}, ValueError, "multiple of 3"),
+        ({"lanes": 0}, ValueError, "lanes must be 1"),
+        ({"epoch_batches": 1.5}, TypeError, "epoch_batches"),
+        ({"shard": (0, 2), "generator": None}, ValueError, "same n on all ranks"),
+    ],
+)
+def test_impossible_ranks_and_lanes_are_refused(options, error, words):
+    with pytest.raises(error, match=words):
+        DataLoader(STREAM, batch_size=4, **({"generator": torch.Generator()} | options))
+
+
+@pytest.mark.parametrize("option", [{"shard": (0, 2)}, {"lanes": 4}, {"epoch_batches": 3}])
+@pytest.mark.parametrize("make", [lambda: range(8), lambda: mpqueue.Dataset.range(8), lambda: Counted(8)])
+def test_lanes_are_of_streams(option, make):
+    with pytest.raises(ValueError, match=f"{next(iter(option))}=.* is about streams.*DistributedSampler"):
+        DataLoader(make(), **option)
 
 
 class Counted(data.IterableDataset):
@@ -215,6 +320,42 @@ def test_an_iterable_dataset_with_a_state_is_not_read_from_its_beginning(before,
     assert seen + [number for number, _ in rest] == list(range(40))
     assert rest[0][1] <= 4  # of one batch, computed again, at most
     assert [number for numbers, _ in other for number in numbers.tolist()] == list(range(40))
+
+
+@pytest.mark.usefixtures("many_snapshots")
+def test_an_iterator_with_a_state_is_not_read_from_its_beginning_in_two_workers():
+    class Numbers:
+        def __init__(self, first, step):
+            self.at, self.step, self.num_read = first, step, 0
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            if self.at >= 80:
+                raise StopIteration
+            number, self.at, self.num_read = self.at, self.at + self.step, self.num_read + 1
+            return number, self.num_read
+
+        def state_dict(self):
+            return {"at": self.at}
+
+        def load_state_dict(self, state):
+            self.at = state["at"]
+
+    class Stream(data.IterableDataset):
+        def __iter__(self):
+            worker = data.get_worker_info()
+            return Numbers(worker.id, worker.num_workers)
+
+    loader = DataLoader(Stream(), batch_size=2, num_workers=2)
+    batches = iter(loader)
+    seen = [number for _ in range(30) for number in next(batches)[0].tolist()]
+    other = DataLoader(Stream(), batch_size=2, num_workers=2)
+    other.load_state_dict(loader.state_dict())
+    rest = [pair for numbers, read in other for pair in zip(numbers.tolist(), read.tolist(), strict=True)]
+    assert sorted(seen + [number for number, _ in rest]) == list(range(80))
+    assert max(read for _, read in rest[:4]) <= 4
 
 
 class OwnIterator(data.IterableDataset):
@@ -261,6 +402,18 @@ def test_without_workers_an_iterator_goes_on_with_the_random_numbers_that_it_kep
     other.load_state_dict(state)
     assert pairs(other) == rest
     assert len(rest) == 5 - taken
+
+
+def test_the_trainers_random_numbers_stay_where_a_dataset_brings_none():
+    loader = DataLoader(Counted(8), batch_size=2)
+    next(iter(loader))
+    torch.manual_seed(1)
+    other = DataLoader(Counted(8), batch_size=2)
+    other.load_state_dict(loader.state_dict())
+    next(iter(other))
+    assert torch.initial_seed() == 1
+    drawn = torch.rand(())
+    assert drawn == torch.rand((), generator=torch.Generator().manual_seed(1))
 
 
 class Shared(data.IterableDataset):

@@ -22,11 +22,8 @@ def _bytes_of(tensor):
     return tensor.contiguous().reshape(-1).view(torch.uint8).tolist()
 
 
-@pytest.mark.parametrize(
-    ("dtype", "shape"),
-    [*((dtype, (2, 3, 4)) for dtype in DTYPES), *((torch.float32, shape) for shape in [(), (0,), (3,), (2, 0, 3)])],
-    ids=str,
-)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 3), (2, 3, 4)], ids=str)
 def test_a_tensor_of_any_dtype_and_shape_arrives_byte_for_byte(dtype, shape):
     made = torch.arange(24, dtype=torch.float32)[: int(np.prod(shape))].reshape(shape).to(dtype)
     got = through(made.clone)

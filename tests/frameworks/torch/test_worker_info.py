@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader
 from mpqueue.torch import DataLoader
 
@@ -52,6 +53,16 @@ def test_a_dataset_that_does_not_ask_is_told_what_to_ask(options):
     assert "islice" in text and "mpqueue" not in text
 
 
+@by_backend
+def test_torchs_collation_counts_as_nobody_who_asks_and_allocates_no_shared_memory(options):
+    def collate(samples):
+        joined = torch.utils.data.default_collate([torch.tensor(sample) for sample in samples])
+        return [int(joined.is_shared()), *joined.tolist()]
+
+    got, texts = elements(Loader(Numbers(asks=False), workers=2, batch_size=5, collate=collate, **options))
+    assert len(got) == 2 * (20 + 4) and got[:10] == [0] * 10 and len(texts) == 1
+
+
 class Told:
     """Items that hold what torch tells a worker."""
 
@@ -82,6 +93,30 @@ def test_generators_of_an_enqueuer_may_ask_too(use_multiprocessing):
     with GeneratorEnqueuer(numbers, use_multiprocessing, **options) as enqueuer:
         enqueuer.start(2)
         assert sorted(enqueuer.get()) == list(range(10))
+
+
+def test_a_server_gives_each_element_once():
+    with (
+        mpqueue.Server("shared", Numbers(), workers=2, **FORK) as server,
+        mpqueue.attach(server.name) as consumer,
+    ):
+        assert sorted(int(element) for element in consumer) == list(range(20))
+
+
+@by_backend
+def test_a_worker_of_torchs_own_inside_a_worker_has_its_own_number(options):
+    class Nested:
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            inner = torch.utils.data.DataLoader(
+                Numbers(), num_workers=2, batch_size=None, multiprocessing_context="fork"
+            )
+            return sorted(int(number) for number in inner)
+
+    with Loader(Nested(), workers=1, **options) as loader:
+        assert [list(batch) for batch in loader] == [list(range(20))]
 
 
 class DrawnOrder(IterableDataset):

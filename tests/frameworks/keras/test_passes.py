@@ -1,0 +1,57 @@
+"""`PassEnqueuer` where several threads use it, without Keras."""
+
+import threading
+
+import numpy as np
+
+from mpqueue.frameworks.keras.passes import PassEnqueuer
+
+
+class Changing:
+    """Batches of the value that it has; something may happen while it is looked at."""
+
+    def __init__(self):
+        self.value, self.amid = 0, None
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return np.array([self.value, index])
+
+    def __getstate__(self):
+        state, (amid, self.amid) = {"value": self.value}, (self.amid, None)
+        if amid is not None:
+            amid()
+        return state
+
+
+def test_a_change_behind_a_stop_that_comes_amid_the_look_of_another_thread_is_seen():
+    """An iterator that reads ahead in a thread asks for a batch while the fit loop ends its epoch."""
+    source = Changing()
+    enqueuer = PassEnqueuer(source, 1, use_multiprocessing=True)
+
+    def end_the_epoch():
+        enqueuer.stop()
+        source.value = 7
+
+    def in_another_thread():
+        thread = threading.Thread(target=end_the_epoch)
+        thread.start()
+        thread.join()
+
+    enqueuer.start()
+    batches = enqueuer.get()
+    try:
+        found = [next(batches).tolist() for _ in range(2)]
+        enqueuer.stop()
+        enqueuer.start()
+        source.amid = in_another_thread
+        found.append(next(batches).tolist())
+        assert source.value == 7
+        enqueuer.start()
+        found += [next(batches).tolist() for _ in range(2)]
+    finally:
+        enqueuer.stop()
+        enqueuer.park()
+    assert found == [[0, 0], [0, 1], [0, 2], [7, 3], [7, 4]]
