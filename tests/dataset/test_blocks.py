@@ -13,6 +13,7 @@ from mpqueue.dataset.buffers import FullBuffer
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.worker.context import begin_batch
 from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runner import StreamEnd
 
 TOKENS = {"places": lambda number: number, "tuples": lambda number: (number, 1), "large": lambda number: number << 60}
 
@@ -83,5 +84,47 @@ def test_elements_that_cost_little_are_taken_ahead_in_bounded_blocks(monkeypatch
     assert 30 < Lane(monkeypatch).most_ahead() <= 8 * 10
 
 
+@pytest.mark.parametrize(("each_ns", "most"), [(ahead._LONG_NS, 1), (ahead._LONG_NS // 30, 30)])
+def test_elements_that_take_long_are_taken_as_they_are_asked_for(monkeypatch, each_ns, most):
+    lane = Lane(monkeypatch)
+    lane.each_ns = each_ns
+    assert lane.most_ahead() <= most
+
+
 def test_nothing_is_ahead_where_what_is_left_out_is_told_with_its_batch(monkeypatch):
     assert Lane(monkeypatch, skip=lambda _: None).most_ahead() <= 1
+
+
+def test_what_lies_ahead_is_taken_again_behind_a_snapshot(monkeypatch):
+    lane = Lane(monkeypatch)
+    for _ in range(23):
+        lane.lane.next()
+    state = lane.lane.save()
+    again = Lane(monkeypatch, state=state)
+    assert [again.lane.next().tolist() for _ in range(9)] == [lane.lane.next().tolist() for _ in range(9)]
+
+
+def test_elements_that_are_large_are_taken_alone():
+    taken = []
+
+    def large(number):
+        taken.append(number)
+        return np.full(2000, number)
+
+    dataset = Dataset.range(1 << 20).filter(lambda _: True).map(large).batch(10)
+    lane = DatasetLanes(dataset.root).open_lane(LaneRun(0, 1, 1, 0, begin_batch))
+    for count in range(1, 9):
+        assert lane.next().shape == (10, 2000)
+        assert len(taken) == 10 * count
+
+
+def test_batches_of_small_and_of_large_elements_take_turns():
+    dataset = (
+        Dataset.range(64).filter(lambda _: True).map(lambda number: np.full(2000 if number // 4 % 2 else 3, number))
+    )
+    lane = DatasetLanes(dataset.batch(4).root).open_lane(LaneRun(0, 1, 1, 0, begin_batch))
+    found = [lane.next() for _ in range(16)]
+    assert [batch.shape for batch in found] == [(4, 3), (4, 2000)] * 8
+    assert [number for batch in found for number in batch[:, 0].tolist()] == list(range(64))
+    with pytest.raises(StreamEnd):
+        lane.next()

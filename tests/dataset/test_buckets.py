@@ -53,6 +53,12 @@ def test_a_full_bucket_becomes_a_batch_and_the_rest_follows_in_their_order(lengt
     assert [[len(sample) for sample in batch] for batch in batches] == [[lengths[n] for n in some] for some in expected]
 
 
+@settings(max_examples=40, deadline=None)
+@given(lengths=LENGTHS, shape=SHAPES, drop_last=st.booleans())
+def test_a_snapshot_behind_any_batch_gives_the_rest(lengths, shape, drop_last):
+    assert_resumes_everywhere(lambda: bucket(numbered(lengths), *shape, drop_last=drop_last), np.array_equal)
+
+
 def test_a_snapshot_behind_any_batch_or_error_gives_the_rest():
     samples = [*numbered([3, 5]), ValueError("of the source"), 7, *numbered([4, 0, 9])]
     assert_resumes_everywhere(lambda: bucket(samples, [4], [2, 2]), np.array_equal)
@@ -93,11 +99,27 @@ def test_max_tokens_bounds_each_batch_and_is_used(lengths):
     assert max(left) <= 1  # short batches, at the end
 
 
+def test_a_sample_for_which_a_batch_has_no_room_any_more_begins_the_next_one():
+    batches = batches_of(numbered([16, 17, 18, 33, 20, 30]), [16], max_tokens=64)
+    assert [batch.shape for batch in batches] == [(3, 18), (1, 33), (2, 30)]
+
+
+def test_a_snapshot_under_max_tokens_gives_the_rest():
+    lengths = [16, 3, 17, 18, 33, 20, 1, 30, 30]
+    assert_resumes_everywhere(lambda: bucket(numbered(lengths), [4, 16], max_tokens=64), np.array_equal)
+
+
 def test_a_sample_that_has_more_than_max_tokens_is_an_error():
     error, batch = batches_of([[0] * 9, [1]], [4], max_tokens=8)
     assert isinstance(error, ValueError)
     assert "of length 9, of which no batch has room in max_tokens=8" in str(error)
     assert batch.tolist() == [[1]]
+
+
+def test_no_sample_is_taken_behind_the_one_that_fills_a_bucket():
+    stage = bucket(numbered([1, 5, 1, 1, 1, 1]), [4], [3, 2])
+    stage.pull(1)
+    assert stage._input.at == 4
 
 
 def test_what_is_padded_and_left_out_is_counted():
@@ -116,6 +138,12 @@ def test_what_is_padded_and_left_out_is_counted():
 def test_a_length_that_is_no_int_is_an_error_with_what_was_returned(got):
     with pytest.raises(TypeError, match=f"returns the length of a sample, an int; it returned {type(got).__name__}"):
         bucket([[1]], [4], [2, 2], length=lambda sample: got).pull(1)
+
+
+def test_a_length_may_be_an_integer_of_numpy_but_not_negative():
+    assert len(batches_of([[1]], [4], [2, 2], length=lambda sample: np.array(3))) == 1
+    with pytest.raises(ValueError, match="got the length -1 of a sample"):
+        bucket([[1]], [4], [2, 2], length=lambda sample: -1).pull(1)
 
 
 def test_an_error_names_the_samples_of_the_batch():

@@ -1,22 +1,32 @@
 """`cache`: each element is computed once, whoever computes it; what is not kept, or not whole, is computed again."""
 
 import errno
+import gc
 import io
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import tarfile
 import threading
 
+import hypothesis
 import numpy as np
 import pytest
+from helpers import pipelines
+from helpers.pipelines import Failed
+from hypothesis import strategies as st
 
 import mpqueue
 from mpqueue import Dataset, files
 from mpqueue.dataset import caches, record_files
 from mpqueue.dataset.caches import FolderCache, MemoryCache
 from mpqueue.dataset.fingerprint import fingerprint_of
+from mpqueue.dataset.opening import DatasetLanes
+from mpqueue.worker import context
+from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runner import StreamEnd
 
 
 class Counted:
@@ -107,6 +117,22 @@ def test_arrays_are_views_that_nobody_can_write_from_the_first_epoch_on(tmp_path
             pixels += 1
 
 
+def test_arrays_that_are_kept_begin_at_multiples_of_64_bytes(tmp_path):
+    cached = Dataset.range(5).map(lambda number: np.arange(number + 1)).cache(tmp_path)
+    list(cached)
+    assert [row.ctypes.data % 64 for row in cached] == [0] * 5
+    assert [len(row) for row in cached] == [1, 2, 3, 4, 5]
+
+
+def test_one_index_twice_gives_two_objects(counted):
+    cached = Dataset.range(3).map(counted).cache()
+    for _ in range(2):
+        first, second = cached.__getitems__([2, 2])
+        assert first is not second
+        assert first["number"] == second["number"] == 2
+    assert counted.take() == 1
+
+
 def test_an_element_that_raises_is_not_kept(counted):
     fails = [True]
 
@@ -143,6 +169,24 @@ def outcomes_of(dataset):
                 return found
             except OSError as error:
                 found.append(type(error).__name__)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_samples_that_are_left_out_are_so_in_each_epoch(workers):
+    def fails(number):
+        if number == 7:
+            raise ValueError("seven")
+        return number
+
+    for cached in (
+        Dataset.range(20).map(fails).cache().batch(4, collate=list),
+        Dataset.range(20).filter(lambda _: True).map(fails).cache().batch(4, collate=list),
+    ):
+        with mpqueue.Loader(cached, workers=workers, on_error="skip", seed=0) as loader:
+            for epoch in range(1, 3):
+                found = sorted(number for batch in loader for number in batch)
+                assert found == [number for number in range(20) if number != 7]
+                assert loader.statistics().skipped == epoch
 
 
 def test_elements_that_cannot_be_pickled_are_an_error_that_says_so():
@@ -365,6 +409,20 @@ def test_on_a_full_disk_what_is_kept_stays_and_the_rest_is_computed(tmp_path, mo
     assert is_right(FolderCache(str(tmp_path), "k", None).values(numbers, None), numbers)
 
 
+def test_to_look_for_what_is_not_there_takes_no_room():
+    """In memory, as on a tmpfs, a page that is read through a map is made: on a full one that is SIGBUS."""
+    cache = MemoryCache(None)
+    assert is_right(cache.values([5000], texts), [5000])
+    assert cache.get(1 << 62) is record_files.MISSING
+    index = cache._fds[1]
+    before = os.fstat(index).st_blocks
+    assert 0 < before < os.fstat(index).st_size // 512  # it has holes
+    for opened in (cache, pickle.loads(pickle.dumps(cache))):
+        assert [opened.get(number) for number in range(0, 5000, 10)] == [record_files.MISSING] * 500
+        assert is_right([opened.get(5000)], [5000])
+    assert os.fstat(index).st_blocks == before
+
+
 def test_a_folder_that_is_read_only_serves_what_it_has(tmp_path, monkeypatch, caplog):
     FolderCache(str(tmp_path), "k", None).values([0, 1], texts)
     real = os.open
@@ -386,6 +444,13 @@ def test_a_folder_that_is_read_only_serves_what_it_has(tmp_path, monkeypatch, ca
     with pytest.raises(PermissionError) as caught:
         Dataset.range(3).cache(tmp_path, name="another")
     assert "choose a folder that can be written" in "".join(caught.value.__notes__)
+
+
+def test_a_folder_that_is_a_file_is_refused_when_the_dataset_is_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises((FileExistsError, NotADirectoryError)) as caught:
+        Dataset.range(3).cache(tmp_path / "file")
+    assert "choose a folder" in "".join(caught.value.__notes__)
 
 
 def link(path, monkeypatch):
@@ -436,6 +501,23 @@ def test_files_are_this_users_alone_whatever_its_umask(tmp_path):
     finally:
         os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}
+
+
+def test_memory_that_is_let_go_is_out_of_reach_and_all_is_computed(caplog):
+    cache = MemoryCache(None)
+    copy = pickle.loads(pickle.dumps(cache))
+    assert is_right(copy.values([1], texts), [1])
+    asked = Asked()
+    assert is_right(cache.values([1], asked), [1])
+    assert asked.numbers == []
+    late = pickle.loads(pickle.dumps(cache))
+    del cache
+    gc.collect()
+    for _ in range(2):
+        assert is_right(late.values([1], asked), [1])
+    assert asked.numbers == [1, 1]
+    assert len(caplog.records) == 1
+    assert "use cache(folder)" in caplog.text
 
 
 # -- Keys
@@ -569,3 +651,46 @@ def test_a_cache_behind_a_shuffle_is_told_of(caplog):
 
 
 # -- Any pipeline
+
+MOST = 40
+
+
+LINKS = st.lists(st.one_of(*pipelines._LINKS), max_size=4)
+
+
+@pytest.mark.usefixtures("own_thread")
+@hypothesis.given(
+    root=pipelines._ROOTS, before=LINKS, behind=LINKS, seed=st.integers(0, 9),
+    passes=st.lists(st.tuples(st.integers(0, MOST), st.integers(0, 20)), min_size=1, max_size=4),
+)  # fmt: skip
+@hypothesis.settings(max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+def test_a_lane_is_the_same_however_much_is_kept(root, before, behind, seed, passes):
+    """Each pass is saved and loaded somewhere, in two lanes, and finds another part of what those before it kept."""
+    cached = pipelines._all_linked(root, before).cache()
+    kept = cached.root.cache
+    dataset = pipelines._all_linked(cached, behind)
+    for number, (saved_at, left) in enumerate(passes):
+        os.ftruncate(kept._fds[1], min(os.fstat(kept._fds[1]).st_size, 32 * left))  # so many, or holes
+        kept._forget()  # as if in another process: nobody has the file mapped
+        context.enter_thread(
+            context.WorkerInfo(0, 1, seed, number % 2, 2), is_seed_given=True
+        )  # fmt: skip
+        run = LaneRun(number % 2, 2, seed, number, context.begin_batch)
+        wanted = pipelines.model_of(dataset, run, MOST)
+        source = DatasetLanes(dataset.root)
+        lane = source.open_lane(run)
+        found = given_by(lane, saved_at)
+        lane = source.open_lane(run._replace(state=pickle.loads(pickle.dumps(lane.save()))))
+        assert found + given_by(lane, MOST - len(found)) == wanted
+
+
+def given_by(lane, count):
+    found = []
+    while len(found) < count:
+        try:
+            found.append(lane.next())
+        except StreamEnd:
+            break
+        except Exception as error:
+            found.append(Failed(type(error).__name__, str(error)))
+    return found

@@ -114,6 +114,18 @@ def test_a_server_takes_a_dataset(servers_home):  # noqa: F811
         assert plain(consumer) == expected()[0]
 
 
+def test_keras_is_fed_by_a_dataset():
+    pytest.importorskip("keras")
+    import mpqueue.keras
+
+    batches = Dataset.range(12).map(lambda x: (np.float32([x]), np.float32([2 * x]))).batch(4)
+    accelerated = mpqueue.keras.accelerate(batches, workers=1)
+    assert len(accelerated) == 3
+    assert accelerated[1][0].ravel().tolist() == [4, 5, 6, 7]
+    with pytest.raises(TypeError, match="stage 3, filter"):
+        mpqueue.keras.accelerate(batches.filter(bool))
+
+
 def test_torchs_loaders_take_a_dataset_of_samples():
     torch = pytest.importorskip("torch")
     import mpqueue.torch

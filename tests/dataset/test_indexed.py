@@ -120,11 +120,25 @@ def test_an_error_names_stage_place_and_sample(workers):
     assert "stage 4, map(fails_at_7), at place 6 of epoch 0, for sample 2 of list" in notes
 
 
+def test_a_map_that_returns_none_is_asked_whether_it_forgot_to_return():
+    with pytest.raises(TypeError, match=r"map\(<lambda>\) returned None: did you forget `return`"):
+        Dataset.range(3).map(lambda _: None)[1]
+
+
 def test_samples_that_raise_are_left_out_one_by_one():
     dataset = Dataset.range(10).map(fails_at_7).batch(5)
     with mpqueue.Loader(dataset, workers=1, on_error="skip", seed=0) as loader:
         assert [batch.tolist() for batch in loader] == [[0, 1, 2, 3, 4], [5, 6, 8, 9]]
         assert loader.statistics().skipped == 1
+
+
+def test_a_source_whose_getitems_gives_too_few_is_told():
+    class Short(Squares):
+        def __getitems__(self, indices):
+            return [0]
+
+    with pytest.raises(ValueError, match=r"Short\.__getitems__ gave 1 samples for 2 indices"):
+        Dataset(Short()).__getitems__([1, 2])
 
 
 def test_a_source_that_grows_is_seen_by_the_next_epoch():
@@ -179,6 +193,12 @@ def test_functions_in_threads_run_at_the_same_time():
     meeting = threading.Barrier(4)  # passed by four at once, or never
     dataset = Dataset.range(8).map(lambda x: (meeting.wait(timeout=60), x)[1], threads=4)
     assert dataset.__getitems__(range(8)) == list(range(8))
+
+
+def test_an_error_in_threads_names_its_sample():
+    with pytest.raises(KeyError) as caught:
+        Dataset.range(10).map(fails_at_7, threads=3).__getitems__(range(10))
+    assert "at place 7 of epoch 0, for sample 7 of range" in caught.value.__notes__[0]
 
 
 def test_a_function_in_threads_may_ask_a_dataset_that_has_threads():

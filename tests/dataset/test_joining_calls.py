@@ -1,5 +1,7 @@
 """Calls that join datasets, on the class and on a dataset: no dataset is lost without an error."""
 
+import inspect
+
 import pytest
 
 from mpqueue import Dataset
@@ -61,6 +63,11 @@ def test_each_public_method_called_on_a_dataset_reads_the_dataset_or_raises():
         assert A.root in [node for _, node in method(*given).root.stages()]
 
 
+def test_a_constructor_on_a_subclass_names_that_class():
+    with pytest.raises(TypeError, match=r"Tokens\.range"):
+        Tokens.range(3).range(4)
+
+
 def test_joined_datasets_have_the_class_of_the_caller():
     tokens = Tokens.range(3)
     for joined in (tokens.concatenate(A), tokens.zip(A), tokens.mix([A]), Tokens.zip(A), Tokens.mix([A])):
@@ -82,3 +89,10 @@ def test_joined_datasets_have_the_class_of_the_caller():
 def test_a_mistake_in_a_call_on_a_dataset_is_an_error(use, error, text):
     with pytest.raises(error, match=text):
         use()
+
+
+@pytest.mark.parametrize("name", ["concatenate", "zip", "mix", "range"])
+def test_joining_methods_show_their_signature_and_docstring(name):
+    for owner in (Dataset, A):
+        assert "Follows: ``tf.data.Dataset" in inspect.getdoc(getattr(owner, name))
+    assert "caller" not in inspect.signature(getattr(Dataset, name)).parameters

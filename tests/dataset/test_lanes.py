@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import signal
 
 import numpy as np
 import pytest
@@ -123,6 +124,23 @@ def test_large_samples_of_an_open_batch_are_copied_out_of_the_slot(monkeypatch):
     assert batch["y"][1].tolist() == [0, 1, 3]
 
 
+def test_a_batch_that_ends_the_stream_is_made_where_it_will_lie_and_no_other_one(monkeypatch):
+    made = []
+
+    def empty(shape, dtype=float):
+        made.append(np.empty(shape, dtype))
+        return made[-1]
+
+    monkeypatch.setattr(context, "empty", empty)
+    lane = opened(
+        mpqueue.Dataset.range(8).filter(always).batch(2).shuffle(buffer=2).map(np.copy).batch(2), in_slot=True
+    )
+    batch = lane.next()
+    assert len(made) == 1
+    assert batch is made[0]
+    assert batch.shape == (2, 2)
+
+
 @pytest.mark.parametrize(
     ("stage", "function", "text"),
     [
@@ -151,6 +169,21 @@ def test_a_stop_iteration_of_the_users_is_no_end():
     assert found == [Failed("RuntimeError", "the source raised StopIteration")] * 2
 
 
+def test_a_stop_iteration_of_the_users_is_no_end_when_a_lane_is_opened_again():
+    def stop_later(value):
+        if is_opened_again:
+            raise StopIteration
+        return value
+
+    is_opened_again = False
+    dataset = mpqueue.Dataset.range(9).filter(always).map(stop_later).shuffle(buffer=4)
+    lane = opened(dataset)
+    lane.next()
+    is_opened_again = True
+    with pytest.raises(RuntimeError, match="the source raised StopIteration"):
+        reopened(dataset, lane)  # computes again what the buffer holds
+
+
 def test_a_pass_that_gives_nothing_is_the_last():
     passes = []
 
@@ -160,6 +193,14 @@ def test_a_pass_that_gives_nothing_is_the_last():
 
     assert rest_of(opened(mpqueue.Dataset(elements).repeat())) == [0, 1, 2] * 2
     assert passes == [0, 1, 2]
+
+
+def test_a_generator_that_raises_has_ended():
+    def elements():
+        yield 1
+        raise OSError("the disk is gone")
+
+    assert rest_of(opened(mpqueue.Dataset(elements))) == [1, Failed("OSError", "the disk is gone")]
 
 
 # -- Leaving out
@@ -189,6 +230,35 @@ def test_a_batch_that_cannot_be_made_is_left_out_whole():
 
 
 # -- Snapshots
+
+
+def test_a_snapshot_has_positions_only():
+    """For 16 lanes with buffers of 1,000 samples of a kilobyte: under a megabyte in all."""
+    dataset = mpqueue.Dataset.range(10**9).shuffle().map(lambda value: bytes(1000)).filter(always)
+    dataset = dataset.shuffle(buffer=1000).batch(8)
+    size = 0
+    for lane in range(16):
+        one = opened(dataset, lane, 16)
+        one.next()
+        size += len(pickle.dumps(one.save()))
+    assert 16 * 1000 < size < 1_000_000
+
+
+def test_going_on_costs_no_more_than_filling_the_buffer():
+    calls = []
+
+    def counted(value):
+        calls.append(value)
+        return value
+
+    dataset = mpqueue.Dataset.range(10**7).map(counted).filter(always).shuffle(buffer=100).batch(10)
+    lane = opened(dataset)
+    for _ in range(200):
+        lane.next()
+    calls.clear()
+    again = reopened(dataset, lane)
+    assert 100 <= len(calls) <= 100 + 8 * 10  # what was taken ahead of batches is computed again, too
+    assert again.next().tolist() == lane.next().tolist()
 
 
 def test_a_source_that_tells_its_state_is_not_read_from_its_beginning_again(monkeypatch):
@@ -249,6 +319,40 @@ def test_a_source_without_a_state_that_is_long_to_read_again_is_told_of(monkeypa
     assert "state_dict() and load_state_dict()" in record.getMessage()
 
 
+def test_a_lane_that_has_ended_stays_so():
+    dataset = mpqueue.Dataset.range(5).shuffle(buffer=2)
+    lane = opened(dataset)
+    rest_of(lane)
+    again = reopened(dataset, lane)
+    for one in (lane, again):
+        with pytest.raises(StreamEnd):
+            one.next()
+
+
+def test_an_interrupted_lane_is_to_be_opened_again(monkeypatch):
+    class Interrupt(Exception):
+        pass
+
+    def handler(number, frame):
+        raise Interrupt
+
+    def interrupted(value):
+        if value == 2:
+            signal.raise_signal(signal.SIGUSR1)
+        return value
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        dataset = mpqueue.Dataset.range(5).filter(always).map(interrupted).batch(4)
+        lane = opened(dataset, skip=lambda entry: None)
+        with pytest.raises(Interrupt):
+            lane.next()
+        with pytest.raises(RuntimeError, match="was interrupted"):
+            lane.next()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 # -- Epochs without end, random numbers, counts
 
 
@@ -289,6 +393,34 @@ def test_a_row_of_counts_for_each_stage():
     assert lane.counts()[1][3] > 0
 
 
+def test_counts_of_passes_and_epochs_add_up():
+    dataset = mpqueue.Dataset.range(3).filter(always).repeat(2)
+    lane = opened(dataset, endless=True)
+    for _ in range(15):
+        lane.next()
+    assert [row[2] for row in lane.counts()] == [15, 15, 15]
+
+
+@pytest.mark.parametrize("stop", ["all", "never"])
+def test_counts_of_a_mix_whose_inputs_begin_anew_add_up(stop):
+    one = mpqueue.Dataset.range(6).filter(always).map(abs)
+    other = mpqueue.Dataset.range(100, 103).filter(always).batch(1)
+    lane = opened(mpqueue.Dataset.mix([one, other], stop=stop))
+    for _ in range(9):
+        lane.next()
+    rows = {row[0]: row[1:3] for row in lane.counts()}
+    assert len(rows) == len(lane.counts()) == 7
+    for name, source in (("2: map(abs)", "1: filter(always)"), ("5: batch(1)", "4: filter(always)")):
+        assert rows[name][0] == rows[source][1]  # each was counted twice once
+    assert rows["2: map(abs)"][1] + rows["5: batch(1)"][1] == rows[lane.counts()[-1][0]][0]
+
+
+@pytest.mark.parametrize("join", ["zip", "concatenate"])
+def test_what_joins_datasets_has_its_name_in_the_shape(join):
+    dataset = getattr(mpqueue.Dataset, join)(mpqueue.Dataset.range(7), mpqueue.Dataset.range(3).filter(always))
+    assert DatasetLanes(dataset.root).shape()[-1].startswith(f"3: {join}(")
+
+
 def test_a_shape_has_a_line_for_each_stage_and_the_length_of_its_source():
     dataset = mpqueue.Dataset.range(7).shuffle(buffer=4).batch(2)
     assert DatasetLanes(dataset.root).shape() == ["0: range(0, 7)", "1: shuffle(buffer=4)", "2: batch(2)"]
@@ -313,12 +445,28 @@ def test_a_lane_of_an_endless_dataset_that_keeps_nothing_says_so(name, monkeypat
     assert [shuffled.next() is not None for _ in range(20)] == [True] * 20
 
 
+def test_a_large_endless_dataset_is_seen_whole_before_it_is_given_up(monkeypatch):
+    monkeypatch.setattr(roots, "LEAST_FRUITLESS", 500)
+    lane = opened(mpqueue.Dataset.range(4001).repeat().filter(lambda number: number == 4000), lane=1, num_lanes=4)
+    assert [lane.next() for _ in range(3)] == [4000] * 3
+
+
 def test_a_long_search_is_told_of_and_goes_on(monkeypatch, caplog):
     monkeypatch.setattr(stages, "_LONG_NS", 0)
     lane = opened(mpqueue.Dataset.range(40_000).filter(lambda number: number == 39_999), lane=3, num_lanes=4)
     assert lane.next() == 39_999
     assert "has given none of the last" in caplog.text
     assert "lane 3 of 4" in caplog.text
+
+
+def test_a_map_whose_samples_are_all_left_out_ends(monkeypatch):
+    monkeypatch.setattr(roots, "LEAST_FRUITLESS", 500)
+    skipped = []
+    endless = mpqueue.Dataset.range(10).repeat().map(lambda number: number // 0).filter(bool)
+    lane = opened(endless, lane=1, num_lanes=4, skip=skipped.append)
+    with pytest.raises(RuntimeError, match=r"map.*would search for ever"):
+        lane.next()
+    assert len(skipped) >= 500
 
 
 def nothing(number):
@@ -344,6 +492,42 @@ def test_a_stage_that_gives_nothing_of_an_endless_dataset_says_so(name, monkeypa
     for _ in range(2):
         with pytest.raises(RuntimeError, match=rf"stage \d, {re.escape(name)}.* none of the last [\d,]+ elements"):
             lane.next()
+
+
+def test_a_flat_map_whose_elements_are_all_left_out_says_so(monkeypatch):
+    monkeypatch.setattr(roots, "LEAST_FRUITLESS", 500)
+    skipped = []
+    endless = mpqueue.Dataset.range(10).repeat().flat_map(lambda number: number // 0)
+    with pytest.raises(RuntimeError, match=r"flat_map.*would search for ever"):
+        opened(endless, skip=skipped.append).next()
+    assert len(skipped) >= 500
+
+
+def test_a_filter_behind_a_flat_map_may_look_at_all_items_of_all_elements(monkeypatch):
+    monkeypatch.setattr(roots, "LEAST_FRUITLESS", 50)
+    lane = opened(mpqueue.Dataset.range(10).repeat().flat_map(ten).filter(lambda number: number == 99))
+    assert [lane.next() for _ in range(3)] == [99] * 3
+
+
+def test_a_pack_that_drops_most_goes_on():
+    texts = mpqueue.Dataset.range(1000).map(lambda number: [number] * (2 if number % 300 == 299 else 9))
+    assert len(rest_of(opened(texts.pack(4, long="drop")))) == 2
+
+
+def test_what_is_behind_many_items_of_a_list_is_reached_without_beginning_them():
+    begun = []
+
+    def begin(seed, epoch, place):
+        begun.append(place)
+
+    items = mpqueue.Dataset.range(2).flat_map(lambda number: list(range(number, 20_000))).batch(5000)
+    source = DatasetLanes(items.root)
+    lane = source.open_lane(LaneRun(0, 1, 0, 0, begin))
+    for _ in range(3):
+        lane.next()
+    again = source.open_lane(LaneRun(0, 1, 0, 0, begin, state=pickle.loads(pickle.dumps(lane.save()))))
+    assert again.next().tolist() == list(range(15_000, 20_000))
+    assert len(begun) < 20
 
 
 def walk(number):

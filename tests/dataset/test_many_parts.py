@@ -12,6 +12,7 @@ import mpqueue
 from mpqueue import Dataset
 from mpqueue.dataset.as_source import DatasetItems
 from mpqueue.dataset.opening import DatasetLanes
+from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker.lanes import LaneRun
 
 PARTS = 10_000
@@ -62,15 +63,11 @@ def batches_of_a_worker(dataset):
     return lambda: [source.__getitems__(range(first, first + 32)) for first in range(0, 50 * 32, 32)]
 
 
-@pytest.mark.parametrize(
-    ("make", "use"),
-    [
-        (concatenated, element_by_element),
-        (concatenated, through_an_iterator),
-        (mixed, batches_of_a_worker),
-        (mixed_by_weights, element_by_element),
-    ],
-)
+USES = [element_by_element, through_an_iterator, batches_of_a_worker]
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("make", [concatenated, mixed, mixed_by_weights])
 def test_an_element_of_ten_thousand_parts_costs_about_as_much_as_one_of_few(make, use):
     # The same number of elements in fewer parts.
     few, many = (make(parts, 8 * PARTS // parts) for parts in (10, PARTS))
@@ -124,6 +121,20 @@ def test_a_part_that_grows_is_seen_when_it_is_read_or_the_length_is_asked_for():
         dataset[6]
 
 
+def test_a_source_whose_length_differs_at_each_call_is_read():
+    class Restless:
+        calls = 0
+
+        def __len__(self):
+            self.calls += 1
+            return 10 + self.calls % 2
+
+        def __getitem__(self, index):
+            return index
+
+    assert Dataset(Restless()).map(identity)[3] == 3
+
+
 def test_a_dataset_that_several_stages_read_has_its_own_random_numbers_in_each():
     once = Dataset.range(6).shuffle().map(lambda number: (number, int(mpqueue.rng().integers(1 << 60))))
     again = Dataset.range(6).shuffle().map(lambda number: (number, int(mpqueue.rng().integers(1 << 60))))
@@ -169,6 +180,16 @@ def test_virtual_shards_open_the_parts_that_they_read(name):
     assert lengths[3000][2] <= lengths[10][2] + 4_000
 
 
+def test_parts_that_have_ended_are_neither_held_nor_saved():
+    dataset = Dataset.concatenate(*streams(500, 4)).shuffle(buffer=10).batch(2)
+    (lane,) = lanes_of(dataset, 1)
+    for _ in range(900):
+        lane.next()
+    # The batch, what is ahead, the buffer, the concatenation, and the two stages of the part that is read.
+    assert len(lane.save()["stages"]) <= 6
+    assert [row[2] for row in lane.counts() if row[0].endswith("filter(keep)")][:400] == [4] * 400
+
+
 @pytest.mark.parametrize("stop", ["first", "all", "never"])
 @pytest.mark.parametrize("parts", [3, 40])
 def test_a_mix_of_streams_goes_on_from_a_state_that_has_some_of_them(parts, stop):
@@ -180,3 +201,42 @@ def test_a_mix_of_streams_goes_on_from_a_state_that_has_some_of_them(parts, stop
         state = json.loads(json.dumps(pickle.loads(pickle.dumps(lane.save()))))
         (again,) = lanes_of(dataset, 1, state=state)
         assert [again.next() for _ in range(25)] == [lane.next() for _ in range(25)]
+
+
+def test_an_element_of_a_mix_of_hundreds_of_streams_costs_about_as_much_as_of_ten():
+    costs = []
+    for parts in (10, 300):
+        (lane,) = lanes_of(Dataset.mix(streams(parts, 300_000 // parts)).batch(256), 1)
+        for _ in range(200):
+            lane.next()
+        costs.append(calls_of(lambda lane=lane: [lane.next() for _ in range(100)], in_c=True))
+    assert costs[1] <= 2 * costs[0]
+
+
+def test_a_mix_takes_no_sample_ahead_that_costs_much_is_asked_for_alone_or_may_be_left_out():
+    taken = []
+
+    def slow(number):
+        taken.append(number)
+        until = clock_ns() + 2_000_000
+        while clock_ns() < until:
+            pass
+        return number
+
+    def quick(number):
+        taken.append(number)
+        return number
+
+    def parts(function):
+        return Dataset.mix([part.map(function) for part in streams(50, 40)])
+
+    for dataset, options, most in (
+        (parts(slow).batch(4), {}, 8),
+        (parts(quick), {}, 20),
+        (parts(quick).batch(4), {"skip": lambda skipped: None}, 20),
+    ):
+        taken.clear()
+        (lane,) = lanes_of(dataset, 1, **options)
+        for _ in range(20 if most == 20 and not options else most // 4):
+            lane.next()
+        assert len(taken) <= most

@@ -58,6 +58,11 @@ def test_fields_of_one_length_are_packed_alike_with_what_lies_behind_their_first
     assert row["at"].tolist() == [[1, 1]] * 5 + [[0, 0]]
 
 
+def test_fields_may_come_in_another_order():
+    (row,) = rows_of([{"a": [1], "b": [2]}, {"b": [4], "a": [3]}], 3)
+    assert (row["a"].tolist(), row["b"].tolist()) == ([1, 3, 0], [2, 4, 0])
+
+
 def test_dtypes_of_one_row_become_their_common_one():
     (row,) = rows_of([np.array([1], np.int32), np.array([0.5], np.float32), [True]], 3)
     assert (row["tokens"].dtype, row["tokens"].tolist()) == (np.float64, [1, 0.5, 1])
@@ -92,6 +97,14 @@ def test_rows_hold_each_number_once_and_tell_whose_it_is(sizes, arguments, block
 
 
 @settings(max_examples=40, deadline=None)
+@given(sizes=SIZES, arguments=STRATEGIES, blocks=st.lists(st.integers(1, 7), min_size=1, max_size=3))
+def test_rows_do_not_depend_on_blocks(sizes, arguments, blocks):
+    one, other = (rows_of(numbered(sizes), 8, some, **arguments) for some in ((1,), blocks))
+    assert len(one) == len(other)
+    assert all(map(same, one, other))
+
+
+@settings(max_examples=40, deadline=None)
 @given(sizes=SIZES, arguments=STRATEGIES)
 def test_a_snapshot_behind_any_row_gives_the_rest(sizes, arguments):
     assert_resumes_everywhere(lambda: pack(numbered(sizes), 8, **arguments), same)
@@ -101,6 +114,44 @@ def test_a_snapshot_behind_any_row_gives_the_rest(sizes, arguments):
 def test_a_snapshot_behind_any_row_or_error_gives_the_rest(strategy):
     samples = [*numbered([3, 5, 30, 2]), ValueError("of the source"), "text", *numbered([4, 0, 9])]
     assert_resumes_everywhere(lambda: pack(samples, 8, strategy=strategy), same)
+
+
+def test_a_snapshot_amid_a_block_has_what_was_taken_and_not_placed():
+    samples = [*numbered([40, 3, 3]), "text", *numbered([5, 2])]
+    whole, _ = drain(pack(samples, 8))
+    first = pack(samples, 8)
+    assert len(first.pull(4)[0]) == 4  # takes four samples, the text among them
+    second = pack(samples, 8)
+    second.load(first.save())
+    rest, _ = drain(second)
+    assert len(rest) == len(whole) - 4
+    assert isinstance(whole[5], TypeError)
+    assert isinstance(rest[1], TypeError)
+    assert all(same(got, row) for got, row in zip(rest, whole[4:], strict=True) if isinstance(row, dict))
+
+
+def test_a_sample_that_fills_many_rows_is_read_again_once():
+    stage = pack([np.arange(1000)], 8)
+    stage.pull(1)
+    other = pack([np.arange(1000)], 8)
+    other.load(stage.save())
+    assert other._input.rebuilt == [0]
+
+
+def test_a_source_that_gives_less_than_before_is_told():
+    stage = pack([np.arange(5), np.arange(2)], 8)
+    stage.pull(1)
+    other = pack([np.arange(5), np.arange(7)], 8)
+    other._input.pull(2)
+    other._input.may_rebuild = {0, 1}
+    with pytest.raises(ValueError, match=r"reads sample 1 again, and finds 7 places where it had at least 9"):
+        other.rebuild([((0, 0, 5), (1, 0, 9))])
+
+
+def test_the_input_is_asked_only_until_a_row_is_closed():
+    stage = pack([np.arange(8)] * 5, 8)
+    stage.pull(1)
+    assert stage._input.at == 1
 
 
 def test_what_is_longer_than_a_row_is_cut_and_its_rest_is_placed():
@@ -147,6 +198,16 @@ def test_what_is_padded_cut_and_left_out_is_counted():
 def test_an_input_without_samples_gives_no_rows():
     assert rows_of([], 8) == []
     assert rows_of([[], np.zeros(0)], 8, strategy="concatenate") == []
+
+
+def test_rows_before_an_error_come_before_it():
+    """Whatever the blocks; and a later sample goes into the row that was open."""
+    samples = [*numbered([8, 3]), "text", *numbered([5])]
+    for blocks in ((1,), (4,)):
+        first, error, second = rows_of(samples, 8, blocks)
+        assert first["tokens"][0] == 1000
+        assert isinstance(error, TypeError)
+        assert second["segment_ids"].tolist() == [1, 1, 1, 2, 2, 2, 2, 2]
 
 
 def test_a_sample_with_an_error_is_left_out_where_errors_are_skipped():
@@ -198,3 +259,12 @@ def test_a_sample_of_another_form_than_the_first_is_an_error(first, second, word
     with pytest.raises(ValueError, match=words):
         raise error
     assert row["segment_ids"].sum() == 1
+
+
+def test_a_form_is_known_behind_a_snapshot():
+    stage = pack([[1] * 8, {"a": [1]}], 8)
+    stage.pull(1)
+    other = pack([[1] * 8, {"a": [1]}], 8)
+    other.load(stage.save())
+    with pytest.raises(ValueError, match="one form"):
+        other.pull(1)

@@ -44,6 +44,11 @@ def test_they_are_the_same_for_any_number_of_worker_processes_and_without_any():
         assert epochs(DATASET.batch(5, collate=collate), workers=workers) == expected
 
 
+def test_those_of_rng_are_the_same_in_threads():
+    own = Dataset.range(12).shuffle().map(lambda x: (x, mpqueue.rng().random())).batch(5, collate=list)
+    assert epochs(own, workers=2, backend="thread") == epochs(own, workers=2)
+
+
 def now_and_then(sample):
     """Draws for some samples, of each kind: most of a block are begun together, and some by themselves."""
     drawn = [mpqueue.rng().random() + mpqueue.rng().random()] if sample % 5 == 0 else []
@@ -151,6 +156,12 @@ def test_the_callers_generators_are_as_they_were():
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
     with pytest.raises(RuntimeError, match="none is in this thread"):
         mpqueue.rng()
+
+
+def test_a_stage_behind_changes_nothing_before_it():
+    first = epochs(DATASET.batch(4, collate=list), 1, workers=0)[0]
+    more = epochs(DATASET.map(draw).take(9).batch(4, collate=list), 1, workers=0)[0]
+    assert [sample[: len(first[0])] for sample in more] == first[:9]
 
 
 def test_the_same_dataset_in_two_branches_draws_other_numbers():

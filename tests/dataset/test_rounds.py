@@ -38,6 +38,12 @@ def test_elements_come_round_the_lanes_and_one_that_has_ended_gives_nothing():
     assert len({len(lane) for lane in lanes}) > 1
 
 
+def test_its_functions_are_told_of_one_worker_and_of_their_lane():
+    told = list(mpqueue.Dataset.range(32).map(lambda _: mpqueue.worker_info()).filter(lambda info: info is not None))
+    assert {(info.id, info.num_workers, info.num_shards) for info in told} == {(0, 1, 16)}
+    assert [info.shard_id for info in told] == [*range(16), *range(16)]
+
+
 def test_the_order_is_that_of_rounds():
     dataset = mpqueue.Dataset.range(40).filter(lambda value: value % 16 > 1)
     assert list(dataset) == [value for value in range(40) if value % 16 > 1]

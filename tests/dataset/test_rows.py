@@ -61,11 +61,36 @@ def test_best_fit_cuts_only_what_is_longer_than_a_row(sizes, bins):
         assert piece.stop in (piece.start + LENGTH, size)
 
 
+def test_a_sequence_goes_where_it_leaves_the_least_space():
+    filler = BestFit(10, 3)
+    assert fill(filler, [4, 8, 9])[0] == []
+    ((row,), _) = fill(filler, [2])
+    assert sizes_of(row) == [8, 2]
+
+
+def test_of_rows_with_equal_space_the_oldest_is_filled():
+    filler = BestFit(10, 3)
+    rows, _ = fill(filler, [6, 6, 4])
+    assert [[piece.token for piece in row] for row in rows] == [[0, 2]]
+
+
+def test_the_fullest_row_is_closed_where_a_sequence_fits_into_none():
+    rows, _ = fill(BestFit(10, 3), [6, 8, 7, 9])
+    assert [sizes_of(row) for row in rows] == [[8]]
+
+
 def test_the_oldest_row_is_closed_after_twice_as_many_rows_as_can_be_open():
     """Otherwise the first row, which has the most space, would stay open until the end."""
     rows, when = fill(BestFit(100, 3), [60, *[70] * 20])
     assert when[0] == 2 * 3 + 1
     assert len(rows) == 18
+
+
+def test_what_is_left_at_the_end_is_fitted_anew():
+    """Longest first: in the order in which they came, 3 and 4 would lie in one row, and 7 and 6 in two more."""
+    filler = BestFit(10, 8)
+    assert fill(filler, [3, 4, 7, 6])[0] == []
+    assert [[piece.token for piece in row] for row in filler.finish()] == [[0, 2], [1, 3]]
 
 
 @pytest.mark.parametrize(("sigma", "most"), [(0.5, 2.0), (1.0, 0.8), (1.5, 0.3)])

@@ -15,6 +15,7 @@ from mpqueue.worker.lane_runner import LaneRunner
 from mpqueue.worker.lanes import LaneRun
 
 LANES, ELEMENT_NS = 4, 1_000_000
+EVERY = lane_runner._BETWEEN_NS // LANES // ELEMENT_NS  # elements of a lane, where a snapshot costs little
 
 
 class Run:
@@ -58,6 +59,31 @@ class Run:
 @pytest.fixture
 def run(own_thread, monkeypatch):
     return Run(monkeypatch)
+
+
+def test_half_a_second_of_work_lies_between_the_snapshots_of_all_lanes(run):
+    assert EVERY // 2 < run.go(5 * EVERY) <= EVERY
+
+
+def test_a_snapshot_that_was_held_up_does_not_put_off_the_next_one(run):
+    run.go(EVERY + 1)
+    for _ in range(4):
+        run.held_up_ns = 3_000_000_000
+        assert run.go(3 * EVERY) <= EVERY
+
+
+def test_snapshots_that_take_long_are_seldom(run):
+    run.save_ns = 10_000_000
+    run.go(12 * 100)
+    assert run.go(3000) >= 0.9 * 100 * run.save_ns // ELEMENT_NS
+
+
+def test_it_is_known_from_the_first_ones_on_how_seldom_they_are_to_be(run):
+    """Not each lane tries it out for itself: a first round of 16 of them, each too early, was over the bound for 3 s."""
+    run.save_ns = 10_000_000
+    for _ in range(30):
+        run.go(100)
+        assert 100 * (run.num_saves - 3) * run.save_ns <= run.now
 
 
 @pytest.mark.parametrize("first", [0, 1 << 31])

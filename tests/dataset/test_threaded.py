@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+import time
 
 import pytest
 from helpers.footprint import DEADLOCK_S
@@ -103,3 +104,16 @@ def test_what_is_no_value_of_a_stage_is_an_error(stage, text):
     dataset = getattr(mpqueue.Dataset.range(3).filter(always), stage)(lambda value: None, threads=2)
     with pytest.raises(TypeError, match=text):
         opened(dataset).next()
+
+
+def test_the_threads_end_with_the_last_lane():
+    lane = opened(mpqueue.Dataset.range(10).filter(always).map(abs, threads=3))
+    lane.next()
+    helpers = [one for one in threading.enumerate() if one.name.startswith("mpqueue-helper")]
+    assert 0 < len(helpers) <= 3
+    del lane
+    for one in helpers:
+        until = time.monotonic() + DEADLOCK_S
+        while one.is_alive() and time.monotonic() < until:
+            one.join(0.01)  # again and again: without the interpreter's lock what others let go of is freed between
+        assert not one.is_alive()

@@ -120,13 +120,12 @@ def test_the_end_of_a_stream_is_known_when_it_is_asked_for_and_that_of_an_epoch_
     assert found == (before, (1, 0))
 
 
-def test_keras_is_fed_by_an_indexed_dataset():
-    pytest.importorskip("keras")
-    import mpqueue.keras
-
-    batches = mpqueue.Dataset.range(12).map(lambda x: (np.float32([x]), np.float32([2 * x]))).batch(4)
-    accelerated = mpqueue.keras.accelerate(batches, workers=1)
-    assert len(accelerated) == 3
-    assert accelerated[1][0].ravel().tolist() == [4, 5, 6, 7]
-    with pytest.raises(TypeError, match="stage 3, filter"):
-        mpqueue.keras.accelerate(batches.filter(bool))
+def test_a_state_behind_the_last_batch_of_a_stream_has_an_empty_rest():
+    first, second = expected(2)
+    with mpqueue.Loader(STREAM, workers=1, seed=0) as loader:
+        batches = iter(loader)
+        assert plain(next(batches) for _ in range(len(first))) == first
+        state = loader.state_dict()
+    with mpqueue.Loader(STREAM, workers=1) as loader:
+        loader.load_state_dict(state)
+        assert [plain(loader), plain(loader)] == [[], second]
