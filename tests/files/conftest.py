@@ -1,9 +1,10 @@
-"""A separate cache for each test; new file systems for each test that requests them."""
+"""A cache of its own for each test; file systems of its own for each that asks for them."""
+
+import gc
 
 import pytest
-from helpers.range_server import forget_systems
 
-from mpqueue.files import ranges
+from mpqueue.files import ranges, urls
 
 
 @pytest.fixture(autouse=True)
@@ -13,8 +14,9 @@ def _own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def own_file_systems(monkeypatch):
-    """Use no connection of another test, and retry at once."""
-    forget_systems()
+    """No connection is left of another test, and what fails is tried again at once."""
+    monkeypatch.setattr(urls, "_systems", urls._Systems())
     monkeypatch.setattr(ranges, "_DELAYS_S", (0.01,) * 5)
     yield
-    forget_systems()
+    urls._systems = urls._Systems()
+    gc.collect()  # connections end with their file system

@@ -1,7 +1,10 @@
 """Rows of Arrow files: what they are, in whatever form the file is, and what is told of files that are not as expected."""
 
 import os
+import pickle
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -43,6 +46,61 @@ def test_rows_that_are_read_by_themselves_are_those_of_pyarrow(tmp_path, index, 
     assert [plain(row) for row in source.__getitems__(chosen)] == [wanted[i] for i in chosen]
     assert [plain(source[i]) for i in chosen[:20]] == [wanted[i] for i in chosen[:20]]
     assert source.__getitems__([]) == []
+
+
+def test_large_buffers_are_not_kept(tmp_path, index, monkeypatch):
+    """Of a batch of many rows, offsets and numbers are read one by one."""
+    many = pa.table({"n": pa.array(range(40_000)), "t": [f"{i}" if i % 3 else None for i in range(40_000)]})
+    source = Arrow(write(tmp_path / "a.arrow", many, rows=40_000), index=index)
+    source[0]
+    read, real = [], os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, length, offset: read.append(length) or real(fd, length, offset))
+    chosen = [39_999, 5, 6, 20_001]
+    assert source.__getitems__(chosen) == [{"n": i, "t": f"{i}" if i % 3 else None} for i in chosen]
+    assert sum(read) < 200
+
+
+def test_rows_that_all_fit_into_the_cache_are_read_once(tmp_path, index, monkeypatch):
+    """Samples belong to whoever asked: what is done to one does not show in the next."""
+    source = Arrow(write(tmp_path / "a.arrow", SLICED), index=index)
+    wanted = SLICED.to_pylist()
+    chosen = [*random.Random(0).sample(range(ROWS), 60), 3, 3, *range(150, 175)]
+    for sample in source.__getitems__(chosen):
+        for value in sample.values():
+            if isinstance(value, np.ndarray):
+                value[...] = 0
+            elif isinstance(value, dict | list):
+                value.clear()
+    monkeypatch.setattr(os, "pread", None)
+    assert [plain(row) for row in source.__getitems__(chosen[::-1])] == [wanted[i] for i in chosen[::-1]]
+    assert plain(source[chosen[0]]) == wanted[chosen[0]]
+
+
+def test_rows_that_do_not_all_fit_into_the_cache_are_not_kept(tmp_path, index, monkeypatch):
+    """What the objects take beside the bytes counts, too."""
+    texts = pa.table({"t": ["a" * 2000] * 100})
+    path = write(tmp_path / "a.arrow", texts, rows=50)
+    reads, real = [], os.pread
+    monkeypatch.setattr(os, "pread", lambda *args: reads.append(args) or real(*args))
+    for cache_bytes, expected in ((os.path.getsize(path), 1), (os.path.getsize(path) + 100_000, 0)):
+        source = Arrow(path, index=index, cache_bytes=cache_bytes)
+        source.__getitems__([5, 70])
+        reads.clear()
+        assert source[70] == {"t": "a" * 2000}
+        assert len(reads) == expected
+
+
+def test_all_that_a_batch_of_samples_needs_is_read_in_the_order_of_the_files(tmp_path, index, monkeypatch):
+    names = [write(tmp_path / f"{i}.arrow", pa.table({"b": [os.urandom(20_000)] * 20}), rows=5) for i in range(2)]
+    source = Arrow(names, index=index, cache_bytes=0)
+    source.__getitems__(range(40))  # the small buffers of all batches are there
+    steps, read, stat = [], os.pread, os.fstat
+    monkeypatch.setattr(os, "pread", lambda fd, length, at: steps.append((fd, at)) or read(fd, length, at))
+    monkeypatch.setattr(os, "fstat", lambda fd: steps.append("compare") or stat(fd))
+    source.__getitems__([33, 2, 17, 21, 9])
+    first, second = steps[:4], steps[4:]
+    assert first[:3] == sorted(first[:3]) and second[:2] == sorted(second[:2])
+    assert first[3] == second[2] == "compare" and len(second) == 3
 
 
 def test_of_many_rows_the_one_that_is_damaged_is_named(tmp_path, index):
@@ -130,6 +188,19 @@ def test_a_file_of_another_format_is_told_of(tmp_path, index, data, words):
         Arrow(tmp_path / "a.arrow", index=index)
 
 
+def test_a_copy_imports_pyarrow_when_it_reads(path, index, tmp_path):
+    """A worker is forked from a process that has unpickled the source; threads of libraries would not survive that."""
+    (tmp_path / "source").write_bytes(pickle.dumps(Arrow(path, index=index)))
+    code = (
+        "import pickle, sys; source = pickle.load(open(sys.argv[1], 'rb')); n = len(source); before = 'pyarrow' in sys.modules; "
+        "source[0]; print(n, before, 'pyarrow' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "source")], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.split() == ["1000", "False", "True"], done.stderr
+
+
 def test_record_batches_are_a_source_of_their_rows(tmp_path, path, index):
     for file in (path, write(tmp_path / "b.arrow", TABLE, compression="zstd")):
         batches = Arrow(file, ["int"], index=index).record_batches()
@@ -143,3 +214,16 @@ def test_a_dataset_of_rows_is_mapped(path, index):
     dataset = mpqueue.Dataset(Arrow(path, ["int"], index=index)).shuffle().map(lambda row: row["int"]).batch(100)
     with mpqueue.Loader(dataset, workers=2, seed=1) as loader:
         assert sorted(int(i) for batch in loader for i in batch) == list(range(ROWS))
+
+
+@pytest.mark.parametrize("inner", [False, True], ids=["column", "field"])
+@pytest.mark.parametrize("columns", [None, ["other"]])
+def test_a_name_that_is_not_utf_8_is_an_error_that_names_the_file(tmp_path, inner, columns):
+    column = [{"abcd": 1}] if inner else [1]
+    table = pa.table({"outer" if inner else "abcd": column, "other": [1]})
+    path = tmp_path / "a.arrow"
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    path.write_bytes(path.read_bytes().replace(b"abcd", b"ab\xffd"))
+    with pytest.raises(FileError, match=r"a\.arrow, byte 0: its schema cannot be read: 'utf-8'"):
+        Arrow(path, columns=columns, index=tmp_path / "index")

@@ -198,3 +198,15 @@ def test_a_file_that_shrinks_in_the_moment_of_a_read_is_an_error(tmp_path, index
     monkeypatch.setattr(os, "pread", shrink_and_read)
     with pytest.raises(FileError, match="has changed since it was indexed"):
         samples[0]
+
+
+def test_an_array_record_that_shrinks_is_an_error(tmp_path, index):
+    """The library reads it; it does not map it, either."""
+    path = tmp_path / "a.array_record"
+    an_array_record(path)
+    samples = files.ArrayRecord(path, index=index)
+    assert samples[3] == TEXTS[3].encode()
+    os.truncate(path, 100)
+    for number in range(len(samples)):
+        with pytest.raises(FileError, match="has changed since it was indexed"):
+            samples[number]

@@ -75,6 +75,14 @@ def test_what_is_added_is_there_next_time(folder):
     assert len(list(before)) == 5
 
 
+def test_a_pickle_is_small_and_a_copy_reads(folder):
+    put(folder, {f"cat/{i}.png": b"x" for i in range(500)})
+    images = Images(folder)
+    pickled = pickle.dumps(images)
+    assert len(pickled) < 1000
+    assert pickle.loads(pickled)[3] == images[3]
+
+
 @pytest.mark.parametrize("change", [False, True])
 def test_a_copy_on_another_machine_makes_its_list_anew(folder, change):
     """Which must be the same."""
@@ -103,6 +111,11 @@ def test_a_folder_without_images_is_an_error(tmp_path, files, error, said):
         Images(tmp_path / "photos")
 
 
+def test_a_file_is_no_folder(folder):
+    with pytest.raises(NotADirectoryError):
+        Images(folder / "readme.png")
+
+
 def test_a_link_that_leads_back_is_an_error(folder):
     (folder / "dog" / "again").symlink_to(folder / "dog")
     with pytest.raises(FileError, match="again: this link leads back"):
@@ -113,6 +126,17 @@ def test_links_to_other_folders_are_followed(folder, tmp_path):
     put(tmp_path / "more", {"z.png": b"z"})
     (folder / "dog" / "z").symlink_to(tmp_path / "more")
     assert Images(folder)[5]["image"] == b"z"
+
+
+def test_a_name_that_has_become_a_fifo_does_not_wait(folder):
+    images = Images(folder)
+    os.unlink(folder / "dog" / "b.png")
+    os.mkfifo(folder / "dog" / "b.png")
+    with pytest.raises(FileError, match=r"b\.png: it is no regular file"):
+        images[2]
+    os.unlink(folder / "dog" / "b.png")
+    with pytest.raises(FileNotFoundError):
+        images[2]
 
 
 def test_decoding_without_pillow_is_an_error_that_names_the_extra(folder, monkeypatch):

@@ -2,8 +2,10 @@
 
 import errno
 import functools
+import io
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +19,7 @@ from helpers.structure import ROOT
 from mpqueue.errors import FileError
 from mpqueue.files import index as index_module
 from mpqueue.files import index_file, scanning
-from mpqueue.files.index import Index
+from mpqueue.files.index import Index, Texts, packed
 from mpqueue.files.opened import OpenFiles
 
 
@@ -120,6 +122,43 @@ def test_a_full_disk_is_an_error_that_names_the_index_and_the_remedy(paths, cach
     assert os.listdir(cache) == []
 
 
+def test_a_full_disk_while_parts_are_collected_is_an_error_with_the_remedy(paths, cache, monkeypatch):
+    class Full(io.BytesIO):
+        def write(self, _data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(index_file.tempfile, "TemporaryFile", lambda **_: Full())
+    with pytest.raises(OSError, match=r"No space left on device.*index=") as caught:
+        Index("bytes", 1, paths, scan, cache)
+    assert caught.value.filename == cache
+    assert os.listdir(cache) == []
+
+
+def test_a_folder_in_place_of_an_index_is_an_error_that_names_it(paths, cache):
+    path = Index("bytes", 1, paths, scan, cache).path
+    os.unlink(path)
+    os.mkdir(path)
+    with pytest.raises(IsADirectoryError, match="index=") as caught:
+        Index("bytes", 1, paths, scan, cache)
+    assert caught.value.filename == path
+
+
+def test_an_error_of_the_users_file_has_no_remedy_for_the_index(paths, cache):
+    def scan_failing(path):
+        raise OSError(errno.EIO, "Input/output error", path)
+
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        Index("bytes", 1, paths, scan_failing, cache)
+    assert "index=" not in str(caught.value)
+
+
+def test_a_user_without_a_home_is_told_what_to_pass(paths, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where the system knows no home
+    with pytest.raises(FileNotFoundError, match=r"no home folder.*index=.*XDG_CACHE_HOME"):
+        Index("bytes", 1, paths, scan)
+
+
 def rewritten(path, data, *, replace):
     """Write a file again with the same size and time of change."""
     before = os.stat(path)
@@ -164,6 +203,15 @@ def test_a_replaced_file_is_an_error_when_it_is_read(paths, cache):
     rewritten(paths[0], b"789", replace=True)
     with pytest.raises(FileError, match="a: it has changed since it was indexed"):
         OpenFiles(index.files).read(0, 0, 3)
+
+
+def test_another_inode_alone_is_no_change(paths, cache):
+    """Some network file systems have them: what tells is the ctime, too."""
+    (first, *_) = Index("bytes", 1, paths, scan, cache).files
+    assert first.is_same(first._replace(inode=7))
+    assert first.is_same(first._replace(ctime=7))
+    assert not first.is_same(first._replace(inode=7, ctime=7))
+    assert OpenFiles([first._replace(inode=7)]).read(0, 0, 3) == b"123"
 
 
 def test_a_file_that_a_scan_refuses_leaves_nothing(paths, cache):
@@ -253,6 +301,34 @@ def test_an_index_of_another_version_is_made_again_without_a_warning(paths, cach
         file.write(b"\x02")
     assert Index("bytes", 1, paths, scan, cache)["bytes"].tobytes() == b"12345"
     assert caplog.records == []
+
+
+def test_workers_do_not_compare_the_checksums_again(paths, cache, monkeypatch):
+    """They map the memory that the process compared that made the source; another file they compare."""
+    pickled = pickle.dumps(Index("bytes", 1, paths, scan, cache))
+    with monkeypatch.context() as patch:
+        patch.setattr(index_file.zlib, "crc32", counted := CountedCalls(index_file.zlib.crc32))
+        assert pickle.loads(pickled)["bytes"].tobytes() == b"12345"
+        assert counted.calls == 3  # of the header, and of what it says
+    path = pickle.loads(pickled).path
+    shutil.copy(path, f"{path}.copy")
+    os.replace(f"{path}.copy", path)
+    with open(path, "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last[0] ^ 1]))
+    with pytest.raises(index_file.DamagedIndexError):
+        index_file.read(path, pickle.loads(pickled)._compared)
+
+
+class CountedCalls:
+    def __init__(self, function):
+        self.function, self.calls = function, 0
+
+    def __call__(self, *given):
+        self.calls += 1
+        return self.function(*given)
 
 
 PROGRAM = """
@@ -371,3 +447,28 @@ def test_a_process_that_is_killed_is_an_error_that_names_the_file(paths, cache, 
     with pytest.raises(FileError, match=r"the process that indexed it died, with status -9"):
         Index("bytes", 1, paths, importable("scan_dying"), cache)
     assert os.listdir(cache) == []
+
+
+def test_texts_are_kept_as_bytes():
+    texts = [b"one", b"", b"\xff", "zwölf".encode()]
+    kept = Texts(*packed(texts))
+    assert [os.fsencode(kept[i]) for i in range(len(kept))] == texts
+    assert list(Texts(*packed([]))) == []
+
+
+def test_a_long_scan_shows_a_bar(paths, cache, monkeypatch, capsys):
+    monkeypatch.setattr(index_module, "_BAR_AFTER_S", 0)
+    real = index_module.bar_class()
+    monkeypatch.setattr(index_module, "bar_class", lambda: lambda **given: real(**given | {"disable": False}))
+    Index("bytes", 1, paths, scan, cache)
+    assert "indexing 3 files: 100%" in capsys.readouterr().err
+
+
+def test_a_short_scan_and_no_terminal_show_none(paths, cache, capsys):
+    Index("bytes", 1, paths, scan, cache)
+    assert capsys.readouterr().err == ""
+
+
+def test_it_is_made_without_tqdm_too(paths, cache, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    assert Index("bytes", 1, paths, scan, cache)["bytes"].tobytes() == b"12345"

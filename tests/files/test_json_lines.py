@@ -6,7 +6,9 @@ import json
 import lzma
 import os
 import pickle
+import random
 import sys
+import time
 
 import pytest
 from hypothesis import given
@@ -39,6 +41,20 @@ def test_each_line_is_a_value(tmp_path, text, values):
     lines = JSONLines(tmp_path / "a.jsonl")
     assert len(lines) == len(values)
     assert list(lines) == values
+
+
+@pytest.mark.parametrize("block_bytes", [1, 7, 1000])
+def test_lines_that_lie_across_blocks_are_whole(tmp_path, monkeypatch, block_bytes):
+    monkeypatch.setattr(json_lines, "_BLOCK_BYTES", block_bytes)
+    draw = random.Random(block_bytes)
+    values = [{"text": "x" * draw.randrange(40), "number": i} for i in range(100)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, values)))
+    (tmp_path / "b.jsonl").write_text("\n\n".join(map(json.dumps, values)) + "\n")
+    lines = JSONLines([tmp_path / "a.jsonl", tmp_path / "b.jsonl"])
+    assert list(lines) == values * 2
+    assert lines.__getitems__([150, 3, 99]) == [values[50], values[3], values[99]]
+    assert list(pickle.loads(pickle.dumps(lines))) == list(lines)
+    assert repr(lines).startswith("JSONLines(2 files, 200 samples, ")
 
 
 @given(
@@ -162,12 +178,36 @@ def test_a_changed_bit_of_the_unpacked_content_is_repaired_with_one_warning(tmp_
     assert len(caplog.records) == 1
 
 
+@pytest.mark.parametrize("length", [0, 1000])
+@pytest.mark.parametrize("opened", [True, False], ids=["open", "not open"])
+def test_unpacked_content_that_is_truncated_is_repaired_with_one_warning(tmp_path, opened, length, caplog):
+    lines, plain = unpacked_lines(tmp_path)
+    if opened:
+        assert lines[0] == VALUES[0]
+    os.truncate(plain, length)
+    assert list(lines if opened else pickle.loads(pickle.dumps(lines))) == VALUES
+    assert len(caplog.records) == 1
+    assert list(JSONLines(lines._index.files[0].path, index=plain.parent)) == VALUES
+    assert len(caplog.records) == 1
+
+
 def test_content_that_is_damaged_again_is_an_error_that_names_file_and_folder(tmp_path, monkeypatch):
     lines, plain = unpacked_lines(tmp_path)
     monkeypatch.setattr(unpacked, "_blocks", lambda *_: [LINES[:40], b"x", LINES[41:]])
     flipped(plain, 40)
     with pytest.raises(FileError, match=r"b\.jsonl\.gz: its unpacked content in .*kept is damaged again"):
         list(lines)
+
+
+def test_a_second_program_does_not_disturb_one_that_reads(tmp_path):
+    """It notes that the content is used, which is old here, and leaves the time of change as it was."""
+    lines, plain = unpacked_lines(tmp_path)
+    old = time.time_ns() - 3 * 86400 * 10**9
+    os.utime(plain, ns=(old, old))
+    assert lines[0] == VALUES[0]
+    JSONLines(lines._index.files[0].path, index=plain.parent)
+    assert plain.stat().st_atime_ns > old
+    assert list(lines) == VALUES
 
 
 def test_a_compressed_file_that_has_changed_is_unpacked_again(tmp_path):

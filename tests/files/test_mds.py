@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tabular import plain, rewrite
+from helpers.tabular import answer_of_child, plain, rewrite
 
 import mpqueue
 from mpqueue.errors import FileError
@@ -101,6 +101,13 @@ def test_samples_are_those_of_mosaicmls_reader(tmp_path, index):
         assert all(same(value, theirs[name]) for name, value in source[i].items())
 
 
+def test_columns_are_those_that_are_named_in_their_order(index):
+    source = MDS(GOLDEN / "plain", ["text", "int"], index=index)
+    assert list(source[3].items()) == [("text", "é3"), ("int", -3)]
+    with pytest.raises(ValueError, match="no column 'nope'; the columns are array, bytes"):
+        MDS(GOLDEN / "plain", ["nope"], index=index)
+
+
 def test_images_may_stay_bytes(index):
     found = MDS(GOLDEN / "plain", decode=False, index=index)[2]
     assert found["jpeg"].startswith(b"\xff\xd8")
@@ -153,6 +160,15 @@ def test_an_index_json_that_cannot_be_is_told_of(folder, index, change, error, w
         MDS(folder, index=index)
 
 
+def test_an_index_json_that_is_no_json_or_missing_is_told_of(folder, index):
+    (folder / "index.json").write_text("{")
+    with pytest.raises(FileError, match="no index of MDS"):
+        MDS(folder, index=index)
+    (folder / "index.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"index\.json"):
+        MDS(folder, index=index)
+
+
 def test_an_unknown_encoding_is_named():
     with pytest.raises(ValueError, match="no encoding 'nope', expected one of bytes, float16"):
         mds_values.decoder("nope", decode_images=True)
@@ -202,6 +218,16 @@ def test_without_zstandard_the_error_names_the_extra(index, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "zstandard", None)
     with pytest.raises(ImportError, match=r'needs zstandard: pip install "mpqueue\[files\]"'):
         MDS(GOLDEN / "zstd", index=index)
+
+
+def test_a_copy_is_small_and_a_child_that_is_forked_reads(index):
+    for compression in ("plain", "gz"):
+        source = MDS(GOLDEN / compression, ["int", "text"], index=index)
+        source[0]
+        data = pickle.dumps(source)
+        assert len(data) < 2500
+        assert pickle.loads(data)[7] == {"int": -7, "text": "é7"}
+        assert answer_of_child(lambda source=source: source[9]) == "{'int': -9, 'text': 'é9'}"
 
 
 @pytest.mark.parametrize("compression", ["plain", "gz"])

@@ -1,10 +1,12 @@
 """Names of files: paths, patterns, braces, lists, and what is said of wrong ones."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from mpqueue.files import MDS, Images
+from mpqueue.files.kept import cache_folder
 from mpqueue.files.names import expand, expand_braces
 
 
@@ -41,6 +43,11 @@ def test_names_stand_for_files(folder, names, found):
 
 def test_a_url_of_this_machine_is_a_path(folder):
     assert expand(f"file://{folder}/a-*.tar") == [f"{folder}/{name}" for name in ("a-00.tar", "a-01.tar", "a-10.tar")]
+
+
+def test_bytes_that_are_no_text_name_a_file(folder):
+    (folder / os.fsdecode(b"\xff.tar")).write_bytes(b"")
+    assert [os.fsencode(name) for name in expand(os.fsdecode(b"\xff.*"))] == [b"\xff.tar"]
 
 
 @pytest.mark.parametrize(
@@ -86,8 +93,25 @@ def test_what_names_no_file_is_refused(folder, names, error, said):
         expand(names)
 
 
+def test_an_open_file_is_not_read_as_a_list_of_names(folder):
+    (folder / "a-00.tar").write_text("b-0.tar\n")
+    with open("a-00.tar") as file, pytest.raises(TypeError, match="got an open file: pass its name"):
+        expand(file)
+
+
 @pytest.mark.parametrize("make", [MDS, Images])
 @pytest.mark.parametrize("given", [3, None, ["a", "b"]])
 def test_sources_of_one_folder_name_what_is_none(make, given):
     with pytest.raises(TypeError, match=r"the source is one folder, by text or an os\.PathLike, got "):
         make(given)
+
+
+@pytest.mark.parametrize("make", [MDS, Images])
+def test_an_empty_name_is_not_the_folder_of_the_program(make):
+    with pytest.raises(ValueError, match="'' cannot name a file"):
+        make("")
+
+
+def test_an_index_that_is_no_path_is_named():
+    with pytest.raises(TypeError, match="index must be the path of a folder or None, got 3"):
+        cache_folder(3)

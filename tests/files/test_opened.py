@@ -1,6 +1,8 @@
 """Files read by position: bounds, changes, forks, threads, and what a batch of requests costs."""
 
 import os
+import pickle
+import threading
 
 import pytest
 
@@ -41,6 +43,43 @@ def test_bytes_are_read_by_position(three):
     assert opened.read(2, 100_000, 0) == b""
 
 
+def test_pieces_come_in_the_order_in_which_they_are_asked_for(three):
+    """Neighbours, overlaps, the same one twice, far ones, large ones, empty ones."""
+    contents = [path.read_bytes() for path in three]
+    pieces = [
+        FileRange(file, offset, length)
+        for file, offset, length in [
+            (2, 50, 10), (0, 10, 5), (0, 15, 5), (0, 12, 8), (0, 10, 5), (1, 99_000, 1000), (0, 60_000, 10), (0, 0, 0),
+            (0, 30, 50_000), (0, 5_000, 100), (0, 20, 2), (2, 0, 100_000),
+        ]
+    ]  # fmt: skip
+    expected = [contents[file][offset : offset + length] for file, offset, length in pieces]
+    assert OpenFiles(files_of(three)).read_all(pieces) == expected
+    assert OpenFiles(files_of(three)).read_all([]) == []
+
+
+def test_small_neighbours_are_one_read(three, monkeypatch):
+    reads = []
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, *rest: reads.append(rest) or real(fd, *rest))
+    OpenFiles(files_of(three)).read_all([FileRange(0, 100 * i, 100) for i in reversed(range(50))])
+    assert reads == [(5000, 0)]
+
+
+def test_a_file_is_compared_once_behind_all_reads_of_it(three, monkeypatch):
+    """Before, a change would not be seen; behind each of them, it would cost as much as the reads."""
+    steps = []
+    read, stat = os.pread, os.fstat
+    monkeypatch.setattr(os, "pread", lambda fd, *rest: steps.append("read") or read(fd, *rest))
+    monkeypatch.setattr(os, "fstat", lambda fd: steps.append("compare") or stat(fd))
+    opened = OpenFiles(files_of(three))
+    pieces = [FileRange(file, 30_000 * i, 10) for i in range(3) for file in (0, 1)]
+    opened.read_all(pieces)  # opened, and compared then, too
+    steps.clear()
+    opened.read_all(pieces)
+    assert steps == ["read", "read", "read", "compare"] * 2
+
+
 def test_a_file_that_changes_between_two_reads_of_it_is_an_error(three, monkeypatch):
     opened = OpenFiles(files_of(three))
     opened.read(1, 0, 10)
@@ -73,6 +112,13 @@ def test_a_file_that_has_changed_is_an_error_that_names_it(three, data, is_open)
         opened.read(1, 0, 10)
     with pytest.raises(FileError, match=r"1\.bin"):
         opened.read_all([FileRange(1, 0, 10), FileRange(1, 10, 10), FileRange(0, 0, 1)])
+
+
+def test_a_file_that_is_gone_is_the_systems_error(three):
+    opened = OpenFiles(files_of(three))
+    three[1].unlink()
+    with pytest.raises(FileNotFoundError, match=r"1\.bin"):
+        opened.read(1, 0, 10)
 
 
 def test_a_file_that_is_replaced_is_read_on_where_it_is_open(three, tmp_path):
@@ -109,3 +155,47 @@ def test_a_bounded_number_is_open(three):
     opened.close()
     assert not {os.path.basename(name) for name in open_numbers()} & {"0.bin", "1.bin", "2.bin"}
     assert opened.read(1, 0, 1) == bytes([1])
+
+
+def test_a_pickle_has_none_open(three):
+    opened = OpenFiles(files_of(three))
+    opened.read(0, 0, 1)
+    copy = pickle.loads(pickle.dumps(opened))
+    assert copy.read(0, 0, 2) == bytes([0, 1])
+
+
+def test_a_forked_child_opens_its_own_even_if_a_lock_was_held(three):
+    opened = OpenFiles(files_of(three))
+    opened.read(0, 0, 1)
+    with opened._table.lock:
+        child = os.fork()
+        if child == 0:
+            # Numbers that the child gives to other files stay open when the parent's table goes.
+            for file in opened._table.files.values():
+                os.dup2(2, file._fd)
+            numbers = [file._fd for file in opened._table.files.values()]
+            right = opened.read(0, 5, 2) == bytes([5, 6])
+            for number in numbers:
+                os.fstat(number)
+            os._exit(0 if right else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert opened.read(0, 5, 2) == bytes([5, 6])
+
+
+def test_threads_that_close_each_others_files_read_the_right_bytes(three):
+    opened = OpenFiles(files_of(three), limit=1)
+    contents = [path.read_bytes() for path in three]
+    wrong = []
+
+    def read(seed):
+        for i in range(300):
+            file, offset = (i * seed) % 3, (i * 37 * seed) % 90_000
+            if opened.read(file, offset, 50) != contents[file][offset : offset + 50]:
+                wrong.append((file, offset))
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in (1, 2, 4, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []

@@ -1,18 +1,23 @@
 """Rows of Parquet files: what they are, how often row groups are decoded, and what is told of files that are not as expected."""
 
 import logging
+import os
 import random
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from helpers.tabular import plain, table
 from helpers.tabular import write_parquet as write
 
 import mpqueue
-from mpqueue.files import Parquet
+from mpqueue.files import Parquet, opened
+from mpqueue.files.opened import OpenFiles
 
 pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
 
 ROWS = 1000
 TABLE = table(ROWS)
@@ -36,6 +41,19 @@ def test_a_row_is_that_of_pyarrow(tmp_path, index, compression):
     chosen = [*random.Random(0).sample(range(ROWS), 100), *range(160, 180), -1, 3, 3]
     assert [plain(row) for row in source.__getitems__(chosen)] == [WANTED[i] for i in chosen]
     assert plain(source[-1]) == WANTED[-1]
+
+
+def test_a_row_group_is_decoded_once_for_all_rows_that_are_asked_for_together(path, index):
+    source = Parquet(path, ["int"], index=index, cache_bytes=0)
+    source.__getitems__([0, 500, 1, 501, 2])
+    assert source._num_decoded == 2 * 170
+
+
+def test_groups_that_fit_are_decoded_once(path, index):
+    source = Parquet(path, ["int"], index=index)
+    for i in random.Random(0).sample(range(ROWS), 200):
+        source[i]
+    assert source._num_decoded == ROWS
 
 
 def test_rows_that_decode_their_group_each_are_warned_of_once(path, index, caplog):
@@ -76,6 +94,43 @@ def test_shuffled_row_groups_are_decoded_once_in_an_epoch(path, index):
     assert seen != sorted(seen)
     with mpqueue.Loader(rows.batch(64), workers=2, seed=1) as loader:
         assert sorted(int(i) for batch in loader for i in batch["int"]) == list(range(ROWS))
+
+
+def test_the_footer_of_a_file_is_read_once_however_few_row_groups_are_kept(path, index, monkeypatch):
+    reads = []
+    monkeypatch.setattr(
+        OpenFiles, "read", lambda self, *place, read=OpenFiles.read: reads.append(place) or read(self, *place)
+    )
+    rows = Parquet(path, index=index, cache_bytes=0)
+    size = os.path.getsize(path)
+    for _ in range(2):
+        for number in range(0, len(rows), 100):
+            assert rows[number]
+    of_ends = [place for place in reads if place[1] + place[2] == size]
+    assert len(of_ends) <= 2  # where the footer is as long as pyarrow guesses, it is one
+    assert len(reads) > len(of_ends)
+
+
+def test_threads_that_decode_row_groups_of_a_file_do_not_share_a_reader(path, index, monkeypatch):
+    """Both are in the middle of a row group at the same time."""
+    both, held = threading.Barrier(2), threading.local()
+
+    def read(self, *place, read=opened._OpenFile.read):
+        if not hasattr(held, "met"):
+            held.met = True
+            both.wait(60)
+        return read(self, *place)
+
+    rows = Parquet(path, index=index, cache_bytes=0)
+    assert rows[0]
+    assert rows[-1]  # now one reader is idle
+    rows._parts.get("another", lambda: (None, 1))  # no row group is kept
+    monkeypatch.setattr(opened._OpenFile, "read", read)
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(2):
+            found = list(pool.map(rows.__getitem__, [0, len(rows) - 1]))
+            assert [plain(row) for row in found] == [WANTED[0], WANTED[-1]]
+    assert len(rows._footers.get(0, pytest.fail)[1]) == 2  # the next ones are read by these
 
 
 def test_reading_starts_no_threads_that_a_fork_would_lose(path, index):

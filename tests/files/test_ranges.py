@@ -1,5 +1,6 @@
 """Remote files: ranges, many at once, tried again, and never bytes of another file."""
 
+import gc
 import os
 import threading
 
@@ -9,10 +10,11 @@ import pytest
 from helpers.range_server import range_server
 
 from mpqueue.errors import FileError
-from mpqueue.files import ranges
+from mpqueue.files import ranges, urls
 from mpqueue.files.names import expand
 from mpqueue.files.opened import IndexedFile, OpenFiles, read_whole
 from mpqueue.files.ranges import FileRange
+from mpqueue.files.window import open_window
 
 fsspec.asyn.get_loop()  # its thread stays for the life of the process
 DATA = bytes(range(256)) * 4000
@@ -26,6 +28,8 @@ def web():
     with range_server() as served:
         served.files["a.bin"] = DATA
         yield served
+        urls._systems = urls._Systems()
+        gc.collect()
 
 
 @pytest.fixture
@@ -49,6 +53,16 @@ def test_bytes_of_urls_are_read_by_position(web, memory):
         assert files.read(number, len(DATA) - 1, 1) == DATA[-1:]
         with pytest.raises(FileError, match=r"a\.bin, byte 1,023,999: 2 bytes are asked for"):
             files.read(number, len(DATA) - 1, 2)
+
+
+def test_neighbours_are_one_request_and_far_ones_are_asked_for_at_once(web, tmp_path):
+    (tmp_path / "b.bin").write_bytes(DATA[::-1])
+    files = opened(web.url("a.bin"), str(tmp_path / "b.bin"))
+    pieces = [FileRange(0, 500_000, 10), FileRange(1, 5, 7), FileRange(0, 70, 30), FileRange(0, 0, 10), FileRange(0, 90, 100), FileRange(0, 60_000, 1), FileRange(1, 0, 3)]  # fmt: skip
+    web.asked.clear()
+    contents = [DATA, DATA[::-1]]
+    assert files.read_all(pieces) == [contents[f][start : start + n] for f, start, n in pieces]
+    assert sorted(asked for _, asked, _ in web.asked) == ["bytes=0-60000", "bytes=500000-500009"]
 
 
 def test_requests_wait_at_the_same_time(web):
@@ -103,6 +117,13 @@ def test_what_does_not_pass_is_an_error_that_names_the_file_and_the_cause(web):
         opened(web.url("none.bin"))
 
 
+def test_a_file_that_is_not_there_is_not_asked_for_again(web, memory):
+    for name in (web.url("none"), "memory://none"):
+        with pytest.raises(FileNotFoundError, match="none"):
+            IndexedFile.of(name)
+    assert len(web.asked) == 1
+
+
 @pytest.mark.parametrize("data", [DATA[:1000], DATA[::-1], DATA * 2], ids=["shrunk", "other", "grown"])
 @pytest.mark.parametrize("where", ["web", "memory"])
 def test_a_file_that_changes_under_way_is_an_error_that_names_it(web, memory, where, data):
@@ -142,6 +163,11 @@ def test_a_change_that_only_the_size_tells_is_seen(web):
         files.read(0, 0, 2)
 
 
+def test_an_empty_file_has_no_bytes(web):
+    web.files["empty"] = b""
+    assert opened(web.url("empty")).read(0, 0, 0) == b""
+
+
 def test_a_forked_child_has_connections_of_its_own(web):
     """It asks while its parent does, and neither hears the other's answers."""
     files = opened(web.url("a.bin"))
@@ -157,6 +183,28 @@ def test_a_forked_child_has_connections_of_its_own(web):
     web.asked.clear()
     assert files.read(0, 0, 3) == DATA[:3]
     assert {port for _, _, port in web.asked} <= ports
+
+
+def test_the_users_random_numbers_are_not_drawn(web):
+    import random
+
+    random.seed(1)
+    before = random.getstate()
+    web.faults += ["busy"] * 2
+    opened(web.url("a.bin"))
+    assert random.getstate() == before
+
+
+def test_a_scan_reads_ahead_in_blocks(web):
+    web.files["large"] = data = os.urandom(1 << 20) * 24
+    with open_window(web.url("large")) as window:
+        assert window.size == len(data)
+        web.asked.clear()
+        for at in range(0, len(data), 100_000):
+            assert window.read(at, 512) == data[at : at + 512]
+        assert window.read(len(data), 10) == b""
+        assert window.read(len(data) - 5, 10) == data[-5:]
+    assert len(web.asked) == 12  # of 2 MB
 
 
 def test_patterns_match_what_a_system_lists(web, memory):

@@ -1,5 +1,6 @@
 """Each format behind URLs gives what it gives from files of this machine."""
 
+import gc
 import io
 import json
 import pickle
@@ -9,13 +10,13 @@ import tarfile
 import fsspec
 import fsspec.asyn
 import pytest
-from helpers.range_server import forget_systems, range_server
+from helpers.range_server import range_server
 from helpers.tabular import plain, table
 
 import mpqueue
 from mpqueue import files
 from mpqueue.errors import FileError
-from mpqueue.files import fetched, ranges
+from mpqueue.files import fetched, ranges, urls
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -119,6 +120,8 @@ def test_samples_are_those_of_local_files(folder, format, where):
         finally:
             memory.store.clear()
             memory.pseudo_dirs[:] = [""]
+            urls._systems = urls._Systems()
+            gc.collect()
 
 
 def test_columns_that_are_not_wanted_are_not_asked_for(folder):
@@ -131,6 +134,8 @@ def test_columns_that_are_not_wanted_are_not_asked_for(folder):
         assert len(web.asked) == 1
         first, last = map(int, web.asked[0][1].removeprefix("bytes=").split("-"))
         assert last - first < 1000
+        urls._systems = urls._Systems()
+        gc.collect()
 
 
 def test_a_file_that_changes_while_it_is_indexed_is_told_of(folder):
@@ -147,6 +152,8 @@ def test_a_file_that_changes_while_it_is_indexed_is_told_of(folder):
         with pytest.MonkeyPatch.context() as patch, pytest.raises(FileError, match=r"0\.tar: it has changed"):
             patch.setattr(ranges.RangedFile, "read", change)
             files.Tar(web.url("0.tar"))
+        urls._systems = urls._Systems()
+        gc.collect()
 
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -161,6 +168,8 @@ def test_workers_read_by_connections_of_their_own(folder, threads):
         assert sorted(keys) == [f"{number}-{i:03d}" for number in range(2) for i in range(100)]
         assert web.asked
         assert not ports & {port for _, _, port in web.asked}
+        urls._systems = urls._Systems()
+        gc.collect()
 
 
 def test_what_a_library_opens_by_its_path_is_fetched_once(tmp_path, monkeypatch):
@@ -189,7 +198,7 @@ def test_what_a_library_opens_by_its_path_is_fetched_once(tmp_path, monkeypatch)
         assert pickle.loads(pickle.dumps(source))[4] == b"4" and len(web.asked) > asked
 
         web.files["a.array_record"] = data_of(range(1000, 1700))
-        forget_systems()
+        urls._systems = urls._Systems()
         assert files.ArrayRecord(url, index=kept)[699] == b"1699"
         assert source[5] == b"5"
 
@@ -197,3 +206,5 @@ def test_what_a_library_opens_by_its_path_is_fetched_once(tmp_path, monkeypatch)
         with pytest.raises(FileError, match=r"a\.array_record.*changed"):
             pickle.loads(pickle.dumps(source))[4]
         assert sorted(path.suffix for path in kept.iterdir()) == [".fetched", ".index", ".index"]
+        urls._systems = urls._Systems()
+        gc.collect()

@@ -1,5 +1,6 @@
 """S3, from a server on this machine: only where ``moto[server]`` and ``s3fs`` are installed, which the gate does without."""
 
+import gc
 import io
 import pickle
 import tarfile
@@ -7,11 +8,11 @@ import time
 
 import fsspec.asyn
 import pytest
-from helpers.range_server import forget_systems
 
 import mpqueue
 from mpqueue import files
 from mpqueue.errors import FileError
+from mpqueue.files import urls
 from mpqueue.files.opened import IndexedFile, OpenFiles
 from mpqueue.files.ranges import FileRange
 
@@ -38,13 +39,14 @@ def bucket(server, monkeypatch):
         "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": server,
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
-    forget_systems()
+    monkeypatch.setattr(urls, "_systems", urls._Systems())
     client = boto3.client("s3")
     client.create_bucket(Bucket="photos")
     yield client
     for found in client.list_objects_v2(Bucket="photos").get("Contents", []):
         client.delete_object(Bucket="photos", Key=found["Key"])
-    forget_systems()
+    urls._systems = urls._Systems()
+    gc.collect()
 
 
 def put_tars(client):
@@ -78,3 +80,13 @@ def test_an_object_that_changes_under_way_is_an_error_that_names_it(bucket, data
     for offset in (10, 500_000):
         with pytest.raises(FileError, match="s3://photos/a: it has changed since it was indexed: it had 1,024,000"):
             opened.read(0, offset, 5)
+
+
+def test_what_is_not_there_is_not_found(bucket):
+    with pytest.raises(FileNotFoundError, match="photos/none"):
+        IndexedFile.of("s3://photos/none")
+    bucket.put_object(Bucket="photos", Key="a", Body=DATA)
+    opened = OpenFiles([IndexedFile.of("s3://photos/a")])
+    bucket.delete_object(Bucket="photos", Key="a")
+    with pytest.raises(FileNotFoundError, match="photos/a"):
+        opened.read(0, 0, 1)

@@ -140,6 +140,17 @@ def test_members_are_those_of_tarfile(tmp_path_factory, contents, form, mtime):
     assert found == [(name.rstrip(b"/") or name, offset, size) for name, offset, size in expected]
 
 
+def test_a_size_beyond_octal_is_read(tmp_path):
+    """GNU's and star's way for members above 8 GB: the archive is sparse, and as long as it says."""
+    info = tarfile.TarInfo("big.bin")
+    info.size = 9 << 30
+    with open(tmp_path / "a.tar", "wb") as file:
+        file.write(info.tobuf(tarfile.GNU_FORMAT))
+        file.seek(512 + (9 << 30) + 1024 - 1)
+        file.write(b"\0")
+    assert list(members(str(tmp_path / "a.tar"))) == [(b"big.bin", 512, 9 << 30)]
+
+
 def header(**fields):
     info = tarfile.TarInfo(fields.pop("name", "a.txt"))
     for field, value in fields.items():
@@ -230,6 +241,15 @@ def test_a_sparse_member_is_refused_by_name_and_other_samples_are_read(tmp_path,
     assert [sample["__key__"] for sample in TarStream(tmp_path / "s.tar", on_error="skip")] == ["a", "c"]
 
 
+def test_an_archive_cut_in_the_map_of_a_sparse_member_is_an_error(tmp_path):
+    head = bytearray(header(type=b"S"))
+    head[482:483], head[148:156] = b"\1", b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    (tmp_path / "a.tar").write_bytes(bytes(head) + bytes(100))
+    with pytest.raises(FileError, match="cut short"):
+        Tar(tmp_path / "a.tar")
+
+
 def test_what_is_before_a_cut_is_read_if_one_wants_so(tmp_path, caplog):
     """The last sample before it is not: it may lack a member. Other archives are as they were."""
     whole = archive(tmp_path / "a-0.tar", PAIRS)
@@ -252,6 +272,11 @@ def test_what_is_no_archive_is_not_left_out(tmp_path, data):
     (tmp_path / "a.tar").write_bytes(data)
     with pytest.raises(FileError, match=r"a\.tar, byte 0"):
         Tar(tmp_path / "a.tar", on_error="skip")
+
+
+def test_what_to_do_at_errors_is_one_of_two_words(tmp_path):
+    with pytest.raises(ValueError, match="on_error must be 'raise' or 'skip', got 'ignore'"):
+        Tar(archive(tmp_path / "a.tar", PAIRS), on_error="ignore")
 
 
 def test_bytes_that_are_changed_at_random_never_do_harm(tmp_path):
@@ -280,6 +305,13 @@ def test_a_file_that_shrinks_after_it_was_indexed_is_an_error(tmp_path):
         tar[19]
     with pytest.raises(FileError, match=r"a\.tar: it has changed since it was indexed"):
         pickle.loads(pickle.dumps(tar))[0]
+
+
+def test_a_pickle_is_small_and_a_copy_reads(tmp_path):
+    tar = Tar(archive(tmp_path / "a.tar", PAIRS * 1))
+    list(tar)
+    assert len(pickle.dumps(tar)) < 1000
+    assert list(pickle.loads(pickle.dumps(tar))) == list(tar)
 
 
 def test_a_forked_child_reads(tmp_path):

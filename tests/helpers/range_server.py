@@ -1,13 +1,10 @@
 """An HTTP server on the loopback that gives ranges of bytes, and whatever fault a test asks for."""
 
 import contextlib
-import gc
 import http.server
 import re
 import socket
 import threading
-
-from mpqueue.files import urls
 
 
 class RangeServer:
@@ -105,12 +102,6 @@ class _Quiet(http.server.ThreadingHTTPServer):
         """A client that has gone is no error of the server."""
 
 
-def forget_systems():
-    """Have mpqueue make new file systems; the connections of the old ones end."""
-    urls._systems = urls._Systems()
-    gc.collect()
-
-
 @contextlib.contextmanager
 def range_server():
     """Serve until the end of this context, at which nothing is left."""
@@ -123,7 +114,6 @@ def range_server():
         try:
             yield served
         finally:
-            forget_systems()
             served.ended.set()
             server.shutdown()
             thread.join()
