@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from contextlib import ExitStack
 
 import pytest
@@ -43,26 +45,17 @@ with mpqueue.Server("s", source, workers=1, journal=os.path.join(folder, "journa
 """
 
 
-@pytest.fixture(scope="module")
-def server_interpreter():
-    """Return the interpreter from which the servers of a test file are forked."""
-    with Interpreter("numpy", "mpqueue.service.server") as made:
-        yield made
-
-
 @pytest.fixture
-def start_server_script(server_interpreter):
-    """Start scripts of servers, each in a separate process, which prints a line when it serves."""
+def start_server_script():
+    """Start scripts of servers, each in a process of its own, which says a line when it serves."""
     tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     started = []
 
     def start(script, *arguments):
-        (stdin, ours_in), (ours_out, stdout) = os.pipe(), os.pipe()
-        descriptors = {0: stdin, 1: stdout, 2: 2}
-        process = server_interpreter.start(script, ["-c", tests, *arguments], descriptors, environ=os.environ)
-        os.close(stdin)
-        os.close(stdout)
-        process.stdin, process.stdout = os.fdopen(ours_in, "w"), os.fdopen(ours_out)
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, tests, *map(str, arguments)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
         started.append(process)
         assert process.stdout.readline()
         return process

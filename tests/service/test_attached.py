@@ -13,6 +13,7 @@ import pytest
 from helpers.strikes import Strike, Struck
 
 import mpqueue
+from mpqueue.errors import ServiceDied
 from mpqueue.service.server import Server
 
 pytestmark = pytest.mark.usefixtures("servers_home")
@@ -47,6 +48,13 @@ class Counted:
 
     def __getitem__(self, index):
         return np.full((8, 8), index), {"index": np.array([index])}
+
+
+class Broken(Counted):
+    def __getitem__(self, index):
+        if index == 3:
+            raise KeyError("a broken file")
+        return super().__getitem__(index)
 
 
 def numbers(batches):
@@ -89,6 +97,81 @@ def test_all_consumers_of_a_broadcast_get_the_same_memory():
             consumer.close()
 
 
+def test_ranks_have_their_own_batches_and_lengths():
+    with Server("counted", Counted(21), world=2, workers=1):
+        ranks = [mpqueue.attach("counted", rank=rank, timeout=60) for rank in range(2)]
+        with ThreadPoolExecutor(2) as pool:
+            for _ in range(2):
+                found = list(pool.map(numbers, ranks))
+                assert found[0] == list(range(0, 21, 2))
+                assert found[1] == [*range(1, 21, 2), 0]
+        assert [len(rank) for rank in ranks] == [11, 11]
+        for rank in ranks:
+            rank.close()
+
+
+def test_an_exception_of_the_source_comes_with_its_type_and_the_loop_goes_on():
+    with (
+        Server("counted", Broken(6), mode="broadcast", workers=1),
+        mpqueue.attach("counted", timeout=60) as consumer,
+    ):
+        batches = iter(consumer)
+        assert [int(next(batches)[0][0, 0]) for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(KeyError, match="a broken file"):
+            next(batches)
+        assert numbers(batches) == [4, 5]
+
+
+def test_what_is_left_out_is_not_there():
+    class Samples:
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, index):
+            if index == 3:
+                raise KeyError(index)
+            return np.array([index])
+
+    with (
+        Server("counted", Samples(), mode="broadcast", workers=1, batch_size=2, on_error="skip"),
+        mpqueue.attach("counted", timeout=60) as consumer,
+    ):
+        assert [batch.ravel().tolist() for batch in consumer] == [[0, 1], [2], [4, 5], [6, 7]]
+
+
+def test_one_who_hoards_gets_copies_and_holds_up_nobody():
+    with (
+        Server("counted", Counted(100), mode="broadcast", workers=2),
+        mpqueue.attach("counted", timeout=60) as consumer,
+    ):
+        kept = list(consumer)
+        assert numbers(kept) == list(range(100))
+        assert consumer.statistics().copies >= 90
+
+
+def test_the_end_of_the_server_is_told_and_views_stay_valid():
+    with Server("counted", Counted(), mode="broadcast", workers=1) as server:
+        with mpqueue.attach("counted", timeout=60) as consumer:
+            batches = iter(consumer)
+            kept = [next(batches), next(batches)]
+            server.stop()
+            with pytest.raises(ServiceDied, match="was stopped"):
+                next(batches)
+    assert numbers(kept) == [0, 1]
+
+
+def test_the_death_of_the_server_is_seen_at_once_and_views_stay_valid():
+    with served(mode="broadcast") as server, mpqueue.attach("counted", timeout=60) as consumer:
+        batches = iter(consumer)
+        kept = [next(batches) for _ in range(5)]
+        server.kill()
+        server.wait()
+        with pytest.raises(ServiceDied):
+            for _ in batches:
+                pass
+        assert numbers(kept) == [0, 1, 2, 3, 4]
+
+
 def test_a_server_that_is_stopped_and_goes_on_disturbs_nobody():
     with served(mode="broadcast") as server, mpqueue.attach("counted", timeout=60) as consumer:
         batches = iter(consumer)
@@ -102,8 +185,8 @@ def test_a_server_that_is_stopped_and_goes_on_disturbs_nobody():
 
 @pytest.mark.parametrize(
     "options",
-    [{"mode": "broadcast"}, {"mode": "split"}],
-    ids=["broadcast", "first come"],
+    [{"mode": "broadcast"}, {"mode": "split", "world": 1}, {"mode": "split"}],
+    ids=["broadcast", "ranked", "first come"],
 )
 def test_a_consumer_goes_on_with_the_server_that_comes_in_the_place_of_a_dead_one(tmp_path, options):
     """All batches, and none twice but those that were not taken: a consumer that lives has taken all it was given."""

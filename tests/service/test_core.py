@@ -10,9 +10,10 @@ from helpers.service_simulation import Consumer, Simulation, rules_of
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from mpqueue.service.dealing import GROUP
 from mpqueue.service.greeting import Hello, Resume
-from mpqueue.service.records import LOST
-from mpqueue.service.refusals import Misbehaved, Refused
+from mpqueue.service.records import DETACHED, LOST
+from mpqueue.service.refusals import Misbehaved, Occupied, Refused
 from mpqueue.service.rules import Rules
 
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -34,6 +35,26 @@ def epochs_of(simulation: Simulation, numbers: list[int], count: int) -> None:
     raise AssertionError("the epochs do not end")
 
 
+def test_each_rank_gets_every_so_many_th_batch_and_its_end_at_once():
+    simulation = Simulation(rules_of(world=2, window=4), [6])
+    simulation.attach(1, 0)
+    simulation.attach(2, 1)
+    simulation.next(1)
+    simulation.settle(1)
+    one = simulation.consumers[1]
+    assert one.taken == [(0, 0), (0, 2), (0, 4)]
+    assert one.counts == [3], "its end, while the other has not begun"
+    assert simulation.finished == []
+    simulation.next(2)
+    simulation.settle(2)
+    simulation.next(2)
+    assert simulation.consumers[2].taken == [(0, 1), (0, 3), (0, 5)]
+    assert simulation.finished == [0]
+    assert simulation.holders == {turn: {1} for turn in one.views} | {
+        turn: {2} for turn in simulation.consumers[2].views
+    }
+
+
 def simulated(**rules: Any) -> Simulation:
     lengths, known = rules.pop("lengths", [6]), rules.pop("known", True)
     return Simulation(rules_of(**{"window": 3, "grace_s": 5} | rules), lengths, known=known)
@@ -47,6 +68,41 @@ def attached(simulation: Simulation, *ranks: int | None) -> list[int]:
     for number in numbers:
         simulation.next(number)
     return numbers
+
+
+def test_the_batches_that_a_dead_rank_has_not_taken_go_to_the_one_in_its_place_in_their_order():
+    simulation = simulated(world=2, lengths=[8])
+    attached(simulation, 0, 1)
+    simulation.give(), simulation.give(), simulation.give(), simulation.give()
+    simulation.next(1)  # holds batch 0, and has 2 before it
+    dead = simulation.leave(1, died=True)
+    assert dead.taken == []
+    assert simulation.attach(3, 0)
+    simulation.next(3)
+    simulation.settle(2, 3)
+    assert simulation.consumers[3].taken == [(0, 0), (0, 2), (0, 4), (0, 6)]
+    assert simulation.consumers[2].taken == [(0, 1), (0, 3), (0, 5), (0, 7)]
+    assert simulation.finished == [0]
+
+
+def test_a_rank_that_somebody_has_is_occupied_until_that_one_is_gone():
+    simulation = simulated(world=2)
+    attached(simulation, 0, 1)
+    with pytest.raises(Occupied):
+        simulation.core.attach(9, Hello(rank=1), now=0.0)
+    simulation.leave(2, died=True)
+    assert simulation.attach(3, 1)
+
+
+def test_the_group_is_told_of_a_dead_rank_when_its_grace_is_over_and_not_before():
+    simulation = simulated(world=2)
+    attached(simulation, 0, 1)
+    simulation.leave(2, died=True)
+    simulation.core.advance(4.9)
+    assert simulation.consumers[1].cut is None
+    assert simulation.core.due_at(4.9) == 5.0
+    simulation.core.advance(5.0)
+    assert simulation.consumers[1].cut == (LOST, "rank 1 is gone, and no other came in its place")
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known length", "unknown length"])
@@ -72,6 +128,26 @@ def test_ranks_finish_their_epoch_while_a_lost_rank_is_vacant(known: bool, num_m
     assert simulation.finished == [0]
 
 
+def test_ranks_wait_for_the_next_consumer_of_a_lost_rank_until_it_has_caught_up():
+    simulation = simulated(world=2, window=1, lengths=[40])
+    attached(simulation, 0, 1)
+    simulation.leave(1, died=True)
+    for _ in range(20):
+        simulation.give()
+        simulation.next(2)
+    num_taken = len(simulation.consumers[2].taken)
+    assert 5 < num_taken < 20
+    assert simulation.attach(3, 0)
+    for _ in range(20):
+        simulation.give()
+        simulation.next(2)
+    assert len(simulation.consumers[2].taken) <= num_taken + 3, "only what was offered before"
+    simulation.next(3)
+    simulation.settle(2, 3)
+    assert simulation.consumers[3].taken == [(0, position) for position in range(0, 40, 2)]
+    assert simulation.consumers[2].taken == [(0, position) for position in range(1, 40, 2)]
+
+
 def test_ranks_wait_for_a_lost_rank_whose_batches_cannot_be_computed_again():
     simulation = simulated(world=2, window=2, lengths=[40], can_replay=False)
     attached(simulation, 0, 1)
@@ -82,6 +158,25 @@ def test_ranks_wait_for_a_lost_rank_whose_batches_cannot_be_computed_again():
     simulation.next(3)
     simulation.settle(2, 3)
     assert simulation.consumers[3].taken == [(0, position) for position in range(0, 40, 2)]
+
+
+def test_the_next_consumer_of_a_lost_rank_may_die_while_it_catches_up():
+    simulation = simulated(world=2, window=1, lengths=[30])
+    attached(simulation, 0, 1)
+    simulation.leave(1, died=True)
+    simulation.settle(2)
+    taken = []
+    for number in range(3, 8):
+        assert simulation.attach(number, 0)
+        simulation.next(number)
+        for _ in range(3):
+            simulation.give()
+            simulation.next(number)
+        taken += simulation.leave(number, died=True).taken
+    assert simulation.attach(8, 0)
+    simulation.next(8)
+    simulation.settle(8)
+    assert taken + simulation.consumers[8].taken == [(0, position) for position in range(0, 30, 2)]
 
 
 def test_a_group_that_lost_a_rank_goes_on_with_new_consumers_where_it_was():
@@ -115,6 +210,21 @@ def test_a_rank_that_leaves_at_its_end_of_an_epoch_does_not_disturb_the_others_i
     assert simulation.consumers[2].cut == (LOST, "rank 0 is gone, and no other came in its place")
 
 
+def test_without_ranks_the_others_take_what_a_dead_consumer_had_in_order():
+    simulation = simulated(window=2, lengths=[4])
+    attached(simulation, None, None)
+    while simulation.give():
+        pass
+    first, second = simulation.consumers[1], simulation.consumers[2]
+    had = [lot.position for (lot,) in first.inbox]
+    assert had
+    simulation.leave(1, died=True)
+    simulation.settle(2)
+    simulation.next(2)
+    assert sorted(second.taken) == [(0, position) for position in range(4)]
+    assert second.counts == [4]
+
+
 def test_without_ranks_an_epoch_ends_for_all_when_everything_was_taken():
     simulation = simulated(window=1, lengths=[2])
     attached(simulation, None, None)
@@ -124,6 +234,28 @@ def test_without_ranks_an_epoch_ends_for_all_when_everything_was_taken():
     assert simulation.consumers[1].counts == [], "the other one's batch may come back"
     simulation.next(2), simulation.next(2)
     assert simulation.consumers[1].inbox[0] == [0, 1]
+
+
+def test_a_consumer_that_comes_late_to_a_broadcast_gets_the_next_epoch_the_rest_or_all_of_it():
+    simulation = simulated(mode="broadcast", lengths=[6], window=2)
+    attached(simulation, None)
+    simulation.give(), simulation.give()
+    simulation.next(1), simulation.next(1)
+    for number, join in ((2, "next"), (3, "now"), (4, "replay")):
+        assert simulation.attach(number, None, join)
+        simulation.next(number)
+    for _ in range(10):
+        simulation.settle(1, 3, 4)
+        for number in (1, 3, 4):
+            simulation.next(number)
+        if simulation.finished:
+            break
+    assert simulation.consumers[1].taken[:6] == [(0, position) for position in range(6)]
+    assert simulation.consumers[3].taken[0][1] >= 2
+    assert simulation.consumers[3].taken[-1] == (0, 5)
+    assert simulation.consumers[4].taken == [(0, position) for position in range(6)]
+    assert simulation.consumers[2].epoch == 1
+    assert simulation.consumers[2].taken == []
 
 
 def test_nobody_holds_up_a_late_consumer_for_which_batches_are_computed_again():
@@ -137,6 +269,44 @@ def test_nobody_holds_up_a_late_consumer_for_which_batches_are_computed_again():
     assert simulation.core.slow() == {}
     simulation.settle(2)
     assert simulation.core.slow().keys() == {1}, "it has caught up, and waits for what comes next"
+
+
+def test_a_slow_consumer_is_waited_for_or_skipped_or_cut_off():
+    for slow in ("wait", "skip", "detach"):
+        simulation = simulated(mode="broadcast", lengths=[8], window=2, slow=slow)
+        attached(simulation, None, None)
+        for _ in range(20):
+            simulation.give()
+            simulation.next(1)
+        first, second = simulation.consumers[1], simulation.consumers[2]
+        if slow == "wait":
+            assert len(first.taken) == 3
+            assert [seat.consumer for seat in simulation.core.group.holding_up(0)] == [2]
+        elif slow == "skip":
+            assert len(first.taken) == 8
+            assert simulation.core.group.by_consumer[2].num_skipped == 6
+            assert second.num_missed == 6  # told ahead of the end
+        else:
+            simulation.detach(simulation.core.slow())
+            assert second.cut is not None
+            assert second.cut[0] == DETACHED
+            assert first.cut is None
+            simulation.settle(1)
+            assert len(first.taken) == 8
+
+
+def test_a_consumer_that_says_nothing_is_cut_off_and_its_slots_wait_for_its_end():
+    simulation = simulated(lease_timeout=2.0, lengths=[4])
+    attached(simulation, None)
+    simulation.give()
+    simulation.next(1)
+    (turn,) = simulation.consumers[1].views
+    simulation.core.advance(0.0)
+    simulation.detach(simulation.core.silent(2.0))
+    assert simulation.consumers[1].cut == (DETACHED, "you have said nothing for 2 s while you had batches")
+    assert simulation.holders[turn] == {1, GROUP}, "the group has it back, and it still looks at it"
+    simulation.core.holders.close(1)
+    assert simulation.holders[turn] == {GROUP}
 
 
 def test_the_last_consumer_of_a_broadcast_that_leaves_ends_the_epoch():
@@ -160,6 +330,20 @@ def test_a_generator_gives_each_rank_equally_many():
     assert simulation.holders.keys() == simulation.consumers[1].views | simulation.consumers[2].views
 
 
+def test_a_consumer_that_comes_back_to_a_new_server_goes_on_behind_what_it_has_taken():
+    simulation = Simulation(rules_of(world=2, window=1), [6], had=[1, 1], frontier=2)
+    resume = Resume(job="j", epoch=0, taken=(0, 2), count=2)
+    simulation.consumers[1] = Consumer(1, 0, 0)
+    simulation.core.attach(1, Hello(rank=0, resume=resume), now=0.0)
+    assert simulation.attach(2, 1)
+    simulation.next(1), simulation.next(2)
+    simulation.settle(1, 2)
+    simulation.next(1), simulation.next(2)
+    assert simulation.consumers[1].taken == [(0, 4)]
+    assert simulation.consumers[2].taken == [(0, 3), (0, 5)]
+    assert simulation.finished == [0]
+
+
 @pytest.mark.parametrize("length", range(6, 13))
 @pytest.mark.parametrize("had", [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2), (2, 2, 1), (1, 2, 2)], ids=str)
 def test_ranks_that_had_unequally_many_of_a_server_that_died_get_equally_many_all_the_same(had, length):
@@ -172,6 +356,19 @@ def test_ranks_that_had_unequally_many_of_a_server_that_died_get_equally_many_al
         taken = simulation.consumers[rank + 1].taken
         assert taken == [(0, position) for position in range(had[rank] * 3 + rank, length // 3 * 3, 3)]
     assert simulation.finished == [0]
+
+
+def test_no_epoch_opens_before_those_are_back_or_gone_who_know_what_they_took():
+    simulation = Simulation(rules_of(window=1), [3], awaited=[77])
+    assert simulation.attach(1)
+    simulation.next(1)
+    assert simulation.opened is None
+    simulation.consumers[2] = Consumer(2, None, 0)
+    resume = Resume(job="j", epoch=0, taken=(0,), count=1)
+    simulation.core.attach(2, Hello(resume=resume), now=0.0, pid=77)
+    simulation.next(2)
+    simulation.settle(1, 2)
+    assert sorted(simulation.consumers[1].taken + simulation.consumers[2].taken) == [(0, 1), (0, 2)]
 
 
 @pytest.mark.parametrize(
@@ -372,6 +569,20 @@ def test_nothing_is_lost_where_batches_come_as_they_are_ready(rules: dict[str, A
     else:
         assert sorted(taken[0] + taken[1]) == list(range(8))
     assert simulation.finished == [0]
+
+
+@pytest.mark.parametrize("count", [2, 5, 32])
+def test_each_of_the_consumers_that_wait_gets_its_turn(count: int):
+    simulation = simulated(window=10, lengths=[10 * count])
+    numbers = attached(simulation, *[None] * count)
+    served = []
+    for _ in range(9 * count):
+        assert simulation.give()
+        served += [number for number in numbers if simulation.consumers[number].inbox and simulation.next(number)]
+        assert all(it.current is None or not simulation.next(it.number) for it in simulation.consumers.values())
+    assert sorted(served[:count]) == numbers, "nobody gets a second batch before all have one"
+    for start in range(len(served) - count):
+        assert served[start + count] == served[start], "and so on, in this order"
 
 
 def test_a_consumer_that_has_fewer_batches_gets_the_next_one():

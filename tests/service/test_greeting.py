@@ -1,7 +1,10 @@
 """The greeting: what is said comes out equal, and nothing else comes out."""
 
+import contextlib
 import json
+import time
 import tracemalloc
+from dataclasses import fields
 
 import pytest
 from helpers.bending import bent, edits
@@ -76,6 +79,18 @@ def test_what_a_server_answers_comes_out_equal(answer):
     assert type(answer).decode(answer.encode()) == answer
 
 
+def test_the_largest_of_each_fit_into_a_message():
+    most = (1 << 63) - 1
+    resume = Resume(job="\U0001f600" * 256, epoch=most, taken=(most,) * MAX_TAKEN, count=most)
+    assert len(Hello(rank=most, resume=resume).encode()) <= MAX_GREETING
+    assert len(Refusal(refused="\U0001f600" * 100_000).encode()) <= MAX_GREETING
+
+
+def test_a_refusal_that_is_too_long_is_cut_off_and_one_that_cannot_be_written_is_made_readable():
+    assert decode_answer(Refusal(refused="no " * 10_000).encode()).refused.startswith("no no no")
+    assert decode_answer(Refusal(refused="no \ud800").encode()).refused == "no \\ud800"
+
+
 def test_unknown_keys_are_ignored():
     assert Hello.decode(changed(Hello(rank=3), colour="blue", compression=["zstd"])) == Hello(rank=3)
     assert decode_answer(changed(WELCOME, colour="blue")) == WELCOME
@@ -127,6 +142,44 @@ def test_the_batches_that_were_taken_are_a_list_of_bounded_length(taken):
         Hello.decode(changed(Hello(), resume=resume))
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0",
+        b"\xff" * 100,
+        b"[]",
+        b"1",
+        b"null",
+        b'"protocol"',
+        b"{",
+        b"{}",
+        b"NaN",
+        b'{"protocol": NaN}',
+        b"[" * MAX_GREETING,
+        b'{"a":' * (MAX_GREETING // 5),
+        b"1" * MAX_GREETING,
+        b'{"protocol": ' + b"1" * 100_000 + b"}",
+        b" " * (MAX_GREETING + 1),
+        "{}".encode("utf-16"),
+    ],
+    ids=lambda data: repr(data[:16]),
+)
+def test_what_is_no_object_of_json_is_no_greeting(data):
+    for decode in (Hello.decode, decode_answer, Welcome.decode, Refusal.decode):
+        with pytest.raises(ProtocolError):
+            decode(data)
+
+
+def test_an_object_that_is_nested_as_deeply_as_python_goes_is_no_greeting():
+    """What the parser has just managed is not more than the message about it can."""
+    for depth in range(800, 1100):
+        nested = b"[" * depth + b"]" * depth
+        for data in (nested, b'{"protocol": %d, "version": "1", "purpose": ' % PROTOCOL + nested + b"}"):
+            with pytest.raises(ProtocolError):
+                Hello.decode(data)
+
+
 @settings(max_examples=200)
 @given(st.binary(max_size=200) | greetings.map(lambda greeting: greeting.encode()), st.integers(0, 5000), edits)
 def test_random_truncated_and_mutated_bytes_are_a_greeting_or_a_corrupt_message(data, length, edits):
@@ -137,6 +190,29 @@ def test_random_truncated_and_mutated_bytes_are_a_greeting_or_a_corrupt_message(
             except (ProtocolError, ServiceError):
                 continue
             assert decode(found.encode()) == found  # what is taken could have been said
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=200)
+@given(
+    st.dictionaries(
+        st.sampled_from([*WRONG, *(field.name for kind in (Welcome, Resume) for field in fields(kind)), "refused"]),
+        json_values,
+    )
+)
+def test_any_object_of_json_is_a_greeting_or_a_corrupt_message(found):
+    for decode in (Hello.decode, decode_answer):
+        try:
+            decode(json.dumps({"protocol": PROTOCOL, "version": "1"} | found).encode())
+        except (ProtocolError, ServiceError) as error:
+            told = str(error)
+            assert len(told) < 500  # a peer does not fill our logs
 
 
 @pytest.mark.parametrize(
@@ -153,3 +229,21 @@ def test_the_worst_greeting_costs_little_memory(data):
     finally:
         tracemalloc.stop()
     assert peak_bytes < 64 * MAX_GREETING
+
+
+@pytest.mark.measures
+def test_the_worst_greeting_costs_little_more_time_than_its_json():
+    """A peer that sends many greetings does not block the others."""
+    data = b"[" + b"[]," * (MAX_GREETING // 3 - 1) + b"[]]"
+
+    def decode():
+        with contextlib.suppress(ProtocolError):
+            Hello.decode(data)
+
+    def spent_s(call):
+        before = time.process_time()
+        for _ in range(10):
+            call()
+        return time.process_time() - before
+
+    assert spent_s(decode) < 10 * spent_s(lambda: json.loads(data))

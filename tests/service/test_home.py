@@ -5,6 +5,7 @@ import select
 import signal
 import socket
 import stat
+import string
 import threading
 import time
 
@@ -13,6 +14,7 @@ from helpers.homes import STRANGER, become, needs_root
 from helpers.others import Other
 
 from mpqueue.errors import ServiceError
+from mpqueue.service import home as homes
 from mpqueue.service.home import Home, greet, receive_answer
 from mpqueue.system import descriptors
 from mpqueue.transport import credentials
@@ -102,6 +104,11 @@ def test_a_path_is_the_folder_itself(monkeypatch, servers_home):
         assert home.folder == os.path.abspath(path)
 
 
+def test_a_name_may_be_a_single_letter():
+    for letter in string.ascii_letters:
+        assert Home.of(letter).name == letter
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "//", "a\0b", "a/b\0", "a\nb", "\ud800", "\x1b[31m"])
 def test_what_can_be_no_folder_is_no_name(name):
     with pytest.raises(ValueError, match="must be one that a folder can have") as caught:
@@ -144,6 +151,18 @@ def test_modes_are_as_promised_whatever_the_umask(claim, is_open, folder_mode, s
     assert sorted(os.listdir(held.home.folder)) == ["lock", "made", "socket"]
 
 
+def test_the_listener_keeps_messages_apart_and_does_not_block(claim, connect):
+    held = claim()
+    assert held.listener.type == socket.SOCK_SEQPACKET
+    with pytest.raises(BlockingIOError):
+        held.listener.accept()
+    connection = connect(held.home)
+    connection.send(b"a")
+    connection.send(b"bc")
+    with accepted(held) as peer:
+        assert (peer.recv(10), peer.recv(10)) == (b"a", b"bc")
+
+
 def test_of_two_servers_of_one_name_the_second_is_told_the_process_of_the_first(claim):
     held = claim()
     with Other() as other, pytest.raises(ServiceError, match=rf"served already, by process {os.getpid()} \(folder"):
@@ -151,6 +170,16 @@ def test_of_two_servers_of_one_name_the_second_is_told_the_process_of_the_first(
     with pytest.raises(ServiceError, match=f"by process {os.getpid()} .*choose another name"):
         claim()  # in the same process, too
     assert os.path.exists(held.home.socket_path)
+
+
+def test_the_one_that_is_told_disturbs_nothing(claim, connect):
+    held = claim()
+    with pytest.raises(ServiceError):
+        claim()
+    connection = connect(held.home)
+    connection.send(b"hello")
+    with accepted(held) as peer:
+        assert peer.recv(10) == b"hello"
 
 
 def test_of_many_that_want_one_name_at_once_one_gets_it():
@@ -178,6 +207,22 @@ def test_servers_that_come_and_go_leave_one_name_to_one_of_them_at_a_time():
     assert not os.path.exists(Home.of("photos").folder)
 
 
+def test_of_servers_that_leave_at_one_moment_the_last_removes_the_folder(claim, servers_home, monkeypatch):
+    """The next server comes while the one before removes the folder, and has left before that one sees that it came."""
+    held, removed = claim(), homes._is_removed
+
+    def _next_comes_and_leaves(folder):
+        monkeypatch.setattr(homes, "_is_removed", removed)
+        following = claim()
+        assert not removed(folder)
+        following.close()
+        return False
+
+    monkeypatch.setattr(homes, "_is_removed", _next_comes_and_leaves)
+    held.close()
+    assert os.listdir(servers_home) == []
+
+
 def test_a_name_that_was_given_up_is_free_and_nothing_of_it_is_left(claim, servers_home):
     for _ in range(2):
         held = claim()
@@ -192,6 +237,13 @@ def test_a_folder_that_was_there_stays(claim, servers_home):
     claim().close()
     assert os.listdir(servers_home) == ["photos"]
     assert os.listdir(f"{servers_home}/photos") == []
+
+
+def test_a_folder_with_other_things_in_it_stays(claim, servers_home):
+    held = claim()
+    open(f"{servers_home}/photos/journal", "w").close()
+    held.close()
+    assert os.listdir(f"{servers_home}/photos") == ["journal"]
 
 
 def test_folders_on_the_way_are_made_and_that_of_the_package_is_removed(claim, monkeypatch, servers_home):
@@ -242,6 +294,13 @@ def test_a_fork_that_gives_up_the_name_gives_up_nothing(claim, connect):
     connect(held.home)
     with pytest.raises(ServiceError, match="served already"):
         claim()
+
+
+def test_a_server_that_cannot_listen_leaves_nothing(claim, servers_home, monkeypatch):
+    monkeypatch.setattr(homes, "_BACKLOG", "none")
+    with pytest.raises(TypeError):
+        claim()
+    assert os.listdir(servers_home) == []
 
 
 # Folders that are not the server's
@@ -332,12 +391,27 @@ def test_a_consumer_waits_for_a_server_that_is_not_there_yet(claim, connect, ser
     assert found
 
 
+def test_a_consumer_that_comes_before_its_server_is_not_misled_by_a_dead_one(claim, connect):
+    with Other() as dead:
+        dead.ask(hold, "photos")
+        dead.kill()
+    test_a_consumer_waits_for_a_server_that_is_not_there_yet(claim, connect, None)
+
+
 def test_after_the_deadline_it_is_told_where_it_has_looked(connect):
     home = Home.of("photos")
     with pytest.raises(ServiceError, match=f"no server 'photos' after 0.0 s: nobody listens at {home.socket_path}"):
         connect(home)
     with pytest.raises(ServiceError, match=r"after 0\.[1-9] s.*wait longer \(timeout\).*MPQUEUE_HOME"):
         connect(home, 0.1)
+
+
+def test_a_server_that_accepts_nobody_is_told_apart(claim, connect, monkeypatch):
+    monkeypatch.setattr(homes, "_BACKLOG", 0)
+    held = claim()
+    connect(held.home)
+    with pytest.raises(ServiceError, match=r"took no connection for 0\.\d s: is it stopped"):
+        connect(held.home, 0.05)
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
@@ -398,6 +472,15 @@ def test_the_sentinel_of_a_peer_tells_its_end(claim, way):
             descriptors.close(sentinel)
 
 
+def test_a_peer_that_has_said_something_has_a_sentinel_too(claim, way):
+    held = claim()
+    with Other() as consumer:
+        consumer.ask(keep_connected, "photos", b"hello")
+        with accepted(held) as peer:
+            descriptors.close(sentinel_of(peer, credentials_of(peer)))
+            assert peer.recv(10) == b"hello"
+
+
 def test_a_peer_that_dies_before_its_sentinel_is_opened_is_known_to_be_dead(claim, way):
     held = claim()
     with Other() as consumer:
@@ -425,6 +508,14 @@ def test_an_id_that_a_stranger_has_by_now_is_not_taken_for_the_peer(claim, monke
             theirs = credentials_of(peer)._replace(pid=os.getpid())
             with pytest.raises(ProcessLookupError, match="has ended"):
                 sentinel_of(peer, theirs)
+
+
+def test_a_peer_of_another_container_is_told_what_to_do_where_its_end_cannot_be_seen(claim, connect, monkeypatch):
+    monkeypatch.setattr(credentials, "_SO_PEERPIDFD", 9999)
+    held = claim()
+    connect(held.home)
+    with accepted(held) as peer, pytest.raises(NotImplementedError, match=r"another container.*docker run --pid"):
+        sentinel_of(peer, credentials_of(peer)._replace(pid=0))
 
 
 # What other processes do

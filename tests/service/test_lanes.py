@@ -77,10 +77,11 @@ def list_of_first(batch):
     return batch[0]
 
 
-def test_servers_may_die_again_and_again(puppets, start_server, tmp_path):
-    options = {"lanes": 4, "world": 2, "max_queue_size": 4}
+@pytest.mark.parametrize("world", [2, None], ids=["ranks", "first come"])
+def test_servers_may_die_again_and_again(puppets, start_server, tmp_path, world):
+    options = {"lanes": 4, "world": world, "max_queue_size": 4}
     server = start_server(**options)
-    both = [puppets("s", rank=rank, reconnect=True).attached() for rank in range(2)]
+    both = [puppets("s", rank=rank if world else None, reconnect=True).attached() for rank in range(2)]
     for one in both:
         one.do("loop")
     taken = []

@@ -8,6 +8,8 @@ from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import ReadSpec, array_specs, base_over, flatten, make_plan, spec_of
 from mpqueue.memory.slots import SlotState, SlotTable
 from mpqueue.plan.cursors import Ticket
+from mpqueue.plan.ranks import AllRanks, Ranks, Shard
+from mpqueue.service.records import PARTIAL
 from mpqueue.service.stream import LotWork
 
 STRIDE = 1 << 14
@@ -83,6 +85,12 @@ def test_a_lot_that_was_moved_out_is_the_same_in_another_slot():
     assert equals(read(ring, lot))
 
 
+def test_a_lot_without_a_slot_waits():
+    stashed = reported(PlainRing(), TREE).evict()
+    assert not stashed.settle(lambda _nbytes: None)
+    assert not stashed.is_plain
+
+
 def test_a_lot_that_will_never_have_a_slot_is_an_error():
     stashed = reported(PlainRing(), TREE).evict()
 
@@ -93,6 +101,20 @@ def test_a_lot_that_will_never_have_a_slot_is_an_error():
     assert not stashed.is_plain
     with pytest.raises(SharedMemoryFull):
         stashed.open()
+
+
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_what_was_left_out_is_told_and_an_empty_lot_has_no_slot(is_empty):
+    ring = PlainRing()
+    tree = (np.arange(3), [np.array([7])], np.array(is_empty))
+    work = reported(ring, tree, is_partial=True)
+    batch, skipped, told = work.open()
+    assert ([entry.tolist() for entry in skipped], bool(told)) == ([[7]], is_empty)
+    if is_empty:
+        assert work.slot.state is SlotState.FREE
+    else:
+        assert batch.flags == PARTIAL
+        assert read(ring, batch)[0].tolist() == [0, 1, 2]
 
 
 def test_a_lot_of_which_something_was_left_out_is_moved_out_and_back():
@@ -109,3 +131,14 @@ def test_a_lot_of_which_something_was_left_out_is_moved_out_and_back():
 
 
 # -- The batches of all ranks
+
+
+@pytest.mark.parametrize("drop_last", [True, False])
+@pytest.mark.parametrize(("total", "world"), [(7, 3), (9, 3), (2, 5), (None, 4)])
+def test_all_ranks_have_what_each_has_in_turn(total, world, drop_last):
+    everything = AllRanks(world, drop_last=drop_last).numbers(total)
+    ranks = [Ranks(Shard(rank, world), drop_last=drop_last).numbers(total) for rank in range(world)]
+    assert len(everything) == sum(map(len, ranks))
+    for rank, numbers in enumerate(ranks):
+        assert everything[rank::world] == numbers
+    assert AllRanks(world).pick([*range(world)]) == [*range(world)]

@@ -2,12 +2,15 @@
 
 import contextlib
 import importlib.util
+import json
 import os
 import pickle
+import time
 import tracemalloc
 from collections import OrderedDict
 from typing import NamedTuple
 
+import cloudpickle
 import numpy as np
 import pytest
 from helpers.bending import bent, edits
@@ -132,6 +135,15 @@ def test_a_class_that_cannot_be_imported_is_told_with_a_remedy():
         decode_spec(body, True, allow_pickle=True)
 
 
+def test_classes_of_a_script_travel_by_value():
+    namespace = {"__name__": "__main__", "NamedTuple": NamedTuple}
+    exec("class Local(NamedTuple):\n    x: object", namespace)
+    spec = (NodeKind.RECORD, (namespace["Local"], None), (NodeKind.ARRAY, np.dtype("f4"), 1, False))
+    body, is_pickled = encode_spec(spec)
+    assert is_pickled
+    assert decode_spec(body, True, allow_pickle=True)[1][0].__name__ == "Local"
+
+
 @pytest.mark.parametrize(
     "spec", [b"", b"nonsense", pickle.dumps(5), pickle.dumps(()), pickle.dumps((99,)), pickle.dumps([1])]
 )
@@ -145,6 +157,14 @@ def nested(depth):
     for _ in range(depth):
         tree = [tree]
     return tree
+
+
+@pytest.mark.parametrize("depth", [63, 64, 65, 300])
+def test_trees_that_are_nested_deeply_arrive_too(depth):
+    spec = spec_of_tree(nested(depth))
+    body, is_pickled = encode_spec(spec)
+    assert is_pickled == (depth > 64)
+    assert decode_spec(body, is_pickled, allow_pickle=True) == spec
 
 
 def test_a_structure_that_is_too_large_is_told_with_its_size():
@@ -213,6 +233,12 @@ def test_what_is_no_spec_is_a_corrupt_message(body):
         decoded(body)
 
 
+def test_a_refused_dtype_is_told_without_all_of_it():
+    with pytest.raises(ProtocolError) as caught:
+        decoded(json.dumps([1, "x" * 1_000_000, 1, 0]).encode())
+    assert len(str(caught.value)) < 300
+
+
 plain = [b'[2,[1,"<f4",2,0],[4,["a",1],[3,[0],[5]],[1,"|S5",0,1]]]', b'[1,"<M8[ns]",1,0]']
 
 
@@ -229,13 +255,31 @@ def test_random_truncated_and_mutated_bytes_are_a_spec_or_a_corrupt_message(body
         assert decode_spec(again, is_pickled, allow_pickle=True) == spec
 
 
+json_nodes = st.recursive(
+    st.integers(-1, 7) | st.booleans() | st.none() | st.sampled_from(["<f4", "|O", "a"]),
+    lambda inner: st.lists(inner, max_size=5),
+    max_leaves=15,
+)
+
+
+@settings(max_examples=400, **quick)
+@given(json_nodes)
+def test_any_lists_of_json_are_a_spec_or_a_corrupt_message(found):
+    try:
+        spec = decoded(json.dumps(found).encode())
+    except ProtocolError:
+        return
+    assert encode_spec(spec)[1] is False
+
+
 @pytest.mark.parametrize(
     "body",
     [
         b"[" * MAX_SPEC_BYTES,
         b"[2" + b",[]" * (MAX_SPEC_BYTES // 3 - 2) + b"]",
+        b"[2" + b",[0]" * (MAX_SPEC_BYTES // 4 - 2) + b"]",
     ],
-    ids=["nested", "wide"],
+    ids=["nested", "wide nonsense", "wide"],
 )
 def test_the_largest_spec_costs_bounded_memory(body):
     tracemalloc.start()
@@ -246,3 +290,20 @@ def test_the_largest_spec_costs_bounded_memory(body):
     finally:
         tracemalloc.stop()
     assert peak_bytes < 64 * MAX_SPEC_BYTES
+
+
+@pytest.mark.measures
+def test_the_largest_spec_costs_time_in_proportion_to_its_size():
+    def spent_s(num_bytes):
+        body = b"[2" + b",[0]" * (num_bytes // 4 - 2) + b"]"
+        before = time.process_time()
+        with contextlib.suppress(ProtocolError):
+            decoded(body)
+        return time.process_time() - before
+
+    assert spent_s(MAX_SPEC_BYTES) < 40 * spent_s(MAX_SPEC_BYTES // 10)
+
+
+def test_cloudpickle_of_a_spec_is_read_as_pickle_is():
+    spec = spec_of_tree(UNUSUAL["structured"])
+    assert decode_spec(cloudpickle.dumps(spec), True, allow_pickle=True) == spec

@@ -98,15 +98,14 @@ def ask_for_queues(name):
     descriptors.close_object(connection)
 
 
-@pytest.fixture
+@pytest.fixture(params=["split", "broadcast"])
 def server(request, tmp_path, monkeypatch, servers_home):
-    mode = getattr(request, "param", "split")
     (tmp_path / "numbers_of_test.py").write_text(DATA)
     monkeypatch.chdir(tmp_path)
-    options = ("--name", "numbers", "--workers", "1", "--mode", mode)
+    options = ("--name", "numbers", "--workers", "1", "--mode", request.param)
     with served("numbers_of_test.py:Numbers", *options) as (process, folder):
         assert folder, process.stderr.read()
-        watched = Watched(process, mode)
+        watched = Watched(process, request.param)
         try:
             yield watched
             watched.costs_nothing()
@@ -238,7 +237,6 @@ def misbehave(name, seeds, uid=None):
     return told
 
 
-@pytest.mark.parametrize("server", ["split", "broadcast"], indirect=True)
 def test_consumers_that_send_anything_are_cut_off(server):
     """What one of them was offered and has not taken goes to others; its process's end frees the slots."""
     missing = {

@@ -1,23 +1,28 @@
 """The engine as a server drives it: real workers, and a loop that waits for descriptors only."""
 
+import contextlib
 import logging
 import mmap
 import os
 import select
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from helpers.faults import Fault, Growing, Numbers, StrikesAt
+from helpers.hanging import TIMEOUT_S, Stopped, judge_by
 
 import mpqueue
 from mpqueue import Dataset, Loader
-from mpqueue.errors import SharedMemoryFull, WorkerDied
+from mpqueue.errors import BatchTimeout, SharedMemoryFull, WorkerDied
 from mpqueue.memory.layout import ReadSpec, base_over
+from mpqueue.memory.slots import SlotError
 from mpqueue.plan.cursors import Place
+from mpqueue.service.core import Holders
 from mpqueue.service.journal import job_of
 from mpqueue.service.records import PARTIAL
 from mpqueue.service.rules import check_rules
-from mpqueue.service.stream import Failure, Stream
+from mpqueue.service.stream import Failure, Lot, Stream
 
 DEADLOCK_S = 60
 
@@ -121,6 +126,32 @@ class Samples:
         return np.array([index, np.random.randint(1 << 30)])
 
 
+def test_samples_are_batched_and_drawn_as_in_a_loader():
+    options = {"batch_size": 4, "shuffle": True, "seed": 5}
+    with Loader(Samples(), workers=2, **options) as loader:
+        expected = [batch.copy() for batch in loader]
+    with Server(Samples(), **options) as server:
+        assert server.stream.open_epoch(0) == 6
+        for number, batch in enumerate(expected):
+            lot = server.take()
+            assert (lot.epoch, lot.position, lot.is_extra) == (0, number, False)
+            assert np.array_equal(server.reader.read(lot), batch)
+            server.stream.release(lot)
+
+
+def test_what_a_sampler_gives_is_given():
+    with Server(Numbers(9), sampler=[3, 1, 4, 1, 5]) as server:
+        assert values(server.epoch(0)) == values(server.epoch(1)) == [3, 1, 4, 1, 5]
+
+
+def test_the_batches_of_all_ranks_are_a_multiple_of_their_number():
+    with Server(Numbers(7), world=3) as server:
+        assert server.stream.open_epoch(0) == server.stream.length() == 9
+        assert values(server.epoch(0)) == [*range(7), 0, 1]
+    with Server(Numbers(7), world=3, drop_last=True) as server:
+        assert values(server.epoch(0)) == [*range(6)]
+
+
 def test_samples_of_all_ranks_are_those_of_loaders_with_a_shard():
     options = {"batch_size": 4, "shuffle": True, "seed": 5}
     ranks = []
@@ -135,6 +166,23 @@ def test_samples_of_all_ranks_are_those_of_loaders_with_a_shard():
             server.stream.release(lot)
 
 
+def letters():
+    from mpqueue import worker_info
+
+    info = worker_info()
+    yield from (np.full(3, number) for number in range(info.id, 9, info.num_workers))
+
+
+def test_elements_of_a_generator_function_are_numbered_as_they_come():
+    expected = of_loader(letters, 2)
+    with Server(letters) as server:
+        assert server.stream.open_epoch(0) is None
+        for epoch in range(2):
+            given = server.epoch(epoch)
+            assert given == list(enumerate(expected[epoch]))
+            assert server.stream.count == 9
+
+
 def test_it_goes_on_at_a_place():
     with Server(Numbers(10), shuffle=True, place=Place(1, 4, (5, 8))) as server:
         given = server.epoch(1)
@@ -142,6 +190,23 @@ def test_it_goes_on_at_a_place():
     expected = of_loader(Numbers(10), 3, shuffle=True)
     assert given == [(position, expected[1][position]) for position in (4, 6, 7, 9)]
     assert values(following) == expected[2]
+
+
+def test_an_epoch_of_which_all_was_taken_before_has_ended_and_is_finished():
+    with Server(Growing(4), place=Place(0, 2, (2, 3))) as server:
+        server.stream.open_epoch(0)
+        assert server.stream.take() is None
+        assert (server.stream.has_ended, server.stream.count) == (True, 4)
+        server.stream.finish_epoch()
+        assert values(server.epoch(1)) == [100, 101, 102, 103]
+
+
+def test_positions_of_an_epoch_that_had_ended_before_are_computed_again():
+    expected = of_loader(Numbers(5), 2, shuffle=True)[1]
+    with Server(Numbers(5), shuffle=True, place=Place(1, 5)) as server:
+        assert server.stream.open_epoch(1) == 5
+        server.stream.recompute(1, [4, 2])
+        assert [server.value(server.take_extra()) for _ in range(2)] == [expected[4], expected[2]]
 
 
 def test_an_epoch_that_is_left_on_its_way_is_abandoned():
@@ -165,6 +230,20 @@ def test_the_epoch_end_is_run_when_it_is_asked_for_and_not_before():
         assert source.epoch == 1
         assert values(server.epoch(1)) == [100, 101, 102, 103]
         assert [server.value(lot) for lot in lots] == [0, 1, 2, 3]
+
+
+class EndsBadly(Numbers):
+    def on_epoch_end(self):
+        raise ValueError("a bad end")
+
+
+def test_what_the_epoch_end_raises_comes_first_in_the_next_epoch():
+    with Server(EndsBadly(3)) as server:
+        server.epoch(0)
+        server.stream.open_epoch(1)
+        failure = server.take()
+        assert (failure.epoch, failure.position, failure.turn, str(failure.error)) == (1, -1, 0, "a bad end")
+        assert [server.value(server.take()) for _ in range(3)] == [0, 1, 2]
 
 
 # -- Positions that are computed again
@@ -207,7 +286,59 @@ def test_many_positions_are_computed_again_while_nobody_takes_what_is_due():
         assert server.take().position == 50
 
 
+def test_an_error_comes_again_when_its_position_is_computed_again():
+    with Server(StrikesAt(Fault("raise"), at=1)) as server:
+        server.stream.open_epoch(0)
+        server.take(), server.take()
+        server.stream.recompute(0, [1])
+        failure = server.take_extra()
+        assert (failure.position, failure.is_extra, str(failure.error)) == (1, True, "a bad record")
+
+
+def test_elements_of_a_generator_cannot_be_computed_again():
+    with Server(letters) as server:
+        server.stream.open_epoch(0)
+        with pytest.raises(ValueError, match="is a stream, of which no batch"):
+            server.stream.recompute(0, [0])
+
+
+def test_positions_that_are_not_there_cannot_be_computed_again():
+    with Server(Numbers(5)) as server:
+        server.stream.open_epoch(0)
+        with pytest.raises(LookupError, match="no batch 5"):
+            server.stream.recompute(0, [5])
+        with pytest.raises(ValueError, match="epoch 0 is open"):
+            server.stream.recompute(1, [0])
+
+
 # -- Holders
+
+
+def holders_of(stream):
+    """As the core of a server counts them."""
+    return Holders(SimpleNamespace(share=stream.share, free=stream.release))
+
+
+def test_a_slot_is_free_when_its_last_holder_has_released_it():
+    with Server(Numbers(3)) as server:
+        stream = server.stream
+        stream.open_epoch(0)
+        lot = server.take()
+        holders = holders_of(stream)
+        for holder in (4, -2, 9):
+            holders.hold(lot, holder)
+        for holder in (9, 4):
+            holders.let_go(lot, holder)
+        with pytest.raises(SlotError):
+            holders.let_go(lot, 4)
+        with pytest.raises(SlotError):
+            holders.hold(lot, -2)
+        assert server.reader.read(lot)[0] == 0
+        holders.let_go(lot, -2)
+        with pytest.raises(SlotError):
+            stream.release(lot)
+        with pytest.raises(SlotError):
+            stream.share(lot)
 
 
 def test_what_is_held_is_never_written_again():
@@ -250,7 +381,40 @@ def test_when_all_slots_are_held_by_those_who_wait_it_is_an_error():
         assert server.take().position == given.position + 1
 
 
+def test_a_failure_needs_no_holders():
+    with Server(StrikesAt(Fault("raise"), at=0)) as server:
+        server.stream.open_epoch(0)
+        failure = server.take()
+        holders = holders_of(server.stream)
+        holders.hold(failure, 1)
+        holders.hold(failure, 1)
+        holders.let_go(failure, 1)
+        assert (failure.position, failure.is_extra, failure.turn) == (0, False, 0)
+
+
 # -- Faults
+
+
+def test_an_error_stands_in_the_place_of_its_batch():
+    with Server(StrikesAt(Fault("raise"), at=2, length=5)) as server:
+        given = server.epoch(0)
+        assert [position for position, _ in given] == [0, 1, 2, 3, 4]
+        assert [str(value) for _, value in given] == ["0", "1", "a bad record", "3", "4"]
+        assert isinstance(given[2][1], ValueError)
+
+
+def test_a_stop_iteration_of_the_source_is_no_end():
+    with Server(StrikesAt(Fault("stop-iteration"), at=1, length=3)) as server:
+        assert [type(value).__name__ for _, value in server.epoch(0)] == ["int", "RuntimeError", "int"]
+
+
+@pytest.mark.parametrize("kind", ["sigkill", "exit-1", "sigsegv"])
+def test_a_dead_worker_is_replaced_and_its_batches_computed_again(kind, tmp_path, caplog):
+    caplog.set_level(logging.CRITICAL, "mpqueue")
+    with Server(StrikesAt(Fault(kind, tmp_path / "fuse"), at=3)) as server:
+        assert values(server.epoch(0)) == list(range(8))
+        statistics = server.stream.statistics()
+        assert (statistics.deaths, statistics.restarts) == (1, 1)
 
 
 def test_a_batch_that_kills_its_workers_is_an_error_in_its_place(caplog):
@@ -259,6 +423,26 @@ def test_a_batch_that_kills_its_workers_is_an_error_in_its_place(caplog):
         given = server.epoch(0)
         assert [position for position, _ in given] == list(range(8))
         assert isinstance(given[3][1], WorkerDied)
+
+
+def test_a_worker_that_hangs_is_ended(caplog, monkeypatch):
+    caplog.set_level(logging.CRITICAL, "mpqueue")
+    judge_by(Stopped(), monkeypatch)
+    with Server(StrikesAt(Fault("sigstop"), at=3), batch_timeout=TIMEOUT_S, restarts=0) as server:
+        assert isinstance(server.epoch(0)[3][1], BatchTimeout)
+
+
+def test_broken_samples_are_left_out(caplog):
+    caplog.set_level(logging.CRITICAL, "mpqueue")
+    source = StrikesAt(Fault("raise"), at=2, length=6)
+    with Server(source, batch_size=2, on_error="skip", workers=1) as server:
+        server.stream.open_epoch(0)
+        lots = [server.take() for _ in range(3)]
+        assert [server.reader.read(lot)[:, 0].tolist() for lot in lots] == [[0, 1], [3], [4, 5]]
+        assert [lot.flags for lot in lots] == [0, PARTIAL, 0]
+        server.stream.recompute(0, [1])
+        assert server.reader.read(server.take_extra())[:, 0].tolist() == [3]
+        assert server.stream.statistics().skipped == 1
 
 
 def test_batches_of_which_nothing_is_left_are_left_out(caplog):
@@ -275,6 +459,31 @@ def test_batches_of_which_nothing_is_left_are_left_out(caplog):
             server.stream.recompute(0, [2])
             assert server.take_extra() == Failure(0, 2, None, is_extra=True)
             assert server.stream.statistics().slots_in_use == 0
+
+
+class Elements:
+    """A generator object that dies at its fourth element."""
+
+    def __init__(self):
+        self.number = -1
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.number += 1
+        if self.number == 3:
+            os._exit(1)
+        return np.full(3, self.number)
+
+
+def test_the_death_of_a_worker_with_the_only_iterator_is_told_and_told_again(caplog):
+    caplog.set_level(logging.CRITICAL, "mpqueue")
+    with Server(Elements(), workers=1) as server:
+        server.stream.open_epoch(0)
+        given = [server.take() for _ in range(5)]
+        assert [one.position for one in given] == [0, 1, 2, 3, -1]
+        assert all(isinstance(one.error, WorkerDied) for one in given[3:])
 
 
 class HasNoLength(Numbers):
@@ -304,12 +513,34 @@ def test_a_source_without_a_length_is_asked_again(tmp_path):
 # -- Life
 
 
+def test_nothing_is_to_be_done_while_nobody_asks():
+    with Server(Numbers(50)) as server:
+        server.stream.open_epoch(0)
+        server.take()
+        while server.stream._pipeline.ledger.at_work():
+            server.wait()  # until all is computed that was dealt
+        while select.select([server.stream.fileno()], [], [], 0.1)[0]:
+            server.stream.advance()  # a worker wakes us behind the batch that was seen already, once and not for ever
+        assert server.stream.timeout_s() is None
+        # The one that was taken, and ten ahead; or nine, as the place of one is not dealt until there is room for more.
+        assert server.stream.statistics().slots_in_use in {10, 11}
+
+
 def test_the_ring_can_be_read_and_not_written():
     with Server(Numbers(3)) as server:
         with pytest.raises(PermissionError):
             mmap.mmap(server.stream.ring.read_only_fd, 4096)
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.pwrite(server.stream.ring.read_only_fd, b"x", 0)
+
+
+def test_views_of_others_outlive_it():
+    with Server(Numbers(3)) as server:
+        server.stream.open_epoch(0)
+        lot = server.take()
+    assert server.reader.read(lot)[0] == 0
+    assert server.stream.ring is None
+    server.stream.release(lot)
 
 
 @pytest.mark.parametrize(
@@ -326,6 +557,14 @@ def test_options_that_mean_nothing_to_a_server_are_refused(options, message):
         mpqueue.Server("numbers", Numbers(), **{"workers": 1, **options})
 
 
+def test_options_that_nobody_has_are_refused():
+    with pytest.raises(TypeError, match="num_workers is here workers"):
+        Stream(Numbers(), workers=1, num_workers=1)
+    with contextlib.suppress(TypeError):
+        Stream(Numbers(), workers=1, seed="x")
+        pytest.fail("a seed that is text was taken")
+
+
 @pytest.mark.parametrize(
     ("address_space", "num_slots"), [(1 << 40, 10 + 10 + 256 + 2), (4 << 30, 64), (1 << 28, 10 + 10 + 8 + 2)]
 )
@@ -334,6 +573,15 @@ def test_where_address_space_is_short_slots_are_fewer_and_not_smaller(monkeypatc
     with Server(Numbers(3)) as server:
         assert server.stream.statistics().num_slots == num_slots
         assert values(server.epoch(0)) == [0, 1, 2]
+
+
+def test_a_lot_says_where_it_lies():
+    with Server(Numbers(1), workers=1) as server:
+        server.stream.open_epoch(0)
+        lot = server.take()
+        assert isinstance(lot, Lot)
+        assert lot.turn > 0
+        assert 0 < lot.header_offset < lot.nbytes <= server.stream.ring.stride
 
 
 def test_a_dataset_that_drops_its_last_batch_drops_it_for_all_ranks():

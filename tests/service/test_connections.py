@@ -1,0 +1,112 @@
+"""Descriptors and what is called when they are ready; in which order a consumer is told."""
+
+import errno
+import os
+import socket
+from types import SimpleNamespace
+
+import pytest
+
+from mpqueue.service import connections
+from mpqueue.service.connections import Handlers, Peer, Reception
+from mpqueue.service.records import OFFER, Text, ToConsumer
+from mpqueue.transport.credentials import credentials_of
+
+
+@pytest.fixture
+def handlers():
+    made = Handlers()
+    yield made
+    made.close()
+
+
+def test_a_descriptor_that_takes_the_number_of_a_closed_one_is_not_taken_for_ready(handlers):
+    """Else a consumer that attaches in the moment in which another ends would be taken for dead."""
+    called = []
+    pipes = {name: os.pipe() for name in ("one", "other")}
+
+    def close_the_other(name, other):
+        called.append(name)
+        handlers.unwatch(pipes[other][0])
+        os.dup2(quiet, pipes[other][0])
+        handlers.watch(pipes[other][0], lambda: called.append("quiet"))
+
+    quiet, unused = os.pipe()
+    handlers.watch(pipes["one"][0], lambda: close_the_other("one", "other"))
+    handlers.watch(pipes["other"][0], lambda: close_the_other("other", "one"))
+    for _, write_end in pipes.values():
+        os.write(write_end, b"x")
+    handlers.wait(0)
+    assert called in (["one"], ["other"])
+    for fd in (quiet, unused, *pipes["one"], *pipes["other"]):
+        os.close(fd)
+
+
+def test_what_was_offered_before_a_message_comes_before_it():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        peer = Peer(1, ours, credentials_of(ours), 0.0)
+        offers, text = [bytes([number]) * OFFER.size for number in range(3)], Text(ToConsumer.SPEC, 0, 7, b"body")
+        peer.offer(offers[0])
+        peer.offer(offers[1])
+        peer.tell(text)
+        peer.offer(offers[2])
+        assert peer.flush()
+        assert [theirs.recv(1000) for _ in range(3)] == [offers[0] + offers[1], text.pack(), offers[2]]
+
+
+@pytest.fixture
+def reception(handlers, monkeypatch):
+    """A reception with a clock of the test, and what it accepts: an error, or a connection that ends at once."""
+    ours, theirs = socket.socketpair()
+    state = SimpleNamespace(now=1000.0, error=OSError(errno.EMFILE, "Too many open files"))
+
+    def accept(*_):
+        if state.error is not None:
+            raise state.error
+        there, here = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        there.close()
+        return here
+
+    monkeypatch.setattr(connections, "accept", accept)
+    monkeypatch.setattr(connections, "time", SimpleNamespace(monotonic=lambda: state.now))
+    with ours, theirs:
+        made = Reception(handlers, ours, frozenset({os.geteuid()}), lambda _: None)
+
+        def run(seconds):
+            """Have a connection wait for so long; return when there was a warning."""
+            until = state.now + seconds
+            theirs.send(b"x")
+            while state.now < until:
+                made.look(state.now)
+                handlers.wait(0)
+                state.now = min(until, made.due_at() or until)
+
+        yield SimpleNamespace(run=run, state=state, made=made)
+        made.close()
+
+
+def test_a_server_that_cannot_accept_logs_once_and_then_at_doubling_intervals(reception, caplog):
+    counts = []
+    for _ in range(8):
+        reception.run(10.0 * 2 ** len(counts))
+        counts.append(len(caplog.records))
+    assert counts == list(range(1, 9))
+    first, second, *_ = [record.getMessage() for record in caplog.records]
+    assert "cannot accept connections: [Errno 24] Too many open files; check `ulimit -n`" in first
+    assert "cannot accept connections, for 10 s by now" in second
+
+
+def test_a_server_that_can_accept_again_logs_the_next_shortage_but_not_each_one(reception, caplog):
+    error = reception.state.error
+    for _ in range(20):
+        reception.state.error = error
+        reception.run(0.3)
+        reception.state.error = None
+        reception.run(0.3)
+    assert 1 <= len(caplog.records) <= 2
+    reception.run(100.0)
+    reception.state.error = error
+    before = len(caplog.records)
+    reception.run(5.0)
+    assert len(caplog.records) == before + 1

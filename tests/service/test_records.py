@@ -1,0 +1,71 @@
+"""Records of a service, beside what `transport/test_records.py` proves of all: their messages, and what is in these."""
+
+import pytest
+from helpers.requests import ConsumerRequest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpqueue.service.records import (
+    DETACHED,
+    MAX_BODY,
+    MAX_MESSAGE,
+    MAX_OFFERS,
+    MAX_RELEASED,
+    OFFER,
+    REQUEST,
+    TEXT,
+    Offer,
+    Text,
+    ToConsumer,
+    ToServer,
+    unpack_down,
+)
+from mpqueue.transport.records import ProtocolError
+
+words = st.integers(0, (1 << 64) - 1)
+turns = st.integers(1, (1 << 64) - 1)
+
+
+def offer(**fields):
+    return Offer(ToConsumer.OFFER, 0, 1, 2, 3, 4, 5, 6, 7, 8)._replace(**fields)
+
+
+@given(st.sampled_from([ToServer.ASK, ToServer.BEGIN, ToServer.LEAVE]), words, st.lists(turns, max_size=MAX_RELEASED))
+def test_what_a_consumer_sends_comes_out_equal_and_is_of_one_size(kind, value, released):
+    request = ConsumerRequest(kind, value, tuple(released))
+    assert len(request.pack()) == REQUEST.size
+    assert ConsumerRequest.unpack(request.pack()) == request
+    assert REQUEST.parse(request.pack()) == (kind, value, *released, *[0] * (MAX_RELEASED - len(released)))
+
+
+@pytest.mark.parametrize("count", [1, 2, MAX_OFFERS])
+def test_offers_and_ends_of_one_message_come_out_in_their_order(count):
+    sent = [offer(number=number, kind=(ToConsumer.OFFER, ToConsumer.END)[number % 2]) for number in range(count)]
+    data = b"".join(OFFER.pack(*one) for one in sent)
+    assert len(data) == count * OFFER.size <= MAX_MESSAGE
+    assert unpack_down(data) == sent
+
+
+@pytest.mark.parametrize("kind", sorted(TEXT.kinds))
+@pytest.mark.parametrize("length", [0, 1, 2 * OFFER.size - TEXT.size, MAX_BODY])
+def test_a_text_comes_out_equal_also_where_it_is_as_long_as_offers(kind, length):
+    text = Text(kind, DETACHED, 7, b"x" * length)
+    assert len(text.pack()) <= MAX_MESSAGE
+    assert unpack_down(text.pack()) == [text]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0" * OFFER.size,
+        OFFER.pack(*offer()) + OFFER.pack(*offer(kind=ToConsumer.SPEC)),
+        OFFER.pack(*offer()) + ConsumerRequest(ToServer.ASK).pack(),
+        OFFER.pack(*offer()) + Text(ToConsumer.CUT, DETACHED, 0, b"").pack(),
+        ConsumerRequest(ToServer.ASK).pack(),
+    ],
+    ids=["nothing", "zeros", "a text as an offer", "a request behind", "a text behind", "a request"],
+)
+def test_what_no_server_sends_is_refused(data):
+    with pytest.raises(ProtocolError):
+        unpack_down(data)
