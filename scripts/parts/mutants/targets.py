@@ -63,7 +63,7 @@ _NEAR = [
     ("files", "ranges urls", "ranges"),
     ("files", "opened positioned", "opened"),
     ("files", "array_record", "array_record"),
-    ("files", "decoded", "decoded parquet"),
+    ("files", "decoded", "parquet mds"),
     ("files", "images", "images"),
     ("files", "json_lines unpacked", "json_lines"),
     ("files", "names", "names"),

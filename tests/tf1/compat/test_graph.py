@@ -102,6 +102,35 @@ def test_the_default_graph_is_a_threads_own(graph):
     assert found[0] is not graph
 
 
+def test_an_entered_graph_cannot_be_reset():
+    with pytest.raises(AssertionError, match="nested graphs"):
+        tf.reset_default_graph()
+
+
+def test_threads_may_make_nodes_at_once(graph):
+    def make():
+        with graph.as_default():
+            for _ in range(200):
+                tf.constant(0, name="c")
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({op.name for op in graph.get_operations()}) == 800
+
+
+def test_a_node_tells_what_it_is():
+    node = tf.placeholder(tf.float32, [None, 3], name="pixels")
+    assert str(node) == 'Tensor("pixels:0", shape=(?, 3), dtype=float32)'
+    assert repr(node) == "<tf.Tensor 'pixels:0' shape=(?, 3) dtype=float32>"
+    assert node.op.type == "Placeholder"
+    assert (node + 1).op.inputs[0] is node
+    assert (node + 1).consumers() == []
+    assert len(node.consumers()) == 2
+
+
 @pytest.mark.parametrize(
     "use", [bool, list, len, int, float, lambda node: 1 in node, lambda node: [0, 1][node], lambda node: range(node)]
 )

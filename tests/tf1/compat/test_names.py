@@ -1,6 +1,7 @@
 """The names of `mpqueue.compat.v1`: all there, all told, and what is said of those that are not."""
 
 import importlib
+import pickle
 import subprocess
 import sys
 import types
@@ -8,6 +9,7 @@ import types
 import pytest
 
 import mpqueue.compat.v1 as tf
+from mpqueue.tf1.compat.names import Entry, read_table
 
 
 def names_of(module, path="tf"):
@@ -91,6 +93,34 @@ def test_a_missing_name_is_answered_with_the_nearest(module, name, near):
         getattr(importlib.import_module(f"mpqueue.compat.v1{module}"), name)
 
 
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (".train", "AdamOptimizer"),
+        (".train", "GradientDescentOptimizer"),
+        (".train", "Saver"),
+        (".train", "ExponentialMovingAverage"),
+        (".train", "exponential_decay"),
+        (".train", "piecewise_constant"),
+        (".train", "latest_checkpoint"),
+        ("", "nn"),
+        ("", "layers"),
+        ("", "losses"),
+        ("", "gradients"),
+        ("", "contrib"),
+    ],
+)
+def test_what_trains_is_not_here(module, name):
+    with pytest.raises(AttributeError, match="feeds models and does not train them"):
+        getattr(importlib.import_module(f"mpqueue.compat.v1{module}"), name)
+
+
+def test_a_name_without_a_neighbour_is_just_missing():
+    with pytest.raises(AttributeError, match=r"^tf has no 'qqqqq'$"):
+        tf.qqqqq
+    assert not hasattr(tf, "__wrapped__")
+
+
 def test_modules_can_be_imported_in_every_way():
     code = """
 import mpqueue.compat.v1.train
@@ -109,6 +139,32 @@ def test_importing_it_imports_no_pillow_and_no_tensorflow():
     code = "import sys, mpqueue.compat.v1; print({'PIL', 'tensorflow', 'google'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_table_says_where_the_names_of_each_module_live():
+    table = """
+math
+    tf deep.er: sqrt
+        floor
+    deep: root=sqrt
+"""
+    sqrt, floor = Entry("math", "sqrt"), Entry("math", "floor")
+    both = {"sqrt": sqrt, "floor": floor}
+    assert read_table(table) == {"": both, "deep": {"root": sqrt}, "deep.er": both}
+
+
+def test_the_docstring_of_a_name_says_which_names_of_tensorflow_it_follows():
+    assert tf.gfile.Exists.__doc__.endswith("\n\nFollows: ``tf.gfile.Exists``.")
+    assert tf.gfile.GFile.__doc__.endswith("Follows: ``tf.gfile.FastGFile``, ``tf.gfile.GFile``, ``tf.gfile.Open``.")
+    own_words = tf.train.MonitoredSession.__doc__.partition("Follows:")[2]
+    assert own_words.startswith(" ``tf.train.MonitoredSession``, but")
+    assert "Follows:" not in own_words
+    assert "tf." not in tf.flags.FlagValues.__doc__, "a class of absl's"
+
+
+@pytest.mark.parametrize("name", [name for name, value in ALL.items() if isinstance(value, types.FunctionType | type)])
+def test_functions_and_classes_can_be_pickled(name):
+    assert pickle.loads(pickle.dumps(ALL[name])) is ALL[name]
 
 
 def test_tf_data_is_answered_with_what_there_is_instead():

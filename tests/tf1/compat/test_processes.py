@@ -66,6 +66,26 @@ def test_batches_are_decoded_in_worker_processes(files):
     assert os.getpid() not in pids
 
 
+def test_one_process_keeps_the_order(files):
+    value = tf.string_to_number(lines_of(files, shuffle=False).value, tf.int32)
+    batch = tf.train.batch([value], 4, allow_smaller_final_batch=True)
+    assert all_batches([batch]) == [LINES]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_call_wins_over_the_environment(monkeypatch, enabled):
+    monkeypatch.setenv("MPQUEUE_WORKERS", "thread" if enabled else "process")
+    tf.use_processes(enabled)
+    assert processes.are_used() is enabled
+
+
+@pytest.mark.parametrize(("told", "used"), [("process", True), ("thread", False), ("", False)])
+def test_the_environment_is_enough(monkeypatch, told, used):
+    monkeypatch.setattr(processes, "_choice", [])
+    monkeypatch.setenv("MPQUEUE_WORKERS", told)
+    assert processes.are_used() is used
+
+
 def test_another_word_in_the_environment_is_an_error(monkeypatch):
     monkeypatch.setattr(processes, "_choice", [])
     monkeypatch.setenv("MPQUEUE_WORKERS", "fibre")

@@ -1,5 +1,6 @@
 """What scripts use besides nodes: files, flags, messages, texts, summaries."""
 
+import logging
 import subprocess
 import sys
 
@@ -109,6 +110,24 @@ def test_flags_are_taken_from_the_command_line(defined):
     assert (defined.parts, defined.kind, defined.many) == (["u", "v"], "two", [4, 5])
 
 
+def test_flags_are_parsed_at_the_first_reading(defined, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["prog", "--count=9", "--many=3"])
+    assert not hasattr(defined, "__wrapped__"), "which is no flag: tools ask for it"
+    assert not defined.is_parsed()
+    assert defined.count == 9
+    assert defined.is_parsed()
+
+
+def test_a_flag_that_is_defined_later_is_found_on_the_command_line_and_the_others_stay(defined, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["prog", "--count=9", "--many=3", "--late=x"])
+    assert defined.count == 9
+    defined.count = 10
+    flags.DEFINE_string("late", None, "Defined later.")
+    assert defined.late == "x"
+    assert (defined.count, defined.many) == (10, [3])
+    assert defined.flag_values_dict()["late"] == "x"
+
+
 @pytest.mark.parametrize("word", ["--count=x", "--fast=perhaps", "--kind=three", "--count"])
 def test_a_flag_with_a_wrong_value_is_refused(defined, word):
     with pytest.raises(flags.Error, match=word.split("=")[0].strip("-")):
@@ -186,6 +205,29 @@ def messages(caplog):
     tf.logging.set_verbosity(level)
 
 
+def test_messages_below_the_verbosity_are_not_reported(messages):
+    tf.logging.set_verbosity(tf.logging.INFO)
+    tf.logging.debug("hidden")
+    tf.logging.info("shown %d", 1)
+    tf.logging.warning("shown %s", "too")
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    tf.logging.warn("hidden")
+    tf.logging.error("shown")
+    assert [record.getMessage() for record in messages.records] == ["shown 1", "shown too", "shown"]
+    assert tf.logging.get_verbosity() == logging.ERROR
+    assert {record.filename for record in messages.records} == {"test_program.py"}
+
+
+def test_a_line_reports_as_often_as_it_says(messages):
+    tf.logging.set_verbosity(tf.logging.INFO)
+    for number in range(5):
+        tf.logging.log_first_n(tf.logging.INFO, "first %d", 2, number)
+        tf.logging.log_every_n(tf.logging.INFO, "every %d", 3, number)
+        tf.logging.log_if(tf.logging.INFO, "if %d", number == 4, number)
+    found = [record.getMessage() for record in messages.records]
+    assert found == ["first 0", "every 0", "first 1", "every 3", "if 4"]
+
+
 # Texts
 
 
@@ -201,3 +243,26 @@ def test_text_and_bytes_are_converted():
 
 
 # Summaries
+
+
+def test_summaries_are_accepted_and_write_nothing(session, tmp_path):
+    loss = tf.constant(1.0)
+    assert tf.summary.merge_all() is None
+    tf.summary.scalar("loss (mean)", loss)
+    tf.summary.histogram("loss", loss)
+    tf.summary.image("pictures", tf.zeros([1, 2, 2, 3]), max_outputs=1)
+    writer = tf.summary.FileWriter(str(tmp_path), tf.get_default_graph())
+    writer.add_summary(session.run(tf.summary.merge_all()), 1)
+    writer.flush()
+    writer.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_eager_here():
+    tf.disable_v2_behavior()
+    tf.disable_eager_execution()
+    assert not tf.executing_eagerly()
+    assert tf.is_tensor(tf.constant(1))
+    assert tf.is_tensor(tf.Variable(1))
+    assert not tf.is_tensor(np.zeros(1))
+    assert int(tf.__version__.split(".")[0]) == 1

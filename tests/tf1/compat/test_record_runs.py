@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from helpers.at_the_end import meet_the_end_amid_a_run
 from tf1.compat.conftest import Background
 
 import mpqueue.compat.v1 as tf
 from mpqueue.tf1.compat.graph.plan import Plan
-from mpqueue.tf1.compat.graph.records import record_plan
+from mpqueue.tf1.compat.graph.records import RecordPlan, record_plan
 from mpqueue.tf1.compat.graph.state import held
 from mpqueue.tf1.compat.train.record_runs import RecordRuns
 from mpqueue.tf1.train import record_runs
@@ -130,6 +131,35 @@ def queue_of(pipeline):
     return held(pipeline.together._shared[pipeline.together._plan.put.inputs[0]])
 
 
+def test_two_threads_get_room_of_their_own(tmp_path):
+    pipeline = Pipeline([write(tmp_path / "lines", range(40))], as_number, capacity=10)
+    pipeline.together()
+    core = queue_of(pipeline)
+    for _ in range(10):
+        pipeline.session.run(pipeline.taken)
+    assert [core.set_aside(6), core.set_aside(6), core.set_aside(6)] == [6, 4, 0]
+    core.release(6)
+    assert core.set_aside(100) == 6
+
+
+def test_what_comes_back_when_another_thread_is_at_the_end_is_not_lost(tmp_path, monkeypatch, deadlock_s):
+    meet_the_end_amid_a_run(monkeypatch, deadlock_s, keeps=1)
+    names = tf.train.string_input_producer([write(tmp_path / "lines", range(20))], num_epochs=1)
+    _, line = tf.TextLineReader().read(names)
+    taken = tf.train.shuffle_batch(as_number(line), 1, 100, 1, num_threads=2)
+    found = []
+    with tf.Session() as session:
+        session.run(tf.local_variables_initializer())
+        coordinator = tf.train.Coordinator()
+        threads = tf.train.start_queue_runners(session, coordinator)
+        with pytest.raises(tf.errors.OutOfRangeError):
+            while True:
+                found += session.run(taken).tolist()
+        coordinator.request_stop()
+        coordinator.join(threads)
+    assert sorted(found) == [*range(20)]
+
+
 def test_a_stop_is_heard_between_records(tmp_path):
     asked = []
     pipeline = Pipeline(
@@ -158,6 +188,19 @@ def test_examples_of_different_shapes_go_in_one_by_one(tmp_path):
     (elements, *rest), (others, *other_rest) = both_ways([write(tmp_path / "lines", range(20))], example)
     assert rest == other_rest
     assert [(each[0].tolist(), each[1]) for each in elements] == [(each[0].tolist(), each[1]) for each in others]
+
+
+def test_runs_that_fail_in_vain_are_given_up(tmp_path, monkeypatch):
+    def cannot(*_args):
+        raise RuntimeError
+
+    files = [write(tmp_path / f"{n}", range(10)) for n in range(5)]
+    monkeypatch.setattr(RecordPlan, "examples", cannot)
+    pipeline = Pipeline(files, as_number)
+    elements, _, counts = pipeline.run(pipeline.together)
+    assert elements == [*range(10)] * 5
+    assert counts == [50, 5]
+    assert pipeline.together._runs.are_in_vain
 
 
 def random(line):

@@ -123,6 +123,25 @@ class TestServer:
             with pytest.raises(tf.errors.UnknownError, match=f"by process {os.getpid()}"):
                 tf.train.Server(cluster)
 
+    def test_it_is_started_later_if_asked(self, servers_home):
+        server = tf.train.Server.create_local_server(start=False)
+        with pytest.raises(RuntimeError, match="not started"):
+            server.join()
+        server.start()
+        server.start()
+        try:
+            with tf.Session(server.target) as session:
+                assert session.run(jobs().size()) == 0
+        finally:
+            server_module._started.remove(server)
+            server._server.stop()
+
+    def test_its_definition_makes_another_one(self, servers_home):
+        one = tf.train.Server({"local": {0: "localhost:2222"}}, start=False)
+        assert (one.server_def.job_name, one.server_def.task_index, one.server_def.protocol) == ("local", 0, "grpc")
+        assert tf.train.Server(one.server_def, start=False).target == one.target
+        assert tf.train.ClusterSpec(one.server_def.cluster) == {"local": {0: "localhost:2222"}}
+
     @pytest.mark.parametrize(
         ("given", "options", "error", "why"),
         [

@@ -146,6 +146,11 @@ def test_a_closed_session_runs_nothing():
     session.close()
 
 
+def test_an_empty_graph_cannot_be_run():
+    with tf.Session() as session, pytest.raises(RuntimeError, match="empty"):
+        session.run([])
+
+
 def test_without_a_session_a_node_has_no_value():
     node = tf.constant(1)
     with pytest.raises(ValueError, match="No default session"):
@@ -177,6 +182,21 @@ def test_two_sessions_of_one_graph_share_nothing():
             two.run(variable)
 
 
+def test_a_callable_takes_its_feeds_in_order(session):
+    left, right = tf.placeholder(tf.int32), tf.placeholder(tf.int32)
+    subtract = session.make_callable(left - right, [left, right])
+    assert [subtract(5, 2), subtract(2, 5)] == [3, -3]
+    with pytest.raises(ValueError):
+        subtract(1)
+
+
+def test_a_graph_may_grow_between_runs(session):
+    node = tf.constant(1)
+    for expected in range(2, 6):
+        node = node + 1
+        assert session.run(node) == expected
+
+
 def test_the_end_of_a_session_forgets_its_state(graph):
     class Kept:
         pass
@@ -186,3 +206,14 @@ def test_the_end_of_a_session_forgets_its_state(graph):
         assert kept() is not None
     gc.collect()
     assert kept() is None
+
+
+def test_settings_of_sessions_are_accepted():
+    config = tf.ConfigProto(allow_soft_placement=True, gpu_options=tf.GPUOptions(per_process_gpu_memory_fraction=0.5))
+    config.gpu_options.allow_growth = True
+    config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
+    with tf.Session("", config=config) as session:
+        options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+        assert session.run(tf.constant(1), options=options, run_metadata=tf.RunMetadata()) == 1
+    with pytest.raises(TypeError, match="graph must be a Graph"):
+        tf.Session(graph="graph")

@@ -7,7 +7,7 @@ import pytest
 import mpqueue.compat.v1 as tf
 from mpqueue.tf1.compat.functions.declare import public
 from mpqueue.tf1.compat.ops.dtypes import DType, float32, int64
-from mpqueue.tf1.compat.ops.signature import Signature
+from mpqueue.tf1.compat.ops.signature import Signature, argument_descriptions
 from mpqueue.tf1.compat.ops.table import TABLE
 
 
@@ -66,6 +66,43 @@ def test_behind_a_star_arguments_are_given_by_name():
         form("gather(params, indices, *, batch)").bound((1, 2, 3), {})
 
 
+@pytest.mark.parametrize("text", ["gather(params indices)", "gather(params=)", "gather(a as b as c)"])
+def test_a_text_that_is_no_signature_is_refused(text):
+    with pytest.raises(ValueError, match="is no parameter of a signature"):
+        form(text)
+
+
+def test_a_function_that_is_called_as_it_is_needs_no_other():
+    assert form("gather(...)", lambda x, y=1: None).is_own
+    assert not form("gather(...)").is_own  # its kind is converted
+    assert not form("gather(y, x)", lambda x, y: None).is_own
+
+
+def test_the_text_tells_of_all_arguments_in_their_order():
+    text = "Take rows.\n\nArgs:\n    kind: Their type,\n        at last.\n\nRaises:\n    ValueError: No row."
+    signature = form("gather(params, indices, fast=None, name, kind, type=kind, batch)")
+    assert signature.document(text, {"params": "The rows."}) == (
+        "Take rows.\n\nArgs:\n    params: The rows.\n    fast: No effect.\n    name: Name of the node.\n"
+        "    kind: Their type,\n        at last.\n    type: Old name of ``kind``.\n\nRaises:\n    ValueError: No row."
+    )
+
+
+def test_descriptions_are_taken_from_a_text():
+    def read(path, size):
+        """Read.
+
+        Args:
+            path: A file,
+                or a folder.
+            size: Bytes.
+
+        Returns: Them.
+        """
+
+    assert argument_descriptions(read) == {"path": "A file,\n        or a folder.", "size": "Bytes."}
+    assert argument_descriptions(None) == {}
+
+
 @pytest.mark.parametrize("name", sorted(name for name, each in TABLE.items() if each.public))
 def test_an_operation_with_a_public_form_is_that_function(name):
     """It is there under this name, with this signature, and its text says whose name that is."""
@@ -84,6 +121,19 @@ def test_none_in_place_of_a_tensor_is_refused_by_name():
 def test_a_wrong_call_names_the_function():
     with pytest.raises(TypeError, match=r"reshape\(\) missing a required argument: 'shape'"):
         tf.reshape([1, 2])
+
+
+def test_numpys_refusal_is_told_by_the_rule_of_shapes(session):
+    values = tf.placeholder(tf.float32)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Dimensions must be equal, but are 2 and 3") as caught:
+        session.run(tf.add(values, [1.0, 2.0, 3.0]), {values: [1.0, 2.0]})
+    assert caught.value.op.type == "AddV2"
+
+
+def test_a_refusal_that_no_rule_knows_keeps_numpys_words(session):
+    values = tf.placeholder(tf.float32)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="attempt to get argmax of an empty sequence"):
+        session.run(tf.argmax(values), {values: []})
 
 
 def eager(x, kind: bool = True, depth: int = 3, *, workers="thread"):

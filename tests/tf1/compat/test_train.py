@@ -57,6 +57,41 @@ def test_no_session_no_runners():
         tf.train.start_queue_runners(tf.train.Coordinator())
 
 
+def test_a_graph_without_runners_is_told_of(session, caplog):
+    assert tf.train.start_queue_runners(session) == []
+    assert "no queue runner" in caplog.text
+
+
+def test_a_runner_is_written_down_and_made_anew(session):
+    queue = tf.FIFOQueue(10, tf.int32, [()], name="numbers")
+    runner = tf.train.QueueRunner(queue, [queue.enqueue(1), queue.enqueue(2)])
+    definition = runner.to_proto()
+    assert definition.queue_name == "numbers"
+    assert definition.enqueue_op_name == ["numbers_enqueue", "numbers_enqueue_1"]
+    again = tf.train.QueueRunner.from_proto(definition)
+    assert again.name == "numbers"
+    coord = tf.train.Coordinator()
+    again.create_threads(session, coord, start=True)
+    assert set(session.run(queue.dequeue_many(10)).tolist()) <= {1, 2}
+    coord.request_stop()
+    coord.join()
+    with pytest.raises(KeyError):
+        tf.train.QueueRunner.from_proto(tf.train.QueueRunnerDef(queue_name="nothing"))
+
+
+@pytest.mark.parametrize("arguments", [(), ("queue",), ("queue", [])])
+def test_a_runner_needs_a_queue_and_operations(arguments):
+    queue = tf.FIFOQueue(10, tf.int32)
+    with pytest.raises(ValueError, match="needs a queue"):
+        tf.train.QueueRunner(*(queue if each == "queue" else each for each in arguments))
+
+
+def test_a_runner_takes_nodes_only():
+    queue = tf.FIFOQueue(10, tf.int32)
+    with pytest.raises(TypeError, match="a node"):
+        tf.train.QueueRunner(queue, [lambda: 1])
+
+
 def test_a_stop_frees_a_runner_that_waits_in_a_full_queue(session):
     queue = tf.FIFOQueue(1, tf.int32, [()])
     runner = tf.train.QueueRunner(queue, [queue.enqueue(1)])

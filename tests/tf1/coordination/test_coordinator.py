@@ -107,6 +107,14 @@ def test_the_grace_period_begins_at_the_stop(coord):
     gate.open()
 
 
+def test_an_endless_grace_period_is_allowed(coord):
+    gate = Gate()
+    coord.request_stop()
+    joining = in_thread(coord.join, [gate], float("inf"))
+    gate.open()
+    assert ended(joining)
+
+
 def test_the_reported_exception_wins_over_stragglers(coord):
     gate = Gate()
     coord.request_stop(ValueError("boom"))
@@ -175,6 +183,13 @@ def test_a_member_with_request_stop_is_asked_once(coord):
     assert gate.asked == 1
 
 
+def test_a_member_registered_after_the_stop_is_asked_at_once(coord):
+    gate = Gate(stops=True)
+    coord.request_stop()
+    coord.register_thread(gate)
+    assert gate.asked == 1
+
+
 def test_stop_callbacks_run_once_in_order(coord):
     called = []
     coord.add_stop_callback(lambda: called.append("first"))
@@ -182,6 +197,13 @@ def test_stop_callbacks_run_once_in_order(coord):
     coord.request_stop()
     coord.request_stop()
     assert called == ["first", "second"]
+
+
+def test_a_callback_added_after_the_stop_runs_at_once(coord):
+    called = []
+    coord.request_stop()
+    coord.add_stop_callback(lambda: called.append(1))
+    assert called == [1]
 
 
 def test_a_removed_callback_does_not_run(coord):
@@ -284,6 +306,19 @@ def test_a_report_that_comes_too_late_is_logged(coord, caplog):
     assert "second" in caplog.text
 
 
+def test_raising_the_exception_again_does_not_lengthen_its_traceback(coord):
+    try:
+        raise ValueError("boom")
+    except ValueError as error:
+        coord.request_stop(error)
+    lengths = set()
+    for _ in range(3):
+        with pytest.raises(ValueError) as caught:
+            coord.join()
+        lengths.add(len(traceback.extract_tb(caught.value.__traceback__)))
+    assert len(lengths) == 1
+
+
 def test_the_traceback_leads_to_where_the_exception_was_raised(coord):
     def culprit():
         raise ValueError("boom")
@@ -295,11 +330,31 @@ def test_the_traceback_leads_to_where_the_exception_was_raised(coord):
     assert "culprit" in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
 
 
+def test_the_repr_tells_the_state(coord):
+    assert repr(coord) == "<Coordinator: running, 0 registered>"
+    coord.request_stop(ValueError("boom"))
+    assert repr(coord) == "<Coordinator: stopping, 0 registered, ValueError('boom')>"
+
+
 @pytest.mark.parametrize("wrong", ["boom", ValueError, ("boom",), 3])
 def test_a_report_that_is_no_exception_is_a_type_error(coord, wrong):
     with pytest.raises(TypeError, match="exception"):
         coord.request_stop(wrong)
     assert not coord.should_stop()
+
+
+@pytest.mark.parametrize("wrong", [3, ["boom"], (int,)])
+def test_clean_types_that_are_no_exceptions_are_a_type_error(wrong):
+    with pytest.raises(TypeError, match="clean_stop_exception_types"):
+        Coordinator(wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, object()])
+def test_a_member_that_cannot_be_joined_is_a_type_error(coord, wrong):
+    with pytest.raises(TypeError, match="is_alive"):
+        coord.register_thread(wrong)
+    with pytest.raises(TypeError, match="is_alive"):
+        coord.join([wrong])
 
 
 def test_an_error_of_a_member_while_it_is_joined_surfaces(coord):
@@ -309,3 +364,14 @@ def test_an_error_of_a_member_while_it_is_joined_surfaces(coord):
 
     with pytest.raises(OSError, match="no such process"):
         coord.join([Broken()])
+
+
+@pytest.mark.parametrize("given", [3, threading.Thread(target=print)])
+def test_what_is_no_list_of_threads_is_refused(given):
+    with pytest.raises(TypeError, match="join takes a list of threads or None, got"):
+        Coordinator().join(given)
+
+
+def test_a_stop_callback_that_cannot_be_called_is_refused():
+    with pytest.raises(TypeError, match="a stop callback is a function without arguments, got 3"):
+        Coordinator().add_stop_callback(3)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
+from mpqueue.system import descriptors
 
 DEADLOCK_S = 60
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
@@ -112,6 +113,24 @@ def test_join_waits_for_an_enqueuer_until_somebody_stops_it(coord):
     assert not joining.is_alive()
 
 
+def test_an_enqueuer_that_was_never_started_counts_as_ended(coord):
+    coord.register_thread(OrderedEnqueuer(Numbers()))
+    coord.register_thread(Loader(Numbers()))
+    coord.join()
+
+
+def test_an_enqueuer_can_be_started_again_after_a_stop(coord):
+    with OrderedEnqueuer(Numbers()) as enqueuer:
+        enqueuer.start()
+        assert enqueuer.is_alive()
+        coord.register_thread(enqueuer)
+        coord.request_stop()
+        coord.join()
+        enqueuer.start()
+        assert enqueuer.is_alive()
+        assert next(enqueuer.get()) == 0
+
+
 @pytest.mark.parametrize("start_method", ["nursery", "fork", "spawn"])
 def test_a_source_carries_the_coordinator_into_worker_processes(coord, start_method):
     with Loader(Watched(coord), workers=1, start_method=start_method) as loader:
@@ -120,6 +139,14 @@ def test_a_source_carries_the_coordinator_into_worker_processes(coord, start_met
     with pytest.raises(KeyError, match="label 17") as caught:
         coord.join()
     assert "__getitem__" in str(caught.value.__cause__)
+
+
+def test_a_forked_pool_leaves_no_number_of_a_descriptor_noted():
+    """A stranger that gets the number would be closed in the children that users fork."""
+    noted = set(descriptors._owned)
+    with Loader(Numbers(), workers=1, start_method="fork") as loader:
+        assert len(list(loader)) == 8
+    assert descriptors._owned == noted
 
 
 def test_a_stop_is_seen_by_workers_that_are_at_work(coord):

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import multiprocessing
 import os
+import select
 import signal
 import socket
 import threading
@@ -15,8 +16,9 @@ import cloudpickle
 import pytest
 
 from mpqueue import Coordinator
-from mpqueue.errors import OutOfRangeError
+from mpqueue.errors import OutOfRangeError, WorkerRaised
 from mpqueue.tf1.coordination.coordinator_proxy import Endpoint
+from mpqueue.tf1.coordination.stop_channel import StopClient, StopServer
 from mpqueue.transport import credentials
 
 DEADLOCK_S = 60
@@ -26,6 +28,11 @@ METHODS = ["fork", "spawn"]
 
 class Custom(Exception):
     """A type that has to survive the way."""
+
+
+class Unpicklable(Exception):
+    def __reduce__(self):
+        raise TypeError("never")
 
 
 def act(coord, pipe):
@@ -50,6 +57,11 @@ def request_stop(coord, *args):
     return coord.should_stop()
 
 
+def raise_unpicklable(coord):
+    with coord.stop_on_exception():
+        raise Unpicklable("boom")
+
+
 def raise_custom(coord):
     def culprit():
         raise Custom("boom")
@@ -60,6 +72,17 @@ def raise_custom(coord):
 
 def clear_stop(coord):
     coord.clear_stop()
+
+
+def join_a_thread(coord):
+    """Members and callbacks are those of this process."""
+    called = []
+    coord.add_stop_callback(lambda: called.append(1))
+    thread = threading.Thread(target=coord.wait_for_stop)
+    coord.register_thread(thread)
+    thread.start()
+    coord.join(stop_grace_period_secs=DEADLOCK_S)
+    return called, thread.is_alive()
 
 
 def idle_switches(coord):
@@ -173,6 +196,12 @@ def test_an_exception_there_is_raised_here_as_its_own_type_with_its_traceback(co
     assert str(other.process.pid) in caught.value.__notes__[0]
 
 
+def test_an_exception_that_cannot_be_pickled_arrives_all_the_same(coord, forked):
+    forked.ask("raise_unpicklable")
+    with pytest.raises(WorkerRaised, match="boom"):
+        coord.join()
+
+
 def test_the_first_of_two_processes_wins(coord):
     with Other(coord, "fork") as one, Other(coord, "fork") as two:
         assert one.ask("request_stop", ValueError("first")) is True
@@ -207,6 +236,18 @@ def test_a_join_here_is_freed_by_a_stop_there(coord, forked):
     forked.ask("request_stop", ValueError("boom"))
     with pytest.raises(ValueError, match="boom"):
         coord.join()
+
+
+def test_members_and_callbacks_there_are_those_of_that_process(coord, forked):
+    gate = threading.Event()
+    member = threading.Thread(target=gate.wait)
+    member.start()
+    coord.register_thread(member)
+    forked.tell("join_a_thread")
+    coord.request_stop()
+    assert forked.hear() == ([1], False)
+    gate.set()
+    coord.join()
 
 
 def test_only_the_owner_clears_a_stop(forked):
@@ -266,6 +307,34 @@ def test_an_owner_that_is_gone_before_the_first_use_is_a_stop():
     assert cloudpickle.loads(pickled).should_stop()
 
 
+def test_a_server_that_was_closed_tells_nobody_that_all_runs():
+    """Its thread is busy with a report while another process connects and the server is closed."""
+    entered, released = threading.Event(), threading.Event()
+    server = StopServer(lambda report: entered.set() or released.wait(DEADLOCK_S))
+    server.serve()
+    reporting = StopClient(server.address, lambda stopping: None)
+    reporter = threading.Thread(target=reporting.report, args=[b"a report"])
+    reporter.start()
+    assert entered.wait(DEADLOCK_S)
+    states = []
+    late = threading.Thread(target=StopClient, args=[server.address, states.append])
+    late.start()
+    assert select.select([server._door._listener], [], [], DEADLOCK_S)[0]  # it waits to be accepted
+    server.close()
+    released.set()
+    for thread in (reporter, late):
+        thread.join(DEADLOCK_S)
+    assert states == [True]
+
+
+def test_a_pickle_that_comes_home_is_the_coordinator_itself(coord):
+    assert cloudpickle.loads(cloudpickle.dumps(coord)) is coord
+
+
+def test_two_pickles_are_one_proxy(coord, forked):
+    assert cloudpickle.dumps(coord) == cloudpickle.dumps(coord)
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 def test_a_dropped_coordinator_leaves_no_thread_and_no_descriptor():
     def descriptors():
@@ -284,6 +353,21 @@ def test_a_dropped_coordinator_leaves_no_thread_and_no_descriptor():
     server.join(DEADLOCK_S)
     assert threading.active_count() == threads
     assert descriptors() == before
+
+
+def test_a_coordinator_that_never_leaves_its_process_has_no_thread(coord):
+    assert "mpqueue-coordinator-server" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_coordinator_that_is_dropped_around_a_fork_is_no_trouble(coord):
+    """Its server is made before the fork and closed before it would start to answer."""
+    endpoint = Coordinator()._endpoint  # outlives its coordinator for a moment, as it does inside the hooks
+    server = StopServer(lambda report: True)
+    server.close()
+    server.serve()
+    with Other(coord, "fork") as other:
+        assert other.ask("should_stop") is False
+    assert endpoint._server is None
 
 
 def test_who_has_taken_the_address_of_a_dead_owner_is_told_nothing_and_the_proxies_stop(caplog):

@@ -1,5 +1,6 @@
 """What `decode_csv` promises, beyond the golden cases; records read singly and at once must agree."""
 
+import inspect
 import random
 
 import numpy as np
@@ -72,6 +73,19 @@ def test_one_bad_record_does_not_spoil_the_cut_of_the_others(record):
 )
 def test_any_byte_may_stand_between_fields(delim, record, expected):
     assert decode(record, TWO_TEXTS, field_delim=delim) == expected
+
+
+def test_the_arguments_have_the_names_and_defaults_of_tensorflow():
+    parameters = inspect.signature(mpqueue.decode_csv).parameters.values()
+    assert {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty} == {
+        "field_delim": ",", "use_quote_delim": True, "name": None, "na_value": "", "select_cols": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("argument", ["field_delim", "na_value"])
+def test_an_argument_that_is_no_text_is_named(argument):
+    with pytest.raises(TypeError, match=f"^{argument} "):
+        mpqueue.decode_csv("a", TEXT, **{argument: 1})
 
 
 @pytest.mark.parametrize("delim", ["", "::", "é"])
@@ -151,6 +165,12 @@ def test_a_default_of_another_dtype_is_refused(default):
         )
 
 
+@pytest.mark.parametrize("default", [[1, 2], [[1]], np.array([[1.0]])])
+def test_a_default_is_one_value(default):
+    with pytest.raises(ValueError, match=r"record_defaults\[0\] has shape"):
+        mpqueue.decode_csv(["1"], [default])
+
+
 def test_a_default_that_is_no_float32_is_rounded():
     """The half between two float32 has no text that could be asked."""
     assert decode(b"", [[1.0]]) is REFUSED  # no field at all
@@ -163,9 +183,43 @@ def test_no_columns_are_refused():
         mpqueue.decode_csv(["1"], [])
 
 
+def test_what_is_no_string_is_refused():
+    with pytest.raises(TypeError, match="records must be bytes or str"):
+        mpqueue.decode_csv([1], [[1]])
+
+
+def test_any_shape_of_records_is_kept():
+    records = np.array([[f"{row},{column}" for column in range(20)] for row in range(30)], object).reshape(5, 6, 20)
+    rows, columns = mpqueue.decode_csv(records, [[0], [0]])
+    assert rows.shape == columns.shape == (5, 6, 20)
+    assert (rows * 20 + columns).ravel().tolist() == list(range(600))
+
+
+def test_columns_are_writable_and_do_not_share_memory():
+    left, right = mpqueue.decode_csv(["1,2"] * BATCH, [[0], [0]])
+    left[:] = 9
+    assert right.tolist() == [2] * BATCH
+
+
+def test_only_the_numbers_of_a_bad_record_are_named():
+    records = ["1,1.5", "2,x", "y,1"] * BATCH
+    with pytest.raises(InvalidArgumentError, match=r"^Field 1 in record 1 is not a valid float32: b'x'$"):
+        mpqueue.decode_csv(records, [[0], [0.0]])
+
+
+def test_a_selected_column_is_named_by_both_its_numbers():
+    with pytest.raises(InvalidArgumentError, match=r"^Field 0 in record 0 \(column 2\) is not a valid int32: b'x'$"):
+        mpqueue.decode_csv("1,2,x", [[0]], select_cols=[2])
+
+
 def test_a_required_field_that_is_empty_is_named():
     with pytest.raises(InvalidArgumentError, match=r"^Field 1 in record 3 is empty, and its column has no default"):
         mpqueue.decode_csv(["1,1"] * 3 + ["1,"] * BATCH, [[0], np.array([], np.int32)])
+
+
+def test_a_required_field_that_holds_the_text_for_a_missing_value_is_as_an_empty_one():
+    with pytest.raises(InvalidArgumentError, match=r"^Field 0 in record 0 is empty, and its column has no default"):
+        mpqueue.decode_csv("NA", [np.array([], np.int32)], na_value="NA")
 
 
 @pytest.mark.parametrize(
@@ -175,6 +229,12 @@ def test_a_required_field_that_is_empty_is_named():
 def test_another_number_of_fields_is_told(record, number):
     with pytest.raises(InvalidArgumentError, match=f"record 1 has {number} where 2 are expected"):
         mpqueue.decode_csv([b"1,2", record], [[0], [0]])
+
+
+def test_long_records_are_shown_in_part():
+    with pytest.raises(InvalidArgumentError) as caught:
+        mpqueue.decode_csv(b"x" * 10**6, [[0]])
+    assert len(str(caught.value)) < 200
 
 
 FIELDS = {
@@ -203,3 +263,21 @@ def test_records_read_at_once_are_what_the_rows_give(seed):
         for left, right in zip(at_once, one_by_one, strict=True):
             assert left.dtype == right.dtype
             assert left.tolist() == right.tolist() or np.array_equal(left, right, equal_nan=True)
+
+
+@pytest.mark.parametrize(("num_records", "num_columns", "is_at_once"), [(8, 20, True), (159, 1, False), (160, 1, True)])
+def test_a_batch_is_read_at_once_from_160_fields_on(num_records, num_columns, is_at_once, monkeypatch):
+    monkeypatch.setattr(csv_rows if is_at_once else csv_columns, "decode", None)
+    columns = mpqueue.decode_csv([",".join("1" * num_columns)] * num_records, [[0]] * num_columns)
+    assert [column.tolist() for column in columns] == [[1] * num_records] * num_columns
+
+
+@pytest.mark.parametrize(
+    "records",
+    [["1,2.5,a"], ["-1,,b c", "12345678901,1e3,"], ['"1","2.5","a,b"'], ['1,2,"a\nb"'], [" 1, 2, x"], ["NA,1,y"]],
+)
+def test_regular_batches_are_not_left_to_the_rows(records, monkeypatch):
+    """Or the test above would find nothing to compare."""
+    monkeypatch.setattr(csv_rows, "decode", None)
+    defaults = [np.array([5], np.int64), [0.5], ["d"]]
+    assert len(mpqueue.decode_csv(records * BATCH, defaults, na_value="NA")[0]) == len(records) * BATCH

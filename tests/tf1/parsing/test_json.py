@@ -109,6 +109,12 @@ def test_floats_are_read(value, expected):
     assert values(of(value, "floatList")) == expected
 
 
+def test_nan_keeps_its_sign():
+    assert mpqueue.decode_json_example(of('["nan", "-NaN", "nan(1)"]', "floatList")) == example(
+        entry(b"a", block(0x12, b"\x0d\0\0\xc0\x7f\x0d\0\0\xc0\xff\x0d\0\0\xc0\x7f"))
+    )
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -283,3 +289,14 @@ def test_the_record_and_the_place_are_named():
         InvalidArgumentError, match=r"record 1 is no Example in JSON: it has a field 'x'.* at character 5"
     ):
         mpqueue.decode_json_example(["{}", '{"x":1}'])
+
+
+def test_the_shape_is_kept():
+    decoded = mpqueue.decode_json_example([["{}", of("[1]")]])
+    assert decoded.shape == (1, 2)
+    assert decoded.tolist() == [[b"", example(entry(b"a", int64_list(1, packed=False)))]]
+
+
+def test_what_is_no_string_is_refused():
+    with pytest.raises(TypeError, match="json_examples must be bytes or str"):
+        mpqueue.decode_json_example([1])

@@ -1,6 +1,7 @@
 """The messages of `mpqueue.train`, and how they live beside TensorFlow's."""
 
 import os
+import pickle
 import subprocess
 import sys
 
@@ -63,8 +64,18 @@ def test_sequence_examples_have_contexts_and_lists():
     assert lists["x"].tolist() == [3]
 
 
+def test_messages_can_be_pickled():
+    example = an_example()
+    assert pickle.loads(pickle.dumps(example)) == example
+
+
 def test_numbers_are_written_packed():
     assert train.Int64List(value=[1, 2]).SerializeToString() == b"\x0a\x02\x01\x02"
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="Nonsense"):
+        train.Nonsense
 
 
 def test_without_protobuf_the_extra_is_named():

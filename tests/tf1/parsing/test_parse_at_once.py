@@ -3,6 +3,7 @@
 from unittest import mock
 
 import numpy as np
+import pytest
 from helpers.encoding import block, bytes_list, entry, example, example_of, int64_list
 from helpers.random_examples import RandomExamples
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 import mpqueue
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.examples import reading
+from mpqueue.examples import example_entries, reading
 
 thorough = settings(derandomize=True, deadline=None, max_examples=150)
 seeds = st.integers(0, 2**32)
@@ -99,6 +100,65 @@ def test_a_value_that_is_longer_than_its_entry_is_read_the_same():
     too_long = block(0x0A, b"x") + bytes([0x12, 3]) + b"\x1a\0"
     records[11] = example(block(0x0A, too_long))
     assert "record 11" in assert_the_same_one_by_one(records, {"x": mpqueue.FixedLenFeature([], "int64")})
+
+
+class TestWhichWay:
+    """Each way is taken where it should be, or the tests above would compare a way with itself."""
+
+    features = {"x": mpqueue.FixedLenFeature([], "int64"), "s": mpqueue.FixedLenFeature([], "string")}
+
+    @pytest.fixture
+    def rows_read(self, monkeypatch):
+        """The records that were read one by one."""
+        seen = []
+
+        def watched(record, *args, **options):
+            seen.append(record)
+            return read_example(record, *args, **options)
+
+        read_example = reading.read_example
+        monkeypatch.setattr(reading, "read_example", watched)
+        return seen
+
+    def records(self, numbers, text=b"abc"):
+        return [example_of(x=int64_list(number), s=bytes_list(text)) for number in numbers]
+
+    def test_records_of_one_layout_are_not_read_singly(self, rows_read, monkeypatch):
+        monkeypatch.setattr(reading, "read_batch", None)
+        assert mpqueue.parse_example(self.records(range(100)), self.features)["x"].tolist() == list(range(100))
+        assert rows_read == []
+
+    def test_records_of_many_layouts_are_not_read_singly(self, rows_read):
+        numbers = [7**power for power in range(22)]
+        assert mpqueue.parse_example(self.records(numbers), self.features)["x"].tolist() == numbers
+        assert rows_read == []
+
+    def test_keys_in_one_order_are_looked_up_once(self, rows_read, monkeypatch):
+        monkeypatch.setattr(example_entries, "_walk", None)
+        numbers = [7**power for power in range(22)]
+        assert mpqueue.parse_example(self.records(numbers), self.features)["x"].tolist() == numbers
+        assert rows_read == []
+
+    def test_a_record_of_another_order_is_not_read_singly(self, rows_read):
+        other = example(entry(b"x", int64_list(7)), entry(b"s", bytes_list(b"other")))
+        batch = [*self.records(range(1000, 1030)), other]
+        assert mpqueue.parse_example(batch, self.features)["x"].tolist() == [*range(1000, 1030), 7]
+        assert rows_read == []
+
+    def test_only_the_odd_record_is_read_singly(self, rows_read):
+        odd = b"\x10\x05" + self.records([1000])[0]
+        result = mpqueue.parse_example([*self.records(range(300)), odd], self.features)
+        assert result["x"].tolist() == [*range(300), 1000]
+        assert rows_read == [odd]
+
+    def test_a_few_records_are_read_singly(self, rows_read):
+        mpqueue.parse_example(self.records(range(3)), self.features)
+        assert len(rows_read) == 3
+
+    def test_big_records_are_read_singly_so_that_they_are_copied_once(self, rows_read):
+        records = self.records(range(30), text=b"x" * 40_000)
+        assert mpqueue.parse_example(records, self.features)["s"].tolist() == [b"x" * 40_000] * 30
+        assert len(rows_read) == 30
 
 
 def test_layouts_of_many_lengths_are_remembered_up_to_a_bound():

@@ -57,10 +57,39 @@ def test_a_default_that_equals_another_of_another_type_is_not_mistaken_for_it():
         mpqueue.parse_single_example(b"", {"x": one(default_value=1.0)})
 
 
+def test_a_shape_list_changed_between_calls_counts():
+    shape = [1]
+    feature = mpqueue.FixedLenFeature(shape, "int64")
+    assert mpqueue.parse_single_example(example_of(x=int64_list(4)), {"x": feature})["x"].shape == (1,)
+    shape[0] = 2
+    assert mpqueue.parse_single_example(example_of(x=int64_list(4, 5)), {"x": feature})["x"].tolist() == [4, 5]
+
+
+@pytest.mark.parametrize("dtype", ["int64", np.int64, np.dtype("int64"), int, SimpleNamespace(as_numpy_dtype=np.int64)])
+def test_dtypes_may_be_spelled_in_any_way(dtype):
+    assert mpqueue.parse_single_example(example_of(x=int64_list(4)), {"x": one(dtype)}) == {"x": 4}
+
+
+@pytest.mark.parametrize("dtype", ["string", bytes, str, object, np.str_, SimpleNamespace(as_numpy_dtype=object)])
+def test_text_may_be_spelled_in_any_way(dtype):
+    assert mpqueue.parse_single_example(example_of(x=bytes_list(b"t")), {"x": one(dtype)}) == {"x": b"t"}
+
+
 @pytest.mark.parametrize("shape", [1, [1], (1,), np.array([1]), [SimpleNamespace(value=1)]])
 def test_shapes_may_be_spelled_in_any_way(shape):
     feature = mpqueue.FixedLenFeature(shape, "int64")
     assert mpqueue.parse_single_example(example_of(x=int64_list(4)), {"x": feature})["x"].shape == (1,)
+
+
+def test_scalars_are_numpy_scalars_and_bytes():
+    record = example_of(i=int64_list(4), f=float_list(0.5), s=bytes_list(b"t"))
+    result = mpqueue.parse_single_example(record, {"i": one(), "f": one("float32"), "s": one("string")})
+    assert (type(result["i"]), type(result["f"]), type(result["s"])) == (np.int64, np.float32, bytes)
+
+
+def test_keys_are_given_back_as_they_came():
+    record = example_of(a=int64_list(1), é=int64_list(2))
+    assert mpqueue.parse_single_example(record, {b"a": one(), "é": one()}) == {b"a": 1, "é": 2}
 
 
 @pytest.mark.parametrize("count", [A_FEW, MANY])
@@ -86,10 +115,26 @@ def test_keys_of_any_length_are_told_apart(count):
     }
 
 
+def test_strings_may_be_text():
+    record = example_of(x=bytes_list(b"plain")).decode()
+    assert mpqueue.parse_single_example(record, {"x": one("string")}) == {"x": b"plain"}
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, lambda records: np.array(records, dtype=object)])
+def test_a_batch_may_be_any_sequence_of_strings(kind):
+    records = [example_of(x=int64_list(number)) for number in (1, 2, 3)]
+    assert mpqueue.parse_example(kind(records), {"x": one()})["x"].tolist() == [1, 2, 3]
+
+
 @pytest.mark.parametrize("wrong", [[1, 2], np.array([1.5]), [None], 7, {"a": b"b"}])
 def test_what_is_no_string_is_a_type_error(wrong):
     with pytest.raises(TypeError, match="serialized must be bytes or str"):
         mpqueue.parse_example(wrong, {"x": one()})
+
+
+def test_a_table_of_strings_is_refused():
+    with pytest.raises(ValueError, match=r"shape \[1, 2\]"):
+        mpqueue.parse_example([[b"", b""]], {"x": one(default_value=0)})
 
 
 @pytest.mark.parametrize("count", [A_FEW, MANY])
@@ -129,6 +174,10 @@ def test_errors_survive_the_way_to_another_process():
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
+def test_no_names_at_all_are_as_good_as_none():
+    assert mpqueue.parse_example([example()], {"x": one(default_value=3)}, example_names=[])["x"].tolist() == [3]
+
+
 @pytest.mark.parametrize("count", [A_FEW, MANY])
 def test_sequences_of_different_lengths_are_padded(count):
     features = {"x": mpqueue.FixedLenSequenceFeature([2], "string", allow_missing=True, default_value="-")}
@@ -156,6 +205,17 @@ def test_a_shape_may_hold_nothing(count):
     assert result["x"].shape == (count, 2, 0)
     assert result["y"].tolist() == [[b"a"]] * count
     assert mpqueue.parse_single_example(record, features)["x"].shape == (2, 0)
+
+
+def test_signalling_nans_keep_their_bits():
+    bits = b"\x01\x00\xa0\x7f"
+    record = example_of(x=b"\x12\x06\x0a\x04" + bits)
+    for result in (
+        mpqueue.parse_example([record] * MANY, {"x": one("float32")})["x"],
+        mpqueue.parse_example([record] * A_FEW, {"x": one("float32")})["x"],
+        mpqueue.parse_single_example(record, {"x": one("float32")})["x"],
+    ):
+        assert result.tobytes()[:4] == bits
 
 
 class TestFeaturesThatCannotBe:

@@ -112,6 +112,64 @@ def entry(key, value):
     return field(0x0A, field(0x0A, key) + field(0x12, value))
 
 
+@pytest.mark.parametrize("around", [b"\x00", b"\x0a", b"\x12", b"\xff"])
+@pytest.mark.parametrize(("key", "value"), [(0, 0), (1, 0), (0, 1), (3, 20), (20, 3), (100, 23), (0, 123), (123, 0)])
+def test_an_entry_of_the_usual_form_is_read_the_fast_way(key, value, around):
+    """Or a record takes twice as long."""
+    one = entry(b"k" * key, b"v" * value)
+    data = around * 7 + one + around * 7
+    stop = 7 + len(one)
+    assert wire._usual_entry(data, 7, stop) == (b"k" * key, stop - value, stop)
+    assert wire._usual_entry(data, 7, stop + 7) == (b"k" * key, stop - value, stop)
+    assert wire._usual_entry(data, 7, stop - 1) is None
+    assert wire._usual_entry(one, 0, len(one)) == (b"k" * key, len(one) - value, len(one))
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        b"",
+        b"\x0a\x00",
+        b"\x0a\x04\x12\x00\x0a\x00",
+        b"\x0a\x04\x0a\x00\x1a\x00",
+        b"\x0a\x05\x0a\x00\x12\x00\x00",
+        b"\x0a\x04\x0a\x7f\x12\x00",
+        b"\x0a\x7f\x0a\x00\x12\x00",
+        b"\x0a\x80\x0a" + bytes([62]) + b"k" * 62 + b"\x12" + bytes([62]) + b"v" * 62,  # 0x80 goes on
+        b"\x0a\x90\x0a" + bytes([70]) + b"k" * 70 + b"\x12" + bytes([70]) + b"v" * 70,
+        entry(b"k" * 60, b"v" * 70),
+    ],
+)
+def test_an_entry_of_another_form_is_left_to_the_slow_way(one):
+    assert wire._usual_entry(one, 0, len(one)) is None
+    assert wire._usual_entry(one + bytes(200), 0, len(one)) is None
+
+
+@pytest.mark.parametrize("around", [b"\x00", b"\x0a", b"\xff"])
+@pytest.mark.parametrize("count", [0, 1, 50, 124, 125])
+def test_a_list_of_one_short_field_is_read_the_fast_way(count, around):
+    one = field(INT64_LIST, field(0x0A, b"\x05" * count))
+    assert wire._usual_run(around * 5 + one + around * 5, 5, 5 + len(one)) == 9
+    assert wire._usual_run(one, 0, len(one)) == 4
+    for start, end in ((5, 4 + len(one)), (5, 6 + len(one)), (4, 5 + len(one))):
+        assert wire._usual_run(around * 5 + one + around * 5, start, end) == 0
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        b"\x1a\x00",
+        b"\x1a\x02\x08\x00",
+        b"\x1a\x04\x0a\x01\x05\x05",
+        ints(*[1] * 126),
+        b"\x1a\x80\x0a\x7e" + b"\x05" * 126,
+    ],
+)
+def test_another_list_is_left_to_the_slow_way(one):
+    for before in (b"", b"\x0a\x0a\x0a"):
+        assert wire._usual_run(before + one, len(before), len(before + one)) == 0
+
+
 SKIPPED = [b"\x10\x85\x01", b"\x11" + b"a" * 8, b"\x15" + b"a" * 4, b"\x12\x03abc", b"\x9a\x01\x02ab", b"\x12\x00"]
 
 

@@ -79,6 +79,29 @@ def test_float16_has_a_fixed_length_too():
     assert mpqueue.decode_raw([b"\x00\x3c"], "float16", fixed_length=4).tolist() == [[1.0, 0.0]]
 
 
+@pytest.mark.parametrize("name", ["bool", "complex64"])
+def test_some_types_have_no_fixed_length(name):
+    with pytest.raises(TypeError, match="fixed_length"):
+        mpqueue.decode_raw(b"abcdefgh", name, fixed_length=8)
+
+
+def test_zeros_that_fill_up_are_turned_with_the_rest():
+    assert mpqueue.decode_raw([b"\x01\x02\x03"], "uint16", little_endian=False, fixed_length=4).tolist() == [
+        [0x0102, 0x0300]
+    ]
+
+
+@pytest.mark.parametrize("out_type", ["uint32", "string", None, "nonsense", "datetime64"])
+def test_other_types_are_refused(out_type):
+    with pytest.raises(TypeError):
+        mpqueue.decode_raw(b"abcd", out_type)
+
+
+def test_what_is_no_string_is_refused():
+    with pytest.raises(TypeError, match="bytes must be bytes or str"):
+        mpqueue.decode_raw([1, 2], "uint8")
+
+
 def test_parts_of_unequal_lengths_are_refused():
     with pytest.raises(ValueError, match="unequal lengths"):
         mpqueue.decode_raw([[b"a"], [b"b", b"c"]], "uint8")

@@ -67,6 +67,14 @@ def test_a_missing_list_may_be_allowed():
     assert lists["x"].dtype == np.float32
 
 
+def test_missing_sparse_features_are_empty():
+    context, lists = parse(b"", {"c": mpqueue.VarLenFeature("int64")}, {"x": mpqueue.VarLenFeature("string")})
+    assert [part.tolist() for part in context["c"]] == [[], [], [0]]
+    assert context["c"].indices.shape == (0, 1)
+    assert [part.tolist() for part in lists["x"]] == [[], [], [0, 0]]
+    assert lists["x"].indices.shape == (0, 2)
+
+
 @pytest.mark.parametrize(
     ("record", "context", "lists", "message"),
     [
@@ -107,6 +115,11 @@ def test_what_is_wrong_is_told_with_the_name(record, context, lists, message):
     assert "the record (clip 9)" in str(caught.value)
 
 
+def test_nothing_to_read_is_refused():
+    with pytest.raises(ValueError, match="give at least one feature"):
+        parse(b"")
+
+
 @pytest.mark.parametrize(
     ("context", "lists"),
     [
@@ -124,3 +137,13 @@ def test_a_value_may_stand_before_its_key_as_protobuf_allows():
     odd = block(0x0A, block(0x12, int64_list(3)) + block(0x0A, b"c"))
     context, _ = parse(block(CONTEXT, odd), {"c": mpqueue.FixedLenFeature([], "int64")})
     assert context == {"c": 3}
+
+
+def test_a_batch_is_refused():
+    with pytest.raises(ValueError, match=r"shape \[1\]"):
+        parse([b""], {"c": mpqueue.VarLenFeature("int64")})
+
+
+def test_a_key_that_is_no_text_is_never_there():
+    context, _ = parse(sequence({"é": int64_list(1)}), {b"\xe9": mpqueue.VarLenFeature("int64")})
+    assert context[b"\xe9"].values.tolist() == []

@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
+from helpers.calls import blocked
 
 import mpqueue
 from mpqueue import FIFOQueue, PaddingFIFOQueue, QueueBase, RandomShuffleQueue
@@ -66,6 +68,16 @@ def test_what_is_no_shape_is_a_type_error(shapes):
 def test_a_padding_queue_needs_ranks(shapes):
     with pytest.raises(ValueError, match="PaddingFIFOQueue needs"):
         PaddingFIFOQueue(5, ["int32", "int32"], shapes)
+
+
+def test_a_padding_queue_does_not_read_an_unknown_shape_as_a_vector():
+    with pytest.raises(ValueError, match=r"PaddingFIFOQueue needs.*\[None\]"):
+        PaddingFIFOQueue(9, ["int32"], shapes=[None])
+
+
+@pytest.mark.parametrize("shapes", [[2, 3], (2, 3), [[2, 3]], ((2, 3),)])
+def test_a_single_shape_may_stand_for_a_list_of_one(shapes):
+    assert FIFOQueue(5, "int32", shapes).shapes == [(2, 3)]
 
 
 def test_no_dtypes_and_other_numbers_of_names_are_value_errors():
@@ -132,6 +144,23 @@ def test_a_timeout_that_makes_no_sense_is_refused_even_if_nothing_blocks(timeout
     with pytest.raises(error, match="timeout"):
         queue.enqueue(1, timeout=timeout)
     assert queue.size() == 0
+
+
+def test_a_timeout_beyond_what_the_machine_can_wait_is_no_error():
+    queue = FIFOQueue(5, "int32")
+    call = blocked(queue.dequeue, timeout=1e300)
+    queue.enqueue(1)
+    assert call.result() == 1
+
+
+def test_thousands_of_queues_need_no_threads_and_no_descriptors():
+    before = threading.active_count(), len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    queues = [FIFOQueue(100, ["int32", "string"], [[], []]) for _ in range(5000)]
+    for number, queue in enumerate(queues):
+        queue.enqueue([number, "x"])
+    after = threading.active_count(), len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    assert after == before
+    assert queues[-1].dequeue() == [4999, b"x"]
 
 
 EXIT = """

@@ -1,8 +1,12 @@
 """Calls that wait: their order, their ends, and what becomes of their elements."""
 
+import gc
 import os
 import signal
+import sys
 import threading
+import time
+import weakref
 from collections import Counter
 
 import numpy as np
@@ -10,7 +14,7 @@ import pytest
 from helpers.alarms import nudged
 from helpers.calls import DEADLOCK_S, Gate, blocked
 
-from mpqueue import FIFOQueue, PaddingFIFOQueue, RandomShuffleQueue
+from mpqueue import FIFOQueue, PaddingFIFOQueue, RandomShuffleQueue, Source
 from mpqueue.errors import CancelledError, DeadlineExceededError, OutOfRangeError
 
 
@@ -180,6 +184,38 @@ def test_a_cancelled_close_frees_a_waiting_close_too():
     queue.close(cancel_pending_enqueues=True)
 
 
+def test_a_queue_that_its_blocked_threads_alone_hold_goes_with_them():
+    queue = numbers()
+    calls = [blocked(queue.dequeue), blocked(queue.dequeue_many, 2)]
+    gone = weakref.ref(queue.queue_ref)
+    del queue
+    gc.collect()
+    assert gone() is not None
+    for call in calls:
+        call.gate.cancel("nobody else has it")
+        with pytest.raises(CancelledError):
+            call.result()
+    calls.clear()
+    del call
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_failed_call_leaves_no_cycle_behind():
+    queue = numbers()
+    queue.close()
+    gc.collect()
+    gc.disable()
+    try:
+        gone = weakref.ref(queue.queue_ref)
+        with pytest.raises(OutOfRangeError):
+            queue.dequeue()
+        del queue
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("make", [FIFOQueue, lambda *args: RandomShuffleQueue(args[0], 3, *args[1:])])
 def test_every_element_comes_out_once_with_many_threads_on_both_sides(make):
     queue = make(7, ["int64", "string"], [[], []])
@@ -217,3 +253,48 @@ def test_every_element_comes_out_once_with_many_threads_on_both_sides(make):
         thread.join(DEADLOCK_S)
         assert not thread.is_alive()
     assert Counter(seen) == Counter((number, str(number).encode()) for number in range(4 * per_thread))
+
+
+def test_who_finds_the_queue_busy_gives_way_before_standing_in_line_for_its_lock(monkeypatch):
+    """Else two threads that call it again and again take turns by the operating system, at a third of the rate."""
+    queue = FIFOQueue(2, ["int32"], [()])
+    lock, yields = queue.queue_ref.driver.lock, []
+
+    def go_on(seconds):
+        yields.append(seconds)
+        lock.release()  # what its holder does, which was waiting for the interpreter
+
+    lock.acquire()
+    monkeypatch.setattr(time, "sleep", go_on)
+    queue.enqueue(1)
+    assert (yields, queue.size()) == ([0], 1)
+
+
+def is_in(thread, name):
+    """Whether the innermost frame of a thread is one of that function."""
+    frame = sys._current_frames().get(thread.ident)
+    return frame is not None and frame.f_code.co_name == name
+
+
+def test_a_thread_that_waits_for_a_generator_does_not_get_it_before_it_runs():
+    """Else threads that call it again and again must sleep at each turn, once one has slept."""
+    interval, got = sys.getswitchinterval(), []
+
+    def elements():
+        yield from range(3)
+
+    source = Source(elements().__next__)
+    waiting = threading.Thread(target=lambda: got.append(source()), daemon=True)
+    turn = source._turn
+    with turn.waking, turn:
+        waiting.start()
+        while not is_in(waiting, "_take_one"):
+            time.sleep(0.001)
+        sys.setswitchinterval(DEADLOCK_S)  # this thread goes on until it sleeps
+    try:
+        sum(range(3_000_000))  # time enough for the other one to wake
+        mine = [source(), source()]
+    finally:
+        sys.setswitchinterval(interval)
+    waiting.join(DEADLOCK_S)
+    assert (mine, got) == ([0, 1], [2])

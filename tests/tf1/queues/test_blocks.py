@@ -141,6 +141,16 @@ def test_elements_of_fixed_shapes_come_back_singly_and_stacked(writer, dtypes, s
     assert are_equal(codec.gather(tokens[::-1]), stacked)
 
 
+@pytest.mark.parametrize("size", [1, 4096, 4097])
+def test_the_only_component_is_written_without_a_plan(size):
+    codec, rows = codec_of("uint8", [(size,)]), [np.arange(size, dtype=np.uint8), np.ones(size, np.uint8)]
+    assert codec.is_single
+    for number, row in enumerate(rows):
+        codec.write_one(first_token(codec.size_class) + number, row)
+    for number, row in enumerate(rows):
+        assert are_equal(codec.read(first_token(codec.size_class) + number), [row])
+
+
 @pytest.mark.parametrize("size", [3, BIG])
 def test_arrays_that_are_not_contiguous_are_written_in_the_order_of_their_indices(size):
     codec, array = codec_of("float64", [(2, size)]), np.arange(2.0 * size).reshape(size, 2).T
@@ -288,6 +298,14 @@ def takes_at_most(nbytes):
         tracemalloc.stop()
 
 
+def test_a_large_array_is_copied_once_on_its_way_into_a_block():
+    codec, array = codec_of("uint8", [(100_000,)]), np.ones(100_000, np.uint8)
+    token = first_token(codec.size_class)
+    with takes_at_most(50_000):
+        codec.write(token, codec.plan([array])[1])
+        codec.write_one(token, array)
+
+
 def test_long_texts_are_copied_once_each_way():
     codec, component = codec_of("string"), text(b"a" * 50_000, b"b" * 50_000)
     with takes_at_most(50_000):
@@ -338,12 +356,31 @@ def test_plain_elements_and_blocks_are_the_same_to_who_dequeues(dtypes, shapes, 
     assert storage.blocks_of([plain[0], blocks[1], plain[2], blocks[0]]) == [blocks[1], blocks[0]]
 
 
+@pytest.mark.parametrize(("dtypes", "shapes", "elements"), STORED)
+def test_a_queue_of_blocks_alone_gathers_them(dtypes, shapes, elements):
+    storage = storage_of(dtypes, shapes, has_plain=False)
+    plain, blocks = plain_and_block(storage, elements)
+    assert are_equal(storage.get_many(blocks), storage.get_many(plain) if storage.codec.size_class < 0 else
+                     [np.stack(rows) for rows in zip(*elements, strict=True)])  # fmt: skip
+    none = storage.get_many([])
+    assert [(rows.dtype, len(rows)) for rows in none] == [(rows.dtype, 0) for rows in storage.get_many(blocks)]
+    assert storage.blocks_of(blocks) is blocks
+
+
 def test_blocks_of_fixed_shapes_are_gathered_at_once_unless_a_plain_element_may_be_there(monkeypatch):
     for has_plain in (False, True):
         storage = storage_of("int32", [(2,)], has_plain=has_plain)
         _, blocks = plain_and_block(storage, [[np.array([1, 2], np.int32)]])
         monkeypatch.setattr(storage.codec, "gather" if has_plain else "parts", None)
         assert storage.get_many(blocks)[0].tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize("size", [1, 100])
+def test_an_element_of_a_fixed_shape_is_read_in_one_step(size, monkeypatch):
+    storage = storage_of("int32", [(size,)], has_plain=True)
+    _, blocks = plain_and_block(storage, [[np.full(size, 7, np.int32)]])
+    monkeypatch.setattr(storage.codec, "parts", None)
+    assert storage.get_one(blocks)[0].tolist() == [7] * size
 
 
 @pytest.mark.parametrize("dtype", ["float64", "string"])
@@ -371,3 +408,22 @@ def test_any_bytes_are_an_element_or_data_loss(data, dtype):
     codec.write(token, [(0, data)])
     with contextlib.suppress(DataLossError):
         codec.parts(token)
+
+
+@given(
+    st.lists(st.sampled_from([("int32", ()), ("float64", (3,)), ("uint8", (0,)), ("float64", (BIG,))]), min_size=1),
+    st.integers(1, 5),
+    st.booleans(),
+)
+def test_plain_elements_of_fixed_shapes_are_written_to_blocks_all_at_once(kinds, count, one_by_one):
+    spec = ElementSpec([dtype for dtype, _ in kinds], [shape for _, shape in kinds])
+    storage = SharedStorage(spec, BlockCodec(spec, PlainSegment(1 << 20)), has_plain=True)
+    rows = [np.arange(count * np.prod(shape, dtype=int)).reshape(count, *shape).astype(dtype) for dtype, shape in kinds]
+    tokens = (
+        [storage.put([block[row, ...] for block in rows]) for row in range(count)]
+        if one_by_one
+        else storage.put_many(rows, count)[0:count]
+    )
+    blocks = [first_token(storage.codec.size_class) + number for number in range(2, 2 + count)]
+    storage.write_alike(blocks, tokens)
+    assert are_equal(storage.codec.gather(blocks), rows)

@@ -1,5 +1,6 @@
 """What becomes of a caller's value: TensorFlow's rules, as TensorFlow 2.21 showed them."""
 
+import warnings
 from fractions import Fraction
 
 import numpy as np
@@ -107,6 +108,12 @@ def test_an_array_is_cast_without_a_word(dtype, array, expected):
     np.testing.assert_array_equal(got, expected)
 
 
+def test_numbers_that_no_integer_can_hold_are_cast_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert through("int32", np.array([np.nan, 1e20, 1])).shape == (3,)
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -147,6 +154,12 @@ def test_ragged_lists_are_a_value_error(dtype, value):
         through(dtype, value)
 
 
+@pytest.mark.parametrize("value", [None, [None]])
+def test_none_is_a_value_error(value):
+    with pytest.raises(ValueError, match="component 0 is None"):
+        through("int32", value)
+
+
 def test_text_that_is_no_number_is_a_value_error():
     with pytest.raises(ValueError, match="component 0 cannot become int32"):
         through("int32", np.array(["a"]))
@@ -155,6 +168,12 @@ def test_text_that_is_no_number_is_a_value_error():
 def test_an_array_of_objects_that_are_no_numbers_is_a_type_error():
     with pytest.raises(TypeError, match="component 0 cannot become float32"):
         through("float32", np.array([object()], object))
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("int64", 2**70), ("int32", -(2**70)), ("float32", 10**400)])
+def test_a_number_beyond_all_of_the_machine_overflows(dtype, value):
+    with pytest.raises(OverflowError, match="component 0 does not fit"):
+        through(dtype, value)
 
 
 def test_numbers_in_an_array_of_text_are_a_type_error():
@@ -200,6 +219,24 @@ def test_text_without_a_dtype_is_bytes(value, expected):
     assert infer_array(value, "x").tolist() == expected
 
 
+class Interface:
+    """An array of a library that knows the older protocol."""
+
+    def __init__(self, array):
+        self.__array_interface__ = array.__array_interface__
+        self._array = array
+
+
+def test_an_array_interface_is_an_array():
+    assert to_array(Interface(np.array([2.7])), np.dtype("int32"), "x").tolist() == [2]
+
+
+def test_a_complex_array_keeps_its_real_part_without_a_warning():
+    got = to_array(np.array([1 + 2j]), np.dtype("float32"), "x")
+    assert got.dtype == np.float32
+    assert got.tolist() == [1.0]
+
+
 @pytest.mark.parametrize("dtype", ["int32", "float32"])
 def test_an_array_of_the_right_dtype_is_not_copied(dtype):
     array = np.ones(3, dtype)
@@ -208,6 +245,11 @@ def test_an_array_of_the_right_dtype_is_not_copied(dtype):
 
 def test_text_is_fed_as_bytes():
     assert feed_array(["é", b"b"], "string", "x").tolist() == ["é".encode(), b"b"]
+
+
+def test_an_object_is_refused_in_plain_words():
+    with pytest.raises(TypeError, match="x is neither numbers nor text"):
+        infer_array(object(), "x")
 
 
 def test_literals_keep_numpys_width_on_request():
@@ -241,6 +283,12 @@ def test_a_single_integer_that_is_fed_must_fit(value):
     assert feed_array([2**40 + 3], np.dtype("int32"), "x").tolist() == [3]
 
 
+def test_a_named_component_is_named_in_errors():
+    queue = FIFOQueue(1, ["int32"], [[]], names=["id"])
+    with pytest.raises(TypeError, match="component 'id'"):
+        queue.enqueue({"id": 1.5})
+
+
 def test_bfloat16_of_ml_dtypes_is_a_number():
     ml_dtypes = pytest.importorskip("ml_dtypes")
     queue = FIFOQueue(2, ml_dtypes.bfloat16, [[]])
@@ -250,8 +298,27 @@ def test_bfloat16_of_ml_dtypes_is_a_number():
     assert got.tolist() == [1.5, 2]
 
 
+@pytest.mark.parametrize("text", ["string", bytes, str, object, np.bytes_, np.str_, "S", "U5", np.dtype(object)])
+def test_all_words_for_text_mean_string(text):
+    assert as_dtype(text) == "string"
+
+
+@pytest.mark.parametrize("number", ["int32", np.int32, np.dtype("int32"), "i4", ">i4", "<i4"])
+def test_all_words_for_a_number_mean_its_dtype(number):
+    assert as_dtype(number) == np.dtype("int32")
+
+
 def test_pythons_float_is_float64_as_in_numpy():
     assert as_dtype(float) == np.dtype("float64")
+
+
+def test_a_dtype_of_another_library_is_taken_by_its_numpy_dtype():
+    class DType:
+        def __init__(self, as_numpy_dtype):
+            self.as_numpy_dtype = as_numpy_dtype
+
+    assert as_dtype(DType(np.float32)) == np.dtype("float32")
+    assert as_dtype(DType(np.object_)) == "string"
 
 
 @pytest.mark.parametrize("dtype", ["int31", None, 5, "datetime64[s]", np.dtype([("a", "i4")]), np.void, [1], "V8"])

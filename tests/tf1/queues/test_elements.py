@@ -1,6 +1,7 @@
 """Elements in and out: who owns them, what form they have, what they weigh."""
 
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -46,6 +47,13 @@ def test_a_batch_is_writable_and_its_own(shape):
     first, second = queue.dequeue_many(2), queue.dequeue_many(2)
     first[:] = 0
     assert second.all()
+
+
+def test_a_row_of_a_large_block_does_not_keep_the_block_alive():
+    queue = queue_of([LARGE])
+    queue.enqueue_many(np.ones([4, LARGE]))
+    row = queue.dequeue()
+    assert row.base is None
 
 
 def test_transposed_and_strided_arrays_come_out_right():
@@ -117,7 +125,37 @@ def test_fifty_thousand_small_elements_weigh_little_more_than_their_bytes(make):
     assert full < 50_000 * (64 + 48)
 
 
+def test_a_block_that_waits_for_room_is_not_taken_apart_before():
+    queue = FIFOQueue(1, "int32", [[]])
+    queue.enqueue(0)
+    block = np.zeros(1_000_000, np.int32)
+    tracemalloc.start()
+    try:
+        with pytest.raises(TimeoutError):
+            queue.enqueue_many(block, timeout=0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.1 * 4_000_000
+
+
+def test_a_dropped_queue_is_freed_with_its_elements():
+    queue = queue_of(None)
+    queue.enqueue(np.ones(LARGE))
+    gone = weakref.ref(queue.queue_ref)
+    del queue
+    assert gone() is None
+
+
 def test_a_queue_ref_with_other_dtypes_is_refused():
     queue = FIFOQueue(1, ["int32"], [[]])
     with pytest.raises(InvalidArgumentError, match="has the dtypes"):
         QueueBase(["int64"], [[]], None, queue.queue_ref)
+
+
+def test_a_second_face_of_a_queue_shares_its_elements():
+    queue = FIFOQueue(2, ["int32"], [[]])
+    face = QueueBase(["int32"], [[]], ["id"], queue.queue_ref)
+    face.enqueue({"id": 3})
+    assert queue.dequeue() == 3
+    assert face.name == "fifo_queue"

@@ -97,6 +97,41 @@ def test_another_user_is_dropped_before_a_word(listener, pool, monkeypatch):
     assert listener._door._strangers == {}
 
 
+def test_those_who_have_not_proven_themselves_end_with_the_listener(pool):
+    poller = make_poller()
+    listener = Listener(poller)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(listener.address.path)
+        arrive(listener, pool)
+        listener.close()
+        silent.settimeout(DEADLOCK_S)
+        assert len(silent.recv(16)) == 16
+        assert silent.recv(1) == b""
+    close_poller(poller)
+
+
+def test_nobody_is_waited_for_who_has_gone_before_being_accepted(listener, pool):
+    """Under the hub's lock, where everybody else would wait as well."""
+    accepting = threading.Thread(target=arrive, args=[listener, pool], daemon=True)
+    accepting.start()
+    accepting.join(DEADLOCK_S)
+    assert not accepting.is_alive()
+    assert listener.clients == {}
+
+
+def test_all_connections_end_with_the_listener(pool):
+    poller = make_poller()
+    listener = Listener(poller)
+    with Connecting(listener, pool).connection as connection:
+        assert len(connection.recv(HEAD.size)) == HEAD.size
+        listener.close()
+        connection.settimeout(DEADLOCK_S)
+        assert connection.recv(1) == b""
+        with pytest.raises(ConnectionError, match="nobody listens"):
+            connect(listener.address)
+    close_poller(poller)
+
+
 def test_who_asks_and_reads_no_answer_is_cut_off_before_the_answers_fill_the_memory(monkeypatch):
     monkeypatch.setattr(client, "_MAX_OUTBOX_BYTES", 1 << 20)
     ours, theirs = socket.socketpair()
@@ -110,3 +145,21 @@ def test_who_asks_and_reads_no_answer_is_cut_off_before_the_answers_fill_the_mem
             received += len(data)
         assert received < 1 << 23
     answers.close()
+
+
+def test_the_end_of_a_connection_that_two_threads_have_seen_ends_no_other_one(listener, pool):
+    """The second sees to it when the number of the descriptor is the next connection's."""
+    first = Connecting(listener, pool)
+    (fd,) = (one.answers.sock.fileno() for one in listener.clients.values())
+    first.connection.close()
+    seen = [listener._poller.poll(DEADLOCK_S) for _ in range(2)]
+    assert seen[0] == seen[1] == [(fd, seen[0][0][1])]
+    assert listener.attend(*seen[0][0], *pool).number == 1
+    second = Connecting(listener, pool)
+    assert listener.clients[2].answers.sock.fileno() == fd
+    assert listener.attend(*seen[1][0], *pool) is None
+    assert list(listener.clients) == [2]
+    listener.clients[2].answers.send(Down.DONE, 7)
+    second.connection.recv(HEAD.size)
+    assert HEAD.unpack(second.connection.recv(HEAD.size))[1] == 7
+    second.connection.close()

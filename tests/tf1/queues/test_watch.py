@@ -1,5 +1,6 @@
 """Who listens while calls wait: one leads, the others sleep, and a thread listens when nobody waits."""
 
+import itertools
 import threading
 import time
 
@@ -99,6 +100,15 @@ def test_one_leads_and_the_others_sleep_until_they_are_woken(watch, served):
     assert leader.gate.timeouts == []  # it listens instead
 
 
+def test_who_listens_serves(watch, served):
+    leader = leading(watch)
+    watch.poke()
+    until(lambda: served)
+    leader.finish()
+    assert {ident for ident, _ in served} == {leader.waiter.thread_id}
+    assert served[0][1] == [True]
+
+
 def test_a_leader_is_woken_although_another_thread_takes_the_poke(watch, served):
     """As the hub's thread may, which began to serve when nobody led."""
     looks, may_look = threading.Event(), threading.Event()
@@ -147,6 +157,12 @@ def test_a_follower_sleeps_no_longer_than_it_may(watch):
     follower.finish()
     assert 0 < follower.gate.timeouts[0] <= DEADLOCK_S
     leader.finish()
+
+
+def test_a_call_that_has_finished_waits_for_nothing(watch):
+    request = Request()
+    request.finished = True
+    assert Waiter(watch).wait(request, None) is True
 
 
 @pytest.fixture
@@ -202,3 +218,28 @@ def test_the_thread_leaves_what_comes_to_a_loop_of_calls_and_serves_when_that_ha
     thread.start()
     thread.join(DEADLOCK_S)
     assert served == [[(-2, 1)], [(-3, 1)]]
+
+
+def test_the_thread_serves_now_and_then_while_calls_come_without_end_and_none_of_them_listens(served):
+    class Busy(QueueWatch):
+        """A watch that is called anew each time that its thread looks."""
+
+        num_calls = property(lambda _: next(calls), lambda *_: None)
+
+    calls = itertools.count()
+    watch = Busy(served.append)
+    watch.poke()
+    thread = threading.Thread(target=watch.run)
+    thread.start()
+    try:
+        until(lambda: any(served))
+    finally:
+        watch.close()
+        thread.join(DEADLOCK_S)
+
+
+def test_the_thread_ends_while_it_sleeps(listener):
+    assert listener._lead(Waiter(listener))  # and does not listen: `close` closes what a leader listens to
+    listener.poke()
+    until(lambda: listener._thread_sleeps)
+    listener.close()

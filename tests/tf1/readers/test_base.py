@@ -55,6 +55,20 @@ def test_read_up_to_of_a_negative_number_is_refused_and_touches_nothing():
     assert queue.size() == 1 and counts(reader) == (0, 0)
 
 
+def test_a_base_without_methods_says_which_one_is_missing():
+    with pytest.raises(NotImplementedError, match="_on_work_start"):
+        mpqueue.ReaderBase().read(FakeQueue(b"x"))
+
+
+def test_a_subclass_without_read_says_so():
+    class Half(mpqueue.ReaderBase):
+        def _on_work_start(self, work):
+            pass
+
+    with pytest.raises(NotImplementedError, match=r"Half must implement _read\(\)"):
+        Half().read(FakeQueue(b"x"))
+
+
 def test_what_on_work_start_raises_drops_the_unit_and_what_read_raises_keeps_it():
     class Failing(SquareReader):
         def _on_work_start(self, work):
@@ -231,6 +245,26 @@ def test_a_reader_in_mid_file_cannot_be_saved_and_restoring_resets_it(tmp_path):
     assert counts(reader) == (0, 0)
     with pytest.raises(errors.OutOfRangeError):
         reader.read(queue)
+
+
+def test_reader_ref_and_repr_say_what_the_reader_is():
+    assert mpqueue.IdentityReader().reader_ref.__class__ is mpqueue.IdentityReader
+    assert mpqueue.ReaderBase("ref", True).reader_ref == "ref"
+    reader = mpqueue.IdentityReader(name="units")
+    reader.read(FakeQueue(b"x"))
+    assert repr(reader) == "<IdentityReader 'units': 1 records, 1 units completed, between units>"
+
+
+def test_read_op_is_a_source_that_says_what_it_gives():
+    reader, queue = SquareReader(), FakeQueue(b"3")
+    source = reader.read_op(queue)
+    assert source.dtypes == ["string", "string"] and source.shapes == [(), ()]
+    assert source() == (b"0", b"0")
+    some = reader.read_up_to_op(queue, 5)
+    assert some.dtypes == ["string", "string"] and some.shapes == [(None,), (None,)]
+    assert [part.tolist() for part in some()] == [[b"1", b"2"], [b"1", b"4"]]
+    with pytest.raises(errors.OutOfRangeError):
+        source()
 
 
 def test_an_interrupt_at_any_step_leaves_a_reader_free():

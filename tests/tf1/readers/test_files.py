@@ -69,6 +69,29 @@ def test_a_pattern_may_be_a_path_and_a_list_may_be_an_array(tree):
     assert mpqueue.matching_files([]).dtype == object
 
 
+@pytest.mark.parametrize("wrong", [3, None, [1.5]])
+def test_a_pattern_that_is_no_text_is_a_type_error(wrong):
+    with pytest.raises(TypeError, match=r"text, bytes or an os\.PathLike"):
+        mpqueue.matching_files(wrong)
+
+
+def test_a_matrix_of_patterns_is_refused():
+    with pytest.raises(errors.InvalidArgumentError, match="shape"):
+        mpqueue.matching_files([["a"], ["b"]])
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_names_are_found(tmp_path):
+    for number in range(100_000):
+        os.close(os.open(tmp_path / f"{number:06d}", os.O_CREAT))
+    names = mpqueue.matching_files(tmp_path / "*[0-9]")
+    assert len(names) == 100_000
+    assert names[-1] == bytes(tmp_path / "099999")
+    reader, queue = mpqueue.IdentityReader(), FakeQueue(*reversed(names))
+    queue.units.reverse()
+    assert reader.read(queue)[0] == names[0]
+
+
 @pytest.mark.parametrize("size", [0, 1, 1000, CHUNK_BYTES, CHUNK_BYTES + 1])
 def test_a_file_is_read_whole_whatever_its_size(tmp_path, size):
     content = os.urandom(1000) * (size // 1000) + b"x" * (size % 1000)

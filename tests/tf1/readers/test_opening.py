@@ -4,6 +4,7 @@ import os
 import pathlib
 import pickle
 import socket
+import stat
 import tempfile
 
 import pytest
@@ -134,6 +135,11 @@ def test_a_name_that_is_no_utf8_is_read_and_shown_with_escapes(tmp_path):
         mpqueue.read_file(folder + b"/th\xe9")
 
 
+def test_a_percent_sign_in_a_name_is_one_in_the_key(tmp_path):
+    (tmp_path / "100%d").write_bytes(b"a\n")
+    assert mpqueue.TextLineReader().read(FakeQueue(bytes(tmp_path / "100%d")))[0].endswith(b"/100%d:1")
+
+
 def test_file_urls_are_local_files(tmp_path):
     (tmp_path / "t").write_bytes(b"a\n")
     name = b"file://" + bytes(tmp_path / "t")
@@ -148,6 +154,15 @@ def test_a_deleted_file_is_read_to_its_end(tmp_path):
     reader.read(queue)
     path.unlink()
     assert len(reader.read_up_to(queue, 10**9)[0]) == BLOCK_BYTES // 2 - 1
+
+
+def test_a_replaced_file_is_read_as_it_was(tmp_path):
+    make_record_file(tmp_path / "r", *[b"old" * 100] * 5000)
+    reader, queue = mpqueue.TFRecordReader(), FakeQueue(bytes(tmp_path / "r"))
+    reader.read(queue)
+    make_record_file(tmp_path / "new", b"new")
+    (tmp_path / "new").rename(tmp_path / "r")
+    assert set(reader.read_up_to(queue, 5000)[1]) == {b"old" * 100}
 
 
 def test_a_truncated_file_ends_there_or_is_data_loss(tmp_path):
@@ -216,3 +231,8 @@ def test_errors_of_files_survive_pickling(tmp_path):
         mpqueue.read_file(tmp_path / "none")
     copy = pickle.loads(pickle.dumps(caught.value))
     assert type(copy) is errors.NotFoundError and str(copy) == str(caught.value)
+
+
+def test_the_kind_is_asked_without_opening():
+    """/dev/zero is a character device, as the test above supposes."""
+    assert stat.S_ISCHR(os.stat("/dev/zero").st_mode)

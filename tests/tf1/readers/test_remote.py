@@ -65,6 +65,13 @@ def test_matching_urls_can_be_read(memory):
     assert mpqueue.matching_files("memory://none/*").tolist() == []
 
 
+def test_two_readers_of_one_url_do_not_disturb_each_other(memory):
+    memory.pipe("/t", b"".join(b"%06d\n" % number for number in range(100_000)))
+    readers = [(mpqueue.TextLineReader(), FakeQueue("memory://t")) for _ in range(2)]
+    got = [[reader.read(queue)[1] for reader, queue in readers] for _ in range(50_000)]
+    assert all(int(one) == int(other) == number for number, (one, other) in enumerate(got))
+
+
 def test_a_missing_url_is_not_found_and_named(memory, web):
     for name in ("memory://none/x", f"{web}/none"):
         with pytest.raises(errors.NotFoundError, match="none"):
@@ -86,6 +93,11 @@ def test_files_come_from_a_web_server(tmp_path, web):
 def test_a_server_that_is_not_there_is_an_op_error():
     with pytest.raises(errors.OpError, match=r"127\.0\.0\.1:9/"):
         mpqueue.read_file("http://127.0.0.1:9/x")
+
+
+def test_a_pattern_on_a_server_that_is_not_there_is_an_op_error():
+    with pytest.raises(errors.OpError, match=r"127\.0\.0\.1:9/"):
+        mpqueue.matching_files("http://127.0.0.1:9/x/*")
 
 
 def test_a_scheme_that_nobody_knows_is_unimplemented():

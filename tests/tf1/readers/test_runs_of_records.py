@@ -100,6 +100,27 @@ def test_records_come_back_while_another_thread_waits_for_a_file(tmp_path):
     assert reader.num_records_produced() == 6
 
 
+def test_the_end_is_one_when_no_run_is_open_any_more(names, deadlock_s):
+    reader, found = mpqueue.TextLineReader(), []
+    first = reader.read_run(names, 100)
+    last = reader.read_run(names, 100)
+
+    def read():
+        with pytest.raises(mpqueue.errors.OutOfRangeError):
+            while True:
+                found.append(int(reader.read(names, timeout=deadlock_s)[1]))
+
+    other = threading.Thread(target=read)
+    other.start()
+    while not reader._gates:
+        pass
+    reader.end_run(last[1:])
+    other.join()
+    assert values(first) == [0, 1, 2, 3, 4]
+    assert found == [11, 12, 13, 14]
+    assert counts(reader) == (10, 2)
+
+
 def test_a_wait_for_an_open_run_ends_at_its_deadline(names):
     reader, failed = mpqueue.TextLineReader(), []
     reader.read_run(names, 100)
@@ -116,6 +137,15 @@ def test_a_wait_for_an_open_run_ends_at_its_deadline(names):
     assert failed
     reader.end_run(last)
     assert reader.read(names)[1] == b"10"
+
+
+def test_a_run_of_a_thread_that_is_gone_is_not_waited_for(names):
+    reader = mpqueue.TextLineReader()
+    thread = threading.Thread(target=lambda: (reader.read_run(names, 100), reader.read_run(names, 100)))
+    thread.start()
+    thread.join()
+    with pytest.raises(mpqueue.errors.OutOfRangeError):
+        reader.read(names)
 
 
 def test_up_to_so_many_are_those_that_were_given_back_at_the_end(names):

@@ -157,6 +157,22 @@ def _check(length):
     return frame(length)[1]
 
 
+def test_the_default_bound_is_one_gibibyte(tmp_path):
+    length = struct.pack("<Q", 2**30 + 1)
+    _, end = read_all(write(tmp_path / "r", length + _check(length)))
+    assert "max_record_bytes allows 1073741824" in str(end)
+    with pytest.raises(errors.DataLossError, match="max_record_bytes"):
+        next(python_io.tf_record_iterator(tmp_path / "r"))
+
+
+def test_many_different_lengths_are_known_and_forgotten(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfrecord, "_MAX_KNOWN_HEADERS", 1000)
+    sizes = [number * 7919 % 3000 for number in range(6000)]
+    path = write(tmp_path / "r", framed(*[b"q" * size for size in sizes]))
+    got, _ = read_all(path, num_at_once=1000)
+    assert [len(value) for _, value in got] == sizes
+
+
 def test_the_iterator_opens_its_file_at_once_and_gives_the_good_records_before_the_error(tmp_path):
     with pytest.raises(errors.NotFoundError, match="none"):
         python_io.tf_record_iterator(tmp_path / "none")
@@ -199,6 +215,17 @@ def test_flushed_records_can_be_read_while_the_writer_is_open(tmp_path, kind):
     assert [value for _, value in read_all(tmp_path / "r", options=kind)[0]] == [b"one", b"two"]
 
 
+def test_a_closed_writer_refuses_and_closing_again_does_nothing(tmp_path):
+    writer = python_io.TFRecordWriter(tmp_path / "r")
+    assert repr(writer).endswith("open>")
+    writer.close()
+    writer.close()
+    assert repr(writer).endswith("closed>")
+    for call in (writer.flush, lambda: writer.write(b"x")):
+        with pytest.raises(errors.FailedPreconditionError, match="closed"):
+            call()
+
+
 def test_a_dropped_writer_still_writes_its_records(tmp_path):
     writer = python_io.TFRecordWriter(tmp_path / "r")
     writer.write(b"kept")
@@ -229,6 +256,29 @@ def test_a_full_disk_is_resource_exhausted():
             writer.flush()
         with contextlib.suppress(errors.ResourceExhaustedError):
             writer.close()
+
+
+def test_compression_settings_reach_zlib(tmp_path):
+    sizes = {}
+    for level in (0, 9):
+        options = python_io.TFRecordOptions("ZLIB", compression_level=level, window_bits=12, mem_level=9)
+        with python_io.TFRecordWriter(tmp_path / "r", options) as writer:
+            writer.write(b"a" * 10000)
+        sizes[level] = (tmp_path / "r").stat().st_size
+        assert [value for _, value in read_all(tmp_path / "r", options=options)[0]] == [b"a" * 10000]
+    assert sizes[0] > 10000 > 200 > sizes[9]
+
+
+def test_options_say_their_compression_as_tensorflows_do():
+    types, name_of = python_io.TFRecordCompressionType, python_io.TFRecordOptions.get_compression_type_string
+    assert [types.NONE, types.ZLIB, types.GZIP] == [0, 1, 2]
+    given = [None, "", 0, "ZLIB", 1, "GZIP", types.GZIP, python_io.TFRecordOptions(types.GZIP)]
+    assert [name_of(one) for one in given] == ["", "", "", "ZLIB", "ZLIB", "GZIP", "GZIP", "GZIP"]
+    for wrong in ("NONE", "zip", 3):
+        with pytest.raises(ValueError, match="a compression is"):
+            python_io.TFRecordOptions(wrong)
+        with pytest.raises(ValueError, match="a compression is"):
+            mpqueue.TFRecordReader(options=wrong)
 
 
 def test_gzip_written_here_is_gzip_for_others(tmp_path):

@@ -92,6 +92,19 @@ def test_those_who_say_nothing_keep_nobody_waiting_and_are_dropped(stranger):
     silent[1].close()
 
 
+def test_who_says_nothing_is_dropped_after_a_while(stranger, monkeypatch):
+    monkeypatch.setattr(connections, "GREETING_S", 0.05)
+    assert "no greeting came" in decode_answer(stranger().recv(1 << 16)).refused
+
+
+def test_who_leaves_before_the_answer_harms_nobody(stranger):
+    for _ in range(50):
+        stranger(Hello(purpose="queues").encode()).close()
+        stranger().close()
+    with mpqueue.connect("photos", timeout=DEADLOCK_S):
+        assert FIFOQueue(10, "int64", shared_name="jobs").size() == 0
+
+
 def test_a_server_of_batches_has_queues_too_once_somebody_asks_for_them(servers_home):
     with Server("photos", [np.arange(3)], workers=1, mode="split") as server:
         assert not [name for name in os.listdir(server.folder) if name.startswith("q-")]

@@ -123,6 +123,20 @@ class TestConnecting:
         with pytest.raises(TypeError, match="name"):
             mpqueue.connect(5)
 
+    def test_the_path_of_the_folder_is_a_name(self, server):
+        with mpqueue.connect(server.folder, timeout=0):
+            assert jobs().size() == 0
+
+    def test_the_innermost_block_counts(self, server, servers_home):
+        with QueueServer("other"), mpqueue.connect("photos"):
+            jobs().enqueue(1)
+            with mpqueue.connect("other"):
+                assert jobs().size() == 0
+            assert jobs().size() == 1
+        jobs().enqueue(5)  # this process's own
+        with mpqueue.connect("photos"):
+            assert jobs().size() == 1
+
     def test_a_block_can_be_entered_again_but_not_twice_at_once(self, server):
         connection = mpqueue.connect("photos")
         for size in range(2):
@@ -251,6 +265,10 @@ class TestNames:
         with mpqueue.connect("photos"), pytest.raises(InvalidArgumentError, match="cannot start with '_'"):
             FIFOQueue(10, "int64", shared_name="_jobs")
 
+    def test_names_without_end_are_refused(self, server):
+        with mpqueue.connect("photos"), pytest.raises(InvalidArgumentError, match="shorter names"):
+            FIFOQueue(10, "int64", shared_name="j" * 100_000)
+
     def test_elements_that_no_memory_holds_are_refused_and_the_name_stays_free(self, server):
         with mpqueue.connect("photos"):
             with pytest.raises(InvalidArgumentError, match="more than"):
@@ -325,6 +343,13 @@ class TestTheEndOfTheServer:
             server.stop()
             with pytest.raises(UnavailableError, match="is gone"):
                 jobs()
+
+    def test_the_servers_own_process_is_no_exception(self, server):
+        with mpqueue.connect("photos"):
+            call = blocked(jobs().dequeue)
+            server.stop()
+            with pytest.raises(UnavailableError):
+                call.result()
 
     def test_a_forked_copy_of_the_server_ends_nothing(self, server):
         with Other(server) as child:

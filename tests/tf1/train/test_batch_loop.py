@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -241,6 +242,17 @@ def test_runners_that_the_program_has_started_are_left_to_it(files):
     coord.join(threads)
 
 
+def test_two_threads_may_share_one_input():
+    batches = train.batch([mpqueue.Source(iter(range(1000)).__next__, "int64", [()])], 10)
+    got = [[], []]
+    threads = [threading.Thread(target=lambda into=into: into.extend(batches)) for into in got]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLOCK_S)
+    assert sorted(number for into in got for batch in into for number in batch) == list(range(1000))
+
+
 def test_a_closed_session_ends_the_loop_with_an_error():
     gate, asked = threading.Event(), threading.Event()
 
@@ -271,3 +283,34 @@ def test_nothing_runs_before_the_first_batch_is_asked_for(files):
     assert runner_threads() == []
     with pytest.raises(errors.DeadlineExceededError):
         batches(timeout=0.01)
+
+
+def test_a_batch_is_freed_when_nobody_holds_it():
+    batches = train.batch([counter()], 1)
+    list(batches)
+    ref = weakref.ref(batches)
+    del batches
+    assert ref() is None
+
+
+def counter():
+    return mpqueue.Source(iter(range(3)).__next__, "int32", [()])
+
+
+def test_repr_says_what_is_in_the_queue():
+    assert "fifo_queue" in repr(train.batch([counter()], 1))
+
+
+def test_a_batch_whose_source_has_failed_is_freed_with_its_error():
+    def fail():
+        raise ValueError("of mine")
+
+    def loop():
+        batches = train.batch([mpqueue.Source(fail, "int32", [()])], 2)
+        with pytest.raises(ValueError, match="of mine"):
+            list(batches)
+        return weakref.ref(batches)
+
+    batches = loop()
+    gc.collect()
+    assert batches() is None

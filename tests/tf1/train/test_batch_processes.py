@@ -74,6 +74,19 @@ def test_several_worker_processes_share_one_queue_of_work_units(files, make):
     assert os.getpid() not in pids
 
 
+def test_a_closure_finds_the_queue_and_the_reader_that_it_captured(files):
+    names = train.string_input_producer(mpqueue.matching_files(files), num_epochs=1)
+    reader = mpqueue.TextLineReader()
+
+    def example():
+        return {"line": reader.read(names)[1], "pid": os.getpid()}
+
+    source = mpqueue.Source(example, ["string", "int64"], [(), ()], ["line", "pid"])
+    got = list(train.batch(source, 5, 2, workers="process"))
+    assert sorted(int(line) for batch in got for line in batch["line"]) == LINES
+    assert os.getpid() not in {pid for batch in got for pid in batch["pid"]}
+
+
 def test_slices_and_batches_of_batches_travel(files):
     del files
     rows = train.slice_input_producer([np.arange(12), np.arange(12) * 10], num_epochs=1, shuffle=False)
@@ -96,6 +109,15 @@ def test_a_source_that_counts_epochs_stays_in_its_thread():
     counted = train.limit_epochs(mpqueue.Source(os.getpid, ["int64"], [()]), 6)
     batches = list(train.batch(counted, 2, 3, workers="process"))
     assert np.array(batches).tolist() == [[os.getpid()] * 2] * 3
+
+
+def test_a_batch_of_batches_moves_although_the_inner_one_counts_epochs():
+    counted = train.limit_epochs(mpqueue.Source(os.getpid, ["int64"], [()]), 6)
+    inner = train.batch(counted, 2)
+    source = inner.map(lambda pids: [pids, os.getpid()], dtypes=["int64", "int64"], shapes=[(2,), ()])
+    for batch in train.batch(source, 3, workers="process"):
+        assert batch[0].tolist() == [[os.getpid()] * 2] * 3
+        assert os.getpid() not in batch[1]
 
 
 def test_a_placeholder_stays_in_its_thread():
@@ -196,6 +218,14 @@ def record_file(tmp_path):
             writer.write(b"%d" % number)
     with open(path, "rb") as file:
         return path, file.read()
+
+
+def test_a_name_that_is_no_utf8_travels(record_file):
+    path, _ = record_file
+    assert [batch.tolist() for batch in train.batch(records_of(path), 5, workers="process")] == [
+        [*range(5)],
+        [*range(5, 10)],
+    ]
 
 
 RECORD_BYTES = 17  # of one digit

@@ -32,6 +32,13 @@ def test_a_dict_of_sources_is_a_dict_of_components_also_one():
     assert [{key: value.tolist() for key, value in batch.items()} for batch in batches] == [{"n": list(range(10))}]
 
 
+def test_arrays_are_the_same_in_every_example():
+    batches = train.batch([counter(stop=2), "label", [1.5, 2.5]], 2)
+    assert batches.dtypes[1:] == ["string", np.dtype("float32")]
+    ((numbers, labels, pairs),) = batches
+    assert (numbers.tolist(), labels.tolist(), pairs.tolist()) == ([0, 1], [b"label"] * 2, [[1.5, 2.5]] * 2)
+
+
 def test_enqueue_many_of_arrays_gives_their_rows_again_and_again():
     batches = train.batch([np.arange(3), ["a", "b", "c"]], 5, enqueue_many=True)
     assert batches.shapes == [(5,), (5,)]
@@ -68,6 +75,19 @@ def test_a_batch_is_a_source_of_batches():
     inner = train.batch([counter(stop=12)], 4)
     outer = train.batch([inner.map(lambda rows: rows * 10, dtypes="int32", shapes=[(4,)])], 3, enqueue_many=True)
     assert [batch.tolist() for batch in outer] == [[0, 10, 20], [30, 40, 50], [60, 70, 80], [90, 100, 110]]
+
+
+def test_padding_fills_booleans_and_text_too():
+    sizes = iter([1, 3, 2])
+    source = mpqueue.Source(
+        lambda: (lambda n: [np.full(n, True), np.full((n, n), b"x", object)])(next(sizes)),
+        ["bool", "string"],
+        [(None,), (None, None)],
+    )
+    first, second = train.batch(source, 2, dynamic_pad=True, allow_smaller_final_batch=True)
+    assert first[0].tolist() == [[True, False, False], [True] * 3]
+    assert first[1][0].tolist() == [[b"x", b"", b""], [b"", b"", b""], [b"", b"", b""]]
+    assert second[0].shape == (1, 2) and second[1].shape == (1, 2, 2)
 
 
 def test_several_threads_give_every_example_once():
@@ -174,6 +194,12 @@ def test_inputs_that_do_not_fit_each_other_are_refused(join, tensors_list, error
     with pytest.raises(error, match=words):
         join(tensors_list, 2)
     assert mpqueue.get_queue_runners() == []
+
+
+def test_names_say_what_a_queue_is_for():
+    assert train.batch([counter()], 1).queue.name == "batch/fifo_queue"
+    assert train.batch([counter()], 1, dynamic_pad=True, name="mine").queue.name == "mine/padding_fifo_queue"
+    assert train.shuffle_batch([counter()], 1, 2, 1).queue.name == "shuffle_batch/random_shuffle_queue"
 
 
 def test_an_example_of_another_shape_ends_the_input_with_its_error():

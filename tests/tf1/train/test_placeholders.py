@@ -83,6 +83,24 @@ def test_another_shape_is_refused_and_named(shape, value):
         mpqueue.run(x, {x: value})
 
 
+def test_a_placeholder_says_what_it_takes():
+    x = mpqueue.placeholder(np.float32, [None, 3], "x")
+    assert (x.dtype, x.shape, x.name) == (np.dtype("float32"), (None, 3), "x")
+    assert x.dtypes == [np.dtype("float32")] and x.shapes == [(None, 3)] and x.is_bare
+    assert mpqueue.placeholder("string").shape is None
+    assert repr(x) == "<Placeholder 'x': float32, shape (None, 3)>"
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [(("nope",), TypeError), ((None,), TypeError), (("int32", [-1]), ValueError), (("int32", "a"), TypeError)],
+)
+@pytest.mark.parametrize("make", [mpqueue.placeholder, mpqueue.sparse_placeholder])
+def test_what_is_no_dtype_or_shape_is_refused(make, args, error):
+    with pytest.raises(error):
+        make(*args)
+
+
 def test_without_a_value_a_placeholder_is_an_error_that_says_how():
     x = mpqueue.placeholder("float32", name="x")
     for call in (x, lambda: mpqueue.run(x), lambda: mpqueue.run(x.map(np.sum))):

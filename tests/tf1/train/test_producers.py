@@ -1,5 +1,6 @@
 """Queues of the rows of arrays, epoch after epoch."""
 
+import pathlib
 import time
 
 import numpy as np
@@ -89,6 +90,25 @@ def test_wrong_arguments_are_refused_before_anything_is_added(rows, options, err
     assert mpqueue.get_queue_runners() == []
 
 
+@pytest.mark.parametrize("limit", [-1, 2**31])
+def test_a_limit_that_is_no_int32_is_refused(limit):
+    with pytest.raises(ValueError, match="limit must be from 0"):
+        train.range_input_producer(limit)
+
+
+def test_names_may_be_paths_text_and_bytes(runners):
+    names = ["a", b"b\xff", pathlib.Path("c") / "d", "é"]
+    queue = train.string_input_producer(names, num_epochs=1, shuffle=False)
+    runners()
+    assert drain(queue) == [b"a", b"b\xff", b"c/d", "é".encode()]
+
+
+def test_a_hundred_thousand_names_come_each_once(runners):
+    queue = train.string_input_producer([f"file{number}" for number in range(100_000)], num_epochs=1, capacity=1000)
+    runners()
+    assert len({bytes(row) for row in drain(queue)}) == 100_000
+
+
 @pytest.mark.parametrize(
     ("names", "error"), [([], ValueError), ("a", ValueError), ([["a"]], ValueError), ([1], TypeError)]
 )
@@ -165,6 +185,12 @@ def test_further_rows_of_a_longer_array_never_come(runners):
     assert source() == [1, 10] and source() == [2, 20]
     with pytest.raises(errors.OutOfRangeError):
         source()
+
+
+@pytest.mark.parametrize("wrong", [[], [3], [[1, 2], 5]])
+def test_slices_of_nothing_are_refused(wrong):
+    with pytest.raises(ValueError):
+        train.slice_input_producer(wrong)
 
 
 def test_limit_epochs_counts_and_the_initializer_starts_anew():

@@ -9,7 +9,7 @@ import pytest
 import mpqueue
 from mpqueue import Coordinator, FIFOQueue, Session, Source
 from mpqueue.errors import CancelledError, InvalidArgumentError, OpError, OutOfRangeError
-from mpqueue.train import QueueRunner
+from mpqueue.train import QueueRunner, QueueRunnerDef
 
 DEADLOCK_S = 60
 
@@ -213,12 +213,27 @@ def test_new_threads_empty_the_list_of_exceptions(queue, quiet):
     assert runner.exceptions_raised == []
 
 
+def test_a_thread_is_named_after_its_queue_and_op(queue):
+    runner = QueueRunner(queue, [queue.enqueue_op(int, name="fill"), int])
+    names = [thread.name for thread in runner.create_threads(coord=Coordinator())]
+    assert names == ["QueueRunnerThread-q-fill", "QueueRunnerThread-q-op_1", "QueueRunnerThread-q-close_on_stop"]
+
+
 def test_the_default_close_ops_close_the_queue(queue):
     runner = QueueRunner(queue, [int])
     runner.cancel_op()
     assert queue.is_closed()
     with pytest.raises(CancelledError):
         runner.close_op()
+
+
+def test_foreign_callables_get_names_when_the_runner_is_written_down(queue):
+    runner = QueueRunner(queue, [lambda: None, lambda: None], close_op=queue.close)
+    definition = runner.to_proto()
+    assert definition == QueueRunnerDef("q", ["q_enqueue", "q_enqueue_1"], "q_Close_1", "q_Close", [11])
+    again = QueueRunner.from_proto(definition)
+    assert again.enqueue_ops == runner.enqueue_ops
+    assert again.close_op == queue.close
 
 
 def test_two_queues_of_one_name_are_told_apart():
@@ -262,6 +277,54 @@ def test_names_are_unknown_after_a_reset(queue):
         QueueRunner.from_proto(definition)
 
 
+def test_an_unknown_code_is_a_key_error(queue):
+    runner = QueueRunner(queue, [int])
+    definition = runner.to_proto()
+    definition.queue_closed_exception_types = [99]
+    with pytest.raises(KeyError, match="99"):
+        QueueRunner.from_proto(definition)
+
+
+def test_no_codes_mean_the_default_types(queue):
+    runner = QueueRunner(queue, [int])
+    definition = runner.to_proto()
+    definition.queue_closed_exception_types = []
+    assert QueueRunner.from_proto(definition).queue_closed_exception_types == (OutOfRangeError,)
+
+
+def test_a_subclass_among_the_closed_types_has_the_code_of_its_base(queue):
+    class Over(CancelledError):
+        pass
+
+    runner = QueueRunner(queue, [int], queue_closed_exception_types=(Over, OpError))
+    assert runner.to_proto().queue_closed_exception_types == [1, 2]
+
+
+@pytest.mark.parametrize("types", [(), [OutOfRangeError], (ValueError,), OutOfRangeError, (OutOfRangeError, "x")])
+def test_closed_types_must_be_a_tuple_of_error_classes(queue, types):
+    with pytest.raises(TypeError, match="tuple"):
+        QueueRunner(queue, [int], queue_closed_exception_types=types)
+
+
+@pytest.mark.parametrize("ops", [[3], int, 3])
+def test_ops_must_be_a_list_of_callables(queue, ops):
+    with pytest.raises(TypeError, match="op"):
+        QueueRunner(queue, ops)
+
+
+def test_a_definition_excludes_ops(queue):
+    definition = QueueRunner(queue, [int]).to_proto()
+    with pytest.raises(ValueError, match="queue_runner_def"):
+        QueueRunner(enqueue_ops=[int], queue_runner_def=definition)
+
+
+def test_a_coordinator_in_the_place_of_the_session_is_explained(queue):
+    with pytest.raises(TypeError, match="coord="):
+        mpqueue.start_queue_runners(Coordinator())
+    with pytest.raises(TypeError, match="Session"):
+        QueueRunner(queue, [int]).create_threads(3)
+
+
 def test_start_queue_runners_starts_those_of_its_collection(queue):
     runner = QueueRunner(queue, [queue.enqueue_op(numbers(3))])
     other = QueueRunner(queue, [fail(InvalidArgumentError(None, None, "not asked for"))])
@@ -278,6 +341,19 @@ def test_start_queue_runners_starts_those_of_its_collection(queue):
 def test_starting_no_runners_is_worth_a_warning(caplog):
     assert mpqueue.start_queue_runners() == []
     assert "no queue runner" in caplog.text
+
+
+def test_only_runners_can_be_added(queue):
+    with pytest.raises(TypeError, match="QueueRunner"):
+        mpqueue.add_queue_runner(queue)
+
+
+def test_the_repr_tells_the_state(queue):
+    runner = QueueRunner(queue, [queue.enqueue_op(int)] * 2)
+    assert repr(runner) == "<QueueRunner of 'q': 2 ops, 0 running>"
+    session = Session()
+    runner.create_threads(session)
+    assert repr(runner) == "<QueueRunner of 'q': 2 ops, 2 running>"
 
 
 def test_what_is_no_queue_or_no_coordinator_is_refused_before_a_thread_is_made():

@@ -97,6 +97,11 @@ def test_a_closed_session_runs_nothing_and_cannot_be_entered():
         assert isinstance(caught.value, CancelledError)
 
 
+def test_run_needs_something_to_call():
+    with pytest.raises(TypeError, match="callable"):
+        Session().run(np.zeros(3))
+
+
 def test_the_default_session_is_the_innermost_of_this_thread():
     outermost = get_default_session()
     with Session() as outer:
@@ -106,6 +111,15 @@ def test_the_default_session_is_the_innermost_of_this_thread():
                 assert get_default_session() is outer
         assert get_default_session() is outer
     assert get_default_session() is outermost
+
+
+def test_one_session_may_be_entered_twice():
+    with Session() as session:
+        with session.as_default(), Session() as inner:
+            assert get_default_session() is inner
+        assert get_default_session() is session
+        assert not session.is_closed
+    assert session.is_closed
 
 
 def test_other_threads_see_the_session_that_the_program_has_open():
@@ -149,3 +163,10 @@ def test_a_closed_session_of_the_module_is_replaced():
     session.close()
     assert get_default_session() is not session
     assert not get_default_session().is_closed
+
+
+def test_the_repr_tells_the_state():
+    session = Session()
+    assert repr(session) == "<Session: open>"
+    session.close()
+    assert repr(session) == "<Session: closed>"

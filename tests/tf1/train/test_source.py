@@ -50,6 +50,21 @@ def test_an_error_of_the_function_passes_through():
         Source(fail)()
 
 
+def test_nothing_given_means_nothing_known():
+    source = Source(int)
+    assert (source.dtypes, source.shapes, source.names) == (None, None, None)
+
+
+def test_a_single_dtype_and_shape_stand_for_one_component():
+    source = Source(int, np.float32, (2, None))
+    assert source.dtypes == [np.dtype("float32")]
+    assert source.shapes == [(2, None)]
+
+
+def test_text_has_one_dtype_by_any_name():
+    assert Source(int, [str, bytes, object, "string"]).dtypes == ["string"] * 4
+
+
 def test_dtypes_without_shapes_leave_every_shape_unknown():
     assert Source(int, [int, "string"]).shapes == [None, None]
 
@@ -88,6 +103,11 @@ def test_map_applies_a_function_to_each_whole_example():
 
 def test_map_forgets_what_was_known():
     assert Source(int, np.int32, ()).map(str).dtypes is None
+
+
+def test_map_refuses_what_cannot_be_called():
+    with pytest.raises(TypeError, match="map"):
+        Source(int).map("upper")
 
 
 def test_a_stateful_function_makes_a_resumable_source_also_through_map():
@@ -138,6 +158,10 @@ def test_threads_may_share_the_source_of_a_generator():
     for thread in threads:
         thread.join(DEADLOCK_S)
     assert sorted(got) == [1, 2]
+
+
+def test_the_repr_tells_what_it_calls():
+    assert repr(Source(Counter.state_dict, np.int32)) == "<Source Counter.state_dict, dtypes=['int32']>"
 
 
 def test_an_enqueue_op_enqueues_one_example_per_call():
@@ -196,3 +220,8 @@ def test_shapes_of_an_enqueue_many_op_have_one_more_dimension():
     queue.enqueue_many_op(Source(int, np.int32, (None, 2)))
     with pytest.raises(ValueError):
         queue.enqueue_many_op(Source(int, np.int32, (2, 3)))
+
+
+def test_an_op_needs_something_to_call():
+    with pytest.raises(TypeError):
+        FIFOQueue(10, np.int32).enqueue_op([1, 2, 3])

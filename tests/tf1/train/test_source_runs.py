@@ -89,6 +89,12 @@ def test_columns_of_lines(lines):
     assert in_runs[0][-1] == [28, 8.5, b"word8"]
 
 
+def test_one_column_of_another_type(lines):
+    one_by_one, in_runs = both_ways(of_lines(itemgetter(1), COLUMNS, itemgetter(0)), lines, ["float64"])
+    assert one_by_one == in_runs
+    assert in_runs[0][:3] == [0.0, 1.0, 2.0]
+
+
 def test_a_bad_line_is_an_error_after_the_lines_before_it(tmp_path):
     path = tmp_path / "bad.csv"
     path.write_text("".join(f"{n},1,a\n" for n in range(20)) + "bad,1,a\n" + "5,5,a\n")
@@ -149,6 +155,17 @@ def test_a_stop_gives_the_records_back_that_have_not_gone_in(tmp_path, bad):
     assert runs.reader.num_records_produced() == 20
 
 
+def test_of_a_run_with_a_bad_record_one_is_under_way(tmp_path):
+    """So a stop, for which the op's thread looks between its calls, leaves the others to the reader."""
+    runs = Runs(tmp_path, bad=7)
+    for number in range(1, 8):
+        runs.call()
+        assert (runs.queue.size(), runs.reader.num_records_produced()) == (number, number)
+    with pytest.raises(InvalidArgumentError):
+        runs.call()
+    assert runs.rest() == [n for n in range(20) if n != 7]
+
+
 @pytest.mark.parametrize(("capacity", "room"), [(100, 5), (100, 1), (100, 0), (2, 1), (2, 0)])
 @pytest.mark.parametrize("bad", [None, 2])
 def test_records_for_which_others_have_taken_the_room_are_given_back(tmp_path, monkeypatch, capacity, room, bad):
@@ -167,6 +184,34 @@ def test_records_for_which_others_have_taken_the_room_are_given_back(tmp_path, m
     assert (asked[1], runs.queue.size()) == (min(capacity, 20), num_taken)
     assert runs.reader.num_records_produced() == num_taken
     assert runs.rest() == [n for n in range(20) if n != bad]
+
+
+def batches(one, _other):
+    return train.batch(one, 1, num_threads=2, capacity=100, shapes=[()])
+
+
+def joined(*both):
+    return train.batch_join(both, 1, capacity=100, shapes=[()])
+
+
+def shuffled(one, _other):
+    return train.shuffle_batch(one, 1, 100, 1, num_threads=2, shapes=[()])
+
+
+def shuffled_and_joined(*both):
+    return train.shuffle_batch_join(both, 1, 100, 1, shapes=[()])
+
+
+@pytest.mark.parametrize("make", [batches, joined, shuffled, shuffled_and_joined])
+def test_what_comes_back_when_another_thread_is_at_the_end_is_not_lost(tmp_path, monkeypatch, deadlock_s, make):
+    meet_the_end_amid_a_run(monkeypatch, deadlock_s, keeps=1)
+    path = tmp_path / "numbers.csv"
+    path.write_text("".join(f"{n}\n" for n in range(20)))
+    reader, names = mpqueue.TextLineReader(), train.string_input_producer([str(path)], num_epochs=1)
+    column = partial(mpqueue.decode_csv, record_defaults=[[0]])
+    sources = [reader.read_op(names).map(itemgetter(1)).map(column, dtypes=["int32"]) for _ in range(2)]
+    assert sorted(int(number) for (number,) in make(*sources)) == [*range(20)]
+    assert reader.num_records_produced() == 20
 
 
 def test_what_is_behind_a_bad_record_is_not_lost_when_another_thread_is_at_the_end(tmp_path, monkeypatch, deadlock_s):

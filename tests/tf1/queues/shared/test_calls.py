@@ -1,5 +1,6 @@
 """What a queue does for another process is what it does for a thread."""
 
+import gc
 import os
 import pickle
 import threading
@@ -49,6 +50,13 @@ def test_what_is_enqueued_here_comes_out_in_another_process(method):
         assert many["label"].tolist() == [b"a", b"b", b"c\0"]
 
 
+def test_a_pickled_queue_is_itself_again_in_its_own_process():
+    queue = FIFOQueue(10, "int32", name="jobs")
+    again = pickle.loads(pickle.dumps(queue))
+    assert again.queue_ref is queue.queue_ref
+    assert again.name == "jobs"
+
+
 DTYPES = "bool int8 uint16 int64 float16 float32 float64 complex64 complex128 string".split()
 SHAPES = [[], [3], [0], [2, 3]]
 
@@ -86,6 +94,19 @@ def test_elements_of_varying_shape_are_padded_wherever_they_come_from():
             [b"p", b"q", b"r"],
             [b"s", b"t", b"u"],
         ]
+
+
+def test_a_queue_without_shapes_carries_anything():
+    queue = FIFOQueue(10, ["float64", "string"])
+    sent = [([1.5], "a"), (np.zeros((2, 3, 4)), ["b", "c"]), (3.0, [])]
+    with Other(queue) as other:
+        other.ask(lambda q: [q.enqueue([x, np.array(t, object)]) for x, t in sent] and None)
+        for x, texts in sent:
+            got = queue.dequeue()
+            np.testing.assert_array_equal(got[0], x)
+            assert np.shape(got[1]) == np.shape(texts)
+        queue.enqueue([1.5, "z"])
+        assert other.ask(lambda q: q.dequeue()) == [1.5, b"z"]
 
 
 def test_what_is_dequeued_is_the_callers_own():
@@ -200,6 +221,17 @@ def test_a_close_with_cancel_ends_waiting_enqueues_everywhere():
         assert queue.dequeue() == 0
 
 
+def test_other_processes_see_size_and_end():
+    queue = FIFOQueue(10, "int32", [[]])
+    with Other(queue) as other:
+        queue.enqueue_many([[1, 2, 3]])
+        assert other.ask(lambda q: q.size()) == 3
+        other.ask(lambda q: q.close())
+        assert other.ask(lambda q: q.dequeue_up_to(5).tolist()) == [1, 2, 3]
+        with pytest.raises(OutOfRangeError):
+            queue.dequeue()
+
+
 def test_wrong_input_fails_where_it_was_given():
     queue = FIFOQueue(10, "int32", [[2]])
     with Other(queue) as other:
@@ -248,6 +280,23 @@ def test_a_queue_is_fed_by_a_queue_while_nobody_calls_here():
         assert drainer.end() == list(range(100, 150))
         feeder.end()
         mover.end()
+
+
+def test_threads_of_another_process_each_use_it():
+    queue = FIFOQueue(3, "int32", [[]])
+
+    def produce(q):
+        threads = [threading.Thread(target=lambda n=n: [q.enqueue(n * 100 + i) for i in range(20)]) for n in range(3)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+
+    with Other(queue) as other:
+        other.begin(produce)
+        got = queue.dequeue_many(60).tolist()
+        other.end()
+    assert sorted(got) == sorted(n * 100 + i for n in range(3) for i in range(20))
+    for n in range(3):
+        assert [v for v in got if v // 100 == n] == [n * 100 + i for i in range(20)]
 
 
 def test_a_fork_of_another_process_uses_the_queue_too():
@@ -318,3 +367,14 @@ def test_the_capacity_holds_against_producers_that_need_no_answer():
         assert queue.size() == 8
         assert queue.dequeue_many(9).tolist() == [0, 1, 2, 10, 11, 12, 13, 14, 99]
         one.end()
+
+
+def test_no_thread_and_no_descriptor_until_a_handle_leaves():
+    before = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    queue = FIFOQueue(10, "int32", [[]])
+    queue.enqueue(1)
+    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
+    pickle.dumps(queue)
+    assert threading.active_count() == before[0] + 1
+    del queue
+    gc.collect()

@@ -5,6 +5,7 @@ import pickle
 import random
 import signal
 import threading
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -239,6 +240,20 @@ def test_an_element_larger_than_the_shared_memory_is_an_error(monkeypatch):
         assert queue.dequeue().shape == ((8 << 20) - 64,)  # it went back
 
 
+def test_many_small_elements_cost_little_more_than_their_bytes():
+    queue = FIFOQueue(50_000, "float32", [[16]])
+    with Other(queue) as other:
+        other.ask(lambda q: q.enqueue(np.zeros(16, np.float32)))
+        tracemalloc.start()
+        other.ask(lambda q: [q.enqueue_many(np.zeros((1000, 16), np.float32)) for _ in range(49)] and None)
+        assert queue.size() == 49_001
+        private = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        shared = queue.queue_ref.driver.hub.pool.arena.num_reserved_bytes
+        assert shared < 1.2 * 49_001 * 64
+        assert private < 60 * 49_001
+
+
 def produce(queue, producer, count, seed):
     """Enqueue (producer, number) in pieces of random sizes."""
     rng, number = random.Random(seed), 0
@@ -325,3 +340,39 @@ def test_each_element_comes_out_once_whoever_is_killed(tmp_path, kind, seed):
         end = max([0 if place < 2 else per_producer, *(number + 1 for number in numbers[-1:])])
         missing += end - len(numbers)  # what is before the last that came must have come
     assert missing <= 2 * 64  # of each killed consumer, at most its last piece
+
+
+def test_what_comes_for_a_consumer_after_it_was_killed_stays_in_the_queue():
+    """Even if the news of its end has not been heard yet."""
+    queue = FIFOQueue(10, "int32", [[]])
+    queue.enqueue_many(np.arange(3))
+    with Other(queue) as victim:
+        victim.begin(lambda q: q.dequeue_many(5))
+        in_line(queue)
+        hub = queue.queue_ref.driver.hub
+        hub.watch._serve = lambda events: None  # nobody listens
+        victim.kill()
+        queue.enqueue_many(np.arange(3, 6), timeout=30)
+        assert queue.dequeue_many(6, timeout=30).tolist() == list(range(6))
+        hub.watch._serve = hub._serve
+        hub.attend()
+
+
+def test_a_queue_that_is_dropped_while_the_last_one_ends_the_service_pokes_nobody():
+    """Its number is in line already, so that the thread may be gone, and its descriptors be others', before it pokes."""
+    one, two = FIFOQueue(1, "int64", [[]]), FIFOQueue(1, "int64", [[]])
+    pickle.dumps([one, two])
+    hub = one.queue_ref.driver.hub
+    first, second = (each.queue_ref.driver.number for each in (one, two))
+    del one, two
+    hub._thread.join(60)
+    reused = [end for _ in range(5) for end in os.pipe2(os.O_NONBLOCK)]
+    try:
+        hub.drop(first)
+        hub.drop(second)
+        for read_end in reused[::2]:
+            with pytest.raises(BlockingIOError):
+                os.read(read_end, 1)
+    finally:
+        for end in reused:
+            os.close(end)

@@ -2,6 +2,7 @@
 
 import itertools
 import multiprocessing
+import os
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from helpers.gates import Gate, stop_at
 from helpers.others import Other, in_line
 from helpers.strikes import Strike, Struck
 
-from mpqueue import FIFOQueue
+from mpqueue import FIFOQueue, RandomShuffleQueue
 from mpqueue.errors import CancelledError, OutOfRangeError
 from mpqueue.tf1.queues import client
 from mpqueue.tf1.queues.remote import Connection
@@ -144,6 +145,22 @@ def test_a_lease_that_is_recalled_while_an_element_is_taken_gives_it_to_one_of_t
         assert queue.dequeue_many(13, timeout=30).tolist() == list(range(7, 20))
 
 
+def test_elements_that_cannot_be_lent_are_asked_for_each():
+    queues = [
+        RandomShuffleQueue(50, 0, "int64", [()]),
+        FIFOQueue(50, "int64"),
+        FIFOQueue(50, "string", [()]),
+        FIFOQueue(50, "int64", [()]),
+    ]
+    with Other(*queues) as other:
+        for place, queue in enumerate(queues):
+            if place == 3:  # an element of the owner's
+                queue.enqueue(1)
+            other.ask(lambda *qs, at=place: [qs[at].enqueue("1" if at == 2 else 1) for _ in range(9)] and None)
+            other.ask(lambda *qs, at=place: [qs[at].dequeue() for _ in range(5)] and None)
+            assert not lent(queue)
+
+
 def test_a_processor_that_may_turn_reads_around_gets_no_leases(monkeypatch):
     monkeypatch.setattr(client, "IS_STRONGLY_ORDERED", False)
     queue = FIFOQueue(50, "int64", [()])
@@ -196,3 +213,26 @@ def test_a_struck_take_has_taken_nothing(is_recalled):
     process.join(60)
     assert process.exitcode == 0
     assert num_struck > 5
+
+
+def test_the_channel_of_a_fork_has_no_part_in_the_lease():
+    queue = FIFOQueue(50, "int64", [()])
+
+    def in_fork(q):
+        pid = os.fork()
+        if not pid:
+            os._exit(int(q.dequeue()))
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    with holder_of(queue) as other:
+        assert other.ask(in_fork) == 2
+        assert take(other) == [3]
+
+
+def test_a_lease_that_has_ended_is_not_used_after_a_call_that_failed():
+    queue = FIFOQueue(50, "int64", [()])
+    with holder_of(queue) as other:
+        with pytest.raises(Exception, match="did not finish"):
+            other.ask(lambda q: q.dequeue_many(40, timeout=0.01))
+        assert other.ask(lambda q: len(q.queue_ref._channel().lease)) == 0
+        assert take(other, 18) == list(range(2, 20))

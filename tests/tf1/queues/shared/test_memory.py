@@ -2,14 +2,16 @@
 
 import threading
 import time
+from collections import deque
 
 import numpy as np
 import pytest
 from helpers.gates import Gate, pass_gate
 from helpers.others import Other, in_line
 
+import mpqueue
 from mpqueue import FIFOQueue, RandomShuffleQueue
-from mpqueue.errors import DeadlineExceededError, SharedMemoryFull
+from mpqueue.errors import CancelledError, DeadlineExceededError, SharedMemoryFull
 from mpqueue.memory.segment import Segment
 from mpqueue.tf1.queues import blocks
 from mpqueue.tf1.queues.remote import Connection
@@ -93,6 +95,35 @@ def test_an_enqueue_waits_until_a_dequeue_has_freed_memory(memory_of_4_mb, shape
         other.end()
 
 
+class NotedLate(deque):
+    """What threads of the owner have read; another process begins to wait for memory just before the next note."""
+
+    def __iadd__(self, blocks):
+        self.begin()
+        return deque(self) + deque(blocks)
+
+
+def test_who_begins_to_wait_for_memory_while_a_dequeue_frees_some_gets_it(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8", [[MB - 64]])
+    with Other(queue) as other:
+        other.ask(put_all, range(3))
+        pool = hub_of(queue).pool
+        pool.read = read = NotedLate(pool.read)
+        read.begin = lambda: (other.begin(put_all, [3]), short(queue))
+        assert queue.dequeue(timeout=DEADLOCK_S)[0] == 0
+        other.end()  # and this process calls nothing meanwhile
+    assert [int(queue.dequeue(timeout=DEADLOCK_S)[0]) for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_dequeue_of_another_process_frees_memory_too(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8")
+    with Other(queue) as producer, Other(queue) as consumer:
+        producer.begin(put_all, range(20))
+        short(queue)
+        assert consumer.ask(lambda q: [int(q.dequeue()[0]) for _ in range(20)]) == list(range(20))
+        producer.end()
+
+
 def test_two_producers_share_what_there_is(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8", [[MB - 64]])
     with Other(queue) as one, Other(queue) as two:
@@ -103,6 +134,16 @@ def test_two_producers_share_what_there_is(memory_of_4_mb):
         one.end()
         two.end()
     assert sorted(got) == list(range(40))
+
+
+def test_elements_of_other_sizes_make_room_as_well(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8")
+    sizes = [100, 3 * MB, 200_000, MB, 2 * MB, 70_000, 3 * MB, 900_000]
+    with Other(queue) as other:
+        other.begin(lambda q: [put(q, place, size) for place, size in enumerate(sizes)] and None)
+        short(queue)
+        assert [queue.dequeue(timeout=DEADLOCK_S).size for _ in sizes] == sizes
+        other.end()
 
 
 def test_blocks_that_were_granted_ahead_for_other_sizes_are_no_obstacle(memory_of_4_mb):
@@ -139,6 +180,27 @@ def test_a_timeout_gets_out(memory_of_4_mb):
         assert queue.dequeue()[0] == 99
 
 
+def test_a_closed_session_gets_out(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8")
+
+    def run(queue, gone):
+        session = mpqueue.Session()
+        closer = threading.Thread(target=lambda: [gone.dequeue(), session.close()])
+        closer.start()
+        try:
+            session.run(lambda: put_all(queue, range(20)))
+        finally:
+            closer.join(DEADLOCK_S)
+
+    gone = FIFOQueue(1, "bool", [[]])
+    with Other(queue, gone) as other:
+        other.begin(run)
+        short(queue)
+        gone.enqueue(True)
+        with pytest.raises(CancelledError):
+            other.end()
+
+
 def test_a_killed_producer_that_waits_for_memory_frees_what_it_had(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8")
     with Other(queue) as victim, Other(queue) as other:
@@ -163,6 +225,18 @@ def test_a_producer_whose_consumer_waits_for_more_than_fits_is_told(memory_of_4_
         queue.close()
         taker.join(DEADLOCK_S)
         assert batches[0][:, 0].tolist() == list(range(len(batches[0])))
+
+
+def test_a_producer_is_told_when_a_consumer_begins_to_wait_for_more_than_fits(memory_of_4_mb):
+    queue = RandomShuffleQueue(100, 50, "uint8", [[MB - 64]])
+    with Other(queue) as other, Other(queue) as consumer:
+        other.begin(put_all, range(10))
+        short(queue)
+        consumer.begin(lambda q: q.dequeue()[0])
+        with pytest.raises(SharedMemoryFull):
+            other.end()
+        queue.close()
+        assert consumer.end() in range(10)
 
 
 def test_a_producer_is_told_when_a_thread_here_begins_to_wait_for_more_than_fits(memory_of_4_mb):
@@ -219,6 +293,16 @@ def test_rows_that_found_no_memory_do_not_go_in_with_a_later_call(memory_of_4_mb
         assert queue.size() == 0
         other.ask(put_all, [7, 8])
         assert [int(queue.dequeue()[0]) for _ in range(2)] == [7, 8]
+
+
+def test_fixed_rows_that_found_no_memory_leave_the_queue_as_it_was(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8", [[MB - 64]])
+    with Other(queue) as other:
+        with pytest.raises(SharedMemoryFull):
+            other.ask(lambda q: q.enqueue_many([np.zeros((10, MB - 64), np.uint8)]))
+        other.ask(lambda q: q.enqueue_many([np.ones((2, MB - 64), np.uint8)]))
+        assert queue.dequeue_many(2)[:, 0].tolist() == [1, 1]
+        assert queue.size() == 0
 
 
 def test_a_queue_that_is_dropped_gives_back_the_memory_of_its_elements(memory_of_4_mb):

@@ -1,8 +1,10 @@
 """What copies of a reader read in other processes is counted at the reader."""
 
+import copy
 import gc
 import os
 import signal
+import threading
 
 import pytest
 from helpers.others import Other
@@ -125,6 +127,54 @@ def test_a_copy_counts_on_after_a_call_that_was_undone(files):
             assert counts(reader) == (6, 1)
 
 
+def test_a_count_amid_which_another_thread_connects_anew_goes_to_the_cells_it_was_begun_for(files):
+    """The thread that has joined has the connection; any other may count by it."""
+    reader, queue = mpqueue.TextLineReader(), work(*files)
+
+    def count_amid_a_renewal(reader, queue):
+        cells, is_asked, has_moved = reader._tally._cells, threading.Event(), threading.Event()
+        connection, words = cells.channel.connection, cells.words
+
+        class Lock:
+            """Tells that somebody waits for it, or goes in."""
+
+            def __init__(self, lock):
+                self.lock = lock
+
+            def __enter__(self):
+                if threading.current_thread() is not counter:
+                    has_moved.set()
+                return self.lock.__enter__()
+
+            def __exit__(self, *error):
+                self.lock.__exit__(*error)
+
+        class Words:
+            def __getitem__(self, place):
+                cells.words = words
+                is_asked.set()  # it has asked whether they are its own
+                assert has_moved.wait(30)
+                return words[place]
+
+            __setitem__ = words.__setitem__
+
+        counter = threading.Thread(target=reader.read, args=(queue,))
+        if hasattr(connection, "counting"):
+            connection.counting = Lock(connection.counting)
+        cells.words = Words()
+        counter.start()
+        assert is_asked.wait(30)
+        give_up_a_call(reader, queue)
+        queue.size()  # the owner has seen the end of the former connection by now
+        has_moved.set()
+        counter.join(30)
+
+    with Other(reader, queue, method="spawn") as other:
+        other.ask(read)
+        other.ask(count_amid_a_renewal)
+        assert counts(reader) == (2, 0)
+
+
 def test_what_a_process_has_read_that_is_cut_off_later_stays_counted(files):
     reader, queue = mpqueue.TextLineReader(), work(*files)
 
@@ -139,6 +189,25 @@ def test_what_a_process_has_read_that_is_cut_off_later_stays_counted(files):
         with pytest.raises(errors.CancelledError, match="ended this connection"):
             other.ask(write_and_go_on)
         assert counts(reader) == (2, 0)
+
+
+def test_a_record_is_given_although_nobody_is_there_to_count_it(files):
+    """Its thread has connected anew since the latest count, and the owner has ended that connection, too."""
+    reader, queue = mpqueue.TextLineReader(), work(*files)
+
+    def be_cut_off(_reader, queue):
+        os.write(queue.queue_ref._own.channel.connection._sock.fileno(), b"a line of a log\n")
+        with pytest.raises(errors.CancelledError):
+            while True:
+                queue.size()
+
+    with Other(reader, queue, method="spawn") as other:
+        other.ask(read)
+        other.ask(give_up_a_call)
+        other.ask(be_cut_off)
+        assert other.ask(read) == (f"{files[0]}:2".encode(), b"line")
+        assert other.ask(counts) == (2, 0)
+        assert counts(reader) == (1, 0)
 
 
 def test_what_a_handler_raises_amid_a_count_is_raised(files):
@@ -192,6 +261,35 @@ def test_the_state_tells_the_counts_of_all():
     assert counts(fresh) == (2, 2)
 
 
+def test_each_reader_has_counts_of_its_own(files):
+    lines, units, queue = mpqueue.TextLineReader(), mpqueue.IdentityReader(), work(*files)
+
+    def read_both(lines, units, queue):
+        lines.read(queue)
+        units.read(queue)
+        units.read(queue)
+
+    with Other(lines, units, queue, method="spawn") as other:
+        other.ask(read_both)
+        assert counts(lines) == (1, 0)
+        assert counts(units) == (2, 2)
+
+
+def test_two_copies_in_one_process_count_both():
+    reader, queue = mpqueue.IdentityReader(), work("a", "b")
+    with Other(reader, copy.deepcopy(reader), queue, method="spawn") as other:
+        other.ask(lambda one, two, queue: (one.read(queue), two.read(queue)))
+        assert counts(reader) == (2, 2)
+
+
+def test_a_copy_in_the_same_process_counts_for_itself():
+    reader, queue = mpqueue.IdentityReader(), work("a", "b")
+    twin = copy.deepcopy(reader)
+    twin.read(queue)
+    assert counts(reader) == (0, 0)
+    assert counts(twin) == (1, 1)
+
+
 def test_a_fork_of_a_copy_counts_too(files):
     reader, queue = mpqueue.TextLineReader(), work(*files)
 
@@ -218,6 +316,29 @@ def test_the_counts_outlive_the_queues(files):
         gc.collect()
         assert counts(reader) == (1, 0)
     assert counts(reader) == (1, 0)
+
+
+def test_a_queue_of_the_other_process_is_nobodys_count():
+    reader, queue = mpqueue.IdentityReader(), work("a")
+
+    def read_own(reader, queue):
+        own = mpqueue.FIFOQueue(1, ["string"], [()])
+        own.enqueue(["x"])
+        reader.read(own)
+        reader.read(queue)
+
+    with Other(reader, queue, method="spawn") as other:
+        other.ask(read_own)
+        assert other.ask(counts) == (2, 2)
+        assert counts(reader) == (1, 1)
+
+
+def test_a_selection_of_queues_counts(files):
+    reader = mpqueue.TextLineReader()
+    chosen = mpqueue.QueueBase.from_list(1, [work(), work(*files)])
+    with Other(reader, chosen, method="fork") as other:
+        other.ask(read)
+        assert counts(reader) == (1, 0)
 
 
 def test_batches_of_worker_processes_count_at_the_reader(files):
