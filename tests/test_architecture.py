@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from pathlib import Path
 from typing import NamedTuple, get_args
 
 import pytest
@@ -25,7 +24,7 @@ PACKAGE = structure.read(structure.ROOT / "mpqueue", "mpqueue")
 SCRIPTS = structure.read(structure.ROOT / "scripts")
 PACKAGES = {name: module for name, module in PACKAGE.items() if module.is_package}
 DOCS = structure.ROOT / "docs"
-PAGE = DOCS / "architecture.md"
+PAGE = DOCS / "paths.md"
 
 
 class Limit(NamedTuple):
@@ -36,17 +35,14 @@ class Limit(NamedTuple):
     calls: int
     heading: str | None  # of the section that describes it
     goal: str
-    page: Path = PAGE
 
 
 LIMITS = {
-    "index": Limit(("trainer", "worker"), 16, 32, "The way of one index", "16 files, 30 calls"),
-    "stream": Limit(("trainer", "worker"), 29, 75, "The way of a batch of a stream", "none"),
-    "element to its owner": Limit(
-        ("owner", "other process"), 14, 50, "The way of one queue element", "14 files", DOCS / "queues.md"
-    ),
+    "index": Limit(("trainer", "worker"), 16, 32, "A batch by index", "16 files, 30 calls"),
+    "stream": Limit(("trainer", "worker"), 29, 75, "A batch of a stream", "none"),
+    "element to its owner": Limit(("owner", "other process"), 14, 50, "An element of a queue", "14 files"),
     "element from its owner": Limit(("owner", "other process"), 15, 100, None, "14 files"),
-    "service": Limit(("server",), 14, 50, "The way of a batch to a consumer", "16 files, 60 calls"),
+    "service": Limit(("server",), 14, 50, "A batch to a consumer of a server", "16 files, 60 calls"),
 }
 
 # Tests that name files or modules of TensorFlow 1, and import none.
@@ -124,7 +120,9 @@ def test_imports_inside_of_a_folder_point_up_its_map(name):
 
 def test_the_way_from_a_source_to_a_batch_is_that_of_its_picture():
     """Each line of the picture knows only the lines around it: the plan no line, the engine only the cursors of plans."""
-    block = re.search(r"## From a source to a batch\n\n```text\n(.*?)```", PAGE.read_text("utf-8"), re.S)[1]
+    block = re.search(
+        r"## From a source to a batch\n\n```text\n(.*?)```", (DOCS / "architecture.md").read_text("utf-8"), re.S
+    )[1]
     lines = [re.findall(r"(\w+)/", line[:49]) for line in block.splitlines()[::2]]
     frontends, plan, engine, backends, worker = lines
     assert (plan, engine, backends, worker) == (["plan"], ["engine"], ["workers", "cluster"], ["worker"])
@@ -225,14 +223,12 @@ def test_a_pure_module_knows_no_processes(name):
     assert not known & IMPURE
 
 
-WAYS = {limit.heading: limit.page for limit in LIMITS.values() if limit.heading}
+WALKS = [*(limit.heading for limit in LIMITS.values() if limit.heading), "A batch from another node"]
 
 
-@pytest.mark.parametrize(
-    ("heading", "page"), [*WAYS.items(), ("The way of a batch from another node", DOCS / "clusters.md")]
-)
-def test_a_walk_of_a_page_leads_through_what_is_there(heading, page):
-    steps = structure.walk(page, heading)
+@pytest.mark.parametrize("heading", WALKS)
+def test_a_walk_of_a_page_leads_through_what_is_there(heading):
+    steps = structure.walk(PAGE, heading)
     assert len(steps) >= 5
     modules = {str(module.path.relative_to(structure.ROOT)): module for module in PACKAGE.values()}
     missing = [
@@ -275,11 +271,11 @@ def _measure(legs, names):
 def test_the_page_of_a_trip_names_what_it_passes(trip):
     """What is as for an index is told once: the ways of a service and of a stream say what else there is."""
     name, legs = trip
-    heading, page = LIMITS[name].heading, LIMITS[name].page
+    heading = LIMITS[name].heading
     if heading is None:
         return
     passed = {file.removeprefix("mpqueue/") for leg in legs.values() for file in leg.files}
-    on_page = {step.file.removeprefix("mpqueue/") for step in structure.walk(page, heading)}
+    on_page = {step.file.removeprefix("mpqueue/") for step in structure.walk(PAGE, heading)}
     of_an_index = {step.file.removeprefix("mpqueue/") for step in structure.walk(PAGE, LIMITS["index"].heading)}
     assert on_page - passed <= UNPASSED.get(name, set()), "the page names what the run does not pass"
     unnamed = passed - on_page - (of_an_index if name in {"service", "stream"} else set())
