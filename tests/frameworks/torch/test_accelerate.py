@@ -84,7 +84,7 @@ def save(loader, name):
     accelerator.wait_for_everyone()
 
 
-cases = json.loads(sys.argv[1])
+action, cases = sys.argv[1], json.loads(sys.argv[2])
 mpqueue.torch.install()
 config = accelerate.DataLoaderConfiguration(use_stateful_dataloader=True, use_seedable_sampler=True)
 accelerator = accelerate.Accelerator(cpu=True, dataloader_config=config)
@@ -94,40 +94,50 @@ root = os.getcwd()
 for kind, workers in cases:
     os.chdir(os.path.join(root, f"{kind} {workers}"))
     accelerator.free_memory()
-    found = {"whole": run(make(), save=save)}
-    for folder in sorted(map(str, pathlib.Path().glob("state-*"))):
-        accelerator.free_memory()
-        loader = make()
-        torch.rand(5)  # a resumed run has other random numbers at its start
-        accelerator.load_state(folder)
-        found[folder] = run(loader, int(folder.split("-")[1]))
-    with open(f"found-{rank}.json", "w") as file:
+    if action == "whole":
+        found = {"whole": run(make(), save=save)}
+    else:
+        found = {}
+        for folder in sorted(map(str, pathlib.Path().glob("state-*"))):
+            accelerator.free_memory()
+            loader = make()
+            torch.rand(5)  # the random numbers of this process are not those of the first one
+            accelerator.load_state(folder)
+            found[folder] = run(loader, int(folder.split("-")[1]))
+    with open(f"{action}-{rank}.json", "w") as file:
         json.dump(found, file)
     accelerator.wait_for_everyone()
 accelerator.end_training()
 """
-LAUNCHER = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+LAUNCHERS = {
+    "whole": ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--main_process_port=0"],
+    "resumed": ["torch.distributed.run", "--standalone", "--nproc-per-node=2"],
+}
 CASES = [("shuffled", 1), ("in order", 1), ("stream", 0), ("stateful stream", 0), ("stateful stream", 1)]
 
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
-    """Return what each rank saw in each case: the uninterrupted run by step, and each resumed run.
+    """What each rank saw in each case: of the uninterrupted run by step, and of each resumed run.
 
-    One launch runs all cases, because two processes that import torch take eight seconds to start.
+    One launch runs all cases, because two processes that import torch take twelve seconds to start. Each launcher
+    starts one of the runs.
     """
     folder = tmp_path_factory.mktemp("accelerate")
     (folder / "program.py").write_text(PROGRAM)
     for kind, workers in CASES:
         (folder / f"{kind} {workers}").mkdir()
     env = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, "-m", *LAUNCHER, "program.py", json.dumps(CASES)]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
+    for action, launcher in LAUNCHERS.items():
+        command = [sys.executable, "-m", *launcher, "program.py", action, json.dumps(CASES)]
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=280, check=False)
+        assert done.returncode == 0, done.stderr[-4000:]
 
     def of(kind, workers):
-        ranks = [json.loads((folder / f"{kind} {workers}" / f"found-{rank}.json").read_text()) for rank in range(2)]
-        return [rank.pop("whole") for rank in ranks], ranks
+        found = folder / f"{kind} {workers}"
+        return [
+            [json.loads((found / f"{action}-{rank}.json").read_text()) for rank in range(2)] for action in LAUNCHERS
+        ]
 
     return of
 
@@ -135,7 +145,7 @@ def seen(tmp_path_factory):
 def check(whole, resumed, with_noise=True):
     """Check that all resumed runs equal the rest of the uninterrupted one on each rank."""
     for rank in range(2):
-        expected = whole[rank]
+        expected = whole[rank]["whole"]
         for name, found in resumed[rank].items():
             first = int(name.split("-")[1])
             rest = {step: seen for step, seen in expected.items() if int(step) > first}
@@ -146,7 +156,7 @@ def check(whole, resumed, with_noise=True):
 
 def all_of(part, whole, steps):
     """Return the ids (0) or the random numbers (1) that each rank saw in some steps."""
-    return [set(itertools.chain(*(each[str(step)][part] for step in steps))) for each in whole]
+    return [set(itertools.chain(*(each["whole"][str(step)][part] for step in steps))) for each in whole]
 
 
 @pytest.mark.parametrize("kind", ["shuffled", "in order"])

@@ -97,14 +97,10 @@ def check(loader):
 
 def check_all(contexts):
     for context in contexts:
-        # A fresh worker imports torch: one dataset is enough for it.
-        if context != "forkserver":
-            check(make(mpqueue.torch.DataLoader, Map(), context, is_persistent=context == "spawn"))
-        if context != "spawn":
-            check(make(mpqueue.torch.DataLoader, Stream(), context, is_persistent=True))
-    if contexts[0] != "spawn":
+        check(make(mpqueue.torch.DataLoader, Map(), context, is_persistent=context == "spawn"))
+        check(make(mpqueue.torch.DataLoader, Stream(), context, is_persistent=True))
         with mpqueue.torch.install():
-            check(make(data.DataLoader, Map(), contexts[0], is_persistent=True))
+            check(make(data.DataLoader, Map(), context, is_persistent=True))
 
 
 def make(kind, dataset, context, is_persistent):
@@ -135,9 +131,10 @@ def test_forked_workers_return_objects_of_the_callers_classes(form, contexts, tm
     run(*command, *contexts, cwd=tmp_path)
 
 
-def test_fresh_workers_return_objects_of_the_callers_classes(tmp_path):
+@pytest.mark.parametrize("context", ["spawn", "forkserver"])
+def test_fresh_workers_return_objects_of_the_callers_classes(context, tmp_path):
     (tmp_path / "program.py").write_text(PICKLABLE)
-    run("program.py", "spawn", "forkserver", cwd=tmp_path)
+    run("program.py", context, cwd=tmp_path)
 
 
 def test_forked_workers_of_a_loader_raise_the_callers_exception_class(tmp_path):
