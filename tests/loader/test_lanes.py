@@ -92,8 +92,7 @@ def test_elements_come_round_the_lanes(lanes):
 
 
 @pytest.mark.filterwarnings("ignore:5 workers run a stream of 4 lanes")
-@pytest.mark.parametrize("backend", ["process", "thread"])
-@pytest.mark.parametrize("workers", [1, 2, 3, 5])
+@pytest.mark.parametrize(("workers", "backend"), [(1, "process"), (3, "process"), (2, "thread"), (5, "thread")])
 def test_the_order_is_the_same_for_any_number_of_workers(workers, backend):
     with loader_of() as loader:
         whole = [values(loader) for _ in range(2)]
@@ -184,8 +183,7 @@ def on_all_ranks(world, states, count, **options):
 
 @pytest.mark.usefixtures("always_saved")
 @pytest.mark.filterwarnings("ignore:.*ranks share a stream")
-@pytest.mark.parametrize("before", [1, 2, 4, 8])
-@pytest.mark.parametrize("after", [1, 2, 4, 8])
+@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 1), (2, 8), (8, 2), (4, 4)])
 def test_the_ranks_of_any_world_give_the_whole_together(before, after):
     with loader_of(100, lanes=8) as loader:
         whole = values(loader)
@@ -233,8 +231,11 @@ def test_epochs_of_n_batches_go_on_where_the_one_before_ended(workers, monkeypat
         assert list(itertools.chain.from_iterable(epochs)) == endless(20, 42)
 
 
-@pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 2}, {"workers": 2, "backend": "thread"}], ids=str)
-@pytest.mark.parametrize("queue", [1, 4, 100])
+@pytest.mark.parametrize(
+    ("options", "queue"),
+    [({"workers": 0}, 4), ({"workers": 2}, 1), ({"workers": 2}, 100), ({"workers": 2, "backend": "thread"}, 100)],
+    ids=str,
+)
 def test_no_batch_is_dealt_beyond_an_epoch_that_may_be_the_only_one(options, queue):
     """Nor, by threads, beyond any: nobody could tell of which source it would be."""
     with loader_of(20, epoch_batches=7, max_queue_size=queue, **options) as loader:
@@ -491,16 +492,20 @@ def test_a_place_becomes_the_state_that_there_was():
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("backend", "options", "told"),
     [
-        ({"workers": 3, "lanes": 2}, r"3 workers run a stream of 2 lanes, .*1 of them .*workers=2; or lanes=4,"),
         (
+            "thread",
+            {"workers": 3, "lanes": 2},
+            r"3 workers run a stream of 2 lanes, .*1 of them .*workers=2; or lanes=4,",
+        ),
+        (
+            "process",
             {"workers": 3, "lanes": 4, "shard": (0, 2), "epoch_batches": 4},
             r"3 workers run a stream of 4 lanes, of which each of 2 ranks has 2, .*workers=2; or lanes=8,",
         ),
     ],
 )
-@pytest.mark.parametrize("backend", ["thread", "process"])
 def test_workers_without_a_lane_are_told_of_once(options, told, backend):
     with Loader(Numbers(12), backend=backend, **options) as loader:
         with pytest.warns(UserWarning, match=told) as warned:
@@ -551,9 +556,17 @@ def test_an_element_of_a_function_draws_by_its_place_in_the_stream_whatever_the_
     assert drawn(2) == drawn(4) == drawn(8)
 
 
-@pytest.mark.parametrize("lanes", [None, 2, 16])
-@pytest.mark.parametrize("max_queue_size", [2, 3, 10])
-@pytest.mark.parametrize("backend", ["process", "thread"])
+@pytest.mark.parametrize(
+    ("backend", "lanes", "max_queue_size"),
+    [
+        ("process", None, 2),
+        ("process", 2, 3),
+        ("process", 16, 10),
+        ("thread", None, 10),
+        ("thread", 2, 2),
+        ("thread", 16, 3),
+    ],
+)
 def test_slow_worker_does_not_hold_up_the_others_without_an_order(backend, lanes, max_queue_size):
     with Gate() as gate:
         address, count, passed = gate.address, 48, []

@@ -336,16 +336,20 @@ def test_an_enqueuer_that_nobody_holds_ends_its_workers(processes):
     assert pipeline.is_stopped
 
 
-def test_seeds_follow_from_the_state_of_random_and_no_two_enqueuers_share_one():
-    def seeds():
-        random.seed(7)
-        return [PassEnqueuer(Marked())._seed for _ in range(3)]
+def test_random_state_determines_draws_and_no_two_enqueuers_draw_the_same_numbers():
+    def drawn():
+        enqueuer = PassEnqueuer(Marked(), 1, False)
+        return epoch(enqueuer, enqueuer.get(), 1)[0, 3]
 
-    first = seeds()
+    def drawn_by_three():
+        random.seed(7)
+        return [drawn() for _ in range(3)]
+
+    first = drawn_by_three()
     assert len(set(first)) == 3
     random.random()
-    assert PassEnqueuer(Marked())._seed not in first
-    assert seeds() == first
+    assert drawn() not in first
+    assert drawn_by_three() == first
 
 
 def test_no_two_batches_of_a_run_draw_the_same_numbers():

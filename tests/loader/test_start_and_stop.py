@@ -27,7 +27,7 @@ def test_ten_enqueuers_at_once():
 def test_start_and_stop_in_a_loop(processes):
     enqueuer = OrderedEnqueuer(Numbers(), processes)
     descriptors = None
-    for _ in range(200 if processes else 400):
+    for _ in range(40 if processes else 100):
         enqueuer.start(2, 4)
         assert numbers(enqueuer.get(), 1) == [0]
         enqueuer.stop()
@@ -42,7 +42,7 @@ def test_start_and_stop_in_several_threads():
 
     def run():
         try:
-            for _ in range(10):
+            for _ in range(4):
                 with OrderedEnqueuer(Numbers(), True) as enqueuer:
                     enqueuer.start(2, 4)
                     assert numbers(enqueuer.get(), 9) == [0, 1, 2, 3, 4, 5, 6, 7, 0]
@@ -58,7 +58,7 @@ def test_start_and_stop_in_several_threads():
 
 
 def test_one_enqueuer_is_stopped_by_several_threads_at_once():
-    for _ in range(10):
+    for _ in range(5):
         enqueuer = OrderedEnqueuer(Numbers(), True)
         enqueuer.start(2, 4)
         threads = [threading.Thread(target=enqueuer.stop) for _ in range(4)]

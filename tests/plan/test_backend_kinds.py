@@ -1,6 +1,7 @@
 """The kinds of backends: each is named where users meet it, runs what they ask of it, and is made whole by its module."""
 
 import inspect
+import os
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -9,13 +10,11 @@ from typing import get_args, get_type_hints
 import pytest
 
 import mpqueue
-import mpqueue.keras
 from mpqueue.engine.backend import Backend
 from mpqueue.frameworks.keras.passes import PassEnqueuer
 from mpqueue.plan.backend_kinds import _KINDS, BackendKind, BackendName, kind_of
 from mpqueue.workers.inline import InlineBackend
 
-FACES = [mpqueue.Loader, mpqueue.OrderedEnqueuer, mpqueue.GeneratorEnqueuer, mpqueue.keras.accelerate]
 # What the pipeline asks of a backend.
 ASKED = {*get_type_hints(Backend), *(name for name in vars(Backend) if not name.startswith("_"))}
 
@@ -25,12 +24,6 @@ def test_each_kind_is_in_the_type_of_the_names_and_in_the_error():
     with pytest.raises(ValueError, match="backend must be") as raised:
         kind_of("no such")
     assert [name for name in _KINDS if f'"{name}"' not in str(raised.value)] == []
-
-
-@pytest.mark.parametrize("face", FACES, ids=lambda face: face.__name__)
-def test_each_kind_is_named_where_a_face_describes_its_backend(face):
-    (said,) = [line for line in inspect.getdoc(face).splitlines() if line.startswith("    backend: ")]
-    assert [name for name in _KINDS if f'"{name}"' not in said] == []
 
 
 @pytest.mark.parametrize("name", _KINDS)
@@ -94,9 +87,20 @@ def test_what_contradicts_a_kind_is_refused_by_its_name(monkeypatch):
         mpqueue.OrderedEnqueuer([1], use_multiprocessing=True, backend="new")
 
 
-def test_an_enqueuer_whose_flag_is_set_later_runs_what_it_says():
-    enqueuer = mpqueue.OrderedEnqueuer([1], backend="thread")
-    enqueuer.use_multiprocessing = True
-    assert enqueuer._backend == "process"
-    enqueuer.use_multiprocessing = False
-    assert enqueuer._backend == "thread"
+class ProcessIds:
+    """Batches that hold the process id of their worker."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return os.getpid()
+
+
+def test_use_multiprocessing_set_after_construction_selects_the_backend():
+    enqueuer = mpqueue.OrderedEnqueuer(ProcessIds(), backend="thread")
+    for in_processes in (True, False):
+        enqueuer.use_multiprocessing = in_processes
+        enqueuer.start(1)
+        assert (next(enqueuer.get()) != os.getpid()) is in_processes
+        enqueuer.stop()

@@ -85,8 +85,7 @@ def outcomes(loader):
             found.append(error.index)
 
 
-@pytest.mark.parametrize("restarts", [0, 1, 3])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("workers", "restarts"), [(1, 0), (1, 3), (2, 1)])
 def test_a_sample_that_kills_before_its_turn_costs_its_own_batch_and_no_other(workers, restarts):
     with Loader(Deadly(), batch_size=SIZE, workers=workers, threads=4, restarts=restarts) as loader:
         assert outcomes(loader) == [batch(0), batch(1), batch(2), 3, batch(4), batch(5)]

@@ -37,8 +37,10 @@ class Counting:
             yield number % 100
 
 
-@pytest.mark.parametrize(("workers", "backend"), [(0, "process"), (2, "process"), (2, "thread")])
-@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize(
+    ("workers", "backend", "ordered"),
+    [(0, "process", True), (2, "process", True), (2, "process", False), (2, "thread", False)],
+)
 def test_batches_come_as_the_sampler_says(workers, backend, ordered):
     options = {"workers": workers, "backend": backend, "ordered": ordered}
     with mpqueue.Loader(Indices(), sampler=[7, 7, 3, 9, 1], batch_size=2, **options) as loader:
@@ -190,8 +192,7 @@ class Shuffling:
         self.random.setstate(state)
 
 
-@pytest.mark.parametrize("at", [0, 2, 4])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("at", "workers"), [(0, 2), (2, 0), (2, 2), (4, 0)])
 def test_a_sampler_with_a_state_of_its_own_goes_on_with_its_order(at, workers):
     with mpqueue.Loader(Indices(), sampler=Shuffling(1), batch_size=3, workers=workers) as loader:
         list(loader)

@@ -80,8 +80,10 @@ def plain(value):
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
-@backends
-@pytest.mark.parametrize("collate", [None, list], ids=["joined", "listed"])
+@pytest.mark.parametrize(
+    ("workers", "backend", "collate"),
+    [(0, "process", list), (2, "process", None), (2, "process", list), (2, "thread", None)],
+)
 def test_order_numbers_and_memory_of_samples_are_those_of_one_thread(workers, backend, collate):
     def taken(threads):
         options = {"workers": workers, "backend": backend, "shuffle": True, "seed": 5, "collate": collate}
@@ -150,15 +152,14 @@ def test_an_error_comes_in_the_place_of_its_batch_when_the_others_of_it_are_done
         assert indices(batches) == [list(range(8, 16))]
 
 
-@backends
 @pytest.mark.parametrize(
-    ("error", "kind", "text"),
+    ("workers", "backend", "error", "kind", "text"),
     [
-        (StopIteration(), RuntimeError, "StopIteration"),
-        (SystemExit(3), WorkerRaised, "SystemExit: 3"),
-        (ValueError("own"), ValueError, "own"),
+        (0, "process", SystemExit(3), WorkerRaised, "SystemExit: 3"),
+        (2, "process", SystemExit(3), WorkerRaised, "SystemExit: 3"),
+        (2, "process", StopIteration(), RuntimeError, "StopIteration"),
+        (2, "thread", StopIteration(), RuntimeError, "StopIteration"),
     ],
-    ids=["StopIteration", "SystemExit", "ValueError"],
 )
 def test_what_a_sample_raises_in_a_thread_is_told_as_with_one(workers, backend, error, kind, text):
     with Loader(Failing(error), batch_size=8, workers=workers, backend=backend, threads=8) as loader:
@@ -168,8 +169,10 @@ def test_what_a_sample_raises_in_a_thread_is_told_as_with_one(workers, backend, 
         assert indices(batches) == [list(range(8, 16))]
 
 
-@backends
-@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize(
+    ("workers", "backend", "at_once"),
+    [(0, "process", True), (2, "process", False), (2, "process", True), (2, "thread", False)],
+)
 def test_samples_that_raise_are_left_out(workers, backend, at_once):
     class AtOnce(Failing):
         thread_safe = True

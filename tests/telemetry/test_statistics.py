@@ -170,8 +170,9 @@ def test_a_source_that_waits_is_told_from_one_that_computes():
     assert times.blocked.p50_s < 0.5 * times.compute.p50_s
 
 
-@pytest.mark.parametrize("threads", [2, 16])
-@KINDS
+@pytest.mark.parametrize(
+    ("backend", "workers", "threads"), [("process", 2, 16), ("process", 2, 2), ("thread", 2, 16), ("process", 0, 2)]
+)
 def test_the_time_of_a_batch_is_the_sum_of_all_threads(backend, workers, threads):
     """Also with more threads than samples in a batch, which begin the samples of later batches ahead of their turn."""
     with Loader(Timed(80, 0.01), workers=workers, backend=backend, batch_size=4, threads=threads) as loader:

@@ -81,20 +81,6 @@ def message(record, fields):
     return record.pack(*fields) + (b"" if place is None else bytes(fields[place]))
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
-def test_the_head_of_a_protocol_tells_of_each_kind(name):
-    protocol = importlib.import_module(name)
-    kinds = [
-        kind
-        for made in vars(protocol).values()
-        if isinstance(made, type) and made.__module__ == name
-        for kind, value in vars(made).items()
-        if kind.isupper() and isinstance(value, int)
-    ]
-    assert kinds
-    assert [kind for kind in kinds if not re.search(rf"\b{kind}\b", protocol.__doc__)] == []
-
-
 def test_every_record_that_is_declared_is_tested_here():
     declaring = {str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py") if "= RecordType(" in path.read_text()}
     assert declaring == {module.removeprefix("mpqueue.").replace(".", "/") + ".py" for module in PROTOCOLS}
