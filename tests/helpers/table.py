@@ -64,6 +64,7 @@ class Impossible(NamedTuple):
 
 _TYPICAL = ("raise", "sigkill")
 _ALL_BUT_TYPICAL = tuple(kind for kind in KINDS if kind not in _TYPICAL)
+_LIKE_ANOTHER = ("exit-1", "sigsegv", "sigabrt")
 _SLOT = ("amid-copy", "before-record", "after-record", "pickling-batch", "pickling-error")
 _DEADLY = (*DYING, "sigstop")
 _NURSERY = ("nursery", "unpickling", "push-to-nursery", "push-to-worker")
@@ -76,8 +77,24 @@ IMPOSSIBLE = [
         ("nursery",), _ALL_BUT_TYPICAL, ("spawn",), "it is the nursery of forked workers, which has these cells"
     ),
     Impossible(
-        tuple(place for place in PLACES if place not in _NURSERY), _ALL_BUT_TYPICAL, ("spawn",),
-        "a spawned worker is at the very code of a forked one, and so is the trainer: these cells are there",
+        tuple(place for place in PLACES if place not in ("nursery", "unpickling", "push-to-nursery")),
+        _ALL_BUT_TYPICAL, ("spawn",),
+        "a spawned worker runs the same code as a forked worker: the cells of the nursery cover it",
+    ),
+    Impossible(
+        tuple(place for place in PLACES if place not in (*_NURSERY, "amid-item")), _ALL_BUT_TYPICAL, ("fork",),
+        "a worker forked by the trainer runs the same code as one forked by the nursery: only the trainer's handling "
+        "of each kind differs, which the cells amid an item cover",
+    ),
+    Impossible(
+        tuple(place for place in PLACES if place not in ("worker-init", "amid-item")), _LIKE_ANOTHER,
+        ("nursery", "spawn"),
+        "the trainer receives only an exit status, and the worker ends as by exit-0 or SIGKILL",
+    ),
+    Impossible(
+        ("before-record", "after-record", "idle", "epoch-end"),
+        tuple(kind for kind in RAISING if kind not in ("raise", "sys-exit")), ("nursery",),
+        "no code catches exceptions in these places: each ends the worker as `raise` does",
     ),
     Impossible(_SLOT, KINDS, _LOCAL, "there is no slot and no record: batches and exceptions are handed on as they are"),
     Impossible(("idle", "epoch-end"), KINDS, ("thread",), "an idle thread runs none of the user's code"),

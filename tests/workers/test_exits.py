@@ -17,6 +17,7 @@ from mpqueue.errors import WorkerDied, WorkerRaised
 from mpqueue.workers import forker
 
 BACKENDS = [{"start_method": "nursery"}, {"start_method": "fork"}, {"start_method": "spawn"}, {"backend": "thread"}]
+NURSERY_AND_THREAD = pytest.mark.parametrize("options", [BACKENDS[0], BACKENDS[3]], ids=["nursery", "thread"])
 backends = pytest.mark.parametrize("options", BACKENDS, ids=["nursery", "fork", "spawn", "thread"])
 AT, LENGTH = 2, 5
 
@@ -68,7 +69,7 @@ def test_it_is_an_error_of_its_batch_at_once_and_the_stream_goes_on(options, cap
     assert not caplog.records
 
 
-@backends
+@NURSERY_AND_THREAD
 def test_so_it_is_in_a_generator(options):
     with Loader(elements, workers=1, **options) as loader:
         batches = iter(loader)
@@ -79,14 +80,14 @@ def test_so_it_is_in_a_generator(options):
         assert list(batches) == []
 
 
-@backends
+@NURSERY_AND_THREAD
 def test_so_it_is_in_a_batch_of_samples_and_it_can_be_left_out(options):
     with Loader(Leaving(), batch_size=2, workers=1, on_error="skip", **options) as loader:
         assert [batch.ravel()[0] for batch in loader] == [0, 4]
         assert loader.statistics().skipped == 1
 
 
-@backends
+@NURSERY_AND_THREAD
 def test_so_it_is_in_worker_init_for_each_batch(options):
     with Loader(Numbers(2), workers=1, worker_init=lambda: leave(4), **options) as loader:
         batches = iter(loader)

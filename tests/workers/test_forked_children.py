@@ -99,9 +99,16 @@ SOURCES = {
 }  # fmt: skip
 
 
-@backends
-@pytest.mark.parametrize(("make", "asked"), SOURCES.values(), ids=SOURCES)
-def test_it_gives_no_batch_and_ends(make, asked, options):
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        *((BACKENDS["nursery"], name) for name in SOURCES),
+        *((BACKENDS["thread"], name) for name in SOURCES),
+        *((BACKENDS["fork"], name) for name in ("item", "element that raises")),
+    ],
+)
+def test_it_gives_no_batch_and_ends(name, options):
+    make, asked = SOURCES[name]
     with mpqueue.Loader(make(), workers=1, seed=0, **(options | asked)) as loader:
         found = [np.ravel(batch).tolist() for batch in loader]
         assert [number for numbers in found for number in numbers] == list(range(LENGTH))

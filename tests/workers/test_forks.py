@@ -51,9 +51,15 @@ enqueuer.stop()
 
 
 @pytest.mark.parametrize(
-    "options", ["workers=1", "workers=1, start_method='fork'", "workers=2, backend='thread'", "workers=0"]
+    ("kind", "options"),
+    [
+        ("Numbers()", "workers=1"),
+        ("elements", "workers=1, start_method='fork'"),
+        ("Numbers()", "workers=2, backend='thread'"),
+        ("elements", "workers=2, backend='thread'"),
+        ("elements", "workers=0"),
+    ],
 )
-@pytest.mark.parametrize("kind", ["Numbers()", "elements"])
 def test_a_child_that_begins_an_epoch_of_a_running_loader_gets_the_error_of_next(options, kind):
     """It would get the batches of its parent once more, and start workers for that."""
     said, output = ran(f"METHOD = 'nursery'\n{FORKED}" + f"""

@@ -71,10 +71,9 @@ def test_the_error_holds_the_frames_of_all_threads_of_the_worker(method, told, m
         assert error.stack in str(error)
 
 
-@METHODS
-def test_the_worker_is_replaced_and_the_batch_computed_again(method, told, tmp_path):
+def test_the_worker_is_replaced_and_the_batch_computed_again(told, tmp_path):
     source = Hanging(told, tmp_path / "fuse")
-    with OrderedEnqueuer(source, True, batch_timeout=TIMEOUT_S, start_method=method) as enqueuer:
+    with OrderedEnqueuer(source, True, batch_timeout=TIMEOUT_S) as enqueuer:
         enqueuer.start(2, 4)
         assert numbers(enqueuer.get(), 16) == 2 * list(range(8))
         seen = enqueuer.statistics()

@@ -86,9 +86,8 @@ def expected(found):
 
 
 @forms
-@pytest.mark.parametrize("start_method", ["nursery", "fork"])
-def test_it_is_an_error_at_its_place_and_the_stream_goes_on(start_method, make, kind, caplog):
-    with mpqueue.Loader(Source(make), workers=2, start_method=start_method) as loader:
+def test_it_is_an_error_at_its_place_and_the_stream_goes_on(make, kind, caplog):
+    with mpqueue.Loader(Source(make), workers=2) as loader:
         for epoch in range(2):
             found = taken(iter(loader))
             assert expected(found)
@@ -99,8 +98,9 @@ def test_it_is_an_error_at_its_place_and_the_stream_goes_on(start_method, make, 
     assert not caplog.records
 
 
-def test_so_it_is_with_spawned_workers():
-    with mpqueue.Loader(Source(fragile), workers=1, start_method="spawn") as loader:
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_other_start_methods_raise_the_error_in_its_place(start_method):
+    with mpqueue.Loader(Source(fragile), workers=1, start_method=start_method) as loader:
         assert expected(taken(iter(loader)))
 
 

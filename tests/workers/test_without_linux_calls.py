@@ -23,14 +23,19 @@ sys.platform = "darwin"
 )
 
 
-@pytest.fixture(params=[_WITHOUT_CALLS, _LIKE_MACOS], ids=["no-calls", "like-macos"])
-def without(request, tmp_path):
+@pytest.fixture
+def without(lacks, tmp_path):
     """The environment of an interpreter that lacks them."""
-    (tmp_path / "sitecustomize.py").write_text(request.param)
+    (tmp_path / "sitecustomize.py").write_text(lacks)
     return {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.path.dirname(os.path.dirname(__file__))])}
 
 
-METHODS = pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+SYSTEMS = pytest.mark.parametrize("lacks", [_WITHOUT_CALLS, _LIKE_MACOS], ids=["no-calls", "like-macos"])
+METHODS = pytest.mark.parametrize(
+    ("lacks", "method"),
+    [(_WITHOUT_CALLS, "nursery"), *((_LIKE_MACOS, method) for method in ("nursery", "fork", "spawn"))],
+    ids=["no-calls-nursery", "like-macos-nursery", "like-macos-fork", "like-macos-spawn"],
+)
 
 _EPOCHS = """
 class Dying(Numbers):
@@ -59,9 +64,10 @@ def _script(method, strike, timeout_s=None):
 
 
 @METHODS
-@pytest.mark.parametrize("strike", ["os._exit(3)", "os.kill(os.getpid(), signal.SIGKILL)"])
-def test_a_worker_that_dies_is_replaced(method, strike, without, tmp_path):
-    said, _ = ran(_script(method, strike), env={**without, "FUSE": str(tmp_path / "fuse")})
+def test_a_worker_that_dies_is_replaced(method, without, tmp_path):
+    said, _ = ran(
+        _script(method, "os.kill(os.getpid(), signal.SIGKILL)"), env={**without, "FUSE": str(tmp_path / "fuse")}
+    )
     assert said == [_TWICE, "1"]
 
 
@@ -93,6 +99,7 @@ def test_one_that_closes_all_its_descriptors_counts_as_dead(method, without, tmp
     assert said == [_TWICE, "1"]
 
 
+@SYSTEMS
 def test_a_nursery_that_dies_is_replaced(without):
     said, _ = ran(
         """
