@@ -79,15 +79,15 @@ def wait_for_server(given):
 
 
 @pytest.mark.parametrize(
-    "call",
+    ("call", "given", "error"),
     [
-        stop_loader,
-        stop_enqueuer,
-        stop_server,
-        wait_for_server,
+        (stop_loader, "3", TypeError),
+        (stop_loader, math.nan, ValueError),
+        (stop_enqueuer, math.nan, ValueError),
+        (stop_server, "3", TypeError),
+        (wait_for_server, math.nan, ValueError),
     ],
 )
-@pytest.mark.parametrize(("given", "error"), [("3", TypeError), (math.nan, ValueError)])
 @pytest.mark.usefixtures("servers_home")
 def test_what_is_no_number_of_seconds_is_refused_and_nothing_is_stopped(call, given, error):
     with pytest.raises(error, match=r"must be (a number of|at least 0) seconds,? or None"):

@@ -20,7 +20,6 @@ HOWS = {
     "spawn": {"workers": 2, "start_method": "spawn"},
     "threads": {"workers": 2, "backend": "thread"},
 }
-ALL = pytest.mark.parametrize("how", HOWS.values(), ids=HOWS)
 FEW = pytest.mark.parametrize("how", [HOWS[name] for name in ("none", "one process", "fork", "threads")])
 
 
@@ -71,16 +70,17 @@ def expected(*, grows=False, count=4):
     return [[100 * level + index for index in range(3 + level * grows)] for level in range(count)]
 
 
-@ALL
-@pytest.mark.parametrize("kind", [Levels, Hooked])
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [*((Levels, name) for name in HOWS), *((Hooked, name) for name in ("none", "one process", "threads"))],
+)
 def test_a_change_after_an_epoch_is_there_in_the_next_one(kind, how):
     source = kind()
-    with Loader(source, **how) as loader:
+    with Loader(source, **HOWS[how]) as loader:
         assert epochs_of(source, loader, grows=True) == expected(grows=True)
 
 
-@pytest.mark.parametrize("kind", [Locked, LockedHooked])
-@pytest.mark.parametrize("start_method", [{}, {"start_method": "fork"}])
+@pytest.mark.parametrize(("kind", "start_method"), [(Locked, {"start_method": "fork"}), (LockedHooked, {})])
 def test_so_is_one_of_a_source_that_workers_inherit(kind, start_method):
     source = kind()
     with warnings.catch_warnings():
@@ -206,8 +206,16 @@ class OfLane:
         return self.number
 
 
-@pytest.mark.parametrize("is_saved", [True, False])
-@pytest.mark.parametrize("how", [HOWS[name] for name in ("none", "one process", "four processes", "threads")])
+@pytest.mark.parametrize(
+    ("how", "is_saved"),
+    [
+        (HOWS["none"], True),
+        (HOWS["none"], False),
+        (HOWS["one process"], False),
+        (HOWS["four processes"], True),
+        (HOWS["threads"], True),
+    ],
+)
 def test_a_stream_without_end_goes_on_where_it_is_with_the_changed_source(how, is_saved, monkeypatch):
     if not is_saved:
         monkeypatch.setattr(OfLane, "save", lambda _self: None)

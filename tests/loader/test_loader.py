@@ -314,8 +314,10 @@ def test_an_iterable_dataset_of_torch_is_iterated(backend, workers):
             assert numbers_of(loader) == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("thread", 1), ("process", 0)])
-@pytest.mark.parametrize("batch_size", [None, 2])
+@pytest.mark.parametrize(
+    ("backend", "workers", "batch_size"),
+    [("process", 2, None), ("process", 2, 2), ("thread", 2, None), ("thread", 1, 2), ("process", 0, None)],
+)
 def test_an_iterator_of_which_nothing_was_taken_takes_nothing_from_the_next_one(backend, workers, batch_size):
     """Trainers make one to see whether they can; what workers had computed for it is still to be handed out."""
 

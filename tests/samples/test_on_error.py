@@ -29,8 +29,10 @@ class BrokenAtOnce(Broken):
         return [self[index] for index in indices]
 
 
-@backends
-@pytest.mark.parametrize("source", [Broken(), BrokenAtOnce()], ids=["each", "at once"])
+@pytest.mark.parametrize(
+    ("workers", "backend", "source"),
+    [(0, "process", Broken()), (2, "process", Broken()), (2, "process", BrokenAtOnce()), (2, "thread", BrokenAtOnce())],
+)
 def test_broken_samples_are_left_out_of_their_batches(source, workers, backend, caplog):
     with mpqueue.Loader(source, batch_size=2, on_error="skip", workers=workers, backend=backend) as loader:
         for number in (1, 2):
