@@ -48,7 +48,7 @@ LIMITS = {
 # Tests that name files or modules of TensorFlow 1, and import none.
 ALSO_OF_TENSORFLOW_1 = {"conftest.py", "transport/test_records.py"}
 # Files that a page names and its trip passes in some windows only: a service sleeps; blocks are freed many at a time.
-UNPASSED = {"service": {"workers/hang.py"}, "element to its owner": {"memory/arena.py"}}
+UNPASSED = {"service": {"workers/hang.py"}, "element to its owner": {"tf1/queues/arena.py"}}
 
 # Files that a trip passes on a busy machine only, where a side has to wait in each of its windows.
 PASSED_IN_A_WAIT = {"element to its owner": {"mpqueue/tf1/queues/watch.py"}}
@@ -63,12 +63,12 @@ WHERE_BACKENDS_ARE_NAMED = (
 
 # No processes, no descriptors, no threads: a test drives them in microseconds.
 PURE = [
-    *(f"mpqueue.memory.{name}" for name in ("slots", "arena", "layout")),
+    *(f"mpqueue.memory.{name}" for name in ("slots", "layout")),
     *(f"mpqueue.engine.{name}" for name in ("outcomes", "ledger")),
     *(f"mpqueue.plan.{name}" for name in ("batching", "cursors", "draws", "lane_states", "lanes", "plans", "refused")),
     *(f"mpqueue.plan.{name}" for name in ("resolve", "rules", "sampler_fingerprint", "sources")),
     "mpqueue.seeding.seeds",
-    *(f"mpqueue.tf1.queues.{name}" for name in ("machine", "blocks")),
+    *(f"mpqueue.tf1.queues.{name}" for name in ("arena", "machine", "blocks")),
     *(f"mpqueue.tf1.parsing.{name}" for name in ("csv", "number_text")),
     "mpqueue.examples.protobuf_wire",
     *(f"mpqueue.tf1.compat.{name}" for name in ("graph.plan", "ops.dims")),

@@ -21,7 +21,7 @@ FACES = {
     "Loader": ("import mpqueue; mpqueue.Loader", 20, HEAVY | OF_RANDOM | {"json", "socket"}),
     "a loader": ("import mpqueue; mpqueue.Loader([1])", 71, HEAVY | OF_RANDOM | {"json", "socket"}),
     "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 75, HEAVY | OF_RANDOM | {"json", "socket"}),
-    "queue": ("import mpqueue; mpqueue.FIFOQueue", 64, (HEAVY | OF_RANDOM) - {"logging", "random"}),
+    "queue": ("import mpqueue; mpqueue.FIFOQueue", 68, (HEAVY | OF_RANDOM) - {"logging", "random"}),
     "nursery": ("import mpqueue.workers.nursery", 83, HEAVY | {"json"}),
 }
 

@@ -11,5 +11,5 @@ From the ground up; a module imports only from its own line and the lines above 
     backend.py         the protocol of those who run tickets
     pipeline.py        the core: steps that never wait, and `next`, which does
     async_batches.py   ``async for``: steps of a stream, and waits in the event loop that runs
-    members.py         what a coordinator waits for, and how long one is ready to wait
+    members.py         the end of a loader or an enqueuer as an event, and checked timeouts
 """

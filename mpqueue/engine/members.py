@@ -1,30 +1,9 @@
-"""Members of a coordinator: all that runs and can be waited for, the wait for the last of them, and for how long."""
+"""The start and the end of a loader, an enqueuer or a server, as other threads see and await them."""
 
 import math
 import threading
-from collections.abc import Callable, Iterable
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
-
-if TYPE_CHECKING:
-    from mpqueue.system.condition import Condition
-
-StopCallback: TypeAlias = Callable[[], object]
-
-
-@runtime_checkable
-class Member(Protocol):
-    """A thread, a process, an enqueuer or a loader.
-
-    A coordinator that stops calls the ``request_stop()`` of each member that has one. It must not block; it frees the
-    threads that are blocked in the member.
-    """
-
-    def is_alive(self) -> bool:
-        """Return True if it has started and not ended."""
-
-    def join(self, timeout: float | None = None) -> Any:
-        """Block until it has ended, or for ``timeout`` seconds."""
+from typing import Any
 
 
 class Ended:
@@ -60,9 +39,9 @@ class Ended:
 
 
 class Stoppable:
-    """Mixin that makes a member of an enqueuer or a loader, which runs from its ``start`` to its ``stop``.
+    """Mixin with which other code waits for a loader or an enqueuer as for a thread, and stops it.
 
-    Its class makes an `Ended`, clears it when it starts, and sets it when a stop is through.
+    The class creates an `Ended`, clears it at its start, and sets it at the end of its stop.
     """
 
     _ended: Ended
@@ -88,76 +67,12 @@ class Stoppable:
         raise NotImplementedError
 
 
-class Ending:
-    """Notifies a condition when the last of some members has ended.
-
-    A member cannot notify a condition, but it can be joined. So a thread joins one member after the other, and then
-    notifies. It lives as long as they do, also when nobody waits any more; it is a daemon and holds nothing else.
-
-    Args:
-        members: The members to wait for.
-        changed: The condition to notify, once `is_over` is True.
-
-    Attributes:
-        is_over: True when all have ended, or one could not be joined.
-        error: The exception that joining one raised, or None.
-    """
-
-    def __init__(self, members: list[Member], changed: "Condition") -> None:
-        self._members, self._changed = members, changed
-        self.error: BaseException | None = None
-        self.is_over = not any(member.is_alive() for member in members)
-        if not self.is_over:
-            threading.Thread(target=self._wait, name="mpqueue-coordinator-join", daemon=True).start()
-
-    def _wait(self) -> None:
-        try:
-            for member in self._members:
-                if member.is_alive():  # a thread that was never started cannot be joined
-                    member.join()
-        except BaseException as error:
-            self.error = error
-        finally:
-            with self._changed:
-                self.is_over = True
-                self._changed.notify_all()
-
-
-def check_member(member: object) -> None:
-    """Raise `TypeError` unless ``member`` can be waited for."""
-    if not isinstance(member, Member):
-        raise TypeError(f"a coordinator waits for what has is_alive() and join(timeout), like a thread; got {member!r}")
-
-
-def stoppers(members: Iterable[Member]) -> list[StopCallback]:
-    """Return the ``request_stop`` of those that have one."""
-    return [member.request_stop for member in members if hasattr(member, "request_stop")]
-
-
-def name_of(member: Member) -> str:
-    """Return its name, or its repr if it has none."""
-    return str(getattr(member, "name", None) or repr(member))
-
-
-def checked_timeout(timeout: Any) -> float | None:
-    """Seconds that a call may wait, None for ever.
-
-    Raises:
-        TypeError: It is no number.
-        ValueError: It is negative, or not a number.
-    """
-    seconds = checked_wait(timeout)
-    if seconds is not None and timeout < 0:
-        raise ValueError(f"timeout must be at least 0 seconds, or None to wait for ever; got {timeout!r}")
-    return seconds
-
-
 def checked_wait(timeout: Any, name: str = "timeout") -> float | None:
-    """The same where less than no time is none, as for the threads of Python: what is left until a deadline.
+    """Return the seconds that a call may wait, or None for no limit; a negative number counts as 0, as in `threading`.
 
     Raises:
-        TypeError: It is no number.
-        ValueError: It is not a number.
+        TypeError: The timeout is not a number.
+        ValueError: The timeout is NaN.
     """
     if timeout is None or timeout == math.inf:
         return None

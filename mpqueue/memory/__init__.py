@@ -10,7 +10,6 @@ The modules, from the ground up; each imports only from above::
     snapshot.py    bytes in shared memory that are written once
     ring.py        segment, slots and leases of one pool, as the trainer has them
     writer.py      a worker's granted slot: arrays made in it, batches written into it
-    arena.py       the allocator of the queues' blocks
 """
 
 import os

@@ -31,12 +31,13 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from mpqueue.engine.members import Ending, Member, StopCallback, check_member, checked_wait, name_of, stoppers
+from mpqueue.engine.members import checked_wait
 from mpqueue.errors import OutOfRangeError
 from mpqueue.system.condition import Condition
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.tf1.coordination.cancellation import CancellationScope
 from mpqueue.tf1.coordination.coordinator_proxy import Endpoint
+from mpqueue.tf1.coordination.members import Ending, Member, StopCallback, check_member, name_of, stoppers
 from mpqueue.transport.credentials import Address
 from mpqueue.worker import failures
 

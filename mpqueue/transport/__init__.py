@@ -3,8 +3,6 @@
     who                owner, who listens             at              proof             what goes over
     ---                ------------------             --              -----             --------------
     monitor            a process that shows itself    a path          user              JSON, to the end
-    coordinator        the process that made it       an `Address`    user and token    a word down; reports up
-    queues             the process that made them     an `Address`    user and token    answers down; records by a pipe
     service            a server                       a path          user              records, each a message
     cluster            the trainer                    a TCP port      token (and TLS)   messages, and bytes into slots
     nursery            nobody: a pair of sockets      -               -                 messages with descriptors
@@ -27,5 +25,5 @@ From the ground up; a module imports only from its own line and the lines above 
     records.py       the declaration of a record, and what is foreign
     framing.py       messages over streams that never block, and descriptors
     credentials.py   who is at the other end of a connection
-    listener.py      an owner listens, and those who know where connect
+    listener.py      sockets at a path: who listens there, and who connects
 """

@@ -1,4 +1,4 @@
-"""Values, dtypes and shapes that callers pass, as Examples and the TensorFlow 1 toolbox understand them.
+"""Values, dtypes and shapes of Examples, by TensorFlow's rules.
 
 From the ground up::
 

@@ -9,18 +9,16 @@ Two kinds of values have different rules:
 
 Text becomes an object array of ``bytes`` in UTF-8: NumPy's own dtypes for text drop trailing zero bytes.
 
-What the caller knows decides which function it calls: `to_array` if it has a dtype, `infer_array` if it has none, and
-`feed_array` if the value replaces that of a tensor, where literals are cast as arrays are.
+`to_array` converts a value to a given dtype. `mpqueue.tf1.values.conversion` has the other rules of TensorFlow.
 """
 
 import numbers
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from mpqueue.errors import InvalidArgumentError
-from mpqueue.values.dtypes import STRING, TEXT_KINDS, DType, as_dtype
+from mpqueue.values.dtypes import STRING, TEXT_KINDS, DType
 
 Array = np.ndarray[Any, Any]
 
@@ -34,7 +32,6 @@ _LITERALS: dict[str, tuple[type, ...]] = {
 }
 _ARRAY_KINDS = {"b": "b", "i": "biu", "u": "biu", "f": "biufV", "V": "biufV", "c": "biufVc"}
 _PLAIN = frozenset({bool, int, float, complex, str, bytes, list, tuple, range, type(None)})
-_INT32 = np.iinfo(np.int32)
 
 
 def to_array(value: Any, dtype: DType, label: str) -> Array:
@@ -58,69 +55,10 @@ def to_array(value: Any, dtype: DType, label: str) -> Array:
     if value is None:
         raise ValueError(f"{label} is None: expected a value of dtype {dtype}")
     if isinstance(dtype, str):
-        return _to_text(value, label)
+        return to_text(value, label)
     if not is_array(value):
         _check_literals(value, dtype, label)
-    return _cast(value, dtype, label)
-
-
-def infer_array(value: Any, label: str, *, narrow: bool = True) -> Array:
-    """Convert a value to an array of the dtype that TensorFlow gives it.
-
-    Arrays keep their dtype. Python's integers become int32, or int64 where one does not fit, and its floats float32:
-    NumPy alone would make them twice as wide.
-
-    Args:
-        value: An array, a literal or nested lists of literals.
-        label: Names the value in errors.
-        narrow: False keeps the width that NumPy gives to literals.
-
-    Raises:
-        ValueError: None, or ragged lists.
-        TypeError: Neither numbers nor text, or both in one list.
-
-    Follows: ``tf.constant`` without a dtype.
-    """
-    if value is None:
-        raise ValueError(f"{label} is None: expected an array, or a list that makes one")
-    is_typed = is_array(value)
-    if not is_typed and isinstance(_first_leaf(value), str | bytes):
-        return _to_text(value, label)  # before NumPy decodes bytes beside text
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{label} makes no array: {error}") from error
-    if array.dtype == object and not is_typed:
-        raise TypeError(f"{label} is neither numbers nor text: {value!r:.200}")
-    if array.dtype.kind in TEXT_KINDS:
-        return _to_text(value, label)
-    as_dtype(array.dtype)
-    return _narrowed(array) if narrow and not is_typed else array
-
-
-def feed_array(value: Any, dtype: DType, label: str) -> Array:
-    """Convert a value that replaces a tensor's; numbers are cast whatever they lose, but for a single integer.
-
-    Args:
-        value: An array, a literal or nested lists of literals.
-        dtype: As `as_dtype` returns it.
-        label: Names the value in errors.
-
-    Raises:
-        ValueError: Ragged lists, text that is no number, or None where text is expected.
-        TypeError: Numbers where text is expected, no number at all, or a Python integer that does not fit the dtype.
-
-    Follows: ``tf.Session.run``, which hands values to ``numpy.asarray``.
-    """
-    if isinstance(dtype, str):
-        return to_array(value, dtype, label)
-    try:
-        array = _cast(value, dtype, label)
-    except OverflowError as error:
-        raise TypeError(str(error)) from error
-    if isinstance(value, int) and array != value:
-        raise TypeError(f"{label} does not fit {dtype}: {value} would become {array}")
-    return array
+    return cast(value, dtype, label)
 
 
 def is_array(value: Any) -> bool:
@@ -132,7 +70,8 @@ def is_array(value: Any) -> bool:
     return isinstance(value, bytearray | memoryview)
 
 
-def _cast(value: Any, dtype: np.dtype[Any], label: str) -> Array:
+def cast(value: Any, dtype: np.dtype[Any], label: str) -> Array:
+    """Cast a value as ``astype`` does, without a warning; errors as `to_array`."""
     try:
         array = np.asarray(value)
         kind = array.dtype.kind
@@ -151,11 +90,6 @@ def _cast(value: Any, dtype: np.dtype[Any], label: str) -> Array:
         raise ValueError(f"{label} cannot become {dtype}: {error}") from error
 
 
-def invalid(message: str) -> NoReturn:
-    """Refuse a value that is known only while running."""
-    raise InvalidArgumentError(None, None, message)
-
-
 def text_array(items: Sequence[bytes]) -> Array:
     """Return a vector of these bytes, as it is; NumPy would cut zeros off the ends of its own text."""
     array = np.empty(len(items), object)
@@ -163,8 +97,8 @@ def text_array(items: Sequence[bytes]) -> Array:
     return array
 
 
-def _to_text(value: Any, label: str) -> Array:
-    """Convert to an object array of bytes, which is always a new one."""
+def to_text(value: Any, label: str) -> Array:
+    """Return a new object array of bytes."""
     # np.bytes_ knows its dtype, but would lose trailing zeros as an array.
     if isinstance(value, str | bytes) or not is_array(value):
         _check_literals(value, STRING, label)
@@ -208,18 +142,3 @@ def _as_bytes(item: Any, label: str) -> bytes:
     if isinstance(item, list | tuple):
         raise ValueError(f"{label} has rows of different lengths")  # noqa: TRY004 - as for ragged numbers
     raise TypeError(f"{label} is to be text, but holds {item!r} of type {type(item).__name__!r}")
-
-
-def _first_leaf(value: Any) -> Any:
-    while isinstance(value, list | tuple) and value:
-        value = value[0]
-    return value
-
-
-def _narrowed(array: Array) -> Array:
-    if array.dtype == np.int64 and (not array.size or (array.min() >= _INT32.min and array.max() <= _INT32.max)):
-        return array.astype(np.int32)
-    if array.dtype == np.float64:
-        with np.errstate(over="ignore"):  # beyond the range of float32 is infinity
-            return array.astype(np.float32)
-    return array

@@ -9,7 +9,7 @@ import pytest
 from helpers.faults import Numbers
 
 import mpqueue
-from mpqueue.engine.members import checked_timeout, checked_wait
+from mpqueue.engine.members import checked_wait
 
 
 @pytest.mark.parametrize(
@@ -25,19 +25,18 @@ from mpqueue.engine.members import checked_timeout, checked_wait
     ],
 )
 def test_a_timeout_is_a_number_of_seconds_or_for_ever(given, seconds):
-    assert checked_timeout(given) == seconds
+    assert checked_wait(given) == seconds
 
 
-@pytest.mark.parametrize("given", [-1, -0.001, math.nan, -math.inf])
-def test_a_timeout_that_is_negative_or_no_number_is_an_error(given):
+def test_a_timeout_that_is_not_a_number_is_an_error():
     with pytest.raises(ValueError, match="timeout must be at least 0 seconds, or None to wait for ever; got"):
-        checked_timeout(given)
+        checked_wait(math.nan)
 
 
 @pytest.mark.parametrize("given", ["3", [1], 1j])
 def test_a_timeout_of_another_type_is_an_error(given):
     with pytest.raises(TypeError, match="timeout must be a number of seconds or None, got"):
-        checked_timeout(given)
+        checked_wait(given)
 
 
 @pytest.mark.parametrize(("given", "seconds"), [(-1, 0.0), (-math.inf, 0.0), (np.float32(0.5), 0.5), (np.int8(3), 3.0)])

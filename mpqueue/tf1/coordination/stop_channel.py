@@ -24,9 +24,9 @@ from mpqueue.system.condition import Condition
 from mpqueue.system.locks import RLock
 from mpqueue.system.log import warn
 from mpqueue.system.wakeup import Wakeup
+from mpqueue.tf1.coordination.door import Door, connect
 from mpqueue.transport.credentials import Address, ForeignPeer
 from mpqueue.transport.framing import Incoming, Messages
-from mpqueue.transport.listener import Door, connect
 from mpqueue.transport.poller import READABLE, close_poller, make_poller
 from mpqueue.transport.records import ProtocolError, RecordType, kinds_of
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mpqueue.values.conversion import invalid
+from mpqueue.tf1.values.conversion import invalid
 
 Pixels = NDArray[Any]
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from mpqueue.tf1.images import png16
-from mpqueue.values.conversion import invalid
+from mpqueue.tf1.values.conversion import invalid
 
 Pixels = NDArray[Any]
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.values.conversion import invalid
+from mpqueue.tf1.values.conversion import invalid
 
 Pixels = NDArray[Any]
 

@@ -3,6 +3,7 @@
 Serialized Examples are read by `mpqueue.examples`. CSV has two ways that lead to one result, as there.
 From the ground up::
 
+    strings.py             arrays of byte strings
     number_text.py         one number from text, by TensorFlow's grammar and rounding
     number_columns.py      thousands of numbers from text
     raw.py                 decode_raw

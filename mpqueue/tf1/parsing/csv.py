@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.examples.arguments import as_bytes, string_list
+from mpqueue.examples.arguments import as_bytes
 from mpqueue.tf1.parsing import csv_columns, csv_rows
 from mpqueue.tf1.parsing.csv_fields import CSVColumn, CsvFormat
-from mpqueue.values.conversion import infer_array, invalid
+from mpqueue.tf1.parsing.strings import string_list
+from mpqueue.tf1.values.conversion import infer_array, invalid
 from mpqueue.values.dtypes import STRING
 
 _DTYPES = {np.dtype(name): name for name in ("float32", "float64", "int32", "int64")}

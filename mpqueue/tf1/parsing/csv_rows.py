@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.parsing.csv_fields import BadField, CsvFormat, cut, shown
 from mpqueue.tf1.parsing.number_text import to_float, to_float32, to_int32, to_int64
-from mpqueue.values.conversion import invalid, text_array
+from mpqueue.tf1.values.conversion import invalid
+from mpqueue.values.conversion import text_array
 from mpqueue.values.dtypes import STRING
 
 _READERS: dict[str, Callable[[bytes], Any]] = {

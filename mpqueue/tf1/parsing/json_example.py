@@ -14,10 +14,10 @@ import struct
 from typing import Any
 
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.examples.arguments import string_array, string_list
 from mpqueue.examples.protobuf_wire import BYTES_LIST, FLOAT_LIST, INT64_LIST, to_varint
 from mpqueue.tf1.parsing.json_text import BadJson, JsonText
 from mpqueue.tf1.parsing.number_text import to_float
+from mpqueue.tf1.parsing.strings import string_array, string_list
 
 _LISTS = {
     "bytesList": BYTES_LIST,

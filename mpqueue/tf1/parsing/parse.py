@@ -5,10 +5,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mpqueue.examples.arguments import string_list
 from mpqueue.examples.example_plan import plan
 from mpqueue.examples.reading import parse_one, read_columns
-from mpqueue.values.conversion import invalid
+from mpqueue.tf1.parsing.strings import string_list
+from mpqueue.tf1.values.conversion import invalid
 
 
 def parse_example(

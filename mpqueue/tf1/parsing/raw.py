@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.examples.arguments import dtype_name, string_list
-from mpqueue.values.conversion import invalid
+from mpqueue.examples.arguments import dtype_name
+from mpqueue.tf1.parsing.strings import string_list
+from mpqueue.tf1.values.conversion import invalid
 from mpqueue.values.dtypes import as_dtype
 
 _OUT_TYPES = (

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.examples.arguments import string_list
 from mpqueue.examples.features import FeatureKind, Spec, checked
-from mpqueue.values.conversion import invalid
+from mpqueue.tf1.parsing.strings import string_list
+from mpqueue.tf1.values.conversion import invalid
 from mpqueue.values.sparse import SparseTensorValue
 
 _KINDS = {"string": "bytes_list", "float32": "float_list", "int64": "int64_list"}

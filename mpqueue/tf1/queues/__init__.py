@@ -8,6 +8,7 @@ From the ground up; a module imports only from its own line and from those above
     lookup.py                                      where shared names are looked up
     machine.py                                     the semantics, pure: elements, and lines of calls that wait for them
     storage.py                                     elements as objects of this process
+    arena.py                                       the allocator of blocks in shared memory
     block_pool.py                                  the owner's shared memory, and elements that are looked at in it
     blocks.py                                      elements in blocks of shared memory
     wire.py                                        the messages between processes, and the pipe for them

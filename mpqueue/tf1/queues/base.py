@@ -15,8 +15,9 @@ from mpqueue.tf1.queues.graph import default_graph
 from mpqueue.tf1.queues.selection import QueueRef, Selection
 from mpqueue.tf1.queues.source import Source
 from mpqueue.tf1.queues.spec import ElementSpec
+from mpqueue.tf1.values.shapes import common_shape
 from mpqueue.values.dtypes import DType
-from mpqueue.values.shapes import Shape, as_shape, common_shape
+from mpqueue.values.shapes import Shape, as_shape
 
 
 class QueueBase:

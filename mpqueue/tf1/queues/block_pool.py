@@ -31,8 +31,8 @@ import weakref
 from collections import deque
 from typing import Final
 
-from mpqueue.memory.arena import CLASS_SHIFT, Arena, class_bytes, class_for, offset_of
 from mpqueue.memory.layout import Array, base_over
+from mpqueue.tf1.queues.arena import CLASS_SHIFT, Arena, class_bytes, class_for, offset_of
 
 LEAST_BYTES: Final = 64 * 1024
 """Smaller arrays are copied: that is as quick, and keeps no place."""

@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpqueue.errors import DataLossError
-from mpqueue.memory.arena import CLASS_SHIFT, class_bytes, class_for, first_token, offset_of
 from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.memory.segment import Segment
+from mpqueue.tf1.queues.arena import CLASS_SHIFT, class_bytes, class_for, first_token, offset_of
 from mpqueue.tf1.queues.block_pool import LEAST_BYTES, Holds
 from mpqueue.tf1.queues.machine import Token
 from mpqueue.tf1.queues.spec import ElementSpec

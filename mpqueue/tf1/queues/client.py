@@ -14,6 +14,7 @@ from typing import NamedTuple
 from mpqueue.engine import queue_address
 from mpqueue.system import descriptors, socket_support
 from mpqueue.system.interrupts import defer_signals
+from mpqueue.tf1.coordination.door import Door
 from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
 from mpqueue.tf1.queues.core import QueueCore
@@ -23,7 +24,6 @@ from mpqueue.tf1.queues.tally import TallyTotals
 from mpqueue.tf1.queues.windows import IS_STRONGLY_ORDERED, Producer, Windows
 from mpqueue.tf1.queues.wire import HEAD, Down, RecordPipe, encode_error, take_first
 from mpqueue.transport.credentials import credentials_of
-from mpqueue.transport.listener import Door
 from mpqueue.transport.poller import READABLE, WRITABLE, Poller
 from mpqueue.transport.records import ProtocolError
 

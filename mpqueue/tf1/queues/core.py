@@ -46,12 +46,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from mpqueue.engine.members import checked_timeout
 from mpqueue.errors import DeadlineExceededError, OpError
 from mpqueue.system.interrupts import allow_signals, defer_signals
 from mpqueue.system.living import Living
 from mpqueue.system.locks import Lock
 from mpqueue.tf1.coordination.cancellation import cancellable
+from mpqueue.tf1.coordination.members import checked_timeout
 from mpqueue.tf1.queues.machine import (
     CloseRequest,
     DequeueRequest,

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from mpqueue.errors import InvalidArgumentError
+from mpqueue.tf1.values.shapes import is_fully_known
 from mpqueue.values.dtypes import STRING, DType, as_dtype
-from mpqueue.values.shapes import Shape, as_shape, is_fully_known
+from mpqueue.values.shapes import Shape, as_shape
 
 MAX_BYTES = 1 << 16
 MAX_COMPONENT_BYTES = (1 << 31) - 1  # of a fixed shape: NumPy's bound for one item of an array

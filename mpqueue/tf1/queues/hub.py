@@ -37,9 +37,9 @@ from functools import partial
 from typing import Any
 
 from mpqueue.errors import CancelledError, InvalidArgumentError, OpError, SharedMemoryFull
-from mpqueue.memory.arena import class_bytes, class_for, offset_of
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.locks import Lock
+from mpqueue.tf1.queues.arena import class_bytes, class_for, offset_of
 from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.client import Client, Listener, QueueUse, SharedQueue
 from mpqueue.tf1.queues.core import Call, QueueCore, recover

@@ -6,7 +6,7 @@ from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.queues.base import QueueBase
 from mpqueue.tf1.queues.making import as_integer, make_queue
 from mpqueue.tf1.queues.spec import ElementSpec, as_list
-from mpqueue.values.shapes import as_known_shapes, as_shapes
+from mpqueue.tf1.values.shapes import as_known_shapes, as_shapes
 
 
 class FIFOQueue(QueueBase):

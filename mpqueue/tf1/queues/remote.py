@@ -30,7 +30,6 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from mpqueue.engine import queue_address
-from mpqueue.engine.members import checked_timeout
 from mpqueue.errors import (
     CancelledError,
     DataLossError,
@@ -40,19 +39,20 @@ from mpqueue.errors import (
     SharedMemoryFull,
     UnavailableError,
 )
-from mpqueue.memory.arena import class_bytes, class_for, offset_of
 from mpqueue.memory.segment import Segment
 from mpqueue.system import descriptors
 from mpqueue.system.interrupts import allow_signals, are_signals_deferred, defer_signals
 from mpqueue.system.locks import Lock, RLock
 from mpqueue.system.processes import is_running
 from mpqueue.tf1.coordination.cancellation import cancellable
+from mpqueue.tf1.coordination.door import connect
+from mpqueue.tf1.coordination.members import checked_timeout
+from mpqueue.tf1.queues.arena import class_bytes, class_for, offset_of
 from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
 from mpqueue.tf1.queues.spec import ElementSpec
 from mpqueue.tf1.queues.wire import HEAD, MAX_COUNT, RECORD, Down, QueuePlace, Up, decode_error, put_last, take_first
 from mpqueue.transport.credentials import Address, ForeignPeer
 from mpqueue.transport.framing import DescriptorsLost, close_descriptors, receive_with_descriptors
-from mpqueue.transport.listener import connect
 from mpqueue.values.conversion import Array
 
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from mpqueue.errors import SharedMemoryFull
-from mpqueue.memory.arena import class_bytes
+from mpqueue.tf1.queues.arena import class_bytes
 from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.client import Client, PendingGrant, SharedQueue
 from mpqueue.tf1.queues.wire import WITHDRAWN, Down, put_last

@@ -7,8 +7,9 @@ from typing import Any
 from mpqueue.errors import OutOfRangeError
 from mpqueue.tf1.queues.barging_lock import BargingLock
 from mpqueue.tf1.queues.spec import ElementSpec, as_list
+from mpqueue.tf1.values.shapes import as_shapes
 from mpqueue.values.dtypes import DType
-from mpqueue.values.shapes import Shape, as_shapes
+from mpqueue.values.shapes import Shape
 
 
 class Source:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from mpqueue.errors import InvalidArgumentError
+from mpqueue.tf1.values.shapes import is_compatible, is_fully_known
 from mpqueue.values.conversion import Array, to_array
 from mpqueue.values.dtypes import DType, as_dtype
-from mpqueue.values.shapes import Shape, is_compatible, is_fully_known
+from mpqueue.values.shapes import Shape
 
 
 def as_list(value: Any) -> list[Any]:

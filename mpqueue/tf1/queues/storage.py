@@ -27,9 +27,10 @@ import numpy as np
 
 from mpqueue.tf1.queues.machine import Token
 from mpqueue.tf1.queues.spec import ElementSpec
+from mpqueue.tf1.values.shapes import is_fully_known
 from mpqueue.values.conversion import Array
 from mpqueue.values.dtypes import DType
-from mpqueue.values.shapes import Shape, is_fully_known
+from mpqueue.values.shapes import Shape
 
 PACK_LIMIT_BYTES: Final = (64 << 10) - 1  # from there on, what another process enqueues may be a view, see `block_pool`
 _EAGER_BYTES: Final = 1024  # larger rows are made tokens at once: a copy less, and an object for each weighs little

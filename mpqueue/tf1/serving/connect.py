@@ -13,12 +13,12 @@ import time
 from contextlib import ExitStack
 from typing import Self
 
-from mpqueue.engine.members import checked_timeout
 from mpqueue.engine.queue_address import QueueHome
 from mpqueue.errors import OpError, ServiceError
 from mpqueue.service.greeting import Hello, Welcome
 from mpqueue.service.home import Home, converse
 from mpqueue.system import descriptors
+from mpqueue.tf1.coordination.members import checked_timeout
 from mpqueue.tf1.queues import lookup
 from mpqueue.tf1.queues.lookup import Lookup
 from mpqueue.tf1.queues.remote import connection

@@ -4,7 +4,8 @@ import os
 from typing import Any
 
 from mpqueue.tf1.queues.source import Source
-from mpqueue.values.conversion import Array, infer_array
+from mpqueue.tf1.values.conversion import infer_array
+from mpqueue.values.conversion import Array
 
 
 def as_constant(value: Any, label: str) -> Array:

@@ -16,7 +16,8 @@ from mpqueue.tf1.train.batch_op import BatchOp
 from mpqueue.tf1.train.collections import add_queue_runner
 from mpqueue.tf1.train.examples import as_example_source
 from mpqueue.tf1.train.queue_runner import QueueRunner, Workers
-from mpqueue.values.shapes import Shape, as_shapes, is_fully_known, merged
+from mpqueue.tf1.values.shapes import as_shapes, is_fully_known, merged
+from mpqueue.values.shapes import Shape
 
 Batches = TypeVar("Batches")
 

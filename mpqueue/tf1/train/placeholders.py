@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.queues.source import Source
 from mpqueue.tf1.train.arrays import as_constant
-from mpqueue.values.conversion import feed_array
+from mpqueue.tf1.values.conversion import feed_array
+from mpqueue.tf1.values.shapes import is_compatible
 from mpqueue.values.dtypes import DType, as_dtype
-from mpqueue.values.shapes import Shape, as_shape, is_compatible
+from mpqueue.values.shapes import Shape, as_shape
 from mpqueue.values.sparse import SparseTensorValue
 
 _fed: ContextVar[Mapping[int, Any]] = ContextVar("mpqueue_fed", default=MappingProxyType({}))

@@ -21,9 +21,10 @@ from mpqueue.tf1.train.arrays import as_constant, constant_source
 from mpqueue.tf1.train.collections import add_queue_runner
 from mpqueue.tf1.train.epochs import EpochCount, checked_epochs
 from mpqueue.tf1.train.queue_runner import QueueRunner
+from mpqueue.tf1.values.shapes import is_fully_known, merged
 from mpqueue.values.conversion import to_array
 from mpqueue.values.dtypes import DType
-from mpqueue.values.shapes import Shape, as_shape, is_fully_known, merged
+from mpqueue.values.shapes import Shape, as_shape
 
 
 def input_producer(

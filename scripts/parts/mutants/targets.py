@@ -10,7 +10,7 @@ from parts.mutants.mutations import Change, Mutant, changes_of, made
 PURE = {
     "memory/slots.py": ["memory/test_slot_states.py"],
     "memory/layout.py": ["memory/test_layout.py"],
-    "memory/arena.py": ["memory/test_arena.py"],
+    "tf1/queues/arena.py": ["tf1/queues/test_arena.py"],
     "plan/cursors.py": ["plan/test_order.py", "plan/test_drawn_order.py"],
     "seeding/seeds.py": ["seeding/test_seeds.py"],
     "plan/plans.py": ["plan/test_plans.py"],

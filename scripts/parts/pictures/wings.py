@@ -62,6 +62,7 @@ _PLACES: dict[str, tuple[float, str]] = {
     "tf1/queues": (1.3, ""),
     "tf1/parsing": (2.1, ""),
     "tf1/coordination": (0.4, ""),
+    "tf1/values": (2.7, ""),
     "tf1/root": (3.1, ""),
 }
 

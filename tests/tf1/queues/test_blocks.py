@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from mpqueue.errors import DataLossError
-from mpqueue.memory.arena import class_bytes, class_for, first_token
+from mpqueue.tf1.queues.arena import class_bytes, class_for, first_token
 from mpqueue.tf1.queues.block_pool import LEAST_BYTES
 from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
 from mpqueue.tf1.queues.spec import ElementSpec

@@ -9,7 +9,8 @@ import pytest
 from mpqueue import FIFOQueue
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.queues.spec import ElementSpec
-from mpqueue.values.conversion import feed_array, infer_array, to_array
+from mpqueue.tf1.values.conversion import feed_array, infer_array
+from mpqueue.values.conversion import to_array
 from mpqueue.values.dtypes import as_dtype
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mpqueue.memory.arena import Arena, class_for
+from mpqueue.tf1.queues.arena import Arena, class_for
 from mpqueue.tf1.queues.block_pool import LEAST_BYTES, MAX_HELD, Holds
 from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
 from mpqueue.tf1.queues.spec import ElementSpec

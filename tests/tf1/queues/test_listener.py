@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import pytest
 from helpers.calls import DEADLOCK_S
 
+from mpqueue.tf1.coordination.door import connect
 from mpqueue.tf1.queues import client
 from mpqueue.tf1.queues.client import Listener
 from mpqueue.tf1.queues.wire import HEAD, Down, RecordPipe
 from mpqueue.transport import credentials
 from mpqueue.transport.credentials import Credentials, new_token
-from mpqueue.transport.listener import connect
 from mpqueue.transport.poller import READABLE, close_poller, make_poller
 
 

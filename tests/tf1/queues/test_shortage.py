@@ -2,8 +2,8 @@
 
 import pytest
 
-from mpqueue.memory.arena import class_for
 from mpqueue.memory.segment import Segment
+from mpqueue.tf1.queues.arena import class_for
 from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.client import Client
 from mpqueue.tf1.queues.shortage import Shortage

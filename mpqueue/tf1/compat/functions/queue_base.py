@@ -23,7 +23,7 @@ from mpqueue.tf1.compat.ops.infer import invalid
 from mpqueue.tf1.compat.ops.tensorshape import TensorShape, as_shape
 from mpqueue.tf1.queues.core import QueueCore
 from mpqueue.tf1.queues.spec import ElementSpec, as_list
-from mpqueue.values.shapes import common_shape
+from mpqueue.tf1.values.shapes import common_shape
 
 
 @public_class("QueueBase")

@@ -20,7 +20,7 @@ from mpqueue.tf1.queues import kinds as eager
 from mpqueue.tf1.queues.lookup import Lookup
 from mpqueue.tf1.queues.making import as_integer
 from mpqueue.tf1.queues.spec import as_list
-from mpqueue.values.shapes import as_known_shapes, as_shapes
+from mpqueue.tf1.values.shapes import as_known_shapes, as_shapes
 
 
 def _queue_node(

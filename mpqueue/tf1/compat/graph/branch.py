@@ -15,7 +15,7 @@ from mpqueue.tf1.compat.graph.make import custom
 from mpqueue.tf1.compat.graph.nodes import Graph, Operation, Tensor
 from mpqueue.tf1.compat.graph.plan import Plan
 from mpqueue.tf1.compat.graph.records import is_handle
-from mpqueue.values.shapes import common_shape
+from mpqueue.tf1.values.shapes import common_shape
 
 
 class Branch:

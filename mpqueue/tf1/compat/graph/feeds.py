@@ -12,7 +12,7 @@ from mpqueue.tf1.compat.graph.nodes import Graph, Operation, Tensor
 from mpqueue.tf1.compat.graph.sparse import SparseTensor
 from mpqueue.tf1.compat.ops.dims import merged
 from mpqueue.tf1.compat.ops.infer import invalid
-from mpqueue.values.conversion import feed_array
+from mpqueue.tf1.values.conversion import feed_array
 from mpqueue.values.dtypes import as_dtype
 from mpqueue.values.sparse import SparseTensorValue
 

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Container, Iterable
 
-from mpqueue.values import shapes
+from mpqueue.tf1.values import shapes
+from mpqueue.values.shapes import Shape
 
-Dims = shapes.Shape
+Dims = Shape
 is_known, merged, merged_size, text = shapes.is_fully_known, shapes.merged, shapes.merged_size, shapes.text
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from mpqueue.tf1.compat.ops.dims import Dims, broadcast, merged_size, text, with_rank
 from mpqueue.tf1.compat.ops.dtypes import DType, as_dtype
-from mpqueue.values.conversion import invalid as invalid  # noqa: PLC0414 - for those who refuse in a run
+from mpqueue.tf1.values.conversion import invalid as invalid  # noqa: PLC0414 - for those who refuse in a run
 
 Array = np.ndarray
 

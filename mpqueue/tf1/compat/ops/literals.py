@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.tf1.compat.ops.dtypes import DType
+from mpqueue.tf1.values.conversion import infer_array
 from mpqueue.values import conversion
 from mpqueue.values.dtypes import as_dtype
 
@@ -68,7 +69,7 @@ def mapped(function: Callable[..., Any], structure: Any, *others: Any) -> Any:
 
 def _converted(value: Any, dtype: DType | None) -> np.ndarray:
     if dtype is None:
-        return conversion.infer_array(value, _LABEL)
+        return infer_array(value, _LABEL)
     return conversion.to_array(value, as_dtype(dtype), _LABEL)
 
 

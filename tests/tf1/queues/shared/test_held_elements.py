@@ -9,7 +9,7 @@ from helpers.others import Other
 
 import mpqueue
 from mpqueue.errors import SharedMemoryFull
-from mpqueue.memory.arena import Arena
+from mpqueue.tf1.queues.arena import Arena
 from mpqueue.tf1.queues.block_pool import LEAST_BYTES, MAX_HELD
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")

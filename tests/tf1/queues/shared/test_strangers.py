@@ -14,8 +14,8 @@ from helpers.others import Other
 
 from mpqueue import FIFOQueue
 from mpqueue.errors import CancelledError, FailedPreconditionError, InvalidArgumentError
-from mpqueue.memory.arena import class_for
 from mpqueue.tf1.queues import sharing
+from mpqueue.tf1.queues.arena import class_for
 from mpqueue.tf1.queues.remote import connection
 from mpqueue.tf1.queues.wire import HEAD, RECORD, Down, Up
 from mpqueue.transport import credentials

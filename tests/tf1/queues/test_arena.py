@@ -8,8 +8,8 @@ import pytest
 from helpers.aiming import AimingMachine, run_and_require
 
 from mpqueue.errors import SharedMemoryFull
-from mpqueue.memory import arena
-from mpqueue.memory.arena import Arena, class_bytes, class_for, first_token, offset_of
+from mpqueue.tf1.queues import arena
+from mpqueue.tf1.queues.arena import Arena, class_bytes, class_for, first_token, offset_of
 
 PAGE, SLAB = 4096, 1 << 16
 

@@ -1,0 +1,80 @@
+"""Shapes of several components, and what is known of one shape from two sides."""
+
+import pytest
+
+from mpqueue.tf1.values import shapes
+
+
+class TensorShape:
+    """A shape as TensorFlow has it."""
+
+    rank = 1
+
+    def as_list(self):
+        return [2]
+
+
+@pytest.mark.parametrize(
+    ("value", "count", "expected"),
+    [([2, 3], 1, [(2, 3)]), ([[2, 3]], 1, [(2, 3)]), ([[2], None], 2, [(2,), None]), (TensorShape(), 1, [(2,)])],
+)
+def test_a_single_shape_stands_for_a_list_of_one(value, count, expected):
+    assert shapes.as_shapes(value, count) == expected
+
+
+@pytest.mark.parametrize(("value", "count"), [([[2]], 2), ([2, 3], 2), ([[], []], 1)])
+def test_another_number_of_shapes_is_a_value_error(value, count):
+    with pytest.raises(ValueError, match="one shape for each dtype"):
+        shapes.as_shapes(value, count)
+
+
+@pytest.mark.parametrize("value", [3, "ab", {1: 2}, None])
+def test_shapes_are_a_list(value):
+    with pytest.raises(TypeError, match="list of shapes"):
+        shapes.as_shapes(value, 1)
+
+
+def test_known_shapes_have_no_unknown_dimension():
+    assert shapes.as_known_shapes(None, 1, "FIFOQueue") is None
+    assert shapes.as_known_shapes([[2], []], 2, "FIFOQueue") == [(2,), ()]
+    for value in ([[None]], [None, []]):
+        with pytest.raises(ValueError, match="a FIFOQueue needs fully known shapes"):
+            shapes.as_known_shapes(value, len(value), "FIFOQueue")
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "merged", "common"),
+    [
+        (None, None, None, None),
+        (None, (2,), (2,), None),
+        ((2,), None, (2,), None),
+        ((2, None), (None, 3), (2, 3), (None, None)),
+        ((2, 3), (2, 3), (2, 3), (2, 3)),
+        ((None,), (None,), (None,), (None,)),
+    ],
+)
+def test_two_statements_about_one_shape(left, right, merged, common):
+    assert shapes.is_compatible(left, right)
+    assert shapes.merged(left, right) == merged
+    assert shapes.common_shape(left, right) == common
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "common"),
+    [((2,), (3,), (None,)), ((2, 3), (2, 4), (2, None)), ((2,), (2, 2), None), ((), (1,), None)],
+)
+def test_shapes_that_no_array_has_both_of(left, right, common):
+    assert not shapes.is_compatible(left, right)
+    with pytest.raises(ValueError, match="not compatible"):
+        shapes.merged(left, right)
+    assert shapes.common_shape(left, right) == common
+
+
+def test_two_statements_about_one_size():
+    assert [shapes.merged_size(*sizes) for sizes in ((2, 2), (2, None), (None, 2), (None, None))] == [2, 2, 2, None]
+    with pytest.raises(ValueError, match="2 and 3"):
+        shapes.merged_size(2, 3)
+
+
+def test_a_shape_is_written_as_in_tensorflow():
+    assert [shapes.text(shape) for shape in (None, (), (2, None))] == ["<unknown>", "[]", "[2,?]"]
