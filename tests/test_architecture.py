@@ -45,8 +45,6 @@ LIMITS = {
     "service": Limit(("server",), 14, 50, "A batch to a consumer of a server", "16 files, 60 calls"),
 }
 
-# Tests that name files or modules of TensorFlow 1, and import none.
-ALSO_OF_TENSORFLOW_1 = {"conftest.py", "transport/test_records.py"}
 # Files that a page names and its trip passes in some windows only: a service sleeps; blocks are freed many at a time.
 UNPASSED = {"service": {"workers/hang.py"}, "element to its owner": {"tf1/queues/arena.py"}}
 
@@ -148,10 +146,16 @@ def test_one_module_asks_which_system_this_is():
     assert asking == ["mpqueue.system.platform_support"]
 
 
-OF_TENSORFLOW_1 = ("mpqueue.tf1", "mpqueue.train", "mpqueue.python_io", "mpqueue.compat")
+# The modules that mirror TensorFlow's names: the only ones that import the package `tf1`.
+DOORS = ("mpqueue.train", "mpqueue.python_io", "mpqueue.compat")
+OF_TENSORFLOW_1 = ("mpqueue.tf1", *DOORS)
+# A server loads the queues for a client that asks for them; the other module lists names of classes.
+NAMING_TENSORFLOW_1 = {"mpqueue.service.server", "mpqueue.workers.open_handles"}
+# Tests of the whole package, which have to know its TensorFlow 1 part: its structure, its pages and its examples.
+TESTS_OF_ALL = ("golden/", "docs/", "conftest.py", "helpers/docstrings.py", "helpers/trips.py", "test_")
 
 
-def test_the_data_loader_imports_nothing_of_tensorflow_1():
+def test_only_the_modules_that_mirror_tensorflows_names_import_tf1():
     across = [
         f"{importer} imports {target}"
         for importer, targets in imports().items()
@@ -162,20 +166,38 @@ def test_the_data_loader_imports_nothing_of_tensorflow_1():
     assert across == []
 
 
-def test_the_package_works_without_tensorflow_1(tmp_path):
-    """All its modules are imported, all public names resolved, and an epoch, a stream and a server run."""
-    left_out = shutil.ignore_patterns("tf1", "train.py", "python_io.py", "compat", "__pycache__")
+def test_no_other_module_loads_tf1_by_name():
+    naming = {
+        name
+        for name, module in PACKAGE.items()
+        if not name.startswith(OF_TENSORFLOW_1)
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Constant) and str(node.value).startswith("mpqueue.tf1")
+    }
+    assert naming == NAMING_TENSORFLOW_1
+
+
+def test_the_package_works_without_tf1(tmp_path):
+    """In a copy without the folder: all modules but three import, all names of `__all__` exist, and batches arrive."""
+    left_out = shutil.ignore_patterns("tf1", "__pycache__")
     shutil.copytree(structure.ROOT / "mpqueue", tmp_path / "mpqueue", ignore=left_out)
     modules = [name for name in PACKAGE if not name.startswith((*OF_TENSORFLOW_1, "mpqueue.__main__"))]
-    of_frameworks = ("mpqueue.frameworks", "mpqueue.torch", "mpqueue.cluster", "mpqueue.metrics")
+    of_frameworks = ("mpqueue.frameworks.", "mpqueue.torch", "mpqueue.cluster", "mpqueue.metrics")
     script = f"""
 from importlib import import_module
 import mpqueue
 for name in {[name for name in modules if not name.startswith(of_frameworks)]}:
     import_module(name)
 assert mpqueue.__file__.startswith({str(tmp_path)!r})
-assert [getattr(mpqueue, name) for name in mpqueue.__all__ if not name.endswith("Enqueuer")]
+assert all(getattr(mpqueue, name) for name in mpqueue.__all__)
 assert not hasattr(mpqueue, "FIFOQueue")
+for name in {[*DOORS]}:
+    try:
+        import_module(f"{{name}}.v1" if name.endswith("compat") else name)
+    except ModuleNotFoundError as error:
+        assert error.name.startswith("mpqueue.tf1"), error
+    else:
+        raise AssertionError(f"{{name}} works without its package")
 if __name__ == "__main__":
     with mpqueue.Loader(range(6), batch_size=2, workers=1) as loader:
         print([batch.tolist() for batch in loader])
@@ -189,19 +211,16 @@ if __name__ == "__main__":
     assert (done.stdout, done.stderr) == ("[[0, 1], [2, 3], [4, 5]]\n[[1, 3, 5]]\n[1, 2]\n", "")
 
 
-def test_tests_of_the_data_loader_need_nothing_of_tensorflow_1():
-    """Tests of both parts together are skipped without it. The golden data and the pages are of the whole package."""
-    of_both = ("tf1/", "golden/", "docs/", "typing/", "helpers/", "scripts/", "test_")
+def test_tests_elsewhere_use_nothing_of_tf1():
+    """Those outside of `tests/tf1` neither import it nor use a name of it, in scripts that they run either."""
     names = "|".join(sorted(tf1_root.__all__))
     uses = re.compile(
         rf"mpqueue\.(tf1|train|python_io|compat|(?:{names}))\b|from mpqueue import [^\n]*\b(?:{names}|python_io|train|compat)\b"
+        r"|\bfrom tf1\b"
     )
-    found = {
-        str(path.relative_to(structure.ROOT / "tests"))
-        for path in (structure.ROOT / "tests").rglob("*.py")
-        if uses.search(path.read_text("utf-8")) and 'importorskip("mpqueue.tf1' not in path.read_text("utf-8")
-    }
-    assert {name for name in found if not name.startswith(of_both)} == ALSO_OF_TENSORFLOW_1
+    tests = structure.ROOT / "tests"
+    found = {str(path.relative_to(tests)) for path in tests.rglob("*.py") if uses.search(path.read_text("utf-8"))}
+    assert sorted(name for name in found if not name.startswith(("tf1/", *TESTS_OF_ALL))) == []
 
 
 def test_the_picture_of_the_imports_shows_those_of_the_modules():

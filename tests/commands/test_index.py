@@ -6,8 +6,8 @@ import re
 import time
 
 import pytest
+from helpers.tfrecords import write_records
 
-import mpqueue
 from mpqueue import files
 from mpqueue.__main__ import main
 from mpqueue.files import index as index_module
@@ -19,9 +19,7 @@ def _own_cache(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for number in range(3):
         (tmp_path / f"{number}.jsonl").write_text("1\n2\n")
-    pytest.importorskip("mpqueue.tf1")
-    with mpqueue.python_io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
-        writer.write(b"x")
+    write_records(tmp_path / "a.tfrecord", [b"x"])
     (tmp_path / "photos" / "cat").mkdir(parents=True)
     (tmp_path / "photos" / "cat" / "1.jpg").write_bytes(b"x")
 

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.tabular import plain
+from helpers.tfrecords import write_records
 
 from mpqueue import files
 from mpqueue.errors import FileError
 from mpqueue.files import array_record, arrow, json_lines, mds, parquet, tar, tfrecord
-
-python_io = pytest.importorskip("mpqueue.tf1.python_io")  # which writes TFRecord files
 
 NUMBERS = range(12)
 TEXTS = [f"t{i}" * (i % 3) for i in NUMBERS]
@@ -35,9 +34,7 @@ def a_tar(form):
 
 
 def a_tfrecord(path):
-    with python_io.TFRecordWriter(str(path)) as writer:
-        for text in TEXTS:
-            writer.write(text.encode())
+    write_records(path, [text.encode() for text in TEXTS])
 
 
 def lines(path):

@@ -12,6 +12,7 @@ import fsspec.asyn
 import pytest
 from helpers.range_server import range_server
 from helpers.tabular import plain, table
+from helpers.tfrecords import write_records
 
 import mpqueue
 from mpqueue import files
@@ -29,7 +30,6 @@ pytestmark = pytest.mark.usefixtures("own_file_systems")
 @pytest.fixture
 def folder(tmp_path):
     """Two files, or a folder, of each format."""
-    pytest.importorskip("mpqueue.tf1")  # which writes TFRecord files
     content = table(300)
     for number in range(2):
         part = content.slice(number * 150, 150)
@@ -39,9 +39,7 @@ def folder(tmp_path):
                     member = tarfile.TarInfo(f"{number}-{i:03d}.{suffix}")
                     member.size = len(data)
                     archive.addfile(member, io.BytesIO(data))
-        with mpqueue.python_io.TFRecordWriter(str(tmp_path / f"{number}.tfrecord")) as writer:
-            for i in range(100):
-                writer.write(b"%d" % i * 100)
+        write_records(tmp_path / f"{number}.tfrecord", [b"%d" % i * 100 for i in range(100)])
         (tmp_path / f"{number}.jsonl").write_text(
             "".join(f'{{"n": {i}, "x": "{"é" * i}"}}\r\n\r\n' for i in range(100))
         )

@@ -8,21 +8,19 @@ import sys
 
 import numpy as np
 import pytest
+from helpers.encoding import bytes_list, example_of, float_list, int64_list
+from helpers.tfrecords import write_records
 
 import mpqueue
+from mpqueue import files
 from mpqueue.errors import FileError
 from mpqueue.files import TFRecord
-
-pytest.importorskip("mpqueue.tf1")  # which writes the files
 
 RECORDS = [b"one", b"", b"three" * 50, bytes(range(256)) * 300, b"last"]
 
 
 def written(path, records=RECORDS):
-    with mpqueue.python_io.TFRecordWriter(str(path)) as writer:
-        for record in records:
-            writer.write(record)
-    return path
+    return write_records(path, records)
 
 
 @pytest.mark.parametrize("check_crc", [True, False])
@@ -77,17 +75,9 @@ def test_what_is_no_tfrecord_file_is_an_error(tmp_path, data, check_crc):
         TFRecord(tmp_path / "a", check_crc=check_crc)
 
 
-def compressed(path, kind):
-    writer = mpqueue.python_io.TFRecordWriter(str(path), mpqueue.python_io.TFRecordOptions(kind))
-    with writer:
-        for record in RECORDS:
-            writer.write(record)
-    return path
-
-
 KINDS = {
-    "GZIP": lambda path: compressed(path, mpqueue.python_io.TFRecordCompressionType.GZIP),
-    "ZLIB": lambda path: compressed(path, mpqueue.python_io.TFRecordCompressionType.ZLIB),
+    "GZIP": lambda path: write_records(path, RECORDS, "GZIP"),
+    "ZLIB": lambda path: write_records(path, RECORDS, "ZLIB"),
     "xz": lambda path: (written(path), path.write_bytes(lzma.compress(path.read_bytes())))[0],
 }
 
@@ -166,26 +156,24 @@ def test_a_loader_leaves_out_a_record_whose_checksum_is_wrong(tmp_path):
 
 
 FEATURES = {
-    "label": mpqueue.FixedLenFeature([], "int64"),
-    "weight": mpqueue.FixedLenFeature([], "float32", 0.5),
-    "image": mpqueue.FixedLenFeature([2, 2], np.float32),
-    "name": mpqueue.FixedLenFeature([], "string"),
-    "words": mpqueue.VarLenFeature("string"),
-    "boxes": mpqueue.FixedLenSequenceFeature([2], "int64", allow_missing=True),
+    "label": files.FixedLenFeature([], "int64"),
+    "weight": files.FixedLenFeature([], "float32", 0.5),
+    "image": files.FixedLenFeature([2, 2], np.float32),
+    "name": files.FixedLenFeature([], "string"),
+    "words": files.VarLenFeature("string"),
+    "boxes": files.FixedLenSequenceFeature([2], "int64", allow_missing=True),
 }
 
 
 def example(number):
-    found = mpqueue.train.Example()
-    feature = found.features.feature
-    feature["label"].int64_list.value.append(number)
-    if number % 2:
-        feature["weight"].float_list.value.append(number)
-    feature["image"].float_list.value.extend([number, 1, 2, 3])
-    feature["name"].bytes_list.value.append(b"n%d\0" % number)
-    feature["words"].bytes_list.value.extend([b"w"] * (number % 3))
-    feature["boxes"].int64_list.value.extend([number] * (2 * (number % 4)))
-    return found.SerializeToString()
+    return example_of(
+        label=int64_list(number),
+        **({"weight": float_list(number)} if number % 2 else {}),
+        image=float_list(number, 1, 2, 3),
+        name=bytes_list(b"n%d\0" % number),
+        words=bytes_list(*[b"w"] * (number % 3)),
+        boxes=int64_list(*[number] * (2 * (number % 4))),
+    )
 
 
 def plain(sample):
@@ -219,14 +207,6 @@ def test_records_are_parsed_as_examples(examples):
     assert plain(pickle.loads(pickle.dumps(records))[7]) == singly[7]
 
 
-def test_values_equal_those_of_parse_single_example(examples):
-    records, raw = TFRecord(examples, features=FEATURES), TFRecord(examples)
-    for sample, record in zip(records.__getitems__(range(50)), raw, strict=True):
-        expected = mpqueue.parse_single_example(record, FEATURES)
-        expected["words"] = expected["words"].values
-        assert plain(sample) == plain(expected)
-
-
 @pytest.mark.slow
 def test_values_equal_those_of_tensorflow(examples):
     tf = pytest.importorskip("tensorflow")
@@ -251,7 +231,7 @@ def test_a_sample_has_its_own_memory(examples):
 @pytest.mark.parametrize("many", [False, True])
 def test_a_record_that_does_not_fit_the_features_is_an_error_with_its_place(tmp_path, many):
     good = [example(number) for number in range(30)]
-    path = written(tmp_path / "a.tfrecord", [*good, b"\xff nothing", mpqueue.train.Example().SerializeToString()])
+    path = written(tmp_path / "a.tfrecord", [*good, b"\xff nothing", b""])
     records = TFRecord(path, features=FEATURES)
     for index, said in ((30, "is no serialized Example"), (31, "is missing, and its FixedLenFeature has no default")):
         indices = [*range(30), index] if many else [index]
@@ -269,7 +249,7 @@ def test_a_record_that_does_not_fit_the_features_is_an_error_with_its_place(tmp_
     [
         ({}, ValueError, "at least one"),
         ({"a": "int64"}, ValueError, "feature 'a' is 'int64', and must be a VarLenFeature"),
-        ({"a": mpqueue.FixedLenFeature([], "int32")}, TypeError, "feature 'a' has dtype int32"),
+        ({"a": files.FixedLenFeature([], "int32")}, TypeError, "feature 'a' has dtype int32"),
     ],
 )
 def test_wrong_features_are_refused_when_the_source_is_made(examples, features, kind, said):

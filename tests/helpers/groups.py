@@ -13,6 +13,27 @@ ENTER = """
 with open(os.environ["CGROUP"] + "/cgroup.procs", "w") as file:
     file.write(str(os.getpid()))
 """
+# Such a beginning, and sources of large batches.
+BIG = (
+    ENTER
+    + """
+import logging
+import numpy as np
+logging.basicConfig(stream=sys.stdout, format="WARNED %(message)s")
+
+class Big:
+    def __init__(self, length=30, megabytes=25):
+        self.length, self.size = length, megabytes << 17
+    def __len__(self):
+        return self.length
+    def __getitem__(self, index):
+        return np.full(self.size, index)
+
+def whole(batch):
+    assert (batch == batch[0]).all()
+    return int(batch[0])
+"""
+)
 
 
 @contextlib.contextmanager

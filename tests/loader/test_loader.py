@@ -1,6 +1,5 @@
 """A `Loader`: what goes on after an error, what is computed ahead, who may share an iterator, what stays after the end."""
 
-import contextlib
 import gc
 import os
 import pickle
@@ -274,22 +273,6 @@ def test_a_generator_function_that_takes_its_share_warns_not(backend):
 
     with Loader(sharded, workers=2, backend=backend) as loader:
         assert list(loader) == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize("backend", ["process", "thread"])
-def test_a_generator_function_that_takes_from_a_queue_warns_not(backend):
-    pytest.importorskip("mpqueue.tf1")
-    queue = mpqueue.FIFOQueue(4, ["int64"], [()])
-    queue.enqueue_many(np.arange(4))
-    queue.close()
-
-    def dividing():
-        with contextlib.suppress(mpqueue.errors.OutOfRangeError):
-            while True:
-                yield queue.dequeue()
-
-    with Loader(dividing, workers=2, backend=backend) as loader:
-        assert sorted(loader) == [0, 1, 2, 3]
 
 
 def stand_in_for_torch():

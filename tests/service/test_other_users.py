@@ -11,7 +11,7 @@ from helpers.homes import STRANGER, become, needs_root
 from helpers.others import Other
 
 import mpqueue
-from mpqueue.errors import ServiceError, UnavailableError
+from mpqueue.errors import ServiceError
 from mpqueue.service.home import Home
 from mpqueue.system import folders
 from mpqueue.transport import credentials
@@ -26,17 +26,16 @@ def attach(name, **options):
         return [batch.tolist() for batch in consumer]
 
 
-def connect(name, **options):
-    pytest.importorskip("mpqueue.tf1")
-    with mpqueue.connect(name, DEADLOCK_S, **options):
-        queue = mpqueue.FIFOQueue(3, "int32", [()], shared_name="numbers")
-        queue.enqueue(7)
-        return int(queue.dequeue())
+@pytest.fixture
+def use():
+    """A call that uses a server; `tests/tf1/serving` runs these tests with another one."""
+    return attach
 
 
-@pytest.fixture(params=[attach, connect])
-def use(request):
-    return request.param
+@pytest.fixture
+def served():
+    """The value that `use` returns."""
+    return [[0, 0], [1, 1], [2, 2]]
 
 
 @pytest.fixture
@@ -113,17 +112,6 @@ def test_the_servers_of_another_user_are_looked_for_where_that_user_has_them(mon
     assert Home.of("photos", OWN + 1).folder == f"{tempfile.gettempdir()}/mpqueue-{OWN + 1}/photos"
 
 
-def test_a_session_of_tensorflow_takes_no_other_users_server_either(servers_home, monkeypatch):
-    tf = mpqueue.compat.v1
-    with mpqueue.Server("grpc-2222", None):
-        with tf.Session("grpc://localhost:2222"):
-            pass
-        real = credentials.credentials_of
-        monkeypatch.setattr(credentials, "credentials_of", lambda end: real(end)._replace(uid=OWN + 1))
-        with pytest.raises(UnavailableError, match=f"no server of uid {OWN}"):
-            tf.Session("grpc://localhost:2222")
-
-
 # Where another user can be had
 
 
@@ -155,7 +143,7 @@ def stop():
 
 
 @needs_root
-def test_a_squatted_name_is_refused_and_may_be_asked_for(shared, use):
+def test_a_squatted_name_is_refused_and_may_be_asked_for(shared, use, served):
     with mpqueue.Server("other", NUMBERS, mode="broadcast", workers=1, start_method="fork"):
         use("other")  # what it imports, the stranger cannot
     with Other() as stranger:
@@ -163,7 +151,7 @@ def test_a_squatted_name_is_refused_and_may_be_asked_for(shared, use):
         stranger.ask(serve, "photos", (OWN,))
         with pytest.raises(ServiceError, match=rf"is that of uid {STRANGER}, and a server of uid {OWN} is looked for"):
             use("photos")
-        assert use("photos", uid=STRANGER) == ([[0, 0], [1, 1], [2, 2]] if use is attach else 7)
+        assert use("photos", uid=STRANGER) == served
         with pytest.raises(ServiceError, match=rf"that of uid {STRANGER}, and this server runs as uid {OWN}: choose"):
             mpqueue.Server("photos", NUMBERS, workers=1).start()
         stranger.ask(stop)

@@ -238,25 +238,6 @@ def test_a_source_that_gives_less_the_second_time_is_an_error_and_no_wait(tmp_pa
         assert plain(begun) == list(range(12, 20))
 
 
-def test_a_source_that_takes_from_a_queue_is_not_asked_again():
-    pytest.importorskip("mpqueue.tf1")
-    queue = mpqueue.FIFOQueue(40, "int64", [[]])
-    queue.enqueue_many(np.arange(20))
-    queue.close()
-
-    def taken():
-        while True:
-            yield queue.dequeue()
-
-    options = BROADCAST | {"workers": 1}
-    with mpqueue.Server("s", taken, **options, lanes=1), mpqueue.attach("s", timeout=30) as first:
-        begun = iter(first)
-        assert some(begun, 8) == list(range(8))
-        with late() as second, pytest.raises(RuntimeError, match="takes from a queue"):
-            next(iter(second))
-        assert plain(begun) == list(range(8, 20))
-
-
 def test_what_cannot_be_computed_again_is_said():
     for source, options in ((Letters(9), {}), (STREAM, {"ordered": False})):
         with (

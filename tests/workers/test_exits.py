@@ -120,12 +120,6 @@ def test_an_enqueuer_stops_at_it_and_the_program_goes_on():
     assert not enqueuer.is_running()
 
 
-def test_an_op_of_a_queue_runner_in_a_worker_process():
-    process_op = pytest.importorskip("mpqueue.tf1.train.process_op")
-    with pytest.raises(WorkerRaised, match="SystemExit: 6"):
-        process_op.run_in_worker(partial(leave, 6), None)
-
-
 class Dying(Numbers):
     def __getitem__(self, index):
         if index == AT:

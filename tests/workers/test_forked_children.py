@@ -6,7 +6,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers.faults import burns
 from helpers.outside import ran
 
 import mpqueue
@@ -207,39 +206,6 @@ def test_so_it_is_behind_torchs_face():
 
     loader = DataLoader(Forking(), batch_size=4, num_workers=1)
     assert torch.cat(list(loader)).ravel().tolist() == list(range(LENGTH))
-
-
-class Counter:
-    def __init__(self, fuse):
-        self.number, self.fuse = -1, str(fuse)
-
-    def __call__(self):
-        self.number += 1
-        if self.number == LENGTH:
-            raise mpqueue.errors.OutOfRangeError(None, None, "")
-        return -1 if self.number == AT and burns(self.fuse) and fork() else self.number
-
-
-class Resumable(Counter):
-    def state_dict(self):
-        return self.number
-
-    def load_state_dict(self, state):
-        self.number = state
-
-
-@pytest.mark.parametrize("source", [Counter, Resumable])
-@pytest.mark.parametrize("workers", ["thread", "process"])
-def test_it_enqueues_nothing(source, workers, tmp_path):
-    pytest.importorskip("mpqueue.tf1")
-    example = mpqueue.Source(source(tmp_path / "fuse"), "int64", [()])
-    batch = mpqueue.train.batch([example], LENGTH, workers=workers)
-    coordinator = mpqueue.Coordinator()
-    threads = mpqueue.start_queue_runners(coord=coordinator)
-    assert sorted(np.ravel(batch()).tolist()) == list(range(LENGTH))
-    coordinator.request_stop()
-    coordinator.join(threads)
-    mpqueue.reset_default_graph()
 
 
 def test_one_that_a_library_forks_past_python(tmp_path):

@@ -151,16 +151,6 @@ with Loader(Large(), workers=1, trace=FOLDER + "/trace") as loader:
         next(iter(loader))
         found()
 """,
-    "a queue": """
-__import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork beside threads
-queue = mpqueue.FIFOQueue(10, ["int32"], [()])
-child = os.fork()
-queue.enqueue(1)
-found()
-if child == 0:
-    os._exit(0)
-os.waitpid(child, 0)
-""",
     "a server": """
 with mpqueue.Server(FOLDER + "/server", Numbers(), workers=1, journal=FOLDER + "/journal"):
     with mpqueue.attach(FOLDER + "/server", timeout=30) as consumer:
@@ -180,8 +170,6 @@ for cached in (mpqueue.Dataset.range(4).cache(), mpqueue.Dataset.range(4).cache(
 @pytest.mark.parametrize("what", KEPT)
 def test_nothing_that_is_kept_has_the_number_of_a_standard_stream(what, tmp_path):
     """What C code prints would be written into it, and a `dup2` of the program would put a stream into its place."""
-    if what == "a queue":
-        pytest.importorskip("mpqueue.tf1")
     said, _ = ran(
         f"""
 def found():

@@ -94,6 +94,7 @@ FOLDERS = {
     "workers": ["workers"],
     "worker": ["workers", "samples"],
     "memory": ["memory"],
+    "tf1/coordination": ["tf1/coordination", "tf1/queues"],
     "tf1/queues": ["tf1/queues"],
     "tf1/readers": ["tf1/readers"],
     "tf1/train": ["tf1/train"],

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from helpers.at_the_end import meet_the_end_amid_a_run
 from tf1.compat.conftest import Background
+from tf1.helpers.at_the_end import meet_the_end_amid_a_run
 
 import mpqueue.compat.v1 as tf
 from mpqueue.tf1.compat.graph.plan import Plan

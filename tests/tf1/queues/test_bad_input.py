@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from helpers.calls import blocked
+from tf1.helpers.calls import blocked
 
 import mpqueue
 from mpqueue import FIFOQueue, PaddingFIFOQueue, QueueBase, RandomShuffleQueue

@@ -6,8 +6,8 @@ import sys
 import threading
 
 import pytest
-from helpers.calls import DEADLOCK_S
 from helpers.strikes import Struck
+from tf1.helpers.calls import DEADLOCK_S
 
 from mpqueue.tf1.queues.barging_lock import BargingLock
 

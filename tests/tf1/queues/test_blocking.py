@@ -12,7 +12,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from helpers.alarms import nudged
-from helpers.calls import DEADLOCK_S, Gate, blocked
+from tf1.helpers.calls import DEADLOCK_S, Gate, blocked
 
 from mpqueue import FIFOQueue, PaddingFIFOQueue, RandomShuffleQueue, Source
 from mpqueue.errors import CancelledError, DeadlineExceededError, OutOfRangeError

@@ -7,7 +7,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from helpers.calls import DEADLOCK_S
+from tf1.helpers.calls import DEADLOCK_S
 
 from mpqueue.tf1.coordination.door import connect
 from mpqueue.tf1.queues import client

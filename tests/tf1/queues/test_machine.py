@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from helpers.aiming import AimingMachine, run_and_require
-from helpers.queue_oracle import Attempt, Oracle
+from tf1.helpers.queue_oracle import Attempt, Oracle
 
 import mpqueue.tf1.queues
 from mpqueue.errors import CancelledError, OutOfRangeError

@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from helpers.calls import DEADLOCK_S
+from tf1.helpers.calls import DEADLOCK_S
 
 from mpqueue.tf1.queues.machine import Request
 from mpqueue.tf1.queues.watch import QueueWatch, Waiter

@@ -12,9 +12,9 @@ import tracemalloc
 import zlib
 
 import pytest
-from helpers.fakes import FakeQueue
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tf1.helpers.fakes import FakeQueue
 
 import mpqueue
 from mpqueue import errors, python_io

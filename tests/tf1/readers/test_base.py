@@ -5,8 +5,8 @@ import threading
 
 import numpy as np
 import pytest
-from helpers.fakes import FakeQueue
 from helpers.strikes import Strike, Struck
+from tf1.helpers.fakes import FakeQueue
 
 import mpqueue
 from mpqueue import errors

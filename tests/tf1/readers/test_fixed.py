@@ -4,7 +4,7 @@ import gzip
 import zlib
 
 import pytest
-from helpers.fakes import FakeQueue
+from tf1.helpers.fakes import FakeQueue
 
 import mpqueue
 from mpqueue import errors

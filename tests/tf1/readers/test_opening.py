@@ -8,7 +8,7 @@ import stat
 import tempfile
 
 import pytest
-from helpers.fakes import FakeQueue
+from tf1.helpers.fakes import FakeQueue
 
 import mpqueue
 from mpqueue import errors, python_io

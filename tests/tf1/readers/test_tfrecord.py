@@ -12,7 +12,7 @@ import sys
 import zlib
 
 import pytest
-from helpers.fakes import FakeQueue
+from tf1.helpers.fakes import FakeQueue
 
 import mpqueue
 from mpqueue import errors, python_io

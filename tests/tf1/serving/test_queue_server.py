@@ -6,9 +6,9 @@ import threading
 
 import numpy as np
 import pytest
-from helpers.calls import DEADLOCK_S, Call, blocked
 from helpers.homes import STRANGER, become, needs_root
 from helpers.others import Other
+from tf1.helpers.calls import DEADLOCK_S, Call, blocked
 
 import mpqueue
 from mpqueue import FIFOQueue

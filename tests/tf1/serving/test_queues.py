@@ -10,10 +10,10 @@ import time
 
 import numpy as np
 import pytest
-from helpers.calls import DEADLOCK_S, Call, blocked
-from helpers.dequeuing import got_beside_a_death
 from helpers.homes import STRANGER, become, needs_root
 from helpers.others import Other
+from tf1.helpers.calls import DEADLOCK_S, Call, blocked
+from tf1.helpers.dequeuing import got_beside_a_death
 
 import mpqueue
 from mpqueue import FIFOQueue, Loader, PaddingFIFOQueue, RandomShuffleQueue
@@ -412,3 +412,26 @@ def test_elements_of_many_programs_come_out_exactly_once(server):
     assert sorted(got) == sorted(value for k in range(3) for value in range(1000 * k, 1000 * k + 300))
     for k in range(3):
         assert [value for value in got if value // 1000 == k] == list(range(1000 * k, 1000 * k + 300))
+
+
+def test_a_server_does_not_replay_a_source_that_dequeues(servers_home):
+    queue = mpqueue.FIFOQueue(40, "int64", [[]])
+    queue.enqueue_many(np.arange(20))
+    queue.close()
+
+    def source():
+        while True:
+            yield queue.dequeue()
+
+    with (
+        mpqueue.Server("s", source, mode="broadcast", workers=1, lanes=1, seed=3, max_queue_size=4),
+        mpqueue.attach("s", timeout=30) as first,
+    ):
+        batches = iter(first)
+        assert [int(next(batches)) for _ in range(8)] == list(range(8))
+        with (
+            mpqueue.attach("s", join="replay", timeout=30) as second,
+            pytest.raises(RuntimeError, match="takes from a queue"),
+        ):
+            next(iter(second))
+        assert [int(batch) for batch in batches] == list(range(8, 20))

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from helpers.gates import Gate, pass_gate
 
 import mpqueue
 from mpqueue import errors, train
+from mpqueue.tf1.train import process_op
 
 
 @pytest.fixture
@@ -259,3 +262,8 @@ def test_a_fifo_in_a_worker_process_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(errors.FailedPreconditionError, match="fifo"):
         list(train.batch(records_of(tmp_path / "fifo"), 2, workers="process"))
+
+
+def test_sys_exit_in_an_op_raises_worker_raised():
+    with pytest.raises(errors.WorkerRaised, match="SystemExit: 6"):
+        process_op.run_in_worker(partial(sys.exit, 6), None)

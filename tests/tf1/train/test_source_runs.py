@@ -7,7 +7,7 @@ from operator import itemgetter
 
 import numpy as np
 import pytest
-from helpers.at_the_end import meet_the_end_amid_a_run
+from tf1.helpers.at_the_end import meet_the_end_amid_a_run
 
 import mpqueue
 from mpqueue import python_io, train

@@ -7,8 +7,8 @@ import threading
 
 import numpy as np
 import pytest
-from helpers.calls import blocked
 from helpers.others import Other, in_line
+from tf1.helpers.calls import blocked
 
 import mpqueue
 from mpqueue import FIFOQueue, PaddingFIFOQueue, RandomShuffleQueue

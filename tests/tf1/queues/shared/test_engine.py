@@ -1,11 +1,12 @@
 """Queues that a source captures travel to the workers by themselves, whatever starts them."""
 
+import contextlib
 import os
 import signal
 
 import numpy as np
 import pytest
-from helpers.dequeuing import got_beside_a_death
+from tf1.helpers.dequeuing import got_beside_a_death
 
 from mpqueue import FIFOQueue, Loader
 from mpqueue.engine import queue_address
@@ -162,3 +163,18 @@ def test_the_id_of_a_worker_that_has_ended_is_known_as_a_users_no_more(method):
         assert worker.pid not in queue_address.users
         (successor,) = loader.statistics().workers
     assert successor.pid not in queue_address.users
+
+
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_generators_that_share_a_queue_cause_no_warning_about_copies(backend):
+    queue = FIFOQueue(4, ["int64"], [()])
+    queue.enqueue_many(np.arange(4))
+    queue.close()
+
+    def source():
+        with contextlib.suppress(OutOfRangeError):
+            while True:
+                yield queue.dequeue()
+
+    with Loader(source, workers=2, backend=backend) as loader:
+        assert sorted(loader) == [0, 1, 2, 3]

@@ -6,6 +6,7 @@ import pickle
 import pytest
 from helpers import others
 from helpers.others import DEADLOCK_S, Other, in_line
+from helpers.outside import ran
 
 from mpqueue import FIFOQueue
 from mpqueue.errors import CancelledError, DeadlineExceededError
@@ -133,3 +134,26 @@ def test_a_producer_that_needs_no_answer_learns_that_the_owner_was_killed():
         owner.kill()
         with pytest.raises(CancelledError, match="gone"):
             worker.ask(lambda: others.handle.enqueue(10))
+
+
+@pytest.mark.slow
+def test_a_queue_keeps_no_descriptor_of_a_closed_standard_stream():
+    """C code writes its messages to these numbers, and a `dup2` of the program replaces them."""
+    said, _ = ran("""
+__import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork beside threads
+
+def found():
+    say(*(os.readlink(link) for link in map("/proc/self/fd/{}".format, range(3)) if os.path.lexists(link)))
+
+for fd in range(3):
+    os.close(fd)
+queue = mpqueue.FIFOQueue(10, ["int32"], [()])
+child = os.fork()
+queue.enqueue(1)
+found()
+if child == 0:
+    os._exit(0)
+os.waitpid(child, 0)
+mpqueue.shutdown()
+""")
+    assert said == ["", ""]

@@ -8,9 +8,9 @@ import threading
 
 import numpy as np
 import pytest
-from helpers.calls import DEADLOCK_S
 from helpers.homes import STRANGER, become, needs_root
 from helpers.others import Other
+from tf1.helpers.calls import DEADLOCK_S
 
 from mpqueue import FIFOQueue
 from mpqueue.errors import CancelledError, FailedPreconditionError, InvalidArgumentError

@@ -5,7 +5,7 @@ import random
 import numpy as np
 from helpers.encoding import block, bytes_list, entry, example, float_list, int64_list
 
-import mpqueue
+from mpqueue import files
 
 KEYS = ["a", "b", "a key of more than sixteen bytes", ""]
 
@@ -27,9 +27,9 @@ class RandomExamples:
         default = None if self.random.random() < 0.5 else np.full(shape, b"d" if dtype == "string" else 5)
         return self.random.choice(
             [
-                mpqueue.VarLenFeature(dtype),
-                mpqueue.FixedLenFeature(shape, dtype, default),
-                mpqueue.FixedLenSequenceFeature(shape, dtype, allow_missing=True),
+                files.VarLenFeature(dtype),
+                files.FixedLenFeature(shape, dtype, default),
+                files.FixedLenSequenceFeature(shape, dtype, allow_missing=True),
             ]
         )
 
@@ -40,7 +40,7 @@ class RandomExamples:
 
     def _count(self, key):
         size = self._kinds[key][1]
-        if isinstance(self.features[key], mpqueue.FixedLenFeature):
+        if isinstance(self.features[key], files.FixedLenFeature):
             return size
         return size * self.random.randint(0, 3)
 

@@ -1,0 +1,48 @@
+"""A control group without free memory: producers of a queue wait, and the kernel kills no process."""
+
+import pytest
+from helpers.groups import BIG, kills, memory_group
+from helpers.outside import ran
+
+pytestmark = pytest.mark.measures  # the kernel kills by what the group has at one moment
+
+
+@pytest.fixture
+def group(request):
+    with memory_group(request.param << 20) as folder:
+        yield folder
+
+
+# With 200 MiB all is used by the processes themselves, now and then: 1 run of 20 ended with SharedMemoryFull.
+@pytest.mark.parametrize("group", [260], indirect=True)
+def test_producers_of_a_queue_wait_for_memory(group):
+    said, _ = ran(
+        BIG
+        + """
+def make():
+    make.count += 1
+    if make.count > 25:
+        raise mpqueue.errors.OutOfRangeError(None, None, "the end")
+    return np.full(10 << 17, make.count)
+make.count = 0
+
+coordinator = mpqueue.Coordinator()
+queue = mpqueue.FIFOQueue(50, [np.int64], shapes=[(10 << 17,)])
+op = queue.enqueue_op(make)
+runner = mpqueue.train.QueueRunner(queue, [op, op], workers="process")
+threads = runner.create_threads(coord=coordinator, start=True)
+time.sleep(1.5)  # as long as the producers have memory, they go on; the test holds for any time
+taken = []
+try:
+    while True:
+        taken.append(whole(queue.dequeue()))
+except mpqueue.errors.OutOfRangeError:
+    pass
+coordinator.request_stop()
+coordinator.join(threads)
+say(*sorted(taken))
+""",
+        env={"CGROUP": group},
+    )
+    assert said == [" ".join(str(number) for number in range(1, 26) for _ in range(2))]
+    assert kills(group) == 0
