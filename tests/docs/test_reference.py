@@ -33,7 +33,7 @@ BEHIND = {
     "mpqueue.telemetry.stats.ConsumerStatistics",
     "mpqueue.tf1.train.batch_op.BatchOp",
 }
-PAGE = (DOCS / "errors.md").read_text("utf-8")
+PAGE = "".join((DOCS / name).read_text("utf-8") for name in ("errors.md", "tensorflow-1-errors.md"))
 
 
 def test_every_public_name_has_its_entry_and_only_one():
