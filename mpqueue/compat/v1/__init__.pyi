@@ -106,332 +106,51 @@ from mpqueue.values.sparse import SparseTensorValue as SparseTensorValue
 from typing import Any
 
 __all__ = [
-    "AUTO_REUSE",
-    "Assert",
-    "ConfigProto",
-    "DType",
-    "Dimension",
-    "FIFOQueue",
-    "FixedLenFeature",
-    "FixedLenSequenceFeature",
-    "FixedLengthRecordReader",
-    "GPUOptions",
-    "Graph",
-    "GraphKeys",
-    "GraphOptions",
-    "IdentityReader",
-    "InteractiveSession",
-    "OpError",
-    "Operation",
-    "OptimizerOptions",
-    "PaddingFIFOQueue",
-    "Print",
-    "QueueBase",
-    "RandomShuffleQueue",
-    "ReaderBase",
-    "RunMetadata",
-    "RunOptions",
-    "Session",
-    "SparseTensor",
-    "SparseTensorValue",
-    "TFRecordReader",
-    "Tensor",
-    "TensorShape",
-    "TextLineReader",
-    "VERSION",
-    "VarLenFeature",
-    "Variable",
-    "VariableScope",
-    "WholeFileReader",
-    "__version__",
-    "abs",
-    "acos",
-    "acosh",
-    "add",
-    "add_n",
-    "add_to_collection",
-    "add_to_collections",
-    "all_variables",
-    "angle",
-    "app",
-    "arg_max",
-    "arg_min",
-    "argmax",
-    "argmin",
-    "as_dtype",
-    "as_string",
-    "asin",
-    "asinh",
-    "assert_equal",
-    "assert_greater",
-    "assert_greater_equal",
-    "assert_integer",
-    "assert_less",
-    "assert_less_equal",
-    "assert_near",
-    "assert_negative",
-    "assert_non_negative",
-    "assert_non_positive",
-    "assert_none_equal",
-    "assert_positive",
-    "assert_rank",
-    "assert_rank_at_least",
-    "assert_rank_in",
-    "assert_scalar",
-    "assert_type",
-    "assign",
-    "assign_add",
-    "assign_sub",
-    "atan",
-    "atan2",
-    "atanh",
-    "bitwise",
-    "bool",
-    "boolean_mask",
-    "broadcast_dynamic_shape",
-    "broadcast_static_shape",
-    "broadcast_to",
-    "cast",
-    "ceil",
-    "clip_by_value",
-    "colocate_with",
-    "compat",
-    "complex128",
-    "complex64",
-    "concat",
-    "cond",
-    "conj",
-    "constant",
-    "constant_initializer",
-    "container",
-    "control_dependencies",
-    "convert_to_tensor",
-    "cos",
-    "cosh",
-    "count_nonzero",
-    "count_up_to",
-    "cumprod",
-    "cumsum",
-    "debugging",
-    "decode_base64",
-    "decode_csv",
-    "decode_json_example",
-    "decode_raw",
-    "device",
-    "disable_eager_execution",
-    "disable_v2_behavior",
-    "div",
-    "div_no_nan",
-    "divide",
-    "double",
-    "dtypes",
-    "dynamic_partition",
-    "dynamic_stitch",
-    "encode_base64",
-    "ensure_shape",
-    "equal",
-    "erf",
-    "erfc",
-    "errors",
-    "executing_eagerly",
-    "exp",
-    "expand_dims",
-    "expm1",
-    "fill",
-    "flags",
-    "float16",
-    "float32",
-    "float64",
-    "floor",
-    "floordiv",
-    "floormod",
-    "gather",
-    "gather_nd",
-    "get_collection",
-    "get_collection_ref",
-    "get_default_graph",
-    "get_default_session",
-    "get_logger",
-    "get_static_value",
-    "get_variable",
-    "get_variable_scope",
-    "gfile",
-    "global_variables",
-    "global_variables_initializer",
-    "glorot_uniform_initializer",
-    "greater",
-    "greater_equal",
-    "group",
-    "half",
-    "identity",
-    "imag",
-    "image",
-    "initialize_all_tables",
-    "initialize_all_variables",
-    "initialize_local_variables",
-    "initialize_variables",
-    "initializers",
-    "int16",
-    "int32",
-    "int64",
-    "int8",
-    "invert_permutation",
-    "io",
-    "is_finite",
-    "is_inf",
-    "is_nan",
-    "is_numeric_tensor",
-    "is_symbolic_tensor",
-    "is_tensor",
-    "is_variable_initialized",
-    "keras",
-    "less",
-    "less_equal",
-    "lgamma",
-    "lin_space",
-    "linspace",
-    "local_variables",
-    "local_variables_initializer",
-    "log",
-    "log1p",
-    "logging",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
-    "matching_files",
-    "math",
-    "matmul",
-    "matrix_transpose",
-    "maximum",
-    "minimum",
-    "mod",
-    "model_variables",
-    "multiply",
-    "name_scope",
-    "negative",
-    "newaxis",
-    "no_op",
-    "not_equal",
-    "numpy_function",
-    "one_hot",
-    "ones",
-    "ones_initializer",
-    "ones_like",
-    "pad",
-    "parse_example",
-    "parse_single_example",
-    "parse_single_sequence_example",
-    "placeholder",
-    "placeholder_with_default",
-    "pow",
-    "py_func",
-    "python_io",
-    "queue",
-    "random",
-    "random_crop",
-    "random_normal",
-    "random_normal_initializer",
-    "random_shuffle",
-    "random_uniform",
-    "random_uniform_initializer",
-    "range",
-    "rank",
-    "read_file",
-    "real",
-    "realdiv",
-    "reciprocal",
-    "reduce_all",
-    "reduce_any",
-    "reduce_join",
-    "reduce_logsumexp",
-    "reduce_max",
-    "reduce_mean",
-    "reduce_min",
-    "reduce_prod",
-    "reduce_sum",
-    "regex_replace",
-    "report_uninitialized_variables",
-    "reset_default_graph",
-    "reshape",
-    "resource",
-    "reverse",
-    "reverse_v2",
-    "rint",
-    "round",
-    "rsqrt",
-    "saturate_cast",
-    "scatter_nd",
-    "sequence_mask",
-    "set_random_seed",
-    "setdiff1d",
-    "shape",
-    "sigmoid",
-    "sign",
-    "sin",
-    "sinh",
-    "size",
-    "slice",
-    "sparse",
-    "sparse_placeholder",
-    "sparse_reduce_sum",
-    "sparse_reorder",
-    "sparse_reshape",
-    "sparse_tensor_to_dense",
-    "sparse_to_dense",
-    "split",
-    "sqrt",
-    "square",
-    "squared_difference",
-    "squeeze",
-    "stack",
-    "stop_gradient",
-    "strided_slice",
-    "string",
-    "string_join",
-    "string_split",
-    "string_strip",
-    "string_to_hash_bucket_fast",
-    "string_to_number",
-    "strings",
-    "substr",
-    "subtract",
-    "summary",
-    "tables_initializer",
-    "tan",
-    "tanh",
-    "tile",
-    "to_complex128",
-    "to_complex64",
-    "to_double",
-    "to_float",
-    "to_int32",
-    "to_int64",
-    "train",
-    "trainable_variables",
-    "transpose",
-    "truediv",
-    "truncated_normal",
-    "truncated_normal_initializer",
-    "truncatediv",
-    "truncatemod",
-    "tuple",
-    "uint16",
-    "uint32",
-    "uint64",
-    "uint8",
-    "unique",
-    "unique_with_counts",
-    "unstack",
-    "use_processes",
-    "variable_scope",
-    "variables_initializer",
-    "where",
-    "where_v2",
-    "zeros",
-    "zeros_initializer",
-    "zeros_like",
-]
+    "AUTO_REUSE", "Assert", "ConfigProto", "DType", "Dimension", "FIFOQueue", "FixedLenFeature",
+    "FixedLenSequenceFeature", "FixedLengthRecordReader", "GPUOptions", "Graph", "GraphKeys", "GraphOptions",
+    "IdentityReader", "InteractiveSession", "OpError", "Operation", "OptimizerOptions", "PaddingFIFOQueue", "Print",
+    "QueueBase", "RandomShuffleQueue", "ReaderBase", "RunMetadata", "RunOptions", "Session", "SparseTensor",
+    "SparseTensorValue", "TFRecordReader", "Tensor", "TensorShape", "TextLineReader", "VERSION", "VarLenFeature",
+    "Variable", "VariableScope", "WholeFileReader", "__version__", "abs", "acos", "acosh", "add", "add_n",
+    "add_to_collection", "add_to_collections", "all_variables", "angle", "app", "arg_max", "arg_min", "argmax",
+    "argmin", "as_dtype", "as_string", "asin", "asinh", "assert_equal", "assert_greater", "assert_greater_equal",
+    "assert_integer", "assert_less", "assert_less_equal", "assert_near", "assert_negative", "assert_non_negative",
+    "assert_non_positive", "assert_none_equal", "assert_positive", "assert_rank", "assert_rank_at_least",
+    "assert_rank_in", "assert_scalar", "assert_type", "assign", "assign_add", "assign_sub", "atan", "atan2", "atanh",
+    "bitwise", "bool", "boolean_mask", "broadcast_dynamic_shape", "broadcast_static_shape", "broadcast_to", "cast",
+    "ceil", "clip_by_value", "colocate_with", "compat", "complex128", "complex64", "concat", "cond", "conj", "constant",
+    "constant_initializer", "container", "control_dependencies", "convert_to_tensor", "cos", "cosh", "count_nonzero",
+    "count_up_to", "cumprod", "cumsum", "debugging", "decode_base64", "decode_csv", "decode_json_example", "decode_raw",
+    "device", "disable_eager_execution", "disable_v2_behavior", "div", "div_no_nan", "divide", "double", "dtypes",
+    "dynamic_partition", "dynamic_stitch", "encode_base64", "ensure_shape", "equal", "erf", "erfc", "errors",
+    "executing_eagerly", "exp", "expand_dims", "expm1", "fill", "flags", "float16", "float32", "float64", "floor",
+    "floordiv", "floormod", "gather", "gather_nd", "get_collection", "get_collection_ref", "get_default_graph",
+    "get_default_session", "get_logger", "get_static_value", "get_variable", "get_variable_scope", "gfile",
+    "global_variables", "global_variables_initializer", "glorot_uniform_initializer", "greater", "greater_equal",
+    "group", "half", "identity", "imag", "image", "initialize_all_tables", "initialize_all_variables",
+    "initialize_local_variables", "initialize_variables", "initializers", "int16", "int32", "int64", "int8",
+    "invert_permutation", "io", "is_finite", "is_inf", "is_nan", "is_numeric_tensor", "is_symbolic_tensor", "is_tensor",
+    "is_variable_initialized", "keras", "less", "less_equal", "lgamma", "lin_space", "linspace", "local_variables",
+    "local_variables_initializer", "log", "log1p", "logging", "logical_and", "logical_not", "logical_or", "logical_xor",
+    "matching_files", "math", "matmul", "matrix_transpose", "maximum", "minimum", "mod", "model_variables", "multiply",
+    "name_scope", "negative", "newaxis", "no_op", "not_equal", "numpy_function", "one_hot", "ones", "ones_initializer",
+    "ones_like", "pad", "parse_example", "parse_single_example", "parse_single_sequence_example", "placeholder",
+    "placeholder_with_default", "pow", "py_func", "python_io", "queue", "random", "random_crop", "random_normal",
+    "random_normal_initializer", "random_shuffle", "random_uniform", "random_uniform_initializer", "range", "rank",
+    "read_file", "real", "realdiv", "reciprocal", "reduce_all", "reduce_any", "reduce_join", "reduce_logsumexp",
+    "reduce_max", "reduce_mean", "reduce_min", "reduce_prod", "reduce_sum", "regex_replace",
+    "report_uninitialized_variables", "reset_default_graph", "reshape", "resource", "reverse", "reverse_v2", "rint",
+    "round", "rsqrt", "saturate_cast", "scatter_nd", "sequence_mask", "set_random_seed", "setdiff1d", "shape",
+    "sigmoid", "sign", "sin", "sinh", "size", "slice", "sparse", "sparse_placeholder", "sparse_reduce_sum",
+    "sparse_reorder", "sparse_reshape", "sparse_tensor_to_dense", "sparse_to_dense", "split", "sqrt", "square",
+    "squared_difference", "squeeze", "stack", "stop_gradient", "strided_slice", "string", "string_join", "string_split",
+    "string_strip", "string_to_hash_bucket_fast", "string_to_number", "strings", "substr", "subtract", "summary",
+    "tables_initializer", "tan", "tanh", "tile", "to_complex128", "to_complex64", "to_double", "to_float", "to_int32",
+    "to_int64", "train", "trainable_variables", "transpose", "truediv", "truncated_normal",
+    "truncated_normal_initializer", "truncatediv", "truncatemod", "tuple", "uint16", "uint32", "uint64", "uint8",
+    "unique", "unique_with_counts", "unstack", "use_processes", "variable_scope", "variables_initializer", "where",
+    "where_v2", "zeros", "zeros_initializer", "zeros_like",
+]  # fmt: skip
 
 def concat(values: Any, axis: Any, name: str | None = "concat") -> Tensor: ...
 def split(
@@ -610,11 +329,15 @@ def ensure_shape(x: Any, shape: Any, name: str | None = None) -> Tensor: ...
 def expand_dims(input: Any, axis: Any | None = None, name: str | None = None, dim: Any = None) -> Tensor: ...
 def fill(dims: Any, value: Any, name: str | None = None, layout: Any = None) -> Tensor: ...
 def lin_space(start: Any, stop: Any, num: Any, name: str | None = None, axis: Any = 0) -> Tensor: ...
-def linspace(start: Any, stop: Any, num: Any, name: str | None = None, axis: Any = 0) -> Tensor: ...
+
+linspace = lin_space
+
 def realdiv(x: Any, y: Any, name: str | None = None) -> Tensor: ...
 def reshape(tensor: Any, shape: Any, name: str | None = None) -> Tensor: ...
 def reverse(tensor: Any, axis: Any, name: str | None = None) -> Tensor: ...
-def reverse_v2(tensor: Any, axis: Any, name: str | None = None) -> Tensor: ...
+
+reverse_v2 = reverse
+
 def scatter_nd(indices: Any, updates: Any, shape: Any, name: str | None = None) -> Tensor: ...
 def setdiff1d(x: Any, y: Any, index_dtype: Any = ..., name: str | None = None) -> builtins.tuple[Tensor, ...]: ...
 def slice(input_: Any, begin: Any, size: Any, name: str | None = None) -> Tensor: ...
@@ -702,7 +425,9 @@ def logical_or(x: Any, y: Any, name: str | None = None) -> Tensor: ...
 def logical_xor(x: Any, y: Any, name: str | None = "LogicalXor") -> Tensor: ...
 def maximum(x: Any, y: Any, name: str | None = None) -> Tensor: ...
 def minimum(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def mod(x: Any, y: Any, name: str | None = None) -> Tensor: ...
+
+mod = floormod
+
 def multiply(x: Any, y: Any, name: str | None = None) -> Tensor: ...
 def negative(x: Any, name: str | None = None) -> Tensor: ...
 def not_equal(x: Any, y: Any, name: str | None = None) -> Tensor: ...
@@ -777,9 +502,9 @@ def sparse_placeholder(dtype: Any, shape: Any = None, name: str | None = None) -
 def numpy_function(
     func: Callable[..., Any], inp: Sequence[Any], Tout: Any, stateful: builtins.bool = True, name: str | None = None
 ) -> Any: ...
-def py_func(
-    func: Callable[..., Any], inp: Sequence[Any], Tout: Any, stateful: builtins.bool = True, name: str | None = None
-) -> Any: ...
+
+py_func = numpy_function
+
 def random_normal(
     shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = ..., seed: int | None = None, name: str | None = None
 ) -> Tensor: ...
@@ -812,12 +537,10 @@ def matmul(
     grad_b: Any = False,
     name: str | None = None,
 ) -> Any: ...
-def argmax(
-    input: Any, axis: Any = None, name: str | None = None, dimension: Any = None, output_type: Any = ...
-) -> Tensor: ...
-def argmin(
-    input: Any, axis: Any = None, name: str | None = None, dimension: Any = None, output_type: Any = ...
-) -> Tensor: ...
+
+argmax = arg_max
+argmin = arg_min
+
 def count_nonzero(
     input_tensor: Any = None,
     axis: Any = None,
@@ -999,19 +722,26 @@ def assign_sub(
     ref: Variable, value: Any, use_locking: builtins.bool | None = None, name: str | None = None
 ) -> Tensor: ...
 def count_up_to(ref: Variable, limit: int, name: str | None = None) -> Tensor: ...
-def global_variables(scope: str | None = None) -> list[Any]: ...
+
+global_variables = all_variables
+
 def global_variables_initializer() -> Operation: ...
 def initialize_all_tables(name: str = "init_all_tables") -> Operation: ...
-def initialize_all_variables() -> Operation: ...
+
+initialize_all_variables = global_variables_initializer
+
 def initialize_local_variables() -> Operation: ...
 def initialize_variables(var_list: Iterable[Variable], name: str = "init") -> Operation: ...
 def is_variable_initialized(variable: Variable) -> Tensor: ...
 def local_variables(scope: str | None = None) -> list[Any]: ...
-def local_variables_initializer() -> Operation: ...
+
+local_variables_initializer = initialize_local_variables
+
 def model_variables(scope: str | None = None) -> list[Any]: ...
 def report_uninitialized_variables(
     var_list: Iterable[Variable] | None = None, name: str = "report_uninitialized_variables"
 ) -> Tensor: ...
 def trainable_variables(scope: str | None = None) -> list[Any]: ...
-def variables_initializer(var_list: Iterable[Variable], name: str = "init") -> Operation: ...
-def tables_initializer(name: str = "init_all_tables") -> Operation: ...
+
+variables_initializer = initialize_variables
+tables_initializer = initialize_all_tables

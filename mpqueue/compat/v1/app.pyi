@@ -2,4 +2,6 @@
 from mpqueue.compat.v1 import flags as flags
 from mpqueue.tf1.compat.program.flags import run as run
 
-__all__ = ["flags", "run"]
+__all__ = [
+    "flags", "run",
+]  # fmt: skip

@@ -2,7 +2,9 @@
 from mpqueue.tf1.compat.graph.nodes import Tensor
 from typing import Any
 
-__all__ = ["bitwise_and", "bitwise_or", "bitwise_xor", "invert"]
+__all__ = [
+    "bitwise_and", "bitwise_or", "bitwise_xor", "invert",
+]  # fmt: skip
 
 def bitwise_and(x: Any, y: Any, name: str | None = None) -> Tensor: ...
 def bitwise_or(x: Any, y: Any, name: str | None = None) -> Tensor: ...

@@ -11,14 +11,6 @@ from mpqueue.tf1.compat.program.texts import path_to_str as path_to_str
 from mpqueue.tf1.compat.program.texts import real_types as real_types
 
 __all__ = [
-    "as_bytes",
-    "as_str",
-    "as_str_any",
-    "as_text",
-    "bytes_or_text_types",
-    "complex_types",
-    "dimension_value",
-    "integral_types",
-    "path_to_str",
-    "real_types",
-]
+    "as_bytes", "as_str", "as_str_any", "as_text", "bytes_or_text_types", "complex_types", "dimension_value",
+    "integral_types", "path_to_str", "real_types",
+]  # fmt: skip

@@ -1,6 +1,7 @@
 # Printed by scripts/stubs from mpqueue/tf1/compat/surface.py: not to be edited.
-import builtins
-from mpqueue.tf1.compat.graph.nodes import Tensor
+from mpqueue.compat.v1 import as_string as as_string
+from mpqueue.compat.v1 import cast as cast
+from mpqueue.compat.v1 import saturate_cast as saturate_cast
 from mpqueue.tf1.compat.ops.dtypes import DType as DType
 from mpqueue.tf1.compat.ops.dtypes import as_dtype as as_dtype
 from mpqueue.tf1.compat.ops.dtypes import bool_ as bool
@@ -21,42 +22,9 @@ from mpqueue.tf1.compat.ops.dtypes import uint16 as uint16
 from mpqueue.tf1.compat.ops.dtypes import uint32 as uint32
 from mpqueue.tf1.compat.ops.dtypes import uint64 as uint64
 from mpqueue.tf1.compat.ops.dtypes import uint8 as uint8
-from typing import Any
 
 __all__ = [
-    "DType",
-    "as_dtype",
-    "as_string",
-    "bool",
-    "cast",
-    "complex128",
-    "complex64",
-    "double",
-    "float16",
-    "float32",
-    "float64",
-    "half",
-    "int16",
-    "int32",
-    "int64",
-    "int8",
-    "resource",
-    "saturate_cast",
-    "string",
-    "uint16",
-    "uint32",
-    "uint64",
-    "uint8",
-]
-
-def as_string(
-    input: Any,
-    precision: int = -1,
-    scientific: builtins.bool = False,
-    shortest: builtins.bool = False,
-    width: int = -1,
-    fill: str = "",
-    name: str | None = None,
-) -> Tensor: ...
-def cast(x: Any, dtype: Any, name: str | None = None) -> Any: ...
-def saturate_cast(value: Any, dtype: Any, name: str | None = None) -> Any: ...
+    "DType", "as_dtype", "as_string", "bool", "cast", "complex128", "complex64", "double", "float16", "float32",
+    "float64", "half", "int16", "int32", "int64", "int8", "resource", "saturate_cast", "string", "uint16", "uint32",
+    "uint64", "uint8",
+]  # fmt: skip

@@ -19,41 +19,13 @@ from mpqueue.errors import UnknownError as UnknownError
 from mpqueue.tf1.compat.program.settings import OK as OK
 
 __all__ = [
-    "ABORTED",
-    "ALREADY_EXISTS",
-    "AbortedError",
-    "AlreadyExistsError",
-    "CANCELLED",
-    "CancelledError",
-    "DATA_LOSS",
-    "DEADLINE_EXCEEDED",
-    "DataLossError",
-    "DeadlineExceededError",
-    "FAILED_PRECONDITION",
-    "FailedPreconditionError",
-    "INTERNAL",
-    "INVALID_ARGUMENT",
-    "InternalError",
-    "InvalidArgumentError",
-    "NOT_FOUND",
-    "NotFoundError",
-    "OK",
-    "OUT_OF_RANGE",
-    "OpError",
-    "OutOfRangeError",
-    "PERMISSION_DENIED",
-    "PermissionDeniedError",
-    "RESOURCE_EXHAUSTED",
-    "ResourceExhaustedError",
-    "UNAUTHENTICATED",
-    "UNAVAILABLE",
-    "UNIMPLEMENTED",
-    "UNKNOWN",
-    "UnauthenticatedError",
-    "UnavailableError",
-    "UnimplementedError",
-    "UnknownError",
-]
+    "ABORTED", "ALREADY_EXISTS", "AbortedError", "AlreadyExistsError", "CANCELLED", "CancelledError", "DATA_LOSS",
+    "DEADLINE_EXCEEDED", "DataLossError", "DeadlineExceededError", "FAILED_PRECONDITION", "FailedPreconditionError",
+    "INTERNAL", "INVALID_ARGUMENT", "InternalError", "InvalidArgumentError", "NOT_FOUND", "NotFoundError", "OK",
+    "OUT_OF_RANGE", "OpError", "OutOfRangeError", "PERMISSION_DENIED", "PermissionDeniedError", "RESOURCE_EXHAUSTED",
+    "ResourceExhaustedError", "UNAUTHENTICATED", "UNAVAILABLE", "UNIMPLEMENTED", "UNKNOWN", "UnauthenticatedError",
+    "UnavailableError", "UnimplementedError", "UnknownError",
+]  # fmt: skip
 ABORTED: int
 ALREADY_EXISTS: int
 CANCELLED: int

@@ -8,24 +8,10 @@ from mpqueue.tf1.compat.program.flags import IllegalFlagValueError as IllegalFla
 from typing import Any
 
 __all__ = [
-    "DEFINE_bool",
-    "DEFINE_boolean",
-    "DEFINE_enum",
-    "DEFINE_float",
-    "DEFINE_integer",
-    "DEFINE_list",
-    "DEFINE_multi_float",
-    "DEFINE_multi_integer",
-    "DEFINE_multi_string",
-    "DEFINE_string",
-    "DuplicateFlagError",
-    "Error",
-    "FLAGS",
-    "FlagValues",
-    "IllegalFlagValueError",
-    "mark_flag_as_required",
-    "mark_flags_as_required",
-]
+    "DEFINE_bool", "DEFINE_boolean", "DEFINE_enum", "DEFINE_float", "DEFINE_integer", "DEFINE_list",
+    "DEFINE_multi_float", "DEFINE_multi_integer", "DEFINE_multi_string", "DEFINE_string", "DuplicateFlagError", "Error",
+    "FLAGS", "FlagValues", "IllegalFlagValueError", "mark_flag_as_required", "mark_flags_as_required",
+]  # fmt: skip
 
 def DEFINE_bool(
     name: str | None = None,
@@ -37,16 +23,9 @@ def DEFINE_bool(
     docstring: str | None = None,
     **options: Any,
 ) -> Any: ...
-def DEFINE_boolean(
-    name: str | None = None,
-    default: Any = None,
-    help: str | None = None,
-    *,
-    flag_name: str | None = None,
-    default_value: Any = None,
-    docstring: str | None = None,
-    **options: Any,
-) -> Any: ...
+
+DEFINE_boolean = DEFINE_bool
+
 def DEFINE_float(
     name: str | None = None,
     default: Any = None,

@@ -1,54 +1,19 @@
 # Printed by scripts/stubs from mpqueue/tf1/compat/surface.py: not to be edited.
+from mpqueue.compat.v1 import random_crop as random_crop
 from mpqueue.tf1.compat.functions.image import ResizeMethod as ResizeMethod
 from mpqueue.tf1.compat.graph.nodes import Tensor
 from typing import Any
 
 __all__ = [
-    "ResizeMethod",
-    "adjust_brightness",
-    "adjust_contrast",
-    "adjust_gamma",
-    "adjust_hue",
-    "adjust_saturation",
-    "central_crop",
-    "convert_image_dtype",
-    "crop_to_bounding_box",
-    "decode_bmp",
-    "decode_gif",
-    "decode_image",
-    "decode_jpeg",
-    "decode_png",
-    "encode_jpeg",
-    "encode_png",
-    "extract_jpeg_shape",
-    "flip_left_right",
-    "flip_up_down",
-    "grayscale_to_rgb",
-    "hsv_to_rgb",
-    "is_jpeg",
-    "pad_to_bounding_box",
-    "per_image_standardization",
-    "random_brightness",
-    "random_contrast",
-    "random_crop",
-    "random_flip_left_right",
-    "random_flip_up_down",
-    "random_hue",
-    "random_saturation",
-    "resize",
-    "resize_area",
-    "resize_bicubic",
-    "resize_bilinear",
-    "resize_image_with_crop_or_pad",
-    "resize_images",
-    "resize_nearest_neighbor",
-    "resize_with_crop_or_pad",
-    "rgb_to_grayscale",
-    "rgb_to_hsv",
-    "rot90",
-    "transpose",
-    "transpose_image",
-]
+    "ResizeMethod", "adjust_brightness", "adjust_contrast", "adjust_gamma", "adjust_hue", "adjust_saturation",
+    "central_crop", "convert_image_dtype", "crop_to_bounding_box", "decode_bmp", "decode_gif", "decode_image",
+    "decode_jpeg", "decode_png", "encode_jpeg", "encode_png", "extract_jpeg_shape", "flip_left_right", "flip_up_down",
+    "grayscale_to_rgb", "hsv_to_rgb", "is_jpeg", "pad_to_bounding_box", "per_image_standardization",
+    "random_brightness", "random_contrast", "random_crop", "random_flip_left_right", "random_flip_up_down",
+    "random_hue", "random_saturation", "resize", "resize_area", "resize_bicubic", "resize_bilinear",
+    "resize_image_with_crop_or_pad", "resize_images", "resize_nearest_neighbor", "resize_with_crop_or_pad",
+    "rgb_to_grayscale", "rgb_to_hsv", "rot90", "transpose", "transpose_image",
+]  # fmt: skip
 
 def crop_to_bounding_box(
     image: Any, offset_height: Any, offset_width: Any, target_height: Any, target_width: Any
@@ -61,9 +26,13 @@ def pad_to_bounding_box(
 ) -> Tensor: ...
 def per_image_standardization(image: Any) -> Tensor: ...
 def resize_image_with_crop_or_pad(image: Any, target_height: Any, target_width: Any) -> Tensor: ...
-def resize_with_crop_or_pad(image: Any, target_height: Any, target_width: Any) -> Tensor: ...
+
+resize_with_crop_or_pad = resize_image_with_crop_or_pad
+
 def transpose(image: Any, name: str | None = None) -> Tensor: ...
-def transpose_image(image: Any, name: str | None = None) -> Tensor: ...
+
+transpose_image = transpose
+
 def hsv_to_rgb(images: Any, name: str | None = None) -> Tensor: ...
 def resize_area(images: Any, size: Any, align_corners: bool = False, name: str | None = None) -> Tensor: ...
 def resize_bicubic(
@@ -123,14 +92,9 @@ def resize(
     preserve_aspect_ratio: bool = False,
     name: str | None = None,
 ) -> Tensor: ...
-def resize_images(
-    images: Any,
-    size: Any,
-    method: Any = 0,
-    align_corners: bool = False,
-    preserve_aspect_ratio: bool = False,
-    name: str | None = None,
-) -> Tensor: ...
+
+resize_images = resize
+
 def rot90(image: Any, k: Any = 1, name: str | None = None) -> Tensor: ...
 def adjust_brightness(image: Any, delta: Any) -> Tensor: ...
 def adjust_contrast(images: Any, contrast_factor: Any) -> Tensor: ...
@@ -143,4 +107,3 @@ def random_contrast(image: Any, lower: float, upper: float, seed: int | None = N
 def random_hue(image: Any, max_delta: float, seed: int | None = None) -> Tensor: ...
 def random_saturation(image: Any, lower: float, upper: float, seed: int | None = None) -> Tensor: ...
 def rgb_to_grayscale(images: Any, name: str | None = None) -> Tensor: ...
-def random_crop(value: Any, size: Any, seed: int | None = None, name: str | None = None) -> Tensor: ...

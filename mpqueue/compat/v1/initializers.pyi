@@ -1,5 +1,8 @@
 # Printed by scripts/stubs from mpqueue/tf1/compat/surface.py: not to be edited.
-from collections.abc import Iterable
+from mpqueue.compat.v1 import global_variables_initializer as global_variables
+from mpqueue.compat.v1 import initialize_all_tables as tables_initializer
+from mpqueue.compat.v1 import initialize_local_variables as local_variables
+from mpqueue.compat.v1 import initialize_variables as variables
 from mpqueue.tf1.compat.functions.initializers import constant_initializer as constant
 from mpqueue.tf1.compat.functions.initializers import glorot_uniform_initializer as glorot_uniform
 from mpqueue.tf1.compat.functions.initializers import ones_initializer as ones
@@ -7,24 +10,8 @@ from mpqueue.tf1.compat.functions.initializers import random_normal_initializer 
 from mpqueue.tf1.compat.functions.initializers import random_uniform_initializer as random_uniform
 from mpqueue.tf1.compat.functions.initializers import truncated_normal_initializer as truncated_normal
 from mpqueue.tf1.compat.functions.initializers import zeros_initializer as zeros
-from mpqueue.tf1.compat.functions.variables import Variable
-from mpqueue.tf1.compat.graph.nodes import Operation
 
 __all__ = [
-    "constant",
-    "global_variables",
-    "glorot_uniform",
-    "local_variables",
-    "ones",
-    "random_normal",
-    "random_uniform",
-    "tables_initializer",
-    "truncated_normal",
-    "variables",
-    "zeros",
-]
-
-def tables_initializer(name: str = "init_all_tables") -> Operation: ...
-def global_variables() -> Operation: ...
-def local_variables() -> Operation: ...
-def variables(var_list: Iterable[Variable], name: str = "init") -> Operation: ...
+    "constant", "global_variables", "glorot_uniform", "local_variables", "ones", "random_normal", "random_uniform",
+    "tables_initializer", "truncated_normal", "variables", "zeros",
+]  # fmt: skip

@@ -15,30 +15,14 @@ from mpqueue.tf1.compat.program.log import set_verbosity as set_verbosity
 from typing import Any
 
 __all__ = [
-    "DEBUG",
-    "ERROR",
-    "FATAL",
-    "INFO",
-    "WARN",
-    "debug",
-    "error",
-    "fatal",
-    "flush",
-    "get_verbosity",
-    "info",
-    "log",
-    "log_every_n",
-    "log_first_n",
-    "log_if",
-    "set_verbosity",
-    "vlog",
-    "warn",
-    "warning",
-]
+    "DEBUG", "ERROR", "FATAL", "INFO", "WARN", "debug", "error", "fatal", "flush", "get_verbosity", "info", "log",
+    "log_every_n", "log_first_n", "log_if", "set_verbosity", "vlog", "warn", "warning",
+]  # fmt: skip
 
 def debug(msg: Any, *args: Any, **kwargs: Any) -> None: ...
 def error(msg: Any, *args: Any, **kwargs: Any) -> None: ...
 def fatal(msg: Any, *args: Any, **kwargs: Any) -> None: ...
 def info(msg: Any, *args: Any, **kwargs: Any) -> None: ...
 def warn(msg: Any, *args: Any, **kwargs: Any) -> None: ...
-def warning(msg: Any, *args: Any, **kwargs: Any) -> None: ...
+
+warning = warn

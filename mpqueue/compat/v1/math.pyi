@@ -1,234 +1,89 @@
 # Printed by scripts/stubs from mpqueue/tf1/compat/surface.py: not to be edited.
-from mpqueue.tf1.compat.graph.nodes import Tensor
-from typing import Any
+from mpqueue.compat.v1 import abs as abs
+from mpqueue.compat.v1 import acos as acos
+from mpqueue.compat.v1 import acosh as acosh
+from mpqueue.compat.v1 import add as add
+from mpqueue.compat.v1 import add_n as add_n
+from mpqueue.compat.v1 import angle as angle
+from mpqueue.compat.v1 import arg_max as argmax
+from mpqueue.compat.v1 import arg_min as argmin
+from mpqueue.compat.v1 import asin as asin
+from mpqueue.compat.v1 import asinh as asinh
+from mpqueue.compat.v1 import atan as atan
+from mpqueue.compat.v1 import atan2 as atan2
+from mpqueue.compat.v1 import atanh as atanh
+from mpqueue.compat.v1 import ceil as ceil
+from mpqueue.compat.v1 import conj as conj
+from mpqueue.compat.v1 import cos as cos
+from mpqueue.compat.v1 import cosh as cosh
+from mpqueue.compat.v1 import count_nonzero as count_nonzero
+from mpqueue.compat.v1 import cumprod as cumprod
+from mpqueue.compat.v1 import cumsum as cumsum
+from mpqueue.compat.v1 import div_no_nan as divide_no_nan
+from mpqueue.compat.v1 import divide as divide
+from mpqueue.compat.v1 import equal as equal
+from mpqueue.compat.v1 import erf as erf
+from mpqueue.compat.v1 import erfc as erfc
+from mpqueue.compat.v1 import exp as exp
+from mpqueue.compat.v1 import expm1 as expm1
+from mpqueue.compat.v1 import floor as floor
+from mpqueue.compat.v1 import floordiv as floordiv
+from mpqueue.compat.v1 import floormod as floormod
+from mpqueue.compat.v1 import floormod as mod
+from mpqueue.compat.v1 import greater as greater
+from mpqueue.compat.v1 import greater_equal as greater_equal
+from mpqueue.compat.v1 import imag as imag
+from mpqueue.compat.v1 import invert_permutation as invert_permutation
+from mpqueue.compat.v1 import is_finite as is_finite
+from mpqueue.compat.v1 import is_inf as is_inf
+from mpqueue.compat.v1 import is_nan as is_nan
+from mpqueue.compat.v1 import less as less
+from mpqueue.compat.v1 import less_equal as less_equal
+from mpqueue.compat.v1 import lgamma as lgamma
+from mpqueue.compat.v1 import log as log
+from mpqueue.compat.v1 import log1p as log1p
+from mpqueue.compat.v1 import logical_and as logical_and
+from mpqueue.compat.v1 import logical_not as logical_not
+from mpqueue.compat.v1 import logical_or as logical_or
+from mpqueue.compat.v1 import logical_xor as logical_xor
+from mpqueue.compat.v1 import maximum as maximum
+from mpqueue.compat.v1 import minimum as minimum
+from mpqueue.compat.v1 import multiply as multiply
+from mpqueue.compat.v1 import negative as negative
+from mpqueue.compat.v1 import not_equal as not_equal
+from mpqueue.compat.v1 import pow as pow
+from mpqueue.compat.v1 import real as real
+from mpqueue.compat.v1 import reciprocal as reciprocal
+from mpqueue.compat.v1 import reduce_all as reduce_all
+from mpqueue.compat.v1 import reduce_any as reduce_any
+from mpqueue.compat.v1 import reduce_logsumexp as reduce_logsumexp
+from mpqueue.compat.v1 import reduce_max as reduce_max
+from mpqueue.compat.v1 import reduce_mean as reduce_mean
+from mpqueue.compat.v1 import reduce_min as reduce_min
+from mpqueue.compat.v1 import reduce_prod as reduce_prod
+from mpqueue.compat.v1 import reduce_sum as reduce_sum
+from mpqueue.compat.v1 import rint as rint
+from mpqueue.compat.v1 import round as round
+from mpqueue.compat.v1 import rsqrt as rsqrt
+from mpqueue.compat.v1 import sigmoid as sigmoid
+from mpqueue.compat.v1 import sign as sign
+from mpqueue.compat.v1 import sin as sin
+from mpqueue.compat.v1 import sinh as sinh
+from mpqueue.compat.v1 import sqrt as sqrt
+from mpqueue.compat.v1 import square as square
+from mpqueue.compat.v1 import squared_difference as squared_difference
+from mpqueue.compat.v1 import subtract as subtract
+from mpqueue.compat.v1 import tan as tan
+from mpqueue.compat.v1 import tanh as tanh
+from mpqueue.compat.v1 import truediv as truediv
 
 __all__ = [
-    "abs",
-    "acos",
-    "acosh",
-    "add",
-    "add_n",
-    "angle",
-    "argmax",
-    "argmin",
-    "asin",
-    "asinh",
-    "atan",
-    "atan2",
-    "atanh",
-    "ceil",
-    "conj",
-    "cos",
-    "cosh",
-    "count_nonzero",
-    "cumprod",
-    "cumsum",
-    "divide",
-    "divide_no_nan",
-    "equal",
-    "erf",
-    "erfc",
-    "exp",
-    "expm1",
-    "floor",
-    "floordiv",
-    "floormod",
-    "greater",
-    "greater_equal",
-    "imag",
-    "invert_permutation",
-    "is_finite",
-    "is_inf",
-    "is_nan",
-    "less",
-    "less_equal",
-    "lgamma",
-    "log",
-    "log1p",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
-    "maximum",
-    "minimum",
-    "mod",
-    "multiply",
-    "negative",
-    "not_equal",
-    "pow",
-    "real",
-    "reciprocal",
-    "reduce_all",
-    "reduce_any",
-    "reduce_logsumexp",
-    "reduce_max",
-    "reduce_mean",
-    "reduce_min",
-    "reduce_prod",
-    "reduce_sum",
-    "rint",
-    "round",
-    "rsqrt",
-    "sigmoid",
-    "sign",
-    "sin",
-    "sinh",
-    "sqrt",
-    "square",
-    "squared_difference",
-    "subtract",
-    "tan",
-    "tanh",
-    "truediv",
-]
-
-def is_finite(x: Any, name: str | None = None) -> Tensor: ...
-def is_inf(x: Any, name: str | None = None) -> Tensor: ...
-def is_nan(x: Any, name: str | None = None) -> Tensor: ...
-def acos(x: Any, name: str | None = None) -> Tensor: ...
-def acosh(x: Any, name: str | None = None) -> Tensor: ...
-def asin(x: Any, name: str | None = None) -> Tensor: ...
-def asinh(x: Any, name: str | None = None) -> Tensor: ...
-def atan(x: Any, name: str | None = None) -> Tensor: ...
-def atan2(y: Any, x: Any, name: str | None = None) -> Tensor: ...
-def atanh(x: Any, name: str | None = None) -> Tensor: ...
-def ceil(x: Any, name: str | None = None) -> Tensor: ...
-def cos(x: Any, name: str | None = None) -> Tensor: ...
-def cosh(x: Any, name: str | None = None) -> Tensor: ...
-def cumprod(
-    x: Any, axis: Any = 0, exclusive: bool = False, reverse: bool = False, name: str | None = None
-) -> Tensor: ...
-def cumsum(
-    x: Any, axis: Any = 0, exclusive: bool = False, reverse: bool = False, name: str | None = None
-) -> Tensor: ...
-def equal(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def erf(x: Any, name: str | None = None) -> Tensor: ...
-def erfc(x: Any, name: str | None = None) -> Tensor: ...
-def exp(x: Any, name: str | None = None) -> Tensor: ...
-def expm1(x: Any, name: str | None = None) -> Tensor: ...
-def floor(x: Any, name: str | None = None) -> Tensor: ...
-def floordiv(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def floormod(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def greater(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def greater_equal(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def invert_permutation(x: Any, name: str | None = None) -> Tensor: ...
-def less(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def less_equal(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def lgamma(x: Any, name: str | None = None) -> Tensor: ...
-def log(x: Any, name: str | None = None) -> Tensor: ...
-def log1p(x: Any, name: str | None = None) -> Tensor: ...
-def logical_and(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def logical_not(x: Any, name: str | None = None) -> Tensor: ...
-def logical_or(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def logical_xor(x: Any, y: Any, name: str | None = "LogicalXor") -> Tensor: ...
-def maximum(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def minimum(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def mod(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def multiply(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def negative(x: Any, name: str | None = None) -> Tensor: ...
-def not_equal(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def pow(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def reciprocal(x: Any, name: str | None = None) -> Tensor: ...
-def rint(x: Any, name: str | None = None) -> Tensor: ...
-def rsqrt(x: Any, name: str | None = None) -> Tensor: ...
-def sigmoid(x: Any, name: str | None = None) -> Tensor: ...
-def sign(x: Any, name: str | None = None) -> Tensor: ...
-def sin(x: Any, name: str | None = None) -> Tensor: ...
-def sinh(x: Any, name: str | None = None) -> Tensor: ...
-def sqrt(x: Any, name: str | None = None) -> Tensor: ...
-def square(x: Any, name: str | None = None) -> Tensor: ...
-def squared_difference(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def subtract(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def tan(x: Any, name: str | None = None) -> Tensor: ...
-def tanh(x: Any, name: str | None = None) -> Tensor: ...
-def abs(x: Any, name: str | None = None) -> Tensor: ...
-def add(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def add_n(inputs: Any, name: str | None = None) -> Tensor: ...
-def angle(input: Any, name: str | None = None) -> Tensor: ...
-def conj(x: Any, name: str | None = None) -> Tensor: ...
-def divide(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def imag(input: Any, name: str | None = None) -> Tensor: ...
-def real(input: Any, name: str | None = None) -> Tensor: ...
-def round(x: Any, name: str | None = None) -> Tensor: ...
-def truediv(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def divide_no_nan(x: Any, y: Any, name: str | None = None) -> Tensor: ...
-def argmax(
-    input: Any, axis: Any = None, name: str | None = None, dimension: Any = None, output_type: Any = ...
-) -> Tensor: ...
-def argmin(
-    input: Any, axis: Any = None, name: str | None = None, dimension: Any = None, output_type: Any = ...
-) -> Tensor: ...
-def count_nonzero(
-    input_tensor: Any = None,
-    axis: Any = None,
-    keepdims: bool | None = None,
-    dtype: Any = ...,
-    name: str | None = None,
-    reduction_indices: Any = None,
-    keep_dims: Any = None,
-    input: Any = None,
-) -> Any: ...
-def reduce_all(
-    input_tensor: Any,
-    axis: Any = None,
-    keepdims: bool | None = None,
-    name: str | None = None,
-    reduction_indices: Any = None,
-    keep_dims: Any = None,
-) -> Tensor: ...
-def reduce_any(
-    input_tensor: Any,
-    axis: Any = None,
-    keepdims: bool | None = None,
-    name: str | None = None,
-    reduction_indices: Any = None,
-    keep_dims: Any = None,
-) -> Tensor: ...
-def reduce_logsumexp(
-    input_tensor: Any,
-    axis: Any = None,
-    keepdims: bool | None = None,
-    name: str | None = None,
-    reduction_indices: Any = None,
-    keep_dims: Any = None,
-) -> Tensor: ...
-def reduce_max(
-    input_tensor: Any,
-    axis: Any = None,
-    keepdims: bool | None = None,
-    name: str | None = None,
-    reduction_indices: Any = None,
-    keep_dims: Any = None,
-) -> Tensor: ...
-def reduce_mean(
-    input_tensor: Any,
-    axis: Any = None,
-    keepdims: bool | None = None,
-    name: str | None = None,
-    reduction_indices: Any = None,
-    keep_dims: Any = None,
-) -> Tensor: ...
-def reduce_min(
-    input_tensor: Any,
-    axis: Any = None,
-    keepdims: bool | None = None,
-    name: str | None = None,
-    reduction_indices: Any = None,
-    keep_dims: Any = None,
-) -> Tensor: ...
-def reduce_prod(
-    input_tensor: Any,
-    axis: Any = None,
-    keepdims: bool | None = None,
-    name: str | None = None,
-    reduction_indices: Any = None,
-    keep_dims: Any = None,
-) -> Tensor: ...
-def reduce_sum(
-    input_tensor: Any,
-    axis: Any = None,
-    keepdims: bool | None = None,
-    name: str | None = None,
-    reduction_indices: Any = None,
-    keep_dims: Any = None,
-) -> Tensor: ...
+    "abs", "acos", "acosh", "add", "add_n", "angle", "argmax", "argmin", "asin", "asinh", "atan", "atan2", "atanh",
+    "ceil", "conj", "cos", "cosh", "count_nonzero", "cumprod", "cumsum", "divide", "divide_no_nan", "equal", "erf",
+    "erfc", "exp", "expm1", "floor", "floordiv", "floormod", "greater", "greater_equal", "imag", "invert_permutation",
+    "is_finite", "is_inf", "is_nan", "less", "less_equal", "lgamma", "log", "log1p", "logical_and", "logical_not",
+    "logical_or", "logical_xor", "maximum", "minimum", "mod", "multiply", "negative", "not_equal", "pow", "real",
+    "reciprocal", "reduce_all", "reduce_any", "reduce_logsumexp", "reduce_max", "reduce_mean", "reduce_min",
+    "reduce_prod", "reduce_sum", "rint", "round", "rsqrt", "sigmoid", "sign", "sin", "sinh", "sqrt", "square",
+    "squared_difference", "subtract", "tan", "tanh", "truediv",
+]  # fmt: skip

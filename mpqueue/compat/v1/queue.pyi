@@ -4,4 +4,6 @@ from mpqueue.tf1.compat.functions.queues import FIFOQueue as FIFOQueue
 from mpqueue.tf1.compat.functions.queues import PaddingFIFOQueue as PaddingFIFOQueue
 from mpqueue.tf1.compat.functions.queues import RandomShuffleQueue as RandomShuffleQueue
 
-__all__ = ["FIFOQueue", "PaddingFIFOQueue", "QueueBase", "RandomShuffleQueue"]
+__all__ = [
+    "FIFOQueue", "PaddingFIFOQueue", "QueueBase", "RandomShuffleQueue",
+]  # fmt: skip

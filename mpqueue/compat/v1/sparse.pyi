@@ -1,16 +1,11 @@
 # Printed by scripts/stubs from mpqueue/tf1/compat/surface.py: not to be edited.
-from mpqueue.tf1.compat.graph.nodes import Tensor
+from mpqueue.compat.v1 import sparse_placeholder as placeholder
+from mpqueue.compat.v1 import sparse_reduce_sum as reduce_sum
+from mpqueue.compat.v1 import sparse_reorder as reorder
+from mpqueue.compat.v1 import sparse_reshape as reshape
+from mpqueue.compat.v1 import sparse_tensor_to_dense as to_dense
 from mpqueue.tf1.compat.graph.sparse import SparseTensor as SparseTensor
-from typing import Any
 
-__all__ = ["SparseTensor", "placeholder", "reduce_sum", "reorder", "reshape", "to_dense"]
-
-def placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> SparseTensor: ...
-def reduce_sum(
-    sp_input: Any, axis: Any = None, keepdims: bool | None = None, reduction_axes: Any = None, keep_dims: Any = None
-) -> Tensor: ...
-def reorder(sp_input: Any, name: str | None = None) -> SparseTensor: ...
-def reshape(sp_input: Any, shape: Any, name: str | None = None) -> SparseTensor: ...
-def to_dense(
-    sp_input: Any, default_value: Any = None, validate_indices: bool = True, name: str | None = None
-) -> Tensor: ...
+__all__ = [
+    "SparseTensor", "placeholder", "reduce_sum", "reorder", "reshape", "to_dense",
+]  # fmt: skip

@@ -9,4 +9,6 @@ from mpqueue.tf1.compat.program.summaries import scalar as scalar
 from mpqueue.tf1.compat.program.summaries import scalar as tensor_summary
 from mpqueue.tf1.compat.program.summaries import scalar as text
 
-__all__ = ["FileWriter", "audio", "histogram", "image", "merge", "merge_all", "scalar", "tensor_summary", "text"]
+__all__ = [
+    "FileWriter", "audio", "histogram", "image", "merge", "merge_all", "scalar", "tensor_summary", "text",
+]  # fmt: skip

@@ -2,12 +2,13 @@
 
 What a type checker finds in its home by itself (a class, a constant, a function with a ``def``) is imported from there,
 and so keeps its docstring in editors. A function that is made at run time, from the declaration of an op, is written
-out with the signature that it has, and the attribute of a class with its type.
+out with the signature that it has, and the attribute of a class with its type: once, for its first module and name.
 """
 
 import ast
 import importlib
 import inspect
+import textwrap
 import types
 from collections.abc import Iterator
 from functools import cache
@@ -19,6 +20,7 @@ from mpqueue.tf1.compat.names import Entry, Namespaces
 from parts.stubs.annotations import Annotations
 
 HEAD = "# Printed by scripts/stubs from mpqueue/tf1/compat/surface.py: not to be edited."
+_WIDTH = 116  # of the list of names, before its indentation
 # Decorators that type checkers know; any other may change the signature.
 _TRANSPARENT = {"contextmanager"}
 
@@ -34,14 +36,31 @@ def stub_of(surface: Namespaces, root: str, path: str) -> str:
     entries, inside = surface.entries(path), surface.inside(path)
     public = {name: _value(entry) for name, entry in entries.items()}
     annotations = Annotations(public | dict.fromkeys(inside))
-    visible = {name: entry for name, entry in entries.items() if _is_visible(entry)}
-    made = [_definition(name, public[name], annotations) for name in entries if name not in visible]
-    imports = annotations.imports | {
-        f"from {entry.home} import {entry.own} as {name}" for name, entry in visible.items()
-    }
-    imports |= {f"from {root}{path and '.'}{path} import {name} as {name}" for name in inside}
-    names = ", ".join(f'"{name}"' for name in surface.names(path))
-    return "\n".join([HEAD, *sorted(imports, key=_sorted_as), f"__all__ = [{names}]", *made]) + "\n"
+    imports, made = {f"from {_dotted(root, path)} import {name} as {name}" for name in inside}, []
+    for name, entry in entries.items():
+        first_path, first_name = _first(surface, entry)
+        if _is_visible(entry):
+            imports.add(f"from {entry.home} import {entry.own} as {name}")
+        elif path != first_path:
+            imports.add(f"from {_dotted(root, first_path)} import {first_name} as {name}")
+        elif name != first_name:
+            made.append(f"{name} = {first_name}")
+        else:
+            made.append(_definition(name, public[name], annotations))
+    names = textwrap.fill(", ".join(f'"{name}"' for name in surface.names(path)), _WIDTH, break_long_words=False)
+    listed = f"__all__ = [\n{textwrap.indent(names, '    ')},\n]  # fmt: skip"
+    return "\n".join([HEAD, *sorted(imports | annotations.imports, key=_sorted_as), listed, *made]) + "\n"
+
+
+def _first(surface: Namespaces, entry: Entry) -> tuple[str, str]:
+    """Return the module and the name under which something is written out; other modules import it from there."""
+    return next(
+        (path, name) for path in surface.paths() for name, each in surface.entries(path).items() if each == entry
+    )
+
+
+def _dotted(root: str, path: str) -> str:
+    return f"{root}.{path}" if path else root
 
 
 def _value(entry: Entry) -> Any:

@@ -4,4 +4,6 @@ from mpqueue import OrderedEnqueuer as OrderedEnqueuer
 from mpqueue import Sequence as Sequence
 from mpqueue import SequenceEnqueuer as SequenceEnqueuer
 
-__all__ = ["GeneratorEnqueuer", "OrderedEnqueuer", "Sequence", "SequenceEnqueuer"]
+__all__ = [
+    "GeneratorEnqueuer", "OrderedEnqueuer", "Sequence", "SequenceEnqueuer",
+]  # fmt: skip

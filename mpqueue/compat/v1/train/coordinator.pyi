@@ -2,4 +2,6 @@
 from mpqueue.tf1.coordinator import Coordinator as Coordinator
 from mpqueue.tf1.train.looper import LooperThread as LooperThread
 
-__all__ = ["Coordinator", "LooperThread"]
+__all__ = [
+    "Coordinator", "LooperThread",
+]  # fmt: skip
