@@ -1,34 +1,34 @@
-"""mpqueue feeds training loops from worker processes through shared memory.
+"""mpqueue is a data loader: worker processes prepare batches and pass them to a training loop through shared memory.
 
-The map of the house, from the ground up; imports point downwards only. Two wings stand on one ground: the engine, with
-the faces that are fed by it, and the input toolbox of TensorFlow 1, which the engine does not know::
+The folders, from the ground up; a module imports only from its own line and the lines above it::
 
     errors.py version.py   every public exception; the version
-    system/         process hygiene: descriptors, interrupts, forks, the death of a parent
-    transport/      how processes find each other, know each other, and talk
-    telemetry/      what is counted and timed while a stream runs, and how it is shown
-    memory/         the data plane: segment, slots, layout, leases, in-slot allocation
+    system/         descriptors, signals, forks, the exit of the parent process
+    transport/      connections between processes, and the messages on them
+    telemetry/      counters and timelines of a stream, and how they are shown
+    memory/         shared memory: segment, slots, layout of a batch, leases
     seeding/        random numbers of batches and samples; shuffled orders
-    plan/           what is computed and in which order: source, options, ranks, samplers, states
-    engine/         runs a plan: ledger, recovery, the pipeline that the consumer drives
-    samples/        samples become batches
-    worker/         what runs inside of a worker: main loop, runner of the source, what user code may ask
-    values/         dtypes, shapes, and Python values as arrays, by TensorFlow's rules
+    plan/           which batches are computed in which order: source, options, ranks, samplers, states
+    engine/         runs a plan: ledger, recovery, the pipeline of a consumer
+    samples/        collation of samples to batches
+    worker/         the code that runs in a worker: main loop, runners of sources, the API for user code
+    values/         values, dtypes and shapes by TensorFlow's rules
     examples/       serialized `tf.train.Example` records as arrays
-    workers/        the trainer's side of them: nursery, dispatcher, supervision; threads, inline
-    cluster/        the same on the nodes of a Ray cluster
-    dataset/        `Dataset`: descriptions of samples, and what computes them, by place or as streams in lanes
-    files/          files that people have, as sources of samples by index
-    loader/         one stream of batches, `Loader`
-    service/        one preparation for many trainers: servers, and the consumers that attach to them
+    workers/        backends of the trainer: processes (nursery, dispatcher, supervision), threads, inline
+    cluster/        workers on the nodes of a Ray cluster
+    dataset/        `Dataset`: descriptions of streams and samples, and the code that computes them
+    files/          files as sources of samples by index
+    loader/         `Loader`: one stream of batches
+    service/        one stream for many trainers: servers and their consumers
     frameworks/     Keras, with the enqueuers; torch, JAX, tf.data
-    tf1/            TensorFlow 1: coordinator, queues, readers, parsing, producers, batching, deferred graphs
-    keras.py torch.py jax.py tf.py metrics.py train.py python_io.py compat/   thin faces: public names, no code
-    commands/       what the command can do: each of ``mpqueue serve``, ``mpqueue doctor`` and so on
+    tf1/            the input pipeline of TensorFlow 1; the other folders work without it
+    keras.py torch.py jax.py tf.py metrics.py train.py python_io.py compat/   modules of public names, without code
+    commands/       the subcommands of ``mpqueue``: ``serve``, ``doctor`` and others
     __main__.py     the command ``mpqueue``
 
-Public is what ``__all__`` here, ``mpqueue.errors``, ``mpqueue.train``, ``mpqueue.compat.v1`` and the
-one-framework modules and ``mpqueue.files`` export; everything else may change.
+The public names are those in ``__all__`` of this module, of ``mpqueue.errors``, ``mpqueue.files`` and of the modules in
+the line of ``keras.py``. All other names may change without notice. The names of ``mpqueue.tf1.root``, which
+``mpqueue.train`` documents, are also found here.
 """
 
 from importlib import import_module
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from mpqueue.worker.context import worker_info as worker_info
     from mpqueue.workers.launcher import shutdown as shutdown
 
-# Where each name lives; loaded on first use, so that a worker process imports only what it needs.
+# The module of each name, which is imported at first use: a worker process imports only the modules that it needs.
 _HOMES = {
     "dataset.dataset": ("Dataset",),
     "frameworks.enqueuers": ("GeneratorEnqueuer", "OrderedEnqueuer", "SequenceEnqueuer"),
@@ -81,7 +81,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 # Not in `__all__`: a star import would hide the user's own `jax` or `torch`.
 _FRAMEWORKS = {"files", "jax", "keras", "metrics", "tf", "torch"}
 _TENSORFLOW_1 = {"compat", "python_io", "train"}
-# What users of other libraries look for.
+# Names of other libraries, and the answer of the error message.
 _ELSEWHERE = {
     "DataLoader": "mpqueue.Loader iterates over any source that has __getitem__ and __len__; torch's own is "
     "mpqueue.torch.DataLoader",
@@ -124,10 +124,10 @@ def __getattr__(name: str) -> Any:
 
 
 def _home_in_tensorflow_1(name: str) -> str | None:
-    """Return the module of a name of TensorFlow 1, which `mpqueue.train` documents."""
+    """Return the module of a name that `mpqueue.train` documents, or None."""
     try:
         from mpqueue.tf1 import root
-    except ModuleNotFoundError:  # the rest of the package works without `tf1/`
+    except ModuleNotFoundError:  # the package works without `tf1/`
         return None
     return "tf1.root" if name in root.__all__ else None
 

@@ -1,4 +1,4 @@
-"""What a coordinator waits for and stops: threads, processes, enqueuers and loaders."""
+"""Members of a coordinator: the threads, processes, enqueuers and loaders that it waits for and stops."""
 
 import threading
 from collections.abc import Callable, Iterable
