@@ -63,7 +63,7 @@ def test_an_extra_brings_one_framework_at_most(extra):
 
 def test_what_only_the_scripts_need_is_no_extra():
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    assert sorted(groups) == ["demo", "gauntlet", "gauntlet-mosaicml", "peers", "test", "test-all", "trainers"]
+    assert sorted(groups) == ["demo", "gauntlet", "gauntlet-mosaicml", "peers", "plots", "test", "test-all", "trainers"]
     assert groups.keys() & EXTRAS.keys() == set()
 
 

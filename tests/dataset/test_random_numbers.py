@@ -154,7 +154,7 @@ def test_the_callers_generators_are_as_they_were():
     drawn = [DATASET.map(lambda sample: (*sample, torch.rand(1).item()))[3] for _ in range(2)]
     assert drawn[0] == drawn[1]
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
-    with pytest.raises(RuntimeError, match="none is in this thread"):
+    with pytest.raises(RuntimeError, match="only while a batch is computed in this thread"):
         mpqueue.rng()
 
 

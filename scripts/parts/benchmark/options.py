@@ -9,7 +9,7 @@ def parse(about: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=about,
         epilog="--list names workloads and feeds. In the clone (with pip 25.1 or newer), "
-        "`python3 -m pip install '.[plots]' --group peers` installs what plots need, and the peers.",
+        "`python3 -m pip install . --group plots --group peers` installs what plots need, and the peers.",
     )
     parser.add_argument("--workers", type=int, help="worker processes (default: one per CPU)")
     parser.add_argument(

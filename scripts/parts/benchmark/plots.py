@@ -17,7 +17,7 @@ def require_matplotlib() -> None:
         SystemExit: It is not installed; the message names the extra.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise SystemExit("benchmark.py: plots need matplotlib: python3 -m pip install '.[plots]'")
+        raise SystemExit("benchmark.py: plots need matplotlib: python3 -m pip install --group plots")
 
 
 def draw_rates(results: Results, file: Path) -> None:
