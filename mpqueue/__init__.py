@@ -14,7 +14,7 @@ The folders, from the ground up; a module imports only from its own line and the
     worker/         the code that runs in a worker: main loop, runners of sources, the API for user code
     values/         values, dtypes and shapes by TensorFlow's rules
     examples/       serialized `tf.train.Example` records as arrays
-    workers/        backends of the trainer: processes (nursery, dispatcher, supervision), threads, inline
+    workers/        backends of the trainer: processes (fork server, dispatcher, supervision), threads, inline
     cluster/        workers on the nodes of a Ray cluster
     dataset/        `Dataset`: descriptions of streams and samples, and the code that computes them
     files/          files as sources of samples by index

@@ -57,7 +57,7 @@ class WorkerDied(MPQueueError):
             how = f"by {self.signal_name}"
         else:
             how = f"by exit code {self.exitcode}"
-        who = "the nursery, which starts the workers," if self.worker_id < 0 else f"worker {self.worker_id}"
+        who = "the fork server, which starts the workers," if self.worker_id < 0 else f"worker {self.worker_id}"
         text = f"{who} died {how}"
         if self.index is not None:
             text += f" while it computed index {self.index} of epoch {self.epoch}"

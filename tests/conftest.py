@@ -11,7 +11,7 @@ import pytest
 from helpers import optional, parked
 from helpers.bounds import Bounds
 from helpers.footprint import DEADLOCK_S, Footprint, collect, left_behind
-from helpers.new_nurseries import NewNurseries, start_new
+from helpers.new_fork_servers import NewForkServers, start_new
 
 import mpqueue
 from mpqueue.workers import launcher
@@ -44,19 +44,19 @@ def pytest_collection_finish():
 _PURE = {"golden", "parsing", "compat", "readers"}
 # The trees of all modules, which the first keeps, make a collection take a quarter of a second, also after it.
 _PURE |= {"test_architecture.py", "test_extras.py", "test_public_names.py"}
-# Where it matters how nurseries start and die, each test has its own; so has one that reads what workers print.
+# Where it matters how fork servers start and die, each test has its own; so has one that reads what workers print.
 _ABOUT_STARTS = {"workers", "system", "memory", "monitor", "cluster"}
-_NOT_ABOUT_STARTS = {"test_kept_generators.py", "test_randomness.py", "test_sources.py", "test_table.py"}  # but there
+_NOT_ABOUT_STARTS = {"test_user_generators.py", "test_randomness.py", "test_sources.py", "test_table.py"}  # but there
 _READING = {"capfd", "capfdbinary"}
 # These are about the interpreter that is started, too; in the others it is forked from one that stands by.
-_ABOUT_INTERPRETERS = {"test_nursery.py", "test_hash_seed.py", "test_limits.py"}
+_ABOUT_INTERPRETERS = {"test_fork_server.py", "test_hash_seed.py", "test_limits.py"}
 
 
 def _is_fresh(request):
-    return request.node.get_closest_marker("fresh_nursery") is not None
+    return request.node.get_closest_marker("fresh_fork_server") is not None
 
 
-def _shares_nursery(request):
+def _shares_fork_server(request):
     is_about_starts = _ABOUT_STARTS & set(request.path.parts) and request.path.name not in _NOT_ABOUT_STARTS
     return not (_is_fresh(request) or is_about_starts or _READING & set(request.fixturenames))
 
@@ -85,29 +85,29 @@ def _leaves_nothing_at_the_end():
 
 
 @pytest.fixture(scope="session")
-def _new_nurseries(_leaves_nothing_at_the_end):
-    with NewNurseries() as nurseries:
-        yield nurseries
+def _new_fork_servers(_leaves_nothing_at_the_end):
+    with NewForkServers() as fork_servers:
+        yield fork_servers
 
 
 @pytest.fixture(autouse=True)
-def _starts_nurseries(request):
-    """Nurseries of a test are forks of an interpreter that stands by, but where it matters that they are new ones."""
+def _starts_fork_servers(request):
+    """Fork servers of a test are forks of an interpreter that stands by, but where it matters that they are new ones."""
     is_new = _is_fresh(request) or request.path.name in _ABOUT_INTERPRETERS or _PURE & set(request.path.parts)
-    launcher._start_interpreter = start_new if is_new else request.getfixturevalue("_new_nurseries").start
+    launcher._start_interpreter = start_new if is_new else request.getfixturevalue("_new_fork_servers").start
 
 
 _last_path = None
 
 
 @pytest.fixture(autouse=True)
-def _leaves_nothing(request, _starts_nurseries):
+def _leaves_nothing(request, _starts_fork_servers):
     """Each test begins in an empty graph, and leaves no process, thread, descriptor, segment or mapping behind.
 
-    One healthy parked nursery may stay for the next test of the same file; see `helpers.parked`.
+    One healthy parked fork server may stay for the next test of the same file; see `helpers.parked`.
     """
     global _last_path
-    shares = _shares_nursery(request)
+    shares = _shares_fork_server(request)
     if shares:
         parked.prepare()
     if not shares or request.path != _last_path:

@@ -22,7 +22,7 @@ FACES = {
     "a loader": ("import mpqueue; mpqueue.Loader([1])", 71, HEAVY | OF_RANDOM | {"json", "socket"}),
     "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 75, HEAVY | OF_RANDOM | {"json", "socket"}),
     "queue": ("import mpqueue; mpqueue.FIFOQueue", 68, (HEAVY | OF_RANDOM) - {"logging", "random"}),
-    "nursery": ("import mpqueue.workers.nursery", 83, HEAVY | {"json"}),
+    "forkserver": ("import mpqueue.workers.fork_server", 83, HEAVY | {"json"}),
 }
 
 
@@ -56,7 +56,7 @@ class Noting:
         return 1
     def __getstate__(self):
         return {"number": 5}
-    def __setstate__(self, state):  # in the nursery, before the fork
+    def __setstate__(self, state):  # in the fork server, before the fork
         self.before = set(sys.modules)
     def __getitem__(self, index):
         return {"own": sorted(set(sys.modules) - self.before), "all": sorted(sys.modules)}
@@ -68,12 +68,12 @@ with mpqueue.Loader(Noting(), batch_size=None, workers=1) as loader:
 def test_the_trainer_imports_nothing_of_what_runs_in_its_workers():
     loaded = loaded_by(FIRST_BATCH)
     assert "mpqueue.workers.process" in loaded
-    assert not loaded & {"mpqueue.workers.nursery", "mpqueue.workers.forker", "mpqueue.worker.main"}
+    assert not loaded & {"mpqueue.workers.fork_server", "mpqueue.workers.forker", "mpqueue.worker.main"}
 
 
 def test_a_forked_worker_imports_nothing_more_and_no_part_of_the_trainer():
-    """What a nursery has not, each worker would import anew."""
+    """What a fork server has not, each worker would import anew."""
     assert run(FIRST_BATCH, "batch['own']") == set()
     of_worker = run(FIRST_BATCH, "batch['all']")
-    assert len(ours(of_worker)) <= FACES["nursery"][1], ours(of_worker)
+    assert len(ours(of_worker)) <= FACES["forkserver"][1], ours(of_worker)
     assert not [name for name in of_worker if name.startswith(("mpqueue.loader", "mpqueue.tf1", "mpqueue.frameworks"))]

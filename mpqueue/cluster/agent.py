@@ -1,16 +1,16 @@
 """The agent of one node: it hosts workers there, on behalf of a trainer on another machine.
 
-    trainer <--- one connection ---> agent ---- nursery ---- workers
+    trainer <--- one connection ---> agent ---- fork server ---- workers
                                        |                       |
                                        +---- mirrored ring ----+
 
-An agent is a Ray actor, one on each node. It has a nursery and a ring as a trainer has them, starts the workers that
-the trainer asks for, and passes on grants and reports (`mpqueue.cluster.hosted`) in one loop that waits for the
-connection and for all pipes at once. It knows nothing of tickets, and so has nothing to recover: with the end of the
+An agent is a Ray actor, one on each node. It has a fork server and a ring as a trainer has them, starts the workers
+that the trainer asks for, and passes on grants and reports (`mpqueue.cluster.hosted`) in one loop that waits for the
+connection and for all pipes at once. It knows nothing of work items, and so has nothing to recover: with the end of the
 connection, however it came, all is over, and the trainer has what was computed here computed elsewhere.
 
-It ends when the connection does, when the raylet dies that has started it, when its nursery dies (which it says
-before), or when Ray kills it. The nursery and the workers die with it: the kernel sees to that.
+It ends when the connection does, when the raylet dies that has started it, when its fork server dies (which it says
+before), or when Ray kills it. The fork server and the workers die with it: the kernel sees to that.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from mpqueue.cluster import wire
 from mpqueue.cluster.hosted import Hosted
 from mpqueue.cluster.mirror import Mirror
 from mpqueue.cluster.wire import FROM_AGENT, TO_AGENT, AgentTerms, FromAgent, ToAgent
-from mpqueue.engine.queue_address import QueueHome
+from mpqueue.engine.queue_address import QueueDirectory
 from mpqueue.system import descriptors, hash_seed, platform_support
 from mpqueue.transport.framing import Incoming, Messages, Outgoing
 from mpqueue.transport.poller import READABLE, WRITABLE, close_poller, make_poller
@@ -39,7 +39,7 @@ from mpqueue.transport.records import Bytes, ProtocolError
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerConfig, WorkerEnds
 from mpqueue.worker.records import GRANT
-from mpqueue.workers.launcher import LauncherGone, Nursery, ProcessEvent
+from mpqueue.workers.launcher import ForkServer, LauncherGone, ProcessEvent
 from mpqueue.workers.source_send import Patch
 
 _CONNECT_S = 20.0
@@ -98,8 +98,8 @@ class Agent:
 
     def __init__(self, sock: socket.socket, terms: AgentTerms) -> None:
         self._sock, self._terms = sock, terms
-        self._nursery = Nursery(spawn=terms.spawn)
-        self._nursery.settle()
+        self._fork_server = ForkServer(spawn=terms.spawn)
+        self._fork_server.settle()
         self._mirror: Mirror | None = None
         self._hosted: dict[int, Hosted] = {}
         self._poller = make_poller()
@@ -108,7 +108,7 @@ class Agent:
         self._incoming = Incoming(sock, self._messages())
         # Killed, it would leave this process and its workers behind: on Linux they are no part of its session.
         self._raylet = os.pidfd_open(os.getppid()) if platform_support.HAS_PIDFD_CALLS else -1
-        self._is_over = self._has_lost_nursery = False
+        self._is_over = self._has_lost_fork_server = False
         self._said_at = time.monotonic()
 
     def run(self) -> None:
@@ -118,7 +118,7 @@ class Agent:
             OSError: The connection has ended.
         """
         self._listen(self._sock.fileno(), self._take_messages)
-        self._listen(self._nursery.fileno(), self._take_events)
+        self._listen(self._fork_server.fileno(), self._take_events)
         if self._raylet >= 0:
             self._listen(self._raylet, self._end)
         tick_s = self._terms.deadline_s / 3  # two may be late on a busy machine before the trainer gives the node up
@@ -162,8 +162,8 @@ class Agent:
 
     def close(self) -> None:
         """End the workers, and let go of all."""
-        if not self._has_lost_nursery:
-            self._nursery.end()
+        if not self._has_lost_fork_server:
+            self._fork_server.end()
         for hosted in self._hosted.values():
             hosted.close()
         self._sock.close()
@@ -216,7 +216,7 @@ class Agent:
         return self._mirror.view(slot, nbytes)
 
     def _take_source(self, nbytes: int) -> Messages:
-        """Receive a patch of the source, and hand it to the nursery; nothing of it stays here."""
+        """Receive a patch of the source, and hand it to the fork server; nothing of it stays here."""
         head = bytearray(nbytes)
         yield memoryview(head)
         num_bytes, sizes, old, digests = pickle.loads(head)
@@ -230,7 +230,7 @@ class Agent:
         for number, digest in digests.items():
             if hashlib.sha256(new[number]).digest() != digest:
                 raise ProtocolError("the source changed while it was sent")
-        self._tell_nursery(self._nursery.send_patch, Patch(bytes(data), new, old))
+        self._tell_fork_server(self._fork_server.send_patch, Patch(bytes(data), new, old))
 
     def _start(self, key: int, config: WorkerConfig, with_stacks: bool) -> None:
         try:
@@ -244,10 +244,10 @@ class Agent:
         segment = self._mirror.segment
         grants, reports, stacks = hosted.pipes.worker_ends
         # The trainer's queues are on another machine.
-        config = config._replace(segment_kind=segment.kind, queue_home=QueueHome())
+        config = config._replace(segment_kind=segment.kind, queue_directory=QueueDirectory())
         ends = WorkerEnds(grants, reports, segment.fd, stacks)
-        self._tell_nursery(self._nursery.start_worker, key, config, ends)
-        # The nursery has its own; with these open the pipe of reports would never come to its end.
+        self._tell_fork_server(self._fork_server.start_worker, key, config, ends)
+        # The fork server has its own; with these open the pipe of reports would never come to its end.
         hosted.pipes.close_worker_ends()
         self._listen(hosted.pipes.reports, partial(self._forward, hosted))
         if with_stacks:
@@ -255,13 +255,13 @@ class Agent:
 
     def _kill(self, key: int, number: int) -> None:
         if key in self._hosted:
-            self._tell_nursery(self._nursery.kill, key, number)
+            self._tell_fork_server(self._fork_server.kill, key, number)
 
-    def _tell_nursery(self, call: Callable[..., None], *args: Any) -> None:
+    def _tell_fork_server(self, call: Callable[..., None], *args: Any) -> None:
         try:
             call(*args)
         except LauncherGone:
-            self._lose_nursery()
+            self._lose_fork_server()
 
     # -- From the workers
 
@@ -292,15 +292,15 @@ class Agent:
         else:
             self._deafen(hosted.pipes.stacks)
 
-    # -- From the nursery
+    # -- From the fork server
 
     def _take_events(self) -> None:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                events = self._nursery.events()
+                events = self._fork_server.events()
             except LauncherGone:
-                self._lose_nursery()
+                self._lose_fork_server()
                 return
         for warning in caught:
             self._put(FromAgent.NOTE, 0, str(warning.message).encode())
@@ -333,12 +333,12 @@ class Agent:
         hosted.close()
         return unread
 
-    def _lose_nursery(self) -> None:
-        """The nursery is gone, and all workers with it: say so, and end."""
-        if self._has_lost_nursery:
+    def _lose_fork_server(self) -> None:
+        """The fork server is gone, and all workers with it: say so, and end."""
+        if self._has_lost_fork_server:
             return
-        self._is_over = self._has_lost_nursery = True
-        exitcode = self._nursery.end()
+        self._is_over = self._has_lost_fork_server = True
+        exitcode = self._fork_server.end()
         # What they had finished is there: it need not be computed again elsewhere.
         for hosted in self._hosted.values():
             self._finish(hosted)

@@ -43,7 +43,7 @@ def make_backend(_name: BackendName, ledger: Ledger, _lock: object, job: Job) ->
     """Make a backend that is to be started.
 
     Args:
-        ledger: Whose tickets it runs.
+        ledger: Whose work items it runs.
         job: What is to be run.
 
     Raises:

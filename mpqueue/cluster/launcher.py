@@ -1,6 +1,6 @@
 """A launcher that has the nodes of a Ray cluster: it places workers, and has them started where they are placed.
 
-    ClusterLauncher --- Nursery                       workers on the trainer's own node: they write into the ring
+    ClusterLauncher --- Fork server                       workers on the trainer's own node: they write into the ring
                     +-- Links --- NodeLink, NodeLink, ...     workers on other nodes: see `mpqueue.cluster.relay`
 
 To the pool a worker on another node is like any other: grants and reports in pipes, batches in the ring, its end an
@@ -12,7 +12,7 @@ event. What is different is decided here:
   move would compute their streams again from the beginning.
 - *The source*: it is sent once to each node, over its link, and after that what has changed. Not by ``ray.put``: it
   would be one more copy in the object store of each node, which may be full, and could not be sent in part.
-- *The trainer's own nursery* dies: that is the end of all workers, as without a cluster, and of all agents.
+- *The trainer's own fork server* dies: that is the end of all workers, as without a cluster, and of all agents.
 """
 
 import os
@@ -36,7 +36,7 @@ from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.stats import NodeStatistics
 from mpqueue.transport.poller import READABLE
 from mpqueue.worker.config import WorkerConfig, WorkerEnds
-from mpqueue.workers.launcher import Nursery, ProcessEvent, take_nursery, wait_for
+from mpqueue.workers.launcher import ForkServer, ProcessEvent, take_fork_server, wait_for
 from mpqueue.workers.source_send import Patch, SourceImage, find_digests, make_patch
 
 _NO_NODE = (
@@ -76,19 +76,19 @@ class ClusterLauncher:
         self._segment: Segment | None = None
         self._image: SourceImage | None = None
         self._is_stream = False
-        self._nursery: Nursery | None = None
+        self._fork_server: ForkServer | None = None
         address = self._nodes[joining.own_node()].address
         self._links = Links(options, spawn=spawn, address=address, emit=self._arrive, choose=self._choose)
         self._begin()
 
     def _begin(self) -> None:
-        """Have agents and nursery start, all at a time."""
+        """Have agents and fork server start, all at a time."""
         try:
             for node, count in Counter(self._places.values()).items():
                 if node != self.own:
                     self._links.open(self._nodes[node], count, None, is_late=False)
             if self.own in self._places.values():
-                self._nursery = take_nursery(spawn=self._spawn)
+                self._fork_server = take_fork_server(spawn=self._spawn)
         except BaseException:
             self.release(reusable=False)
             raise
@@ -183,8 +183,8 @@ class ClusterLauncher:
     def watch(self, poller: Any) -> None:
         """Register what is readable when there are events."""
         poller.register(self._wakeup.fd, READABLE)
-        if self._nursery is not None:
-            self._nursery.watch(poller)
+        if self._fork_server is not None:
+            self._fork_server.watch(poller)
         self._poller = poller
 
     def set_image(self, image: SourceImage) -> Patch | None:
@@ -192,8 +192,8 @@ class ClusterLauncher:
         is_same, known = self.has_image(image), [] if self._image is None else self._image.digests
         self._image = image
         sent = [link.set_image(image) for link in list(self._links.by_node.values())]
-        if self._nursery is not None:
-            self._nursery.set_image(image)
+        if self._fork_server is not None:
+            self._fork_server.set_image(image)
         for event in sent:
             allow_signals(event.wait)  # the buffers are the source's own memory, which may change when we return
         return None if is_same else make_patch(image, find_digests(image, known))
@@ -207,14 +207,14 @@ class ClusterLauncher:
 
         Raises:
             WorkerDied: There is no node for it.
-            LauncherGone: The own nursery has died.
+            LauncherGone: The own fork server has died.
             OSError: There are not enough descriptors.
         """
         number, self._is_stream = config.info.id, config.is_stream
         node = self._place(number)
         self._where[key] = number, node
         if node == self.own:
-            self._own_nursery().start_worker(key, config, ends)
+            self._own_fork_server().start_worker(key, config, ends)
             return
         # One mapping for all of them: the relays receive into the ring by it.
         if self._segment is None:
@@ -229,14 +229,14 @@ class ClusterLauncher:
         else:
             link.start_worker(worker, config, with_stacks=ends.stacks >= 0)
 
-    def _own_nursery(self) -> Nursery:
-        if self._nursery is None:
-            self._nursery = take_nursery(spawn=self._spawn)
+    def _own_fork_server(self) -> ForkServer:
+        if self._fork_server is None:
+            self._fork_server = take_fork_server(spawn=self._spawn)
             if self._poller is not None:
-                self._nursery.watch(self._poller)
+                self._fork_server.watch(self._poller)
             if self._image is not None:
-                self._nursery.set_image(self._image)
-        return self._nursery
+                self._fork_server.set_image(self._image)
+        return self._fork_server
 
     def kill(self, key: int, number: int) -> None:
         """Have a signal sent to a worker, wherever it is."""
@@ -244,8 +244,8 @@ class ClusterLauncher:
         link = self._link_of(key)
         if link is not None:
             link.kill(key, number)
-        elif node == self.own and self._nursery is not None:
-            self._nursery.kill(key, number)
+        elif node == self.own and self._fork_server is not None:
+            self._fork_server.kill(key, number)
 
     def _link_of(self, key: int) -> NodeLink | None:
         for link in list(self._links.by_node.values()):
@@ -266,8 +266,8 @@ class ClusterLauncher:
         until = None if timeout_s is None else time.monotonic() + timeout_s
         poll = select.poll()
         poll.register(self._wakeup.fd, select.POLLIN)
-        if self._nursery is not None:
-            poll.register(self._nursery.fileno(), select.POLLIN)
+        if self._fork_server is not None:
+            poll.register(self._fork_server.fileno(), select.POLLIN)
         while True:
             found = self._take()
             left = None if until is None else max(0.0, until - time.monotonic())
@@ -281,8 +281,8 @@ class ClusterLauncher:
         while self._arrived:
             arrived = self._arrived.popleft()
             found += self._moves() if isinstance(arrived, NodeLink) else [arrived]
-        if self._nursery is not None:
-            found += self._nursery.events()
+        if self._fork_server is not None:
+            found += self._fork_server.events()
         for event in found:
             if event.process is None and not event.moves:
                 number, node = self._where.pop(event.key)
@@ -297,14 +297,14 @@ class ClusterLauncher:
         self._wakeup.wake()
 
     def release(self, *, reusable: bool) -> int | None:
-        """End the agents, and park or end the nursery."""
+        """End the agents, and park or end the fork server."""
         if self._poller is not None:
             self._poller.unregister(self._wakeup.fd)
         self._links.close()
         if self._segment is not None:
             self._segment.close()
         self._wakeup.close()
-        return None if self._nursery is None else self._nursery.release(reusable=reusable)
+        return None if self._fork_server is None else self._fork_server.release(reusable=reusable)
 
     # -- Statistics
 
@@ -313,7 +313,7 @@ class ClusterLauncher:
         load = Counter(node for _number, node in list(self._where.values()))
         found = {}
         for node in [*dict.fromkeys([self.own, *(link.node for link in self._links.past)])]:
-            if node in self._nodes and (node != self.own or load[node] or self._nursery is not None):
+            if node in self._nodes and (node != self.own or load[node] or self._fork_server is not None):
                 links = [link for link in self._links.past if link.node == node]
                 found[node] = NodeStatistics(
                     node, self._nodes[node].address, load[node],

@@ -34,7 +34,7 @@ from mpqueue.workers.source_send import SourceImage
 LOOK_S = 1.0
 START_S = 60.0  # until an agent has connected: Ray may have to make its environment, or others hold its CPUs
 _CHECK_S = 0.05  # as long as one is awaited
-_GREETING_S = 10.0
+_HANDSHAKE_S = 10.0
 _MOST_GREETED = 64  # strangers who connect and say nothing
 _MOST_DELAYED_S = 60.0
 _JOIN_S = 5.0
@@ -204,13 +204,13 @@ class Links:
 
     def _greet(self, sock: socket.socket) -> None:
         try:
-            sock.settimeout(_GREETING_S)
+            sock.settimeout(_HANDSHAKE_S)
             if wire.uses_tls():
                 # The descriptor goes over to another object.
                 descriptors.forget_object(sock)
                 sock = wire.wrap(sock, is_server=True)
                 descriptors.own_object(sock)
-            number = wire.read_greeting(sock, self._token)
+            number = wire.read_handshake(sock, self._token)
             link = self.past[number] if number < len(self.past) else None
             # An agent that comes when its node was given up has no place: its workers are elsewhere by now.
             if link is None or not link.come_up():

@@ -1,6 +1,6 @@
 """The ring of an agent: slot n here mirrors slot n of the trainer's ring.
 
-A ticket comes with a slot of the trainer's ring; its batch is written into the slot of the same number here, and the
+A work item comes with a slot of the trainer's ring; its batch is written into the slot of the same number here, and the
 agent sends it from there. Whether a slot is free is decided by the trainer alone: the bytes here stay as they are until
 the slot is granted again, which happens after they have arrived. What differs is how much of each slot is backed by
 memory, for that is another machine's: this is known here only.

@@ -167,11 +167,11 @@ class NodeLink:
 
 
 class Relay:
-    """The thread of one link that is up, from the agent's greeting to its end.
+    """The thread of one link that is up, from the agent's handshake to its end.
 
     Args:
         link: Its link.
-        sock: The connection, which has said its greeting.
+        sock: The connection, which has said its handshake.
         deadline_s: Silence for so long is the loss of the node.
     """
 

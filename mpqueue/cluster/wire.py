@@ -12,7 +12,7 @@ FILLED   a grant, and the bytes that lie in its slot             batches and exc
 CLOSE    there are no more grants for this worker       RAW      what a worker has written that is no report
 KILL     a signal for it                                STACKS   what it says of its stacks
 STOP     end now                                        NOTE     a text for the user
-                                                        ENDED    the nursery has died: its exit status
+                                                        ENDED    the fork server has died: its exit status
                                                         FAULT    why the agent cannot go on, pickled
                                                         TICK     the agent is alive
 
@@ -84,7 +84,7 @@ class AgentTerms(NamedTuple):
 
 TO_AGENT = RecordType("kind:B _:3x key:I nbytes:Q", kinds=kinds_of(ToAgent))
 FROM_AGENT = RecordType("kind:B _:3x key:I nbytes:Q", kinds=kinds_of(FromAgent))
-PID = RecordType("pid:q")  # the body of STARTED; of ENDED the exit status of the nursery
+PID = RecordType("pid:q")  # the body of STARTED; of ENDED the exit status of the fork server
 EXIT = RecordType("exitcode:q peak_bytes:Q")  # of EXITED, grants follow
 NUMBER = RecordType("link:I")  # of the link, which an agent says behind its proof
 
@@ -146,7 +146,7 @@ def wrap(sock: socket.socket, *, is_server: bool) -> socket.socket:
     return context.wrap_socket(sock, server_side=is_server)
 
 
-def read_greeting(sock: socket.socket, token: bytes) -> int:
+def read_handshake(sock: socket.socket, token: bytes) -> int:
     """Have whoever has connected prove himself; return the number of his link.
 
     Raises:

@@ -17,7 +17,7 @@ from mpqueue.memory.layout import flatten
 from mpqueue.plan.backend_kinds import kind_of
 from mpqueue.system.cpus import queued_ns
 from mpqueue.telemetry.stats import Statistics
-from mpqueue.worker.shared_draws import SharedDraws
+from mpqueue.worker.shared_generator_check import SharedDraws
 from mpqueue.workers.autosize import SizeWindow
 
 Backend = Literal["none", "process", "thread"]

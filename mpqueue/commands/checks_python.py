@@ -95,13 +95,13 @@ def folder() -> Finding | None:
     if not platform_support.IS_LINUX:
         return None
     from mpqueue.errors import ServiceError
-    from mpqueue.service.home import Home
+    from mpqueue.service.server_directory import ServerDirectory
 
     name = f"doctor-{os.getpid()}"
     chosen = os.environ.get("MPQUEUE_HOME")
     place = chosen or base_of(os.geteuid())
     try:
-        Home.of(name).claim(is_open_to_others=False).close()  # which removes what it has made
+        ServerDirectory.of(name).claim(is_open_to_others=False).close()  # which removes what it has made
     except (ServiceError, ValueError, OSError) as error:
         return Finding(
             "servers' folder",

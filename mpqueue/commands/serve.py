@@ -162,7 +162,7 @@ def _add_options_of_loader(group: argparse._ArgumentGroup) -> None:
         help="worker processes here (default), or on the nodes of a Ray cluster",
     )
     add("--trace", metavar="FILE.json", help="write a timeline: mpqueue trace, or Perfetto, shows it")
-    add("--start-method", choices=("nursery", "fork", "spawn"), help="how workers are started")
+    add("--start-method", metavar="{forkserver,fork,spawn}", help="how workers are started")
 
 
 def _uids(text: str) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ from mpqueue.dataset.rounds import LaneRounds, PlaceRounds
 from mpqueue.dataset.source import Readers, compute_aside, compute_indices
 from mpqueue.memory.serialize import ByValue
 from mpqueue.plan.options import Options
-from mpqueue.plan.refused import check_call, is_sequence, is_torch_iterable, refuse_lookalikes
+from mpqueue.plan.refused import check_call, is_sequence, is_torch_iterable, validate_source
 from mpqueue.plan.sources import Source
 from mpqueue.system.log import warn
 
@@ -622,7 +622,7 @@ def _source_node(source: Any) -> nodes.StageNode:
         raise TypeError("the source is already a Dataset: call its methods")
     if is_torch_iterable(source):
         return nodes.StreamNode(source=source)
-    refuse_lookalikes(source, "sample")
+    validate_source(source, "sample")
     if is_sequence(source):
         return nodes.SourceNode(source=source)
     if hasattr(source, "__next__"):

@@ -4,7 +4,7 @@ An endless lane begins anew, as the next epoch, whenever it ends. One that gives
 it would never answer.
 
 A sample that has killed its workers is *lost*: the state says which, and the error stands in its place, see
-`mpqueue.worker.marked`.
+`mpqueue.worker.retry_markers`.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from mpqueue.dataset.stages import LaneStage
 from mpqueue.telemetry.stage_rows import StageRow, summed
 from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.lanes import LaneRun
-from mpqueue.worker.marked import MarkedBegin
+from mpqueue.worker.retry_markers import RetryBegin
 from mpqueue.worker.runner import StreamEnd
 
 
@@ -33,7 +33,7 @@ class StreamLane:
         state = run.state
         self._lost: list[Any] = [] if state is None else list(state.get("lost", ()))
         if self._lost or run.marker is not None:
-            run = run._replace(begin=MarkedBegin(run.begin, run.marker, self._lost))
+            run = run._replace(begin=RetryBegin(run.begin, run.marker, self._lost))
         self._open, self._run = open_stages, run._replace(state=None)
         self._epoch, self._has_given, self._has_ended, self._is_broken = run.epoch, False, False, False
         self._counts: list[StageRow] = []  # of epochs that have ended
@@ -83,7 +83,7 @@ class StreamLane:
         self._counts = summed(self._counts, self._stage.counts())
         self._epoch += 1
         self._has_given = False
-        if type(self._run.begin) is MarkedBegin:
+        if type(self._run.begin) is RetryBegin:
             # A lost sample is one of this epoch: the same place has another one in the next.
             self._lost.clear()
             self._run.begin.forget_lost()

@@ -31,7 +31,7 @@ from mpqueue.worker.lanes import LaneRun
 class DatasetLanes(RunnableDataset):
     """A dataset that is a stream: a source of lanes."""
 
-    can_mark = True  # its lanes tell which sample is at work, see `mpqueue.worker.marked`
+    can_mark = True  # its lanes tell which sample is at work, see `mpqueue.worker.retry_markers`
 
     def __init__(self, root: nodes.StageNode) -> None:
         super().__init__(root)

@@ -25,7 +25,7 @@ from mpqueue.system.log import warn
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.lanes import LaneRun
-from mpqueue.worker.marked import MarkedBegin
+from mpqueue.worker.retry_markers import RetryBegin
 
 _KEEP_EVERY, _KEEP_SHARE, _MOST_KEPT = 64, 100, 256
 _LONG_NS = 10_000_000_000
@@ -290,7 +290,7 @@ class StreamRoot(LaneStage):
 
     def _begin(self, number: int | None) -> None:
         run, begin = self.run, self.run.begin
-        if type(begin) is MarkedBegin:
+        if type(begin) is RetryBegin:
             begin = begin.begin_whole  # no element of a generator can be left out: the next is computed through it
         begin(self.seed, run.epoch, run.lane if number is None else self._token_of(number))
 

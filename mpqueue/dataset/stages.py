@@ -53,7 +53,7 @@ from mpqueue.system.log import warn
 from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.lanes import LaneRun
-from mpqueue.worker.marked import MarkedBegin
+from mpqueue.worker.retry_markers import RetryBegin
 
 Token: TypeAlias = Any  # int | tuple[Token, ...]
 Block: TypeAlias = tuple[list[Any], Sequence[Token]]
@@ -208,15 +208,15 @@ class LaneStage:
 
     @property
     def is_single(self) -> bool:
-        """True if samples are to be begun one by one, see `mpqueue.worker.marked`."""
+        """True if samples are to be begun one by one, see `mpqueue.worker.retry_markers`."""
         begin = self.run.begin
-        return type(begin) is MarkedBegin and begin.is_single
+        return type(begin) is RetryBegin and begin.is_single
 
     @property
     def may_run_ahead(self) -> bool:
         """False while an element is marked: what is computed beside it may be what kills, and is no part of it."""
         begin = self.run.begin
-        return type(begin) is not MarkedBegin or begin.runs_ahead
+        return type(begin) is not RetryBegin or begin.runs_ahead
 
     def leaves_out(self, error: BaseException, *tokens: Token) -> bool:
         """Note what the user's code raised for elements: True if they are left out, False if it is to be raised."""

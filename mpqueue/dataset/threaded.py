@@ -32,7 +32,7 @@ from mpqueue.worker import context, failures
 from mpqueue.worker.failures import passes_at_once
 from mpqueue.worker.helper_threads import AHEAD, HelperCall, shared_helpers
 from mpqueue.worker.lanes import LaneRun
-from mpqueue.worker.marked import MarkedBegin
+from mpqueue.worker.retry_markers import RetryBegin
 
 
 class ThreadedStage(LinkStage):
@@ -123,7 +123,7 @@ class ThreadedStage(LinkStage):
 
     def _call(self, ask: Callable[[int, Any], Any], value: Any, token: Token) -> Any:
         begin, place = self.run.begin, place_of(token)
-        if type(begin) is MarkedBegin:
+        if type(begin) is RetryBegin:
             begin.look(self.seed, self.run.epoch, place)
         made = ask(place, value)
         if self._is_filter and type(made) not in VERDICTS:

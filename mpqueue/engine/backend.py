@@ -1,6 +1,6 @@
-"""The protocol between the consumer's side and those who run its tickets.
+"""The protocol between the consumer's side and those who run its work items.
 
-A backend is made with the `Ledger` of its pipeline, and runs the tickets that it deals. Such are worker processes
+A backend is made with the `Ledger` of its pipeline, and runs the work items that it deals. Such are worker processes
 (`mpqueue.workers.process`), threads, and the caller itself. A new one is one class with this protocol, and a line in
 `mpqueue.plan.backend_kinds`.
 
@@ -9,10 +9,10 @@ the engine; `wake` from any thread, also inside a signal handler; `stop` once, w
 thread, without the lock; all else under the pipeline's lock, so that no two calls meet. A backend with threads of its
 own takes that lock for whatever it does with the ledger.
 
-*What of the ledger is the backend's*: `deal` gives it tickets; each is answered by an outcome in `ready`. It may look
-at `credit`, `num_outstanding`, `is_outstanding`, `epoch`, `is_stream`, `counts`, `is_closed`, and call `fail` with an
-error that belongs to no ticket. It sets `is_waiting` around what an interrupt may end without harm, never without the
-lock. An interrupt of a `wait` never does harm, and nobody asks there.
+*What of the ledger is the backend's*: `deal` gives it work items; each is answered by an outcome in `ready`. It may
+look at `credit`, `num_outstanding`, `is_outstanding`, `epoch`, `is_stream`, `counts`, `is_closed`, and call `fail` with
+an error that belongs to no work item. It sets `is_waiting` around what an interrupt may end without harm, never without
+the lock. An interrupt of a `wait` never does harm, and nobody asks there.
 
 *Nothing here waits* but `wait`, which those may call that can block. Others wait for `fileno` and `timeout_s` in a loop
 of their own, and call `take_in` then.
@@ -37,11 +37,11 @@ class NotYet(Exception):
 
 
 class Backend(Protocol):
-    """Runs tickets; see the module's head for who calls what.
+    """Runs work items; see the module's head for who calls what.
 
     Attributes:
-        chunk: How many tickets are worth a `pump`.
-        low_water: Pump even for one ticket while fewer than this are in flight.
+        chunk: How many work items are worth a `pump`.
+        low_water: Pump even for one work item while fewer than this are in flight.
         tells_changes: `is_stale` knows whether the source has changed. Otherwise the workers have the caller's own
             object, or inherited it, and nobody can tell what they have computed from: batches are not computed before
             they are asked for.
@@ -53,7 +53,7 @@ class Backend(Protocol):
 
     @property
     def has_waiting(self) -> bool:
-        """True if tickets or workers wait for slots or memory to come free."""
+        """True if work items or workers wait for slots or memory to come free."""
         ...
 
     @property
@@ -71,14 +71,14 @@ class Backend(Protocol):
         ...
 
     def pump(self) -> None:
-        """Take as many tickets as `Ledger.deal` gives and get them done."""
+        """Take as many work items as `Ledger.deal` gives and get them done."""
         ...
 
     def take_in(self, head: int | None, *, may_fail: bool = True) -> bool:
         """Take in what has arrived; return False if nothing has, and nothing has changed. Never waits.
 
         Args:
-            head: The ticket that is asked for; None: somebody only looks.
+            head: The work item that is asked for; None: somebody only looks.
             may_fail: No memory will come free without it.
         """
         ...
@@ -89,7 +89,7 @@ class Backend(Protocol):
         An interrupt of it is not noted: it does nothing but sleep.
 
         Args:
-            head: The ticket that is asked for.
+            head: The work item that is asked for.
             timeout_s: At most so long; None: there is no such time.
         """
         ...
@@ -106,7 +106,7 @@ class Backend(Protocol):
         ...
 
     def cancel(self) -> None:
-        """Forget all tickets and outcomes; the result of those at work is dropped when it comes."""
+        """Forget all work items and outcomes; the result of those at work is dropped when it comes."""
         ...
 
     def is_stale(self) -> bool:
@@ -118,7 +118,7 @@ class Backend(Protocol):
         ...
 
     def reset(self, *, anew: bool = False) -> None:
-        """Forget all tickets and outcomes, whatever state an interrupt has left things in, and be ready for others.
+        """Forget all work items and outcomes, whatever state an interrupt has left things in, and be ready for others.
 
         Args:
             anew: The ledger is at the place where to begin, and nobody wants what is lost.

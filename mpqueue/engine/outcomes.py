@@ -1,4 +1,4 @@
-"""The outcome of a ticket: a batch, an exception, or the end of a stream."""
+"""The outcome of a work item: a batch, an exception, or the end of a stream."""
 
 import traceback
 from collections.abc import Callable
@@ -68,7 +68,7 @@ class Outcome(Protocol):
 
     Attributes:
         is_plain: It is a batch: no exception, and not the end of a stream.
-        is_end: The stream of the ticket's lane has ended.
+        is_end: The stream of the work item's lane has ended.
         is_partial: It is a batch of which something was left out: `open` gives the fields of a `Partial`.
     """
 
@@ -135,7 +135,7 @@ class Result:
 
     @classmethod
     def failed(cls, error: BaseException) -> Self:
-        """Return the outcome of a ticket that has no batch."""
+        """Return the outcome of a work item that has no batch."""
         return cls(None, error)
 
     def open(self) -> Any:

@@ -1,6 +1,6 @@
 """The core: one stream of batches, driven by steps that never wait.
 
-    step ------> a batch with its ticket, or None: nothing is there now; what is raised is in a batch's place
+    step ------> a batch with its work item, or None: nothing is there now; what is raised is in a batch's place
     fileno ----> readable when there is something for `step` to do
     timeout_s -> the seconds after which `step` has to be called all the same; None: there is no such time
 
@@ -14,14 +14,14 @@ given back when that wait is cancelled. Several threads and tasks may step: each
 has taken in what arrived for others, `fileno` is made readable once more. A stop makes it readable, and closes it then:
 who may be late for that is one of the `watchers`. The descriptor is the backend's: never read from it, nor close it.
 
-There is no feeder thread. `step` takes the outcomes that have arrived and deals more tickets; workers run ahead on the
-credit that they hold. One lock orders the threads that may call (several consumers, a `stop` from elsewhere, the
+There is no feeder thread. `step` takes the outcomes that have arrived and deals more work items; workers run ahead on
+the credit that they hold. One lock orders the threads that may call (several consumers, a `stop` from elsewhere, the
 one-shot thread of an epoch's end). User code that is called here (`on_epoch_end`) runs inside the lock and may call
 back.
 
-The `Ledger`, which the backend shares, holds the tickets that were dealt and their outcomes. A `Backend` runs the
-tickets: worker processes, worker threads, or the caller itself, whose `step` computes. It pulls them: `Ledger.deal`
-gives it the next ticket as long as there is credit, so that the ledger alone counts.
+The `Ledger`, which the backend shares, holds the work items that were dealt and their outcomes. A `Backend` runs the
+work items: worker processes, worker threads, or the caller itself, whose `step` computes. It pulls them: `Ledger.deal`
+gives it the next work item as long as there is credit, so that the ledger alone counts.
 
 # NOTE [ Interrupts ]
 A signal handler runs in the main thread, and may raise (Ctrl-C, `sys.exit`, a time-out by SIGALRM) or call `stop`.
@@ -68,7 +68,7 @@ from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.lifetime import Life, Lifetime
 from mpqueue.engine.outcomes import Outcome, Result, Unreadable, is_interrupt
 from mpqueue.engine.skips import NOTHING_LEFT, Skips
-from mpqueue.plan.cursors import Place, Ticket
+from mpqueue.plan.cursors import Place, WorkItem
 from mpqueue.system import forked
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.system.living import Living
@@ -83,7 +83,7 @@ _clock = time.perf_counter_ns
 class Bar(Protocol):
     """Shows how far an epoch is: a `mpqueue.loader.progress.ProgressBar`."""
 
-    def step(self, ticket: Ticket) -> None:
+    def step(self, work_item: WorkItem) -> None:
         """Show one more batch, before its caller has it; what is raised here gives the batch back."""
 
     def close(self) -> None:
@@ -123,7 +123,7 @@ class Pipeline:
     """One stream of batches out of one source.
 
     Args:
-        ledger: The tickets; the backend has the same one.
+        ledger: The work items; the backend has the same one.
         epoch_end: Called once per epoch, after its last batch; None: there is nothing to call.
         timed_epoch_end: Run a due epoch end by itself after 0.1 s.
         ends_epochs: `step` runs a due epoch end; else it raises EndOfStream there until `finish_epoch` was called.
@@ -135,7 +135,7 @@ class Pipeline:
         lock: Held around every call of the backend but `start` and `wake`.
         loop: The number of the loop that batches go to; who asks for an earlier one is told that it was stopped.
         may_fail: No memory will come free while the next batch is waited for, so that it may fail for want of it.
-        failed: The last ticket for which `step` has raised.
+        failed: The last work item for which `step` has raised.
         is_inconsistent: An interrupt may have left anything half done: the next `step` discards the work in flight and
             rolls back to the last place that was counted.
         watchers: Those who wait for `fileno`: woken by `stop`, before descriptors are closed, and by a later loop.
@@ -159,7 +159,7 @@ class Pipeline:
         self.lock = RLock()
         self.loop = 0
         self.may_fail = True
-        self.failed: Ticket | None = None
+        self.failed: WorkItem | None = None
         self.recorder = recorder or Recorder()
         self.bar: Bar | None = None
         self.watchers: Living[Any] = Living()
@@ -169,7 +169,7 @@ class Pipeline:
         self._is_raising = False  # the exception that is on its way was raised on purpose
         self._has_failed = False  # so was the last one: it was no interrupt
         self._failure: BaseException | None = None  # that of a batch which is being counted
-        self._half_counted: Ticket | None = None  # an interrupt has struck in its counting, which is to be finished
+        self._half_counted: WorkItem | None = None  # an interrupt has struck in its counting, which is to be finished
         self._is_polled = False  # somebody waits for `fileno`
         self._last_epoch: int | None = None  # nothing behind it is handed out
         self._ends_epochs = ends_epochs
@@ -189,8 +189,8 @@ class Pipeline:
 
     # -- The consumer's side
 
-    def step(self, loop: int = 0, *, looks: bool = True) -> tuple[Ticket, Any] | None:
-        """Return the next batch with its ticket, None if it is not there. Never waits; see the module's head.
+    def step(self, loop: int = 0, *, looks: bool = True) -> tuple[WorkItem, Any] | None:
+        """Return the next batch with its work item, None if it is not there. Never waits; see the module's head.
 
         Args:
             loop: What `loop` was when the caller's loop began; 0 where there is but one.
@@ -203,7 +203,7 @@ class Pipeline:
             Exception: What the source raised for this batch, or its epoch end.
         """
         ledger, backend = self.ledger, self.backend
-        progress, ticket, taken = ledger.progress, None, None
+        progress, work_item, taken = ledger.progress, None, None
         try:
             with self.lock:
                 try:
@@ -230,34 +230,36 @@ class Pipeline:
                                 break
                             is_in_vain = not self._look()
                             continue
-                        ticket, outcome = found
+                        work_item, outcome = found
                         if not outcome.is_plain:
-                            left = self._take_rare(ticket, outcome)
+                            left = self._take_rare(work_item, outcome)
                             if left is None:
                                 continue
                             outcome = left
                         # Before the batch is opened: workers have their next grants while it is rebuilt here.
-                        if ledger.credit - len(ledger.tickets) >= backend.chunk:
+                        if ledger.credit - len(ledger.work_items) >= backend.chunk:
                             ledger.num_in_hand = 1  # else an epoch of n batches would have one more dealt
                             backend.pump()
                             ledger.num_in_hand = 0
                         try:
-                            taken = ticket, outcome.open()
+                            taken = work_item, outcome.open()
                         except Unreadable as unreadable:  # no interrupt: computed again it would be the same again
-                            outcome = Result.failed(unreadable.settle(f"index {ticket.unit} of epoch {ticket.epoch}"))
+                            outcome = Result.failed(
+                                unreadable.settle(f"index {work_item.unit} of epoch {work_item.epoch}")
+                            )
                         else:
-                            if ledger.count(ticket):
+                            if ledger.count(work_item):
                                 self._fall_due()
                             break
-                        self._take_rare(ticket, outcome)
+                        self._take_rare(work_item, outcome)
                     if is_in_vain is not None and self._is_polled and ledger.has_next:
                         backend.wake()  # what else has arrived with it is of others, whom nobody would wake
                 except BaseException:  # up to the last line by assignments alone: see NOTE [ Interrupts ]
                     # Neither a wait nor an error of ours: an interrupt, and nobody knows between which lines.
                     if not (ledger.is_waiting or self._is_raising):
                         self.is_inconsistent = ledger.needs_attention = True
-                        if ticket is not None and ticket is ledger.latest:
-                            self._half_counted = ticket
+                        if work_item is not None and work_item is ledger.latest:
+                            self._half_counted = work_item
                             ledger.failure = self._failure or ledger.failure
                             if taken is not None:
                                 progress.unclaimed = (taken, *progress.unclaimed)
@@ -272,7 +274,7 @@ class Pipeline:
             if self.bar is not None and taken is not None:
                 self.bar.step(taken[0])
         except BaseException as error:
-            if taken is not None:  # with its own ticket: another thread's batch may have been counted since
+            if taken is not None:  # with its own work item: another thread's batch may have been counted since
                 progress.unclaimed = (taken, *progress.unclaimed)
                 ledger.needs_attention = True
             if self.lifetime.late_stop is not None:
@@ -288,7 +290,7 @@ class Pipeline:
         # To deal comes first: nothing else finds out that the order has ended, or has failed.
         if not self._has_enough_dealt():
             backend.pump()
-        # Extra tickets may be at work beside an order that has ended: then there is something to wait for.
+        # Extra work items may be at work beside an order that has ended: then there is something to wait for.
         if not ledger.num_in_order:
             if ledger.needs_attention:
                 return True
@@ -299,7 +301,7 @@ class Pipeline:
     def _has_enough_dealt(self) -> bool:
         """Return True if there is nothing to deal, or it is not worth while: see `Backend.chunk`."""
         ledger, backend = self.ledger, self.backend
-        num_dealt = len(ledger.tickets)
+        num_dealt = len(ledger.work_items)
         room = ledger.credit - num_dealt
         return room <= 0 or (room < backend.chunk and num_dealt - len(ledger.ready) >= backend.low_water)
 
@@ -325,7 +327,7 @@ class Pipeline:
         """Return the seconds after which `step` is to be called though nothing has arrived; None: it need not be."""
         return None if self.is_stopped else self.backend.timeout_s()
 
-    def give_back(self, taken: tuple[Ticket, Any]) -> None:
+    def give_back(self, taken: tuple[WorkItem, Any]) -> None:
         """Have the following `step` hand this out again, which one has returned and nobody has got."""
         with self.lock:
             if not self.is_stopped:
@@ -383,16 +385,16 @@ class Pipeline:
             self.is_inconsistent = self.ledger.needs_attention = True
             raise
 
-    def _take_rare(self, ticket: Ticket, outcome: Outcome) -> Outcome | None:
+    def _take_rare(self, work_item: WorkItem, outcome: Outcome) -> Outcome | None:
         """Enter the end of a lane, leave out what failed, or raise the exception of a batch."""
         # Of a lane, and not of the stream, which ends when nothing can be dealt of any lane.
         if outcome.is_end:
-            self.ledger.cursor.end_lane(ticket.lane, ticket.unit)
+            self.ledger.cursor.end_lane(work_item.lane, work_item.unit)
             return None
         # When it is its turn, and not when it came: the bound of errors is one of the consumer's epoch. An error in
         # dealing, which has no position, belongs to no batch that could be left out.
-        if self.skips is not None and ticket.position >= 0:
-            outcome = self.skips.sort_out(ticket._replace(epoch=self.epoch_of(ticket)), outcome)
+        if self.skips is not None and work_item.position >= 0:
+            outcome = self.skips.sort_out(work_item._replace(epoch=self.epoch_of(work_item)), outcome)
             if outcome.is_plain:
                 return outcome
         try:
@@ -403,19 +405,19 @@ class Pipeline:
                 raise
             # Counted like a batch, or it would come again for ever. If an interrupt strikes in the counting, the next
             # `step` raises the error that is kept here.
-            self._failure, self.failed = error, ticket
-            self._count(ticket)
+            self._failure, self.failed = error, work_item
+            self._count(work_item)
             self._failure, self._is_raising = None, True
             raise
         if self.ledger.cursor.lane_share.is_endless:  # the epoch gets another batch for it
-            self.ledger.progress.pass_over(ticket)
+            self.ledger.progress.pass_over(work_item)
         else:
-            self._count(ticket)
+            self._count(work_item)
         return None
 
-    def _count(self, ticket: Ticket) -> None:
+    def _count(self, work_item: WorkItem) -> None:
         """Count what is no batch."""
-        if ticket.position >= 0 and self.ledger.count(ticket):
+        if work_item.position >= 0 and self.ledger.count(work_item):
             self._fall_due()
 
     # -- What is rare
@@ -452,7 +454,7 @@ class Pipeline:
         return error
 
     def raise_failure(self) -> None:
-        """Raise what belongs to no ticket, if it was not raised yet: what an epoch end has raised."""
+        """Raise what belongs to no work item, if it was not raised yet: what an epoch end has raised."""
         ledger = self.ledger
         if ledger.failure is not None:
             failure, ledger.failure = ledger.failure, None
@@ -462,9 +464,9 @@ class Pipeline:
 
     def _finish_count(self) -> None:
         """Finish the counting of a batch that an interrupt has broken off; may be repeated."""
-        ticket = self._half_counted
-        if ticket is not None:
-            if self.ledger.recount(ticket) and not self._end.is_due:
+        work_item = self._half_counted
+        if work_item is not None:
+            if self.ledger.recount(work_item) and not self._end.is_due:
                 self._fall_due()
             self._half_counted = None
 
@@ -551,7 +553,7 @@ class Pipeline:
         ledger.progress.unclaimed = ()
         self.finish_epoch()
         ledger.resume()
-        # What an interrupt has left inconsistent is not to be asked which tickets it has: `reset` ends all of it.
+        # What an interrupt has left inconsistent is not to be asked which work items it has: `reset` ends all of it.
         if self.is_inconsistent:
             ledger.go_to(place)
             self.backend.reset(anew=True)
@@ -602,7 +604,7 @@ class Pipeline:
         Args:
             waits: False: what is at work goes on.
         """
-        self._stop_dealing()
+        self._stop_routing()
         while waits and (head := self._oldest_at_work()) is not None:
             with self.lock:  # not `_locked`: an interrupt of a sleep tears nothing
                 if not self.is_stopped:
@@ -611,12 +613,12 @@ class Pipeline:
                         self.backend.wait(head, timeout_s)
 
     @_locked
-    def _stop_dealing(self) -> None:
+    def _stop_routing(self) -> None:
         self.ledger.pause()
 
     @_locked
     def _oldest_at_work(self) -> int | None:
-        """Take in what has come; return the oldest ticket at work, the one that a `batch_timeout` can end.
+        """Take in what has come; return the oldest work item at work, the one that a `batch_timeout` can end.
 
         It is asked again before each wait: in the meantime another thread may take, stop, or go elsewhere.
         """
@@ -653,7 +655,7 @@ class Pipeline:
             if not self.is_stopped:
                 self.backend.pump()
 
-    def settle_by(self, settle: Callable[[Ticket, Outcome], bool]) -> None:
+    def settle_by(self, settle: Callable[[WorkItem, Outcome], bool]) -> None:
         """Have this called with what is no plain batch, before it is taken; False: not now."""
         self.ledger.settle = settle
 
@@ -667,8 +669,8 @@ class Pipeline:
         return bool(self.ledger.extras or self.ledger.wanted)
 
     @_locked
-    def step_extra(self) -> tuple[Ticket, Outcome] | None:
-        """Return the next outcome beside the order with its ticket, None if it is not there. Never waits."""
+    def step_extra(self) -> tuple[WorkItem, Outcome] | None:
+        """Return the next outcome beside the order with its work item, None if it is not there. Never waits."""
         if self.is_stopped:
             return None
         if self.is_inconsistent:
@@ -720,13 +722,13 @@ class Pipeline:
         """The epoch up to whose batches is counted; unclaimed ones may be of the one before."""
         return self.ledger.progress.epoch
 
-    def epoch_of(self, ticket: Ticket) -> int:
+    def epoch_of(self, work_item: WorkItem) -> int:
         """Return the epoch of a batch that is being handed out, or was just counted."""
         ledger = self.ledger
         if not ledger.cursor.lane_share.is_endless:
-            return ticket.epoch
+            return work_item.epoch
         progress = ledger.progress
-        has_ended_it = ticket is ledger.latest and not progress.position
+        has_ended_it = work_item is ledger.latest and not progress.position
         return progress.epoch - has_ended_it
 
     @property
@@ -794,8 +796,8 @@ class Pipeline:
             self.lifetime.stop(timeout_s, self._end.cancel_timer, self._end_workers)
 
     def _end_workers(self, timeout_s: float | None) -> None:
-        self.ledger.tickets.clear()
+        self.ledger.work_items.clear()
         self.ledger.extras.clear()
         progress = self.ledger.progress
-        progress.unclaimed = tuple((ticket, None) for ticket, _ in progress.unclaimed)  # they have not come
+        progress.unclaimed = tuple((work_item, None) for work_item, _ in progress.unclaimed)  # they have not come
         self.backend.stop(timeout_s)

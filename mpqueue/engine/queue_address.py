@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mpqueue.transport.credentials import Address
 
 
-class QueueHome(NamedTuple):
+class QueueDirectory(NamedTuple):
     """A process in which queues are found by their shared names.
 
     Attributes:
@@ -32,18 +32,18 @@ users: set[int] = set()
 report_use: Callable[[], None] | None = None
 """In a worker: tells the trainer that this process uses the queues of a server, which the trainer would not learn."""
 
-home: QueueHome | None = None
+directory: QueueDirectory | None = None
 """In a worker: where it finds queues by their names; set as it begins. Elsewhere None."""
 
-provider: Callable[[], QueueHome | None] | None = None
-"""Asked for the home of queues: queues set it when they are imported."""
+provider: Callable[[], QueueDirectory | None] | None = None
+"""Asked for the directory of queues: queues set it when they are imported."""
 
 
-def home_for_workers() -> QueueHome:
-    """Return the home for workers; one without an address if there are no queues that they could use."""
-    if home is not None:
-        return home
-    return (provider() if provider is not None else None) or QueueHome()
+def directory_for_workers() -> QueueDirectory:
+    """Return the directory for workers; one without an address if there are no queues that they could use."""
+    if directory is not None:
+        return directory
+    return (provider() if provider is not None else None) or QueueDirectory()
 
 
 def note_server_used() -> None:

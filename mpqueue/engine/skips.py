@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 
 from mpqueue.engine.outcomes import Outcome, Result, Unreadable, is_interrupt
 from mpqueue.errors import BatchTimeout, BatchTooLarge, SharedMemoryFull, TooManyErrors, WorkerDied
-from mpqueue.plan.cursors import Ticket
+from mpqueue.plan.cursors import WorkItem
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.log import warn
 
@@ -57,7 +57,7 @@ class Skips:
         self._max_errors = max_errors
         self._epoch, self._count = -1, 0
 
-    def sort_out(self, ticket: Ticket, outcome: Outcome) -> Outcome:
+    def sort_out(self, work_item: WorkItem, outcome: Outcome) -> Outcome:
         """Return what is left of a batch (or `NOTHING_LEFT`), or the error that is to be raised all the same."""
         left: Outcome = NOTHING_LEFT
         try:
@@ -69,15 +69,17 @@ class Skips:
             return Result.failed(error)
         except Unreadable as unreadable:
             skipped = [
-                Skipped.because_of(unreadable.settle(f"index {ticket.unit} of epoch {ticket.epoch}"), ticket.unit)
+                Skipped.because_of(
+                    unreadable.settle(f"index {work_item.unit} of epoch {work_item.epoch}"), work_item.unit
+                )
             ]
         except (Exception, KeyboardInterrupt) as error:
             if is_interrupt(error, outcome):
                 raise
             if isinstance(error, KeyboardInterrupt):  # of the source: no error that can be left out
                 return Result.failed(error)
-            skipped = [Skipped.because_of(error, ticket.unit)]
-        too_many = self._enter(ticket.epoch, skipped)
+            skipped = [Skipped.because_of(error, work_item.unit)]
+        too_many = self._enter(work_item.epoch, skipped)
         return left if too_many is None else Result.failed(too_many)
 
     def _enter(self, epoch: int, skipped: list[Any]) -> TooManyErrors | None:

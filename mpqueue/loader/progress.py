@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.plan.cursors import Ticket
+from mpqueue.plan.cursors import WorkItem
 from mpqueue.telemetry.bars import bar_class
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.telemetry.units import share_text
@@ -36,10 +36,10 @@ class ProgressBar:
         self._length: int | None = None  # of the epoch before, too: that of its last one is forgotten
         self._before, self._drawn_at = Statistics(), 0.0
 
-    def step(self, ticket: Ticket) -> None:
+    def step(self, work_item: WorkItem) -> None:
         """Show one more batch."""
         bar = self._bar
-        epoch = self._pipeline.epoch_of(ticket)
+        epoch = self._pipeline.epoch_of(work_item)
         if bar is None or epoch != self._epoch:
             self.close()
             bar = self._open(epoch)

@@ -17,8 +17,8 @@ machine that size may be the whole host's: 251 MB were seen where 32 MB of cache
 batch was ever large. There, with two workers on two CPUs, batches of 19 and of 77 MB came at 1.2 times the rate;
 smaller ones are left to the caches.
 
-The size is read when a program starts, from ``GLIBC_TUNABLES``. So it is set for the nursery, and with it for all that
-is forked from it; in workers the environment is the trainer's again, and a choice of the user's stands.
+The size is read when a program starts, from ``GLIBC_TUNABLES``. So it is set for the fork server, and with it for all
+that is forked from it; in workers the environment is the trainer's again, and a choice of the user's stands.
 """
 
 import functools

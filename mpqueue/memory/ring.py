@@ -311,7 +311,7 @@ class Ring:
         return self._leases.lease(slot, nbytes, structure)
 
     def time_lease(self, slot: Slot, number: int | None) -> None:
-        """Enter the time of this lease when it ends, if there is one; ``number``: of its ticket, if that is drawn."""
+        """Record the time of this lease when it ends; ``number`` is that of its work item, if it is traced."""
         self._leases.tell(slot, self.recorder.lease(number))
 
     def enter_leases(self) -> None:

@@ -1,20 +1,22 @@
 """Cursors: the mutable part of an order, which deals work items. Pure: no processes, no clock.
 
-A *ticket* is a work item with a unique number. A `Cursor` deals tickets and decides which (epoch, position, index) each
-one means. There are three classes; the ledger and the pipeline use only the methods of `Cursor`.
+A *work item* is a work item with a unique number. A `Cursor` deals work items and decides which (epoch, position,
+index) each one means. There are three classes; the ledger and the pipeline use only the methods of `Cursor`.
 
 `EpochCursor` is for sources with an index: positions 0 to length - 1, epoch after epoch, optionally shuffled by (seed,
-epoch). With a *barrier* (the source changes itself at the end of an epoch), it deals no ticket of the next epoch before
-`open_epoch` is called. It reads the length of the source at the start of every epoch.
+epoch). With a *barrier* (the source changes itself at the end of an epoch), it deals no work item of the next epoch
+before `open_epoch` is called. It reads the length of the source at the start of every epoch.
 
 `DrawnCursor` draws batches from a sampler while it deals. It keeps each batch until the consumer has it: after an
 interrupt, the work in flight is dealt again, and a sampler that draws random numbers would return other indices. With
 `keep`, it keeps batches for as long as the epoch is open, so that positions can be computed again.
 
-`StreamCursor` is for streams. Elements come from virtual shards (lanes), each with its own order, and tickets go round
+`StreamCursor` is for streams. Elements come from virtual shards (lanes), each with its own order, and work items go
+round
 the lanes: element 0 of each lane, then element 1 of each, and so on. A lane that has ended answers its remaining
-tickets with "end" and gets no more. The others continue in the same order, so the order of delivery does not depend on
-when the end was noticed. The next lane follows from the number of elements that each lane has returned. A ticket names
+work items with "end" and gets no more. The others continue in the same order, so the order of delivery does not depend
+on when the end was noticed. The next lane follows from the number of elements that each lane has returned. A work item
+names
 its lane, not a worker: the backend decides which worker runs a lane.
 """
 
@@ -39,7 +41,7 @@ class Listed(NamedTuple):
     indices: Sequence[Any]
 
 
-class Ticket(NamedTuple):
+class WorkItem(NamedTuple):
     """A work item: one batch, or one element of a stream.
 
     Attributes:
@@ -102,7 +104,7 @@ class Drawn(NamedTuple):
     """The work of one position: drawn from a sampler, or derived from the order.
 
     Attributes:
-        unit: The unit of the ticket.
+        unit: The unit of the work item.
         listed: The samples; None: they follow from the unit.
         mark: Fingerprint of all indices that the sampler returned before it in this epoch.
     """
@@ -131,9 +133,9 @@ class Cursor:
         lane_share: The virtual shards of this rank among those of all ranks.
         is_drawn: Batches are known only after they are drawn, which happens when their epoch is requested.
         epoch: The epoch that is being dealt.
-        next_number: Number of the next ticket.
+        next_number: Number of the next work item.
         lengths: Number of batches of each epoch that was opened and not yet delivered; None: endless or unknown.
-        last_epoch: No ticket of a later epoch is dealt; None: there is no such limit.
+        last_epoch: No work item of a later epoch is dealt; None: there is no such limit.
     """
 
     num_lanes = 0
@@ -153,23 +155,23 @@ class Cursor:
         """
         raise NotImplementedError
 
-    def deal(self, limit: int = 1) -> list[Ticket]:
-        """Return up to ``limit`` of the next tickets, all of one epoch; none if there is no work at the moment.
+    def deal(self, limit: int = 1) -> list[WorkItem]:
+        """Return up to ``limit`` of the next work items, all of one epoch; none if there is no work at the moment.
 
         Raises:
             Exception: What the length of the source, its order or its sampler raised. The next call tries again.
         """
         raise NotImplementedError
 
-    def deal_failure(self) -> Ticket:
-        """Return a ticket for an error in dealing: it has a place in the order of delivery, but not in an epoch."""
+    def deal_failure(self) -> WorkItem:
+        """Return a work item for an error in dealing: it has a place in the order of delivery, but not in an epoch."""
         self.next_number += 1
-        return Ticket(self.next_number - 1, self.epoch, -1, -1)
+        return WorkItem(self.next_number - 1, self.epoch, -1, -1)
 
     def end_lane(self, lane: int, number: int) -> None:
-        """Deal no more tickets of a lane, which has no element of this number."""
+        """Deal no more work items of a lane, which has no element of this number."""
 
-    def element(self, ticket: Ticket) -> int:
+    def element(self, work_item: WorkItem) -> int:
         """Return the number of an element among those of all lanes of all ranks."""
         raise NotImplementedError
 
@@ -197,7 +199,7 @@ class Cursor:
         """Set the object that reports what was delivered, and need not be kept any longer."""
 
     def room_for(self, num_outstanding: int) -> int:  # noqa: ARG002 - epochs of positions end by themselves
-        """Return how many more tickets may be dealt, in addition to those in flight."""
+        """Return how many more work items may be dealt, in addition to those in flight."""
         return ENDLESS
 
     def forget(self, epoch: int) -> None:
@@ -230,7 +232,7 @@ class EpochCursor(Cursor):
         length_of: Returns the number of batches, at the start of each epoch; None: endless.
         seed: Seed of the shuffled order.
         shuffle: Use a new permutation for each epoch.
-        barrier: Deal no ticket of the next epoch before `open_epoch` is called.
+        barrier: Deal no work item of the next epoch before `open_epoch` is called.
         order_of: Returns the indices of an epoch, by (epoch, length of the source, base of these ranks, see `Place`).
             Their number is the number of batches. None: ascending indices.
 
@@ -343,8 +345,8 @@ class EpochCursor(Cursor):
         self.asked.clear()
         self.orders.clear()
 
-    def deal(self, limit: int = 1) -> list[Ticket]:
-        """Return up to ``limit`` of the next tickets, all of one epoch; none before an open barrier."""
+    def deal(self, limit: int = 1) -> list[WorkItem]:
+        """Return up to ``limit`` of the next work items, all of one epoch; none before an open barrier."""
         while True:
             if not self._is_open:
                 if not self._may_open():
@@ -358,7 +360,7 @@ class EpochCursor(Cursor):
         number, order = self.next_number, self.orders.get(self.epoch)
         self.next_number = number + len(positions)
         units = positions if order is None else _units(order, positions)
-        return list(map(Ticket, itertools.count(number), itertools.repeat(self.epoch), positions, units))
+        return list(map(WorkItem, itertools.count(number), itertools.repeat(self.epoch), positions, units))
 
     def _next_positions(self, limit: int) -> Sequence[int]:
         start = self._position
@@ -458,7 +460,7 @@ class DrawnCursor(EpochCursor):
 
     Args:
         draw: Begins to draw an epoch, by (epoch, base of these ranks, see `Place`).
-        barrier: Deal no ticket of the next epoch before `open_epoch` is called.
+        barrier: Deal no work item of the next epoch before `open_epoch` is called.
     """
 
     is_drawn = True
@@ -494,13 +496,13 @@ class DrawnCursor(EpochCursor):
             f"{self._num_indices:,} of an epoch, {num_kept:,} batches here"
         )
 
-    def deal(self, limit: int = 1) -> list[Ticket]:
-        """Return up to ``limit`` of the next tickets, all of one epoch; none before an open barrier.
+    def deal(self, limit: int = 1) -> list[WorkItem]:
+        """Return up to ``limit`` of the next work items, all of one epoch; none before an open barrier.
 
         Raises:
             Exception: What the sampler raised. The next call iterates it again, up to this place.
         """
-        dealt: list[Ticket] = []
+        dealt: list[WorkItem] = []
         while not dealt:
             if not self._is_open:
                 if not self._may_open():
@@ -515,7 +517,7 @@ class DrawnCursor(EpochCursor):
             for position in range(start, self._position):
                 if position not in self._skip:
                     unit, listed, _ = self._kept[position]
-                    dealt.append(Ticket(self.next_number, self.epoch, position, unit, -1, listed))
+                    dealt.append(WorkItem(self.next_number, self.epoch, position, unit, -1, listed))
                     self.next_number += 1
         self._forget_handed_out()
         return dealt
@@ -575,7 +577,7 @@ class DrawnCursor(EpochCursor):
         return is_any
 
     def _note_end(self) -> None:
-        # A draw that looks one batch ahead ends its epoch with the last batch, without a ticket that has none.
+        # A draw that looks one batch ahead ends its epoch with the last batch, without a work item that has none.
         if self._draw is not None and self._draw.has_ended:
             self._length = self.lengths[self.epoch] = self._num_drawn
 
@@ -595,8 +597,8 @@ class StreamCursor(Cursor):
     """Elements of virtual shards (lanes) in turn: the live lane that returned the fewest elements comes next.
 
     With ``epoch_batches``, the lanes never end, and an epoch is a number of elements in a row. Then the epoch of all
-    tickets is 0: which epoch a batch belongs to is known on delivery. `length_of` is the same for all epochs, and what
-    was dealt ahead stays valid after the end of an epoch.
+    work items is 0: which epoch a batch belongs to is known on delivery. `length_of` is the same for all epochs, and
+    what was dealt ahead stays valid after the end of an epoch.
 
     Args:
         share: The lanes of this process, or their number if there is only one process.
@@ -630,20 +632,20 @@ class StreamCursor(Cursor):
         self._turns = turns
 
     def end_lane(self, lane: int, number: int) -> None:
-        """Deal no more tickets of a lane, which has no element of this number."""
+        """Deal no more work items of a lane, which has no element of this number."""
         self.lanes.end(lane, number)
         self._turns = [turn for turn in self._turns if turn[1] != lane]
         # A list without some of its items is not a heap any more.
         heapq.heapify(self._turns)
 
-    def element(self, ticket: Ticket) -> int:
+    def element(self, work_item: WorkItem) -> int:
         """Return the number of an element among those of all lanes of all ranks."""
-        return ticket.unit * self.lane_share.total + self.lane_share.lane(ticket.lane)
+        return work_item.unit * self.lane_share.total + self.lane_share.lane(work_item.lane)
 
     def room_for(self, num_outstanding: int) -> int:
-        """Return how many more tickets may be dealt before the end of the last epoch that was requested.
+        """Return how many more work items may be dealt before the end of the last epoch that was requested.
 
-        A ticket that returns the end of a lane is not a batch: after it, there is room for another one.
+        A work item that returns the end of a lane is not a batch: after it, there is room for another one.
         """
         length, consumer = self._epoch_batches, self._consumer
         if length is None or self.last_epoch is None or consumer is None:
@@ -656,20 +658,20 @@ class StreamCursor(Cursor):
 
     def deal_fairly(
         self, limit: int, credit: int, held: Mapping[int, int], owner: Callable[[int], int]
-    ) -> list[Ticket]:
-        """Deal up to ``limit`` of the next tickets, so that no owner of lanes holds more than its share of the credit.
+    ) -> list[WorkItem]:
+        """Deal up to ``limit`` work items, so that no owner of lanes holds more than its share of the credit.
 
-        Otherwise the tickets of a slow owner would use all of the credit, and the others would be idle.
+        Otherwise the work items of a slow owner would use all of the credit, and the others would be idle.
 
         Args:
             limit: As for `deal`.
-            credit: Number of tickets that all owners together may hold.
-            held: Number of tickets in flight, by owner.
+            credit: Number of work items that all owners together may hold.
+            held: Number of work items in flight, by owner.
             owner: Returns the owner of a lane.
         """
         most = -(-credit // max(1, len({owner(lane) for _, lane in self._turns})))
         room = {number: most - count for number, count in held.items()}
-        dealt: list[Ticket] = []
+        dealt: list[WorkItem] = []
         waiting: list[tuple[int, int]] = []
         while self._turns and len(dealt) < limit:
             lane = self._turns[0][1]
@@ -683,13 +685,13 @@ class StreamCursor(Cursor):
             heapq.heappush(self._turns, turn)
         return dealt
 
-    def deal(self, limit: int = 1) -> list[Ticket]:
-        """Return up to ``limit`` of the next tickets; none if all lanes have ended."""
-        dealt: list[Ticket] = []
+    def deal(self, limit: int = 1) -> list[WorkItem]:
+        """Return up to ``limit`` of the next work items; none if all lanes have ended."""
+        dealt: list[WorkItem] = []
         while self._turns and len(dealt) < limit:
             count, lane = self._turns[0]
             # Without knowing whether the lane has this element: waiting for that would leave nothing to compute ahead.
             heapq.heapreplace(self._turns, (count + 1, lane))
-            dealt.append(Ticket(self.next_number, self.epoch, count, count, lane))
+            dealt.append(WorkItem(self.next_number, self.epoch, count, count, lane))
             self.next_number += 1
         return dealt

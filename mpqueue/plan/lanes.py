@@ -36,16 +36,16 @@ BEGINNING = LaneStart(0, None)
 MOST_LOST = 32  # lost samples that are kept per lane; the lane is far ahead of earlier ones
 
 
-class MarkedStart(NamedTuple):
-    """A place where a lane is resumed whose samples may crash the worker: see `mpqueue.worker.marked`.
+class RetryStart(NamedTuple):
+    """A place where a lane is resumed whose samples may crash the worker: see `mpqueue.worker.retry_markers`.
 
     Attributes:
         start: The place.
-        num_marked: Number of elements that are marked: the requested one and those before it.
+        num_retried: Number of elements that are marked: the requested one and those before it.
     """
 
     start: LaneStart
-    num_marked: int
+    num_retried: int
 
 
 class Lost(NamedTuple):
@@ -122,7 +122,7 @@ class LaneTable:
 
     def end(self, lane: int, number: int) -> None:
         """Note that a lane has no element of this number."""
-        # Several tickets after the end may be in flight. Each of them reports the end, in any order.
+        # Several work items after the end may be in flight. Each of them reports the end, in any order.
         self.ends[lane] = min(number, self.ends.get(lane, number))
 
     def lose(self, lane: int, lost: Lost) -> bool:

@@ -9,6 +9,7 @@ A new option is one row here, and the place where it acts. Combinations that are
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypedDict
@@ -18,7 +19,7 @@ from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.batching import FIND_THREADS, Batching
 from mpqueue.plan.checks import Check, integer, is_integer
 
-StartMethod = Literal["nursery", "fork", "spawn"]
+StartMethod = Literal["forkserver", "fork", "spawn"]
 OnError = Literal["raise", "skip"]
 ModeName = Literal["split", "broadcast"]
 Slow = Literal["wait", "skip", "detach"]
@@ -31,7 +32,7 @@ class _Default(str):
 
 
 # The one start method that may fall back to fork, and only where the caller has not asked for it by name.
-DEFAULT_START_METHOD: Any = _Default("nursery")
+DEFAULT_START_METHOD: Any = _Default("forkserver")
 
 
 class Option(NamedTuple):
@@ -41,11 +42,13 @@ class Option(NamedTuple):
         default: The value if the caller passes none.
         check: Raises for an impossible value.
         text: The description, as the docstring of a frontend has it.
+        renamed: Earlier values of the option, with their present names. They work, with a `DeprecationWarning`.
     """
 
     default: Any
     check: Check
     text: str
+    renamed: Mapping[str, str] = {}
 
 
 class SampleOptions(TypedDict, total=False):
@@ -176,10 +179,11 @@ class WorkerOptions(TypedDict, total=False):
         StartMethod,
         Option(
             DEFAULT_START_METHOD,
-            checks.one_of("nursery", "fork", "spawn"),
-            'How worker processes are started. "nursery": forked from a clean process; a source that cannot be '
+            checks.one_of("forkserver", "fork", "spawn"),
+            'How worker processes are started. "forkserver": forked from a clean process; a source that cannot be '
             'pickled is inherited by a fork of this process, with a warning. "fork": forked from this process. '
             '"spawn": each is a new interpreter. A method that you pass explicitly never falls back.',
+            renamed={"nursery": "forkserver"},
         ),
     ]
     restarts: Annotated[
@@ -432,6 +436,22 @@ _ROWS = rows_of(LoaderOptions)
 _DEFAULTS = {name: row.default for name, row in _ROWS.items()}
 
 
+def _checked(rows: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that were passed, those with an earlier name by their present one, after their checks."""
+    values = dict(given)
+    for name, row in rows.items():
+        if name not in values:
+            continue
+        value = values[name]
+        if isinstance(value, str) and value in row.renamed:
+            values[name] = row.renamed[value]
+            # 4: the caller of the frontend's constructor, which calls `Options.of`.
+            message = f'{name}="{value}" is deprecated, use {name}="{values[name]}"'
+            warnings.warn(message, DeprecationWarning, stacklevel=4)
+        row.check(name, values[name])
+    return values
+
+
 class Options:
     """The values of options, checked one by one; immutable. Each option is an attribute.
 
@@ -444,11 +464,10 @@ class Options:
     """
 
     def __init__(self, **given: Any) -> None:
-        for name, value in given.items():
+        for name in given:
             if name not in _ROWS:
                 raise TypeError(f"there is no option {name!r}")
-            _ROWS[name].check(name, value)
-        vars(self).update(_DEFAULTS | given)
+        vars(self).update(_DEFAULTS | _checked(_ROWS, given))
 
     @classmethod
     def of(cls, kind: Any, given: Mapping[str, Any], frontend: str, **hints: str) -> Self:
@@ -466,11 +485,8 @@ class Options:
         """
         rows = rows_of(kind)
         refuse_unknown(given.keys() - rows.keys(), frontend, **hints)
-        for name, row in rows.items():
-            if name in given:
-                row.check(name, given[name])
         made = cls.__new__(cls)
-        vars(made).update({**_DEFAULTS, **{name: row.default for name, row in rows.items()}, **given})
+        vars(made).update(_DEFAULTS | {name: row.default for name, row in rows.items()} | _checked(rows, given))
         return made
 
     def replace(self, **changes: Any) -> Self:

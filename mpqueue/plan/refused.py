@@ -42,7 +42,7 @@ def recognise(source: Any, *, samples: bool = False, sampled: bool = False, need
         return Kind.TORCH_ITERABLE
     if sampled and hasattr(type(source), "__getitem__") and not isinstance(source, tuple):
         return Kind.ITEMS
-    refuse_lookalikes(source, "sample" if samples else "batch")
+    validate_source(source, "sample" if samples else "batch")
     if samples:
         _refuse_batches(source)
     if needs == "stream" and not is_stream:
@@ -127,7 +127,7 @@ def check_call(source: Any) -> None:
         )
 
 
-def refuse_lookalikes(source: Any, item: str = "batch") -> None:
+def validate_source(source: Any, item: str = "batch") -> None:
     """Raise a `TypeError` for what has the methods of a source and gives no batches (or samples)."""
     _refuse_tables(source, item)
     _refuse_streams_of_others(source)

@@ -72,7 +72,7 @@ class Source:
 
     @property
     def can_mark(self) -> bool:
-        """True if its virtual shards report which sample is being computed, see `mpqueue.worker.marked`."""
+        """True if its virtual shards report which sample is being computed, see `mpqueue.worker.retry_markers`."""
         return getattr(self.runs, "can_mark", False) is True
 
     @property
@@ -241,7 +241,7 @@ class Items(Source):
 
         Each worker has a copy, which would draw its own order: some items would come twice and others not at all. Its
         `index_array` is None until `_set_index_array`. Orders of other sources are noticed by the workers; see
-        `mpqueue.worker.order_watch`.
+        `mpqueue.worker.shuffle_detection`.
         """
         for attribute, method in _LATE_ORDERS:
             if getattr(self.runs, attribute, 0) is None and hasattr(self.runs, method):

@@ -1,4 +1,4 @@
-"""Gives seats to those who have said their greeting, and waits for those who were here before the server came back.
+"""Gives seats to those who have said their handshake, and waits for those who were here before the server came back.
 
 A rank whose consumer is still there is taken: whoever asks for it waits, until that one is gone, or its own time is
 over. A server without ranks that comes back, by its journal, opens no epoch before the consumers of its predecessor
@@ -13,10 +13,10 @@ from functools import partial
 
 from mpqueue.service.connections import Handlers, Peer, Stage
 from mpqueue.service.core import Core
-from mpqueue.service.dealing import Seat
-from mpqueue.service.greeting import Welcome
+from mpqueue.service.handshake import Welcome
 from mpqueue.service.journal import Journal, Survivor, started_at
 from mpqueue.service.refusals import Occupied, Refused
+from mpqueue.service.routing import Seat
 from mpqueue.system import descriptors
 
 

@@ -19,11 +19,11 @@ from mpqueue.errors import ServiceError
 from mpqueue.memory.segment import ForeignSegment
 from mpqueue.plan import checks
 from mpqueue.service.attachment import Attachment
-from mpqueue.service.greeting import Hello, Join, Resume, Welcome
-from mpqueue.service.home import Home, converse
+from mpqueue.service.handshake import Hello, Join, Resume, Welcome
 from mpqueue.service.link import ServerLink
 from mpqueue.service.mapped_ring import MappedRing
 from mpqueue.service.rules import check_seconds
+from mpqueue.service.server_directory import ServerDirectory, converse
 from mpqueue.system import descriptors
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.telemetry.monitor.registry import is_asked_for
@@ -36,7 +36,7 @@ class AttachTerms:
     """The terms of a consumer; see `mpqueue.attach`.
 
     Attributes:
-        home: Where the server lives.
+        directory: Where the server lives.
         is_shown: `mpqueue top` is to see the consumer.
 
     Raises:
@@ -54,7 +54,7 @@ class AttachTerms:
     allow_pickle: bool | None
     monitor: bool = False
     trace: str | os.PathLike[str] | None = None
-    home: Home = field(init=False)
+    directory: ServerDirectory = field(init=False)
     is_shown: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ class AttachTerms:
         if self.allow_pickle is not None:
             checks.flag("allow_pickle", self.allow_pickle)
         checks.trace("trace", self.trace)
-        object.__setattr__(self, "home", Home.of(self.name, self.uid))
+        object.__setattr__(self, "directory", ServerDirectory.of(self.name, self.uid))
         object.__setattr__(self, "is_shown", bool(self.monitor) or is_asked_for())
 
 
@@ -105,7 +105,7 @@ def open_attachment(
         ServiceError: There was none in time, or it has refused, or sent what nobody understands.
         OSError: There are not enough descriptors, or address space.
     """
-    home = terms.home
+    directory = terms.directory
     hello = Hello(rank=None if terms.rank is None else int(terms.rank), join=terms.join, resume=resume)
     deadline = None if terms.timeout is None else time.monotonic() + terms.timeout
     while True:
@@ -113,7 +113,7 @@ def open_attachment(
         # Signals strike where it waits (`allow_signals`), and not between a descriptor and who is to close it.
         with defer_signals():
             try:
-                opened.append(home.connect(deadline, is_wanted))
+                opened.append(directory.connect(deadline, is_wanted))
                 welcome, segment = _greet(opened[0], hello, deadline)
                 return _make_attachment(opened[0], terms, welcome, segment, positions)
             except BaseException as error:
@@ -129,7 +129,7 @@ def open_attachment(
 
 
 def _greet(connection: socket.socket, hello: Hello, deadline: float | None) -> tuple[Welcome, ForeignSegment]:
-    """Exchange greetings, and map the ring that came with the answer."""
+    """Exchange handshakes, and map the ring that came with the answer."""
     found = converse(
         connection, hello, deadline,
         "the server has not answered in time: it is busy, or stopped, or waits for the end of the consumer that has "

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from mpqueue.errors import ServiceError
-from mpqueue.service.greeting import Resume, Welcome
+from mpqueue.service.handshake import Resume, Welcome
 from mpqueue.service.link import ServerLink
 from mpqueue.service.mapped_ring import MappedRing
 from mpqueue.service.modes import mode_of
@@ -31,7 +31,7 @@ from mpqueue.transport.records import ProtocolError
 
 _BETWEEN = frozenset({ToConsumer.SPEC, ToConsumer.MISSED})  # what the consumer is not handed out
 _MOST_PARTS = MAX_SPEC_BYTES // MAX_BODY + 1
-_MOST_POSITIONS = 256  # in a `Resume`, all together in one greeting
+_MOST_POSITIONS = 256  # in a `Resume`, all together in one handshake
 
 
 class Attachment:

@@ -1,11 +1,11 @@
 """The server's ends of its connections: waited for, accepted, greeted, and told what there is.
 
-    accept --> SILENT --greeting--> admit (the loop's) --> ATTACHED, or WAITING for a rank --> CUT, LEFT
+    accept --> SILENT --handshake--> admit (the loop's) --> ATTACHED, or WAITING for a rank --> CUT, LEFT
                   |
-                  +--> refused with words, and dropped: another user; no greeting after `GREETING_S`; nonsense;
+                  +--> refused with words, and dropped: another user; no handshake after `HANDSHAKE_S`; nonsense;
                        the oldest of more than `MAX_STRANGERS`
 
-*Strangers* are those whose greeting has not come. What one costs is bounded: a descriptor for a while. Where there are
+*Strangers* are those whose handshake has not come. What one costs is bounded: a descriptor for a while. Where there are
 none left, nobody is accepted for a moment; connections wait in the kernel's queue then.
 
 *What is sent.* Nobody waits for the other side. Offers are collected and go out together, up to `MAX_OFFERS` in one
@@ -24,10 +24,10 @@ from functools import partial
 from typing import Any
 
 from mpqueue.errors import ServiceError
-from mpqueue.service.greeting import Hello, Refusal
+from mpqueue.service.handshake import Hello, Refusal
 from mpqueue.service.records import (
     MAX_BODY,
-    MAX_GREETING,
+    MAX_HANDSHAKE,
     MAX_OFFERS,
     MORE,
     OFFER,
@@ -88,7 +88,7 @@ class Handlers:
 class Stage(enum.Enum):
     """The stage of a connection."""
 
-    SILENT = "silent"  # no greeting has come
+    SILENT = "silent"  # no handshake has come
     WAITING = "waiting"  # for its rank, which another consumer has
     ATTACHED = "attached"
     CUT = "cut"  # it was told to go, and may release what it looks at
@@ -108,7 +108,7 @@ class Peer:
         number, sock, credentials, since: As given; the socket is None when it was closed.
         sentinel: Readable when its process has ended; noted in `descriptors`, and owned; -1 for a stranger.
         stage: How far it has come.
-        hello: Its greeting.
+        hello: Its handshake.
         num_bytes: Bytes of the batches that it was offered.
         wait_s: Seconds for which it has waited for an offer,
         waits_since: and since when it waits now; None: it does not.
@@ -195,7 +195,7 @@ class Peer:
         return said
 
     def send_now(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
-        """Send a greeting, which is the first message and finds room; or the peer is gone."""
+        """Send a handshake, which is the first message and finds room; or the peer is gone."""
         assert self.sock is not None
         with contextlib.suppress(OSError):
             send_with_descriptors(self.sock, data, fds, socket.MSG_DONTWAIT)
@@ -234,7 +234,7 @@ class Peer:
         return f"<consumer {self.number}, process {self.credentials.pid}, {self.stage.value}>"
 
 
-GREETING_S = 5.0
+HANDSHAKE_S = 5.0
 MAX_STRANGERS = 64
 _PAUSE_S = 0.2
 _REPORT_S, _MOST_REPORT_S = 10.0, 3600.0  # between two warnings of one shortage: at first, and at most
@@ -242,13 +242,13 @@ _SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
 
 class Reception:
-    """Accepts connections, and hears the greetings of strangers.
+    """Accepts connections, and hears the handshakes of strangers.
 
     Args:
         handlers: Call it.
         listener: Where connections come.
         uids: The users who may attach.
-        admit: Called with a stranger that has said its greeting.
+        admit: Called with a stranger that has said its handshake.
 
     Attributes:
         strangers: Those who have not.
@@ -272,7 +272,7 @@ class Reception:
 
     def due_at(self) -> float | None:
         """Return when `look` is to be called, by `time.monotonic`."""
-        dues = [peer.since + GREETING_S for peer in self.strangers.values()]
+        dues = [peer.since + HANDSHAKE_S for peer in self.strangers.values()]
         return min(dues if self.again_at is None else [*dues, self.again_at], default=None)
 
     def look(self, now: float) -> None:
@@ -281,8 +281,8 @@ class Reception:
             self.again_at = None
             self._handlers.watch(self._listener.fileno(), self._accept)
         for peer in list(self.strangers.values()):
-            if peer.since + GREETING_S <= now:
-                self.refuse(peer, f"no greeting came within {GREETING_S:g} s")
+            if peer.since + HANDSHAKE_S <= now:
+                self.refuse(peer, f"no handshake came within {HANDSHAKE_S:g} s")
 
     def _accept(self) -> None:
         try:
@@ -331,7 +331,7 @@ class Reception:
 
     def _hear(self, peer: Peer) -> None:
         # One byte more than there may be: the rest of a longer one is cut off, and must not go unnoticed.
-        data = peer.receive(MAX_GREETING + 1)
+        data = peer.receive(MAX_HANDSHAKE + 1)
         if data is None:
             return
         if not data:

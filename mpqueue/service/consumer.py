@@ -18,7 +18,7 @@ from mpqueue.errors import ServiceDied, ServiceError
 from mpqueue.service.attaching import AttachTerms, open_attachment
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.counts import Counts, open_timeline
-from mpqueue.service.greeting import Join
+from mpqueue.service.handshake import Join
 from mpqueue.service.records import PARTIAL, Offer, Text, ToConsumer
 from mpqueue.system import forked
 from mpqueue.system.interrupts import defer_signals

@@ -16,7 +16,7 @@ detached, stopped or cut off may still look at it.
 have taken all of it; a seat that is done gets its end at once, and waits for the others before the next epoch only.
 
 *The idle.* Where each batch goes to whoever comes first, what was offered ahead to one consumer and not asked for is
-recalled when another one has waited for a while (`mpqueue.service.dealing.RECALL_AFTER_S`), and the first has said
+recalled when another one has waited for a while (`mpqueue.service.routing.RECALL_AFTER_S`), and the first has said
 nothing for as long. The loop sends RECALL and reads what the consumer has said until then; `mpqueue.service.records`
 says why that tells what it cannot have opened. It is offered nothing more before it asks. What it was handed out stays
 with it, and so the epoch does not end before it asks for the next one, or goes.
@@ -31,11 +31,11 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from mpqueue.memory.slots import SlotError
-from mpqueue.service.dealing import GROUP, Seat, SeatBatch
-from mpqueue.service.greeting import Hello, Resume
-from mpqueue.service.modes import Arrival, DealingTerms
+from mpqueue.service.handshake import Hello, Resume
+from mpqueue.service.modes import Arrival, RoutingTerms
 from mpqueue.service.records import LOST
 from mpqueue.service.refusals import Misbehaved, Refused
+from mpqueue.service.routing import GROUP, Seat, SeatBatch
 from mpqueue.service.rules import Rules
 
 
@@ -278,11 +278,11 @@ class Core:
         self.group, self.holders = mode.make_group(rules.window, epoch, had), Holders(outside)
         self._replays = Replays(outside, self.holders, rules.window, mode.num_shares)
         let_go, hold = self.holders.let_go, self.holders.hold
-        terms = DealingTerms(hold, let_go, rules.slow, rules.is_ordered, lambda: self.epoch, self._can_recompute)
-        self._dealing = mode.make_dealing(self.group, terms)
+        terms = RoutingTerms(hold, let_go, rules.slow, rules.is_ordered, lambda: self.epoch, self._can_recompute)
+        self._routing = mode.make_routing(self.group, terms)
         # Looked up once: each batch passes by here several times.
         self._turns, self._ranks = self.group.turns, self.group.ranks
-        self._replays_missed, self._settles_early = mode.replays_missed, self._dealing.settles_early
+        self._replays_missed, self._settles_early = mode.replays_missed, self._routing.settles_early
 
     def _can_recompute(self) -> bool:
         return self.rules.can_replay and self._outside.can_recompute()
@@ -398,7 +398,7 @@ class Core:
                 self._outside.offer(consumer, seat.num_taken + num_kept, batch)
             # Or `_go_on` would offer it again what is being taken from it.
             seat.is_idle = True
-            self._dealing.regain(seat)
+            self._routing.regain(seat)
             self._note(seat)
         self._go_on()
 
@@ -414,7 +414,7 @@ class Core:
         seat = self.group.rise(consumer)
         if seat is None:
             return
-        self._dealing.regain(seat)
+        self._routing.regain(seat)
         self._note(seat)
         if seat.rank is not None:
             seat.overdue_at = now + self.rules.grace_s if died else now
@@ -432,7 +432,7 @@ class Core:
 
     def wants_batch(self) -> bool:
         """Return whether the stream is to give its next batch, if it is ready."""
-        return self.is_running and not self._has_ended and self._dealing.has_room()
+        return self.is_running and not self._has_ended and self._routing.has_room()
 
     def wants_end(self) -> bool:
         """Return whether the stream's end of the running epoch is news."""
@@ -455,7 +455,7 @@ class Core:
                 self.holders.hold(batch, GROUP)
                 self.holders.let_go(batch, GROUP)
             else:
-                self._go_on(self._dealing.deal(batch))
+                self._go_on(self._routing.deal(batch))
                 return
         self._go_on()
 
@@ -482,11 +482,11 @@ class Core:
             if self._replays_missed:
                 for seat in seats:
                     if seat.replay_at is not None:
-                        self._replays.ask(seat, self._dealing.missed_before(seat, self.frontier))
+                        self._replays.ask(seat, self._routing.missed_before(seat, self.frontier))
             self._offer_all(seats)
             if not (self._has_ended or self._settles_early):
                 return
-            self._dealing.settle(has_ended=self._has_ended)
+            self._routing.settle(has_ended=self._has_ended)
             self._tell_ends()
             if not self._has_ended or not self.group.is_done_with(self.epoch):
                 return
@@ -510,7 +510,7 @@ class Core:
         if not self._mode.may_open(self.group, has_opened=self._has_opened):
             return
         self.is_running = self._has_opened = True
-        self._dealing.begin(self._outside.open_epoch(self.epoch))
+        self._routing.begin(self._outside.open_epoch(self.epoch))
 
     def _offer_all(self, seats: Iterable[Seat]) -> None:
         """Offer what is in the queues of these seats, and in the pool, as far as windows allow."""
@@ -521,7 +521,7 @@ class Core:
             if queue and seat.has_begun and not seat.is_idle and seat.epoch == epoch:
                 while queue and len(seat.untaken) < window:
                     self._offer(seat, queue.popleft())
-        pool, turns = self._dealing.pool, self._turns
+        pool, turns = self._routing.pool, self._turns
         while pool and turns is not None and (next_seat := turns.next_seat()) is not None:
             self._offer(next_seat, pool.popleft())
 

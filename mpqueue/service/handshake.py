@@ -1,4 +1,4 @@
-"""The greeting: one JSON object each way, before any record, typed and of bounded size.
+"""The handshake: one JSON object each way, before any record, typed and of bounded size.
 
     consumer                                   server
     --------                                   ------
@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 from mpqueue.errors import ServiceError
-from mpqueue.service.records import MAX_GREETING
+from mpqueue.service.records import MAX_HANDSHAKE
 from mpqueue.transport.records import ProtocolError
 from mpqueue.version import __version__
 
@@ -53,7 +53,7 @@ def _text(value: Any) -> str:
 
 
 def _reason(value: Any) -> str:
-    if type(value) is not str or len(value) > MAX_GREETING or not _is_text(value):
+    if type(value) is not str or len(value) > MAX_HANDSHAKE or not _is_text(value):
         raise ProtocolError(f"got {_shown(value)}, expected a text")
     return value
 
@@ -103,14 +103,14 @@ def _parse(data: bytes) -> dict[str, Any]:
     Raises:
         ProtocolError: It is too long, or holds no JSON object.
     """
-    if len(data) > MAX_GREETING:
-        raise ProtocolError(f"a greeting of {len(data)} bytes, expected at most {MAX_GREETING}")
+    if len(data) > MAX_HANDSHAKE:
+        raise ProtocolError(f"a handshake of {len(data)} bytes, expected at most {MAX_HANDSHAKE}")
     try:
         found = json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # no UTF-8; no JSON; a number of thousands of digits; nested deeply
-        raise ProtocolError(f"a greeting that is no JSON: {type(error).__name__}") from error
+        raise ProtocolError(f"a handshake that is no JSON: {type(error).__name__}") from error
     if type(found) is not dict:
-        raise ProtocolError(f"a greeting that is {_shown(found)}, expected a JSON object")
+        raise ProtocolError(f"a handshake that is {_shown(found)}, expected a JSON object")
     return found
 
 
@@ -125,7 +125,7 @@ def _check_protocol(found: Mapping[str, Any]) -> None:
 
 def _of(found: Mapping[str, Any], key: str) -> Any:
     if key not in found:
-        raise ProtocolError(f"a greeting without {key!r}")
+        raise ProtocolError(f"a handshake without {key!r}")
     return found[key]
 
 
@@ -151,8 +151,8 @@ class _Checked:
         return cls(**values)
 
 
-class _Greeting(_Checked):
-    """A message of the greeting."""
+class _Handshake(_Checked):
+    """A message of the handshake."""
 
     def encode(self) -> bytes:
         """Return its bytes."""
@@ -198,7 +198,7 @@ class Resume(_Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hello(_Greeting):
+class Hello(_Handshake):
     """The first message of a consumer.
 
     Attributes:
@@ -215,7 +215,7 @@ class Hello(_Greeting):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Welcome(_Greeting):
+class Welcome(_Handshake):
     """The answer of a server to a consumer that it takes.
 
     Attributes:
@@ -250,7 +250,7 @@ class Welcome(_Greeting):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refusal(_Greeting):
+class Refusal(_Handshake):
     """The answer of a server to a consumer that it does not take.
 
     Attributes:

@@ -65,7 +65,7 @@ class ServerLink:
     """One connection to a server.
 
     Args:
-        connection: A connected socket, noted in `mpqueue.system.descriptors`, whose greeting is over. Owned.
+        connection: A connected socket, noted in `mpqueue.system.descriptors`, whose handshake is over. Owned.
         sentinel: A pidfd of the server, noted there; -1: there is none. Owned.
         name: Of the server, for messages.
 

@@ -28,8 +28,6 @@ from mpqueue.service.admission import Admission
 from mpqueue.service.checkpoints import Checkpoints
 from mpqueue.service.connections import Handlers, Peer, Reception, Stage
 from mpqueue.service.core import Core
-from mpqueue.service.dealing import RECALL_AFTER_S, Seat, SeatBatch
-from mpqueue.service.home import Claim
 from mpqueue.service.journal import Journal, state_of
 from mpqueue.service.records import (
     DETACHED,
@@ -44,8 +42,10 @@ from mpqueue.service.records import (
 )
 from mpqueue.service.refusals import Misbehaved, Refused
 from mpqueue.service.replaying import LaneReplays
+from mpqueue.service.routing import RECALL_AFTER_S, Seat, SeatBatch
+from mpqueue.service.server_directory import Claim
 from mpqueue.service.specs import Specs
-from mpqueue.service.stream import Failure, Lot, Stream
+from mpqueue.service.stream import BatchHandle, Failure, Stream
 from mpqueue.service.tracing import ConsumerRows
 from mpqueue.system.log import warn
 from mpqueue.system.wakeup import Wakeup
@@ -59,7 +59,7 @@ class Deliveries:
     """The core's `mpqueue.service.core.Outside`.
 
     Args:
-        stream: Gives the lots, and keeps who holds them.
+        stream: Gives the handles, and keeps who holds them.
         peers: By number of the consumer.
         journal: None: there is none.
         uid: Of this process: others' consumers get exceptions as text.
@@ -99,7 +99,7 @@ class Deliveries:
         if isinstance(batch, Failure):
             peer.tell(self._raised(peer, number, batch))
             return
-        assert isinstance(batch, Lot)
+        assert isinstance(batch, BatchHandle)
         # Before the offer, over the same socket: whoever reads an offer has its spec.
         spec = self._specs.numbers.get(batch.spec)
         if spec is None or spec not in peer.specs:  # seldom
@@ -125,7 +125,7 @@ class Deliveries:
     def withdraw(self, consumer: int, batch: SeatBatch, *, has_more: bool) -> None:
         """Count and draw as if a consumer had not been offered a batch."""
         peer = self._peers[consumer]
-        if isinstance(batch, Lot):
+        if isinstance(batch, BatchHandle):
             peer.num_bytes -= batch.nbytes
         if self._rows is not None and not has_more:
             self._rows.withdraw(peer)
@@ -276,7 +276,7 @@ class Loop:
                     self.handlers.wait(self._timeout_s())
         except BaseException as error:
             self.failure, self._stop_text = error, f"the server has failed: {type(error).__name__}: {error}"
-            warn(f"{self._claim.home.name!r}: {self._stop_text}")
+            warn(f"{self._claim.directory.name!r}: {self._stop_text}")
         finally:
             self.close()
 
@@ -384,7 +384,7 @@ class Loop:
     # -- Coming
 
     def _admit(self, peer: Peer) -> None:
-        """Give a stranger that has said its greeting a seat, or have it wait for its rank; or tell it of the queues."""
+        """Give a peer a seat after its handshake, or let it wait for its rank; or connect it to the queues."""
         assert peer.sock is not None
         assert peer.hello is not None
         if peer.hello.purpose == "queues":

@@ -13,18 +13,18 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-from mpqueue.service.dealing import (
-    BroadcastDealing,
-    Dealing,
-    FirstComeDealing,
+from mpqueue.service.handshake import Join, ModeName, Resume
+from mpqueue.service.refusals import Occupied, Refused
+from mpqueue.service.routing import (
+    BroadcastRouting,
+    FirstComeRouting,
     Group,
     Hold,
-    RankedDealing,
+    RankedRouting,
+    Routing,
     Seat,
     Turns,
 )
-from mpqueue.service.greeting import Join, ModeName, Resume
-from mpqueue.service.refusals import Occupied, Refused
 
 
 class Arrival(NamedTuple):
@@ -49,8 +49,8 @@ class Arrival(NamedTuple):
     can_replay: bool
 
 
-class DealingTerms(NamedTuple):
-    """The parts of a server that a `Dealing` can use.
+class RoutingTerms(NamedTuple):
+    """The parts of a server that a `Routing` can use.
 
     Attributes:
         hold: Notes that a holder has a batch.
@@ -180,7 +180,7 @@ class Mode(ABC):
         return Group(window, epoch, num_ranks=self.num_ranks, had=had)
 
     @abstractmethod
-    def make_dealing(self, group: Group, terms: DealingTerms) -> Dealing:
+    def make_routing(self, group: Group, terms: RoutingTerms) -> Routing:
         """Return the object that chooses the seat, or seats, of each batch."""
 
     @abstractmethod
@@ -266,9 +266,9 @@ class Ranked(Mode):
         """Return the equal share of a rank."""
         return total // self.world
 
-    def make_dealing(self, group: Group, terms: DealingTerms) -> Dealing:
-        """Return a dealing with one seat for each rank."""
-        return RankedDealing(
+    def make_routing(self, group: Group, terms: RoutingTerms) -> Routing:
+        """Return a routing with one seat for each rank."""
+        return RankedRouting(
             group.seats, group.window, terms.hold, terms.let_go,
             is_ordered=terms.is_ordered, can_recompute=terms.can_recompute,
         )  # fmt: skip
@@ -286,7 +286,7 @@ class Ranked(Mode):
         """Return the number of batches of a rank up to this position."""
         return position // self.world + 1
 
-    def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:  # noqa: ARG002 - the dealing knows it
+    def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:  # noqa: ARG002 - the routing knows it
         """Drop the batches of the rank that its consumer has taken."""
         seat.resume_at(resume.count)
         # These were dealt to the rank while it was away.
@@ -317,10 +317,10 @@ class FirstCome(Mode):
         """Return a group whose seats take turns."""
         return Group(window, epoch, turns=Turns(window))
 
-    def make_dealing(self, group: Group, terms: DealingTerms) -> Dealing:
-        """Return a dealing from a pool that all seats share."""
+    def make_routing(self, group: Group, terms: RoutingTerms) -> Routing:
+        """Return a routing from a pool that all seats share."""
         assert group.turns is not None
-        return FirstComeDealing(group.seats, group.window, terms.hold, terms.let_go, turns=group.turns)
+        return FirstComeRouting(group.seats, group.window, terms.hold, terms.let_go, turns=group.turns)
 
     def seat_for(self, arrival: Arrival, group: Group) -> Seat:
         """Return a new seat, which takes part in the running epoch."""
@@ -357,9 +357,9 @@ class Broadcast(Mode):
         """Return all batches of the epoch."""
         return total
 
-    def make_dealing(self, group: Group, terms: DealingTerms) -> Dealing:
-        """Return a dealing to all seats of the epoch."""
-        return BroadcastDealing(
+    def make_routing(self, group: Group, terms: RoutingTerms) -> Routing:
+        """Return a routing to all seats of the epoch."""
+        return BroadcastRouting(
             group.seats, group.window, terms.hold, terms.let_go, skips=terms.slow == "skip", epoch=terms.epoch
         )
 

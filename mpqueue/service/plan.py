@@ -52,7 +52,7 @@ def make_plan(
     work: type[Work],
     options: dict[str, Any],
 ) -> ServedPlan:
-    """Return the plan of a stream, whose tickets are this ``work``; else see `mpqueue.service.stream.Stream`.
+    """Return the plan of a stream, whose work items are this ``work``; else see `mpqueue.service.stream.Stream`.
 
     Raises:
         TypeError: The source is no source, or an option has the wrong type.

@@ -2,8 +2,8 @@
 
     consumer                                             server
     --------                                             ------
-    greeting (JSON)  ------------------------------->    who am I, what do I want
-                     <-------------------------------    greeting (JSON), with the descriptor of the ring; or why not
+    handshake (JSON)  ------------------------------->    who am I, what do I want
+                     <-------------------------------    handshake (JSON), with the descriptor of the ring; or why not
     BEGIN            ------------------------------->    my next loop has begun
                      <-------------------------------    SPEC     how batches of a new structure are read
                      <-------------------------------    OFFER    a batch lies in this slot; ahead, up to the window
@@ -49,7 +49,7 @@ from mpqueue.transport.records import RecordType, kinds_of
 
 MAGIC = 0x5153
 MAX_BODY = 1 << 16
-MAX_GREETING = 1 << 17  # the positions of 4096 batches in decimal, at most
+MAX_HANDSHAKE = 1 << 17  # the positions of 4096 batches in decimal, at most
 MAX_RELEASED = 6  # turns in one ASK
 MAX_OFFERS = 32  # in one message
 
@@ -81,7 +81,7 @@ TEXT = RecordType(
 )  # fmt: skip
 
 _NO_TURNS = tuple((0,) * (MAX_RELEASED - length) for length in range(MAX_RELEASED + 1))  # behind so many
-MAX_MESSAGE = max(TEXT.size + MAX_BODY, MAX_OFFERS * OFFER.size)  # of the records; a greeting is apart
+MAX_MESSAGE = max(TEXT.size + MAX_BODY, MAX_OFFERS * OFFER.size)  # of the records; a handshake is apart
 
 PARTIAL = 1  # a flag of OFFER: the slot holds a batch of which something was left out, with the list of that
 PICKLED = 1  # a flag of SPEC and RAISED: the body is a pickle

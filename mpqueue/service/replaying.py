@@ -7,7 +7,7 @@ consumer that has missed something has a stream of its own, of one worker, which
 server knows (`mpqueue.service.stream.Stream.places`), drops what its consumer has had, and gives the rest in the order
 of the server's stream, until there is nothing left that the consumer has missed::
 
-    the server's stream --place--> a stream of one worker --copies of its lots--> slots of the server's ring
+    the server's stream --place--> a stream of one worker --copies of its handles--> slots of the server's ring
           ^                          ^                                                |
           |                          | ask(position), as far as its consumer has room |
     the loop <------ wake -----------+------------- take <----------------------------+
@@ -32,20 +32,20 @@ from typing import NamedTuple
 from mpqueue.memory.layout import Array
 from mpqueue.plan.cursors import Place
 from mpqueue.service.connections import Handlers
-from mpqueue.service.stream import Failure, Lot, Stream
+from mpqueue.service.stream import BatchHandle, Failure, Stream
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.locks import Lock
 from mpqueue.system.log import debug
 from mpqueue.system.wakeup import Wakeup
 
 _AHEAD = 2  # batches: one is computed while the one before waits for its slot
-_NUM_KEPT = 1  # slots of its ring beside those: each lot is copied, and its slot free at once
+_NUM_KEPT = 1  # slots of its ring beside those: each handle is copied, and its slot free at once
 
 
 class _Copy(NamedTuple):
-    """A lot whose bytes are in private memory."""
+    """A handle whose bytes are in private memory."""
 
-    lot: Lot
+    handle: BatchHandle
     data: Array
 
 
@@ -149,10 +149,10 @@ class LaneReplay:
                 self._handlers.wait(stream.timeout_s())
                 stream.advance()
 
-    def _give(self, stream: Stream, given: Lot | Failure) -> None:
+    def _give(self, stream: Stream, given: BatchHandle | Failure) -> None:
         # It belongs to another rank; or an error that belongs to no batch was given in its place.
         is_skipped = 0 <= given.position < self.asked[0]
-        if isinstance(given, Lot):
+        if isinstance(given, BatchHandle):
             # Copied here, and into the server's ring by the loop: the slots of that ring are the loop's alone.
             data = None if is_skipped else stream.copy_of(given)
             stream.release(given)
@@ -222,7 +222,7 @@ class LaneReplays:
             seed=self._stream.seed, trace=None, place=Place(epoch, position), lane_place=start,
         )  # fmt: skip
 
-    def take(self, *, may_fail: bool) -> Lot | Failure | None:
+    def take(self, *, may_fail: bool) -> BatchHandle | Failure | None:
         """Return a batch that was computed again, of those that have a slot; None: there is none now. Never waits.
 
         Args:
@@ -238,10 +238,10 @@ class LaneReplays:
             if isinstance(found, Failure):
                 replay.given.popleft()
                 return found._replace(is_extra=True, seat=seat)
-            lot = self._stream.enter(found.lot, found.data, may_fail=may_fail)
-            if lot is not None:
+            handle = self._stream.enter(found.handle, found.data, may_fail=may_fail)
+            if handle is not None:
                 replay.given.popleft()
-                return lot._replace(is_extra=True, seat=seat)
+                return handle._replace(is_extra=True, seat=seat)
         return None
 
     def keep(self, seats: Iterable[int]) -> None:

@@ -9,9 +9,9 @@ consumer: what that had not taken waits for the one that comes in its place.
 
 Which seat a batch goes to is decided by one class for each mode of a server (`mpqueue.service.modes`):
 
-    RankedDealing      batch i goes to rank i mod world; all ranks get equally many
-    FirstComeDealing   each batch goes to a consumer that has the fewest, in turn; what it does not ask for may go on
-    BroadcastDealing   each batch goes to all consumers
+    RankedRouting      batch i goes to rank i mod world; all ranks get equally many
+    FirstComeRouting   each batch goes to a consumer that has the fewest, in turn; what it does not ask for may go on
+    BroadcastRouting   each batch goes to all consumers
 
 What they deal is bounded by the *window*: a seat may be offered so many batches that it has not taken, and have one
 more in its queue. That one is for groups in lock-step: a rank asks for its next batch while another still uses its last
@@ -216,7 +216,7 @@ GROUP = -1  # holds the batches that belong to no seat yet
 Hold = Callable[[SeatBatch, int], Any]
 
 
-class Dealing(ABC):
+class Routing(ABC):
     """The way of one mode. What is here holds where each batch belongs to one seat, or several, when it is dealt.
 
     Args:
@@ -264,7 +264,7 @@ class Dealing(ABC):
         return frontier
 
 
-class RankedDealing(Dealing):
+class RankedRouting(Routing):
     """Batch i to rank i mod world. What a rank has not taken stays its own, for the consumer that comes in its place.
 
     The ranks get their batches in turn, so a slow rank blocks the others. A rank that lost its consumer does not: the
@@ -272,7 +272,7 @@ class RankedDealing(Dealing):
 
     Args:
         seats: One for each rank.
-        window, hold, let_go: See `Dealing`.
+        window, hold, let_go: See `Routing`.
         is_ordered: The batches of a rank come in their order.
         can_recompute: Returns whether the stream can compute a batch again now.
     """
@@ -384,11 +384,11 @@ class RankedDealing(Dealing):
             seat.has_all = has_ended or (self._share is not None and num_dealt >= self._share)
 
 
-class FirstComeDealing(Dealing):
+class FirstComeRouting(Routing):
     """Each batch to one consumer.
 
     Args:
-        seats, window, hold, let_go: See `Dealing`.
+        seats, window, hold, let_go: See `Routing`.
         turns: Of the same seats.
     """
 
@@ -420,11 +420,11 @@ class FirstComeDealing(Dealing):
             seat.has_all = is_over
 
 
-class BroadcastDealing(Dealing):
+class BroadcastRouting(Routing):
     """Each batch to all consumers that take part in the epoch.
 
     Args:
-        seats, window, hold, let_go: See `Dealing`.
+        seats, window, hold, let_go: See `Routing`.
         skips: A consumer whose window is full does not get it, instead of holding up the others.
         epoch: Gives the epoch that runs.
     """

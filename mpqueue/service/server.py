@@ -22,15 +22,15 @@ from mpqueue.service.admission import Admission
 from mpqueue.service.checkpoints import Checkpoints
 from mpqueue.service.connections import Peer
 from mpqueue.service.core import Core
-from mpqueue.service.dealing import Seat
-from mpqueue.service.greeting import Welcome
-from mpqueue.service.home import Claim, Home
+from mpqueue.service.handshake import Welcome
 from mpqueue.service.journal import Journal, Recovered, check_restartable, job_of, place_in, read_journal, state_of
 from mpqueue.service.loop import Deliveries, Loop
 from mpqueue.service.plan import refuse_loaders_options
 from mpqueue.service.replaying import LaneReplays
 from mpqueue.service.reports import ServerStatistics, statistics_of
+from mpqueue.service.routing import Seat
 from mpqueue.service.rules import check_rules
+from mpqueue.service.server_directory import Claim, ServerDirectory
 from mpqueue.service.stream import Stream
 from mpqueue.system.cpus import num_cpus
 from mpqueue.system.joined_threads import JoinedThread
@@ -92,8 +92,8 @@ class Server:
 
     def __init__(self, name: str, source: Any, **options: Unpack[ServerOptions]) -> None:
         refuse_loaders_options(options)
-        chosen, self._home = Options.of(ServerOptions, options, "Server"), Home.of(name)
-        self.name, self.folder = self._home.name, self._home.folder
+        chosen, self._directory = Options.of(ServerOptions, options, "Server"), ServerDirectory.of(name)
+        self.name, self.folder = self._directory.name, self._directory.folder
         self._journal_path = _checked_journal(chosen.journal)
         # More would be out of which nobody knows what was taken.
         window = chosen.max_queue_size if self._journal_path is None else 1
@@ -133,9 +133,9 @@ class Server:
                 raise ServiceStateError(f"the server {self.name!r} runs already: call stop() before start()")
             with contextlib.ExitStack() as undo:
                 # First of all: two servers of this name must not read and write one journal.
-                claim = self._home.claim(is_open_to_others=bool(self._uids))
+                claim = self._directory.claim(is_open_to_others=bool(self._uids))
                 undo.callback(claim.close)
-                desk = Desk(self._home)
+                desk = Desk(self._directory)
                 undo.callback(desk.close)
                 self._stream, recovered = self._recover()
                 self._job = job_of(self._stream, self._rules)
@@ -361,18 +361,18 @@ class Desk:
     """Answers clients that ask a server for queues, which TensorFlow 1's wing has; it is loaded for the first of them.
 
     Args:
-        home: The directory of the server.
+        directory: The directory of the server.
     """
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
+    def __init__(self, directory: ServerDirectory) -> None:
+        self._directory = directory
         self._desk: Any = None
 
     def answer(self, peer: Peer, reception: Any) -> None:
         """Send the client the address of the queues, or refuse, and close its connection."""
         try:
             if self._desk is None:
-                self._desk = import_module(_DESK).QueueDesk(self._home)
+                self._desk = import_module(_DESK).QueueDesk(self._directory)
         except ModuleNotFoundError:
             reception.refuse(peer, "this installation of mpqueue has no queues: mpqueue.tf1 is missing")
             return

@@ -1,4 +1,4 @@
-"""The home of a server: a folder of its own, by whose name consumers find it.
+"""The directory of a server: a folder of its own, by whose name consumers find it.
 
     photos/          0700, or 0711 if other users may attach: they pass through it, and list nothing
         lock         locked (`flock`) by the one server of that name, for as long as it lives; says its process id
@@ -28,8 +28,8 @@ from numbers import Integral
 from typing import Any, NoReturn, Self
 
 from mpqueue.errors import ServiceError
-from mpqueue.service.greeting import Hello, Refusal, Welcome, decode_answer
-from mpqueue.service.records import MAX_GREETING
+from mpqueue.service.handshake import Hello, Refusal, Welcome, decode_answer
+from mpqueue.service.records import MAX_HANDSHAKE
 from mpqueue.system import descriptors
 from mpqueue.system.folders import base_of, check_whose, make_or_check
 from mpqueue.system.interrupts import allow_signals
@@ -50,8 +50,8 @@ _TRIES = 100  # at a folder that others remove meanwhile
 
 
 @dataclass(frozen=True)
-class Home:
-    """The folder of a server, made or not. See `Home.of`.
+class ServerDirectory:
+    """The folder of a server, made or not. See `ServerDirectory.of`.
 
     Attributes:
         name: Of the server.
@@ -67,7 +67,7 @@ class Home:
 
     @classmethod
     def of(cls, name: str, uid: int | None = None) -> Self:
-        """Return the home of a server.
+        """Return the directory of a server.
 
         Args:
             name: Its name, which stands for ``$MPQUEUE_HOME/NAME``, else ``$XDG_RUNTIME_DIR/mpqueue/NAME``, else
@@ -82,19 +82,19 @@ class Home:
         uid = os.geteuid() if uid is None else _checked_uid(uid)
         if "/" in name:
             folder = os.path.abspath(name)
-            home = cls(os.path.basename(folder), folder, uid)
+            directory = cls(os.path.basename(folder), folder, uid)
         elif chosen := os.environ.get("MPQUEUE_HOME"):
-            home = cls(name, os.path.join(os.path.abspath(chosen), name), uid)
+            directory = cls(name, os.path.join(os.path.abspath(chosen), name), uid)
         else:
             base = base_of(uid)
-            home = cls(name, os.path.join(base, name), uid, base)
-        length = len(os.fsencode(home.socket_path))
+            directory = cls(name, os.path.join(base, name), uid, base)
+        length = len(os.fsencode(directory.socket_path))
         if length > MAX_PATH_BYTES:
             raise ValueError(
-                f"the path {home.socket_path} has {length} bytes, and a socket's may have {MAX_PATH_BYTES}: "
+                f"the path {directory.socket_path} has {length} bytes, and a socket's may have {MAX_PATH_BYTES}: "
                 "choose a shorter name, or a folder with a shorter path by the environment variable MPQUEUE_HOME"
             )
-        return home
+        return directory
 
     @property
     def socket_path(self) -> str:
@@ -273,13 +273,13 @@ class Claim:
     """A server's hold on its name, until `close`; a process that ends in whatever way holds it no more.
 
     Args:
-        home: What is held.
+        directory: What is held.
         listener: Listens there, and does not block.
         lock: The locked file.
     """
 
-    def __init__(self, home: Home, listener: socket.socket, lock: int) -> None:
-        self.home, self.listener = home, listener
+    def __init__(self, directory: ServerDirectory, listener: socket.socket, lock: int) -> None:
+        self.directory, self.listener = directory, listener
         self._lock, self._pid = lock, os.getpid()
 
     def close(self) -> None:
@@ -288,22 +288,22 @@ class Claim:
             return
         lock, self._lock = self._lock, -1
         descriptors.close_object(self.listener)
-        self.home._leave(lock)
+        self.directory._leave(lock)
 
     def __repr__(self) -> str:
-        return f"<Claim of {self.home.folder}{' (closed)' if self._lock < 0 else ''}>"
+        return f"<Claim of {self.directory.folder}{' (closed)' if self._lock < 0 else ''}>"
 
 
 def greet(connection: socket.socket, hello: bytes) -> None:
-    """Send a greeting; one that has been refused before is answered, see `receive_answer`."""
+    """Send a handshake; one that has been refused before is answered, see `receive_answer`."""
     with contextlib.suppress(ConnectionError):
         connection.send(hello, socket.MSG_NOSIGNAL)
 
 
 def receive_answer(connection: socket.socket, most_bytes: int) -> tuple[bytes, list[int]]:
-    """Return the server's answer to a greeting, and the descriptors that came with it; empty if it is gone.
+    """Return the server's answer to a handshake, and the descriptors that came with it; empty if it is gone.
 
-    A server that refuses a user does not read the greeting, which resets the connection. That is told once, and before
+    A server that refuses a user does not read the handshake, which resets the connection. That is told once, and before
     the refusal.
     """
     for _ in range(2):
@@ -315,7 +315,7 @@ def receive_answer(connection: socket.socket, most_bytes: int) -> tuple[bytes, l
 def converse(
     connection: socket.socket, hello: Hello, deadline: float | None, too_late: str
 ) -> tuple[Welcome, list[int]] | None:
-    """Exchange greetings with a server.
+    """Exchange handshakes with a server.
 
     Args:
         connection: To it.
@@ -333,7 +333,7 @@ def converse(
         greet(connection, hello.encode())
         if not allow_signals(wait_readable, connection.fileno(), deadline):
             raise ServiceError(too_late)
-        data, fds = receive_answer(connection, MAX_GREETING)
+        data, fds = receive_answer(connection, MAX_HANDSHAKE)
         answer = decode_answer(data) if data else None
         if isinstance(answer, Refusal):
             raise ServiceError(f"the server refuses: {answer.refused}")

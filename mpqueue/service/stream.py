@@ -1,22 +1,22 @@
-"""The engine as a server drives it: it gives lots, which are the places of batches in its ring, and never waits.
+"""The engine as a server drives it: it gives handles, which are the places of batches in its ring, and never waits.
 
     open_epoch --> take, take, ... --> has_ended --> finish_epoch --> open_epoch
                      |
-                     +--> Lot: share(lot) when others have it, release(lot) when none of them has it any more
-                     +--> Failure: what was raised in the place of a batch
+                     +--> BatchHandle: share(handle) when others have it, release(handle) when none of them has it any
+                     more +--> Failure: what was raised in the place of a batch
 
 One thread calls everything: `take` when somebody wants a batch, `advance` when `fileno` is readable or `timeout_s` is
-over. A lot belongs to the server until it is shared; who then holds it the server counts
+over. A handle belongs to the server until it is shared; who then holds it the server counts
 (`mpqueue.service.loop.Deliveries`). What the workers compute ahead is bounded by ``max_queue_size``, as in a `Loader`;
 what the holders keep by ``num_kept``, the slots that are there for it.
 
-    worker --report--> LotWork --open--> Lot (its slot is READY) --share, release--> FREE
+    worker --report--> PendingHandle --open--> BatchHandle (its slot is READY) --share, release--> FREE
                           |
                           +--evict--> Stashed --settle, in another slot--> open
 
-`LotWork` is what a granted ticket is for this server; see `mpqueue.workers.handle.Work`, whose place it takes. Where
-memory is short, the finished batches furthest from their turn are moved out of the ring as they are, and back into it
-when their turn has come.
+`PendingHandle` is what a granted work item is for this server; see `mpqueue.workers.handle.Work`, whose place it takes.
+Where memory is short, the finished batches furthest from their turn are moved out of the ring as they are, and back
+into it when their turn has come.
 
 Everything else is as in a `Loader`: order, seeds, restarts of workers, time-outs.
 """
@@ -37,18 +37,18 @@ from mpqueue.errors import SharedMemoryFull
 from mpqueue.loader.engine import Engine
 from mpqueue.memory.layout import Array, ReadSpec, Spec, base_over
 from mpqueue.memory.slots import Slot, SlotError
-from mpqueue.plan.cursors import Place, Ticket
+from mpqueue.plan.cursors import Place, WorkItem
 from mpqueue.service.plan import make_plan
 from mpqueue.service.records import PARTIAL
 from mpqueue.system import descriptors, interrupts
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker.failures import never_an_end, unreadable
 from mpqueue.workers.handle import Work
-from mpqueue.workers.pressure import Pressure
+from mpqueue.workers.memory_pressure import MemoryPressure
 from mpqueue.workers.process import ProcessBackend
 
 
-class Lot(NamedTuple):
+class BatchHandle(NamedTuple):
     """A batch that lies in a slot.
 
     Attributes:
@@ -85,7 +85,7 @@ class Failure(NamedTuple):
         epoch: From 0.
         position: In the order of the epoch; -1: it belongs to no batch.
         error: What the source, or the engine, raised; None: a batch that was to be computed again is left out.
-        is_extra, seat: As of a lot.
+        is_extra, seat: As of a handle.
         turn: 0: there is no slot.
     """
 
@@ -102,8 +102,8 @@ class Failure(NamedTuple):
         return self.error is None
 
 
-class LotWork(Work):
-    """A ticket at a worker; once it is reported, a lot that lies in its slot."""
+class PendingHandle(Work):
+    """A work item at a worker; once it is reported, a handle that lies in its slot."""
 
     __slots__ = ()
 
@@ -112,7 +112,7 @@ class LotWork(Work):
         return self
 
     def open(self) -> Any:
-        """Return the lot, whose slot stays as it is; or raise what is there instead.
+        """Return the handle, whose slot stays as it is; or raise what is there instead.
 
         Where something was left out: the fields of a `Partial`. An empty one has no slot any more.
         """
@@ -120,13 +120,15 @@ class LotWork(Work):
         if read is None:
             return super().open()
         try:
-            ticket = self.ticket
-            lot = Lot(ticket.epoch, ticket.position, slot.turn, slot, read.spec, self.header_offset, self.nbytes)
+            work_item = self.work_item
+            handle = BatchHandle(
+                work_item.epoch, work_item.position, slot.turn, slot, read.spec, self.header_offset, self.nbytes
+            )
             if not self.is_partial:
-                return lot
-            batch = Partial(lot._replace(flags=PARTIAL), *_left_out(read, self._bytes(), self.header_offset))
+                return handle
+            batch = Partial(handle._replace(flags=PARTIAL), *_left_out(read, self._bytes(), self.header_offset))
         except Unreadable:
-            # The error goes out in the place of the lot: nobody else would free its slot.
+            # The error goes out in the place of the handle: nobody else would free its slot.
             self.ring.release(slot)
             raise
         if batch.is_empty:
@@ -146,7 +148,7 @@ class LotWork(Work):
 
 
 class Stashed:
-    """A lot that was moved out of the ring.
+    """A handle that was moved out of the ring.
 
     Args:
         work: What it was.
@@ -158,7 +160,7 @@ class Stashed:
 
     is_end = False
 
-    def __init__(self, work: LotWork, data: Array) -> None:
+    def __init__(self, work: PendingHandle, data: Array) -> None:
         self.is_plain, self.is_partial = False, work.is_partial
         self._work, self._data = work, data
         self._error: SharedMemoryFull | None = None
@@ -180,7 +182,7 @@ class Stashed:
         return True
 
     def open(self) -> Any:
-        """As of `LotWork`.
+        """As of `PendingHandle`.
 
         Raises:
             SharedMemoryFull: There was no room for it.
@@ -190,7 +192,7 @@ class Stashed:
         return self._work.open()
 
     def is_own(self, error: BaseException) -> bool:
-        """As of `LotWork`."""
+        """As of `PendingHandle`."""
         return error is self._error or self._work.is_own(error)
 
 
@@ -210,7 +212,7 @@ _RETRY_S = 0.2  # after an error that is no batch's: the next try would most lik
 
 
 class SharedRing(NamedTuple):
-    """The memory in which the lots of a stream lie.
+    """The memory in which the handles of a stream lie.
 
     Attributes:
         read_only_fd: A descriptor that can only be read; the stream's.
@@ -224,7 +226,7 @@ class SharedRing(NamedTuple):
 
 
 class Stream:
-    """One stream of lots out of one source.
+    """One stream of handles out of one source.
 
     Args:
         source: As of a `Loader`.
@@ -246,7 +248,7 @@ class Stream:
         is_endless: It is one that never ends: an epoch is so many batches in a row, and the next one goes on behind.
         epoch: The one that was opened last.
         has_ended: All its batches were taken.
-        count: Lots and failures that it has given of it, and those before the place where it began.
+        count: BatchHandles and failures that it has given of it, and those before the place where it began.
         ring: The memory, from `start` to `stop`.
         places: From which the open epoch of a stream in lanes can be computed again; the first one is its beginning.
         unknown: Positions that cannot be computed again: `take_extra` gives them behind those that can.
@@ -275,7 +277,7 @@ class Stream:
     ) -> None:
         self.plan = make_plan(
             source, workers=workers, max_queue_size=max_queue_size, shuffle=shuffle, world=world, num_kept=num_kept,
-            work=LotWork, options=options,
+            work=PendingHandle, options=options,
         )  # fmt: skip
         self.is_generator = not self.plan.plan.has_index
         self.is_endless = self.plan.plan.ends_by_count
@@ -430,14 +432,14 @@ class Stream:
         with interrupts.unblock_signals():  # it may start processes
             self._pipeline.finish_epoch()
 
-    # -- Lots
+    # -- BatchHandles
 
-    def take(self, *, is_wanted: bool = True, may_fail: bool = False) -> Lot | Failure | None:
+    def take(self, *, is_wanted: bool = True, may_fail: bool = False) -> BatchHandle | Failure | None:
         """Return the next batch: of those that are computed again, or of the open epoch. Never waits.
 
         Args:
             is_wanted: False: only of those that are computed again.
-            may_fail: All who hold lots wait for this one: where there is no memory for it, none will come free.
+            may_fail: All who hold handles wait for this one: where there is no memory for it, none will come free.
 
         Returns: None if it is not ready, or all were taken.
         """
@@ -475,16 +477,16 @@ class Stream:
                 return failure
             if taken is None:
                 return None
-            lot: Lot = taken[1]
+            handle: BatchHandle = taken[1]
             if self.is_generator:
-                # Its ticket says the lane and the element; consumers, and the journal, count over all lanes.
-                lot = lot._replace(epoch=self.epoch, position=self.count)
+                # Its work item says the lane and the element; consumers, and the journal, count over all lanes.
+                handle = handle._replace(epoch=self.epoch, position=self.count)
             self.count += 1
-            if self._goes_on and self._is_given(lot.position):
+            if self._goes_on and self._is_given(handle.position):
                 # It was computed for what lies behind it in its lane.
-                self.release(lot)
+                self.release(handle)
                 continue
-            return lot
+            return handle
 
     def _is_given(self, position: int) -> bool:
         """Return whether a batch of a stream that goes on was taken before, from another server."""
@@ -506,7 +508,7 @@ class Stream:
         """Return where the next epoch begins; None: at the beginning of the source."""
         return self._pipeline.place()._replace(epoch=self.epoch + 1, position=0) if self.is_endless else None
 
-    def _take_extra(self) -> Lot | Failure | None:
+    def _take_extra(self) -> BatchHandle | Failure | None:
         """Return the next of the batches that are computed again; None if it is not ready, or there is none."""
         pipeline = self._pipeline
         if not pipeline.has_wanted:
@@ -514,26 +516,26 @@ class Stream:
         taken = pipeline.step_extra()
         if taken is None:
             return None
-        ticket, outcome = taken
+        work_item, outcome = taken
         try:
             opened = outcome.open()
         except Exception as raised:
             error = raised.error if isinstance(raised, Unreadable) else raised
             is_left_out = self.plan.plan.skips and is_of_source(error)
-            return Failure(ticket.epoch, ticket.position, None if is_left_out else error, is_extra=True)
+            return Failure(work_item.epoch, work_item.position, None if is_left_out else error, is_extra=True)
         if not outcome.is_partial:
-            return cast("Lot", opened._replace(is_extra=True))
+            return cast("BatchHandle", opened._replace(is_extra=True))
         if opened.is_empty:
-            return Failure(ticket.epoch, ticket.position, None, is_extra=True)
-        return cast("Lot", opened.batch._replace(is_extra=True))
+            return Failure(work_item.epoch, work_item.position, None, is_extra=True)
+        return cast("BatchHandle", opened.batch._replace(is_extra=True))
 
-    def _failed(self, error: BaseException, ticket: Ticket | None) -> Failure:
+    def _failed(self, error: BaseException, work_item: WorkItem | None) -> Failure:
         error = never_an_end(error)
-        if ticket is None or ticket.position < 0:
+        if work_item is None or work_item.position < 0:
             self._retry_at = time.monotonic() + _RETRY_S
             return Failure(self.epoch, -1, error)
         # It counts as a batch: its consumers are told, and go on behind it.
-        position = self.count if self.is_generator else ticket.position
+        position = self.count if self.is_generator else work_item.position
         self.count += 1
         return Failure(self.epoch, position, error)
 
@@ -557,17 +559,17 @@ class Stream:
             raise ValueError(f"batches of epoch {epoch} cannot be computed again: epoch {self.epoch} is open")
         self._pipeline.want(epoch, positions)
 
-    # -- Lots of another stream
+    # -- BatchHandles of another stream
 
-    def copy_of(self, lot: Lot) -> Array:
-        """Return a private copy of the bytes of a lot."""
-        return np.frombuffer(self._backend.pool.ring.memory, np.uint8, lot.nbytes, lot.slot.offset).copy()
+    def copy_of(self, handle: BatchHandle) -> Array:
+        """Return a private copy of the bytes of a handle."""
+        return np.frombuffer(self._backend.pool.ring.memory, np.uint8, handle.nbytes, handle.slot.offset).copy()
 
-    def enter(self, lot: Lot, data: Array, *, may_fail: bool) -> Lot | Failure | None:
-        """Return a lot of another stream as one of this, in a slot of this ring; None: there is no room now.
+    def enter(self, handle: BatchHandle, data: Array, *, may_fail: bool) -> BatchHandle | Failure | None:
+        """Return a handle of another stream as one of this, in a slot of this ring; None: there is no room now.
 
         Args:
-            lot: What it was there.
+            handle: What it was there.
             data: Its bytes.
             may_fail: As of `take`.
         """
@@ -575,18 +577,18 @@ class Stream:
         with pipeline.lock:
             try:
                 # As if it were due before all others: who waits for it waits for nothing else.
-                slot = self._backend.pressure.make_slot(-1, lot.nbytes, may_fail=may_fail)
+                slot = self._backend.pressure.make_slot(-1, handle.nbytes, may_fail=may_fail)
             except SharedMemoryFull as error:
-                return Failure(lot.epoch, lot.position, error)
+                return Failure(handle.epoch, handle.position, error)
             if slot is None:
                 return None
-            ring.memory[slot.offset : slot.offset + lot.nbytes] = data.data
-            ring.slots.publish(slot, lot.nbytes)
+            ring.memory[slot.offset : slot.offset + handle.nbytes] = data.data
+            ring.slots.publish(slot, handle.nbytes)
         # The turn is that of this ring: consumers release what they were offered by it.
-        return lot._replace(turn=slot.turn, slot=slot)
+        return handle._replace(turn=slot.turn, slot=slot)
 
     def forget_entering(self) -> None:
-        """Nobody waits for room for another stream's lot any more."""
+        """Nobody waits for room for another stream's handle any more."""
         if self.ring is not None:
             self._backend.pressure.cancel()
 
@@ -601,28 +603,28 @@ class Stream:
 
     # -- Who has them
 
-    def share(self, lot: Lot) -> None:
-        """Note that others have a lot.
+    def share(self, handle: BatchHandle) -> None:
+        """Note that others have a handle.
 
         Raises:
-            SlotError: The lot is free, or shared already.
+            SlotError: The handle is free, or shared already.
         """
-        slot = lot.slot
+        slot = handle.slot
         if self.ring is not None:
-            if slot.turn != lot.turn:  # the slot is another batch's by now: consumers would read that
-                raise _gone(lot)
-            self._backend.pool.ring.share(slot, lot.header_offset)
+            if slot.turn != handle.turn:  # the slot is another batch's by now: consumers would read that
+                raise _gone(handle)
+            self._backend.pool.ring.share(slot, handle.header_offset)
 
-    def release(self, lot: Lot) -> None:
-        """Note that nobody has a lot any more, shared or not: its slot is free.
+    def release(self, handle: BatchHandle) -> None:
+        """Note that nobody has a handle any more, shared or not: its slot is free.
 
         Raises:
             SlotError: It was so before.
         """
-        slot = lot.slot
+        slot = handle.slot
         if self.ring is not None:
-            if slot.turn != lot.turn:
-                raise _gone(lot)
+            if slot.turn != handle.turn:
+                raise _gone(handle)
             self._backend.pool.ring.release(slot)
             # A slot in which the code of its worker still holds an array keeps its turn, and is not free yet.
             self._has_freed = self._has_freed or not slot.turn
@@ -632,8 +634,8 @@ class Stream:
         return f"<Stream of {type(self.plan.job.source).__name__}, {self.plan.job.workers} workers, {state}>"
 
 
-def _gone(lot: Lot) -> SlotError:
-    return SlotError(f"slot {lot.slot.number} has turn {lot.slot.turn} and not {lot.turn} any more")
+def _gone(handle: BatchHandle) -> SlotError:
+    return SlotError(f"slot {handle.slot.number} has turn {handle.slot.turn} and not {handle.turn} any more")
 
 
 def _settled(place: Place) -> Place:
@@ -645,13 +647,13 @@ def _settled(place: Place) -> Place:
     return place._replace(position=position, ahead=tuple(sorted(ahead)))
 
 
-def _settling(pipeline: Pipeline, pressure: Pressure) -> Callable[[Ticket, Outcome], bool]:
+def _settling(pipeline: Pipeline, pressure: MemoryPressure) -> Callable[[WorkItem, Outcome], bool]:
     """Return what moves a batch that was moved out of the ring into it again, when its turn has come."""
 
-    def settle(ticket: Ticket, outcome: Outcome) -> bool:
+    def settle(work_item: WorkItem, outcome: Outcome) -> bool:
         if not isinstance(outcome, Stashed):
             return True
-        make_slot = partial(pressure.make_slot, ticket.number, may_fail=pipeline.may_fail)
+        make_slot = partial(pressure.make_slot, work_item.number, may_fail=pipeline.may_fail)
         return outcome.settle(make_slot)
 
     return settle

@@ -10,7 +10,7 @@ A consumer has a batch from the moment in which it had nothing else to do. As of
 from weakref import WeakKeyDictionary
 
 from mpqueue.service.connections import Peer
-from mpqueue.service.dealing import SeatBatch
+from mpqueue.service.routing import SeatBatch
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.timeline import Timeline
 

@@ -1,10 +1,10 @@
 """One hash seed for all worker processes, so that a set of strings has the same order in each of them.
 
-CPython salts the hashes of strings, once per interpreter. A forked worker has its parent's salt; a nursery, and a
+CPython salts the hashes of strings, once per interpreter. A forked worker has its parent's salt; a fork server, and a
 worker that is an interpreter of its own, would draw one each. But a stream of batches is promised to be the same for
 any number of workers, after a death, after a resume, and in another run of the trainer. So the salt has to follow from
 what all of these have in common; the simplest such salt is a constant. (A salt that follows from the stream's seed
-would keep the promise, too. But seeds differ from stream to stream unless the user gives one, and a parked nursery
+would keep the promise, too. But seeds differ from stream to stream unless the user gives one, and a parked fork server
 would serve no other stream: most starts would cost an interpreter and all the imports of the source.) A user who sets
 ``PYTHONHASHSEED`` has chosen, for the trainer and for the workers.
 

@@ -1,9 +1,10 @@
 """A pipe whose other end dies with its owner, and takes this process along.
 
-A worker must not outlive its nursery, nor either of them the trainer, not even while user code computes or while the
-process is stopped. The read end of a pipe is armed with SIGKILL as its I/O signal: when the last write end is closed,
-which the kernel does for a process however it ends, the kernel kills the reader. No thread, no polling, and unlike a
-parent-death signal it does not fire when the *thread* that started the child ends. Whoever starts a process arms it
+A worker must not outlive its fork server, nor either of them the trainer, not even while user code computes or while
+the process is stopped. The read end of a pipe is armed with SIGKILL as its I/O signal: when the last write end is
+closed, which the kernel does for a process however it ends, the kernel kills the reader. No thread, no polling, and
+unlike a parent-death signal it does not fire when the *thread* that started the child ends. Whoever starts a process
+arms it
 from outside, too, on an open file that the child inherits: it may be stopped before it runs a line of its own.
 
 Where the kernel has no such signal (macOS), a thread waits for the end-of-file.

@@ -276,7 +276,7 @@ class Recorder:
     def lease(self, number: int | None) -> Callable[[int], None]:
         """Return what is to be called, with the time, when a lease that begins now has ended.
 
-        ``number`` is that of its ticket; None: it is not drawn.
+        ``number`` is that of its work item; None: it is not drawn.
         """
         began, leases, timeline = clock_ns(), self.leases, self.timeline
         if number is None or timeline is None:

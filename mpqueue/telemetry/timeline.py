@@ -90,7 +90,7 @@ class Timeline:
 
         Args:
             worker: Number of the worker.
-            place: Number of the ticket, epoch and index.
+            place: Number of the work item, epoch and index.
             began_ns: When it was begun.
             stages_ns: What computing and copying it, the wait before it, seeding and collating have taken.
 

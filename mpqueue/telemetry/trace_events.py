@@ -18,7 +18,7 @@ from mpqueue.telemetry.stage_rows import StageRow
 _MOST_KNOWN = 4096
 CONSUMER, FIRST_WORKER, FIRST_SERVED = 1, 10, 1 << 20  # rows
 
-Place = tuple[int, int, int]  # of a batch: number of the ticket, epoch, index
+Place = tuple[int, int, int]  # of a batch: number of the work item, epoch, index
 
 
 class TraceEvents:
@@ -30,7 +30,7 @@ class TraceEvents:
 
     def __init__(self, pid: int) -> None:
         self._begin = f',\n{{"pid":{pid},"ph":'
-        self._copied: dict[int, int] = {}  # by ticket: when a batch that is drawn was in the ring
+        self._copied: dict[int, int] = {}  # by work item: when a batch that is drawn was in the ring
         self._drawn_until: dict[int, int] = {}  # by worker
 
     def process(self, name: str) -> str:

@@ -65,7 +65,7 @@ _HOMES = {
     "tf1.train.local_variables": ("local_variables_initializer",),
     "tf1.train.placeholders": ("placeholder", "placeholder_with_default", "run", "sparse_placeholder"),
 }  # fmt: skip
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_HOME_OF = {name: directory for directory, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Coordinator",

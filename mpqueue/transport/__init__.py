@@ -5,7 +5,7 @@
     monitor            a process that shows itself    a path          user              JSON, to the end
     service            a server                       a path          user              records, each a message
     cluster            the trainer                    a TCP port      token (and TLS)   messages, and bytes into slots
-    nursery            nobody: a pair of sockets      -               -                 messages with descriptors
+    fork server            nobody: a pair of sockets      -               -                 messages with descriptors
     worker             nobody: a pair of pipes        -               -                 grants down; reports up
 
 *Who owns what.* A socket belongs to the process that made or accepted it, is noted in `mpqueue.system.descriptors`, and

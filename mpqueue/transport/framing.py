@@ -36,7 +36,7 @@ def _not_now(sock: socket.socket) -> tuple[type[OSError], ...]:
     """Return what a socket raises that has nothing, or no room, now; `_PLAIN` for one that is not encrypted."""
     if not hasattr(sock, "do_handshake"):
         return _PLAIN
-    import ssl  # 15 ms that most processes never need: not at the top, for the sake of nurseries
+    import ssl  # 15 ms that most processes never need: not at the top, for the sake of fork servers
 
     return BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError
 

@@ -43,7 +43,7 @@ class WorkerConfig(NamedTuple):
         segment_kind: Its kind.
         stride: Address space per slot.
         max_batch_bytes: The user's bound.
-        queue_home: Where queues are found by their shared names.
+        queue_directory: Where queues are found by their shared names.
         is_endless: A lane that has ended begins anew.
         skips: A lane leaves out what the source raises for.
     """
@@ -54,7 +54,7 @@ class WorkerConfig(NamedTuple):
     segment_kind: str
     stride: int
     max_batch_bytes: int | None
-    queue_home: queue_address.QueueHome = queue_address.QueueHome()
+    queue_directory: queue_address.QueueDirectory = queue_address.QueueDirectory()
     is_endless: bool = False
     skips: bool = False
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from mpqueue.memory.writer import GrantedSlot
 from mpqueue.seeding import seeds
-from mpqueue.worker.marked import MarkedBegin
+from mpqueue.worker.retry_markers import RetryBegin
 from mpqueue.worker.sample_block import BeginBlock, CurrentSample, SampleBlock, seed_of
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def begin_block(
     Returns:
         The block, or None if each sample must be set separately.
     """
-    if type(begin) is MarkedBegin:
+    if type(begin) is RetryBegin:
         if begin.is_single:
             return None
         begin = begin.begin

@@ -27,7 +27,7 @@ from typing import Any
 from mpqueue.engine.outcomes import Partial, WithTail
 from mpqueue.engine.skips import Skipped
 from mpqueue.plan.batching import Batching
-from mpqueue.plan.lanes import BEGINNING, LaneStart, MarkedStart
+from mpqueue.plan.lanes import BEGINNING, LaneStart, RetryStart
 from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import clock_ns
@@ -38,7 +38,7 @@ from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import note_of
 from mpqueue.worker.generator_lanes import GeneratorLane
 from mpqueue.worker.lanes import Lane, LaneRun
-from mpqueue.worker.marked import Marker, Name
+from mpqueue.worker.retry_markers import Marker, Name
 from mpqueue.worker.runner import BeginBatch, StreamEnd
 
 _WORK_PER_SAVE = 100
@@ -154,7 +154,7 @@ class LaneRunner:
         Args:
             epoch: Of the element.
             unit: Its number in the stream.
-            start: A `LaneStart` or a `MarkedStart`, to open the lane there; None: it is at the element, or that is its
+            start: A `LaneStart` or a `RetryStart`, to open the lane there; None: it is at the element, or that is its
                 first one.
 
         Raises:
@@ -203,11 +203,11 @@ class LaneRunner:
         self._open[lane] = found
         return value
 
-    def _open_lane(self, lane: int, epoch: int, number: int, start: LaneStart | MarkedStart | None) -> OpenLane:
+    def _open_lane(self, lane: int, epoch: int, number: int, start: LaneStart | RetryStart | None) -> OpenLane:
         """Open a lane at an element, and drop what lies before it."""
-        num_marked = 0
-        if isinstance(start, MarkedStart):
-            start, num_marked = start
+        num_retried = 0
+        if isinstance(start, RetryStart):
+            start, num_retried = start
         if start is None:
             # The opening has failed before, or the element is the first one.
             of, start = self._starts.get(lane, (epoch, BEGINNING))
@@ -220,7 +220,7 @@ class LaneRunner:
         found = OpenLane(info, epoch, number)
         context.enter_lane(info)
         state = None if start.state is None else pickle.loads(start.state)
-        if num_marked and self._is_of_lanes and self.tell_mark is not None:
+        if num_retried and self._is_of_lanes and self.tell_mark is not None:
             found.marker = Marker(self.tell_mark)
         run = LaneRun(
             lane, self._num_lanes, info.seed, epoch, self._begin, found.skipped.append if self._skips else None,
@@ -233,14 +233,14 @@ class LaneRunner:
             if found.lane.saves_first:
                 found.worked_ns = self._due_ns
         num_dropped = number - start.number
-        self._drop(found, num_dropped, num_dropped - num_marked + 1, is_from_beginning=start.state is None)
+        self._drop(found, num_dropped, num_dropped - num_retried + 1, is_from_beginning=start.state is None)
         return found
 
-    def _drop(self, found: OpenLane, count: int, marked_from: int, *, is_from_beginning: bool) -> None:
+    def _drop(self, found: OpenLane, count: int, retried_from: int, *, is_from_beginning: bool) -> None:
         began, marker = clock_ns(), found.marker
         for number in range(count):
             if marker is not None:
-                marker.is_on = number >= marked_from
+                marker.is_on = number >= retried_from
             try:
                 found.lane.next()
             except StreamEnd:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from mpqueue.engine.skips import Skipped
-from mpqueue.worker.marked import Marker
+from mpqueue.worker.retry_markers import Marker
 from mpqueue.worker.runner import BeginBatch
 
 
@@ -29,7 +29,7 @@ class LaneRun(NamedTuple):
         state: What `Lane.save` gave; None: the lane begins at its first element.
         endless: The dataset is begun anew, as its next epoch, whenever it ends.
         marker: Is told of each sample before it is computed; None: nobody is. A lane that can leave out a single one
-            begins its samples by a `mpqueue.worker.marked.MarkedBegin`.
+            begins its samples by a `mpqueue.worker.retry_markers.RetryBegin`.
         base: Of a part of a dataset: the number of stages of the whole dataset that come before the part.
     """
 

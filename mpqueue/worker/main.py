@@ -33,7 +33,7 @@ from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.memory.segment import MEMORY_REMEDY, GroupFull, Segment
 from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.plan.cursors import Listed
-from mpqueue.plan.lanes import LaneStart, MarkedStart
+from mpqueue.plan.lanes import LaneStart, RetryStart
 from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.system import platform_support
 from mpqueue.system.cpus import busy_ns
@@ -43,12 +43,9 @@ from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.telemetry.stage_rows import StageRows
 from mpqueue.transport.poller import has_hung_up
-from mpqueue.worker import context, failures, tensorflow_numbers, torch_info
+from mpqueue.worker import context, failures, tensorflow_rng, torch_info
 from mpqueue.worker.config import DUMP_SIGNAL, Payload, WorkerConfig, WorkerEnds
-from mpqueue.worker.kept_generators import KeptGenerators, kept_generators
 from mpqueue.worker.lane_runner import LaneRunner
-from mpqueue.worker.marked import Name
-from mpqueue.worker.order_watch import NAME_BYTES, OrderWatch
 from mpqueue.worker.records import (
     GRANT,
     HELD,
@@ -66,11 +63,14 @@ from mpqueue.worker.records import (
     unpack_listed,
     unpack_start,
 )
+from mpqueue.worker.retry_markers import Name
 from mpqueue.worker.runner import BeginBatch, Runner, StreamEnd, run_timed
 from mpqueue.worker.runners import AnyRunner, Parts, StreamRunner, make_runner
 from mpqueue.worker.sample_block import SampleBlock
 from mpqueue.worker.sample_runner import SampleRunner
+from mpqueue.worker.shuffle_detection import NAME_BYTES, OrderWatch
 from mpqueue.worker.source_receive import apply_patch
+from mpqueue.worker.user_generators import KeptGenerators, user_generators
 
 _AHEAD_NS = 100_000  # several cheap grants in one read: 0.7 µs less for each
 _MAX_AHEAD = 16
@@ -158,19 +158,20 @@ _MOST_US = (1 << 32) - 1
 _BATCH = ReportKind.BATCH
 _clock = time.perf_counter_ns
 _WRAPPED = (Partial, WithTail)
-_Given: TypeAlias = Listed | LaneStart | MarkedStart | None  # what the slot held with the grant
+_Given: TypeAlias = Listed | LaneStart | RetryStart | None  # what the slot held with the grant
 _Run: TypeAlias = Callable[[int, int, Any], Any]
 
 
 def prepare_process() -> None:
-    """Signals, streams and heap as nursery and workers need them, whatever the trainer made of its own."""
+    """Signals, streams and heap as fork server and workers need them, whatever the trainer made of its own."""
     keep_freed_memory()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's business
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, the exit status of children would be lost
     if platform_support.HAS_REAL_TIME_SIGNALS:
-        # Until the worker runs: by default the signal would end it. A nursery's children inherit that, also by `exec`.
+        # Until the worker runs: by default the signal would end it. A fork server's children inherit that, also by
+        # `exec`.
         signal.signal(DUMP_SIGNAL, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for stream in (sys.stdout, sys.stderr):
@@ -278,8 +279,8 @@ class _Worker:
         self._opening = 0, 0  # slot and turn of the last grant for which a lane was opened
         self._listed: dict[int, Listed] = {}  # by turn: of batches that were looked at before it
         self._seeding = LazySeeding(can_repeat=payload.form.can_repeat)
-        tensorflow_numbers.follow()
-        self._kept = kept_generators(payload)
+        tensorflow_rng.follow()
+        self._kept = user_generators(payload)
         # One, until it is over; but beside one process there is no other order, and a stream has none.
         has_others = not config.is_stream and config.info.num_workers > 1
         self._watches = [OrderWatch(payload.source)] if has_others else []
@@ -293,7 +294,7 @@ class _Worker:
         self._timing = _Timing(self._put, config.info.num_workers)
         context.enter_worker_process(config.info, self._writer, begin, self._begin_block)
         torch_info.enter_worker_process(payload.source)
-        queue_address.home = config.queue_home
+        queue_address.directory = config.queue_directory
         queue_address.report_use = self._report_queues
 
     def _make_runner(self, begin: BeginBatch) -> AnyRunner:
@@ -439,8 +440,8 @@ class _Worker:
             MAGIC, kind, flags, slot, turn, spec, header_offset, nbytes,
             writer.high_water, copying - started, done - copying, wait_ns,
         )  # fmt: skip
-        # One write, below PIPE_BUF: killed before it, the worker leaves its ticket to be computed again; behind it, the
-        # batch stands. There is nothing between.
+        # One write, below PIPE_BUF: killed before it, the worker leaves its work item to be computed again; behind it,
+        # the batch stands. There is nothing between.
         self._put(record)
         while writer.let_go:  # behind the batch, for which somebody may wait
             self._report(ReportKind.LET_GO, writer.let_go.popleft(), 0)
@@ -554,7 +555,7 @@ class _Worker:
             self._payload = payload
             self._runner.load(payload.source)
             torch_info.enter_worker_process(payload.source)
-            self._kept = kept_generators(payload)
+            self._kept = user_generators(payload)
             self._broken = None
         except BaseException as error:
             if self._is_to_leave(error):

@@ -45,11 +45,11 @@ the nanosecond at which it was begun as `header_offset`, those for seeding as `e
 and the microseconds for which it was blocked, and one more, as `spec`; 0: that was not looked at. In place of the slot
 it has the microseconds that helper threads took beyond the time of the worker's own thread.
 
-MARK has the name of the sample, see `mpqueue.worker.marked`, as `header_offset`, `end` and `high_water`, and a flag,
-1; without it there is none.
+MARK has the name of the sample, see `mpqueue.worker.retry_markers`, as `header_offset`, `end` and `high_water`, and a
+flag, 1; without it there is none.
 
 ORDER has the name of an attribute in the place of the last six fields, and its two checksums as
-`turn` and `spec`, and a flag, 1 for one that is kept: see `mpqueue.worker.order_watch`.
+`turn` and `spec`, and a flag, 1 for one that is kept: see `mpqueue.worker.shuffle_detection`.
 
 A list of samples is written into the granted slot, before the grant, and read before anything else is written there:
 its length and kind, and then the numbers, or a pickle where they are no 64-bit integers. So is a snapshot from which a
@@ -68,7 +68,7 @@ import numpy as np
 
 from mpqueue.memory.serialize import dumps_object
 from mpqueue.plan.cursors import Listed
-from mpqueue.plan.lanes import LaneStart, MarkedStart
+from mpqueue.plan.lanes import LaneStart, RetryStart
 from mpqueue.telemetry.stage_rows import StageRow, StageRows, packed, unpacked
 from mpqueue.transport.records import ProtocolError, RecordType, kinds_of
 
@@ -99,7 +99,7 @@ REPORT = RecordType(
 )  # fmt: skip
 ORDER = RecordType("magic:H kind:B flags:B slot:I turn:Q spec:I _:4x name:48s", magic=MAGIC, kinds=(ReportKind.ORDER,))
 
-# What answers a ticket; there may be bytes in the slot. A plain tuple: two comparisons are quicker than a hash.
+# What answers a work item; there may be bytes in the slot. A plain tuple: two comparisons are quicker than a hash.
 OUTCOMES = (ReportKind.BATCH, ReportKind.RAISED, ReportKind.END)
 
 # Flags of a report: the spec lies in the slot; the worker's code holds an array in it; the stream that has ended never
@@ -150,22 +150,22 @@ def unpack_listed(memory: Any, offset: int) -> Listed:
     return Listed(first, indices)
 
 
-def pack_start(start: LaneStart | MarkedStart) -> bytes:
+def pack_start(start: LaneStart | RetryStart) -> bytes:
     """Return where a lane is to begin as bytes."""
-    num_marked = 0
-    if isinstance(start, MarkedStart):
-        start, num_marked = start
+    num_retried = 0
+    if isinstance(start, RetryStart):
+        start, num_retried = start
     data = _NUMBER.pack(start.number) + (start.state or b"")
-    return _LIST_HEAD.pack(len(data), 2 * num_marked + (start.state is not None)) + data
+    return _LIST_HEAD.pack(len(data), 2 * num_retried + (start.state is not None)) + data
 
 
-def unpack_start(memory: Any, offset: int) -> LaneStart | MarkedStart:
+def unpack_start(memory: Any, offset: int) -> LaneStart | RetryStart:
     """Read where a lane is to begin."""
     length, flags = _LIST_HEAD.unpack_from(memory, offset)
     start = offset + _LIST_HEAD.size
     (number,) = _NUMBER.unpack_from(memory, start)
     found = LaneStart(number, bytes(memory[start + _NUMBER.size : start + length]) if flags & 1 else None)
-    return found if flags < 2 else MarkedStart(found, flags >> 1)
+    return found if flags < 2 else RetryStart(found, flags >> 1)
 
 
 def pack_tail(state: bytes | None, rows: StageRows) -> bytes:

@@ -56,7 +56,7 @@ class Marker:
         self.clear()
 
 
-class MarkedBegin:
+class RetryBegin:
     """Begins the samples of a lane, and raises for those that are lost.
 
     Args:

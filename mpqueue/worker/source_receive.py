@@ -1,4 +1,4 @@
-"""The receivers' side of the source as bytes: nursery and workers rebuild it, and replace the parts that have changed.
+"""The receivers' side of the source as bytes: fork server and workers rebuild it and replace changed parts.
 
 Apart from `mpqueue.workers.source_send`, the trainer's side, so that a worker whose source needs no cloudpickle does
 not import it.

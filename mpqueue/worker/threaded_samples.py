@@ -38,7 +38,7 @@ from mpqueue.worker.failures import passes_at_once
 from mpqueue.worker.helper_threads import Helpers, InOrder
 from mpqueue.worker.runner import BatchAhead, BeginBatch
 from mpqueue.worker.sample_runner import SampleRunner, joined_or_skipped
-from mpqueue.worker.shared_draws import SharedDraws
+from mpqueue.worker.shared_generator_check import SharedDraws
 from mpqueue.worker.thread_choice import ThreadChoice
 
 

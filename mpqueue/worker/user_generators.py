@@ -102,7 +102,7 @@ def _state_of(generator: Any) -> tuple[Callable[[Any], object], Any]:
     return generator.set_state, generator.get_state()
 
 
-def kept_generators(payload: Payload) -> KeptGenerators:
+def user_generators(payload: Payload) -> KeptGenerators:
     """Return the generators that the code of the user keeps and that are to be seeded.
 
     Those of a torch IterableDataset are not: such datasets draw an order in ``__iter__``, of which each worker

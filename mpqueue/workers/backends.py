@@ -1,7 +1,7 @@
 """Makes the backend of a job: worker processes, threads, or the caller itself.
 
-All that can be refused is refused here, before any process starts. A nursery is started here then: it is an interpreter
-that takes longer than all else at a start, and meanwhile this process imports the rest of what it needs.
+All that can be refused is refused here, before any process starts. A fork server is started here then: it is an
+interpreter that takes longer than all else at a start, and meanwhile this process imports the rest of what it needs.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Back
 
     Args:
         name: Its kind; without workers the caller computes, whatever it says.
-        ledger: Whose tickets it runs.
+        ledger: Whose work items it runs.
         lock: Guards the ledger.
         job: What is to be run.
 
@@ -74,7 +74,7 @@ def _make_processes(ledger: Ledger, job: Job) -> Backend:
     sync = SourceSync(watch, image, spawn=chosen.start_method == "spawn")
     with contextlib.ExitStack() as undo:
         undo.callback(sync.drop)
-        sync.begin()  # all that is imported from here on, this process imports while the nursery starts
+        sync.begin()  # all that is imported from here on, this process imports while the fork server starts
         from mpqueue.workers.process import ProcessBackend
 
         backend = ProcessBackend(ledger, sync, job)

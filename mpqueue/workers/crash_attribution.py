@@ -1,14 +1,14 @@
-"""The death of a worker is blamed on the ticket that it was working on, or on nobody; too many are an error.
+"""The death of a worker is blamed on the work item that it was working on, or on nobody; too many are an error.
 
-A ticket may cost `restarts` workers; with the next one it is given up, and an error is its outcome. Deaths that no
-ticket is to blame for (in `worker_init`, while the source is unpickled) are counted as long as no worker reports
+A work item may cost `restarts` workers; with the next one it is given up, and an error is its outcome. Deaths that no
+work item is to blame for (in `worker_init`, while the source is unpickled) are counted as long as no worker reports
 anything; too many in a row are an error for the consumer, whose next call tries again.
 
-In a lane of a stream the ticket is more than what kills: a batch, and what lies behind it can only be computed through
-it. So the next try marks its samples (`mpqueue.worker.marked`), and in place of the ticket the one sample is given up
-that was at work. The error is raised for it in the lane, and what is behind it comes, as with an error of the source.
-Where there are no marks, because a generator function is one piece of code, the ticket is given up, and with the next
-one, which is computed through it, the rest of the lane.
+In a lane of a stream the work item is more than what kills: a batch, and what lies behind it can only be computed
+through it. So the next try marks its samples (`mpqueue.worker.retry_markers`), and in place of the work item the one
+sample is given up that was at work. The error is raised for it in the lane, and what is behind it comes, as with an
+error of the source. Where there are no marks, because a generator function is one piece of code, the work item is given
+up, and with the next one, which is computed through it, the rest of the lane.
 """
 
 import signal
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from mpqueue.engine.outcomes import END
 from mpqueue.errors import BatchTimeout, WorkerDied
-from mpqueue.plan.cursors import Ticket
+from mpqueue.plan.cursors import WorkItem
 from mpqueue.plan.lanes import Lost
 from mpqueue.system.oom import OomCounter, find_counter
 from mpqueue.workers.handle import Cause
@@ -32,11 +32,11 @@ class Tolerance(NamedTuple):
     """Bounds on the deaths that a pool bears.
 
     Attributes:
-        restarts: How many workers may die over one ticket.
+        restarts: How many workers may die over one work item.
         num_workers: How many there are.
-        can_replay: A ticket can be computed again.
+        can_replay: A work item can be computed again.
         batch_timeout: Seconds that one batch may take.
-        can_mark: The source is a stream that can leave out a single sample, see `mpqueue.worker.marked`.
+        can_mark: The source is a stream that can leave out a single sample, see `mpqueue.worker.retry_markers`.
         begins_ahead: Threads of a worker may begin the next batch before the one at work is over, until one dies.
     """
 
@@ -48,68 +48,68 @@ class Tolerance(NamedTuple):
     begins_ahead: bool = False
 
 
-class Blame:
+class CrashAttribution:
     """Counts the deaths in one pool.
 
     Args:
-        pool: Whose tickets may be to blame.
+        pool: Whose work items may be to blame.
         tolerance: What it bears.
     """
 
     def __init__(self, pool: WorkerPool, tolerance: Tolerance) -> None:
         self._pool, self._tolerance = pool, tolerance
         self._oom = OomCounter(find_counter())
-        self._by_ticket: dict[int, int] = {}  # deaths, by the number of the ticket that was worked on
+        self._by_work_item: dict[int, int] = {}  # deaths, by the number of the work item that was worked on
         self._given_up: dict[int, tuple[int, int]] = {}  # by lane: the epoch and the number of the last such element
-        self._unblamed = 0  # deaths in a row that no ticket is to blame for,
+        self._unblamed = 0  # deaths in a row that no work item is to blame for,
         self._reports_seen = 0  # since this many reports
 
     def was_oom_killed(self, exitcode: int | None, cause: Cause | None = None) -> bool:
         """Return whether the kernel's out-of-memory killer ended a process, which is asked once for each."""
         return exitcode == -signal.SIGKILL and cause is not Cause.HUNG and self._oom.take_kill()
 
-    def count(self, leaving: Exit, ticket: Ticket | None, num_reports: int) -> BaseException | None:
-        """Count a death; give its ticket up, or return the error for the consumer, if it is one too many.
+    def count(self, leaving: Exit, work_item: WorkItem | None, num_reports: int) -> BaseException | None:
+        """Count a death; give its work item up, or return the error for the consumer, if it is one too many.
 
         Args:
             leaving: Who died, and how.
-            ticket: What it was working on, which is pending now.
+            work_item: What it was working on, which is pending now.
             num_reports: How often workers have reported until now.
         """
         worker, tolerance = leaving.worker, self._tolerance
         if worker.life.cause is Cause.SACRIFICED or leaving.lost:
             return None  # our own doing, or its machine's
-        if ticket is None:
+        if work_item is None:
             return self._count_unblamed(leaving, num_reports)
         is_outstanding = self._pool.ledger.is_outstanding
-        self._by_ticket = {number: count for number, count in self._by_ticket.items() if is_outstanding(number)}
-        deaths = self._by_ticket[ticket.number] = self._by_ticket.get(ticket.number, 0) + 1
+        self._by_work_item = {number: count for number, count in self._by_work_item.items() if is_outstanding(number)}
+        deaths = self._by_work_item[work_item.number] = self._by_work_item.get(work_item.number, 0) + 1
         owners, mark = self._pool.owners, worker.mark
         # With marks there is one try more at least: without it nobody knows which sample is to be given up.
         if deaths <= max(tolerance.restarts, tolerance.can_mark) and tolerance.can_replay:
             if owners is not None:
-                owners.mark(ticket)
+                owners.mark(work_item)
             return None
-        del self._by_ticket[ticket.number]
+        del self._by_work_item[work_item.number]
         if worker.life.cause is Cause.HUNG and tolerance.batch_timeout is not None:
-            error: Exception = BatchTimeout(ticket.unit, ticket.epoch, tolerance.batch_timeout, worker.stacks)
+            error: Exception = BatchTimeout(work_item.unit, work_item.epoch, tolerance.batch_timeout, worker.stacks)
         else:
-            error = worker_died(leaving, ticket, self._remedy(deaths))
-        if mark is not None and self._pool.ledger.lanes.lose(ticket.lane, Lost(mark[1], error)):
+            error = worker_died(leaving, work_item, self._remedy(deaths))
+        if mark is not None and self._pool.ledger.lanes.lose(work_item.lane, Lost(mark[1], error)):
             return None
-        self._pool.pending.remove(ticket)
-        if ticket.lane >= 0:
-            self._note_given_up(ticket, error)
-        self._pool.give_up(ticket, error)
+        self._pool.pending.remove(work_item)
+        if work_item.lane >= 0:
+            self._note_given_up(work_item, error)
+        self._pool.give_up(work_item, error)
         return None
 
-    def _note_given_up(self, ticket: Ticket, error: Exception) -> None:
+    def _note_given_up(self, work_item: WorkItem, error: Exception) -> None:
         """End the lane of an element that is given up if that before it was, too."""
-        pool, lane, number = self._pool, ticket.lane, ticket.unit
-        if self._given_up.get(lane) != (ticket.epoch, number - 1):
-            self._given_up[lane] = ticket.epoch, number
+        pool, lane, number = self._pool, work_item.lane, work_item.unit
+        if self._given_up.get(lane) != (work_item.epoch, number - 1):
+            self._given_up[lane] = work_item.epoch, number
             if pool.owners is not None:
-                pool.owners.mark(ticket, ahead=1)  # what comes next is computed through this one
+                pool.owners.mark(work_item, ahead=1)  # what comes next is computed through this one
             return
         del self._given_up[lane]
         share = pool.ledger.cursor.lane_share
@@ -146,7 +146,7 @@ class Blame:
         return self._unblamed
 
     def count_launcher(self, exitcode: int | None, num_reports: int) -> None:
-        """Count the death of a nursery.
+        """Count the death of a fork server.
 
         Raises:
             WorkerDied: It is one too many.
@@ -156,8 +156,8 @@ class Blame:
             raise WorkerDied(-1, exitcode, oom_killed=self.was_oom_killed(exitcode), remedy=_UNPICKLING)
 
 
-def worker_died(leaving: Exit, ticket: Ticket | None = None, remedy: str = _NO_REPLAY) -> WorkerDied:
+def worker_died(leaving: Exit, work_item: WorkItem | None = None, remedy: str = _NO_REPLAY) -> WorkerDied:
     """Return the error for a death; without a remedy for that of an iterator's worker, which is not replaced."""
-    index, epoch = (None, None) if ticket is None else (ticket.unit, ticket.epoch)
+    index, epoch = (None, None) if work_item is None else (work_item.unit, work_item.epoch)
     number, exitcode = leaving.worker.number, leaving.exitcode
     return WorkerDied(number, exitcode, index, epoch, leaving.peak_bytes, leaving.oom_killed, remedy)

@@ -1,17 +1,17 @@
-"""The hot path of a pool: which worker gets which ticket, and what workers report.
+"""The hot path of a pool: which worker gets which work item, and what workers report.
 
-    ledger --deal--> run of tickets --grant, with a slot each--> a worker's pipe --report--> ready
+    ledger --deal--> run of work items --grant, with a slot each--> a worker's pipe --report--> ready
                           ^                       |
                           +------ pending <-------+  taken back for an idle worker, or its worker died
 
-*Granting.* A ticket goes out together with a slot, so the batch that is due next can never lack one. All credit is
-dealt at once, because nobody deals while the consumer computes. That binds tickets to workers early, so while the
+*Granting.* A work item goes out together with a slot, so the batch that is due next can never lack one. All credit is
+dealt at once, because nobody deals while the consumer computes. That binds work items to workers early, so while the
 consumer waits and one worker is idle beside a longer queue, unread grants are *taken back*.
 
 A grant or report to a process that sleeps costs some 5 to 20 µs to wake it. Cheap batches are dealt several in a row
 to one worker, a *chunk*, and not before so many can be dealt: 2 to 3 times the rate for the smallest ones. Where many
 workers bring a batch every few microseconds, though each takes its time, it is a *lot* that is waited for, which goes
-round the workers: to deal tickets singly took half of the trainer's time.
+round the workers: to deal work items singly took half of the trainer's time.
 
 *Reuse.* A pool that begins has granted a slot without memory for each batch of its queue. To find, zero and map new
 pages takes longer than to write them again, two to five times. So while such grants lie unread in pipes, a large slot
@@ -31,8 +31,8 @@ once.
 
 *Reports.* Nothing that comes out of a worker's pipe is believed blindly: user code may have written to a wrong
 descriptor. A report must be of a turn that this worker has been granted, of the slot of that turn, and within its
-bounds; else the worker is not trusted any more, and is ended. What is no outcome of a ticket and concerns other parts
-of the pool is returned as a `Notice`, for the backend to route.
+bounds; else the worker is not trusted any more, and is ended. What is no outcome of a work item and concerns other
+parts of the pool is returned as a `Notice`, for the backend to route.
 """
 
 import os
@@ -47,13 +47,12 @@ import numpy as np
 
 from mpqueue.memory.layout import UNNUMBERED, ReadSpec, load_spec
 from mpqueue.memory.slots import LARGE_BYTES, SlotError, SlotState
-from mpqueue.plan.cursors import Ticket
+from mpqueue.plan.cursors import WorkItem
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.recorder import WorkerTally
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker.failures import LateSpec, unreadable
-from mpqueue.worker.order_watch import Marks
 from mpqueue.worker.records import (
     GRANT,
     HELD,
@@ -71,12 +70,13 @@ from mpqueue.worker.records import (
     pack_start,
     unpack_tail,
 )
+from mpqueue.worker.shuffle_detection import Marks
 from mpqueue.workers.handle import Cause, LifeError, Work, WorkerHandle
 from mpqueue.workers.lane_owners import LaneOwners
+from mpqueue.workers.memory_pressure import MemoryPressure
 from mpqueue.workers.pool import WorkerPool
-from mpqueue.workers.pressure import Pressure
 
-Grant = Callable[[WorkerHandle, list[Ticket]], int]  # returns how many of them there were slots for
+Grant = Callable[[WorkerHandle, list[WorkItem]], int]  # returns how many of them there were slots for
 
 # To take a grant back and give it anew costs 3 µs, new memory of this size some 500 µs.
 _WORTH_BYTES = LARGE_BYTES
@@ -98,7 +98,7 @@ class Reuse:
         self._pool = pool
 
     def apply(self, grant: Grant) -> None:
-        """Exchange large slots, if there are any; ``grant`` grants tickets to a worker."""
+        """Exchange large slots, if there are any; ``grant`` grants work items to a worker."""
         workers = self._pool.roster.workers
         for slot in self._pool.ring.slots.free_large_slots():
             if slot.state is not SlotState.FREE:
@@ -122,12 +122,12 @@ class Reuse:
         return next((place for place, work in enumerate(works) if not work.slot.is_large), _NEVER)
 
     def _exchange(self, worker: WorkerHandle, grant: Grant) -> None:
-        tickets = [work.ticket for work in self._pool.take_unread(worker)]
-        count = grant(worker, tickets) if tickets else 0
-        if count < len(tickets):
-            self._pool.put_back(tickets[count:])
+        work_items = [work.work_item for work in self._pool.take_unread(worker)]
+        count = grant(worker, work_items) if work_items else 0
+        if count < len(work_items):
+            self._pool.put_back(work_items[count:])
         worker.flush()
-        self.num_exchanged += bool(tickets)
+        self.num_exchanged += bool(work_items)
 
 
 _CHEAP_NS = 300_000  # of work may go to one worker in a row,
@@ -150,7 +150,7 @@ _clock = time.perf_counter_ns
 
 
 class Notice(NamedTuple):
-    """A report that is no outcome of a ticket.
+    """A report that is no outcome of a work item.
 
     Attributes:
         kind: `ReportKind.FULL` or `ReportKind.LOADED`.
@@ -166,16 +166,16 @@ class Notice(NamedTuple):
 
 
 class Dispatcher:
-    """Grants tickets and takes in reports.
+    """Grants work items and takes in reports.
 
     Args:
         pool: Whose.
         pressure: Says when nothing new may be dealt.
         tallies: Where is counted what they do, one for each.
-        work: The class of a granted ticket.
+        work: The class of a granted work item.
 
     Attributes:
-        chunk: How many tickets go to one worker in a row.
+        chunk: How many work items go to one worker in a row.
         lot: How many are worth a `pump`.
         num_drained: How often a worker has reported anything.
         tallies: As given.
@@ -184,7 +184,7 @@ class Dispatcher:
     def __init__(
         self,
         pool: WorkerPool,
-        pressure: Pressure,
+        pressure: MemoryPressure,
         tallies: Sequence[WorkerTally],
         work: Callable[..., Work] | None = None,
     ) -> None:
@@ -203,7 +203,7 @@ class Dispatcher:
         self.resize(len(tallies))
         self._item_ns = _CHEAP_NS  # what the latest batches have cost a worker, each
         self._fill_ns = 0  # what the first element of a lane has cost, at most
-        self._rotation = -1  # the first ticket is for worker 0, which runs first
+        self._rotation = -1  # the first work item is for worker 0, which runs first
         # That first items have bound: by name and elements the rows, and whether a worker has kept each.
         self._orders: dict[tuple[str, int], dict[int, bool]] = {}
         self._warned: set[str] = set()
@@ -218,15 +218,15 @@ class Dispatcher:
     # -- Granting
 
     def pump(self) -> None:
-        """Deal what credit and slots allow, tickets that came back first."""
+        """Deal what credit and slots allow, work items that came back first."""
         self.reuse()
         touched: set[WorkerHandle] = set()
         pressure = self._pressure
-        while not (pressure.is_known and pressure.is_high) and (tickets := self._next_tickets()):
-            count = self._grant_all(tickets, touched)
-            if count < len(tickets):
+        while not (pressure.is_known and pressure.is_high) and (work_items := self._next_work_items()):
+            count = self._grant_all(work_items, touched)
+            if count < len(work_items):
                 # In front, in their order: the next slot that comes free is for what is due first.
-                self._pool.pending.extendleft(reversed(tickets[count:]))
+                self._pool.pending.extendleft(reversed(work_items[count:]))
                 break
         workers = self._pool.roster.workers
         for worker in touched:
@@ -240,7 +240,7 @@ class Dispatcher:
         if ring.recent_bytes >= _WORTH_BYTES and not self._pressure.is_known:
             self._reuse.apply(self._grant)
 
-    def _next_tickets(self) -> list[Ticket]:
+    def _next_work_items(self) -> list[WorkItem]:
         pending = self._pool.pending
         if not pending:
             # A lot, which goes round the workers; where memory is short a chunk, behind which `pump` asks again.
@@ -249,24 +249,24 @@ class Dispatcher:
             self._pool.put_back(self._pool.ledger.deal())
         return [pending.popleft() for _ in range(min(self.chunk, len(pending)))]
 
-    def _grant_all(self, tickets: list[Ticket], touched: set[WorkerHandle]) -> int:
-        """Grant tickets, a chunk to each worker; return how many there were workers and slots for."""
-        size = 1 if tickets[0].lane >= 0 else self.chunk
-        for start in range(0, len(tickets), size):
-            chunk = tickets[start : start + size]
+    def _grant_all(self, work_items: list[WorkItem], touched: set[WorkerHandle]) -> int:
+        """Grant work items, a chunk to each worker; return how many there were workers and slots for."""
+        size = 1 if work_items[0].lane >= 0 else self.chunk
+        for start in range(0, len(work_items), size):
+            chunk = work_items[start : start + size]
             worker = self._choose(chunk[0])
             count = self._grant(worker, chunk) if worker is not None else 0
             if worker is not None and count:
                 touched.add(worker)
             if count < len(chunk):
                 return start + count
-        return len(tickets)
+        return len(work_items)
 
-    def _choose(self, ticket: Ticket) -> WorkerHandle | None:
-        """Return the ticket's own worker, or the less busy of the next two; None if it has enough, or is gone."""
+    def _choose(self, work_item: WorkItem) -> WorkerHandle | None:
+        """Return the work item's own worker, or the less busy of the next two; None if it has enough, or is gone."""
         workers = self._pool.roster.workers
         if self._owners is not None:
-            worker = workers.get(self._owners.owner(ticket.lane))
+            worker = workers.get(self._owners.owner(work_item.lane))
             return None if worker is None or len(worker.in_flight) >= worker.room else worker
         # Of two, and not of all: a look at thousands of workers for each chunk would cost more than the grants.
         count = self._num_workers
@@ -278,74 +278,74 @@ class Dispatcher:
             one = next(iter(workers.values()), None)
         return None if one is None or len(one.in_flight) + self.chunk > one.room else one
 
-    def _grant(self, worker: WorkerHandle, tickets: list[Ticket]) -> int:
+    def _grant(self, worker: WorkerHandle, work_items: list[WorkItem]) -> int:
         """Grant a chunk; return how many of it there were slots for."""
         ring, in_flight, number = self._pool.ring, worker.in_flight, worker.number
         grant, pack, make = ring.grant, GRANT.pack, self._work
         if not in_flight:  # it was idle: what it is granted now is at work from now on
             worker.busy_since = _clock()
         records = []
-        if tickets[0].listed is not None:
-            return self._grant_listed(worker, tickets)
-        for ticket in tickets:
+        if work_items[0].listed is not None:
+            return self._grant_listed(worker, work_items)
+        for work_item in work_items:
             slot = grant(number)
             if slot is None:
                 break
-            # Entered before it is written: whatever happens from here on, the ticket is granted again when this worker
-            # is reaped.
-            in_flight[slot.turn] = make(ticket, slot, ring)
-            records.append(pack(MAGIC, _WORK, slot.number, slot.turn, ticket.unit, ticket.epoch, slot.high_water))
+            # Entered before it is written: whatever happens from here on, the work item is granted again when this
+            # worker is reaped.
+            in_flight[slot.turn] = make(work_item, slot, ring)
+            records.append(pack(MAGIC, _WORK, slot.number, slot.turn, work_item.unit, work_item.epoch, slot.high_water))
         worker.outbox += b"".join(records)  # one write for all of them, by `flush`: each may have to wake a process
         return len(records)
 
-    def _grant_listed(self, worker: WorkerHandle, tickets: list[Ticket]) -> int:
+    def _grant_listed(self, worker: WorkerHandle, work_items: list[WorkItem]) -> int:
         """Grant a chunk whose samples are listed: the lists are written into the slots."""
         ring = self._pool.ring
-        for count, ticket in enumerate(tickets):
-            assert ticket.listed is not None
-            slot, data = ring.grant(worker.number), pack_listed(ticket.listed)
+        for count, work_item in enumerate(work_items):
+            assert work_item.listed is not None
+            slot, data = ring.grant(worker.number), pack_listed(work_item.listed)
             if slot is None:
                 return count
             if not ring.reserve(slot, len(data)):
                 ring.slots.release(slot)
                 return count
             ring.memory[slot.offset : slot.offset + len(data)] = data
-            worker.in_flight[slot.turn] = self._work(ticket, slot, ring)
+            worker.in_flight[slot.turn] = self._work(work_item, slot, ring)
             worker.outbox += GRANT.pack(
-                MAGIC, GrantKind.LISTED, slot.number, slot.turn, ticket.unit, ticket.epoch, slot.high_water
+                MAGIC, GrantKind.LISTED, slot.number, slot.turn, work_item.unit, work_item.epoch, slot.high_water
             )
-        return len(tickets)
+        return len(work_items)
 
-    def _grant_lanes(self, worker: WorkerHandle, tickets: list[Ticket]) -> int:
+    def _grant_lanes(self, worker: WorkerHandle, work_items: list[WorkItem]) -> int:
         """Grant elements of lanes, each with where to open its lane, if the worker is not there."""
         ring, owners = self._pool.ring, self._owners
         assert owners is not None
         if not worker.in_flight:
             worker.busy_since = _clock()
-        for count, ticket in enumerate(tickets):
+        for count, work_item in enumerate(work_items):
             slot = ring.grant(worker.number)
             if slot is None:
                 return count
-            goes_on = owners.goes_on(worker.key, ticket)
-            start = None if goes_on else owners.start_for(ticket)
+            goes_on = owners.goes_on(worker.key, work_item)
+            start = None if goes_on else owners.start_for(work_item)
             if start is not None:
                 data = pack_start(start)
                 if not ring.reserve(slot, len(data)):
                     ring.slots.release(slot)
                     return count
                 ring.memory[slot.offset : slot.offset + len(data)] = data
-            worker.in_flight[slot.turn] = self._work(ticket, slot, ring)
+            worker.in_flight[slot.turn] = self._work(work_item, slot, ring)
             if not goes_on:
                 # The one before may be alive and have the lane open, behind the place where it goes on.
-                holder = owners.holder(ticket.lane)
+                holder = owners.holder(work_item.lane)
                 if holder is not None and holder != worker.key:
-                    self._close_lane(holder, ticket.lane)
-                owners.note_granted(worker.key, ticket)
+                    self._close_lane(holder, work_item.lane)
+                owners.note_granted(worker.key, work_item)
             worker.outbox += GRANT.pack(
-                MAGIC, _WORK if start is None else GrantKind.LANE, slot.number, slot.turn, owners.element(ticket),
-                ticket.epoch, slot.high_water,
+                MAGIC, _WORK if start is None else GrantKind.LANE, slot.number, slot.turn, owners.element(work_item),
+                work_item.epoch, slot.high_water,
             )  # fmt: skip
-        return len(tickets)
+        return len(work_items)
 
     def _close_lane(self, key: int, lane: int) -> None:
         """Have a worker let go of a lane that another one has now, or it keeps its buffers until the next epoch.
@@ -403,27 +403,27 @@ class Dispatcher:
             return max(_STEAL_WAIT_S, wait_ns / 1e9)
         self._look_at = now + _MOVE_PAUSE_NS
         # All of them: the elements of its other lanes, too, are granted in their order.
-        tickets = [work.ticket for work in self._pool.take_unread(victim)]
+        work_items = [work.work_item for work in self._pool.take_unread(victim)]
         victim.flush()
         # A lane of which it has begun an element stays: never do two processes run one.
-        begun = {work.ticket.lane for work in victim.in_flight.values()}
+        begun = {work.work_item.lane for work in victim.in_flight.values()}
         seen: set[int] = set()
         again_s = None
-        for ticket in tickets:
-            if ticket.lane in begun or ticket.lane in seen:
+        for work_item in work_items:
+            if work_item.lane in begun or work_item.lane in seen:
                 continue
-            seen.add(ticket.lane)
-            distance = owners.distance(ticket)
+            seen.add(work_item.lane)
+            distance = owners.distance(work_item)
             if distance is None:
                 continue
-            cost_ns = distance * self._item_ns + self._fill_ns if ticket.unit else 0
+            cost_ns = distance * self._item_ns + self._fill_ns if work_item.unit else 0
             again_s = _MOVE_PAUSE_NS / 1e9  # no event will tell that it is worth it by then
             if cost_ns * _WORTH_MOVING < worth_ns:
-                owners.move(ticket.lane, idle[0].number)
+                owners.move(work_item.lane, idle[0].number)
                 self._look_at = max(self._look_at, now + cost_ns * _PAUSE_AFTER_MOVE)
                 again_s = None  # there will be a report
                 break
-        self._pool.put_back(tickets)
+        self._pool.put_back(work_items)
         self.pump()
         return again_s
 
@@ -497,10 +497,10 @@ class Dispatcher:
                 if flags & TAIL:
                     self._enter_tail(worker, work)
                 if flags & UNSHARDED and worker.process is not None and not worker.uses_queues:
-                    self._pool.ledger.unsharded.add(work.ticket.lane)  # else a queue has divided the elements
+                    self._pool.ledger.unsharded.add(work.work_item.lane)  # else a queue has divided the elements
             elif flags & _FLAGGED:
                 self._enter_flagged(worker, spec, work, flags)
-                if flags & NEW_SPEC and not work.ticket.unit:
+                if flags & NEW_SPEC and not work.work_item.unit:
                     self._fill_ns = max(self._fill_ns, compute)
             else:
                 work.read = specs[spec]  # one that it has not sent is a KeyError, too
@@ -511,7 +511,7 @@ class Dispatcher:
             if work.is_end or work.cancelled:  # nobody will open it, and so nobody would release its slot
                 ring.release(slot)
             if not work.cancelled:
-                ready[work.ticket.number] = work
+                ready[work.work_item.number] = work
             # Last: an interrupt may strike between any two lines, and what is still in here counts as not reported, and
             # is computed again.
             del in_flight[turn]
@@ -541,9 +541,9 @@ class Dispatcher:
         if blocked:
             tally.blocked.add(1000 * (blocked - 1))
             tally.blocked_beside_ns += 1000 * min(beside_us, blocked - 1)
-        timeline, ticket, is_drawn = self._pool.ring.recorder.timeline, work.ticket, False
+        timeline, work_item, is_drawn = self._pool.ring.recorder.timeline, work.work_item, False
         if timeline is not None and (worker.process is None or not worker.process.machine):  # one clock
-            place = ticket.number, ticket.epoch, ticket.unit
+            place = work_item.number, work_item.epoch, work_item.unit
             is_drawn = timeline.batch(worker.number, place, began_ns, stages_ns)
         worker.in_flight[turn] = work.timed(is_drawn=is_drawn)  # its outcome comes next, in this read or a later one
 
@@ -560,18 +560,18 @@ class Dispatcher:
 
     def _enter_tail(self, worker: WorkerHandle, work: Work) -> None:
         """Copy a tail out of the slot: from here on the batch ends before it."""
-        ticket, start = work.ticket, work.slot.offset
+        work_item, start = work.work_item, work.slot.offset
         tail = unpack_tail(self._pool.ring.memory, start + work.header_offset, start + work.nbytes)
         work.nbytes -= tail.nbytes
         recorder = self._pool.ring.recorder
-        if ticket.lane < 0:  # of a batch that was timed: its times came just before
+        if work_item.lane < 0:  # of a batch that was timed: its times came just before
             if tail.state is not None:
                 raise ProtocolError("the snapshot of no lane")
             recorder.add_stages(tail.rows, self.tallies[worker.number].weight)
             return
         recorder.add_stages(tail.rows)
         if tail.state is not None and not work.cancelled:  # else it may be of another epoch, or of a source as it was
-            self._pool.ledger.lanes.note(ticket.lane, ticket.unit + 1, tail.state)
+            self._pool.ledger.lanes.note(work_item.lane, work_item.unit + 1, tail.state)
 
     def _note_cost(self, item_ns: int) -> None:
         self._item_ns += (item_ns - self._item_ns) >> 4
@@ -584,7 +584,7 @@ class Dispatcher:
         self, worker: WorkerHandle, kind: int, number: int, turn: int, high_water: int, flags: int,
         notices: Sequence[Notice],
     ) -> Sequence[Notice]:  # fmt: skip
-        """Enter a report that is no outcome of a ticket; return the notices with it, if it is to be routed."""
+        """Enter a report that is no outcome of a work item; return the notices with it, if it is to be routed."""
         ring = self._pool.ring
         if kind == ReportKind.FULL:
             work = worker.in_flight[turn]

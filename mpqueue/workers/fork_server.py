@@ -1,4 +1,4 @@
-"""The nursery: a clean process with one thread, from which all workers are forked.
+"""The fork server: a clean process with one thread, from which all workers are forked.
 
 It is a fresh interpreter, not a fork of the trainer: forking a process full of TensorFlow, CUDA or OpenMP threads is
 the classic deadlock. It loads the source once, so that a big dataset is sent once and shared copy-on-write, and a
@@ -6,8 +6,8 @@ replacement for a dead worker is there in about a millisecond.
 
 It owns the worker processes: it alone forks, watches and reaps them, and tells the trainer over one socket what
 became of each. It waits for the socket and the workers' pidfds in one `poll`; nothing here is done by the clock,
-except that a parked nursery ends after `PARK_S` seconds. It is tied to the trainer, and its workers to it and to the
-trainer, by `mpqueue.system.parent_death`: whoever is killed takes along all that would be orphaned.
+except that a parked fork server ends after `PARK_S` seconds. It is tied to the trainer, and its workers to it and to
+the trainer, by `mpqueue.system.parent_death`: whoever is killed takes along all that would be orphaned.
 
 If loading the source left threads running (pyarrow does), this process may not fork any more. Then, and with
 ``start_method="spawn"``, each worker is a fresh interpreter that gets the source over a socket.
@@ -34,7 +34,7 @@ from mpqueue.worker import failures
 from mpqueue.worker.config import Payload, WorkerConfig, WorkerEnds
 from mpqueue.worker.main import answer_for_stacks, prepare_process, run_and_exit
 from mpqueue.worker.source_receive import load
-from mpqueue.workers import nursery_messages as messages
+from mpqueue.workers import fork_server_messages as messages
 from mpqueue.workers.entry_code import NUM_SPAWN_FDS, SPAWN_CODE
 from mpqueue.workers.kept_source import BufferPlace, mapped
 from mpqueue.workers.open_handles import opened_for_writing
@@ -47,7 +47,7 @@ class _Child(NamedTuple):
     pid: int
 
 
-class _Nursery:
+class _ForkServer:
     def __init__(self, sock: socket.socket, trainer_lifeline: int) -> None:
         self._sock, self._trainer_lifeline = sock, trainer_lifeline
         self._lifeline, self._lifeline_write = os.pipe()
@@ -79,25 +79,27 @@ class _Nursery:
                     return
 
     def _answer(self) -> bool:
-        message = messages.receive(self._sock, messages.TO_NURSERY)
+        message = messages.receive(self._sock, messages.TO_FORK_SERVER)
         if message is None:
             return False
         self._timeout_ms = None
-        if message.kind == messages.ToNursery.SETTINGS:
+        if message.kind == messages.ToForkServer.SETTINGS:
             self._settings = message.body
             self._settings.apply()
-        elif message.kind == messages.ToNursery.SOURCE:
+        elif message.kind == messages.ToForkServer.SOURCE:
             self._take_source(message)
-        elif message.kind == messages.ToNursery.FORK:
+        elif message.kind == messages.ToForkServer.FORK:
             self._start_worker(message)
-        elif message.kind == messages.ToNursery.KILL:
+        elif message.kind == messages.ToForkServer.KILL:
             key, number = message.body
             for child in self._children.values():
                 if child.key == key:
                     os.kill(child.pid, number)  # it is not reaped yet, so the pid is its own
-        elif message.kind == messages.ToNursery.RETURN:
-            messages.send(self._sock, messages.FromNursery.KEPT, list(self._snapshots), list(self._snapshots.values()))
-        elif message.kind == messages.ToNursery.PARK:
+        elif message.kind == messages.ToForkServer.RETURN:
+            messages.send(
+                self._sock, messages.FromForkServer.KEPT, list(self._snapshots), list(self._snapshots.values())
+            )
+        elif message.kind == messages.ToForkServer.PARK:
             self._timeout_ms = PARK_S * 1000
         return True
 
@@ -119,7 +121,7 @@ class _Nursery:
         except BaseException as error:
             if not own[0]:
                 leave_as_child(error)
-            self._broken = failures.pack(error, "raised while the source was unpickled in the nursery")
+            self._broken = failures.pack(error, "raised while the source was unpickled in the fork server")
         if not own[0]:  # forked by code of the user's that unpickled the source
             leave_as_child()
         gc.freeze()  # a collection in a worker would write to every object's header, and copy the shared pages
@@ -129,7 +131,7 @@ class _Nursery:
         try:
             ends = WorkerEnds.received(message.fds)
             if self._broken is not None:
-                messages.send(self._sock, messages.FromNursery.FAILED, (key, self._broken))
+                messages.send(self._sock, messages.FromForkServer.FAILED, (key, self._broken))
                 return
             with Birth() as birth:
                 start = self._spawn if self._must_spawn() else self._fork
@@ -137,7 +139,9 @@ class _Nursery:
                 sentinel = birth.sentinel_of(pid)
         except OSError as error:
             messages.send(
-                self._sock, messages.FromNursery.FAILED, (key, failures.pack(error, "raised when a worker was started"))
+                self._sock,
+                messages.FromForkServer.FAILED,
+                (key, failures.pack(error, "raised when a worker was started")),
             )
             return
         finally:
@@ -146,7 +150,7 @@ class _Nursery:
                 os.close(fd)
         self._children[sentinel] = _Child(key, pid)
         self._poll.register(sentinel, select.POLLIN)
-        messages.send(self._sock, messages.FromNursery.FORKED, (key, pid), [sentinel])
+        messages.send(self._sock, messages.FromForkServer.FORKED, (key, pid), [sentinel])
 
     def _must_spawn(self) -> bool:
         assert self._settings is not None
@@ -161,7 +165,7 @@ class _Nursery:
                 f"loading the source started threads ({counted(threads)}), "
                 "so workers are started as fresh interpreters, which is slower"
             )
-            messages.send(self._sock, messages.FromNursery.NOTE, text)
+            messages.send(self._sock, messages.FromForkServer.NOTE, text)
         return True
 
     def _fork(self, config: WorkerConfig, ends: WorkerEnds, birth: Birth) -> int:
@@ -209,7 +213,7 @@ class _Nursery:
             os._exit(1)
 
     def _spawn(self, config: WorkerConfig, ends: WorkerEnds, birth: Birth) -> int:
-        import subprocess  # 8 ms that a nursery which forks does not need
+        import subprocess  # 8 ms that a fork server which forks does not need
 
         ours, theirs = socket.socketpair()
         with ours, theirs, self._lifelines() as lifelines:
@@ -228,28 +232,28 @@ class _Nursery:
             source = self._data, list(self._snapshots), self._places
             body = config, source, os.environ.get(hash_seed.VARIABLE)
             with contextlib.suppress(ConnectionError):  # it was killed while it started: its exit is reported as any
-                messages.send(ours, messages.ToNursery.FORK, body, [*self._snapshots.values(), *ends.sent])
+                messages.send(ours, messages.ToForkServer.FORK, body, [*self._snapshots.values(), *ends.sent])
         return process.pid
 
     def _reap(self, sentinel: int) -> None:
         child = self._children.pop(sentinel)
         self._poll.unregister(sentinel)
         os.close(sentinel)
-        messages.send(self._sock, messages.FromNursery.EXITED, (child.key, *reap(child.pid)))
+        messages.send(self._sock, messages.FromForkServer.EXITED, (child.key, *reap(child.pid)))
 
 
 def main() -> None:
-    """Entry of the nursery's interpreter."""
+    """Entry of the fork server's interpreter."""
     _collect_from_now_on()
     fd, trainer_lifeline = int(sys.argv[-2]), int(sys.argv[-1])
     parent_death.arm(descriptors.reopen(trainer_lifeline))
     _open_standard_streams()
     prepare_process()
-    set_process_name("mpqueue-nursery")
+    set_process_name("mpqueue-forksrv")
     sys.argv[:] = [""]
     status = 1
     try:
-        _Nursery(socket.socket(fileno=fd), trainer_lifeline).serve()
+        _ForkServer(socket.socket(fileno=fd), trainer_lifeline).serve()
         status = 0
     except (BrokenPipeError, ConnectionResetError):
         status = 0  # the trainer is gone: the workers go with us
@@ -285,7 +289,7 @@ def spawned() -> None:
     sys.argv[:] = [""]
     prepare_process()
     with socket.socket(fileno=fd) as sock:
-        message = messages.receive(sock, messages.TO_NURSERY)
+        message = messages.receive(sock, messages.TO_FORK_SERVER)
     if message is None:
         os._exit(1)
     config, (data, numbers, places), shown = message.body

@@ -1,10 +1,10 @@
-"""Messages between trainer and nursery, over one socket pair: a kind, a pickled body, and descriptors.
+"""Messages between trainer and fork server, over one socket pair: a kind, a pickled body, and descriptors.
 
     [ kind: 1 byte ][ descriptors: 1 byte ][ body: 8 bytes of length ] body
 
 The big arrays of a source are in shared memory, of which only descriptors are sent.
 
-To the nursery                                               From the nursery
+To the fork server                                               From the fork server
 --------------                                               ----------------
 SETTINGS  working directory, sys.path, environment, CPUs     FORKED  (worker's key, pid)
 SOURCE    pickle, places of buffers, new memory              EXITED  (worker's key, wait status, peak bytes)
@@ -35,14 +35,14 @@ from mpqueue.transport.framing import (
 from mpqueue.transport.records import ProtocolError, RecordType, kinds_of
 
 
-class ToNursery:
-    """Kinds of messages to the nursery."""
+class ToForkServer:
+    """Kinds of messages to the fork server."""
 
     SETTINGS, SOURCE, FORK, KILL, PARK, RETURN = range(1, 7)
 
 
-class FromNursery:
-    """Kinds of messages from the nursery."""
+class FromForkServer:
+    """Kinds of messages from the fork server."""
 
     FORKED, EXITED, FAILED, NOTE, KEPT = range(1, 6)
 
@@ -56,7 +56,7 @@ class Message(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """Settings that a nursery takes over from the trainer at each start."""
+    """Settings that a fork server takes over from the trainer at each start."""
 
     cwd: str
     path: list[str]
@@ -76,8 +76,8 @@ class Settings(NamedTuple):
 
 
 _FIELDS, _MOST = "kind:B num_fds:B nbytes:Q", {"num_fds": 64}
-TO_NURSERY = RecordType(_FIELDS, kinds=kinds_of(ToNursery), most=_MOST)
-FROM_NURSERY = RecordType(_FIELDS, kinds=kinds_of(FromNursery), most=_MOST)
+TO_FORK_SERVER = RecordType(_FIELDS, kinds=kinds_of(ToForkServer), most=_MOST)
+FROM_FORK_SERVER = RecordType(_FIELDS, kinds=kinds_of(FromForkServer), most=_MOST)
 
 
 def send(sock: socket.socket, kind: int, body: Any, fds: Sequence[int] = ()) -> None:
@@ -87,7 +87,7 @@ def send(sock: socket.socket, kind: int, body: Any, fds: Sequence[int] = ()) -> 
         OSError: The other side is gone.
     """
     data = pickle.dumps(body, 5)
-    head = TO_NURSERY.pack(kind, len(fds), len(data))  # both ways are packed alike
+    head = TO_FORK_SERVER.pack(kind, len(fds), len(data))  # both ways are packed alike
     # A sent-in-full first byte carries the descriptors; the rest follows as the socket takes it.
     sent = send_with_descriptors(sock, head, fds)
     sock.sendall(head[sent:] + data, socket_support.NO_SIGPIPE)

@@ -34,15 +34,15 @@ from mpqueue.engine.outcomes import Partial, Result, Unreadable
 from mpqueue.memory.layout import ReadSpec
 from mpqueue.memory.ring import Ring
 from mpqueue.memory.slots import PAGE, Slot
-from mpqueue.plan.cursors import Ticket
+from mpqueue.plan.cursors import WorkItem
 from mpqueue.system import descriptors, platform_support
 from mpqueue.system.processes import Process
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerEnds
 from mpqueue.worker.failures import unreadable
-from mpqueue.worker.marked import Name
 from mpqueue.worker.records import GRANT, MAGIC
+from mpqueue.worker.retry_markers import Name
 
 
 class WorkerState(enum.Enum):
@@ -135,10 +135,10 @@ class WorkerLife:
 
 
 class Work:
-    """A ticket at a worker, with its slot; once it is reported, the outcome of the ticket, which the slot holds.
+    """A work item at a worker, with its slot; once it is reported, the outcome of the work item, which the slot holds.
 
     Attributes:
-        ticket: What is to be computed.
+        work_item: What is to be computed.
         slot: Where to.
         cancelled: Nobody wants it any more.
         is_plain: It is a batch: no exception, and not the end.
@@ -159,14 +159,14 @@ class Work:
         "read",
         "ring",
         "slot",
-        "ticket",
+        "work_item",
     )
     read: ReadSpec | None  # this and the two below are known when it is reported
     header_offset: int
     nbytes: int
 
-    def __init__(self, ticket: Ticket, slot: Slot, ring: Ring) -> None:
-        self.ticket, self.slot, self.ring = ticket, slot, ring
+    def __init__(self, work_item: WorkItem, slot: Slot, ring: Ring) -> None:
+        self.work_item, self.slot, self.ring = work_item, slot, ring
         self.cancelled = self.is_end = self.is_partial = False
         self.is_plain = True
 
@@ -202,7 +202,7 @@ class Work:
 
     def timed(self, *, is_drawn: bool) -> "Work":
         """Return what takes this one's place before its outcome is entered: the same, whose lease will be timed."""
-        timed = TimedWork(self.ticket, self.slot, self.ring)
+        timed = TimedWork(self.work_item, self.slot, self.ring)
         timed.cancelled, timed.is_drawn = self.cancelled, is_drawn
         return timed
 
@@ -237,7 +237,7 @@ class Work:
 
 
 class TimedWork(Work):
-    """A ticket whose batch was timed.
+    """A work item whose batch was timed.
 
     Attributes:
         is_drawn: It is in the timeline.
@@ -248,11 +248,11 @@ class TimedWork(Work):
 
     def open(self) -> Any:
         """Return the batch, and have its lease timed; or raise what is there instead."""
-        began, ring, ticket = clock_ns(), self.ring, self.ticket
+        began, ring, work_item = clock_ns(), self.ring, self.work_item
         batch = super().open()
-        ring.time_lease(self.slot, ticket.number if self.is_drawn else None)
+        ring.time_lease(self.slot, work_item.number if self.is_drawn else None)
         if self.is_drawn and ring.recorder.timeline is not None:
-            ring.recorder.timeline.take((ticket.number, ticket.epoch, ticket.unit), began)
+            ring.recorder.timeline.take((work_item.number, work_item.epoch, work_item.unit), began)
         return batch
 
 
@@ -338,7 +338,8 @@ class WorkerHandle:
         loading: Turns of the new versions of the source that it has not loaded yet.
         has_ended: Its stream has ended.
         stacks: What it has said of its stacks, if it hung.
-        mark: The turn and the name of the sample that it has said it is at, see `mpqueue.worker.marked`; None: of none.
+        mark: The turn and the name of the sample that it has said it is at, see `mpqueue.worker.retry_markers`; None:
+        of none.
         is_leaving: It gets no more grants, and ends when it has served what it has.
         has_used_queues: It has said so, or was seen to, by its end.
     """

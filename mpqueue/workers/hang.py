@@ -5,7 +5,8 @@ through a pipe of its own. The user's code goes on as if nothing had happened. W
 stacks go into a warning (`SlowBatch`): after `SLOW_S`, and at doubling times. With a `batch_timeout`, a worker that has
 been at one batch for longer than that is killed then, and its death is handled like any other.
 
-A batch's time begins when its worker runs. Until then a new nursery may have to import and unpickle the source, which
+A batch's time begins when its worker runs. Until then a new fork server may have to import and unpickle the source,
+which
 takes longer than any batch: `START_S` bounds that.
 
 A loop over batches that stands still says nothing by itself: a dead network disk, a lock, an endless loop look alike.
@@ -20,7 +21,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from mpqueue.engine.ledger import Ledger
-from mpqueue.plan.cursors import Ticket
+from mpqueue.plan.cursors import WorkItem
 from mpqueue.system.log import warn
 from mpqueue.transport.poller import wait_readable
 from mpqueue.worker.config import DUMP_SIGNAL
@@ -40,7 +41,7 @@ class SlowBatch:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._of = -1, -1  # the ticket that is waited for, and how many batches have come before
+        self._of = -1, -1  # the work item that is waited for, and how many batches have come before
         self._waited_s, self._due_s = 0.0, SLOW_S
         self._seen_at = self._left_s = 0.0  # when it was asked last, and what the answer was
 
@@ -57,24 +58,24 @@ class SlowBatch:
         self._seen_at, self._left_s = now, max(0.0, self._due_s - self._waited_s)
         return self._left_s
 
-    def overdue(self) -> Ticket | None:
-        """Return the ticket that is to be told of now, each time once; None: there is none."""
+    def overdue(self) -> WorkItem | None:
+        """Return the work item that is to be told of now, each time once; None: there is none."""
         if self.time_left_s() != 0:
             return None
         while self.time_left_s() == 0:
             self._due_s *= 2
-        return self._ledger.tickets[self._of[0]]
+        return self._ledger.work_items[self._of[0]]
 
-    def tell(self, ticket: Ticket, who: str, stack: str) -> None:
+    def tell(self, work_item: WorkItem, who: str, stack: str) -> None:
         """Log the warning.
 
         Args:
-            ticket: As of `overdue`.
+            work_item: As of `overdue`.
             who: Who is at work on it.
             stack: Where that is; empty: nobody knows.
         """
         waited = f"{self._waited_s:.0f} s of waiting"
-        text = f"index {ticket.unit} of epoch {ticket.epoch} is not ready after {waited}; {who}"
+        text = f"index {work_item.unit} of epoch {work_item.epoch} is not ready after {waited}; {who}"
         warn(f"{text}:\n{stack.rstrip()}\n" if stack else text, "Worker processes", "Find slow or hanging batches")
 
 
@@ -128,13 +129,13 @@ class _Question(NamedTuple):
     """A worker was asked where it is.
 
     Attributes:
-        ticket: What is waited for.
+        work_item: What is waited for.
         worker: Has it.
         who: Names the worker.
         ends_at: When no answer is expected any more.
     """
 
-    ticket: Ticket
+    work_item: WorkItem
     worker: WorkerHandle
     who: str
     ends_at: float
@@ -167,34 +168,38 @@ class SlowWatch:
         if question is None:
             self._ask()
             return
-        ticket, worker, who, ends_at = question
+        work_item, worker, who, ends_at = question
         fd = worker.pipes.stacks
-        if fd >= 0 and self._ledger.tickets.get(ticket.number) is ticket and ticket.number not in self._ledger.ready:
+        if (
+            fd >= 0
+            and self._ledger.work_items.get(work_item.number) is work_item
+            and work_item.number not in self._ledger.ready
+        ):
             piece = os.read(fd, _MAX_STACK_BYTES) if wait_readable(fd, 0.0) else b""
             self._answer += piece
             if (piece or not self._answer) and time.monotonic() < ends_at:
                 return  # the dump comes in many small writes
-            self._batch.tell(ticket, f"{who} is here", _text_of(self._answer))
+            self._batch.tell(work_item, f"{who} is here", _text_of(self._answer))
         self._question = None
 
     def _ask(self) -> None:
-        ticket = self._batch.overdue()
-        if ticket is None:
+        work_item = self._batch.overdue()
+        if work_item is None:
             return
-        at_it = (w for w in self._roster.living if any(work.ticket is ticket for work in w.in_flight.values()))
+        at_it = (w for w in self._roster.living if any(work.work_item is work_item for work in w.in_flight.values()))
         worker = next(at_it, None)
         if worker is None or worker.process is None:
             why = "no worker has begun it, because all are busy, being started, or without memory"
-            self._batch.tell(ticket, why, "")
+            self._batch.tell(work_item, why, "")
             return
         process, took_s = worker.process, (time.perf_counter_ns() - worker.busy_since) / 1e9
         where = f" on node {process.machine}" if process.machine else ""
         who = f"worker {worker.number} (pid {process.pid}{where})"
         if worker.life.state not in _AT_WORK or worker.pipes.stacks < 0 or took_s < _NEW_S:
-            self._batch.tell(ticket, f"{who} has it", "")
+            self._batch.tell(work_item, f"{who} has it", "")
             return
         _ask_for_stacks(worker, self._roster)
-        self._answer, self._question = b"", _Question(ticket, worker, who, time.monotonic() + _DUMP_S)
+        self._answer, self._question = b"", _Question(work_item, worker, who, time.monotonic() + _DUMP_S)
 
 
 def _ask_for_stacks(worker: WorkerHandle, roster: Roster) -> None:

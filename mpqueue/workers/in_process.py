@@ -7,7 +7,7 @@ from typing import Any
 
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
-from mpqueue.plan.cursors import Ticket
+from mpqueue.plan.cursors import WorkItem
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.stats import Statistics, summed, workers_of
@@ -21,7 +21,7 @@ class InProcessBackend:
     """A backend that computes in this process.
 
     Args:
-        ledger: Whose tickets it runs.
+        ledger: Whose work items it runs.
         job: What is run.
     """
 
@@ -63,28 +63,30 @@ class InProcessBackend:
         """Return the counters."""
         return summed(workers_of(self._job.recorder))
 
-    def _work_of(self, ticket: Ticket, runner: AnyRunner) -> tuple[int, Any]:
+    def _work_of(self, work_item: WorkItem, runner: AnyRunner) -> tuple[int, Any]:
         """Return what a runner is asked for: a number, and a list of samples or where to open a lane."""
-        if ticket.lane < 0:
-            return ticket.unit, ticket.listed
+        if work_item.lane < 0:
+            return work_item.unit, work_item.listed
         ledger = self._ledger
-        unit = ledger.cursor.element(ticket)
+        unit = ledger.cursor.element(work_item)
         assert isinstance(runner, StreamRunner)
-        if ticket.unit and runner.is_at(ticket.epoch, unit):
+        if work_item.unit and runner.is_at(work_item.epoch, unit):
             return unit, None
-        start = ledger.lanes.start(ticket.lane, ticket.unit)  # of a first element, too: its lane may have lost samples
-        return unit, start if ticket.unit or start.state is not None else None
+        start = ledger.lanes.start(
+            work_item.lane, work_item.unit
+        )  # of a first element, too: its lane may have lost samples
+        return unit, start if work_item.unit or start.state is not None else None
 
-    def _ended(self, ticket: Ticket, runner: AnyRunner, end: StreamEnd) -> Result:
-        """Return the outcome of a ticket whose lane has ended."""
+    def _ended(self, work_item: WorkItem, runner: AnyRunner, end: StreamEnd) -> Result:
+        """Return the outcome of a work item whose lane has ended."""
         if isinstance(runner, StreamRunner) and not runner.is_shared:
-            self._ledger.unsharded.add(ticket.lane)
+            self._ledger.unsharded.add(work_item.lane)
         return Result.ended(end.rows)
 
     @staticmethod
-    def _failed(ticket: Ticket, unit: int, runner: AnyRunner, error: BaseException) -> Result:
-        """Return the outcome of a ticket for which the source has raised."""
-        note = runner.note(unit, ticket.epoch)
+    def _failed(work_item: WorkItem, unit: int, runner: AnyRunner, error: BaseException) -> Result:
+        """Return the outcome of a work item for which the source has raised."""
+        note = runner.note(unit, work_item.epoch)
         if isinstance(error, SystemExit):  # as it is, it would end the program without a word
             return Result.failed(never_an_exit(error, note))
         error.add_note(note)

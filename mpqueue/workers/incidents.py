@@ -6,17 +6,17 @@ Each death and each restart is one warning, with the worker's number, and so is 
 
 from mpqueue.errors import WorkerDied
 from mpqueue.memory.ring import Ring
-from mpqueue.plan.cursors import Ticket
+from mpqueue.plan.cursors import WorkItem
 from mpqueue.system.log import debug, debugs, warn
 from mpqueue.telemetry.units import size_text
 from mpqueue.workers.handle import Cause
 from mpqueue.workers.roster import Exit
 
 
-def report_death(leaving: Exit, ticket: Ticket | None) -> None:
+def report_death(leaving: Exit, work_item: WorkItem | None) -> None:
     """Warn that a worker has died, by itself or because it was killed."""
     worker, cause = leaving.worker, leaving.worker.life.cause
-    index, epoch = (None, None) if ticket is None else (ticket.unit, ticket.epoch)
+    index, epoch = (None, None) if work_item is None else (work_item.unit, work_item.epoch)
     died = WorkerDied(worker.number, leaving.exitcode, index, epoch, leaving.peak_bytes, leaving.oom_killed)
     process = worker.process
     where = f" on node {process.machine}" if process is not None and process.machine else ""
@@ -34,7 +34,7 @@ def report_restart(number: int) -> None:
 
 
 def report_launcher_death(exitcode: int | None, num_workers: int) -> None:
-    """Warn that the nursery has died, and its workers with it."""
+    """Warn that the fork server has died, and its workers with it."""
     warn(
         f"{WorkerDied(-1, exitcode)}, and its {num_workers} workers with it", "Worker processes", "Monitor the workers"
     )

@@ -12,19 +12,19 @@ from typing import Any
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result, WithTail
 from mpqueue.plan.batching import Form
-from mpqueue.plan.cursors import Ticket
+from mpqueue.plan.cursors import WorkItem
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
-from mpqueue.worker import context, tensorflow_numbers, torch_info
+from mpqueue.worker import context, tensorflow_rng, torch_info
 from mpqueue.worker.failures import never_an_exit
-from mpqueue.worker.kept_generators import KeptGenerators, kept_generators
 from mpqueue.worker.runner import BeginBatch, StreamEnd, run_timed
 from mpqueue.worker.runners import AnyRunner, Parts, make_runner
 from mpqueue.worker.sample_runner import SampleRunner
-from mpqueue.workers import left_inside
+from mpqueue.worker.user_generators import KeptGenerators, user_generators
+from mpqueue.workers import active_iterators
 from mpqueue.workers.in_process import InProcessBackend
 from mpqueue.workers.job import Job
 
@@ -33,23 +33,23 @@ class InlineBackend(InProcessBackend):
     """No workers: the caller computes each batch when it asks for it.
 
     Args:
-        ledger: Whose tickets are run.
+        ledger: Whose work items are run.
         job: What is run.
     """
 
     def __init__(self, ledger: Ledger, job: Job) -> None:
         super().__init__(ledger, job)
         self._info = job.info(0)
-        self._kept = kept_generators(job.payload)
+        self._kept = user_generators(job.payload)
         # To repeat costs a look at all generators before and after each batch, which pays where one seeding for each
         # of many stages is saved.
         can_repeat = job.form is Form.LANES
         self._seeding = LazySeeding(can_repeat=can_repeat, is_shared=True) if job.plan.seed_given else None
-        self._tensorflow = tensorflow_numbers.follow() if job.plan.seed_given else None
+        self._tensorflow = tensorflow_rng.follow() if job.plan.seed_given else None
         self._begin = _batch_beginner(self._kept, self._seeding)
         self._runner = self._make_runner()
         self._is_computing = False
-        self._tickets: deque[Ticket] = deque()
+        self._work_items: deque[WorkItem] = deque()
         self._init = job.options.worker_init
         self._awaits_others = self._gives_once  # threads of another start, before the first element
         self._recorder = job.recorder
@@ -72,20 +72,20 @@ class InlineBackend(InProcessBackend):
         self.pump()
 
     def pump(self) -> None:
-        """Take the next ticket, without computing it."""
-        if not self._tickets:
-            self._tickets.extend(self._ledger.deal())
+        """Take the next work item, without computing it."""
+        if not self._work_items:
+            self._work_items.extend(self._ledger.deal())
 
-    def take_in(self, head: int | None, *, may_fail: bool = True) -> bool:  # noqa: ARG002 - there is only one ticket
+    def take_in(self, head: int | None, *, may_fail: bool = True) -> bool:  # noqa: ARG002 - there is only one work item
         """Compute the next batch, unless somebody only looks."""
         if self._wakeup is not None:
             self._wakeup.clear()
-        if head is None or not self._tickets:
+        if head is None or not self._work_items:
             return False
         started, ledger = clock_ns(), self._ledger
         if self._awaits_others:
             ledger.is_waiting = True
-            left_inside.await_end(self._job.source)
+            active_iterators.await_end(self._job.source)
             ledger.is_waiting = self._awaits_others = False
         # What is broken off by an interrupt is computed again; only an element of an iterator is gone.
         ledger.is_waiting = not self._gives_once
@@ -94,16 +94,16 @@ class InlineBackend(InProcessBackend):
             # One of a stream knows which lanes are, see `mpqueue.worker.lane_runner`.
             self._runner = self._make_runner()
         self._is_computing = True
-        outcome = self._initialise() or self._compute(self._tickets[0])
+        outcome = self._initialise() or self._compute(self._work_items[0])
         self._is_computing = ledger.is_waiting = False
         if outcome.snapshot is not None:
-            ledger.lanes.note(self._tickets[0].lane, self._tickets[0].unit + 1, outcome.snapshot)
+            ledger.lanes.note(self._work_items[0].lane, self._work_items[0].unit + 1, outcome.snapshot)
         ended = clock_ns()
-        self._count(self._tickets[0], started, ended)
+        self._count(self._work_items[0], started, ended)
         if outcome.rows:
             self._recorder.add_stages(outcome.rows, 1 if ledger.is_stream else self._tally.weight)
         self._recorder.wait(ledger.num_batches, ended - started)
-        ledger.ready[self._tickets.popleft().number] = outcome
+        ledger.ready[self._work_items.popleft().number] = outcome
         return True
 
     def wait(self, head: int, timeout_s: float | None) -> None:
@@ -113,7 +113,7 @@ class InlineBackend(InProcessBackend):
         """There is no time at which something is due."""
         return None
 
-    def _count(self, ticket: Ticket, started: int, ended: int) -> None:
+    def _count(self, work_item: WorkItem, started: int, ended: int) -> None:
         """Count a batch, and enter its times if it was to be timed; see `mpqueue.telemetry.recorder`."""
         tally, stages = self._tally, self._stages
         tally.compute_ns += ended - started
@@ -121,7 +121,7 @@ class InlineBackend(InProcessBackend):
             times = ended - started, 0, 0, stages.seed_ns, stages.collate_ns
             tally.time(*times, beside_ns=stages.beside_ns)
             if self._recorder.timeline is not None:
-                self._recorder.timeline.batch(0, (ticket.number, ticket.epoch, ticket.unit), started, times)
+                self._recorder.timeline.batch(0, (work_item.number, work_item.epoch, work_item.unit), started, times)
             self._stages = None
         tally.batches += 1
         if ended >= self._time_at:
@@ -139,12 +139,12 @@ class InlineBackend(InProcessBackend):
             self._init = None
         return None
 
-    def _compute(self, ticket: Ticket) -> Result:
+    def _compute(self, work_item: WorkItem) -> Result:
         has_seed = self._seeding is not None
-        saved = (GlobalState(), tensorflow_numbers.TrainersNumbers()) if has_seed else None
+        saved = (GlobalState(), tensorflow_rng.TrainersNumbers()) if has_seed else None
         kept = self._kept.states() if has_seed else []
         stages = self._stages
-        unit, given = self._work_of(ticket, self._runner)
+        unit, given = self._work_of(work_item, self._runner)
         restore_thread = context.keep_thread()
         # Within `try`, and put back in one as well, without a place for a signal between: an interrupt at any other
         # place would leave the training loop with the batch's worker and random numbers.
@@ -154,19 +154,19 @@ class InlineBackend(InProcessBackend):
             )
             run = self._runner.run if self._seeding is None else partial(self._seeding.each, self._runner.run)
             if stages is None:
-                value = run(ticket.epoch, unit, given)
+                value = run(work_item.epoch, unit, given)
             else:
                 self._note_stages(stages)
-                value = run_timed(self._job.source, stages, run, ticket.epoch, unit, given)
+                value = run_timed(self._job.source, stages, run, work_item.epoch, unit, given)
             return Result.of(value) if type(value) is WithTail else Result(value)
         except StreamEnd as ended:
-            return self._ended(ticket, self._runner, ended)
+            return self._ended(work_item, self._runner, ended)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             if is_of_handler(error):
                 raise
-            return self._failed(ticket, unit, self._runner, error)
+            return self._failed(work_item, unit, self._runner, error)
         finally:
             try:
                 self._put_back(restore_thread, stages, saved, kept)
@@ -178,7 +178,7 @@ class InlineBackend(InProcessBackend):
         self,
         restore_thread: Callable[[], None],
         stages: Stages | None,
-        saved: tuple[GlobalState, tensorflow_numbers.TrainersNumbers] | None,
+        saved: tuple[GlobalState, tensorflow_rng.TrainersNumbers] | None,
         kept: list[Any],
     ) -> None:
         """Have the caller's thread go on as before the batch; all of it may be done twice."""
@@ -199,9 +199,9 @@ class InlineBackend(InProcessBackend):
             self._seeding.stages = stages
 
     def cancel(self) -> None:
-        """Forget the ticket."""
+        """Forget the work item."""
         super().cancel()
-        self._tickets.clear()
+        self._work_items.clear()
 
     def is_stale(self) -> bool:
         """Nothing is computed ahead."""

@@ -19,7 +19,7 @@ class RingPlan(NamedTuple):
     Attributes:
         kind: Of its segment.
         num_spare: Slots for what consumers keep.
-        work: The class of a granted ticket, see `mpqueue.workers.handle.Work`; None: that class.
+        work: The class of a granted work item, see `mpqueue.workers.handle.Work`; None: that class.
     """
 
     kind: str | None = None
@@ -29,7 +29,7 @@ class RingPlan(NamedTuple):
 
 LOCAL = RingPlan()
 INTERRUPTED = "an interrupt fell between two elements of a generator object, which gives them only once"
-MAX_CREDIT = 4096  # tickets that may be outstanding in a pool of processes
+MAX_CREDIT = 4096  # work items that may be outstanding in a pool of processes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,8 +1,8 @@
-"""The large buffers of a source, kept in shared memory: copied once, mapped by the nursery and all workers of a pool.
+"""The large buffers of a source, kept in shared memory: copied once, mapped by all processes of a pool.
 
     trainer             copies what is new of an image into snapshots, `keep`, and sends their descriptors with the
                         places of all buffers; later it compares the source with what lies there, byte by byte
-    nursery, workers    map the snapshots: their pages are the same memory in all of these processes
+    fork server, workers    map the snapshots: their pages are the same memory in all of these processes
 
 The receivers map copy-on-write: what a worker writes into an array is its own, as if it had a copy, and the snapshot
 stays as it was sent. Nobody writes into it. So it is the trainer's record of what the workers have, too, and no digest
@@ -10,7 +10,7 @@ is needed, which takes six times as long as to compare.
 
 A large buffer has a snapshot of its own, so that its memory is free when another version of it takes its place; small
 ones share one. A snapshot has no name: the kernel frees it when nobody has it open or mapped any more, however those
-processes ended. The trainer has it open as long as its nursery lives with that source.
+processes ended. The trainer has it open as long as its fork server lives with that source.
 """
 
 import errno
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mpqueue.memory.layout import Array
 from mpqueue.memory.snapshot import Snapshot, map_snapshot
 
-if TYPE_CHECKING:  # of the trainer: the nursery would import cloudpickle for them
+if TYPE_CHECKING:  # of the trainer: the fork server would import cloudpickle for them
     from mpqueue.workers.source_send import Patch, SourceImage
 
 _SHARE = 8  # a buffer of this part of what is new, or more, has a snapshot of its own
@@ -46,7 +46,7 @@ class BufferPlace(NamedTuple):
 
 
 class KeptSource(NamedTuple):
-    """A version of a source, as a nursery has it.
+    """A version of a source, as a fork server has it.
 
     Attributes:
         data: The pickle.

@@ -1,13 +1,13 @@
-"""Launchers start worker processes: their protocol, and the trainer's end of a nursery.
+"""Launchers start worker processes: their protocol, and the trainer's end of a fork server.
 
 A `Launcher` starts workers, is waited for with the pool's other descriptors, and reports which workers have ended and
-how. The trainer never polls and never waits by the clock to learn of a death: a nursery reaps its workers and sends a
-message, and its own death is the end of its socket. (Workers that the trainer forks itself: `mpqueue.workers.forker`.)
+how. The trainer never polls and never waits by the clock to learn of a death: a fork server reaps its workers and sends
+a message, and its own death is the end of its socket. `mpqueue.workers.forker` has workers that the trainer forks.
 
-A nursery that is not needed any more is *parked*: it stays for 5 s with all its imports, its own wait ends it, and
-the next `take_nursery` gets it back. `shutdown` ends them now. Every nursery has the same hash seed, so that any of
-them will do; see `mpqueue.system.hash_seed`. A thread waits for the end of each parked nursery, and reaps it: nobody
-else would look at it before the next `take_nursery`, and it would be a zombie until then.
+A fork server that is not needed any more is *parked*: it stays for 5 s with all its imports, its own wait ends it, and
+the next `take_fork_server` gets it back. `shutdown` ends them now. Every fork server has the same hash seed, so that
+any of them will do; see `mpqueue.system.hash_seed`. A thread waits for the end of each parked fork server, and reaps
+it: nobody else would look at it before the next `take_fork_server`, and it would be a zombie until then.
 """
 
 import _thread
@@ -31,8 +31,8 @@ from mpqueue.system.processes import Process
 from mpqueue.transport.poller import READABLE, has_hung_up
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerConfig, WorkerEnds
-from mpqueue.workers import nursery_messages as messages
-from mpqueue.workers.entry_code import NURSERY_CODE
+from mpqueue.workers import fork_server_messages as messages
+from mpqueue.workers.entry_code import FORK_SERVER_CODE
 from mpqueue.workers.kept_source import NOTHING, keep
 from mpqueue.workers.source_send import Patch, SourceImage, make_patch
 
@@ -46,7 +46,7 @@ _TOLD = frozenset({hash_seed.VARIABLE, *_ONE_THREAD})  # an interpreter is given
 
 
 class LauncherGone(Exception):
-    """The nursery has died, and all its workers with it; with its exit status, if that is known."""
+    """The fork server has died, and all its workers with it; with its exit status, if that is known."""
 
     def __init__(self, exitcode: int | None = None) -> None:
         super().__init__(exitcode)
@@ -94,7 +94,7 @@ class Launcher(Protocol):
         """Start a worker; its `ProcessEvent` is returned, or follows. The ends stay the caller's.
 
         Raises:
-            LauncherGone: The nursery has died.
+            LauncherGone: The fork server has died.
             OSError: There are not enough processes or descriptors.
         """
         ...
@@ -107,7 +107,7 @@ class Launcher(Protocol):
         """Return the events; wait at most so long (None: until there is one).
 
         Raises:
-            LauncherGone: The nursery has died.
+            LauncherGone: The fork server has died.
         """
         ...
 
@@ -128,7 +128,7 @@ def wait_for(poll: select.poll, timeout_s: float | None) -> list[tuple[int, int]
 
 
 class _LauncherKind(NamedTuple):
-    """A nursery serves streams of its own kind only.
+    """A fork server serves streams of its own kind only.
 
     Attributes:
         spawn: Each worker is a fresh interpreter.
@@ -153,24 +153,24 @@ def _interpreter_flags() -> list[str]:
     return [*flags, "-P"]
 
 
-def _nursery_environ(salt: str) -> dict[str, str]:
+def _fork_server_environ(salt: str) -> dict[str, str]:
     return hash_seed.with_hash_seed(with_large_copies_uncached({**os.environ, **_ONE_THREAD}), salt)
 
 
 def _start_interpreter(fds: list[int], salt: str) -> "subprocess.Popen[bytes]":
-    """Start a nursery, which finds these descriptors under the same numbers."""
+    """Start a fork server, which finds these descriptors under the same numbers."""
     import subprocess
 
-    command = [sys.executable, *_interpreter_flags(), "-c", NURSERY_CODE, *sys.path, *map(str, fds)]
+    command = [sys.executable, *_interpreter_flags(), "-c", FORK_SERVER_CODE, *sys.path, *map(str, fds)]
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited until it knows to ignore it
     try:
-        return subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, env=_nursery_environ(salt))
+        return subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, env=_fork_server_environ(salt))
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-class Nursery:
-    """The trainer's end of a nursery process; see `mpqueue.workers.nursery`.
+class ForkServer:
+    """The trainer's end of a fork server process; see `mpqueue.workers.fork_server`.
 
     Args:
         spawn: Each worker is to be a fresh interpreter.
@@ -205,7 +205,7 @@ class Nursery:
             cwd = "/"
         environ = {**os.environ, **_ONE_THREAD}
         settings = messages.Settings(cwd, list(sys.path), environ, allowed_cpus(), self.kind.spawn)
-        self._send(messages.ToNursery.SETTINGS, settings)
+        self._send(messages.ToForkServer.SETTINGS, settings)
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when `events` has something to say."""
@@ -217,7 +217,7 @@ class Nursery:
         self._poller = poller
 
     def set_image(self, image: SourceImage) -> Patch | None:
-        """Send what the nursery does not have of the source."""
+        """Send what the fork server does not have of the source."""
         if allow_signals(self.has_image, image):
             return None
         patch = make_patch(image, allow_signals(self._kept.find, image))
@@ -238,41 +238,41 @@ class Nursery:
         new = {number: snapshot for number, snapshot in kept.snapshots.items() if number not in known.snapshots}
         self._kept = NOTHING  # what it has is not known until it is sent
         body = patch.data, list(new), kept.places
-        allow_signals(self._send, messages.ToNursery.SOURCE, body, [snapshot.fileno() for snapshot in new.values()])
+        allow_signals(self._send, messages.ToForkServer.SOURCE, body, [snapshot.fileno() for snapshot in new.values()])
         self._kept = kept
 
     def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> None:
         """Ask for a worker."""
-        self._send(messages.ToNursery.FORK, (key, config), ends.sent)
+        self._send(messages.ToForkServer.FORK, (key, config), ends.sent)
 
     def kill(self, key: int, number: int) -> None:
-        """Have the nursery send a signal."""
-        self._send(messages.ToNursery.KILL, (key, number))
+        """Have the fork server send a signal."""
+        self._send(messages.ToForkServer.KILL, (key, number))
 
     def events(self, timeout_s: float | None = 0) -> list[ProcessEvent]:
-        """Messages of the nursery."""
+        """Messages of the fork server."""
         self._require_whole()
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         found: list[ProcessEvent] = []
         while wait_for(poll, 0 if found else timeout_s):
             self._is_whole = False
-            message = messages.receive(self._socket, messages.FROM_NURSERY)
+            message = messages.receive(self._socket, messages.FROM_FORK_SERVER)
             self._is_whole = True
             if message is None:
                 if found:
                     return found  # the end is still there at the next call
                 raise LauncherGone
-            if message.kind == messages.FromNursery.FORKED:
+            if message.kind == messages.FromForkServer.FORKED:
                 key, pid = message.body
                 sentinel = descriptors.own(message.fds[0]) if message.fds else -1
                 found.append(ProcessEvent(key, Process(pid, sentinel)))
-            elif message.kind == messages.FromNursery.EXITED:
+            elif message.kind == messages.FromForkServer.EXITED:
                 key, code, peak = message.body
                 found.append(ProcessEvent(key, exitcode=code, peak_bytes=peak))
-            elif message.kind == messages.FromNursery.FAILED:
+            elif message.kind == messages.FromForkServer.FAILED:
                 found.append(ProcessEvent(message.body[0], error=failures.unpack(message.body[1])))
-            elif message.kind == messages.FromNursery.NOTE:
+            elif message.kind == messages.FromForkServer.NOTE:
                 warnings.warn(f"mpqueue: {message.body}", RuntimeWarning, stacklevel=2)
         return found
 
@@ -289,25 +289,25 @@ class Nursery:
             poller.unregister(self._socket)
         if reusable:
             try:
-                self._send(messages.ToNursery.PARK, None)
+                self._send(messages.ToForkServer.PARK, None)
             except LauncherGone:
                 reusable = False
         if not reusable:
             return self.end()
         for snapshot in self._kept.snapshots.values():
-            snapshot.let_go()  # or the memory would outlast the nursery, whose end nobody here waits for
+            snapshot.let_go()  # or the memory would outlast the fork server, whose end nobody here waits for
         with _parked_lock:
             _parked.append(self)
             if not self.is_watched:
                 # Without `threading.Thread`, which programs count: this thread is no work of theirs. Where there is no
-                # room for a thread, the nursery is reaped by the next `take_nursery`.
+                # room for a thread, the fork server is reaped by the next `take_fork_server`.
                 with contextlib.suppress(RuntimeError):
                     _thread.start_new_thread(_reap_parked, (self, self.fileno()))
                     self.is_watched = True
         return None
 
     def resume(self) -> None:
-        """Take back what a parked nursery has kept, to compare sources with it.
+        """Take back what a parked fork server has kept, to compare sources with it.
 
         Raises:
             LauncherGone: Its time was over.
@@ -318,11 +318,11 @@ class Nursery:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         with defer_signals():  # from here on: descriptors that have come, and that nobody has noted, would be lost
-            self._send(messages.ToNursery.RETURN, None)
+            self._send(messages.ToForkServer.RETURN, None)
             self._is_whole = False
             wait_for(poll, None)  # it may be busy; its answer comes in one piece
-            message = messages.receive(self._socket, messages.FROM_NURSERY)
-            is_kept = message is not None and message.kind == messages.FromNursery.KEPT
+            message = messages.receive(self._socket, messages.FROM_FORK_SERVER)
+            is_kept = message is not None and message.kind == messages.FromForkServer.KEPT
             if message is None or not is_kept or len(message.fds) != len(kept.snapshots):
                 for fd in message.fds if message else ():
                     os.close(fd)
@@ -337,7 +337,7 @@ class Nursery:
         by_itself = self.has_ended()
         descriptors.close(self._lifeline)  # which kills its workers, whatever it is doing
         # It holds nothing that needs a clean end. Where the trainer has become another user meanwhile, it may not kill
-        # the nursery; the kernel sends the lifeline's signal by the rights of who has asked for it.
+        # the fork server; the kernel sends the lifeline's signal by the rights of who has asked for it.
         with contextlib.suppress(PermissionError):
             self._process.kill()
         self._process.wait()
@@ -364,57 +364,57 @@ class Nursery:
             raise LauncherGone
 
 
-_parked: list[Nursery] = []
+_parked: list[ForkServer] = []
 _parked_lock = RLock()  # a garbage collection in here may end an enqueuer that nobody holds, and park its own
 _before_shutdown: list[Callable[[], None]] = []
-_LOOK_MS = 6000  # more than a nursery is parked: a thread is gone soon after its nursery was taken back
+_LOOK_MS = 6000  # more than a fork server is parked: a thread is gone soon after its fork server was taken back
 
 
-def _reap_parked(nursery: Nursery, fd: int) -> None:
-    """Reap a parked nursery with this descriptor when it has ended; leave it alone if it is taken back. In a thread."""
+def _reap_parked(fork_server: ForkServer, fd: int) -> None:
+    """Reap a parked fork server with this descriptor when it has ended. One that is taken back is left alone."""
     block_signals()
     poll = select.poll()
     poll.register(fd, 0)  # the end of the socket is always reported, and its messages never
     while True:
         poll.poll(_LOOK_MS)
         with _parked_lock:
-            if nursery in _parked and not nursery.has_ended():
+            if fork_server in _parked and not fork_server.has_ended():
                 continue
-            nursery.is_watched = False
-            if nursery not in _parked:
+            fork_server.is_watched = False
+            if fork_server not in _parked:
                 return
-            _parked.remove(nursery)
-        nursery.end()
+            _parked.remove(fork_server)
+        fork_server.end()
         return
 
 
-def take_nursery(*, spawn: bool) -> Nursery:
-    """A parked nursery, or a new one, with the trainer's settings as they are now."""
+def take_fork_server(*, spawn: bool) -> ForkServer:
+    """A parked fork server, or a new one, with the trainer's settings as they are now."""
     kind = _kind_of(spawn=spawn)
     while True:
         with defer_signals(), _parked_lock:
             # The one that was parked last: its time is over last.
-            nursery = next((nursery for nursery in reversed(_parked) if nursery.kind == kind), None)
-            if nursery is not None:
-                _parked.remove(nursery)
-            for other in [nursery for nursery in _parked if nursery.kind.inherited != kind.inherited]:
+            fork_server = next((fork_server for fork_server in reversed(_parked) if fork_server.kind == kind), None)
+            if fork_server is not None:
+                _parked.remove(fork_server)
+            for other in [fork_server for fork_server in _parked if fork_server.kind.inherited != kind.inherited]:
                 _parked.remove(other)  # this process is not what it was, and rarely becomes it again
                 other.end()
-        if nursery is None:
-            nursery = Nursery(spawn=spawn)
-            nursery.settle()
-            return nursery
+        if fork_server is None:
+            fork_server = ForkServer(spawn=spawn)
+            fork_server.settle()
+            return fork_server
         try:
-            nursery.settle()
-            if not nursery.events():
-                nursery.resume()
-                return nursery
+            fork_server.settle()
+            if not fork_server.events():
+                fork_server.resume()
+                return fork_server
         except LauncherGone:
             pass
         except BaseException:  # an interrupt: nobody else knows of it any more
-            nursery.end()
+            fork_server.end()
             raise
-        nursery.end()  # its time was over
+        fork_server.end()  # its time was over
 
 
 def before_shutdown(end_idle: Callable[[], None]) -> None:
@@ -428,8 +428,8 @@ def shutdown() -> None:
         end_idle()
     with _parked_lock:
         ending, _parked[:] = _parked[:], []
-    for nursery in ending:
-        nursery.end()
+    for fork_server in ending:
+        fork_server.end()
 
 
 def _forget_parked() -> None:

@@ -8,7 +8,7 @@ slot. Memory comes from, in this order:
     2. finished batches that are due later than the one that waits, which are moved to private memory;
     3. slots of grants that nobody has read;
     4. batches that are still to be reported;
-    5. slots of other starved workers, further from their turn, which are ended, and their tickets granted again.
+    5. slots of other starved workers, further from their turn, which are ended, and their work items granted again.
 
 If a control group has no memory left, the second measure would not help, as private memory counts in the group, too.
 The kernel does not refuse memory there, it kills. So workers look at the group before a slot grows, and leave room for
@@ -30,7 +30,7 @@ from mpqueue.workers.handle import Cause, Work, WorkerHandle
 from mpqueue.workers.pool import WorkerPool
 
 
-class Pressure:
+class MemoryPressure:
     """The workers of one pool that wait for memory.
 
     Args:
@@ -46,9 +46,9 @@ class Pressure:
         self.is_known = False
         self._pool, self._can_replay = pool, can_replay
         self._starved: dict[WorkerHandle, Work] = {}  # those killed since are in it until they are reaped
-        self._moved_out: int | None = None  # the ticket of a batch that is due, and has no room in the ring
+        self._moved_out: int | None = None  # the work item of a batch that is due, and has no room in the ring
         self._is_of_group = False  # the control group has no memory left
-        self._lent: int | None = None  # the latest ticket that was allowed to use the room that workers leave
+        self._lent: int | None = None  # the latest work item that was allowed to use the room that workers leave
         self._limit: int | None = None  # slots that may be granted or ready at a time
 
     @property
@@ -104,12 +104,12 @@ class Pressure:
             self._start_lowest(pump, may_fail=may_fail)
 
     def _waiting(self) -> list[WorkerHandle]:
-        """Return the starved workers that nobody has killed, by the order of their tickets."""
+        """Return the starved workers that nobody has killed, by the order of their work items."""
         waiting = [worker for worker in self._starved if worker.life.is_starved]
         return sorted(waiting, key=self._number_of)
 
     def _number_of(self, worker: WorkerHandle) -> int:
-        return self._starved[worker].ticket.number
+        return self._starved[worker].work_item.number
 
     def _answer_lowest(self, *, may_fail: bool) -> None:
         waiting = self._waiting()
@@ -127,22 +127,22 @@ class Pressure:
             self._answer(worker, GrantKind.FAIL)
 
     def _start_lowest(self, pump: Callable[[], None], *, may_fail: bool) -> None:
-        """Start the first pending ticket, though there is not even the memory that a slot starts with."""
+        """Start the first pending work item, though there is not even the memory that a slot starts with."""
         pool = self._pool
-        ticket = pool.pending[0]
-        if self._make_room(ticket.number):
+        work_item = pool.pending[0]
+        if self._make_room(work_item.number):
             pump()
-        if not pool.nobody_works or self._sacrifice(ticket.number, 0) or not may_fail:
+        if not pool.nobody_works or self._sacrifice(work_item.number, 0) or not may_fail:
             return
         waiting = self._waiting()
         if waiting:  # nobody could compute again what the sacrificed one holds
             self._answer(waiting[-1], GrantKind.FAIL)
         else:
             pool.pending.popleft()
-            pool.give_up(ticket, SharedMemoryFull(FIRST_BYTES, pool.ring.segment.available_bytes(), MEMORY_REMEDY))
+            pool.give_up(work_item, SharedMemoryFull(FIRST_BYTES, pool.ring.segment.available_bytes(), MEMORY_REMEDY))
 
     def make_slot(self, number: int, nbytes: int, *, may_fail: bool) -> Slot | None:
-        """Return a slot with room for so many bytes, for the batch of this ticket, which was moved out of the ring.
+        """Return a slot with room for so many bytes, for the batch of this work item, which was moved out of the ring.
 
         What is finished and due later makes room for it, and then who is starved. None: there is no room now; then no
         work that is due later is dealt until there was.
@@ -166,14 +166,14 @@ class Pressure:
         return slot
 
     def _move_out(self, number: int | None) -> None:
-        """Deal nothing that is due later than this ticket; None: there is no such bound."""
+        """Deal nothing that is due later than this work item; None: there is no such bound."""
         self._moved_out = number
         self.is_known = number is not None or self._limit is not None
 
     def _sacrifice(self, number: int, least_bytes: int) -> bool:
         """End the starved worker furthest from its turn beyond this one that has memory; False: there is none.
 
-        Its tickets are granted again. That is dear, and the only way to memory that it holds and cannot use: in the
+        Its work items are granted again. That is dear, and the only way to memory that it holds and cannot use: in the
         slot of its batch, or of grants that it has read while it waits for an answer.
         """
         if not self._can_replay:
@@ -181,7 +181,7 @@ class Pressure:
         victims = [
             worker
             for worker, work in self._starved.items()
-            if work.ticket.number > number
+            if work.work_item.number > number
             and any(held.slot.high_water > least_bytes for held in worker.in_flight.values())
         ]
         if not victims:
@@ -192,7 +192,7 @@ class Pressure:
         return True
 
     def _make_room(self, number: int) -> bool:
-        """Free memory for this ticket; False if there is none that it could have."""
+        """Free memory for this work item; False if there is none that it could have."""
         pool = self._pool
         if pool.ring.give_back():
             return True
@@ -214,17 +214,19 @@ class Pressure:
         return True
 
     def _is_next(self, number: int) -> bool:
-        """Return True if no earlier ticket is pending or in flight."""
+        """Return True if no earlier work item is pending or in flight."""
         pool = self._pool
         if pool.pending and pool.pending[0].number < number:
             return False
-        return not any(work.ticket.number < number for each in pool.roster.living for work in each.in_flight.values())
+        return not any(
+            work.work_item.number < number for each in pool.roster.living for work in each.in_flight.values()
+        )
 
     def _answer(self, worker: WorkerHandle, kind: int) -> None:
         work = self._starved.pop(worker)
         worker.life.feed()
         # If others used the room, the batch that is due next would find none, and the kernel would kill its worker.
-        is_next = kind == GrantKind.RETRY and self._is_next(work.ticket.number)
+        is_next = kind == GrantKind.RETRY and self._is_next(work.work_item.number)
         worker.outbox += GRANT.pack(MAGIC, kind, 0, work.slot.turn, is_next, 0, 0)
         worker.flush()
 

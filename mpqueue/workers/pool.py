@@ -1,4 +1,4 @@
-"""State that the parts of one pool of worker processes share, and the moves of tickets that several of them make.
+"""State that the parts of one pool of worker processes share, and the moves of work items that several of them make.
 
     pending --grant--> in flight at a worker --report--> ready --open--> consumer
        ^                      |                   |
@@ -8,11 +8,11 @@ The parts, each of which is handed the pool and knows those above it in this lis
 
     pressure       memory for those that lack it
     hang           the end of those that hang
-    dispatcher     grants tickets, takes in reports, exchanges slots of grants
-    supervision    starts workers, replaces the dead, gives up tickets
+    dispatcher     grants work items, takes in reports, exchanges slots of grants
+    supervision    starts workers, replaces the dead, gives up work items
     process        the backend, which calls all of them
 
-Everything happens in the consumer's calls, under the pipeline's lock. A ticket is in one place at a time.
+Everything happens in the consumer's calls, under the pipeline's lock. A work item is in one place at a time.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
 from mpqueue.memory.ring import Ring
-from mpqueue.plan.cursors import Ticket
+from mpqueue.plan.cursors import WorkItem
 from mpqueue.system import platform_support
 from mpqueue.worker.records import GRANT, GrantKind
 from mpqueue.workers.handle import Work, WorkerHandle
@@ -35,7 +35,7 @@ _COMPUTED = (GrantKind.WORK, GrantKind.LISTED, GrantKind.LANE)
 
 
 class WorkerPool:
-    """Ring, workers and tickets of one pool.
+    """Ring, workers and work items of one pool.
 
     Args:
         ledger: Of its stream.
@@ -44,15 +44,15 @@ class WorkerPool:
         owners: Of the lanes of its stream; None: it has no lanes.
 
     Attributes:
-        ready: Outcomes by the number of their ticket: the ledger's.
-        pending: Tickets that were dealt and have no worker (any more), in their order.
-        num_retries: Tickets that were put back because what was done for them is lost.
+        ready: Outcomes by the number of their work item: the ledger's.
+        pending: Work items that were dealt and have no worker (any more), in their order.
+        num_retries: Work items that were put back because what was done for them is lost.
     """
 
     def __init__(self, ledger: Ledger, ring: Ring, roster: Roster, owners: LaneOwners | None = None) -> None:
         self.ledger, self.ring, self.roster, self.owners = ledger, ring, roster, owners
         self.ready = ledger.ready
-        self.pending: deque[Ticket] = deque()
+        self.pending: deque[WorkItem] = deque()
         self.num_retries = 0
 
     @property
@@ -66,9 +66,9 @@ class WorkerPool:
         roster = self.roster
         return not roster.dying and not any(worker.in_flight or worker.loading for worker in roster.living)
 
-    def put_back(self, tickets: Iterable[Ticket], *, is_retry: bool = False) -> None:
-        """Make tickets pending again; ``is_retry``: work on them is lost."""
-        merged = sorted((*tickets, *self.pending))
+    def put_back(self, work_items: Iterable[WorkItem], *, is_retry: bool = False) -> None:
+        """Make work items pending again; ``is_retry``: work on them is lost."""
+        merged = sorted((*work_items, *self.pending))
         if is_retry:
             self.num_retries += len(merged) - len(self.pending)
         self.pending.clear()
@@ -97,7 +97,7 @@ class WorkerPool:
                 work = worker.in_flight.pop(grant[3])
                 self.ring.release(work.slot)
                 if self.owners is not None:
-                    self.owners.note_taken_back(worker.key, work.ticket, with_start=grant[1] == GrantKind.LANE)
+                    self.owners.note_taken_back(worker.key, work.work_item, with_start=grant[1] == GrantKind.LANE)
                 if not work.cancelled:
                     taken.append(work)
             else:
@@ -105,12 +105,12 @@ class WorkerPool:
                 worker.outbox += GRANT.pack(*grant)
         return taken
 
-    def recall(self, worker: WorkerHandle, count: int = MAX_CREDIT) -> list[Ticket]:
-        """Make the tickets of grants pending again that a worker has not read; return them."""
-        tickets = [work.ticket for work in self.take_unread(worker, count)]
-        self.put_back(tickets)
+    def recall(self, worker: WorkerHandle, count: int = MAX_CREDIT) -> list[WorkItem]:
+        """Make the work items of grants pending again that a worker has not read; return them."""
+        work_items = [work.work_item for work in self.take_unread(worker, count)]
+        self.put_back(work_items)
         worker.flush()  # of what is no grant of work, and was taken out as well
-        return tickets
+        return work_items
 
     def take_all_unread(self) -> bool:
         """Take the slots of all grants that nobody has read; return whether there were any."""
@@ -149,26 +149,26 @@ class WorkerPool:
         work = self.ready.pop(max(later))
         assert isinstance(work, Work)
         self.ring.release(work.slot)
-        self.put_back([work.ticket], is_retry=True)
+        self.put_back([work.work_item], is_retry=True)
         return True
 
-    def give_up(self, ticket: Ticket, error: Exception) -> None:
-        """Answer a ticket that no worker can answer: it is an error at its place in the order."""
-        self.ready[ticket.number] = Result.failed(error)
+    def give_up(self, work_item: WorkItem, error: Exception) -> None:
+        """Answer a work item that no worker can answer: it is an error at its place in the order."""
+        self.ready[work_item.number] = Result.failed(error)
 
     def cancel(self) -> None:
-        """Forget all tickets; what is at work is dropped when it is done."""
+        """Forget all work items; what is at work is dropped when it is done."""
         for work in self.ready.values():
             if isinstance(work, Work) and not work.is_end:
                 self.ring.release(work.slot)
-        self.forget_tickets()
+        self.forget_work_items()
         for worker in self.roster.living:
             self.take_unread(worker)
             worker.flush()
             for work in worker.in_flight.values():
                 work.cancelled = True
 
-    def forget_tickets(self) -> None:
-        """Forget all tickets that no worker has."""
+    def forget_work_items(self) -> None:
+        """Forget all work items that no worker has."""
         self.ready.clear()
         self.pending.clear()

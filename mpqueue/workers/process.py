@@ -29,13 +29,13 @@ from mpqueue.telemetry.stats import Statistics, summed, workers_of
 from mpqueue.transport.poller import READABLE
 from mpqueue.worker.config import WorkerConfig
 from mpqueue.workers import incidents
-from mpqueue.workers.blame import Tolerance, worker_died
+from mpqueue.workers.crash_attribution import Tolerance, worker_died
 from mpqueue.workers.dispatcher import Dispatcher
 from mpqueue.workers.hang import HangWatch, SlowWatch
 from mpqueue.workers.job import INTERRUPTED, Job
 from mpqueue.workers.lane_owners import LaneOwners
+from mpqueue.workers.memory_pressure import MemoryPressure
 from mpqueue.workers.pool import WorkerPool
-from mpqueue.workers.pressure import Pressure
 from mpqueue.workers.roster import Roster
 from mpqueue.workers.source_sync import SourceSync
 from mpqueue.workers.supervision import Supervision
@@ -56,13 +56,13 @@ class ProcessBackend:
     """A pool of worker processes and its ring.
 
     Args:
-        ledger: Whose tickets it runs.
+        ledger: Whose work items it runs.
         sync: The source, and the launcher of workers that have it.
         job: What they run, and the options of it.
 
     Attributes:
-        chunk: How many tickets are worth a `pump`.
-        low_water: Pump even for one ticket while fewer than this are in flight.
+        chunk: How many work items are worth a `pump`.
+        low_water: Pump even for one work item while fewer than this are in flight.
         tells_changes: False if the workers have inherited their source.
         may_begin_ahead: Workers read their grants here, and can look at the next one.
         pump: Deals what credit and slots allow.
@@ -70,7 +70,7 @@ class ProcessBackend:
 
     may_begin_ahead = True
     pool: WorkerPool  # these are there from `start` on
-    pressure: Pressure
+    pressure: MemoryPressure
     dispatcher: Dispatcher
     pump: Callable[[], None]
     supervision: Supervision
@@ -127,7 +127,7 @@ class ProcessBackend:
         roster.poller.register(self._wakeup.fd, READABLE)
         owners = LaneOwners(self.ledger.cursor, job.workers) if self.ledger.is_stream else None
         self.pool = WorkerPool(self.ledger, ring, roster, owners)
-        self.pressure = Pressure(self.pool, can_replay=job.can_replay)
+        self.pressure = MemoryPressure(self.pool, can_replay=job.can_replay)
         tallies = job.recorder.expect(job.workers)
         self.dispatcher = Dispatcher(self.pool, self.pressure, tallies, plan.work)
         can_mark = job.plan.source.can_mark
@@ -155,7 +155,8 @@ class ProcessBackend:
         job, share = self.job, self.ledger.cursor.lane_share
         common = WorkerConfig(
             job.info(0), share.total, ring.segment.size,
-            ring.segment.kind, ring.stride, job.options.max_batch_bytes, queue_home=queue_address.home_for_workers(),
+            ring.segment.kind, ring.stride, job.options.max_batch_bytes,
+            queue_directory=queue_address.directory_for_workers(),
             is_endless=share.is_endless, skips=job.plan.skips,
         )  # fmt: skip
 
@@ -170,7 +171,7 @@ class ProcessBackend:
 
     @property
     def has_waiting(self) -> bool:
-        """True if tickets or workers wait for slots or memory to come free."""
+        """True if work items or workers wait for slots or memory to come free."""
         return bool(self.pool.pending) or (self.pressure.is_known and self.pressure.has_starved)
 
     @property
@@ -183,7 +184,7 @@ class ProcessBackend:
         """Take in reports and exits that have come.
 
         Args:
-            head: The ticket that is asked for; None: somebody only looks.
+            head: The work item that is asked for; None: somebody only looks.
             may_fail: No memory will come free without it.
 
         Returns: False if nothing has arrived.
@@ -205,7 +206,7 @@ class ProcessBackend:
         if pool.pending or self.pressure.is_known:  # else nobody waits for memory
             self.pressure.relieve(dispatcher.pump, may_fail=may_fail and head not in pool.ready)
         if len(pool.ready) != num_ready:
-            return True  # a ticket was given up, of which no event will tell
+            return True  # a work item was given up, of which no event will tell
         # Since the `wait` another thread, or the lines above, may have had workers replaced, and a number may be a new
         # worker's by now. It is only a hint: each pipe is read without blocking, and one that is empty is left alone.
         events, self._events = self._events, ()
@@ -327,7 +328,7 @@ class ProcessBackend:
     # -- Epochs and the end
 
     def cancel(self) -> None:
-        """Forget all tickets; what is at work is dropped when it is done."""
+        """Forget all work items; what is at work is dropped when it is done."""
         self.pool.cancel()
         self.pressure.cancel()
 
@@ -345,7 +346,7 @@ class ProcessBackend:
                 self.supervision.start_anew()
 
     def reset(self, *, anew: bool = False) -> None:
-        """End all workers, forget all tickets, and begin anew: an interrupt may have left anything inconsistent.
+        """End all workers, forget all work items, and begin anew: an interrupt may have left anything inconsistent.
 
         Raises:
             RuntimeError: The source is a generator object, which cannot give again what is lost.
@@ -353,10 +354,10 @@ class ProcessBackend:
         roster = self.pool.roster
         with defer_signals():  # its waits let signals through; elsewhere a process, or a descriptor, would be forgotten
             roster.end_workers(None, is_urgent=True)
-            # Not reaped: what they have reported is of tickets that are forgotten.
+            # Not reaped: what they have reported is of work items that are forgotten.
             while roster.gone:
                 roster.gone.pop().close()
-            self.pool.forget_tickets()
+            self.pool.forget_work_items()
             self.sync.forget_loading()
             self.pressure.reset()
             self.pool.ring.reset()
@@ -370,7 +371,7 @@ class ProcessBackend:
         self._wakeup.wake()
 
     def stop(self, timeout_s: float | None) -> None:
-        """End the workers, park the nursery, let go of the ring.
+        """End the workers, park the fork server, let go of the ring.
 
         Raises:
             StopTimeout: Some workers did not end in time.

@@ -21,7 +21,7 @@ STUCK_S = 5.0  # what SIGKILL has not ended by then is stuck in the kernel
 
 
 def end_orphans(workers: Iterable[WorkerHandle]) -> list[WorkerHandle]:
-    """Kill workers whose nursery is gone and wait for them; return those that are stuck in the kernel."""
+    """Kill workers whose fork server is gone and wait for them; return those that are stuck in the kernel."""
     poll = select.poll()
     waiting: dict[int, WorkerHandle] = {}
     for worker in workers:
@@ -31,7 +31,7 @@ def end_orphans(workers: Iterable[WorkerHandle]) -> list[WorkerHandle]:
             waiting[process.sentinel] = worker
             poll.register(process.sentinel, select.POLLIN)
         elif worker.pipes.reports >= 0:
-            # The nursery had no time to tell of it, so it has run no user code yet: the end of its pipe is its own.
+            # The fork server had no time to tell of it, so it has run no user code yet: the end of its pipe is its own.
             waiting[worker.pipes.reports] = worker
             poll.register(worker.pipes.reports, 0)
     until = time.monotonic() + STUCK_S
@@ -151,14 +151,14 @@ class Roster:
 
     @property
     def living(self) -> list[WorkerHandle]:
-        """Workers that work on tickets: those that are dealt work, are leaving, or are about to die."""
+        """Workers that work on work items: those that are dealt work, are leaving, or are about to die."""
         return [worker for worker in self._by_key.values() if not worker.life.is_abandoned]
 
     def events(self, timeout_s: float | None = 0) -> list[Exit]:
         """Take in what the launcher reports; workers that have ended are removed.
 
         Raises:
-            LauncherGone: The nursery has died, and all workers with it.
+            LauncherGone: The fork server has died, and all workers with it.
         """
         if self.launcher is None:
             raise LauncherGone
@@ -255,14 +255,14 @@ class Roster:
             self._await_exits(_earlier(_TERM_S, deadline))
         for worker in self._by_key.values():
             self.kill(worker, Cause.STOPPED)
-        # What is killed is gone in a moment, unless it is stuck in the kernel; then the nursery reports it, or hangs.
-        # The caller's own deadline does not shorten this: a moment takes over a second where forty processes want two
-        # CPUs, and a `start` that an interrupt has ended would raise StopTimeout in place of the interrupt.
+        # What is killed is gone in a moment, unless it is stuck in the kernel; then the fork server reports it, or
+        # hangs. The caller's own deadline does not shorten this: a moment takes over a second where forty processes
+        # want two CPUs, and a `start` that an interrupt has ended would raise StopTimeout in place of the interrupt.
         now = time.monotonic()
         until = max(now + STUCK_S, deadline or 0.0)
         self._await_exits(min(until, now + _TERM_S))
         if any(worker.process is not None and worker.process.has_ended() for worker in self._by_key.values()):
-            self._lose_launcher()  # it has ended, and the nursery does not say so: nor would it of the others
+            self._lose_launcher()  # it has ended, and the fork server does not say so: nor would it of the others
         if self.launcher is not None:
             for key in self._by_key:
                 self.launcher.give_up(key)

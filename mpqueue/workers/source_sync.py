@@ -2,11 +2,11 @@
 
 The trainer's source may change between epochs, in `on_epoch_end` or by the program around it, and between two starts.
 Before a batch of the next epoch is handed out, its image is compared with what the workers have, by its pickle and by
-the bytes of its big arrays. If it has changed, what they have computed ahead is dropped, and the nursery gets what it
-lacks, for the workers that it will fork. The living ones are sent the same patch through a free slot, if it is small;
-a big one would be copied once per worker, so then they are forked anew and share it. The arrays that have not changed
-they have, and put them back to what was sent, as a worker finds them that is forked in place of a dead one. The slot is
-free again when each of them has loaded the patch, or is gone.
+the bytes of its big arrays. If it has changed, what they have computed ahead is dropped, and the fork server gets what
+it lacks, for the workers that it will fork. The living ones are sent the same patch through a free slot, if it is
+small; a big one would be copied once per worker, so then they are forked anew and share it. The arrays that have not
+changed they have, and put them back to what was sent, as a worker finds them that is forked in place of a dead one. The
+slot is free again when each of them has loaded the patch, or is gone.
 
 Workers that were forked from the trainer have no image to compare: they are forked anew at every change of epoch.
 """
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from mpqueue.memory.slots import Slot
 from mpqueue.system import platform_support
 from mpqueue.worker.records import GRANT, MAGIC, GrantKind
-from mpqueue.workers.launcher import Launcher, LauncherGone, Nursery, take_nursery
+from mpqueue.workers.launcher import ForkServer, Launcher, LauncherGone, take_fork_server
 from mpqueue.workers.source_send import Patch, SourceImage, UnpicklableSource, encode_patch
 from mpqueue.workers.source_watch import SourceWatch
 
@@ -35,7 +35,7 @@ class SourceSync:
         watch: Watches the payload: the source and `worker_init`.
         image: The payload's image, None if workers are forked from the trainer.
         spawn: Workers are fresh interpreters.
-        make_launcher: Makes the launcher of a pool that has several machines; it needs an image. None: a nursery.
+        make_launcher: Makes the launcher of a pool that has several machines; it needs an image. None: a fork server.
     """
 
     def __init__(
@@ -47,30 +47,30 @@ class SourceSync:
         make_launcher: Callable[[], Launcher] | None = None,
     ) -> None:
         self._watch, self._image, self._spawn, self._make_launcher = watch, image, spawn, make_launcher
-        self._begun: Nursery | None = None
+        self._begun: ForkServer | None = None
         self._launcher: Launcher | None = None  # which has the image
         self._loading: dict[int, tuple[Slot, int]] = {}  # by turn: its slot, and how many workers have not loaded it
 
     def begin(self) -> None:
-        """Have the nursery start, if it was not begun: as an interpreter it takes longer than all else.
+        """Have the fork server start, if it was not begun: as an interpreter it takes longer than all else.
 
         Raises:
             OSError: There are not enough processes or descriptors.
         """
         if self._begun is None and self._image is not None and self._make_launcher is None:
-            self._begun = take_nursery(spawn=self._spawn)
+            self._begun = take_fork_server(spawn=self._spawn)
 
     def drop(self) -> None:
         """End what was begun and not launched."""
-        nursery, self._begun = self._begun, None
-        if nursery is not None:
-            nursery.end()
+        fork_server, self._begun = self._begun, None
+        if fork_server is not None:
+            fork_server.end()
 
     def launch(self) -> Launcher:
         """Return a launcher whose workers have the source as it was last seen.
 
         Raises:
-            LauncherGone: The nursery died while it was sent the source.
+            LauncherGone: The fork server died while it was sent the source.
             OSError: There are not enough processes or descriptors.
         """
         if self._image is None:
@@ -80,7 +80,7 @@ class SourceSync:
         if self._make_launcher is not None:
             launcher = self._make_launcher()
         else:
-            launcher, self._begun = self._begun or take_nursery(spawn=self._spawn), None
+            launcher, self._begun = self._begun or take_fork_server(spawn=self._spawn), None
         try:
             self.equip(launcher)
         except LauncherGone:
@@ -127,7 +127,7 @@ class SourceSync:
         """Have a launcher start workers with the source as it was last seen.
 
         Raises:
-            LauncherGone: The nursery has died.
+            LauncherGone: The fork server has died.
         """
         if self._image is not None and launcher is not self._launcher:
             self._launcher = None

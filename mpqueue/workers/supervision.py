@@ -1,14 +1,14 @@
 """Supervision: what a worker leaves behind, and who comes in its place.
 
-What a dead worker had reported stands. The grant that it was working on is counted against the `restarts` of its ticket
-(`mpqueue.workers.blame`); all its tickets are granted again. Its place is *vacant* until a replacement was asked for;
-where that fails (no more processes, the nursery is gone too), it stays vacant, the consumer gets the reason as an
-error, and its next call tries again. So a pool that cannot be filled is an error each time somebody asks for a batch,
-and never a wait without end. An iterator gives its elements once: its worker is not replaced, and when the consumer has
-had what was reported before, each of its calls is an error (`Supervision.lost`).
+What a dead worker had reported stands. The grant that it was working on is counted against the `restarts` of its work
+item (`mpqueue.workers.crash_attribution`); all its work items are granted again. Its place is *vacant* until a
+replacement was asked for; where that fails (no more processes, the fork server is gone too), it stays vacant, the
+consumer gets the reason as an error, and its next call tries again. So a pool that cannot be filled is an error each
+time somebody asks for a batch, and never a wait without end. An iterator gives its elements once: its worker is not
+replaced, and when the consumer has had what was reported before, each of its calls is an error (`Supervision.lost`).
 
 Two things show from outside only by waiting: that SIGKILL does not end a worker, because it is stuck in the kernel, and
-that the nursery hangs and reports nothing any more. Both get `STUCK_S` from the kill on; see
+that the fork server hangs and reports nothing any more. Both get `STUCK_S` from the kill on; see
 `Supervision.give_up_overdue`.
 
 A launcher that has several machines may ask for a worker to be *moved*: it is dealt nothing any more, ends when it has
@@ -27,15 +27,15 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from mpqueue.plan.cursors import Ticket
+from mpqueue.plan.cursors import WorkItem
 from mpqueue.worker.records import GrantKind, ReportKind
 from mpqueue.workers import incidents
-from mpqueue.workers.blame import Blame, Tolerance
+from mpqueue.workers.crash_attribution import CrashAttribution, Tolerance
 from mpqueue.workers.dispatcher import Dispatcher, Notice
 from mpqueue.workers.handle import Cause, WorkerHandle
 from mpqueue.workers.launcher import LauncherGone
+from mpqueue.workers.memory_pressure import MemoryPressure
 from mpqueue.workers.pool import WorkerPool
-from mpqueue.workers.pressure import Pressure
 from mpqueue.workers.roster import STUCK_S, Exit, end_orphans
 from mpqueue.workers.source_sync import SourceSync
 
@@ -61,7 +61,7 @@ class Supervision:
     """
 
     def __init__(
-        self, pool: WorkerPool, sync: SourceSync, dispatcher: Dispatcher, pressure: Pressure, tolerance: Tolerance
+        self, pool: WorkerPool, sync: SourceSync, dispatcher: Dispatcher, pressure: MemoryPressure, tolerance: Tolerance
     ) -> None:
         self.num_deaths = self.num_restarts = 0
         self.vacant: dict[int, bool] = {}
@@ -71,7 +71,7 @@ class Supervision:
         self.wanted = self._num_workers = tolerance.num_workers
         self.threads = 1
         self._can_replay, self._begins_ahead = tolerance.can_replay, tolerance.begins_ahead
-        self._blame = Blame(pool, tolerance)
+        self._attribution = CrashAttribution(pool, tolerance)
         self._kept: dict[WorkerHandle, list[int]] = {}  # slots that the code of abandoned workers held
 
     # -- Starting
@@ -81,7 +81,7 @@ class Supervision:
 
         Raises:
             OSError: There are not enough processes or descriptors.
-            WorkerDied: The nursery dies again and again.
+            WorkerDied: The fork server dies again and again.
         """
         roster = self._pool.roster
         for number in range(self.wanted):
@@ -151,7 +151,7 @@ class Supervision:
 
         Raises:
             OSError: A worker could not be started.
-            WorkerDied: Workers, or the nursery, die again and again without having computed anything.
+            WorkerDied: Workers, or the fork server, die again and again without having computed anything.
             Exception: What unpickling the source raised.
         """
         try:
@@ -174,7 +174,7 @@ class Supervision:
 
         Raises:
             OSError: A worker could not be started.
-            WorkerDied: The nursery dies again and again.
+            WorkerDied: The fork server dies again and again.
         """
         pool, roster = self._pool, self._pool.roster
         self.wanted = wanted
@@ -190,7 +190,7 @@ class Supervision:
             for worker in roster.workers.values():
                 if worker.is_stealable:
                     pool.recall(worker)
-            begun = {work.ticket.lane for worker in roster.living for work in worker.in_flight.values()}
+            begun = {work.work_item.lane for worker in roster.living for work in worker.in_flight.values()}
             pool.owners.share_out({*roster.workers, *self.vacant}, begun)
         self._fill()
         self._dispatcher.resize(max(roster.workers, default=0) + 1)
@@ -245,10 +245,10 @@ class Supervision:
         self._leave_vacant(leaving)
         if leaving.error is not None:
             return leaving.error
-        was_oom_killed = self._blame.was_oom_killed(leaving.exitcode, worker.life.cause)
+        was_oom_killed = self._attribution.was_oom_killed(leaving.exitcode, worker.life.cause)
         return self._count_death(leaving._replace(oom_killed=was_oom_killed), culprit)
 
-    def _count_death(self, leaving: Exit, culprit: Ticket | None) -> BaseException | None:
+    def _count_death(self, leaving: Exit, culprit: WorkItem | None) -> BaseException | None:
         self.num_deaths += 1
         number = leaving.worker.number
         self._dispatcher.tallies[number].deaths += 1
@@ -257,7 +257,7 @@ class Supervision:
         self.deaths_on["" if process is None else process.machine] += 1
         incidents.report_death(leaving, culprit)
         self._stop_ahead()
-        return self._blame.count(leaving, culprit, self._dispatcher.num_drained)
+        return self._attribution.count(leaving, culprit, self._dispatcher.num_drained)
 
     def _stop_ahead(self) -> None:
         """Have workers begin no batch before the one at work is over: the next death is to be blamed on the right one.
@@ -282,8 +282,8 @@ class Supervision:
         if self._lacks_one:
             self.vacant[worker.number] = True
 
-    def reap(self, worker: WorkerHandle, *, is_gone: bool = True) -> Ticket | None:
-        """Enter the last reports of a worker and free what it held; return the ticket that it was working on, if any.
+    def reap(self, worker: WorkerHandle, *, is_gone: bool = True) -> WorkItem | None:
+        """Enter the last reports of a worker and free what it held; return its work item, if it had one.
 
         With ``is_gone`` false it may still write: its slots are not used again.
         """
@@ -291,7 +291,7 @@ class Supervision:
         # What it has reported stands, though it is dead: a batch that was computed is not computed again.
         while (notices := self._dispatcher.drain(worker)) is not None:
             self.route(worker, notices)
-        # Grants that are still in its pipe it has not begun: they are no reason to suspect their tickets.
+        # Grants that are still in its pipe it has not begun: they are no reason to suspect their work items.
         unread = pool.take_unread(worker)
         begun = list(worker.in_flight.values())
         # A mark of a batch that it has reported since says nothing of its death.
@@ -305,10 +305,10 @@ class Supervision:
         self._pressure.forget(worker)
         worker.in_flight.clear()
         worker.close()
-        pool.put_back([work.ticket for work in (*begun, *unread) if not work.cancelled], is_retry=True)
+        pool.put_back([work.work_item for work in (*begun, *unread) if not work.cancelled], is_retry=True)
         # One that hung may not have read its grant.
         suspects = begun or (unread if worker.life.cause is Cause.HUNG else [])
-        return suspects[0].ticket if suspects and not suspects[0].cancelled else None
+        return suspects[0].work_item if suspects and not suspects[0].cancelled else None
 
     def route(self, worker: WorkerHandle, notices: Sequence[Notice]) -> None:
         """Hand what a worker has said beside its outcomes to whom it concerns."""
@@ -337,11 +337,11 @@ class Supervision:
         """Replace workers that were killed and are not known to be gone.
 
         Either they are stuck in the kernel (a dead network disk, a driver): then their slots are not used again before
-        they are gone. Or they are gone, and the nursery hangs: then it is ended.
+        they are gone. Or they are gone, and the fork server hangs: then it is ended.
 
         Raises:
             OSError: A worker could not be started.
-            WorkerDied: The nursery dies again and again.
+            WorkerDied: The fork server dies again and again.
         """
         while self.overdue_in_s() == 0:
             worker = next(iter(self._pool.roster.dying))
@@ -349,7 +349,7 @@ class Supervision:
             if launcher is not None and launcher.give_up(worker.key):
                 del self._pool.roster.dying[worker]
             elif process is None or process.sentinel < 0 or process.has_ended():
-                # It has ended, and its nursery does not tell of it: nor would it of the others.
+                # It has ended, and its fork server does not tell of it: nor would it of the others.
                 self._renew_launcher(LauncherGone())
             else:
                 self._abandon(worker)
@@ -366,15 +366,15 @@ class Supervision:
         for work in begun:
             work.cancelled = True  # whoever computes it again has another slot
         self._pressure.forget(worker)
-        pool.put_back([work.ticket for work in (*begun, *unread)], is_retry=True)
+        pool.put_back([work.work_item for work in (*begun, *unread)], is_retry=True)
         leaving = Exit(worker, None)
         self._leave_vacant(leaving)
-        failure = self._count_death(leaving, begun[0].ticket if begun else None)
+        failure = self._count_death(leaving, begun[0].work_item if begun else None)
         if failure is not None:
             raise failure
 
     def _renew_launcher(self, gone: LauncherGone) -> None:
-        """Make another nursery: it is gone, and all workers with it.
+        """Make another fork server: it is gone, and all workers with it.
 
         Raises:
             WorkerDied: It dies again and again.
@@ -383,20 +383,20 @@ class Supervision:
         roster = self._pool.roster
         workers = roster.remove_all()
         exitcode = roster.drop_launcher()
-        # The kernel kills them with the nursery. Their slots are not used again before each is known to be gone.
+        # The kernel kills them with the fork server. Their slots are not used again before each is known to be gone.
         stuck = end_orphans(workers)
         exitcode = gone.exitcode if exitcode is None else exitcode
         incidents.report_launcher_death(exitcode, len(workers))
         for worker in workers:
             self._dispatcher.tallies[worker.number].deaths += 1
-            self._pool.ring.recorder.mark("the nursery died", worker.number)
+            self._pool.ring.recorder.mark("the fork server died", worker.number)
             self.reap(worker, is_gone=worker not in stuck)
             if not worker.life.is_abandoned:
                 self._leave_vacant(Exit(worker, exitcode))
         self.num_deaths += len(workers)
         self.deaths_on[""] += len(workers)
         while roster.launcher is None:
-            self._blame.count_launcher(exitcode, self._dispatcher.num_drained)
+            self._attribution.count_launcher(exitcode, self._dispatcher.num_drained)
             try:
                 roster.set_launcher(self._sync.launch())
             except LauncherGone as gone_again:  # while the source was sent to it

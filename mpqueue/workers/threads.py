@@ -1,8 +1,8 @@
 """The backend of worker threads.
 
-Threads take tickets under the pipeline's lock and compute outside of it. They are daemons, and nobody waits for an
+Threads take work items under the pipeline's lock and compute outside of it. They are daemons, and nobody waits for an
 item at work: a `stop` lets the idle ones end and leaves the others to end after their item (another start that runs
-the same generator object waits for them: `left_inside`). One that takes longer than
+the same generator object waits for them: `active_iterators`). One that takes longer than
 `batch_timeout` is left alone for good, with whatever it is at, and another takes its place. They work on the caller's
 own source, and draw from the global random generators that all threads share: only `mpqueue.rng()` is reproducible
 here.
@@ -25,18 +25,18 @@ from typing import Any, NamedTuple
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import NotifyingResult, Result
 from mpqueue.errors import BatchTimeout, StopTimeout
-from mpqueue.plan.cursors import Ticket
+from mpqueue.plan.cursors import WorkItem
 from mpqueue.system.interrupts import allow_signals
 from mpqueue.system.leaving import leave_as_child
 from mpqueue.system.own_process import make_mark
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
-from mpqueue.worker import context, failures, tensorflow_numbers, torch_info
+from mpqueue.worker import context, failures, tensorflow_rng, torch_info
 from mpqueue.worker.runner import StreamEnd, run_timed
 from mpqueue.worker.runners import AnyRunner, Parts, make_runner
 from mpqueue.worker.sample_runner import SampleRunner
-from mpqueue.worker.shared_draws import SharedDraws
-from mpqueue.workers import left_inside
+from mpqueue.worker.shared_generator_check import SharedDraws
+from mpqueue.workers import active_iterators
 from mpqueue.workers.hang import SlowBatch
 from mpqueue.workers.in_process import InProcessBackend
 from mpqueue.workers.job import Job
@@ -49,9 +49,9 @@ _PATIENCE_S = 0.001
 
 
 class _AtWork(NamedTuple):
-    """The ticket that a thread is at, since when, and whether anybody wants it still."""
+    """The work item that a thread is at, since when, and whether anybody wants it still."""
 
-    ticket: Ticket
+    work_item: WorkItem
     since: float
     is_wanted: bool
 
@@ -60,7 +60,7 @@ class ThreadBackend(InProcessBackend):
     """Worker threads.
 
     Args:
-        ledger: Whose tickets they run.
+        ledger: Whose work items they run.
         lock: Guards the ledger.
         job: What they run.
     """
@@ -68,26 +68,28 @@ class ThreadBackend(InProcessBackend):
     def __init__(self, ledger: Ledger, lock: threading.RLock, job: Job) -> None:
         super().__init__(ledger, job)
         self._condition = threading.Condition(lock)  # of the threads: there is work
-        self._consumers: dict[threading.Lock, int] = {}  # of those in `wait`: what wakes one, and its ticket
-        self._dealt: deque[Ticket] = deque()
+        self._consumers: dict[threading.Lock, int] = {}  # of those in `wait`: what wakes one, and its work item
+        self._dealt: deque[WorkItem] = deque()
         self._is_stopped = False
         self._own = make_mark()
         has_lanes = ledger.is_stream and not self._gives_once
-        self._lanes: list[deque[Ticket]] = [deque() for _ in range(job.workers)] if has_lanes else []
+        self._lanes: list[deque[WorkItem]] = [deque() for _ in range(job.workers)] if has_lanes else []
         if self._lanes and not ledger.is_ordered:
             workers = job.workers
             ledger.owner_of = lambda lane: lane % workers  # as `_worker_of`, without a reference to this backend
         self._working: dict[int, _AtWork] = {}  # by worker
         self._busy: set[threading.Thread] = set()  # in user code
         self._num_idle = self._num_coming = 0  # threads that wait for work; of these, those that were woken
-        self._stuck: Result | None = None  # a stream hangs: the answer to all its tickets
+        self._stuck: Result | None = None  # a stream hangs: the answer to all its work items
         self._threads: dict[int, threading.Thread] = {}
         self._pace_ns = float(_QUICK_NS)  # what a batch takes: the average, of which the latest is a sixteenth
         self._tallies = job.recorder.expect(job.workers)
-        self._shared_draws = SharedDraws() if job.plan.seed_given else None  # until the first batch is computed
-        self._tensorflow = tensorflow_numbers.follow() if job.plan.seed_given else None
+        self._shared_generator_check = (
+            SharedDraws() if job.plan.seed_given else None
+        )  # until the first batch is computed
+        self._tensorflow = tensorflow_rng.follow() if job.plan.seed_given else None
         self._slow = SlowBatch(ledger)
-        self._asked: tuple[int, float] = (-1, 0.0)  # the ticket that is asked for, and since when
+        self._asked: tuple[int, float] = (-1, 0.0)  # the work item that is asked for, and since when
 
     def start(self) -> None:
         """Start the threads.
@@ -127,16 +129,16 @@ class ThreadBackend(InProcessBackend):
             self._threads[worker] = thread  # one that has not begun cannot be joined
 
     def pump(self) -> None:
-        """Deal a ticket, and wake a thread for it, or the one whose it is."""
-        for ticket in self._ledger.deal():
-            (self._lanes[self._worker_of(ticket.lane)] if self._lanes else self._dealt).append(ticket)
+        """Deal a work item, and wake a thread for it, or the one whose it is."""
+        for work_item in self._ledger.deal():
+            (self._lanes[self._worker_of(work_item.lane)] if self._lanes else self._dealt).append(work_item)
         self._wake_worker()
 
     def _worker_of(self, lane: int) -> int:
         return lane % len(self._lanes)
 
     def _wake_worker(self) -> None:
-        """Wake one: who takes a ticket wakes the next, if there is another. All of them would fight for the lock."""
+        """Wake one: who takes a work item wakes the next, if there is another. All of them would fight for the lock."""
         if self._lanes:
             self._condition.notify_all()
         elif self._num_coming < self._num_idle and (self._pace_ns >= _QUICK_NS or not (self._busy or self._num_coming)):
@@ -183,22 +185,22 @@ class ThreadBackend(InProcessBackend):
 
     def _tell_of_slow(self) -> None:
         """Tell of the batch that is waited for too long, if there is one, and where its thread is."""
-        ticket = self._slow.overdue()
-        if ticket is None:
+        work_item = self._slow.overdue()
+        if work_item is None:
             return
-        worker = next((worker for worker, at_work in self._working.items() if at_work.ticket is ticket), None)
+        worker = next((worker for worker, at_work in self._working.items() if at_work.work_item is work_item), None)
         if worker is None:
-            self._slow.tell(ticket, "no thread has begun it, because all are busy", "")
+            self._slow.tell(work_item, "no thread has begun it, because all are busy", "")
         else:
             who = f"worker {worker} (thread {self._threads[worker].name!r} of pid {os.getpid()}) is here"
-            self._slow.tell(ticket, who, self._stack_of(worker))
+            self._slow.tell(work_item, who, self._stack_of(worker))
 
     def _stack_of(self, worker: int) -> str:
         frame = sys._current_frames().get(self._threads[worker].ident or 0)
         return "".join(traceback.format_stack(frame))
 
     def _sleep(self, head: int, timeout_s: float | None) -> None:
-        """Without the pipeline's lock, until this ticket is answered (or any, without an order), or `wake`.
+        """Without the pipeline's lock, until this work item is answered (or any, without an order), or `wake`.
 
         A condition would not do: a `stop` in a signal handler that strikes just before the wait would not be seen.
         """
@@ -223,7 +225,7 @@ class ThreadBackend(InProcessBackend):
             raise struck.pop()  # out of a list: a variable would hold it, and it this frame with all of the backend
 
     def _wake_consumers(self, number: int | None = None) -> None:
-        """Wake those who wait for this ticket, or all: to be woken for another one costs two switches of threads."""
+        """Wake those who wait for this work item, or all: to be woken for another one costs two switches of threads."""
         if self._wakeup is not None:
             self._wakeup.wake()
         for waker, head in list(self._consumers.items()):
@@ -233,16 +235,16 @@ class ThreadBackend(InProcessBackend):
                 waker.release()
 
     def _give_up_overdue(self, timeout_s: float) -> None:
-        """Answer tickets that take too long with an error, and give their threads up."""
-        for worker, (ticket, since, is_wanted) in list(self._working.items()):
+        """Answer work items that take too long with an error, and give their threads up."""
+        for worker, (work_item, since, is_wanted) in list(self._working.items()):
             if time.monotonic() < since + timeout_s:
                 continue
-            outcome = Result.failed(BatchTimeout(ticket.unit, ticket.epoch, timeout_s, self._stack_of(worker)))
+            outcome = Result.failed(BatchTimeout(work_item.unit, work_item.epoch, timeout_s, self._stack_of(worker)))
             if not self._ledger.is_stream:
                 self._begin(self._make_runner(worker), worker)  # first: if there is none to be had, nothing has changed
             del self._working[worker]
             if is_wanted:
-                self._ledger.ready[ticket.number] = outcome
+                self._ledger.ready[work_item.number] = outcome
             if self._ledger.is_stream:
                 self._stuck = outcome
 
@@ -252,7 +254,7 @@ class ThreadBackend(InProcessBackend):
         for queue in (self._dealt, *self._lanes):
             queue.clear()
         self._working = {worker: at_work._replace(is_wanted=False) for worker, at_work in self._working.items()}
-        self._wake_consumers()  # nobody will answer the tickets that they wait for
+        self._wake_consumers()  # nobody will answer the work items that they wait for
 
     def reset(self, *, anew: bool = False) -> None:
         """Forget what was dealt, and wake all: a thread that was counted as woken may not have been.
@@ -283,7 +285,7 @@ class ThreadBackend(InProcessBackend):
             busy = set(self._busy)
             if self._gives_once:
                 for thread in busy:
-                    left_inside.leave(thread, self._job.source)
+                    active_iterators.leave(thread, self._job.source)
             self._condition.notify_all()
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         for thread in self._threads.values():
@@ -302,29 +304,29 @@ class ThreadBackend(InProcessBackend):
         finally:
             if isinstance(runner, SampleRunner):
                 runner.end()
-            left_inside.end(threading.current_thread())
+            active_iterators.end(threading.current_thread())
 
     def _serve(self, worker: int, runner: AnyRunner) -> None:
         broken, time_at, done = None, 0, clock_ns()
         tally = self._tallies[worker]
-        ticket, is_new = self._await_ticket(worker), True
-        while ticket is not None:
+        work_item, is_new = self._await_work_item(worker), True
+        while work_item is not None:
             waited_ns, started = clock_ns() - done, clock_ns()
-            if is_new:  # not before there is a ticket: what hangs is found by the time that its ticket takes
+            if is_new:  # not before there is a work item: what hangs is found by the time that its work item takes
                 is_new, broken = False, self._initialise(worker)
                 if self._gives_once:
-                    left_inside.await_end(self._job.source)
+                    active_iterators.await_end(self._job.source)
                     if self._is_stopped:
                         return  # and takes no element of it
             stages = Stages() if started >= time_at else None  # see mpqueue.telemetry.recorder
-            outcome = self._compute(runner, worker, ticket, stages) if broken is None else Result.failed(broken)
+            outcome = self._compute(runner, worker, work_item, stages) if broken is None else Result.failed(broken)
             if not self._own[0]:  # before the lock, which another thread may have held in the moment of the fork
                 leave_as_child()
             done = clock_ns()
-            shared_draws = self._shared_draws
-            if shared_draws is not None:
-                self._shared_draws = None
-                shared_draws.tell()
+            shared_generator_check = self._shared_generator_check
+            if shared_generator_check is not None:
+                self._shared_generator_check = None
+                shared_generator_check.tell()
             with self._condition:  # once for both: what it has done, and what comes next
                 # At most four times as long as a quick one: a lost CPU is no slow batch.
                 self._pace_ns += (min(done - started, 4 * _QUICK_NS) - self._pace_ns) / 16
@@ -334,78 +336,83 @@ class ThreadBackend(InProcessBackend):
                     time_at = started + EVERY_NS
                     times = done - started, 0, waited_ns, stages.seed_ns, stages.collate_ns
                     tally.time(*times, beside_ns=stages.beside_ns)
-                    outcome = self._draw(outcome, worker, ticket, started, times)
+                    outcome = self._draw(outcome, worker, work_item, started, times)
                 if outcome.rows:
                     self._job.recorder.add_stages(outcome.rows, 1 if self._lanes else tally.weight)
                 tally.batches += 1
-                self._answer(worker, ticket, outcome)
+                self._answer(worker, work_item, outcome)
                 del outcome  # or this thread would keep the batch alive until its next one
-                ticket = self._await_ticket(worker)
+                work_item = self._await_work_item(worker)
 
-    def _answer(self, worker: int, ticket: Ticket, outcome: Result) -> None:
+    def _answer(self, worker: int, work_item: WorkItem, outcome: Result) -> None:
         """Hand in what was done, unless nobody wants it any more."""
         at_work, ledger = self._working.get(worker), self._ledger
-        if at_work is None or at_work.ticket is not ticket or self._is_stopped:
+        if at_work is None or at_work.work_item is not work_item or self._is_stopped:
             return
         del self._working[worker]
         if not at_work.is_wanted:
             return
         snapshot = outcome.snapshot
         if snapshot is not None:
-            ledger.lanes.note(ticket.lane, ticket.unit + 1, snapshot)
-        ledger.ready[ticket.number] = outcome
-        self._wake_consumers(ticket.number)
+            ledger.lanes.note(work_item.lane, work_item.unit + 1, snapshot)
+        ledger.ready[work_item.number] = outcome
+        self._wake_consumers(work_item.number)
 
     def _draw(
-        self, outcome: Result, worker: int, ticket: Ticket, began_ns: int, stages_ns: tuple[int, int, int, int, int]
+        self,
+        outcome: Result,
+        worker: int,
+        work_item: WorkItem,
+        began_ns: int,
+        stages_ns: tuple[int, int, int, int, int],
     ) -> Result:
         """Draw a batch in the timeline, if there is one; return its outcome, which tells when it is taken."""
         timeline = self._job.recorder.timeline
         if timeline is None or not outcome.is_plain:
             return outcome
-        of_ticket = ticket.number, ticket.epoch, ticket.unit
-        if not timeline.batch(worker, of_ticket, began_ns, stages_ns):
+        of_work_item = work_item.number, work_item.epoch, work_item.unit
+        if not timeline.batch(worker, of_work_item, began_ns, stages_ns):
             return outcome
-        return NotifyingResult(outcome, lambda began: timeline.take(of_ticket, began))
+        return NotifyingResult(outcome, lambda began: timeline.take(of_work_item, began))
 
-    def _await_ticket(self, worker: int) -> Ticket | None:
+    def _await_work_item(self, worker: int) -> WorkItem | None:
         """Wait for work; None: there will be none, or another thread has taken this one's place."""
         me = threading.current_thread()
         with self._condition:
             self._busy.discard(me)
             if self._threads[worker] is not me:
                 return None  # it took too long, and has a successor
-            while (ticket := self._take(worker)) is None and not self._is_stopped:
+            while (work_item := self._take(worker)) is None and not self._is_stopped:
                 self._num_idle += 1
                 self._condition.wait()
                 self._num_idle -= 1
                 self._num_coming = max(0, self._num_coming - 1)
-            if ticket is None or self._is_stopped:
+            if work_item is None or self._is_stopped:
                 return None
             self._busy.add(me)
-            self._working[worker] = _AtWork(ticket, time.monotonic(), is_wanted=True)
+            self._working[worker] = _AtWork(work_item, time.monotonic(), is_wanted=True)
             ledger = self._ledger
             if not self._lanes and (self._dealt or ledger.num_outstanding < ledger.allowance):
                 self._wake_worker()
-            return ticket
+            return work_item
 
-    def _compute(self, runner: AnyRunner, worker: int, ticket: Ticket, stages: Stages | None) -> Result:
+    def _compute(self, runner: AnyRunner, worker: int, work_item: WorkItem, stages: Stages | None) -> Result:
         job = self._job
-        unit, given = self._work_of(ticket, runner)
+        unit, given = self._work_of(work_item, runner)
         context.enter_thread(job.info(worker), job.source, is_seed_given=job.plan.seed_given)
         try:
             if stages is None:
-                return Result.of(runner.run(ticket.epoch, unit, given))
+                return Result.of(runner.run(work_item.epoch, unit, given))
             with stages.of(runner):
-                return Result.of(run_timed(job.source, stages, runner.run, ticket.epoch, unit, given))
+                return Result.of(run_timed(job.source, stages, runner.run, work_item.epoch, unit, given))
         except StreamEnd as ended:
-            return self._ended(ticket, runner, ended)
+            return self._ended(work_item, runner, ended)
         except BaseException as error:
             if not self._own[0]:
                 leave_as_child(error)
             if isinstance(error, KeyboardInterrupt):
                 return Result.failed(error)
-            return self._failed(ticket, unit, runner, error)
+            return self._failed(work_item, unit, runner, error)
         finally:
             context.enter_thread(None)
 
@@ -424,7 +431,7 @@ class ThreadBackend(InProcessBackend):
             context.enter_thread(None)
         return None
 
-    def _take(self, worker: int) -> Ticket | None:
+    def _take(self, worker: int) -> WorkItem | None:
         if self._is_stopped:
             return None
         try:
@@ -435,8 +442,8 @@ class ThreadBackend(InProcessBackend):
                 dealt = self._ledger.deal()
                 if not dealt:
                     return None
-                for ticket in dealt:
-                    self._lanes[self._worker_of(ticket.lane)].append(ticket)
+                for work_item in dealt:
+                    self._lanes[self._worker_of(work_item.lane)].append(work_item)
                 if self._worker_of(dealt[0].lane) != worker:
                     self._condition.notify_all()
             return self._lanes[worker].popleft()

@@ -40,7 +40,7 @@ def _slow_machine(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _leaves_nothing(request):
-    """Each test leaves no agent, nursery, worker, thread or descriptor behind; Ray's own come and go as they like."""
+    """Each test leaves no agent, fork server, worker, thread or descriptor behind; Ray's own come and go as they like."""
     collect()
     before = _footprint()
     yield

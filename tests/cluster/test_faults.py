@@ -104,7 +104,7 @@ def test_workers_that_die_before_they_compute_anything_are_no_batchs_fault(other
     assert "worker_init" in str(caught.value)
 
 
-def test_the_nursery_of_a_node_dies_and_all_goes_on(other, expected):
+def test_the_fork_server_of_a_node_dies_and_all_goes_on(other, expected):
     with (
         Gate() as gate,
         Loader(Waiting(gate.address), workers=1, backend="ray", ray_options=on(other), **OPTIONS) as loader,

@@ -33,21 +33,21 @@ def trainer(cluster):
 
 
 def processes_heard_of(trainer):
-    """Workers, nurseries and agents, once the batch that never ends is at work on one of the two nodes."""
-    pids, nurseries = set(), set()
-    while len(nurseries) < 2:
+    """Workers, fork servers and agents, once the batch that never ends is at work on one of the two nodes."""
+    pids, fork_servers = set(), set()
+    while len(fork_servers) < 2:
         line = trainer.heard()
         assert line is not None, trainer.ended()
-        _, worker, nursery = line.split()
-        pids |= {int(worker), int(nursery)}
-        nurseries.add(int(nursery))
-    for nursery in nurseries:
+        _, worker, fork_server = line.split()
+        pids |= {int(worker), int(fork_server)}
+        fork_servers.add(int(fork_server))
+    for fork_server in fork_servers:
         with contextlib.suppress(psutil.Error):
-            pids.add(psutil.Process(nursery).ppid())
+            pids.add(psutil.Process(fork_server).ppid())
     return [psutil.Process(pid) for pid in pids - {trainer.pid} if psutil.pid_exists(pid)]
 
 
-def test_a_driver_that_is_killed_takes_agents_nurseries_and_workers_along(trainer):
+def test_a_driver_that_is_killed_takes_agents_fork_servers_and_workers_along(trainer):
     processes = processes_heard_of(trainer)
     assert len(processes) >= 4
     trainer.process.kill()

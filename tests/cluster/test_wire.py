@@ -11,12 +11,12 @@ from helpers.certificates import certificates
 
 from mpqueue.cluster import wire
 from mpqueue.cluster.agent import _connect
-from mpqueue.cluster.wire import TO_AGENT, AgentTerms, greet, read_greeting
+from mpqueue.cluster.wire import TO_AGENT, AgentTerms, greet, read_handshake
 from mpqueue.transport.credentials import ForeignPeer, new_token
 
 
 def both_greet(token, other_token):
-    """What the trainer has read of an agent's greeting, and the agent's error."""
+    """What the trainer has read of an agent's handshake, and the agent's error."""
     ours, theirs = socket.socketpair()
     errors = []
 
@@ -32,7 +32,7 @@ def both_greet(token, other_token):
     thread.start()
     with ours:
         try:
-            number = read_greeting(ours, token)
+            number = read_handshake(ours, token)
         except ForeignPeer:
             number = None
     thread.join(60)
@@ -54,7 +54,7 @@ def test_who_says_anything_else_is_not_let_in(said):
         theirs.sendall(said)
         theirs.shutdown(socket.SHUT_WR)
         with pytest.raises(ForeignPeer if len(said) == 48 else ConnectionResetError):
-            read_greeting(ours, new_token())
+            read_handshake(ours, new_token())
 
 
 @pytest.mark.parametrize("as_trainer", ["the token of another", "no token"])
@@ -74,7 +74,7 @@ def test_an_agent_takes_nothing_from_who_listens_in_the_place_of_its_trainer(as_
                 connection.sendall(bytes(32))
             else:
                 with pytest.raises(ForeignPeer):
-                    read_greeting(connection, new_token())
+                    read_handshake(connection, new_token())
             body = pickle.dumps(Marking())
             connection.sendall(TO_AGENT.pack(wire.ToAgent.START, 1, len(body)) + body)
 

@@ -236,10 +236,10 @@ def test_extras_say_what_they_lack(monkeypatch):
     assert finding_of(checks_python.extras).found == "installed: image; not installed: top (needs rich)"
 
 
-def test_a_folder_that_others_may_write_to_is_a_problem(servers_home):
-    os.chmod(servers_home, 0o700)
+def test_a_folder_that_others_may_write_to_is_a_problem(servers_directory):
+    os.chmod(servers_directory, 0o700)
     assert finding_of(checks_python.folder).verdict == "ok"
-    assert os.listdir(servers_home) == []
+    assert os.listdir(servers_directory) == []
 
 
 def test_a_path_that_is_too_long_for_a_socket_is_a_problem(monkeypatch, tmp_path):
@@ -382,7 +382,7 @@ def test_no_colours_go_into_a_pipe_and_none_to_who_wants_none(monkeypatch):
     assert not doctor.frame.is_coloured(terminal)
 
 
-def test_this_machine_is_looked_at_as_a_user_does(servers_home):
+def test_this_machine_is_looked_at_as_a_user_does(servers_directory):
     done = subprocess.run(
         [sys.executable, "-m", "mpqueue", "doctor", "--json"], capture_output=True, text=True, timeout=280, check=False
     )
@@ -392,4 +392,4 @@ def test_this_machine_is_looked_at_as_a_user_does(servers_home):
     names = [finding["name"] for finding in told["findings"]]
     assert {"kernel", "pidfd", "cpus", "memory", "workers", "servers' folder"} <= set(names)
     assert all(finding["remedy"] for finding in told["findings"] if finding["verdict"] == "problem")
-    assert os.listdir(servers_home) == []
+    assert os.listdir(servers_directory) == []

@@ -14,10 +14,10 @@ from helpers.serving import served
 
 from mpqueue.__main__ import main
 from mpqueue.commands import serve as command
-from mpqueue.service.greeting import Hello, Welcome, decode_answer
-from mpqueue.service.home import Home
-from mpqueue.service.records import MAX_GREETING
+from mpqueue.service.handshake import Hello, Welcome, decode_answer
+from mpqueue.service.records import MAX_HANDSHAKE
 from mpqueue.service.server import Server
+from mpqueue.service.server_directory import Home
 from mpqueue.system import descriptors
 
 DEADLOCK_S = 60
@@ -36,7 +36,7 @@ def fails():
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch, servers_home):
+def folder(tmp_path, monkeypatch, servers_directory):
     (tmp_path / "data_of_test.py").write_text(DATA)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -241,14 +241,14 @@ PHOTOS = ("data_of_test.py:Photos", "--name", "photos", "--workers", "1")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_consumers_can_attach_when_the_folder_is_printed_until_a_signal_comes(servers_home, number):
+def test_consumers_can_attach_when_the_folder_is_printed_until_a_signal_comes(servers_directory, number):
     with served(*PHOTOS, "--world", "2") as (process, folder):
-        assert folder == f"{servers_home}/photos"
+        assert folder == f"{servers_directory}/photos"
         connection = Home.of("photos").connect(time.monotonic())
         try:
             connection.settimeout(DEADLOCK_S)
             connection.send(Hello(rank=1).encode())
-            welcome = decode_answer(connection.recv(MAX_GREETING))
+            welcome = decode_answer(connection.recv(MAX_HANDSHAKE))
             assert isinstance(welcome, Welcome)
             assert (welcome.name, welcome.world, welcome.length, welcome.pid) == ("photos", 2, 5, process.pid)
         finally:
@@ -256,7 +256,7 @@ def test_consumers_can_attach_when_the_folder_is_printed_until_a_signal_comes(se
         process.send_signal(number)
         assert process.wait(DEADLOCK_S) == 0
         assert process.stderr.read() == ""
-        assert os.listdir(servers_home) == []
+        assert os.listdir(servers_directory) == []
 
 
 def test_a_name_that_is_taken_ends_with_1_and_the_process_that_has_it():
@@ -272,17 +272,17 @@ def test_a_name_that_is_taken_ends_with_1_and_the_process_that_has_it():
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_server_of_queues_only_is_stopped_as_well(servers_home, number):
+def test_a_server_of_queues_only_is_stopped_as_well(servers_directory, number):
     with served("--name", "queues") as (process, folder):
-        assert folder == f"{servers_home}/queues"
+        assert folder == f"{servers_directory}/queues"
         process.send_signal(number)
         assert process.wait(DEADLOCK_S) == 0
         assert process.stderr.read() == ""
-        assert os.listdir(servers_home) == []
+        assert os.listdir(servers_directory) == []
 
 
 @pytest.mark.parametrize("arguments", [["data_of_test.py:Photos", "--workers", "1"], []], ids=["batches", "queues"])
-def test_a_server_whose_wait_was_interrupted_is_stopped_in_order(servers_home, arguments):
+def test_a_server_whose_wait_was_interrupted_is_stopped_in_order(servers_directory, arguments):
     """Its thread has ended before what it uses is let go."""
     script = """
         import signal, sys
@@ -307,4 +307,4 @@ def test_a_server_whose_wait_was_interrupted_is_stopped_in_order(servers_home, a
     text = textwrap.dedent(script).replace("SERVES_BATCHES", str(bool(arguments)))
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=DEADLOCK_S)
     assert (done.returncode, done.stderr) == (0, "")
-    assert os.listdir(servers_home) == []
+    assert os.listdir(servers_directory) == []

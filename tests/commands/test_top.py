@@ -22,8 +22,8 @@ DEADLOCK_S = 60
 
 
 @pytest.fixture(autouse=True)
-def home(servers_home):
-    return servers_home
+def home(servers_directory):
+    return servers_directory
 
 
 # Rows

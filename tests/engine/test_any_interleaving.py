@@ -1,6 +1,6 @@
 """The dispatcher under any interleaving of completions, deaths, leases, lack of memory, jumps and stops.
 
-Whatever happens in whatever order: every ticket is delivered once and in order, a slot has one owner, nothing is granted
+Whatever happens in whatever order: every work item is delivered once and in order, a slot has one owner, nothing is granted
 without credit, and nobody waits for ever.
 """
 
@@ -21,7 +21,7 @@ from mpqueue.workers.handle import Work
 SIZES = [1, 100, 3000, 20_000]  # int64s: from a word to more than twice what a slot has at first
 WORLD = [
     "batch", "views are dropped", "a look", "a pause", "inconsistent", "written in the slot", "held by the worker",
-    "let go by the worker", "worker dies at work", "worker dies idle", "nursery dies", "slots exchanged",
+    "let go by the worker", "worker dies at work", "worker dies idle", "fork server dies", "slots exchanged",
 ]  # fmt: skip
 FREE, GRANTED, READY, LEASED, SHARED, RETIRED = SlotState
 
@@ -160,12 +160,12 @@ class Dispatching(AimingMachine):
     def nothing_is_granted_without_credit(self):
         ledger, pool = self.world.pipeline.ledger, self.world.backend.pool
         assert ledger.num_outstanding <= ledger.credit
-        granted = [w.ticket.number for worker in pool.roster.workers.values() for w in worker.in_flight.values()
+        granted = [w.work_item.number for worker in pool.roster.workers.values() for w in worker.in_flight.values()
                    if not w.cancelled]  # fmt: skip
-        pending = [ticket.number for ticket in pool.pending]
+        pending = [work_item.number for work_item in pool.pending]
         everywhere = [*granted, *pending, *pool.ready]
-        assert len(everywhere) == len(set(everywhere))  # a ticket is in one place
-        assert set(everywhere) <= set(ledger.tickets)
+        assert len(everywhere) == len(set(everywhere))  # a work item is in one place
+        assert set(everywhere) <= set(ledger.work_items)
 
     def run(self):
         try:
@@ -316,7 +316,7 @@ class Unordered(Dispatching):
         (Unordered, ["batch out of order", "no memory", "tried again"]),
     ],
 )  # fmt: skip
-def test_any_interleaving_delivers_every_ticket_once(machine, arrows, monkeypatch):
+def test_any_interleaving_delivers_every_work_item_once(machine, arrows, monkeypatch):
     monkeypatch.setattr(slots, "LARGE_BYTES", 100_000)  # of which some batches are, and some not
     monkeypatch.setattr(dispatcher, "_WORTH_BYTES", 1)
     monkeypatch.setattr(dispatcher, "_MOVE_AFTER_NS", 1)

@@ -35,19 +35,19 @@ def ledger_of_streams(num_lanes=2, credit=4):
 
 
 def answer(ledger, *numbers):
-    """Batches for these tickets: their numbers."""
+    """Batches for these work items: their numbers."""
     for number in numbers:
         ledger.ready[number] = Result(number)
 
 
 def taken(ledger):
-    """What is taken next: the ticket's number and the batch."""
+    """What is taken next: the work item's number and the batch."""
     found = ledger.take()
     return None if found is None else (found[0].number, found[1].open())
 
 
-def numbers(tickets):
-    return [ticket.number for ticket in tickets]
+def numbers(work_items):
+    return [work_item.number for work_item in work_items]
 
 
 def test_a_new_ledger_is_empty_and_stands_where_its_schedule_does():
@@ -56,7 +56,7 @@ def test_a_new_ledger_is_empty_and_stands_where_its_schedule_does():
     assert (ledger.credit, ledger.allowance, ledger.head, ledger.num_batches, ledger.latest) == (4, 4, 0, 0, None)
     assert (ledger.epoch, ledger.is_stream, ledger.counts, ledger.num_outstanding) == (5, False, (), 0)
     assert (ledger.is_waiting, ledger.is_closed, ledger.needs_attention, ledger.failure) == (False, False, False, None)
-    assert (ledger.ready, ledger.tickets, ledger.is_ordered) == ({}, {}, True)
+    assert (ledger.ready, ledger.work_items, ledger.is_ordered) == ({}, {}, True)
     assert ledger.take() is None
 
 
@@ -86,7 +86,7 @@ def test_nothing_is_dealt_in_a_pause_or_after_the_end():
     ledger.close()
     assert ledger.needs_attention
     assert ledger.deal() == []
-    assert ledger.tickets == {}
+    assert ledger.work_items == {}
 
 
 def test_a_credit_that_is_cut_below_what_is_out_deals_nothing():
@@ -96,7 +96,7 @@ def test_a_credit_that_is_cut_below_what_is_out_deals_nothing():
     assert ledger.deal() == []
 
 
-def test_tickets_are_outstanding_until_they_are_taken_and_at_work_until_they_are_answered():
+def test_work_items_are_outstanding_until_they_are_taken_and_at_work_until_they_are_answered():
     ledger = ledger_of()
     ledger.deal(2)
     answer(ledger, 0)
@@ -107,7 +107,7 @@ def test_tickets_are_outstanding_until_they_are_taken_and_at_work_until_they_are
     assert ledger.ready == {}
 
 
-def test_outcomes_are_taken_in_the_order_of_their_tickets():
+def test_outcomes_are_taken_in_the_order_of_their_work_items():
     ledger = ledger_of()
     ledger.deal(3)
     answer(ledger, 2, 1)
@@ -124,10 +124,10 @@ def test_out_of_order_they_are_taken_as_they_come_but_of_this_epoch_first():
     answer(ledger, 3, 1)
     assert taken(ledger) == (1, 1)
     assert ledger.head == 0
-    assert ledger.take() is None  # ticket 3 is of the next epoch
+    assert ledger.take() is None  # work item 3 is of the next epoch
     answer(ledger, 0)
-    (ticket, _) = ledger.take()
-    assert (ticket.number, ledger.head) == (0, 2)  # and not 1, which was taken before
+    (work_item, _) = ledger.take()
+    assert (work_item.number, ledger.head) == (0, 2)  # and not 1, which was taken before
     ledger.progress.enter(1)
     assert taken(ledger) == (3, 3)
     answer(ledger, 2)
@@ -142,8 +142,8 @@ def test_what_cannot_be_dealt_is_an_error_in_its_place_once():
     assert ledger.num_outstanding == 2
     answer(ledger, 0)
     ledger.take()
-    ticket, outcome = ledger.take()
-    assert (ticket.number, ticket.position) == (1, -1)
+    work_item, outcome = ledger.take()
+    assert (work_item.number, work_item.position) == (1, -1)
     with pytest.raises(OSError) as caught:
         outcome.open()
     assert caught.value is error
@@ -154,7 +154,7 @@ def test_what_cannot_be_dealt_is_an_error_in_its_place_once():
     assert numbers(ledger.deal()) == [3]
 
 
-def test_an_error_of_no_ticket_asks_for_attention():
+def test_an_error_of_no_work_item_asks_for_attention():
     ledger, error = ledger_of(), ValueError()
     ledger.fail(error)
     assert ledger.failure is error
@@ -162,7 +162,7 @@ def test_an_error_of_no_ticket_asks_for_attention():
 
 
 def counting(ledger, count=1):
-    """Have so many batches dealt, answered and taken; their tickets."""
+    """Have so many batches dealt, answered and taken; their work items."""
     found = []
     for _ in range(count):
         answer(ledger, *numbers(ledger.deal()))
@@ -182,14 +182,14 @@ def test_the_last_batch_of_an_epoch_enters_the_next_one():
 
 def test_an_endless_epoch_has_no_last_batch():
     ledger = ledger_of(length=None)
-    assert [ledger.count(ticket) for ticket in counting(ledger, 3)] == [False] * 3
+    assert [ledger.count(work_item) for work_item in counting(ledger, 3)] == [False] * 3
     assert ledger.progress.place() == Place(0, 3)
     assert ledger.recount(ledger.latest) is False
 
 
 def test_elements_of_streams_are_counted_for_their_lane():
     ledger = ledger_of_streams()
-    assert [ledger.count(ticket) for ticket in counting(ledger, 3)] == [False] * 3
+    assert [ledger.count(work_item) for work_item in counting(ledger, 3)] == [False] * 3
     assert ledger.counts == (2, 1)
     assert ledger.progress.place() == Place(0, 3, (), (2, 1))
 
@@ -197,10 +197,10 @@ def test_elements_of_streams_are_counted_for_their_lane():
 @pytest.mark.parametrize("position", [0, 1])
 def test_an_interrupt_before_the_count_counts_afterwards(position):
     ledger = ledger_of(length=2)
-    tickets = counting(ledger, position + 1)
-    for ticket in tickets[:-1]:
-        ledger.count(ticket)
-    assert ledger.recount(tickets[-1]) is (position == 1)
+    work_items = counting(ledger, position + 1)
+    for work_item in work_items[:-1]:
+        ledger.count(work_item)
+    assert ledger.recount(work_items[-1]) is (position == 1)
     assert ledger.num_batches == position + 1
 
 
@@ -244,8 +244,11 @@ def test_going_elsewhere_forgets_what_was_dealt():
     ledger = ledger_of(length=9)
     ledger.deal(3)
     ledger.go_to(Place(2, 4, (5,)))
-    assert (ledger.tickets, ledger.head, ledger.progress.place()) == ({}, 3, Place(2, 4, (5,)))
-    assert [(ticket.number, ticket.epoch, ticket.unit) for ticket in ledger.deal(3)] == [(3, 2, 4), (4, 2, 6)]
+    assert (ledger.work_items, ledger.head, ledger.progress.place()) == ({}, 3, Place(2, 4, (5,)))
+    assert [(work_item.number, work_item.epoch, work_item.unit) for work_item in ledger.deal(3)] == [
+        (3, 2, 4),
+        (4, 2, 6),
+    ]
 
 
 def test_streams_go_on_at_the_lane_whose_turn_it_was():
@@ -253,7 +256,7 @@ def test_streams_go_on_at_the_lane_whose_turn_it_was():
     ledger.deal(3)
     ledger.go_to(Place(1, 0, (), (5, 4)))
     assert ledger.counts == (5, 4)
-    assert [(ticket.number, ticket.epoch, ticket.lane, ticket.unit) for ticket in ledger.deal(2)] == [
+    assert [(work_item.number, work_item.epoch, work_item.lane, work_item.unit) for work_item in ledger.deal(2)] == [
         (3, 1, 1, 4),
         (4, 1, 0, 5),
     ]
@@ -263,16 +266,16 @@ def test_before_an_epoch_nothing_is_dealt_until_it_is_opened():
     ledger = ledger_of(length=9, barrier=True)
     ledger.deal(3)
     ledger.stand_before(4)
-    assert (ledger.tickets, ledger.head, ledger.deal()) == ({}, 3, [])
+    assert (ledger.work_items, ledger.head, ledger.deal()) == ({}, 3, [])
     ledger.cursor.open_epoch()
-    (ticket,) = ledger.deal()
-    assert (ticket.number, ticket.epoch) == (3, 4)
+    (work_item,) = ledger.deal()
+    assert (work_item.number, work_item.epoch) == (3, 4)
 
 
-def test_tickets_that_are_forgotten_are_not_taken_when_they_are_answered():
+def test_work_items_that_are_forgotten_are_not_taken_when_they_are_answered():
     ledger = ledger_of(length=9)
     ledger.deal(3)
-    ledger.forget_tickets()
+    ledger.forget_work_items()
     answer(ledger, 1)
     assert ledger.head == 3
     assert ledger.take() is None
@@ -310,9 +313,9 @@ def test_an_error_in_dealing_that_comes_next_is_forgotten_to_ask_again():
     ledger.deal()
     ledger.lengths.error = None
     ledger.forget_undealt()
-    assert (ledger.head, ledger.tickets, ledger.ready) == (2, {}, {})
+    assert (ledger.head, ledger.work_items, ledger.ready) == (2, {}, {})
     assert numbers(ledger.deal()) == [2]
-    ledger.forget_undealt()  # a ticket at the beginning of its epoch is none
+    ledger.forget_undealt()  # a work item at the beginning of its epoch is none
     assert ledger.is_outstanding(2)
 
 
@@ -322,17 +325,17 @@ def test_slow_worker_holds_its_share_of_the_credit_alone():
     ledger = Ledger(cursor, 4, ordered=False)
     ledger.owner_of = lambda lane: lane % 2
     dealt = ledger.deal(99)
-    assert [ticket.lane for ticket in dealt] == [0, 1, 2, 3]
+    assert [work_item.lane for work_item in dealt] == [0, 1, 2, 3]
     for _ in range(6):  # those of worker 1 are answered, and worker 0 is slow
-        fast = [ticket for ticket in dealt if ticket.lane % 2]
-        for ticket in fast:
-            ledger.ready[ticket.number] = Result(ticket)
-            assert ledger.take()[0] is ticket
-            ledger.count(ticket)
+        fast = [work_item for work_item in dealt if work_item.lane % 2]
+        for work_item in fast:
+            ledger.ready[work_item.number] = Result(work_item)
+            assert ledger.take()[0] is work_item
+            ledger.count(work_item)
         dealt = ledger.deal(99)
-        assert [ticket.lane for ticket in dealt] == [1, 3]
-    for ticket in dealt:
-        ledger.ready[ticket.number] = END
+        assert [work_item.lane for work_item in dealt] == [1, 3]
+    for work_item in dealt:
+        ledger.ready[work_item.number] = END
         ledger.take()
-        cursor.end_lane(ticket.lane, ticket.unit)
-    assert [(ticket.lane, ticket.unit) for ticket in ledger.deal(99)] == [(0, 1), (2, 1)]  # all of the credit
+        cursor.end_lane(work_item.lane, work_item.unit)
+    assert [(work_item.lane, work_item.unit) for work_item in ledger.deal(99)] == [(0, 1), (2, 1)]  # all of the credit

@@ -1,4 +1,4 @@
-"""The core that never waits, the calls that do, and tickets beside the order, without workers."""
+"""The core that never waits, the calls that do, and work items beside the order, without workers."""
 
 import signal
 
@@ -23,19 +23,19 @@ class Hands:
         self.ledger, self.dealt, self.answers = ledger, [], []
         self.looks, self.waits, self.while_waiting = [], [], []
         self.num_wakes = 0
-        self.error = None  # what a look finds, that belongs to no ticket
+        self.error = None  # what a look finds, that belongs to no work item
         self.num_refreshed = 0
 
     def start(self):
         self.pump()
 
     def pump(self):
-        while tickets := self.ledger.deal(4):
-            self.dealt += tickets
+        while work_items := self.ledger.deal(4):
+            self.dealt += work_items
 
     def work(self, count=None):
-        for ticket in self.dealt[:count]:
-            self.answers.append((ticket, Result((ticket.epoch, ticket.position, ticket.unit))))
+        for work_item in self.dealt[:count]:
+            self.answers.append((work_item, Result((work_item.epoch, work_item.position, work_item.unit))))
         del self.dealt[:count]
 
     def answer(self, outcome):
@@ -44,8 +44,8 @@ class Hands:
     def take_in(self, head, *, may_fail):
         self.looks.append((head, may_fail))
         found, self.answers = self.answers, []
-        for ticket, outcome in found:
-            self.ledger.ready[ticket.number] = outcome
+        for work_item, outcome in found:
+            self.ledger.ready[work_item.number] = outcome
         if self.error is not None:
             self.ledger.fail(self.error)
         return bool(found) or self.error is not None
@@ -107,8 +107,8 @@ def extras(pipeline):
     """Positions of the extra ones that are there."""
     found = []
     while (taken := pipeline.step_extra()) is not None:
-        ticket, outcome = taken
-        found.append((ticket.position, outcome.open()[1]))
+        work_item, outcome = taken
+        found.append((work_item.position, outcome.open()[1]))
     return found
 
 
@@ -191,7 +191,7 @@ def test_the_end_of_the_last_stream_is_seen_at_once():
         pipeline.step()
 
 
-def test_an_error_that_belongs_to_no_ticket_is_raised():
+def test_an_error_that_belongs_to_no_work_item_is_raised():
     pipeline = pipeline_of()
     pipeline.backend.error = OSError("no more processes")
     with pytest.raises(OSError, match="no more processes"):
@@ -199,7 +199,7 @@ def test_an_error_that_belongs_to_no_ticket_is_raised():
     assert pipeline.failed is None
 
 
-def test_the_ticket_that_has_failed_is_known():
+def test_the_work_item_that_has_failed_is_known():
     pipeline = pipeline_of()
     pipeline.backend.answer(Result.failed(ValueError("bad")))
     pipeline.backend.work()
@@ -273,9 +273,9 @@ def test_the_error_of_a_batch_whose_count_was_struck_is_raised_behind_the_interr
     pipeline.backend.answer(Result.failed(OSError("the disk is gone")))
     count = pipeline.ledger.count
 
-    def struck(ticket):
+    def struck(work_item):
         monkeypatch.undo()
-        count(ticket)
+        count(work_item)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline.ledger, "count", struck)
@@ -288,7 +288,7 @@ def test_the_error_of_a_batch_whose_count_was_struck_is_raised_behind_the_interr
 
 
 def test_a_batch_that_ends_an_epoch_of_n_belongs_to_the_epoch_that_it_ends():
-    """Of a stream without end, whose tickets know no epochs."""
+    """Of a stream without end, whose work items know no epochs."""
     pipeline = pipeline_of()
     cursor, progress = pipeline.ledger.cursor, pipeline.ledger.progress
     cursor.lane_share = cursor.lane_share._replace(is_endless=True)
@@ -372,7 +372,7 @@ def test_a_stop_wakes_all_though_another_thread_begins_to_wait_meanwhile():
     assert [watcher.num_wakes for watcher in watchers[:2]] == [1, 1]
 
 
-# -- Tickets beside the order
+# -- Work items beside the order
 
 
 def test_positions_are_computed_again_and_counted_by_nobody():
@@ -425,7 +425,7 @@ def test_an_extra_one_never_comes_as_the_next_of_the_order(ordered):
     assert batch(pipeline)[1] == 0
     pipeline.want(0, [0])
     pipeline.look()
-    extra = next(ticket for ticket in pipeline.backend.dealt if ticket.number < 0)
+    extra = next(work_item for work_item in pipeline.backend.dealt if work_item.number < 0)
     pipeline.backend.dealt.remove(extra)
     pipeline.backend.answers.append((extra, Result((0, 0, 0))))
     assert pipeline.step() is None
@@ -438,7 +438,7 @@ def test_with_extra_ones_under_way_a_stream_of_batches_has_not_ended():
     pipeline.want(0, [0])
     pipeline.ledger.cursor.last_epoch = 0
     pipeline.backend.cancel()
-    pipeline.ledger.forget_tickets()
+    pipeline.ledger.forget_work_items()
     pipeline.look()
     assert pipeline.step() is None
 
@@ -461,7 +461,7 @@ def test_one_of_them_is_urgent_if_none_is_under_way():
     assert not ledger.has_urgent
     ledger.want(0, 0)
     assert ledger.has_urgent
-    assert [ticket.number for ticket in ledger.deal()] == [FIRST_EXTRA]
+    assert [work_item.number for work_item in ledger.deal()] == [FIRST_EXTRA]
     ledger.want(0, 1)
     assert not ledger.has_urgent
 
@@ -479,7 +479,7 @@ def test_nothing_comes_of_a_stopped_one():
 def test_an_outcome_that_cannot_be_settled_waits_in_its_place():
     pipeline = pipeline_of(ordered=False)
     asked, may_settle = [], []
-    pipeline.ledger.settle = lambda ticket, outcome: asked.append((ticket.number, outcome)) or bool(may_settle)
+    pipeline.ledger.settle = lambda work_item, outcome: asked.append((work_item.number, outcome)) or bool(may_settle)
     rare = Result(Partial(("rest", 0), [], False))
     pipeline.backend.answer(rare)
     assert pipeline.step() is None

@@ -87,7 +87,7 @@ def wait_for_server(given):
         (wait_for_server, math.nan, ValueError),
     ],
 )
-@pytest.mark.usefixtures("servers_home")
+@pytest.mark.usefixtures("servers_directory")
 def test_what_is_no_number_of_seconds_is_refused_and_nothing_is_stopped(call, given, error):
     with pytest.raises(error, match=r"must be (a number of|at least 0) seconds,? or None"):
         call(given)

@@ -60,7 +60,7 @@ def put_tars(client):
         client.put_object(Bucket="photos", Key=f"d/{number}.tar", Body=data.getvalue())
 
 
-@pytest.mark.fresh_nursery
+@pytest.mark.fresh_fork_server
 def test_objects_are_read_by_ranges_here_and_in_workers(bucket):
     put_tars(bucket)
     source = files.Tar("s3://photos/d/*.tar")

@@ -143,7 +143,7 @@ class InFunctions:
 
 
 def test_a_function_that_draws_is_told_of_once_and_repeats_nothing(caplog, monkeypatch):
-    monkeypatch.setattr("mpqueue.worker.tensorflow_numbers._has_told", False)
+    monkeypatch.setattr("mpqueue.worker.tensorflow_rng._has_told", False)
     tf.random.set_seed(None)
     with Loader(InFunctions(), workers=0, seed=1) as loader:
         assert len(set(list(loader) + list(loader))) == 6
@@ -151,7 +151,7 @@ def test_a_function_that_draws_is_told_of_once_and_repeats_nothing(caplog, monke
 
 
 def test_a_tensorflow_that_is_built_otherwise_is_told_of_once(caplog, monkeypatch):
-    monkeypatch.setattr("mpqueue.worker.tensorflow_numbers._is_followed", False)
+    monkeypatch.setattr("mpqueue.worker.tensorflow_rng._is_followed", False)
     monkeypatch.delattr(sys.modules["tensorflow.python.ops.gen_random_ops"], "random_shuffle")
     with Loader([1, 2], workers=0, seed=1) as loader:
         assert list(loader) == [1, 2]

@@ -169,7 +169,7 @@ class StrikesAt(Numbers):
 
 
 class StrikesWhenUnpickled(Numbers):
-    """Strikes where it is made anew from its pickle: in the nursery, or in a worker."""
+    """Strikes where it is made anew from its pickle: in the fork server, or in a worker."""
 
     def __init__(self, fault):
         super().__init__()

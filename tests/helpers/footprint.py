@@ -73,14 +73,14 @@ class Footprint:
     """What a process holds that could leak.
 
     Args:
-        parked: Nurseries that may stay for the next test: each is left out, with its two descriptors.
+        parked: Fork servers that may stay for the next test: each is left out, with its two descriptors.
         has_mappings: Count shared memory that is mapped: beside torch and pandas, a list of all takes 2 ms.
     """
 
     def __init__(self, parked=(), *, has_mappings=True):
         descendants = _descendants()
-        for nursery in parked:
-            descendants.pop(nursery._process.pid, None)
+        for fork_server in parked:
+            descendants.pop(fork_server._process.pid, None)
         # Python's own resource tracker stays for as long as the interpreter.
         self.processes = {pid: text for pid, text in descendants.items() if text and "resource_tracker" not in text}
         self.zombies = {pid for pid, text in descendants.items() if not text}
@@ -91,8 +91,8 @@ class Footprint:
         self.mappings = mappings_of("self") if has_mappings else 0
         # What later tests start would inherit them: a program whose Ctrl-C never comes.
         self.signals_kept_out = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        for nursery in parked:
-            del self.descriptors[nursery._socket.fileno()], self.descriptors[nursery._lifeline]
+        for fork_server in parked:
+            del self.descriptors[fork_server._socket.fileno()], self.descriptors[fork_server._lifeline]
 
     def left_since(self, before):
         left = {

@@ -91,7 +91,7 @@ class Faulty(Numbers):
         is_worker, is_new = mpqueue.worker_info() is not None, self.epoch > 0
         if self.place == "unpickling" and not is_new:
             self.fault()
-        elif is_new and self.place == ("push-to-worker" if is_worker else "push-to-nursery"):
+        elif is_new and self.place == ("push-to-worker" if is_worker else "push-to-fork_server"):
             self.fault()
 
 

@@ -121,7 +121,7 @@ def processes_of_ours():
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             told = f"{process.name()} {' '.join(process.cmdline())}"
-            for name in ("MpqueueAgent", "mpqueue-nursery", "mpqueue-worker", "import nursery"):
+            for name in ("MpqueueAgent", "mpqueue-forksrv", "mpqueue-worker", "import fork_server"):
                 if name in told:
                     found.add((process.pid, name))
     return found
@@ -141,7 +141,7 @@ def until(condition, what):
 
 
 class Told:
-    """Batch i: random numbers of its own, i, and the process that computed it, and its nursery's parent."""
+    """Batch i: random numbers of its own, i, and the process that computed it, and its fork server's parent."""
 
     def __init__(self, length=24, size=100):
         self.length, self.size = length, size

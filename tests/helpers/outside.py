@@ -110,14 +110,14 @@ class Trainer:
                 continue
         return found
 
-    def nursery(self):
+    def fork_server(self):
         """The process from which its workers are forked."""
-        (found,) = [p for p in self.processes() if "nursery" in " ".join(p.cmdline()) and p.ppid() == self.pid]
+        (found,) = [p for p in self.processes() if "forkserver" in " ".join(p.cmdline()) and p.ppid() == self.pid]
         return found
 
     def workers(self):
         """Its worker processes."""
-        return self.nursery().children()
+        return self.fork_server().children()
 
     def ended(self):
         """Wait until it has ended; its exit status and what it printed."""

@@ -1,10 +1,10 @@
-"""Nurseries that stay parked from one test to the next, as they do from one stream of a program to the next.
+"""Fork servers that stay parked from one test to the next, as they do from one stream of a program to the next.
 
-A nursery is an interpreter with its imports; a new one for each test would be a third of what the tests cost. So the
+A fork server is an interpreter with its imports; a new one for each test would be a third of what the tests cost. So the
 next test of the same file takes the one that is parked, if it is as good as new. That is found out after each test,
 from outside: it has read all that it was told and says nothing, and what the kernel knows of it (children, threads,
 descriptors, limits, signals, shared memory, and the command and environment that it was started with) is what it knows
-of a new one. Any other is ended. The trainer's directory, path and environment are sent to a nursery at each start.
+of a new one. Any other is ended. The trainer's directory, path and environment are sent to a fork server at each start.
 """
 
 import array
@@ -30,7 +30,7 @@ _INHERITED = ("Umask", "SigBlk", "SigIgn", "SigCgt", "Cpus_allowed_list", "NoNew
 
 
 class _State(NamedTuple):
-    """What the kernel knows of a nursery, but for its size.
+    """What the kernel knows of a fork server, but for its size.
 
     Of its command and environment, in what they differ from this process's path and environment of now.
     """
@@ -75,14 +75,14 @@ def _size(pid):
 
 @functools.cache
 def _new():
-    """The state and the size of a new nursery."""
-    nursery = launcher.Nursery(spawn=False)
+    """The state and the size of a new fork server."""
+    fork_server = launcher.ForkServer(spawn=False)
     try:
-        nursery.settle()
-        assert _is_settled(nursery, DEADLOCK_S)
-        return _state(nursery._process.pid), _size(nursery._process.pid)
+        fork_server.settle()
+        assert _is_settled(fork_server, DEADLOCK_S)
+        return _state(fork_server._process.pid), _size(fork_server._process.pid)
     finally:
-        nursery.end()
+        fork_server.end()
 
 
 def _unread(sock):
@@ -91,39 +91,39 @@ def _unread(sock):
     return count[0]
 
 
-def _is_settled(nursery, within_s=_SETTLED_S):
+def _is_settled(fork_server, within_s=_SETTLED_S):
     """Wait until it has read all that it was told; False if it says something itself, or is gone."""
     until = time.monotonic() + within_s
-    while _unread(nursery._socket):
+    while _unread(fork_server._socket):
         if time.monotonic() > until:
             return False
         time.sleep(0.0005)
     poll = select.poll()
-    poll.register(nursery._socket, select.POLLIN)
+    poll.register(fork_server._socket, select.POLLIN)
     return not poll.poll(0)
 
 
-def _is_as_new(nursery):
+def _is_as_new(fork_server):
     try:
         state, size = _new()
         return (
-            nursery.kind == launcher._kind_of(spawn=False)
-            and nursery._is_whole
-            and _is_settled(nursery)
-            and _state(nursery._process.pid) == state
-            and _size(nursery._process.pid) <= size + _MAX_GROWTH
+            fork_server.kind == launcher._kind_of(spawn=False)
+            and fork_server._is_whole
+            and _is_settled(fork_server)
+            and _state(fork_server._process.pid) == state
+            and _size(fork_server._process.pid) <= size + _MAX_GROWTH
         )
     except (OSError, KeyError):  # it is gone, or a zombie
         return False
 
 
 def prepare():
-    """Learn how a new nursery looks, before a test changes what it would inherit."""
+    """Learn how a new fork server looks, before a test changes what it would inherit."""
     _new()
 
 
 def keep_one():
-    """End all that is parked or idle, but for one nursery that is as good as new."""
+    """End all that is parked or idle, but for one fork server that is as good as new."""
     for end_idle in launcher._before_shutdown:
         end_idle()
     with launcher._parked_lock:

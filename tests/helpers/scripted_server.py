@@ -16,11 +16,10 @@ from helpers.requests import ConsumerRequest
 from mpqueue.memory.layout import flatten, spec_of
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.writer import SlotWriter
-from mpqueue.service.greeting import Hello, Refusal, Welcome
-from mpqueue.service.home import Home
+from mpqueue.service.handshake import Hello, Refusal, Welcome
 from mpqueue.service.records import (
     MAX_BODY,
-    MAX_GREETING,
+    MAX_HANDSHAKE,
     MAX_MESSAGE,
     MORE,
     OFFER,
@@ -30,6 +29,7 @@ from mpqueue.service.records import (
     ToConsumer,
     ToServer,
 )
+from mpqueue.service.server_directory import Home
 from mpqueue.service.specs import encode_spec
 from mpqueue.transport.records import ProtocolError
 
@@ -80,7 +80,7 @@ class ScriptedServer:
             self.segment.close()
             self.segment = self._writer = None  # the writer's arrays would keep it mapped
 
-    # -- Greeting
+    # -- Handshake
 
     def greet(self, *, refusal=None, answer=None, with_ring=True):
         """Take the next consumer; return what it said."""
@@ -88,10 +88,10 @@ class ScriptedServer:
         self.hang_up()
         self.peer, _ = self._claim.listener.accept()
         self.peer.settimeout(60)
-        greeting = self.peer.recv(MAX_GREETING)
-        if not greeting:
+        handshake = self.peer.recv(MAX_HANDSHAKE)
+        if not handshake:
             raise ConnectionResetError("the consumer has gone before it said a word")
-        hello = Hello.decode(greeting)
+        hello = Hello.decode(handshake)
         if refusal is not None:
             self.send(Refusal(refused=refusal).encode())
             self.hang_up()
@@ -288,10 +288,10 @@ def attached(server, **options):
         except BaseException as error:
             found.append(error)
 
-    greeting = threading.Thread(target=attach)
-    greeting.start()
+    handshake = threading.Thread(target=attach)
+    handshake.start()
     server.greet()
-    greeting.join(60)
+    handshake.join(60)
     if isinstance(found[0], BaseException):
         raise found[0]
     consumer = found.pop()

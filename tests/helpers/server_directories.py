@@ -9,7 +9,7 @@ STRANGER = 65534  # nobody
 
 
 @pytest.fixture
-def servers_home(monkeypatch):
+def servers_directory(monkeypatch):
     """A folder for the homes of servers, by the environment variable; its path is short enough for sockets."""
     with tempfile.TemporaryDirectory(prefix="mpq", dir="/tmp") as folder:
         os.chmod(folder, 0o711)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpqueue.service.core import Core
-from mpqueue.service.greeting import Hello
+from mpqueue.service.handshake import Hello
 from mpqueue.service.modes import mode_of
 from mpqueue.service.records import DETACHED
 from mpqueue.service.refusals import Occupied, Refused
@@ -18,7 +18,7 @@ def rules_of(*, mode: Any = "split", world: int | None = None, **others: Any) ->
 
 
 @dataclass(frozen=True)
-class Lot:
+class BatchHandle:
     """A batch of the scripted stream."""
 
     epoch: int
@@ -44,7 +44,7 @@ class Consumer:
     rank: int | None
     epoch: int
     inbox: deque[Any] = field(default_factory=deque)
-    current: Lot | None = None
+    current: BatchHandle | None = None
     views: set[int] = field(default_factory=set)
     taken: list[tuple[int, int]] = field(default_factory=list)
     num_taken: int = 0
@@ -157,7 +157,7 @@ class Simulation:
         """Let the stream give one batch, or its end; False if it has nothing to give."""
         if self.extras:
             self.num_turns += 1
-            self.core.arrived(Lot(*self.extras.popleft(), self.num_turns, is_extra=True))
+            self.core.arrived(BatchHandle(*self.extras.popleft(), self.num_turns, is_extra=True))
             return True
         if not self.core.wants_batch():
             return False
@@ -167,10 +167,10 @@ class Simulation:
             return True
         self.num_turns += 1
         position = self.position if self.order is None else self.order[self.position]
-        lot = Lot(self.opened, position, self.num_turns)
+        handle = BatchHandle(self.opened, position, self.num_turns)
         self.position += 1
-        self.core.arrived(lot)
-        if self.opened is not None and self.opened == lot.epoch and self.position == self.length(lot.epoch):
+        self.core.arrived(handle)
+        if self.opened is not None and self.opened == handle.epoch and self.position == self.length(handle.epoch):
             self.core.ended()
         return True
 

@@ -12,16 +12,16 @@ import numpy as np
 from helpers.requests import ConsumerRequest
 
 from mpqueue.memory.layout import ReadSpec, base_over
-from mpqueue.service.greeting import Hello, Refusal, decode_answer
-from mpqueue.service.home import Home, greet, receive_answer
+from mpqueue.service.handshake import Hello, Refusal, decode_answer
 from mpqueue.service.records import (
-    MAX_GREETING,
+    MAX_HANDSHAKE,
     MAX_MESSAGE,
     PICKLED,
     ToConsumer,
     ToServer,
     unpack_down,
 )
+from mpqueue.service.server_directory import Home, greet, receive_answer
 from mpqueue.service.specs import decode_spec
 from mpqueue.system import descriptors
 
@@ -69,7 +69,7 @@ class RawConsumer:
     def __init__(self, name, hello=None, uid=None):
         self.sock = connected(name, uid)
         greet(self.sock, (hello or Hello()).encode())
-        data, fds = receive_answer(self.sock, MAX_GREETING)
+        data, fds = receive_answer(self.sock, MAX_HANDSHAKE)
         self.welcome = decode_answer(data)
         if isinstance(self.welcome, Refusal):
             descriptors.close_object(self.sock)

@@ -22,7 +22,7 @@ from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import MEMORY_REMEDY, Segment
 from mpqueue.memory.slots import PAGE
 from mpqueue.memory.writer import Placed, SlotWriter
-from mpqueue.plan.lanes import MarkedStart
+from mpqueue.plan.lanes import RetryStart
 from mpqueue.plan.options import Options
 from mpqueue.plan.plans import BatchesPlan
 from mpqueue.plan.ranks import Ranks
@@ -159,7 +159,7 @@ class Worker:
         if kind == GrantKind.LANE:
             start = unpack_start(self.world.ring.segment.memory, slot * self.config.stride)
             number, lane = divmod(unit, self.config.num_lanes)
-            if isinstance(start, MarkedStart):  # a worker has died over the element; it marks no samples of this source
+            if isinstance(start, RetryStart):  # a worker has died over the element; it marks no samples of this source
                 self.world.reached["lane begun after a death"] += 1
                 start = start.start
             assert start.number <= number
@@ -281,7 +281,7 @@ class Worker:
         self.kept.clear()
 
 
-class Nursery:
+class ForkServer:
     """A launcher that makes workers of the world."""
 
     def __init__(self, world):
@@ -350,12 +350,12 @@ class Nursery:
         self.poller.unregister(self.read_end)
         for fd in (self.read_end, self.write_end):
             os.close(fd)
-        self.world.nursery = None
+        self.world.fork_server = None
         return -9 if self.is_gone else None
 
 
 class Sync(SourceSync):
-    """The real one; its nurseries are simulated."""
+    """The real one; its fork servers are simulated."""
 
     def __init__(self, payload, world):
         watch = SourceWatch(payload, is_local=False)  # its images have digests
@@ -366,9 +366,9 @@ class Sync(SourceSync):
         """There is no interpreter to wait for."""
 
     def launch(self):
-        self.world.nursery = Nursery(self.world)
-        self.equip(self.world.nursery)
-        return self.world.nursery
+        self.world.fork_server = ForkServer(self.world)
+        self.equip(self.world.fork_server)
+        return self.world.fork_server
 
 
 class Backend(ProcessBackend):
@@ -418,7 +418,7 @@ class World:
     ):  # fmt: skip
         self.reached = Counter() if reached is None else reached
         self.choose, self.death_rate = choose, death_rate
-        self.workers, self.nursery, self.ring = {}, None, None
+        self.workers, self.fork_server, self.ring = {}, None, None
         self.at_work = {}  # by the worker's key: the grants that it has read and not reported
         self.num_deaths = 0
         ledger = Ledger(schedule, credit, ordered=ordered)
@@ -445,10 +445,10 @@ class World:
             return
         self.at_work.pop(worker.key, None)
         worker.close()
-        self.nursery.tell(ProcessEvent(worker.key, exitcode=exitcode))
+        self.fork_server.tell(ProcessEvent(worker.key, exitcode=exitcode))
 
     def kill_one(self, *, starved_first=False):
-        """Somebody kills a worker, or the nursery."""
+        """Somebody kills a worker, or the fork server."""
         self.num_deaths += 1
         starved = [worker for worker in self.workers.values() if worker.is_starved]
         victims = (
@@ -459,9 +459,9 @@ class World:
             kind = "starved" if victim.is_starved else "at work" if victim.grant is not None else "idle"
             self.reached[f"worker dies {kind}"] += 1
             self.dies(victim, -signal.SIGKILL)
-        elif self.nursery is not None and not self.nursery.is_gone:
-            self.reached["nursery dies"] += 1
-            self.nursery.dies()
+        elif self.fork_server is not None and not self.fork_server.is_gone:
+            self.reached["fork server dies"] += 1
+            self.fork_server.dies()
 
     def step(self, *, may_kill=True):
         """One of the things happens that can happen now."""
@@ -479,12 +479,12 @@ class World:
         backend = self.backend
         pool = backend.pool
         workers = {
-            worker.number: ([work.ticket.number for work in worker.in_flight.values()], worker.life.state.value)
+            worker.number: ([work.work_item.number for work in worker.in_flight.values()], worker.life.state.value)
             for worker in pool.roster.workers.values()
         }
         return (
             f"head {self.pipeline.ledger.head}, ready {list(pool.ready)}, "
-            f"pending {[ticket.number for ticket in pool.pending]}, "
+            f"pending {[work_item.number for work_item in pool.pending]}, "
             f"in flight {workers}, starved {list(backend.pressure._starved)}, limit {backend.pressure._limit}, "
             f"vacant {list(backend.supervision.vacant)}, slots {[slot.state.value for slot in pool.ring.slots.slots]}"
         )
@@ -499,7 +499,7 @@ class World:
         finally:
             dispatcher._clock = self._real_clock
         assert not self.workers
-        assert self.nursery is None
+        assert self.fork_server is None
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ Pure data and rules; `test_table.py` runs the cells, `hooks.py` strikes in the r
 from typing import NamedTuple
 
 PLACES = {
-    "nursery": "the interpreter of the nursery comes up",
+    "forkserver": "the interpreter of the fork server comes up",
     "unpickling": "the source is unpickled for the first time",
     "worker-init": "`worker_init` runs",
     "before-item": "`__getitem__` has just begun",
@@ -19,7 +19,7 @@ PLACES = {
     "idle": "all that was granted is reported, and the worker waits for more",
     "epoch-end": "the worker waits while the trainer is in `on_epoch_end`",
     "on-epoch-end": "`on_epoch_end` runs in the trainer",
-    "push-to-nursery": "the nursery unpickles a new state of the source",
+    "push-to-fork_server": "the fork server unpickles a new state of the source",
     "push-to-worker": "a worker unpickles a new state of the source",
     "stopping": "the enqueuer stops",
 }
@@ -28,7 +28,7 @@ DYING = ("exit-0", "exit-1", "sigkill", "sigsegv", "sigabrt", "sigterm")
 PAUSING = ("sigstop-sigcont",)
 HANGING = ("sigstop", "endless-loop")
 KINDS = RAISING + DYING + PAUSING + HANGING
-PROCESSES = ("nursery", "fork", "spawn")
+PROCESSES = ("forkserver", "fork", "spawn")
 BACKENDS = (*PROCESSES, "thread", "inline")
 
 AT = 3  # the index that is struck
@@ -45,7 +45,7 @@ class Outcome(NamedTuple):
     Attributes:
         error: Name of the exception's type that ends the stream, None if the stream is complete.
         after: How many batches come before it; `AT_START`: `start` raises it.
-        deaths: Whether a worker, or the nursery, dies of it.
+        deaths: Whether a worker, or the fork server, dies of it.
     """
 
     error: str | None = None
@@ -67,33 +67,33 @@ _ALL_BUT_TYPICAL = tuple(kind for kind in KINDS if kind not in _TYPICAL)
 _LIKE_ANOTHER = ("exit-1", "sigsegv", "sigabrt")
 _SLOT = ("amid-copy", "before-record", "after-record", "pickling-batch", "pickling-error")
 _DEADLY = (*DYING, "sigstop")
-_NURSERY = ("nursery", "unpickling", "push-to-nursery", "push-to-worker")
+_FORK_SERVER = ("forkserver", "unpickling", "push-to-fork_server", "push-to-worker")
 
 IMPOSSIBLE = [
-    Impossible(_NURSERY, KINDS, _LOCAL, "there is no nursery: the caller's own source is used, which nobody pickles"),
-    Impossible(_NURSERY, KINDS, ("fork",), "there is no nursery: workers are forked with the source, at each epoch"),
-    Impossible(("push-to-nursery",), KINDS, ("spawn",), "the nursery passes the source on and does not unpickle it"),
+    Impossible(_FORK_SERVER, KINDS, _LOCAL, "there is no fork server: the caller's own source is used, which nobody pickles"),
+    Impossible(_FORK_SERVER, KINDS, ("fork",), "there is no fork server: workers are forked with the source, at each epoch"),
+    Impossible(("push-to-fork_server",), KINDS, ("spawn",), "the fork server passes the source on and does not unpickle it"),
     Impossible(
-        ("nursery",), _ALL_BUT_TYPICAL, ("spawn",), "it is the nursery of forked workers, which has these cells"
+        ("forkserver",), _ALL_BUT_TYPICAL, ("spawn",), "it is the fork server of forked workers, which has these cells"
     ),
     Impossible(
-        tuple(place for place in PLACES if place not in ("nursery", "unpickling", "push-to-nursery")),
+        tuple(place for place in PLACES if place not in ("forkserver", "unpickling", "push-to-fork_server")),
         _ALL_BUT_TYPICAL, ("spawn",),
-        "a spawned worker runs the same code as a forked worker: the cells of the nursery cover it",
+        "a spawned worker runs the same code as a forked worker: the cells of the fork server cover it",
     ),
     Impossible(
-        tuple(place for place in PLACES if place not in (*_NURSERY, "amid-item")), _ALL_BUT_TYPICAL, ("fork",),
-        "a worker forked by the trainer runs the same code as one forked by the nursery: only the trainer's handling "
+        tuple(place for place in PLACES if place not in (*_FORK_SERVER, "amid-item")), _ALL_BUT_TYPICAL, ("fork",),
+        "a worker forked by the trainer runs the same code as one forked by the fork server: only the trainer's handling "
         "of each kind differs, which the cells amid an item cover",
     ),
     Impossible(
         tuple(place for place in PLACES if place not in ("worker-init", "amid-item")), _LIKE_ANOTHER,
-        ("nursery", "spawn"),
+        ("forkserver", "spawn"),
         "the trainer receives only an exit status, and the worker ends as by exit-0 or SIGKILL",
     ),
     Impossible(
         ("before-record", "after-record", "idle", "epoch-end"),
-        tuple(kind for kind in RAISING if kind not in ("raise", "sys-exit")), ("nursery",),
+        tuple(kind for kind in RAISING if kind not in ("raise", "sys-exit")), ("forkserver",),
         "no code catches exceptions in these places: each ends the worker as `raise` does",
     ),
     Impossible(_SLOT, KINDS, _LOCAL, "there is no slot and no record: batches and exceptions are handed on as they are"),
@@ -140,19 +140,19 @@ def outcome_of(place, kind, backend):
         return _outcome_of_raising(place, kind, backend)
     if place == "pickling-error":  # whatever becomes of the pickling, the source has raised
         return Outcome("Telling", AT, kind in DYING + HANGING)
-    if kind in HANGING and place == "nursery":
+    if kind in HANGING and place == "forkserver":
         return Outcome("Enough", AT_START)
-    if kind in HANGING and place == "unpickling" and backend == "nursery":
+    if kind in HANGING and place == "unpickling" and backend == "forkserver":
         return Outcome("Enough", AT_START)
-    # What stops or pauses the nursery holds up nobody; what ends a worker at its end is not counted as a death.
-    is_unharmed = kind in PAUSING or place == "stopping" or (kind in HANGING and place == "push-to-nursery")
+    # What stops or pauses the fork server holds up nobody; what ends a worker at its end is not counted as a death.
+    is_unharmed = kind in PAUSING or place == "stopping" or (kind in HANGING and place == "push-to-fork_server")
     return Outcome(deaths=not is_unharmed)
 
 
 def _outcome_of_raising(place, kind, backend):
     name = _NAME_FROM_WORKER[kind]
     if place == "unpickling":
-        return Outcome(name, AT_START if backend == "nursery" else 0)
+        return Outcome(name, AT_START if backend == "forkserver" else 0)
     if place == "worker-init":
         return Outcome(name, 0)
     if place in ("before-item", "amid-item", "amid-copy", "pickling-batch"):
@@ -164,8 +164,8 @@ def _outcome_of_raising(place, kind, backend):
     if place == "on-epoch-end":
         return Outcome(_OWN_NAME[kind], LENGTH)
     # In the rest no user code runs in any `try` of ours: what a handler of the user raises there ends the worker.
-    is_end_of_nursery = place == "nursery" and kind == "sys-exit"
-    return Outcome(deaths=is_end_of_nursery or place in ("before-record", "after-record", "idle", "epoch-end"))
+    is_end_of_fork_server = place == "forkserver" and kind == "sys-exit"
+    return Outcome(deaths=is_end_of_fork_server or place in ("before-record", "after-record", "idle", "epoch-end"))
 
 
 def _outcome_here(place, kind, backend):

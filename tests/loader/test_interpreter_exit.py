@@ -18,7 +18,7 @@ STATES = {
     "epoch end due": "kept = [next(enqueuer.get()) for _ in range(8)]",
     "failed": "try:\n    list(enqueuer.get())\nexcept OSError:\n    pass",
     "a worker died": "next(enqueuer.get()); import psutil; [c.kill() for p in psutil.Process().children() for c in p.children()]",
-    "the nursery died": "next(enqueuer.get()); import psutil; [p.kill() for p in psutil.Process().children()]",
+    "the fork server died": "next(enqueuer.get()); import psutil; [p.kill() for p in psutil.Process().children()]",
     "a thread waits": "threading.Thread(target=lambda: list(enqueuer.get()), daemon=True).start()",
     "by sys.exit": "next(enqueuer.get())",
 }
@@ -40,7 +40,7 @@ say(time.monotonic())
 if {state!r} == "by sys.exit":
     sys.exit()
 """
-NO_WAIT_S = 4.0  # an exit takes some 0.05 s longer than that of NumPy; a parked nursery would be waited for 5 s
+NO_WAIT_S = 4.0  # an exit takes some 0.05 s longer than that of NumPy; a parked fork server would be waited for 5 s
 
 
 CASES = [
@@ -109,7 +109,7 @@ def test_the_interpreters_end_does_not_wait_for_threads_that_compute_samples():
     exit_s(script)
 
 
-def test_a_parked_nursery_is_gone_before_the_interpreter_is():
+def test_a_parked_fork_server_is_gone_before_the_interpreter_is():
     script = textwrap.dedent("""
         import atexit, psutil
         atexit.register(lambda: print(psutil.Process().children()))  # before the package's own: it is called behind that

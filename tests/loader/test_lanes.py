@@ -521,7 +521,7 @@ def test_as_many_workers_as_lanes_are_no_warning(workers):
 
 
 def test_a_stream_out_of_order_that_hangs_says_so_each_time():
-    """The thread that hangs has the older ticket, and the one behind it was taken before."""
+    """The thread that hangs has the older work item, and the one behind it was taken before."""
     other_has_come, end = threading.Event(), threading.Event()
 
     def elements():

@@ -7,7 +7,7 @@ import pytest
 from helpers.gates import Gate, pass_gate
 
 from mpqueue import Loader, worker_info
-from mpqueue.worker.order_watch import OrderWatch
+from mpqueue.worker.shuffle_detection import OrderWatch
 
 
 class Lazy:

@@ -48,6 +48,14 @@ def test_a_list_of_arrays_is_a_sequence_of_batches():
         assert [int(batch[0]) for batch in loader] == [0, 1]
 
 
+@FACES
+def test_start_method_nursery_is_deprecated_and_means_forkserver(make):
+    with pytest.deprecated_call(match='start_method="nursery" is deprecated, use start_method="forkserver"') as found:
+        made = make(Numbers(3), start_method="nursery")
+    assert [warning.filename for warning in found] == [__file__]
+    made.close() if isinstance(made, Loader) else made.stop()
+
+
 def needs_an_argument(worker_id):
     """As torch's worker_init_fn."""
 

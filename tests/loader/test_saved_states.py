@@ -9,7 +9,6 @@ import random
 
 import pytest
 from helpers import saved_states
-from helpers.homes import servers_home  # noqa: F401
 from helpers.saved_states import (
     CASES,
     FOLDER,
@@ -22,6 +21,7 @@ from helpers.saved_states import (
     served,
     take,
 )
+from helpers.server_directories import servers_directory  # noqa: F401
 
 OF_LOADERS = [(name, world) for name, case in CASES.items() for world in case.worlds]
 OF_TORCH = [name[:-3].rsplit("-", 1) for name in sorted(os.listdir(FOLDER)) if name.endswith(".pt")]
@@ -84,7 +84,7 @@ def test_a_saved_state_of_torchs_loader_continues(name, world):
         assert take(loader, count)[0] == rest[rank][:count]
 
 
-@pytest.mark.usefixtures("servers_home")
+@pytest.mark.usefixtures("servers_directory")
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_saved_journal_of_a_server_continues(name, tmp_path):
     journal, rest = read_journal(name)

@@ -20,7 +20,7 @@ class Mapped(Numbers):
         return flags
 
 
-@pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+@pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 def test_a_core_dump_of_a_worker_leaves_the_ring_out(method):
     with OrderedEnqueuer(Mapped(), True, start_method=method) as enqueuer:
         enqueuer.start(1)

@@ -31,7 +31,7 @@ class Scratch(Sequence):
 
 @pytest.mark.measures
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives freed memory back so soon")
-@pytest.mark.parametrize("start_method", ["nursery", "fork", "spawn"])
+@pytest.mark.parametrize("start_method", ["forkserver", "fork", "spawn"])
 def test_memory_that_an_item_frees_is_there_for_the_next_one(start_method):
     """20 items that each need 1,000 pages of scratch memory do not ask the kernel for as many as the first of them."""
     with OrderedEnqueuer(Scratch(), use_multiprocessing=True, start_method=start_method) as enqueuer:

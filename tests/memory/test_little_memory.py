@@ -19,7 +19,7 @@ from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory import segment
 from mpqueue.memory.segment import FIRST_BYTES
-from mpqueue.workers.pressure import Pressure
+from mpqueue.workers.memory_pressure import MemoryPressure
 
 MIB = 1 << 20
 
@@ -300,7 +300,7 @@ class Starved:
 
     def __init__(self, *grants):
         works = [
-            SimpleNamespace(ticket=SimpleNamespace(number=number), slot=SimpleNamespace(high_water=nbytes))
+            SimpleNamespace(work_item=SimpleNamespace(number=number), slot=SimpleNamespace(high_water=nbytes))
             for number, nbytes in grants
         ]
         self.in_flight = dict(enumerate(works))
@@ -311,7 +311,7 @@ def test_memory_of_grants_that_a_waiting_worker_has_read_is_had_by_its_end(later
     """Where the batch that is due finds none: nobody else can take these grants back."""
     ended = []
     pool = SimpleNamespace(roster=SimpleNamespace(kill=lambda worker, _cause: ended.append(worker)))
-    pressure = Pressure(pool, can_replay=True)
+    pressure = MemoryPressure(pool, can_replay=True)
     worker = Starved((8, FIRST_BYTES), (10, later))
     pressure._starved[worker] = worker.in_flight[0]
     assert pressure._sacrifice(7, FIRST_BYTES) is is_ended

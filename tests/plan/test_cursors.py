@@ -51,16 +51,16 @@ def at(kind, place=START, **options):
 
 
 def deal(cursor, number):
-    """So many tickets, fewer if there is no more work for now; one call gives those of one epoch."""
+    """So many work items, fewer if there is no more work for now; one call gives those of one epoch."""
     dealt = []
     while len(dealt) < number and (some := cursor.deal(number - len(dealt))):
-        assert len({ticket.epoch for ticket in some}) == 1
+        assert len({work_item.epoch for work_item in some}) == 1
         dealt += some
     return dealt
 
 
-def places(tickets):
-    return [(ticket.epoch, ticket.position) for ticket in tickets]
+def places(work_items):
+    return [(work_item.epoch, work_item.position) for work_item in work_items]
 
 
 def test_each_schedule_of_the_package_is_tried_here():
@@ -72,10 +72,10 @@ def test_an_epoch_ends_with_its_last_batch_though_later_ones_are_dealt_already(k
     """`lengths` has each epoch that was opened and is not handed out, `forget` drops it."""
     ledger = Ledger(at(kind), credit=LENGTH + 2)
     for number in range(3 * LENGTH):
-        for ticket in deal(ledger, LENGTH):
-            ledger.ready[ticket.number] = Result(ticket)
-        ticket, _ = ledger.take()
-        is_last = ledger.count(ticket)
+        for work_item in deal(ledger, LENGTH):
+            ledger.ready[work_item.number] = Result(work_item)
+        work_item, _ = ledger.take()
+        is_last = ledger.count(work_item)
         assert (is_last, ledger.progress.epoch) == ((number + 1) % LENGTH == 0, (number + 1) // LENGTH)
     assert len(ledger.cursor.lengths) <= 2
 
@@ -83,9 +83,9 @@ def test_an_epoch_ends_with_its_last_batch_though_later_ones_are_dealt_already(k
 @ALL
 def test_a_number_is_used_once_wherever_it_goes(kind):
     cursor = at(kind)
-    numbers = [ticket.number for ticket in deal(cursor, 3)]
+    numbers = [work_item.number for work_item in deal(cursor, 3)]
     cursor.go_to(Place(1))
-    numbers += [cursor.deal_failure().number, *(ticket.number for ticket in deal(cursor, 3))]
+    numbers += [cursor.deal_failure().number, *(work_item.number for work_item in deal(cursor, 3))]
     assert numbers == list(range(7))
 
 
@@ -99,8 +99,8 @@ def test_what_was_taken_ahead_of_a_place_is_left_out(kind):
 
 @OF_POSITIONS
 def test_a_place_is_the_same_work_whenever_it_is_dealt(kind):
-    units = [ticket.unit for ticket in deal(at(kind), 3 * LENGTH)]
-    assert [ticket.unit for ticket in deal(at(kind, Place(1, 2)), LENGTH)] == units[LENGTH + 2 : 2 * LENGTH + 2]
+    units = [work_item.unit for work_item in deal(at(kind), 3 * LENGTH)]
+    assert [work_item.unit for work_item in deal(at(kind, Place(1, 2)), LENGTH)] == units[LENGTH + 2 : 2 * LENGTH + 2]
 
 
 @OF_POSITIONS
@@ -137,10 +137,10 @@ def test_what_was_handed_out_can_be_asked_for_again(kind):
     ledger.go_to(START)
     units = []
     for _ in range(LENGTH):
-        (ticket,) = ledger.deal()
-        ledger.ready[ticket.number] = Result(ticket)
+        (work_item,) = ledger.deal()
+        ledger.ready[work_item.number] = Result(work_item)
         ledger.count(ledger.take()[0])
-        units.append(ticket.unit)
+        units.append(work_item.unit)
     assert (ledger.progress.epoch, cursor.length_of(0)) == (1, LENGTH)
     assert [cursor.unit_at(0, position).unit for position in range(LENGTH)] == units
     with pytest.raises(LookupError):

@@ -3,7 +3,7 @@
 import pytest
 
 from mpqueue.engine.ledger import Progress
-from mpqueue.plan.cursors import Drawn, DrawnCursor, Listed, Place, Ticket
+from mpqueue.plan.cursors import Drawn, DrawnCursor, Listed, Place, WorkItem
 
 
 class Draw:
@@ -54,11 +54,11 @@ def schedule_of(*epochs, **options):
     return cursor, sampler
 
 
-def places(tickets):
-    return [(ticket.epoch, ticket.position, ticket.unit) for ticket in tickets]
+def places(work_items):
+    return [(work_item.epoch, work_item.position, work_item.unit) for work_item in work_items]
 
 
-def test_a_ticket_has_what_was_drawn():
+def test_a_work_item_has_what_was_drawn():
     listed = Listed(4, [5, 3])
 
     class Lists(Draw):
@@ -68,7 +68,7 @@ def test_a_ticket_has_what_was_drawn():
             return [drawn._replace(listed=listed) for drawn in super().take(limit)]
 
     cursor = DrawnCursor(lambda _epoch, _base: Lists([7, 9]))
-    assert cursor.deal(5) == [Ticket(0, 0, 0, 7, -1, listed), Ticket(1, 0, 1, 9, -1, listed)]
+    assert cursor.deal(5) == [WorkItem(0, 0, 0, 7, -1, listed), WorkItem(1, 0, 1, 9, -1, listed)]
 
 
 def test_a_batch_that_was_drawn_first_has_the_mark_of_nothing_and_its_unit_says_what_it_is():
@@ -87,7 +87,7 @@ def test_an_epoch_is_drawn_when_the_one_before_is_dealt():
     assert sampler.begun == [0]
     assert places(cursor.deal(9)) == [(1, 0, 4)]
     assert sampler.begun == [0, 1]
-    assert [ticket.number for ticket in cursor.deal(1)] == [3]
+    assert [work_item.number for work_item in cursor.deal(1)] == [3]
 
 
 def test_the_length_is_known_when_the_last_batch_is_dealt():
@@ -129,7 +129,7 @@ def test_a_start_in_the_middle_draws_what_was_handed_out_and_leaves_it_out():
     cursor, sampler = schedule_of(range(3000))
     cursor.start_at(2, 2500)
     assert sampler.draws[0].limits == [1024, 1024, 452]
-    assert cursor.deal(2) == [Ticket(0, 2, 2500, 2500), Ticket(1, 2, 2501, 2501)]
+    assert cursor.deal(2) == [WorkItem(0, 2, 2500, 2500), WorkItem(1, 2, 2501, 2501)]
 
 
 def test_positions_that_were_taken_are_left_out():
@@ -137,7 +137,7 @@ def test_positions_that_were_taken_are_left_out():
     cursor.start_at(0, 1, skip=[2, 4, 5])
     assert places(cursor.deal(9)) == [(0, 1, 1), (0, 3, 3)]
     assert cursor.lengths == {0: 6}
-    assert [ticket.number for ticket in cursor.deal(1)] == [2]
+    assert [work_item.number for work_item in cursor.deal(1)] == [2]
     cursor.start_at(0, 0, skip=[0, 1])
     assert places(cursor.deal(2)) == [(0, 2, 2), (0, 3, 3)]  # all of the first two is left out
 

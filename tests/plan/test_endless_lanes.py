@@ -13,19 +13,19 @@ def ledger_of(num_lanes, epoch_batches, *, credit=100, ordered=True, place=None)
     return ledger
 
 
-def answer(ledger, tickets, lengths):
+def answer(ledger, work_items, lengths):
     """Elements of lanes of these lengths, None for those that lack them."""
-    for ticket in tickets:
-        ledger.ready[ticket.number] = Result(ticket) if ticket.unit < lengths[ticket.lane] else END
+    for work_item in work_items:
+        ledger.ready[work_item.number] = Result(work_item) if work_item.unit < lengths[work_item.lane] else END
 
 
 def take(ledger):
-    """Take one as the pipeline does; return the ticket, and whether it was the last of its epoch."""
-    ticket, outcome = ledger.take()
+    """Take one as the pipeline does; return the work item, and whether it was the last of its epoch."""
+    work_item, outcome = ledger.take()
     if outcome.is_end:
-        ledger.cursor.end_lane(ticket.lane, ticket.unit)
+        ledger.cursor.end_lane(work_item.lane, work_item.unit)
         return None, False
-    return ticket, ledger.count(ticket)
+    return work_item, ledger.count(work_item)
 
 
 @pytest.mark.parametrize("last_epoch", [0, 2])
@@ -42,22 +42,22 @@ def test_epochs_are_so_many_batches_in_a_row_and_what_was_dealt_ahead_stays():
     ledger = ledger_of(3, 5)
     answer(ledger, ledger.deal(14), [99] * 3)
     taken = [take(ledger) for _ in range(14)]
-    assert [(ticket.unit, ticket.lane) for ticket, _ in taken] == [divmod(number, 3) for number in range(14)]
+    assert [(work_item.unit, work_item.lane) for work_item, _ in taken] == [divmod(number, 3) for number in range(14)]
     assert [number for number, (_, is_last) in enumerate(taken) if is_last] == [4, 9]
     assert ledger.progress.place() == Place(2, 4, (), (5, 5, 4))
     assert [ledger.cursor.length_of(epoch) for epoch in (0, 1, 99)] == [5, 5, 5]
 
 
 def test_an_epoch_has_all_of_its_batches_though_lanes_end():
-    """A ticket that brings the end of a lane is none of them."""
+    """A work item that brings the end of a lane is none of them."""
     ledger = ledger_of(3, 4)
     ledger.cursor.last_epoch = 1
     lengths, batches = [99, 0, 99], []
     while ledger.progress.epoch < 2:
         answer(ledger, ledger.deal(99), lengths)
-        ticket, _ = take(ledger)
-        if ticket is not None:
-            batches.append((ticket.unit, ticket.lane))
+        work_item, _ = take(ledger)
+        if work_item is not None:
+            batches.append((work_item.unit, work_item.lane))
     assert batches == [(unit, lane) for unit in range(4) for lane in (0, 2)]
     assert ledger.deal(99) == []
     assert ledger.progress.place() == Place(2, 0, (), (4, 0, 4), (), (-1, 0, -1))
@@ -67,8 +67,8 @@ def test_an_element_that_was_left_out_is_no_batch_of_its_epoch():
     ledger = ledger_of(2, 3)
     ledger.cursor.last_epoch = 0
     answer(ledger, ledger.deal(99), [99] * 2)
-    ticket, _ = ledger.take()
-    ledger.progress.pass_over(ticket)
+    work_item, _ = ledger.take()
+    ledger.progress.pass_over(work_item)
     assert len(ledger.deal(99)) == 1
     assert ledger.progress.place() == Place(0, 0, (), (1, 0))
 
@@ -78,11 +78,11 @@ def test_a_place_is_before_what_was_counted_and_has_not_come(num_unclaimed):
     ledger = ledger_of(2, 3)
     answer(ledger, ledger.deal(10), [99] * 2)
     places = [ledger.progress.place()]
-    tickets = []
+    work_items = []
     for _ in range(5):
-        tickets.append(take(ledger)[0])
+        work_items.append(take(ledger)[0])
         places.append(ledger.progress.place())
-    ledger.progress.unclaimed = tuple((ticket, None) for ticket in tickets[5 - num_unclaimed :])
+    ledger.progress.unclaimed = tuple((work_item, None) for work_item in work_items[5 - num_unclaimed :])
     assert ledger.progress.place() == places[5 - num_unclaimed]
 
 
@@ -94,14 +94,14 @@ def test_a_count_that_an_interrupt_has_broken_off_is_finished_once(position):
         answer(ledger, ledger.deal(9), [99] * 2)
         for _ in range(position):
             take(ledger)
-        ticket, _ = ledger.take()
-        ledger.latest = ticket
+        work_item, _ = ledger.take()
+        ledger.latest = work_item
         if steps > 0:
-            ledger.progress.count(ticket)
+            ledger.progress.count(work_item)
         if steps > 1 and ledger.progress.position == 3:
             ledger.progress.epoch += 1
             ledger.progress.position = 0
-        assert ledger.recount(ticket) == (position % 3 == 2)
+        assert ledger.recount(work_item) == (position % 3 == 2)
         epoch, in_epoch = divmod(position + 1, 3)
         assert ledger.progress.place() == Place(epoch, in_epoch, (), ((position + 2) // 2, (position + 1) // 2))
 
@@ -109,17 +109,17 @@ def test_a_count_that_an_interrupt_has_broken_off_is_finished_once(position):
 def test_a_stream_goes_on_at_a_place_in_the_middle_of_any_epoch():
     ledger = ledger_of(2, 3, place=Place(7, 2, (), (4, 3)))
     ledger.cursor.last_epoch = 7
-    tickets = ledger.deal(99)
-    assert [(ticket.unit, ticket.lane) for ticket in tickets] == [(3, 1)]
-    answer(ledger, tickets, [99] * 2)
-    assert take(ledger) == (tickets[0], True)
+    work_items = ledger.deal(99)
+    assert [(work_item.unit, work_item.lane) for work_item in work_items] == [(3, 1)]
+    answer(ledger, work_items, [99] * 2)
+    assert take(ledger) == (work_items[0], True)
     assert ledger.progress.place() == Place(8, 0, (), (4, 4))
 
 
 def test_elements_of_the_next_epoch_may_come_first_where_no_order_is_kept():
     """An epoch is so many of them, whichever they are."""
     ledger = ledger_of(2, 3, ordered=False)
-    tickets = ledger.deal(8)
-    answer(ledger, [tickets[number] for number in (1, 3, 5, 0)], [99] * 2)
+    work_items = ledger.deal(8)
+    answer(ledger, [work_items[number] for number in (1, 3, 5, 0)], [99] * 2)
     assert [take(ledger)[1] for _ in range(4)] == [False, False, True, False]
     assert ledger.progress.place() == Place(1, 1, (), (1, 3))

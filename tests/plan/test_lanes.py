@@ -17,13 +17,13 @@ def ledger_of(num_lanes=2, credit=8):
 
 def hand_out(ledger, count):
     """So many elements."""
-    tickets = []
+    work_items = []
     for _ in range(count):
-        (ticket,) = ledger.deal()
-        ledger.ready[ticket.number] = Result(None)
+        (work_item,) = ledger.deal()
+        ledger.ready[work_item.number] = Result(None)
         ledger.count(ledger.take()[0])
-        tickets.append(ticket)
-    return tickets
+        work_items.append(work_item)
+    return work_items
 
 
 def test_a_lane_without_snapshots_begins_at_its_beginning():
@@ -85,11 +85,11 @@ def test_a_table_that_goes_to_a_place_knows_what_the_place_knows():
 def test_a_place_brings_the_snapshots_that_are_not_ahead_of_it(num_unclaimed):
     """What was counted and has not come is not handed out."""
     ledger = ledger_of(2)
-    tickets = hand_out(ledger, 8)
+    work_items = hand_out(ledger, 8)
     for lane in (0, 1):
         for number in (1, 3, 4, 5):
             ledger.lanes.note(lane, number, b"%d" % number)
-    ledger.progress.unclaimed = tuple((ticket, None) for ticket in tickets[len(tickets) - num_unclaimed :])
+    ledger.progress.unclaimed = tuple((work_item, None) for work_item in work_items[len(work_items) - num_unclaimed :])
     place = ledger.progress.place()
     assert place.counts == [(4, 4), (4, 3), (3, 3)][num_unclaimed]
     assert tuple(start.number for start in place.starts) == place.counts

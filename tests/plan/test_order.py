@@ -7,7 +7,7 @@ import pytest
 from helpers.aiming import AimingMachine, run_and_require
 
 from mpqueue.engine.ledger import Progress
-from mpqueue.plan.cursors import Drawn, EpochCursor, Place, StreamCursor, Ticket
+from mpqueue.plan.cursors import Drawn, EpochCursor, Place, StreamCursor, WorkItem
 from mpqueue.plan.lanes import LaneShare
 from mpqueue.seeding.seeds import permutation
 
@@ -19,7 +19,7 @@ EPOCH_ARROWS = [
 
 
 class EpochsInAnyWay(AimingMachine):
-    """A consumer takes dealt tickets in order, or any of the present epoch, goes on elsewhere, or begins anew."""
+    """A consumer takes dealt work items in order, or any of the present epoch, goes on elsewhere, or begins anew."""
 
     def make(self):
         self.lengths = [self.choose(range(1, 7)) for _ in range(self.choose(range(1, 5)))]
@@ -50,65 +50,65 @@ class EpochsInAnyWay(AimingMachine):
         moves["deal while the length fails"] = 2, self.deal_while_the_length_fails
         moves["go on"] = 1, partial(self.all_workers_are_lost, anew=False)
         moves["go on elsewhere"] = 1, partial(self.all_workers_are_lost, anew=True)
-        own = [ticket for ticket in self.dealt if ticket.epoch == self.progress.epoch]
-        for ticket in self.dealt[:1] if self.ordered else own:
-            moves[f"take {ticket.number}"] = 12 if self.ordered else 3, partial(self.take, ticket)
+        own = [work_item for work_item in self.dealt if work_item.epoch == self.progress.epoch]
+        for work_item in self.dealt[:1] if self.ordered else own:
+            moves[f"take {work_item.number}"] = 12 if self.ordered else 3, partial(self.take, work_item)
         return moves
 
     def deal(self, limit):
         before = self.cursor.epoch
-        tickets = self.cursor.deal(limit)
-        assert len(tickets) <= limit
-        assert len({ticket.epoch for ticket in tickets}) <= 1
+        work_items = self.cursor.deal(limit)
+        assert len(work_items) <= limit
+        assert len({work_item.epoch for work_item in work_items}) <= 1
         if self.barrier:
-            assert all(ticket.epoch == self.progress.epoch for ticket in tickets)
-            assert tickets or self.progress.epoch < self.cursor.epoch
-            self.reached["deal none at the barrier"] += not tickets
+            assert all(work_item.epoch == self.progress.epoch for work_item in work_items)
+            assert work_items or self.progress.epoch < self.cursor.epoch
+            self.reached["deal none at the barrier"] += not work_items
         else:
-            assert tickets
-        if tickets:
+            assert work_items
+        if work_items:
             self.reached["deal"] += 1
             self.reached["deal across"] += self.cursor.epoch > before
             self.reached["a length of 0"] += any(not self.length(e) for e in range(before, self.cursor.epoch))
             self.reached["deal of skipped"] += bool(self.cursor._skip)
-            assert {ticket.lane for ticket in tickets} == {-1}
-        self.numbers += [ticket.number for ticket in tickets]
-        self.dealt += tickets
+            assert {work_item.lane for work_item in work_items} == {-1}
+        self.numbers += [work_item.number for work_item in work_items]
+        self.dealt += work_items
 
     def deal_while_the_length_fails(self):
         """It is raised and asked for again; nothing is left out."""
         self.fails = True
         try:
-            self.dealt += (tickets := self.cursor.deal(3))
-            self.numbers += [ticket.number for ticket in tickets]
+            self.dealt += (work_items := self.cursor.deal(3))
+            self.numbers += [work_item.number for work_item in work_items]
         except OSError:
             self.reached["the length fails"] += 1
         self.fails = False
 
-    def take(self, ticket):
-        self.dealt.remove(ticket)
-        assert ticket.epoch == self.progress.epoch
+    def take(self, work_item):
+        self.dealt.remove(work_item)
+        assert work_item.epoch == self.progress.epoch
         position = self.progress.position
-        assert not self.progress.is_counted(ticket)
-        counted = self.progress.count(ticket)
+        assert not self.progress.is_counted(work_item)
+        counted = self.progress.count(work_item)
         assert counted == self.progress.position
-        assert self.progress.is_counted(ticket)
-        self.taken.setdefault(ticket.epoch, []).append(ticket)
+        assert self.progress.is_counted(work_item)
+        self.taken.setdefault(work_item.epoch, []).append(work_item)
         self.reached["take out of order" if counted == position else "take"] += 1
         self.reached["take fills a gap"] += counted > position + 1
-        taken = {one.position for one in self.taken[ticket.epoch]}
+        taken = {one.position for one in self.taken[work_item.epoch]}
         place = self.progress.place()
-        assert place == Place(ticket.epoch, counted, tuple(sorted(one for one in taken if one > counted)))
+        assert place == Place(work_item.epoch, counted, tuple(sorted(one for one in taken if one > counted)))
         assert set(range(counted)) <= taken
         assert counted not in taken
-        if self.progress.position == self.length(ticket.epoch):
-            self.enter_next(ticket)
+        if self.progress.position == self.length(work_item.epoch):
+            self.enter_next(work_item)
 
-    def enter_next(self, ticket):
+    def enter_next(self, work_item):
         self.reached["epoch ends"] += 1
-        self.progress.enter(ticket.epoch + 1)
-        assert self.progress.is_counted(ticket)
-        self.cursor.forget(ticket.epoch)
+        self.progress.enter(work_item.epoch + 1)
+        assert self.progress.is_counted(work_item)
+        self.cursor.forget(work_item.epoch)
         while not self.length(self.progress.epoch):
             self.cursor.forget(self.progress.epoch)
             self.progress.enter(self.progress.epoch + 1)
@@ -131,8 +131,11 @@ class EpochsInAnyWay(AimingMachine):
         self.reached["go on elsewhere" if anew else "go on"] += 1
 
     def check(self):
-        for epoch, tickets in self.taken.items():
-            positions, units = [ticket.position for ticket in tickets], [ticket.unit for ticket in tickets]
+        for epoch, work_items in self.taken.items():
+            positions, units = (
+                [work_item.position for work_item in work_items],
+                [work_item.unit for work_item in work_items],
+            )
             assert len(positions) == len(set(positions))
             if self.ordered:
                 assert positions == list(range(len(positions)))
@@ -182,25 +185,25 @@ class StreamsInAnyWay(AimingMachine):
         return moves
 
     def deal(self, limit):
-        tickets = self.cursor.deal(limit)
-        assert len(tickets) == (0 if len(self.ended) == len(self.lengths) else limit)
-        self.reached["deal" if tickets else "deal none"] += 1
-        assert all(ticket.position == ticket.unit for ticket in tickets)
-        assert {ticket.epoch for ticket in tickets} <= {0}
-        self.numbers += [ticket.number for ticket in tickets]
-        self.dealt += tickets
+        work_items = self.cursor.deal(limit)
+        assert len(work_items) == (0 if len(self.ended) == len(self.lengths) else limit)
+        self.reached["deal" if work_items else "deal none"] += 1
+        assert all(work_item.position == work_item.unit for work_item in work_items)
+        assert {work_item.epoch for work_item in work_items} <= {0}
+        self.numbers += [work_item.number for work_item in work_items]
+        self.dealt += work_items
 
     def take(self):
-        ticket = self.dealt.pop(0)
-        if ticket.unit >= self.lengths[ticket.lane]:
-            self.cursor.end_lane(ticket.lane, ticket.unit)
-            self.ended.add(ticket.lane)
+        work_item = self.dealt.pop(0)
+        if work_item.unit >= self.lengths[work_item.lane]:
+            self.cursor.end_lane(work_item.lane, work_item.unit)
+            self.ended.add(work_item.lane)
             self.reached["end of a lane"] += 1
             return
-        assert not self.progress.is_counted(ticket)
-        assert self.progress.count(ticket) == len(self.taken) + 1
-        assert self.progress.is_counted(ticket)
-        self.taken.append((ticket.lane, ticket.unit))
+        assert not self.progress.is_counted(work_item)
+        assert self.progress.count(work_item) == len(self.taken) + 1
+        assert self.progress.is_counted(work_item)
+        self.taken.append((work_item.lane, work_item.unit))
         self.reached["take"] += 1
 
     def all_workers_are_lost(self):
@@ -230,8 +233,8 @@ def test_streams_in_any_way():
     run_and_require(StreamsInAnyWay, STREAM_ARROWS, at_least=10, examples=150, steps=50)
 
 
-def units(tickets):
-    return [ticket.unit for ticket in tickets]
+def units(work_items):
+    return [work_item.unit for work_item in work_items]
 
 
 def schedule_of(length, **options):
@@ -240,10 +243,10 @@ def schedule_of(length, **options):
     return cursor
 
 
-def test_a_ticket_says_what_it_is_for():
+def test_a_work_item_says_what_it_is_for():
     cursor = schedule_of(3)
-    assert cursor.deal(5) == [Ticket(0, 0, 0, 0), Ticket(1, 0, 1, 1), Ticket(2, 0, 2, 2)]
-    assert cursor.deal() == [Ticket(3, 1, 0, 0, -1)]
+    assert cursor.deal(5) == [WorkItem(0, 0, 0, 0), WorkItem(1, 0, 1, 1), WorkItem(2, 0, 2, 2)]
+    assert cursor.deal() == [WorkItem(3, 1, 0, 0, -1)]
 
 
 def test_an_endless_epoch_has_no_end_and_no_order():
@@ -267,9 +270,9 @@ def test_a_user_may_give_the_order():
         return np.array([2, 0, -1])
 
     cursor = schedule_of(3, order_of=order_of, shuffle=True)
-    tickets = cursor.deal(9) + cursor.deal(1)
-    assert units(tickets) == [2, 0, -1, 2]
-    assert all(type(ticket.unit) is int for ticket in tickets)
+    work_items = cursor.deal(9) + cursor.deal(1)
+    assert units(work_items) == [2, 0, -1, 2]
+    assert all(type(work_item.unit) is int for work_item in work_items)
     assert asked == [(0, 3, 0), (1, 3, 0)]
 
 
@@ -315,7 +318,7 @@ def test_positions_that_were_taken_are_left_out_of_their_epoch_only():
     cursor.start_at(5, 1, skip=[3, 0, 2])
     assert units(cursor.deal(1)) == [1]
     again = cursor.deal(9)
-    assert [(ticket.epoch, ticket.unit) for ticket in again] == [(6, 0), (6, 1), (6, 2), (6, 3)]
+    assert [(work_item.epoch, work_item.unit) for work_item in again] == [(6, 0), (6, 1), (6, 2), (6, 3)]
 
 
 def test_positions_to_leave_out_are_left_behind_by_another_start():
@@ -331,7 +334,7 @@ def test_positions_to_leave_out_are_left_behind_by_another_start():
 def test_the_end_of_an_epoch_is_a_position():
     cursor = schedule_of(3)
     cursor.start_at(0, 3)
-    assert [(ticket.epoch, ticket.unit) for ticket in cursor.deal(2)] == [(1, 0), (1, 1)]
+    assert [(work_item.epoch, work_item.unit) for work_item in cursor.deal(2)] == [(1, 0), (1, 1)]
 
 
 def test_a_position_beyond_the_end_does_not_exist():
@@ -342,8 +345,8 @@ def test_a_position_beyond_the_end_does_not_exist():
 def test_what_cannot_be_dealt_has_a_place_in_the_order_and_none_in_an_epoch():
     cursor = schedule_of(2)
     cursor.deal(1)
-    assert cursor.deal_failure() == Ticket(1, 0, -1, -1)
-    assert cursor.deal(1) == [Ticket(2, 0, 1, 1)]
+    assert cursor.deal_failure() == WorkItem(1, 0, -1, -1)
+    assert cursor.deal(1) == [WorkItem(2, 0, 1, 1)]
 
 
 def test_behind_a_barrier_nothing_is_dealt_until_it_is_lifted():
@@ -351,10 +354,10 @@ def test_behind_a_barrier_nothing_is_dealt_until_it_is_lifted():
     assert units(cursor.deal(9)) == [0, 1]
     assert cursor.deal(9) == cursor.deal(1) == []
     cursor.open_epoch()
-    assert cursor.deal(9) == [Ticket(2, 1, 0, 0), Ticket(3, 1, 1, 1)]
+    assert cursor.deal(9) == [WorkItem(2, 1, 0, 0), WorkItem(3, 1, 1, 1)]
     cursor.open_epoch()  # before anybody has asked in vain
     cursor.open_epoch()  # once more changes nothing
-    assert [ticket.epoch for ticket in cursor.deal(1)] == [2]
+    assert [work_item.epoch for work_item in cursor.deal(1)] == [2]
 
 
 def test_an_epoch_whose_last_positions_are_left_out_is_over_with_the_one_before_them():
@@ -363,7 +366,7 @@ def test_an_epoch_whose_last_positions_are_left_out_is_over_with_the_one_before_
     cursor.start_at(0, 1, skip=[2, 3])
     assert units(cursor.deal(1)) == [1]
     cursor.open_epoch()
-    assert [(ticket.epoch, ticket.unit) for ticket in cursor.deal(1)] == [(1, 0)]
+    assert [(work_item.epoch, work_item.unit) for work_item in cursor.deal(1)] == [(1, 0)]
 
 
 def test_to_stand_before_an_epoch_is_to_wait_at_its_barrier():
@@ -373,7 +376,7 @@ def test_to_stand_before_an_epoch_is_to_wait_at_its_barrier():
     assert cursor.lengths == {}
     assert cursor.deal(1) == []
     cursor.open_epoch()
-    assert cursor.deal(9)[0] == Ticket(2, 3, 0, 0)
+    assert cursor.deal(9)[0] == WorkItem(2, 3, 0, 0)
     assert cursor.lengths == {3: 4}
 
 
@@ -393,14 +396,14 @@ def test_streams_begin_where_they_are_told_to():
     assert cursor.deal(2) == []
     cursor.go_to(Place(4, counts=(6, 6, 5)))
     assert cursor.deal(4) == [
-        Ticket(0, 4, 5, 5, 2),
-        Ticket(1, 4, 6, 6, 0),
-        Ticket(2, 4, 6, 6, 1),
-        Ticket(3, 4, 6, 6, 2),
+        WorkItem(0, 4, 5, 5, 2),
+        WorkItem(1, 4, 6, 6, 0),
+        WorkItem(2, 4, 6, 6, 1),
+        WorkItem(3, 4, 6, 6, 2),
     ]
     cursor.go_to(Place(5))
     assert cursor.epoch == 5
-    assert cursor.deal() == [Ticket(4, 5, 0, 0, 0)]
+    assert cursor.deal() == [WorkItem(4, 5, 0, 0, 0)]
 
 
 def test_a_lane_that_ends_twice_has_ended():
@@ -408,14 +411,14 @@ def test_a_lane_that_ends_twice_has_ended():
     cursor.go_to(Place())
     for number in (0, 2):
         cursor.end_lane(0, number)
-    assert [ticket.lane for ticket in cursor.deal(3)] == [1, 1, 1]
+    assert [work_item.lane for work_item in cursor.deal(3)] == [1, 1, 1]
     assert cursor.lanes.ends == {0: 0}
 
 
 def test_a_lane_that_is_known_to_end_gets_no_more_than_it_has():
     cursor = StreamCursor(3)
     cursor.go_to(Place(0, counts=(2, 2, 1), ends=(2, -1, 5)))
-    assert [(ticket.lane, ticket.unit) for ticket in cursor.deal(4)] == [(2, 1), (1, 2), (2, 2), (1, 3)]
+    assert [(work_item.lane, work_item.unit) for work_item in cursor.deal(4)] == [(2, 1), (1, 2), (2, 2), (1, 3)]
     cursor.go_to(Place(0, counts=(2, 2, 1), ends=(2, 2, 1)))
     assert cursor.deal(4) == []
 
@@ -427,7 +430,7 @@ def test_an_element_has_a_number_among_those_of_all_lanes_and_ranks():
         cursor = StreamCursor(LaneShare(2, 6, first=rank, step=3))
         assert list(cursor.lane_share.lanes()) == [rank, rank + 3]
         cursor.go_to(Place())
-        elements = [cursor.element(ticket) for ticket in cursor.deal(8)]
+        elements = [cursor.element(work_item) for work_item in cursor.deal(8)]
         assert {element % 6 % 3 for element in elements} == {rank}
         found |= set(elements)
     assert found == set(range(24))
@@ -440,9 +443,9 @@ def test_progress_begins_at_the_beginning():
 
 def test_a_place_without_counts_is_the_beginning_of_all_streams():
     progress = Progress(2)
-    progress.count(Ticket(0, 0, 3, 3, 1))
+    progress.count(WorkItem(0, 0, 3, 3, 1))
     assert progress.place() == Place(0, 1, (), (0, 4))
-    progress.count(Ticket(0, 0, 0, 0, 0))
+    progress.count(WorkItem(0, 0, 0, 0, 0))
     assert progress.place() == Place(0, 2, (), (1, 4))
     progress.go_to(Place(2))
     assert progress.place() == Place(2, 0, (), (0, 0))
@@ -450,24 +453,24 @@ def test_a_place_without_counts_is_the_beginning_of_all_streams():
 
 def test_an_element_is_counted_in_whatever_epoch():
     progress = Progress(2)
-    progress.count(Ticket(0, 5, 0, 0, 1))
-    assert [progress.is_counted(Ticket(0, 5, 0, 0, lane)) for lane in (0, 1)] == [False, True]
-    assert not progress.is_counted(Ticket(0, 5, 1, 1, 1))
+    progress.count(WorkItem(0, 5, 0, 0, 1))
+    assert [progress.is_counted(WorkItem(0, 5, 0, 0, lane)) for lane in (0, 1)] == [False, True]
+    assert not progress.is_counted(WorkItem(0, 5, 1, 1, 1))
 
 
 def test_progress_in_a_new_epoch_is_none():
     progress = Progress(0)
-    progress.count(Ticket(0, 0, 0, 0))
-    progress.count(Ticket(3, 0, 3, 3))
+    progress.count(WorkItem(0, 0, 0, 0))
+    progress.count(WorkItem(3, 0, 3, 3))
     progress.enter(1)
     assert progress.place() == Place(1)
-    assert progress.is_counted(Ticket(1, 0, 1, 1))  # all of the epoch before is
+    assert progress.is_counted(WorkItem(1, 0, 1, 1))  # all of the epoch before is
 
 
 def test_a_schedule_that_was_not_started_begins_at_the_beginning():
     cursor = EpochCursor(lambda: 3, SEED)
     assert (cursor.epoch, cursor.lengths, cursor.is_endless) == (0, {}, True)
-    assert cursor.deal(5) == [Ticket(0, 0, 0, 0), Ticket(1, 0, 1, 1), Ticket(2, 0, 2, 2)]
+    assert cursor.deal(5) == [WorkItem(0, 0, 0, 0), WorkItem(1, 0, 1, 1), WorkItem(2, 0, 2, 2)]
 
 
 @pytest.mark.parametrize("is_over", [False, True])
@@ -558,7 +561,7 @@ def test_nothing_is_dealt_beyond_the_last_epoch_until_there_is_a_later_one():
     cursor, asked = counted_schedule()
     cursor.last_epoch = 1
     cursor.start_at(0)
-    assert [(ticket.epoch, ticket.unit) for _ in range(5) for ticket in cursor.deal(9)] == [
+    assert [(work_item.epoch, work_item.unit) for _ in range(5) for work_item in cursor.deal(9)] == [
         (0, 0),
         (0, 1),
         (1, 0),
@@ -567,7 +570,7 @@ def test_nothing_is_dealt_beyond_the_last_epoch_until_there_is_a_later_one():
     cursor.open_epoch()
     assert asked == [0, 1]
     cursor.last_epoch = 2
-    assert [ticket.epoch for ticket in cursor.deal(9)] == [2, 2]
+    assert [work_item.epoch for work_item in cursor.deal(9)] == [2, 2]
 
 
 def test_a_barrier_far_ahead_is_lifted_for_that_epoch_alone():
@@ -576,4 +579,4 @@ def test_a_barrier_far_ahead_is_lifted_for_that_epoch_alone():
     cursor.stand_before(3)
     assert cursor.deal(9) == []
     cursor.open_epoch()
-    assert [ticket.epoch for _ in range(3) for ticket in cursor.deal(9)] == [3, 3]
+    assert [work_item.epoch for _ in range(3) for work_item in cursor.deal(9)] == [3, 3]

@@ -30,7 +30,7 @@ def begun(plan, place=None):
 
 def units(plan, count, place=None):
     """The first units that are dealt from a place on."""
-    return [ticket.unit for ticket in begun(plan, place).deal(count)]
+    return [work_item.unit for work_item in begun(plan, place).deal(count)]
 
 
 def numbers():
@@ -52,8 +52,8 @@ def test_an_epoch_of_a_million_batches_on_7_ranks_is_dealt_and_resumed_on_other_
     assert [plan.length() for plan in ranks] == [-(-MANY // 7)] * 7
     for rank, plan in enumerate(ranks):
         cursor, expected = begun(plan), iter(range(rank, 7 * -(-MANY // 7), 7))
-        while (tickets := cursor.deal(1000)) and tickets[0].epoch == 0:
-            assert [ticket.unit for ticket in tickets] == list(itertools.islice(expected, len(tickets)))
+        while (work_items := cursor.deal(1000)) and work_items[0].epoch == 0:
+            assert [work_item.unit for work_item in work_items] == list(itertools.islice(expected, len(work_items)))
         assert next(expected, None) is None
     choose = random.Random(1)
     for _ in range(100):
@@ -170,7 +170,7 @@ def test_what_a_sampler_drew_is_kept_by_the_run_and_not_by_the_plan():
     for draws in (one, other):
         cursor = plan.cursor(1, "process", draws)
         cursor.go_to(Place())
-        assert [list(ticket.listed.indices) for ticket in cursor.deal(9)] == [[4], [2], [8]]
+        assert [list(work_item.listed.indices) for work_item in cursor.deal(9)] == [[4], [2], [8]]
 
 
 def test_only_a_stream_of_its_workers_depends_on_how_many_there_are():

@@ -2,9 +2,9 @@
 
 import pytest
 from helpers.compiled import keep_compiled
-from helpers.homes import servers_home
+from helpers.server_directories import servers_directory
 
-__all__ = ["servers_home"]
+__all__ = ["servers_directory"]
 
 keep_compiled()
 

@@ -202,7 +202,7 @@ def rows(source, **options):
 
 
 @pytest.mark.parametrize("source", [Late(), Nested()], ids=["late", "nested"])
-@pytest.mark.parametrize("start_method", ["nursery", "spawn", "fork"])
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn", "fork"])
 def test_workers_draw_the_numbers_that_the_caller_draws(source, start_method):
     expected = rows(source, workers=0)
     assert len({row[1] for row in expected}) > 20

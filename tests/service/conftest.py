@@ -8,10 +8,10 @@ from contextlib import ExitStack
 
 import pytest
 from helpers.forked import Interpreter
-from helpers.homes import servers_home
 from helpers.puppets import MODULES, Puppet
+from helpers.server_directories import servers_directory
 
-__all__ = ["servers_home"]
+__all__ = ["servers_directory"]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from helpers.service_simulation import Consumer, Simulation, rules_of
 
 from mpqueue.service.admission import Admission
 from mpqueue.service.connections import Handlers
-from mpqueue.service.greeting import Hello, Resume
+from mpqueue.service.handshake import Hello, Resume
 from mpqueue.service.journal import Journal, Survivor, read_journal, started_at
 
 

@@ -16,13 +16,13 @@ from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.memory.slots import SlotState
 from mpqueue.plan.cursors import EpochCursor
 from mpqueue.service.core import Holders
-from mpqueue.service.stream import MAX_KEPT, Failure, LotWork, Stashed, Stream
+from mpqueue.service.stream import MAX_KEPT, Failure, PendingHandle, Stashed, Stream
 from mpqueue.workers.job import RingPlan
 
 SIZES = [1, 100, 3000, 20_000]  # int64s: from a word to more than twice what a slot has at first
 ARROWS = [
-    "lot", "extra lot", "exception", "extra exception", "no room for a batch", "epoch", "shared by several", "released",
-    "inconsistent", "no memory", "tried again", "given up", "worker dies at work", "worker dies idle", "nursery dies",
+    "handle", "extra handle", "exception", "extra exception", "no room for a batch", "epoch", "shared by several", "released",
+    "inconsistent", "no memory", "tried again", "given up", "worker dies at work", "worker dies idle", "fork server dies",
     "held by the worker", "a holder lets go for memory", "moved out", "moved back", "the source changes",
     "all slots are held",
 ]  # fmt: skip
@@ -49,7 +49,7 @@ class Serving(AimingMachine):
         self.world = World(
             self.source, cursor, self.workers, credit, self.chance, max_pages=self.most_pages,
             death_rate=self.choose([0, 30, 8]), reached=self.reached, epoch_end=self.change if has_end else None,
-            ends_epochs=False, ring=RingPlan("memfd", self.choose([2, 6, 60]), LotWork),
+            ends_epochs=False, ring=RingPlan("memfd", self.choose([2, 6, 60]), PendingHandle),
         )  # fmt: skip
         self.stream = Stream(Numbers(self.length), workers=self.workers, max_queue_size=credit)
         self.holders = Holders(SimpleNamespace(share=self.stream.share, free=self.stream.release))
@@ -148,7 +148,7 @@ class Serving(AimingMachine):
                 self.reached[f"{kind}exception"] += 1
             return
         assert self.opened(given) == (word, size), self.world.describe()
-        self.reached[f"{kind}lot"] += 1
+        self.reached[f"{kind}handle"] += 1
         holders = [holder for holder in (1, 2, -3) if self.choose([False, True])] or [1]
         for holder in holders:
             self.holders.hold(given, holder)
@@ -164,12 +164,12 @@ class Serving(AimingMachine):
         array = content["a"] if isinstance(content, dict) else content
         return int(array[0]), len(array)
 
-    def opened(self, lot):
+    def opened(self, handle):
         """The words of a batch, all of which must be the same one; and its size."""
-        memory, start = self.world.ring.segment.memory, lot.slot.number * self.stream.ring.stride
-        spec = ReadSpec(lot.spec)
-        recipe = spec.recipes[bytes(memory[start + lot.header_offset : start + lot.nbytes])]
-        batch = spec.rebuild(recipe, base_over(memory, start, lot.header_offset, recipe.structure))
+        memory, start = self.world.ring.segment.memory, handle.slot.number * self.stream.ring.stride
+        spec = ReadSpec(handle.spec)
+        recipe = spec.recipes[bytes(memory[start + handle.header_offset : start + handle.nbytes])]
+        batch = spec.rebuild(recipe, base_over(memory, start, handle.header_offset, recipe.structure))
         array = batch["a"] if isinstance(batch, dict) else batch
         assert (array == array[0]).all()
         return int(array[0]), len(array)
@@ -180,8 +180,8 @@ class Serving(AimingMachine):
             self.release(self.choose(range(len(self.held))))
 
     def release(self, number):
-        lot, holders, _, _ = self.held[number]
-        self.holders.let_go(lot, holders.pop())
+        handle, holders, _, _ = self.held[number]
+        self.holders.let_go(handle, holders.pop())
         if not holders:
             del self.held[number]
 
@@ -215,22 +215,22 @@ class Serving(AimingMachine):
     # -- What holds at any time
 
     def check(self):
-        for lot, _, word, size in self.held:
-            assert self.opened(lot) == (word, size)
+        for handle, _, word, size in self.held:
+            assert self.opened(handle) == (word, size)
         slots = self.world.ring.slots.slots
         shared = {slot.number for slot in slots if slot.state is SlotState.SHARED}
-        assert shared == {lot.slot.number for lot, _, _, _ in self.held}
+        assert shared == {handle.slot.number for handle, _, _, _ in self.held}
         self.nothing_is_granted_without_credit()
 
     def nothing_is_granted_without_credit(self):
         ledger, pool = self.world.pipeline.ledger, self.world.backend.pool
         assert ledger.num_in_order <= ledger._credit
         assert len(ledger.extras) <= ledger._credit
-        granted = [w.ticket.number for worker in pool.roster.workers.values() for w in worker.in_flight.values()
+        granted = [w.work_item.number for worker in pool.roster.workers.values() for w in worker.in_flight.values()
                    if not w.cancelled]  # fmt: skip
-        everywhere = [*granted, *(ticket.number for ticket in pool.pending), *pool.ready]
-        assert len(everywhere) == len(set(everywhere))  # a ticket is in one place
-        assert set(everywhere) <= set(ledger.tickets)
+        everywhere = [*granted, *(work_item.number for work_item in pool.pending), *pool.ready]
+        assert len(everywhere) == len(set(everywhere))  # a work item is in one place
+        assert set(everywhere) <= set(ledger.work_items)
 
     def run(self):
         try:
@@ -242,7 +242,7 @@ class Serving(AimingMachine):
 
 def test_any_interleaving_gives_every_batch_once(monkeypatch):
     reached = {"moved out": 0, "moved back": 0}
-    evict, settle = LotWork.evict, Stashed.settle
+    evict, settle = PendingHandle.evict, Stashed.settle
 
     def counted_evict(self):
         moved = evict(self)
@@ -254,7 +254,7 @@ def test_any_interleaving_gives_every_batch_once(monkeypatch):
         reached["moved back"] += is_settled and self._error is None
         return is_settled
 
-    monkeypatch.setattr(LotWork, "evict", counted_evict)
+    monkeypatch.setattr(PendingHandle, "evict", counted_evict)
     monkeypatch.setattr(Stashed, "settle", counted_settle)
     run_and_require(
         Serving, [arrow for arrow in ARROWS if arrow not in reached], at_least=3, examples=100, steps=70, shrinks=False

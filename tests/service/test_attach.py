@@ -14,7 +14,7 @@ from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_
 
 import mpqueue
 from mpqueue.errors import ConsumerDied, ServiceDied, ServiceError
-from mpqueue.service.greeting import Resume
+from mpqueue.service.handshake import Resume
 from mpqueue.service.records import DETACHED, STOPPED, ToServer
 
 
@@ -30,7 +30,7 @@ def pool():
 
 @pytest.fixture
 def server(tmp_path):
-    with ScriptedServer(tmp_path / "home") as server:
+    with ScriptedServer(tmp_path / "directory") as server:
         yield server
 
 
@@ -74,12 +74,12 @@ class TestOptions:
 
 class TestAnswers:
     def test_without_a_server_the_error_says_what_was_looked_for(self, tmp_path):
-        with pytest.raises(ServiceError, match="home/socket"):
-            mpqueue.attach(str(tmp_path / "home"), timeout=0.05)
+        with pytest.raises(ServiceError, match="directory/socket"):
+            mpqueue.attach(str(tmp_path / "directory"), timeout=0.05)
 
     def test_a_server_that_comes_later_is_waited_for(self, tmp_path, pool):
-        consumer = pool.submit(mpqueue.attach, str(tmp_path / "home"), timeout=60)
-        with ScriptedServer(tmp_path / "home") as server:
+        consumer = pool.submit(mpqueue.attach, str(tmp_path / "directory"), timeout=60)
+        with ScriptedServer(tmp_path / "directory") as server:
             server.greet()
             consumer.result(60).close()
 
@@ -114,19 +114,19 @@ class TestAnswers:
             consumer.result(60)
 
     def test_a_ring_that_is_smaller_than_the_server_says_is_refused(self, tmp_path, pool):
-        with ScriptedServer(tmp_path / "home", segment_bytes=1 << 40) as server:
+        with ScriptedServer(tmp_path / "directory", segment_bytes=1 << 40) as server:
             consumer = pool.submit(mpqueue.attach, server.path, timeout=60)
             server.greet()
             with pytest.raises(OSError, match="expected"):
                 consumer.result(60)
 
     def test_a_wait_without_an_end_is_told_of(self, tmp_path, pool, monkeypatch, caplog):
-        monkeypatch.setattr("mpqueue.service.home._PATIENCE_S", 0.02)
-        consumer = pool.submit(mpqueue.attach, str(tmp_path / "home"))
+        monkeypatch.setattr("mpqueue.service.server_directory._PATIENCE_S", 0.02)
+        consumer = pool.submit(mpqueue.attach, str(tmp_path / "directory"))
         while not caplog.records:
             time.sleep(0.001)
-        assert "waiting on, as there is no timeout: no server 'home'" in caplog.records[0].getMessage()
-        with ScriptedServer(tmp_path / "home") as server:
+        assert "waiting on, as there is no timeout: no server 'directory'" in caplog.records[0].getMessage()
+        with ScriptedServer(tmp_path / "directory") as server:
             server.greet()
             consumer.result(60).close()
 
@@ -134,7 +134,7 @@ class TestAnswers:
 class TestReconnect:
     def test_the_loop_goes_on_where_it_was(self, tmp_path):
         """What was offered and not taken comes again, and nothing else."""
-        with AutoServer(tmp_path / "home", 30, dies_after=12).start() as server:
+        with AutoServer(tmp_path / "directory", 30, dies_after=12).start() as server:
             with mpqueue.attach(server.path, timeout=60, reconnect=True) as consumer:
                 kept = []
                 for batch in consumer:
@@ -163,7 +163,7 @@ class TestReconnect:
             assert server.hear() == ConsumerRequest(ToServer.ASK, 0)
 
     def test_a_rank_counts_its_own_batches(self, tmp_path, pool):
-        with ScriptedServer(tmp_path / "home", mode="split", world=3) as server:
+        with ScriptedServer(tmp_path / "directory", mode="split", world=3) as server:
             with attached(server, reconnect=True, rank=1) as consumer:
                 for position in (1, 4, 7):
                     server.offer(batch_of(position), position=position)
@@ -273,7 +273,7 @@ def test_another_user_attaches_only_where_the_server_lets_them(tmp_path):
         folder.chmod(folder.stat().st_mode | 0o011)
     with AutoServer(tmp_path / "own", 1).start() as own, mpqueue.attach(own.path, timeout=60) as consumer:
         assert len(list(consumer)) == 1  # what is imported on the way may lie where the other user cannot read
-    with ScriptedServer(tmp_path / "home", is_open_to_others=True) as server:
+    with ScriptedServer(tmp_path / "directory", is_open_to_others=True) as server:
         read_end, write_end = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -337,7 +337,7 @@ for room in range(20):
 """
 
 
-def test_attach_with_few_descriptors_says_so_whichever_of_them_is_missing(servers_home):
+def test_attach_with_few_descriptors_says_so_whichever_of_them_is_missing(servers_directory):
     with mpqueue.Server("s", list(range(4)), workers=1):
         done = subprocess.run([sys.executable, "-c", _WITH_FEW_DESCRIPTORS], capture_output=True, text=True)
     *errors, last = done.stdout.splitlines()

@@ -16,7 +16,7 @@ import mpqueue
 from mpqueue.errors import ServiceDied
 from mpqueue.service.server import Server
 
-pytestmark = pytest.mark.usefixtures("servers_home")
+pytestmark = pytest.mark.usefixtures("servers_directory")
 
 SERVER = """
 import sys

@@ -1,4 +1,4 @@
-"""Lots out of slots, moved out of the ring and back; and what a sampler gave, kept for those who come late."""
+"""BatchHandles out of slots, moved out of the ring and back; and what a sampler gave, kept for those who come late."""
 
 import numpy as np
 import pytest
@@ -7,16 +7,16 @@ from helpers.segments import PlainMemory
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import ReadSpec, array_specs, base_over, flatten, make_plan, spec_of
 from mpqueue.memory.slots import SlotState, SlotTable
-from mpqueue.plan.cursors import Ticket
+from mpqueue.plan.cursors import WorkItem
 from mpqueue.plan.ranks import AllRanks, Ranks, Shard
 from mpqueue.service.records import PARTIAL
-from mpqueue.service.stream import LotWork
+from mpqueue.service.stream import PendingHandle
 
 STRIDE = 1 << 14
 
 
 class PlainRing:
-    """The parts of a ring that lots need, in ordinary memory."""
+    """The parts of a ring that handles need, in ordinary memory."""
 
     def __init__(self, num_slots=3):
         self.segment = PlainMemory(num_slots * STRIDE)
@@ -28,7 +28,7 @@ class PlainRing:
 
 
 def reported(ring, tree, *, is_partial=False, position=4):
-    """A ticket whose worker has written this tree of arrays."""
+    """A work item whose worker has written this tree of arrays."""
     slot = ring.slots.grant(0)
     arrays, objects, shapes = [], [], []
     spec = spec_of(flatten(tree, arrays, objects), shapes)
@@ -39,17 +39,17 @@ def reported(ring, tree, *, is_partial=False, position=4):
         ring.memory[at : at + field.nbytes] = array.tobytes()
     ring.memory[slot.offset + plan.end : slot.offset + plan.end + len(plan.header)] = plan.header
     assert len(list(array_specs(spec))) == len(arrays)
-    work = LotWork(Ticket(9, 1, position, 7), slot, ring)
+    work = PendingHandle(WorkItem(9, 1, position, 7), slot, ring)
     work.read, work.header_offset, work.nbytes = ReadSpec(spec), plan.end, plan.end + len(plan.header)
     work.is_partial, work.is_plain = is_partial, not is_partial
     ring.slots.publish(slot, work.nbytes)
     return work
 
 
-def read(ring, lot):
-    recipes, start = ReadSpec(lot.spec), lot.slot.number * STRIDE
-    recipe = recipes.recipes[bytes(ring.memory[start + lot.header_offset : start + lot.nbytes])]
-    return recipes.rebuild(recipe, base_over(ring.memory, start, lot.header_offset, recipe.structure))
+def read(ring, handle):
+    recipes, start = ReadSpec(handle.spec), handle.slot.number * STRIDE
+    recipe = recipes.recipes[bytes(ring.memory[start + handle.header_offset : start + handle.nbytes])]
+    return recipes.rebuild(recipe, base_over(ring.memory, start, handle.header_offset, recipe.structure))
 
 
 TREE = {"x": np.arange(6).reshape(2, 3), "y": np.array([1.5, 2.5])}
@@ -62,10 +62,10 @@ def equals(tree):
 def test_a_lot_is_the_place_of_its_batch():
     ring = PlainRing()
     work = reported(ring, TREE)
-    lot = work.open()
-    assert (lot.epoch, lot.position, lot.turn, lot.slot.number) == (1, 4, work.slot.turn, work.slot.number)
-    assert (lot.flags, lot.is_extra) == (0, False)
-    assert equals(read(ring, lot))
+    handle = work.open()
+    assert (handle.epoch, handle.position, handle.turn, handle.slot.number) == (1, 4, work.slot.turn, work.slot.number)
+    assert (handle.flags, handle.is_extra) == (0, False)
+    assert equals(read(ring, handle))
     assert work.slot.state is SlotState.READY
 
 
@@ -80,9 +80,9 @@ def test_a_lot_that_was_moved_out_is_the_same_in_another_slot():
     ring.memory[before.offset : before.offset + STRIDE] = bytes(STRIDE)
     assert stashed.settle(lambda nbytes: other if nbytes == work.nbytes else None)
     assert stashed.is_plain
-    lot = stashed.open()
-    assert (lot.slot.number, lot.turn) == (other.number, other.turn)
-    assert equals(read(ring, lot))
+    handle = stashed.open()
+    assert (handle.slot.number, handle.turn) == (other.number, other.turn)
+    assert equals(read(ring, handle))
 
 
 def test_a_lot_without_a_slot_waits():

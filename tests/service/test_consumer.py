@@ -34,12 +34,12 @@ from mpqueue.worker import failures
 
 @pytest.fixture
 def server(tmp_path):
-    with ScriptedServer(tmp_path / "home") as server:
+    with ScriptedServer(tmp_path / "directory") as server:
         yield server
 
 
 def auto(tmp_path, num_batches, **options):
-    return AutoServer(tmp_path / "home", num_batches, **options).start()
+    return AutoServer(tmp_path / "directory", num_batches, **options).start()
 
 
 def numbers(batches):
@@ -100,7 +100,7 @@ class TestLoops:
             len(consumer)
 
     def test_the_first_epoch_is_the_one_of_the_welcome(self, tmp_path):
-        with ScriptedServer(tmp_path / "home", epoch=4) as server, attached(server) as consumer:
+        with ScriptedServer(tmp_path / "directory", epoch=4) as server, attached(server) as consumer:
             iter(consumer)
             assert (consumer.epoch, server.hear()) == (4, ConsumerRequest(ToServer.BEGIN, 4))
 
@@ -548,7 +548,7 @@ class TestEnd:
         ready, go = os.pipe(), os.pipe()
         pid = os.fork()
         if pid == 0:
-            server = ScriptedServer(tmp_path / "home")
+            server = ScriptedServer(tmp_path / "directory")
             os.write(ready[1], b"!")
             server.greet()
             server.offer(batch_of(0))
@@ -559,7 +559,7 @@ class TestEnd:
         os.read(ready[0], 1)
         import mpqueue
 
-        with mpqueue.attach(str(tmp_path / "home"), timeout=60) as consumer:
+        with mpqueue.attach(str(tmp_path / "directory"), timeout=60) as consumer:
             with pytest.raises(ServiceDied):
                 list(consumer)
         os.write(go[1], b"!")

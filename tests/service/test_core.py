@@ -10,10 +10,10 @@ from helpers.service_simulation import Consumer, Simulation, rules_of
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from mpqueue.service.dealing import GROUP
-from mpqueue.service.greeting import Hello, Resume
+from mpqueue.service.handshake import Hello, Resume
 from mpqueue.service.records import DETACHED, LOST
 from mpqueue.service.refusals import Misbehaved, Occupied, Refused
+from mpqueue.service.routing import GROUP
 from mpqueue.service.rules import Rules
 
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -216,7 +216,7 @@ def test_without_ranks_the_others_take_what_a_dead_consumer_had_in_order():
     while simulation.give():
         pass
     first, second = simulation.consumers[1], simulation.consumers[2]
-    had = [lot.position for (lot,) in first.inbox]
+    had = [handle.position for (handle,) in first.inbox]
     assert had
     simulation.leave(1, died=True)
     simulation.settle(2)
@@ -596,7 +596,7 @@ def test_a_consumer_that_has_fewer_batches_gets_the_next_one():
     while simulation.give():
         pass
     assert [simulation.core.group.by_consumer[number].load for number in (1, 2)] == [4, 4]
-    positions = [lot.position for (lot,) in simulation.consumers[2].inbox]
+    positions = [handle.position for (handle,) in simulation.consumers[2].inbox]
     assert positions == [7, 8, 9]
 
 

@@ -89,7 +89,7 @@ def names(events, phase):
     return [event["name"] for event in events if event["ph"] == phase]
 
 
-@pytest.mark.usefixtures("servers_home")
+@pytest.mark.usefixtures("servers_directory")
 def test_a_consumer_writes_a_trace_of_its_own(tmp_path):
     with (
         mpqueue.Server("slow", Slow(), workers=1),
@@ -115,7 +115,7 @@ def test_a_consumer_writes_a_trace_of_its_own(tmp_path):
 
 def test_one_is_asked_for_in_the_environment_too_and_is_whole_when_nobody_holds_the_consumer(tmp_path, monkeypatch):
     monkeypatch.setenv("MPQUEUE_TRACE", str(tmp_path / "run.json"))
-    with ScriptedServer(tmp_path / "home") as server, ThreadPoolExecutor(1) as pool:
+    with ScriptedServer(tmp_path / "directory") as server, ThreadPoolExecutor(1) as pool:
         attaching = pool.submit(mpqueue.attach, server.path, timeout=60)
         server.greet()
         consumer = attaching.result(60)
@@ -127,7 +127,7 @@ def test_one_is_asked_for_in_the_environment_too_and_is_whole_when_nobody_holds_
     assert "batch 0" in names(read(tmp_path / "run.json"), "X")
 
 
-@pytest.mark.usefixtures("servers_home")
+@pytest.mark.usefixtures("servers_directory")
 def test_a_trace_that_cannot_be_written_is_an_error_and_nobody_is_attached(tmp_path):
     with mpqueue.Server("slow", Slow(), workers=1) as server:
         with pytest.raises(OSError, match="File name too long"):
@@ -139,7 +139,7 @@ def test_a_trace_that_cannot_be_written_is_an_error_and_nobody_is_attached(tmp_p
 
 def test_the_death_of_the_server_is_marked(tmp_path):
     with (
-        ScriptedServer(tmp_path / "home") as server,
+        ScriptedServer(tmp_path / "directory") as server,
         attached(server, trace=tmp_path / "run.json") as consumer,
     ):
         batches = iter(consumer)

@@ -11,7 +11,7 @@ from helpers.laned import Counted
 
 import mpqueue
 
-pytestmark = pytest.mark.usefixtures("servers_home")
+pytestmark = pytest.mark.usefixtures("servers_directory")
 
 STREAM = (
     mpqueue.Dataset.range(60)

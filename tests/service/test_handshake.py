@@ -1,4 +1,4 @@
-"""The greeting: what is said comes out equal, and nothing else comes out."""
+"""The handshake: what is said comes out equal, and nothing else comes out."""
 
 import contextlib
 import json
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import mpqueue
 from mpqueue.errors import ServiceError
-from mpqueue.service.greeting import MAX_TAKEN, PROTOCOL, Hello, Refusal, Resume, Welcome, decode_answer
-from mpqueue.service.records import MAX_GREETING
+from mpqueue.service.handshake import MAX_TAKEN, PROTOCOL, Hello, Refusal, Resume, Welcome, decode_answer
+from mpqueue.service.records import MAX_HANDSHAKE
 from mpqueue.transport.records import ProtocolError
 
 numbers = st.integers(0, (1 << 63) - 1)
@@ -44,7 +44,7 @@ welcomes = st.builds(
     queues_token=st.none() | st.binary(max_size=32).map(bytes.hex),
 )
 refusals = st.builds(Refusal, refused=st.text(st.characters(exclude_categories=["Cs"]), max_size=4000))
-greetings = hellos | welcomes | refusals
+handshakes = hellos | welcomes | refusals
 WELCOME = Welcome(
     name="photos",
     mode="split",
@@ -62,9 +62,9 @@ WELCOME = Welcome(
 )
 
 
-def changed(greeting, **changes):
-    """The bytes of a greeting that differs in some keys; those of None are left out."""
-    found = json.loads(greeting.encode()) | changes
+def changed(handshake, **changes):
+    """The bytes of a handshake that differs in some keys; those of None are left out."""
+    found = json.loads(handshake.encode()) | changes
     return json.dumps({key: value for key, value in found.items() if value is not ...}).encode()
 
 
@@ -82,8 +82,8 @@ def test_what_a_server_answers_comes_out_equal(answer):
 def test_the_largest_of_each_fit_into_a_message():
     most = (1 << 63) - 1
     resume = Resume(job="\U0001f600" * 256, epoch=most, taken=(most,) * MAX_TAKEN, count=most)
-    assert len(Hello(rank=most, resume=resume).encode()) <= MAX_GREETING
-    assert len(Refusal(refused="\U0001f600" * 100_000).encode()) <= MAX_GREETING
+    assert len(Hello(rank=most, resume=resume).encode()) <= MAX_HANDSHAKE
+    assert len(Refusal(refused="\U0001f600" * 100_000).encode()) <= MAX_HANDSHAKE
 
 
 def test_a_refusal_that_is_too_long_is_cut_off_and_one_that_cannot_be_written_is_made_readable():
@@ -121,7 +121,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG.items() for value in values])
-def test_a_value_of_another_type_or_out_of_its_bounds_is_no_greeting(key, value):
+def test_a_value_of_another_type_or_out_of_its_bounds_is_no_handshake(key, value):
     with pytest.raises(ProtocolError, match=f"without '{key}'" if value is ... else None):
         Hello.decode(changed(Hello(), **{key: value}))
 
@@ -156,22 +156,22 @@ def test_the_batches_that_were_taken_are_a_list_of_bounded_length(taken):
         b"{}",
         b"NaN",
         b'{"protocol": NaN}',
-        b"[" * MAX_GREETING,
-        b'{"a":' * (MAX_GREETING // 5),
-        b"1" * MAX_GREETING,
+        b"[" * MAX_HANDSHAKE,
+        b'{"a":' * (MAX_HANDSHAKE // 5),
+        b"1" * MAX_HANDSHAKE,
         b'{"protocol": ' + b"1" * 100_000 + b"}",
-        b" " * (MAX_GREETING + 1),
+        b" " * (MAX_HANDSHAKE + 1),
         "{}".encode("utf-16"),
     ],
     ids=lambda data: repr(data[:16]),
 )
-def test_what_is_no_object_of_json_is_no_greeting(data):
+def test_what_is_no_object_of_json_is_no_handshake(data):
     for decode in (Hello.decode, decode_answer, Welcome.decode, Refusal.decode):
         with pytest.raises(ProtocolError):
             decode(data)
 
 
-def test_an_object_that_is_nested_as_deeply_as_python_goes_is_no_greeting():
+def test_an_object_that_is_nested_as_deeply_as_python_goes_is_no_handshake():
     """What the parser has just managed is not more than the message about it can."""
     for depth in range(800, 1100):
         nested = b"[" * depth + b"]" * depth
@@ -181,8 +181,8 @@ def test_an_object_that_is_nested_as_deeply_as_python_goes_is_no_greeting():
 
 
 @settings(max_examples=200)
-@given(st.binary(max_size=200) | greetings.map(lambda greeting: greeting.encode()), st.integers(0, 5000), edits)
-def test_random_truncated_and_mutated_bytes_are_a_greeting_or_a_corrupt_message(data, length, edits):
+@given(st.binary(max_size=200) | handshakes.map(lambda handshake: handshake.encode()), st.integers(0, 5000), edits)
+def test_random_truncated_and_mutated_bytes_are_a_handshake_or_a_corrupt_message(data, length, edits):
     for damaged in (data, data[:length], bent(data, edits), bent(data, edits)[:length]):
         for decode in (Hello.decode, decode_answer):
             try:
@@ -206,7 +206,7 @@ json_values = st.recursive(
         json_values,
     )
 )
-def test_any_object_of_json_is_a_greeting_or_a_corrupt_message(found):
+def test_any_object_of_json_is_a_handshake_or_a_corrupt_message(found):
     for decode in (Hello.decode, decode_answer):
         try:
             decode(json.dumps({"protocol": PROTOCOL, "version": "1"} | found).encode())
@@ -217,10 +217,10 @@ def test_any_object_of_json_is_a_greeting_or_a_corrupt_message(found):
 
 @pytest.mark.parametrize(
     "data",
-    [b"[" * MAX_GREETING, b"[" + b"[]," * (MAX_GREETING // 3 - 1) + b"[]]", b'{"rank":[' + b"1," * 60_000 + b"1]}"],
+    [b"[" * MAX_HANDSHAKE, b"[" + b"[]," * (MAX_HANDSHAKE // 3 - 1) + b"[]]", b'{"rank":[' + b"1," * 60_000 + b"1]}"],
     ids=["nested", "wide", "numbers"],
 )
-def test_the_worst_greeting_costs_little_memory(data):
+def test_the_worst_handshake_costs_little_memory(data):
     tracemalloc.start()
     try:
         with pytest.raises(ProtocolError):
@@ -228,13 +228,13 @@ def test_the_worst_greeting_costs_little_memory(data):
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak_bytes < 64 * MAX_GREETING
+    assert peak_bytes < 64 * MAX_HANDSHAKE
 
 
 @pytest.mark.measures
-def test_the_worst_greeting_costs_little_more_time_than_its_json():
-    """A peer that sends many greetings does not block the others."""
-    data = b"[" + b"[]," * (MAX_GREETING // 3 - 1) + b"[]]"
+def test_the_worst_handshake_costs_little_more_time_than_its_json():
+    """A peer that sends many handshakes does not block the others."""
+    data = b"[" + b"[]," * (MAX_HANDSHAKE // 3 - 1) + b"[]]"
 
     def decode():
         with contextlib.suppress(ProtocolError):

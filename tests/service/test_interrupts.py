@@ -45,7 +45,7 @@ def strike_with_error(after):
 def test_an_interrupt_anywhere_loses_nothing_and_doubles_nothing(tmp_path, make_strike, step):
     """The server has few slots, and notes each request that is wrong: a turn that is released twice is one."""
     for after in itertools.count(1, step):
-        with AutoServer(tmp_path / f"home{after}", 4, num_slots=6, window=3).start() as server:
+        with AutoServer(tmp_path / f"directory{after}", 4, num_slots=6, window=3).start() as server:
             strike = make_strike(after)
             found = taken_with(strike, server.path)
         assert (found, server.faults) == ([0, 1, 2, 3] * 3, []), after
@@ -57,7 +57,7 @@ def test_an_interrupt_anywhere_loses_nothing_and_doubles_nothing(tmp_path, make_
 def test_real_signals_at_random_moments_lose_nothing_and_each_batch_is_counted(tmp_path):
     end, num_batches = time.monotonic() + RANDOM_S, 0
     with (
-        AutoServer(tmp_path / "home", 4, num_slots=6, window=3).start() as server,
+        AutoServer(tmp_path / "directory", 4, num_slots=6, window=3).start() as server,
         mpqueue.attach(server.path, timeout=60) as consumer,
         Alarms(4) as alarms,
     ):
@@ -82,7 +82,7 @@ def test_the_traceback_of_an_interrupt_may_be_kept(tmp_path):
     """It holds on to the batch that was being opened."""
     for after in itertools.count(1, 11):
         kept = []
-        with AutoServer(tmp_path / f"home{after}", 4, num_slots=8, window=3).start() as server:
+        with AutoServer(tmp_path / f"directory{after}", 4, num_slots=8, window=3).start() as server:
             found = []
             with mpqueue.attach(server.path, timeout=60) as consumer, Strike(after) as strike:
                 while len(found) < 16:
@@ -102,7 +102,7 @@ def test_the_traceback_of_an_interrupt_may_be_kept(tmp_path):
 
 def test_a_consumer_that_is_closed_after_an_interrupt_says_nothing_twice(tmp_path):
     for after in itertools.count(1, 3):
-        with AutoServer(tmp_path / f"home{after}", 4, num_slots=6, window=3).start() as server:
+        with AutoServer(tmp_path / f"directory{after}", 4, num_slots=6, window=3).start() as server:
             strike = Strike(after)
             with mpqueue.attach(server.path, timeout=60) as consumer, contextlib.suppress(Struck), strike:
                 for array, _ in consumer:
@@ -114,7 +114,7 @@ def test_a_consumer_that_is_closed_after_an_interrupt_says_nothing_twice(tmp_pat
 
 
 def test_ctrl_c_while_it_waits_is_prompt_and_the_loop_goes_on(tmp_path):
-    with ScriptedServer(tmp_path / "home") as server, attached(server) as consumer:
+    with ScriptedServer(tmp_path / "directory") as server, attached(server) as consumer:
         batches = iter(consumer)
         server.hear()
 
@@ -132,7 +132,7 @@ def test_ctrl_c_while_it_waits_is_prompt_and_the_loop_goes_on(tmp_path):
 
 
 def test_a_handler_that_closes_ends_the_loop_that_waits(tmp_path):
-    with ScriptedServer(tmp_path / "home") as server, attached(server) as consumer:
+    with ScriptedServer(tmp_path / "directory") as server, attached(server) as consumer:
         previous = signal.signal(signal.SIGUSR1, lambda *_: consumer.close())
         batches = iter(consumer)
         server.hear()
@@ -152,7 +152,7 @@ def test_a_handler_that_closes_ends_the_loop_that_waits(tmp_path):
 
 def test_a_handler_may_close_anywhere_in_next(tmp_path):
     for after in itertools.count(1, 7):
-        with AutoServer(tmp_path / f"home{after}", 4, num_slots=6, window=3).start() as server:
+        with AutoServer(tmp_path / f"directory{after}", 4, num_slots=6, window=3).start() as server:
             consumer = mpqueue.attach(server.path, timeout=60)
             found, batches = [], iter(consumer)
             with Strike(after) as strike:
@@ -169,7 +169,7 @@ def test_a_handler_may_close_anywhere_in_next(tmp_path):
 
 def test_a_limit_of_the_users_own_is_no_death_of_the_server(tmp_path):
     """A handler may raise a TimeoutError, or a ConnectionError, which are the system's errors, too."""
-    with ScriptedServer(tmp_path / "home") as server, attached(server) as consumer:
+    with ScriptedServer(tmp_path / "directory") as server, attached(server) as consumer:
         batches = iter(consumer)
         limit = ConnectionResetError("the user's own")
         with pytest.raises(ConnectionResetError, match="the user's own"), Alarm(limit) as alarm:
@@ -182,7 +182,7 @@ def test_a_limit_of_the_users_own_is_no_death_of_the_server(tmp_path):
 def test_an_interrupt_anywhere_in_attach_leaves_nothing(tmp_path):
     """The fixture that looks for what is left is the judge."""
     for after in itertools.count(1, 5):
-        with AutoServer(tmp_path / f"home{after}", 2).start() as server:
+        with AutoServer(tmp_path / f"directory{after}", 2).start() as server:
             with Strike(after) as strike, contextlib.suppress(Struck):
                 mpqueue.attach(server.path, timeout=60).close()
             with mpqueue.attach(server.path, timeout=60) as consumer:
@@ -194,7 +194,7 @@ def test_an_interrupt_anywhere_in_attach_leaves_nothing(tmp_path):
 
 def test_an_interrupt_anywhere_while_another_server_is_attached_to_loses_nothing(tmp_path):
     for after in itertools.count(1, 19):
-        with AutoServer(tmp_path / f"home{after}", 6, num_slots=8, window=3, dies_after=2).start() as server:
+        with AutoServer(tmp_path / f"directory{after}", 6, num_slots=8, window=3, dies_after=2).start() as server:
             with mpqueue.attach(server.path, timeout=60, reconnect=True) as consumer:
                 found = []
                 with Strike(after) as strike:

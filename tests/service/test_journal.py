@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.homes import STRANGER, become, needs_root
 from helpers.others import Other
+from helpers.server_directories import STRANGER, become, needs_root
 from hypothesis import given
 from hypothesis import strategies as st
 

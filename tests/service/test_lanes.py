@@ -9,7 +9,7 @@ from helpers.puppets import await_back
 import mpqueue
 from mpqueue.errors import ServiceError
 
-pytestmark = pytest.mark.usefixtures("servers_home")
+pytestmark = pytest.mark.usefixtures("servers_directory")
 
 STREAM = (
     mpqueue.Dataset.range(240)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 import mpqueue
 from mpqueue.service import modes
-from mpqueue.service.dealing import BroadcastDealing, Dealing, Group, Seat
-from mpqueue.service.greeting import Hello, ModeName, Resume
+from mpqueue.service.handshake import Hello, ModeName, Resume
 from mpqueue.service.modes import MODES, Broadcast, FirstCome, FirstUntaken, Mode, Ranked, SlowestConsumer, mode_of
 from mpqueue.service.refusals import Refused
+from mpqueue.service.routing import BroadcastRouting, Group, Routing, Seat
 from mpqueue.service.rules import check_rules
 
 PACKAGE = Path(mpqueue.__file__).parent
@@ -59,7 +59,7 @@ def test_the_check_for_decisions_finds_each_kind(source: str):
     assert len(decisions(source)) == 1
 
 
-def test_the_table_and_the_names_in_the_greeting_are_the_same():
+def test_the_table_and_the_names_in_the_handshake_are_the_same():
     assert tuple(MODES) == get_args(ModeName)
 
 
@@ -79,8 +79,8 @@ class Solo(Mode):
     def length(self, total: int) -> int:
         return total
 
-    def make_dealing(self, group: Group, terms: modes.DealingTerms) -> Dealing:
-        return BroadcastDealing(group.seats, group.window, terms.hold, terms.let_go, skips=False, epoch=terms.epoch)
+    def make_routing(self, group: Group, terms: modes.RoutingTerms) -> Routing:
+        return BroadcastRouting(group.seats, group.window, terms.hold, terms.let_go, skips=False, epoch=terms.epoch)
 
     def seat_for(self, arrival: modes.Arrival, group: Group) -> Seat:
         if group.seats:

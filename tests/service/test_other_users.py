@@ -7,12 +7,12 @@ import tempfile
 
 import numpy as np
 import pytest
-from helpers.homes import STRANGER, become, needs_root
 from helpers.others import Other
+from helpers.server_directories import STRANGER, become, needs_root
 
 import mpqueue
 from mpqueue.errors import ServiceError
-from mpqueue.service.home import Home
+from mpqueue.service.server_directory import ServerDirectory
 from mpqueue.system import folders
 from mpqueue.transport import credentials
 
@@ -39,7 +39,7 @@ def served():
 
 
 @pytest.fixture
-def server(servers_home):
+def server(servers_directory):
     with mpqueue.Server("photos", NUMBERS, mode="broadcast", workers=1) as made:
         yield made
 
@@ -57,8 +57,8 @@ def test_a_folder_of_another_user_than_the_one_that_is_meant_is_refused_at_once(
         use("photos", uid=OWN + 1)
 
 
-def test_it_is_refused_too_before_anybody_listens(servers_home, use):
-    os.mkdir(f"{servers_home}/photos", 0o700)
+def test_it_is_refused_too_before_anybody_listens(servers_directory, use):
+    os.mkdir(f"{servers_directory}/photos", 0o700)
     with pytest.raises(ServiceError, match=rf"say uid={OWN}; else have that user's server use another name"):
         use("photos", uid=OWN + 1)
 
@@ -77,14 +77,14 @@ def test_a_folder_that_others_may_write_to_is_refused(server, use):
         use("photos")
 
 
-def test_a_link_of_this_user_to_the_folder_is_followed(server, servers_home, use):
-    os.symlink(server.folder, f"{servers_home}/current")
-    assert use(f"{servers_home}/current") == use("photos")
+def test_a_link_of_this_user_to_the_folder_is_followed(server, servers_directory, use):
+    os.symlink(server.folder, f"{servers_directory}/current")
+    assert use(f"{servers_directory}/current") == use("photos")
 
 
-def test_a_link_of_another_user_is_not(server, servers_home, use, monkeypatch):
+def test_a_link_of_another_user_is_not(server, servers_directory, use, monkeypatch):
     """It may lead to a folder that is ours, and another server's."""
-    link = f"{servers_home}/current"
+    link = f"{servers_directory}/current"
     os.symlink(server.folder, link)
     lstat, real = os.lstat, os.lstat(link)
 
@@ -109,17 +109,17 @@ def test_no_user_is_an_error_of_the_call(use, uid, error):
 def test_the_servers_of_another_user_are_looked_for_where_that_user_has_them(monkeypatch):
     monkeypatch.delenv("MPQUEUE_HOME", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", tempfile.gettempdir())
-    assert Home.of("photos", OWN + 1).folder == f"{tempfile.gettempdir()}/mpqueue-{OWN + 1}/photos"
+    assert ServerDirectory.of("photos", OWN + 1).folder == f"{tempfile.gettempdir()}/mpqueue-{OWN + 1}/photos"
 
 
 # Where another user can be had
 
 
 @pytest.fixture
-def shared(servers_home):
+def shared(servers_directory):
     """As the folder for temporary files is: all may make what they like, and remove what is theirs."""
-    os.chmod(servers_home, 0o1777)
-    return servers_home
+    os.chmod(servers_directory, 0o1777)
+    return servers_directory
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_a_squatted_folder_of_all_servers_is_refused(shared, stranger, use, monk
 
 
 @needs_root
-def test_a_user_who_may_attach_says_whose_server_it_is(servers_home, stranger):
+def test_a_user_who_may_attach_says_whose_server_it_is(servers_directory, stranger):
     with mpqueue.Server("photos", NUMBERS, mode="broadcast", workers=1, allow_uids=(STRANGER,)) as server:
         assert stat.S_IMODE(os.stat(server.folder).st_mode) == 0o711
         with pytest.raises(ServiceError, match=rf"say uid={OWN}"):
@@ -192,14 +192,14 @@ def attach_as(name, uid):
 
 
 @needs_root
-def test_a_stranger_who_listens_in_a_folder_of_ours_gets_no_word(servers_home, stranger):
-    os.mkdir(f"{servers_home}/photos", 0o755)
+def test_a_stranger_who_listens_in_a_folder_of_ours_gets_no_word(servers_directory, stranger):
+    os.mkdir(f"{servers_directory}/photos", 0o755)
     stranger_end, own_end = socket.socketpair()
     with own_end, Other(stranger_end) as other:
         stranger_end.close()
-        os.chmod(f"{servers_home}/photos", 0o777)  # for a moment
-        other.ask(listen_as_stranger, f"{servers_home}/photos/socket")
-        os.chmod(f"{servers_home}/photos", 0o755)
+        os.chmod(f"{servers_directory}/photos", 0o777)  # for a moment
+        other.ask(listen_as_stranger, f"{servers_directory}/photos/socket")
+        os.chmod(f"{servers_directory}/photos", 0o755)
         with pytest.raises(ServiceError, match=rf"is of uid {STRANGER}, expected {OWN}"):
             attach("photos")
         assert other.ask(all_that_came) == b""

@@ -17,14 +17,14 @@ from mpqueue.errors import ServiceDied
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.connections import Peer, Stage
 from mpqueue.service.core import Core
-from mpqueue.service.greeting import Hello
+from mpqueue.service.handshake import Hello
 from mpqueue.service.link import ServerLink
 from mpqueue.service.loop import Loop
 from mpqueue.service.records import OFFER, ToConsumer
 from mpqueue.system import descriptors
 from mpqueue.transport.credentials import Credentials
 
-pytestmark = pytest.mark.usefixtures("servers_home")
+pytestmark = pytest.mark.usefixtures("servers_directory")
 
 
 def test_a_consumer_that_begins_and_asks_for_nothing_keeps_no_batch_and_no_end_from_another(puppets):

@@ -16,7 +16,7 @@ from helpers.puppets import await_back
 import mpqueue
 from mpqueue.errors import ServiceError
 
-pytestmark = pytest.mark.usefixtures("servers_home")
+pytestmark = pytest.mark.usefixtures("servers_directory")
 
 STREAM = (
     mpqueue.Dataset.range(240)
@@ -63,9 +63,9 @@ def until_no_replay():
 
 
 def num_workers():
-    """Of this process; nurseries that are parked have none."""
-    nurseries = psutil.Process().children()
-    return sum(len(nursery.children()) for nursery in nurseries)
+    """Of this process; fork servers that are parked have none."""
+    fork_servers = psutil.Process().children()
+    return sum(len(fork_server.children()) for fork_server in fork_servers)
 
 
 @pytest.mark.parametrize("source", [STREAM, "function"], ids=["dataset", "function"])

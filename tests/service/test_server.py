@@ -20,7 +20,7 @@ import mpqueue
 from mpqueue.errors import ServiceError, ServiceStateError
 from mpqueue.service.loop import Deliveries
 
-pytestmark = pytest.mark.usefixtures("servers_home")
+pytestmark = pytest.mark.usefixtures("servers_directory")
 
 
 def until(condition, what, seconds=30.0):
@@ -496,7 +496,7 @@ def test_a_server_without_a_thread_is_an_os_error_and_leaves_nothing_behind(
     puppets, tmp_path, monkeypatch, with_journal
 ):
     server = mpqueue.Server("s", Indices(4), workers=1, journal=tmp_path / "journal" if with_journal else None)
-    with server:  # what is opened once for all, as the nursery is
+    with server:  # what is opened once for all, as the fork server is
         pass
     before = len(os.listdir("/proc/self/fd"))
 
@@ -784,7 +784,7 @@ def test_a_wrong_option_is_refused_by_its_name(options, error, text):
         mpqueue.Server("wrong", [1, 2], **options)
 
 
-@pytest.mark.usefixtures("servers_home")
+@pytest.mark.usefixtures("servers_directory")
 def test_a_server_cannot_be_pickled():
     with mpqueue.Server("pickled", [1, 2], workers=1) as server:
         with pytest.raises(TypeError, match=r"a Server cannot be pickled .* by mpqueue.attach\('pickled'\)"):

@@ -1,4 +1,4 @@
-"""The home of a server: one server of a name, whoever may connect, and nothing left behind."""
+"""The directory of a server: one server of a name, whoever may connect, and nothing left behind."""
 
 import os
 import select
@@ -10,28 +10,28 @@ import threading
 import time
 
 import pytest
-from helpers.homes import STRANGER, become, needs_root
 from helpers.others import Other
+from helpers.server_directories import STRANGER, become, needs_root
 
 from mpqueue.errors import ServiceError
-from mpqueue.service import home as homes
-from mpqueue.service.home import Home, greet, receive_answer
+from mpqueue.service import server_directory
+from mpqueue.service.server_directory import ServerDirectory, greet, receive_answer
 from mpqueue.system import descriptors
 from mpqueue.transport import credentials
 from mpqueue.transport.credentials import credentials_of, sentinel_of
 
 DEADLOCK_S = 60
 
-pytestmark = pytest.mark.usefixtures("servers_home")
+pytestmark = pytest.mark.usefixtures("servers_directory")
 
 
 @pytest.fixture
 def claim():
-    """Claims homes, and closes them after the test."""
+    """Claims server directories, and closes them after the test."""
     claims = []
 
     def claimed(name="photos", *, is_open_to_others=False):
-        claims.append(Home.of(name).claim(is_open_to_others=is_open_to_others))
+        claims.append(ServerDirectory.of(name).claim(is_open_to_others=is_open_to_others))
         return claims[-1]
 
     yield claimed
@@ -41,11 +41,11 @@ def claim():
 
 @pytest.fixture
 def connect():
-    """Connects to homes, and closes the connections after the test."""
+    """Connects to servers, and closes the connections after the test."""
     connections = []
 
-    def connected(home, within_s=0):
-        connections.append(home.connect(time.monotonic() + within_s))
+    def connected(directory, within_s=0):
+        connections.append(directory.connect(time.monotonic() + within_s))
         return connections[-1]
 
     yield connected
@@ -66,70 +66,70 @@ def mode_of(path):
 # Where it is
 
 
-def test_a_name_stands_for_a_folder_in_the_one_that_the_environment_names(servers_home):
-    home = Home.of("photos")
-    assert (home.name, home.folder) == ("photos", f"{servers_home}/photos")
-    assert home.socket_path == f"{servers_home}/photos/socket"
+def test_a_name_stands_for_a_folder_in_the_one_that_the_environment_names(servers_directory):
+    directory = ServerDirectory.of("photos")
+    assert (directory.name, directory.folder) == ("photos", f"{servers_directory}/photos")
+    assert directory.socket_path == f"{servers_directory}/photos/socket"
 
 
-def test_else_for_one_in_the_folder_of_the_login(monkeypatch, servers_home):
+def test_else_for_one_in_the_folder_of_the_login(monkeypatch, servers_directory):
     monkeypatch.delenv("MPQUEUE_HOME")
-    monkeypatch.setenv("XDG_RUNTIME_DIR", servers_home)
-    assert Home.of("photos").folder == f"{servers_home}/mpqueue/photos"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", servers_directory)
+    assert ServerDirectory.of("photos").folder == f"{servers_directory}/mpqueue/photos"
 
 
 @pytest.mark.parametrize("runtime", ["", "relative", "{tmp_path}/missing", "/dev/null"])
-def test_else_for_one_in_the_folder_of_temporary_files(monkeypatch, servers_home, tmp_path, runtime):
+def test_else_for_one_in_the_folder_of_temporary_files(monkeypatch, servers_directory, tmp_path, runtime):
     monkeypatch.delenv("MPQUEUE_HOME")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_RUNTIME_DIR", runtime.format(tmp_path=tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", servers_home)
-    assert Home.of("photos").folder == f"{servers_home}/mpqueue-{os.geteuid()}/photos"
+    monkeypatch.setattr("tempfile.tempdir", servers_directory)
+    assert ServerDirectory.of("photos").folder == f"{servers_directory}/mpqueue-{os.geteuid()}/photos"
 
 
 @needs_root
-def test_the_folder_of_another_users_login_is_not_taken(monkeypatch, servers_home):
+def test_the_folder_of_another_users_login_is_not_taken(monkeypatch, servers_directory):
     """The variable outlives `su`."""
     monkeypatch.delenv("MPQUEUE_HOME")
-    monkeypatch.setenv("XDG_RUNTIME_DIR", servers_home)
-    os.chown(servers_home, STRANGER, STRANGER)
-    assert Home.of("photos").folder.endswith(f"/mpqueue-{os.geteuid()}/photos")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", servers_directory)
+    os.chown(servers_directory, STRANGER, STRANGER)
+    assert ServerDirectory.of("photos").folder.endswith(f"/mpqueue-{os.geteuid()}/photos")
 
 
-def test_a_path_is_the_folder_itself(monkeypatch, servers_home):
-    monkeypatch.chdir(servers_home)
-    for path in ("./photos", f"{servers_home}/photos", f"{servers_home}/photos/", "../photos/../photos"):
-        home = Home.of(path)
-        assert home.name == "photos"
-        assert home.folder == os.path.abspath(path)
+def test_a_path_is_the_folder_itself(monkeypatch, servers_directory):
+    monkeypatch.chdir(servers_directory)
+    for path in ("./photos", f"{servers_directory}/photos", f"{servers_directory}/photos/", "../photos/../photos"):
+        directory = ServerDirectory.of(path)
+        assert directory.name == "photos"
+        assert directory.folder == os.path.abspath(path)
 
 
 def test_a_name_may_be_a_single_letter():
     for letter in string.ascii_letters:
-        assert Home.of(letter).name == letter
+        assert ServerDirectory.of(letter).name == letter
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "//", "a\0b", "a/b\0", "a\nb", "\ud800", "\x1b[31m"])
 def test_what_can_be_no_folder_is_no_name(name):
     with pytest.raises(ValueError, match="must be one that a folder can have") as caught:
-        Home.of(name)
+        ServerDirectory.of(name)
     assert repr(name) in str(caught.value)
 
 
 @pytest.mark.parametrize("name", [None, 5, b"photos"])
 def test_what_is_no_text_is_no_name(name):
     with pytest.raises(TypeError, match="must be a str, got"):
-        Home.of(name)
+        ServerDirectory.of(name)
 
 
-def test_a_path_that_is_too_long_for_a_socket_is_refused_and_the_longest_is_not(servers_home, claim, connect):
-    room = 107 - len(f"{servers_home}//socket")
+def test_a_path_that_is_too_long_for_a_socket_is_refused_and_the_longest_is_not(servers_directory, claim, connect):
+    room = 107 - len(f"{servers_directory}//socket")
     with pytest.raises(ValueError, match=r"has 108 bytes, and a socket's may have 107: choose a shorter name"):
-        Home.of("x" * (room + 1))
+        ServerDirectory.of("x" * (room + 1))
     with pytest.raises(ValueError, match="has 108 bytes"):
-        Home.of("é" * (room // 2) + "x" * (room % 2 + 1))
+        ServerDirectory.of("é" * (room // 2) + "x" * (room % 2 + 1))
     longest = claim("x" * room)
-    connect(longest.home)
+    connect(longest.directory)
 
 
 # One server of a name
@@ -145,10 +145,10 @@ def test_modes_are_as_promised_whatever_the_umask(claim, is_open, folder_mode, s
         held = claim(is_open_to_others=is_open)
     finally:
         os.umask(before)
-    assert mode_of(held.home.folder) == folder_mode
-    assert mode_of(held.home.socket_path) == socket_mode
-    assert mode_of(f"{held.home.folder}/lock") & 0o077 == 0
-    assert sorted(os.listdir(held.home.folder)) == ["lock", "made", "socket"]
+    assert mode_of(held.directory.folder) == folder_mode
+    assert mode_of(held.directory.socket_path) == socket_mode
+    assert mode_of(f"{held.directory.folder}/lock") & 0o077 == 0
+    assert sorted(os.listdir(held.directory.folder)) == ["lock", "made", "socket"]
 
 
 def test_the_listener_keeps_messages_apart_and_does_not_block(claim, connect):
@@ -156,7 +156,7 @@ def test_the_listener_keeps_messages_apart_and_does_not_block(claim, connect):
     assert held.listener.type == socket.SOCK_SEQPACKET
     with pytest.raises(BlockingIOError):
         held.listener.accept()
-    connection = connect(held.home)
+    connection = connect(held.directory)
     connection.send(b"a")
     connection.send(b"bc")
     with accepted(held) as peer:
@@ -169,14 +169,14 @@ def test_of_two_servers_of_one_name_the_second_is_told_the_process_of_the_first(
         other.ask(hold, "photos")
     with pytest.raises(ServiceError, match=f"by process {os.getpid()} .*choose another name"):
         claim()  # in the same process, too
-    assert os.path.exists(held.home.socket_path)
+    assert os.path.exists(held.directory.socket_path)
 
 
 def test_the_one_that_is_told_disturbs_nothing(claim, connect):
     held = claim()
     with pytest.raises(ServiceError):
         claim()
-    connection = connect(held.home)
+    connection = connect(held.directory)
     connection.send(b"hello")
     with accepted(held) as peer:
         assert peer.recv(10) == b"hello"
@@ -191,7 +191,7 @@ def test_of_many_that_want_one_name_at_once_one_gets_it():
             outcomes = [settled(other) for other in others]
             assert outcomes.count(None) == 1, outcomes
             others[outcomes.index(None)].ask(let_go)
-            assert not os.path.exists(Home.of("photos").folder)
+            assert not os.path.exists(ServerDirectory.of("photos").folder)
     finally:
         for other in others:
             other.close()
@@ -204,72 +204,72 @@ def test_servers_that_come_and_go_leave_one_name_to_one_of_them_at_a_time():
             process.begin(come_and_go, 150)
         held = [process.end() for process in (one, other, third)]
     assert sum(held) > 0
-    assert not os.path.exists(Home.of("photos").folder)
+    assert not os.path.exists(ServerDirectory.of("photos").folder)
 
 
-def test_of_servers_that_leave_at_one_moment_the_last_removes_the_folder(claim, servers_home, monkeypatch):
+def test_of_servers_that_leave_at_one_moment_the_last_removes_the_folder(claim, servers_directory, monkeypatch):
     """The next server comes while the one before removes the folder, and has left before that one sees that it came."""
-    held, removed = claim(), homes._is_removed
+    held, removed = claim(), server_directory._is_removed
 
     def _next_comes_and_leaves(folder):
-        monkeypatch.setattr(homes, "_is_removed", removed)
+        monkeypatch.setattr(server_directory, "_is_removed", removed)
         following = claim()
         assert not removed(folder)
         following.close()
         return False
 
-    monkeypatch.setattr(homes, "_is_removed", _next_comes_and_leaves)
+    monkeypatch.setattr(server_directory, "_is_removed", _next_comes_and_leaves)
     held.close()
-    assert os.listdir(servers_home) == []
+    assert os.listdir(servers_directory) == []
 
 
-def test_a_name_that_was_given_up_is_free_and_nothing_of_it_is_left(claim, servers_home):
+def test_a_name_that_was_given_up_is_free_and_nothing_of_it_is_left(claim, servers_directory):
     for _ in range(2):
         held = claim()
         held.close()
         held.close()
-        assert os.listdir(servers_home) == []
+        assert os.listdir(servers_directory) == []
 
 
-def test_a_folder_that_was_there_stays(claim, servers_home):
+def test_a_folder_that_was_there_stays(claim, servers_directory):
     """A container has mounted it."""
-    os.mkdir(f"{servers_home}/photos", 0o700)
+    os.mkdir(f"{servers_directory}/photos", 0o700)
     claim().close()
-    assert os.listdir(servers_home) == ["photos"]
-    assert os.listdir(f"{servers_home}/photos") == []
+    assert os.listdir(servers_directory) == ["photos"]
+    assert os.listdir(f"{servers_directory}/photos") == []
 
 
-def test_a_folder_with_other_things_in_it_stays(claim, servers_home):
+def test_a_folder_with_other_things_in_it_stays(claim, servers_directory):
     held = claim()
-    open(f"{servers_home}/photos/journal", "w").close()
+    open(f"{servers_directory}/photos/journal", "w").close()
     held.close()
-    assert os.listdir(f"{servers_home}/photos") == ["journal"]
+    assert os.listdir(f"{servers_directory}/photos") == ["journal"]
 
 
-def test_folders_on_the_way_are_made_and_that_of_the_package_is_removed(claim, monkeypatch, servers_home):
+def test_folders_on_the_way_are_made_and_that_of_the_package_is_removed(claim, monkeypatch, servers_directory):
     monkeypatch.delenv("MPQUEUE_HOME")
-    monkeypatch.setenv("XDG_RUNTIME_DIR", servers_home)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", servers_directory)
     one, other = claim("one"), claim("other")
-    assert mode_of(f"{servers_home}/mpqueue") == 0o700
+    assert mode_of(f"{servers_directory}/mpqueue") == 0o700
     one.close()
-    assert os.listdir(f"{servers_home}/mpqueue") == ["other"]
+    assert os.listdir(f"{servers_directory}/mpqueue") == ["other"]
     other.close()
-    assert os.listdir(servers_home) == []
+    assert os.listdir(servers_directory) == []
 
 
-def test_what_a_killed_server_has_left_is_taken_over_and_then_removed(claim, connect, servers_home):
+def test_what_a_killed_server_has_left_is_taken_over_and_then_removed(claim, connect, servers_directory):
     with Other() as dead:
         dead.ask(hold, "photos")
         dead.kill()
-    folder = f"{servers_home}/photos"
+    folder = f"{servers_directory}/photos"
     assert sorted(os.listdir(folder)) == ["lock", "made", "socket"]
     open(f"{folder}/new", "w").close()  # killed in between
     with pytest.raises(ServiceError, match="no server 'photos' after"):
-        connect(Home.of("photos"))
+        connect(ServerDirectory.of("photos"))
     held = claim()
-    connect(Home.of("photos"))
+    connect(ServerDirectory.of("photos"))
     held.close()
-    assert os.listdir(servers_home) == []
+    assert os.listdir(servers_directory) == []
 
 
 def test_a_fork_that_lives_on_does_not_hold_the_name_of_its_dead_server(claim):
@@ -291,38 +291,38 @@ def test_a_fork_that_gives_up_the_name_gives_up_nothing(claim, connect):
         held.close()
         os._exit(0)
     os.waitpid(pid, 0)
-    connect(held.home)
+    connect(held.directory)
     with pytest.raises(ServiceError, match="served already"):
         claim()
 
 
-def test_a_server_that_cannot_listen_leaves_nothing(claim, servers_home, monkeypatch):
-    monkeypatch.setattr(homes, "_BACKLOG", "none")
+def test_a_server_that_cannot_listen_leaves_nothing(claim, servers_directory, monkeypatch):
+    monkeypatch.setattr(server_directory, "_BACKLOG", "none")
     with pytest.raises(TypeError):
         claim()
-    assert os.listdir(servers_home) == []
+    assert os.listdir(servers_directory) == []
 
 
 # Folders that are not the server's
 
 
 @needs_root
-def test_the_folder_of_another_user_is_refused(claim, servers_home):
-    os.mkdir(f"{servers_home}/photos", 0o700)
-    os.chown(f"{servers_home}/photos", STRANGER, STRANGER)
+def test_the_folder_of_another_user_is_refused(claim, servers_directory):
+    os.mkdir(f"{servers_directory}/photos", 0o700)
+    os.chown(f"{servers_directory}/photos", STRANGER, STRANGER)
     with pytest.raises(
         ServiceError, match=rf"is that of uid {STRANGER}, and this server runs as uid 0: choose another"
     ):
         claim()
-    assert os.listdir(f"{servers_home}/photos") == []
+    assert os.listdir(f"{servers_directory}/photos") == []
 
 
 @needs_root
-def test_so_is_the_folder_of_all_servers_that_another_user_has_made_first(claim, monkeypatch, servers_home):
+def test_so_is_the_folder_of_all_servers_that_another_user_has_made_first(claim, monkeypatch, servers_directory):
     monkeypatch.delenv("MPQUEUE_HOME")
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    monkeypatch.setattr("tempfile.tempdir", servers_home)
-    base = f"{servers_home}/mpqueue-0"
+    monkeypatch.setattr("tempfile.tempdir", servers_directory)
+    base = f"{servers_directory}/mpqueue-0"
     os.mkdir(base, 0o777)
     os.chown(base, STRANGER, STRANGER)
     with pytest.raises(ServiceError, match=rf"{base} is that of uid {STRANGER}"):
@@ -330,22 +330,22 @@ def test_so_is_the_folder_of_all_servers_that_another_user_has_made_first(claim,
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702, 0o1777])
-def test_a_folder_that_others_may_write_to_is_refused(claim, servers_home, mode):
-    os.mkdir(f"{servers_home}/photos")
-    os.chmod(f"{servers_home}/photos", mode)
+def test_a_folder_that_others_may_write_to_is_refused(claim, servers_directory, mode):
+    os.mkdir(f"{servers_directory}/photos")
+    os.chmod(f"{servers_directory}/photos", mode)
     with pytest.raises(ServiceError, match=rf"others may write to the folder .* \(mode {mode:04o}\).*chmod go-w"):
         claim()
-    assert mode_of(f"{servers_home}/photos") == mode
+    assert mode_of(f"{servers_directory}/photos") == mode
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o711, 0o755, 0o500])
-def test_a_folder_that_others_may_only_read_is_taken_and_opened_for_others_if_need_be(claim, servers_home, mode):
-    os.mkdir(f"{servers_home}/photos")
-    os.chmod(f"{servers_home}/photos", mode)
+def test_a_folder_that_others_may_only_read_is_taken_and_opened_for_others_if_need_be(claim, servers_directory, mode):
+    os.mkdir(f"{servers_directory}/photos")
+    os.chmod(f"{servers_directory}/photos", mode)
     claim().close()
-    assert mode_of(f"{servers_home}/photos") == mode | 0o700
+    assert mode_of(f"{servers_directory}/photos") == mode | 0o700
     claim(is_open_to_others=True)
-    assert mode_of(f"{servers_home}/photos") == mode | 0o711
+    assert mode_of(f"{servers_directory}/photos") == mode | 0o711
 
 
 @pytest.mark.parametrize(
@@ -358,15 +358,15 @@ def test_a_folder_that_others_may_only_read_is_taken_and_opened_for_others_if_ne
     ],
     ids=["symlink", "broken symlink", "file", "fifo"],
 )
-def test_what_is_no_folder_is_refused(claim, servers_home, make, what):
-    make(f"{servers_home}/photos")
+def test_what_is_no_folder_is_refused(claim, servers_directory, make, what):
+    make(f"{servers_directory}/photos")
     with pytest.raises(ServiceError, match=rf"photos {what}, expected a folder: remove it"):
         claim()
 
 
-def test_a_lock_that_leads_elsewhere_is_not_followed(claim, servers_home, tmp_path):
-    os.mkdir(f"{servers_home}/photos", 0o700)
-    os.symlink(tmp_path / "precious", f"{servers_home}/photos/lock")
+def test_a_lock_that_leads_elsewhere_is_not_followed(claim, servers_directory, tmp_path):
+    os.mkdir(f"{servers_directory}/photos", 0o700)
+    os.symlink(tmp_path / "precious", f"{servers_directory}/photos/lock")
     (tmp_path / "precious").write_text("text")
     with pytest.raises(ServiceError, match=r"cannot serve 'photos' in .*symbolic links"):
         claim()
@@ -382,9 +382,9 @@ def test_a_place_where_no_folder_can_be_made_is_told_with_a_remedy(claim, monkey
 # Connecting
 
 
-def test_a_consumer_waits_for_a_server_that_is_not_there_yet(claim, connect, servers_home):
+def test_a_consumer_waits_for_a_server_that_is_not_there_yet(claim, connect, servers_directory):
     found = []
-    consumer = threading.Thread(target=lambda: found.append(connect(Home.of("photos"), DEADLOCK_S)))
+    consumer = threading.Thread(target=lambda: found.append(connect(ServerDirectory.of("photos"), DEADLOCK_S)))
     consumer.start()
     with accepted(claim()):
         consumer.join()
@@ -399,28 +399,30 @@ def test_a_consumer_that_comes_before_its_server_is_not_misled_by_a_dead_one(cla
 
 
 def test_after_the_deadline_it_is_told_where_it_has_looked(connect):
-    home = Home.of("photos")
-    with pytest.raises(ServiceError, match=f"no server 'photos' after 0.0 s: nobody listens at {home.socket_path}"):
-        connect(home)
+    directory = ServerDirectory.of("photos")
+    with pytest.raises(
+        ServiceError, match=f"no server 'photos' after 0.0 s: nobody listens at {directory.socket_path}"
+    ):
+        connect(directory)
     with pytest.raises(ServiceError, match=r"after 0\.[1-9] s.*wait longer \(timeout\).*MPQUEUE_HOME"):
-        connect(home, 0.1)
+        connect(directory, 0.1)
 
 
 def test_a_server_that_accepts_nobody_is_told_apart(claim, connect, monkeypatch):
-    monkeypatch.setattr(homes, "_BACKLOG", 0)
+    monkeypatch.setattr(server_directory, "_BACKLOG", 0)
     held = claim()
-    connect(held.home)
+    connect(held.directory)
     with pytest.raises(ServiceError, match=r"took no connection for 0\.\d s: is it stopped"):
-        connect(held.home, 0.05)
+        connect(held.directory, 0.05)
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
-def test_a_socket_of_another_kind_is_told_at_once(servers_home, kind):
-    os.mkdir(f"{servers_home}/photos")
+def test_a_socket_of_another_kind_is_told_at_once(servers_directory, kind):
+    os.mkdir(f"{servers_directory}/photos")
     with socket.socket(socket.AF_UNIX, kind) as stranger:
-        stranger.bind(f"{servers_home}/photos/socket")
-        with pytest.raises(ServiceError, match=f"cannot connect to {servers_home}/photos/socket: .*wrong type"):
-            Home.of("photos").connect(None)
+        stranger.bind(f"{servers_directory}/photos/socket")
+        with pytest.raises(ServiceError, match=f"cannot connect to {servers_directory}/photos/socket: .*wrong type"):
+            ServerDirectory.of("photos").connect(None)
 
 
 @needs_root
@@ -445,7 +447,7 @@ def test_another_user_can_connect_to_a_server_that_is_open_and_is_known(claim):
         with accepted(held) as peer:
             assert credentials_of(peer) == (stranger.pid, STRANGER, STRANGER)
         with pytest.raises(PermissionError):
-            stranger.ask(os.listdir, held.home.folder)
+            stranger.ask(os.listdir, held.directory.folder)
 
 
 # Who is at the other end
@@ -513,7 +515,7 @@ def test_an_id_that_a_stranger_has_by_now_is_not_taken_for_the_peer(claim, monke
 def test_a_peer_of_another_container_is_told_what_to_do_where_its_end_cannot_be_seen(claim, connect, monkeypatch):
     monkeypatch.setattr(credentials, "_SO_PEERPIDFD", 9999)
     held = claim()
-    connect(held.home)
+    connect(held.directory)
     with accepted(held) as peer, pytest.raises(NotImplementedError, match=r"another container.*docker run --pid"):
         sentinel_of(peer, credentials_of(peer)._replace(pid=0))
 
@@ -524,7 +526,7 @@ _held = []
 
 
 def hold(name):
-    _held.append(Home.of(name).claim(is_open_to_others=False))
+    _held.append(ServerDirectory.of(name).claim(is_open_to_others=False))
 
 
 def let_go():
@@ -536,7 +538,7 @@ def come_and_go(times):
     count = 0
     for _ in range(times):
         try:
-            held = Home.of("photos").claim(is_open_to_others=False)
+            held = ServerDirectory.of("photos").claim(is_open_to_others=False)
         except ServiceError:
             continue
         mark = os.path.join(os.environ["MPQUEUE_HOME"], "mark")
@@ -568,24 +570,24 @@ def fork_a_sleeper():
 
 
 def keep_connected(name, words=b""):
-    connection = Home.of(name).connect(None)
+    connection = ServerDirectory.of(name).connect(None)
     if words:
         connection.send(words)
     _held.append(connection)
 
 
 def connect_and_close(name, within_s, uid=None):
-    connection = Home.of(name, uid).connect(None if within_s is None else time.monotonic() + within_s)
+    connection = ServerDirectory.of(name, uid).connect(None if within_s is None else time.monotonic() + within_s)
     server = credentials_of(connection)
     descriptors.close_object(connection)
     return server
 
 
-@pytest.mark.parametrize("is_early", [True, False], ids=["before the greeting", "before it has read the greeting"])
+@pytest.mark.parametrize("is_early", [True, False], ids=["before the handshake", "before it has read the handshake"])
 def test_a_refusal_is_heard_of_a_server_that_has_read_nothing(claim, connect, is_early):
     """The end of a connection with something unread in it resets the other end."""
     held = claim()
-    connection = connect(held.home)
+    connection = connect(held.directory)
     with accepted(held) as peer:
         if not is_early:
             greet(connection, b"hello")

@@ -10,15 +10,15 @@ import threading
 import time
 
 import pytest
-from helpers.homes import STRANGER, become, needs_root
 from helpers.others import Other
 from helpers.requests import ConsumerRequest
+from helpers.server_directories import STRANGER, become, needs_root
 from helpers.serving import DEADLOCK_S, CutOff, RawConsumer, Refused, connected, num_descriptors, resident_bytes, served
 
 from mpqueue.service.connections import MAX_STRANGERS
-from mpqueue.service.greeting import Hello, Refusal, Resume, Welcome, decode_answer
+from mpqueue.service.handshake import Hello, Refusal, Resume, Welcome, decode_answer
 from mpqueue.service.loop import MAX_OF_PROCESS
-from mpqueue.service.records import MAX_GREETING, MAX_RELEASED, REQUEST, ToServer
+from mpqueue.service.records import MAX_HANDSHAKE, MAX_RELEASED, REQUEST, ToServer
 from mpqueue.system import descriptors
 
 pytestmark = pytest.mark.slow
@@ -94,12 +94,12 @@ class Watched:
 def ask_for_queues(name):
     connection = connected(name)
     connection.send(Hello(purpose="queues").encode())
-    assert decode_answer(connection.recv(MAX_GREETING)).queues
+    assert decode_answer(connection.recv(MAX_HANDSHAKE)).queues
     descriptors.close_object(connection)
 
 
 @pytest.fixture(params=["split", "broadcast"])
-def server(request, tmp_path, monkeypatch, servers_home):
+def server(request, tmp_path, monkeypatch, servers_directory):
     (tmp_path / "numbers_of_test.py").write_text(DATA)
     monkeypatch.chdir(tmp_path)
     options = ("--name", "numbers", "--workers", "1", "--mode", request.param)
@@ -138,8 +138,8 @@ def bent_at_random(rng, data):
     return bytes(data)
 
 
-def greeting(rng):
-    """Something that might be a greeting."""
+def handshake(rng):
+    """Something that might be a handshake."""
     resume = Resume(job=rng.choice(["", "abc"]), epoch=rng.randrange(5), taken=(1, 2), count=rng.randrange(1 << 62))
     hello = Hello(
         purpose=rng.choice(["batches", "batches", "queues"]),
@@ -147,20 +147,22 @@ def greeting(rng):
         join=rng.choice(["next", "now", "replay"]),
         resume=rng.choice([None, None, resume]),
     )
-    size = rng.choice([0, 1, REQUEST.size, 1000, MAX_GREETING - 1, MAX_GREETING, MAX_GREETING + 1, MAX_GREETING + 5000])
+    size = rng.choice(
+        [0, 1, REQUEST.size, 1000, MAX_HANDSHAKE - 1, MAX_HANDSHAKE, MAX_HANDSHAKE + 1, MAX_HANDSHAKE + 5000]
+    )
     return rng.choice(
         [bent_at_random(rng, hello.encode()), hello.encode(), rng.randbytes(size), b"{" * size, b" " * size]
     )
 
 
 def greet(name, seed):
-    """One greeting; what was answered: a text, "welcome", or nothing."""
+    """One handshake; what was answered: a text, "welcome", or nothing."""
     rng = random.Random(seed)
     connection = connected(name)
     try:
         try:
-            connection.send(greeting(rng))
-            data, fds, _, _ = socket.recv_fds(connection, MAX_GREETING, 4)
+            connection.send(handshake(rng))
+            data, fds, _, _ = socket.recv_fds(connection, MAX_HANDSHAKE, 4)
         except ConnectionError:
             return ""
         for fd in fds:
@@ -173,7 +175,7 @@ def greet(name, seed):
         descriptors.close_object(connection)
 
 
-def test_greetings_of_any_size_and_kind_are_answered_or_dropped(server, stranger):
+def test_handshakes_of_any_size_and_kind_are_answered_or_dropped(server, stranger):
     answers = [stranger.ask(greet, "numbers", seed) for seed in range(300)]
     assert {"welcome", ""} < set(answers)
     assert any("expected" in answer for answer in answers), set(answers)
@@ -282,7 +284,7 @@ def keep_welcomes(name, count):
         connection = connected(name)
         _kept.append(connection)
         connection.send(Hello().encode())
-        data, fds, _, _ = socket.recv_fds(connection, MAX_GREETING, 4)
+        data, fds, _, _ = socket.recv_fds(connection, MAX_HANDSHAKE, 4)
         for fd in fds:
             os.close(fd)
         welcome += bool(data) and isinstance(decode_answer(data), Welcome)
@@ -383,7 +385,7 @@ def all_of_an_epoch(name, uid):
         return [position for position, _ in consumer.epoch_through()]
 
 
-def test_a_server_of_queues_answers_or_drops_strangers_too(servers_home, stranger):
+def test_a_server_of_queues_answers_or_drops_strangers_too(servers_directory, stranger):
     with served("--name", "queues") as (process, _folder):
         ask_for_queues("queues")
         before = num_descriptors(process.pid)

@@ -22,7 +22,7 @@ from mpqueue.service.core import Holders
 from mpqueue.service.journal import job_of
 from mpqueue.service.records import PARTIAL
 from mpqueue.service.rules import check_rules
-from mpqueue.service.stream import Failure, Lot, Stream
+from mpqueue.service.stream import BatchHandle, Failure, Stream
 
 DEADLOCK_S = 60
 
@@ -34,13 +34,13 @@ class Reader:
         self.ring = stream.ring
         self.memory = mmap.mmap(stream.ring.read_only_fd, stream.ring.nbytes, prot=mmap.PROT_READ)
 
-    def read(self, lot):
-        """A private copy of a lot's tree."""
-        spec, start = ReadSpec(lot.spec), lot.slot.number * self.ring.stride
-        recipe = spec.recipes[self.memory[start + lot.header_offset : start + lot.nbytes]]
-        data = base_over(self.memory, start, lot.header_offset, None).copy()
+    def read(self, handle):
+        """A private copy of a handle's tree."""
+        spec, start = ReadSpec(handle.spec), handle.slot.number * self.ring.stride
+        recipe = spec.recipes[self.memory[start + handle.header_offset : start + handle.nbytes]]
+        data = base_over(self.memory, start, handle.header_offset, None).copy()
         tree = spec.rebuild(recipe, base_over(data, 0, len(data), recipe.structure))
-        return tree[0] if lot.flags & PARTIAL else tree
+        return tree[0] if handle.flags & PARTIAL else tree
 
 
 class Server:
@@ -59,7 +59,7 @@ class Server:
         self.stream.advance()
 
     def take(self, **options):
-        """The next lot or failure; None at the end of the epoch."""
+        """The next handle or failure; None at the end of the epoch."""
         while (given := self.stream.take(**options)) is None and not self.stream.has_ended:
             self.wait()
         return given
@@ -133,10 +133,10 @@ def test_samples_are_batched_and_drawn_as_in_a_loader():
     with Server(Samples(), **options) as server:
         assert server.stream.open_epoch(0) == 6
         for number, batch in enumerate(expected):
-            lot = server.take()
-            assert (lot.epoch, lot.position, lot.is_extra) == (0, number, False)
-            assert np.array_equal(server.reader.read(lot), batch)
-            server.stream.release(lot)
+            handle = server.take()
+            assert (handle.epoch, handle.position, handle.is_extra) == (0, number, False)
+            assert np.array_equal(server.reader.read(handle), batch)
+            server.stream.release(handle)
 
 
 def test_what_a_sampler_gives_is_given():
@@ -161,9 +161,9 @@ def test_samples_of_all_ranks_are_those_of_loaders_with_a_shard():
     with Server(Samples(), world=2, **options) as server:
         assert server.stream.open_epoch(0) == 6
         for number in range(6):
-            lot = server.take()
-            assert np.array_equal(server.reader.read(lot), ranks[number % 2][number // 2])
-            server.stream.release(lot)
+            handle = server.take()
+            assert np.array_equal(server.reader.read(handle), ranks[number % 2][number // 2])
+            server.stream.release(handle)
 
 
 def letters():
@@ -222,14 +222,14 @@ def test_the_epoch_end_is_run_when_it_is_asked_for_and_not_before():
     source = Growing(4)
     with Server(source) as server:
         server.stream.open_epoch(0)
-        lots = [server.take() for _ in range(4)]
+        handles = [server.take() for _ in range(4)]
         assert server.take() is None
         server.stream.advance()
         assert source.epoch == 0
         server.stream.finish_epoch()
         assert source.epoch == 1
         assert values(server.epoch(1)) == [100, 101, 102, 103]
-        assert [server.value(lot) for lot in lots] == [0, 1, 2, 3]
+        assert [server.value(handle) for handle in handles] == [0, 1, 2, 3]
 
 
 class EndsBadly(Numbers):
@@ -258,8 +258,12 @@ def test_positions_are_computed_again_beside_the_order(options):
         given = [server.value(server.take()) for _ in range(4)]
         server.stream.recompute(0, [2, 0, 3])
         again = [server.take_extra() for _ in range(3)]
-        assert [(lot.epoch, lot.position, lot.is_extra) for lot in again] == [(0, 2, True), (0, 0, True), (0, 3, True)]
-        assert [server.value(lot) for lot in again] == [given[2], given[0], given[3]]
+        assert [(handle.epoch, handle.position, handle.is_extra) for handle in again] == [
+            (0, 2, True),
+            (0, 0, True),
+            (0, 3, True),
+        ]
+        assert [server.value(handle) for handle in again] == [given[2], given[0], given[3]]
         following = server.take()
         assert (following.position, following.is_extra) == (4, False)
 
@@ -323,22 +327,22 @@ def test_a_slot_is_free_when_its_last_holder_has_released_it():
     with Server(Numbers(3)) as server:
         stream = server.stream
         stream.open_epoch(0)
-        lot = server.take()
+        handle = server.take()
         holders = holders_of(stream)
         for holder in (4, -2, 9):
-            holders.hold(lot, holder)
+            holders.hold(handle, holder)
         for holder in (9, 4):
-            holders.let_go(lot, holder)
+            holders.let_go(handle, holder)
         with pytest.raises(SlotError):
-            holders.let_go(lot, 4)
+            holders.let_go(handle, 4)
         with pytest.raises(SlotError):
-            holders.hold(lot, -2)
-        assert server.reader.read(lot)[0] == 0
-        holders.let_go(lot, -2)
+            holders.hold(handle, -2)
+        assert server.reader.read(handle)[0] == 0
+        holders.let_go(handle, -2)
         with pytest.raises(SlotError):
-            stream.release(lot)
+            stream.release(handle)
         with pytest.raises(SlotError):
-            stream.share(lot)
+            stream.share(handle)
 
 
 def test_what_is_held_is_never_written_again():
@@ -346,10 +350,10 @@ def test_what_is_held_is_never_written_again():
     with Server(Numbers(600), num_kept=4, max_queue_size=2) as server:
         server.stream.open_epoch(0)
         held = [server.take() for _ in range(4)]
-        for lot in held:
-            server.stream.share(lot)
+        for handle in held:
+            server.stream.share(handle)
         assert [server.value(server.take()) for _ in range(596)] == list(range(4, 600))
-        assert [int(server.reader.read(lot)[0]) for lot in held] == [0, 1, 2, 3]
+        assert [int(server.reader.read(handle)[0]) for handle in held] == [0, 1, 2, 3]
 
 
 def test_when_all_slots_are_held_it_goes_on_with_the_first_that_comes_free():
@@ -358,12 +362,12 @@ def test_when_all_slots_are_held_it_goes_on_with_the_first_that_comes_free():
         stream.open_epoch(0)
         held = []
         while stream.statistics().slots_in_use < stream.statistics().num_slots or len(held) < 3:
-            lot = server.take()
-            stream.share(lot)
-            held.append(lot)
+            handle = server.take()
+            stream.share(handle)
+            held.append(handle)
         assert stream.take() is None
-        for lot in held:
-            stream.release(lot)
+        for handle in held:
+            stream.release(handle)
         assert server.take().position == len(held)
 
 
@@ -376,8 +380,8 @@ def test_when_all_slots_are_held_by_those_who_wait_it_is_an_error():
             held.append(given)
         assert isinstance(given.error, SharedMemoryFull)
         assert len(held) == server.stream.statistics().num_slots
-        for lot in held:
-            server.stream.release(lot)
+        for handle in held:
+            server.stream.release(handle)
         assert server.take().position == given.position + 1
 
 
@@ -437,9 +441,9 @@ def test_broken_samples_are_left_out(caplog):
     source = StrikesAt(Fault("raise"), at=2, length=6)
     with Server(source, batch_size=2, on_error="skip", workers=1) as server:
         server.stream.open_epoch(0)
-        lots = [server.take() for _ in range(3)]
-        assert [server.reader.read(lot)[:, 0].tolist() for lot in lots] == [[0, 1], [3], [4, 5]]
-        assert [lot.flags for lot in lots] == [0, PARTIAL, 0]
+        handles = [server.take() for _ in range(3)]
+        assert [server.reader.read(handle)[:, 0].tolist() for handle in handles] == [[0, 1], [3], [4, 5]]
+        assert [handle.flags for handle in handles] == [0, PARTIAL, 0]
         server.stream.recompute(0, [1])
         assert server.reader.read(server.take_extra())[:, 0].tolist() == [3]
         assert server.stream.statistics().skipped == 1
@@ -451,10 +455,10 @@ def test_batches_of_which_nothing_is_left_are_left_out(caplog):
         source = StrikesAt(Fault("raise"), at=2, length=5)
         with Server(source, on_error="skip", workers=1, **options) as server:
             server.stream.open_epoch(0)
-            lots = [server.take() for _ in range(4)]
-            assert [lot.position for lot in lots] == [0, 1, 3, 4]
-            for lot in lots:
-                server.stream.release(lot)
+            handles = [server.take() for _ in range(4)]
+            assert [handle.position for handle in handles] == [0, 1, 3, 4]
+            for handle in handles:
+                server.stream.release(handle)
             assert server.take() is None
             server.stream.recompute(0, [2])
             assert server.take_extra() == Failure(0, 2, None, is_extra=True)
@@ -537,10 +541,10 @@ def test_the_ring_can_be_read_and_not_written():
 def test_views_of_others_outlive_it():
     with Server(Numbers(3)) as server:
         server.stream.open_epoch(0)
-        lot = server.take()
-    assert server.reader.read(lot)[0] == 0
+        handle = server.take()
+    assert server.reader.read(handle)[0] == 0
     assert server.stream.ring is None
-    server.stream.release(lot)
+    server.stream.release(handle)
 
 
 @pytest.mark.parametrize(
@@ -578,10 +582,10 @@ def test_where_address_space_is_short_slots_are_fewer_and_not_smaller(monkeypatc
 def test_a_lot_says_where_it_lies():
     with Server(Numbers(1), workers=1) as server:
         server.stream.open_epoch(0)
-        lot = server.take()
-        assert isinstance(lot, Lot)
-        assert lot.turn > 0
-        assert 0 < lot.header_offset < lot.nbytes <= server.stream.ring.stride
+        handle = server.take()
+        assert isinstance(handle, BatchHandle)
+        assert handle.turn > 0
+        assert 0 < handle.header_offset < handle.nbytes <= server.stream.ring.stride
 
 
 def test_a_dataset_that_drops_its_last_batch_drops_it_for_all_ranks():

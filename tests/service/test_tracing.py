@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from helpers.service_simulation import Lot
+from helpers.service_simulation import BatchHandle
 
 from mpqueue.service import tracing
 from mpqueue.service.tracing import ConsumerRows
@@ -37,10 +37,10 @@ def test_a_batch_is_drawn_from_its_offer_or_the_end_of_the_one_before(at):
     rows = ConsumerRows(timeline)
     at(100), rows.offer(peer)
     at(110), rows.offer(peer)
-    at(120), rows.take(peer, Lot(0, 4, 1), has_more=True)
-    at(130), rows.take(peer, Lot(0, 6, 2), has_more=False)
+    at(120), rows.take(peer, BatchHandle(0, 4, 1), has_more=True)
+    at(130), rows.take(peer, BatchHandle(0, 6, 2), has_more=False)
     at(150), rows.offer(peer)
-    at(160), rows.take(peer, Lot(1, 0, 3), has_more=False)
+    at(160), rows.take(peer, BatchHandle(1, 0, 3), has_more=False)
     assert timeline.rows == [(3, "consumer 3 (process 77)")]
     assert timeline.used == [(3, (0, 4), 100, 120), (3, (0, 6), 120, 130), (3, (1, 0), 150, 160)]
 
@@ -50,5 +50,5 @@ def test_of_fast_batches_a_sample_is_drawn(at):
     rows = ConsumerRows(timeline)
     at(100), rows.offer(peer)
     for ms in range(101, 113):
-        at(ms), rows.take(peer, Lot(0, ms, 1), has_more=True)
+        at(ms), rows.take(peer, BatchHandle(0, ms, 1), has_more=True)
     assert timeline.used == [(3, (0, 101), 100, 101), (3, (0, 106), 105, 106), (3, (0, 111), 110, 111)]

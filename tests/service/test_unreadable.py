@@ -13,7 +13,7 @@ import mpqueue
 from mpqueue.errors import ServiceError
 from mpqueue.service.server import Server
 
-pytestmark = pytest.mark.usefixtures("servers_home")
+pytestmark = pytest.mark.usefixtures("servers_directory")
 
 HERE = os.getpid()
 AT, LENGTH = 2, 6

@@ -126,7 +126,7 @@ except mpqueue.errors.WorkerDied as error:
 """
 
 
-@pytest.mark.parametrize("method", ["nursery", "fork"])
+@pytest.mark.parametrize("method", ["forkserver", "fork"])
 def test_a_batch_that_needs_more_memory_than_there_is_names_the_killer(method, limited):
     script = SCRIPT.format(deed="np.ones(1 << 27)", method=method)
     with Trainer(script, env={"CGROUP": limited}) as trainer:
@@ -142,7 +142,7 @@ def test_a_batch_that_needs_more_memory_than_there_is_names_the_killer(method, l
 
 
 def test_a_sigkill_by_somebody_else_does_not_name_it(limited):
-    script = SCRIPT.format(deed="os.kill(os.getpid(), signal.SIGKILL)", method="nursery")
+    script = SCRIPT.format(deed="os.kill(os.getpid(), signal.SIGKILL)", method="forkserver")
     with Trainer(script, env={"CGROUP": limited}) as trainer:
         assert trainer.heard() == "0 1 2"
         assert trainer.heard().startswith("False SIGKILL 3 0")

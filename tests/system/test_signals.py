@@ -36,7 +36,7 @@ for batch in enqueuer.get():
 )
 
 
-@pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+@pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 def test_ctrl_c_in_next_is_prompt_and_no_worker_says_a_word(method):
     """Ctrl-C goes to the whole process group of a terminal."""
     script = (
@@ -123,7 +123,7 @@ def test_an_interrupt_anywhere_in_next_loses_nothing_and_doubles_nothing(process
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "step"), [("nursery", 11), ("fork", 43)])  # most of the code is the same
+@pytest.mark.parametrize(("method", "step"), [("forkserver", 11), ("fork", 43)])  # most of the code is the same
 def test_an_interrupt_anywhere_in_start_leaves_nothing_and_the_next_start_works(method, step):
     enqueuer = OrderedEnqueuer(Numbers(), True, start_method=method)
     for after in itertools.count(1, step):
@@ -139,7 +139,7 @@ def test_an_interrupt_anywhere_in_start_leaves_nothing_and_the_next_start_works(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "step"), [("nursery", 3), ("fork", 13)])
+@pytest.mark.parametrize(("method", "step"), [("forkserver", 3), ("fork", 13)])
 def test_an_interrupt_anywhere_in_stop_leaves_nothing_once_it_is_called_again(method, step):
     enqueuer = OrderedEnqueuer(Numbers(), True, start_method=method)
     for after in itertools.count(1, step):

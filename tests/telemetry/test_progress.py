@@ -85,7 +85,7 @@ def test_a_generator_has_a_bar_without_an_end(shown):
 
 
 def test_a_signal_in_the_bar_loses_no_batch(shown, monkeypatch):
-    def strike(bar, ticket):
+    def strike(bar, work_item):
         monkeypatch.undo()
         signal.raise_signal(signal.SIGINT)
 
@@ -103,9 +103,9 @@ def test_a_signal_in_the_bar_loses_no_batch(shown, monkeypatch):
 def test_a_signal_in_the_bar_gives_back_its_own_batch_while_another_thread_takes_the_next(shown, monkeypatch):
     got, step = [], progress.ProgressBar.step
 
-    def strike(bar, ticket):
+    def strike(bar, work_item):
         if threading.current_thread() is not threading.main_thread():
-            step(bar, ticket)
+            step(bar, work_item)
             return
         monkeypatch.setattr(progress.ProgressBar, "step", step)
         other = threading.Thread(target=lambda: got.append(int(next(batches)[0])))

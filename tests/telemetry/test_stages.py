@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from helpers.homes import servers_home  # noqa: F401 - a fixture
+from helpers.server_directories import servers_directory  # noqa: F401 - a fixture
 
 import mpqueue
 from mpqueue import Dataset, Statistics
@@ -193,7 +193,7 @@ def test_a_source_of_another_kind_has_no_rows():
 
 
 @pytest.mark.parametrize(("dataset", "whole"), [(STREAM, WHOLE), (INDEXED, by_four(8)[:3])])
-def test_a_server_tells_of_the_stages(servers_home, dataset, whole):  # noqa: F811
+def test_a_server_tells_of_the_stages(servers_directory, dataset, whole):  # noqa: F811
     with mpqueue.Server("stages", dataset, workers=1) as server, mpqueue.attach("stages") as consumer:
         list(consumer)
         rows = counts_of(server.statistics())

@@ -92,7 +92,7 @@ def test_two_ends_with_one_token_know_each_other(ends):
     proving = Proving(theirs, token)
     heard(Vetting(ours, token))
     assert proving.end() is None
-    ours.sendall(b"what follows")  # nothing of the greeting is left, nothing of what follows was read
+    ours.sendall(b"what follows")  # nothing of the handshake is left, nothing of what follows was read
     assert theirs.recv(100) == b"what follows"
 
 

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from mpqueue.workers.blame import Blame
+from mpqueue.workers.crash_attribution import CrashAttribution
 from mpqueue.workers.handle import Cause
 
 
@@ -21,7 +21,7 @@ class Kills:
 
 @pytest.fixture
 def blame():
-    made = Blame(None, None)
+    made = CrashAttribution(None, None)
     made._oom = Kills(1)
     return made
 

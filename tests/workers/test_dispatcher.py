@@ -13,7 +13,7 @@ from helpers.faults import Numbers, numbers
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.memory.segment import FIRST_BYTES
 from mpqueue.memory.slots import SlotState
-from mpqueue.plan.cursors import EpochCursor, Listed, Place, StreamCursor, Ticket
+from mpqueue.plan.cursors import EpochCursor, Listed, Place, StreamCursor, WorkItem
 from mpqueue.transport.poller import PollPoller
 from mpqueue.worker.records import GRANT
 from mpqueue.workers import dispatcher
@@ -90,7 +90,7 @@ def test_a_worker_that_is_gone_is_listened_to_no_more(monkeypatch):
         world.close()
 
 
-class LateNursery(simulated.Nursery):
+class LateForkServer(simulated.ForkServer):
     """Tells of a second worker only when the first has reported a batch."""
 
     def __init__(self, world):
@@ -111,7 +111,7 @@ class LateNursery(simulated.Nursery):
         return super().events(timeout_s)
 
 
-class DiesAtARestart(simulated.Nursery):
+class DiesAtARestart(simulated.ForkServer):
     """Is gone when it is asked for a third worker."""
 
     num_asked = 0
@@ -123,14 +123,14 @@ class DiesAtARestart(simulated.Nursery):
         super().start_worker(key, config, ends)
 
 
-def test_a_nursery_that_dies_as_it_is_asked_for_a_worker_is_replaced(monkeypatch):
+def test_a_fork_server_that_dies_as_it_is_asked_for_a_worker_is_replaced(monkeypatch):
     """Before anybody has heard of its own death."""
-    monkeypatch.setattr(simulated, "Nursery", DiesAtARestart)
+    monkeypatch.setattr(simulated, "ForkServer", DiesAtARestart)
     cursor = EpochCursor(lambda: 1 << 20, 0)
     cursor.start_at(0)
     world = simulated.World(simulated.Source([1]), cursor, 2, 4, random.Random(0).choice)
     try:
-        first = world.nursery
+        first = world.fork_server
         world.dies(next(iter(world.workers.values())), -9)
         found = [world.pipeline.next() for _ in range(20)]
         assert [int((batch["a"] if isinstance(batch, dict) else batch)[0]) for batch in found] == list(range(20))
@@ -153,7 +153,7 @@ class Watched(simulated.World):
 
 
 def test_a_pool_is_dealt_work_before_its_last_worker_runs_and_the_first_worker_has_the_first_batch(monkeypatch):
-    monkeypatch.setattr(simulated, "Nursery", LateNursery)
+    monkeypatch.setattr(simulated, "ForkServer", LateForkServer)
     cursor = EpochCursor(lambda: 8, 0)
     cursor.start_at(0)
     world = Watched(simulated.Source([1]), cursor, 2, 8, lambda choices: choices[0])
@@ -274,8 +274,8 @@ def test_a_list_of_samples_for_which_there_is_no_memory_is_not_granted():
     made = choosing([0])
     made._pool.ring = ring
     worker = types.SimpleNamespace(number=0, in_flight={}, outbox=bytearray(), busy_since=0)
-    tickets = [Ticket(number, 0, number, number, -1, Listed(number, (number,))) for number in range(3)]
-    assert made._grant(worker, tickets) == 1
+    work_items = [WorkItem(number, 0, number, number, -1, Listed(number, (number,))) for number in range(3)]
+    assert made._grant(worker, work_items) == 1
     assert list(worker.in_flight) == [7]
     assert [grant[3] for grant in GRANT.iter_unpack(worker.outbox)] == [7]
     assert released == [slots[1]]
@@ -374,10 +374,10 @@ def test_a_lot_goes_round_the_workers():
         made, pool = world.backend.dispatcher, world.backend.pool
         world.pipeline.ledger.allowance = 16
         pool.cancel()
-        world.pipeline.ledger.forget_tickets()
+        world.pipeline.ledger.forget_work_items()
         made.chunk, made.lot = 1, 16
         made.pump()
-        held = [sorted(w.ticket.number for w in worker.in_flight.values() if not w.cancelled)
+        held = [sorted(w.work_item.number for w in worker.in_flight.values() if not w.cancelled)
                 for worker in pool.roster.workers.values()]  # fmt: skip
         assert sorted(map(len, held)) == [4, 4, 4, 4]
         assert all(second - first <= 7 for numbers in held for first, second in itertools.pairwise(numbers))

@@ -16,9 +16,9 @@ from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.errors import WorkerDied, WorkerRaised
 from mpqueue.workers import forker
 
-BACKENDS = [{"start_method": "nursery"}, {"start_method": "fork"}, {"start_method": "spawn"}, {"backend": "thread"}]
-NURSERY_AND_THREAD = pytest.mark.parametrize("options", [BACKENDS[0], BACKENDS[3]], ids=["nursery", "thread"])
-backends = pytest.mark.parametrize("options", BACKENDS, ids=["nursery", "fork", "spawn", "thread"])
+BACKENDS = [{"start_method": "forkserver"}, {"start_method": "fork"}, {"start_method": "spawn"}, {"backend": "thread"}]
+FORK_SERVER_AND_THREAD = pytest.mark.parametrize("options", [BACKENDS[0], BACKENDS[3]], ids=["forkserver", "thread"])
+backends = pytest.mark.parametrize("options", BACKENDS, ids=["forkserver", "fork", "spawn", "thread"])
 AT, LENGTH = 2, 5
 
 
@@ -69,7 +69,7 @@ def test_it_is_an_error_of_its_batch_at_once_and_the_stream_goes_on(options, cap
     assert not caplog.records
 
 
-@NURSERY_AND_THREAD
+@FORK_SERVER_AND_THREAD
 def test_so_it_is_in_a_generator(options):
     with Loader(elements, workers=1, **options) as loader:
         batches = iter(loader)
@@ -80,14 +80,14 @@ def test_so_it_is_in_a_generator(options):
         assert list(batches) == []
 
 
-@NURSERY_AND_THREAD
+@FORK_SERVER_AND_THREAD
 def test_so_it_is_in_a_batch_of_samples_and_it_can_be_left_out(options):
     with Loader(Leaving(), batch_size=2, workers=1, on_error="skip", **options) as loader:
         assert [batch.ravel()[0] for batch in loader] == [0, 4]
         assert loader.statistics().skipped == 1
 
 
-@NURSERY_AND_THREAD
+@FORK_SERVER_AND_THREAD
 def test_so_it_is_in_worker_init_for_each_batch(options):
     with Loader(Numbers(2), workers=1, worker_init=lambda: leave(4), **options) as loader:
         batches = iter(loader)
@@ -102,7 +102,9 @@ class LeavesWhenUnpickled(Numbers):
         leave(5)
 
 
-@pytest.mark.parametrize("options", [{"start_method": "nursery"}, {"start_method": "spawn"}], ids=["nursery", "spawn"])
+@pytest.mark.parametrize(
+    "options", [{"start_method": "forkserver"}, {"start_method": "spawn"}], ids=["forkserver", "spawn"]
+)
 def test_so_it_is_where_the_source_is_unpickled(options):
     with Loader(LeavesWhenUnpickled(2), workers=1, **options) as loader:
         with pytest.raises(WorkerRaised, match="SystemExit: 5") as caught:

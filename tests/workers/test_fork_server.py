@@ -1,4 +1,4 @@
-"""The nursery is killed: its workers are gone at once, and the trainer starts another and goes on, or raises."""
+"""The fork server is killed: its workers are gone at once, and the trainer starts another and goes on, or raises."""
 
 import errno
 import os
@@ -20,14 +20,14 @@ import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.errors import WorkerDied
 from mpqueue.memory.snapshot import Snapshot
-from mpqueue.workers import launcher, nursery_messages
+from mpqueue.workers import fork_server_messages, launcher
 from mpqueue.workers.kept_source import KeptSource
-from mpqueue.workers.launcher import LauncherGone, Nursery
+from mpqueue.workers.launcher import ForkServer, LauncherGone
 
 
-def nurseries():
+def fork_servers():
     living = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
-    return [p for p in living if p.name() == "mpqueue-nursery"]
+    return [p for p in living if p.name() == "mpqueue-forksrv"]
 
 
 def is_alive(process):
@@ -37,11 +37,11 @@ def is_alive(process):
         return False
 
 
-def kill_nursery():
+def kill_fork_server():
     """And wait until the kernel has killed the workers, too, which nobody asks it to."""
-    (nursery,) = nurseries()
-    workers = nursery.children()
-    nursery.kill()
+    (fork_server,) = fork_servers()
+    workers = fork_server.children()
+    fork_server.kill()
     while any(is_alive(worker) for worker in workers):
         threading.Event().wait(0.001)
 
@@ -52,7 +52,7 @@ def test_its_death_between_batches_takes_the_workers_along_and_loses_nothing():
         batches = enqueuer.get()
         for _ in range(3):
             assert numbers(batches, 16) == 2 * list(range(8))  # more than the ring holds, so the next one is there
-            kill_nursery()
+            kill_fork_server()
         assert numbers(batches, 16) == 2 * list(range(8))
         assert enqueuer.statistics().restarts == 6
 
@@ -72,7 +72,7 @@ def test_its_death_while_workers_compute_loses_nothing():
         source.gate = gate.address
         enqueuer.start(2)
         killed = gate.arrival()
-        kill_nursery()
+        kill_fork_server()
         helper = threading.Thread(target=lambda: gate.arrival().let_go())  # who computes it again comes by, too
         helper.start()
         assert numbers(enqueuer.get(), 8) == list(range(8))
@@ -84,7 +84,7 @@ def test_its_death_at_the_push_of_a_new_state_loses_nothing():
     class Killing(Growing):
         def on_epoch_end(self):
             super().on_epoch_end()
-            kill_nursery()
+            kill_fork_server()
 
     with OrderedEnqueuer(Killing(4), True) as enqueuer:
         enqueuer.start(2)
@@ -102,7 +102,7 @@ def test_its_death_at_the_restart_of_workers_for_a_big_new_state_loses_nothing()
 
         def on_epoch_end(self):
             self.table[:] += 100
-            kill_nursery()
+            kill_fork_server()
 
     with OrderedEnqueuer(Big(), True) as enqueuer:
         enqueuer.start(2)
@@ -114,7 +114,7 @@ def test_its_death_while_parked_is_no_matter():
         enqueuer.start(2)
         numbers(enqueuer.get(), 2)
         enqueuer.stop()
-        (parked,) = nurseries()
+        (parked,) = fork_servers()
         parked.kill()
         enqueuer.start(2)
         assert numbers(enqueuer.get(), 8) == list(range(8))
@@ -127,7 +127,7 @@ def test_a_parked_one_that_is_killed_is_no_zombie(num_starts):
             enqueuer.start(1)
             numbers(enqueuer.get(), 1)
             enqueuer.stop()
-    (parked,) = nurseries()
+    (parked,) = fork_servers()
     parked.kill()
     deadline = time.monotonic() + 60
     while psutil.pid_exists(parked.pid):  # the system tells nobody when a process was reaped
@@ -144,7 +144,7 @@ class AllowedCpus:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
-@pytest.mark.parametrize("method", ["nursery", "spawn"])
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_workers_have_the_cpus_of_the_trainer_also_from_one_that_was_parked(method):
     allowed = os.sched_getaffinity(0)
     pids = set()
@@ -154,7 +154,7 @@ def test_workers_have_the_cpus_of_the_trainer_also_from_one_that_was_parked(meth
             with OrderedEnqueuer(AllowedCpus(), True, start_method=method) as enqueuer:
                 enqueuer.start(1)
                 assert next(enqueuer.get()).tolist() == sorted(cpus)
-                pids |= {nursery.pid for nursery in nurseries() if nursery.children()}
+                pids |= {fork_server.pid for fork_server in fork_servers() if fork_server.children()}
     finally:
         os.sched_setaffinity(0, allowed)
     assert len(pids) == 1
@@ -185,7 +185,7 @@ def test_one_that_the_trainer_may_not_kill_any_more_ends_by_its_lifeline(monkeyp
     with OrderedEnqueuer(Numbers(), True) as enqueuer:
         enqueuer.start(1)
         numbers(enqueuer.get(), 1)
-    (parked,) = nurseries()
+    (parked,) = fork_servers()
 
     def kill(pid, number):
         raise PermissionError(errno.EPERM, "Operation not permitted")
@@ -200,9 +200,9 @@ def test_its_death_does_not_hurt_a_stop():
     enqueuer = OrderedEnqueuer(Numbers(), True)
     enqueuer.start(2)
     numbers(enqueuer.get(), 2)
-    kill_nursery()
+    kill_fork_server()
     enqueuer.stop()
-    assert not nurseries()
+    assert not fork_servers()
 
 
 def test_a_generator_function_is_replayed_after_its_death():
@@ -215,7 +215,7 @@ def test_a_generator_function_is_replayed_after_its_death():
     with loader:
         batches = iter(loader)
         assert numbers(batches, 5) == [0, 1, 2, 3, 4]
-        kill_nursery()
+        kill_fork_server()
         assert numbers(batches, 7) == [5, 6, 7, 8, 9, 10, 11]
         assert list(batches) == []
 
@@ -223,20 +223,20 @@ def test_a_generator_function_is_replayed_after_its_death():
 @pytest.mark.parametrize(("kind", "how"), [("exit-0", "exit code 0"), ("sigsegv", "SIGSEGV")])
 def test_a_source_that_ends_it_again_and_again_is_an_error_at_start_that_says_how(kind, how):
     enqueuer = OrderedEnqueuer(StrikesWhenUnpickled(Fault(kind)), True, restarts=1)
-    with pytest.raises(WorkerDied, match=f"nursery.*died by {how}.*unpickl"):
+    with pytest.raises(WorkerDied, match=f"fork server.*died by {how}.*unpickl"):
         enqueuer.start(2)
     assert not enqueuer.is_running()
 
 
 def test_how_it_died_is_known_also_if_it_dies_while_it_is_told_of_the_source(monkeypatch):
-    tell = Nursery.set_image
+    tell = ForkServer.set_image
 
-    def killed_and_told(nursery, image):
-        nursery._process.kill()
-        nursery._process.wait()
-        tell(nursery, image)
+    def killed_and_told(fork_server, image):
+        fork_server._process.kill()
+        fork_server._process.wait()
+        tell(fork_server, image)
 
-    monkeypatch.setattr(Nursery, "set_image", killed_and_told)
+    monkeypatch.setattr(ForkServer, "set_image", killed_and_told)
     with OrderedEnqueuer(Numbers(), True) as enqueuer, pytest.raises(WorkerDied, match="SIGKILL"):
         enqueuer.start(1)
 
@@ -249,14 +249,14 @@ def test_it_ends_if_the_ring_cannot_be_made(monkeypatch):
     monkeypatch.setattr("mpqueue.workers.process.Ring", no_ring)
     with OrderedEnqueuer(Numbers(), True) as enqueuer, pytest.raises(OSError, match="no ring"):
         enqueuer.start(1)
-    assert not nurseries()
+    assert not fork_servers()
 
 
 def test_a_source_that_cannot_be_unpickled_is_its_own_error_at_start():
     enqueuer = OrderedEnqueuer(StrikesWhenUnpickled(Fault("raise")), True)
     with pytest.raises(ValueError, match="a bad record") as caught:
         enqueuer.start(2)
-    assert "unpickled in the nursery" in caught.value.__notes__[0]
+    assert "unpickled in the fork server" in caught.value.__notes__[0]
     assert "__setstate__" in str(caught.value.__cause__)
 
 
@@ -270,7 +270,7 @@ def test_its_death_is_no_sigpipe_for_a_trainer_that_wants_them_to_kill():
         for _ in range(3):
             say(*(int(next(batches)[0]) for _ in range(8)))
             for process in psutil.Process().children():
-                if "nursery" in " ".join(process.cmdline()):
+                if "forkserver" in " ".join(process.cmdline()):
                     process.kill()
                     process.wait()
         enqueuer.stop()
@@ -290,7 +290,7 @@ def test_sigchld_ignored_by_the_trainer_is_no_matter(tmp_path):
                     os._exit(3)
                 return super().__getitem__(index)
 
-        for method in "nursery", "fork", "spawn":
+        for method in "forkserver", "fork", "spawn":
             source = Dying()
             source.fuse = os.environ["FUSE"] + method
             enqueuer = OrderedEnqueuer(source, True, start_method=method)
@@ -312,36 +312,36 @@ def interrupt(*_args):
 @pytest.mark.parametrize("where", ["send", "receive"])
 def test_after_an_interrupt_in_a_message_it_is_used_no_more(where, monkeypatch):
     """Nobody knows where the next message begins."""
-    nursery = Nursery(spawn=False)
+    fork_server = ForkServer(spawn=False)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(nursery_messages, where, interrupt)
+            patch.setattr(fork_server_messages, where, interrupt)
             patch.setattr(launcher, "wait_for", lambda *_: True)
             with pytest.raises(KeyboardInterrupt):
-                nursery.settle() if where == "send" else nursery.events()
-        for use in (nursery.settle, nursery.events, lambda: nursery.kill(0, 0)):
+                fork_server.settle() if where == "send" else fork_server.events()
+        for use in (fork_server.settle, fork_server.events, lambda: fork_server.kill(0, 0)):
             with pytest.raises(LauncherGone):
                 use()
     finally:
-        nursery.release(reusable=True)
-    assert nursery not in launcher._parked
-    assert nursery._process.returncode is not None
+        fork_server.release(reusable=True)
+    assert fork_server not in launcher._parked
+    assert fork_server._process.returncode is not None
 
 
 def test_what_it_has_said_before_its_end_is_heard_before_that(monkeypatch):
-    nursery = Nursery(spawn=False)
+    fork_server = ForkServer(spawn=False)
     ours, theirs = socket.socketpair()
     try:
         with ours, monkeypatch.context() as patch:
-            patch.setattr(nursery, "_socket", ours)
+            patch.setattr(fork_server, "_socket", ours)
             with theirs:
                 for key in range(2):
-                    nursery_messages.send(theirs, nursery_messages.FromNursery.EXITED, (key, -9, 0))
-            assert [(event.key, event.exitcode) for event in nursery.events()] == [(0, -9), (1, -9)]
+                    fork_server_messages.send(theirs, fork_server_messages.FromForkServer.EXITED, (key, -9, 0))
+            assert [(event.key, event.exitcode) for event in fork_server.events()] == [(0, -9), (1, -9)]
             with pytest.raises(LauncherGone):
-                nursery.events()
+                fork_server.events()
     finally:
-        nursery.release(reusable=False)
+        fork_server.release(reusable=False)
 
 
 def test_a_parked_one_of_a_trainer_that_was_another_is_ended_and_not_used():
@@ -361,14 +361,14 @@ def test_a_parked_one_of_a_trainer_that_was_another_is_ended_and_not_used():
             def __getitem__(self, index):
                 return np.array(os.getppid())
 
-        def nursery():
+        def fork_server():
             with Loader(Parents(), batch_size=None, workers=1) as loader:
                 return int(next(iter(loader)))
 
-        parents = [nursery()]
+        parents = [fork_server()]
         for change in changes:
             change()
-            parents.append(nursery())
+            parents.append(fork_server())
         say(*(later != earlier for earlier, later in zip(parents, parents[1:])))
         say(*(os.path.exists(f"/proc/{pid}") for pid in parents))
     """
@@ -378,22 +378,22 @@ def test_a_parked_one_of_a_trainer_that_was_another_is_ended_and_not_used():
         assert trainer.ended() == (0, "")
 
 
-# -- What a parked nursery sends back
+# -- What a parked fork server sends back
 
 
 @pytest.fixture
 def parked():
-    """The trainer's end of a nursery that is parked with two snapshots, and the nursery's socket."""
+    """The trainer's end of a fork server that is parked with two snapshots, and the fork server's socket."""
     ours, theirs = socket.socketpair()
     snapshots = [Snapshot([memoryview(b"x" * 64)]) for _ in range(2)]
     fds = [os.dup(snapshot.fileno()) for snapshot in snapshots]
     for snapshot in snapshots:
         snapshot.let_go()
-    nursery = Nursery.__new__(Nursery)
-    nursery._socket, nursery._is_whole = ours, True
-    nursery._kept = KeptSource(b"", [], {snapshot.number: snapshot for snapshot in snapshots})
+    fork_server = ForkServer.__new__(ForkServer)
+    fork_server._socket, fork_server._is_whole = ours, True
+    fork_server._kept = KeptSource(b"", [], {snapshot.number: snapshot for snapshot in snapshots})
     with ours, theirs:
-        yield nursery, theirs, snapshots, fds
+        yield fork_server, theirs, snapshots, fds
     for fd in fds:
         os.close(fd)
     for snapshot in snapshots:
@@ -405,30 +405,30 @@ def num_open():
 
 
 def test_an_interrupt_at_the_return_of_its_memory_leaves_no_descriptor_behind(parked, monkeypatch):
-    nursery, theirs, snapshots, fds = parked
+    fork_server, theirs, snapshots, fds = parked
     numbers_of = [snapshot.number for snapshot in snapshots]
-    nursery_messages.send(theirs, nursery_messages.FromNursery.KEPT, numbers_of, fds)
-    receive = nursery_messages.receive
+    fork_server_messages.send(theirs, fork_server_messages.FromForkServer.KEPT, numbers_of, fds)
+    receive = fork_server_messages.receive
 
     def interrupted(*args):
         message = receive(*args)
         os.kill(os.getpid(), signal.SIGINT)
         return message
 
-    monkeypatch.setattr(nursery_messages, "receive", interrupted)
+    monkeypatch.setattr(fork_server_messages, "receive", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        nursery.resume()
+        fork_server.resume()
     assert all(snapshot.has(0, memoryview(b"x" * 64)) for snapshot in snapshots)
 
 
-@pytest.mark.parametrize("kind", [nursery_messages.FromNursery.NOTE, nursery_messages.FromNursery.KEPT])
+@pytest.mark.parametrize("kind", [fork_server_messages.FromForkServer.NOTE, fork_server_messages.FromForkServer.KEPT])
 def test_what_is_not_its_memory_is_not_taken_back(kind, parked):
-    nursery, theirs, snapshots, fds = parked
+    fork_server, theirs, snapshots, fds = parked
     before = num_open()
-    some = fds if kind == nursery_messages.FromNursery.NOTE else fds[:1]
-    nursery_messages.send(theirs, kind, [snapshot.number for snapshot in snapshots], some)
+    some = fds if kind == fork_server_messages.FromForkServer.NOTE else fds[:1]
+    fork_server_messages.send(theirs, kind, [snapshot.number for snapshot in snapshots], some)
     with pytest.raises(LauncherGone):
-        nursery.resume()
+        fork_server.resume()
     assert num_open() == before
 
 
@@ -447,27 +447,27 @@ def test_an_interrupt_while_a_parked_one_is_taken_ends_it(monkeypatch):
     one = Interrupted()
     monkeypatch.setattr(launcher, "_parked", [one])
     with pytest.raises(KeyboardInterrupt):
-        launcher.take_nursery(spawn=False)
+        launcher.take_fork_server(spawn=False)
     assert ended == [one]
 
 
 def test_numerical_libraries_have_one_thread_in_each_worker_whatever_the_trainer_gives_them(monkeypatch):
-    """Workers fill the CPUs already. And a nursery that is parked serves on when the trainer gives them others."""
+    """Workers fill the CPUs already. And a fork server that is parked serves on when the trainer gives them others."""
     libraries = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB")
     names = [f"{library}_{'MAXIMUM' if library == 'VECLIB' else 'NUM'}_THREADS" for library in libraries]
-    told, nursery, kind = [], Nursery.__new__(Nursery), launcher._kind_of(spawn=False)
-    nursery.kind = kind
-    monkeypatch.setattr(nursery, "_send", lambda _kind, settings: told.append(settings.environ), raising=False)
+    told, fork_server, kind = [], ForkServer.__new__(ForkServer), launcher._kind_of(spawn=False)
+    fork_server.kind = kind
+    monkeypatch.setattr(fork_server, "_send", lambda _kind, settings: told.append(settings.environ), raising=False)
     for name in names:
         monkeypatch.setenv(name, "8")
         assert launcher._kind_of(spawn=False) == kind
-    nursery.settle()
-    for environ in (*told, launcher._nursery_environ("1")):
+    fork_server.settle()
+    for environ in (*told, launcher._fork_server_environ("1")):
         assert [environ[name] for name in names] == ["1"] * 5
 
 
-def test_the_nursery_imports_nothing_that_it_does_not_need():
+def test_the_fork_server_imports_nothing_that_it_does_not_need():
     heavy = "cloudpickle", "importlib.resources", "importlib.abc", "tempfile", "uuid", "logging", "psutil"
-    code = f"import sys; import mpqueue.workers.nursery; print([name for name in {heavy!r} if name in sys.modules])"
+    code = f"import sys; import mpqueue.workers.fork_server; print([name for name in {heavy!r} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

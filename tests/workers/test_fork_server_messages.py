@@ -1,11 +1,11 @@
-"""Messages between a trainer and its nursery: whole, or not there at all."""
+"""Messages between a trainer and its fork server: whole, or not there at all."""
 
 import os
 import socket
 
 import pytest
 
-from mpqueue.workers import nursery_messages as messages
+from mpqueue.workers import fork_server_messages as messages
 
 
 class Cutting:
@@ -33,5 +33,5 @@ def test_the_descriptors_of_a_message_that_was_cut_are_closed(num_bytes):
     with ours:
         with theirs, open(os.devnull) as sent:
             messages.send(Cutting(theirs, num_bytes), 1, "a body, which is longer than the others", [sent.fileno()])
-        assert messages.receive(ours, messages.TO_NURSERY) is None
+        assert messages.receive(ours, messages.TO_FORK_SERVER) is None
     assert os.listdir("/proc/self/fd") == before

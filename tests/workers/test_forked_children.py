@@ -13,7 +13,7 @@ import mpqueue
 pytestmark = pytest.mark.slow
 
 AT, LENGTH = 3, 8
-BACKENDS = {"nursery": {}, "fork": {"start_method": "fork"}, "thread": {"backend": "thread"}}
+BACKENDS = {"forkserver": {}, "fork": {"start_method": "fork"}, "thread": {"backend": "thread"}}
 backends = pytest.mark.parametrize("options", BACKENDS.values(), ids=BACKENDS)
 ENDS = {"returns": 0, "raises": 1, "leaves": 8, "ends": 0}
 
@@ -101,7 +101,7 @@ SOURCES = {
 @pytest.mark.parametrize(
     ("options", "name"),
     [
-        *((BACKENDS["nursery"], name) for name in SOURCES),
+        *((BACKENDS["forkserver"], name) for name in SOURCES),
         *((BACKENDS["thread"], name) for name in SOURCES),
         *((BACKENDS["fork"], name) for name in ("item", "element that raises")),
     ],
@@ -136,7 +136,7 @@ class ForksWhenUnpickled(list):
 
 @pytest.mark.parametrize(
     ("options", "how"), [({}, "returns"), ({}, "raises"), ({"start_method": "spawn"}, "raises")],
-    ids=["nursery returns", "nursery raises", "spawn raises"],
+    ids=["fork server returns", "fork server raises", "spawn raises"],
 )  # fmt: skip
 def test_one_of_a_source_that_is_unpickled(options, how):
     source = ForksWhenUnpickled(range(4))

@@ -31,7 +31,7 @@ batches = enqueuer.get()
 say(*(int(next(batches)[0]) for _ in range(3)))
 """
 
-METHODS = pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+METHODS = pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 
 
 @METHODS
@@ -62,7 +62,7 @@ enqueuer.stop()
 )
 def test_a_child_that_begins_an_epoch_of_a_running_loader_gets_the_error_of_next(options, kind):
     """It would get the batches of its parent once more, and start workers for that."""
-    said, output = ran(f"METHOD = 'nursery'\n{FORKED}" + f"""
+    said, output = ran(f"METHOD = 'fork server'\n{FORKED}" + f"""
 __import__("warnings").simplefilter("ignore")  # of 3.12, at every fork beside threads; of functions in processes
 enqueuer.stop()
 def elements():
@@ -90,7 +90,7 @@ os.waitpid(forked(lambda: say(len(list(loader)) > 0)), 0)
 
 
 def test_a_child_that_shuts_down_leaves_alone_what_its_parent_has_parked():
-    said, output = ran(f"METHOD = 'nursery'\n{FORKED}" + """
+    said, output = ran(f"METHOD = 'fork server'\n{FORKED}" + """
 from mpqueue.workers import launcher
 enqueuer.stop()
 (parked,) = launcher._parked
@@ -145,7 +145,7 @@ time.sleep(1000)
 
 
 def test_a_child_may_start_an_enqueuer_of_its_own():
-    said, output = ran("METHOD = 'nursery'\n" + FORKED + """
+    said, output = ran("METHOD = 'fork server'\n" + FORKED + """
 def own():
     with OrderedEnqueuer(Numbers(), True) as mine:
         mine.start(2)
@@ -203,7 +203,7 @@ def test_the_death_of_a_worker_whose_child_lives_on_is_noticed_at_once(method, t
         child.let_go()
 
 
-@pytest.mark.parametrize("method", ["nursery", "fork"])
+@pytest.mark.parametrize("method", ["forkserver", "fork"])
 def test_sigpipe_with_the_default_handler_kills_neither_trainer_nor_worker(method):
     said, output = ran(f"""
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -310,7 +310,7 @@ gc.collect()
 """
 
 
-@pytest.mark.parametrize("method", ["nursery", "fork"])
+@pytest.mark.parametrize("method", ["forkserver", "fork"])
 def test_a_child_that_collects_a_loader_before_it_knows_of_its_birth_ends_no_worker(method):
     command = [sys.executable, "-W", "ignore", "-c", COLLECTED, method]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50)

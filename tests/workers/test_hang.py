@@ -18,7 +18,7 @@ from mpqueue.worker.config import DUMP_SIGNAL
 from mpqueue.workers import forker, hang
 from mpqueue.workers.handle import Cause, WorkerLife
 
-METHODS = pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+METHODS = pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_a_forked_worker_that_has_not_begun_yet_outlives_the_signal(monkeypatch)
 
 _WAITS = """
 import os, sys
-if "nursery.spawned(" in " ".join(sys.orig_argv):
+if "fork_server.spawned(" in " ".join(sys.orig_argv):
     with open({told!r}, "w") as told:
         told.write(str(os.getpid()))
     with open({gate!r}) as gate:
@@ -152,10 +152,10 @@ if "nursery.spawned(" in " ".join(sys.orig_argv):
 """
 
 
-@pytest.mark.fresh_nursery
+@pytest.mark.fresh_fork_server
 @pytest.mark.skipif(not platform_support.HAS_REAL_TIME_SIGNALS, reason="its signal is the user's there")
 def test_so_does_a_worker_whose_interpreter_starts(tmp_path, monkeypatch):
-    """It inherits from the nursery that the signal is ignored."""
+    """It inherits from the fork server that the signal is ignored."""
     told, gate = str(tmp_path / "told"), str(tmp_path / "gate")
     os.mkfifo(told)
     os.mkfifo(gate)
@@ -309,7 +309,7 @@ def test_a_batch_has_its_time_from_when_its_worker_runs(monkeypatch):
 
 
 class SlowToLoad(Numbers):
-    """Its second unpickling takes longer than a batch may; index 2 kills the nursery, once."""
+    """Its second unpickling takes longer than a batch may; index 2 kills the fork server, once."""
 
     def __init__(self, fuse):
         super().__init__()
@@ -327,7 +327,7 @@ class SlowToLoad(Numbers):
         return super().__getitem__(index)
 
 
-def test_the_start_of_another_nursery_is_no_time_of_a_batch(tmp_path):
+def test_the_start_of_another_fork_server_is_no_time_of_a_batch(tmp_path):
     with OrderedEnqueuer(SlowToLoad(tmp_path / "fuse"), True, batch_timeout=1.0, restarts=8) as enqueuer:
         enqueuer.start(1, 4)
         assert numbers(enqueuer.get(), 8) == list(range(8))

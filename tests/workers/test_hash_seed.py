@@ -5,12 +5,12 @@ import os
 import numpy as np
 import pytest
 from helpers.outside import ran
-from workers.test_nursery import kill_nursery, nurseries
+from workers.test_fork_server import fork_servers, kill_fork_server
 
 import mpqueue
 from mpqueue import Loader
 
-METHODS = pytest.mark.parametrize("method", ["nursery", "spawn"])
+METHODS = pytest.mark.parametrize("method", ["forkserver", "spawn"])
 
 
 class Hashes:
@@ -38,13 +38,13 @@ def hashes(method, workers=2, **options):
 
 @METHODS
 def test_all_workers_of_a_pool_have_one_and_it_is_no_matter_how_they_start(method):
-    assert len(hashes("nursery") | hashes(method)) == 1
+    assert len(hashes("forkserver") | hashes(method)) == 1
 
 
-def test_it_is_the_same_after_the_death_of_a_nursery():
+def test_it_is_the_same_after_the_death_of_a_fork_server():
     with Loader(Hashes(), workers=2) as loader:
         before = {int(batch[1]) for batch in loader}
-        kill_nursery()
+        kill_fork_server()
         after = {int(batch[1]) for _ in range(3) for batch in loader}
     assert before == after
     assert len(after) == 1
@@ -55,7 +55,7 @@ class Hashes(Numbers):
     def __getitem__(self, index):
         return np.array([hash("a name")])
 
-for method in "nursery", "spawn":
+for method in "forkserver", "spawn":
     with Loader(Hashes(), workers=2, start_method=method, seed=1) as loader:
         say(*{int(batch[0]) for batch in loader})
 say(hash("a name"))
@@ -64,7 +64,7 @@ say(hash("a name"))
 
 def test_it_is_the_same_in_another_run_of_the_trainer():
     runs = [ran(_SAYING)[0] for _ in range(2)]
-    assert len({word for nursery, spawn, _ in runs for word in (nursery, spawn)}) == 1
+    assert len({word for fork_server, spawn, _ in runs for word in (fork_server, spawn)}) == 1
 
 
 def test_where_the_variable_is_set_it_is_the_trainers():
@@ -82,20 +82,20 @@ def test_the_environment_of_workers_shows_the_variable_only_if_the_trainers_does
         assert {int(batch[2]) for batch in loader} == {5}
 
 
-def test_a_parked_nursery_serves_a_stream_of_another_seed():
+def test_a_parked_fork_server_serves_a_stream_of_another_seed():
     mpqueue.shutdown()
-    first = hashes("nursery", seed=1)
-    parked = nurseries()
-    assert hashes("nursery", seed=2) == first
-    assert nurseries() == parked
+    first = hashes("forkserver", seed=1)
+    parked = fork_servers()
+    assert hashes("forkserver", seed=2) == first
+    assert fork_servers() == parked
     assert len(parked) == 1
 
 
-def test_a_parked_nursery_of_another_choice_is_left_alone(monkeypatch):
+def test_a_parked_fork_server_of_another_choice_is_left_alone(monkeypatch):
     mpqueue.shutdown()
     monkeypatch.setenv("PYTHONHASHSEED", "5")
-    first, parked = hashes("nursery"), nurseries()
+    first, parked = hashes("forkserver"), fork_servers()
     monkeypatch.setenv("PYTHONHASHSEED", "6")
-    assert hashes("nursery") != first
-    assert set(nurseries()) - set(parked)
+    assert hashes("forkserver") != first
+    assert set(fork_servers()) - set(parked)
     mpqueue.shutdown()

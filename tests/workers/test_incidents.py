@@ -8,7 +8,7 @@ import numpy as np
 import psutil
 import pytest
 from helpers.faults import Numbers, burns, numbers
-from workers.test_nursery import kill_nursery
+from workers.test_fork_server import kill_fork_server
 
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.system.process_name import worker_name
@@ -34,7 +34,7 @@ def warnings(caplog):
     return lambda: [record.getMessage() for record in caplog.records if record.name == "mpqueue"]
 
 
-@pytest.mark.parametrize("method", ["nursery", "fork"])
+@pytest.mark.parametrize("method", ["forkserver", "fork"])
 def test_a_death_and_the_restart_after_it_are_one_warning_each(method, tmp_path, warnings):
     with OrderedEnqueuer(Dying(tmp_path / "fuse"), True, start_method=method) as enqueuer:
         enqueuer.start(1, 4)
@@ -58,15 +58,15 @@ def test_a_worker_that_is_killed_because_it_hangs_is_a_warning_that_says_so(tmp_
     assert "it was killed, because it was over its time" in warnings()[0]
 
 
-def test_the_death_of_a_nursery_is_one_warning_and_each_worker_that_is_started_again_another(warnings):
+def test_the_death_of_a_fork_server_is_one_warning_and_each_worker_that_is_started_again_another(warnings):
     with OrderedEnqueuer(Numbers(), True) as enqueuer:
         enqueuer.start(2)
         batches = enqueuer.get()
         assert numbers(batches, 8) == list(range(8))
-        kill_nursery()
+        kill_fork_server()
         assert numbers(batches, 16) == 2 * list(range(8))
     death, *restarts = warnings()
-    assert "the nursery, which starts the workers, died by SIGKILL, and its 2 workers with it" in death
+    assert "the fork server, which starts the workers, died by SIGKILL, and its 2 workers with it" in death
     assert restarts == ["worker 0 was started again", "worker 1 was started again"]
 
 
@@ -95,13 +95,13 @@ class Named(Numbers):
         return np.array([f"{name:15}" for name in names])
 
 
-@pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+@pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 def test_processes_are_named_in_ps(method):
     with Loader(Named(), workers=2, start_method=method) as loader:
         names = [(worker.strip(), parent.strip()) for worker, parent in map(list, loader)]
     assert {worker for worker, _ in names} <= {"mpqueue-worker0", "mpqueue-worker1"}
     if method != "fork":
-        assert {parent for _, parent in names} == {"mpqueue-nursery"}
+        assert {parent for _, parent in names} == {"mpqueue-forksrv"}
 
 
 def test_a_name_keeps_the_number_of_its_worker():

@@ -43,15 +43,15 @@ def test_an_iterator_does_not_begin_again_after_the_death_of_its_worker():
     assert (statistics.deaths, statistics.restarts) == (1, 0)
 
 
-def test_the_death_of_the_nursery_ends_an_iterator():
+def test_the_death_of_the_fork_server_ends_an_iterator():
     with Gate() as gate, Loader(Numbers(gate.address), workers=1, max_queue_size=2) as loader:
         batches = iter(loader)
         gate.arrival().let_go()
         assert next(batches) == 0
         worker = gate.arrival()
         with open(f"/proc/{worker.pid}/stat", encoding="ascii") as stat:
-            nursery = int(stat.read().rpartition(")")[2].split()[1])
-        os.kill(nursery, signal.SIGKILL)
+            fork_server = int(stat.read().rpartition(")")[2].split()[1])
+        os.kill(fork_server, signal.SIGKILL)
         with pytest.raises(WorkerDied, match="generator object cannot be computed again"):
             next(batches)
         worker.let_go()

@@ -1,4 +1,4 @@
-"""Large arrays of a source lie in shared memory once, for the nursery and all workers of a pool."""
+"""Large arrays of a source lie in shared memory once, for the fork server and all workers of a pool."""
 
 import os
 
@@ -11,7 +11,7 @@ from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.worker.source_receive import load
 from mpqueue.workers import launcher
 from mpqueue.workers.kept_source import NOTHING, keep, mapped
-from mpqueue.workers.launcher import Nursery
+from mpqueue.workers.launcher import ForkServer
 from mpqueue.workers.source_send import make_patch, take_image
 
 LARGE = 1 << 27
@@ -113,7 +113,7 @@ def test_no_process_of_a_pool_has_a_copy_of_its_own():
         assert sum(sizes) < LARGE
 
 
-@pytest.mark.parametrize("start_method", ["nursery", "spawn"])
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
 def test_what_a_worker_writes_into_an_array_is_its_own(start_method):
     source = Writing()
     with Loader(source, workers=2, start_method=start_method) as loader:
@@ -147,7 +147,7 @@ class Accumulates:
         return np.concatenate([[os.getpid(), self.level], *ends])
 
 
-@pytest.mark.parametrize("start_method", ["nursery", "spawn"])
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
 def test_each_epoch_of_a_changed_source_begins_with_all_arrays_as_they_are_in_the_trainer(start_method):
     source = Accumulates()
     with Loader(source, workers=1, start_method=start_method) as loader:
@@ -183,15 +183,15 @@ def held():
     return [link for link in links if "memfd:mpqueue" in link]
 
 
-def test_a_parked_nursery_alone_keeps_the_memory_and_an_unchanged_source_is_not_copied_again(monkeypatch):
+def test_a_parked_fork_server_alone_keeps_the_memory_and_an_unchanged_source_is_not_copied_again(monkeypatch):
     sent = []
-    send_patch = Nursery.send_patch
+    send_patch = ForkServer.send_patch
 
     def counted(self, patch):
         sent.append(sorted(patch.new))
         send_patch(self, patch)
 
-    monkeypatch.setattr(Nursery, "send_patch", counted)
+    monkeypatch.setattr(ForkServer, "send_patch", counted)
     source = Data()
     with OrderedEnqueuer(source, True) as enqueuer:
         for change, copied in ((0, [[0]]), (0, []), (1, [[0]])):
@@ -204,7 +204,7 @@ def test_a_parked_nursery_alone_keeps_the_memory_and_an_unchanged_source_is_not_
             assert not held()
 
 
-def test_a_nursery_that_has_ended_while_it_was_parked_is_replaced_with_all_that_it_kept():
+def test_a_fork_server_that_has_ended_while_it_was_parked_is_replaced_with_all_that_it_kept():
     source = Data()
     with OrderedEnqueuer(source, True) as enqueuer:
         for _ in range(2):

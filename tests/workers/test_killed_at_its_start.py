@@ -29,7 +29,7 @@ class Large:
         return np.full(2, index + len(self.text))
 
 
-@pytest.mark.fresh_nursery
+@pytest.mark.fresh_fork_server
 def test_a_spawned_worker_that_is_killed_while_it_starts_is_replaced(tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text(_KILLS_THE_FIRST.format(fuse=str(tmp_path / "fuse")))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

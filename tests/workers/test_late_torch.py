@@ -29,7 +29,7 @@ class ImportsLate:
         return np.array([index, was_imported, float(torch.rand(())), -1 if worker is None else worker.num_workers])
 
 
-@pytest.mark.fresh_nursery
+@pytest.mark.fresh_fork_server
 def test_the_item_that_imports_torch_draws_what_any_other_worker_draws():
     pytest.importorskip("torch")  # not by this module, which the workers import
     with Loader(ImportsLate(), workers=2, seed=5) as loader, Loader(ImportsLate(), workers=0, seed=5) as alone:
@@ -71,14 +71,14 @@ class NeedsAStub:
         return index
 
 
-@pytest.mark.fresh_nursery
+@pytest.mark.fresh_fork_server
 @pytest.mark.parametrize("is_early", [True, False])
 def test_a_module_of_this_name_that_is_not_pytorch_is_left_alone(is_early, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)  # what this process has is put back
     source = NeedsAStub(is_early)
     with Loader(source, workers=1) as loader:
         assert list(loader) == [0, 1, 2]
-    mpqueue.shutdown()  # the nursery has the stub
+    mpqueue.shutdown()  # the fork server has the stub
 
 
 def test_a_loader_without_workers_waits_for_torch_no_longer_than_it_is_there(monkeypatch):

@@ -36,7 +36,7 @@ def nothing_is_left(before):
     print("left", left, names, before)
     return False
 
-def tried(limit, value, method="nursery", before=None):
+def tried(limit, value, method="forkserver", before=None):
     # Says how a start ends under a limit.
     soft, hard = resource.getrlimit(limit)
     enqueuer = OrderedEnqueuer(Numbers(), True, start_method=method)
@@ -76,7 +76,7 @@ def clear(outcome, *names):
     )
 
 
-@pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+@pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 def test_too_few_descriptors_are_an_error_of_start_and_leave_nothing(method):
     said = outcomes(f"""
 enough = 0
@@ -96,7 +96,7 @@ for value in range(before, before + 60, 4 if "{method}" == "spawn" else 1):
         assert clear(outcome, "Too many open files", "ulimit -n"), outcome
 
 
-@pytest.mark.parametrize("method", ["nursery", "fork"])
+@pytest.mark.parametrize("method", ["forkserver", "fork"])
 def test_too_small_files_are_an_error_of_start_and_leave_nothing(method):
     said = outcomes(f"""
 for value in (0, 1, 4096, 1 << 16, 1 << 20, 2 << 20, 1 << 30):
@@ -110,7 +110,7 @@ for value in (0, 1, 4096, 1 << 16, 1 << 20, 2 << 20, 1 << 30):
 
 
 def test_too_little_address_space_is_an_error_of_start_and_leaves_nothing():
-    """From less than this process has to more than the nursery needs."""
+    """From less than this process has to more than the fork server needs."""
     said = outcomes("""
 used = psutil.Process().memory_info().vms
 for value in (used, used + (1 << 20), used + (16 << 20), used + (64 << 20), used + (256 << 20), used + (8 << 30)):
@@ -142,7 +142,7 @@ as_somebody = pytest.mark.skipif(
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may become a user who has no other process")
 @pytest.mark.parametrize(
-    "method", ["fork", pytest.param("nursery", marks=as_somebody), pytest.param("spawn", marks=as_somebody)]
+    "method", ["fork", pytest.param("forkserver", marks=as_somebody), pytest.param("spawn", marks=as_somebody)]
 )
 def test_too_few_processes_are_an_error_of_start_and_leave_nothing(method):
     """Root has no such limit, so the trainer becomes somebody who has, and who has no other process."""

@@ -96,7 +96,7 @@ class Adding(Rows):
 SUMS = [(6.0, True), (22.0, True), (38.0, True), (54.0, True)]
 
 
-@pytest.mark.parametrize("start_method", ["nursery", "spawn"])
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
 def test_workers_map_the_file(start_method, path):
     with Loader(Rows(mapped(path)), workers=2, start_method=start_method) as loader:
         assert list(loader) == SUMS

@@ -8,23 +8,23 @@ import pytest
 from mpqueue.engine.outcomes import Result
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import FIRST_BYTES
-from mpqueue.plan.cursors import Ticket
+from mpqueue.plan.cursors import WorkItem
 from mpqueue.worker.records import GRANT, MAGIC, GrantKind
 from mpqueue.workers.handle import Cause, Work, WorkerHandle
+from mpqueue.workers.memory_pressure import MemoryPressure
 from mpqueue.workers.pool import WorkerPool
-from mpqueue.workers.pressure import Pressure
 
 LARGE = 3 << 20
 
 
 class Waiting:
-    """A worker that waits for memory for the batch of a ticket."""
+    """A worker that waits for memory for the batch of a work item."""
 
     def __init__(self, number, nbytes=0):
         self.number = number
         self.life = SimpleNamespace(is_starved=True, feed=self._feed)
         slot = SimpleNamespace(turn=number, high_water=nbytes)
-        self.work = SimpleNamespace(ticket=SimpleNamespace(number=number), slot=slot, cancelled=False)
+        self.work = SimpleNamespace(work_item=SimpleNamespace(number=number), slot=slot, cancelled=False)
         self.in_flight, self.outbox, self.heard = {number: self.work}, bytearray(), []
         self.may_use_reserve = []
 
@@ -108,12 +108,12 @@ class Pool:
         self.killed.append((worker.number, cause))
         worker.life.is_starved = False
 
-    def give_up(self, ticket, error):
-        self.given_up.append((ticket.number, error))
+    def give_up(self, work_item, error):
+        self.given_up.append((work_item.number, error))
 
 
 def pressure_of(pool, *, can_replay=False):
-    pressure = Pressure(pool, can_replay=can_replay)
+    pressure = MemoryPressure(pool, can_replay=can_replay)
     for worker in pool.workers:
         pressure._starved[worker] = worker.work
     return pressure
@@ -147,7 +147,7 @@ def test_only_the_batch_that_is_due_next_may_use_the_reserve_of_a_group(due, may
     starved, running = Waiting(5), Waiting(due)
     running.life.is_starved = False
     pool = Pool(workers=[starved, running], pages=1)
-    pressure = Pressure(pool, can_replay=True)
+    pressure = MemoryPressure(pool, can_replay=True)
     pressure._starved[starved], pressure._is_of_group = starved.work, True
     pressure.relieve(lambda: None, may_fail=True)
     assert starved.heard == [(GrantKind.RETRY, 5)]
@@ -191,7 +191,7 @@ def test_where_nothing_can_be_freed_one_gives_up_when_the_consumer_waits_in_earn
     pool = Pool(workers=workers, pending=pending)
     assert relieve(pool, **options) == 0
     assert {worker.number: [kind for kind, _ in worker.heard] for worker in workers if worker.heard} == heard
-    assert [ticket.number for ticket in pool.pending] == pending
+    assert [work_item.number for work_item in pool.pending] == pending
     assert not pool.given_up
 
 
@@ -225,10 +225,10 @@ def test_a_batch_for_which_there_is_no_slot_is_an_error_if_nobody_could_bring_on
         pumped.append(1)
         pool.is_busy = True
 
-    Pressure(pool, can_replay=True).relieve(pump, may_fail=may_fail)
+    MemoryPressure(pool, can_replay=True).relieve(pump, may_fail=may_fail)
     assert len(pumped) == granted
     assert [number for number, _ in pool.given_up] == given_up
-    assert [ticket.number for ticket in pool.pending] == [3, 4][len(given_up) :]
+    assert [work_item.number for work_item in pool.pending] == [3, 4][len(given_up) :]
     for _, error in pool.given_up:
         assert (type(error), error.bytes_asked, error.bytes_available) == (SharedMemoryFull, FIRST_BYTES, 7)
 
@@ -286,7 +286,7 @@ def test_it_is_an_error_when_nobody_will():
 
 
 def of_number(number):
-    return Ticket(number, 0, number, number)
+    return WorkItem(number, 0, number, number)
 
 
 class Ring:
@@ -322,7 +322,7 @@ def pool_of(ready, *workers):
 def test_the_slots_of_all_grants_that_nobody_has_read_are_free_again(workers):
     pool = pool_of({}, *workers)
     assert pool.take_all_unread()
-    assert [ticket.number for ticket in pool.pending] == [4, 5, 6]
+    assert [work_item.number for work_item in pool.pending] == [4, 5, 6]
     assert sorted(pool.ring.released) == [4, 5, 6]
     assert not any(worker.in_flight for worker in workers)
     assert not pool.take_all_unread()
@@ -336,7 +336,7 @@ class Finished(Work):
         self.is_end = is_end
 
     def evict(self):
-        return f"moved {self.ticket.number}"
+        return f"moved {self.work_item.number}"
 
 
 def test_the_finished_batch_that_is_furthest_from_its_turn_is_moved_first():

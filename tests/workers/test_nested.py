@@ -24,7 +24,7 @@ class Nested(Numbers):
         return super().__getitem__(index)
 
 
-@pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+@pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 def test_a_worker_may_start_workers(method):
     with OrderedEnqueuer(Nested(), True, start_method=method) as enqueuer:
         enqueuer.start(1, 2)

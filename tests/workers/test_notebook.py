@@ -40,7 +40,7 @@ def _footprint():
 
 
 @pytest.fixture(autouse=True)
-def _leaves_nothing(_starts_nurseries):  # which may start the interpreter that stands by, for all tests
+def _leaves_nothing(_starts_fork_servers):  # which may start the interpreter that stands by, for all tests
     before = _footprint()
     yield
     left = left_behind(_footprint, before)
@@ -82,7 +82,7 @@ class Kernel:
                 return printed, error
 
 
-@pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+@pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 def test_a_source_of_a_cell_runs_in_worker_processes(kernel, method):
     assert kernel.run(SOURCE) == ("", None)
     for _ in range(2):
@@ -97,8 +97,8 @@ def test_an_interrupted_cell_leaves_no_worker_and_the_next_cell_runs(kernel):
         if printed.endswith("2 "):
             kernel.manager.interrupt_kernel()
 
-    assert kernel.run("train(source, 'nursery')", interrupt) == ("0 1 2 ", "KeyboardInterrupt")
+    assert kernel.run("train(source, 'fork server')", interrupt) == ("0 1 2 ", "KeyboardInterrupt")
     assert kernel.run("import mpqueue; mpqueue.shutdown()") == ("", None)
     left = [child for child in process.children(recursive=True) if "resource_tracker" not in " ".join(child.cmdline())]
     assert left == []
-    assert kernel.run("source.hang_at = -1; train(source, 'nursery')") == ("0 1 2 3 4 5 6 7 ", None)
+    assert kernel.run("source.hang_at = -1; train(source, 'fork server')") == ("0 1 2 3 4 5 6 7 ", None)

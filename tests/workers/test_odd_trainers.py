@@ -48,7 +48,7 @@ if __name__ == "__main__":
 
 
 TRAIN = """
-with OrderedEnqueuer(Numbers(), True, start_method=os.environ.get("METHOD", "nursery")) as enqueuer:
+with OrderedEnqueuer(Numbers(), True, start_method=os.environ.get("METHOD", "forkserver")) as enqueuer:
     enqueuer.start(2)
     batches = enqueuer.get()
     say(*(int(next(batches)[0]) for _ in range(8)))
@@ -83,9 +83,9 @@ def may_unshare():
 
 
 @pytest.mark.skipif(not may_unshare(), reason="may not make a namespace of processes")
-@pytest.mark.parametrize("method", ["nursery", "fork"])
+@pytest.mark.parametrize("method", ["forkserver", "fork"])
 def test_as_process_1_no_zombie_is_left(method):
-    """Orphans are ours then: workers of a nursery that was killed."""
+    """Orphans are ours then: workers of a fork server that was killed."""
     said, output = ran(
         """
 assert os.getpid() == 1
@@ -108,13 +108,15 @@ say([p.status() for p in psutil.Process().children(recursive=True) if "resource_
     assert output == ""
 
 
-@pytest.mark.parametrize(("method", "closed"), [("nursery", "0"), ("nursery", "1"), ("fork", "1"), ("spawn", "0")])
+@pytest.mark.parametrize(
+    ("method", "closed"), [("forkserver", "0"), ("forkserver", "1"), ("fork", "1"), ("spawn", "0")]
+)
 def test_with_closed_standard_streams(method, closed):
     said, _ = ran(f"for fd in {closed.split()}: os.close(int(fd))\n" + TRAIN, env={"METHOD": method})
     assert said == ["0 1 2 3 4 5 6 7"]
 
 
-@pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+@pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 def test_nothing_that_carries_batches_has_the_number_of_a_standard_stream(method):
     """What C code prints would be written into them."""
     said, _ = ran(
@@ -186,7 +188,7 @@ mpqueue.shutdown()
     assert set(said) == {""}
 
 
-@pytest.mark.parametrize(("method", "closed"), [("nursery", "1"), ("nursery", "2"), ("spawn", "0 1 2")])
+@pytest.mark.parametrize(("method", "closed"), [("forkserver", "1"), ("forkserver", "2"), ("spawn", "0 1 2")])
 def test_where_a_standard_stream_was_closed_a_worker_writes_to_nobody(method, closed):
     script = """
 class Streams(Numbers):
@@ -212,7 +214,7 @@ def test_in_a_working_directory_that_is_read_only(tmp_path):
 
 
 @pytest.mark.skipif(sys.version_info[:3] == (3, 13, 0), reason="3.13.0 can import nothing from a folder that is gone")
-@pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+@pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 def test_in_a_working_directory_that_is_gone(method, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -221,7 +223,7 @@ def test_in_a_working_directory_that_is_gone(method, tmp_path):
     assert said == ["0 1 2 3 4 5 6 7"]
 
 
-@pytest.mark.parametrize("method", ["nursery", "fork"])
+@pytest.mark.parametrize("method", ["forkserver", "fork"])
 def test_whose_output_goes_to_a_pipe_a_line_of_a_dying_worker_is_not_lost(method, tmp_path):
     said, output = ran(f"METHOD, FUSE = {method!r}, {str(tmp_path / 'fuse')!r}" + """
 class Printing(Numbers):

@@ -110,7 +110,7 @@ def test_a_trainer_that_reads_beside_one_worker_does_not_move_its_place(tmp_path
 
 
 class OpenedWhenUnpickled(Rows):
-    """As programs do it that close the file in `__getstate__`: the nursery opens it, once for all workers."""
+    """As programs do it that close the file in `__getstate__`: the fork server opens it, once for all workers."""
 
     def __getstate__(self):
         return {"gate": self.gate, "path": self.file.name, "mode": self.file.mode}
@@ -321,14 +321,14 @@ class OpensTold(Plain):
         self.file = Told(state["path"], "r+b")
 
 
-@pytest.mark.parametrize("start_method", ["nursery", "fork"])
+@pytest.mark.parametrize("start_method", ["forkserver", "fork"])
 def test_a_source_is_looked_through_once_for_all_forks(start_method, tmp_path):
     (tmp_path / "rows").touch()
     with Told(str(tmp_path / "rows"), "r+b") as file:
         with Loader(OpensTold("", file), workers=3, start_method=start_method) as loader:
             assert list(loader) == [0, 1]
     looks = (tmp_path / "rows.looks").read_text().splitlines()
-    assert len(looks) == (1 if start_method == "nursery" else 2)  # the other one: for pipes and sockets
+    assert len(looks) == (1 if start_method == "forkserver" else 2)  # the other one: for pipes and sockets
 
 
 def test_a_source_is_not_looked_through_where_no_file_is_open_for_writing():

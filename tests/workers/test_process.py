@@ -1,4 +1,4 @@
-"""The backend of worker processes: slots that come back, and tickets that are forgotten after an interrupt."""
+"""The backend of worker processes: slots that come back, and work items that are forgotten after an interrupt."""
 
 import numpy as np
 from helpers.faults import Numbers, numbers
@@ -30,7 +30,7 @@ def test_a_slot_whose_array_the_source_has_dropped_is_used_again():
 
 
 def test_what_was_under_way_before_an_interrupt_is_computed_for_nobody():
-    """The tickets of before have numbers that are not asked for: a batch for one would keep its slot for ever."""
+    """The work items of before have numbers that are not asked for: a batch for one would keep its slot for ever."""
     with Loader(Numbers(40), workers=1, max_queue_size=8) as loader:
         batches = iter(loader)
         assert numbers(batches, 1) == [0]
@@ -41,8 +41,8 @@ def test_what_was_under_way_before_an_interrupt_is_computed_for_nobody():
         for _ in range(2):  # all is ready, and then some of it is not even granted
             pipeline.is_inconsistent = pipeline.ledger.needs_attention = True
             (number,) = numbers(batches, 1)
-            known = pipeline.ledger.tickets.keys()
+            known = pipeline.ledger.work_items.keys()
             assert pool.ready.keys() <= known
-            assert {ticket.number for ticket in pool.pending} <= known
+            assert {work_item.number for work_item in pool.pending} <= known
         assert numbers(batches, 39 - number) == list(range(number + 1, 40))
         assert (number, next(batches, None)) == (2, None)

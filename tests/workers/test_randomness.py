@@ -40,7 +40,7 @@ def reference():
     return stream(25, 0, seed=11)
 
 
-@pytest.mark.parametrize(("workers", "start_method"), [(1, "nursery"), (5, "nursery"), (2, "fork"), (2, "spawn")])
+@pytest.mark.parametrize(("workers", "start_method"), [(1, "forkserver"), (5, "forkserver"), (2, "fork"), (2, "spawn")])
 def test_any_workers_and_start_method_yield_the_stream_without_workers(workers, start_method, reference):
     assert stream(25, workers, seed=11, start_method=start_method) == reference
 

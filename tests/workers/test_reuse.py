@@ -88,7 +88,7 @@ def test_grants_keep_their_order_and_their_worker_when_their_slots_are_exchanged
         for _ in range(5):
             world.pipeline.next()
             (worker,) = pool.roster.workers.values()
-            numbers = [work.ticket.number for work in worker.in_flight.values()]
+            numbers = [work.work_item.number for work in worker.in_flight.values()]
             assert numbers == sorted(numbers)
             assert not pool.pending
         assert told(world) > 0

@@ -10,7 +10,7 @@ from helpers.gates import Gate, pass_gate
 
 from mpqueue import Loader, OrderedEnqueuer
 
-METHODS = pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+METHODS = pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 LOOKED_AT = [signal.SIGINT, signal.SIGTERM, signal.SIGCHLD]
 
 

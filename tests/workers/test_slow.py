@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 from helpers.faults import Numbers
 from helpers.gates import Gate, pass_gate
-from helpers.homes import servers_home  # noqa: F401 - a fixture
+from helpers.server_directories import servers_directory  # noqa: F401 - a fixture
 
 import mpqueue
 from mpqueue import Loader
-from mpqueue.plan.cursors import Ticket
+from mpqueue.plan.cursors import WorkItem
 from mpqueue.service.server import Server
 from mpqueue.workers import hang
 from mpqueue.workers.handle import WorkerState
 from mpqueue.workers.hang import SlowBatch, SlowWatch
 
 AT, LENGTH = 2, 4
-BACKENDS = [{"start_method": "nursery"}, {"start_method": "fork"}, {"start_method": "spawn"}, {"backend": "thread"}]
+BACKENDS = [{"start_method": "forkserver"}, {"start_method": "fork"}, {"start_method": "spawn"}, {"backend": "thread"}]
 
 
 class Slow(Numbers):
@@ -85,7 +85,7 @@ def test_it_is_told_of_with_index_worker_and_stack_and_comes_as_ever(options, ba
         assert "in __getitem__" in text
 
 
-@pytest.mark.usefixtures("servers_home")
+@pytest.mark.usefixtures("servers_directory")
 def test_a_server_tells_of_it_too(opening):
     with Server("s", Slow(opening.gate), workers=1), mpqueue.attach("s", timeout=60) as consumer:
         assert [int(batch[0]) for batch in consumer] == list(range(LENGTH))
@@ -100,7 +100,9 @@ class Init:
         pass_gate(self.address)
 
 
-@pytest.mark.parametrize("options", [{"start_method": "nursery"}, {"backend": "thread"}], ids=["nursery", "thread"])
+@pytest.mark.parametrize(
+    "options", [{"start_method": "forkserver"}, {"backend": "thread"}], ids=["forkserver", "thread"]
+)
 def test_so_it_is_with_what_comes_before_the_first_batch(options, opening):
     opening.of = "index 0 of epoch 0 is not ready after"
     with Loader(Numbers(2), workers=1, worker_init=Init(opening.gate), **options) as loader:
@@ -110,13 +112,15 @@ def test_so_it_is_with_what_comes_before_the_first_batch(options, opening):
 def test_it_is_told_after_30_60_and_120_seconds_and_anew_for_each_batch(monkeypatch):
     now = 1000.0
     monkeypatch.setattr(hang, "time", SimpleNamespace(monotonic=lambda: now))
-    tickets = {number: Ticket(number, 0, number, number, -1, None) for number in range(2)}
-    ledger = SimpleNamespace(head=0, num_batches=0, ready={}, tickets=tickets, is_outstanding=tickets.__contains__)
+    work_items = {number: WorkItem(number, 0, number, number, -1, None) for number in range(2)}
+    ledger = SimpleNamespace(
+        head=0, num_batches=0, ready={}, work_items=work_items, is_outstanding=work_items.__contains__
+    )
     batch = SlowBatch(ledger)
     told = []
     for second in range(300):
         now = 1000.0 + second
-        if batch.overdue() is tickets[ledger.head]:
+        if batch.overdue() is work_items[ledger.head]:
             told.append(second)
         assert batch.time_left_s() > 0
     assert told == [30, 60, 120, 240]
@@ -130,8 +134,8 @@ def test_what_is_no_waiting_does_not_count(monkeypatch):
     """This process was stopped for a while; or, without an order, other batches came, and were worked on."""
     now = 0.0
     monkeypatch.setattr(hang, "time", SimpleNamespace(monotonic=lambda: now))
-    ticket = Ticket(0, 0, 0, 0, -1, None)
-    ledger = SimpleNamespace(head=0, num_batches=0, ready={}, tickets={0: ticket}, is_outstanding=lambda _: True)
+    work_item = WorkItem(0, 0, 0, 0, -1, None)
+    ledger = SimpleNamespace(head=0, num_batches=0, ready={}, work_items={0: work_item}, is_outstanding=lambda _: True)
     batch = SlowBatch(ledger)
     assert batch.time_left_s() == 30
     now += 10
@@ -143,7 +147,7 @@ def test_what_is_no_waiting_does_not_count(monkeypatch):
     assert batch.time_left_s() == 30
     assert batch.overdue() is None
     now += 30
-    assert batch.overdue() is ticket
+    assert batch.overdue() is work_item
 
 
 def test_nobody_waits_for_the_answer_of_a_worker_that_is_stopped(monkeypatch):
@@ -158,19 +162,19 @@ def test_nobody_waits_for_the_answer_of_a_worker_that_is_stopped(monkeypatch):
     os.close(low)
     clock = SimpleNamespace(monotonic=lambda: now, perf_counter_ns=lambda: 0)
     monkeypatch.setattr(hang, "time", clock)
-    monkeypatch.setattr(SlowBatch, "overdue", lambda _: ticket)
+    monkeypatch.setattr(SlowBatch, "overdue", lambda _: work_item)
     monkeypatch.setattr(SlowBatch, "tell", lambda *told_of: told.append(told_of[1:]))
-    ticket = Ticket(0, 0, 0, 0, -1, None)
+    work_item = WorkItem(0, 0, 0, 0, -1, None)
     worker = SimpleNamespace(
         number=0,
         busy_since=0,
-        in_flight={0: SimpleNamespace(ticket=ticket)},
+        in_flight={0: SimpleNamespace(work_item=work_item)},
         process=SimpleNamespace(pid=1, machine=""),
         life=SimpleNamespace(state=WorkerState.SERVING),
         pipes=SimpleNamespace(stacks=reader),
     )
     roster = SimpleNamespace(living=[worker], signal=lambda *asks: asked.append(asks))
-    ledger = SimpleNamespace(head=0, num_batches=0, ready={}, tickets={0: ticket}, is_outstanding=lambda _: True)
+    ledger = SimpleNamespace(head=0, num_batches=0, ready={}, work_items={0: work_item}, is_outstanding=lambda _: True)
     watch = SlowWatch(ledger, roster)
     watch.look()
     watch.look()
@@ -182,7 +186,7 @@ def test_nobody_waits_for_the_answer_of_a_worker_that_is_stopped(monkeypatch):
     watch.look()
     assert told == []
     watch.look()
-    assert told.pop() == (ticket, "worker 0 (pid 1) is here", "in reads_a_slow_disk")
+    assert told.pop() == (work_item, "worker 0 (pid 1) is here", "in reads_a_slow_disk")
     watch.look()
     now += 2
     watch.look()
@@ -199,7 +203,7 @@ def test_nobody_waits_for_the_answer_of_a_worker_that_is_stopped(monkeypatch):
 
 
 def test_nobody_looks_at_the_clock_for_what_is_there_or_is_not_asked_for():
-    ledger = SimpleNamespace(head=0, ready={0: None}, tickets={}, is_outstanding=lambda number: number == 0)
+    ledger = SimpleNamespace(head=0, ready={0: None}, work_items={}, is_outstanding=lambda number: number == 0)
     assert SlowBatch(ledger).time_left_s() is None
     ledger.head = 1
     assert SlowBatch(ledger).time_left_s() is None

@@ -41,7 +41,7 @@ def epoch(batches, length=4):
     return [next(batches) for _ in range(length)]
 
 
-@pytest.mark.parametrize("start_method", ["nursery", "fork", "spawn"])
+@pytest.mark.parametrize("start_method", ["forkserver", "fork", "spawn"])
 def test_a_change_in_place_inside_a_big_array_reaches_the_workers_before_the_next_epoch(start_method):
     with OrderedEnqueuer(ChangingInPlace(), True, start_method=start_method) as enqueuer:
         enqueuer.start(2)
@@ -116,17 +116,17 @@ def test_a_parked_pool_is_used_again_and_a_file_that_workers_held_is_free(tmp_pa
 
     with OrderedEnqueuer(Holding(10), True) as enqueuer:
         enqueuer.start(2)
-        nursery = next(enqueuer.get())[0]
+        fork_server = next(enqueuer.get())[0]
         assert holders()
         enqueuer.stop()
         assert not holders()
         enqueuer.start(1)
-        assert next(enqueuer.get())[0] == nursery
+        assert next(enqueuer.get())[0] == fork_server
         enqueuer.stop()
     mpqueue.shutdown()
     import psutil
 
-    assert not psutil.pid_exists(int(nursery))
+    assert not psutil.pid_exists(int(fork_server))
 
 
 class Locked(Table):
@@ -147,7 +147,7 @@ def test_a_source_that_cannot_be_pickled_is_inherited_by_fork_with_one_warning_t
 
 
 def test_an_explicit_start_method_never_falls_back():
-    enqueuer = OrderedEnqueuer(Locked(), True, start_method="nursery")
+    enqueuer = OrderedEnqueuer(Locked(), True, start_method="forkserver")
     with pytest.raises(UnpicklableSource, match=r"\.inner\['deep'\]\[0\] cannot be pickled"):
         enqueuer.start(2)
     assert not enqueuer.is_running()

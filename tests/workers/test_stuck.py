@@ -1,4 +1,4 @@
-"""Whoever does not answer: workers that SIGKILL does not end, and a nursery that hangs."""
+"""Whoever does not answer: workers that SIGKILL does not end, and a fork server that hangs."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ import pytest
 from helpers.faults import Numbers, burns, numbers
 from helpers.gates import Gate, pass_gate
 from helpers.hanging import TIMEOUT_S, judge_by
-from workers.test_nursery import nurseries
+from workers.test_fork_server import fork_servers
 
 from mpqueue import OrderedEnqueuer
 from mpqueue.errors import StopTimeout
@@ -69,7 +69,7 @@ class AtGate(Numbers):
         return super().__getitem__(index)
 
 
-@pytest.mark.parametrize("method", ["nursery", "fork"])
+@pytest.mark.parametrize("method", ["forkserver", "fork"])
 def test_a_worker_stuck_in_the_kernel_is_replaced_and_its_slots_wait_for_its_end(
     method, freezer, tmp_path, monkeypatch
 ):
@@ -104,7 +104,7 @@ def test_a_worker_stuck_in_the_kernel_is_replaced_and_its_slots_wait_for_its_end
         stuck.let_go()
 
 
-@pytest.mark.parametrize("method", ["nursery", "fork"])
+@pytest.mark.parametrize("method", ["forkserver", "fork"])
 def test_a_stop_names_a_worker_that_is_stuck_in_the_kernel_and_hangs_not(method, freezer, tmp_path, monkeypatch):
     for name in ("roster.STUCK_S", "roster._TERM_S", "forker._REAP_S"):
         monkeypatch.setattr(f"mpqueue.workers.{name}", 0.1)
@@ -125,7 +125,7 @@ def test_a_stop_names_a_worker_that_is_stuck_in_the_kernel_and_hangs_not(method,
 
 
 def test_a_worker_whose_process_nobody_has_told_of_ends_with_its_pipe(monkeypatch):
-    """Its nursery was killed before it could tell."""
+    """Its fork server was killed before it could tell."""
     ended, stuck = WorkerHandle(0, 0), WorkerHandle(1, 1)
     try:
         ended.pipes.close_worker_ends()
@@ -138,7 +138,7 @@ def test_a_worker_whose_process_nobody_has_told_of_ends_with_its_pipe(monkeypatc
             worker.close()
 
 
-@pytest.mark.parametrize("method", ["nursery", "fork"])
+@pytest.mark.parametrize("method", ["forkserver", "fork"])
 def test_a_stop_without_time_waits_for_the_end_of_who_was_killed(method, tmp_path, monkeypatch):
     monkeypatch.setattr("mpqueue.workers.roster._TERM_S", 0.0)  # as if the killed did not get a CPU for that long
     with Gate() as gate:
@@ -150,29 +150,29 @@ def test_a_stop_without_time_waits_for_the_end_of_who_was_killed(method, tmp_pat
         assert not enqueuer.is_running()
 
 
-def test_a_stop_ends_a_nursery_that_hangs():
+def test_a_stop_ends_a_fork_server_that_hangs():
     enqueuer = OrderedEnqueuer(Numbers(), True)
     enqueuer.start(2)
     numbers(enqueuer.get(), 2)
-    (nursery,) = nurseries()
-    nursery.send_signal(signal.SIGSTOP)
+    (fork_server,) = fork_servers()
+    fork_server.send_signal(signal.SIGSTOP)
     enqueuer.stop()
-    assert not nurseries()
+    assert not fork_servers()
 
 
-def test_a_death_that_a_hanging_nursery_does_not_tell_of_loses_nothing(monkeypatch):
+def test_a_death_that_a_hanging_fork_server_does_not_tell_of_loses_nothing(monkeypatch):
     monkeypatch.setattr("mpqueue.workers.supervision.STUCK_S", 0.1)
     with OrderedEnqueuer(Numbers(), True) as enqueuer:
         enqueuer.start(2)
         batches = enqueuer.get()
         assert numbers(batches, 4) == [0, 1, 2, 3]
-        (nursery,) = nurseries()
-        workers = nursery.children()
-        nursery.send_signal(signal.SIGSTOP)
+        (fork_server,) = fork_servers()
+        workers = fork_server.children()
+        fork_server.send_signal(signal.SIGSTOP)
         for worker in workers:
             worker.kill()
         while any(worker.status() != psutil.STATUS_ZOMBIE for worker in workers):
             time.sleep(0.001)  # only what has died can be known to have
         assert numbers(batches, 12) == [4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7]
-        assert nurseries() != [nursery]
-        assert not psutil.pid_exists(nursery.pid)
+        assert fork_servers() != [fork_server]
+        assert not psutil.pid_exists(fork_server.pid)

@@ -37,7 +37,7 @@ def test_lanes_of_which_nobody_has_read_a_grant_go_to_a_worker_that_comes_back()
         found += words(world, 8)
         (worker,) = pool.roster.workers.values()
         world.pipeline.look()
-        assert {work.ticket.lane for work in worker.in_flight.values()} == set(range(LANES))
+        assert {work.work_item.lane for work in worker.in_flight.values()} == set(range(LANES))
         supervision.take_exits()
         assert supervision.resize(2)
         assert len(pool.owners.of(0)) == len(pool.owners.of(1)) == LANES // 2
@@ -47,7 +47,7 @@ def test_lanes_of_which_nobody_has_read_a_grant_go_to_a_worker_that_comes_back()
         world.close()
 
 
-class Stuck(simulated.Nursery):
+class Stuck(simulated.ForkServer):
     """Kills nobody."""
 
     def kill(self, key, number):
@@ -58,7 +58,7 @@ class Stuck(simulated.Nursery):
 
 
 def test_slots_that_the_code_of_a_given_up_worker_holds_wait_for_its_end_and_no_others_do(monkeypatch):
-    monkeypatch.setattr(simulated, "Nursery", Stuck)
+    monkeypatch.setattr(simulated, "ForkServer", Stuck)
     monkeypatch.setattr("mpqueue.workers.supervision.STUCK_S", 0.0)
     cursor = EpochCursor(lambda: 1 << 20, 0)
     cursor.start_at(0)

@@ -38,13 +38,13 @@ from mpqueue.errors import BatchTimeout, WorkerDied
 from mpqueue.workers import launcher
 from mpqueue.workers.roster import Roster
 
-_WITH_EPOCHS = {"epoch-end", "on-epoch-end", "push-to-nursery", "push-to-worker"}
+_WITH_EPOCHS = {"epoch-end", "on-epoch-end", "push-to-fork_server", "push-to-worker"}
 _OF_ALL_WORKERS = {"unpickling", "worker-init", "push-to-worker"}  # one worker only, or which one is struck matters
 
 
 @pytest.fixture(autouse=True)
-def _leaves_nothing(_starts_nurseries):
-    """As for all tests, but for nurseries that are parked: the next cell takes them."""
+def _leaves_nothing(_starts_fork_servers):
+    """As for all tests, but for fork servers that are parked: the next cell takes them."""
     before = _footprint()
     yield
     left = left_behind(_footprint, before)
@@ -179,8 +179,8 @@ def test_cell(place, kind, backend, tmp_path, monkeypatch):
     _hurry(monkeypatch)
     if place == "stopping":
         _let_strike(tmp_path / "fuse", monkeypatch)
-    if place == "nursery":
-        _strike_at_start_of_nursery(kind, tmp_path, monkeypatch)
+    if place == "forkserver":
+        _strike_at_start_of_fork_server(kind, tmp_path, monkeypatch)
     expected = outcome_of(place, kind, backend)
     once = place != "pickling-batch" or kind not in RAISING  # what pickle cannot do is tried again by cloudpickle
     with Cell(place, kind, backend, tmp_path, once=once) as cell:
@@ -269,13 +269,13 @@ class _Interrupt:
         signal.signal(signal.SIGUSR2, self.previous)
 
 
-def _strike_at_start_of_nursery(kind, folder, monkeypatch):
+def _strike_at_start_of_fork_server(kind, folder, monkeypatch):
     """Python imports `sitecustomize` when an interpreter comes up."""
     mpqueue.shutdown()
     (folder / "site").mkdir()
     (folder / "site" / "sitecustomize.py").write_text(
         "import sys\n"
-        f"if any('nursery' in word for word in sys.orig_argv): sys.path.insert(0, {os.path.dirname(os.path.dirname(__file__))!r}); "
+        f"if any('fork server' in word for word in sys.orig_argv): sys.path.insert(0, {os.path.dirname(os.path.dirname(__file__))!r}); "
         f"from helpers.faults import Fault; Fault({kind!r}, {str(folder / 'fuse')!r})()\n"
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder / "site"), os.environ.get("PYTHONPATH", "")]))
@@ -303,8 +303,8 @@ _AGAIN = [
 
 
 @pytest.mark.parametrize(("place", "kind"), _AGAIN, ids=["-".join(pair) for pair in _AGAIN])
-def test_a_ticket_that_kills_its_worker_again_and_again_is_given_up_after_its_restarts(place, kind, tmp_path):
-    with Cell(place, kind, "nursery", tmp_path, once=False, restarts=1) as cell:
+def test_a_work_item_that_kills_its_worker_again_and_again_is_given_up_after_its_restarts(place, kind, tmp_path):
+    with Cell(place, kind, "forkserver", tmp_path, once=False, restarts=1) as cell:
         with pytest.raises(WorkerDied) as caught:
             _run(cell)
         error = caught.value
@@ -323,8 +323,8 @@ def test_a_ticket_that_kills_its_worker_again_and_again_is_given_up_after_its_re
 
 
 @pytest.mark.parametrize("kind", ["exit-0", "sigkill"])
-def test_a_worker_init_that_kills_again_and_again_is_no_ticket_to_blame(kind, tmp_path):
-    with Cell("worker-init", kind, "nursery", tmp_path, once=False, restarts=1) as cell:
+def test_a_worker_init_that_kills_again_and_again_is_no_work_item_to_blame(kind, tmp_path):
+    with Cell("worker-init", kind, "forkserver", tmp_path, once=False, restarts=1) as cell:
         with pytest.raises(WorkerDied, match="before they compute anything: look at `worker_init`") as caught:
             _run(cell)
         assert caught.value.index is None
@@ -336,9 +336,9 @@ def test_a_worker_init_that_kills_again_and_again_is_no_ticket_to_blame(kind, tm
     ("place", "kind"),
     [("worker-init", "endless-loop"), *(("amid-item", kind) for kind in HANGING), ("amid-copy", "sigstop")],
 )
-def test_a_ticket_that_hangs_again_and_again_is_given_up_after_its_restarts(place, kind, tmp_path, monkeypatch):
+def test_a_work_item_that_hangs_again_and_again_is_given_up_after_its_restarts(place, kind, tmp_path, monkeypatch):
     _hurry(monkeypatch)
-    with Cell(place, kind, "nursery", tmp_path, once=False, restarts=1) as cell:
+    with Cell(place, kind, "forkserver", tmp_path, once=False, restarts=1) as cell:
         judge_by(cell.told, monkeypatch)
         with pytest.raises(BatchTimeout) as caught:
             _run(cell)

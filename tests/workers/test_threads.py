@@ -1,4 +1,4 @@
-"""Worker threads: whom a ticket wakes."""
+"""Worker threads: whom a work item wakes."""
 
 import contextlib
 import gc
@@ -155,7 +155,7 @@ def test_a_loop_that_is_broken_off_leaves_no_batch_that_was_ready():
         pipeline.restart_at(Place(0))
         with pipeline.lock:
             assert not before & ledger.ready.keys()
-            assert ledger.ready.keys() <= ledger.tickets.keys()
+            assert ledger.ready.keys() <= ledger.work_items.keys()
 
 
 def test_who_has_slept_until_a_batch_came_is_woken_no_more():

@@ -1,4 +1,4 @@
-"""Threads that loading the source leaves in the nursery: most forbid to fork workers, some are known to be safe."""
+"""Threads that loading the source leaves in the fork server: most forbid to fork workers, some are known to be safe."""
 
 import os
 import threading

@@ -33,7 +33,7 @@ class Telling(Numbers):
     def __setstate__(self, state):
         self.__dict__.update(state)
         worker, is_new = mpqueue.worker_info() is not None, self.epoch > 0
-        if PLACE == {(False, False): "unpickling", (True, True): "push", (False, True): "push to nursery"}.get((worker, is_new)):
+        if PLACE == {(False, False): "unpickling", (True, True): "push", (False, True): "push to fork server"}.get((worker, is_new)):
             say("there")
             time.sleep(1000)
 
@@ -54,7 +54,7 @@ def init():
         time.sleep(1000)
 
 
-source = (Epochs if PLACE in ("push", "push to nursery", "restart", "epoch end") else Telling)()
+source = (Epochs if PLACE in ("push", "push to fork server", "restart", "epoch end") else Telling)()
 enqueuer = OrderedEnqueuer(source, True, start_method=METHOD, worker_init=init)
 if PLACE == "loop":  # before a worker is there, and says so
     from mpqueue.workers import roster
@@ -86,7 +86,7 @@ time.sleep(1000)
 """
 
 
-def trainer_at(place, method="nursery", **options):
+def trainer_at(place, method="forkserver", **options):
     return Trainer(f"PLACE, METHOD = {place!r}, {method!r}\n{STATES}", **options)
 
 
@@ -107,7 +107,7 @@ def killed_cleanly(trainer):
 @pytest.mark.parametrize(
     ("place", "method"),
     [
-        *((place, "nursery") for place in ("worker_init", "item", "idle", "epoch end")),
+        *((place, "forkserver") for place in ("worker_init", "item", "idle", "epoch end")),
         ("idle", "fork"),
         ("worker_init", "spawn"),
     ],
@@ -118,7 +118,7 @@ def test_it_leaves_nothing(place, method):
         assert killed_cleanly(trainer)
 
 
-@pytest.mark.parametrize("method", ["nursery", "fork"])
+@pytest.mark.parametrize("method", ["forkserver", "fork"])
 def test_it_leaves_nothing_while_it_stops_a_worker_that_does_not_want_to(method):
     with trainer_at("loop", method) as trainer:
         assert trainer.heard() == "there"
@@ -127,18 +127,18 @@ def test_it_leaves_nothing_while_it_stops_a_worker_that_does_not_want_to(method)
         assert killed_cleanly(trainer)
 
 
-@pytest.mark.parametrize("place", ["unpickling", "push", "push to nursery", "restart"])
+@pytest.mark.parametrize("place", ["unpickling", "push", "push to fork server", "restart"])
 def test_it_leaves_nothing_while_the_source_is_on_its_way(place):
     with trainer_at(place) as trainer:
         assert trainer.heard() == "there"
         assert killed_cleanly(trainer)
 
 
-@pytest.mark.parametrize(("place", "who"), [("item", "workers"), ("item", "nursery"), ("idle", "nursery")])
+@pytest.mark.parametrize(("place", "who"), [("item", "workers"), ("item", "forkserver"), ("idle", "forkserver")])
 def test_it_leaves_nothing_that_is_stopped(place, who):
     with trainer_at(place) as trainer:
         assert trainer.heard() == "there"
-        for process in trainer.workers() if who == "workers" else [trainer.nursery()]:
+        for process in trainer.workers() if who == "workers" else [trainer.fork_server()]:
             process.send_signal(signal.SIGSTOP)
         assert killed_cleanly(trainer)
 
@@ -153,20 +153,20 @@ def test_it_leaves_no_stopped_worker_of_any_method(method):
         assert killed_cleanly(trainer)
 
 
-def test_it_leaves_no_nursery_whose_interpreter_just_comes_up(tmp_path):
+def test_it_leaves_no_fork_server_whose_interpreter_just_comes_up(tmp_path):
     with Gate() as gate:
         (tmp_path / "sitecustomize.py").write_text(
             "import sys\n"
-            "if any('nursery' in word for word in sys.orig_argv):\n"
+            "if any('fork server' in word for word in sys.orig_argv):\n"
             f"    sys.path.insert(0, {os.path.dirname(os.path.dirname(__file__))!r})\n"
             f"    __import__('helpers.gates').gates.pass_gate({gate.address!r})\n"
         )
         path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
         with trainer_at("nowhere", env={"PYTHONPATH": path}) as trainer:
-            nursery = gate.arrival()
+            fork_server = gate.arrival()
             trainer.process.kill()
             trainer.process.wait()
-            nursery.let_go()
+            fork_server.let_go()
             assert trainer.left_nothing(WITHIN_S)
 
 
@@ -214,7 +214,7 @@ while True:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "step"), [("nursery", 67), ("fork", 131)])
+@pytest.mark.parametrize(("method", "step"), [("forkserver", 67), ("fork", 131)])
 def test_it_leaves_nothing_at_whatever_call_of_the_engine_it_dies(method, step):
     options = {"stdin": -1, "bufsize": 0}
     with Trainer(f"METHOD, STEP = {method!r}, {step}\n{SELF_KILLED}", **options) as supervisor:

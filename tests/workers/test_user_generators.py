@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mpqueue import Loader
-from mpqueue.worker.kept_generators import KeptGenerators
+from mpqueue.worker.user_generators import KeptGenerators
 
 
 class Inner:

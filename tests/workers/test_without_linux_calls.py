@@ -8,7 +8,7 @@ from helpers.outside import ran
 
 pytestmark = pytest.mark.slow
 
-# Interpreters import this first: trainer, nursery and spawned workers.
+# Interpreters import this first: trainer, fork server and spawned workers.
 _WITHOUT_CALLS = """
 import os, select, signal
 del os.pidfd_open, signal.pidfd_send_signal, select.epoll
@@ -33,8 +33,8 @@ def without(lacks, tmp_path):
 SYSTEMS = pytest.mark.parametrize("lacks", [_WITHOUT_CALLS, _LIKE_MACOS], ids=["no-calls", "like-macos"])
 METHODS = pytest.mark.parametrize(
     ("lacks", "method"),
-    [(_WITHOUT_CALLS, "nursery"), *((_LIKE_MACOS, method) for method in ("nursery", "fork", "spawn"))],
-    ids=["no-calls-nursery", "like-macos-nursery", "like-macos-fork", "like-macos-spawn"],
+    [(_WITHOUT_CALLS, "forkserver"), *((_LIKE_MACOS, method) for method in ("forkserver", "fork", "spawn"))],
+    ids=["no-calls-fork_server", "like-macos-fork_server", "like-macos-fork", "like-macos-spawn"],
 )
 
 _EPOCHS = """
@@ -100,7 +100,7 @@ def test_one_that_closes_all_its_descriptors_counts_as_dead(method, without, tmp
 
 
 @SYSTEMS
-def test_a_nursery_that_dies_is_replaced(without):
+def test_a_fork_server_that_dies_is_replaced(without):
     said, _ = ran(
         """
         import psutil
@@ -109,7 +109,7 @@ def test_a_nursery_that_dies_is_replaced(without):
         batches = enqueuer.get()
         say(*(int(next(batches)[0]) for _ in range(8)))
         for process in psutil.Process().children():
-            if "nursery" in " ".join(process.cmdline()):
+            if "forkserver" in " ".join(process.cmdline()):
                 process.kill()
         say(*(int(next(batches)[0]) for _ in range(16)))
         enqueuer.stop()

@@ -10,8 +10,9 @@ not made; an `Engine` computes the batches.
     iter(loader)       persistent: the same iterator, and the same workers, begin anew
     it is collected    the workers end, at once
 
-Workers see the dataset as it was when they were started. One that replaces a dead one has it from the nursery, as the
-others; with "fork" there is no nursery, and it is forked from the trainer, with the dataset as it is there by then.
+Workers see the dataset as it was when they were started. One that replaces a dead one has it from the fork server, as
+the others; with "fork" there is no fork server, and it is forked from the trainer, with the dataset as it is there by
+then.
 """
 
 import contextlib
@@ -48,7 +49,7 @@ from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.workers.job import Job
 
-_START_METHODS: dict[str, StartMethod] = {"fork": "fork", "spawn": "spawn", "forkserver": "nursery"}
+_START_METHODS: dict[str, StartMethod] = {"fork": "fork", "spawn": "spawn", "forkserver": "forkserver"}
 _Base = torch_loader._BaseDataLoaderIter
 _is_profiled = torch.autograd._profiler_enabled
 
@@ -204,7 +205,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         self._backend: BackendName = getattr(loader, "backend", "process")
         self._start_method = _start_method_of(loader)
         if self._start_method == "fork" and not kind_of(self._backend).is_local:
-            self._start_method = "nursery"  # what is forked from this process would be on this machine
+            self._start_method = "forkserver"  # what is forked from this process would be on this machine
         if loader.num_workers:
             refuse_cuda(self._dataset, self._start_method)
         self._epoch = -1

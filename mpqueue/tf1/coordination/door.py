@@ -1,7 +1,7 @@
 """Sockets at an `Address`, which the pickled handles of queues and coordinators carry.
 
 The owner of a queue or a coordinator listens with a `Door`. Another process, which has unpickled a handle or inherited
-it by a fork, calls `connect` at its first use. It does not connect while it unpickles: that happens in the nursery,
+it by a fork, calls `connect` at its first use. It does not connect while it unpickles: that happens in the fork server,
 which must not have threads and connections that its forks would share.
 
 On Linux the socket has a random name in the abstract namespace, which leaves no file behind. On other systems it is in

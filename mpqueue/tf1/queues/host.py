@@ -1,4 +1,4 @@
-"""A home for queues of unrelated processes: they find it, and the queues in it, by names.
+"""A directory for queues of unrelated processes: they find it, and the queues in it, by names.
 
     this process                                       any process of this user
     ────────────                                       ────────────────────────
@@ -56,7 +56,7 @@ class QueueHost:
 
     Attributes:
         address: The address of the hub.
-        place: The path in it for a greeting: a file's name in that folder, or a whole path.
+        place: The path in it for a handshake: a file's name in that folder, or a whole path.
 
     Raises:
         OSError: There are not enough descriptors, or no address space.

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import NamedTuple
 
 from mpqueue.engine import queue_address
-from mpqueue.engine.queue_address import QueueHome
+from mpqueue.engine.queue_address import QueueDirectory
 from mpqueue.tf1.coordination.cancellation import remove_last
 
 
@@ -21,11 +21,11 @@ class Lookup(NamedTuple):
     """A place to look names up.
 
     Attributes:
-        home: The process that has the queues.
+        directory: The process that has the queues.
         container: The group of names.
     """
 
-    home: QueueHome
+    directory: QueueDirectory
     container: str = ""
 
 
@@ -41,8 +41,8 @@ def connected() -> Lookup | None:
 def current() -> Lookup | None:
     """Return where shared names are looked up, None for this process itself."""
     found = connected()
-    if found is None and queue_address.home is not None:
-        return Lookup(queue_address.home)
+    if found is None and queue_address.directory is not None:
+        return Lookup(queue_address.directory)
     return found
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from mpqueue.engine.queue_address import QueueHome
+from mpqueue.engine.queue_address import QueueDirectory
 from mpqueue.errors import FailedPreconditionError, InvalidArgumentError
 from mpqueue.tf1.queues import lookup, registry
 from mpqueue.tf1.queues.core import QueueCore, living
@@ -55,13 +55,13 @@ def make_queue(
     )
 
 
-def reset_containers(home: QueueHome, containers: Iterable[str]) -> None:
+def reset_containers(directory: QueueDirectory, containers: Iterable[str]) -> None:
     """Have a server forget the queues in these containers, without any all of its queues; who uses one, may go on.
 
     Raises:
         UnavailableError: The server is gone.
     """
-    connection(_place_in(home)).find(encode_reset(containers))
+    connection(_place_in(directory)).find(encode_reset(containers))
 
 
 def make_described(wanted: Description) -> QueueCore:
@@ -84,23 +84,23 @@ def _new(name: str, signature: Signature, spec: ElementSpec) -> QueueCore:
 
 def _find(where: Lookup, wanted: Description, spec: ElementSpec) -> RemoteQueue:
     """The queue of this description in another process."""
-    home = where.home
-    if not home.address:
+    directory = where.directory
+    if not directory.address:
         raise FailedPreconditionError(
             None,
             None,
             f"the shared queue {wanted.shared_name!r} would be another one in each worker: make it in the trainer "
             "before the workers start",
         )
-    if home.server and wanted.shared_name.startswith("_"):  # TensorFlow's servers keep these for themselves
+    if directory.server and wanted.shared_name.startswith("_"):  # TensorFlow's servers keep these for themselves
         raise InvalidArgumentError(None, None, f"shared_name cannot start with '_': {wanted.shared_name!r}")
-    place = _place_in(home)
+    place = _place_in(directory)
     return RemoteQueue(place._replace(number=connection(place).find(wanted.encode())), spec, wanted.shared_name)
 
 
-def _place_in(home: QueueHome) -> QueuePlace:
-    assert home.address is not None
-    return QueuePlace(home.address, 0, home.process_id, home.server)
+def _place_in(directory: QueueDirectory) -> QueuePlace:
+    assert directory.address is not None
+    return QueuePlace(directory.address, 0, directory.process_id, directory.server)
 
 
 def as_integer(value: Any, what: str) -> int:

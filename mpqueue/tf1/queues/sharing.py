@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mpqueue.engine import queue_address
-from mpqueue.engine.queue_address import QueueHome
+from mpqueue.engine.queue_address import QueueDirectory
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.locks import RLock
 from mpqueue.tf1.queues import lookup, registry
@@ -100,18 +100,18 @@ copyreg.pickle(QueueCore, _reduce_core)
 copyreg.pickle(RemoteQueue, _reduce_remote)
 
 
-def _home_for_workers() -> QueueHome | None:
-    """The home of queues for workers: this process's own, which listens from now on if it has shared ones."""
+def _directory_for_workers() -> QueueDirectory | None:
+    """The directory of queues for workers: this process's own, which listens from now on if it has shared ones."""
     found = lookup.connected()
     if found is not None:
-        return found.home
+        return found.directory
     shared = registry.own.cores()
     if shared:
-        return QueueHome(place_of(shared[0]).address, os.getpid())
-    return None if _hub is None or _hub.is_closed else QueueHome(_hub.address, os.getpid())
+        return QueueDirectory(place_of(shared[0]).address, os.getpid())
+    return None if _hub is None or _hub.is_closed else QueueDirectory(_hub.address, os.getpid())
 
 
-queue_address.provider = _home_for_workers
+queue_address.provider = _directory_for_workers
 
 
 def _before_fork() -> None:
@@ -131,8 +131,8 @@ def _in_child() -> None:
         return
     from mpqueue.tf1.queues.hub import HubDriver
 
-    if queue_address.home is None and living:
-        queue_address.home = QueueHome(hub.address, os.getppid())
+    if queue_address.directory is None and living:
+        queue_address.directory = QueueDirectory(hub.address, os.getppid())
     for core in living:
         driver = core.driver
         if isinstance(driver, HubDriver):

@@ -13,10 +13,10 @@ import time
 from contextlib import ExitStack
 from typing import Self
 
-from mpqueue.engine.queue_address import QueueHome
+from mpqueue.engine.queue_address import QueueDirectory
 from mpqueue.errors import OpError, ServiceError
-from mpqueue.service.greeting import Hello, Welcome
-from mpqueue.service.home import Home, converse
+from mpqueue.service.handshake import Hello, Welcome
+from mpqueue.service.server_directory import ServerDirectory, converse
 from mpqueue.system import descriptors
 from mpqueue.tf1.coordination.members import checked_timeout
 from mpqueue.tf1.queues import lookup
@@ -67,19 +67,19 @@ def connect(name: str, timeout: float | None = None, *, uid: int | None = None) 
         TypeError: ``name`` is no text, or ``timeout`` or ``uid`` no number.
         ValueError: It is no name of a server, or no user; or ``timeout`` is negative.
     """
-    return QueueConnection(Home.of(name, uid), checked_timeout(timeout))
+    return QueueConnection(ServerDirectory.of(name, uid), checked_timeout(timeout))
 
 
 class QueueConnection:
     """A block in which the queues of a server are used; see `connect`.
 
     Args:
-        home: Where the server lives.
+        directory: Where the server lives.
         timeout: Seconds to wait for it, None: as long as it takes.
     """
 
-    def __init__(self, home: Home, timeout: float | None) -> None:
-        self._home, self._timeout = home, timeout
+    def __init__(self, directory: ServerDirectory, timeout: float | None) -> None:
+        self._directory, self._timeout = directory, timeout
         self._entry: ExitStack | None = None
 
     def __enter__(self) -> Self:
@@ -92,9 +92,9 @@ class QueueConnection:
         """
         if self._entry is not None:
             raise RuntimeError(f"{self!r} is entered already: call mpqueue.train.connect again for another block")
-        home = find_queues(self._home, self._timeout)
+        directory = find_queues(self._directory, self._timeout)
         with ExitStack() as entry:
-            entry.enter_context(lookup.at(Lookup(home)))
+            entry.enter_context(lookup.at(Lookup(directory)))
             self._entry = entry.pop_all()
         return self
 
@@ -104,10 +104,10 @@ class QueueConnection:
             entry.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} to {self._home.name!r}: {'open' if self._entry is not None else 'closed'}>"
+        return f"<{type(self).__name__} to {self._directory.name!r}: {'open' if self._entry is not None else 'closed'}>"
 
 
-def find_queues(home: Home, timeout: float | None) -> QueueHome:
+def find_queues(directory: ServerDirectory, timeout: float | None) -> QueueDirectory:
     """Ask a server where its queues are, and see that they can be used.
 
     Raises:
@@ -115,16 +115,16 @@ def find_queues(home: Home, timeout: float | None) -> QueueHome:
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
-        welcome = _greet(home, deadline)
+        welcome = _greet(directory, deadline)
         if welcome is not None:
             break
         if deadline is not None and time.monotonic() >= deadline:
             raise ServiceError(
-                f"the server {home.name!r} ends each connection without an answer: see what it has logged"
+                f"the server {directory.name!r} ends each connection without an answer: see what it has logged"
             )
         time.sleep(_PAUSE_S)
-    address = Address(_path_in(home, welcome), home.uid, bytes.fromhex(welcome.queues_token or ""))
-    found = QueueHome(address, welcome.pid, welcome.name)
+    address = Address(_path_in(directory, welcome), directory.uid, bytes.fromhex(welcome.queues_token or ""))
+    found = QueueDirectory(address, welcome.pid, welcome.name)
     try:
         connection(QueuePlace(address, 0, found.process_id, found.server))
     except OpError as error:
@@ -135,14 +135,14 @@ def find_queues(home: Home, timeout: float | None) -> QueueHome:
     return found
 
 
-def _greet(home: Home, deadline: float | None) -> Welcome | None:
-    """Exchange greetings; None if the server was gone before it answered."""
-    connection_to_server = home.connect(deadline)
+def _greet(directory: ServerDirectory, deadline: float | None) -> Welcome | None:
+    """Exchange handshakes; None if the server was gone before it answered."""
+    connection_to_server = directory.connect(deadline)
     try:
         patience = None if deadline is None else max(deadline, time.monotonic() + _ANSWER_S)  # it is there, and busy
         found = converse(
             connection_to_server, Hello(purpose="queues"), patience,
-            f"the server {home.name!r} has not answered in time: it is busy, or stopped by a signal",
+            f"the server {directory.name!r} has not answered in time: it is busy, or stopped by a signal",
         )  # fmt: skip
     finally:
         descriptors.close_object(connection_to_server)
@@ -153,13 +153,15 @@ def _greet(home: Home, deadline: float | None) -> Welcome | None:
     return welcome
 
 
-def _path_in(home: Home, welcome: Welcome) -> str:
+def _path_in(directory: ServerDirectory, welcome: Welcome) -> str:
     """The whole path of the hub's socket; a file's name is one in the folder of the server, as it is seen from here."""
     path = welcome.queues
     if not path:
-        raise ServiceError(f"the server {home.name!r} has no queues: it serves batches only (mpqueue.attach)")
+        raise ServiceError(f"the server {directory.name!r} has no queues: it serves batches only (mpqueue.attach)")
     if path.startswith("\0"):
         return path
     if os.path.basename(path) != path:
-        raise ServiceError(f"the server {home.name!r} says that its queues are at {path!r}, which is no file of its")
-    return os.path.join(home.folder, path)
+        raise ServiceError(
+            f"the server {directory.name!r} says that its queues are at {path!r}, which is no file of its"
+        )
+    return os.path.join(directory.folder, path)

@@ -1,10 +1,10 @@
-"""Tells those who greet a server for its queues where these are; the first of them has the server make their home."""
+"""Tells peers where the queues of a server are; the first peer makes the server create their directory."""
 
 import os
 
 from mpqueue.service.connections import Peer, Reception
-from mpqueue.service.greeting import Welcome
-from mpqueue.service.home import Home
+from mpqueue.service.handshake import Welcome
+from mpqueue.service.server_directory import ServerDirectory
 from mpqueue.tf1.queues.host import QueueHost
 
 
@@ -12,14 +12,14 @@ class QueueDesk:
     """See the module's head. Used by the server's thread, but for `close`.
 
     Args:
-        home: Of the server, which has claimed it.
+        directory: Of the server, which has claimed it.
 
     Attributes:
-        host: The home of the queues; None: nobody has asked for it.
+        host: The directory of the queues; None: nobody has asked for it.
     """
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
+    def __init__(self, directory: ServerDirectory) -> None:
+        self._directory = directory
         self.host: QueueHost | None = None
 
     def answer(self, peer: Peer, reception: Reception) -> None:
@@ -31,12 +31,12 @@ class QueueDesk:
             return
         try:
             if self.host is None:
-                self.host = QueueHost(self._home.folder)
+                self.host = QueueHost(self._directory.folder)
         except OSError as error:
             reception.refuse(peer, f"there is no room for queues: {error}")
             return
         welcome = Welcome(
-            name=self._home.name, mode=None, world=None, job="", length=None, epoch=0, window=0, segment_bytes=0,
+            name=self._directory.name, mode=None, world=None, job="", length=None, epoch=0, window=0, segment_bytes=0,
             stride=0, uid=os.geteuid(), pid=os.getpid(), queues=self.host.place,
             queues_token=self.host.address.token.hex(),
         )  # fmt: skip

@@ -1,6 +1,6 @@
 """`QueueServer`: a server that has queues, and no batches; what ``mpqueue.Server(name, None)`` makes.
 
-strangers' greetings: this thread          the messages of queues: the thread of the `QueueHost`
+strangers' handshakes: this thread          the messages of queues: the thread of the `QueueHost`
 """
 
 import contextlib
@@ -11,9 +11,9 @@ from typing import Any, Never, Self
 from mpqueue.engine.members import checked_wait
 from mpqueue.errors import ServiceStateError
 from mpqueue.service.connections import Handlers, Peer, Reception
-from mpqueue.service.home import Claim, Home
 from mpqueue.service.reports import ServerStatistics
 from mpqueue.service.server import Server
+from mpqueue.service.server_directory import Claim, ServerDirectory
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.locks import RLock
 from mpqueue.system.wakeup import Wakeup
@@ -22,7 +22,7 @@ from mpqueue.tf1.serving.desk import QueueDesk
 
 
 class QueueServer(Server):
-    """A home for the queues of several programs; see `mpqueue.train.connect`.
+    """A directory for the queues of several programs; see `mpqueue.train.connect`.
 
     Args:
         name: By which programs find it; or the path of a folder, with a slash in it.
@@ -40,8 +40,8 @@ class QueueServer(Server):
     def __init__(self, name: str, source: None = None, **options: Never) -> None:  # noqa: ARG002 - as `Server` has it
         if options:
             raise ValueError(f"a server of queues only (source=None) has no options, got {', '.join(sorted(options))}")
-        self._home = Home.of(name)
-        self.name, self.folder = self._home.name, self._home.folder
+        self._directory = ServerDirectory.of(name)
+        self.name, self.folder = self._directory.name, self._directory.folder
         self._lock = RLock()
         self._serving: _Serving | None = None
 
@@ -56,7 +56,7 @@ class QueueServer(Server):
         with self._lock:
             if self._serving is not None:
                 raise ServiceStateError(f"the server {self.name!r} runs already: call stop() before start()")
-            self._serving = _Serving(self._home.claim(is_open_to_others=False))
+            self._serving = _Serving(self._directory.claim(is_open_to_others=False))
             registry.show(self, is_quiet=True)
         return self
 
@@ -114,7 +114,7 @@ class _Serving:
     def __init__(self, claim: Claim) -> None:
         self._process_id = os.getpid()
         self._is_stopping = False
-        self.desk = QueueDesk(claim.home)
+        self.desk = QueueDesk(claim.directory)
         with contextlib.ExitStack() as undo:
             undo.callback(claim.close)
             undo.callback(self.desk.close)

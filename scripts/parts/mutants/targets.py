@@ -74,7 +74,7 @@ _NEAR = [
 OWN = {
     "plan/sequence.py": ["frameworks/enqueuers/test_enqueuer_forms.py"],
     "plan/refused.py": ["loader/test_mistakes.py", "dataset/test_bad_input.py"],
-    "worker/marked.py": ["dataset/test_lost_samples.py"],
+    "worker/retry_markers.py": ["dataset/test_lost_samples.py"],
     "tf1/queues/host.py": ["tf1/serving/test_queue_server.py"],
 } | {
     f"{folder}/{module}.py": [f"{folder}/test_{test}.py" for test in tests.split()]

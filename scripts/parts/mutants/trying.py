@@ -2,8 +2,8 @@
 
 This process has imported what all tests need and nothing of mpqueue. For each mutant it writes the module into the
 copy and forks; the child imports mpqueue from the copy, runs the tests until the first fails, and ends with the exit
-code of pytest. What the tests start (workers, nurseries) imports the mutant from the copy as well, and is killed with
-the child's process group.
+code of pytest. What the tests start (workers, fork servers) imports the mutant from the copy as well, and is killed
+with the child's process group.
 
 A loaded machine must not kill a mutant. Bounds are of processor time, and generous where they are of the clock. What
 does not end is counted apart from what fails, and is tried again if the clock was the bound. Tests that start processes

@@ -10,7 +10,7 @@ def draw() -> Picture:
         420,
         "Workers on the nodes of a cluster",
         "The trainer's node has the ring and may have workers of its own. Each other node has one agent, a Ray "
-        "actor, with a nursery, workers and a ring of its own. The trainer sends grants to the agent over one "
+        "actor, with a fork server, workers and a ring of its own. The trainer sends grants to the agent over one "
         "connection; the agent sends reports and the bytes of batches, which are received straight into the slots "
         "of the trainer's ring.",
     )
@@ -43,7 +43,7 @@ def draw() -> Picture:
 def _draw_node(picture: Picture, number: int, top: float) -> None:
     picture.rectangle("group", 540, top, 340, 180, radius=10)
     picture.word(f"node {number + 1}", 860, top + 20, "note", "end")
-    picture.box(556, top + 28, 140, 76, "agent", "a Ray actor,", "with a nursery")
+    picture.box(556, top + 28, 140, 76, "agent", "a Ray actor,", "with a fork server")
     for worker in range(2):
         picture.box(730, top + 28 + 42 * worker, 134, 36, f"worker {2 * number + worker + 2}")
     picture.arrow((696, top + 66), (728, top + 46))

@@ -25,10 +25,10 @@ def draw() -> Picture:
         900,
         TOP + ROW * len(_STEPS) + 10,
         "The death of a worker",
-        "Worker 1 is killed while it computes position 7. The nursery sees its end as an event and tells the "
+        "Worker 1 is killed while it computes position 7. The fork server sees its end as an event and tells the "
         "trainer, which reclaims the slot, counts and logs the death, and has another worker forked. That one gets "
-        "the same ticket with the same seed, and the batch comes in its place of the order.",
+        "the same work item with the same seed, and the batch comes in its place of the order.",
     )
-    columns = {"trainer": 110.0, "nursery": 400.0, "worker 1": 590.0, "worker 1, again": 770.0}
+    columns = {"trainer": 110.0, "forkserver": 400.0, "worker 1": 590.0, "worker 1, again": 770.0}
     draw_sequence(picture, columns, _STEPS, begin={3: 7})
     return picture

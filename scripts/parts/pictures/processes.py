@@ -1,4 +1,4 @@
-"""The pipeline: a trainer, its nursery, its workers and the ring."""
+"""The pipeline: a trainer, its fork server, its workers and the ring."""
 
 from parts.pictures.ring import draw_ring
 from parts.pictures.svg import Picture
@@ -10,7 +10,7 @@ def draw() -> Picture:
         900,
         430,
         "How a batch travels in mpqueue",
-        "The trainer sends the source to the nursery, a clean process that forks the workers. Pipes carry grants "
+        "The trainer sends the source to the fork server, a clean process that forks the workers. Pipes carry grants "
         "from the trainer to the workers and reports back. The workers write batches into slots of one ring of "
         "shared memory; the trainer hands out views of them without a copy.",
     )
@@ -21,7 +21,7 @@ def draw() -> Picture:
     ):
         picture.word(line, 142, 112 + 20 * number)
     picture.word("no thread, no lock, no polling", 142, 206, "note")
-    picture.box(348, 30, 190, 92, "nursery", "a clean process that", "holds the source")
+    picture.box(348, 30, 190, 92, "forkserver", "a clean process that", "holds the source")
     for number in range(3):
         picture.box(640, 30 + 68 * number, 236, 58, f"worker {number}", "computes source[index]")
     picture.arrow((260, 62), (348, 62))
@@ -31,7 +31,7 @@ def draw() -> Picture:
         picture.arrow((538, start), (585, start), (590, end), (638, end))
     picture.word("fork, 1 ms", 586, 36, "note")
     picture.arrow((260, 192), (638, 192))
-    picture.word("grant: ticket, slot", 430, 184, "note")
+    picture.word("grant: work item, slot", 430, 184, "note")
     picture.arrow((640, 212), (262, 212))
     picture.word("report: 72 bytes", 430, 230, "note")
     picture.rectangle("box", 24, 300, 852, 104, radius=8)

@@ -66,7 +66,7 @@ def _killed_trainer(chance: random.Random, folder: str) -> Tally:
 
 
 def _stop_a_worker(trainer: int) -> bool:
-    """Have a worker of this trainer's nursery stand still; False if there is none."""
+    """Have a worker of this trainer's fork server stand still; False if there is none."""
     try:
         for child in psutil.Process(trainer).children():
             workers = child.children()

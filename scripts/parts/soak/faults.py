@@ -67,14 +67,18 @@ def struck(folder: str) -> list[str]:
 
 
 def kill_from_outside(chance: random.Random) -> str | None:
-    """Kill a worker, or now and then the nursery, of this process; says which."""
-    nurseries = [process for process in psutil.Process().children() if _is_nursery(process)]
-    victims = nurseries if chance.randrange(6) == 0 else [w for nursery in nurseries for w in _children(nursery)]
+    """Kill a worker, or now and then the fork server, of this process; says which."""
+    fork_servers = [process for process in psutil.Process().children() if _is_fork_server(process)]
+    victims = (
+        fork_servers
+        if chance.randrange(6) == 0
+        else [w for fork_server in fork_servers for w in _children(fork_server)]
+    )
     if not victims:
         return None
     with contextlib.suppress(psutil.NoSuchProcess):
         chance.choice(victims).kill()
-    return "nursery killed" if victims is nurseries else "worker killed from outside"
+    return "fork server killed" if victims is fork_servers else "worker killed from outside"
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:
@@ -84,8 +88,8 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def _is_nursery(process: psutil.Process) -> bool:
+def _is_fork_server(process: psutil.Process) -> bool:
     try:
-        return any("workers.nursery" in word for word in process.cmdline())
+        return any("workers.fork_server" in word for word in process.cmdline())
     except psutil.Error:
         return False

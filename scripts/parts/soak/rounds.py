@@ -70,7 +70,7 @@ class Round:
             "max_queue_size": chance.choice([1, 2, 4, 10, 64, 500]),
             "restarts": 20,
             "copy": chance.randrange(5) == 0,
-            "start_method": chance.choice(["nursery"] * 6 + ["fork", "spawn"]),
+            "start_method": chance.choice(["forkserver"] * 6 + ["fork", "spawn"]),
             "ordered": self.ordered,
         }
         self.kept: list[tuple[Any, Any]] = []

@@ -282,7 +282,7 @@ def test_sequence_has_the_names_of_keras_and_none_of_its_own():
         (lambda: GeneratorEnqueuer([1, 2]), TypeError, "iterator"),
         (lambda: GeneratorEnqueuer(Counting()), TypeError, "OrderedEnqueuer"),
         (lambda: OrderedEnqueuer(Counting(), seed="x"), TypeError, "seed"),
-        (lambda: OrderedEnqueuer(Counting(), start_method="forkserver"), ValueError, "nursery.*forkserver"),
+        (lambda: OrderedEnqueuer(Counting(), start_method="forked"), ValueError, "forkserver.*spawn.*forked"),
         (lambda: OrderedEnqueuer(Counting(), restarts=-1), ValueError, "restarts"),
         (lambda: OrderedEnqueuer(Counting(), batch_timeout=0), ValueError, "batch_timeout"),
         (lambda: OrderedEnqueuer(Counting(), worker_init=3), TypeError, "worker_init"),

@@ -21,7 +21,7 @@ class Blocking:
         yield Numbers()[1]
 
 
-@pytest.mark.parametrize("method", ["nursery", "fork", "spawn", "thread"])
+@pytest.mark.parametrize("method", ["forkserver", "fork", "spawn", "thread"])
 def test_a_generator_that_blocks_for_ever_does_not_block_stop(method):
     options = {} if method == "thread" else {"use_multiprocessing": True, "start_method": method}
     with Gate() as gate:

@@ -112,7 +112,7 @@ def test_samples_that_raise_now_and_then_leave_the_others_numbers_alone():
     assert alone == many
 
 
-def test_workers_of_the_nursery_draw_the_same():
+def test_workers_of_the_fork_server_draw_the_same():
     expected = rows_of(Loader(Draws(), workers=0, seed=SEED), epochs=1)
     assert rows_of(mpqueue.Loader(Draws(), workers=2, seed=SEED), epochs=1) == expected
 

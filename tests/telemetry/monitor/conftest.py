@@ -1,5 +1,5 @@
 """Fixtures of the monitor's tests."""
 
-from helpers.homes import servers_home
+from helpers.server_directories import servers_directory
 
-__all__ = ["servers_home"]
+__all__ = ["servers_directory"]

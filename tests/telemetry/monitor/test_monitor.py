@@ -13,8 +13,8 @@ import time
 
 import numpy as np
 import pytest
-from helpers.homes import STRANGER, become, needs_root
 from helpers.meanwhile import meanwhile
+from helpers.server_directories import STRANGER, become, needs_root
 from helpers.watched import loading
 
 import mpqueue
@@ -28,8 +28,8 @@ DEADLOCK_S = 60
 
 
 @pytest.fixture(autouse=True)
-def home(servers_home):
-    return servers_home
+def home(servers_directory):
+    return servers_directory
 
 
 class Numbers:
@@ -191,7 +191,7 @@ def test_another_user_gets_no_answer(home):
         code = (
             "import os, socket, sys\n"
             "sys.path.insert(0, 'tests')\n"
-            "from helpers.homes import become\n"
+            "from helpers.server_directories import become\n"
             f"become({STRANGER})\n"
             "sock = socket.socket(socket.AF_UNIX)\n"
             f"sock.connect({path!r})\n"

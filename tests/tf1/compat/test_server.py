@@ -6,14 +6,14 @@ import sys
 from contextlib import contextmanager
 
 import pytest
-from helpers.homes import servers_home
 from helpers.pages import DOCS
+from helpers.server_directories import servers_directory
 
 import mpqueue.compat.v1 as tf
 from mpqueue.tf1.compat.graph import targets
 from mpqueue.tf1.compat.train import server as server_module
 
-__all__ = ["servers_home"]
+__all__ = ["servers_directory"]
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def jobs(capacity=10, dtype=tf.float32, **options):
 
 
 class TestServer:
-    def test_sessions_with_its_target_share_queues_by_their_names(self, servers_home):
+    def test_sessions_with_its_target_share_queues_by_their_names(self, servers_directory):
         with running() as server:
             queue = jobs(name="one")
             with tf.Session(server.target) as session:
@@ -48,19 +48,19 @@ class TestServer:
                 with tf.Session(server.target) as session:
                     assert session.run([queue.size(), queue.dequeue()])[1] == 1.5
 
-    def test_sessions_without_it_do_not(self, servers_home):
+    def test_sessions_without_it_do_not(self, servers_directory):
         with running() as server:
             queue = jobs()
             tf.Session(server.target).run(queue.enqueue(1.5))
             assert tf.Session().run(queue.size()) == 0
 
-    def test_a_queue_without_a_shared_name_is_the_sessions_own(self, servers_home):
+    def test_a_queue_without_a_shared_name_is_the_sessions_own(self, servers_directory):
         with running() as server:
             queue = tf.FIFOQueue(10, tf.float32, name="own")
             tf.Session(server.target).run(queue.enqueue(1.5))
             assert tf.Session(server.target).run(queue.size()) == 0
 
-    def test_another_queue_of_the_name_fails_when_it_is_used(self, servers_home):
+    def test_another_queue_of_the_name_fails_when_it_is_used(self, servers_directory):
         with running() as server:
             session = tf.Session(server.target)
             session.run(jobs().size())
@@ -74,7 +74,7 @@ class TestServer:
             with pytest.raises(tf.errors.InvalidArgumentError, match="shared_name cannot start with '_'"):
                 session.run(tf.FIFOQueue(10, tf.float32, shared_name="_jobs").size())
 
-    def test_a_shuffle_queue_whose_seed_is_the_graphs_is_shared(self, servers_home):
+    def test_a_shuffle_queue_whose_seed_is_the_graphs_is_shared(self, servers_directory):
         with running() as server:
             session = tf.Session(server.target)
             for number in (1, 2):
@@ -83,7 +83,7 @@ class TestServer:
                 session.run(queue.enqueue(number))
             assert session.run(queue.size()) == 2
 
-    def test_reset_forgets_containers_or_all(self, servers_home):
+    def test_reset_forgets_containers_or_all(self, servers_directory):
         with running() as server:
             with tf.container("experiment"):
                 inner = jobs()
@@ -96,7 +96,7 @@ class TestServer:
         with pytest.raises(tf.errors.NotFoundError):
             tf.Session.reset("")
 
-    def test_its_end_is_an_unavailable_error(self, servers_home):
+    def test_its_end_is_an_unavailable_error(self, servers_directory):
         with running() as server:
             session, queue = tf.Session(server.target), jobs()
             session.run(queue.size())
@@ -104,7 +104,7 @@ class TestServer:
             session.run(queue.dequeue())
         assert caught.value.op.type == "QueueDequeueV2"
 
-    def test_monitored_sessions_and_supervisors_use_it(self, servers_home):
+    def test_monitored_sessions_and_supervisors_use_it(self, servers_directory):
         with running() as server:
             put = jobs().enqueue(1.0)
             with tf.train.MonitoredTrainingSession(server.target) as session:
@@ -114,7 +114,7 @@ class TestServer:
                 with tf.train.Supervisor().managed_session(server.target) as session:
                     assert session.run(size) == 1
 
-    def test_a_port_may_be_chosen_and_has_one_server(self, servers_home):
+    def test_a_port_may_be_chosen_and_has_one_server(self, servers_directory):
         cluster = tf.train.ClusterSpec({"local": ["localhost:2222"]})
         with running(cluster, job_name="local", task_index=0) as server:
             assert server.target == "grpc://localhost:2222"
@@ -123,7 +123,7 @@ class TestServer:
             with pytest.raises(tf.errors.UnknownError, match=f"by process {os.getpid()}"):
                 tf.train.Server(cluster)
 
-    def test_it_is_started_later_if_asked(self, servers_home):
+    def test_it_is_started_later_if_asked(self, servers_directory):
         server = tf.train.Server.create_local_server(start=False)
         with pytest.raises(RuntimeError, match="not started"):
             server.join()
@@ -136,7 +136,7 @@ class TestServer:
             server_module._started.remove(server)
             server._server.stop()
 
-    def test_its_definition_makes_another_one(self, servers_home):
+    def test_its_definition_makes_another_one(self, servers_directory):
         one = tf.train.Server({"local": {0: "localhost:2222"}}, start=False)
         assert (one.server_def.job_name, one.server_def.task_index, one.server_def.protocol) == ("local", 0, "grpc")
         assert tf.train.Server(one.server_def, start=False).target == one.target
@@ -178,7 +178,7 @@ class TestServer:
 
 
 class TestTargets:
-    def test_a_session_waits_for_its_server_as_long_as_it_is_told(self, servers_home):
+    def test_a_session_waits_for_its_server_as_long_as_it_is_told(self, servers_directory):
         config = tf.ConfigProto(operation_timeout_in_ms=10)
         with pytest.raises(tf.errors.UnavailableError, match="no session with grpc://localhost:2222: no server"):
             tf.Session("grpc://localhost:2222", config=config)
@@ -260,7 +260,7 @@ with tf.Session(target) as session:
 """
 
 
-def test_a_server_lives_as_long_as_its_program_and_leaves_nothing(servers_home):
+def test_a_server_lives_as_long_as_its_program_and_leaves_nothing(servers_directory):
     done = subprocess.run([sys.executable, "-c", TEMPORARY], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["0"], done.stderr
-    assert os.listdir(servers_home) == []
+    assert os.listdir(servers_directory) == []

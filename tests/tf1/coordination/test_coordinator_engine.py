@@ -131,7 +131,7 @@ def test_an_enqueuer_can_be_started_again_after_a_stop(coord):
         assert next(enqueuer.get()) == 0
 
 
-@pytest.mark.parametrize("start_method", ["nursery", "fork", "spawn"])
+@pytest.mark.parametrize("start_method", ["forkserver", "fork", "spawn"])
 def test_a_source_carries_the_coordinator_into_worker_processes(coord, start_method):
     with Loader(Watched(coord), workers=1, start_method=start_method) as loader:
         flags = [bool(batch[0]) for batch in loader]

@@ -42,7 +42,7 @@ def served():
     return 7
 
 
-def test_a_session_does_not_use_another_users_server(servers_home, monkeypatch):
+def test_a_session_does_not_use_another_users_server(servers_directory, monkeypatch):
     tf = mpqueue.compat.v1
     with mpqueue.Server("grpc-2222", None):
         with tf.Session("grpc://localhost:2222"):

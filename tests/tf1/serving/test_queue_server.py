@@ -1,4 +1,4 @@
-"""A server of queues only: its name, its greetings, and strangers who say what nobody says."""
+"""A server of queues only: its name, its handshakes, and strangers who say what nobody says."""
 
 import os
 import socket
@@ -6,25 +6,25 @@ import threading
 
 import numpy as np
 import pytest
-from helpers.homes import STRANGER, become, needs_root
 from helpers.others import Other
+from helpers.server_directories import STRANGER, become, needs_root
 from tf1.helpers.calls import DEADLOCK_S, Call, blocked
 
 import mpqueue
 from mpqueue import FIFOQueue
 from mpqueue.errors import ServiceError, UnavailableError
 from mpqueue.service import connections
-from mpqueue.service.greeting import Hello, Refusal, Welcome, decode_answer
-from mpqueue.service.home import Home
-from mpqueue.service.records import MAX_GREETING
+from mpqueue.service.handshake import Hello, Refusal, Welcome, decode_answer
+from mpqueue.service.records import MAX_HANDSHAKE
 from mpqueue.service.server import Server
+from mpqueue.service.server_directory import ServerDirectory
 from mpqueue.tf1.serving.server import QueueServer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
 
 @pytest.fixture
-def server(servers_home):
+def server(servers_directory):
     with QueueServer("photos") as made:
         yield made
 
@@ -37,7 +37,7 @@ def stranger(server):
     def say(*messages):
         sockets.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         sockets[-1].settimeout(DEADLOCK_S)
-        sockets[-1].connect(Home.of("photos").socket_path)
+        sockets[-1].connect(ServerDirectory.of("photos").socket_path)
         for message in messages:
             sockets[-1].send(message)
         return sockets[-1]
@@ -47,7 +47,7 @@ def stranger(server):
         each.close()
 
 
-def test_one_that_gets_no_thread_gives_its_name_back(servers_home, monkeypatch):
+def test_one_that_gets_no_thread_gives_its_name_back(servers_directory, monkeypatch):
     def refuse(thread):
         raise RuntimeError("can't start new thread")
 
@@ -57,7 +57,7 @@ def test_one_that_gets_no_thread_gives_its_name_back(servers_home, monkeypatch):
         with pytest.raises(OSError, match="new thread"):
             server.start()
     with server:
-        assert os.path.exists(Home.of("photos").socket_path)
+        assert os.path.exists(ServerDirectory.of("photos").socket_path)
 
 
 def test_it_says_where_its_queues_are_and_ends_the_connection(server, stranger):
@@ -74,7 +74,7 @@ def test_it_says_where_its_queues_are_and_ends_the_connection(server, stranger):
     [
         (Hello().encode(), "serves queues only"),
         (b"hello", "no JSON"),
-        (b"x" * (MAX_GREETING + 1), "at most"),
+        (b"x" * (MAX_HANDSHAKE + 1), "at most"),
         (b'{"protocol": 99, "version": "7"}', "protocol 99"),
     ],
 )
@@ -93,8 +93,8 @@ def test_those_who_say_nothing_keep_nobody_waiting_and_are_dropped(stranger):
 
 
 def test_who_says_nothing_is_dropped_after_a_while(stranger, monkeypatch):
-    monkeypatch.setattr(connections, "GREETING_S", 0.05)
-    assert "no greeting came" in decode_answer(stranger().recv(1 << 16)).refused
+    monkeypatch.setattr(connections, "HANDSHAKE_S", 0.05)
+    assert "no handshake came" in decode_answer(stranger().recv(1 << 16)).refused
 
 
 def test_who_leaves_before_the_answer_harms_nobody(stranger):
@@ -105,7 +105,7 @@ def test_who_leaves_before_the_answer_harms_nobody(stranger):
         assert FIFOQueue(10, "int64", shared_name="jobs").size() == 0
 
 
-def test_a_server_of_batches_has_queues_too_once_somebody_asks_for_them(servers_home):
+def test_a_server_of_batches_has_queues_too_once_somebody_asks_for_them(servers_directory):
     with Server("photos", [np.arange(3)], workers=1, mode="split") as server:
         assert not [name for name in os.listdir(server.folder) if name.startswith("q-")]
         with mpqueue.connect("photos", timeout=DEADLOCK_S):
@@ -117,11 +117,11 @@ def test_a_server_of_batches_has_queues_too_once_somebody_asks_for_them(servers_
         server.stop()
         with pytest.raises(UnavailableError, match="the server 'photos' is gone"):
             call.result()
-    assert os.listdir(servers_home) == []
+    assert os.listdir(servers_directory) == []
 
 
 @needs_root
-def test_users_who_may_attach_may_not_use_the_queues(servers_home):
+def test_users_who_may_attach_may_not_use_the_queues(servers_directory):
     def attempt():
         become(STRANGER)
         with mpqueue.connect("photos", timeout=0.01, uid=0):
@@ -135,7 +135,7 @@ def test_users_who_may_attach_may_not_use_the_queues(servers_home):
         other.ask(attempt)
 
 
-def test_a_server_without_a_source_is_one_of_queues_only(servers_home):
+def test_a_server_without_a_source_is_one_of_queues_only(servers_directory):
     with Server("photos", None) as server, mpqueue.connect("photos", timeout=0):
         assert isinstance(server, QueueServer)
         assert isinstance(server, Server)
@@ -145,7 +145,7 @@ def test_a_server_without_a_source_is_one_of_queues_only(servers_home):
         Server("photos", None, workers=2)
 
 
-def test_one_name_has_one_server_and_is_free_after_it(servers_home):
+def test_one_name_has_one_server_and_is_free_after_it(servers_directory):
     with QueueServer("photos") as server:
         assert repr(server) == "<QueueServer 'photos': 0 queues>"
         with pytest.raises(RuntimeError, match=r"runs already: call stop\(\)"):
@@ -156,10 +156,10 @@ def test_one_name_has_one_server_and_is_free_after_it(servers_home):
     assert repr(server) == "<QueueServer 'photos': stopped>"
     with QueueServer("photos"):
         pass
-    assert os.listdir(servers_home) == []
+    assert os.listdir(servers_directory) == []
 
 
-def test_waiting_ends_with_the_server(servers_home):
+def test_waiting_ends_with_the_server(servers_directory):
     server = QueueServer("photos")
     with pytest.raises(RuntimeError, match="does not run"):
         server.wait()
@@ -173,8 +173,8 @@ def test_waiting_ends_with_the_server(servers_home):
         assert "stopped" in repr(server)
 
 
-def test_a_folder_whose_path_leaves_no_room_for_another_socket_will_do(servers_home):
-    name = "n" * (107 - len(os.fsencode(servers_home)) - len("//socket"))
+def test_a_folder_whose_path_leaves_no_room_for_another_socket_will_do(servers_directory):
+    name = "n" * (107 - len(os.fsencode(servers_directory)) - len("//socket"))
     with QueueServer(name) as server, mpqueue.connect(name, timeout=0):
         assert FIFOQueue(10, "int64", shared_name="jobs").size() == 0
         assert sorted(os.listdir(server.folder)) == ["lock", "made", "socket"]

@@ -10,8 +10,8 @@ import time
 
 import numpy as np
 import pytest
-from helpers.homes import STRANGER, become, needs_root
 from helpers.others import Other
+from helpers.server_directories import STRANGER, become, needs_root
 from tf1.helpers.calls import DEADLOCK_S, Call, blocked
 from tf1.helpers.dequeuing import got_beside_a_death
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:
 
 
 @pytest.fixture
-def server(servers_home):
+def server(servers_directory):
     with QueueServer("photos") as made:
         yield made
 
@@ -89,13 +89,13 @@ def test_all_kinds_of_queues_and_of_elements_are_shared(server):
 
 
 class TestConnecting:
-    def test_it_fails_at_the_with_if_no_server_comes(self, servers_home):
+    def test_it_fails_at_the_with_if_no_server_comes(self, servers_directory):
         connection = mpqueue.connect("photos", timeout=0.01)
         with pytest.raises(ServiceError, match=r"no server 'photos' after .* s: nobody listens at"), connection:
             pass
         assert lookup.current() is None
 
-    def test_it_waits_for_a_server_that_is_not_there_yet(self, servers_home):
+    def test_it_waits_for_a_server_that_is_not_there_yet(self, servers_directory):
         def connect():
             with mpqueue.connect("photos", timeout=DEADLOCK_S):
                 return jobs().size()
@@ -104,12 +104,12 @@ class TestConnecting:
         with QueueServer("photos"):
             assert call.result() == 0
 
-    def test_a_wait_without_an_end_is_told_of(self, servers_home, monkeypatch, caplog):
+    def test_a_wait_without_an_end_is_told_of(self, servers_directory, monkeypatch, caplog):
         def connect():
             with mpqueue.connect("photos"):
                 return jobs().size()
 
-        monkeypatch.setattr("mpqueue.service.home._PATIENCE_S", 0.02)
+        monkeypatch.setattr("mpqueue.service.server_directory._PATIENCE_S", 0.02)
         call = Call(connect)
         while not caplog.records:
             time.sleep(0.001)
@@ -127,7 +127,7 @@ class TestConnecting:
         with mpqueue.connect(server.folder, timeout=0):
             assert jobs().size() == 0
 
-    def test_the_innermost_block_counts(self, server, servers_home):
+    def test_the_innermost_block_counts(self, server, servers_directory):
         with QueueServer("other"), mpqueue.connect("photos"):
             jobs().enqueue(1)
             with mpqueue.connect("other"):
@@ -148,7 +148,7 @@ class TestConnecting:
                 assert jobs().size() == size + 1
         assert lookup.current() is None
 
-    def test_threads_that_are_started_in_the_block_are_connected(self, server, servers_home):
+    def test_threads_that_are_started_in_the_block_are_connected(self, server, servers_directory):
         with QueueServer("other"), mpqueue.connect("other"):
             other = lookup.connected()
         seen, may_look, may_end = [], threading.Event(), threading.Event()
@@ -197,7 +197,7 @@ class TestOtherProcesses:
             other.ask(lambda data: pickle.loads(data).enqueue([np.array(7)], None))
         assert queue.dequeue() == 7
 
-    @pytest.mark.parametrize("method", ["nursery", "fork", "spawn"])
+    @pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
     def test_workers_that_start_in_the_block_are_connected(self, server, method):
         class Finder:
             def __len__(self):
@@ -215,7 +215,7 @@ class TestOtherProcesses:
             found = FIFOQueue(30, "int64", [[]], shared_name="found")
         assert sorted(found.dequeue_many(10).tolist()) == list(range(10))
 
-    def test_a_generator_that_takes_from_it_is_called_afresh_after_a_death(self, servers_home):
+    def test_a_generator_that_takes_from_it_is_called_afresh_after_a_death(self, servers_directory):
         """Not replayed with skipping: what it had taken is gone from the queue, and the rest must not be skipped."""
         with Other() as owner:  # the trainer would see who uses a server of its own
             owner.ask(_serve)
@@ -277,21 +277,21 @@ class TestNames:
 
     def test_containers_have_names_of_their_own_and_are_reset_alone(self, server):
         with mpqueue.connect("photos"):
-            home = lookup.connected().home
+            directory = lookup.connected().directory
         for container in ("", "one", "two"):
-            with lookup.here(lookup.Lookup(home, container)):
+            with lookup.here(lookup.Lookup(directory, container)):
                 jobs().enqueue(1)
         for reset, sizes in (["one"], [1, 0, 1]), ([], [0, 0, 0]):
-            reset_containers(home, reset)
+            reset_containers(directory, reset)
             for container, size in zip(("", "one", "two"), sizes, strict=True):
-                with lookup.here(lookup.Lookup(home, container)):
+                with lookup.here(lookup.Lookup(directory, container)):
                     assert jobs().size() == size
 
     def test_who_uses_a_queue_that_was_reset_goes_on(self, server):
         with mpqueue.connect("photos"):
-            queue, home = jobs(), lookup.connected().home
+            queue, directory = jobs(), lookup.connected().directory
             queue.enqueue(1)
-            reset_containers(home, [])
+            reset_containers(directory, [])
             assert jobs().size() == 0
         assert queue.dequeue() == 1
 
@@ -309,7 +309,7 @@ CALLS = {
 class TestTheEndOfTheServer:
     @pytest.mark.parametrize("end", ["stop", "kill"])
     @pytest.mark.parametrize("what", CALLS)
-    def test_whatever_waits_fails_and_so_does_every_later_call(self, servers_home, what, end):
+    def test_whatever_waits_fails_and_so_does_every_later_call(self, servers_directory, what, end):
         with Other() as owner:
             owner.ask(_serve)
             with mpqueue.connect("photos", timeout=DEADLOCK_S):
@@ -324,7 +324,7 @@ class TestTheEndOfTheServer:
                 with pytest.raises(UnavailableError, match="connect to it, and make them anew"):
                     again()
 
-    def test_a_new_server_of_the_name_has_new_queues(self, servers_home):
+    def test_a_new_server_of_the_name_has_new_queues(self, servers_directory):
         with Other() as owner:
             owner.ask(_serve)
             with mpqueue.connect("photos", timeout=DEADLOCK_S):
@@ -336,9 +336,9 @@ class TestTheEndOfTheServer:
                 queue.size()
             with mpqueue.connect("photos"):
                 assert jobs().size() == 0
-        assert os.listdir(servers_home) == []  # nor is anything left of the one that was killed
+        assert os.listdir(servers_directory) == []  # nor is anything left of the one that was killed
 
-    def test_a_queue_cannot_be_made_any_more(self, servers_home):
+    def test_a_queue_cannot_be_made_any_more(self, servers_directory):
         with QueueServer("photos") as server, mpqueue.connect("photos"):
             server.stop()
             with pytest.raises(UnavailableError, match="is gone"):
@@ -414,7 +414,7 @@ def test_elements_of_many_programs_come_out_exactly_once(server):
         assert [value for value in got if value // 1000 == k] == list(range(1000 * k, 1000 * k + 300))
 
 
-def test_a_server_does_not_replay_a_source_that_dequeues(servers_home):
+def test_a_server_does_not_replay_a_source_that_dequeues(servers_directory):
     queue = mpqueue.FIFOQueue(40, "int64", [[]])
     queue.enqueue_many(np.arange(20))
     queue.close()

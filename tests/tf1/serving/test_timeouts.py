@@ -31,7 +31,7 @@ def join_coordinator(timeout):
     ],
 )
 @pytest.mark.parametrize(("timeout", "error"), [("3", TypeError), (math.nan, ValueError)])
-@pytest.mark.usefixtures("servers_home")
+@pytest.mark.usefixtures("servers_directory")
 def test_invalid_timeout_is_refused(call, timeout, error):
     with pytest.raises(error, match=r"must be (a number of|at least 0) seconds,? or None"):
         call(timeout)

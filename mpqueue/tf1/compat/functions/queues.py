@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.engine.queue_address import QueueHome
+from mpqueue.engine.queue_address import QueueDirectory
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.compat.functions.declare import public_class
 from mpqueue.tf1.compat.functions.queue_base import QueueBase
@@ -38,9 +38,9 @@ def _queue_node(
     container = get_default_graph().scopes.container
 
     def kernel(run: Running, _values: list[np.ndarray]) -> Sequence[np.ndarray]:
-        home, label = run.session.queue_home, shared_name or made.name  # by which errors call it
-        if shared_name and home is not None:
-            return [run.session.resource(made, lambda: at_server(home))]
+        directory, label = run.session.queue_directory, shared_name or made.name  # by which errors call it
+        if shared_name and directory is not None:
+            return [run.session.resource(made, lambda: at_server(directory))]
         key = ("queue", container, shared_name) if shared_name else made
         handle, found = run.session.resource(key, lambda: (handle_of(make(name=label).queue_ref), (kind, settings)))
         if found != (kind, settings):
@@ -48,8 +48,8 @@ def _queue_node(
             raise InvalidArgumentError(None, None, text)
         return [handle]
 
-    def at_server(home: QueueHome) -> np.ndarray:
-        with lookup.here(Lookup(home, container)):
+    def at_server(directory: QueueDirectory) -> np.ndarray:
+        with lookup.here(Lookup(directory, container)):
             return handle_of(make(name=made.name, shared_name=shared_name).queue_ref)
 
     told = {"container": container.encode(), "shared_name": (shared_name or "").encode()}

@@ -14,7 +14,7 @@ from mpqueue.tf1.compat.graph.plan import Plan
 from mpqueue.tf1.compat.graph.run import Run, owned
 from mpqueue.tf1.compat.graph.scopes import sessions
 from mpqueue.tf1.compat.graph.state import SessionState
-from mpqueue.tf1.compat.graph.targets import queue_home_of
+from mpqueue.tf1.compat.graph.targets import queue_directory_of
 from mpqueue.tf1.queues.making import reset_containers
 from mpqueue.tf1.queues.session import SessionClosedError
 
@@ -42,7 +42,7 @@ class Session(SessionState):
     def __init__(self, target: str = "", graph: Graph | None = None, config: Any = None) -> None:
         if graph is not None and not isinstance(graph, Graph):
             raise TypeError(f"graph must be a Graph, but got {type(graph).__name__}")
-        super().__init__(queue_home_of(target, config))
+        super().__init__(queue_directory_of(target, config))
         self.graph = get_default_graph() if graph is None else graph
         self.sess_str = target
         self._num_runs = 0
@@ -146,10 +146,10 @@ class Session(SessionState):
             containers: Only those in these containers.
             config: As for the constructor, and so are the errors.
         """
-        home = queue_home_of(target, config)
-        if home is None:
+        directory = queue_directory_of(target, config)
+        if directory is None:
             raise NotFoundError(None, None, "a session without a target has nothing that other sessions share")
-        reset_containers(home, containers or ())
+        reset_containers(directory, containers or ())
 
     def as_default(self) -> Any:
         """A context in which this is the default session of this thread; the session stays open after it."""

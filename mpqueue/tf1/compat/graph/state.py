@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from mpqueue.engine.queue_address import QueueHome
+from mpqueue.engine.queue_address import QueueDirectory
 from mpqueue.system.locks import RLock
 from mpqueue.tf1.coordination.cancellation import CancellationScope
 
@@ -21,11 +21,11 @@ class SessionState:
     State is kept under the operation (or the shared name) that stands for it; it is made when it is first used.
 
     Attributes:
-        queue_home: The server that has the queues with shared names; None: the session itself.
+        queue_directory: The server that has the queues with shared names; None: the session itself.
     """
 
-    def __init__(self, queue_home: QueueHome | None = None) -> None:
-        self.queue_home = queue_home
+    def __init__(self, queue_directory: QueueDirectory | None = None) -> None:
+        self.queue_directory = queue_directory
         self.state: dict[Any, Any] = {}  # changed only while `lock` is held
         self.lock = RLock()
         self.scope = CancellationScope()

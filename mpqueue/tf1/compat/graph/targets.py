@@ -1,13 +1,13 @@
 """Targets of sessions: ``grpc://localhost:2222`` stands for the server of that port on this machine.
 
-No port is opened. The number makes a name, by which `mpqueue.service.home` finds the server: so a program that knows
-only the port of another one's server, as TensorFlow's programs do, finds it here, too.
+No port is opened. The number makes a name, by which `mpqueue.service.server_directory` finds the server: so a program
+that knows only the port of another one's server, as TensorFlow's programs do, finds it here, too.
 """
 
 import socket
 from typing import Any, Final
 
-from mpqueue.engine.queue_address import QueueHome
+from mpqueue.engine.queue_address import QueueDirectory
 from mpqueue.errors import NotFoundError, ServiceError, UnavailableError, UnimplementedError
 from mpqueue.system.log import documented
 
@@ -16,8 +16,8 @@ _SCHEME: Final = "grpc://"
 _LOCAL: Final = ("localhost", "127.0.0.1", "[::1]", "0.0.0.0")  # noqa: S104 - nobody listens there
 
 
-def queue_home_of(target: Any, config: Any = None) -> QueueHome | None:
-    """Return the home of queues with shared names of a session; None: the session itself.
+def queue_directory_of(target: Any, config: Any = None) -> QueueDirectory | None:
+    """Return the directory of queues with shared names of a session; None: the session itself.
 
     Raises:
         TypeError: ``target`` is no str.
@@ -35,13 +35,13 @@ def queue_home_of(target: Any, config: Any = None) -> QueueHome | None:
             None,
             f"there is no session for the target {target!r}: it is '', or a server's, as grpc://localhost:2222",
         )
-    from mpqueue.service.home import Home  # only now: servers exist on Linux only
+    from mpqueue.service.server_directory import ServerDirectory  # only now: servers exist on Linux only
     from mpqueue.tf1.serving.connect import find_queues
 
-    home = Home.of(server_name(target.removeprefix(_SCHEME)))
+    directory = ServerDirectory.of(server_name(target.removeprefix(_SCHEME)))
     wait_ms = getattr(config, "__dict__", {}).get("operation_timeout_in_ms")
     try:
-        return find_queues(home, wait_ms / 1000 if wait_ms else WAIT_S)
+        return find_queues(directory, wait_ms / 1000 if wait_ms else WAIT_S)
     except ServiceError as error:
         raise UnavailableError(None, None, f"no session with {target}: {error}") from error
 

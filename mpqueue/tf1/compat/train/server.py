@@ -1,4 +1,4 @@
-"""`Server`: a home for the queues that several programs of this machine share; see `mpqueue.train.connect`."""
+"""`Server`: a directory for the queues that several programs of this machine share; see `mpqueue.train.connect`."""
 
 import atexit
 import os
@@ -172,9 +172,9 @@ def _with_port(address: str) -> str:
     host, colon, port = address.rpartition(":")
     if port != "0":
         return address
-    from mpqueue.service.home import Home
+    from mpqueue.service.server_directory import ServerDirectory
 
     while True:
         found = f"{host}{colon}{secrets.choice(_PORTS)}"
-        if not os.path.exists(Home.of(server_name(found)).folder):
+        if not os.path.exists(ServerDirectory.of(server_name(found)).folder):
             return found

@@ -13,7 +13,7 @@ from mpqueue.engine import queue_address
 from mpqueue.errors import FailedPreconditionError, InvalidArgumentError, OutOfRangeError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
-METHODS = ["nursery", "fork", "spawn"]
+METHODS = ["forkserver", "fork", "spawn"]
 
 
 class Feeder:

@@ -8,8 +8,8 @@ import threading
 
 import numpy as np
 import pytest
-from helpers.homes import STRANGER, become, needs_root
 from helpers.others import Other
+from helpers.server_directories import STRANGER, become, needs_root
 from tf1.helpers.calls import DEADLOCK_S
 
 from mpqueue import FIFOQueue

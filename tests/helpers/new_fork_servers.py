@@ -1,7 +1,7 @@
-"""Nurseries that begin as forks of an interpreter that has imported what they need: a fifth of what a new one costs.
+"""Fork servers that begin as forks of an interpreter that has imported what they need: a fifth of what a new one costs.
 
 Where something is not as it was when that interpreter was started, which a new process would inherit (limits, signals,
-CPUs, what is asked of a new interpreter by environment variables), a nursery is a new interpreter, as it always is
+CPUs, what is asked of a new interpreter by environment variables), a fork server is a new interpreter, as it always is
 outside of these tests.
 """
 
@@ -14,7 +14,7 @@ from helpers import forked
 
 from mpqueue.system import hash_seed
 from mpqueue.workers import launcher
-from mpqueue.workers.entry_code import NURSERY_CODE
+from mpqueue.workers.entry_code import FORK_SERVER_CODE
 
 _LIMITS = sorted(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
 _READ_AT_START = ("PYTHON", "LD_", "GLIBC_", "MALLOC_", "OMP_", "OPENBLAS_")
@@ -33,31 +33,31 @@ def _inherited():
     return handled, environ, umask, limits, blocked, cpus, os.getpriority(os.PRIO_PROCESS, 0)
 
 
-class NewNurseries:
-    """The start of nurseries, as forks where that is the same; a context."""
+class NewForkServers:
+    """The start of fork servers, as forks where that is the same; a context."""
 
     def __init__(self):
         self._salt = hash_seed.chosen_hash_seed(os.environ)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._interpreter = forked.Interpreter(
-                "mpqueue.workers.nursery",
+                "mpqueue.workers.fork_server",
                 flags=launcher._interpreter_flags(),
-                environ=launcher._nursery_environ(self._salt),
+                environ=launcher._fork_server_environ(self._salt),
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self._inherited, self._pid = _inherited(), os.getpid()
 
     def start(self, fds, salt):
-        """Start a nursery, as `launcher._start_interpreter` does."""
+        """Start a fork server, as `launcher._start_interpreter` does."""
         if (salt, os.getpid(), _inherited()) != (self._salt, self._pid, self._inherited):
             return start_new(fds, salt)
         with open(os.devnull) as nothing:
             descriptors = {0: nothing.fileno(), 1: 1, 2: 2, **{fd: fd for fd in fds}}
             # In a folder that is there; it is sent the trainer's at each start.
-            where = {"folder": "/", "environ": launcher._nursery_environ(salt)}
-            return self._interpreter.start(NURSERY_CODE, ["-c", *sys.path, *fds], descriptors, **where)
+            where = {"folder": "/", "environ": launcher._fork_server_environ(salt)}
+            return self._interpreter.start(FORK_SERVER_CODE, ["-c", *sys.path, *fds], descriptors, **where)
 
     def __enter__(self):
         return self

@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 import pytest
-from helpers.homes import servers_home  # noqa: F401 - a fixture
+from helpers.server_directories import servers_directory  # noqa: F401 - a fixture
 
 import mpqueue
 from mpqueue import Dataset
@@ -109,7 +109,7 @@ def test_an_enqueuer_takes_a_dataset_of_batches(use_multiprocessing):
         enqueuer.stop()
 
 
-def test_a_server_takes_a_dataset(servers_home):  # noqa: F811
+def test_a_server_takes_a_dataset(servers_directory):  # noqa: F811
     with mpqueue.Server("numbers", DATASET, workers=1, seed=3), mpqueue.attach("numbers") as consumer:
         assert plain(consumer) == expected()[0]
 
@@ -204,7 +204,7 @@ def test_a_state_of_what_changes_between_epochs_is_refused_through_a_dataset_too
         lambda: mpqueue.Server("numbers", Dataset(Changing()), workers=1, journal="journal").start(),
     ],
 )
-def test_messages_name_the_dataset_and_none_of_our_classes(run, servers_home, tmp_path, monkeypatch):  # noqa: F811
+def test_messages_name_the_dataset_and_none_of_our_classes(run, servers_directory, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="Dataset") as raised:
         run()
