@@ -108,7 +108,7 @@ def overcommit() -> Finding | None:
             "overcommit",
             "note",
             "the kernel promises no more memory than there is (vm.overcommit_memory=2): large forks may be refused",
-            "sysctl vm.overcommit_memory=0, or a clean start of workers (the default, start_method='fork server')",
+            "sysctl vm.overcommit_memory=0, or a clean start of workers (the default, start_method='forkserver')",
         )
     return Finding("overcommit", "ok", f"vm.overcommit_memory={mode}")
 

@@ -112,7 +112,7 @@ class Trainer:
 
     def fork_server(self):
         """The process from which its workers are forked."""
-        (found,) = [p for p in self.processes() if "forkserver" in " ".join(p.cmdline()) and p.ppid() == self.pid]
+        (found,) = [p for p in self.processes() if "fork_server" in " ".join(p.cmdline()) and p.ppid() == self.pid]
         return found
 
     def workers(self):

@@ -270,7 +270,7 @@ def test_its_death_is_no_sigpipe_for_a_trainer_that_wants_them_to_kill():
         for _ in range(3):
             say(*(int(next(batches)[0]) for _ in range(8)))
             for process in psutil.Process().children():
-                if "forkserver" in " ".join(process.cmdline()):
+                if "fork_server" in " ".join(process.cmdline()):
                     process.kill()
                     process.wait()
         enqueuer.stop()

@@ -62,7 +62,7 @@ enqueuer.stop()
 )
 def test_a_child_that_begins_an_epoch_of_a_running_loader_gets_the_error_of_next(options, kind):
     """It would get the batches of its parent once more, and start workers for that."""
-    said, output = ran(f"METHOD = 'fork server'\n{FORKED}" + f"""
+    said, output = ran(f"METHOD = 'forkserver'\n{FORKED}" + f"""
 __import__("warnings").simplefilter("ignore")  # of 3.12, at every fork beside threads; of functions in processes
 enqueuer.stop()
 def elements():
@@ -90,7 +90,7 @@ os.waitpid(forked(lambda: say(len(list(loader)) > 0)), 0)
 
 
 def test_a_child_that_shuts_down_leaves_alone_what_its_parent_has_parked():
-    said, output = ran(f"METHOD = 'fork server'\n{FORKED}" + """
+    said, output = ran(f"METHOD = 'forkserver'\n{FORKED}" + """
 from mpqueue.workers import launcher
 enqueuer.stop()
 (parked,) = launcher._parked
@@ -145,7 +145,7 @@ time.sleep(1000)
 
 
 def test_a_child_may_start_an_enqueuer_of_its_own():
-    said, output = ran("METHOD = 'fork server'\n" + FORKED + """
+    said, output = ran("METHOD = 'forkserver'\n" + FORKED + """
 def own():
     with OrderedEnqueuer(Numbers(), True) as mine:
         mine.start(2)

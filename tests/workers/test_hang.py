@@ -144,7 +144,7 @@ def test_a_forked_worker_that_has_not_begun_yet_outlives_the_signal(monkeypatch)
 
 _WAITS = """
 import os, sys
-if "fork_server.spawned(" in " ".join(sys.orig_argv):
+if "spawned(" in " ".join(sys.orig_argv):
     with open({told!r}, "w") as told:
         told.write(str(os.getpid()))
     with open({gate!r}) as gate:

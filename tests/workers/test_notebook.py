@@ -97,8 +97,8 @@ def test_an_interrupted_cell_leaves_no_worker_and_the_next_cell_runs(kernel):
         if printed.endswith("2 "):
             kernel.manager.interrupt_kernel()
 
-    assert kernel.run("train(source, 'fork server')", interrupt) == ("0 1 2 ", "KeyboardInterrupt")
+    assert kernel.run("train(source, 'forkserver')", interrupt) == ("0 1 2 ", "KeyboardInterrupt")
     assert kernel.run("import mpqueue; mpqueue.shutdown()") == ("", None)
     left = [child for child in process.children(recursive=True) if "resource_tracker" not in " ".join(child.cmdline())]
     assert left == []
-    assert kernel.run("source.hang_at = -1; train(source, 'fork server')") == ("0 1 2 3 4 5 6 7 ", None)
+    assert kernel.run("source.hang_at = -1; train(source, 'forkserver')") == ("0 1 2 3 4 5 6 7 ", None)

@@ -275,7 +275,7 @@ def _strike_at_start_of_fork_server(kind, folder, monkeypatch):
     (folder / "site").mkdir()
     (folder / "site" / "sitecustomize.py").write_text(
         "import sys\n"
-        f"if any('fork server' in word for word in sys.orig_argv): sys.path.insert(0, {os.path.dirname(os.path.dirname(__file__))!r}); "
+        f"if any('fork_server' in word for word in sys.orig_argv): sys.path.insert(0, {os.path.dirname(os.path.dirname(__file__))!r}); "
         f"from helpers.faults import Fault; Fault({kind!r}, {str(folder / 'fuse')!r})()\n"
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder / "site"), os.environ.get("PYTHONPATH", "")]))

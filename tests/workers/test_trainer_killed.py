@@ -157,7 +157,7 @@ def test_it_leaves_no_fork_server_whose_interpreter_just_comes_up(tmp_path):
     with Gate() as gate:
         (tmp_path / "sitecustomize.py").write_text(
             "import sys\n"
-            "if any('fork server' in word for word in sys.orig_argv):\n"
+            "if any('fork_server' in word for word in sys.orig_argv):\n"
             f"    sys.path.insert(0, {os.path.dirname(os.path.dirname(__file__))!r})\n"
             f"    __import__('helpers.gates').gates.pass_gate({gate.address!r})\n"
         )

@@ -109,7 +109,7 @@ def test_a_fork_server_that_dies_is_replaced(without):
         batches = enqueuer.get()
         say(*(int(next(batches)[0]) for _ in range(8)))
         for process in psutil.Process().children():
-            if "forkserver" in " ".join(process.cmdline()):
+            if "fork_server" in " ".join(process.cmdline()):
                 process.kill()
         say(*(int(next(batches)[0]) for _ in range(16)))
         enqueuer.stop()

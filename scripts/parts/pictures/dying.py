@@ -29,6 +29,6 @@ def draw() -> Picture:
         "trainer, which reclaims the slot, counts and logs the death, and has another worker forked. That one gets "
         "the same work item with the same seed, and the batch comes in its place of the order.",
     )
-    columns = {"trainer": 110.0, "forkserver": 400.0, "worker 1": 590.0, "worker 1, again": 770.0}
+    columns = {"trainer": 110.0, "fork server": 400.0, "worker 1": 590.0, "worker 1, again": 770.0}
     draw_sequence(picture, columns, _STEPS, begin={3: 7})
     return picture

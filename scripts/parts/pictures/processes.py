@@ -21,7 +21,7 @@ def draw() -> Picture:
     ):
         picture.word(line, 142, 112 + 20 * number)
     picture.word("no thread, no lock, no polling", 142, 206, "note")
-    picture.box(348, 30, 190, 92, "forkserver", "a clean process that", "holds the source")
+    picture.box(348, 30, 190, 92, "fork server", "a clean process that", "holds the source")
     for number in range(3):
         picture.box(640, 30 + 68 * number, 236, 58, f"worker {number}", "computes source[index]")
     picture.arrow((260, 62), (348, 62))

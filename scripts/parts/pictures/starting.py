@@ -28,6 +28,6 @@ def draw() -> Picture:
         "what it needs. On request the fork server forks the workers. The trainer grants each worker work items with "
         "slots; a worker computes its batch into the slot and reports it, and the loop gets views of the slot.",
     )
-    columns = {"trainer": 110.0, "forkserver": 480.0, "worker 0": 660.0, "worker 1": 810.0}
+    columns = {"trainer": 110.0, "fork server": 480.0, "worker 0": 660.0, "worker 1": 810.0}
     draw_sequence(picture, columns, _STEPS, begin={1: 1, 2: 4, 3: 5})
     return picture
