@@ -1,10 +1,9 @@
-"""State machines that aim, and count what they reach: one that never gets anywhere proves nothing.
+"""State machines for hypothesis that aim at rare states and count the transitions that they take.
 
-Hypothesis's own state machines switch off some of their rules in each example and draw small numbers more often than
-others, and what a rule picks blindly is in the wrong state most of the time: in 3,600 steps a slot got from granted to
-leased three times. Here each step is drawn evenly among the moves that are possible now, by their weights, out of a
-string of bytes; the byte 0 is "nothing happens", so that hypothesis shrinks a failure to the moves that it needs. And a
-test requires that each arrow of the diagram was taken often.
+Hypothesis's own state machines disable some rules in each example and prefer small numbers, and a rule that picks its
+target blindly usually finds it in the wrong state: in 3,600 steps, a slot got from granted to leased three times. Here,
+each step is drawn from the moves that are possible now, by weight, from a byte string. The byte 0 means "no step", so
+hypothesis can shrink a failure to the necessary moves. A test requires a minimum count for each transition.
 """
 
 from collections import Counter
@@ -14,13 +13,13 @@ from hypothesis import strategies as st
 
 
 class AimingMachine:
-    """A state machine; a subclass says in `moves` what can be done now, and in `check` what holds at any time.
+    """A state machine. A subclass returns the possible steps from `moves` and asserts its invariants in `check`.
 
-    Where it takes an arrow of the diagram it calls ``self.reached[arrow] += 1``.
+    A subclass calls ``self.reached[arrow] += 1`` when it takes a transition of the diagram.
 
     Args:
-        steps: Two bytes for each choice.
-        reached: Counts arrows.
+        steps: Bytes, two for each choice.
+        reached: A `Counter` of transitions.
     """
 
     def __init__(self, steps, reached):
@@ -29,20 +28,20 @@ class AimingMachine:
         self.make()
 
     def make(self):
-        """Begin."""
+        """Create the initial state."""
 
     def moves(self):
-        """What can be done now: a dictionary of (name, unique) to (weight, function)."""
+        """Return the possible steps: a dictionary from (name, unique) to (weight, function)."""
         raise NotImplementedError
 
     def check(self):
-        """What holds at any time."""
+        """Assert the invariants."""
 
     def finish(self):
-        """What holds at the end."""
+        """Assert the conditions that hold at the end."""
 
     def choose(self, things):
-        """One of the things, each as likely as any; the first one when the string is at its end."""
+        """Return one of the things, with equal probability; the first one if the bytes are used up."""
         number = int.from_bytes(self._steps[self._at : self._at + 2], "little")
         self._at += 2
         return things[number * len(things) >> 16]
@@ -60,9 +59,9 @@ class AimingMachine:
 
 
 def run_and_require(machine, arrows, at_least, *, examples, steps, shrinks=True):
-    """Run a machine, always the same way, and require that every arrow was taken ``at_least`` times.
+    """Run a machine deterministically, and require that every arrow was taken at least ``at_least`` times.
 
-    ``shrinks=False`` is for machines whose failures shrink for minutes: each byte changes all that follows.
+    ``shrinks=False`` is for machines whose failures take minutes to shrink, because each byte changes all later steps.
     """
     reached = Counter()
     phases = set(settings().phases) - (set() if shrinks else {Phase.shrink, Phase.explain})

@@ -1,8 +1,8 @@
-"""Signals that end a wait for certain, and raise where a test expects it.
+"""Repeated signals that reliably interrupt a blocking call, and raise where a test expects it.
 
-One that is sent once may not end what the main thread waits in: if it comes in the instant before CPython blocks in a
-system call, or the kernel gives it to another thread, it is noted, and handled when the call is over. And where the
-main thread is when a timer strikes is up to the machine's load: also in a line of the test, or of pytest.
+A single signal may fail to interrupt the main thread: if it arrives just before CPython blocks in a system call, or if
+the kernel delivers it to another thread, it is handled only after the call. The position of the main thread when a
+timer expires depends on the load of the machine; it may be in the test or in pytest.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ AGAIN_S = 0.05
 
 @contextlib.contextmanager
 def nudged():
-    """Have signals handled that have come: others, that do nothing, end the waits of the main thread again and again."""
+    """Interrupt the main thread repeatedly with no-op signals, so that pending signals are handled."""
     before = signal.signal(signal.SIGALRM, lambda *_: None)
     signal.setitimer(signal.ITIMER_REAL, AGAIN_S, AGAIN_S)
     try:
@@ -27,13 +27,13 @@ def nudged():
 
 
 class Alarm(StruckByAlarm):
-    """A signal that raises once, in the package's code; until then it comes again and again.
+    """A repeated signal that raises once, in the package's code.
 
     Args:
-        error: What is raised.
+        error: The exception to raise.
 
     Attributes:
-        has_struck: Is set before it is raised.
+        has_struck: An event that is set before the exception is raised.
     """
 
     def __init__(self, error):
@@ -41,7 +41,7 @@ class Alarm(StruckByAlarm):
         self._is_armed, self.has_struck = True, threading.Event()
 
     def set(self):
-        """Have it come from now on; any thread may call this."""
+        """Start the timer. Any thread may call this method."""
         signal.setitimer(signal.ITIMER_REAL, AGAIN_S, AGAIN_S)
 
     def _note(self):

@@ -1,4 +1,4 @@
-"""Bytes that somebody has damaged, for tests of decoders."""
+"""Damaged bytes, for tests of decoders."""
 
 from hypothesis import strategies as st
 
@@ -10,7 +10,7 @@ edits = st.lists(
 
 
 def bent(data, edits):
-    """Bytes with some overwritten, cut out, or doubled."""
+    """Return a copy of the bytes with some of them overwritten, removed or duplicated."""
     data = bytearray(data)
     for at, how, byte in edits:
         at %= max(1, len(data))

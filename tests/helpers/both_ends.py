@@ -1,4 +1,4 @@
-"""Two ends of a connection, and what one has received of the other."""
+"""Both ends of a connection, and the messages that one end received from the other."""
 
 from mpqueue.transport.framing import Incoming, Outgoing
 from mpqueue.transport.records import RecordType
@@ -7,7 +7,7 @@ HEAD = RecordType("kind:B key:I nbytes:Q", kinds=(1, 2))
 
 
 class Both:
-    """Messages of kind 1 are received as bytes, those of kind 2 into a view."""
+    """A pair of ends that receive messages of kind 1 as bytes, and messages of kind 2 into a view."""
 
     def __init__(self, ours, theirs):
         self.ours, self.theirs = ours, theirs
@@ -30,7 +30,7 @@ class Both:
         self.outgoing.put(HEAD.pack(kind, key, len(payload)), payload)
 
     def carry(self):
-        """Move all that is to be moved."""
+        """Transfer all pending bytes."""
         is_open = True
         while not self.outgoing.flush() and is_open:
             is_open = self.incoming.take()

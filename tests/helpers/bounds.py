@@ -1,12 +1,11 @@
-"""An end for what pytest-timeout does not end.
+"""A time limit for the hangs that pytest-timeout does not cover.
 
-That one ends a test that hangs, but not what comes before and after all tests (an import, the exit of the interpreter,
-which waits for threads and for processes of `multiprocessing`). And once a test has failed it takes its time limit
-back, as a debugger might come: a teardown that hangs then would hang for ever. Where one failure leads to such a hang,
-nobody would see the failure.
+pytest-timeout ends a test that hangs. It does not cover the time before and after all tests: imports, and the exit of
+the interpreter, which waits for threads and for processes of `multiprocessing`. It also cancels its limit once a test
+has failed, in case a debugger follows, so a teardown could hang indefinitely and hide the failure.
 
-The limit is one of faulthandler's: it needs neither Python's lock nor a thread of Python, prints where all threads
-stand, and ends the process with status 1.
+The limit is set with faulthandler. It needs neither the GIL nor a Python thread, prints the stacks of all threads, and
+ends the process with status 1.
 """
 
 import faulthandler
@@ -16,15 +15,15 @@ import pytest
 
 
 class Bounds:
-    """A plugin of pytest.
+    """A pytest plugin that limits collection, teardown after a failure, and exit.
 
     Args:
-        limit_s: For the collection, for what follows a failure in its test, and for the exit.
+        limit_s: Limit in seconds of each of these phases.
     """
 
     def __init__(self, limit_s):
         self._limit_s = limit_s
-        self._stderr = os.dup(2)  # pytest has a file in its place while tests run
+        self._stderr = os.dup(2)  # pytest replaces descriptor 2 by a file while tests run
         self._begin()
 
     def _begin(self):
@@ -32,16 +31,16 @@ class Bounds:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self):
-        """All modules of tests are imported (where others run the tests, pytest-xdist, that is their business)."""
+        """Cancel the limit, because all test modules are imported. (pytest-xdist imports them in its own processes.)"""
         faulthandler.cancel_dump_traceback_later()
 
     @pytest.hookimpl(trylast=True)
     def pytest_exception_interact(self, node):
-        """A test has failed, and has no other time limit from here on; pytest takes this one back behind the test."""
+        """Set the limit again after a failed test, for which pytest-timeout has cancelled its own."""
         if isinstance(node, pytest.Item):
             self._begin()
 
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self):
-        """There is nothing left to do but to exit."""
+        """Limit the exit of the interpreter."""
         self._begin()

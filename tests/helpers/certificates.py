@@ -1,4 +1,4 @@
-"""Certificates for connections of Ray, made with the command of OpenSSL."""
+"""Certificates for Ray's TLS connections, created with the OpenSSL command."""
 
 import subprocess
 
@@ -9,7 +9,7 @@ _COMMAND = (
 
 
 def certificates(folder, *, name="node", addresses=("127.0.0.1",)):
-    """Ray's environment with a certificate that is its own authority."""
+    """Return Ray's environment variables for a new self-signed certificate."""
     key, certificate = str(folder / f"{name}-key.pem"), str(folder / f"{name}.pem")
     names = ",".join(["DNS:localhost", *(f"IP:{address}" for address in addresses)])
     command = _COMMAND.format(name=name, names=names, key=key, certificate=certificate)

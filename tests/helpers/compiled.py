@@ -1,7 +1,7 @@
-"""A folder for what JAX has compiled, for as long as one run of tests.
+"""A shared folder for JAX's compilation cache during one run of the tests.
 
-Nearly every fit of the tests compiles the same small model, in this process, in those beside it and in programs that a
-test starts: most of a fit's time. JAX keeps compiled programs by what they compute and by its version.
+Nearly every fit in the tests compiles the same small model, in this process, in parallel test processes and in programs
+that a test starts. That is most of the time of a fit. JAX's cache keys are the computation and the version of JAX.
 """
 
 import os
@@ -12,7 +12,7 @@ _kept = []
 
 
 def keep_compiled():
-    """Have JAX keep what it compiles, unless somebody has chosen a folder: a process that has started this one."""
+    """Enable JAX's compilation cache, unless a parent process has already chosen a folder."""
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     folder = tempfile.TemporaryDirectory(prefix="mpqueue-jax-", ignore_cleanup_errors=True)

@@ -1,14 +1,14 @@
-"""Counts calls of functions: a cost that the load of the machine does not change."""
+"""Function call counts: a measure of cost that does not depend on the load of the machine."""
 
 import sys
 
 
 def calls_of(use, *, in_c=False):
-    """Return the number of calls of functions of Python that a function makes, in this thread.
+    """Return the number of Python function calls that a function makes in this thread.
 
     Args:
-        use: The function.
-        in_c: Count calls of functions in C, too.
+        use: The function to run.
+        in_c: Also count calls of C functions.
     """
     events = {"call", "c_call"} if in_c else {"call"}
     count = 0

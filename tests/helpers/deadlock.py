@@ -1,3 +1,3 @@
-"""A bound on waits that end at once unless something hangs."""
+"""A limit for waits that return at once unless a deadlock exists."""
 
 DEADLOCK_S = 60

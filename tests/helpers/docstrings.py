@@ -1,4 +1,4 @@
-"""The docstrings of the public names: their sections, their arguments and their examples."""
+"""The docstrings of the public names: their sections, arguments and examples."""
 
 import ast
 import functools
@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from helpers.structure import ROOT
 
-# The public modules whose names are written down one by one; `mpqueue.compat.v1` makes its own of a table. What imports
-# torch is apart: its threads are not to be in the process of other tests.
+# The public modules with an explicit list of names; `mpqueue.compat.v1` generates its names from a table. Modules that
+# import torch are listed separately, because torch's threads must not run in the process of other tests.
 MODULES = (
     "mpqueue",
     "mpqueue.errors",
@@ -28,7 +28,7 @@ _SECTION = re.compile(r"^([A-Z][\w` ]*):\n((?:    .*\n|\n)+)", re.M)
 
 
 class Example(NamedTuple):
-    """A block of code in the section ``Example`` of a docstring, the module and the name that it belongs to."""
+    """A code block in the section ``Example`` of a docstring, with its module and name."""
 
     module: str
     name: str
@@ -41,13 +41,13 @@ class Example(NamedTuple):
 
 @functools.cache
 def public_names(modules=MODULES):
-    """Return all public names with what they stand for."""
+    """Return all public names and their values."""
     return {f"{module}.{name}": getattr(import_module(module), name) for module in modules for name in names_of(module)}
 
 
 @functools.cache
 def names_of(module):
-    """Return ``__all__`` of a module, which is not imported for that."""
+    """Return ``__all__`` of a module without importing it."""
     path = ROOT / module.replace(".", "/")
     source = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text("utf-8")
     (listed,) = [
@@ -60,7 +60,7 @@ def names_of(module):
 
 @functools.cache
 def documented(modules=MODULES):
-    """Return classes and functions of this package behind the public names, and the public methods of the classes."""
+    """Return the package's public classes and functions, and the public methods of the classes."""
     found = {}
     for name, value in public_names(modules).items():
         if value in found.values() or not (inspect.isclass(value) or inspect.isfunction(value)):
@@ -76,31 +76,31 @@ def documented(modules=MODULES):
 
 
 def undescribed(modules=MODULES):
-    """Return the arguments of `documented` that nothing is said of, and all of which only a hint is given.
+    """Return the arguments without a description, and the descriptions that only refer to another name.
 
-    Methods that have only TensorFlow's ``name`` need no section for it.
+    Methods whose only argument is TensorFlow's ``name`` need no section.
     """
     lacking, hints = [], []
     for name, value in documented(modules).items():
-        said = arguments(sections(value).get("Args", "")) | arguments(sections(value).get("Attributes", ""))
-        if said or parameters(value) - {"name"}:
-            lacking += [f"{name}: {parameter}" for parameter in sorted(parameters(value) - said.keys())]
-        told = [text for title in ("Raises", "Returns") for text in sections(value).get(title, "").splitlines()]
-        told = [*said.values(), *(line.partition(": ")[2] or line for line in told)]
+        described = arguments(sections(value).get("Args", "")) | arguments(sections(value).get("Attributes", ""))
+        if described or parameters(value) - {"name"}:
+            lacking += [f"{name}: {parameter}" for parameter in sorted(parameters(value) - described.keys())]
+        texts = [text for title in ("Raises", "Returns") for text in sections(value).get(title, "").splitlines()]
+        texts = [*described.values(), *(line.partition(": ")[2] or line for line in texts)]
         hints += [
-            f"{name}: {text}" for text in told if re.match(r"(?:[Ss]ee|[Aa]s (?:for|of|in)|As) `(?!`)", text.strip())
+            f"{name}: {text}" for text in texts if re.match(r"(?:[Ss]ee|[Aa]s (?:for|of|in)|As) `(?!`)", text.strip())
         ]
     return lacking, hints
 
 
 def sections(value):
-    """Return the sections of a docstring by title, their text without its indentation."""
+    """Return the sections of a docstring by title, with their indentation removed."""
     text = inspect.cleandoc((value if isinstance(value, str) else value.__doc__) or "") + "\n"
     return {title: textwrap.dedent(body) for title, body in _SECTION.findall(text)}
 
 
 def arguments(section):
-    """Return what a section such as ``Args`` says of each name, on one line."""
+    """Return the description of each name in a section such as ``Args``, on one line."""
     found = {}
     for line in section.splitlines():
         if line and not line.startswith(" "):
@@ -112,18 +112,18 @@ def arguments(section):
 
 
 def parameters(value):
-    """Return the names of what a function, or the constructor of a class, takes."""
+    """Return the parameter names of a function, or of the constructor of a class."""
     if inspect.isclass(value) and (issubclass(value, BaseException) and "__init__" not in vars(value)):
-        return set()  # its arguments are those of its base
+        return set()  # inherits the constructor of its base class
     try:
         taken = inspect.signature(value).parameters.values()
-    except ValueError:  # a message of protobuf has fields
+    except ValueError:  # messages of protobuf have fields instead of a signature
         return set()
     return {parameter.name for parameter in taken if parameter.kind != parameter.VAR_KEYWORD} - {"self", "cls"}
 
 
 def examples():
-    """Return the blocks of code of all docstrings of the package, which is not imported for that."""
+    """Return the code blocks of all docstrings of the package without importing it."""
     found = []
     for path in sorted((ROOT / "mpqueue").rglob("*.py")):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")

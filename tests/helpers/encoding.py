@@ -1,4 +1,4 @@
-"""Examples in their wire format, by hand, so that they can be made wrong on purpose."""
+"""Handwritten wire format of `tf.train.Example`, so that tests can encode invalid messages."""
 
 import struct
 
@@ -13,7 +13,7 @@ def varint(value):
 
 
 def block(tag, content):
-    """A field with a length."""
+    """Return a length-delimited field."""
     return bytes([tag]) + varint(len(content)) + content
 
 

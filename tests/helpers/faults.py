@@ -1,4 +1,4 @@
-"""Small named faults: a kind of disaster, and a fuse that says how often it strikes."""
+"""Named kinds of faults, and fuses that make a fault happen once."""
 
 import ctypes
 import os
@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Unpicklable(Exception):
-    """Holds what cannot be pickled."""
+    """An exception that cannot be pickled."""
 
     def __init__(self):
         super().__init__("unpicklable")
@@ -20,14 +20,14 @@ class Unpicklable(Exception):
 
 
 class Ununpicklable(Exception):
-    """Can be pickled, but not unpickled: its arguments are not those of its constructor."""
+    """An exception that can be pickled but not unpickled, because its constructor has other arguments."""
 
     def __init__(self, one, two):
         super().__init__(f"{one} {two}")
 
 
 class Unspeakable(Exception):
-    """Whose text and repr raise."""
+    """An exception whose ``str`` and ``repr`` raise."""
 
     def __str__(self):
         raise RuntimeError("no text")
@@ -41,11 +41,11 @@ def _raise(error):
 
 def _signal(number):
     os.kill(os.getpid(), number)
-    time.sleep(3600)  # a signal to oneself is there before the next line; this line is for SIGSTOP's
+    time.sleep(3600)  # only reached after SIGSTOP: other signals to the own process are delivered before this line
 
 
 def _stop_and_go_on():
-    """Stop, and be continued by a child that has seen it."""
+    """Stop this process. A forked child observes that and continues it."""
     me = os.getpid()
     child = os.fork()
     if child == 0:
@@ -57,7 +57,7 @@ def _stop_and_go_on():
     os.waitpid(child, 0)
 
 
-released = threading.Event()  # for loops in threads of the test's own process, which nobody can kill
+released = threading.Event()  # ends loops in threads of the test's own process, which cannot be killed
 
 
 def _loop():
@@ -66,13 +66,13 @@ def _loop():
 
 
 class Kind(NamedTuple):
-    """A kind of disaster.
+    """A kind of fault.
 
     Attributes:
-        strike: Makes it happen, in the process that calls it.
-        raises: Type of the exception that the consumer gets in the place of the batch, None if none is raised.
-        dies: Exit status of the worker, None if it does not die of it.
-        hangs: Only a `batch_timeout` ends it.
+        strike: Function that causes the fault in the calling process.
+        raises: Type of the exception that the consumer gets instead of the batch, or None.
+        dies: Exit status of the worker, or None if the worker survives.
+        hangs: Whether only `batch_timeout` ends the fault.
     """
 
     strike: object
@@ -103,12 +103,12 @@ KINDS = {
 
 
 class Fault:
-    """Strikes when it is called: always, or the first time that any process calls it.
+    """A callable that causes a fault, either on each call or only on the first call in any process.
 
     Args:
         kind: One of `KINDS`.
-        fuse: A path that does not exist, for once; None for always.
-        told: A `helpers.hanging.Told` that each strike tells; None: nobody is told.
+        fuse: Path of a file that does not exist yet, for a fault that happens once; None for always.
+        told: A `helpers.hanging.Told` that records each fault, or None.
     """
 
     def __init__(self, kind, fuse=None, told=None):
@@ -122,7 +122,7 @@ class Fault:
 
 
 def burns(path):
-    """Whether this is the first call with this path, of all processes'."""
+    """Return True on the first call with this path in any process."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL))
     except FileExistsError:
@@ -131,7 +131,7 @@ def burns(path):
 
 
 class Numbers:
-    """Batch i is full of i."""
+    """A source with i in all of batch i."""
 
     def __init__(self, length=8):
         self.length = length
@@ -144,7 +144,7 @@ class Numbers:
 
 
 class Growing(Numbers):
-    """Other numbers in each epoch."""
+    """A source that changes with each epoch."""
 
     epoch = 0
 
@@ -156,7 +156,7 @@ class Growing(Numbers):
 
 
 class StrikesAt(Numbers):
-    """Strikes before it computes one index."""
+    """A source that causes a fault before it computes one index."""
 
     def __init__(self, fault, at=3, length=8):
         super().__init__(length)
@@ -169,7 +169,7 @@ class StrikesAt(Numbers):
 
 
 class StrikesWhenUnpickled(Numbers):
-    """Strikes where it is made anew from its pickle: in the fork server, or in a worker."""
+    """A source that causes a fault when it is unpickled, in the fork server or in a worker."""
 
     def __init__(self, fault):
         super().__init__()
@@ -181,7 +181,7 @@ class StrikesWhenUnpickled(Numbers):
 
 
 def numbers(batches, count):
-    """The numbers of the next batches, each of which must be whole."""
+    """Return the numbers of the next batches, after checking that each batch is intact."""
     found = []
     for _ in range(count):
         batch = next(batches)

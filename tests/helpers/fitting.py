@@ -1,4 +1,4 @@
-"""Fits of a small model with the real Keras, and what they saw of their dataset."""
+"""Fits of a small model with the real Keras, and records of the batches that Keras received."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ BACKEND = keras.backend.backend()
 
 
 def as_py_dataset(dataset, workers=1, use_multiprocessing=False, max_queue_size=10):
-    """The same dataset as a `PyDataset`; without more arguments Keras computes its items inline."""
+    """Convert a dataset to a `PyDataset`. With the default arguments, Keras computes its items inline."""
 
     class Own(type(dataset), keras.utils.PyDataset):
         pass
@@ -21,7 +21,7 @@ def as_py_dataset(dataset, workers=1, use_multiprocessing=False, max_queue_size=
 
 
 def make_model(kind="plain"):
-    """A small regression; "built": before `fit` builds it from a first batch."""
+    """Create a small regression model. With "built", it is built here, instead of by `fit` from the first batch."""
     layers, options = keras.layers, {}
     hidden, outputs, loss = layers.Dense(5, activation="tanh"), layers.Dense(1), "mse"
     if kind == "classes":
@@ -36,13 +36,13 @@ def make_model(kind="plain"):
     if kind == "many steps at once":
         options["steps_per_execution"] = 2
     if BACKEND == "tensorflow":
-        options["run_eagerly"] = True  # its graphs are traced for each fit: a second of CPU, and no other batches
+        options["run_eagerly"] = True  # tracing graphs takes a second of CPU time for each fit
     model.compile(keras.optimizers.Adam(0.05), loss, weighted_metrics=[], **options)
     return model
 
 
 def fit(dataset, *, kind="plain", seed=1, **options):
-    """Three epochs of a new model, reproducibly; its weights and its history."""
+    """Train a new model for three epochs with fixed seeds; return its weights and its history."""
     keras.utils.set_random_seed(seed)
     model = make_model(kind)
     history = model.fit(dataset, verbose=0, **{"epochs": 3, **options}).history
@@ -50,14 +50,14 @@ def fit(dataset, *, kind="plain", seed=1, **options):
 
 
 def assert_same(one, other):
-    """Equal weights and histories, to the bit."""
+    """Assert that weights and histories are equal bit by bit."""
     for left, right in zip(one[0], other[0], strict=True):
         np.testing.assert_array_equal(left, right)
     assert one[1] == other[1]
 
 
 class Delivered:
-    """The marks of the batches that Keras was handed, in their order."""
+    """The marks of the batches that Keras received, in order."""
 
     def __init__(self, monkeypatch):
         self.batches = []
@@ -70,11 +70,11 @@ class Delivered:
         monkeypatch.setattr(adapter.PyDatasetAdapter, "_standardize_batch", spy)
 
     def marks(self):
-        """(index, times an epoch has ended, third mark) of each batch."""
+        """Return (index, number of epochs ended, third mark) of each batch."""
         return [tuple(int(number) for number in np.rint(batch[:3] / Marked.SCALE)) for batch in self.batches]
 
     def take(self):
-        """The marks since the last call."""
+        """Return the marks since the last call."""
         marks = self.marks()
         self.batches.clear()
         return marks

@@ -1,4 +1,4 @@
-"""What a process holds that could leak: the proof that a test leaves nothing behind compares it with what was there."""
+"""The resources of a process that could leak. A comparison before and after a test proves that it leaks none."""
 
 import contextlib
 import gc
@@ -7,14 +7,15 @@ import signal
 import threading
 import time
 
-DEADLOCK_S = 60.0  # passing it means that something hangs; nothing is measured by it
+DEADLOCK_S = 60.0  # exceeded only if a test hangs; not a measurement
 
 
 _SLOW_S = 0.002  # of CPU time
 
 
 def collect():
-    """Collect garbage; where that is slow, what is left is not looked at again: it costs 500 ms beside Keras."""
+    """Collect garbage. If that is slow, freeze the remaining objects: scanning them again takes 500 ms with Keras
+    loaded."""
     begun = time.thread_time()
     gc.collect()
     if time.thread_time() - begun > _SLOW_S:
@@ -22,7 +23,7 @@ def collect():
 
 
 def children_of(pid):
-    """Direct children of a process, from its threads' own lists: a scan of all processes would cost more than a test."""
+    """Return the direct children of a process from its threads' lists, because scanning all processes is slow."""
     found = []
     with contextlib.suppress(OSError):
         for task in os.listdir(f"/proc/{pid}/task"):
@@ -32,7 +33,7 @@ def children_of(pid):
 
 
 def _descendants():
-    """All descendants: pid to command line; empty for a zombie."""
+    """Return all descendants, as a dictionary from pid to command line (empty for a zombie)."""
     found, pending = {}, children_of("self")
     while pending:
         pid = pending.pop()
@@ -49,7 +50,7 @@ def _descriptors():
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
         except OSError:
             continue
-    # The resource tracker's pipe is Python's own, opened with the first shared memory and kept.
+    # The pipe of Python's resource tracker is opened with the first shared memory, and remains open.
     from multiprocessing import resource_tracker
 
     found.pop(resource_tracker._resource_tracker._fd, None)
@@ -63,33 +64,33 @@ def _segments():
 
 
 def mappings_of(pid):
-    """How much of our shared memory a process has mapped."""
+    """Return the number of mpqueue's shared memory mappings in a process."""
     with open(f"/proc/{pid}/maps", "rb") as maps:
         text = maps.read()
     return text.count(b"/dev/shm/#") + text.count(b"/dev/shm/psm_") + text.count(b"/memfd:mpqueue")
 
 
 class Footprint:
-    """What a process holds that could leak.
+    """The resources of this process that could leak.
 
     Args:
-        parked: Fork servers that may stay for the next test: each is left out, with its two descriptors.
-        has_mappings: Count shared memory that is mapped: beside torch and pandas, a list of all takes 2 ms.
+        parked: Fork servers that the next test may reuse. They and their two descriptors are not counted.
+        has_mappings: Whether to count mappings of shared memory. With torch and pandas loaded, reading them takes 2 ms.
     """
 
     def __init__(self, parked=(), *, has_mappings=True):
         descendants = _descendants()
         for fork_server in parked:
             descendants.pop(fork_server._process.pid, None)
-        # Python's own resource tracker stays for as long as the interpreter.
+        # Python's own resource tracker runs until the interpreter exits.
         self.processes = {pid: text for pid, text in descendants.items() if text and "resource_tracker" not in text}
         self.zombies = {pid for pid, text in descendants.items() if not text}
-        # A dummy stands for a thread that Python has not made (TensorFlow's) and does not see the end of.
+        # A dummy represents a thread that Python did not start (TensorFlow's). Python does not notice when it ends.
         own = [thread for thread in threading.enumerate() if not isinstance(thread, threading._DummyThread)]
         self.threads = {thread.ident: thread.name for thread in own}
         self.descriptors, self.segments = _descriptors(), _segments()
         self.mappings = mappings_of("self") if has_mappings else 0
-        # What later tests start would inherit them: a program whose Ctrl-C never comes.
+        # Processes that later tests start would inherit blocked signals, so Ctrl-C would never reach them.
         self.signals_kept_out = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         for fork_server in parked:
             del self.descriptors[fork_server._socket.fileno()], self.descriptors[fork_server._lifeline]
@@ -104,17 +105,17 @@ class Footprint:
             "mappings": max(0, self.mappings - before.mappings),
             "signals kept out": self.signals_kept_out - before.signals_kept_out,
         }
-        return {what: things for what, things in left.items() if things}
+        return {kind: things for kind, things in left.items() if things}
 
 
 def left_behind(look, before):
-    """What a test has left: what ends by itself (a thread at its last item, a killed child) is given the time to."""
+    """Return the resources that a test leaked. Wait for those that end by themselves, such as a killed child."""
     deadline = time.monotonic() + DEADLOCK_S / 4
     lasting = None
     while True:
         left = look().left_since(before)
         segments = left.pop("segments", set())
-        lasting = segments if lasting is None else lasting & segments  # those of other programs come and go
+        lasting = segments if lasting is None else lasting & segments  # other programs create and remove segments, too
         if lasting:
             left["segments"] = lasting
         if not left or time.monotonic() > deadline:

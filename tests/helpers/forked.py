@@ -1,14 +1,14 @@
-"""Programs that begin in a fork of an interpreter that has imported what they need, which is most of what they cost.
+"""Programs that start as forks of an interpreter with their imports loaded, because imports dominate their start time.
 
-The interpreter is a process of its own, which has run nothing else. What it forks is a child of the process that asked
-for it, not its own (Linux can do that: `CLONE_PARENT`): so whoever asked waits for it, and signals it, as it does with
-what it has started itself. A program is its module ``__main__``; it has the folder, arguments, environment, descriptors
-and random numbers of a new one, and ends as that does. The kernel shows it with the command and the environment of the
-interpreter, and it inherits that one's limits and signals: where these matter, a test starts a new interpreter. The one
-that is forked has no threads, also none of OpenBLAS, which the end of a program would wait for. It ends when whoever
-has started it closes the socket of the orders, or dies.
+The interpreter is a separate process that has run nothing else. With `CLONE_PARENT` (Linux), the process that it forks
+is a child of the test's process. So the test can wait for it and signal it like any child that it started.
 
-Where there is no such fork, each program has an interpreter of its own, which becomes it.
+A program runs as the module ``__main__``. It has the folder, arguments, environment, descriptors and random state of a
+new process, and exits like one. However, the kernel lists it with the command line and the environment of the
+interpreter, and it inherits the interpreter's limits and signals. Tests that depend on these start a new interpreter.
+
+The interpreter has no threads, not even OpenBLAS's, because a program's exit would wait for them. It exits when its
+parent closes the socket, or is killed. On systems without `CLONE_PARENT`, each program gets its own interpreter.
 """
 
 import contextlib
@@ -32,36 +32,36 @@ _ROOT, _TESTS = Path(__file__).resolve().parents[2], Path(__file__).resolve().pa
 _SERVE = "from helpers import forked; exec(forked.serve(), vars(__import__('__main__')))"
 _SYS_CLONE = {("linux", "x86_64"): 56, ("linux", "aarch64"): 220}.get((sys.platform, platform.machine()))
 _CLONE_PARENT = 0x8000
-_ORDERS = 63  # the descriptor of the orders
+_ORDERS = 63  # the descriptor of the socket for requests
 
 
 class Child:
-    """A process, as `subprocess.Popen` shows it.
+    """A child process with the interface of `subprocess.Popen`.
 
     Attributes:
-        pid: Its id.
-        returncode: How it ended, if `wait` or `poll` has seen that.
+        pid: Its process id.
+        returncode: Its exit status, once `wait` or `poll` has read it, otherwise None.
     """
 
     def __init__(self, pid):
         self.pid, self.returncode = pid, None
 
     def poll(self):
-        """Return how it ended, or None."""
+        """Return the exit status, or None if the process is running."""
         if self.returncode is None:
             try:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
-            except ChildProcessError:  # the thread that waits for parked fork servers has reaped it
-                self.returncode = 0  # as `subprocess.Popen` has it
+            except ChildProcessError:  # reaped by the thread that waits for parked fork servers
+                self.returncode = 0  # the same value as in `subprocess.Popen`
             else:
                 self.returncode = os.waitstatus_to_exitcode(status) if pid else None
         return self.returncode
 
     def wait(self, timeout=None):
-        """Wait for its end, and return how it ended.
+        """Wait for the process to end, and return its exit status.
 
         Raises:
-            subprocess.TimeoutExpired: It has not ended within so many seconds.
+            subprocess.TimeoutExpired: The process is still running after ``timeout`` seconds.
         """
         if self.poll() is None:
             ended = os.pidfd_open(self.pid)
@@ -73,22 +73,22 @@ class Child:
         return self.poll()
 
     def send_signal(self, number):
-        """Send it a signal, unless it is known to have ended."""
+        """Send a signal, unless the process is known to have ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def kill(self):
-        """Kill it."""
+        """Kill the process."""
         self.send_signal(signal.SIGKILL)
 
 
 class Interpreter:
-    """An interpreter that is forked; a context.
+    """An interpreter that forks programs; a context manager.
 
     Args:
-        modules: What it imports.
-        flags: Of its command line.
-        environ: In which it starts, and its forks if nothing else is said.
+        modules: Modules to import.
+        flags: Options of its command line.
+        environ: Its environment, and the default environment of its forks.
     """
 
     def __init__(self, *modules, flags=(), environ=None):
@@ -105,7 +105,7 @@ class Interpreter:
                 env=self._environ | {"PYTHONPATH": os.pathsep.join(path), "OPENBLAS_NUM_THREADS": "1"},
                 pass_fds=[theirs.fileno()],
             )
-        self._hear(ours)  # for who looks at processes, it is what it is from now on
+        self._hear(ours)  # wait until its command line is final, because tests look at processes
         return ours, process
 
     def __enter__(self):
@@ -114,7 +114,7 @@ class Interpreter:
     def __exit__(self, *_):
         if self._standing:
             orders, process = self._standing
-            orders.shutdown(socket.SHUT_RDWR)  # also where a fork of this process has a copy, and does not end
+            orders.shutdown(socket.SHUT_RDWR)  # `close` is not enough: a fork may have a copy of the socket
             orders.close()
             process.wait()
 
@@ -122,12 +122,12 @@ class Interpreter:
         """Run code as a program; return its process.
 
         Args:
-            code: Text, or the path of a script.
+            code: Source code, or the path of a script.
             arguments: ``sys.argv``.
-            descriptors: From its numbers to ours: at least 0, 1 and 2; it has no others.
+            descriptors: Dictionary from its descriptors to ours, with at least 0, 1 and 2. It inherits no others.
             folder: Its working directory.
             environ: Its environment.
-            new_session: It leads a session of its own.
+            new_session: Whether it leads a new session.
         """
         orders, process = self._standing or self._begin()
         order = {
@@ -145,17 +145,17 @@ class Interpreter:
         return process
 
     def _hear(self, orders):
-        said = orders.recv(100)
-        assert said, "the interpreter that is forked has ended"
-        return said
+        reply = orders.recv(100)
+        assert reply, "the interpreter that forks programs has ended"
+        return reply
 
     def run(self, command, folder, environ, timeout):
-        """Run a script with its arguments in a folder; return its exit status, and what it wrote to stdout and stderr.
+        """Run a script in a folder; return its exit status and the contents of stdout and stderr.
 
-        What it leaves in the folder for temporary files, as examples do, goes with that.
+        Its temporary folder is removed with all files that it leaves there.
 
         Raises:
-            subprocess.TimeoutExpired: It did not end within so many seconds; it was killed.
+            subprocess.TimeoutExpired: The script did not end within ``timeout`` seconds, and was killed.
         """
         with (
             tempfile.TemporaryDirectory(prefix="run", ignore_cleanup_errors=True) as temporary,
@@ -178,10 +178,10 @@ class Interpreter:
 
 
 def serve():
-    """Return the code of a program in each fork that is asked for; end the process when nobody is there to ask."""
+    """Serve requests for forks; in each fork, return the code of its program. Exit when the socket is closed."""
     for module in sys.argv[2:]:
         importlib.import_module(module)
-    assert not _SYS_CLONE or len(os.listdir("/proc/self/task")) == 1, "what was imported has started threads"
+    assert not _SYS_CLONE or len(os.listdir("/proc/self/task")) == 1, "the imported modules have started threads"
     with socket.socket(fileno=os.dup2(int(sys.argv[1]), _ORDERS)) as orders:
         os.close(int(sys.argv[1]))
         orders.send(b"ready")
@@ -199,7 +199,7 @@ def serve():
 
 
 def _fork():
-    """Fork a child of the parent."""
+    """Fork a child of the parent process."""
     call, python = ctypes.PyDLL(None).syscall, ctypes.pythonapi
     python.PyOS_BeforeFork()
     pid = call(_SYS_CLONE, _CLONE_PARENT, None, None, None, None)
@@ -212,7 +212,7 @@ def _become(order, files):
     if order["new_session"]:
         os.setsid()
     os.chdir(order["folder"])
-    above = max(_ORDERS, *order["numbers"]) + 1  # no copy takes a number that another one is to have
+    above = max(_ORDERS, *order["numbers"]) + 1  # copies must not use descriptor numbers that are assigned below
     copies = [fcntl.fcntl(file, fcntl.F_DUPFD, above) for file in files]
     os.closerange(0, above)
     for number, copy in zip(order["numbers"], copies, strict=True):

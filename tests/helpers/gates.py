@@ -1,7 +1,7 @@
-"""Gates order the steps of several processes: nobody sleeps, nobody guesses.
+"""Gates that order the steps of several processes, without sleeping.
 
-A gate is a Unix socket's address. Whoever passes it (in any process) says so and waits; the test sees who has arrived and
-lets it go on, or kills it there.
+A gate is the address of a Unix socket. A process that passes the gate connects to it and waits. The test accepts the
+arrival, and then continues the process or kills it there.
 """
 
 import contextlib
@@ -14,21 +14,21 @@ from typing import Any
 
 
 class Arrival:
-    """Somebody waits at the gate."""
+    """A process that waits at the gate."""
 
     def __init__(self, connection, words):
         self._connection = connection
         self.pid, self.tag = struct.unpack("<QQ", words)
 
     def let_go(self):
-        """Let it pass."""
-        with contextlib.suppress(OSError):  # it was killed meanwhile
+        """Continue the process."""
+        with contextlib.suppress(OSError):  # the process was killed in the meantime
             self._connection.sendall(b"!")
         self._connection.close()
 
 
 class Gate:
-    """The test's side; give `address` to the code that is to wait."""
+    """The test's side of a gate. Pass `address` to the code that must wait."""
 
     def __init__(self):
         self._folder = tempfile.TemporaryDirectory(prefix="gate")
@@ -39,18 +39,18 @@ class Gate:
         self._server.settimeout(60)
 
     def arrival(self) -> Arrival:
-        """Wait for the next who comes."""
+        """Wait for the next arrival, and return it."""
         while True:
             connection, _ = self._server.accept()
             connection.settimeout(60)
             words = connection.recv(16, socket.MSG_WAITALL)
             if len(words) == 16:
                 return Arrival(connection, words)
-            connection.close()  # killed before it could say who it was
+            connection.close()  # the process was killed before it sent its id
 
     @property
     def has_arrivals(self) -> bool:
-        """Somebody has come whom nobody has taken note of."""
+        """Whether an arrival is pending."""
         return bool(select.select([self._server], [], [], 0)[0])
 
     def __enter__(self):
@@ -62,7 +62,7 @@ class Gate:
 
 
 def pass_gate(address: str, tag: int = 0) -> None:
-    """Arrive at a gate and wait until the test lets us go."""
+    """Arrive at a gate, and wait until the test continues this process."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(address)
         connection.sendall(struct.pack("<QQ", os.getpid(), tag))
@@ -70,7 +70,7 @@ def pass_gate(address: str, tag: int = 0) -> None:
 
 
 def stop_at(place: Any, name: str, when: str, address: str, *, once: bool = False) -> None:
-    """In this process, stop at a gate "before" or "after" each call of a method, or the next one alone."""
+    """Make a method of this process stop at a gate "before" or "after" each call, or only the next call if ``once``."""
     original = getattr(place, name)
 
     def stopping(*args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Memory control groups for the trainers of tests."""
+"""Memory control groups for trainers in tests."""
 
 import contextlib
 import os
@@ -8,12 +8,12 @@ import pytest
 
 _MEMORY = "/sys/fs/cgroup/memory"
 
-# At the beginning of a script: before it starts a process.
+# For the first lines of a script, before it starts a process.
 ENTER = """
 with open(os.environ["CGROUP"] + "/cgroup.procs", "w") as file:
     file.write(str(os.getpid()))
 """
-# Such a beginning, and sources of large batches.
+# The same, followed by sources of large batches.
 BIG = (
     ENTER
     + """
@@ -53,11 +53,11 @@ def memory_group(nbytes):
             try:
                 os.rmdir(folder)
                 break
-            except OSError:  # as long as a process is on its way out
+            except OSError:  # a process of the group is still exiting
                 time.sleep(0.01)
 
 
 def kills(folder):
-    """Return how many processes of a group the kernel has killed for their memory."""
+    """Return the number of processes in a group that the out-of-memory killer has killed."""
     with open(f"{folder}/memory.oom_control") as file:
         return int(dict(line.split() for line in file)["oom_kill"])

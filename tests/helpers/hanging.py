@@ -1,4 +1,5 @@
-"""Workers that hang because they say so: on a loaded machine any worker is slow, and the clock cannot tell."""
+"""Workers that declare that they hang. On a loaded machine, a slow worker and a hanging one look the same to a clock.
+"""
 
 import os
 import time
@@ -6,15 +7,15 @@ from pathlib import Path
 
 from mpqueue.workers.hang import HangWatch
 
-TIMEOUT_S = 60.0  # a `batch_timeout` for those that are told: no worker gets near it
+TIMEOUT_S = 60.0  # a `batch_timeout` for tests with declared hangs, which no slow worker reaches
 _LOOK_S = 0.02
 
 
 class Told:
-    """The processes that have said that they hang now; goes with a source to its workers.
+    """The set of processes that have declared that they hang. Sources carry it to their workers.
 
     Args:
-        folder: Of files named by process ids; is made.
+        folder: Folder with a file for each process id; created here.
     """
 
     def __init__(self, folder):
@@ -22,7 +23,7 @@ class Told:
         os.makedirs(folder, exist_ok=True)
 
     def tell(self):
-        """Say that this process hangs from here on."""
+        """Declare that this process hangs from now on."""
         Path(self.folder, str(os.getpid())).touch()
 
     def __contains__(self, pid):
@@ -30,7 +31,7 @@ class Told:
 
 
 class Stopped:
-    """The processes that are stopped by a signal."""
+    """The set of processes that are stopped by a signal."""
 
     def __contains__(self, pid):
         try:
@@ -40,11 +41,11 @@ class Stopped:
 
 
 def judge_by(pids, monkeypatch=None):
-    """Have workers over their time as soon as their processes are in ``pids``, and never before.
+    """Make workers exceed `batch_timeout` exactly when their processes are in ``pids``.
 
     Args:
-        pids: What has `in`.
-        monkeypatch: Undoes it; None in a process that is the test's own.
+        pids: A container of process ids.
+        monkeypatch: The fixture that reverts the change, or None in a separate process of the test.
     """
 
     def ends_at(_, worker):

@@ -1,7 +1,7 @@
-"""Strikes in the right place: a source and a `worker_init` that carry a fault to it.
+"""A source and a `worker_init` that cause a fault at a chosen place.
 
-What has no user code of its own is reached from `worker_init`, inside the worker process and for it alone: the engine's
-calls to the system are wrapped there, and idle workers are struck by the handler of a signal.
+Places without user code are reached through `worker_init`, which wraps the engine's system calls in the worker process.
+Idle workers are reached by a signal handler.
 """
 
 import functools
@@ -18,7 +18,7 @@ import mpqueue
 
 
 class StrikesWhenPickled:
-    """Becomes the batch of an index on its way."""
+    """A value that causes a fault when it is pickled, and is unpickled as the batch of an index."""
 
     def __init__(self, fault, index):
         self.fault, self.index = fault, index
@@ -29,7 +29,7 @@ class StrikesWhenPickled:
 
 
 class Telling(Exception):
-    """Strikes when it is pickled."""
+    """An exception that causes a fault when it is pickled."""
 
     def __init__(self, fault):
         super().__init__("a bad record")
@@ -41,12 +41,12 @@ class Telling(Exception):
 
 
 class Faulty(Numbers):
-    """Batch i is full of i; strikes in its place at index `AT`.
+    """A source that fills batch i with i, and causes a fault at index `AT`.
 
     Args:
         place: One of `helpers.table.PLACES`.
-        fault: What strikes.
-        gate: Address of a gate that is passed before the strike, for places that the test comes to.
+        fault: The fault.
+        gate: Address of a gate that is passed before the fault, for places that the test synchronizes with.
     """
 
     epoch = 0
@@ -80,7 +80,7 @@ class Faulty(Numbers):
         return batch
 
     def strike_after_gate(self, *_):
-        """For the handler of a signal, too."""
+        """Pass the gate and cause the fault. Also used as a signal handler."""
         pass_gate(self.gate)
         self.fault()
 
@@ -96,7 +96,7 @@ class Faulty(Numbers):
 
 
 class FaultyEpochs(Faulty):
-    """In epoch e, batch i is full of 100 e + i.
+    """A source that fills batch i of epoch e with 100 e + i.
 
     Attributes:
         meanwhile: Called once in the trainer, at the end of the first epoch.
@@ -117,7 +117,7 @@ class FaultyEpochs(Faulty):
 
 
 class WorkerInit:
-    """Brings the fault of a source to where it is to strike."""
+    """A `worker_init` that installs the fault of a source at its place."""
 
     def __init__(self, source, pid_path):
         self.source, self.pid_path = source, str(pid_path)
@@ -154,7 +154,7 @@ def _wrap_system(**calls):
 
     worker_main.os = types.SimpleNamespace(**{**vars(os), **calls})
     if "write" in calls:
-        worker = queue_address.report_use.__self__  # it has looked up `write` before
+        worker = queue_address.report_use.__self__  # it has already bound `write`
         worker._put = worker._timing.put = functools.partial(calls["write"], worker._ends.reports)
 
 

@@ -1,4 +1,4 @@
-"""Inputs of stages that are tested alone, and snapshots of them at every element."""
+"""Inputs for tests of single stages, and a test of their snapshots after every element."""
 
 import json
 import operator
@@ -11,15 +11,15 @@ from mpqueue.worker.lanes import LaneRun
 
 
 def lane_run(skip=None):
-    """What a lane is opened with, whose random numbers nobody draws."""
+    """Return the `LaneRun` of a lane that draws no random numbers."""
     return LaneRun(0, 1, seed=0, epoch=0, begin=lambda seed, epoch, place: None, skip=skip)
 
 
 class Samples(LaneStage):
-    """A root that gives the samples of a list; one that is an exception is raised.
+    """A root stage that yields the samples of a list, and raises its exceptions.
 
     Attributes:
-        rebuilt: Tokens that were asked for again.
+        rebuilt: Tokens that were requested again.
     """
 
     def __init__(self, samples, run=None):
@@ -46,13 +46,13 @@ class Samples(LaneStage):
         self.at, self.may_rebuild = state["at"], set(state["held"])
 
     def rebuild(self, tokens):
-        assert self.may_rebuild.issuperset(tokens), "the input was not told that these are held"
+        assert self.may_rebuild.issuperset(tokens), "the input was not notified that these tokens are held"
         self.rebuilt += tokens
         return [self.samples[token] for token in tokens]
 
 
 def drain(stage, blocks=(1,), limit=10_000):
-    """Return what a stage gives, errors in their places, and the tokens; asked for blocks of these sizes in turn."""
+    """Return the values of a stage, with errors in their places, and the tokens. Block sizes are used in turn."""
     got, tokens = [], []
     for number in range(limit):
         try:
@@ -70,10 +70,10 @@ def drain(stage, blocks=(1,), limit=10_000):
 
 
 def assert_resumes_everywhere(make, same=operator.eq):
-    """A stage that is loaded from a snapshot, behind any element, gives the rest; the snapshot is plain data.
+    """Assert that a stage loaded from a snapshot after any element yields the rest, and that snapshots are plain data.
 
     Args:
-        make: Makes the stage, anew each time.
+        make: Creates a new stage.
         same: Compares two elements.
     """
     whole, tokens = drain(make())

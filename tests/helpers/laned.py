@@ -1,4 +1,4 @@
-"""A source of lanes that writes down what it computes, and streams of it by any number of lanes."""
+"""A source of lanes that logs each computed element, and streams of it with any number of lanes."""
 
 import collections
 import contextlib
@@ -22,18 +22,18 @@ LANES = 16
 
 
 class Counted:
-    """Lanes of so many elements: each (lane, number, a random word, the sum of all words before it).
+    """Lanes of elements: each is (lane, number, a random word, the sum of all earlier words).
 
-    In an endless stream the lanes simply go on.
+    An endless stream continues each lane.
 
     Args:
-        length: Of each lane; those of odd lanes are one shorter.
-        log: A file with a line for each element that was computed.
-        at: Called with (lane, number) before an element is computed,
-        saving: and before it is said where a lane is.
+        length: Number of elements of each lane; odd lanes have one less.
+        log: Path of a file that gets a line for each computed element.
+        at: Called with (lane, number) before an element is computed.
+        saving: Called with (lane, number) before a lane saves its state.
 
     Attributes:
-        dropped: A FIFO: a line in it tells of a lane that nobody in a process has any more, "lane pid".
+        dropped: Path of a FIFO that gets a line "lane pid" when a process releases a lane.
     """
 
     dropped = None
@@ -42,7 +42,7 @@ class Counted:
         self.log, self.length, self.at, self.saving = str(log), length, at, saving
 
     def __setstate__(self, state):
-        """In a process that is not forked from the test."""
+        """Restore the settings in a process that is not forked from the test."""
         vars(self).update(state)
         if state.get("is_always_saved"):
             lane_runner._BETWEEN_NS = lane_runner._WORK_PER_SAVE = 0
@@ -85,7 +85,7 @@ class CountedLane:
 
 
 def expected(length=12, num_lanes=LANES):
-    """What comes: round the lanes, each as long as it lasts."""
+    """Return the expected elements: lanes in turn, each until it ends."""
     rounds = [(lane, number) for number in range(length) for lane in range(num_lanes)]
     return [(lane, number) for lane, number in rounds if number < length - lane % 2]
 
@@ -116,13 +116,13 @@ def all_of(source, **options):
 
 
 def computed(log):
-    """How often each element was computed."""
+    """Return how often each element was computed."""
     with open(log, encoding="ascii") as lines:
         return collections.Counter(tuple(map(int, line.split())) for line in lines)
 
 
 class AtGate:
-    """Passes a gate before one element, once."""
+    """A callable that passes a gate once, before one element."""
 
     def __init__(self, gate, fuse, lane, number):
         self.gate, self.fuse, self.place = gate, str(fuse), (lane, number)

@@ -1,6 +1,6 @@
-"""Programs that import Keras without the packages of others that it imports where they are installed.
+"""Programs that import Keras without the optional packages that it imports if they are installed.
 
-Keras uses these for plots, wrappers and tables, and no test does: they are 40 % of what its import costs on JAX.
+Keras uses these packages for plots, wrappers and tables; no test does. They take 40 % of its import time with JAX.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ _LEFT_OUT = ("matplotlib", "pandas", "sklearn")
 
 @contextlib.contextmanager
 def lean_environ(**environ):
-    """Make the environment of a program, in which these packages, also for its workers, are not to be found."""
+    """Yield an environment without these packages, for a program and its workers."""
     with tempfile.TemporaryDirectory(prefix="mpqueue-lean-") as folder:
         for name in _LEFT_OUT:
             Path(folder, f"{name}.py").write_text("raise ImportError('left out')\n", "utf-8")

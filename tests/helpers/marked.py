@@ -1,4 +1,4 @@
-"""Datasets for fits whose batches say where they come from; without Keras, so that workers need not import it."""
+"""Datasets for fits. Each batch identifies its origin. They do not need Keras, so workers need not import it."""
 
 import os
 import random
@@ -11,10 +11,10 @@ BATCH = 4
 
 
 class Marked:
-    """Batches of 4 samples with 4 features and a target; no random numbers in the items.
+    """Batches of 4 samples with 4 features and a target, without random numbers.
 
-    The first sample of batch i is a mark: (i, how often an epoch has ended, a process, 0). Scaled down, so that a model
-    can learn from it.
+    The first sample of batch i is a mark: (i, number of epochs ended, a process, 0). Marks are scaled down so that a
+    model can learn from the batches.
     """
 
     SCALE = 1e-6
@@ -50,16 +50,17 @@ class Marked:
         self.state += 1
 
     def note(self, text):
-        """Write a line into a file that all processes share."""
+        """Append a line to a file that all processes share."""
         if self.notes is not None:
             with open(self.notes, "a") as notes:
                 notes.write(text + "\n")
 
 
 class Still(Marked):
-    """The hooks change nothing that can be seen in a batch.
+    """A dataset with hooks that do not change the batches.
 
-    For epochs that are parts of a pass: TensorFlow itself reads ahead, over the end of such an epoch, without workers.
+    Used for epochs that are parts of a pass: without workers, TensorFlow itself reads ahead past the end of such an
+    epoch.
     """
 
     def marks(self):
@@ -67,35 +68,35 @@ class Still(Marked):
 
 
 class Weighted(Marked):
-    """With sample weights."""
+    """A dataset with sample weights."""
 
     def make(self, features, targets):
         return features, targets, np.linspace(0.5, 2.0, BATCH, dtype="float32")
 
 
 class Named(Marked):
-    """Inputs by name."""
+    """A dataset with named inputs."""
 
     def make(self, features, targets):
         return {"left": features[:, :1], "right": features[:, 1:]}, targets
 
 
 class Classes(Marked):
-    """Integer classes as targets."""
+    """A dataset with integer classes as targets."""
 
     def make(self, features, targets):
         return features, (targets[:, 0] > 0).astype("int32")
 
 
 class FromProcesses(Marked):
-    """The mark tells the process that computed the batch."""
+    """A dataset with marks that contain the process that computed the batch."""
 
     def marks(self):
         return self.state, os.getpid()
 
 
 class Drawing(Marked):
-    """Batches of random numbers, of three kinds."""
+    """Batches of random numbers of three kinds."""
 
     def __getitem__(self, index):
         features = np.zeros((BATCH, 4), "float32")
@@ -105,7 +106,7 @@ class Drawing(Marked):
 
 
 class Killing(Marked):
-    """Kills the first worker that is asked for item 2."""
+    """A dataset that kills the first worker that computes item 2."""
 
     def __init__(self, folder):
         super().__init__()
@@ -120,7 +121,7 @@ class Killing(Marked):
 
 
 class Deadly(Marked):
-    """Item 3 ends each worker that computes it."""
+    """A dataset that ends each worker that computes item 3."""
 
     def __getitem__(self, index):
         if index == 3 and mpqueue.worker_info() is not None:
@@ -129,7 +130,7 @@ class Deadly(Marked):
 
 
 class Raising(Marked):
-    """Item 3 raises in the second epoch."""
+    """A dataset that raises in item 3 of the second epoch."""
 
     def __getitem__(self, index):
         if index == 3 and self.state > 1:
@@ -138,7 +139,7 @@ class Raising(Marked):
 
 
 def elements():
-    """Yield the worker's part of 6 batches: a source without a length."""
+    """Yield the worker's share of 6 batches: a source without a length."""
     info, source = mpqueue.worker_info(), Marked(6)
     for index in range(info.id, 6, info.num_workers):
         yield source[index]

@@ -1,13 +1,13 @@
-"""What another thread does between two lines of Python code, in the order of the test."""
+"""Deterministic interleaving with another thread, between two lines of Python code."""
 
 import sys
 
 
 def meanwhile(act, call):
-    """Return what a call returns, amid each line of which, and of what it calls, something is done."""
+    """Return the result of a call. Call ``act`` at each traced line of the call and of the functions that it calls."""
 
     def trace(_frame, _event, _argument):
-        sys.settrace(None)  # not amid itself
+        sys.settrace(None)  # do not trace `act` itself
         act()
         sys.settrace(trace)
         return trace

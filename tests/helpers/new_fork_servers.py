@@ -1,8 +1,7 @@
-"""Fork servers that begin as forks of an interpreter that has imported what they need: a fifth of what a new one costs.
+"""Fork servers that start as forks of an interpreter with their imports loaded, at a fifth of the cost of a new one.
 
-Where something is not as it was when that interpreter was started, which a new process would inherit (limits, signals,
-CPUs, what is asked of a new interpreter by environment variables), a fork server is a new interpreter, as it always is
-outside of these tests.
+If something that a new process would inherit has changed since the interpreter started (limits, signals, CPUs,
+environment variables that Python reads at startup), a new interpreter is started, as always outside of these tests.
 """
 
 import os
@@ -22,7 +21,7 @@ start_new = launcher._start_interpreter
 
 
 def _inherited():
-    """What a new process would inherit."""
+    """Return the state that a new process would inherit."""
     handled = {number: signal.getsignal(number) == signal.SIG_IGN for number in signal.valid_signals()}
     environ = {name: value for name, value in os.environ.items() if name.startswith(_READ_AT_START)}
     umask = os.umask(0)
@@ -34,7 +33,7 @@ def _inherited():
 
 
 class NewForkServers:
-    """The start of fork servers, as forks where that is the same; a context."""
+    """A context manager that starts fork servers as forks if the inherited state is unchanged."""
 
     def __init__(self):
         self._salt = hash_seed.chosen_hash_seed(os.environ)
@@ -50,12 +49,12 @@ class NewForkServers:
         self._inherited, self._pid = _inherited(), os.getpid()
 
     def start(self, fds, salt):
-        """Start a fork server, as `launcher._start_interpreter` does."""
+        """Start a fork server, with the interface of `launcher._start_interpreter`."""
         if (salt, os.getpid(), _inherited()) != (self._salt, self._pid, self._inherited):
             return start_new(fds, salt)
         with open(os.devnull) as nothing:
             descriptors = {0: nothing.fileno(), 1: 1, 2: 2, **{fd: fd for fd in fds}}
-            # In a folder that is there; it is sent the trainer's at each start.
+            # A folder that always exists: the trainer's folder is sent to the fork server at each start.
             where = {"folder": "/", "environ": launcher._fork_server_environ(salt)}
             return self._interpreter.start(FORK_SERVER_CODE, ["-c", *sys.path, *fds], descriptors, **where)
 

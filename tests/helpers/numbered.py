@@ -1,10 +1,10 @@
-"""Sources whose batches are known by their number; without a framework, so that workers need not import it."""
+"""Sources of batches that are identified by number. They need no framework, so workers need not import one."""
 
 import numpy as np
 
 
 class Numbered:
-    """Batch i is an array of 4096 times i, aligned as in the ring, so that a framework may use its memory as it is."""
+    """A source of arrays of 4096 times i, aligned as in the ring, so that a framework can use their memory."""
 
     def __init__(self, length=5):
         self.length = length
@@ -17,7 +17,7 @@ class Numbered:
 
 
 class Mixed(Numbered):
-    """Arrays, a number, text and nothing, by name."""
+    """Dictionaries with arrays, a number, a string and None."""
 
     def __getitem__(self, index):
         return {
@@ -31,7 +31,7 @@ class Mixed(Numbered):
 
 
 class Broken(Numbered):
-    """Batch 3 raises."""
+    """A source that raises in batch 3."""
 
     def __getitem__(self, index):
         if index == 3:
@@ -40,17 +40,17 @@ class Broken(Numbered):
 
 
 def numbers_of(batches):
-    """The numbers of batches of `Numbered`, each of which must be whole."""
+    """Return the numbers of batches of `Numbered`, after checking that each batch is intact."""
     found = []
     for batch in batches:
         batch = np.asarray(batch)
         found.append(int(batch.flat[0]))
-        assert (batch == batch.flat[0]).all(), "a batch was written over"
+        assert (batch == batch.flat[0]).all(), "a batch was overwritten"
     return found
 
 
 def taken(batches, at_most=100):
-    """The numbers of batches whose first part is full of them, and the errors between them."""
+    """Return the first number of each batch, with errors in their places."""
     found = []
     while True:
         try:
@@ -59,4 +59,4 @@ def taken(batches, at_most=100):
             return found
         except Exception as error:
             found.append(error)
-            assert len(found) <= at_most, "it comes again and again"
+            assert len(found) <= at_most, "the errors do not end"

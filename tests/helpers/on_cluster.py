@@ -1,4 +1,4 @@
-"""Ray clusters on this machine, sources that tell where they run, and hashes of streams."""
+"""Ray clusters on this machine, sources that report their process, and hashes of streams."""
 
 import contextlib
 import hashlib
@@ -13,11 +13,11 @@ import psutil
 import mpqueue
 
 STORE_BYTES = 80 << 20
-# Passing it means that something hangs. Ray needs a second or two of CPU time to start an agent, which was more than 60 s
-# amid hundreds of runnable threads.
+# Exceeded only if a test hangs. Ray needs one or two seconds of CPU time to start an agent. With hundreds of runnable
+# threads, that took more than 60 s.
 WAIT_S = 300
-# Raylets that are killed are taken for dead after 3 s, instead of 15; agents that were told to end and do not are
-# killed after half a second, instead of 5.
+# Killed raylets count as dead after 3 s instead of 15 s. Agents that do not end on request are killed after 0.5 s
+# instead of 5 s.
 HEALTH = {
     "health_check_initial_delay_ms": 1000, "health_check_period_ms": 500, "health_check_failure_threshold": 6,
     "kill_worker_timeout_milliseconds": 500,
@@ -25,7 +25,7 @@ HEALTH = {
 
 
 class Cluster:
-    """Several raylets on this machine; this process has joined the first one."""
+    """Several raylets on this machine. This process is connected to the first one."""
 
     def __init__(self, num_nodes):
         import ray
@@ -35,12 +35,12 @@ class Cluster:
             self._ray = RayCluster(
                 initialize_head=True,
                 head_node_args={
-                    "wait": False,  # which has 30 s as well; `add` and `ray.init` wait
+                    "wait": False,  # waiting here is limited to 30 s; `add` and `ray.init` wait
                     "num_cpus": 2,
                     "object_store_memory": STORE_BYTES,
                     "include_dashboard": False,
                     "include_log_monitor": False,
-                    "no_monitor": True,  # nor an autoscaler
+                    "no_monitor": True,  # no autoscaler
                     "_system_config": HEALTH,
                 },
             )
@@ -50,7 +50,7 @@ class Cluster:
         self.own = ray.get_runtime_context().get_node_id()
 
     def add(self, *, num_cpus=2, **options):
-        """Add a node; it is alive when this returns."""
+        """Add a node, and wait until it is alive."""
         with patience():
             node = self._ray.add_node(
                 wait=False, num_cpus=num_cpus, object_store_memory=STORE_BYTES, include_dashboard=False, **options
@@ -59,7 +59,7 @@ class Cluster:
         return node
 
     def remove(self, node):
-        """Remove a node, if it is still there; it says so itself, which Ray need not find out then."""
+        """Remove a node if it still exists. It signs off from Ray, so that Ray need not detect its absence."""
         if node in self._ray.worker_nodes:
             self._ray.remove_node(node)
         until(lambda: node.node_id not in alive(), "the end of the node")
@@ -73,9 +73,9 @@ class Cluster:
 
 @contextlib.contextmanager
 def patience():
-    """Have Ray wait for the processes of a node as long as we do: it waits for 30 s, and has no setting for that.
+    """Make Ray wait `WAIT_S` for the processes of a node, instead of its fixed 30 s.
 
-    A node that comes too late is left behind besides, half made, as a process that nobody waits for.
+    Otherwise, Ray would also leak a half-started late node, as a process that is never reaped.
     """
     from ray._private import node
 
@@ -85,14 +85,14 @@ def patience():
 
 
 def alive():
-    """The ids of the nodes that Ray takes for alive."""
+    """Return the ids of the nodes that Ray considers alive."""
     import ray
 
     return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
 
 
 def address_of_this_node():
-    """The address at which Ray has this machine listen."""
+    """Return the address at which Ray listens on this machine."""
     import ray
 
     return ray.util.get_node_ip_address()
@@ -100,7 +100,7 @@ def address_of_this_node():
 
 @contextlib.contextmanager
 def started(num_nodes):
-    """A cluster for a while."""
+    """Yield a cluster, and close it at the end."""
     cluster = Cluster(num_nodes)
     try:
         yield cluster
@@ -109,31 +109,31 @@ def started(num_nodes):
 
 
 def on(node_id):
-    """The options that put all workers on one node."""
+    """Return the options that place all workers on one node."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False), "num_cpus": 0}
 
 
 def processes_of_ours():
-    """All processes below this one that a pool has started, or that are agents, with their names."""
+    """Return all descendants that are agents or processes of a pool, with their names."""
     found = set()
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            told = f"{process.name()} {' '.join(process.cmdline())}"
+            command = f"{process.name()} {' '.join(process.cmdline())}"
             for name in ("MpqueueAgent", "mpqueue-forksrv", "mpqueue-worker", "import fork_server"):
-                if name in told:
+                if name in command:
                     found.add((process.pid, name))
     return found
 
 
 def agents():
-    """The pids of all agents."""
+    """Return the pids of all agents."""
     return [pid for pid, name in processes_of_ours() if name == "MpqueueAgent"]
 
 
 def until(condition, what):
-    """Wait for what another process does, and no event tells of."""
+    """Poll for a condition in another process."""
     end = time.monotonic() + WAIT_S
     while not condition():
         assert time.monotonic() < end, f"{what} did not happen"
@@ -141,7 +141,7 @@ def until(condition, what):
 
 
 class Told:
-    """Batch i: random numbers of its own, i, and the process that computed it, and its fork server's parent."""
+    """A source of batches with random numbers, the index, and the process that computed them."""
 
     def __init__(self, length=24, size=100):
         self.length, self.size = length, size
@@ -154,7 +154,7 @@ class Told:
 
 
 def hash_of(batches):
-    """A hash of the numbers of a stream, whoever has computed them."""
+    """Return a hash of a stream's numbers that does not depend on the processes that computed them."""
     digest = hashlib.sha256()
     for numbers, index, _pid in batches:
         digest.update(numbers.tobytes() + int(index).to_bytes(4, "little"))

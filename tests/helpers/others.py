@@ -1,4 +1,4 @@
-"""Other processes for tests of queues: each does what it is told, call by call, so that the test has the order."""
+"""Other processes for tests of queues. The test controls the order of their calls."""
 
 import contextlib
 import multiprocessing
@@ -12,11 +12,11 @@ DEADLOCK_S = 60
 
 
 class Other:
-    """A process that calls functions for us.
+    """A process that calls functions for the test.
 
     Args:
-        method: Start method of `multiprocessing`; a fork inherits ``given``, else it is pickled.
-        given: First argument of every call.
+        method: Start method of `multiprocessing`. A fork inherits the arguments, otherwise they are pickled.
+        given: First arguments of every call.
     """
 
     def __init__(self, *given, method="fork"):
@@ -32,11 +32,11 @@ class Other:
         return self.process.pid
 
     def begin(self, call, *args):
-        """Start a call; `end` waits for it."""
+        """Start a call. `end` waits for its result."""
         self._pipe.send_bytes(cloudpickle.dumps((call, args)))
 
     def end(self):
-        """The result of the call that was begun, or raise what it raised."""
+        """Return the result of the call that `begin` started, or raise its exception."""
         assert self._pipe.poll(DEADLOCK_S), "a call in another process hangs"
         outcome, error = cloudpickle.loads(self._pipe.recv_bytes())
         if error is not None:
@@ -44,17 +44,17 @@ class Other:
         return outcome
 
     def ask(self, call, *args):
-        """The result of a call."""
+        """Call a function in the process, and return the result."""
         self.begin(call, *args)
         return self.end()
 
     def kill(self):
-        """SIGKILL, and wait until it is gone."""
+        """Kill the process with SIGKILL, and wait until it has exited."""
         os.kill(self.pid, signal.SIGKILL)
         self.process.join(DEADLOCK_S)
 
     def close(self):
-        """End it."""
+        """End the process."""
         with contextlib.suppress(OSError):
             self._pipe.send_bytes(b"")
         self._pipe.close()
@@ -82,8 +82,8 @@ def _obey(pipe, packed):
 
 
 def in_line(queue):
-    """Wait until one call is blocked in the queue, from whatever process."""
+    """Wait until one call is blocked in the queue, in any process."""
     done = threading.Event()
     while queue.queue_ref.num_waiting != 1:
-        queue.size()  # reads what other processes have said
+        queue.size()  # processes messages from other processes
         assert not done.wait(0.001)

@@ -1,6 +1,6 @@
-"""A trainer seen from outside: a script in a process of its own, and what is left of it when it is gone.
+"""A trainer seen from outside: a script in a separate process, and the resources that remain after its end.
 
-All processes that stem from it, orphans too, are known by a mark in their environment.
+All its descendants, including orphans, are identified by a mark in their environment.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import psutil
 
 DEADLOCK_S = 60.0
 _MARK = "MPQUEUE_TEST_TRAINER"
-_NUDGE = signal.SIGWINCH  # ignored where nobody handles it: before the script begins, and when the interpreter ends
+_NUDGE = signal.SIGWINCH  # ignored by default: before the script starts, and while the interpreter exits
 
 PRELUDE = """
 import faulthandler, logging, os, signal, sys, threading, time
@@ -29,9 +29,9 @@ from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
 
 ITSELF = os.getpid()
 faulthandler.dump_traceback_later(50, exit=True)
-# Ends waits, see `hears`, and does nothing. A function of the script would keep all that it names to the very end.
+# Interrupts system calls, see `hears`. A function of the script would keep the script's globals alive until exit.
 signal.signal(signal.SIGWINCH, {}.get)
-logging.getLogger("mpqueue").addHandler(logging.NullHandler())  # deaths that are told of are no noise
+logging.getLogger("mpqueue").addHandler(logging.NullHandler())  # expected reports of worker crashes are not printed
 
 class Numbers:
     def __init__(self, length=8):
@@ -45,7 +45,7 @@ def say(*words):
     import socket
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
         out.sendto(" ".join(map(str, words)).encode(), OUT)
-    if os.getpid() == ITSELF:  # one that goes on is no deadlock, however long all of it takes on a loaded machine
+    if os.getpid() == ITSELF:  # a script that makes progress is not deadlocked, however slow the machine is
         faulthandler.dump_traceback_later(50, exit=True)
 
 OUT = os.environ["MPQUEUE_TEST_OUT"]
@@ -53,13 +53,13 @@ OUT = os.environ["MPQUEUE_TEST_OUT"]
 
 
 class Trainer:
-    """A script that runs beside the test, with `PRELUDE` before it.
+    """A script that runs in a separate process, with `PRELUDE` before it.
 
     Args:
-        script: Its text; `say` there, in any of its processes, sends a line that `heard` here returns.
+        script: Source code. Each call of `say`, in any of its processes, sends a line that `heard` returns.
         args: Options of the interpreter.
-        command: What goes before the interpreter, such as `unshare`.
-        options: Of `subprocess.Popen`.
+        command: Command that runs the interpreter, such as `unshare`.
+        options: Options of `subprocess.Popen`.
     """
 
     def __init__(self, script, *args, command=(), **options):
@@ -77,28 +77,29 @@ class Trainer:
         self._sentinel = os.pidfd_open(self.pid)
 
     def heard(self):
-        """The next line that it says, None if it has ended."""
+        """Return the next line from `say`, or None if the script has ended."""
         ready, _, _ = select.select([self._words, self._sentinel], [], [], DEADLOCK_S)
-        assert ready, f"it says nothing: {self.output()}"
+        assert ready, f"the script sends no line: {self.output()}"
         try:
             return self._words.recv(1 << 16, socket.MSG_DONTWAIT).decode()
         except BlockingIOError:
             return None
 
     def hears(self, signal_number, *, all_of_it=False):
-        """Send it a signal (or all its processes, as a terminal does), and wait until it says something or ends.
+        """Send a signal to the script, or to all its processes like a terminal, and wait until it says a line or ends.
 
-        Once: on a loaded machine another one would come while it is busy with the first. One that comes in the instant
-        before CPython blocks in a system call is handled after it; so others, that do nothing, end such calls.
+        The signal is sent once, because on a loaded machine a second one would arrive while the first is being handled.
+        If it arrives just before CPython blocks in a system call, it is handled only after the call. So other signals,
+        whose handler does nothing, interrupt such calls.
         """
         for process in self.processes() if all_of_it else [self.process]:
-            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            with contextlib.suppress(psutil.NoSuchProcess):  # the process has just ended
                 process.send_signal(signal_number)
         while not select.select([self._words, self._sentinel], [], [], 0.2)[0]:
             self.process.send_signal(_NUDGE)
 
     def processes(self):
-        """All that live of it, itself included."""
+        """Return all processes of the trainer, including the script itself."""
         mark = f"{_MARK}={self._mark}".encode()
         found = []
         for process in psutil.process_iter():
@@ -111,37 +112,37 @@ class Trainer:
         return found
 
     def fork_server(self):
-        """The process from which its workers are forked."""
+        """Return the process from which the workers are forked."""
         (found,) = [p for p in self.processes() if "fork_server" in " ".join(p.cmdline()) and p.ppid() == self.pid]
         return found
 
     def workers(self):
-        """Its worker processes."""
+        """Return the worker processes."""
         return self.fork_server().children()
 
     def ended(self):
-        """Wait until it has ended; its exit status and what it printed."""
+        """Wait for the script to end; return its exit status and its output."""
         try:
             output, _ = self.process.communicate(timeout=DEADLOCK_S)
         except subprocess.TimeoutExpired:
-            self.process.send_signal(signal.SIGABRT)  # faulthandler prints its stacks
+            self.process.send_signal(signal.SIGABRT)  # makes faulthandler print the stacks
             output, _ = self.process.communicate()
-            raise AssertionError(f"it does not end: {output}") from None
+            raise AssertionError(f"the script does not end: {output}") from None
         return self.process.returncode, (output or b"").decode()
 
     def output(self):
-        """Kill it; what it printed."""
+        """Kill the script; return its output."""
         for process in self.processes():
             process.kill()
         return (self.process.communicate()[0] or b"").decode()
 
     def left_nothing(self, within_s=DEADLOCK_S, *, but=()):
-        """Whether all its processes and segments are gone, soon; those of ``but`` stay, and Python's tracker for them."""
+        """Return whether all processes and segments disappear in time, except the processes in ``but``."""
         deadline = time.monotonic() + within_s
         segments = None
         while True:
             seen = _segments() - self._segments
-            segments = seen if segments is None else segments & seen  # those of other programs come and go
+            segments = seen if segments is None else segments & seen  # other programs create and remove segments, too
             left = [process for process in self.processes() if process.pid not in but]
             if but:
                 left = [process for process in left if "resource_tracker" not in _text_of(process)]
@@ -149,7 +150,7 @@ class Trainer:
                 return True
             if time.monotonic() > deadline:
                 return False
-            time.sleep(0.005)  # nobody tells us of the death of strangers
+            time.sleep(0.005)  # no event reports the end of processes that are not our children
 
     def __enter__(self):
         return self
@@ -166,15 +167,15 @@ class Trainer:
 
 
 def ran(script, *args, **options):
-    """Run a script to its end, which must be a clean one; what it said, and what it printed."""
+    """Run a script that must end with status 0; return its lines from `say`, and its output."""
     with Trainer(script, *args, **options) as trainer:
-        said = []
+        lines = []
         while (line := trainer.heard()) is not None:
-            said.append(line)
+            lines.append(line)
         code, output = trainer.ended()
         assert code == 0, output
         assert trainer.left_nothing()
-    return said, output
+    return lines, output
 
 
 def _text_of(process):

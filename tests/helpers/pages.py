@@ -1,4 +1,4 @@
-"""The README and the pages of the documents, and what tests look for in them."""
+"""The README and the pages of the documentation, and their parts for tests."""
 
 import os
 import re
@@ -10,12 +10,12 @@ README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 PAGES = [README, *sorted(DOCS.rglob("*.md"))]
 
-_RAY_WAS_LATE = "The current node timed out during startup"  # Ray's word: it gives its own processes 30 s, no setting
+_RAY_WAS_LATE = "The current node timed out during startup"  # Ray's message after a fixed 30 s
 _BLOCK = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```$", re.S | re.M)
 
 
 class Block(NamedTuple):
-    """A fenced block of a page: its language, its text, and its number among the blocks of the page."""
+    """A fenced block of a page, with its language, its content, and its number on the page."""
 
     page: str
     number: int
@@ -27,12 +27,13 @@ class Block(NamedTuple):
 
 
 def name_of(page):
-    """Return the path of a page below the checkout."""
+    """Return the path of a page relative to the checkout."""
     return str(page.relative_to(ROOT))
 
 
 def blocks():
-    """Return all fenced blocks of all pages, but for directives of Sphinx, as ``{toctree}``: `scripts/docs` runs those."""
+    """Return the fenced blocks of all pages, except Sphinx directives such as ``{toctree}``, which `scripts/docs` runs.
+    """
     found = []
     for page in PAGES:
         matches = _BLOCK.finditer(page.read_text("utf-8"))
@@ -41,23 +42,23 @@ def blocks():
 
 
 def run_example(text, folder, interpreter):
-    """Run an example in a fork of a `helpers.forked.Interpreter`; return what it wrote to stderr."""
+    """Run an example in a fork of a `helpers.forked.Interpreter`; return its output on stderr."""
     script = folder / "example.py"
     script.write_text(text)
     environ = os.environ | {"PYTHONPATH": str(ROOT), "KERAS_BACKEND": "jax"}
     status, errors = 1, _RAY_WAS_LATE
-    while status != 0 and _RAY_WAS_LATE in errors:  # which says nothing of the page; pytest's limit ends it
+    while status != 0 and _RAY_WAS_LATE in errors:  # not a fault of the page: try again until pytest's time limit
         status, _, errors = interpreter.run([script], folder, environ, timeout=280)
     assert status == 0, errors
     return errors
 
 
 def prose(page):
-    """Return the text of a page without its fenced blocks."""
+    """Return the content of a page without its fenced blocks."""
     return _BLOCK.sub("", page.read_text("utf-8"))
 
 
 def anchors(page):
-    """Return the anchors of a page's headings, made as GitHub and MyST make them."""
+    """Return the anchors of a page's headings, as GitHub and MyST generate them."""
     headings = re.findall(r"^#+ (.*)$", prose(page), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

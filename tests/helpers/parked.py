@@ -1,10 +1,11 @@
-"""Fork servers that stay parked from one test to the next, as they do from one stream of a program to the next.
+"""Fork servers that tests reuse, as one program reuses them for several streams.
 
-A fork server is an interpreter with its imports; a new one for each test would be a third of what the tests cost. So the
-next test of the same file takes the one that is parked, if it is as good as new. That is found out after each test,
-from outside: it has read all that it was told and says nothing, and what the kernel knows of it (children, threads,
-descriptors, limits, signals, shared memory, and the command and environment that it was started with) is what it knows
-of a new one. Any other is ended. The trainer's directory, path and environment are sent to a fork server at each start.
+A fork server is an interpreter with its imports loaded. Starting a new one for each test would take a third of the time
+of the tests, so the next test of the same file reuses the parked fork server if it is equivalent to a new one.
+
+That is checked after each test, from outside. The fork server must have read all messages and sent none. The kernel's
+view of it (children, threads, descriptors, limits, signals, shared memory, command line, environment) must equal a new
+one's. Otherwise, it is ended. The trainer's folder, path and environment are sent at each start.
 """
 
 import array
@@ -24,15 +25,15 @@ from helpers.footprint import DEADLOCK_S, children_of, mappings_of
 import mpqueue
 from mpqueue.workers import launcher
 
-_MAX_GROWTH = 64 << 20  # bytes that the modules and sources of a file may need in it
-_SETTLED_S = 2.0  # it has its messages read in a millisecond; one that hangs is ended
+_MAX_GROWTH = 64 << 20  # bytes that the modules and sources of one file may add to it
+_SETTLED_S = 2.0  # messages are read within a millisecond; a fork server that hangs is ended
 _INHERITED = ("Umask", "SigBlk", "SigIgn", "SigCgt", "Cpus_allowed_list", "NoNewPrivs", "Seccomp", "CapEff")
 
 
 class _State(NamedTuple):
-    """What the kernel knows of a fork server, but for its size.
+    """The kernel's view of a fork server, except its size.
 
-    Of its command and environment, in what they differ from this process's path and environment of now.
+    Command line and environment are compared with the current path and environment of this process.
     """
 
     command: set
@@ -57,7 +58,7 @@ def _words(pid, name):
 
 def _state(pid):
     status = _status(pid)
-    command = set(_words(pid, "cmdline")[:-2]) ^ set(map(os.fsencode, sys.path))  # the last are numbers of descriptors
+    command = set(_words(pid, "cmdline")[:-2]) ^ set(map(os.fsencode, sys.path))  # the last are descriptors
     environ = set(_words(pid, "environ")) ^ {name + b"=" + value for name, value in os.environb.items()}
     environ = {word for word in environ if not word.startswith(b"PYTEST_CURRENT_TEST=")}
     names = os.listdir(f"/proc/{pid}/fd")
@@ -75,7 +76,7 @@ def _size(pid):
 
 @functools.cache
 def _new():
-    """The state and the size of a new fork server."""
+    """Return the state and the size of a new fork server."""
     fork_server = launcher.ForkServer(spawn=False)
     try:
         fork_server.settle()
@@ -92,7 +93,7 @@ def _unread(sock):
 
 
 def _is_settled(fork_server, within_s=_SETTLED_S):
-    """Wait until it has read all that it was told; False if it says something itself, or is gone."""
+    """Wait until the fork server has read all messages. Return False if it sends a message or exits."""
     until = time.monotonic() + within_s
     while _unread(fork_server._socket):
         if time.monotonic() > until:
@@ -113,17 +114,17 @@ def _is_as_new(fork_server):
             and _state(fork_server._process.pid) == state
             and _size(fork_server._process.pid) <= size + _MAX_GROWTH
         )
-    except (OSError, KeyError):  # it is gone, or a zombie
+    except (OSError, KeyError):  # ended, or a zombie
         return False
 
 
 def prepare():
-    """Learn how a new fork server looks, before a test changes what it would inherit."""
+    """Record the state of a new fork server before a test changes inherited state."""
     _new()
 
 
 def keep_one():
-    """End all that is parked or idle, but for one fork server that is as good as new."""
+    """End all parked and idle fork servers, except one that is equivalent to a new one."""
     for end_idle in launcher._before_shutdown:
         end_idle()
     with launcher._parked_lock:

@@ -1,4 +1,4 @@
-"""A consumer in a process of its own, which does what a test tells it, one command at a time."""
+"""A consumer in a separate process that executes the commands of a test one at a time."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ import numpy as np
 
 from mpqueue.service.journal import read_journal
 
-MODULES = ("numpy", "mpqueue.service.consumer")  # what it imports
+MODULES = ("numpy", "mpqueue.service.consumer")  # imported by the consumer's process
 _SCRIPT = """
 import json, os, sys
 import numpy as np
@@ -60,7 +60,7 @@ def fork():
         os.close(0)
         sys.stdin = None
         import time
-        time.sleep(3600)  # until it is killed: the parent may be gone before this runs
+        time.sleep(3600)  # until killed; the parent may have ended before this line
         os._exit(0)
     return child
 
@@ -81,16 +81,16 @@ for line in sys.stdin:
 
 
 class Raised(Exception):
-    """The consumer has raised: the name of the type, and the text."""
+    """An exception in the consumer: the name of its type, and its message."""
 
 
 class Puppet:
     """A consumer of a server.
 
     Args:
-        interpreter: A `helpers.forked.Interpreter`, of which its process is a fork.
-        name: Of the server.
-        options: Of `mpqueue.attach`.
+        interpreter: The `helpers.forked.Interpreter` that forks the process.
+        name: Name of the server.
+        options: Options of `mpqueue.attach`.
     """
 
     def __init__(self, interpreter, name, **options):
@@ -106,40 +106,40 @@ class Puppet:
         self.is_attached = False
 
     def attached(self):
-        """Wait until it is attached; return it."""
+        """Wait until the consumer is attached; return it."""
         if not self.is_attached:
             self.epoch = self.answer()
             self.is_attached = True
         return self
 
     def tell(self, command):
-        """Have it do something, without waiting."""
+        """Send a command without waiting for its result."""
         self.attached()
         self._commands.write(f"{command}\n")
         self._commands.flush()
 
     def answer(self):
-        """Return what came of the command that was told first, of those that were not answered."""
+        """Return the result of the earliest command without an answer."""
         line = self._answers.readline()
         if not line:
-            raise EOFError(f"the consumer has ended with {self.process.wait()}")
+            raise EOFError(f"the consumer exited with {self.process.wait()}")
         found = json.loads(line)
         if "error" in found:
             raise Raised(found["error"], found["text"])
         return found["is"]
 
     def do(self, command):
-        """Have it do something, and return what came of it."""
+        """Send a command, and return its result."""
         self.tell(command)
         return self.answer()
 
     def kill(self, number=signal.SIGKILL):
-        """Send it a signal, and wait for its end."""
+        """Send a signal, and wait for the process to end."""
         self.process.send_signal(number)
         self.process.wait()
 
     def end(self):
-        """End it, in whatever state it is."""
+        """End the process in any state."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.process.pid, signal.SIGCONT)
         with contextlib.suppress(OSError):
@@ -156,7 +156,7 @@ class Puppet:
 
 
 class Indices:
-    """Batches that say which they are: (index, index, ...)."""
+    """A source of batches that contain their index: (index, index, ...)."""
 
     def __init__(self, length=8, width=2):
         self.length, self.width = length, width
@@ -174,11 +174,11 @@ def firsts(batches):
 
 
 def await_back(puppet, journal, seconds=30.0):
-    """Wait until the journal says that a consumer is attached, by its number there."""
+    """Wait until the journal contains this consumer with a positive number, which means that it is attached."""
     deadline = time.monotonic() + seconds
     while True:
         there = read_journal(str(journal)).survivors.items()
         if any(number > 0 and it.pid == puppet.process.pid for number, it in there):
             return
-        assert time.monotonic() < deadline, "the consumer has not come back"
+        assert time.monotonic() < deadline, "the consumer has not reattached"
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""An HTTP server on the loopback that gives ranges of bytes, and whatever fault a test asks for."""
+"""An HTTP server on the loopback interface that serves byte ranges and injects faults."""
 
 import contextlib
 import http.server
@@ -8,13 +8,13 @@ import threading
 
 
 class RangeServer:
-    """Serves files from memory.
+    """Files that are served from memory.
 
     Attributes:
-        files: Bytes by name; may be changed under way, and then has another ETag.
-        faults: What happens to the next requests, one each: "busy" (503), "drop" (no answer), "cut" (half of one),
-            "silent" (no answer until the test ends), None.
-        asked: For each request its name, its range (or None) and the port of its connection.
+        files: Contents by name. A content that changes has another ETag.
+        faults: Faults of the next requests, one each: "busy" (503), "drop" (no answer), "cut" (half of an answer),
+        "silent" (no answer until the test ends), None.
+        asked: For each request, its name, its range (or None) and the port of its connection.
     """
 
     has_ranges = True
@@ -99,12 +99,12 @@ class _Quiet(http.server.ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request, client_address):
-        """A client that has gone is no error of the server."""
+        """Ignore clients that have disconnected."""
 
 
 @contextlib.contextmanager
 def range_server():
-    """Serve until the end of this context, at which nothing is left."""
+    """Serve until the end of the context, and then close all connections."""
     served, connections = RangeServer(), []
     handler = type("Handler", (_Handler,), {"served": served, "connections": connections})
     with _Quiet(("127.0.0.1", 0), handler) as server:

@@ -1,4 +1,4 @@
-"""What a consumer sends, as tests say it and compare it."""
+"""Messages of a consumer, in a form that tests can write and compare."""
 
 from typing import NamedTuple, Self
 
@@ -13,11 +13,11 @@ class ConsumerRequest(NamedTuple):
     released: tuple[int, ...] = ()
 
     def pack(self) -> bytes:
-        """Its bytes."""
+        """Return the encoded record."""
         return pack_request(*self)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
-        """What a message says."""
+        """Decode a message."""
         kind, value, *turns = REQUEST.parse(data)
         return cls(kind, value, tuple(filter(None, turns)))

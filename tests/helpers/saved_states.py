@@ -1,11 +1,12 @@
-"""Loaders whose states were saved by an earlier release, and the batches that followed.
+"""Loaders with states that an earlier release saved, and the batches that followed.
 
-`tests/loader/states` holds one file for each case and number of ranks. A file is a Python literal: the states of all
-ranks, as `state_dict` returned them, and the batches that each rank yielded afterwards. States of torch's loader have
-tensors, and are files of `torch.save`. The state of a server is its journal. Enqueuers have no state.
+`tests/loader/states` has one file for each case and number of ranks. A file is a Python literal with the states of all
+ranks, as `state_dict` returned them, and the batches that each rank yielded afterwards. States of torch's loader
+contain tensors, so their files are written by `torch.save`. The state of a server is its journal. Enqueuers have no
+state.
 
-To add cases, run ``python -m helpers.saved_states`` in the folder ``tests``. It writes the files that are missing. Never
-write an existing file again: it shows what users have on their disks.
+To add cases, run ``python -m helpers.saved_states`` in the folder ``tests``. It writes the missing files. Never write
+an existing file again, because it represents the files on users' disks.
 """
 
 import ast
@@ -25,17 +26,17 @@ from mpqueue.service.checkpoints import Checkpoints
 from mpqueue.worker import lane_runner
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "loader", "states")
-NUM_BEFORE = 3  # batches of each rank before its state
-NUM_AFTER = 20  # batches of each rank after it, of two epochs or more
+NUM_BEFORE = 3  # batches of each rank before its state is saved
+NUM_AFTER = 20  # batches of each rank after that, from two or more epochs
 
 
 class Case(NamedTuple):
-    """A loader, and where its state is saved.
+    """A loader, and the position at which its state is saved.
 
     Attributes:
-        make: Makes the loader of a rank, from the rank and the number of ranks.
+        make: Creates the loader of a rank, from the rank and the number of ranks.
         worlds: The numbers of ranks.
-        num_before: Batches of each rank before the state.
+        num_before: Batches of each rank before the state is saved.
     """
 
     make: Callable[[int, int], Any]
@@ -54,7 +55,7 @@ class Batches:
 
 
 class Changing(Batches):
-    """One that changes at the end of each epoch, and has a state."""
+    """A source that changes at the end of each epoch, and has a state."""
 
     def __init__(self):
         self.epochs = 0
@@ -73,7 +74,7 @@ class Changing(Batches):
 
 
 class OwnGenerator:
-    """A sampler that keeps a generator."""
+    """A sampler with a generator."""
 
     def __init__(self, generator):
         self.generator = generator
@@ -88,7 +89,7 @@ class OwnGenerator:
 
 
 class OwnState(OwnGenerator):
-    """A sampler that has a state."""
+    """A sampler with a state."""
 
     def __init__(self):
         self.passes = 0
@@ -107,7 +108,7 @@ class OwnState(OwnGenerator):
 
 
 class GlobalGenerator(OwnGenerator):
-    """A sampler that draws from Python's global generator as it begins."""
+    """A sampler that draws from Python's global generator when an iteration starts."""
 
     def __init__(self):
         pass
@@ -130,7 +131,7 @@ class Lists:
 
 
 class Lines:
-    """An iterator that has a state."""
+    """An iterator with a state."""
 
     def __init__(self):
         info = mpqueue.worker_info()
@@ -165,7 +166,7 @@ class Iterable:
 
 
 def function():
-    """A generator function that takes its share."""
+    """Yield the worker's share of a range, as a generator function does."""
     info = mpqueue.worker_info()
     for number in range(info.shard_id, 150, info.num_shards):
         yield [number, draw()]
@@ -185,7 +186,7 @@ def kept(value):
 
 
 def words(value):
-    """Return a text of some length."""
+    """Return a string of some length."""
     return np.arange(value % 7 + 1) + value
 
 
@@ -220,7 +221,7 @@ def batch_sampled(rank, world):
 
 
 def stream(source, **options):
-    """Epochs of 8 batches of a stream that never ends, so that ranks have equal numbers."""
+    """Return a factory of endless streams with epochs of 8 batches, so that all ranks have equal numbers of batches."""
 
     def make(rank, world):
         return Loader(
@@ -231,7 +232,7 @@ def stream(source, **options):
 
 
 def finite(source, **options):
-    """A stream that ends."""
+    """Return a factory of finite streams."""
 
     def make(rank, world):
         return Loader(source, workers=0, seed=3, **options)
@@ -240,7 +241,7 @@ def finite(source, **options):
 
 
 def cached(rank, world):
-    # Made anew, as its memory is kept for as long as it is there.
+    # Created each time, because the dataset keeps its cache in memory.
     return stream(RANGE.map(drawn).filter(lambda pair: pair[1] > 300).cache().shuffle(buffer=4))(rank, world)
 
 
@@ -367,7 +368,7 @@ def of_torch():
 
 
 def plain(value):
-    """Return a batch as lists, numbers and text."""
+    """Return a batch as lists, numbers and strings."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, dict):
@@ -376,7 +377,7 @@ def plain(value):
 
 
 def take(loader, count, batches=None):
-    """Return the next batches, of as many epochs as they take, and the iterator that the last one is of."""
+    """Return the next batches, over as many epochs as necessary, and the iterator of the last one."""
     taken, batches = [], iter(()) if batches is None else batches
     while len(taken) < count:
         batch = next(batches, None)
@@ -388,7 +389,7 @@ def take(loader, count, batches=None):
 
 
 def play(case, world):
-    """Return the states of all ranks behind the first batches, and what follows on each."""
+    """Return the states of all ranks after the first batches, and the batches that follow on each rank."""
     states, rests = [], []
     for rank in range(world):
         random.seed(7)
@@ -403,12 +404,12 @@ def play(case, world):
 
 
 def of_version_1(state, **changed):
-    """Return a state as releases without checksums saved it, with other values."""
+    """Return a state as saved by releases without checksums, with some values changed."""
     return {name: value for name, value in state.items() if name not in {"version", "checksum"}} | changed
 
 
 def snapshots_everywhere():
-    """Have lanes take a snapshot behind each element, in this process and in those that are forked from it."""
+    """Make lanes take a snapshot after each element, in this process and in its forks."""
     lane_runner._BETWEEN_NS = lane_runner._WORK_PER_SAVE = 0
 
 
@@ -417,7 +418,7 @@ def path_of(name, world):
 
 
 def read(name, world):
-    """Return the states of all ranks, and the batches that followed on each."""
+    """Return the states of all ranks, and the batches that followed on each rank."""
     path = path_of(name, world)
     if path.endswith(".pt"):
         import torch
@@ -453,13 +454,13 @@ SERVERS = {
 
 
 def served(name, journal, count, ahead=lambda: None):
-    """Return the next batches of each consumer of a server that continues its journal.
+    """Return the next batches of each consumer of a server that continues from its journal.
 
     Args:
-        name: Of the server.
+        name: Name of the server.
         journal: Path of its journal.
-        count: Batches of each consumer.
-        ahead: Called after that, while the consumers are attached.
+        count: Number of batches of each consumer.
+        ahead: Called after these batches, while the consumers are attached.
     """
     source, options = SERVERS[name]
     source = source() if isinstance(source, type) else source
@@ -488,7 +489,7 @@ def _write_journal(name):
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MPQUEUE_HOME"] = folder
         journal, copied = os.path.join(folder, "journal"), os.path.join(folder, "copy")
-        # Behind two checkpoints: places of streams are noted once in a second.
+        # The journal must contain two checkpoints, but a server saves the positions of streams only once per second.
         Checkpoints.note_taken = _noting_at_once(Checkpoints.note_taken)
         served(name, journal, 5, lambda: shutil.copy(journal, copied))
         with open(copied, "rb") as file:

@@ -1,6 +1,6 @@
-"""A server that does what a test says, or serves numbered batches by itself, and checks what its consumer sends.
+"""A server that follows the script of a test, or serves numbered batches itself and checks the consumer's messages.
 
-It speaks `mpqueue.service.records` over a real socket in a real home, and its ring is a memfd.
+It speaks the protocol of `mpqueue.service.records` over a real socket in a real server directory. Its ring is a memfd.
 """
 
 import contextlib
@@ -37,17 +37,17 @@ STRIDE = 1 << 20
 
 
 def batch_of(number):
-    """The batch that an `AutoServer` gives at this position."""
+    """Return the batch that an `AutoServer` serves at this position."""
     return np.full((4, 3), number, np.int64), {"number": np.array([number, number + 1])}
 
 
 class ScriptedServer:
-    """One ring, one listener, one consumer at a time; see the module's head.
+    """A server with one ring, one listener, and one consumer at a time.
 
     Args:
-        folder: Of its home.
-        num_slots: Of its ring.
-        welcome: Fields of its `Welcome` that differ.
+        folder: Path of its server directory.
+        num_slots: Number of slots of its ring.
+        welcome: Fields of its `Welcome` that differ from the defaults.
     """
 
     def __init__(self, folder, num_slots=24, *, is_open_to_others=False, **welcome):
@@ -55,16 +55,16 @@ class ScriptedServer:
         self.segment, self.read_only, self.turn = None, -1, 0
         self._claim = Home.of(self.path).claim(is_open_to_others=is_open_to_others)
         self.peer = None
-        self.begin_anew()
+        self.restart()
         self.fields = {
             "name": "scripted", "mode": "broadcast", "world": None, "job": "job", "length": None, "epoch": 0,
             "window": 8, "segment_bytes": num_slots * STRIDE, "stride": STRIDE, "uid": os.geteuid(),
             "pid": os.getpid(), "queues": None, "queues_token": None,
         } | welcome  # fmt: skip
 
-    def begin_anew(self):
-        """Be another server of the same name: with a ring of its own."""
-        self._let_go_of_ring()
+    def restart(self):
+        """Become a new server of the same name, with a new ring."""
+        self._release_ring()
         fd = os.memfd_create("mpqueue-scripted")
         os.ftruncate(fd, self._num_slots * STRIDE)
         self.segment = Segment(fd, self._num_slots * STRIDE, "memfd")
@@ -72,25 +72,25 @@ class ScriptedServer:
         self._writer = SlotWriter(self.segment, STRIDE, None)
         self.free = list(range(self._num_slots))[::-1]
         self._specs, self.number = {}, 0
-        self.held = {}  # slots that the consumer was offered and has not released, by turn
+        self.held = {}  # slots that were offered and not released, by turn
 
-    def _let_go_of_ring(self):
+    def _release_ring(self):
         if self.segment is not None:
             os.close(self.read_only)
             self.segment.close()
-            self.segment = self._writer = None  # the writer's arrays would keep it mapped
+            self.segment = self._writer = None  # the writer's arrays would keep the ring mapped
 
     # -- Handshake
 
     def greet(self, *, refusal=None, answer=None, with_ring=True):
-        """Take the next consumer; return what it said."""
+        """Accept the next consumer; return its `Hello`."""
         assert select.select([self._claim.listener], [], [], 60)[0]
         self.hang_up()
         self.peer, _ = self._claim.listener.accept()
         self.peer.settimeout(60)
         handshake = self.peer.recv(MAX_HANDSHAKE)
         if not handshake:
-            raise ConnectionResetError("the consumer has gone before it said a word")
+            raise ConnectionResetError("the consumer disconnected before it sent a message")
         hello = Hello.decode(handshake)
         if refusal is not None:
             self.send(Refusal(refused=refusal).encode())
@@ -100,7 +100,7 @@ class ScriptedServer:
         socket.send_fds(self.peer, [data], [self.read_only] if with_ring else [])
         return hello
 
-    # -- What it sends
+    # -- Messages to the consumer
 
     def spec(self, batch, flags=0):
         """Send the spec of a batch if it is new; return its number."""
@@ -150,10 +150,10 @@ class ScriptedServer:
     def send(self, message):
         self.peer.send(message)
 
-    # -- What it hears
+    # -- Messages from the consumer
 
     def hear(self):
-        """The consumer's next request; None: it is gone."""
+        """Return the consumer's next request, or None if it has disconnected."""
         data = self.peer.recv(MAX_MESSAGE)
         request = ConsumerRequest.unpack(data) if data else None
         for turn in request.released if request else ():
@@ -161,7 +161,7 @@ class ScriptedServer:
         return request
 
     def hear_all(self):
-        """All that the consumer has sent until now."""
+        """Return all requests that have arrived."""
         found = []
         while select.select([self.peer], [], [], 0)[0]:
             request = self.hear()
@@ -170,10 +170,10 @@ class ScriptedServer:
             found.append(request)
         return found
 
-    # -- The end
+    # -- Shutdown
 
     def hang_up(self):
-        """Be dead for this consumer."""
+        """Close the connection, as a server that crashes does."""
         if self.peer is not None:
             self.peer.close()
             self.peer = None
@@ -181,7 +181,7 @@ class ScriptedServer:
     def close(self):
         self.hang_up()
         self._claim.close()
-        self._let_go_of_ring()
+        self._release_ring()
 
     def __enter__(self):
         return self
@@ -191,11 +191,11 @@ class ScriptedServer:
 
 
 class AutoServer(ScriptedServer):
-    """Serves epochs of numbered batches in a thread or a process of its own, and notes what its consumer does wrong.
+    """A server that serves epochs of numbered batches in a thread or in a process, and records errors of its consumer.
 
     Attributes:
-        faults: What no consumer may do.
-        taken: Position by position, over all consumers and epochs.
+        faults: Violations of the protocol.
+        taken: Positions that were taken, over all consumers and epochs.
     """
 
     def __init__(self, folder, num_batches, *, batch=batch_of, dies_after=None, **options):
@@ -212,10 +212,10 @@ class AutoServer(ScriptedServer):
         return self
 
     def serve(self):
-        """Serve one consumer after the other, until `close`; or until it dies, which it does once."""
+        """Serve one consumer after another, until `close`, or until the crash that ``dies_after`` requests."""
         while self.has_consumer():
             try:
-                self.begin_anew()
+                self.restart()
                 hello = self.greet()
                 resume = hello.resume
                 epoch, at = (0, 0) if resume is None else (resume.epoch, resume.count)
@@ -228,7 +228,7 @@ class AutoServer(ScriptedServer):
                 self.hang_up()
 
     def has_consumer(self):
-        """Wait for one; return False if the server is to end instead."""
+        """Wait for a consumer; return False if the server must end instead."""
         ready, _, _ = select.select([self._claim.listener, self._stop[0]], [], [])
         return self._stop[0] not in ready
 
@@ -277,7 +277,7 @@ class AutoServer(ScriptedServer):
 
 @contextlib.contextmanager
 def attached(server, **options):
-    """A consumer of a scripted server, greeted; closed in the end."""
+    """Yield a consumer that is attached to a scripted server; close it at the end."""
     import mpqueue
 
     found = []

@@ -1,4 +1,4 @@
-"""The modules of ``scripts/``, for tests of them."""
+"""Import of modules in ``scripts/``, for tests of these."""
 
 import importlib
 from pathlib import Path
@@ -9,7 +9,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
 def script(name):
-    """Import a module that lies in ``scripts/``."""
+    """Import a module of ``scripts/``."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(SCRIPTS)
         return importlib.import_module(name)

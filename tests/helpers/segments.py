@@ -1,8 +1,8 @@
-"""Memory that looks like a segment, without an operating system."""
+"""Memory with the interface of a segment, without calls to the operating system."""
 
 
 class PlainMemory:
-    """A segment of ordinary memory; all of it can be reserved."""
+    """A segment in ordinary memory. All of it can be reserved."""
 
     def __init__(self, nbytes):
         self.memory = bytearray(nbytes)

@@ -1,16 +1,16 @@
-"""Homes of servers for tests: short paths that other users can reach, and peers that are other users."""
+"""Server directories for tests: short paths that other users can access, and peers that are other users."""
 
 import os
 import tempfile
 
 import pytest
 
-STRANGER = 65534  # nobody
+STRANGER = 65534  # the user `nobody`
 
 
 @pytest.fixture
 def servers_directory(monkeypatch):
-    """A folder for the homes of servers, by the environment variable; its path is short enough for sockets."""
+    """Yield a folder for server directories, set by the environment variable. Its path is short enough for sockets."""
     with tempfile.TemporaryDirectory(prefix="mpq", dir="/tmp") as folder:
         os.chmod(folder, 0o711)
         monkeypatch.setenv("MPQUEUE_HOME", folder)
@@ -21,7 +21,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 
 
 def become(uid):
-    """Be another user for the rest of this process's life."""
+    """Become another user for the rest of this process's life."""
     os.setgroups([])
     os.setgid(uid)
     os.setuid(uid)

@@ -1,4 +1,4 @@
-"""A server without sockets and processes: the real core, a scripted stream, and consumers that do as they are told."""
+"""A server without sockets and processes: the real core with a scripted stream and scripted consumers."""
 
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
@@ -31,13 +31,13 @@ class BatchHandle:
 
 @dataclass
 class Consumer:
-    """One that takes what it is offered, in this order.
+    """A consumer that takes its offers in order.
 
     Attributes:
-        inbox: Offers and ends that it has not looked at.
-        current: What it was handed out last, and has not asked past.
-        views: Turns that it looks at.
-        taken: What it has taken, as (epoch, position).
+        inbox: Offers and ends that it has not processed.
+        current: The batch that was returned last, while the next one has not been requested.
+        views: Turns of batches that it still uses.
+        taken: Batches that it has taken, as (epoch, position).
     """
 
     number: int
@@ -55,13 +55,13 @@ class Consumer:
 
 
 class Simulation:
-    """The core's outside, and what the consumers have seen."""
+    """The environment of the core, with all consumers."""
 
     def __init__(
         self, rules: Rules, lengths: list[int], *, known: bool = True, order: list[int] | None = None, **kwargs: Any
     ) -> None:
         self.lengths, self.known = lengths, known
-        self.order = order  # in which the positions of an epoch come; None: ascending
+        self.order = order  # order of arrival of the positions of an epoch; None: ascending
         self.now = 0.0
         self.consumers: dict[int, Consumer] = {}
         self.freed: set[int] = set()
@@ -74,7 +74,7 @@ class Simulation:
         self.num_turns = 0
         self.core = Core(rules, self, **kwargs)
 
-    # What the core asks for.
+    # Requests of the core.
 
     def offer(self, consumer: int, number: int, batch: Any) -> None:
         it = self.consumers[consumer]
@@ -82,7 +82,7 @@ class Simulation:
         it.inbox.append((batch,))
 
     def withdraw(self, consumer: int, batch: Any, *, has_more: bool) -> None:
-        """Nothing is drawn or counted here."""
+        """Ignore the request, because no progress is drawn or counted here."""
 
     def miss(self, consumer: int, count: int) -> None:
         assert count > self.consumers[consumer].num_missed
@@ -95,14 +95,14 @@ class Simulation:
         self.consumers[consumer].cut = flag, text
 
     def detach(self, consumers: dict[int, str]) -> None:
-        """Do as the loop does with those whom the core wants to go."""
+        """Disconnect consumers as the event loop does."""
         for consumer, why in consumers.items():
             self.cut(consumer, DETACHED, why)
             self.core.leave(consumer, self.now, died=True)
 
     @property
     def holders(self) -> dict[int, set[int]]:
-        """By turn."""
+        """Return the holders of each turn."""
         return self.core.holders.by_turn
 
     def share(self, batch: Any) -> None:
@@ -111,7 +111,7 @@ class Simulation:
     def free(self, batch: Any) -> None:
         self.freed.add(batch.turn)
         for it in self.consumers.values():
-            assert batch.turn not in it.views, "a slot is free that somebody looks at"
+            assert batch.turn not in it.views, "a slot that a consumer still uses was freed"
 
     def open_epoch(self, epoch: int) -> int | None:
         assert self.opened is None
@@ -137,7 +137,7 @@ class Simulation:
     def note_taken(self, seat: Any, batch: Any) -> None:
         self.noted[batch.epoch][batch.position] += 1
 
-    # What happens.
+    # Events.
 
     def length(self, epoch: int) -> int:
         return self.lengths[epoch % len(self.lengths)]
@@ -154,7 +154,7 @@ class Simulation:
         return True
 
     def give(self) -> bool:
-        """Let the stream give one batch, or its end; False if it has nothing to give."""
+        """Deliver one batch of the stream, or the end; return False if neither is ready."""
         if self.extras:
             self.num_turns += 1
             self.core.arrived(BatchHandle(*self.extras.popleft(), self.num_turns, is_extra=True))
@@ -175,7 +175,7 @@ class Simulation:
         return True
 
     def next(self, number: int) -> bool:
-        """Have a consumer ask for the next batch; False if there is none for it yet."""
+        """Make a consumer request its next batch; return False if no batch is ready."""
         it = self.consumers[number]
         if it.cut:
             return False
@@ -213,11 +213,11 @@ class Simulation:
         return it
 
     def settle(self, *numbers: int) -> None:
-        """Have these consumers take all that they can in their present loops."""
+        """Make these consumers take all batches that they can in their current loops."""
         moves = True
         while moves:
             moves = self.give()
             for number in numbers:
                 while self.consumers[number].is_looping and self.next(number):
                     moves = True
-            moves = moves or bool(self.extras)  # which the last request may have asked for
+            moves = moves or bool(self.extras)  # the last request may have requested extra batches

@@ -1,4 +1,4 @@
-"""A server in a process of its own, and consumers of which a test sees, and may bend, every record."""
+"""A server in a separate process, and consumers with access to every record that they receive."""
 
 import contextlib
 import mmap
@@ -30,7 +30,7 @@ DEADLOCK_S = 60
 
 @contextlib.contextmanager
 def served(*arguments):
-    """``mpqueue serve`` with these arguments; gives the process, and the folder that it has printed."""
+    """Run ``mpqueue serve`` with these arguments; yield the process, and the folder that it has printed."""
     command = [sys.executable, "-m", "mpqueue", "serve", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -49,22 +49,22 @@ def resident_bytes(pid):
 
 
 def connected(name, uid=None):
-    """A connection on which nothing was said; `descriptors.close_object` closes it."""
+    """Return a new connection without a handshake. Close it with `descriptors.close_object`."""
     connection = Home.of(name, uid).connect(time.monotonic() + DEADLOCK_S)
     connection.settimeout(DEADLOCK_S)
     return connection
 
 
 class Refused(Exception):
-    """The server did not take the consumer; why."""
+    """The server's reason for rejecting a consumer."""
 
 
 class CutOff(Exception):
-    """The server has ended the connection; the last that it said."""
+    """The last message before the server closed the connection."""
 
 
 class RawConsumer:
-    """Speaks the protocol by hand. Batches are copied, and their slots released with the next `ASK`."""
+    """A consumer that speaks the protocol directly. It copies batches and releases their slots with the next `ASK`."""
 
     def __init__(self, name, hello=None, uid=None):
         self.sock = connected(name, uid)
@@ -87,7 +87,7 @@ class RawConsumer:
         self.sock.send(request.pack())
 
     def next(self):
-        """The next offer and a copy of its batch; or the end of the epoch, and None."""
+        """Return the next offer and a copy of its batch; at the end of the epoch, the end record and None."""
         while not self._waiting:
             self._waiting += self._heard()
         found = self._waiting.popleft()
@@ -100,12 +100,12 @@ class RawConsumer:
         return found, batch
 
     def ask(self):
-        """What was given is taken, and not looked at any more."""
+        """Confirm the last batch, release its slot, and request the next one."""
         self.say(ConsumerRequest(ToServer.ASK, self.taken, tuple(self._held)))
         self._held.clear()
 
     def epoch_through(self):
-        """All of one epoch: positions and batches, in the order in which they came."""
+        """Return the positions and batches of one epoch in order of arrival."""
         self.begin()
         found = []
         while True:
@@ -134,13 +134,13 @@ class RawConsumer:
         return np.copy(spec.rebuild(recipe, base_over(self._memory, start, offer.nbytes, recipe.structure)))
 
     def close(self):
-        """Leave, as a consumer does that looks at nothing any more."""
+        """Leave the server, as a consumer does that uses no batch any longer."""
         with contextlib.suppress(OSError):
             self.say(ConsumerRequest(ToServer.LEAVE))
         self.drop()
 
     def drop(self):
-        """End the connection without a word."""
+        """Close the connection without a message."""
         descriptors.close_object(self.sock)
         self._memory.close()
 

@@ -1,9 +1,9 @@
-"""A pool of processes without processes: the engine is the real one, its workers are objects that the test moves.
+"""A pool of simulated worker processes: the engine is real, and its workers are objects that a test steps.
 
-Pipes, records, slots, layout, the sending of states and the replacement of the dead are all real; only the life of a
-worker is cut into steps that a test may order as it likes: read grants, compute, write the batch, report, die. Where
-the trainer would sleep, the world takes one of the steps that are possible; if none is, nobody will ever wake it, and
-that is a deadlock, found in microseconds.
+Pipes, records, slots, layout, pushed states and the replacement of workers are real. Only the execution of a worker is
+cut into steps that a test can order: read grants, compute, write the batch, report, crash. When the trainer would
+block, the world takes one of the possible steps. If no step is possible, the trainer would never wake up. Such a
+deadlock is found within microseconds.
 """
 
 import contextlib
@@ -52,11 +52,11 @@ from mpqueue.workers.source_watch import SourceWatch
 
 
 class Deadlock(AssertionError):
-    """The trainer waits, and nothing that could happen would wake it."""
+    """The trainer waits, and no possible step would wake it."""
 
 
 class SmallSegment(Segment):
-    """A segment in a file system of few pages."""
+    """A segment in a file system with few pages."""
 
     max_pages = 1 << 40
 
@@ -67,7 +67,7 @@ class SmallSegment(Segment):
     def reserve(self, offset, end, *, spare=0):
         wanted = set(range(offset // PAGE, -(-end // PAGE))) - self.pages
         room = self.max_pages - len(self.pages)
-        self.pages.update(sorted(wanted)[: max(room, 0)])  # as the kernel does: as many as there are
+        self.pages.update(sorted(wanted)[: max(room, 0)])  # like the kernel, reserve as many pages as possible
         if len(wanted) > room:
             raise OSError(errno.ENOSPC, "no room")
 
@@ -81,12 +81,12 @@ class SmallSegment(Segment):
 
 
 class Source:
-    """Batch ``unit`` of an epoch: its content, its size, and whether it fails.
+    """A source with known content, size and errors of each batch.
 
     Args:
-        sizes: In int64s, by index modulo their number.
+        sizes: Sizes in int64s, by index modulo their number.
         bad: Indices modulo 7 that raise.
-        lengths: Of streams, one per lane; None for a sequence.
+        lengths: Lengths of the lanes of a stream, or None for a sequence.
     """
 
     def __init__(self, sizes, bad=(), lengths=None):
@@ -102,7 +102,7 @@ class Source:
 
 
 class Worker:
-    """One worker of the world; its steps are `moves`."""
+    """A worker of the world. Its possible steps are `moves`."""
 
     def __init__(self, world, key, config, ends, source, buffers):
         self.world, self.key, self.config = world, key, config
@@ -110,15 +110,15 @@ class Worker:
         self.writer = SlotWriter(world.ring.segment, config.stride, None)
         self.source, self.buffers = source, buffers
         self.backlog = deque()
-        self.grant = self.placed = self.kind = None  # what it works on, and what it has written of it
+        self.grant = self.placed = self.kind = None  # the grant being computed, and its part that is written
         self.is_starved = False
-        self.kept = deque()  # arrays in slots that its code holds on to
-        self.lanes = {}  # by number: the epoch of a lane that is open, and its next element
+        self.kept = deque()  # arrays in slots that user code still references
+        self.lanes = {}  # by number: the epoch of an open lane, and its next element
         self.poll = select.poll()
         self.poll.register(self.grants, select.POLLIN)
 
     def moves(self):
-        """What it can do now."""
+        """Return the steps that are possible now."""
         if self.is_starved:
             return [self.retry] if self.poll.poll(0) else []
         if self.placed is not None:
@@ -131,11 +131,11 @@ class Worker:
         elif self.poll.poll(0):
             found.append(self.read)
         if self.kept and self.grant is None:
-            found.append(self.let_go)
+            found.append(self.release_kept)
         return found
 
     def read(self):
-        """Take some of the grants out of the pipe; at its end, leave."""
+        """Read some of the grants from the pipe; exit at the end of the pipe."""
         data = os.read(self.grants, self.world.choose([1, 2, 16]) * GRANT.size)
         self.backlog.extend(GRANT.iter_unpack(data))
         if not data:
@@ -152,14 +152,14 @@ class Worker:
             self.say(ReportKind.LOADED, slot, turn)
             return
         if kind == GrantKind.CLOSE:
-            self.lanes.pop(unit, None)  # of an epoch that is over, it may have none
+            self.lanes.pop(unit, None)  # may be absent if its epoch is over
             self.world.reached["lane closed"] += 1
             return
         assert kind == GrantKind.WORK or (kind == GrantKind.LANE and self.config.is_stream)
         if kind == GrantKind.LANE:
             start = unpack_start(self.world.ring.segment.memory, slot * self.config.stride)
             number, lane = divmod(unit, self.config.num_lanes)
-            if isinstance(start, RetryStart):  # a worker has died over the element; it marks no samples of this source
+            if isinstance(start, RetryStart):  # a worker crashed at this element; this source has no retry markers
                 self.world.reached["lane begun after a death"] += 1
                 start = start.start
             assert start.number <= number
@@ -183,7 +183,7 @@ class Worker:
             number, lane = divmod(unit, self.config.num_lanes)
             if not number:
                 self.lanes[lane] = epoch, 0
-            assert self.lanes[lane] == (epoch, number)  # nobody is asked for an element that he is not at
+            assert self.lanes[lane] == (epoch, number)  # a worker only computes the next element of a lane
             self.lanes[lane] = epoch, number + 1
             if number >= self.source.lengths[lane]:
                 self.kind, self.placed = ReportKind.END, Placed(0, False, 0, 0, self.writer.keeps_slot())
@@ -202,7 +202,7 @@ class Worker:
     def fail(self, error):
         try:
             self.kind, self.placed = ReportKind.RAISED, self.writer.place_bytes(failures.pack(error, "a note"))
-        except OSError:  # no memory behind what its code holds
+        except OSError:  # no memory for the slots that user code still references
             self.world.reached["dies of no memory"] += 1
             self.world.dies(self, 1)
 
@@ -220,7 +220,7 @@ class Worker:
                 self.save()
 
     def save(self):
-        """Write a snapshot behind the batch, if there is room."""
+        """Write a snapshot after the batch, if there is room."""
         number, lane = divmod(self.grant[4], self.config.num_lanes)
         data = pack_tail(pickle.dumps((lane, number + 1)), ())
         try:
@@ -256,15 +256,15 @@ class Worker:
         self.world.note_reported(self, self.grant)
         self.world.reached["held by the worker"] += placed.held
         self.grant = self.placed = None
-        self.say_let_go()
+        self.report_released()
 
-    def let_go(self):
+    def release_kept(self):
         array = self.kept.popleft()
-        array[...] = -1  # its own code may write to it until then
+        array[...] = -1  # user code may write to the array until it releases it
         del array
-        self.say_let_go()
+        self.report_released()
 
-    def say_let_go(self):
+    def report_released(self):
         while self.writer.let_go:
             self.world.reached["let go by the worker"] += 1
             self.say(ReportKind.LET_GO, self.writer.let_go.popleft(), 0)
@@ -282,11 +282,11 @@ class Worker:
 
 
 class ForkServer:
-    """A launcher that makes workers of the world."""
+    """A launcher that creates workers of the world."""
 
     def __init__(self, world):
         self.world = world
-        self.told = deque()
+        self.pending_events = deque()
         self.image = None
         self.is_gone = False
         self.read_end, self.write_end = os.pipe()
@@ -296,7 +296,7 @@ class ForkServer:
         poller.register(self.read_end, select.POLLIN)
 
     def tell(self, event):
-        self.told.append(event)
+        self.pending_events.append(event)
         os.write(self.write_end, b"!")
 
     def set_image(self, image):
@@ -327,9 +327,9 @@ class ForkServer:
             self.world.dies(worker, -number)
 
     def events(self, timeout_s=0):
-        while not self.told and not self.is_gone and timeout_s != 0:
-            self.world.step(may_kill=False)  # who asks like this waits for workers that were told to end
-        found, self.told = list(self.told), deque()
+        while not self.pending_events and not self.is_gone and timeout_s != 0:
+            self.world.step(may_kill=False)  # the caller waits for workers that must end
+        found, self.pending_events = list(self.pending_events), deque()
         if found:
             os.read(self.read_end, 1 << 16)
         elif self.is_gone:
@@ -337,11 +337,11 @@ class ForkServer:
         return found
 
     def dies(self):
-        """With all its workers, and what it had not told yet."""
+        """End the fork server and all its workers; discard pending events."""
         self.is_gone = True
         for worker in list(self.world.workers.values()):
             self.world.dies(worker, -9)
-        self.told.clear()
+        self.pending_events.clear()
         os.write(self.write_end, b"!")
 
     def release(self, *, reusable):
@@ -355,7 +355,7 @@ class ForkServer:
 
 
 class Sync(SourceSync):
-    """The real one; its fork servers are simulated."""
+    """The real source synchronization with simulated fork servers."""
 
     def __init__(self, payload, world):
         watch = SourceWatch(payload, is_local=False)  # its images have digests
@@ -363,7 +363,7 @@ class Sync(SourceSync):
         self.world = world
 
     def begin(self):
-        """There is no interpreter to wait for."""
+        """Skip the wait, because no interpreter starts."""
 
     def launch(self):
         self.world.fork_server = ForkServer(self.world)
@@ -372,7 +372,7 @@ class Sync(SourceSync):
 
 
 class Backend(ProcessBackend):
-    """The real one; where it would sleep, the world goes on."""
+    """The real backend. When it would sleep, the world takes a step."""
 
     def __init__(self, ledger, state, job, world):
         self.world = world
@@ -381,7 +381,7 @@ class Backend(ProcessBackend):
     def _open(self, undo):
         super()._open(undo)
         self.world.ring = self.pool.ring
-        self._slow.time_left_s = lambda: None  # it goes by another clock than this world's
+        self._slow.time_left_s = lambda: None  # its clock differs from the world's
 
     def _poll(self, timeout_s):
         while True:
@@ -390,7 +390,7 @@ class Backend(ProcessBackend):
                 return events
             if timeout_s is not None and self.world.choose([True, False]):
                 self.world.now_ns += int(timeout_s * 1e9)
-                return []  # time goes by, too
+                return []  # simulated time passes
             self.world.step()
 
 
@@ -399,17 +399,17 @@ class World:
 
     Args:
         source: A `Source`.
-        schedule: Of its batches.
-        num_workers: How many.
-        credit: Of the pipeline.
-        choose: Picks one of a list: the world's chance.
-        max_pages: Of the file system under the ring.
-        epoch_end: As `Pipeline` takes it.
-        restarts: As an enqueuer takes it.
-        death_rate: Of so many steps one is a death, 0: none.
-        reached: Counts what happens in it.
-        ends_epochs: As `Pipeline` takes it.
-        ring: As a job has it.
+        schedule: Schedule of its batches.
+        num_workers: Number of workers.
+        credit: Credit limit of the pipeline.
+        choose: Function that picks an item of a list, the only source of randomness.
+        max_pages: Number of pages of the file system of the ring.
+        epoch_end: Argument of `Pipeline`.
+        restarts: Argument of an enqueuer.
+        death_rate: One in ``death_rate`` steps is a crash; 0 for none.
+        reached: Counter of events.
+        ends_epochs: Argument of `Pipeline`.
+        ring: Argument of a job.
     """
 
     def __init__(
@@ -419,7 +419,7 @@ class World:
         self.reached = Counter() if reached is None else reached
         self.choose, self.death_rate = choose, death_rate
         self.workers, self.fork_server, self.ring = {}, None, None
-        self.at_work = {}  # by the worker's key: the grants that it has read and not reported
+        self.grants_in_flight = {}  # by the worker's key: the grants that it has read and not reported
         self.num_deaths = 0
         ledger = Ledger(schedule, credit, ordered=ordered)
         self.pipeline = Pipeline(ledger, epoch_end=epoch_end, timed_epoch_end=False, ends_epochs=ends_epochs)
@@ -434,21 +434,21 @@ class World:
             self.pipeline.start(self.backend)
 
     def note_begun(self, worker, grant):
-        self.at_work[worker.key] = grant
+        self.grants_in_flight[worker.key] = grant
 
     def note_reported(self, worker, grant):
-        assert self.at_work.pop(worker.key) == grant
+        assert self.grants_in_flight.pop(worker.key) == grant
 
     def dies(self, worker, exitcode):
-        """A worker ends, wherever it is."""
+        """End a worker in any state."""
         if self.workers.pop(worker.key, None) is None:
             return
-        self.at_work.pop(worker.key, None)
+        self.grants_in_flight.pop(worker.key, None)
         worker.close()
         self.fork_server.tell(ProcessEvent(worker.key, exitcode=exitcode))
 
     def kill_one(self, *, starved_first=False):
-        """Somebody kills a worker, or the fork server."""
+        """Kill a worker or the fork server."""
         self.num_deaths += 1
         starved = [worker for worker in self.workers.values() if worker.is_starved]
         victims = (
@@ -464,7 +464,7 @@ class World:
             self.fork_server.dies()
 
     def step(self, *, may_kill=True):
-        """One of the things happens that can happen now."""
+        """Take one of the possible steps."""
         self.now_ns += 50_000
         if may_kill and self.death_rate and self.choose(range(self.death_rate)) == 0:
             self.kill_one()
@@ -475,7 +475,7 @@ class World:
         self.choose(moves)()
 
     def describe(self):
-        """Who has what."""
+        """Describe the state of the engine and its workers."""
         backend = self.backend
         pool = backend.pool
         workers = {
@@ -493,7 +493,7 @@ class World:
         return any(worker.moves() for worker in self.workers.values())
 
     def close(self):
-        """Stop the engine, which leaves nobody."""
+        """Stop the engine, and assert that no worker remains."""
         try:
             self.pipeline.stop()
         finally:
@@ -504,7 +504,7 @@ class World:
 
 @contextlib.contextmanager
 def small_segments(max_pages):
-    """Rings made in here lie in file systems of so many pages."""
+    """Create rings in file systems of ``max_pages`` pages within the context."""
     from mpqueue.memory import ring
 
     kind = type("SmallSegment", (SmallSegment,), {"max_pages": max_pages})

@@ -1,7 +1,8 @@
-"""An exception, as of a signal's handler, at the n-th place in the package: where Python looks for signals, or anywhere.
+"""Exceptions like those of signal handlers, raised at the n-th possible place in the package.
 
-Only the package's own files count. Neither the tests nor this file do, in whatever folder they lie: how many places
-there are in a test is up to the machine's load, and one in an ``__exit__`` of ours would be one that nobody expects.
+"Possible" is either a place where Python checks for signals, or any line. Only files of the package count. Tests and
+this file are excluded: the number of places in a test depends on the load of the machine, and no handler would expect
+an exception in an ``__exit__`` of a test.
 """
 
 import dis
@@ -21,46 +22,46 @@ _PACKAGE = os.path.dirname(mpqueue.__file__) + os.sep
 _OF_COLLECTOR = (
     weakref.finalize.__call__.__code__,
     deliver_after_return.__code__,
-    weakref.WeakSet()._remove.__code__,  # of the threads that `threading` knows
+    weakref.WeakSet()._remove.__code__,  # used by `threading` for its threads
 )
 
 
 class Struck(BaseException):
-    """What the handler raises, as KeyboardInterrupt is raised."""
+    """The exception that the handler raises, a `BaseException` like KeyboardInterrupt."""
 
 
 class StruckException(Struck, Exception):
-    """One that ``except Exception`` catches, as a time limit is."""
+    """An exception that ``except Exception`` catches, like a time limit's."""
 
 
 class StruckError(Struck, ValueError, IndexError, KeyError, TypeError, RuntimeError):
-    """One that code takes for an error that it expects."""
+    """An exception that code mistakes for an expected error."""
 
 
-# After these Python looks whether a signal has come; a handler runs there, and nowhere else.
+# Python checks for signals after these instructions, and runs handlers only there.
 _CHECKED = {number for name, number in dis.opmap.items() if name.startswith(("CALL", "JUMP_BACKWARD", "RESUME"))}
 _RESUME = dis.opmap["RESUME"]
-# Except where the call has raised: then Python enters the handler of that exception first, and what is raised before
-# this instruction would leave the exception as the thread's own, with all that its frames hold.
+# Except if the call has raised: Python enters the handler of that exception first. If another exception were raised
+# before this instruction, the first one would remain the thread's current exception, with all objects of its frames.
 _ENTERS_HANDLER = dis.opmap["PUSH_EXC_INFO"]
 
 
 def is_ours(frame):
-    """Whether a frame runs code of the package."""
+    """Return whether a frame runs code of the package."""
     return frame.f_code.co_filename.startswith(_PACKAGE)
 
 
 def _can_be_struck(frame):
-    """Whether handlers run in a frame: not where they are replaced and put back."""
+    """Return whether signal handlers can raise in a frame, which excludes the code that replaces and restores them."""
     return is_ours(frame) and not frame.f_code.co_filename.endswith(f"{os.sep}interrupts.py")
 
 
 def in_finalizer(frame):
-    """Whether a `weakref.finalize`, or another callback of the collector's, has called this, directly or not.
+    """Return whether a `weakref.finalize` or another callback of the garbage collector is an ancestor of this frame.
 
-    What comes in the latter is raised behind it, in whatever frame that is.
+    A signal that arrives in such a callback raises after it, in an arbitrary frame.
     """
-    # JAX's and hypothesis's, once these were imported.
+    # Callbacks of JAX and hypothesis, once these are imported.
     if frame is not None and frame.f_code.co_name in {"_xla_gc_callback", "gc_callback"}:
         return True
     while frame is not None and frame.f_code not in _OF_COLLECTOR:
@@ -68,8 +69,8 @@ def in_finalizer(frame):
     return frame is not None
 
 
-def is_at_work(frame):
-    """Whether the package's code runs in this frame or has called it, and no finalizer has."""
+def runs_package_code(frame):
+    """Return whether this frame or an ancestor runs the package's code, and no finalizer does."""
     if in_finalizer(frame):
         return False
     while frame is not None and not is_ours(frame):
@@ -78,14 +79,14 @@ def is_at_work(frame):
 
 
 class Strike:
-    """Sends this process a signal at the n-th place in the engine where Python looks for one, in this thread.
+    """Send this process a signal at the n-th place in the engine where Python checks for signals in this thread.
 
     Args:
-        after: Which place.
-        finalizers: Strike in a finalizer, too. There Python ignores what a handler raises, and reports it: the report
-            is dropped, and the test sees what the finalizer has not done. Else a strike waits for the finalizer's end:
-            when one runs is up to the garbage collection.
-        error: The class of what the handler raises, a `Struck`.
+        after: Number of the place.
+        finalizers: Whether to strike in finalizers, too. There, Python ignores and reports exceptions of handlers. The
+        report is dropped; the test must notice the skipped part of the finalizer. Otherwise a strike is delayed until
+        after the finalizer, because its time depends on the garbage collector.
+        error: Class of the exception, a `Struck`.
     """
 
     def __init__(self, after, *, finalizers=False, error=Struck):
@@ -95,7 +96,8 @@ class Strike:
     def __enter__(self):
         self._handler = signal.signal(signal.SIGUSR1, self._raise)
         self._report, sys.unraisablehook = sys.unraisablehook, self._report_others
-        sys._getframe().f_trace_opcodes = True  # Python 3.12 tells of opcodes if any frame wants them when this is set:
+        # Python 3.12 reports opcodes only if a frame requests them at the time of `sys.settrace`.
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(self._enter)
         return self
 
@@ -112,12 +114,14 @@ class Strike:
         raise self._error
 
     def _enter(self, frame, _event, _argument):
-        self._latest[id(frame.f_back)] = None  # the return from Python code is no place to look
+        self._latest[id(frame.f_back)] = None  # Python does not check for signals when Python code returns
         if not _can_be_struck(frame):
             return None
-        frame.f_trace = self._step  # before the next line: else Python 3.13 and newer report no opcode of this frame
+        # Before the next line, otherwise Python 3.13 and newer report no opcode of this frame.
+        frame.f_trace = self._step
         frame.f_trace_opcodes = True
-        self._latest[id(frame)] = _RESUME  # which CPython does not report: signals come at a function's beginning, too
+        # CPython does not report `_RESUME`, but it handles signals at the beginning of a function, too.
+        self._latest[id(frame)] = _RESUME
         return self._step
 
     def _step(self, frame, event, _argument):
@@ -140,7 +144,7 @@ class Strike:
 
 
 class StrikeBeforeLine:
-    """Raises before the n-th line of the package, in this thread, where a handler could; not in a finalizer."""
+    """Raise before the n-th line of the package in this thread, where a handler could raise, but not in finalizers."""
 
     def __init__(self, after):
         self.left = after
@@ -156,8 +160,8 @@ class StrikeBeforeLine:
         return self._step if _can_be_struck(frame) else None
 
     def _step(self, frame, event, _argument):
-        # No handler runs where signals are deferred. A strike before that block's end left SIGINT without its handler,
-        # and a test of Ctrl-C that followed waited for ever.
+        # No handler runs while signals are deferred. A strike before the end of that block would lose the handler of
+        # SIGINT, and a later test of Ctrl-C would hang.
         if event == "line" and not are_signals_deferred() and not (self.left == 1 and in_finalizer(frame)):
             self.left -= 1
             if self.left == 0:
@@ -167,18 +171,19 @@ class StrikeBeforeLine:
 
 
 class StruckByAlarm:
-    """Has SIGALRM raise once in the package's code, when it is armed. In a finalizer it does nothing: what a handler
-    raises there is ignored.
+    """A SIGALRM handler that raises once in the package's code when it is armed.
+
+    In a finalizer it does not raise, because exceptions of handlers are ignored there.
 
     Args:
-        error: What is raised.
+        error: The exception to raise.
     """
 
     def __init__(self, error):
         self._error, self._is_armed = error, False
 
     def __enter__(self):
-        # Python's own `Path.read_text` warns of a file that it closes, where one strikes between its open and its with.
+        # Python's `Path.read_text` warns of an unclosed file if a signal strikes between its `open` and its `with`.
         self._warnings = warnings.catch_warnings()
         self._warnings.__enter__()
         warnings.filterwarnings("ignore", "unclosed file", ResourceWarning)
@@ -192,24 +197,24 @@ class StruckByAlarm:
         self._warnings.__exit__(None, None, None)
 
     def _strike(self, _number, frame):
-        if self._is_armed and is_at_work(frame):
+        if self._is_armed and runs_package_code(frame):
             self._is_armed = False
             self._note()
             raise self._error
 
 
 class Alarms(StruckByAlarm):
-    """Calls that a real signal strikes at any moment, in C code and between; what nobody can tell is not struck.
+    """Calls that are interrupted by a real signal at a random moment, also within C code.
 
-    The handler raises if a frame of the engine is at work. A caller's own frame may lose what it was given, and where
-    a finalizer runs is up to the garbage collection: there it does nothing.
+    The handler raises if a frame of the engine is running. It does not raise in frames of the caller, which could lose
+    a returned value, nor in finalizers, whose time depends on the garbage collector.
 
     Args:
-        seed: Of the moments.
-        error: The class of what is raised: a time limit raises an Exception, Ctrl-C does not.
+        seed: Seed of the moments.
+        error: Class of the exception. A time limit raises an `Exception`, Ctrl-C a `BaseException`.
 
     Attributes:
-        count: How often it has struck.
+        count: Number of signals that raised.
     """
 
     def __init__(self, seed, error=Struck):
@@ -220,7 +225,7 @@ class Alarms(StruckByAlarm):
         self.count += 1
 
     def call(self, function, *arguments):
-        """Return what a call returns, in a list; an empty list if it was struck."""
+        """Return the result of a call in a list, or an empty list if the call was interrupted."""
         try:
             signal.setitimer(signal.ITIMER_REAL, self._random.uniform(1e-6, self._random.choice((2e-5, 2e-4, 1e-3))))
             self._is_armed = True

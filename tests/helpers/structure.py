@@ -1,7 +1,6 @@
-"""Read the structure of the package and of its scripts out of their source: modules, imports, maps, sizes.
+"""The structure of the package and its scripts, read from their source: modules, imports, maps, sizes.
 
-Nothing of what is read is imported. An import counts wherever it stands: at the top, inside a function, under
-``TYPE_CHECKING``.
+No module is imported. All imports count: at module level, inside functions, and under ``TYPE_CHECKING``.
 """
 
 import ast
@@ -14,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Module:
-    """One file of Python, its name as it would be imported, and what it contains."""
+    """A Python file: its import name and its content."""
 
     def __init__(self, name, path):
         self.name, self.path = name, path
@@ -33,7 +32,7 @@ class Module:
 
 
 def read(folder, prefix=""):
-    """All modules under a folder, by name; those without a suffix are scripts that name Python in their first line."""
+    """Return all modules below a folder, by name."""
     found = {}
     for path in sorted(folder.rglob("*.py")):
         parts = path.relative_to(folder).with_suffix("").parts
@@ -43,7 +42,7 @@ def read(folder, prefix=""):
 
 
 def imported(module, names):
-    """The modules out of ``names`` that a module imports, wherever in it."""
+    """Return the modules of ``names`` that a module imports anywhere."""
     targets = set()
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Import):
@@ -61,12 +60,12 @@ def imported(module, names):
 
 
 def graph(modules):
-    """Who imports whom, by name."""
+    """Return the modules that each module imports, by name."""
     return {name: imported(module, modules) for name, module in modules.items()}
 
 
 def circles(edges):
-    """Groups of modules that can reach each other: the strongly connected components of more than one (Tarjan)."""
+    """Return the groups of modules with cyclic imports: strongly connected components of two or more (Tarjan)."""
     index, low, stack, found = {}, {}, [], []
 
     def visit(name):
@@ -95,10 +94,10 @@ _LINE = re.compile(r"^ {4}((?:\w+(?:\.py|/)(?:\s+|$))+)")
 
 
 def printed_map(package):
-    """The layers that a package's docstring prints: for each file or folder in it, the number of its line.
+    """Return the map in a package's docstring: for each file or folder, the number of its line.
 
-    A line of the map holds one or more names that end in ``.py`` or ``/``, then a description; lines that begin
-    deeper go on with the description.
+    A line of the map has one or more names that end in ``.py`` or ``/``, followed by a description. Lines with a deeper
+    indentation continue the description.
     """
     layers = {}
     for number, line in enumerate((ast.get_docstring(package.tree, clean=True) or "").splitlines()):
@@ -112,20 +111,20 @@ def printed_map(package):
 
 
 def on_disk(package):
-    """What a package's map has to name."""
+    """Return the names that a package's map must contain."""
     folder = package.path.parent
     files = {path.name for path in folder.glob("*.py")} - {"__init__.py"}
     return files | {f"{path.name}/" for path in folder.iterdir() if (path / "__init__.py").exists()}
 
 
 def entry(module, package):
-    """The name under which a package's map has a module of it: its own file, or the folder that it lies in."""
+    """Return the name of a module in a package's map: its file, or the folder that contains it."""
     inner = module.path.relative_to(package.path.parent).parts
     return inner[0] if len(inner) == 1 else f"{inner[0]}/"
 
 
 def fields(node):
-    """Names of a class's fields: assigned on ``self`` in its methods, or annotated in its body."""
+    """Return the names of a class's fields: assigned on ``self`` in its methods, or annotated in its body."""
     own = {
         inner.attr
         for inner in ast.walk(node)
@@ -142,7 +141,7 @@ def fields(node):
 
 
 def definitions(modules, kind):
-    """All definitions of a kind, with the dotted name that says where."""
+    """Yield all definitions of a kind, with their dotted names."""
     for name, module in modules.items():
         for node in ast.walk(module.tree):
             if isinstance(node, kind):
@@ -150,7 +149,7 @@ def definitions(modules, kind):
 
 
 def code_lines(node):
-    """Return the lines of a function without its docstring, which is as long as what is to be told."""
+    """Return the number of lines of a function without its docstring."""
     lines = node.end_lineno - node.lineno + 1
     if ast.get_docstring(node) is not None:
         lines -= node.body[0].end_lineno - node.body[0].lineno + 1
@@ -158,14 +157,15 @@ def code_lines(node):
 
 
 class Step(NamedTuple):
-    """A step of a walk through the code: a file and the names in it that take part."""
+    """A step of a walk through the code: a file, and its names that take part."""
 
     file: str
     names: tuple[str, ...]
 
 
 def walk(page, heading):
-    """The steps under a heading of a page: each line that names a file in backticks, and the names after it."""
+    """Return the steps under a heading of a page: each line with a file name in backticks, and the names that follow.
+    """
     text = page.read_text("utf-8")
     section = re.split(rf"^#+ {re.escape(heading)}\s*$", text, flags=re.M)
     assert len(section) == 2, f"{page.name} has no single section {heading!r}"
@@ -179,7 +179,7 @@ def walk(page, heading):
 
 
 def is_defined(module, dotted):
-    """Return whether a module defines a function, a class, or a member of a class of this dotted name."""
+    """Return whether a module defines a function, a class, or a member of a class with this dotted name."""
     scope = module.tree.body
     for part in dotted.split("."):
         for node in scope:

@@ -1,22 +1,22 @@
-"""The table of faults: place x kind x backend, and for each cell what is to be seen, or why it cannot be.
+"""The table of faults: place x kind x backend, with the expected outcome of each cell, or the reason why it is omitted.
 
-Pure data and rules; `test_table.py` runs the cells, `hooks.py` strikes in the right place.
+This module contains only data and rules. `test_table.py` runs the cells; `hooks.py` causes the faults.
 """
 
 from typing import NamedTuple
 
 PLACES = {
-    "forkserver": "the interpreter of the fork server comes up",
+    "forkserver": "the interpreter of the fork server starts",
     "unpickling": "the source is unpickled for the first time",
     "worker-init": "`worker_init` runs",
     "before-item": "`__getitem__` has just begun",
     "amid-item": "`__getitem__` has filled one half of an array of `mpqueue.empty`",
-    "amid-copy": "some bytes of the batch lie in the slot",
-    "before-record": "all bytes lie in the slot, the record is not written",
+    "amid-copy": "some bytes of the batch are in the slot",
+    "before-record": "all bytes are in the slot, the record is not written",
     "after-record": "the record is written",
     "pickling-batch": "an object of the batch is pickled",
     "pickling-error": "an exception of the source is pickled",
-    "idle": "all that was granted is reported, and the worker waits for more",
+    "idle": "all grants are reported, and the worker waits for more",
     "epoch-end": "the worker waits while the trainer is in `on_epoch_end`",
     "on-epoch-end": "`on_epoch_end` runs in the trainer",
     "push-to-fork_server": "the fork server unpickles a new state of the source",
@@ -31,8 +31,8 @@ KINDS = RAISING + DYING + PAUSING + HANGING
 PROCESSES = ("forkserver", "fork", "spawn")
 BACKENDS = (*PROCESSES, "thread", "inline")
 
-AT = 3  # the index that is struck
-LENGTH = 6  # of an epoch
+AT = 3  # the index with the fault
+LENGTH = 6  # batches per epoch
 AT_START = -1
 
 _IN_USER_CODE = ("worker-init", "before-item", "amid-item")
@@ -40,12 +40,12 @@ _LOCAL = ("thread", "inline")
 
 
 class Outcome(NamedTuple):
-    """What is to be seen.
+    """The expected outcome of a cell.
 
     Attributes:
-        error: Name of the exception's type that ends the stream, None if the stream is complete.
-        after: How many batches come before it; `AT_START`: `start` raises it.
-        deaths: Whether a worker, or the fork server, dies of it.
+        error: Type name of the exception that ends the stream, or None if the stream is complete.
+        after: Number of batches before it; `AT_START` if `start` raises it.
+        deaths: Whether a worker or the fork server crashes.
     """
 
     error: str | None = None
@@ -54,7 +54,7 @@ class Outcome(NamedTuple):
 
 
 class Impossible(NamedTuple):
-    """Cells that cannot be, or where there is nothing to see: all combinations of these."""
+    """A rule that omits all combinations of these places, kinds and backends."""
 
     places: tuple
     kinds: tuple
@@ -70,9 +70,9 @@ _DEADLY = (*DYING, "sigstop")
 _FORK_SERVER = ("forkserver", "unpickling", "push-to-fork_server", "push-to-worker")
 
 IMPOSSIBLE = [
-    Impossible(_FORK_SERVER, KINDS, _LOCAL, "there is no fork server: the caller's own source is used, which nobody pickles"),
+    Impossible(_FORK_SERVER, KINDS, _LOCAL, "there is no fork server: the caller's source is used without pickling"),
     Impossible(_FORK_SERVER, KINDS, ("fork",), "there is no fork server: workers are forked with the source, at each epoch"),
-    Impossible(("push-to-fork_server",), KINDS, ("spawn",), "the fork server passes the source on and does not unpickle it"),
+    Impossible(("push-to-fork_server",), KINDS, ("spawn",), "the fork server forwards the source without unpickling it"),
     Impossible(
         ("forkserver",), _ALL_BUT_TYPICAL, ("spawn",), "it is the fork server of forked workers, which has these cells"
     ),
@@ -96,22 +96,22 @@ IMPOSSIBLE = [
         tuple(kind for kind in RAISING if kind not in ("raise", "sys-exit")), ("forkserver",),
         "no code catches exceptions in these places: each ends the worker as `raise` does",
     ),
-    Impossible(_SLOT, KINDS, _LOCAL, "there is no slot and no record: batches and exceptions are handed on as they are"),
+    Impossible(_SLOT, KINDS, _LOCAL, "there is no slot and no record: batches and exceptions are passed by reference"),
     Impossible(("idle", "epoch-end"), KINDS, ("thread",), "an idle thread runs none of the user's code"),
     Impossible(("idle", "epoch-end"), KINDS, ("inline",), "there is no worker that could be idle"),
-    Impossible(("on-epoch-end",), _DEADLY, BACKENDS, "it is the death of the trainer"),
+    Impossible(("on-epoch-end",), _DEADLY, BACKENDS, "it ends the trainer"),
     Impossible(("on-epoch-end",), PAUSING, BACKENDS, "it stops and continues the trainer, in the trainer's own code"),
     Impossible(("on-epoch-end",), ("endless-loop",), BACKENDS, "it is the trainer's own loop; a signal ends it"),
-    Impossible(("stopping",), KINDS, ("inline",), "there is nothing to stop: no code of anybody runs then"),
+    Impossible(("stopping",), KINDS, ("inline",), "no user code runs when an inline loader stops"),
     Impossible(
         (*_IN_USER_CODE, "stopping"), _DEADLY, ("thread",),
-        "it is the death of its host, the trainer",
+        "it ends the trainer, which runs the source",
     ),
     Impossible(
-        _IN_USER_CODE, _DEADLY, ("inline",), "it is the death of its host, the trainer"
+        _IN_USER_CODE, _DEADLY, ("inline",), "it ends the trainer, which runs the source"
     ),
-    Impossible(("worker-init", "stopping"), PAUSING, ("thread",), "the whole process stops; see it amid an item"),
-    Impossible(("worker-init",), PAUSING, ("inline",), "the whole process stops; see it amid an item"),
+    Impossible(("worker-init", "stopping"), PAUSING, ("thread",), "the whole process stops, as in the cells amid an item"),
+    Impossible(("worker-init",), PAUSING, ("inline",), "the whole process stops, as in the cells amid an item"),
     Impossible(_IN_USER_CODE, ("endless-loop",), ("inline",), "the caller loops in its own code; a signal ends it"),
 ]  # fmt: skip
 
@@ -125,7 +125,7 @@ _NAME_FROM_WORKER = _OWN_NAME | {
 
 
 def reason_against(place, kind, backend):
-    """Why there is no such cell, None if there is one."""
+    """Return the reason why a cell is omitted, or None."""
     for rule in IMPOSSIBLE:
         if place in rule.places and kind in rule.kinds and backend in rule.backends:
             return rule.reason
@@ -133,18 +133,19 @@ def reason_against(place, kind, backend):
 
 
 def outcome_of(place, kind, backend):
-    """What is to be seen in a cell."""
+    """Return the expected outcome of a cell."""
     if backend in _LOCAL:
         return _outcome_here(place, kind, backend)
     if kind in RAISING:
         return _outcome_of_raising(place, kind, backend)
-    if place == "pickling-error":  # whatever becomes of the pickling, the source has raised
+    if place == "pickling-error":  # the source has raised, whether or not its exception can be pickled
         return Outcome("Telling", AT, kind in DYING + HANGING)
     if kind in HANGING and place == "forkserver":
         return Outcome("Enough", AT_START)
     if kind in HANGING and place == "unpickling" and backend == "forkserver":
         return Outcome("Enough", AT_START)
-    # What stops or pauses the fork server holds up nobody; what ends a worker at its end is not counted as a death.
+    # A fork server that stops or pauses blocks no process. A worker that ends at its regular end does not count as a
+    # crash.
     is_unharmed = kind in PAUSING or place == "stopping" or (kind in HANGING and place == "push-to-fork_server")
     return Outcome(deaths=not is_unharmed)
 
@@ -163,7 +164,8 @@ def _outcome_of_raising(place, kind, backend):
         return Outcome(name, LENGTH)
     if place == "on-epoch-end":
         return Outcome(_OWN_NAME[kind], LENGTH)
-    # In the rest no user code runs in any `try` of ours: what a handler of the user raises there ends the worker.
+    # In the other places, no user code runs in a `try` block of the package: an exception of a user's signal handler
+    # ends the worker.
     is_end_of_fork_server = place == "forkserver" and kind == "sys-exit"
     return Outcome(deaths=is_end_of_fork_server or place in ("before-record", "after-record", "idle", "epoch-end"))
 

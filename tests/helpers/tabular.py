@@ -1,4 +1,4 @@
-"""Tables of all kinds of columns, files of them, and whether samples are their rows."""
+"""Tables with columns of many types, files of these tables, and their rows as samples."""
 
 import datetime as dt
 import os
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def table(num_rows):
-    """A table of pyarrow whose columns are of the kinds that people have, with missing values."""
+    """Return a pyarrow table with columns of common types, with missing values."""
     import pyarrow as pa
 
     def some(every, value):
@@ -37,7 +37,7 @@ def table(num_rows):
 
 
 def write_parquet(path, content, rows=170, **options):
-    """Write a table in row groups of so many rows; return the path."""
+    """Write a table in row groups of ``rows`` rows; return the path."""
     import pyarrow.parquet as pq
 
     pq.write_table(content, str(path), row_group_size=rows, **options)
@@ -45,7 +45,7 @@ def write_parquet(path, content, rows=170, **options):
 
 
 def write_arrow(path, content, *, form="file", compression=None, rows=170):
-    """Write a table in record batches of so many rows; return the path."""
+    """Write a table in record batches of ``rows`` rows; return the path."""
     import pyarrow as pa
 
     new = pa.ipc.new_file if form == "file" else pa.ipc.new_stream
@@ -55,7 +55,7 @@ def write_arrow(path, content, *, form="file", compression=None, rows=170):
 
 
 def plain(value):
-    """A sample without arrays of NumPy."""
+    """Return a sample with NumPy arrays converted to lists."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, dict):
@@ -64,14 +64,14 @@ def plain(value):
 
 
 def rewrite(path, data):
-    """Write a file anew, at a time that differs also where the clock of its file system is coarse."""
+    """Rewrite a file, with a modification time that differs even if the file system's clock is coarse."""
     with open(path, "wb") as file:
         file.write(data)
     os.utime(path, ns=(10**18, 10**18))
 
 
 def answer_of_child(compute):
-    """What a forked child computes, as text."""
+    """Return the `repr` of a result that a forked child computes."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:

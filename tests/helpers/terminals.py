@@ -17,7 +17,7 @@ DEADLOCK_S = 60
 
 
 class Terminal:
-    """A process on a terminal of some size; what it writes is drawn on a screen."""
+    """A process on a terminal of a given size, with its output drawn on a screen."""
 
     def __init__(self, process, fd, columns, rows):
         self.process, self._fd = process, fd
@@ -26,14 +26,14 @@ class Terminal:
         self._stream = pyte.ByteStream(self._screen)
 
     def wait_for(self, condition):
-        """Read what is written until the screen is as it should be; return its lines."""
+        """Read output until the screen meets a condition; return its lines."""
         deadline = time.monotonic() + DEADLOCK_S
         while not condition(self.lines()):
             left = deadline - time.monotonic()
-            assert left > 0, f"the screen never came: {self.lines()}"
+            assert left > 0, f"the screen never met the condition: {self.lines()}"
             if not select.select([self._fd], [], [], left)[0]:
                 continue
-            assert self._read(), f"the process has ended: {self.lines()}"
+            assert self._read(), f"the process exited: {self.lines()}"
         return self.lines()
 
     def _read(self):
@@ -52,7 +52,7 @@ class Terminal:
         os.write(self._fd, keys)
 
     def end(self):
-        """Read the rest; return the exit status."""
+        """Read the remaining output; return the exit status."""
         while self._read():
             pass
         return self.process.wait(DEADLOCK_S)

@@ -1,4 +1,4 @@
-"""Threads that read one source together."""
+"""Threads that read the same source concurrently."""
 
 import random
 import threading
@@ -7,7 +7,7 @@ DEADLOCK_S = 60
 
 
 def read_by_threads(source, length, *, rounds):
-    """Have four threads read eight samples at a time, drawn at random; return pairs of an index and what came for it."""
+    """Read random blocks of eight samples in four threads; return pairs of an index and its sample."""
     read = []
 
     def draw(seed):

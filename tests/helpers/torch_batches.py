@@ -1,10 +1,10 @@
-"""Values on their way through a worker."""
+"""Values that pass through a worker of torch's loader."""
 
 import mpqueue.torch
 
 
-class Gives:
-    """A dataset with one item, which a function makes in the worker."""
+class Made:
+    """A dataset with one item, which a function creates in the worker."""
 
     def __init__(self, make, n=1):
         self.make, self.n = make, n
@@ -21,12 +21,12 @@ def as_it_is(item):
 
 
 def loader_of(make, n=1, **options):
-    """A loader whose batches are what ``make`` returns in the worker."""
+    """Return a loader that yields the results of ``make`` in the worker."""
     options = {"num_workers": 1, "batch_size": None, "collate_fn": as_it_is} | options
-    return mpqueue.torch.DataLoader(Gives(make, n), **options)
+    return mpqueue.torch.DataLoader(Made(make, n), **options)
 
 
 def through(make, **options):
-    """What the trainer gets of the one that ``make`` returned in a worker."""
+    """Return the trainer's copy of the value that ``make`` returned in a worker."""
     (value,) = loader_of(make, **options)
     return value

@@ -1,4 +1,4 @@
-"""Trees of arrays, of any kind that a batch may be made of, and what it takes for two of them to be the same."""
+"""Trees of arrays and of other values that batches may contain, and a comparison of two trees."""
 
 from typing import NamedTuple
 
@@ -43,16 +43,16 @@ layouts = st.sampled_from(["C", "F", "reversed", "strided", "shifted"])
 
 
 class Tagged(np.ndarray):
-    """A subclass, which is to stay one."""
+    """A subclass of `np.ndarray`, which must be preserved."""
 
 
 def in_own_order(array):
-    """In the machine's byte order: NumPy's own pickles of subclasses, dates and times forget the other one."""
+    """Convert to native byte order, because NumPy's pickles of subclasses, dates and times lose the other one."""
     return array.astype(array.dtype.newbyteorder("="))
 
 
 def pair_of(*items):
-    """A pair, which is pickled as a whole."""
+    """Return a pair, which is pickled as a whole."""
     return Pair(*map(_all_in_own_order, items))
 
 
@@ -67,7 +67,7 @@ def _all_in_own_order(tree):
 
 
 def laid_out(tree, layout):
-    """The same tree with its arrays in another order of memory: a pickle has made all of them contiguous."""
+    """Return the tree with its arrays in another memory layout. (Pickling makes all arrays contiguous.)"""
     if type(tree) in (list, tuple):
         return type(tree)([laid_out(item, layout) for item in tree])
     if type(tree) is dict:
@@ -89,7 +89,7 @@ def laid_out(tree, layout):
 
 
 def same(found, expected):
-    """Equal to the last bit, in type, structure, dtype and shape."""
+    """Return whether two trees are equal bit by bit, in type, structure, dtype and shape."""
     if type(found) is not type(expected):
         return False
     if isinstance(expected, np.ndarray):
@@ -97,7 +97,7 @@ def same(found, expected):
             return False
         if expected.dtype.hasobject:
             return all(same(one, other) for one, other in zip(found.flat, expected.flat, strict=True))
-        if expected.dtype.fields:  # bytes between the fields are nobody's
+        if expected.dtype.fields:  # bytes between the fields are undefined
             return all(same(np.asarray(found)[name], np.asarray(expected)[name]) for name in expected.dtype.fields)
         return found.tobytes() == expected.tobytes()
     if isinstance(expected, (list, tuple)):

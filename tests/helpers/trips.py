@@ -1,8 +1,8 @@
-"""What a batch, or an element of a queue, passes on its way: the files of the package, and the calls of its functions.
+"""The path of a batch or a queue element: the files of the package that it passes, and the number of function calls.
 
-A thread is watched by `sys.setprofile`. What is counted is the steady state: what a thread does is cut into windows of
-`WINDOW` elements, and the window with the fewest calls counts. A busy machine adds calls (a wait in place of a batch
-that is there) and saves none; so the fewest are what the trip itself takes.
+Each thread is profiled with `sys.setprofile`. Calls are counted in windows of `WINDOW` elements, and the window with
+the fewest calls is used. A busy machine adds calls (waits for a batch that would otherwise be ready) but removes none,
+so the minimum is the cost of the path itself.
 """
 
 import contextlib
@@ -23,23 +23,23 @@ import mpqueue
 from mpqueue.service.connections import Handlers
 from mpqueue.worker.main import _Worker
 
-# What the first batch has cost, whose clock was not stopped yet, weighs less by a sixteenth with each that follows.
+# The cost of the first batch was measured with the real clock. Its weight shrinks by a sixteenth with each later batch.
 WARM_UP, WINDOW = 250, 100
-NUM_WINDOWS = 12  # of two sides, each of which runs on as it can; one of them is mostly undisturbed on a busy machine
+NUM_WINDOWS = 12  # two sides run concurrently; even on a busy machine, one of the windows is mostly undisturbed
 AT_ONCE = 10  # batches that a server serves in one pass
 SHAPE, SAMPLES = (16,), 16  # of a batch
-# Grants and reports travel several at once; that file counts through which one element in so many passes. Seldomer are
-# the batches that are timed, of which there are so many in a second.
+# Several grants and reports travel in one message, so a file counts if one element in `_ONE_IN` passes it. Timed
+# batches are rarer, because only a fixed number per second is timed.
 _ONE_IN = 12
 _PACKAGE = str(Path(mpqueue.__file__).parent)
 
 
 class Leg(NamedTuple):
-    """What one thread, or process, does for an element.
+    """The work of one thread or process for an element.
 
     Attributes:
-        calls: Calls of Python functions of the package, for each element.
-        files: In which these are, in the order in which they were first passed.
+        calls: Calls of Python functions of the package per element.
+        files: Files of these functions, in the order in which they were first called.
     """
 
     calls: float
@@ -47,7 +47,7 @@ class Leg(NamedTuple):
 
 
 class Recorder:
-    """The profile function of one thread: counts calls of the package's functions. `mark` ends an element."""
+    """The profile function of one thread, which counts calls of the package's functions. `mark` ends an element."""
 
     def __init__(self):
         self._windows, self._files, self._number = [], {}, 0
@@ -66,14 +66,14 @@ class Recorder:
             self._files[path] = None
 
     def mark(self):
-        """End an element, and begin the next one."""
+        """End an element, and start the next one."""
         self._number += 1
         if self._number % WINDOW == 0:
             self._windows.append((self._calls, self._passes))
             self._begin_window()
 
     def leg(self):
-        """What was passed in the window with the fewest calls."""
+        """Return the calls and files of the window with the fewest calls."""
         calls, passes = min(self._windows, key=lambda window: window[0])
         root = Path(_PACKAGE).parent
         files = [str(Path(path).relative_to(root)) for path in self._files if passes[path] * _ONE_IN >= WINDOW]
@@ -81,7 +81,7 @@ class Recorder:
 
 
 def watched(step, wait=lambda: None, num_windows=NUM_WINDOWS):
-    """What this thread passes in a function that takes, or gives, one element; before each it waits, unwatched."""
+    """Profile a function that takes or sends one element. The wait before each element is not profiled."""
     recorder = Recorder()
     step()
     for _ in range(WARM_UP):
@@ -100,7 +100,7 @@ def watched(step, wait=lambda: None, num_windows=NUM_WINDOWS):
 
 
 def _stop_clocks():
-    """Have all batches of this worker cost nothing: of those that seem slow fewer are granted at once, and some timed."""
+    """Set the cost of this worker's batches to zero, because slow batches change the number of grants."""
     clock = time.perf_counter_ns
     now = clock()
     for module in [module for name, module in sys.modules.items() if name.startswith("mpqueue.")]:
@@ -110,7 +110,7 @@ def _stop_clocks():
 
 
 class _FromInside:
-    """User code that watches its worker from inside, and writes down what that has passed."""
+    """User code that profiles its worker from inside, and writes the result to a file."""
 
     def __init__(self, folder):
         self._path, self._pid_path = folder / "leg.json", folder / "pid"
@@ -129,13 +129,13 @@ class _FromInside:
         self._path.write_text(json.dumps(self._recorder.leg()))
 
     def wait_until_idle(self):
-        """Return when the worker sleeps, which it does where it waits for grants."""
+        """Return when the worker sleeps, which it does while it waits for grants."""
         with open(f"/proc/{self._pid_path.read_text()}/stat") as file:
             while file.read().rpartition(") ")[2][0] != "S":
                 file.seek(0)
 
     def leg(self, batches):
-        """What the worker has passed; takes batches until it has got so far."""
+        """Return the path through the worker. Take batches until the result is written."""
         while not self._path.exists():
             next(batches)
         return Leg(*json.loads(self._path.read_text()))
@@ -160,7 +160,7 @@ class _Numbers(_FromInside):
 
 
 class _GrantRecorder(Recorder):
-    """Ends an element wherever a worker takes up another grant: a stream computes its samples ahead, in blocks."""
+    """A recorder that ends an element at each grant, because a stream computes its samples ahead in blocks."""
 
     def __call__(self, frame, event, argument):
         if event == "call" and frame.f_code is _Worker._work.__code__:
@@ -169,9 +169,9 @@ class _GrantRecorder(Recorder):
 
 
 class _HeldRecorder(Recorder):
-    """The recorder of a server's thread, which it can hold between two passes: before the wait for messages.
+    """The recorder of a server's thread, which can pause the thread between two passes, before it waits for messages.
 
-    Otherwise a pass serves as many batches as have arrived, and a batch takes a share of the calls of its pass.
+    Otherwise one pass serves all batches that have arrived, and the calls of the pass are divided among them.
     """
 
     def __init__(self):
@@ -187,7 +187,7 @@ class _HeldRecorder(Recorder):
 
     @contextlib.contextmanager
     def holding(self, wake):
-        """Hold the thread, which a function wakes."""
+        """Pause the thread after ``wake`` has woken it."""
         self._is_holding = True
         try:
             wake()
@@ -198,17 +198,17 @@ class _HeldRecorder(Recorder):
             self._may_pass.set()
 
     def let_pass(self):
-        """Have the thread, which is held, act on the messages that have arrived."""
+        """Let the paused thread process the messages that have arrived."""
         self._held.clear()
         self._may_pass.set()
         self._wait_until_held()
 
     def _wait_until_held(self):
-        assert self._held.wait(DEADLOCK_S), "the server did not act"
+        assert self._held.wait(DEADLOCK_S), "the server did not process its messages"
 
 
 class _Keeps(_FromInside):
-    """What filters a stream."""
+    """The predicate of a filtered stream."""
 
     def __init__(self, folder):
         super().__init__(folder)
@@ -230,7 +230,7 @@ def of_an_index(folder):
     source = _Numbers(folder)
     with mpqueue.Loader(source, workers=1) as loader:
         batches = iter(loader)
-        # Each waits for the other by turns, so that all windows are alike, but on a busy machine.
+        # Both sides alternate, so that all windows are equal, except on a busy machine.
         trainer = watched(lambda: next(batches), source.wait_until_idle)
         return {"trainer": trainer, "worker": source.leg(batches)}
 
@@ -259,7 +259,7 @@ def _of_an_element(at_owner, elsewhere, capacity):
     with (
         contextlib.closing(queue),
         Other(queue, method="spawn") as other,
-    ):  # to fork this one, it had to have no threads
+    ):  # a fork would require that this process has no threads
         other.begin(elsewhere)
         return {"owner": at_owner(queue), "other process": other.end()}
 
@@ -271,13 +271,13 @@ def of_an_element_to_its_owner(_):
 
 def of_an_element_from_its_owner(_):
     """An element that the owner of the queue enqueues, and another process dequeues."""
-    # Room for all: else the owner waits for it in each window, or in none, as the two happen to run.
+    # The queue has room for all elements. Otherwise the number of waits in a window would be random.
     return _of_an_element(_enqueue, _dequeue, 2 * (WARM_UP + NUM_WINDOWS * WINDOW))
 
 
 @contextlib.contextmanager
 def _threads_watched(make_recorder):
-    """Recorders of the threads that begin meanwhile, by name."""
+    """Yield the recorders of threads that start within the context, by name."""
     recorders = {}
 
     def begin(*_):
@@ -299,27 +299,27 @@ def of_a_service(folder):
         mpqueue.attach(server.folder, timeout=DEADLOCK_S) as consumer,
     ):
         batches, of_server = iter(consumer), recorders["mpqueue-server"]
-        untold = 0
+        num_unannounced = 0
 
         def step():
-            nonlocal untold
+            nonlocal num_unannounced
             next(batches)
             of_server.mark()
-            untold += 1
+            num_unannounced += 1
 
         def wait():
-            """After some batches, have the server act on the requests for all of them, and on the worker's reports."""
-            nonlocal untold
-            if untold == AT_ONCE:
+            """After `AT_ONCE` batches, make the server process all their requests and the worker's reports."""
+            nonlocal num_unannounced
+            if num_unannounced == AT_ONCE:
                 source.wait_until_idle()
                 of_server.let_pass()
-                untold = 0
+                num_unannounced = 0
 
         for _ in range(WARM_UP):
             next(batches)
         wake = server._run.loop._wakeup.wake
         with of_server.holding(wake):
-            for _ in range(10):  # until as many batches are offered as can be
+            for _ in range(10):  # until the server has offered the maximum number of batches
                 source.wait_until_idle()
                 wake()
                 of_server.let_pass()

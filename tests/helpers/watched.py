@@ -1,4 +1,4 @@
-"""Programs that show what runs in them, each in a process of its own."""
+"""Programs in separate processes that publish their state for the monitor."""
 
 import contextlib
 import subprocess
@@ -19,7 +19,7 @@ LOADING = """
     batches = iter(loader)
     next(batches)
     print("ready", flush=True)
-    for line in sys.stdin:  # as many batches as the test says
+    for line in sys.stdin:  # the number of batches to take
         for _ in range(int(line)):
             next(batches)
         print("taken", flush=True)
@@ -28,7 +28,7 @@ LOADING = """
 
 
 class Program:
-    """A process that takes batches when it is told to."""
+    """A process that takes batches on command."""
 
     def __init__(self, process):
         self.process, self.pid = process, process.pid
@@ -44,7 +44,7 @@ class Program:
 
 @contextlib.contextmanager
 def loading(**options):
-    """Run a program until the end of the block; it is killed, if it has not ended."""
+    """Run a program within the context, and kill it at the end if it is still running."""
     with subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(LOADING)],
         stdin=subprocess.PIPE,

@@ -151,7 +151,7 @@ class TestReconnect:
                 server.offer(batch_of(position), position=position)
             batches = iter(consumer)
             kept = [next(batches), next(batches)]
-            server.begin_anew()
+            server.restart()
             server.hang_up()
             third = pool.submit(next, batches)
             hello = server.greet()
@@ -169,7 +169,7 @@ class TestReconnect:
                     server.offer(batch_of(position), position=position)
                 batches = iter(consumer)
                 kept = [next(batches), next(batches)]
-                server.begin_anew()
+                server.restart()
                 server.hang_up()
                 pool.submit(next, batches)
                 hello = server.greet()
