@@ -17,7 +17,7 @@ from mpqueue.commands import serve as command
 from mpqueue.service.handshake import Hello, Welcome, decode_answer
 from mpqueue.service.records import MAX_HANDSHAKE
 from mpqueue.service.server import Server
-from mpqueue.service.server_directory import Home
+from mpqueue.service.server_directory import ServerDirectory
 from mpqueue.system import descriptors
 
 DEADLOCK_S = 60
@@ -244,7 +244,7 @@ PHOTOS = ("data_of_test.py:Photos", "--name", "photos", "--workers", "1")
 def test_consumers_can_attach_when_the_folder_is_printed_until_a_signal_comes(servers_directory, number):
     with served(*PHOTOS, "--world", "2") as (process, folder):
         assert folder == f"{servers_directory}/photos"
-        connection = Home.of("photos").connect(time.monotonic())
+        connection = ServerDirectory.of("photos").connect(time.monotonic())
         try:
             connection.settimeout(DEADLOCK_S)
             connection.send(Hello(rank=1).encode())

@@ -1,5 +1,4 @@
-"""Workers that declare that they hang. On a loaded machine, a slow worker and a hanging one look the same to a clock.
-"""
+"""Workers that declare that they hang. A clock cannot tell a hanging worker from a slow one."""
 
 import os
 import time

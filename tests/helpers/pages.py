@@ -32,8 +32,7 @@ def name_of(page):
 
 
 def blocks():
-    """Return the fenced blocks of all pages, except Sphinx directives such as ``{toctree}``, which `scripts/docs` runs.
-    """
+    """Return the fenced blocks of all pages, except Sphinx directives such as ``{toctree}``."""
     found = []
     for page in PAGES:
         matches = _BLOCK.finditer(page.read_text("utf-8"))

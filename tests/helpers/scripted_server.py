@@ -29,7 +29,7 @@ from mpqueue.service.records import (
     ToConsumer,
     ToServer,
 )
-from mpqueue.service.server_directory import Home
+from mpqueue.service.server_directory import ServerDirectory
 from mpqueue.service.specs import encode_spec
 from mpqueue.transport.records import ProtocolError
 
@@ -53,7 +53,7 @@ class ScriptedServer:
     def __init__(self, folder, num_slots=24, *, is_open_to_others=False, **welcome):
         self.path, self._num_slots = str(folder), num_slots
         self.segment, self.read_only, self.turn = None, -1, 0
-        self._claim = Home.of(self.path).claim(is_open_to_others=is_open_to_others)
+        self._claim = ServerDirectory.of(self.path).claim(is_open_to_others=is_open_to_others)
         self.peer = None
         self.restart()
         self.fields = {

@@ -21,7 +21,7 @@ from mpqueue.service.records import (
     ToServer,
     unpack_down,
 )
-from mpqueue.service.server_directory import Home, greet, receive_answer
+from mpqueue.service.server_directory import ServerDirectory, greet, receive_answer
 from mpqueue.service.specs import decode_spec
 from mpqueue.system import descriptors
 
@@ -50,7 +50,7 @@ def resident_bytes(pid):
 
 def connected(name, uid=None):
     """Return a new connection without a handshake. Close it with `descriptors.close_object`."""
-    connection = Home.of(name, uid).connect(time.monotonic() + DEADLOCK_S)
+    connection = ServerDirectory.of(name, uid).connect(time.monotonic() + DEADLOCK_S)
     connection.settimeout(DEADLOCK_S)
     return connection
 

@@ -164,8 +164,7 @@ class Step(NamedTuple):
 
 
 def walk(page, heading):
-    """Return the steps under a heading of a page: each line with a file name in backticks, and the names that follow.
-    """
+    """Return the steps under a heading of a page: each line with a file name, and the names after it."""
     text = page.read_text("utf-8")
     section = re.split(rf"^#+ {re.escape(heading)}\s*$", text, flags=re.M)
     assert len(section) == 2, f"{page.name} has no single section {heading!r}"
