@@ -1,11 +1,15 @@
-"""The interpreters from which examples are forked."""
+"""The interpreters from which examples are forked, and the site of the documents."""
 
 import importlib.util
 import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 from helpers.compiled import keep_compiled
 from helpers.forked import Interpreter
+from helpers.pages import DOCS
 
 keep_compiled()
 
@@ -43,3 +47,29 @@ def launcher_with_keras():
 def launcher_with_tensorflow():
     with _launcher_with("tensorflow") as made:
         yield made
+
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """The path of a Chromium; None if there is none."""
+    return next(filter(None, map(shutil.which, _BROWSERS)), None)
+
+
+@pytest.fixture(scope="session")
+def built_site(tmp_path_factory, browser):
+    """The process that has built the site, the folder of its parsed pages, and that of its HTML if a browser reads it."""
+    folder = tmp_path_factory.mktemp("built")
+    # The builder `dummy` resolves all references and writes no page, in 12 s of an idle CPU instead of 20.
+    builder = ["-b", "html"] if browser else ["-D", "smartquotes=0", "-D", "html_theme=basic", "-b", "dummy"]
+    options = [*"--fail-on-warning --keep-going --quiet".split(), *builder, "-d", folder / "doctrees"]
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", *options, DOCS, folder / "site"],
+        capture_output=True,
+        text=True,
+        timeout=890,  # the builder took more than 290 s on a very busy machine
+        check=False,
+    )
+    return done, folder / "doctrees", folder / "site"
