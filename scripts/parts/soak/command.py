@@ -126,7 +126,7 @@ def _require_nothing_left() -> None:
     until = time.monotonic() + _SETTLED_S
     while (last := growth.sample(0)).threads > 3 or last.processes > 2:
         if time.monotonic() > until:
-            raise Deviation(f"something is left: {last}")
+            raise Deviation(f"something is left: {last}, {growth.names_of_threads()}")
         time.sleep(0.01)  # a timer that was cancelled ends by itself
 
 
