@@ -1,22 +1,14 @@
-"""``async for`` over batches: steps that never block, and waits between them in the event loop that runs.
+"""``async for`` over batches: non-blocking steps, and waits in the running event loop between them.
 
     task                                            `Pollable`: a stream, or an attachment to a server
     ----                                            --------------------------------------------------
     every millisecond: let other tasks run
     step -----------------------------------------> a batch: returned at once
-                                                    none yet:
+                                                    no batch yet:
     wait for fileno, timeout_s, or `wake` <-------- readable, or `wake`: a stop, a later loop
     step again ...
 
-*Cancellation.* A task is cancelled at an ``await`` only. Each of them comes before the step that takes a batch, and
-none between that step and the loop's body. So a task that is cancelled has taken nothing: the batch stays where it is,
-for whoever asks next.
-
-*Fairness.* A batch that is there costs no turn of the event loop: at 50,000 a second a turn for each would double what
-a batch costs. After a millisecond without a wait other tasks have their turn, and a cancellation its chance.
-
-*Wake-ups.* A stop closes the descriptors that are waited for, and a closed descriptor ends no wait; a later loop
-empties the pipe that was to wake the earlier one. So both wake the tasks themselves.
+A task can only be cancelled at an ``await``. A cancelled task has not taken a batch: the batch goes to the next caller.
 """
 
 import time
@@ -32,28 +24,28 @@ _clock = time.perf_counter_ns
 
 
 class Pollable(Protocol):
-    """A stream of steps, and what tells when to step again."""
+    """A stream that is read in steps, and the events after which to step again."""
 
     @property
     def watchers(self) -> "Living[AsyncBatches]":
-        """Are woken when it stops, and when it serves another loop from now on."""
+        """The objects to wake when the stream stops, and when it starts to serve another loop."""
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when a step may give something."""
+        """Return a descriptor that is readable when a step may return a batch."""
 
     def timeout_s(self) -> float | None:
-        """Return the seconds after which a step is due although nothing is readable; None: there is no such time."""
+        """Return the seconds after which a step is due although nothing is readable, or None for no limit."""
 
 
 class AsyncBatches(AsyncIterator[Any]):
     """The batches of one loop, for ``async for``.
 
-    Any number of tasks of one event loop may share it: each batch goes to one of them, and the end to all.
+    Any number of tasks of one event loop may share the iterator. Each batch goes to one task, the end goes to all.
 
     Args:
-        step: Returns what identifies the next batch, and the batch; nothing (None, or an empty tuple) where it is not
-            there yet. Raises StopIteration where there are no more.
-        pollable: What is waited for then.
+        step: Returns a tuple of an identifier and the next batch, or a false value (None, or an empty tuple) if no
+            batch is ready. Raises StopIteration at the end.
+        pollable: The stream to wait for if no batch is ready.
     """
 
     def __init__(self, step: Callable[[], Sequence[Any] | None], pollable: Pollable) -> None:
@@ -63,44 +55,53 @@ class AsyncBatches(AsyncIterator[Any]):
         self._turn_at = 0
 
     async def __anext__(self) -> Any:
+        # Let other tasks run only once per millisecond: at 50,000 batches a second, a turn of the event loop per batch
+        # would double the cost of a batch.
         if _clock() >= self._turn_at:
-            # Before the step, not behind it: a task that is cancelled here has taken nothing.
+            # Every ``await`` comes before the step that takes a batch, none between that step and the loop's body. So
+            # a task that is cancelled here has not taken a batch.
             await checkpoint()
             self._turn_at = _clock() + _TURN_NS
         while True:
-            # Before the step as well: a stop that comes in the middle of it is not missed by the wait.
+            # Reset before the step: otherwise the wait would miss a stop that happens during the step.
             self._is_woken = False
             try:
-                found = self._step()
+                step = self._step()
             except StopIteration:
                 raise StopAsyncIteration from None
-            except StopAsyncIteration as error:  # of the source: it would end the loop without a word
-                raise RuntimeError("the source raised StopAsyncIteration in the place of a batch") from error
-            if found:
-                return found[1]  # and no call before it: see NOTE [ Interrupts ] in mpqueue.engine.pipeline
+            except StopAsyncIteration as error:  # raised by the source: it would end the loop silently
+                raise RuntimeError("the source raised StopAsyncIteration instead of returning a batch") from error
+            if step:
+                # No call before this return: an interrupt after it would lose the batch. See NOTE [ Interrupts ] in
+                # mpqueue.engine.pipeline.
+                return step[1]
             await self._wait()
+            # The task has just waited, so other tasks had their turn.
             self._turn_at = _clock() + _TURN_NS
 
     async def _wait(self) -> None:
         pollable = self._pollable
+        # Register before waiting, and step again: a stop that came before the registration did not wake this object.
         if self not in pollable.watchers:
             pollable.watchers.add(self)
-            return  # a stop until here has woken nobody: the next step tells of it
+            return
         waiter = make_waiter()
+        # `wake` must reach the task directly. A stop closes the descriptors, and closing a descriptor does not end a
+        # wait for it; a later loop drains the pipe that would have woken the earlier one.
         self._waiters.add(waiter)
         try:
-            if self._is_woken:  # between the step and the line above
+            if self._is_woken:  # a `wake` between the step and the line above did not see the waiter
                 return
             try:
                 fd, timeout_s = pollable.fileno(), pollable.timeout_s()
-            except (OSError, ValueError):  # closed right now, by another thread; or there is no epoll
+            except (OSError, ValueError):  # another thread has just closed the stream, or epoll is unavailable
                 fd, timeout_s = -1, _NAP_S
             await waiter.wait(fd, timeout_s)
         finally:
             self._waiters.discard(waiter)
 
     def wake(self) -> None:
-        """Have all tasks that wait step again; from any thread, and from a signal handler."""
+        """Make all waiting tasks step again. May be called from any thread and from a signal handler."""
         self._is_woken = True
         for waiter in tuple(self._waiters):
             waiter.wake()

@@ -1,21 +1,26 @@
-"""The protocol between the consumer's side and those who run its work items.
+"""The protocol between the pipeline and the backend, which runs its work items.
 
-A backend is made with the `Ledger` of its pipeline, and runs the work items that it deals. Such are worker processes
-(`mpqueue.workers.process`), threads, and the caller itself. A new one is one class with this protocol, and a line in
-`mpqueue.plan.backend_kinds`.
+A backend is created with the `Ledger` of its pipeline and runs the work items that the ledger deals. There are backends
+for worker processes (`mpqueue.workers.process`), for threads, and for the calling thread itself. To add one, write a
+class with this protocol and add a line to `mpqueue.plan.backend_kinds`.
 
-*Who calls what.* The pipeline calls everything, in the process of the trainer: `start` once, in the thread that makes
-the engine; `wake` from any thread, also inside a signal handler; `stop` once, without the lock; `statistics` from any
-thread, without the lock; all else under the pipeline's lock, so that no two calls meet. A backend with threads of its
-own takes that lock for whatever it does with the ledger.
+*Threads and locks.* The pipeline makes all calls, in the trainer's process:
 
-*What of the ledger is the backend's*: `deal` gives it work items; each is answered by an outcome in `ready`. It may
-look at `credit`, `num_outstanding`, `is_outstanding`, `epoch`, `is_stream`, `counts`, `is_closed`, and call `fail` with
-an error that belongs to no work item. It sets `is_waiting` around what an interrupt may end without harm, never without
-the lock. An interrupt of a `wait` never does harm, and nobody asks there.
+    start       once, in the thread that creates the engine
+    wake        from any thread, also inside a signal handler
+    stop        once, without the lock
+    statistics  from any thread, without the lock
+    all others  under the pipeline's lock, so that no two calls overlap
 
-*Nothing here waits* but `wait`, which those may call that can block. Others wait for `fileno` and `timeout_s` in a loop
-of their own, and call `take_in` then.
+A backend that has its own threads takes the pipeline's lock for every use of the ledger.
+
+*Use of the ledger.* `deal` returns work items; the backend answers each by an outcome in `ready`. It may read `credit`,
+`num_outstanding`, `is_outstanding`, `epoch`, `is_stream`, `counts` and `is_closed`, and call `fail` with an error that
+belongs to no work item. Under the lock, it sets `is_waiting` around steps that an interrupt may end without harm. An
+interrupt of `wait` is always harmless, so `wait` need not set it.
+
+*Blocking.* Only `wait` blocks, and only callers that may block use it. An event loop waits for `fileno` and `timeout_s`
+itself and then calls `take_in`.
 """
 
 from typing import TYPE_CHECKING, Protocol
@@ -25,26 +30,26 @@ if TYPE_CHECKING:
 
 
 class EndOfStream(Exception):
-    """The source has ended: there will be no more batches."""
+    """The source has ended: there are no more batches."""
 
 
 class Stopped(Exception):
-    """The pipeline was stopped while, or before, the caller waited."""
+    """The pipeline was stopped before or during the caller's wait."""
 
 
 class NotYet(Exception):
-    """The next batch is not there yet."""
+    """The next batch is not ready yet."""
 
 
 class Backend(Protocol):
-    """Runs work items; see the module's head for who calls what.
+    """An executor of work items; the module's docstring lists who calls which method.
 
     Attributes:
-        chunk: How many work items are worth a `pump`.
-        low_water: Pump even for one work item while fewer than this are in flight.
-        tells_changes: `is_stale` knows whether the source has changed. Otherwise the workers have the caller's own
-            object, or inherited it, and nobody can tell what they have computed from: batches are not computed before
-            they are asked for.
+        chunk: The number of work items that is worth the cost of a `pump`.
+        low_water: Pump even for one work item while fewer work items than this are in flight.
+        tells_changes: `is_stale` detects changes of the source. Otherwise the workers use the caller's own object, or
+            inherited it, and the state that they computed a batch from is unknown: batches of a later epoch are not
+            computed before they are requested.
     """
 
     chunk: int
@@ -53,93 +58,93 @@ class Backend(Protocol):
 
     @property
     def has_waiting(self) -> bool:
-        """True if work items or workers wait for slots or memory to come free."""
+        """True if work items or workers are waiting for slots or memory."""
         ...
 
     @property
     def is_calm(self) -> bool:
-        """True if nothing is to be done before a worker reports something."""
+        """True if there is nothing to do until a worker reports."""
         ...
 
     def start(self) -> None:
-        """Start the workers and set them to work.
+        """Start the workers.
 
         Raises:
-            OSError: There are not enough processes, descriptors or memory; nothing is left behind.
-            Exception: What unpickling the source raised.
+            OSError: There are not enough processes, descriptors or memory; everything that was started is released.
+            Exception: The exception that unpickling the source raised.
         """
         ...
 
     def pump(self) -> None:
-        """Take as many work items as `Ledger.deal` gives and get them done."""
+        """Take all work items that `Ledger.deal` returns and have them run."""
         ...
 
     def take_in(self, head: int | None, *, may_fail: bool = True) -> bool:
-        """Take in what has arrived; return False if nothing has, and nothing has changed. Never waits.
+        """Process what has arrived, without blocking; return False if nothing has arrived and nothing has changed.
 
         Args:
-            head: The work item that is asked for; None: somebody only looks.
-            may_fail: No memory will come free without it.
+            head: The work item that the consumer waits for; None if no consumer waits.
+            may_fail: Fail the work item if there is too little memory, because none will be freed without it.
         """
         ...
 
     def wait(self, head: int, timeout_s: float | None) -> None:
-        """Sleep until there is something for `take_in`, the time is over, or `wake`; it may return sooner.
+        """Block until `take_in` has something to do, the timeout expires, or `wake` is called; may return early.
 
-        An interrupt of it is not noted: it does nothing but sleep.
+        An interrupt of this method is not recorded, because it only sleeps.
 
         Args:
-            head: The work item that is asked for.
-            timeout_s: At most so long; None: there is no such time.
+            head: The work item that the consumer waits for.
+            timeout_s: Maximum time in seconds, or None for no limit.
         """
         ...
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when there is something for `take_in`, or after a `wake`."""
+        """Return a descriptor that is readable when `take_in` has something to do, or after a `wake`."""
         ...
 
     def timeout_s(self) -> float | None:
-        """Return the seconds after which `take_in` has to be called though nothing has arrived; None: it has not.
+        """Return the seconds after which `take_in` is due even if nothing has arrived, or None for no limit.
 
-        Grants may be taken back and dealt anew for that.
+        The call may take grants back from workers and deal them again.
         """
         ...
 
     def cancel(self) -> None:
-        """Forget all work items and outcomes; the result of those at work is dropped when it comes."""
+        """Discard all work items and outcomes; results of running work items are dropped when they arrive."""
         ...
 
     def is_stale(self) -> bool:
-        """Return whether the workers' source differs from the caller's, or may do so."""
+        """Return whether the workers' source differs, or may differ, from the caller's."""
         ...
 
     def refresh(self) -> None:
-        """Have work that is dealt from now on computed from the source's present state."""
+        """Compute the work items that are dealt from now on from the current state of the source."""
         ...
 
     def reset(self, *, anew: bool = False) -> None:
-        """Forget all work items and outcomes, whatever state an interrupt has left things in, and be ready for others.
+        """Discard all work items and outcomes, whatever state an interrupt has left, and accept new ones.
 
         Args:
-            anew: The ledger is at the place where to begin, and nobody wants what is lost.
+            anew: The ledger is already at the new starting place, and the discarded work is not needed.
 
         Raises:
-            RuntimeError: The source cannot give again what is lost.
+            RuntimeError: The discarded work is needed, but the source cannot compute it again.
         """
         ...
 
     def wake(self) -> None:
-        """End a `wait`, and make `fileno` readable."""
+        """Make `wait` return, and make `fileno` readable."""
         ...
 
     def statistics(self) -> "Statistics":
-        """Return the backend's counters; those of the consumer stay 0. Also after `stop`."""
+        """Return the backend's counters; the consumer's counters are 0. Also works after `stop`."""
         ...
 
     def stop(self, timeout_s: float | None) -> None:
-        """End all workers and free everything.
+        """Stop all workers and release all resources.
 
         Raises:
-            StopTimeout: Some did not end in time.
+            StopTimeout: Some workers did not exit in time.
         """
         ...

@@ -1,9 +1,11 @@
-"""The end of an epoch, for sources that have an `on_epoch_end` of their own.
+"""The end of an epoch, for sources that have their own `on_epoch_end`.
 
-It is due once the epoch's last batch was handed out. It then runs inside the following `next`, or 0.1 s later in a
-one-shot thread if neither `next` nor `stop` was called, so that the next epoch is prepared while the trainer validates.
-It does not run at once, because programs read the state of the epoch right after its last batch. An exception of the
-hook is raised by the following `next`; the `next` after that opens the next epoch without calling the hook again.
+The epoch end is due once the epoch's last batch has been delivered. It runs inside the following `next`. If neither
+`next` nor `stop` is called within 0.1 s, a one-shot thread runs it, so that the next epoch is prepared while the
+trainer validates. It does not run at once, because programs read the state of the epoch right after its last batch.
+
+If the hook raises, the following `next` raises the exception. The `next` after that opens the next epoch without
+calling the hook again.
 """
 
 import threading
@@ -16,25 +18,25 @@ EPOCH_END_DELAY_S = 0.1
 
 
 class EpochEnd:
-    """The end of the present epoch: whether it is due, and its hook. The pipeline calls this under its lock.
+    """The end of the current epoch: whether it is due, and its hook. The pipeline calls all methods under its lock.
 
     Args:
-        hook: Called once per epoch; None: there is nothing to call, and nothing is ever due.
-        timed: Finish the epoch by itself after a while.
+        hook: Called once per epoch; None if there is no hook, so that an epoch end is never due.
+        timed: Run the hook in a one-shot thread after 0.1 s.
 
     Attributes:
         is_due: The next epoch is not opened yet.
-        is_calling: The user's hook is at work.
+        is_calling: The user's hook is running.
     """
 
     def __init__(self, hook: Callable[[], Any] | None, *, timed: bool) -> None:
         self.is_due = self.is_calling = False
         self._hook, self._timed = hook, timed
         self._hook_is_due = False
-        self._timer: threading.Lock | None = None  # of the one-shot thread: it waits for this to be released
+        self._timer: threading.Lock | None = None  # the one-shot thread waits until this lock is released
 
     def fall_due(self, finish: Callable[[], Any]) -> bool:
-        """Note that an epoch is over, which ``finish`` will end. Returns False if there is no hook to call."""
+        """Record that an epoch is over, which ``finish`` will end. Return False if there is no hook to call."""
         if self._hook is None:
             return False
         self._hook_is_due = self.is_due = True
@@ -43,19 +45,20 @@ class EpochEnd:
             timer.acquire()
 
             def run() -> None:
+                # The release of the lock cancels the thread, as `cancel_timer` does.
                 if not timer.acquire(timeout=EPOCH_END_DELAY_S):
                     finish()
 
-            # A handler inside of `Thread.start` could leave a thread behind that nobody has noted.
+            # A signal handler that raises inside `Thread.start` could leave a running thread that is not recorded.
             with defer_signals():
                 threading.Thread(target=run, name="mpqueue-epoch-end", daemon=True).start()
         return True
 
     def run_hook(self) -> None:
-        """Call the hook, if it was not called for this epoch.
+        """Call the hook, unless it was already called for this epoch.
 
         Raises:
-            Exception: What the hook raised.
+            Exception: The exception that the hook raised.
         """
         if not self._hook_is_due or self._hook is None:
             return
@@ -63,15 +66,13 @@ class EpochEnd:
         try:
             self._hook()
         finally:
-            # Also if it has raised: it is not called twice for one epoch, the next `next` goes on.
+            # Also after an exception: the hook runs once per epoch, and the next `next` continues.
             self.is_calling = self._hook_is_due = False
 
     def cancel_timer(self) -> None:
-        """Stop the timer: another call ends the epoch, or the stream has stopped.
-
-        Not that of `threading`, whose `cancel` takes a lock in Python code: an interrupt behind that would leave it
-        held, and the next call would wait for ever.
-        """
+        """Cancel the timer, because another call ends the epoch or the stream has stopped."""
+        # Not `threading.Timer`: its `cancel` takes a lock in Python code. An interrupt right after that would leave
+        # the lock held, and the next call would hang.
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.release()

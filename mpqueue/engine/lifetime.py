@@ -1,14 +1,14 @@
-"""The life of a pipeline: from its start to the end of its workers, whoever ends it, and when.
+"""The life cycle of a pipeline: which thread stops it, and when.
 
     NEW --start--> RUNNING --stop--> STOPPED --> STOPPING --> ENDED
      |                                  ^------------+  an interrupt, before a worker was notified
      +--stop--> ENDED
 
-A forked child's copy is FOREIGN, whatever it was in the parent.
+The copy of a pipeline in a forked child is FOREIGN, whatever state the parent's pipeline had.
 
-A `stop` may come from any thread. It frees whoever waits, waits for the lock of the pipeline, and then ends the
-workers; a second one waits for the first. One from a signal handler in the middle of our own work (this very thread
-holds the lock) only sets a mark, and the work itself stops at its end: see NOTE [ Interrupts ] in
+Any thread may call `stop`. It unblocks waiting consumers, takes the pipeline's lock, and then stops the workers. A
+second `stop` waits for the first. If a signal handler calls `stop` while its thread holds the pipeline's lock, `stop`
+only records the request, and the interrupted step stops the pipeline when it ends: see NOTE [ Interrupts ] in
 `mpqueue.engine.pipeline`.
 """
 
@@ -22,19 +22,19 @@ from mpqueue.system.locks import RLock
 
 
 class Life(enum.Enum):
-    """The states of the module's head."""
+    """The states of a pipeline, as in the module's docstring."""
 
     NEW, RUNNING, STOPPED, STOPPING, ENDED, FOREIGN = range(6)
 
 
 class Lifetime:
-    """The state of one pipeline's life, and the order of its stops.
+    """The state of one pipeline, and the order of its stops.
 
     Args:
-        lock: Of the pipeline.
+        lock: The pipeline's lock.
 
     Attributes:
-        late_stop: The time-out of a `stop` that waits for the end of our own work.
+        late_stop: The timeout of a `stop` that is deferred until the interrupted step ends, as a 1-tuple.
     """
 
     def __init__(self, lock: threading.RLock) -> None:
@@ -45,29 +45,29 @@ class Lifetime:
 
     @property
     def is_inside(self) -> bool:
-        """True if this very thread holds the pipeline's lock."""
+        """True if the calling thread holds the pipeline's lock."""
         return self._lock._is_owned()  # type: ignore[attr-defined,no-any-return]  # as threading.Condition does
 
     def disown(self, lock: threading.RLock) -> None:
-        """This is a copy in a forked child: the workers are the parent's, and a lock may be held for ever."""
+        """Mark this object as a copy in a forked child: the parent owns the workers, and a lock may be held forever."""
         self._lock, self._stopping = lock, RLock()
         self.state = Life.FOREIGN
 
     def refusal(self) -> RuntimeError:
-        """Return what a FOREIGN pipeline raises."""
+        """Return the error that a FOREIGN pipeline raises."""
         return RuntimeError(
-            "this process was forked while a loader or an enqueuer ran, and cannot use it: its batches belong to "
-            f"process {self._pid}. Make a new loader or enqueuer in this process"
+            "this process was forked while a loader or an enqueuer was running, and cannot use it: its batches belong "
+            f"to process {self._pid}. Create a new loader or enqueuer in this process"
         )
 
     def check_own(self) -> None:
-        """Raise a `RuntimeError` in a forked child: the pipeline belongs to its parent. Take no lock."""
+        """Raise a `RuntimeError` in a forked child, because the parent owns the pipeline. Take no lock."""
         if self.state is Life.FOREIGN:
             raise self.refusal()
 
     def ask_to_stop(self) -> bool:
-        """Note that a stop has come; return whether there is anything to be ended."""
-        if os.getpid() != self._pid:  # in a forked child a garbage collection may come before `disown`
+        """Record a stop; return whether there is anything to stop."""
+        if os.getpid() != self._pid:  # in a forked child, a garbage collection may call this before `disown`
             self.state = Life.FOREIGN
         elif self.state is Life.NEW:
             self.state = Life.ENDED
@@ -76,22 +76,22 @@ class Lifetime:
         return self.state not in {Life.ENDED, Life.FOREIGN}
 
     def stop(self, timeout_s: float | None, wind_up: Callable[[], None], end: Callable[[float | None], None]) -> None:
-        """Stop, now or late.
+        """Stop the pipeline, unless another call has stopped it.
 
         Args:
-            timeout_s: Seconds that the workers get.
-            wind_up: Called under the lock, before the end.
-            end: Ends the workers, without the lock.
+            timeout_s: Seconds that the workers have to exit.
+            wind_up: Called under the lock, before ``end``.
+            end: Stops the workers, without the lock.
 
         Raises:
-            StopTimeout: Workers outlived the deadline.
+            StopTimeout: Some workers did not exit in time.
         """
-        # Who holds the pipeline's lock must not wait for a stop that waits for this lock.
+        # A deadlock otherwise: this thread may hold the pipeline's lock, and the thread that stops waits for that lock.
         is_inside = self.is_inside
         if not self._stopping.acquire(blocking=not is_inside):
-            return  # another thread is at it, and waits for our lock
+            return  # another thread is stopping the pipeline, and waits for our lock
         try:
-            # Asked under the lock: a stop that has waited for another one finds nothing left to do.
+            # Checked under the lock: after a wait for another stop there is nothing left to do.
             if self.state is Life.STOPPED:
                 self._end(timeout_s, wind_up, end)
         finally:
@@ -99,14 +99,14 @@ class Lifetime:
 
     def _end(self, timeout_s: float | None, wind_up: Callable[[], None], end: Callable[[float | None], None]) -> None:
         def wind_up_alone() -> None:
-            with self._lock:  # those who hold it see that they are to leave
+            with self._lock:  # consumers that hold it see the stop and leave
                 wind_up()
 
         with defer_signals():
             self.state = Life.STOPPING
             try:
-                # A handler may strike in the wait for the lock, where nothing is done yet: then the state goes back,
-                # and the next stop does all of it.
+                # A signal handler may raise while we wait for the lock. No worker is notified yet, so the state goes
+                # back to STOPPED, and the next stop does everything.
                 allow_signals(wind_up_alone)
             except BaseException:
                 self.state = Life.STOPPED
@@ -114,11 +114,12 @@ class Lifetime:
             try:
                 end(timeout_s)
             finally:
+                # Also after a StopTimeout: the workers are abandoned, and a second stop has nothing to wait for.
                 self.state = Life.ENDED
 
     def stop_late(self, stop: Callable[[float | None], None]) -> None:
-        """Do what a `stop` in the middle of our own work has left to be done."""
+        """Run the `stop` that was deferred while this thread held the lock."""
         if self.late_stop is not None:
-            # Taken out first, so that a handler in the middle of this stop may ask for another.
+            # Cleared first, so that a signal handler during this stop can request another one.
             (timeout_s,), self.late_stop = self.late_stop, None
             stop(timeout_s)

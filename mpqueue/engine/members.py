@@ -1,4 +1,4 @@
-"""The start and the end of a loader, an enqueuer or a server, as other threads see and await them."""
+"""Events and methods with which other threads wait for the end of a loader, an enqueuer or a server."""
 
 import math
 import threading
@@ -7,68 +7,69 @@ from typing import Any
 
 
 class Ended:
-    """An event that is set while something does not run.
+    """An event that is set while its owner is not running.
 
-    Its lock is re-entrant: the handler of a signal may stop what the thread that it interrupts is just starting.
+    Its lock is re-entrant: a signal handler may stop the owner while the interrupted thread is starting it.
     """
 
     def __init__(self) -> None:
-        from mpqueue.system.condition import Condition  # 1.3 ms, of which the name of `Loader` needs nothing
+        # Imported here: it takes 1.3 ms, and an import of `Loader` alone does not need it.
+        from mpqueue.system.condition import Condition
 
         self._changed = Condition()
         self._is_set = True
 
     def is_set(self) -> bool:
-        """Return True if it has ended, or has not begun."""
+        """Return True if the owner has ended or has not started."""
         return self._is_set
 
     def set(self) -> None:
-        """Note that it has ended, and wake the threads that wait for it."""
+        """Mark the owner as ended, and wake all waiting threads."""
         with self._changed:
             self._is_set = True
             self._changed.notify_all()
 
     def clear(self) -> None:
-        """Note that it begins."""
+        """Mark the owner as started."""
         with self._changed:
             self._is_set = False
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until it has ended, or for ``timeout`` seconds; return True if it has."""
+        """Block until the owner has ended, or for ``timeout`` seconds; return True if it has ended."""
         return self._changed.wait_for(self.is_set, timeout)
 
 
 class Stoppable:
-    """Mixin with which other code waits for a loader or an enqueuer as for a thread, and stops it.
+    """A mixin to wait for a loader or an enqueuer as for a thread, and to stop it.
 
-    The class creates an `Ended`, clears it at its start, and sets it at the end of its stop.
+    The class creates an `Ended`, clears it when it starts, and sets it when its stop is complete.
     """
 
     _ended: Ended
 
     def is_alive(self) -> bool:
-        """Return True if it was started and not stopped."""
+        """Return True if the object was started and not stopped."""
         return not self._ended.is_set()
 
     def join(self, timeout: float | None = None) -> None:
-        """Block until it is stopped and its workers have ended.
+        """Block until the object is stopped and its workers have ended.
 
         Args:
-            timeout: Seconds to wait at most, None for ever. Ask `is_alive` then.
+            timeout: Maximum time in seconds, or None for no limit. Call `is_alive` afterwards to see whether it ended.
         """
         self._ended.wait(timeout)
 
     def request_stop(self) -> None:
-        """Ask it to stop, and return at once: blocked threads are freed, and its workers end in the background."""
+        """Request a stop and return at once: blocked threads are released, and the workers end in the background."""
         threading.Thread(target=self.stop, name=f"mpqueue-stop-{type(self).__name__}", daemon=True).start()
 
     def stop(self) -> None:
-        """Stop it; each class has its own."""
+        """Stop the object; implemented by each class."""
         raise NotImplementedError
 
 
 def checked_wait(timeout: Any, name: str = "timeout") -> float | None:
-    """Return the seconds that a call may wait, or None for no limit; a negative number counts as 0, as in `threading`.
+    """Return the seconds that a call may block, or None for no limit; a negative number counts as 0, as in `threading`.
 
     Raises:
         TypeError: The timeout is not a number.
@@ -80,5 +81,5 @@ def checked_wait(timeout: Any, name: str = "timeout") -> float | None:
     if not is_number:
         raise TypeError(f"{name} must be a number of seconds or None, got {timeout!r}")
     if timeout != timeout:  # noqa: PLR0124 - not-a-number, of any type
-        raise ValueError(f"{name} must be at least 0 seconds, or None to wait for ever; got {timeout!r}")
+        raise ValueError(f"{name} must be at least 0 seconds, or None to wait indefinitely; got {timeout!r}")
     return float(min(max(timeout, 0), threading.TIMEOUT_MAX))

@@ -10,12 +10,12 @@ from mpqueue.telemetry.stage_rows import StageRows
 
 
 class Partial(NamedTuple):
-    """A batch of which something was left out.
+    """A batch with some of its samples skipped.
 
     Attributes:
-        batch: What is left of it.
-        skipped: Entries, as plain tuples where they come from another process.
-        is_empty: Nothing is left.
+        batch: The remaining samples.
+        skipped: `Skipped` entries; plain tuples if they come from another process.
+        is_empty: All samples were skipped.
     """
 
     batch: Any
@@ -24,12 +24,12 @@ class Partial(NamedTuple):
 
 
 class WithTail(NamedTuple):
-    """A batch with what the worker tells behind it.
+    """A batch with the data that the worker sends after it.
 
     Attributes:
-        value: The batch, or what is left of it (a `Partial`).
-        state: A snapshot of its lane behind it, pickled; None: none was taken.
-        rows: The work of the stages that was not told before, see `mpqueue.telemetry.stage_rows`.
+        value: The batch, or a `Partial`.
+        state: A pickled snapshot of the virtual shard after the batch; None if none was taken.
+        rows: The work of the stages that was not reported before, see `mpqueue.telemetry.stage_rows`.
     """
 
     value: Any
@@ -38,10 +38,10 @@ class WithTail(NamedTuple):
 
 
 class Unreadable(Exception):
-    """A batch cannot be rebuilt in this process: its code has raised, and not the handler of a signal.
+    """A batch cannot be rebuilt in this process, because its own code raised (not a signal handler).
 
     Args:
-        error: What it has raised.
+        error: The exception that was raised.
     """
 
     def __init__(self, error: Exception) -> None:
@@ -49,14 +49,14 @@ class Unreadable(Exception):
         self.error = error
 
     def settle(self, which: str) -> Exception:
-        """Return the error as the consumer is to get it, with a note of which batch it is.
+        """Return the error for the consumer, with a note that names the batch.
 
-        To be called when the calls that raised it have returned: the frames in its traceback hold views of the batch,
-        and somebody who keeps the error would keep the slot.
+        Call this only after the calls that raised the error have returned.
         """
+        # The frames in the traceback hold views of the batch: a caller that keeps the error would keep the slot.
         error = self.error
         traceback.clear_frames(error.__traceback__)
-        if isinstance(error, StopIteration):  # as it is, it would look like an end
+        if isinstance(error, StopIteration):  # unchanged, it would look like the end of the stream
             error = RuntimeError("unpickling a batch raised StopIteration")
             error.__cause__ = self.error
         error.add_note(f"raised in this process, when the batch of {which} was unpickled")
@@ -64,12 +64,12 @@ class Unreadable(Exception):
 
 
 class Outcome(Protocol):
-    """Something that a backend puts into `Ledger.ready`.
+    """The result of a work item, which the backend puts into `Ledger.ready`.
 
     Attributes:
-        is_plain: It is a batch: no exception, and not the end of a stream.
-        is_end: The stream of the work item's lane has ended.
-        is_partial: It is a batch of which something was left out: `open` gives the fields of a `Partial`.
+        is_plain: The outcome is a complete batch: not an exception, not the end of a stream.
+        is_end: The stream of the work item's virtual shard has ended.
+        is_partial: Some samples of the batch were skipped: `open` returns the fields of a `Partial`.
     """
 
     is_plain: bool
@@ -80,29 +80,28 @@ class Outcome(Protocol):
         """Return the batch, or raise the exception.
 
         Raises:
-            Unreadable: It is a batch that cannot be rebuilt here.
+            Unreadable: The outcome is a batch that cannot be rebuilt in this process.
         """
         ...
 
     def is_own(self, error: BaseException) -> bool:
-        """Return whether this, which `open` has raised, is the outcome itself."""
+        """Return whether the error, which `open` raised, is the outcome itself."""
         ...
 
 
 def is_interrupt(error: BaseException, outcome: Outcome) -> bool:
-    """Return whether a signal handler has raised this when an outcome was opened, and not the outcome.
-
-    Python's own handler of Ctrl-C is in C and leaves no frame, by which those in Python are known.
-    """
+    """Return whether a signal handler raised the error while an outcome was opened, rather than the outcome."""
+    # Signal handlers in Python are recognized by their frame. Python's own handler of Ctrl-C is written in C and has no
+    # frame.
     return is_of_handler(error) or (isinstance(error, KeyboardInterrupt) and not outcome.is_own(error))
 
 
 class Result:
-    """An outcome that is an object of this process already.
+    """An outcome that is already an object of this process.
 
     Attributes:
-        snapshot: That of its lane behind it, pickled; None: none was taken.
-        rows: The work of the stages that was not told before.
+        snapshot: The pickled snapshot of the virtual shard after the batch; None if none was taken.
+        rows: The work of the stages that was not reported before.
     """
 
     __slots__ = ("_error", "_value", "is_end", "is_partial", "is_plain", "rows", "snapshot")
@@ -113,13 +112,13 @@ class Result:
         self.rows: StageRows = ()
         self.is_end = is_end
         self.is_partial = type(value) is Partial
-        # What was found to be unreadable ahead of its turn is a batch until it is opened, as it is in its slot.
+        # An unreadable batch that was found early counts as a batch until it is opened, like one in its slot.
         is_batch = error is None or type(error) is Unreadable
         self.is_plain = is_batch and not is_end and not self.is_partial
 
     @classmethod
     def of(cls, value: Any) -> Self:
-        """Return the outcome for what a runner has returned."""
+        """Return the outcome for the return value of a runner."""
         if type(value) is not WithTail:
             return cls(value)
         result = cls(value.value)
@@ -128,14 +127,14 @@ class Result:
 
     @classmethod
     def ended(cls, rows: StageRows) -> Self:
-        """Return the outcome of a lane that has ended."""
+        """Return the outcome of a virtual shard that has ended."""
         result = cls(is_end=True)
         result.rows = rows
         return result
 
     @classmethod
     def failed(cls, error: BaseException) -> Self:
-        """Return the outcome of a work item that has no batch."""
+        """Return the outcome of a work item that failed."""
         return cls(None, error)
 
     def open(self) -> Any:
@@ -145,28 +144,28 @@ class Result:
         return self._value
 
     def is_own(self, error: BaseException) -> bool:
-        """Return whether this is the exception."""
+        """Return whether the error is this outcome's exception."""
         return error is self._error
 
 
 class NotifyingResult(Result):
-    """A batch of which somebody is told that it is taken.
+    """A batch that reports when it is taken.
 
     Args:
         result: The batch.
-        told: Called with the time before it was opened, by `clock_ns`.
+        on_take: Called with the time before the batch is opened, by `clock_ns`.
     """
 
-    __slots__ = ("_told",)
+    __slots__ = ("_on_take",)
 
-    def __init__(self, result: Result, told: Callable[[int], object]) -> None:
+    def __init__(self, result: Result, on_take: Callable[[int], object]) -> None:
         super().__init__(result._value)
         self.snapshot, self.rows = result.snapshot, result.rows
-        self._told = told
+        self._on_take = on_take
 
     def open(self) -> Any:
         """Return the batch itself."""
-        self._told(clock_ns())
+        self._on_take(clock_ns())
         return super().open()
 
 

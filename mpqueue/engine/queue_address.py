@@ -1,8 +1,8 @@
-"""Facts that the engine and the queues exchange; neither imports the other.
+"""Addresses and process ids that the engine and the queues exchange, so that neither imports the other.
 
-A worker is told where its trainer's queues are, so that a queue with a shared name is the same one in both. The
-trainer knows which processes have used its queues, or a server's: a generator function that did so is not replayed
-after a death, because the queue knows what was taken, and would give the next elements to the replay.
+A worker receives the address of its trainer's queues, so that a queue with a shared name is the same queue in both. The
+trainer records which processes have used its queues, or those of a server. After a worker crash, a generator function
+that used a queue is not replayed: its elements were already taken from the queue, and the replay would get later ones.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 class QueueDirectory(NamedTuple):
-    """A process in which queues are found by their shared names.
+    """A process that serves queues by their shared names.
 
     Attributes:
-        address: The address at which it listens; None if it has no queues that could be shared.
-        process_id: Its own.
-        server: Its name if it is a server, else "".
+        address: The address at which it listens; None if it has no queues to share.
+        process_id: Its process id.
+        server: The server's name, or "" if the process is not a server.
     """
 
     address: "Address | None" = None
@@ -27,28 +27,28 @@ class QueueDirectory(NamedTuple):
 
 
 users: set[int] = set()
-"""Ids of the processes that have connected to the queues of this one; of its workers until their end."""
+"""Ids of the processes that have connected to the queues of this process; a worker's id is removed when it ends."""
 
 report_use: Callable[[], None] | None = None
-"""In a worker: tells the trainer that this process uses the queues of a server, which the trainer would not learn."""
+"""In a worker: notifies the trainer that this worker uses the queues of a server, which the trainer cannot see."""
 
 directory: QueueDirectory | None = None
-"""In a worker: where it finds queues by their names; set as it begins. Elsewhere None."""
+"""In a worker: where it finds queues by their names; set when the worker starts. None in other processes."""
 
 provider: Callable[[], QueueDirectory | None] | None = None
-"""Asked for the directory of queues: queues set it when they are imported."""
+"""Returns the directory of queues of this process; set when the queues are imported."""
 
 
 def directory_for_workers() -> QueueDirectory:
-    """Return the directory for workers; one without an address if there are no queues that they could use."""
+    """Return the directory for workers; its address is None if there are no queues that they could use."""
     if directory is not None:
         return directory
     return (provider() if provider is not None else None) or QueueDirectory()
 
 
 def note_server_used() -> None:
-    """This process uses the queues of a server from now on."""
+    """Record that this process uses the queues of a server."""
     global report_use
-    report, report_use = report_use, None  # once is enough
+    report, report_use = report_use, None  # report only once
     if report is not None:
         report()

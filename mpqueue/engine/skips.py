@@ -1,7 +1,7 @@
-"""Samples and batches that are left out because the source raised for them: counted, logged, and bounded.
+"""Samples and batches that are skipped because the source raised for them: counted, logged, and bounded.
 
-An error is entered when its batch would have been handed out, not when it happened ahead of that. Only what the source
-raises is left out: the end of a worker, a timeout and a lack of memory are raised as ever.
+An error is recorded when its batch would have been delivered, not when it happened ahead of that. Only errors of the
+source are skipped: a worker crash, a timeout and a lack of memory are always raised.
 """
 
 import traceback
@@ -18,15 +18,15 @@ _NOT_OF_THE_SOURCE = (BatchTimeout, BatchTooLarge, SharedMemoryFull, WorkerDied)
 
 
 def is_of_source(error: Exception) -> bool:
-    """Return whether the source raised this, so that it can be left out."""
+    """Return whether the source raised this error, so that it can be skipped."""
     return not isinstance(error, _NOT_OF_THE_SOURCE)
 
 
 class Skipped(NamedTuple):
-    """The samples (or the batch) left out because of one error.
+    """The samples, or the batch, skipped because of one error.
 
     Attributes:
-        indices: By which the source was asked for it.
+        indices: The indices that the source was called with.
         text: The error with its traceback.
     """
 
@@ -36,20 +36,20 @@ class Skipped(NamedTuple):
     @classmethod
     def because_of(cls, error: BaseException, *indices: Any) -> Self:
         """Return the entry of these indices."""
-        # The standard library drops an exception that a signal handler raises amid some of this.
+        # An exception that a signal handler raises inside `traceback` would be swallowed there.
         with defer_signals():
             text = "".join(traceback.format_exception(error))
         return cls(indices, text)
 
 
 class Skips:
-    """Counts what one stream leaves out.
+    """Counters of the samples that one stream skips.
 
     Args:
-        max_errors: More samples (or batches) of one epoch are an error; None: no bound.
+        max_errors: Raise an error if more samples (or batches) of one epoch are skipped; None for no bound.
 
     Attributes:
-        total: How many were left out.
+        total: The number of skipped samples.
     """
 
     def __init__(self, max_errors: int | None) -> None:
@@ -58,13 +58,13 @@ class Skips:
         self._epoch, self._count = -1, 0
 
     def sort_out(self, work_item: WorkItem, outcome: Outcome) -> Outcome:
-        """Return what is left of a batch (or `NOTHING_LEFT`), or the error that is to be raised all the same."""
+        """Return the rest of a batch (or `NOTHING_LEFT`), or the error that must be raised."""
         left: Outcome = NOTHING_LEFT
         try:
             batch, skipped, is_empty = outcome.open()
             if not is_empty:
                 left = Result(batch)
-        # No fault of a sample: who went on without it would never hear what is lacking.
+        # Not the fault of a sample: skipping it would hide that data is missing.
         except _NOT_OF_THE_SOURCE as error:
             return Result.failed(error)
         except Unreadable as unreadable:
@@ -76,19 +76,19 @@ class Skips:
         except (Exception, KeyboardInterrupt) as error:
             if is_interrupt(error, outcome):
                 raise
-            if isinstance(error, KeyboardInterrupt):  # of the source: no error that can be left out
+            if isinstance(error, KeyboardInterrupt):  # raised by the source: it must not be skipped
                 return Result.failed(error)
             skipped = [Skipped.because_of(error, work_item.unit)]
         too_many = self._enter(work_item.epoch, skipped)
         return left if too_many is None else Result.failed(too_many)
 
     def _enter(self, epoch: int, skipped: list[Any]) -> TooManyErrors | None:
-        """Count and log; return the error if these are too many."""
+        """Count and log the entries; return the error if there are too many."""
         if epoch != self._epoch:
             self._epoch, self._count = epoch, 0
         for indices, text in skipped:
             names = ", ".join(map(repr, indices))
-            warn(f"left out index {names} of epoch {epoch}, for which the source raised:\n{text}")
+            warn(f"skipped index {names} of epoch {epoch}, for which the source raised:\n{text}")
             self._count += len(indices)
             self.total += len(indices)
             if self._max_errors is not None and self._count > self._max_errors:

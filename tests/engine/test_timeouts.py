@@ -29,7 +29,7 @@ def test_a_timeout_is_a_number_of_seconds_or_for_ever(given, seconds):
 
 
 def test_a_timeout_that_is_not_a_number_is_an_error():
-    with pytest.raises(ValueError, match="timeout must be at least 0 seconds, or None to wait for ever; got"):
+    with pytest.raises(ValueError, match="timeout must be at least 0 seconds, or None to wait indefinitely; got"):
         checked_wait(math.nan)
 
 

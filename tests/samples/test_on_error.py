@@ -42,7 +42,7 @@ def test_broken_samples_are_left_out_of_their_batches(source, workers, backend, 
             assert loader.statistics().skipped == 5 * number
     assert loader.statistics().skipped == 10
     logged = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert sum("left out index 9 of epoch 0" in text and "sample 9 is broken" in text for text in logged) == 1
+    assert sum("skipped index 9 of epoch 0" in text and "sample 9 is broken" in text for text in logged) == 1
     assert all("Traceback" in text for text in logged)
 
 
