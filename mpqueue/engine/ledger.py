@@ -1,19 +1,18 @@
-"""The ledger of one stream: which work items were dealt, which are answered, which were handed out. Pure.
+"""The ledger of one stream: which work items were dealt, answered and taken. It starts no process and reads no clock.
 
     cursor --deal----+--> work items --answered--> ready --take--> opened --count--> progress
-    wanted ----deal--+    (outstanding)           +---take_extra--> (counted by nobody)
+    wanted ----deal--+    (outstanding)           +---take_extra--> (not counted)
 
-The consumer's side (`mpqueue.engine.pipeline`) and the backend share it; each call is made under the lock of the
-pipeline. The backend deals and answers; the pipeline takes and counts. What may be dealt is bounded by `credit`, the
-number of work items that may be outstanding.
+The pipeline (`mpqueue.engine.pipeline`) and the backend share the ledger; every call is made under the pipeline's lock.
+The backend deals and answers work items; the pipeline takes and counts them. `credit` bounds the number of outstanding
+work items.
 
-*Two queues.* Beside the order stand *extra* work items, of positions that were handed out before and are to be computed
-again. They have numbers (below 0: where memory is short, what is due later makes room for them) and a credit of their
-own, are dealt first, and are taken in the order of the requests.
+*Extra work items.* Besides the work items of the order there are *extra* ones, for positions that were delivered before
+and must be computed again. They have their own numbers and their own credit, are dealt first, and are taken in the
+order of the requests.
 
-*Progress.* A batch is *counted* when it is opened. It has *come* when its caller has it. Between the two an interrupt
-may strike; then the batch is *unclaimed* until it is handed out after all, and the place where a stream goes on is
-before it.
+*Progress.* A batch is *counted* when it is opened, and *received* when its caller has it. If an interrupt occurs
+between the two, the batch is *unclaimed*: the next step delivers it first, and a saved state starts before it.
 """
 
 from collections import Counter, deque
@@ -25,6 +24,8 @@ from mpqueue.plan.cursors import Cursor, Place, StreamCursor, WorkItem
 from mpqueue.plan.lanes import LaneTable, starts
 from mpqueue.system.interrupts import is_of_handler
 
+# Below 0: where memory is short, the work items with the higher numbers make room for the others, and extra work items
+# come first.
 FIRST_EXTRA = -1 << 62
 
 
@@ -32,13 +33,12 @@ class Progress:
     """The place up to which batches are counted; see `Place` for the attributes.
 
     Args:
-        num_lanes: How many streams the batches come from; 0: they have positions.
-        lanes: What is known of these streams.
+        num_lanes: Number of virtual shards that the batches come from; 0 if batches have positions.
+        lanes: The known snapshots and ends of these virtual shards.
 
     Attributes:
-        unclaimed: Work items and batches that were counted and have not come to their caller: they are handed out
-        first.
-            By one assignment, so that no interrupt finds half of it.
+        unclaimed: Work items and batches that were counted, but not received by their caller. They are delivered first.
+            Each change is one assignment, so that no interrupt sees half of it.
     """
 
     def __init__(self, num_lanes: int, lanes: LaneTable | None = None) -> None:
@@ -48,12 +48,13 @@ class Progress:
         self.ahead: set[int] = set()
         self.counts = [0] * num_lanes
         self.unclaimed: tuple[tuple[WorkItem, Any], ...] = ()
-        self._ended = (-1, 0)  # the epoch before this one, and the number of its batches
+        self._ended = (-1, 0)  # the previous epoch, and the number of its batches
         self._begun = (-1, 0)  # the epoch of the last `go_to`, and its base
 
     def place(self) -> Place:
-        """Return the place of the consumer: behind all that has come to it, before what has not."""
-        known, counted = self._lanes.known(), self._counted()  # in this order: another thread may count meanwhile
+        """Return the consumer's place: after all batches that it has received, before all others."""
+        # Lanes first: another thread may count in the meantime, and a snapshot must not be ahead of the counts.
+        known, counted = self._lanes.known(), self._counted()
         if self.unclaimed:
             counted = self._before([work_item for work_item, _ in self.unclaimed], counted)
         return counted._replace(starts=starts(known, counted.counts), ends=self._lanes.ends_by_lane())
@@ -64,20 +65,21 @@ class Progress:
         return counted._replace(starts=starts(known, counted.counts), ends=self._lanes.ends_by_lane())
 
     def _counted(self) -> Place:
-        while True:  # another thread may count meanwhile
+        # Another thread may count while the fields are copied; then copy them again.
+        while True:
             place = Place(self.epoch, self.position, tuple(sorted(self.ahead)), tuple(self.counts))
             if (self.epoch, self.position) == place[:2]:
                 return place._replace(base=self._base(place.epoch))
 
     def _before(self, missing: list[WorkItem], counted: Place) -> Place:
-        """Return a place without some work items that may have been counted."""
-        # The work items are of one stream, so all of them have a lane, or none has.
+        """Return the counted place without some work items that may have been counted."""
+        # The work items belong to one stream, so that either all of them have a lane, or none.
         if missing[0].lane >= 0:
             return self._before_elements(missing, counted)
         epoch = min(work_item.epoch for work_item in missing)
         positions = {work_item.position for work_item in missing if work_item.epoch == epoch}
         end, ahead = counted.position, counted.ahead
-        if epoch != counted.epoch:  # it is over but for these
+        if epoch != counted.epoch:  # the missing batches are the only ones left of an earlier epoch
             end, ahead = self._ended[1] if self._ended[0] == epoch else max(positions) + 1, ()
         first = min(end, *positions)
         left = tuple(place for place in (*range(first, end), *ahead) if place not in positions)
@@ -89,27 +91,28 @@ class Progress:
 
     def _before_elements(self, missing: list[WorkItem], counted: Place) -> Place:
         epoch, position, counts = counted.epoch, counted.position, list(counted.counts)
-        # Not each is counted: an interrupt may have struck before that. A lane counts up to its first missing element.
+        # An interrupt may have come before some of them were counted. A lane counts up to its first missing element.
         position -= sum(work_item.unit < counts[work_item.lane] for work_item in missing)
         for work_item in missing:
             counts[work_item.lane] = min(counts[work_item.lane], work_item.unit)
-        if position < 0 and self._ended[0] == epoch - 1:  # some are of the epoch before
+        if position < 0 and self._ended[0] == epoch - 1:  # some belong to the previous epoch
             epoch, position = self._ended[0], self._ended[1] + position
         return Place(epoch, max(0, position), (), tuple(counts))
 
     def go_to(self, place: Place) -> None:
-        """Go on counting from this place."""
+        """Continue to count from this place."""
         self.epoch, self.position, self.ahead = place.epoch, place.position, set(place.ahead)
         self._begun = place.epoch, place.base
         self.counts = list(place.counts) or [0] * len(self.counts)
 
     def count(self, work_item: WorkItem) -> int:
-        """Count a batch that was handed out, by one assignment, so that an interrupt cannot count half of it.
+        """Count a batch that is delivered; return the number of batches of the epoch without a gap.
 
-        Returns: The number of batches of the epoch that were handed out without a gap.
+        The batch is counted by one assignment, so that an interrupt cannot count half of it.
         """
-        if work_item[4] >= 0:  # by number: a third of the time that names take
-            self.counts[work_item.lane] = work_item.unit + 1  # and no call before the next line: they are as one
+        if work_item[4] >= 0:  # access by index takes a third of the time of access by name
+            # No call between these two lines: an interrupt cannot separate them.
+            self.counts[work_item.lane] = work_item.unit + 1
             self.position += 1
             return self.position
         position, ahead = work_item[2], self.ahead
@@ -117,30 +120,30 @@ class Progress:
             ahead.add(position)
             return self.position
         position += 1
-        # In order, as most batches come, there is nothing to look up.
+        # Most batches come in order; then there is nothing to look up.
         if not ahead:
             self.position = position
             return position
         while position in ahead:
             position += 1
         self.position = position
-        # Behind the position: struck between the two, a position is told of twice, and none is lost.
+        # After the position: an interrupt between the two leaves a position in both places, and none is lost.
         ahead.difference_update([earlier for earlier in ahead if earlier < position])
         return position
 
     def is_counted(self, work_item: WorkItem) -> bool:
-        """Return True if `count` has counted this work item; for after an interrupt in the middle of it."""
+        """Return True if `count` has counted this work item; used after an interrupt of `count`."""
         if work_item.lane >= 0:
             return work_item.unit < self.counts[work_item.lane]
         return work_item.epoch != self.epoch or work_item.position < self.position or work_item.position in self.ahead
 
     def pass_over(self, work_item: WorkItem) -> None:
-        """Count an element of a lane that was left out: it is no batch of the epoch."""
+        """Count a skipped element of a lane, which is not a batch of the epoch."""
         self.counts[work_item.lane] = work_item.unit + 1
 
     def enter(self, epoch: int) -> None:
-        """Begin an epoch: all batches of the epochs before were handed out."""
-        # May be repeated for the epoch that it is in (`recount`): the number of batches of the one before stays.
+        """Begin an epoch: all batches of earlier epochs were delivered."""
+        # `recount` may repeat this call for the current epoch; the length of the previous epoch must stay.
         if epoch != self.epoch:
             self._ended = self.epoch, self.position
         self.epoch = epoch
@@ -153,30 +156,31 @@ class Ledger:
 
     Args:
         cursor: Deals the work items.
-        credit: How many work items of the order may be dealt and not yet handed out, and as many extra ones.
-        ordered: Work items are taken in their order; otherwise as they are answered.
+        credit: Maximum number of outstanding work items of the order, and the same number of extra ones.
+        ordered: Take work items in their order; otherwise as they are answered.
 
     Attributes:
-        credit: How many work items may be outstanding: those of the order, and the extra ones that are.
-        allowance: How many of the order may be outstanding now; 0 during a pause.
-        progress: What was handed out.
-        lanes: What is known of the streams that batches come from. The backend adds their snapshots.
-        ready: Outcomes by the number of their work item, in the order of their coming. The backend adds them.
-        work items: Those that were dealt and not taken, by number.
-        wanted: Extra work items that are to be dealt.
-        extras: The numbers of those that were dealt and not taken.
-        owner_of: Returns which worker has a lane, so that a slow worker cannot hold all of the credit. The backend of
-            several workers sets it for a stream without an order; None: work items are dealt in their order.
-        settle: Called with a work item and its outcome that is no plain batch, before it is taken; False: not now.
-        head: The number of the next work item to be handed out; without an order, of the oldest that was not.
+        credit: Maximum number of outstanding work items, including the extra ones that are outstanding now.
+        allowance: Maximum number of outstanding work items of the order now; 0 during a pause.
+        progress: The place up to which batches are counted.
+        lanes: The known snapshots and ends of the virtual shards. The backend adds the snapshots.
+        ready: Outcomes by the number of their work item, in the order of arrival. The backend adds them.
+        work_items: Work items that were dealt and not taken, by number.
+        wanted: Extra work items to be dealt.
+        extras: Numbers of the extra work items that were dealt and not taken.
+        owner_of: Returns the worker of a lane, so that a slow worker cannot hold all of the credit. A backend with
+            several workers sets it for an unordered stream. If None, work items are dealt in their order.
+        settle: Called with a work item and its outcome before it is taken, if it is not a plain batch. It returns False
+            to postpone that.
+        head: Number of the next work item to be delivered; without an order, of the oldest undelivered one.
         latest: The work item that was counted last.
-        num_batches: How many were counted.
-        num_in_hand: How many are taken and not counted yet, where that makes a difference to what may be dealt.
-        is_waiting: The backend sets it, with the pipeline's lock, around what an interrupt may end without harm.
-        is_closed: Nothing is dealt any more.
+        num_batches: Number of counted work items.
+        num_in_hand: Number of work items that are taken and not counted yet, where that changes what may be dealt.
+        is_waiting: The backend sets it, under the pipeline's lock, around steps that an interrupt may end without harm.
+        is_closed: No more work items are dealt.
         failure: An error for the consumer that belongs to no work item.
-        unsharded: The lanes that ended, and whose stream never asked which worker it is in. The backend adds them.
-        needs_attention: Something rare is to be done before the next batch can be handed out.
+        unsharded: Lanes that have ended and whose stream never asked for its worker's id. The backend adds them.
+        needs_attention: Something rare must be done before the next batch can be delivered.
     """
 
     def __init__(self, cursor: Cursor, credit: int, *, ordered: bool = True) -> None:
@@ -203,37 +207,37 @@ class Ledger:
 
     @property
     def epoch(self) -> int:
-        """The epoch that is dealt now."""
+        """The epoch that is being dealt."""
         return self.cursor.epoch
 
     @property
     def is_stream(self) -> bool:
-        """True if the work items belong to lanes: each worker has a stream of its own."""
+        """True if the work items belong to lanes, so that each worker has its own stream."""
         return self.cursor.num_lanes > 0
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Elements that were handed out, of each lane; empty without lanes."""
+        """Number of delivered elements of each lane; empty without lanes."""
         return tuple(self.progress.counts)
 
     @property
     def has_urgent(self) -> bool:
-        """True if nothing is computed beside the order, and something should be: it must not wait for the order."""
+        """True if extra work items are requested and none is outstanding: they must not wait for the order."""
         return bool(self.wanted) and not self.extras
 
     @property
     def num_taken(self) -> int:
-        """Batches that have come to the consumer."""
+        """Number of batches that the consumer has received."""
         return self.num_batches - len(self.progress.unclaimed)
 
     @property
     def num_outstanding(self) -> int:
-        """Work items that were dealt and not taken."""
+        """Number of work items that were dealt and not taken."""
         return len(self.work_items)
 
     @property
     def num_in_order(self) -> int:
-        """Work items of the order that were dealt and not taken."""
+        """Number of work items of the order that were dealt and not taken."""
         return len(self.work_items) - len(self.extras)
 
     def is_outstanding(self, number: int) -> bool:
@@ -241,7 +245,7 @@ class Ledger:
         return number in self.work_items
 
     def deal(self, limit: int = 1) -> list[WorkItem]:
-        """Deal up to so many of the next work items, extra ones first; none without credit, or without work for now."""
+        """Return up to ``limit`` new work items, extra ones first; none without credit, or if there is no work now."""
         if self.is_closed:
             return []
         work_items = self.work_items
@@ -249,7 +253,7 @@ class Ledger:
             return dealt
         num_dealt, cursor = self.num_in_order, self.cursor
         room = self.allowance - num_dealt
-        # Elements have no epochs of their own, so that nothing else keeps a stream without end inside of the last one.
+        # Elements belong to no epoch, so that only this bound keeps an endless stream inside its last epoch.
         if cursor.num_lanes:
             room = min(room, cursor.room_for(num_dealt + self.num_in_hand))
         if room <= 0:
@@ -258,7 +262,7 @@ class Ledger:
             limit = min(limit, room)
             dealt = cursor.deal(limit) if self.owner_of is None else self._deal_fairly(limit, self.owner_of)
         except Exception as error:
-            # A length or a sampler is the user's code, in which a handler may strike: that is no error of the source.
+            # A length or a sampler is user code. A signal handler that raises in it is not an error of the source.
             if is_of_handler(error):
                 raise
             self._note_undealt(error)
@@ -269,6 +273,7 @@ class Ledger:
 
     def _deal_fairly(self, limit: int, owner: Callable[[int], int]) -> list[WorkItem]:
         assert isinstance(self.cursor, StreamCursor)
+        # Counted afresh for each call: there are as many work items as credit, and an interrupt can leave no wrong sum.
         held = Counter(owner(work_item.lane) for work_item in self.work_items.values() if work_item.lane >= 0)
         return self.cursor.deal_fairly(limit, self._credit, held, owner)
 
@@ -283,12 +288,12 @@ class Ledger:
         return dealt
 
     def _extend_credit(self) -> None:
-        """Extra work items use up none of the order's credit."""
+        """Add the extra work items to the credit, so that they do not use up the order's credit."""
         self.credit = self._credit + len(self.extras)
 
     def _note_undealt(self, error: Exception) -> None:
-        """Put an error into the place of the next epoch, which the source does not have; once."""
-        # It is asked again with every `pump` until the consumer is there.
+        """Put an error in place of the next epoch, which the source failed to describe; only once."""
+        # The source is asked again at every `pump`, until the consumer has seen the error.
         if any(work_item.position < 0 for work_item in self.work_items.values()):
             return
         work_item = self.cursor.deal_failure()
@@ -296,14 +301,14 @@ class Ledger:
         self.ready[work_item.number] = Result.failed(error)
 
     def forget_undealt(self) -> None:
-        """Ask the cursor again, if what comes next is an error in dealing: the source may be well by now."""
+        """Remove an error in dealing that would be delivered next, so that the source is asked again."""
         work_item = self.work_items.get(self.head)
         if work_item is not None and work_item.position < 0:
             del self.work_items[self.head], self.ready[self.head]
             self.head += 1
 
     def fail(self, error: BaseException) -> None:
-        """Have the consumer's following `step` raise this error, which belongs to no work item."""
+        """Make the consumer's next `step` raise this error, which belongs to no work item."""
         self.failure = error
         self.needs_attention = True
 
@@ -311,34 +316,34 @@ class Ledger:
 
     @property
     def has_next(self) -> bool:
-        """True if `take` would return something, if it is plain."""
+        """True if `take` would return a work item, provided that its outcome is plain."""
         return (self.head if self.is_ordered else self._first_ready()) in self.ready
 
     def take(self) -> tuple[WorkItem, Outcome] | None:
-        """Take the next outcome of the order, with its work item; None: it is not ready."""
+        """Take the next outcome of the order with its work item, or return None if it is not ready."""
         head = self.head
         number = head if self.is_ordered else self._first_ready()
         outcome = self.ready.pop(number, None)
         if outcome is None:
             return None
         work_item = self.work_items.pop(number)
-        # Before the head goes on: a batch that a server has moved out of the ring needs a slot again, and may have to
-        # wait.
+        # Before the head advances: a server may have moved the batch out of the ring. It then needs a slot again, and
+        # may have to wait.
         if not (outcome.is_plain or self.settle(work_item, outcome)):
             self._put_back(work_item, outcome)
             return None
         if number == head:
             head += 1
-            # Without an order those behind it may have been taken before: who waits asks for the oldest that was not.
+            # Without an order, later work items may be taken already: the head is the oldest one that is not.
             while not self.is_ordered and head not in self.work_items and head < self.cursor.next_number:
                 head += 1
             self.head = head
         return work_item, outcome
 
     def _first_ready(self) -> int:
-        """Return the work item that was answered first in this epoch; later epochs wait until this one ends."""
+        """Return the number of the first answer in this epoch; later epochs wait until this one ends."""
         for number in self.ready:
-            # Extra ones, below 0, go to those who asked for them.
+            # Numbers below 0 are extra work items, which `take_extra` takes.
             if number >= 0:
                 work_item = self.work_items[number]
                 if work_item.lane >= 0 or work_item.epoch == self.progress.epoch:
@@ -349,17 +354,17 @@ class Ledger:
         self.work_items[work_item.number], self.ready[work_item.number] = work_item, outcome
 
     def want(self, epoch: int, position: int) -> None:
-        """Have a position computed beside the order.
+        """Request that a position is computed again.
 
         Raises:
-            LookupError: As of `mpqueue.plan.cursors.Cursor.unit_at`.
+            LookupError: As raised by `mpqueue.plan.cursors.Cursor.unit_at`.
         """
         drawn = self.cursor.unit_at(epoch, position)
         self.wanted.append(WorkItem(self._next_extra, epoch, position, drawn.unit, -1, drawn.listed))
         self._next_extra += 1
 
     def take_extra(self) -> tuple[WorkItem, Outcome] | None:
-        """Take the next outcome beside the order, with its work item; None: it is not ready, or there is none."""
+        """Take the next extra outcome with its work item, or return None if it is not ready or there is none."""
         outcome = self.ready.pop(self.extras[0], None) if self.extras else None
         if outcome is None:
             return None
@@ -372,20 +377,21 @@ class Ledger:
         return None
 
     def at_work(self) -> set[int]:
-        """Return the numbers of the work items that are not answered."""
+        """Return the numbers of the work items that are not answered yet."""
         return self.work_items.keys() - self.ready.keys()
 
     def count(self, work_item: WorkItem) -> bool:
-        """Count a batch that is handed out; return True if it was the last of its epoch."""
-        self.latest = work_item  # from here on it counts; see NOTE [ Interrupts ] in mpqueue.engine.pipeline
+        """Count a batch that is delivered; return True if it was the last of its epoch."""
+        self.latest = work_item  # the batch counts from here on; see NOTE [ Interrupts ] in mpqueue.engine.pipeline
         self.num_batches += 1
         if self.progress.count(work_item) != self.cursor.lengths.get(work_item[1]):
             return False
-        self.enter(1 + (work_item.epoch if work_item.lane < 0 else self.progress.epoch))  # an element is of any epoch
+        # An element belongs to no epoch, so that the epoch is that of the consumer.
+        self.enter(1 + (work_item.epoch if work_item.lane < 0 else self.progress.epoch))
         return True
 
     def recount(self, work_item: WorkItem) -> bool:
-        """Finish a `count` that was interrupted anywhere behind its first line."""
+        """Finish a `count` that was interrupted anywhere after its first line."""
         progress = self.progress
         if not progress.is_counted(work_item):
             return self.count(work_item)
@@ -393,6 +399,7 @@ class Ledger:
             length = self.cursor.lengths.get(work_item.epoch)
             if length is None or 0 < progress.position < length:
                 return False
+            # A position of 0 means that the epoch was entered before the interrupt; entering it again is harmless.
             self.enter(progress.epoch + (progress.position > 0))
             return True
         if work_item.epoch == progress.epoch:
@@ -400,16 +407,16 @@ class Ledger:
             if is_last:
                 self.enter(work_item.epoch + 1)
             return is_last
-        self.enter(progress.epoch)
+        self.enter(progress.epoch)  # the cursor may still keep the previous epoch
         return True
 
     def enter(self, epoch: int) -> None:
-        """Begin an epoch: all of the one before was handed out."""
+        """Begin an epoch: all batches of the previous one were delivered."""
         self.progress.enter(epoch)
         self.cursor.forget(epoch - 1)
 
     def go_to(self, place: Place) -> None:
-        """Forget all work items and deal from another place on."""
+        """Forget all work items and deal from another place."""
         self.forget_work_items()
         self.cursor.go_to(place)
         self.progress.go_to(place)
@@ -420,24 +427,24 @@ class Ledger:
         self.forget_work_items()
 
     def forget_work_items(self) -> None:
-        """No work item is outstanding; the extra ones are to be dealt again."""
-        # In front and in their order: they were asked for before those that were never dealt.
+        """Make no work item outstanding, and deal the extra ones again."""
+        # At the front and in their order: they were requested before those that were never dealt.
         self.wanted.extendleft(self.work_items[number] for number in reversed(self.extras))
         self.extras.clear()
         self._extend_credit()
         self.work_items.clear()
         self.num_in_hand = 0
-        # Numbers are never used again: an answer to a forgotten work item that still comes finds none.
+        # Numbers are never reused: a late answer to a forgotten work item finds no entry.
         self.head = self.cursor.next_number
 
     def pause(self) -> None:
-        """Deal nothing of the order until `resume`."""
+        """Deal no work item of the order until `resume`."""
         self.allowance = 0
 
     def resume(self) -> None:
-        """Deal with all of the credit."""
+        """Deal with the full credit again."""
         self.allowance = self._credit
 
     def close(self) -> None:
-        """Deal nothing any more, and have the consumer look."""
+        """Deal no more work items, and have the consumer's next step notice it."""
         self.is_closed = self.needs_attention = True

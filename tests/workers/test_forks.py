@@ -46,7 +46,7 @@ enqueuer.stop()
     assert said[0] == "0 1 2"
     assert said[-1] == "3 4 5 6 7 0 1 2"
     assert len(refused) == 3
-    assert all("was forked while a loader or an enqueuer ran" in word for word in refused)
+    assert all("was forked while a loader or an enqueuer was running" in word for word in refused)
     assert output == ""
 
 
@@ -84,7 +84,7 @@ os.waitpid(forked(lambda: say(len(list(loader)) > 0)), 0)
     *refused, stopped = said[1:]
     refused.remove("True")
     assert len(refused) == 5
-    assert all("was forked while a loader or an enqueuer ran" in word for word in refused), said
+    assert all("was forked while a loader or an enqueuer was running" in word for word in refused), said
     assert stopped == "True", "a loader that was stopped before the fork starts in the child"
     assert output == ""
 
