@@ -1,42 +1,45 @@
-"""Settings of glibc's allocator and ``memcpy`` for large batches. Without glibc, nothing is done.
+"""Settings of glibc's allocator and ``memcpy`` for large batches. Without glibc, they have no effect.
 
-*Freed memory is kept*, for the next batch. glibc gives freed memory above a threshold (128 KiB at first) back to the
-kernel, and each page that is taken again costs a fault and is filled with zeros. It raises its thresholds by itself
-once a large block that it had mapped is freed, as in any process that drops one batch of images. A worker that
-allocates its batches in the ring never does so, nor does a program that reads small records; what they free in each
-item would be faulted in again, page by page.
+*Freed memory is kept* for the next batch. glibc returns freed memory above a threshold (128 KiB at first) to the
+kernel, and each page that is taken again costs a page fault and is filled with zeros. glibc raises its thresholds when
+a large mapped block is freed, as in a process that drops a batch of images. A worker that allocates its batches in the
+ring never frees such a block, nor does a program that reads small records, so that each item would fault its pages in
+again.
 
-Measured: decoding 32 JPEG files of 224x224 with Pillow into the ring took 55 ms and 3,200 page faults a batch, and
-takes 46 ms and none; decoding 1,000 CSV records of 20 columns 2.7 and 1.5 ms; records of 32 KiB are read at 0.9 and 4.8
-GB/s.
+Measured per batch: decoding 32 JPEG files of 224x224 with Pillow into the ring took 55 ms and 3,200 page faults without
+the setting, 46 ms and no faults with it. Decoding 1,000 CSV records of 20 columns took 2.7 and 1.5 ms. Records of 32
+KiB are read at 0.9 and 4.8 GB/s.
 
-*Large copies use non-temporal stores.* A worker writes a batch, and the trainer reads it on another CPU. Kept in the
-worker's caches it drives out what the worker needs next, and each of its lines is fetched from memory only to be
-overwritten. glibc's ``memcpy`` avoids both from a size on that it derives from the last-level cache. On a virtual
-machine that size may be the whole host's: 251 MB were seen where 32 MB of cache are shared with strangers, so that no
-batch was ever large. There, with two workers on two CPUs, batches of 19 and of 77 MB came at 1.2 times the rate;
-smaller ones are left to the caches.
+*Large copies use non-temporal stores.* A worker writes a batch, and the trainer reads it on another CPU. In the
+worker's caches the batch would evict the data that the worker needs next, and each of its cache lines would be read
+from memory only to be overwritten. glibc's ``memcpy`` avoids both above a size that it derives from the last-level
+cache. On a virtual machine that may be the cache of the whole host: a threshold of 251 MB was observed on a machine
+with 32 MB of shared cache. There, with two workers on two CPUs, the setting made batches of 19 and of 77 MB 1.2 times
+as fast. Smaller copies still use the caches.
 
-The size is read when a program starts, from ``GLIBC_TUNABLES``. So it is set for the fork server, and with it for all
-that is forked from it; in workers the environment is the trainer's again, and a choice of the user's stands.
+A program reads the size from ``GLIBC_TUNABLES`` when it starts. So it is set for the fork server, and thereby for all
+processes forked from it. Workers get the trainer's environment back, and a value set by the user is kept.
 """
 
 import functools
 from collections.abc import Mapping
 
-_LARGE_BLOCK_BYTES = 31 << 20  # glibc goes up to 32 MiB by itself
-LARGE_COPY_BYTES = 4 << 20  # above any second-level cache
+_LARGE_BLOCK_BYTES = 31 << 20  # glibc raises its thresholds up to 32 MiB
+LARGE_COPY_BYTES = 4 << 20  # larger than any second-level cache
 _VARIABLE, _SIZE = "GLIBC_TUNABLES", "glibc.cpu.x86_non_temporal_threshold"
 
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """Show the allocator one large block; once per process, and inherited by forked ones."""
-    bytes(_LARGE_BLOCK_BYTES)  # from `calloc`, which touches no page of it; a `bytearray` would write all of them
+    """Make the allocator keep freed memory; done once per process, and inherited by forked processes."""
+    # Free one large block, so that the allocator raises its thresholds. `bytes` uses `calloc`, which touches no page of
+    # the block; a `bytearray` would write all of them.
+    bytes(_LARGE_BLOCK_BYTES)
 
 
 def with_large_copies_uncached(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment for a program whose large copies bypass the caches."""
+    # A value set by the user is kept.
     chosen = environ.get(_VARIABLE, "")
     if _SIZE in chosen:
         return dict(environ)

@@ -2,19 +2,19 @@
 
     [ arrays, each 64-byte aligned ][ buffers of pickled objects ][ pickle ][ spec, if new ][ header: int64 words ]
 
-The tree of a batch (tuples, lists, dicts, ``None``, arrays) is described by a *spec*: its structure with the dtype,
-rank and memory order of each array. A worker sends a spec once, in the slot of the first batch that has it, and names
-it by number from then on, so that a batch of a known spec costs one record and no pickling. The header holds what
-varies from batch to batch: shapes and offsets. Both sides keep a result for each header, the worker its plan and the
-trainer its recipe, so that equal batches cost one dictionary look-up on each side.
+*Specs.* A *spec* describes the tree of a batch (tuples, lists, dicts, ``None``, arrays): its structure, and the dtype,
+rank and memory order of each array. A worker sends a spec once, in the slot of the first batch that has it, and refers
+to it by its number afterwards. So a batch with a known spec costs one record and no pickling.
 
-In the trainer a spec becomes a `ReadSpec` once. Its recipes are views of one structured array: an array of a batch is
-a field of it.
+*Headers.* The header holds the values that vary from batch to batch: shapes and offsets. Both sides cache a result per
+header, the worker its plan and the trainer its recipe, so that equal batches cost one dictionary look-up on each side.
 
-All else (text, numbers, objects, pandas, images) goes through pickle protocol 5 together, with large buffers
-out-of-band: they lie in the slot like arrays, and are not copied on the way out either. Where it is nothing but text
-and numbers, marshal takes the place of pickle: both make the same objects, and marshal keeps no memo of those that
-nobody else refers to. A list of 1,000 short texts takes 34 us to write and 62 to read in place of 104 and 88.
+*Reading.* The trainer converts a spec once into a `ReadSpec`. Its recipes are views of one structured array; each array
+of a batch is a field of it.
+
+*Objects.* All other leaves (strings, numbers, objects, pandas, images) are pickled together by protocol 5. Large
+buffers stay out-of-band: they are in the slot like arrays, and are not copied when they are read. If all leaves are
+strings and numbers, marshal replaces pickle.
 """
 
 import marshal
@@ -31,12 +31,12 @@ from mpqueue.memory.serialize import collector, dumps_reply
 Array: TypeAlias = np.ndarray[Any, Any]
 
 ALIGNMENT = 64
-# Beyond so many different specs of one worker they are sent with each batch: a source whose dictionary keys differ
+# A worker with more different specs than this sends the others with each batch: a source whose dictionary keys differ
 # from batch to batch must not fill the trainer's memory.
 MAX_SPECS = 512
 UNNUMBERED = 0xFFFFFFFF
 MAX_PLANS = 4096
-_SMALL_BUFFER_BYTES = 4096  # below, a buffer of a pickled object is cheaper inside the pickle
+_SMALL_BUFFER_BYTES = 4096  # a smaller buffer of a pickled object is cheaper inside the pickle
 
 
 class NodeKind:
@@ -46,12 +46,12 @@ class NodeKind:
 
 
 class Recorded:
-    """A named tuple or a dataclass that is to be taken apart like a tuple, and rebuilt in the trainer.
+    """A named tuple or a dataclass, which is flattened like a tuple and rebuilt in the trainer.
 
     Args:
         kind: Its class.
-        names: The fields of a dataclass, which is rebuilt without a call of its ``__init__``; None: a named tuple.
-        fields: Their values.
+        names: The fields of a dataclass, which is rebuilt without calling ``__init__``; None for a named tuple.
+        fields: The values of the fields.
     """
 
     __slots__ = ("fields", "kind", "names")
@@ -65,19 +65,19 @@ class Recorded:
             return self.kind._make(self.fields)
         built = object.__new__(self.kind)
         for name, value in zip(self.names, self.fields, strict=True):
-            object.__setattr__(built, name, value)  # also of a frozen one
+            object.__setattr__(built, name, value)  # works for a frozen dataclass, too
         return built
 
 
-_ndarray, _ARRAY = np.ndarray, NodeKind.ARRAY  # for the hot path
+_ndarray, _ARRAY = np.ndarray, NodeKind.ARRAY  # local names are faster in the hot path
 _CONTAINERS: dict[type, int] = {tuple: NodeKind.TUPLE, list: NodeKind.LIST}
 _NAMED = (NodeKind.DICT, NodeKind.RECORD)  # their spec has keys, or a class, before the items
 _WITH_ITEMS = (NodeKind.TUPLE, NodeKind.LIST, *_NAMED)
 _PLAIN = frozenset({bytes, str, int, float, complex, bool})
-# Of lists and tuples only those are objects that are plain. All else marshal would refuse, or take for its bytes.
+# Inside lists and tuples only these types are allowed: marshal refuses other types, or writes them as plain bytes.
 _MARSHALLED = _PLAIN | _CONTAINERS.keys()
-_MARSHAL_VERSION = 4  # which every Python reads that mpqueue runs on
-_OBJECTS = struct.Struct("<3q")  # in the header: where the objects begin, their room, and who has written them
+_MARSHAL_VERSION = 4  # readable by all supported versions of Python
+_OBJECTS = struct.Struct("<3q")  # in the header: start and room of the objects, and their writer (pickle or marshal)
 _BY_PICKLE, _BY_MARSHAL = range(2)
 _NONE: tuple[Any, ...] = (NodeKind.NONE,)
 _OBJECT: tuple[Any, ...] = (NodeKind.OBJECT,)
@@ -88,33 +88,33 @@ Signature: TypeAlias = tuple[Any, ...]  # a spec with shape and strides of each 
 def flatten(tree: Any, arrays: list[Array], objects: list[Any]) -> Signature:
     """Sort the leaves of a batch into ``arrays`` and ``objects`` and return its signature.
 
-    Only exact built-in containers are taken apart: a namedtuple or a user's dict class has behaviour of its own and
-    travels as an object (its arrays out-of-band).
+    Only exact built-in containers are flattened. A namedtuple or a user's dict class has its own behaviour and is
+    pickled as an object, with its arrays out-of-band.
     """
     return flatten_each((tree,), arrays, objects)[0]
 
 
 def flatten_each(trees: Iterable[Any], arrays: list[Array], objects: list[Any]) -> list[Signature]:
-    """The signatures of several: one call for each container, and none for its arrays."""
+    """Return the signatures of several trees: one call for each container, and none for its arrays."""
     found: list[Signature] = []
     for tree in trees:
         kind = type(tree)
-        # By type alone: a class derived from ndarray (a masked array, a matrix) is more than its bytes, and is pickled.
+        # Compare exact types: a subclass of ndarray (a masked array, a matrix) is more than its bytes, and is pickled.
         if kind is _ndarray and not tree.dtype.hasobject:
             arrays.append(tree)
             found.append((_ARRAY, tree.dtype, tree.shape, tree.strides))
-        # The first item is looked at here: it spares the tuples of most batches a call.
+        # The test of the first item avoids a call for the tuples of most batches.
         elif (kind is tuple or kind is list) and not (tree and type(tree[0]) in _PLAIN and _is_plain(tree)):
             found.append((_CONTAINERS[kind], *flatten_each(tree, arrays, objects)))
         elif tree is None:
             found.append(_NONE)
         elif kind is dict:
-            # The keys' types count: {1: x} and {True: x} would be one spec without them.
+            # The types of the keys matter: {1: x} and {True: x} would have equal specs otherwise.
             keys = (tuple(tree), tuple(map(type, tree)))
             found.append((NodeKind.DICT, keys, *flatten_each(tree.values(), arrays, objects)))
         elif kind is Recorded:
             found.append((NodeKind.RECORD, (tree.kind, tree.names), *flatten_each(tree.fields, arrays, objects)))
-        # This one is no more than its bytes, once they are copied.
+        # A memmap is just its bytes once it is copied.
         elif kind is np.memmap:
             found += flatten_each((tree.view(np.ndarray),), arrays, objects)
         else:
@@ -124,17 +124,17 @@ def flatten_each(trees: Iterable[Any], arrays: list[Array], objects: list[Any]) 
 
 
 def _is_plain(items: Any) -> bool:
-    """Return True for text and numbers alone: one object then, at a tenth of the price of as many."""
+    """Return True if all items are strings or numbers: they become one object, at a tenth of the cost of many."""
     return _PLAIN.issuperset(map(type, items))
 
 
 def spec_of(signature: Signature, shapes: list[tuple[int, ...]]) -> Spec:
-    """The spec of a batch of this signature; the shapes of its arrays are added to ``shapes``."""
+    """Return the spec of a batch with this signature, and append the shapes of its arrays to ``shapes``."""
     kind = signature[0]
     if kind == NodeKind.ARRAY:
         _, dtype, shape, strides = signature
         shapes.append(shape)
-        # What is packed both ways (one axis, none, no elements) is one spec, in C's order.
+        # An array that is packed both ways (one axis, no axes, no elements) has one spec, in C order.
         is_fortran = _is_packed(dtype, shape, strides) and not _is_packed(dtype, shape[::-1], strides[::-1])
         return (kind, dtype, len(shape), is_fortran)
     if kind in _NAMED:
@@ -146,7 +146,7 @@ def _is_packed(dtype: np.dtype[Any], shape: tuple[int, ...], strides: tuple[int,
     """Return True if the array has no gaps and its first axis is the innermost."""
     expected = dtype.itemsize
     for length, stride in zip(shape, strides, strict=True):
-        # An axis of one element may have any stride: nobody steps along it.
+        # The stride of an axis with one element is never used, and may have any value.
         if length != 1 and stride != expected:
             return 0 in shape
         expected *= length
@@ -154,7 +154,7 @@ def _is_packed(dtype: np.dtype[Any], shape: tuple[int, ...], strides: tuple[int,
 
 
 class ArrayPlace(NamedTuple):
-    """Place of one array: offset from the slot's start, shape, dtype and memory order."""
+    """The location of one array: offset from the slot's start, shape, dtype and memory order."""
 
     offset: int
     shape: tuple[int, ...]
@@ -164,12 +164,12 @@ class ArrayPlace(NamedTuple):
 
 
 class BatchPlan(NamedTuple):
-    """The places of a batch in its slot.
+    """The layout of a batch in its slot.
 
     Attributes:
-        fields: The places of its arrays.
+        fields: The locations of its arrays.
         header: The header that describes them.
-        end: Bytes up to the end of the arrays; the header follows if nothing else does.
+        end: The end of the arrays; the header follows, unless there are objects or a spec.
     """
 
     fields: tuple[ArrayPlace, ...]
@@ -178,18 +178,19 @@ class BatchPlan(NamedTuple):
 
 
 def align(offset: int) -> int:
-    """The next multiple of 64."""
+    """Return the next multiple of 64."""
     return (offset + ALIGNMENT - 1) & -ALIGNMENT
 
 
 def room_for(nbytes: int) -> int:
-    """Room for the pickle of a batch: up to an eighth more, so that those that vary in length have few headers."""
+    """Return the room for a pickle: up to an eighth more than its size."""
+    # Rounded up, so that pickles of similar lengths share a header, and thereby a recipe.
     shift = max(6, nbytes.bit_length() - 4)
     return -(-nbytes >> shift) << shift
 
 
 def array_specs(spec: Spec) -> Iterator[Spec]:
-    """The arrays' nodes of a spec, in the order of `flatten`."""
+    """Yield the array nodes of a spec, in the order of `flatten`."""
     kind = spec[0]
     if kind == NodeKind.ARRAY:
         yield spec
@@ -199,36 +200,36 @@ def array_specs(spec: Spec) -> Iterator[Spec]:
 
 
 class SpecNumbers:
-    """The worker's side: numbers its specs."""
+    """The numbers of a worker's specs."""
 
     def __init__(self) -> None:
         self._numbers: dict[Spec, int] = {}
 
     def number(self, spec: Spec) -> tuple[int, bytes | None]:
-        """The spec's number, and its pickle if the trainer does not know it yet."""
+        """Return the spec's number, and its pickle if the trainer does not have the spec yet."""
         number = self._numbers.get(spec)
         if number is not None:
             return number, None
         try:
             encoded = pickle.dumps(spec, 5)
         except Exception:
-            encoded = dumps_reply(spec, None)  # dictionary keys of a class that only the script knows
+            encoded = dumps_reply(spec, None)  # dictionary keys of a class that only the user's script defines
         number = len(self._numbers)
-        # Sent with its batch and forgotten on both sides.
+        # Too many specs: this one is sent with its batch, and neither side keeps it.
         if number >= MAX_SPECS:
             return UNNUMBERED, encoded
         self._numbers[spec] = number
         return number, encoded
 
     def forget(self, spec: Spec) -> None:
-        """Take back the latest `number`: the batch that would have carried the spec was not sent."""
+        """Undo the latest `number`: the batch that would have carried the spec was not sent."""
         del self._numbers[spec]
 
 
 def make_plan(
     spec: Spec, shapes: Sequence[tuple[int, ...]], start: int = 0, placed: dict[int, int] | None = None
 ) -> BatchPlan:
-    """Lay arrays out from ``start`` on; ``placed`` gives the offset of those that are in the slot already."""
+    """Return the layout of arrays from offset ``start``; ``placed`` has the offsets of arrays already in the slot."""
     fields, words, end = [], [], start
     for number, (node, shape) in enumerate(zip(array_specs(spec), shapes, strict=True)):
         dtype = node[1]
@@ -246,25 +247,27 @@ def make_plan(
 
 
 class PickledObjects(NamedTuple):
-    """The objects of a batch: their pickle, the buffers that it left outside, and whether marshal has written it."""
+    """The objects of a batch: their pickle, its out-of-band buffers, and whether marshal wrote it."""
 
     data: bytes
     buffers: list[memoryview]
     is_marshalled: bool = False
 
     def place(self, end: int) -> tuple[int, int, bytes]:
-        """Return where the pickle begins behind that end, its room, and what the header says of it."""
+        """Return the start of the pickle after ``end``, its room, and its words in the header."""
         start, room = align(end), room_for(len(self.data))
         return start, room, _OBJECTS.pack(start, room, _BY_MARSHAL if self.is_marshalled else _BY_PICKLE)
 
 
 def pickle_objects(objects: list[Any]) -> PickledObjects:
-    """Pickle the objects of a batch, as `flatten` gives them, large contiguous buffers out-of-band."""
+    """Pickle the objects of a batch, as returned by `flatten`, with large contiguous buffers out-of-band."""
+    # marshal writes and reads the same objects faster, because it keeps no memo of objects without other references.
+    # For a list of 1,000 short strings it takes 34 µs to write and 62 µs to read; pickle takes 104 and 88.
     if _MARSHALLED.issuperset(map(type, objects)):
         try:
             data = marshal.dumps(objects, _MARSHAL_VERSION)
         except ValueError:
-            pass  # a text of 2 GiB and more: pickle has lengths for it
+            pass  # a string of 2 GiB or more, which only pickle supports
         else:
             return PickledObjects(data, [], is_marshalled=True)
     buffers: list[memoryview] = []
@@ -272,31 +275,30 @@ def pickle_objects(objects: list[Any]) -> PickledObjects:
     try:
         return PickledObjects(pickle.dumps(objects, 5, buffer_callback=keep_inside), buffers)
     except Exception:
-        # Classes of the script or of a notebook have no importable name; those cloudpickle sends by value.
+        # Classes of a script or a notebook have no importable name; cloudpickle pickles them by value.
         buffers.clear()
         return PickledObjects(dumps_reply(objects, keep_inside), buffers)
 
 
 def load_spec(data: Any) -> Spec:
-    """A spec as a worker sent it."""
+    """Return a spec as sent by a worker."""
     spec = pickle.loads(data)
     assert isinstance(spec, tuple)
     return spec
 
 
 class Recipe(NamedTuple):
-    """The trainer's side of a plan: how to rebuild a batch whose header is known.
+    """The trainer's counterpart of a plan: how to rebuild a batch from a known header.
 
     Attributes:
-        has_views: Something of the batch stays in the slot.
-        structure: A dtype of which each field is an array of the batch: a view by a field's name costs 0.07 µs, one by
-            shape, dtype and offset 0.36. None where NumPy can express no such dtype.
-        take: Gives all fields of such an array.
-        fields: Else shape, dtype, offset and order of each array.
-        pickle_at: Where the pickle of the other leaves begins.
-        pickle_bytes: Its length, or more: what follows the end of a pickle is not read.
-        buffers: Offsets and lengths of what it left outside.
-        is_marshalled: marshal has written it, and not pickle.
+        has_views: The batch has views of the slot.
+        structure: A dtype with a field for each array of the batch; None if NumPy cannot express it.
+        take: Returns all fields of an array of that dtype.
+        fields: Without a structure: shape, dtype, offset and order of each array.
+        pickle_at: The start of the pickle of the other leaves.
+        pickle_bytes: The room of the pickle, which may be larger than the pickle itself.
+        buffers: Offsets and lengths of the out-of-band buffers.
+        is_marshalled: The objects were written by marshal, not by pickle.
     """
 
     has_views: bool
@@ -310,15 +312,17 @@ class Recipe(NamedTuple):
 
 
 def base_over(memory: Any, offset: int, nbytes: int, structure: np.dtype[Any] | None) -> Array:
-    """The array of which the arrays of a batch are views: the bytes of the batch, or its structure.
+    """Return the array that the arrays of a batch are views of: the bytes of the batch, or its structure.
 
     Raises:
-        ValueError: The header speaks of bytes beyond the batch's end: somebody else has written to the slot.
+        ValueError: The header describes bytes beyond the batch's end: the slot was overwritten.
     """
     if structure is None:
         return np.frombuffer(memory, np.uint8, nbytes, offset)
     if structure.itemsize > nbytes:
-        raise ValueError(f"the header of a batch of {nbytes} bytes speaks of {structure.itemsize}: it was overwritten")
+        raise ValueError(
+            f"the header of a batch of {nbytes} bytes describes {structure.itemsize} bytes: the slot was overwritten"
+        )
     return np.ndarray((), structure, memory, offset)
 
 
@@ -326,14 +330,14 @@ Builder: TypeAlias = Callable[[Iterator[Any], Iterator[Any]], Any]
 
 
 class _Recipes(dict[bytes, Recipe]):
-    """Recipes by header: one that is not there is made, and remembered for headers that come again."""
+    """Recipes by header; a missing recipe is created and kept for later batches with the same header."""
 
     def __init__(self, nodes: Iterator[Spec]) -> None:
         self._nodes = tuple(nodes)
 
     def __missing__(self, header: bytes) -> Recipe:
         recipe = self._parse(struct.unpack(f"<{len(header) // 8}q", header))
-        # Headers that never come again (sizes that vary without end) must not fill memory; those that do are soon back.
+        # Headers that never recur (sizes that keep varying) must not fill memory. Recurring ones are soon back.
         if len(self) >= MAX_PLANS:
             self.clear()
         self[header] = recipe
@@ -350,15 +354,17 @@ class _Recipes(dict[bytes, Recipe]):
             take = None if structure is None or structure.names is None else _taking(structure.names)
             return Recipe(bool(fields), structure, take, tuple(fields), 0, 0, ())
         pickle_at, room, written_by, *pairs = words[at:]
-        if room <= 0 or written_by not in (_BY_PICKLE, _BY_MARSHAL):  # no writer of ours puts down nothing
-            raise ValueError(f"objects of {room} bytes, written by {written_by}")
+        # A writer always leaves room for at least one byte, and names itself: anything else was overwritten.
+        if room <= 0 or written_by not in (_BY_PICKLE, _BY_MARSHAL):
+            raise ValueError(f"the header describes objects of {room} bytes, written by {written_by}")
         buffers = tuple(zip(pairs[::2], pairs[1::2], strict=True))
         has_views = bool(fields or buffers)
         return Recipe(has_views, None, None, tuple(fields), pickle_at, room, buffers, written_by == _BY_MARSHAL)
 
 
 def _structure_of(fields: Sequence[tuple[tuple[int, ...], np.dtype[Any], int, Any]]) -> np.dtype[Any] | None:
-    # A field of a structure is in C's order.
+    # One structured array for the whole batch: a view by field name costs 0.07 µs, a view by shape, dtype and offset
+    # 0.36 µs. A field of a structure is always in C order.
     if not fields or any(order == "F" for _, _, _, order in fields):
         return None
     shapes, dtypes, offsets, _ = zip(*fields, strict=True)
@@ -370,7 +376,7 @@ def _structure_of(fields: Sequence[tuple[tuple[int, ...], np.dtype[Any], int, An
                 "offsets": list(offsets),
             }
         )
-    except ValueError:  # arrays of 2 GiB and more, or of elements without bytes
+    except ValueError:  # arrays of 2 GiB or more, or elements of 0 bytes
         return None
 
 
@@ -381,11 +387,11 @@ def _taking(names: tuple[str, ...]) -> Callable[[Array], Sequence[Array]]:
 
 
 class ReadSpec:
-    """A spec as the trainer keeps it: recipes by header, and the function that rebuilds the tree.
+    """A spec in the trainer: recipes by header, and the function that rebuilds the tree.
 
     Attributes:
         spec: The spec itself.
-        recipes: By header.
+        recipes: Recipes by header.
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -396,7 +402,7 @@ class ReadSpec:
 
     @staticmethod
     def _flat_container(spec: Spec) -> Callable[[Sequence[Array]], Any] | None:
-        """For a bare array, or a tuple, list or dict of arrays, what makes the batch of all arrays."""
+        """Return a function that makes the batch from its arrays, for a bare array or a flat container of arrays."""
         kind = spec[0]
         if kind == NodeKind.ARRAY:
             return operator.itemgetter(0)
@@ -407,7 +413,7 @@ class ReadSpec:
         return None
 
     def rebuild(self, recipe: Recipe, base: Array) -> Any:
-        """The batch, its arrays being views of ``base``, which starts where the slot does (see `base_over`)."""
+        """Return the batch, with arrays that are views of ``base``, which starts where the slot does."""
         take = recipe.take
         if take is not None:
             arrays = take(base)
@@ -420,9 +426,9 @@ class ReadSpec:
         objects: list[Any] = []
         if recipe.pickle_bytes:
             data = base[recipe.pickle_at : recipe.pickle_at + recipe.pickle_bytes]
-            # Both stop at the end of what was written: the room behind it may be anything.
+            # Both readers stop at the end of the data: the room after it may contain anything.
             if recipe.is_marshalled:
-                objects = marshal.loads(data.data)  # noqa: S302 - from whom pickles come, too
+                objects = marshal.loads(data.data)  # noqa: S302 - from a worker, as trusted as its pickles
             else:
                 buffers = [base[start : start + length] for start, length in recipe.buffers]
                 objects = pickle.loads(data.data, buffers=buffers)
@@ -430,7 +436,7 @@ class ReadSpec:
 
 
 def builder(spec: Spec) -> Builder:
-    """A function that rebuilds a tree of this spec from its arrays and objects, in the order of `flatten`."""
+    """Return a function that rebuilds a tree of this spec from its arrays and objects, in the order of `flatten`."""
     kind = spec[0]
     if kind == NodeKind.NONE:
         return lambda _arrays, _objects: None

@@ -1,24 +1,21 @@
-"""The ring as the trainer holds it: one sparse segment, its slots, and the leases of the consumer.
+"""The trainer's ring: one sparse segment, its slots, and the consumer's leases.
 
-How many slots: as many as there may be batches on their way (the credit), and `SPARE_SLOTS` more for views that the
-consumer keeps (a server has more, for many consumers), and one per worker whose code may hold on to a slot. Views are
-handed out while the workers' credit is covered by other slots; a consumer that keeps more than that (``list(loader)``)
-gets private copies and nobody starves.
+*Slots.* A ring has one slot for each batch that may be in flight (the credit), one per worker whose code may hold a
+slot, and `SPARE_SLOTS` more for views that the consumer keeps (a server has more, for many consumers). The consumer
+gets views while other slots cover the workers' credit. A consumer that keeps more batches (``list(loader)``) gets
+private copies, so that the workers always have slots.
 
-Pages are reserved by whoever writes them, and stay with their slot, which is used again before one without. They go
-back to the system when a slot is far larger than recent batches (`_trim`), or when memory is short (`give_back`).
+*Pages.* The process that writes a page reserves it. Pages stay with their slot, and slots with pages are reused first.
+Pages are returned to the system if a slot is far larger than recent batches (`_trim`), or if memory is short
+(`give_back`).
 
-A *lease*: a slot belongs to the consumer for as long as any view of its batch lives. The arrays of a batch are ordinary
-writable views whose common base is an array made for this lease alone. (A slice of one array over the whole ring would
-be collapsed to that array by NumPy, and never tell.) A weak reference to the base tells when the last view is gone:
-views of views, structured scalars, memoryviews, `torch.from_numpy` and dlpack all keep the base alive; raw addresses
-(`ctypes.data`, `__array_interface__`) do not. The weak reference's callback may run in any thread, inside the garbage
-collector, in the middle of our own code: it only appends to a deque, which the pipeline empties when it comes by. It is
-no Python code, in which a signal handler could run: what that raises in a callback (Ctrl-C) is printed, and lost. So is
-the time at which a lease ends taken.
+*Leases.* A slot belongs to the consumer while any view of its batch exists. The arrays of a batch are ordinary writable
+views. Their common base is an array that is created for this lease alone, and a weak reference to the base reports when
+the last view is gone. Views of views, structured scalars, memoryviews, `torch.from_numpy` and dlpack all keep the base
+alive; raw addresses (`ctypes.data`, `__array_interface__`) do not.
 
-A ring may have a *guard*: somebody who reads slots by other ways than the consumer's views (a GPU that copies out of
-them), and says when a slot whose last view is gone may be used again.
+*Guard.* A ring may have a guard: an object that reads slots in other ways than by the consumer's views, such as a GPU
+that copies from them. It reports when a slot whose last view is gone may be reused.
 """
 
 import contextlib
@@ -42,37 +39,37 @@ from mpqueue.telemetry.units import size_text
 
 
 class _Lease(weakref.ref[Array]):
-    """A weak reference that knows its slot."""
+    """A weak reference to the base of a batch, with its slot."""
 
     __slots__ = ("slot",)
     slot: Slot
 
 
 class _TimeOfEnd(weakref.ref[Array]):
-    """A weak reference that, looked through as an iterable, has one item: the time.
+    """A weak reference that, iterated over, yields one item: the current time."""
 
-    So ``list.extend``, as its callback, appends the time at which the array has ended, and no Python code runs.
-    """
+    # As its callback, ``list.extend`` appends the time at which the array ended, and no Python code runs: an exception
+    # that a signal handler raises in a callback (Ctrl-C) would be printed and lost.
 
     __slots__ = ()
     __iter__ = staticmethod(partial(starmap, clock_ns, ((),)))
 
 
 class _Timed(NamedTuple):
-    """A lease whose end is told of."""
+    """A lease whose end is reported."""
 
     watch: _TimeOfEnd
     ended_at: list[int]
     on_end: Callable[[int], object]
 
-    def tell(self) -> None:
-        """Tell of the end, if it has come and nobody has."""
+    def report(self) -> None:
+        """Report the end, if it has come and is not reported yet."""
         if self.ended_at:
-            with contextlib.suppress(IndexError):  # another thread was faster
+            with contextlib.suppress(IndexError):  # another thread has just reported it
                 self.on_end(self.ended_at.pop())
 
 
-def _telling(on_end: Callable[[Slot], object], ended: deque[weakref.ref[Array]]) -> Callable[[Any], None]:
+def _notifying(on_end: Callable[[Slot], object], ended: deque[weakref.ref[Array]]) -> Callable[[Any], None]:
     def end(lease: Any) -> None:
         on_end(lease.slot)
         ended.append(lease)
@@ -85,102 +82,105 @@ class Leases:
 
     Args:
         segment: Its memory.
-        on_end: Called with the slot when a lease ends, wherever that happens.
+        on_end: Called with the slot when a lease ends, in any thread.
     """
 
     def __init__(self, segment: Segment | ForeignSegment, on_end: Callable[[Slot], object] | None = None) -> None:
         self._memory = segment.memory
+        # A callback may run in any thread, inside the garbage collector, in the middle of our own code. So it only
+        # appends to this deque, which the pipeline empties later. Without ``on_end``, no Python code runs, see above.
         self.have_ended: deque[weakref.ref[Array]] = deque()
-        self._ended_append = self.have_ended.append if on_end is None else _telling(on_end, self.have_ended)
+        self._ended_append = self.have_ended.append if on_end is None else _notifying(on_end, self.have_ended)
         self._live: dict[int, _Lease] = {}
         self._timed: dict[int, _Timed] = {}  # by slot
 
     @property
     def num_live(self) -> int:
-        """Return the number of slots that there are views of, and of those that `take_ended` has not taken yet."""
+        """Number of slots that have views, or whose end `take_ended` has not processed yet."""
         return len(self._live)
 
     def lease(self, slot: Slot, nbytes: int, structure: np.dtype[Any] | None) -> Array:
-        """Bytes of the slot as `base_over` has them; when all views of it are gone, its lease is in `have_ended`."""
-        # The usual way is here once more: a call of `base_over` for each batch is spared.
+        """Return the bytes of the slot as `base_over` does. The end of the last view puts the lease into `have_ended`."""
+        # An array for this lease alone: NumPy would collapse a slice of one array over the whole ring to that array,
+        # which never ends. The code of `base_over` is repeated here to save a call per batch.
         if structure is None or structure.itemsize > nbytes:
             base = base_over(self._memory, slot.offset, nbytes, structure)
         else:
             base = np.ndarray((), structure, self._memory, slot.offset)
         lease = _Lease(base, self._ended_append)
         lease.slot = slot
-        # A weak reference calls back only as long as somebody keeps it.
+        # A weak reference calls back only while it exists itself.
         self._live[slot.number] = lease
         return base
 
-    def tell(self, slot: Slot, on_end: Callable[[int], object]) -> None:
-        """Have `tell_ended` call this, with the time of the end by `clock_ns`, if the slot has a lease."""
+    def watch_end(self, slot: Slot, on_end: Callable[[int], object]) -> None:
+        """Make `report_ended` call ``on_end`` with the time of the end, by `clock_ns`, if the slot has a lease."""
         lease = self._live.get(slot.number)
         base = None if lease is None else lease()
         if base is not None:
             ended_at: list[int] = []
             self._timed[slot.number] = _Timed(_TimeOfEnd(base, ended_at.extend), ended_at, on_end)
 
-    def tell_ended(self) -> None:
-        """Tell of the leases that have ended, each once; from any thread."""
+    def report_ended(self) -> None:
+        """Report the leases that have ended, each once. May be called from any thread."""
         for timed in list(self._timed.values()):
-            timed.tell()
+            timed.report()
 
     def reset(self) -> list[Slot]:
-        """The slots that there are views of; for after an interrupt, which may have come between any two lines here."""
-        held = [(lease, lease()) for lease in self._live.values()]  # so that none of them ends meanwhile
+        """Return the slots that have views; called after an interrupt, which may have come between any two lines."""
+        held = [(lease, lease()) for lease in self._live.values()]  # strong references: no lease ends during this call
         self._live = {lease.slot.number: lease for lease, base in held if base is not None}
         self.have_ended.clear()
         return [lease.slot for lease in self._live.values()]
 
     def close(self) -> None:
-        """Let go of the segment now: what refers to this object waits for the garbage collector."""
+        """Drop the segment now; without that, it would live until this object is collected."""
         del self._memory
 
     def take_ended(self) -> list[Slot]:
-        """Take the slots out of `have_ended`: their last views are gone."""
+        """Remove and return the slots in `have_ended`, whose last views are gone."""
         ended, have_ended, live = [], self.have_ended, self._live
         while have_ended:
             lease = have_ended.popleft()
             slot: Slot | None = getattr(lease, "slot", None)
-            # Else an interrupt has undone this lease (in `lease`, or by `reset`), and its traceback has kept the base
-            # until now: the slot may have another lease, or be granted.
+            # Otherwise an interrupt has undone this lease (in `lease`, or by `reset`), and its traceback has kept the
+            # base until now: the slot may have another lease, or be granted.
             if slot is not None and live.get(slot.number) is lease:
                 del live[slot.number]
                 if self._timed:
                     timed = self._timed.pop(slot.number, None)
                     if timed is not None:
-                        timed.tell()
+                        timed.report()
                 ended.append(slot)
         return ended
 
 
 SPARE_SLOTS = 8
-COSTLY_BYTES = 1 << 28  # to copy them takes some 0.1 s: before that nobody needs to hear of it
+COSTLY_BYTES = 1 << 28  # copying these takes about 0.1 s: below that, a warning is not worthwhile
 _TRIM_ABOVE_BYTES = 1 << 20
 
 
 class Guard(Protocol):
-    """Reads slots beside the consumer; see the module's head. All calls but `end` come under the pipeline's lock."""
+    """A reader of slots other than the consumer; see the module's docstring. `end` is called without the lock."""
 
     def admit(self, slot: Slot) -> None:
-        """Views of this slot are about to be handed out."""
+        """Prepare for views of this slot, which are about to be delivered."""
         ...
 
     def end(self, slot: Slot) -> None:
-        """The last view of this slot is gone; called in any thread, inside the garbage collector."""
+        """Record that the last view of this slot is gone; called in any thread, inside the garbage collector."""
         ...
 
     def is_free(self, slot: Slot) -> bool:
-        """Return whether a slot that was ended may be written again; once it is, it is forgotten."""
+        """Return whether an ended slot may be written again; if so, the guard forgets it."""
         ...
 
     def discard(self, slot: Slot) -> None:
-        """The memory of this slot, which nobody reads, is about to go back to the system."""
+        """Prepare for the release of this slot's memory, which is not read, to the system."""
         ...
 
     def close(self, leases: object) -> None:
-        """The ring is let go of; views of it may live on, and `end` is called for them as long as ``leases`` lives."""
+        """Prepare for the end of the ring; views may live on, and `end` is called for them while ``leases`` lives."""
         ...
 
 
@@ -188,26 +188,26 @@ MakeGuard = Callable[[Segment], Guard]
 
 
 class HeldCopies:
-    """The copies that a consumer is given because it holds so many batches: one warning, when they cost something.
+    """A counter of the copies that a consumer gets because it holds many batches; warns once when they are costly.
 
     Args:
-        way: How to ask for private copies.
-        is_asked_for: They were asked for: there is no warning.
+        way: The option that requests private copies, for the warning.
+        is_asked_for: Private copies were requested: do not warn.
     """
 
     def __init__(self, way: str, *, is_asked_for: bool) -> None:
         self._way, self._num_bytes, self._has_warned = way, 0, is_asked_for
 
     def note(self, nbytes: int, num_held: int) -> None:
-        """Count a copy of a consumer that holds so many batches."""
+        """Count a copy for a consumer that holds ``num_held`` batches."""
         self._num_bytes += nbytes
         if self._has_warned or self._num_bytes < COSTLY_BYTES:
             return
         self._has_warned = True
         warn(
-            f"the consumer holds {num_held} batches, so it gets private copies until it drops some, "
-            f"{size_text(self._num_bytes)} by now: drop batches that you are done with, or say by {self._way} "
-            "that this is what you want",
+            f"the consumer holds {num_held} batches, so it gets private copies until it drops some "
+            f"({size_text(self._num_bytes)} so far). Drop batches that you no longer need, or request copies with "
+            f"{self._way}",
             "Seeing what happens",
             "Memory",
         )
@@ -217,19 +217,19 @@ class Ring:
     """Segment, slots and leases of one pool.
 
     Args:
-        credit: Batches that may be granted or ready at a time.
-        num_workers: Workers that write.
-        copy: Hand out private copies only.
-        guard: Makes the guard; None: there is none.
-        kind: Of the segment, see `Segment.create`.
-        num_spare: Slots for what consumers keep.
-        recorder: Where is counted how long the consumer keeps batches.
+        credit: Maximum number of batches that are granted or ready.
+        num_workers: Number of workers that write.
+        copy: Deliver private copies only.
+        guard: Creates the guard, or None.
+        kind: Kind of the segment, see `Segment.create`.
+        num_spare: Number of slots for batches that consumers keep.
+        recorder: Records how long the consumer keeps batches.
 
     Attributes:
-        recent_bytes: Bytes of the batches that were handed out of late: of the largest, and slowly less.
+        recent_bytes: Size of the recent batches: the largest one's, slowly decreasing.
 
     Raises:
-        OSError: There is not enough address space or memory.
+        OSError: There is too little address space or memory.
     """
 
     def __init__(
@@ -244,7 +244,7 @@ class Ring:
         recorder: Recorder | None = None,
     ) -> None:
         num_slots = credit + num_spare + num_workers
-        # Each slot has to hold an exception at least.
+        # Each slot must have room for at least an exception.
         if stride_for(num_slots, largest_segment_bytes()) < FIRST_BYTES:
             raise OSError(f"{num_slots} slots do not fit into the address space that `ulimit -v` and `ulimit -f` allow")
 
@@ -261,95 +261,97 @@ class Ring:
         self._max_leased = 0 if copy else SPARE_SLOTS
         self._guard = None if guard is None else guard(self.segment)
         self._leases = Leases(self.segment, None if self._guard is None else self._guard.end)
-        self._guarded: list[Slot] = []  # without views, and not free yet
+        self._guarded: list[Slot] = []  # without views, but still read by the guard
         self.recent_bytes = 0
         self._held_copies = HeldCopies("copy=True", is_asked_for=copy)
 
     def grant(self, worker: int) -> Slot | None:
-        """A slot for a worker, or None: all are in use, or there is no memory even for an exception."""
+        """Return a slot for a worker, or None if all are in use or there is no memory even for an exception."""
         slot = self.slots.grant(worker)
         if slot is None:
             self.collect()
             slot = self.slots.grant(worker)
-        # Each slot has some memory from its first grant on, so that an exception always has a place to travel in.
+        # Each slot has some memory from its first grant on, so that there is always room for an exception.
         if slot is not None and not slot.high_water and not self.reserve(slot, FIRST_BYTES):
             self.slots.release(slot)
             return None
         return slot
 
     def reserve(self, slot: Slot, nbytes: int) -> bool:
-        """Back the first bytes of a slot with memory; False if there is none."""
-        # What the slot has is not reserved again: `posix_fallocate` takes long even where the pages are there.
+        """Reserve memory for the first bytes of a slot; return False if there is too little."""
+        # Only the missing part: `posix_fallocate` takes long even if the pages exist.
         if nbytes > slot.high_water:
             if nbytes > self.stride:
                 return False
             try:
                 self.segment.reserve(slot.offset + slot.high_water, slot.offset + nbytes)
             except OSError as error:
-                if is_of_handler(error):  # a time limit
+                if is_of_handler(error):  # a signal handler's timeout, not a lack of memory
                     raise
                 return False
             slot.high_water = nbytes
         return True
 
     def view(self, slot: Slot, nbytes: int, structure: np.dtype[Any] | None) -> Array:
-        """The first bytes of a READY slot, as `base_over` has them: leased while views live, or a private copy."""
+        """Return the first bytes of a READY slot, as `base_over` does: leased, or as a private copy."""
         recent, slots = self.recent_bytes, self.slots
-        if nbytes != recent:  # a small batch among large ones must not have their slots trimmed: it sinks by a 32nd
+        # Decrease by a 32nd only: one small batch among large ones must not have their slots trimmed.
+        if nbytes != recent:
             self.recent_bytes = nbytes if nbytes > recent else recent - ((recent - nbytes) >> 5)
         if slots.num_leased >= self._max_leased:
             self.collect()
-            # The workers' credit is covered by the other slots: one view more could leave the head of the line without
-            # a slot, and the consumer, who waits for it, would never drop the views.
+            # The other slots cover the workers' credit. One more view could leave the next batch without a slot: the
+            # consumer would wait for it, and never drop its views.
             if slots.num_leased >= self._max_leased:
                 self._held_copies.note(nbytes, slots.num_leased)
                 return self.private_copy(slot, nbytes, structure)
         if self._guard is not None:
             self._guard.admit(slot)
-        # First the state: interrupted between the two, the slot is leased by nobody, and `reset` frees it.
+        # The state first: after an interrupt between the two lines, the slot has no lease, and `reset` frees it.
         slots.take(slot)
         return self._leases.lease(slot, nbytes, structure)
 
     def time_lease(self, slot: Slot, number: int | None) -> None:
-        """Record the time of this lease when it ends; ``number`` is that of its work item, if it is traced."""
-        self._leases.tell(slot, self.recorder.lease(number))
+        """Record the duration of this lease when it ends; ``number`` is that of its work item, if it is traced."""
+        self._leases.watch_end(slot, self.recorder.lease(number))
 
     def enter_leases(self) -> None:
-        """Enter the times of leases that have ended; from any thread."""
-        self._leases.tell_ended()
+        """Record the durations of leases that have ended. May be called from any thread."""
+        self._leases.report_ended()
 
     def private_copy(self, slot: Slot, nbytes: int, structure: np.dtype[Any] | None) -> Array:
-        """The same in memory of its own; the slot is free then."""
+        """Return a private copy of a slot's first bytes, and free the slot."""
         self.num_copies += 1
         try:
-            # As plain bytes first: a header that speaks of more than there is must not be followed behind the batch.
+            # Copied as plain bytes first: a corrupt header must not read beyond the batch.
             return base_over(base_over(self.memory, slot.offset, nbytes, None).copy(), 0, nbytes, structure)
         finally:
             self.release(slot)
 
     def release(self, slot: Slot) -> None:
-        """A slot that nobody reads any more."""
+        """Free a slot that is not read any more."""
         self.slots.release(slot)
         if slot.high_water > 4 * self.recent_bytes + _TRIM_ABOVE_BYTES:
             self._trim(slot, 2 * self.recent_bytes)
 
     def share(self, slot: Slot, nbytes: int) -> None:
-        """Other processes get a slot, of which so many bytes are the batch; until its `release`."""
+        """Share a slot, whose first ``nbytes`` are the batch, with other processes until its `release`."""
+        # As in `view`.
         recent = self.recent_bytes
         if nbytes != recent:
             self.recent_bytes = nbytes if nbytes > recent else recent - ((recent - nbytes) >> 5)
         self.slots.share(slot)
 
     def reclaim(self, slot: Slot) -> None:
-        """A slot whose worker is gone; what that had reserved and not reported goes back to the system."""
-        # A worker reserves pages before it reports them; killed in between, it leaves pages that nobody counts.
+        """Free the slot of a worker that is gone, and return its unreported pages to the system."""
+        # A worker reserves pages before it reports them. Killed in between, it leaves pages that are not counted.
         known = -(-slot.high_water // PAGE) * PAGE
         if known < self.stride:
             self.segment.discard(slot.offset + known, slot.offset + self.stride)
         self.release(slot)
 
     def collect(self) -> None:
-        """Release the slots whose last view is gone."""
+        """Free the slots whose last view is gone."""
         if self._guard is not None:
             self._collect_guarded(self._guard)
             return
@@ -362,22 +364,22 @@ class Ring:
                 self._trim(slot, 2 * self.recent_bytes)
 
     def _collect_guarded(self, guard: Guard) -> None:
-        """Release those that the guard lets go of, too."""
+        """Free the slots whose last view is gone and which the guard does not read any more."""
         self._guarded += self._leases.take_ended()
-        # Asked each time: a copy to a GPU ends without a word to us.
+        # Polled each time, because a copy to a GPU ends without a notification.
         for slot in list(self._guarded):
             if guard.is_free(slot):
                 self._guarded.remove(slot)
                 self.release(slot)
 
     def reset(self) -> None:
-        """Free all slots but those that the consumer, or the guard, reads; no worker is left."""
+        """Free all slots except those that the consumer or the guard reads; called when no worker is left."""
         if self._guard is not None:
             self._collect_guarded(self._guard)
         self.slots.reset([*self._leases.reset(), *self._guarded])
 
     def give_back(self) -> int:
-        """Memory is short: free slots keep none. Returns the bytes given back."""
+        """Return the memory of all free slots to the system, because memory is short; return the number of bytes."""
         self.collect()
         before = self.slots.bytes_reserved()
         for slot in self.slots.free_slots():
@@ -385,11 +387,11 @@ class Ring:
         return before - self.slots.bytes_reserved()
 
     def close(self) -> None:
-        """Let go of the segment; it lives on while views of it do."""
+        """Drop the segment; its memory lives on while views of it exist."""
         self.enter_leases()
         if self._guard is not None:
             self._guard.close(self._leases)
-        # A reference cycle, or a traceback, may keep this object; the mapping is to go now.
+        # A reference cycle or a traceback may keep this object; the mapping must go now.
         del self.memory
         self._leases.close()
         self.segment.close()
@@ -404,10 +406,10 @@ class Ring:
         self._cut(slot, max(FIRST_BYTES, -(-keep_bytes // PAGE) * PAGE))
 
     def _cut(self, slot: Slot, keep: int) -> None:
-        # Only of a free slot, which has no turn: in any other somebody may read, or write, what would be zeros.
+        # Only for a free slot, which has turn 0: any other may be read or written, and would become zeros.
         if slot.turn == 0 and slot.high_water > keep and not slot.held:
             if self._guard is not None:
                 self._guard.discard(slot)
-            # The pages first: counted before, an interrupt would leave pages that nobody knows of.
+            # Free the pages first: an interrupt in the other order would leave pages that are not counted.
             self.segment.discard(slot.offset + keep, slot.offset + slot.high_water)
             self.slots.shrink(slot, keep)

@@ -1,12 +1,12 @@
-"""The one file that creates, maps and frees shared memory.
+"""Shared memory: the only module that creates, maps and frees it.
 
-A segment is one OS object. The trainer creates it and removes its name in the same breath, so that nothing is left to
-clean up: the kernel frees the memory when the last process that maps it is gone, however it went. Other processes get
-the descriptor, over a socket or by fork, and map it themselves.
+A segment is one OS object. The trainer creates it and removes its name at once, so that there is nothing to clean up:
+the kernel frees the memory when the last process that maps it has ended, even by a crash. Other processes receive the
+descriptor, over a socket or by fork, and map it themselves.
 
-The segment is sparse: its size is address space, and only pages that were *reserved* cost memory. Writing to a page
-that `/dev/shm` has no room for is a SIGBUS, so whoever writes reserves first (`posix_fallocate`), and gets ENOSPC as
-an ordinary error instead.
+The segment is sparse: its size is address space, and only *reserved* pages cost memory. A write to a page for which
+`/dev/shm` has no room raises SIGBUS. So a process reserves pages before it writes (`posix_fallocate`), and gets ENOSPC
+as an ordinary error instead.
 """
 
 import contextlib
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from mpqueue.system.limits import GroupMemory
 
 _SHM_FOLDER = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory
-# Docker gives containers 64 MiB of /dev/shm: too little for a ring of images, while the memory itself is there.
+# Docker limits /dev/shm to 64 MiB: too little for a ring of images, although there is enough memory.
 _SMALLEST_SHM_BYTES = 1 << 30
-# Reserved with a slot's first grant, so that an exception always has a place to travel in.
+# Reserved with a slot's first grant, so that there is always room for an exception.
 FIRST_BYTES = 1 << 16
-# Reservations are counted, and the control group is looked at once for so many bytes: to read its files takes 0.1 ms,
-# as long as a reservation of this size.
+# The control group is checked once per this number of reserved bytes: reading its files takes 0.1 ms, as long as
+# reserving this number of bytes.
 _LOOK_AFTER_BYTES = 1 << 20
-# What stays free in a group: for other memory of its processes, and for a process that is still to start.
+# Memory that stays free in a control group: for other memory of its processes, and for processes that start later.
 _LEAST_RESERVE, _MOST_RESERVE, _RESERVE_SHARE = 8 << 20, 256 << 20, 8
-_MADV_POPULATE_WRITE = 23  # of Linux 5.14; Python has no name for it
+_MADV_POPULATE_WRITE = 23  # Linux 5.14; Python has no name for it
 
-# Of `SharedMemoryFull`, where batches lack memory.
+# The remedy in messages of `SharedMemoryFull`.
 MEMORY_REMEDY = (
     "Use smaller batches, a smaller max_queue_size, or a larger /dev/shm "
     "(`docker run --shm-size`, `mount -o remount,size=... /dev/shm`)"
@@ -42,43 +42,42 @@ MEMORY_REMEDY = (
 
 
 class GroupFull(OSError):
-    """The control group of this process would have too little memory left.
+    """The control group of this process would have too little memory left."""
 
-    The kernel does not refuse a reservation there: it kills a process of the group.
-    """
+    # The kernel does not refuse a reservation at the limit of a control group: it kills a process of the group.
 
 
 class Segment:
     """One mapped piece of shared memory.
 
     Attributes:
-        fd: Its descriptor, to be passed to other processes. Owned: closed by `close`.
+        fd: Its descriptor, for other processes. Owned: closed by `close`.
         size: Bytes of address space.
-        memory: The mapping. NumPy arrays made on it keep it mapped, also after `close`.
+        memory: The mapping. NumPy arrays created on it keep it mapped, also after `close`.
         kind: ``"shm"`` (in ``/dev/shm``), ``"memfd"`` (an anonymous memory file) or
             ``"file"`` (a temporary file without a name).
     """
 
     def __init__(self, fd: int, size: int, kind: str) -> None:
         self.fd, self.size, self.kind = fd, size, kind
-        self._not_looked_at = 0  # bytes that were reserved since the last look at the control group
+        self._not_looked_at = 0  # bytes that were reserved since the last check of the control group
         from mpqueue.system import descriptors
 
         with descriptors.apart_from_standard():
             self.memory = mmap.mmap(fd, size)
-        with contextlib.suppress(AttributeError, OSError):  # Linux only; without it a core dump writes the whole ring
+        with contextlib.suppress(AttributeError, OSError):  # Linux only; otherwise core dumps contain the whole ring
             self.memory.madvise(mmap.MADV_DONTDUMP)
 
     @classmethod
     def create(cls, size: int, kind: str | None = None) -> Self:
-        """Make a segment without a name.
+        """Create a segment without a name.
 
         Args:
             size: Bytes of address space.
-            kind: "memfd" where others are to get it, see `open_read_only`; None: the best that there is.
+            kind: "memfd" if other users' processes are to map it, see `open_read_only`; None for the best kind.
 
         Raises:
-            OSError: The kernel refused: the text names the bytes and the limit that was met.
+            OSError: The kernel refused; the message has the number of bytes and the limit.
         """
         fd, kind = (_memory_file(), "memfd") if kind == "memfd" else _anonymous_descriptor()
         try:
@@ -90,17 +89,16 @@ class Segment:
 
     @classmethod
     def create_largest(cls, size_within: Callable[[int], int], kind: str | None = None) -> Self:
-        """Make the largest segment without a name for which this process has address space left.
-
-        Each size that does not fit is halved, because `ulimit -v` does not tell how much of it is in use.
+        """Create the largest segment without a name that fits into this process's address space.
 
         Args:
-            size_within: Returns the size of a segment that has at most the given number of bytes; 0 if that is too few.
+            size_within: Returns the size of a segment of at most the given number of bytes; 0 if that is too few.
             kind: See `create`.
 
         Raises:
-            OSError: Not even the smallest one fits, or the kernel refused for another reason.
+            OSError: Not even the smallest segment fits, or the kernel refused for another reason.
         """
+        # Sizes that do not fit are halved, because `ulimit -v` does not show how much address space is in use.
         failure: OSError | None = None
         size = size_within(largest_segment_bytes())
         while size:
@@ -116,13 +114,13 @@ class Segment:
         )
 
     def open_read_only(self) -> int:
-        """Return another descriptor of a "memfd", for a process that is to read it and no more; the caller's to close.
+        """Return a new read-only descriptor of a "memfd" for another process; the caller closes it.
 
-        A process of another user can neither map it for writing nor open it again for that: the file is this user's
-        alone, and a descriptor that was passed grants what it was opened for.
+        A process of another user can neither map the memory for writing nor reopen it for writing: only this user may
+        open the file, and a descriptor that was passed keeps its mode.
 
         Raises:
-            OSError: There are no descriptors left, or no /proc.
+            OSError: No descriptor is left, or /proc is not available.
         """
         return os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
 
@@ -132,12 +130,12 @@ class Segment:
         Args:
             offset: The first byte.
             end: The end.
-            spare: Bytes that a control group must have left after it, in addition to its reserve. None: half of the
-                reserve is enough, since nothing continues without these bytes.
+            spare: Bytes that a control group must have left afterwards, in addition to its reserve. None: half of the
+                reserve is enough, because nothing can continue without these bytes.
 
         Raises:
-            OSError: ENOSPC or ENOMEM: there is not so much memory; what was reserved before stays.
-            GroupFull: The control group would have too little left.
+            OSError: ENOSPC or ENOMEM: there is too little memory; bytes that were reserved before stay reserved.
+            GroupFull: The control group would have too little memory left.
         """
         if platform_support.HAS_FALLOCATE:
             self._look_at_group(end - offset, spare)
@@ -151,28 +149,26 @@ class Segment:
         left = 0 if group is None else reserve_of(group) // 2 if spare is None else reserve_of(group) + spare
         if group is not None and nbytes + left > group.room:
             raise GroupFull(
-                errno.ENOMEM, f"the control group allows {group.limit:,} bytes, and has {group.room:,} left"
+                errno.ENOMEM, f"the control group allows {group.limit:,} bytes, of which {group.room:,} are left"
             )
         self._not_looked_at = 0
 
     def populate(self, offset: int, end: int) -> None:
-        """Map reserved bytes into this process all at once, where the system can; else each page is when it is written.
-
-        To write 77 MiB that are new took 48 ms more than to write them again, and 37 with this; where another process
-        had written them, 31 and 12.
-        """
+        """Map reserved bytes into this process at once, if the system can; otherwise each page faults when written."""
+        # Writing 77 MiB of new pages took 48 ms more than writing them again, and 37 ms with this call. For pages that
+        # another process had written, it took 31 and 12 ms.
         if platform_support.IS_LINUX:
             start = offset // mmap.PAGESIZE * mmap.PAGESIZE
             with contextlib.suppress(OSError):  # an older kernel, or no memory for the page table
                 self.memory.madvise(_MADV_POPULATE_WRITE, start, end - start)
 
     def discard(self, offset: int, end: int) -> None:
-        """Give the pages from ``offset`` to ``end`` (page aligned) back to the system; they read as zeros then."""
+        """Return the pages from ``offset`` to ``end`` (page aligned) to the system; they read as zeros afterwards."""
         if platform_support.HAS_HOLES:
             self.memory.madvise(mmap.MADV_REMOVE, offset, end - offset)
 
     def free_bytes(self) -> int:
-        """Return the bytes that the file system, or the machine, has left."""
+        """Return the number of bytes that the file system, or the machine, has left."""
         if self.kind != "memfd":
             status = os.fstatvfs(self.fd)
             return status.f_bavail * status.f_frsize
@@ -181,7 +177,7 @@ class Segment:
         return int(psutil.virtual_memory().available)
 
     def available_bytes(self) -> int:
-        """Return the bytes that could still be reserved; to look at the control group as well takes 0.1 ms."""
+        """Return the number of bytes that can still be reserved; reading the control group's files takes 0.1 ms."""
         available, group = self.free_bytes(), _group_memory()
         return available if group is None else min(available, max(0, group.room - reserve_of(group)))
 
@@ -191,7 +187,7 @@ class Segment:
         return group is not None and group.room < reserve_of(group)
 
     def close(self) -> None:
-        """Close the descriptor and let go of the mapping, which lives on while arrays on it do."""
+        """Close the descriptor and drop the mapping, which lives on while arrays on it exist."""
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
             os.close(fd)
@@ -199,13 +195,13 @@ class Segment:
 
 
 def _group_memory() -> "GroupMemory | None":
-    from mpqueue.system import limits  # with the first large batch: most programs of small ones do without it
+    from mpqueue.system import limits  # imported with the first large batch: programs with small batches do not need it
 
     return limits.group_memory()
 
 
 def reserve_of(group: "GroupMemory") -> int:
-    """Return the bytes that stay free in a control group."""
+    """Return the number of bytes that must stay free in a control group."""
     return min(max(_LEAST_RESERVE, group.limit // _RESERVE_SHARE), _MOST_RESERVE, group.limit // 2)
 
 
@@ -214,13 +210,13 @@ class ForeignSegment:
 
     Args:
         fd: Its descriptor. Owned, and closed at once.
-        size: Bytes of address space, as that process says.
+        size: Bytes of address space, as specified by that process.
 
     Attributes:
-        memory: The mapping. NumPy arrays made on it keep it mapped, and are read-only.
+        memory: The mapping. NumPy arrays created on it keep it mapped, and are read-only.
 
     Raises:
-        OSError: It is smaller than that, or cannot be mapped.
+        OSError: The segment is smaller than that, or cannot be mapped.
     """
 
     def __init__(self, fd: int, size: int) -> None:
@@ -228,15 +224,15 @@ class ForeignSegment:
 
         try:
             there = os.fstat(fd).st_size
-            if there < size:  # to read behind its end would be a SIGBUS
-                raise OSError(errno.EINVAL, f"shared memory of {there:,} bytes, {size:,} expected")
+            if there < size:  # reading beyond its end would raise SIGBUS
+                raise OSError(errno.EINVAL, f"expected shared memory of {size:,} bytes, got {there:,}")
             with descriptors.apart_from_standard():
                 self.memory = mmap.mmap(fd, size, prot=mmap.PROT_READ)
         except (OSError, ValueError) as error:
             raise _cannot_map(size, error) from error
         finally:
             os.close(fd)
-        with contextlib.suppress(AttributeError, OSError):  # as above
+        with contextlib.suppress(AttributeError, OSError):  # as in `Segment`
             self.memory.madvise(mmap.MADV_DONTDUMP)
 
 
@@ -264,48 +260,46 @@ def largest_segment_bytes() -> int:
 
 
 def memory_file(shown_as: str = "mpqueue") -> int:
-    """Return a descriptor of an anonymous memory file, or, where there are none, of a temporary file without a name.
+    """Return a descriptor of an anonymous memory file, or of a temporary file without a name if there are none.
 
     Args:
-        shown_as: What the kernel calls the memory file in ``/proc``.
+        shown_as: The name of the memory file in ``/proc``.
 
     Raises:
-        OSError: There are no descriptors left.
+        OSError: No descriptor is left.
     """
     return _memory_file(shown_as) if platform_support.HAS_MEMORY_FILES else _anonymous_descriptor()[0]
 
 
 def _anonymous_descriptor() -> tuple[int, str]:
-    if not platform_support.HAS_MEMORY_FILES:  # macOS: an object of `shm_open` gets its size once, and can never grow
+    if not platform_support.HAS_MEMORY_FILES:  # macOS: an object of `shm_open` gets its size once, and cannot grow
         import tempfile
 
         with tempfile.TemporaryFile(prefix="mpqueue") as file:
             return _apart(os.dup(file.fileno())), "file"
     if _shm_is_roomy():
-        with contextlib.suppress(OSError):  # a kernel that lacks it; where descriptors lack, the next call says so
+        with contextlib.suppress(OSError):  # an old kernel; if descriptors are short, the next call raises
             return _shared_memory(), "shm"
     return _memory_file(), "memfd"
 
 
 def _apart(fd: int) -> int:
-    """The same under a number that is none of the standard streams'."""
-    from mpqueue.system import descriptors  # and `socket`, which a loader needs only when it starts
+    """Return a duplicate of ``fd`` whose number is not that of a standard stream, and close ``fd``."""
+    from mpqueue.system import descriptors  # imports `socket`, which a loader needs only when it starts
 
     return descriptors.above_standard(fd)
 
 
 def _shared_memory() -> int:
-    """Return the descriptor of POSIX shared memory without a name: the file that `shm_open` would make, and unlink.
-
-    Not by `multiprocessing.shared_memory`, which is 3.5 ms to import, leaves its name where it finds no descriptor or
-    no memory halfway, and before Python 3.13 starts a process that removes names: 6 MB and 20 ms.
-    """
+    """Return the descriptor of POSIX shared memory without a name, as `shm_open` and `shm_unlink` would create it."""
+    # Not by `multiprocessing.shared_memory`: its import takes 3.5 ms, it leaves the name if it runs out of descriptors
+    # or memory halfway, and before Python 3.13 it starts a process that removes names (6 MB, 20 ms).
     return _apart(os.open(_SHM_FOLDER, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
 def _memory_file(shown_as: str = "mpqueue") -> int:
     fd = _apart(os.memfd_create(shown_as, os.MFD_CLOEXEC))
-    os.fchmod(fd, 0o600)  # it is made open to everybody
+    os.fchmod(fd, 0o600)  # memory files are created accessible to all users
     return fd
 
 

@@ -1,7 +1,7 @@
-"""Pickling by value: what `pickle` cannot name, cloudpickle describes.
+"""Pickling by value, by cloudpickle, of objects that `pickle` cannot pickle by name.
 
 Classes and functions of a script, a notebook cell or ``python - <<EOF`` have no module that another process could
-import. cloudpickle sends them by value, and recognises them when they come back, so that an exception class of the
+import. cloudpickle sends them by value and recognizes them when they come back, so that an exception class of the
 script is the same class again in the trainer.
 
 A worker that is forked from the trainer shares the trainer's main module. It has the trainer's classes under the same
@@ -16,17 +16,17 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-# The classes and functions of the main module by name; None: this process was not forked from the trainer.
+# The classes and functions of the main module by name; None if this process was not forked from the trainer.
 _shared_main: dict[str, Any] | None = None
 
 
 def dumps_object(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None) -> bytes:
-    """Pickle ``value`` with protocol 5, by value where it has no importable name.
+    """Pickle ``value`` with protocol 5, by value if it has no importable name.
 
     Raises:
         Exception: Whatever the value's own pickling raises.
     """
-    import cloudpickle  # 10 ms that most workers never need
+    import cloudpickle  # takes 10 ms, and most workers never need it
 
     with io.BytesIO() as file:
         cloudpickle.Pickler(file, protocol=5, buffer_callback=buffer_callback).dump(value)
@@ -59,7 +59,7 @@ def reply_pickler() -> Any:
     import cloudpickle
 
     class ReplyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-        """cloudpickle, but classes and functions that the parent process has travel by name."""
+        """A cloudpickle pickler that pickles classes and functions of the parent process by name."""
 
         def reducer_override(self, obj: Any) -> Any:
             if _shared_main is not None and is_in_parent(obj):
@@ -79,7 +79,7 @@ def is_in_parent(value: Any) -> bool:
         return False
     module = getattr(value, "__module__", None) or ""
     outer, *inner = value.__qualname__.split(".")
-    # Modules that cloudpickle pickles by value (`register_pickle_by_value`) are the parent's own as well.
+    # Modules that cloudpickle pickles by value (`register_pickle_by_value`) exist in the parent process, too.
     found = _shared_main.get(outer) if module == "__main__" else getattr(sys.modules.get(module), outer, None)
     for name in inner:
         found = getattr(found, name, None)
@@ -91,10 +91,10 @@ def _has_name(value: Any) -> bool:
 
 
 class ByValue:
-    """Has a value pickled by value also where plain `pickle` pickles what holds it; in its place comes the value.
+    """A wrapper that makes plain `pickle` pickle a value by value; unpickling it returns the value itself.
 
     Args:
-        value: It.
+        value: The wrapped value.
     """
 
     def __init__(self, value: Any) -> None:
@@ -105,15 +105,15 @@ class ByValue:
 
 
 def itself(value: Any) -> Any:
-    """Return it: what a pickle calls that has a value by value already."""
+    """Return ``value``. A pickle that already has it by value calls this function."""
     return value
 
 
 def collector(buffers: list[memoryview], least_bytes: int) -> Callable[[pickle.PickleBuffer], bool]:
-    """Return a buffer callback that adds the large contiguous ones to ``buffers``, and keeps all others inside."""
+    """Return a buffer callback that moves large contiguous buffers to ``buffers`` and leaves others in the pickle."""
 
     def keep_inside(buffer: pickle.PickleBuffer) -> bool:
-        view = buffer.raw()  # a buffer that is not contiguous does not get here: pickle refuses it
+        view = buffer.raw()  # always contiguous: pickle refuses other buffers
         if view.nbytes < least_bytes:
             return True
         buffers.append(view)

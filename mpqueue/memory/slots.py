@@ -1,33 +1,28 @@
-"""Slot states of one ring; only the trainer changes them. Pure: no memory, no processes.
+"""Slot states of one ring. Only the trainer changes them. No memory is touched here, and no process is started.
 
     FREE --grant--> GRANTED --publish--> READY --take---> LEASED --release--------> FREE (or RETIRED)
       ^                |                   |
       +----reclaim-----+-------------------+---share--> SHARED --release--------> FREE (or RETIRED)
 
-    RETIRED: nobody reads it any more, and its worker's code still holds an array in it  --let_go--> FREE
+    RETIRED: not read any more, but its worker's code still holds an array in it  --let_go--> FREE
 
-A slot is *leased* to the one consumer of this process, or *shared* with other processes; a server knows with which
-(`mpqueue.service.loop`), and releases it when none of them looks at it any more.
+A slot is *leased* to the consumer of this process, or *shared* with other processes. For a shared slot, a server
+records the processes (`mpqueue.service.loop`), and releases the slot when no process reads it any more.
 
-A dying worker can leave no lock held and no word half written, having neither: it owns payload bytes only. Messages
-name a *turn*, not a slot: a number that is never used again, so that a late message from a turn that was reclaimed is
-recognised instead of publishing foreign bytes.
-
-A free slot is dealt last in, first out, and a worker is given back the slots that it wrote before: their pages are
-warm in its page table (the first write of 19 MiB costs 6 to 18 ms, a later one about 1 ms). A *large* slot, which has
-much memory already, goes before one that has none, also to a worker that never wrote it: to map the pages of another
-costs a third of what new pages do, which the kernel has to find and to zero.
+*Worker crashes.* A worker that is killed leaves no lock held and no state half written: it owns payload bytes only.
+Messages refer to a *turn*, not to a slot. The number of a turn is never reused, so that a late message for a reclaimed
+turn is recognized, rather than publishing the bytes of another worker.
 """
 
 import enum
 
 PAGE = 4096
-# A slot with so much memory is large: it is dealt before one without. Smaller ones are quickly had.
+# A slot with this much memory is large: it is granted before one without memory. New pages for less are cheap.
 LARGE_BYTES = 1 << 20
 
 
 class SlotState(enum.Enum):
-    """Owner of the bytes of a slot."""
+    """The owner of the bytes of a slot."""
 
     FREE = "free"
     GRANTED = "granted"
@@ -37,24 +32,24 @@ class SlotState(enum.Enum):
     RETIRED = "retired"
 
 
-_FREE, _GRANTED, _READY, _LEASED, _SHARED, _RETIRED = SlotState  # by attribute each costs 0.14 µs in Python 3.11
+_FREE, _GRANTED, _READY, _LEASED, _SHARED, _RETIRED = SlotState  # attribute access takes 0.14 µs in Python 3.11
 
 
 class SlotError(Exception):
-    """A move that the diagram does not have: a defect of the dispatcher, or a corrupt record."""
+    """A state change that the diagram does not allow: a bug in the dispatcher, or a corrupt record."""
 
 
-class Slot:  # no dataclass, as the table below: to make the two classes would take a millisecond of each start
-    """One slot: its place, its state, and what is known of its pages.
+class Slot:  # like the table below, not a dataclass: creating the two classes would take 1 ms at each start
+    """One slot: its location, its state, and its pages.
 
     Attributes:
-        number: From 0.
+        number: Number of the slot, from 0.
         offset: First byte in the segment.
-        state: Who owns the bytes.
-        turn: Number of the turn that owns it now, 0 when free.
-        owner: Worker that was granted it last: its pages are warm there.
-        high_water: Bytes that are reserved.
-        held: The worker's code still holds an array in it: it may not be granted after its release.
+        state: The owner of the bytes.
+        turn: Number of the current turn, 0 if the slot is free.
+        owner: The worker that was granted the slot last, whose page table has its pages.
+        high_water: Number of reserved bytes.
+        held: The worker's code still holds an array in the slot: it must not be granted after its release.
     """
 
     __slots__ = ("held", "high_water", "number", "offset", "owner", "state", "turn")
@@ -71,7 +66,7 @@ class Slot:  # no dataclass, as the table below: to make the two classes would t
 
     @property
     def is_large(self) -> bool:
-        """True if it has much memory already."""
+        """True if much memory is reserved for the slot."""
         return self.high_water >= LARGE_BYTES
 
 
@@ -79,15 +74,15 @@ class SlotTable:
     """All slots of a ring, and the only code that changes their states.
 
     Args:
-        num_slots: How many.
+        num_slots: Number of slots.
         stride: Bytes of address space per slot.
 
     Attributes:
-        slots: All of them, by number.
-        num_leased: Slots that consumers have, here or in other processes.
-        num_retired: Slots that wait for their worker's code.
-        shares_large: A large slot goes to any worker before one without memory; False where memory is short: what is
-            due first is not always granted first, and would lack it.
+        slots: All slots, by number.
+        num_leased: Number of slots that consumers have, in this or in other processes.
+        num_retired: Number of slots that their worker's code still holds.
+        shares_large: Grant a large slot to any worker before one without memory. False if memory is short: the batch
+            that is due first is not always granted first, and would lack the memory.
     """
 
     def __init__(self, num_slots: int, stride: int) -> None:
@@ -95,19 +90,23 @@ class SlotTable:
         self.slots = [Slot(number, number * stride) for number in range(num_slots)]
         self.num_leased = self.num_retired = self._turns = 0
         self.shares_large = True
-        self._free = {-1: self.slots[::-1]}  # by the worker for whom they are warm
-        self._large: dict[int, list[Slot]] = {}  # the large ones of them
+        # Last in, first out, by the last owner: the pages of a slot are warm in the page table of its last owner. Its
+        # first write of 19 MiB costs 6 to 18 ms, a later one about 1 ms.
+        self._free = {-1: self.slots[::-1]}
+        # Large slots go to any worker: mapping another worker's pages costs a third of new pages, which the kernel must
+        # find and zero.
+        self._large: dict[int, list[Slot]] = {}
 
     def grant(self, worker: int) -> Slot | None:
-        """FREE → GRANTED: a slot for ``worker``, large, and written by it before, if possible; None if none is free."""
-        large = self._large  # empty as long as batches are small, which pay for no look into it
+        """FREE → GRANTED: return a slot for ``worker``, preferably large and its own; None if none is free."""
+        large = self._large  # empty while batches are small, so that they skip the look-up
         stack = large.get(worker) or (self._a_large_stack() if large and self.shares_large else None)
         if not stack:
             stack = self._free.get(worker) or self._stack_of_another() or self._a_large_stack()
             if not stack:
                 return None
         slot = stack.pop()
-        # A new turn for each grant: a late report of the one before names a turn that owns no slot.
+        # A new turn for each grant: a late report of the previous turn refers to a turn without a slot.
         self._turns = slot.turn = self._turns + 1
         slot.state, slot.owner = _GRANTED, worker
         return slot
@@ -119,33 +118,33 @@ class SlotTable:
         return self._free.get(-1) or next(filter(None, self._free.values()), None)
 
     def publish(self, slot: Slot, high_water: int, held: int = 0) -> None:
-        """GRANTED → READY: the worker has written it.
+        """GRANTED → READY: the worker has written the slot.
 
         Raises:
-            SlotError: It was not granted, or there are bytes beyond its stride; nothing was changed.
+            SlotError: The slot was not granted, or the bytes exceed its stride; the slot is unchanged.
         """
         if slot.state is not _GRANTED or high_water > self.stride:
             raise SlotError(f"slot {slot.number} is {slot.state.value} and cannot hold {high_water} published bytes")
         slot.state = _READY
-        # A batch may need less than the slot has, and what was reserved stays with it.
+        # A batch may need less than is reserved, and reserved memory stays with its slot.
         slot.high_water = max(slot.high_water, high_water)
         if held:
             slot.held = True
 
     def take(self, slot: Slot) -> None:
-        """READY → LEASED: views of it go to the consumer."""
+        """READY → LEASED: views of the slot go to the consumer."""
         if slot.state is not _READY:
             raise SlotError(f"slot {slot.number} is {slot.state.value} and cannot be taken")
         slot.state = _LEASED
         self.num_leased += 1
 
     def release(self, slot: Slot) -> None:
-        """GRANTED, READY, LEASED or SHARED → FREE (RETIRED while the worker's code holds it): nobody reads it now."""
+        """GRANTED, READY, LEASED or SHARED → FREE (RETIRED while the worker's code holds it): the slot is not read."""
         if slot.state is _LEASED or slot.state is _SHARED:
             self.num_leased -= 1
         elif slot.state is _RETIRED or slot.state is _FREE:
             raise SlotError(f"slot {slot.number} is {slot.state.value} and cannot be released")
-        # Before the stacks: granted again, another batch would be written over what the worker's code still has.
+        # Not on a stack: if it were granted again, the next batch would overwrite an array of the worker's code.
         if slot.held:
             slot.state = _RETIRED
             self.num_retired += 1
@@ -154,14 +153,14 @@ class SlotTable:
         if stack is None or slot.high_water >= LARGE_BYTES:
             self._set_free(slot)
             return
-        slot.state, slot.turn = _FREE, 0  # `_set_free` without the call: each small batch comes by here
+        slot.state, slot.turn = _FREE, 0  # `_set_free` without the call, for small batches
         stack.append(slot)
 
     def share(self, slot: Slot) -> None:
-        """READY → SHARED: other processes have it.
+        """READY → SHARED: other processes have the slot.
 
         Raises:
-            SlotError: It is in another state; nothing was changed.
+            SlotError: The slot is in another state, and is unchanged.
         """
         if slot.state is not _READY:
             raise SlotError(f"slot {slot.number} is {slot.state.value} and cannot be shared")
@@ -169,7 +168,7 @@ class SlotTable:
         self.num_leased += 1
 
     def let_go(self, number: int) -> None:
-        """The worker's code holds no array in the slot any more (or is gone): RETIRED → FREE."""
+        """RETIRED → FREE: the worker's code holds no array in the slot any more, or the worker is gone."""
         slot = self.slots[number]
         slot.held = False
         if slot.state is _RETIRED:
@@ -177,19 +176,19 @@ class SlotTable:
             self._set_free(slot)
 
     def forget_worker(self, worker: int) -> None:
-        """A worker is gone: nothing is held by its code, and no slot is warm for it."""
+        """Record that a worker is gone: its code holds no slot, and no slot is warm for it."""
         for slot in self.slots:
             if slot.owner == worker:
                 if slot.held:
                     self.let_go(slot.number)
-                # Warm pages went with the process; a new worker may get this number.
+                # The warm pages are gone with the process, and a new worker may get its number.
                 slot.owner = -1
         for free in (self._free, self._large):
             if worker in free:
                 free.setdefault(-1, []).extend(free.pop(worker))
 
     def reset(self, leased: list[Slot]) -> None:
-        """Nobody owns any slot but these, and those that are shared; whatever the states were, the others are FREE."""
+        """Free all slots, whatever their states, except ``leased`` and shared ones."""
         self.num_leased, self.num_retired = len(leased), 0
         self._free.clear()
         self._large.clear()
@@ -197,37 +196,37 @@ class SlotTable:
             slot.owner, slot.held = -1, False
             if slot in leased:
                 slot.state = _LEASED
-            # Other processes look at it whatever has happened here: it is released by the one who shared it.
+            # Other processes may still read it; the code that shared it releases it.
             elif slot.state is _SHARED:
                 self.num_leased += 1
             else:
                 self._set_free(slot)
 
     def shrink(self, slot: Slot, high_water: int) -> None:
-        """So much memory is left to a free slot."""
+        """Record that a free slot has only ``high_water`` reserved bytes left."""
         if slot.is_large:
-            # Out of the stack of large ones before it is small: afterwards nobody would look for it there.
+            # Remove it from the large slots before its size changes: afterwards it would be searched among the small.
             self._large[slot.owner].remove(slot)
             slot.high_water = high_water
             self._set_free(slot)
         slot.high_water = high_water
 
     def free_slots(self) -> list[Slot]:
-        """The slots that nobody owns."""
+        """Return the free slots."""
         return [slot for free in (self._free, self._large) for stack in free.values() for slot in stack]
 
     def free_large_slots(self) -> list[Slot]:
-        """Those of them that are large."""
+        """Return the free slots that are large."""
         return [slot for stack in self._large.values() for slot in stack]
 
     @property
     def num_free(self) -> int:
         """Number of free slots."""
-        # Lists of the stacks first: whoever asks in another thread has no lock, and a slot may come to a new stack.
+        # Copy the list of stacks: other threads call this without a lock, and a release may add a stack.
         return sum(len(stack) for free in (self._free, self._large) for stack in list(free.values()))
 
     def bytes_reserved(self) -> int:
-        """Memory behind all slots together."""
+        """Return the number of reserved bytes of all slots."""
         return sum(slot.high_water for slot in self.slots)
 
     def _set_free(self, slot: Slot) -> None:
@@ -240,5 +239,5 @@ class SlotTable:
 
 
 def stride_for(num_slots: int, largest_bytes: int) -> int:
-    """Address space per slot: as much as fits, at most 4 GiB, whole pages."""
+    """Return the address space per slot: as much as fits, at most 4 GiB, in whole pages."""
     return min(4 << 30, largest_bytes // num_slots) // PAGE * PAGE

@@ -1,19 +1,20 @@
-"""The slot that a worker was granted: arrays that user code makes in it, and the batch that is written into it.
+"""A worker's side of the ring: arrays that user code allocates in a granted slot, and batches written into it.
 
-A slot is written once and read in place, so the cheapest batch is one that was made there: `GrantedSlot.empty` gives
-user code arrays inside the slot, and one of those that comes back in the batch is not copied. What if the user's code
-keeps such an array (a buffer that it fills again for every batch, the frame of a generator)? Then its bytes must not
-be what the consumer reads, and the slot must not be granted again while the array lives. So the batch is copied to
-another part of the same slot, the record says *held*, and a weak reference tells when the slot may be used again.
-While a worker holds a slot that way it allocates outside the ring, so that it never holds more than one.
+A slot is written once and read in place. The cheapest batch is one whose arrays are allocated in the slot:
+`GrantedSlot.empty` returns such arrays to user code, and an array that comes back in the batch is not copied.
 
-`SlotWriter` sorts the leaves of a batch, lays them out, and copies them. Most batches are like the one before: dtypes,
-shapes, strides and the arrays that lie in the slot already are a key, under which the plan of the copies is kept. Where
-there is no memory, `place` raises ENOSPC, keeps the batch, and may be called again.
+*Held slots.* User code may keep such an array, for example a buffer that it fills again for every batch, or a local
+variable of a generator. The consumer must not read its bytes then, and the slot must not be granted again while the
+array lives. So the batch is copied to another part of the same slot, the record says *held*, and a weak reference
+reports when the slot may be reused. In the meantime the worker allocates outside the ring, so that it holds at most one
+slot.
 
-Memory is reserved before it is written, from the slot's high-water mark on, and mapped into this process, from where
-that has not happened yet on: the memory of a slot that another worker wrote is there, and yet each of its pages would
-be a fault.
+*Plans.* `SlotWriter` sorts the leaves of a batch, lays them out, and copies them. Most batches are like the previous
+one, so that the plan of the copies is kept. Its key consists of the dtypes, shapes and strides, and of the arrays that
+are in the slot already. If there is too little memory, `place` raises ENOSPC, keeps the batch, and may be called again.
+
+*Pages.* Memory is reserved before it is written, from the slot's high-water mark on. It is mapped into this process at
+once: the memory of a slot that another worker wrote exists, but each of its pages would cost a fault here.
 """
 
 import errno
@@ -47,8 +48,8 @@ from mpqueue.memory.layout import (
 from mpqueue.memory.segment import Segment
 from mpqueue.system.locks import Lock
 
-# `posix_fallocate` costs about 1.5 ms per 19 MiB even where the pages are there already: hence the high-water mark,
-# and steps that let sizes which vary a little settle after a few batches.
+# `posix_fallocate` takes about 1.5 ms per 19 MiB even for existing pages: so it starts at the high-water mark, and its
+# steps let sizes that vary a little settle after a few batches.
 _STEP = 1 << 16
 _INTEGERS = (int, np.integer)
 _NOTHING: Array = np.empty(0, np.uint8)
@@ -58,19 +59,19 @@ Places: TypeAlias = tuple[tuple[int, int], ...]  # numbers of arrays of a batch,
 
 
 class GrantedSlot:
-    """One slot after the other of a segment, as a worker is granted them.
+    """The slots of a segment that a worker is granted, one after the other.
 
     Args:
         segment: The ring.
         stride: Bytes of address space per slot.
 
     Attributes:
-        let_go: Numbers of slots that user code held and holds no more.
-        high_water: Bytes of the slot that are reserved.
-        spares: Batches for which a control group must have room left when a slot grows: one for each worker, so that
-            the batch that is due next gets its memory. None: this is that batch.
-        mapped: Bytes of them that are mapped here: more is to be asked of `reserve`.
-        wanted: Bytes of the latest reservation, to be reported if there was no memory for it.
+        let_go: Numbers of slots that user code held and does not hold any more.
+        high_water: Reserved bytes of the slot.
+        spares: Number of batches for which a control group must have room left when a slot grows: one per worker, so
+            that the batch that is due next gets its memory. None: this batch is due next.
+        mapped: Number of reserved bytes that are mapped here; call `reserve` for more.
+        wanted: End of the latest reservation, to be reported if there was too little memory.
     """
 
     def __init__(self, segment: Segment, stride: int) -> None:
@@ -82,24 +83,25 @@ class GrantedSlot:
         self._is_open = False
         self._mapped: dict[int, int] = {}  # of each slot
         self._held: dict[int, weakref.ref[Array]] = {}
-        self._made: dict[int, tuple[weakref.ref[Array], int]] = {}  # what was allocated and where, by the array's id
-        # An array to which nobody else can have a reference, so that our own are counted.
-        self._base: Array | None = _NOTHING[:]  # of all of them
-        self._own_references = self._count_references()  # how many there are depends on the interpreter
+        self._made: dict[int, tuple[weakref.ref[Array], int]] = {}  # allocated arrays and their offsets, by id
+        # The base of all arrays of a grant. At first an array without other references, so that our own references are
+        # counted: their number depends on the interpreter.
+        self._base: Array | None = _NOTHING[:]
+        self._own_references = self._count_references()
         self._base = None
 
     def begin(self, number: int, high_water: int) -> None:
-        """A grant: from now on `empty` allocates in this slot."""
+        """Begin a grant: `empty` allocates in this slot from now on."""
         self._number, self._offset, self.high_water = number, number * self._stride, high_water
-        mapped = self._mapped.get(number, _STEP)  # small batches leave most of it unwritten
+        mapped = self._mapped.get(number, _STEP)  # not more at first: small batches leave most of a slot unwritten
         self.mapped = min(high_water, mapped)
         self._end, self._base, self._is_open = 0, None, True
-        # A weak reference for each array that was made: in most workers there are none, and to clear costs a call.
+        # Each allocated array has a weak reference. Most workers have none, and save the call.
         if self._made:
             self._made.clear()
 
     def empty(self, shape: Any, dtype: Any) -> Array | None:
-        """An uninitialised array inside the slot, or None where it cannot lie there."""
+        """Return an uninitialized array inside the slot, or None if it cannot be allocated there."""
         dtype = np.dtype(dtype)
         shape = (int(shape),) if isinstance(shape, _INTEGERS) else tuple(map(operator.index, shape))
         nbytes = dtype.itemsize * math.prod(shape)
@@ -114,8 +116,8 @@ class GrantedSlot:
                 try:
                     self.reserve(end)
                 except OSError:
-                    return None  # the memory is short: `place` reports it, with the batch in hand
-            # One base for all arrays of a grant: its references tell whether user code has any of them left.
+                    return None  # too little memory: `place` reports it, when the batch is complete
+            # One base for all arrays of a grant: its reference count shows whether user code holds any of them.
             if self._base is None:
                 self._base = np.frombuffer(self._segment.memory, np.uint8, self._stride, self._offset)
             array = np.ndarray(shape, dtype, self._base, start)
@@ -124,42 +126,43 @@ class GrantedSlot:
             return array
 
     def _keep_in_slot(self, signature: Signature, arrays: list[Array]) -> tuple[Places, bool]:
-        """Take those out of ``arrays`` that lie in the slot and may stay there.
+        """Remove from ``arrays`` those that are in the slot and may stay there.
 
-        Returns: Their places, and whether user code holds on to any array of the slot: then none may stay.
+        Returns: Their locations, and whether user code holds any array of the slot; then none may stay.
         """
-        found = []
+        in_slot = []
         for number, array in enumerate(arrays):
-            # Only packed ones: a spec knows two orders of memory, and no other strides.
+            # Packed arrays only: a spec has two memory orders, and no other strides.
             if array.base is self._base and _is_packed(array):
-                found.append((number, self._place_of(array)))
-        array = _NOTHING  # the loop's own reference
-        # From behind, or the numbers of the others would shift.
-        for number, _ in reversed(found):
+                in_slot.append((number, self._place_of(array)))
+        array = _NOTHING  # drop the loop's own reference before they are counted
+        # In reverse order, so that the numbers of the others stay valid.
+        for number, _ in reversed(in_slot):
             del arrays[number]
-        if self._count_references() <= self._own_references:  # else user code still has one of the arrays
-            return tuple(found), False
-        # The code may write to what it has while the consumer reads: all are copied, to behind the last of them.
+        if self._count_references() <= self._own_references:  # user code holds none of the arrays
+            return tuple(in_slot), False
+        # User code may write to the array while the consumer reads: so all arrays are copied, to the end of the slot.
         nodes = list(array_specs(signature))
-        for number, offset in found:
+        for number, offset in in_slot:
             _, dtype, shape, strides = nodes[number]
             arrays.insert(number, np.ndarray(shape, dtype, self._base, offset, strides))
         self._hold()
         return (), True
 
     def keeps_slot(self) -> bool:
-        """End the allocations; True if user code holds on to an array of the slot, for a grant that gives no batch."""
+        """End the allocations; return True if user code holds an array of the slot. For a grant without a batch."""
         self._is_open = False
-        # Also where there is no batch: granted again, the slot would have what this code writes in other batches.
+        # Even without a batch: if the slot were granted again, user code could write into another batch.
         if self._base is not None and self._count_references() > self._own_references:
             self._hold()
         self._base = None
         return self._number in self._held
 
     def _place_of(self, array: Array) -> int:
-        """Return the offset of an array in the slot. Asking NumPy costs 3 µs: only for views of allocated arrays."""
+        """Return the offset of an array in the slot."""
+        # Asking NumPy takes 3 µs, and is only necessary for views of allocated arrays.
         made, offset = self._made.get(id(array), (None, 0))
-        # The weak reference as well: the id of an array that is gone may be that of another one.
+        # Compare the weak reference, too: the id of a deleted array may be reused.
         if made is not None and made() is array:
             return offset
         return _address(array) - _address(self._base)
@@ -175,20 +178,20 @@ class GrantedSlot:
             let_go.append(number)
 
         assert self._base is not None
-        # The trainer is told by a report, and may grant the slot again when it has read that.
+        # The report makes the trainer free the slot, so that it may be granted again.
         held[number] = weakref.ref(self._base, forget)
         self._base = None
 
     def reserve(self, end: int) -> None:
-        """Back the slot with memory up to there, and map it.
+        """Back the slot with memory up to ``end``, and map it.
 
         Raises:
-            OSError: ENOSPC or ENOMEM: there is not so much.
+            OSError: ENOSPC or ENOMEM: there is too little memory.
         """
-        # Rounded up, so that batches which vary a little in size soon need no more.
+        # Rounded up, so that batches whose sizes vary a little soon need no more.
         upto = min(-(-end // _STEP) * _STEP, self._stride)
         if end > self.high_water:
-            # Before the call: where there is no memory, the trainer is told of how much.
+            # Before the call: if it fails, the trainer must know how much memory is missing.
             self.wanted = end
             spare = None if self.spares is None else self.spares * end
             self._segment.reserve(self._offset + self.high_water, self._offset + upto, spare=spare)
@@ -200,7 +203,7 @@ class GrantedSlot:
 
 
 def _is_packed(array: Array) -> bool:
-    flags = array.flags  # which keep the array alive: not to be held in the caller's frame
+    flags = array.flags  # refers to the array: the caller's frame must not keep it, or its reference would be counted
     return flags.c_contiguous or flags.f_contiguous
 
 
@@ -209,7 +212,7 @@ def _address(array: Array | None) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-_MAX_TARGETS = 8192  # lists of arrays, one for each pair of a signature and a slot
+_MAX_TARGETS = 8192  # cached lists of arrays, one for each pair of a signature and a slot
 
 
 class Placed(NamedTuple):
@@ -223,7 +226,7 @@ class Placed(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """The plan for batches that are alike: the fields that are copied, and the arrays to copy them to, by slot."""
+    """The plan for similar batches: the fields to copy, and by slot the arrays to copy them to."""
 
     plan: BatchPlan
     placed: Placed
@@ -232,28 +235,31 @@ class _Known(NamedTuple):
 
 
 class SlotWriter(GrantedSlot):
-    """Writes batches into the slots of one segment, one grant at a time.
+    """A writer of batches into the slots of one segment, one grant at a time.
 
     Args:
         segment: The ring.
         stride: Bytes of address space per slot.
-        max_batch_bytes: Bound of the user, None for the stride alone.
+        max_batch_bytes: The user's limit; None for the limit of a slot.
     """
 
     def __init__(self, segment: Segment, stride: int, max_batch_bytes: int | None) -> None:
         super().__init__(segment, stride)
         self._max_batch_bytes = max_batch_bytes
         self._specs = SpecNumbers()
-        self._known: dict[tuple[Signature, int, Places], _Known] = {}  # the bytes and arrays that lay in the slot, too
+        # By signature, end of the arrays in the slot, and their numbers and offsets.
+        self._known: dict[tuple[Signature, int, Places], _Known] = {}
         self._num_targets = 0
-        self._signature: Signature = ()  # of the batch in hand,
-        self._arrays: list[Array] = []  # its arrays,
-        self._in_slot: Places = ()  # of those that lie in the slot already, and are not among `_arrays`,
-        self._objects: PickledObjects | None = None  # its other leaves
-        self._is_held = False  # user code holds on to arrays in the slot
+        # The current batch: its signature, the arrays to copy, the arrays that are in the slot already, its other
+        # leaves, and whether user code holds arrays of the slot.
+        self._signature: Signature = ()
+        self._arrays: list[Array] = []
+        self._in_slot: Places = ()
+        self._objects: PickledObjects | None = None
+        self._is_held = False
 
     def take(self, holder: list[Any]) -> None:
-        """Take the batch out of ``holder`` (so that this is the last reference) and sort its leaves."""
+        """Take the batch out of ``holder`` (so that no other reference to it is left) and sort its leaves."""
         self._is_open = False
         arrays: list[Array] = []
         objects: list[Any] = []
@@ -263,25 +269,25 @@ class SlotWriter(GrantedSlot):
         if objects:
             self._objects = pickle_objects(objects)
             objects.clear()
-        if self._base is None:  # nothing was made in the slot, as in most batches
+        if self._base is None:  # no array was allocated in the slot, as for most batches
             self._in_slot, self._is_held = (), False
         else:
             self._in_slot, self._is_held = self._keep_in_slot(self._signature, arrays)
 
     def place(self) -> Placed:
-        """Write the batch that was taken into the slot.
+        """Write the current batch into the slot.
 
         Raises:
-            OSError: ENOSPC: there is no memory for it now; nothing is lost, call again.
-            BatchTooLarge: It is larger than the user's bound, or than a slot.
+            OSError: ENOSPC: there is too little memory now. The batch is kept; call the method again.
+            BatchTooLarge: The batch exceeds the user's limit, or a slot.
         """
-        # Held arrays are copied behind the held ones, wherever those end: no plan of another batch fits.
+        # The arrays are copied to after the held ones, wherever those end: the plan of another batch does not fit.
         known = None if self._is_held else self._known.get((self._signature, self._end, self._in_slot))
         if known is None:
-            placed = self._place_anew()
-        elif self._objects is None:  # arrays alone, of a known signature: the way of most batches
+            placed = self._place_new()
+        elif self._objects is None:  # only arrays, and a known signature: the path of most batches
             plan, placed, _, targets = known
-            # Before the first byte is written: beyond what is reserved a write is a SIGBUS, and no exception.
+            # Before the first byte: a write beyond the reserved memory raises SIGBUS, not an exception.
             if placed.nbytes > self.mapped or self._max_batch_bytes is not None:
                 self._check_bound(plan.end)
                 self._check(placed.nbytes)
@@ -299,7 +305,7 @@ class SlotWriter(GrantedSlot):
         return placed
 
     def _place_pickle(self, known: _Known, objects: PickledObjects) -> Placed:
-        """For a batch of a known signature that has nothing to copy but a pickle: the way of lists of text."""
+        """Write a batch with a known signature that has only a pickle to copy, such as a list of strings."""
         plan, data = known.plan, objects.data
         start, room, words = objects.place(plan.end)
         self._check_bound(start + len(data))
@@ -312,14 +318,14 @@ class SlotWriter(GrantedSlot):
         return Placed(known.placed.spec, False, header_offset, end, False)
 
     def _make_targets(self, known: _Known) -> list[Array]:
-        """The arrays in this slot that a batch of that signature is copied to: 0.3 µs each, so they are kept."""
+        """Return the arrays in this slot that batches with that signature are copied to. Kept: each takes 0.3 µs."""
         memory, start = self._segment.memory, self._offset
         made = [
             np.ndarray(shape, dtype, memory, start + offset, None, order)
             for offset, shape, dtype, order, _ in known.copied
         ]
         self._num_targets += 1
-        # Sizes that vary without end, in many slots, must not fill the worker's memory.
+        # Sizes that keep varying, in many slots, must not fill the worker's memory.
         if self._num_targets > _MAX_TARGETS:
             self._forget_known()
         known.targets[self._number] = made
@@ -329,7 +335,7 @@ class SlotWriter(GrantedSlot):
         self._known.clear()
         self._num_targets = 0
 
-    def _place_anew(self) -> Placed:
+    def _place_new(self) -> Placed:
         shapes: list[tuple[int, ...]] = []
         spec = spec_of(self._signature, shapes)
         spec_number, encoded = self._specs.number(spec)
@@ -340,9 +346,9 @@ class SlotWriter(GrantedSlot):
             placed = self._place_all(plan, copied, spec_number, encoded)
         except BaseException:
             if encoded is not None and spec_number != UNNUMBERED:
-                self._specs.forget(spec)  # the trainer has not seen it: it must be sent again
+                self._specs.forget(spec)  # the trainer has not received it: it must be sent again
             raise
-        # Neither a plan that depends on what user code holds, nor one whose spec has to be sent with each batch.
+        # Keep no plan that depends on held arrays, and none whose spec must be sent with each batch.
         if not self._is_held and spec_number != UNNUMBERED:
             if len(self._known) >= MAX_PLANS:
                 self._forget_known()
@@ -351,23 +357,23 @@ class SlotWriter(GrantedSlot):
         return placed
 
     def append(self, start: int, data: bytes) -> None:
-        """Write bytes behind the batch that was placed, which ends at ``start``.
+        """Write bytes after the current batch, which ends at ``start``.
 
         Raises:
-            OSError: ENOSPC: there is no room, or no memory, for them.
+            OSError: ENOSPC: there is too little room or memory.
         """
         end = start + len(data)
         if end > self.mapped:
             if end > self._stride:
-                raise OSError(errno.ENOSPC, "a slot has no address space for what is to go behind the batch")
+                raise OSError(errno.ENOSPC, "the slot has too little address space for the data after the batch")
             self.reserve(end)
         self._segment.memory[self._offset + start : self._offset + end] = data
 
     def place_bytes(self, data: bytes) -> Placed:
-        """Write a message instead of a batch (an exception), behind the arrays that user code holds in the slot.
+        """Write a message (an exception) instead of a batch, after the arrays that user code holds in the slot.
 
         Raises:
-            OSError: ENOSPC: there is no memory behind them, and what user code holds may not be overwritten.
+            OSError: ENOSPC: there is too little memory after them, and held arrays must not be overwritten.
         """
         self._arrays, self._objects = [], None
         is_held = self.keeps_slot()
@@ -378,7 +384,7 @@ class SlotWriter(GrantedSlot):
         return Placed(UNNUMBERED, new_spec=False, header_offset=start, nbytes=end, held=is_held)
 
     def _place_all(self, plan: BatchPlan, copied: list[ArrayPlace], spec: int, encoded: bytes | None) -> Placed:
-        """Write arrays, objects and spec, where there are any, and the header."""
+        """Write the arrays, objects and spec, if there are any, and the header."""
         header, end, writes, objects = plan.header, plan.end, [], self._objects
         if objects is not None:
             pairs: list[int] = []
@@ -398,7 +404,7 @@ class SlotWriter(GrantedSlot):
             start = align(end)
             writes.append((start, memoryview(encoded)))
             end = start + len(encoded)
-            # In front of the header, which nobody can read before the spec.
+            # Before the header, which cannot be read without the spec.
             header = struct.pack("<2q", start, len(encoded)) + header
         end = align(end)
         self._check(end + len(header))

@@ -121,11 +121,11 @@ class MappedRing:
 
     def time_lease(self, slot: int, recorder: Recorder) -> None:
         """Enter the time of the lease of a slot when it ends, if there is one."""
-        self._leases.tell(self._slots[slot], recorder.lease(slot))
+        self._leases.watch_end(self._slots[slot], recorder.lease(slot))
 
     def enter_leases(self) -> None:
         """Enter the times of leases that have ended; from any thread."""
-        self._leases.tell_ended()
+        self._leases.report_ended()
 
     def enter(self, offer: Offer) -> None:
         """Note that the batch that was opened last is handed out; may be repeated."""

@@ -50,7 +50,7 @@ def test_a_lease_ends_with_its_last_view(leases):
 def test_the_end_of_a_lease_is_timed_and_told_when_somebody_comes_by(leases):
     slot, told = Slot(3, 8), []
     base = leases.lease(slot, 4, None)
-    leases.tell(slot, told.append)
+    leases.watch_end(slot, told.append)
     before = clock_ns()
     del base
     after = clock_ns()
@@ -62,7 +62,7 @@ def test_the_end_of_a_lease_is_timed_and_told_when_somebody_comes_by(leases):
 
 def test_a_slot_without_a_lease_is_not_timed(leases):
     told = []
-    leases.tell(Slot(3, 8), told.append)
+    leases.watch_end(Slot(3, 8), told.append)
     assert not leases._timed
 
 
@@ -70,7 +70,7 @@ def test_no_line_of_python_runs_where_a_lease_ends(leases):
     """A signal handler could run there, and what it raises would be lost."""
     slot, called = Slot(3, 8), []
     bases = [leases.lease(slot, 4, None)]
-    leases.tell(slot, called.append)
+    leases.watch_end(slot, called.append)
     sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_name) if event == "call" else None)
     bases.clear()
     sys.setprofile(None)
