@@ -2,7 +2,7 @@
 
     task                                            `Pollable`: a stream, or an attachment to a server
     ----                                            --------------------------------------------------
-    every millisecond: let other tasks run
+    every millisecond: yield to other tasks
     step -----------------------------------------> a batch: returned at once
                                                     no batch yet:
     wait for fileno, timeout_s, or `wake` <-------- readable, or `wake`: a stop, a later loop
@@ -34,7 +34,7 @@ class Pollable(Protocol):
         """Return a descriptor that is readable when a step may return a batch."""
 
     def timeout_s(self) -> float | None:
-        """Return the seconds after which a step is due although nothing is readable, or None for no limit."""
+        """Return the seconds after which a step is due without a readable descriptor, or None for no limit."""
 
 
 class AsyncBatches(AsyncIterator[Any]):
@@ -55,11 +55,11 @@ class AsyncBatches(AsyncIterator[Any]):
         self._turn_at = 0
 
     async def __anext__(self) -> Any:
-        # Let other tasks run only once per millisecond: at 50,000 batches a second, a turn of the event loop per batch
+        # Yield to other tasks only once per millisecond: at 50,000 batches a second, a turn of the event loop per batch
         # would double the cost of a batch.
         if _clock() >= self._turn_at:
-            # Every ``await`` comes before the step that takes a batch, none between that step and the loop's body. So
-            # a task that is cancelled here has not taken a batch.
+            # Each ``await`` precedes the step that takes a batch; none follows between that step and the loop's body.
+            # So a task that is cancelled here has not taken a batch.
             await checkpoint()
             self._turn_at = _clock() + _TURN_NS
         while True:
@@ -81,7 +81,7 @@ class AsyncBatches(AsyncIterator[Any]):
 
     async def _wait(self) -> None:
         pollable = self._pollable
-        # Register before waiting, and step again: a stop that came before the registration did not wake this object.
+        # Register before waiting, and step again: a stop before the registration did not wake this object.
         if self not in pollable.watchers:
             pollable.watchers.add(self)
             return

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class EndOfStream(Exception):
-    """The source has ended: there are no more batches."""
+    """The source is exhausted."""
 
 
 class Stopped(Exception):
@@ -63,7 +63,7 @@ class Backend(Protocol):
 
     @property
     def is_calm(self) -> bool:
-        """True if there is nothing to do until a worker reports."""
+        """True if all work is done until a worker reports."""
         ...
 
     def start(self) -> None:
@@ -80,7 +80,7 @@ class Backend(Protocol):
         ...
 
     def take_in(self, head: int | None, *, may_fail: bool = True) -> bool:
-        """Process what has arrived, without blocking; return False if nothing has arrived and nothing has changed.
+        """Process the reports that have arrived, without blocking; return whether anything has changed.
 
         Args:
             head: The work item that the consumer waits for; None if no consumer waits.
@@ -104,7 +104,7 @@ class Backend(Protocol):
         ...
 
     def timeout_s(self) -> float | None:
-        """Return the seconds after which `take_in` is due even if nothing has arrived, or None for no limit.
+        """Return the seconds after which `take_in` is due even without a report, or None for no limit.
 
         The call may take grants back from workers and deal them again.
         """
@@ -119,7 +119,7 @@ class Backend(Protocol):
         ...
 
     def refresh(self) -> None:
-        """Compute the work items that are dealt from now on from the current state of the source."""
+        """Compute all work items that are dealt later from the current state of the source."""
         ...
 
     def reset(self, *, anew: bool = False) -> None:

@@ -21,7 +21,7 @@ class EpochEnd:
     """The end of the current epoch: whether it is due, and its hook. The pipeline calls all methods under its lock.
 
     Args:
-        hook: Called once per epoch; None if there is no hook, so that an epoch end is never due.
+        hook: Called once per epoch; None for no hook: an epoch end is never due.
         timed: Run the hook in a one-shot thread after 0.1 s.
 
     Attributes:
@@ -36,7 +36,7 @@ class EpochEnd:
         self._timer: threading.Lock | None = None  # the one-shot thread waits until this lock is released
 
     def fall_due(self, finish: Callable[[], Any]) -> bool:
-        """Record that an epoch is over, which ``finish`` will end. Return False if there is no hook to call."""
+        """Record that an epoch is over, which ``finish`` will end. Return False without a hook."""
         if self._hook is None:
             return False
         self._hook_is_due = self.is_due = True

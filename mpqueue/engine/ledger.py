@@ -11,7 +11,7 @@ work items.
 and must be computed again. They have their own numbers and their own credit, are dealt first, and are taken in the
 order of the requests.
 
-*Progress.* A batch is *counted* when it is opened, and *received* when its caller has it. If an interrupt occurs
+*Progress.* A batch is *counted* when it is opened, and *received* when the caller holds it. If an interrupt occurs
 between the two, the batch is *unclaimed*: the next step delivers it first, and a saved state starts before it.
 """
 
@@ -25,7 +25,7 @@ from mpqueue.plan.lanes import LaneTable, starts
 from mpqueue.system.interrupts import is_of_handler
 
 # Below 0: where memory is short, the work items with the higher numbers make room for the others, and extra work items
-# come first.
+# go first.
 FIRST_EXTRA = -1 << 62
 
 
@@ -33,7 +33,7 @@ class Progress:
     """The place up to which batches are counted; see `Place` for the attributes.
 
     Args:
-        num_lanes: Number of virtual shards that the batches come from; 0 if batches have positions.
+        num_lanes: Number of virtual shards of the source; 0 if batches have positions.
         lanes: The known snapshots and ends of these virtual shards.
 
     Attributes:
@@ -91,7 +91,7 @@ class Progress:
 
     def _before_elements(self, missing: list[WorkItem], counted: Place) -> Place:
         epoch, position, counts = counted.epoch, counted.position, list(counted.counts)
-        # An interrupt may have come before some of them were counted. A lane counts up to its first missing element.
+        # Some of them may be uncounted, after an interrupt. A lane counts up to its first missing element.
         position -= sum(work_item.unit < counts[work_item.lane] for work_item in missing)
         for work_item in missing:
             counts[work_item.lane] = min(counts[work_item.lane], work_item.unit)
@@ -120,14 +120,14 @@ class Progress:
             ahead.add(position)
             return self.position
         position += 1
-        # Most batches come in order; then there is nothing to look up.
+        # Most batches arrive in order: no look-up is needed.
         if not ahead:
             self.position = position
             return position
         while position in ahead:
             position += 1
         self.position = position
-        # After the position: an interrupt between the two leaves a position in both places, and none is lost.
+        # After the position: an interrupt between the two leaves a position in both places, and loses no position.
         ahead.difference_update([earlier for earlier in ahead if earlier < position])
         return position
 
@@ -143,7 +143,7 @@ class Progress:
 
     def enter(self, epoch: int) -> None:
         """Begin an epoch: all batches of earlier epochs were delivered."""
-        # `recount` may repeat this call for the current epoch; the length of the previous epoch must stay.
+        # `recount` may repeat this call for the current epoch; that must not change the length of the previous epoch.
         if epoch != self.epoch:
             self._ended = self.epoch, self.position
         self.epoch = epoch
@@ -179,7 +179,7 @@ class Ledger:
         is_waiting: The backend sets it, under the pipeline's lock, around steps that an interrupt may end without harm.
         is_closed: No more work items are dealt.
         failure: An error for the consumer that belongs to no work item.
-        unsharded: Lanes that have ended and whose stream never asked for its worker's id. The backend adds them.
+        unsharded: Exhausted lanes that never requested their worker's id. The backend adds them.
         needs_attention: Something rare must be done before the next batch can be delivered.
     """
 
@@ -222,7 +222,7 @@ class Ledger:
 
     @property
     def has_urgent(self) -> bool:
-        """True if extra work items are requested and none is outstanding: they must not wait for the order."""
+        """True if extra work items are requested, but not outstanding: they must not wait for the order."""
         return bool(self.wanted) and not self.extras
 
     @property
@@ -245,7 +245,7 @@ class Ledger:
         return number in self.work_items
 
     def deal(self, limit: int = 1) -> list[WorkItem]:
-        """Return up to ``limit`` new work items, extra ones first; none without credit, or if there is no work now."""
+        """Return up to ``limit`` new work items, extra ones first; an empty list without credit or work."""
         if self.is_closed:
             return []
         work_items = self.work_items
@@ -293,7 +293,7 @@ class Ledger:
 
     def _note_undealt(self, error: Exception) -> None:
         """Put an error in place of the next epoch, which the source failed to describe; only once."""
-        # The source is asked again at every `pump`, until the consumer has seen the error.
+        # Every `pump` tries the source again, until the consumer has seen the error.
         if any(work_item.position < 0 for work_item in self.work_items.values()):
             return
         work_item = self.cursor.deal_failure()
@@ -301,7 +301,7 @@ class Ledger:
         self.ready[work_item.number] = Result.failed(error)
 
     def forget_undealt(self) -> None:
-        """Remove an error in dealing that would be delivered next, so that the source is asked again."""
+        """Remove an error in dealing that would be delivered next, so that the source is tried again."""
         work_item = self.work_items.get(self.head)
         if work_item is not None and work_item.position < 0:
             del self.work_items[self.head], self.ready[self.head]
@@ -364,7 +364,7 @@ class Ledger:
         self._next_extra += 1
 
     def take_extra(self) -> tuple[WorkItem, Outcome] | None:
-        """Take the next extra outcome with its work item, or return None if it is not ready or there is none."""
+        """Take the next extra outcome with its work item, or return None if it is not ready or does not exist."""
         outcome = self.ready.pop(self.extras[0], None) if self.extras else None
         if outcome is None:
             return None
@@ -386,7 +386,7 @@ class Ledger:
         self.num_batches += 1
         if self.progress.count(work_item) != self.cursor.lengths.get(work_item[1]):
             return False
-        # An element belongs to no epoch, so that the epoch is that of the consumer.
+        # An element belongs to no epoch, so that the consumer's epoch counts.
         self.enter(1 + (work_item.epoch if work_item.lane < 0 else self.progress.epoch))
         return True
 
@@ -428,7 +428,7 @@ class Ledger:
 
     def forget_work_items(self) -> None:
         """Make no work item outstanding, and deal the extra ones again."""
-        # At the front and in their order: they were requested before those that were never dealt.
+        # At the front and in their order: they were requested before the undealt ones.
         self.wanted.extendleft(self.work_items[number] for number in reversed(self.extras))
         self.extras.clear()
         self._extend_credit()

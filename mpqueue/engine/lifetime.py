@@ -91,7 +91,7 @@ class Lifetime:
         if not self._stopping.acquire(blocking=not is_inside):
             return  # another thread is stopping the pipeline, and waits for our lock
         try:
-            # Checked under the lock: after a wait for another stop there is nothing left to do.
+            # Checked under the lock: another stop may have done all the work.
             if self.state is Life.STOPPED:
                 self._end(timeout_s, wind_up, end)
         finally:
@@ -114,12 +114,12 @@ class Lifetime:
             try:
                 end(timeout_s)
             finally:
-                # Also after a StopTimeout: the workers are abandoned, and a second stop has nothing to wait for.
+                # Also after a StopTimeout: the workers are abandoned, and a second stop would wait in vain.
                 self.state = Life.ENDED
 
     def stop_late(self, stop: Callable[[float | None], None]) -> None:
         """Run the `stop` that was deferred while this thread held the lock."""
         if self.late_stop is not None:
-            # Cleared first, so that a signal handler during this stop can request another one.
+            # Cleared first, so that a signal handler during this stop can request a new one.
             (timeout_s,), self.late_stop = self.late_stop, None
             stop(timeout_s)

@@ -20,7 +20,7 @@ class Ended:
         self._is_set = True
 
     def is_set(self) -> bool:
-        """Return True if the owner has ended or has not started."""
+        """Return True if the owner is not running."""
         return self._is_set
 
     def set(self) -> None:
@@ -35,7 +35,7 @@ class Ended:
             self._is_set = False
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the owner has ended, or for ``timeout`` seconds; return True if it has ended."""
+        """Block until the owner stops running, or for ``timeout`` seconds; return False on a timeout."""
         return self._changed.wait_for(self.is_set, timeout)
 
 
@@ -52,7 +52,7 @@ class Stoppable:
         return not self._ended.is_set()
 
     def join(self, timeout: float | None = None) -> None:
-        """Block until the object is stopped and its workers have ended.
+        """Block until the object is stopped and its workers have exited.
 
         Args:
             timeout: Maximum time in seconds, or None for no limit. Call `is_alive` afterwards to see whether it ended.

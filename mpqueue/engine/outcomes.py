@@ -14,7 +14,7 @@ class Partial(NamedTuple):
 
     Attributes:
         batch: The remaining samples.
-        skipped: `Skipped` entries; plain tuples if they come from another process.
+        skipped: `Skipped` entries; plain tuples if another process sent them.
         is_empty: All samples were skipped.
     """
 
@@ -68,7 +68,7 @@ class Outcome(Protocol):
 
     Attributes:
         is_plain: The outcome is a complete batch: not an exception, not the end of a stream.
-        is_end: The stream of the work item's virtual shard has ended.
+        is_end: The stream of the work item's virtual shard is exhausted.
         is_partial: Some samples of the batch were skipped: `open` returns the fields of a `Partial`.
     """
 
@@ -127,7 +127,7 @@ class Result:
 
     @classmethod
     def ended(cls, rows: StageRows) -> Self:
-        """Return the outcome of a virtual shard that has ended."""
+        """Return the outcome of an exhausted virtual shard."""
         result = cls(is_end=True)
         result.rows = rows
         return result

@@ -1,11 +1,11 @@
 """The engine's core: one stream of batches, driven by non-blocking steps.
 
-    step ------> a batch with its work item, or None if none is ready; raises an error in place of a batch
+    step ------> a batch with its work item, or None if it is not ready; raises an error in place of a batch
     fileno ----> readable when `step` has something to do
-    timeout_s -> the seconds after which `step` is due even if nothing has arrived, or None for no limit
+    timeout_s -> the seconds after which `step` is due even without a report, or None for no limit
 
 An event loop, such as a server's, waits for the descriptor and the timeout and calls `step`. Other callers use `next`,
-which alternates `step` and `wait`. There is no feeder thread: `step` takes the outcomes that have arrived and deals
+which alternates `step` and `wait`. No feeder thread is needed: `step` takes the outcomes that have arrived and deals
 more work items, and workers run ahead on the credit that they hold.
 
 *Who owns what.* The `Ledger`, which the backend shares, holds the dealt work items and their outcomes. The `Backend`
@@ -17,7 +17,7 @@ one-shot thread of an epoch end. User code that is called here (`on_epoch_end`) 
 time. A batch that `step` returned counts as delivered. A caller that cannot pass it on must return it with `give_back`;
 the next `step` delivers it again. So pass a batch on without waiting, or give it back if that wait is cancelled.
 
-*Several consumers.* Several threads and tasks may call `step`. Each batch goes to one of them. If one of them has
+*Several consumers.* Several threads and tasks may call `step`. Each batch goes to one consumer. If it has
 processed reports for the others, `fileno` becomes readable again. A stop makes `fileno` readable and then closes it;
 callers that may be late for that register in `watchers`. The backend owns the descriptor: never read from it, nor close
 it.
@@ -28,20 +28,20 @@ CPython (3.11 to 3.13) runs handlers only at these places: where a Python functi
 backward jump, after a call of C code, and inside blocking calls. Between two such places no handler can run: a sequence
 of assignments to attributes, and the return from a Python function, are atomic. ``next(iterator)``, ``popleft()`` and
 ``pop()`` are calls of C: if a handler raises after them, the returned value is lost. Four rules keep the stream
-consistent, at no cost while there is no interrupt:
+consistent, at no cost without an interrupt:
 
 1. While we wait, no change is half done: the exception passes through, and the next `step` continues.
 2. Anywhere else, the state may be *inconsistent*. The next `step` discards the work in flight and rolls back to the
 last
    counted place. The state is marked by assignments alone, so that a second interrupt does not undo the mark.
-3. A batch is counted after it was opened, by one assignment (`Ledger.latest`). From there until its caller has it, it
+3. A batch is counted after it was opened, by one assignment (`Ledger.latest`). Until its caller holds it, it
 is
-   in a local variable of a frame that gives it back (`Progress.unclaimed`) if anything is raised. The next `step` then
+   in a local variable of a frame that returns it (`Progress.unclaimed`) if anything is raised. The next `step` then
    delivers it first, before the end of its epoch. Until then it is not received, and no state counts it
    (`Progress.place`). The layers above (`next`, iterators) return the batch at once: they call one Python method, and
-   nothing after it.
-4. A `stop` from a handler inside our own step only sets a mark, and the step stops at its end. (Closing descriptors
-that
+   no other call.
+4. A `stop` from a handler inside our own step only sets a mark, and the step stops the stream when it returns. (Closing
+descriptors that
    an outer frame is about to use could write to unrelated files.)
 
 So if the interrupt's traceback ends in one of our frames, or in a source that we called, no batch is lost or repeated,
@@ -52,7 +52,7 @@ batches`` has no such place: the loop's variable has the batch before a handler 
 
 The virtual shards of a stream continue from their last snapshots, or from their beginning: elements that were delivered
 before are computed again and dropped. A bare iterator yields its elements only once. If an interrupt may have lost one,
-every following `step` raises a RuntimeError that says so, until the stream is restarted.
+every following `step` raises a RuntimeError with that message, until the stream is restarted.
 
 Without workers, an interrupt inside the source's code is distinguished from the source's errors by the traceback, which
 contains the frame of the handler (`mpqueue.system.interrupts.is_of_handler`): of the function that is the handler now,
@@ -87,7 +87,7 @@ class Bar(Protocol):
     """A display of an epoch's progress: a `mpqueue.loader.progress.ProgressBar`."""
 
     def step(self, work_item: WorkItem) -> None:
-        """Show one more batch before the caller receives it; an exception here gives the batch back."""
+        """Show one more batch before the caller receives it; after an exception here, the batch is delivered again."""
 
     def close(self) -> None:
         """Leave the bar as it is."""
@@ -107,7 +107,7 @@ def _locked(method: Callable[Concatenate["Pipeline", _P], _T]) -> Callable[Conca
                         raise self._own(self.lifetime.refusal())
                     return method(self, *args, **options)
                 except BaseException:
-                    # Assignments alone, as in `step`: a second interrupt cannot come between them.
+                    # Assignments alone, as in `step`: a second interrupt cannot separate them.
                     ledger = self.ledger
                     if not (ledger.is_waiting or self._is_raising):
                         self.is_inconsistent = ledger.needs_attention = True
@@ -127,7 +127,7 @@ class Pipeline:
 
     Args:
         ledger: The work items; the backend has the same ledger.
-        epoch_end: Called once per epoch, after its last batch; None if there is nothing to call.
+        epoch_end: Called once per epoch, after its last batch; None for no call.
         timed_epoch_end: Run a due epoch end after 0.1 s without a call.
         ends_epochs: `step` runs a due epoch end. Otherwise it raises EndOfStream until `finish_epoch` was called.
         skips: Records the errors of the source, which are skipped; if None, they are raised.
@@ -138,7 +138,7 @@ class Pipeline:
         lock: Held around every call of the backend except `start` and `wake`.
         loop: Number of the loop that receives batches; callers with an earlier number get `Stopped`.
         may_fail: No memory will be freed while the next batch is awaited, so that it may fail for lack of memory.
-        failed: The last work item for which `step` raised.
+        failed: The last work item that made `step` raise.
         is_inconsistent: An interrupt may have left a change half done: the next `step` discards the work in flight and
             rolls back to the last counted place.
         watchers: Objects that wait for `fileno`; woken by `stop`, before descriptors are closed, and by a later loop.
@@ -172,7 +172,7 @@ class Pipeline:
         self._is_raising = False  # the exception in flight was raised on purpose
         self._has_failed = False  # the last exception was raised on purpose: it was not an interrupt
         self._failure: BaseException | None = None  # the error of a batch that is being counted
-        self._half_counted: WorkItem | None = None  # an interrupt came while it was being counted
+        self._half_counted: WorkItem | None = None  # an interrupt broke off its counting
         self._is_polled = False  # a caller waits for `fileno`
         self._last_epoch: int | None = None  # no batch after this epoch is delivered
         self._ends_epochs = ends_epochs
@@ -200,8 +200,8 @@ class Pipeline:
             looks: False if the caller calls `look` whenever `fileno` is readable, so that `step` can skip the poll.
 
         Raises:
-            EndOfStream: There are no more batches, or none before the next epoch is opened.
-            Stopped: The pipeline was stopped, or another loop has begun.
+            EndOfStream: The stream is exhausted, or the next epoch must be opened first.
+            Stopped: The pipeline was stopped, or another loop was started.
             RuntimeError: This process was forked from the one that owns the pipeline.
             Exception: The exception that the source raised for this batch, or that its epoch end raised.
         """
@@ -210,10 +210,10 @@ class Pipeline:
         try:
             with self.lock:
                 try:
-                    # The assignment below must stay: CPython 3.11 attributes an exception that a handler raises at a
-                    # backward jump to the instruction before the loop. Without one inside the `try`, the lock would not
-                    # be released and the state would not be marked.
-                    is_in_vain: bool | None = None  # the last poll found nothing; None: no poll yet
+                    # Do not remove the assignment below: CPython 3.11 attributes an exception that a handler raises at
+                    # a backward jump to the instruction before the loop. Without one inside the `try`, the lock would
+                    # not be released and the state would not be marked.
+                    is_in_vain: bool | None = None  # the last poll brought no report; None: no poll yet
                     while True:
                         # Under the lock: otherwise the batch could belong to another loop.
                         if loop != self.loop:
@@ -225,8 +225,8 @@ class Pipeline:
                             if progress.unclaimed:
                                 taken, progress.unclaimed = progress.unclaimed[0], progress.unclaimed[1:]
                                 break
-                        # First what is ready: polling worker processes is a system call, and often several of them have
-                        # reported at once.
+                        # First the ready outcomes: polling worker processes is a system call, and often several of them
+                        # have reported at once.
                         item = ledger.take()
                         if item is None:
                             # Once more after a poll without a report: a work item that could not be dealt has its error
@@ -261,7 +261,7 @@ class Pipeline:
                         # Other consumers' outcomes have arrived as well, and their descriptor was read here.
                         backend.wake()
                 except BaseException:  # assignments alone up to the last line: see NOTE [ Interrupts ]
-                    # Neither a wait nor an error of ours, so it is an interrupt, between unknown lines.
+                    # Neither a wait nor our own error, so it is an interrupt, between unknown lines.
                     if not (ledger.is_waiting or self._is_raising):
                         self.is_inconsistent = ledger.needs_attention = True
                         if work_item is not None and work_item is ledger.latest:
@@ -292,12 +292,12 @@ class Pipeline:
         return taken
 
     def _look(self) -> bool:
-        """Deal work items and process what has arrived; return False if nothing has arrived and nothing has changed."""
+        """Deal work items and process the reports that have arrived; return whether anything has changed."""
         ledger, backend = self.ledger, self.backend
-        # Deal first: only that reveals that the order has ended or failed.
+        # Deal first: only that reveals the end or a failure of the order.
         if not self._has_enough_dealt():
             backend.pump()
-        # An order that has ended may have extra work items in flight, for which to wait.
+        # After the end of the order, there may be extra work items in flight to wait for.
         if not ledger.num_in_order:
             if ledger.needs_attention:
                 return True
@@ -306,14 +306,14 @@ class Pipeline:
         return backend.take_in(ledger.head, may_fail=self.may_fail)
 
     def _has_enough_dealt(self) -> bool:
-        """Return True if there is nothing to deal, or too little to be worth its cost: see `Backend.chunk`."""
+        """Return True if there is too little to deal to be worth its cost: see `Backend.chunk`."""
         ledger, backend = self.ledger, self.backend
         num_dealt = len(ledger.work_items)
         room = ledger.credit - num_dealt
         return room <= 0 or (room < backend.chunk and num_dealt - len(ledger.ready) >= backend.low_water)
 
     def _has_work(self) -> bool:
-        """Return whether something can be done for the next batch although no report has come."""
+        """Return whether something can be done for the next batch without a new report."""
         ledger = self.ledger
         return bool(ledger.extras or ledger.wanted) or not (self._has_enough_dealt() and self.backend.is_calm)
 
@@ -332,7 +332,7 @@ class Pipeline:
 
     @_locked
     def timeout_s(self) -> float | None:
-        """Return the seconds after which `step` is due even if nothing has arrived, or None for no limit."""
+        """Return the seconds after which `step` is due even without a report, or None for no limit."""
         return None if self.is_stopped else self.backend.timeout_s()
 
     def give_back(self, taken: tuple[WorkItem, Any]) -> None:
@@ -412,7 +412,7 @@ class Pipeline:
         except BaseException as error:
             if is_interrupt(error, outcome):
                 raise
-            # Counted like a batch, otherwise it would be raised forever. If an interrupt comes while it is counted, the
+            # Counted like a batch, otherwise it would be raised forever. If an interrupt breaks that off, the
             # next `step` raises the error that is kept here.
             self._failure, self.failed = error, work_item
             self._count(work_item)
@@ -432,13 +432,13 @@ class Pipeline:
     # -- Rare events
 
     def _attend(self) -> None:
-        """Do what is due before a batch can be delivered; the flag stays set if something is left to do."""
+        """Do the rare work that is due before a batch; the flag remains set if some of it is left."""
         ledger, lifetime = self.ledger, self.lifetime
         if lifetime.state is Life.FOREIGN:
             raise self._own(lifetime.refusal())
         if self.is_stopped:
             raise self._own(Stopped())
-        # First, because it shows whether the epoch is over. Then the unclaimed batches: all else comes after them.
+        # First, because it shows whether the epoch is over. Then the unclaimed batches, which precede all else.
         self._finish_count()
         if ledger.progress.unclaimed:
             return
@@ -464,7 +464,7 @@ class Pipeline:
         return error
 
     def raise_failure(self) -> None:
-        """Raise an error that belongs to no work item, such as that of an epoch end, unless it was raised already."""
+        """Raise an error that belongs to no work item, such as an epoch end's error, unless it was raised already."""
         ledger = self.ledger
         if ledger.failure is not None:
             failure, ledger.failure = ledger.failure, None
@@ -579,7 +579,7 @@ class Pipeline:
 
     @_locked
     def begin_epoch(self, epoch: int) -> None:
-        """Begin the epoch at the current place of an endless stream; batches computed ahead stay valid."""
+        """Begin the epoch at the current place of an endless stream; batches computed ahead remain valid."""
         self._finish_count()
         if not (self.is_stopped or self.is_inconsistent or self.ledger.progress.unclaimed):
             self.ledger.enter(epoch)
@@ -591,7 +591,7 @@ class Pipeline:
         self.recorder.mark(f"epoch {epoch} begins")
         self._last_epoch = epoch
         ledger.forget_undealt()
-        ledger.needs_attention = True  # the end of the previous epoch is not an end any more
+        ledger.needs_attention = True  # the end of the previous epoch no longer counts
         if not self.is_stopped:
             self.backend.pump()
         progress = ledger.progress
@@ -603,13 +603,13 @@ class Pipeline:
     def bound_epoch(self, epoch: int, *, goes_on: bool) -> None:
         """Compute no batch after this epoch, unless it ``goes_on`` and computing ahead is safe."""
         # Two reasons against computing ahead: an order must not be drawn before its epoch is requested, and a backend
-        # that cannot tell whether the source has changed must not compute a later epoch before it is requested.
+        # that cannot detect changes of the source must not compute a later epoch before it is requested.
         cursor = self.ledger.cursor
         is_known = self.backend.tells_changes and not cursor.is_drawn
         cursor.last_epoch = None if goes_on and is_known else epoch
 
     def pause(self, *, waits: bool = True) -> None:
-        """Deal no work items until `resume`, and wait until none is running; ready outcomes stay.
+        """Deal no work items until `resume`, and wait for the running ones; ready outcomes remain.
 
         Args:
             waits: If False, return while work items are running.
@@ -628,7 +628,7 @@ class Pipeline:
 
     @_locked
     def _oldest_at_work(self) -> int | None:
-        """Process what has arrived; return the oldest running work item, the one that a `batch_timeout` can end."""
+        """Process the reports that have arrived; return the oldest running work item, which a `batch_timeout` may end."""
         # Called before each wait: in the meantime another thread may take a batch, stop, or go to another place.
         ledger = self.ledger
         while not self.is_stopped and ledger.failure is None and (at_work := ledger.at_work()):
@@ -718,11 +718,11 @@ class Pipeline:
         return self.backend.is_stale()
 
     def has_unsharded(self) -> bool:
-        """Return whether there are several lanes, all have ended, and no stream has asked which lane it is."""
+        """Return whether all of several lanes are exhausted, and none of them requested its number."""
         return len(self.ledger.unsharded) == self.ledger.cursor.num_lanes > 1
 
     def place(self) -> Place:
-        """Return the place from which a stream resumes: after all batches that its consumer has received."""
+        """Return the place to resume a stream: after all batches that its consumer has received."""
         return self.ledger.progress.place()
 
     @property
@@ -746,7 +746,7 @@ class Pipeline:
 
     @_locked
     def look(self) -> None:
-        """Process what has arrived, without taking a batch."""
+        """Process the reports that have arrived, without taking a batch."""
         if self.is_stopped:
             return
         if self.is_inconsistent:
@@ -776,7 +776,7 @@ class Pipeline:
 
     @property
     def has_ended(self) -> bool:
-        """True if this process holds no resources of the stream any more."""
+        """True if this process no longer holds resources of the stream."""
         return self.lifetime.state in {Life.ENDED, Life.FOREIGN}
 
     def disown(self) -> None:
@@ -807,6 +807,6 @@ class Pipeline:
         self.ledger.work_items.clear()
         self.ledger.extras.clear()
         progress = self.ledger.progress
-        # The batches are released; the work items stay, because they were not received and no state may count them.
+        # The batches are released; the work items are kept, because they were not received and no state may count them.
         progress.unclaimed = tuple((work_item, None) for work_item, _ in progress.unclaimed)
         self.backend.stop(timeout_s)

@@ -1,7 +1,7 @@
 """Addresses and process ids that the engine and the queues exchange, so that neither imports the other.
 
 A worker receives the address of its trainer's queues, so that a queue with a shared name is the same queue in both. The
-trainer records which processes have used its queues, or those of a server. After a worker crash, a generator function
+trainer records which processes have used its queues, or a server's queues. After a worker crash, a generator function
 that used a queue is not replayed: its elements were already taken from the queue, and the replay would get later ones.
 """
 
@@ -40,7 +40,7 @@ provider: Callable[[], QueueDirectory | None] | None = None
 
 
 def directory_for_workers() -> QueueDirectory:
-    """Return the directory for workers; its address is None if there are no queues that they could use."""
+    """Return the directory for workers; its address is None without queues to use."""
     if directory is not None:
         return directory
     return (provider() if provider is not None else None) or QueueDirectory()

@@ -88,7 +88,7 @@ class Skips:
             self._epoch, self._count = epoch, 0
         for indices, text in skipped:
             names = ", ".join(map(repr, indices))
-            warn(f"skipped index {names} of epoch {epoch}, for which the source raised:\n{text}")
+            warn(f"skipped index {names} of epoch {epoch} because the source raised:\n{text}")
             self._count += len(indices)
             self.total += len(indices)
             if self._max_errors is not None and self._count > self._max_errors:

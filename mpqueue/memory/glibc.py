@@ -38,10 +38,10 @@ def keep_freed_memory() -> None:
 
 
 def with_large_copies_uncached(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for a program whose large copies bypass the caches."""
+    """Return the environment for a program with large copies that bypass the caches."""
     # A value set by the user is kept.
     chosen = environ.get(_VARIABLE, "")
     if _SIZE in chosen:
         return dict(environ)
-    wanted = f"{_SIZE}={LARGE_COPY_BYTES:#x}"
-    return {**environ, _VARIABLE: f"{chosen}:{wanted}" if chosen else wanted}
+    setting = f"{_SIZE}={LARGE_COPY_BYTES:#x}"
+    return {**environ, _VARIABLE: f"{chosen}:{setting}" if chosen else setting}

@@ -3,7 +3,7 @@
     [ arrays, each 64-byte aligned ][ buffers of pickled objects ][ pickle ][ spec, if new ][ header: int64 words ]
 
 *Specs.* A *spec* describes the tree of a batch (tuples, lists, dicts, ``None``, arrays): its structure, and the dtype,
-rank and memory order of each array. A worker sends a spec once, in the slot of the first batch that has it, and refers
+rank and memory order of each array. A worker sends a spec once, in the slot of its first batch, and refers
 to it by its number afterwards. So a batch with a known spec costs one record and no pickling.
 
 *Headers.* The header holds the values that vary from batch to batch: shapes and offsets. Both sides cache a result per
@@ -13,7 +13,7 @@ header, the worker its plan and the trainer its recipe, so that equal batches co
 of a batch is a field of it.
 
 *Objects.* All other leaves (strings, numbers, objects, pandas, images) are pickled together by protocol 5. Large
-buffers stay out-of-band: they are in the slot like arrays, and are not copied when they are read. If all leaves are
+buffers are kept out-of-band: they are in the slot like arrays, and are not copied when they are read. If all leaves are
 strings and numbers, marshal replaces pickle.
 """
 
@@ -31,8 +31,8 @@ from mpqueue.memory.serialize import collector, dumps_reply
 Array: TypeAlias = np.ndarray[Any, Any]
 
 ALIGNMENT = 64
-# A worker with more different specs than this sends the others with each batch: a source whose dictionary keys differ
-# from batch to batch must not fill the trainer's memory.
+# A worker with more different specs than this sends the others with each batch: a source with dictionary keys that
+# differ from batch to batch must not fill the trainer's memory.
 MAX_SPECS = 512
 UNNUMBERED = 0xFFFFFFFF
 MAX_PLANS = 4096

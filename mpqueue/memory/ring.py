@@ -1,21 +1,21 @@
 """The trainer's ring: one sparse segment, its slots, and the consumer's leases.
 
-*Slots.* A ring has one slot for each batch that may be in flight (the credit), one per worker whose code may hold a
-slot, and `SPARE_SLOTS` more for views that the consumer keeps (a server has more, for many consumers). The consumer
-gets views while other slots cover the workers' credit. A consumer that keeps more batches (``list(loader)``) gets
-private copies, so that the workers always have slots.
+*Slots.* A ring has one slot for each batch that may be in flight (the credit), one per worker (for a slot that
+its code holds), and `SPARE_SLOTS` more for views that the consumer keeps (a server has more, for many consumers). The
+consumer gets views while other slots cover the workers' credit. A consumer that keeps more batches (``list(loader)``)
+gets private copies, so that the workers always have slots.
 
-*Pages.* The process that writes a page reserves it. Pages stay with their slot, and slots with pages are reused first.
-Pages are returned to the system if a slot is far larger than recent batches (`_trim`), or if memory is short
+*Pages.* The process that writes a page reserves it. Pages remain with their slot, and slots with pages are reused
+first. Pages are returned to the system if a slot is far larger than recent batches (`_trim`), or if memory is short
 (`give_back`).
 
 *Leases.* A slot belongs to the consumer while any view of its batch exists. The arrays of a batch are ordinary writable
 views. Their common base is an array that is created for this lease alone, and a weak reference to the base reports when
-the last view is gone. Views of views, structured scalars, memoryviews, `torch.from_numpy` and dlpack all keep the base
-alive; raw addresses (`ctypes.data`, `__array_interface__`) do not.
+the last view is deleted. Views of views, structured scalars, memoryviews, `torch.from_numpy` and dlpack all keep a
+reference to the base; raw addresses (`ctypes.data`, `__array_interface__`) do not.
 
 *Guard.* A ring may have a guard: an object that reads slots in other ways than by the consumer's views, such as a GPU
-that copies from them. It reports when a slot whose last view is gone may be reused.
+that copies from them. It reports when such a slot may be reused after its last view is deleted.
 """
 
 import contextlib
@@ -56,14 +56,14 @@ class _TimeOfEnd(weakref.ref[Array]):
 
 
 class _Timed(NamedTuple):
-    """A lease whose end is reported."""
+    """A lease with a callback for its end."""
 
     watch: _TimeOfEnd
     ended_at: list[int]
     on_end: Callable[[int], object]
 
     def report(self) -> None:
-        """Report the end, if it has come and is not reported yet."""
+        """Report the end of the lease, once."""
         if self.ended_at:
             with contextlib.suppress(IndexError):  # another thread has just reported it
                 self.on_end(self.ended_at.pop())
@@ -96,11 +96,11 @@ class Leases:
 
     @property
     def num_live(self) -> int:
-        """Number of slots that have views, or whose end `take_ended` has not processed yet."""
+        """Number of slots that have views, or that wait for `take_ended`."""
         return len(self._live)
 
     def lease(self, slot: Slot, nbytes: int, structure: np.dtype[Any] | None) -> Array:
-        """Return the bytes of the slot as `base_over` does. The end of the last view puts the lease into `have_ended`."""
+        """Return the bytes of the slot as `base_over` does. When the last view ends, `have_ended` has the lease."""
         # An array for this lease alone: NumPy would collapse a slice of one array over the whole ring to that array,
         # which never ends. The code of `base_over` is repeated here to save a call per batch.
         if structure is None or structure.itemsize > nbytes:
@@ -122,12 +122,12 @@ class Leases:
             self._timed[slot.number] = _Timed(_TimeOfEnd(base, ended_at.extend), ended_at, on_end)
 
     def report_ended(self) -> None:
-        """Report the leases that have ended, each once. May be called from any thread."""
+        """Report each ended lease once. May be called from any thread."""
         for timed in list(self._timed.values()):
             timed.report()
 
     def reset(self) -> list[Slot]:
-        """Return the slots that have views; called after an interrupt, which may have come between any two lines."""
+        """Return the slots that have views; called after an interrupt between any two lines."""
         held = [(lease, lease()) for lease in self._live.values()]  # strong references: no lease ends during this call
         self._live = {lease.slot.number: lease for lease, base in held if base is not None}
         self.have_ended.clear()
@@ -138,7 +138,7 @@ class Leases:
         del self._memory
 
     def take_ended(self) -> list[Slot]:
-        """Remove and return the slots in `have_ended`, whose last views are gone."""
+        """Remove and return the slots in `have_ended`, which have no views left."""
         ended, have_ended, live = [], self.have_ended, self._live
         while have_ended:
             lease = have_ended.popleft()
@@ -168,7 +168,7 @@ class Guard(Protocol):
         ...
 
     def end(self, slot: Slot) -> None:
-        """Record that the last view of this slot is gone; called in any thread, inside the garbage collector."""
+        """Record that the last view of this slot was deleted; called in any thread, inside the garbage collector."""
         ...
 
     def is_free(self, slot: Slot) -> bool:
@@ -266,7 +266,7 @@ class Ring:
         self._held_copies = HeldCopies("copy=True", is_asked_for=copy)
 
     def grant(self, worker: int) -> Slot | None:
-        """Return a slot for a worker, or None if all are in use or there is no memory even for an exception."""
+        """Return a slot for a worker, or None if all are in use or even an exception has too little memory."""
         slot = self.slots.grant(worker)
         if slot is None:
             self.collect()
@@ -312,11 +312,11 @@ class Ring:
         return self._leases.lease(slot, nbytes, structure)
 
     def time_lease(self, slot: Slot, number: int | None) -> None:
-        """Record the duration of this lease when it ends; ``number`` is that of its work item, if it is traced."""
+        """Record the duration of this lease when it ends; ``number`` is its work item's number, if it is traced."""
         self._leases.watch_end(slot, self.recorder.lease(number))
 
     def enter_leases(self) -> None:
-        """Record the durations of leases that have ended. May be called from any thread."""
+        """Record the durations of ended leases. May be called from any thread."""
         self._leases.report_ended()
 
     def private_copy(self, slot: Slot, nbytes: int, structure: np.dtype[Any] | None) -> Array:
@@ -329,13 +329,13 @@ class Ring:
             self.release(slot)
 
     def release(self, slot: Slot) -> None:
-        """Free a slot that is not read any more."""
+        """Free a slot that is no longer read."""
         self.slots.release(slot)
         if slot.high_water > 4 * self.recent_bytes + _TRIM_ABOVE_BYTES:
             self._trim(slot, 2 * self.recent_bytes)
 
     def share(self, slot: Slot, nbytes: int) -> None:
-        """Share a slot, whose first ``nbytes`` are the batch, with other processes until its `release`."""
+        """Share a slot with a batch of ``nbytes`` with other processes until its `release`."""
         # As in `view`.
         recent = self.recent_bytes
         if nbytes != recent:
@@ -343,7 +343,7 @@ class Ring:
         self.slots.share(slot)
 
     def reclaim(self, slot: Slot) -> None:
-        """Free the slot of a worker that is gone, and return its unreported pages to the system."""
+        """Free the slot of an exited worker, and return its unreported pages to the system."""
         # A worker reserves pages before it reports them. Killed in between, it leaves pages that are not counted.
         known = -(-slot.high_water // PAGE) * PAGE
         if known < self.stride:
@@ -351,7 +351,7 @@ class Ring:
         self.release(slot)
 
     def collect(self) -> None:
-        """Free the slots whose last view is gone."""
+        """Free the slots without views."""
         if self._guard is not None:
             self._collect_guarded(self._guard)
             return
@@ -364,7 +364,7 @@ class Ring:
                 self._trim(slot, 2 * self.recent_bytes)
 
     def _collect_guarded(self, guard: Guard) -> None:
-        """Free the slots whose last view is gone and which the guard does not read any more."""
+        """Free the slots without views that the guard no longer reads."""
         self._guarded += self._leases.take_ended()
         # Polled each time, because a copy to a GPU ends without a notification.
         for slot in list(self._guarded):
@@ -373,7 +373,7 @@ class Ring:
                 self.release(slot)
 
     def reset(self) -> None:
-        """Free all slots except those that the consumer or the guard reads; called when no worker is left."""
+        """Free all slots that neither the consumer nor the guard reads; called when no worker is left."""
         if self._guard is not None:
             self._collect_guarded(self._guard)
         self.slots.reset([*self._leases.reset(), *self._guarded])
@@ -387,7 +387,7 @@ class Ring:
         return before - self.slots.bytes_reserved()
 
     def close(self) -> None:
-        """Drop the segment; its memory lives on while views of it exist."""
+        """Drop the segment; its memory exists until its last view is deleted."""
         self.enter_leases()
         if self._guard is not None:
             self._guard.close(self._leases)

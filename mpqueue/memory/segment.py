@@ -1,11 +1,11 @@
 """Shared memory: the only module that creates, maps and frees it.
 
-A segment is one OS object. The trainer creates it and removes its name at once, so that there is nothing to clean up:
-the kernel frees the memory when the last process that maps it has ended, even by a crash. Other processes receive the
+A segment is one OS object. The trainer creates it and removes its name at once, so that no cleanup is needed:
+the kernel frees the memory when the last process that maps it exits, even by a crash. Other processes receive the
 descriptor, over a socket or by fork, and map it themselves.
 
-The segment is sparse: its size is address space, and only *reserved* pages cost memory. A write to a page for which
-`/dev/shm` has no room raises SIGBUS. So a process reserves pages before it writes (`posix_fallocate`), and gets ENOSPC
+The segment is sparse: its size is address space, and only *reserved* pages cost memory. A write to a page without
+room in `/dev/shm` raises SIGBUS. So a process reserves pages before it writes (`posix_fallocate`), and gets ENOSPC
 as an ordinary error instead.
 """
 
@@ -30,7 +30,7 @@ FIRST_BYTES = 1 << 16
 # The control group is checked once per this number of reserved bytes: reading its files takes 0.1 ms, as long as
 # reserving this number of bytes.
 _LOOK_AFTER_BYTES = 1 << 20
-# Memory that stays free in a control group: for other memory of its processes, and for processes that start later.
+# Memory that is kept free in a control group: for other memory of its processes, and for processes that start later.
 _LEAST_RESERVE, _MOST_RESERVE, _RESERVE_SHARE = 8 << 20, 256 << 20, 8
 _MADV_POPULATE_WRITE = 23  # Linux 5.14; Python has no name for it
 
@@ -77,7 +77,7 @@ class Segment:
             kind: "memfd" if other users' processes are to map it, see `open_read_only`; None for the best kind.
 
         Raises:
-            OSError: The kernel refused; the message has the number of bytes and the limit.
+            OSError: The system call failed; the message has the number of bytes and the limit.
         """
         fd, kind = (_memory_file(), "memfd") if kind == "memfd" else _anonymous_descriptor()
         try:
@@ -96,7 +96,7 @@ class Segment:
             kind: See `create`.
 
         Raises:
-            OSError: Not even the smallest segment fits, or the kernel refused for another reason.
+            OSError: Not even the smallest segment fits, or the system call failed for another reason.
         """
         # Sizes that do not fit are halved, because `ulimit -v` does not show how much address space is in use.
         failure: OSError | None = None
@@ -116,7 +116,7 @@ class Segment:
     def open_read_only(self) -> int:
         """Return a new read-only descriptor of a "memfd" for another process; the caller closes it.
 
-        A process of another user can neither map the memory for writing nor reopen it for writing: only this user may
+        Another user's process can neither map the memory for writing nor reopen it for writing: only this user may
         open the file, and a descriptor that was passed keeps its mode.
 
         Raises:
@@ -131,10 +131,10 @@ class Segment:
             offset: The first byte.
             end: The end.
             spare: Bytes that a control group must have left afterwards, in addition to its reserve. None: half of the
-                reserve is enough, because nothing can continue without these bytes.
+                reserve is enough, because these bytes are needed to continue.
 
         Raises:
-            OSError: ENOSPC or ENOMEM: there is too little memory; bytes that were reserved before stay reserved.
+            OSError: ENOSPC or ENOMEM: there is too little memory; bytes that were reserved before remain reserved.
             GroupFull: The control group would have too little memory left.
         """
         if platform_support.HAS_FALLOCATE:
@@ -148,9 +148,7 @@ class Segment:
         group = _group_memory()
         left = 0 if group is None else reserve_of(group) // 2 if spare is None else reserve_of(group) + spare
         if group is not None and nbytes + left > group.room:
-            raise GroupFull(
-                errno.ENOMEM, f"the control group allows {group.limit:,} bytes, of which {group.room:,} are left"
-            )
+            raise GroupFull(errno.ENOMEM, f"the control group allows {group.limit:,} bytes, {group.room:,} are left")
         self._not_looked_at = 0
 
     def populate(self, offset: int, end: int) -> None:
@@ -187,7 +185,7 @@ class Segment:
         return group is not None and group.room < reserve_of(group)
 
     def close(self) -> None:
-        """Close the descriptor and drop the mapping, which lives on while arrays on it exist."""
+        """Close the descriptor and drop the mapping, which exists until its last array is deleted."""
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
             os.close(fd)
@@ -201,12 +199,12 @@ def _group_memory() -> "GroupMemory | None":
 
 
 def reserve_of(group: "GroupMemory") -> int:
-    """Return the number of bytes that must stay free in a control group."""
+    """Return the number of bytes to keep free in a control group."""
     return min(max(_LEAST_RESERVE, group.limit // _RESERVE_SHARE), _MOST_RESERVE, group.limit // 2)
 
 
 class ForeignSegment:
-    """A segment of another process, mapped for reading.
+    """A segment that another process created, mapped for reading.
 
     Args:
         fd: Its descriptor. Owned, and closed at once.
@@ -224,7 +222,7 @@ class ForeignSegment:
 
         try:
             there = os.fstat(fd).st_size
-            if there < size:  # reading beyond its end would raise SIGBUS
+            if there < size:  # reading beyond the end would raise SIGBUS
                 raise OSError(errno.EINVAL, f"expected shared memory of {size:,} bytes, got {there:,}")
             with descriptors.apart_from_standard():
                 self.memory = mmap.mmap(fd, size, prot=mmap.PROT_READ)
@@ -284,7 +282,7 @@ def _anonymous_descriptor() -> tuple[int, str]:
 
 
 def _apart(fd: int) -> int:
-    """Return a duplicate of ``fd`` whose number is not that of a standard stream, and close ``fd``."""
+    """Return a duplicate of ``fd`` with a number above the standard streams', and close ``fd``."""
     from mpqueue.system import descriptors  # imports `socket`, which a loader needs only when it starts
 
     return descriptors.above_standard(fd)

@@ -1,7 +1,7 @@
 """Pickling by value, by cloudpickle, of objects that `pickle` cannot pickle by name.
 
 Classes and functions of a script, a notebook cell or ``python - <<EOF`` have no module that another process could
-import. cloudpickle sends them by value and recognizes them when they come back, so that an exception class of the
+import. cloudpickle sends them by value and recognizes them when they return, so that an exception class of the
 script is the same class again in the trainer.
 
 A worker that is forked from the trainer shares the trainer's main module. It has the trainer's classes under the same
@@ -105,7 +105,7 @@ class ByValue:
 
 
 def itself(value: Any) -> Any:
-    """Return ``value``. A pickle that already has it by value calls this function."""
+    """Return ``value``. A pickle that already contains it by value calls this function."""
     return value
 
 

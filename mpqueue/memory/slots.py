@@ -4,14 +4,14 @@
       ^                |                   |
       +----reclaim-----+-------------------+---share--> SHARED --release--------> FREE (or RETIRED)
 
-    RETIRED: not read any more, but its worker's code still holds an array in it  --let_go--> FREE
+    RETIRED: no longer read, but its worker's code still holds an array in it  --let_go--> FREE
 
 A slot is *leased* to the consumer of this process, or *shared* with other processes. For a shared slot, a server
-records the processes (`mpqueue.service.loop`), and releases the slot when no process reads it any more.
+records the processes (`mpqueue.service.loop`), and releases the slot when no process reads it.
 
 *Worker crashes.* A worker that is killed leaves no lock held and no state half written: it owns payload bytes only.
 Messages refer to a *turn*, not to a slot. The number of a turn is never reused, so that a late message for a reclaimed
-turn is recognized, rather than publishing the bytes of another worker.
+turn is recognized, rather than publishing another worker's bytes.
 """
 
 import enum
@@ -47,7 +47,7 @@ class Slot:  # like the table below, not a dataclass: creating the two classes w
         offset: First byte in the segment.
         state: The owner of the bytes.
         turn: Number of the current turn, 0 if the slot is free.
-        owner: The worker that was granted the slot last, whose page table has its pages.
+        owner: The worker that was granted the slot last; its page table has the slot's pages.
         high_water: Number of reserved bytes.
         held: The worker's code still holds an array in the slot: it must not be granted after its release.
     """
@@ -98,7 +98,7 @@ class SlotTable:
         self._large: dict[int, list[Slot]] = {}
 
     def grant(self, worker: int) -> Slot | None:
-        """FREE → GRANTED: return a slot for ``worker``, preferably large and its own; None if none is free."""
+        """FREE → GRANTED: return a slot for ``worker``, preferably large and its own, or None if all are in use."""
         large = self._large  # empty while batches are small, so that they skip the look-up
         stack = large.get(worker) or (self._a_large_stack() if large and self.shares_large else None)
         if not stack:
@@ -126,7 +126,7 @@ class SlotTable:
         if slot.state is not _GRANTED or high_water > self.stride:
             raise SlotError(f"slot {slot.number} is {slot.state.value} and cannot hold {high_water} published bytes")
         slot.state = _READY
-        # A batch may need less than is reserved, and reserved memory stays with its slot.
+        # A batch may need less than is reserved, and reserved memory remains with its slot.
         slot.high_water = max(slot.high_water, high_water)
         if held:
             slot.held = True
@@ -168,7 +168,7 @@ class SlotTable:
         self.num_leased += 1
 
     def let_go(self, number: int) -> None:
-        """RETIRED → FREE: the worker's code holds no array in the slot any more, or the worker is gone."""
+        """RETIRED → FREE: the worker's code no longer holds an array in the slot, or the worker has exited."""
         slot = self.slots[number]
         slot.held = False
         if slot.state is _RETIRED:
@@ -176,12 +176,12 @@ class SlotTable:
             self._set_free(slot)
 
     def forget_worker(self, worker: int) -> None:
-        """Record that a worker is gone: its code holds no slot, and no slot is warm for it."""
+        """Record that a worker has exited: its code holds no slot, and no slot is warm for it."""
         for slot in self.slots:
             if slot.owner == worker:
                 if slot.held:
                     self.let_go(slot.number)
-                # The warm pages are gone with the process, and a new worker may get its number.
+                # The warm pages were freed with the process, and a new worker may get its number.
                 slot.owner = -1
         for free in (self._free, self._large):
             if worker in free:
@@ -239,5 +239,5 @@ class SlotTable:
 
 
 def stride_for(num_slots: int, largest_bytes: int) -> int:
-    """Return the address space per slot: as much as fits, at most 4 GiB, in whole pages."""
+    """Return the largest possible address space per slot: at most 4 GiB, in whole pages."""
     return min(4 << 30, largest_bytes // num_slots) // PAGE * PAGE

@@ -88,8 +88,8 @@ class Snapshot:
 
     def has(self, offset: int, buffer: memoryview) -> bool:
         """Return whether the snapshot has these bytes at an offset."""
-        # Mapped at the first comparison, which takes as long as reading by pieces (2.3 GB/s). Each later comparison takes
-        # a quarter of that (10 GB/s).
+        # Mapped at the first comparison, which takes as long as reading by pieces (2.3 GB/s). Each later comparison
+        # takes a quarter of that (10 GB/s).
         try:
             view = self._view = self._map() if self._view is None else self._view
         except (OSError, ValueError):  # no address space: unknown, and copying the bytes again does no harm
@@ -114,7 +114,7 @@ def _memcmp() -> Any:
 
 
 def map_snapshot(fd: int) -> Array:
-    """Map a snapshot of another process copy-on-write.
+    """Map another process's snapshot copy-on-write.
 
     Raises:
         OSError: There is too little address space.
@@ -137,7 +137,7 @@ def own_copies(buffers: Sequence[memoryview]) -> list[Array]:
     try:
         view = map_snapshot(snapshot.fileno())
     finally:
-        # The map keeps the memory alive.
+        # The map keeps a reference to the memory.
         snapshot.let_go()
     return [view[at : at + buffer.nbytes] for at, buffer in zip(snapshot.offsets, buffers, strict=True)]
 

@@ -1,13 +1,13 @@
 """A worker's side of the ring: arrays that user code allocates in a granted slot, and batches written into it.
 
-A slot is written once and read in place. The cheapest batch is one whose arrays are allocated in the slot:
-`GrantedSlot.empty` returns such arrays to user code, and an array that comes back in the batch is not copied.
+A slot is written once and read in place. The cheapest batch has arrays that are allocated in the slot:
+`GrantedSlot.empty` returns such arrays to user code, and an array that is returned in the batch is not copied.
 
 *Held slots.* User code may keep such an array, for example a buffer that it fills again for every batch, or a local
 variable of a generator. The consumer must not read its bytes then, and the slot must not be granted again while the
-array lives. So the batch is copied to another part of the same slot, the record says *held*, and a weak reference
-reports when the slot may be reused. In the meantime the worker allocates outside the ring, so that it holds at most one
-slot.
+array lives. So the batch is copied to another part of the same slot, the record is marked as *held*, and a weak
+reference reports when the slot may be reused. In the meantime the worker allocates outside the ring, so that it holds
+at most one slot.
 
 *Plans.* `SlotWriter` sorts the leaves of a batch, lays them out, and copies them. Most batches are like the previous
 one, so that the plan of the copies is kept. Its key consists of the dtypes, shapes and strides, and of the arrays that
@@ -49,7 +49,7 @@ from mpqueue.memory.segment import Segment
 from mpqueue.system.locks import Lock
 
 # `posix_fallocate` takes about 1.5 ms per 19 MiB even for existing pages: so it starts at the high-water mark, and its
-# steps let sizes that vary a little settle after a few batches.
+# steps make sizes that vary a little settle after a few batches.
 _STEP = 1 << 16
 _INTEGERS = (int, np.integer)
 _NOTHING: Array = np.empty(0, np.uint8)
@@ -66,9 +66,9 @@ class GrantedSlot:
         stride: Bytes of address space per slot.
 
     Attributes:
-        let_go: Numbers of slots that user code held and does not hold any more.
+        let_go: Numbers of slots that user code no longer holds.
         high_water: Reserved bytes of the slot.
-        spares: Number of batches for which a control group must have room left when a slot grows: one per worker, so
+        spares: Number of batches that must still fit into a control group when a slot grows: one per worker, so
             that the batch that is due next gets its memory. None: this batch is due next.
         mapped: Number of reserved bytes that are mapped here; call `reserve` for more.
         wanted: End of the latest reservation, to be reported if there was too little memory.
@@ -91,12 +91,12 @@ class GrantedSlot:
         self._base = None
 
     def begin(self, number: int, high_water: int) -> None:
-        """Begin a grant: `empty` allocates in this slot from now on."""
+        """Begin a grant: from here on, `empty` allocates in this slot."""
         self._number, self._offset, self.high_water = number, number * self._stride, high_water
         mapped = self._mapped.get(number, _STEP)  # not more at first: small batches leave most of a slot unwritten
         self.mapped = min(high_water, mapped)
         self._end, self._base, self._is_open = 0, None, True
-        # Each allocated array has a weak reference. Most workers have none, and save the call.
+        # Each allocated array has a weak reference. Most workers allocate no array, and save the call.
         if self._made:
             self._made.clear()
 
@@ -126,9 +126,9 @@ class GrantedSlot:
             return array
 
     def _keep_in_slot(self, signature: Signature, arrays: list[Array]) -> tuple[Places, bool]:
-        """Remove from ``arrays`` those that are in the slot and may stay there.
+        """Remove the arrays that are in the slot already and need no copy from ``arrays``.
 
-        Returns: Their locations, and whether user code holds any array of the slot; then none may stay.
+        Returns: Their locations, and whether user code holds any array of the slot; then all are copied.
         """
         in_slot = []
         for number, array in enumerate(arrays):
@@ -136,7 +136,7 @@ class GrantedSlot:
             if array.base is self._base and _is_packed(array):
                 in_slot.append((number, self._place_of(array)))
         array = _NOTHING  # drop the loop's own reference before they are counted
-        # In reverse order, so that the numbers of the others stay valid.
+        # In reverse order, so that the numbers of the others remain valid.
         for number, _ in reversed(in_slot):
             del arrays[number]
         if self._count_references() <= self._own_references:  # user code holds none of the arrays
@@ -188,7 +188,7 @@ class GrantedSlot:
         Raises:
             OSError: ENOSPC or ENOMEM: there is too little memory.
         """
-        # Rounded up, so that batches whose sizes vary a little soon need no more.
+        # Rounded up, so that similar batches soon need no further call.
         upto = min(-(-end // _STEP) * _STEP, self._stride)
         if end > self.high_water:
             # Before the call: if it fails, the trainer must know how much memory is missing.
@@ -216,7 +216,7 @@ _MAX_TARGETS = 8192  # cached lists of arrays, one for each pair of a signature 
 
 
 class Placed(NamedTuple):
-    """The report of a batch: its spec, the start of its header, its end, and whether user code holds the slot."""
+    """The report of a batch: its spec, the start of its header, its size, and whether user code holds the slot."""
 
     spec: int
     new_spec: bool
@@ -281,7 +281,7 @@ class SlotWriter(GrantedSlot):
             OSError: ENOSPC: there is too little memory now. The batch is kept; call the method again.
             BatchTooLarge: The batch exceeds the user's limit, or a slot.
         """
-        # The arrays are copied to after the held ones, wherever those end: the plan of another batch does not fit.
+        # The arrays are copied to after the held ones, wherever those end: another batch's plan does not fit.
         known = None if self._is_held else self._known.get((self._signature, self._end, self._in_slot))
         if known is None:
             placed = self._place_new()
@@ -348,7 +348,7 @@ class SlotWriter(GrantedSlot):
             if encoded is not None and spec_number != UNNUMBERED:
                 self._specs.forget(spec)  # the trainer has not received it: it must be sent again
             raise
-        # Keep no plan that depends on held arrays, and none whose spec must be sent with each batch.
+        # Keep no plan that depends on held arrays, or that must be sent with each batch.
         if not self._is_held and spec_number != UNNUMBERED:
             if len(self._known) >= MAX_PLANS:
                 self._forget_known()

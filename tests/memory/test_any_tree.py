@@ -177,7 +177,9 @@ def placed_array(array):
 def test_a_header_that_was_overwritten_is_an_error_and_no_view_of_other_memory():
     spec, header, placed = placed_array(np.zeros(10, np.uint8))
     recipe = spec.recipes[header.replace(struct.pack("<q", 10), struct.pack("<q", STRIDE))]
-    with pytest.raises(ValueError, match=f"batch of {placed.header_offset} bytes describes {STRIDE} bytes: the slot was overwr"):
+    with pytest.raises(
+        ValueError, match=f"batch of {placed.header_offset} bytes describes {STRIDE} bytes: the slot was overwr"
+    ):
         base_over(bytearray(2 * STRIDE), 0, placed.header_offset, recipe.structure)
 
 

@@ -354,7 +354,9 @@ def test_a_structure_may_not_speak_of_more_bytes_than_there_are():
     assert base["a"] == int.from_bytes(bytes(range(8, 16)), "little")
     base[...] = (0, 0)
     assert memory[8:24] == bytes(16)
-    with pytest.raises(ValueError, match=r"^the header of a batch of 15 bytes describes 16 bytes: the slot was overwritten$"):
+    with pytest.raises(
+        ValueError, match=r"^the header of a batch of 15 bytes describes 16 bytes: the slot was overwritten$"
+    ):
         base_over(memory, 8, 15, np.dtype([("a", "<u8"), ("b", "<u8")]))
     del base
 
