@@ -628,7 +628,7 @@ class Pipeline:
 
     @_locked
     def _oldest_at_work(self) -> int | None:
-        """Process the reports that have arrived; return the oldest running work item, which a `batch_timeout` may end."""
+        """Process arrived reports; return the oldest running work item, which is the one a `batch_timeout` can end."""
         # Called before each wait: in the meantime another thread may take a batch, stop, or go to another place.
         ledger = self.ledger
         while not self.is_stopped and ledger.failure is None and (at_work := ledger.at_work()):

@@ -1,34 +1,34 @@
-"""Process hygiene: descriptors, interrupts, forks and deaths, as the operating system deals them.
+"""Helpers for the operating system: descriptors, signals, forks, and the end of processes.
 
-From the ground up; a module imports only from its own line and the lines above it::
+The modules, from the bottom up. A module imports only from its own line and the lines above it::
 
-    platform_support.py socket_support.py   what this system can do, all that asks which one it is; what its sockets can
-    locks.py            a lock that no signal leaves taken
-    replacement.py      an attribute of another library that is ours as long as somebody needs it
-    callers.py          the user's line that has led here
-    imports.py          a call when a module is imported
-    contents.py         what an object holds, found within bounds
+    platform_support.py socket_support.py   abilities of this system and of its sockets
+    locks.py            locks that a signal handler cannot leave locked
+    replacement.py      replaces attributes of other libraries while they are needed
+    callers.py          the line of user code that led to the current call
+    imports.py          calls a function when a module is imported
+    contents.py         searches the contents of an object within bounds
     cpus.py             the CPUs of this process
-    limits.py           what control groups allow it of CPUs and of memory
-    descriptors.py      descriptors that children must not keep
+    limits.py           limits of control groups for CPUs and memory
+    descriptors.py      descriptors that forked children must not keep
     open_files.py       open files across a fork
-    interrupts.py       signal handlers deferred, or allowed
-    condition.py        waits for what is changed under a lock, which no signal leaves taken
-    collected.py        what is to be done when nobody holds an object any more
-    living.py           sets of what lives, which any thread may add to
-    forked.py           copies in forked children refuse to be used
-    own_process.py      whether this process is still the one that began, or its child
-    parent_death.py     a process dies with its owner
-    inheritance.py      what a process has from its parent for good
-    processes.py        ends of other processes, and signals to them
-    leaving.py          the end of a process that runs code of the user's, and of children that this code forks
+    interrupts.py       defers signal handlers, or allows them
+    condition.py        a condition variable that a signal handler cannot leave locked
+    collected.py        calls a function when an object is collected
+    living.py           sets of weak references that any thread may add to
+    forked.py           disables the copies of objects in forked children
+    own_process.py      distinguishes this process from its forked children
+    parent_death.py     ends a process together with its owner
+    inheritance.py      properties that a process inherits when it starts
+    processes.py        notices the end of other processes, and sends signals to them
+    leaving.py          ends processes that run user code, and children that this code forks
     process_name.py     the name of a process in `ps`
-    log.py              the logger of this package
-    folders.py          folders and files that belong to this user, and into which nobody else can put anything
-    safe_threads.py     threads beside which a process may fork
-    joined_threads.py   threads that may be waited for under Ctrl-C
-    hash_seed.py        one order of sets of strings in all workers
-    wakeup.py           the end of another thread's wait
+    log.py              the package's logger
+    folders.py          folders and files that only this user can write to
+    safe_threads.py     threads that do not prevent a fork
+    joined_threads.py   threads that can be joined in spite of Ctrl-C
+    hash_seed.py        the same order of sets of strings in all workers
+    wakeup.py           wakes another thread
     event_loops.py      waits in the event loop of asyncio or trio
     oom.py              kills by the kernel's out-of-memory killer
 """

@@ -1,4 +1,4 @@
-"""The user's line that has led here, for warnings to point at."""
+"""The line of user code that led to the current call, for warnings."""
 
 import sys
 

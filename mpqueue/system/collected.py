@@ -1,10 +1,12 @@
-"""Work that is done when nobody holds an object any more, whatever signal comes meanwhile.
+"""Functions that are called when an object is collected, even if a signal arrives at the same time.
 
-The callback of a weak reference runs in the thread in which the last reference went, mostly the main one. What a signal
-handler raises in it (Ctrl-C) Python prints and forgets: the interrupt would be lost, and so would be the rest of the
-work. So the work is done with signal handlers deferred, and what has come meanwhile is handled after the callback, in
-the code of the user: see `mpqueue.system.interrupts.deliver_after_return`. A signal that was pending when the callback
-began may still be lost; the work is done with the next object that is made, or when the interpreter ends.
+The callback of a weak reference runs in the thread that dropped the last reference, mostly the main thread. Python
+prints an exception that a signal handler raises in it (Ctrl-C), and continues: the interrupt and the rest of the
+callback would be lost. So the function runs with signal handlers deferred, and the signals are handled after the
+callback, in user code: see `mpqueue.system.interrupts.deliver_after_return`.
+
+A signal that is pending when the callback begins may still be lost. The function is then called when the next object is
+watched, or when the interpreter exits.
 """
 
 import atexit
@@ -20,45 +22,48 @@ _is_registered = False
 
 
 class WhenCollected(weakref.ref[Any]):
-    """A weak reference to an object, whose end has a function called, once.
+    """A weak reference that calls a function once, when its object is collected.
 
     Args:
         owner: The object.
-        function: Is called when nobody holds it any more, or when the interpreter ends; must not hold it.
-        arguments: Of the function.
+        function: Called when the object is collected, or when the interpreter exits. It must not refer to the object.
+        arguments: Arguments of the function.
     """
 
     __slots__ = ("_arguments", "_function")
 
     def __new__(cls, owner: Any, _function: Callable[..., object], *_arguments: Any) -> Self:
-        """Make the reference."""
+        """Create the reference."""
         return super().__new__(cls, owner, _end)
 
     def __init__(self, owner: Any, function: Callable[..., object], *arguments: Any) -> None:
         global _is_registered
-        super().__init__(owner, _end)  # type: ignore[call-arg]  # which the stubs do not know
+        super().__init__(owner, _end)  # type: ignore[call-arg]  # missing in the type stubs
         self._function, self._arguments = function, arguments
         if not _is_registered:
             _is_registered = True
-            atexit.register(_call_all)  # not earlier: what was registered before is needed until then
+            # Late: exit functions run in reverse order, and those registered before may be needed until then.
+            atexit.register(_call_all)
+        # Callbacks that an interrupt has broken off.
         for left in [watch for watch in list(_live.values()) if watch() is None]:
             left.call()
         _live[id(self)] = self
 
     def detach(self) -> None:
-        """Call nothing."""
+        """Do not call the function."""
         _live.pop(id(self), None)
 
     def call(self) -> None:
-        """Call the function, if it was not called."""
+        """Call the function, unless it was called already."""
         if _live.pop(id(self), None) is not None:
             self._function(*self._arguments)
 
 
 def _end(watch: WhenCollected) -> None:
     if not _live:
-        return  # all were called; and at the interpreter's end the names of this module are gone
-    interrupts.deliver_after_return(watch.call)  # nothing after this: the signals that came are pending
+        return  # all were called; when the interpreter exits, the names of this module may be None
+    # The last statement: the signals that arrived are pending, and are handled in the caller.
+    interrupts.deliver_after_return(watch.call)
 
 
 def _call_all() -> None:

@@ -1,17 +1,17 @@
-"""A condition that no signal leaves locked: what `threading.Condition` is for, where Ctrl-C may come at any moment.
+"""A condition variable that a signal handler cannot leave locked, even if Ctrl-C arrives at any moment.
 
-That of the standard library is written in Python: a handler that raises within its ``__enter__``, just behind the
-lock, leaves that taken for ever, and one within `wait`, between the release and the new acquire, has ``with`` release
-what nobody has (a RuntimeError in the place of KeyboardInterrupt). Of 47,940 timers that raised in a loop of short
-calls of a coordinator, 3,152 did the former, and 667 the latter.
+`threading.Condition` is written in Python. If a handler raises within its ``__enter__``, right after the lock was
+acquired, the lock is never released. If it raises within `wait`, between the release and the second acquire, ``with``
+releases a lock that is not held, so that a RuntimeError replaces the KeyboardInterrupt. Of 47,940 timers that raised in
+a loop of short calls of a coordinator, 3,152 caused the former, and 667 the latter.
 
-Here handlers wait while the lock is held, and nobody waits for a change with it::
+This class defers signal handlers while the lock is held, and does not hold the lock while it waits::
 
-    waiter                                          who changes something
-    ------                                          ---------------------
-    with the lock: is it true? else leave a gate
-    wait at the gate  <---------------------------- with the lock: change it, `notify_all` opens all gates
-    ask again
+    waiter                                          another thread
+    ------                                          --------------
+    with the lock: test, otherwise add a gate
+    wait at the gate  <---------------------------- with the lock: change the state, `notify_all` opens all gates
+    test again
 """
 
 import threading
@@ -23,12 +23,12 @@ from mpqueue.system.interrupts import defer_signals
 
 
 class Condition:
-    """A reentrant lock, for steps that do not block, and waits for what is changed under it."""
+    """A reentrant lock for steps that do not block, and a wait for changes made under it."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._deferring: list[defer_signals] = []  # of whoever has the lock, by how often it has it
-        self._gates: list[threading.Lock] = []  # of those that wait: locks that are taken, and released to wake them
+        self._deferring: list[defer_signals] = []  # of the thread that holds the lock, one per nested acquire
+        self._gates: list[threading.Lock] = []  # one locked lock per waiter, released to wake it
 
     def __enter__(self) -> None:
         deferring = defer_signals()
@@ -39,20 +39,21 @@ class Condition:
     def __exit__(self, *_exc_info: object) -> None:
         deferring = self._deferring.pop()
         self._lock.release()
-        deferring.__exit__(None, None, None)  # what came meanwhile is handled, and may raise
+        # After the release, because a deferred handler may raise here.
+        deferring.__exit__(None, None, None)
 
     def notify_all(self) -> None:
-        """Have all that wait ask again; the caller has the lock."""
+        """Make all waiters test their predicate again; the caller holds the lock."""
         for gate in self._gates:
             gate.release()
         self._gates.clear()
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> bool:
-        """Block until something is true, or for ``timeout`` seconds; return whether it is. Without the lock.
+        """Block until a predicate is true, or for ``timeout`` seconds; return the result. The lock must not be held.
 
         Args:
-            predicate: Asked with the lock.
-            timeout: None: for ever.
+            predicate: Called with the lock held.
+            timeout: Maximum time in seconds; None for no limit.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         is_over = False

@@ -1,8 +1,8 @@
-"""The contents of an object, found breadth first and within bounds.
+"""A search of the contents of an object, breadth first and within bounds.
 
-It holds what its attributes, items, arguments and closures are. The bounds keep the search short for any object: a
-source may hold millions of file names, and a reference to most of the program. Text and numbers in containers are
-passed over: nobody wants them, and there may be a million of them.
+The contents are the object's attributes, items, arguments and closures. The bounds keep the search short for any
+object: a source may contain millions of file names, and a reference to most of the program. Strings and numbers in
+containers are skipped, because there may be millions of them and no caller searches for them.
 """
 
 import functools
@@ -21,11 +21,11 @@ _LEAVES = (str, bytes, int, float, complex, np.ndarray, np.dtype, type, types.Mo
 
 
 class Found(NamedTuple):
-    """An object, and the way to it.
+    """An object, and the path to it.
 
     Attributes:
-        path: Names and numbers, with a dot between two.
-        shown: The same as an expression, to be read by people.
+        path: Names and indices, separated by dots.
+        shown: The path as an expression, for messages.
         value: The object.
     """
 
@@ -35,16 +35,14 @@ class Found(NamedTuple):
 
 
 def is_a(value: Any, kinds: type | tuple[type, ...]) -> bool:
-    """Return whether the type of an object is one of some classes, or a subclass.
-
-    `isinstance` also looks at ``value.__class__``, which runs the code of a lazy object: it may raise, as that of the
-    attribute ``f`` of NumPy's `NpzFile` does.
-    """
+    """Return whether the type of an object is one of some classes, or a subclass."""
+    # Not `isinstance`, which also reads ``value.__class__``. That runs the code of a lazy object, which may raise: the
+    # attribute ``f`` of NumPy's `NpzFile` does.
     return issubclass(type(value), kinds)
 
 
 def name_of(source: Any) -> str:
-    """Return the name of a source's class, as the user knows it: what runs in the place of another bears that one's."""
+    """Return the name of a source's class as the user knows it; a wrapper has its wrapped class's name."""
     kind = type(source)
     name: str = getattr(kind, "shown_as", kind.__name__)
     return name
@@ -58,18 +56,18 @@ def contents(
     skips_long: bool = False,
     is_whole: bool = False,
 ) -> Iterator[Found]:
-    """Find what is wanted in an object, the object itself included.
+    """Search an object, including the object itself.
 
     Args:
         root: The object.
-        is_wanted: Tells of an object; what is wanted is not looked into.
-        without: Objects below it that are neither looked at nor into.
-        skips_long: Containers of more than `MAX_ITEMS` are passed over; otherwise their first items are looked at.
-        is_whole: All items of all containers are looked at, however many: some 20 ns for a text or a number, and a
-            microsecond or two for another object.
+        is_wanted: Predicate of the objects to yield; their contents are not searched.
+        without: Objects below the root that are skipped together with their contents.
+        skips_long: Skip containers of more than `MAX_ITEMS` items; otherwise their first items are searched.
+        is_whole: Search all items of all containers. It takes about 20 ns for a string or a number, and one or two
+            microseconds for another object.
 
     Yields:
-        What was found, the nearest first, each once.
+        The objects, nearest first, each once.
     """
     level, seen = [Found("", "", root)], {id(value) for value in without if value is not root}
     num_items, num_objects = (None, None) if is_whole else (MAX_ITEMS, _MAX_OBJECTS)
@@ -82,7 +80,7 @@ def contents(
             if is_wanted(found.value):
                 yield found
             elif not (skips_long and is_a(found.value, (dict, list, tuple)) and len(found.value) > MAX_ITEMS):
-                # What there is no room for is not even made: a path of each of a million items would take seconds.
+                # Create no more parts than there is room for: paths for a million items would take seconds.
                 room = None if num_objects is None else max(0, num_objects - len(seen) - len(following))
                 following += itertools.islice(
                     (_below(found, part) for part in _parts(found.value, num_items) if id(part.value) not in seen), room
@@ -96,7 +94,7 @@ def _below(found: Found, part: Found) -> Found:
 
 
 def _parts(value: Any, num_items: int | None) -> Iterable[Found]:
-    """The objects that one holds by itself, of a container so many; the paths are one name each."""
+    """Return the objects that one object refers to, at most ``num_items`` of a container; each path is one name."""
     if is_a(value, _LEAVES):
         return []
     if is_a(value, dict):
@@ -122,6 +120,6 @@ def _closed_over(function: types.FunctionType) -> list[Found]:
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
             found.append(Found(name, f"<{name}>", cell.cell_contents))
-        except ValueError:  # it has no value yet, or none any more
+        except ValueError:  # the variable is not assigned yet, or was deleted
             continue
     return found

@@ -1,4 +1,4 @@
-"""The CPUs of this process, and its time on them."""
+"""The CPUs of this process, and its CPU time."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ import time
 
 
 def allowed_cpus() -> frozenset[int] | None:
-    """Return the CPUs that this thread may use (its affinity); None where a system has nothing like that."""
+    """Return the CPUs that this thread may use (its affinity), or None if the system has no affinity."""
     try:
         return frozenset(os.sched_getaffinity(0))
     except AttributeError:
@@ -14,19 +14,19 @@ def allowed_cpus() -> frozenset[int] | None:
 
 
 def keep_to(cpus: frozenset[int] | None) -> None:
-    """Have this thread, and all that it starts from now on, use these CPUs only; those of `allowed_cpus`."""
+    """Restrict this thread, and its later threads and processes, to these CPUs, as returned by `allowed_cpus`."""
     if cpus is not None and cpus != allowed_cpus():
-        with contextlib.suppress(OSError):  # none of them is there any more: the group's CPUs have changed
+        with contextlib.suppress(OSError):  # the CPUs of the control group have changed, and include none of these
             os.sched_setaffinity(0, cpus)
 
 
 def num_cpus() -> int:
-    """CPUs that this process may use."""
+    """Return the number of CPUs that this process may use."""
     return len(allowed_cpus() or ()) or os.cpu_count() or 1
 
 
 def queued_ns() -> int | None:
-    """Return for how long this thread could have run while others had the CPUs; None where nobody counts that."""
+    """Return the time that this thread was runnable while others had the CPUs, in ns; None if it is unknown."""
     try:
         # A file object takes five times as long.
         fd = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
@@ -39,10 +39,10 @@ def queued_ns() -> int | None:
 
 
 def busy_ns() -> int | None:
-    """Return for how long this process was on a CPU, in all its threads, or this thread waited for one; None: unknown.
+    """Return the time in ns that this process was on a CPU or this thread was queued for one; None if it is unknown.
 
-    What is left of the time that passes, it waits for something else: a disk, the network, a lock. On a machine with
-    more programs than CPUs the time on a CPU alone would not tell.
+    The rest of the elapsed time is spent waiting for a disk, the network or a lock. The CPU time alone would not show
+    that on a machine with more programs than CPUs.
     """
-    queued = queued_ns()  # 6 µs
+    queued = queued_ns()  # takes 6 µs
     return None if queued is None else time.process_time_ns() + queued

@@ -1,9 +1,9 @@
-"""Waiting in the event loop that runs: asyncio's, or trio's.
+"""Waits in the running event loop of asyncio or trio.
 
-Neither is imported here: a task of one of them waits, so it is there already. anyio runs on either.
+Neither is imported here: the waiting task's library is imported already. anyio runs on either.
 
-A `TaskWaiter` waits for a descriptor, for a time, or until somebody wakes it, whichever comes first. It waits for a
-copy of the descriptor, because an event loop knows one waiter of each number; so any number of tasks may wait for one.
+A `TaskWaiter` waits for a descriptor, for a timeout, or for a call of `wake`. It waits for a duplicate of the
+descriptor: an event loop has one waiter per number, and several tasks may wait for the same descriptor.
 """
 
 import contextlib
@@ -22,32 +22,32 @@ class TaskWaiter(Protocol):
     """One wait of one task."""
 
     def wake(self) -> None:
-        """End the wait, or have it not begin; from any thread, and from a signal handler."""
+        """End the wait, or prevent it from starting. May be called from any thread and from a signal handler."""
 
     async def wait(self, fd: int, timeout_s: float | None) -> None:
-        """Wait until ``fd`` is readable (-1: there is none), the seconds are over (None: never), or `wake`."""
+        """Wait until ``fd`` is readable (-1 for none), the timeout expires (None for none), or `wake` is called."""
 
 
 def make_waiter() -> TaskWaiter:
-    """Return a waiter for the task that runs.
+    """Return a waiter for the running task.
 
     Raises:
-        RuntimeError: No task of asyncio or trio runs here.
+        RuntimeError: The caller is not in a task of asyncio or trio.
     """
     asyncio, trio = sys.modules.get("asyncio"), sys.modules.get("trio")
-    # First asyncio, and by its task: where trio is a guest of asyncio's loop, that one runs too, but no task of it.
+    # asyncio first, and by its task: if trio runs as a guest of asyncio's loop, that loop is running without a task.
     if asyncio is not None and asyncio._get_running_loop() is not None and asyncio.current_task() is not None:
         return AsyncioWaiter(asyncio)
     if trio is not None:
         try:
             return TrioWaiter(trio)
         except RuntimeError:
-            pass  # it is imported, and does not run here
-    raise RuntimeError("`async for` waits in a task of asyncio or trio, and none runs here")
+            pass  # it is imported, but is not running here
+    raise RuntimeError("`async for` must be used in a task of asyncio or trio, but no task is running")
 
 
 async def checkpoint() -> None:
-    """Let other tasks run, and be cancelled if that was asked for."""
+    """Yield to other tasks, and raise if the task is cancelled."""
     waiter = make_waiter()
     waiter.wake()
     await waiter.wait(-1, None)
@@ -58,13 +58,13 @@ def _copy_of(fd: int) -> Iterator[int]:
     copy = -1
     try:
         try:
-            # What a handler raises behind the system call would lose the copy: trio raises Ctrl-C in the task itself.
+            # trio raises Ctrl-C in the task itself: right after the system call it would lose the duplicate.
             with defer_signals():
                 copy = descriptors.above_standard(os.dup(fd)) if fd >= 0 else -1
         except OSError as error:
             if error.errno != errno.EBADF:
                 raise
-            # It was closed by a stop in another thread, which has woken the waiter before.
+            # Another thread's stop has closed it. It has woken the waiter before.
         yield copy
     finally:
         if copy >= 0:
@@ -91,7 +91,7 @@ class AsyncioWaiter:
         try:
             self._loop.call_soon_threadsafe(self._end)
         except RuntimeError:
-            return  # the loop was closed: nobody waits in it
+            return  # the loop is closed, and has no waiting tasks
 
     async def wait(self, fd: int, timeout_s: float | None) -> None:
         """Wait; see `TaskWaiter`."""
@@ -115,7 +115,7 @@ class TrioWaiter:
         trio: The module.
 
     Raises:
-        RuntimeError: It does not run here.
+        RuntimeError: trio is not running here.
     """
 
     def __init__(self, trio: Any) -> None:

@@ -1,4 +1,4 @@
-"""Folders and files that belong to this user, and into which nobody else can put anything."""
+"""Folders and files that only this user can write to."""
 
 import os
 import stat
@@ -8,12 +8,12 @@ from mpqueue.errors import ServiceError
 
 
 def base_of(uid: int) -> str:
-    """Return the path of the folder of all servers of a user, who has chosen no other."""
+    """Return the default folder of all servers of a user."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    # It is this user's; after `su`, it may still be that of the user before.
+    # Check the owner: after `su`, the variable may still name the previous user's folder.
     if uid == os.geteuid() and os.path.isabs(runtime) and _is_ours(runtime):
         return os.path.join(runtime, "mpqueue")
-    import tempfile  # 3 ms with what it imports
+    import tempfile  # takes 3 ms
 
     return os.path.join(os.path.abspath(tempfile.gettempdir()), f"mpqueue-{uid}")
 
@@ -27,7 +27,7 @@ def _is_ours(folder: str) -> bool:
 
 
 def is_of_others(folder: str) -> bool:
-    """Return whether another user has a folder, or anything else of this name."""
+    """Return whether a folder, or any file of this name, belongs to another user."""
     try:
         return os.lstat(folder).st_uid != os.geteuid()
     except OSError:
@@ -35,10 +35,10 @@ def is_of_others(folder: str) -> bool:
 
 
 def make_or_check(folder: str, mode: int) -> bool:
-    """Make a folder, or make sure that one that is there is this user's alone; return whether it was made.
+    """Create a folder, or check that an existing one is private to this user; return whether it was created.
 
     Raises:
-        ServiceError: It is not.
+        ServiceError: The existing folder is not private to this user.
     """
     try:
         os.mkdir(folder, mode)
@@ -48,52 +48,52 @@ def make_or_check(folder: str, mode: int) -> bool:
         if mode & ~found.st_mode:
             os.chmod(folder, stat.S_IMODE(found.st_mode) | mode)
         return False
-    os.chmod(folder, mode)  # whatever the umask has taken away
+    os.chmod(folder, mode)  # the umask may have removed permissions
     return True
 
 
 def _check_ours(folder: str, found: os.stat_result) -> None:
     if not stat.S_ISDIR(found.st_mode):
-        kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "no folder"
+        kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "a file"
         raise ServiceError(f"{folder} is {kind}, expected a folder: remove it, or choose another name")
     if found.st_uid != os.geteuid():
         raise ServiceError(
-            f"the folder {folder} is that of uid {found.st_uid}, and this server runs as uid {os.geteuid()}: choose "
-            "another name, or another place by the environment variable MPQUEUE_HOME"
+            f"the folder {folder} belongs to uid {found.st_uid}, but this server runs as uid {os.geteuid()}: choose "
+            "another name, or another location by the environment variable MPQUEUE_HOME"
         )
     if found.st_mode & 0o022:
         raise ServiceError(
-            f"others may write to the folder {folder} (mode {stat.S_IMODE(found.st_mode):04o}), and could put a socket "
-            f"of theirs there: chmod go-w {folder}"
+            f"other users may write to the folder {folder} (mode {stat.S_IMODE(found.st_mode):04o}), and could replace "
+            f"its sockets: run chmod go-w {folder}"
         )
 
 
 def check_whose(folder: str, uid: int) -> None:
-    """Make sure that what lies in a folder was put there by this user: it is his, and nobody else may write to it.
+    """Check that only this user can have created the contents of a folder: no other user may own it or write to it.
 
-    A link to it may be that user's, this one's, or root's: anybody else's could lead to another server's folder.
+    A link to it may belong to that user, to the caller, or to root: another user's link could lead elsewhere.
 
     Raises:
-        ServiceError: It was not.
-        OSError: There is no such folder, or it cannot be reached.
+        ServiceError: Another user could have created the contents.
+        OSError: The folder does not exist, or cannot be accessed.
     """
     link, found = os.lstat(folder), os.stat(folder)
     if stat.S_ISLNK(link.st_mode) and link.st_uid not in {uid, os.geteuid(), 0}:
-        _refuse(folder, uid, f"a link that uid {link.st_uid} has made", link.st_uid)
+        _refuse(folder, uid, f"is a link that uid {link.st_uid} has created", link.st_uid)
     if found.st_uid != uid:
-        _refuse(folder, uid, f"that of uid {found.st_uid}", found.st_uid)
+        _refuse(folder, uid, f"belongs to uid {found.st_uid}", found.st_uid)
     if found.st_mode & 0o022 and stat.S_ISDIR(found.st_mode):
         raise ServiceError(
-            f"others may write to the folder {folder} (mode {stat.S_IMODE(found.st_mode):04o}), and could have put a "
-            f"socket of theirs there: chmod go-w {folder}"
+            f"other users may write to the folder {folder} (mode {stat.S_IMODE(found.st_mode):04o}), and could have "
+            f"replaced its sockets: run chmod go-w {folder}"
         )
 
 
-def _refuse(folder: str, uid: int, what: str, other: int) -> NoReturn:
-    whose = "this user" if uid == os.geteuid() else "that user"
+def _refuse(folder: str, uid: int, problem: str, other: int) -> NoReturn:
+    user = "this user" if uid == os.geteuid() else "that user"
     raise ServiceError(
-        f"the folder {folder} is {what}, and a server of uid {uid} is looked for: if you mean the server of uid "
-        f"{other}, say uid={other}; else have {whose}'s server use another name, or another place by the environment "
+        f"the folder {folder} {problem}, expected a server of uid {uid}. To use the server of uid {other}, pass "
+        f"uid={other}. Otherwise, have {user}'s server use another name, or another location by the environment "
         "variable MPQUEUE_HOME"
     )
 
@@ -108,17 +108,15 @@ def check_file(
     kind: str = "",
     process: str = "process",
 ) -> None:
-    """Make sure that nobody but ``owners`` can have written an open file, else raise ``error``.
-
-    What is asked is the open file: a name that is looked at first may lead elsewhere by the time it is opened.
-    """
+    """Check that only ``owners`` can have written an open file, otherwise raise ``error``."""
+    # The open file is checked, not its name: the name could lead to another file by the time it is opened.
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode):
-        raise error(f"{kind}{path} is no regular file: {remedy}")
+        raise error(f"{kind}{path} is not a regular file: {remedy}")
     if found.st_uid not in owners:
         here = f"this {process} runs as uid {os.geteuid()}"
-        raise error(f"{kind}{path} is that of uid {found.st_uid}, and {here}: {remedy}")
+        raise error(f"{kind}{path} belongs to uid {found.st_uid}, but {here}: {remedy}")
     if found.st_mode & 0o022:
         mode = f"mode {stat.S_IMODE(found.st_mode):04o}"
-        trust = f"if you trust what it says, chmod go-w {path}"
-        raise error(f"others may write to {kind}{path} ({mode}): {trust}, else {remedy}")
+        trust = f"if you trust its contents, run chmod go-w {path}"
+        raise error(f"other users may write to {kind}{path} ({mode}): {trust}, otherwise {remedy}")

@@ -1,4 +1,4 @@
-"""Copies in forked children: they learn that the workers are the parent's, and refuse to be used."""
+"""Objects that disable themselves in forked children, because the parent owns their workers."""
 
 import os
 from typing import Protocol
@@ -10,7 +10,7 @@ class Disownable(Protocol):
     """An object that a forked child must not use."""
 
     def disown(self) -> None:
-        """This is a copy in a forked child."""
+        """Disable this copy in a forked child."""
         ...
 
 
@@ -18,7 +18,7 @@ _living: Living[Disownable] = Living()
 
 
 def watch(owner: Disownable) -> None:
-    """Call its `disown` in every child that is forked from now on, as long as it lives."""
+    """Call the object's `disown` in every child that is forked during its lifetime."""
     _living.add(owner)
 
 

@@ -1,9 +1,9 @@
-"""Calls when a module is imported, whoever imports it, and whenever.
+"""Functions that are called when a module is imported.
 
-A worker has to set up torch before the first line of user code that uses it, and the user's source may import torch in
-its first item, or never. So a finder stands at the head of `sys.meta_path`, which finds nothing of its own: it lets the
-others find the module, and has the call made when the module's code has run, before the import statement returns. Then
-it is taken away. Until then every import of a module that was not imported before asks it one question.
+A worker must set up torch before user code uses it, and the source may import torch in its first item, or never. So a
+finder is inserted at the head of `sys.meta_path`. It delegates to the other finders, and calls the function
+after the module's code has run, before the import statement returns. Then the finder is removed. Until then, it is
+queried by every first import of a module.
 """
 
 import contextlib
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
 
-_lock = RLock()  # around each change of `sys.meta_path`: of two copies that are changed at once, one would be lost
+_lock = RLock()  # held for each change of `sys.meta_path`: without it, one of two concurrent changes would be lost
 
 
-class Watch:  # no `importlib.abc.MetaPathFinder`, which the interpreter does not ask for: to import it takes 9 to 17 ms
-    """Calls when a module has been imported: at once if it is imported already.
+class Watch:  # not a subclass of `importlib.abc.MetaPathFinder`: the import takes 9 to 17 ms, and is not required
+    """A function to call once a module is imported; called at once if it is imported already.
 
     Args:
-        name: Of a top-level module.
-        call: Is called with the module, once.
+        name: Name of a top-level module.
+        call: Called with the module, once.
     """
 
     def __init__(self, name: str, call: Callable[[ModuleType], object]) -> None:
         self._name, self._call = name, call
         module = sys.modules.get(name)
-        # What a program has put there by itself may have no spec.
+        # A module that a program has added itself may have no spec.
         spec = getattr(module, "__spec__", None)
         if module is not None and not getattr(spec, "_initializing", False):
             call(module)
@@ -45,11 +45,12 @@ class Watch:  # no `importlib.abc.MetaPathFinder`, which the interpreter does no
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> "ModuleSpec | None":
-        """Return what the other finders find, whose code is followed by the call."""
+        """Return the spec that the other finders find, with a loader that makes the call."""
         finders: list[Any] = sys.meta_path
-        if fullname != self._name or self not in finders:  # ended, while a thread was on its way through the old list
+        # The second test: a thread may still iterate over the old list after the watch was removed.
+        if fullname != self._name or self not in finders:
             return None
-        for finder in finders[finders.index(self) + 1 :]:  # another watch before this one has asked it
+        for finder in finders[finders.index(self) + 1 :]:  # an earlier watch may have called this one
             spec: ModuleSpec | None = finder.find_spec(fullname, path, target)
             if spec is not None:
                 self._follow(spec.loader)
@@ -58,10 +59,10 @@ class Watch:  # no `importlib.abc.MetaPathFinder`, which the interpreter does no
 
     def _follow(self, loader: Any) -> None:
         execute = loader.exec_module
-        is_followed = "exec_module" in getattr(loader, "__dict__", ())  # by another watch
+        is_followed = "exec_module" in getattr(loader, "__dict__", ())  # another watch has replaced it already
 
         def execute_and_call(module: ModuleType) -> None:
-            if is_followed:  # from now on it is the loader that it was
+            if is_followed:  # restore the loader
                 loader.exec_module = execute
             else:
                 del loader.exec_module
@@ -69,16 +70,15 @@ class Watch:  # no `importlib.abc.MetaPathFinder`, which the interpreter does no
             self.end()
             self._call(module)
 
-        with contextlib.suppress(AttributeError):  # no loader of Python's own: it takes no attributes
+        with contextlib.suppress(AttributeError):  # a custom loader without assignable attributes
             loader.exec_module = execute_and_call
 
     def end(self) -> None:
-        """Watch no longer."""
-        # A list of its own: another thread may be on its way through this one, asking for any module, and would step
-        # over the finder behind a place that is taken out.
+        """Stop watching."""
+        # A new list: a thread that iterates over the old one would skip the finder after a removed entry.
         with _lock:
             finders: list[Any] = sys.meta_path.copy()
-            with contextlib.suppress(ValueError):  # the module was imported
+            with contextlib.suppress(ValueError):  # removed already, after the import
                 finders.remove(self)
                 sys.meta_path = finders
 

@@ -1,12 +1,12 @@
-"""The things that a process gets from its parent when it starts, and that nobody can give it later.
+"""Properties that a process inherits from its parent when it starts, and that cannot be changed later.
 
-A process that was started for later use has them of the time of its start: the user and groups, limits, the files that
-it prints to. If its parent has changed any of them meanwhile, another process has to be started in its place: one that
-was started before a trainer has given up its privileges would have them still.
+A process that was started in advance has the properties of that time: its user and groups, limits, and the files that
+it prints to. If its parent has changed any of them since, a new process must be started. For example, a process started
+before a trainer has dropped its privileges would still have them.
 
-Not among them is what a process can be told: its directory, environment and CPUs. But what the loader, the C library,
-Python and NumPy read of the environment they read when they start: the time zone, for instance, and with it the hour of
-each time stamp that a sample has.
+The working directory, the environment and the CPUs can be sent to a process later, and do not count. But the loader,
+the C library, Python and NumPy read some environment variables only at their start, such as the time zone, which the
+time stamps of samples depend on.
 """
 
 import os
@@ -18,16 +18,16 @@ _READ_AT_START = (
     "BLIS_", "DYLD_", "GLIBC_", "GOMP_", "KMP_", "LANG", "LC_", "LD_", "MALLOC_", "MKL_", "MPQUEUE_LOG", "NPY_", "OMP_",
     "OPENBLAS_", "PYTHON", "TZ",
 )  # fmt: skip
-# Linux: what is in /proc/self, for which there is no call that is as cheap. Lines of its status:
+# Linux: fields of /proc/self/status that no cheaper call returns.
 _STATUS = ("Cap", "Groups:", "NoNewPrivs:", "Seccomp:", "SigIgn:", "Umask:")
 
 
 def inherited(environ: Mapping[str, str], without: frozenset[str]) -> tuple[object, ...]:
-    """Return what a process that is started now would get of this one; equal as long as nothing of it changes.
+    """Return the properties that a process started now would inherit; equal until a property changes.
 
     Args:
-        environ: The environment that it is given.
-        without: Names in it that do not count.
+        environ: The environment of the new process.
+        without: Names of environment variables to ignore.
     """
     root = os.stat("/")
     return (
@@ -42,7 +42,7 @@ def inherited(environ: Mapping[str, str], without: frozenset[str]) -> tuple[obje
 
 
 def _scheduling() -> tuple[int, ...]:
-    """Return the policy and the priority of this process; none where a system has nothing like that."""
+    """Return the scheduling policy and priority of this process; empty on systems without scheduling policies."""
     try:
         return os.sched_getscheduler(0), os.sched_getparam(0).sched_priority
     except (AttributeError, OSError):
@@ -61,5 +61,5 @@ def _lines(path: str, beginnings: str | tuple[str, ...]) -> list[str]:
     try:
         with open(path) as file:
             return [line for line in file if line.startswith(beginnings)]
-    except OSError:  # elsewhere than on Linux, or hidden from us
+    except OSError:  # not Linux, or access is denied
         return []

@@ -1,12 +1,12 @@
-"""Threads that may be waited for by a main thread whose signal handlers raise, as Ctrl-C's does.
+"""Threads that a main thread can join although its signal handlers raise, as Ctrl-C's does.
 
-`threading.Thread.join` of Python before 3.13 that is left by such an exception takes the running thread for ended
-(since bpo-45274): from then on it returns at once, and whoever frees what the thread uses does so beneath it. Waiting
-for an event has no such defect.
+If such an exception interrupts `threading.Thread.join` before Python 3.13, the running thread counts as ended
+(since bpo-45274): `join` returns at once from then on, and the caller frees resources that the thread uses. Waiting for
+an event has no such defect.
 
-These threads keep signals out (see `mpqueue.system.interrupts`). Those of libraries (OpenBLAS has some as soon as NumPy
-is imported) let them in, and a signal that one of them takes does not end the wait of the main thread: so that one
-looks twice a second.
+These threads block signals (see `mpqueue.system.interrupts`). Threads of libraries do not (OpenBLAS starts some when
+NumPy is imported). A signal that such a thread receives does not end the wait of the main thread, so that the wait is
+interrupted twice a second.
 """
 
 import errno
@@ -22,11 +22,11 @@ _LOOK_S = 0.5
 
 
 class JoinedThread(threading.Thread):
-    """A daemon thread whose `join` can be interrupted, and called again.
+    """A daemon thread with a `join` that can be interrupted, and called again.
 
     Args:
-        target: What it runs.
-        name: Of the thread.
+        target: The function to run.
+        name: Name of the thread.
     """
 
     def __init__(self, target: Callable[[], Any], name: str) -> None:
@@ -37,8 +37,8 @@ class JoinedThread(threading.Thread):
         """Start the thread.
 
         Raises:
-            OSError: The system has no room for another thread.
-            RuntimeError: It was started before, or the interpreter is about to end.
+            OSError: The system cannot start another thread.
+            RuntimeError: The thread was started before, or the interpreter is exiting.
         """
         try:
             super().start()
@@ -56,7 +56,7 @@ class JoinedThread(threading.Thread):
             self._has_run.set()
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until the thread has ended, at most so many seconds."""
+        """Wait until the thread ends, or for ``timeout`` seconds."""
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while not self._has_run.wait(max(0.0, min(_LOOK_S, deadline - time.monotonic()))):
             if time.monotonic() >= deadline:

@@ -1,8 +1,8 @@
-"""The end of a process that runs the user's code, by `os._exit`: what it has inherited is cleaned up by its parent.
+"""Exits of processes that run user code, by `os._exit`: inherited resources are cleaned up by the parent.
 
-A child that this code has forked, and that returns into ours or raises there, is a copy of its parent without any part
-in the parent's work: it leaves at once, by `leave_as_child`. Otherwise it would do that work once more (a batch that
-comes twice, an element of a queue that nobody has made), or wait for threads that it has not.
+User code may fork. A child that returns from it into our code, or raises there, is a copy of its parent that takes no
+part in the parent's work: it exits at once, by `leave_as_child`. Otherwise it would repeat that work (deliver a batch
+twice, add an element to a queue), or wait for threads that it does not have.
 """
 
 import os
@@ -17,25 +17,25 @@ _Result = TypeVar("_Result")
 
 
 def exit_code_of(leaving: SystemExit) -> int:
-    """Return the exit code that Python would give for it."""
+    """Return the exit code that Python would use for the exception."""
     return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
 
 
 def leave(code: int) -> NoReturn:
-    """End this process, after what it has printed."""
+    """Flush the standard streams and exit this process."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (AttributeError, OSError, ValueError):  # closed, or None: there is nobody to tell
+        except (AttributeError, OSError, ValueError):  # the stream is closed, or None
             continue
     os._exit(code & 0xFF)
 
 
 def leave_as_child(error: BaseException | None = None) -> NoReturn:
-    """End a child that user code has forked, as Python ends a program.
+    """Exit a child that user code has forked, as Python would exit a program.
 
     Args:
-        error: What the user's code raised there; None: it has returned.
+        error: The exception that user code raised in the child; None if it returned.
     """
     code = 0
     if isinstance(error, SystemExit):
@@ -47,10 +47,10 @@ def leave_as_child(error: BaseException | None = None) -> NoReturn:
 
 
 def without_children(call: Callable[..., _Result], own: ProcessMark | None = None) -> Callable[..., _Result]:
-    """Return what does the same in this process, but from which no child returns that the call forks.
+    """Return a function that makes the same call, but exits in children that the call forks.
 
     Args:
-        call: The user's code.
+        call: User code.
         own: A mark of this process, if there is one.
     """
     own = make_mark() if own is None else own

@@ -1,7 +1,8 @@
-"""The limits of this process, as the kernel has them: of its CPUs and its memory.
+"""The kernel's limits for this process's CPUs and memory.
 
-A control group (cgroup) may allow less than the machine has. Version 2 has one tree, in which a group is bound by all
-groups above it; version 1 has one tree per kind of limit. In a container the root of the tree is the container's group.
+A control group (cgroup) may allow less than the machine has. Version 2 has one tree, where the limits of all ancestors
+apply to a group; version 1 has one tree per kind of limit. In a container, the root of the tree is the container's
+group.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ _OWN = Path("/proc/self/cgroup")
 
 
 def cpu_quota() -> float | None:
-    """Return the CPUs whose time the control groups of this process allow, together; None: all."""
+    """Return the number of CPUs that the control groups allow this process to use; None for no limit."""
     quotas = []
     for group in _groups("cpu"):
         if found := _words(group / "cpu.max"):
@@ -29,13 +30,13 @@ def cpu_quota() -> float | None:
 
 
 def memory_limit() -> tuple[int, int] | None:
-    """Return the bytes that the tightest control group of this process allows, and those that are used; None: all."""
+    """Return the limit of the tightest control group of this process, and its used bytes; None for no limit."""
     found = []
     for group in _groups("memory"):
         limit, used = _words(group / "memory.max"), _words(group / "memory.current")
         if not limit:
             limit, used = _words(group / "memory.limit_in_bytes"), _words(group / "memory.usage_in_bytes")
-        if limit and used and limit[0] != "max" and int(limit[0]) < 1 << 60:  # version 1 says a huge number for none
+        if limit and used and limit[0] != "max" and int(limit[0]) < 1 << 60:  # version 1: a huge number means no limit
             found.append((int(limit[0]), int(used[0])))
     return min(found, key=lambda pair: pair[0] - pair[1], default=None)
 
@@ -44,8 +45,8 @@ class GroupMemory(NamedTuple):
     """The memory of a control group.
 
     Attributes:
-        limit: Bytes that it may use.
-        room: Bytes that it may still use; the cache of files does not count as used, since the kernel drops it first.
+        limit: Bytes that the group may use.
+        room: Bytes that it may still use. The file cache does not count as used, because the kernel drops it first.
     """
 
     limit: int
@@ -53,7 +54,7 @@ class GroupMemory(NamedTuple):
 
 
 def group_memory() -> GroupMemory | None:
-    """Return the memory of the control group of this process that has the least room; None: no group has a limit."""
+    """Return the memory of this process's control group with the least room; None if no group has a limit."""
     found = []
     for group in _groups("memory"):
         names = ("memory.max", "memory.current", ("inactive_file", "active_file"))
@@ -71,7 +72,7 @@ def group_memory() -> GroupMemory | None:
 
 
 def free_memory() -> int:
-    """Return the bytes that this process and its children may still take: of the machine, and of its control groups."""
+    """Return the bytes that this process and its children may still use, on the machine and in its control groups."""
     import psutil
 
     left, group = psutil.virtual_memory().available, memory_limit()
@@ -79,13 +80,13 @@ def free_memory() -> int:
 
 
 def useful_workers() -> int:
-    """Return how many workers can be at work at once: what affinity and quota both allow, at least 1."""
+    """Return the number of workers that can run at once under the affinity and the quota, at least 1."""
     quota = cpu_quota()
     return num_cpus() if quota is None else max(1, min(num_cpus(), int(quota + 0.5)))
 
 
 def _groups(controller: str) -> Iterator[Path]:
-    """Yield the folders of this process's control groups, and of those above them."""
+    """Yield the folders of this process's control groups and of their ancestors."""
     with contextlib.suppress(OSError):
         for line in _OWN.read_text("ascii", "replace").splitlines():
             _, controllers, path = line.split(":", 2)

@@ -1,8 +1,8 @@
-"""The logger of this package, ``mpqueue``.
+"""The package's logger, ``mpqueue``.
 
-What happens rarely is a WARNING, with a word on where to read on. What happens at each start and end is DEBUG. A
-program that configures logging sees both as it does those of others; ``MPQUEUE_LOG=debug`` (or info, warning, error)
-in the environment shows them on the standard error without a line of code.
+Rare events are logged as WARNING, with a reference to the documentation. Starts and ends are logged as DEBUG. A program
+that configures logging sees both; ``MPQUEUE_LOG=debug`` (or info, warning, error) in the environment shows them on the
+standard error without code.
 """
 
 import os
@@ -13,16 +13,16 @@ from mpqueue.system.interrupts import defer_signals
 _LEVELS = ("debug", "info", "warning", "error")
 
 
-# Where a user of a wheel, which has no pages, finds them: in the source archive. It is that of the package's metadata.
+# A wheel has no documentation: it is in the source archive. This is the address in the package's metadata.
 _PAGES = "https://pypi.org/project/mpqueue/#files"
 
 
 def documented(page: str, section: str = "") -> str:
-    """Return where to read on, for a message: whoever has the package can open it.
+    """Return a reference to the documentation for a message.
 
     Args:
         page: Title of a page of the documentation.
-        section: Heading in it; empty: all of it.
+        section: Heading on that page; empty for the whole page.
     """
     return f'"{page}"{f", {section}," if section else ""} in the documentation ({_PAGES})'
 
@@ -31,29 +31,29 @@ def warn(text: str, page: str = "", section: str = "") -> None:
     """Log a WARNING.
 
     Args:
-        text: What has happened, and what to do.
-        page: Title of the page of the documentation that says more; empty: there is none.
-        section: Heading in it.
+        text: The event, and the remedy.
+        page: Title of a page of the documentation; empty for none.
+        section: Heading on that page.
     """
-    import logging  # most programs have it; the others need it when something happens, and not before
+    import logging  # imported here, because many programs never get a message
 
     with defer_signals():  # as in `debugs`
         logging.getLogger("mpqueue").warning("%s", f"{text} [see {documented(page, section)}]" if page else text)
 
 
 def debugs() -> bool:
-    """Return whether anybody would see a DEBUG message: whoever makes its text asks first."""
+    """Return whether DEBUG messages are shown, so that callers can avoid building their text."""
     logging = sys.modules.get("logging")
     if logging is None:
         return False
-    # It takes a lock of all loggers, and not by `with`: what a signal's handler raises there would leave that taken,
-    # and the next thread that asks for a logger would wait for ever.
+    # `isEnabledFor` acquires a global lock of logging without `with`: an exception of a signal handler would leave it
+    # locked, and the next thread that requests a logger would hang.
     with defer_signals():
         return bool(logging.getLogger("mpqueue").isEnabledFor(10))
 
 
 def debug(text: str) -> None:
-    """Log a DEBUG message, of this process; its text should be cheap, or asked for by `debugs`."""
+    """Log a DEBUG message of this process. If its text is expensive, call `debugs` first."""
     if debugs():
         import logging
 

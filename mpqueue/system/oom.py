@@ -1,8 +1,8 @@
-"""Kills of the kernel's out-of-memory killer, by its own counters.
+"""Kills by the kernel's out-of-memory killer, according to its counters.
 
-The kernel counts its kills in the victim's memory cgroup before it sends the signal: in ``memory.events`` (version 2)
-or ``memory.oom_control`` (version 1), and for the whole machine in ``/proc/vmstat``. Workers live in the trainer's
-cgroup. So a worker that died by SIGKILL was its victim if the count has grown since the last look.
+The kernel counts a kill in the victim's memory cgroup before it sends the signal: in ``memory.events`` (version 2) or
+``memory.oom_control`` (version 1), and for the whole machine in ``/proc/vmstat``. Workers are in the trainer's cgroup.
+So a worker that SIGKILL ended was a victim if the count has increased since the last check.
 """
 
 import functools
@@ -10,10 +10,10 @@ import os
 
 
 class OomCounter:
-    """Counts the kills that nobody has accounted for yet.
+    """A counter of the kills that are not attributed yet.
 
     Args:
-        path: The counter's file, as `find_counter` gives it; None where there is none.
+        path: The counter's file, as returned by `find_counter`; or None.
     """
 
     def __init__(self, path: str | None) -> None:
@@ -21,7 +21,7 @@ class OomCounter:
         self._seen = self._read()
 
     def take_kill(self) -> bool:
-        """Return True if there was one more kill, and count it as taken."""
+        """Return True if there was a new kill, and count it as attributed."""
         if self._read() <= self._seen:
             return False
         self._seen += 1
@@ -32,7 +32,7 @@ class OomCounter:
 
 
 def parse_kills(text: str) -> int:
-    """The count in ``memory.events``, ``memory.oom_control`` or ``/proc/vmstat``: lines of names and numbers."""
+    """Return the count in the text of ``memory.events``, ``memory.oom_control`` or ``/proc/vmstat``."""
     for line in text.splitlines():
         name, _, number = line.partition(" ")
         if name == "oom_kill" and number.strip().isdecimal():
@@ -40,9 +40,9 @@ def parse_kills(text: str) -> int:
     return 0
 
 
-@functools.cache  # a process does not change its cgroup, and to find it is 0.2 ms of each start
+@functools.cache  # a process does not change its cgroup, and the search takes 0.2 ms at each start
 def find_counter(proc: str = "/proc") -> str | None:
-    """The file that counts the kills among this process and its workers; None where the kernel counts none."""
+    """Return the file that counts the kills among this process and its workers; None if the kernel has no counter."""
     for path in (
         *_cgroup_counters(_text_of(f"{proc}/self/cgroup"), _text_of(f"{proc}/self/mountinfo")),
         f"{proc}/vmstat",
@@ -53,7 +53,7 @@ def find_counter(proc: str = "/proc") -> str | None:
 
 
 def _cgroup_counters(cgroups: str, mounts: str) -> list[str]:
-    """Return the files where this process's memory cgroup may have its counter; version 1 comes first if in use."""
+    """Return the possible counter files of this process's memory cgroup; version 1 is first if it is in use."""
     version_1, version_2 = [], []
     for line in cgroups.splitlines():
         number, controllers, path = line.split(":", 2)
@@ -65,7 +65,7 @@ def _cgroup_counters(cgroups: str, mounts: str) -> list[str]:
 
 
 def _folders(mounts: str, kind: str, path: str) -> list[str]:
-    """The folder of a cgroup wherever such a hierarchy is mounted; see proc(5) on mountinfo."""
+    """Return the folders of a cgroup in all mounts of such a hierarchy; see proc(5) on mountinfo."""
     found = []
     for line in mounts.splitlines():
         before, _, after = line.partition(" - ")
@@ -74,7 +74,7 @@ def _folders(mounts: str, kind: str, path: str) -> list[str]:
         if words[0] != kind or (kind == "cgroup" and "memory" not in words[2].split(",")):
             continue
         inside = path
-        if root != "/":  # in a container, which is shown its own part of the tree
+        if root != "/":  # in a container, which sees only its part of the tree
             inside = path.removeprefix(root) if f"{path}/".startswith(f"{root}/") else ""
         found.append(os.path.normpath(f"{mounted_at}/{inside}"))
     return found

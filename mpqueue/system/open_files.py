@@ -1,18 +1,18 @@
-"""Open files across a fork: the child reads them from a place of its own.
+"""Open files across a fork: the child reads them at its own positions.
 
-A fork shares more than memory: parent and child have one *open file description*, which holds the place of the next
-read. So two workers that seek and read the same file read at each other's places, and get wrong bytes without an
-error. This is how a child of ours gets a description of its own for each file under the same descriptor number, so
-that all that was built on the descriptor (a buffer, a ZipFile, a library in C) goes on as it was:
+A fork shares more than memory: parent and child share each *open file description*, which holds the read position. Two
+workers that seek and read the same file would change each other's position, and get wrong bytes without an error. So
+each of our children replaces the description of each file under the same descriptor number. All objects that use the
+descriptor (a buffer, a ZipFile, a C library) work as before:
 
-    parent   `shared_files` notes descriptor, mode and place, before the fork: afterwards the parent may read on
-    child    `reopen` opens each through /proc/self/fd, which also works for a file without a name, and puts it there
+    parent   `shared_files` records descriptor, mode and position before the fork; the parent may read on afterwards
+    child    `reopen` opens each file through /proc/self/fd, which also works for a file without a name
 
-Regular files and block devices that are open for reading only are treated so wherever they were opened; nothing but
-the place of the next read changes. Those that are open for writing, too, only where the caller names them: their
-shared place may be what keeps two writers apart. Pipes and sockets have no place, and cannot be opened anew.
+Regular files and block devices that are open for reading only are always reopened; only their read position becomes
+independent. Files that are open for writing, too, are reopened only if the caller names them: their shared position may
+keep two writers apart. Pipes and sockets have no position, and cannot be opened again.
 
-Elsewhere than on Linux there is no such way: /dev/fd there gives the same description again.
+This requires Linux: on other systems, /dev/fd returns the same description.
 """
 
 import contextlib
@@ -25,12 +25,12 @@ from typing import NamedTuple
 from mpqueue.system import platform_support
 
 _FOLDER = "/proc/self/fd"
-# Only these flags are asked for again: O_TMPFILE, which the kernel keeps as well, would make a new file.
+# Only these flags are set again: the kernel also reports O_TMPFILE, which would create a new file.
 _FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_SYNC | platform_support.DIRECT
 
 
 class OpenFile(NamedTuple):
-    """A descriptor, and the file that it is of: by the time that it is used the number may be another file's."""
+    """A descriptor with the identity of its file: the number may be reused for another file later."""
 
     fd: int
     device: int
@@ -38,7 +38,7 @@ class OpenFile(NamedTuple):
 
 
 class SharedFile(NamedTuple):
-    """An open file, its flags, and the place of the next read."""
+    """An open file, its flags, and its read position."""
 
     file: OpenFile
     flags: int
@@ -46,14 +46,14 @@ class SharedFile(NamedTuple):
 
 
 def shared_files(writable: Collection[OpenFile] = ()) -> list[SharedFile]:
-    """Return what a child that is forked now has to reopen.
+    """Return the files that a child forked now must reopen.
 
     Args:
-        writable: Of the files that are open for writing, too, those that are to be reopened all the same.
+        writable: Files that are open for writing, and must be reopened as well.
     """
     found = []
     for file in _files():
-        with contextlib.suppress(OSError):  # closed meanwhile by another thread
+        with contextlib.suppress(OSError):  # another thread has closed it in the meantime
             flags = fcntl.fcntl(file.fd, fcntl.F_GETFL)
             mode = flags & os.O_ACCMODE
             if mode == os.O_RDONLY or (mode == os.O_RDWR and file in writable):
@@ -62,7 +62,7 @@ def shared_files(writable: Collection[OpenFile] = ()) -> list[SharedFile]:
 
 
 def writable_files() -> dict[int, OpenFile]:
-    """Return the files that are open for reading and writing, by their descriptors."""
+    """Return the files that are open for reading and writing, by descriptor."""
     found = {}
     for file in _files():
         with contextlib.suppress(OSError):
@@ -77,16 +77,16 @@ def _files() -> list[OpenFile]:
     found = []
     for name in os.listdir(_FOLDER):
         fd = int(name)
-        if fd <= 2:  # standard streams are meant to be shared, also where they are files
+        if fd <= 2:  # standard streams are shared on purpose, even if they are files
             continue
-        with contextlib.suppress(OSError):  # the folder's own descriptor, or closed meanwhile by another thread
+        with contextlib.suppress(OSError):  # the folder's own descriptor, or closed by another thread
             if _has_place(fd):
                 found.append(_open_file(fd))
     return found
 
 
 def can_reopen(fd: int) -> bool:
-    """Return whether a child could: not if it is no file, or this process may not open it any more."""
+    """Return whether a child could reopen the descriptor: not if it is not a file, or access is denied by now."""
     try:
         if platform_support.CAN_REOPEN and _has_place(fd):
             os.close(_open_again(fd, fcntl.fcntl(fd, fcntl.F_GETFL) & _FLAGS))
@@ -97,13 +97,13 @@ def can_reopen(fd: int) -> bool:
 
 
 def reopen(files: Iterable[SharedFile]) -> None:
-    """In the child: replace each by an open file of its own, which stands at the same place."""
+    """Replace each open file in the child by its own one, at the same position."""
     for file, flags, place in files:
         fd = file.fd
-        # One that may not be opened any more stays as it is: where it is the source's, that was said before the fork.
+        # If access is denied by now, the file remains shared: for a file of the source, an error was raised before.
         with contextlib.suppress(OSError):
             if _open_file(fd) != file:
-                continue  # another thread has closed it between the note and the fork, and the number is used again
+                continue  # another thread has closed it between the record and the fork, and the number was reused
             own = _open_again(fd, flags)
             try:
                 os.lseek(own, place, os.SEEK_SET)

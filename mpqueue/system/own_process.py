@@ -1,10 +1,9 @@
-"""A mark by which code tells the process in which it began from a child that was forked from it meanwhile.
+"""A mark that distinguishes the process that created it from its forked children.
 
-User code forks, and its child may return into the code that called it, which goes on there as if it were the process
-itself. A mark tells the two apart: one byte of a page that the kernel clears in every child, also in one that a
-library in C has forked, which runs none of Python's hooks. To read it takes 20 ns; to ask for the process id is a call
-of the kernel, of 190 ns (both measured on the same virtual machine), and is what is left where the kernel does not
-clear pages.
+User code may fork, and the child may return into the calling code, which would continue as if it were the original
+process. A mark is one byte of a page that the kernel clears in every child, even in one that a C library forks without
+running Python's hooks. Reading it takes 20 ns; reading the process id is a system call of 190 ns (both measured on the
+same virtual machine), and is the fallback if the kernel cannot clear pages.
 """
 
 import mmap
@@ -18,7 +17,7 @@ _WIPE_ON_FORK = 18  # MADV_WIPEONFORK
 
 
 class ProcessMark(Protocol):
-    """Its first element is not 0 in the process that made it, and 0 in those that were forked from it."""
+    """A sequence with a first element that is not 0 in the process that created it, and 0 in its forked children."""
 
     def __getitem__(self, place: int, /) -> int:
         """Return the element."""
@@ -26,7 +25,7 @@ class ProcessMark(Protocol):
 
 
 class _MarkByProcessId:
-    """A mark, by the process id."""
+    """A mark that compares the process id."""
 
     def __init__(self) -> None:
         self._process_id = os.getpid()
@@ -42,9 +41,9 @@ def make_mark() -> ProcessMark:
     page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     try:
         page.madvise(_WIPE_ON_FORK)
-    except OSError as error:  # an older kernel, or a sandbox
+    except OSError as error:  # an old kernel, or a sandbox
         page.close()
-        if is_of_handler(error):  # a time limit
+        if is_of_handler(error):  # a signal handler's timeout, not an error of the call
             raise
         return _MarkByProcessId()
     page[0] = 1

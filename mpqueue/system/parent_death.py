@@ -1,13 +1,14 @@
-"""A pipe whose other end dies with its owner, and takes this process along.
+"""A pipe that ends this process when the owner of its write end exits.
 
-A worker must not outlive its fork server, nor either of them the trainer, not even while user code computes or while
-the process is stopped. The read end of a pipe is armed with SIGKILL as its I/O signal: when the last write end is
-closed, which the kernel does for a process however it ends, the kernel kills the reader. No thread, no polling, and
-unlike a parent-death signal it does not fire when the *thread* that started the child ends. Whoever starts a process
-arms it
-from outside, too, on an open file that the child inherits: it may be stopped before it runs a line of its own.
+A worker must not outlive its fork server, nor either of them the trainer, even while user code computes or while the
+process is stopped. The read end of a pipe is armed with SIGKILL as its I/O signal. When the last write end is closed,
+which the kernel does for a process however it exits, the kernel kills the reader. This needs no thread and no polling.
+Unlike a parent-death signal, it does not fire when the *thread* that started the child ends.
 
-Where the kernel has no such signal (macOS), a thread waits for the end-of-file.
+The parent also arms the child from outside, on an open file that the child inherits: the child may be stopped before it
+runs its first line.
+
+If the kernel has no such signal (macOS), a thread waits for the end-of-file.
 """
 
 import fcntl
@@ -23,10 +24,10 @@ _F_SETSIG = 10  # Linux; the fcntl module does not name it
 
 
 def arm(read_end: int, child: int = 0) -> None:
-    """Die by SIGKILL as soon as nobody has the write end of this pipe open any more; or let a child of ours do so."""
+    """Kill this process, or a child of it, by SIGKILL when the last write end of this pipe is closed."""
     if not platform_support.HAS_IO_SIGNALS:
         if child:
-            return  # it arms itself, as soon as it runs
+            return  # the child arms itself when it runs
         threading.Thread(target=_wait_for_end, args=(read_end,), name=THREAD_NAME, daemon=True).start()
         return
     fcntl.fcntl(read_end, fcntl.F_SETOWN, child or os.getpid())

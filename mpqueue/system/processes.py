@@ -1,16 +1,16 @@
-"""Other processes: how their end is noticed, and how signals to them hit no stranger.
+"""Other processes: how to notice their end, and how to send signals only to them.
 
-A process is known by its id and by a *sentinel*, a descriptor that is readable as soon as the process has ended:
+A process is identified by its id and by a *sentinel*, a descriptor that becomes readable when the process ends:
 
-    pidfd        where the kernel has them. A signal goes through it, and never to another process of the same id.
-    life pipe    elsewhere (macOS, Linux before 5.3, sandboxes). Its only write end is the child's, and the kernel
-                 closes that with the child. An id is free for others when the parent has reaped the child, and the
-                 parent reaps it after its sentinel was readable: so as long as it is not, the id is the child's.
+    pidfd        if the kernel has them. A signal sent through a pidfd never reaches another process with the same id.
+    life pipe    otherwise (macOS, Linux before 5.3, sandboxes). The child has its only write end, which the kernel
+                 closes when the child ends. An id is reused only after the parent has reaped the child, and the parent
+                 reaps it after its sentinel is readable. So until then, the id belongs to the child.
 
-The life pipe has one weakness: a process that the child forks in C code, without exec, keeps the end open; then the
-child's end is seen when both have ended.
+The life pipe has one weakness: a process that the child forks in C code, without exec, keeps the end open. The child's
+end is noticed only when both have exited.
 
-Whoever forks a child opens a `Birth` before. A parent passes a sentinel on to others over a socket.
+Code that forks a child opens a `Birth` first. A parent passes a sentinel to other processes over a socket.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from typing import Self
 from mpqueue.system import descriptors, platform_support
 
 _UNAVAILABLE = (errno.ENOSYS, errno.EPERM)
-_ENDED, _PF_EXITING = {b"Z", b"X", b"x"}, 0x4  # of /proc/PID/stat: states, and a flag
+_ENDED, _PF_EXITING = {b"Z", b"X", b"x"}, 0x4  # in /proc/PID/stat: states, and a flag
 
 
 @functools.cache
@@ -40,41 +40,41 @@ def has_pidfds() -> bool:
 
 
 def kernel_fields(pid: int) -> list[bytes]:
-    """Return what Linux says of a process in /proc/PID/stat, from the third field, its state, on.
+    """Return the fields of a process in /proc/PID/stat, from the third one (its state) on.
 
     Raises:
-        OSError: There is no such process, or it is hidden from us; or this is not Linux.
+        OSError: The process does not exist or is hidden, or this system is not Linux.
     """
     with open(f"/proc/{pid}/stat", "rb") as file:
-        return file.read().rpartition(b")")[2].split()  # the second field, its name, may have spaces and brackets
+        return file.read().rpartition(b")")[2].split()  # the second field, the name, may have spaces and parentheses
 
 
 def is_running(pid: int) -> bool:
-    """Return whether there is a process of this id that has not begun to end.
+    """Return whether a process with this id exists and is not exiting.
 
-    One that was killed has its id until its parent has reaped it, which may come much later, or never.
+    A killed process keeps its id until its parent has reaped it, which may happen much later, or never.
     """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # another user's
+        pass  # it belongs to another user
     try:
         fields = kernel_fields(pid)
-    except OSError:  # elsewhere than on Linux, or hidden from us; or it has gone just now
+    except OSError:  # not Linux, or hidden, or it has just exited
         return True
-    # The kernel closes its files, which is how others notice, before it is a zombie.
+    # The kernel closes its files before it becomes a zombie. Other processes may have noticed that already.
     return fields[0] not in _ENDED and not int(fields[6]) & _PF_EXITING
 
 
 class Process:
-    """A process as others than its parent see it.
+    """A process, as seen by processes other than its parent.
 
     Args:
         pid: Its id.
-        sentinel: Readable when it has ended; -1 if there is none. Owned: closed by `close`.
-        machine: Where it runs; empty: on this machine.
+        sentinel: Readable when the process has exited; -1 for none. Owned: closed by `close`.
+        machine: The machine that it runs on; empty for this machine.
     """
 
     __slots__ = ("machine", "pid", "sentinel")
@@ -83,7 +83,7 @@ class Process:
         self.pid, self.sentinel, self.machine = pid, sentinel, machine
 
     def has_ended(self) -> bool:
-        """Return whether it is known to have ended, whether or not it was reaped."""
+        """Return whether the process is known to have exited, even if it was not reaped."""
         if self.sentinel < 0:
             return False
         poll = select.poll()
@@ -91,7 +91,7 @@ class Process:
         return bool(poll.poll(0))
 
     def send(self, number: int) -> None:
-        """Send a signal, if it is still there; it needs a sentinel."""
+        """Send a signal if the process still exists; it must have a sentinel."""
         with contextlib.suppress(ProcessLookupError):
             if has_pidfds():
                 signal.pidfd_send_signal(self.sentinel, number)
@@ -99,7 +99,7 @@ class Process:
                 os.kill(self.pid, number)
 
     def reap_as_init(self) -> None:
-        """Reap it if it has become our child: as a rule that is init's duty, and as process 1 we are init."""
+        """Reap the process if it has become our child: that is init's duty, and as process 1 we are init."""
         with contextlib.suppress(ChildProcessError):
             if has_pidfds():
                 os.waitid(os.P_PIDFD, self.sentinel, os.WEXITED | os.WNOHANG)
@@ -111,13 +111,13 @@ class Process:
 
 
 class Birth:
-    """The start of a child: a context around the fork, out of which the parent gets the child's sentinel.
+    """The start of a child: a context around the fork that provides the child's sentinel.
 
     Attributes:
-        inherited: What the child has to inherit: nothing where there are pidfds.
+        inherited: Descriptors that the child must inherit; empty with pidfds.
 
     Raises:
-        OSError: There are no descriptors left.
+        OSError: No descriptor is left.
     """
 
     def __init__(self) -> None:
@@ -133,10 +133,10 @@ class Birth:
                 os.close(fd)
 
     def sentinel_of(self, pid: int) -> int:
-        """Return the sentinel of the child that was born, which is the caller's to close.
+        """Return the sentinel of the new child; the caller closes it.
 
         Raises:
-            OSError: There are no descriptors left. Nobody would learn of the child's end, so it was ended.
+            OSError: No descriptor is left. The child was killed, because its exit could not be noticed.
         """
         if self._read >= 0:
             sentinel, self._read = self._read, -1
@@ -149,19 +149,19 @@ class Birth:
             raise
 
     def be_born(self) -> None:
-        """In the child after a fork: keep the write end, and nothing else."""
+        """Keep the write end in the child after a fork, and close the read end."""
         if self._read >= 0:
             os.close(self._read)
             descriptors.own(self._write)  # closed in children that user code forks
 
 
 def reap(pid: int) -> tuple[int, int]:
-    """Reap a child whose sentinel is readable; return how it ended and its largest resident size in bytes.
+    """Reap a child with a readable sentinel; return its exit code and its largest resident size in bytes.
 
     Raises:
-        ChildProcessError: Somebody else has reaped it.
+        ChildProcessError: The child was reaped already.
     """
     if not has_pidfds():
-        os.kill(pid, signal.SIGKILL)  # user code may have closed the life pipe, which counts as an end
+        os.kill(pid, signal.SIGKILL)  # user code may have closed the life pipe, which counts as the end
     _pid, status, usage = os.wait4(pid, 0)
     return os.waitstatus_to_exitcode(status), usage.ru_maxrss * platform_support.MAXRSS_UNIT

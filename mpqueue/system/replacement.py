@@ -1,12 +1,12 @@
-"""An attribute of another library that is ours as long as somebody needs it.
+"""Attributes of other libraries that are replaced while they are needed.
 
-    hold     the first holder has ours put in the place of the library's own
-    let_go   the last one has the library's own put back; no other does
-    hold_for is both: a holder as long as an object lives
-    install  a holder that is a context manager, and counted
+    hold      the first holder replaces the library's attribute
+    let_go    the last holder restores the library's attribute
+    hold_for  `hold` for the lifetime of an object
+    install   a holder that is a context manager, and is counted
 
-If another program puts something of its own over ours, that stays, with ours beneath it. So ours must ask whether it is
-needed (`num_installations`), and do as the library does (`replaced`) when it is not.
+If another program replaces our attribute, its attribute is kept, and may still call ours. So ours must check whether it
+is needed (`num_installations`), and otherwise call the library's own (`replaced`).
 """
 
 import weakref
@@ -19,19 +19,19 @@ _MISSING: Any = object()
 
 
 class Replacement:
-    """One attribute of another library, and how many need it to be ours.
+    """An attribute of a library, and the number of its holders.
 
     Args:
-        name: Of our module, for the reader of an `Installation`.
-        find: Returns what has the attribute: a module, or a class.
-        attribute: Its name.
-        ours: What is put there.
-        check: Raises an `ImportError` if what was found does not fit.
-        beside: What else it has as long as ours stands, by name; what it had under these names is put back.
+        name: Name of our module, for the repr of an `Installation`.
+        find: Returns the owner of the attribute: a module or a class.
+        attribute: Name of the attribute.
+        ours: The replacement.
+        check: Raises an `ImportError` if the owner is not supported.
+        beside: Other attributes to set in the meantime, by name; the previous ones are restored.
 
     Attributes:
-        num_installations: How many installations stand.
-        replaced: The library's own; None before the first holder.
+        num_installations: Number of current installations.
+        replaced: The library's own attribute; None before the first holder.
     """
 
     def __init__(
@@ -49,19 +49,19 @@ class Replacement:
         self._find, self._attribute, self._ours, self._check = find, attribute, ours, check
         self._beside, self._put_aside = dict(beside or {}), dict[str, Any]()
         self._num_holders = 0
-        self._is_covered = False  # ours stands, without a holder, beneath something of another program's
-        self._lock = RLock()  # a garbage collection in here may end a holder
+        self._is_covered = False  # ours has no holder, but another program's attribute may still call it
+        self._lock = RLock()  # reentrant: a garbage collection in a method may end a holder
 
     @property
     def is_held(self) -> bool:
-        """True if ours is in place."""
+        """True if the attribute is replaced."""
         return self._num_holders > 0
 
     def hold(self) -> None:
-        """Have ours in place until `let_go`.
+        """Replace the attribute until `let_go`.
 
         Raises:
-            ImportError: The library is not there, or does not fit.
+            ImportError: The library is not installed, or is not supported.
         """
         owner = self._find()
         with self._lock:
@@ -71,18 +71,18 @@ class Replacement:
             self._num_holders += 1
 
     def hold_for(self, holder: object) -> None:
-        """Have ours in place as long as an object lives.
+        """Replace the attribute for the lifetime of an object.
 
         Raises:
-            ImportError: The library is not there, or does not fit.
+            ImportError: The library is not installed, or is not supported.
         """
         self.hold()
         weakref.finalize(holder, self.let_go).atexit = False
 
     def _put(self, owner: Any) -> None:
-        found = getattr(owner, self._attribute)
-        if not self._is_covered or found is self.replaced:
-            self.replaced = found
+        current = getattr(owner, self._attribute)
+        if not self._is_covered or current is self.replaced:
+            self.replaced = current
             setattr(owner, self._attribute, self._ours)
         for name, value in self._beside.items():
             self._put_aside[name] = vars(owner).get(name, _MISSING)
@@ -103,25 +103,25 @@ class Replacement:
     def _take_away(self, owner: Any) -> None:
         for name, earlier in self._put_aside.items():
             if vars(owner).get(name, _MISSING) is not self._beside[name]:
-                continue  # another program's stands there by now
+                continue  # another program has replaced it
             if earlier is _MISSING:
                 delattr(owner, name)
             else:
                 setattr(owner, name, earlier)
 
     def install(self) -> "Installation":
-        """Have ours in place until the installation is left.
+        """Replace the attribute until the installation is left.
 
         Raises:
-            ImportError: The library is not there, or does not fit.
+            ImportError: The library is not installed, or is not supported.
         """
         return install_all(self)
 
     def count(self) -> None:
-        """Hold, for one installation more.
+        """Replace the attribute, and count one more installation.
 
         Raises:
-            ImportError: The library is not there, or does not fit.
+            ImportError: The library is not installed, or is not supported.
         """
         self.hold()
         with self._lock:
@@ -135,11 +135,11 @@ class Replacement:
 
 
 class Installation:
-    """An installation by `install`: leaving the ``with`` statement undoes it; else it stays.
+    """The result of `install`: leaving its ``with`` statement undoes it; without one, it is permanent.
 
     Args:
-        name: Of our module, for the reader of it.
-        replacements: What was installed; none: there is nothing to undo.
+        name: Name of our module, for the repr.
+        replacements: The replacements that were installed, if any.
     """
 
     def __init__(self, name: str, *replacements: Replacement) -> None:
@@ -159,10 +159,10 @@ class Installation:
 
 
 def install_all(*replacements: Replacement) -> Installation:
-    """Have all of them in place until the installation is left.
+    """Replace all attributes until the installation is left.
 
     Raises:
-        ImportError: One of the libraries is not there, or does not fit; none is replaced then.
+        ImportError: One of the libraries is not installed or not supported; then all are restored.
     """
     done: list[Replacement] = []
     try:
@@ -177,5 +177,5 @@ def install_all(*replacements: Replacement) -> Installation:
 
 
 def nothing_installed(name: str) -> Installation:
-    """Return the installation of a module that cannot replace anything in this version of the library."""
+    """Return the installation of a module that has no replacement for this version of the library."""
     return Installation(name)

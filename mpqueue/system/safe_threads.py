@@ -1,14 +1,15 @@
-"""Threads beside which a process may fork.
+"""Threads that do not prevent a fork.
 
-A child has only the thread that forked; a lock that another one held is held there for ever. So a process with several
-threads must not fork, but for threads of libraries that see to it themselves. They are known by the name that they give
-to the kernel, the only thing that can be seen of them from outside:
+A forked child has only the thread that forked. A lock that another thread held is never released there. So a process
+with several threads must not fork, except if the other threads belong to libraries that support forks. These are
+recognized by the thread name that the kernel shows, because only that is visible from outside:
 
-    jemalloc_bg_thd     jemalloc's (pyarrow brings it, and pandas, scikit-learn and TensorFlow may import pyarrow): its
-                        handlers, which run around every fork, take all its locks, and the child starts it anew
+    jemalloc_bg_thd     jemalloc's (pyarrow includes it, and pandas, scikit-learn and TensorFlow may import pyarrow):
+    its
+                        handlers run around every fork, acquire all its locks, and restart the thread in the child
 
-Elsewhere than on Linux only Python's own threads can be seen, by Python's names. There `mpqueue.system.parent_death`
-has a thread of its own, which holds no lock, and which the child starts anew.
+On other systems than Linux, only Python's threads are visible, by Python's names. There `mpqueue.system.parent_death`
+has its own thread, which holds no lock and is restarted in the child.
 """
 
 import os
@@ -23,7 +24,7 @@ _TASKS = "/proc/self/task"
 
 
 def unsafe_threads() -> list[str]:
-    """Return the names of the threads, but for the main one, beside which this process must not fork."""
+    """Return the names of the threads, except the main one, that prevent this process from forking."""
     if not platform_support.LISTS_THREADS:
         others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
         return sorted(name for name in others if name != THREAD_NAME)
@@ -35,19 +36,19 @@ def unsafe_threads() -> list[str]:
 
 
 def counted(names: list[str]) -> str:
-    """Return names of threads as text: each once, with its count where there are several of it.
+    """Return names of threads as a string: each once, with its count if it is above 1.
 
-    Threads that a library did not name have the name of the process, which says nothing of them.
+    Threads that a library did not name have the process's name, and are counted as unnamed.
     """
     own = _name_of(os.getpid())
-    told = [f"{name} ({count})" if count > 1 else name for name, count in Counter(names).items() if name != own]
+    named = [f"{name} ({count})" if count > 1 else name for name, count in Counter(names).items() if name != own]
     num_unnamed = names.count(own)
-    return ", ".join([*told, *([f"{num_unnamed} without a name"] if num_unnamed else [])])
+    return ", ".join([*named, *([f"{num_unnamed} without a name"] if num_unnamed else [])])
 
 
 def _name_of(task: int) -> str:
     try:
         with open(f"{_TASKS}/{task}/comm", encoding="utf-8", errors="replace") as file:
             return file.read().rstrip("\n")
-    except OSError:  # it has ended meanwhile
+    except OSError:  # it has just ended
         return ""

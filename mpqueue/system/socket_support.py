@@ -1,13 +1,14 @@
-"""Abilities of this system's sockets, as `platform_support` has the others.
+"""Abilities of this system's sockets, in addition to `platform_support`.
 
-They are apart because `socket` takes as long to import as ten modules of ours, and a start in threads needs none.
+A separate module, because importing `socket` takes as long as importing ten of our modules, and threads do not need
+it.
 """
 
 import socket
 
-# Linux: the kernel has noted who is at the other end of a socket.
+# Linux: the kernel has recorded the process at the other end of a socket.
 HAS_PEER_CREDENTIALS = hasattr(socket, "SO_PEERCRED")
-# A send to an end that is gone raises no SIGPIPE; where the flag lacks, Python's ignoring of the signal does that.
+# A send to a closed end raises no SIGPIPE; without the flag, Python's default of ignoring the signal has that effect.
 NO_SIGPIPE: int = getattr(socket, "MSG_NOSIGNAL", 0)
-# Descriptors that come over a socket are not inherited by programs that a thread starts in that moment.
+# Descriptors received over a socket are not inherited by a program that another thread starts at the same time.
 CLOSE_ON_EXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)

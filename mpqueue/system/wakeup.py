@@ -1,4 +1,4 @@
-"""A pipe that ends another thread's wait; safe inside signal handlers, and after its end."""
+"""A pipe that wakes another thread; safe to use inside signal handlers, and after it was closed."""
 
 import contextlib
 import operator
@@ -11,33 +11,33 @@ from mpqueue.system.interrupts import is_of_handler
 
 
 class Wakeup:
-    """A descriptor to be waited for with others, and the call that makes it readable.
-
-    A number of a closed descriptor is soon used again, by a stranger. So the pipe is closed by whoever leaves last: by
-    `close`, or by the last `wake` that had begun before it. There is no lock: a signal handler may call either method
-    in the middle of the other.
+    """A descriptor to poll together with others, and a method that makes it readable.
 
     Raises:
-        OSError: There are no descriptors left.
+        OSError: No descriptor is left.
     """
+
+    # The number of a closed descriptor is soon reused for another file. So the pipe is closed by `close`, or by the
+    # last `wake` that began before it, whichever returns last. It takes no lock: a signal handler may call either
+    # method in the middle of the other.
 
     def __init__(self) -> None:
         self.fd, write_end = descriptors.pipe()
         os.set_blocking(self.fd, False)
         os.set_blocking(write_end, False)
-        self._target = [write_end]  # where `wake` writes; -1 after `close`
+        self._target = [write_end]  # the descriptor that `wake` writes to; -1 after `close`
         self._unclosed = [self.fd, write_end]
-        self._waking: list[None] = []  # an entry for each `wake` that runs now
+        self._waking: list[None] = []  # an entry for each `wake` that is running
 
     def wake(self) -> None:
-        """Make the descriptor readable; from any thread."""
+        """Make the descriptor readable. May be called from any thread."""
         try:
-            # Before the look at the number: from here on `close` leaves it open. No handler strikes before the entry is
-            # there: `finally` takes none out that another thread has made.
+            # Before the number is read: from here on `close` does not close it. No handler can run before the entry is
+            # added, so that `finally` does not remove another thread's entry.
             self._waking.append(None)
             os.write(self._target[0], b"!")
         except OSError as error:
-            if is_of_handler(error):  # a time limit
+            if is_of_handler(error):  # a signal handler's timeout, not an error of the pipe
                 raise
             return  # the pipe is full, so it is readable; or it is closed, and no thread waits
         finally:
@@ -46,25 +46,25 @@ class Wakeup:
                 self._close_unused()
 
     def prepare(self) -> Iterator[int]:
-        """Return an endless iterator of which each item makes the descriptor readable, by one call of C, until `close`.
+        """Return an endless iterator; each item makes the descriptor readable, by one call of C code, until `close`.
 
         Raises:
-            OSError: At the item: the pipe is full, and so it is readable; or it is closed.
+            OSError: Raised by the iterator if the pipe is full (and thus readable) or closed.
         """
         return map(os.write, map(operator.getitem, repeat(self._target), repeat(0)), repeat(b"!"))
 
     def clear(self) -> None:
-        """Take the calls in, so that the next wait waits."""
-        with contextlib.suppress(BlockingIOError):  # nobody has called
+        """Read all wake-ups, so that the next wait blocks."""
+        with contextlib.suppress(BlockingIOError):  # no wake-up to read
             os.read(self.fd, 4096)
 
     def close(self) -> None:
-        """Close both ends; a `wake` that comes later does nothing. Idempotent."""
+        """Close both ends; a later `wake` has no effect. Idempotent."""
         self.fd = self._target[0] = -1
         self._close_unused()
 
     def _close_unused(self) -> None:
-        """Close what is open, unless a `wake` runs: that will close it."""
+        """Close the open ends, unless a `wake` is running, which will close them."""
         while self._unclosed and not self._waking:
-            with contextlib.suppress(IndexError):  # another thread was faster
+            with contextlib.suppress(IndexError):  # another thread has just closed it
                 descriptors.close(self._unclosed.pop())

@@ -472,8 +472,8 @@ def give_away(path, monkeypatch):
 
 STRANGE = {
     "another user's": (give_away, "uid 12345"),
-    "its group may write": (lambda path, _: path.chmod(0o664), "others may write to .* \\(mode 0664\\): .*chmod go-w"),
-    "all may write": (lambda path, _: path.chmod(0o646), "others may write to .* \\(mode 0646\\)"),
+    "its group may write": (lambda path, _: path.chmod(0o664), "other users may write to .* \\(mode 0664\\): .*chmod go-w"),
+    "all may write": (lambda path, _: path.chmod(0o646), "other users may write to .* \\(mode 0646\\)"),
     "a link": (link, "symbolic link"),
     "a pipe": (pipe, "no regular file"),
 }  # fmt: skip

@@ -305,7 +305,7 @@ def test_a_file_of_another_user_is_not_read(path: str, mark: Path, monkeypatch: 
     plant(path, mark)
     owner = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
-    with pytest.raises(ServiceError, match=rf"is that of uid {owner}, and this server runs as uid {owner + 1}: use a "):
+    with pytest.raises(ServiceError, match=rf"belongs to uid {owner}, but this server runs as uid {owner + 1}: use a "):
         read_journal(path)
 
 
@@ -313,7 +313,7 @@ def test_a_file_of_another_user_is_not_read(path: str, mark: Path, monkeypatch: 
 def test_a_file_that_others_may_write_to_is_not_read(path: str, mark: Path, mode: int):
     plant(path, mark)
     os.chmod(path, mode)
-    with pytest.raises(ServiceError, match=rf"others may write to .*mode {mode:04o}.*chmod go-w {path}"):
+    with pytest.raises(ServiceError, match=rf"other users may write to .*mode {mode:04o}.*chmod go-w {path}"):
         read_journal(path)
 
 
@@ -326,7 +326,7 @@ def test_what_a_link_leads_to_is_not_read(path: str, mark: Path):
 
 def test_a_pipe_in_its_place_is_not_waited_for(path: str):
     os.mkfifo(path)
-    with pytest.raises(ServiceError, match="is no regular file"):
+    with pytest.raises(ServiceError, match="is not a regular file"):
         read_journal(path)
 
 

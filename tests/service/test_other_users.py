@@ -52,14 +52,14 @@ def test_a_server_of_this_user_is_found_by_no_uid_and_by_the_own_one(server, use
 
 
 def test_a_folder_of_another_user_than_the_one_that_is_meant_is_refused_at_once(server, use):
-    wanted = rf"{server.folder} is that of uid {OWN}, and a server of uid {OWN + 1} is looked for: .* say uid={OWN};"
+    wanted = rf"{server.folder} belongs to uid {OWN}, expected a server of uid {OWN + 1}\. .* pass uid={OWN}\."
     with pytest.raises(ServiceError, match=wanted):
         use("photos", uid=OWN + 1)
 
 
 def test_it_is_refused_too_before_anybody_listens(servers_directory, use):
     os.mkdir(f"{servers_directory}/photos", 0o700)
-    with pytest.raises(ServiceError, match=rf"say uid={OWN}; else have that user's server use another name"):
+    with pytest.raises(ServiceError, match=rf"pass uid={OWN}\. Otherwise, have that user's server use another name"):
         use("photos", uid=OWN + 1)
 
 
@@ -73,7 +73,7 @@ def test_who_listens_is_asked_of_the_kernel(server, use, monkeypatch):
 
 def test_a_folder_that_others_may_write_to_is_refused(server, use):
     os.chmod(server.folder, 0o722)
-    with pytest.raises(ServiceError, match=f"others may write to the folder {server.folder} .*chmod go-w"):
+    with pytest.raises(ServiceError, match=f"other users may write to the folder {server.folder} .*chmod go-w"):
         use("photos")
 
 
@@ -149,10 +149,12 @@ def test_a_squatted_name_is_refused_and_may_be_asked_for(shared, use, served):
     with Other() as stranger:
         stranger.ask(become, STRANGER)
         stranger.ask(serve, "photos", (OWN,))
-        with pytest.raises(ServiceError, match=rf"is that of uid {STRANGER}, and a server of uid {OWN} is looked for"):
+        with pytest.raises(ServiceError, match=rf"belongs to uid {STRANGER}, expected a server of uid {OWN}"):
             use("photos")
         assert use("photos", uid=STRANGER) == served
-        with pytest.raises(ServiceError, match=rf"that of uid {STRANGER}, and this server runs as uid {OWN}: choose"):
+        with pytest.raises(
+            ServiceError, match=rf"belongs to uid {STRANGER}, but this server runs as uid {OWN}: choose"
+        ):
             mpqueue.Server("photos", NUMBERS, workers=1).start()
         stranger.ask(stop)
 
@@ -161,7 +163,7 @@ def test_a_squatted_name_is_refused_and_may_be_asked_for(shared, use, served):
 def test_a_link_that_a_stranger_has_made_leads_nowhere(shared, stranger, use):
     with mpqueue.Server("other", NUMBERS, mode="broadcast", workers=1) as other:
         stranger.ask(os.symlink, other.folder, f"{shared}/photos")
-        with pytest.raises(ServiceError, match=rf"a link that uid {STRANGER} has made"):
+        with pytest.raises(ServiceError, match=rf"a link that uid {STRANGER} has created"):
             use("photos")
 
 
@@ -173,7 +175,7 @@ def test_a_squatted_folder_of_all_servers_is_refused(shared, stranger, use, monk
     monkeypatch.setattr(tempfile, "tempdir", shared)
     stranger.ask(os.mkdir, f"{shared}/mpqueue-{OWN}")
     with pytest.raises(
-        ServiceError, match=rf"the folder {shared}/mpqueue-{OWN} is that of uid {STRANGER}, and a server"
+        ServiceError, match=rf"the folder {shared}/mpqueue-{OWN} belongs to uid {STRANGER}, expected a server"
     ):
         use("photos")
 
@@ -182,7 +184,7 @@ def test_a_squatted_folder_of_all_servers_is_refused(shared, stranger, use, monk
 def test_a_user_who_may_attach_says_whose_server_it_is(servers_directory, stranger):
     with mpqueue.Server("photos", NUMBERS, mode="broadcast", workers=1, allow_uids=(STRANGER,)) as server:
         assert stat.S_IMODE(os.stat(server.folder).st_mode) == 0o711
-        with pytest.raises(ServiceError, match=rf"say uid={OWN}"):
+        with pytest.raises(ServiceError, match=rf"pass uid={OWN}"):
             stranger.ask(attach, "photos")
         assert stranger.ask(attach_as, "photos", OWN) == [[0, 0], [1, 1], [2, 2]]
 

@@ -311,7 +311,7 @@ def test_the_folder_of_another_user_is_refused(claim, servers_directory):
     os.mkdir(f"{servers_directory}/photos", 0o700)
     os.chown(f"{servers_directory}/photos", STRANGER, STRANGER)
     with pytest.raises(
-        ServiceError, match=rf"is that of uid {STRANGER}, and this server runs as uid 0: choose another"
+        ServiceError, match=rf"belongs to uid {STRANGER}, but this server runs as uid 0: choose another"
     ):
         claim()
     assert os.listdir(f"{servers_directory}/photos") == []
@@ -325,7 +325,7 @@ def test_so_is_the_folder_of_all_servers_that_another_user_has_made_first(claim,
     base = f"{servers_directory}/mpqueue-0"
     os.mkdir(base, 0o777)
     os.chown(base, STRANGER, STRANGER)
-    with pytest.raises(ServiceError, match=rf"{base} is that of uid {STRANGER}"):
+    with pytest.raises(ServiceError, match=rf"{base} belongs to uid {STRANGER}"):
         claim()
 
 
@@ -333,7 +333,7 @@ def test_so_is_the_folder_of_all_servers_that_another_user_has_made_first(claim,
 def test_a_folder_that_others_may_write_to_is_refused(claim, servers_directory, mode):
     os.mkdir(f"{servers_directory}/photos")
     os.chmod(f"{servers_directory}/photos", mode)
-    with pytest.raises(ServiceError, match=rf"others may write to the folder .* \(mode {mode:04o}\).*chmod go-w"):
+    with pytest.raises(ServiceError, match=rf"other users may write to the folder .* \(mode {mode:04o}\).*chmod go-w"):
         claim()
     assert mode_of(f"{servers_directory}/photos") == mode
 
@@ -353,8 +353,8 @@ def test_a_folder_that_others_may_only_read_is_taken_and_opened_for_others_if_ne
     [
         (lambda path: os.symlink("/tmp", path), "is a symbolic link"),
         (lambda path: os.symlink(f"{path}-missing", path), "is a symbolic link"),
-        (lambda path: open(path, "w").close(), "is no folder"),
-        (os.mkfifo, "is no folder"),
+        (lambda path: open(path, "w").close(), "is a file, expected a folder"),
+        (os.mkfifo, "is a file, expected a folder"),
     ],
     ids=["symlink", "broken symlink", "file", "fifo"],
 )

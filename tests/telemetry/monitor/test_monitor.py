@@ -252,7 +252,7 @@ def test_a_folder_that_others_may_write_to_is_a_warning_and_training_goes_on(hom
         assert len(list(loader)) == 4
     (record,) = caplog.records
     assert record.name == "mpqueue"
-    assert f"mpqueue top will not see process {os.getpid()}: others may write to the folder" in record.message
+    assert f"mpqueue top will not see process {os.getpid()}: other users may write to the folder" in record.message
 
 
 def test_a_server_that_cannot_show_itself_says_nothing(home, caplog):
