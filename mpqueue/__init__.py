@@ -1,6 +1,6 @@
 """mpqueue is a data loader: worker processes prepare batches and pass them to a training loop through shared memory.
 
-The folders, from the ground up; a module imports only from its own line and the lines above it::
+The folders, from the bottom up. A module imports only from its own line and the lines above it::
 
     errors.py version.py   every public exception; the version
     system/         descriptors, signals, forks, the exit of the parent process

@@ -1,6 +1,6 @@
-"""The command ``mpqueue``, which is also ``python -m mpqueue``: a table of commands, each in a file of its own.
+"""The command ``mpqueue``, also available as ``python -m mpqueue``: a table of subcommands.
 
-A command's module has ``main(arguments) -> exit status``; it is imported when it is called.
+The module of a subcommand has ``main(arguments) -> exit status``, and is imported when the subcommand is called.
 """
 
 import argparse
@@ -13,27 +13,27 @@ from mpqueue.commands import frame
 from mpqueue.version import __version__
 
 COMMANDS = {
-    "doctor": ("mpqueue.commands.doctor", "look for what would hold up training on this machine"),
-    "bench": ("mpqueue.commands.bench", "measure how fast your own source can be loaded, and say what to change"),
-    "top": ("mpqueue.commands.top", "watch every loader, enqueuer, server and consumer of this user"),
-    "trace": ("mpqueue.commands.trace", "tell what a trace holds, and draw it"),
-    "index": ("mpqueue.commands.index", "make the index of files ahead, and remove old ones"),
+    "doctor": ("mpqueue.commands.doctor", "find problems of this machine that slow down training"),
+    "bench": ("mpqueue.commands.bench", "measure how fast your source can be loaded, and suggest changes"),
+    "top": ("mpqueue.commands.top", "show all loaders, enqueuers, servers and consumers of this user"),
+    "trace": ("mpqueue.commands.trace", "summarize a trace, and draw it"),
+    "index": ("mpqueue.commands.index", "create the index of files in advance, and remove old ones"),
     "serve": ("mpqueue.commands.serve", "serve the batches of one source to many trainers"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name; return its exit status."""
-    found = _make_parser().parse_args(arguments)
+    options = _make_parser().parse_args(arguments)
     try:
-        command = import_module(COMMANDS[found.command][0])
-        status: int = command.main(found.arguments)
+        command = import_module(COMMANDS[options.command][0])
+        status: int = command.main(options.arguments)
         sys.stdout.flush()
     except frame.Missing as error:
-        frame.tell(found.command, str(error))
+        frame.tell(options.command, str(error))
         return 2
-    except BrokenPipeError:  # whoever reads has seen enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain at its end
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python prints an error when it exits
         return 141
     except KeyboardInterrupt:
         return 130
@@ -47,8 +47,8 @@ def _make_parser() -> argparse.ArgumentParser:
         prog="mpqueue",
         description=f"commands:\n{table}",
         epilog=(
-            "mpqueue COMMAND --help says more of one, with an example; all take --json.\n"
-            "exit status: 0; 1: something was found, or has failed; 2: the command line is wrong"
+            "Run mpqueue COMMAND --help for details and an example. All commands accept --json.\n"
+            "exit status: 0: success; 1: a problem was found, or the command failed; 2: invalid command line"
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

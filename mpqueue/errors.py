@@ -171,10 +171,10 @@ class StateDamaged(MPQueueError, ValueError):
 
 
 class TooManyErrors(MPQueueError):
-    """More samples or batches of an epoch were left out than ``max_errors`` allows.
+    """More samples or batches of an epoch were skipped than ``max_errors`` allows.
 
     Args:
-        count: Number of samples or batches that were left out.
+        count: Number of samples or batches that were skipped.
         max_errors: The limit.
         epoch: The epoch, from 0.
         latest: The latest error of the source, with its traceback.
@@ -186,8 +186,8 @@ class TooManyErrors(MPQueueError):
 
     def __str__(self) -> str:
         text = (
-            f"{self.count} samples or batches of epoch {self.epoch} were left out because of errors, and "
-            f"max_errors={self.max_errors} allows no more: fix the errors of the source, or increase max_errors"
+            f"{self.count} samples or batches of epoch {self.epoch} were skipped because of errors, but max_errors="
+            f"{self.max_errors} allows no more: fix the errors of the source, or increase max_errors"
         )
         return f"{text}. The latest error:\n{self.latest}" if self.latest else text
 
@@ -223,11 +223,11 @@ class ServiceStateError(ServiceError, RuntimeError):
 
 
 class ServiceDied(MPQueueError, ConnectionError):
-    """The server was stopped or has crashed. Views of batches stay valid."""
+    """The server was stopped or has crashed. Views of batches remain valid."""
 
 
 class ConsumerDied(MPQueueError):
-    """The server has detached this consumer, or has lost another one of its group."""
+    """The server has detached this consumer, or has lost another consumer of its group."""
 
 
 class OpError(MPQueueError):
@@ -348,7 +348,7 @@ class AbortedError(_CodedError):
 
 
 class OutOfRangeError(_CodedError):
-    """The input has ended: a closed and empty queue, a file read to its end."""
+    """The input is exhausted: a closed and empty queue, or the end of a file."""
 
     code = 11
 

@@ -1,10 +1,10 @@
 """`Loader`, and the parts that run a plan for all frontends.
 
-From the ground up; a module imports only from its own line and the lines above it::
+The modules, from the bottom up. A module imports only from its own line and the lines above it::
 
-    progress.py         the bar of an epoch
-    engine.py           one stream of batches, its workers, and their end
-    loop_position.py    how far the loops of a loader are
+    progress.py         the progress bar of an epoch
+    engine.py           one stream of batches and its workers
+    loop_position.py    the position of the loops over a loader
     epoch_iterator.py   the iterator of one epoch
     loader.py           `Loader`
 """

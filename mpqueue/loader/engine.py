@@ -1,8 +1,8 @@
-"""The engine behind every face: a stream of batches, the workers that compute it, and their end.
+"""The engine behind every frontend: one stream of batches and the workers that compute it.
 
-A face (an enqueuer, a loader) owns one `Engine` and drives it: `start` makes ledger, backend and pipeline; the
-pipeline hands out batches; `stop` ends the workers and keeps the last statistics. When nobody holds the engine any
-more, a finalizer ends its workers: nothing that the pipeline holds may hold the engine or its face.
+A frontend (an enqueuer, a loader) owns one `Engine`. `start` creates the ledger, the backend and the pipeline; the
+pipeline delivers batches; `stop` stops the workers and keeps the last statistics. When the engine is collected, a
+finalizer stops its workers. So the pipeline must not refer to the engine or its frontend.
 """
 
 import _thread
@@ -36,33 +36,33 @@ if TYPE_CHECKING:
     from mpqueue.telemetry.stats import Statistics
     from mpqueue.telemetry.timeline import Timeline
 
-_MOST_NAME = 12  # of a source, before its bar
+_MOST_NAME = 12  # characters of the source's name before its progress bar
 
 
 class Latest:
-    """The counters of the last stream of an engine that has ended, for those who outlive the engine."""
+    """The counters of an engine's last stream, which outlive the engine."""
 
     @cached_property
     def statistics(self) -> "Statistics":
-        """All zero before the first one has ended."""
+        """The last stream's statistics; all zero before a stream has ended."""
         from mpqueue.telemetry.stats import Statistics
 
         return Statistics()
 
 
 class Engine:
-    """One stream of batches at a time; it may be stopped and started again.
+    """One stream of batches at a time, which can be stopped and started again.
 
     Args:
-        ends_epochs: As of `Pipeline`.
-        kind: The word for its face in `mpqueue top`; empty: it is not shown there.
-        name: The name of its source there; empty: the source's own.
+        ends_epochs: As for `Pipeline`.
+        kind: Name of the frontend in `mpqueue top`; empty to hide the engine there.
+        name: Name of the source in `mpqueue top`; empty for the source's own name.
 
     Attributes:
-        pipeline: The stream that runs, or None.
-        ended: Whether there is none, and a wait for it.
-        was_started: Whether there has ever been one.
-        latest: What the last one that has ended has counted, also when its end was that of the engine.
+        pipeline: The running stream, or None.
+        ended: An event that is set while no stream is running.
+        was_started: Whether a stream was ever started.
+        latest: The counters of the last stream; they remain available after the engine is collected.
     """
 
     def __init__(self, kind: str = "", name: str = "", *, ends_epochs: bool = True) -> None:
@@ -86,32 +86,32 @@ class Engine:
         *,
         allowance: int | None = None,
     ) -> Pipeline:
-        """Start workers, and set them to work.
+        """Start workers, and let them compute.
 
         Args:
-            job: What they run.
-            cursor: The order of it.
-            backend: What runs it.
-            max_queue_size: Batches computed ahead, those at work included.
-            place: Where to begin.
-            allowance: How many batches may be dealt at first; None: all that is computed ahead.
+            job: The work of the workers.
+            cursor: Its order.
+            backend: The backend that runs it.
+            max_queue_size: Number of batches computed ahead, including those being computed.
+            place: The place to begin.
+            allowance: Number of batches that may be dealt at first; None for all that are computed ahead.
 
         Raises:
-            TypeError: The source cannot be sent to processes, and an explicit start method asked for that.
-            ValueError: A source without batches, or without that place.
+            TypeError: The source cannot be sent to processes, but an explicit start method requires it.
+            ValueError: The source has no batches, or does not have that place.
             OSError: There are not enough processes, descriptors or memory.
-            Exception: What unpickling the source raised.
+            Exception: The exception that unpickling the source raised.
         """
         ledger = Ledger(cursor, credit_for(backend, job.workers, max_queue_size), ordered=job.options.ordered)
-        # Before any worker starts: here a source without batches, or without this place, is refused.
+        # Before any worker starts: this raises if the source has no batches, or does not have this place.
         ledger.go_to(place)
-        # Before it is sent: each worker's copy would draw an order of its own.
+        # Before the source is sent: otherwise each worker's copy would draw a different order.
         job.plan.source.draw_order()
         if allowance is not None:
             ledger.allowance = allowance
         job = replace(job, recorder=Recorder(self._open_timeline(job)))
         pipeline = self._connect(job, ledger)
-        # A handler that raised between the start and the notes below would leave workers that nobody ends.
+        # If a handler raised between the start and the assignments below, the workers would never be stopped.
         with self._lock, defer_signals(), contextlib.ExitStack() as undo:
             undo.callback(job.recorder.end)  # closes a trace
             pipeline.start(make_backend(backend, ledger, pipeline.lock, job))
@@ -119,7 +119,7 @@ class Engine:
             self.pipeline = pipeline
             self.was_started = True
             self.ended.clear()
-            # With what it needs, and not with the engine, which would live for ever then.
+            # With the pipeline rather than the engine, which would never be collected otherwise.
             self._finalizer = WhenCollected(self, _abandon, pipeline, self.latest)
             self._announce(job, backend, max_queue_size)
         debug(f"{job.workers} workers ({backend}) run, up to {max_queue_size} batches ahead, from {place} on")
@@ -141,7 +141,7 @@ class Engine:
         return pipeline
 
     def _announce(self, job: Job, backend: BackendName, max_queue_size: int) -> None:
-        """Let those know of the stream who watch."""
+        """Register the stream for `mpqueue top` and metrics."""
         if not self._kind:
             return
         live.add(self, self._kind)
@@ -156,7 +156,7 @@ class Engine:
 
     def _open_timeline(self, job: Job) -> "Timeline | None":
         if job.options.trace is None and "MPQUEUE_TRACE" not in os.environ:
-            return None  # without the modules that write one
+            return None  # does not import the modules that write traces
         from mpqueue.telemetry.timeline import Timeline, path_for
 
         if self._timeline is None:
@@ -168,7 +168,7 @@ class Engine:
         return self._timeline
 
     def report(self) -> dict[str, Any]:
-        """Return what `mpqueue top` shows of the stream."""
+        """Return the data of the stream for `mpqueue top`."""
         pipeline = self.pipeline
         epoch = None if pipeline is None else pipeline.epoch
         statistics = self.statistics()
@@ -177,18 +177,18 @@ class Engine:
 
     @property
     def is_running(self) -> bool:
-        """True if there is a stream that was not asked to stop."""
+        """True if there is a stream, and no stop was requested."""
         pipeline = self.pipeline
         return pipeline is not None and not pipeline.is_stopped
 
     def stop(self, timeout_s: float | None = None) -> None:
-        """End the workers; idempotent, from any thread.
+        """Stop the workers; idempotent, from any thread.
 
         Raises:
-            StopTimeout: Some outlived the time-out; it names them.
+            StopTimeout: Some workers did not exit in time; the message names them.
         """
         timeout_s = checked_wait(timeout_s)
-        with self._lock:  # a start in another thread is waited for: its workers, too, are to end
+        with self._lock:  # wait for a start in another thread, to stop its workers as well
             pipeline = self.pipeline
         if pipeline is None:
             return
@@ -199,32 +199,32 @@ class Engine:
 
     def _let_go(self, pipeline: Pipeline) -> None:
         with self._lock, defer_signals():
-            # A stop that is marked for later has ended nothing yet, and another thread may have begun anew.
+            # A deferred stop has not ended the pipeline yet, and another thread may have started a new one.
             if pipeline.has_ended and self.pipeline is pipeline:
                 pipeline.recorder.end()
-                if pipeline.bar is not None:  # of a loop that was left: nobody asks for its end
+                if pipeline.bar is not None:  # the loop was left early, without closing it
                     pipeline.bar.close()
-                # Before the stream is dropped: whoever asks meanwhile gets its counters from the one or from the other.
+                # Before the pipeline is dropped, so that `statistics` always finds one of the two.
                 self.latest.statistics = _collect(pipeline)
                 self.pipeline = None
                 registry.hide(self)
                 if self._finalizer is not None:
                     self._finalizer.detach()
                 if debugs():
-                    debug(f"the workers have ended: {self.latest.statistics}")
+                    debug(f"the workers have stopped: {self.latest.statistics}")
                 self.ended.set()
 
     def statistics(self) -> "Statistics":
-        """Return the counters of the stream that runs, or of the last one that ran."""
+        """Return the counters of the running stream, or of the last one."""
         pipeline = self.pipeline
         return self.latest.statistics if pipeline is None else _collect(pipeline)
 
 
 def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Backend:
-    """Make a backend that is to be started; without workers the caller computes, whatever the name says.
+    """Create a backend, which the caller starts; without workers, the caller's thread computes for any ``name``.
 
     Raises:
-        TypeError: The source cannot be sent to worker processes, and may not be inherited by fork.
+        TypeError: The source cannot be sent to worker processes, and must not be inherited by fork.
     """
     maker = import_module(kind_of(name).maker if job.workers else LOCAL_MAKER)
     made: Backend = maker.make_backend(name, ledger, lock, job)
@@ -232,7 +232,7 @@ def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Back
 
 
 def _collect(pipeline: Pipeline) -> "Statistics":
-    """Take no lock, so that a monitoring thread never waits for a consumer."""
+    """Return the statistics. Takes no lock, so that a monitoring thread never waits for a consumer."""
     from mpqueue.telemetry.stats import stages_of
 
     counted, recorder = pipeline.backend.statistics(), pipeline.recorder
@@ -250,12 +250,12 @@ def _collect(pipeline: Pipeline) -> "Statistics":
 
 
 def _abandon(pipeline: Pipeline, latest: Latest) -> None:
-    """Nobody can reach the engine any more, or the interpreter ends: its workers are not waited for."""
+    """Stop the workers of a collected engine, or at the exit of the interpreter, without waiting for them."""
     if pipeline.lifetime.is_inside:
-        # The garbage collector runs in a worker thread that has the lock for a moment. A stop in there is left for the
-        # end of the consumer's step, and there is no consumer any more: all threads would wait for ever.
-        # Not by `threading`, whose own lock this thread may hold in that moment.
-        with contextlib.suppress(RuntimeError):  # there can be no more threads
+        # The garbage collector runs in a worker thread that holds the lock. A stop in it would be deferred to the end
+        # of the consumer's step, but there is no consumer: all threads would hang. So another thread stops.
+        # Not by `threading`: this thread may hold one of its locks.
+        with contextlib.suppress(RuntimeError):  # no more threads can be started
             _thread.start_new_thread(_abandon_apart, (pipeline, latest))
         return
     registry.sweep()

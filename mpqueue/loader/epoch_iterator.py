@@ -13,20 +13,20 @@ from mpqueue.worker.failures import never_an_end
 class EpochIterator(Iterator[Any]):
     """The batches of one epoch of a `mpqueue.Loader`.
 
-    Any number of threads may call its ``__next__``, also at once: each batch goes to one of them, and the end to all.
+    Any number of threads may call ``__next__`` concurrently: each batch goes to one of them, the end to all.
 
-    The loader has one stream, so that a later iterator ends this one. Who asks it for more all the same is told: as a
-    silent end, nested loops and ``zip(loader, loader)`` would lose the rest.
+    A loader has one stream, so that a later iterator invalidates this one. A further call then raises an error. If it
+    ended silently, nested loops and ``zip(loader, loader)`` would lose batches.
 
     Args:
-        position: Of the loader: tells whether there is a later iterator.
-        pipeline: Hands the batches out.
-        take: Its `next`; or its `step`, whose answers this iterator then gives: see `mpqueue.engine.async_batches`.
-        end_epoch: Called with the number of this iterator and the pipeline, when all batches were handed out.
-        note_failure: Called with an error that came in a batch's place, and the pipeline.
+        position: The loader's position, which knows the latest iterator.
+        pipeline: Delivers the batches.
+        take: The pipeline's `next`; or its `step`, for `mpqueue.engine.async_batches`.
+        end_epoch: Called with the number of this iterator and the pipeline, when all batches were delivered.
+        note_failure: Called with an error that was raised in place of a batch, and the pipeline.
 
     Attributes:
-        pipeline: As given.
+        pipeline: The pipeline.
     """
 
     def __init__(
@@ -41,43 +41,43 @@ class EpochIterator(Iterator[Any]):
         self._end_epoch, self._note_failure = end_epoch, note_failure
         self._number, self._epoch = position.iterator, position.place.epoch
         self._is_unfinished = False
-        self._failure: Exception | None = None  # an interrupt has kept it from the caller
-        self._next = take  # this is the way of every batch
+        self._failure: Exception | None = None  # an interrupt prevented its delivery to the caller
+        self._next = take  # the path of every batch
         self._loop = pipeline.loop
 
     def replace(self) -> None:
-        """Note that a later iterator ends this one, if it has not given all."""
+        """Record that a later iterator invalidates this one, unless it is exhausted."""
         self._is_unfinished = self._number != -1 and self._position.where().epoch == self._epoch
 
     def __next__(self) -> Any:
         try:
-            # Returned at once: between the pipeline's return and the caller's there is no place for a handler to
-            # strike.
+            # Returned at once: no signal handler can run between the pipeline's return and the caller's.
             return self._next(self._loop)
         except EndOfStream:
             self._end_epoch(self._number, self.pipeline)
         except Stopped:
             if self._number != self._position.iterator or not self.pipeline.is_stopped:
-                self._end()  # a later one has begun
+                self._end()  # a later iterator was created
         except Exception as error:
-            told = None  # never the error itself: it would be kept by this frame, which its traceback keeps
+            # Not the error itself: this frame would keep it, and its traceback keeps the frame.
+            replacement = None
             try:
                 self._note_failure(error, self.pipeline)
-                if isinstance(error, StopIteration):  # of the source or its hooks, not of the epoch
-                    told = never_an_end(error)
-            except BaseException:  # an interrupt: the error is raised by the next call
+                if isinstance(error, StopIteration):  # raised by the source or its hooks: not the end of the epoch
+                    replacement = never_an_end(error)
+            except BaseException:  # an interrupt: the next call raises the error
                 self._failure, self._next = error, self._raise_failure
                 raise
-            if told is not None:
-                raise told from error
+            if replacement is not None:
+                raise replacement from error
             raise
-        # All was given: a later iterator cuts nothing off.
+        # All batches were delivered: a later iterator does not invalidate this one.
         self._number = -1
         raise StopIteration
 
     def _raise_failure(self, loop: int) -> Any:
         assert self._failure is not None
-        is_interrupt = is_of_handler(self._failure)  # which another one has followed: the caller got that
+        is_interrupt = is_of_handler(self._failure)  # a second interrupt followed, and the caller received that one
         failure, self._failure, self._next = self._failure, None, self._take
         if is_interrupt:
             return self._take(loop)
@@ -86,8 +86,8 @@ class EpochIterator(Iterator[Any]):
     def _end(self) -> NoReturn:
         if self._is_unfinished:
             raise RuntimeError(
-                f"this iterator of epoch {self._epoch} was ended by another one of the same Loader, which has begun "
-                "since: a Loader gives one epoch at a time. For two loops at once (nested, or in zip) make two Loaders"
+                f"this iterator of epoch {self._epoch} was invalidated by a later iterator of the same Loader: a "
+                "Loader runs one epoch at a time. To run two loops at once (nested, or in zip), create two Loaders"
             )
         raise StopIteration
 

@@ -1,6 +1,6 @@
-"""``progress=True``: a bar of tqdm for each epoch, in terminals and notebooks.
+"""``progress=True``: a tqdm bar for each epoch, in terminals and notebooks.
 
-Rates are those since the bar was drawn last.
+Rates are measured since the last update of the bar.
 """
 
 import time
@@ -14,16 +14,16 @@ from mpqueue.telemetry.stats import Statistics
 from mpqueue.telemetry.units import share_text
 
 _DRAW_EVERY_S = 0.5
-# At 80 columns 10 to 25 are left for the bar: the time that has passed, the bytes and the ring are in the statistics.
+# At 80 columns, 10 to 25 are left for the bar. Elapsed time, bytes and slots are in the statistics.
 _WITH_END = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{remaining}, {rate_fmt}{postfix}]"
 _WITHOUT_END = "{desc}: {n_fmt} [{elapsed}, {rate_fmt}{postfix}]"
 
 
 class ProgressBar:
-    """Shows how far an epoch is: the `Pipeline.bar`.
+    """A progress bar of an epoch: the `Pipeline.bar`.
 
     Args:
-        pipeline: Whose.
+        pipeline: The pipeline.
         statistics: Returns its counters.
         name: Shown before the epoch.
     """
@@ -33,7 +33,7 @@ class ProgressBar:
         self._statistics, self._name = statistics, name
         self._make, self._epoch = bar_class(), -1
         self._bar: Any = None
-        self._length: int | None = None  # of the epoch before, too: that of its last one is forgotten
+        self._length: int | None = None  # kept from the previous epoch: the length of the last epoch may be forgotten
         self._before, self._drawn_at = Statistics(), 0.0
 
     def step(self, work_item: WorkItem) -> None:
@@ -58,12 +58,12 @@ class ProgressBar:
         return bar
 
     def _describe(self, bar: Any) -> None:
-        found = self._statistics()
-        change, self._before = found - self._before, found
+        current = self._statistics()
+        change, self._before = current - self._before, current
         bar.set_postfix_str(f"waits {share_text(change.wait_share)}")
 
     def close(self) -> None:
-        """Leave the bar as it is; nothing if there is none. From any thread."""
+        """Leave the bar as it is, if there is one. May be called from any thread."""
         bar, self._bar = self._bar, None
         if bar is not None:
             bar.close()

@@ -1,8 +1,8 @@
-"""Batches of samples: which samples a batch has, which batches a rank has, and how samples become a batch.
+"""Batches of samples: how the samples of a batch are combined.
 
-From the ground up; a module imports only from its own line and the lines above it::
+The modules, from the bottom up. A module imports only from its own line and the lines above it::
 
-    leaves.py        the leaves of samples: numbers and arrays are stacked, all else is listed
-    collate.py       samples become a batch, where it is to lie
-    padding.py       the same of arrays of unlike lengths, padded to the longest
+    leaves.py        the leaves of samples: numbers and arrays are stacked, other objects are put into lists
+    collate.py       combines samples to a batch, in the slot of the batch
+    padding.py       the same for arrays of different lengths, padded to the longest
 """

@@ -1,11 +1,11 @@
-"""Samples become a batch, where it is to lie: in a worker process inside the granted slot.
+"""Collation of samples to a batch, in a worker process directly inside the granted slot.
 
-Large arrays are written at their row as they come, while they are in the processor's cache, and the sample's own
-memory is free for the next one. Small ones are joined by one call per leaf at the end, which costs a tenth of a row
-each. So every byte is copied once.
+Large arrays are written to their row when they are added, while they are in the processor's cache, so that the sample's
+memory is free for the next one. Small arrays are joined at the end by one call per leaf, which costs a tenth of writing
+each row. So every byte is copied once.
 
-Containers are taken apart by field: dicts, tuples, lists, named tuples, dataclasses. What becomes of the leaves is said
-in `mpqueue.samples.leaves`.
+Containers are merged by field: dicts, tuples, lists, named tuples, dataclasses. `mpqueue.samples.leaves` merges the
+leaves.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ _ndarray = np.ndarray
 
 
 class _Rows:
-    """The rows of one large array, in the place of each sample's own."""
+    """The rows of one large array, which replace the samples' own arrays."""
 
     __slots__ = ("dtype", "out", "shape")
 
@@ -42,13 +42,13 @@ class _Rows:
 
 
 class Collation:
-    """Makes a batch of samples that are added one by one.
+    """A batch of samples that are added one by one.
 
     Args:
-        count: How many there will be, at most.
-        empty: Makes arrays.
-        keeps_records: Named tuples and dataclasses stay as `Recorded`, for who writes them into a slot.
-        refuse_none: Returns the error of a sample that is None, by its index.
+        count: Maximum number of samples.
+        empty: Creates arrays.
+        keeps_records: Keep named tuples and dataclasses as `Recorded`, for a writer into a slot.
+        refuse_none: Returns the error for a sample that is None, by its index.
     """
 
     def __init__(
@@ -64,17 +64,17 @@ class Collation:
         self._samples.append(self._put(sample, ()))
 
     def adder(self) -> Callable[[Any], object]:
-        """Return the fastest way to add the others, once the first one is there."""
-        # Without large arrays nothing is done before the end.
+        """Return the fastest function to add further samples, after the first one was added."""
+        # Without large arrays, all work is done at the end.
         return self.add if self._rows else self._samples.append
 
     def add_all(self, samples: Sequence[Any]) -> None:
-        """Add samples that are all there already."""
+        """Add several samples at once."""
         self._samples += samples
 
     def take_back(self) -> list[Any]:
-        """Return the samples that were added, with memory of their own; none is left."""
-        # Out of this object first: what was added is gone, also where a batch cannot be made of it.
+        """Remove and return the samples that were added, with their own memory."""
+        # Removed first: they must not be added to the next batch, even if they cannot be collated.
         samples, self._samples = self._samples, []
         taken = [self._take(sample, row) for row, sample in enumerate(samples)]
         self._rows.clear()
@@ -91,7 +91,7 @@ class Collation:
         return value
 
     def _put(self, value: Any, path: tuple[Any, ...]) -> Any:
-        """Write the large arrays of a sample at their rows; what is left of it has the rows in their place."""
+        """Write the large arrays of a sample to their rows; return the sample with `_Rows` in their place."""
         kind = type(value)
         if kind is _ndarray:
             return value if value.nbytes < _LARGE_BYTES else self._put_row(value, path)
@@ -108,16 +108,16 @@ class Collation:
         if rows is None:
             rows = self._rows[path] = _Rows(self._empty((self._count, *array.shape), array.dtype))
         if array.shape != rows.shape or array.dtype != rows.dtype:
-            return array  # the end sees to it
+            return array  # `finish` handles it
         rows.out[len(self._samples)] = array
         return rows
 
     def finish(self, indices: Sequence[Any]) -> Any:
-        """Return the batch of all samples that were added; ``indices`` are those of the samples.
+        """Return the batch of all samples that were added; ``indices`` are the indices of the samples.
 
         Raises:
             TypeError: A sample is None.
-            ValueError: Two samples cannot be stacked; the text names the leaf, the two indices and what is unlike.
+            ValueError: Two samples cannot be stacked; the message has the leaf, the two indices and the difference.
         """
         samples, self._samples = self._samples, []
         batch = self._merge(samples, LeafPlace(indices, self._refuse_none))
@@ -126,15 +126,15 @@ class Collation:
 
     def _merge(self, values: Sequence[Any], place: LeafPlace) -> Any:
         kinds = set(map(type, values))
-        # The rows of one array are the batch already; where another sample has something else there, each is taken out
-        # again.
+        # The rows of one array are already the batch. If another sample has a different value there, the rows are
+        # separated again.
         if _Rows in kinds:
             if len(kinds) == 1:
                 out: Array = values[0].out
                 return out if len(out) == len(values) else out[: len(values)]
             values = [value.out[row] if type(value) is _Rows else value for row, value in enumerate(values)]
             kinds = set(map(type, values))
-        # Mappings of several classes may still have the same keys.
+        # Mappings of different classes may still have the same keys.
         if len(kinds) > 1:
             place.check_none(values)
             if all(isinstance(value, Mapping) for value in values):
@@ -146,7 +146,7 @@ class Collation:
         if kind is _ndarray:
             stacked = stack_alike(values, self._empty)
             return merge_arrays(values, self._empty, place) if stacked is None else stacked
-        # All are None here: unlike types have gone the other way.
+        # All values are None here, because they have the same type.
         if values[0] is None:
             place.check_none(values)
             return None
@@ -166,14 +166,14 @@ class Collation:
             rows = [[getattr(value, name) for name in names] for value in values]
             return self._record(kind, names, self._merge_items(rows, [f".{name}" for name in names], place))
         if is_masked(first):
-            return np.ma.stack(values)  # which keeps their masks
+            return np.ma.stack(values)  # `np.stack` would drop the masks
         if is_stackable(first):
             return merge_arrays(values, self._empty, place)
         return list(values)
 
     def _merge_mappings(self, values: Sequence[Any], place: LeafPlace) -> dict[Any, Any]:
         keys = values[0].keys()
-        self._require_equal([value.keys() for value in values], lambda found: f"has the keys {list(found)}", place)
+        self._require_equal([value.keys() for value in values], lambda keys: f"has the keys {list(keys)}", place)
         return {key: self._merge([value[key] for value in values], place.step(f"[{key!r}]")) for key in keys}
 
     def _merge_items(self, values: Sequence[Any], steps: Sequence[str], place: LeafPlace) -> list[Any]:
@@ -185,10 +185,10 @@ class Collation:
         return [self._merge(column, place.step(step)) for step, column in zip(steps, columns, strict=True)]
 
     @staticmethod
-    def _require_equal(found: Sequence[Any], text: Callable[[Any], str], place: LeafPlace) -> None:
-        unlike = next((number for number, other in enumerate(found) if other != found[0]), 0)
+    def _require_equal(features: Sequence[Any], text: Callable[[Any], str], place: LeafPlace) -> None:
+        unlike = next((number for number, other in enumerate(features) if other != features[0]), 0)
         if unlike:
-            raise place.refuse(0, unlike, lambda number: text(found[number]))
+            raise place.refuse(0, unlike, lambda number: text(features[number]))
 
     def _record(self, kind: type, names: tuple[str, ...] | None, fields: list[Any]) -> Any:
         record = Recorded(kind, names, fields)

@@ -1,7 +1,7 @@
-"""The leaves of samples: those of one name in all samples of a batch become one leaf of the batch.
+"""The leaves of samples: the leaves with the same path in all samples become one leaf of the batch.
 
-Numbers and arrays are stacked along a new first axis, in an array from `Empty`: inside the slot, where there is one.
-Text, bytes and all other objects become a list.
+Numbers and arrays are stacked along a new first axis, in an array from `Empty`, inside the slot if there is one.
+Strings, bytes and other objects are put into a list.
 """
 
 import sys
@@ -17,24 +17,24 @@ _NUMBERS: dict[type, Any] = {bool: np.bool_, int: np.int64, float: np.float64, c
 
 
 def no_sample(name: str, hint: str = "did `__getitem__` forget to return?") -> TypeError:
-    """Return the error of a sample that is None.
+    """Return the error for a sample that is None.
 
     Args:
         name: The sample and its source, in words.
         hint: The likely mistake, as a question.
     """
     return TypeError(
-        f"{name} is None: {hint} To leave out samples, use mpqueue.Dataset(source).filter(function). "
-        "A missing value belongs into a field of a dict or tuple"
+        f"{name} is None: {hint} To skip samples, use mpqueue.Dataset(source).filter(function). "
+        "To represent a missing value, use a field of a dict or tuple"
     )
 
 
 class LeafPlace:
-    """The way to a leaf from the sample, and the samples' indices, for errors.
+    """The path to a leaf, and the samples' indices, for error messages.
 
     Args:
-        indices: By which the source was asked for the samples.
-        refuse_none: Returns the error of a sample that is None, by its index.
+        indices: The indices that the source was called with.
+        refuse_none: Returns the error for a sample that is None, by its index.
         path: The steps to the leaf.
     """
 
@@ -46,7 +46,7 @@ class LeafPlace:
         self._indices, self._refuse_none, self._path = indices, refuse_none, path
 
     def check_none(self, values: Sequence[Any]) -> None:
-        """Raise for a whole sample that is None; a field may be None in all samples.
+        """Raise if a whole sample is None; a field may be None in all samples.
 
         Raises:
             TypeError: One of the values is None, and the values are samples.
@@ -57,33 +57,33 @@ class LeafPlace:
                     raise self._refuse_none(index)
 
     def step(self, step: str) -> "LeafPlace":
-        """One step further."""
+        """Return the place one step further down."""
         return LeafPlace(self._indices, self._refuse_none, (*self._path, step))
 
     def name(self, number: int) -> str:
-        """Return the leaf of a sample, by its number in the batch."""
+        """Return the name of a sample's leaf, by the sample's number in the batch."""
         return f"{''.join(('sample', *self._path))} of index {self._indices[number]!r}"
 
     def refuse(self, one: int, other: int, what: Callable[[int], str]) -> ValueError:
-        """Return the error that names two samples, by their numbers in the batch, that are unlike in this leaf."""
+        """Return the error for two samples, by their numbers in the batch, that differ in this leaf."""
         leaf = "".join(("sample", *self._path))
         return ValueError(
-            f"cannot make a batch of unlike samples: {leaf} of index {self._indices[one]!r} {what(one)}, that of index "
-            f"{self._indices[other]!r} {what(other)}. Make them alike in the source, or pass collate=, a function "
-            "from a list of samples to a batch"
+            f"cannot combine different samples into a batch: {leaf} of index {self._indices[one]!r} {what(one)}, but "
+            f"index {self._indices[other]!r} {what(other)}. Make them equal in the source, or pass collate=, a "
+            "function from a list of samples to a batch"
         )
 
 
 def is_stackable(value: Any) -> bool:
-    """Return True for numbers and arrays, those of other libraries included."""
+    """Return True for numbers and arrays, including arrays of other libraries."""
     if isinstance(value, np.ndarray | np.generic):
         return not isinstance(value, np.str_ | np.bytes_)
     return isinstance(value, int | float | complex) or hasattr(type(value), "__dlpack__")
 
 
 def merge_numbers(values: Sequence[Any], kind: type, empty: Empty) -> Any:
-    """An array of Python's numbers of one kind; a list of integers that no dtype holds."""
-    # int64 first, which holds most; where one number is above it, uint64 may hold all, as in NumPy.
+    """Return an array of Python numbers of one type, or a list of integers if no dtype can hold them."""
+    # int64 first, which holds most integers. If one is too large, uint64 may hold all of them, as in NumPy.
     for dtype in (_NUMBERS[kind], np.uint64):
         try:
             out = empty(len(values), dtype)
@@ -100,13 +100,11 @@ def is_number(kind: type) -> bool:
 
 
 def stack_alike(arrays: Sequence[Array], empty: Empty) -> Array | None:
-    """The stacked arrays if all are of one shape and dtype, None if not.
-
-    Joined end to end: NumPy then asks for equal ranks, dtypes, and lengths of all axes but the first, at a third of the
-    price of a look at each.
-    """
+    """Return the stacked arrays if all have one shape and dtype, otherwise None."""
+    # Concatenated: NumPy then checks for equal ranks, dtypes, and lengths of all axes except the first, at a third of
+    # the cost of checking each array here.
     shape = arrays[0].shape
-    # What has no first axis, or an empty one, cannot be joined end to end.
+    # Arrays without a first axis, or with an empty one, cannot be concatenated.
     if not shape or not shape[0] or len(set(map(len, arrays))) > 1:
         return None
     out = empty((len(arrays), *shape), arrays[0].dtype)
@@ -118,11 +116,11 @@ def stack_alike(arrays: Sequence[Array], empty: Empty) -> Array | None:
 
 
 def merge_arrays(values: Sequence[Any], empty: Empty, place: LeafPlace) -> Any:
-    """The stacked arrays, of their common dtype.
+    """Return the stacked arrays, in their common dtype.
 
     Raises:
-        ValueError: Two have unlike shapes.
-        TypeError: NumPy takes one for no array: a tensor of torch's bfloat16, or of a GPU.
+        ValueError: Two arrays have different shapes.
+        TypeError: NumPy cannot convert a value: a torch tensor in bfloat16, or on a GPU.
     """
     arrays = [_as_array(value, number, place) for number, value in enumerate(values)]
     shape = arrays[0].shape
@@ -144,9 +142,9 @@ def _as_array(value: Any, number: int, place: LeafPlace) -> Array:
         return np.asarray(value)
     except TypeError as error:
         raise TypeError(
-            f"{place.name(number)}, a {type(value).__name__} of dtype {getattr(value, 'dtype', None)}, makes no NumPy "
-            f"array: {error}. Return it as an array that NumPy has, of a tensor in bfloat16 `.float()`, of one on a "
-            "GPU `.cpu()`; or use mpqueue.torch.DataLoader, whose batches are tensors of any dtype"
+            f"{place.name(number)}, a {type(value).__name__} of dtype {getattr(value, 'dtype', None)}, cannot be "
+            f"converted to a NumPy array: {error}. Return a NumPy array: use `.float()` for a tensor in bfloat16, "
+            "`.cpu()` for a tensor on a GPU. Or use mpqueue.torch.DataLoader, which returns tensors of any dtype"
         ) from error
 
 
@@ -159,10 +157,10 @@ def _common(arrays: Sequence[Array], place: LeafPlace) -> np.dtype[Any]:
 
 
 def merge_unlike(values: Sequence[Any], empty: Empty, place: LeafPlace) -> Any:
-    """The leaves of samples that are not all of one type.
+    """Return the merged leaves of samples with different types.
 
     Raises:
-        ValueError: Some are numbers or arrays, and others are not; or some are None.
+        ValueError: Some leaves are numbers or arrays and others are not, or some are None.
     """
     stackable = [is_stackable(value) for value in values]
     if all(stackable):
@@ -175,14 +173,14 @@ def merge_unlike(values: Sequence[Any], empty: Empty, place: LeafPlace) -> Any:
     kinds = [type(value) for value in values]
     other = next(number for number, kind in enumerate(kinds) if kind is not kinds[0])
 
-    def what(number: int) -> str:
+    def describe(number: int) -> str:
         return "is None" if values[number] is None else f"is of type {kinds[number].__name__}"
 
-    raise place.refuse(0, other, what)
+    raise place.refuse(0, other, describe)
 
 
 def is_masked(value: Any) -> bool:
     """Return True for NumPy's masked arrays."""
-    # NumPy imports them, for 13 ms, when somebody first names them; before that there are none.
+    # NumPy imports them, for 13 ms, at the first use of the name; before that there are no masked arrays.
     masked = getattr(sys.modules.get("numpy.ma"), "MaskedArray", None)
     return masked is not None and isinstance(value, masked)

@@ -1,6 +1,6 @@
-"""Samples whose arrays have unlike lengths become a batch: each array is padded to the longest one.
+"""Collation of samples with arrays of different lengths: each array is padded to the longest one.
 
-Lists of numbers count as arrays here, since that is how tokenizers and tables give them.
+Lists of numbers count as arrays here, because tokenizers and tables return them.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ _NUMBERS = {bool, int, float, complex}
 
 
 class PaddedCollation(Collation):
-    """Makes a batch of samples; arrays of unlike shapes are padded with zeros behind each axis, to the longest one.
+    """A batch of samples; arrays of different shapes are padded with zeros at the end of each axis, to the longest one.
 
-    Text in arrays is padded with empty text.
+    Strings in arrays are padded with empty strings.
 
     Follows: TensorFlow's ``padded_batch`` with its default shapes and values.
     """
@@ -33,7 +33,7 @@ class PaddedCollation(Collation):
 
 
 def _as_arrays(values: Sequence[Any]) -> list[Array] | None:
-    """Arrays of all values; None: one is no array, or of another kind than those that are padded."""
+    """Return the values as arrays, or None if one of them is not an array that can be padded."""
     arrays = []
     for value in values:
         if type(value) is list:
@@ -51,17 +51,17 @@ def _as_arrays(values: Sequence[Any]) -> list[Array] | None:
 
 
 def _pad(arrays: Sequence[Array], empty: Empty, place: LeafPlace) -> Array:
-    """Stack arrays of one number of axes.
+    """Stack arrays with the same number of axes, padded.
 
     Raises:
-        ValueError: One has more axes than another.
+        ValueError: Two arrays have different numbers of axes.
     """
     num_axes = arrays[0].ndim
     other = next((number for number, array in enumerate(arrays) if array.ndim != num_axes), 0)
     if other:
         raise place.refuse(0, other, lambda number: f"has {arrays[number].ndim} axes")
     shape = tuple(map(max, zip(*[array.shape for array in arrays], strict=True)))
-    # An empty list says nothing of its numbers' kind, and would make floats of all.
+    # An empty list has the dtype float64, and would make the batch float64 as well.
     dtype = np.result_type(*({array.dtype for array in arrays if array.size} or {arrays[0].dtype}))
     out = empty((len(arrays), *shape), dtype)
     out[...] = np.zeros((), dtype)

@@ -1,6 +1,6 @@
 """Random numbers: each batch and each sample has its own, derived from (seed, epoch, index).
 
-Modules, from the ground up. A module imports only from its own line and the lines above it::
+The modules, from the bottom up. A module imports only from its own line and the lines above it::
 
     seeds.py              seeds and shuffled orders from (seed, epoch, index)
     picks.py              the picks of a shuffle buffer

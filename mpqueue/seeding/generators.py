@@ -1,8 +1,7 @@
-"""Random generators inside of an object, and their states as plain data. Pure.
+"""Random generators inside an object, and their states as plain data. Changes nothing but the generators.
 
-Generators of Python, NumPy and torch are looked for by `mpqueue.system.contents`; what is found is known by its path.
-
-A state is made of numbers, text, lists and dicts, so that it may be stored as JSON.
+`mpqueue.system.contents` searches for generators of Python, NumPy and torch; each is identified by its path. A state
+consists of numbers, strings, lists and dicts, so that it can be stored as JSON.
 """
 
 import random
@@ -16,18 +15,18 @@ from mpqueue.system.contents import contents, is_a
 
 
 def generators_in(source: Any, without: Iterable[Any] = ()) -> Iterator[tuple[str, Any]]:
-    """All generators below a source, with their paths, breadth first; nothing that lies in objects of ``without``."""
-    # A list of a million file names holds no generator.
+    """Yield all generators inside a source with their paths, breadth first; objects of ``without`` are skipped."""
+    # Long containers are skipped: a list of a million file names contains no generator.
     for found in contents(source, _is_generator, without=without, skips_long=True):
         yield found.path, found.value
 
 
 def global_generators() -> dict[str, Any]:
-    """The generators that all of a process shares, by name; torch's where it is imported."""
+    """Return the generators that all code of a process shares, by name; torch's if it is imported."""
     own: Any = random.random, np.random.rand  # methods of the global ones
     of_torch = getattr(sys.modules.get("torch"), "default_generator", None)
-    found = {"random": own[0].__self__, "numpy": own[1].__self__, "torch": of_torch}
-    return {name: generator for name, generator in found.items() if generator is not None}
+    generators = {"random": own[0].__self__, "numpy": own[1].__self__, "torch": of_torch}
+    return {name: generator for name, generator in generators.items() if generator is not None}
 
 
 def state_of(generator: Any) -> dict[str, Any]:
@@ -45,7 +44,7 @@ def state_of(generator: Any) -> dict[str, Any]:
 
 
 def set_state(generator: Any, saved: dict[str, Any]) -> None:
-    """Put a generator into a state that `state_of` gave; one of another kind is left as it is."""
+    """Restore a generator's state from `state_of`; a generator of another kind is left unchanged."""
     if saved["kind"] != state_of(generator)["kind"]:
         return
     state = saved["state"]

@@ -52,13 +52,13 @@ class PythonRng:
 
     def has_drawn(self) -> bool:
         """Draw from the generator and its twin, and compare."""
-        # `random.getstate` takes 5 µs, two draws 0.1 µs. The generator moves on, but in step with its twin, and whoever
-        # needs its numbers seeds it first. Two states that differ draw the same 32 bits once in 4 billion times.
+        # `random.getstate` takes 5 µs, two draws 0.1 µs. The generator advances in step with its twin, and code that
+        # needs reproducible numbers seeds it first. Two different states draw the same 32 bits once in 4 billion times.
         return self._draw(32) != self._draw_from_twin(32)
 
 
 class NumpyRng:
-    """The generator behind the functions of `numpy.random`, whose bit generator users can replace."""
+    """The generator behind the functions of `numpy.random`; users can replace its bit generator."""
 
     def __init__(self) -> None:
         self._find_bits: Any = np.random.get_bit_generator  # type: ignore[attr-defined]
@@ -76,10 +76,10 @@ class NumpyRng:
             bits.state = type(bits)(number).state
 
     def watch(self) -> None:
-        """Remember the bit generator and its place."""
+        """Remember the bit generator and its position."""
         bits = self._find_bits()
         if type(bits) is not np.random.MT19937:
-            self._bits = None  # its state has another layout: each look finds a draw
+            self._bits = None  # its state has another layout: `has_drawn` always returns True
             return
         if bits is not self._bits:
             # A copy of the state takes 2 µs. Here its memory is read, at the address that NumPy publishes for this.

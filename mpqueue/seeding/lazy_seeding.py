@@ -1,18 +1,19 @@
-"""Seeds the generators that all code of a process shares, for each batch or sample, if the source draws from them.
+"""Seeding of the generators that all code of a process shares, for each batch or sample, if the source uses them.
 
-To seed Python's generator takes 3.4 µs, NumPy's 1.6 µs and torch's 1.1 µs. A small sample takes less, and most sources
-draw nothing. No interface reports the first draw, so the source is tried, for each generator separately:
+Seeding takes 3.4 µs for Python's generator, 1.6 µs for NumPy's and 1.1 µs for torch's. A small sample takes less time,
+and most sources draw no random numbers. No interface reports the first draw, so each generator is checked separately:
 
     the first batch of a worker     all generators are seeded for each sample, and checked after it
-    a generator was drawn from      it is seeded for each sample from now on
-    it was not drawn from           it is not seeded, and checked after each batch. If the batch has drawn from it, the
-                                    batch is computed once more, with this generator seeded for each sample
+    a generator was drawn from      it is seeded for each sample from then on
+    it was not drawn from           it is not seeded, but checked after each batch. If the batch has drawn from it, the
+                                    batch is computed again, with this generator seeded for each sample
 
-So a source may be asked twice for one batch, once per generator and worker, if it draws now and then and not in the
-worker's first batch. An element of a stream is computed again in a virtual shard that is reopened at its last snapshot.
+So a source that draws only now and then may be called twice for one batch, once per generator and worker. An element of
+a stream is computed again in a virtual shard that is reopened at its last snapshot.
 
-What cannot be computed again is seeded at once: elements of generator functions and iterators, and samples that
-several threads compute. For the latter two and for batches of a generator function, that is once per batch.
+Elements of generator functions and iterators, and samples that several threads compute, cannot be computed again. There
+the generators are always seeded. For samples in threads and for batches of a generator function, they are seeded once
+per batch.
 """
 
 from collections.abc import Callable
@@ -29,10 +30,10 @@ T = TypeVar("T")
 
 
 class LazySeeding:
-    """Seeds the generators of this process for batches or samples.
+    """Seeding of the generators of this process for batches or samples.
 
     Args:
-        can_repeat: Whatever is computed can be computed again. If False, all generators are seeded each time.
+        can_repeat: Batches and samples can be computed again. If False, all generators are seeded each time.
         is_shared: Other code of this process draws from the generators between two batches.
 
     Attributes:
@@ -45,17 +46,17 @@ class LazySeeding:
         self.stages: Any = None
         self._can_repeat, self._is_shared = can_repeat, is_shared
         self._is_first = can_repeat
-        self._seeded: list[GlobalRng] = [PythonRng(), NumpyRng()]  # before each batch or sample
-        self._idle: list[GlobalRng] = []  # nothing was drawn from these
-        self._drawn: list[GlobalRng] = []  # in the first batch
-        self._of: Of | None = None  # what was seeded last
+        self._seeded: list[GlobalRng] = [PythonRng(), NumpyRng()]  # seeded before each batch or sample
+        self._idle: list[GlobalRng] = []  # never drawn from
+        self._drawn: list[GlobalRng] = []  # drawn from in the first batch
+        self._of: Of | None = None  # the batch or sample of the last seeding
         self._own = make_mark()
         self._watch = Watch("torch", self._add_torch)
 
     def _add_torch(self, torch: ModuleType) -> None:
         """Handle the import of torch, which may happen while the source computes a sample."""
         if not hasattr(torch, "default_generator"):
-            return  # a stub of a program without PyTorch
+            return  # a stub module of that name
         rng = TorchRng(torch)
         if self._can_repeat and not self._is_first:
             rng.watch()
@@ -87,7 +88,7 @@ class LazySeeding:
         It may be called a second time for the same arguments.
 
         Raises:
-            Exception: What ``compute`` raised.
+            Exception: The exception that ``compute`` raised.
         """
         if self._is_first:
             return self._first(compute, *arguments)
@@ -108,14 +109,14 @@ class LazySeeding:
             if raised is not None:
                 raise raised
             return result
-        # Python seeds its generator in each child that the source forks. The child must leave, and compute no batch.
+        # Python seeds its generator in each child that the source forks. The child must exit without computing batches.
         if not self._own[0]:
             if raised is not None:
                 raise raised
             return result
-        result = raised = None  # type: ignore[assignment]  # their memory is needed again
+        result = raised = None  # type: ignore[assignment]  # release their memory, which the second call needs
         self._begin_seeding(rng)
-        return self.each(compute, *arguments)  # with other numbers it may draw from another generator, too
+        return self.each(compute, *arguments)  # with other random numbers it may use another generator, too
 
     def _begin_seeding(self, rng: GlobalRng) -> None:
         self._idle.remove(rng)
@@ -138,15 +139,15 @@ class LazySeeding:
                 rng.watch()
 
     def _check_first(self) -> None:
-        """Note which generators the sample before has drawn from."""
-        if self._of is not None:  # else they were not seeded yet
+        """Record the generators that the previous sample has drawn from."""
+        if self._of is not None:  # otherwise they were not seeded yet
             self._drawn += [rng for rng in self._seeded if rng not in self._drawn and rng.has_drawn()]
 
     def once(self, of: Of, compute: Callable[..., T], *arguments: Any) -> T:
         """Return the result of `compute`, with all generators seeded once, for a batch whose samples share them.
 
         Raises:
-            Exception: What ``compute`` raised.
+            Exception: The exception that ``compute`` raised.
         """
         self._seeded, self._idle, self._is_first = [*self._seeded, *self._idle], [], False
         self.seed(*of)

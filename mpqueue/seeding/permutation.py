@@ -1,10 +1,10 @@
-"""The order of the samples of an epoch, from (seed, epoch), place by place.
+"""The order of the samples of an epoch, a function of (seed, epoch) that is computed place by place.
 
-Each worker computes the indices of its own batches, so nothing is drawn or sent before the first batch. Up to 65,536
-samples are shuffled as a whole: half a millisecond. More are permuted by a Feistel network over the next power of two,
-whose keys follow from (seed, epoch); a result that is no index is put in again until it is one (cycle walking, less
-than two rounds on average). It is computed for a block of places at once, because NumPy's calls cost more than their
-work on a few numbers.
+Each worker computes the indices of its own batches, so that no indices are drawn or sent before the first batch. Up to
+65,536 samples are shuffled at once, in half a millisecond. More samples are permuted by a Feistel network over the next
+power of two, with keys derived from (seed, epoch). A result that is not an index is encrypted again until it is one
+(cycle walking, less than two rounds on average). Whole blocks of places are computed at once, because NumPy's calls
+cost more than their work for a few numbers.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from mpqueue.seeding.seeds import sequence_of
 
 Indices: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
-_SHUFFLED = 0x73616D706C6573  # separates these numbers from all others of the seed
+_SHUFFLED = 0x73616D706C6573  # separates these numbers from all others derived from the seed
 _MAX_SHUFFLED = 1 << 16
 _ROUNDS = 6
 _BLOCK = 1 << 12
@@ -25,19 +25,20 @@ _MAX_BLOCKS = 4
 _MULTIPLIERS = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 _HALF = np.uint64(32)
 _WORD = 0xFFFFFFFFFFFFFFFF
-_MANY = 24  # places for which NumPy is faster than one by one
+_MANY = 24  # from this number of places on, NumPy is faster than one place at a time
 
 
 def permuted(seed: int, epoch: int, length: int, places: Indices) -> Indices:
-    """The indices at these places of a shuffled epoch of more than one sample; all of them are a permutation."""
+    """Return the indices at these places of a shuffled epoch of more than one sample."""
     bits, keys = _bits_of(length), _keys_of(seed, epoch)
-    found = _encrypt(places.astype(np.uint64), bits, keys)
-    # There are less than twice as many values as indices: on average more than half of them are indices at once.
+    indices = _encrypt(places.astype(np.uint64), bits, keys)
+    # There are less than twice as many values as indices, so that on average more than half of them are indices at
+    # once.
     while True:
-        (outside,) = np.nonzero(found >= np.uint64(length))
+        (outside,) = np.nonzero(indices >= np.uint64(length))
         if not len(outside):
-            return found.astype(np.int64)
-        found[outside] = _encrypt(found[outside], bits, keys)
+            return indices.astype(np.int64)
+        indices[outside] = _encrypt(indices[outside], bits, keys)
 
 
 def _bits_of(length: int) -> int:
@@ -49,7 +50,7 @@ def _keys_of(seed: int, epoch: int) -> np.ndarray[Any, Any]:
 
 
 def permuted_one(keys: Sequence[int], length: int, place: int) -> int:
-    """The index at one place, as of `permuted`: 6 µs, a tenth of what NumPy's calls cost for a single number."""
+    """Return the index at one place, as `permuted`: 6 µs, a tenth of the cost of NumPy's calls for one number."""
     bits = _bits_of(length)
     low, high = bits // 2, bits - bits // 2
     low_mask, high_mask = (1 << low) - 1, (1 << high) - 1
@@ -70,9 +71,9 @@ def permuted_one(keys: Sequence[int], length: int, place: int) -> int:
 
 
 def _encrypt(values: np.ndarray[Any, Any], bits: int, keys: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """One pass through the network: a bijection of the numbers below ``2 ** bits``."""
+    """Return the values after one pass through the network, a bijection of the numbers below ``2 ** bits``."""
     low, high = bits // 2, bits - bits // 2
-    # Each round changes one part by the other, which it keeps, and so can be undone: no two values meet.
+    # Each round changes one part by a function of the other, unchanged part. It can be undone: a bijection.
     left, right = values >> np.uint64(low), values & np.uint64((1 << low) - 1)
     for number, key in enumerate(keys):
         if number % 2:
@@ -93,12 +94,12 @@ def _mixed(values: np.ndarray[Any, Any], key: np.uint64) -> np.ndarray[Any, Any]
 
 
 def is_run(places: Sequence[int]) -> bool:
-    """Return whether each place is the one behind the place before."""
+    """Return whether the places are consecutive."""
     return places[-1] - places[0] == len(places) - 1 and all(map(eq, places, range(places[0], places[0] + len(places))))
 
 
 class SampleOrder:
-    """The order of one epoch after the other, as one worker asks for it.
+    """The orders of successive epochs, for one worker.
 
     Args:
         seed: The order depends only on the seed and the epoch.
@@ -108,20 +109,20 @@ class SampleOrder:
 
     def __init__(self, seed: int, *, shuffle: bool, world: int = 1) -> None:
         self._seed, self._shuffle, self._world = seed, shuffle, world
-        self._of: tuple[int, int] = (-1, -1)  # epoch and length that are kept
+        self._of: tuple[int, int] = (-1, -1)  # epoch and length of the current order
         self._whole: Indices | None = None
         self._blocks: dict[tuple[int, ...], Indices] = {}  # see `_kept`
         self._latest: tuple[int, int, int] | None = None  # size, offset and rank of the latest run of places
         self._keys: list[int] = []
 
     def indices(self, epoch: int, length: int, first: int, count: int) -> Sequence[int]:
-        """The indices at places from ``first`` on; behind the end it begins anew."""
+        """Return ``count`` indices from place ``first`` on; after the last place, they continue with the first one."""
         if first + count > length:
-            found: list[int] = []
-            while len(found) < count:
-                start = (first + len(found)) % length
-                found += self.indices(epoch, length, start, min(count - len(found), length - start))
-            return found
+            indices: list[int] = []
+            while len(indices) < count:
+                start = (first + len(indices)) % length
+                indices += self.indices(epoch, length, start, min(count - len(indices), length - start))
+            return indices
         if not self._shuffle:
             return range(first, first + count)
         if self._of != (epoch, length):
@@ -134,7 +135,7 @@ class SampleOrder:
         return self._from_blocks(first, count)
 
     def at(self, epoch: int, length: int, places: Sequence[int]) -> Sequence[int]:
-        """The indices at any places."""
+        """Return the indices at any places."""
         count = len(places)
         if not count or not self._shuffle:
             return places
@@ -145,7 +146,7 @@ class SampleOrder:
         if self._whole is not None:
             whole: list[int] = self._whole[np.asarray(places)].tolist()
             return whole
-        # The places of a lane: its blocks have nothing but its own.
+        # The places of a virtual shard: its blocks contain only its own places.
         if type(places) is range and places.step > 1:
             return self._from_blocks(places.start // places.step, count, places.step, places.start % places.step)
         if count >= _MANY:
@@ -154,8 +155,8 @@ class SampleOrder:
         return [permuted_one(self._keys, length, place) for place in places]
 
     def _enter(self, epoch: int, length: int) -> None:
-        # The order is complete before it is kept, by assignments alone, and `_of` is the last of these: a signal
-        # handler that raises in here, where the caller computes, leaves nothing that a later call would take for it.
+        # The order is complete before it is stored, by assignments alone, and `_of` is the last one. If a signal
+        # handler raises in between, no later call mistakes a partial order for a complete one.
         whole, keys = None, self._keys
         if length <= _MAX_SHUFFLED:
             whole = np.arange(length)
@@ -166,24 +167,24 @@ class SampleOrder:
         self._whole, self._keys, self._blocks, self._of = whole, keys, {}, (epoch, length)
 
     def _from_blocks(self, first: int, count: int, step: int = 1, offset: int = 0) -> list[int]:
-        """The indices at places ``offset + step * number``, for ``count`` numbers from ``first`` on."""
-        found: list[int] = []
-        while len(found) < count:
-            number, start = divmod(first + len(found), _BLOCK)
+        """Return the indices at places ``offset + step * number``, for ``count`` numbers from ``first`` on."""
+        indices: list[int] = []
+        while len(indices) < count:
+            number, start = divmod(first + len(indices), _BLOCK)
             block = self._kept((number, step, offset), self._places_in_steps)
-            found += block[start : start + count - len(found)].tolist()
-        return found
+            indices += block[start : start + count - len(indices)].tolist()
+        return indices
 
     def _repeats(self, first: int, count: int) -> bool:
-        """Return whether a run of places is a batch of the same size and rank as the run before it, if there is one."""
+        """Return whether a run of places is a batch with the size and the rank of the previous run, if any."""
         batch, offset = divmod(first, count)
         latest, self._latest = self._latest, (count, offset, batch % self._world)
         return latest in {None, self._latest}
 
     def _of_rank(self, first: int, count: int) -> list[int]:
-        """The indices of a batch of one rank, out of a block that has only batches of this rank."""
-        # With 100 ranks and 32 samples a batch, a block of consecutive places has a single batch of this rank: 390 us
-        # for each batch, where 27 are enough.
+        """Return the indices of a batch of one rank, from a block that contains only batches of this rank."""
+        # With 100 ranks and 32 samples per batch, a block of consecutive places has one batch of this rank: 390 µs per
+        # batch rather than 27.
         batch, offset = divmod(first, count)
         turn, rank = divmod(batch, self._world)
         number, start = divmod(turn, max(1, _BLOCK // count))
@@ -202,7 +203,7 @@ class SampleOrder:
         return places[places < self._of[1]]
 
     def _kept(self, key: tuple[int, ...], places_of: Callable[..., Indices]) -> Indices:
-        """Return a block of indices that is kept, or compute it; its key is the arguments of ``places_of``."""
+        """Return a cached block of indices, or compute it; its key is the arguments of ``places_of``."""
         block = self._blocks.get(key)
         if block is None:
             if len(self._blocks) >= _MAX_BLOCKS:

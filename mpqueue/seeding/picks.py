@@ -1,9 +1,9 @@
 """The picks of a shuffle buffer: which of its elements is returned next.
 
-The picks follow from (seed, epoch, virtual shard, stage) and their numbers. A block of picks is a block of NumPy's
-Philox, whose counter is the number of the block. So a snapshot has the number of the next pick, and no state of a
-generator. Picks are raw bits, which no version of NumPy changes, and are scaled by a product: for a buffer of a million
-elements one element is picked more often than another by a 4,000th at most.
+The picks are a function of (seed, epoch, virtual shard, stage) and their numbers. A block of picks is a block of
+NumPy's Philox, with the number of the block as its counter. So a snapshot contains the number of the next pick, but no
+generator state. Picks are raw bits, which are the same in all versions of NumPy, scaled by a product. In a buffer of a
+million elements, the probabilities of two elements differ by at most a 4,000th.
 """
 
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from mpqueue.seeding.seeds import sequence_of
 
 Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 _BLOCK = 1 << 11
-_PICKS = 0x7069636B73  # separates these numbers from those of samples
-_DRAIN = 1 << 62  # a block that no pick reaches
+_PICKS = 0x7069636B73  # separates these numbers from those for samples
+_DRAIN = 1 << 62  # a block after all picks
 
 
 class Picks:
-    """Random numbers of a stage in a virtual shard, each by its number.
+    """Random numbers of a stage in a virtual shard, accessible by number.
 
     Args:
-        seed: Of the stage.
+        seed: Seed of the stage.
         epoch: The epoch.
-        lane: The number of the virtual shard among those of all ranks.
+        lane: Number of the virtual shard, over all ranks.
     """
 
     def __init__(self, seed: int, epoch: int, lane: int) -> None:
@@ -41,7 +41,7 @@ class Picks:
 
     @property
     def key(self) -> list[int]:
-        """The two integers that the picks follow from."""
+        """The two integers that the picks are derived from."""
         return list(self._key.tolist())
 
     def _begin(self, key: np.ndarray[Any, Any]) -> None:
@@ -55,13 +55,13 @@ class Picks:
         return bits
 
     def take(self, first: int, count: int, bound: int) -> Numbers:
-        """Return the picks of these numbers, each below ``bound``."""
+        """Return ``count`` picks from number ``first`` on, each below ``bound``."""
         block, start = divmod(first, _BLOCK)
-        found = self._scaled(block, bound)[start : start + count]
-        while len(found) < count:
+        picks = self._scaled(block, bound)[start : start + count]
+        while len(picks) < count:
             block += 1
-            found = np.concatenate((found, self._scaled(block, bound)[: count - len(found)]))
-        return found
+            picks = np.concatenate((picks, self._scaled(block, bound)[: count - len(picks)]))
+        return picks
 
     def _scaled(self, block: int, bound: int) -> Numbers:
         if self._of != (block, bound):
@@ -76,16 +76,16 @@ class Picks:
 
     def latest(self, count: int, bound: int) -> Numbers:
         """Return the number of the last pick of each place among the first ``count`` picks, or -1 if there is none."""
-        found = np.full(bound, -1, np.int64)
+        last = np.full(bound, -1, np.int64)
         missing, end = bound, count
         while end > 0 and missing:
             first = max(0, end - max(_BLOCK, bound))
             picks = self._of_range(first, end, bound)
             latest = np.full(bound, -1, np.int64)
-            latest[picks] = np.arange(first, end)  # of those for one place the last one stays
-            found = np.where(found < 0, latest, found)
-            missing, end = int(np.count_nonzero(found < 0)), first
-        return found
+            latest[picks] = np.arange(first, end)  # NumPy keeps the last one of several values for a place
+            last = np.where(last < 0, latest, last)
+            missing, end = int(np.count_nonzero(last < 0)), first
+        return last
 
     def _of_range(self, first: int, end: int, bound: int) -> Numbers:
         blocks = [self._scaled(block, bound) for block in range(first // _BLOCK, -(-end // _BLOCK))]
@@ -94,15 +94,15 @@ class Picks:
 
 
 def arrivals(state: dict[str, Any], count: int) -> Numbers:
-    """Return the arrival numbers of the elements that a buffer holds.
+    """Return the arrival numbers of the elements in a buffer.
 
     Args:
         state: The item of a `ShuffleStage` in a snapshot.
-        count: Number of elements that are held.
+        count: Number of elements in the buffer.
     """
     picks, size, num_picks = Picks.of(state["key"]), state["size"], state["pick"]
     latest = picks.latest(num_picks, size)
     arrived = np.where(latest < 0, np.arange(size), size + latest)
-    if state["draining"]:  # what is left are the first elements of the order in which the buffer is drained
+    if state["draining"]:  # the first elements of the order in which the buffer is drained are left
         arrived = arrived[picks.order(size)]
     return arrived[:count]

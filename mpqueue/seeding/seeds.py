@@ -1,10 +1,10 @@
-"""Random numbers of a batch follow from (seed, epoch, index), and from nothing else. Pure.
+"""Seeds of batches: the random numbers of a batch depend only on (seed, epoch, index).
 
-So the stream is the same for 1 or 64 workers, after a worker's death, and after a resume. The generators that all code
-of a process shares are seeded by `mpqueue.seeding.global_rng`.
+So the stream is the same for 1 or 64 workers, after a worker crash, and after a resume. `mpqueue.seeding.global_rng`
+seeds the generators that all code of a process shares.
 
-Types of `numpy.random` are named in quotes: NumPy loads that with the first use of one of its names, which takes longer
-than all of this package, and a trainer that shuffles nothing needs none.
+Types of `numpy.random` are quoted: NumPy imports that module at the first use of one of its names, which takes longer
+than importing this package, and a trainer that does not shuffle never needs it.
 """
 
 from typing import Any, NamedTuple
@@ -13,12 +13,12 @@ import numpy as np
 
 _PART = 0x9E3779B97F4A7C15
 _FIRST, NEXT_ITEM, WORD = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xFFFFFFFFFFFFFFFF
-_MOST_ORDERED = 1 << 48  # no machine addresses more bytes
-_ORDER = 0x6F72646572  # separates the numbers of a shuffle from those of the batches
+_MOST_ORDERED = 1 << 48  # no machine can address more bytes
+_ORDER = 0x6F72646572  # separates the numbers of a shuffle from the batches' numbers
 
 
 class BatchSeed(NamedTuple):
-    """The numbers from which the random numbers of one batch follow."""
+    """The numbers that the random numbers of one batch are derived from."""
 
     seed: int
     epoch: int
@@ -26,29 +26,32 @@ class BatchSeed(NamedTuple):
 
 
 def generator(of: BatchSeed) -> "np.random.Generator":
-    """Return the batch's own generator: the same numbers whenever and wherever it is made."""
+    """Return the batch's own generator, which always yields the same numbers."""
     return np.random.Generator(np.random.PCG64(sequence_of(*of)))
 
 
 def place_of(token: Any) -> int:
-    """Return the place from which the random numbers of an element of a stream follow.
+    """Return the place that the random numbers of an element of a stream are derived from.
 
-    That of an int is the int itself. That of a tuple follows from its first two parts, which tell any two elements of a
-    stage apart: no element is in two batches, rows or pairs of one lane and pass. It is no `hash`: that of a tuple may
-    be another one in the next version of Python, and a stream that is resumed there would draw other numbers. It need
-    not look random, since whoever seeds a generator with it mixes it: that of (token, item + 1) lies `NEXT_ITEM` behind
-    that of (token, item), modulo 2**64.
+    The place of an int is the int itself. The place of a tuple is derived from its first two parts, which are unique in
+    a
+    stage: no element is in two batches, rows or pairs of one virtual shard and epoch.
+
+    The place of (token, item + 1) is the place of (token, item) plus `NEXT_ITEM`, modulo 2**64. It need not look
+    random, because generators mix their seeds.
 
     Args:
         token: An int, or a tuple of tokens.
     """
+    # Not `hash`: the hash of a tuple may change in a later version of Python, where a resumed stream would then draw
+    # different numbers.
     return token if type(token) is int else _place_of(token, 0)
 
 
-# Places of tuples that lie deep in others. A pipeline of 5,000 stages may have tokens as deep, and each stage asks for
-# the place of a tuple that holds the one of the stage before.
+# Places of deeply nested tuples. The tokens of a pipeline of 5,000 stages may be nested 5,000 levels deep, and each
+# stage computes the place of a tuple that contains the previous stage's token.
 _DEEP, _MOST_KEPT = 32, 10_000
-_kept: dict[int, tuple[Any, int]] = {}  # by the `id` of the tuple, which is held so that its id stays its own
+_kept: dict[int, tuple[Any, int]] = {}  # by the `id` of the tuple, which is kept so that the id is not reused
 
 
 def _place_of(token: Any, depth: int) -> int:
@@ -70,16 +73,17 @@ def _place_of(token: Any, depth: int) -> int:
 
 
 def permutation(seed: int, epoch: int, length: int) -> np.ndarray[Any, Any]:
-    """The order of a shuffled epoch: uint32 below 2**32 entries, so 4 bytes each.
+    """Return the order of a shuffled epoch: uint32 below 2**32 entries, so 4 bytes each.
 
     Raises:
-        ValueError: No memory can be addressed for so many.
+        ValueError: The order does not fit into memory.
     """
-    # NumPy gives an empty array for `sys.maxsize`, the length that some give what has no end: it counts in floats.
+    # Some endless sources have the length `sys.maxsize`, for which NumPy returns an empty array: it computes in floats.
     if length > _MOST_ORDERED:
         raise ValueError(
-            f"shuffle=True keeps the order of an epoch, 8 bytes a batch, and the source has {length:,} batches: leave "
-            "it out, and draw in __getitem__ (mpqueue.rng()); or give samples and batch_size: that order takes none"
+            f"shuffle=True keeps the order of an epoch in memory, 8 bytes per batch, but the source has {length:,} "
+            "batches: remove it, and draw random items in __getitem__ (mpqueue.rng()). Or pass samples and batch_size: "
+            "their order takes no memory"
         )
     order = np.arange(length, dtype=np.uint32 if length <= 1 << 32 else np.uint64)
     np.random.Generator(np.random.PCG64(sequence_of(seed, epoch, _ORDER))).shuffle(order)
@@ -87,6 +91,6 @@ def permutation(seed: int, epoch: int, length: int) -> np.ndarray[Any, Any]:
 
 
 def sequence_of(*words: int) -> "np.random.SeedSequence":
-    """The entropy of these numbers, for any generator of NumPy."""
+    """Return the entropy of these numbers, for any generator of NumPy."""
     # Entropy must not be negative, indices of user-made orders may be.
     return np.random.SeedSequence([number & WORD for number in words])

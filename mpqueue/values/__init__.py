@@ -1,9 +1,9 @@
 """Values, dtypes and shapes of Examples, by TensorFlow's rules.
 
-From the ground up::
+The modules, from the bottom up::
 
-    dtypes.py         dtypes by their names: NumPy's, and "string" for text
-    shapes.py         static shapes, whose unknown dimensions are None
-    conversion.py     Python values to arrays
+    dtypes.py         dtypes by name: NumPy's, and "string" for strings
+    shapes.py         static shapes, with None for unknown dimensions
+    conversion.py     conversion of Python values to arrays
     sparse.py         SparseTensorValue, the sparse triple
 """

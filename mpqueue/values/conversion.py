@@ -2,12 +2,12 @@
 
 Two kinds of values have different rules:
 
-* An *array* is anything that knows its dtype. TensorFlow trusts it and casts it without a warning: 2.7 becomes 2, an
-  integer out of range wraps, a complex number keeps its real part.
-* A *literal* is a Python number or text, alone or in lists. It must fit the dtype in kind: 2.0 is no integer, and 1 is
-  no boolean.
+* An *array* is any object with a dtype. TensorFlow casts it without a warning: 2.7 becomes 2, an integer out of range
+  wraps, a complex number keeps its real part.
+* A *literal* is a Python number or string, alone or in lists. Its kind must match the dtype: 2.0 is not an integer, and
+  1 is not a boolean.
 
-Text becomes an object array of ``bytes`` in UTF-8: NumPy's own dtypes for text drop trailing zero bytes.
+Strings become an object array of ``bytes`` in UTF-8, because NumPy's string dtypes drop trailing zero bytes.
 
 `to_array` converts a value to a given dtype. `mpqueue.tf1.values.conversion` has the other rules of TensorFlow.
 """
@@ -39,17 +39,17 @@ def to_array(value: Any, dtype: DType, label: str) -> Array:
 
     Args:
         value: An array, a literal or nested lists of literals.
-        dtype: As `as_dtype` returns it.
-        label: Names the value in errors.
+        dtype: A dtype returned by `as_dtype`.
+        label: Name of the value in errors.
 
     Raises:
-        ValueError: None, ragged lists, or an array of text that is no number.
-        TypeError: A literal of another kind: text for a number, 2.0 for an integer, a number for text.
-        OverflowError: A Python integer that is out of the range of every integer dtype.
+        ValueError: The value is None, ragged lists, or an array with a string that is not a number.
+        TypeError: A literal has another kind: a string for a number, 2.0 for an integer, a number for a string.
+        OverflowError: A Python integer is out of the range of every integer dtype.
 
     Follows: ``tf.constant`` with a dtype, in eager mode.
     """
-    # `as_dtype` gives one object for each dtype, and so does NumPy: what a pipeline passes on mostly ends here.
+    # `as_dtype` and NumPy return one object for each dtype, so that most values in a pipeline end here.
     if type(value) is np.ndarray and value.dtype is dtype:
         return value
     if value is None:
@@ -62,7 +62,7 @@ def to_array(value: Any, dtype: DType, label: str) -> Array:
 
 
 def is_array(value: Any) -> bool:
-    """Tell if a value knows its dtype, so that NumPy makes an array of it without a look at its items."""
+    """Return True if a value has a dtype, so that NumPy converts it without inspecting its items."""
     if type(value) in _PLAIN:
         return False
     if callable(getattr(value, "__array__", None)) or isinstance(getattr(value, "__array_interface__", None), dict):
@@ -71,16 +71,16 @@ def is_array(value: Any) -> bool:
 
 
 def cast(value: Any, dtype: np.dtype[Any], label: str) -> Array:
-    """Cast a value as ``astype`` does, without a warning; errors as `to_array`."""
+    """Cast a value as ``astype`` does, without a warning; raises the errors of `to_array`."""
     try:
         array = np.asarray(value)
         kind = array.dtype.kind
-        # Only those kinds can warn, and to hold back warnings takes longer than to cast a small array.
+        # Only these kinds can warn, and suppressing warnings takes longer than casting a small array.
         if kind not in "fcVO":
             return array.astype(dtype, copy=False)
         if kind == "c" and dtype.kind != "c":
-            array = array.real  # NumPy would warn that the rest is lost
-        with np.errstate(all="ignore"):  # NumPy would warn of numbers that are too big, and of nan
+            array = array.real  # NumPy would warn that the imaginary part is lost
+        with np.errstate(all="ignore"):  # NumPy would warn of numbers that are too large, and of nan
             return array.astype(dtype, copy=False)
     except OverflowError as error:
         raise OverflowError(f"{label} does not fit {dtype}: {error}") from error
@@ -91,7 +91,7 @@ def cast(value: Any, dtype: np.dtype[Any], label: str) -> Array:
 
 
 def text_array(items: Sequence[bytes]) -> Array:
-    """Return a vector of these bytes, as it is; NumPy would cut zeros off the ends of its own text."""
+    """Return a vector of these bytes, unchanged: NumPy's string dtypes would drop trailing zero bytes."""
     array = np.empty(len(items), object)
     array[:] = items
     return array
@@ -99,7 +99,7 @@ def text_array(items: Sequence[bytes]) -> Array:
 
 def to_text(value: Any, label: str) -> Array:
     """Return a new object array of bytes."""
-    # np.bytes_ knows its dtype, but would lose trailing zeros as an array.
+    # np.bytes_ has a dtype, but would lose trailing zeros as an array.
     if isinstance(value, str | bytes) or not is_array(value):
         _check_literals(value, STRING, label)
         value = np.array(value, dtype=object)
@@ -108,7 +108,7 @@ def to_text(value: Any, label: str) -> Array:
     if array.dtype == object and set(map(type, items)) == {bytes}:
         return array.copy()
     out = np.empty(array.shape, dtype=object)
-    # Item by item: assigned as a list, bytes would pass through NumPy's own text, which drops trailing zeros.
+    # Item by item: assigning a list would convert bytes to NumPy's string dtype, which drops trailing zeros.
     flat = out.reshape(-1)
     for place, item in enumerate(items):
         flat[place] = _as_bytes(item, label)
@@ -120,7 +120,7 @@ def _check_literals(value: Any, dtype: DType, label: str) -> None:
         for item in value:
             _check_literals(item, dtype, label)
     elif not _fits(value, dtype):
-        raise TypeError(f"{label} is to be {dtype}, but holds {value!r} of type {type(value).__name__!r}")
+        raise TypeError(f"{label} must be of dtype {dtype}, got {value!r} of type {type(value).__name__!r}")
 
 
 def _fits(leaf: Any, dtype: DType) -> bool:
@@ -130,7 +130,7 @@ def _fits(leaf: Any, dtype: DType) -> bool:
         return leaf.dtype.kind in _ARRAY_KINDS[dtype.kind]
     if isinstance(leaf, _LITERALS[dtype.kind]):
         return True
-    # Such as TensorFlow's Dimension. Arrays have the method too, whatever their dtype.
+    # For objects such as TensorFlow's Dimension. Arrays have the method, too, for every dtype.
     return dtype.kind in "iu" and hasattr(leaf, "__index__") and not is_array(leaf)
 
 
@@ -141,4 +141,4 @@ def _as_bytes(item: Any, label: str) -> bytes:
         return item.encode("utf-8")
     if isinstance(item, list | tuple):
         raise ValueError(f"{label} has rows of different lengths")  # noqa: TRY004 - as for ragged numbers
-    raise TypeError(f"{label} is to be text, but holds {item!r} of type {type(item).__name__!r}")
+    raise TypeError(f"{label} must be of dtype string, got {item!r} of type {type(item).__name__!r}")

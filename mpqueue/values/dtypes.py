@@ -1,7 +1,7 @@
-"""Dtypes by their names: NumPy's, and ``"string"`` for text.
+"""Dtypes by name: NumPy's, and ``"string"`` for strings.
 
-Text is an object array of ``bytes``. NumPy has several dtypes for text, but none of them holds bytes of any length with
-trailing zeros. So all of them mean one dtype here, ``"string"``.
+Strings are stored in an object array of ``bytes``. NumPy has several string dtypes, but none of them can hold bytes of
+any length with trailing zeros. So all of them mean one dtype here, ``"string"``.
 """
 
 from typing import Any, Final, TypeAlias
@@ -26,7 +26,7 @@ def as_dtype(value: Any) -> DType:
         A `numpy.dtype` in native byte order, or ``"string"``.
 
     Raises:
-        TypeError: There is no such dtype, or it is none of numbers, booleans or text.
+        TypeError: The dtype does not exist, or is not a dtype of numbers, booleans or strings.
 
     Follows: ``tf.as_dtype``, except that ``float`` is NumPy's float64.
     """
@@ -35,11 +35,11 @@ def as_dtype(value: Any) -> DType:
     dtype = _numpy_dtype(getattr(value, "as_numpy_dtype", value))
     if dtype.kind in TEXT_KINDS:
         return STRING
-    # The float formats of ml_dtypes (bfloat16 and others) are of kind V, as are bare bytes and records, which are not
-    # numbers: those have the type np.void.
+    # The float formats of ml_dtypes (bfloat16 and others) have kind V, like raw bytes and records, which are not
+    # numbers and have the type np.void.
     if dtype.kind in _NUMBER_KINDS or (dtype.kind == "V" and dtype.type is not np.void):
         return np.dtype(dtype.type)  # in native byte order, and always the same object
-    raise TypeError(f"{value!r} is no dtype of arrays here: they hold numbers, booleans or text ('string')")
+    raise TypeError(f"{value!r} is not a supported dtype: expected a dtype of numbers, booleans or strings ('string')")
 
 
 def _numpy_dtype(value: Any) -> np.dtype[Any]:
@@ -50,4 +50,4 @@ def _numpy_dtype(value: Any) -> np.dtype[Any]:
             return dtype
     except (TypeError, ValueError):
         pass
-    raise TypeError(f"{value!r} is no dtype: give a NumPy dtype, its name, or 'string' for text")
+    raise TypeError(f"{value!r} is not a dtype: expected a NumPy dtype, its name, or 'string'")

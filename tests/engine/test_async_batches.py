@@ -308,7 +308,7 @@ def test_a_later_loop_ends_one_that_waits_and_says_so(run, awaited_of):
         assert [number(await anext(earlier)) for _ in range(2)] == [0, 1]
 
         async def go_on():
-            with pytest.raises(RuntimeError, match="was ended by another one") as caught:
+            with pytest.raises(RuntimeError, match="was invalidated by a later iterator") as caught:
                 await anext(earlier)
             told.append(caught)
 

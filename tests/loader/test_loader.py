@@ -326,7 +326,7 @@ SOURCES = pytest.mark.parametrize(
 @KINDS
 def test_two_loops_at_once_over_one_loader_are_an_error_of_the_older_one(backend, workers, source):
     with Loader(source, workers=min(workers, 1), backend=backend) as loader:
-        with pytest.raises(RuntimeError, match=r"of epoch 0 was ended by another one .* make two Loaders"):
+        with pytest.raises(RuntimeError, match=r"of epoch 0 was invalidated by a later iterator .* create two Loaders"):
             list(zip(loader, loader, strict=False))
         with pytest.raises(RuntimeError, match="make two Loaders"):
             for _ in loader:

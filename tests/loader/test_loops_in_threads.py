@@ -73,7 +73,7 @@ def test_who_waits_in_a_loop_is_told_at_once_that_another_has_begun(is_stream, p
         second = iter(loader)
         asking.join(60)
         assert isinstance(asking.got, RuntimeError)
-        assert "was ended by another one of the same Loader" in str(asking.got)
+        assert "was invalidated by a later iterator of the same Loader" in str(asking.got)
         held.go_on.set()
         assert list(second) == list(range(LENGTH))
         assert list(loader) == list(range(LENGTH))

@@ -250,7 +250,7 @@ def test_a_length_for_which_no_order_can_be_kept(make):
     """`len` of `sys.maxsize` says "endless" in some programs; NumPy makes an empty array of it."""
     source = make(Numbers(sys.maxsize), shuffle=True)
     with pytest.raises(
-        ValueError, match=r"shuffle=True keeps the order of an epoch, .* has 9,223,372,036,854,775,807 b"
+        ValueError, match=r"shuffle=True keeps the order of an epoch in memory, .* has 9,223,372,036,854,775,807 b"
     ):
         iter(source) if make is Loader else source.start()
     source.stop()

@@ -119,16 +119,16 @@ def test_masked_arrays_keep_their_masks():
 
 
 UNLIKE = {
-    "shapes": ([np.ones(3), np.ones(4)], r"sample of index 100 has shape \(3,\), that of index 101 has shape \(4,\)"),
-    "large shapes": ([BIG[0], BIG[0], BIG[0][1:]], r"index 100 has shape \(5000,\), that of index 102 has shape \(4999,\)"),
+    "shapes": ([np.ones(3), np.ones(4)], r"sample of index 100 has shape \(3,\), but index 101 has shape \(4,\)"),
+    "large shapes": ([BIG[0], BIG[0], BIG[0][1:]], r"index 100 has shape \(5000,\), but index 102 has shape \(4999,\)"),
     "ranks": ([(1, np.ones(3)), (1, np.ones((1, 3)))], r"sample\[1\] of index 100 has shape \(3,\), .* has shape \(1, 3\)"),
-    "none in some": ([{"x": 1}, {"x": None}], r"sample\['x'\] of index 100 is of type int, that of index 101 is None"),
-    "none first": ([[None], [BIG[0]]], r"sample\[0\] of index 100 is None, that of index 101 is of type ndarray"),
-    "keys": ([{"x": 1}, {"y": 1}], r"index 100 has the keys \['x'\], that of index 101 has the keys \['y'\]"),
-    "lengths": ([{"x": (1, 2)}, {"x": (1,)}], r"sample\['x'\] of index 100 has length 2, that of index 101 has length 1"),
-    "containers": ([(1, 2), [1, 2]], "index 100 is of type tuple, that of index 101 is of type list"),
-    "text and numbers": ([[1], ["a"]], r"sample\[0\] of index 100 is of type int, that of index 101 is of type str"),
-    "dtypes": ([np.ones(1, "i4,f8"), np.ones(1)], "has dtype .*that of index 101 has dtype float64"),
+    "none in some": ([{"x": 1}, {"x": None}], r"sample\['x'\] of index 100 is of type int, but index 101 is None"),
+    "none first": ([[None], [BIG[0]]], r"sample\[0\] of index 100 is None, but index 101 is of type ndarray"),
+    "keys": ([{"x": 1}, {"y": 1}], r"index 100 has the keys \['x'\], but index 101 has the keys \['y'\]"),
+    "lengths": ([{"x": (1, 2)}, {"x": (1,)}], r"sample\['x'\] of index 100 has length 2, but index 101 has length 1"),
+    "containers": ([(1, 2), [1, 2]], "index 100 is of type tuple, but index 101 is of type list"),
+    "text and numbers": ([[1], ["a"]], r"sample\[0\] of index 100 is of type int, but index 101 is of type str"),
+    "dtypes": ([np.ones(1, "i4,f8"), np.ones(1)], "has dtype .*but index 101 has dtype float64"),
     "fields": ([Pair(1, np.ones(2)), Pair(1, np.ones(3))], r"sample\.y of index 100"),
 }  # fmt: skip
 
@@ -143,7 +143,7 @@ def test_unlike_samples_are_named(name):
 def test_an_error_names_the_indices_of_the_source():
     source = Listed(np.ones(2), np.ones(2), np.ones(3), np.ones(2))
     with mpqueue.Loader(source, sampler=[3, 2], batch_size=2, workers=0) as loader:
-        with pytest.raises(ValueError, match=r"index 3 has shape \(2,\), that of index 2 has shape \(3,\)"):
+        with pytest.raises(ValueError, match=r"index 3 has shape \(2,\), but index 2 has shape \(3,\)"):
             next(iter(loader))
 
 

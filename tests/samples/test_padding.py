@@ -66,7 +66,7 @@ def test_lists_of_arrays_are_containers():
 
 
 def test_arrays_with_unlike_numbers_of_axes_are_an_error_that_names_both():
-    with pytest.raises(ValueError, match=r"sample\['a'\] of index 0 has 1 axes, that of index 1 has 2 axes"):
+    with pytest.raises(ValueError, match=r"sample\['a'\] of index 0 has 1 axes, but index 1 has 2 axes"):
         pad({"a": np.zeros(2)}, {"a": np.zeros((2, 2))})
 
 

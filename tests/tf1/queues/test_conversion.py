@@ -81,7 +81,7 @@ def test_a_literal_of_the_right_kind_becomes_the_dtype(dtype, value, expected):
     ],
 )
 def test_a_literal_of_another_kind_is_a_type_error_that_names_it(dtype, value):
-    with pytest.raises(TypeError, match="component 0 is to be"):
+    with pytest.raises(TypeError, match="component 0 must be of dtype"):
         through(dtype, value)
 
 
@@ -178,7 +178,7 @@ def test_a_number_beyond_all_of_the_machine_overflows(dtype, value):
 
 
 def test_numbers_in_an_array_of_text_are_a_type_error():
-    with pytest.raises(TypeError, match="component 0 is to be text"):
+    with pytest.raises(TypeError, match="component 0 must be of dtype string"):
         through("string", np.array([1.5]))
 
 
