@@ -1,4 +1,4 @@
-"""The engine behind every frontend: one stream of batches and the workers that compute it.
+"""The engine of all frontends: one stream of batches and the workers that compute it.
 
 A frontend (an enqueuer, a loader) owns one `Engine`. `start` creates the ledger, the backend and the pipeline; the
 pipeline delivers batches; `stop` stops the workers and keeps the last statistics. When the engine is collected, a
@@ -44,7 +44,7 @@ class Latest:
 
     @cached_property
     def statistics(self) -> "Statistics":
-        """The last stream's statistics; all zero before a stream has ended."""
+        """The last stream's statistics; all zero during the first stream."""
         from mpqueue.telemetry.stats import Statistics
 
         return Statistics()
@@ -86,7 +86,7 @@ class Engine:
         *,
         allowance: int | None = None,
     ) -> Pipeline:
-        """Start workers, and let them compute.
+        """Start the workers.
 
         Args:
             job: The work of the workers.
@@ -94,7 +94,7 @@ class Engine:
             backend: The backend that runs it.
             max_queue_size: Number of batches computed ahead, including those being computed.
             place: The place to begin.
-            allowance: Number of batches that may be dealt at first; None for all that are computed ahead.
+            allowance: Number of batches that may be dealt at first; None for ``max_queue_size``.
 
         Raises:
             TypeError: The source cannot be sent to processes, but an explicit start method requires it.
@@ -253,7 +253,7 @@ def _abandon(pipeline: Pipeline, latest: Latest) -> None:
     """Stop the workers of a collected engine, or at the exit of the interpreter, without waiting for them."""
     if pipeline.lifetime.is_inside:
         # The garbage collector runs in a worker thread that holds the lock. A stop in it would be deferred to the end
-        # of the consumer's step, but there is no consumer: all threads would hang. So another thread stops.
+        # of the consumer's step, but no consumer exists: all threads would hang. So another thread stops.
         # Not by `threading`: this thread may hold one of its locks.
         with contextlib.suppress(RuntimeError):  # no more threads can be started
             _thread.start_new_thread(_abandon_apart, (pipeline, latest))

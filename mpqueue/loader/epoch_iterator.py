@@ -13,7 +13,7 @@ from mpqueue.worker.failures import never_an_end
 class EpochIterator(Iterator[Any]):
     """The batches of one epoch of a `mpqueue.Loader`.
 
-    Any number of threads may call ``__next__`` concurrently: each batch goes to one of them, the end to all.
+    Any number of threads may call ``__next__`` concurrently: each batch goes to one thread, the end to all.
 
     A loader has one stream, so that a later iterator invalidates this one. A further call then raises an error. If it
     ended silently, nested loops and ``zip(loader, loader)`` would lose batches.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mpqueue.plan.cursors import Cursor
     from mpqueue.telemetry.stats import Statistics
 
-_uids = itertools.count(1 << 32)  # distinct from those of enqueuers, because seeds are derived from both
+_uids = itertools.count(1 << 32)  # distinct from the enqueuers', because seeds are derived from both
 
 
 @shows_options(LoaderOptions)
@@ -82,7 +82,7 @@ class Loader(Stoppable):
 
     Raises:
         TypeError: The source has an unsupported type, or an option has the wrong type.
-        ValueError: An option has an invalid value, or excludes another one.
+        ValueError: An option has an invalid value, or excludes another option.
         ImportError: A package is missing: Ray for ``backend="ray"``, tqdm for ``progress=True``.
 
     Follows: ``torch.utils.data.DataLoader`` with persistent workers, and Keras's names of arguments.
@@ -146,7 +146,7 @@ class Loader(Stoppable):
 
         Creating a new iterator invalidates an unfinished one. After an error, the following ``next`` returns the batch
         after it, and so does a new iterator. If the error replaced the last batch, a new iterator is the next epoch.
-        For a stream, whose end is found later, that iterator is empty, and the one after it is the next epoch.
+        The end of a stream is found later: that iterator is empty, and the one after it is the next epoch.
 
         Raises:
             TypeError: The source has changed, and can no longer be pickled.
@@ -161,7 +161,7 @@ class Loader(Stoppable):
     def __aiter__(self) -> AsyncIterator[Any]:
         """Return an asynchronous iterator over the batches of one epoch, for asyncio and trio.
 
-        It waits in the event loop, so that other tasks can run. If a task is cancelled, the batch that it waited for is
+        It waits in the event loop, so that other tasks can run. If a task is cancelled, its batch is
         returned by the next call. Several tasks of one event loop can share the iterator. Otherwise it behaves like
         `__iter__`, and raises the same errors.
 
@@ -216,13 +216,13 @@ class Loader(Stoppable):
         """Move the workers to the start of the epoch, with the current source."""
         pipeline, place = self._engine.pipeline, self._position.place
         if pipeline is None or pipeline.is_stopped:
-            # A stopped pipeline that was not released must end before another one starts.
+            # A stopped pipeline that was not released must end before a new one starts.
             self._engine.stop()
             pipeline = self._open()
             self._bound(pipeline)
         else:
             self._bound(pipeline)
-            # Not in the middle of an epoch, whose returned batches would no longer count.
+            # Not in the middle of an epoch: its returned batches would no longer count.
             if self._is_endless and not place.position and pipeline.place().counts == place.counts:
                 pipeline.begin_epoch(place.epoch)
             is_elsewhere = not goes_on and not pipeline.place().is_same_as(place)
@@ -305,10 +305,10 @@ class Loader(Stoppable):
 
         Returns:
             Plain data: the seed, the epoch, the position over all ranks, the length and the order of the source, the
-            source's own ``state_dict()`` if it has one, the state behind a sampler's order, and a checksum.
+            source's own ``state_dict()`` if it has one, the state of a sampler, and a checksum.
 
         Raises:
-            RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch has ended.
+            RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch is over.
         """
         looked_at = self._looked_at()
         place = None if looked_at is None else looked_at()
@@ -354,7 +354,8 @@ class Loader(Stoppable):
         Running workers are stopped.
 
         Args:
-            state: The result of `state_dict`. For a stream with ranks: that of the same rank, or a list of the states
+            state: The result of `state_dict`. For a stream with ranks: the state of the same rank, or a list of the
+                states
                 of all ranks at one moment, in any order.
 
         Raises:
@@ -390,11 +391,11 @@ class Loader(Stoppable):
         Any thread can call this method, and repeated calls have no effect.
 
         Args:
-            timeout: Maximum number of seconds to wait. If None, there is no limit.
+            timeout: Maximum number of seconds to wait. If None, wait without a limit.
 
         Raises:
             StopTimeout: Some workers were still running after ``timeout``; the message names them.
-            TypeError: ``timeout`` is not a number; nothing is stopped.
+            TypeError: ``timeout`` is not a number; the workers keep running.
             ValueError: It is NaN.
         """
         self._engine.stop(timeout)

@@ -1,4 +1,4 @@
-"""Random generators inside an object, and their states as plain data. Changes nothing but the generators.
+"""Random generators inside an object, and their states as plain data. It changes only the generators.
 
 `mpqueue.system.contents` searches for generators of Python, NumPy and torch; each is identified by its path. A state
 consists of numbers, strings, lists and dicts, so that it can be stored as JSON.
@@ -44,7 +44,7 @@ def state_of(generator: Any) -> dict[str, Any]:
 
 
 def set_state(generator: Any, saved: dict[str, Any]) -> None:
-    """Restore a generator's state from `state_of`; a generator of another kind is left unchanged."""
+    """Restore a generator's state from `state_of`; it is left unchanged if its kind differs."""
     if saved["kind"] != state_of(generator)["kind"]:
         return
     state = saved["state"]

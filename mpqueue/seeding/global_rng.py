@@ -1,7 +1,7 @@
-"""Random generators that all code of a process shares: those behind `random`, `numpy.random` and torch's functions.
+"""Random generators that all code of a process shares: the global ones of `random`, `numpy.random` and torch.
 
-Each class wraps one of them with the same methods: seed it, and find out later whether anything was drawn from it.
-Only public interfaces are used. Nothing of Python, NumPy or torch is replaced or written to.
+Each class wraps one generator with the same methods: seed it, and find out later whether anything was drawn from it.
+Only public interfaces are used. No object of Python, NumPy or torch is replaced or changed otherwise.
 """
 
 import ctypes
@@ -36,7 +36,7 @@ class GlobalRng(Protocol):
 
 
 class PythonRng:
-    """The generator behind the functions of `random`."""
+    """The generator of the functions of `random`."""
 
     def __init__(self) -> None:
         self._twin = random.Random(0)
@@ -58,7 +58,7 @@ class PythonRng:
 
 
 class NumpyRng:
-    """The generator behind the functions of `numpy.random`; users can replace its bit generator."""
+    """The generator of the functions of `numpy.random`; users can replace its bit generator."""
 
     def __init__(self) -> None:
         self._find_bits: Any = np.random.get_bit_generator  # type: ignore[attr-defined]

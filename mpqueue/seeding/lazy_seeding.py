@@ -25,7 +25,7 @@ from mpqueue.system.imports import Watch
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.system.own_process import make_mark
 
-Of = tuple[int, int, int]  # seed, epoch, and the place of a batch or sample
+Of = tuple[int, int, int]  # seed, epoch, and place of a batch or sample
 T = TypeVar("T")
 
 
@@ -69,7 +69,7 @@ class LazySeeding:
             rng.watch()
 
     def seed(self, seed: int, epoch: int, unit: int) -> None:
-        """Seed the generators for a batch or sample, except those that the source does not draw from."""
+        """Seed the generators for a batch or sample, except generators that the source does not use."""
         (self._seed if self.stages is None else self.stages.seeding(self._seed))((seed, epoch, unit))
 
     def _seed(self, of: Of) -> None:
@@ -144,7 +144,7 @@ class LazySeeding:
             self._drawn += [rng for rng in self._seeded if rng not in self._drawn and rng.has_drawn()]
 
     def once(self, of: Of, compute: Callable[..., T], *arguments: Any) -> T:
-        """Return the result of `compute`, with all generators seeded once, for a batch whose samples share them.
+        """Return the result of `compute`, with all generators seeded once, for a batch with samples that share them.
 
         Raises:
             Exception: The exception that ``compute`` raised.

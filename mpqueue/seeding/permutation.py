@@ -1,6 +1,6 @@
 """The order of the samples of an epoch, a function of (seed, epoch) that is computed place by place.
 
-Each worker computes the indices of its own batches, so that no indices are drawn or sent before the first batch. Up to
+Each worker computes its indices itself, so that no indices are drawn or sent before the first batch. Up to
 65,536 samples are shuffled at once, in half a millisecond. More samples are permuted by a Feistel network over the next
 power of two, with keys derived from (seed, epoch). A result that is not an index is encrypted again until it is one
 (cycle walking, less than two rounds on average). Whole blocks of places are computed at once, because NumPy's calls

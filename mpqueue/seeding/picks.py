@@ -75,7 +75,7 @@ class Picks:
         return order
 
     def latest(self, count: int, bound: int) -> Numbers:
-        """Return the number of the last pick of each place among the first ``count`` picks, or -1 if there is none."""
+        """Return the number of the last pick of each place among the first ``count`` picks, or -1 without a pick."""
         last = np.full(bound, -1, np.int64)
         missing, end = bound, count
         while end > 0 and missing:
@@ -103,6 +103,6 @@ def arrivals(state: dict[str, Any], count: int) -> Numbers:
     picks, size, num_picks = Picks.of(state["key"]), state["size"], state["pick"]
     latest = picks.latest(num_picks, size)
     arrived = np.where(latest < 0, np.arange(size), size + latest)
-    if state["draining"]:  # the first elements of the order in which the buffer is drained are left
+    if state["draining"]:  # the buffer has the first elements of its draining order left
         arrived = arrived[picks.order(size)]
     return arrived[:count]

@@ -33,7 +33,7 @@ def generator(of: BatchSeed) -> "np.random.Generator":
 def place_of(token: Any) -> int:
     """Return the place that the random numbers of an element of a stream are derived from.
 
-    The place of an int is the int itself. The place of a tuple is derived from its first two parts, which are unique in
+    An int is its own place. A tuple's place is derived from its first two parts, which are unique in
     a
     stage: no element is in two batches, rows or pairs of one virtual shard and epoch.
 
@@ -78,7 +78,7 @@ def permutation(seed: int, epoch: int, length: int) -> np.ndarray[Any, Any]:
     Raises:
         ValueError: The order does not fit into memory.
     """
-    # Some endless sources have the length `sys.maxsize`, for which NumPy returns an empty array: it computes in floats.
+    # Some endless sources have the length `sys.maxsize`, where NumPy returns an empty array: it computes in floats.
     if length > _MOST_ORDERED:
         raise ValueError(
             f"shuffle=True keeps the order of an epoch in memory, 8 bytes per batch, but the source has {length:,} "

@@ -1,19 +1,19 @@
-"""Counts and times of a stream while it runs, and the forms in which they are shown.
+"""Counters and times of a running stream, and how they are shown.
 
-From the ground up; a module imports only from its own line and the lines above it::
+The modules, from the bottom up. A module imports only from its own line and the lines above it::
 
-    monitor/          tells other programs of this user what runs in a process
-    clock.py          the clock by which batches are timed
-    stage_rows.py     the work of the stages of a dataset, as workers tell it, and its sums
-    trace_events.py   what happens in a stream, as lines of a trace
-    timeline.py       a file that Perfetto opens
-    recorder.py       the counts and times of one stream, as they come, and their distributions
-    live.py           all that has statistics in this process
+    monitor/          reports the loaders of a process to other programs of this user
+    clock.py          the clock for times of batches
+    stage_rows.py     the work of the stages of a dataset, as reported by workers, and its sums
+    trace_events.py   the events of a stream, as lines of a trace
+    timeline.py       a trace file for Perfetto
+    recorder.py       the counters and times of one stream, and their distributions
+    live.py           all objects of this process that have statistics
     rows.py           the table of metrics
-    metrics.py        for Prometheus, TensorBoard and OpenTelemetry
-    units.py          numbers with the unit that suits them
-    bars.py           bars of progress
+    metrics.py        metrics for Prometheus, TensorBoard and OpenTelemetry
+    units.py          numbers as strings with a suitable unit
+    bars.py           progress bars
     verdict.py        the bottleneck, in one sentence
     table.py          statistics as a small HTML table
-    stats.py          what the statistics show
+    stats.py          the public statistics
 """

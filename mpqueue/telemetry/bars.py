@@ -1,13 +1,13 @@
-"""Bars of tqdm, beside which a process may fork."""
+"""tqdm progress bars that do not prevent a fork."""
 
 from typing import Any
 
 
 def bar_class() -> Any:
-    """Return tqdm's bar: for the notebook if this is one."""
+    """Return tqdm's class of bars, or its notebook version in a notebook."""
     from tqdm.auto import tqdm
 
     class UnmonitoredBar(tqdm):  # type: ignore[misc]  # tqdm has no types
-        monitor_interval = 0  # no thread that looks after bars: workers may be forked beside it
+        monitor_interval = 0  # no monitoring thread, which would prevent workers from being forked
 
     return UnmonitoredBar

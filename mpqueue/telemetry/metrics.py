@@ -1,8 +1,8 @@
 """Metrics of loaders, enqueuers, servers and consumers: for Prometheus, TensorBoard and OpenTelemetry.
 
-Each function takes what is to be told of, by a name that becomes the label ``engine``; without any, all that runs in
-this process is told of, under names such as ``Loader-0``. Nothing is collected but when somebody asks, and no thread is
-made. The table of metrics is on the page "Seeing what happens".
+Each function takes objects as keyword arguments; the names become the label ``engine``. Without arguments, it exports
+all objects of this process, under names such as ``Loader-0``. Values are collected only on request, and no thread is
+started. The page "Seeing what happens" has the table of metrics.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,51 +23,52 @@ def collector(**engines: HasStatistics) -> "Collector":
     """Return a collector for prometheus-client: ``REGISTRY.register(mpqueue.metrics.collector(train=loader))``.
 
     Args:
-        **engines: Loaders, enqueuers, servers and consumers, by the value of the label ``engine``; none: all of this
+        **engines: Loaders, enqueuers, servers and consumers, by the value of the label ``engine``. If empty, all of
+        this
             process.
 
     Raises:
-        ImportError: There is no prometheus-client.
-        TypeError: Something has no statistics.
+        ImportError: prometheus-client is not installed.
+        TypeError: An object has no statistics.
     """
     _check(engines)
     try:
         import prometheus_client.core
     except ImportError as error:
-        raise ImportError('mpqueue.metrics needs prometheus-client: pip install "mpqueue[metrics]"') from error
+        raise ImportError('mpqueue.metrics requires prometheus-client: pip install "mpqueue[metrics]"') from error
     return Collector(engines, prometheus_client.core)
 
 
 class Collector:
-    """Gives the metrics of some engines to a registry of prometheus-client; `collector` makes it."""
+    """A collector of prometheus-client for the metrics of some engines, created by `collector`."""
 
     def __init__(self, engines: Mapping[str, HasStatistics], core: Any) -> None:
         self._engines, self._core = engines, core
 
     def describe(self) -> Iterable[Any]:
-        """Return nothing: a registry need not collect to know the names."""
+        """Return no families, so that a registry does not collect them just for their names."""
         return []
 
     def collect(self) -> Iterator[Any]:
-        """Return the families of metrics, as they are now."""
-        found = _collected(self._engines)
+        """Yield the current families of metrics."""
+        collected = _collected(self._engines)
         for row in ROWS:
             family = self._family(row)
-            for engine, statistics in found.items():
+            for engine, statistics in collected.items():
                 for labels, value in row.read(statistics):
                     family.add_metric([engine, *labels.values()], value)
             yield family
         for stage, text in TIMES.items():
-            yield self._histogram(stage, text, found)
+            yield self._histogram(stage, text, collected)
 
     def _family(self, row: MonitorRow) -> Any:
         make = self._core.CounterMetricFamily if row.is_counter else self._core.GaugeMetricFamily
         name = "_".join(part for part in ("mpqueue", row.name, row.unit) if part)
         return make(name, f"{row.text}.", labels=["engine", *([row.label] if row.label else [])])
 
-    def _histogram(self, stage: str, text: str, found: Mapping[str, Any]) -> Any:
+    def _histogram(self, stage: str, text: str, collected: Mapping[str, Any]) -> Any:
         family = self._core.HistogramMetricFamily(f"mpqueue_batch_{stage}_seconds", f"{text}.", labels=["engine"])
-        for engine, statistics in found.items():
+        for engine, statistics in collected.items():
             times = getattr(statistics.times, stage)
             counts = times.num_within(BOUNDS_S)
             buckets = [[str(bound), count] for bound, count in zip(BOUNDS_S, counts, strict=True)]
@@ -76,7 +77,7 @@ class Collector:
 
 
 def log_to(writer: Any, prefix: str = "mpqueue", **engines: HasStatistics) -> Callable[[int], None]:
-    """Return a function of the step that writes scalars: rates, shares and times since its call before.
+    """Return a function of the step that writes scalars: rates, shares and times since its previous call.
 
     Example:
         Scalars for any writer of TensorBoard::
@@ -95,12 +96,12 @@ def log_to(writer: Any, prefix: str = "mpqueue", **engines: HasStatistics) -> Ca
             assert written["mpqueue/train/batches_per_s"] > 0
 
     Args:
-        writer: Has ``add_scalar(tag, value, step)``: a SummaryWriter of torch or tensorboardX, or one like it.
-        prefix: Of the tags: ``mpqueue/train/batches_per_s``.
-        **engines: Loaders, enqueuers, servers and consumers, by the name that they get; none: all of this process.
+        writer: An object with ``add_scalar(tag, value, step)``, such as a SummaryWriter of torch or tensorboardX.
+        prefix: Prefix of the tags: ``mpqueue/train/batches_per_s``.
+        **engines: Loaders, enqueuers, servers and consumers, by their name in the tags. If empty, all of this process.
 
     Raises:
-        TypeError: Something has no statistics, or the writer no ``add_scalar``.
+        TypeError: An object has no statistics, or the writer has no ``add_scalar``.
     """
     _check(engines)
     if not callable(getattr(writer, "add_scalar", None)):
@@ -118,21 +119,22 @@ def log_to(writer: Any, prefix: str = "mpqueue", **engines: HasStatistics) -> Ca
 
 
 def observe(meter_provider: Any = None, **engines: HasStatistics) -> None:
-    """Have OpenTelemetry observe these: instruments of the meter ``mpqueue``, read when an exporter asks.
+    """Create OpenTelemetry instruments of the meter ``mpqueue``, which are read when an exporter requests them.
 
     Args:
-        meter_provider: Of whom; None: the global one.
-        **engines: Loaders, enqueuers, servers and consumers, by the name that they get; none: all of this process.
+        meter_provider: The provider of the meter; None for the global one.
+        **engines: Loaders, enqueuers, servers and consumers, by the value of the attribute ``engine``. If empty, all of
+            this process.
 
     Raises:
-        ImportError: There is no OpenTelemetry.
-        TypeError: Something has no statistics.
+        ImportError: opentelemetry-api is not installed.
+        TypeError: An object has no statistics.
     """
     _check(engines)
     try:
         from opentelemetry import metrics
     except ImportError as error:
-        raise ImportError('mpqueue.metrics needs opentelemetry-api: pip install "mpqueue[metrics]"') from error
+        raise ImportError('mpqueue.metrics requires opentelemetry-api: pip install "mpqueue[metrics]"') from error
     meter = metrics.get_meter("mpqueue", meter_provider=meter_provider)
     for row in ROWS:
         make = meter.create_observable_counter if row.is_counter else meter.create_observable_gauge
@@ -173,7 +175,7 @@ def _collected(engines: Mapping[str, HasStatistics]) -> dict[str, Any]:
 
 
 def _since(before: Any, statistics: Any) -> Any:
-    """Return what has happened since; all of it, if the workers were started anew."""
+    """Return the changes since ``before``, or all counters if the workers were restarted."""
     is_later = before is not None and statistics.elapsed_s >= before.elapsed_s and statistics.batches >= before.batches
     return statistics - before if is_later else statistics
 

@@ -1,25 +1,25 @@
-"""The counts and times of one stream, as they come.
+"""The counters and times of one stream.
 
-Who writes what, each under the lock of the pipeline but where something else is said::
+Writers, all of them under the pipeline's lock unless noted::
 
-    dispatcher   what a worker has reported: counts and sums of all batches, and the times of those that were *timed*
-    backend      what the stages of a dataset have done, as a worker tells it now and then behind a batch: those of a
-                 lane since it told before, those of an indexed dataset for a batch that was timed
-    pipeline     how long the consumer has waited for each batch
-    leases       how long it has kept the views of a timed batch; when the pipeline comes by after their end
-    engine       when the stream began and ended
+    dispatcher   reports of workers: counts and sums of all batches, and the times of the *timed* batches
+    backend      the work of the stages of a dataset, which workers report from time to time after a batch: for a
+                 virtual shard since its previous report, for an indexed dataset with each timed batch
+    pipeline     the consumer's waiting time for each batch
+    leases       how long it has kept the views of a timed batch; recorded when the pipeline next processes leases
+    engine       the start and the end of the stream
 
-A batch is timed if `EVERY_NS` have passed since the one before it of the same worker was: so batches that take longer
-are all timed, and of faster ones a sample, each for as many as came since. (A worker process waits twice as long after
-a fast one, and longer still with many workers.) That costs nothing for the others. Whoever reads takes no lock. The
-parts of a timed batch, seeding and collation, are noted in `Stages` by whoever does them, which is rare, or costs much.
+A batch is timed if `EVERY_NS` have passed since the worker's previous timed batch. So all slow batches are timed, and a
+sample of the fast ones; each timed batch counts for all batches since the previous one. (A worker process waits twice
+as long after a fast batch, and longer with many workers.) Other batches have no cost. Readers take no lock. `Stages`
+has the times of seeding and collation within a timed batch.
 
-In a `Histogram` each doubling of a time is cut into 8 buckets, so that a percentile is right within 6 %::
+A `Histogram` divides each doubling of the time into 8 buckets, so that percentiles are accurate within 6 %::
 
     0 1 2 ... 15 ns    16 18 20 ... 30    32 36 40 ... 60    64 ...    up to 73 minutes
-    a bucket each      8 buckets          8 buckets          8 ...     the last has what is longer, too
+    a bucket each      8 buckets          8 buckets          8 ...     the last one includes longer times
 
-To enter a time changes two numbers in place; nothing is allocated but the small integers that Python makes of them.
+Recording a time changes two numbers in place, and allocates only small integers.
 """
 
 from array import array
@@ -39,11 +39,11 @@ _NUM_BUCKETS = 320
 
 
 class Histogram:
-    """A distribution that grows; one writer, and readers in any thread.
+    """A growing distribution of times, with one writer, and readers in any thread.
 
     Attributes:
-        counts: How many times fell into each bucket.
-        total_ns: Their sum.
+        counts: Number of times in each bucket.
+        total_ns: Sum of the times.
     """
 
     __slots__ = ("counts", "total_ns")
@@ -53,14 +53,14 @@ class Histogram:
         self.total_ns = 0
 
     def add(self, ns: int, weight: int = 1) -> None:
-        """Enter a time, for so many that were like it."""
+        """Record a time that represents ``weight`` batches."""
         shift = ns.bit_length() - _SUB_BITS - 1
         bucket = (shift << _SUB_BITS) + (ns >> shift) if shift > 0 else ns
         self.counts[bucket if bucket < _NUM_BUCKETS else -1] += weight
         self.total_ns += ns * weight
 
     def snapshot(self) -> "Distribution":
-        """Return what was entered so far."""
+        """Return the times recorded so far."""
         pairs = tuple((bucket, count) for bucket, count in enumerate(self.counts) if count)
         return Distribution(pairs, self.total_ns / 1e9)
 
@@ -69,11 +69,11 @@ class Histogram:
 class Distribution:
     """A distribution of times, in seconds.
 
-    Where batches come faster than they can be timed, some stand for all: each counts for those since the one before.
+    If batches are faster than they can be timed, each timed batch also represents the batches since the previous one.
 
     Attributes:
-        buckets: Pairs of the number of a bucket that is not empty, and how many times are in it, ascending.
-        total_s: Their sum.
+        buckets: Pairs of bucket number and number of times, ascending, without empty buckets.
+        total_s: Sum of the times.
     """
 
     buckets: tuple[tuple[int, int], ...] = ()
@@ -81,12 +81,12 @@ class Distribution:
 
     @property
     def count(self) -> int:
-        """Number of times."""
+        """Number of recorded times."""
         return sum(count for _, count in self.buckets)
 
     @property
     def mean_s(self) -> float:
-        """Mean of all times; 0 if there are none."""
+        """Mean of all times; 0 without times."""
         return self.total_s / self.count if self.buckets else 0.0
 
     @property
@@ -96,19 +96,19 @@ class Distribution:
 
     @property
     def p95_s(self) -> float:
-        """Not exceeded by 95 of 100."""
+        """The time that 95 % do not exceed."""
         return self.quantile_s(0.95)
 
     @property
     def p99_s(self) -> float:
-        """Not exceeded by 99 of 100."""
+        """The time that 99 % do not exceed."""
         return self.quantile_s(0.99)
 
     def quantile_s(self, share: float) -> float:
-        """Return the time that this share of all does not exceed, within 6 %; 0 if there are none.
+        """Return the time that the given share does not exceed, within 6 %; 0 without times.
 
         Args:
-            share: From 0 to 1.
+            share: A number from 0 to 1.
         """
         left = share * self.count
         for bucket, count in self.buckets:
@@ -119,7 +119,7 @@ class Distribution:
         return 0.0
 
     def num_within(self, bounds_s: Iterable[float]) -> list[int]:
-        """Return for each of these times, which ascend, how many are not longer, as Prometheus counts them."""
+        """Return the number of times up to each of these ascending bounds, as Prometheus counts them."""
         numbers, place, total = [], 0, 0
         for bound_s in bounds_s:
             while place < len(self.buckets) and bounds_ns(self.buckets[place][0])[1] <= bound_s * 1e9:
@@ -150,30 +150,31 @@ NO_TIMES = Distribution()
 
 
 def bounds_ns(bucket: int) -> tuple[int, int]:
-    """Return the least time of a bucket, and the least one above it."""
+    """Return the lower and the upper bound of a bucket; the upper one is not in it."""
     shift = max(0, (bucket >> _SUB_BITS) - 1)
     lower = (bucket - (shift << _SUB_BITS)) << shift
     return lower, lower + (1 << shift)
 
 
 class WorkerTally:
-    """The counts and times of one worker, of all processes that bore its number.
+    """The counters and times of one worker, including all processes that had its number.
 
     Attributes:
-        batches: Outcomes that it has reported.
+        batches: Number of reported outcomes.
         num_bytes: Their bytes in the ring.
-        compute_ns: Nanoseconds in the source,
-        copy_ns: in writing batches,
-        wait_ns: and in waiting for work.
-        deaths: How often it died.
-        wait, seed, compute, collate, copy: The times of single batches,
-        blocked: and for how long some of them waited for anything but a CPU.
-        blocked_beside_ns: The part of ``blocked`` in which helper threads waited beside the worker's own thread.
-        weight: For how many batches the one stands that was timed last.
+        compute_ns: Nanoseconds in the source.
+        copy_ns: Nanoseconds for writing batches.
+        wait_ns: Nanoseconds of waiting for work.
+        deaths: Number of crashes.
+        wait, seed, compute, collate, copy: Times of single batches.
+        blocked: Times that single batches were waiting for anything except a CPU.
+        blocked_beside_ns: The part of ``blocked`` in which helper threads waited in addition to the worker's own
+            thread.
+        weight: Number of batches that the last timed batch represents.
     """
 
     __slots__ = (
-        "_num_told", "batches", "blocked", "blocked_beside_ns", "collate", "compute", "compute_ns", "copy", "copy_ns",
+        "_num_timed", "batches", "blocked", "blocked_beside_ns", "collate", "compute", "compute_ns", "copy", "copy_ns",
         "deaths", "num_bytes", "seed", "wait", "wait_ns", "weight",
     )  # fmt: skip
 
@@ -182,10 +183,10 @@ class WorkerTally:
         self.wait, self.seed, self.compute = Histogram(), Histogram(), Histogram()
         self.blocked, self.collate, self.copy = Histogram(), Histogram(), Histogram()
         self.blocked_beside_ns = 0
-        self._num_told, self.weight = 0, 1
+        self._num_timed, self.weight = 0, 1
 
     def add(self, batches: int, num_bytes: int, compute_ns: int, copy_ns: int, wait_ns: int) -> None:
-        """Count some batches."""
+        """Count a number of batches."""
         self.batches += batches
         self.num_bytes += num_bytes
         self.compute_ns += compute_ns
@@ -195,10 +196,10 @@ class WorkerTally:
     def time(
         self, compute_ns: int, copy_ns: int, wait_ns: int, seed_ns: int, collate_ns: int, beside_ns: int = 0
     ) -> None:
-        """Enter the times of a batch that is counted next, for it and for those since the one timed before it."""
-        # It is not counted yet, and maybe some before it.
-        weight = self.weight = max(1, self.batches + 1 - self._num_told)
-        self._num_told += weight
+        """Record the times of the next batch, which also represents the batches since the previous timed batch."""
+        # This batch is not counted yet, and maybe some before it neither.
+        weight = self.weight = max(1, self.batches + 1 - self._num_timed)
+        self._num_timed += weight
         self.compute.add(max(0, compute_ns + beside_ns), weight)
         self.copy.add(copy_ns, weight)
         self.wait.add(wait_ns, weight)
@@ -207,17 +208,17 @@ class WorkerTally:
 
 
 class Recorder:
-    """The counts and times of one stream.
+    """The counters and times of one stream.
 
     Args:
-        timeline: Where it is drawn, too; None: nowhere.
+        timeline: A timeline to draw the events in, or None.
 
     Attributes:
-        timeline: As given.
-        workers: A tally for each of its workers; without workers, for the caller.
-        waited_ns: How long the consumer has waited; without workers, what it has computed itself, too.
-        waits: How long it has waited for each batch that it has waited for.
-        leases: How long it has kept the views of a batch.
+        timeline: The timeline, or None.
+        workers: A tally per worker; without workers, one for the calling thread.
+        waited_ns: Waiting time of the consumer; without workers, including its computing time.
+        waits: Its waiting time for each batch that was not ready.
+        leases: Time that it has kept the views of a batch.
         stages: The work of the stages of a dataset.
     """
 
@@ -227,42 +228,42 @@ class Recorder:
         self.waits, self.leases = Histogram(), Histogram()
         self.stages = StageTallies()
         self.waited_ns = 0
-        self._awaited, self._waited_ns = -1, 0  # a batch, and what was waited for it
+        self._awaited, self._waited_ns = -1, 0  # a batch, and its waiting time so far
         self._began_ns, self._ended_ns = clock_ns(), 0
 
     def expect(self, num_workers: int) -> list[WorkerTally]:
-        """Return the tallies of so many workers."""
+        """Create and return the tallies of a number of workers."""
         self.workers = [WorkerTally() for _ in range(num_workers)]
         return self.workers
 
     def begin(self) -> None:
-        """The workers run."""
+        """Record the start of the workers."""
         self._began_ns, self._ended_ns = clock_ns(), 0
 
     def end(self) -> None:
-        """The stream has ended: nothing changes any more."""
+        """Record the end of the stream, after which the counters are constant."""
         self._ended_ns = self._ended_ns or clock_ns()
         if self.timeline is not None:
             self.timeline.end()
 
     def mark(self, name: str, worker: int | None = None) -> None:
-        """Note what has happened now, to all or to one worker, if a timeline is drawn."""
+        """Draw an event of all workers, or of one worker, if there is a timeline."""
         if self.timeline is not None:
             self.timeline.mark(name, worker)
 
     def add_stages(self, rows: StageRows, weight: int = 1) -> None:
-        """Add the work of stages that a lane has told; or that of a batch, which stands for so many."""
+        """Add the reported work of stages; ``weight`` is the number of batches that it represents."""
         self.stages.add(rows, weight)
         if self.timeline is not None:
             self.timeline.stages(self.stages.rows())
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds from the beginning to now, or to the end."""
+        """Seconds from the start to the end, or until now."""
         return ((self._ended_ns or clock_ns()) - self._began_ns) / 1e9
 
     def wait(self, batch: int, ns: int) -> None:
-        """Enter that the consumer has waited for the batch of this number: once more, or for the first time."""
+        """Record a wait of the consumer for the batch of this number; may be called again for the same batch."""
         self.waited_ns += ns
         if self.timeline is not None:
             self.timeline.wait(clock_ns() - ns, ns)
@@ -274,9 +275,9 @@ class Recorder:
         self._awaited, self._waited_ns = batch, ns
 
     def lease(self, number: int | None) -> Callable[[int], None]:
-        """Return what is to be called, with the time, when a lease that begins now has ended.
+        """Return a function to call with the end time of a lease that begins now.
 
-        ``number`` is that of its work item; None: it is not drawn.
+        ``number`` is the number of its work item, or None to omit it from the timeline.
         """
         began, leases, timeline = clock_ns(), self.leases, self.timeline
         if number is None or timeline is None:
@@ -289,7 +290,7 @@ class Recorder:
         return end
 
     def waited(self, num_batches: int) -> Distribution:
-        """Return how long the consumer has waited for each of so many batches; for most it has not."""
+        """Return the distribution of the consumer's waiting times for the batches; most are 0."""
         waits = self.waits.snapshot()
         if 0 <= self._awaited < num_batches:
             latest = Histogram()
@@ -300,14 +301,14 @@ class Recorder:
 
 
 class Stages:
-    """Nanoseconds that the parts of one batch have taken.
+    """Nanoseconds for the parts of one batch.
 
     Attributes:
-        seed_ns: For random numbers.
-        collate_ns: For joining samples.
-        beside_ns: In helper threads, beyond the time of the worker's own thread.
-        blocked_ns: In waiting for anything but a CPU,
-        is_looked_at: if that was looked at.
+        seed_ns: Time for seeding random generators.
+        collate_ns: Time for combining samples.
+        beside_ns: Time in helper threads, in addition to the time of the worker's own thread.
+        blocked_ns: Time of waiting for anything except a CPU.
+        is_looked_at: True if ``blocked_ns`` was measured.
     """
 
     __slots__ = ("beside_ns", "blocked_ns", "collate_ns", "is_looked_at", "seed_ns")
@@ -317,7 +318,7 @@ class Stages:
         self.is_looked_at = False
 
     def seeding(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the same function, whose time is seeding."""
+        """Return the function with its time recorded as seeding."""
 
         def clocked(*arguments: Any) -> Any:
             started = clock_ns()
@@ -329,7 +330,7 @@ class Stages:
         return clocked
 
     def collating(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the same function, whose time is collation."""
+        """Return the function with its time recorded as collation."""
 
         def clocked(*arguments: Any) -> Any:
             started = clock_ns()
@@ -342,10 +343,11 @@ class Stages:
 
     @contextmanager
     def of(self, *owners: Any) -> Iterator[None]:
-        """Time one batch: a runner's, and the seeding by others; each has an attribute ``stages`` from its making on.
+        """Time one batch: set the attribute ``stages`` of a runner, and of other objects that seed.
 
-        (One that comes later would make all of an object's attributes slower for good.)
+        Each object must have the attribute from the beginning.
         """
+        # An attribute that is added later would make all attributes of the object slower permanently.
         for owner in owners:
             owner.stages = self
         try:

@@ -1,13 +1,12 @@
-"""The work of the stages of a dataset: rows that workers tell, and their sums in the trainer.
+"""The work of the stages of a dataset: rows reported by workers, and their sums in the trainer.
 
-A row is (name, elements that went in, elements that came out, nanoseconds, of them waiting). A lane counts from its
-opening on, and tells with each snapshot, and at its end, what has been added since it told before. So the sums in the
-trainer need not know of lanes: one that is opened again, after a death, a move or in a new epoch, counts from nothing,
-and begins at the snapshot up to which the rows were told. What a worker had not told when it died is counted by the
-one that computes it again.
+A row is (name, input elements, output elements, nanoseconds, waiting nanoseconds). A virtual shard counts from its
+opening, and reports the increments with each snapshot and at the end. So the trainer just adds them up: a virtual shard
+that is reopened (after a crash, a move, or in a new epoch) counts from 0, and begins at the snapshot of the last
+report. Work that a crashed worker had not reported is counted by the worker that repeats it.
 
-The stages of an indexed dataset tell with each batch that is timed what they have done for it. It stands for those
-since the one before, so their sums are as of the last batch that was timed.
+The stages of an indexed dataset report their work for each timed batch. It represents the batches since the previous
+one, so that the sums are up to date at each timed batch.
 """
 
 import pickle
@@ -20,26 +19,26 @@ from mpqueue.system.interrupts import is_of_handler
 StageRow: TypeAlias = tuple[str, int, int, int, int]
 StageRows: TypeAlias = Sequence[StageRow]
 
-MOST_ROWS = 256  # a dataset of 10,000 parts has as many stages, and each question for statistics goes through all rows
+MOST_ROWS = 256  # a dataset of 10,000 parts has as many stages, and every request for statistics reads all rows
 OTHERS = "other stages"
 
 
 def summed(rows: StageRows, more: StageRows) -> list[StageRow]:
-    """Return the sums of the rows of the same stages; a stage may be in one of both only."""
+    """Return the sums of the rows of the same stages; a stage may be missing in one of the arguments."""
     if not rows or not more:
         return list(rows or more)
     sums = {row[0]: row for row in rows}
     for row in more:
-        found = sums.get(row[0])
-        sums[row[0]] = row if found is None else _plus(found, row, 1)
+        earlier = sums.get(row[0])
+        sums[row[0]] = row if earlier is None else _plus(earlier, row, 1)
     return list(sums.values())
 
 
 def since(rows: StageRows, earlier: StageRows) -> list[StageRow]:
-    """Return what has been added to earlier rows, without the stages to which nothing was added."""
+    """Return the increments over earlier rows, without unchanged stages."""
     before = {row[0]: row for row in earlier}
     return [
-        row if (found := before.get(row[0])) is None else _plus(row, found, -1)
+        row if (previous := before.get(row[0])) is None else _plus(row, previous, -1)
         for row in rows
         if row != before.get(row[0])
     ]
@@ -65,14 +64,14 @@ class StageTallies:
         self._rows: dict[str, StageRow] = {}
 
     def add(self, rows: StageRows, weight: int = 1) -> None:
-        """Add what was told, so many times."""
+        """Add reported rows, multiplied by ``weight``."""
         for row in rows:
             name = row[0] if row[0] in self._rows or len(self._rows) < MOST_ROWS else OTHERS
             self._rows[name] = _plus(self._rows.get(name, (name, 0, 0, 0, 0)), row, weight)
 
     def rows(self) -> list[StageRow]:
-        """Return the sums, those of a stage after those of its inputs."""
-        # By number: a part of a dataset reports when it is read first.
+        """Return the sums, each stage after its inputs."""
+        # Sorted by number, because a part of a dataset first reports when it is first read.
         return sorted(self._rows.values(), key=_number_of)
 
 
@@ -82,10 +81,10 @@ def packed(rows: StageRows) -> bytes:
 
 
 def unpacked(data: bytes) -> list[StageRow]:
-    """Return the rows in bytes.
+    """Return the rows encoded by `packed`.
 
     Raises:
-        ValueError: They are none.
+        ValueError: The data is not valid.
     """
     if not data:
         return []
@@ -94,9 +93,9 @@ def unpacked(data: bytes) -> list[StageRow]:
     except Exception as error:
         if is_of_handler(error):
             raise
-        raise ValueError("rows of stages that cannot be read") from error
+        raise ValueError("the rows of stages cannot be unpickled") from error
     if type(rows) is not list or not all(
         type(row) is tuple and tuple(map(type, row)) == (str, int, int, int, int) for row in rows
     ):
-        raise ValueError("rows of stages that are none")
+        raise ValueError("expected a list of rows of stages, got other data")
     return rows

@@ -52,7 +52,7 @@ class Rated(Counted):
     Attributes:
         batches: Number of batches that were returned.
         bytes: Their size in the ring.
-        wait_s: Seconds that the consumer waited for batches.
+        wait_s: Seconds that the consumer spent waiting for batches.
         elapsed_s: Seconds since the start of the counters.
     """
 
@@ -74,7 +74,7 @@ class Rated(Counted):
 
     @property
     def wait_share(self) -> float:
-        """Share of the time that the consumer waited for batches."""
+        """Share of the time that the consumer spent waiting for batches."""
         return min(1.0, _ratio(self.wait_s, self.elapsed_s))
 
 
@@ -101,7 +101,7 @@ class Times(Counted):
         seed: Seeding of random generators; zero if the source does not draw from them.
         compute: Computing in the source, including ``seed`` and ``collate``; with ``threads``, the sum of all threads.
         blocked: The part of ``compute`` without a CPU: waiting for a disk, the network, a lock, a sleep. Measured ten
-            times a second in worker processes whose batches take a millisecond or more, on Linux only.
+            times a second in worker processes with batches of at least a millisecond, on Linux only.
         collate: Combining samples into a batch.
         copy: Writing the batch into the ring.
         lease: From the return of a batch to the deletion of its last view.
@@ -126,7 +126,7 @@ class WorkerStatistics(Counted):
 
     Attributes:
         number: Number of the worker, from 0.
-        pid: Process id. None for a thread, a worker on another machine, or a worker that has ended.
+        pid: Process id. None for a thread, a worker on another machine, or a worker that has exited.
         batches: Batches that it has computed.
         bytes: Their size in the ring.
         compute_s: Seconds in the source.
@@ -192,7 +192,7 @@ class StageStatistics(Counted):
         num_in: Elements from its input.
         num_out: Elements in its output.
         total_s: Seconds of this stage, without the stages before it.
-        wait_s: The part of ``total_s`` in which its thread had no CPU, because it waited or the CPUs were busy. It is
+        wait_s: The part of ``total_s`` without a CPU, because it waited or the CPUs were busy. It is
             sampled.
     """
 
@@ -236,16 +236,16 @@ class Statistics(Rated):
     Attributes:
         batches: Batches that were returned.
         bytes: Bytes that the workers wrote into the ring.
-        wait_s: Seconds that the consumer waited for batches.
+        wait_s: Seconds that the consumer spent waiting for batches.
         compute_s: Seconds in the source, over all workers. A worker with several threads counts once.
         copy_s: Seconds for writing batches into the ring.
-        credit_wait_s: Seconds that workers waited for work.
+        credit_wait_s: Seconds that workers spent waiting for work.
         slots_in_use: Slots that are not free.
         num_slots: Slots of the ring.
-        skipped: Samples (or batches) that were left out because the source raised for them.
+        skipped: Samples (or batches) that were skipped because the source raised for them.
         copies: Batches that were returned as private copies; the next three fields are the reasons.
         copies_asked: Copies because of ``copy=True``.
-        copies_held: Copies because the consumer kept so many batches that workers would have had no free slots.
+        copies_held: Copies because the consumer kept too many batches, and workers needed free slots.
         copies_moved: Copies because memory was short, and finished batches were moved out of the ring.
         retries: Batches that were computed again because a worker crashed or memory was short.
         deaths: Crashes of workers.
@@ -259,9 +259,9 @@ class Statistics(Rated):
         workers: Counters of each worker; without workers, of the caller.
         nodes: The machines of a cluster with workers; empty without ``backend="ray"``.
         stages: The stages of a `mpqueue.Dataset`, each after its inputs; stages after the first 256 are one row, "other
-            stages". A stream is counted up to the last snapshot of each virtual shard, or its end. An indexed dataset
-            is counted up to the last timed batch of each worker, which represents those since the one before. Empty
-            for other sources.
+            stages". A stream is counted up to the last snapshot of each virtual shard, or to the end. An indexed
+            dataset is counted up to the last timed batch of each worker, which represents those since the one before.
+            Empty for other sources.
         resizes: The changes by ``workers="auto"`` or ``threads="auto"``; otherwise empty.
     """
 
@@ -325,8 +325,8 @@ class ConsumerStatistics(Rated):
     Attributes:
         batches: Batches that were returned.
         bytes: Their size in the ring.
-        wait_s: Seconds that the consumer waited for batches.
-        skipped: Samples (or batches) that were left out because the source raised for them, and batches that the
+        wait_s: Seconds that the consumer spent waiting for batches.
+        skipped: Samples (or batches) that were skipped because the source raised for them, and batches that the
             consumer missed because it was slow (``slow="skip"``). The server reports these with the next batch.
         copies: Batches that were returned as private copies.
         slots_in_use: Slots of the ring with views of this consumer.
@@ -357,7 +357,7 @@ class ConsumerStatistics(Rated):
 def workers_of(
     recorder: Recorder, pids: Mapping[int, int] = _NOTHING, rss_bytes: Mapping[int, int] = _NOTHING
 ) -> tuple[WorkerStatistics, ...]:
-    """Return the counters of each worker; ``pids`` and ``rss_bytes`` have those of its process, by number."""
+    """Return the counters of each worker; ``pids`` and ``rss_bytes`` have the values of its process, by number."""
     return tuple(
         WorkerStatistics(
             number,

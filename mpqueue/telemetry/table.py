@@ -1,6 +1,6 @@
-"""Statistics as a small HTML table for notebooks: no scripts, no styles beyond its own elements, light or dark.
+"""Statistics as a small HTML table for notebooks, without scripts or style sheets, for light and dark themes.
 
-Colours are those of the page (``currentColor``) but for the bars, which are readable on both.
+The colours are the page's (``currentColor``), except for the bars, which are visible on both themes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -53,7 +53,7 @@ def _page(
     verdict: str, shares: Sequence[tuple[str, float]], facts: Sequence[tuple[str, str]], times: Any,
     stages: Sequence[Any] = (),
 ) -> str:  # fmt: skip
-    import html  # in notebooks alone
+    import html  # only notebooks need it
 
     rows = [_row([name, _bar(share), share_text(share)]) for name, share in shares]
     rows += [_row([name, html.escape(text)], span=2) for name, text in facts]
@@ -65,10 +65,10 @@ def _page(
 
 
 def _times(times: Any) -> str:
-    found = [(stage, getattr(times, stage)) for stage in TIMES]
+    distributions = [(stage, getattr(times, stage)) for stage in TIMES]
     rows = [
         _row([stage, *map(time_text, (times.p50_s, times.p95_s, times.p99_s))])
-        for stage, times in found
+        for stage, times in distributions
         if times.total_s
     ]
     if not rows:

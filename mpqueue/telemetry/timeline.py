@@ -1,16 +1,16 @@
-"""The timeline of one engine, as a file that Perfetto and Chrome open; `mpqueue.telemetry.trace_events` shows it.
+"""The timeline of one engine, as a file for Perfetto and Chrome; `mpqueue.telemetry.trace_events` defines the events.
 
-Only timed batches are drawn (see `mpqueue.telemetry.recorder`): each one that takes longer than 5 ms, and of faster
-ones a sample, a worker's next one after `_PAUSE_NS`; and only waits of the consumer that matter. So a trace costs
-little however fast the batches come: to draw a batch costs 15 to 20 µs in all.
+*Content.* Only timed batches are drawn (see `mpqueue.telemetry.recorder`): all batches of more than 5 ms, and a sample
+of faster ones, at most one per `_PAUSE_NS` and worker. Of the consumer's waits, only long ones are drawn. So a trace is
+cheap even for fast batches: drawing a batch takes 15 to 20 µs in total.
 
-*Memory and file.* What has happened waits in a queue as it came: who calls appends, and that is all. Lines are made of
-it, and written, when `_MOST_WAITING` wait, or every half second in which something happens, and at the end. A line is
-one event and is written wholly: a program that is killed leaves a file that lacks its last bracket, which the format
-allows. After `_MOST_EVENTS` only marks (epochs, deaths) are written.
+*Memory and file.* Callers only append events to a queue. The events are formatted and written when `_MOST_WAITING` are
+in the queue, every half second with events, and at the end. Each event is one line that is written as a whole: if the
+program is killed, only the closing bracket is missing, which the format permits. After `_MOST_EVENTS` only marks
+(epochs, crashes) are written.
 
-*Who calls.* The consumer's thread, under the lock of the pipeline; but the end of a lease comes in any thread, and only
-appends to the queue.
+*Threads.* All calls are made in the consumer's thread, under the pipeline's lock. Only the end of a lease may come from
+any thread, and just appends to the queue.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from mpqueue.telemetry.stage_rows import StageRows
 from mpqueue.telemetry.trace_events import CONSUMER, FIRST_SERVED, FIRST_WORKER, Place, TraceEvents
 
 _MOST_WAITING = 512
-_MOST_EVENTS = 1_000_000  # some 120 MB
+_MOST_EVENTS = 1_000_000  # about 120 MB
 _FLUSH_NS = 500_000_000
 _PAUSE_NS = 4 * EVERY_NS
 _SHORTEST_WAIT_NS = 100_000
@@ -34,11 +34,11 @@ _STAGES_NS = 100_000_000
 
 
 class Timeline:
-    """Writes the timeline of one engine, over all of its starts.
+    """A writer of the timeline of one engine, over all of its starts.
 
     Args:
-        path: Of the file, which is overwritten.
-        name: Of the engine.
+        path: The file, which is overwritten.
+        name: Name of the engine.
 
     Raises:
         OSError: The file cannot be written.
@@ -47,19 +47,19 @@ class Timeline:
     def __init__(self, path: str, name: str) -> None:
         self.path = path
         self._name, self._pid = name, os.getpid()
-        self._waiting: deque[tuple[Callable[..., str], tuple[Any, ...]]] = deque()  # what makes lines, and of what
+        self._waiting: deque[tuple[Callable[..., str], tuple[Any, ...]]] = deque()  # formatters and their arguments
         self._events = TraceEvents(self._pid)
-        self._may_begin: dict[int, int] = {}  # by worker: from when on a fast batch is drawn again
+        self._may_begin: dict[int, int] = {}  # by worker: the time after which a fast batch may be drawn again
         self._fd = -1
         self._size = self._num_events = self._flushed_ns = 0
-        self._stages: StageRows = ()  # that were not drawn
+        self._stages: StageRows = ()  # rows that are not drawn yet
         self._stages_at = 0
 
     def begin(self, num_workers: int) -> None:
-        """Open the file, or go on in it.
+        """Open the file, or continue it.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The file cannot be written.
         """
         is_new = not self._size
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if is_new else 0)
@@ -72,29 +72,29 @@ class Timeline:
             self._add(self._events.row, FIRST_WORKER + number, f"worker {number}")
 
     def end(self) -> None:
-        """Write what is left, and close the file; idempotent."""
+        """Write the remaining events, and close the file; idempotent."""
         if self._fd < 0 or os.getpid() != self._pid:
             return
         self._draw_stages(clock_ns())
         self.flush()
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
-            with contextlib.suppress(OSError):  # the disk is full; the format allows a list without its last bracket
-                os.write(fd, b"\n]\n")  # behind the place where the next start goes on
+            with contextlib.suppress(OSError):  # the disk is full; the format permits a missing closing bracket
+                os.write(fd, b"\n]\n")  # after `_size`, so that the next start overwrites it
             descriptors.close(fd)
 
-    # -- What happens
+    # -- Events
 
     def batch(self, worker: int, place: Place, began_ns: int, stages_ns: tuple[int, int, int, int, int]) -> bool:
-        """Draw a batch at its worker, unless it was fast and another one was drawn just now.
+        """Draw a batch in its worker's row, unless it was fast and the previous one was drawn just before.
 
         Args:
             worker: Number of the worker.
             place: Number of the work item, epoch and index.
-            began_ns: When it was begun.
-            stages_ns: What computing and copying it, the wait before it, seeding and collating have taken.
+            began_ns: Start time.
+            stages_ns: Durations of computing, copying, the wait before, seeding, and collating.
 
-        Returns: It is drawn; so `take` and `held` may be called for it.
+        Returns: True if the batch is drawn, so that `take` and `held` may be called for it.
         """
         if began_ns < self._may_begin.get(worker, 0) and stages_ns[0] + stages_ns[1] < EVERY_NS:
             return False
@@ -113,21 +113,21 @@ class Timeline:
             self._flush_if_due(began_ns + ns)
 
     def take(self, place: Place, began_ns: int) -> None:
-        """Draw that the consumer has taken a batch since then."""
+        """Draw that the consumer took a batch from ``began_ns`` until now."""
         if self._may_draw():
             self._add(self._events.take, place, began_ns, clock_ns())
 
     def held(self, number: int, began_ns: int, ended_ns: int) -> None:
-        """Draw the time for which there were views of a batch."""
+        """Draw the time during which a batch had views."""
         if self._may_draw():
             self._add(self._events.span, "held", number, began_ns, ended_ns)
 
     def add_consumer(self, number: int, name: str) -> None:
-        """Have a row for a consumer of a server."""
+        """Add a row for a consumer of a server."""
         self._add(self._events.row, FIRST_SERVED + number, name)
 
     def use(self, consumer: int | None, place: tuple[int, int], began_ns: int, ended_ns: int) -> None:
-        """Draw that a consumer of a server (None: the only one here) had the batch of this epoch and position."""
+        """Draw that a consumer of a server (None for the only one here) used the batch of this epoch and position."""
         if self._may_draw():
             epoch, position = place
             args = f'{{"epoch":{epoch},"position":{position}}}'
@@ -136,7 +136,7 @@ class Timeline:
             self._flush_if_due(ended_ns)
 
     def stages(self, rows: StageRows) -> None:
-        """Draw the sums of the work of stages, if they were not drawn just now."""
+        """Draw the sums of the work of stages, unless they were drawn just before."""
         now = clock_ns()
         self._stages = rows
         if now >= self._stages_at and self._may_draw():
@@ -150,7 +150,7 @@ class Timeline:
             self._add(self._events.stage, row, now)
 
     def mark(self, name: str, worker: int | None = None) -> None:
-        """Draw what has happened at this moment: to all, or to one worker."""
+        """Draw an event at this moment, of all workers or of one worker."""
         row, scope = (CONSUMER, "p") if worker is None else (FIRST_WORKER + worker, "t")
         self._add(self._events.mark, name, row, scope, clock_ns())
         self.flush()
@@ -168,20 +168,20 @@ class Timeline:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write all queued events."""
         self._flushed_ns = clock_ns()
-        texts: list[str] = []
+        lines: list[str] = []
         while self._waiting:
             make, args = self._waiting.popleft()
-            texts.append(make(*args))
-        text = "".join(texts)
+            lines.append(make(*args))
+        text = "".join(lines)
         if not text or self._fd < 0 or os.getpid() != self._pid:
             return
         was_full, self._num_events = self._num_events >= _MOST_EVENTS, self._num_events + text.count("\n")
         self._write(text)
         if self._num_events >= _MOST_EVENTS and not was_full:
             warn(
-                f"the trace {self.path} has {self._num_events:,} events: from now on it gets epochs and deaths only",
+                f"the trace {self.path} has {self._num_events:,} events: only epochs and crashes are added from here",
                 "Seeing what happens",
                 "Traces",
             )
@@ -192,7 +192,7 @@ class Timeline:
         except OSError as error:
             fd, self._fd = self._fd, -1
             descriptors.close(fd)
-            warn(f"the trace {self.path} ends here: {error}", "Seeing what happens", "Traces")
+            warn(f"writing the trace {self.path} failed and stops here: {error}", "Seeing what happens", "Traces")
 
     def __repr__(self) -> str:
         return f"<timeline in {self.path}, {self._num_events:,} events>"
@@ -202,18 +202,18 @@ _names_taken: set[str] = set()
 
 
 def path_for(option: str | os.PathLike[str] | None, *, is_worker: bool) -> str | None:
-    """Return the file of an engine that is made now; None: it has no timeline.
+    """Return the trace file of a new engine, or None for no trace.
 
     Args:
-        option: What the user has asked for; None: ``MPQUEUE_TRACE`` says it for all engines of the process.
-        is_worker: This process is a worker of another one, which has the same environment.
+        option: The user's option; if None, ``MPQUEUE_TRACE`` applies to all engines of the process.
+        is_worker: This process is a worker, with the same environment as its trainer.
     """
     if option is not None:
         return os.fspath(option)
-    asked = os.environ.get("MPQUEUE_TRACE")
-    if not asked:
+    pattern = os.environ.get("MPQUEUE_TRACE")
+    if not pattern:
         return None
-    stem, suffix = os.path.splitext(asked.replace("%p", str(os.getpid())))
+    stem, suffix = os.path.splitext(pattern.replace("%p", str(os.getpid())))
     stem += f".{os.getpid()}" if is_worker else ""
     path, number = stem + suffix, 1
     while path in _names_taken:

@@ -1,14 +1,14 @@
-"""The events of a timeline, as lines of its file: the Trace Event Format, each line with the comma before it.
+"""The events of a timeline, as lines of its file: the Trace Event Format, each line with the preceding comma.
 
     worker 0    [wait for work][ compute [seed]   [collate] ][copy]
-                                                               |  a flow: from the batch's copy to where it is taken
+                                                               |  a flow: from the batch's copy until it is taken
     consumer    [   wait   ]                                   [take]
     in ring                                                   [=====]
     held                                                             [==========]
     consumer 1 of a server                                                [ batch ]
 
-Lines are made for many batches in a row, by whoever writes the file: the same code in the midst of a stream of tiny
-batches takes three times as long, since nothing of it is in the processor's caches then.
+Lines are formatted for many batches at once, when the file is written. Formatting each batch within a stream of tiny
+batches would take three times as long, because the code would not be in the processor's caches.
 """
 
 from typing import Any
@@ -18,40 +18,40 @@ from mpqueue.telemetry.stage_rows import StageRow
 _MOST_KNOWN = 4096
 CONSUMER, FIRST_WORKER, FIRST_SERVED = 1, 10, 1 << 20  # rows
 
-Place = tuple[int, int, int]  # of a batch: number of the work item, epoch, index
+Place = tuple[int, int, int]  # of a batch: number of its work item, epoch, index
 
 
 class TraceEvents:
-    """Makes lines of what has happened, which is told in its order.
+    """A formatter of events, which are passed in order.
 
     Args:
-        pid: Of the process that the file is about.
+        pid: Id of the traced process.
     """
 
     def __init__(self, pid: int) -> None:
         self._begin = f',\n{{"pid":{pid},"ph":'
-        self._copied: dict[int, int] = {}  # by work item: when a batch that is drawn was in the ring
+        self._copied: dict[int, int] = {}  # by work item: the time when a drawn batch was complete in the ring
         self._drawn_until: dict[int, int] = {}  # by worker
 
     def process(self, name: str) -> str:
-        """Name the process."""
+        """Return the event that names the process."""
         return self._meta("process_name", 0, {"name": name})
 
     def row(self, row: int, name: str) -> str:
-        """Name a row, and say where it stands."""
+        """Return the events that name a row and set its position."""
         order = self._meta("thread_sort_index", row, {"sort_index": row})
         return self._meta("thread_name", row, {"name": name}) + order
 
     def batch(self, worker: int, place: Place, began_ns: int, stages_ns: tuple[int, int, int, int, int]) -> str:
-        """Draw a batch at its worker; the stages are those of `Timeline.batch`."""
+        """Return the events of a batch in its worker's row; the stages are as for `Timeline.batch`."""
         number, epoch, index = place
         compute, copy, wait, seed, collate = stages_ns
         row, free_ns = FIRST_WORKER + worker, self._drawn_until.get(worker, 0)
-        began_ns = max(began_ns, free_ns)  # where a worker lost its CPU between two looks at the clock
+        began_ns = max(began_ns, free_ns)  # a worker may lose its CPU between two readings of the clock
         computed = began_ns + compute
         copied = self._drawn_until[worker] = computed + copy
         if len(self._copied) >= _MOST_KNOWN:
-            self._copied.clear()  # of batches that were dropped
+            self._copied.clear()  # entries of dropped batches
         self._copied[number] = copied
         text = self.slice(f"compute {index}", row, began_ns, compute, f'{{"epoch":{epoch},"index":{index}}}')
         if wait:
@@ -67,7 +67,7 @@ class TraceEvents:
         )
 
     def take(self, place: Place, began_ns: int, ended_ns: int) -> str:
-        """Draw that the consumer has taken a batch, if that is drawn at its worker."""
+        """Return the events of taking a batch, if the batch is drawn in its worker's row."""
         number, epoch, index = place
         copied = self._copied.pop(number, None)
         if copied is None:
@@ -80,14 +80,14 @@ class TraceEvents:
         )
 
     def slice(self, name: str, row: int, began_ns: int, ns: int, args: str = "{}") -> str:
-        """Draw what one row did for a time."""
+        """Return an event with a duration in one row."""
         return (
             f'{self._begin}"X","name":"{name}","ts":{began_ns / 1e3:.3f},"dur":{ns / 1e3:.3f},'
             f'"tid":{row},"args":{args}}}'
         )
 
     def span(self, name: str, number: int, began_ns: int, ended_ns: int) -> str:
-        """Draw a time in the life of a batch, beside those of others."""
+        """Return the events of a period of a batch, which may overlap with other batches' periods."""
         rest = f'"tid":{CONSUMER},"id":"{name} {number}"}}'
         return (
             f'{self._begin}"b","name":"{name}","cat":"{name}","ts":{began_ns / 1e3:.3f},{rest}'
@@ -95,7 +95,7 @@ class TraceEvents:
         )
 
     def stage(self, row: StageRow, at_ns: int) -> str:
-        """Draw the sums of a stage up to a moment, as a counter."""
+        """Return the sums of a stage at a moment, as a counter event."""
         import json
 
         name, num_in, num_out, ns, waiting_ns = row
@@ -103,8 +103,8 @@ class TraceEvents:
         return f'{self._begin}"C","name":{json.dumps(f"stage {name}")},"ts":{at_ns / 1e3:.3f},"args":{args}}}'
 
     def mark(self, name: str, row: int, scope: str, at_ns: int) -> str:
-        """Draw what has happened at a moment."""
-        import json  # nobody else of those who only import this package needs it
+        """Return an event without a duration."""
+        import json  # not needed by programs that only import this package
 
         return f'{self._begin}"i","name":{json.dumps(name)},"ts":{at_ns / 1e3:.3f},"tid":{row},"s":"{scope}"}}'
 

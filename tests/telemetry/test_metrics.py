@@ -209,5 +209,5 @@ def test_without_the_package_the_error_names_the_extra():
     code = "import sys; sys.modules['prometheus_client'] = None; import mpqueue; mpqueue.metrics.collector()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stderr.splitlines()[-1] == (
-        'ImportError: mpqueue.metrics needs prometheus-client: pip install "mpqueue[metrics]"'
+        'ImportError: mpqueue.metrics requires prometheus-client: pip install "mpqueue[metrics]"'
     )

@@ -224,7 +224,7 @@ def test_the_verdict_names_the_stage_that_holds_up_and_that_it_waits():
     read = StageStatistics("1: map(read)", 10, 10, 6.0, 5.4)
     decode = StageStatistics("2: map(decode)", 10, 10, 2.0, 0.0)
     text = str(statistics_with(read, decode))
-    assert "the stage that holds up is 1: map(read), which takes 75 % of the time of all stages" in text
+    assert "the slowest stage is 1: map(read), which takes 75 % of the time of all stages" in text
     assert "waits for 90 % of it" in text
     assert "waits for" not in str(statistics_with(replace(read, wait_s=0.0), decode)).partition("holds up")[2]
     assert "stage" not in str(statistics_with())

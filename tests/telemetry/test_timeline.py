@@ -303,7 +303,7 @@ def test_a_file_that_is_full_gets_marks_only(tmp_path, monkeypatch, caplog):
 def test_a_full_disk_ends_the_trace_and_not_the_run(caplog):
     with Loader(Slow(), workers=1, trace="/dev/full") as loader:
         assert len(list(loader)) == 6
-    assert "the trace /dev/full ends here" in caplog.text
+    assert "writing the trace /dev/full failed" in caplog.text
 
 
 def test_a_disk_that_is_full_at_the_very_end_leaves_the_file_without_its_last_bracket(tmp_path, monkeypatch):

@@ -34,25 +34,25 @@ def changed(**changes):
 
 
 CASES = {
-    "more workers": (RUN, "the consumer waited for 60 % of the time: the workers are the bottleneck; use more of them"),
+    "more workers": (RUN, "the consumer waited for 60 % of the time: the workers are the bottleneck; use more than"),
     "no more CPUs": (
         changed(workers=tuple(WorkerStatistics(number) for number in range(4))),
         "make the source cheaper",
     ),
     "on a cluster": (
         changed(nodes=(NodeStatistics("a", "10.0.0.1", 1), NodeStatistics("b", "10.0.0.2", 1))),
-        "the workers are the bottleneck; use more of them than 2, as far as there are CPUs on 2 nodes, or more",
+        "the workers are the bottleneck; use more than 2 workers if 2 nodes have enough CPUs, or more nodes",
     ),
-    "consumer": (changed(wait_s=0.2), "more or faster workers would gain nothing"),
+    "consumer": (changed(wait_s=0.2), "more or faster workers would not help"),
     "hoarder": (changed(wait_s=0.2, copies=40, copies_held=40), "40 % of its batches were private copies"),
     "uneven": (
         changed(credit_wait_s=10.0, times=Times(compute=times(*[0.01] * 98, 5.0, 5.0))),
-        "single slow batches hold it up",
+        "single slow batches delay it",
     ),
     "one slow batch of a few": (
-        changed(credit_wait_s=10.0, times=Times(compute=times(5.0, *[0.01] * 20))), "raise max_queue_size"
+        changed(credit_wait_s=10.0, times=Times(compute=times(5.0, *[0.01] * 20))), "increase max_queue_size"
     ),
-    "little under way": (changed(credit_wait_s=10.0), "raise max_queue_size"),
+    "little under way": (changed(credit_wait_s=10.0), "increase max_queue_size"),
     "copy": (
         changed(times=Times(compute=times(0.01, count=100), copy=times(0.17, count=100))), "mpqueue.empty()"
     ),
@@ -65,28 +65,28 @@ CASES = {
             workers=tuple(WorkerStatistics(number) for number in range(4)),
             times=Times(compute=times(0.02, count=100), blocked=times(0.019, count=100)),
         ),
-        "(disk, network, locks), and workers that wait need no CPU; use more of them than 4",
+        "(disk, network, locks), and waiting workers need no CPU; use more than 4 workers",
     ),
     "waiting source on a cluster": (
         changed(
             nodes=(NodeStatistics("a", "10.0.0.1", 1),),
             times=Times(compute=times(0.02, count=100), blocked=times(0.019, count=100)),
         ),
-        "workers that wait need no CPU; use more of them than 2",
+        "waiting workers need no CPU; use more than 2 workers",
     ),
     "source that waits a little": (
-        changed(times=Times(compute=times(0.02, count=100), blocked=times(0.005, count=100))), "use more of them"
+        changed(times=Times(compute=times(0.02, count=100), blocked=times(0.005, count=100))), "use more than"
     ),
     "seed": (changed(times=Times(compute=times(1.0, count=100), seed=times(0.5, count=100))), "mpqueue.rng()"),
     "a slow first seeding": (
-        changed(times=Times(compute=times(9.0, *[0.01] * 99), seed=times(8.0, *[0.0] * 99))), "use more of them"
+        changed(times=Times(compute=times(9.0, *[0.01] * 99), seed=times(8.0, *[0.0] * 99))), "use more than"
     ),
-    "few batches": (changed(batches=9), "too little to tell what holds it up; ask again after 10 batches"),
-    "a moment": (changed(elapsed_s=0.4, wait_s=0.3), "too little to tell what holds it up"),
-    "few batches, and deaths": (changed(batches=2, deaths=1), "1 worker died on the way"),
+    "few batches": (changed(batches=9), "too early to find the bottleneck; try again after 10 batches"),
+    "a moment": (changed(elapsed_s=0.4, wait_s=0.3), "too early to find the bottleneck"),
+    "few batches, and deaths": (changed(batches=2, deaths=1), "1 worker crashed"),
     "no workers": (changed(ring_kind="", workers=(WorkerStatistics(0),)), "computes the batches itself; use workers"),
     "threads": (changed(ring_kind="", credit_wait_s=0.1), "use processes"),
-    "deaths": (changed(deaths=2), "2 workers died on the way"),
+    "deaths": (changed(deaths=2), "2 workers crashed"),
     "nothing yet": (changed(batches=0), "no batches yet"),
 }  # fmt: skip
 
@@ -138,7 +138,7 @@ def test_a_server_tells_whether_its_workers_or_its_consumers_are_slow(wait_s, te
 @pytest.mark.parametrize("kind", [ConsumerStatistics, ServerStatistics])
 def test_nobody_is_judged_by_a_few_batches(kind):
     consumers = {"consumers": (served(1, wait_s=0.5),)} if kind is ServerStatistics else {}
-    assert "too little to tell" in str(kind(batches=3, elapsed_s=1.0, wait_s=0.5, **consumers))
+    assert "too early to find" in str(kind(batches=3, elapsed_s=1.0, wait_s=0.5, **consumers))
 
 
 def test_a_server_without_consumers_says_so():

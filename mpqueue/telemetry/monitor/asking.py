@@ -1,7 +1,7 @@
-"""Asks all processes of this user what runs in them: at once, and until a deadline.
+"""Requests for the reports of all processes of this user: at once, and with a deadline.
 
-A process that hangs, or is stopped, has its connections accepted by the kernel, and says nothing: it is told of as one
-that does not answer. A socket on which nobody listens is that of a dead process, and is removed.
+The kernel accepts connections for a process that hangs or is stopped. Such a process does not answer, and is reported
+as such. A socket without a listening process belongs to a process that has exited, and is removed.
 """
 
 import json
@@ -20,18 +20,18 @@ from mpqueue.transport.poller import READABLE, close_poller, make_poller
 
 _MAX_BYTES = 1 << 24
 _PIECE = 1 << 16
-_STATES = {"T": "it is stopped", "t": "it is being debugged", "D": "it waits inside of the kernel", "Z": "it has ended"}
+_STATES = {"T": "it is stopped", "t": "it is being debugged", "D": "it is blocked in the kernel", "Z": "it has exited"}
 
 
 @dataclass
 class MonitorAnswer:
-    """The answer of one process to who asks for what runs in it.
+    """The answer of one process to a request for its report.
 
     Attributes:
-        path: Of its socket.
-        pid: Its id; 0: nobody knows.
-        report: See `mpqueue.telemetry.monitor.registry.report`; None: there is none,
-        trouble: and why.
+        path: Path of its socket.
+        pid: Its process id; 0 if unknown.
+        report: See `mpqueue.telemetry.monitor.registry.report`; None without a report.
+        trouble: The reason for a missing report.
     """
 
     path: str
@@ -41,31 +41,31 @@ class MonitorAnswer:
     _data: bytearray = field(default_factory=bytearray, repr=False)
 
     def add(self, piece: bytes) -> bool:
-        """Take in a piece; return False if it was the end."""
+        """Add received data; return False at the end of the answer."""
         self._data += piece
         if len(self._data) > _MAX_BYTES:
-            self.trouble = f"it says more than {_MAX_BYTES >> 20} MiB"
+            self.trouble = f"its answer is larger than {_MAX_BYTES >> 20} MiB"
             return False
         if piece:
             return True
         try:
-            found = json.loads(self._data)
+            answer = json.loads(self._data)
         except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            self.trouble = "it broke off" if self._data else "it refuses to answer"
-        elif "shown" not in found:
-            self.trouble = str(found.get("error", "it says nothing of what runs in it"))
+            answer = None
+        if not isinstance(answer, dict):
+            self.trouble = "its answer is incomplete" if self._data else "it closed the connection without an answer"
+        elif "shown" not in answer:
+            self.trouble = str(answer.get("error", "its answer has no report"))
         else:
-            self.report = found
+            self.report = answer
         return False
 
 
 def ask(timeout_s: float) -> list[MonitorAnswer]:
-    """Return the answers of all processes of this user, by their sockets; those of dead ones are removed.
+    """Return the answers of all processes of this user, sorted by socket; sockets of exited processes are removed.
 
     Args:
-        timeout_s: For how long to wait, in all.
+        timeout_s: Maximum time in total, in seconds.
     """
     answers: list[MonitorAnswer] = []
     poller = make_poller()
@@ -96,7 +96,7 @@ def ask(timeout_s: float) -> list[MonitorAnswer]:
 
 
 def _connect(answer: MonitorAnswer) -> socket.socket | None:
-    """Connect to a process; None: it has left, or the answer says why not."""
+    """Connect to a process; return None if it has exited, or if the connection failed (`trouble` has the reason)."""
     try:
         connection = connect_at(answer.path, {os.geteuid()})
         answer.pid = credentials_of(connection).pid or answer.pid
@@ -104,9 +104,9 @@ def _connect(answer: MonitorAnswer) -> socket.socket | None:
         answer.trouble = f"another user listens there: {error}"
     except ConnectionRefusedError:
         places.remove(answer.path)
-    except FileNotFoundError:  # it has left
+    except FileNotFoundError:  # it has exited
         pass
-    except BlockingIOError:  # others wait already
+    except BlockingIOError:  # its queue of connections is full
         answer.trouble = _state(answer.pid)
     else:
         return connection
@@ -114,20 +114,20 @@ def _connect(answer: MonitorAnswer) -> socket.socket | None:
 
 
 def _hear(connection: socket.socket, answer: MonitorAnswer) -> bool:
-    """Take in what has come; return False at the end."""
+    """Receive data; return False at the end."""
     try:
         return answer.add(connection.recv(_PIECE))
     except BlockingIOError:
         return True
     except OSError as error:
-        answer.trouble = f"it has ended: {error.strerror}"
+        answer.trouble = f"the connection failed: {error.strerror}"
         return False
 
 
 def _state(pid: int) -> str:
-    """Return why a process says nothing, as far as the kernel knows."""
+    """Return why a process does not answer, according to the kernel."""
     try:
         state = kernel_fields(pid)[0].decode()
     except (OSError, IndexError):
         state = ""
-    return _STATES.get(state, "it says nothing in time")
+    return _STATES.get(state, "it did not answer in time")

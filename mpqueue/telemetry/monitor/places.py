@@ -1,12 +1,12 @@
-"""The folder of monitors' sockets: one for each process that shows what runs in it.
+"""The folder of monitors' sockets, one for each process that is shown.
 
-    $MPQUEUE_HOME/.monitor/      0700; else in the folder of all servers of this user
-        4711-9f3c              of process 4711; 0600
+    $MPQUEUE_HOME/.monitor/      0700; without the variable, in the folder of all servers of this user
+        4711-9f3c              socket of process 4711; 0600
         .4711-9f3c             the same, until it listens
-    $MPQUEUE_HOME/.monitor-UID/  the same, where another user has the first one
+    $MPQUEUE_HOME/.monitor-UID/  the same, if another user owns the first folder
 
-A process that is killed leaves its socket behind. Nobody listens on it any more, which a connection tells; then it is
-removed by whoever sees it: who asks, and the next process that shows itself.
+A killed process leaves its socket. A connection to it fails, and the socket is then removed by the next request,
+or by the next process that is shown.
 """
 
 import contextlib
@@ -18,17 +18,17 @@ from mpqueue.system.folders import base_of, is_of_others, make_or_check
 from mpqueue.transport.listener import connect_at
 
 NAME = ".monitor"
-_TRIES = 100  # at a folder that others remove meanwhile
+_TRIES = 100  # other processes may remove the folder at the same time
 
 
 def folder() -> str:
-    """Return the path of the folder for new sockets, which may not be there."""
+    """Return the path of the folder for new sockets, which may not exist."""
     first, second = _folders()
     return second if is_of_others(first) else first
 
 
 def _folders() -> tuple[str, str]:
-    """Return the paths of the folders that may have sockets of this user: users may share a home of their servers."""
+    """Return the paths of the folders that may have sockets of this user: users may share ``MPQUEUE_HOME``."""
     first = os.path.join(_base(), NAME)
     return first, f"{first}-{os.geteuid()}"
 
@@ -39,17 +39,17 @@ def _base() -> str:
 
 
 def make() -> str:
-    """Make the folder; return its path.
+    """Create the folder; return its path.
 
     Raises:
-        ServiceError: It is another user's, or others may write to it.
-        OSError: It cannot be made.
+        ServiceError: It belongs to another user, or other users may write to it.
+        OSError: It cannot be created.
     """
     base = _base()
     if os.environ.get("MPQUEUE_HOME"):
         os.makedirs(base, 0o755, exist_ok=True)
     for _ in range(_TRIES):
-        with contextlib.suppress(FileNotFoundError):  # one that leaves has removed the base in this moment
+        with contextlib.suppress(FileNotFoundError):  # another process has just removed the parent folder
             if not os.environ.get("MPQUEUE_HOME"):
                 make_or_check(base, 0o700)
             make_or_check(folder(), 0o700)
@@ -58,8 +58,8 @@ def make() -> str:
 
 
 def new_path(place: str) -> tuple[str, str]:
-    """Return the path of a new socket in a folder until it listens, and from then on."""
-    name = f"{os.getpid()}-{os.urandom(4).hex()}"  # process ids of two containers may be the same
+    """Return the path of a new socket until it listens, and its final path."""
+    name = f"{os.getpid()}-{os.urandom(4).hex()}"  # processes in two containers may have the same id
     return os.path.join(place, f".{name}"), os.path.join(place, name)
 
 
@@ -75,8 +75,8 @@ def remove(path: str) -> None:
 
 
 def sockets() -> list[str]:
-    """Return the paths of this user's sockets; none where there is no folder."""
-    found = []
+    """Return the paths of this user's sockets."""
+    paths = []
     for place in _folders():
         if is_of_others(place):
             continue
@@ -85,19 +85,19 @@ def sockets() -> list[str]:
                 with contextlib.suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
                     if stat.S_ISSOCK(status.st_mode) and status.st_uid == os.geteuid() and entry.name[0] != ".":
-                        found.append(entry.path)
-    return sorted(found)
+                        paths.append(entry.path)
+    return sorted(paths)
 
 
 def sweep() -> None:
-    """Remove the sockets of processes that are gone."""
+    """Remove the sockets of processes that have exited."""
     for path in sockets():
         try:
             os.kill(pid_of(path) or os.getpid(), 0)
-        except ProcessLookupError:  # or it is in another container
+        except ProcessLookupError:  # or the process is in another container
             if _is_dead(path):
                 remove(path)
-        except PermissionError:  # the id is another user's process's by now; who asks will see
+        except PermissionError:  # another user's process has the id by now; the next request will find out
             continue
 
 
@@ -112,6 +112,6 @@ def _is_dead(path: str) -> bool:
 
 
 def pid_of(path: str) -> int:
-    """Return the process id that a socket's name says, 0 if it says none."""
+    """Return the process id in a socket's name, or 0 without one."""
     text = os.path.basename(path).partition("-")[0]
     return int(text) if text.isascii() and text.isdigit() else 0

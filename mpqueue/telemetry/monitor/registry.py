@@ -1,4 +1,4 @@
-"""The loaders, enqueuers, servers and consumers of this process that are shown to whoever asks."""
+"""The loaders, enqueuers, servers and consumers of this process that are shown by `mpqueue top`."""
 
 import atexit
 import os
@@ -21,23 +21,23 @@ _YES, _NO = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
 
 
 class Shown(Protocol):
-    """An object that is shown."""
+    """An object that can be shown."""
 
     def report(self) -> dict[str, Any]:
-        """Return what there is to be seen of it, fit for JSON; from any thread, without a wait for a lock."""
+        """Return the object's data for JSON; called from any thread, and must not wait for a lock."""
         ...
 
 
-_lock = RLock()  # a signal handler may stop a loader inside of a start
+_lock = RLock()  # reentrant: a signal handler may stop a loader while it starts
 _shown: "weakref.WeakValueDictionary[int, Shown]" = weakref.WeakValueDictionary()
 _window: "Window | None" = None
 
 
 def is_asked_for() -> bool:
-    """Return True if ``MPQUEUE_MONITOR`` asks for all loaders, enqueuers and consumers of this process to be shown.
+    """Return True if ``MPQUEUE_MONITOR`` requests that all loaders, enqueuers and consumers of this process are shown.
 
     Raises:
-        ValueError: It says neither yes nor no.
+        ValueError: The variable is neither true nor false.
     """
     text = os.environ.get("MPQUEUE_MONITOR", "")
     if text.lower() in _YES:
@@ -48,14 +48,14 @@ def is_asked_for() -> bool:
 
 
 def show(thing: Shown, *, is_quiet: bool = False) -> None:
-    """Show an object until `hide`, or its end. A failure is a warning, and no error: training goes on unseen.
+    """Show an object until `hide`, or until it is collected. A failure is a warning rather than an error.
 
     Args:
-        thing: It.
-        is_quiet: Say nothing of a failure: the user has not asked.
+        thing: The object.
+        is_quiet: Log no warning on failure, because the user did not request the monitor.
     """
     global _window
-    from mpqueue.telemetry.monitor.window import Window  # with what sockets and folders need: most are never shown
+    from mpqueue.telemetry.monitor.window import Window  # imports sockets and folders, which most programs do not need
 
     with defer_signals(), _lock:
         _shown[id(thing)] = thing
@@ -65,11 +65,11 @@ def show(thing: Shown, *, is_quiet: bool = False) -> None:
             _window = Window(report)
         except (OSError, ServiceError) as error:
             if not is_quiet:
-                warn(f"mpqueue top will not see process {os.getpid()}: {error}")
+                warn(f"mpqueue top cannot show process {os.getpid()}: {error}")
 
 
 def hide(thing: Shown) -> None:
-    """Show an object no more; after the last one the socket is gone. Idempotent."""
+    """Stop showing an object; after the last one, the socket is removed. Idempotent."""
     global _window
     with defer_signals():
         with _lock:
@@ -77,20 +77,20 @@ def hide(thing: Shown) -> None:
             window = None
             if not _shown:
                 window, _window = _window, None
-        if window is not None:  # without the lock: its thread may want it
+        if window is not None:  # without the lock, which the window's thread may need
             window.close()
 
 
 def sweep() -> None:
-    """Remove the socket if what was shown is gone, without a `hide`; may be called by a garbage collection."""
+    """Remove the socket if all shown objects were collected; may be called by a garbage collection."""
     if not any(reference() is not None for reference in _shown.valuerefs()):
         _close()
 
 
 def report() -> dict[str, Any]:
-    """Return what runs in this process."""
-    # By references, of which one call of C makes a list: `items` is Python code, amid which another thread may show one
-    # more. Not with the lock: who holds it may come to `sweep` in a garbage collection, and wait there for our thread.
+    """Return the data of all shown objects of this process."""
+    # By references, which one call of C code puts into a list: `items` is Python code, during which another thread may
+    # add an object. Without the lock: a thread that holds it may wait for our thread, in `sweep` during a collection.
     shown = [thing for reference in _shown.valuerefs() if (thing := reference()) is not None]
     return {
         "protocol": PROTOCOL,
@@ -103,10 +103,10 @@ def report() -> dict[str, Any]:
 
 
 def _plain(thing: Shown) -> dict[str, Any]:
-    """Return the report of one object, its statistics as plain data."""
-    found = thing.report()
-    statistics = found.get("statistics")
-    return found if statistics is None else found | {"statistics": statistics.to_dict()}
+    """Return the data of one object, with its statistics as plain data."""
+    data = thing.report()
+    statistics = data.get("statistics")
+    return data if statistics is None else data | {"statistics": statistics.to_dict()}
 
 
 def _close() -> None:
@@ -116,12 +116,12 @@ def _close() -> None:
         window.close()
 
 
-def _begin_anew() -> None:
-    """In a forked child: what the parent shows is the parent's."""
+def _reset_in_child() -> None:
+    """Forget the parent's objects and socket in a forked child."""
     global _lock, _window
     _lock, _window = RLock(), None
     _shown.clear()
 
 
 atexit.register(_close)
-os.register_at_fork(after_in_child=_begin_anew)
+os.register_at_fork(after_in_child=_reset_in_child)

@@ -1,10 +1,11 @@
-"""A socket on which this process answers: who connects gets one JSON object, and the end of the connection.
+"""A socket that answers requests for this process: one JSON object, then the end of the connection.
 
-Only processes of the same user get it, by the credentials that the kernel has noted. Nothing that a peer sends is read.
-One that does not read what it gets is waited for `_PATIENCE_S`, while the others wait in the kernel's queue.
+Only processes of the same user get an answer, according to the credentials that the kernel has recorded. Data that a
+client sends is not read. A client that does not read its answer is dropped after `_PATIENCE_S`; until then, other
+clients wait in the kernel's queue.
 
-The path is this process's: a forked child, which has no thread here, closes its copy of the socket and leaves the path
-alone.
+The path belongs to this process. A forked child, which does not have the thread, closes its copy of the socket and does
+not remove the path.
 """
 
 import contextlib
@@ -26,14 +27,14 @@ _PATIENCE_S = 1.0
 
 
 class Window:
-    """See the module's head.
+    """A listening socket and its thread; see the module's docstring.
 
     Args:
-        report: Makes what is answered; called in the window's own thread, never by two at once.
+        report: Returns the answer; called in the window's own thread, one call at a time.
 
     Raises:
-        ServiceError: The folder is another user's, or others may write to it.
-        OSError: There is no place for a socket, or no descriptor, or no thread.
+        ServiceError: The folder belongs to another user, or other users may write to it.
+        OSError: The socket, a descriptor or the thread cannot be created.
     """
 
     def __init__(self, report: Callable[[], Any]) -> None:
@@ -68,7 +69,7 @@ class Window:
         while not self._is_closing:
             poll.poll()
             if not self._is_closing:
-                with contextlib.suppress(OSError):  # whoever asked is gone, or another user
+                with contextlib.suppress(OSError):  # the client has exited, or belongs to another user
                     self._answer()
 
     def _answer(self) -> None:
@@ -77,14 +78,14 @@ class Window:
             connection.settimeout(_PATIENCE_S)
             try:
                 text = json.dumps(self._report(), default=str)
-            except Exception as error:  # one odd object is no reason to say nothing for ever
+            except Exception as error:  # one object that fails must not prevent later answers
                 text = json.dumps({"error": f"{type(error).__name__}: {error}"})
             connection.sendall(text.encode(), socket_support.NO_SIGPIPE)
         finally:
             descriptors.close_object(connection)
 
     def close(self) -> None:
-        """End the thread, remove the socket; idempotent, from any thread, nothing in a forked child."""
+        """Stop the thread and remove the socket; idempotent, from any thread, without effect in a forked child."""
         if self._is_closing or os.getpid() != self._pid:
             return
         self._is_closing = True
@@ -96,5 +97,5 @@ class Window:
         self._wakeup.close()
 
     def disown(self) -> None:
-        """Have `close` do nothing, in a forked child: path and thread are the parent's."""
+        """Disable `close` in a forked child, because the parent owns the path and the thread."""
         self._is_closing = True

@@ -252,7 +252,7 @@ def test_a_folder_that_others_may_write_to_is_a_warning_and_training_goes_on(hom
         assert len(list(loader)) == 4
     (record,) = caplog.records
     assert record.name == "mpqueue"
-    assert f"mpqueue top will not see process {os.getpid()}: other users may write to the folder" in record.message
+    assert f"mpqueue top cannot show process {os.getpid()}: other users may write to the folder" in record.message
 
 
 def test_a_server_that_cannot_show_itself_says_nothing(home, caplog):
@@ -393,7 +393,7 @@ def test_a_process_with_a_full_queue_of_connections_holds_up_nobody(home):
                 waiting[-1].connect(f"{home}/.monitor/77-aa")
             except BlockingIOError:
                 break
-        assert only(ask(0.1)).trouble == "it says nothing in time"
+        assert only(ask(0.1)).trouble == "it did not answer in time"
     finally:
         for sock in (listener, *waiting):
             sock.close()
@@ -402,11 +402,11 @@ def test_a_process_with_a_full_queue_of_connections_holds_up_nobody(home):
 @pytest.mark.parametrize(
     ("said", "trouble"),
     [
-        (b"", "it refuses to answer"),
-        (b'{"shown": [', "it broke off"),
-        (b"[1]", "it broke off"),
+        (b"", "it closed the connection without an answer"),
+        (b'{"shown": [', "its answer is incomplete"),
+        (b"[1]", "its answer is incomplete"),
         (b'{"error": "ZeroDivisionError: x"}', "ZeroDivisionError: x"),
-        (b"{}", "it says nothing of what runs in it"),
+        (b"{}", "its answer has no report"),
     ],
 )
 def test_an_answer_that_is_none_is_told(said, trouble):
