@@ -208,7 +208,7 @@ class HeldCopies:
             f"the consumer holds {num_held} batches, so it gets private copies until it drops some "
             f"({size_text(self._num_bytes)} so far). Drop batches that you no longer need, or request copies with "
             f"{self._way}",
-            "Seeing what happens",
+            "Monitor data loading",
             "Memory",
         )
 

@@ -70,7 +70,7 @@ def show(level: str) -> None:
     import logging
 
     if level.lower() not in _LEVELS:
-        warn(f"MPQUEUE_LOG={level} has no effect: the levels are {', '.join(_LEVELS)}", "Seeing what happens", "Logs")
+        warn(f"MPQUEUE_LOG={level} has no effect: the levels are {', '.join(_LEVELS)}", "Monitor data loading", "Logs")
         return
     logger = logging.getLogger("mpqueue")
     handler = logging.StreamHandler()

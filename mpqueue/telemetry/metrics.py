@@ -2,7 +2,7 @@
 
 Each function takes objects as keyword arguments; the names become the label ``engine``. Without arguments, it exports
 all objects of this process, under names such as ``Loader-0``. Values are collected only on request, and no thread is
-started. The page "Seeing what happens" has the table of metrics.
+started. The page "Monitor data loading" has the table of metrics.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -182,7 +182,7 @@ class Timeline:
         if self._num_events >= _MOST_EVENTS and not was_full:
             warn(
                 f"the trace {self.path} has {self._num_events:,} events: only epochs and crashes are added from here",
-                "Seeing what happens",
+                "Monitor data loading",
                 "Traces",
             )
 
@@ -192,7 +192,7 @@ class Timeline:
         except OSError as error:
             fd, self._fd = self._fd, -1
             descriptors.close(fd)
-            warn(f"writing the trace {self.path} failed and stops here: {error}", "Seeing what happens", "Traces")
+            warn(f"writing the trace {self.path} failed and stops here: {error}", "Monitor data loading", "Traces")
 
     def __repr__(self) -> str:
         return f"<timeline in {self.path}, {self._num_events:,} events>"

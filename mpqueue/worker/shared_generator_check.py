@@ -34,7 +34,7 @@ class SharedDraws:
                 f"{' and '.join(drawn)} drew numbers while threads={threads} computed the samples of the first batch; "
                 "the threads share them, so that it is chance which sample draws which of these numbers. Draw from "
                 "mpqueue.rng(), which is each sample's own, or leave out threads",
-                "Randomness and resume",
+                "Reproducibility",
                 "Random numbers",
             )
         elif drawn:
@@ -42,7 +42,7 @@ class SharedDraws:
                 f"{' and '.join(drawn)} drew numbers while a thread computed the first batch; the threads of this "
                 "process share them, so that the given seed does not make these numbers reproducible. Draw from "
                 'mpqueue.rng(), or use worker processes (backend="process", use_multiprocessing=True)',
-                "Randomness and resume",
+                "Reproducibility",
                 "Random numbers",
             )
 

@@ -31,7 +31,7 @@ from mpqueue.worker import context
 
 _HELP = (
     "seeds drawn from mpqueue.rng() and given to tf.random.stateless_uniform and its kin are the same for each batch",
-    "Randomness and resume",
+    "Reproducibility",
     "Random numbers",
 )
 

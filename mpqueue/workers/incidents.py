@@ -77,14 +77,14 @@ def report_shortage(ring: Ring, *, is_first: bool, is_of_group: bool = False) ->
             f"memory for batches is short: the control group allows {size_text(group.limit)}, and "
             f"{size_text(group.room)} are left beside {ring.slots.bytes_reserved():,} bytes of batches. Fewer batches "
             "are computed ahead from now on. Use a smaller max_queue_size or smaller batches, or raise the limit",
-            "Seeing what happens",
+            "Monitor data loading",
             "Memory",
         )
     elif is_first:
         warn(
             f"memory for batches is short: there is none for another one beside {ring.slots.bytes_reserved():,} bytes. "
             "Fewer batches are computed ahead from now on; a smaller max_queue_size or smaller batches need less of it",
-            "Seeing what happens",
+            "Monitor data loading",
             "Memory",
         )
     report_ring(ring, "a worker waits for memory")

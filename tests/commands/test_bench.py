@@ -275,7 +275,7 @@ def test_memory_is_copied_to_see_how_fast_that_is():
     assert bench_measure.copy_rate() > 1e8
 
 
-# The command
+# The mpqueue command
 
 
 @pytest.fixture(autouse=True)

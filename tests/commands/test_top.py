@@ -163,7 +163,7 @@ def test_an_empty_table_says_how_to_be_seen():
     assert "monitor=True" in told
 
 
-# The command
+# The mpqueue command
 
 
 def top(*arguments, **options):

@@ -204,7 +204,7 @@ def test_the_timeline_of_a_program_that_was_killed_is_read(tmp_path):
     assert "epoch 0 begins" in [mark.name for mark in trace.marks]
 
 
-# The command
+# The mpqueue command
 
 
 @pytest.mark.parametrize(

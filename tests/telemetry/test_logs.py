@@ -100,7 +100,7 @@ def test_copies_that_cost_something_are_told_once_with_a_word_on_where_to_read_o
     (told,) = caplog.messages
     assert "private copies" in told
     assert told.endswith(
-        '[see "Seeing what happens", Memory, in the documentation (https://pypi.org/project/mpqueue/#files)]'
+        '[see "Monitor data loading", Memory, in the documentation (https://pypi.org/project/mpqueue/#files)]'
     )
 
 

@@ -19,7 +19,7 @@ from mpqueue.telemetry.rows import ROWS, TIMES
 from mpqueue.telemetry.stats import ConsumerStatistics, StageStatistics, WorkerStatistics
 
 prometheus_client = pytest.importorskip("prometheus_client")
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "seeing.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "monitoring.md"
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ From the ground up; a module imports only from its own line and the lines above 
     ranks.py         the ranks of one run: started, watched, killed
     scenarios.py     a run that is killed and resumed, beside an undisturbed one
     own.py           many random kills and resumes of mpqueue
-    table.py         the table of docs/resume.md, and docs/gauntlet.json, which has its figures
+    table.py         the table of docs/resume-comparison.md, and docs/gauntlet.json, which has its figures
     command.py       the program
 
 A trainer imports nothing but `pipeline` and its feed: a peer's interpreter needs no mpqueue.

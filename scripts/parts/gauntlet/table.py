@@ -1,4 +1,4 @@
-"""The figures of a gauntlet in ``docs/gauntlet.json``, and the tables of ``docs/resume.md`` that are drawn from them.
+"""The figures of a gauntlet in ``docs/gauntlet.json``, and the tables of ``docs/resume-comparison.md`` that are drawn from them.
 
 What is drawn stands behind a comment, and ends with an empty line::
 
@@ -15,7 +15,7 @@ from parts.gauntlet.scenarios import CHANGES, Outcome
 from parts.machine import ROOT
 
 DATA = ROOT / "docs" / "gauntlet.json"
-PAGE = ROOT / "docs" / "resume.md"
+PAGE = ROOT / "docs" / "resume-comparison.md"
 BATCHES, ROWS, WORDS, VERSIONS = "batches", "packed rows", "errors", "versions"
 _DRAWN = re.compile(r"(?P<head><!-- drawn from gauntlet.json: (?P<name>[\w ]+) -->\n)(?:.+\n)*")
 

@@ -15,7 +15,7 @@ from typing import Any
 from parts.machine import ROOT
 
 DATA = ROOT / "docs" / "benchmarks.json"
-PAGES = (ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "whole-run.md")
+PAGES = (ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "benchmark-results.md")
 OURS = "mpqueue"
 FLOORS = ("memcpy", "processes", "slots", "shared writes")
 COSTS, WANTED, MACHINE = "costs", "targets", "the machine"

@@ -161,20 +161,20 @@ class TestServer:
                 {"a": ["elsewhere:1"]},
                 {},
                 tf.errors.UnimplementedError,
-                r"another machine.*see \"From one machine to a cluster\"",
+                r"another machine.*see \"Several machines with Ray\"",
             ),
             (
                 {"a": ["localhost:1", "localhost:2"]},
                 {"task_index": 0},
                 tf.errors.UnimplementedError,
-                r"backend=\"ray\": see \"From one machine to a cluster\" in the documentation",
+                r"backend=\"ray\": see \"Several machines with Ray\" in the documentation",
             ),
         ],
     )
     def test_what_is_no_server_here_is_refused(self, given, options, error, why):
         with pytest.raises(error, match=why):
             tf.train.Server(given, **options)
-        assert (DOCS / "clusters.md").is_file()  # which some of them name
+        assert (DOCS / "ray.md").is_file()  # which some of them name
 
 
 class TestTargets:

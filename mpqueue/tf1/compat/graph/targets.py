@@ -63,6 +63,6 @@ def server_name(address: str) -> str:
             None,
             None,
             f"{address} is on another machine, and a server here serves the programs of its own. For workers on "
-            f'several machines there is backend="ray": see {documented("From one machine to a cluster")}',
+            f'several machines there is backend="ray": see {documented("Several machines with Ray")}',
         )
     return f"grpc-{int(port)}"

@@ -162,7 +162,7 @@ def _address(server_def: ServerDef) -> str:
             None,
             f"a cluster of {len(others)} tasks ({', '.join(others)}): a server here is the only one of its cluster, "
             'for all programs of its machine. For workers on several there is backend="ray": see '
-            f"{documented('From one machine to a cluster')}",
+            f"{documented('Several machines with Ray')}",
         )
     return tasks[server_def.task_index]
 
