@@ -74,7 +74,9 @@ def _parsed(description: str, arguments: Sequence[str] | None) -> argparse.Names
     parser.add_argument(
         "--write", action="store_true", help="write docs/gauntlet.json, and the tables of docs/resume-comparison.md"
     )
-    parser.add_argument("--draw", action="store_true", help="draw the tables of docs/resume-comparison.md from docs/gauntlet.json")
+    parser.add_argument(
+        "--draw", action="store_true", help="draw the tables of docs/resume-comparison.md from docs/gauntlet.json"
+    )
     chosen = parser.parse_args(arguments)
     if chosen.own is not None and chosen.own < 1:
         parser.error(f"--own must be 1 or more, got {chosen.own}")
