@@ -1,4 +1,4 @@
-"""The figures of a gauntlet in ``docs/gauntlet.json``, and the tables of ``docs/resume-comparison.md`` that are drawn from them.
+"""The figures of a gauntlet in ``docs/gauntlet.json``, and the tables of ``docs/resume-comparison.md`` made from them.
 
 What is drawn stands behind a comment, and ends with an empty line::
 
