@@ -1,4 +1,4 @@
-"""The fixtures of servers."""
+"""Fixtures for servers."""
 
 from helpers.server_directories import servers_directory
 

@@ -1,7 +1,7 @@
-"""The dispatcher under any interleaving of completions, deaths, leases, lack of memory, jumps and stops.
+"""The dispatcher under random interleavings of completions, crashes, leases, lack of memory, jumps and stops.
 
-Whatever happens in whatever order: every work item is delivered once and in order, a slot has one owner, nothing is granted
-without credit, and nobody waits for ever.
+In any order of events, every work item is delivered once and in order, a slot has one owner, no work item is granted
+without credit, and no call hangs.
 """
 
 import random
@@ -18,7 +18,7 @@ from mpqueue.plan.cursors import EpochCursor, Place, StreamCursor
 from mpqueue.workers import dispatcher
 from mpqueue.workers.handle import Work
 
-SIZES = [1, 100, 3000, 20_000]  # int64s: from a word to more than twice what a slot has at first
+SIZES = [1, 100, 3000, 20_000]  # int64 values: from one word to more than twice the first memory of a slot
 WORLD = [
     "batch", "views are dropped", "a look", "a pause", "inconsistent", "written in the slot", "held by the worker",
     "let go by the worker", "worker dies at work", "worker dies idle", "fork server dies", "slots exchanged",
@@ -27,14 +27,14 @@ FREE, GRANTED, READY, LEASED, SHARED, RETIRED = SlotState
 
 
 def opened(batch):
-    """The words of a batch, all of which must be the same one; and its size."""
+    """Return the word that a batch consists of, and its size."""
     array = batch["a"] if isinstance(batch, dict) else batch
     assert (array == array[0]).all()
     return int(array[0]), len(array)
 
 
 class Dispatching(AimingMachine):
-    """What all kinds of sources have in common."""
+    """Moves and checks for all kinds of sources."""
 
     def build(self, source, cursor, num_workers, credit, max_pages, **options):
         self.random = None
@@ -46,7 +46,7 @@ class Dispatching(AimingMachine):
         )  # fmt: skip
 
     def chance(self, things):
-        """The world's own: how often it chooses depends on when garbage is collected."""
+        """Choose for the simulated world: how often it chooses depends on garbage collections."""
         return things[self.random.randrange(len(things))] if self.random is not None else things[0]
 
     def moves(self):
@@ -69,14 +69,14 @@ class Dispatching(AimingMachine):
             self.take_one()
 
     def take(self):
-        """The next batch, or the exception in its place; the world moves while the consumer waits."""
+        """Return the next batch, or the exception in its place; the world moves while the consumer waits."""
         try:
             return self.world.pipeline.next()
         except (ValueError, SharedMemoryFull) as error:
             return error
 
     def compare(self, found, word, size):
-        """It is the batch that is expected, or the exception that the source raises there."""
+        """Check for the expected batch, or for the exception that the source raises there."""
         if isinstance(found, SharedMemoryFull):
             assert self.most_pages < 1 << 40
             assert found.bytes_asked > 0
@@ -111,7 +111,7 @@ class Dispatching(AimingMachine):
         self.reached["a look"] += 1
 
     def it_pauses(self):
-        """As a snapshot of the source does."""
+        """Pause, as a snapshot of the source does."""
         self.new_chance()
         pipeline = self.world.pipeline
         pipeline.pause()
@@ -120,7 +120,7 @@ class Dispatching(AimingMachine):
         self.reached["a pause"] += 1
 
     def the_state_is_inconsistent(self):
-        """By an interrupt."""
+        """Simulate the state after an interrupt."""
         self.new_chance()
         pipeline = self.world.pipeline
         pipeline.is_inconsistent = pipeline.ledger.needs_attention = True
@@ -164,7 +164,7 @@ class Dispatching(AimingMachine):
                    if not w.cancelled]  # fmt: skip
         pending = [work_item.number for work_item in pool.pending]
         everywhere = [*granted, *pending, *pool.ready]
-        assert len(everywhere) == len(set(everywhere))  # a work item is in one place
+        assert len(everywhere) == len(set(everywhere))  # each work item is in one place
         assert set(everywhere) <= set(ledger.work_items)
 
     def run(self):
@@ -180,7 +180,7 @@ class Dispatching(AimingMachine):
 
 
 class Sequences(Dispatching):
-    """Epoch after epoch, shuffled or not, with a state that changes at their ends, from one place to another."""
+    """Epochs of batches, shuffled or not, with a source that changes between epochs, and jumps to other places."""
 
     def make(self):
         self.length, shuffle, has_end = (
@@ -228,7 +228,7 @@ class Sequences(Dispatching):
 
 
 class Streams(Dispatching):
-    """Lanes of any lengths, in any number of workers, to the end of all of them; then again."""
+    """Virtual shards of any lengths, in any number of workers, for several epochs."""
 
     def make(self):
         self.lengths, self.epoch = [self.choose(range(7)) for _ in range(self.choose([1, 2, 3, 5]))], 0
@@ -243,7 +243,7 @@ class Streams(Dispatching):
         return super().moves() | {"the consumer goes elsewhere": (1, self.the_consumer_goes_elsewhere)}
 
     def the_consumer_goes_elsewhere(self):
-        """To the beginning of the epoch, or to where it is, of which a state knows."""
+        """Restart at the beginning of the epoch, or at the current place."""
         self.new_chance()
         pipeline, place = self.world.pipeline, Place(self.epoch)
         if self.choose([False, True]):
@@ -281,7 +281,7 @@ class Streams(Dispatching):
 
 
 class Unordered(Dispatching):
-    """As they come: each batch of an epoch once, and all of them before the first of the next one."""
+    """Batches in the order of completion: each batch once, and no batch of the next epoch before the last one."""
 
     def make(self):
         self.length = self.choose(range(1, 10))
@@ -299,7 +299,7 @@ class Unordered(Dispatching):
         assert size == SIZES[unit % len(SIZES)]
         self.reached["batch" if unit == min(self.missing) else "batch out of order"] += 1
         self.missing.remove(unit)
-        if self.most_pages == 1 << 40:  # else none is kept, and what workers hold and one more batch have room
+        if self.most_pages == 1 << 40:  # otherwise keep none, so that the workers' batches and one more have room
             self.views.append((found, word, size))
         if not self.missing:
             self.epoch, self.missing = self.epoch + 1, set(range(self.length))
@@ -317,7 +317,7 @@ class Unordered(Dispatching):
     ],
 )  # fmt: skip
 def test_any_interleaving_delivers_every_work_item_once(machine, arrows, monkeypatch):
-    monkeypatch.setattr(slots, "LARGE_BYTES", 100_000)  # of which some batches are, and some not
+    monkeypatch.setattr(slots, "LARGE_BYTES", 100_000)  # some batches are larger, some are smaller
     monkeypatch.setattr(dispatcher, "_WORTH_BYTES", 1)
     monkeypatch.setattr(dispatcher, "_MOVE_AFTER_NS", 1)
     monkeypatch.setattr(dispatcher, "_MOVE_PAUSE_NS", 1)

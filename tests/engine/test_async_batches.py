@@ -1,6 +1,6 @@
 """``async for`` over a loader, an enqueuer and a consumer, in asyncio and in trio.
 
-A wait takes no batch: whatever ends it, the same batch comes to whoever asks next.
+A wait takes no batch: after a cancelled wait, the next caller receives the same batch.
 """
 
 import asyncio
@@ -26,12 +26,12 @@ from mpqueue.system.event_loops import make_waiter
 
 LENGTH = 12
 DEADLOCK_S = 60
-# What is raised between a call of a coroutine function and its `await`, of whoever's, leaves a coroutine that never ran.
+# An exception between a call of a coroutine function and its `await` leaves a coroutine that was never awaited.
 struck_between_call_and_await = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 
 
 def elements():
-    """A generator function."""
+    """Yield the elements of a source."""
     source = Numbered(LENGTH)
     for index in range(LENGTH):
         yield source[index]
@@ -47,7 +47,7 @@ def consumer_of(source, folder):
 
 
 def made(face, source, folder):
-    """A context whose object gives the batches of a source."""
+    """Return a context with an object that yields the batches of a source."""
     if face == "consumer":
         return consumer_of(source, folder)
     workers, backend = {"process": (2, "process"), "thread": (2, "thread"), "inline": (0, "process")}[face]
@@ -56,8 +56,8 @@ def made(face, source, folder):
 
 @pytest.fixture(params=["asyncio", "trio"])
 def run(request, monkeypatch):
-    """Runs a coroutine function in an event loop, and fails where it hangs."""
-    # trio keeps an idle thread for 10 s, and each test waits until all threads of its own have ended.
+    """Run a coroutine function in an event loop, and fail if it hangs."""
+    # trio keeps idle threads for 10 s, but each test waits until all of its threads have ended.
     monkeypatch.setattr("trio._core._thread_cache.IDLE_TIMEOUT", 0.01)
 
     def call(function, *args):
@@ -72,13 +72,13 @@ def run(request, monkeypatch):
 
 @pytest.fixture(params=["process", "thread", "inline", "consumer"])
 def batches_of(request, tmp_path):
-    """Makes what gives the batches of a source."""
+    """Return a function that creates a loader or consumer of a source."""
     return lambda source: made(request.param, source, tmp_path)
 
 
 @pytest.fixture(params=["process", "thread", "consumer"])
 def awaited_of(request, tmp_path):
-    """The same, but for what computes a batch where it is asked for."""
+    """Return the same function, without loaders that compute in the calling task."""
     return lambda source: made(request.param, source, tmp_path)
 
 
@@ -96,12 +96,12 @@ def test_one_loop_is_one_epoch(run, batches_of):
             assert run(numbers, batches) == list(range(LENGTH))
 
 
-def test_a_generator_comes_to_its_end(run):
+def test_loop_over_generator_function_yields_all_elements(run):
     with mpqueue.Loader(elements, workers=1) as loader:
         assert run(numbers, loader) == list(range(LENGTH))
 
 
-def test_an_enqueuer_goes_on_from_loop_to_loop_and_ends_with_its_stop(run):
+def test_enqueuer_continues_across_loops_until_stopped(run):
     async def some(enqueuer, found):
         async for batch in enqueuer:
             found.append(number(batch))
@@ -117,20 +117,20 @@ def test_an_enqueuer_goes_on_from_loop_to_loop_and_ends_with_its_stop(run):
     assert run(numbers, enqueuer) == []
 
 
-def test_a_generator_enqueuer_leaves_none_out(run):
+def test_generator_enqueuer_skips_none(run):
     enqueuer = mpqueue.GeneratorEnqueuer(iter([np.zeros(1), None, np.ones(1)]))
     enqueuer.start()
     assert run(numbers, enqueuer) == [0, 1]
     enqueuer.stop()
 
 
-def test_an_enqueuer_that_was_never_started_says_so(run):
+def test_enqueuer_that_was_not_started_raises(run):
     with pytest.raises(RuntimeError, match="never started"):
         run(numbers, mpqueue.OrderedEnqueuer(Numbered()))
 
 
 class Gated(Numbered):
-    """Batch 2 waits at a gate, the first time."""
+    """A source with a batch 2 that waits at a gate, the first time."""
 
     def __init__(self, address):
         super().__init__(LENGTH)
@@ -143,7 +143,7 @@ class Gated(Numbered):
         return super().__getitem__(index)
 
 
-def test_a_cancelled_wait_takes_nothing(run, awaited_of):
+def test_cancelled_wait_takes_no_batch(run, awaited_of):
     async def struck(batches, gate):
         stream = aiter(batches)
         found = [number(await anext(stream)) for _ in range(2)]
@@ -159,8 +159,8 @@ def test_a_cancelled_wait_takes_nothing(run, awaited_of):
         assert run(struck, batches, gate) == list(range(LENGTH))
 
 
-def test_a_cancellation_at_any_turn_of_the_event_loop_loses_and_doubles_nothing(run, batches_of):
-    """The task is cancelled after so many turns, wherever it is then; another one goes on."""
+def test_cancellation_at_any_turn_loses_and_repeats_no_batch(run, batches_of):
+    """The task is cancelled after each number of turns; a second task continues."""
 
     async def consume(stream, found):
         async for batch in stream:
@@ -183,7 +183,7 @@ def test_a_cancellation_at_any_turn_of_the_event_loop_loses_and_doubles_nothing(
 
 
 def test_other_tasks_run_while_one_waits(run, awaited_of):
-    """Nobody else could open the gate."""
+    """The gate can only be opened by another task."""
 
     async def alone(batches, gate):
         async def open_it():
@@ -197,7 +197,7 @@ def test_other_tasks_run_while_one_waits(run, awaited_of):
         assert run(alone, batches, gate) == list(range(LENGTH))
 
 
-def test_a_loop_that_never_waits_lets_others_run(run):
+def test_loop_without_waits_yields_to_other_tasks(run):
     async def busy(loader):
         turns, others = 0, anyio.Event()
 
@@ -240,8 +240,8 @@ def test_tasks_share_an_iterator(run, batches_of):
 
 
 @pytest.mark.parametrize("num_steps", [1, LENGTH - 2], ids=["the next batch", "the end"])
-def test_what_one_task_takes_in_for_another_wakes_that_one(run, awaited_of, num_steps):
-    """The one that steps has read it: no descriptor is readable any more."""
+def test_report_read_by_one_task_wakes_the_other(run, awaited_of, num_steps):
+    """The stepping task has read the report, so that no descriptor is readable any more."""
 
     async def shared(batches, gate):
         stream, found = aiter(batches), []
@@ -255,7 +255,7 @@ def test_what_one_task_takes_in_for_another_wakes_that_one(run, awaited_of, num_
             group.start_soon(wait)
             await anyio.wait_all_tasks_blocked()
             arrival.let_go()
-            for _ in range(num_steps):  # as a task that had its turn just now: without a turn of the event loop
+            for _ in range(num_steps):  # like a task that had its turn just now: without yielding to the event loop
                 while not (taken := stream._step()):
                     time.sleep(0.001)  # noqa: ASYNC251 - no turn
                 found.append(number(taken[1]))
@@ -266,7 +266,7 @@ def test_what_one_task_takes_in_for_another_wakes_that_one(run, awaited_of, num_
 
 
 class Silent:
-    """Is pollable, and is never to be waited for."""
+    """A pollable object that must not be waited for."""
 
     def __init__(self):
         self.watchers = weakref.WeakSet()
@@ -275,8 +275,8 @@ class Silent:
         raise AssertionError("a step was due")
 
 
-def test_a_wake_in_the_middle_of_a_step_has_another_follow_at_once(run):
-    """Nobody waits yet whom it would wake."""
+def test_wake_during_step_repeats_step_without_waiting(run):
+    """The wake-up comes before any task waits."""
 
     async def woken(pollable):
         found = iter([None, None, (0, "a batch")])
@@ -291,7 +291,7 @@ def test_a_wake_in_the_middle_of_a_step_has_another_follow_at_once(run):
     assert run(woken, Silent()) == "a batch"
 
 
-def test_a_break_ends_the_loop_and_the_next_one_begins(run):
+def test_loop_after_break_starts_next_epoch(run):
     async def broken_off(loader):
         async for batch in loader:
             if number(batch) == 3:
@@ -302,7 +302,7 @@ def test_a_break_ends_the_loop_and_the_next_one_begins(run):
         assert run(broken_off, loader) == list(range(LENGTH))
 
 
-def test_a_later_loop_ends_one_that_waits_and_says_so(run, awaited_of):
+def test_later_loop_invalidates_waiting_loop(run, awaited_of):
     async def both(batches, gate):
         told, earlier = [], aiter(batches)
         assert [number(await anext(earlier)) for _ in range(2)] == [0, 1]
@@ -317,7 +317,7 @@ def test_a_later_loop_ends_one_that_waits_and_says_so(run, awaited_of):
             arrival = await anyio.to_thread.run_sync(gate.arrival)
             await anyio.wait_all_tasks_blocked()
             later = aiter(batches)
-            while not told:  # nothing comes meanwhile that could wake it
+            while not told:  # no batch arrives in the meantime
                 await checkpoint()
             arrival.let_go()
             return [number(batch) async for batch in later]
@@ -325,11 +325,11 @@ def test_a_later_loop_ends_one_that_waits_and_says_so(run, awaited_of):
     with Gate() as gate, awaited_of(Gated(gate.address)) as batches:
         rest = run(both, batches, gate)
         assert rest[-1] == LENGTH - 1
-        if isinstance(batches, mpqueue.Consumer):  # which goes on where the other was
+        if isinstance(batches, mpqueue.Consumer):  # a consumer continues where the earlier loop was
             assert rest == list(range(2, LENGTH))
 
 
-def test_a_stop_from_another_thread_ends_a_loop_that_waits(run, awaited_of):
+def test_stop_from_another_thread_ends_waiting_loop(run, awaited_of):
     async def stopped(batches, gate):
         stream = aiter(batches)
         assert [number(await anext(stream)) for _ in range(2)] == [0, 1]
@@ -348,7 +348,7 @@ def test_a_stop_from_another_thread_ends_a_loop_that_waits(run, awaited_of):
         run(stopped, batches, gate)
 
 
-def test_what_the_source_raises_comes_in_the_place_of_its_batch(run, batches_of):
+def test_exception_of_source_replaces_its_batch(run, batches_of):
     async def through(batches):
         stream, found = aiter(batches), []
         while True:
@@ -364,7 +364,7 @@ def test_what_the_source_raises_comes_in_the_place_of_its_batch(run, batches_of)
 
 
 class EndsTooSoon(Numbered):
-    """Batch 1 raises what would end an ``async for``."""
+    """A source with a batch 1 that raises StopAsyncIteration."""
 
     def __getitem__(self, index):
         if index == 1:
@@ -372,7 +372,7 @@ class EndsTooSoon(Numbered):
         return super().__getitem__(index)
 
 
-def test_the_source_cannot_end_the_loop_without_a_word(run):
+def test_stop_async_iteration_of_source_is_runtime_error(run):
     with (
         mpqueue.Loader(EndsTooSoon(), workers=1) as loader,
         pytest.raises(RuntimeError, match="the source raised StopAsyncIteration"),
@@ -381,7 +381,7 @@ def test_the_source_cannot_end_the_loop_without_a_word(run):
 
 
 class Killed(Numbered):
-    """Kills its worker once, in batch 3."""
+    """A source that kills its worker once, in batch 3."""
 
     def __init__(self, fuse):
         super().__init__(LENGTH)
@@ -395,7 +395,7 @@ class Killed(Numbered):
 
 
 @pytest.mark.parametrize("face", ["process", "consumer"])
-def test_a_killed_worker_is_replaced_while_a_task_waits(run, face, tmp_path):
+def test_killed_worker_is_replaced_while_task_waits(run, face, tmp_path):
     fuse = tmp_path / "fuse"
     fuse.touch()
     with made(face, Killed(fuse), tmp_path) as batches:
@@ -404,7 +404,7 @@ def test_a_killed_worker_is_replaced_while_a_task_waits(run, face, tmp_path):
 
 
 @pytest.mark.parametrize("backend", ["process", "thread"])
-def test_a_time_is_noticed_though_nothing_comes(run, backend):
+def test_batch_timeout_is_raised_while_task_waits(run, backend):
     async def timed_out(loader):
         with pytest.raises(mpqueue.errors.BatchTimeout):
             await numbers(loader)
@@ -418,12 +418,12 @@ def test_a_time_is_noticed_though_nothing_comes(run, backend):
 
 
 @struck_between_call_and_await
-def test_ctrl_c_ends_the_wait_and_the_stream_goes_on(run, awaited_of):
-    """asyncio cancels its main task for it; trio raises it where the task is."""
+def test_stream_continues_after_ctrl_c_in_wait(run, awaited_of):
+    """asyncio cancels its main task; trio raises KeyboardInterrupt in the running task."""
 
     def strike(gate, arrivals, are_noted):
         arrivals.append(gate.arrival())
-        assert are_noted.wait(DEADLOCK_S)  # what a loop has been given and has not noted is its own loss
+        assert are_noted.wait(DEADLOCK_S)  # batches that a loop received and did not record would be missing
         os.kill(os.getpid(), signal.SIGINT)
 
     async def begin(stream, found, gate, arrivals):
@@ -448,7 +448,7 @@ def test_ctrl_c_ends_the_wait_and_the_stream_goes_on(run, awaited_of):
         assert found == list(range(LENGTH))
 
 
-def test_a_state_counts_what_has_come(run):
+def test_state_counts_received_batches(run):
     async def half(loader):
         async for batch in loader:
             if number(batch) == 4:
@@ -461,14 +461,14 @@ def test_a_state_counts_what_has_come(run):
         assert run(numbers, loader) == list(range(5, LENGTH))
 
 
-def test_without_an_event_loop_it_says_what_it_needs():
+def test_async_iteration_without_event_loop_raises():
     with mpqueue.Loader(Numbered(), workers=0) as loader:
         waiting = anext(aiter(loader))
         with pytest.raises(RuntimeError, match="a task of asyncio or trio"):
             waiting.send(None)
 
 
-def test_what_is_dropped_is_not_kept_by_its_stream():
+def test_dropped_iterator_is_removed_from_watchers():
     async def dropped(loader):
         stream = aiter(loader)
         await anext(stream)
@@ -479,8 +479,8 @@ def test_what_is_dropped_is_not_kept_by_its_stream():
         assert not loader._engine.pipeline.watchers
 
 
-def test_a_descriptor_that_another_thread_closes_before_the_wait_is_no_error(run):
-    """Its stop has woken whoever was about to wait for it."""
+def test_waiter_ignores_descriptor_closed_by_another_thread(run):
+    """The stop has woken the waiter before."""
 
     async def wait():
         reading, writing = os.pipe()
@@ -494,8 +494,8 @@ def test_a_descriptor_that_another_thread_closes_before_the_wait_is_no_error(run
 
 
 @struck_between_call_and_await
-def test_no_descriptor_is_lost_wherever_an_interrupt_strikes_a_wait(run):
-    """trio raises Ctrl-C in the task that runs, and a handler of the user's raises anywhere in either."""
+def test_interrupted_wait_leaks_no_descriptor(run):
+    """trio raises Ctrl-C in the running task, and a user's handler may raise anywhere in both."""
 
     async def wait(fd, after):
         with Strike(after) as strike:
@@ -519,8 +519,8 @@ def test_no_descriptor_is_lost_wherever_an_interrupt_strikes_a_wait(run):
 
 
 @pytest.mark.parametrize("face", ["process", "thread", "inline"])
-def test_a_task_that_begins_to_wait_behind_a_stop_leaves_no_descriptor(face, tmp_path):
-    """The stop of another thread came between its step and its wait."""
+def test_fileno_after_stop_raises(face, tmp_path):
+    """The stop of another thread comes between the step and the wait."""
     with made(face, Numbered(LENGTH), tmp_path) as loader:
         next(iter(loader))
         pipeline = loader._engine.pipeline

@@ -1,4 +1,4 @@
-"""The ledger alone: what is dealt within the credit, taken in its order, and counted once, interrupted or not."""
+"""The ledger: it deals within the credit, takes in order, and counts once, also after interrupts."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from mpqueue.plan.cursors import EpochCursor, Place, StreamCursor
 
 
 class Lengths:
-    """Gives the length of an epoch, or fails while it is told to."""
+    """Lengths of epochs, with an error that a test can set."""
 
     def __init__(self, length):
         self.length, self.error = length, None
@@ -35,13 +35,13 @@ def ledger_of_streams(num_lanes=2, credit=4):
 
 
 def answer(ledger, *numbers):
-    """Batches for these work items: their numbers."""
+    """Answer these work items; each batch is the item's number."""
     for number in numbers:
         ledger.ready[number] = Result(number)
 
 
 def taken(ledger):
-    """What is taken next: the work item's number and the batch."""
+    """Take the next outcome; return the work item's number and the batch."""
     found = ledger.take()
     return None if found is None else (found[0].number, found[1].open())
 
@@ -50,7 +50,7 @@ def numbers(work_items):
     return [work_item.number for work_item in work_items]
 
 
-def test_a_new_ledger_is_empty_and_stands_where_its_schedule_does():
+def test_new_ledger_is_empty_and_starts_at_place_of_cursor():
     ledger = ledger_of(epoch=5)
     assert ledger.progress.place() == Place(5)
     assert (ledger.credit, ledger.allowance, ledger.head, ledger.num_batches, ledger.latest) == (4, 4, 0, 0, None)
@@ -60,12 +60,12 @@ def test_a_new_ledger_is_empty_and_stands_where_its_schedule_does():
     assert ledger.take() is None
 
 
-def test_a_ledger_of_streams_counts_for_each_lane():
+def test_ledger_of_streams_counts_each_lane():
     ledger = ledger_of_streams(3)
     assert (ledger.is_stream, ledger.counts) == (True, (0, 0, 0))
 
 
-def test_no_more_is_dealt_than_there_is_credit_for():
+def test_deal_is_limited_by_credit():
     ledger = ledger_of(length=10)
     assert numbers(ledger.deal()) == [0]
     assert numbers(ledger.deal(2)) == [1, 2]
@@ -78,7 +78,7 @@ def test_no_more_is_dealt_than_there_is_credit_for():
     assert numbers(ledger.deal(9)) == [4]
 
 
-def test_nothing_is_dealt_in_a_pause_or_after_the_end():
+def test_deal_returns_nothing_in_pause_and_after_close():
     ledger = ledger_of()
     ledger.allowance = 0
     assert ledger.deal() == []
@@ -89,14 +89,14 @@ def test_nothing_is_dealt_in_a_pause_or_after_the_end():
     assert ledger.work_items == {}
 
 
-def test_a_credit_that_is_cut_below_what_is_out_deals_nothing():
+def test_deal_returns_nothing_if_allowance_is_below_outstanding():
     ledger = ledger_of(length=9)
     ledger.deal(3)
     ledger.allowance = 2
     assert ledger.deal() == []
 
 
-def test_work_items_are_outstanding_until_they_are_taken_and_at_work_until_they_are_answered():
+def test_work_items_are_outstanding_until_taken_and_running_until_answered():
     ledger = ledger_of()
     ledger.deal(2)
     answer(ledger, 0)
@@ -107,7 +107,7 @@ def test_work_items_are_outstanding_until_they_are_taken_and_at_work_until_they_
     assert ledger.ready == {}
 
 
-def test_outcomes_are_taken_in_the_order_of_their_work_items():
+def test_outcomes_are_taken_in_order_of_work_items():
     ledger = ledger_of()
     ledger.deal(3)
     answer(ledger, 2, 1)
@@ -117,24 +117,24 @@ def test_outcomes_are_taken_in_the_order_of_their_work_items():
     assert [taken(ledger) for _ in range(4)] == [(0, 0), (1, 1), (2, 2), None]
 
 
-def test_out_of_order_they_are_taken_as_they_come_but_of_this_epoch_first():
+def test_unordered_outcomes_are_taken_as_answered_within_epoch():
     ledger = ledger_of(length=2, ordered=False)
     ledger.deal(2)
     ledger.deal(2)
     answer(ledger, 3, 1)
     assert taken(ledger) == (1, 1)
     assert ledger.head == 0
-    assert ledger.take() is None  # work item 3 is of the next epoch
+    assert ledger.take() is None  # work item 3 belongs to the next epoch
     answer(ledger, 0)
     (work_item, _) = ledger.take()
-    assert (work_item.number, ledger.head) == (0, 2)  # and not 1, which was taken before
+    assert (work_item.number, ledger.head) == (0, 2)  # not 1, which was taken before
     ledger.progress.enter(1)
     assert taken(ledger) == (3, 3)
     answer(ledger, 2)
     assert (taken(ledger), ledger.head) == ((2, 2), 4)
 
 
-def test_what_cannot_be_dealt_is_an_error_in_its_place_once():
+def test_error_in_dealing_is_delivered_once():
     ledger = ledger_of(length=1)
     ledger.deal()
     ledger.lengths.error = error = OSError("the index file is gone")
@@ -147,14 +147,14 @@ def test_what_cannot_be_dealt_is_an_error_in_its_place_once():
     with pytest.raises(OSError) as caught:
         outcome.open()
     assert caught.value is error
-    assert ledger.deal() == []  # asked again, it fails again
+    assert ledger.deal() == []  # tried again, it fails again
     assert ledger.num_outstanding == 1
     ledger.take()
     ledger.lengths.error = None
     assert numbers(ledger.deal()) == [3]
 
 
-def test_an_error_of_no_work_item_asks_for_attention():
+def test_fail_sets_needs_attention():
     ledger, error = ledger_of(), ValueError()
     ledger.fail(error)
     assert ledger.failure is error
@@ -162,7 +162,7 @@ def test_an_error_of_no_work_item_asks_for_attention():
 
 
 def counting(ledger, count=1):
-    """Have so many batches dealt, answered and taken; their work items."""
+    """Deal, answer and take a number of batches; return their work items."""
     found = []
     for _ in range(count):
         answer(ledger, *numbers(ledger.deal()))
@@ -170,7 +170,7 @@ def counting(ledger, count=1):
     return found
 
 
-def test_the_last_batch_of_an_epoch_enters_the_next_one():
+def test_last_batch_of_epoch_enters_next_epoch():
     ledger = ledger_of(length=2)
     first, last = counting(ledger, 2)
     assert ledger.count(first) is False
@@ -180,14 +180,14 @@ def test_the_last_batch_of_an_epoch_enters_the_next_one():
     assert ledger.cursor.lengths == {}
 
 
-def test_an_endless_epoch_has_no_last_batch():
+def test_endless_epoch_has_no_last_batch():
     ledger = ledger_of(length=None)
     assert [ledger.count(work_item) for work_item in counting(ledger, 3)] == [False] * 3
     assert ledger.progress.place() == Place(0, 3)
     assert ledger.recount(ledger.latest) is False
 
 
-def test_elements_of_streams_are_counted_for_their_lane():
+def test_elements_are_counted_for_their_lane():
     ledger = ledger_of_streams()
     assert [ledger.count(work_item) for work_item in counting(ledger, 3)] == [False] * 3
     assert ledger.counts == (2, 1)
@@ -195,7 +195,7 @@ def test_elements_of_streams_are_counted_for_their_lane():
 
 
 @pytest.mark.parametrize("position", [0, 1])
-def test_an_interrupt_before_the_count_counts_afterwards(position):
+def test_recount_counts_batch_interrupted_before_count(position):
     ledger = ledger_of(length=2)
     work_items = counting(ledger, position + 1)
     for work_item in work_items[:-1]:
@@ -204,16 +204,16 @@ def test_an_interrupt_before_the_count_counts_afterwards(position):
     assert ledger.num_batches == position + 1
 
 
-def test_an_interrupt_after_the_count_counts_no_more():
+def test_recount_does_not_count_batch_twice():
     ledger = ledger_of(length=2)
     (first,) = counting(ledger)
     ledger.progress.count(first)
     assert ledger.recount(first) is False
     assert ledger.progress.place() == Place(0, 1)
-    assert ledger.num_batches == 0  # its line was not reached
+    assert ledger.num_batches == 0  # the interrupt came before this line
 
 
-def test_an_interrupt_between_the_count_and_the_end_of_the_epoch_ends_it():
+def test_recount_ends_epoch_interrupted_after_count():
     ledger = ledger_of(length=1)
     (last,) = counting(ledger)
     ledger.progress.count(last)
@@ -222,17 +222,17 @@ def test_an_interrupt_between_the_count_and_the_end_of_the_epoch_ends_it():
     assert ledger.cursor.lengths == {}
 
 
-def test_an_interrupt_in_the_middle_of_the_end_ends_it_once():
+def test_recount_ends_epoch_once_if_interrupted_within_end():
     ledger = ledger_of(length=1)
     (last,) = counting(ledger)
     ledger.progress.count(last)
-    ledger.progress.enter(1)  # and the length is not forgotten yet
+    ledger.progress.enter(1)  # the length is not removed yet
     assert ledger.recount(last) is True
     assert ledger.progress.place() == Place(1)
     assert ledger.cursor.lengths == {}
 
 
-def test_an_interrupt_after_the_last_batch_of_an_epoch_that_is_forgotten():
+def test_recount_returns_false_if_length_is_forgotten():
     ledger = ledger_of(length=2)
     (first,) = counting(ledger)
     ledger.progress.count(first)
@@ -240,7 +240,7 @@ def test_an_interrupt_after_the_last_batch_of_an_epoch_that_is_forgotten():
     assert ledger.recount(first) is False
 
 
-def test_going_elsewhere_forgets_what_was_dealt():
+def test_go_to_forgets_dealt_work_items():
     ledger = ledger_of(length=9)
     ledger.deal(3)
     ledger.go_to(Place(2, 4, (5,)))
@@ -251,7 +251,7 @@ def test_going_elsewhere_forgets_what_was_dealt():
     ]
 
 
-def test_streams_go_on_at_the_lane_whose_turn_it_was():
+def test_go_to_continues_streams_at_next_lane():
     ledger = ledger_of_streams()
     ledger.deal(3)
     ledger.go_to(Place(1, 0, (), (5, 4)))
@@ -262,7 +262,7 @@ def test_streams_go_on_at_the_lane_whose_turn_it_was():
     ]
 
 
-def test_before_an_epoch_nothing_is_dealt_until_it_is_opened():
+def test_epoch_is_not_dealt_until_opened():
     ledger = ledger_of(length=9, barrier=True)
     ledger.deal(3)
     ledger.stand_before(4)
@@ -272,7 +272,7 @@ def test_before_an_epoch_nothing_is_dealt_until_it_is_opened():
     assert (work_item.number, work_item.epoch) == (3, 4)
 
 
-def test_work_items_that_are_forgotten_are_not_taken_when_they_are_answered():
+def test_answers_to_forgotten_work_items_are_not_taken():
     ledger = ledger_of(length=9)
     ledger.deal(3)
     ledger.forget_work_items()
@@ -281,7 +281,7 @@ def test_work_items_that_are_forgotten_are_not_taken_when_they_are_answered():
     assert ledger.take() is None
 
 
-def test_an_outcome_is_a_batch_an_error_or_an_end():
+def test_outcome_is_batch_error_or_end():
     batch, failed = Result([1]), Result.failed(ValueError("no"))
     assert (batch.is_plain, batch.is_end, batch.open()) == (True, False, [1])
     assert (failed.is_plain, failed.is_end) == (False, False)
@@ -290,7 +290,7 @@ def test_an_outcome_is_a_batch_an_error_or_an_end():
     assert (END.is_plain, END.is_end, END.open()) == (False, True, None)
 
 
-def test_a_batch_of_the_next_epoch_is_not_taken_for_one_of_this():
+def test_batch_of_next_epoch_is_not_taken_early():
     ledger = ledger_of(length=1, ordered=False)
     ledger.deal()
     ledger.deal()
@@ -299,15 +299,15 @@ def test_a_batch_of_the_next_epoch_is_not_taken_for_one_of_this():
     assert ledger.is_outstanding(1)
 
 
-def test_a_ledger_is_ordered_and_knows_of_no_lane_that_did_not_ask():
+def test_new_ledger_is_ordered_and_has_no_unsharded_lanes():
     cursor = EpochCursor(lambda: 3, 1)
     ledger = Ledger(cursor, 2)
     assert (ledger.is_ordered, ledger.unsharded) == (True, set())
 
 
-def test_an_error_in_dealing_that_comes_next_is_forgotten_to_ask_again():
+def test_forget_undealt_removes_next_error_in_dealing():
     ledger = ledger_of(length=1)
-    ledger.forget_undealt()  # there is nothing
+    ledger.forget_undealt()  # no error to remove
     counting(ledger)
     ledger.lengths.error = OSError()
     ledger.deal()
@@ -315,18 +315,18 @@ def test_an_error_in_dealing_that_comes_next_is_forgotten_to_ask_again():
     ledger.forget_undealt()
     assert (ledger.head, ledger.work_items, ledger.ready) == (2, {}, {})
     assert numbers(ledger.deal()) == [2]
-    ledger.forget_undealt()  # a work item at the beginning of its epoch is none
+    ledger.forget_undealt()  # a work item at the beginning of its epoch is not an error
     assert ledger.is_outstanding(2)
 
 
-def test_slow_worker_holds_its_share_of_the_credit_alone():
+def test_slow_worker_holds_only_its_share_of_credit():
     cursor = StreamCursor(4)
     cursor.go_to(Place())
     ledger = Ledger(cursor, 4, ordered=False)
     ledger.owner_of = lambda lane: lane % 2
     dealt = ledger.deal(99)
     assert [work_item.lane for work_item in dealt] == [0, 1, 2, 3]
-    for _ in range(6):  # those of worker 1 are answered, and worker 0 is slow
+    for _ in range(6):  # worker 1 answers, worker 0 is slow
         fast = [work_item for work_item in dealt if work_item.lane % 2]
         for work_item in fast:
             ledger.ready[work_item.number] = Result(work_item)
@@ -338,4 +338,4 @@ def test_slow_worker_holds_its_share_of_the_credit_alone():
         ledger.ready[work_item.number] = END
         ledger.take()
         cursor.end_lane(work_item.lane, work_item.unit)
-    assert [(work_item.lane, work_item.unit) for work_item in ledger.deal(99)] == [(0, 1), (2, 1)]  # all of the credit
+    assert [(work_item.lane, work_item.unit) for work_item in ledger.deal(99)] == [(0, 1), (2, 1)]  # the full credit

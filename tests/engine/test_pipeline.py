@@ -1,4 +1,4 @@
-"""The core that never waits, the calls that do, and work items beside the order, without workers."""
+"""The non-blocking pipeline, its blocking calls, and extra work items, without workers."""
 
 import signal
 
@@ -14,7 +14,7 @@ from mpqueue.plan.cursors import EpochCursor, Place, StreamCursor
 
 
 class Hands:
-    """A backend whose work is done by the test: `work` answers what was dealt, at the next look."""
+    """A backend controlled by the test: `work` answers dealt work items, for the next `take_in`."""
 
     chunk = low_water = 1
     is_calm, has_waiting = True, False
@@ -23,7 +23,7 @@ class Hands:
         self.ledger, self.dealt, self.answers = ledger, [], []
         self.looks, self.waits, self.while_waiting = [], [], []
         self.num_wakes = 0
-        self.error = None  # what a look finds, that belongs to no work item
+        self.error = None  # an error for `take_in` that belongs to no work item
         self.num_refreshed = 0
 
     def start(self):
@@ -75,7 +75,7 @@ class Hands:
         self.num_wakes += 1
 
     def stop(self, timeout_s):
-        """There is nobody."""
+        """Stop; this backend has no workers."""
 
 
 def pipeline_of(length=6, credit=3, *, ordered=True, hook=None, cursor=None, skips=None, **options):
@@ -90,12 +90,12 @@ def pipeline_of(length=6, credit=3, *, ordered=True, hook=None, cursor=None, ski
 
 
 def batch(pipeline):
-    """The next one, which is there."""
+    """Return the next batch, which is ready."""
     return pipeline.step()[1]
 
 
 def positions(pipeline, count):
-    """Positions of the next ones, which the hands compute."""
+    """Return the positions of the next batches, which the backend computes."""
     found = []
     for _ in range(count):
         pipeline.backend.work()
@@ -104,7 +104,7 @@ def positions(pipeline, count):
 
 
 def extras(pipeline):
-    """Positions of the extra ones that are there."""
+    """Return the positions of the ready extra batches."""
     found = []
     while (taken := pipeline.step_extra()) is not None:
         work_item, outcome = taken
@@ -112,7 +112,7 @@ def extras(pipeline):
     return found
 
 
-def test_what_is_not_there_is_not_waited_for():
+def test_step_returns_none_without_waiting():
     pipeline = pipeline_of()
     for _ in range(2):
         assert pipeline.step() is None
@@ -121,7 +121,7 @@ def test_what_is_not_there_is_not_waited_for():
     assert pipeline.step() is None
 
 
-def test_a_look_that_has_found_something_is_followed_by_another():
+def test_step_polls_again_after_poll_with_reports():
     pipeline = pipeline_of()
     second = pipeline.backend.dealt.pop(1)
     pipeline.backend.answers.append((second, Result("late")))
@@ -130,20 +130,20 @@ def test_a_look_that_has_found_something_is_followed_by_another():
     assert len(pipeline.backend.looks) == 2
 
 
-def test_no_recovery_follows_when_nothing_was_there():
+def test_step_without_batch_leaves_state_consistent():
     pipeline = pipeline_of()
     assert pipeline.step() is None
     assert not pipeline.is_inconsistent
 
 
-def test_whether_the_next_one_may_fail_is_passed_on():
+def test_step_passes_may_fail_to_backend():
     pipeline = pipeline_of()
     pipeline.may_fail = True
     assert pipeline.step() is None
     assert pipeline.backend.looks[-1] == (0, True)
 
 
-def test_it_ends_with_the_epoch_that_is_handed_out():
+def test_step_raises_end_of_stream_after_epoch():
     pipeline = pipeline_of(length=2)
     pipeline.hand_out(0)
     assert positions(pipeline, 2) == [0, 1]
@@ -154,7 +154,7 @@ def test_it_ends_with_the_epoch_that_is_handed_out():
     assert positions(pipeline, 2) == [0, 1]
 
 
-def test_the_hook_is_called_by_finish_epoch_alone():
+def test_hook_is_called_only_by_finish_epoch():
     calls = []
     pipeline = pipeline_of(length=1, hook=lambda: calls.append(1))
     pipeline.hand_out(0)
@@ -171,7 +171,7 @@ def test_the_hook_is_called_by_finish_epoch_alone():
     assert positions(pipeline, 1) == [0]
 
 
-def test_an_epoch_of_which_nothing_is_left_is_due_to_end():
+def test_epoch_without_remaining_batches_is_due_to_end():
     calls = []
     pipeline = pipeline_of(length=3, hook=lambda: calls.append(1))
     pipeline.restart_at(Place(0, 3))
@@ -182,7 +182,7 @@ def test_an_epoch_of_which_nothing_is_left_is_due_to_end():
     assert calls == [1]
 
 
-def test_the_end_of_the_last_stream_is_seen_at_once():
+def test_end_of_last_lane_raises_end_of_stream_at_once():
     cursor = StreamCursor(2)
     pipeline = pipeline_of(cursor=cursor, credit=2)
     for _ in range(2):
@@ -191,7 +191,7 @@ def test_the_end_of_the_last_stream_is_seen_at_once():
         pipeline.step()
 
 
-def test_an_error_that_belongs_to_no_work_item_is_raised():
+def test_error_without_work_item_is_raised():
     pipeline = pipeline_of()
     pipeline.backend.error = OSError("no more processes")
     with pytest.raises(OSError, match="no more processes"):
@@ -199,7 +199,7 @@ def test_an_error_that_belongs_to_no_work_item_is_raised():
     assert pipeline.failed is None
 
 
-def test_the_work_item_that_has_failed_is_known():
+def test_failed_is_the_work_item_that_raised():
     pipeline = pipeline_of()
     pipeline.backend.answer(Result.failed(ValueError("bad")))
     pipeline.backend.work()
@@ -209,7 +209,7 @@ def test_the_work_item_that_has_failed_is_known():
     assert batch(pipeline) == (0, 1, 1)
 
 
-def test_a_failure_behind_one_that_was_left_out_is_not_its_own(caplog):
+def test_failure_after_skipped_batch_has_no_work_item(caplog):
     pipeline = pipeline_of(skips=Skips(None))
     pipeline.backend.answer(Result.failed(ValueError("left out")))
     pipeline.backend.take_in(0, may_fail=False)
@@ -220,10 +220,10 @@ def test_a_failure_behind_one_that_was_left_out_is_not_its_own(caplog):
     assert "left out" in caplog.text
 
 
-# -- Those who wait
+# -- Waiting
 
 
-def test_next_waits_for_a_batch_and_steps_again():
+def test_next_waits_and_steps_again():
     pipeline = pipeline_of()
     hands = pipeline.backend
     hands.while_waiting = [lambda: None, hands.work]
@@ -231,7 +231,7 @@ def test_next_waits_for_a_batch_and_steps_again():
     assert hands.waits == [(0, 1.5)] * 2
 
 
-def test_what_another_thread_has_taken_in_is_not_waited_for():
+def test_wait_returns_at_once_if_batch_is_ready():
     pipeline = pipeline_of()
     assert pipeline.step() is None
     pipeline.backend.work()
@@ -241,7 +241,7 @@ def test_what_another_thread_has_taken_in_is_not_waited_for():
 
 
 @pytest.mark.parametrize("change", ["failure", "loop", "stop"])
-def test_nobody_waits_who_is_to_be_told_of_something(change):
+def test_wait_returns_at_once_if_attention_is_needed(change):
     pipeline = pipeline_of()
     assert pipeline.step() is None
     {"failure": lambda: pipeline.ledger.fail(OSError()), "loop": pipeline.begin_loop, "stop": pipeline.stop}[change]()
@@ -249,16 +249,16 @@ def test_nobody_waits_who_is_to_be_told_of_something(change):
     assert not pipeline.backend.waits
 
 
-def test_a_deadline_ends_the_wait():
+def test_next_raises_not_yet_after_deadline():
     pipeline = pipeline_of()
     with pytest.raises(NotYet):
         pipeline.next(deadline=0.0)
     assert not pipeline.backend.waits
     pipeline.backend.work()
-    assert pipeline.next(deadline=0.0) == (0, 0, 0)  # what is there is not waited for
+    assert pipeline.next(deadline=0.0) == (0, 0, 0)  # a ready batch needs no wait
 
 
-def test_whoever_polls_is_woken_once_more_for_what_came_with_a_batch():
+def test_descriptor_is_readable_again_if_more_batches_are_ready():
     pipeline = pipeline_of()
     assert (pipeline.fileno(), pipeline.timeout_s()) == (77, 1.5)
     pipeline.backend.work(2)
@@ -268,7 +268,7 @@ def test_whoever_polls_is_woken_once_more_for_what_came_with_a_batch():
     assert pipeline.backend.num_wakes == 1
 
 
-def test_the_error_of_a_batch_whose_count_was_struck_is_raised_behind_the_interrupt(monkeypatch):
+def test_error_of_batch_is_raised_after_interrupted_count(monkeypatch):
     pipeline = pipeline_of()
     pipeline.backend.answer(Result.failed(OSError("the disk is gone")))
     count = pipeline.ledger.count
@@ -287,8 +287,8 @@ def test_the_error_of_a_batch_whose_count_was_struck_is_raised_behind_the_interr
     assert positions(pipeline, 2) == [1, 2]
 
 
-def test_a_batch_that_ends_an_epoch_of_n_belongs_to_the_epoch_that_it_ends():
-    """Of a stream without end, whose work items know no epochs."""
+def test_epoch_of_last_batch_is_epoch_that_it_ends():
+    """In an endless stream, work items belong to no epoch."""
     pipeline = pipeline_of()
     cursor, progress = pipeline.ledger.cursor, pipeline.ledger.progress
     cursor.lane_share = cursor.lane_share._replace(is_endless=True)
@@ -296,12 +296,12 @@ def test_a_batch_that_ends_an_epoch_of_n_belongs_to_the_epoch_that_it_ends():
     first, _ = pipeline.step()
     progress.epoch = 3
     assert pipeline.epoch_of(first) == 3
-    progress.position = 0  # as it is behind the last batch of epoch 2
+    progress.position = 0  # as after the last batch of epoch 2
     assert pipeline.epoch_of(first) == 2
     assert pipeline.epoch_of(first._replace(position=9)) == 3
 
 
-def test_a_batch_that_is_given_back_comes_first_and_has_not_come_before():
+def test_returned_batch_is_delivered_first_and_not_counted_before():
     pipeline = pipeline_of()
     pipeline.backend.work(2)
     taken = pipeline.step()
@@ -312,8 +312,8 @@ def test_a_batch_that_is_given_back_comes_first_and_has_not_come_before():
 
 
 @pytest.mark.parametrize("is_interrupt", [False, True])
-def test_a_question_that_fails_leaves_all_as_it_is_but_an_interrupt_does_not(is_interrupt):
-    """Whether the source is another one: else what is under way would be dropped, and the workers ended."""
+def test_failed_is_outdated_changes_no_state_unless_interrupted(is_interrupt):
+    """`is_outdated` fails: otherwise the work in flight would be dropped, and the workers stopped."""
     asked = []
 
     def length_of():
@@ -342,7 +342,7 @@ def test_a_question_that_fails_leaves_all_as_it_is_but_an_interrupt_does_not(is_
 
 
 class Watcher:
-    """Notes how often it is woken."""
+    """Counts its wake-ups."""
 
     num_wakes = 0
 
@@ -351,14 +351,14 @@ class Watcher:
 
 
 @pytest.mark.parametrize("change", [Pipeline.stop, Pipeline.begin_loop])
-def test_those_who_wait_for_the_descriptor_are_woken_by_a_stop_and_by_a_later_loop(change):
+def test_watchers_are_woken_by_stop_and_later_loop(change):
     pipeline, watcher = pipeline_of(), Watcher()
     pipeline.watchers.add(watcher)
     change(pipeline)
     assert watcher.num_wakes == 1
 
 
-def test_a_stop_wakes_all_though_another_thread_begins_to_wait_meanwhile():
+def test_stop_wakes_all_watchers_during_concurrent_registration():
     pipeline, watchers = pipeline_of(), [Watcher(), Watcher()]
     for watcher in watchers:
         pipeline.watchers.add(watcher)
@@ -372,10 +372,10 @@ def test_a_stop_wakes_all_though_another_thread_begins_to_wait_meanwhile():
     assert [watcher.num_wakes for watcher in watchers[:2]] == [1, 1]
 
 
-# -- Work items beside the order
+# -- Extra work items
 
 
-def test_positions_are_computed_again_and_counted_by_nobody():
+def test_extra_positions_are_computed_again_and_not_counted():
     pipeline = pipeline_of()
     assert positions(pipeline, 2) == [0, 1]
     place, count = pipeline.place(), pipeline.ledger.num_batches
@@ -391,7 +391,7 @@ def test_positions_are_computed_again_and_counted_by_nobody():
     assert positions(pipeline, 4) == [2, 3, 4, 5]
 
 
-def test_they_come_in_the_order_of_the_requests():
+def test_extra_batches_are_delivered_in_order_of_requests():
     pipeline = pipeline_of(credit=4)
     for position in range(3):
         pipeline.want(0, [position])
@@ -404,7 +404,7 @@ def test_they_come_in_the_order_of_the_requests():
     assert extras(pipeline) == [(0, 0), (1, 1), (2, 2)]
 
 
-def test_neither_the_order_nor_they_use_the_others_credit():
+def test_order_and_extra_batches_have_separate_credit():
     pipeline = pipeline_of(length=100, credit=3)
     ledger = pipeline.ledger
     pipeline.want(0, range(10))
@@ -419,7 +419,7 @@ def test_neither_the_order_nor_they_use_the_others_credit():
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_an_extra_one_never_comes_as_the_next_of_the_order(ordered):
+def test_extra_batch_is_not_delivered_by_step(ordered):
     pipeline = pipeline_of(ordered=ordered)
     pipeline.backend.work(1)
     assert batch(pipeline)[1] == 0
@@ -432,7 +432,7 @@ def test_an_extra_one_never_comes_as_the_next_of_the_order(ordered):
     assert extras(pipeline) == [(0, 0)]
 
 
-def test_with_extra_ones_under_way_a_stream_of_batches_has_not_ended():
+def test_stream_with_extra_batches_in_flight_has_not_ended():
     pipeline = pipeline_of(length=1)
     assert positions(pipeline, 1) == [0]
     pipeline.want(0, [0])
@@ -443,7 +443,7 @@ def test_with_extra_ones_under_way_a_stream_of_batches_has_not_ended():
     assert pipeline.step() is None
 
 
-def test_they_are_dealt_again_when_all_work_is_lost():
+def test_extra_batches_are_dealt_again_after_recovery():
     pipeline = pipeline_of()
     positions(pipeline, 2)
     for position in (1, 0):
@@ -456,7 +456,7 @@ def test_they_are_dealt_again_when_all_work_is_lost():
     assert positions(pipeline, 2) == [2, 3]
 
 
-def test_one_of_them_is_urgent_if_none_is_under_way():
+def test_extra_batch_is_urgent_if_none_is_in_flight():
     ledger = pipeline_of().ledger
     assert not ledger.has_urgent
     ledger.want(0, 0)
@@ -466,7 +466,7 @@ def test_one_of_them_is_urgent_if_none_is_under_way():
     assert not ledger.has_urgent
 
 
-def test_nothing_comes_of_a_stopped_one():
+def test_stopped_pipeline_delivers_nothing():
     pipeline = pipeline_of()
     pipeline.want(0, [0])
     pipeline.stop()
@@ -476,7 +476,7 @@ def test_nothing_comes_of_a_stopped_one():
         pipeline.step()
 
 
-def test_an_outcome_that_cannot_be_settled_waits_in_its_place():
+def test_outcome_that_cannot_be_settled_waits():
     pipeline = pipeline_of(ordered=False)
     asked, may_settle = [], []
     pipeline.ledger.settle = lambda work_item, outcome: asked.append((work_item.number, outcome)) or bool(may_settle)
@@ -486,13 +486,13 @@ def test_an_outcome_that_cannot_be_settled_waits_in_its_place():
     assert asked[-1] == (0, rare)
     assert pipeline.ledger.is_outstanding(0)
     pipeline.backend.work(1)
-    assert batch(pipeline) == (0, 1, 1)  # the others do not wait for it
+    assert batch(pipeline) == (0, 1, 1)  # the other batches do not wait for it
     may_settle.append(True)
     assert pipeline.step() is None
     assert not pipeline.ledger.is_outstanding(0)
 
 
-def test_the_epoch_that_was_handed_out_last_can_be_computed_again():
+def test_last_delivered_epoch_can_be_computed_again():
     pipeline = pipeline_of(length=5, shuffle=True, credit=2)
     order = list(pipeline.ledger.cursor.orders[0])
     positions(pipeline, 5)

@@ -1,4 +1,4 @@
-"""Seconds that a caller is ready to wait are looked at before anything is begun or ended."""
+"""Timeouts of calls are checked before the call has an effect."""
 
 import math
 import threading
@@ -24,23 +24,23 @@ from mpqueue.engine.members import checked_wait
         (10**400, threading.TIMEOUT_MAX),
     ],
 )
-def test_a_timeout_is_a_number_of_seconds_or_for_ever(given, seconds):
+def test_timeout_is_number_of_seconds_or_unlimited(given, seconds):
     assert checked_wait(given) == seconds
 
 
-def test_a_timeout_that_is_not_a_number_is_an_error():
+def test_nan_timeout_is_value_error():
     with pytest.raises(ValueError, match="timeout must be at least 0 seconds, or None to wait indefinitely; got"):
         checked_wait(math.nan)
 
 
 @pytest.mark.parametrize("given", ["3", [1], 1j])
-def test_a_timeout_of_another_type_is_an_error(given):
+def test_timeout_of_wrong_type_is_type_error(given):
     with pytest.raises(TypeError, match="timeout must be a number of seconds or None, got"):
         checked_wait(given)
 
 
 @pytest.mark.parametrize(("given", "seconds"), [(-1, 0.0), (-math.inf, 0.0), (np.float32(0.5), 0.5), (np.int8(3), 3.0)])
-def test_less_than_no_time_is_none_where_a_deadline_may_have_passed(given, seconds):
+def test_negative_timeout_counts_as_zero(given, seconds):
     assert checked_wait(given) == seconds
 
 
@@ -52,7 +52,7 @@ def stop_loader(given):
             loader.stop(timeout=given)
         finally:
             assert loader.is_alive()
-            assert next(batches) is not None  # nothing was stopped
+            assert next(batches) is not None  # the loader was not stopped
 
 
 def stop_enqueuer(given):
@@ -88,12 +88,12 @@ def wait_for_server(given):
     ],
 )
 @pytest.mark.usefixtures("servers_directory")
-def test_what_is_no_number_of_seconds_is_refused_and_nothing_is_stopped(call, given, error):
+def test_invalid_timeout_raises_and_stops_nothing(call, given, error):
     with pytest.raises(error, match=r"must be (a number of|at least 0) seconds,? or None"):
         call(given)
 
 
-def test_more_seconds_than_a_thread_can_wait_are_as_many_as_it_can():
+def test_timeout_above_limit_of_threads_is_clamped():
     with mpqueue.OrderedEnqueuer(Numbers(), use_multiprocessing=False) as enqueuer:
         enqueuer.start(workers=1)
         next(enqueuer.get())

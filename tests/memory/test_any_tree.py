@@ -1,4 +1,4 @@
-"""Any tree of arrays that is put in comes out equal: through the layout alone, and through each backend."""
+"""Trees of arrays are rebuilt equal: through the layout alone, and through each backend."""
 
 import contextlib
 import itertools
@@ -25,7 +25,7 @@ quick = {"derandomize": True, "deadline": None, "suppress_health_check": list(He
 
 
 class Reader:
-    """What the trainer does with records, without records."""
+    """The trainer's side of the layout, without records."""
 
     def __init__(self, memory):
         self.memory, self.specs = memory, {}
@@ -43,8 +43,8 @@ class Reader:
 
 @settings(max_examples=300, **quick)
 @given(batches=st.lists(st.tuples(trees, layouts, st.integers(0, 1), st.integers(1, 2)), min_size=1, max_size=3))
-def test_what_a_writer_has_placed_is_what_a_reader_finds(batches):
-    """The second time a batch of the same kind takes the short way through what is known of it."""
+def test_reader_rebuilds_batches_of_writer(batches):
+    """The second batch of the same kind uses the known plan."""
     segment = PlainMemory(2 * STRIDE)
     writer, reader = SlotWriter(segment, STRIDE, None), Reader(segment.memory)
     for tree, layout, slot, times in batches:
@@ -54,7 +54,7 @@ def test_what_a_writer_has_placed_is_what_a_reader_finds(batches):
             assert same(reader.read(writer.place(), slot), tree)
 
 
-def test_text_of_a_known_kind_is_bounded_too():
+def test_known_batch_of_strings_respects_size_limit():
     segment = PlainMemory(STRIDE)
     writer, reader = SlotWriter(segment, STRIDE, 3000), Reader(segment.memory)
     for text in ("a" * 10, "b" * 2900, "c" * 10):
@@ -67,8 +67,8 @@ def test_text_of_a_known_kind_is_bounded_too():
         writer.place()
 
 
-def test_text_of_a_known_kind_waits_for_memory(monkeypatch):
-    """What there is no memory for is not lost, and not half written: `place` may be called again."""
+def test_known_batch_of_strings_can_be_placed_again_after_lack_of_memory(monkeypatch):
+    """A batch that lacks memory is neither lost nor half written: `place` may be called again."""
     segment = PlainMemory(STRIDE)
     writer, reader = SlotWriter(segment, STRIDE, None), Reader(segment.memory)
     for _ in range(2):
@@ -84,7 +84,7 @@ def test_text_of_a_known_kind_waits_for_memory(monkeypatch):
     assert reader.read(writer.place(), 0) == long
 
 
-def test_text_of_a_known_kind_comes_behind_an_array_that_was_made_in_the_slot():
+def test_known_batch_of_strings_is_placed_after_allocated_array():
     segment = PlainMemory(2 * STRIDE)
     writer, reader = SlotWriter(segment, STRIDE, None), Reader(segment.memory)
     for text in ("a", "bc", "def"):
@@ -129,8 +129,8 @@ kinds = st.tuples(
 
 @settings(max_examples=300, **quick)
 @given(data=st.data(), batches=st.lists(st.tuples(st.lists(kinds, max_size=3), st.booleans()), min_size=1, max_size=4))
-def test_arrays_that_were_allocated_in_the_slot(data, batches):
-    """Equal kinds in another order, views of what was allocated, and arrays that the source keeps: all come out equal."""
+def test_arrays_allocated_in_slot_are_rebuilt(data, batches):
+    """Equal kinds in another order, views of allocated arrays, and arrays that the source keeps are rebuilt equal."""
     segment = PlainMemory(2 * STRIDE)
     writer, reader = SlotWriter(segment, STRIDE, None), Reader(segment.memory)
     numbers = itertools.count(1)
@@ -146,12 +146,12 @@ def test_arrays_that_were_allocated_in_the_slot(data, batches):
             made[number] = part(array)
             kept += [array] * keeps
         holder = [[made.pop(number) for number in range(len(arrays))]]
-        array = None  # or it would be one that the source keeps
+        array = None  # otherwise it would count as an array that the source keeps
         expected = [array.copy(order="K") for array in holder[0]]
         writer.take(holder)
         placed = writer.place()
         for array in kept:
-            array[...] = np.zeros((), array.dtype)  # the source goes on with what it keeps
+            array[...] = np.zeros((), array.dtype)  # the source overwrites an array that it keeps
         array = None
         assert same(reader.read(placed, again), expected)
         is_kept = any(in_slot and keeps for in_slot, _, _, _, keeps in arrays)
@@ -163,10 +163,10 @@ def test_arrays_that_were_allocated_in_the_slot(data, batches):
 
 
 def placed_array(array):
-    """A batch of one array in memory of its own: its spec, its header and its place."""
+    """Place a batch of one array in private memory; return its spec, its header and its location."""
     segment = PlainMemory(STRIDE)
     writer = SlotWriter(segment, STRIDE, None)
-    for _ in range(2):  # the second time without its spec
+    for _ in range(2):  # the second time, the spec is not sent
         writer.begin(0, 0)
         writer.take([array])
         placed = writer.place()
@@ -174,7 +174,7 @@ def placed_array(array):
     return spec, bytes(segment.memory[placed.header_offset : placed.nbytes]), placed
 
 
-def test_a_header_that_was_overwritten_is_an_error_and_no_view_of_other_memory():
+def test_overwritten_header_raises_without_view_of_other_memory():
     spec, header, placed = placed_array(np.zeros(10, np.uint8))
     recipe = spec.recipes[header.replace(struct.pack("<q", 10), struct.pack("<q", STRIDE))]
     with pytest.raises(
@@ -183,7 +183,7 @@ def test_a_header_that_was_overwritten_is_an_error_and_no_view_of_other_memory()
         base_over(bytearray(2 * STRIDE), 0, placed.header_offset, recipe.structure)
 
 
-def test_arrays_that_no_structure_can_hold_come_out_as_well():
+def test_arrays_without_structured_dtype_are_rebuilt():
     spec, header, _ = placed_array(np.zeros(10, np.uint8))
     nbytes = 1 << 31
     recipe = spec.recipes[header.replace(struct.pack("<q", 10), struct.pack("<q", nbytes))]
@@ -195,7 +195,7 @@ def test_arrays_that_no_structure_can_hold_come_out_as_well():
 
 
 class Fed:
-    """Hands out what the test feeds it."""
+    """A source that returns the items of a feed."""
 
     def __init__(self, feed):
         self.feed = feed
@@ -211,7 +211,7 @@ class Fed:
 
 
 class Pipe:
-    """A feed to another process: a named pipe, one opening per item."""
+    """A feed to another process: a named pipe, opened once per item."""
 
     def __init__(self, path):
         self.path = path
@@ -226,7 +226,7 @@ class Pipe:
             file.write(data)
 
     def close(self):
-        """Nothing to do: who waits is ended."""
+        """No cleanup is needed: waiting readers are ended."""
 
 
 class Line:
@@ -244,7 +244,7 @@ class Line:
 
 
 @pytest.mark.parametrize("backend", ["process", "thread", "inline"])
-def test_any_tree_comes_out_equal(backend, tmp_path):
+def test_any_tree_is_rebuilt_equal(backend, tmp_path):
     feed = Pipe(str(tmp_path / "feed")) if backend == "process" else Line()
     kept = []
     options = {"workers": 0} if backend == "inline" else {"workers": 1, "backend": backend}
@@ -256,7 +256,7 @@ def test_any_tree_comes_out_equal(backend, tmp_path):
         @given(tree=trees, layout=layouts, keep=st.booleans())
         def run(tree, layout, keep):
             data = pickle.dumps(("tree", layout, tree), 5)
-            tree = pickle.loads(data)[-1]  # as the source gets it: NumPy's pickles forget the byte order of times
+            tree = pickle.loads(data)[-1]  # as the source receives it: NumPy's pickles drop the byte order of times
             feed.put(data)
             found = next(batches)
             assert same(found, tree)
@@ -272,5 +272,5 @@ def test_any_tree_comes_out_equal(backend, tmp_path):
 
         run()
         run_stacked()
-        assert all(same(found, tree) for found, tree in kept)  # none was written over
+        assert all(same(found, tree) for found, tree in kept)  # none was overwritten
     assert all(same(found, tree) for found, tree in kept)

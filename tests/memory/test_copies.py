@@ -1,4 +1,4 @@
-"""Workers copy large arrays past the caches; their environment stays the trainer's."""
+"""Workers copy large arrays past the caches; their environment remains the trainer's."""
 
 import os
 
@@ -19,14 +19,14 @@ OURS = f"glibc.cpu.x86_non_temporal_threshold={LARGE_COPY_BYTES:#x}"
         ("", OURS),
     ],
 )
-def test_what_the_user_has_chosen_stands(chosen, expected):
+def test_users_setting_is_kept(chosen, expected):
     environ = {"HOME": "/", "GLIBC_TUNABLES": chosen}
     assert with_large_copies_uncached(environ) == {"HOME": "/", "GLIBC_TUNABLES": expected}
     assert with_large_copies_uncached({"HOME": "/"}) == {"HOME": "/", "GLIBC_TUNABLES": OURS}
 
 
 class Told:
-    """What a worker was started with, and what its code sees."""
+    """A source that returns the settings of its worker, and the environment of its code."""
 
     def __len__(self):
         return 1
@@ -37,7 +37,7 @@ class Told:
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="another system")
-def test_workers_are_started_so_and_do_not_hand_it_on(monkeypatch):
+def test_workers_get_setting_but_their_children_do_not(monkeypatch):
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     with OrderedEnqueuer(Told(), use_multiprocessing=True) as enqueuer:
         enqueuer.start()

@@ -1,4 +1,4 @@
-"""A core dump of a worker leaves the ring out."""
+"""A core dump of a worker does not contain the ring."""
 
 import pytest
 from helpers.faults import Numbers
@@ -7,7 +7,7 @@ from mpqueue import OrderedEnqueuer
 
 
 class Mapped(Numbers):
-    """Batches are the flags of the ring's mapping in the worker."""
+    """A source of the flags of the ring's mapping in the worker."""
 
     def __getitem__(self, index):
         flags, is_ring = [], False
@@ -21,7 +21,7 @@ class Mapped(Numbers):
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
-def test_a_core_dump_of_a_worker_leaves_the_ring_out(method):
+def test_core_dump_of_worker_does_not_contain_ring(method):
     with OrderedEnqueuer(Mapped(), True, start_method=method) as enqueuer:
         enqueuer.start(1)
         mappings = next(enqueuer.get())

@@ -1,4 +1,4 @@
-"""Memory of another process, mapped for reading."""
+"""Shared memory of another process, mapped for reading."""
 
 import os
 
@@ -10,7 +10,7 @@ from mpqueue.memory.segment import ForeignSegment
 
 @pytest.fixture
 def read_only():
-    """A descriptor of two pages, as another process would send it."""
+    """Return a descriptor of two pages, as another process would send it."""
     fd = os.memfd_create("mpqueue-test")
     os.write(fd, bytes(range(256)) * 32)
     again = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
@@ -18,7 +18,7 @@ def read_only():
     return again
 
 
-def test_its_arrays_are_read_only_and_outlive_it(read_only):
+def test_arrays_are_read_only_and_outlive_segment(read_only):
     segment = ForeignSegment(read_only, 8192)
     array = np.frombuffer(segment.memory, np.uint8, 4, 4096)
     del segment
@@ -28,15 +28,15 @@ def test_its_arrays_are_read_only_and_outlive_it(read_only):
 
 
 @pytest.mark.parametrize("size", [8193, 1 << 60])
-def test_more_memory_than_there_is_is_refused_and_the_descriptor_closed(read_only, size):
-    """To read behind its end would be a SIGBUS."""
+def test_wrong_size_raises_and_closes_descriptor(read_only, size):
+    """Reading beyond the end would raise SIGBUS."""
     with pytest.raises(OSError, match="shared memory of 8,192 bytes"):
         ForeignSegment(read_only, size)
     with pytest.raises(OSError):
         os.fstat(read_only)
 
 
-def test_what_cannot_be_mapped_is_refused():
+def test_descriptor_that_cannot_be_mapped_raises():
     read_end, write_end = os.pipe()
     with pytest.raises(OSError):
         ForeignSegment(read_end, 4096)

@@ -4,7 +4,7 @@ import pytest
 from helpers.groups import BIG, kills, memory_group
 from helpers.outside import ran
 
-# The kernel kills by what the group has at one moment: beside busy processes a worker is late to return its pages.
+# The kernel checks the group's memory at one moment: on a busy machine, a worker returns its pages late.
 pytestmark = pytest.mark.measures
 
 MIB = 1 << 20
@@ -62,7 +62,7 @@ with {LOADERS[name]} as loader:
 """,
         env={"CGROUP": group},
     )
-    # The trainer itself may end a worker whose later batch has the memory that the batch due next needs.
+    # The trainer itself may end a worker with a later batch, if the batch that is due next needs its memory.
     assert (said, kills(group)) == ([" ".join(map(str, range(30)))], 0), output
     warned = [line for line in output.splitlines() if "memory for batches is short" in line]
     assert len(warned) <= 1
@@ -71,7 +71,7 @@ with {LOADERS[name]} as loader:
 
 
 @pytest.mark.parametrize("group", [200], indirect=True)
-def test_a_batch_for_which_there_never_is_room_is_an_error(group):
+def test_batch_that_never_fits_raises(group):
     said, _ = ran(
         BIG
         + """
@@ -96,7 +96,7 @@ with Loader(Big(megabytes=60), workers=1) as loader:
 
 
 @pytest.mark.parametrize("group", [150], indirect=True)
-def test_a_server_computes_fewer_batches_ahead(group):
+def test_server_computes_fewer_batches_ahead(group):
     said, _ = ran(
         BIG
         + """

@@ -1,4 +1,4 @@
-"""A worker keeps the memory that its items free."""
+"""Workers keep the memory that their items free, and copy large arrays past the caches."""
 
 import platform
 import resource
@@ -12,12 +12,12 @@ from mpqueue import OrderedEnqueuer, Sequence
 
 
 def page_faults():
-    """Return how many pages the kernel has had to give this process."""
+    """Return the number of page faults of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 class Scratch(Sequence):
-    """Needs four megabytes while it computes, and returns the page faults before and after that."""
+    """A source that needs 4 MB per item, and returns the page faults before and after that."""
 
     def __getitem__(self, index):
         before = page_faults()
@@ -32,8 +32,8 @@ class Scratch(Sequence):
 @pytest.mark.measures
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives freed memory back so soon")
 @pytest.mark.parametrize("start_method", ["forkserver", "fork", "spawn"])
-def test_memory_that_an_item_frees_is_there_for_the_next_one(start_method):
-    """20 items that each need 1,000 pages of scratch memory do not ask the kernel for as many as the first of them."""
+def test_memory_freed_by_item_is_kept_for_next_item(start_method):
+    """20 items that each need 1,000 pages cause fewer page faults together than the first of them."""
     with OrderedEnqueuer(Scratch(), use_multiprocessing=True, start_method=start_method) as enqueuer:
         enqueuer.start()
         faults = [counts.tolist() for counts, _ in zip(enqueuer.get(), range(30), strict=False)]
@@ -41,7 +41,8 @@ def test_memory_that_an_item_frees_is_there_for_the_next_one(start_method):
     assert faults[-1][1] - faults[9][1] < first
 
 
-# In a fresh interpreter: where other tests freed more than the block, `calloc` takes it from that memory and clears it.
+# In a fresh interpreter: if other tests freed more than the block, `calloc` would take it from that memory and clear
+# it.
 SHOW = """
 import mmap, resource
 from mpqueue.memory.glibc import keep_freed_memory
@@ -62,8 +63,8 @@ with mmap.mmap(-1, 4 << 20) as touched:
 
 
 @pytest.mark.measures
-def test_the_block_shown_to_the_allocator_is_never_touched():
-    """Each worker shows one when it starts: faulting in its 8,000 pages took 27 ms and more."""
+def test_block_for_allocator_is_never_touched():
+    """Each worker allocates the block when it starts: faulting its 8,000 pages would take 27 ms and more."""
     done = subprocess.run([sys.executable, "-c", SHOW], capture_output=True, text=True, timeout=60, check=True)
     shown, touched = map(int, done.stdout.split())
     assert shown < touched

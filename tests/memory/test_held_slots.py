@@ -1,4 +1,4 @@
-"""Slots in which user code holds an array are not used again, however its batch has ended."""
+"""A slot with an array that user code holds is not reused, however its batch has ended."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def text_of(writer, placed, slot):
 
 
 @pytest.mark.parametrize(("part", "offset"), [(None, 0), (slice(10, 60), 10)], ids=["whole", "a view"])
-def test_an_array_that_was_made_in_the_slot_and_is_held_by_nobody_stays_where_it_is(writer, part, offset):
+def test_allocated_array_without_references_is_not_copied(writer, part, offset):
     writer.begin(1, 0)
     holder = [writer.empty(100, "u1")]
     if part is not None:
@@ -36,7 +36,7 @@ def test_an_array_that_was_made_in_the_slot_and_is_held_by_nobody_stays_where_it
     assert bytes(writer._segment.memory[start : start + size]) == bytes([7]) * size
 
 
-def test_an_exception_lies_behind_what_user_code_holds_in_the_slot(writer):
+def test_exception_is_placed_after_held_arrays(writer):
     writer.begin(1, 0)
     kept = writer.empty(100, "u1")
     kept[:] = 7
@@ -51,8 +51,8 @@ def test_an_exception_lies_behind_what_user_code_holds_in_the_slot(writer):
     assert list(writer.let_go) == [1]
 
 
-def test_an_exception_after_the_batch_was_taken_knows_what_is_held(writer):
-    """There was no memory for the batch, and its worker gave up."""
+def test_exception_after_take_reports_held_slot(writer):
+    """The batch lacked memory, and its worker gave up."""
     writer.begin(1, 0)
     kept = writer.empty(100, "u1")
     writer.take([kept])
@@ -61,7 +61,7 @@ def test_an_exception_after_the_batch_was_taken_knows_what_is_held(writer):
     assert list(writer.let_go) == [1]
 
 
-def test_an_exception_in_a_slot_that_nobody_holds_lies_in_front(writer):
+def test_exception_in_slot_without_held_arrays_is_placed_at_start(writer):
     writer.begin(1, 0)
     writer.empty(100, "u1")
     placed = writer.place_bytes(b"an error")
@@ -71,31 +71,31 @@ def test_an_exception_in_a_slot_that_nobody_holds_lies_in_front(writer):
     assert (placed.held, placed.header_offset) == (False, 0)
 
 
-def test_a_slot_that_an_earlier_batch_holds_is_another_one(writer):
+def test_slot_held_by_earlier_batch_is_reported_separately(writer):
     writer.begin(1, 0)
     kept = writer.empty(100, "u1")
     assert writer.place_bytes(b"an error").held
     writer.begin(2, 0)
-    assert writer.empty(1, "u1") is None  # one slot at a time
+    assert writer.empty(1, "u1") is None  # at most one held slot at a time
     assert not writer.place_bytes(b"an error").held
     assert not writer.keeps_slot()
     del kept
 
 
-def test_a_stream_that_ends_may_hold_its_slot(writer):
+def test_end_of_stream_reports_held_slot(writer):
     writer.begin(1, 0)
     assert not writer.keeps_slot()
     writer.begin(1, 0)
     kept = writer.empty(100, "u1")
     assert writer.keeps_slot()
-    assert writer.keeps_slot()  # told as often as it is asked
+    assert writer.keeps_slot()  # repeated calls return the same
     assert writer.empty(1, "u1") is None
     del kept
     assert list(writer.let_go) == [1]
 
 
 class KeepsABuffer:
-    """Fills one buffer again for every batch, and raises when it has just been made."""
+    """A source that reuses one buffer for all batches, and raises when it has just created it."""
 
     buffer = None
 
@@ -111,7 +111,7 @@ class KeepsABuffer:
 
 
 class KeepsABufferToTheEnd:
-    """A generator function whose last step makes a buffer that the next epoch fills."""
+    """A generator function that creates a buffer in its last step, which the next epoch fills."""
 
     buffer = None
 
@@ -123,7 +123,7 @@ class KeepsABufferToTheEnd:
         self.buffer = mpqueue.empty(2000, "i8")
 
 
-def test_a_buffer_that_an_exception_has_left_behind_is_in_nobodys_batch():
+def test_buffer_kept_by_exception_is_in_no_batch():
     batches = []
     with Loader(KeepsABuffer(), workers=1, max_queue_size=1, shuffle=False) as loader:
         for _ in range(2):
@@ -134,7 +134,7 @@ def test_a_buffer_that_an_exception_has_left_behind_is_in_nobodys_batch():
 
 
 def batches_of(loader):
-    """Those of an epoch that are no exception."""
+    """Return the batches of an epoch, without the exceptions."""
     found = iter(loader)
     while True:
         try:
@@ -146,7 +146,7 @@ def batches_of(loader):
         yield batch
 
 
-def test_a_buffer_that_the_end_of_a_stream_has_left_behind_is_in_nobodys_batch():
+def test_buffer_kept_by_end_of_stream_is_in_no_batch():
     batches = []
     with Loader(KeepsABufferToTheEnd(), workers=1, max_queue_size=1) as loader:
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Layout and recipes alone: what a batch is taken apart into, where it goes, and how it is put together again."""
+"""Layout and recipes alone: how a batch is flattened, laid out, and rebuilt."""
 
 import dataclasses
 import enum
@@ -39,7 +39,7 @@ OBJECT, NONE = (NodeKind.OBJECT,), (NodeKind.NONE,)
 
 
 def taken_apart(tree):
-    """Spec, shapes, arrays and objects of a tree."""
+    """Return spec, shapes, arrays and objects of a tree."""
     arrays, objects, shapes = [], [], []
     return spec_of(flatten(tree, arrays, objects), shapes), shapes, arrays, objects
 
@@ -75,21 +75,21 @@ OBJECTS = np.array([None])
         (OBJECTS, OBJECT, [OBJECTS]),
     ],
 )
-def test_a_batch_is_taken_apart_into_a_spec_arrays_and_objects(tree, spec, objects):
+def test_batch_is_flattened_into_spec_arrays_and_objects(tree, spec, objects):
     found, shapes, arrays, found_objects = taken_apart(tree)
     assert same(found, spec)
     assert found_objects == objects
     assert len(shapes) == len(arrays) == len(list(array_specs(spec)))
 
 
-def test_arrays_and_shapes_are_in_the_order_of_the_tree():
+def test_arrays_and_shapes_are_in_order_of_tree():
     inner = array(2, 3)
     _, shapes, arrays, _ = taken_apart({"b": [TWO, (inner,)], "a": ONE})
     assert [one is other for one, other in zip(arrays, [TWO, inner, ONE], strict=True)] == [True] * 3
     assert shapes == [(3,), (2, 3), (2,)]
 
 
-def test_a_signature_tells_apart_what_shapes_and_strides_tell_apart():
+def test_signatures_differ_if_shapes_or_strides_differ():
     signatures = {flatten(one, [], []) for one in (array(4), array(2), array(4)[::2], array(2, 2), array(4).astype(I8))}
     assert len(signatures) == 5
     assert flatten(array(4), [], []) == flatten(array(4) + 1, [], []) == (NodeKind.ARRAY, F4, (4,), (4,))
@@ -97,7 +97,7 @@ def test_a_signature_tells_apart_what_shapes_and_strides_tell_apart():
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """A dataclass that cannot be made, or changed, in the usual way."""
+    """A frozen dataclass with an ``__init__`` that raises."""
 
     pixels: object
     name: object
@@ -107,11 +107,11 @@ class Image:
 
 
 def image(pixels, name):
-    """A batch of images, to be taken apart."""
+    """Return a batch of images, to be flattened."""
     return Recorded(Image, ("pixels", "name"), [pixels, name])
 
 
-def test_a_record_is_taken_apart_into_its_class_and_its_fields():
+def test_record_is_flattened_into_class_and_fields():
     spec, shapes, arrays, objects = taken_apart([Recorded(Pair, None, (ONE, "x")), image(TWO, None)])
     assert spec == (
         NodeKind.LIST,
@@ -124,7 +124,7 @@ def test_a_record_is_taken_apart_into_its_class_and_its_fields():
     assert list(array_specs(spec)) == [A, A]
 
 
-def test_a_memory_map_is_an_array_like_any_other(tmp_path):
+def test_memmap_is_laid_out_like_array(tmp_path):
     mapped = np.memmap(tmp_path / "m", F4, "w+", shape=(3,))
     spec, _, (view,), objects = taken_apart([mapped])
     assert spec == (NodeKind.LIST, A)
@@ -155,17 +155,17 @@ def test_a_memory_map_is_an_array_like_any_other(tmp_path):
         (np.array(3, F4), False),
     ],
 )
-def test_only_what_lies_in_columns_and_not_in_rows_goes_there_in_columns(made, is_fortran):
+def test_only_fortran_arrays_keep_fortran_order(made, is_fortran):
     (_, dtype, rank, found), shapes, _, _ = taken_apart(made)
     assert (dtype, rank, found, shapes) == (F4, made.ndim, is_fortran, [made.shape])
     assert is_fortran == (made.flags.f_contiguous and not made.flags.c_contiguous)
 
 
-def test_places_are_aligned_to_64_bytes():
+def test_locations_are_aligned_to_64_bytes():
     assert [align(offset) for offset in (0, 1, 63, 64, 65, 128)] == [0, 64, 64, 64, 128, 128]
 
 
-def test_the_room_of_a_pickle_is_an_eighth_more_at_most_and_the_same_for_many_lengths():
+def test_room_of_pickle_is_at_most_an_eighth_more():
     assert [room_for(n) for n in (0, 1, 64, 65, 1023, 1024, 1025, 1500, 2047, 2048, 2049)] == [
         0, 64, 64, 128, 1024, 1024, 1152, 1536, 2048, 2048, 2304,
     ]  # fmt: skip
@@ -175,7 +175,7 @@ def test_the_room_of_a_pickle_is_an_eighth_more_at_most_and_the_same_for_many_le
 
 
 def local_key():
-    """A key of a class that only cloudpickle can send."""
+    """Return a key of a class that only cloudpickle can pickle."""
 
     class Key:
         def __hash__(self):
@@ -187,7 +187,7 @@ def local_key():
     return Key()
 
 
-def test_a_spec_is_sent_once_and_known_by_its_number_from_then_on():
+def test_spec_is_sent_once_and_numbered():
     numbers = SpecNumbers()
     first, second = (NodeKind.LIST, A), (NodeKind.TUPLE, A)
     number, encoded = numbers.number(first)
@@ -197,7 +197,7 @@ def test_a_spec_is_sent_once_and_known_by_its_number_from_then_on():
     assert numbers.number(second) == (1, None)
 
 
-def test_a_spec_that_was_not_sent_is_sent_again_under_its_number():
+def test_forgotten_spec_is_sent_again_with_its_number():
     numbers = SpecNumbers()
     numbers.number(A)
     numbers.forget(A)
@@ -206,7 +206,7 @@ def test_a_spec_that_was_not_sent_is_sent_again_under_its_number():
     assert encoded is not None
 
 
-def test_beyond_512_specs_each_batch_carries_its_own():
+def test_specs_beyond_limit_are_sent_with_each_batch():
     numbers = SpecNumbers()
     specs = [(NodeKind.DICT, ((key,), (int,)), A) for key in range(513)]
     assert [numbers.number(spec)[0] for spec in specs] == [*range(512), UNNUMBERED]
@@ -217,7 +217,7 @@ def test_beyond_512_specs_each_batch_carries_its_own():
 
 
 @pytest.mark.parametrize("num_before", [0, 512])
-def test_keys_of_a_class_that_no_module_has_are_sent_by_value(num_before):
+def test_keys_of_local_class_are_pickled_by_value(num_before):
     numbers = SpecNumbers()
     for key in range(num_before):
         numbers.number((NodeKind.DICT, ((key,), (int,)), A))
@@ -237,7 +237,7 @@ SPEC = (
 SHAPES = [(3,), (2, 5), (100,)]
 
 
-def test_arrays_are_laid_out_one_behind_the_other():
+def test_arrays_are_laid_out_consecutively():
     plan = make_plan(SPEC, SHAPES)
     assert plan == BatchPlan(
         (ArrayPlace(0, (3,), F4, "C", 12), ArrayPlace(64, (2, 5), U1, "F", 10), ArrayPlace(128, (100,), F4, "C", 400)),
@@ -246,7 +246,7 @@ def test_arrays_are_laid_out_one_behind_the_other():
     )
 
 
-def test_arrays_are_laid_out_behind_what_is_in_the_slot_already():
+def test_arrays_are_laid_out_after_arrays_in_slot():
     plan = make_plan(SPEC, SHAPES, 65, {1: 0})
     assert [field.offset for field in plan.fields] == [128, 0, 192]
     assert plan.end == 592
@@ -254,7 +254,7 @@ def test_arrays_are_laid_out_behind_what_is_in_the_slot_already():
     assert make_plan(SPEC, SHAPES, 65, {0: 0, 1: 12, 2: 22}).end == 65
 
 
-def test_arrays_without_elements_take_no_room():
+def test_empty_arrays_take_no_room():
     assert make_plan((NodeKind.LIST, A, A), [(0,), (1,)]).end == 4
 
 
@@ -263,7 +263,7 @@ def big(nbytes):
 
 
 @pytest.mark.parametrize(("nbytes", "is_outside"), [(4095, False), (4096, True), (10_000, True)])
-def test_large_buffers_of_objects_stay_outside_of_the_pickle(nbytes, is_outside):
+def test_large_buffers_are_out_of_band(nbytes, is_outside):
     value = [big(nbytes), "text", big(10)]
     pickled = pickle_objects(value)
     assert [buffer.nbytes for buffer in pickled.buffers] == [nbytes] * is_outside
@@ -272,8 +272,8 @@ def test_large_buffers_of_objects_stay_outside_of_the_pickle(nbytes, is_outside)
 
 
 @pytest.mark.parametrize("plain", ["text", b"bytes", 2**70, 0.1, 1j, True, ["\ud800", "ä"] * 2, (b"", 1, 2.5)])
-def test_text_and_numbers_alone_are_marshalled(plain):
-    """Also one object many times, of which the bytes lie there once, as in a pickle."""
+def test_strings_and_numbers_are_marshalled(plain):
+    """Including one object many times: its bytes are written once, as in a pickle."""
     marshalled = pickle_objects([plain, plain])
     assert marshalled.is_marshalled
     assert marshal.loads(marshalled.data) == [plain, plain]
@@ -282,8 +282,8 @@ def test_text_and_numbers_alone_are_marshalled(plain):
     assert len(pickle_objects([same_text]).data) < 2000
 
 
-def test_a_text_that_marshal_cannot_measure_is_pickled():
-    """From 2 GiB on. These bytes are zeros that nobody has written, and nobody reads here."""
+def test_string_too_long_for_marshal_is_pickled():
+    """From 2 GiB on. The bytes are zeros that are never written nor read here."""
     long = bytes(1 << 31)
     with pytest.raises(ValueError, match="unmarshallable"):
         marshal.dumps([long])
@@ -300,7 +300,7 @@ def test_a_text_that_marshal_cannot_measure_is_pickled():
 
 
 class Word(str):  # noqa: SLOT000
-    """Text with a class of its own."""
+    """A subclass of `str`."""
 
 
 class Number(enum.IntEnum):
@@ -308,8 +308,8 @@ class Number(enum.IntEnum):
 
 
 @pytest.mark.parametrize("other", [np.float64(1), np.str_("a"), bytearray(b"a"), Word("a"), Number.ONE])
-def test_what_is_like_text_or_a_number_keeps_its_class(other):
-    """marshal would take it for one, or write the bytes of its buffer."""
+def test_subclasses_of_strings_and_numbers_keep_their_class(other):
+    """marshal would write it as a plain string, or write the bytes of its buffer."""
     for tree in ([other], [other, "a"], ["a", other], {"x": other}):
         rebuilt, _ = through_memory(tree)
         assert rebuilt == tree
@@ -317,26 +317,26 @@ def test_what_is_like_text_or_a_number_keeps_its_class(other):
         assert [*map(type, leaves)] == [*map(type, wanted)]
 
 
-def test_an_object_with_gaps_is_inside_as_a_copy_without():
+def test_object_with_gaps_is_pickled_as_contiguous_copy():
     gaps = big(20_000)[::2].view(Tagged)
     pickled = pickle_objects([gaps, big(8192)])
     assert [buffer.nbytes for buffer in pickled.buffers] == [8192]
     assert same(pickle.loads(pickled.data, buffers=pickled.buffers), [gaps.copy(), big(8192)])
 
 
-def test_a_buffer_with_gaps_is_refused_by_pickle():
+def test_pickle_refuses_buffer_with_gaps():
     with pytest.raises(pickle.PicklingError, match="non-contiguous"):
         pickle_objects([pickle.PickleBuffer(big(20_000)[::2])])
 
 
-def test_what_can_be_named_needs_no_pickling_by_value(monkeypatch):
-    """To import cloudpickle takes 10 ms, and to pickle with it longer than without."""
+def test_importable_objects_are_pickled_without_cloudpickle(monkeypatch):
+    """Importing cloudpickle takes 10 ms, and it is slower than pickle."""
     monkeypatch.setattr(layout, "dumps_reply", None)
     assert pickle_objects([1, big(9000)]).data
     assert SpecNumbers().number(A)[1]
 
 
-def test_what_cannot_be_named_is_pickled_by_value_and_its_buffers_once():
+def test_local_objects_are_pickled_by_value_with_buffers_once():
     value = [big(8192), local_key(), big(5000)]
     pickled = pickle_objects(value)
     assert [buffer.nbytes for buffer in pickled.buffers] == [8192, 5000]
@@ -346,7 +346,7 @@ def test_what_cannot_be_named_is_pickled_by_value_and_its_buffers_once():
     assert found[1] == value[1]
 
 
-def test_a_structure_may_not_speak_of_more_bytes_than_there_are():
+def test_structure_larger_than_batch_raises():
     memory = bytearray(range(200))
     assert same(base_over(memory, 8, 16, None), np.arange(8, 24, dtype=U1))
     base = base_over(memory, 8, 16, np.dtype([("a", "<u8"), ("b", "<u8")]))
@@ -365,7 +365,7 @@ def recipe_of(spec, *words):
     return ReadSpec(spec).recipes[struct.pack(f"<{len(words)}q", *words)]
 
 
-def test_the_recipe_of_arrays_alone_is_a_structure_of_them():
+def test_recipe_of_arrays_is_structured_dtype():
     recipe = recipe_of((NodeKind.TUPLE, A, (NodeKind.ARRAY, U1, 2, False)), 64, 3, 0, 2, 5)
     assert recipe[:2] == (True, np.dtype({"names": ["0", "1"], "formats": [(F4, (3,)), (U1, (2, 5))],
                                           "offsets": [64, 0], "itemsize": 76}))  # fmt: skip
@@ -376,7 +376,7 @@ def test_the_recipe_of_arrays_alone_is_a_structure_of_them():
     assert first.tobytes() == bytes(range(64, 76))
 
 
-def test_the_structure_of_one_array_gives_a_sequence_of_one():
+def test_recipe_of_one_array_returns_sequence_of_one():
     recipe = recipe_of((NodeKind.LIST, A), 0, 2)
     (only,) = recipe.take(base_over(bytearray(8), 0, 8, recipe.structure))
     assert same(only, np.zeros(2, F4))
@@ -390,23 +390,23 @@ def test_the_structure_of_one_array_gives_a_sequence_of_one():
         ((NodeKind.ARRAY, np.dtype("S0"), 1, False), (0, 2)),
     ],
 )
-def test_what_no_structure_can_hold_is_known_by_its_fields(node, words):
+def test_recipe_without_structure_has_fields(node, words):
     recipe = recipe_of(node, *words)
     assert recipe == Recipe(True, None, None, (((words[1],), node[1], 0, "F" if node[3] else "C"),), 0, 0, ())
 
 
-def test_one_array_in_columns_is_enough_for_no_structure():
+def test_fortran_array_prevents_structure():
     recipe = recipe_of((NodeKind.LIST, A, (NodeKind.ARRAY, F4, 1, True)), 0, 2, 64, 2)
     assert (recipe.structure, recipe.take) == (None, None)
 
 
-def test_a_batch_without_arrays_has_no_views():
+def test_batch_without_arrays_has_no_views():
     assert recipe_of((NodeKind.LIST, NONE)) == Recipe(False, None, None, (), 0, 0, ())
     assert recipe_of(OBJECT, 64, 128, 0) == Recipe(False, None, None, (), 64, 128, ())
     assert recipe_of(OBJECT, 64, 128, 1) == Recipe(False, None, None, (), 64, 128, (), is_marshalled=True)
 
 
-def test_the_recipe_of_objects_says_where_their_pickle_and_its_buffers_are():
+def test_recipe_of_objects_locates_pickle_and_buffers():
     assert recipe_of(OBJECT, 64, 128, 0, 0, 5, 8, 7) == Recipe(True, None, None, (), 64, 128, ((0, 5), (8, 7)))
     recipe = recipe_of((NodeKind.LIST, A, OBJECT), 0, 3, 64, 128, 0)
     assert recipe == Recipe(True, None, None, (((3,), F4, 0, "C"),), 64, 128, ())
@@ -414,7 +414,7 @@ def test_the_recipe_of_objects_says_where_their_pickle_and_its_buffers_are():
     assert recipe == Recipe(True, None, None, (((3,), F4, 0, "C"),), 64, 128, ((256, 9),))
 
 
-def test_a_header_that_comes_again_is_looked_up(monkeypatch):
+def test_repeated_header_is_looked_up(monkeypatch):
     monkeypatch.setattr(layout, "MAX_PLANS", 2)
     known = ReadSpec(A).recipes
     headers = [struct.pack("<2q", 0, length) for length in range(3)]
@@ -423,12 +423,12 @@ def test_a_header_that_comes_again_is_looked_up(monkeypatch):
     second = known[headers[1]]
     assert (known[headers[0]], known[headers[1]]) == (first, second)
     assert known[headers[0]] is first
-    known[headers[2]]  # one more than are kept
+    known[headers[2]]  # one more than the limit
     assert list(known) == [headers[2]]
 
 
 def through_memory(tree):
-    """A tree that is laid out by hand and rebuilt."""
+    """Lay a tree out by hand and rebuild it."""
     spec, shapes, arrays, objects = taken_apart(tree)
     plan, memory = make_plan(spec, shapes), bytearray(1 << 17)
     for field, one in zip(plan.fields, arrays, strict=True):
@@ -478,20 +478,20 @@ def through_memory(tree):
     ],
     ids=repr,
 )
-def test_what_was_laid_out_is_rebuilt(tree):
+def test_laid_out_tree_is_rebuilt(tree):
     found, memory = through_memory(tree)
     assert same(found, tree)
     del found
-    memory.append(0)  # a view that was left would forbid it
+    memory.append(0)  # raises if a view is left
 
 
 @pytest.mark.parametrize("fields", [(ONE, TWO), [5, ONE]], ids=repr)
-def test_a_named_tuple_that_was_taken_apart_is_rebuilt(fields):
+def test_named_tuple_is_rebuilt(fields):
     found, _ = through_memory([Recorded(Pair, None, fields)])
     assert same(found, [Pair(*fields)])
 
 
-def test_a_dataclass_is_rebuilt_without_its_init():
+def test_dataclass_is_rebuilt_without_init():
     (found, last), _ = through_memory((image(TWO, "cat"), ONE))
     assert type(found) is Image
     assert same(vars(found), {"pixels": TWO, "name": "cat"})
@@ -512,7 +512,7 @@ def test_a_dataclass_is_rebuilt_without_its_init():
         (NONE, False),
     ],
 )
-def test_containers_of_arrays_alone_are_built_in_one_step(spec, is_flat):
+def test_flat_containers_of_arrays_are_built_in_one_step(spec, is_flat):
     read = ReadSpec(spec)
     assert (read._flat is not None) == is_flat
     count = len(list(array_specs(spec)))
@@ -521,13 +521,13 @@ def test_containers_of_arrays_alone_are_built_in_one_step(spec, is_flat):
         assert same(read._flat(arrays), builder(spec)(iter(arrays), iter([])))
 
 
-def test_specs_of_another_kind_are_refused():
+def test_specs_of_wrong_type_raise():
     with pytest.raises(AssertionError):
         load_spec(pickle.dumps([1]))
     assert load_spec(pickle.dumps(A)) == A
 
 
-def test_the_tables_of_both_sides_are_bounded():
+def test_tables_of_both_sides_are_bounded():
     assert layout.MAX_SPECS == 512
     assert layout.MAX_PLANS == 4096
     assert layout.UNNUMBERED == 0xFFFFFFFF  # the largest number of the record

@@ -1,4 +1,4 @@
-"""Leases alone: a slot belongs to the consumer until the last view of its batch is gone."""
+"""Leases alone: a slot belongs to the consumer until the last view of its batch is deleted."""
 
 import sys
 from functools import partial
@@ -15,7 +15,7 @@ TWO_ARRAYS = np.dtype([("a", "<i4", (2,)), ("b", "u1", (3,))])
 
 
 class PlainSegment:
-    """Memory without an operating system."""
+    """A segment of plain memory."""
 
     def __init__(self, nbytes):
         self.memory = bytearray(range(nbytes))
@@ -26,14 +26,14 @@ def leases():
     return Leases(PlainSegment(200))
 
 
-def test_a_lease_is_on_the_bytes_of_its_slot(leases):
+def test_lease_covers_bytes_of_its_slot(leases):
     base = leases.lease(Slot(1, 100), 5, None)
     assert (base.dtype, base.tolist()) == (np.uint8, [100, 101, 102, 103, 104])
     fields = leases.lease(Slot(0, 8), 11, TWO_ARRAYS)
     assert fields["b"].tolist() == [16, 17, 18]
 
 
-def test_a_lease_ends_with_its_last_view(leases):
+def test_lease_ends_with_last_view(leases):
     slot = Slot(3, 8)
     base = leases.lease(slot, 11, TWO_ARRAYS)
     views = [base["a"], base["b"][1:], memoryview(base["b"])]
@@ -47,7 +47,7 @@ def test_a_lease_ends_with_its_last_view(leases):
     assert not leases._live
 
 
-def test_the_end_of_a_lease_is_timed_and_told_when_somebody_comes_by(leases):
+def test_end_of_lease_is_timed_and_reported_later(leases):
     slot, told = Slot(3, 8), []
     base = leases.lease(slot, 4, None)
     leases.watch_end(slot, told.append)
@@ -60,14 +60,14 @@ def test_the_end_of_a_lease_is_timed_and_told_when_somebody_comes_by(leases):
     assert before <= ended <= after
 
 
-def test_a_slot_without_a_lease_is_not_timed(leases):
+def test_slot_without_lease_is_not_timed(leases):
     told = []
     leases.watch_end(Slot(3, 8), told.append)
     assert not leases._timed
 
 
-def test_no_line_of_python_runs_where_a_lease_ends(leases):
-    """A signal handler could run there, and what it raises would be lost."""
+def test_no_python_code_runs_at_end_of_lease(leases):
+    """A signal handler could run there, and its exception would be lost."""
     slot, called = Slot(3, 8), []
     bases = [leases.lease(slot, 4, None)]
     leases.watch_end(slot, called.append)
@@ -78,7 +78,7 @@ def test_no_line_of_python_runs_where_a_lease_ends(leases):
     assert len(leases.have_ended) == 1
 
 
-def test_leases_end_in_any_order_and_are_told_in_that_order(leases):
+def test_ended_leases_are_reported_in_order_of_end(leases):
     slots = [Slot(number, 10 * number) for number in range(3)]
     bases = {slot.number: leases.lease(slot, 4, None) for slot in slots}
     for number in (2, 0):
@@ -87,14 +87,14 @@ def test_leases_end_in_any_order_and_are_told_in_that_order(leases):
     assert leases.reset() == [slots[1]]
 
 
-def test_a_slot_may_be_leased_again_when_its_lease_has_ended(leases):
+def test_slot_can_be_leased_again_after_end(leases):
     slot = Slot(0, 0)
     for _ in range(2):
         leases.lease(slot, 4, None)
         assert leases.take_ended() == [slot]
 
 
-def test_after_an_interrupt_only_what_has_views_is_leased(leases):
+def test_reset_keeps_only_leases_with_views(leases):
     slots = [Slot(number, 10 * number) for number in range(3)]
     kept = [leases.lease(slots[1], 4, None)]
     leases.lease(slots[0], 4, None)
@@ -106,13 +106,13 @@ def test_after_an_interrupt_only_what_has_views_is_leased(leases):
     assert leases.reset() == [slots[2]]
 
 
-def test_a_lease_that_ends_during_the_reset_is_told_afterwards(leases):
-    """Or its slot would stay leased for ever."""
+def test_lease_that_ends_during_reset_is_reported_afterwards(leases):
+    """Otherwise its slot would remain leased forever."""
     slot, kept = Slot(0, 0), []
     kept.append(leases.lease(slot, 4, None))
 
     class EndsInTheMiddle(dict):
-        """Lets the last other view go while the leases are looked through."""
+        """A dict that drops the last other view while the leases are iterated over."""
 
         def values(self):
             for lease in super().values():
@@ -124,7 +124,7 @@ def test_a_lease_that_ends_during_the_reset_is_told_afterwards(leases):
     assert leases.take_ended() == [slot]
 
 
-def test_closed_leases_do_not_keep_the_memory():
+def test_closed_leases_release_memory():
     segment = PlainSegment(200)
     leases = Leases(segment)
     leases.close()
@@ -132,7 +132,7 @@ def test_closed_leases_do_not_keep_the_memory():
     assert not hasattr(leases, "_memory")
 
 
-def test_who_wants_to_know_is_told_at_once_of_each_end():
+def test_on_end_is_called_at_each_end():
     told = []
     leases, slots = Leases(PlainSegment(200), told.append), [Slot(number, 10 * number) for number in range(2)]
     bases = [leases.lease(slot, 4, None) for slot in slots]
@@ -151,7 +151,7 @@ ARROWS = [
 
 
 class LeasesAgainstAnOracle(AimingMachine):
-    """The oracle knows the views of each slot, and in which order the last ones went."""
+    """A model that knows the views of each slot, and the order in which the last ones ended."""
 
     def make(self):
         self.leases = Leases(PlainSegment(200))
@@ -206,7 +206,7 @@ class LeasesAgainstAnOracle(AimingMachine):
         self.reached["told"] += 1
 
     def reset(self):
-        """As after an interrupt: what has ended is as if it had been told."""
+        """Reset as after an interrupt: ended leases count as reported."""
         self.reached["reset of ended"] += bool(self.ended)
         self.reached["reset of held" if self.views else "reset of none"] += 1
         held = self.leases.reset()
@@ -218,12 +218,12 @@ class LeasesAgainstAnOracle(AimingMachine):
         assert sorted(self.leases._live) == sorted([*self.views, *self.ended])
 
 
-def test_any_views_keep_their_slots_and_each_end_is_told_once():
+def test_views_keep_slots_and_each_end_is_reported_once():
     run_and_require(LeasesAgainstAnOracle, ARROWS, at_least=25, examples=80, steps=50)
 
 
-def test_a_lease_that_an_interrupt_has_undone_ends_nobody_elses(leases):
-    """The traceback of the interrupt may keep it, and its view, for long, while the slot is leased again."""
+def test_lease_undone_by_interrupt_does_not_end_later_lease(leases):
+    """The traceback of the interrupt may keep the lease and its view for long, while the slot is leased again."""
     slot = Slot(1, 100)
     undone = leases.lease(slot, 64, None)
     kept_by_a_traceback = leases._live[slot.number]

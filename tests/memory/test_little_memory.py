@@ -1,6 +1,6 @@
-"""Little shared memory: none to begin with, too little, or others take it in the middle of a run.
+"""Too little shared memory: from the start, for one batch, or because other processes take it during a run.
 
-A file system of its own for the test's trainer, where that is permitted; the same by a reservation that fails, elsewhere.
+The test's trainer gets its own file system if permitted; otherwise a reservation that fails simulates the lack.
 """
 
 import errno
@@ -25,7 +25,7 @@ MIB = 1 << 20
 
 
 def mounted(size):
-    """A command whose process, and all that stem from it, have a /dev/shm of this size."""
+    """Return a command that runs a process, and its descendants, with a /dev/shm of this size."""
     return ["unshare", "-m", "sh", "-c", f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"', "sh"]
 
 
@@ -62,8 +62,8 @@ def whole(batch):
 
 @with_mounts
 @pytest.mark.parametrize("size", ["64m", "1023m"])
-def test_where_dev_shm_is_small_the_ring_lies_in_a_memory_file(size):
-    """A container's 64 MiB are no bound: the memory itself is there."""
+def test_ring_uses_memory_file_if_dev_shm_is_small(size):
+    """The 64 MiB of a container are no limit, because there is enough memory."""
     said, _ = ran(
         BIG
         + """
@@ -80,7 +80,7 @@ with OrderedEnqueuer(Big(megabytes=20), True) as enqueuer:
     assert said == [" ".join(map(str, range(12))), "memfd", "0"]
 
 
-def test_where_there_is_no_dev_shm_the_ring_lies_in_a_memory_file(monkeypatch, tmp_path):
+def test_ring_uses_memory_file_without_dev_shm(monkeypatch, tmp_path):
     monkeypatch.setattr(segment, "_SHM_FOLDER", str(tmp_path / "none"))
     with OrderedEnqueuer(Numbers(), True) as enqueuer:
         enqueuer.start(2)
@@ -89,8 +89,8 @@ def test_where_there_is_no_dev_shm_the_ring_lies_in_a_memory_file(monkeypatch, t
 
 
 @with_mounts
-def test_a_full_dev_shm_shrinks_the_ring_and_all_arrive():
-    """There is room for three of the six batches that may be under way."""
+def test_full_dev_shm_shrinks_ring_and_all_batches_arrive():
+    """Only three of the six batches that may be in flight fit."""
     said, _ = ran(
         BIG
         + """
@@ -108,7 +108,7 @@ with OrderedEnqueuer(Big(), True) as enqueuer:
 
 
 @with_mounts
-def test_all_batches_of_a_stream_arrive_in_their_order_in_a_full_dev_shm():
+def test_batches_of_stream_arrive_in_order_in_full_dev_shm():
     said, _ = ran(
         BIG
         + """
@@ -126,7 +126,7 @@ with Loader(stream, workers=0, lanes=4, seed=1) as loader:
 
 
 @with_mounts
-def test_a_batch_for_which_there_never_is_room_is_an_error_that_says_what_to_do():
+def test_batch_that_never_fits_raises_with_remedy():
     said, _ = ran(
         BIG
         + """
@@ -149,7 +149,7 @@ with Loader(Big(), workers=2, max_queue_size=4) as loader:
 
 
 @with_mounts
-def test_the_stream_goes_on_once_there_is_room_again():
+def test_stream_continues_after_memory_is_freed():
     said, _ = ran(
         BIG
         + """
@@ -167,12 +167,12 @@ with Loader(Big(4), workers=2, max_queue_size=4) as loader:
 """,
         command=mounted("1100m"),
     )
-    assert said == ["full", "1 2 3 0 1 2 3"]  # the error came in the place of batch 0
+    assert said == ["full", "1 2 3 0 1 2 3"]  # the error replaced batch 0
 
 
 @with_mounts
-def test_others_that_fill_it_in_the_middle_of_a_run_are_survived():
-    """All that is left is taken while batches are under way, and given back later; nobody dies of a SIGBUS."""
+def test_run_survives_other_processes_filling_dev_shm():
+    """All memory is taken while batches are in flight, and returned later; no process is killed by SIGBUS."""
     said, _ = ran(
         BIG
         + """
@@ -193,8 +193,8 @@ with OrderedEnqueuer(Big(megabytes=2), True) as enqueuer:
 
 
 @with_mounts
-def test_a_full_dev_shm_at_start_is_an_error_of_start_or_of_the_first_batch():
-    """Not even the page that a segment begins with can be had."""
+def test_full_dev_shm_at_start_raises():
+    """Not even the first page of the segment fits."""
     said, _ = ran(
         BIG
         + """
@@ -214,7 +214,7 @@ say(*(p.name() for p in psutil.Process().children() if "resource_tracker" not in
 
 
 class Short:
-    """A `worker_init` after which a worker gets no memory beyond so many bytes in a slot, as long as a file exists."""
+    """A `worker_init` that limits the memory of slots to a number of bytes while a file exists."""
 
     def __init__(self, path, most, stride=1):
         self.path, self.most = str(path), most
@@ -235,7 +235,7 @@ class Wide(Numbers):
         return np.full(1 << 18, index)
 
 
-def test_without_mounts_a_reservation_that_always_fails_is_an_error_in_its_place(tmp_path):
+def test_failing_reservation_raises_in_place_of_batch(tmp_path):
     (tmp_path / "full").touch()
     with Loader(Wide(4), workers=2, worker_init=Short(tmp_path / "full", 1 << 16)) as loader:
         with pytest.raises(SharedMemoryFull, match=r"needs 2,0\d\d,\d\d\d bytes.*remount"):
@@ -245,8 +245,8 @@ def test_without_mounts_a_reservation_that_always_fails_is_an_error_in_its_place
         assert loader.statistics().deaths == 0
 
 
-def test_without_mounts_a_reservation_that_fails_for_a_while_loses_nothing(tmp_path):
-    """Only while others wait to be taken: they are handed out meanwhile, and their memory is free again."""
+def test_temporarily_failing_reservation_loses_no_batch(tmp_path):
+    """Only while other batches wait to be taken: they are delivered in the meantime, and free their memory."""
     full = tmp_path / "full"
 
     class Opening(Wide):
@@ -263,14 +263,14 @@ def test_without_mounts_a_reservation_that_fails_for_a_while_loses_nothing(tmp_p
             found.append(int(batch[0]))
             full.unlink(missing_ok=True)
             if found[-1] == 2:
-                arrival = gate.arrival()  # 3 and 4 are there, and not taken
+                arrival = gate.arrival()  # 3 and 4 are ready, and not taken
                 full.touch()
                 arrival.let_go()
         assert found == list(range(8))
 
 
 class ShortOnce:
-    """A `worker_init` after which the first large reservation fails: there is room again before the trainer answers."""
+    """A `worker_init` that makes the first large reservation fail: memory is free again before the trainer answers."""
 
     def __init__(self, most):
         self.most = most
@@ -287,14 +287,14 @@ class ShortOnce:
         os.posix_fallocate = fallocate
 
 
-def test_room_that_comes_before_the_trainer_gives_up_is_used():
-    """The trainer finds nothing to free and refuses; the worker looks once more and loses no batch."""
+def test_memory_freed_before_trainer_gives_up_is_used():
+    """The trainer finds no memory to free and refuses; the worker tries once more and loses no batch."""
     with Loader(Wide(1), workers=1, worker_init=ShortOnce(1 << 16)) as loader:
         assert [int(batch[0]) for batch in loader] == [0]
 
 
 class Starved:
-    """A worker that waits for memory for its first grant, and has read others meanwhile."""
+    """A worker that waits for memory for its first grant, and has read further grants in the meantime."""
 
     life = SimpleNamespace(is_starved=True)
 
@@ -307,8 +307,8 @@ class Starved:
 
 
 @pytest.mark.parametrize(("later", "is_ended"), [(3 * MIB, True), (FIRST_BYTES, False)])
-def test_memory_of_grants_that_a_waiting_worker_has_read_is_had_by_its_end(later, is_ended):
-    """Where the batch that is due finds none: nobody else can take these grants back."""
+def test_grants_of_waiting_worker_are_recovered_by_ending_it(later, is_ended):
+    """The batch that is due finds no memory, because only that worker could return these grants."""
     ended = []
     pool = SimpleNamespace(roster=SimpleNamespace(kill=lambda worker, _cause: ended.append(worker)))
     pressure = MemoryPressure(pool, can_replay=True)
@@ -319,7 +319,7 @@ def test_memory_of_grants_that_a_waiting_worker_has_read_is_had_by_its_end(later
 
 
 @with_mounts
-def test_a_trainer_killed_in_a_full_dev_shm_leaves_nothing():
+def test_trainer_killed_in_full_dev_shm_leaves_no_memory():
     with Trainer(
         BIG
         + """

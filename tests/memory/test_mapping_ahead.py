@@ -1,4 +1,4 @@
-"""A worker maps the memory of a slot all at once: what another one has written as well as what nobody has."""
+"""A worker maps the memory of a slot at once, whether it is new or another worker has written it."""
 
 import mmap
 import sys
@@ -16,7 +16,7 @@ MIB = 1 << 20
 
 
 class Noting(PlainMemory):
-    """Notes what is reserved and mapped."""
+    """Memory that records reservations and mappings."""
 
     def __init__(self):
         super().__init__(4 * STRIDE)
@@ -48,12 +48,12 @@ def write(writer, slot, high_water, nbytes):
     return writer.high_water
 
 
-def test_new_memory_is_reserved_and_mapped_from_the_high_water_mark_on(writer, memory):
+def test_new_memory_is_reserved_and_mapped_from_high_water_mark(writer, memory):
     high_water = write(writer, 1, 1 << 16, MIB)
     assert memory.reserved == memory.mapped == [(STRIDE + (1 << 16), STRIDE + high_water)]
 
 
-def test_what_another_worker_has_reserved_is_only_mapped(writer, memory):
+def test_memory_reserved_by_another_worker_is_only_mapped(writer, memory):
     assert write(writer, 1, 2 * MIB, MIB) == 2 * MIB
     assert memory.reserved == []
     ((start, end),) = memory.mapped
@@ -61,12 +61,12 @@ def test_what_another_worker_has_reserved_is_only_mapped(writer, memory):
     assert STRIDE + MIB < end <= STRIDE + 2 * MIB
 
 
-def test_small_batches_are_mapped_as_they_are_written(writer, memory):
+def test_small_batches_are_mapped_when_written(writer, memory):
     write(writer, 1, 1 << 16, 1000)
     assert memory.mapped == []
 
 
-def test_what_was_mapped_is_not_mapped_again(writer, memory):
+def test_mapped_memory_is_not_mapped_again(writer, memory):
     high_water = write(writer, 1, 0, MIB)
     write(writer, 2, 0, MIB)
     memory.mapped.clear()
@@ -75,14 +75,14 @@ def test_what_was_mapped_is_not_mapped_again(writer, memory):
     assert memory.mapped == []
 
 
-def test_a_slot_that_lost_memory_meanwhile_is_mapped_from_there_on(writer, memory):
+def test_trimmed_slot_is_mapped_from_its_high_water_mark(writer, memory):
     write(writer, 1, 0, MIB)
     memory.mapped.clear()
     high_water = write(writer, 1, 1 << 16, MIB)
     assert memory.mapped == [(STRIDE + (1 << 16), STRIDE + high_water)]
 
 
-def test_arrays_that_user_code_allocates_are_mapped_too(writer, memory):
+def test_allocated_arrays_are_mapped(writer, memory):
     writer.begin(0, 0)
     writer.empty(MIB, np.uint8)
     assert memory.mapped == [(0, MIB)]
@@ -91,7 +91,7 @@ def test_arrays_that_user_code_allocates_are_mapped_too(writer, memory):
 
 
 def resident(segment):
-    """Bytes of it that this process has mapped."""
+    """Return the number of its bytes that this process has mapped."""
     with open("/proc/self/smaps") as lines:
         of_ours = False
         for line in lines:
@@ -117,7 +117,7 @@ def kernel_can():
 
 
 @pytest.mark.skipif(sys.platform != "linux" or not kernel_can(), reason="Linux 5.14 maps ahead")
-def test_memory_that_was_mapped_ahead_is_there_before_it_is_written():
+def test_populated_memory_is_resident_before_writing():
     segment = Segment.create(4 * MIB)
     try:
         segment.reserve(0, 2 * MIB)
@@ -128,8 +128,8 @@ def test_memory_that_was_mapped_ahead_is_there_before_it_is_written():
         segment.close()
 
 
-def test_a_kernel_that_cannot_map_ahead_maps_at_the_first_write(monkeypatch):
-    monkeypatch.setattr(segments, "_MADV_POPULATE_WRITE", 9999)  # no such advice
+def test_kernel_without_populate_maps_at_first_write(monkeypatch):
+    monkeypatch.setattr(segments, "_MADV_POPULATE_WRITE", 9999)  # an advice that does not exist
     segment = Segment.create(4 * MIB)
     try:
         segment.reserve(0, 2 * MIB)

@@ -1,4 +1,4 @@
-"""A memory file that others get for reading: they can neither write to it nor open it again for writing."""
+"""A memory file that other processes receive for reading: they can neither write to it nor reopen it for writing."""
 
 import errno
 import mmap
@@ -27,13 +27,13 @@ def read_only(segment):
     os.close(fd)
 
 
-def test_it_is_a_memory_file_of_its_owner_alone(segment):
+def test_memory_file_is_private_to_its_owner(segment):
     assert segment.kind == "memfd"
     assert os.fstat(segment.fd).st_mode & 0o777 == 0o600
     assert os.readlink(f"/proc/self/fd/{segment.fd}").startswith("/memfd:mpqueue")
 
 
-def test_what_is_written_is_read_through_the_read_only_descriptor(segment, read_only):
+def test_read_only_descriptor_reads_written_bytes(segment, read_only):
     with mmap.mmap(read_only, segment.size, prot=mmap.PROT_READ) as view:
         assert view[:5] == b"batch"
         segment.memory[:5] = b"other"
@@ -50,19 +50,19 @@ def test_what_is_written_is_read_through_the_read_only_descriptor(segment, read_
     ],
     ids=["map", "write", "truncate", "reserve"],
 )
-def test_the_read_only_descriptor_cannot_write(read_only, attempt, code):
+def test_read_only_descriptor_cannot_write(read_only, attempt, code):
     with pytest.raises(OSError) as caught:
         attempt(read_only)
     assert caught.value.errno == code
 
 
-def test_it_closes_with_exec_only(segment, read_only):
+def test_descriptor_closes_on_exec(segment, read_only):
     assert not os.get_inheritable(read_only)
     assert read_only != segment.fd
 
 
 def as_nobody(attempt):
-    """The errno with which an attempt fails in a process of another user, 0 if it does not."""
+    """Return the errno of an attempt in another user's process, or 0 if it succeeds."""
     pid = os.fork()
     if pid == 0:
         code = 255
@@ -80,8 +80,8 @@ def as_nobody(attempt):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-def test_another_user_cannot_open_it_again(segment, read_only):
-    """Not by the descriptor that it was given, and not by that of this process."""
+def test_another_user_cannot_reopen_it(segment, read_only):
+    """Neither by the descriptor that it received, nor by a descriptor of this process."""
     path = f"/proc/self/fd/{read_only}"
     assert as_nobody(lambda: os.open(path, os.O_RDWR)) == errno.EACCES
     assert as_nobody(lambda: os.open(f"/proc/{os.getppid()}/fd/{segment.fd}", os.O_RDWR)) == errno.EACCES
@@ -90,8 +90,8 @@ def test_another_user_cannot_open_it_again(segment, read_only):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-def test_a_memory_file_that_is_open_to_all_would_be_opened_again():
-    """So the check above can fail: this is what the kernel makes of it."""
+def test_memory_file_with_default_mode_can_be_reopened():
+    """A control for the test above: the kernel's default permissions would allow it."""
     fd = os.memfd_create("open", os.MFD_CLOEXEC)
     os.ftruncate(fd, 4096)
     read_only = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""The shared memory of a ring: without a name, and without another process that looks after names."""
+"""The shared memory of a ring has no name, and needs no process that cleans up names."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from mpqueue.memory import segment
 from mpqueue.memory.segment import Segment
 
 
-def test_it_has_no_name(monkeypatch):
+def test_segment_has_no_name(monkeypatch):
     monkeypatch.setattr(segment, "_shm_is_roomy", lambda: True)
     before = set(os.listdir("/dev/shm"))
     made = Segment.create(1 << 20)
@@ -24,7 +24,7 @@ def test_it_has_no_name(monkeypatch):
     made.close()
 
 
-def test_where_the_kernel_makes_none_it_is_a_memory_file(monkeypatch):
+def test_segment_is_memory_file_without_o_tmpfile(monkeypatch):
     def refuse():
         raise OSError(errno.EOPNOTSUPP, "not here")
 
@@ -34,7 +34,7 @@ def test_where_the_kernel_makes_none_it_is_a_memory_file(monkeypatch):
     made.close()
 
 
-def test_a_segment_that_does_not_fit_is_halved_until_it_does(monkeypatch):
+def test_segment_is_halved_until_it_fits(monkeypatch):
     tried = []
 
     class Scarce(Segment):
@@ -55,7 +55,7 @@ def test_a_segment_that_does_not_fit_is_halved_until_it_does(monkeypatch):
         Scarce.create_largest(lambda largest: largest if largest > 200 << 20 else 0)
 
 
-def test_a_segment_that_is_refused_for_another_reason_is_not_halved(monkeypatch):
+def test_segment_is_not_halved_for_other_errors(monkeypatch):
     def refuse(size, kind=None):
         tried.append(size)
         raise OSError(errno.EMFILE, "too many")
@@ -68,7 +68,7 @@ def test_a_segment_that_is_refused_for_another_reason_is_not_halved(monkeypatch)
 
 
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_AS"), reason="this system has no such limit")
-def test_a_loader_runs_where_less_than_a_quarter_of_the_address_space_is_left():
+def test_loader_runs_in_little_address_space():
     code = """
 import resource
 import psutil
@@ -93,7 +93,7 @@ print("runs")
         (errno.EMFILE, "ulimit -n"), (errno.ENFILE, "fs.file-max"), (errno.ENOMEM, "ulimit -v"), (errno.EFBIG, "ulimit -f"),
     ],
 )  # fmt: skip
-def test_a_segment_that_cannot_be_mapped_names_the_limit(monkeypatch, code, remedy):
+def test_error_of_mapping_names_limit(monkeypatch, code, remedy):
     def refuse(*_args, **_kwargs):
         raise OSError(code, os.strerror(code))
 
@@ -105,7 +105,7 @@ def test_a_segment_that_cannot_be_mapped_names_the_limit(monkeypatch, code, reme
     assert [one for one in sorted(remedies) if one in str(caught.value)] == [remedy]
 
 
-def test_pythons_resource_tracker_is_not_started():
+def test_resource_tracker_is_not_started():
     code = """
 import psutil
 import mpqueue

@@ -1,4 +1,4 @@
-"""The table of slots under any moves: each slot has one owner, a refused move changes nothing, no slot gets lost."""
+"""The table of slots under random moves: each slot has one owner, an invalid move changes nothing, no slot is lost."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -25,14 +25,15 @@ ARROWS = [
     "retire ready", "retire leased", "retire shared", "share", "shared over the death of all",
     *[f"let go {state.value}" for state in SlotState],
     *[f"worker of a {state.value} dies" for state in SlotState],
-    *[f"refused {move} of {state.value}" for move, states in ALLOWED.items() for state in SlotState if state not in states],
+    *[f"refused {move} of {state.value}" for move, states in ALLOWED.items() for state in SlotState if state not in
+    states],
     "refused publish of granted",
 ]  # fmt: skip
 
 
 @dataclass
 class Known:
-    """What the oracle knows of a slot."""
+    """The model's state of a slot."""
 
     state: SlotState = FREE
     turn: int = 0
@@ -42,18 +43,18 @@ class Known:
 
 
 def all_of(table):
-    """Everything that a table knows, as text."""
+    """Return the whole state of a table as a string."""
     return list(map(repr, vars(table).values()))
 
 
 class SlotsAgainstAnOracle(AimingMachine):
-    """The oracle knows of each slot who has it, and in which order the free ones became free."""
+    """A model of the owner of each slot, and of the order in which the free slots became free."""
 
     def make(self):
         num_slots = self.choose(range(1, 6))
         self.table = SlotTable(num_slots, STRIDE)
         self.known = [Known() for _ in range(num_slots)]
-        self.free = list(range(num_slots))[::-1]  # the last one is dealt next
+        self.free = list(range(num_slots))[::-1]  # the last one is granted next
         self.turns = 0
 
     def moves(self):
@@ -113,7 +114,7 @@ class SlotsAgainstAnOracle(AimingMachine):
         known.state, known.turn, known.owner = GRANTED, self.turns, worker
 
     def is_last_of_the_large(self, number, large, worker):
-        """Of those that the worker has written before, if there are any."""
+        """Return whether it is the last large slot, among those that the worker wrote before, if there are any."""
         warm = [n for n in large if self.known[n].owner == worker]
         if warm:
             assert number == warm[-1]
@@ -189,14 +190,14 @@ class SlotsAgainstAnOracle(AimingMachine):
                 if known.state is RETIRED:
                     self.becomes_free(number)
                 known.held = False
-        # What was warm for it comes after what was nobody's.
+        # Slots that were warm for the worker are appended to the slots without an owner.
         own = [number for number in self.free if self.known[number].owner == worker]
         self.free = [number for number in self.free if number not in own] + own
         for known in self.known:
             known.owner = -1 if known.owner == worker else known.owner
 
     def all_die(self):
-        """In the middle of anything: what there are views of is leased, what others hold is shared, all else free."""
+        """Reset at any moment: slots with views are leased, shared slots remain shared, all others are free."""
         numbers = range(len(self.known))
         leased = [n for n in numbers if self.known[n].state is not SHARED and self.choose([False, True])]
         self.table.reset([self.table.slots[number] for number in leased])
@@ -226,11 +227,11 @@ class SlotsAgainstAnOracle(AimingMachine):
         assert table.bytes_reserved() == sum(known.high_water for known in self.known)
 
 
-def test_any_moves_leave_each_slot_as_the_oracle_says():
+def test_any_moves_agree_with_model():
     run_and_require(SlotsAgainstAnOracle, ARROWS, at_least=10, examples=150, steps=120)
 
 
-def test_a_new_table_has_free_slots_that_nobody_has_written():
+def test_new_table_has_unwritten_free_slots():
     assert [(slot.number, slot.offset) for slot in SlotTable(2, STRIDE).slots] == [(0, 0), (1, STRIDE)]
     slot = Slot(3, 5)
     assert (slot.state, slot.turn, slot.owner, slot.high_water, slot.held) == (FREE, 0, -1, 0, False)
@@ -238,7 +239,7 @@ def test_a_new_table_has_free_slots_that_nobody_has_written():
 
 
 def moved_to(state):
-    """A table whose only slot is in this state."""
+    """Return a table with its only slot in this state."""
     table = SlotTable(1, STRIDE)
     if state is not FREE:
         slot = table.grant(0)
@@ -266,7 +267,7 @@ def moved_to(state):
         (RETIRED, "release", "slot 0 is retired and cannot be released"),
     ],
 )
-def test_a_refused_move_says_where_the_slot_is(state, move, message):
+def test_invalid_move_names_state_of_slot(state, move, message):
     table, slot = moved_to(state)
     with pytest.raises(SlotError) as caught:
         getattr(table, move)(slot, *{"publish": [7]}.get(move, []))
@@ -275,7 +276,7 @@ def test_a_refused_move_says_where_the_slot_is(state, move, message):
 
 @pytest.mark.parametrize("num_slots", [1, 3, 20, 5000])
 @pytest.mark.parametrize("largest", [1 << 16, 1 << 30, 1 << 40])
-def test_all_slots_fit_into_the_address_space_on_whole_pages(num_slots, largest):
+def test_slots_fit_into_address_space_in_whole_pages(num_slots, largest):
     stride = stride_for(num_slots, largest)
     assert stride * num_slots <= largest
     assert stride % 4096 == 0
@@ -283,7 +284,7 @@ def test_all_slots_fit_into_the_address_space_on_whole_pages(num_slots, largest)
     assert stride == 4 << 30 or largest - stride * num_slots < 4096 * num_slots
 
 
-def test_a_slot_is_held_only_if_its_worker_said_so():
+def test_slot_is_held_only_if_worker_reported_it():
     table = SlotTable(1, STRIDE)
     slot = table.grant(0)
     table.publish(slot, 5)
@@ -291,15 +292,15 @@ def test_a_slot_is_held_only_if_its_worker_said_so():
     assert slot.state is FREE
 
 
-def test_what_every_slot_has_reserved_from_the_start_has_room_for_any_exception():
+def test_first_reservation_of_slot_fits_any_exception():
     assert FIRST_BYTES == 1 << 16
 
 
-def test_the_free_slots_are_counted_though_another_thread_makes_a_stack_of_them_meanwhile():
+def test_num_free_is_safe_during_concurrent_release():
     table, workers = SlotTable(100, STRIDE), iter(range(100))
 
     def serve():
-        table.release(table.grant(next(workers)))  # the first one of a worker
+        table.release(table.grant(next(workers)))  # the first slot of a worker
 
     serve()
     assert meanwhile(serve, lambda: table.num_free) in range(99, 101)

@@ -1,4 +1,4 @@
-"""Slots that are far larger than recent batches give memory back to the system when they are free."""
+"""Free slots that are far larger than recent batches return memory to the system."""
 
 import pytest
 
@@ -7,12 +7,12 @@ from mpqueue.memory.segment import FIRST_BYTES
 from mpqueue.memory.slots import PAGE
 
 RECENT = 1 << 18
-MOST = 4 * RECENT + (1 << 20)  # that a free slot may keep
+MOST = 4 * RECENT + (1 << 20)  # bytes that a free slot may keep
 
 
 @pytest.fixture(params=["leased", "released"])
 def freed(request):
-    """Hands a batch out in a slot of so much memory, and takes it back; what the slot has kept."""
+    """Deliver a batch in a slot with this much memory, release it, and return the bytes that the slot kept."""
     ring = Ring(2, 1, copy=False)
 
     def hand_out(slot_bytes, batch_bytes):
@@ -32,19 +32,19 @@ def freed(request):
     ring.close()
 
 
-def test_a_slot_keeps_four_times_as_much_as_a_recent_batch_and_a_mebibyte(freed):
+def test_slot_keeps_four_recent_batches_and_a_mebibyte(freed):
     assert freed(MOST, RECENT) == MOST
 
 
-def test_of_more_it_keeps_what_two_recent_batches_take(freed):
+def test_larger_slot_keeps_two_recent_batches(freed):
     assert freed(MOST + 1, RECENT) == 2 * RECENT
 
 
-def test_it_keeps_whole_pages(freed):
+def test_slot_keeps_whole_pages(freed):
     assert freed(MOST + 4, RECENT + 1) == MOST + 4
     assert freed(2 * MOST, RECENT + 1) == 2 * RECENT + PAGE
 
 
-def test_it_keeps_what_each_slot_has_at_first(freed):
+def test_slot_keeps_first_reservation(freed):
     assert freed(1 << 20, 1) == 1 << 20
     assert freed((1 << 20) + 5, 1) == FIRST_BYTES

@@ -1,4 +1,4 @@
-"""Work that is done when an object is collected: also by an interpreter that is about to end."""
+"""Functions that are called when an object is collected, even by an exiting interpreter."""
 
 import subprocess
 import sys
@@ -7,8 +7,8 @@ import pytest
 
 from mpqueue.system.collected import WhenCollected
 
-# The interpreter empties the modules that are left one by one, the latest first: the object, which `os` has, outlives
-# all names of the module whose function is called when it goes.
+# The interpreter clears the remaining modules one by one, the latest first. The object, which `os` refers to, outlives
+# all names of the module that defines the function.
 AT_END = """
 import os
 import builtins
@@ -21,13 +21,13 @@ builtins.kept = os, collected
 """
 
 
-def test_at_the_end_of_the_interpreter_it_is_called_once_and_no_error_is_printed():
+def test_function_is_called_once_at_interpreter_exit():
     ended = subprocess.run([sys.executable, "-c", AT_END], capture_output=True, text=True, check=True)
     assert (ended.stdout, ended.stderr) == ("called\n", "")
 
 
 @pytest.mark.parametrize("end", ["collected", "called", "detached"])
-def test_it_is_called_once_unless_it_was_detached(end):
+def test_function_is_called_once_unless_detached(end):
     class Owner:
         pass
 

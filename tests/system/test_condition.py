@@ -1,4 +1,4 @@
-"""The condition: waits end when something was changed, and no interrupt leaves it locked."""
+"""The condition: a change ends a wait, and no interrupt leaves it locked."""
 
 import contextlib
 import itertools
@@ -15,7 +15,7 @@ RANDOM_S = 1.0
 
 
 def is_free(condition):
-    """Whether another thread can take it."""
+    """Return whether another thread can acquire it."""
     found = []
 
     def look():
@@ -29,7 +29,7 @@ def is_free(condition):
     return found[0]
 
 
-def test_all_that_wait_are_woken_by_a_change():
+def test_change_wakes_all_waiters():
     condition, done = Condition(), []
     waiting = [threading.Thread(target=lambda: condition.wait_for(lambda: done)) for _ in range(3)]
     for thread in waiting:
@@ -45,7 +45,7 @@ def test_all_that_wait_are_woken_by_a_change():
     assert condition._gates == []
 
 
-def test_a_wait_goes_on_where_a_change_was_another():
+def test_wait_continues_after_unrelated_change():
     condition, asked, done = Condition(), [], []
     thread = threading.Thread(target=lambda: condition.wait_for(lambda: asked.append(1) or done))
     thread.start()
@@ -64,14 +64,14 @@ def test_a_wait_goes_on_where_a_change_was_another():
 
 
 @pytest.mark.parametrize("timeout", [0, -1, 0.01])
-def test_a_wait_that_was_in_vain_leaves_nothing(timeout):
+def test_timed_out_wait_leaves_no_gate(timeout):
     condition = Condition()
     assert condition.wait_for(lambda: False, timeout) is False
     assert condition.wait_for(lambda: True, timeout) is True
     assert condition._gates == []
 
 
-def test_who_has_it_may_take_it_again():
+def test_condition_is_reentrant():
     condition = Condition()
     with condition, condition:
         assert not is_free(condition)
@@ -88,13 +88,13 @@ def change(condition):
 
 
 @pytest.mark.parametrize("call", [wait, change])
-def test_no_place_at_which_an_interrupt_strikes_leaves_it_locked(call):
+def test_interrupt_at_any_place_leaves_it_unlocked(call):
     for after in itertools.count(1):
         condition = Condition()
         with contextlib.suppress(Struck), Strike(after) as strike:
             call(condition)
         assert is_free(condition), after
-        assert len(condition._gates) <= 1  # of a strike in the clean-up: the next change opens it
+        assert len(condition._gates) <= 1  # left by an interrupt during cleanup: the next change opens it
         if strike.left > 0:
             break
     assert after > 5

@@ -1,4 +1,4 @@
-"""`contents`: what an object holds, found breadth first and within bounds."""
+"""`contents`: a breadth-first search of the contents of an object, within bounds."""
 
 import functools
 import types
@@ -43,11 +43,11 @@ def closed_over(value):
     ],
     ids=["itself", "attribute", "list", "dict", "method", "partial", "closure", "deep"],
 )
-def test_what_is_held_is_found_with_its_path(root, path, shown):
+def test_contents_are_found_with_their_path(root, path, shown):
     assert found(root) == [(path, shown)]
 
 
-def test_what_is_near_comes_first_and_each_object_once():
+def test_nearest_objects_come_first_and_each_once():
     both = Wanted()
     assert [path for path, _ in found(Holder(deep=Holder(one=both), near=both, other=[Wanted()]))] == [
         "near",
@@ -55,51 +55,51 @@ def test_what_is_near_comes_first_and_each_object_once():
     ]
 
 
-def test_circles_have_an_end():
+def test_reference_cycles_are_searched_once():
     circle = Holder()
     circle.itself = circle
     assert found(circle) == []
 
 
 @pytest.mark.parametrize(("depth", "count"), [(5, 1), (6, 0)])
-def test_what_lies_up_to_five_levels_deep_is_found(depth, count):
+def test_objects_up_to_five_levels_deep_are_found(depth, count):
     root = Wanted()
     for _ in range(depth):
         root = [root]
     assert len(found(root)) == count
 
 
-def test_modules_classes_and_arrays_are_not_looked_into():
+def test_modules_classes_and_arrays_are_not_searched():
     module = types.ModuleType("a_module")
     module.inner = Wanted()
     assert found(Holder(module=module, kind=type("Kind", (), {"inner": Wanted()}))) == []
 
 
-def test_of_a_long_list_the_first_items_are_looked_at_or_none():
+def test_long_list_is_searched_partly_or_skipped():
     long = [Wanted()] * (MAX_ITEMS + 1)
     assert found(Holder(items=long)) == [("items.0", ".items[0]")]
     assert found(Holder(items=long), skips_long=True) == []
 
 
-def test_all_items_are_looked_at_where_the_whole_is_wanted():
+def test_is_whole_searches_all_items():
     items = [{"name": "a", "value": Holder()} for _ in range(3000)]
     items[-1]["value"] = Wanted()
     assert found(Holder(items=items), is_whole=True) == [("items.2999.1", ".items[2999]['value']")]
 
 
-def test_what_there_is_no_room_for_is_not_even_asked(monkeypatch):
+def test_objects_beyond_limit_are_not_inspected(monkeypatch):
     made = []
     monkeypatch.setattr(module_of_contents, "_below", lambda above, part: made.append(part) or part)
     assert found([{key: [[number] for number in range(40)] for key in range(30)} for _ in range(60)]) == []
     assert len(made) <= 2 * 2001
 
 
-def test_what_is_to_be_left_out_is_not_looked_into():
+def test_excluded_objects_are_not_searched():
     left_out = Holder(inner=Wanted())
     assert found(Holder(left_out=left_out, other=Wanted()), without=[left_out]) == [("other", ".other")]
 
 
-def test_a_variable_that_a_function_has_not_set_yet_is_passed_over():
+def test_unassigned_closure_variable_is_skipped():
     def outer():
         kept = Wanted()
 
@@ -113,6 +113,6 @@ def test_a_variable_that_a_function_has_not_set_yet_is_passed_over():
     assert outer() == ([("kept", "<kept>")], 1)
 
 
-def test_what_was_found_has_its_value():
+def test_found_object_has_its_value():
     value = Wanted()
     assert list(contents([value], lambda one: one is value)) == [Found("0", "[0]", value)]

@@ -1,4 +1,4 @@
-"""Ctrl-C, by Python's own handler, while the error of a batch is unpickled: the error comes after it, at its place."""
+"""Ctrl-C, by Python's own handler, while the error of a batch is unpickled: the error follows in its place."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from mpqueue import Loader
 
 
 def _again(path):
-    """Unpickle an `Errs`; the first time in the trainer, Ctrl-C strikes."""
+    """Unpickle an `Errs`; the first time in the trainer, raise Ctrl-C."""
     trainer = Path(path)
     if trainer.exists() and os.getpid() == int(trainer.read_text()):
         trainer.unlink()
@@ -45,7 +45,7 @@ def plain_ctrl_c():
 
 @pytest.mark.usefixtures("plain_ctrl_c")
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
-def test_an_error_is_not_lost_to_ctrl_c(tmp_path, on_error):
+def test_error_is_raised_after_ctrl_c(tmp_path, on_error):
     path = tmp_path / "trainer"
     path.write_text(str(os.getpid()))
     with Loader(Raising(Errs(str(path))), batch_size=None, workers=1, start_method="fork", on_error=on_error) as loader:
@@ -64,7 +64,7 @@ def test_an_error_is_not_lost_to_ctrl_c(tmp_path, on_error):
 @pytest.mark.usefixtures("plain_ctrl_c")
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
 @pytest.mark.parametrize("backend", ["process", "thread"])
-def test_a_keyboard_interrupt_that_a_worker_raised_comes_once(backend, on_error):
+def test_keyboard_interrupt_of_worker_is_raised_once(backend, on_error):
     source = Raising(KeyboardInterrupt())
     with Loader(source, batch_size=None, workers=1, backend=backend, on_error=on_error) as loader:
         batches = iter(loader)

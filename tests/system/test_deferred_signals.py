@@ -1,4 +1,4 @@
-"""Signals that are deferred, and finalizers that defer them, too, while their handlers are replaced or put back."""
+"""Deferred signals, and finalizers that defer signals while handlers are replaced or restored."""
 
 import signal
 
@@ -12,7 +12,7 @@ STRUCK = (signal.SIGUSR1, signal.SIGUSR2)
 
 @pytest.fixture
 def handled():
-    """Numbers of signals, as their handlers see them."""
+    """The numbers of signals that the handlers received."""
     seen = []
     before = {number: signal.signal(number, lambda got, _: seen.append(got)) for number in STRUCK}
     yield seen
@@ -22,7 +22,7 @@ def handled():
 
 @pytest.fixture(params=["before", "behind"])
 def collected(request, monkeypatch):
-    """Has a finalizer run right before, or behind, the change of a handler; but not in the midst of its own."""
+    """Run a finalizer right before, or after, a handler is changed; but not within another finalizer."""
     change, is_within, times = interrupts.set_handler, [], []
 
     def finalize():
@@ -47,7 +47,7 @@ def collected(request, monkeypatch):
     assert len(times) > len(STRUCK), "no finalizer ran as handlers were replaced and put back"
 
 
-def test_a_finalizer_that_holds_signals_back_disturbs_nothing(handled, collected, monkeypatch):
+def test_finalizer_that_defers_signals_is_harmless(handled, collected, monkeypatch):
     handlers = {number: signal.getsignal(number) for number in STRUCK}
     with defer_signals():
         for number in STRUCK:
@@ -59,7 +59,7 @@ def test_a_finalizer_that_holds_signals_back_disturbs_nothing(handled, collected
     assert interrupts._handlers == {}
 
 
-def test_nor_does_it_where_signals_are_let_through(handled, collected, monkeypatch):
+def test_finalizer_that_defers_signals_is_harmless_in_allow_signals(handled, collected, monkeypatch):
     handlers = {number: signal.getsignal(number) for number in STRUCK}
     with defer_signals():
         allow_signals(lambda: [signal.raise_signal(number) for number in STRUCK])

@@ -1,4 +1,4 @@
-"""Descriptors of this package: closed with their owners, wherever an interrupt strikes."""
+"""Descriptors of this package are closed with their owners, even if an interrupt comes at the same time."""
 
 import contextlib
 import os
@@ -11,11 +11,11 @@ from mpqueue.system import descriptors
 
 
 class Owner:
-    """Whose end is the end of a socket."""
+    """The owner of a socket."""
 
 
-def test_a_socket_is_closed_with_its_owner_wherever_an_interrupt_strikes():
-    """What is raised in a finalizer is lost, whatever the finalizer has done by then."""
+def test_socket_is_closed_with_owner_despite_interrupts():
+    """An exception in a finalizer is lost, wherever it is raised."""
     strike, after = None, 0
     while strike is None or strike.left <= 0:
         after += 1
@@ -29,7 +29,7 @@ def test_a_socket_is_closed_with_its_owner_wherever_an_interrupt_strikes():
                 os.fstat(fd)
 
 
-def test_a_socket_that_is_closed_with_its_owner_is_noted_no_more():
+def test_socket_closed_with_owner_is_unregistered():
     owner, (ours, theirs) = Owner(), descriptors.socketpair()
     with theirs:
         descriptors.close_with(owner, ours)
@@ -41,7 +41,7 @@ def test_a_socket_that_is_closed_with_its_owner_is_noted_no_more():
         assert gone() is None
 
 
-def test_a_socket_may_be_closed_before_its_owner():
+def test_socket_can_be_closed_before_owner():
     owner, (ours, theirs) = Owner(), descriptors.socketpair()
     with theirs:
         close = descriptors.close_with(owner, ours)
@@ -54,7 +54,7 @@ def test_a_socket_may_be_closed_before_its_owner():
 
 
 @pytest.mark.parametrize("after", range(1, 12))
-def test_an_object_whose_close_was_interrupted_is_closed_by_the_next(after):
+def test_interrupted_close_can_be_repeated(after):
     ours, theirs = descriptors.socketpair()
     with theirs:
         with contextlib.suppress(Struck), Strike(after):

@@ -1,4 +1,4 @@
-"""A process that was started before its parent changed is told from one that is started now."""
+"""A process that was started before its parent changed is distinguished from one that is started now."""
 
 import os
 import resource
@@ -13,25 +13,25 @@ ENVIRON = {"LD_PRELOAD": "", "OMP_NUM_THREADS": "4", "WORD": "1"}
 WITHOUT = frozenset({"OMP_NUM_THREADS"})
 
 
-def test_it_is_equal_as_long_as_nothing_of_it_changes():
+def test_inherited_is_equal_without_changes():
     before = inherited(ENVIRON, WITHOUT)
     assert inherited({"WORD": "2", **dict(reversed(ENVIRON.items())), "OMP_NUM_THREADS": "1"}, WITHOUT) == before
 
 
 @pytest.mark.parametrize("name", ["getuid", "geteuid", "getgid", "getegid", "getpgrp"])
-def test_another_user_group_or_process_group_is_seen(name, monkeypatch):
+def test_changed_user_group_or_process_group_is_detected(name, monkeypatch):
     before, number = inherited(ENVIRON, WITHOUT), getattr(os, name)()
     monkeypatch.setattr(os, name, lambda: number + 1)
     assert inherited(ENVIRON, WITHOUT) != before
 
 
-def test_a_limit_is_seen(monkeypatch):
+def test_changed_limit_is_detected(monkeypatch):
     before, limit = inherited(ENVIRON, WITHOUT), resource.getrlimit(resource.RLIMIT_CORE)
     monkeypatch.setattr(resource, "getrlimit", lambda number: (-2, limit[1]))
     assert inherited(ENVIRON, WITHOUT) != before
 
 
-def test_a_stream_that_goes_elsewhere_is_seen_and_one_that_is_closed_is_no_error(monkeypatch):
+def test_redirected_stream_is_detected_and_closed_stream_is_accepted(monkeypatch):
     before = inherited(ENVIRON, WITHOUT)
     monkeypatch.setattr(inheritance, "_file_of", lambda fd: (fd, 0))
     assert inherited(ENVIRON, WITHOUT) != before
@@ -44,11 +44,11 @@ def test_a_stream_that_goes_elsewhere_is_seen_and_one_that_is_closed_is_no_error
 
 
 @pytest.mark.parametrize("name", ["LD_PRELOAD", "TZ", "LC_ALL", "LANG", "KMP_BLOCKTIME", "MPQUEUE_LOG", "PYTHONUTF8"])
-def test_a_variable_that_is_read_at_the_start_is_seen(name):
+def test_changed_variable_read_at_start_is_detected(name):
     assert inherited({**ENVIRON, name: "x"}, WITHOUT) != inherited(ENVIRON, WITHOUT)
 
 
-def test_another_root_is_seen_also_where_it_has_the_same_number(monkeypatch):
+def test_changed_root_is_detected_despite_equal_inode(monkeypatch):
     before, stat = inherited(ENVIRON, WITHOUT), os.stat
     monkeypatch.setattr(
         os, "stat", lambda path: SimpleNamespace(st_dev=stat(path).st_dev + 1, st_ino=stat(path).st_ino)
@@ -56,7 +56,7 @@ def test_another_root_is_seen_also_where_it_has_the_same_number(monkeypatch):
     assert inherited(ENVIRON, WITHOUT) != before
 
 
-def test_another_policy_of_scheduling_is_seen_and_a_system_without_any_is_no_error(monkeypatch):
+def test_changed_scheduling_policy_is_detected(monkeypatch):
     before = inherited(ENVIRON, WITHOUT)
     monkeypatch.setattr(os, "sched_getscheduler", lambda _: -1, raising=False)
     assert inherited(ENVIRON, WITHOUT) != before
@@ -64,13 +64,13 @@ def test_another_policy_of_scheduling_is_seen_and_a_system_without_any_is_no_err
     assert inherited(ENVIRON, WITHOUT) == inherited(ENVIRON, WITHOUT)
 
 
-def test_what_the_kernel_would_kill_first_is_seen(monkeypatch):
+def test_changed_oom_score_is_detected(monkeypatch):
     before, lines = inherited(ENVIRON, WITHOUT), inheritance._lines
     monkeypatch.setattr(inheritance, "_lines", lambda path, some: ["7\n"] if "oom" in path else lines(path, some))
     assert inherited(ENVIRON, WITHOUT) != before
 
 
-def test_the_umask_is_seen_where_the_system_tells_it():
+def test_changed_umask_is_detected():
     before, mask = inherited(ENVIRON, WITHOUT), os.umask(0o070)
     try:
         if os.path.exists("/proc/self/status"):

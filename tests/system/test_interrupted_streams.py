@@ -1,6 +1,6 @@
-"""What a signal handler raises while a stream is read: nothing is lost, nothing comes twice, and states count what came.
+"""Exceptions of signal handlers while a stream is read: no batch is lost or repeated, and states are correct.
 
-Each place at which Python looks for signals is struck in turn, and then random moments by real signals.
+Each place where Python checks for signals is interrupted in turn, and then random moments by real signals.
 """
 
 import contextlib
@@ -27,11 +27,11 @@ KINDS = {
     "thread": {"workers": 2, "backend": "thread", "max_queue_size": 4},
     "inline": {"workers": 0},
 }
-RANDOM_S = 0.6  # each; the soak strikes for longer
+RANDOM_S = 0.6  # per test; the soak test runs longer
 
 
 class Hooked:
-    """Changes itself at the end of each epoch."""
+    """A source that changes itself at the end of each epoch."""
 
     def __init__(self):
         self.epoch = 0
@@ -66,7 +66,7 @@ def unless_struck(function, *arguments):
 
 
 def one_epoch(loader, call, number):
-    """Read an epoch whose calls may be struck; return the numbers that came, and the states that were wrong."""
+    """Read an epoch with calls that may be interrupted; return the received numbers, and the wrong states."""
     batches = until_done(call, iter, loader)
     found, wrong = [], []
     while True:
@@ -83,7 +83,7 @@ def one_epoch(loader, call, number):
 
 
 @pytest.mark.parametrize(("kind", "step"), [("process", 41), ("thread", 3), ("inline", 3)])
-def test_an_epoch_is_whole_and_its_states_are_right_wherever_an_interrupt_strikes(kind, step):
+def test_interrupted_epoch_is_complete_with_correct_states(kind, step):
     for after in itertools.count(1, step):
         with mpqueue.Loader(Numbers(3), **KINDS[kind]) as loader:
             with Strike(after) as strike:
@@ -96,7 +96,7 @@ def test_an_epoch_is_whole_and_its_states_are_right_wherever_an_interrupt_strike
 
 
 @pytest.mark.parametrize("kind", ["thread", "inline"])
-def test_a_new_loop_after_an_interrupt_begins_at_the_first_batch(kind):
+def test_new_loop_after_interrupt_starts_at_first_batch(kind):
     for after in itertools.count(1, 3):
         with mpqueue.Loader(Numbers(3), **KINDS[kind]) as loader:
             with Strike(after) as strike:
@@ -113,7 +113,7 @@ def test_a_new_loop_after_an_interrupt_begins_at_the_first_batch(kind):
 
 
 @pytest.mark.parametrize("kind", ["thread", "inline"])
-def test_the_end_of_an_epoch_comes_behind_its_last_batch_wherever_an_interrupt_strikes(kind):
+def test_interrupted_epoch_ends_after_last_batch(kind):
     for after in itertools.count(1, 2):
         source = Hooked()
         with mpqueue.Loader(source, **KINDS[kind]) as loader:
@@ -128,7 +128,7 @@ def test_the_end_of_an_epoch_comes_behind_its_last_batch_wherever_an_interrupt_s
 
 
 @pytest.mark.parametrize("kind", ["thread", "inline"])
-def test_a_resumed_epoch_is_not_given_up_by_an_interrupt_in_its_beginning(kind):
+def test_interrupt_at_start_keeps_resumed_epoch(kind):
     with mpqueue.Loader(Numbers(4), **KINDS[kind]) as loader:
         batches = iter(loader)
         assert [int(next(batches)[0]) for _ in range(2)] == [0, 1]
@@ -145,7 +145,7 @@ def test_a_resumed_epoch_is_not_given_up_by_an_interrupt_in_its_beginning(kind):
 
 
 class Lane:
-    """Numbers from an offset on, which says where it is after each."""
+    """Numbers from an offset on, with a state."""
 
     def __init__(self, run):
         self.run, self.number = run, run.state or 0
@@ -174,8 +174,8 @@ def numbers():
 
 @pytest.mark.parametrize("kind", ["process", "thread", "inline"])
 @pytest.mark.parametrize("source", [numbers, Lanes()], ids=["function", "lanes"])
-def test_no_element_of_a_stream_is_lost_wherever_an_interrupt_strikes(monkeypatch, kind, source):
-    """A lane that an interrupt has torn is opened anew, and goes on behind what was handed out."""
+def test_interrupted_stream_loses_no_element(monkeypatch, kind, source):
+    """A virtual shard that an interrupt left inconsistent is reopened, and continues after the delivered elements."""
     monkeypatch.setattr(lane_runner, "_BETWEEN_NS", 0)
     options = KINDS[kind] | {"lanes": 1} | ({"workers": 1} if kind != "inline" else {})
     for after in itertools.count(1, 53 if kind == "process" else 3):
@@ -193,8 +193,8 @@ def test_no_element_of_a_stream_is_lost_wherever_an_interrupt_strikes(monkeypatc
 
 
 @pytest.mark.parametrize("kind", ["thread", "inline"])
-def test_the_loss_of_an_iterators_element_is_told(kind):
-    """An iterator gives its elements once: where an interrupt would have one computed again, that is an error."""
+def test_lost_element_of_iterator_raises(kind):
+    """An iterator yields each element once: it is an error if an interrupt requires an element again."""
     told, after = [], 0
     options = KINDS[kind] | ({"workers": 1} if kind != "inline" else {})
     for after in itertools.count(1, 3):
@@ -217,7 +217,7 @@ def test_the_loss_of_an_iterators_element_is_told(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_real_signals_at_random_moments_lose_nothing(kind):
+def test_random_signals_lose_no_batch(kind):
     end = time.monotonic() + RANDOM_S
     with mpqueue.Loader(Numbers(5), **KINDS[kind]) as loader, Alarms(4) as alarms:
         for number in itertools.count():
@@ -227,21 +227,21 @@ def test_real_signals_at_random_moments_lose_nothing(kind):
 
 
 @pytest.mark.parametrize("processes", [True, False])
-def test_real_signals_at_random_moments_lose_nothing_of_an_enqueuer(processes):
+def test_random_signals_lose_no_batch_of_enqueuer(processes):
     end, found = time.monotonic() + RANDOM_S, []
     with mpqueue.OrderedEnqueuer(Hooked(), processes) as enqueuer, Alarms(4) as alarms:
         enqueuer.start(2, 4)
         batches = enqueuer.get()
         while time.monotonic() < end or not alarms.count:
             found += [int(batch[0]) for batch in alarms.call(next, batches)]
-    # A hook that was struck is over, as the user's own code is: it is not called again.
+    # A hook that was interrupted counts as called, like the user's own code: it is not called again.
     assert [number % 100 for number in found] == [place % 3 for place in range(len(found))]
 
 
 @pytest.mark.parametrize("exception", [TimeoutError, ValueError])
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
-def test_what_a_handler_raises_in_the_source_is_no_error_of_the_source(exception, on_error):
-    """Without workers the source's own code is struck: the batch is computed again."""
+def test_exception_of_handler_in_source_is_not_its_error(exception, on_error):
+    """Without workers, the source's own code is interrupted: the batch is computed again."""
 
     class Struck(Numbers):
         def __getitem__(self, index):
@@ -265,8 +265,8 @@ def test_what_a_handler_raises_in_the_source_is_no_error_of_the_source(exception
     signal.signal(signal.SIGUSR1, before)
 
 
-def test_what_a_handler_raises_while_a_source_is_sent_is_no_fault_of_the_source():
-    """It was told as a source that cannot be pickled, and the workers were forked from the trainer instead."""
+def test_exception_of_handler_while_source_is_sent_is_not_its_error():
+    """Otherwise the source would count as one that cannot be pickled, and the workers would be forked."""
 
     class Struck(Numbers):
         def __getstate__(self):
@@ -287,7 +287,7 @@ def test_what_a_handler_raises_while_a_source_is_sent_is_no_fault_of_the_source(
     signal.signal(signal.SIGUSR1, before)
 
 
-def test_the_error_of_a_batch_is_not_lost_in_an_interrupt():
+def test_error_of_batch_is_raised_after_interrupt():
     class Broken(Numbers):
         def __getitem__(self, index):
             if index == 1:
@@ -311,8 +311,8 @@ def test_the_error_of_a_batch_is_not_lost_in_an_interrupt():
     assert after > 50
 
 
-def test_a_thread_that_sleeps_says_nothing_of_what_another_is_doing(monkeypatch):
-    """It has let go of the lock: the main thread may be in the middle of anything when a handler raises."""
+def test_sleeping_thread_does_not_hide_interrupt_of_main_thread(monkeypatch):
+    """It has released the lock: the main thread may be anywhere when a handler raises."""
     sleep = ThreadBackend._sleep
 
     class Later(Numbers):
@@ -320,7 +320,7 @@ def test_a_thread_that_sleeps_says_nothing_of_what_another_is_doing(monkeypatch)
 
         def __getitem__(self, index):
             self.may_begin.wait()
-            if index == 2:  # its only thread has entered those before
+            if index == 2:  # its only thread has recorded the earlier ones
                 self.has_two.set()
             return super().__getitem__(index)
 
@@ -356,8 +356,8 @@ def test_a_thread_that_sleeps_says_nothing_of_what_another_is_doing(monkeypatch)
     assert after > 5
 
 
-def test_a_thread_that_consumes_as_well_gets_its_share():
-    """Batches that an interrupt kept from the main thread go to whoever asks next."""
+def test_second_consumer_thread_gets_batches_of_interrupted_thread():
+    """Batches that an interrupt kept from the main thread go to the next caller."""
     end, found = time.monotonic() + RANDOM_S / 2, []
     with mpqueue.Loader(Numbers(4000), workers=2, backend="thread") as loader, Alarms(4) as alarms:
         batches = iter(loader)
@@ -379,10 +379,10 @@ def test_a_thread_that_consumes_as_well_gets_its_share():
     [lambda: Numbers(3), lambda: lambda: iter(range(3)), lambda: mpqueue.Dataset(range(3)).filter(lambda number: True)],
     ids=["index", "generator function", "stages"],
 )
-def test_a_loop_without_workers_is_in_no_worker_wherever_an_interrupt_strikes(make):
+def test_interrupted_loop_without_workers_leaves_worker_context(make):
     found = []
     for after in itertools.count(1):
-        with mpqueue.Loader(make(), workers=0) as loader:  # anew: after a strike other places follow
+        with mpqueue.Loader(make(), workers=0) as loader:  # a new one: after an interrupt, other places follow
             batches = iter(loader)
             with Strike(after) as strike:
                 unless_struck(next, batches)
@@ -412,7 +412,7 @@ def mixed():
 
 
 class Broken(Sums):
-    """One of the samples raises."""
+    """A source with one sample that raises."""
 
     def __getitem__(self, index):
         if index == 4:
@@ -442,7 +442,7 @@ COMPUTED = {
 
 
 def epochs_of(loader, call, count):
-    """Read some epochs by calls that may be struck."""
+    """Read some epochs by calls that may be interrupted."""
     found = []
     for _ in range(count):
         batches, epoch = until_done(call, iter, loader), []
@@ -457,16 +457,16 @@ def plainly(function, *arguments):
     return [function(*arguments)]
 
 
-# The class of the error decides where it is caught, and the source what may be left inconsistent: each is tried with one
-# class of the others in turn, and one source with all.
+# The class of the error decides where it is caught, and the source decides which state may be left inconsistent. Each
+# value of one is combined with one value of the other in turn, and one source with all classes.
 ERRORS = (Struck, StruckException, StruckError)
 STRUCK = [(source, ERRORS[number % 3]) for number, source in enumerate(COMPUTED)]
 STRUCK += [("samples", error) for error in ERRORS if ("samples", error) not in STRUCK]
 
 
 @pytest.mark.parametrize(("source", "error"), STRUCK)
-def test_an_interrupt_without_workers_leaves_the_order_and_the_samples_of_all_epochs(source, error):
-    """What the runner of the source keeps from batch to batch may be inconsistent behind it. Some places are struck."""
+def test_interrupts_without_workers_keep_order_and_samples(source, error):
+    """The runner of the source keeps state between batches, which may be left inconsistent. Some places are interrupted."""
     make, options = COMPUTED[source]
     with mpqueue.Loader(make(), workers=0, seed=3, **options) as loader:
         wanted = epochs_of(loader, plainly, 2)
@@ -480,8 +480,8 @@ def test_an_interrupt_without_workers_leaves_the_order_and_the_samples_of_all_ep
 
 
 @pytest.mark.parametrize("length", [9, 70_000])
-def test_an_interrupt_anywhere_in_an_order_of_samples_leaves_that_order(length):
-    """It was kept before it was shuffled, so that later batches had other samples, of which some came twice."""
+def test_interrupt_in_sample_order_keeps_order(length):
+    """An order that was stored before it was shuffled would give later batches other samples, some of them twice."""
     wanted = SampleOrder(3, shuffle=True).indices(1, length, 2, 5)
     for after in itertools.count(1, 2 if length > 9 else 1):
         order = SampleOrder(3, shuffle=True)
@@ -496,8 +496,8 @@ def test_an_interrupt_anywhere_in_an_order_of_samples_leaves_that_order(length):
 
 @pytest.mark.parametrize("error", [Struck, StruckException])
 @pytest.mark.parametrize("make", [lambda: mpqueue.Dataset.range(7).shuffle().map(doubled), mixed], ids=["map", "mix"])
-def test_an_interrupt_anywhere_in_a_dataset_that_is_indexed_leaves_its_elements(make, error):
-    """The caller computes them, without a loader."""
+def test_interrupt_in_indexed_dataset_keeps_elements(make, error):
+    """The caller computes the elements, without a loader."""
     wanted = [make()[place] for place in range(7)]
     for after in itertools.count(1):
         dataset = make()
@@ -509,8 +509,8 @@ def test_an_interrupt_anywhere_in_a_dataset_that_is_indexed_leaves_its_elements(
     assert after > 50
 
 
-def test_an_error_because_of_an_interrupt_in_the_source_is_no_error_of_the_source():
-    """Code of the user's may catch what a handler raises, and raise another exception because of it."""
+def test_error_caused_by_interrupt_is_not_error_of_source():
+    """User code may catch an exception of a handler, and raise another exception because of it."""
 
     class Limited(Numbers):
         def __getitem__(self, index):
@@ -536,8 +536,8 @@ def test_an_error_because_of_an_interrupt_in_the_source_is_no_error_of_the_sourc
     signal.signal(signal.SIGUSR1, before)
 
 
-def test_an_error_of_the_source_amid_the_handling_of_an_interrupt_takes_the_place_of_its_batch():
-    """The interrupt is its ``__context__``, and not its reason."""
+def test_error_of_source_during_interrupt_replaces_its_batch():
+    """The interrupt is its ``__context__``, but not its cause."""
 
     class Broken(Numbers):
         def __getitem__(self, index):
@@ -562,8 +562,8 @@ def test_an_error_of_the_source_amid_the_handling_of_an_interrupt_takes_the_plac
     signal.signal(signal.SIGUSR1, before)
 
 
-def test_a_second_interrupt_as_the_first_one_ends_a_sleep_leaves_the_lock_to_its_owner():
-    """It was released twice then: a RuntimeError. Only a wait of the thread backend is struck, again and again."""
+def test_second_interrupt_at_end_of_sleep_releases_lock_once():
+    """A lock released twice would raise a RuntimeError. Only a wait of the thread backend is interrupted."""
 
     class Slow(Numbers):
         def __getitem__(self, index):
@@ -605,8 +605,8 @@ def test_a_second_interrupt_as_the_first_one_ends_a_sleep_leaves_the_lock_to_its
 
 
 @pytest.mark.parametrize("face", ["loader", "enqueuer"])
-def test_an_interrupt_that_another_one_follows_is_raised_by_one_call(face, monkeypatch):
-    """The first one was kept, and raised by the next call in the place of a batch."""
+def test_two_interrupts_are_raised_by_one_call(face, monkeypatch):
+    """The first interrupt must not be kept and raised by the next call in place of a batch."""
 
     class Limited(Numbers):
         def __getitem__(self, index):
@@ -641,8 +641,8 @@ def test_an_interrupt_that_another_one_follows_is_raised_by_one_call(face, monke
     signal.signal(signal.SIGUSR1, before)
 
 
-def test_an_interrupt_amid_reports_is_no_fault_of_the_worker(monkeypatch):
-    """Its exception was taken for a report that cannot be trusted, for which the worker was killed."""
+def test_interrupt_while_reading_reports_does_not_kill_worker(monkeypatch):
+    """The exception must not count as a corrupt report, for which the worker would be killed."""
 
     def missing(*_):
         raise KeyError
@@ -663,8 +663,8 @@ def test_an_interrupt_amid_reports_is_no_fault_of_the_worker(monkeypatch):
     signal.signal(signal.SIGUSR1, before)
 
 
-def test_a_time_limit_anywhere_in_a_loop_reaches_the_caller():
-    """It is a TimeoutError, and so one of those that the system raises."""
+def test_timeout_by_signal_reaches_caller():
+    """It is a TimeoutError, which is also raised by the system."""
 
     class StruckLimit(Struck, TimeoutError):
         pass

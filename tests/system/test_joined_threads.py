@@ -1,4 +1,4 @@
-"""Threads that are waited for by a main thread whose signal handlers raise."""
+"""Threads that a main thread joins while its signal handlers raise."""
 
 import signal
 import subprocess
@@ -15,7 +15,7 @@ class Interrupted(Exception):
     pass
 
 
-def test_a_join_that_was_interrupted_does_not_take_the_thread_for_ended():
+def test_interrupted_join_still_waits_for_thread():
     may_end, has_ended = threading.Event(), threading.Event()
     thread = JoinedThread(lambda: (may_end.wait(), has_ended.set()), "waited for")
     thread.start()
@@ -32,7 +32,7 @@ def test_a_join_that_was_interrupted_does_not_take_the_thread_for_ended():
     assert not thread.is_alive()
 
 
-def test_a_thread_that_fails_has_ended(monkeypatch):
+def test_failed_thread_can_be_joined(monkeypatch):
     told = []
     monkeypatch.setattr(threading, "excepthook", told.append)
     thread = JoinedThread(lambda: 1 / 0, "fails")
@@ -42,7 +42,7 @@ def test_a_thread_that_fails_has_ended(monkeypatch):
     assert told[0].exc_type is ZeroDivisionError
 
 
-def test_a_signal_of_the_process_waits_for_its_main_thread():
+def test_signal_of_process_is_handled_by_main_thread():
     code = """
 import os, signal, threading
 from mpqueue.system.joined_threads import JoinedThread
@@ -64,7 +64,7 @@ thread.join()
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_signal_that_a_thread_of_a_library_takes_is_handled_by_a_main_thread_that_waits():
+def test_signal_received_by_library_thread_interrupts_join():
     code = """
 import os, signal, sys, threading, time
 from mpqueue.system.joined_threads import JoinedThread
@@ -89,7 +89,7 @@ thread.join()
     assert subprocess.run([sys.executable, "-c", code], timeout=50).returncode == 7
 
 
-def test_a_thread_is_told_of_its_own_errors():
+def test_errors_of_thread_are_raised_in_it():
     kept_out = []
     thread = JoinedThread(lambda: kept_out.extend(signal.pthread_sigmask(signal.SIG_BLOCK, ())), "looks")
     thread.start()
@@ -98,7 +98,7 @@ def test_a_thread_is_told_of_its_own_errors():
     assert not {signal.SIGSEGV, signal.SIGBUS} & set(kept_out)
 
 
-def test_a_thread_that_cannot_be_started_is_an_error_of_the_system(monkeypatch):
+def test_thread_that_cannot_be_started_is_os_error(monkeypatch):
     def refuse(*_args, **_kwargs):
         raise RuntimeError("can't start new thread")
 
@@ -108,7 +108,7 @@ def test_a_thread_that_cannot_be_started_is_an_error_of_the_system(monkeypatch):
         JoinedThread(print, "refused").start()
 
 
-def test_a_second_start_is_not_an_error_of_the_system():
+def test_second_start_is_runtime_error():
     thread = JoinedThread(lambda: None, "once")
     thread.start()
     thread.join()

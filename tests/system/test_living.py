@@ -1,4 +1,4 @@
-"""Sets of what lives, which any thread may add to."""
+"""Sets of weak references, which any thread may add to."""
 
 from helpers.meanwhile import meanwhile
 
@@ -6,10 +6,10 @@ from mpqueue.system.living import Living
 
 
 class Thing:
-    """Something."""
+    """An object that supports weak references."""
 
 
-def test_it_has_what_lives():
+def test_set_contains_live_objects():
     one, other, living = Thing(), Thing(), Living()
     assert not living
     for thing in (one, other, one):
@@ -24,7 +24,7 @@ def test_it_has_what_lives():
     assert not living
 
 
-def test_what_comes_while_it_is_gone_through_changes_nothing():
+def test_objects_added_during_iteration_are_ignored():
     kept, living = [Thing()], Living()
     living.add(kept[0])
 

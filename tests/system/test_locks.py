@@ -1,4 +1,4 @@
-"""A lock is taken by ``with`` and its block entered, or neither, whatever a signal handler raises meanwhile."""
+"""``with`` acquires a lock and enters its block, or does neither, even if a signal handler raises."""
 
 import gc
 import signal
@@ -17,7 +17,7 @@ def is_taken(lock):
 
 
 @pytest.mark.parametrize("kind", [Lock, RLock])
-def test_a_handler_that_raises_leaves_it_free(kind):
+def test_handler_that_raises_leaves_lock_free(kind):
     lock, struck, is_armed = kind(), 0, False
 
     def raise_struck(*_):
@@ -31,14 +31,14 @@ def test_a_handler_that_raises_leaves_it_free(kind):
             with lock:
                 pass
 
-    gc.disable()  # what a handler raises in a callback of the collector is ignored, and the loop would never end
+    gc.disable()  # exceptions of handlers in callbacks of the collector are ignored: the loop would not end
     before = signal.signal(signal.SIGALRM, raise_struck)
     try:
         for number in range(ROUNDS):
             try:
                 is_armed = True
-                # Until it has struck: while the main thread waits for a CPU, the kernel may give a signal to another one,
-                # such as OpenBLAS's. Python 3.11 then calls no handler before the interpreter's lock is taken anew.
+                # Until the interrupt: while the main thread waits for a CPU, the kernel may deliver a signal to another
+                # thread, such as OpenBLAS's. Python 3.11 then calls no handler before the GIL is acquired again.
                 signal.setitimer(signal.ITIMER_REAL, 1e-5 * (1 + number % 20), AGAIN_S)
                 take_again_and_again()
             except Struck:
@@ -51,7 +51,7 @@ def test_a_handler_that_raises_leaves_it_free(kind):
     assert struck == ROUNDS
 
 
-def test_it_is_reentrant_and_other_threads_wait_for_it():
+def test_rlock_is_reentrant_and_blocks_other_threads():
     lock, found = RLock(), []
     with lock, lock:
         other = threading.Thread(target=lambda: found.append(lock.acquire(blocking=False)))
@@ -63,7 +63,7 @@ def test_it_is_reentrant_and_other_threads_wait_for_it():
     assert not lock._is_owned()
 
 
-def test_threads_wait_for_one_that_is_not_reentrant():
+def test_lock_blocks_other_threads():
     lock, found = Lock(), []
     with lock:
         assert not lock.acquire(blocking=False)
@@ -77,12 +77,12 @@ def test_threads_wait_for_one_that_is_not_reentrant():
 
 
 @pytest.mark.parametrize("kind", [Lock, RLock])
-def test_a_condition_waits_with_it(kind):
+def test_condition_can_use_lock(kind):
     changed, began = threading.Condition(kind()), threading.Event()
 
     def tell():
         began.wait()
-        with changed:  # which is free only once the other waits
+        with changed:  # acquired only while the other thread waits
             changed.notify()
 
     other = threading.Thread(target=tell)

@@ -1,4 +1,4 @@
-"""The package's logger: an interrupt leaves no lock of logging taken, for which other threads would wait for ever."""
+"""The package's logger: an interrupt leaves no lock of `logging` locked."""
 
 import logging
 import signal
@@ -10,7 +10,7 @@ from mpqueue.system import log
 
 
 @pytest.mark.parametrize("call", [log.debugs, lambda: log.debug("said"), lambda: log.warn("said")])
-def test_a_handler_that_raises_waits_for_the_end_of_what_logging_does(call, monkeypatch, caplog):
+def test_handler_that_raises_is_deferred_during_logging(call, monkeypatch, caplog):
     get_logger, ended = logging.getLogger, []
 
     def raise_struck(*_):

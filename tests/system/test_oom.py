@@ -1,4 +1,4 @@
-"""Whether the kernel's out-of-memory killer did it: its counters, in both versions of cgroups, and the real thing."""
+"""Detection of the kernel's out-of-memory killer: its counters, in both versions of cgroups, and real kills."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ _MEMORY = "/sys/fs/cgroup/memory"
         ("", 0),
     ],
 )
-def test_the_count_is_the_line_of_that_name(text, count):
+def test_parse_kills_reads_line_by_name(text, count):
     assert parse_kills(text) == count
 
 
@@ -33,7 +33,7 @@ CPU_MOUNT = "33 25 0:29 / {at} rw - cgroup cgroup rw,cpu\n"
 
 
 def machine(folder, cgroup, mounts, counters):
-    """A /proc of a machine that is not this one; ``{at}`` in mounts is a folder of the test."""
+    """Create a /proc of another machine; ``{at}`` in mounts is a folder of the test."""
     at = folder / "mounted"
     proc = folder / "proc"
     (proc / "self").mkdir(parents=True)
@@ -63,23 +63,23 @@ def machine(folder, cgroup, mounts, counters):
         ),
     ],
 )  # fmt: skip
-def test_the_counter_is_that_of_the_own_cgroup(cgroup, mounts, counter, tmp_path):
+def test_counter_belongs_to_own_cgroup(cgroup, mounts, counter, tmp_path):
     proc, at = machine(tmp_path, cgroup, mounts, {counter: "oom 1\noom_kill 1\n"})
     assert find_counter(proc) == str(at / counter)
 
 
-def test_without_a_cgroup_the_machine_is_asked(tmp_path):
+def test_counter_of_machine_is_used_without_cgroup(tmp_path):
     proc, _ = machine(tmp_path, "0::/\n", V2_MOUNT.replace("{root}", "/"), {"proc/vmstat": "a 1\noom_kill 4\n"})
     assert find_counter(proc) == f"{proc}/vmstat"
 
 
-def test_where_nothing_counts_nothing_is_found(tmp_path):
+def test_no_counter_is_found_without_kernel_support(tmp_path):
     proc, _ = machine(tmp_path, "", "", {})
     assert find_counter(proc) is None
     assert not OomCounter(None).take_kill()
 
 
-def test_each_kill_is_accounted_for_once(tmp_path):
+def test_each_kill_is_attributed_once(tmp_path):
     path = tmp_path / "memory.events"
     path.write_text("oom_kill 5\n")
     counter = OomCounter(str(path))
@@ -90,7 +90,7 @@ def test_each_kill_is_accounted_for_once(tmp_path):
 
 @pytest.fixture
 def limited():
-    """A memory cgroup (version 1) of 300 MiB."""
+    """Create a memory cgroup (version 1) of 300 MiB."""
     folder = f"{_MEMORY}/mpqueue-test-{os.getpid()}"
     try:
         os.mkdir(folder)
@@ -100,7 +100,7 @@ def limited():
         file.write(str(300 << 20))
     yield folder
     while True:
-        with contextlib.suppress(OSError):  # as long as a process is on its way out
+        with contextlib.suppress(OSError):  # while a process is still exiting
             os.rmdir(folder)
             break
 
@@ -127,13 +127,13 @@ except mpqueue.errors.WorkerDied as error:
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
-def test_a_batch_that_needs_more_memory_than_there_is_names_the_killer(method, limited):
+def test_batch_killed_by_oom_killer_is_reported(method, limited):
     script = SCRIPT.format(deed="np.ones(1 << 27)", method=method)
     with Trainer(script, env={"CGROUP": limited}) as trainer:
         assert trainer.heard() == "0 1 2"
         *what, peak_mb = trainer.heard().split()
         assert what == ["True", "SIGKILL", "3", "0"]
-        assert 100 < int(peak_mb) < 400  # the pages that it shares are counted, too
+        assert 100 < int(peak_mb) < 400  # shared pages count, too
         text = trainer.heard()
         assert "died by SIGKILL while it computed index 3 of epoch 0" in text
         assert "out-of-memory killer did it" in text
@@ -141,7 +141,7 @@ def test_a_batch_that_needs_more_memory_than_there_is_names_the_killer(method, l
         assert trainer.left_nothing()
 
 
-def test_a_sigkill_by_somebody_else_does_not_name_it(limited):
+def test_other_sigkill_is_not_attributed_to_oom_killer(limited):
     script = SCRIPT.format(deed="os.kill(os.getpid(), signal.SIGKILL)", method="forkserver")
     with Trainer(script, env={"CGROUP": limited}) as trainer:
         assert trainer.heard() == "0 1 2"

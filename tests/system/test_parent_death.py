@@ -1,4 +1,4 @@
-"""The pipe that takes a process along when its owner dies."""
+"""The pipe that kills a process when its owner exits."""
 
 import os
 import signal
@@ -13,14 +13,14 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thr
 
 @pytest.fixture
 def pipe():
-    """Its ends; the write end is closed by the test."""
+    """Create a pipe; the test closes the write end."""
     read_end, write_end = os.pipe()
     yield read_end, write_end
     os.close(read_end)
 
 
 def stopped_child(write_end):
-    """A child that has not run a line of its own: it is stopped, and armed by nobody but its parent."""
+    """Return a child that has not run any code: it is stopped, and only its parent has armed it."""
     pid = os.fork()
     if pid == 0:
         os.close(write_end)
@@ -34,7 +34,7 @@ def exit_code_of(pid):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def test_a_child_that_is_stopped_before_it_armed_itself_is_taken_along(pipe):
+def test_child_stopped_before_arming_is_killed(pipe):
     armed = descriptors.reopen(pipe[0])
     pid = stopped_child(pipe[1])
     parent_death.arm(armed, pid)
@@ -43,7 +43,7 @@ def test_a_child_that_is_stopped_before_it_armed_itself_is_taken_along(pipe):
     assert exit_code_of(pid) == -signal.SIGKILL
 
 
-def test_a_child_is_taken_along_whose_owner_is_gone_already(pipe):
+def test_child_is_killed_if_owner_has_exited_before(pipe):
     pid = stopped_child(pipe[1])
     os.close(pipe[1])
     parent_death.arm(pipe[0], pid)

@@ -1,4 +1,4 @@
-"""Sentinels: they tell the end of a process, with pidfds and without."""
+"""Sentinels, which report the end of a process, with and without pidfds."""
 
 import os
 import select
@@ -18,7 +18,7 @@ def kind(request, monkeypatch):
 
 @pytest.fixture
 def child(kind):
-    """A child that waits for its end."""
+    """Start a child that waits to be ended."""
     with Birth() as birth:
         pid = os.fork()
         if pid == 0:
@@ -29,7 +29,7 @@ def child(kind):
     os.close(process.sentinel)
 
 
-def test_a_sentinel_is_readable_when_the_process_has_ended(child):
+def test_sentinel_is_readable_after_exit(child):
     assert not child.has_ended()
     child.send(signal.SIGTERM)
     assert select.select([child.sentinel], [], [], 60)[0]
@@ -37,7 +37,7 @@ def test_a_sentinel_is_readable_when_the_process_has_ended(child):
     assert reap(child.pid)[0] == -signal.SIGTERM
 
 
-def test_one_that_was_killed_runs_no_more_although_nobody_has_reaped_it(child):
+def test_killed_process_is_not_running_before_it_is_reaped(child):
     assert processes.is_running(child.pid)
     child.send(signal.SIGKILL)
     assert select.select([child.sentinel], [], [], 60)[0]
@@ -47,12 +47,12 @@ def test_one_that_was_killed_runs_no_more_although_nobody_has_reaped_it(child):
     assert not processes.is_running(child.pid)
 
 
-def test_processes_of_others_run():
+def test_processes_of_other_users_count_as_running():
     assert processes.is_running(1)
     assert processes.is_running(os.getpid())
 
 
-def test_a_signal_to_one_that_has_ended_and_was_reaped_hits_nobody(child):
+def test_signal_to_reaped_process_has_no_effect(child):
     child.send(signal.SIGKILL)
     assert select.select([child.sentinel], [], [], 60)[0]
     reap(child.pid)
@@ -60,7 +60,7 @@ def test_a_signal_to_one_that_has_ended_and_was_reaped_hits_nobody(child):
 
 
 @pytest.mark.parametrize("kind", ["life pipes"], indirect=True)
-def test_without_pidfds_no_signal_goes_to_an_id_whose_process_has_ended(child, monkeypatch):
+def test_no_signal_is_sent_to_id_of_exited_process(child, monkeypatch):
     child.send(signal.SIGKILL)
     assert select.select([child.sentinel], [], [], 60)[0]
     reap(child.pid)
@@ -68,7 +68,7 @@ def test_without_pidfds_no_signal_goes_to_an_id_whose_process_has_ended(child, m
     child.send(signal.SIGKILL)
 
 
-def test_a_child_that_is_forked_by_the_child_does_not_hide_its_end(kind):
+def test_grandchild_does_not_hide_end_of_child(kind):
     told, tell = os.pipe()
     with Birth() as birth:
         pid = os.fork()

@@ -1,4 +1,4 @@
-"""`Replacement`: an attribute of another library that is ours as long as somebody needs it."""
+"""`Replacement`: attributes of other libraries that are replaced while they are needed."""
 
 import types
 
@@ -21,7 +21,7 @@ def _replace(library, check=lambda _: None):
     return replacement
 
 
-def test_it_stands_until_the_last_holder_lets_go(library):
+def test_attribute_is_replaced_until_last_holder(library):
     theirs, replacement = library.make, _replace(library)
     replacement.hold()
     replacement.hold()
@@ -31,7 +31,7 @@ def test_it_stands_until_the_last_holder_lets_go(library):
     assert library.make is theirs
 
 
-def test_an_installation_is_undone_once(library):
+def test_installation_is_undone_once(library):
     theirs, replacement = library.make, _replace(library)
     outer = replacement.install()
     with replacement.install() as inner:
@@ -44,7 +44,7 @@ def test_an_installation_is_undone_once(library):
     assert library.make is theirs
 
 
-def test_a_holder_is_no_installation(library):
+def test_holder_does_not_count_as_installation(library):
     replacement = _replace(library)
     replacement.hold()
     assert library.make() == "ours, then theirs"
@@ -53,7 +53,7 @@ def test_a_holder_is_no_installation(library):
     assert library.make() == "ours, then theirs"
 
 
-def test_a_library_that_does_not_fit_stays_as_it_is(library):
+def test_unsupported_library_is_unchanged(library):
     def check(_):
         raise ImportError("it does not fit")
 
@@ -64,7 +64,7 @@ def test_a_library_that_does_not_fit_stays_as_it_is(library):
     assert replacement.num_installations == 0
 
 
-def test_what_somebody_else_puts_over_it_stays_and_ours_steps_aside(library):
+def test_later_replacement_by_another_program_is_kept(library):
     replacement = _replace(library)
     with replacement.install():
         inner = library.make
@@ -73,7 +73,7 @@ def test_what_somebody_else_puts_over_it_stays_and_ours_steps_aside(library):
     assert library.make() == "wrapped ours, then theirs"
 
 
-def test_installed_again_beneath_what_somebody_else_has_put_over_it_it_does_not_call_itself(library):
+def test_reinstalled_replacement_does_not_call_itself(library):
     replacement = _replace(library)
     with replacement.install():
         inner = library.make
@@ -83,7 +83,7 @@ def test_installed_again_beneath_what_somebody_else_has_put_over_it_it_does_not_
     assert library.make() == "wrapped ours, then theirs"
 
 
-def test_it_stands_again_after_somebody_else_has_put_the_librarys_own_back(library):
+def test_attribute_is_replaced_again_after_another_program_restored_it(library):
     theirs, replacement = library.make, _replace(library)
     with replacement.install():
         library.make = theirs
@@ -92,7 +92,7 @@ def test_it_stands_again_after_somebody_else_has_put_the_librarys_own_back(libra
     assert library.make is theirs
 
 
-def test_what_stands_beside_it_goes_with_it_and_what_was_there_comes_back(library):
+def test_other_attributes_are_set_and_restored(library):
     library.here = "theirs"
     replacement = Replacement("a.library", lambda: library, "make", None, beside={"here": "ours", "new": "ours"})
     replacement.hold()
@@ -104,7 +104,7 @@ def test_what_stands_beside_it_goes_with_it_and_what_was_there_comes_back(librar
     assert not hasattr(library, "new")
 
 
-def test_what_another_program_has_put_beside_it_stays(library):
+def test_other_attributes_changed_by_another_program_are_kept(library):
     replacement = Replacement("a.library", lambda: library, "make", None, beside={"here": "ours"})
     replacement.hold()
     library.here = "another's"

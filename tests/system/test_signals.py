@@ -1,7 +1,7 @@
-"""Signals in the trainer: Ctrl-C at any moment, handlers that raise or stop, SIGTERM; clean and prompt.
+"""Signals in the trainer: Ctrl-C at any moment, handlers that raise or stop, and SIGTERM; the exit is clean and prompt.
 
-The scripts interrupt themselves where the moment matters: a process that sends itself a signal has it before its next
-line. What runs in between is seen from outside.
+The scripts interrupt themselves where the moment matters: a process handles a signal that it sends to itself before its
+next line. Other moments are interrupted from outside.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ for batch in enqueuer.get():
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
-def test_ctrl_c_in_next_is_prompt_and_no_worker_says_a_word(method):
+def test_ctrl_c_in_next_is_prompt_and_workers_print_nothing(method):
     """Ctrl-C goes to the whole process group of a terminal."""
     script = (
         WAITING
@@ -60,7 +60,7 @@ except KeyboardInterrupt:
         assert trainer.left_nothing()
 
 
-def test_ctrl_c_that_nobody_catches_prints_one_traceback():
+def test_uncaught_ctrl_c_prints_one_traceback():
     with Trainer(READING) as trainer:
         assert {trainer.heard(), trainer.heard()} == {"waiting 4", "waiting 5"}
         trainer.hears(signal.SIGINT, all_of_it=True)
@@ -70,7 +70,7 @@ def test_ctrl_c_that_nobody_catches_prints_one_traceback():
         assert trainer.left_nothing()
 
 
-def test_the_stream_goes_on_after_ctrl_c_in_next():
+def test_stream_continues_after_ctrl_c_in_next():
     said, _ = ran("""
         class Slow(Numbers):
             def __getitem__(self, index):
@@ -106,8 +106,8 @@ def test_the_stream_goes_on_after_ctrl_c_in_next():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("processes", "step"), [(True, 5), (False, 1)])
-def test_an_interrupt_anywhere_in_next_loses_nothing_and_doubles_nothing(processes, step):
-    """The consumer catches what the handler raised and asks again; the end of an epoch is among it."""
+def test_interrupt_in_next_loses_and_repeats_no_batch(processes, step):
+    """The consumer catches the exception of the handler and continues, across the end of an epoch."""
     for after in itertools.count(1, step):
         with OrderedEnqueuer(Growing(3), processes) as enqueuer:
             enqueuer.start(2, 2)
@@ -118,13 +118,13 @@ def test_an_interrupt_anywhere_in_next_loses_nothing_and_doubles_nothing(process
                         found.append(int(next(enqueuer.get())[0]))
             assert found == [0, 1, 2, 100, 101], after
         if strike.left > 0:
-            break  # it was never reached: all places were struck
+            break  # the interrupt was not reached: all places were tried
     assert after > 50
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "step"), [("forkserver", 11), ("fork", 43)])  # most of the code is the same
-def test_an_interrupt_anywhere_in_start_leaves_nothing_and_the_next_start_works(method, step):
+@pytest.mark.parametrize(("method", "step"), [("forkserver", 11), ("fork", 43)])  # both share most of the code
+def test_interrupt_in_start_leaves_nothing_and_next_start_works(method, step):
     enqueuer = OrderedEnqueuer(Numbers(), True, start_method=method)
     for after in itertools.count(1, step):
         with Strike(after) as strike, contextlib.suppress(Struck):
@@ -140,7 +140,7 @@ def test_an_interrupt_anywhere_in_start_leaves_nothing_and_the_next_start_works(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "step"), [("forkserver", 3), ("fork", 13)])
-def test_an_interrupt_anywhere_in_stop_leaves_nothing_once_it_is_called_again(method, step):
+def test_interrupted_stop_can_be_repeated(method, step):
     enqueuer = OrderedEnqueuer(Numbers(), True, start_method=method)
     for after in itertools.count(1, step):
         enqueuer.start(2)
@@ -153,7 +153,7 @@ def test_an_interrupt_anywhere_in_stop_leaves_nothing_once_it_is_called_again(me
     assert after > 50
 
 
-def test_what_a_handler_raises_is_no_failure_of_the_source():
+def test_exception_of_handler_is_not_failure_of_source():
     """A time limit around `next` leaves the enqueuer running."""
     go_on = threading.Event()
 
@@ -175,7 +175,7 @@ def test_what_a_handler_raises_is_no_failure_of_the_source():
 
 
 @pytest.mark.parametrize("processes", [True, False])
-def test_ctrl_c_in_on_epoch_end_is_raised_once_and_the_next_epoch_follows(processes):
+def test_ctrl_c_in_on_epoch_end_is_raised_once(processes):
     class Interrupted(Growing):
         def on_epoch_end(self):
             super().on_epoch_end()
@@ -190,8 +190,8 @@ def test_ctrl_c_in_on_epoch_end_is_raised_once_and_the_next_epoch_follows(proces
         assert [int(next(enqueuer.get())[0]) for _ in range(4)] == [100, 101, 200, 201]
 
 
-def test_a_second_ctrl_c_during_the_clean_up_leaves_nothing():
-    """The first falls behind `start`, the second into the `stop` that follows, which waits for a stubborn worker."""
+def test_second_ctrl_c_during_cleanup_leaves_nothing():
+    """The first comes after `start`, the second during the following `stop`, which waits for a stuck worker."""
     script = """
         class Stubborn(Numbers):
             def __getitem__(self, index):
@@ -227,7 +227,7 @@ def test_sigterm_with_the_default_handler_leaves_nothing():
 
 
 @pytest.mark.parametrize("processes", [True, False])
-def test_a_handler_that_stops_ends_the_stream_that_waits(processes):
+def test_stop_by_handler_ends_waiting_stream(processes):
     script = f"""
         class Waiting(Numbers):
             def __getitem__(self, index):
@@ -251,7 +251,7 @@ def test_a_handler_that_stops_ends_the_stream_that_waits(processes):
         assert trainer.left_nothing()
 
 
-def test_a_handler_that_stops_and_leaves_is_clean():
+def test_handler_that_stops_and_exits_is_clean():
     script = (
         WAITING
         + """

@@ -1,4 +1,4 @@
-"""What the tests of interrupts stand on: a strike counts places of the package, and no others."""
+"""The helper of the tests of interrupts: it counts places of the package, and no others."""
 
 import importlib.util
 import shutil
@@ -11,7 +11,7 @@ from mpqueue.system.cpus import num_cpus
 
 @pytest.fixture
 def elsewhere(tmp_path):
-    """The helper in a folder of the package's name, as where somebody has cloned the repository into one."""
+    """The helper in a folder with the package's name, like a clone of the repository."""
     (tmp_path / "mpqueue").mkdir()
     path = shutil.copy(strikes.__file__, tmp_path / "mpqueue")
     spec = importlib.util.spec_from_file_location("strikes_elsewhere", path)
@@ -21,7 +21,7 @@ def elsewhere(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["Strike", "StrikeBeforeLine"])
-def test_its_own_lines_and_those_of_the_tests_count_for_nothing(elsewhere, name):
+def test_lines_of_helper_and_tests_are_not_counted(elsewhere, name):
     with getattr(elsewhere, name)(1) as strike:
         shutil.which("sh")
         elsewhere.in_finalizer(None)
@@ -29,7 +29,7 @@ def test_its_own_lines_and_those_of_the_tests_count_for_nothing(elsewhere, name)
 
 
 @pytest.mark.parametrize("kind", [strikes.Strike, strikes.StrikeBeforeLine])
-def test_it_strikes_once_in_the_package(kind):
+def test_helper_interrupts_once_in_package(kind):
     with kind(1) as strike, pytest.raises(strikes.Struck):
         num_cpus()
     assert (strike.left, num_cpus() > 0) == (0, True)

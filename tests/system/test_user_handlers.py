@@ -1,4 +1,4 @@
-"""Signal handlers of the user stay in force while batches are waited for and computed."""
+"""Signal handlers of the user remain installed while batches are awaited and computed."""
 
 import signal
 import sys
@@ -14,7 +14,7 @@ from mpqueue.workers.process import ProcessBackend
 
 
 class Gated(Numbers):
-    """Passes a gate at index 3; looks at the handler of SIGTERM at each end of an epoch."""
+    """A source that waits at a gate at index 3, and reads the handler of SIGTERM at each end of an epoch."""
 
     def __init__(self, gate):
         super().__init__(4)
@@ -30,16 +30,16 @@ class Gated(Numbers):
 
 
 def mine(*_):
-    """A handler of the user's."""
+    """A signal handler of the user."""
 
 
 def is_asleep():
-    """Return whether the main thread is in the sleep of a backend."""
+    """Return whether the main thread sleeps in a backend."""
     frame = sys._current_frames()[threading.main_thread().ident]
     return frame.f_code is ProcessBackend._poll.__code__
 
 
-def test_handlers_of_the_user_stay_while_batches_are_waited_for_and_computed():
+def test_user_handlers_remain_installed_while_batches_are_computed():
     previous = signal.signal(signal.SIGTERM, mine)
     with Gate() as gate, OrderedEnqueuer(Gated(gate), True) as enqueuer:
         source = enqueuer.sequence
@@ -62,8 +62,8 @@ def test_handlers_of_the_user_stay_while_batches_are_waited_for_and_computed():
         assert signal.signal(signal.SIGTERM, previous) is mine
 
 
-def test_handlers_are_deferred_where_threading_has_lost_the_main_thread(monkeypatch):
-    """It makes another object in its place if a handler raises a KeyError amid `threading.current_thread`."""
+def test_handlers_are_deferred_without_main_thread_object(monkeypatch):
+    """It replaces the main thread's object if a handler raises a KeyError in `threading.current_thread`."""
     came = []
     monkeypatch.setattr(threading, "current_thread", object)
     before = signal.signal(signal.SIGUSR1, lambda *_: came.append(True))

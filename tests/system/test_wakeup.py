@@ -1,4 +1,4 @@
-"""The end of a wakeup: no byte goes into a pipe that has got its descriptor's number."""
+"""A closed wakeup writes nothing into a pipe that has got its descriptor's number."""
 
 import os
 import select
@@ -16,7 +16,7 @@ def is_readable(fd):
 
 @pytest.fixture
 def strangers():
-    """Open pipes until a test ends; return their read ends."""
+    """Open pipes until the test ends; return their read ends."""
     opened = []
 
     def open_some():
@@ -29,7 +29,7 @@ def strangers():
             os.close(fd)
 
 
-def test_a_wakeup_is_readable_until_it_is_cleared():
+def test_wakeup_is_readable_until_cleared():
     wakeup = Wakeup()
     assert not is_readable(wakeup.fd)
     wakeup.wake()
@@ -40,7 +40,7 @@ def test_a_wakeup_is_readable_until_it_is_cleared():
 
 
 @pytest.mark.parametrize("in_another_thread", [True, False], ids=["in another thread", "in a signal handler"])
-def test_a_wake_during_a_close_writes_into_no_other_pipe(monkeypatch, strangers, in_another_thread):
+def test_wake_during_close_writes_to_no_other_pipe(monkeypatch, strangers, in_another_thread):
     wakeup = Wakeup()
     ends = [fd for fd in descriptors._owned if fd >= wakeup.fd]
     write, found = os.write, []
@@ -63,7 +63,7 @@ def test_a_wake_during_a_close_writes_into_no_other_pipe(monkeypatch, strangers,
     assert not descriptors._owned.intersection(ends), "the last wake has closed the pipe"
 
 
-def test_a_wake_after_a_close_writes_into_no_other_pipe(strangers):
+def test_wake_after_close_writes_to_no_other_pipe(strangers):
     wakeup = Wakeup()
     items = wakeup.prepare()
     assert next(items) == 1
@@ -73,6 +73,6 @@ def test_a_wake_after_a_close_writes_into_no_other_pipe(strangers):
     with pytest.raises(OSError, match="Bad file descriptor"):
         next(items)
     assert not any(is_readable(read_end) for read_end in found)
-    wakeup.close()  # again: these numbers are the strangers' now
+    wakeup.close()  # again: the other pipes have these numbers now
     for read_end in found:
         os.fstat(read_end)
