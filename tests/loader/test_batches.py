@@ -1,4 +1,4 @@
-"""What comes out equals, in structure, type and bytes, what ``sequence[i]`` gives."""
+"""Batches of a loader equal ``sequence[i]`` in structure, type and bytes."""
 
 import collections
 import contextlib
@@ -20,7 +20,7 @@ class Pair(NamedTuple):
 
 
 class Many:
-    """One batch of each kind."""
+    """A source with one batch of each kind."""
 
     def __init__(self, batches):
         self.batches = batches
@@ -33,7 +33,7 @@ class Many:
 
 
 def same(got, expected):
-    """Equal in type and content, arrays also in dtype, shape and memory order."""
+    """Return whether both are equal in type and content; arrays also in dtype, shape and memory order."""
     assert type(got) is type(expected), (type(got), type(expected))
     if isinstance(expected, np.ndarray) and not isinstance(expected, np.ma.MaskedArray):
         assert got.dtype == expected.dtype
@@ -110,7 +110,7 @@ KINDS = {
 
 
 def batches_of_all_kinds():
-    """Return a batch of each kind, also of the kinds of packages that are installed."""
+    """Return a batch of each kind, including kinds of installed packages."""
     found = dict(KINDS)
     with contextlib.suppress(ModuleNotFoundError):
         import pandas as pd
@@ -128,7 +128,7 @@ def batches_of_all_kinds():
 
 
 @pytest.mark.parametrize("plain", [["a"] * 1000, (1, 2.5, True, b"x", 1j, "y"), [b""]])
-def test_a_list_of_text_and_numbers_is_one_object(plain):
+def test_list_of_strings_and_numbers_is_one_object(plain):
     objects = []
     assert layout.flatten([plain, floats, plain], [], objects)[1:] == (
         (layout.NodeKind.OBJECT,), (layout.NodeKind.ARRAY, floats.dtype, floats.shape, floats.strides), (layout.NodeKind.OBJECT,)
@@ -137,11 +137,11 @@ def test_a_list_of_text_and_numbers_is_one_object(plain):
 
 
 @pytest.mark.parametrize(("processes", "workers"), [(True, 2), (False, 2), (True, 0)])
-def test_every_kind_of_batch_comes_out_as_it_went_in(processes, workers):
+def test_every_kind_of_batch_is_delivered_unchanged(processes, workers):
     kinds = batches_of_all_kinds()
     batches = list(kinds.values())
     with Loader(Many(batches), workers=workers, backend="process" if processes else "thread") as loader:
-        for _ in range(2):  # the second epoch goes the way of specs that are known
+        for _ in range(2):  # the second epoch uses known specs
             for name, got, expected in zip(kinds, loader, batches, strict=True):
                 try:
                     same(got, expected)
@@ -159,7 +159,7 @@ def test_batches_are_writable_and_aligned():
 
 
 class Sized:
-    """Every batch of another shape, its content following from the index."""
+    """A source with a different shape for each batch; its content depends on the index."""
 
     def __init__(self, count, largest=70_000_000):
         self.sizes = [64, largest, 100, 3_000_000, 64, 5_000_000, *range(65, 65 + count)]
@@ -180,7 +180,7 @@ def test_batches_from_64_bytes_to_70_megabytes_go_through_one_ring():
 
 
 class Reusing:
-    """Writes every batch into the same buffers, as careful NumPy code does."""
+    """A source that writes every batch into the same buffers, as efficient NumPy code does."""
 
     def __init__(self):
         self.buffer = np.zeros((32, 8))
@@ -193,7 +193,7 @@ class Reusing:
         return self.buffer, self.buffer[0]
 
 
-def test_a_source_that_writes_into_the_same_buffer_gives_batches_that_stay():
+def test_batches_of_source_with_reused_buffer_remain_unchanged():
     with Loader(Reusing(), workers=2) as loader:
         kept = list(loader)
     assert [float(batch[0][3, 3]) for batch in kept] == [float(index) for index in range(40)]
@@ -205,14 +205,14 @@ class Hoarded(Sized):
         self.sizes = [1000] * 300
 
 
-def test_a_consumer_that_keeps_everything_gets_copies_and_no_deadlock():
+def test_consumer_that_keeps_all_batches_gets_copies():
     with Loader(Hoarded(), workers=2) as loader:
         kept = list(loader)
         assert loader.statistics().copies > 200
     assert all((batch == index % 251).all() for index, batch in enumerate(kept))
 
 
-def test_views_stay_valid_after_stop_and_after_the_loader_is_gone():
+def test_views_remain_valid_after_stop_and_collection_of_loader():
     loader = Loader(Hoarded(), workers=2)
     batches = iter(loader)
     kept = [next(batches)[10:20] for _ in range(6)]
@@ -222,7 +222,7 @@ def test_views_stay_valid_after_stop_and_after_the_loader_is_gone():
     assert [int(view[0]) for view in kept] == [0, 1, 2, 3, 4, 5]
 
 
-def test_a_slot_is_not_written_again_while_any_view_of_its_batch_lives():
+def test_slot_is_not_reused_while_its_batch_has_views():
     with Loader(Hoarded(), workers=2) as loader:
         batches = iter(loader)
         first = next(batches)
@@ -233,14 +233,14 @@ def test_a_slot_is_not_written_again_while_any_view_of_its_batch_lives():
         assert scalar_view[0] == 0
 
 
-def test_copy_true_gives_private_copies_only():
+def test_copy_true_returns_only_private_copies():
     with Loader(Hoarded(), workers=2, copy=True) as loader:
         assert sum(1 for _ in loader) == 300
         assert loader.statistics().copies == 300
 
 
 class InSlot:
-    """Allocates its batches in the slot, in every way there is."""
+    """A source that allocates its batches in the slot, in all possible ways."""
 
     def __len__(self):
         return 60
@@ -254,7 +254,7 @@ class InSlot:
         return images, labels, images[2:4], images.T, np.full(3, index)
 
 
-def test_arrays_allocated_in_the_slot_arrive():
+def test_arrays_allocated_in_slot_are_delivered():
     with Loader(InSlot(), workers=2) as loader:
         for index, (images, labels, part, turned, plain) in enumerate(loader):
             assert (images == index).all()
@@ -268,7 +268,7 @@ def test_arrays_allocated_in_the_slot_arrive():
 
 
 class Keeping:
-    """Keeps an array that it allocated in the slot, and writes to it for every batch."""
+    """A source that keeps an array allocated in the slot, and writes to it for every batch."""
 
     kept = None
 
@@ -282,14 +282,14 @@ class Keeping:
         return self.kept
 
 
-def test_a_source_that_keeps_an_array_of_the_slot_cannot_change_batches_that_it_gave():
+def test_source_that_keeps_array_of_slot_cannot_change_its_batches():
     with Loader(Keeping(), workers=2) as loader:
         kept = list(loader)
     assert [int(batch[50]) for batch in kept] == list(range(60))
     assert all((batch == batch[0]).all() for batch in kept)
 
 
-def test_empty_and_stack_are_plain_numpy_outside_of_a_worker():
+def test_empty_and_stack_use_numpy_outside_of_workers():
     assert mpqueue.empty(3, np.int8).shape == (3,)
     assert mpqueue.stack([np.zeros(2), np.ones(2)], axis=1).tolist() == [[0, 1], [0, 1]]
     assert mpqueue.stack([np.zeros(2), np.ones(2)], -1).tolist() == [[0, 1], [0, 1]]
@@ -299,7 +299,7 @@ def test_empty_and_stack_are_plain_numpy_outside_of_a_worker():
         mpqueue.stack([np.zeros(2), np.zeros(3)])
 
 
-def test_a_batch_above_max_batch_bytes_is_an_error_that_says_so():
+def test_batch_above_max_batch_bytes_raises():
     enqueuer = OrderedEnqueuer(Sized(10), True, max_batch_bytes=1_000_000)
     enqueuer.start(2)
     batches = enqueuer.get()
@@ -308,7 +308,7 @@ def test_a_batch_above_max_batch_bytes_is_an_error_that_says_so():
         next(batches)
 
 
-def test_keys_that_differ_from_batch_to_batch_do_not_fill_a_table():
+def test_varying_keys_do_not_fill_spec_table():
     class Varying:
         def __len__(self):
             return 1500

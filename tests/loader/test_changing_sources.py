@@ -1,4 +1,4 @@
-"""A source that its user changes between the epochs of a `Loader`: each epoch is of what the source is as it begins."""
+"""Sources that the user changes between the epochs of a `Loader`: each epoch uses the source as it is at its start."""
 
 import itertools
 import os
@@ -24,7 +24,7 @@ FEW = pytest.mark.parametrize("how", [HOWS[name] for name in ("none", "one proce
 
 
 class Levels:
-    """Items tell the level that the source has, and their index."""
+    """A source with items of its level and their index."""
 
     def __init__(self, length=3):
         self.level, self.length = 0, length
@@ -38,11 +38,11 @@ class Levels:
 
 class Hooked(Levels):
     def on_epoch_end(self):
-        """Has nothing to do, but is there."""
+        """Do nothing; the method only has to exist."""
 
 
 class Locked(Levels):
-    """Cannot be pickled, so that workers inherit it."""
+    """A source that cannot be pickled, so that workers inherit it."""
 
     def __init__(self):
         super().__init__()
@@ -74,23 +74,23 @@ def expected(*, grows=False, count=4):
     ("kind", "how"),
     [*((Levels, name) for name in HOWS), *((Hooked, name) for name in ("none", "one process", "threads"))],
 )
-def test_a_change_after_an_epoch_is_there_in_the_next_one(kind, how):
+def test_change_after_epoch_is_visible_in_next_epoch(kind, how):
     source = kind()
     with Loader(source, **HOWS[how]) as loader:
         assert epochs_of(source, loader, grows=True) == expected(grows=True)
 
 
 @pytest.mark.parametrize(("kind", "start_method"), [(Locked, {"start_method": "fork"}), (LockedHooked, {})])
-def test_so_is_one_of_a_source_that_workers_inherit(kind, start_method):
+def test_change_of_inherited_source_is_visible_in_next_epoch(kind, start_method):
     source = kind()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it is inherited
+        warnings.simplefilter("ignore")  # the warning that it is inherited
         with Loader(source, workers=2, **start_method) as loader:
             assert epochs_of(source, loader, grows=True) == expected(grows=True)
 
 
 @FEW
-def test_so_is_one_in_a_big_array_in_place(how):
+def test_in_place_change_of_big_array_is_visible_in_next_epoch(how):
     class Rows(Levels):
         def __init__(self):
             super().__init__()
@@ -108,7 +108,7 @@ def test_so_is_one_in_a_big_array_in_place(how):
 
 
 class Shared(Levels):
-    """Its length is not among what a worker has."""
+    """A source with a length that is not sent to workers."""
 
     lengths = {"now": 3}
 
@@ -117,7 +117,7 @@ class Shared(Levels):
 
 
 @pytest.mark.parametrize("how", [HOWS["none"], HOWS["one process"], HOWS["threads"]])
-def test_a_length_that_lies_elsewhere_is_asked_for_at_each_epoch(how, monkeypatch):
+def test_length_outside_of_source_is_read_at_each_epoch(how, monkeypatch):
     monkeypatch.setattr(Shared, "lengths", {"now": 3})
     seen = []
     with Loader(Shared(), **how) as loader:
@@ -128,7 +128,7 @@ def test_a_length_that_lies_elsewhere_is_asked_for_at_each_epoch(how, monkeypatc
 
 
 class Shy(Levels):
-    """Asked in a bad moment, it does not tell its length, or cannot be pickled."""
+    """A source that can fail to return its length, or to be pickled."""
 
     fault = None
 
@@ -147,9 +147,9 @@ class Shy(Levels):
 
 
 @pytest.mark.parametrize("fault", ["length", "pickle"])
-def test_a_source_that_raises_where_a_loop_begins_costs_no_worker(fault, monkeypatch):
+def test_source_that_raises_at_start_of_loop_ends_no_worker(fault, monkeypatch):
     with Loader(Shy(), workers=1) as loader:
-        before, second = numbers_of(loader), numbers_of(loader)  # from the second on, one more is computed ahead
+        before, second = numbers_of(loader), numbers_of(loader)  # from the second epoch on, the next is computed ahead
         assert second == before
         monkeypatch.setattr(Shy, "fault", fault)
         with pytest.raises((KeyError, UnpicklableSource)):
@@ -159,7 +159,7 @@ def test_a_source_that_raises_where_a_loop_begins_costs_no_worker(fault, monkeyp
 
 
 @FEW
-def test_samples_a_sampler_and_ranks_are_of_the_present_source(how):
+def test_samples_samplers_and_ranks_use_current_source(how):
     for options in ({"batch_size": 2}, {"sampler": range(3)}, {"shard": (0, 1), "shuffle": True, "seed": 1}):
         source, seen = Levels(), []
         with Loader(source, **options, **how) as loader:
@@ -170,19 +170,19 @@ def test_samples_a_sampler_and_ranks_are_of_the_present_source(how):
 
 
 @FEW
-def test_a_generator_function_sees_it_too(how):
+def test_change_is_visible_to_generator_function(how):
     source, seen = Levels(), []
     with Loader(lambda: iter([source.level]), **how) as loader:
         for _ in range(3):
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # each worker gives all
+                warnings.simplefilter("ignore")  # each worker yields all elements
                 seen.append(numbers_of(loader)[0])
             source.level += 1
     assert seen == [0, 1, 2]
 
 
 class Laned:
-    """Numbers in lanes, without an end, which tell the level."""
+    """An endless stream of numbers in virtual shards, with the level."""
 
     def __init__(self):
         self.level = 0
@@ -216,7 +216,7 @@ class OfLane:
         (HOWS["threads"], True),
     ],
 )
-def test_a_stream_without_end_goes_on_where_it_is_with_the_changed_source(how, is_saved, monkeypatch):
+def test_endless_stream_continues_with_changed_source(how, is_saved, monkeypatch):
     if not is_saved:
         monkeypatch.setattr(OfLane, "save", lambda _self: None)
     source, found = Laned(), []
@@ -228,7 +228,7 @@ def test_a_stream_without_end_goes_on_where_it_is_with_the_changed_source(how, i
 
 
 @pytest.mark.parametrize("how", [HOWS[name] for name in ("none", "one process", "four processes")])
-def test_a_stream_without_end_that_was_left_goes_on_with_the_changed_source(how):
+def test_abandoned_endless_stream_continues_with_changed_source(how):
     source = Laned()
     with Loader(source, lanes=4, epoch_batches=10, **how) as loader:
         found = numbers_of(itertools.islice(loader, 3))
@@ -238,7 +238,7 @@ def test_a_stream_without_end_that_was_left_goes_on_with_the_changed_source(how)
 
 
 @FEW
-def test_a_loop_that_goes_on_after_an_error_does_so_with_the_mended_source(how):
+def test_loop_after_error_uses_fixed_source(how):
     class Broken(Levels):
         def __getitem__(self, index):
             if index == 1 and not self.level:
@@ -255,7 +255,7 @@ def test_a_loop_that_goes_on_after_an_error_does_so_with_the_mended_source(how):
 
 
 class Noted(Levels):
-    """Notes what is computed in a file, for all processes."""
+    """A source that records computed items in a file, for all processes."""
 
     def __init__(self, path):
         super().__init__(5)
@@ -278,7 +278,7 @@ def wait_until_nothing_is_at_work(loader):
     loader._engine.pipeline.resume()
 
 
-def test_what_was_computed_ahead_is_kept_as_long_as_nothing_changes(tmp_path):
+def test_batches_computed_ahead_are_kept_without_changes(tmp_path):
     source = Noted(tmp_path / "noted")
     with Loader(source, workers=2, max_queue_size=4) as loader:
         for _ in range(3):
@@ -288,7 +288,7 @@ def test_what_was_computed_ahead_is_kept_as_long_as_nothing_changes(tmp_path):
         assert len(source.noted()) == 5 + 5 + 5 + 4
 
 
-def test_what_was_computed_ahead_of_another_source_is_computed_again(tmp_path):
+def test_batches_computed_ahead_are_recomputed_after_change(tmp_path):
     source = Noted(tmp_path / "noted")
     with Loader(source, workers=2, max_queue_size=4) as loader:
         for _ in range(2):
@@ -300,7 +300,7 @@ def test_what_was_computed_ahead_of_another_source_is_computed_again(tmp_path):
 
 
 @pytest.mark.parametrize("how", [HOWS["none"], HOWS["threads"], HOWS["fork"]])
-def test_where_nobody_can_tell_of_a_change_nothing_is_computed_ahead_of_an_epoch(how, tmp_path):
+def test_undetectable_changes_prevent_computing_ahead(how, tmp_path):
     source = Noted(tmp_path / "noted")
     with Loader(source, **how) as loader:
         for number in range(3):
@@ -309,7 +309,7 @@ def test_where_nobody_can_tell_of_a_change_nothing_is_computed_ahead_of_an_epoch
             assert len(source.noted()) == 5 * (number + 1)
 
 
-def test_workers_stay_where_the_source_is_what_it_was():
+def test_workers_keep_running_if_source_is_unchanged():
     class Where(Levels):
         def __getitem__(self, index):
             return os.getpid()
@@ -318,7 +318,7 @@ def test_workers_stay_where_the_source_is_what_it_was():
         assert len(set(itertools.chain(*(numbers_of(loader) for _ in range(4))))) <= 2
 
 
-def test_a_source_that_cannot_be_sent_any_more_is_an_error_that_says_so_and_nothing_is_lost():
+def test_source_that_can_no_longer_be_pickled_raises_without_loss():
     source = Levels()
     with Loader(source, workers=1) as loader:
         numbers_of(loader)
@@ -332,7 +332,7 @@ def test_a_source_that_cannot_be_sent_any_more_is_an_error_that_says_so_and_noth
         assert numbers_of(loader) == [100, 101, 102]
 
 
-def test_the_state_between_epochs_is_that_of_the_next_one_with_the_changed_source():
+def test_state_between_epochs_belongs_to_changed_source():
     source = Levels()
     with Loader(source, workers=1) as loader:
         numbers_of(loader)
@@ -345,16 +345,16 @@ def test_the_state_between_epochs_is_that_of_the_next_one_with_the_changed_sourc
 
 
 @pytest.mark.parametrize(("package", "is_own"), [("keras.src.trainers", False), ("tensorflow", False), ("users", True)])
-def test_a_hook_that_only_a_frameworks_base_class_has_is_none(package, is_own):
+def test_hook_of_framework_base_class_is_ignored(package, is_own):
     class PyDataset(Levels):
         def on_epoch_end(self):
-            """Does nothing, as Keras's."""
+            """Do nothing, like Keras's."""
 
     PyDataset.on_epoch_end.__module__, PyDataset.on_epoch_end.__qualname__ = package, "PyDataset.on_epoch_end"
 
     class Own(PyDataset):
         def on_epoch_end(self):
-            """Has nothing to do, but is there."""
+            """Do nothing; the method only has to exist."""
 
     assert (Items(PyDataset()).may_change(), Items(PyDataset()).epoch_end() is not None) == (is_own, is_own)
     assert Items(Own()).may_change()

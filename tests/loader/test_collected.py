@@ -1,4 +1,4 @@
-"""A loader that was not stopped is collected: nothing is left, and Ctrl-C meanwhile is raised in the user's code."""
+"""A loader that was not stopped is collected: all resources are released, and Ctrl-C is raised in the user's code."""
 
 import gc
 import itertools
@@ -29,7 +29,7 @@ def struck():
 
 @pytest.fixture
 def callback():
-    """A callback of the collector in Python, as JAX has one: Python looks for signals at its beginning."""
+    """A Python callback of the collector, as JAX has one: Python checks for signals when it begins."""
     phases = []
 
     def note(phase, _info):
@@ -42,7 +42,7 @@ def callback():
 
 @pytest.fixture
 def handled():
-    """The signals that were handled, by handlers that raise nothing."""
+    """The signals that were handled, by handlers that do not raise."""
     numbers = []
     before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
     for number in before:
@@ -54,8 +54,8 @@ def handled():
 
 @pytest.mark.usefixtures("struck")
 @pytest.mark.parametrize("place", ["end_workers", "events", "close"])
-def test_an_interrupt_while_a_loader_is_collected_is_raised_behind_that_and_nothing_is_left(place, monkeypatch):
-    """The fixture that looks for what is left is the judge."""
+def test_interrupt_during_collection_is_raised_after_cleanup(place, monkeypatch):
+    """A fixture checks for remaining resources."""
     method, times = getattr(Roster, place), itertools.count()
 
     def interrupted(*args, **keywords):
@@ -69,15 +69,15 @@ def test_an_interrupt_while_a_loader_is_collected_is_raised_behind_that_and_noth
     monkeypatch.setattr(Roster, place, interrupted)
     with pytest.raises(Struck):
         del loader, batches
-        gc.isenabled()  # behind any call Python looks for signals: before others' callbacks of the collector are called
+        gc.isenabled()  # Python checks for signals after any call: before other callbacks of the collector run
         gc.collect()
         raise AssertionError("the interrupt was lost")
     assert next(times) > 0
 
 
 @pytest.mark.usefixtures("struck")
-def test_what_comes_while_a_loader_is_collected_amid_work_of_ours_is_raised_behind_that_work():
-    """The workers of one end while those of another do, for instance; what is raised in a callback would be lost."""
+def test_signal_during_collection_in_deferred_block_is_raised_after_block():
+    """For instance, one loader's workers are stopped while another's are: an exception in a callback would be lost."""
     done = []
 
     def work():
@@ -94,7 +94,7 @@ def test_what_comes_while_a_loader_is_collected_amid_work_of_ours_is_raised_behi
 
 
 @pytest.mark.usefixtures("struck")
-def test_what_comes_while_a_loader_is_collected_as_handlers_are_replaced_is_raised_behind_that(monkeypatch):
+def test_signal_during_collection_while_handlers_are_replaced_is_raised_later(monkeypatch):
     done, set_handler = [], interrupts.set_handler
 
     def work():
@@ -113,7 +113,7 @@ def test_what_comes_while_a_loader_is_collected_as_handlers_are_replaced_is_rais
 
 
 @pytest.mark.usefixtures("struck")
-def test_what_comes_behind_a_call_is_handled_by_the_caller_of_the_callback():
+def test_signal_after_call_is_handled_by_caller_of_callback():
     done = []
 
     def work():
@@ -127,7 +127,7 @@ def test_what_comes_behind_a_call_is_handled_by_the_caller_of_the_callback():
 
 
 @pytest.mark.usefixtures("struck")
-def test_what_comes_while_a_loader_is_collected_is_raised_behind_the_callbacks_of_the_collector(callback):
+def test_signal_during_collection_is_raised_after_gc_callbacks(callback):
     class Circle:
         def __init__(self):
             self.itself = self
@@ -150,14 +150,14 @@ def test_what_comes_while_a_loader_is_collected_is_raised_behind_the_callbacks_o
 
 
 @pytest.mark.usefixtures("struck", "callback")
-def test_outside_of_a_collection_it_waits_for_no_callback_of_the_collector():
+def test_signal_outside_of_collection_needs_no_gc_callback():
     with pytest.raises(Struck):
         list(map(lambda _: interrupts.deliver_after_return(lambda: signal.raise_signal(signal.SIGUSR1)), [0]))  # noqa: C417
 
 
 @pytest.mark.parametrize("name", ["_answer", "_take"])
-def test_a_loader_that_one_of_its_own_threads_collects_leaves_no_thread(name, monkeypatch):
-    """A thread may hold the lock of the stream when the collector runs in it: a stop in there can end nothing."""
+def test_loader_collected_in_its_own_thread_leaves_no_thread(name, monkeypatch):
+    """A thread may hold the stream's lock when the collector runs in it: a stop in it cannot end the stream."""
     call, is_dropped, may_go_on = getattr(ThreadBackend, name), threading.Event(), threading.Event()
 
     def collect_first(*given):
@@ -193,7 +193,7 @@ def test_a_loader_that_one_of_its_own_threads_collects_leaves_no_thread(name, mo
     assert not any(thread.is_alive() for thread in threads)
 
 
-def test_what_comes_while_each_of_two_loaders_is_collected_is_handled_behind_that_collection(handled):
+def test_signals_during_collection_of_two_loaders_are_handled_later(handled):
     class Circle:
         def __init__(self):
             self.itself = self
@@ -215,7 +215,7 @@ def test_what_comes_while_each_of_two_loaders_is_collected_is_handled_behind_tha
     assert gc.callbacks == before
 
 
-def test_a_callback_that_comes_amid_a_collection_is_called_at_its_end_and_before_what_came_is_handled(handled):
+def test_callback_added_during_collection_runs_before_signals_are_handled(handled):
     class Circle:
         def __init__(self):
             self.itself = self

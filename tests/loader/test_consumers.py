@@ -1,4 +1,4 @@
-"""Consumers that keep what they get: views stay valid and unchanged until they are dropped, and nobody waits for ever."""
+"""Consumers that keep batches: views remain valid and unchanged until they are deleted, and no call hangs."""
 
 import gc
 import os
@@ -17,7 +17,7 @@ MIB = 1 << 20
 
 
 class Wide(Numbers):
-    """Batch i is 64 KiB of i."""
+    """A source with batches of 64 KiB; batch i consists of i."""
 
     def __getitem__(self, index):
         return np.full(1 << 13, index)
@@ -28,7 +28,7 @@ def whole(batch, index):
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_a_list_of_all_batches_is_whole(ordered):
+def test_list_of_loader_has_all_batches(ordered):
     with Loader(Wide(400), workers=2, max_queue_size=4, ordered=ordered) as loader:
         for _ in range(2):
             kept = list(loader)
@@ -38,17 +38,17 @@ def test_a_list_of_all_batches_is_whole(ordered):
 
 
 def private_and_shared_bytes():
-    """The memory of this process, whose part that other processes map counts, too."""
+    """Return the memory of this process, including parts that other processes map."""
     memory = psutil.Process().memory_full_info()
     return memory.uss + memory.shared
 
 
 @pytest.mark.measures
-def test_ten_thousand_batches_kept_cost_themselves_and_two_rings():
-    """They cost what as many arrays cost that NumPy allocates in the same process, since malloc and the kernel round up."""
+def test_ten_thousand_kept_batches_need_little_more_memory_than_their_arrays():
+    """They cost as much as the same arrays allocated by NumPy in the same process, because malloc rounds up."""
     with Loader(Wide(10_000), workers=2, max_queue_size=8) as loader:
         batches = iter(loader)
-        kept = [next(batches) for _ in range(100)]  # warm: the slots that views are kept in are taken
+        kept = [next(batches) for _ in range(100)]  # warm-up: uses all slots for views
         sizes = [private_and_shared_bytes()]
         kept += batches
         sizes.append(private_and_shared_bytes())
@@ -62,7 +62,7 @@ def test_ten_thousand_batches_kept_cost_themselves_and_two_rings():
         del kept, of_numpy
 
 
-def test_one_old_view_kept_for_ever_holds_up_nobody():
+def test_one_old_view_blocks_no_batch():
     with OrderedEnqueuer(Wide(50), True) as enqueuer:
         enqueuer.start(2, 4)
         batches = enqueuer.get()
@@ -75,7 +75,7 @@ def test_one_old_view_kept_for_ever_holds_up_nobody():
         assert enqueuer.statistics().copies == 0
 
 
-def test_a_view_may_be_written_to_and_keeps_what_was_written():
+def test_view_is_writable_and_keeps_its_contents():
     with OrderedEnqueuer(Wide(50), True) as enqueuer:
         enqueuer.start(2, 4)
         batches = enqueuer.get()
@@ -86,8 +86,8 @@ def test_a_view_may_be_written_to_and_keeps_what_was_written():
         assert (old == -5).all()
 
 
-def test_views_dropped_in_any_order_by_several_threads_are_unchanged_until_then():
-    """The threads drop; the consumer goes on meanwhile."""
+def test_views_deleted_by_several_threads_are_unchanged_until_then():
+    """The threads delete views; the consumer continues in the meantime."""
     kept, changed, is_over = [], threading.Condition(), threading.Event()
     wrong, num_dropped = [], [0]
 
@@ -127,8 +127,8 @@ def test_views_dropped_in_any_order_by_several_threads_are_unchanged_until_then(
         assert total == 1000
 
 
-def test_cycles_of_views_are_collected_and_their_slots_used_again():
-    """A view in a cycle is dropped by the garbage collector, in the middle of anything."""
+def test_cycles_of_views_are_collected_and_slots_reused():
+    """The garbage collector deletes a view in a cycle, at any moment."""
     with OrderedEnqueuer(Wide(50), True) as enqueuer:
         enqueuer.start(2, 4)
         batches = enqueuer.get()
@@ -142,7 +142,7 @@ def test_cycles_of_views_are_collected_and_their_slots_used_again():
         assert enqueuer.statistics().slots_in_use <= 4 + 1 + 2
 
 
-def test_views_outlive_stop_and_the_loader():
+def test_views_outlive_stop_and_loader():
     loader = Loader(Wide(20), workers=2)
     batches = iter(loader)
     kept = [next(batches) for _ in range(15)]
@@ -151,12 +151,12 @@ def test_views_outlive_stop_and_the_loader():
     del loader, batches
     gc.collect()
     assert all(whole(batch, number) for number, batch in enumerate(kept))
-    with Loader(Wide(20), workers=2) as other:  # which writes to memory of its own
+    with Loader(Wide(20), workers=2) as other:  # uses separate memory
         assert len(list(other)) == 20
     assert all(whole(batch, number) for number, batch in enumerate(kept))
 
 
-def test_the_memory_of_a_ring_lives_as_long_as_its_last_view():
+def test_memory_of_ring_exists_until_last_view():
     def mapped():
         with open("/proc/self/maps") as maps:
             return sum("/dev/shm/#" in line or "/dev/shm/psm_" in line or "/memfd:mpqueue" in line for line in maps)
@@ -175,7 +175,7 @@ def test_the_memory_of_a_ring_lives_as_long_as_its_last_view():
     assert mapped() == before
 
 
-def test_views_are_unchanged_at_the_interpreters_exit():
+def test_views_are_unchanged_at_interpreter_exit():
     said, output = ran("""
         import atexit
         class Wide(Numbers):
@@ -199,8 +199,8 @@ def test_views_are_unchanged_at_the_interpreters_exit():
 
 
 @pytest.mark.parametrize("copy", [True, False])
-def test_deaths_do_not_change_what_is_kept(copy, tmp_path):
-    """The slots of kept views are none of the dead worker's."""
+def test_crashes_do_not_change_kept_batches(copy, tmp_path):
+    """The slots of kept views are not reclaimed with the worker's slots."""
 
     class Dying(Wide):
         def __getitem__(self, index):
@@ -217,8 +217,8 @@ def test_deaths_do_not_change_what_is_kept(copy, tmp_path):
         assert numbers(iter([kept[3]]), 1) == [3]
 
 
-def test_an_unordered_epoch_that_was_left_before_its_first_batch_came_is_not_resumed():
-    """The next loop has a whole epoch, whatever was taken of the one before."""
+def test_unordered_epoch_left_before_first_batch_is_not_resumed():
+    """The next loop has a whole epoch, whatever was taken of the previous one."""
     go_on = threading.Event()
 
     class Waiting(Numbers):

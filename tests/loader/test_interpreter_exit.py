@@ -1,4 +1,4 @@
-"""The interpreter ends promptly and silently, whatever state an enqueuer is in."""
+"""The interpreter exits promptly and silently, whatever the state of an enqueuer."""
 
 import subprocess
 import sys
@@ -40,7 +40,7 @@ say(time.monotonic())
 if {state!r} == "by sys.exit":
     sys.exit()
 """
-NO_WAIT_S = 4.0  # an exit takes some 0.05 s longer than that of NumPy; a parked fork server would be waited for 5 s
+NO_WAIT_S = 4.0  # an exit takes about 0.05 s longer than with NumPy alone; waiting for a parked fork server takes 5 s
 
 
 CASES = [
@@ -60,13 +60,13 @@ def exit_s(script):
 
 
 @pytest.mark.parametrize(("state", "processes"), CASES)
-def test_the_interpreters_end_is_silent_and_leaves_nothing(state, processes):
+def test_interpreter_exit_is_silent_and_leaves_no_process(state, processes):
     exit_s(EXIT.format(processes=processes, state=state, deed=STATES[state]))
 
 
 @pytest.mark.measures
 @pytest.mark.parametrize("state", ["running", "stopped", "a worker died"])
-def test_the_interpreters_end_is_prompt(state):
+def test_interpreter_exit_is_prompt(state):
     without_workers_s = exit_s("say(time.monotonic())")
     assert exit_s(EXIT.format(processes=True, state=state, deed=STATES[state])) < without_workers_s + NO_WAIT_S
 
@@ -75,7 +75,7 @@ def test_the_interpreters_end_is_prompt(state):
 @pytest.mark.parametrize(
     "prelude", ["pass", "signal.signal(signal.SIGTERM, signal.SIG_IGN) if os.getpid() != HERE else 0"]
 )
-def test_the_interpreters_end_does_not_wait_for_what_workers_are_at(prelude, processes):
+def test_interpreter_exit_does_not_wait_for_running_batches(prelude, processes):
     script = f"""
         HERE = os.getpid()
 
@@ -99,7 +99,7 @@ def test_the_interpreters_end_does_not_wait_for_what_workers_are_at(prelude, pro
         assert trainer.left_nothing()
 
 
-def test_the_interpreters_end_does_not_wait_for_threads_that_compute_samples():
+def test_interpreter_exit_does_not_wait_for_sample_threads():
     script = """
         loader = Loader(Numbers(64), batch_size=8, workers=0, threads=2)
         batches = iter(loader)
@@ -109,7 +109,7 @@ def test_the_interpreters_end_does_not_wait_for_threads_that_compute_samples():
     exit_s(script)
 
 
-def test_a_parked_fork_server_is_gone_before_the_interpreter_is():
+def test_parked_fork_server_exits_before_interpreter():
     script = textwrap.dedent("""
         import atexit, psutil
         atexit.register(lambda: print(psutil.Process().children()))  # before the package's own: it is called behind that

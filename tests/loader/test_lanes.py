@@ -1,4 +1,4 @@
-"""Streams in lanes: one order and one state for any number of workers and of ranks, on every backend."""
+"""Streams in virtual shards: one order and one state for any number of workers and ranks, on every backend."""
 
 import itertools
 import threading
@@ -18,7 +18,7 @@ LANES = 4
 
 
 class Numbers:
-    """The numbers below ``size`` that are no multiples of ``left_out``, with a random one each; of unequal lanes."""
+    """The numbers below ``size`` that are not multiples of ``left_out``, with a random one each; in unequal lanes."""
 
     def __init__(self, size, left_out=3):
         self.size, self.left_out = size, left_out
@@ -53,14 +53,14 @@ class NumbersOfLane:
 
 
 def rounds(streams):
-    """What comes round the lanes."""
+    """Return the elements in round-robin order over the lanes."""
     nothing = object()
     gone_round = itertools.chain.from_iterable(itertools.zip_longest(*streams, fillvalue=nothing))
     return [element for element in gone_round if element is not nothing]
 
 
 def expected(size, lanes=LANES, epoch=0, left_out=3):
-    """The epoch and the number of each element, in their order."""
+    """Return the epoch and the number of each element, in order."""
     return rounds(
         [[(epoch, number) for number in range(lane, size, lanes) if number % left_out] for lane in range(lanes)]
     )
@@ -80,34 +80,34 @@ def loader_of(size=40, *, workers=0, lanes=LANES, **options):
 
 @pytest.fixture
 def always_saved(monkeypatch):
-    """A snapshot goes with every element, in workers of this process and those that are forked from it."""
+    """Send a snapshot with every element, in workers of this process and in forked ones."""
     monkeypatch.setattr(lane_runner, "_WORK_PER_SAVE", 0)
     monkeypatch.setattr(lane_runner, "_BETWEEN_NS", 0)
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 4, 16])
-def test_elements_come_round_the_lanes(lanes):
+def test_elements_alternate_between_lanes(lanes):
     with loader_of(lanes=lanes) as loader:
         assert [named(loader) for _ in range(2)] == [expected(40, lanes, epoch) for epoch in range(2)]
 
 
 @pytest.mark.filterwarnings("ignore:5 workers run a stream of 4 lanes")
 @pytest.mark.parametrize(("workers", "backend"), [(1, "process"), (3, "process"), (2, "thread"), (5, "thread")])
-def test_the_order_is_the_same_for_any_number_of_workers(workers, backend):
+def test_order_is_the_same_for_any_number_of_workers(workers, backend):
     with loader_of() as loader:
         whole = [values(loader) for _ in range(2)]
     with loader_of(workers=workers, backend=backend) as loader:
         assert [values(loader) for _ in range(2)] == whole
 
 
-def test_a_stream_has_16_lanes_where_nothing_is_said():
+def test_stream_has_16_lanes_by_default():
     with loader_of(lanes=None) as loader:
         assert named(loader) == expected(40, 16)
         assert loader.state_dict()["lanes"] == 16
 
 
 def resumed_at_every_place(**options):
-    """What a loader gives before each place, and another one behind it."""
+    """Return the batches of a loader before each place, and of a resumed one after it."""
     with loader_of(**options) as loader:
         whole = values(loader)
         second = values(loader)
@@ -120,7 +120,7 @@ def resumed_at_every_place(**options):
 
 
 @pytest.mark.usefixtures("always_saved")
-def test_a_state_with_snapshots_goes_on_at_every_place():
+def test_state_with_snapshots_resumes_at_every_place():
     whole, second, states = resumed_at_every_place()
     for count, state in enumerate(states[:-1]):
         with loader_of(workers=0) as loader:
@@ -130,7 +130,7 @@ def test_a_state_with_snapshots_goes_on_at_every_place():
     assert sum(start is not None for start in states[-2]["starts"]) == LANES
 
 
-def test_a_state_without_snapshots_goes_on_at_every_place():
+def test_state_without_snapshots_resumes_at_every_place():
     whole, second, states = resumed_at_every_place()
     for count, state in enumerate(states[:-1]):
         assert "starts" not in state
@@ -142,7 +142,7 @@ def test_a_state_without_snapshots_goes_on_at_every_place():
 
 @pytest.mark.usefixtures("always_saved")
 @pytest.mark.parametrize("count", [1, 6, 20])
-def test_a_stream_moves_between_backends_and_numbers_of_workers(count):
+def test_stream_resumes_with_other_backend_and_number_of_workers(count):
     with loader_of() as loader:
         whole = values(loader)
     found, state = [], None
@@ -157,7 +157,7 @@ def test_a_stream_moves_between_backends_and_numbers_of_workers(count):
 
 
 @pytest.mark.usefixtures("always_saved")
-def test_forked_workers_bring_snapshots_with_batches():
+def test_forked_workers_send_snapshots_with_batches():
     with loader_of(200, workers=2, start_method="fork") as loader:
         whole = values(loader)
     with loader_of(200, workers=2, start_method="fork") as loader:
@@ -170,7 +170,7 @@ def test_forked_workers_bring_snapshots_with_batches():
 
 
 def on_all_ranks(world, states, count, **options):
-    """What so many batches on each rank are, and the states behind them."""
+    """Return a number of batches on each rank, and the states after them."""
     found, after = [], []
     for rank in range(world):
         with loader_of(100, lanes=8, shard=(rank, world), **options) as loader:
@@ -184,7 +184,7 @@ def on_all_ranks(world, states, count, **options):
 @pytest.mark.usefixtures("always_saved")
 @pytest.mark.filterwarnings("ignore:.*ranks share a stream")
 @pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 1), (2, 8), (8, 2), (4, 4)])
-def test_the_ranks_of_any_world_give_the_whole_together(before, after):
+def test_ranks_together_yield_whole_stream(before, after):
     with loader_of(100, lanes=8) as loader:
         whole = values(loader)
     begun, states = on_all_ranks(before, None, 24 // before)
@@ -196,7 +196,7 @@ def test_the_ranks_of_any_world_give_the_whole_together(before, after):
 
 
 @pytest.mark.filterwarnings("ignore:.*ranks share a stream")
-def test_ranks_that_are_not_equally_far_lose_nothing():
+def test_ranks_at_different_places_lose_no_batch():
     with loader_of(100, lanes=8) as loader:
         whole = values(loader)
     begun, states = [], []
@@ -209,7 +209,7 @@ def test_ranks_that_are_not_equally_far_lose_nothing():
 
 
 def endless(size, count, lanes=LANES):
-    """So many elements of a stream that begins anew whenever a lane has ended."""
+    """Return a number of elements of a stream that restarts each lane at its end."""
     streams = [
         [(epoch, number) for epoch in range(50) for number in range(lane, size, lanes) if number % 3]
         for lane in range(lanes)
@@ -218,8 +218,8 @@ def endless(size, count, lanes=LANES):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_epochs_of_n_batches_go_on_where_the_one_before_ended(workers, monkeypatch):
-    """And what was computed ahead is not computed again: nothing is restarted."""
+def test_epochs_of_n_batches_continue_the_stream(workers, monkeypatch):
+    """Batches computed ahead are not computed again, and no worker is restarted."""
     monkeypatch.setattr(Pipeline, "restart_at", None)
     with loader_of(20, workers=workers, epoch_batches=7) as loader:
         assert len(loader) == 7
@@ -236,8 +236,8 @@ def test_epochs_of_n_batches_go_on_where_the_one_before_ended(workers, monkeypat
     [({"workers": 0}, 4), ({"workers": 2}, 1), ({"workers": 2}, 100), ({"workers": 2, "backend": "thread"}, 100)],
     ids=str,
 )
-def test_no_batch_is_dealt_beyond_an_epoch_that_may_be_the_only_one(options, queue):
-    """Nor, by threads, beyond any: nobody could tell of which source it would be."""
+def test_no_batch_is_dealt_beyond_first_epoch(options, queue):
+    """In threads, not beyond any epoch: the state of the source that they belong to is unknown."""
     with loader_of(20, epoch_batches=7, max_queue_size=queue, **options) as loader:
         for _ in range(3 if options.get("backend") == "thread" else 1):
             assert len(list(loader)) == 7
@@ -245,7 +245,7 @@ def test_no_batch_is_dealt_beyond_an_epoch_that_may_be_the_only_one(options, que
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_epoch_of_n_batches_that_was_left_is_over(workers, monkeypatch):
+def test_abandoned_epoch_of_n_batches_is_over(workers, monkeypatch):
     monkeypatch.setattr(Pipeline, "restart_at", None)
     with loader_of(20, workers=workers, epoch_batches=7) as loader:
         found = named(itertools.islice(loader, 3))
@@ -256,8 +256,8 @@ def test_an_epoch_of_n_batches_that_was_left_is_over(workers, monkeypatch):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_epoch_of_n_batches_is_no_longer_if_a_loop_goes_on_in_it(workers):
-    """One goes on behind an error, and each one behind a load until a batch has come."""
+def test_epoch_of_n_batches_keeps_its_length_if_resumed(workers):
+    """A loop continues after an error, and after a load until its first batch."""
     raising = mpqueue.Dataset.range(30).filter(lambda _: True).map(one_over)
     with Loader(raising, lanes=1, workers=workers, epoch_batches=6) as loader:
         batches = iter(loader)
@@ -279,14 +279,14 @@ def one_over(number):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_iterator_that_was_left_has_an_epoch_of_n_batches_as_well(workers):
+def test_loop_over_abandoned_iterator_has_n_batches(workers):
     with Loader(iter(range(12)), workers=workers, backend="thread", epoch_batches=4) as loader:
         assert list(itertools.islice(loader, 2)) == [0, 1]
         assert [list(loader) for _ in range(2)] == [[2, 3, 4, 5], [6, 7, 8, 9]]
 
 
 @pytest.mark.usefixtures("always_saved")
-def test_a_state_in_an_epoch_of_n_batches_goes_on_at_every_place():
+def test_state_in_epoch_of_n_batches_resumes_at_every_place():
     with loader_of(20, epoch_batches=7) as loader:
         whole = [values(loader) for _ in range(3)]
     with loader_of(20, epoch_batches=7) as loader:
@@ -302,7 +302,7 @@ def test_a_state_in_an_epoch_of_n_batches_goes_on_at_every_place():
             assert loader.epoch == epoch + 1
 
 
-def test_all_ranks_have_equally_many_batches_of_each_epoch():
+def test_all_ranks_have_equal_numbers_of_batches():
     found = []
     for rank in range(4):
         with loader_of(20, lanes=8, shard=(rank, 4), epoch_batches=5) as loader:
@@ -314,8 +314,8 @@ def test_all_ranks_have_equally_many_batches_of_each_epoch():
 
 
 @pytest.mark.usefixtures("always_saved")
-def test_an_endless_stream_goes_on_in_another_world():
-    """With half the ranks an epoch has twice as many batches on each: its end stays where it is."""
+def test_endless_stream_resumes_with_other_number_of_ranks():
+    """With half the ranks, an epoch has twice as many batches on each: its end does not move."""
     whole = endless(20, 120, lanes=8)
     found, states = [], []
     for rank in range(4):
@@ -331,7 +331,7 @@ def test_an_endless_stream_goes_on_in_another_world():
     assert sorted(found) == sorted(whole[:80])
 
 
-def test_a_stream_without_elements_has_no_epochs_of_n_batches():
+def test_empty_stream_with_epoch_batches_raises():
     with (
         loader_of(0, epoch_batches=3) as loader,
         pytest.raises(RuntimeError, match=r"Numbers is empty.* of 3 b"),
@@ -339,7 +339,7 @@ def test_a_stream_without_elements_has_no_epochs_of_n_batches():
         next(iter(loader))
 
 
-def test_lanes_without_elements_leave_an_epoch_as_long_as_it_is():
+def test_empty_lanes_do_not_shorten_epoch():
     """There are two elements for four lanes."""
     with loader_of(3, epoch_batches=4) as loader:
         assert [named(loader) for _ in range(2)] == [
@@ -348,7 +348,7 @@ def test_lanes_without_elements_leave_an_epoch_as_long_as_it_is():
         ]
 
 
-def test_an_iterator_has_epochs_of_n_batches_as_long_as_it_lasts():
+def test_iterator_has_epochs_of_n_batches_until_its_end():
     with Loader(iter(range(8)), workers=0, epoch_batches=3) as loader:
         assert [list(loader) for _ in range(3)] == [[0, 1, 2], [3, 4, 5], [6, 7]]
         with pytest.raises(RuntimeError, match="has returned all of its elements"):
@@ -360,7 +360,7 @@ def test_an_iterator_has_epochs_of_n_batches_as_long_as_it_lasts():
 
 
 @pytest.mark.parametrize(("workers", "backend"), [(0, "process"), (1, "thread"), (1, "process")])
-def test_behind_a_state_an_iterator_that_has_ended_gives_again_what_a_worker_process_has_of_it(workers, backend):
+def test_load_after_end_of_iterator_yields_copy_of_worker_again(workers, backend):
     with Loader(iter(range(3)), workers=workers, backend=backend) as loader:
         state = loader.state_dict()
         assert list(loader) == [0, 1, 2]
@@ -371,7 +371,7 @@ def test_behind_a_state_an_iterator_that_has_ended_gives_again_what_a_worker_pro
             iter(loader)
 
 
-def test_a_lane_that_has_ended_is_not_opened_again():
+def test_exhausted_lane_is_not_reopened():
     opened = []
 
     class Noting(Numbers):
@@ -397,7 +397,7 @@ def test_a_lane_that_has_ended_is_not_opened_again():
 
 
 def share():
-    """Two of three numbers, divided by itself."""
+    """Yield two of three numbers, sharded by the function itself."""
     info = mpqueue.worker_info()
     for number in range(info.shard_id, 30, info.num_shards):
         if number % 3:
@@ -405,7 +405,7 @@ def share():
 
 
 @pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 2}, {"workers": 3, "backend": "thread"}], ids=str)
-def test_a_generator_function_has_as_many_lanes_as_it_is_told(options):
+def test_generator_function_has_given_number_of_lanes(options):
     with Loader(share, lanes=LANES, **options) as loader:
         assert [named(loader) for _ in range(2)] == [expected(30)] * 2
         found = named(itertools.islice(loader, 7))
@@ -416,7 +416,7 @@ def test_a_generator_function_has_as_many_lanes_as_it_is_told(options):
 
 
 class Counting:
-    """An iterator that says where it is; it is slow to get there by itself, so to speak."""
+    """An iterator with a state, which would be slow to reach by iteration."""
 
     computed = 0
 
@@ -442,7 +442,7 @@ class Counting:
 
 
 @pytest.mark.usefixtures("always_saved")
-def test_a_function_whose_iterator_has_a_state_goes_on_from_it():
+def test_generator_function_resumes_from_state_of_iterator():
     with Loader(Counting, lanes=LANES, workers=0) as loader:
         found = named(itertools.islice(loader, 21))
         state = loader.state_dict()
@@ -456,8 +456,8 @@ def test_a_function_whose_iterator_has_a_state_goes_on_from_it():
 
 @pytest.mark.usefixtures("always_saved")
 @pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 2, "start_method": "fork"}], ids=str)
-def test_a_state_may_be_asked_for_by_another_thread_while_the_loop_runs(options):
-    """It is of one moment: batches in the epoch are those of all lanes, and snapshots are not ahead of them."""
+def test_state_dict_in_another_thread_is_consistent(options):
+    """The state is consistent: the batches of the epoch match all lanes, and snapshots are not ahead of them."""
     found, is_over = [], threading.Event()
     with loader_of(3000, **options) as loader:
 
@@ -481,8 +481,8 @@ def test_a_state_may_be_asked_for_by_another_thread_while_the_loop_runs(options)
 
 
 @pytest.mark.usefixtures("always_saved")
-def test_a_place_becomes_the_state_that_there_was():
-    """As `mpqueue.jax` asks for it, whose user is behind the loader."""
+def test_state_at_place_equals_earlier_state():
+    """`mpqueue.jax` uses this, because its consumer is behind the loader."""
     with loader_of() as loader:
         places, states = [], []
         for _ in loader:
@@ -506,22 +506,22 @@ def test_a_place_becomes_the_state_that_there_was():
         ),
     ],
 )
-def test_workers_without_a_lane_are_told_of_once(options, told, backend):
+def test_workers_without_lane_are_warned_about_once(options, told, backend):
     with Loader(Numbers(12), backend=backend, **options) as loader:
         with pytest.warns(UserWarning, match=told) as warned:
             assert len(list(loader)) > 0
         assert {warning.filename for warning in warned} == {__file__}
-        list(loader)  # a warning is an error here
+        list(loader)  # a warning would be an error here
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_as_many_workers_as_lanes_are_no_warning(workers):
+def test_equal_numbers_of_workers_and_lanes_do_not_warn(workers):
     with Loader(Numbers(12), workers=workers, lanes=2) as loader:
         assert len(list(loader)) == 8
 
 
-def test_a_stream_out_of_order_that_hangs_says_so_each_time():
-    """The thread that hangs has the older work item, and the one behind it was taken before."""
+def test_hanging_unordered_stream_raises_each_time():
+    """The hanging thread has the older work item, and the next one was taken before."""
     other_has_come, end = threading.Event(), threading.Event()
 
     def elements():
@@ -544,7 +544,7 @@ def test_a_stream_out_of_order_that_hangs_says_so_each_time():
 
 
 @pytest.mark.parametrize(("workers", "backend"), [(0, "process"), (2, "process"), (2, "thread")])
-def test_an_element_of_a_function_draws_by_its_place_in_the_stream_whatever_the_lanes(workers, backend):
+def test_random_numbers_of_element_depend_on_place_not_on_lanes(workers, backend):
     def drawing():
         for _ in range(8 // mpqueue.worker_info().num_lanes):
             yield mpqueue.rng().random()
@@ -567,7 +567,7 @@ def test_an_element_of_a_function_draws_by_its_place_in_the_stream_whatever_the_
         ("thread", 16, 3),
     ],
 )
-def test_slow_worker_does_not_hold_up_the_others_without_an_order(backend, lanes, max_queue_size):
+def test_slow_worker_does_not_block_others_without_order(backend, lanes, max_queue_size):
     with Gate() as gate:
         address, count, passed = gate.address, 48, []
 

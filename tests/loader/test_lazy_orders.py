@@ -1,4 +1,4 @@
-"""An order that a source draws in its first item is drawn in the trainer if Keras's iterators have it, else told of."""
+"""An order drawn in the first item is drawn in the trainer for Keras iterators; otherwise there is a warning."""
 
 import warnings
 
@@ -11,7 +11,7 @@ from mpqueue.worker.shuffle_detection import OrderWatch
 
 
 class Lazy:
-    """Its order is None until its first item."""
+    """A source with an order that is None until its first item."""
 
     def __init__(self, length=40):
         self.length, self.order = length, None
@@ -31,7 +31,7 @@ class Lazy:
 
 
 class Dunder(Lazy):
-    """Under the name that another library has for it."""
+    """The same with the attribute name of another library."""
 
     def __init__(self):
         super().__init__()
@@ -46,7 +46,7 @@ class Dunder(Lazy):
         self.index_array = np.random.permutation(self.length)
 
 
-def test_an_order_of_keras_iterators_is_drawn_in_the_trainer():
+def test_order_of_keras_iterator_is_drawn_in_trainer():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with Loader(Dunder(), workers=3) as loader:
@@ -54,7 +54,7 @@ def test_an_order_of_keras_iterators_is_drawn_in_the_trainer():
 
 
 class Inside(Lazy):
-    """The item itself binds it."""
+    """The item itself assigns the order."""
 
     def __getitem__(self, index):
         if self.order is None:
@@ -63,7 +63,7 @@ class Inside(Lazy):
 
 
 class Opening(Lazy):
-    """Opens a file on first use, and draws for its batches."""
+    """A source that opens a file on first use, and draws for its batches."""
 
     def __init__(self):
         super().__init__()
@@ -81,7 +81,7 @@ class Opening(Lazy):
 
 
 @pytest.mark.parametrize(("make", "workers"), [(Opening, 2), (Inside, 1)])
-def test_what_is_opened_on_first_use_or_drawn_by_one_worker_gets_none(make, workers):
+def test_lazy_files_and_single_worker_draws_do_not_warn(make, workers):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         source = make()
@@ -107,7 +107,7 @@ class OfClass(Lazy):
 
 
 class OfThree(Inside):
-    """A short one, which one of the workers has ascending."""
+    """A short source with an ascending order in one of the workers."""
 
     def __init__(self):
         super().__init__(3)
@@ -130,7 +130,7 @@ class ByHelper(Lazy):
 
 
 class Within(Lazy):
-    """The order is that of a part."""
+    """The order belongs to a part of the source."""
 
     def __init__(self):
         super().__init__()
@@ -143,12 +143,12 @@ class Within(Lazy):
 
 
 def read_until_told(loader, caught):
-    """Both workers are to have computed an item, and one of them two; on a loaded machine one of them may compute an epoch alone."""
+    """Read until both workers have computed an item, and one of them two; one of them may compute an epoch alone."""
     for _ in range(1000):
         if caught:
             break
         list(loader)
-    list(loader)  # once more: it is told of once
+    list(loader)  # once more: the warning is logged once
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def read_until_told(loader, caught):
         (Within, r"part\['order'\]"),
     ],
 )
-def test_an_order_that_the_first_item_draws_in_any_way_gets_a_warning_of_the_workers(make, name):
+def test_order_drawn_in_first_item_warns(make, name):
     pattern = rf"{make.__name__}\.{name} was bound by the first item.*{make.__name__}\.__init__ and in on_epoch_end"
     with Loader(make(), workers=2, max_queue_size=4) as loader:
         with pytest.warns(UserWarning, match=pattern) as caught:
@@ -172,7 +172,7 @@ def test_an_order_that_the_first_item_draws_in_any_way_gets_a_warning_of_the_wor
 
 
 class Meeting(Inside):
-    """Both workers are in their first items before one of them goes on: none computes an epoch alone."""
+    """Both workers are in their first items before either continues: neither computes an epoch alone."""
 
     def __init__(self, length, gate):
         super().__init__(length)
@@ -180,14 +180,14 @@ class Meeting(Inside):
 
     def __getitem__(self, index):
         if self.order is None:
-            # Not at random: two draws of so few numbers may be the same.
+            # Not random: two draws of few numbers may be equal.
             self.order = np.roll(np.arange(self.length), 1 + worker_info().id)
             pass_gate(self.gate)
         return np.full(2, self.order[index])
 
 
 @pytest.mark.parametrize(("length", "batch_size"), [(3, None), (4, 2), (200, None)])
-def test_the_first_epoch_tells_of_it_however_short_it_is(length, batch_size):
+def test_first_epoch_warns_even_if_short(length, batch_size):
     with Gate() as gate, Loader(Meeting(length, gate), workers=2, batch_size=batch_size, max_queue_size=2) as loader:
         batches = iter(loader)
         for arrival in (gate.arrival(), gate.arrival()):
@@ -198,7 +198,7 @@ def test_the_first_epoch_tells_of_it_however_short_it_is(length, batch_size):
 
 
 class Table(Lazy):
-    """What the first item reads is the same in all; what each item keeps is no order."""
+    """The first item reads the same table in all workers; what each item keeps is not an order."""
 
     def __getitem__(self, index):
         if self.order is None:
@@ -207,7 +207,7 @@ class Table(Lazy):
         return np.full(2, np.random.random())
 
 
-def test_a_table_that_all_read_and_what_an_item_keeps_for_itself_get_none():
+def test_shared_table_and_data_of_items_do_not_warn():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with Loader(Table(), workers=2, max_queue_size=4) as loader:
@@ -227,7 +227,7 @@ BOUND = {
 
 
 class OfFirstItem(Lazy):
-    """Keeps something of the first item that it has read, and draws for each, as sources do."""
+    """A source that keeps data of its first item, and draws for each item, as sources do."""
 
     def __init__(self, kind):
         super().__init__()
@@ -240,14 +240,14 @@ class OfFirstItem(Lazy):
 
 
 @pytest.mark.parametrize("kind", BOUND)
-def test_what_differs_by_the_item_that_a_worker_reads_first_is_no_order(kind):
+def test_data_of_first_item_is_not_an_order(kind):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with Loader(OfFirstItem(kind), workers=2, max_queue_size=4, start_method="fork") as loader:
             list(loader)
 
 
-def test_names_in_an_order_of_each_worker_get_a_warning():
+def test_names_in_different_orders_warn():
     class Shuffled(OfFirstItem):
         def __getitem__(self, index):
             if self.kept is None:
@@ -264,7 +264,7 @@ def test_names_in_an_order_of_each_worker_get_a_warning():
     ("bound", "is_order"),
     [(np.roll(np.arange(40), 1), True), (np.arange(40), False), (np.tile([1, 0], 20), False), (["b", "a"] * 20, False)],
 )
-def test_an_order_has_nothing_twice_and_does_not_ascend(bound, is_order):
+def test_order_has_no_duplicates_and_does_not_ascend(bound, is_order):
     source = Lazy()
     watch = OrderWatch(source)
     assert watch.look(is_behind=False) == {}

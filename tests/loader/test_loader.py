@@ -1,4 +1,4 @@
-"""A `Loader`: what goes on after an error, what is computed ahead, who may share an iterator, what stays after the end."""
+"""A `Loader`: continuation after errors, batches computed ahead, shared iterators, and the state after the end."""
 
 import gc
 import os
@@ -23,7 +23,7 @@ def numbers_of(batches):
 
 
 class Bad(Numbers):
-    """Some items raise."""
+    """A source with some items that raise."""
 
     def __init__(self, length, bad):
         super().__init__(length)
@@ -36,7 +36,7 @@ class Bad(Numbers):
 
 
 @KINDS
-def test_after_a_failed_batch_the_same_iterator_goes_on_with_the_next_one(backend, workers):
+def test_iterator_continues_after_failed_batch(backend, workers):
     with Loader(Bad(6, {2, 5}), workers=workers, backend=backend) as loader:
         batches = iter(loader)
         found = []
@@ -50,7 +50,7 @@ def test_after_a_failed_batch_the_same_iterator_goes_on_with_the_next_one(backen
 
 
 @KINDS
-def test_after_a_failed_batch_a_new_loop_goes_on_with_the_next_one(backend, workers):
+def test_new_loop_continues_after_failed_batch(backend, workers):
     with Loader(Bad(5, {2}), workers=workers, backend=backend) as loader:
         batches = iter(loader)
         assert numbers_of(next(batches) for _ in range(2)) == [0, 1]
@@ -59,14 +59,14 @@ def test_after_a_failed_batch_a_new_loop_goes_on_with_the_next_one(backend, work
         assert numbers_of(loader) == [3, 4]
 
 
-def test_after_a_failed_last_batch_a_new_loop_is_the_next_epoch():
+def test_new_loop_after_failed_last_batch_is_next_epoch():
     with Loader(Bad(3, {2}), workers=2) as loader:
         for _ in range(2):
             with pytest.raises(LookupError):
                 numbers_of(loader)
 
 
-def test_a_loop_that_is_left_after_an_error_was_got_over_ends_its_epoch():
+def test_loop_left_after_handled_error_ends_its_epoch():
     with Loader(Bad(5, {1}), workers=2) as loader:
         batches = iter(loader)
         next(batches)
@@ -77,7 +77,7 @@ def test_a_loop_that_is_left_after_an_error_was_got_over_ends_its_epoch():
 
 
 class Deadly(Numbers):
-    """One item kills its worker, always."""
+    """A source with one item that always kills its worker."""
 
     def __getitem__(self, index):
         if index == 2:
@@ -85,7 +85,7 @@ class Deadly(Numbers):
         return super().__getitem__(index)
 
 
-def test_after_a_worker_died_the_stream_goes_on_and_the_loader_runs():
+def test_stream_continues_after_worker_died():
     with Loader(Deadly(4), workers=1, restarts=1) as loader:
         batches = iter(loader)
         assert numbers_of(next(batches) for _ in range(2)) == [0, 1]
@@ -95,8 +95,8 @@ def test_after_a_worker_died_the_stream_goes_on_and_the_loader_runs():
         assert numbers_of(batches) == [3]
 
 
-def test_a_generator_object_whose_worker_died_is_over():
-    """Another worker's copy of it would begin anew."""
+def test_generator_object_ends_if_its_worker_dies():
+    """Another worker's copy of the generator would start from its beginning."""
 
     def dying():
         yield 0
@@ -113,7 +113,7 @@ def test_a_generator_object_whose_worker_died_is_over():
     assert "stopped" in repr(loader)
 
 
-def test_after_a_failure_the_state_is_that_of_the_batch_behind_it():
+def test_state_after_failure_resumes_after_failed_batch():
     with Loader(Bad(5, {2}), workers=2, seed=1) as loader:
         batches = iter(loader)
         next(batches)
@@ -127,7 +127,7 @@ def test_after_a_failure_the_state_is_that_of_the_batch_behind_it():
 
 
 def loops_over(loader, count):
-    """What so many loops gave, each with the kind of the error that ended it."""
+    """Return the batches of a number of loops, each with the type of the error that ended it."""
     found = []
     for _ in range(count):
         found.append([])
@@ -139,7 +139,7 @@ def loops_over(loader, count):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_behind_the_failure_of_the_last_batch_a_loop_is_the_next_epoch_but_of_a_stream_its_end(workers):
+def test_loop_after_failed_last_batch_is_next_epoch_or_end_of_stream(workers):
     def raises_at_the_last(number):
         if number == 2:
             raise LookupError(number)
@@ -155,7 +155,7 @@ def test_behind_the_failure_of_the_last_batch_a_loop_is_the_next_epoch_but_of_a_
 
 
 class Counting(Numbers):
-    """Counts in the trainer, by threads, what was computed."""
+    """A source that counts computed items in the trainer, with threads."""
 
     def __init__(self, length):
         super().__init__(length)
@@ -167,15 +167,15 @@ class Counting(Numbers):
         return super().__getitem__(index)
 
 
-def test_one_epoch_computes_nothing_of_the_next_one():
+def test_first_epoch_computes_no_batch_of_second():
     source = Counting(5)
     with Loader(source, workers=2, backend="thread") as loader:
         assert numbers_of(loader) == [0, 1, 2, 3, 4]
-        loader._engine.pipeline.pause()  # until nothing is at work
+        loader._engine.pipeline.pause()  # until no work item is running
         assert sorted(source.computed) == [0, 1, 2, 3, 4]
 
 
-def test_from_the_second_epoch_on_the_next_one_is_computed_ahead():
+def test_next_epoch_is_computed_ahead_from_second_epoch_on():
     with Loader(Numbers(5), workers=2, max_queue_size=4) as loader:
         for _ in range(2):
             assert numbers_of(loader) == [0, 1, 2, 3, 4]
@@ -185,7 +185,7 @@ def test_from_the_second_epoch_on_the_next_one_is_computed_ahead():
         assert pipeline.num_ready == 4
 
 
-def test_an_epoch_end_of_its_own_opens_no_second_epoch_that_nobody_asked_for():
+def test_on_epoch_end_does_not_open_unrequested_epoch():
     class Ending(Counting):
         ends = 0
 
@@ -205,7 +205,7 @@ def test_an_epoch_end_of_its_own_opens_no_second_epoch_that_nobody_asked_for():
 
 
 @KINDS
-def test_threads_share_one_iterator_each_batch_goes_to_one_and_the_end_to_all(backend, workers):
+def test_threads_share_iterator_and_all_see_its_end(backend, workers):
     with Loader(Numbers(200), workers=workers, backend=backend) as loader:
         for _ in range(2):
             batches, found = iter(loader), []
@@ -217,7 +217,7 @@ def test_threads_share_one_iterator_each_batch_goes_to_one_and_the_end_to_all(ba
             assert sorted(found) == list(range(200))
 
 
-def test_statistics_stay_after_the_end():
+def test_statistics_remain_after_stop():
     with Loader(Numbers(4), workers=1) as loader:
         assert repr(loader) == "<Loader of Numbers, 1 workers (process), not started>"
         list(loader)
@@ -226,19 +226,19 @@ def test_statistics_stay_after_the_end():
     assert "stopped" in repr(loader)
 
 
-def test_a_loader_is_not_sent_to_another_process():
+def test_loader_cannot_be_pickled():
     with pytest.raises(TypeError, match="Send the source, and create a Loader there"):
         pickle.dumps(Loader(Numbers(4), workers=1))
 
 
-def test_a_generator_object_for_several_processes_is_refused_with_the_two_ways_out():
+def test_generator_object_for_several_processes_raises_with_remedies():
     with pytest.raises(ValueError, match=r"(?s)copy.*worker_info.*workers=1"):
         Loader((number for number in range(4)), workers=2)
 
 
 @KINDS
-def test_the_source_of_a_loader_that_is_gone_is_gone_too(backend, workers):
-    """By its references alone: its files are closed then, and the garbage collector may come much later."""
+def test_source_is_released_with_its_loader(backend, workers):
+    """By its reference count: its files are closed at once, without waiting for the garbage collector."""
     source = Numbers(6)
     is_gone = weakref.ref(source)
     with Loader(source, workers=workers, backend=backend) as loader:
@@ -253,7 +253,7 @@ def test_the_source_of_a_loader_that_is_gone_is_gone_too(backend, workers):
 
 
 @pytest.mark.parametrize("backend", ["process", "thread"])
-def test_a_generator_function_that_never_asks_where_it_is_warns_once(backend):
+def test_unsharded_generator_function_warns_once(backend):
     def unsharded():
         yield from range(3)
 
@@ -266,7 +266,7 @@ def test_a_generator_function_that_never_asks_where_it_is_warns_once(backend):
 
 
 @pytest.mark.parametrize("backend", ["process", "thread"])
-def test_a_generator_function_that_takes_its_share_warns_not(backend):
+def test_sharded_generator_function_does_not_warn(backend):
     def sharded():
         info = mpqueue.worker_info()
         yield from range(info.id, 4, info.num_workers)
@@ -276,13 +276,13 @@ def test_a_generator_function_that_takes_its_share_warns_not(backend):
 
 
 def stand_in_for_torch():
-    """A class hierarchy that looks like torch's."""
+    """Return a class hierarchy like torch's."""
     dataset = type("Dataset", (), {"__module__": "torch.utils.data.dataset", "__getitem__": lambda self, index: 1 / 0})
     return type("IterableDataset", (dataset,), {"__module__": "torch.utils.data.dataset"})
 
 
 @KINDS
-def test_an_iterable_dataset_of_torch_is_iterated(backend, workers):
+def test_torch_iterable_dataset_is_iterated(backend, workers):
     class Lines(stand_in_for_torch()):
         def __len__(self):
             return 5
@@ -301,8 +301,8 @@ def test_an_iterable_dataset_of_torch_is_iterated(backend, workers):
     ("backend", "workers", "batch_size"),
     [("process", 2, None), ("process", 2, 2), ("thread", 2, None), ("thread", 1, 2), ("process", 0, None)],
 )
-def test_an_iterator_of_which_nothing_was_taken_takes_nothing_from_the_next_one(backend, workers, batch_size):
-    """Trainers make one to see whether they can; what workers had computed for it is still to be handed out."""
+def test_unused_iterator_takes_no_batch(backend, workers, batch_size):
+    """Trainers create one to test the loader; batches that workers have computed for it are still delivered."""
 
     def sharded():
         info = mpqueue.worker_info()
@@ -324,7 +324,7 @@ SOURCES = pytest.mark.parametrize(
 
 @SOURCES
 @KINDS
-def test_two_loops_at_once_over_one_loader_are_an_error_of_the_older_one(backend, workers, source):
+def test_second_loop_invalidates_first_loop(backend, workers, source):
     with Loader(source, workers=min(workers, 1), backend=backend) as loader:
         with pytest.raises(RuntimeError, match=r"of epoch 0 was invalidated by a later iterator .* create two Loaders"):
             list(zip(loader, loader, strict=False))
@@ -343,7 +343,7 @@ def test_two_loops_at_once_over_one_loader_are_an_error_of_the_older_one(backend
 
 @SOURCES
 @KINDS
-def test_an_iterator_that_was_left_or_has_given_all_is_over_without_an_error(backend, workers, source):
+def test_finished_or_abandoned_iterator_ends_without_error(backend, workers, source):
     with Loader(source, workers=min(workers, 1), backend=backend) as loader:
         for _ in loader:
             break
@@ -358,7 +358,7 @@ def test_an_iterator_that_was_left_or_has_given_all_is_over_without_an_error(bac
 
 
 @KINDS
-def test_an_iterator_that_was_not_asked_for_its_end_has_given_all_the_same(backend, workers):
+def test_iterator_is_finished_after_last_batch(backend, workers):
     with Loader(Numbers(3), workers=workers, backend=backend) as loader:
         asked_thrice = iter(loader)
         assert [int(next(asked_thrice)[0]) for _ in range(3)] == [0, 1, 2]
@@ -390,7 +390,7 @@ ITERATORS = pytest.mark.parametrize(
 @pytest.mark.filterwarnings("ignore:the source cannot be sent")
 @ITERATORS
 @KINDS
-def test_a_second_epoch_of_a_generator_object_is_an_error_that_says_what_to_pass(backend, workers, make):
+def test_second_epoch_of_generator_object_raises_with_remedy(backend, workers, make):
     with Loader(make(), workers=min(workers, 1), backend=backend) as loader:
         assert numbers_of(loader) == [0, 1, 2, 3]
         for _ in range(2):
@@ -406,7 +406,7 @@ def test_a_second_epoch_of_a_generator_object_is_an_error_that_says_what_to_pass
 @pytest.mark.filterwarnings("ignore:the source cannot be sent")
 @ITERATORS
 @KINDS
-def test_a_loop_over_a_generator_object_that_was_left_goes_on_in_the_next_one(backend, workers, make):
+def test_next_loop_continues_abandoned_generator_object(backend, workers, make):
     with Loader(make(), workers=min(workers, 1), backend=backend) as loader:
         for batch in loader:
             assert batch[0] == 0
@@ -421,7 +421,7 @@ def test_a_loop_over_a_generator_object_that_was_left_goes_on_in_the_next_one(ba
 
 
 class Both(Countdown):
-    """A sequence that is its own iterator, as Keras's image iterators are."""
+    """A sequence that is its own iterator, like Keras's image iterators."""
 
     def __len__(self):
         return 2
@@ -431,7 +431,7 @@ class Both(Countdown):
 
 
 @KINDS
-def test_a_sequence_that_is_an_iterator_too_has_epochs(backend, workers):
+def test_sequence_that_is_an_iterator_has_epochs(backend, workers):
     with Loader(Both(), workers=workers, backend=backend) as loader:
         next(iter(loader))
         assert [numbers_of(loader) for _ in range(2)] == [[0, 1]] * 2

@@ -1,4 +1,4 @@
-"""A loop that another one has ended takes nothing of it, whichever thread is in its `next`."""
+"""A loop that a later loop has invalidated takes no batch, whichever thread is in its `next`."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ KINDS = {
 
 
 class Held:
-    """Item 2 waits for an event."""
+    """A source with an item 2 that waits for an event."""
 
     def __init__(self):
         self.go_on = threading.Event()
@@ -38,7 +38,7 @@ def stream_of(held):
 
 
 class Asking(threading.Thread):
-    """Asks an iterator for one more."""
+    """A thread that requests one more batch from an iterator."""
 
     def __init__(self, batches):
         super().__init__(daemon=True)
@@ -52,7 +52,7 @@ class Asking(threading.Thread):
 
 
 def asleep(batches, loader):
-    """Return a thread that asks for one more, and waits for it."""
+    """Return a thread that waits for one more batch."""
     asking = Asking(batches)
     asking.start()
     while not loader._engine.pipeline.backend._consumers:
@@ -62,7 +62,7 @@ def asleep(batches, loader):
 
 @pytest.mark.parametrize("progress", [False, True])
 @pytest.mark.parametrize("is_stream", [False, True])
-def test_who_waits_in_a_loop_is_told_at_once_that_another_has_begun(is_stream, progress):
+def test_waiting_loop_raises_at_once_when_invalidated(is_stream, progress):
     held = Held()
     source = stream_of(held) if is_stream else held
     workers = 1 if is_stream else 2
@@ -81,8 +81,8 @@ def test_who_waits_in_a_loop_is_told_at_once_that_another_has_begun(is_stream, p
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("num_taken", [0, 2])
-def test_one_that_looked_before_the_other_began_takes_nothing(kind, num_taken):
-    """Its thread has looked whether it is the latest, and gets the lock of the stream after the other began."""
+def test_invalidated_loop_takes_no_batch(kind, num_taken):
+    """Its thread has checked for a later iterator, and acquires the lock after that iterator was created."""
     held = Held()
     held.go_on.set()
     source = [*range(LENGTH)] if kind == "process" else held
@@ -96,7 +96,7 @@ def test_one_that_looked_before_the_other_began_takes_nothing(kind, num_taken):
         assert list(second) == list(range(LENGTH))
 
 
-def test_who_waits_when_the_loader_is_stopped_has_a_silent_end():
+def test_stop_ends_waiting_loop_silently():
     held = Held()
     with Loader(held, batch_size=None, **KINDS["thread"]) as loader:
         first = iter(loader)

@@ -1,4 +1,4 @@
-"""What a newcomer does wrong is said at construction, before any process starts, with what to do instead."""
+"""Mistakes of new users raise at construction, before any process starts, with a remedy."""
 
 import sys
 from pathlib import Path
@@ -14,36 +14,36 @@ FACES = pytest.mark.parametrize("make", [Loader, OrderedEnqueuer])
 
 
 @FACES
-def test_a_class_instead_of_an_instance(make):
+def test_class_instead_of_instance(make):
     with pytest.raises(TypeError, match=r"the class Numbers: pass an instance of it, Numbers\(\.\.\.\)"):
         make(Numbers)
 
 
-def test_a_class_as_a_generator():
+def test_class_as_generator():
     with pytest.raises(TypeError, match="pass an instance"):
         GeneratorEnqueuer(Numbers)
 
 
 @FACES
-def test_a_tuple_of_arrays(make):
+def test_tuple_of_arrays(make):
     with pytest.raises(TypeError, match="a tuple of 2 arrays, which would be 2 batches: pass an object whose"):
         make((np.zeros((9, 3)), np.zeros(9)))
 
 
 @FACES
-def test_a_dict_of_columns(make):
+def test_dict_of_columns(make):
     with pytest.raises(
         TypeError, match=r"a dict of columns \('x', 'y', \.\.\.\).*a dict with that slice of.*number of batches$"
     ):
         make({"x": np.zeros(9), "y": np.zeros(9)})
 
 
-def test_a_dict_of_columns_where_items_are_samples():
+def test_dict_of_columns_with_batch_size():
     with pytest.raises(TypeError, match=r"and item 0 of it is no sample.*a dict with that row of.*number of samples$"):
         Loader({"x": np.zeros(9), "y": np.zeros(9)}, batch_size=3)
 
 
-def test_a_list_of_arrays_is_a_sequence_of_batches():
+def test_list_of_arrays_is_sequence_of_batches():
     with Loader([np.zeros(2), np.ones(2)], workers=0) as loader:
         assert [int(batch[0]) for batch in loader] == [0, 1]
 
@@ -57,7 +57,7 @@ def test_start_method_nursery_is_deprecated_and_means_forkserver(make):
 
 
 def needs_an_argument(worker_id):
-    """As torch's worker_init_fn."""
+    """Take an argument, like torch's worker_init_fn."""
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def needs_an_argument(worker_id):
     ],
 )
 @FACES
-def test_a_wrong_option_is_named(make, option, kind, text):
+def test_wrong_option_is_named(make, option, kind, text):
     with pytest.raises(kind, match=text):
         make(Numbers(), **option)
 
@@ -84,12 +84,12 @@ def test_use_multiprocessing_must_be_true_or_false():
         OrderedEnqueuer(Numbers(), "yes")
 
 
-def test_threads_have_no_start_method():
+def test_start_method_is_invalid_for_threads():
     with pytest.raises(ValueError, match="start_method='spawn' is about worker processes"):
         Loader(Numbers(), backend="thread", start_method="spawn")
 
 
-def test_a_state_that_is_none_is_named():
+def test_invalid_state_is_named():
     with pytest.raises(ValueError, match="lacks seed, epoch, position"):
         Loader(Numbers(), workers=0).load_state_dict({})
     with pytest.raises(TypeError, match="takes what state_dict"):
@@ -100,7 +100,7 @@ def test_a_state_that_is_none_is_named():
     ("length", "kind", "text"),
     [(-3, ValueError, r"len\(Odd\) is -3"), (2.5, TypeError, r"len\(Odd\) must be an integer.*2.5")],
 )
-def test_an_impossible_length_is_named_with_its_class(length, kind, text):
+def test_impossible_length_is_named_with_class(length, kind, text):
     class Odd(Numbers):
         def __len__(self):
             return length
@@ -109,14 +109,14 @@ def test_an_impossible_length_is_named_with_its_class(length, kind, text):
         next(iter(Loader(Odd(), workers=0)))
 
 
-def test_a_table_of_pandas_is_one_of_columns():
+def test_pandas_table_is_table_of_columns():
     pandas = pytest.importorskip("pandas")
     for make in (Loader, lambda source: Loader(source, batch_size=2), OrderedEnqueuer):
         with pytest.raises(TypeError, match=r"a DataFrame of pandas.*columns.*to_dict\(\"records\"\).*iloc\[index\]"):
             make(pandas.DataFrame({"x": [1, 2, 3]}))
 
 
-def test_a_series_is_asked_by_its_labels():
+def test_series_is_indexed_by_labels():
     pandas = pytest.importorskip("pandas")
     for index in ([5, 6, 7], ["a", "b", "c"], [2, 1, 0]):
         with pytest.raises(TypeError, match=r"a Series of pandas with an index of its own.*reset_index\(drop=True\)"):
@@ -127,7 +127,7 @@ def test_a_series_is_asked_by_its_labels():
 
 
 def _table_of(library, name):
-    """One of a library that is not installed here: it is known by the name of its class."""
+    """Return a table of a library that is not installed: it is recognized by the name of its class."""
     return type(name, (list,), {"__module__": f"{library}.frame"})([1, 2])
 
 
@@ -135,7 +135,7 @@ def _table_of(library, name):
     ("library", "name", "remedy"),
     [("polars", "DataFrame", r"frame\.to_dicts\(\)"), ("pyarrow", "Table", r"table\.to_pylist\(\)")],
 )
-def test_a_table_of_another_library_is_one_too(library, name, remedy):
+def test_table_of_another_library_is_recognized(library, name, remedy):
     with pytest.raises(TypeError, match=f"a {name} of {library}.*{remedy}"):
         Loader(_table_of(library, name), batch_size=2)
 
@@ -153,12 +153,12 @@ def test_a_table_of_another_library_is_one_too(library, name, remedy):
     ],
     ids=["consumer", "set", "frozenset", "path", "loader", "enqueuer"],
 )
-def test_what_is_not_asked_by_index(make, source, text):
+def test_sources_without_integer_index_raise(make, source, text):
     with pytest.raises(TypeError, match=text):
         make(source)
 
 
-def test_what_lacks_only_a_length_is_told_so():
+def test_source_without_length_raises_with_remedy():
     class Endless:
         def __getitem__(self, index):
             return index
@@ -167,7 +167,7 @@ def test_what_lacks_only_a_length_is_told_so():
         Loader(Endless())
 
 
-def test_what_can_only_be_iterated_is_told_how():
+def test_iterable_source_raises_with_remedy():
     class Stream:
         def __iter__(self):
             return iter(range(3))
@@ -176,12 +176,12 @@ def test_what_can_only_be_iterated_is_told_how():
         Loader(Stream())
 
 
-def test_an_array_is_no_number():
+def test_array_option_is_not_a_number():
     with pytest.raises(TypeError, match="workers must be an integer, got array"):
         Loader([1, 2], workers=np.zeros(4))
 
 
-def test_a_sampler_of_less_than_a_batch_that_is_dropped():
+def test_sampler_shorter_than_dropped_batch_raises():
     with pytest.raises(ValueError, match="drop_last leaves no batch: the sampler gives 2 indices, and a batch takes 8"):
         Loader([*range(9)], batch_size=8, sampler=[1, 2], drop_last=True)
     with pytest.raises(ValueError, match="one batch for each rank takes 8"):
@@ -193,9 +193,9 @@ def test_a_sampler_of_less_than_a_batch_that_is_dropped():
         next(iter(loader))
 
 
-def test_a_tensor_that_numpy_has_no_dtype_for_is_named_with_the_remedy():
+def test_tensor_without_numpy_dtype_raises_with_remedy():
     class Bfloat16:
-        """As a tensor of torch: it can be exported, and NumPy cannot take it."""
+        """A tensor like torch's: it supports DLPack, but NumPy cannot convert it."""
 
         dtype = "torch.bfloat16"
         __dlpack__ = None
@@ -210,7 +210,7 @@ def test_a_tensor_that_numpy_has_no_dtype_for_is_named_with_the_remedy():
         next(iter(loader))
 
 
-def test_a_source_without_a_length_is_named_where_it_is_asked_for():
+def test_len_of_source_without_length_names_source():
     with Loader(lambda: iter(())) as loader, pytest.raises(TypeError, match="the source has no length"):
         len(loader)
 
@@ -227,16 +227,16 @@ def test_a_source_without_a_length_is_named_where_it_is_asked_for():
         ({"source": 3}, r"the state contains the state of its source, but Numbers has no load_state_dict\(state\)"),
     ],
 )
-def test_a_state_with_what_no_loader_says_is_refused_and_changes_nothing(changed, text):
+def test_invalid_values_in_state_raise_and_change_nothing(changed, text):
     with Loader(Numbers(), workers=1) as loader:
         batches = iter(loader)
         next(batches)
         with pytest.raises(ValueError, match=text):
             loader.load_state_dict(of_version_1(loader.state_dict(), **changed))
-        assert int(next(batches)[0]) == 1  # the workers go on
+        assert int(next(batches)[0]) == 1  # the workers keep running
 
 
-def test_the_numbers_of_a_state_may_have_become_arrays():
+def test_numbers_of_state_may_be_arrays():
     with Loader(Numbers(), workers=1, shuffle=True, seed=1) as loader:
         whole = [int(batch[0]) for batch in loader]
         state = {"seed": np.int64(1), "epoch": np.array(0), "position": np.uint8(2), "ahead": np.zeros(0, int)}
@@ -246,8 +246,8 @@ def test_the_numbers_of_a_state_may_have_become_arrays():
 
 
 @pytest.mark.parametrize("make", [Loader, OrderedEnqueuer])
-def test_a_length_for_which_no_order_can_be_kept(make):
-    """`len` of `sys.maxsize` says "endless" in some programs; NumPy makes an empty array of it."""
+def test_length_too_large_for_shuffle_raises(make):
+    """`sys.maxsize` means "endless" in some programs; NumPy creates an empty array for it."""
     source = make(Numbers(sys.maxsize), shuffle=True)
     with pytest.raises(
         ValueError, match=r"shuffle=True keeps the order of an epoch in memory, .* has 9,223,372,036,854,775,807 b"
@@ -257,13 +257,13 @@ def test_a_length_for_which_no_order_can_be_kept(make):
 
 
 @pytest.mark.parametrize("make", [Loader, GeneratorEnqueuer])
-def test_a_generator_function_that_needs_arguments(make):
+def test_generator_function_with_required_arguments_raises(make):
     with pytest.raises(TypeError, match=r"called without arguments, but needs_an_argument\(worker_id\) needs some"):
         make(needs_an_argument)
 
 
 def forgets_to_yield():
-    """As a function whose `yield` was left out."""
+    """Return None, like a function with a missing `yield`."""
 
 
 def returns_a_number():
@@ -275,7 +275,7 @@ def returns_a_number():
     ("function", "got"),
     [(forgets_to_yield, "None: did you forget `yield`, or `return`?"), (returns_a_number, "int: 5")],
 )
-def test_a_generator_function_that_returns_no_iterator(function, got, options):
+def test_generator_function_without_iterator_raises(function, got, options):
     with Loader(function, **options) as loader, pytest.raises(TypeError) as caught:
         next(iter(loader))
     assert str(caught.value) == f"the generator function {function.__name__} must return an iterator, got {got}"

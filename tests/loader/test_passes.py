@@ -1,4 +1,4 @@
-"""What Keras 3's fit loop asks of its enqueuer: passes, epochs that are parts of them, and workers that outlive both."""
+"""Calls of Keras 3's fit loop to its enqueuer: passes, epochs within passes, and workers that outlive both."""
 
 import gc
 import os
@@ -20,7 +20,7 @@ KINDS = [pytest.param(True, id="processes"), pytest.param(False, id="threads")]
 
 
 class Marked:
-    """Item i gives (i, state, process, a random number); hooks change the state."""
+    """A dataset with items (i, state, process, a random number); hooks change the state."""
 
     def __init__(self, length=4):
         self.num_batches, self.state = length, 0
@@ -48,7 +48,7 @@ def indices(generator, count):
 
 
 def epoch(enqueuer, generator, count):
-    """What Keras does around an epoch of `count` steps; the marks of its batches."""
+    """Run an epoch of `count` steps as Keras does; return the marks of its batches."""
     enqueuer.start()
     marks = take(generator, count)
     enqueuer.stop()
@@ -61,7 +61,7 @@ def processes(request):
     return request.param
 
 
-def test_each_get_is_a_pass_from_item_0_with_what_the_dataset_is_then(processes):
+def test_each_get_starts_pass_with_current_dataset(processes):
     enqueuer = PassEnqueuer(Marked(), 2, processes)
     for state in range(3):
         marks = epoch(enqueuer, enqueuer.get(), 4)
@@ -69,7 +69,7 @@ def test_each_get_is_a_pass_from_item_0_with_what_the_dataset_is_then(processes)
         assert set(marks[:, 1]) == {state}
 
 
-def test_a_pass_ends_with_its_last_batch():
+def test_pass_ends_with_last_batch():
     enqueuer = PassEnqueuer(Marked(3), 1, True)
     enqueuer.start()
     generator = enqueuer.get()
@@ -79,7 +79,7 @@ def test_a_pass_ends_with_its_last_batch():
     assert enqueuer.is_running()
 
 
-def test_the_order_is_the_one_that_random_shuffle_draws_at_the_first_batch(processes):
+def test_order_is_drawn_by_random_shuffle_at_first_batch(processes):
     enqueuer = PassEnqueuer(Marked(6), 2, processes, shuffle=True)
     random.seed(3)
     enqueuer.start()
@@ -94,7 +94,7 @@ def test_the_order_is_the_one_that_random_shuffle_draws_at_the_first_batch(proce
     assert (drawn, after) == (expected, random.random())
 
 
-def test_epochs_shorter_than_a_pass_go_on_where_the_last_one_stopped(processes):
+def test_epochs_shorter_than_pass_continue_it(processes):
     enqueuer = PassEnqueuer(Marked(7), 2, processes)
     generator = enqueuer.get()
     marks = [epoch(enqueuer, generator, 2)[:, :2].tolist() for _ in range(3)]
@@ -102,7 +102,7 @@ def test_epochs_shorter_than_a_pass_go_on_where_the_last_one_stopped(processes):
 
 
 class Noting(Unhooked):
-    """Writes down which items were computed, in a file that all processes share."""
+    """A dataset that records computed items in a file that all processes share."""
 
     def __init__(self, length, path):
         super().__init__(length)
@@ -118,7 +118,7 @@ class Noting(Unhooked):
             return [int(line) for line in notes]
 
 
-def test_what_was_computed_ahead_counts_if_the_dataset_is_what_it_was(tmp_path, processes):
+def test_batches_computed_ahead_are_kept_if_dataset_is_unchanged(tmp_path, processes):
     source = Noting(8, tmp_path / "items")
     enqueuer = PassEnqueuer(source, 1, processes)
     generator = enqueuer.get()
@@ -129,7 +129,7 @@ def test_what_was_computed_ahead_counts_if_the_dataset_is_what_it_was(tmp_path, 
     assert source.noted() == list(range(8))
 
 
-def test_the_very_first_batch_is_computed_alone_and_a_dropped_pass_costs_no_other_item(tmp_path, processes):
+def test_first_batch_is_computed_alone(tmp_path, processes):
     source = Noting(4, tmp_path / "items")
     enqueuer = PassEnqueuer(source, 2, processes)
     enqueuer.start()
@@ -142,21 +142,21 @@ def test_the_very_first_batch_is_computed_alone_and_a_dropped_pass_costs_no_othe
     assert sorted(source.noted()) == [0, 0, 1, 2, 3]
 
 
-def test_an_endless_dataset_goes_on_over_epochs_and_begins_anew_with_a_new_pass(processes):
+def test_endless_dataset_restarts_with_new_pass(processes):
     enqueuer = PassEnqueuer(Marked(None), 2, processes, max_queue_size=3)
     generator = enqueuer.get()
     assert [epoch(enqueuer, generator, 3)[:, 0].tolist() for _ in range(2)] == [[0, 1, 2], [3, 4, 5]]
     assert epoch(enqueuer, enqueuer.get(), 2)[:, 0].tolist() == [0, 1]
 
 
-def test_workers_live_across_passes_and_epochs():
+def test_workers_outlive_passes_and_epochs():
     enqueuer = PassEnqueuer(Marked(), 2, True)
     workers = {pid for _ in range(4) for pid in epoch(enqueuer, enqueuer.get(), 4)[:, 2]}
     assert len(workers) <= 2
     assert os.getpid() not in workers
 
 
-def test_a_batch_outside_of_an_epoch_is_refused(processes):
+def test_batch_outside_of_epoch_raises(processes):
     enqueuer = PassEnqueuer(Marked(), 1, processes)
     with pytest.raises(ValueError, match=r"call start\(\)"):
         next(enqueuer.get())
@@ -166,7 +166,7 @@ def test_a_batch_outside_of_an_epoch_is_refused(processes):
         next(generator)
 
 
-def test_a_new_iterator_ends_the_older_one_and_goes_on():
+def test_new_iterator_invalidates_older_one_and_continues():
     enqueuer = PassEnqueuer(Marked(), 1, True)
     enqueuer.start()
     older, newer = enqueuer.get(), enqueuer.get()
@@ -177,7 +177,7 @@ def test_a_new_iterator_ends_the_older_one_and_goes_on():
     assert indices(newer, 2) == [2, 3]
 
 
-def test_none_is_handed_out_like_any_other_batch(processes):
+def test_none_is_delivered_like_other_batches(processes):
     class Hollow(Marked):
         def __getitem__(self, index):
             return None
@@ -187,7 +187,7 @@ def test_none_is_handed_out_like_any_other_batch(processes):
     assert list(enqueuer.get()) == [None, None]
 
 
-def test_what_an_item_raises_comes_in_its_place_and_ends_the_workers(processes):
+def test_exception_of_item_replaces_batch_and_stops_workers(processes):
     class Raising(Marked):
         def __getitem__(self, index):
             if index == 2 and self.state == 0:
@@ -201,13 +201,13 @@ def test_what_an_item_raises_comes_in_its_place_and_ends_the_workers(processes):
     with pytest.raises(LookupError, match="item 2"):
         next(generator)
     assert not enqueuer.is_running()
-    assert enqueuer.statistics().batches == 3  # the last figures stay
+    assert enqueuer.statistics().batches == 3  # the last statistics remain
     assert not enqueuer._engine.is_running
     enqueuer.source.on_epoch_end()
     assert epoch(enqueuer, enqueuer.get(), 4)[:, 0].tolist() == [0, 1, 2, 3]
 
 
-def test_a_killed_worker_is_replaced_and_no_batch_is_lost():
+def test_killed_worker_is_replaced_without_loss():
     enqueuer = PassEnqueuer(Marked(20), 2, True)
     enqueuer.start()
     generator = enqueuer.get()
@@ -217,7 +217,7 @@ def test_a_killed_worker_is_replaced_and_no_batch_is_lost():
 
 
 class Held(Marked):
-    """Item 2 waits at the gate while the state is 0."""
+    """A dataset with an item 2 that waits at the gate while the state is 0."""
 
     def __init__(self, gate, length=4):
         super().__init__(length)
@@ -230,7 +230,7 @@ class Held(Marked):
 
 
 @pytest.mark.parametrize("ballast_bytes", [8, 1 << 20, 32 << 20], ids=["small", "pushed", "forked anew"])
-def test_a_worker_at_an_abandoned_item_gets_every_state_that_follows(ballast_bytes):
+def test_busy_worker_receives_all_later_states(ballast_bytes):
     with Gate() as gate:
         source = Held(gate.address)
         enqueuer = PassEnqueuer(source, 1, True)
@@ -239,7 +239,7 @@ def test_a_worker_at_an_abandoned_item_gets_every_state_that_follows(ballast_byt
         held = gate.arrival()
         for state in (1, 2):
             source.state, source.ballast = state, np.full(ballast_bytes, state, np.uint8)
-            enqueuer._begin()  # the worker holds item 2 of the first pass, and reads nothing yet
+            enqueuer._begin()  # the worker computes item 2 of the first pass, and does not read messages yet
         held.let_go()
         marks = take(enqueuer.get(), 4)
     assert marks[:, :2].tolist() == [[0, 2], [1, 2], [2, 2], [3, 2]]
@@ -247,7 +247,7 @@ def test_a_worker_at_an_abandoned_item_gets_every_state_that_follows(ballast_byt
     assert enqueuer.statistics().slots_in_use == 0
 
 
-def test_stop_waits_until_no_thread_is_at_an_item():
+def test_stop_waits_for_threads_that_compute():
     inside, go_on, left = threading.Event(), threading.Event(), []
 
     class Slow(Marked):
@@ -272,7 +272,7 @@ def test_stop_waits_until_no_thread_is_at_an_item():
     assert left == [2]
 
 
-def test_stop_waits_no_longer_for_a_thread_than_a_batch_may_take():
+def test_stop_waits_at_most_batch_timeout_for_thread():
     go_on = threading.Event()
 
     class Hanging(Marked):
@@ -291,7 +291,7 @@ def test_stop_waits_no_longer_for_a_thread_than_a_batch_may_take():
     assert indices(generator, 2) == [2, 3]  # the hooks may have changed the dataset: computed again
 
 
-def test_parking_loses_nothing_and_draws_nothing_anew(processes):
+def test_parking_loses_no_batch_and_keeps_order(processes):
     def run(*, park):
         enqueuer = PassEnqueuer(Marked(6), 2, processes, shuffle=True, options=Options(seed=5))
         random.seed(1)
@@ -305,7 +305,7 @@ def test_parking_loses_nothing_and_draws_nothing_anew(processes):
     assert run(park=True) == run(park=False)
 
 
-def test_a_pass_that_is_over_stays_over_after_parking():
+def test_finished_pass_is_finished_after_parking():
     enqueuer = PassEnqueuer(Marked(2), 1, True)
     enqueuer.start()
     generator = enqueuer.get()
@@ -314,7 +314,7 @@ def test_a_pass_that_is_over_stays_over_after_parking():
     assert list(generator) == []
 
 
-def test_shutdown_ends_the_workers_of_passes_and_the_next_batch_brings_them_back():
+def test_shutdown_stops_workers_until_next_batch():
     enqueuer = PassEnqueuer(Marked(4), 1, True)
     enqueuer.start()
     generator = enqueuer.get()
@@ -325,7 +325,7 @@ def test_shutdown_ends_the_workers_of_passes_and_the_next_batch_brings_them_back
     assert indices(generator, 3) == [1, 2, 3]
 
 
-def test_an_enqueuer_that_nobody_holds_ends_its_workers(processes):
+def test_collected_enqueuer_stops_its_workers(processes):
     enqueuer = PassEnqueuer(Marked(), 1, processes)
     enqueuer.start()
     take(enqueuer.get(), 2)
@@ -336,7 +336,7 @@ def test_an_enqueuer_that_nobody_holds_ends_its_workers(processes):
     assert pipeline.is_stopped
 
 
-def test_random_state_determines_draws_and_no_two_enqueuers_draw_the_same_numbers():
+def test_random_state_determines_draws_of_each_enqueuer():
     def drawn():
         enqueuer = PassEnqueuer(Marked(), 1, False)
         return epoch(enqueuer, enqueuer.get(), 1)[0, 3]
@@ -352,7 +352,7 @@ def test_random_state_determines_draws_and_no_two_enqueuers_draw_the_same_number
     assert drawn_by_three() == first
 
 
-def test_no_two_batches_of_a_run_draw_the_same_numbers():
+def test_batches_of_run_draw_different_numbers():
     enqueuer = PassEnqueuer(Marked(), 2, True)
     drawn = np.concatenate([epoch(enqueuer, enqueuer.get(), 4)[:, 3] for _ in range(3)])
     assert len(set(drawn)) == 12
@@ -367,19 +367,19 @@ def test_no_two_batches_of_a_run_draw_the_same_numbers():
         ({"max_queue_size": -1}, ValueError),
     ],
 )
-def test_impossible_options_are_refused_before_anything_starts(options, error):
+def test_invalid_options_raise_before_start(options, error):
     with pytest.raises(error):
         PassEnqueuer(Marked(), **options)
 
 
-def test_a_dataset_without_batches_is_refused_at_the_first_batch():
+def test_empty_dataset_raises_at_first_batch():
     enqueuer = PassEnqueuer(Marked(0), 1, True)
     enqueuer.start()
     with pytest.raises(ValueError, match="num_batches is 0"):
         next(enqueuer.get())
 
 
-def test_idle_workers_end_by_themselves_and_the_next_batch_brings_others(monkeypatch, deadlock_s):
+def test_idle_workers_stop_and_next_batch_restarts_them(monkeypatch, deadlock_s):
     monkeypatch.setattr(idle, "IDLE_S", 0.05)
     enqueuer = PassEnqueuer(Marked(), 1, True)
     enqueuer.start()
@@ -391,7 +391,7 @@ def test_idle_workers_end_by_themselves_and_the_next_batch_brings_others(monkeyp
 
 
 class FakePool(idle.Pool):
-    """A pool of which it can be said whether it is in use; tells when it was parked."""
+    """A pool that a test marks as used or unused; it records when it was parked."""
 
     def __init__(self, source=None, *, running=False):
         super().__init__(source)
@@ -418,14 +418,14 @@ def watch(monkeypatch):
         timer.join()
 
 
-def test_a_pool_is_parked_when_its_patience_is_over(monkeypatch, watch, deadlock_s):
+def test_pool_is_parked_after_its_patience(monkeypatch, watch, deadlock_s):
     monkeypatch.setattr(idle, "IDLE_S", 0.01)
     pool = FakePool(running=True)
     watch.add(pool)
     assert pool.parked.wait(deadlock_s)
 
 
-def test_a_pool_that_comes_when_all_others_were_parked_is_watched_too(watch):
+def test_pool_added_after_all_were_parked_is_watched(watch):
     for _ in range(2):
         assert watch._timer is None
         pool = FakePool(running=True)
@@ -436,7 +436,7 @@ def test_a_pool_that_comes_when_all_others_were_parked_is_watched_too(watch):
         assert pool.parked.is_set()
 
 
-def test_patience_is_twice_the_longest_time_after_which_a_pool_was_asked_again():
+def test_patience_is_twice_the_longest_pause():
     pool = FakePool()
     pool.last_use -= 1000
     pool.touch()
@@ -445,7 +445,7 @@ def test_patience_is_twice_the_longest_time_after_which_a_pool_was_asked_again()
     assert pool.patience_s >= 2000
 
 
-def test_a_pool_in_use_is_not_parked_and_looked_at_again_later(watch):
+def test_used_pool_is_not_parked_and_checked_later(watch):
     pool = FakePool()
     pool.in_use = True
     watch.add(pool)
@@ -458,7 +458,7 @@ def test_a_pool_in_use_is_not_parked_and_looked_at_again_later(watch):
     pool.in_use = False
 
 
-def test_a_new_pool_takes_the_place_of_stopped_ones_of_its_source_and_of_the_oldest(watch):
+def test_new_pool_replaces_stopped_and_oldest_pools(watch):
     source = object()
     same, running = FakePool(source), FakePool(source, running=True)
     others = [FakePool() for _ in range(idle.MAX_STOPPED + 1)]
@@ -470,7 +470,7 @@ def test_a_new_pool_takes_the_place_of_stopped_ones_of_its_source_and_of_the_old
     assert parked == [others[-1], same]
 
 
-def test_a_watch_without_pools_has_no_thread(watch):
+def test_watch_without_pools_has_no_thread(watch):
     pool = FakePool()
     watch.add(pool)
     thread = watch._timer

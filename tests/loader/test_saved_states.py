@@ -1,4 +1,4 @@
-"""States that an earlier release has saved: each is loaded, and continues exactly."""
+"""States saved by an earlier release can be loaded, and continue exactly."""
 
 import io
 import itertools
@@ -38,13 +38,13 @@ def by_pickle(state):
 @pytest.mark.filterwarnings("ignore:the state is of rank:UserWarning")
 @pytest.mark.parametrize("way", [by_pickle, by_json])
 @pytest.mark.parametrize(("name", "world"), OF_LOADERS)
-def test_a_saved_state_of_a_loader_continues(name, world, way):
+def test_saved_state_of_loader_continues(name, world, way):
     states, rest = read(name, world)
     for rank in range(world):
         random.seed(99)
         with CASES[name].make(rank, world) as loader:
             loader.load_state_dict(way(states[rank]))
-            # The orders of later epochs follow from the global generator, which is the program's to save.
+            # The orders of later epochs depend on the global generator, which the program must save.
             count = len(loader) - NUM_BEFORE if "global" in name else NUM_AFTER
             assert take(loader, count)[0] == rest[rank][:count]
 
@@ -59,7 +59,7 @@ def test_saved_states_of_two_ranks_continue_on_one(name):
         assert take(loader, NUM_AFTER)[0] == list(itertools.chain(*zip(*rest, strict=True)))[:NUM_AFTER]
 
 
-def test_each_case_has_its_files():
+def test_each_case_has_files():
     pytest.importorskip("torch")
     cases = {name: case.worlds for name, case in (CASES | saved_states.of_torch()).items()}
     names = [path_of(name, world) for name, worlds in cases.items() for world in worlds]
@@ -68,7 +68,7 @@ def test_each_case_has_its_files():
 
 
 @pytest.mark.parametrize(("name", "world"), OF_TORCH)
-def test_a_saved_state_of_torchs_loader_continues(name, world):
+def test_saved_state_of_torch_loader_continues(name, world):
     torch = pytest.importorskip("torch")
     case = saved_states.of_torch()[name]
     states, rest = read(name, int(world))
@@ -79,14 +79,14 @@ def test_a_saved_state_of_torchs_loader_continues(name, world):
         torch.save(states[rank], file)
         file.seek(0)
         loader.load_state_dict(torch.load(file))
-        # The order of the pass after it follows from a generator, which is the program's to save.
+        # The order of the next pass depends on a generator, which the program must save.
         count = NUM_AFTER if "stream" in name else 10
         assert take(loader, count)[0] == rest[rank][:count]
 
 
 @pytest.mark.usefixtures("servers_directory")
 @pytest.mark.parametrize("name", SERVERS)
-def test_a_saved_journal_of_a_server_continues(name, tmp_path):
+def test_saved_journal_of_server_continues(name, tmp_path):
     journal, rest = read_journal(name)
     path = tmp_path / "journal"
     with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:

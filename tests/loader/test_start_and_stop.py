@@ -1,4 +1,4 @@
-"""Starts and stops: of many enqueuers, many times, and in several threads."""
+"""Starts and stops of many enqueuers, repeatedly, and in several threads."""
 
 import os
 import threading
@@ -57,7 +57,7 @@ def test_start_and_stop_in_several_threads():
     assert failures == []
 
 
-def test_one_enqueuer_is_stopped_by_several_threads_at_once():
+def test_enqueuer_can_be_stopped_by_several_threads():
     for _ in range(5):
         enqueuer = OrderedEnqueuer(Numbers(), True)
         enqueuer.start(2, 4)
@@ -69,7 +69,7 @@ def test_one_enqueuer_is_stopped_by_several_threads_at_once():
         assert not enqueuer.is_running()
 
 
-def test_workers_outlive_the_thread_that_started_them():
+def test_workers_outlive_thread_that_started_them():
     enqueuer = OrderedEnqueuer(Numbers(), True)
     thread = threading.Thread(target=enqueuer.start, args=(2,))
     thread.start()
@@ -79,7 +79,7 @@ def test_workers_outlive_the_thread_that_started_them():
 
 
 class Announcing:
-    """A lock that sets an event when somebody asks for it."""
+    """A lock that sets an event when a thread requests it."""
 
     def __init__(self, lock, event):
         self.lock, self.event = lock, event
@@ -92,14 +92,14 @@ class Announcing:
         return self.lock.__exit__(*exc_info)
 
 
-def test_a_stop_in_the_middle_of_a_start_ends_what_is_being_started(monkeypatch):
-    """The stop comes while the workers are made, so that it finds none yet."""
+def test_stop_during_start_stops_new_workers(monkeypatch):
+    """The stop comes while the workers are created, and finds no pipeline yet."""
     make_backend, arrived = mpqueue.loader.engine.make_backend, threading.Event()
     loader = Loader(Numbers(), workers=1, backend="thread")
 
     def stop():
         loader.stop()
-        arrived.set()  # if it did not wait for the start
+        arrived.set()  # in case it did not wait for the start
 
     stopper = threading.Thread(target=stop)
 

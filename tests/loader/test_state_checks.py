@@ -1,4 +1,4 @@
-"""States that do not fit their loader, and states that were damaged, are refused with an error that says so."""
+"""States that do not match their loader, and damaged states, raise an error with the reason."""
 
 import contextlib
 import copy
@@ -26,7 +26,7 @@ def loader_of(dataset):
 
 
 def begun(loader, count=3):
-    """Return the state of a loader behind some batches."""
+    """Return the state of a loader after some batches."""
     with loader:
         _, batches = take(loader, count)
         state = loader.state_dict()
@@ -106,7 +106,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("num_batches", [0, 3])
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_state_of_another_source_or_order_is_refused_and_both_are_named(name, num_batches):
+def test_state_of_other_source_or_order_raises_and_names_both(name, num_batches):
     make_first, make_second, words = OTHERS[name]
     state = begun(make_first(), num_batches)
     with make_second() as loader:
@@ -134,7 +134,7 @@ LONGER = {
 
 
 @pytest.mark.parametrize("name", LONGER)
-def test_a_longer_source_in_the_same_order_continues(name):
+def test_longer_source_in_same_order_continues(name):
     make_first, make_second = LONGER[name]
     with make_second() as loader:
         whole = take(loader, 12)[0]
@@ -142,7 +142,7 @@ def test_a_longer_source_in_the_same_order_continues(name):
         assert take(loader, 9)[0] == whole[3:]
 
 
-def test_a_source_with_its_own_state_may_change_its_length():
+def test_source_with_state_may_change_length():
     class Growing(Changing):
         def __len__(self):
             return 10 + self.epochs
@@ -155,7 +155,7 @@ def test_a_source_with_its_own_state_may_change_its_length():
         assert take(loader, 20)[0] == whole[13:]
 
 
-def test_a_place_behind_the_end_of_the_source_is_refused_also_without_a_length():
+def test_place_beyond_end_of_source_raises():
     state = {
         name: value for name, value in of_version_1(begun(list_of(80), 19)).items() if name not in {"length", "order"}
     }
@@ -163,12 +163,12 @@ def test_a_place_behind_the_end_of_the_source_is_refused_also_without_a_length()
         list_of(40).load_state_dict(state)
 
 
-def test_a_state_of_a_later_release_is_refused():
+def test_state_of_later_release_raises():
     with pytest.raises(ValueError, match="version 3, and this release reads versions up to 2"):
         list_of(40).load_state_dict(list_of(40).state_dict() | {"version": 3})
 
 
-def test_keys_that_a_program_adds_are_ignored():
+def test_additional_keys_of_state_are_ignored():
     state = begun(list_of(40)) | {"step": 17, "loss": object()}
     with list_of(40) as loader:
         loader.load_state_dict(state)
@@ -184,14 +184,14 @@ def by_torch(state):
 
 
 def as_arrays(state):
-    """As formats of arrays have it."""
+    """Return the state with arrays, like formats of arrays."""
     return state | {
         name: np.array(value) for name, value in state.items() if isinstance(value, int | tuple) and name != "checksum"
     }
 
 
 class Stateful:
-    """A sampler whose state has all kinds of plain data."""
+    """A sampler with all kinds of plain data in its state."""
 
     state = {
         1: (1, 2.5, None), "nested": {"text": "é\ud800", "empty": [], 2: True}, "big": -(1 << 70), "tiny": 5e-324,
@@ -210,7 +210,7 @@ class Stateful:
 
 @pytest.mark.parametrize("way", [lambda state: json.loads(json.dumps(state)), by_torch, copy.deepcopy, as_arrays])
 @pytest.mark.parametrize("options", [{}, {"sampler": Stateful()}], ids=["in order", "sampler"])
-def test_a_state_is_the_same_in_any_file_format(way, options):
+def test_state_survives_any_file_format(way, options):
     state = way(begun(list_of(40, **options)))
     with list_of(40, **options) as loader:
         loader.load_state_dict(state)
@@ -244,7 +244,7 @@ def places(value, path):
         for key in value:
             yield from places(value[key], (*path, key))
     if isinstance(value, list):
-        for number in range(min(len(value), 3)):  # the others are alike
+        for number in range(min(len(value), 3)):  # the others are similar
             yield from places(value[number], (*path, number))
 
 
@@ -268,7 +268,7 @@ KINDS = [
 
 @pytest.mark.filterwarnings("ignore:the state is of rank:UserWarning")
 @pytest.mark.parametrize("name", KINDS)
-def test_each_change_of_a_state_is_one_error(name):
+def test_each_change_of_state_raises(name):
     case = CASES[name]
     world = 2 if 2 in case.worlds else 1
     state = json.loads(json.dumps(play(case, world)[0][0]))
@@ -286,14 +286,14 @@ def test_each_change_of_a_state_is_one_error(name):
 
 @pytest.mark.filterwarnings("ignore:the state is of rank:UserWarning")
 @pytest.mark.parametrize("name", KINDS)
-def test_a_change_of_a_state_without_a_checksum_loads_or_is_a_value_error(name):
-    """Those of earlier releases: what is between the numbers cannot be checked, their kinds can."""
+def test_changed_state_without_checksum_loads_or_raises_value_error(name):
+    """States of earlier releases: numbers cannot be checked, but their types can."""
     case = CASES[name]
     world = 2 if 2 in case.worlds else 1
     state = of_version_1(json.loads(json.dumps(play(case, world)[0][0])))
     for path, changed in edits({key: value for key, value in state.items() if key not in {"source", "sampler"}}):
         if path[0] == "starts" and len(path) > 3:
-            continue  # the inside of a snapshot, which the lane reads when it is opened
+            continue  # inside a snapshot, which is read when the lane is opened
         with case.make(0, world) as loader:
             with contextlib.suppress(ValueError):
                 loader.load_state_dict(changed)
@@ -311,7 +311,7 @@ def test_checksums_of_different_values_differ():
 
 
 @pytest.mark.parametrize("numbers", [[], [1, 2, 3], [-1, 1 << 40]])
-def test_the_checksums_of_a_list_a_tuple_and_an_array_are_equal(numbers):
+def test_checksums_of_list_tuple_and_array_are_equal(numbers):
     assert checksum_of({"held": numbers}) == checksum_of({"held": tuple(numbers)})
     assert checksum_of({"held": numbers}) == checksum_of({"held": np.array(numbers, np.int64)})
 

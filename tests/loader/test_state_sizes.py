@@ -1,4 +1,4 @@
-"""Saved states are short, and are restored exactly."""
+"""Saved states are small, and are restored exactly."""
 
 import json
 import pickle
@@ -19,7 +19,7 @@ LONG = "a text that makes a state long " * 50
 
 @pytest.fixture
 def snapshots(monkeypatch):
-    """Have lanes take a snapshot behind each element."""
+    """Take a snapshot of lanes after each element."""
     for name in ("_BETWEEN_NS", "_WORK_PER_SAVE"):
         monkeypatch.setattr(lane_runner, name, getattr(lane_runner, name))
     snapshots_everywhere()
@@ -65,19 +65,19 @@ def test_snapshots_are_restored_exactly(state):
     "state",
     [{1: 2}, {"~gaps": [1]}, b"bytes", np.arange(3), float("inf"), "\ud800", {1, 2}, [np.int64(1)] * 20, 1 << 5000],
 )
-def test_what_json_would_change_stays_as_it_is(state):
+def test_values_that_json_would_change_are_kept(state):
     snapshots = [[3, {"state": state, "more": LONG}], None]
     assert compacted(snapshots) is snapshots
     assert restored(snapshots) is snapshots
 
 
-def test_short_snapshots_stay_readable():
+def test_short_snapshots_are_human_readable():
     snapshots = [[3, {"place": 5}], None]
     assert compacted(snapshots) is snapshots
 
 
 @pytest.mark.parametrize("text", ["", "zlib:", "zlib:AAAA", "zlib:!", "other", "zlib:eJyrBQAAkAB7"])
-def test_a_damaged_string_is_named(text):
+def test_damaged_string_is_named(text):
     with pytest.raises(StateDamaged, match="the snapshots of a state cannot be read"):
         restored(text)
 
@@ -94,7 +94,7 @@ PIPELINES = {
 
 @pytest.mark.usefixtures("_own_thread")
 @pytest.mark.parametrize("name", PIPELINES)
-def test_a_buffer_is_restored_in_its_order(name):
+def test_buffer_is_restored_in_order(name):
     make, numbers = PIPELINES[name]
     source = DatasetLanes(make(Dataset.range(2000).filter(lambda value: True)).root)
     run = LaneRun(0, 1, 5, 2, context.begin_batch)
@@ -120,8 +120,8 @@ def _own_thread():
 
 @pytest.mark.usefixtures("_own_thread")
 @pytest.mark.parametrize("keep", [pytest.param(kept, marks=pytest.mark.slow), by_chance])
-def test_a_buffer_of_a_million_takes_two_bytes_an_element(keep):
-    """A string of decimal places took eight."""
+def test_buffer_of_a_million_takes_two_bytes_per_element(keep):
+    """A string of decimal numbers would take eight."""
     source = DatasetLanes(Dataset.range(1 << 40).shuffle().filter(keep).shuffle(buffer=1_000_000).root)
     stage = source.open_lane(LaneRun(3, 16, 5, 0, context.begin_batch))._stage
     for _ in range(300):
@@ -135,8 +135,8 @@ def test_a_buffer_of_a_million_takes_two_bytes_an_element(keep):
 @pytest.mark.usefixtures("snapshots")
 @pytest.mark.parametrize("keep", [kept, by_chance])
 @pytest.mark.parametrize("stages", [lambda rows: rows, lambda rows: rows.batch(32), lambda rows: rows.batch(500)])
-def test_a_stream_without_a_buffer_takes_four_kilobytes(keep, stages):
-    """With 16 virtual shards; the places of the elements that wait for a batch took up to 78."""
+def test_stream_without_buffer_takes_four_kilobytes(keep, stages):
+    """With 16 virtual shards; without compression of waiting elements, up to 78."""
     dataset = stages(Dataset.range(1 << 30).shuffle().filter(keep))
     with Loader(dataset, workers=0, seed=3) as loader:
         _, batches = take(loader, 50)

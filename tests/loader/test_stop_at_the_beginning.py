@@ -1,4 +1,4 @@
-"""`stop()` from another thread while a loop over a loader begins."""
+"""`stop()` from another thread while a loop over a loader starts."""
 
 import numpy as np
 import pytest
@@ -10,8 +10,8 @@ from mpqueue.engine.pipeline import Pipeline
 
 @pytest.mark.parametrize("options", [{"workers": 1}, {"workers": 1, "backend": "thread"}, {"workers": 0}])
 @pytest.mark.parametrize("place", ["restart_at", "hand_out"])
-def test_a_stop_while_a_loop_begins_ends_it_and_the_next_one_is_whole(options, place, monkeypatch):
-    """The stop comes behind the look whether the workers run, where another thread's may."""
+def test_stop_during_start_of_loop_ends_loop_only(options, place, monkeypatch):
+    """The stop comes after the test whether the workers run."""
     with mpqueue.Loader(Numbers(3), **options) as loader:
         batches = iter(loader)
         assert next(batches)[0] == 0
@@ -28,7 +28,7 @@ def test_a_stop_while_a_loop_begins_ends_it_and_the_next_one_is_whole(options, p
 
 
 @pytest.mark.parametrize("options", [{"workers": 1}, {"workers": 1, "backend": "thread"}, {"workers": 0}])
-def test_a_loop_over_a_generator_that_was_begun_and_not_read_is_begun_anew(options):
+def test_unread_loop_over_generator_is_restarted(options):
     def numbers():
         yield from (np.full(2, number) for number in range(3))
 

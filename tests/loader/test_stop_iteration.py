@@ -1,4 +1,4 @@
-"""StopIteration that the user's code raises is an error in its place on every face, and never the end of a loop."""
+"""StopIteration raised by user code is an error in its place on every frontend, and never the end of a loop."""
 
 import threading
 
@@ -17,7 +17,7 @@ WAYS = [
 
 
 class Stops:
-    """Item 1 of 3 raises StopIteration, as a bare ``next(iterator)`` in it does."""
+    """A source with an item 1 of 3 that raises StopIteration, like a bare ``next(iterator)`` in it."""
 
     def __len__(self):
         return 3
@@ -35,20 +35,20 @@ class EndsInItsHook(Stops):
 
 
 def function_that_stops():
-    """It is no generator function: the call itself raises."""
+    """Raise StopIteration: not a generator function, but the call itself raises."""
     return next(iter(()))
 
 
 def is_told(batches):
-    """The next batch is an error that names the cause, and the place in the source."""
+    """Check that the next batch is an error that names the cause, and the line in the source."""
     with pytest.raises(RuntimeError, match="raised StopIteration") as caught:
         next(batches)
-    assert "StopIteration" in repr(caught.value.__cause__)  # itself, or the text of the traceback in another process
+    assert "StopIteration" in repr(caught.value.__cause__)  # or the text of the traceback from another process
     return caught.value
 
 
 @pytest.mark.parametrize(("workers", "options"), WAYS)
-def test_an_ordered_enqueuer_raises_it_and_stops(workers, options):
+def test_ordered_enqueuer_raises_and_stops(workers, options):
     with mpqueue.OrderedEnqueuer(Stops(), workers=workers, **options) as enqueuer:
         enqueuer.start()
         batches = enqueuer.get()
@@ -58,7 +58,7 @@ def test_an_ordered_enqueuer_raises_it_and_stops(workers, options):
         assert not enqueuer.is_running()
 
 
-def test_the_queue_of_an_enqueuer_raises_it():
+def test_queue_of_enqueuer_raises():
     with mpqueue.OrderedEnqueuer(Stops(), workers=1) as enqueuer:
         enqueuer.start()
         assert enqueuer.queue.get() == 0
@@ -67,7 +67,7 @@ def test_the_queue_of_an_enqueuer_raises_it():
 
 
 @pytest.mark.parametrize(("workers", "options"), WAYS)
-def test_an_ordered_enqueuer_raises_that_of_its_hook(workers, options):
+def test_ordered_enqueuer_raises_error_of_hook(workers, options):
     with mpqueue.OrderedEnqueuer(EndsInItsHook(), workers=workers, **options) as enqueuer:
         enqueuer.start()
         batches = enqueuer.get()
@@ -76,7 +76,7 @@ def test_an_ordered_enqueuer_raises_that_of_its_hook(workers, options):
 
 
 @pytest.mark.parametrize(("workers", "options"), WAYS)
-def test_a_generator_enqueuer_raises_that_of_the_call(workers, options):
+def test_generator_enqueuer_raises_error_of_call(workers, options):
     with mpqueue.GeneratorEnqueuer(function_that_stops, **options) as enqueuer:
         enqueuer.start(workers)
         is_told(enqueuer.get())
@@ -91,7 +91,7 @@ def test_a_generator_enqueuer_raises_that_of_the_call(workers, options):
         (0, {}, None),
     ],
 )
-def test_a_loader_raises_it_in_the_place_of_its_batch(workers, options, batch_size):
+def test_loader_raises_in_place_of_batch(workers, options, batch_size):
     with mpqueue.Loader(Stops(), workers=workers, batch_size=batch_size, **options) as loader:
         batches = iter(loader)
         assert batch_size is not None or next(batches) == 0
@@ -101,20 +101,20 @@ def test_a_loader_raises_it_in_the_place_of_its_batch(workers, options, batch_si
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_loader_raises_that_of_the_call_that_makes_its_stream(workers):
+def test_loader_raises_error_of_generator_function(workers):
     with mpqueue.Loader(function_that_stops, workers=workers) as loader:
         is_told(iter(loader))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_loader_raises_that_of_its_hook(workers):
+def test_loader_raises_error_of_hook(workers):
     with mpqueue.Loader(EndsInItsHook(), workers=workers) as loader:
         batches = iter(loader)
         assert [next(batches) for _ in range(3)] == [0, 1, 2]
         is_told(batches)
 
 
-def test_a_pass_of_keras_raises_it():
+def test_keras_pass_raises():
     for enqueuer in (PassEnqueuer(Stops(), 1, True), PassEnqueuer(Stops(), 1)):
         enqueuer.start()
         batches = enqueuer.get()
@@ -122,7 +122,7 @@ def test_a_pass_of_keras_raises_it():
         is_told(batches)
 
 
-def test_an_epoch_of_a_loader_in_keras_raises_it():
+def test_loader_epoch_in_keras_raises():
     with mpqueue.Loader(Stops(), workers=1) as loader:
         enqueuer = LoaderEnqueuer(LoaderEpochs(loader))
         enqueuer.start()
@@ -132,7 +132,7 @@ def test_an_epoch_of_a_loader_in_keras_raises_it():
 
 
 def test_threads_that_share_an_iterator_see_it_once():
-    """And then the end: the enqueuer has stopped."""
+    """Then the iterator ends, because the enqueuer has stopped."""
     with mpqueue.OrderedEnqueuer(Stops()) as enqueuer:
         enqueuer.start(1)
         batches, seen = enqueuer.get(), []

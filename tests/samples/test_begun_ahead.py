@@ -1,4 +1,4 @@
-"""Threads of a worker begin the next batches before their turn, and each batch is what it was."""
+"""Threads of a worker begin the next batches early, and the batches are unchanged."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ SIZE = 4
 
 
 class Samples:
-    """Each sample is its index; a subclass does something when it is asked for."""
+    """A source with samples equal to their index; subclasses override what happens."""
 
     def __len__(self):
         return 24
@@ -47,10 +47,10 @@ def taken(batches):
 
 
 class WaitsForTheNext(Samples):
-    """A sample of batch 1 is there when one of batch 2 is begun."""
+    """A source with a sample of batch 1 that waits until a sample of batch 2 is begun."""
 
     def __init__(self):
-        self.events = {}  # in the worker: an event cannot be sent there
+        self.events = {}  # created in the worker, because an event cannot be sent
 
     def at_work(self, index):
         is_begun = self.events.setdefault("is begun", threading.Event())
@@ -60,13 +60,13 @@ class WaitsForTheNext(Samples):
             assert is_begun.wait(DEADLOCK_S)
 
 
-def test_samples_of_the_next_batch_are_begun_while_one_waits():
+def test_samples_of_next_batch_begin_while_one_waits():
     with Loader(WaitsForTheNext(), batch_size=SIZE, workers=1, threads=2, max_queue_size=4) as loader:
         assert taken(loader) == [batch(number) for number in range(6)]
 
 
 class Deadly(Samples):
-    """A sample of batch 3 kills its worker, whenever it is computed."""
+    """A source with a sample of batch 3 that always kills its worker."""
 
     def at_work(self, index):
         if index == 3 * SIZE + 1:
@@ -74,7 +74,7 @@ class Deadly(Samples):
 
 
 def outcomes(loader):
-    """The batches, and the index of each one that its worker's death took away."""
+    """Return the batches, and the index of each batch lost by a worker crash."""
     found, batches = [], iter(loader)
     while True:
         try:
@@ -86,7 +86,7 @@ def outcomes(loader):
 
 
 @pytest.mark.parametrize(("workers", "restarts"), [(1, 0), (1, 3), (2, 1)])
-def test_a_sample_that_kills_before_its_turn_costs_its_own_batch_and_no_other(workers, restarts):
+def test_sample_that_kills_early_fails_only_its_batch(workers, restarts):
     with Loader(Deadly(), batch_size=SIZE, workers=workers, threads=4, restarts=restarts) as loader:
         assert outcomes(loader) == [batch(0), batch(1), batch(2), 3, batch(4), batch(5)]
 
@@ -105,8 +105,8 @@ class KilledOnce(Samples):
     [({"threads": 2}, [1, 1, 0]), ({"threads": 2, "restarts": 0}, []), ({}, [])],
     ids=["threads", "no restarts", "one thread"],
 )
-def test_with_the_first_death_workers_end_to_begin_batches_before_their_turn(tmp_path, monkeypatch, options, expected):
-    """The second one is to be blamed on the right batch."""
+def test_workers_stop_beginning_early_after_first_crash(tmp_path, monkeypatch, options, expected):
+    """The second crash must be attributed to the right batch."""
     told, tell = [], WorkerHandle.tell
 
     def note(worker, kind, unit):
@@ -122,7 +122,7 @@ def test_with_the_first_death_workers_end_to_begin_batches_before_their_turn(tmp
 
 
 class Fails(Samples):
-    """All samples of batch 1 raise."""
+    """A source with a batch 1 of samples that all raise."""
 
     def at_work(self, index):
         if index // SIZE == 1:
@@ -130,7 +130,7 @@ class Fails(Samples):
 
 
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
-def test_a_batch_that_fails_leaves_those_that_are_begun_as_they_are(on_error):
+def test_failed_batch_keeps_begun_batches(on_error):
     with Loader(Fails(), batch_size=SIZE, workers=1, threads=2, on_error=on_error) as loader:
         batches = iter(loader)
         assert next(batches).tolist() == batch(0)
@@ -142,7 +142,7 @@ def test_a_batch_that_fails_leaves_those_that_are_begun_as_they_are(on_error):
 
 
 class Key:
-    """Stands for an index, and equals no other object; one may be unreadable in a worker, which shows there."""
+    """A key for an index that equals no other object; one of them cannot be unpickled in a worker."""
 
     is_met = threading.Event()
 
@@ -157,7 +157,7 @@ class Key:
 
 
 class ByKey(WaitsForTheNext):
-    """Tells how often each sample was asked for."""
+    """A source that counts the calls for each sample."""
 
     def __init__(self):
         super().__init__()
@@ -168,7 +168,7 @@ class ByKey(WaitsForTheNext):
         return super().__getitem__(key.index), self.times[key.index]
 
 
-def test_keys_need_not_be_equal_to_be_begun_once():
+def test_unequal_keys_are_begun_once():
     keys = [[Key(index) for index in batch(number)] for number in range(4)]
     with Loader(ByKey(), batch_sampler=keys, workers=1, threads=2, max_queue_size=4) as loader:
         assert [(indices.tolist(), times.tolist()) for indices, times in loader] == [
@@ -177,7 +177,7 @@ def test_keys_need_not_be_equal_to_be_begun_once():
 
 
 class WaitsForTheUnreadable(Samples):
-    """A sample of batch 1 is there when the key of one of batch 2 was met."""
+    """A source with a sample of batch 1 that waits until the unreadable key of batch 2 was reached."""
 
     def __getitem__(self, key):
         if key.index == SIZE:
@@ -185,7 +185,7 @@ class WaitsForTheUnreadable(Samples):
         return key.index
 
 
-def test_a_key_that_cannot_be_read_costs_its_own_batch():
+def test_unreadable_key_fails_only_its_batch():
     keys = [[Key(index, is_bad=index == 2 * SIZE) for index in batch(number)] for number in range(4)]
     options = {"threads": 2, "restarts": 1, "max_queue_size": 4}
     with Loader(WaitsForTheUnreadable(), batch_sampler=keys, workers=1, **options) as loader:
@@ -195,7 +195,7 @@ def test_a_key_that_cannot_be_read_costs_its_own_batch():
 
 
 class Worker:
-    """A runner, what it was asked for, and the batches that are granted to it."""
+    """A runner with its calls, and the batches granted to it."""
 
     def __init__(self, source=None, **options):
         self.asked, self.granted, self.source = [], [], source or Samples()
@@ -219,7 +219,7 @@ class Worker:
         return np.asarray(self.runner.run(epoch, unit, listed)).tolist()
 
 
-def test_it_is_asked_for_as_many_samples_as_may_wait():
+def test_worker_begins_at_most_allowed_number_of_samples():
     with Worker() as worker:
         worker.granted = [(0, 2, None), (0, 3, None), (0, 4, None)]
         assert worker.run(0, 1) == batch(1)
@@ -229,8 +229,8 @@ def test_it_is_asked_for_as_many_samples_as_may_wait():
         assert sorted(worker.asked) == list(range(SIZE, 5 * SIZE))  # each once
 
 
-def test_the_number_of_threads_may_change_before_the_first_batch():
-    """The batch that is watched then is the first one to ask for the length of the source."""
+def test_number_of_threads_can_change_before_first_batch():
+    """The watched batch is then the first to request the length of the source."""
     worker = Worker()
     try:
         worker.runner.use_threads(3)
@@ -240,14 +240,14 @@ def test_the_number_of_threads_may_change_before_the_first_batch():
         worker.runner.end()
 
 
-def test_the_next_epoch_is_not_begun():
+def test_next_epoch_is_not_begun():
     with Worker() as worker:
         worker.granted = [(1, 0, None)]
         assert worker.run(0, 5) == batch(5)
         assert sorted(worker.asked) == batch(5)
 
 
-def test_what_is_not_granted_after_all_is_computed_anew():
+def test_revoked_batch_is_computed_again():
     with Worker() as worker:
         worker.granted = [(0, 2, None), (0, 3, None)]
         assert worker.run(0, 1) == batch(1)
@@ -257,7 +257,7 @@ def test_what_is_not_granted_after_all_is_computed_anew():
 
 
 class AtOnce(Samples):
-    """Raises at once for a batch with sample 5, and for that sample."""
+    """A source that raises at once for a batch with sample 5, and for that sample."""
 
     thread_safe = True
 
@@ -267,7 +267,7 @@ class AtOnce(Samples):
         return [self[index] for index in indices]
 
 
-def test_what_is_asked_for_at_once_is_not_begun_one_by_one():
+def test_getitems_batches_are_not_begun_sample_by_sample():
     with Worker(AtOnce(), skips=True) as worker:
         worker.granted = [(0, 2, None)]
         left, skipped, _ = worker.runner.run(0, 1)
@@ -275,7 +275,7 @@ def test_what_is_asked_for_at_once_is_not_begun_one_by_one():
         assert not set(worker.asked) & set(batch(2))
 
 
-def test_as_many_batches_may_be_begun_as_there_are_samples_ahead(monkeypatch):
+def test_number_of_begun_batches_is_limited_by_samples_ahead(monkeypatch):
     monkeypatch.setattr("mpqueue.worker.helper_threads.AHEAD", 2000)
     with Worker() as worker:
         worker.granted = [(0, -1, Listed(8 + place, [place])) for place in range(3000)]
@@ -283,7 +283,7 @@ def test_as_many_batches_may_be_begun_as_there_are_samples_ahead(monkeypatch):
         assert set(range(2000)) <= set(worker.asked) | {2, 3}
 
 
-def test_samples_that_are_listed_are_begun_too():
+def test_listed_samples_are_begun_early():
     with Worker() as worker:
         following = Listed(8, [7, 5, 3])
         worker.granted = [(0, -1, following)]
@@ -293,7 +293,7 @@ def test_samples_that_are_listed_are_begun_too():
         assert sorted(worker.asked) == [3, 5, 7, 8, 9]
 
 
-def test_another_state_of_the_source_has_them_computed_anew():
+def test_new_state_of_source_recomputes_begun_samples():
     class Doubled(Samples):
         def __getitem__(self, index):
             return 2 * index
@@ -305,7 +305,7 @@ def test_another_state_of_the_source_has_them_computed_anew():
         assert worker.run(0, 2) == [2 * index for index in batch(2)]
 
 
-def test_a_worker_that_is_told_begins_none():
+def test_worker_can_be_told_to_begin_none():
     with Worker() as worker:
         worker.runner.begin_ahead(None)
         worker.granted = [(0, 2, None)]
@@ -314,7 +314,7 @@ def test_a_worker_that_is_told_begins_none():
 
 
 class Grants:
-    """A pipe of grants, and who reads them."""
+    """A pipe of grants, and its reader."""
 
     def __init__(self):
         self._reading, self._writing = os.pipe()
@@ -343,7 +343,7 @@ class Grants:
         os.close(self._writing)
 
 
-def test_grants_are_foreseen_in_their_order_and_read_once():
+def test_grants_are_peeked_in_order_and_read_once():
     with Grants() as grants:
         assert grants.foreseen(0) is None
         grants.write(5, 6, 7)
@@ -352,11 +352,11 @@ def test_grants_are_foreseen_in_their_order_and_read_once():
         assert [grants.foreseen(0), grants.foreseen(1)] == [7, None]
         assert grants.read() == [7]
         grants.write(8)
-        assert grants.read() == [8]  # it waits for them again
+        assert grants.read() == [8]  # waits for them again
 
 
-def test_behind_a_batch_that_was_begun_early_no_more_grants_are_read_than_one():
-    """It takes no time in its turn, and those behind it may take long: others are to have them."""
+def test_one_grant_is_read_after_batch_begun_early():
+    """It takes no time in its turn, but the next batches may take long: other workers should get them."""
     with Grants() as grants:
         grants.write(5)
         assert grants.foreseen(0) == 5
@@ -366,8 +366,8 @@ def test_behind_a_batch_that_was_begun_early_no_more_grants_are_read_than_one():
         assert [grant[4] for grant in grants.reader.backlog] == [6]
 
 
-def test_what_a_worker_is_told_keeps_its_place_where_grants_are_taken_back():
-    """Else what is granted behind a death would be begun before its turn."""
+def test_messages_keep_their_place_when_grants_are_taken_back():
+    """Otherwise a batch granted after a crash could be begun early."""
     released = []
     pool = WorkerPool(SimpleNamespace(ready={}), SimpleNamespace(release=released.append), None)
     worker = WorkerHandle(0, 0)
@@ -388,7 +388,7 @@ def test_what_a_worker_is_told_keeps_its_place_where_grants_are_taken_back():
         worker.close()
 
 
-def test_those_that_were_read_and_not_served_are_the_next_ones():
+def test_unserved_grants_are_served_next():
     with Grants() as grants:
         grants.write(5)
         assert grants.reader.read(0)
@@ -396,7 +396,7 @@ def test_those_that_were_read_and_not_served_are_the_next_ones():
         assert [grants.foreseen(0), grants.foreseen(1)] == [5, 6]
 
 
-def test_an_answer_to_a_lack_of_memory_leaves_grants_in_their_order():
+def test_answer_to_lack_of_memory_keeps_order_of_grants():
     with Grants() as grants:
         grants.write(5, 6)
         assert grants.foreseen(0) == 5
@@ -405,7 +405,7 @@ def test_an_answer_to_a_lack_of_memory_leaves_grants_in_their_order():
         assert grants.read(2) == [5, 6]
 
 
-def test_as_many_grants_are_read_at_once_as_take_a_tenth_of_a_millisecond_and_16_at_most():
+def test_number_of_grants_per_read_depends_on_their_duration():
     with Grants() as grants:
         grants.write(*range(40))
         reader = grants.reader
@@ -415,7 +415,7 @@ def test_as_many_grants_are_read_at_once_as_take_a_tenth_of_a_millisecond_and_16
             reader.backlog.clear()
 
 
-def test_the_end_of_the_grants_is_seen_when_they_are_read():
+def test_end_of_grants_is_noticed_when_read():
     reading, writing = os.pipe()
     reader = GrantReader(reading)
     os.close(writing)

@@ -1,4 +1,4 @@
-"""Samples become a batch by field; what cannot be stacked is an error that names leaf, indices and shapes."""
+"""Collation of samples by field; samples that cannot be stacked raise an error with leaf, indices and shapes."""
 
 import dataclasses
 import enum
@@ -34,7 +34,7 @@ class Colour(enum.IntEnum):
 
 
 class Listed:
-    """A source of these samples."""
+    """A source of given samples."""
 
     def __init__(self, *samples):
         self.samples = samples
@@ -92,7 +92,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_samples_are_joined_by_field(name):
+def test_samples_are_collated_by_field(name):
     samples, expected = CASES[name]
     batch = collate(*samples)
     if name == "dataclasses":
@@ -101,8 +101,8 @@ def test_samples_are_joined_by_field(name):
     assert same(batch, expected)
 
 
-def test_a_batch_through_a_slot_is_the_same():
-    """Also named tuples and dataclasses, which are rebuilt in the trainer."""
+def test_batch_through_slot_is_equal():
+    """Including named tuples and dataclasses, which are rebuilt in the trainer."""
     for samples, _ in CASES.values():
         expected = collate(*samples)
         with mpqueue.Loader(Listed(*samples), batch_size=9, workers=1) as loader:
@@ -134,25 +134,25 @@ UNLIKE = {
 
 
 @pytest.mark.parametrize("name", UNLIKE)
-def test_unlike_samples_are_named(name):
+def test_different_samples_raise_and_are_named(name):
     samples, words = UNLIKE[name]
     with pytest.raises(ValueError, match=words):
         collate(*samples)
 
 
-def test_an_error_names_the_indices_of_the_source():
+def test_error_names_indices_of_source():
     source = Listed(np.ones(2), np.ones(2), np.ones(3), np.ones(2))
     with mpqueue.Loader(source, sampler=[3, 2], batch_size=2, workers=0) as loader:
         with pytest.raises(ValueError, match=r"index 3 has shape \(2,\), but index 2 has shape \(3,\)"):
             next(iter(loader))
 
 
-def test_a_collate_of_ones_own_gets_the_samples():
+def test_custom_collate_receives_samples():
     with mpqueue.Loader(Listed(1, 2, 3), batch_size=2, collate=lambda samples: sum(samples), workers=1) as loader:
         assert list(loader) == [3, 3]
 
 
-def test_a_collate_may_be_a_class():
+def test_collate_can_be_a_class():
     with mpqueue.Loader(Listed(1, 2, 3), batch_size=2, collate=list, workers=1) as loader:
         assert list(loader) == [[1, 2], [3]]
 
@@ -163,8 +163,8 @@ def test_tensors_are_stacked_as_arrays():
     assert same(batch, (np.array([[1, 1, 1], [0, 0, 0]], np.float32), np.array([1, 2])))
 
 
-def test_arrays_are_written_into_the_slot_and_nowhere_else():
-    """Nothing is left for the writer to copy: all arrays of the batch lie in the slot already."""
+def test_arrays_are_written_directly_into_slot():
+    """The writer has nothing to copy: all arrays of the batch are in the slot already."""
     from mpqueue.memory.segment import Segment
     from mpqueue.memory.writer import SlotWriter
 
@@ -187,8 +187,8 @@ def test_arrays_are_written_into_the_slot_and_nowhere_else():
     segment.close()
 
 
-def test_text_in_samples_has_no_masked_arrays_imported():
-    """NumPy imports them when they are first named, which every worker would pay for at its first batch."""
+def test_strings_in_samples_do_not_import_masked_arrays():
+    """NumPy imports them at first use, which every worker would pay for at its first batch."""
     code = """
 import sys, numpy as np
 from mpqueue.samples.collate import Collation

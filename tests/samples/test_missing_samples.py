@@ -1,4 +1,4 @@
-"""A sample that is None, as a forgotten `return` gives it, is an error that names the source."""
+"""A sample that is None, as after a forgotten `return`, raises an error that names the source."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ SAMPLES = {
 
 
 class Photos:
-    """A source of six samples; some are None."""
+    """A source of six samples, some of which are None."""
 
     def __init__(self, missing, make=int):
         self.missing, self.make = missing, make
@@ -51,7 +51,7 @@ def batches(source, **options):
 @pytest.mark.parametrize("options", BACKENDS.values(), ids=BACKENDS)
 @pytest.mark.parametrize("kind", [Photos, PhotosAtOnce])
 @pytest.mark.parametrize("missing", [{4}, range(6)], ids=["one", "all"])
-def test_a_sample_that_is_none_is_a_type_error_that_names_source_and_index(missing, kind, options):
+def test_none_sample_is_type_error_with_source_and_index(missing, kind, options):
     method = "__getitems__" if kind is PhotosAtOnce else "__getitem__"
     text = rf"index {min(missing)} of {kind.__name__} is None: did `{method}` forget to return\?"
     with pytest.raises(TypeError, match=text):
@@ -60,7 +60,7 @@ def test_a_sample_that_is_none_is_a_type_error_that_names_source_and_index(missi
 
 @pytest.mark.parametrize("missing", [{0}, {2}, {0, 1, 2}], ids=["first", "last", "all"])
 @pytest.mark.parametrize("make", SAMPLES.values(), ids=SAMPLES)
-def test_it_is_the_same_error_among_samples_of_any_type(make, missing):
+def test_none_sample_raises_among_samples_of_any_type(make, missing):
     with pytest.raises(
         TypeError, match=rf"index {min(missing)} of Photos is None: did `__getitem__` forget to return\?"
     ):
@@ -68,13 +68,13 @@ def test_it_is_the_same_error_among_samples_of_any_type(make, missing):
 
 
 @pytest.mark.parametrize("options", BACKENDS.values(), ids=BACKENDS)
-def test_a_sample_that_is_none_is_left_out_alone_where_errors_are_skipped(options):
+def test_only_none_sample_is_skipped_with_on_error_skip(options):
     with mpqueue.Loader(Photos({1, 4}), batch_size=3, on_error="skip", **options) as loader:
         assert [batch.tolist() for batch in loader] == [[0, 2], [3, 5]]
         assert loader.statistics().skipped == 2
 
 
-def test_an_element_of_a_generator_that_is_none_is_left_out_alone_where_errors_are_skipped():
+def test_only_none_element_is_skipped_with_on_error_skip():
     def numbers():
         yield from [0, None, 2, 3, 4, None]
 
@@ -83,12 +83,12 @@ def test_an_element_of_a_generator_that_is_none_is_left_out_alone_where_errors_a
 
 
 @pytest.mark.parametrize("value", [{"x": None, "y": 1}, (None, 1), [None, 1]], ids=["dict", "tuple", "list"])
-def test_none_in_a_field_stays(value):
+def test_none_in_field_is_kept(value):
     (batch,) = batches([value] * 3, batch_size=3, workers=0)
     assert (batch["x"] if isinstance(value, dict) else batch[0]) is None
 
 
-def test_a_collate_function_gets_samples_that_are_none():
+def test_collate_function_receives_none_samples():
     found = batches(
         Photos({1}), batch_size=3, workers=0, collate=lambda samples: [sample is None for sample in samples]
     )
@@ -108,20 +108,20 @@ def test_a_collate_function_gets_samples_that_are_none():
         ),
     ],
 )
-def test_an_element_of_a_dataset_that_is_none_names_its_source_or_stage(dataset, text):
+def test_none_element_of_dataset_names_source_or_stage(dataset, text):
     with pytest.raises(TypeError, match=text):
         batches(dataset, batch_size=3, workers=0)
     with pytest.raises(TypeError, match=text):
         list(dataset.batch(3))
 
 
-def test_an_element_of_a_bucket_that_is_none_names_its_stage():
+def test_none_element_of_bucket_names_stage():
     dataset = Dataset.range(6).flat_map(lambda _: [None]).bucket(lambda _: 1, [2], [3, 3])
     with pytest.raises(TypeError, match=r"of stage 1, flat_map\("):
         list(dataset)
 
 
-def test_an_element_of_a_generator_that_is_none_names_the_function():
+def test_none_element_of_generator_names_function():
     def numbers():
         yield from [0, None, 2]
 

@@ -1,4 +1,4 @@
-"""Mistakes that a newcomer makes are told at construction, with what to do."""
+"""Mistakes of new users raise at construction, with a remedy."""
 
 import numpy as np
 import pytest
@@ -100,27 +100,27 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_told_at_construction(name):
+def test_mistake_raises_at_construction(name):
     source, options, error, words = MISTAKES[name]
     with pytest.raises(error, match=words):
         mpqueue.Loader(source, **options)
 
 
-def test_a_state_of_another_batch_size_is_refused():
+def test_state_of_other_batch_size_raises():
     state = mpqueue.Loader(Samples(), batch_size=2).state_dict()
     for options in ({"batch_size": 3}, {}, {"batch_sampler": [[1]]}):
         with pytest.raises(ValueError, match=r"saved with batch_size=2, .*, and this loader has batch_size="):
             mpqueue.Loader(Samples(), **options).load_state_dict(state)
 
 
-def test_a_generator_function_that_takes_no_share_is_warned_about_once():
+def test_unsharded_generator_function_warns_once():
     with mpqueue.Loader(generator, batch_size=2, workers=2) as loader:
         with pytest.warns(UserWarning, match="never asked mpqueue.worker_info"):
             assert [batch.tolist() for batch in loader] == [[1], [1]]
         assert len(list(loader)) == 2
 
 
-def test_an_iterable_dataset_of_torch_is_a_generator_function():
+def test_torch_iterable_dataset_is_generator_function():
     torch = pytest.importorskip("torch")
 
     class Stream(torch.utils.data.IterableDataset):

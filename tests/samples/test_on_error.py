@@ -1,4 +1,4 @@
-"""on_error="skip" leaves out what the source raises for: counted, logged, bounded."""
+"""on_error="skip" skips samples and batches that raise: counted, logged, bounded."""
 
 import logging
 
@@ -13,7 +13,7 @@ backends = pytest.mark.parametrize(("workers", "backend"), BACKENDS)
 
 
 class Broken:
-    """Every fourth sample is broken, and two in a row."""
+    """A source with every fourth sample broken, and two in a row."""
 
     def __len__(self):
         return 10
@@ -33,7 +33,7 @@ class BrokenAtOnce(Broken):
     ("workers", "backend", "source"),
     [(0, "process", Broken()), (2, "process", Broken()), (2, "process", BrokenAtOnce()), (2, "thread", BrokenAtOnce())],
 )
-def test_broken_samples_are_left_out_of_their_batches(source, workers, backend, caplog):
+def test_broken_samples_are_skipped(source, workers, backend, caplog):
     with mpqueue.Loader(source, batch_size=2, on_error="skip", workers=workers, backend=backend) as loader:
         for number in (1, 2):
             batches = list(loader)
@@ -47,14 +47,14 @@ def test_broken_samples_are_left_out_of_their_batches(source, workers, backend, 
 
 
 @backends
-def test_broken_batches_are_left_out(workers, backend):
+def test_broken_batches_are_skipped(workers, backend):
     with mpqueue.Loader(Broken(), on_error="skip", workers=workers, backend=backend) as loader:
         assert [[index for index, _ in loader] for _ in range(2)] == [[0, 2, 3, 4, 8]] * 2
         assert loader.statistics().skipped == 10
 
 
 @backends
-def test_more_than_max_errors_of_an_epoch_are_an_error(workers, backend):
+def test_more_than_max_errors_raise(workers, backend):
     options = {"batch_size": 2, "on_error": "skip", "workers": workers, "backend": backend}
     with mpqueue.Loader(Broken(), max_errors=5, **options) as loader:
         assert [len(list(loader)) for _ in range(2)] == [4, 4]
@@ -67,13 +67,13 @@ def test_more_than_max_errors_of_an_epoch_are_an_error(workers, backend):
     assert "sample 6 is broken" in caught.value.latest
 
 
-def test_what_was_computed_ahead_and_not_handed_out_is_not_counted():
+def test_undelivered_errors_are_not_counted():
     with mpqueue.Loader(Broken(), batch_size=2, on_error="skip", workers=1) as loader:
         next(iter(loader))
         assert loader.statistics().skipped == 1
 
 
-def test_a_batch_that_cannot_be_made_is_left_out():
+def test_batch_that_cannot_be_collated_is_skipped():
     class Unlike(Broken):
         def __getitem__(self, index):
             return np.ones(3 if index == 5 else 2)
@@ -84,7 +84,7 @@ def test_a_batch_that_cannot_be_made_is_left_out():
 
 
 @pytest.mark.parametrize("kind", [MemoryError, StopIteration])
-def test_all_exceptions_of_the_source_are_left_out(kind):
+def test_all_exceptions_of_source_are_skipped(kind):
     class Raises(Broken):
         def __getitem__(self, index):
             if index == 3:
@@ -96,7 +96,7 @@ def test_all_exceptions_of_the_source_are_left_out(kind):
 
 
 @backends
-def test_an_error_of_one_sample_is_raised_in_the_place_of_its_batch(workers, backend):
+def test_error_of_sample_replaces_its_batch(workers, backend):
     with mpqueue.Loader(Broken(), batch_size=4, workers=workers, backend=backend, drop_last=True) as loader:
         stream = iter(loader)
         for broken, batch in ((1, 0), (5, 1)):
@@ -107,7 +107,7 @@ def test_an_error_of_one_sample_is_raised_in_the_place_of_its_batch(workers, bac
         assert list(stream) == []
 
 
-def test_a_worker_that_dies_is_no_error_of_the_source(tmp_path):
+def test_worker_crash_is_not_skipped(tmp_path):
     import os
 
     class Dies(Broken):

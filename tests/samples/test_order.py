@@ -1,4 +1,4 @@
-"""The order of samples: over the whole source, from (seed, epoch), and free to start."""
+"""The order of samples: over the whole source, a function of (seed, epoch), and free of startup cost."""
 
 import itertools
 import time
@@ -28,25 +28,25 @@ def epochs(count=1, length=20, **options):
 
 
 @pytest.mark.parametrize("length", [2, 3, 4, 5, 100, 1023, 1024, 1025, 70_000])
-def test_the_network_permutes(length):
+def test_network_is_a_permutation(length):
     assert sorted(permuted(1, 2, length, np.arange(length)).tolist()) == list(range(length))
 
 
-def test_each_place_goes_anywhere():
-    """By chance the deviation from equal shares would be larger once in a thousand."""
+def test_places_are_spread_evenly():
+    """By chance, the deviation from equal shares would be larger once in a thousand."""
     found = [int(permuted(seed, 0, 80_000, np.array([3]))[0]) // 8000 for seed in range(4000)]
     shares = np.bincount(found, minlength=10)
     assert ((shares - 400) ** 2 / 400).sum() < 27.9
 
 
-def test_seeds_and_epochs_have_orders_of_their_own():
+def test_orders_differ_by_seed_and_epoch():
     places = np.arange(100_000)
     orders = [permuted(seed, epoch, 100_000, places) for seed, epoch in itertools.product((1, 2), (0, 1))]
     for one, other in itertools.combinations(orders, 2):
         assert (one == other).mean() < 0.001
 
 
-def test_a_billion_samples_cost_no_memory():
+def test_a_billion_samples_need_no_memory():
     tracemalloc.start()
     first = SampleOrder(1, shuffle=True).indices(0, 10**9, 0, 32)
     _, peak_bytes = tracemalloc.get_traced_memory()
@@ -66,7 +66,7 @@ def test_a_billion_samples_start_as_fast_as_a_thousand():
     assert used_s(10**9) < 100 * used_s(1000)
 
 
-def test_places_may_lie_across_blocks_and_behind_the_end():
+def test_places_can_span_blocks_and_wrap_around():
     order = SampleOrder(3, shuffle=True)
     whole = permuted(3, 1, 70_000, np.arange(70_000)).tolist()
     assert order.indices(1, 70_000, 4090, 20) == whole[4090:4110]
@@ -74,24 +74,24 @@ def test_places_may_lie_across_blocks_and_behind_the_end():
     assert SampleOrder(3, shuffle=False).indices(0, 3, 2, 8) == [2, 0, 1, 2, 0, 1, 2, 0]
 
 
-def test_samples_are_shuffled_over_the_whole_source():
+def test_samples_are_shuffled_over_whole_source():
     one, two = epochs(2, shuffle=True)
     assert sorted(itertools.chain(*one)) == sorted(itertools.chain(*two)) == list(range(20))
     assert one != two
     assert list(itertools.chain(*epochs(batch_size=7, shuffle=True)[0])) == list(itertools.chain(*one))
 
 
-def test_the_last_batch_is_short_or_dropped():
+def test_last_batch_is_short_or_dropped():
     assert [len(batch) for batch in epochs(length=10)[0]] == [4, 4, 2]
     assert [len(batch) for batch in epochs(length=10, drop_last=True)[0]] == [4, 4]
 
 
-def test_one_rank_fills_nothing_up():
+def test_one_rank_needs_no_padding():
     assert epochs(length=10, shard=(0, 1)) == epochs(length=10)
 
 
-def test_a_source_of_batches_keeps_its_order_over_ranks():
-    """The end is filled up from the beginning, or dropped; a batch has the same random numbers both times."""
+def test_source_of_batches_keeps_order_over_ranks():
+    """The end is padded from the beginning, or dropped; a batch has the same random numbers both times."""
 
     class Draws(Indices):
         def __getitem__(self, index):
@@ -107,7 +107,7 @@ def test_a_source_of_batches_keeps_its_order_over_ranks():
     assert stream(shard=(1, 2), drop_last=True) == two[:2]
 
 
-def test_lengths_count_this_ranks_batches():
+def test_length_counts_batches_of_rank():
     source = Indices(10)
     assert len(mpqueue.Loader(source, batch_size=4)) == 3
     assert len(mpqueue.Loader(source, batch_size=4, drop_last=True)) == 2
@@ -120,7 +120,7 @@ def test_lengths_count_this_ranks_batches():
         len(mpqueue.Loader(source, sampler=iter([1])))
 
 
-def test_epochs_are_counted_and_close_ends_the_workers():
+def test_epochs_are_counted_and_close_stops_workers():
     loader = mpqueue.Loader(Indices(4), batch_size=2, workers=1)
     assert loader.epoch == 0
     for number in range(2):
@@ -134,7 +134,7 @@ def test_epochs_are_counted_and_close_ends_the_workers():
     assert not loader.is_alive()
 
 
-def test_the_order_of_ranks_may_come_from_a_launcher(monkeypatch):
+def test_ranks_can_be_set_by_launcher(monkeypatch):
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     assert len(mpqueue.Loader(Indices(8), batch_size=1, shard="auto")) == 8
@@ -147,7 +147,7 @@ def test_the_order_of_ranks_may_come_from_a_launcher(monkeypatch):
         mpqueue.Loader(Indices(8), batch_size=1, shard="auto")
 
 
-def test_getitems_is_asked_for_the_whole_batch():
+def test_getitems_is_called_for_whole_batch():
     class AtOnce(Indices):
         def __getitem__(self, index):
             raise AssertionError("asked singly")
@@ -162,7 +162,7 @@ def test_getitems_is_asked_for_the_whole_batch():
     assert len({draw for batch in batches for draw in batch[1].tolist()}) == 5
 
 
-def test_getitems_that_gives_too_little_is_an_error():
+def test_getitems_with_too_few_samples_raises():
     class Short(Indices):
         def __getitems__(self, indices):
             return [0]
@@ -172,7 +172,7 @@ def test_getitems_that_gives_too_little_is_an_error():
             next(iter(loader))
 
 
-def test_collate_has_random_numbers_of_its_own():
+def test_collate_has_own_random_numbers():
     class Draws(Indices):
         def __getitem__(self, index):
             return mpqueue.rng().random()

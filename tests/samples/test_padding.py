@@ -1,4 +1,4 @@
-"""Arrays of unlike lengths become a batch: padded to the longest one."""
+"""Collation of arrays with different lengths, padded to the longest one."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def pad(*samples):
 
 
 @given(st.lists(st.lists(st.integers(-9, 9), max_size=6), min_size=1, max_size=6))
-def test_rows_are_the_samples_and_zeros_behind_them(samples):
+def test_rows_are_padded_with_zeros(samples):
     batch = pad(*[np.array(sample, np.int16) for sample in samples])
     longest = max(map(len, samples))
     assert batch.dtype == np.int16
@@ -28,7 +28,7 @@ def test_each_axis_is_padded():
     assert batch.tolist() == [[[1, 1, 1], [0, 0, 0]], [[1, 0, 0], [1, 0, 0]]]
 
 
-def test_fields_of_any_structure_are_padded_each_for_itself():
+def test_fields_of_any_structure_are_padded_separately():
     batch = pad(({"a": [1], "b": np.zeros(2)}, 5, "x"), ({"a": [2, 3], "b": np.ones(2)}, 6, "y"))
     assert batch[0]["a"].tolist() == [[1, 0], [2, 3]]
     assert batch[0]["b"].tolist() == [[0, 0], [1, 1]]
@@ -46,16 +46,16 @@ def test_fields_of_any_structure_are_padded_each_for_itself():
         ([[True], [False, True]], np.bool_),
     ],
 )
-def test_the_dtype_is_the_common_one_of_what_is_not_empty(arrays, dtype):
+def test_dtype_is_common_dtype_of_nonempty_arrays(arrays, dtype):
     assert pad(*arrays).dtype == dtype
 
 
-def test_text_is_padded_with_empty_text():
+def test_strings_are_padded_with_empty_strings():
     assert pad(np.array(["a"]), np.array(["bc", "d"])).tolist() == [["a", ""], ["bc", "d"]]
     assert pad(np.array([b"a"]), np.array([b"bc", b"d"])).tolist() == [[b"a", b""], [b"bc", b"d"]]
 
 
-def test_tensors_of_torch_are_padded():
+def test_torch_tensors_are_padded():
     torch = pytest.importorskip("torch")
     assert pad(torch.tensor([1]), torch.tensor([2, 3])).tolist() == [[1, 0], [2, 3]]
 
@@ -65,12 +65,12 @@ def test_lists_of_arrays_are_containers():
     assert [array.tolist() for array in batch] == [[[0, 0], [1, 1]], [[0, 0], [1, 1]]]
 
 
-def test_arrays_with_unlike_numbers_of_axes_are_an_error_that_names_both():
+def test_different_numbers_of_axes_raise_and_name_both():
     with pytest.raises(ValueError, match=r"sample\['a'\] of index 0 has 1 axes, but index 1 has 2 axes"):
         pad({"a": np.zeros(2)}, {"a": np.zeros((2, 2))})
 
 
-def test_the_array_is_made_where_it_is_to_lie():
+def test_array_is_created_by_given_allocator():
     made = []
 
     def empty(shape, dtype):

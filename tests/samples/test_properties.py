@@ -1,4 +1,4 @@
-"""The stream of samples follows from (seed, epoch, place), whatever the batch size, workers, ranks, kills and resumes."""
+"""The stream of samples depends only on (seed, epoch, place), for any batch size, workers, ranks, kills and resumes."""
 
 import os
 import random
@@ -18,7 +18,7 @@ SEED = 11
 
 
 class Drawing:
-    """Samples that draw: from the generator of the sample, and from both global ones."""
+    """A source with samples that draw from the sample's generator, and from both global ones."""
 
     def __init__(self, length, deadly=(), folder=None):
         self.length, self.deadly, self.folder = length, deadly, folder
@@ -34,7 +34,7 @@ class Drawing:
 
 
 def places(source, epochs, *, shuffle):
-    """Return index and global draws of each place, as batches of one give them."""
+    """Return index and global draws of each place, from batches of one."""
     with mpqueue.Loader(source, batch_size=1, workers=0, seed=SEED, shuffle=shuffle) as loader:
         return [[[leaf.item() for leaf in batch] for batch in loader] for _ in range(epochs)]
 
@@ -68,7 +68,7 @@ shapes = st.tuples(st.integers(4, 30), st.integers(1, 4), st.integers(1, 4), st.
 
 @FEW
 @given(shapes)
-def test_all_ranks_together_give_the_samples_of_one(shape):
+def test_all_ranks_together_yield_samples_of_one(shape):
     length, batch_size, world, drop_last, shuffle = shape
     drop_last = drop_last and length >= batch_size * world
     source = Drawing(length)
@@ -87,7 +87,7 @@ def test_all_ranks_together_give_the_samples_of_one(shape):
 
 @FEW
 @given(shapes, st.integers(1, 5), st.data())
-def test_another_number_of_ranks_goes_on_where_the_first_one_was(shape, other, data):
+def test_resume_with_other_number_of_ranks_continues(shape, other, data):
     length, batch_size, world, _, shuffle = shape
     source = Drawing(length)
     of_places = places(source, 1, shuffle=shuffle)
@@ -115,8 +115,8 @@ def test_another_number_of_ranks_goes_on_where_the_first_one_was(shape, other, d
 
 @FEW
 @given(st.integers(5, 20), st.integers(1, 4), st.integers(1, 3), st.integers(0, 3), st.booleans(), st.booleans())
-def test_a_sampler_goes_the_same_ways_as_the_built_in_order(length, batch_size, world, stop, drop_last, by_batches):
-    """Over ranks, filled up or dropped, and on from a state."""
+def test_sampler_behaves_like_built_in_order(length, batch_size, world, stop, drop_last, by_batches):
+    """Over ranks, padded or dropped, and resumed from a state."""
     order = list(range(length))[::-1]
     batches = [order[first : first + batch_size] for first in range(0, length, batch_size)]
     options = {"batch_sampler": batches} if by_batches else {"sampler": order, "batch_size": batch_size}
@@ -152,7 +152,7 @@ def test_a_sampler_goes_the_same_ways_as_the_built_in_order(length, batch_size, 
     st.integers(5, 20), st.integers(1, 4), st.integers(1, 3), st.sampled_from(["process", "thread"]),
     st.sets(st.integers(0, 4), max_size=2),
 )  # fmt: skip
-def test_workers_and_their_deaths_change_nothing(tmp_path_factory, length, batch_size, workers, backend, deadly):
+def test_workers_and_crashes_change_nothing(tmp_path_factory, length, batch_size, workers, backend, deadly):
     of_places = places(Drawing(length), 2, shuffle=True)
     deadly = deadly if backend == "process" else set()
     source = Drawing(length, frozenset(deadly), tmp_path_factory.mktemp("deaths"))
@@ -167,7 +167,7 @@ def test_workers_and_their_deaths_change_nothing(tmp_path_factory, length, batch
     with mpqueue.Loader(source, **options) as loader:
         epochs = [list(loader) for _ in range(2)]
         assert loader.statistics().deaths == len(deadly)
-        loader.stop(60)  # a thread at work would draw from the generators of the next example
+        loader.stop(60)  # a running thread would draw from the generators of the next example
     for epoch, batches in enumerate(epochs):
         assert [taken(batch) for batch in batches] == expected(of_places, epoch, batch_size, 1, drop_last=False)
         if backend == "process":  # threads share the global generators

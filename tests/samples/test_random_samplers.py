@@ -1,4 +1,4 @@
-"""Samplers with randomness of their own, and no state: after interrupts and resumes the order is the one that was begun."""
+"""Random samplers without a state: the order of an epoch is kept after interrupts and resumes."""
 
 import itertools
 import json
@@ -24,7 +24,7 @@ class Indices:
 
 
 def interrupt(loader):
-    """Have the next `next` be interrupted amid its work, as by Ctrl-C."""
+    """Interrupt the next `next` during its work, as by Ctrl-C."""
     ledger = loader._engine.pipeline.ledger
     take = ledger.take
 
@@ -36,7 +36,7 @@ def interrupt(loader):
 
 
 class Keeping:
-    """Draws from a generator of its own, lazily."""
+    """A sampler that draws lazily from its own generator."""
 
     def __init__(self, generator):
         self.generator = generator
@@ -51,7 +51,7 @@ class Keeping:
 
 
 class Shuffling:
-    """Draws its order from a global generator, as an epoch begins."""
+    """A sampler that draws its order from a global generator when an epoch begins."""
 
     def __init__(self, shuffle):
         self.shuffle = shuffle
@@ -63,7 +63,7 @@ class Shuffling:
 
 
 class Choosing:
-    """Draws from a global generator with each index."""
+    """A sampler that draws from a global generator for each index."""
 
     def __iter__(self):
         for _ in range(LENGTH):
@@ -71,7 +71,7 @@ class Choosing:
 
 
 class Wrapping:
-    """A sampler of batches around one of samples."""
+    """A sampler of batches around a sampler of samples."""
 
     def __init__(self, sampler):
         self.sampler = sampler
@@ -113,7 +113,7 @@ def options_of(sampler):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("at", [0, 1, 5])
-def test_a_state_goes_on_with_the_order_that_was_begun(name, at):
+def test_state_resumes_order_of_epoch(name, at):
     options = options_of(SAMPLERS[name](1))
     with mpqueue.Loader(Indices(), workers=2, **options) as loader:
         list(loader)
@@ -129,7 +129,7 @@ def test_a_state_goes_on_with_the_order_that_was_begun(name, at):
 
 
 @pytest.mark.parametrize("name", ["Python's generator", "NumPy's generator", "torch's, with a generator"])
-def test_the_epochs_after_it_are_those_that_were_to_follow(name):
+def test_resumed_sampler_has_same_later_epochs(name):
     with mpqueue.Loader(Indices(), workers=0, **options_of(SAMPLERS[name](1))) as loader:
         next(iter(loader))
         state = loader.state_dict()
@@ -141,7 +141,7 @@ def test_the_epochs_after_it_are_those_that_were_to_follow(name):
 
 
 @pytest.mark.parametrize("name", ["Python's global generator", "NumPy's global generator", "torch's, without one"])
-def test_the_trainers_own_random_numbers_are_left_as_they_are(name):
+def test_random_numbers_of_trainer_are_unchanged(name):
     options = options_of(SAMPLERS[name](1))
     with mpqueue.Loader(Indices(), workers=0, **options) as loader:
         next(iter(loader))
@@ -166,10 +166,10 @@ def test_the_trainers_own_random_numbers_are_left_as_they_are(name):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_another_number_of_ranks_goes_on_with_the_order_that_was_begun(name):
+def test_resume_with_other_number_of_ranks_keeps_order(name):
     pieces = []
     for rank in range(2):
-        random.seed(3), np.random.seed(3)  # ranks agree on their order as they begin
+        random.seed(3), np.random.seed(3)  # ranks have the same order when they begin
         if "torch" in name:
             pytest.importorskip("torch").manual_seed(3)
         with mpqueue.Loader(Indices(), shard=(rank, 2), workers=0, **options_of(SAMPLERS[name](1))) as loader:
@@ -187,7 +187,7 @@ def test_another_number_of_ranks_goes_on_with_the_order_that_was_begun(name):
 
 @pytest.mark.parametrize("sampler", [*map(SAMPLERS.get, SAMPLERS), lambda _: Choosing()], ids=[*SAMPLERS, "choosing"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_interrupt_has_nothing_drawn_anew(sampler, workers):
+def test_interrupt_draws_no_new_order(sampler, workers):
     drawn = []
 
     class Noting:
@@ -217,7 +217,7 @@ def test_an_interrupt_has_nothing_drawn_anew(sampler, workers):
     assert len(flat) == LENGTH
 
 
-def test_an_interrupt_in_the_sampler_has_it_go_on_with_the_order_that_was_begun():
+def test_interrupt_in_sampler_keeps_order():
     class Striking(Keeping):
         strikes = True
 
@@ -247,7 +247,7 @@ def state_of(sampler, at=2):
         return loader.state_dict()
 
 
-def test_a_sampler_that_gives_others_than_before_is_warned_about_with_what_to_do():
+def test_changed_sampler_output_warns_with_remedy():
     random.seed(1)
     state = state_of(Choosing())
     with mpqueue.Loader(Indices(), sampler=Choosing(), batch_size=SIZE, workers=0) as loader:
@@ -257,7 +257,7 @@ def test_a_sampler_that_gives_others_than_before_is_warned_about_with_what_to_do
             list(loader)
 
 
-def test_ranks_are_warned_of_another_order_too():
+def test_changed_order_of_ranks_warns():
     state = state_of(list(range(LENGTH)))
     order = list(range(LENGTH))[::-1]
     with mpqueue.Loader(Indices(), sampler=order, batch_size=SIZE, workers=0, shard=(1, 2)) as loader:
@@ -266,7 +266,7 @@ def test_ranks_are_warned_of_another_order_too():
             assert next(iter(loader)).tolist() == [14, 13, 12]
 
 
-def test_keys_without_a_stable_name_are_not_compared():
+def test_keys_without_stable_repr_are_not_compared():
     source = {object(): number for number in range(4)}
     with mpqueue.Loader(source, sampler=list(source), batch_size=2, workers=0) as loader:
         next(iter(loader))
@@ -278,7 +278,7 @@ def test_keys_without_a_stable_name_are_not_compared():
         assert [batch.tolist() for batch in loader] == [[2, 3]]
 
 
-def test_a_state_from_before_there_was_anything_to_compare_still_loads():
+def test_state_without_fingerprint_loads():
     state = of_version_1(state_of(list(range(LENGTH))))
     del state["drawn"]
     with mpqueue.Loader(Indices(), sampler=list(range(LENGTH)), batch_size=SIZE, workers=0) as loader:
@@ -286,7 +286,7 @@ def test_a_state_from_before_there_was_anything_to_compare_still_loads():
         assert next(iter(loader)).tolist() == [6, 7, 8]
 
 
-def test_a_state_names_the_kinds_of_generators_as_states_of_before_do():
-    """A state of another kind is left aside: one that was kept on a disk would be passed over without a word."""
+def test_kinds_of_generators_in_state_are_stable():
+    """A state of another kind would be ignored silently, even one saved on disk."""
     made = [random.Random(1), np.random.default_rng(1), np.random.RandomState(1)]
     assert [generators.state_of(each)["kind"] for each in made] == ["random", "PCG64", "RandomState MT19937"]

@@ -1,4 +1,4 @@
-"""Samplers are iterated in the trainer, lazily, anew for each epoch; what they give may be anything."""
+"""Samplers are iterated in the trainer, lazily, and restarted for each epoch; they may return any keys."""
 
 import itertools
 import os
@@ -23,7 +23,7 @@ class Indices:
 
 
 class Counting:
-    """An endless sampler that counts what was drawn."""
+    """An endless sampler that counts its draws."""
 
     def __init__(self):
         self.drawn, self.epochs = 0, []
@@ -41,7 +41,7 @@ class Counting:
     ("workers", "backend", "ordered"),
     [(0, "process", True), (2, "process", True), (2, "process", False), (2, "thread", False)],
 )
-def test_batches_come_as_the_sampler_says(workers, backend, ordered):
+def test_batches_follow_sampler(workers, backend, ordered):
     options = {"workers": workers, "backend": backend, "ordered": ordered}
     with mpqueue.Loader(Indices(), sampler=[7, 7, 3, 9, 1], batch_size=2, **options) as loader:
         found = [[batch.tolist() for batch in loader] for _ in range(3)]
@@ -50,12 +50,12 @@ def test_batches_come_as_the_sampler_says(workers, backend, ordered):
         assert found[0] == [[7, 7], [3, 9], [1]]
 
 
-def test_a_sampler_without_a_batch_size_orders_batches():
+def test_sampler_without_batch_size_orders_batches():
     with mpqueue.Loader(Indices(), sampler=[5, 2, 5], workers=1) as loader:
         assert [list(loader), list(loader)] == [[5, 2, 5]] * 2
 
 
-def test_an_endless_sampler_is_drawn_as_far_as_batches_are_computed():
+def test_endless_sampler_is_drawn_lazily():
     sampler = Counting()
     with mpqueue.Loader(Indices(), sampler=sampler, batch_size=10, workers=1, max_queue_size=3) as loader:
         stream = iter(loader)
@@ -66,7 +66,7 @@ def test_an_endless_sampler_is_drawn_as_far_as_batches_are_computed():
         assert sampler.epochs == [0, 1]
 
 
-def test_the_epoch_is_told_to_the_sampler_inside_a_sampler_of_batches():
+def test_set_epoch_reaches_sampler_inside_batch_sampler():
     class Batches:
         def __init__(self):
             self.sampler = Counting()
@@ -81,7 +81,7 @@ def test_the_epoch_is_told_to_the_sampler_inside_a_sampler_of_batches():
     assert batches.sampler.epochs == [0, 1, 2]
 
 
-def test_keys_may_be_anything_and_the_source_needs_no_length():
+def test_keys_can_be_any_objects_and_source_needs_no_length():
     source = {"a": np.ones(3), ("b", 1): np.zeros(3), 2**70: np.ones(3)}
     with mpqueue.Loader(source, batch_sampler=[["a", ("b", 1)], [2**70]], workers=1) as loader:
         first, second = loader
@@ -89,7 +89,7 @@ def test_keys_may_be_anything_and_the_source_needs_no_length():
     assert second.tolist() == [[1, 1, 1]]
 
 
-def test_a_source_without_a_length_works_with_several_workers():
+def test_source_without_length_works_with_several_workers():
     class Squares:
         def __getitem__(self, index):
             return index**2
@@ -98,7 +98,7 @@ def test_a_source_without_a_length_works_with_several_workers():
         assert [batch.tolist() for batch in loader] == [[9, 1], [4]]
 
 
-def test_a_worker_that_dies_loses_no_list(tmp_path):
+def test_worker_crash_loses_no_indices(tmp_path):
     class Dies(Indices):
         def __getitem__(self, index):
             if index % 10 == 7 and not (mark := tmp_path / str(index)).exists():
@@ -112,7 +112,7 @@ def test_a_worker_that_dies_loses_no_list(tmp_path):
         assert loader.statistics().deaths > 0
 
 
-def test_a_list_longer_than_a_page_travels():
+def test_long_list_of_indices_is_sent():
     many = list(range(100)) * 200
     with mpqueue.Loader(Indices(), batch_sampler=[many, [1]], workers=1) as loader:
         first, second = loader
@@ -120,7 +120,7 @@ def test_a_list_longer_than_a_page_travels():
     assert second.tolist() == [1]
 
 
-def test_indices_of_numpy_are_integers_for_the_source():
+def test_numpy_indices_are_integers_for_source():
     class Strict(Indices):
         def __getitem__(self, index):
             assert type(index) is int
@@ -141,7 +141,7 @@ class Failing:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_error_of_the_sampler_comes_at_its_place_and_the_next_call_tries_again(workers):
+def test_error_of_sampler_is_raised_in_place_and_retried(workers):
     sampler = Failing()
     with mpqueue.Loader(Indices(), sampler=sampler, batch_size=2, workers=workers) as loader:
         stream = iter(loader)
@@ -153,7 +153,7 @@ def test_an_error_of_the_sampler_comes_at_its_place_and_the_next_call_tries_agai
         assert [batch.tolist() for batch in loader] == [[1, 2], [3, 4], [5]]
 
 
-def test_a_sampler_that_gives_nothing_is_an_error():
+def test_empty_sampler_raises():
     with mpqueue.Loader(Indices(), sampler=iter([1, 2]), batch_size=2, workers=0) as loader:
         assert [batch.tolist() for batch in loader] == [[1, 2]]
         with pytest.raises(ValueError, match=r"gave nothing for epoch 1: .* an iterator that was used up"):
@@ -168,14 +168,14 @@ def test_a_sampler_that_gives_nothing_is_an_error():
         ({"sampler": [[1, 2]]}, TypeError, r"integers, and this one gave \[1, 2\]"),
     ],
 )
-def test_what_a_sampler_gives_is_checked(options, error, words):
+def test_output_of_sampler_is_checked(options, error, words):
     with mpqueue.Loader(Indices(), workers=0, **options) as loader:
         with pytest.raises(error, match=words):
             next(iter(loader))
 
 
 class Shuffling:
-    """A sampler with randomness of its own, and a state."""
+    """A sampler with its own randomness, and a state."""
 
     def __init__(self, seed):
         self.random = random.Random(seed)
@@ -193,7 +193,7 @@ class Shuffling:
 
 
 @pytest.mark.parametrize(("at", "workers"), [(0, 2), (2, 0), (2, 2), (4, 0)])
-def test_a_sampler_with_a_state_of_its_own_goes_on_with_its_order(at, workers):
+def test_sampler_with_state_resumes_its_order(at, workers):
     with mpqueue.Loader(Indices(), sampler=Shuffling(1), batch_size=3, workers=workers) as loader:
         list(loader)
         stream = iter(loader)
@@ -213,8 +213,8 @@ class Counted(Shuffling):
 
 
 @pytest.mark.parametrize("kind", [Shuffling, Counted])
-def test_a_state_with_fewer_batches_left_than_ranks_goes_on_with_the_next_epoch(kind):
-    """The rest of the epoch is dropped, as it is without a sampler."""
+def test_state_with_fewer_batches_than_ranks_resumes_with_next_epoch(kind):
+    """The rest of the epoch is dropped, as without a sampler."""
     options = {"batch_size": 3, "drop_last": True, "workers": 0}
     with mpqueue.Loader(Indices(), sampler=kind(1), **options) as loader:
         stream = iter(loader)

@@ -1,4 +1,4 @@
-"""`batch_size` over generators: elements are grouped, each worker's own; ranks count into `worker_info`."""
+"""`batch_size` for generators: each worker groups its elements, and ranks count in `worker_info`."""
 
 import itertools
 from typing import NamedTuple
@@ -21,7 +21,7 @@ def drawing():
 
 
 @pytest.mark.parametrize(("workers", "backend"), [(0, "process"), (2, "process"), (2, "thread")])
-def test_elements_in_a_row_are_a_batch(workers, backend):
+def test_consecutive_elements_form_a_batch(workers, backend):
     with mpqueue.Loader(sharded, batch_size=3, workers=workers, backend=backend) as loader:
         first, second = ([batch.tolist() for batch in loader] for _ in range(2))
     assert first == second
@@ -29,12 +29,12 @@ def test_elements_in_a_row_are_a_batch(workers, backend):
     assert {len(batch) for batch in first} == ({3, 2} if workers == 0 else {3, 1})
 
 
-def test_a_short_last_batch_of_a_worker_is_dropped():
+def test_short_last_batch_of_worker_is_dropped():
     with mpqueue.Loader(sharded, batch_size=3, workers=2, drop_last=True) as loader:
         assert {len(batch) for batch in loader} == {3}
 
 
-def test_elements_draw_the_same_whatever_the_batch_size():
+def test_random_numbers_of_elements_do_not_depend_on_batch_size():
     def draws(batch_size):
         with mpqueue.Loader(drawing, batch_size=batch_size, workers=2, seed=4) as loader:
             return {
@@ -48,7 +48,7 @@ def test_elements_draw_the_same_whatever_the_batch_size():
 
 
 @pytest.mark.filterwarnings("ignore:2 ranks share a stream")
-def test_workers_of_all_ranks_are_counted():
+def test_worker_info_counts_workers_of_all_ranks():
     found = []
     for rank in range(2):
         with mpqueue.Loader(sharded, batch_size=2, workers=2, shard=(rank, 2)) as loader:
@@ -56,7 +56,7 @@ def test_workers_of_all_ranks_are_counted():
     assert sorted(itertools.chain(*found)) == list(range(20))
 
 
-def test_a_state_goes_on_in_mid_epoch():
+def test_state_resumes_within_epoch():
     with mpqueue.Loader(drawing, batch_size=3, workers=2, seed=4) as loader:
         stream = iter(loader)
         next(stream)
@@ -68,13 +68,13 @@ def test_a_state_goes_on_in_mid_epoch():
 
 
 @pytest.mark.filterwarnings("ignore:2 ranks share a stream")
-def test_a_state_of_another_rank_is_refused():
+def test_state_of_other_rank_raises():
     state = mpqueue.Loader(sharded, workers=1, shard=(0, 2)).state_dict()
     with pytest.raises(ValueError, match=r"\[0, 2\], and this loader has \[1, 2\]"):
         mpqueue.Loader(sharded, workers=1, shard=(1, 2)).load_state_dict(state)
 
 
-def test_an_error_leaves_out_its_element_and_ends_the_generator():
+def test_error_drops_element_and_ends_generator():
     def breaks():
         yield from (np.array(0), np.array(1), np.array(2))
         raise ValueError("broken")
@@ -84,7 +84,7 @@ def test_an_error_leaves_out_its_element_and_ends_the_generator():
         assert loader.statistics().skipped == 1
 
 
-def test_threads_that_share_an_iterator_take_whole_batches():
+def test_threads_that_share_iterator_take_whole_batches():
     with mpqueue.Loader(iter(range(40)), batch_size=4, workers=3, backend="thread") as loader:
         batches = [batch.tolist() for batch in loader]
     assert sorted(batches) == [list(range(first, first + 4)) for first in range(0, 40, 4)]
@@ -96,7 +96,7 @@ class Pair(NamedTuple):
 
 
 @pytest.mark.parametrize(("workers", "backend"), [(0, "process"), (1, "process"), (1, "thread")])
-def test_named_tuples_of_a_stream_stay_what_they_are(workers, backend):
+def test_named_tuples_of_stream_are_kept(workers, backend):
     def pairs():
         yield from (Pair(number, number**2) for number in range(4))
 

@@ -1,4 +1,4 @@
-"""`threads=n`: a worker computes the samples of a batch in so many threads, and the stream is that of one."""
+"""`threads=n`: a worker computes the samples of a batch in n threads, and the stream is the same as with one."""
 
 import os
 import random
@@ -20,7 +20,7 @@ backends = pytest.mark.parametrize(("workers", "backend"), [(0, "process"), (2, 
 
 
 class Samples:
-    """Samples of a number and an array that is large enough for a row of its own."""
+    """A source with samples of a number and an array that is large enough for its own row."""
 
     def __init__(self, length=16):
         self.length = length
@@ -37,7 +37,7 @@ class Samples:
 
 
 def indices(batches):
-    """Return the indices of batches, whose arrays are looked at, too."""
+    """Return the indices of batches, and check their arrays."""
     found = []
     for numbers, arrays in batches:
         assert (arrays == numbers[:, None]).all()
@@ -50,7 +50,7 @@ def by(size, length=16):
 
 
 class Meeting(Samples):
-    """Samples that are there when four are at work at once."""
+    """A source with samples that wait until four of them run at once."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
@@ -61,7 +61,7 @@ class Meeting(Samples):
 
 
 @backends
-def test_so_many_samples_are_computed_at_once_and_joined_in_order(workers, backend):
+def test_n_samples_are_computed_at_once_and_collated_in_order(workers, backend):
     with Loader(Meeting(), batch_size=8, workers=workers, backend=backend, threads=4) as loader:
         assert [indices(loader) for _ in range(2)] == [by(8)] * 2
 
@@ -84,7 +84,7 @@ def plain(value):
     ("workers", "backend", "collate"),
     [(0, "process", list), (2, "process", None), (2, "process", list), (2, "thread", None)],
 )
-def test_order_numbers_and_memory_of_samples_are_those_of_one_thread(workers, backend, collate):
+def test_threads_change_neither_order_nor_random_numbers_nor_memory(workers, backend, collate):
     def taken(threads):
         options = {"workers": workers, "backend": backend, "shuffle": True, "seed": 5, "collate": collate}
         with Loader(Draws(22), batch_size=5, threads=threads, **options) as loader:
@@ -94,7 +94,7 @@ def test_order_numbers_and_memory_of_samples_are_those_of_one_thread(workers, ba
 
 
 @backends
-def test_the_samples_of_a_dataset_are_those_of_one_thread(workers, backend):
+def test_threads_do_not_change_samples_of_dataset(workers, backend):
     def taken(threads):
         dataset = mpqueue.Dataset(Draws(22)).shuffle().map(lambda sample: (*sample, mpqueue.rng().random())).batch(5)
         with Loader(dataset, workers=workers, backend=backend, seed=5, threads=threads) as loader:
@@ -104,7 +104,7 @@ def test_the_samples_of_a_dataset_are_those_of_one_thread(workers, backend):
 
 
 @backends
-def test_a_sampler_and_ranks_deal_samples_to_threads_too(workers, backend):
+def test_threads_work_with_samplers_and_ranks(workers, backend):
     options = {"workers": workers, "backend": backend, "threads": 3}
     with Loader(Samples(), batch_sampler=[[3, 1], [5, 4, 2]], **options) as loader:
         assert indices(loader) == [[3, 1], [5, 4, 2]]
@@ -113,7 +113,7 @@ def test_a_sampler_and_ranks_deal_samples_to_threads_too(workers, backend):
 
 
 class FailsTogether(Samples):
-    """Sample 3 raises when all of its batch are at work; those of the next batch look whether these are done."""
+    """A source with a sample 3 that raises when its whole batch is running; the next batch checks that it is done."""
 
     def __init__(self, error):
         super().__init__()
@@ -142,7 +142,7 @@ class Failing(Samples):
 
 
 @pytest.mark.parametrize(("workers", "backend"), [(0, "process"), (1, "process"), (1, "thread")])
-def test_an_error_comes_in_the_place_of_its_batch_when_the_others_of_it_are_done(workers, backend):
+def test_error_replaces_batch_after_its_other_samples_are_done(workers, backend):
     source = FailsTogether(OSError("cannot be read"))
     with Loader(source, batch_size=8, workers=workers, backend=backend, threads=8) as loader:
         batches = iter(loader)
@@ -161,7 +161,7 @@ def test_an_error_comes_in_the_place_of_its_batch_when_the_others_of_it_are_done
         (2, "thread", StopIteration(), RuntimeError, "StopIteration"),
     ],
 )
-def test_what_a_sample_raises_in_a_thread_is_told_as_with_one(workers, backend, error, kind, text):
+def test_error_in_thread_is_the_same_as_with_one_thread(workers, backend, error, kind, text):
     with Loader(Failing(error), batch_size=8, workers=workers, backend=backend, threads=8) as loader:
         batches = iter(loader)
         with pytest.raises(kind, match=text):
@@ -173,7 +173,7 @@ def test_what_a_sample_raises_in_a_thread_is_told_as_with_one(workers, backend, 
     ("workers", "backend", "at_once"),
     [(0, "process", True), (2, "process", False), (2, "process", True), (2, "thread", False)],
 )
-def test_samples_that_raise_are_left_out(workers, backend, at_once):
+def test_samples_that_raise_are_skipped(workers, backend, at_once):
     class AtOnce(Failing):
         thread_safe = True
         barriers = None
@@ -192,7 +192,7 @@ def test_samples_that_raise_are_left_out(workers, backend, at_once):
 
 
 class Parts(Samples):
-    """Gives samples at once, when four parts of a batch are asked for at once."""
+    """A source that returns samples when four parts of a batch are requested at once."""
 
     thread_safe = True
 
@@ -206,7 +206,7 @@ class Parts(Samples):
 
 
 @backends
-def test_each_thread_is_asked_for_a_part_of_a_batch_where_a_source_allows_it(workers, backend):
+def test_getitems_is_called_for_part_of_batch_in_each_thread(workers, backend):
     with Loader(Parts(), batch_size=8, workers=workers, backend=backend, threads=4) as loader:
         assert indices(loader) == by(8)
 
@@ -238,12 +238,12 @@ def numbers():
         (mpqueue.Dataset.range(9).filter(bool), {"threads": 2}, ValueError, r"a stream.*map\(function, threads=n\)"),
     ],
 )
-def test_what_threads_cannot_be_is_refused_before_a_worker_starts(source, options, kind, text):
+def test_invalid_threads_raise_before_workers_start(source, options, kind, text):
     with pytest.raises(kind, match=text):
         Loader(source, **{"batch_size": 2, **options})
 
 
-def test_a_source_that_says_nothing_good_of_threads_is_run_by_one():
+def test_source_without_thread_support_uses_one_thread():
     for source in (Unsafe(), Unsaid()):
         source.barriers = {number: threading.Barrier(1) for number in range(2)}
         with Loader(source, batch_size=8, workers=0) as loader:
@@ -251,7 +251,7 @@ def test_a_source_that_says_nothing_good_of_threads_is_run_by_one():
 
 
 class Ahead(Samples):
-    """Sample 0 is done when the last one that may be begun before that is."""
+    """A source with a sample 0 that waits for the last sample that may be begun before it is done."""
 
     def __init__(self):
         super().__init__()
@@ -266,7 +266,7 @@ class Ahead(Samples):
             assert set(self.asked) == set(range(8))
 
 
-def test_no_more_samples_wait_for_their_turn_than_four_times_the_threads():
+def test_at_most_four_samples_per_thread_are_begun_early():
     with Loader(Ahead(), batch_size=16, workers=0, threads=2) as loader:
         assert indices(loader) == by(16)
 
@@ -282,7 +282,7 @@ class KilledOnce(Meeting):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_worker_that_is_killed_amid_a_batch_computes_it_again(tmp_path):
+def test_batch_of_killed_worker_is_computed_again(tmp_path):
     with Loader(KilledOnce(tmp_path / "fuse"), batch_size=8, workers=2, threads=4) as loader:
         assert indices(loader) == by(8)
         assert loader.statistics().restarts == 1
@@ -302,7 +302,7 @@ class Hanging(Samples):
         threading.Event().wait()
 
 
-def test_a_batch_of_which_a_sample_hangs_is_a_timeout_with_the_frames_of_the_thread(tmp_path, monkeypatch):
+def test_hanging_sample_is_timeout_with_stack_of_thread(tmp_path, monkeypatch):
     told = Told(tmp_path / "told")
     judge_by(told, monkeypatch)
     options = {"batch_timeout": TIMEOUT_S, "restarts": 0, "workers": 1, "threads": 4}
@@ -316,7 +316,7 @@ def test_a_batch_of_which_a_sample_hangs_is_a_timeout_with_the_frames_of_the_thr
 
 
 class Forks(Samples):
-    """Each sample is made by a child, which leaves as it likes."""
+    """A source with samples computed by forked children, which exit in different ways."""
 
     def __getitem__(self, index):
         child = os.fork()
@@ -331,7 +331,7 @@ class Forks(Samples):
 
 
 @pytest.mark.parametrize("backend", ["process", "thread"])
-def test_a_child_that_a_sample_forks_in_a_thread_ends_with_the_sample(backend):
+def test_child_forked_in_thread_exits_with_its_sample(backend):
     with Loader(Forks(6), batch_size=6, workers=1, backend=backend, threads=2) as loader:
         assert [batch.tolist() for batch in loader] == [[0, 7, 1, 0, 7, 1]]
 
@@ -342,7 +342,7 @@ class Shared(Samples):
 
 
 @pytest.mark.parametrize("seed", [None, 3])
-def test_one_warning_tells_of_draws_from_generators_that_threads_share(caplog, seed):
+def test_draws_from_shared_generators_warn_once(caplog, seed):
     with Loader(Shared(), batch_size=4, workers=0, seed=seed, threads=2) as loader:
         for _ in range(2):
             list(loader)
@@ -362,7 +362,7 @@ class FailsAtFirst(Samples):
         return index
 
 
-def test_a_first_batch_that_fails_draws_nothing(caplog):
+def test_failed_first_batch_draws_nothing(caplog):
     with Loader(FailsAtFirst(), batch_size=8, workers=0, seed=3, threads=2) as loader:
         batches = iter(loader)
         with pytest.raises(LookupError):
@@ -371,14 +371,14 @@ def test_a_first_batch_that_fails_draws_nothing(caplog):
     assert not caplog.records
 
 
-def test_workers_draw_different_numbers_from_generators_that_threads_share():
+def test_workers_draw_different_numbers_from_shared_generators():
     with Loader(Shared(400), batch_size=40, workers=2, seed=3, threads=4) as loader:
         pairs = {pair for batch in loader for pair in zip(*plain(batch), strict=True)}
     assert len({one for one, _ in pairs}) == len({other for _, other in pairs}) == 400
 
 
 class Struck(Samples):
-    """Sample 2 has Ctrl-C strike the thread that waits for it, once, and waits for the end of the test."""
+    """A source with a sample 2 that sends Ctrl-C to the waiting thread once, and then waits for the test's end."""
 
     def __init__(self):
         super().__init__()
@@ -387,12 +387,12 @@ class Struck(Samples):
     def at_work(self, index):
         if index == 2 and self.strikes:
             self.strikes.pop()
-            # Not to this thread: the other one would see it when it is there again, and it may wait already.
+            # Not to this thread: the waiting thread might notice it only when it runs again.
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
             assert self.is_over.wait(DEADLOCK_S)
 
 
-def test_ctrl_c_is_not_held_up_by_threads_at_work_and_loses_no_batch():
+def test_ctrl_c_does_not_wait_for_threads_and_loses_no_batch():
     source = Struck()
     with Loader(source, batch_size=8, workers=0, threads=2) as loader:
         with pytest.raises(KeyboardInterrupt):
@@ -401,7 +401,7 @@ def test_ctrl_c_is_not_held_up_by_threads_at_work_and_loses_no_batch():
         source.is_over.set()
 
 
-def test_nothing_relies_on_when_threads_are_switched():
+def test_results_do_not_depend_on_thread_switches():
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
@@ -412,7 +412,7 @@ def test_nothing_relies_on_when_threads_are_switched():
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_threads_end_with_the_loader_although_somebody_keeps_an_error(workers):
+def test_threads_end_with_loader_even_if_error_is_kept(workers):
     def helpers():
         return [thread for thread in threading.enumerate() if thread.name.startswith("mpqueue-helper")]
 

@@ -1,4 +1,4 @@
-"""With `ordered=False` a rank's state knows what that rank took out of turn, and nothing of the others."""
+"""With `ordered=False`, a rank's state has its batches taken out of order, and not those of other ranks."""
 
 import warnings
 
@@ -12,13 +12,13 @@ def loader_of(rank, world, **options):
 
 
 def taken(rank, world, count, **options):
-    """Take some batches; return them, and the state behind them."""
+    """Take some batches; return them, and the state after them."""
     with loader_of(rank, world, **options) as loader:
         stream = iter(loader)
         return [next(stream).tolist() for _ in range(count)], loader.state_dict()
 
 
-def test_each_rank_goes_on_from_its_own_state():
+def test_each_rank_resumes_from_its_own_state():
     pieces = []
     for rank, count in ((0, 1), (1, 3)):
         found, state = taken(rank, 2, count, ordered=False)
@@ -30,14 +30,14 @@ def test_each_rank_goes_on_from_its_own_state():
 
 
 @pytest.mark.parametrize("shard", [(1, 2), (0, 4), (0, 1)])
-def test_the_state_of_another_rank_is_warned_about_in_mid_epoch(shard):
+def test_state_of_other_rank_within_epoch_warns(shard):
     _, state = taken(0, 2, 2, ordered=False)
     with loader_of(*shard) as loader:
         with pytest.warns(UserWarning, match=r"rank 0 of 2 .*ordered=False.* own state"):
             loader.load_state_dict(state)
 
 
-def test_between_epochs_the_state_of_one_rank_serves_all():
+def test_state_between_epochs_works_for_all_ranks():
     with loader_of(0, 2, ordered=False) as loader:
         list(loader)
         state = loader.state_dict()
@@ -47,7 +47,7 @@ def test_between_epochs_the_state_of_one_rank_serves_all():
         assert loader.epoch == 1
 
 
-def test_in_order_the_state_of_one_rank_serves_all():
+def test_ordered_state_works_for_all_ranks():
     _, state = taken(0, 2, 2)
     with loader_of(1, 4) as loader, warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -8,7 +8,7 @@ import pytest
 from mpqueue.seeding.global_rng import GlobalState, NumpyRng, PythonRng, seed_globals
 
 BATCHES = [(1, 2, 3), (2, 2, 3), (1, 3, 3), (1, 2, 4), (3, 2, 1), (1, 2, 0), (0, 0, 0), (1, 2, (1 << 64) - 2)]
-# The numbers of a batch: if they change, every user's stream changes.
+# The random numbers of a batch: if they change, every user's stream changes.
 DRAWN = [725334711, 478823306, 453640942, 649870304]
 DRAWN_OF_NEGATIVE = [512862882, 1001656158, 907567058, 863627571]
 
@@ -19,14 +19,14 @@ def drawn():
 
 @pytest.fixture
 def pcg64():
-    """NumPy's functions draw from a bit generator of the user."""
+    """Make NumPy's functions draw from a bit generator of the user."""
     usual, bits = np.random.get_bit_generator(), np.random.PCG64(3)
     np.random.set_bit_generator(bits)
     yield bits
     np.random.set_bit_generator(usual)
 
 
-def test_a_batch_draws_the_same_numbers_in_every_release():
+def test_batch_draws_same_numbers_in_every_release():
     seed_globals(1, 2, 3)
     assert drawn() == DRAWN
     seed_globals(-1, 0, 0)
@@ -53,7 +53,7 @@ def test_seeding_drops_a_cached_normal_number():
     assert (random.gauss(0, 1), np.random.normal()) == expected
 
 
-def test_a_bit_generator_of_the_user_is_seeded_and_stays_in_place(pcg64):
+def test_bit_generator_of_user_is_seeded_and_kept(pcg64):
     seed_globals(5, 2, 7)
     first = random.random(), np.random.random()
     seed_globals(5, 2, 8)
@@ -81,7 +81,7 @@ DRAWS = {
 
 
 @pytest.mark.parametrize("name", DRAWS)
-def test_each_way_to_draw_or_seed_is_seen(name):
+def test_each_way_to_draw_or_seed_is_detected(name):
     usual = np.random.get_bit_generator()
     generators = [PythonRng(), NumpyRng()]
     seed_globals(1, 2, 3)
@@ -94,13 +94,13 @@ def test_each_way_to_draw_or_seed_is_seen(name):
     np.random.set_bit_generator(usual)
 
 
-def test_a_foreign_bit_generator_counts_as_drawn_from(pcg64):
+def test_other_bit_generator_counts_as_drawn_from(pcg64):
     rng = NumpyRng()
     rng.watch()
     assert rng.has_drawn()
 
 
-def test_own_generators_of_the_source_are_not_seen():
+def test_own_generators_of_source_are_not_detected():
     generators = [PythonRng(), NumpyRng()]
     for rng in generators:
         rng.watch()
@@ -110,7 +110,7 @@ def test_own_generators_of_the_source_are_not_seen():
     assert not any(rng.has_drawn() for rng in generators)
 
 
-def test_restore_puts_all_generators_back():
+def test_restore_restores_all_generators():
     before = GlobalState()
     expected = drawn(), np.random.normal(), np.random.normal()
     before.restore()
@@ -120,7 +120,7 @@ def test_restore_puts_all_generators_back():
     assert (drawn(), np.random.normal(), np.random.normal()) == expected
 
 
-def test_restore_keeps_a_bit_generator_of_the_user(pcg64):
+def test_restore_keeps_bit_generator_of_user(pcg64):
     before = GlobalState()
     expected = drawn()
     before.restore()
@@ -128,7 +128,7 @@ def test_restore_keeps_a_bit_generator_of_the_user(pcg64):
     assert np.random.get_bit_generator() is pcg64
 
 
-def test_torchs_generator_is_seeded_watched_and_restored():
+def test_torch_generator_is_seeded_watched_and_restored():
     torch = pytest.importorskip("torch")
     from mpqueue.seeding.global_rng import TorchRng
 

@@ -17,7 +17,7 @@ SEED = 11
 
 
 def drawn_of(index):
-    """The numbers that a batch of this index draws when it is seeded at once."""
+    """Return the numbers that a batch of this index draws if it is always seeded."""
     seed_globals(SEED, 0, index)
     return [imported_random(), float(np.random.rand())]
 
@@ -50,7 +50,7 @@ def draws_nothing(_):
 
 
 def draws_late(index):
-    """From NumPy's generator for few samples, and not for the first ones."""
+    """Draw from NumPy's generator for few samples, and not for the first ones."""
     return [float(np.random.rand())] if index in (5, 8) else []
 
 
@@ -64,22 +64,22 @@ def draws_one_then_the_other(index):
 @pytest.mark.parametrize("source", [draws_always, draws_nothing, draws_late, draws_one_then_the_other])
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("is_shared", [False, True])
-def test_samples_draw_the_numbers_of_their_index(source, batch_size, is_shared):
+def test_samples_draw_numbers_of_their_index(source, batch_size, is_shared):
     lazily, at_once = Worker(source, is_shared=is_shared), Worker(source, can_repeat=False)
     for first in range(0, 12, batch_size):
         indices = range(first, first + batch_size)
         if is_shared:
-            draws_always(0)  # the training loop
+            draws_always(0)  # like the training loop
         assert lazily.batch(*indices) == at_once.batch(*indices)
 
 
-def test_a_sample_that_draws_gets_the_numbers_of_its_index():
+def test_single_sample_draws_numbers_of_its_index():
     worker = Worker(draws_always)
     assert worker.batch(0, 1) + worker.batch(2) == [drawn_of(index) for index in range(3)]
     assert worker.calls == [0, 1, 2]
 
 
-def test_a_source_that_draws_nothing_is_called_once_and_not_seeded():
+def test_source_without_draws_is_called_once_and_not_seeded():
     worker = Worker(draws_nothing)
     worker.batch(0)
     assert not worker.seeding.is_due
@@ -88,14 +88,14 @@ def test_a_source_that_draws_nothing_is_called_once_and_not_seeded():
     assert worker.calls == [0, 1, 2, 3, 4]
 
 
-def test_a_source_that_begins_to_draw_is_called_again_once_for_each_generator():
+def test_source_that_begins_to_draw_is_called_again_once_per_generator():
     worker = Worker(draws_one_then_the_other)
     for index in range(8):
         worker.batch(index)
     assert worker.calls == [0, 1, 2, 3, 4, 4, 5, 5, 6, 7]
 
 
-def test_only_the_generator_that_is_drawn_from_is_seeded():
+def test_only_used_generators_are_seeded():
     worker = Worker(draws_late)
     worker.batch(1)
     worker.batch(5)
@@ -104,7 +104,7 @@ def test_only_the_generator_that_is_drawn_from_is_seeded():
     assert random.getstate()[1][:-1] == state[1][:-1]
 
 
-def test_an_error_of_a_batch_that_drew_is_the_error_of_its_own_numbers():
+def test_error_after_draw_is_raised_with_seeded_numbers():
     def source(index):
         if index:
             raise ValueError(str(np.random.rand()))
@@ -117,7 +117,7 @@ def test_an_error_of_a_batch_that_drew_is_the_error_of_its_own_numbers():
     assert worker.calls == [0, 3, 3]
 
 
-def test_a_batch_that_raised_without_a_draw_is_computed_once():
+def test_batch_that_raised_without_draw_is_computed_once():
     worker = Worker(lambda index: [][index])
     for index in range(2):
         with pytest.raises(IndexError):
@@ -126,7 +126,7 @@ def test_a_batch_that_raised_without_a_draw_is_computed_once():
 
 
 @pytest.mark.parametrize("raises", [False, True])
-def test_samples_that_share_generators_are_seeded_once_for_the_batch(raises):
+def test_samples_that_share_generators_are_seeded_once_per_batch(raises):
     seeding, drawn = LazySeeding(can_repeat=False), []
 
     def compute():
@@ -144,7 +144,7 @@ def test_samples_that_share_generators_are_seeded_once_for_the_batch(raises):
 
 
 class TorchStandIn:
-    """The default generator of a torch that a sample imports."""
+    """The default generator of a stand-in for torch that a sample imports."""
 
     def __init__(self, torch):
         self.seeds, self._torch = [], torch
@@ -174,7 +174,7 @@ def test_torch_imported_by_a_sample_is_seeded_for_that_sample(monkeypatch, can_r
 
 
 class Late:
-    """Draws from the 20th item on, after each worker's first batch, through a name that was imported."""
+    """A source that draws from the 20th item on, after each worker's first batch, through an imported name."""
 
     def __len__(self):
         return 40
@@ -184,7 +184,7 @@ class Late:
 
 
 class Nested:
-    """Reads a dataset by index, whose stage draws, and draws nothing itself."""
+    """A source that reads a dataset by index with a stage that draws, and draws nothing itself."""
 
     def __init__(self):
         self.dataset = mpqueue.Dataset(range(40)).map(lambda value: np.array([value, random.random()]))
@@ -203,7 +203,7 @@ def rows(source, **options):
 
 @pytest.mark.parametrize("source", [Late(), Nested()], ids=["late", "nested"])
 @pytest.mark.parametrize("start_method", ["forkserver", "spawn", "fork"])
-def test_workers_draw_the_numbers_that_the_caller_draws(source, start_method):
+def test_workers_draw_same_numbers_as_caller(source, start_method):
     expected = rows(source, workers=0)
     assert len({row[1] for row in expected}) > 20
     assert rows(source, workers=2, start_method=start_method) == expected
@@ -215,14 +215,14 @@ def numbers():
 
 
 @pytest.mark.parametrize("options", [{}, {"batch_size": 2}])
-def test_elements_of_a_generator_function_draw_the_numbers_that_the_caller_draws(options):
+def test_generator_function_draws_same_numbers_as_caller(options):
     expected = rows(numbers, workers=0, **options)
     assert len({number for number in np.ravel(expected) if 0 < number < 1}) == 3
     assert rows(numbers, workers=1, **options) == expected
 
 
-def test_random_looks_the_same_in_a_worker():
-    """No name of `random` is another object there, and no class is changed."""
+def test_random_module_is_unchanged_in_worker():
+    """No name of `random` refers to another object there, and no class is changed."""
 
     def item(_):
         return [
@@ -236,7 +236,7 @@ def test_random_looks_the_same_in_a_worker():
         assert list(loader)[-1] == ["builtin_function_or_method", "Random", False, "MT19937"]
 
 
-def test_a_child_that_the_source_forks_computes_nothing_again():
+def test_forked_child_of_source_repeats_no_batch():
     """Python seeds its generator in the child, which counts as a draw."""
 
     def source(index):

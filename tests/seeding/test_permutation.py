@@ -1,4 +1,4 @@
-"""The order of samples, alone: pinned, and the same however it is asked for."""
+"""The order of samples alone: fixed, and independent of how it is requested."""
 
 import hashlib
 
@@ -18,21 +18,21 @@ def digest(numbers):
     ("length", "expected"),
     [(2, [1, 0]), (3, [1, 2, 0]), (4, [1, 2, 3, 0]), (5, [1, 3, 0, 2, 4]), (9, [3, 6, 1, 0, 8, 2, 7, 4, 5])],
 )
-def test_the_network_of_few_samples_is_what_it_was(length, expected):
-    """Also that of more: a state that an earlier version wrote is to go on with the same samples."""
+def test_network_of_few_samples_is_unchanged(length, expected):
+    """A state written by an earlier version must continue with the same samples."""
     assert permuted(1, 2, length, np.arange(length)).tolist() == expected
 
 
 @pytest.mark.parametrize(
     ("length", "expected"), [(65_537, "b73beb755998"), (100_000, "47088b630d66"), (1 << 33, "716122a863c5")]
 )
-def test_the_network_of_many_samples_is_what_it_was(length, expected):
+def test_network_of_many_samples_is_unchanged(length, expected):
     found = permuted(3, 1, length, np.arange(length - 1000, length))
     assert found.dtype == np.int64
     assert digest(found) == expected
 
 
-def test_few_samples_are_shuffled_by_a_generator_of_their_own_and_more_by_the_network():
+def test_few_samples_are_shuffled_and_many_use_network():
     expected = np.arange(65_536)
     sequence_of_order = sequence_of(3, 1, 0x73616D706C6573)
     np.random.Generator(np.random.PCG64(sequence_of_order)).shuffle(expected)
@@ -42,11 +42,11 @@ def test_few_samples_are_shuffled_by_a_generator_of_their_own_and_more_by_the_ne
 
 
 @pytest.mark.parametrize("length", [65_536, 65_537])
-def test_an_order_is_made_of_plain_integers(length):
+def test_indices_are_plain_integers(length):
     assert {type(index) for index in SampleOrder(3, shuffle=True).indices(1, length, 9, 2)} == {int}
 
 
-def test_each_epoch_seed_and_length_has_an_order_of_its_own():
+def test_orders_differ_by_epoch_seed_and_length():
     order = SampleOrder(3, shuffle=True)
     asked = [(0, 100), (1, 100), (1, 101), (0, 70_000), (1, 70_000), (1, 140_000), (0, 100)]
     found = [list(order.indices(epoch, length, 0, 50)) for epoch, length in asked]
@@ -56,7 +56,7 @@ def test_each_epoch_seed_and_length_has_an_order_of_its_own():
 
 
 @pytest.mark.parametrize("length", [10, 65_540])
-def test_places_behind_the_end_are_those_at_the_beginning(length):
+def test_places_after_end_wrap_around(length):
     order = SampleOrder(3, shuffle=True)
     whole = list(order.indices(0, length, 0, length))
     assert list(order.indices(0, length, length - 3, 5)) == whole[-3:] + whole[:2]
@@ -65,7 +65,7 @@ def test_places_behind_the_end_are_those_at_the_beginning(length):
     assert list(order.indices(0, length, length - 2, 2)) == whole[-2:]
 
 
-def test_places_may_lie_across_blocks():
+def test_places_can_span_blocks():
     order = SampleOrder(3, shuffle=True)
     whole = order.indices(0, 70_000, 0, 70_000)
     assert order.indices(0, 70_000, 4090, 20) == whole[4090:4110]
@@ -73,8 +73,8 @@ def test_places_may_lie_across_blocks():
 
 @pytest.mark.parametrize("length", [1000, 70_000])
 @pytest.mark.parametrize(("first", "step"), [(3, 16), (0, 1), (5, 7)])
-def test_places_may_be_those_of_a_lane(length, first, step):
-    """Every so many-th: they are found by the block, as those behind each other are."""
+def test_places_can_have_a_step(length, first, step):
+    """With a step, places are computed by the block like consecutive places."""
     whole = SampleOrder(3, shuffle=True).indices(2, length, 0, length)
     order, places = SampleOrder(3, shuffle=True), range(first, length, step)
     found = []
@@ -83,14 +83,14 @@ def test_places_may_be_those_of_a_lane(length, first, step):
     assert found == whole[first::step]
 
 
-def test_what_is_not_shuffled_ascends_and_begins_anew_as_often_as_it_takes():
+def test_unshuffled_indices_ascend_and_wrap_around():
     order = SampleOrder(3, shuffle=False)
     assert order.indices(0, 10, 4, 6) == range(4, 10)
     assert order.indices(0, 3, 2, 8) == [2, 0, 1, 2, 0, 1, 2, 0]
     assert order.indices(0, 3, 4, 2) == [1, 2]
 
 
-def test_an_epoch_is_shuffled_once(monkeypatch):
+def test_epoch_is_shuffled_once(monkeypatch):
     asked = []
     monkeypatch.setattr(permutation, "sequence_of", lambda *of: asked.append(of) or np.random.SeedSequence(of))
     order = SampleOrder(3, shuffle=True)
@@ -99,8 +99,8 @@ def test_an_epoch_is_shuffled_once(monkeypatch):
     assert len(asked) == 1
 
 
-def test_of_many_samples_four_blocks_are_kept(monkeypatch):
-    """As many as the places that one worker asks for may lie across."""
+def test_four_blocks_are_kept(monkeypatch):
+    """The number of blocks that one worker's places may span."""
     asked = []
 
     def counted(seed, epoch, length, places):
@@ -112,15 +112,15 @@ def test_of_many_samples_four_blocks_are_kept(monkeypatch):
     for first in (0, 4096, 8192, 12_288, 0, 4096):
         order.indices(0, 65_537, first, 4096)
     assert asked == [(0, 4096), (4096, 4096), (8192, 4096), (12_288, 4096)]
-    order.indices(0, 65_537, 65_536, 1)  # one more than are kept, and the last one is short
+    order.indices(0, 65_537, 65_536, 1)  # one block more than are kept; the last one is short
     order.indices(0, 65_537, 12_288, 1)
     assert asked[4:] == [(65_536, 1), (12_288, 4096)]
 
 
 @pytest.mark.parametrize("world", [1, 2, 100, 3_000])
 @pytest.mark.parametrize(("size", "offset"), [(32, 0), (7, 3), (300, 0)])
-def test_batches_of_one_rank_have_the_same_indices_as_without_ranks(world, size, offset):
-    """Also the last, short batch, and batches asked for in another order."""
+def test_batches_of_rank_have_same_indices_as_without_ranks(world, size, offset):
+    """Including the last, short batch, and batches requested in another order."""
     length, rank = 1_000_003, world // 2
     alone, ranked = SampleOrder(5, shuffle=True), SampleOrder(5, shuffle=True, world=world)
     firsts = list(range(offset + rank * size, length, world * size))
@@ -132,8 +132,8 @@ def test_batches_of_one_rank_have_the_same_indices_as_without_ranks(world, size,
 
 
 @pytest.mark.parametrize("world", [1, 100, 10_000])
-def test_a_rank_permutes_about_as_many_places_as_it_asks_for(monkeypatch, world):
-    """The number of ranks does not add work: a block of the permutation has only batches of the rank that asks."""
+def test_rank_permutes_about_its_number_of_places(monkeypatch, world):
+    """The work does not depend on the number of ranks: a block contains only batches of the requesting rank."""
     length, size, batches, computed = 10_000_000, 32, 30, []
     compute = permutation.permuted
 

@@ -1,4 +1,4 @@
-"""Distributions of times: what is read off them, and what it costs to make them."""
+"""Distributions of times: their values, and the cost of recording."""
 
 import random
 
@@ -18,14 +18,14 @@ def distribution_of(times):
     return histogram.snapshot()
 
 
-def test_buckets_follow_each_other_without_a_gap():
+def test_buckets_are_contiguous():
     bounds = [bounds_ns(bucket) for bucket in range(320)]
     assert [upper for _, upper in bounds[:-1]] == [lower for lower, _ in bounds[1:]]
     assert bounds[0] == (0, 1)
 
 
 @given(st.integers(0, 1 << 41))
-def test_a_time_is_in_the_bucket_whose_bounds_it_is_between(ns):
+def test_time_is_in_bucket_with_its_bounds(ns):
     ((bucket, count),) = distribution_of([ns]).buckets
     lower, upper = bounds_ns(bucket)
     assert count == 1
@@ -34,7 +34,7 @@ def test_a_time_is_in_the_bucket_whose_bounds_it_is_between(ns):
 
 
 @given(TIMES, st.sampled_from([0.5, 0.95, 0.99]))
-def test_a_quantile_is_right_within_an_eighth(times, share):
+def test_quantile_is_accurate_within_an_eighth(times, share):
     found = distribution_of(times).quantile_s(share) * 1e9
     times = sorted(times)
     exact = times[min(len(times) - 1, max(0, -int(-share * len(times) // 1) - 1))]
@@ -50,37 +50,37 @@ def test_count_sum_and_mean_are_exact(times):
 
 
 @given(TIMES, TIMES)
-def test_a_sum_less_one_of_its_parts_is_the_other(one, other):
+def test_subtraction_undoes_addition(one, other):
     left = distribution_of(one + other) - distribution_of(one)
     assert left.buckets == distribution_of(other).buckets
     assert (distribution_of(one) + distribution_of(other)).buckets == distribution_of(one + other).buckets
 
 
-def test_one_time_may_stand_for_many():
+def test_weight_counts_time_several_times():
     histogram = Histogram()
     histogram.add(1000, 7)
     assert (histogram.snapshot().count, histogram.snapshot().total_s) == (7, 7e-6)
 
 
-def test_what_is_longer_than_the_last_bucket_is_in_it():
+def test_last_bucket_includes_longer_times():
     found = distribution_of([1 << 63])
     assert found.count == 1
     assert found.p50_s > 3600
 
 
-def test_without_times_everything_is_zero():
+def test_distribution_without_times_is_zero():
     empty = Distribution()
     assert (empty.count, empty.mean_s, empty.p50_s, empty.p99_s, empty.total_s) == (0, 0, 0, 0, 0)
     assert empty.num_within([1, 2]) == [0, 0]
 
 
-def test_cumulative_counts_are_those_of_the_times_not_longer():
+def test_num_within_counts_times_up_to_bounds():
     found = distribution_of([1_000, 1_000_000, 2_000_000, 10**9])
     assert found.num_within([1e-5, 5e-3, 5, 1e6]) == [1, 3, 4, 4]
 
 
-def test_entering_times_keeps_no_memory():
-    """The arrays are as large at the end as at the beginning: a stream may last for months."""
+def test_recording_times_keeps_no_memory():
+    """The arrays have a constant size: a stream may run for months."""
     histogram, rng = Histogram(), random.Random(1)
     before = histogram.counts.buffer_info(), len(histogram.counts)
     for _ in range(10_000):
@@ -88,5 +88,5 @@ def test_entering_times_keeps_no_memory():
     assert (histogram.counts.buffer_info(), len(histogram.counts)) == before
 
 
-def test_its_repr_tells_the_percentiles():
+def test_repr_has_percentiles():
     assert repr(distribution_of([1_000_000] * 4)).startswith("<4 times, 0.004 s; p50 0.001")

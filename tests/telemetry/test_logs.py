@@ -1,4 +1,4 @@
-"""What is told in the logger ``mpqueue``, and how much of it is seen."""
+"""Messages of the logger ``mpqueue``, and their visibility."""
 
 import ast
 import logging
@@ -47,11 +47,11 @@ def said(tmp_path, level):
     return done.stderr
 
 
-def test_without_the_variable_a_run_without_faults_says_nothing(tmp_path):
+def test_run_without_faults_logs_nothing_by_default(tmp_path):
     assert said(tmp_path, None) == ""
 
 
-def test_debug_shows_starts_ends_and_the_ring(tmp_path):
+def test_debug_level_shows_starts_ends_and_ring(tmp_path):
     lines = said(tmp_path, "debug")
     for text in (
         "worker 0 was asked for",
@@ -64,35 +64,35 @@ def test_debug_shows_starts_ends_and_the_ring(tmp_path):
     assert "free" in lines
 
 
-def test_warning_shows_nothing_of_that(tmp_path):
+def test_warning_level_hides_debug_messages(tmp_path):
     assert said(tmp_path, "WARNING") == ""
 
 
-def test_a_level_that_is_none_is_told(tmp_path):
+def test_invalid_level_warns(tmp_path):
     assert "MPQUEUE_LOG=loud has no effect: the levels are debug, info, warning, error" in said(tmp_path, "loud")
 
 
-def test_a_program_that_configures_logging_sees_debug_messages_too(caplog):
+def test_configured_logging_receives_debug_messages(caplog):
     with caplog.at_level(logging.DEBUG, "mpqueue"), Loader(Numbers(3), workers=1) as loader:
         list(loader)
     assert "the workers have ended: " in caplog.text
 
 
-def test_the_text_of_a_debug_message_is_not_made_for_nobody(monkeypatch):
+def test_text_of_hidden_debug_message_is_not_created(monkeypatch):
     monkeypatch.setattr("mpqueue.memory.ring.Ring.__repr__", lambda _: pytest.fail("nobody reads this"))
     with Loader(Numbers(3), workers=1) as loader:
         list(loader)
     assert not log.debugs()
 
 
-def test_copies_of_a_few_small_batches_are_nobodys_concern(caplog):
+def test_few_small_copies_do_not_warn(caplog):
     with caplog.at_level(logging.WARNING, "mpqueue"), Loader(Numbers(30), workers=1) as loader:
         assert len(list(loader)) == 30
         assert loader.statistics().copies_held > 0
     assert caplog.messages == []
 
 
-def test_copies_that_cost_something_are_told_once_with_a_word_on_where_to_read_on(caplog, monkeypatch):
+def test_costly_copies_warn_once_with_reference(caplog, monkeypatch):
     monkeypatch.setattr(ring, "COSTLY_BYTES", 20 * 64 * 8)
     with caplog.at_level(logging.WARNING, "mpqueue"), Loader(Numbers(30), workers=1) as loader:
         list(loader)
@@ -105,7 +105,7 @@ def test_copies_that_cost_something_are_told_once_with_a_word_on_where_to_read_o
 
 
 def _calls(name, behind):
-    """The constant arguments of all calls of a function in the package, behind so many."""
+    """Return the constant arguments of all calls of a function in the package, after the first ones."""
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
@@ -113,12 +113,12 @@ def _calls(name, behind):
 
 
 @pytest.mark.slow
-def test_pages_and_sections_that_messages_name_are_there():
-    """By their titles: a wheel has no folder of documents."""
+def test_pages_and_sections_in_messages_exist():
+    """Messages use titles, because a wheel has no folder of documents."""
     headings = {}
     for page in {*(PACKAGE.parent / "docs").glob("*.md")} - {
         PACKAGE.parent / "docs" / "index.md"
-    }:  # that includes the README
+    }:  # including the README
         title, *others = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
         headings[title] = {"", *others}
     named = [page for page in (*_calls("documented", 0), *_calls("warn", 1)) if page]
@@ -130,8 +130,8 @@ def test_pages_and_sections_that_messages_name_are_there():
 
 
 @pytest.mark.slow
-def test_no_message_names_a_file_of_the_documents():
-    """Docstrings may: whoever reads those in an editor has the repository, or knows the pages by their titles."""
+def test_no_message_names_documentation_file():
+    """Docstrings may: readers of docstrings in an editor have the repository, or find the pages by their titles."""
     found = []
     for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))

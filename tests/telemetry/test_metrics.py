@@ -1,4 +1,4 @@
-"""Metrics where others read them: scraped from a real HTTP endpoint, in TensorBoard's files, in OpenTelemetry's SDK."""
+"""Metrics in other systems: scraped from an HTTP endpoint, in TensorBoard's files, in OpenTelemetry's SDK."""
 
 import gc
 import re
@@ -24,14 +24,14 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "monitoring.md"
 
 @pytest.fixture
 def used():
-    """A loader that was used, and has ended."""
+    """A loader that was used and stopped."""
     with Loader(Numbers(20), workers=2, copy=True) as loader:
         list(loader)
     return loader
 
 
 def scrape(collector):
-    """The text of an HTTP endpoint of prometheus-client, parsed by its own parser."""
+    """Return the text of an HTTP endpoint of prometheus-client, parsed by its own parser."""
     from prometheus_client.parser import text_string_to_metric_families
 
     registry = prometheus_client.CollectorRegistry()
@@ -48,7 +48,7 @@ def scrape(collector):
     return text, {(one.name, *sorted(one.labels.items())): one.value for family in families for one in family.samples}
 
 
-def test_a_scrape_of_a_real_endpoint_has_the_counters(used):
+def test_scrape_of_http_endpoint_has_counters(used):
     text, samples = scrape(metrics.collector(train=used))
     found = used.statistics()
     assert samples["mpqueue_batches_total", ("engine", "train")] == 20
@@ -59,7 +59,7 @@ def test_a_scrape_of_a_real_endpoint_has_the_counters(used):
     assert "# TYPE mpqueue_wait_seconds_total counter" in text or "# TYPE mpqueue_wait_seconds counter" in text
 
 
-def test_histograms_are_cumulative_and_whole(used):
+def test_histograms_are_cumulative_and_complete(used):
     _, samples = scrape(metrics.collector(train=used))
     buckets = {
         float(dict(key[1:])["le"]): value
@@ -73,7 +73,7 @@ def test_histograms_are_cumulative_and_whole(used):
     assert samples["mpqueue_batch_compute_seconds_sum", ("engine", "train")] == pytest.approx(times.total_s)
 
 
-def test_names_follow_the_conventions_of_prometheus(used):
+def test_names_follow_prometheus_conventions(used):
     text, _ = scrape(metrics.collector(train=used))
     names = re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M)
     assert len(names) == len(ROWS) + len(TIMES)
@@ -86,8 +86,8 @@ def test_names_follow_the_conventions_of_prometheus(used):
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_a_metric_is_read_off_a_field_that_there_is(row):
-    """Statistics without that field have no such metric, and nobody says so."""
+def test_metric_of_missing_field_is_omitted(row):
+    """Statistics without the field have no such metric, silently."""
     consumer = ServedConsumer(1, 1, None, 0, 0, 0, 0.0, 0, 0, 0, 0, False)
     found = ServerStatistics(workers=(WorkerStatistics(0),), stages=(StageStatistics("map"),), consumers=(consumer,))
     values = list(row.read(found))
@@ -95,7 +95,7 @@ def test_a_metric_is_read_off_a_field_that_there_is(row):
     assert all(label == ({row.label: label[row.label]} if row.label else {}) for label, _ in values)
 
 
-def test_the_table_of_the_documents_is_that_of_the_code():
+def test_table_in_documentation_matches_code():
     listed = re.findall(r"^\| `(mpqueue_\w+)` \| (\w+) \|", DOCS.read_text("utf-8"), re.M)
     wanted = []
     for row in ROWS:
@@ -105,12 +105,12 @@ def test_the_table_of_the_documents_is_that_of_the_code():
     assert listed == wanted
 
 
-def test_without_names_everything_of_the_process_is_told_of(used):
+def test_collector_without_names_exports_all_objects(used):
     names = {dict(key[1:])["engine"] for key in scrape(metrics.collector())[1]}
     assert any(name.startswith("Loader-") for name in names)
 
 
-def test_what_is_gone_is_told_of_no_more():
+def test_collected_object_is_not_exported():
     gc.collect()
     before = set(live.everything())
     with Loader(Numbers(2), workers=0) as loader:
@@ -121,7 +121,7 @@ def test_what_is_gone_is_told_of_no_more():
     assert name not in live.everything()
 
 
-def test_a_server_and_its_consumer_are_told_of(tmp_path):
+def test_server_and_consumer_are_exported(tmp_path):
     with mpqueue.Server(f"{tmp_path}/home", Numbers(4), workers=1) as server:
         with mpqueue.attach(f"{tmp_path}/home", timeout=30) as consumer:
             assert len(list(consumer)) == 4
@@ -131,9 +131,9 @@ def test_a_server_and_its_consumer_are_told_of(tmp_path):
     assert isinstance(consumer.statistics(), ConsumerStatistics)
 
 
-def test_scalars_are_in_the_files_of_tensorboard(tmp_path, monkeypatch):
+def test_scalars_are_in_tensorboard_files(tmp_path, monkeypatch):
     tensorboardx = pytest.importorskip("tensorboardX")
-    monkeypatch.setattr("mpqueue.workers.threads.EVERY_NS", 0)  # all are timed, also in the shortest epoch
+    monkeypatch.setattr("mpqueue.workers.threads.EVERY_NS", 0)  # time all batches, even in a very short epoch
     options = {"workers": 1, "backend": "thread"}
     with tensorboardx.SummaryWriter(str(tmp_path)) as writer, Loader(Numbers(20), **options) as loader:
         log = metrics.log_to(writer, train=loader)
@@ -147,7 +147,7 @@ def test_scalars_are_in_the_files_of_tensorboard(tmp_path, monkeypatch):
         assert data.count(tag) == 3
 
 
-def test_scalars_are_of_the_time_since_the_call_before():
+def test_scalars_cover_time_since_previous_call():
     class Writer:
         def __init__(self):
             self.rows = []
@@ -162,7 +162,7 @@ def test_scalars_are_of_the_time_since_the_call_before():
             list(loader)
             log(step)
         loader.stop()
-        list(loader)  # other workers, which count anew
+        list(loader)  # with new workers, which count from 0
         log(30)
     assert [(value, step) for tag, value, step in writer.rows if tag == "data/train/copies"] == [
         (20, 10),
@@ -171,7 +171,7 @@ def test_scalars_are_of_the_time_since_the_call_before():
     ]
 
 
-def test_opentelemetry_reads_the_same(used):
+def test_opentelemetry_reads_same_values(used):
     pytest.importorskip("opentelemetry.sdk.metrics")
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -195,17 +195,17 @@ def test_opentelemetry_reads_the_same(used):
     "use",
     [lambda: metrics.collector(train=3), lambda: metrics.observe(train=np), lambda: metrics.log_to(None, train=used)],
 )
-def test_what_has_no_statistics_is_refused(use):
+def test_object_without_statistics_raises(use):
     with pytest.raises(TypeError, match="must be a loader, an enqueuer"):
         use()
 
 
-def test_a_writer_without_add_scalar_is_refused(used):
+def test_writer_without_add_scalar_raises(used):
     with pytest.raises(TypeError, match="add_scalar"):
         metrics.log_to(print, train=used)
 
 
-def test_without_the_package_the_error_names_the_extra():
+def test_missing_package_raises_with_extra():
     code = "import sys; sys.modules['prometheus_client'] = None; import mpqueue; mpqueue.metrics.collector()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stderr.splitlines()[-1] == (

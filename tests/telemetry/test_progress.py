@@ -1,4 +1,4 @@
-"""``progress=True``: a bar for each epoch, which tells rates, and costs no batch."""
+"""``progress=True``: a bar for each epoch, with rates, which loses no batch."""
 
 import functools
 import io
@@ -18,7 +18,7 @@ from mpqueue.loader import progress
 
 @pytest.fixture
 def shown(monkeypatch):
-    """What bars have drawn."""
+    """The output of bars."""
     text = io.StringIO()
     plain = progress.bar_class()
     monkeypatch.setattr(progress, "bar_class", lambda: lambda **options: plain(file=text, mininterval=0, **options))
@@ -26,7 +26,7 @@ def shown(monkeypatch):
 
 
 @pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 1), ("process", 0)])
-def test_each_epoch_has_a_bar_to_its_end(shown, backend, workers):
+def test_each_epoch_has_complete_bar(shown, backend, workers):
     with Loader(Numbers(5), workers=workers, backend=backend, progress=True) as loader:
         assert [[int(batch[0]) for batch in loader] for _ in range(2)] == [[0, 1, 2, 3, 4]] * 2
     text = shown.getvalue()
@@ -35,14 +35,14 @@ def test_each_epoch_has_a_bar_to_its_end(shown, backend, workers):
 
 
 class ALongNameOfASource(Numbers):
-    """It has many batches, and large ones."""
+    """A source with many large batches."""
 
     def __init__(self):
         super().__init__(100_000)
 
 
-def test_at_80_columns_the_bar_shows_how_far_it_is(monkeypatch):
-    """The longest texts that there are: a name, numbers of five digits, hours, a rate, a share."""
+def test_bar_fits_into_80_columns(monkeypatch):
+    """The longest possible texts: a name, numbers of five digits, hours, a rate, a share."""
     plain = progress.bar_class()
     monkeypatch.setattr(progress, "bar_class", lambda: functools.partial(plain, file=io.StringIO(), ncols=80))
     with Loader(ALongNameOfASource(), workers=1, progress=True) as loader:
@@ -56,7 +56,7 @@ def test_at_80_columns_the_bar_shows_how_far_it_is(monkeypatch):
     assert meter.startswith("ALongNameOfA 0:  99%|")
 
 
-def test_an_enqueuer_has_a_bar_too(shown):
+def test_enqueuer_has_bar(shown):
     enqueuer = mpqueue.OrderedEnqueuer(Numbers(3), use_multiprocessing=True, progress=True)
     enqueuer.start(workers=1)
     batches = enqueuer.get()
@@ -66,7 +66,7 @@ def test_an_enqueuer_has_a_bar_too(shown):
 
 
 @pytest.mark.parametrize("workers", [1, 0])
-def test_the_bar_of_a_loop_that_was_left_ends_with_the_loader(shown, workers):
+def test_bar_of_abandoned_loop_is_closed_with_loader(shown, workers):
     with Loader(Numbers(5), workers=workers, progress=True) as loader:
         batches = iter(loader)
         for _ in range(3):
@@ -75,7 +75,7 @@ def test_the_bar_of_a_loop_that_was_left_ends_with_the_loader(shown, workers):
     assert re.search(r"3/5 [^\r]*\n$", shown.getvalue())
 
 
-def test_a_generator_has_a_bar_without_an_end(shown):
+def test_generator_has_bar_without_total(shown):
     def stream():
         yield from range(4)
 
@@ -84,7 +84,7 @@ def test_a_generator_has_a_bar_without_an_end(shown):
     assert re.search(r"stream 0: 4 \[|function 0: 4 \[", shown.getvalue())
 
 
-def test_a_signal_in_the_bar_loses_no_batch(shown, monkeypatch):
+def test_signal_in_bar_loses_no_batch(shown, monkeypatch):
     def strike(bar, work_item):
         monkeypatch.undo()
         signal.raise_signal(signal.SIGINT)
@@ -100,7 +100,7 @@ def test_a_signal_in_the_bar_loses_no_batch(shown, monkeypatch):
     assert got == [0, 1, 2, 3]
 
 
-def test_a_signal_in_the_bar_gives_back_its_own_batch_while_another_thread_takes_the_next(shown, monkeypatch):
+def test_signal_in_bar_returns_its_batch_despite_other_threads(shown, monkeypatch):
     got, step = [], progress.ProgressBar.step
 
     def strike(bar, work_item):
@@ -127,12 +127,12 @@ def test_a_signal_in_the_bar_gives_back_its_own_batch_while_another_thread_takes
         assert [int(batch[0]) for batch in loader] == [0, 2, 3]
 
 
-def test_without_tqdm_the_constructor_names_the_extra():
+def test_missing_tqdm_raises_with_extra():
     code = "import sys; sys.modules['tqdm'] = None; import mpqueue; mpqueue.Loader([1, 2], progress=True)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stderr.splitlines()[-1] == 'ImportError: progress=True needs tqdm: pip install "mpqueue[progress]"'
 
 
-def test_it_is_true_or_false():
+def test_progress_must_be_true_or_false():
     with pytest.raises(TypeError, match="progress must be True or False"):
         Loader(Numbers(3), progress="yes")

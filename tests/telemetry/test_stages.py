@@ -1,4 +1,4 @@
-"""Rows of the stages of a dataset: what each has done, by whomever, whatever happened on the way."""
+"""Rows of the stages of a dataset count each stage's work, in any worker and despite crashes."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def counts_of(statistics):
 
 
 def slower(value):
-    time.sleep(2 * EVERY_NS / 4e9)  # so that each batch of four takes long enough to be timed
+    time.sleep(2 * EVERY_NS / 4e9)  # so that each batch of four is long enough to be timed
     return value
 
 
@@ -46,7 +46,7 @@ INDEXED = Dataset.range(32).shuffle().map(slower).batch(4)
 
 
 def by_four(number):
-    """Return the rows of so many batches."""
+    """Return the rows of a number of batches."""
     size = 4 * number
     return [
         ("0: range(0, 32)", 0, size), ("1: shuffle()", size, size), ("2: map(slower)", size, size),
@@ -57,21 +57,21 @@ def by_four(number):
 @pytest.mark.parametrize(
     ("backend", "workers", "threads"), [("process", 2, 1), ("process", 1, 2), ("thread", 2, 1), ("process", 0, 1)]
 )
-def test_each_stage_of_an_indexed_dataset_has_a_row_of_the_batches_that_were_timed(backend, workers, threads):
+def test_stages_of_indexed_dataset_count_timed_batches(backend, workers, threads):
     with mpqueue.Loader(INDEXED, workers=workers, backend=backend, threads=threads) as loader:
         first, second = list(loader), list(loader)
-    found = loader.statistics()  # when nothing is computed ahead any more
+    found = loader.statistics()  # after all batches computed ahead are finished
     num_computed = sum(worker.batches for worker in found.workers)
     assert num_computed >= len(first) + len(second) == 16
     assert counts_of(found) == by_four(num_computed)
     read, _, slept, _ = found.stages
     assert 4 * num_computed * 2 * EVERY_NS / 4e9 <= slept.total_s
-    assert read.total_s < slept.total_s  # which is its own, that of the stages before it left out
+    assert read.total_s < slept.total_s  # without the time of the stages before it
     assert all(0 <= stage.wait_s <= stage.total_s for stage in found.stages)
     assert slept.wait_s > 0
 
 
-def test_a_batch_that_is_timed_stands_for_those_before_it():
+def test_timed_batch_represents_earlier_batches():
     with mpqueue.Loader(Dataset.range(8_000).map(abs).batch(2), workers=1) as loader:
         seen = [loader.statistics().stages for number, _ in enumerate(loader, 1) if number % 500 == 0]
     assert all(read.num_out == mapped.num_in == mapped.num_out == row.num_in for read, mapped, row in seen)
@@ -81,7 +81,7 @@ def test_a_batch_that_is_timed_stands_for_those_before_it():
     assert 1 <= outs[0] < outs[-1] <= 8_000
 
 
-def test_each_branch_of_an_indexed_tree_tells_what_it_was_asked_for():
+def test_each_branch_of_indexed_tree_counts_its_elements():
     kept = Dataset.range(8).map(slower).cache()
     pairs = Dataset.zip(Dataset.mix([kept, Dataset.range(8)]), Dataset.range(8).batch(2).repeat().skip(1))
     with mpqueue.Loader(pairs.batch(16), workers=0) as loader:
@@ -97,7 +97,7 @@ def test_each_branch_of_an_indexed_tree_tells_what_it_was_asked_for():
     ]  # fmt: skip
 
 
-def test_a_batch_that_raises_hides_nothing_of_the_others():
+def test_batch_that_raises_hides_no_other_work():
     def picky(value):
         if value == 9:
             raise ValueError("nine")
@@ -114,13 +114,13 @@ def test_a_batch_that_raises_hides_nothing_of_the_others():
             found = loader.statistics()
         assert num_raised == 1
         num_computed = sum(worker.batches for worker in found.workers)
-        # A worker process times no batch that raises: the next one stands for it.
+        # A worker process does not time a batch that raises: the next one represents it.
         assert 7 <= counts_of(found)[2][2] <= num_computed
         assert counts_of(found)[1][2] == counts_of(found)[2][1] == 4 * counts_of(found)[2][2]
 
 
 @KINDS
-def test_each_stage_of_a_stream_has_a_row_that_is_exact_at_its_end(backend, workers):
+def test_stages_of_stream_are_exact_at_end(backend, workers):
     with mpqueue.Loader(STREAM, workers=workers, backend=backend) as loader:
         num_batches = len(list(loader))
         found = loader.statistics()
@@ -135,7 +135,7 @@ def test_each_stage_of_a_stream_has_a_row_that_is_exact_at_its_end(backend, work
     assert json.loads(json.dumps(again.to_dict()))["stages"][1]["num_out"] == 800
 
 
-def test_a_death_counts_nothing_twice_and_loses_nothing(tmp_path):
+def test_crash_neither_repeats_nor_loses_counts(tmp_path):
     path = tmp_path / "died"
 
     def die_once(value):
@@ -149,12 +149,12 @@ def test_a_death_counts_nothing_twice_and_loses_nothing(tmp_path):
         assert len(list(loader)) == 200
         found = loader.statistics()
     assert found.deaths == 1
-    # What lay between the last snapshot and the death was never told: it is counted by the successor alone.
+    # Work between the last snapshot and the crash was never reported: only the successor counts it.
     assert [count[1:] for count in counts_of(found)] == [(0, 400), (400, 400), (400, 200)]
 
 
 @KINDS
-def test_a_resumed_stream_counts_from_the_snapshot_on(backend, workers):
+def test_resumed_stream_counts_from_snapshot(backend, workers):
     stream = Dataset.range(400).map(slow).filter(is_even).take(400).shuffle(buffer=3)
     with mpqueue.Loader(stream, workers=0) as loader:
         batches = iter(loader)
@@ -165,12 +165,12 @@ def test_a_resumed_stream_counts_from_the_snapshot_on(backend, workers):
         loader.load_state_dict(state)
         list(loader)
         rows = counts_of(loader.statistics())
-    # A stage that has a position does not take it for work.
+    # A stage with a position does not count it as work.
     assert rows[2][2] == rows[3][1] == rows[3][2] == rows[4][1]
     assert 50 <= rows[4][2] <= 200
 
 
-def test_rows_of_pack_tell_of_padding_and_of_what_was_left_out():
+def test_rows_of_pack_count_padding_and_dropped_samples():
     texts = Dataset([list(range(size)) for size in (5, 30, 3, 8, 0, 4)] * 16)
     with mpqueue.Loader(texts.pack(16, long="drop"), workers=1) as loader:
         rows = list(loader)
@@ -180,7 +180,7 @@ def test_rows_of_pack_tell_of_padding_and_of_what_was_left_out():
     assert (found["samples cut"].num_out, found["samples left out"].num_out) == (0, 32)
 
 
-def test_a_source_of_another_kind_has_no_rows():
+def test_other_sources_have_no_rows():
     def numbers():
         yield from range(8)
 
@@ -193,7 +193,7 @@ def test_a_source_of_another_kind_has_no_rows():
 
 
 @pytest.mark.parametrize(("dataset", "whole"), [(STREAM, WHOLE), (INDEXED, by_four(8)[:3])])
-def test_a_server_tells_of_the_stages(servers_directory, dataset, whole):  # noqa: F811
+def test_server_reports_stages(servers_directory, dataset, whole):  # noqa: F811
     with mpqueue.Server("stages", dataset, workers=1) as server, mpqueue.attach("stages") as consumer:
         list(consumer)
         rows = counts_of(server.statistics())
@@ -204,7 +204,7 @@ def test_a_server_tells_of_the_stages(servers_directory, dataset, whole):  # noq
 
 
 @pytest.mark.parametrize(("dataset", "stage"), [(STREAM, "2: filter(is_even)"), (INDEXED, "2: map(slower)")])
-def test_a_trace_has_counters_of_the_stages(tmp_path, dataset, stage):
+def test_trace_has_counters_of_stages(tmp_path, dataset, stage):
     path = tmp_path / "trace.json"
     with mpqueue.Loader(dataset, workers=1, trace=str(path)) as loader:
         list(loader)
@@ -220,7 +220,7 @@ def statistics_with(*stages, **fields):
     return replace(found, stages=stages, **fields)
 
 
-def test_the_verdict_names_the_stage_that_holds_up_and_that_it_waits():
+def test_verdict_names_slowest_stage_and_its_waiting():
     read = StageStatistics("1: map(read)", 10, 10, 6.0, 5.4)
     decode = StageStatistics("2: map(decode)", 10, 10, 2.0, 0.0)
     text = str(statistics_with(read, decode))
@@ -228,15 +228,15 @@ def test_the_verdict_names_the_stage_that_holds_up_and_that_it_waits():
     assert "waits for 90 % of it" in text
     assert "waits for" not in str(statistics_with(replace(read, wait_s=0.0), decode)).partition("holds up")[2]
     assert "stage" not in str(statistics_with())
-    assert "stage" not in str(statistics_with(read, decode, wait_s=0.1))  # the trainer does
+    assert "stage" not in str(statistics_with(read, decode, wait_s=0.1))  # the trainer is the bottleneck
 
 
-def test_a_notebook_shows_the_stages():
+def test_notebook_table_shows_stages():
     page = statistics_with(StageStatistics("1: map(<lambda>)", 10, 9, 6.0, 5.4))._repr_html_()
     assert "1: map(&lt;lambda&gt;)" in page
 
 
-def test_top_has_a_row_for_each_stage():
+def test_top_has_row_for_each_stage():
     def answer(clock_s, *stages):
         shown = {"id": 1, "kind": "Loader", "name": "photos", "statistics": statistics_with(*stages).to_dict()}
         return MonitorAnswer("socket", 7, {"clock_s": clock_s, "shown": [shown]})
@@ -252,7 +252,7 @@ def test_top_has_a_row_for_each_stage():
 
 
 @pytest.mark.parametrize("data", [b"\x80", packed([("a", 1, 2, 3, 4)])[:-4], packed([("a", 1, 2, 3)]), packed([1])])
-def test_what_is_no_rows_is_told_of(data):
+def test_invalid_rows_raise(data):
     assert unpacked(packed([("a", 1, 2, 3, 4)])) == [("a", 1, 2, 3, 4)]
     assert unpacked(packed([])) == []
     with pytest.raises(ValueError, match="rows of stages"):

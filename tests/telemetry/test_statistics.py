@@ -1,4 +1,4 @@
-"""What `statistics()` tells of loaders, enqueuers and their workers, while they run and afterwards."""
+"""`statistics()` of loaders, enqueuers and their workers, during a run and afterwards."""
 
 import gc
 import json
@@ -20,11 +20,11 @@ from mpqueue.telemetry.stage_rows import MOST_ROWS, OTHERS
 from mpqueue.telemetry.stats import _PRESENT, ConsumerStatistics, StageStatistics, Times, WorkerStatistics
 
 KINDS = pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
-BATCH_S = 0.006  # longer than the span in which one batch is timed: each is
+BATCH_S = 0.006  # longer than the interval of timed batches: each batch is timed
 
 
 class Timed:
-    """Items that take so long."""
+    """A source with items of a given duration."""
 
     def __init__(self, length=8, seconds=BATCH_S):
         self.length, self.seconds = length, seconds
@@ -38,7 +38,7 @@ class Timed:
 
 
 class Drawing(Timed):
-    """Items that draw from the global generators."""
+    """A source with items that draw from the global generators."""
 
     def __getitem__(self, index):
         super().__getitem__(index)
@@ -46,7 +46,7 @@ class Drawing(Timed):
 
 
 class Dying(Timed):
-    """The first item of the first process kills it."""
+    """A source with a first item that kills the first process."""
 
     def __init__(self, path):
         super().__init__()
@@ -64,7 +64,7 @@ def stages_of(found, *names):
 
 
 @KINDS
-def test_each_slow_batch_is_timed_at_its_worker(backend, workers):
+def test_each_slow_batch_is_timed(backend, workers):
     with Loader(Timed(), workers=workers, backend=backend) as loader:
         for _ in loader:
             pass
@@ -78,7 +78,7 @@ def test_each_slow_batch_is_timed_at_its_worker(backend, workers):
 
 
 @KINDS
-def test_the_sums_of_the_workers_are_those_of_all(backend, workers):
+def test_sums_of_workers_are_totals(backend, workers):
     with Loader(Timed(), workers=workers, backend=backend) as loader:
         for _ in loader:
             pass
@@ -87,12 +87,12 @@ def test_the_sums_of_the_workers_are_those_of_all(backend, workers):
         assert sum(getattr(worker, name) for worker in found.workers) == pytest.approx(getattr(found, name))
     assert found.compute_s >= 8 * BATCH_S
     assert (found.credit_wait_s > 0) == (workers > 0)
-    is_written = backend == "process" and workers > 0  # into the ring
+    is_written = backend == "process" and workers > 0  # batches are written to the ring
     assert (found.bytes >= 8 * 8000, found.copy_s > 0) == (is_written, is_written)
 
 
 @KINDS
-def test_there_is_a_time_of_waiting_for_each_batch(backend, workers):
+def test_each_batch_has_waiting_time(backend, workers):
     with Loader(Timed(), workers=workers, backend=backend) as loader:
         for _ in loader:
             pass
@@ -101,17 +101,17 @@ def test_there_is_a_time_of_waiting_for_each_batch(backend, workers):
     assert found.times.wait.total_s == pytest.approx(found.wait_s, rel=0.01)
 
 
-def test_a_batch_that_was_not_waited_for_has_waited_no_time():
+def test_ready_batch_has_no_waiting_time():
     with Loader(Timed(6, 0), workers=1, max_queue_size=6) as loader:
         batches = iter(loader)
         next(batches)
         while loader.statistics().workers[0].batches < 6:
-            loader._engine.pipeline.num_ready  # takes in what has come
+            loader._engine.pipeline.num_ready  # processes reports
         list(batches)
         assert dict(loader.statistics().times.wait.buckets)[0] >= 5
 
 
-def test_each_view_that_is_kept_is_timed_until_it_is_dropped():
+def test_kept_view_is_timed_until_deleted():
     with Loader(Timed(4), workers=1) as loader:
         for batch in loader:
             time.sleep(0.02)
@@ -121,7 +121,7 @@ def test_each_view_that_is_kept_is_timed_until_it_is_dropped():
     assert found.times.lease.p50_s >= 0.018
 
 
-def test_a_lease_that_lives_on_is_entered_when_it_ends():
+def test_lease_after_stop_is_recorded_at_its_end():
     with Loader(Timed(2), workers=1) as loader:
         batches = list(loader)
         assert loader.statistics().times.lease.count == 0
@@ -130,7 +130,7 @@ def test_a_lease_that_lives_on_is_entered_when_it_ends():
         assert loader.statistics().times.lease.count == 2
 
 
-def test_what_seeding_takes_is_told_of_a_source_that_draws():
+def test_seeding_time_is_recorded_for_source_that_draws():
     def seeding_of(source):
         with Loader(source, workers=1, seed=1) as loader:
             for _ in loader:
@@ -139,11 +139,11 @@ def test_what_seeding_takes_is_told_of_a_source_that_draws():
 
     drawn, idle = seeding_of(Drawing(4)), seeding_of(Timed(4))
     assert drawn.count == idle.count == 4
-    assert idle.p50_s < drawn.p50_s / 2  # the first batch looks for generators that the source keeps
+    assert idle.p50_s < drawn.p50_s / 2  # the first batch searches for generators in the source
 
 
 class Computing(Timed):
-    """Items that take so long on a CPU."""
+    """A source with items that compute on a CPU for a given time."""
 
     def __getitem__(self, index):
         end = time.thread_time() + self.seconds
@@ -154,8 +154,8 @@ class Computing(Timed):
 
 @pytest.mark.measures
 @pytest.mark.skipif(busy_ns() is None, reason="nobody counts here what waits for a CPU")
-def test_a_source_that_waits_is_told_from_one_that_computes():
-    """Also where more workers than there are CPUs compute, and on a machine that is busy otherwise."""
+def test_waiting_source_is_distinguished_from_computing_source():
+    """Even if more workers than CPUs compute, and on a busy machine."""
 
     def times_of(source):
         with Loader(source, workers=2 * num_cpus()) as loader:
@@ -164,7 +164,7 @@ def test_a_source_that_waits_is_told_from_one_that_computes():
             return loader.statistics().times
 
     waiting = Timed(80)
-    # Not its share of the time: whoever has slept waits for a CPU as well, as long as others keep all of them.
+    # Not its share of the time: a sleeping worker waits for a CPU as well, while other programs use all of them.
     assert times_of(waiting).blocked.p50_s > 0.9 * waiting.seconds
     times = times_of(Computing(80))
     assert times.blocked.p50_s < 0.5 * times.compute.p50_s
@@ -173,8 +173,8 @@ def test_a_source_that_waits_is_told_from_one_that_computes():
 @pytest.mark.parametrize(
     ("backend", "workers", "threads"), [("process", 2, 16), ("process", 2, 2), ("thread", 2, 16), ("process", 0, 2)]
 )
-def test_the_time_of_a_batch_is_the_sum_of_all_threads(backend, workers, threads):
-    """Also with more threads than samples in a batch, which begin the samples of later batches ahead of their turn."""
+def test_time_of_batch_is_sum_of_threads(backend, workers, threads):
+    """Even with more threads than samples in a batch, which begin samples of later batches early."""
     with Loader(Timed(80, 0.01), workers=workers, backend=backend, batch_size=4, threads=threads) as loader:
         for _ in loader:
             pass
@@ -187,7 +187,7 @@ def sleeping(value):
     return value
 
 
-def test_a_threaded_map_of_a_stream_counts_the_time_of_its_threads():
+def test_threaded_map_of_stream_counts_time_of_threads():
     dataset = mpqueue.Dataset.range(64).filter(lambda value: value >= 0).map(sleeping, threads=4).batch(4)
     with Loader(dataset, workers=1, lanes=1) as loader:
         for _ in loader:
@@ -198,7 +198,7 @@ def test_a_threaded_map_of_a_stream_counts_the_time_of_its_threads():
     assert mapped.total_s >= 0.95 * 64 * 0.01
 
 
-def test_a_threaded_map_of_an_indexed_dataset_counts_the_time_of_its_threads():
+def test_threaded_map_of_indexed_dataset_counts_time_of_threads():
     with Loader(mpqueue.Dataset.range(64).map(sleeping, threads=4).batch(8), workers=1) as loader:
         for _ in loader:
             pass
@@ -206,7 +206,7 @@ def test_a_threaded_map_of_an_indexed_dataset_counts_the_time_of_its_threads():
     assert mapped.total_s / mapped.num_out >= 0.95 * 0.01
 
 
-def test_many_stages_share_one_row_beyond_a_bound():
+def test_stages_beyond_limit_share_one_row():
     """Elements of all stages are counted."""
     parts = [mpqueue.Dataset.range(1) for _ in range(2 * MOST_ROWS)]
     with Loader(mpqueue.Dataset.concatenate(*parts).batch(len(parts)), workers=0) as loader:
@@ -218,7 +218,7 @@ def test_many_stages_share_one_row_beyond_a_bound():
 
 @pytest.mark.parametrize("collate", [None, lambda samples: np.stack(samples)], ids=["default", "own"])
 @KINDS
-def test_what_collation_takes_is_told_of_a_source_of_samples(backend, workers, collate):
+def test_collation_time_is_recorded_for_samples(backend, workers, collate):
     with Loader(Timed(8, 0.003), workers=workers, backend=backend, batch_size=2, collate=collate) as loader:
         for _ in loader:
             pass
@@ -227,7 +227,7 @@ def test_what_collation_takes_is_told_of_a_source_of_samples(backend, workers, c
     assert 0 < found.collate.total_s < found.compute.total_s
 
 
-def test_fast_batches_are_timed_now_and_then_and_stand_for_all():
+def test_fast_batches_are_sampled_and_represent_all():
     with Loader(Timed(3000, 0), workers=1) as loader:
         for _ in loader:
             pass
@@ -237,7 +237,7 @@ def test_fast_batches_are_timed_now_and_then_and_stand_for_all():
 
 
 @KINDS
-def test_everything_is_kept_after_stop_and_time_stands_still(backend, workers):
+def test_statistics_are_constant_after_stop(backend, workers):
     with Loader(Timed(), workers=workers, backend=backend) as loader:
         for _ in loader:
             pass
@@ -248,7 +248,7 @@ def test_everything_is_kept_after_stop_and_time_stands_still(backend, workers):
     assert (kept.batches, kept.times.compute) == (running.batches, running.times.compute)
 
 
-def test_an_enqueuer_tells_the_same():
+def test_enqueuer_has_same_statistics():
     enqueuer = mpqueue.OrderedEnqueuer(Timed(), use_multiprocessing=True)
     enqueuer.start(workers=2)
     batches = enqueuer.get()
@@ -260,19 +260,19 @@ def test_an_enqueuer_tells_the_same():
     assert len(found.workers) == 2
 
 
-def test_rates_and_shares_follow_from_the_counters():
+def test_rates_and_shares_are_derived_from_counters():
     found = Statistics(batches=50, bytes=1000, wait_s=5.0, elapsed_s=10.0)
     assert (found.batches_per_s, found.bytes_per_s, found.wait_share) == (5.0, 100.0, 0.5)
-    assert found.compute_share == 0  # there are no workers
+    assert found.compute_share == 0  # without workers
 
 
-def test_before_the_first_start_everything_is_zero():
+def test_statistics_before_start_are_zero():
     found = Loader(Timed(), workers=1).statistics()
     assert (found.batches_per_s, found.wait_share, found.compute_share) == (0, 0, 0)
     assert "no batches yet" in str(found)
 
 
-def test_a_death_is_counted_at_its_worker(tmp_path):
+def test_crash_is_counted_for_its_worker(tmp_path):
     with Loader(Dying(str(tmp_path / "died")), workers=2) as loader:
         for _ in loader:
             pass
@@ -280,7 +280,7 @@ def test_a_death_is_counted_at_its_worker(tmp_path):
     assert found.deaths == sum(worker.deaths for worker in found.workers) == 1
 
 
-def test_copies_are_told_with_their_reason():
+def test_copies_are_counted_by_reason():
     with Loader(Timed(12, 0), workers=1, copy=True) as loader:
         list(loader)
         asked = loader.statistics()
@@ -291,7 +291,7 @@ def test_copies_are_told_with_their_reason():
     assert (held.copies, held.copies_asked, held.copies_held) == (4, 0, 4)
 
 
-def test_processes_are_named_by_pid_while_they_run():
+def test_workers_have_pid_while_running():
     with Loader(Timed(), workers=2) as loader:
         next(iter(loader))
         running = loader.statistics().workers
@@ -300,7 +300,7 @@ def test_processes_are_named_by_pid_while_they_run():
     assert [worker.pid for worker in loader.statistics().workers] == [None, None]
 
 
-def test_a_difference_tells_what_happened_between():
+def test_difference_has_changes_between_two_moments():
     with Loader(Timed(), workers=2) as loader:
         for _ in loader:
             pass
@@ -317,12 +317,12 @@ def test_a_difference_tells_what_happened_between():
     assert change.ring_kind == later.ring_kind
 
 
-# What only grows, so that a difference says how much; other numbers tell of a moment, and a difference has the later one.
+# Fields that only grow have their growth in a difference; fields that describe a moment have their later value.
 KINDS = [Statistics, WorkerStatistics, StageStatistics, ConsumerStatistics, ServedConsumer]
 
 
 def with_numbers(kind, number):
-    """Statistics each of whose numbers is this one."""
+    """Return statistics with this number in all fields."""
     named = {"number": 0, "name": "", "rank": None, "pid": None, "ring_kind": ""}
     values = {field.name: number for field in fields(kind) if field.type in {int, float}}
     needed = {f.name: named.get(f.name) for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
@@ -330,25 +330,25 @@ def with_numbers(kind, number):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_number_grows_unless_it_describes_a_moment(kind):
-    """A difference has the growth of the former, and the latter as they were at the later moment."""
+def test_numbers_grow_unless_they_describe_a_moment(kind):
+    """A difference has the growth of the former, and the later value of the latter."""
     difference = with_numbers(kind, 7) - with_numbers(kind, 4)
     for field in fields(kind):
         if field.type in {int, float}:
             assert getattr(difference, field.name) == (7 if field.name in _PRESENT else 3), field.name
 
 
-def test_each_name_of_a_moment_is_one_of_a_field():
+def test_names_of_moment_fields_are_fields():
     named = {field.name for kind in [*KINDS, ServerStatistics] for field in fields(kind)}
     assert sorted(_PRESENT - named) == []
 
 
-def test_earlier_minus_later_is_an_error():
+def test_earlier_minus_later_raises():
     with pytest.raises(ValueError, match="expected later minus earlier"):
         Statistics(elapsed_s=1.0) - Statistics(elapsed_s=2.0)
 
 
-def test_all_of_it_can_be_written_as_json():
+def test_statistics_can_be_written_as_json():
     with Loader(Timed(), workers=2) as loader:
         for _ in loader:
             pass
@@ -360,7 +360,7 @@ def test_all_of_it_can_be_written_as_json():
     assert written["workers"][1]["times"]["compute"]["count"] == found.workers[1].times.compute.count
 
 
-def test_the_table_of_a_notebook_has_the_verdict_and_no_scripts():
+def test_notebook_table_has_verdict_and_no_scripts():
     with Loader(Timed(), workers=2) as loader:
         for _ in loader:
             pass
@@ -371,7 +371,7 @@ def test_the_table_of_a_notebook_has_the_verdict_and_no_scripts():
     assert page.count("<table") == page.count("</table>") == 2
 
 
-def test_the_table_of_a_notebook_leaves_out_what_took_no_time_and_shows_no_part_of_a_clock_tick():
+def test_notebook_table_omits_zero_times_and_rounds():
     wait, collate = Histogram(), Histogram()
     wait.add(0, 10), wait.add(1_000_000), collate.add(0, 11)
     page = replace(Statistics(), times=Times(wait=wait.snapshot(), collate=collate.snapshot()))._repr_html_()

@@ -1,4 +1,4 @@
-"""A trace: valid by the description of the Trace Event Format, complete, bounded, and readable whatever ends it."""
+"""Traces: valid Trace Event Format, complete, bounded, and readable after any end of the program."""
 
 import errno
 import json
@@ -20,7 +20,7 @@ from mpqueue.telemetry import timeline
 from mpqueue.telemetry.timeline import Timeline
 
 KINDS = pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2)])
-# The fields that each phase must have, as "Trace Event Format" (Google, 2016) has them.
+# The fields that each phase must have, according to "Trace Event Format" (Google, 2016).
 PHASES = {
     "X": {"name": str, "ts": (int, float), "dur": (int, float), "pid": int, "tid": int},
     "i": {"name": str, "ts": (int, float), "pid": int, "tid": int, "s": str},
@@ -57,7 +57,7 @@ class Dying(Slow):
 
 
 def check(events):
-    """By the format's description: fields and their types, pairs, and slices of one row that nest."""
+    """Check fields and their types, pairs, and nested slices, according to the format's description."""
     for event in events:
         for field, kind in PHASES[event["ph"]].items():
             assert isinstance(event[field], kind), event
@@ -93,7 +93,7 @@ def named(events, phase):
 
 
 @KINDS
-def test_a_trace_has_a_row_for_each_worker_and_for_the_consumer(tmp_path, backend, workers):
+def test_trace_has_row_for_each_worker_and_consumer(tmp_path, backend, workers):
     with Loader(Slow(), workers=workers, backend=backend, trace=tmp_path / "run.json") as loader:
         for _ in loader:
             pass
@@ -107,7 +107,7 @@ def test_a_trace_has_a_row_for_each_worker_and_for_the_consumer(tmp_path, backen
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_trace_of_one_that_computes_has_one_row_of_a_worker(tmp_path, workers):
+def test_trace_without_workers_has_one_worker_row(tmp_path, workers):
     with Loader(Slow(), workers=workers, backend="thread", trace=tmp_path / "run.json") as loader:
         assert len(list(loader)) == len(Slow())
     events = read(tmp_path / "run.json")
@@ -115,7 +115,7 @@ def test_a_trace_of_one_that_computes_has_one_row_of_a_worker(tmp_path, workers)
 
 
 @KINDS
-def test_a_flow_leads_from_where_a_batch_was_made_to_where_it_is_taken(tmp_path, backend, workers):
+def test_flow_connects_copy_and_take(tmp_path, backend, workers):
     with Loader(Slow(), workers=workers, backend=backend, trace=str(tmp_path / "run.json")) as loader:
         for _ in loader:
             pass
@@ -123,7 +123,7 @@ def test_a_flow_leads_from_where_a_batch_was_made_to_where_it_is_taken(tmp_path,
     slices = [event for event in events if event["ph"] == "X"]
 
     def slice_at(event):
-        """The innermost slice to which a viewer binds it."""
+        """Return the innermost slice to which a viewer binds the event."""
         found = [
             one for one in slices if one["tid"] == event["tid"] and one["ts"] <= event["ts"] <= one["ts"] + one["dur"]
         ]
@@ -135,7 +135,7 @@ def test_a_flow_leads_from_where_a_batch_was_made_to_where_it_is_taken(tmp_path,
     assert pairs == {(str(index), str(index)) for index in range(6)}
 
 
-def test_a_trace_tells_how_long_batches_were_held(tmp_path):
+def test_trace_has_lease_times(tmp_path):
     with Loader(Slow(3), workers=1, trace=tmp_path / "run.json") as loader:
         for batch in loader:
             time.sleep(0.01)
@@ -146,7 +146,7 @@ def test_a_trace_tells_how_long_batches_were_held(tmp_path):
     assert all(end - begin >= 9000 for begin, end in zip(held[::2], held[1::2], strict=True))
 
 
-def test_epochs_and_deaths_are_marked(tmp_path):
+def test_epochs_and_crashes_are_marked(tmp_path):
     with Loader(Dying(str(tmp_path / "died")), workers=2, trace=tmp_path / "run.json") as loader:
         for _ in range(2):
             for _ in loader:
@@ -156,7 +156,7 @@ def test_epochs_and_deaths_are_marked(tmp_path):
     assert [mark for mark in marks if "died" in mark] in (["worker 0 died"], ["worker 1 died"])
 
 
-def test_seeding_and_collation_lie_inside_of_computing(tmp_path):
+def test_seeding_and_collation_are_within_computing(tmp_path):
     class Drawing(Slow):
         def __getitem__(self, index):
             return super().__getitem__(index) * np.random.random()
@@ -164,22 +164,22 @@ def test_seeding_and_collation_lie_inside_of_computing(tmp_path):
     with Loader(Drawing(), workers=1, batch_size=2, trace=tmp_path / "run.json") as loader:
         for _ in loader:
             pass
-    events = read(tmp_path / "run.json")  # where `check` proves that slices nest
+    events = read(tmp_path / "run.json")  # where `check` verifies that slices nest
     assert {"seed", "collate"} <= set(named(events, "X"))
 
 
-def test_a_second_start_goes_on_in_the_same_file(tmp_path):
+def test_second_start_continues_file(tmp_path):
     loader = Loader(Slow(), workers=1, trace=tmp_path / "run.json")
     for _ in range(2):
         for _ in loader:
             pass
         loader.stop()
         read(tmp_path / "run.json")  # complete after each stop
-    # Not what was computed: that may be the next epoch's first batches as well, which a stop drops.
+    # Not the computed batches: these may include the next epoch's first batches, which a stop drops.
     assert named(read(tmp_path / "run.json"), "X").count("take 0") == 2
 
 
-def test_a_loader_of_the_same_path_begins_the_file_anew(tmp_path):
+def test_new_loader_overwrites_file(tmp_path):
     for _ in range(2):
         with Loader(Slow(), workers=1, trace=tmp_path / "run.json") as loader:
             for _ in loader:
@@ -213,27 +213,27 @@ def run(tmp_path, end, *arguments, **environment):
     return subprocess.run(command, env=os.environ | environment, cwd=tmp_path, timeout=60, check=False).returncode
 
 
-def test_what_was_written_is_readable_when_the_trainer_is_killed(tmp_path):
+def test_trace_of_killed_trainer_is_readable(tmp_path):
     assert run(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)", "run.json") == -signal.SIGKILL
     text = (tmp_path / "run.json").read_text()
     assert not text.rstrip().endswith("]")
-    events = json.loads(text + "]")  # the format allows that it lacks
+    events = json.loads(text + "]")  # the format permits a missing closing bracket
     check([event for event in events if event["ph"] not in "be"])
     assert len([name for name in named(events, "X") if name.startswith("compute")]) > 50
 
 
-def test_a_program_that_ends_without_a_stop_leaves_a_whole_file(tmp_path):
+def test_program_without_stop_leaves_complete_file(tmp_path):
     assert run(tmp_path, "sys.exit(0)", "run.json") == 0
     assert len(read(tmp_path / "run.json")) > 150
 
 
-def test_the_environment_says_it_for_all_of_a_process(tmp_path):
+def test_environment_variable_traces_all_loaders(tmp_path):
     assert run(tmp_path, "break", MPQUEUE_TRACE=str(tmp_path / "all-%p.json")) == 0
     (path,) = tmp_path.glob("all-*.json")
     assert "compute 0" in named(read(path), "X")
 
 
-def test_two_loaders_of_one_process_write_two_files(tmp_path, monkeypatch):
+def test_two_loaders_write_two_files(tmp_path, monkeypatch):
     monkeypatch.setenv("MPQUEUE_TRACE", str(tmp_path / "run.json"))
     monkeypatch.setattr(timeline, "_names_taken", set())
     for _ in range(2):
@@ -242,14 +242,14 @@ def test_two_loaders_of_one_process_write_two_files(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.2.json", "run.json"]
 
 
-def test_a_worker_that_has_the_same_environment_writes_a_file_of_its_own(tmp_path, monkeypatch):
+def test_worker_with_same_environment_writes_separate_file(tmp_path, monkeypatch):
     monkeypatch.setenv("MPQUEUE_TRACE", str(tmp_path / "run.json"))
     monkeypatch.setattr(timeline, "_names_taken", set())
     assert timeline.path_for(None, is_worker=True) == str(tmp_path / f"run.{os.getpid()}.json")
 
 
-def test_events_are_written_before_they_are_many(tmp_path):
-    """Memory is bounded, however long the run."""
+def test_events_are_written_before_queue_is_long(tmp_path):
+    """Memory is bounded for runs of any length."""
     drawn = Timeline(str(tmp_path / "run.json"), "a test")
     drawn.begin(1)
     most = 0
@@ -261,7 +261,7 @@ def test_events_are_written_before_they_are_many(tmp_path):
     assert named(json.loads((tmp_path / "run.json").read_text()), "X").count("compute 1999") == 1
 
 
-def test_of_fast_batches_a_worker_draws_one_in_twenty_ms_and_of_slow_ones_all(tmp_path):
+def test_fast_batches_are_sampled_and_slow_ones_all_drawn(tmp_path):
     drawn = Timeline(str(tmp_path / "run.json"), "a test")
     drawn.begin(2)
     began = timeline.clock_ns() - 100_000_000
@@ -277,7 +277,7 @@ def test_of_fast_batches_a_worker_draws_one_in_twenty_ms_and_of_slow_ones_all(tm
     assert named(read(tmp_path / "run.json"), "X").count("copy 1") == 0
 
 
-def test_a_file_that_is_full_gets_marks_only(tmp_path, monkeypatch, caplog):
+def test_full_file_gets_only_marks(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(timeline, "_MOST_EVENTS", 100)
     drawn = Timeline(str(tmp_path / "run.json"), "a test")
     drawn.begin(1)
@@ -290,7 +290,7 @@ def test_a_file_that_is_full_gets_marks_only(tmp_path, monkeypatch, caplog):
     for number in range(500):
         drawn.take((number, 0, number), timeline.clock_ns())
         drawn.held(number, timeline.clock_ns(), timeline.clock_ns())
-    assert not drawn._waiting  # nobody comes by to write it
+    assert not drawn._waiting  # events would not be written any time soon
     drawn.mark("a death")
     drawn.end()
     events = json.loads((tmp_path / "run.json").read_text())
@@ -300,16 +300,16 @@ def test_a_file_that_is_full_gets_marks_only(tmp_path, monkeypatch, caplog):
     assert "gets epochs and deaths only" in caplog.text
 
 
-def test_a_full_disk_ends_the_trace_and_not_the_run(caplog):
+def test_full_disk_ends_trace_but_not_run(caplog):
     with Loader(Slow(), workers=1, trace="/dev/full") as loader:
         assert len(list(loader)) == 6
     assert "writing the trace /dev/full failed" in caplog.text
 
 
-def test_a_disk_that_is_full_at_the_very_end_leaves_the_file_without_its_last_bracket(tmp_path, monkeypatch):
+def test_disk_full_at_end_omits_closing_bracket(tmp_path, monkeypatch):
     drawn = Timeline(str(tmp_path / "run.json"), "run")
     drawn.begin(1)
-    drawn.mark("epoch 0 ends")  # after it nothing waits to be written
+    drawn.mark("epoch 0 ends")  # afterwards the queue is empty
     monkeypatch.setattr(timeline.os, "write", full_disk)
     drawn.end()
     monkeypatch.undo()
@@ -321,7 +321,7 @@ def full_disk(fd, data):
 
 
 def names_in(path):
-    """The marks of a file that broke off."""
+    """Return the marks of an incomplete file."""
     return [mark.name for mark in trace_read.read(str(path)).marks]
 
 
@@ -333,17 +333,17 @@ def names_in(path):
         ("", ValueError, "which is none"),
     ],
 )
-def test_a_path_that_cannot_be_is_refused_at_construction(trace, error, text):
+def test_invalid_path_raises_at_construction(trace, error, text):
     with pytest.raises(error, match=text):
         Loader(Slow(), trace=trace)
 
 
-def test_a_path_in_a_missing_folder_is_refused_at_construction(tmp_path):
+def test_path_in_missing_folder_raises_at_construction(tmp_path):
     with pytest.raises(ValueError, match="a folder that exists"):
         Loader(Slow(), trace=tmp_path / "missing/run.json")
 
 
-def test_an_enqueuer_and_a_caller_without_workers_have_traces_too(tmp_path):
+def test_enqueuer_and_loader_without_workers_have_traces(tmp_path):
     enqueuer = mpqueue.OrderedEnqueuer(Slow(), use_multiprocessing=True, trace=tmp_path / "enqueuer.json")
     enqueuer.start(workers=1)
     batches = enqueuer.get()
@@ -356,7 +356,7 @@ def test_an_enqueuer_and_a_caller_without_workers_have_traces_too(tmp_path):
         assert "compute 5" in named(read(tmp_path / name), "X")
 
 
-def test_a_server_has_a_trace_of_its_workers(tmp_path):
+def test_server_has_trace_of_workers(tmp_path):
     with mpqueue.Server(f"{tmp_path}/home", Slow(), workers=1, trace=tmp_path / "run.json") as server:
         with mpqueue.attach(f"{tmp_path}/home", timeout=30) as consumer:
             assert len(list(consumer)) == 6

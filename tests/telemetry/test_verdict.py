@@ -1,4 +1,4 @@
-"""The sentence that names the bottleneck: one case for each remedy."""
+"""The sentence about the bottleneck: one case for each remedy."""
 
 from dataclasses import replace
 
@@ -92,24 +92,24 @@ CASES = {
 
 
 @pytest.mark.parametrize(("found", "text"), CASES.values(), ids=CASES)
-def test_the_sentence_says_what_to_do(found, text):
+def test_verdict_has_remedy(found, text):
     assert text in str(found)
 
 
 @pytest.mark.parametrize("found", [found for found, _ in CASES.values()], ids=CASES)
-def test_it_is_one_sentence_of_one_line(found):
+def test_verdict_is_one_line(found):
     text = str(found)
     assert text.endswith(".")
     assert "\n" not in text
     assert ". " not in text
 
 
-def test_the_sentence_begins_with_the_rates():
+def test_verdict_begins_with_rates():
     assert str(RUN).startswith("10 batches/s (10 MB/s) for 10 s;")
 
 
 @pytest.mark.parametrize(("wait_s", "text"), [(5.0, "the server is the bottleneck"), (0.1, "it is the bottleneck")])
-def test_a_consumer_is_told_on_which_side_it_is(wait_s, text):
+def test_verdict_of_consumer_names_slow_side(wait_s, text):
     assert text in str(ConsumerStatistics(batches=10, elapsed_s=10.0, wait_s=wait_s))
 
 
@@ -117,7 +117,7 @@ def served(number, *, wait_s, holds_up=False):
     return ServedConsumer(number, 100 + number, None, 0, 10, 10, wait_s, 0, 0, 0, 0, holds_up, 10.0)
 
 
-def test_a_server_names_the_consumer_for_whom_the_others_wait():
+def test_verdict_of_server_names_slow_consumer():
     found = ServerStatistics(
         batches=100, elapsed_s=10.0, consumers=(served(1, wait_s=8.0), served(2, wait_s=0.0, holds_up=True))
     )
@@ -127,7 +127,7 @@ def test_a_server_names_the_consumer_for_whom_the_others_wait():
 @pytest.mark.parametrize(
     ("wait_s", "text"), [(6.0, "the workers are the bottleneck"), (0.1, "they are the bottleneck")]
 )
-def test_a_server_tells_whether_its_workers_or_its_consumers_are_slow(wait_s, text):
+def test_verdict_of_server_names_slow_side(wait_s, text):
     found = ServerStatistics(
         batches=100, elapsed_s=10.0, compute_s=19.0, workers=WORKERS, ring_kind="memfd",
         consumers=(served(1, wait_s=wait_s),),
@@ -136,10 +136,10 @@ def test_a_server_tells_whether_its_workers_or_its_consumers_are_slow(wait_s, te
 
 
 @pytest.mark.parametrize("kind", [ConsumerStatistics, ServerStatistics])
-def test_nobody_is_judged_by_a_few_batches(kind):
+def test_few_batches_have_no_verdict(kind):
     consumers = {"consumers": (served(1, wait_s=0.5),)} if kind is ServerStatistics else {}
     assert "too early to find" in str(kind(batches=3, elapsed_s=1.0, wait_s=0.5, **consumers))
 
 
-def test_a_server_without_consumers_says_so():
+def test_verdict_of_server_without_consumers():
     assert "no consumer is attached" in str(ServerStatistics(batches=1, elapsed_s=1.0))

@@ -1,4 +1,4 @@
-"""Static shapes: read from whatever names one, compared and merged."""
+"""Static shapes, converted from different representations."""
 
 import numpy as np
 import pytest
@@ -7,14 +7,14 @@ from mpqueue.values import shapes
 
 
 class Dimension:
-    """As TensorFlow 1 has them."""
+    """A dimension like TensorFlow 1's."""
 
     def __init__(self, value):
         self.value = value
 
 
 class TensorShape:
-    """As TensorFlow has them: iterating over one of unknown rank is an error."""
+    """A shape like TensorFlow's: iterating over one of unknown rank raises."""
 
     def __init__(self, sizes):
         self._sizes = sizes
@@ -42,16 +42,16 @@ class TensorShape:
         (TensorShape(None), None),
     ],
 )
-def test_whatever_names_a_shape_is_one(value, expected):
+def test_all_representations_of_shape_are_converted(value, expected):
     assert shapes.as_shape(value) == expected
 
 
 @pytest.mark.parametrize("value", ["12", b"1", [1.5], ["a"], 2.5, [[1]]])
-def test_what_holds_no_integers_is_no_shape(value):
+def test_shape_without_integers_is_type_error(value):
     with pytest.raises(TypeError, match="is no"):
         shapes.as_shape(value)
 
 
-def test_a_negative_size_is_a_value_error():
+def test_negative_size_is_value_error():
     with pytest.raises(ValueError, match="size -1"):
         shapes.as_shape([2, -1])

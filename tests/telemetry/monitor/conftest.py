@@ -1,4 +1,4 @@
-"""Fixtures of the monitor's tests."""
+"""Fixtures for the monitor's tests."""
 
 from helpers.server_directories import servers_directory
 

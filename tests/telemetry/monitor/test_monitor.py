@@ -1,4 +1,4 @@
-"""What runs in a process can be seen by other programs of its user: where it shows itself, who gets it, and its end."""
+"""Reports of a process to other programs of its user: which processes are shown, who gets answers, and the cleanup."""
 
 import gc
 import os
@@ -41,7 +41,7 @@ class Numbers:
 
 
 class Thing:
-    """Something to be shown."""
+    """An object to be shown."""
 
     def report(self):
         return {"kind": "Thing", "value": 7}
@@ -56,10 +56,10 @@ def shown():
     return only(ask(DEADLOCK_S)).report["shown"]
 
 
-# Who shows itself
+# Which objects are shown
 
 
-def test_a_loader_shows_itself_where_it_is_asked_to_and_is_gone_after_its_stop(home):
+def test_loader_with_monitor_is_shown_until_stop(home):
     with mpqueue.Loader(Numbers(), workers=1, monitor=True) as loader:
         assert len(list(loader)) == 4
         (told,) = shown()
@@ -69,14 +69,14 @@ def test_a_loader_shows_itself_where_it_is_asked_to_and_is_gone_after_its_stop(h
     assert os.listdir(home) == []
 
 
-def test_nobody_shows_itself_without_being_asked_to(home):
+def test_nothing_is_shown_by_default(home):
     with mpqueue.Loader(Numbers(), workers=1) as loader:
         list(loader)
         assert os.listdir(home) == []
 
 
 @pytest.mark.parametrize("text", ["1", "true", "Yes", "on"])
-def test_the_environment_asks_for_all_loaders_of_a_process(monkeypatch, text):
+def test_environment_variable_shows_all_loaders(monkeypatch, text):
     monkeypatch.setenv("MPQUEUE_MONITOR", text)
     enqueuer = mpqueue.OrderedEnqueuer(Numbers())
     enqueuer.start()
@@ -86,14 +86,14 @@ def test_the_environment_asks_for_all_loaders_of_a_process(monkeypatch, text):
 
 
 @pytest.mark.parametrize("text", ["0", "no", "off", ""])
-def test_the_environment_may_say_no(monkeypatch, home, text):
+def test_environment_variable_can_be_false(monkeypatch, home, text):
     monkeypatch.setenv("MPQUEUE_MONITOR", text)
     with mpqueue.Loader(Numbers(), workers=0) as loader:
         list(loader)
         assert os.listdir(home) == []
 
 
-def test_the_environment_that_says_neither_is_an_error(monkeypatch):
+def test_invalid_environment_variable_raises(monkeypatch):
     monkeypatch.setenv("MPQUEUE_MONITOR", "maybe")
     with (
         mpqueue.Loader(Numbers(), workers=0) as loader,
@@ -103,12 +103,12 @@ def test_the_environment_that_says_neither_is_an_error(monkeypatch):
 
 
 @pytest.mark.parametrize("value", ["yes", 2, None])
-def test_the_option_is_true_or_false(value):
+def test_monitor_must_be_true_or_false(value):
     with pytest.raises(TypeError, match="monitor must be True or False"):
         mpqueue.Loader(Numbers(), monitor=value)
 
 
-def test_a_server_shows_itself_and_its_consumers_always(home):
+def test_server_and_its_consumers_are_always_shown(home):
     with mpqueue.Server("photos", Numbers(), mode="broadcast", workers=1), mpqueue.attach("photos") as consumer:
         next(iter(consumer))
         (told,) = shown()
@@ -123,14 +123,14 @@ def test_a_server_shows_itself_and_its_consumers_always(home):
     assert os.listdir(home) == []
 
 
-def test_a_server_of_queues_shows_itself(home):
+def test_server_of_queues_is_shown(home):
     with mpqueue.Server("queues", None):
         (told,) = shown()
         assert (told["kind"], told["name"], told["queues"]) == ("Server", "queues", 0)
     assert os.listdir(home) == []
 
 
-def test_a_consumer_shows_its_own_end_where_it_is_asked_to():
+def test_consumer_with_monitor_is_shown():
     with mpqueue.Server("photos", Numbers(), mode="broadcast", workers=1):
         with mpqueue.attach("photos", monitor=True) as consumer:
             assert len(list(consumer)) == 4
@@ -140,7 +140,7 @@ def test_a_consumer_shows_its_own_end_where_it_is_asked_to():
         assert [told["kind"] for told in shown()] == ["Server"]
 
 
-def test_a_loader_that_is_dropped_shows_itself_no_more(home):
+def test_collected_loader_is_not_shown(home):
     loader = mpqueue.Loader(Numbers(), workers=1, monitor=True)
     next(iter(loader))
     assert len(shown()) == 1
@@ -149,7 +149,7 @@ def test_a_loader_that_is_dropped_shows_itself_no_more(home):
     assert os.listdir(home) == []
 
 
-def test_a_loader_that_was_stopped_shows_itself_again_after_another_start():
+def test_restarted_loader_is_shown_again():
     with mpqueue.Loader(Numbers(), workers=0, monitor=True) as loader:
         for _ in range(2):
             list(loader)
@@ -158,16 +158,16 @@ def test_a_loader_that_was_stopped_shows_itself_again_after_another_start():
             assert ask(DEADLOCK_S) == []
 
 
-def test_no_server_can_have_the_name_of_the_folder():
+def test_server_cannot_have_name_of_folder():
     for name in (".monitor", ".monitor-1000"):
         with pytest.raises(ValueError, match=f"got {name!r}"):
             mpqueue.Server(name, Numbers())
 
 
-# Where, and for whom
+# Location and permissions
 
 
-def test_the_folder_and_the_socket_are_the_users_alone(home):
+def test_folder_and_socket_are_private(home):
     thing = Thing()
     registry.show(thing)
     try:
@@ -180,8 +180,8 @@ def test_the_folder_and_the_socket_are_the_users_alone(home):
 
 
 @needs_root
-def test_another_user_gets_no_answer(home):
-    """Even where the folder lets everybody in."""
+def test_other_user_gets_no_answer(home):
+    """Even if the folder is accessible to all users."""
     thing = Thing()
     registry.show(thing)
     try:
@@ -204,7 +204,7 @@ def test_another_user_gets_no_answer(home):
 
 
 @needs_root
-def test_a_socket_of_another_user_is_not_asked(home):
+def test_socket_of_other_user_is_ignored(home):
     os.mkdir(f"{home}/.monitor", 0o777)
     os.chmod(f"{home}/.monitor", 0o777)
     child = os.fork()
@@ -217,7 +217,7 @@ def test_a_socket_of_another_user_is_not_asked(home):
     assert ask(DEADLOCK_S) == []
 
 
-def test_who_listens_is_asked_of_the_kernel_by_who_asks(monkeypatch):
+def test_client_checks_credentials_of_listener(monkeypatch):
     thing, real = Thing(), credentials.credentials_of
     registry.show(thing)
     try:
@@ -230,8 +230,8 @@ def test_who_listens_is_asked_of_the_kernel_by_who_asks(monkeypatch):
 
 
 @needs_root
-def test_in_a_home_that_users_share_each_sees_what_is_its_own(home):
-    """Who comes first has the folder; the others have one of their own."""
+def test_users_with_shared_home_see_only_their_processes(home):
+    """The first user owns the folder; other users have separate folders."""
     os.mkdir(f"{home}/.monitor", 0o700)
     os.chown(f"{home}/.monitor", STRANGER, STRANGER)
     thing = Thing()
@@ -239,13 +239,13 @@ def test_in_a_home_that_users_share_each_sees_what_is_its_own(home):
     try:
         assert os.path.dirname(only(ask(DEADLOCK_S)).path) == f"{home}/.monitor-{os.geteuid()}"
         os.chown(f"{home}/.monitor", os.geteuid(), os.getegid())
-        assert only(ask(DEADLOCK_S)).report is not None  # found when the first folder is free again
+        assert only(ask(DEADLOCK_S)).report is not None  # found even when the first folder is free again
     finally:
         registry.hide(thing)
     assert os.listdir(home) == [".monitor"]
 
 
-def test_a_folder_that_others_may_write_to_is_a_warning_and_training_goes_on(home, caplog):
+def test_writable_folder_warns_and_training_continues(home, caplog):
     os.mkdir(f"{home}/.monitor")
     os.chmod(f"{home}/.monitor", 0o777)
     with mpqueue.Loader(Numbers(), workers=0, monitor=True) as loader:
@@ -255,14 +255,14 @@ def test_a_folder_that_others_may_write_to_is_a_warning_and_training_goes_on(hom
     assert f"mpqueue top cannot show process {os.getpid()}: other users may write to the folder" in record.message
 
 
-def test_a_server_that_cannot_show_itself_says_nothing(home, caplog):
+def test_server_that_cannot_be_shown_does_not_warn(home, caplog):
     os.mkdir(f"{home}/.monitor")
     os.chmod(f"{home}/.monitor", 0o777)
     with mpqueue.Server("photos", Numbers(), workers=1):
         assert caplog.records == []
 
 
-def test_a_folder_that_is_removed_at_the_wrong_moment_is_made_again(home, monkeypatch):
+def test_folder_removed_by_another_process_is_created_again(home, monkeypatch):
     calls, make = [], places.make_or_check
 
     def vanishing(folder, mode):
@@ -276,10 +276,10 @@ def test_a_folder_that_is_removed_at_the_wrong_moment_is_made_again(home, monkey
     assert len(calls) == 2
 
 
-# What it costs, and its end
+# Cost and cleanup
 
 
-def test_while_nobody_asks_there_is_one_thread_that_sleeps():
+def test_monitor_without_requests_is_one_sleeping_thread():
     before = threading.active_count()
     things = [Thing() for _ in range(5)]
     for thing in things:
@@ -296,7 +296,7 @@ def test_while_nobody_asks_there_is_one_thread_that_sleeps():
 
         _until_asleep(thread.native_id)
         seen = count()
-        select.select([], [], [], 0.1)  # some time in which it could wake up
+        select.select([], [], [], 0.1)  # time in which it could wake up
         assert count() == seen
     finally:
         for thing in things:
@@ -314,7 +314,7 @@ def _until_asleep(tid):
     raise AssertionError("it does not sleep")
 
 
-def test_a_forked_child_shows_nothing_and_leaves_the_parents_socket_alone():
+def test_forked_child_is_not_shown_and_keeps_socket_of_parent():
     thing = Thing()
     registry.show(thing)
     try:
@@ -329,14 +329,14 @@ def test_a_forked_child_shows_nothing_and_leaves_the_parents_socket_alone():
         registry.hide(thing)
 
 
-def test_a_socket_is_gone_when_its_process_has_ended_without_a_stop(home):
+def test_socket_is_removed_at_exit_without_stop(home):
     code = "import mpqueue\nl = mpqueue.Loader([1, 2], workers=0, monitor=True)\nprint(next(iter(l)))\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLOCK_S, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
     assert os.listdir(home) == []
 
 
-def test_the_socket_of_a_killed_process_is_removed_by_who_asks(home):
+def test_socket_of_killed_process_is_removed_by_client(home):
     with loading() as program:
         assert only(ask(DEADLOCK_S)).pid == program.pid
         program.process.kill()
@@ -346,7 +346,7 @@ def test_the_socket_of_a_killed_process_is_removed_by_who_asks(home):
     assert os.listdir(home) == []
 
 
-def test_the_socket_of_a_killed_process_is_removed_by_the_next_that_shows_itself(home):
+def test_socket_of_killed_process_is_removed_by_next_process(home):
     with loading() as killed, loading() as living:
         killed.process.kill()
         killed.process.wait()
@@ -359,10 +359,10 @@ def test_the_socket_of_a_killed_process_is_removed_by_the_next_that_shows_itself
             registry.hide(thing)
 
 
-# Those that do not answer
+# Processes that do not answer
 
 
-def test_a_stopped_process_holds_up_nobody_and_is_told_of():
+def test_stopped_process_does_not_block_and_is_reported():
     thing = Thing()
     registry.show(thing)
     try:
@@ -380,7 +380,7 @@ def test_a_stopped_process_holds_up_nobody_and_is_told_of():
         registry.hide(thing)
 
 
-def test_a_process_with_a_full_queue_of_connections_holds_up_nobody(home):
+def test_process_with_full_queue_does_not_block(home):
     listener = socket.socket(socket.AF_UNIX)
     waiting = []
     try:
@@ -409,7 +409,7 @@ def test_a_process_with_a_full_queue_of_connections_holds_up_nobody(home):
         (b"{}", "its answer has no report"),
     ],
 )
-def test_an_answer_that_is_none_is_told(said, trouble):
+def test_invalid_answer_is_reported(said, trouble):
     answer = MonitorAnswer("/x/12-ab", 12)
     if said:
         assert answer.add(said)
@@ -417,20 +417,20 @@ def test_an_answer_that_is_none_is_told(said, trouble):
     assert (answer.report, answer.trouble) == (None, trouble)
 
 
-def test_an_answer_without_end_is_cut_off(monkeypatch):
+def test_endless_answer_is_cut_off(monkeypatch):
     monkeypatch.setattr(asking, "_MAX_BYTES", 10)
     answer = MonitorAnswer("/x/12-ab", 12)
     assert not answer.add(b"x" * 11)
     assert "says more than" in answer.trouble
 
 
-def test_an_asker_that_reads_nothing_holds_up_the_others_for_a_while_only(monkeypatch):
+def test_client_that_does_not_read_is_dropped(monkeypatch):
     monkeypatch.setattr("mpqueue.telemetry.monitor.window._PATIENCE_S", 0.05)
 
     def report():
         monkeypatch.setattr(
             "mpqueue.telemetry.monitor.window._PATIENCE_S", DEADLOCK_S
-        )  # of those behind it: they may be slow
+        )  # the clients after it may be slow
         return {"shown": [], "text": "x" * (1 << 22)}
 
     window = Window(report)
@@ -444,7 +444,7 @@ def test_an_asker_that_reads_nothing_holds_up_the_others_for_a_while_only(monkey
         window.close()
 
 
-def test_a_report_that_fails_is_told_and_the_next_one_may_be_better():
+def test_failed_report_is_reported_and_next_may_succeed():
     class Odd(Thing):
         fails = True
 
@@ -463,14 +463,14 @@ def test_a_report_that_fails_is_told_and_the_next_one_may_be_better():
         registry.hide(odd)
 
 
-def test_a_window_without_a_place_leaves_nothing(home):
+def test_window_without_folder_leaves_nothing(home):
     os.chmod(home, 0o711)
     with open(f"{home}/.monitor", "w"), pytest.raises(ServiceError, match="expected a folder"):
         Window(dict)
     os.unlink(f"{home}/.monitor")
 
 
-def test_a_report_is_made_though_another_loader_begins_meanwhile(monkeypatch):
+def test_report_is_safe_during_concurrent_start(monkeypatch):
     class Still:
         def report(self):
             return {}
