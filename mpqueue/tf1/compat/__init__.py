@@ -1,12 +1,12 @@
-"""The deferred face of TensorFlow 1: graphs of nodes, which sessions run.
+"""TensorFlow 1's graph-mode API: graphs of nodes that sessions run.
 
-From the ground up::
+Packages, from the lowest layer to the highest::
 
-    ops/          what operations compute, and what is known of their results beforehand
+    ops/          NumPy implementations of the operations, and inference of shapes and values before a run
     graph/        nodes, graphs and sessions
-    functions/    the functions and classes that make nodes
-    program/      what scripts use besides nodes: files, flags, messages, settings
+    functions/    the public functions and classes that create nodes
+    program/      other names that scripts use: files, flags, logging, settings
     train/        queue runners, producers, batches, monitored sessions
-    surface.py    the table of TensorFlow's names, and where each is implemented
-    names.py      modules made from such a table
+    surface.py    the table of TensorFlow's names and of the modules that implement them
+    names.py      public modules created from such a table
 """

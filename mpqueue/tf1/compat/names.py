@@ -1,9 +1,9 @@
-"""Public modules made of names that live elsewhere.
+"""Public modules with names that are implemented in other modules.
 
-A `Namespaces` reads a table such as `mpqueue.tf1.compat.surface.SURFACE` and makes one module for each public module in
-it. No home is imported for that: a module looks a name up at its first use, and keeps what it found, whose docstring
-then says which names of TensorFlow it follows. A name that is missing is answered with the nearest one, of whatever
-module.
+`Namespaces` reads a table such as `mpqueue.tf1.compat.surface.SURFACE` and creates one module for each public module in
+the table. Implementing modules are imported lazily: a public module imports a name on first use and caches it. The
+docstring of a class or function then lists the TensorFlow names that it follows. For a missing name, the error message
+suggests the closest name in any public module.
 """
 
 import difflib
@@ -29,14 +29,14 @@ _TRAINING: Final = re.compile(
 
 
 class Entry(NamedTuple):
-    """The place where a name is implemented."""
+    """The location where a name is implemented."""
 
     home: str
     own: str
 
 
 def read_table(table: str) -> dict[str, dict[str, Entry]]:
-    """Return the names of each public module, the root being ``""``; modules that only hold others are among them."""
+    """Return the names of each public module, including modules that only contain other modules; ``""`` is the root."""
     modules: dict[str, dict[str, Entry]] = {"": {}}
     home, paths = "", [""]
     for line in table.splitlines():
@@ -48,7 +48,7 @@ def read_table(table: str) -> dict[str, dict[str, Entry]]:
             paths = ["" if path == "tf" else path for path in before.split()]
         for path in paths:
             parts = path.split(".")
-            for count in range(len(parts)):  # of "a.b" that is "a", too
+            for count in range(len(parts)):  # "a.b" also needs the module "a"
                 modules.setdefault(".".join(parts[: count + 1]), {})
             modules[path] |= {
                 public: Entry(home, own or public) for public, _, own in (name.partition("=") for name in names.split())
@@ -60,16 +60,16 @@ class Namespaces:
     """The public modules of a table.
 
     Args:
-        root: Full name of the module that is to hold the names of ``tf``; it is being imported.
-        table: Names by home and public module.
-        notes: For each public module, a sentence for its docstring.
+        root: Full name of the module that provides the names of ``tf``. It is being imported.
+        table: Names by implementing module and public module.
+        notes: A sentence for the docstring of each public module.
     """
 
     def __init__(self, root: str, table: str, notes: Mapping[str, str]) -> None:
         self._root, self._tables, self._notes = root, read_table(table), notes
 
     def open(self) -> None:
-        """Make the modules, and let them answer for their names."""
+        """Create the modules, with attribute lookup for their names."""
         for path in self.paths():
             module = self._module_of(path)
             vars(module).update(
@@ -86,34 +86,34 @@ class Namespaces:
         module.__spec__ = ModuleSpec(name, None, is_package=bool(self.inside(path)))
         module.__package__ = name if self.inside(path) else name.rpartition(".")[0]
         if self.inside(path):
-            module.__path__ = []  # so that what is inside can be imported, and only that
+            module.__path__ = []  # makes nested modules importable, without a search for files
         outer, _, last = name.rpartition(".")
         sys.modules[name] = module
         setattr(sys.modules[outer], last, module)
         return module
 
     def inside(self, path: str) -> list[str]:
-        """Return the last names of the modules inside a public module."""
+        """Return the last name components of the modules nested in a public module."""
         outer_and_last = [each.rpartition(".") for each in self._tables if each]
         return [last for outer, _, last in outer_and_last if outer == path]
 
     def paths(self) -> list[str]:
-        """Return the public modules, the root as ``""``, an outer one before those inside it."""
+        """Return the paths of the public modules; the root is ``""``, and parents precede their nested modules."""
         return sorted(self._tables)
 
     def entries(self, path: str) -> Mapping[str, Entry]:
-        """Return the places where the names of a public module are implemented."""
+        """Return the implementation of each name of a public module."""
         return self._tables[path]
 
     def names(self, path: str) -> list[str]:
-        """Return the names of a public module, the modules inside it included, sorted."""
+        """Return the names of a public module, including its nested modules, sorted."""
         return sorted([*self._tables[path], *self.inside(path)])
 
     def find(self, path: str, name: str) -> Any:
-        """Import a name of a public module, and keep it there.
+        """Import a name of a public module and cache it there.
 
         Raises:
-            AttributeError: There is none; the message tells what there is.
+            AttributeError: The module does not have this name. The message suggests the closest one.
         """
         entry = self._tables[path].get(name)
         if entry is None:
@@ -125,7 +125,7 @@ class Namespaces:
         return value
 
     def _complete_docstring(self, value: Any, entry: Entry) -> None:
-        """Say in a docstring which names of TensorFlow a class or function follows, if it does not say that itself."""
+        """Add the TensorFlow names that a class or function follows to its docstring, unless it lists them itself."""
         text = inspect.cleandoc(value.__doc__ or "")
         if "Follows:" not in text:
             places = ((path, name) for path, table in self._tables.items() for name in table if table[name] == entry)
@@ -144,7 +144,7 @@ class Namespaces:
         return f"{text}: did you mean {near}?" if near else text
 
     def _nearest(self, path: str, name: str) -> str | None:
-        """Return the same name elsewhere, else a similar one here, else a similar one elsewhere."""
+        """Return the same name in another module, or a similar name in this or another module."""
         everywhere = {f"{_shown(each)}.{last}": last for each in self._tables for last in self.names(each)}
         here = {f"{_shown(path)}.{last}": last for last in self.names(path)}
         for names, cutoff in ((everywhere, 1.0), (here, 0.6), (everywhere, 0.6)):

@@ -1,11 +1,11 @@
-"""The table of TensorFlow 1's names: the module in which each is implemented, and the public modules that offer it.
+"""The table of TensorFlow 1's names: the module that implements each name, and the public modules that offer it.
 
-    home.module
+    implementing.module
         public modules: names
 
-A public module is written without ``tf.`` before it; ``tf`` itself is the root. A name that is called otherwise in its
-home is written ``public=own``, where the own name may be ``Class.attribute``.
-Whoever adds a name adds it here, and prints the stubs anew (``scripts/stubs``).
+Public modules are written without the ``tf.`` prefix; ``tf`` is the root. ``public=own`` renames: the implementing
+module calls the name ``own``, which can also be ``Class.attribute``. After adding a name to this table, regenerate the
+stubs (``scripts/stubs``).
 """
 
 from typing import Final
@@ -13,12 +13,12 @@ from typing import Final
 NOTES: Final = {
     "flags": "They are absl-py's (extra ``[compat]``).",
     "image": "Reading and writing files needs Pillow (extra ``[image]``).",
-    "keras": "Only those that concern input.",
-    "keras.utils": "Only those that concern input.",
-    "summary": "They are accepted, and nothing is written anywhere.",
-    "train": "Only those that concern input: nothing is trained here.",
+    "keras": "Only the names for input pipelines.",
+    "keras.utils": "Only the names for input pipelines.",
+    "summary": "Accepted for compatibility; nothing is written.",
+    "train": "Only the names for input pipelines: mpqueue does not train models.",
 }
-"""A sentence for the docstring of a public module, besides whose names it has."""
+"""A sentence for the docstring of each public module."""
 
 SURFACE: Final = """
 mpqueue

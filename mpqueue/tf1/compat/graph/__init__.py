@@ -1,25 +1,25 @@
-"""The nodes of the deferred face: graphs, tensors, sessions.
+"""Nodes of the graph-mode API: graphs, tensors, sessions.
 
-From the ground up::
+Modules, from the lowest layer to the highest::
 
-    symbolic.py   operators of tensors, and the uses as a value, which are refused
-    scopes.py     what applies to new nodes (names, devices, branches, the default graph), and collections
-    targets.py    the servers that sessions name
-    state.py      what the kernels of a session share, and handles to it
+    symbolic.py   operators of tensors, and errors for tensors that are used as values
+    scopes.py     settings of new nodes (names, devices, branches, the default graph), and collections
+    targets.py    the servers that sessions connect to
+    state.py      state that the kernels of a session share, and handles to it
     nodes.py      Operation, Tensor, Graph, and the default graph
-    plan.py       the order of operations for some fetches and feeds
-    run.py        carrying out a plan
-    records.py    a plan that can be carried out for many records at once
-    make.py       nodes with a kernel: of an array, of an operation of the table, of one's own
-    convert.py    values to tensors
+    plan.py       the order of operations for given fetches and feeds
+    run.py        execution of a plan
+    records.py    a plan that can be executed for many records at once
+    make.py       nodes with a kernel: constants, operations of the table, custom kernels
+    convert.py    conversion of values to tensors
     static.py     values that are known while the graph is built
     sparse.py     SparseTensor
-    feeds.py      what goes into a run in place of tensors, and what is asked of it
+    feeds.py      feeds and fetches of a run
     session.py    Session
-    build.py      nodes of the table out of any values
+    build.py      operations of the table with arbitrary values as inputs
     branch.py     parts of a graph that run under a condition
 
-This module offers what functions on nodes are made of.
+This module exports the names that functions on nodes are built with.
 """
 
 from mpqueue.tf1.compat.graph.build import apply as apply

@@ -1,8 +1,9 @@
-"""Parts of a graph that are run only if a condition says so.
+"""Parts of a graph that run under a condition.
 
-While a function of `cond` is called, its `Branch` is entered, and every new node remembers it. The node that merges
-the two branches depends on the condition, and on all that the branches take from outside (so that this is run in any
-case, as in TensorFlow); when it runs, it carries out the plan of one branch, in the same run.
+While a function of `cond` is called, its `Branch` is entered, and every new node records the branch. The node that
+merges the two branches depends on the condition and on all tensors that the branches use from outside. These tensors
+are therefore always computed, as in TensorFlow. When the merging node runs, it executes the plan of one branch within
+the same run.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,7 +23,7 @@ class Branch:
     """One of the two parts of a `cond`.
 
     Args:
-        graph: Where it lies.
+        graph: The graph of the branch.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -30,18 +31,18 @@ class Branch:
         self.outer: Branch | None = graph.scopes.branch
 
     def entered(self) -> AbstractContextManager[None]:
-        """A context in which new nodes belong to this branch."""
+        """Return a context that makes new nodes part of this branch."""
         return self._graph.changed(branch=self, control_inputs=())
 
     def has(self, op: Operation) -> bool:
-        """Tell if an operation belongs to this branch, or to one inside it."""
+        """Return whether an operation belongs to this branch or to a nested one."""
         branch = op.branch
         while branch is not None and branch is not self:
             branch = branch.outer
         return branch is self
 
     def taken_from_outside(self, outputs: Iterable[Tensor]) -> list[Tensor]:
-        """The tensors that the branch needs for ``outputs`` and does not make."""
+        """Return the tensors from outside the branch that ``outputs`` depend on."""
         outside: dict[Tensor, None] = {}
         seen: set[Operation] = set()
         stack = list(outputs)
@@ -52,13 +53,13 @@ class Branch:
             elif tensor.op not in seen:
                 seen.add(tensor.op)
                 stack += tensor.op.inputs
-                # What has no outputs cannot be fed to the branch's plan: it runs inside, on inputs from outside.
+                # An operation without outputs cannot be fed to the branch's plan: it runs inside, on outer inputs.
                 stack += [each for op in tensor.op.control_inputs for each in op.outputs or op.inputs]
         return list(outside)
 
 
 def merged_node(chosen: Tensor, branches: Sequence[Branch], outputs: Sequence[Sequence[Tensor]]) -> Operation:
-    """The node that gives the outputs of one of two branches.
+    """Create the node that returns the outputs of one of two branches.
 
     Args:
         chosen: A scalar bool.
@@ -66,7 +67,7 @@ def merged_node(chosen: Tensor, branches: Sequence[Branch], outputs: Sequence[Se
         outputs: Their outputs, of the same types.
     """
     outside = [branch.taken_from_outside(made) for branch, made in zip(branches, outputs, strict=True)]
-    # Once, while the graph is built: a run has only to choose one.
+    # Plan once, while the graph is built, so that a run only has to choose a plan.
     plans = [Plan(made, needed) for made, needed in zip(outputs, outside, strict=True)]
     inputs = list(dict.fromkeys([chosen, *outside[0], *outside[1]]))
 
@@ -78,6 +79,6 @@ def merged_node(chosen: Tensor, branches: Sequence[Branch], outputs: Sequence[Se
     pairs = zip(*outputs, strict=True)
     kinds = [(one.dtype.base_dtype, common_shape(one.known_dims, two.known_dims)) for one, two in pairs]
     blocking = any(plan.is_blocking for plan in plans)
-    # What a branch makes has its state in the session, queues and readers too: nobody outside sees them.
+    # State made in a branch, including queues and readers, is session state that nodes outside cannot see.
     bound = any(plan.is_bound or any(is_handle(step.op) for step in plan.steps) for plan in plans)
     return custom("Merge", inputs, kinds, kernel, name="Merge", blocking=blocking, bound=bound)

@@ -1,4 +1,4 @@
-"""Making nodes of the table out of any values, with the types that the signature asks for."""
+"""Operations of the table with arbitrary values as inputs, converted to the types that the signature requires."""
 
 from typing import Any
 
@@ -12,44 +12,44 @@ from mpqueue.tf1.compat.ops.table import TABLE
 
 
 def make(kind: str, *inputs: Any, name: str | None = None, **attributes: Any) -> Operation:
-    """Make the node of an operation of the table.
+    """Create the node of an operation of the table.
 
     Args:
-        kind: Its name there.
-        inputs: Its inputs: tensors, or anything that can be made one.
-        name: The node's name, default the operation's.
-        attributes: Its attributes.
+        kind: Name of the operation in the table.
+        inputs: Tensors, or values that can be converted to tensors.
+        name: Name of the node. If None, the name of the operation.
+        attributes: Attributes of the operation.
 
     Raises:
-        TypeError: A type does not fit.
-        ValueError: A shape does not fit, or the inputs are of different graphs.
+        TypeError: The type of an input does not match the signature.
+        ValueError: The shapes do not match, or the inputs belong to different graphs.
     """
     definition = TABLE[kind]
     attributes = {**definition.defaults, **attributes}
     graph = graph_of(leaves(inputs))
-    # Values beside the nodes become constants, which must be in the graph of these and not in the default one.
+    # Plain values become constants. These must be in the graph of the nodes, not in the default graph.
     with graph.as_default(), graph.name_scope(name or kind) as scope:
         types = _Types(definition)
         groups = [types.convert(arg, value) for arg, value in zip(definition.inputs, inputs, strict=True)]
         made = table_node(definition, groups, types.outputs(attributes), attributes, scope)
-        # For `get_attr("T")` and the like, which scripts ask of TensorFlow's nodes.
+        # Scripts query the inferred types of TensorFlow's nodes, such as `get_attr("T")`.
         made.attributes = {**made.attributes, **types.found}
     return made
 
 
 def apply(kind: str, *inputs: Any, name: str | None = None, **attributes: Any) -> Tensor:
-    """The only output of such a node."""
+    """Create a node and return its only output."""
     (output,) = make(kind, *inputs, name=name, **attributes).outputs
     return output
 
 
 def apply_many(kind: str, *inputs: Any, name: str | None = None, **attributes: Any) -> list[Tensor]:
-    """All outputs of such a node."""
+    """Create a node and return all its outputs."""
     return make(kind, *inputs, name=name, **attributes).outputs
 
 
 class _Types:
-    """Finding what the type variables of one node are, while its inputs are converted from left to right."""
+    """The type variables of one node, inferred while its inputs are converted from left to right."""
 
     def __init__(self, definition: Op) -> None:
         self._definition = definition
@@ -63,21 +63,21 @@ class _Types:
         return self._convert_list(arg, value) if arg.number else self._convert_one(arg, value)
 
     def _convert_one(self, arg: Arg, value: Any) -> Tensor:
-        wanted = self._wanted(arg)
+        expected = self._expected(arg)
         choice = self._definition.variables.get(arg.type)
         try:
-            if wanted is None and choice is not None and choice.preferred is not None:
+            if expected is None and choice is not None and choice.preferred is not None:
                 tensor = _preferring(value, arg.name, choice)
             else:
-                tensor = convert_to_tensor(value, wanted, arg.name)
+                tensor = convert_to_tensor(value, expected, arg.name)
         except TypeError as error:
-            if wanted is None:
+            if expected is None:
                 raise
-            raise TypeError(f"{self._what(arg)} must be of type {wanted.name}, got {value!r}: {error}") from error
-        # A node of another type. (A value that makes no array at all raises its own error here.)
+            raise TypeError(f"{self._what(arg)} must be of type {expected.name}, got {value!r}: {error}") from error
+        # The value is a tensor of a different type. A value that cannot become an array raises its own error here.
         except ValueError:
             observed = convert_to_tensor(value).dtype
-            raise TypeError(self._mismatch(arg, observed, wanted)) from None
+            raise TypeError(self._mismatch(arg, observed, expected)) from None
         self._settle(arg, tensor.dtype.base_dtype)
         return tensor
 
@@ -85,10 +85,10 @@ class _Types:
         _check_list(arg, values)
         if not values:
             raise ValueError(f"{self._what(arg)} must be a list with at least one entry")
-        # The first node of the list decides for plain values, also for those before it.
-        wanted = self._wanted(arg) or next((v.dtype.base_dtype for v in values if isinstance(v, Tensor)), None)
+        # The first tensor in the list decides the type of plain values, including those before it.
+        expected = self._expected(arg) or next((v.dtype.base_dtype for v in values if isinstance(v, Tensor)), None)
         try:
-            tensors = convert_all(values, wanted, arg.name)
+            tensors = convert_all(values, expected, arg.name)
         except (TypeError, ValueError) as error:
             raise TypeError(f"{self._what(arg)} must all have one type: {error}") from error
         kinds = {each.dtype.base_dtype for each in tensors}
@@ -98,7 +98,7 @@ class _Types:
         self._settle(arg, kinds.pop())
         return tensors
 
-    def _wanted(self, arg: Arg) -> DType | None:
+    def _expected(self, arg: Arg) -> DType | None:
         return as_dtype(arg.type) if is_type_name(arg.type) else self.found.get(arg.type)
 
     def _settle(self, arg: Arg, dtype: DType) -> None:
@@ -112,10 +112,12 @@ class _Types:
             raise TypeError(self._mismatch(arg, dtype, self.found[arg.type]))
         self._decided_by.setdefault(arg.type, arg.name)
 
-    def _mismatch(self, arg: Arg, observed: DType, wanted: DType | None) -> str:
+    def _mismatch(self, arg: Arg, observed: DType, expected: DType | None) -> str:
         by = self._decided_by.get(arg.type)
-        source = f" of input {by!r}; cast one of them" if by else ""
-        return f"{self._what(arg)} has type {observed.name} that does not match type {wanted and wanted.name}{source}"
+        source = f" of input {by!r}; cast one input" if by else ""
+        return (
+            f"{self._what(arg)} has type {observed.name} that does not match type {expected and expected.name}{source}"
+        )
 
     def _what(self, arg: Arg) -> str:
         return f"Input {arg.name!r} of {self._definition.name!r}"
@@ -126,22 +128,22 @@ class _Types:
             if arg.number == "*":
                 out += attributes[arg.type]
                 continue
-            dtype = self._wanted(arg) or attributes[arg.type]
+            dtype = self._expected(arg) or attributes[arg.type]
             out += [dtype] * (attributes[arg.number] if arg.number else 1)
         return out
 
 
 def _check_list(arg: Arg, value: Any) -> None:
     if not isinstance(value, list | tuple):
-        raise TypeError(f"expected a list for {arg.name!r}, got {value!r}")
+        raise TypeError(f"Expected a list or tuple for {arg.name!r}, got {value!r}")
 
 
 def _preferring(value: Any, name: str, choice: Types) -> Tensor:
-    """The type that the value has, if it is allowed; else the preferred one, if it can be had."""
+    """Convert a value to its natural type if that is allowed, and otherwise to the preferred type if possible."""
     try:
         tensor = convert_to_tensor(value, None, name)
         if tensor.dtype.base_dtype in choice.allowed:
             return tensor
     except TypeError:
-        pass  # a list of Dimension objects has no type before one is asked for
+        pass  # a list of Dimension objects has no type until one is requested
     return convert_to_tensor(value, None, name, preferred_dtype=choice.preferred)

@@ -1,4 +1,4 @@
-"""Values as tensors: constants are made of Python and NumPy values, lists that hold tensors are packed."""
+"""Conversion to tensors: Python and NumPy values become constants, lists that contain tensors are packed."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
@@ -16,18 +16,18 @@ Conversion = Callable[[Any, DType | None, str | None], Tensor]
 def constant(
     value: Any, dtype: Any = None, shape: Any = None, name: str = "Const", verify_shape: bool = False
 ) -> Tensor:
-    """A tensor that always has this value.
+    """Create a tensor with a constant value.
 
     Args:
-        value: Numbers or text, also nested in lists, or a NumPy array.
-        dtype: Type of the elements, default as the value suggests (ints: int32, floats: float32).
-        shape: The shape; the last element is repeated to fill it.
+        value: Numbers or strings, possibly in nested lists, or a NumPy array.
+        dtype: Type of the elements. If None, inferred from the value (``int``: int32, ``float``: float32).
+        shape: Shape of the tensor. The last element is repeated to fill it.
         name: Name of the node.
-        verify_shape: The value must have exactly that shape.
+        verify_shape: If True, the value must have exactly that shape.
 
     Raises:
-        TypeError: The value does not fit the type, or is no value.
-        ValueError: None, lists of unequal lengths, or more elements than the shape has.
+        TypeError: The value cannot be converted to ``dtype`` or to any type.
+        ValueError: The value is None, its lists have different lengths, or it has more elements than ``shape``.
 
     Follows: ``tf.constant``.
     """
@@ -44,34 +44,34 @@ def convert_to_tensor(
     preferred_dtype: Any = None,
     dtype_hint: Any = None,
 ) -> Tensor:
-    """A tensor as it is, anything else made one.
+    """Convert a value to a tensor; a tensor is returned unchanged.
 
     Args:
-        value: A tensor, a variable, numbers or text, an array, a shape, or lists of them.
+        value: A tensor, a variable, numbers or strings, an array, a shape, or lists of them.
         dtype: The type that the tensor must have.
         name: Name of a new node.
-        preferred_dtype: A type to try first where ``dtype`` is None.
+        preferred_dtype: A type to try first if ``dtype`` is None.
         dtype_hint: The newer name of ``preferred_dtype``.
 
     Raises:
-        ValueError: A tensor has another type than ``dtype``; or None is given.
-        TypeError: The value cannot be made a tensor, or not one of type ``dtype``.
+        ValueError: ``value`` is a tensor of another type than ``dtype``, or None.
+        TypeError: ``value`` cannot be converted to a tensor, or not to one of type ``dtype``.
 
     Follows: ``tf.convert_to_tensor``.
     """
-    wanted = None if dtype is None else as_dtype(dtype).base_dtype
+    requested = None if dtype is None else as_dtype(dtype).base_dtype
     preferred = preferred_dtype if dtype_hint is None else dtype_hint
     convert = _conversion(value)
-    if wanted is None and preferred is not None:
+    if requested is None and preferred is not None:
         try:
             return convert(value, as_dtype(preferred).base_dtype, name)
         except (TypeError, ValueError):
-            pass  # a preference only
-    return convert(value, wanted, name)
+            pass  # only a preference
+    return convert(value, requested, name)
 
 
 def convert_all(values: Iterable[Any], dtype: DType | None, name: str) -> list[Tensor]:
-    """Each of the values as a tensor; names of new nodes are numbered."""
+    """Convert each value to a tensor; the names of new nodes are numbered."""
     return [convert_to_tensor(value, dtype, f"{name}_{place}") for place, value in enumerate(values)]
 
 
@@ -112,7 +112,7 @@ def _convert_dimension(value: Dimension, dtype: DType | None, name: str | None) 
 
 def _sizes(value: Any, dtype: DType | None, name: str | None) -> Tensor:
     if dtype not in (None, int32, int64):
-        raise TypeError(f"a shape can be made a tensor of type int32 or int64, not {dtype!r}")
+        raise TypeError(f"Expected int32 or int64 as the type of a shape tensor, got {dtype!r}")
     return constant(value, dtype or int32, name=name or "shape_as_tensor")
 
 
@@ -131,7 +131,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _pack(value: Any, dtype: DType, name: str, *, cast: bool) -> Tensor:
-    """Lists that hold tensors, stacked level by level; tensors of another type than wanted are cast, all or none."""
+    """Stack lists that contain tensors, level by level; if `cast` is set, cast tensors of another type than `dtype`."""
     graph = get_default_graph()
     with graph.name_scope(name) as scope:
         parts: list[Tensor] = []
@@ -160,4 +160,4 @@ CONVERSIONS: Final[list[tuple[type | tuple[type, ...], Conversion]]] = [
     (Operation, _refuse),
     ((list, tuple), _convert_list),
 ]
-"""The conversions of these classes to tensors; the first that fits counts. Others are literals."""
+"""Conversions to tensors by class; the first match is used. Other values are literals."""

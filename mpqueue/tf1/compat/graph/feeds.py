@@ -1,6 +1,6 @@
-"""The two sides of a run: *feeds*, values in place of tensors, and *fetches*, nested structures of nodes.
+"""The two sides of a run: *feeds* replace the values of tensors, *fetches* are nested structures of nodes to compute.
 
-Fetches are taken apart before a run and put together, with values, after it.
+Fetches are flattened before a run and rebuilt with values after it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,11 +20,11 @@ Build = Callable[[Mapping[Tensor, Any]], Any]
 
 
 def fed_values(graph: Graph, feed_dict: Any) -> dict[Tensor, np.ndarray]:
-    """The arrays of a ``feed_dict``, each checked and cast for its tensor.
+    """Return the arrays of a ``feed_dict``, each checked and cast for its tensor.
 
     Raises:
-        TypeError: Not a dict, a key that is no tensor, or a value that is one or does not fit its type.
-        ValueError: A value of another shape, or a tensor that may not be fed.
+        TypeError: ``feed_dict`` is not a dict, a key is not a tensor, or a value is a tensor or has the wrong type.
+        ValueError: A value has an incompatible shape, or a tensor cannot be fed.
     """
     if feed_dict is None:
         return {}
@@ -52,11 +52,11 @@ def _tensor(graph: Graph, key: Any) -> Tensor:
 
 
 def fed_array(tensor: Tensor, value: Any) -> np.ndarray:
-    """One value, as an array of the tensor's type; it is a view that shares memory with the value, where it can.
+    """Convert one value to an array of the tensor's type; where possible, a view that shares memory with the value.
 
     Raises:
-        TypeError: The value is a tensor, or an int that the type cannot hold.
-        ValueError: It has another shape, or may not be fed.
+        TypeError: The value is a tensor, or an ``int`` that the type cannot represent.
+        ValueError: The value has an incompatible shape, or the tensor cannot be fed.
     """
     if isinstance(value, Tensor):
         raise TypeError(f"The value of a feed cannot be a tf.Tensor object: {value!r} for {tensor.name}")
@@ -67,38 +67,38 @@ def fed_array(tensor: Tensor, value: Any) -> np.ndarray:
         raise ValueError(
             f"Cannot feed value of shape {array.shape} for Tensor {tensor.name}, which has shape {tensor.shape}"
         ) from None
-    # Other nodes were made believing its value, see `static`: they would not follow another one.
+    # Other nodes were built from its static value, see `static`: they would not reflect the fed value.
     if not tensor.graph.is_feedable(tensor):
         raise ValueError(f"Tensor {tensor.name} may not be fed.")
     return array
 
 
 def unfed(name: str) -> Any:
-    """Refuse to run a placeholder."""
+    """Raise the error for a placeholder without a fed value."""
     invalid(f"You must feed a value for placeholder tensor {name!r}")
 
 
 class Fetches:
-    """The nodes of one structure, and how to put their values into its place.
+    """The nodes of a fetched structure, and a function that rebuilds the structure from their values.
 
     Args:
-        graph: Where the nodes belong.
+        graph: The graph of the nodes.
         structure: A node, a variable, the name of a node, or lists, tuples, named tuples and dicts of them.
 
     Raises:
-        TypeError: Something in it is no node.
-        ValueError: A node of another graph, or a name that does not exist.
+        TypeError: An entry is not a node.
+        ValueError: A node belongs to another graph, or a name does not exist.
     """
 
     def __init__(self, graph: Graph, structure: Any) -> None:
         self._graph = graph
         self.targets: list[Tensor | Operation] = []
-        # Functions instead of a walk over the structure: a callable builds the same one in every step.
+        # Closures instead of a walk over the structure: a callable rebuilds the same structure in every step.
         self.build: Build = self._builder(structure)
 
     def _builder(self, structure: Any) -> Build:
         if structure is None:
-            raise TypeError("a fetch must be a node or its name, or lists, tuples and dicts of them; got None")
+            raise TypeError("Expected a node, a node's name, or lists, tuples and dicts of them as fetches, got None")
         if isinstance(structure, list | tuple):
             parts = [self._builder(item) for item in structure]
             make = type(structure)._make if hasattr(structure, "_make") else type(structure)

@@ -1,4 +1,4 @@
-"""Making nodes out of tensors: of an array, of an operation of the table, or with a kernel of one's own."""
+"""Creation of nodes from tensors: constants, operations of the table, and operations with a custom kernel."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Unpack
@@ -14,16 +14,16 @@ from mpqueue.tf1.compat.ops.infer import Constant
 from mpqueue.tf1.compat.ops.registry import Op
 from mpqueue.tf1.runs.rules import per_row
 
-_REFUSALS: Final = (ValueError, IndexError, TypeError)  # what NumPy raises for arrays that do not fit
+_REFUSALS: Final = (ValueError, IndexError, TypeError)  # NumPy's errors for incompatible arrays
 
 Group = Tensor | list[Tensor]  # one input of an operation of the table
 
 
 def graph_of(values: Iterable[Any]) -> Graph:
-    """The graph that the nodes among ``values`` share, else the default one.
+    """Return the graph that the nodes among ``values`` belong to, or the default graph if there are no nodes.
 
     Raises:
-        ValueError: They are of different graphs.
+        ValueError: The nodes belong to different graphs.
     """
     found: Graph | None = None
     for value in values:
@@ -45,14 +45,14 @@ def custom(
     name: str | None = None,
     **traits: Unpack[Traits],
 ) -> Operation:
-    """Make a node with a kernel of its own: what has state, waits, or is not a function of arrays."""
+    """Create a node with a custom kernel: an operation with state, that blocks, or that is not a function of arrays."""
     graph = graph_of(inputs)
     return graph.add(lambda unique: Operation(graph, unique, kind, inputs, outputs, kernel, **traits), name or kind)
 
 
 def node_of(array: np.ndarray, name: str) -> Tensor:
-    """A constant node with the values that an array has now."""
-    frozen = np.array(array, order="C")  # a copy: the caller may go on writing into his
+    """Create a constant node from the current values of an array."""
+    frozen = np.array(array, order="C")  # a copy, because the caller may modify the original
     frozen.flags.writeable = False
     dtype = as_dtype(array.dtype)
     attributes = {"dtype": dtype, "value": frozen}
@@ -64,17 +64,17 @@ def node_of(array: np.ndarray, name: str) -> Tensor:
 def table_node(
     definition: Op, groups: Sequence[Group], outputs: Sequence[DType], attributes: dict[str, Any], name: str
 ) -> Operation:
-    """The node of an operation of the table, its inputs being tensors of the right types.
+    """Create the node of an operation of the table from tensors of matching types.
 
     Args:
         definition: The operation.
-        groups: Its inputs, a list for an input that is one.
-        outputs: The types of its outputs.
-        attributes: Its attributes.
+        groups: The inputs; a list for an input that takes several tensors.
+        outputs: The types of the outputs.
+        attributes: The attributes.
         name: A new name, or a scope ending in "/" to be used as the name.
 
     Raises:
-        ValueError: The shapes do not fit.
+        ValueError: The shapes are incompatible.
     """
     tensors = [each for group in groups for each in (group if isinstance(group, list) else [group])]
     dims = definition.infer(*groups, **attributes)
@@ -89,7 +89,7 @@ def _kernel(definition: Op, lengths: list[int | None], attributes: dict[str, Any
     compute, several, grouped = definition.compute, _has_several(definition), _grouper(lengths)
 
     def kernel(_run: Running, values: list[np.ndarray], **changes: Any) -> Sequence[np.ndarray]:
-        # A rule for many records asks for other settings, such as an axis further; a session's own runs never do.
+        # Rules for many records change attributes, such as the axis. Runs of a session never do.
         try:
             out = compute(*grouped(values), **(attributes | changes if changes else attributes))
             return [array_of(each) for each in out] if several else (array_of(out),)
@@ -100,14 +100,14 @@ def _kernel(definition: Op, lengths: list[int | None], attributes: dict[str, Any
 
 
 def _has_several(definition: Op) -> bool:
-    """Return whether the function gives a sequence of outputs."""
+    """Return whether the function returns a sequence of outputs."""
     return len(definition.outputs) != 1 or bool(definition.outputs[0].number)
 
 
 def _refused(
     infer: Callable[..., Any], inputs: Sequence[Any], attributes: dict[str, Any], error: Exception
 ) -> Exception:
-    """Return the error to raise for one of NumPy's: the rule of shapes may know the reason."""
+    """Return the error to raise for a NumPy error: shape inference may give a clearer reason."""
     if isinstance(error, OpError):
         return error
     known = [[Constant(one) for one in each] if isinstance(each, list) else Constant(each) for each in inputs]
@@ -119,7 +119,7 @@ def _refused(
 
 
 def array_of(value: Any) -> np.ndarray:
-    """Return the result of a function over arrays as an array; ``bytes`` are text, in an array of objects."""
+    """Convert the result of a function over arrays to an array; ``bytes`` are strings, in an array of objects."""
     return np.asarray(value, object if isinstance(value, bytes) else None)
 
 
@@ -135,11 +135,11 @@ def _grouper(lengths: list[int | None]) -> Callable[[list[Any]], list[Any]]:
 
 
 def _entries(definition: Op, groups: Sequence[Group], attributes: dict[str, Any]) -> Entries:
-    """Return what finds an output's value: all of it if the inputs are known, else what the table says of the first."""
+    """Return a function for static output values: exact if all inputs are known, otherwise as the table infers them."""
     folded: list[np.ndarray] = []
 
     def find(place: int) -> np.ndarray | None:
-        # Found when it is first asked for, and kept: most values never are, and each costs the computation.
+        # Computed on first use and cached: most values are never requested, and each costs a computation.
         if not folded and definition.pure:
             folded.extend(_folded(definition, groups, attributes))
         if folded:
@@ -157,7 +157,7 @@ def _folded(definition: Op, groups: Sequence[Group], attributes: dict[str, Any])
         with np.errstate(all="ignore"):
             out = definition.compute(*values, **attributes)
     except (OpError, *_REFUSALS):
-        return []  # the run will raise it
+        return []  # the error is raised again when the node is run
     return [array_of(each) for each in (out if _has_several(definition) else [out])]
 
 

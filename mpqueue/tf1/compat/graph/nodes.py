@@ -1,8 +1,8 @@
-"""The nodes of a graph: an `Operation` computes, a `Tensor` is one of its outputs, a `Graph` has them by name.
+"""The nodes of a graph: an `Operation` computes, a `Tensor` is one of its outputs, a `Graph` holds them by name.
 
-A node holds no value. What an operation does when it is run is its *kernel*, a function of the run that asks for it and
-of the values of its inputs; the kernel of an operation of the table is a pure NumPy function, that of a queue or a
-variable finds its state in the run's session. An operation is *blocking* if its kernel may wait for somebody else.
+A node holds no value. The *kernel* of an operation computes its outputs from the current run and the values of the
+inputs. Operations of the table have pure NumPy functions as kernels; kernels of queues and variables look up their
+state in the session of the run. An operation is *blocking* if its kernel can wait for other threads or processes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,37 +19,37 @@ from mpqueue.tf1.compat.ops.infer import Known
 from mpqueue.tf1.compat.ops.tensorshape import TensorShape, as_shape
 from mpqueue.tf1.runs.rules import Rule
 
-_STATE = ("name", "type", "kernel", "blocking", "bound", "attributes", "rule")  # for another process
+_STATE = ("name", "type", "kernel", "blocking", "bound", "attributes", "rule")  # pickled for worker processes
 
 _Attached = TypeVar("_Attached")
 
 
 Kernel: TypeAlias = Callable[..., Sequence[np.ndarray]]
-"""What an operation does: takes a `Running`, a list of arrays, and by keyword other settings than the operation's."""
+"""The computation of an operation: takes a `Running`, a list of arrays, and attributes to override as keywords."""
 Entries: TypeAlias = Callable[[int], np.ndarray | None]
 
 
 class Traits(TypedDict, total=False):
-    """The facts about an operation that need not be said of each."""
+    """Optional facts about an operation."""
 
-    entries: Entries  # what is known of an output's value before a run, by the number of the output
-    blocking: bool  # the kernel may wait for others
-    bound: bool  # what it does depends on state of the session, other than queues and readers
-    attributes: dict[str, Any]  # what `Operation.get_attr` tells
-    rule: Rule | None  # how it is computed for many records at once; only of functions of the inputs
+    entries: Entries  # returns the statically known value of an output, by output index
+    blocking: bool  # the kernel can block
+    bound: bool  # the result depends on session state other than queues and readers
+    attributes: dict[str, Any]  # the values for `Operation.get_attr`
+    rule: Rule | None  # how to compute many records at once; only for functions of the inputs
 
 
 class Operation:
     """A node that computes.
 
     Args:
-        graph: Where it belongs.
-        name: Its unique name there.
-        kind: TensorFlow's name for the type of the operation, "Placeholder" or "AddV2".
-        inputs: The tensors it takes.
-        outputs: (dtype, shape as far as known) of each tensor it gives.
-        kernel: What it does.
-        traits: What else there is to say; see `Traits`.
+        graph: The graph of the operation.
+        name: Its unique name in the graph.
+        kind: TensorFlow's name of the operation type, such as "Placeholder" or "AddV2".
+        inputs: The input tensors.
+        outputs: (dtype, static shape) of each output tensor.
+        kernel: The function that computes the outputs.
+        traits: Optional facts, see `Traits`.
 
     Follows: ``tf.Operation``.
     """
@@ -74,29 +74,29 @@ class Operation:
         self.outputs = [Tensor(self, place, dtype, dims) for place, (dtype, dims) in enumerate(outputs)]
 
     def values(self) -> tuple["Tensor", ...]:
-        """The outputs."""
+        """Return the outputs."""
         return tuple(self.outputs)
 
     def get_attr(self, name: str) -> Any:
-        """One of the settings with which the operation was made.
+        """Return an attribute with which the operation was created.
 
         Raises:
-            ValueError: There is none of that name.
+            ValueError: The operation does not have this attribute.
         """
         if name not in self.attributes:
             raise ValueError(f"Operation {self.name!r} has no attr named {name!r}.")
         return self.attributes[name]
 
     def run(self, feed_dict: Any = None, session: Any = None) -> None:
-        """Run it, and what it depends on, in the given or the default session.
+        """Run the operation and its dependencies in the given or the default session.
 
         Raises:
-            ValueError: There is no session.
+            ValueError: No session is given, and none is the default.
         """
         self.graph.session_for(session, "run()").run(self, feed_dict)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the part that a plan needs in another process; the graph stays here."""
+        """Return the part that a plan needs in another process, without the graph."""
         return {name: getattr(self, name) for name in _STATE}
 
     def __repr__(self) -> str:
@@ -104,15 +104,15 @@ class Operation:
 
 
 class Tensor(Known, Operators, WithoutValue):
-    """One output of an operation: a value that is there once a session has run it.
+    """One output of an operation. Its value exists only while a session runs the operation.
 
-    Operators and indexing make further nodes. ``==`` is identity, as in TensorFlow 1 (`equal` compares values).
+    Operators and indexing create further nodes. ``==`` compares identity, as in TensorFlow 1; `equal` compares values.
 
     Args:
         op: The operation.
-        value_index: Which of its outputs.
+        value_index: Index of the output.
         dtype: Type of the elements.
-        dims: Shape as far as known.
+        dims: Static shape.
 
     Follows: ``tf.Tensor``.
     """
@@ -128,38 +128,38 @@ class Tensor(Known, Operators, WithoutValue):
 
     @property
     def known_dims(self) -> Dims:
-        """The shape as far as known, as a tuple."""
+        """The static shape, as a tuple with None for unknown sizes."""
         return self._dims
 
     @property
     def graph(self) -> "Graph":
-        """The graph that it belongs to."""
+        """The graph of the tensor."""
         return self.op.graph
 
     @property
     def name(self) -> str:
-        """The operation's name, a colon, and the number of the output."""
+        """The operation's name, a colon, and the output index."""
         return f"{self.op.name}:{self.value_index}"
 
     @property
     def device(self) -> str:
-        """The device it was put on; without effect."""
+        """The device set by ``tf.device``; it has no effect."""
         return self.op.device
 
     @property
     def shape(self) -> TensorShape:
-        """The shape as far as known."""
+        """The static shape."""
         return TensorShape(self._dims)
 
     def get_shape(self) -> TensorShape:
-        """The shape as far as known."""
+        """Return the static shape."""
         return self.shape
 
     def set_shape(self, shape: Any) -> None:
-        """Add what the caller knows of the shape.
+        """Merge ``shape`` into the static shape.
 
         Raises:
-            ValueError: It contradicts what is known.
+            ValueError: ``shape`` contradicts the known shape.
         """
         try:
             self._dims = merged(self._dims, as_shape(shape).known)
@@ -171,28 +171,28 @@ class Tensor(Known, Operators, WithoutValue):
         return self.__dict__ | {"_entries": (None,)}
 
     def known_entries(self) -> np.ndarray | None:
-        """The value, as far as it follows from constants and known shapes."""
+        """Return the statically known value: what follows from constants and known shapes."""
         if self._entries is None:
             find = self.op.entries
-            # In a tuple, as None is an answer, too: it is asked for only once.
+            # A tuple distinguishes a cached None from a value that is not computed yet.
             self._entries = (None if find is None else find(self.value_index),)
         return self._entries[0]
 
     def eval(self, feed_dict: Any = None, session: Any = None) -> Any:
-        """The value, computed in the given or the default session.
+        """Return the value, computed in the given or the default session.
 
         Raises:
-            ValueError: There is no session.
+            ValueError: No session is given, and none is the default.
         """
         return self.graph.session_for(session, "eval()").run(self, feed_dict)
 
     def consumers(self) -> list[Operation]:
-        """The operations that take it."""
+        """Return the operations that have this tensor as an input."""
         return [op for op in self.graph.get_operations() if any(each is self for each in op.inputs)]
 
     @property
     def ndim(self) -> int | None:
-        """The number of axes, None if unknown."""
+        """The number of axes, or None if unknown."""
         return None if self._dims is None else len(self._dims)
 
     def __str__(self) -> str:
@@ -209,18 +209,18 @@ class Tensor(Known, Operators, WithoutValue):
 
 
 class StandsForTensor:
-    """A thing that stands for a tensor of a graph, which is not always a node: a variable, a sparse tensor."""
+    """An object that represents a tensor of a graph and need not be a node: a variable or a sparse tensor."""
 
     _stands_for: Tensor
 
     @property
     def op(self) -> Operation:
-        """The operation behind it."""
+        """The operation that computes the tensor."""
         return self._stands_for.op
 
     @property
     def graph(self) -> "Graph":
-        """The graph that it belongs to."""
+        """The graph of the tensor."""
         return self._stands_for.graph
 
     @property
@@ -235,19 +235,19 @@ class StandsForTensor:
 
     @property
     def shape(self) -> TensorShape:
-        """The shape as far as known."""
+        """The static shape."""
         return self._stands_for.shape
 
     def get_shape(self) -> TensorShape:
-        """The shape as far as known."""
+        """Return the static shape."""
         return self.shape
 
 
 class Graph(Scoped, Collections):
     """A set of operations that a `Session` can run.
 
-    Nodes are made in the default graph, that is, the innermost one whose ``as_default()`` is entered in this thread,
-    else one global graph.
+    New nodes are added to the default graph: the innermost graph entered with ``as_default()`` in this thread, or
+    otherwise the global graph.
 
     Follows: ``tf.Graph``.
     """
@@ -262,17 +262,17 @@ class Graph(Scoped, Collections):
         self.seed: int | None = None
 
     def add(self, make: Callable[[str], Operation], name: str) -> Operation:
-        """Make a node under the name scope ``name`` (ending in "/") or a new unique name.
+        """Add an operation under the name scope ``name`` (ending in "/") or under a new unique name.
 
         Raises:
             RuntimeError: The graph is finalized.
-            ValueError: The name has characters that names may not have.
+            ValueError: The name contains invalid characters.
         """
         with self._lock:
             if self._finalized:
                 raise RuntimeError("Graph is finalized and cannot be modified.")
             made = make(name.rstrip("/") if name.endswith("/") else self._claimed(name))
-            # As in TensorFlow: what makes one of the inputs is no control input besides: that may be fed.
+            # As in TensorFlow, the producer of an input is not also a control input: the input may be fed instead.
             producers = {each.op for each in made.inputs}
             made.control_inputs = tuple(op for op in self.scopes.control_inputs if op not in producers)
             self._operations[made.name] = made
@@ -280,39 +280,39 @@ class Graph(Scoped, Collections):
 
     @property
     def version(self) -> int:
-        """Grows with every node."""
+        """The number of nodes."""
         return len(self._operations)
 
     def get_operations(self) -> list[Operation]:
-        """All operations, oldest first."""
+        """Return all operations, oldest first."""
         return list(self._operations.values())
 
     def get_operation_by_name(self, name: str) -> Operation:
-        """The operation of that name.
+        """Return the operation with the given name.
 
         Raises:
-            TypeError: ``name`` is no str.
-            KeyError: There is none.
-            ValueError: The name is a tensor's.
+            TypeError: ``name`` is not a ``str``.
+            KeyError: No operation has this name.
+            ValueError: ``name`` is the name of a tensor.
         """
         return self._named(name, allow_tensor=False)  # type: ignore[return-value]
 
     def get_tensor_by_name(self, name: str) -> Tensor:
-        """The tensor of that name, such as "add:0".
+        """Return the tensor with the given name, such as "add:0".
 
         Raises:
-            TypeError: ``name`` is no str.
-            KeyError: There is none.
-            ValueError: The name is an operation's.
+            TypeError: ``name`` is not a ``str``.
+            KeyError: No tensor has this name.
+            ValueError: ``name`` is the name of an operation.
         """
         return self._named(name, allow_operation=False)  # type: ignore[return-value]
 
     def as_graph_element(self, obj: Any, allow_tensor: bool = True, allow_operation: bool = True) -> Tensor | Operation:
-        """The node that ``obj`` is, stands for (a variable), or names.
+        """Return the node that ``obj`` is, represents (as a variable does), or names.
 
         Raises:
-            TypeError: It is of another kind than allowed.
-            ValueError: It belongs to another graph, or is a name of the wrong form.
+            TypeError: The node is not of an allowed kind.
+            ValueError: The node belongs to another graph, or the name has the wrong form.
             KeyError: No node has this name.
         """
         stands_for = getattr(obj, "_as_graph_element", None)
@@ -339,21 +339,23 @@ class Graph(Scoped, Collections):
                 raise KeyError(f"The name {name!r} refers to a Tensor which does not exist in the graph.")
             return op.outputs[int(place)]
         if colon or not allow_operation:
-            raise ValueError(f"The name {name!r} is not that of {'an operation' if allow_operation else 'a tensor'}.")
+            raise ValueError(
+                f"The name {name!r} is not the name of {'an operation' if allow_operation else 'a tensor'}."
+            )
         if name not in self._operations:
             raise KeyError(f"The name {name!r} refers to an Operation not in the graph.")
         return self._operations[name]
 
     def prevent_feeding(self, tensor: Tensor) -> None:
-        """Refuse feeds for this tensor: the graph was made believing its value."""
+        """Forbid feeding this tensor, because nodes were built from its static value."""
         self._unfeedable.add(tensor)
 
     def is_feedable(self, tensor: Tensor) -> bool:
-        """Tell if a session may feed this tensor."""
+        """Return whether a session can feed this tensor."""
         return tensor not in self._unfeedable
 
     def finalize(self) -> None:
-        """Refuse new nodes from now on."""
+        """Forbid new nodes."""
         self._finalized = True
 
     def reopen(self) -> None:
@@ -362,20 +364,20 @@ class Graph(Scoped, Collections):
 
     @property
     def finalized(self) -> bool:
-        """True once `finalize` was called."""
+        """Whether `finalize` was called."""
         return self._finalized
 
     def attached(self, kind: type[_Attached]) -> _Attached:
-        """The one object of this class that belongs to the graph, made at first use."""
+        """Return the graph's only object of this class, created at first use."""
         return self._attached.setdefault(kind, kind())  # type: ignore[no-any-return]
 
     @contextmanager
     def control_dependencies(self, control_inputs: Iterable[Any] | None) -> Iterator[None]:
-        """Inside, new nodes run after ``control_inputs``; None lifts those of outer scopes.
+        """Make new nodes in this context run after ``control_inputs``; None clears the control inputs of outer scopes.
 
         Raises:
-            TypeError: An entry is no node.
-            ValueError: It belongs to another graph.
+            TypeError: An entry is not a node.
+            ValueError: An entry belongs to another graph.
         """
         inputs: list[Operation] = []
         if control_inputs is not None:
@@ -386,14 +388,14 @@ class Graph(Scoped, Collections):
             yield
 
     def as_default(self) -> Any:
-        """A context in which this is the default graph of this thread."""
+        """Return a context that makes this graph the default graph of the current thread."""
         return graphs.context(self)
 
     def session_for(self, session: Any, what: str) -> Any:
-        """The given session, or the default one, checked to be of this graph.
+        """Return the given session or the default one, after checking that it runs this graph.
 
         Raises:
-            ValueError: There is none, or it is of another graph.
+            ValueError: No session is given or the default, or the session runs another graph.
         """
         found = sessions.innermost if session is None else session
         if found is None:
@@ -410,7 +412,7 @@ _global_graph = Graph()
 
 
 def get_default_graph() -> Graph:
-    """The graph in which nodes are made now, in this thread.
+    """Return the graph to which new nodes are added in the current thread.
 
     Follows: ``tf.get_default_graph``.
     """
@@ -418,10 +420,10 @@ def get_default_graph() -> Graph:
 
 
 def reset_default_graph() -> None:
-    """Begin a new global graph; nodes of the old one can no longer be mixed with new ones.
+    """Replace the global graph by a new one; nodes of the old graph cannot be combined with new nodes.
 
     Raises:
-        AssertionError: A graph is entered by ``as_default()``.
+        AssertionError: A graph is entered through ``as_default()``.
 
     Follows: ``tf.reset_default_graph``.
     """

@@ -1,8 +1,8 @@
-"""Plans: the order of operations, and the places of their results, worked out once per set of fetches and feeds.
+"""Plans: the order of operations and the slots of their results, computed once per set of fetches and feeds.
 
-A plan gives every tensor that is needed a place in one list, the *slots* of a run, and lists the operations so that
-each comes after all that it needs. What is fed needs nothing: the operations behind it are left out, unless something
-else needs them.
+A plan assigns each required tensor an index in one list, the *slots* of a run. It lists the operations such that each
+follows the operations it depends on. A fed tensor has no dependencies: the operations that would compute it are left
+out, unless another tensor requires them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,25 +15,25 @@ class Step(NamedTuple):
     """One operation of a plan."""
 
     op: Operation
-    inputs: tuple[int, ...]  # the slots of its inputs
-    outputs: tuple[int | None, ...]  # the slots of its outputs, None for one that is fed
-    needs: frozenset[int]  # the steps that must come before
-    after: tuple[int, ...]  # the steps that wait for this one
+    inputs: tuple[int, ...]  # slots of the inputs
+    outputs: tuple[int | None, ...]  # slots of the outputs, None for a fed output
+    needs: frozenset[int]  # steps that must run before this one
+    after: tuple[int, ...]  # steps that wait for this one
 
 
 class Plan:
-    """The operations to run for some targets.
+    """The operations to run for a set of targets.
 
     Args:
-        targets: Tensors whose values are wanted, and operations that are to run.
-        fed: Tensors whose values are given.
+        targets: Tensors to compute and operations to run.
+        fed: Tensors with values from the caller.
     """
 
     def __init__(self, targets: Sequence[Tensor | Operation], fed: Iterable[Tensor]) -> None:
         self.slot_of: dict[Tensor, int] = {}
         self.fed = tuple(dict.fromkeys(fed))
         self._given = frozenset(self.fed)
-        # What is fed has a slot although no step may take it: a run fills in all its feeds before the first step.
+        # Every fed tensor gets a slot, even if no step reads it: a run stores all feeds before the first step.
         for tensor in self.fed:
             self._slot(tensor)
         order = self._ordered(targets)
@@ -47,15 +47,15 @@ class Plan:
 
     def _needed_by(self, op: Operation) -> list[Operation]:
         given = self._given
-        # With all its outputs fed it is not run, as little as an input; with none it cannot be fed, and runs.
+        # An operation is not run if all its outputs are fed. One without outputs cannot be fed and does run.
         before = [each for each in op.control_inputs if not (each.outputs and given.issuperset(each.outputs))]
         return [each.op for each in op.inputs if each not in given] + before
 
     def _ordered(self, targets: Sequence[Tensor | Operation]) -> list[Operation]:
-        """Depth first, with a stack of our own: pipelines may be longer than Python's."""
+        """Order the operations depth first, with an explicit stack: pipelines can exceed Python's recursion limit."""
         done: dict[Operation, bool] = {}
         order: list[Operation] = []
-        # Reversed, here and below: what is asked for first lies on top, and so is carried out first.
+        # Reversed here and below, so that the first target is on top of the stack and runs first.
         stack = [
             each.op if isinstance(each, Tensor) else each
             for each in reversed(targets)
@@ -65,13 +65,13 @@ class Plan:
             op = stack[-1]
             if op in done:
                 stack.pop()
-                # Met again behind all that it needs: its turn, unless it lay on the stack twice.
+                # On the second visit, all dependencies are done. An operation pushed twice is only added once.
                 if not done[op]:
                     done[op] = True
                     order.append(op)
             else:
                 done[op] = False
-                # None of those left out is still open: that would be a circle, and nodes take older nodes only.
+                # Every operation left out is done: an open one would mean a cycle, but nodes only take older nodes.
                 stack += [each for each in reversed(self._needed_by(op)) if each not in done]
         return order
 
@@ -95,13 +95,13 @@ class Plan:
 
 
 def _waits_apart(steps: Sequence[Step]) -> bool:
-    """Tell if two blocking operations do not need one another, so that both may wait at once."""
-    needed: list[int] = []  # per step, how many blocking steps it needs: as long as none waits apart, the first so many
+    """Return whether two blocking operations are independent of each other, so that both can block at once."""
+    needed: list[int] = []  # per step, the number of blocking steps that it depends on, if these form a chain
     count = 0
     for step in steps:
         needed.append(max((needed[each] for each in step.needs), default=0))
         if step.op.blocking:
-            # Some blocking step before this one is not among those that it needs: the two do not wait for one another.
+            # An earlier blocking step is not a dependency of this one, so neither waits for the other.
             if needed[-1] < count:
                 return True
             count += 1

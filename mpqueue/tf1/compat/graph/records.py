@@ -1,12 +1,12 @@
-"""The plan of a pipeline of examples, cut where it may be computed for many records at once.
+"""A plan for a pipeline of examples, divided into parts that can process many records at once.
 
     constants, handles of queues and readers ── before ──┐      once
     reader.read ──► key, value ── read ──────────────────┤      a run of records
     decoders, functions of arrays ── after ──────────────┤      once for all records of the run, by their rules
     queue.enqueue ── put ────────────────────────────────┘      all examples of the run
 
-Not every plan can be cut so. One with state, random numbers, functions of the program, another queue in the middle or
-any other operation without a rule is left as it is, and is carried out record by record.
+Not every plan can be divided. Plans with state, random numbers, Python functions, a second queue in the middle, or any
+other operation without a rule are executed record by record.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,17 +28,17 @@ _ENQUEUE: Final = "QueueEnqueueV2"
 
 
 class RecordPlan:
-    """A plan that reads a record, makes an example of it, and enqueues that.
+    """A plan that reads a record, computes an example from it, and enqueues the example.
 
     Args:
-        plan: The whole.
+        plan: The complete plan.
         read: The step that reads a record.
-        after: The steps that make an example.
-        put: The step that enqueues it.
+        after: The steps that compute an example.
+        put: The step that enqueues the example.
 
     Attributes:
-        read: As given.
-        put: As given.
+        read: The step that reads a record.
+        put: The step that enqueues the example.
     """
 
     def __init__(self, plan: Plan, read: Step, after: Sequence[Step], put: Step) -> None:
@@ -47,7 +47,7 @@ class RecordPlan:
         self._before = [step for step in plan.steps if step not in (read, put, *after)]
 
     def begin(self, run: Run, values: Mapping[Tensor, np.ndarray]) -> Slots:
-        """Return the slots, with the values that are the same for all records."""
+        """Return the slots with the values that all records share."""
         slots: Slots = [None] * len(self._plan.slot_of)
         for tensor in self._plan.fed:
             slots[self._plan.slot_of[tensor]] = lent(values[tensor])
@@ -59,9 +59,9 @@ class RecordPlan:
         """Return the components of the examples of a run of records.
 
         Raises:
-            Exception: They cannot be computed together.
+            Exception: The records cannot be computed together.
         """
-        # A copy of the list only: what all records share is computed once, and taken by every run.
+        # A shallow copy: values shared by all records are computed once and reused by every run.
         slots = list(shared)
         for place, column in zip(self.read.outputs, zip(*records, strict=True), strict=True):
             if place is not None:
@@ -71,7 +71,7 @@ class RecordPlan:
         return [slots[place] for place in self.put.inputs[1:]]
 
     def carry_out(self, run: Run, shared: Slots, record: tuple[bytes, bytes]) -> None:
-        """Make the example of one record, and enqueue it."""
+        """Compute the example of one record and enqueue it."""
         slots = list(shared)
         store(self.read, [_text(part) for part in record], slots)
         for step in (*self._after, self.put):
@@ -84,8 +84,8 @@ class RecordPlan:
             return op.kernel(run, inputs)
         assert op.rule is not None
         call = Call(partial(op.kernel, run), inputs, op.attributes, count)
-        # A rule that cannot tell raises: then this operation alone is computed for each record. What fails even then is
-        # the error of some record, which is found by the way for single ones.
+        # A rule raises if it does not apply. Only this operation is then computed per record. If that also fails, the
+        # error belongs to one record, and processing record by record will report it.
         try:
             return op.rule(call)
         except Exception:
@@ -93,36 +93,36 @@ class RecordPlan:
 
 
 def record_plan(plan: Plan) -> RecordPlan | None:
-    """Return a plan cut in parts, None if it is to be carried out record by record."""
+    """Divide a plan into parts; return None if it must be executed record by record."""
     of_record: set[int] = set()  # steps
     slots: set[int | None] = set()
     for number, step in enumerate(plan.steps):
         is_read = step.op.type == _READ
-        # What waits for a record without taking it, by a control dependency, has to be done for each record, too.
+        # A step that depends on the record only by a control dependency must also run once per record.
         if is_read or slots.intersection(step.inputs) or of_record.intersection(step.needs):
             of_record.add(number)
             slots.update(step.outputs)
     steps = [plan.steps[number] for number in sorted(of_record)]
-    # The record first, the queue last, nothing behind it: then a run of records does all in the order of single ones.
+    # The read must be the first step and the enqueue the last, to keep the order of records within a run.
     if len(steps) < 2 or steps[0].op.type != _READ or steps[-1].op.type != _ENQUEUE or plan.steps[-1] is not steps[-1]:
         return None
     read, *after, put = steps
-    # Steps before the record are done once for all of them, so that they, too, must give the same each time;
-    # and a queue that follows from the record could be another one for each example.
+    # Steps before the read run once for all records, so they must return the same value each time. The queue must not
+    # depend on the record: each example could go to another queue.
     if any(not _is_function(step.op) for step in plan.steps if step not in (read, put)) or put.inputs[0] in slots:
         return None
     return RecordPlan(plan, read, after, put)
 
 
 def _is_function(op: Operation) -> bool:
-    """Tell if an operation always gives the same for the same inputs: handles do, too."""
+    """Return whether an operation always returns the same outputs for the same inputs; handles count as such."""
     if op.blocking or op.bound:
         return False
     return op.rule is not None or is_handle(op)
 
 
 def is_handle(op: Operation) -> bool:
-    """Return whether it gives the handle of a queue or reader, which the session makes."""
+    """Return whether an operation returns the handle of a queue or reader, which the session creates."""
     return not op.inputs and any(each.dtype is dtypes.resource for each in op.outputs)
 
 

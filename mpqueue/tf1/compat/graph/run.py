@@ -1,16 +1,17 @@
-"""Carrying out a plan.
+"""Execution of a plan.
 
-Each operation is run once. As long as of a plan's operations that may block (wait for a queue) each needs the one
-before it, all run one after the other in the caller's thread. Otherwise they must not wait for each other's sake: an
-enqueue may be what a dequeue of the same run waits for. Then every blocking operation gets a thread of its own, and
-the others run in the caller's. The first error ends the run: operations not yet begun are left out, and those that wait
-are cancelled, by the scope of the run. All runs of a session wait in the scope of the session, too.
+Each operation runs once. If the blocking operations of a plan (those that wait for a queue) form a chain in which each
+depends on the one before, all operations run one after the other in the caller's thread. Otherwise, two of them must be
+able to block at the same time: a dequeue may wait for an enqueue of the same run. Every blocking operation then gets
+its own thread, and the others run in the caller's thread. The first error ends the run: operations that have not
+started are skipped, and blocked operations are cancelled through the cancellation scope of the run. All runs of a
+session also wait in the scope of the session.
 
-Arrays are passed on, not copied. One that is not writeable is somebody else's (a constant's, a variable's, fed by the
-caller), and so is every view of it: who keeps a value beyond the run, or hands it out, copies such an array (`owned`).
+Arrays are passed by reference. A read-only array is owned by a constant, a variable or the caller who fed it, and so
+are all its views. Code that keeps such a value beyond the run or returns it to the caller must copy it (`owned`).
 
-An interrupt that raises (see NOTE [ Interrupts ] in `mpqueue.tf1.queues.core`) ends the run as an error does: what its
-dequeues had taken by then is lost with it, as in TensorFlow; nothing comes twice, and later runs go on.
+An interrupt that raises (see NOTE [ Interrupts ] in `mpqueue.tf1.queues.core`) ends the run like an error. Elements
+that the run has already dequeued are lost, as in TensorFlow. No element is delivered twice, and later runs continue.
 """
 
 import threading
@@ -33,10 +34,10 @@ Slots = list[Any]
 
 
 class Run:
-    """One call of ``Session.run``: what kernels may ask for.
+    """One call of ``Session.run``: the context that kernels can use.
 
     Args:
-        session: Whose state the kernels use.
+        session: The session with the state of the kernels.
     """
 
     def __init__(self, session: SessionState) -> None:
@@ -44,36 +45,36 @@ class Run:
         self.scope = CancellationScope()
 
     def carry_out(self, plan: Plan, values: Mapping[Tensor, np.ndarray]) -> Slots:
-        """Run the plan of this run; `execute` is for the parts of it that are plans themselves."""
+        """Execute the plan of this run; plans nested in it use `execute`."""
         before = active_scopes()
         try:
             with self.entered():
                 return self.execute(plan, values)
-        finally:  # in C: an interrupt on the way out of `entered` would leave this thread in the session's scope
+        finally:  # in C: an interrupt while `entered` exits would leave this thread in the session's scope
             set_active_scopes(before)
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """A context in which steps of this run may be computed."""
-        # The session's scope, so that its `close` wakes what waits; and TensorFlow tells of no overflow.
+        """Return a context for computing steps of this run."""
+        # The session's scope, so that `close` wakes blocked steps. TensorFlow does not warn of overflows.
         with self.session.scope.active(), np.errstate(all="ignore"):
             yield
 
     def execute(self, plan: Plan, values: Mapping[Tensor, np.ndarray]) -> Slots:
-        """Run a plan, within a run.
+        """Execute a plan within this run.
 
         Args:
-            plan: What to run.
-            values: A value for each tensor that the plan takes as fed.
+            plan: The plan to execute.
+            values: A value for each fed tensor of the plan.
 
-        Returns: The slots, filled.
+        Returns: The filled slots.
 
         Raises:
-            OpError: What an operation raised; ``op`` tells which.
+            OpError: An operation failed; ``op`` is the operation.
         """
         slots: Slots = [None] * len(plan.slot_of)
         for tensor in plan.fed:
-            # The caller's own array, not a copy: a kernel that keeps it must see that it is not its own.
+            # A read-only view of the caller's array, not a copy: a kernel that keeps it must see that it is borrowed.
             slots[plan.slot_of[tensor]] = lent(values[tensor])
         if plan.waits_apart:
             self._execute_apart(plan, slots)
@@ -83,16 +84,16 @@ class Run:
         return slots
 
     def compute(self, step: Step, slots: Slots) -> Any:
-        """Return the outputs of a step of this run, whose inputs are in their slots; errors as `execute`."""
+        """Return the outputs of a step from the inputs in their slots; raises the errors of `execute`."""
         return self.call(step, step.op.kernel, self, [slots[place] for place in step.inputs])
 
     @staticmethod
     def call(step: Step, function: Callable[..., Any], *args: Any) -> Any:
-        """Call a function on behalf of a step: an error says which operation raised it."""
+        """Call a function for a step and attach the operation to its errors."""
         try:
             return function(*args)
         except OpError as error:
-            # In a branch of a `cond` the step inside has set it already, and is nearer to the cause.
+            # A step in a branch of a `cond` has already set the operation, which is closer to the cause.
             if error.op is None:
                 error._op = step.op
                 error.add_note(f"raised by the node {step.op.name!r}, a {step.op.type}")
@@ -103,26 +104,26 @@ class Run:
     def _execute_apart(self, plan: Plan, slots: Slots) -> None:
         try:
             failure = self._failure_of_apart(plan, slots)
-        except BaseException:  # Ctrl-C: nobody would wait for those that wait
+        except BaseException:  # Ctrl-C: otherwise no thread would wait for the blocked operations
             self.scope.cancel("the run was interrupted")
             raise
         if failure is not None:
             try:
                 raise failure
             finally:
-                failure = None  # else it would hold this frame, and with that all values of the run
+                failure = None  # the traceback would keep this frame alive, and with it all values of the run
 
     def _failure_of_apart(self, plan: Plan, slots: Slots) -> BaseException | None:
-        """Run a plan, every blocking operation in a thread of its own; the first error, when all have ended."""
-        # Only this thread writes into slots and counts: those that wait hand their outcomes over by a queue.
+        """Run a plan with a thread per blocking operation; return the first error after all threads are done."""
+        # Only this thread writes to `slots` and `missing`: blocking operations return their outcomes through a queue.
         missing = [len(step.needs) for step in plan.steps]
         ready = deque(step for step, count in zip(plan.steps, missing, strict=True) if not count)
         finished: SimpleQueue[tuple[Step, Any]] = SimpleQueue()
         num_waiting, failure = 0, None
-        # After an error nothing is begun, but who waits is waited for: it must not take elements behind the run's end.
+        # After an error, no step starts, but wait for blocked steps: they must not take elements after the run ends.
         while (ready and failure is None) or num_waiting:
             step = ready.popleft() if failure is None and ready else None
-            # Not here, even if nothing else is ready: what ends the wait may be a step that this thread is to compute.
+            # In its own thread even if no other step is ready: the step may wait for a step of this thread.
             if step is not None and step.op.blocking:
                 num_waiting += 1
                 self._start(step, slots, finished)
@@ -133,7 +134,7 @@ class Run:
                 step, outcome = finished.get()
                 num_waiting -= 1
             if isinstance(outcome, BaseException):
-                # The first: what comes after it is mostly that the others were cancelled.
+                # Keep the first error: later ones are mostly cancellations that it caused.
                 failure = failure or outcome
                 self.scope.cancel("another operation of the run failed")
                 continue
@@ -146,38 +147,38 @@ class Run:
 
     def _start(self, step: Step, slots: Slots, finished: "SimpleQueue[tuple[Step, Any]]") -> None:
         def call() -> None:
-            # Scopes and NumPy's settings belong to a thread, and this is a new one.
+            # Cancellation scopes and NumPy's error settings are per thread, and this is a new thread.
             with self.session.scope.active(), self.scope.active(), np.errstate(all="ignore"):
                 finished.put((step, self._outcome(step, slots)))
 
-        # A daemon: a queue that nobody fills must not keep a program from its end.
+        # A daemon thread: a queue that is never filled must not keep the program from exiting.
         thread = threading.Thread(target=call, name=f"run-{step.op.name}", daemon=True)
-        with defer_signals():  # an interrupt in its wait for the thread would become "release unlocked lock"
+        with defer_signals():  # an interrupt while waiting for the thread would become "release unlocked lock"
             thread.start()
 
     def _outcome(self, step: Step, slots: Slots) -> Any:
-        """The outputs of an operation, or what it raised."""
+        """Return the outputs of an operation, or the exception that it raised."""
         try:
             return self.compute(step, slots)
-        # Of whatever class: in a thread nobody else would hear of it, and the run would wait for ever.
+        # Catch all classes: an exception in a thread is not reported otherwise, and the run would block forever.
         except BaseException as error:
             return error
 
 
 def store(step: Step, outputs: Any, slots: Slots) -> None:
-    """Put the outputs of a step into their slots."""
+    """Store the outputs of a step in their slots."""
     for place, value in zip(step.outputs, outputs, strict=True):
         if place is not None:
             slots[place] = value
 
 
 def lent(array: np.ndarray) -> np.ndarray:
-    """A view that may not be written into."""
+    """Return a read-only view."""
     view = array.view()
     view.flags.writeable = False
     return view
 
 
 def owned(array: np.ndarray) -> np.ndarray:
-    """An array that may be kept: itself, or a copy if it is lent."""
+    """Return an array that can be kept: the array itself, or a copy if it is read-only."""
     return array if array.flags.writeable else array.copy()

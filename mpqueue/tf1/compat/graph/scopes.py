@@ -1,8 +1,8 @@
-"""Scopes, which apply to the nodes that are made now, and collections, in which a graph keeps things for later.
+"""Scopes, which apply to new nodes, and collections, where a graph keeps values under names.
 
-Everything that a ``with`` statement changes for the nodes made inside it is a field of `Scopes`, an immutable record:
-entering puts a changed copy in place, leaving puts the old one back. The graphs and sessions whose ``as_default()`` a
-thread has entered are the thread's own.
+`Scopes` is an immutable record with every setting that a ``with`` statement changes for new nodes. Entering replaces
+the record by a changed copy, leaving restores the old one. The graphs and sessions whose ``as_default()`` is entered
+are stored per thread.
 """
 
 import re
@@ -20,24 +20,24 @@ _DEVICE: Final = re.compile(r"/(cpu|gpu):(\d+|\*)", re.IGNORECASE)  # the short 
 
 
 class _Entered(threading.local):
-    """The graphs, or the sessions, whose ``as_default()`` this thread has entered, innermost last."""
+    """The graphs or sessions that this thread has entered with ``as_default()``, innermost last."""
 
     def __init__(self) -> None:
         self._things: list[Any] = []
 
     @property
     def innermost(self) -> Any:
-        """The thing that was entered last and not left, None if there is none."""
+        """The innermost entered graph or session, or None."""
         return self._things[-1] if self._things else None
 
     @contextmanager
     def context(self, thing: Any) -> Iterator[Any]:
-        """A context in which ``thing`` is the innermost."""
+        """Return a context that makes ``thing`` the innermost."""
         self._things.append(thing)
         try:
             yield thing
         finally:
-            # They may be left in another order than entered: an InteractiveSession is closed when the user likes.
+            # Contexts can be left in any order: an InteractiveSession can be closed at any time.
             for place in reversed(range(len(self._things))):
                 if self._things[place] is thing:
                     del self._things[place]
@@ -50,17 +50,17 @@ sessions: Final = _Entered()
 
 @dataclass(frozen=True)
 class Scopes:
-    """The settings of the nodes that are made now."""
+    """The settings of new nodes."""
 
     name: str = ""  # the prefix of names, without the final slash
-    control_inputs: tuple[Any, ...] = ()  # the operations that they wait for
+    control_inputs: tuple[Any, ...] = ()  # operations that must run before
     device: str = ""  # without effect
-    container: str = ""  # the group of names to which shared names belong
-    branch: Any = None  # the branch of a `cond` to which they belong
+    container: str = ""  # the namespace of shared names
+    branch: Any = None  # the branch of a `cond` that the nodes belong to
 
 
 class Scoped:
-    """The scopes of a graph, and its names, each given once."""
+    """The scopes of a graph, and its unique names."""
 
     def __init__(self) -> None:
         self._names: dict[str, int] = {}
@@ -69,7 +69,7 @@ class Scoped:
 
     @contextmanager
     def changed(self, **scopes: Any) -> Iterator[None]:
-        """Inside, other `Scopes` apply."""
+        """Change `Scopes` within this context."""
         before = self.scopes
         self.scopes = replace(before, **scopes)
         try:
@@ -78,17 +78,17 @@ class Scoped:
             self.scopes = before
 
     def get_name_scope(self) -> str:
-        """The prefix of new names, without the final slash."""
+        """Return the prefix of new names, without the final slash."""
         return self.scopes.name
 
     @contextmanager
     def name_scope(self, name: str | None) -> Iterator[str]:
-        """Inside, the names of new nodes begin with ``name/``, made unique; with a name ending in "/", just with it.
+        """Prefix the names of new nodes with ``name/`` in this context, made unique; a name ending in "/" is reused.
 
         Yields: The prefix, ending in "/"; empty for None, which leaves all scopes.
 
         Raises:
-            ValueError: ``name`` has characters that names may not have.
+            ValueError: ``name`` contains invalid characters.
         """
         name = name or "/"
         scope = name[:-1] if name.endswith("/") else self._claimed(name)
@@ -96,7 +96,7 @@ class Scoped:
             yield f"{scope}/" if scope else ""
 
     def _claimed(self, name: str) -> str:
-        """A new unique name in the scope, checked."""
+        """Return a new unique name in the scope, after checking its characters."""
         allowed = _NAME if self.scopes.name else _ROOT_NAME
         if not allowed.fullmatch(name):
             raise ValueError(
@@ -105,7 +105,7 @@ class Scoped:
         return self.unique_name(name)
 
     def unique_name(self, name: str, mark_as_used: bool = True) -> str:
-        """``name`` within the current scope, with ``_1``, ``_2``, ... behind it if it is taken (in any case)."""
+        """Return ``name`` in the current scope, with a suffix ``_1``, ``_2``, ... if taken (ignoring case)."""
         name = f"{self.scopes.name}/{name}" if self.scopes.name else name
         with self._lock:
             key, number = name.lower(), self._names.get(name.lower(), 0)
@@ -121,54 +121,54 @@ class Scoped:
 
     @contextmanager
     def device(self, device_name_or_function: Any) -> Iterator[None]:
-        """Inside, new nodes carry this device; mpqueue computes on the CPU all the same."""
+        """Set the device of new nodes in this context; it is recorded, but mpqueue always computes on the CPU."""
         named = device_name_or_function if isinstance(device_name_or_function, str) else ""
-        named = _DEVICE.sub(lambda found: f"/device:{found[1].upper()}:{found[2]}", named)
+        named = _DEVICE.sub(lambda match: f"/device:{match[1].upper()}:{match[2]}", named)
         with self.changed(device=named):
             yield
 
     def colocate_with(self, op: Any, ignore_existing: bool = False) -> AbstractContextManager[None]:
-        """No effect: there is one device."""
+        """Accept the call without effect: there is only one device."""
         del op, ignore_existing
         return nullcontext()
 
     @contextmanager
     def container(self, container_name: str) -> Iterator[str]:
-        """Inside, the shared names of new queues are names in this container: others than those of other containers."""
+        """Put the shared names of new queues into this container, separate from other containers."""
         with self.changed(container=container_name):
             yield container_name
 
 
 class Collections:
-    """Lists by name, in which functions put nodes for others to find."""
+    """Lists by name, where functions store nodes for later use."""
 
     def __init__(self) -> None:
         self._collections: dict[str, list[Any]] = {}
 
     def add_to_collection(self, name: str, value: Any) -> None:
-        """Put ``value`` into the list called ``name``."""
+        """Append ``value`` to the list called ``name``."""
         self._collections.setdefault(name, []).append(value)
 
     def add_to_collections(self, names: str | Iterable[str], value: Any) -> None:
-        """Put ``value`` into several lists."""
+        """Append ``value`` to several lists."""
         for name in {names} if isinstance(names, str) else dict.fromkeys(names):
             self.add_to_collection(name, value)
 
     def get_collection_ref(self, name: str) -> list[Any]:
-        """The list called ``name`` itself."""
+        """Return the list called ``name`` itself, not a copy."""
         return self._collections.setdefault(name, [])
 
     def get_collection(self, name: str, scope: str | None = None) -> list[Any]:
-        """A copy of the list called ``name``; with ``scope``, of the entries whose names match it from the start on."""
-        found = list(self._collections.get(name, ()))
+        """Return a copy of the list called ``name``; ``scope`` selects names that start with a match."""
+        entries = list(self._collections.get(name, ()))
         if scope is None:
-            return found
-        return [each for each in found if re.match(scope, getattr(each, "name", "\n"))]
+            return entries
+        return [each for each in entries if re.match(scope, getattr(each, "name", "\n"))]
 
     def get_all_collection_keys(self) -> list[str]:
-        """The names of all lists."""
+        """Return the names of all lists."""
         return list(self._collections)
 
     def clear_collection(self, name: str) -> None:
-        """Forget the list called ``name``."""
+        """Remove the list called ``name``."""
         self._collections.pop(name, None)

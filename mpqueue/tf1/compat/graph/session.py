@@ -1,6 +1,6 @@
-"""The session: runs parts of a graph, and owns the state of the graph's variables, queues and readers.
+"""Sessions: a session runs parts of a graph and owns the state of the graph's variables, queues and readers.
 
-State is kept in `SessionState` and ends with the session. Two sessions of one graph share nothing.
+The state is held in `SessionState` and is released with the session. Two sessions of one graph share no state.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,21 +20,21 @@ from mpqueue.tf1.queues.session import SessionClosedError
 
 
 class Session(SessionState):
-    """Runs nodes of a graph.
+    """A session that runs nodes of a graph.
 
-    As a context manager it is the default session, and its graph the default graph; at the end it is closed.
+    As a context manager, it is the default session, and its graph is the default graph. On exit it is closed.
 
     Args:
-        target: The server, a `tf.train.Server` of this machine, that has the queues with shared names; all else is
-            computed here. "": no server.
-        graph: The graph to run, default the default graph.
-        config: Has no effect, but for ``operation_timeout_in_ms``: how long to wait for the server.
+        target: Address of a `tf.train.Server` on this machine that holds the queues with shared names. All other
+            operations run in this process. If "", no server is used.
+        graph: The graph to run. If None, the default graph.
+        config: Ignored, except for ``operation_timeout_in_ms``: how long to wait for the server.
 
     Raises:
-        TypeError: ``graph`` is no graph, or ``target`` is no str.
-        NotFoundError: The target is of no known form.
-        UnimplementedError: It is on another machine.
-        UnavailableError: There is no server in time.
+        TypeError: ``graph`` is not a graph, or ``target`` is not a ``str``.
+        NotFoundError: The target has an unknown form.
+        UnimplementedError: The target is on another machine.
+        UnavailableError: The server did not become available in time.
 
     Follows: ``tf.Session``.
     """
@@ -52,26 +52,26 @@ class Session(SessionState):
 
     @property
     def graph_def(self) -> Any:
-        """The graph itself: there is no protocol buffer of it."""
+        """The graph itself, instead of TensorFlow's protocol buffer."""
         return self.graph
 
     def run(self, fetches: Any, feed_dict: Any = None, options: Any = None, run_metadata: Any = None) -> Any:
-        """Run what ``fetches`` need, each node at most once, and return the values.
+        """Run the nodes that ``fetches`` depend on, each at most once, and return the values.
 
         Args:
-            fetches: A node, or the name of one, or any nested lists, tuples, named tuples and dicts of them.
+            fetches: A node, the name of a node, or nested lists, tuples, named tuples and dicts of them.
             feed_dict: Values to use in place of tensors.
-            options: Accepted for TensorFlow's sake.
-            run_metadata: Accepted for TensorFlow's sake.
+            options: Accepted for compatibility with TensorFlow.
+            run_metadata: Accepted for compatibility with TensorFlow.
 
-        Returns: The structure of ``fetches`` with values for nodes: arrays that belong to the caller, NumPy scalars,
-            ``bytes`` for text; None for operations; `SparseTensorValue` for sparse tensors.
+        Returns: The structure of ``fetches`` with values in place of nodes: NumPy scalars, ``bytes`` for strings, and
+            arrays that the caller owns; None for operations; `SparseTensorValue` for sparse tensors.
 
         Raises:
             RuntimeError: The session is closed, or the graph is empty.
-            TypeError: A fetch or a fed thing is no node, or a fed value does not fit its type.
-            ValueError: A node of another graph, or a fed value of another shape.
-            OpError: What an operation raised; ``op`` tells which.
+            TypeError: A fetch or a key of ``feed_dict`` is not a node, or a fed value has the wrong type.
+            ValueError: A node belongs to another graph, or a fed value has an incompatible shape.
+            OpError: An operation failed; ``op`` is the operation.
 
         Follows: ``tf.Session.run``.
         """
@@ -81,19 +81,19 @@ class Session(SessionState):
         return self._run(Fetches(self.graph, fetches), values)
 
     def make_callable(self, fetches: Any, feed_list: Any = None, accept_options: bool = False) -> Callable[..., Any]:
-        """A function that runs ``fetches``, its arguments being fed to ``feed_list``; cheaper than `run`.
+        """Return a function that runs ``fetches`` and feeds its arguments to ``feed_list``; it is faster than `run`.
 
         Raises:
-            TypeError: As for `run`, at once.
-            ValueError: As for `run`, at once.
+            TypeError: As for `run`, raised immediately.
+            ValueError: As for `run`, raised immediately.
         """
         del accept_options
-        wanted = Fetches(self.graph, fetches)
+        nodes = Fetches(self.graph, fetches)
         keys = list(feed_list or ())
 
         def call(*values: Any) -> Any:
             self._check_usable()
-            return self._run(wanted, fed_values(self.graph, dict(zip(keys, values, strict=True))))
+            return self._run(nodes, fed_values(self.graph, dict(zip(keys, values, strict=True))))
 
         return call
 
@@ -103,11 +103,11 @@ class Session(SessionState):
         if not self.graph.version:
             raise RuntimeError("The Session graph is empty. Add operations to the graph before calling run().")
 
-    def _run(self, wanted: Fetches, values: dict[Tensor, Any]) -> Any:
+    def _run(self, fetches: Fetches, values: dict[Tensor, Any]) -> Any:
         results: dict[Tensor, Any] = dict(values)
-        targets = [each for each in wanted.targets if each not in values]
+        targets = [each for each in fetches.targets if each not in values]
         if targets:
-            # A loop asks for the same again and again, and a plan stays right: the inputs of a node never change.
+            # Training loops repeat the same fetches. A cached plan remains valid: a node's inputs never change.
             key = (tuple(targets), frozenset(values))
             plan = self._plans.get(key)
             if plan is None:
@@ -115,20 +115,20 @@ class Session(SessionState):
             with self.running() as run:
                 slots = run.carry_out(plan, values)
             places = plan.slot_of
-            # Callers write into results: a constant's or a variable's array is copied. `[()]` makes a scalar of 0-d.
+            # Callers may modify results, so copy arrays of constants and variables. `[()]` turns 0-d into scalars.
             results |= {each: owned(slots[places[each]])[()] for each in targets if isinstance(each, Tensor)}
-        return wanted.build(results)
+        return fetches.build(results)
 
     @contextmanager
     def running(self) -> Iterator[Run]:
-        """A context of one run, during which the session keeps its state.
+        """Return a context for one run, during which the session keeps its state.
 
         Raises:
             RuntimeError: The session is closed, or the graph is empty.
         """
         with self.lock:
             self._check_usable()
-            # A `close` during the run leaves the state until its end: kernels would make it anew, and empty.
+            # `close` during a run keeps the state until the run ends: kernels would create it again, empty.
             self._num_runs += 1
         try:
             yield Run(self)
@@ -139,24 +139,24 @@ class Session(SessionState):
 
     @staticmethod
     def reset(target: str, containers: Sequence[str] | None = None, config: Any = None) -> None:
-        """Forget the queues with shared names at a server: they begin anew where their names are used next.
+        """Remove the queues with shared names from a server; they are created again, empty, on next use.
 
         Args:
             target: The server.
-            containers: Only those in these containers.
-            config: As for the constructor, and so are the errors.
+            containers: Only remove queues in these containers.
+            config: As in the constructor, which also raises the same errors.
         """
         directory = queue_directory_of(target, config)
         if directory is None:
-            raise NotFoundError(None, None, "a session without a target has nothing that other sessions share")
+            raise NotFoundError(None, None, "A session without a target has no queues that other sessions share")
         reset_containers(directory, containers or ())
 
     def as_default(self) -> Any:
-        """A context in which this is the default session of this thread; the session stays open after it."""
+        """Return a context that makes this the default session of the thread; it does not close the session."""
         return sessions.context(self)
 
     def close(self) -> None:
-        """End the session: calls that wait in it raise `CancelledError`; when the last has ended, its state is gone."""
+        """Close the session: blocked calls raise `CancelledError`, and the state is released after the last run."""
         with self.lock:
             self._closed = True
             self._forget_if_unused()
@@ -178,7 +178,7 @@ class Session(SessionState):
 
 
 class InteractiveSession(Session):
-    """A session that is the default one, and whose graph is the default graph, from the moment it is made.
+    """A session that is the default session, with the default graph, from its creation on.
 
     Follows: ``tf.InteractiveSession``.
     """
@@ -191,13 +191,13 @@ class InteractiveSession(Session):
         return self
 
     def close(self) -> None:
-        """End the session, and being the default one."""
+        """Close the session; it is then not the default session."""
         super().close()
         self._contexts.close()
 
 
 def get_default_session() -> Session | None:
-    """The innermost session entered in this thread, None if there is none.
+    """Return the innermost session entered in this thread, or None.
 
     Follows: ``tf.get_default_session``.
     """

@@ -1,4 +1,4 @@
-"""Sparse tensors: three tensors that are one value."""
+"""Sparse tensors: three tensors that represent one value."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ from mpqueue.values.sparse import SparseTensorValue
 
 
 class SparseTensor(StandsForTensor):
-    """An array of which only some elements are given; the others are zero.
+    """An array that stores only its nonzero elements.
 
     Args:
         indices: int64 tensor of shape (number of values, rank).
@@ -21,14 +21,14 @@ class SparseTensor(StandsForTensor):
         dense_shape: int64 tensor of shape (rank,).
 
     Raises:
-        ValueError: The three do not fit each other, as far as their shapes are known.
+        ValueError: The statically known shapes of the three tensors are inconsistent.
         TypeError: ``indices`` or ``dense_shape`` are not int64.
 
     Follows: ``tf.SparseTensor``.
     """
 
     operators: ClassVar[dict[str, Callable[..., Any]]] = {}
-    """The functions behind ``*`` and ``/`` with dense values; filled by `mpqueue.tf1.compat.functions.sparse`."""
+    """The implementations of ``*`` and ``/`` with dense values; set by `mpqueue.tf1.compat.functions.sparse`."""
 
     def __init__(self, indices: Any, values: Any, dense_shape: Any) -> None:
         self._indices = convert_to_tensor(indices, int64, "indices")
@@ -41,17 +41,17 @@ class SparseTensor(StandsForTensor):
         self._known_shape: Dims = None
 
     def with_known_shape(self, dims: Dims) -> "SparseTensor":
-        """The same tensor, with more known of its shape. Not in TensorFlow."""
+        """Return the same tensor with a refined static shape. Not in TensorFlow."""
         made = SparseTensor(*self.parts)
         made._known_shape = merged(self._known_shape, dims)
         return made
 
     @classmethod
     def from_value(cls, sparse_tensor_value: Any) -> "SparseTensor":
-        """A sparse tensor as it is, or made of a `SparseTensorValue`.
+        """Convert a `SparseTensorValue` to a sparse tensor; a sparse tensor is returned unchanged.
 
         Raises:
-            TypeError: It is neither.
+            TypeError: The value is of neither class.
         """
         if isinstance(sparse_tensor_value, SparseTensor):
             return sparse_tensor_value
@@ -61,7 +61,7 @@ class SparseTensor(StandsForTensor):
 
     @property
     def indices(self) -> Tensor:
-        """The places of the values."""
+        """The indices of the values."""
         return self._indices
 
     @property
@@ -71,7 +71,7 @@ class SparseTensor(StandsForTensor):
 
     @property
     def dense_shape(self) -> Tensor:
-        """The shape of the whole."""
+        """The shape of the dense array."""
         return self._dense_shape
 
     @property
@@ -81,14 +81,14 @@ class SparseTensor(StandsForTensor):
 
     @property
     def shape(self) -> TensorShape:
-        """The shape of the whole, as far as known."""
+        """The static shape of the dense array."""
         return TensorShape(merged(self._known_shape, static_shape(self._dense_shape)))
 
     def eval(self, feed_dict: Any = None, session: Any = None) -> SparseTensorValue:
-        """The value, computed in the given or the default session.
+        """Return the value, computed in the given or the default session.
 
         Raises:
-            ValueError: There is no session.
+            ValueError: No session is given, and none is the default.
         """
         return self.graph.session_for(session, "eval()").run(self, feed_dict)  # type: ignore[no-any-return]
 
@@ -103,7 +103,7 @@ class SparseTensor(StandsForTensor):
 
 
 def _refuse(value: Any, _dtype: DType | None, _name: str | None) -> Tensor:
-    raise TypeError(f"{value!r} is sparse: use tf.sparse_tensor_to_dense where a tensor is wanted")
+    raise TypeError(f"{value!r} is sparse, but a dense tensor is required: convert it with tf.sparse_tensor_to_dense")
 
 
 CONVERSIONS.insert(0, (SparseTensor, _refuse))

@@ -1,6 +1,6 @@
-"""State that the kernels of one session share: that behind variables, queues, readers and random streams.
+"""State that the kernels of one session share: the state of variables, queues, readers and random streams.
 
-A kernel that makes a queue or a reader gives a *handle* to it, a value of type `resource`, which other kernels take.
+A kernel that creates a queue or a reader returns a *handle* to it, a value of type `resource`. Other kernels take it.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,12 @@ _State = TypeVar("_State")
 
 
 class SessionState:
-    """The half of a session that kernels see.
+    """The part of a session that kernels use.
 
-    State is kept under the operation (or the shared name) that stands for it; it is made when it is first used.
+    State is stored under an operation or a shared name, and is created on first use.
 
     Attributes:
-        queue_directory: The server that has the queues with shared names; None: the session itself.
+        queue_directory: The server with the queues with shared names. None: the session itself holds them.
     """
 
     def __init__(self, queue_directory: QueueDirectory | None = None) -> None:
@@ -31,8 +31,8 @@ class SessionState:
         self.scope = CancellationScope()
 
     def resource(self, key: Any, make: Callable[[], _State]) -> _State:
-        """The state under ``key``, made at first use."""
-        # Made under the lock: two runs that begin at once must not have a queue each.
+        """Return the state under ``key``, created on first use."""
+        # Created under the lock: two runs that start at the same time must not get a queue each.
         with self.lock:
             if key not in self.state:
                 self.state[key] = make()
@@ -40,18 +40,18 @@ class SessionState:
 
 
 class Running(Protocol):
-    """The run that a kernel is called by."""
+    """The run that calls a kernel."""
 
     @property
     def session(self) -> SessionState:
-        """Whose state the kernel uses."""
+        """The session with the state of the kernel."""
 
     def execute(self, plan: Any, values: Any) -> list[Any]:
-        """Carry out another plan within this run; see `Run`."""
+        """Execute another plan within this run; see `Run`."""
 
 
 def handle_of(thing: Any) -> np.ndarray:
-    """A handle that leads to ``thing``."""
+    """Return a handle that refers to ``thing``."""
     array = np.empty((), object)
     array[()] = thing
     array.flags.writeable = False
@@ -59,5 +59,5 @@ def handle_of(thing: Any) -> np.ndarray:
 
 
 def held(handle: np.ndarray) -> Any:
-    """Return the object that a handle leads to."""
+    """Return the object that a handle refers to."""
     return handle.item()

@@ -1,7 +1,7 @@
-"""Values of tensors that functions may use while they make nodes.
+"""Values of tensors that functions can use while they create nodes.
 
-This is less than shape functions know (`Tensor.known_entries`): only constants, and what a few simple operations make
-of constants and shapes. Values that were found out so can no longer be fed: the graph was made believing them.
+Shape functions know more values (`Tensor.known_entries`). Here, only constants and the results of a few simple
+operations on constants and shapes count. A value that is used so can no longer be fed: nodes were built from it.
 """
 
 from typing import Any, Final
@@ -18,15 +18,15 @@ _FOLDED: Final = _OF_SHAPES.union(
 
 
 def get_static_value(tensor: Any, partial: bool = False) -> Any:
-    """The value of a tensor, if it is a constant, or made of constants and shapes by a few simple functions.
+    """Return the value of a tensor that a few simple operations compute from constants and shapes.
 
     The tensor can no longer be fed afterwards.
 
     Args:
-        tensor: The tensor; anything else is given back as it is.
+        tensor: The tensor. Other values are returned unchanged.
         partial: No effect.
 
-    Returns: The value, None if it is not known.
+    Returns: The value, or None if it is not known.
 
     Follows: ``tf.get_static_value``.
     """
@@ -45,7 +45,7 @@ def _is_folded(tensor: Tensor) -> bool:
 
 
 def static_shape(vector: Tensor) -> Dims:
-    """A vector that describes a shape, as far as known."""
+    """Return the static shape that a vector describes."""
     if _is_folded(vector) or vector.op.type in ("Pack", "ConcatV2", "StridedSlice", "Cast", "PlaceholderWithDefault"):
         return vector.known_as_shape()
     length = None if not vector.known_dims else vector.known_dims[0]

@@ -1,4 +1,4 @@
-"""Python's operators on tensors, which make further nodes, and uses of a tensor as a value, which are refused."""
+"""Python operators on tensors, which create further nodes, and errors for tensors that are used as values."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Final
 Method = Callable[..., Any]
 
 _NO_VALUE: Final = (
-    "A tensor of a graph has no value yet: run it in a Session, or give functions of tf (tf.cond, tf.map_fn, "
-    "tf.py_func, ...) to it instead of Python's or NumPy's own."
+    "A tensor of a graph has no value yet. Run it in a Session, or use functions of tf (tf.cond, tf.map_fn, "
+    "tf.py_func, ...) instead of Python's or NumPy's."
 )
 
 
@@ -33,13 +33,13 @@ def _two_sided(name: str) -> tuple[Method, Method]:
 
 
 class Operators:
-    """Operators that make nodes, also with a NumPy array on one side."""
+    """Operators that create nodes; one operand can be a NumPy array."""
 
     operators: ClassVar[dict[str, Method]] = {}
-    """The functions over tensors behind them; filled by `mpqueue.tf1.compat.functions`, above this module."""
+    """The implementations by method name; set by `mpqueue.tf1.compat.functions`, which is above this module."""
 
     def _operand(self) -> Any:
-        """The tensor that they take."""
+        """Return the tensor that represents this operand."""
         return self
 
     __add__, __radd__ = _two_sided("add")
@@ -66,7 +66,7 @@ def _refused(text: str) -> Method:
 
 
 class WithoutValue:
-    """The uses as a value, each an error that says what to do instead."""
+    """Methods that need a value; each raises an error with the alternative."""
 
     __bool__ = _refused("Using {!r} as a Python bool is not allowed.")
     __iter__ = _refused("{!r} is not iterable; use tf.unstack.")
@@ -74,4 +74,4 @@ class WithoutValue:
     __array__ = _refused("Cannot convert {!r} to an array.")
     __index__ = __int__ = _refused("{!r} cannot be used as an int.")
     __float__ = _refused("{!r} cannot be used as a float.")
-    __contains__ = _refused("cannot look for {1!r} in {0!r}.")
+    __contains__ = _refused("Cannot search for {1!r} in {0!r}.")
