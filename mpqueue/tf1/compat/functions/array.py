@@ -1,4 +1,4 @@
-"""Arrays as such: their shapes, other shapes of them, arrays put together and taken apart."""
+"""Array functions: shapes, reshaping, joining and splitting."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from mpqueue.values.sparse import SparseTensorValue
 
 @public("identity")
 def identity(input: Any, name: str | None = None) -> Any:
-    """The same values, in a node of their own."""
+    """Return a tensor with the same values, in a new node."""
     if isinstance(input, SparseTensor):
         return SparseTensor(*(identity(each, name) for each in (input.indices, input.values, input.dense_shape)))
     return apply("Identity", input, name=name)
@@ -25,7 +25,7 @@ def identity(input: Any, name: str | None = None) -> Any:
 
 @public("shape(input, name, out_type=None)", scope="Shape")
 def shape(input: Any, out_type: DType | None, name: str) -> Any:
-    """The sizes of the axes, as an int32 vector unless ``out_type`` says int64."""
+    """Return the sizes of the axes as a vector, int32 unless ``out_type`` is int64."""
     kind = out_type or dtypes.int32
     if isinstance(input, SparseTensor | SparseTensorValue):
         return cast(SparseTensor.from_value(input).dense_shape, kind)
@@ -37,7 +37,7 @@ def shape(input: Any, out_type: DType | None, name: str) -> Any:
 
 @public("size(input, name, out_type=None)", scope="Size")
 def size(input: Any, out_type: DType | None, name: str) -> Tensor:
-    """The number of elements, int32 unless ``out_type`` says int64."""
+    """Return the number of elements, int32 unless ``out_type`` is int64."""
     kind = out_type or dtypes.int32
     if isinstance(input, SparseTensor | SparseTensorValue):
         return apply("Prod", shape(input, out_type=kind), 0, name=name)
@@ -50,7 +50,7 @@ def size(input: Any, out_type: DType | None, name: str) -> Tensor:
 
 @public("rank", scope="Rank")
 def rank(input: Any, name: str) -> Tensor:
-    """The number of axes, int32."""
+    """Return the number of axes, int32."""
     if isinstance(input, SparseTensor | SparseTensorValue):
         return size(SparseTensor.from_value(input).dense_shape, name)
     input = convert_to_tensor(input)
@@ -58,7 +58,7 @@ def rank(input: Any, name: str) -> Tensor:
 
 
 def axes_from_the_last(a: Tensor) -> Any:
-    """The numbers of all axes, the last one first."""
+    """Return the indices of all axes, the last one first."""
     if a.ndim is None:
         return apply("Range", apply("Sub", apply("Rank", a), 1), -1, -1)
     return np.arange(a.ndim, dtype=np.int32)[::-1]
@@ -66,17 +66,17 @@ def axes_from_the_last(a: Tensor) -> Any:
 
 @public("transpose(a, perm=None, name='transpose', conjugate=False)", scope="transpose")
 def transpose(a: Tensor, perm: Any, conjugate: bool, name: str) -> Tensor:
-    """The axes in the order of ``perm``, default the other way round."""
+    """Reorder the axes as listed in ``perm``; by default, reverse them."""
     out = apply("Transpose", a, axes_from_the_last(a) if perm is None else perm, name=name)
     return apply("Conj", out) if conjugate and a.dtype.is_complex else out
 
 
 @public("matrix_transpose(a, name='matrix_transpose', conjugate=False)")
 def matrix_transpose(a: Tensor, name: str, conjugate: bool) -> Tensor:
-    """The last two axes swapped.
+    """Swap the last two axes.
 
     Raises:
-        ValueError: The rank is unknown, or below 2.
+        ValueError: The rank is unknown or less than 2.
     """
     if a.ndim is None or a.ndim < 2:
         raise ValueError(f"matrix_transpose needs a known rank of at least 2, got shape {a.shape}")
@@ -86,16 +86,16 @@ def matrix_transpose(a: Tensor, name: str, conjugate: bool) -> Tensor:
 
 @public("pad(tensor, paddings, mode='CONSTANT', name, constant_values=0)")
 def pad(tensor: Any, paddings: Any, mode: str, name: str | None, constant_values: Any) -> Tensor:
-    """``paddings[axis]`` = (before, after) more elements along each axis: a constant, or the array mirrored.
+    """Pad each axis with ``paddings[axis]`` = (before, after) elements: a constant, or the array mirrored.
 
     Args:
         tensor: The array.
-        paddings: An int table of shape (rank, 2).
+        paddings: An integer array of shape (rank, 2).
         mode: "CONSTANT", "REFLECT" (mirrored without the edge) or "SYMMETRIC" (with the edge), in any case.
-        constant_values: The constant.
+        constant_values: The value for mode "CONSTANT".
 
     Raises:
-        ValueError: Another mode, or paddings that do not fit.
+        ValueError: Another mode, or paddings that do not match the shape.
     """
     upper = mode.upper()
     if upper in ("REFLECT", "SYMMETRIC"):
@@ -110,7 +110,7 @@ def pad(tensor: Any, paddings: Any, mode: str, name: str | None, constant_values
 
 
 def _with_known_sums(padded: Tensor, paddings: Any) -> Tensor:
-    """The sizes that are known although other rows of a list of paddings hold nodes."""
+    """Set the sizes that are known although other rows of the list of paddings contain nodes."""
     source = padded.op.inputs[0].known_dims
     if source is not None and isinstance(paddings, list | tuple):
         known = [not any(isinstance(each, Tensor) for each in leaves(row)) for row in paddings]
@@ -125,17 +125,17 @@ def _with_known_sums(padded: Tensor, paddings: Any) -> Tensor:
 
 @public("broadcast_static_shape(...)")
 def broadcast_static_shape(shape_x: Dims, shape_y: Dims) -> TensorShape:
-    """The shape to which two shapes broadcast.
+    """Return the shape to which two shapes broadcast.
 
     Raises:
-        ValueError: They do not.
+        ValueError: The shapes cannot be broadcast.
     """
     return TensorShape(broadcast(shape_x, shape_y))
 
 
 @public("concat(values, axis, name='concat')")
 def concat(values: Any, axis: Any, name: str) -> Tensor:
-    """The tensors one behind the other along ``axis``.
+    """Concatenate tensors along ``axis``.
 
     Raises:
         TypeError: Their types differ.
@@ -152,7 +152,7 @@ def concat(values: Any, axis: Any, name: str) -> Tensor:
 
 @public("stack(values, axis=0, name='stack')")
 def stack(values: Any, axis: int, name: str) -> Tensor:
-    """The tensors, of one shape, side by side along a new axis.
+    """Stack tensors of the same shape along a new axis.
 
     Raises:
         TypeError: Their types differ.
@@ -162,42 +162,44 @@ def stack(values: Any, axis: int, name: str) -> Tensor:
         try:
             return convert_to_tensor(values, name=name)
         except (TypeError, ValueError):
-            pass  # lists of arrays, and mixed types, which the operation can report better
+            pass  # lists of arrays, and mixed types, where the operation reports a better error
     first = convert_to_tensor(values[0])
     if first.ndim is not None and not -first.ndim - 1 <= axis <= first.ndim:
         raise ValueError(f"axis = {axis} not in [{-first.ndim - 1}, {first.ndim + 1})")
     return apply("Pack", list(values), name=name, axis=axis)
 
 
-def _number(given: int | None, sizes: Tensor, axis: int) -> int:
-    """Return the number of parts: the given one, or the size of the axis."""
-    if given is not None:
-        return given
+def _number(argument: int | None, sizes: Tensor, axis: int) -> int:
+    """Return the number of parts: the argument if it is set, otherwise the size of the axis."""
+    if argument is not None:
+        return argument
     dims = sizes.known_dims
     if dims is not None and not -len(dims) <= axis < len(dims):
         raise ValueError(f"axis = {axis} not in [{-len(dims)}, {len(dims)})")
     known = None if dims is None else dims[axis]
     if known is None:
-        raise ValueError(f"Cannot infer num from shape {sizes.shape}: give it")
+        raise ValueError(f"Cannot infer num from shape {sizes.shape}: pass the argument num")
     return known
 
 
 @public("unstack(value, num=None, axis=0, name='unstack')")
 def unstack(value: Tensor, num: int | None, axis: int, name: str) -> list[Tensor]:
-    """The slices along ``axis``, as a list of ``num`` tensors with one axis less.
+    """Return the slices along ``axis``, as a list of ``num`` tensors with one axis less.
 
     Raises:
-        ValueError: ``num`` is not given and not known, or ``axis`` is out of range.
+        ValueError: ``num`` is omitted and cannot be inferred, or ``axis`` is out of range.
     """
     return apply_many("Unpack", value, name=name, num=_number(num, value, axis), axis=axis)
 
 
 @public("split(value, num_or_size_splits, axis=0, num=None, name='split')")
 def split(value: Any, num_or_size_splits: Any, axis: Any, num: int | None, name: str) -> list[Tensor]:
-    """Parts along ``axis``: so many equal ones, or of these sizes (one may be -1, the rest).
+    """Split a tensor along ``axis`` into a number of equal parts, or into parts of given sizes.
+
+    One of the sizes can be -1 for the remaining elements.
 
     Raises:
-        ValueError: The parts do not fit, or their number is not known.
+        ValueError: The parts do not match the size of the axis, or their number is not known.
     """
     if isinstance(num_or_size_splits, int | np.integer | Dimension):
         return apply_many("Split", axis, value, name=name, num_split=int(num_or_size_splits))

@@ -1,4 +1,4 @@
-"""Arrays made of a shape: constants, ranges, one-hot vectors."""
+"""Arrays created from a shape: constants, ranges, one-hot vectors."""
 
 import math
 from typing import Any, Final
@@ -12,7 +12,7 @@ from mpqueue.tf1.compat.ops import dtypes
 from mpqueue.tf1.compat.ops.dims import is_known
 from mpqueue.tf1.compat.ops.dtypes import DType
 
-_SMALL: Final = 1000  # zeros and ones of fewer elements are constants
+_SMALL: Final = 1000  # zeros and ones with fewer elements are created as constants
 _COUNTED: Final = (dtypes.int32, dtypes.int64, dtypes.float32, dtypes.float64)  # the types of `range`, widest last
 
 
@@ -23,7 +23,7 @@ def _full(shape: Any, value: Any, kind: DType, name: str) -> Tensor:
             if math.prod(sizes) < _SMALL:
                 return constant(value, kind, sizes, name)
         except TypeError:
-            pass  # nodes or unknown sizes among the sizes
+            pass  # some sizes are nodes or unknown
         shape = convert_to_tensor(shape, dtypes.int32)
     if shape.ndim != 1:
         shape = direct.reshape(shape, [-1])
@@ -36,19 +36,19 @@ def _nothing(kind: DType) -> Any:
 
 @public("zeros(shape, dtype=float32, name, layout=None)", scope="zeros")
 def zeros(shape: Any, dtype: DType, name: str) -> Tensor:
-    """Zeros; False for bool, empty for text."""
+    """Return zeros; False for bool, empty strings for string."""
     return _full(shape, _nothing(dtype), dtype, name)
 
 
 @public("ones(shape, dtype=float32, name, layout=None)", scope="ones")
 def ones(shape: Any, dtype: DType, name: str) -> Tensor:
-    """Ones; True for bool."""
+    """Return ones; True for bool."""
     return _full(shape, True if dtype == dtypes.bool_ else 1, dtype, name)
 
 
 @public("zeros_like(tensor, dtype=None, name, optimize=True)", scope="zeros_like")
 def zeros_like(tensor: Tensor, dtype: DType | None, name: str) -> Tensor:
-    """Zeros in the shape, and if ``dtype`` is None the type, of a tensor."""
+    """Return zeros in the shape of a tensor, and of its type if ``dtype`` is None."""
     kind = dtype or tensor.dtype.base_dtype
     if is_known(tensor.known_dims):
         return zeros(tensor.known_dims, kind, name)
@@ -59,7 +59,7 @@ def zeros_like(tensor: Tensor, dtype: DType | None, name: str) -> Tensor:
 
 @public("ones_like(tensor, dtype=None, name, optimize=True)", scope="ones_like")
 def ones_like(tensor: Tensor, dtype: DType | None, name: str) -> Tensor:
-    """Ones in the shape, and if ``dtype`` is None the type, of a tensor."""
+    """Return ones in the shape of a tensor, and of its type if ``dtype`` is None."""
     made = ones(shape(tensor), dtype or tensor.dtype, name)
     made.set_shape(tensor.get_shape())
     return made
@@ -67,10 +67,12 @@ def ones_like(tensor: Tensor, dtype: DType | None, name: str) -> Tensor:
 
 @public("range(start, limit=None, delta=1, dtype=None, name='range')", scope="range")
 def range(start: Any, limit: Any, delta: Any, dtype: DType | None, name: str) -> Tensor:
-    """Numbers from ``start`` (or 0) to below ``limit``, ``delta`` apart; of the widest type of the three.
+    """Return numbers from ``start`` (or 0) up to, excluding, ``limit``, in steps of ``delta``.
+
+    The type of the result is the widest type of the three.
 
     Raises:
-        ValueError: ``delta`` is 0 or leads away from ``limit``, where that is known.
+        ValueError: ``delta`` is 0 or has the wrong sign, if that is known.
     """
     if limit is None:
         start, limit = 0, start
@@ -81,7 +83,7 @@ def range(start: Any, limit: Any, delta: Any, dtype: DType | None, name: str) ->
     if dtype is None:
         kinds = [each.dtype.base_dtype for each in three]
         if not set(kinds) <= set(_COUNTED):
-            raise TypeError(f"range is for int32, int64, float32 and float64, got {[each.name for each in kinds]}")
+            raise TypeError(f"range supports int32, int64, float32 and float64, got {[each.name for each in kinds]}")
         dtype = max(kinds, key=_COUNTED.index)
     return apply("Range", *(cast(each, dtype) for each in three), name=name)
 
@@ -90,29 +92,29 @@ def range(start: Any, limit: Any, delta: Any, dtype: DType | None, name: str) ->
 def one_hot(
     indices: Any, depth: Any, on_value: Any, off_value: Any, axis: int | None, dtype: DType | None, name: str
 ) -> Tensor:
-    """A new axis of size ``depth``, ``on_value`` (1) at the index and ``off_value`` (0) elsewhere.
+    """Return a new axis of size ``depth`` with ``on_value`` (1) at the index and ``off_value`` (0) elsewhere.
 
     Args:
-        indices: Ints; one outside of [0, depth) marks nothing.
+        indices: Integers. An index outside of [0, depth) sets no element.
         depth: Size of the new axis.
-        on_value: What marks.
-        off_value: What is elsewhere.
-        axis: Where the new axis goes, default last.
-        dtype: Type of the result, default that of the values, else float32.
+        on_value: Value at the index.
+        off_value: Value elsewhere.
+        axis: Position of the new axis; last by default.
+        dtype: Type of the result. If None, the type of the values, or float32 without values.
 
     Raises:
-        TypeError: The indices are no ints, or the values have another type than ``dtype`` or than each other.
+        TypeError: The indices are not integers, or the types of the values and ``dtype`` differ.
         ValueError: ``axis`` is out of range.
     """
-    given = [
+    values = [
         None if each is None else convert_to_tensor(each, None if isinstance(each, Tensor) else dtype)
         for each in (on_value, off_value)
     ]
-    kinds = {each.dtype.base_dtype for each in given if each is not None}
+    kinds = {each.dtype.base_dtype for each in values if each is not None}
     if dtype is not None and kinds - {dtype}:
-        raise TypeError(f"dtype {dtype.name} of one_hot does not match that of on_value or off_value: {kinds}")
+        raise TypeError(f"dtype {dtype.name} of one_hot does not match the type of on_value or off_value: {kinds}")
     if len(kinds) > 1:
         raise TypeError(f"on_value and off_value of one_hot must have one type, got {kinds}")
     kind = dtype or (kinds.pop() if kinds else dtypes.float32)
-    on, off = (constant(default, kind) if each is None else each for each, default in zip(given, (1, 0), strict=True))
+    on, off = (constant(default, kind) if each is None else each for each, default in zip(values, (1, 0), strict=True))
     return apply("OneHot", indices, depth, on, off, name=name, axis=-1 if axis is None else axis)

@@ -1,12 +1,12 @@
 """Operations that check values, and calls that check while the graph is built.
 
-Each comparison raises `InvalidArgumentError` at once where both sides are constants, else gives an operation that
-raises it when it is run; put it into `control_dependencies`.
+If both operands are constants, a comparison that fails raises `InvalidArgumentError` immediately. Otherwise it returns
+an operation that raises the error when it is run: pass that to `control_dependencies`.
 """
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -19,21 +19,23 @@ from mpqueue.tf1.compat.functions.reduce import reduce_all
 from mpqueue.tf1.compat.graph import Operation, SparseTensor, Tensor, convert_to_tensor, get_static_value
 from mpqueue.tf1.compat.ops.dtypes import DType
 
-_TOLD = "data=None, summarize=None, message=None, name"
+_ERROR_ARGUMENTS = "data=None, summarize=None, message=None, name"
 
 
-@public(f"assert_near(x, y, rtol=None, atol=None, {_TOLD})", scope="assert_near")
+@public(f"assert_near(x, y, rtol=None, atol=None, {_ERROR_ARGUMENTS})", scope="assert_near")
 def assert_near(
     x: Tensor, y: Any, rtol: Any, atol: Any, data: Sequence[Any] | None, summarize: int | None, message: str | None
 ) -> Operation:
-    """An operation that checks ``|x - y| <= atol + rtol * |y|``; both tolerances are 10 times the type's step at 1.
+    """Return an operation that checks ``|x - y| <= atol + rtol * |y|``.
+
+    Both tolerances default to 10 times the machine epsilon of the type.
 
     Args:
         x: A tensor.
-        y: A tensor of the same type, that broadcasts with ``x``.
-        data: What to tell instead of the values, a list.
-        summarize: How many entries of each tensor to tell.
-        message: What to tell first.
+        y: A tensor of the same type that broadcasts with ``x``.
+        data: List of tensors and strings to show instead of the values.
+        summarize: Number of entries of each tensor to show.
+        message: Prefix of the error message.
     """
     y = convert_to_tensor(y, x.dtype.base_dtype, "y")
     step = 10 * np.finfo(x.dtype.base_dtype.as_numpy_dtype).eps
@@ -45,21 +47,21 @@ def assert_near(
 
 
 def _comparing(name: str, sign: str, compare: np.ufunc) -> Callable[..., Operation]:
-    """A check of two tensors; the function on nodes has the name of NumPy's."""
+    """Create a check of two tensors; the function on nodes has the same name as NumPy's."""
     on_nodes = getattr(direct, compare.__name__)
-    text = f"""An operation that checks ``x {sign} y`` for all elements; ``y`` broadcasts with ``x``.
+    text = f"""Return an operation that checks ``x {sign} y`` for all elements; ``y`` broadcasts with ``x``.
 
 Raises:
-    InvalidArgumentError: It does not hold, and both are constants.
+    InvalidArgumentError: The check fails, and both operands are constants.
     TypeError: Their types differ.
 """
 
-    @public(f"{name}(x, y, {_TOLD})", scope=name, doc=text, like=assert_near)
+    @public(f"{name}(x, y, {_ERROR_ARGUMENTS})", scope=name, doc=text, like=assert_near)
     def function(
         x: Tensor, y: Tensor, data: Sequence[Any] | None, summarize: int | None, message: str | None
     ) -> Operation:
-        told = f"Condition x {sign} y did not hold element-wise:"
-        shown = data or [told, f"x ({x.name}) = ", x, f"y ({y.name}) = ", y]
+        problem = f"Condition x {sign} y did not hold element-wise:"
+        shown = data or [problem, f"x ({x.name}) = ", x, f"y ({y.name}) = ", y]
         shown = [message, *shown] if message else list(shown)
         holds = reduce_all(on_nodes(x, y))
         left, right = get_static_value(x), get_static_value(y)
@@ -79,13 +81,13 @@ assert_greater_equal = _comparing("assert_greater_equal", ">=", np.greater_equal
 
 
 def _signed(name: str, sign: str, check: Callable[..., Operation]) -> Callable[..., Operation]:
-    text = f"""An operation that checks ``x {sign} 0`` for all elements.
+    text = f"""Return an operation that checks ``x {sign} 0`` for all elements.
 
 Raises:
-    InvalidArgumentError: It does not hold, and ``x`` is a constant.
+    InvalidArgumentError: The check fails, and ``x`` is a constant.
 """
 
-    @public(f"{name}(x, {_TOLD})", scope=name, doc=text, like=assert_near)
+    @public(f"{name}(x, {_ERROR_ARGUMENTS})", scope=name, doc=text, like=assert_near)
     def function(x: Tensor, data: Sequence[Any] | None, summarize: int | None, message: str | None) -> Operation:
         shown = data or [message or "", f"Condition x {sign} 0 did not hold element-wise:", f"x ({x.name}) = ", x]
         return check(x, convert_to_tensor(0, x.dtype), shown, summarize)
@@ -99,22 +101,29 @@ assert_non_negative = _signed("assert_non_negative", ">=", assert_greater_equal)
 assert_non_positive = _signed("assert_non_positive", "<=", assert_less_equal)
 
 
+_REQUIREMENTS: Final = {
+    "assert_rank": "the given rank",
+    "assert_rank_in": "one of the given ranks",
+    "assert_rank_at_least": "at least the given rank",
+}
+
+
 def _ranking(
     name: str, words: str, fits: Callable[[int, list[int]], bool], of_nodes: Callable[[Tensor, list[int]], Tensor]
 ) -> Callable[..., Operation]:
-    """A check of the rank: ``fits`` where it is known, ``of_nodes`` where it is not."""
+    """Create a check of the rank: ``fits`` checks a known rank, ``of_nodes`` an unknown one."""
     several = "ranks" if name == "assert_rank_in" else "rank"
-    text = f"""An operation that checks that a tensor has {words} the given.
+    text = f"""Return an operation that checks that a tensor has {_REQUIREMENTS[name]}.
 
 Args:
-    x: A tensor, also a sparse one.
-    {several}: An int or a constant, or for `assert_rank_in` a list of them.
+    x: A tensor, possibly a sparse one.
+    {several}: An integer or a constant, or for `assert_rank_in` a list of them.
 
 Raises:
-    ValueError: It has not, and its rank is known.
+    ValueError: The check fails, and the rank is known.
 """
 
-    @public(f"{name}(x, ranks as {several}, {_TOLD})", scope=name, doc=text, like=assert_near)
+    @public(f"{name}(x, ranks as {several}, {_ERROR_ARGUMENTS})", scope=name, doc=text, like=assert_near)
     def function(
         x: Any, ranks: Any, data: Sequence[Any] | None, summarize: int | None, message: str | None
     ) -> Operation:
@@ -133,23 +142,23 @@ Raises:
 
 
 def _known_ranks(ranks: Sequence[Any]) -> list[int]:
-    found = [get_static_value(convert_to_tensor(each)) for each in ranks]
-    if any(each is None or each.ndim for each in found):
+    values = [get_static_value(convert_to_tensor(each)) for each in ranks]
+    if any(each is None or each.ndim for each in values):
         raise ValueError("Rank must be a known scalar.")
-    return [int(each) for each in found]
+    return [int(each) for each in values]
 
 
-def _is_one_of(found: Tensor, numbers: list[int]) -> Tensor:
-    return functools.reduce(direct.logical_or, [direct.equal(found, number) for number in numbers])
+def _is_one_of(rank: Tensor, numbers: list[int]) -> Tensor:
+    return functools.reduce(direct.logical_or, [direct.equal(rank, number) for number in numbers])
 
 
-assert_rank = _ranking("assert_rank", "rank", lambda rank, wanted: rank in wanted, _is_one_of)
-assert_rank_in = _ranking("assert_rank_in", "a rank of", lambda rank, wanted: rank in wanted, _is_one_of)
+assert_rank = _ranking("assert_rank", "rank", lambda rank, numbers: rank in numbers, _is_one_of)
+assert_rank_in = _ranking("assert_rank_in", "a rank of", lambda rank, numbers: rank in numbers, _is_one_of)
 assert_rank_at_least = _ranking(
     "assert_rank_at_least",
     "at least rank",
-    lambda rank, wanted: rank >= wanted[0],
-    lambda found, wanted: direct.greater_equal(found, wanted[0]),
+    lambda rank, numbers: rank >= numbers[0],
+    lambda rank, numbers: direct.greater_equal(rank, numbers[0]),
 )
 
 
@@ -160,7 +169,7 @@ def assert_type(tensor: Any, tf_type: DType, message: str | None, name: str | No
     Returns: An operation that does nothing.
 
     Raises:
-        TypeError: The type is another.
+        TypeError: The tensor has another type.
     """
     tensor = tensor if isinstance(tensor, SparseTensor) else convert_to_tensor(tensor, name="tensor")
     if tensor.dtype != tf_type:
@@ -170,12 +179,12 @@ def assert_type(tensor: Any, tf_type: DType, message: str | None, name: str | No
 
 @public("assert_integer(x, message=None, name)")
 def assert_integer(x: Tensor, message: str | None, name: str | None) -> Operation:
-    """Check that a tensor is of an int type.
+    """Check that a tensor has an integer type.
 
     Returns: An operation that does nothing.
 
     Raises:
-        TypeError: It is not.
+        TypeError: The type is not an integer type.
     """
     if not x.dtype.is_integer:
         raise TypeError(f"{message or ''} Expected {x.name} to be integer type. Found: {x.dtype.name}")
@@ -189,7 +198,7 @@ def assert_scalar(tensor: Tensor, message: str | None) -> Tensor:
     Returns: The tensor.
 
     Raises:
-        ValueError: It has axes.
+        ValueError: The tensor has axes.
     """
     if tensor.ndim != 0:
         raise ValueError(f"{message or ''} Expected a scalar, got {tensor!r} of shape {tensor.shape}")
@@ -198,6 +207,6 @@ def assert_scalar(tensor: Tensor, message: str | None) -> Tensor:
 
 @public("is_numeric_tensor(...)")
 def is_numeric_tensor(tensor: Any) -> bool:
-    """Tell if something is a tensor of numbers."""
+    """Return whether an object is a tensor with a numeric type."""
     kind = getattr(tensor, "dtype", None)
     return isinstance(tensor, Tensor) and kind is not None and (kind.is_integer or kind.is_floating or kind.is_complex)

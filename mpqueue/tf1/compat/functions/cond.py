@@ -1,4 +1,4 @@
-"""Choosing between two parts of a graph at run time."""
+"""Conditional execution of one of two parts of a graph."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,28 +24,28 @@ def cond(
     fn1: Callable[[], Any] | None = None,
     fn2: Callable[[], Any] | None = None,
 ) -> Any:
-    """The nodes that one of two functions made, chosen by a scalar bool at run time.
+    """Return the nodes of one of two functions, chosen by a scalar bool at run time.
 
-    Both functions are called now; of the nodes that they make, only those of the branch taken are run. Nodes made
-    before are run in any case.
+    Both functions are called immediately. Only nodes that the function of the chosen branch created are run. Nodes
+    created outside the functions are always run.
 
     Args:
         pred: A scalar bool tensor.
-        true_fn: Makes the result for True: nodes, or lists, tuples and dicts of them.
-        false_fn: Makes the result for False, in the same structure and of the same types.
-        strict: Keep a list of one as it is, instead of giving its only entry.
+        true_fn: Function that returns the result for True: nodes, or lists, tuples and dicts of them.
+        false_fn: Function that returns the result for False, in the same structure and with the same types.
+        strict: If True, keep a list with one entry as a list instead of returning the entry.
         fn1: Old name of ``true_fn``.
         fn2: Old name of ``false_fn``.
 
     Raises:
-        TypeError: ``pred`` is a Python bool or no bool at all, or a function is missing or no function.
-        ValueError: ``pred`` is no scalar, a result is None or empty, or the two differ in structure or types.
+        TypeError: ``pred`` is a Python bool or not a bool at all, or a function is missing or not callable.
+        ValueError: ``pred`` is not a scalar, a result is None or empty, or the results differ in structure or types.
     """
     functions = _both(true_fn, fn1, "true_fn"), _both(false_fn, fn2, "false_fn")
     graph = get_default_graph()
     with graph.name_scope(name or "cond"):
         if isinstance(pred, bool):
-            raise TypeError("pred must not be a Python bool: write an if")
+            raise TypeError("pred must be a bool tensor, got a Python bool: use an if statement instead")
         chosen = convert_to_tensor(pred)
         if chosen.dtype != dtypes.bool_:
             raise TypeError(f"pred must be a bool tensor, got {chosen!r}")
@@ -60,7 +60,7 @@ def cond(
             raise ValueError("true_fn and false_fn must return at least one result.")
         for one, two in zip(*outputs, strict=True):
             if one.dtype.base_dtype is not two.dtype.base_dtype:
-                raise ValueError(f"true_fn and false_fn must give the same types, got {one!r} and {two!r}")
+                raise ValueError(f"true_fn and false_fn must return the same types, got {one!r} and {two!r}")
         merged = merged_node(chosen, branches, outputs)
         return _packed(results[0], results[1], list(merged.outputs))
 
@@ -68,12 +68,12 @@ def cond(
 def _check_alike(one: Any, two: Any) -> None:
     for kinds, error in ((False, ValueError), (True, TypeError)):
         if _structure(one, kinds=kinds) != _structure(two, kinds=kinds):
-            raise error(f"true_fn and false_fn must give the same structure, got {one!r} and {two!r}")
+            raise error(f"true_fn and false_fn must return the same structure, got {one!r} and {two!r}")
 
 
 def _both(new: Any, old: Any, what: str) -> Callable[[], Any]:
     if old is not None and new is not None:
-        raise TypeError(f"cond(): {what} may not be given under its old name, too")
+        raise TypeError(f"cond() got both {what} and its old name: pass only one")
     function = new or old
     if not callable(function):
         raise TypeError(f"cond(): {what} must be a function, got {function!r}")
@@ -84,12 +84,12 @@ def _called(branch: Branch, function: Callable[[], Any]) -> Any:
     with branch.entered():
         result = function()
         if result is None:
-            raise ValueError("the functions of cond must have a return value.")
+            raise ValueError("The functions of cond must return a value, got None")
         return mapped(_as_node, result)
 
 
 def _as_node(result: Any) -> Any:
-    """A tensor; an operation becomes a value that is there when it has run."""
+    """Convert a result to a tensor; an operation becomes a value that depends on it."""
     if isinstance(result, Operation):
         return with_dependencies([result], np.True_)
     return result if isinstance(result, SparseTensor) else convert_to_tensor(result)
@@ -100,7 +100,7 @@ def _flat_nodes(result: Any) -> list[Tensor]:
 
 
 def _structure(result: Any, *, kinds: bool) -> Any:
-    """The nesting of a result; with ``kinds``, also which classes its sequences are of."""
+    """Return the nesting of a result; with ``kinds``, including the classes of its sequences."""
     if isinstance(result, list | tuple):
         return kinds and type(result), [_structure(each, kinds=kinds) for each in result]
     if isinstance(result, dict):
@@ -109,7 +109,7 @@ def _structure(result: Any, *, kinds: bool) -> Any:
 
 
 def _packed(one: Any, two: Any, flat: list[Tensor]) -> Any:
-    """The merged nodes in the structure of both results."""
+    """Pack the merged nodes into the common structure of both results."""
 
     def take(a: Any, b: Any) -> Any:
         if not isinstance(a, SparseTensor):

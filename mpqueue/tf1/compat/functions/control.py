@@ -1,4 +1,4 @@
-"""Order and side effects: groups, dependencies, printing, checking."""
+"""Execution order and side effects: groups, dependencies, printing, assertions."""
 
 import builtins
 import sys
@@ -24,31 +24,31 @@ colocate_with = of_default_graph("colocate_with")
 
 @public("no_op(...)")
 def no_op(name: str | None = None) -> Operation:
-    """An operation that does nothing; for control dependencies."""
+    """Return an operation that does nothing, for use with control dependencies."""
     return custom("NoOp", (), (), lambda _run, _inputs: (), name=name, rule=per_row)
 
 
 @public("group(...)")
 def group(*inputs: Any, name: str | None = None) -> Operation:
-    """An operation that runs all of ``inputs``.
+    """Return an operation that runs all of ``inputs``.
 
     Raises:
-        TypeError: One of them is no node.
+        TypeError: An input is not a node.
     """
     nodes = list(leaves(list(inputs)))
     for each in nodes:
         if not hasattr(each, "device") and not isinstance(each, SparseTensor):
-            raise TypeError(f"group takes tensors and operations, got {each!r} of type {type(each).__name__}")
+            raise TypeError(f"Expected tensors and operations in group, got {each!r} of type {type(each).__name__}")
     with control_dependencies([each.op if isinstance(each, SparseTensor) else each for each in nodes]):
         return no_op(name or "group_deps")
 
 
 @public("tuple(tensors, name, control_inputs=None)", scope="tuple")
 def tuple(tensors: Sequence[Any], control_inputs: Any) -> list[Any]:
-    """The same tensors, each of which is there only when all are.
+    """Return the same tensors, which become available together, after all of them are computed.
 
     Raises:
-        ValueError: None of them is a node.
+        ValueError: No entry is a node.
     """
     nodes = [each if each is None or isinstance(each, Operation) else convert_to_tensor(each) for each in tensors]
     if not any(each is not None for each in nodes):
@@ -61,13 +61,13 @@ def tuple(tensors: Sequence[Any], control_inputs: Any) -> list[Any]:
 
 
 def with_dependencies(dependencies: Any, output_tensor: Any, name: str | None = None) -> Any:
-    """The same value, after other nodes have run."""
+    """Return the same value, computed after other nodes have run."""
     with control_dependencies(dependencies):
         return identity(output_tensor, name or "control_dependency")
 
 
 def _summary(value: np.ndarray, summarize: int | None) -> str:
-    """The first entries of an array, as TensorFlow prints them: ``[1 2 3...]``."""
+    """Return the first entries of an array, in TensorFlow's format: ``[1 2 3...]``."""
     limit = 3 if summarize is None else value.size if summarize < 0 else summarize
     items = [_text(item) for item in value.reshape(-1)[:limit].tolist()]
     more = "..." if value.size > limit else ""
@@ -82,21 +82,21 @@ def _text(item: Any) -> str:
 
 def _check_list(data: Any) -> None:
     if not isinstance(data, list | builtins.tuple):
-        raise TypeError(f"expected a list of tensors, got {data!r}")
+        raise TypeError(f"Expected a list of tensors, got {data!r}")
 
 
 @public("Print(input_, data, message=None, first_n=None, summarize=None, name)")
 def Print(
     input_: Any, data: Sequence[Any], message: str | None, first_n: int | None, summarize: int | None, name: str | None
 ) -> Tensor:
-    """The same value, printing other values to stderr whenever it is computed.
+    """Return the same value, and print other values to stderr whenever it is computed.
 
     Args:
         input_: The value.
-        data: What to print: a list of tensors.
+        data: List of tensors to print.
         message: Printed before them.
-        first_n: Print only so many times per session.
-        summarize: How many entries of each to print, 3 by default, all if negative.
+        first_n: Maximum number of times to print per session.
+        summarize: Number of entries of each tensor to print; 3 by default, all if negative.
     """
     _check_list(data)
     value = convert_to_tensor(input_)
@@ -116,20 +116,20 @@ def Print(
 
 @public("Assert(...)")
 def Assert(condition: Any, data: Sequence[Any], summarize: int | None = None, name: str | None = None) -> Operation:
-    """An operation that raises `InvalidArgumentError` with ``data`` in its message unless the condition holds.
+    """Return an operation that raises `InvalidArgumentError` with ``data`` in its message if the condition is False.
 
     Args:
         condition: A bool tensor.
-        data: Tensors and texts for the message, a list.
-        summarize: How many entries of each to show, 3 by default.
+        data: List of tensors and strings for the message.
+        summarize: Number of entries of each tensor to show; 3 by default.
 
     Raises:
-        TypeError: ``condition`` is no bool, or ``data`` no list.
+        TypeError: ``condition`` is not bool, or ``data`` is not a list.
         ValueError: ``data`` is empty.
     """
     holds = convert_to_tensor(condition, name="condition")
     if holds.dtype != dtypes.bool_:
-        raise TypeError(f"the condition of Assert must be bool, got {holds!r}")
+        raise TypeError(f"The condition of Assert must be a bool tensor, got {holds!r}")
     _check_list(data)
     if not data:
         raise ValueError("data of Assert must have at least one entry")

@@ -1,12 +1,13 @@
 """Declaration of functions over nodes.
 
-An operation of the table that has a public form is a function already: module `direct` has it. A function that is made
-of several operations, or of a kernel of its own, is written with annotated parameters and decorated with `public`,
-which adds what TensorFlow's form has beside them: old names, arguments without effect, a name, a name scope.
+An operation of the table with a public signature is a function of module `direct`. A function that combines
+several operations, or has a custom kernel, is written with annotated parameters and decorated with `public`. The
+decorator adds the rest of TensorFlow's signature: old names, arguments without effect, a name, a name scope.
 
-All functions of this package take nodes, or anything that can be made one (`convert_to_tensor`), and give nodes. While
-the graph is built they raise TypeError for types and ValueError for shapes that cannot fit, as far as those are known;
-what shows only later is an `InvalidArgumentError` of the run. ``name`` is the name of the new node.
+All functions of this package take nodes or values that can be converted to nodes (`convert_to_tensor`), and return
+nodes. While the graph is built, they raise TypeError for incompatible types and ValueError for incompatible shapes, as
+far as those are known. Problems that only show at run time raise `InvalidArgumentError`. ``name`` is the name of the
+new node.
 """
 
 import functools
@@ -31,7 +32,7 @@ CONVERSIONS[SparseTensor] = lambda value, _name: SparseTensor.from_value(value)
 
 
 def present(function: Any, signature: Signature, result: Any) -> None:
-    """Give a function the public form's name and signature."""
+    """Set a function's name and signature to the public ones."""
     function.__signature__ = signature.plain.replace(return_annotation=result)
     function.__name__ = function.__qualname__ = signature.path.rpartition(".")[2]
 
@@ -39,15 +40,15 @@ def present(function: Any, signature: Signature, result: Any) -> None:
 def public(
     text: str, *, scope: str | None = None, doc: str | None = None, like: Any = None
 ) -> Callable[[Callable[..., _Result]], Callable[..., _Result]]:
-    """Give a function the form of TensorFlow's.
+    """Declare a function with TensorFlow's signature.
 
     Args:
         text: The public form; see `mpqueue.tf1.compat.ops.signature`.
-        scope: Call the function in a name scope, with the name that the caller gives, else this one. The function's
-            own parameter ``name`` is then the scope, ending in "/", to be the name of the last node.
+        scope: Call the function in a name scope, named by the caller's ``name`` or else by this default. A parameter
+            ``name`` of the function then receives the scope, ending in "/", as the name of the last node.
         doc: Use this docstring instead of the function's own.
-        like: A function whose parameters of the same names have the same meaning. If the decorated one takes
-            ``**given``, it has all parameters of this one. Further functions are those that its docstring refers to.
+        like: A function with argument descriptions to reuse for parameters of the same name. A decorated function
+            with ``**given`` has all parameters of this function. A tuple adds functions that its docstring refers to.
     """
     likes = like if isinstance(like, tuple) else (like,)
 
@@ -57,19 +58,19 @@ def public(
         signature = Signature(text, own)
         docstring = signature.document(doc or inspect.getdoc(function) or "", _descriptions(likes))
         if scope is None and signature.is_own and is_complete:
-            function.__name__ = function.__qualname__ = signature.path.rpartition(".")[2]  # of a function made in one
+            function.__name__ = function.__qualname__ = signature.path.rpartition(".")[2]  # for a nested function
             function.__doc__ = docstring
             return function
 
         @functools.wraps(function)
         def called(*args: Any, **options: Any) -> _Result:
-            given = signature.bound(args, options)
+            values = signature.bound(args, options)
             if scope is None:
-                return function(**signature.converted(given))
-            with get_default_graph().name_scope(given.get("name") or scope) as entered:
+                return function(**signature.converted(values))
+            with get_default_graph().name_scope(values.get("name") or scope) as entered:
                 if takes_name:
-                    given["name"] = entered
-                return function(**signature.converted(given))
+                    values["name"] = entered
+                return function(**signature.converted(values))
 
         present(called, signature, _result_of(function))
         called.__doc__ = docstring
@@ -79,7 +80,7 @@ def public(
 
 
 def of_default_graph(name: str) -> Callable[..., Any]:
-    """The function that calls the method of this name of the default graph, with its parameters and docstring."""
+    """Return a function that calls a method of the default graph, with the method's parameters and docstring."""
     method = getattr(Graph, name)
 
     def function(*args: Any, **options: Any) -> Any:
@@ -93,9 +94,10 @@ def of_default_graph(name: str) -> Callable[..., Any]:
 
 
 def _own_parameters(function: Callable[..., Any], like: Any) -> tuple[dict[str, inspect.Parameter], bool]:
-    """Return a function's parameters, with those of another one for its ``**given``, and whether it has none of these.
+    """Return a function's parameters, and whether these are complete.
 
-    The other one's keyword-only parameters are left out: they are mpqueue's own, and not TensorFlow's.
+    Parameters of ``like`` replace ``**given``. Its keyword-only parameters are left out: they are mpqueue's,
+    not TensorFlow's.
     """
     own = dict(inspect.signature(function, eval_str=True).parameters)
     if all(each.kind is not each.VAR_KEYWORD for each in own.values()):
@@ -105,7 +107,7 @@ def _own_parameters(function: Callable[..., Any], like: Any) -> tuple[dict[str, 
 
 
 def _descriptions(likes: Sequence[Any]) -> dict[str, str]:
-    """Return the descriptions of arguments in the first docstring; where it says "See `that`.", those of ``that``."""
+    """Return the argument descriptions of the first function, with references "See `that`." resolved."""
     by_name = {each.__name__: argument_descriptions(each) for each in likes if each is not None}
     own = argument_descriptions(likes[0])
     references = {name: _REFERENCE.fullmatch(text) for name, text in own.items()}
@@ -113,19 +115,19 @@ def _descriptions(likes: Sequence[Any]) -> dict[str, str]:
 
 
 def _result_of(function: Callable[..., Any]) -> Any:
-    """Return the result's annotation; a ``contextmanager`` is annotated with what it yields."""
+    """Return the annotation of the result; for a ``contextmanager``, a context manager of the yielded type."""
     result = inspect.signature(function).return_annotation
     is_context = get_origin(result) is Iterator and hasattr(function, "__wrapped__")
     return AbstractContextManager[get_args(result)] if is_context else result  # type: ignore[misc]
 
 
 def public_class(path: str, *, like: type | None = None, unused: str = "") -> Callable[[_Class], _Class]:
-    """Complete the docstrings of a class that mirrors one of TensorFlow, and of its methods.
+    """Complete the docstrings of a class that mirrors one of TensorFlow's, and of its methods.
 
     Args:
-        path: TensorFlow's name of it.
-        like: A class whose parameters of the same names have the same meaning.
-        unused: Parameters of the constructor without effect.
+        path: TensorFlow's name of the class.
+        like: A class with argument descriptions to reuse for parameters of the same name.
+        unused: Parameters of the constructor that have no effect.
     """
 
     def decorate(kind: _Class) -> _Class:
@@ -144,5 +146,5 @@ def public_class(path: str, *, like: type | None = None, unused: str = "") -> Ca
 
 
 def _parameters(method: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The parameters of a method but for self."""
+    """Return the parameters of a method except for self."""
     return {name: each for name, each in inspect.signature(method).parameters.items() if name != "self"}

@@ -1,4 +1,4 @@
-"""Images from files, turned, cut and of other sizes, of several operations; those of single ones are `direct`."""
+"""Image decoding, rotation, cropping and resizing by several operations; `direct` has the other functions."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
@@ -23,14 +23,14 @@ from mpqueue.tf1.compat.ops.image_geometry import checked_image
 def decode_image(
     contents: Any, channels: int | None, dtype: DType, name: str | None, expand_animations: bool
 ) -> Tensor:
-    """The pixels of a JPEG, PNG, GIF or BMP file, whichever it is.
+    """Decode a JPEG, PNG, GIF or BMP file, and detect its format.
 
     Args:
-        contents: The file, a scalar text.
-        channels: None or 0 as in the file, 1, 3, or 4.
-        dtype: A float or int type; the values are scaled as by `convert_image_dtype`.
-        expand_animations: Give the frames of a GIF as a first axis, instead of the first of them; the rank of the
-            result is unknown then.
+        contents: The contents of the file, a scalar string.
+        channels: None or 0 for the channels of the file, or 1, 3, or 4.
+        dtype: A float or integer type; the values are scaled as by `convert_image_dtype`.
+        expand_animations: Return the frames of a GIF along a first axis instead of only the first frame. The rank of
+            the result is then unknown.
     """
     own = dtype if dtype in (dtypes.uint8, dtypes.uint16, dtypes.float32) else dtypes.uint16
     options = {"channels": channels or 0, "dtype": own, "expand_animations": expand_animations}
@@ -40,22 +40,22 @@ def decode_image(
 
 @public("image.is_jpeg")
 def is_jpeg(contents: Any, name: str | None = None) -> Tensor:
-    """True where a text begins as a JPEG file does."""
+    """Return whether strings start like a JPEG file."""
     return direct.equal(direct.substr(contents, 0, 3), b"\xff\xd8\xff", name=name)
 
 
 @public("image.rot90(image, k=1, name)")
 def rot90(image: Any, k: Any, name: str | None) -> Tensor:
-    """Turned ``k`` times by 90 degrees, against the clock; ``k`` is a Python int here."""
+    """Rotate ``k`` times by 90 degrees counter-clockwise; in mpqueue, ``k`` is a Python integer."""
     return apply("Rot90", image, k=int(get_static_value(k)), name=name)
 
 
 @public("image.central_crop(...)")
 def central_crop(image: Tensor, central_fraction: Any) -> Tensor:
-    """The middle part of an image, or of a stack of them; ``central_fraction`` of its height and width.
+    """Crop the central part, ``central_fraction`` of the height and width, of an image or a stack of images.
 
     Raises:
-        ValueError: The fraction is not in (0, 1], or another rank.
+        ValueError: The fraction is not in (0, 1], or the rank is not 3 or 4.
     """
     fraction = get_static_value(central_fraction)
     if fraction is not None and not 0.0 < fraction <= 1.0:
@@ -66,7 +66,7 @@ def central_crop(image: Tensor, central_fraction: Any) -> Tensor:
 
 
 def _randomly_flipping(name: str, axis: int) -> Callable[..., Tensor]:
-    text = f"`{name}` in half of the runs; of a stack, for each image by itself."
+    text = f"Apply `{name}` in half of the runs, at random; in a stack, independently for each image."
 
     @public(f"image.random_{name}(...)", doc=text)
     def function(image: Any, seed: int | None = None) -> Tensor:
@@ -88,7 +88,7 @@ random_flip_up_down = _randomly_flipping("flip_up_down", -3)
 
 
 class ResizeMethod:
-    """The methods by which `resize_images` makes new pixels."""
+    """The interpolation methods of `resize_images`."""
 
     BILINEAR: ClassVar[int] = 0
     NEAREST_NEIGHBOR: ClassVar[int] = 1
@@ -113,26 +113,26 @@ def resize_images(
     align_corners: bool = False,
     preserve_aspect_ratio: bool = False,
 ) -> Tensor:
-    """Images of another size; float32, except with the nearest-neighbour method.
+    """Resize images; the result is float32, except with the nearest-neighbor method.
 
-    There is no antialiasing, and there are no half-pixel centres, unlike in TensorFlow 2.
-    Where the size is known to be the same already, the images themselves (of any type).
+    Unlike in TensorFlow 2, there is no antialiasing, and there are no half-pixel centers.
+    If the size is statically known to be unchanged, the images themselves are returned, of any type.
 
     Args:
-        images: An image (height, width, channels), or a stack of them; its rank must be known.
+        images: An image (height, width, channels), or a stack of images; the rank must be known.
         size: (height, width), int32.
         method: One of `ResizeMethod`, or "bilinear", "nearest", "bicubic", "area".
-        align_corners: The corner pixels keep their values.
-        preserve_aspect_ratio: Make them as large as fits into ``size``.
-        name: Begins the names of the nodes.
+        align_corners: Preserve the values of the corner pixels.
+        preserve_aspect_ratio: Resize to the largest size within ``size`` that keeps the aspect ratio.
+        name: Prefix of the names of the nodes.
 
     Raises:
-        ValueError: An unknown or other rank, another method, or a size that is none.
+        ValueError: The rank is unknown or not 3 or 4, the method is unknown, or ``size`` is not a size.
     """
     if images.ndim is None:
-        raise ValueError("'images' contains no shape: tell it with set_shape")
+        raise ValueError("'images' contains no shape: set it with set_shape")
     if images.ndim not in (3, 4):
-        raise ValueError(f"an image (shape {images.shape}) must have either 3 or 4 dimensions.")
+        raise ValueError(f"images must have 3 or 4 dimensions, got shape {images.shape}")
     *_, height, width, channels = images.known_dims or ()
     size = _size_tensor(size)
     if preserve_aspect_ratio:
@@ -159,5 +159,5 @@ def _size_tensor(size: Any) -> Tensor:
 
 
 def _within(images: Tensor, size: Tensor) -> Tensor:
-    have, wanted = cast(shape(images)[-3:-1], dtypes.float32), cast(size, dtypes.float32)
-    return cast(rounded(reduce_min(wanted / have) * have), dtypes.int32)  # type: ignore[no-any-return]
+    current, limit = cast(shape(images)[-3:-1], dtypes.float32), cast(size, dtypes.float32)
+    return cast(rounded(reduce_min(limit / current) * current), dtypes.int32)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Images in other colours and types."""
+"""Color spaces and types of images."""
 
 import math
 from collections.abc import Callable
@@ -15,15 +15,15 @@ from mpqueue.tf1.compat.ops.dtypes import DType
 
 @public("image.convert_image_dtype")
 def convert_image_dtype(image: Tensor, dtype: DType, saturate: bool = False, name: str | None = None) -> Tensor:
-    """An image in another type, its values scaled: floats are from 0 to 1, ints from 0 to the type's largest.
+    """Convert an image to another type and scale its values: floats to [0, 1], integers to [0, maximum of the type].
 
     Args:
         image: The image.
-        dtype: A float or int type.
-        saturate: Cut values beyond the range instead of wrapping around.
+        dtype: A float or integer type.
+        saturate: Clip values outside of the range instead of wrapping around.
 
     Raises:
-        AttributeError: One of the types is neither a float nor an int.
+        AttributeError: One of the types is neither a float nor an integer type.
     """
     own = image.dtype.base_dtype
     for kind in (dtype, own):
@@ -42,47 +42,47 @@ def convert_image_dtype(image: Tensor, dtype: DType, saturate: bool = False, nam
         return into(direct.multiply(image, dtype.max + 0.5), dtype, scope)
 
 
-def _rescaled(image: Tensor, own: DType, wanted: DType, into: Callable[..., Tensor], scope: str) -> Tensor:
-    if own.max > wanted.max:
-        return into(direct.floordiv(image, (int(own.max) + 1) // (int(wanted.max) + 1)), wanted, scope)
-    return direct.multiply(into(image, wanted), (int(wanted.max) + 1) // (int(own.max) + 1), name=scope)
+def _rescaled(image: Tensor, own: DType, target: DType, into: Callable[..., Tensor], scope: str) -> Tensor:
+    if own.max > target.max:
+        return into(direct.floordiv(image, (int(own.max) + 1) // (int(target.max) + 1)), target, scope)
+    return direct.multiply(into(image, target), (int(target.max) + 1) // (int(own.max) + 1), name=scope)
 
 
 def _as_floats(image: Tensor) -> Tensor:
-    """The image as float32, unless it is one or float16."""
+    """Convert an image to float32, unless it is float32 or float16."""
     small = image.dtype.base_dtype in (dtypes.float16, dtypes.float32)
     return image if small else convert_image_dtype(image, dtypes.float32)
 
 
 @public("image.adjust_brightness(...)", scope="adjust_brightness")
 def adjust_brightness(image: Tensor, delta: Any) -> Tensor:
-    """``delta`` added to all pixels, which count from 0 to 1; ints are cut at their ends."""
+    """Add ``delta`` to all pixels, on a scale from 0 to 1; integer types are clipped."""
     floats = _as_floats(image)
     return convert_image_dtype(add(floats, cast(delta, floats.dtype)), image.dtype, saturate=True)
 
 
 @public("image.adjust_contrast(...)", scope="adjust_contrast")
 def adjust_contrast(images: Tensor, contrast_factor: Any) -> Tensor:
-    """Each channel's distance from its mean over the image, times a factor; ints are cut at their ends."""
+    """Scale each channel's distance from its mean over the image by a factor; integer types are clipped."""
     made = apply("AdjustContrastv2", _as_floats(images), contrast_factor)
     return convert_image_dtype(made, images.dtype, saturate=True)
 
 
 @public("image.adjust_hue", scope="adjust_hue")
 def adjust_hue(image: Tensor, delta: Any) -> Tensor:
-    """All colours moved round the colour circle; a ``delta`` of 1 is a whole turn."""
+    """Rotate all colors on the color circle; a ``delta`` of 1 is a full turn."""
     return convert_image_dtype(apply("AdjustHue", _as_floats(image), delta), image.dtype)
 
 
 @public("image.adjust_saturation", scope="adjust_saturation")
 def adjust_saturation(image: Tensor, saturation_factor: Any) -> Tensor:
-    """The saturation of all colours times a factor."""
+    """Multiply the saturation of all colors by a factor."""
     return convert_image_dtype(apply("AdjustSaturation", _as_floats(image), saturation_factor), image.dtype)
 
 
 @public("image.adjust_gamma(...)", scope="adjust_gamma")
 def adjust_gamma(image: Tensor, gamma: Any = 1, gain: Any = 1) -> Tensor:
-    """``gain * pixel ** gamma``, of pixels from 0 to 1.
+    """Compute ``gain * pixel ** gamma`` for pixels from 0 to 1.
 
     Raises:
         ValueError: ``gamma`` is below 0.
@@ -94,7 +94,7 @@ def adjust_gamma(image: Tensor, gamma: Any = 1, gain: Any = 1) -> Tensor:
 
 def _by_delta(adjust: Callable[..., Tensor], most: float) -> Callable[..., Tensor]:
     name = adjust.__name__.removeprefix("adjust_")
-    text = f"""`adjust_{name}` by a random delta of at most ``max_delta``, up or down.
+    text = f"""Apply `adjust_{name}` with a random delta in [-max_delta, max_delta].
 
 Raises:
     ValueError: ``max_delta`` is not in [0, {most}].
@@ -111,16 +111,16 @@ Raises:
 
 def _by_factor(adjust: Callable[..., Tensor]) -> Callable[..., Tensor]:
     name = adjust.__name__.removeprefix("adjust_")
-    text = f"""`adjust_{name}` by a random factor from ``lower`` to below ``upper``.
+    text = f"""Apply `adjust_{name}` with a random factor in [lower, upper).
 
 Raises:
-    ValueError: The bounds are below 0 or not in order.
+    ValueError: ``lower`` is negative, or not less than ``upper``.
 """
 
     @public(f"image.random_{name}(...)", doc=text)
     def function(image: Any, lower: float, upper: float, seed: int | None = None) -> Tensor:
         if not 0 <= lower < upper:
-            raise ValueError(f"it must be 0 <= lower < upper, got {lower} and {upper}")
+            raise ValueError(f"lower and upper must satisfy 0 <= lower < upper, got {lower} and {upper}")
         return adjust(image, random_uniform([], lower, upper, seed=seed))
 
     return function
@@ -134,10 +134,10 @@ random_saturation = _by_factor(adjust_saturation)
 
 @public("image.rgb_to_grayscale", scope="rgb_to_grayscale")
 def rgb_to_grayscale(images: Tensor) -> Tensor:
-    """The brightness of each colour, in one channel of the same type.
+    """Convert RGB to one channel with the luminance of each pixel, of the same type.
 
     Raises:
-        ValueError: The last axis has not size 3, where that is known.
+        ValueError: The size of the last axis is known and not 3.
     """
     grey = apply("RGBToGrayscale", convert_image_dtype(images, dtypes.float32))
     return convert_image_dtype(grey, images.dtype)

@@ -1,4 +1,4 @@
-"""Initializers: objects that `get_variable` calls with a shape and a type to make an initial value."""
+"""Initializers: callables that create an initial value from a shape and a type, for `get_variable`."""
 
 import math
 from dataclasses import dataclass
@@ -14,25 +14,25 @@ from mpqueue.tf1.compat.ops.dtypes import as_dtype
 
 
 class Initializer:
-    """Makes initial values; subclasses say which.
+    """The base class of initializers.
 
     Args:
-        dtype: The type of the values where a call tells none.
+        dtype: The type of the values if a call does not specify one.
 
     Follows: ``tf.keras.initializers.Initializer``.
     """
 
-    dtype: Any = dtypes.float32  # also of a subclass whose constructor does not call this one
+    dtype: Any = dtypes.float32  # also for subclasses that do not call this constructor
 
     def __init__(self, dtype: Any = dtypes.float32) -> None:
         self.dtype = dtype
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
-        """A tensor of that shape and type.
+        """Return a tensor of the given shape and type.
 
         Args:
             shape: The shape.
-            dtype: The type, default that given to the initializer.
+            dtype: The type. If None, the type of the initializer.
             partition_info: No effect.
         """
         del partition_info
@@ -44,14 +44,14 @@ class Initializer:
 
 @public_class("zeros_initializer")
 class zeros_initializer(Initializer):  # noqa: N801
-    """Zeros, False, or empty text."""
+    """Initializer with zeros, False, or empty strings."""
 
     _made = staticmethod(array_fill.zeros)
 
 
 @public_class("ones_initializer")
 class ones_initializer(Initializer):  # noqa: N801
-    """Ones."""
+    """Initializer with ones."""
 
     _made = staticmethod(array_fill.ones)
 
@@ -59,7 +59,7 @@ class ones_initializer(Initializer):  # noqa: N801
 @public_class("constant_initializer")
 @dataclass(eq=False)
 class constant_initializer(Initializer):  # noqa: N801
-    """One value, or a list of them in the order of the elements."""
+    """Initializer with one value, or with a list of values in the order of the elements."""
 
     value: Any = 0
     dtype: Any = dtypes.float32
@@ -72,7 +72,7 @@ class constant_initializer(Initializer):  # noqa: N801
 @public_class("random_uniform_initializer")
 @dataclass(eq=False)
 class random_uniform_initializer(Initializer):  # noqa: N801
-    """Values from ``minval`` to below ``maxval``, all equally likely."""
+    """Initializer with uniformly distributed values in ``[minval, maxval)``."""
 
     minval: Any = 0.0
     maxval: Any = None
@@ -86,7 +86,7 @@ class random_uniform_initializer(Initializer):  # noqa: N801
 @public_class("random_normal_initializer")
 @dataclass(eq=False)
 class random_normal_initializer(Initializer):  # noqa: N801
-    """Values of a normal distribution."""
+    """Initializer with normally distributed values."""
 
     mean: Any = 0.0
     stddev: Any = 1.0
@@ -100,7 +100,7 @@ class random_normal_initializer(Initializer):  # noqa: N801
 
 @public_class("truncated_normal_initializer")
 class truncated_normal_initializer(random_normal_initializer):  # noqa: N801 - TensorFlow's name
-    """Values of a normal distribution, within two standard deviations."""
+    """Initializer with normally distributed values within two standard deviations of the mean."""
 
     _draw = staticmethod(random.truncated_normal)
 
@@ -108,7 +108,7 @@ class truncated_normal_initializer(random_normal_initializer):  # noqa: N801 - T
 @public_class("glorot_uniform_initializer")
 @dataclass(eq=False)
 class glorot_uniform_initializer(Initializer):  # noqa: N801
-    """Values within ``sqrt(6 / (inputs + outputs))`` of 0; what `get_variable` takes for floats by default."""
+    """Initializer with uniform values within ``sqrt(6 / (inputs + outputs))`` of 0; the default for floats."""
 
     seed: int | None = None
     dtype: Any = dtypes.float32

@@ -1,4 +1,4 @@
-"""Kernels: of functions of values alone, and of those that use something which each session has for itself."""
+"""Kernels for functions of values, with or without state that each session holds separately."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from mpqueue.tf1.compat.ops.dtypes import DType
 
 
 def of_values(compute: Callable[..., Any]) -> Kernel:
-    """The kernel that calls a function with the values of the inputs; it returns an output, several, or None."""
+    """Return a kernel that calls a function with the values of the inputs; it returns one output, several, or None."""
 
     def kernel(_run: Running, values: list[np.ndarray]) -> Sequence[np.ndarray]:
         result = compute(*values)
@@ -25,20 +25,20 @@ def of_values(compute: Callable[..., Any]) -> Kernel:
 
 
 def once(tensors: Sequence[Tensor], function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of the values of tensors that is called only once where these are constants, and not fed.
+    """Return a function that is evaluated only once if the tensors are constants and are not fed.
 
-    It is called in the run, so that what it refuses is an error of the run.
+    It is evaluated during the run, so that its errors are errors of the run.
     """
     constants = [each.known_entries() if each.op.type == "Const" else None for each in tensors]
-    found: list[Any] = []
+    results: list[Any] = []
 
     def result(*values: np.ndarray) -> Any:
-        # The very arrays: what is fed in place of a constant is another one, whatever it holds.
+        # Compare identity: a value fed in place of a constant is another array, even with equal contents.
         if any(value is not constant for value, constant in zip(values, constants, strict=True)):
             return function(*values)
-        if not found:
-            found.append(function(*values))
-        return found[0]
+        if not results:
+            results.append(function(*values))
+        return results[0]
 
     return result
 
@@ -51,12 +51,12 @@ def with_own(
     compute: Callable[..., Any],
     **options: Any,
 ) -> Operation:
-    """A node with something of its own in each session.
+    """Create a node with a separate state object in each session.
 
     Args:
-        kind: As for `custom`, and so are ``inputs``, ``outputs`` and the options.
-        make: Makes the thing when it is first needed.
-        compute: Takes it, and the values of the inputs; see `of_values`.
+        kind: As for `custom`, like ``inputs``, ``outputs`` and the options.
+        make: Creates the state object on first use.
+        compute: Takes the state object and the values of the inputs; see `of_values`.
     """
     computed = of_values(compute)
 

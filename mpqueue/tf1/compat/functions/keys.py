@@ -1,4 +1,4 @@
-"""The well-known collections of a graph, and access to the default graph's."""
+"""The standard collections of a graph, and access to the default graph's collections."""
 
 from typing import Any, ClassVar
 
@@ -48,11 +48,11 @@ add_to_collections = of_default_graph("add_to_collections")
 
 @public("get_collection(...)")
 def get_collection(key: str, scope: str | None = None) -> list[Any]:
-    """A copy of the default graph's list called ``key``; with ``scope``, of the entries whose names begin with it."""
+    """Return a copy of the default graph's list called ``key``; ``scope`` selects names that start with it."""
     return get_default_graph().get_collection(key, scope)
 
 
 @public("get_collection_ref(...)")
 def get_collection_ref(key: str) -> list[Any]:
-    """The default graph's list called ``key`` itself."""
+    """Return the default graph's list called ``key`` itself, not a copy."""
     return get_default_graph().get_collection_ref(key)

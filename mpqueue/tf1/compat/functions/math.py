@@ -1,4 +1,4 @@
-"""Arithmetic, comparisons and functions of single elements."""
+"""Arithmetic, comparisons and elementwise functions."""
 
 import re
 from collections.abc import Callable
@@ -24,20 +24,20 @@ DIVIDED_AS: Final = {
     dtypes.uint64: dtypes.float64,
     dtypes.int64: dtypes.float64,
 }
-"""The float types in which ints are divided; floats and complex numbers keep their own."""
+"""The float types for the division of integers; floats and complex numbers keep their type."""
 
 _CAMEL: Final = re.compile(r"(?:^|_)(\w)")
 
 
 def _pair(x: Any, y: Any) -> tuple[Tensor, Tensor]:
-    """Two tensors; ``y`` is made the type of ``x`` if it can be."""
+    """Convert both arguments to tensors; ``y`` takes the type of ``x`` if possible."""
     first = convert_to_tensor(x, name="x")
     return first, convert_to_tensor(y, name="y", dtype_hint=first.dtype.base_dtype)
 
 
 @public("add", scope="Add")
 def add(x: Any, y: Any, name: str) -> Tensor:
-    """``x + y``, both of one type; text is joined."""
+    """Return ``x + y``, both of one type; strings are concatenated."""
     x, y = _pair(x, y)
     return apply("Add" if x.dtype == dtypes.string else "AddV2", x, y, name=name)
 
@@ -48,20 +48,20 @@ def _float_pair(x: Any, y: Any, what: str) -> tuple[Tensor, Tensor]:
         raise TypeError(f"x and y of {what} must have one type, got {x.dtype.name} and {y.dtype.name}")
     own = x.dtype.base_dtype
     if not (own.is_floating or own.is_complex or own in DIVIDED_AS):
-        raise TypeError(f"{what} takes numbers, got {own.name}")
+        raise TypeError(f"{what} requires numbers, got {own.name}")
     kind = DIVIDED_AS.get(own, own)
     return cast(x, kind), cast(y, kind)
 
 
 @public("truediv", scope="truediv")
 def truediv(x: Any, y: Any, name: str) -> Tensor:
-    """``x / y``: 8 and 16 bit ints are divided as float32, larger ones as float64."""
+    """Return ``x / y``; 8 and 16 bit integers are divided as float32, larger ones as float64."""
     return apply("RealDiv", *_float_pair(x, y, "truediv"), name=name)
 
 
 @public("divide")
 def divide(x: Any, y: Any, name: str | None = None) -> Tensor:
-    """``x / y``, as the operator ``/`` does it."""
+    """Return ``x / y`` with the semantics of the operator ``/``."""
     if not isinstance(x, Tensor):
         x = convert_to_tensor(x, y.dtype.base_dtype if isinstance(y, Tensor) else None)
     return truediv(x, y, name)
@@ -69,14 +69,14 @@ def divide(x: Any, y: Any, name: str | None = None) -> Tensor:
 
 @public("div", scope="div")
 def div(x: Tensor, y: Any, name: str) -> Tensor:
-    """``x / y`` of floats, ``x // y`` of ints: Python 2's division."""
+    """Return ``x / y`` for floats and ``x // y`` for integers, as in Python 2."""
     y = convert_to_tensor(y, x.dtype.base_dtype, "y")
     return apply("RealDiv" if x.dtype.is_floating or x.dtype.is_complex else "FloorDiv", x, y, name=name)
 
 
 @public("div_no_nan", scope="div_no_nan")
 def div_no_nan(x: Any, y: Any, name: str) -> Tensor:
-    """``x / y``, and 0 where ``y`` is 0."""
+    """Return ``x / y``, or 0 where ``y`` is 0."""
     if isinstance(y, Tensor) and not isinstance(x, Tensor):
         x = convert_to_tensor(x, y.dtype.base_dtype, "x")
     return apply("DivNoNan", *_float_pair(x, y, "div_no_nan"), name=name)
@@ -84,7 +84,7 @@ def div_no_nan(x: Any, y: Any, name: str) -> Tensor:
 
 @public("abs")
 def abs(x: Tensor, name: str | None = None) -> Tensor:
-    """The absolute value; a float for complex numbers."""
+    """Return the absolute value; for complex numbers, a float."""
     if x.dtype.is_complex:
         return apply("ComplexAbs", x, name=name or "Abs", Tout=x.dtype.real_dtype)
     return apply("Abs", x, name=name)
@@ -92,16 +92,16 @@ def abs(x: Tensor, name: str | None = None) -> Tensor:
 
 @public("round")
 def round(x: Tensor, name: str | None = None) -> Tensor:
-    """The nearest whole number, halves to the even one; ints stay as they are."""
+    """Round to the nearest integer, halves to even; integers are returned unchanged."""
     return x if x.dtype.is_integer else apply("Round", x, name=name)
 
 
 @public("cast")
 def cast(x: Any, dtype: DType, name: str | None = None) -> Any:
-    """The values in another type: floats are cut to ints, ints wrap around, anything but 0 is True.
+    """Convert to another type: floats are truncated to integers, integers wrap around, nonzero values are True.
 
-    Text is not parsed: that is an `UnimplementedError` of the run (see `string_to_number`). A sparse tensor's values
-    are cast.
+    Strings are not parsed: casting one raises `UnimplementedError` when run (see `string_to_number`). For a sparse
+    tensor, the values are cast.
     """
     if isinstance(x, SparseTensor | SparseTensorValue):
         x = SparseTensor.from_value(x)
@@ -112,7 +112,7 @@ def cast(x: Any, dtype: DType, name: str | None = None) -> Any:
 
 @public("saturate_cast")
 def saturate_cast(value: Tensor, dtype: DType, name: str | None = None) -> Any:
-    """Cast as `cast` does, with values beyond the new type's range set to its ends."""
+    """Cast like `cast`, but clip values to the range of the new type."""
     own = value.dtype.base_dtype
     if own.min < dtype.min:
         value = direct.maximum(value, convert_to_tensor(_inner_limit(dtype.min, own), own))
@@ -122,13 +122,13 @@ def saturate_cast(value: Tensor, dtype: DType, name: str | None = None) -> Any:
 
 
 def _inner_limit(limit: Any, own: DType) -> Any:
-    """The end of another type's range in a type that may not have that very value: then the next one inside."""
+    """Return a limit of another type's range in type ``own``, or the next value inside if it is not representable."""
     near = own.as_numpy_dtype(limit)
     return np.nextafter(near, own.as_numpy_dtype(0)) if not (limit == 0 or 0 <= int(near) / int(limit) <= 1) else near
 
 
 def _casting(kind: DType, name: str) -> Callable[..., Any]:
-    @public(f"{name}(x, name='{_CAMEL.sub(lambda found: found[1].upper(), name)}')", doc=f"`cast` to {kind.name}.")
+    @public(f"{name}(x, name='{_CAMEL.sub(lambda match: match[1].upper(), name)}')", doc=f"`cast` to {kind.name}.")
     def function(x: Any, name: str) -> Any:
         return cast(x, kind, name)
 
@@ -145,7 +145,7 @@ to_complex128 = _casting(dtypes.complex128, "to_complex128")
 
 @public("clip_by_value", scope="clip_by_value")
 def clip_by_value(t: Tensor, clip_value_min: Any, clip_value_max: Any, name: str) -> Tensor:
-    """Elements below and above the two bounds set to them."""
+    """Clip elements to the range from ``clip_value_min`` to ``clip_value_max``."""
     upper = direct.minimum(t, clip_value_max)
     merged(t.known_dims, upper.known_dims)
     both = direct.maximum(upper, clip_value_min, name=name)
@@ -155,10 +155,10 @@ def clip_by_value(t: Tensor, clip_value_min: Any, clip_value_max: Any, name: str
 
 @public("add_n")
 def add_n(inputs: Any, name: str | None = None) -> Tensor:
-    """The sum of tensors of one type and shape.
+    """Return the sum of tensors of the same type and shape.
 
     Raises:
-        ValueError: ``inputs`` is no list, or empty, or their shapes differ.
+        ValueError: ``inputs`` is not a list or is empty, or the shapes differ.
     """
     if not isinstance(inputs, list | tuple) or not inputs:
         raise ValueError("inputs must be a list of at least one Tensor with the same dtype and shape")
@@ -168,8 +168,11 @@ def add_n(inputs: Any, name: str | None = None) -> Tensor:
     return apply("AddN", tensors, name=name)
 
 
+_PARTS: Final = {"Real": "real part", "Imag": "imaginary part", "Angle": "angle"}
+
+
 def _complex_part(kind: str) -> Callable[..., Tensor]:
-    @public(kind.lower(), doc=f"The {kind.lower()} of complex numbers, a float.")
+    @public(kind.lower(), doc=f"Return the {_PARTS[kind]} of complex numbers, as a float.")
     def function(input: Tensor, name: str | None = None) -> Tensor:
         if not input.dtype.is_complex and kind == "Real":
             return input
@@ -178,10 +181,10 @@ def _complex_part(kind: str) -> Callable[..., Tensor]:
     return function
 
 
-real, imag, angle = map(_complex_part, ("Real", "Imag", "Angle"))
+real, imag, angle = map(_complex_part, _PARTS)
 
 
 @public("conj")
 def conj(x: Tensor, name: str | None = None) -> Tensor:
-    """Complex numbers with the other sign of the imaginary part; real ones as they are."""
+    """Return the complex conjugate; real numbers are returned unchanged."""
     return apply("Conj", x, name=name) if x.dtype.is_complex else x

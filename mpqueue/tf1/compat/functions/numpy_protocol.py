@@ -1,11 +1,11 @@
-"""NumPy's functions on nodes give nodes, as far as NumPy lets itself be intercepted. An extension of TensorFlow's face.
+"""NumPy functions on nodes return nodes, where NumPy allows overriding them. An extension of TensorFlow's API.
 
-Arithmetic between arrays and nodes is TensorFlow's (the array takes the node's type). Any other function runs in the
-session, on the values, by NumPy's rules. What type and shape it will give is found by trying it on made-up arrays,
-until it has worked twice: with other values, and with other sizes where a size is unknown. What the two results share
-counts as known, so that ``np.mean(x, axis=1)`` has a shape and ``np.unique(x)`` has none.
+Arithmetic between arrays and nodes follows TensorFlow: the array takes the node's type. Any other function runs in the
+session, on the values, by NumPy's rules. To infer the type and shape of the result, the function is called with sample
+arrays until two calls succeed: with different values, and with different sizes where a size is unknown. Properties that
+both results share are considered known, so ``np.mean(x, axis=1)`` has a static shape and ``np.unique(x)`` has none.
 
-What NumPy does not hand over (``np.array(node)``, ``float(node)``, ``if node:``) raises `TensorAsValueError`.
+Calls that NumPy does not dispatch (``np.array(node)``, ``float(node)``, ``if node:``) raise `TensorAsValueError`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,9 +32,9 @@ _SINGLE: Final[dict[np.ufunc, str]] = {np.negative: "__neg__", np.absolute: "__a
 
 
 def array_ufunc(node: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-    """``__array_ufunc__`` of nodes."""
+    """Implement ``__array_ufunc__`` for nodes."""
     if options.get("out") is not None:
-        raise TensorAsValueError(f"np.{ufunc.__name__} cannot write into an array here: {node!r} has no value yet")
+        raise TensorAsValueError(f"np.{ufunc.__name__} cannot write to an array here: {node!r} has no value yet")
     if method == "__call__" and not options:
         if ufunc in _SINGLE:
             return Tensor.operators[_SINGLE[ufunc]](*inputs)
@@ -50,12 +50,12 @@ def array_ufunc(node: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **opti
 def array_function(
     _node: Tensor, function: Callable[..., Any], _types: Any, args: Sequence[Any], options: dict[str, Any]
 ) -> Any:
-    """``__array_function__`` of nodes."""
+    """Implement ``__array_function__`` for nodes."""
     return deferred(function, f"np.{function.__name__}", args, options)
 
 
 def deferred(function: Callable[..., Any], name: str, args: Sequence[Any], options: dict[str, Any]) -> Any:
-    """A node, or a list of them, for a call with nodes somewhere in its arguments.
+    """Create a node, or a list of nodes, for a call with nodes in its arguments.
 
     Raises:
         TensorAsValueError: The call fails for arrays of the nodes' types and shapes, or a rank is unknown.
@@ -65,11 +65,11 @@ def deferred(function: Callable[..., Any], name: str, args: Sequence[Any], optio
     several = isinstance(first, tuple | list)
     results = list(zip(first, second, strict=False)) if several else [(first, second)]
     if any(not isinstance(each, np.ndarray | np.generic | int | float | complex) for pair in results for each in pair):
-        raise TensorAsValueError(f"{name} gives no arrays, so its result cannot be a node")
+        raise TensorAsValueError(f"{name} must return arrays to be used as a node")
 
     def kernel(_run: Running, values: list[np.ndarray]) -> list[np.ndarray]:
-        given = dict(zip(nodes, values, strict=True))
-        out = function(*_replaced(args, given), **_replaced(options, given))
+        arrays = dict(zip(nodes, values, strict=True))
+        out = function(*_replaced(args, arrays), **_replaced(options, arrays))
         return [_result(each) for each in (out if several else [out])]
 
     outputs = [
@@ -90,13 +90,13 @@ def _shared(one: tuple[int, ...], two: tuple[int, ...], guessed: int | None) -> 
     return tuple(a if a == b and a != guessed else None for a, b in zip(one, two, strict=True))
 
 
-def _replaced(value: Any, given: dict[Tensor, Any]) -> Any:
-    return mapped(lambda each: given[each] if isinstance(each, Tensor) else each, value)
+def _replaced(value: Any, arrays: dict[Tensor, Any]) -> Any:
+    return mapped(lambda each: arrays[each] if isinstance(each, Tensor) else each, value)
 
 
-def _made_up(node: Tensor, unknown_size: int, *, counted: bool) -> np.ndarray:
+def _sample(node: Tensor, unknown_size: int, *, counted: bool) -> np.ndarray:
     if node.known_dims is None:
-        raise TensorAsValueError(f"NumPy's functions need the rank of {node!r}: tell it with set_shape")
+        raise TensorAsValueError(f"NumPy functions need the rank of {node!r}: set it with set_shape")
     shape = tuple(unknown_size if size is None else size for size in node.known_dims)
     numbers = np.arange(np.prod(shape, dtype=int)) if counted else np.ones(np.prod(shape, dtype=int), int)
     if node.dtype == string:
@@ -105,7 +105,7 @@ def _made_up(node: Tensor, unknown_size: int, *, counted: bool) -> np.ndarray:
 
 
 def _trials(nodes: Sequence[Tensor], args: Any) -> Iterator[tuple[int, bool]]:
-    """Yield sizes for the unknown ones, and True to count, False to fill with ones."""
+    """Yield trials: a size for unknown axes, and whether to fill with counting numbers instead of ones."""
     yield from ((2, False), (3, True))
     shapes = [
         *(node.known_dims or () for node in nodes),
@@ -119,23 +119,24 @@ def _trials(nodes: Sequence[Tensor], args: Any) -> Iterator[tuple[int, bool]]:
 def _tried_twice(
     function: Callable[..., Any], name: str, args: Sequence[Any], options: dict[str, Any], nodes: list[Tensor]
 ) -> tuple[Any, Any, int | None]:
-    """Call a function with two sets of made-up arrays; return also the size, if only one worked: it tells nothing."""
+    """Return the results of two successful calls with sample arrays, and the size used if only one succeeded."""
     results: dict[int, Any] = {}
     failure: Exception | None = None
     for size, counted in _trials(nodes, args):
-        given = {node: _made_up(node, size, counted=counted) for node in nodes}
+        arrays = {node: _sample(node, size, counted=counted) for node in nodes}
         try:
             with np.errstate(all="ignore"):
-                found = function(*_replaced(args, given), **_replaced(options, given))
+                result = function(*_replaced(args, arrays), **_replaced(options, arrays))
         except Exception as error:
             failure = failure or error
             continue
         if size not in results and results:
-            return results.popitem()[1], found, None
-        results[size] = found
+            return results.popitem()[1], result, None
+        results[size] = result
     if results:
-        ((size, found),) = results.items()
-        return found, found, size if any(None in (node.known_dims or ()) for node in nodes) else None
+        ((size, result),) = results.items()
+        # A size in the result that equals the sampled size may only reflect that size, so it counts as unknown.
+        return result, result, size if any(None in (node.known_dims or ()) for node in nodes) else None
     raise TensorAsValueError(
         f"{name} cannot be applied to {nodes}: it fails for arrays of these types and shapes ({failure}). "
         "Use a function of tf, or tf.py_func."

@@ -1,7 +1,7 @@
 """Python's operators between nodes, and between nodes and values.
 
-A value beside a node takes the node's type: a Python number must fit it (1.5 beside an int32 node is a TypeError), an
-array is cast.
+A value takes the type of the node in the other operand. A Python number must fit that type (1.5 with an int32 node
+raises TypeError); an array is cast.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def _multiplied(x: Tensor, y: Any, name: str) -> Any:
 
 
 def _by_type(on_bools: Function, on_ints: Function) -> Function:
-    """`&`, `|`, `^` and `~`: of truth values, or of bits."""
+    """Choose the implementation of `&`, `|`, `^` or `~`: logical for bools, bitwise for integers."""
 
     def combined(*values: Any, name: str | None = None) -> Any:
         is_bool = dtypes.bool_ in [getattr(each, "dtype", None) for each in values]
@@ -47,11 +47,11 @@ BINARY: Final[dict[str, tuple[np.ufunc, Function]]] = {
     "or": (np.bitwise_or, _by_type(direct.logical_or, direct.bitwise_or)),
     "xor": (np.bitwise_xor, _by_type(direct.logical_xor, direct.bitwise_xor)),
 }
-"""What an operator does, and the function of NumPy's that does so with arrays."""
+"""Per operator, the equivalent NumPy function for arrays, and the function on nodes."""
 
 
 def _forward(name: str, function: Function) -> Function:
-    """``x <op> y``; if that fails, the other side may know better (a sparse tensor, a class of the user's)."""
+    """Implement ``x <op> y``; if it fails, try the reflected method of a sparse tensor or a class of the user."""
 
     def method(x: Tensor, y: Any) -> Any:
         try:
@@ -75,7 +75,7 @@ def _backward(name: str, function: Function) -> Function:
 
 
 def install() -> None:
-    """Give `Tensor` its operators."""
+    """Set the operators of `Tensor`."""
     for name, (_, function) in BINARY.items():
         Tensor.operators[f"__{name}__"] = _forward(name, function)
         Tensor.operators[f"__r{name}__"] = _backward(name, function)

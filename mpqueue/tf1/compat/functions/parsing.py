@@ -1,4 +1,4 @@
-"""CSV records, Examples and SequenceExamples, parsed in nodes by the eager parsers."""
+"""CSV records, Examples and SequenceExamples, parsed by the eager parsers in nodes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -34,19 +34,19 @@ Features = Mapping[Any, Any]
 
 
 class _Outputs:
-    """The outputs of a parsing node: one tensor for each feature, three for a sparse one.
+    """The outputs of a parsing node: one tensor per feature, three for a sparse feature.
 
     Args:
-        features: What is parsed.
-        lead: The shape that goes before that of a feature: of the batch, or of the list. None if unknown.
-        lists: Whether the features are lists of a SequenceExample, of which ``lead`` is the length.
+        features: The features to parse.
+        lead: The shape of the batch or list, which precedes the shape of each feature. None if unknown.
+        lists: Whether the features are lists of a SequenceExample. Their length is ``lead``.
     """
 
     def __init__(self, features: tuple[Spec, ...], lead: Dims, *, lists: bool = False) -> None:
         self._specs, self._lead, self._lists = features, lead, lists
 
     def kinds(self) -> Iterator[tuple[DType, Dims]]:
-        """The type and shape of each tensor."""
+        """Yield the type and shape of each tensor."""
         for spec in self._specs:
             dtype, lead = as_dtype(spec.dtype), self._lead
             if spec.kind is FeatureKind.VARLEN:
@@ -59,13 +59,13 @@ class _Outputs:
                 yield dtype, (*lead, *varies, *spec.shape)
 
     def arrays(self, parsed: Features) -> Iterator[np.ndarray]:
-        """The values of the tensors, of what a parser gave."""
+        """Yield the values of the tensors from the result of a parser."""
         for spec in self._specs:
             value = parsed[spec.name]
             yield from (value if spec.kind is FeatureKind.VARLEN else [array_of(value)])
 
     def rows(self, parsed: Features) -> Iterator[np.ndarray | list[np.ndarray]]:
-        """The values of the tensors for each record, of what `reading.parse_apart` gave."""
+        """Yield the values of the tensors for each record, from the result of `reading.parse_apart`."""
         for spec in self._specs:
             value = parsed[spec.name]
             if spec.kind is FeatureKind.VARLEN:
@@ -75,7 +75,7 @@ class _Outputs:
                 yield value
 
     def structured(self, tensors: Iterator[Tensor]) -> dict[Any, Any]:
-        """The tensors by feature."""
+        """Return the tensors by feature."""
         return {spec.name: self._one(spec, tensors) for spec in self._specs}
 
     def _one(self, spec: Spec, tensors: Iterator[Tensor]) -> Tensor | SparseTensor:
@@ -85,7 +85,7 @@ class _Outputs:
 
 
 def _static(features: Features | None) -> dict[Any, Any]:
-    """The features, their defaults being no tensors."""
+    """Return the features with constants in place of default values that are tensors."""
     return {key: _with_static_default(key, feature) for key, feature in (features or {}).items()}
 
 
@@ -95,37 +95,38 @@ def _with_static_default(key: Any, feature: Any) -> Any:
         return feature
     value = get_static_value(default)
     if value is None:
-        raise ValueError(f"the default value of feature {key!r} must be a constant, got {default!r}")
+        raise ValueError(f"The default value of feature {key!r} must be a constant, got {default!r}")
     return feature._replace(default_value=value)
 
 
-def _texts(value: Any, name: str) -> Tensor:
+def _strings(value: Any, name: str) -> Tensor:
     return convert_to_tensor([] if value is None else value, string, name)
 
 
 @public("parse_example(...)", like=parse.parse_example)
 def parse_example(serialized: Any, features: Features, name: str | None = None, example_names: Any = None) -> Any:
-    """The features of a batch of serialized Examples, a tensor (or sparse tensor) each.
+    """Parse a batch of serialized Examples into one tensor, or sparse tensor, per feature.
 
     Returns: A dict with the keys of ``features``. `mpqueue.train.parse_example` documents the tensors and the errors.
 
     Raises:
-        ValueError: No features, or one that is not as it must be.
-        TypeError: A type that Examples do not have, or a default of another one.
+        ValueError: ``features`` is empty, or a feature is invalid.
+        TypeError: A feature has a type that Examples do not support, or a default of a different type.
     """
-    wanted = _static(features)
-    specs = checked(wanted)
+    constant_features = _static(features)
+    specs = checked(constant_features)
     with get_default_graph().name_scope(name or "ParseExample"):
-        inputs = [_texts(serialized, "serialized"), _texts(example_names, "names")]
+        inputs = [_strings(serialized, "serialized"), _strings(example_names, "names")]
         lead = inputs[0].known_dims
         if lead is not None and len(lead) > 1:
             raise ValueError(f"serialized must be a vector of serialized Examples, got shape {inputs[0].shape}")
         outputs = _Outputs(specs, lead)
 
-        def compute(texts: np.ndarray, names: np.ndarray) -> list[np.ndarray]:
-            if texts.ndim > 1:
-                invalid(f"serialized must be a vector of serialized Examples, got shape {texts.shape}")
-            return list(outputs.arrays(parse.parse_example(texts, wanted, example_names=names if names.size else None)))
+        def compute(serialized: np.ndarray, names: np.ndarray) -> list[np.ndarray]:
+            if serialized.ndim > 1:
+                invalid(f"serialized must be a vector of serialized Examples, got shape {serialized.shape}")
+            example_names = names if names.size else None
+            return list(outputs.arrays(parse.parse_example(serialized, constant_features, example_names=example_names)))
 
         made = custom("ParseExampleV2", inputs, list(outputs.kinds()), of_values(compute), rule=per_row)
         return outputs.structured(iter(made.outputs))
@@ -135,36 +136,36 @@ def parse_example(serialized: Any, features: Features, name: str | None = None, 
 def parse_single_example(
     serialized: Any, features: Features, name: str | None = None, example_names: Any = None
 ) -> dict[Any, Any]:
-    """The features of one serialized Example, a tensor (or sparse tensor) each.
+    """Parse one serialized Example into one tensor, or sparse tensor, per feature.
 
     Returns: A dict with the keys of ``features``; see `mpqueue.train.parse_single_example`.
 
     Raises:
-        ValueError: As for `parse_example`; or ``serialized`` is no scalar.
+        ValueError: As for `parse_example`, or ``serialized`` is not a scalar.
         TypeError: As for `parse_example`.
     """
-    wanted = _static(features)
-    planned = once((), lambda: plan(wanted))
+    constant_features = _static(features)
+    planned = once((), lambda: plan(constant_features))
 
-    def parsed(text: bytes, label: Any) -> list[Features]:
-        return [reading.parse_one(text, planned().by_key, label)]
+    def parsed(serialized: bytes, label: Any) -> list[Features]:
+        return [reading.parse_one(serialized, planned().by_key, label)]
 
-    parts = [_Outputs(checked(wanted), ())]
+    parts = [_Outputs(checked(constant_features), ())]
     with get_default_graph().name_scope(name or "ParseSingleExample"):
-        label = _texts(example_names, "names")
-        (found,) = _single("ParseSingleExample", serialized, label, parts, parsed, _apart(planned, parts[0]))
-        return found
+        label = _strings(example_names, "names")
+        (result,) = _single("ParseSingleExample", serialized, label, parts, parsed, _apart(planned, parts[0]))
+        return result
 
 
 def _apart(planned: Callable[[], ExamplePlan], outputs: _Outputs) -> Rule:
-    """The rule by which single Examples without names are parsed, many at once."""
+    """Return the rule that parses many single Examples without names at once."""
 
     def rule(call: Call) -> Sequence[Value]:
-        texts, label = call.inputs
-        # Names are for the errors of single records, so that with them each record is parsed by itself.
-        if not isinstance(texts, Rows) or texts.rank != 0 or isinstance(label, Rows) or label.size:
+        serialized, label = call.inputs
+        # Names appear in the errors of single records, so with names each record is parsed on its own.
+        if not isinstance(serialized, Rows) or serialized.rank != 0 or isinstance(label, Rows) or label.size:
             return per_row(call)
-        return [Rows(each) for each in outputs.rows(reading.parse_apart([*texts.values], planned()))]
+        return [Rows(each) for each in outputs.rows(reading.parse_apart([*serialized.values], planned()))]
 
     return rule
 
@@ -177,23 +178,23 @@ def parse_single_sequence_example(
     example_name: Any = None,
     name: str | None = None,
 ) -> tuple[dict[Any, Any], dict[Any, Any]]:
-    """The features of one serialized SequenceExample: of its context, and of its lists.
+    """Parse one serialized SequenceExample into the features of its context and of its lists.
 
     Returns: Two dicts with the given keys; see `mpqueue.train.parse_single_sequence_example`.
 
     Raises:
-        ValueError: No features at all, or one that is not as it must be; or ``serialized`` is no scalar.
-        TypeError: A type that Examples do not have, or a default of another one.
+        ValueError: Both dicts of features are empty, a feature is invalid, or ``serialized`` is not a scalar.
+        TypeError: A feature has a type that Examples do not support, or a default of a different type.
     """
-    wanted = _static(context_features), _static(sequence_features)
+    features = _static(context_features), _static(sequence_features)
 
-    def parsed(text: bytes, label: Any) -> Sequence[Features]:
-        return sequence.parse_single_sequence_example(text, *wanted, example_name=label)
+    def parsed(serialized: bytes, label: Any) -> Sequence[Features]:
+        return sequence.parse_single_sequence_example(serialized, *features, example_name=label)
 
-    specs = sequence.check_features(*wanted)
+    specs = sequence.check_features(*features)
     parts = [_Outputs(specs[0], ()), _Outputs(specs[1], (None,), lists=True)]
     with get_default_graph().name_scope(name or "ParseSingleSequenceExample"):
-        label = _texts(example_name, "debug_name")
+        label = _strings(example_name, "debug_name")
         context, lists = _single("ParseSingleSequenceExample", serialized, label, parts, parsed)
         return context, lists
 
@@ -206,18 +207,18 @@ def _single(
     parsed: Callable[[bytes, Any], Sequence[Features]],
     rule: Rule = per_row,
 ) -> list[dict[Any, Any]]:
-    """The features that a node parses out of one text."""
-    text = _texts(serialized, "serialized")
-    merged(text.known_dims, ())
+    """Create a node that parses one string, and return its features."""
+    string_input = _strings(serialized, "serialized")
+    merged(string_input.known_dims, ())
 
-    def compute(text: np.ndarray, label: np.ndarray) -> list[np.ndarray]:
-        if text.ndim:
-            invalid(f"serialized must be one text, got the shape {text.shape}")
-        found = parsed(text.item(), label.reshape(-1)[0] if label.size else None)
-        return [array for part, values in zip(parts, found, strict=True) for array in part.arrays(values)]
+    def compute(serialized: np.ndarray, label: np.ndarray) -> list[np.ndarray]:
+        if serialized.ndim:
+            invalid(f"serialized must be a scalar string, got shape {serialized.shape}")
+        features = parsed(serialized.item(), label.reshape(-1)[0] if label.size else None)
+        return [array for part, values in zip(parts, features, strict=True) for array in part.arrays(values)]
 
     kinds = [each for part in parts for each in part.kinds()]
-    made = custom(kind, [text, label], kinds, of_values(compute), rule=rule)
+    made = custom(kind, [string_input, label], kinds, of_values(compute), rule=rule)
     tensors = iter(made.outputs)
     return [part.structured(tensors) for part in parts]
 
@@ -232,25 +233,26 @@ def decode_csv(
     na_value: str = "",
     select_cols: Any = None,
 ) -> list[Tensor]:
-    """CSV records as columns: one tensor per column, of the shape of ``records``.
+    """Parse CSV records into columns: one tensor per column, of the shape of ``records``.
 
     Raises:
-        TypeError: A default of a type that columns do not have.
-        ValueError: ``select_cols`` does not rise or fit, or a default has more than one value.
+        TypeError: A default has a type that columns do not support.
+        ValueError: ``select_cols`` is not strictly increasing or does not match the defaults, or a default has more
+            than one value.
 
-    While running, the `InvalidArgumentError` of `mpqueue.train.decode_csv`.
+    When run, raises the `InvalidArgumentError` of `mpqueue.train.decode_csv`.
     """
     _check_columns(record_defaults, select_cols)
     if not len(record_defaults):
         raise ValueError("record_defaults is empty: decode_csv needs one default per column")
     with get_default_graph().name_scope(name or "DecodeCSV") as scope:
-        texts = convert_to_tensor(records, dtypes.string, "records")
+        strings = convert_to_tensor(records, dtypes.string, "records")
         options = (field_delim, use_quote_delim, na_value, select_cols)
         defaults = [_default(each, place) for place, each in enumerate(record_defaults)]
         described = once(defaults, lambda *rest: csv.checked_format(rest, *options))
-        kernel = of_values(lambda texts, *rest: csv.decode(texts, described(*rest)))
-        kinds = [(each.dtype.base_dtype, texts.known_dims) for each in defaults]
-        return custom("DecodeCSV", [texts, *defaults], kinds, kernel, name=scope, rule=leading()).outputs
+        kernel = of_values(lambda strings, *rest: csv.decode(strings, described(*rest)))
+        kinds = [(each.dtype.base_dtype, strings.known_dims) for each in defaults]
+        return custom("DecodeCSV", [strings, *defaults], kinds, kernel, name=scope, rule=leading()).outputs
 
 
 def _check_columns(record_defaults: Any, select_cols: Any) -> None:
@@ -268,8 +270,8 @@ def _default(value: Any, place: int) -> Tensor:
     default = convert_to_tensor(value, name=f"record_defaults_{place}")
     if default.dtype.base_dtype not in _CSV_TYPES:
         names = ", ".join(each.name for each in _CSV_TYPES)
-        raise TypeError(f"record_defaults[{place}] has type {default.dtype.name}; a column is one of {names}")
+        raise TypeError(f"The type of record_defaults[{place}] must be one of {names}, got {default.dtype.name}")
     dims = default.known_dims
     if dims is not None and (len(dims) > 1 or dims not in {(), (None,), (0,), (1,)}):
-        raise ValueError(f"record_defaults[{place}] has shape {default.shape}; give one value, or none")
+        raise ValueError(f"record_defaults[{place}] must have at most one value, got shape {default.shape}")
     return default

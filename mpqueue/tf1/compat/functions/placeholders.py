@@ -1,4 +1,4 @@
-"""Nodes whose value the caller gives."""
+"""Placeholders: nodes with fed values."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ from mpqueue.tf1.compat.ops.tensorshape import as_shape
 
 @public("placeholder(...)")
 def placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> Tensor:
-    """A tensor that must be fed in every run that needs it.
+    """Create a tensor that must be fed in every run that needs it.
 
     Args:
-        dtype: Type of the elements. A fed array is cast to it, whatever is lost.
-        shape: What must hold for the shape of what is fed, default nothing.
+        dtype: Type of the elements. A fed array is cast to it, even if precision is lost.
+        shape: Constraint on the shape of fed values. If None, any shape is accepted.
     """
     label: list[str] = []
     dims = as_shape(shape).known
@@ -37,10 +37,10 @@ def placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> Tenso
 
 @public("placeholder_with_default(...)")
 def placeholder_with_default(input: Any, shape: Any, name: str | None = None) -> Tensor:
-    """A tensor that may be fed; otherwise it is ``input``, which is computed only then.
+    """Create a tensor that can be fed; otherwise its value is ``input``, which is computed only in that case.
 
     Raises:
-        ValueError: ``input`` cannot have the shape.
+        ValueError: The shape of ``input`` is not compatible with ``shape``.
     """
     default = convert_to_tensor(input)
     dims = as_shape(shape).known
@@ -51,11 +51,11 @@ def placeholder_with_default(input: Any, shape: Any, name: str | None = None) ->
 
 @public("sparse_placeholder(...)")
 def sparse_placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> SparseTensor:
-    """A sparse tensor that must be fed: a `SparseTensorValue`, or (indices, values, dense_shape).
+    """Create a sparse tensor that must be fed with a `SparseTensorValue` or (indices, values, dense_shape).
 
     Args:
         dtype: Type of the values.
-        shape: What is known of the shape of the whole.
+        shape: Static dense shape.
     """
     prefix = "" if name is None else name + "/"
     dims = as_shape(shape).known

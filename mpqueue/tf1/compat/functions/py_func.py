@@ -29,35 +29,35 @@ _ERRORS: Final[tuple[tuple[type[BaseException], Callable[[None, None, str], OpEr
     (ValueError, InvalidArgumentError),
     (TypeError, InvalidArgumentError),
 )
-"""The errors that exceptions of the function become; any other is an `UnknownError`."""
+"""The errors that exceptions of the function are converted to; others become an `UnknownError`."""
 
 
 @public("py_func(...)")
 def py_func(
     func: Callable[..., Any], inp: Sequence[Any], Tout: Any, stateful: bool = True, name: str | None = None
 ) -> Any:
-    """A node that calls a Python function.
+    """Create a node that calls a Python function.
 
     Args:
-        func: Is given arrays that it may write into (object arrays for text), NumPy scalars for scalars and ``bytes``
-            for scalar text; gives what has the promised types exactly: 1 is int64, 1.5 is float64.
-        inp: Its arguments, a list of tensors.
-        Tout: The type of its result, or a list of types.
-        stateful: It may give another result at the same arguments, or be seen to have been called. If False, it may be
-            called in worker processes, see `use_processes`.
+        func: Receives arrays that it may modify (object arrays for strings), NumPy scalars for scalars and ``bytes``
+            for scalar strings. The results must have exactly the types in ``Tout``: 1 is int64, 1.5 is float64.
+        inp: List of tensors, the arguments of the function.
+        Tout: The type of the result, or a list of types.
+        stateful: Whether the function can return different results for the same arguments, or has side effects. If
+            False, it may be called in worker processes, see `use_processes`.
 
-    Returns: A tensor of unknown rank, or a list of them if ``Tout`` is a list; an operation for an empty list.
+    Returns: A tensor of unknown rank, or a list of tensors if ``Tout`` is a list; an operation for an empty list.
 
     Raises:
-        ValueError: ``func`` is no function.
+        ValueError: ``func`` is not callable.
 
-    While running, ValueError and TypeError inside the function, and results of other types or another number than
-    promised, become `InvalidArgumentError`; StopIteration `OutOfRangeError`; MemoryError `ResourceExhaustedError`;
-    NotImplementedError `UnimplementedError`; anything else, errors of this package too, `UnknownError`. The original
-    exception is the cause.
+    When run, exceptions of the function are converted: ValueError and TypeError to `InvalidArgumentError`,
+    StopIteration to `OutOfRangeError`, MemoryError to `ResourceExhaustedError`, NotImplementedError to
+    `UnimplementedError`, and all others, including errors of this package, to `UnknownError`. The original exception
+    is the cause. Results of other types or of another number than ``Tout`` raise `InvalidArgumentError`.
     """
     if not callable(func):
-        raise ValueError(f"func must be a function, got {func!r}")  # noqa: TRY004 - as TensorFlow
+        raise ValueError(f"func must be callable, got {func!r}")  # noqa: TRY004 - as in TensorFlow
     several = isinstance(Tout, list | tuple)
     kinds = [as_dtype(each) for each in (Tout if several else [Tout])]
     inputs = [convert_to_tensor(each) for each in inp]
@@ -68,7 +68,7 @@ def py_func(
 
 def _called(func: Callable[..., Any], values: Sequence[np.ndarray]) -> Any:
     try:
-        # A function may write into its arguments: constants and what is fed are copied.
+        # The function may modify its arguments, so constants and fed arrays are copied.
         return func(*(owned(each)[()] for each in values))
     except Exception as error:
         table = () if isinstance(error, OpError) else _ERRORS
@@ -83,7 +83,7 @@ def _name(func: Callable[..., Any]) -> str:
 def _results(func: Callable[..., Any], result: Any, kinds: list[DType]) -> list[np.ndarray]:
     items = result if isinstance(result, list | tuple) else [] if result is None else [result]
     if len(items) != len(kinds):
-        invalid(f"{_name(func)} was to return {len(kinds)} values, got {result!r}")
+        invalid(f"{_name(func)} must return {len(kinds)} values, got {result!r}")
     return [_checked(func, item, kind) for item, kind in zip(items, kinds, strict=True)]
 
 
@@ -96,8 +96,8 @@ def _checked(func: Callable[..., Any], value: Any, kind: DType) -> np.ndarray:
     if own is string:
         array = _text(func, array)
     if own is not kind:
-        invalid(f"{_name(func)} returned {own.name}, but {kind.name} was promised")
-    return array if array is not value else array.copy()  # the function may go on writing into its array
+        invalid(f"{_name(func)} must return {kind.name}, got {own.name}")
+    return array if array is not value else array.copy()  # the function may modify its array later
 
 
 def _text(func: Callable[..., Any], array: np.ndarray) -> np.ndarray:

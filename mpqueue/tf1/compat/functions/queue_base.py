@@ -1,7 +1,7 @@
-"""Queues as nodes: each session has queues of its own, made when they are first used.
+"""Queues as nodes: each session has its own queues, which are created on first use.
 
-A queue is a node that gives a *handle*, a tensor of type `resource` that holds the `QueueCore`; the nodes that enqueue
-and dequeue take it as their first input. So a handle can be passed on and chosen as any tensor can.
+A queue is a node that returns a *handle*, a tensor of type `resource` that refers to the `QueueCore`. Nodes that
+enqueue and dequeue take the handle as their first input. Handles can be passed and selected like any tensor.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,19 +28,19 @@ from mpqueue.tf1.values.shapes import common_shape
 
 @public_class("QueueBase")
 class QueueBase:
-    """A queue in a graph: its methods make nodes that put elements in and take them out.
+    """A queue in a graph, with methods that create nodes to enqueue and dequeue elements.
 
-    The eager `mpqueue.train.QueueBase` documents the operations and their errors. A node that waits raises
-    `CancelledError` when its session is closed or another part of its run fails.
+    The eager `mpqueue.train.QueueBase` documents the operations and their errors. A blocked node raises
+    `CancelledError` when its session is closed or another operation of its run fails.
 
     Args:
         dtypes: The type of each component.
-        shapes: The shape of each component, None if nothing is known.
+        shapes: The shape of each component, or None if unknown.
         names: The name of each component, or None.
         queue_ref: The handle.
 
     Attributes:
-        queue_ref: As given.
+        queue_ref: The handle.
 
     Raises:
         ValueError: The numbers of types, shapes and names differ.
@@ -54,21 +54,21 @@ class QueueBase:
 
     @staticmethod
     def from_list(index: Any, queues: list["QueueBase"]) -> "QueueBase":
-        """A queue that is ``queues[index]``, whichever that is when it is used.
+        """Return a queue that refers to ``queues[index]``, selected each time it is used.
 
         Args:
             index: An int32 scalar.
             queues: Queues of the same types and names.
 
         Raises:
-            TypeError: ``queues`` is no list of queues, or their types or names differ.
+            TypeError: ``queues`` is not a list of queues, or their types or names differ.
         """
         if not isinstance(queues, list) or not queues or not all(isinstance(each, QueueBase) for each in queues):
-            raise TypeError(f"a list of queues expected, got {queues!r}")
+            raise TypeError(f"Expected a list of queues, got {queues!r}")
         first = queues[0]
         for what in ("dtypes", "names"):
             if any(getattr(each, what) != getattr(first, what) for each in queues):
-                raise TypeError(f"the queues have different {what}: {[getattr(each, what) for each in queues]}")
+                raise TypeError(f"The queues must have the same {what}, got {[getattr(each, what) for each in queues]}")
         shapes = [reduce(common_shape, known) for known in zip(*(each._spec.shapes for each in queues), strict=True)]
         chosen = gather([each.queue_ref for each in queues], index)
         return QueueBase(first.dtypes, shapes, first.names, chosen)
@@ -85,7 +85,7 @@ class QueueBase:
 
     @property
     def shapes(self) -> list[TensorShape]:
-        """The shape of each component, as far as known."""
+        """The static shape of each component."""
         return [TensorShape(each) for each in self._spec.shapes]
 
     @property
@@ -94,42 +94,42 @@ class QueueBase:
         return self._spec.names
 
     def enqueue(self, vals: Any, name: str | None = None) -> Operation:
-        """An operation that puts one element in, and waits while the queue is full.
+        """Return an operation that enqueues one element; it blocks while the queue is full.
 
         Args:
-            vals: A tensor, a list of one per component, or a dict by the components' names.
+            vals: A tensor, a list with one tensor per component, or a dict by component name.
 
         Raises:
-            ValueError: Names that the queue does not have, or shapes that do not fit.
-            TypeError: A value of another type.
+            ValueError: The keys are not the names of the components, or the shapes are incompatible.
+            TypeError: A value has another type than its component.
         """
         return self._enqueuing("QueueEnqueueV2", "enqueue", vals, name, many=False)
 
     def enqueue_many(self, vals: Any, name: str | None = None) -> Operation:
-        """An operation that puts in the rows of the given values, one element after the other.
+        """Return an operation that enqueues the rows of the given values as separate elements.
 
         Args:
-            vals: As for `enqueue`, with one more axis in front.
+            vals: As for `enqueue`, with an additional first axis.
 
         Raises:
-            ValueError: Also if the values are known to be scalars, or to have different numbers of rows.
+            ValueError: As for `enqueue`, or the values are scalars or have different numbers of rows, if known.
         """
         return self._enqueuing("QueueEnqueueManyV2", "EnqueueMany", vals, name, many=True)
 
     def _enqueuing(self, kind: str, suffix: str, vals: Any, name: str | None, *, many: bool) -> Operation:
         graph = self.queue_ref.graph
         with graph.as_default(), graph.name_scope(name or f"{self.name}_{suffix}") as scope:
-            given = self._in_order(vals)
-            # Not strict: another number of components is an error of the run, as in TensorFlow.
+            values = self._in_order(vals)
+            # Not strict: a wrong number of components is an error of the run, as in TensorFlow.
             tensors = [
                 convert_to_tensor(value, dtype, f"component_{place}")
-                for place, (value, dtype) in enumerate(zip(given, self._dtypes, strict=False))
+                for place, (value, dtype) in enumerate(zip(values, self._dtypes, strict=False))
             ]
             self._check_shapes(tensors, many=many)
 
             def put(queue: np.ndarray, *components: np.ndarray) -> None:
                 if len(components) < len(self._dtypes):
-                    invalid(f"got {len(components)} components for a queue of {len(self._dtypes)}")
+                    invalid(f"Expected {len(self._dtypes)} components, got {len(components)}")
                 core = held(queue)
                 (core.enqueue_many if many else core.enqueue)(list(components), None)
 
@@ -139,12 +139,12 @@ class QueueBase:
         names = self._spec.names
         if isinstance(vals, dict):
             if names is None:
-                raise ValueError("the components of this queue have no names: enqueue a list, or give the queue names")
+                raise ValueError("The components of this queue have no names: enqueue a list or name the components")
             if set(vals) != set(names):
-                raise ValueError(f"got the keys {sorted(vals, key=str)}, expected {sorted(names)}")
+                raise ValueError(f"Expected the keys {sorted(names)}, got {sorted(vals, key=str)}")
             return [vals[each] for each in names]
         if names is not None:
-            raise ValueError(f"the components have names: enqueue a dictionary with the keys {names}")
+            raise ValueError(f"The components of this queue are named: enqueue a dict with the keys {names}")
         return vals if isinstance(vals, list | tuple) else [vals]
 
     def _check_shapes(self, tensors: Sequence[Tensor], *, many: bool) -> None:
@@ -153,36 +153,36 @@ class QueueBase:
             dims = tensor.known_dims
             if many and dims is not None:
                 if not dims:
-                    raise ValueError(f"{tensor.name} is a scalar: its first axis must count the elements")
+                    raise ValueError(f"{tensor.name} must have the elements along its first axis, got a scalar")
                 (count,) = merged((count,), dims[:1]) or (None,)
                 dims = dims[1:]
             merged(dims, expected)
 
     def dequeue(self, name: str | None = None) -> Any:
-        """Take one element out, waiting while there is none.
+        """Dequeue one element; blocks while the queue is empty.
 
-        Returns: A tensor; with several components a list of them, with names a dict.
+        Returns: A tensor; a list of tensors for several components, or a dict for named components.
         """
         kernel = of_values(lambda queue: held(queue).dequeue(None, list))
         return self._dequeuing("QueueDequeueV2", "Dequeue", [], name, kernel, self._spec.shapes)
 
     def dequeue_many(self, n: Any, name: str | None = None) -> Any:
-        """Take ``n`` elements out, stacked along a new first axis, waiting until there are so many.
+        """Dequeue ``n`` elements, stacked along a new first axis; blocks until that many are available.
 
         Args:
-            n: How many, an int32 scalar.
+            n: Number of elements, an int32 scalar.
 
         Raises:
             ValueError: ``n`` is known to be negative.
-            TypeError: It is no int32.
+            TypeError: ``n`` is not int32.
         """
         return self._dequeuing_many("QueueDequeueManyV2", "DequeueMany", n, name, takes_fewer=False)
 
     def dequeue_up_to(self, n: Any, name: str | None = None) -> Any:
-        """Take ``n`` elements out as `dequeue_many`, or of a closed queue what is left, if anything is.
+        """Dequeue ``n`` elements like `dequeue_many`; from a closed queue, return the remaining elements, if any.
 
         Args:
-            n: As for `dequeue_many`, and so are the errors.
+            n: As for `dequeue_many`, which also raises the same errors.
         """
         return self._dequeuing_many("QueueDequeueUpToV2", "DequeueUpTo", n, name, takes_fewer=True)
 
@@ -206,23 +206,23 @@ class QueueBase:
         return self._spec.result(list(made.outputs))
 
     def close(self, cancel_pending_enqueues: bool = False, name: str | None = None) -> Operation:
-        """An operation that says that nothing more will be enqueued.
+        """Return an operation that closes the queue for further enqueues.
 
         Args:
-            cancel_pending_enqueues: Make enqueues that wait fail, instead of waiting for them.
+            cancel_pending_enqueues: Cancel blocked enqueues instead of waiting for them.
         """
         cancel = bool(cancel_pending_enqueues)
         kernel = of_values(lambda queue: held(queue).close(cancel, None))
-        # Closed behind the enqueues that wait, it waits, too; with them cancelled, for nobody.
+        # Closing waits for blocked enqueues. If these are cancelled, it does not block.
         name = name or f"{self.name}_Close"
         return custom("QueueCloseV2", [self.queue_ref], (), kernel, name=name, blocking=not cancel)
 
     def is_closed(self, name: str | None = None) -> Tensor:
-        """A node that is True if the queue is closed."""
+        """Return a tensor that is True if the queue is closed."""
         return self._asking("QueueIsClosedV2", "Is_Closed", name, dtypes.bool_, lambda core: core.is_closed)
 
     def size(self, name: str | None = None) -> Tensor:
-        """The number of elements in it, an int32."""
+        """Return the number of elements in the queue, an int32."""
         return self._asking("QueueSizeV2", "Size", name, dtypes.int32, lambda core: core.size)
 
     def _asking(

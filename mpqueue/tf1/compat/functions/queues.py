@@ -26,34 +26,34 @@ from mpqueue.tf1.values.shapes import as_known_shapes, as_shapes
 def _queue_node(
     kind: str, make: Callable[..., base.QueueBase], settings: tuple[Any, ...], shared_name: str | None, name: str | None
 ) -> Tensor:
-    """The handle of a queue, which is found in the run's session or at its server, or made there.
+    """Create the handle of a queue, which is looked up or created in the run's session or at its server.
 
     Args:
         kind: TensorFlow's name of the operation.
-        make: Makes the queue, given its name, and the shared name at a server.
-        settings: What queues of one shared name must agree in.
-        shared_name: Its name in the session, or at its server; without one it belongs to this node alone.
+        make: Creates the queue, given its name and, for a server, the shared name.
+        settings: The settings that queues with one shared name must have in common.
+        shared_name: The name in the session or at its server. Without it, the queue belongs to this node only.
         name: Name of the node.
     """
     container = get_default_graph().scopes.container
 
     def kernel(run: Running, _values: list[np.ndarray]) -> Sequence[np.ndarray]:
-        directory, label = run.session.queue_directory, shared_name or made.name  # by which errors call it
+        directory, label = run.session.queue_directory, shared_name or made.name  # the label is for error messages
         if shared_name and directory is not None:
             return [run.session.resource(made, lambda: at_server(directory))]
         key = ("queue", container, shared_name) if shared_name else made
-        handle, found = run.session.resource(key, lambda: (handle_of(make(name=label).queue_ref), (kind, settings)))
-        if found != (kind, settings):
-            text = f"the queue of shared name {shared_name!r} is a {found[0]} of {found[1]}, not a {kind} of {settings}"
-            raise InvalidArgumentError(None, None, text)
+        handle, existing = run.session.resource(key, lambda: (handle_of(make(name=label).queue_ref), (kind, settings)))
+        if existing != (kind, settings):
+            problem = f"The queue with shared name {shared_name!r} is a {existing[0]} with {existing[1]}"
+            raise InvalidArgumentError(None, None, f"{problem}, but a {kind} with {settings} was requested")
         return [handle]
 
     def at_server(directory: QueueDirectory) -> np.ndarray:
         with lookup.here(Lookup(directory, container)):
             return handle_of(make(name=made.name, shared_name=shared_name).queue_ref)
 
-    told = {"container": container.encode(), "shared_name": (shared_name or "").encode()}
-    made = custom(kind, (), [(types.resource, ())], kernel, name=name, attributes=told)
+    attributes = {"container": container.encode(), "shared_name": (shared_name or "").encode()}
+    made = custom(kind, (), [(types.resource, ())], kernel, name=name, attributes=attributes)
     return made.outputs[0]
 
 
@@ -63,14 +63,14 @@ def _types(dtypes: Any) -> list[DType]:
 
 @public_class("FIFOQueue", like=eager.FIFOQueue)
 class FIFOQueue(QueueBase):
-    """A queue that gives its elements out in the order in which they were put in.
+    """A first-in, first-out queue.
 
     Args:
-        shared_name: Queues of one shared name (and one `container`) are one queue in a session, or, if the session has
-            a ``target``, in all programs that use that server.
+        shared_name: Queues with the same shared name (and the same `container`) are one queue in a session. If the
+            session has a ``target``, they are one queue in all programs that use that server.
 
     Raises:
-        TypeError: No such type, or ``capacity`` is no int.
+        TypeError: A type is unknown, or ``capacity`` is not an ``int``.
         ValueError: The numbers of types, shapes and names differ, or a shape is not fully known.
     """
 
@@ -92,14 +92,14 @@ class FIFOQueue(QueueBase):
 
 @public_class("PaddingFIFOQueue", like=eager.PaddingFIFOQueue)
 class PaddingFIFOQueue(QueueBase):
-    """A FIFO queue whose elements may differ in size along unknown axes, and are padded when they are stacked.
+    """A FIFO queue whose elements can differ in size along unknown axes; they are padded when they are stacked.
 
     Args:
-        shared_name: Queues of one shared name (and one `container`) are one queue in a session, or, if the session has
-            a ``target``, in all programs that use that server.
+        shared_name: Queues with the same shared name (and the same `container`) are one queue in a session. If the
+            session has a ``target``, they are one queue in all programs that use that server.
 
     Raises:
-        TypeError: No such type, or ``capacity`` is no int.
+        TypeError: A type is unknown, or ``capacity`` is not an ``int``.
         ValueError: The numbers of types, shapes and names differ, or a rank is unknown.
     """
 
@@ -115,11 +115,11 @@ class PaddingFIFOQueue(QueueBase):
         kinds, bound = _types(dtypes), as_integer(capacity, "capacity")
         if not isinstance(shapes, list | tuple) or any(each is None or isinstance(each, int) for each in shapes):
             raise ValueError(
-                f"a PaddingFIFOQueue needs a list of shapes of known rank, one per component; got {shapes!r}"
+                f"PaddingFIFOQueue requires a list of shapes of known rank, one per component, got {shapes!r}"
             )
         known = as_shapes(shapes, len(kinds))
         if None in known:
-            raise ValueError(f"a PaddingFIFOQueue needs the rank of every component, got the shapes {known}")
+            raise ValueError(f"PaddingFIFOQueue requires the rank of every component, got the shapes {known}")
         make = partial(eager.PaddingFIFOQueue, bound, kinds, known)
         handle = _queue_node("PaddingFIFOQueueV2", make, (bound, kinds, known), shared_name, name)
         super().__init__(kinds, known, names, handle)
@@ -127,15 +127,16 @@ class PaddingFIFOQueue(QueueBase):
 
 @public_class("RandomShuffleQueue", like=eager.RandomShuffleQueue)
 class RandomShuffleQueue(QueueBase):
-    """A queue that gives out any of its elements, each as likely as the others.
+    """A queue that returns its elements in random order, all equally likely.
 
     Args:
-        shared_name: Queues of one shared name (and one `container`) are one queue in a session, or, if the session has
-            a ``target``, in all programs that use that server.
-        seed: With it, or with `set_random_seed`, every new session gives the same order; it is not TensorFlow's.
+        shared_name: Queues with the same shared name (and the same `container`) are one queue in a session. If the
+            session has a ``target``, they are one queue in all programs that use that server.
+        seed: With this seed, or with `set_random_seed`, every new session uses the same order. It differs from
+            TensorFlow's.
 
     Raises:
-        TypeError: No such type, or a number is no int.
+        TypeError: A type is unknown, or a number is not an ``int``.
         ValueError: The numbers of types, shapes and names differ, or a shape is not fully known.
     """
 
@@ -158,7 +159,8 @@ class RandomShuffleQueue(QueueBase):
         settings = (bound, minimum, kinds, known, None if shared_name and seed is None else seeds)
 
         def make(name: str, shared_name: str | None = None) -> base.QueueBase:
-            agreed = None if shared_name and seed is None else whole  # others have other numbers for the same queue
+            # A graph-level seed depends on the node number, which differs between programs that share the queue.
+            agreed = None if shared_name and seed is None else whole
             return eager.RandomShuffleQueue(
                 bound, minimum, kinds, known, seed=agreed, shared_name=shared_name, name=name
             )

@@ -1,8 +1,8 @@
-"""Random values, drawn anew in every run.
+"""Random values, drawn again in every run.
 
-Each node draws from a generator of its own, which belongs to the session. It is seeded by the graph's seed
-(`set_random_seed`) and the node's; with one of them given, every new session draws the same values. They are not the
-values that TensorFlow draws.
+Each node draws from its own generator, which belongs to the session. It is seeded by the graph's seed
+(`set_random_seed`) and the node's seed. If at least one of them is set, every new session draws the same values. The
+values differ from TensorFlow's.
 """
 
 from collections.abc import Callable
@@ -26,17 +26,17 @@ from mpqueue.tf1.compat.ops.infer import shape_of as known_shape_of
 from mpqueue.tf1.compat.ops.registry import FLOATS, INDEX
 
 _INTS: Final = INDEX.allowed
-_GRAPH_SEED: Final = 87654321  # what stands for the graph's seed where only a node has one
+_GRAPH_SEED: Final = 87654321  # replaces the graph's seed if only the node has one
 
 
 @public("set_random_seed(...)")
 def set_random_seed(seed: int) -> None:
-    """Seed all random nodes that are made in the default graph from now on."""
+    """Set the seed for all random nodes created in the default graph from this call on."""
     get_default_graph().seed = seed
 
 
 def seeds_of(seed: int | None) -> tuple[int, int] | None:
-    """The two seeds of a new node, None for one that shall draw other values in every session."""
+    """Return the two seeds of a new node, or None if it draws different values in every session."""
     graph = get_default_graph()
     if graph.seed is None and seed is None:
         return None
@@ -44,10 +44,10 @@ def seeds_of(seed: int | None) -> tuple[int, int] | None:
 
 
 class Generator:
-    """One node's stream of random numbers in one session; several threads may draw from it.
+    """A node's thread-safe random number generator in one session.
 
     Args:
-        seeds: What decides the stream, None for any.
+        seeds: The seeds, or None for a random seed.
     """
 
     def __init__(self, seeds: tuple[int, int] | None) -> None:
@@ -63,21 +63,21 @@ class Generator:
 def _shape_tensor(shape: Any) -> Tensor:
     tensor = convert_to_tensor(shape, name="shape", preferred_dtype=dtypes.int32)  # [] would be float32
     if tensor.dtype not in _INTS:
-        raise TypeError(f"a shape must be int32 or int64, got {tensor.dtype.name}")
+        raise TypeError(f"shape must be int32 or int64, got {tensor.dtype.name}")
     return tensor
 
 
 def _sizes(shape: np.ndarray) -> tuple[int, ...]:
     if shape.ndim != 1 or (shape < 0).any():
-        invalid(f"shape must be a vector of sizes from 0, got {shape.tolist()}")
+        invalid(f"shape must be a vector of non-negative sizes, got {shape.tolist()}")
     return tuple(int(size) for size in shape)
 
 
-Draw = Callable[..., Any]  # of a generator, a shape, and the values of the other inputs
+Draw = Callable[..., Any]  # takes a generator, a shape, and the values of the other inputs
 
 
 def _drawing(kind: str, inputs: list[Tensor], dtype: DType, seed: int | None, name: str | None, draw: Draw) -> Tensor:
-    """A node that draws an array of the shape that its first input tells."""
+    """Create a node that draws an array of the shape in its first input."""
 
     def drawn(generator: Generator, shape: np.ndarray, *values: np.ndarray) -> np.ndarray:
         return np.asarray(draw(generator, _sizes(shape), *values)).astype(dtype.as_numpy_dtype, copy=False)
@@ -88,7 +88,7 @@ def _drawing(kind: str, inputs: list[Tensor], dtype: DType, seed: int | None, na
 def random_node(
     kind: str, inputs: list[Tensor], output: tuple[DType, Dims], seed: int | None, name: str | None, compute: Draw
 ) -> Tensor:
-    """A node whose function draws from a generator that each session has for it."""
+    """Create a node that draws from a generator of its own in each session."""
     seeds = seeds_of(seed)
     made = with_own(kind, inputs, [output], lambda: Generator(seeds), compute, name=name, bound=seeds is not None)
     return made.outputs[0]
@@ -96,20 +96,20 @@ def random_node(
 
 @public("random_uniform(shape, minval=0, maxval=None, dtype=float32, seed=None, name)", scope="random_uniform")
 def random_uniform(shape: Any, minval: Any, maxval: Any, dtype: DType, seed: int | None, name: str) -> Tensor:
-    """Values from ``minval`` to below ``maxval``, all equally likely.
+    """Draw uniformly distributed values in ``[minval, maxval)``.
 
     Args:
         shape: The shape of the result.
-        minval: The lower end.
-        maxval: The upper end, for floats 1 by default; ints need it.
+        minval: The lower bound.
+        maxval: The upper bound, 1 by default for floats; required for integers.
         dtype: float16, float32, float64, int32 or int64.
-        seed: Draw the same values in every session.
+        seed: If set, every session draws the same values.
 
     Raises:
-        ValueError: Ints without ``maxval``, or another type.
+        ValueError: ``maxval`` is missing for integers, or the type is not supported.
     """
     if dtype not in FLOATS + _INTS:
-        raise ValueError(f"random_uniform draws float16, float32, float64, int32 or int64, not {dtype.name}")
+        raise ValueError(f"random_uniform supports float16, float32, float64, int32 or int64, got {dtype.name}")
     if maxval is None and dtype.is_integer:
         raise ValueError(f"Must specify maxval for integer dtype {dtype.name}")
     low = convert_to_tensor(minval, dtype, "min")
@@ -127,7 +127,7 @@ def _draw_ints(generator: Generator, shape: tuple[int, ...], low: np.ndarray, hi
 def _draw_floats(generator: Generator, shape: tuple[int, ...], low: np.ndarray, high: np.ndarray) -> Any:
     wide = np.float64 if low.dtype == np.float64 else np.float32
     drawn = generator.draw("random", shape, dtype=wide).astype(low.dtype) * (high - low) + low
-    return np.minimum(drawn, np.nextafter(high, low, dtype=low.dtype))  # rounding may have reached the upper end
+    return np.minimum(drawn, np.nextafter(high, low, dtype=low.dtype))  # rounding may have reached the upper bound
 
 
 def _draw_normal(generator: Generator, shape: tuple[int, ...], mean: np.ndarray, stddev: np.ndarray) -> Any:
@@ -150,25 +150,25 @@ def _normal(public_name: str, kind: str, what: str, draw: Draw) -> Callable[...,
     )
     def function(shape: Any, mean: Any, stddev: Any, dtype: DType, seed: int | None, name: str) -> Tensor:
         if dtype not in FLOATS:
-            raise TypeError(f"{public_name} draws float16, float32 or float64, not {dtype.name}")
+            raise TypeError(f"{public_name} supports float16, float32 or float64, got {dtype.name}")
         centre, width = convert_to_tensor(mean, dtype, "mean"), convert_to_tensor(stddev, dtype, "stddev")
         return _drawing(kind, [_shape_tensor(shape), centre, width], dtype, seed, name, draw)
 
     return function
 
 
-random_normal = _normal("random_normal", "RandomStandardNormal", "Values of a normal distribution.", _draw_normal)
+random_normal = _normal("random_normal", "RandomStandardNormal", "Draw normally distributed values.", _draw_normal)
 truncated_normal = _normal(
     "truncated_normal",
     "TruncatedNormal",
-    "Values of a normal distribution, those beyond two standard deviations drawn again.",
+    "Draw normally distributed values; values beyond two standard deviations are drawn again.",
     _draw_truncated,
 )
 
 
 @public("random_shuffle(value, seed=None, name)")
 def random_shuffle(value: Tensor, seed: int | None, name: str | None) -> Tensor:
-    """The rows in random order."""
+    """Shuffle the rows."""
 
     def shuffled(generator: Generator, rows: np.ndarray) -> Any:
         return rows[generator.draw("permutation", len(rows))] if rows.ndim else rows
@@ -179,12 +179,12 @@ def random_shuffle(value: Tensor, seed: int | None, name: str | None) -> Tensor:
 
 @public("random_crop(value, size, seed=None, name)", scope="random_crop")
 def random_crop(value: Tensor, size: Any, seed: int | None, name: str) -> Tensor:
-    """A window of shape ``size`` at a random place.
+    """Crop a window of shape ``size`` at a random position.
 
     Args:
         value: The array.
-        size: A size for each axis; one larger than the array's is an `InvalidArgumentError` of the run.
-        seed: Draw the same places in every session.
+        size: A size for each axis. If one exceeds the array's size, the run raises `InvalidArgumentError`.
+        seed: If set, every session draws the same positions.
     """
     size = convert_to_tensor(size, dtypes.int32, "size")
     whole = shape_of(value)

@@ -1,7 +1,7 @@
-"""Readers as nodes: each session has readers of its own, made when they are first used.
+"""Readers as nodes: each session has its own readers, which are created on first use.
 
-A reader is a node that gives a handle, which leads to an eager reader; the nodes that read take it, and the handle of
-the queue with the work units.
+A reader is a node that returns a handle to an eager reader. Nodes that read take this handle and the handle of the
+queue with the work units.
 """
 
 from collections.abc import Callable
@@ -25,14 +25,14 @@ from mpqueue.tf1.queues.core import QueueCore
 
 
 class ReaderRead(NamedTuple):
-    """A record."""
+    """The key and the value of a record."""
 
     key: Tensor
     value: Tensor
 
 
 class ReaderReadUpTo(NamedTuple):
-    """Several records."""
+    """The keys and the values of several records."""
 
     keys: Tensor
     values: Tensor
@@ -40,37 +40,37 @@ class ReaderReadUpTo(NamedTuple):
 
 @public_class("ReaderBase")
 class ReaderBase:
-    """A reader in a graph: its methods make nodes that turn work units, mostly file names, into records.
+    """A reader in a graph, with methods that create nodes to turn work units, mostly file names, into records.
 
-    What the nodes do, and what errors they raise when they are run, stands at the eager `mpqueue.train.ReaderBase`.
+    The eager `mpqueue.train.ReaderBase` documents the operations and their errors.
 
     Args:
         reader_ref: The handle.
-        supports_serialize: True if `serialize_state` and `restore_state` work.
+        supports_serialize: Whether `serialize_state` and `restore_state` are supported.
 
     Attributes:
-        reader_ref: As given.
-        supports_serialize: As given.
+        reader_ref: The handle.
+        supports_serialize: Whether `serialize_state` and `restore_state` are supported.
     """
 
     def __init__(self, reader_ref: Tensor, supports_serialize: bool = False) -> None:
         self.reader_ref, self.supports_serialize = reader_ref, supports_serialize
 
     def read(self, queue: Any, name: str | None = None) -> ReaderRead:
-        """The next record, as two scalar texts; takes a work unit from the queue if none is under way.
+        """Return the next record as two scalar strings; dequeues a work unit if the current one is exhausted.
 
         Args:
-            queue: A queue of texts, or its handle.
+            queue: A queue of strings, or its handle.
         """
         read = of_values(lambda reader, queue: held(reader).read(Units(held(queue))))
         return ReaderRead(*self._reading("ReaderReadV2", [_handle(queue)], (), read, name))
 
     def read_up_to(self, queue: Any, num_records: Any, name: str | None = None) -> ReaderReadUpTo:
-        """Up to so many next records, all of one work unit, as two vectors of texts.
+        """Return up to ``num_records`` next records, all from one work unit, as two vectors of strings.
 
         Args:
-            queue: A queue of texts, or its handle.
-            num_records: The most records wanted, an int64 scalar.
+            queue: A queue of strings, or its handle.
+            num_records: Maximum number of records, an int64 scalar.
         """
         count = convert_to_tensor(num_records, dtypes.int64, "num_records")
         merged(count.known_dims, ())
@@ -82,15 +82,15 @@ class ReaderBase:
         return custom(kind, [self.reader_ref, *inputs], outputs, kernel, name=name, blocking=True).outputs
 
     def num_records_produced(self, name: str | None = None) -> Tensor:
-        """The number of records that were read in this session, an int64."""
+        """Return the number of records read in this session, an int64."""
         return self._asking("ReaderNumRecordsProducedV2", dtypes.int64, "num_records_produced", name)
 
     def num_work_units_completed(self, name: str | None = None) -> Tensor:
-        """The number of work units that were read to their end in this session, an int64."""
+        """Return the number of work units completely read in this session, an int64."""
         return self._asking("ReaderNumWorkUnitsCompletedV2", dtypes.int64, "num_work_units_completed", name)
 
     def serialize_state(self, name: str | None = None) -> Tensor:
-        """The reader's state, a scalar text."""
+        """Return the reader's state, a scalar string."""
         return self._asking("ReaderSerializeStateV2", dtypes.string, "serialize_state", name)
 
     def _asking(self, kind: str, dtype: DType, method: str, name: str | None) -> Tensor:
@@ -98,15 +98,15 @@ class ReaderBase:
         return custom(kind, [self.reader_ref], [(dtype, ())], kernel, name=name, bound=True).outputs[0]
 
     def reset(self, name: str | None = None) -> Operation:
-        """An operation that takes the reader back to its initial clean state."""
+        """Return an operation that resets the reader to its initial clean state."""
         kernel = of_values(lambda reader: held(reader).reset())
         return custom("ReaderResetV2", [self.reader_ref], (), kernel, name=name, bound=True)
 
     def restore_state(self, state: Any, name: str | None = None) -> Operation:
-        """An operation that takes the reader back to a saved state.
+        """Return an operation that restores the reader to a saved state.
 
         Args:
-            state: What `serialize_state` gave.
+            state: The result of `serialize_state`.
         """
         saved = convert_to_tensor(state, dtypes.string, "state")
         merged(saved.known_dims, ())
@@ -115,16 +115,16 @@ class ReaderBase:
 
 
 class Units:
-    """A queue as a reader takes its work units from it."""
+    """An adapter with which a reader takes its work units from a queue."""
 
     def __init__(self, core: QueueCore) -> None:
         self.queue_ref = core
 
     def dequeue(self, *, timeout: float | None = None) -> Any:
-        """The next work unit."""
+        """Return the next work unit."""
         components = self.queue_ref.dequeue(timeout, list)
         if len(components) != 1:
-            invalid(f"a reader takes its work units from a queue with one component, {self.queue_ref.name!r} has more")
+            invalid(f"A reader needs a queue with one component, but {self.queue_ref.name!r} has {len(components)}")
         return components[0]
 
 
@@ -135,7 +135,7 @@ def _handle(queue: Any) -> Tensor:
 
 
 def _reader_node(kind: str, make: Callable[[], readers.ReaderBase], name: str | None) -> Tensor:
-    """The handle of a reader, which is found in the run's session, or made there."""
+    """Create the handle of a reader, which is looked up or created in the run's session."""
     return with_own(
         kind, (), [(dtypes.resource, ())], lambda: handle_of(make()), lambda handle: handle, name=name
     ).outputs[0]
@@ -143,7 +143,7 @@ def _reader_node(kind: str, make: Callable[[], readers.ReaderBase], name: str | 
 
 @public_class("TextLineReader", like=readers.TextLineReader)
 class TextLineReader(ReaderBase):
-    """Reads the lines of text files; see `mpqueue.train.TextLineReader`."""
+    """A reader of the lines of text files; see `mpqueue.train.TextLineReader`."""
 
     def __init__(self, skip_header_lines: int | None = None, name: str | None = None) -> None:
         super().__init__(_reader_node("TextLineReaderV2", partial(readers.TextLineReader, skip_header_lines), name))
@@ -151,7 +151,7 @@ class TextLineReader(ReaderBase):
 
 @public_class("WholeFileReader", like=readers.WholeFileReader)
 class WholeFileReader(ReaderBase):
-    """Reads whole files; see `mpqueue.train.WholeFileReader`."""
+    """A reader of whole files; see `mpqueue.train.WholeFileReader`."""
 
     def __init__(self, name: str | None = None) -> None:
         super().__init__(_reader_node("WholeFileReaderV2", readers.WholeFileReader, name), supports_serialize=True)
@@ -159,7 +159,7 @@ class WholeFileReader(ReaderBase):
 
 @public_class("IdentityReader", like=readers.IdentityReader)
 class IdentityReader(ReaderBase):
-    """Gives each work unit as key and value; see `mpqueue.train.IdentityReader`."""
+    """A reader that returns each work unit as key and value; see `mpqueue.train.IdentityReader`."""
 
     def __init__(self, name: str | None = None) -> None:
         super().__init__(_reader_node("IdentityReaderV2", readers.IdentityReader, name), supports_serialize=True)
@@ -167,7 +167,7 @@ class IdentityReader(ReaderBase):
 
 @public_class("TFRecordReader", like=readers.TFRecordReader)
 class TFRecordReader(ReaderBase):
-    """Reads the records of TFRecord files; see `mpqueue.train.TFRecordReader`."""
+    """A reader of the records of TFRecord files; see `mpqueue.train.TFRecordReader`."""
 
     def __init__(self, name: str | None = None, options: Any = None) -> None:
         super().__init__(_reader_node("TFRecordReaderV2", partial(readers.TFRecordReader, options=options), name))
@@ -175,7 +175,7 @@ class TFRecordReader(ReaderBase):
 
 @public_class("FixedLengthRecordReader", like=readers.FixedLengthRecordReader)
 class FixedLengthRecordReader(ReaderBase):
-    """Reads binary records of a fixed length; see `mpqueue.train.FixedLengthRecordReader`."""
+    """A reader of binary records of a fixed length; see `mpqueue.train.FixedLengthRecordReader`."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Taking axes together, and products of matrices."""
+"""Reductions along axes, and matrix products."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ _REDUCED = "(input_tensor, axis=None, keepdims=None, name, reduction_indices=axi
 
 
 def all_axes(tensor: Tensor, axis: Any) -> Any:
-    """``axis``, or for None the numbers of all axes."""
+    """Return ``axis``, or the indices of all axes if it is None."""
     if axis is not None:
         return axis
     if tensor.ndim is not None:
@@ -25,16 +25,16 @@ def all_axes(tensor: Tensor, axis: Any) -> Any:
 
 
 def _reducing(kind: str, what: str) -> Callable[..., Tensor]:
-    text = f"""{what} along ``axis``: an int, a list of them, or None for all axes.
+    text = f"""{what} along ``axis``: an integer, a list of integers, or None for all axes.
 
 Args:
-    input_tensor: What to reduce.
-    axis: The axes; negative ones count from the right.
-    keepdims: Keep the axes, with size 1.
+    input_tensor: The tensor to reduce.
+    axis: The axes; negative ones count from the end.
+    keepdims: Keep the reduced axes, with size 1.
 
 Raises:
-    ValueError: An axis out of range, or an argument under both of its names.
-    TypeError: The elements are of a type that cannot be reduced so.
+    ValueError: An axis is out of range, or an argument is passed under both of its names.
+    TypeError: The type does not support this reduction.
 """
 
     @public(f"reduce_{kind.lower()}{_REDUCED}", doc=text)
@@ -47,18 +47,18 @@ Raises:
     return function
 
 
-reduce_sum = _reducing("Sum", "The sum")
-reduce_mean = _reducing("Mean", "The mean, for ints an int cut towards zero,")
-reduce_prod = _reducing("Prod", "The product")
-reduce_max = _reducing("Max", "The largest element")
-reduce_min = _reducing("Min", "The smallest element")
-reduce_any = _reducing("Any", "True if any element is")
-reduce_all = _reducing("All", "True if all elements are")
+reduce_sum = _reducing("Sum", "Return the sum")
+reduce_mean = _reducing("Mean", "Return the mean (for integers, an integer, rounded towards zero)")
+reduce_prod = _reducing("Prod", "Return the product")
+reduce_max = _reducing("Max", "Return the maximum")
+reduce_min = _reducing("Min", "Return the minimum")
+reduce_any = _reducing("Any", "Return whether any element is True")
+reduce_all = _reducing("All", "Return whether all elements are True")
 
 
 @public(f"reduce_logsumexp{_REDUCED}", scope="ReduceLogSumExp")
 def reduce_logsumexp(input_tensor: Tensor, axis: Any, keepdims: bool) -> Tensor:
-    """``log(sum(exp(x)))``, without overflow."""
+    """Compute ``log(sum(exp(x)))`` without overflow."""
     largest = reduce_max(input_tensor, axis, keepdims=True)
     largest = apply("SelectV2", apply("IsFinite", largest), largest, apply("ZerosLike", largest))
     total = direct.log(reduce_sum(direct.exp(apply("Sub", input_tensor, largest)), axis, keepdims=True))
@@ -72,7 +72,7 @@ def reduce_logsumexp(input_tensor: Tensor, axis: Any, keepdims: bool) -> Tensor:
     scope="count_nonzero",
 )
 def count_nonzero(input_tensor: Tensor, axis: Any, keepdims: bool, dtype: DType) -> Any:
-    """The number of elements that are not 0 (not False, not empty text)."""
+    """Count the elements that are nonzero (not False, not an empty string)."""
     kind = input_tensor.dtype
     zero = convert_to_tensor("" if kind == dtypes.string else np.zeros((), kind.as_numpy_dtype))
     marks = cast(apply("NotEqual", input_tensor, zero), dtypes.int64)
@@ -82,7 +82,7 @@ def count_nonzero(input_tensor: Tensor, axis: Any, keepdims: bool, dtype: DType)
 def _placing(kind: str, what: str) -> Callable[..., Tensor]:
     @public(
         f"{kind.lower()}(input, axis=None, name, dimension=axis, output_type=int64)",
-        doc=f"The place of the {what} element along ``axis`` (default 0), the first of equals.",
+        doc=f"Return the index of the {what} element along ``axis`` (default 0); the first one in case of ties.",
     )
     def function(input: Any, axis: Any, name: str | None, output_type: DType) -> Tensor:
         if output_type not in (dtypes.int32, dtypes.int64):
@@ -113,19 +113,19 @@ def matmul(
     output_type: DType | None,
     name: str,
 ) -> Any:
-    """The product of two matrices, or of two stacks of matrices.
+    """Multiply two matrices, or two stacks of matrices.
 
     Args:
         a: Of shape (..., n, m).
         b: Of shape (..., m, k).
-        transpose_a: Swap the last two axes of ``a`` first.
-        transpose_b: Swap the last two axes of ``b`` first.
-        adjoint_a: As ``transpose_a``, and conjugate.
-        adjoint_b: As ``transpose_b``, and conjugate.
+        transpose_a: Transpose the last two axes of ``a`` first.
+        transpose_b: Transpose the last two axes of ``b`` first.
+        adjoint_a: Like ``transpose_a``, and conjugate.
+        adjoint_b: Like ``transpose_b``, and conjugate.
         output_type: Cast the product to this type.
 
     Raises:
-        ValueError: The shapes do not fit, or transpose and adjoint are both asked for.
+        ValueError: The shapes are incompatible, or both transpose and adjoint are set.
         TypeError: The types differ.
     """
     if (transpose_a and adjoint_a) or (transpose_b and adjoint_b):
@@ -133,7 +133,7 @@ def matmul(
     b = convert_to_tensor(b, name="b", dtype_hint=a.dtype.base_dtype)
     swap_a, swap_b = transpose_a or adjoint_a, transpose_b or adjoint_b
     if any(each.ndim is None or each.ndim > 2 for each in (a, b)):
-        # This operation conjugates what it swaps, so that what is only to be swapped is conjugated before.
+        # This operation also conjugates what it transposes, so a plain transpose is conjugated beforehand.
         a, b = _conjugated(a, transpose_a), _conjugated(b, transpose_b)
         out = apply("BatchMatMulV2", a, b, name=name, adj_x=swap_a, adj_y=swap_b)
     else:
@@ -142,5 +142,5 @@ def matmul(
     return out if output_type is None else cast(out, output_type)
 
 
-def _conjugated(tensor: Tensor, wanted: bool) -> Tensor:
-    return apply("Conj", tensor) if wanted and tensor.dtype.is_complex else tensor
+def _conjugated(tensor: Tensor, conjugate: bool) -> Tensor:
+    return apply("Conj", tensor) if conjugate and tensor.dtype.is_complex else tensor

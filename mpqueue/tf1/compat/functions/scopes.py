@@ -1,4 +1,4 @@
-"""Scopes of names, and variables that are found again by their names."""
+"""Name scopes, and variables that are looked up by name."""
 
 import inspect
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ from mpqueue.tf1.compat.ops.tensorshape import as_shape
 
 
 class _AutoReuse:
-    """The value of ``reuse`` that finds a variable, or makes it."""
+    """The value of ``reuse`` that looks up a variable or creates it."""
 
     def __repr__(self) -> str:
         return "tf.AUTO_REUSE"
@@ -29,39 +29,39 @@ AUTO_REUSE: Final = _AutoReuse()
 @public("name_scope(...)")
 @contextmanager
 def name_scope(name: str | None, default_name: str | None = None, values: Any = None) -> Iterator[str]:
-    """A context in which the names of new nodes begin with ``name/``, made unique.
+    """Prefix the names of new nodes with ``name/``, made unique, in this context.
 
     Args:
-        name: The prefix; ending in "/" exactly this one; None for ``default_name``, and without that for none.
-        default_name: Used where ``name`` is None.
-        values: Nodes, in whose graph the new ones are made.
+        name: The prefix. If it ends in "/", it is used as is. If None, ``default_name`` is used, or no prefix.
+        default_name: Used if ``name`` is None.
+        values: Nodes; new nodes are created in their graph.
 
     Yields: The prefix, ending in "/".
 
     Raises:
-        ValueError: Values, but no name.
-        TypeError: ``default_name`` is no str.
+        ValueError: ``values`` are passed without a name.
+        TypeError: ``default_name`` is not a ``str``.
     """
     if default_name is not None and not isinstance(default_name, str):
-        raise TypeError(f"default_name must be a str, got {default_name!r}: values go into the parameter values")
-    wanted = default_name if name is None else name
-    if wanted is None and values is not None:
+        raise TypeError(f"default_name must be a str, got {default_name!r}: pass values as the parameter values")
+    prefix = default_name if name is None else name
+    if prefix is None and values is not None:
         raise ValueError("At least one of name and default_name must be given.")
     graph = graph_of(values or ())
-    with graph.as_default(), graph.name_scope(wanted) as scope:
+    with graph.as_default(), graph.name_scope(prefix) as scope:
         yield scope
 
 
 @public_class("VariableScope")
 class VariableScope:
-    """The settings that `get_variable` finds where it is called.
+    """The settings of `get_variable` in a scope.
 
     Args:
-        reuse: True to find variables only, None to make them, `AUTO_REUSE` for either.
+        reuse: True to look up existing variables only, None to create new ones, `AUTO_REUSE` for either.
         name: Prefix of the variables' names.
-        initializer: What makes initial values by default.
-        name_scope: The name scope that was entered together with it.
-        dtype: Type of variables by default.
+        initializer: The default initializer.
+        name_scope: The name scope that was entered together with this scope.
+        dtype: The default type of variables.
     """
 
     def __init__(
@@ -71,32 +71,32 @@ class VariableScope:
         self.original_name_scope, self.dtype = name_scope, dtype
 
     def reuse_variables(self) -> None:
-        """Find variables only, from now on."""
+        """Only look up existing variables from this call on."""
         self.reuse = True
 
     def set_initializer(self, initializer: Any) -> None:
-        """Use another initializer by default."""
+        """Set the default initializer."""
         self.initializer = initializer
 
     def get_collection(self, name: str) -> list[Any]:
-        """The entries of a collection whose names begin with this scope's."""
+        """Return the entries of a collection with names that start with the name of this scope."""
         return get_collection(name, f"{self.name}/" if self.name else None)
 
     def global_variables(self) -> list[Any]:
-        """The global variables of this scope."""
+        """Return the global variables of this scope."""
         return self.get_collection(GraphKeys.GLOBAL_VARIABLES)
 
     def local_variables(self) -> list[Any]:
-        """The local variables of this scope."""
+        """Return the local variables of this scope."""
         return self.get_collection(GraphKeys.LOCAL_VARIABLES)
 
     def trainable_variables(self) -> list[Any]:
-        """The variables of this scope that are marked as trainable."""
+        """Return the variables of this scope that are marked as trainable."""
         return self.get_collection(GraphKeys.TRAINABLE_VARIABLES)
 
 
 class _Store:
-    """The variables of a graph by name, and the scope of now."""
+    """The variables of a graph by name, and the current scope."""
 
     def __init__(self) -> None:
         self.variables: dict[str, Variable] = {}
@@ -105,7 +105,7 @@ class _Store:
 
     @contextmanager
     def entered(self, scope: VariableScope) -> Iterator[None]:
-        """A context in which ``scope`` is that of now; default names inside count anew each time it is entered."""
+        """Return a context that makes ``scope`` current; default names inside are counted from 0 on each entry."""
         outer, times, inside = self.scope, self.times_entered, f"{scope.name}/"
         times[scope.name] = times.get(scope.name, 0) + 1
         before = {name: count for name, count in times.items() if name.startswith(inside)}
@@ -123,7 +123,7 @@ def _store() -> _Store:
 
 @public("get_variable_scope(...)")
 def get_variable_scope() -> VariableScope:
-    """The scope of now."""
+    """Return the current scope."""
     return _store().scope
 
 
@@ -142,20 +142,20 @@ def variable_scope(
     dtype: DType | None,
     auxiliary_name_scope: bool,
 ) -> Iterator[VariableScope]:
-    """A context in which `get_variable` puts a prefix before names, and other nodes get it, too.
+    """Prefix the names of variables from `get_variable`, and of other nodes, in this context.
 
     Args:
         name_or_scope: The prefix, or a scope to be entered again.
-        default_name: Used, made unique, where ``name_or_scope`` is None.
-        values: Nodes, in whose graph the new ones are made.
-        initializer: What makes initial values by default.
-        reuse: True to find variables only, `AUTO_REUSE` to find or make them.
-        dtype: Type of variables by default.
-        auxiliary_name_scope: Enter a name scope, too.
+        default_name: Used, made unique, if ``name_or_scope`` is None.
+        values: Nodes; new nodes are created in their graph.
+        initializer: The default initializer.
+        reuse: True to look up existing variables only, `AUTO_REUSE` to look them up or create them.
+        dtype: The default type of variables.
+        auxiliary_name_scope: Also enter a name scope.
 
     Raises:
-        TypeError: Neither a name nor a default.
-        ValueError: ``reuse`` without a name, or another value of it.
+        TypeError: Neither a name nor a default name is passed.
+        ValueError: ``reuse`` is invalid, or set without a name.
     """
     _check_reuse(name_or_scope, default_name, reuse)
     graph = graph_of(values or ())
@@ -187,7 +187,7 @@ def _check_reuse(name_or_scope: Any, default_name: str | None, reuse: Any) -> No
 
 
 def _names(store: _Store, name_or_scope: Any, default_name: str | None) -> tuple[str, str]:
-    """The full name of the scope to enter, and the name of its name scope."""
+    """Return the full name of the scope to enter, and the name of its name scope."""
     if isinstance(name_or_scope, VariableScope):
         return name_or_scope.name, name_or_scope.name.rpartition("/")[2]
     before = f"{store.scope.name}/" if store.scope.name else ""
@@ -215,21 +215,21 @@ def get_variable(
     collections: Iterable[str] | None,
     validate_shape: bool,
 ) -> Variable:
-    """The variable of this name in the scope of now, made if there is none yet.
+    """Return the variable with this name in the current scope, or create it.
 
     Args:
-        name: Its name, put behind that of the scope.
-        shape: Its shape; not with an initial value.
-        dtype: Its type, default the scope's.
-        initializer: An initial value, or what makes one of a shape and a type; default the scope's, else random values
-            for floats and zeros for other types.
-        trainable: List it among `trainable_variables`.
-        collections: Lists in which it goes, default the global variables.
-        validate_shape: Values assigned must have the shape of the initial value.
+        name: Name of the variable, appended to the name of the scope.
+        shape: Shape of the variable; not allowed with an initial value.
+        dtype: Type of the variable. If None, the type of the scope.
+        initializer: An initial value, or a function that creates one from a shape and a type. If None, the scope's
+            initializer. Without one, floats get random values and other types get zeros.
+        trainable: List the variable in `trainable_variables`.
+        collections: Collections to add the variable to. If None, the global variables.
+        validate_shape: Assigned values must have the shape of the initial value.
 
     Raises:
-        ValueError: It exists and is not to be reused, or the reverse, or differs from what is asked for; or neither
-            shape nor initial value is given.
+        ValueError: The variable exists but reuse is not set, or the reverse; its shape or type differs from the
+            requested one; or neither shape nor initial value is passed.
     """
     store = _store()
     scope = store.scope
@@ -239,10 +239,12 @@ def get_variable(
     if known is not None:
         return _shared(known, scope.reuse, shape, dtype)
     if scope.reuse is True:
-        raise ValueError(f"Variable {full_name} does not exist: make it without reuse, or with reuse=tf.AUTO_REUSE")
-    value, wanted = _initial_value(full_name, shape, kind, scope.initializer if initializer is None else initializer)
+        raise ValueError(f"Variable {full_name} does not exist: create it without reuse, or with reuse=tf.AUTO_REUSE")
+    value, value_type = _initial_value(
+        full_name, shape, kind, scope.initializer if initializer is None else initializer
+    )
     with get_default_graph().name_scope(None):
-        made = Variable(value, trainable, collections, validate_shape, name=full_name, dtype=wanted)
+        made = Variable(value, trainable, collections, validate_shape, name=full_name, dtype=value_type)
     store.variables[full_name] = made
     return made
 
@@ -258,7 +260,7 @@ def _shared(known: Variable, reuse: Any, shape: Any, kind: Any) -> Variable:
 
 
 def _initial_value(name: str, shape: Any, kind: dtypes.DType, initializer: Any) -> tuple[Any, Any]:
-    """The initial value, or what makes it; and the type to convert it to."""
+    """Return the initial value, or a function that creates it, and the type to convert it to."""
     if inspect.isclass(initializer):
         initializer = initializer()
     if initializer is not None and not callable(initializer):

@@ -1,4 +1,4 @@
-"""Picking elements: gather, masks, conditions, and ``x[...]`` on nodes."""
+"""Selection of elements: gather, masks, conditions, and ``x[...]`` on nodes."""
 
 import operator
 from typing import Any, Final
@@ -31,7 +31,7 @@ def strided_slice(
     shrink_axis_mask: int,
     name: str | None,
 ) -> Tensor:
-    """The slicing behind ``x[...]``; bit n of a mask is for entry n of the vectors."""
+    """Extract a strided slice, as ``x[...]`` does; bit n of a mask applies to entry n of the vectors."""
     steps = apply("OnesLike", begin) if strides is None else strides
     masks = {"begin_mask": begin_mask, "end_mask": end_mask, "ellipsis_mask": ellipsis_mask}
     masks |= {"new_axis_mask": new_axis_mask, "shrink_axis_mask": shrink_axis_mask}
@@ -40,38 +40,38 @@ def strided_slice(
 
 @public("gather(params, indices, validate_indices=None, name, axis=None, batch_dims=0)")
 def gather(params: Any, indices: Any, axis: Any, batch_dims: int, name: str | None) -> Tensor:
-    """The slices of ``params`` along ``axis`` with the numbers in ``indices``; a number out of range is an error."""
+    """Gather the slices of ``params`` along ``axis`` at ``indices``; an index out of range is an error."""
     place = batch_dims if axis is None else axis
     return apply("GatherV2", params, indices, place, name=name, batch_dims=batch_dims)
 
 
 @public("gather_nd(params, indices, name, batch_dims=0, bad_indices_policy='')")
 def gather_nd(params: Any, indices: Any, name: str | None, batch_dims: int, bad_indices_policy: str) -> Tensor:
-    """The slices of ``params`` at the positions that the last axis of ``indices`` tells.
+    """Gather the slices of ``params`` at the positions along the last axis of ``indices``.
 
     Raises:
-        ValueError: ``batch_dims`` or ``bad_indices_policy`` is given: TensorFlow 1.15 has no such thing.
+        ValueError: ``batch_dims`` or ``bad_indices_policy`` is set, which TensorFlow 1.15 does not support.
     """
     if batch_dims or bad_indices_policy not in ("", "DEFAULT", "ERROR"):
-        raise ValueError("gather_nd has neither batch_dims nor another bad_indices_policy here: use gather")
+        raise ValueError("gather_nd does not support batch_dims or bad_indices_policy: use gather instead")
     return apply("GatherNd", params, indices, name=name)
 
 
 @public("where")
 def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Tensor:
-    """Elements of ``x`` where the condition holds, else of ``y``; without them, the positions where it holds.
+    """Return elements of ``x`` where the condition is True and of ``y`` elsewhere, or the positions of True.
 
-    Nothing is broadcast, unlike in TensorFlow 2.
+    Unlike in TensorFlow 2, there is no broadcasting.
 
     Args:
-        condition: Bools in the shape of ``x`` and ``y``, or a vector that chooses among their rows.
-        x: Of one type and shape with ``y``.
-        y: As ``x``.
+        condition: Bools in the shape of ``x`` and ``y``, or a vector that selects rows.
+        x: Values where the condition is True. If both ``x`` and ``y`` are None, return positions.
+        y: Values elsewhere, of the same type and shape as ``x``.
 
-    Returns: The chosen elements, or an int64 table of positions, one a row.
+    Returns: The selected elements, or an int64 array with one position per row.
 
     Raises:
-        ValueError: Only one of ``x`` and ``y``, or shapes that do not fit.
+        ValueError: Only one of ``x`` and ``y`` is passed, or the shapes are incompatible.
     """
     if (x is None) != (y is None):
         raise ValueError("x and y must both be non-None or both be None.")
@@ -83,7 +83,7 @@ def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None)
 
 @public("where_v2")
 def where_v2(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Tensor:
-    """Elements of ``x`` or of ``y`` as by `where`, with broadcasting."""
+    """Select elements of ``x`` or ``y`` like `where`, with broadcasting."""
     if x is None or y is None:
         return where(condition, x, y, name)
     return apply("SelectV2", condition, x, y, name=name)
@@ -91,20 +91,20 @@ def where_v2(condition: Any, x: Any = None, y: Any = None, name: str | None = No
 
 @public("boolean_mask(tensor, mask, name='boolean_mask', axis=None)", scope="boolean_mask")
 def boolean_mask(tensor: Tensor, mask: Tensor, axis: Any) -> Tensor:
-    """The elements, or slices, of a tensor where a mask holds.
+    """Return the elements, or slices, of a tensor where a mask is True.
 
     Args:
         tensor: The array.
-        mask: Bools whose shape is that of the axes of ``tensor`` from ``axis`` on; its rank must be known.
-        axis: Where the mask applies, default 0.
+        mask: Bools in the shape of the axes of ``tensor`` from ``axis`` on; the rank must be known.
+        axis: First axis that the mask applies to, 0 by default.
 
-    Returns: The masked axes become one.
+    Returns: The selected elements; the masked axes are replaced by one axis.
 
     Raises:
-        ValueError: A scalar mask, one of unknown rank, or of another shape than the axes.
+        ValueError: The mask is a scalar, has an unknown rank, or does not have the shape of the axes.
     """
     if not mask.ndim:
-        raise ValueError("a mask must have a known rank of at least 1, got shape " + str(mask.shape))
+        raise ValueError(f"mask must have a known rank of at least 1, got shape {mask.shape}")
     first = 0 if axis is None else int(np.asarray(_value(axis)))
     last = first + mask.ndim
     whole = tensor.get_shape()
@@ -120,16 +120,18 @@ def boolean_mask(tensor: Tensor, mask: Tensor, axis: Any) -> Tensor:
 def _value(axis: Any) -> Any:
     known = axis.known_value() if isinstance(axis, Tensor) else axis
     if known is None:
-        raise ValueError("axis of boolean_mask must be known while the graph is built")
+        raise ValueError("The axis of boolean_mask must be known while the graph is built")
     return known
 
 
 @public("sequence_mask(lengths, maxlen=None, dtype=bool, name)", scope="SequenceMask")
 def sequence_mask(lengths: Tensor, maxlen: Any, dtype: DType) -> Any:
-    """A new last axis of size ``maxlen`` (default the longest), True in the first ``lengths`` places.
+    """Return a mask with a new last axis of size ``maxlen`` that is True at the first ``lengths`` positions.
+
+    ``maxlen`` defaults to the maximum length.
 
     Raises:
-        ValueError: ``maxlen`` is no scalar.
+        ValueError: ``maxlen`` is not a scalar.
     """
     if maxlen is None:
         longest = apply("Max", direct.reshape(lengths, [-1]), [0])
@@ -144,17 +146,17 @@ def sequence_mask(lengths: Tensor, maxlen: Any, dtype: DType) -> Any:
 
 
 newaxis: Final = None
-"""In a subscript: a new axis of one element."""
+"""In an index: a new axis of size 1."""
 
 _SUBSCRIPTS: Final = (dtypes.int16, dtypes.int32, dtypes.int64)
 
 
 def getitem(tensor: Any, key: Any) -> Tensor:
-    """Ints (also scalar tensors), slices with steps, ``...``, ``None`` for a new axis; or a bool tensor as a mask.
+    """Index with integers or scalar tensors, slices with steps, ``...``, ``None`` (new axis), or a bool tensor (mask).
 
     Raises:
-        TypeError: Anything else between the brackets.
-        ValueError: An index out of range, where that is known.
+        TypeError: An index is of another kind.
+        ValueError: An index is known to be out of range.
 
     Follows: ``tf.Tensor.__getitem__``.
     """
@@ -167,7 +169,7 @@ def getitem(tensor: Any, key: Any) -> Tensor:
 
 
 class _Entries:
-    """The entries between the brackets as three vectors and five bit masks."""
+    """The entries of an index as three vectors and five bit masks."""
 
     def __init__(self) -> None:
         self._begin: list[Any] = []
@@ -225,10 +227,10 @@ def _checked(index: Any) -> Any:
     index = index if own is None else own()
     if isinstance(index, Tensor):
         if index.dtype not in _SUBSCRIPTS or index.ndim == 1:
-            raise TypeError(f"an index must be a scalar of type int16, int32 or int64, got {index!r}")
+            raise TypeError(f"Index must be a scalar of type int16, int32 or int64, got {index!r}")
         return index
     if isinstance(index, bool | np.bool_):
-        raise TypeError(f"a bool is an index only by itself, as a mask: {index!r}")
+        raise TypeError(f"A bool can only be used alone, as a mask, not as an index: {index!r}")
     try:
         return operator.index(index)
     except TypeError:

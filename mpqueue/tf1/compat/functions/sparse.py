@@ -18,7 +18,7 @@ from mpqueue.tf1.compat.ops.dtypes import DType
 def sparse_tensor_to_dense(
     sp_input: SparseTensor, default_value: Any, validate_indices: bool, name: str | None
 ) -> Tensor:
-    """A sparse tensor as an array; zeros, empty text or ``default_value`` where it tells nothing.
+    """Convert a sparse tensor to a dense one, with zeros, empty strings or ``default_value`` at missing elements.
 
     Raises:
         TypeError: ``sp_input`` is not sparse.
@@ -31,15 +31,15 @@ def sparse_tensor_to_dense(
 
 @public("sparse_reshape", scope="SparseReshape")
 def sparse_reshape(sp_input: SparseTensor, shape: Any, name: str) -> SparseTensor:
-    """The same values in another shape; one size may be -1.
+    """Return the same values in another shape; one size can be -1 to be inferred.
 
     Raises:
         TypeError: ``sp_input`` is not sparse.
-        ValueError: The shape does not fit, as far as known.
+        ValueError: The numbers of elements are known and differ.
     """
-    wanted = cast(convert_to_tensor(shape), dtypes.int64)
-    sizes, have = wanted.known_value(), sp_input.get_shape().num_elements()
-    known = wanted.known_as_shape()
+    requested = cast(convert_to_tensor(shape), dtypes.int64)
+    sizes, have = requested.known_value(), sp_input.get_shape().num_elements()
+    known = requested.known_as_shape()
     if sizes is not None and have is not None:
         known = tuple(sparse.resolved(have, sizes.tolist()))
     elif have is not None and known is not None and known.count(None) == 1:
@@ -47,17 +47,17 @@ def sparse_reshape(sp_input: SparseTensor, shape: Any, name: str) -> SparseTenso
         known = tuple(have // rest if size is None and rest else size for size in known)
     elif sizes is not None and (sizes == -1).sum() > 1:
         raise ValueError(f"At most one dimension can be inferred (-1). Found: {sizes.tolist()}")
-    indices, whole = apply_many("SparseReshape", sp_input.indices, sp_input.dense_shape, wanted, name=name)
+    indices, whole = apply_many("SparseReshape", sp_input.indices, sp_input.dense_shape, requested, name=name)
     return SparseTensor(indices, sp_input.values, whole).with_known_shape(known)
 
 
 @public("sparse_reduce_sum(sp_input, axis=None, keepdims=None, reduction_axes=axis, keep_dims=keepdims)")
 def sparse_reduce_sum(sp_input: SparseTensor, axis: Any, keepdims: bool) -> Tensor:
-    """The sums along some axes (default all), as a dense tensor.
+    """Return the sums along some axes (all by default), as a dense tensor.
 
     Raises:
         TypeError: ``sp_input`` is not sparse.
-        ValueError: An argument is given under both of its names.
+        ValueError: An argument is passed under both of its names.
     """
     if axis is None:
         (rank,) = sp_input.dense_shape.known_dims or (None,)
@@ -71,7 +71,7 @@ def sparse_reduce_sum(sp_input: SparseTensor, axis: Any, keepdims: bool) -> Tens
 
 @public("sparse_reorder")
 def sparse_reorder(sp_input: SparseTensor, name: str | None = None) -> SparseTensor:
-    """The same sparse tensor, its values in the order of their places."""
+    """Return the same sparse tensor, with its values ordered by index."""
     indices, values = apply_many("SparseReorder", *sp_input.parts, name=name)
     return SparseTensor(indices, values, sp_input.dense_shape)
 

@@ -1,4 +1,4 @@
-"""Text: joining, splitting, cutting, numbers, hashes, base64."""
+"""String functions: joining, splitting, parsing."""
 
 from typing import Any
 
@@ -18,10 +18,10 @@ from mpqueue.tf1.compat.ops import dtypes
 
 @public("string_join(inputs, separator='', name)")
 def string_join(inputs: Any, separator: str, name: str | None) -> Tensor:
-    """The texts of several tensors of one shape one behind the other; scalars beside arrays are repeated.
+    """Concatenate the strings of several tensors of the same shape; scalars are broadcast.
 
     Raises:
-        TypeError: ``inputs`` is no list, or has something else than text.
+        TypeError: ``inputs`` is not a list of strings.
         ValueError: The shapes differ.
     """
     if isinstance(inputs, list | tuple) and not inputs:
@@ -34,24 +34,24 @@ def string_join(inputs: Any, separator: str, name: str | None) -> Tensor:
     scope="StringSplit",
 )
 def string_split(source: Any, sep: Any, skip_empty: bool, result_type: str) -> SparseTensor:
-    """The pieces of each text of a vector, a row each.
+    """Split each string of a vector into one row of substrings.
 
     Args:
-        source: A vector of texts.
-        sep: Each byte of it separates; empty text separates all bytes. Default a space.
-        skip_empty: Leave out empty pieces.
-        result_type: "SparseTensor"; there are no ragged tensors here.
+        source: A vector of strings.
+        sep: Every byte is a separator; an empty string splits into single bytes. Default: a space.
+        skip_empty: Omit empty substrings.
+        result_type: "SparseTensor"; ragged tensors are not supported.
 
-    Returns: A sparse tensor of shape (len(source), most pieces).
+    Returns: A sparse tensor of shape (len(source), maximum number of substrings).
 
     Raises:
-        ValueError: ``source`` is no vector, ``sep`` no scalar or given twice, or another ``result_type``.
-        TypeError: Something else than text.
+        ValueError: ``source`` is not a vector, ``sep`` is not a scalar or passed twice, or another ``result_type``.
+        TypeError: An input is not a string.
     """
     _check_result_type(result_type)
     between = convert_to_tensor(" " if sep is None else sep, dtypes.string)
-    texts = convert_to_tensor(source, dtypes.string)
-    return SparseTensor(*apply_many("StringSplit", texts, between, skip_empty=skip_empty))
+    strings = convert_to_tensor(source, dtypes.string)
+    return SparseTensor(*apply_many("StringSplit", strings, between, skip_empty=skip_empty))
 
 
 @public(
@@ -59,32 +59,32 @@ def string_split(source: Any, sep: Any, skip_empty: bool, result_type: str) -> S
     scope="StringSplit",
 )
 def split(input: Any, sep: Any, maxsplit: int, result_type: str) -> SparseTensor:
-    """The pieces of each text of a vector as Python's ``split`` gives them, a row each.
+    """Split each string of a vector into one row of substrings, like Python's ``split``.
 
     Args:
-        input: A vector of texts.
-        sep: What separates; default white space.
-        maxsplit: How often to split at the most, -1 for any number.
-        result_type: "SparseTensor"; there are no ragged tensors here.
+        input: A vector of strings.
+        sep: The separator; whitespace by default.
+        maxsplit: Maximum number of splits, -1 for no limit.
+        result_type: "SparseTensor"; ragged tensors are not supported.
     """
     _check_result_type(result_type)
-    texts = convert_to_tensor(input, dtypes.string)
+    strings = convert_to_tensor(input, dtypes.string)
     between = convert_to_tensor("" if sep is None else sep, dtypes.string)
-    return SparseTensor(*apply_many("StringSplitV2", texts, between, maxsplit=maxsplit))
+    return SparseTensor(*apply_many("StringSplitV2", strings, between, maxsplit=maxsplit))
 
 
 def _check_result_type(result_type: str) -> None:
     if result_type != "SparseTensor":
-        raise ValueError(f"result_type must be 'SparseTensor' (there are no ragged tensors here), got {result_type!r}")
+        raise ValueError(f"result_type must be 'SparseTensor' (ragged tensors are not supported), got {result_type!r}")
 
 
 @public(
     "reduce_join(inputs, axis=None, keep_dims=None, separator='', name, reduction_indices=axis, keepdims=keep_dims)"
 )
 def reduce_join(inputs: Any, axis: Any, keep_dims: bool, separator: str, name: str | None) -> Tensor:
-    """The texts along some axes joined, in the order of the axes; by default all, the last axis first."""
+    """Join the strings along some axes, in the order of the axes; by default along all axes, the last one first."""
     with get_default_graph().name_scope("ReduceJoin"):
-        texts = convert_to_tensor(inputs)
+        strings = convert_to_tensor(inputs)
         if axis is None:
-            axis = axes_from_the_last(texts)
-        return apply("ReduceJoin", texts, axis, name=name, keep_dims=keep_dims, separator=separator)
+            axis = axes_from_the_last(strings)
+        return apply("ReduceJoin", strings, axis, name=name, keep_dims=keep_dims, separator=separator)

@@ -1,8 +1,8 @@
-"""Variables: values that a session keeps from run to run.
+"""Variables: values that a session keeps between runs.
 
-A variable is three nodes: the *reference*, whose kernel finds the value in the session (or raises
-`FailedPreconditionError` before it is initialised), the *initializer*, which puts the initial value there, and a
-*reading*, which is what other nodes take. A kept array is never written into, it is replaced.
+A variable consists of three nodes. The *reference* looks up the value in the session, and raises
+`FailedPreconditionError` if it is not initialized. The *initializer* sets the initial value. Other nodes take the
+*read* node. A stored array is never modified, only replaced.
 """
 
 from collections.abc import Callable, Iterable
@@ -31,27 +31,27 @@ from mpqueue.tf1.compat.ops.tensorshape import as_shape
     "aggregation",
 )
 class Variable(StandsForTensor, Operators):
-    """A value that a session keeps, as in TensorFlow 1.
+    """A value that a session keeps between runs, as in TensorFlow 1.
 
-    Used as a tensor it stands for its value. There is nothing to train here, so that what training needs is accepted
-    and has no effect.
+    Used as a tensor, a variable represents its value. mpqueue does not train, so arguments for training are accepted
+    without effect.
 
     Args:
-        initial_value: What the initializer sets: a tensor, anything that can be made one, or a function that gives it.
-        trainable: List it among `trainable_variables`; so are all by default.
-        collections: Lists in which it goes, default the global variables.
-        validate_shape: Values assigned must have the shape of the initial value.
-        name: Name of the reference, default "Variable".
-        dtype: Type to which the initial value is converted.
-        shape: The shape, instead of that of the initial value.
+        initial_value: The initial value: a tensor, a value that can be converted to one, or a function that returns it.
+        trainable: List the variable in `trainable_variables`; True by default.
+        collections: Collections to add the variable to. If None, the global variables.
+        validate_shape: Assigned values must have the shape of the initial value.
+        name: Name of the reference, "Variable" by default.
+        dtype: Type to convert the initial value to.
+        shape: The shape, instead of the shape of the initial value.
 
     Attributes:
-        trainable: As given.
+        trainable: Whether the variable is trainable.
         initializer: The operation that sets the initial value.
         initial_value: The initial value, a tensor.
 
     Raises:
-        ValueError: No initial value, or one whose shape is not known though it shall be validated.
+        ValueError: The initial value is missing, or its shape is not fully known while ``validate_shape`` is set.
     """
 
     def __init__(
@@ -79,8 +79,8 @@ class Variable(StandsForTensor, Operators):
         self.trainable = trainable is None or trainable
         graph = get_default_graph()
         with graph.control_dependencies(None), graph.name_scope(name or "Variable") as scope:
-            given = initial_value() if callable(initial_value) else initial_value
-            self.initial_value = convert_to_tensor(given, dtype, "initial_value")
+            value = initial_value() if callable(initial_value) else initial_value
+            self.initial_value = convert_to_tensor(value, dtype, "initial_value")
             dims = self.initial_value.known_dims if shape is None else as_shape(shape).known
             if validate_shape and (dims is None or None in dims):
                 raise ValueError(f"initial_value must have a shape specified: {self.initial_value!r}")
@@ -108,36 +108,36 @@ class Variable(StandsForTensor, Operators):
     def _as_tensor(self) -> Tensor:
         return self._snapshot
 
-    _operand = _as_tensor  # of the operators
+    _operand = _as_tensor  # for the operators
 
     def _as_graph_element(self) -> Tensor:
         return self._stands_for
 
     @property
     def device(self) -> str:
-        """The device it was put on; without effect."""
+        """The device set by ``tf.device``; it has no effect."""
         return self._stands_for.device
 
     def set_shape(self, shape: Any) -> None:
-        """Add what the caller knows of the shape."""
+        """Merge ``shape`` into the static shape."""
         self._stands_for.set_shape(shape)
         self._snapshot.set_shape(shape)
 
     def value(self) -> Tensor:
-        """The value, read when it is run."""
+        """Return the value, read when the tensor is run."""
         return self._snapshot
 
     def read_value(self) -> Tensor:
-        """The value, read by a new node, after what new nodes wait for (`control_dependencies`)."""
+        """Return the value, read by a new node that respects `control_dependencies`."""
         kind = (self.dtype.base_dtype, self._stands_for.known_dims)
         return custom("Identity", (), [kind], self._read, name="read", bound=True).outputs[0]
 
     def initialized_value(self) -> Tensor:
-        """The value, or the initial value before it was set."""
+        """Return the value if it is set, and the initial value otherwise."""
         return cond(is_variable_initialized(self), self.value, lambda: self.initial_value)  # type: ignore[no-any-return]
 
     def eval(self, session: Any = None) -> Any:
-        """The value in the given or the default session."""
+        """Return the value in the given or the default session."""
         return self._snapshot.eval(session=session)
 
     def load(self, value: Any, session: Any = None) -> None:
@@ -148,7 +148,7 @@ class Variable(StandsForTensor, Operators):
         operand = convert_to_tensor(value, self.dtype.base_dtype, "value")
 
         def kernel(run: Running, values: list[np.ndarray]) -> list[np.ndarray]:
-            # Read, changed and put back under one lock, so that additions of several threads do not get lost.
+            # Read, change and store under one lock, so that concurrent updates are not lost.
             with run.session.lock:
                 run.session.state[self._stands_for.op] = kept = lent(np.asarray(change(run, values[0])))
             return [kept]
@@ -163,11 +163,11 @@ class Variable(StandsForTensor, Operators):
         name: str | None = None,
         validate_shape: bool | None = True,
     ) -> Tensor:
-        """A node that sets the value, and is it.
+        """Return a tensor that sets the value and has the new value.
 
         Raises:
-            ValueError: The value has another shape, where that is known.
-            TypeError: It has another type.
+            ValueError: The shape of the value is known and incompatible.
+            TypeError: The value has another type.
         """
         del use_locking
         checks = validate_shape is not False
@@ -183,21 +183,21 @@ class Variable(StandsForTensor, Operators):
         try:
             merged(self._stands_for.known_dims if checks else None, value.shape)
         except ValueError:
-            invalid(f"Assign requires shapes to match: {self.name} has {self.shape}, the value {value.shape}")
+            invalid(f"Assign requires shapes to match: {self.name} has {self.shape}, the value has {value.shape}")
         return owned(value)
 
     def assign_add(self: "Variable", delta: Any, use_locking: bool = False, name: str | None = None) -> Tensor:
-        """A node that adds to the value, and is the sum; additions of several threads do not get lost."""
+        """Return a tensor that adds to the value and has the sum; concurrent updates are not lost."""
         del use_locking
         return self._updating("AssignAdd", delta, lambda run, more: self._read(run, [])[0] + more, name)
 
     def assign_sub(self: "Variable", delta: Any, use_locking: bool = False, name: str | None = None) -> Tensor:
-        """A node that subtracts from the value, and is the difference."""
+        """Return a tensor that subtracts from the value and has the difference."""
         del use_locking
         return self._updating("AssignSub", delta, lambda run, less: self._read(run, [])[0] - less, name)
 
     def count_up_to(self: "Variable", limit: int) -> Tensor:
-        """A node that gives the value and adds 1 to it; at ``limit`` it raises `OutOfRangeError`."""
+        """Return a tensor with the value, which is then incremented; at ``limit`` it raises `OutOfRangeError`."""
 
         def kernel(run: Running, _inputs: list[np.ndarray]) -> list[np.ndarray]:
             with run.session.lock:
@@ -223,7 +223,7 @@ class Variable(StandsForTensor, Operators):
 
 @public("is_variable_initialized(...)")
 def is_variable_initialized(variable: Variable) -> Tensor:
-    """A node that tells whether a variable has a value."""
+    """Return a tensor that is True if a variable has a value."""
 
     def kernel(run: Running, _inputs: list[np.ndarray]) -> list[np.ndarray]:
         return [np.array(variable.op in run.session.state)]
@@ -235,11 +235,11 @@ def is_variable_initialized(variable: Variable) -> Tensor:
 def report_uninitialized_variables(
     var_list: Iterable[Variable] | None = None, name: str = "report_uninitialized_variables"
 ) -> Tensor:
-    """A node that gives the names of the variables that have no value yet."""
-    wanted = [*global_variables(), *local_variables()] if var_list is None else list(var_list)
+    """Return a tensor with the names of the variables that have no value yet."""
+    variables = [*global_variables(), *local_variables()] if var_list is None else list(var_list)
 
     def kernel(run: Running, _inputs: list[np.ndarray]) -> list[np.ndarray]:
-        names = [each.op.name.encode() for each in wanted if each.op not in run.session.state]
+        names = [each.op.name.encode() for each in variables if each.op not in run.session.state]
         return [np.array(names, object)]
 
     return custom("ReportUninitialized", (), [(string, (None,))], kernel, name=name, bound=True).outputs[0]
@@ -252,7 +252,7 @@ count_up_to = public("count_up_to(self as ref, limit, name)")(Variable.count_up_
 
 
 def _listing(name: str, key: str, what: str) -> Callable[..., list[Any]]:
-    text = f"The {what} of the default graph; with ``scope``, those whose names begin with it."
+    text = f"Return the {what} of the default graph; ``scope`` selects names that start with it."
 
     @public(f"{name}(scope=None)", doc=text)
     def function(scope: str | None) -> list[Any]:
@@ -269,23 +269,23 @@ trainable_variables = _listing("trainable_variables", GraphKeys.TRAINABLE_VARIAB
 
 @public("variables_initializer(...)")
 def variables_initializer(var_list: Iterable[Variable], name: str = "init") -> Operation:
-    """An operation that runs the initializers of some variables."""
+    """Return an operation that runs the initializers of the given variables."""
     return group(*(each.initializer for each in var_list), name=name)
 
 
 @public("global_variables_initializer(...)")
 def global_variables_initializer() -> Operation:
-    """An operation that sets all global variables to their initial values."""
+    """Return an operation that sets all global variables to their initial values."""
     return variables_initializer(global_variables())
 
 
 @public("local_variables_initializer(...)")
 def local_variables_initializer() -> Operation:
-    """An operation that sets all local variables (counters of epochs, matched files) to their initial values."""
+    """Return an operation that sets all local variables (epoch counters, matched files) to their initial values."""
     return variables_initializer(local_variables(), "init_local")
 
 
 @public("tables_initializer(...)")
 def tables_initializer(name: str = "init_all_tables") -> Operation:
-    """An operation that does nothing: there are no lookup tables here."""
+    """Return an operation that does nothing: mpqueue has no lookup tables."""
     return group(name=name)
